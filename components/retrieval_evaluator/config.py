@@ -1,0 +1,48 @@
+"""Settings of the evaluation and of its gate."""
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from models.settings import Settings
+
+METRIC_PATTERN = re.compile(r"(hit_rate|precision|ndcg|mrr|map)@([1-9][0-9]*)")
+
+
+class EvaluationConfig(Settings):
+    """What is measured, and what a model must reach to be served."""
+
+    split: Literal["eval", "test"] = Field(
+        "eval", description="Whose held-out events are predicted."
+    )
+    ks: tuple[int, ...] = Field((1, 5, 10, 50, 100), description="Cut-offs of the metrics.")
+    exclude_seen: bool = Field(
+        True,
+        description="Whether candidates of the history are left out of the ranking that decides.",
+    )
+    min_metrics: Mapping[str, float] = Field(
+        default_factory=dict, description="Least values, by names like hit_rate@10."
+    )
+    baseline_metric: str = Field(
+        "hit_rate@10", description="On which the model must beat the baselines."
+    )
+    min_lift: float = Field(
+        1.0,
+        ge=0,
+        description="The model's metric must be above this many times the best baseline's; 0: off.",
+    )
+
+    @model_validator(mode="after")
+    def _metrics_are_measured(self) -> "EvaluationConfig":
+        if not self.ks or any(k < 1 for k in self.ks) or len(set(self.ks)) != len(self.ks):
+            raise ValueError(f"`ks` must be different positive numbers, got {list(self.ks)}")
+        for name in (self.baseline_metric, *self.min_metrics):
+            match = METRIC_PATTERN.fullmatch(name)
+            if match is None or int(match.group(2)) not in self.ks:
+                raise ValueError(
+                    f"no metric {name!r}: use hit_rate, precision, ndcg, mrr or map, @ and one of "
+                    f"`ks` {list(self.ks)}"
+                )
+        return self

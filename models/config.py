@@ -1,0 +1,101 @@
+"""Settings of the towers and of their training."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from models.settings import Settings
+
+
+class ModelConfig(Settings):
+    """The two towers."""
+
+    dimension: int = Field(64, ge=2, le=4096, description="Width of both towers.")
+    query_id_embedding: bool = Field(
+        False,
+        description="Learn a vector for each known query id. History alone was as good on "
+        "MovieLens 100K and also answers for unknown ids.",
+    )
+    candidate_id_embedding: bool = Field(True, description="Learn a vector for each candidate id.")
+    history_encoder: Literal["none", "mean"] = Field(
+        "mean", description="How the events before the question become a vector."
+    )
+    max_history: int = Field(
+        512, ge=1, le=100_000, description="Newest events of a timeline that the encoder sees."
+    )
+    query_hidden_layers: tuple[int, ...] = Field(
+        (), description="Widths of dense ReLU layers before the query tower's last, linear one."
+    )
+    candidate_hidden_layers: tuple[int, ...] = Field(
+        (), description="Widths of dense ReLU layers before the candidate tower's last, linear one."
+    )
+    similarity: Literal["dot", "cosine"] = Field("dot", description="How two vectors are compared.")
+    temperature: float = Field(
+        0.07, gt=0, le=10, description="Cosine only: what the similarity is divided by."
+    )
+    candidate_bias: bool = Field(
+        True, description="Dot product only: a learned popularity term for each candidate."
+    )
+
+    @model_validator(mode="after")
+    def _query_side_sees_something(self) -> "ModelConfig":
+        if self.history_encoder == "none" and not self.query_id_embedding:
+            raise ValueError(
+                "`history_encoder: none` with `query_id_embedding: false` leaves the query tower "
+                "without an input; set one of them"
+            )
+        return self
+
+
+class TrainingConfig(Settings):
+    """How the towers are fitted."""
+
+    objective: Literal["reconstruct", "next_candidate"] = Field(
+        "reconstruct",
+        description="reconstruct: all events of a timeline from a random part of it (order means "
+        "nothing); next_candidate: each event from those before it.",
+    )
+    epochs: int = Field(60, ge=1, description="Passes over the timelines.")
+    batch_size: int = Field(64, ge=1, description="Timelines in a step.")
+    learning_rate: float = Field(3e-3, gt=0, le=10, description="Of AdamW.")
+    weight_decay: float = Field(0.01, ge=0, le=100, description="Of AdamW, decoupled.")
+    history_dropout: float = Field(
+        0.5, ge=0, lt=1, description="Share of the history hidden in training."
+    )
+    feature_dropout: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Chance that a feature, or an id vector, is hidden in training.",
+    )
+    loss: Literal["auto", "full_softmax", "sampled_softmax"] = Field(
+        "auto", description="auto: full up to `max_full_softmax` candidates, else sampled."
+    )
+    max_full_softmax: int = Field(20_000, ge=1, description="Largest catalogue for `auto` = full.")
+    num_negatives: int = Field(
+        1024,
+        ge=1,
+        description="Sampled softmax: uniform negatives in a step, beside in-batch ones.",
+    )
+    validation_fraction: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Share of the training timelines kept out of fitting to watch the loss.",
+    )
+    early_stopping_patience: int = Field(
+        0, ge=0, description="Epochs without a better validation loss before stopping; 0: never."
+    )
+    checkpoint_every_s: float = Field(
+        30.0, ge=0, description="Least seconds between checkpoints, taken where an epoch ends."
+    )
+    seed: int = Field(42, ge=0, description="Of weights, order and dropout.")
+
+    @model_validator(mode="after")
+    def _early_stopping_has_something_to_watch(self) -> "TrainingConfig":
+        if self.early_stopping_patience and not self.validation_fraction:
+            raise ValueError(
+                "`early_stopping_patience` watches the validation loss: set `validation_fraction` "
+                "too, for example 0.05"
+            )
+        return self

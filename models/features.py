@@ -1,0 +1,128 @@
+"""Which columns are the ids, which are features, and of what kind. Declared once, used everywhere."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from models.settings import Settings
+
+TIMESTAMP_KEY = "timestamp"
+RATING_KEY = "rating"
+IS_TARGET_KEY = "is_target"
+HISTORY_KEY = "history"
+EXCLUDE_KEY = "exclude"
+
+# Keys of Examples and of the served signatures that no column may take.
+RESERVED_KEYS = frozenset(
+    {
+        TIMESTAMP_KEY,
+        RATING_KEY,
+        IS_TARGET_KEY,
+        HISTORY_KEY,
+        EXCLUDE_KEY,
+        "candidate_ids",
+        "scores",
+        "embedding",
+    }
+)
+
+
+class FeatureConfig(Settings):
+    """One feature of a query or of a candidate."""
+
+    kind: Literal["categorical", "numeric", "text"]
+    column: str | None = Field(
+        None, description="Column in the file; the feature's name if absent."
+    )
+    separator: str | None = Field(
+        None, min_length=1, description="Categorical with many values: what stands between them."
+    )
+    buckets: int | None = Field(
+        None, ge=2, le=10_000, description="Numeric: cut into this many quantile buckets."
+    )
+    max_vocabulary: int | None = Field(
+        None, ge=1, description="Categorical and text: keep only the most frequent values."
+    )
+    min_count: int = Field(1, ge=1, description="Categorical and text: drop rarer values.")
+
+    @model_validator(mode="after")
+    def _options_fit_the_kind(self) -> "FeatureConfig":
+        if self.separator is not None and self.kind != "categorical":
+            raise ValueError(f"`separator` is for kind categorical, this feature is {self.kind}")
+        if self.buckets is not None and self.kind != "numeric":
+            raise ValueError(f"`buckets` is for kind numeric, this feature is {self.kind}")
+        if self.kind == "numeric" and (self.max_vocabulary is not None or self.min_count > 1):
+            raise ValueError("`max_vocabulary` and `min_count` are for categorical and text")
+        return self
+
+    @property
+    def is_multivalued(self) -> bool:
+        """Whether one row holds a list of values (many-valued categorical, or text)."""
+        return self.kind == "text" or self.separator is not None
+
+
+class ColumnsConfig(Settings):
+    """The columns that make a row an event."""
+
+    query_id: str = Field(description="Who asks: the user or the session.")
+    candidate_id: str = Field(description="What is retrieved: the item.")
+    timestamp: str | None = Field(None, description="When; without it the file's order counts.")
+    rating: str | None = Field(None, description="How much; optional.")
+
+
+class FeaturesConfig(Settings):
+    """Features by name, on either side."""
+
+    query: Mapping[str, FeatureConfig] = Field(default_factory=dict)
+    candidate: Mapping[str, FeatureConfig] = Field(default_factory=dict)
+
+
+class FeatureSpec(Settings):
+    """Ids and features together: what Transform, the towers, the index and the clients derive from."""
+
+    columns: ColumnsConfig
+    features: FeaturesConfig = Field(default_factory=FeaturesConfig)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "FeatureSpec":
+        taken: dict[str, str] = {}
+        named = [
+            ("columns.query_id", self.query_id),
+            ("columns.candidate_id", self.candidate_id),
+            *((f"features.query.{name}", name) for name in self.features.query),
+            *((f"features.candidate.{name}", name) for name in self.features.candidate),
+        ]
+        for place, name in named:
+            if name in RESERVED_KEYS:
+                raise ValueError(
+                    f"{place} is called {name!r}, which the pipeline uses itself; "
+                    "rename the feature and name the file's column in its `column`"
+                )
+            if name in taken:
+                raise ValueError(
+                    f"{place} and {taken[name]} are both called {name!r}; give one another name "
+                    "and name the file's column in its `column`"
+                )
+            taken[name] = place
+        return self
+
+    @property
+    def query_id(self) -> str:
+        """Key of the query id, in Examples and in served signatures."""
+        return self.columns.query_id
+
+    @property
+    def candidate_id(self) -> str:
+        """Key of the candidate id, in Examples and in served signatures."""
+        return self.columns.candidate_id
+
+    @property
+    def query_features(self) -> Mapping[str, FeatureConfig]:
+        """Features of the query side by name."""
+        return self.features.query
+
+    @property
+    def candidate_features(self) -> Mapping[str, FeatureConfig]:
+        """Features of the candidate side by name."""
+        return self.features.candidate
