@@ -1,4 +1,4 @@
-"""Which columns are the ids, which are features, and of what kind. Declared once, used everywhere."""
+"""Which columns are the ids, which are features, of what kind: declared once, used everywhere."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -79,7 +79,7 @@ class FeaturesConfig(Settings):
 
 
 class FeatureSpec(Settings):
-    """Ids and features together: what Transform, the towers, the index and the clients derive from."""
+    """Ids and features together: Transform, towers, index and clients derive from it."""
 
     columns: ColumnsConfig
     features: FeaturesConfig = Field(default_factory=FeaturesConfig)
