@@ -1,0 +1,16 @@
+"""The names of the releases, apart from what reads them: the command line must start fast."""
+
+from enum import Enum
+
+
+class MovieLens(str, Enum):
+    """The releases that can be prepared; the value is the name on the command line."""
+
+    ML_100K = "movielens-100k"
+    ML_1M = "movielens-1m"
+    LATEST = "movielens-latest"
+
+    @property
+    def folder_name(self) -> str:
+        """The name of its folder under the data directory, which its config reads."""
+        return self.value.replace("-", "_")
