@@ -1,0 +1,58 @@
+# `make` sets up, `make run` does the main job, `make test` checks everything. `make help` lists all.
+
+SHELL := /bin/bash
+BIN := .venv/bin
+CONFIG := movielens_100k
+
+.DEFAULT_GOAL := setup
+.PHONY: setup run test lint type imports bench lock clean help
+
+setup: ## make .venv with the locked packages (PYTHON=... gives a Python 3.10 of your own)
+	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.10 python3.9 python; do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null; then \
+	    exec "$$python" tools/create_environment.py; \
+	  fi; \
+	done; \
+	echo "error: a Python 3.9 or newer is needed to start the set-up: apt-get install python3" >&2; \
+	exit 1
+
+run: setup ## fetch MovieLens 100K, run the pipeline and ask the model it serves
+	@$(BIN)/two-tower data movielens-100k
+	@$(BIN)/two-tower run --config $(CONFIG)
+	@$(BIN)/two-tower recommend --config $(CONFIG) --query-id 42 -k 10
+	@echo
+	@echo "Where everything is:"
+	@echo "  data     data/$(CONFIG)/"
+	@echo "  run      runs/$(CONFIG)/        artifacts, metadata and metrics"
+	@echo "  model    runs/$(CONFIG)/serving/  one folder for each pushed version"
+	@echo "  config   configs/$(CONFIG).yaml"
+	@echo "Ask for another user:  $(BIN)/two-tower recommend --config $(CONFIG) --query-id 7 -k 10"
+
+test: setup ## every test that a release needs
+	@$(BIN)/python -m pytest
+
+lint: setup ## ruff: style and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+type: setup ## mypy, strict
+	@$(BIN)/mypy
+
+imports: setup ## import-linter: the layers
+	@$(BIN)/lint-imports
+
+bench: setup ## the benchmarks (minutes; on a quiet machine)
+	@$(BIN)/python -m benchmarks
+
+lock: setup ## compile setup.py into requirements.lock
+	@uv="$$($(BIN)/python tools/find_uv.py)" && "$$uv" pip compile setup.py --extra dev \
+	  --python-version 3.10 --python-platform x86_64-manylinux_2_28 --generate-hashes \
+	  --no-emit-index-url --no-annotate --no-header -q -o requirements.lock
+
+clean: ## remove the environment and every cache (data/ and runs/ stay)
+	rm -rf .venv .setup build *.egg-info .pytest_cache .mypy_cache .ruff_cache \
+	  .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 18
