@@ -1,0 +1,158 @@
+"""Starts the model server in a process of its own and stops it again.
+
+For code that asks a model real questions: validation of an export, tests, benchmarks. The parent
+imports no TensorFlow for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+_POLL_S = 0.02
+_STOP_TIMEOUT_S = 15.0
+_LOG_TAIL_LINES = 20
+_APPLICATION_ROOT = Path(__file__).resolve().parent.parent
+
+
+class LaunchError(RuntimeError):
+    """The server did not come up; the text ends with the tail of its log."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunningModelServer:
+    """A server that answers.
+
+    Attributes:
+        grpc_target: What a gRPC client connects to, `host:port`.
+        rest_url: What a REST client puts before `/v1/models/...`.
+        pid: The server's process.
+        log_path: Its log.
+    """
+
+    grpc_target: str
+    rest_url: str
+    pid: int
+    log_path: Path
+
+
+@contextlib.contextmanager
+def running_model_server(
+    base_path: str | os.PathLike[str],
+    model_name: str = "retrieval",
+    *,
+    timeout_s: float = 60.0,
+    log_path: str | os.PathLike[str] | None = None,
+    extra_flags: Sequence[str] = (),
+) -> Iterator[RunningModelServer]:
+    """Serve a model for the length of a `with` block.
+
+        with running_model_server("serving/retrieval") as server:
+            client = RetrievalClient(server.grpc_target)
+
+    Args:
+        base_path: The folder of version folders.
+        model_name: The name under which the model is served.
+        timeout_s: How long to wait until the model is available; loading TensorFlow alone takes
+            three to six seconds.
+        log_path: Where the log goes; by default to a temporary file that vanishes with the block.
+        extra_flags: More flags of `python -m serving.model_server`.
+
+    Yields:
+        Where the server listens.
+
+    Raises:
+        LaunchError: If the server ends, or is not ready in time.
+    """
+    with tempfile.TemporaryDirectory(prefix="model_server_") as scratch:
+        log = Path(log_path) if log_path is not None else Path(scratch, "log")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        ready_file = Path(scratch, "ready.json")
+        command = [
+            sys.executable,
+            "-m",
+            "serving.model_server",
+            f"--model_name={model_name}",
+            # The server runs in another folder than its caller.
+            f"--model_base_path={os.path.abspath(base_path)}",
+            "--port=auto",
+            "--rest_api_port=auto",
+            f"--ready_file={ready_file}",
+            *extra_flags,
+        ]
+        with log.open("ab") as log_file:
+            process = _start(command, log_file)
+        try:
+            ports = _wait_until_ready(process, ready_file, log, timeout_s, base_path)
+            yield RunningModelServer(
+                grpc_target=f"127.0.0.1:{ports['grpc_port']}",
+                rest_url=f"http://127.0.0.1:{ports['rest_port']}",
+                pid=process.pid,
+                log_path=log,
+            )
+        finally:
+            _stop(process)
+
+
+def _start(command: list[str], log_file: IO[bytes]) -> subprocess.Popen[bytes]:
+    environment = dict(os.environ)
+    paths = [str(_APPLICATION_ROOT), environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    return subprocess.Popen(
+        command,
+        cwd=_APPLICATION_ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log_file,
+        stderr=subprocess.STDOUT,
+        # Ctrl-C in the parent's terminal must not stop the server before the parent's clean-up.
+        start_new_session=True,
+    )
+
+
+def _wait_until_ready(
+    process: subprocess.Popen[bytes],
+    ready_file: Path,
+    log: Path,
+    timeout_s: float,
+    base_path: str | os.PathLike[str],
+) -> dict[str, int]:
+    deadline = time.monotonic() + timeout_s
+    while not ready_file.exists():
+        status = process.poll()
+        if status is not None:
+            raise LaunchError(
+                f"The model server for {os.fspath(base_path)} ended with status {status} before "
+                f"the model was available.\n{_tail(log)}"
+            )
+        if time.monotonic() > deadline:
+            raise LaunchError(
+                f"The model server for {os.fspath(base_path)} was not ready within {timeout_s:g} s;"
+                f" give it a larger `timeout_s` if it is still loading.\n{_tail(log)}"
+            )
+        time.sleep(_POLL_S)
+    ports: dict[str, int] = json.loads(ready_file.read_text(encoding="utf-8"))
+    return ports
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join([f"The end of its log ({log}):", *lines[-_LOG_TAIL_LINES:]])

@@ -1,0 +1,1 @@
+"""An embedded stand-in for TensorFlow Serving 2.16: `python -m serving.model_server`."""

@@ -1,0 +1,154 @@
+"""The flags of the server, named as those of `tensorflow_model_server` where it has them."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Sequence
+
+AUTO_PORT = -1
+"""Take a free port. TensorFlow Serving has no such choice; 0 means "off" there and here."""
+
+MAX_PORT = 65535
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerFlags:
+    """The parsed flags; the option help below says what each one means."""
+
+    model_base_path: str
+    model_name: str
+    port: int
+    rest_api_port: int
+    bind_address: str
+    file_system_poll_wait_seconds: float
+    rest_api_timeout_in_ms: int
+    tensorflow_intra_op_parallelism: int
+    tensorflow_inter_op_parallelism: int
+    num_session_threads: int
+    enable_model_warmup: bool
+    shutdown_grace_seconds: float
+    ready_file: str | None
+
+
+def parse_flags(argv: Sequence[str] | None = None) -> ServerFlags:
+    """Parse the command line.
+
+    Args:
+        argv: The arguments without the program's name; `sys.argv[1:]` if None.
+
+    Returns:
+        The flags. A wrong one ends the process with status 2 and a usage text, as argparse does.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.model_server",
+        description="Serves a SavedModel over TensorFlow Serving's gRPC and REST APIs.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "--model_base_path",
+        required=True,
+        help="Folder with one sub-folder a version, named by its number.",
+    )
+    add("--model_name", default="default", help="Name under which the model is served.")
+    add(
+        "--port",
+        type=_port,
+        default=8500,
+        help="gRPC port; 0 switches gRPC off, 'auto' takes a free port.",
+    )
+    add(
+        "--rest_api_port",
+        type=_port,
+        default=8501,
+        help="REST port; 0 switches REST off, 'auto' takes a free port.",
+    )
+    add("--bind_address", default="127.0.0.1", help="Address to listen on; 0.0.0.0 for all.")
+    add(
+        "--file_system_poll_wait_seconds",
+        type=_non_negative,
+        default=1.0,
+        help="Pause between two looks at --model_base_path; 0 looks once, at start-up.",
+    )
+    add(
+        "--rest_api_timeout_in_ms",
+        type=int,
+        default=30_000,
+        help="Longest time a REST request may take before it is answered with 504.",
+    )
+    add(
+        "--tensorflow_intra_op_parallelism",
+        type=int,
+        default=0,
+        help="Threads for one operation; 0 leaves the choice to TensorFlow.",
+    )
+    add(
+        "--tensorflow_inter_op_parallelism",
+        type=int,
+        default=0,
+        help="Operations that run at once; 0 leaves the choice to TensorFlow.",
+    )
+    add(
+        "--num_session_threads",
+        type=_positive,
+        default=os.cpu_count() or 1,
+        help="Requests that are computed at once; default: the number of CPUs.",
+    )
+    add(
+        "--enable_model_warmup",
+        type=_boolean,
+        default=True,
+        help="Replay assets.extra/tf_serving_warmup_requests before a version becomes available.",
+    )
+    add(
+        "--shutdown_grace_seconds",
+        type=_non_negative,
+        default=10.0,
+        help="Time that running requests get to finish after SIGTERM or SIGINT.",
+    )
+    add(
+        "--ready_file",
+        default=None,
+        help=(
+            'File written once the model is available: {"grpc_port": .., "rest_port": .., '
+            '"pid": ..}; a port that is off is null.'
+        ),
+    )
+    flags = ServerFlags(**vars(parser.parse_args(argv)))
+    if flags.port == 0 and flags.rest_api_port == 0:
+        parser.error("--port and --rest_api_port must not both be 0: nothing would be served")
+    if flags.port > 0 and flags.port == flags.rest_api_port:
+        parser.error(f"--port and --rest_api_port must differ, both are {flags.port}")
+    return flags
+
+
+def _port(text: str) -> int:
+    if text == "auto":
+        return AUTO_PORT
+    if text.isdecimal() and int(text) <= MAX_PORT:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"must be 'auto' or a number up to {MAX_PORT}, got {text!r}")
+
+
+def _non_negative(text: str) -> float:
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0, got {text!r}")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, got {text!r}")
+    return value
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in ("true", "1"):
+        return True
+    if text.lower() in ("false", "0"):
+        return False
+    raise argparse.ArgumentTypeError(f"must be true or false, got {text!r}")

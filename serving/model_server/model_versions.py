@@ -1,0 +1,186 @@
+"""The life of one model's versions: found, loaded, served, replaced, unloaded.
+
+At most one version is aspired to, the newest complete one (TensorFlow Serving's policy
+`latest {num_versions: 1}`). It is loaded and warmed up before the one it replaces is unloaded, so
+a model that was available stays so; memory must hold two versions meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+
+from serving.errors import NotFoundError, ServingError, UnknownError, from_grpc_code
+from serving.model_server import event_log
+from serving.model_server.loaded_model import LoadedModel
+from serving.model_server.version_folders import VersionFolder, find_version_folders
+
+_REPEAT_WARNING_S = 60.0
+
+
+class State(enum.IntEnum):
+    """A version's state, numbered as `ModelVersionStatus.State` is."""
+
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class VersionStatus:
+    """Where a version stands; `error` is set where its load failed."""
+
+    version: int
+    state: State
+    error: ServingError | None = None
+
+
+class ModelVersions:
+    """The versions of one model.
+
+    `poll` is called from one thread; everything else may be called from any.
+
+    Args:
+        name: The name under which the model is served.
+        base_path: The folder of its version folders.
+        load_version: Loads and warms up a version, or raises.
+    """
+
+    def __init__(
+        self, name: str, base_path: str, load_version: Callable[[VersionFolder], LoadedModel]
+    ) -> None:
+        self.name = name
+        self.base_path = base_path
+        self._load_version = load_version
+        # Replaced as a whole, never changed: requests read them without a lock.
+        self._available: Mapping[int, LoadedModel] = MappingProxyType({})
+        self._statuses: Mapping[int, VersionStatus] = MappingProxyType({})
+        self._failed: dict[int, VersionFolder] = {}
+        self._warned_at = -_REPEAT_WARNING_S
+        self._lock = threading.Lock()
+
+    @property
+    def statuses(self) -> Mapping[int, VersionStatus]:
+        """Every version this process has dealt with, also those unloaded since."""
+        return self._statuses
+
+    @contextlib.contextmanager
+    def use(self, version: int | None) -> Iterator[LoadedModel]:
+        """Hold a version for the length of a request.
+
+        Args:
+            version: Its number; None for the newest available one.
+
+        Raises:
+            NotFoundError: If it is not available.
+        """
+        model = self._acquire(version)
+        try:
+            yield model
+        finally:
+            model.release()
+
+    def poll(self) -> None:
+        """Look at the base path once and do what it takes to serve what is there."""
+        folders = find_version_folders(self.base_path)
+        if folders is None:
+            self._warn_now_and_then("base_path_missing")
+            return
+        if not folders:
+            self._warn_now_and_then("no_versions_found")
+            self._unload(set(self._available))
+            return
+        aspired = folders[max(folders)]
+        if aspired.version not in self._available:
+            if self._failed.get(aspired.version) == aspired:
+                return  # Nothing changed since it failed; the older version goes on.
+            if not self._load(aspired):
+                return
+        self._unload(set(self._available) - {aspired.version})
+
+    def unload_all(self) -> None:
+        """Unload everything, each version as soon as its last request is done."""
+        self._unload(set(self._available))
+
+    def _acquire(self, version: int | None) -> LoadedModel:
+        while True:
+            available = self._available
+            wanted = max(available, default=None) if version is None else version
+            model = available.get(wanted) if wanted is not None else None
+            if model is None:
+                raise servable_not_found(self.name, version)
+            if model.try_acquire():
+                return model
+            # It was taken out of `_available` since it was read: look again.
+
+    def _load(self, folder: VersionFolder) -> bool:
+        started_at = time.monotonic()
+        event_log.info("version_loading", model=self.name, version=folder.version, path=folder.path)
+        self._set_status(VersionStatus(folder.version, State.LOADING))
+        try:
+            model = self._load_version(folder)
+        except Exception as raised:
+            error = _as_serving_error(raised)
+            self._failed[folder.version] = folder
+            self._set_status(VersionStatus(folder.version, State.END, error))
+            event_log.error(
+                "version_failed",
+                model=self.name,
+                version=folder.version,
+                code=error.code_name(),
+                error=error.message,
+            )
+            return False
+        self._failed.pop(folder.version, None)
+        self._available = MappingProxyType({**self._available, folder.version: model})
+        self._set_status(VersionStatus(folder.version, State.AVAILABLE))
+        event_log.info(
+            "version_available",
+            model=self.name,
+            version=folder.version,
+            load_s=time.monotonic() - started_at,
+        )
+        return True
+
+    def _unload(self, versions: set[int]) -> None:
+        for version in sorted(versions):
+            model = self._available[version]
+            self._available = MappingProxyType(
+                {number: kept for number, kept in self._available.items() if number != version}
+            )
+            self._set_status(VersionStatus(version, State.UNLOADING))
+            model.close()
+            self._set_status(VersionStatus(version, State.END))
+            event_log.info("version_unloaded", model=self.name, version=version)
+
+    def _set_status(self, status: VersionStatus) -> None:
+        with self._lock:
+            self._statuses = MappingProxyType({**self._statuses, status.version: status})
+
+    def _warn_now_and_then(self, event: str) -> None:
+        now = time.monotonic()
+        if now - self._warned_at >= _REPEAT_WARNING_S:
+            self._warned_at = now
+            event_log.warning(event, model=self.name, base_path=self.base_path)
+
+
+def servable_not_found(name: str, version: int | None) -> NotFoundError:
+    """Return the error for a model or version that is not available."""
+    wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+    return NotFoundError(f"Servable not found for request: {wanted}")
+
+
+def _as_serving_error(error: Exception) -> ServingError:
+    if isinstance(error, ServingError):
+        return error
+    code = getattr(error, "error_code", None)  # tf.errors.OpError
+    if isinstance(code, int):
+        return from_grpc_code(code, str(getattr(error, "message", error)))
+    return UnknownError(f"{type(error).__name__}: {error}")

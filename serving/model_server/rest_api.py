@@ -1,0 +1,140 @@
+"""The REST API's routes: a method, a path and a body in; a status and a body out.
+
+Paths, texts and codes are those of TensorFlow Serving r2.16
+(model_servers/http_rest_api_handler.cc, http_rest_api_util.cc and http_server.cc).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import http
+import re
+from collections.abc import Callable
+from concurrent.futures import Executor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from urllib.parse import unquote
+
+from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2
+
+from serving.errors import (
+    DeadlineExceededError,
+    InternalError,
+    InvalidArgumentError,
+    ServingError,
+    UnavailableError,
+    UnimplementedError,
+)
+from serving.model_server import event_log, rest_proto_json
+from serving.model_server.json_writer import write_json
+from serving.model_server.model_service import SIGNATURE_DEF_FIELD, ModelService
+from serving.model_server.rest_predict import predict_json
+
+_API_PATH = re.compile(r"/v1/.*", re.IGNORECASE)
+_VERSION = r"(?:(?:/versions/(?P<version>\d+))|(?:/labels/(?P<label>[^/:]+)))?"
+_PREDICTION_PATH = re.compile(
+    rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<method>classify|regress|predict)",
+    re.IGNORECASE | re.ASCII,
+)
+_MODEL_PATH = re.compile(
+    rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<resource>metadata))?",
+    re.IGNORECASE | re.ASCII,
+)
+_MAX_VERSION = 2**63 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class HttpAnswer:
+    """What goes back to the client."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+    closes_connection: bool = False
+
+
+class RestApi:
+    """Answers REST requests.
+
+    Args:
+        service: Answers the calls.
+        executor: The threads they are computed in.
+        timeout_s: After this long a request is answered with 504.
+    """
+
+    def __init__(self, service: ModelService, executor: Executor, timeout_s: float) -> None:
+        self._service = service
+        self._executor = executor
+        self._timeout_s = timeout_s
+
+    def answer(self, http_method: str, path: str, body: bytes) -> HttpAnswer:
+        """Answer one request; errors become answers too."""
+        if not _API_PATH.fullmatch(path):
+            return _not_found_page()
+        try:
+            work = self._route(http_method, path, body)
+            future = self._executor.submit(work)
+            try:
+                return HttpAnswer(200, future.result(self._timeout_s))
+            except FutureTimeoutError:
+                future.cancel()
+                raise DeadlineExceededError("Timed out waiting for notification") from None
+        except ServingError as raised:
+            error: ServingError = raised
+        except RuntimeError as raised:  # The pool is shut down: the drain ran out of time.
+            error = UnavailableError(f"The server is shutting down: {raised}")
+        except Exception as raised:
+            event_log.error("request_crashed", error=repr(raised))
+            error = InternalError(f"{type(raised).__name__}: {raised}")
+        return HttpAnswer(error.http_status, write_json({"error": error.message}))
+
+    def _route(self, http_method: str, path: str, body: bytes) -> Callable[[], bytes]:
+        malformed = InvalidArgumentError(f"Malformed request: {http_method} {path}")
+        pattern = {"POST": _PREDICTION_PATH, "GET": _MODEL_PATH}.get(http_method)
+        match = pattern.fullmatch(path) if pattern else None
+        if match is None:
+            raise malformed
+        spec = _model_spec(match)
+        if http_method == "POST":
+            # The pattern ignores case, the dispatch does not: ":PREDICT" is malformed.
+            if match["method"] == "predict":
+                return lambda: predict_json(self._service, spec, body)
+            if match["method"] in ("classify", "regress"):
+                raise UnimplementedError(f"{match['method']} is not offered; use predict")
+            raise malformed
+        if not spec.name:
+            raise InvalidArgumentError("Missing model name in request.")
+        if match["resource"] == "metadata":
+            return lambda: self._metadata(spec)
+        return lambda: self._status(spec)
+
+    def _status(self, spec: model_pb2.ModelSpec) -> bytes:
+        request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
+        return rest_proto_json.status_json(self._service.get_model_status(request))
+
+    def _metadata(self, spec: model_pb2.ModelSpec) -> bytes:
+        request = get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=spec, metadata_field=[SIGNATURE_DEF_FIELD]
+        )
+        return rest_proto_json.metadata_json(self._service.get_model_metadata(request))
+
+
+def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
+    spec = model_pb2.ModelSpec(name=unquote(match["name"] or ""))
+    if match["version"]:
+        version = int(match["version"])
+        if version > _MAX_VERSION:
+            raise InvalidArgumentError(f"Failed to convert version: {match['version']} to numeric.")
+        spec.version.value = version
+    elif match["label"]:
+        spec.version_label = unquote(match["label"])
+    return spec
+
+
+def _not_found_page() -> HttpAnswer:
+    """Return libevent's own error page, which answers paths outside of /v1/."""
+    status = http.HTTPStatus.NOT_FOUND
+    page = (
+        f"<HTML><HEAD>\n<TITLE>{status.value} {status.phrase}</TITLE>\n</HEAD><BODY>\n"
+        f"<H1>{status.phrase}</H1>\n</BODY></HTML>\n"
+    )
+    return HttpAnswer(status, page.encode(), "text/html; charset=ISO-8859-1", True)

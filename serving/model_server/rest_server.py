@@ -1,0 +1,168 @@
+"""The REST front end on the standard library's HTTP server."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from serving.model_server import event_log
+from serving.model_server.flags import AUTO_PORT
+from serving.model_server.model_service import ModelService
+from serving.model_server.rest_api import HttpAnswer, RestApi
+
+_MAX_BODY_BYTES = 2**31 - 1
+
+
+class RestServer:
+    """Listens from construction on; answers from `start` on.
+
+    Each connection has a thread that reads and writes; requests are computed in `executor`, the
+    same few threads that serve gRPC.
+
+    Args:
+        service: Answers the calls.
+        executor: The threads they are computed in.
+        bind_address: The address to listen on.
+        port: The port, or `AUTO_PORT`.
+        timeout_s: After this long a request is answered with 504.
+
+    Raises:
+        OSError: If the port is taken.
+    """
+
+    def __init__(
+        self,
+        service: ModelService,
+        executor: Executor,
+        bind_address: str,
+        port: int,
+        *,
+        timeout_s: float,
+    ) -> None:
+        self.api = RestApi(service, executor, timeout_s)
+        self._running = 0
+        self._idle = threading.Condition()
+        self.draining = False
+        front_end = self
+
+        class Handler(_Handler):
+            rest = front_end
+
+        class Server(ThreadingHTTPServer):
+            address_family = socket.AF_INET6 if ":" in bind_address else socket.AF_INET
+            daemon_threads = True
+            # The default backlog of 5 drops connections of clients that start together.
+            request_queue_size = 128
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                event_log.warning("rest_connection_broken", client=client_address[0])
+
+        try:
+            self._server = Server((bind_address, 0 if port == AUTO_PORT else port), Handler)
+        except OSError as error:
+            raise OSError(
+                f"cannot listen on {bind_address}:{port} for REST: {error.strerror}"
+            ) from error
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True
+        )
+
+    def start(self) -> None:
+        """Start to answer."""
+        self._thread.start()
+
+    def stop(self, grace_s: float) -> None:
+        """Refuse new connections and wait for the running requests.
+
+        Args:
+            grace_s: How long to wait at most.
+        """
+        self.draining = True
+        self._server.shutdown()
+        self._server.server_close()
+        with self._idle:
+            self._idle.wait_for(lambda: self._running == 0, grace_s)
+
+    @contextlib.contextmanager
+    def request(self) -> Iterator[None]:
+        """Count a request as running, so that `stop` waits for it."""
+        with self._idle:
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._running -= 1
+                self._idle.notify_all()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    rest: RestServer
+    protocol_version = "HTTP/1.1"
+    server_version = "two-tower-model-server"
+    sys_version = ""
+    disable_nagle_algorithm = True
+    wbufsize = -1  # Headers and body leave in one packet.
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self._answer()
+
+    do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = do_GET  # noqa: N815
+
+    def _answer(self) -> None:
+        with self.rest.request():
+            body = self._read_body()
+            if body is None:
+                return
+            path = self.path.partition("?")[0]
+            self._write(self.rest.api.answer(self.command, path, body))
+
+    def _read_body(self) -> bytes | None:
+        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
+            return self._read_chunks()
+        length = self.headers.get("Content-Length", "0")
+        if not length.isdecimal() or int(length) > _MAX_BODY_BYTES:
+            self.close_connection = True
+            self.send_error(400)
+            return None
+        return self.rfile.read(int(length))
+
+    def _read_chunks(self) -> bytes | None:
+        chunks: list[bytes] = []
+        try:
+            while size := int(self.rfile.readline(64).split(b";")[0], 16):
+                chunks.append(self.rfile.read(size))
+                self.rfile.readline(64)
+            while self.rfile.readline(65536).strip():  # Trailers.
+                pass
+        except ValueError:
+            self.close_connection = True
+            self.send_error(400)
+            return None
+        return b"".join(chunks)
+
+    def _write(self, answer: HttpAnswer) -> None:
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body)))
+        if self.rest.draining or answer.closes_connection:
+            self.send_header("Connection", "close")
+            self.close_connection = True
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
+        self.wfile.flush()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log nothing a request, as TensorFlow Serving."""

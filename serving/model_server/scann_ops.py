@@ -1,0 +1,34 @@
+"""Registers ScaNN's TensorFlow ops, which a model with a ScaNN index needs before it is loaded."""
+
+from __future__ import annotations
+
+from serving.model_server import event_log
+
+_OP_PREFIX = "Scann>"
+
+HOW_TO_GET = (
+    "The model uses the ScaNN ops and this server has none: install `scann` (the release built "
+    "for this TensorFlow) or export the index with the backend `partitioned` or `exact`"
+)
+
+
+def register() -> bool:
+    """Register the ops if the package is there; models without a ScaNN index load either way.
+
+    Returns:
+        Whether the ops are registered now.
+    """
+    try:
+        from scann.scann_ops.py import scann_ops  # noqa: F401
+    except Exception as error:
+        # ImportError without the package; tf.errors.NotFoundError where it was built for another
+        # TensorFlow. Neither is a reason to refuse models that do not need it.
+        event_log.warning("scann_ops_missing", error=error)
+        return False
+    event_log.info("scann_ops_registered")
+    return True
+
+
+def is_missing_from(error: BaseException) -> bool:
+    """Tell whether a load failed for want of the ops."""
+    return _OP_PREFIX in str(error)

@@ -1,0 +1,149 @@
+"""The server's life: load, open the ports, answer, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+from tensorflow.core.protobuf import config_pb2
+
+from serving.model_server import event_log, grpc_server, loaded_model, ready_file, warmup
+from serving.model_server.flags import ServerFlags
+from serving.model_server.loaded_model import LoadedModel
+from serving.model_server.model_manager import ModelManager
+from serving.model_server.model_service import ModelService
+from serving.model_server.model_versions import ModelVersions
+from serving.model_server.rest_server import RestServer
+from serving.model_server.version_folders import VersionFolder
+
+_STARTUP_POLL_S = 0.05
+
+
+class StartupError(Exception):
+    """The server cannot start; the text is meant for the operator."""
+
+
+async def serve(flags: ServerFlags) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        StartupError: If the model cannot be loaded or a port is taken.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    _check_ports_are_free(flags)
+
+    models = [ModelVersions(flags.model_name, flags.model_base_path, _loader(flags))]
+    manager = ModelManager(models, flags.file_system_poll_wait_seconds)
+    manager.start()
+    executor = ThreadPoolExecutor(flags.num_session_threads, thread_name_prefix="session")
+    try:
+        # The ports open once the model is there, as in TensorFlow Serving: who can connect can ask.
+        if await _settled_before_stop(manager, stop):
+            await _answer_until_stopped(flags, ModelService(manager), executor, stop)
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+        await loop.run_in_executor(None, manager.stop, flags.shutdown_grace_seconds)
+        event_log.info("stopped")
+
+
+def _loader(flags: ServerFlags) -> Callable[[VersionFolder], LoadedModel]:
+    session_config = config_pb2.ConfigProto(
+        intra_op_parallelism_threads=flags.tensorflow_intra_op_parallelism,
+        inter_op_parallelism_threads=flags.tensorflow_inter_op_parallelism,
+    )
+
+    def load(folder: VersionFolder) -> LoadedModel:
+        model = loaded_model.load(folder.path, folder.version, session_config)
+        if flags.enable_model_warmup:
+            try:
+                replayed = warmup.replay(model, folder.path)
+            except BaseException:
+                model.close()
+                raise
+            if replayed:
+                event_log.info("warmup_replayed", version=folder.version, requests=replayed)
+        return model
+
+    return load
+
+
+async def _settled_before_stop(manager: ModelManager, stop: asyncio.Event) -> bool:
+    """Wait for the first load; False if the server is told to stop meanwhile."""
+    while not manager.settled.is_set():
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(stop.wait(), _STARTUP_POLL_S)
+        if stop.is_set():
+            return False
+    problem = manager.startup_error()
+    if problem:
+        raise StartupError(f"Failed to start server. Error: Unknown: {problem}")
+    return True
+
+
+async def _answer_until_stopped(
+    flags: ServerFlags, service: ModelService, executor: ThreadPoolExecutor, stop: asyncio.Event
+) -> None:
+    grpc_front: grpc.aio.Server | None = None
+    rest_front: RestServer | None = None
+    grpc_port: int | None = None
+    rest_port: int | None = None
+    try:
+        if flags.port:
+            grpc_front, grpc_port = grpc_server.build_server(
+                service, executor, flags.bind_address, flags.port
+            )
+            await grpc_front.start()
+        if flags.rest_api_port:
+            rest_front = RestServer(
+                service,
+                executor,
+                flags.bind_address,
+                flags.rest_api_port,
+                timeout_s=flags.rest_api_timeout_in_ms / 1000,
+            )
+            rest_front.start()
+            rest_port = rest_front.port
+    except OSError as error:
+        raise StartupError(str(error)) from error
+    event_log.info("serving", address=flags.bind_address, grpc_port=grpc_port, rest_port=rest_port)
+    if flags.ready_file:
+        ready_file.write(flags.ready_file, grpc_port, rest_port)
+    await stop.wait()
+    event_log.info("draining", grace_s=flags.shutdown_grace_seconds)
+    # Both refuse new calls at once and return when the running ones are answered.
+    await asyncio.gather(
+        grpc_front.stop(flags.shutdown_grace_seconds) if grpc_front else _nothing(),
+        asyncio.to_thread(rest_front.stop, flags.shutdown_grace_seconds)
+        if rest_front
+        else _nothing(),
+    )
+
+
+async def _nothing() -> None:
+    pass
+
+
+def _check_ports_are_free(flags: ServerFlags) -> None:
+    """Fail now rather than after a load of minutes; the ports are opened later."""
+    for name, port in (("--port", flags.port), ("--rest_api_port", flags.rest_api_port)):
+        if port <= 0:
+            continue
+        family = socket.AF_INET6 if ":" in flags.bind_address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # A port in TIME_WAIT from the last run is free enough.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((flags.bind_address, port))
+            except OSError as error:
+                raise StartupError(
+                    f"{name}: cannot listen on {flags.bind_address}:{port}: {error.strerror}; "
+                    "stop what uses it or choose another port ('auto' takes a free one)"
+                ) from error

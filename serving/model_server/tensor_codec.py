@@ -1,0 +1,149 @@
+"""TensorProto to NumPy and back, for the few dtypes that requests carry.
+
+`tf.make_ndarray` and `tf.make_tensor_proto` do this for every dtype, but check and copy so much
+that they cost more than a small model's whole computation (measured for 100 ids and 100 scores:
+98 us against 14 us for the encoding alone).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tensorflow.core.framework import tensor_pb2, types_pb2
+
+from serving.errors import UnimplementedError
+
+Array = npt.NDArray[Any]
+
+
+class TensorParsingError(ValueError):
+    """The TensorProto does not hold what its shape and dtype say."""
+
+
+# DataType -> (NumPy dtype, the repeated field of TensorProto that holds its values).
+_FIELDS: dict[int, tuple[npt.DTypeLike, str]] = {
+    types_pb2.DT_FLOAT: (np.float32, "float_val"),
+    types_pb2.DT_DOUBLE: (np.float64, "double_val"),
+    types_pb2.DT_INT32: (np.int32, "int_val"),
+    types_pb2.DT_INT16: (np.int16, "int_val"),
+    types_pb2.DT_INT8: (np.int8, "int_val"),
+    types_pb2.DT_UINT8: (np.uint8, "int_val"),
+    types_pb2.DT_STRING: (np.object_, "string_val"),
+    types_pb2.DT_INT64: (np.int64, "int64_val"),
+    types_pb2.DT_BOOL: (np.bool_, "bool_val"),
+    types_pb2.DT_UINT32: (np.uint32, "uint32_val"),
+    types_pb2.DT_UINT64: (np.uint64, "uint64_val"),
+}
+_DATA_TYPES: dict[Any, int] = {np.dtype(dtype): number for number, (dtype, _) in _FIELDS.items()}
+
+_FLOAT_VAL_TAG = b"\x2a"  # TensorProto.float_val: field 5, packed.
+
+
+def dtype_name(data_type: int) -> str:
+    """Return TensorFlow's name of a `DataType`, such as `float` for `DT_FLOAT`."""
+    name: str = types_pb2.DataType.Name(data_type)
+    return name.removeprefix("DT_").lower()
+
+
+def numpy_dtype_of(data_type: int) -> npt.DTypeLike:
+    """Return the NumPy dtype that a Session feed of a `DataType` needs.
+
+    Raises:
+        UnimplementedError: If tensors of this type have no encoding here.
+    """
+    try:
+        return _FIELDS[data_type][0]
+    except KeyError as error:
+        raise UnimplementedError(
+            f"Tensors of type {dtype_name(data_type)} are not supported"
+        ) from error
+
+
+def data_type_of(array: Array) -> int:
+    """Return the `DataType` of an array.
+
+    Raises:
+        UnimplementedError: If tensors of its dtype have no encoding here.
+    """
+    try:
+        return _DATA_TYPES[array.dtype]
+    except KeyError as error:
+        raise UnimplementedError(f"Tensors of type {array.dtype} are not supported") from error
+
+
+def decode(proto: tensor_pb2.TensorProto) -> Array:
+    """Return the array that a TensorProto holds.
+
+    Fewer values than the shape asks for are allowed: the last one is repeated and no value at all
+    means zeros or empty strings.
+
+    Returns:
+        An array with the proto's shape; strings are `bytes` in an object array.
+
+    Raises:
+        TensorParsingError: If the proto contradicts itself.
+
+    References:
+        `Tensor::FromProto` in tensorflow/core/framework/tensor.cc.
+    """
+    try:
+        dtype, field = _FIELDS[proto.dtype]
+    except KeyError as error:
+        raise TensorParsingError(f"dtype {proto.dtype} is not supported") from error
+    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+    if any(size < 0 for size in shape):
+        raise TensorParsingError(f"negative dimension in {shape}")
+    count = math.prod(shape)
+    content = proto.tensor_content
+    if content:
+        if field == "string_val" or len(content) != count * np.dtype(dtype).itemsize:
+            raise TensorParsingError("tensor_content does not fit shape and dtype")
+        # A copy: the Session must not read memory that the request owns.
+        return np.frombuffer(content, dtype=dtype).reshape(shape).copy()
+    values = getattr(proto, field)
+    array: Array = np.empty(count, dtype=dtype)
+    given = min(len(values), count)
+    if given:
+        array[:given] = values[:count]
+        array[given:] = values[-1]
+    else:
+        array[:] = b"" if field == "string_val" else 0
+    return array.reshape(shape)
+
+
+def encode(array: Array, proto: tensor_pb2.TensorProto) -> None:
+    """Write `array` into an empty TensorProto, values in their typed field.
+
+    TensorFlow Serving 2.16 answers so (`AsProtoField`), not with `tensor_content`.
+
+    Raises:
+        UnimplementedError: If the dtype has no field here.
+    """
+    data_type = data_type_of(array)
+    proto.dtype = data_type
+    add_dim = proto.tensor_shape.dim.add
+    for size in array.shape:
+        add_dim().size = size
+    if not array.size:
+        return
+    if data_type == types_pb2.DT_FLOAT:
+        # The packed wire form of float_val is the array's memory; no Python float is made.
+        payload = np.ascontiguousarray(array, dtype="<f4").tobytes()
+        proto.MergeFromString(_FLOAT_VAL_TAG + _varint(len(payload)) + payload)
+        return
+    values = array.ravel().tolist()
+    extend: Callable[[list[Any]], None] = getattr(proto, _FIELDS[data_type][1]).extend
+    extend(values)
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
