@@ -22,6 +22,11 @@ from steps import SetupError, run_step
 ROOT = Path(__file__).resolve().parent.parent
 # Measured: .venv takes 3.1 GB; it shares most of them with uv's cache on the same disk.
 NEEDED_GB = 4.0
+_SYSTEM_CERTIFICATES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+)
 
 
 def create_environment(root: Path) -> None:
@@ -68,7 +73,7 @@ def _make(root: Path, venv: Path, folder: Path, lock: int) -> None:
         mended = ", mended after an interrupted set-up" if interrupted else ""
         print(f"[2/4] Python 3.10: the one in .venv{mended}", flush=True)
     else:
-        python = find_python(uv, folder / "python", log, keep_open)
+        python = find_python(uv, folder / "python", log, env, keep_open)
         print(f"[2/4] Python 3.10: {python}", flush=True)
         run_step(
             [uv, "venv", "--quiet", "--clear", "--no-project", "--python", python, venv],
@@ -79,8 +84,8 @@ def _make(root: Path, venv: Path, folder: Path, lock: int) -> None:
         )
 
     print("[3/4] The locked packages, each checked against its hash", flush=True)
-    into = ["--python", venv / "bin" / "python"]
-    sync = [uv, "pip", "sync", *into, "--require-hashes", "--compile-bytecode"]
+    into: list[object] = ["--python", venv / "bin" / "python"]
+    sync: list[object] = [uv, "pip", "sync", *into, "--require-hashes", "--compile-bytecode"]
     # A package that an interrupted sync left half-made looks installed.
     sync += ["--reinstall"] if interrupted else []
     run_step(
@@ -106,13 +111,17 @@ def _make(root: Path, venv: Path, folder: Path, lock: int) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Return uv's environment: where uv was told of no index or certificates, pip's hold."""
+    """Return uv's environment: what pip was told of index and certificates holds for uv too."""
     env = {**os.environ, "UV_NO_PROGRESS": "1"}
     env.setdefault("UV_HTTP_TIMEOUT", "120")
     if env.get("PIP_INDEX_URL") and "UV_INDEX_URL" not in env:
         env.setdefault("UV_DEFAULT_INDEX", env["PIP_INDEX_URL"])
     if env.get("PIP_CERT"):
         env.setdefault("SSL_CERT_FILE", env["PIP_CERT"])
+    # uv carries roots of its own, which lack the one of a company's proxy.
+    if any(Path(bundle).is_file() for bundle in _SYSTEM_CERTIFICATES):
+        env.setdefault("UV_SYSTEM_CERTS", "1")
+        env.setdefault("UV_NATIVE_TLS", "1")  # its name in an older uv
     return env
 
 

@@ -70,13 +70,16 @@ def candidates() -> Iterator[Path]:
             yield place
 
 
-def find_python(uv: Path, folder: Path, log: Path, keep_open: tuple[int, ...] = ()) -> Path:
+def find_python(
+    uv: Path, folder: Path, log: Path, env: dict[str, str], keep_open: tuple[int, ...] = ()
+) -> Path:
     """Return a Python 3.10 that starts.
 
     Args:
         uv: the uv program, which knows Pythons of its own and can install one.
         folder: where uv puts one that it has to install.
         log: the set-up's log.
+        env: uv's environment.
         keep_open: file descriptors that uv inherits.
 
     Returns:
@@ -91,18 +94,17 @@ def find_python(uv: Path, folder: Path, log: Path, keep_open: tuple[int, ...] = 
         if reason is None:
             return place
         refused.append(f"    {place} {reason}")
-    env = {**os.environ, "UV_PYTHON_INSTALL_DIR": str(folder)}
-    for own_env in (None, env):
-        found = _uv_finds(uv, own_env)
-        if found is not None:
-            return found
+    own = {**env, "UV_PYTHON_INSTALL_DIR": str(folder)}
+    found = _uv_finds(uv, env) or _uv_finds(uv, own)
+    if found is not None:
+        return found
     print("      no Python 3.10 here: uv installs one", flush=True)
     try:
         run_step(
             [uv, "python", "install", "--no-bin", "3.10"],
             what="installing Python 3.10 with uv",
             log=log,
-            env=env,
+            env=own,
             keep_open=keep_open,
         )
     except SetupError as error:
@@ -117,19 +119,19 @@ def find_python(uv: Path, folder: Path, log: Path, keep_open: tuple[int, ...] = 
             "    uv python install 3.10                (where its downloads can be reached)\n"
             f"uv's own words are at the end of {log}."
         ) from error
-    found = _uv_finds(uv, env)
+    found = _uv_finds(uv, own)
     if found is None:
         raise SetupError(f"uv installed a Python 3.10 in {folder}, which does not start: see {log}")
     return found
 
 
-def _uv_finds(uv: Path, env: dict[str, str] | None) -> Path | None:
+def _uv_finds(uv: Path, env: dict[str, str]) -> Path | None:
     # --system: not the project's own .venv, which may be the one to be mended.
     done = subprocess.run(
         [str(uv), "python", "find", "--system", "3.10"],
         capture_output=True,
         text=True,
-        env={**(env or os.environ), "UV_PYTHON_DOWNLOADS": "never"},
+        env={**env, "UV_PYTHON_DOWNLOADS": "never"},
         check=False,
     )
     found = Path(done.stdout.strip()) if done.returncode == 0 and done.stdout.strip() else None

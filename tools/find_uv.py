@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from find_python import candidates
 from steps import SetupError, run_step
 
 VERSION = "0.13.9"
@@ -46,6 +47,8 @@ def find_uv(folder: Path, log: Path) -> Path:
     Raises:
         SetupError: there is none, and every way to get one failed.
     """
+    for abandoned in folder.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
     own = folder / "uv" / "bin" / "uv"
     on_path = shutil.which("uv")
     if on_path and (version_of(Path(on_path)) or ()) >= OLDEST:
@@ -53,8 +56,6 @@ def find_uv(folder: Path, log: Path) -> Path:
     if version_of(own) is not None:
         return own
     folder.mkdir(parents=True, exist_ok=True)
-    for abandoned in folder.glob(f"{_PARTIAL}*"):
-        shutil.rmtree(abandoned, ignore_errors=True)
     for get in _ways():
         # Into a folder aside, so that an interrupted download is never taken for a whole uv.
         aside = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=folder))
@@ -62,6 +63,7 @@ def find_uv(folder: Path, log: Path) -> Path:
             get(aside, log)
             if version_of(aside / "bin" / "uv") is not None:
                 shutil.rmtree(folder / "uv", ignore_errors=True)
+                aside.chmod(0o755)  # mkdtemp gives 0o700
                 aside.rename(folder / "uv")
                 return own
         except SetupError:
@@ -91,9 +93,10 @@ def _ways() -> Iterator[Callable[[Path, Path], None]]:
 
 
 def _pythons() -> Iterator[Path]:
-    """Yield the running Python and others on the PATH, one for each version."""
+    """Yield the running Python and the others of this machine that start."""
     names = ["python3", *(f"python3.{minor}" for minor in range(9, 16)), "python"]
-    found = [sys.executable, *(shutil.which(name) for name in names), "/usr/bin/python3"]
+    found = [sys.executable, *map(shutil.which, names), "/usr/bin/python3"]
+    found += map(str, candidates())
     seen: set[str] = set()
     for python in found:
         if not python or not os.access(python, os.X_OK) or python in seen:

@@ -14,7 +14,7 @@ class SetupError(Exception):
 
 
 def run_step(
-    command: Sequence[str | Path],
+    command: Sequence[object],
     *,
     what: str,
     log: Path,
@@ -24,7 +24,7 @@ def run_step(
     """Run a command, its output into a log.
 
     Args:
-        command: the program and its arguments.
+        command: the program and its arguments, strings or paths.
         what: the step in plain words, for the error.
         log: the file that its output is appended to.
         env: its environment; None for this process's own.
