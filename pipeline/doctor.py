@@ -1,0 +1,275 @@
+"""Check that this machine and its environment can run the pipeline and serve what it makes."""
+
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+DISTRIBUTION = "two-tower-retrieval"
+SERVING_PORTS = {8500: "gRPC", 8501: "REST"}
+
+_GB = 1e9
+# A run on MovieLens 100K and its model server; larger data asks for more.
+_MEMORY_NEEDED_GB, _MEMORY_COMFORTABLE_GB = 2.0, 6.0
+_DISK_NEEDED_GB, _DISK_COMFORTABLE_GB = 1.0, 5.0
+
+# A child does it: TensorFlow takes seconds and memory, and a ScaNN built for another TensorFlow or
+# another CPU can end the process that imports it.
+_TENSORFLOW_PROBE = """\
+import json, numpy, tensorflow, scann
+rows = numpy.eye(8, dtype=numpy.float32)
+searcher = scann.scann_ops.builder(rows, 3, "dot_product").score_brute_force().build()
+ids, _ = searcher.search_batched(rows)
+keras = tensorflow.keras.layers.Layer.__module__.split(".")[0]
+print(json.dumps({"keras": keras, "first": ids.numpy()[:, 0].tolist()}))
+"""
+
+
+class Status(str, Enum):
+    """How a check ended; only `FAILED` makes the command fail."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: what it is.
+        status: how it ended.
+        found: what was found.
+        advice: what to do; empty where nothing need be done.
+    """
+
+    name: str
+    status: Status
+    found: str
+    advice: str = ""
+
+
+def examine(root: Path, environment: dict[str, str]) -> Iterator[Check]:
+    """Look at everything, the quick things first.
+
+    Args:
+        root: the project's root, which holds `data` and `runs`.
+        environment: the variables that TensorFlow is started with.
+
+    Yields:
+        The checks, each as soon as it is done.
+    """
+    yield check_python()
+    yield from check_packages()
+    yield check_cpu()
+    yield check_memory()
+    yield check_disk(Path.cwd())
+    for port, protocol in SERVING_PORTS.items():
+        yield check_port(port, protocol)
+    for folder in ("data", "runs"):
+        yield check_writable(root / folder)
+    yield from check_tensorflow(environment)
+
+
+def check_python() -> Check:
+    """Check that this is Python 3.10, the only one that TFX 1.16 and its pins have in common."""
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] == (3, 10):
+        return Check("Python", Status.OK, found)
+    return Check(
+        "Python",
+        Status.FAILED,
+        f"{found}, must be 3.10",
+        "Run `make`, then `.venv/bin/two-tower`: the set-up finds or installs Python 3.10.",
+    )
+
+
+def check_packages() -> Iterator[Check]:
+    """Check that every package that setup.py names is there, and as it is pinned."""
+    advice = "Run `make`: it installs exactly what requirements.lock holds."
+    try:
+        requirements = importlib.metadata.requires(DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError:
+        yield Check("packages", Status.FAILED, f"{DISTRIBUTION} is not installed", advice)
+        return
+    wrong, pinned = 0, 0
+    for requirement in requirements:
+        match = re.match(r"([A-Za-z0-9._-]+)\s*(?:==\s*([^;,\s]+))?", requirement)
+        if match is None or "extra ==" in requirement:
+            continue
+        name, pin = match.groups()
+        pinned += pin is not None
+        try:
+            found = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found = "not installed"
+        if found == "not installed" or pin not in (None, found):
+            wrong += 1
+            must = f", must be {pin}" if pin else ""
+            yield Check(name, Status.FAILED, f"{found}{must}", advice)
+    if not wrong:
+        yield Check("packages", Status.OK, f"all {pinned} pinned ones are the versions of setup.py")
+
+
+def check_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Check:
+    """Check for the instructions that ScaNN's wheel is compiled for.
+
+    Args:
+        cpuinfo: where Linux tells what the processor can do.
+    """
+    try:
+        flags = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError as error:
+        return Check("CPU", Status.WARNING, f"unknown: {error}", "ScaNN needs AVX2 and FMA.")
+    missing = {"avx2", "fma"} - set(flags[1].split() if flags else [])
+    if not missing:
+        return Check("CPU", Status.OK, "AVX2 and FMA")
+    return Check(
+        "CPU",
+        Status.FAILED,
+        f"without {' and '.join(sorted(missing)).upper()}",
+        "ScaNN cannot run here: use another machine, or the index backends `partitioned` and "
+        "`exact`. In a virtual machine, pass the host's CPU through.",
+    )
+
+
+def check_memory(
+    meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")
+) -> Check:
+    """Check the memory that is free for new processes, within a container's limit.
+
+    Args:
+        meminfo: where Linux tells the machine's memory.
+        cgroup: where it tells the container's limit.
+    """
+    try:
+        kilobytes = re.search(r"^MemAvailable:\s*(\d+)", meminfo.read_text("utf-8"), re.MULTILINE)
+        free_gb = int(kilobytes[1]) * 1024 / _GB if kilobytes else float("inf")
+    except OSError as error:
+        return Check("memory", Status.WARNING, f"unknown: {error}")
+    try:
+        limit = int((cgroup / "memory.max").read_text("utf-8"))
+        used = int((cgroup / "memory.current").read_text("utf-8"))
+        free_gb = min(free_gb, (limit - used) / _GB)
+    except (OSError, ValueError):
+        pass  # no limit: there is no such file, or it holds "max"
+    return _enough("memory", free_gb, _MEMORY_NEEDED_GB, _MEMORY_COMFORTABLE_GB, "End what uses it")
+
+
+def check_disk(folder: Path) -> Check:
+    """Check the free disk space.
+
+    Args:
+        folder: where runs are written.
+    """
+    free_gb = shutil.disk_usage(folder).free / _GB
+    return _enough("disk", free_gb, _DISK_NEEDED_GB, _DISK_COMFORTABLE_GB, "Delete old runs")
+
+
+def check_port(port: int, protocol: str) -> Check:
+    """Check that a model server could listen on a port.
+
+    Args:
+        port: its number.
+        protocol: what is served there.
+    """
+    name = f"port {port} ({protocol})"
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        # As servers do it: a port whose last connections are only closing counts as free.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("", port))
+        except OSError as error:
+            return Check(
+                name,
+                Status.WARNING,
+                f"in use: {error.strerror}",
+                "Something listens there, perhaps a model server. Stop it, or serve on another "
+                "port.",
+            )
+    return Check(name, Status.OK, "free")
+
+
+def check_writable(folder: Path) -> Check:
+    """Check that a folder, or the one it would be made in, can be written.
+
+    Args:
+        folder: it need not exist.
+    """
+    name = f"{folder.name}/"
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            return Check(name, Status.OK, f"{folder} can be written")
+    except OSError as error:
+        return Check(
+            name,
+            Status.FAILED,
+            f"{existing} cannot be written: {error.strerror}",
+            f"Run `chown -R {os.getuid()} {existing}` as its owner, or work in another folder.",
+        )
+
+
+def check_tensorflow(environment: dict[str, str]) -> Iterator[Check]:
+    """Check in a child process that TensorFlow has Keras 2 and that ScaNN's ops work beside it.
+
+    Args:
+        environment: the variables that it is started with.
+    """
+    together = "ScaNN with TensorFlow"
+    advice = (
+        "Run `make`: both must be the builds of requirements.lock. The index backends "
+        "`partitioned` and `exact` work without ScaNN."
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _TENSORFLOW_PROBE],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=300,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        yield Check(together, Status.FAILED, "did not load within 300 s", advice)
+        return
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        found = (
+            lines[-1] if lines and done.returncode > 0 else f"ended by signal {-done.returncode}"
+        )
+        yield Check(together, Status.FAILED, found[:200], advice)
+        return
+    answer = json.loads(done.stdout.strip().splitlines()[-1])
+    if answer["first"] == list(range(8)):
+        yield Check(together, Status.OK, "loads and finds the nearest")
+    else:
+        yield Check(together, Status.FAILED, f"finds {answer['first']}, must be 0 to 7", advice)
+    if answer["keras"] == "tf_keras":
+        yield Check("Keras", Status.OK, "tf.keras is Keras 2 (tf-keras)")
+    else:
+        yield Check(
+            "Keras",
+            Status.FAILED,
+            f"tf.keras is {answer['keras']}, must be tf_keras (Keras 2)",
+            "Set TF_USE_LEGACY_KERAS=1 before TensorFlow is imported, and run `make`.",
+        )
+
+
+def _enough(name: str, free_gb: float, needed: float, comfortable: float, advice: str) -> Check:
+    found = f"{free_gb:.1f} GB free"
+    if free_gb >= comfortable:
+        return Check(name, Status.OK, found)
+    status = Status.WARNING if free_gb >= needed else Status.FAILED
+    what = f"at least {needed:g} GB, better {comfortable:g} GB"
+    return Check(name, status, found, f"{advice}: {what} are needed for MovieLens 100K.")
