@@ -31,7 +31,7 @@ class ServingError(Exception):
     @classmethod
     def code_name(cls) -> str:
         """Return the canonical name of the code, such as `INVALID_ARGUMENT`."""
-        return _CODE_NAMES[cls.grpc_code]
+        return code_name(cls.grpc_code)
 
 
 class CancelledError(ServingError):
@@ -136,6 +136,11 @@ for _row in _TABLE:
     _row.cls.grpc_code = _row.grpc_code
     _row.cls.http_status = _row.http_status
     _row.cls.retryable = _row.retryable
+
+
+def code_name(grpc_code: int) -> str:
+    """Return the canonical name for the number of a gRPC status code, `OK` included."""
+    return "OK" if grpc_code == 0 else _CODE_NAMES.get(grpc_code, str(grpc_code))
 
 
 def from_grpc_code(code: int, message: str) -> ServingError:

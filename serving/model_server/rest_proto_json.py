@@ -38,7 +38,8 @@ def _to_dict(message: Message) -> dict[str, Any]:
         # Renamed in protobuf 5, which the stubs describe.
         including_default_value_fields=True,  # type: ignore[call-arg]
     )
-    return _in_order(as_dict, message.DESCRIPTOR)
+    descriptor: Any = message.DESCRIPTOR
+    return _in_order(as_dict, descriptor)
 
 
 def _in_order(value: dict[str, Any], descriptor: Descriptor) -> dict[str, Any]:

@@ -1,0 +1,167 @@
+"""What is asked: queries, and the input tensors that they become."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from serving.clients.model_metadata import SignatureSpec, TensorSpec
+from serving.clients.tensor import Tensor
+from serving.errors import InvalidArgumentError
+
+HISTORY = "history"
+EXCLUDE = "exclude"
+
+FeatureValue = str | float | int | Sequence[str]
+
+_MISSING: Any = object()
+_FLOATS = ("float", "double")
+
+
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """One query for recommendations or an embedding.
+
+    Attributes:
+        query_id: Whom or what to recommend to; "" for one the model does not know.
+        history: Candidate ids of past events, oldest first.
+        features: The query's features by name: strings, numbers, or lists of strings, as the
+            model takes them. What is not given counts as unknown.
+        exclude: Candidate ids that must not come back.
+    """
+
+    query_id: str = ""
+    history: Sequence[str] = ()
+    features: Mapping[str, FeatureValue] = dataclasses.field(default_factory=dict)
+    exclude: Sequence[str] = ()
+
+
+def find_id_name(signature: SignatureSpec, given: str | None, argument: str) -> str:
+    """Return the name of the input that takes the id.
+
+    Args:
+        signature: The signature to look in.
+        given: The name that the caller configured, if any.
+        argument: What the caller would configure it by, for the message.
+
+    Raises:
+        InvalidArgumentError: If the name is no input, or none was given and several inputs could
+            be meant.
+    """
+    options = [
+        name
+        for name, spec in sorted(signature.inputs.items())
+        if spec.dtype == "string" and spec.rank == 1 and name not in (HISTORY, EXCLUDE)
+    ]
+    if given is not None:
+        if given not in signature.inputs:
+            raise InvalidArgumentError(
+                f"{argument} must name an input of {signature.name!r}, got {given!r}; "
+                f"one of {_quoted(options)} may be meant"
+            )
+        return given
+    if len(options) == 1:
+        return options[0]
+    raise InvalidArgumentError(
+        f"Which input of {signature.name!r} takes the id cannot be told from its shape: "
+        f"{_quoted(options)}. Pass {argument} to the client."
+    )
+
+
+def build_inputs(
+    signature: SignatureSpec, id_name: str, queries: Sequence[Query]
+) -> dict[str, Tensor]:
+    """Return the input tensors for a batch of queries.
+
+    An input that a query says nothing about is filled with "" or NaN, and lists are padded with
+    "" at the end: the model reads both as unknown.
+
+    Args:
+        signature: The signature to be called.
+        id_name: The input that takes the id.
+        queries: The batch.
+
+    Raises:
+        InvalidArgumentError: If a feature is unknown or of the wrong type.
+    """
+    for query in queries:
+        _check_names(signature, id_name, query)
+    return {
+        name: _column(name, spec, [_value(query, name, id_name) for query in queries])
+        for name, spec in signature.inputs.items()
+    }
+
+
+def _check_names(signature: SignatureSpec, id_name: str, query: Query) -> None:
+    for name, items in ((HISTORY, query.history), (EXCLUDE, query.exclude)):
+        if items and name not in signature.inputs:
+            raise InvalidArgumentError(f"The model's signature {signature.name!r} takes no {name}")
+    features = set(signature.inputs) - {id_name, HISTORY, EXCLUDE}
+    for name in query.features:
+        if name not in features:
+            close = difflib.get_close_matches(name, features, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {_quoted(features)}"
+            raise InvalidArgumentError(f"The model has no feature {name!r}; {hint}")
+
+
+def _value(query: Query, name: str, id_name: str) -> Any:
+    if name == id_name:
+        return query.query_id
+    if name == HISTORY:
+        return query.history
+    if name == EXCLUDE:
+        return query.exclude
+    return query.features.get(name, _MISSING)
+
+
+def _column(name: str, spec: TensorSpec, values: list[Any]) -> Tensor:
+    if spec.rank == 2:
+        return _padded(name, spec, values)
+    column = [_missing_value(name, spec) if value is _MISSING else value for value in values]
+    for value in column:
+        if not _has_type(value, spec.dtype):
+            raise InvalidArgumentError(
+                f"{name!r} must be a {spec.dtype}, got {value!r} of type {type(value).__name__}"
+            )
+    return Tensor(spec.dtype, (len(column),), column)
+
+
+def _padded(name: str, spec: TensorSpec, values: list[Any]) -> Tensor:
+    rows = [() if value is _MISSING else value for value in values]
+    for row in rows:
+        if isinstance(row, str) or not all(_has_type(item, spec.dtype) for item in row):
+            raise InvalidArgumentError(f"{name!r} must be a list of {spec.dtype}s, got {row!r}")
+    width = max((len(row) for row in rows), default=0)
+    if spec.shape and spec.shape[1] is not None:
+        if width > spec.shape[1]:
+            raise InvalidArgumentError(
+                f"{name!r} must have at most {spec.shape[1]} items, got {width}"
+            )
+        width = spec.shape[1]
+    padding = "" if spec.dtype == "string" else float("nan")
+    padded = [item for row in rows for item in (*row, *[padding] * (width - len(row)))]
+    return Tensor(spec.dtype, (len(rows), width), padded)
+
+
+def _missing_value(name: str, spec: TensorSpec) -> Any:
+    if spec.dtype == "string":
+        return ""
+    if spec.dtype in _FLOATS:
+        return float("nan")
+    raise InvalidArgumentError(
+        f"The feature {name!r} must be given: its type, {spec.dtype}, has no value for unknown"
+    )
+
+
+def _has_type(value: Any, dtype: str) -> bool:
+    if dtype == "string":
+        return isinstance(value, str)
+    if isinstance(value, bool):
+        return dtype == "bool"
+    return isinstance(value, (int, float) if dtype in _FLOATS else int)
+
+
+def _quoted(names: Collection[str]) -> str:
+    return ", ".join(repr(name) for name in sorted(names)) or "none"
