@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from models.features import FeatureSpec
 from models.settings import Settings
 
 
@@ -82,3 +83,11 @@ class SplitConfig(Settings):
             else bool(self.test_from) or (self.eval_from is None and self.test_fraction > 0)
         )
         return ("train", "eval", *(("test",) if has_test else ()), "candidates")
+
+
+class IngestConfig(Settings):
+    """All that ingestion needs, as it crosses into the executor; paths are already resolved."""
+
+    data: DataConfig
+    split: SplitConfig = Field(default_factory=SplitConfig)
+    spec: FeatureSpec

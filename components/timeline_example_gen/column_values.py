@@ -1,0 +1,209 @@
+"""Turns raw columns into strings, numbers and times, and marks what cannot be turned."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Mask = npt.NDArray[np.bool_]
+TimestampUnit = Literal["s", "ms", "us", "ns", "iso8601"]
+
+MISSING = "missing"
+NOT_UTF8 = "not UTF-8"
+NOT_A_NUMBER = "not a finite number"
+NOT_A_TIME = "not a time"
+TIME_OUT_OF_RANGE = "time outside of the years 1 to 9999; is `data.timestamp_unit` right?"
+
+_UNITS_PER_S = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_FIRST_S = -62_135_596_800  # 0001-01-01
+_END_S = 253_402_300_800  # 10000-01-01
+_INT64_MAX = 2**63 - 1
+_US_PER_S = 10**6
+
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_INTEGER = r"^[+-]?\d{1,18}$"
+_ISO_8601 = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}(:\d{2}(:\d{2}(\.\d+)?)?)?(Z|[+-]\d{2}(:?\d{2})?)?)?$"
+_ZONE = r"\d{2}:?[\d:.]*(Z|[+-]\d{2}(:?\d{2})?)$"
+
+
+@dataclass(frozen=True)
+class Values:
+    """A column in its final type, and the rows that did not fit by reason.
+
+    Attributes:
+        array: String, float32 or int64 (microseconds since 1970, UTC) [n]; what stands at a bad
+            row is arbitrary.
+        faults: Reason and the rows that it holds for [n].
+    """
+
+    array: Any
+    faults: tuple[tuple[str, Mask], ...]
+
+
+def text(raw: Any, separator: str | None = None) -> Values:
+    """Reads strings; integers become their decimal text, lists are joined by `separator`."""
+    kind = raw.type
+    if pa.types.is_dictionary(kind):
+        return text(raw.cast(kind.value_type), separator)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        items = raw.cast(pa.list_(pa.string()))
+        return Values(pc.binary_join(items, separator or " "), ())
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        return Values(raw.cast(pa.string()), ())
+    strings = _cast_or_null(raw, pa.string())
+    broken = _mask(pc.and_not(pc.is_null(strings), pc.is_null(raw)))
+    return Values(strings, ((NOT_UTF8, broken),))
+
+
+def identifier(raw: Any) -> Values:
+    """Reads strings that must not be empty."""
+    found = text(raw)
+    empty = _mask(pc.equal(pc.binary_length(found.array), 0).fill_null(True))
+    return Values(found.array, (*found.faults, (MISSING, empty)))
+
+
+def number(raw: Any, *, required: bool = False) -> Values:
+    """Reads float32; empty is null, and a fault where a number is `required`."""
+    faults: list[tuple[str, Mask]] = []
+    if _is_numeric(raw.type):
+        absent = pc.is_null(raw)
+        wide = raw.cast(pa.float64(), safe=False)
+    else:
+        try:
+            wide = raw.cast(pa.string()).cast(pa.float64())
+            absent = pc.is_null(raw)
+        except pa.ArrowInvalid:
+            found, words, absent = _words(raw)
+            faults += found
+            plain = pc.replace_substring_regex(words, r"^\+", "")
+            wide = _cast_or_null(
+                _where(pc.match_substring_regex(words, _NUMBER), plain), pa.float64()
+            )
+    narrow = wide.cast(pa.float32(), safe=False)
+    odd = pc.and_(pc.invert(pc.is_finite(narrow).fill_null(False)), pc.invert(absent))
+    faults.append((NOT_A_NUMBER, _mask(odd)))
+    if required:
+        faults.append((MISSING, _mask(absent)))
+    return Values(narrow, tuple(faults))
+
+
+def time(raw: Any, unit: TimestampUnit) -> Values:
+    """Reads moments as microseconds since 1970, UTC; finer parts are cut off.
+
+    Times without a zone are UTC. Arrow's own time types keep their unit, whatever `unit` says.
+    """
+    kind = raw.type
+    if pa.types.is_dictionary(kind):
+        return time(raw.cast(kind.value_type), unit)
+    if pa.types.is_date(kind):
+        raw, kind = raw.cast(pa.timestamp("ms")), pa.timestamp("ms")
+    if pa.types.is_timestamp(kind):
+        return _epoch(raw.cast(pa.int64()), pc.is_null(raw), kind.unit, ())
+    if unit == "iso8601":
+        return _iso_8601(raw)
+    if pa.types.is_integer(kind):
+        return _epoch(raw.cast(pa.int64(), safe=False), pc.is_null(raw), unit, ())
+    if _is_numeric(kind):
+        return _decimal_epoch(raw.cast(pa.float64(), safe=False), pc.is_null(raw), unit, ())
+    try:
+        return _epoch(raw.cast(pa.string()).cast(pa.int64()), pc.is_null(raw), unit, ())
+    except pa.ArrowInvalid:
+        faults, words, absent = _words(raw)
+    plain = pc.replace_substring_regex(words, r"^\+", "")
+    integers = _where(pc.match_substring_regex(words, _INTEGER), plain)
+    whole = _epoch(integers.cast(pa.int64()), absent, unit, ())
+    decimals = _cast_or_null(_where(pc.match_substring_regex(words, _NUMBER), plain), pa.float64())
+    broken = _decimal_epoch(decimals, absent, unit, ())
+    is_integer = _mask(pc.is_valid(integers))
+    merged = {
+        reason: np.where(is_integer, mask, other)
+        for (reason, mask), (_, other) in zip(whole.faults, broken.faults, strict=True)
+    }
+    micros = np.where(is_integer, whole.array, broken.array)
+    return Values(pa.array(micros), (*faults, *merged.items()))
+
+
+def _iso_8601(raw: Any) -> Values:
+    faults, words, absent = _words(raw)
+    shaped = _where(pc.match_substring_regex(words, _ISO_8601), words)
+    # Arrow refuses digits beyond the unit.
+    cut = pc.replace_substring_regex(shaped, r"(\.\d{6})\d+", r"\1")
+    zoned = pc.match_substring_regex(cut, _ZONE)
+    with_zone = _cast_or_null(_where(zoned, cut), pa.timestamp("us", "UTC")).cast(pa.int64())
+    without = _cast_or_null(_where(pc.invert(zoned), cut), pa.timestamp("us")).cast(pa.int64())
+    return _epoch(pc.coalesce(with_zone, without), absent, "us", tuple(faults))
+
+
+def _epoch(counts: Any, absent: Any, unit: str, faults: tuple[tuple[str, Mask], ...]) -> Values:
+    per_s = _UNITS_PER_S[unit]
+    missing = _mask(absent)
+    unread = _mask(pc.is_null(counts)) & ~missing
+    values = counts.fill_null(0).to_numpy(zero_copy_only=False)
+    low = max(_FIRST_S * per_s, -_INT64_MAX)
+    high = min(_END_S * per_s, _INT64_MAX)
+    outside = ~unread & ~missing & ((values < low) | (values >= high))
+    values = np.where(outside, 0, values)
+    micros = values * (_US_PER_S // per_s) if per_s <= _US_PER_S else values // 1000
+    return Values(pa.array(micros), _time_faults(faults, missing, unread, outside))
+
+
+def _decimal_epoch(
+    counts: Any, absent: Any, unit: str, faults: tuple[tuple[str, Mask], ...]
+) -> Values:
+    per_s = _UNITS_PER_S[unit]
+    missing = _mask(absent)
+    values = counts.fill_null(np.nan).to_numpy(zero_copy_only=False)
+    unread = ~np.isfinite(values) & ~missing
+    seconds = np.where(np.isfinite(values), values, 0) / per_s
+    outside = ~unread & ~missing & ((seconds < _FIRST_S) | (seconds >= _END_S))
+    micros = np.floor(np.where(outside, 0, seconds) * _US_PER_S).astype(np.int64)
+    return Values(pa.array(micros), _time_faults(faults, missing, unread, outside))
+
+
+def _time_faults(
+    faults: tuple[tuple[str, Mask], ...], missing: Mask, unread: Mask, outside: Mask
+) -> tuple[tuple[str, Mask], ...]:
+    return (*faults, (MISSING, missing), (NOT_A_TIME, unread), (TIME_OUT_OF_RANGE, outside))
+
+
+def _words(raw: Any) -> tuple[list[tuple[str, Mask]], Any, Any]:
+    """Strings without surrounding space, their faults, and which are absent."""
+    found = text(raw)
+    words = pc.ascii_trim_whitespace(found.array)
+    broken = pa.array(found.faults[0][1]) if found.faults else pa.array(np.zeros(len(raw), bool))
+    empty = pc.or_(pc.is_null(words), pc.equal(words, "").fill_null(True))
+    return list(found.faults), words, pc.and_not(empty, broken)
+
+
+def _where(condition: Any, values: Any) -> Any:
+    return pc.if_else(condition.fill_null(False), values, pa.scalar(None, values.type))
+
+
+def _cast_or_null(array: Any, kind: Any) -> Any:
+    """Casts, with null where a value refuses; halves the array until only refusals are left."""
+    try:
+        return array.cast(kind)
+    except pa.ArrowInvalid:
+        if len(array) == 1:
+            return pa.nulls(1, kind)
+        half = len(array) // 2
+        return pa.concat_arrays(
+            [_cast_or_null(array[:half], kind), _cast_or_null(array[half:], kind)]
+        )
+
+
+def _is_numeric(kind: Any) -> bool:
+    types = pa.types
+    return bool(
+        types.is_integer(kind)
+        or types.is_floating(kind)
+        or types.is_decimal(kind)
+        or types.is_boolean(kind)
+    )
+
+
+def _mask(array: Any) -> Mask:
+    return cast(Mask, array.to_numpy(zero_copy_only=False))

@@ -1,0 +1,111 @@
+"""The component that turns interaction logs into timelines."""
+
+from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.types import standard_artifacts
+from tfx.types.channel import Channel
+
+from components.timeline_example_gen import executor
+from components.timeline_example_gen.artifacts import IngestReport, RejectedRows
+from components.timeline_example_gen.config import DataConfig, IngestConfig, SplitConfig
+from components.timeline_example_gen.spec import (
+    CONFIG_KEY,
+    EXAMPLES_KEY,
+    INPUT_FINGERPRINT_KEY,
+    REJECTED_KEY,
+    REPORT_KEY,
+    TimelineExampleGenSpec,
+)
+from models.features import ColumnsConfig, FeaturesConfig, FeatureSpec
+
+
+class TimelineExampleGen(base_beam_component.BaseBeamComponent):
+    """Reads interactions, queries and catalogue; writes one Example a timeline.
+
+    A full use:
+
+    ```python
+    data = DataConfig(
+        interactions="/data/clicks-*.parquet",
+        queries="/data/users.csv",
+        candidates="/data/films.csv",
+        bad_rows="reject",
+    )
+    columns = ColumnsConfig(query_id="user_id", candidate_id="film_id", timestamp="time")
+    features = FeaturesConfig(
+        query={"age": FeatureConfig(kind="numeric")},
+        candidate={"title": FeatureConfig(kind="text")},
+    )
+    split = SplitConfig(method="temporal", eval_fraction=0.1)
+    config = make_config(data, columns, features, split)
+    example_gen = TimelineExampleGen(
+        data, columns, features, split, input_fingerprint=fingerprint(config)
+    )
+    ```
+
+    A minimal one, with the catalogue derived from the events:
+
+    ```python
+    example_gen = TimelineExampleGen(
+        DataConfig(interactions="/data/clicks.csv"),
+        ColumnsConfig(query_id="session_id", candidate_id="film_id"),
+        split=SplitConfig(method="leave_last_out"),
+    )
+    ```
+
+    Component `outputs` contains:
+
+    - `examples`: `Examples` with the splits `train`, `eval`, `test` where configured, and
+      `candidates`.
+    - `rejected`: `RejectedRows`, the rows put aside under `bad_rows: reject`.
+    - `report`: `IngestReport`, what was read, dropped, rejected and written.
+
+    Without a changed `input_fingerprint` (see `source_files.fingerprint`) a cached run does not
+    see that the files have changed.
+    """
+
+    SPEC_CLASS = TimelineExampleGenSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
+
+    def __init__(
+        self,
+        data: DataConfig,
+        columns: ColumnsConfig,
+        features: FeaturesConfig | None = None,
+        split: SplitConfig | None = None,
+        input_fingerprint: str = "",
+    ):
+        """Declares an ingestion.
+
+        Args:
+            data: The files, with absolute paths or URIs.
+            columns: The columns that make a row an event.
+            features: Features of queries and candidates; none if absent.
+            split: Which events are held out.
+            input_fingerprint: Hash of the input files, for the cache.
+        """
+        config = make_config(data, columns, features, split)
+        super().__init__(
+            spec=TimelineExampleGenSpec(
+                **{
+                    CONFIG_KEY: config.model_dump_json(),
+                    INPUT_FINGERPRINT_KEY: input_fingerprint,
+                    EXAMPLES_KEY: Channel(type=standard_artifacts.Examples),
+                    REJECTED_KEY: Channel(type=RejectedRows),
+                    REPORT_KEY: Channel(type=IngestReport),
+                }
+            )
+        )
+
+
+def make_config(
+    data: DataConfig,
+    columns: ColumnsConfig,
+    features: FeaturesConfig | None = None,
+    split: SplitConfig | None = None,
+) -> IngestConfig:
+    """Returns the configuration as the executor gets it and as `fingerprint` wants it."""
+    return IngestConfig(
+        data=data,
+        split=split or SplitConfig(),
+        spec=FeatureSpec(columns=columns, features=features or FeaturesConfig()),
+    )

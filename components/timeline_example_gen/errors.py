@@ -1,0 +1,29 @@
+"""What can go wrong in ingestion, told apart by what the caller can do about it."""
+
+from typing import ClassVar
+
+
+class IngestError(Exception):
+    """The input cannot become Examples; running again does not help until it is changed."""
+
+    retryable: ClassVar[bool] = False
+
+
+class NoInputError(IngestError):
+    """No file matches, or the files that match hold no rows."""
+
+
+class UnreadableFileError(IngestError):
+    """A file is not what its format says: no CSV, no Parquet, a quote that never closes."""
+
+
+class ColumnError(IngestError):
+    """A declared column is missing, doubled or of a type that cannot serve."""
+
+
+class BadRowsError(IngestError):
+    """Rows that break the declaration, under `bad_rows: stop`."""
+
+
+class EmptySplitError(IngestError):
+    """The split settings leave no events for a split that must have some."""

@@ -1,0 +1,186 @@
+"""Runs an ingestion from end to end: the driver's side of the two Beam pipelines."""
+
+import json
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+
+from components.timeline_example_gen import cut_time, rejects
+from components.timeline_example_gen.config import IngestConfig
+from components.timeline_example_gen.errors import (
+    EmptySplitError,
+    IngestError,
+    NoInputError,
+    UnreadableFileError,
+)
+from components.timeline_example_gen.plan import IngestPlan, Sizing, make_plan
+from components.timeline_example_gen.read_stage import ReadFacts, read_and_order
+from components.timeline_example_gen.report import REPORT_FILE, make_report, show_time
+from components.timeline_example_gen.source_columns import SOURCES, Source
+from components.timeline_example_gen.source_files import find_files
+from components.timeline_example_gen.spill import new_path
+from components.timeline_example_gen.splits import Cut
+from components.timeline_example_gen.write_stage import (
+    OrderedBuckets,
+    SplitFile,
+    split_and_write,
+    total_counts,
+)
+
+MakePipeline = Callable[[], beam.Pipeline]
+
+
+def ingest(
+    config: IngestConfig,
+    examples_dir: str,
+    rejected_dir: str,
+    report_dir: str,
+    make_pipeline: MakePipeline,
+    sizing: Sizing = Sizing(),
+) -> dict[str, Any]:
+    """Turns the input files into Examples, rejected rows and a report.
+
+    Files take their final names after everything has succeeded.
+
+    Args:
+        config: The settings.
+        examples_dir: Gets one folder `Split-NAME` a split; temporary files lie here too.
+        rejected_dir: Gets `rejected.parquet`.
+        report_dir: Gets `ingest_report.json`.
+        make_pipeline: Returns a new Beam pipeline; called twice.
+        sizing: What bounds the memory of a worker.
+
+    Returns:
+        The report.
+
+    Raises:
+        IngestError: The input cannot become Examples; the message says why.
+    """
+    files = find_files(config)
+    spill_dir = FileSystems.join(examples_dir, ".spill")
+    _make_folder(spill_dir)
+    try:
+        plan = make_plan(config, files, spill_dir, sizing)
+        facts = ReadFacts.collect(
+            _run(plan, make_pipeline, lambda pipeline: read_and_order(pipeline, plan))
+        )
+        _check(plan, facts)
+        cut = None
+        if config.split.method == "temporal":
+            times = [bucket.times for bucket in facts.buckets if bucket.times is not None]
+            cut = cut_time.find_cut(config.split, times)
+        buckets = OrderedBuckets(*(_paths(facts, source) for source in SOURCES))
+        written = _run(
+            plan, make_pipeline, lambda pipeline: split_and_write(pipeline, plan, buckets, cut)
+        )
+        _check_splits(plan, cut, written)
+        report = make_report(plan, facts, cut, written)
+        _publish(plan, written, examples_dir)
+        rejects.write_rejected(
+            facts.rejects, FileSystems.join(_make_folder(rejected_dir), rejects.REJECTED_FILE)
+        )
+        with FileSystems.create(FileSystems.join(_make_folder(report_dir), REPORT_FILE)) as stream:
+            stream.write(json.dumps(report, indent=2, ensure_ascii=False).encode() + b"\n")
+    finally:
+        FileSystems.delete([spill_dir])
+    return report
+
+
+class _Pickle(beam.DoFn):
+    """Hands what the workers found to the driver, which shares no memory with them."""
+
+    def __init__(self, path: str):
+        self._path = path
+
+    def process(self, found: list[Any]) -> None:
+        with FileSystems.create(self._path) as stream:
+            stream.write(pickle.dumps(found))
+
+
+def _run(
+    plan: IngestPlan,
+    make_pipeline: MakePipeline,
+    build: Callable[[beam.Pipeline], beam.PCollection],
+) -> list[Any]:
+    path = new_path(plan.spill_dir)
+    with make_pipeline() as pipeline:
+        (
+            build(pipeline)
+            | "Together" >> beam.combiners.ToList()
+            | "HandOver" >> beam.ParDo(_Pickle(path))
+        )
+    with FileSystems.open(path) as stream:
+        found: list[Any] = pickle.loads(stream.read())
+    return found
+
+
+def _check(plan: IngestPlan, facts: ReadFacts) -> None:
+    """Raises what the first pipeline found to be wrong."""
+    failures = sorted(file.failure for file in facts.files if file.failure is not None)
+    if failures:
+        raise UnreadableFileError("\n".join(failures))
+    for source in SOURCES:
+        names = [file.path for file in plan.files if file.source == source]
+        rows = sum(file.num_rows for file in facts.files if file.source == source)
+        if names and not rows:
+            more = f" and {len(names) - 1} more files" if len(names) > 1 else ""
+            raise NoInputError(f"`data.{source}`: {names[0]}{more} without a single row of data")
+    if facts.rejects and plan.config.data.bad_rows == "stop":
+        raise rejects.bad_rows_error(facts.rejects)
+    if not any(bucket.source == "interactions" for bucket in facts.buckets):
+        raise NoInputError(
+            "`data.bad_rows: reject` rejected every event. "
+            + str(rejects.bad_rows_error(facts.rejects))
+        )
+
+
+def _check_splits(plan: IngestPlan, cut: Cut | None, files: Sequence[SplitFile]) -> None:
+    """Raises where a split has no events to learn from or to be judged by."""
+    split = plan.config.split
+    for name in split.split_names[:-1]:
+        if total_counts(files, name)["events"]:
+            continue
+        if cut is not None:
+            moments = f"eval from {show_time(cut.eval_us)}"
+            if cut.test_us is not None:
+                moments += f", test from {show_time(cut.test_us)}"
+            cause = (
+                f"method temporal cuts into {moments}; an event at a cut belongs to the later split"
+            )
+        elif split.method == "random":
+            cause = (
+                "method random draws each event by `eval_fraction` and `test_fraction`, and there "
+                "are too few events for them"
+            )
+        else:
+            shortest = 3 if split.with_test else 2
+            cause = f"method leave_last_out needs a query with at least {shortest} events"
+        raise EmptySplitError(f"split `{name}` has no events: {cause}")
+
+
+def _paths(facts: ReadFacts, source: Source) -> dict[int, str]:
+    return {bucket.bucket: bucket.path for bucket in facts.buckets if bucket.source == source}
+
+
+def _publish(plan: IngestPlan, files: Sequence[SplitFile], examples_dir: str) -> None:
+    sources, targets = [], []
+    for split in plan.config.split.split_names:
+        folder = _make_folder(FileSystems.join(examples_dir, f"Split-{split}"))
+        mine = [file for file in files if file.split == split]
+        for file in mine:
+            name = f"data_tfrecord-{file.bucket:05d}-of-{len(mine):05d}.gz"
+            sources.append(file.path)
+            targets.append(FileSystems.join(folder, name))
+    FileSystems.rename(sources, targets)
+
+
+def _make_folder(path: str) -> str:
+    if not FileSystems.exists(path):
+        FileSystems.mkdirs(path)
+    return path
+
+
+__all__ = ["IngestError", "ingest"]

@@ -1,0 +1,219 @@
+"""First Beam pipeline: files → checked rows → buckets in order, and all that is wrong with them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from apache_beam.pvalue import TaggedOutput
+
+from components.timeline_example_gen import rejects
+from components.timeline_example_gen.blocks import read_blocks
+from components.timeline_example_gen.cut_time import SortedTimes, write_sorted_times
+from components.timeline_example_gen.described_rows import distinct_rows
+from components.timeline_example_gen.errors import UnreadableFileError
+from components.timeline_example_gen.event_order import order_events
+from components.timeline_example_gen.plan import IngestPlan
+from components.timeline_example_gen.rejects import FileRejects
+from components.timeline_example_gen.row_checks import check_rows, conflicting_rows
+from components.timeline_example_gen.source_columns import FILE, TIME_US, Source, source_columns
+from components.timeline_example_gen.source_files import SourceFile
+from components.timeline_example_gen.spill import (
+    Segment,
+    read_segment,
+    write_segments,
+    write_table,
+)
+from components.timeline_example_gen.stable_hash import hash_strings
+
+BucketKey = tuple[Source, int]
+FileKey = tuple[Source, int]
+
+_BAD_ROWS = "bad_rows"
+_FACTS = "facts"
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What reading one file found.
+
+    Attributes:
+        source: What the file holds.
+        index: Which of the source's files.
+        num_rows: Data rows, bad ones included.
+        failure: Why it could not be read to its end; None: it could.
+    """
+
+    source: Source
+    index: int
+    num_rows: int
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class BucketFacts:
+    """Where the ordered rows of one bucket lie.
+
+    Attributes:
+        source: What the rows are.
+        bucket: Which.
+        path: A table for `spill.read_table`.
+        num_rows: Rows in it.
+        num_repeated: Rows dropped because they repeat an earlier one.
+        times: For temporal cuts; None: not needed.
+    """
+
+    source: Source
+    bucket: int
+    path: str
+    num_rows: int
+    num_repeated: int
+    times: SortedTimes | None = None
+
+
+@dataclass
+class ReadFacts:
+    """All that the first pipeline tells the driver."""
+
+    files: list[FileFacts] = field(default_factory=list)
+    buckets: list[BucketFacts] = field(default_factory=list)
+    rejects: list[FileRejects] = field(default_factory=list)
+
+    @classmethod
+    def collect(cls, found: Iterable[Any]) -> "ReadFacts":
+        """Sorts what the workers found."""
+        facts = cls()
+        for item in found:
+            if isinstance(item, FileFacts):
+                facts.files.append(item)
+            elif isinstance(item, BucketFacts):
+                facts.buckets.append(item)
+            else:
+                facts.rejects.append(item)
+        return facts
+
+
+def read_and_order(pipeline: beam.Pipeline, plan: IngestPlan) -> beam.PCollection:
+    """Reads all files; returns `FileFacts`, `BucketFacts` and `FileRejects`."""
+    read = (
+        pipeline
+        | "Files" >> beam.Create([file for file in plan.files if file.header])
+        | "SpreadFiles" >> beam.Reshuffle()
+        | "Read" >> beam.ParDo(_ReadFile(plan)).with_outputs(_BAD_ROWS, _FACTS, main="segments")
+    )
+    ordered = (
+        read.segments
+        | "ByBucket" >> beam.GroupByKey()
+        | "Order" >> beam.ParDo(_OrderBucket(plan)).with_outputs(_BAD_ROWS, main="facts")
+    )
+    rejected = (
+        (read[_BAD_ROWS], ordered[_BAD_ROWS])
+        | "AllBadRows" >> beam.Flatten()
+        | "ByFile" >> beam.GroupByKey()
+        | "Locate" >> beam.ParDo(_LocateBadRows(plan))
+    )
+    return (read[_FACTS], ordered.facts, rejected) | "AllFacts" >> beam.Flatten()
+
+
+class _ReadFile(beam.DoFn):
+    """Spills the rows of a file; main output: bucket and segment."""
+
+    def __init__(self, plan: IngestPlan):
+        self._plan = plan
+
+    def process(self, file: SourceFile) -> Iterator[Any]:
+        plan = self._plan
+        data = plan.config.data
+        columns = source_columns(plan.config, file.source)
+        num_rows = 0
+        failure = None
+        names = [column.column for column in columns]
+        try:
+            for block in read_blocks(
+                file, list(dict.fromkeys(names)), data.delimiter, plan.sizing.block_bytes
+            ):
+                num_rows += len(block.rows) + len(block.misshapen)
+                good, bad = check_rows(block, file.index, columns, data.timestamp_unit)
+                for bucket, segment in self._spill(file.source, good):
+                    yield (file.source, bucket), segment
+                for _, segment in write_segments(bad, np.zeros(len(bad), int), plan.spill_dir):
+                    yield TaggedOutput(_BAD_ROWS, ((file.source, file.index), segment))
+        except UnreadableFileError as error:
+            failure = str(error)
+        yield TaggedOutput(_FACTS, FileFacts(file.source, file.index, num_rows, failure))
+
+    def _spill(self, source: Source, rows: pa.Table) -> Iterator[tuple[int, Segment]]:
+        num_buckets = self._plan.num_buckets[source]
+        if num_buckets == 1 or not len(rows):
+            buckets = np.zeros(len(rows), np.int64)
+        else:
+            ids = rows[self._plan.id_key(source)].combine_chunks().dictionary_encode()
+            if isinstance(ids, pa.ChunkedArray):
+                ids = ids.combine_chunks()
+            hashed = hash_strings(ids.dictionary) % np.uint64(num_buckets)
+            buckets = hashed.astype(np.int64)[np.asarray(ids.indices)]
+        return write_segments(rows, buckets, self._plan.spill_dir)
+
+
+class _OrderBucket(beam.DoFn):
+    """Brings the rows of a bucket together, in order and without repetitions."""
+
+    def __init__(self, plan: IngestPlan):
+        self._plan = plan
+
+    def process(self, keyed: tuple[BucketKey, Iterable[Segment]]) -> Iterator[Any]:
+        (source, bucket), segments = keyed
+        plan = self._plan
+        rows = pa.concat_tables([read_segment(segment) for segment in sorted(segments)])
+        if source == "interactions":
+            yield self._order_events(bucket, rows)
+            return
+        key = plan.id_key(source)
+        found = distinct_rows(rows, key)
+        path = write_table(found.table, plan.spill_dir)
+        yield BucketFacts(source, bucket, path, len(found.table), found.num_repeated)
+        conflicts = conflicting_rows(found.conflicts, key, key)
+        files = conflicts[FILE].to_numpy()
+        for file, segment in write_segments(conflicts, files, plan.spill_dir):
+            yield TaggedOutput(_BAD_ROWS, ((source, file), segment))
+
+    def _order_events(self, bucket: int, rows: pa.Table) -> BucketFacts:
+        plan = self._plan
+        spec, split = plan.config.spec, plan.config.split
+        ordered = order_events(
+            rows,
+            spec.query_id,
+            spec.candidate_id,
+            drop_duplicates=plan.config.data.duplicate_events == "drop",
+        )
+        times = None
+        if split.method == "temporal" and split.eval_from is None:
+            times = write_sorted_times(ordered.table[TIME_US].to_numpy(), plan.spill_dir)
+        return BucketFacts(
+            "interactions",
+            bucket,
+            write_table(ordered.table, plan.spill_dir),
+            len(ordered.table),
+            ordered.num_duplicates,
+            times,
+        )
+
+
+class _LocateBadRows(beam.DoFn):
+    """Finds the lines of a file's bad rows."""
+
+    def __init__(self, plan: IngestPlan):
+        self._plan = plan
+
+    def process(self, keyed: tuple[FileKey, Iterable[Segment]]) -> Iterator[FileRejects]:
+        (source, index), segments = keyed
+        plan = self._plan
+        (file,) = (f for f in plan.files if (f.source, f.index) == (source, index))
+        yield rejects.locate(
+            file,
+            sorted(segments),
+            plan.config.data.delimiter,
+            plan.spill_dir if plan.config.data.bad_rows == "reject" else None,
+        )

@@ -1,0 +1,88 @@
+"""What ingestion found and did, in numbers."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from components.timeline_example_gen import rejects
+from components.timeline_example_gen.plan import IngestPlan
+from components.timeline_example_gen.read_stage import ReadFacts
+from components.timeline_example_gen.source_columns import SOURCES, Source, source_columns
+from components.timeline_example_gen.splits import Cut
+from components.timeline_example_gen.write_stage import SplitFile, total_counts
+
+REPORT_FILE = "ingest_report.json"
+
+
+def make_report(
+    plan: IngestPlan, facts: ReadFacts, cut: Cut | None, files: Sequence[SplitFile]
+) -> dict[str, Any]:
+    """Returns the report as JSON values."""
+    train = total_counts(files, "train")
+    candidates = total_counts(files, "candidates")
+    splits = {}
+    for name in plan.config.split.split_names[:-1]:
+        counts = total_counts(files, name)
+        splits[name] = {
+            key: counts[key] for key in ("timelines", "events", "history_events", "timelines_cut")
+        }
+    report: dict[str, Any] = {
+        "files": _files(plan, facts),
+        "ignored_columns": {
+            source: ignored for source in SOURCES if (ignored := _ignored(plan, source))
+        },
+        "events": sum(split["events"] for split in splits.values()),
+        "queries": train["queries"],
+        "candidates": candidates["candidates"],
+        "duplicate_events_dropped": _repeated(facts, "interactions"),
+        "repeated_query_rows": _repeated(facts, "queries"),
+        "repeated_candidate_rows": _repeated(facts, "candidates"),
+        "rejected_rows": rejects.count_by_reason(facts.rejects),
+        "one_event_queries": train["one_event_queries"],
+        "splits": splits,
+        "cut": _cut(cut),
+    }
+    if plan.config.data.queries is not None:
+        report["queries_without_features"] = train["queries_without_features"]
+    if plan.config.data.candidates is not None:
+        report["candidates_added_from_train_events"] = candidates["candidates_added"]
+        report["candidates_without_train_events"] = candidates["candidates_without_events"]
+    return report
+
+
+def _files(plan: IngestPlan, facts: ReadFacts) -> list[Mapping[str, Any]]:
+    rows = {(file.source, file.index): file.num_rows for file in facts.files}
+    rejected = {(found.source, found.index): sum(found.counts.values()) for found in facts.rejects}
+    return [
+        {
+            "source": file.source,
+            "file": file.name,
+            "bytes": file.size_bytes,
+            "rows": rows.get((file.source, file.index), 0),
+            "rejected": rejected.get((file.source, file.index), 0),
+        }
+        for file in plan.files
+    ]
+
+
+def _ignored(plan: IngestPlan, source: Source) -> list[str]:
+    read = {column.column for column in source_columns(plan.config, source)}
+    headers = [file.header for file in plan.files if file.source == source and file.header]
+    return [name for name in headers[0] if name not in read] if headers else []
+
+
+def _repeated(facts: ReadFacts, source: Source) -> int:
+    return sum(bucket.num_repeated for bucket in facts.buckets if bucket.source == source)
+
+
+def _cut(cut: Cut | None) -> dict[str, str] | None:
+    if cut is None:
+        return None
+    moments = {"eval_from": cut.eval_us, "test_from": cut.test_us}
+    return {name: show_time(micros) for name, micros in moments.items() if micros is not None}
+
+
+def show_time(micros: int) -> str:
+    """Returns a moment as ISO 8601."""
+    epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
+    return (epoch + timedelta(microseconds=micros)).isoformat()

@@ -1,0 +1,123 @@
+"""Parts the rows of a block into those that fit the declaration and those that do not."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from components.timeline_example_gen import column_values
+from components.timeline_example_gen.blocks import Block
+from components.timeline_example_gen.column_values import TimestampUnit, Values
+from components.timeline_example_gen.source_columns import FILE, ROW, SourceColumn
+
+WRONG_WIDTH = "wrong number of values"
+CONFLICT = "contradicts an earlier row with this id"
+
+BAD_ROWS_SCHEMA = pa.schema(
+    [
+        (FILE, pa.int32()),
+        (ROW, pa.int64()),
+        ("column", pa.string()),
+        ("value", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+# A rejected value is shown, not archived.
+_SHOWN_CHARACTERS = 200
+
+
+def check_rows(
+    block: Block, file_index: int, columns: Sequence[SourceColumn], unit: TimestampUnit
+) -> tuple[pa.Table, pa.Table]:
+    """Converts a block and sets bad rows aside; a row is bad for its first bad column only.
+
+    Args:
+        block: Raw values.
+        file_index: Marks each row in the tables.
+        columns: What the columns must be.
+        unit: Of times.
+
+    Returns:
+        The good rows by column key, and the bad rows in `BAD_ROWS_SCHEMA`, both in file order.
+    """
+    good = np.ones(len(block.rows), bool)
+    values: dict[str, Any] = {}
+    bad = [
+        _bad_rows(
+            file_index,
+            np.array([row.row]),
+            "",
+            [f"{row.found} values instead of {row.expected}: {row.text}"],
+            WRONG_WIDTH,
+        )
+        for row in block.misshapen
+    ]
+    for column in columns:
+        raw = block.columns[column.column]
+        converted = _convert(raw, column, unit)
+        values[column.key] = converted.array
+        for reason, mask in converted.faults:
+            places = np.flatnonzero(mask & good)
+            if len(places):
+                good[places] = False
+                shown = raw.take(pa.array(places)).to_pylist()
+                bad.append(_bad_rows(file_index, block.rows[places], column.column, shown, reason))
+    table = pa.table(
+        {
+            **values,
+            FILE: pa.array(np.full(len(good), file_index, np.int32)),
+            ROW: pa.array(block.rows),
+        }
+    )
+    if not good.all():
+        table = table.filter(pa.array(good))
+    if not bad:
+        return table, BAD_ROWS_SCHEMA.empty_table()
+    return table, pa.concat_tables(bad).sort_by(ROW)
+
+
+def conflicting_rows(rows: pa.Table, id_key: str, column: str) -> pa.Table:
+    """Returns rows of a spilled table as bad rows that contradict an earlier one."""
+    return pa.table(
+        [
+            rows[FILE],
+            rows[ROW],
+            pa.array([column] * len(rows), pa.string()),
+            rows[id_key].cast(pa.string()),
+            pa.array([CONFLICT] * len(rows), pa.string()),
+        ],
+        schema=BAD_ROWS_SCHEMA,
+    )
+
+
+def _convert(raw: Any, column: SourceColumn, unit: TimestampUnit) -> Values:
+    if column.kind == "id":
+        return column_values.identifier(raw)
+    if column.kind == "time":
+        return column_values.time(raw, unit)
+    if column.kind == "text":
+        return column_values.text(raw, column.separator)
+    return column_values.number(raw, required=column.kind == "rating")
+
+
+def _bad_rows(
+    file_index: int, rows: Any, column: str, shown: Sequence[Any], reason: str
+) -> pa.Table:
+    count = len(rows)
+    return pa.table(
+        [
+            np.full(count, file_index, np.int32),
+            rows,
+            pa.array([column] * count, pa.string()),
+            pa.array([_show(value) for value in shown], pa.string()),
+            pa.array([reason] * count, pa.string()),
+        ],
+        schema=BAD_ROWS_SCHEMA,
+    )
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", errors="backslashreplace")
+    return "" if value is None else str(value)[:_SHOWN_CHARACTERS]

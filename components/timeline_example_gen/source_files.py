@@ -1,0 +1,220 @@
+"""Finds the input files on any Beam filesystem and holds their headers against the config."""
+
+import difflib
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from components.timeline_example_gen.config import IngestConfig
+from components.timeline_example_gen.errors import ColumnError, NoInputError, UnreadableFileError
+from components.timeline_example_gen.physical_lines import csv_records
+from components.timeline_example_gen.source_columns import (
+    SOURCES,
+    ColumnKind,
+    Source,
+    source_columns,
+)
+
+FileFormat = Literal["csv", "parquet"]
+
+_SUFFIXES: dict[str, FileFormat] = {
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+# Bytes of CSV that a byte of a compressed file stands for, roughly; only sizes buckets.
+_COMPRESSED_EXPANSION = 4
+_HASH_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One input file.
+
+    Attributes:
+        source: What it holds.
+        index: Its place among the source's files, in name order.
+        path: Where it is.
+        name: The path below the pattern's fixed folder: what messages and reports show.
+        size_bytes: As stored.
+        format: How to read it.
+        header: Its columns; empty for an empty file.
+    """
+
+    source: Source
+    index: int
+    path: str
+    name: str
+    size_bytes: int
+    format: FileFormat
+    header: tuple[str, ...]
+
+    @property
+    def csv_bytes(self) -> int:
+        """Its size as plain CSV, roughly."""
+        compressed = self.format == "parquet" or self.path.endswith(".gz")
+        return self.size_bytes * (_COMPRESSED_EXPANSION if compressed else 1)
+
+
+def find_files(config: IngestConfig) -> tuple[SourceFile, ...]:
+    """Returns all input files, each source's in name order, with headers that fit the config.
+
+    Raises:
+        NoInputError: A pattern matches no file.
+        UnreadableFileError: A file is not of its format, or the format cannot be told.
+        ColumnError: A declared column is missing or doubled, or headers differ.
+    """
+    files: list[SourceFile] = []
+    for source in SOURCES:
+        pattern = getattr(config.data, source)
+        if pattern is None:
+            continue
+        found = [
+            _inspect(config, source, index, path, size, pattern)
+            for index, (path, size) in enumerate(_match(source, pattern))
+        ]
+        _check_headers(config, source, found)
+        files += found
+    return tuple(files)
+
+
+def fingerprint(config: IngestConfig) -> str:
+    """Returns a hash over the names, sizes and contents of the input files, for cache keys.
+
+    Where the files lie does not count, what they are called below the pattern's folder does.
+
+    Raises:
+        NoInputError: A pattern matches no file.
+    """
+    total = hashlib.blake2b(digest_size=16)
+    for source in SOURCES:
+        pattern = getattr(config.data, source)
+        if pattern is None:
+            continue
+        for path, size in _match(source, pattern):
+            content = hashlib.blake2b(digest_size=16)
+            with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+                while block := stream.read(_HASH_BLOCK_BYTES):
+                    content.update(block)
+            name = _below_fixed_folder(path, pattern)
+            total.update(f"{source}\0{name}\0{size}\0{content.hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def _match(source: Source, pattern: str) -> list[tuple[str, int]]:
+    try:
+        (matched,) = FileSystems.match([pattern])
+    except BeamIOError as error:
+        raise NoInputError(f"`data.{source}`: {pattern} cannot be listed: {error}") from error
+    found = [(entry.path, entry.size_in_bytes) for entry in matched.metadata_list]
+    if not found:
+        raise NoInputError(f"`data.{source}`: no file matches {pattern}")
+    return sorted(found)
+
+
+def _below_fixed_folder(path: str, pattern: str) -> str:
+    fixed = min((pattern.find(sign) for sign in "*?[" if sign in pattern), default=len(pattern))
+    return path[pattern.rfind("/", 0, fixed) + 1 :]
+
+
+def _inspect(
+    config: IngestConfig, source: Source, index: int, path: str, size: int, pattern: str
+) -> SourceFile:
+    file_format = _format(config, path)
+    header: tuple[str, ...] = ()
+    if size > 0:
+        try:
+            with FileSystems.open(path) as stream:
+                if file_format == "parquet":
+                    schema = pq.read_schema(stream)
+                    _check_types(config, source, path, schema)
+                    header = tuple(schema.names)
+                else:
+                    _, record = next(csv_records(stream, config.data.delimiter), (0, []))
+                    header = tuple(record)
+        except (pa.ArrowInvalid, OSError, EOFError) as error:
+            raise UnreadableFileError(
+                f"{path} cannot be read as {file_format}: {error}; `data.format` chooses another "
+                "format"
+            ) from error
+    return SourceFile(
+        source, index, path, _below_fixed_folder(path, pattern), size, file_format, header
+    )
+
+
+def _format(config: IngestConfig, path: str) -> FileFormat:
+    if config.data.format != "auto":
+        return config.data.format
+    for suffix, file_format in _SUFFIXES.items():
+        if path.lower().endswith(suffix):
+            return file_format
+    raise UnreadableFileError(
+        f"{path}: the suffix does not tell the format (known: {', '.join(_SUFFIXES)}); set "
+        "`data.format` to csv or parquet"
+    )
+
+
+def _check_headers(config: IngestConfig, source: Source, files: Sequence[SourceFile]) -> None:
+    with_header = [file for file in files if file.header]
+    declared = [column.column for column in source_columns(config, source)]
+    for file in with_header:
+        counts = Counter(file.header)
+        for column in declared:
+            if counts[column] > 1:
+                raise ColumnError(f"{file.name} has {counts[column]} columns called {column!r}")
+            if not counts[column]:
+                nearest = difflib.get_close_matches(column, file.header, n=1, cutoff=0.0)
+                hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+                raise ColumnError(
+                    f"{file.name} has no column {column!r}{hint} Its columns: "
+                    f"{', '.join(file.header)}"
+                )
+        first = with_header[0]
+        if set(file.header) != set(first.header):
+            different = sorted(set(file.header) ^ set(first.header))
+            raise ColumnError(
+                f"{file.name} and {first.name} differ in their columns: {', '.join(different)} "
+                "stands in only one of them"
+            )
+
+
+def _check_types(config: IngestConfig, source: Source, path: str, schema: pa.Schema) -> None:
+    for column in source_columns(config, source):
+        position = schema.get_field_index(column.column)
+        if position >= 0 and not _fits(schema.field(position).type, column.kind):
+            raise ColumnError(
+                f"{path}: column {column.column!r} is {schema.field(position).type}, which cannot "
+                f"be read as {column.kind}"
+            )
+
+
+def _fits(arrow_type: pa.DataType, kind: ColumnKind) -> bool:
+    types = pa.types
+    if types.is_dictionary(arrow_type):
+        return _fits(arrow_type.value_type, kind)
+    textual = (
+        types.is_string(arrow_type)
+        or types.is_large_string(arrow_type)
+        or types.is_binary(arrow_type)
+        or types.is_large_binary(arrow_type)
+        or types.is_null(arrow_type)
+    )
+    if textual or types.is_integer(arrow_type):
+        return True
+    inexact = types.is_floating(arrow_type) or types.is_decimal(arrow_type)
+    if kind in ("rating", "number"):
+        return bool(inexact or types.is_boolean(arrow_type))
+    if kind == "time":
+        return bool(inexact or types.is_timestamp(arrow_type) or types.is_date(arrow_type))
+    if kind == "text":
+        listed = types.is_list(arrow_type) or types.is_large_list(arrow_type)
+        return not types.is_nested(arrow_type) or (listed and _fits(arrow_type.value_type, kind))
+    return False

@@ -1,0 +1,29 @@
+"""Channels and parameters of `TimelineExampleGen`."""
+
+from typing import Any
+
+from tfx.types import standard_artifacts
+from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+
+from components.timeline_example_gen.artifacts import IngestReport, RejectedRows
+
+CONFIG_KEY = "config"
+INPUT_FINGERPRINT_KEY = "input_fingerprint"
+EXAMPLES_KEY = "examples"
+REJECTED_KEY = "rejected"
+REPORT_KEY = "report"
+
+
+class TimelineExampleGenSpec(ComponentSpec):
+    """What `TimelineExampleGen` takes and gives."""
+
+    PARAMETERS = {
+        CONFIG_KEY: ExecutionParameter(type=str),
+        INPUT_FINGERPRINT_KEY: ExecutionParameter(type=str),
+    }
+    INPUTS: dict[str, Any] = {}
+    OUTPUTS = {
+        EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples),
+        REJECTED_KEY: ChannelParameter(type=RejectedRows),
+        REPORT_KEY: ChannelParameter(type=IngestReport),
+    }
