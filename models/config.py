@@ -55,10 +55,10 @@ class TrainingConfig(Settings):
         description="reconstruct: all events of a timeline from a random part of it (order means "
         "nothing); next_candidate: each event from those before it.",
     )
-    epochs: int = Field(60, ge=1, description="Passes over the timelines.")
-    batch_size: int = Field(64, ge=1, description="Timelines in a step.")
-    learning_rate: float = Field(3e-3, gt=0, le=10, description="Of AdamW.")
-    weight_decay: float = Field(0.01, ge=0, le=100, description="Of AdamW, decoupled.")
+    epochs: int = Field(30, ge=1, description="Passes over the timelines.")
+    batch_size: int = Field(32, ge=1, description="Timelines in a step.")
+    learning_rate: float = Field(6e-3, gt=0, le=10, description="Of AdamW.")
+    weight_decay: float = Field(0.05, ge=0, le=100, description="Of AdamW, decoupled.")
     history_dropout: float = Field(
         0.5, ge=0, lt=1, description="Share of the history hidden in training."
     )

@@ -1,0 +1,94 @@
+"""The stock ExampleValidator, but anomalies stop the run with their names.
+
+The schema's environments tell the two kinds of Examples apart: features that only a timeline or
+only the catalogue has are `not_in_environment` of the other.
+"""
+
+import os
+from typing import Any
+
+import tensorflow_data_validation as tfdv
+from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tfx import types
+from tfx.components.example_validator import executor, labels
+from tfx.proto.orchestration import execution_result_pb2
+from tfx.types import artifact_utils, standard_component_specs
+from tfx.utils import io_utils
+
+TIMELINES_ENVIRONMENT = "TIMELINES"
+CATALOGUE_ENVIRONMENT = "CATALOGUE"
+_ANOMALIES_FILE = "SchemaDiff.pb"
+_SHOWN = 5
+
+
+class AnomaliesError(Exception):
+    """The data does not fit the schema; one of the two must change."""
+
+
+class Executor(executor.Executor):
+    """Runs ExampleValidator and fails where it finds anomalies."""
+
+    def Do(  # noqa: N802
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> execution_result_pb2.ExecutorOutput | None:
+        """Validates every split.
+
+        Args:
+            input_dict: `statistics`, `schema`.
+            output_dict: `anomalies`.
+            exec_properties: As the stock component's.
+
+        Raises:
+            AnomaliesError: Names the first anomalies by split and feature, and their number.
+        """
+        output: execution_result_pb2.ExecutorOutput = super().Do(
+            input_dict, output_dict, exec_properties
+        )
+        artifact = artifact_utils.get_single_instance(
+            output_dict[standard_component_specs.ANOMALIES_KEY]
+        )
+        found = []
+        for split in artifact_utils.decode_split_names(artifact.split_names):
+            path = os.path.join(artifact_utils.get_split_uri([artifact], split), _ANOMALIES_FILE)
+            found += _anomalies(split, path)
+        if found:
+            more = f" … and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+            raise AnomaliesError(
+                f"the data does not fit the schema ({len(found)} anomalies): "
+                + "; ".join(found[:_SHOWN])
+                + more
+                + ". Mend the data, or accept it with `two-tower schema diff` and an edit of the "
+                "schema"
+            )
+        return output
+
+    def _Validate(  # noqa: N802
+        self, inputs: dict[str, Any], outputs: dict[str, Any]
+    ) -> anomalies_pb2.Anomalies:
+        directory = outputs[labels.SCHEMA_DIFF_PATH].rstrip("/")
+        is_catalogue = os.path.basename(directory) == "Split-candidates"
+        environment = CATALOGUE_ENVIRONMENT if is_catalogue else TIMELINES_ENVIRONMENT
+        schema = inputs[standard_component_specs.SCHEMA_KEY]
+        if environment not in schema.default_environment:
+            return super()._Validate(inputs, outputs)
+        anomalies = tfdv.validate_statistics(
+            inputs[standard_component_specs.STATISTICS_KEY], schema, environment=environment
+        )
+        io_utils.write_bytes_file(
+            os.path.join(directory, _ANOMALIES_FILE), anomalies.SerializeToString()
+        )
+        return anomalies
+
+
+def _anomalies(split: str, path: str) -> list[str]:
+    anomalies = anomalies_pb2.Anomalies.FromString(io_utils.read_bytes_file(path))
+    found = [
+        f"{split}: {feature}: {info.description or info.short_description}"
+        for feature, info in sorted(anomalies.anomaly_info.items())
+    ]
+    if anomalies.HasField("dataset_anomaly_info"):
+        found.append(f"{split}: {anomalies.dataset_anomaly_info.description}")
+    return found

@@ -1,0 +1,85 @@
+"""The stock Pusher, but a version appears in the serving directory whole or not at all.
+
+TensorFlow Serving takes any folder with a number for a version within a second. The stock
+executor copies into that folder file by file; this one copies aside and renames. On an object
+store, where a rename is no single step, `saved_model.pb` still comes last.
+"""
+
+import os
+import time
+from typing import Any
+
+from tfx import types
+from tfx.components.pusher import executor
+from tfx.dsl.io import fileio
+from tfx.proto import pusher_pb2
+from tfx.types import artifact_utils, standard_component_specs
+from tfx.utils import io_utils, proto_utils
+
+from components.blessings import require_infra_blessing, require_model_blessing
+
+# TensorFlow Serving ignores folders whose name is not a number.
+_INCOMING_PREFIX = "incoming-"
+
+
+class Executor(executor.Executor):
+    """Runs Pusher."""
+
+    def Do(  # noqa: N802
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Pushes the model.
+
+        Args:
+            input_dict: `model`, `model_blessing`, `infra_blessing`.
+            output_dict: `pushed_model`, with the destination and version as properties.
+            exec_properties: `push_destination` with a filesystem's `base_directory`.
+
+        Raises:
+            NotBlessedError: A gate refused the model: the serving directory stays as it was.
+        """
+        for key, require in (
+            (standard_component_specs.MODEL_BLESSING_KEY, require_model_blessing),
+            (standard_component_specs.INFRA_BLESSING_KEY, require_infra_blessing),
+        ):
+            require(artifact_utils.get_single_instance(input_dict[key]))
+        destination = pusher_pb2.PushDestination()
+        proto_utils.json_to_proto(
+            exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination
+        )
+        base = destination.filesystem.base_directory
+        version, path = push(self.GetModelPath(input_dict), base)
+        pushed = artifact_utils.get_single_instance(
+            output_dict[standard_component_specs.PUSHED_MODEL_KEY]
+        )
+        fileio.makedirs(pushed.uri)
+        io_utils.write_string_file(os.path.join(pushed.uri, "destination.txt"), path + "\n")
+        self._MarkPushed(pushed, pushed_destination=path, pushed_version=str(version))
+
+
+def push(model_path: str, base: str) -> tuple[int, str]:
+    """Copies a SavedModel to `base` as its newest version; returns the version and its folder."""
+    fileio.makedirs(base)
+    for name in fileio.listdir(base):
+        if name.startswith(_INCOMING_PREFIX):  # what a killed push left
+            fileio.rmtree(os.path.join(base, name.rstrip("/")))
+    version = max(int(time.time()), newest_version(base) + 1)
+    aside = os.path.join(base, f"{_INCOMING_PREFIX}{version}")
+    io_utils.copy_dir(model_path, aside, deny_regex_patterns=[r"saved_model\.pb"])
+    io_utils.copy_file(
+        os.path.join(model_path, "saved_model.pb"), os.path.join(aside, "saved_model.pb")
+    )
+    path = os.path.join(base, str(version))
+    fileio.rename(aside, path)
+    return version, path
+
+
+def newest_version(base: str) -> int:
+    """Returns the largest version under `base`, or 0 where there is none."""
+    if not fileio.exists(base):
+        return 0
+    names = (name.rstrip("/") for name in fileio.listdir(base))
+    return max((int(name) for name in names if name.isdecimal()), default=0)

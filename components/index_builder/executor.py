@@ -1,0 +1,68 @@
+"""Unpacks the artifacts, asks for the blessing, builds, writes the report."""
+
+import json
+import os
+from dataclasses import asdict
+from typing import Any
+
+from tfx import types
+from tfx.dsl.components.base import base_executor
+from tfx.types import artifact_utils
+from tfx.utils import io_utils, path_utils
+
+from components.blessings import require_model_blessing
+from components.index_builder.build import build_retrieval_model
+from components.index_builder.spec import (
+    CONFIG_KEY,
+    EXAMPLES_KEY,
+    MODEL_BLESSING_KEY,
+    MODEL_KEY,
+    REPORT_FILE,
+    REPORT_KEY,
+    RETRIEVAL_MODEL_KEY,
+    IndexBuilderConfig,
+)
+from models.saved_towers import SavedTowers
+
+
+class Executor(base_executor.BaseExecutor):
+    """Runs IndexBuilder."""
+
+    def Do(  # noqa: N802
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Builds the retrieval model.
+
+        Args:
+            input_dict: `examples` (splits candidates and the one with the queries), `model`,
+                `model_blessing`.
+            output_dict: `retrieval_model`, `report`.
+            exec_properties: `index_builder_config`, an `IndexBuilderConfig` as JSON.
+
+        Raises:
+            NotBlessedError: The model is not blessed: nothing after this runs.
+            RecallTooLowError: The index misses its recall target.
+        """
+        config = IndexBuilderConfig.model_validate_json(exec_properties[CONFIG_KEY])
+        examples = artifact_utils.get_single_instance(input_dict[EXAMPLES_KEY])
+        model = artifact_utils.get_single_instance(input_dict[MODEL_KEY])
+        blessing = artifact_utils.get_single_instance(input_dict[MODEL_BLESSING_KEY])
+        require_model_blessing(blessing)
+        output = artifact_utils.get_single_instance(output_dict[RETRIEVAL_MODEL_KEY])
+        directory = path_utils.serving_model_dir(output.uri)
+        report = build_retrieval_model(
+            SavedTowers(path_utils.serving_model_path(model.uri), config.spec),
+            examples.uri,
+            config.query_split,
+            config.spec,
+            config.index,
+            config.model_name,
+            directory,
+        )
+        io_utils.write_string_file(
+            os.path.join(artifact_utils.get_single_uri(output_dict[REPORT_KEY]), REPORT_FILE),
+            json.dumps(asdict(report), indent=2),
+        )

@@ -1,0 +1,52 @@
+"""RetrievalEvaluator: exact metrics beside simple baselines, and the gate they feed."""
+
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.types import channel, standard_artifacts
+
+from components.retrieval_evaluator.executor import Executor
+from components.retrieval_evaluator.spec import (
+    BLESSING_KEY,
+    CONFIG_KEY,
+    EVALUATION_KEY,
+    EXAMPLES_KEY,
+    MODEL_KEY,
+    EvaluatorConfig,
+    RetrievalEvaluatorSpec,
+)
+
+
+class RetrievalEvaluator(base_component.BaseComponent):
+    """Measures a two-tower model over the full catalogue and blesses it, or does not.
+
+    ```python
+    evaluator = RetrievalEvaluator(
+        examples=example_gen.outputs["examples"],
+        model=trainer.outputs["model"],
+        config=EvaluatorConfig(spec=spec, evaluation=EvaluationConfig(), code_hash=""),
+    )
+    ```
+
+    Outputs:
+        evaluation: `evaluation.json` with the metrics by contender and the gate's checks.
+        blessing: A ModelBlessing that Pusher and the resolver for the last blessed model
+            understand; `BLESSED` or `NOT_BLESSED` lists the checks.
+    """
+
+    SPEC_CLASS = RetrievalEvaluatorSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+
+    def __init__(
+        self,
+        examples: channel.BaseChannel,
+        model: channel.BaseChannel,
+        config: EvaluatorConfig,
+    ) -> None:
+        channels = {
+            EXAMPLES_KEY: examples,
+            MODEL_KEY: model,
+            EVALUATION_KEY: channel.Channel(type=standard_artifacts.ModelEvaluation),
+            BLESSING_KEY: channel.Channel(type=standard_artifacts.ModelBlessing),
+        }
+        super().__init__(
+            RetrievalEvaluatorSpec(**channels, **{CONFIG_KEY: config.model_dump_json()})
+        )

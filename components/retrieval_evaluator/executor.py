@@ -1,0 +1,78 @@
+"""Unpacks the artifacts, evaluates, writes the report and the blessing."""
+
+import json
+import os
+from dataclasses import asdict
+from typing import Any
+
+from tfx import types
+from tfx.components.evaluator import constants
+from tfx.dsl.components.base import base_executor
+from tfx.dsl.io import fileio
+from tfx.types import artifact_utils
+from tfx.utils import io_utils, path_utils
+
+from components.retrieval_evaluator.evaluate import evaluate
+from components.retrieval_evaluator.gate import Decision, decide
+from components.retrieval_evaluator.spec import (
+    BLESSING_KEY,
+    CONFIG_KEY,
+    EVALUATION_KEY,
+    EXAMPLES_KEY,
+    MODEL_KEY,
+    EvaluatorConfig,
+)
+from models.saved_towers import SavedTowers
+
+EVALUATION_FILE = "evaluation.json"
+
+
+class Executor(base_executor.BaseExecutor):
+    """Runs RetrievalEvaluator."""
+
+    def Do(  # noqa: N802
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Evaluates the model and writes the blessing.
+
+        Args:
+            input_dict: `examples` (splits train, candidates and the evaluated one), `model`.
+            output_dict: `evaluation`, `blessing`.
+            exec_properties: `evaluator_config`, an `EvaluatorConfig` as JSON.
+        """
+        config = EvaluatorConfig.model_validate_json(exec_properties[CONFIG_KEY])
+        examples = artifact_utils.get_single_instance(input_dict[EXAMPLES_KEY])
+        model = artifact_utils.get_single_instance(input_dict[MODEL_KEY])
+        towers = SavedTowers(path_utils.serving_model_path(model.uri), config.spec)
+        evaluation = evaluate(towers, examples.uri, config.spec, config.evaluation)
+        decision = decide(evaluation.metrics, evaluation.num_events, config.evaluation)
+        report = {
+            "split": config.evaluation.split,
+            "exclude_seen": config.evaluation.exclude_seen,
+            **asdict(evaluation),
+            "gate": decision.to_json(),
+        }
+        output = artifact_utils.get_single_instance(output_dict[EVALUATION_KEY])
+        io_utils.write_string_file(
+            os.path.join(output.uri, EVALUATION_FILE), json.dumps(report, indent=2)
+        )
+        _bless(artifact_utils.get_single_instance(output_dict[BLESSING_KEY]), model, decision)
+
+
+def _bless(blessing: types.Artifact, model: types.Artifact, decision: Decision) -> None:
+    name, value = (
+        (constants.BLESSED_FILE_NAME, constants.BLESSED_VALUE)
+        if decision.blessed
+        else (constants.NOT_BLESSED_FILE_NAME, constants.NOT_BLESSED_VALUE)
+    )
+    fileio.makedirs(blessing.uri)
+    lines = "\n".join(str(check) for check in decision.checks)
+    io_utils.write_string_file(os.path.join(blessing.uri, name), lines + "\n")
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, value)
+    blessing.set_string_custom_property(
+        constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri
+    )
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)

@@ -1,0 +1,56 @@
+"""Sparse transformed features to the padded tensors that the towers take.
+
+Training and serving pass through the same function, so a row means the same in both.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import tensorflow as tf
+
+from models.features import FeatureConfig
+
+MISSING_INDEX = -1
+
+
+def pad_indices(values: tf.SparseTensor) -> tf.Tensor:
+    """Returns `[batch, n]` int32 with `MISSING_INDEX` where a row is shorter.
+
+    Values keep their order and move together: holes in a row are closed.
+    """
+    ragged = tf.RaggedTensor.from_value_rowids(
+        tf.cast(values.values, tf.int32), values.indices[:, 0], nrows=values.dense_shape[0]
+    )
+    return ragged.to_tensor(MISSING_INDEX)
+
+
+def dense_features(
+    sparse: Mapping[str, tf.SparseTensor], features: Mapping[str, FeatureConfig]
+) -> dict[str, tf.Tensor]:
+    """Returns the features by name: `[batch, n]` int32 indices, or `[batch, 1]` float32.
+
+    A missing index is `MISSING_INDEX`, a missing number NaN.
+    """
+    dense = {}
+    for name, feature in features.items():
+        if is_index(feature):
+            dense[name] = pad_indices(sparse[name])
+        else:
+            padded = tf.sparse.to_dense(sparse[name], default_value=float("nan"))
+            # A batch in which nobody has a value has zero columns.
+            dense[name] = tf.pad(padded, [[0, 0], [0, 1]], constant_values=float("nan"))[:, :1]
+    return dense
+
+
+def is_index(feature: FeatureConfig) -> bool:
+    """Whether the transformed feature is an index (else a normalised number)."""
+    return feature.kind != "numeric" or feature.buckets is not None
+
+
+def parse_spec(
+    names_of_indices: Iterable[str], features: Mapping[str, FeatureConfig]
+) -> dict[str, tf.io.VarLenFeature]:
+    """Returns how to parse transformed Examples: the named index columns, and the features."""
+    spec = {name: tf.io.VarLenFeature(tf.int64) for name in names_of_indices}
+    for name, feature in features.items():
+        spec[name] = tf.io.VarLenFeature(tf.int64 if is_index(feature) else tf.float32)
+    return spec

@@ -1,0 +1,74 @@
+"""Raw Examples to indices and numbers: the `preprocessing_fn` of TFX's Transform.
+
+Every feature arrives as a sparse tensor, because an Example of a timeline lacks the candidate
+features and one of the catalogue lacks the query features. Every feature leaves as one too:
+indices into a vocabulary (the last index is the out-of-vocabulary bucket), bucket numbers, or
+normalised floats. A missing value stays missing.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from models.features import IS_TARGET_KEY, RATING_KEY, TIMESTAMP_KEY, FeatureConfig, FeatureSpec
+
+SPEC_KEY = "feature_spec"
+COUNTS_SUFFIX = "_counts"
+
+
+def preprocessing_fn(
+    inputs: Mapping[str, tf.SparseTensor], custom_config: Mapping[str, Any]
+) -> dict[str, tf.SparseTensor]:
+    """Transforms a batch of Examples.
+
+    Args:
+        inputs: Raw features by name, `[batch, n]` each.
+        custom_config: `SPEC_KEY` holds the `FeatureSpec` as JSON.
+
+    Returns:
+        Transformed features by the same names, `[batch, n]` int64 or float32 each.
+    """
+    spec = FeatureSpec.model_validate_json(custom_config[SPEC_KEY])
+    outputs = {name: _id_indices(inputs[name], name) for name in (spec.query_id, spec.candidate_id)}
+    for name, feature in {**spec.query_features, **spec.candidate_features}.items():
+        outputs[name] = _feature(inputs[name], name, feature)
+    for name in (TIMESTAMP_KEY, RATING_KEY, IS_TARGET_KEY):
+        if name in inputs:
+            outputs[name] = inputs[name]
+    return outputs
+
+
+def tokens(text: tf.SparseTensor) -> tf.SparseTensor:
+    """Returns the lower-cased words of `text` `[batch, 1]` as strings `[batch, n]`.
+
+    A word is a run of letters or digits of any script.
+    """
+    words = tf.strings.regex_replace(
+        tf.strings.lower(tf.sparse.to_dense(text, default_value="")[:, :1], encoding="utf-8"),
+        r"[^\p{L}\p{N}]+",
+        " ",
+    )
+    return tf.strings.split(tf.strings.reduce_join(words, axis=1)).to_sparse()
+
+
+def _id_indices(ids: tf.SparseTensor, name: str) -> tf.SparseTensor:
+    # The same analysis once more with frequencies: lines of both files are in the same order.
+    # `apply_vocabulary` cannot read the file with frequencies.
+    tft.vocabulary(ids, store_frequency=True, vocab_filename=name + COUNTS_SUFFIX)
+    return tft.compute_and_apply_vocabulary(ids, num_oov_buckets=1, vocab_filename=name)
+
+
+def _feature(values: tf.SparseTensor, name: str, feature: FeatureConfig) -> tf.SparseTensor:
+    if feature.kind == "numeric":
+        if feature.buckets is not None:
+            return tft.bucketize(values, feature.buckets)
+        return tft.scale_to_z_score(values)
+    return tft.compute_and_apply_vocabulary(
+        tokens(values) if feature.kind == "text" else values,
+        top_k=feature.max_vocabulary,
+        frequency_threshold=feature.min_count if feature.min_count > 1 else None,
+        num_oov_buckets=1,
+        vocab_filename=name,
+    )

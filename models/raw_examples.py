@@ -1,0 +1,102 @@
+"""Reads the Examples that ingestion wrote, before any transformation."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from models.features import HISTORY_KEY, IS_TARGET_KEY, FeatureConfig, FeatureSpec
+from models.raw_inputs import candidate_inputs, query_inputs
+
+
+@dataclass(frozen=True)
+class RawTimelines:
+    """A batch of timelines as queries and what should answer them.
+
+    Attributes:
+        inputs: What a client would send (`models.raw_inputs.query_inputs`), history included.
+        history: `[batch, (events)]` candidate ids before the question, oldest first.
+        targets: `[batch, (events)]` candidate ids held out.
+    """
+
+    inputs: Mapping[str, tf.Tensor]
+    history: tf.RaggedTensor
+    targets: tf.RaggedTensor
+
+
+def read_timelines(
+    files: Sequence[str], spec: FeatureSpec, batch_size: int
+) -> Iterator[RawTimelines]:
+    """Yields the timelines of a split, a batch at a time.
+
+    Args:
+        files: GZIP TFRecords of raw Examples.
+        spec: Ids and features.
+        batch_size: Timelines in a batch.
+    """
+    parsing = {
+        spec.query_id: tf.io.VarLenFeature(tf.string),
+        spec.candidate_id: tf.io.RaggedFeature(tf.string),
+        IS_TARGET_KEY: tf.io.RaggedFeature(tf.int64),
+        **_parsing(spec.query_features),
+    }
+    for parsed in _parsed(files, parsing, batch_size):
+        events, is_target = parsed.pop(spec.candidate_id), parsed.pop(IS_TARGET_KEY)
+        history = tf.ragged.boolean_mask(events, is_target == 0)
+        inputs = _inputs(parsed, query_inputs(spec))
+        inputs[HISTORY_KEY] = history.to_tensor("")
+        yield RawTimelines(inputs, history, tf.ragged.boolean_mask(events, is_target == 1))
+
+
+def read_candidates(
+    files: Sequence[str], spec: FeatureSpec, batch_size: int
+) -> Iterator[dict[str, tf.Tensor]]:
+    """Yields the catalogue as `models.raw_inputs.candidate_inputs`, a batch at a time."""
+    parsing = {
+        spec.candidate_id: tf.io.VarLenFeature(tf.string),
+        **_parsing(spec.candidate_features),
+    }
+    for parsed in _parsed(files, parsing, batch_size):
+        yield _inputs(parsed, candidate_inputs(spec))
+
+
+def split_files(uri: str, split: str) -> list[str]:
+    """Returns the files of a split of an Examples artifact.
+
+    Raises:
+        FileNotFoundError: The artifact has no such split.
+    """
+    files: list[str] = sorted(tf.io.gfile.glob(f"{uri}/Split-{split}/*"))
+    if not files:
+        raise FileNotFoundError(f"{uri} has no files of a split {split!r}")
+    return files
+
+
+def _parsing(features: Mapping[str, FeatureConfig]) -> dict[str, tf.io.VarLenFeature]:
+    return {
+        name: tf.io.VarLenFeature(tf.float32 if feature.kind == "numeric" else tf.string)
+        for name, feature in features.items()
+    }
+
+
+def _parsed(
+    files: Sequence[str], parsing: Mapping[str, object], batch_size: int
+) -> Iterator[dict[str, tf.Tensor]]:
+    records = tf.data.TFRecordDataset(list(files), compression_type="GZIP").batch(batch_size)
+    yield from records.map(lambda rows: tf.io.parse_example(rows, parsing)).prefetch(1)
+
+
+def _inputs(
+    parsed: Mapping[str, tf.SparseTensor], tensors: Mapping[str, tf.TensorSpec]
+) -> dict[str, tf.Tensor]:
+    inputs = {}
+    for name, tensor in tensors.items():
+        if name not in parsed:
+            continue
+        missing = "" if tensor.dtype == tf.string else float("nan")
+        dense = tf.sparse.to_dense(parsed[name], default_value=missing)
+        if tensor.shape.rank == 1:
+            # A batch in which nobody has a value has zero columns.
+            dense = tf.pad(dense, [[0, 0], [0, 1]], constant_values=missing)[:, 0]
+        inputs[name] = dense
+    return inputs

@@ -1,0 +1,91 @@
+"""Batches of timelines from what Transform left."""
+
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+
+from models.dense_features import dense_features, pad_indices, parse_spec
+from models.features import FeatureSpec
+
+_SHUFFLE_BUFFER = 100_000
+_HASH_BUCKETS = 1_000_000
+
+
+class TimelineDataset:
+    """Reads the transformed `train` split, a batch at a time, in an order the seed decides.
+
+    Nothing but the shuffle buffer (100,000 timelines, still serialised) is held in memory.
+    A share of the timelines, chosen by a hash of their content, can be held out for validation.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[str],
+        spec: FeatureSpec,
+        batch_size: int,
+        max_history: int,
+        validation_fraction: float,
+        seed: int,
+    ) -> None:
+        self._files = list(files)
+        self._spec = spec
+        self._batch_size = batch_size
+        self._max_history = max_history
+        self._held_out = int(validation_fraction * _HASH_BUCKETS)
+        self._seed = seed
+        self.num_timelines = self._count(self._serialized(validation=False))
+        self.steps_per_epoch = -(-self.num_timelines // batch_size)
+
+    def epochs(self, first: int, last: int) -> tf.data.Dataset:
+        """Returns the batches of the epochs `first` to `last - 1`, one after the other.
+
+        An epoch's order depends on the seed and its own number only, so a resumed run sees what
+        the uninterrupted one would have seen.
+        """
+        buffer = max(1, min(_SHUFFLE_BUFFER, self.num_timelines))
+
+        def epoch(number: tf.Tensor) -> tf.data.Dataset:
+            return (
+                self._serialized(validation=False)
+                .shuffle(buffer, seed=self._seed + number, reshuffle_each_iteration=False)
+                .batch(self._batch_size)
+            )
+
+        return (
+            tf.data.Dataset.range(first, last)
+            .flat_map(epoch)
+            .map(self._parse, num_parallel_calls=1)
+            .prefetch(2)
+        )
+
+    def validation(self) -> tf.data.Dataset | None:
+        """Returns one pass over the held-out timelines, or None where none are."""
+        if not self._held_out:
+            return None
+        return self._serialized(validation=True).batch(self._batch_size).map(self._parse)
+
+    def _serialized(self, validation: bool) -> tf.data.Dataset:
+        timelines = tf.data.TFRecordDataset(self._files, compression_type="GZIP")
+        if not self._held_out:
+            return timelines
+
+        def chosen(serialized: tf.Tensor) -> tf.Tensor:
+            bucket = tf.strings.to_hash_bucket_fast(serialized, _HASH_BUCKETS)
+            return (bucket < self._held_out) == validation
+
+        return timelines.filter(chosen)
+
+    def _parse(self, serialized: tf.Tensor) -> Mapping[str, tf.Tensor]:
+        spec = self._spec
+        parsed = tf.io.parse_example(
+            serialized, parse_spec([spec.query_id, spec.candidate_id], spec.query_features)
+        )
+        return {
+            spec.query_id: pad_indices(parsed[spec.query_id]),
+            spec.candidate_id: pad_indices(parsed[spec.candidate_id])[:, -self._max_history :],
+            **dense_features(parsed, spec.query_features),
+        }
+
+    @staticmethod
+    def _count(timelines: tf.data.Dataset) -> int:
+        return int(timelines.batch(4096).reduce(0, lambda n, rows: n + tf.shape(rows)[0]).numpy())

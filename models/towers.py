@@ -1,0 +1,149 @@
+"""The two towers."""
+
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+import tf_keras
+
+from models.config import ModelConfig
+from models.feature_encoder import FeatureEncoder, keep_mask
+from models.features import FeatureSpec
+from models.history_encoder import MeanHistoryEncoder
+from models.sizes import FeatureSizes
+
+_EMBEDDING_STDDEV = 0.05
+
+
+class CandidateTower(tf_keras.layers.Layer):
+    """Candidates to vectors: id embedding plus features, then dense layers.
+
+    With `candidate_bias` the last coordinate is the bias, which the query tower meets with a one,
+    so that a plain dot product scores and any index serves.
+    """
+
+    def __init__(
+        self, spec: FeatureSpec, sizes: FeatureSizes, config: ModelConfig, dropout: float
+    ) -> None:
+        super().__init__(name="candidate_tower")
+        self._config = config
+        self._dropout = dropout
+        self._features = FeatureEncoder(
+            spec.candidate_features, sizes.features, config.dimension, dropout
+        )
+        self._ids = _embedding(sizes.candidates, config.dimension, "candidate_id")
+        self._biases = tf_keras.layers.Embedding(
+            sizes.candidates, 1, embeddings_initializer="zeros", name="candidate_bias"
+        )
+        self._layers = _hidden_layers(config.candidate_hidden_layers, config.dimension)
+        self.oov = sizes.candidates - 1
+
+    def call(
+        self, ids: tf.Tensor, features: Mapping[str, tf.Tensor], seed: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Embeds candidates.
+
+        Args:
+            ids: `[batch]` int32 indices; the out-of-vocabulary index adds no vector of its own.
+            features: Dense candidate features, `[batch, n]` each.
+            seed: `[2]` int32, in training only.
+
+        Returns:
+            `[batch, output_dimension]` float32.
+        """
+        known = tf.cast(ids != self.oov, tf.float32)[:, None]
+        vectors = self._features(features, seed=seed)
+        if self._config.candidate_id_embedding:
+            id_vectors = self._ids(ids) * known
+            if seed is not None and self._has_features:
+                # An item that nobody has seen yet must get along with its features alone.
+                id_vectors *= keep_mask(tf.shape(ids), self._dropout, seed - 1)[:, None]
+            vectors += id_vectors
+        vectors = _through(self._layers, vectors)
+        if self._config.similarity == "cosine":
+            return tf.math.l2_normalize(vectors, axis=-1)
+        if self._config.candidate_bias:
+            return tf.concat([vectors, self._biases(ids) * known], axis=-1)
+        return vectors
+
+    @property
+    def _has_features(self) -> bool:
+        return self._features.has_features
+
+
+class QueryTower(tf_keras.layers.Layer):
+    """Queries to vectors: id embedding, features and history, then dense layers."""
+
+    def __init__(
+        self, spec: FeatureSpec, sizes: FeatureSizes, config: ModelConfig, dropout: float
+    ) -> None:
+        super().__init__(name="query_tower")
+        self._config = config
+        self._features = FeatureEncoder(
+            spec.query_features, sizes.features, config.dimension, dropout
+        )
+        self._ids = _embedding(sizes.queries, config.dimension, "query_id")
+        self._events = _embedding(sizes.candidates, config.dimension, "history")
+        self.history = MeanHistoryEncoder(config.dimension)
+        self._layers = _hidden_layers(config.query_hidden_layers, config.dimension)
+        self.oov = sizes.queries - 1
+        self._oov_candidate = sizes.candidates - 1
+
+    def events(self, history: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the vectors `[..., dimension]` and the presence `[...]` of events `[...]`.
+
+        Padding and candidates that training never saw are absent.
+        """
+        present = tf.cast((history >= 0) & (history != self._oov_candidate), tf.float32)
+        return self._events(tf.maximum(history, 0)), present
+
+    def call(
+        self,
+        ids: tf.Tensor,
+        features: Mapping[str, tf.Tensor],
+        history: tf.Tensor,
+        seed: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Embeds queries.
+
+        Args:
+            ids: `[batch]` int32 indices; the out-of-vocabulary index adds no vector of its own.
+            features: Dense query features, `[batch, n]` each.
+            history: `[batch, dimension]` encoded, or 0 without a history encoder.
+            seed: `[2]` int32, in training only.
+
+        Returns:
+            `[batch, output_dimension]` float32.
+        """
+        vectors = history + self._features(features, seed=seed)
+        if self._config.query_id_embedding:
+            known = tf.cast(ids != self.oov, tf.float32)[:, None]
+            vectors += self._ids(ids) * known
+        vectors = _through(self._layers, vectors)
+        if self._config.similarity == "cosine":
+            # The temperature belongs to the query: candidates keep unit length for the index.
+            return tf.math.l2_normalize(vectors, axis=-1) / self._config.temperature
+        if self._config.candidate_bias:
+            return tf.concat([vectors, tf.ones_like(vectors[:, :1])], axis=-1)
+        return vectors
+
+
+def _embedding(size: int, dimension: int, name: str) -> tf_keras.layers.Embedding:
+    return tf_keras.layers.Embedding(
+        size,
+        dimension,
+        embeddings_initializer=tf_keras.initializers.RandomNormal(stddev=_EMBEDDING_STDDEV),
+        name=name,
+    )
+
+
+def _hidden_layers(widths: Sequence[int], dimension: int) -> list[tf_keras.layers.Layer]:
+    if not widths:
+        return []
+    hidden = [tf_keras.layers.Dense(width, activation="relu") for width in widths]
+    return [*hidden, tf_keras.layers.Dense(dimension)]
+
+
+def _through(layers: Sequence[tf_keras.layers.Layer], vectors: tf.Tensor) -> tf.Tensor:
+    for layer in layers:
+        vectors = layer(vectors)
+    return vectors

@@ -1,0 +1,124 @@
+"""Fits the two towers: the `run_fn` of TFX's Trainer."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import tensorflow as tf
+import tensorflow_transform as tft
+import tf_keras
+from tfx.components.trainer.fn_args_utils import FnArgs
+
+from models.candidate_table import CandidateTable
+from models.config import ModelConfig, TrainingConfig
+from models.export import export_towers
+from models.features import FeatureSpec
+from models.fit_state import FitState
+from models.settings import Settings
+from models.sizes import FeatureSizes, candidate_counts
+from models.timeline_dataset import TimelineDataset
+from models.two_tower import TwoTowerModel
+
+TRAINER_KEY = "trainer"
+
+
+class TrainerConfig(Settings):
+    """What crosses the TFX boundary to `run_fn`, as one JSON string under `TRAINER_KEY`."""
+
+    spec: FeatureSpec
+    model: ModelConfig
+    training: TrainingConfig
+    checkpoint_dir: str
+    code_hash: str
+
+
+def run_fn(fn_args: FnArgs) -> None:
+    """Fits the towers and exports them.
+
+    Args:
+        fn_args: `train_files` are the transformed timelines, `eval_files` the transformed
+            catalogue; `custom_config[TRAINER_KEY]` holds a `TrainerConfig` as JSON.
+    """
+    config = TrainerConfig.model_validate_json(fn_args.custom_config[TRAINER_KEY])
+    # Kernels that add in a fixed order: the same seed gives the same model.
+    tf.config.experimental.enable_op_determinism()
+    tf_keras.utils.set_random_seed(config.training.seed)
+    transform = tft.TFTransformOutput(fn_args.transform_output)
+    timelines = TimelineDataset(
+        _matching(fn_args.train_files),
+        config.spec,
+        config.training.batch_size,
+        config.model.max_history,
+        config.training.validation_fraction,
+        config.training.seed,
+    )
+    model = _model(config, transform, _matching(fn_args.eval_files))
+    checkpoint_dir = _checkpoint_dir(config, fn_args)
+    state = fit(model, timelines, config.training, checkpoint_dir, log_dir=fn_args.model_run_dir)
+    export_towers(model, config.spec, transform, fn_args.serving_model_dir)
+    state.discard()
+
+
+def fit(
+    model: TwoTowerModel,
+    timelines: TimelineDataset,
+    training: TrainingConfig,
+    checkpoint_dir: Path,
+    log_dir: str,
+) -> FitState:
+    """Fits `model` in place, going on where a killed run with the same inputs stopped."""
+    model.compile(
+        optimizer=tf_keras.optimizers.AdamW(
+            training.learning_rate, weight_decay=training.weight_decay
+        )
+    )
+    state = FitState(
+        checkpoint_dir,
+        training.early_stopping_patience,
+        training.checkpoint_every_s,
+        training.epochs,
+    )
+    # Variables and optimiser slots must exist before a checkpoint can be restored into them.
+    model.compute_loss(next(iter(timelines.epochs(0, 1))), training=False)
+    model.optimizer.build(model.trainable_variables)
+    first = state.resume(model)
+    if first < training.epochs and not state.stopped_early:
+        model.fit(
+            timelines.epochs(first, training.epochs),
+            steps_per_epoch=timelines.steps_per_epoch,
+            initial_epoch=first,
+            epochs=training.epochs,
+            validation_data=timelines.validation(),
+            callbacks=[state, tf_keras.callbacks.TensorBoard(log_dir, write_graph=False)],
+            verbose=0,
+        )
+    state.restore_best()
+    return state
+
+
+def _model(
+    config: TrainerConfig, transform: tft.TFTransformOutput, candidate_files: list[str]
+) -> TwoTowerModel:
+    sizes = FeatureSizes.from_transform(transform, config.spec)
+    table = CandidateTable.read(candidate_files, config.spec, sizes.candidates - 1)
+    return TwoTowerModel(
+        config.spec,
+        sizes,
+        config.model,
+        config.training,
+        table,
+        candidate_counts(transform, config.spec),
+    )
+
+
+def _checkpoint_dir(config: TrainerConfig, fn_args: FnArgs) -> Path:
+    """A folder that a second run finds again if, and only if, its inputs are the same."""
+    inputs = [config.model_dump_json(), fn_args.transform_output, *fn_args.train_files]
+    return Path(config.checkpoint_dir) / hashlib.sha256("\n".join(inputs).encode()).hexdigest()[:16]
+
+
+def _matching(patterns: list[str]) -> list[str]:
+    files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
+    if not files:
+        raise FileNotFoundError(f"no transformed Examples match {[os.fspath(p) for p in patterns]}")
+    return files

@@ -1,0 +1,168 @@
+"""The pipeline: which components, in which order, with what of the configuration."""
+
+from tfx.components.example_validator.component import ExampleValidator
+from tfx.components.pusher.component import Pusher
+from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
+from tfx.components.statistics_gen.component import StatisticsGen
+from tfx.components.trainer.component import Trainer
+from tfx.components.transform.component import Transform
+from tfx.dsl.components.base import executor_spec
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.orchestration import metadata
+from tfx.orchestration import pipeline as tfx_pipeline
+from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
+
+from components.anomaly_gate.executor import Executor as AnomalyGateExecutor
+from components.atomic_pusher.executor import Executor as AtomicPusherExecutor
+from components.index_builder.component import IndexBuilder
+from components.index_builder.spec import IndexBuilderConfig
+from components.retrieval_evaluator.component import RetrievalEvaluator
+from components.retrieval_evaluator.spec import EvaluatorConfig
+from components.serving_validator.component import ServingValidator
+from components.serving_validator.spec import ServingValidatorConfig
+from components.timeline_example_gen.component import TimelineExampleGen, make_config
+from components.timeline_example_gen.source_files import fingerprint
+from models.preprocessing import SPEC_KEY
+from models.trainer import TRAINER_KEY, TrainerConfig
+from pipeline.code_hash import code_hash
+from pipeline.config import PipelineConfig
+
+_CODE_HASH_KEY = "code_hash"
+
+
+def create_pipeline(config: PipelineConfig, *, enable_cache: bool = True) -> tfx_pipeline.Pipeline:
+    """Wires the components of one use.
+
+    Args:
+        config: The use.
+        enable_cache: Whether a component whose inputs and code are unchanged is skipped.
+    """
+    return tfx_pipeline.Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=str(config.run_dir / "artifacts"),
+        components=create_components(config),
+        enable_cache=enable_cache,
+        metadata_connection_config=metadata.sqlite_metadata_connection_config(
+            str(config.run_dir / "metadata.sqlite")
+        ),
+        beam_pipeline_args=config.beam.pipeline_args,
+    )
+
+
+def create_components(config: PipelineConfig) -> list[BaseNode]:
+    """Returns the components in the order of the flow."""
+    spec = config.spec
+    models_hash = code_hash("models")
+    split_names = config.split.split_names
+
+    data = config.data.model_copy(
+        update={
+            name: config.resolve(path)
+            for name in ("interactions", "candidates", "queries")
+            if (path := getattr(config.data, name)) is not None
+        }
+    )
+    ingestion = (data, config.columns, config.features, config.split)
+    example_gen = TimelineExampleGen(
+        *ingestion,
+        input_fingerprint=":".join(
+            [
+                fingerprint(make_config(*ingestion)),
+                code_hash("components/timeline_example_gen", "models/features.py"),
+            ]
+        ),
+    )
+    examples = example_gen.outputs["examples"]
+    statistics_gen = StatisticsGen(examples=examples)
+    schema_gen = ImportSchemaGen(schema_file=config.schema_file)
+    validator = ExampleValidator(
+        statistics=statistics_gen.outputs["statistics"], schema=schema_gen.outputs["schema"]
+    )
+    validator.executor_spec = executor_spec.ExecutorClassSpec(AnomalyGateExecutor)
+    transform = Transform(
+        examples=examples,
+        schema=schema_gen.outputs["schema"],
+        preprocessing_fn="models.preprocessing.preprocessing_fn",
+        # What a cut holds out must stay invisible to vocabularies and moments, and only what is
+        # trained on is needed transformed: evaluation asks the exported model with raw features.
+        splits_config=transform_pb2.SplitsConfig(
+            analyze=["train", "candidates"], transform=["train", "candidates"]
+        ),
+        disable_statistics=True,
+        custom_config={
+            SPEC_KEY: spec.model_dump_json(),
+            _CODE_HASH_KEY: code_hash("models/preprocessing.py", "models/features.py"),
+        },
+    )
+    transform.add_upstream_node(validator)
+    trainer = Trainer(
+        run_fn="models.trainer.run_fn",
+        transformed_examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        schema=schema_gen.outputs["schema"],
+        train_args=trainer_pb2.TrainArgs(splits=["train"]),
+        # The trainer looks up candidate features in the catalogue; see `models.trainer.run_fn`.
+        eval_args=trainer_pb2.EvalArgs(splits=["candidates"]),
+        custom_config={
+            TRAINER_KEY: TrainerConfig(
+                spec=spec,
+                model=config.model,
+                training=config.training,
+                checkpoint_dir=str(config.run_dir / "checkpoints"),
+                code_hash=models_hash,
+            ).model_dump_json()
+        },
+    )
+    evaluator = RetrievalEvaluator(
+        examples=examples,
+        model=trainer.outputs["model"],
+        config=EvaluatorConfig(
+            spec=spec,
+            evaluation=config.evaluation,
+            code_hash=code_hash("components/retrieval_evaluator") + models_hash,
+        ),
+    )
+    query_split = "eval" if "eval" in split_names else split_names[0]
+    index_builder = IndexBuilder(
+        examples=examples,
+        model=trainer.outputs["model"],
+        model_blessing=evaluator.outputs["blessing"],
+        config=IndexBuilderConfig(
+            spec=spec,
+            index=config.index,
+            query_split=query_split,
+            model_name=config.serving.model_name,
+            code_hash=code_hash("components/index_builder") + models_hash,
+        ),
+    )
+    serving_validator = ServingValidator(
+        examples=examples,
+        model=index_builder.outputs["retrieval_model"],
+        config=ServingValidatorConfig(
+            spec=spec,
+            serving=config.serving,
+            query_split=query_split,
+            code_hash=code_hash("components/serving_validator", "serving"),
+        ),
+    )
+    pusher = Pusher(
+        model=index_builder.outputs["retrieval_model"],
+        model_blessing=evaluator.outputs["blessing"],
+        infra_blessing=serving_validator.outputs["blessing"],
+        push_destination=pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=config.serving_dir)
+        ),
+        custom_executor_spec=executor_spec.ExecutorClassSpec(AtomicPusherExecutor),
+    )
+    return [
+        example_gen,
+        statistics_gen,
+        schema_gen,
+        validator,
+        transform,
+        trainer,
+        evaluator,
+        index_builder,
+        serving_validator,
+        pusher,
+    ]
