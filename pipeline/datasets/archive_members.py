@@ -5,8 +5,10 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 
 from pipeline.datasets.errors import ArchiveError
 
@@ -102,20 +104,52 @@ def parse_rows(
     Raises:
         ArchiveError: a row has another number of fields, or a field is not of its type.
     """
+    text = text.rstrip()
     if len(separator) > 1:
         # polars splits at one byte; this control character stands in no MovieLens file.
         text = text.replace(separator, "\x1f")
         separator = "\x1f"
+    return read_csv(
+        text.encode("utf-8"),
+        where=where,
+        schema=schema,
+        has_header=False,
+        separator=separator,
+        quote_char=None,
+    )
+
+
+def read_csv(
+    content: bytes, *, where: str, schema: Mapping[str, type[pl.DataType]], **options: Any
+) -> pl.DataFrame:
+    """Read CSV of which every number must be there; an empty text is null.
+
+    Args:
+        content: the file.
+        where: what to call it in messages.
+        schema: name and type of each column, in order.
+        **options: of `polars.read_csv`.
+
+    Returns:
+        The rows.
+
+    Raises:
+        ArchiveError: a row has another number of fields, or a field is not of its type.
+    """
     try:
-        return pl.read_csv(
-            text.encode("utf-8"),
-            has_header=False,
-            separator=separator,
-            quote_char=None,
-            schema=dict(schema),
-        )
+        table = pl.read_csv(content, schema=dict(schema), **options)
     except pl.exceptions.PolarsError as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ArchiveError(
-            f"{where} must hold the columns {', '.join(schema)} on each line, got: {reason}"
+            f"{where} must hold {', '.join(schema)} on each line, got: {reason}"
         ) from error
+    # polars fills a line that is too short with nulls.
+    incomplete = table.with_row_index("row").filter(
+        pl.any_horizontal(cs.numeric().exclude("row").is_null())
+    )
+    if len(incomplete):
+        raise ArchiveError(
+            f"{where} must hold {', '.join(schema)} on each line; {len(incomplete)} lines lack a "
+            f"number, the first is {incomplete.drop('row').row(0)}"
+        )
+    return table

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.datasets.archive_members import ArchiveMembers
 from pipeline.datasets.atomic_folder import atomic_folder
-from pipeline.datasets.errors import ArchiveError
+from pipeline.datasets.errors import ArchiveError, DestinationError
 from pipeline.datasets.movielens_100k import COUNTS_100K, download
 from pipeline.datasets.movielens_archives import COUNTS_1M, read_1m, read_100k, read_latest
 from pipeline.datasets.movielens_tables import check_tables, is_complete, write_tables
@@ -65,5 +65,10 @@ def prepare(
         else:
             tables = _READERS[release](ArchiveMembers(archive, str(archive)))
         check_tables(tables, _COUNTS[release])
-        write_tables(release.value, tables, partial)
+        try:
+            write_tables(release.value, tables, partial)
+        except OSError as error:
+            raise DestinationError(
+                f"{folder} could not be written: {error}. Is there space on the disk?"
+            ) from error
     return Prepared(folder, tables.counts())

@@ -6,6 +6,7 @@ References:
 """
 
 import hashlib
+import http.client
 import subprocess
 import sys
 import tempfile
@@ -33,8 +34,7 @@ def download() -> MovieLensTables:
     """Fetch the set: from RecBole's wheel, or else from GroupLens.
 
     Returns:
-        The tables. Both sources give the same ones, but for the order of a film's genres:
-        RecBole has its own, GroupLens has that of `u.genre`.
+        The tables, the same from both sources.
 
     Raises:
         DownloadError: neither source could be reached.
@@ -117,7 +117,7 @@ def _download_archive() -> bytes:
     try:
         with urllib.request.urlopen(ARCHIVE_URL, timeout=30) as response:
             content = response.read()
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise DownloadError(f"{ARCHIVE_URL} could not be read: {error}") from error
     return _checked(content, ARCHIVE_URL, ARCHIVE_SHA256)
 

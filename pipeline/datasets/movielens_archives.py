@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from pipeline.datasets.archive_members import ArchiveMembers, parse_rows
+from pipeline.datasets.archive_members import ArchiveMembers, parse_rows, read_csv
 from pipeline.datasets.errors import ArchiveError
 from pipeline.datasets.movielens_tables import MovieLensTables, split_title_and_year
 
@@ -88,7 +88,7 @@ def read_100k(members: ArchiveMembers) -> MovieLensTables:
             schema=schema,
         )
 
-    genres = rows("u.genre", "|", {"genre": pl.String, "flag": pl.Int64}).drop_nulls()
+    genres = rows("u.genre", "|", {"genre": pl.String, "flag": pl.Int64})
     names: list[str] = genres.sort("flag")["genre"].to_list()
     items = rows(
         "u.item",
@@ -211,8 +211,4 @@ def _csv(
             f"{members.name}: `{member}` must have the columns {', '.join(schema)}, "
             f"got {', '.join(header)[:100]}"
         )
-    try:
-        return pl.read_csv(content, schema=schema)
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ArchiveError(f"{members.name}: `{member}` cannot be read: {reason}") from error
+    return read_csv(content, where=f"{members.name}: `{member}`", schema=schema)
