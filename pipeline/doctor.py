@@ -131,13 +131,13 @@ def check_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Check:
         flags = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError as error:
         return Check("CPU", Status.WARNING, f"unknown: {error}", "ScaNN needs AVX2 and FMA.")
-    missing = {"avx2", "fma"} - set(flags[1].split() if flags else [])
+    missing = {"AVX2", "FMA"} - set(flags[1].upper().split() if flags else [])
     if not missing:
         return Check("CPU", Status.OK, "AVX2 and FMA")
     return Check(
         "CPU",
         Status.FAILED,
-        f"without {' and '.join(sorted(missing)).upper()}",
+        f"without {' and '.join(sorted(missing))}",
         "ScaNN cannot run here: use another machine, or the index backends `partitioned` and "
         "`exact`. In a virtual machine, pass the host's CPU through.",
     )

@@ -1,0 +1,187 @@
+import importlib.metadata
+import json
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import pipeline.doctor
+from pipeline.cli.doctor import doctor
+from pipeline.config import environment_with_legacy_keras
+from pipeline.doctor import (
+    Check,
+    Status,
+    check_cpu,
+    check_memory,
+    check_packages,
+    check_port,
+    check_python,
+    check_tensorflow,
+    check_writable,
+)
+
+
+def test_refuses_another_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check_python().status is Status.OK
+    monkeypatch.setattr(sys, "version_info", (3, 11, 4))
+    check = check_python()
+    assert check.status is Status.FAILED
+    assert check.found == "3.11.4, must be 3.10"
+
+
+def test_this_environment_holds_what_setup_py_pins() -> None:
+    assert [check.status for check in check_packages()] == [Status.OK]
+
+
+def test_names_each_package_that_differs_or_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = {"scann": "1.4.2", "tensorflow": "2.16.2"}
+
+    def version(name: str) -> str:
+        if name not in installed:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(
+        importlib.metadata,
+        "requires",
+        lambda _: ["scann==1.3.2", "tensorflow==2.16.2", "pip", 'mypy>=1.13; extra == "dev"'],
+    )
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    checks = list(check_packages())
+    assert [(check.name, check.found) for check in checks] == [
+        ("scann", "1.4.2, must be 1.3.2"),
+        ("pip", "not installed"),
+    ]
+    assert all(check.status is Status.FAILED and "make" in check.advice for check in checks)
+
+
+def test_says_that_the_project_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.doctor, "DISTRIBUTION", "no-such-distribution")
+    (check,) = check_packages()
+    assert check.status is Status.FAILED
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "found"),
+    [
+        ("fpu avx avx2 fma", Status.OK, "AVX2 and FMA"),
+        ("fpu avx fma", Status.FAILED, "without AVX2"),
+        ("fpu fma4", Status.FAILED, "without AVX2 and FMA"),
+    ],
+)
+def test_looks_for_avx2_and_fma(tmp_path: Path, flags: str, status: Status, found: str) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: none\n")
+    check = check_cpu(cpuinfo)
+    assert (check.status, check.found) == (status, found)
+
+
+def test_an_unreadable_cpuinfo_is_only_a_warning(tmp_path: Path) -> None:
+    assert check_cpu(tmp_path / "none").status is Status.WARNING
+
+
+def meminfo(tmp_path: Path, gigabytes: float) -> Path:
+    path = tmp_path / "meminfo"
+    path.write_text(f"MemTotal: 99 kB\nMemAvailable: {int(gigabytes * 1e9 / 1024)} kB\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "status"), [(16, Status.OK), (4, Status.WARNING), (1, Status.FAILED)]
+)
+def test_judges_memory(tmp_path: Path, gigabytes: float, status: Status) -> None:
+    assert check_memory(meminfo(tmp_path, gigabytes), tmp_path).status is status
+
+
+def test_a_containers_limit_counts(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("3000000000\n")
+    (tmp_path / "memory.current").write_text("2500000000\n")
+    check = check_memory(meminfo(tmp_path, 16), tmp_path)
+    assert (check.status, check.found) == (Status.FAILED, "0.5 GB free")
+
+
+def test_no_limit_counts_as_none(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("max\n")
+    assert check_memory(meminfo(tmp_path, 16), tmp_path).status is Status.OK
+
+
+def test_a_port_in_use_is_a_warning_and_a_free_one_is_not() -> None:
+    with socket.socket() as listener:
+        listener.bind(("", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        assert check_port(port, "gRPC").status is Status.WARNING
+    assert check_port(port, "gRPC").status is Status.OK
+
+
+def test_a_folder_that_can_be_made_is_writable_and_is_not_made(tmp_path: Path) -> None:
+    assert check_writable(tmp_path / "a" / "data").status is Status.OK
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_the_place_that_cannot_be_written() -> None:
+    check = check_writable(Path("/proc/data"))
+    assert check.status is Status.FAILED
+    assert check.found.startswith("/proc cannot be written")
+    assert check.advice
+
+
+@pytest.mark.slow
+def test_scann_and_keras_2_work_here() -> None:
+    checks = list(check_tensorflow(environment_with_legacy_keras()))
+    assert [check.status for check in checks] == [Status.OK, Status.OK], checks
+
+
+@pytest.mark.parametrize(
+    ("probe", "found"),
+    [
+        ("raise ImportError('undefined symbol: _ZN')", "ImportError: undefined symbol: _ZN"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "ended by signal 4"),
+    ],
+)
+def test_says_how_scann_fails(monkeypatch: pytest.MonkeyPatch, probe: str, found: str) -> None:
+    monkeypatch.setattr(pipeline.doctor, "_TENSORFLOW_PROBE", probe)
+    (check,) = check_tensorflow({})
+    assert (check.status, check.found) == (Status.FAILED, found)
+
+
+def test_keras_3_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = """print('{"keras": "keras", "first": [0, 1, 2, 3, 4, 5, 6, 7]}')"""
+    monkeypatch.setattr(pipeline.doctor, "_TENSORFLOW_PROBE", probe)
+    scann, keras = check_tensorflow({})
+    assert scann.status is Status.OK
+    assert keras.status is Status.FAILED
+    assert "TF_USE_LEGACY_KERAS=1" in keras.advice
+
+
+APP = typer.Typer()
+APP.command()(doctor)
+
+
+@pytest.mark.parametrize(
+    ("status", "exit_code"), [(Status.OK, 0), (Status.WARNING, 0), (Status.FAILED, 1)]
+)
+def test_only_a_failure_fails_the_command(
+    monkeypatch: pytest.MonkeyPatch, status: Status, exit_code: int
+) -> None:
+    check = Check("disk", status, "[1.0] GB free", "Delete old runs")
+    monkeypatch.setattr(pipeline.doctor, "examine", lambda *_: iter([check]))
+    result = CliRunner().invoke(APP, [])
+    assert result.exit_code == exit_code
+    assert "[1.0] GB free" in result.output
+    as_json = CliRunner().invoke(APP, ["--json"])
+    assert as_json.exit_code == exit_code
+    assert json.loads(as_json.stdout) == {
+        "healthy": status is not Status.FAILED,
+        "checks": [
+            {
+                "name": "disk",
+                "status": status.value,
+                "found": "[1.0] GB free",
+                "advice": "Delete old runs",
+            }
+        ],
+    }
