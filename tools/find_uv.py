@@ -84,10 +84,13 @@ def find_uv(folder: Path, log: Path) -> Path:
 def _ways() -> Iterator[Callable[[Path, Path], None]]:
     """Yield the ways to put `bin/uv` into a folder, the least demanding first."""
     pythons = list(_pythons())
-    for python in pythons:
+    have_pip = [python for python in pythons if _starts(python, "import pip._internal")]
+    # Where two fail, the reason is the network, and each more would only add its time-outs.
+    for python in have_pip[:2]:
         yield partial(_with_pip, python)
-    for python in pythons:
-        yield partial(_with_venv, python)
+    if not have_pip:
+        for python in pythons:
+            yield partial(_with_venv, python)
     if shutil.which("curl") or shutil.which("wget"):
         yield _with_installer
 
@@ -102,9 +105,13 @@ def _pythons() -> Iterator[Path]:
         if not python or not os.access(python, os.X_OK) or python in seen:
             continue
         seen.add(python)
-        probe = "import sys; sys.exit(sys.version_info < (3, 8))"
-        if subprocess.run([python, "-c", probe], capture_output=True, check=False).returncode == 0:
+        if _starts(Path(python), "import sys; sys.exit(sys.version_info < (3, 8))"):
             yield Path(python)
+
+
+def _starts(python: Path, code: str) -> bool:
+    done = subprocess.run([str(python), "-c", code], capture_output=True, check=False)
+    return done.returncode == 0
 
 
 def _with_pip(python: Path, target: Path, log: Path) -> None:
