@@ -1,0 +1,128 @@
+"""Infers and compares schemas of configurations; the errors a caller can tell a user."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from components.timeline_example_gen.config import DataConfig, IngestConfig
+from components.timeline_example_gen.errors import IngestError
+from pipeline.config import PipelineConfig
+from pipeline.schema_inference.inferred_schema import infer_schema, schema_text
+from pipeline.schema_inference.observation import DEFAULT_MAX_ROWS, Observation, observe
+from pipeline.schema_inference.schema_differences import Difference, find_differences
+
+
+class SchemaError(Exception):
+    """A schema cannot be read, written or inferred; a person must change something first."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found.
+
+    Attributes:
+        file: The curated schema.
+        observed: The data.
+        differences: Between them; none: a run passes its validation.
+    """
+
+    file: Path
+    observed: Observation
+    differences: list[Difference]
+
+
+def write_inferred_schema(
+    config: PipelineConfig,
+    output: Path,
+    *,
+    force: bool = False,
+    max_rows: int = DEFAULT_MAX_ROWS,
+) -> Observation:
+    """Infers the schema of a configuration's data and writes it as text.
+
+    Args:
+        config: The use.
+        output: The file to write; its folder is made.
+        force: Whether to replace a file that is there.
+        max_rows: At most about so many rows of each source are read.
+
+    Returns:
+        What was read.
+
+    Raises:
+        SchemaError: The file is there, or the data cannot be read.
+    """
+    if output.exists() and not force:
+        raise SchemaError(
+            f"{output} exists and may hold edits; compare with `two-tower schema diff`, write "
+            "elsewhere with --output, or replace it with --force"
+        )
+    observed = _observe(config, max_rows)
+    write_text_file(output, schema_text(infer_schema(observed), observed, config.name))
+    return observed
+
+
+def compare_with_curated_schema(
+    config: PipelineConfig, max_rows: int = DEFAULT_MAX_ROWS
+) -> Comparison:
+    """Holds a configuration's schema file against its data.
+
+    Raises:
+        SchemaError: The schema is missing or unreadable, or the data cannot be read.
+    """
+    file = Path(config.schema_file)
+    schema = read_schema(file)
+    observed = _observe(config, max_rows)
+    return Comparison(file, observed, find_differences(schema, observed))
+
+
+def read_schema(file: Path) -> schema_pb2.Schema:
+    """Returns the schema in a text file.
+
+    Raises:
+        SchemaError: There is none, or it cannot be read as one.
+    """
+    try:
+        return text_format.Parse(file.read_text(encoding="utf-8"), schema_pb2.Schema())
+    except FileNotFoundError as error:
+        raise SchemaError(
+            f"there is no schema {file}; write a first one with `two-tower schema infer`"
+        ) from error
+    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+        raise SchemaError(f"{file} cannot be read as a schema: {error}") from error
+
+
+def write_text_file(file: Path, text: str) -> None:
+    """Writes a file whole or not at all; makes its folder.
+
+    Raises:
+        SchemaError: It cannot be written.
+    """
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(file)
+    except OSError as error:
+        raise SchemaError(f"{file} cannot be written: {error}") from error
+
+
+def _observe(config: PipelineConfig, max_rows: int) -> Observation:
+    try:
+        return observe(_ingest_config(config), max_rows)
+    except IngestError as error:
+        raise SchemaError(str(error)) from error
+
+
+def _ingest_config(config: PipelineConfig) -> IngestConfig:
+    data: DataConfig = config.data.model_copy(
+        update={
+            name: config.resolve(path)
+            for name in ("interactions", "candidates", "queries")
+            if (path := getattr(config.data, name)) is not None
+        }
+    )
+    return IngestConfig(data=data, split=config.split, spec=config.spec)

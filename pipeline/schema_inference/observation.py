@@ -1,0 +1,222 @@
+"""Reads a use's files as ingestion does and notes what its Examples would hold."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components.timeline_example_gen.blocks import read_blocks
+from components.timeline_example_gen.config import IngestConfig
+from components.timeline_example_gen.feature_lists import feature_lists
+from components.timeline_example_gen.plan import Sizing
+from components.timeline_example_gen.row_checks import check_rows
+from components.timeline_example_gen.source_columns import (
+    SOURCES,
+    TIME_US,
+    Source,
+    source_columns,
+)
+from components.timeline_example_gen.source_files import SourceFile, find_files
+from models.features import IS_TARGET_KEY, RATING_KEY, TIMESTAMP_KEY, FeatureConfig, FeatureSpec
+from pipeline.schema_inference.feature_tally import FeatureTally
+
+# Of each source; about ten seconds of reading.
+DEFAULT_MAX_ROWS = 5_000_000
+_US_PER_S = 10**6
+
+
+@dataclass
+class ReadSource:
+    """How much of a source was read.
+
+    Attributes:
+        num_files: Files that match.
+        num_rows: Rows read, bad ones included.
+        is_complete: Whether these are all rows.
+    """
+
+    num_files: int
+    num_rows: int = 0
+    is_complete: bool = True
+
+
+@dataclass(frozen=True)
+class BadValue:
+    """Why rows of a column cannot become Examples.
+
+    Attributes:
+        source: Which file.
+        column: In the file; empty: the row as a whole.
+        reason: What is wrong.
+        example: The first such value.
+    """
+
+    source: Source
+    column: str
+    reason: str
+    example: str = field(compare=False)
+
+
+@dataclass
+class Observation:
+    """All that was seen.
+
+    Attributes:
+        features: By key in Examples, in the order of the configuration.
+        sources: How much was read.
+        bad_values: Number of bad rows by what is wrong with them.
+        queries_without_row: Queries that have events but no row of features; None: not known.
+        candidates_without_row: The same for candidates and the catalogue.
+    """
+
+    features: dict[str, FeatureTally]
+    sources: dict[Source, ReadSource] = field(default_factory=dict)
+    bad_values: Counter[BadValue] = field(default_factory=Counter)
+    queries_without_row: int | None = None
+    candidates_without_row: int | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every row of every file was read."""
+        return all(source.is_complete for source in self.sources.values())
+
+
+def observe(config: IngestConfig, max_rows: int = DEFAULT_MAX_ROWS) -> Observation:
+    """Reads the files of a use.
+
+    Args:
+        config: Files with absolute paths, columns and features.
+        max_rows: At most about so many rows of each source, the same share of each of its files.
+
+    Raises:
+        IngestError: A file is missing or unreadable, or a column is.
+    """
+    spec = config.spec
+    observed = Observation(features=_tallies(spec))
+    files = find_files(config)
+    event_ids: dict[Source, Any] = {}
+    for source in SOURCES:
+        mine = [file for file in files if file.source == source]
+        if not mine:
+            continue
+        observed.sources[source] = ReadSource(len(mine))
+        rows = _rows(config, mine, observed, max_rows)
+        if source == "interactions":
+            event_ids = _observe_events(spec, rows, observed)
+        else:
+            _observe_described(spec, source, rows, event_ids, observed)
+    return observed
+
+
+def _tallies(spec: FeatureSpec) -> dict[str, FeatureTally]:
+    found = [FeatureTally(spec.query_id, "query", "BYTES", is_list=False)]
+    found += [_of_feature(name, f, "query") for name, f in spec.query_features.items()]
+    found.append(FeatureTally(spec.candidate_id, "candidate_id", "BYTES", is_list=True))
+    if spec.columns.timestamp is not None:
+        found.append(FeatureTally(TIMESTAMP_KEY, "event", "INT", is_list=True))
+    if spec.columns.rating is not None:
+        found.append(FeatureTally(RATING_KEY, "event", "FLOAT", is_list=True))
+    found.append(FeatureTally(IS_TARGET_KEY, "event", "INT", is_list=True))
+    found += [_of_feature(name, f, "candidate") for name, f in spec.candidate_features.items()]
+    return {tally.name: tally for tally in found}
+
+
+def _of_feature(name: str, feature: FeatureConfig, side: Any) -> FeatureTally:
+    return FeatureTally(
+        name,
+        side,
+        "FLOAT" if feature.kind == "numeric" else "BYTES",
+        # Text is one string in Examples; Transform makes words of it.
+        is_list=feature.separator is not None,
+        counts_values=feature.kind == "categorical",
+    )
+
+
+def _rows(
+    config: IngestConfig, files: list[SourceFile], observed: Observation, max_rows: int
+) -> Iterator[pa.Table]:
+    """Yields the good rows of a source block by block and notes the bad ones."""
+    read = observed.sources[files[0].source]
+    columns = source_columns(config, files[0].source)
+    names = list(dict.fromkeys(column.column for column in columns))
+    share = -(-max_rows // len(files))
+    for file in files:
+        if not file.header:
+            continue
+        num_rows = 0
+        for block in read_blocks(file, names, config.data.delimiter, Sizing().block_bytes):
+            if num_rows >= share and len(block.rows):
+                read.is_complete = False
+                break
+            good, bad = check_rows(block, file.index, columns, config.data.timestamp_unit)
+            num_rows += len(block.rows) + len(block.misshapen)
+            for row in bad.to_pylist():
+                wrong = BadValue(file.source, row["column"], row["reason"], row["value"])
+                observed.bad_values[wrong] += 1
+            yield good
+        read.num_rows += num_rows
+
+
+def _observe_events(
+    spec: FeatureSpec, rows: Iterator[pa.Table], observed: Observation
+) -> dict[Source, Any]:
+    """Returns the distinct ids of the events by the source that describes them."""
+    features = observed.features
+    queries: Any = pa.array([], pa.string())
+    candidates: Any = pa.array([], pa.string())
+    for table in rows:
+        queries = _union(queries, table[spec.query_id])
+        candidates = _union(candidates, table[spec.candidate_id])
+        features[spec.candidate_id].num_rows += len(table)
+        features[IS_TARGET_KEY].num_rows += len(table)
+        if spec.columns.rating is not None:
+            features[RATING_KEY].add_values(table[RATING_KEY])
+        if spec.columns.timestamp is not None:
+            seconds = pa.array(table[TIME_US].to_numpy() // _US_PER_S)
+            features[TIMESTAMP_KEY].add_values(seconds)
+    features[spec.query_id].num_rows = len(queries)
+    features[IS_TARGET_KEY].minimum, features[IS_TARGET_KEY].maximum = 0, 1
+    return {"queries": queries, "candidates": candidates}
+
+
+def _observe_described(
+    spec: FeatureSpec,
+    source: Source,
+    rows: Iterator[pa.Table],
+    event_ids: Mapping[Source, Any],
+    observed: Observation,
+) -> None:
+    of_queries = source == "queries"
+    key = spec.query_id if of_queries else spec.candidate_id
+    declared = spec.query_features if of_queries else spec.candidate_features
+    events_complete = observed.sources["interactions"].is_complete
+    described: Any = pa.array([], pa.string())
+    for table in rows:
+        described = _union(described, table[key])
+        if of_queries and events_complete:
+            # A query without events makes no Example.
+            table = table.filter(pc.is_in(table[key], value_set=event_ids[source]))
+        places = np.arange(len(table))
+        for name, lists in feature_lists(table, declared, places).items():
+            observed.features[name].add_lists(lists)
+    if not observed.sources[source].is_complete:
+        return
+    num_without = len(event_ids[source]) - int(
+        pc.sum(pc.is_in(event_ids[source], value_set=described)).as_py() or 0
+    )
+    for name in declared:
+        observed.features[name].num_rows += num_without
+        observed.features[name].num_missing += num_without
+    if of_queries:
+        observed.queries_without_row = num_without
+    else:
+        observed.candidates_without_row = num_without
+
+
+def _union(known: Any, column: Any) -> Any:
+    fresh = column.unique().cast(pa.string())
+    return pc.unique(pa.concat_arrays([known, fresh]))
