@@ -26,34 +26,33 @@ _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _Request = TypeVar("_Request")
 
 
-class GrpcFrontEnd:
-    """Turns calls into work for the thread pool and errors into gRPC statuses.
+async def answer(
+    method: Callable[[_Request], Any],
+    request: _Request,
+    context: grpc.aio.ServicerContext,
+    executor: Executor | None = None,
+) -> Any:
+    """Run `method` off the event loop and return its response, or abort with its error.
 
     Args:
-        executor: Runs the methods; the event loop itself never computes.
+        method: A method of `ModelService`.
+        request: Its request.
+        context: The call.
+        executor: The threads to run it in; by default asyncio's own, which are not busy with
+            models.
     """
-
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
-
-    async def answer(
-        self,
-        method: Callable[[_Request], Any],
-        request: _Request,
-        context: grpc.aio.ServicerContext,
-    ) -> Any:
-        """Run `method` in the pool and return its response, or abort with its error."""
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._executor, method, request)
-        except ServingError as raised:
-            error: ServingError = raised
-        except RuntimeError as raised:  # The pool is shut down: the drain ran out of time.
-            error = UnavailableError(f"The server is shutting down: {raised}")
-        except Exception as raised:
-            event_log.error("request_crashed", error=repr(raised))
-            error = InternalError(f"{type(raised).__name__}: {raised}")
-        return await abort(context, error)
+    try:
+        answering = asyncio.get_running_loop().run_in_executor(executor, method, request)
+    except RuntimeError:  # The pool is shut down: the drain ran out of time.
+        await abort(context, UnavailableError("The server is shutting down"))
+    try:
+        return await answering
+    except ServingError as raised:
+        error: ServingError = raised
+    except Exception as raised:
+        event_log.error("request_crashed", error=repr(raised))
+        error = InternalError(f"{type(raised).__name__}: {raised}")
+    return await abort(context, error)
 
 
 async def abort(context: grpc.aio.ServicerContext, error: ServingError) -> NoReturn:
@@ -73,17 +72,17 @@ def truncate(message: str) -> str:
 class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
     """`tensorflow.serving.PredictionService`."""
 
-    def __init__(self, service: ModelService, front_end: GrpcFrontEnd) -> None:
+    def __init__(self, service: ModelService, executor: Executor) -> None:
         self._service = service
-        self._front_end = front_end
+        self._executor = executor
 
     async def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Run a signature."""
-        return await self._front_end.answer(self._service.predict, request, context)
+        return await answer(self._service.predict, request, context, self._executor)
 
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Describe a version's signatures."""
-        return await self._front_end.answer(self._service.get_model_metadata, request, context)
+        return await answer(self._service.get_model_metadata, request, context)
 
     async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Refuse: a retrieval model has no classification signature."""
@@ -101,13 +100,12 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
 class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
     """`tensorflow.serving.ModelService`."""
 
-    def __init__(self, service: ModelService, front_end: GrpcFrontEnd) -> None:
+    def __init__(self, service: ModelService) -> None:
         self._service = service
-        self._front_end = front_end
 
     async def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Tell the state of one version, or of all."""
-        return await self._front_end.answer(self._service.get_model_status, request, context)
+        return await answer(self._service.get_model_status, request, context)
 
     async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Refuse: the model is set by flags."""
@@ -129,7 +127,7 @@ def build_server(
 
     Args:
         service: Answers the calls.
-        executor: The threads they are answered in.
+        executor: The threads that models are run in.
         bind_address: The address to listen on.
         port: The port, or `AUTO_PORT`.
 
@@ -147,13 +145,10 @@ def build_server(
             ("grpc.so_reuseport", 0),
         ]
     )
-    front_end = GrpcFrontEnd(executor)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        PredictionServicer(service, front_end), server
+        PredictionServicer(service, executor), server
     )
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-        ModelServicer(service, front_end), server
-    )
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(service), server)
     host = f"[{bind_address}]" if ":" in bind_address else bind_address
     try:
         bound_port = server.add_insecure_port(f"{host}:{0 if port == AUTO_PORT else port}")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
-from json.encoder import encode_basestring  # type: ignore[attr-defined]
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,18 @@ import numpy as np
 from serving.model_server.tensor_codec import Array
 
 _INDENT = "    "
+_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+_TO_ESCAPE = re.compile(r'["\\\x00-\x1f]')
+# As RapidJSON; Python's own escapes differ by lower-case digits.
+_ESCAPES = {chr(code): f"\\u{code:04X}" for code in range(0x20)} | {
+    '"': '\\"',
+    "\\": "\\\\",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+}
 
 
 def write_json(value: Any) -> bytes:
@@ -73,14 +85,16 @@ def _leaf_texts(array: Array, level: int, strings_as_base64: bool) -> list[str]:
                 f'{{{inner}"b64": "{base64.b64encode(value).decode()}"{outer}}}'
                 for value in array.ravel()
             ]
-        return [
-            encode_basestring(value.decode("utf-8", "surrogateescape")) for value in array.ravel()
-        ]
+        return [_quoted(value.decode("utf-8", "surrogateescape")) for value in array.ravel()]
     if np.issubdtype(array.dtype, np.floating):
         return decimal_texts(array)
     if array.dtype == np.bool_:
         return ["true" if value else "false" for value in array.ravel().tolist()]
     return [str(value) for value in array.ravel().tolist()]
+
+
+def _quoted(text: str) -> str:
+    return f'"{_TO_ESCAPE.sub(lambda match: _ESCAPES[match[0]], text)}"'
 
 
 def decimal_texts(array: Array) -> list[str]:
@@ -105,6 +119,3 @@ def decimal_texts(array: Array) -> list[str]:
             text += ".0"
         texts[index] = text
     return texts
-
-
-_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}

@@ -8,9 +8,10 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
-from serving.errors import FailedPreconditionError
+from serving.errors import DataLossError, FailedPreconditionError
 from serving.model_server import scann_ops
 from serving.model_server.signature import Signature
+from serving.model_server.version_folders import SAVED_MODEL_FILE
 
 _TAGS = ["serve"]
 
@@ -72,8 +73,9 @@ def load(path: Path, version: int, session_config: config_pb2.ConfigProto) -> Lo
         session_config: Thread counts and the like for the Session.
 
     Raises:
+        DataLossError: If `saved_model.pb` is damaged.
         FailedPreconditionError: If the model needs the ScaNN ops and this process lacks them.
-        tf.errors.OpError: If the model is damaged.
+        tf.errors.OpError: If its graph or variables are.
         RuntimeError: If there is no meta graph with the tag `serve`.
     """
     graph = tf.Graph()
@@ -83,6 +85,8 @@ def load(path: Path, version: int, session_config: config_pb2.ConfigProto) -> Lo
             meta_graph = tf.compat.v1.saved_model.loader.load(session, _TAGS, str(path))
     except Exception as error:
         session.close()
+        if isinstance(error, OSError) and str(error).startswith("Cannot parse file"):
+            raise DataLossError(f"Can't parse {path / SAVED_MODEL_FILE} as binary proto") from error
         if scann_ops.is_missing_from(error):
             raise FailedPreconditionError(
                 f"{scann_ops.HOW_TO_GET}. The error was: {error}"

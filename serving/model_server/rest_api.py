@@ -57,7 +57,7 @@ class RestApi:
 
     Args:
         service: Answers the calls.
-        executor: The threads they are computed in.
+        executor: The threads that models are run in.
         timeout_s: After this long a request is answered with 504.
     """
 
@@ -72,20 +72,27 @@ class RestApi:
             return _not_found_page()
         try:
             work = self._route(http_method, path, body)
-            future = self._executor.submit(work)
-            try:
-                return HttpAnswer(200, future.result(self._timeout_s))
-            except FutureTimeoutError:
-                future.cancel()
-                raise DeadlineExceededError("Timed out waiting for notification") from None
+            if http_method == "GET":  # Answered here and now, even while all models are busy.
+                return HttpAnswer(200, work())
+            return HttpAnswer(200, self._compute(work))
         except ServingError as raised:
             error: ServingError = raised
-        except RuntimeError as raised:  # The pool is shut down: the drain ran out of time.
-            error = UnavailableError(f"The server is shutting down: {raised}")
         except Exception as raised:
             event_log.error("request_crashed", error=repr(raised))
             error = InternalError(f"{type(raised).__name__}: {raised}")
         return HttpAnswer(error.http_status, write_json({"error": error.message}))
+
+    def _compute(self, work: Callable[[], bytes]) -> bytes:
+        try:
+            future = self._executor.submit(work)
+        except RuntimeError as error:  # The pool is shut down: the drain ran out of time.
+            raise UnavailableError("The server is shutting down") from error
+        try:
+            return future.result(self._timeout_s)
+        except FutureTimeoutError:
+            future.cancel()
+            # The text of TensorFlow's Session when its time is up.
+            raise DeadlineExceededError("Timed out waiting for notification") from None
 
     def _route(self, http_method: str, path: str, body: bytes) -> Callable[[], bytes]:
         malformed = InvalidArgumentError(f"Malformed request: {http_method} {path}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from serving.model_server import event_log
 
-_OP_PREFIX = "Scann>"
+_NOT_REGISTERED = "Op type not registered 'Scann>"
 
 HOW_TO_GET = (
     "The model uses the ScaNN ops and this server has none: install `scann` (the release built "
@@ -31,4 +31,4 @@ def register() -> bool:
 
 def is_missing_from(error: BaseException) -> bool:
     """Tell whether a load failed for want of the ops."""
-    return _OP_PREFIX in str(error)
+    return _NOT_REGISTERED in str(error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,13 +18,10 @@ from serving.model_server.model_manager import ModelManager
 from serving.model_server.model_service import ModelService
 from serving.model_server.model_versions import ModelVersions
 from serving.model_server.rest_server import RestServer
+from serving.model_server.startup import StartupError
 from serving.model_server.version_folders import VersionFolder
 
 _STARTUP_POLL_S = 0.05
-
-
-class StartupError(Exception):
-    """The server cannot start; the text is meant for the operator."""
 
 
 async def serve(flags: ServerFlags) -> None:
@@ -38,7 +34,6 @@ async def serve(flags: ServerFlags) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    _check_ports_are_free(flags)
 
     models = [ModelVersions(flags.model_name, flags.model_base_path, _loader(flags))]
     manager = ModelManager(models, flags.file_system_poll_wait_seconds)
@@ -129,21 +124,3 @@ async def _answer_until_stopped(
 
 async def _nothing() -> None:
     pass
-
-
-def _check_ports_are_free(flags: ServerFlags) -> None:
-    """Fail now rather than after a load of minutes; the ports are opened later."""
-    for name, port in (("--port", flags.port), ("--rest_api_port", flags.rest_api_port)):
-        if port <= 0:
-            continue
-        family = socket.AF_INET6 if ":" in flags.bind_address else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # A port in TIME_WAIT from the last run is free enough.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((flags.bind_address, port))
-            except OSError as error:
-                raise StartupError(
-                    f"{name}: cannot listen on {flags.bind_address}:{port}: {error.strerror}; "
-                    "stop what uses it or choose another port ('auto' takes a free one)"
-                ) from error

@@ -59,7 +59,11 @@ class Signature:
                 key=lambda info: info.feed_name,
             )
         )
+        self._inputs_by_alias = sorted(self.inputs, key=lambda info: info.alias)
         self.outputs: tuple[str, ...] = tuple(sorted(definition.outputs))
+        self._defaults = {
+            alias: _decode(alias, proto) for alias, proto in definition.defaults.items()
+        }
         self._make_callable = make_callable
         self._callables: dict[tuple[str, ...], Callable[..., list[Array]]] = {}
         self._lock = threading.Lock()
@@ -79,23 +83,20 @@ class Signature:
         self._check_size(inputs)
         arrays: dict[str, Array] = {}
         used: set[str] = set()
-        for info in sorted(self.inputs, key=lambda info: info.alias):
-            if info.alias in inputs:
-                proto = inputs[info.alias]
-                used.add(info.alias)
-            elif info.alias in self.definition.defaults:
-                proto = self.definition.defaults[info.alias]
+        for info in self._inputs_by_alias:
+            alias = info.alias
+            if alias in inputs:
+                arrays[alias] = _decode(alias, inputs[alias])
+                used.add(alias)
+            elif alias in self._defaults:
+                arrays[alias] = self._defaults[alias]
             else:
                 raise InvalidArgumentError(
-                    f"Signature input alias: {info.alias}(feed name: {info.feed_name}) not found "
+                    f"Signature input alias: {alias}(feed name: {info.feed_name}) not found "
                     "in request and no default value provided. Inputs expected to be in the "
                     f"request {{{_join(inputs)}}}, or default input alias set: "
-                    f"{_join(self.definition.defaults)}"
+                    f"{_join(self._defaults)}"
                 )
-            try:
-                arrays[info.alias] = decode(proto)
-            except TensorParsingError as error:
-                raise InvalidArgumentError(f"tensor parsing error: {info.alias}") from error
         if len(used) != len(inputs):
             raise InvalidArgumentError(
                 f"Inputs contains invalid name. Used request inputs: {_join(used)}, "
@@ -157,7 +158,7 @@ class Signature:
         expected = self.definition.inputs
         if len(inputs) == len(expected):
             return
-        if len(inputs) < len(expected) and self.definition.defaults:
+        if len(inputs) < len(expected) and self._defaults:
             return
         raise InvalidArgumentError(
             f"input size does not match signature: {len(inputs)}!={len(expected)} "
@@ -177,6 +178,13 @@ def find_signature(signatures: Mapping[str, Signature], name: str) -> Signature:
     if name not in signatures:
         raise FailedPreconditionError(f'Serving signature key "{name}" not found.')
     return signatures[name]
+
+
+def _decode(alias: str, proto: tensor_pb2.TensorProto) -> Array:
+    try:
+        return decode(proto)
+    except TensorParsingError as error:
+        raise InvalidArgumentError(f"tensor parsing error: {alias}") from error
 
 
 def _join(names: Collection[str]) -> str:

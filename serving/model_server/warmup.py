@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.errors import InvalidArgumentError, UnimplementedError
@@ -40,7 +41,7 @@ def replay(model: LoadedModel, path: Path) -> int:
     for record in tf.compat.v1.io.tf_record_iterator(str(file)):
         try:
             log = prediction_log_pb2.PredictionLog.FromString(record)
-        except ValueError as error:
+        except DecodeError as error:
             raise InvalidArgumentError(
                 f"Failed to parse warmup record: number {replayed} from {file}"
             ) from error

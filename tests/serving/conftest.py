@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from serving.launcher import RunningModelServer, running_model_server
+
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -104,6 +106,17 @@ def export_model(path: Path, *, bias: float = 0.0, defaults: bool = True) -> Non
         length = tf.cast(tf.strings.length(movie_id), tf.float32)
         return {"embedding": tf.stack([length, year], axis=1)}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "movie_id")])
+    def odd(movie_id: Any) -> Any:
+        return {"id_bytes": tf.expand_dims(movie_id, 1), "total": tf.constant([1.5e6, NAN, -0.1])}
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.int64, "count")]
+    )
+    def repeat(text: Any, count: Any) -> Any:
+        repeated = tf.repeat(text, tf.cast(count, tf.int32))
+        return {"text": tf.reshape(repeated, [tf.shape(text)[0], -1])}
+
     tf.saved_model.save(
         model,
         str(path),
@@ -113,6 +126,8 @@ def export_model(path: Path, *, bias: float = 0.0, defaults: bool = True) -> Non
             "similar_candidates": similar_candidates,
             "embed_query": embed_query,
             "embed_candidate": embed_candidate,
+            "odd": odd,
+            "repeat": repeat,
         },
     )
     if defaults:
@@ -159,14 +174,25 @@ def install_version(exported_model: Path) -> Callable[[Path, int], Path]:
     return install
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(
     tmp_path_factory: pytest.TempPathFactory, install_version: Callable[[Path, int], Path]
-) -> Iterator[Any]:
-    """A server for version 1 of the model `retrieval`, shared by the tests of a module."""
-    from serving.launcher import running_model_server
-
+) -> Iterator[RunningModelServer]:
+    """A server for version 1 of the model `retrieval`, for tests that leave it as it is."""
     base_path = tmp_path_factory.mktemp("served")
     install_version(base_path, 1)
     with running_model_server(base_path, "retrieval") as running:
         yield running
+
+
+@pytest.fixture
+def golden() -> Callable[[str, str], None]:
+    """Compare a text with a file in `golden/`; UPDATE_GOLDEN=1 writes the files anew."""
+
+    def compare(name: str, text: str) -> None:
+        file = Path(__file__).parent / "model_server" / "golden" / name
+        if os.environ.get("UPDATE_GOLDEN"):
+            file.write_text(text, encoding="utf-8")
+        assert text == file.read_text(encoding="utf-8")
+
+    return compare

@@ -1,0 +1,164 @@
+"""The contract of every client, against a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from serving.clients import (
+    Embedding,
+    Query,
+    Recommendations,
+    RestRetrievalClient,
+    RetrievalClient,
+    TensorSpec,
+    VersionStatus,
+)
+from serving.errors import (
+    DeadlineExceededError,
+    InvalidArgumentError,
+    NotFoundError,
+    UnavailableError,
+)
+from serving.launcher import RunningModelServer
+
+
+class ClientContract:
+    """What a client must do; a subclass makes one and says what its transport can tell."""
+
+    tells_version = True
+
+    def make_client(self, server: RunningModelServer, **options: Any) -> Any:
+        raise NotImplementedError
+
+    @property
+    def version(self) -> int | None:
+        return 1 if self.tells_version else None
+
+    @pytest.fixture
+    def client(self, server: RunningModelServer) -> Iterator[Any]:
+        with self.make_client(server, query_id_name="user_id") as made:
+            yield made
+
+    def test_recommends_for_one_query(self, client: Any) -> None:
+        answer = client.recommend("u1", history=["c"], features={"age": 0.5, "country": "NL"}, k=2)
+        assert answer == Recommendations(("d", "b"), (4.5, 2.5), self.version)
+
+    def test_recommends_all_that_the_model_returns_by_default(self, client: Any) -> None:
+        assert client.recommend("u1").candidate_ids == ("d", "c", "b")
+
+    def test_recommends_for_a_query_without_anything(self, client: Any) -> None:
+        assert client.recommend().scores == (5.0, 4.0, 3.0)
+
+    def test_recommends_for_a_batch(self, client: Any) -> None:
+        queries = [Query("u1", ["d", "c"]), Query("ü→1", features={"title": ["a", "b"]}), Query()]
+        answers = client.recommend(queries=queries, k=1)
+        assert [answer.candidate_ids for answer in answers] == [("b",), ("ε→漢",), ("a",)]
+
+    def test_an_empty_batch_is_answered_with_nothing(self, client: Any) -> None:
+        assert client.recommend(queries=[]) == []
+        assert client.similar(candidate_ids=[]) == []
+
+    def test_excluded_candidates_do_not_come_back(self, client: Any) -> None:
+        answer = client.recommend("ü→1", exclude=["ε→漢", "nowhere"], k=1)
+        assert answer.candidate_ids == ("a",)
+
+    def test_a_batch_may_exclude_for_some_only(self, client: Any) -> None:
+        answers = client.recommend(queries=[Query("u1", exclude=["d", "c"]), Query("u1")], k=1)
+        assert [answer.candidate_ids for answer in answers] == [("b",), ("d",)]
+
+    def test_similar_candidates(self, client: Any) -> None:
+        answers = client.similar(candidate_ids=["a", "b"], k=1)
+        assert [answer.candidate_ids for answer in answers] == [("a",), ("b",)]
+        assert client.similar("b", k=2).candidate_ids == ("b", "a")
+
+    def test_embeddings(self, client: Any) -> None:
+        assert client.embed_query("u1") == Embedding((1.0, 2.0), self.version)
+        embedding = client.embed_candidate("abc", features={"year": 1995})
+        assert embedding == Embedding((3.0, 1995.0), self.version)
+
+    def test_k_beyond_the_models_is_refused_with_the_reason(self, client: Any) -> None:
+        with pytest.raises(InvalidArgumentError, match=r"k must be at most 3.*got 4"):
+            client.recommend("u1", k=4)
+        with pytest.raises(InvalidArgumentError, match="k must be at least 1, got 0"):
+            client.similar("a", k=0)
+
+    def test_one_query_or_many_but_not_both(self, client: Any) -> None:
+        with pytest.raises(InvalidArgumentError, match="not both"):
+            client.recommend("u1", queries=[Query("u2")])
+        with pytest.raises(InvalidArgumentError, match="either"):
+            client.similar()
+
+    def test_metadata_tells_names_types_and_shapes(self, client: Any) -> None:
+        metadata = client.metadata()
+        signature = metadata.signatures["recommend_excluding"]
+        assert metadata.model_version == 1
+        assert signature.inputs["exclude"] == TensorSpec("string", (None, None))
+        assert signature.inputs["age"] == TensorSpec("float", (None,))
+        assert signature.outputs["scores"] == TensorSpec("float", (None, 3))
+        assert client.metadata() is metadata
+        assert client.metadata(refresh=True) == metadata
+
+    def test_status(self, client: Any) -> None:
+        (row,) = client.status()
+        assert row == VersionStatus(1, "AVAILABLE", "OK", "")
+        assert row.is_available
+
+    def test_an_id_that_could_be_any_of_two_inputs_must_be_named(
+        self, server: RunningModelServer
+    ) -> None:
+        with (
+            self.make_client(server) as client,
+            pytest.raises(InvalidArgumentError, match=r"'country', 'user_id'\. Pass query_id_name"),
+        ):
+            client.recommend("u1")
+
+    def test_the_candidate_id_needs_no_name(self, server: RunningModelServer) -> None:
+        with self.make_client(server) as client:
+            assert client.embed_candidate("abc", features={"year": 1}).values == (3.0, 1.0)
+
+    def test_a_version_may_be_pinned(self, server: RunningModelServer) -> None:
+        with self.make_client(server, query_id_name="user_id", model_version=1) as client:
+            assert client.recommend("u1").model_version == 1
+        with (
+            self.make_client(server, model_version=2) as client,
+            pytest.raises(NotFoundError, match=r"Specific\(retrieval, 2\)"),
+        ):
+            client.recommend("u1")
+
+    def test_an_unknown_model_is_not_found(self, server: RunningModelServer) -> None:
+        with (
+            self.make_client(server, model_name="foo") as client,
+            pytest.raises(NotFoundError, match=r"Servable not found for request: Latest\(foo\)"),
+        ):
+            client.recommend("u1")
+
+    def test_no_server_is_unavailable(self) -> None:
+        gone = RunningModelServer("127.0.0.1:1", "http://127.0.0.1:1", 0, None)  # type: ignore[arg-type]
+        with self.make_client(gone) as client, pytest.raises(UnavailableError):
+            client.status()
+
+    def test_too_little_time_is_a_deadline(self, server: RunningModelServer) -> None:
+        with (
+            self.make_client(server, timeout_s=1e-9) as client,
+            pytest.raises(DeadlineExceededError),
+        ):
+            client.status()
+
+
+class TestRetrievalClient(ClientContract):
+    def make_client(self, server: RunningModelServer, **options: Any) -> RetrievalClient:
+        return RetrievalClient(server.grpc_target, **options)
+
+
+class TestRestRetrievalClient(ClientContract):
+    tells_version = False
+
+    def make_client(self, server: RunningModelServer, **options: Any) -> RestRetrievalClient:
+        return RestRetrievalClient(server.rest_url, **options)
+
+    def test_url_must_be_http(self) -> None:
+        with pytest.raises(InvalidArgumentError, match="url must be like 'http://host:8501'"):
+            RestRetrievalClient("127.0.0.1:8501")

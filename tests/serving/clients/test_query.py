@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from serving.clients import Query, SignatureSpec, TensorSpec
+from serving.clients.query import build_inputs, find_id_name
+from serving.clients.tensor import Tensor
+from serving.errors import InvalidArgumentError
+
+STRING, FLOAT = TensorSpec("string", (None,)), TensorSpec("float", (None,))
+STRINGS = TensorSpec("string", (None, None))
+
+
+def signature(**inputs: TensorSpec) -> SignatureSpec:
+    return SignatureSpec("serving_default", inputs, {})
+
+
+FULL = signature(user_id=STRING, age=FLOAT, country=STRING, genres=STRINGS, history=STRINGS)
+
+
+def test_what_a_query_does_not_say_is_filled_as_unknown() -> None:
+    inputs = build_inputs(FULL, "user_id", [Query("u1"), Query("u2")])
+    assert inputs["user_id"] == Tensor("string", (2,), ["u1", "u2"])
+    assert inputs["country"] == Tensor("string", (2,), ["", ""])
+    assert inputs["genres"] == inputs["history"] == Tensor("string", (2, 0), [])
+    assert inputs["age"].shape == (2,)
+    assert all(math.isnan(age) for age in inputs["age"].values)
+
+
+def test_lists_of_a_batch_are_padded_at_the_end() -> None:
+    queries = [Query("u1", ["a", "b"]), Query("u2", [], {"genres": ["x"]}), Query("u3", ["c"])]
+    inputs = build_inputs(FULL, "user_id", queries)
+    assert inputs["history"] == Tensor("string", (3, 2), ["a", "b", "", "", "c", ""])
+    assert inputs["genres"] == Tensor("string", (3, 1), ["", "x", ""])
+
+
+def test_a_fixed_width_is_kept_and_not_exceeded() -> None:
+    fixed = signature(user_id=STRING, history=TensorSpec("string", (None, 3)))
+    inputs = build_inputs(fixed, "user_id", [Query("u1", ["a"])])
+    assert inputs["history"] == Tensor("string", (1, 3), ["a", "", ""])
+    with pytest.raises(InvalidArgumentError, match="'history' must have at most 3 items, got 4"):
+        build_inputs(fixed, "user_id", [Query("u1", ["a"] * 4)])
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        (Query("u", features={"contry": "x"}), "no feature 'contry'; did you mean 'country'?"),
+        (Query("u", features={"zzz": 1}), "no feature 'zzz'; it has 'age', 'country', 'genres'"),
+        (Query("u", features={"user_id": "v"}), "no feature 'user_id'"),
+        (Query("u", features={"age": "old"}), "'age' must be a float, got 'old' of type str"),
+        (Query("u", features={"age": True}), "'age' must be a float, got True of type bool"),
+        (Query("u", features={"country": 7}), "'country' must be a string, got 7 of type int"),
+        (Query("u", features={"genres": "x"}), "'genres' must be a list of strings, got 'x'"),
+        (Query("u", ["a", 1]), "'history' must be a list of strings"),  # type: ignore[list-item]
+        (Query(7), "'user_id' must be a string, got 7"),  # type: ignore[arg-type]
+        (Query("u", exclude=["a"]), "'serving_default' takes no exclude"),
+    ],
+)
+def test_wrong_queries_are_told_what_is_wrong(query: Query, text: str) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        build_inputs(FULL, "user_id", [query])
+    assert text in caught.value.message
+
+
+def test_a_missing_integer_has_no_stand_in() -> None:
+    counted = signature(user_id=STRING, visits=TensorSpec("int64", (None,)))
+    with pytest.raises(InvalidArgumentError, match="'visits' must be given: its type, int64"):
+        build_inputs(counted, "user_id", [Query("u")])
+    inputs = build_inputs(counted, "user_id", [Query("u", features={"visits": 3})])
+    assert inputs["visits"] == Tensor("int64", (1,), [3])
+
+
+def test_the_only_text_of_rank_1_is_the_id() -> None:
+    one: Any = signature(user_id=STRING, age=FLOAT, history=STRINGS, exclude=STRINGS)
+    assert find_id_name(one, None, "query_id_name") == "user_id"
+
+
+def test_an_ambiguous_id_must_be_named() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"'country', 'user_id'\. Pass query_id_name"):
+        find_id_name(FULL, None, "query_id_name")
+    assert find_id_name(FULL, "user_id", "query_id_name") == "user_id"
+    with pytest.raises(InvalidArgumentError, match="got 'user'; one of 'country', 'user_id'"):
+        find_id_name(FULL, "user", "query_id_name")

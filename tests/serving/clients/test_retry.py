@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import http.server
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+
+from serving.clients import RestRetrievalClient, RetrievalClient, RetryPolicy, wire
+from serving.clients.retry import call_with_retries
+from serving.errors import (
+    DeadlineExceededError,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+    ServingError,
+    UnavailableError,
+)
+
+FAST = RetryPolicy(max_attempts=3, first_pause_s=0.001)
+
+
+class Flaky:
+    """Fails with each of `errors`, then answers."""
+
+    def __init__(self, *errors: ServingError) -> None:
+        self.errors = list(errors)
+        self.calls = 0
+
+    def __call__(self, left_s: float) -> str:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "answer"
+
+
+def test_what_is_unavailable_is_tried_again() -> None:
+    flaky = Flaky(UnavailableError("1"), UnavailableError("2"))
+    assert call_with_retries(flaky, FAST, 5.0) == "answer"
+    assert flaky.calls == 3
+
+
+def test_the_last_error_is_raised_when_the_attempts_are_used_up() -> None:
+    flaky = Flaky(*[UnavailableError(str(number)) for number in range(5)])
+    with pytest.raises(UnavailableError, match="2"):
+        call_with_retries(flaky, FAST, 5.0)
+
+
+@pytest.mark.parametrize(
+    "kind", [DeadlineExceededError, InvalidArgumentError, ResourceExhaustedError]
+)
+def test_what_a_retry_cannot_help_is_raised_at_once(kind: type[ServingError]) -> None:
+    flaky = Flaky(kind("no"))
+    with pytest.raises(kind):
+        call_with_retries(flaky, FAST, 5.0)
+    assert flaky.calls == 1
+
+
+def test_a_pause_that_would_outlast_the_time_is_not_begun() -> None:
+    flaky = Flaky(UnavailableError("1"))
+    started_at = time.monotonic()
+    with pytest.raises(UnavailableError):
+        call_with_retries(flaky, RetryPolicy(first_pause_s=60.0), 1.0)
+    assert time.monotonic() - started_at < 1.0
+
+
+def test_pauses_double_and_differ() -> None:
+    policy = RetryPolicy(first_pause_s=1.0)
+    for failures, longest in ((1, 1.0), (2, 2.0), (3, 4.0)):
+        pauses = {policy.pause_s(failures) for _ in range(20)}
+        assert len(pauses) > 1
+        assert all(longest / 2 <= pause <= longest for pause in pauses)
+
+
+@pytest.fixture
+def grpc_server() -> Iterator[tuple[str, list[grpc.StatusCode]]]:
+    """A server whose GetModelStatus fails with the codes of a list, then answers."""
+    failures: list[grpc.StatusCode] = []
+
+    def get_status(request: Any, context: grpc.ServicerContext) -> Any:
+        if failures:
+            context.abort(failures.pop(0), "not now")
+        return wire.GetModelStatusResponse()
+
+    class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
+        def service(self, details: Any) -> Any:
+            return grpc.unary_unary_rpc_method_handler(
+                get_status,
+                request_deserializer=wire.GetModelStatusRequest.FromString,
+                response_serializer=wire.GetModelStatusResponse.SerializeToString,
+            )
+
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[Handler()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}", failures
+    server.stop(None)
+
+
+def test_grpc_client_outlives_two_failures(
+    grpc_server: tuple[str, list[grpc.StatusCode]],
+) -> None:
+    target, failures = grpc_server
+    failures += [grpc.StatusCode.UNAVAILABLE] * 2
+    with RetrievalClient(target, retry_policy=FAST) as client:
+        assert client.status() == []
+        failures += [grpc.StatusCode.RESOURCE_EXHAUSTED]
+        with pytest.raises(ResourceExhaustedError, match="not now"):
+            client.status()
+
+
+@pytest.fixture
+def http_server() -> Iterator[Callable[[list[int]], str]]:
+    """A server that answers with the statuses of a list; 0 drops the connection."""
+    statuses: list[int] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            status = statuses.pop(0) if statuses else 200
+            if status == 0:
+                self.close_connection = True
+                return
+            body = b'{"model_version_status": []}' if status == 200 else b"<html>busy</html>"
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def answer_with(wanted: list[int]) -> str:
+        statuses[:] = wanted
+        return f"http://127.0.0.1:{server.server_address[1]}"
+
+    yield answer_with
+    server.shutdown()
+    server.server_close()
+
+
+def test_rest_client_outlives_a_dropped_connection_and_a_busy_proxy(
+    http_server: Callable[[list[int]], str],
+) -> None:
+    with RestRetrievalClient(http_server([200, 0, 503]), retry_policy=FAST) as client:
+        assert client.status() == []
+        assert client.status() == []
+        http_server([503, 503, 503])
+        with pytest.raises(UnavailableError, match="busy"):
+            client.status()

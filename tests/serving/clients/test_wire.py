@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+from google.protobuf import any_pb2, wrappers_pb2
+from google.protobuf.descriptor import FieldDescriptor
+from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    model_service_pb2,
+    predict_pb2,
+    prediction_service_pb2,
+    status_pb2,
+)
+
+from serving.clients import wire
+
+ROOT = Path(__file__).resolve().parents[3]
+
+OFFICIAL: dict[str, Any] = {
+    "Dim": tensor_shape_pb2.TensorShapeProto.Dim,
+    "TensorShapeProto": tensor_shape_pb2.TensorShapeProto,
+    "TensorProto": tensor_pb2.TensorProto,
+    "TensorInfo": meta_graph_pb2.TensorInfo,
+    "SignatureDef": meta_graph_pb2.SignatureDef,
+    "SignatureDefMap": get_model_metadata_pb2.SignatureDefMap,
+    "Int64Value": wrappers_pb2.Int64Value,
+    "Any": any_pb2.Any,
+    "ModelSpec": model_pb2.ModelSpec,
+    "PredictRequest": predict_pb2.PredictRequest,
+    "PredictResponse": predict_pb2.PredictResponse,
+    "GetModelMetadataRequest": get_model_metadata_pb2.GetModelMetadataRequest,
+    "GetModelMetadataResponse": get_model_metadata_pb2.GetModelMetadataResponse,
+    "GetModelStatusRequest": get_model_status_pb2.GetModelStatusRequest,
+    "StatusProto": status_pb2.StatusProto,
+    "ModelVersionStatus": get_model_status_pb2.ModelVersionStatus,
+    "GetModelStatusResponse": get_model_status_pb2.GetModelStatusResponse,
+}
+
+
+@pytest.mark.parametrize("name", wire.DECLARATIONS)
+def test_fields_are_those_of_the_official_message(name: str) -> None:
+    ours = wire._CLASSES[name].DESCRIPTOR
+    assert ours.fields
+    for field in ours.fields:
+        assert_same_field(field, OFFICIAL[name].DESCRIPTOR.fields_by_number[field.number])
+
+
+def assert_same_field(ours: Any, official: Any) -> None:
+    assert (ours.name, ours.label) == (official.name, official.label)
+    # An enum is declared as int32: one wire form.
+    type_ = FieldDescriptor.TYPE_INT32 if official.enum_type else official.type
+    assert ours.type == type_
+    if ours.message_type is None:
+        return
+    if ours.message_type.GetOptions().map_entry:
+        for ours_part, official_part in zip(
+            ours.message_type.fields, official.message_type.fields, strict=True
+        ):
+            assert_same_field(ours_part, official_part)
+    else:
+        assert ours.message_type.name == official.message_type.name
+
+
+def test_method_paths_are_the_official_ones() -> None:
+    predictions = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"]
+    models = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"]
+    paths = {
+        f"/{service.full_name}/{method.name}"
+        for service in (predictions, models)
+        for method in service.methods
+    }
+    assert {wire.PREDICT, wire.GET_MODEL_METADATA, wire.GET_MODEL_STATUS} <= paths
+
+
+def test_both_sets_of_classes_live_in_one_process() -> None:
+    official = predict_pb2.PredictRequest()
+    official.inputs["user_id"].CopyFrom(tf.make_tensor_proto(["ü", ""]))
+    ours = wire.PredictRequest.FromString(official.SerializeToString())
+    assert list(ours.inputs["user_id"].string_val) == ["ü".encode(), b""]
+    assert predict_pb2.PredictRequest.FromString(ours.SerializeToString()) == official
+
+
+def test_clients_start_without_tensorflow_and_numpy() -> None:
+    script = (
+        "import sys, serving.clients, serving.launcher\n"
+        "print([n for n in ('tensorflow', 'numpy', 'tensorflow_serving') if n in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"

@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
+from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
+
+from serving.errors import InvalidArgumentError, NotFoundError
+from serving.model_server import loaded_model, warmup
+from serving.model_server.loaded_model import LoadedModel
+from serving.model_server.model_manager import ModelManager
+from serving.model_server.model_versions import ModelVersions, State
+from serving.model_server.version_folders import VersionFolder, find_version_folders
+
+Install = Callable[[Path, int], Path]
+
+
+@pytest.fixture
+def base_path(tmp_path: Path) -> Path:
+    path = tmp_path / "served"
+    path.mkdir()
+    return path
+
+
+def load(folder: VersionFolder) -> LoadedModel:
+    model = loaded_model.load(folder.path, folder.version, config_pb2.ConfigProto())
+    warmup.replay(model, folder.path)
+    return model
+
+
+@pytest.fixture
+def versions(base_path: Path) -> ModelVersions:
+    return ModelVersions("retrieval", str(base_path), load)
+
+
+def served(versions: ModelVersions) -> int | None:
+    try:
+        with versions.use(None) as model:
+            return model.version
+    except NotFoundError:
+        return None
+
+
+def states(versions: ModelVersions) -> dict[int, str]:
+    return {version: status.state.name for version, status in versions.statuses.items()}
+
+
+def test_missing_base_path_is_waited_for(base_path: Path) -> None:
+    versions = ModelVersions("retrieval", str(base_path / "later"), load)
+    versions.poll()
+    assert (served(versions), states(versions)) == (None, {})
+
+
+def test_newest_version_by_number_is_served(
+    versions: ModelVersions, base_path: Path, install_version: Install
+) -> None:
+    for version in (9, 10):
+        install_version(base_path, version)
+    versions.poll()
+    assert (served(versions), states(versions)) == (10, {10: "AVAILABLE"})
+
+
+def test_names_that_are_no_numbers_are_ignored(base_path: Path) -> None:
+    for name in ("tmp", "1.5", "-1", "٣", "2.incoming", "007"):
+        (base_path / name).mkdir()
+        (base_path / name / "saved_model.pb").touch()
+    (base_path / "8").touch()
+    assert sorted(find_version_folders(base_path) or {}) == [7]
+
+
+def test_half_written_version_waits_until_it_is_complete(
+    versions: ModelVersions, base_path: Path, install_version: Install
+) -> None:
+    install_version(base_path, 1)
+    versions.poll()
+    arriving = install_version(base_path, 2)
+    held_back = base_path / "saved_model.pb"
+    # As TFX's Pusher does: everything else first, saved_model.pb last.
+    (arriving / "saved_model.pb").rename(held_back)
+    versions.poll()
+    assert (served(versions), states(versions)) == (1, {1: "AVAILABLE"})
+
+    held_back.rename(arriving / "saved_model.pb")
+    versions.poll()
+    assert (served(versions), states(versions)) == (2, {1: "END", 2: "AVAILABLE"})
+
+
+def test_new_version_is_available_before_the_old_one_goes(
+    base_path: Path, install_version: Install
+) -> None:
+    seen = []
+
+    def load_and_look(folder: VersionFolder) -> LoadedModel:
+        seen.append((folder.version, served(versions)))
+        return load(folder)
+
+    versions = ModelVersions("retrieval", str(base_path), load_and_look)
+    for version in (1, 2):
+        install_version(base_path, version)
+        versions.poll()
+    assert seen == [(1, None), (2, 1)]
+
+
+def test_broken_version_keeps_the_old_one_and_shows_why(
+    versions: ModelVersions, base_path: Path, install_version: Install
+) -> None:
+    install_version(base_path, 1)
+    versions.poll()
+    broken = install_version(base_path, 2)
+    (broken / "saved_model.pb").write_bytes(b"no protobuf")
+    versions.poll()
+    assert (served(versions), states(versions)) == (1, {1: "AVAILABLE", 2: "END"})
+    error = versions.statuses[2].error
+    assert error is not None
+    assert "saved_model.pb" in error.message
+
+
+def test_broken_version_is_tried_again_only_once_it_changed(
+    base_path: Path, install_version: Install
+) -> None:
+    attempts = []
+
+    def count_and_load(folder: VersionFolder) -> LoadedModel:
+        attempts.append(folder.version)
+        return load(folder)
+
+    versions = ModelVersions("retrieval", str(base_path), count_and_load)
+    broken = install_version(base_path, 1)
+    whole = (broken / "saved_model.pb").read_bytes()
+    (broken / "saved_model.pb").write_bytes(whole[:1000])
+    versions.poll()
+    versions.poll()
+    assert attempts == [1]
+
+    (broken / "saved_model.pb").write_bytes(whole)
+    versions.poll()
+    assert (attempts, served(versions)) == ([1, 1], 1)
+
+
+def test_rolling_back_by_removing_the_newest_version(
+    versions: ModelVersions, base_path: Path, install_version: Install
+) -> None:
+    for version in (1, 2):
+        install_version(base_path, version)
+    versions.poll()
+    shutil.rmtree(base_path / "2")
+    versions.poll()
+    assert (served(versions), states(versions)) == (1, {1: "AVAILABLE", 2: "END"})
+
+
+def test_emptied_base_path_unloads_and_a_missing_one_does_not(
+    versions: ModelVersions, base_path: Path, install_version: Install
+) -> None:
+    install_version(base_path, 1)
+    versions.poll()
+    moved = base_path.rename(base_path.with_name("moved"))
+    versions.poll()
+    assert served(versions) == 1
+
+    moved.rename(base_path)
+    shutil.rmtree(base_path / "1")
+    versions.poll()
+    assert (served(versions), states(versions)) == (None, {1: "END"})
+
+
+def test_a_version_in_use_is_unloaded_after_its_last_request(
+    versions: ModelVersions, base_path: Path, install_version: Install
+) -> None:
+    install_version(base_path, 1)
+    versions.poll()
+    install_version(base_path, 2)
+    with versions.use(1) as model:
+        polling = threading.Thread(target=versions.poll)
+        polling.start()
+        while versions.statuses[1].state != State.UNLOADING:
+            polling.join(0.01)
+        assert served(versions) == 2
+        assert model.signatures
+    polling.join(10)
+    assert states(versions) == {1: "END", 2: "AVAILABLE"}
+
+
+def write_warmup(path: Path, *logs: prediction_log_pb2.PredictionLog | bytes) -> None:
+    (path / "assets.extra").mkdir()
+    with tf.io.TFRecordWriter(str(path / warmup.REQUESTS_FILE)) as writer:
+        for log in logs:
+            writer.write(log if isinstance(log, bytes) else log.SerializeToString())
+
+
+def predict_log(signature: str) -> prediction_log_pb2.PredictionLog:
+    log = prediction_log_pb2.PredictionLog()
+    log.predict_log.request.model_spec.signature_name = signature
+    return log
+
+
+def test_warmup_requests_are_replayed(base_path: Path, install_version: Install) -> None:
+    path = install_version(base_path, 1)
+    model = loaded_model.load(path, 1, config_pb2.ConfigProto())
+    assert warmup.replay(model, path) == 0
+    write_warmup(path, predict_log(""), predict_log("recommend_excluding"))
+    assert warmup.replay(model, path) == 2
+    model.close()
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        (predict_log("x"), 'Serving signature key "x" not found.'),
+        (prediction_log_pb2.PredictionLog(), "Unsupported log_type for warmup: None"),
+        (b"\xff", "Failed to parse warmup record: number 0"),
+    ],
+)
+def test_failing_warmup_request_fails_the_version(
+    versions: ModelVersions, base_path: Path, install_version: Install, record: Any, text: str
+) -> None:
+    write_warmup(install_version(base_path, 1), record)
+    versions.poll()
+    assert states(versions) == {1: "END"}
+    error = versions.statuses[1].error
+    assert error is not None
+    assert text in error.message
+
+
+def test_manager_reports_what_keeps_the_server_from_starting(
+    versions: ModelVersions, base_path: Path, install_version: Install
+) -> None:
+    (install_version(base_path, 3) / "saved_model.pb").write_bytes(b"no protobuf")
+    manager = ModelManager([versions], poll_wait_s=0)
+    manager.start()
+    assert manager.settled.wait(10)
+    problem = manager.startup_error()
+    assert problem is not None
+    assert problem.startswith(
+        "1 model(s) did not become available: {{{name: retrieval version: 3} due to error: "
+    )
+    with pytest.raises(InvalidArgumentError, match="Unrecognized servable version label: stable"):
+        manager.use(model_pb2.ModelSpec(name="retrieval", version_label="stable"))
+    manager.stop(timeout_s=5)
+
+
+def test_reloading_does_not_mix_up_versions(
+    tmp_path: Path, base_path: Path, install_version: Install, versions: ModelVersions
+) -> None:
+    # Two versions at once, each with its own variables and tables under the same names.
+    old = loaded_model.load(install_version(base_path, 1), 1, config_pb2.ConfigProto())
+    new = loaded_model.load(install_version(base_path, 2), 2, config_pb2.ConfigProto())
+    request = predict_pb2.PredictRequest()
+    from serving.model_server.predict import predict
+
+    first = predict(old, request)
+    old.close()
+    second = predict(new, request)
+    new.close()
+    assert first.outputs["scores"] == second.outputs["scores"]
+    assert (first.model_spec.version.value, second.model_spec.version.value) == (1, 2)

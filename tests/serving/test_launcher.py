@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from serving.launcher import LaunchError, running_model_server
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_model_that_cannot_be_loaded_is_reported_with_the_log(tmp_path: Path) -> None:
+    (tmp_path / "served" / "1").mkdir(parents=True)
+    (tmp_path / "served" / "1" / "saved_model.pb").write_bytes(b"no protobuf")
+    log = tmp_path / "logs" / "server.log"
+    launching = running_model_server(tmp_path / "served", log_path=log)
+    with pytest.raises(LaunchError) as caught, launching:
+        pass
+    text = str(caught.value)
+    assert "ended with status 1 before the model was available" in text
+    assert "Failed to start server. Error: Unknown: 1 model(s) did not become available" in text
+    assert str(log) in text
+    assert "startup_failed" in log.read_text()
+
+
+def test_a_server_that_is_not_ready_in_time_is_reported_and_ended(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    started_at = time.monotonic()
+    launching = running_model_server(tmp_path / "absent", timeout_s=0.3, log_path=log)
+    with pytest.raises(LaunchError, match=r"not ready within 0\.3 s; give it a larger"), launching:
+        pass
+    assert time.monotonic() - started_at < 10
+
+
+def test_works_from_any_folder_and_without_tensorflow_in_the_parent(
+    tmp_path: Path, install_version: Callable[[Path, int], Path]
+) -> None:
+    base_path = tmp_path / "served"
+    base_path.mkdir()
+    install_version(base_path, 1)
+    script = """
+import os, sys, time
+from serving.launcher import running_model_server
+with running_model_server("served") as server:
+    from serving.clients import RetrievalClient
+    with RetrievalClient(server.grpc_target, query_id_name="user_id") as client:
+        print(client.recommend("u1", k=1).candidate_ids)
+try:
+    os.kill(server.pid, 0)
+except ProcessLookupError:
+    print("gone")
+print([name for name in ("tensorflow", "numpy") if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.splitlines() == ["('d',)", "gone", "[]"]
