@@ -12,14 +12,21 @@ from models.features import FeatureConfig
 MISSING_INDEX = -1
 
 
-def pad_indices(values: tf.SparseTensor) -> tf.Tensor:
+def pad_indices(values: tf.SparseTensor, newest: int | None = None) -> tf.Tensor:
     """Returns `[batch, n]` int32 with `MISSING_INDEX` where a row is shorter.
 
     Values keep their order and move together: holes in a row are closed.
+
+    Args:
+        values: `[batch, m]` indices.
+        newest: Keep only this many from each row's end.
     """
     ragged = tf.RaggedTensor.from_value_rowids(
         tf.cast(values.values, tf.int32), values.indices[:, 0], nrows=values.dense_shape[0]
     )
+    if newest is not None:
+        # Before padding: in the padded tensor the last columns of a short row are empty.
+        ragged = ragged[:, -newest:]
     return ragged.to_tensor(MISSING_INDEX)
 
 

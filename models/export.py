@@ -39,7 +39,7 @@ class RawTowers(tf.Module):
         transformed = self._transform({**raw, spec.candidate_id: history})
         encoded: tf.Tensor | float = 0.0
         if self._encodes_history:
-            events = pad_indices(transformed[spec.candidate_id])[:, -self._max_history :]
+            events = pad_indices(transformed[spec.candidate_id], newest=self._max_history)
             encoded = self._query_tower.history.last(*self._query_tower.events(events))
         ids = _first(transformed[spec.query_id], self._query_tower.oov)
         features = dense_features(transformed, spec.query_features)

@@ -82,7 +82,7 @@ class TimelineDataset:
         )
         return {
             spec.query_id: pad_indices(parsed[spec.query_id]),
-            spec.candidate_id: pad_indices(parsed[spec.candidate_id])[:, -self._max_history :],
+            spec.candidate_id: pad_indices(parsed[spec.candidate_id], newest=self._max_history),
             **dense_features(parsed, spec.query_features),
         }
 
