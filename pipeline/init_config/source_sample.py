@@ -1,0 +1,105 @@
+"""Looks into files whose columns nobody has declared yet."""
+
+import difflib
+import glob
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from pipeline.init_config.errors import InitError
+
+# Enough to tell kinds apart; ingestion and the schema read everything.
+SAMPLE_ROWS = 500_000
+_CSV_SUFFIXES = (".csv", ".csv.gz")
+_PARQUET_SUFFIXES = (".parquet", ".pq")
+_DELIMITERS = (",", ";", "\t", "|")
+
+
+@dataclass(frozen=True)
+class SourceSample:
+    """The first rows of a file or of a glob's files.
+
+    Attributes:
+        role: The command's option without dashes: interactions, candidates or queries.
+        pattern: As given, made absolute.
+        delimiter: Of CSV files; None: Parquet.
+        table: The rows; CSV columns are strings, an empty one is null.
+        is_complete: Whether these are all rows.
+    """
+
+    role: str
+    pattern: Path
+    delimiter: str | None
+    table: pl.DataFrame
+    is_complete: bool
+
+    def require(self, column: str, option: str) -> None:
+        """Checks that a column is there.
+
+        Raises:
+            InitError: It is not; the message names the nearest one.
+        """
+        if column in self.table.columns:
+            return
+        nearest = difflib.get_close_matches(column, self.table.columns, n=1, cutoff=0.4)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        raise InitError(
+            f"{option}: {self.pattern} has no column {column!r}{hint} Its columns: "
+            f"{', '.join(self.table.columns)}"
+        )
+
+
+def read_sample(role: str, pattern: str, max_rows: int = SAMPLE_ROWS) -> SourceSample:
+    """Reads the first rows of the files that match a pattern.
+
+    Raises:
+        InitError: No file matches, it holds no rows, or it is neither CSV nor Parquet.
+    """
+    path = Path(pattern).expanduser().absolute()
+    files = sorted(file for file in glob.glob(str(path), recursive=True) if Path(file).is_file())
+    if not files:
+        raise InitError(f"--{role}: there is no file {pattern}")
+    try:
+        if all(file.lower().endswith(_PARQUET_SUFFIXES) for file in files):
+            delimiter = None
+            table = pl.scan_parquet(files).head(max_rows + 1).collect()
+        elif all(file.lower().endswith(_CSV_SUFFIXES) for file in files):
+            delimiter = _delimiter(files[0])
+            table = _read_csv(files, delimiter, max_rows + 1)
+        else:
+            raise InitError(
+                f"--{role}: {pattern} must match only CSV files ({', '.join(_CSV_SUFFIXES)}) or "
+                f"only Parquet files ({', '.join(_PARQUET_SUFFIXES)})"
+            )
+    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+        raise InitError(f"--{role}: {pattern} cannot be read: {error}") from error
+    if table.is_empty():
+        raise InitError(f"--{role}: {pattern} holds no rows")
+    return SourceSample(role, path, delimiter, table.head(max_rows), table.height <= max_rows)
+
+
+def _read_csv(files: list[str], delimiter: str, num_rows: int) -> pl.DataFrame:
+    tables: list[pl.DataFrame] = []
+    for file in files:
+        if Path(file).stat().st_size == 0:
+            continue
+        left = num_rows - sum(table.height for table in tables)
+        if left <= 0:
+            break
+        tables.append(
+            pl.read_csv(file, separator=delimiter, infer_schema=False, n_rows=left, encoding="utf8")
+        )
+    return pl.concat(tables) if tables else pl.DataFrame()
+
+
+def _delimiter(file: str) -> str:
+    """The sign that cuts the header into the most columns; a comma where none does."""
+    try:
+        header = pl.read_csv(
+            file, has_header=False, n_rows=1, separator="\x1f", quote_char=None, infer_schema=False
+        )
+    except pl.exceptions.NoDataError:
+        return ","
+    line = str(header.item(0, 0))
+    return max(_DELIMITERS, key=line.count)
