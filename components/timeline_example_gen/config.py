@@ -91,3 +91,9 @@ class IngestConfig(Settings):
     data: DataConfig
     split: SplitConfig = Field(default_factory=SplitConfig)
     spec: FeatureSpec
+
+    @model_validator(mode="after")
+    def _temporal_has_times(self) -> "IngestConfig":
+        if self.split.method == "temporal" and self.spec.columns.timestamp is None:
+            raise ValueError("`split.method: temporal` needs `columns.timestamp`")
+        return self

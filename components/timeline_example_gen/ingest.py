@@ -2,7 +2,7 @@
 
 import json
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -12,7 +12,6 @@ from components.timeline_example_gen import cut_time, rejects
 from components.timeline_example_gen.config import IngestConfig
 from components.timeline_example_gen.errors import (
     EmptySplitError,
-    IngestError,
     NoInputError,
     UnreadableFileError,
 )
@@ -20,7 +19,7 @@ from components.timeline_example_gen.plan import IngestPlan, Sizing, make_plan
 from components.timeline_example_gen.read_stage import ReadFacts, read_and_order
 from components.timeline_example_gen.report import REPORT_FILE, make_report, show_time
 from components.timeline_example_gen.source_columns import SOURCES, Source
-from components.timeline_example_gen.source_files import find_files
+from components.timeline_example_gen.source_files import find_files, no_rows
 from components.timeline_example_gen.spill import new_path
 from components.timeline_example_gen.splits import Cut
 from components.timeline_example_gen.write_stage import (
@@ -89,15 +88,21 @@ def ingest(
     return report
 
 
-class _Pickle(beam.DoFn):
+def _with_one_key(found: Any) -> tuple[int, Any]:
+    return 0, found
+
+
+class _HandOver(beam.DoFn):
     """Hands what the workers found to the driver, which shares no memory with them."""
 
     def __init__(self, path: str):
         self._path = path
 
-    def process(self, found: list[Any]) -> None:
+    def process(self, keyed: tuple[int, Iterable[Any]]) -> Iterable[None]:
+        _, found = keyed
         with FileSystems.create(self._path) as stream:
-            stream.write(pickle.dumps(found))
+            stream.write(pickle.dumps(list(found)))
+        return ()
 
 
 def _run(
@@ -109,8 +114,9 @@ def _run(
     with make_pipeline() as pipeline:
         (
             build(pipeline)
-            | "Together" >> beam.combiners.ToList()
-            | "HandOver" >> beam.ParDo(_Pickle(path))
+            | "OneKey" >> beam.Map(_with_one_key)
+            | "Together" >> beam.GroupByKey()
+            | "HandOver" >> beam.ParDo(_HandOver(path))
         )
     with FileSystems.open(path) as stream:
         found: list[Any] = pickle.loads(stream.read())
@@ -123,11 +129,9 @@ def _check(plan: IngestPlan, facts: ReadFacts) -> None:
     if failures:
         raise UnreadableFileError("\n".join(failures))
     for source in SOURCES:
-        names = [file.path for file in plan.files if file.source == source]
-        rows = sum(file.num_rows for file in facts.files if file.source == source)
-        if names and not rows:
-            more = f" and {len(names) - 1} more files" if len(names) > 1 else ""
-            raise NoInputError(f"`data.{source}`: {names[0]}{more} without a single row of data")
+        files = [file for file in plan.files if file.source == source]
+        if files and not any(file.num_rows for file in facts.files if file.source == source):
+            raise no_rows(source, files)
     if facts.rejects and plan.config.data.bad_rows == "stop":
         raise rejects.bad_rows_error(facts.rejects)
     if not any(bucket.source == "interactions" for bucket in facts.buckets):
@@ -181,6 +185,3 @@ def _make_folder(path: str) -> str:
     if not FileSystems.exists(path):
         FileSystems.mkdirs(path)
     return path
-
-
-__all__ = ["IngestError", "ingest"]

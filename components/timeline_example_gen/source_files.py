@@ -14,6 +14,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from components.timeline_example_gen.config import IngestConfig
 from components.timeline_example_gen.errors import ColumnError, NoInputError, UnreadableFileError
+from components.timeline_example_gen.input_stream import READ_ERRORS, open_input
 from components.timeline_example_gen.physical_lines import csv_records
 from components.timeline_example_gen.source_columns import (
     SOURCES,
@@ -32,6 +33,7 @@ _SUFFIXES: dict[str, FileFormat] = {
 }
 # Bytes of CSV that a byte of a compressed file stands for, roughly; only sizes buckets.
 _COMPRESSED_EXPANSION = 4
+_NUM_SHOWN = 5
 _HASH_BLOCK_BYTES = 1 << 20
 
 
@@ -46,7 +48,7 @@ class SourceFile:
         name: The path below the pattern's fixed folder: what messages and reports show.
         size_bytes: As stored.
         format: How to read it.
-        header: Its columns; empty for an empty file.
+        header: Its columns; empty for a file without rows.
     """
 
     source: Source
@@ -68,7 +70,7 @@ def find_files(config: IngestConfig) -> tuple[SourceFile, ...]:
     """Returns all input files, each source's in name order, with headers that fit the config.
 
     Raises:
-        NoInputError: A pattern matches no file.
+        NoInputError: A pattern matches no file, or only empty ones.
         UnreadableFileError: A file is not of its format, or the format cannot be told.
         ColumnError: A declared column is missing or doubled, or headers differ.
     """
@@ -81,9 +83,18 @@ def find_files(config: IngestConfig) -> tuple[SourceFile, ...]:
             _inspect(config, source, index, path, size, pattern)
             for index, (path, size) in enumerate(_match(source, pattern))
         ]
+        if not any(file.header for file in found):
+            raise no_rows(source, found)
         _check_headers(config, source, found)
         files += found
     return tuple(files)
+
+
+def no_rows(source: Source, files: Sequence[SourceFile]) -> NoInputError:
+    """Returns the error for a source whose files hold no rows."""
+    names = ", ".join(file.path for file in files[:_NUM_SHOWN])
+    more = f" and {len(files) - _NUM_SHOWN} more" if len(files) > _NUM_SHOWN else ""
+    return NoInputError(f"`data.{source}`: not a single row of data in {names}{more}")
 
 
 def fingerprint(config: IngestConfig) -> str:
@@ -132,15 +143,17 @@ def _inspect(
     header: tuple[str, ...] = ()
     if size > 0:
         try:
-            with FileSystems.open(path) as stream:
+            with open_input(path) as stream:
                 if file_format == "parquet":
                     schema = pq.read_schema(stream)
                     _check_types(config, source, path, schema)
                     header = tuple(schema.names)
                 else:
-                    _, record = next(csv_records(stream, config.data.delimiter), (0, []))
-                    header = tuple(record)
-        except (pa.ArrowInvalid, OSError, EOFError) as error:
+                    records = csv_records(stream, config.data.delimiter)
+                    _, names = next(records, (0, []))
+                    # A header alone counts as nothing: Arrow refuses it.
+                    header = tuple(names) if next(records, None) else ()
+        except (pa.ArrowInvalid, *READ_ERRORS) as error:
             raise UnreadableFileError(
                 f"{path} cannot be read as {file_format}: {error}; `data.format` chooses another "
                 "format"
@@ -172,7 +185,7 @@ def _check_headers(config: IngestConfig, source: Source, files: Sequence[SourceF
                 raise ColumnError(f"{file.name} has {counts[column]} columns called {column!r}")
             if not counts[column]:
                 nearest = difflib.get_close_matches(column, file.header, n=1, cutoff=0.0)
-                hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+                hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
                 raise ColumnError(
                     f"{file.name} has no column {column!r}{hint} Its columns: "
                     f"{', '.join(file.header)}"

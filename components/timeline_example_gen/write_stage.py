@@ -70,8 +70,9 @@ def split_and_write(
     """Writes one file for each split and bucket; returns `SplitFile`s."""
     timelines = (
         pipeline
-        | "QueryBuckets" >> beam.Create(list(range(plan.num_buckets["interactions"])))
-        | "SpreadQueryBuckets" >> beam.Reshuffle()
+        | "QueryBuckets"
+        >> beam.Create([(bucket, None) for bucket in range(plan.num_buckets["interactions"])])
+        | "SpreadQueryBuckets" >> beam.GroupByKey()
         | "WriteTimelines"
         >> beam.ParDo(_WriteTimelines(plan, buckets, cut)).with_outputs(_FILES, main="seen")
     )
@@ -95,7 +96,8 @@ class _WriteTimelines(beam.DoFn):
         self._buckets = buckets
         self._cut = cut
 
-    def process(self, bucket: int) -> Iterator[Any]:
+    def process(self, keyed: tuple[int, Iterable[None]]) -> Iterator[Any]:
+        bucket, _ = keyed
         plan, config = self._plan, self._plan.config
         names = config.split.split_names[:-1]
         if bucket not in self._buckets.interactions:
