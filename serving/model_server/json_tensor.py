@@ -17,7 +17,7 @@ from tensorflow.core.framework import types_pb2
 from serving.errors import InvalidArgumentError, UnimplementedError
 from serving.model_server.json_reader import format_error, type_name
 from serving.model_server.json_writer import value_text
-from serving.model_server.tensor_codec import Array, dtype_name, numpy_dtype_of
+from serving.model_server.tensor_codec import MAX_RANK, Array, dtype_name, numpy_dtype_of
 
 _INT_RANGES = {
     # TensorFlow Serving reads the narrow types as 32-bit numbers, too.
@@ -32,10 +32,16 @@ _INT_RANGES = {
 
 
 def dense_shape(value: Any) -> tuple[int, ...]:
-    """Return the shape that the first elements suggest; `flatten` checks the rest."""
+    """Return the shape that the first elements suggest; `flatten` checks the rest.
+
+    Raises:
+        InvalidArgumentError: If lists are nested deeper than a tensor can be.
+    """
     shape = []
     while isinstance(value, list):
         shape.append(len(value))
+        if len(shape) >= MAX_RANK:  # A row still gets its batch dimension.
+            raise InvalidArgumentError(f"Lists are nested deeper than {MAX_RANK - 1} levels")
         if not value:
             break
         value = value[0]
@@ -109,7 +115,7 @@ def _leaf(value: Any, data_type: int) -> Any:
             return _decode_base64(value)
     elif data_type in (types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE):
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return value
+            return _float(value)
     elif data_type in _INT_RANGES:
         low, high = _INT_RANGES[data_type]
         if type(value) is int and low <= value <= high:
@@ -125,6 +131,15 @@ def _leaf(value: Any, data_type: int) -> Any:
         f"JSON Value: {value_text(value)} Type: {type_name(value)} "
         f"is not of expected type: {dtype_name(data_type)}"
     )
+
+
+def _float(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise InvalidArgumentError(
+            "JSON Parse error: Number too big to be stored in double."
+        ) from error
 
 
 def _encode(text: str) -> bytes:

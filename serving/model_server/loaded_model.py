@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from pathlib import Path
 
@@ -29,7 +30,10 @@ class LoadedModel:
     ) -> None:
         self.version = version
         self._session = session
-        self.signature_defs: dict[str, meta_graph_pb2.SignatureDef] = dict(meta_graph.signature_def)
+        # Copies: a part of the MetaGraphDef would keep the whole of it, constants included.
+        self.signature_defs: dict[str, meta_graph_pb2.SignatureDef] = {
+            name: copy.deepcopy(definition) for name, definition in meta_graph.signature_def.items()
+        }
         # `Session.make_callable` takes the slow path through `Session.run` as soon as there are
         # feeds, and that rejects shapes by rules of its own; this one goes straight to the
         # runtime, whose errors are those of TensorFlow Serving.

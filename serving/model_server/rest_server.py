@@ -16,6 +16,7 @@ from serving.model_server.model_service import ModelService
 from serving.model_server.rest_api import HttpAnswer, RestApi
 
 _MAX_BODY_BYTES = 2**31 - 1
+_IDLE_TIMEOUT_S = 300  # A client that is gone without a word must not hold a thread for ever.
 
 
 class RestServer:
@@ -111,6 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
     disable_nagle_algorithm = True
     wbufsize = -1  # Headers and body leave in one packet.
+    timeout = _IDLE_TIMEOUT_S
 
     def do_GET(self) -> None:
         self._answer()

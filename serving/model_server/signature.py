@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
@@ -142,7 +144,9 @@ class Signature:
                     f"{dtype_name(given)} is provided"
                 )
         run = self._callables.get(outputs) or self._prepare(outputs)
-        return dict(zip(outputs, run(*feeds), strict=True))
+        return {
+            alias: _as_array(result) for alias, result in zip(outputs, run(*feeds), strict=True)
+        }
 
     def _prepare(self, outputs: tuple[str, ...]) -> Callable[..., list[Array]]:
         with self._lock:
@@ -178,6 +182,14 @@ def find_signature(signatures: Mapping[str, Signature], name: str) -> Signature:
     if name not in signatures:
         raise FailedPreconditionError(f'Serving signature key "{name}" not found.')
     return signatures[name]
+
+
+def _as_array(result: Any) -> Array:
+    if isinstance(result, np.ndarray):
+        return result
+    # A Session returns rank 0 as a scalar, and a string of rank 0 as bare bytes.
+    array: Array = np.array(result, dtype=object if isinstance(result, bytes) else None)
+    return array
 
 
 def _decode(alias: str, proto: tensor_pb2.TensorProto) -> Array:

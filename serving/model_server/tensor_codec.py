@@ -19,6 +19,9 @@ from serving.errors import UnimplementedError
 
 Array = npt.NDArray[Any]
 
+MAX_RANK = 32
+"""NumPy's limit; TensorFlow's own is 254."""
+
 
 class TensorParsingError(ValueError):
     """The TensorProto does not hold what its shape and dtype say."""
@@ -95,8 +98,8 @@ def decode(proto: tensor_pb2.TensorProto) -> Array:
     except KeyError as error:
         raise TensorParsingError(f"dtype {proto.dtype} is not supported") from error
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-    if any(size < 0 for size in shape):
-        raise TensorParsingError(f"negative dimension in {shape}")
+    if len(shape) > MAX_RANK or any(size < 0 for size in shape):
+        raise TensorParsingError(f"no valid shape: {shape}")
     count = math.prod(shape)
     content = proto.tensor_content
     if content:
@@ -105,7 +108,10 @@ def decode(proto: tensor_pb2.TensorProto) -> Array:
         # A copy: the Session must not read memory that the request owns.
         return np.frombuffer(content, dtype=dtype).reshape(shape).copy()
     values = getattr(proto, field)
-    array: Array = np.empty(count, dtype=dtype)
+    try:
+        array: Array = np.empty(count, dtype=dtype)
+    except (ValueError, MemoryError) as error:
+        raise TensorParsingError(f"too large: {shape}") from error
     given = min(len(values), count)
     if given:
         array[:given] = values[:count]

@@ -117,6 +117,10 @@ def export_model(path: Path, *, bias: float = 0.0, defaults: bool = True) -> Non
         repeated = tf.repeat(text, tf.cast(count, tf.int32))
         return {"text": tf.reshape(repeated, [tf.shape(text)[0], -1])}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "movie_id")])
+    def scalars(movie_id: Any) -> Any:
+        return {"first": movie_id[0], "half": tf.constant(0.5)}
+
     tf.saved_model.save(
         model,
         str(path),
@@ -128,6 +132,7 @@ def export_model(path: Path, *, bias: float = 0.0, defaults: bool = True) -> Non
             "embed_candidate": embed_candidate,
             "odd": odd,
             "repeat": repeat,
+            "scalars": scalars,
         },
     )
     if defaults:

@@ -236,6 +236,13 @@ def test_excluded_candidates_do_not_come_back(stubs: Stubs) -> None:
     assert list(response.outputs["candidate_ids"].string_val[:2]) == [b"b", b"a"]
 
 
+def test_outputs_of_rank_0(stubs: Stubs) -> None:
+    outputs = stubs.predict(signature="scalars", movie_id=["ü"]).outputs
+    assert list(outputs["first"].string_val) == ["ü".encode()]
+    assert list(outputs["half"].float_val) == [0.5]
+    assert not outputs["half"].tensor_shape.dim
+
+
 def test_output_filter_selects(stubs: Stubs) -> None:
     response = stubs.predict(user_id=["u1"], output_filter=["scores"])
     assert list(response.outputs) == ["scores"]
@@ -307,6 +314,7 @@ def test_metadata_lists_every_signature(stubs: Stubs) -> None:
         "odd",
         "recommend_excluding",
         "repeat",
+        "scalars",
         "serving_default",
         "similar_candidates",
     }

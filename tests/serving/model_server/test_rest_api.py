@@ -187,6 +187,19 @@ PREDICT_ERRORS: dict[str, tuple[Any, str]] = {
         b'{"signature_name": "similar_candidates", "inputs": ["\\ud800"]}',
         "JSON Parse error: The surrogate pair in string is invalid.",
     ),
+    "number beyond double": (
+        b'{"signature_name": "embed_candidate", "inputs": {"movie_id": ["a"], "year": [1%s]}}'
+        % (b"0" * 400),
+        "JSON Parse error: Number too big to be stored in double.",
+    ),
+    "lists nested too deeply": (
+        {"signature_name": "similar_candidates", "inputs": json.loads("[" * 40 + "]" * 40)},
+        "Lists are nested deeper than 31 levels",
+    ),
+    "output without a batch in rows": (
+        {"signature_name": "scalars", "instances": ["a"]},
+        "Tensor name: first has no shape information ",
+    ),
     "outputs of different batch sizes in rows": (
         {"signature_name": "odd", "instances": ["a"]},
         "Tensor name: total has inconsistent batch size: 3 expecting: 1",
@@ -265,6 +278,7 @@ GOLDEN_PREDICTIONS: dict[str, Any] = {
     "plain_columns": {"signature_name": "similar_candidates", "inputs": ["a"]},
     "empty_columns": {"signature_name": "similar_candidates", "inputs": []},
     "bytes_and_odd_numbers": {"signature_name": "odd", "inputs": ["ü"]},
+    "scalars": {"signature_name": "scalars", "inputs": ["ü"]},
     "integers": {"signature_name": "repeat", "inputs": {"text": ['\x1f"\\/\n'], "count": [2]}},
 }
 

@@ -75,6 +75,8 @@ def test_fewer_or_more_values_than_the_shape_are_filled_up_or_cut(
     [
         proto(types_pb2.DT_INVALID, []),
         proto(types_pb2.DT_FLOAT, [-1]),
+        proto(types_pb2.DT_FLOAT, [1] * 33, float_val=[1]),
+        proto(types_pb2.DT_FLOAT, [2**62, 2**62], float_val=[1]),
         proto(types_pb2.DT_FLOAT, [2], tensor_content=b"1234"),
         proto(types_pb2.DT_STRING, [1], tensor_content=b"a"),
         proto(types_pb2.DT_VARIANT, [1]),

@@ -16,6 +16,7 @@ from serving.model_server import loaded_model, warmup
 from serving.model_server.loaded_model import LoadedModel
 from serving.model_server.model_manager import ModelManager
 from serving.model_server.model_versions import ModelVersions, State
+from serving.model_server.predict import predict
 from serving.model_server.version_folders import VersionFolder, find_version_folders
 
 Install = Callable[[Path, int], Path]
@@ -244,15 +245,11 @@ def test_manager_reports_what_keeps_the_server_from_starting(
     manager.stop(timeout_s=5)
 
 
-def test_reloading_does_not_mix_up_versions(
-    tmp_path: Path, base_path: Path, install_version: Install, versions: ModelVersions
-) -> None:
+def test_reloading_does_not_mix_up_versions(base_path: Path, install_version: Install) -> None:
     # Two versions at once, each with its own variables and tables under the same names.
     old = loaded_model.load(install_version(base_path, 1), 1, config_pb2.ConfigProto())
     new = loaded_model.load(install_version(base_path, 2), 2, config_pb2.ConfigProto())
     request = predict_pb2.PredictRequest()
-    from serving.model_server.predict import predict
-
     first = predict(old, request)
     old.close()
     second = predict(new, request)
