@@ -25,6 +25,9 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Write a configuration and a schema by what the files hold, ready to run and to edit."""
+    from pipeline.schema_inference.beam_messages import silence_beam_import
+
+    silence_beam_import()
     from pipeline.config import ConfigError
     from pipeline.init_config.draft import Request
     from pipeline.init_config.errors import InitError
@@ -67,8 +70,7 @@ def _print_features(written: "WrittenConfig") -> None:
     table.add_row(escape(columns.query_id), "query id", "--query-id")
     table.add_row(escape(columns.candidate_id), "candidate id", "--candidate-id")
     if columns.timestamp is not None:
-        kind = f"timestamp ({draft.unit})"
-        table.add_row(escape(columns.timestamp), kind, "--timestamp; the unit by its values")
+        table.add_row(escape(columns.timestamp), f"timestamp ({draft.unit})", "--timestamp")
     if columns.rating is not None:
         table.add_row(escape(columns.rating), "rating", "--rating")
     for drafted in draft.drafted:

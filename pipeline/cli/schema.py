@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.console import fail, stderr, stdout
+from pipeline.cli.options import ConfigOption, load_config
 
 if TYPE_CHECKING:
     from pipeline.schema_inference.observation import Observation
@@ -15,7 +16,6 @@ app = typer.Typer(
     help="Write a first schema of the data, and compare data and schema.", no_args_is_help=True
 )
 
-_Config = Annotated[str, typer.Option("--config", help="Name under configs/, or a .yaml file.")]
 _MaxRows = Annotated[
     int, typer.Option(min=1, help="Read at most about so many rows of each source.")
 ]
@@ -25,7 +25,7 @@ _DEFAULT_MAX_ROWS = 5_000_000
 
 @app.command()
 def infer(
-    config: _Config,
+    config: ConfigOption,
     output: Annotated[
         Path | None, typer.Option(help="The file to write. [default: the configuration's schema]")
     ] = None,
@@ -33,14 +33,16 @@ def infer(
     max_rows: _MaxRows = _DEFAULT_MAX_ROWS,
 ) -> None:
     """Write a schema that the data fits, as a start to edit."""
-    from pipeline.config import ConfigError, load
+    from pipeline.schema_inference.beam_messages import silence_beam_import
+
+    silence_beam_import()
     from pipeline.schema_inference.config_schema import SchemaError, write_inferred_schema
 
+    loaded = load_config(config)
     try:
-        loaded = load(config)
         file = output or Path(loaded.schema_file)
         observed = write_inferred_schema(loaded, file, force=force, max_rows=max_rows)
-    except (ConfigError, SchemaError) as error:
+    except SchemaError as error:
         fail(str(error))
     _say_what_was_read(observed)
     stdout().print(
@@ -52,14 +54,17 @@ def infer(
 
 
 @app.command()
-def diff(config: _Config, max_rows: _MaxRows = _DEFAULT_MAX_ROWS) -> None:
+def diff(config: ConfigOption, max_rows: _MaxRows = _DEFAULT_MAX_ROWS) -> None:
     """Show where the data differs from the curated schema; status 1 if it does."""
-    from pipeline.config import ConfigError, load
+    from pipeline.schema_inference.beam_messages import silence_beam_import
+
+    silence_beam_import()
     from pipeline.schema_inference.config_schema import SchemaError, compare_with_curated_schema
 
+    loaded = load_config(config)
     try:
-        comparison = compare_with_curated_schema(load(config), max_rows)
-    except (ConfigError, SchemaError) as error:
+        comparison = compare_with_curated_schema(loaded, max_rows)
+    except SchemaError as error:
         fail(str(error))
     _say_what_was_read(comparison.observed)
     if not comparison.differences:

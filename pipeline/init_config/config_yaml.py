@@ -55,7 +55,10 @@ def _data(draft: Draft, root: Path) -> Iterator[str]:
         yield "  # candidates: the catalogue; without a file it is what the training events hold"
     if draft.delimiter not in (None, ","):
         yield f"  delimiter: {_scalar(str(draft.delimiter))}"
-    if draft.unit is not None:
+    events = draft.samples["interactions"].table
+    time = draft.columns.timestamp
+    # Parquet's own time types keep their unit.
+    if draft.unit is not None and time is not None and not events[time].dtype.is_temporal():
         yield f"  timestamp_unit: {draft.unit} # by the values; s, ms, us, ns or iso8601"
     yield "  bad_rows: stop # `reject` sets rows aside that cannot be read"
 

@@ -123,6 +123,7 @@ def make_draft(request: Request) -> Draft:
             f"column {likely!r} looks like the time of the events: with --timestamp {likely} the "
             "split is a cut in time, as in production"
         )
+        draft.unused.remove(likely)
     if draft.unused:
         draft.hints.append(
             f"columns of the interactions that nothing uses: {', '.join(draft.unused)}. What "

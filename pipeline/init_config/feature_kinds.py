@@ -86,12 +86,12 @@ def _of_strings(column: ColumnProfile) -> KindDecision:
     distinct, present = column.num_distinct, column.num_present
     if column.address_share > 0.9:
         return _left_out("addresses or paths")
+    if _CODE_NAME.search(column.name):
+        return _left_out("codes with little to share between rows")
     if column.number_share > _NUMBER_SHARE:
         return _left_out(
             f"numbers, but for {1 - column.number_share:.1%} of the rows; leave those empty"
         )
-    if _CODE_NAME.search(column.name):
-        return _left_out("codes with little to share between rows")
     for separator, least in _SEPARATORS.items():
         if column.values.str.contains(separator, literal=True).sum() < least * present:
             continue

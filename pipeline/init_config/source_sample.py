@@ -1,9 +1,12 @@
 """Looks into files whose columns nobody has declared yet."""
 
+import csv
 import difflib
 import glob
+import gzip
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -60,13 +63,12 @@ def read_sample(role: str, pattern: str, max_rows: int = SAMPLE_ROWS) -> SourceS
     files = sorted(file for file in glob.glob(str(path), recursive=True) if Path(file).is_file())
     if not files:
         raise InitError(f"--{role}: there is no file {pattern}")
+    delimiter: str | None = None
     try:
         if all(file.lower().endswith(_PARQUET_SUFFIXES) for file in files):
-            delimiter = None
             table = pl.scan_parquet(files).head(max_rows + 1).collect()
         elif all(file.lower().endswith(_CSV_SUFFIXES) for file in files):
-            delimiter = _delimiter(files[0])
-            table = _read_csv(files, delimiter, max_rows + 1)
+            table, delimiter = _read_csv(role, files, max_rows + 1)
         else:
             raise InitError(
                 f"--{role}: {pattern} must match only CSV files ({', '.join(_CSV_SUFFIXES)}) or "
@@ -79,27 +81,32 @@ def read_sample(role: str, pattern: str, max_rows: int = SAMPLE_ROWS) -> SourceS
     return SourceSample(role, path, delimiter, table.head(max_rows), table.height <= max_rows)
 
 
-def _read_csv(files: list[str], delimiter: str, num_rows: int) -> pl.DataFrame:
+def _read_csv(role: str, files: list[str], num_rows: int) -> tuple[pl.DataFrame, str]:
     tables: list[pl.DataFrame] = []
+    delimiter = ","
     for file in files:
-        if Path(file).stat().st_size == 0:
-            continue
         left = num_rows - sum(table.height for table in tables)
         if left <= 0:
             break
-        tables.append(
-            pl.read_csv(file, separator=delimiter, infer_schema=False, n_rows=left, encoding="utf8")
+        line = _first_line(file)
+        if not line:
+            continue
+        if not tables:
+            delimiter = max(_DELIMITERS, key=line.count)
+        # polars leaves doubled quotes in names as they are.
+        names = next(csv.reader([line], delimiter=delimiter))
+        if len(set(names)) < len(names):
+            raise InitError(f"--{role}: {file} has several columns of one name: {', '.join(names)}")
+        table = pl.read_csv(
+            file, separator=delimiter, infer_schema=False, n_rows=left, new_columns=names
         )
-    return pl.concat(tables) if tables else pl.DataFrame()
+        if tables and set(table.columns) != set(tables[0].columns):
+            raise InitError(f"--{role}: {file} and {files[0]} differ in their columns")
+        tables.append(table)
+    return (pl.concat(tables, how="diagonal") if tables else pl.DataFrame()), delimiter
 
 
-def _delimiter(file: str) -> str:
-    """The sign that cuts the header into the most columns; a comma where none does."""
-    try:
-        header = pl.read_csv(
-            file, has_header=False, n_rows=1, separator="\x1f", quote_char=None, infer_schema=False
-        )
-    except pl.exceptions.NoDataError:
-        return ","
-    line = str(header.item(0, 0))
-    return max(_DELIMITERS, key=line.count)
+def _first_line(file: str) -> str:
+    open_text: Any = gzip.open if file.lower().endswith(".gz") else open
+    with open_text(file, "rt", encoding="utf-8-sig") as stream:
+        return str(stream.readline()).rstrip("\r\n")

@@ -153,10 +153,16 @@ def _rows(
                 read.is_complete = False
                 break
             good, bad = check_rows(block, file.index, columns, config.data.timestamp_unit)
-            num_rows += len(block.rows) + len(block.misshapen)
             for row in bad.to_pylist():
                 wrong = BadValue(file.source, row["column"], row["reason"], row["value"])
                 observed.bad_values[wrong] += 1
+            left = share - num_rows
+            if len(good) > left:
+                read.is_complete = False
+                yield good.slice(0, left)
+                num_rows += left
+                break
+            num_rows += len(block.rows) + len(block.misshapen)
             yield good
         read.num_rows += num_rows
 
