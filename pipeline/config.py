@@ -1,7 +1,6 @@
-"""The configuration of one use: the only reader of configuration files and of the environment."""
+"""The configuration of one use: the only reader of configuration files."""
 
 import difflib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -261,13 +260,3 @@ def _describe(location: Sequence[str]) -> str:
 def _did_you_mean(word: str, known: Sequence[str]) -> str:
     nearest = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean `{nearest[0]}`?" if nearest else ""
-
-
-def environment_with_legacy_keras() -> dict[str, str]:
-    """Returns this process's environment with what TensorFlow must find there."""
-    return {**os.environ, **TENSORFLOW_ENVIRONMENT}
-
-
-# Keras 2 is what TFRS, TFT and TFX 1.16 were made for; it must be chosen before TensorFlow is
-# imported. Logs below errors are noise on a terminal.
-TENSORFLOW_ENVIRONMENT = {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}

@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 import tensorflow_data_validation as tfdv
-from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 from tfx import types
 from tfx.components.example_validator import executor, labels
 from tfx.proto.orchestration import execution_result_pb2
@@ -74,13 +74,33 @@ class Executor(executor.Executor):
         schema = inputs[standard_component_specs.SCHEMA_KEY]
         if environment not in schema.default_environment:
             return super()._Validate(inputs, outputs)
-        anomalies = tfdv.validate_statistics(
-            inputs[standard_component_specs.STATISTICS_KEY], schema, environment=environment
-        )
+        statistics = without_empty_columns(inputs[standard_component_specs.STATISTICS_KEY])
+        anomalies = tfdv.validate_statistics(statistics, schema, environment=environment)
         io_utils.write_bytes_file(
             os.path.join(directory, _ANOMALIES_FILE), anomalies.SerializeToString()
         )
         return anomalies
+
+
+def without_empty_columns(
+    statistics: statistics_pb2.DatasetFeatureStatisticsList,
+) -> statistics_pb2.DatasetFeatureStatisticsList:
+    """Returns the statistics without features that hold no value in any Example.
+
+    Every Example has every key, so a timeline holds an empty list for each candidate feature. An
+    environment knows such a feature as absent.
+    """
+    kept = statistics_pb2.DatasetFeatureStatisticsList()
+    kept.CopyFrom(statistics)
+    for dataset in kept.datasets:
+        full = [
+            feature
+            for feature in dataset.features
+            if getattr(feature, feature.WhichOneof("stats")).common_stats.tot_num_values
+        ]
+        del dataset.features[:]
+        dataset.features.extend(full)
+    return kept
 
 
 def _anomalies(split: str, path: str) -> list[str]:

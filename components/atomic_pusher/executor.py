@@ -20,6 +20,8 @@ from components.blessings import require_infra_blessing, require_model_blessing
 
 # TensorFlow Serving ignores folders whose name is not a number.
 _INCOMING_PREFIX = "incoming-"
+# TensorFlow Serving leaves this folder alone.
+_SOURCE_FILE = os.path.join("assets.extra", "pushed_from")
 
 
 class Executor(executor.Executor):
@@ -51,7 +53,8 @@ class Executor(executor.Executor):
             exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination
         )
         base = destination.filesystem.base_directory
-        version, path = push(self.GetModelPath(input_dict), base)
+        model = artifact_utils.get_single_instance(input_dict[standard_component_specs.MODEL_KEY])
+        version, path = push(self.GetModelPath(input_dict), base, source=model.uri)
         pushed = artifact_utils.get_single_instance(
             output_dict[standard_component_specs.PUSHED_MODEL_KEY]
         )
@@ -60,18 +63,33 @@ class Executor(executor.Executor):
         self._MarkPushed(pushed, pushed_destination=path, pushed_version=str(version))
 
 
-def push(model_path: str, base: str) -> tuple[int, str]:
-    """Copies a SavedModel to `base` as its newest version; returns the version and its folder."""
+def push(model_path: str, base: str, source: str) -> tuple[int, str]:
+    """Copies a SavedModel to `base` as its newest version, unless it is that already.
+
+    Args:
+        model_path: Folder of the SavedModel.
+        base: Base path of the versions.
+        source: What tells one model from another; remembered beside the version's assets.
+
+    Returns:
+        The version and its folder.
+    """
     fileio.makedirs(base)
+    newest = newest_version(base)
+    newest_path = os.path.join(base, str(newest))
+    marker = os.path.join(newest_path, _SOURCE_FILE)
+    if newest and fileio.exists(marker) and io_utils.read_string_file(marker) == source:
+        return newest, newest_path
     for name in fileio.listdir(base):
         if name.startswith(_INCOMING_PREFIX):  # what a killed push left
             fileio.rmtree(os.path.join(base, name.rstrip("/")))
-    version = max(int(time.time()), newest_version(base) + 1)
+    version = max(int(time.time()), newest + 1)
     aside = os.path.join(base, f"{_INCOMING_PREFIX}{version}")
     io_utils.copy_dir(model_path, aside, deny_regex_patterns=[r"saved_model\.pb"])
     io_utils.copy_file(
         os.path.join(model_path, "saved_model.pb"), os.path.join(aside, "saved_model.pb")
     )
+    io_utils.write_string_file(os.path.join(aside, _SOURCE_FILE), source)
     path = os.path.join(base, str(version))
     fileio.rename(aside, path)
     return version, path

@@ -29,7 +29,7 @@ class RetrievalEvaluator(base_component.BaseComponent):
     Outputs:
         evaluation: `evaluation.json` with the metrics by contender and the gate's checks.
         blessing: A ModelBlessing that Pusher and the resolver for the last blessed model
-            understand; `BLESSED` or `NOT_BLESSED` lists the checks.
+            understand; `NOT_BLESSED` lists the thresholds that were missed.
     """
 
     SPEC_CLASS = RetrievalEvaluatorSpec

@@ -69,8 +69,8 @@ def _bless(blessing: types.Artifact, model: types.Artifact, decision: Decision) 
         else (constants.NOT_BLESSED_FILE_NAME, constants.NOT_BLESSED_VALUE)
     )
     fileio.makedirs(blessing.uri)
-    lines = "\n".join(str(check) for check in decision.checks)
-    io_utils.write_string_file(os.path.join(blessing.uri, name), lines + "\n")
+    lines = "".join(f"{refusal}\n" for refusal in decision.refusals)
+    io_utils.write_string_file(os.path.join(blessing.uri, name), lines)
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, value)
     blessing.set_string_custom_property(
         constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri

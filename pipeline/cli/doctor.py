@@ -1,5 +1,6 @@
 """`two-tower doctor`: check that this machine and its environment can do the work."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -19,11 +20,11 @@ def doctor(
     import json
     from dataclasses import asdict
 
+    import models  # noqa: F401 - chooses Keras 2 in the environment that the checks pass on
     from pipeline.cli.data import default_data_dir
-    from pipeline.config import environment_with_legacy_keras
     from pipeline.doctor import Status, examine
 
-    checks = list(examine(default_data_dir().parent, environment_with_legacy_keras()))
+    checks = list(examine(default_data_dir().parent, dict(os.environ)))
     healthy = all(check.status is not Status.FAILED for check in checks)
     if as_json:
         typer.echo(json.dumps({"healthy": healthy, "checks": [asdict(check) for check in checks]}))

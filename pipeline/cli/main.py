@@ -1,0 +1,32 @@
+"""The `two-tower` command.
+
+Modules of commands import nothing slow at their top, so that `--help` is there at once.
+"""
+
+import typer
+
+from pipeline.cli.config import config
+from pipeline.cli.data import data
+from pipeline.cli.doctor import doctor
+from pipeline.cli.init import init
+from pipeline.cli.recommend import recommend
+from pipeline.cli.run import run
+from pipeline.cli.schema import app as schema
+from pipeline.cli.serve import serve
+from pipeline.cli.similar import similar
+
+app = typer.Typer(
+    name="two-tower",
+    help="From interaction logs to a served two-tower retrieval model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (run, serve, recommend, similar, data, init, config, doctor):
+    app.command()(command)
+app.add_typer(schema, name="schema")
+
+
+def main() -> None:
+    """Runs the command."""
+    app()

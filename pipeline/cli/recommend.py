@@ -1,0 +1,58 @@
+"""`two-tower recommend`: ask the served model for a query's best candidates."""
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.answers import show_answer
+from pipeline.cli.console import fail
+from pipeline.cli.options import ConfigOption, JsonOption, TargetOption, load_config, split_ids
+from pipeline.cli.served_model import served_model
+
+
+def recommend(
+    config: ConfigOption,
+    query_id: Annotated[str, typer.Option(help="The user or session that asks.")] = "",
+    k: Annotated[int, typer.Option("-k", min=1, help="How many candidates.")] = 10,
+    history: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID,ID",
+            help="Events so far, oldest first; from the interactions file if absent.",
+        ),
+    ] = None,
+    exclude: Annotated[
+        str | None, typer.Option(metavar="ID,ID", help="Candidates that must not come back.")
+    ] = None,
+    include_seen: Annotated[
+        bool, typer.Option("--include-seen", help="Do not leave out what is in the history.")
+    ] = False,
+    target: TargetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the served model for a query's best candidates, over gRPC.
+
+    What the files know of the query goes along, as a client in production would send it: its
+    features, its events as history, and the same events as what not to recommend again.
+    """
+    from pipeline.config import ConfigError
+    from pipeline.source_lookup import query_features, query_history
+
+    loaded = load_config(config)
+    if not query_id and history is None:
+        fail("name a query with --query-id, or give its events with --history")
+    try:
+        events = split_ids(history) if history is not None else query_history(loaded, query_id)
+        features = query_features(loaded, query_id)
+    except ConfigError as error:
+        fail(str(error))
+    excluded = split_ids(exclude) + ([] if include_seen else events)
+    with served_model(loaded, target) as client:
+        answer = client.recommend(
+            query_id, history=events, features=features, exclude=excluded, k=k
+        )
+    heading = (
+        f"for {loaded.columns.query_id} {query_id or '(unknown)'}, {len(events)} events before"
+    )
+    question = {"query_id": query_id, "num_history": len(events), "num_excluded": len(excluded)}
+    show_answer(loaded, answer, question, heading, as_json)

@@ -1,0 +1,61 @@
+"""`two-tower run`: the whole pipeline on this machine."""
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.console import fail
+from pipeline.cli.options import ConfigOption, JsonOption, SetOption, load_config
+
+if TYPE_CHECKING:
+    from pipeline.run import RunSummary
+
+_REFUSED = 3
+
+
+def run(
+    config: ConfigOption,
+    set_: SetOption = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Run every component, also those that are cached.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the pipeline: ingest, validate, transform, train, evaluate, index, check, push.
+
+    Exit codes: 0 pushed, 1 failed, 3 refused by a gate.
+    """
+    from pipeline.cli.run_display import RunDisplay, show_summary
+    from pipeline.cli.run_log import quiet
+
+    loaded = load_config(config, set_)
+    from pipeline.run_id import new_run_id
+
+    run_id = new_run_id()
+    log_path = loaded.run_dir / "logs" / f"{run_id}.log"
+    with quiet(log_path) as terminal, RunDisplay(terminal) as display:
+        # Everything slow, and noisy, is imported here.
+        from pipeline.run import RunInProgressError
+        from pipeline.run import run as run_pipeline
+
+        try:
+            summary = run_pipeline(loaded, run_id, display, fresh=fresh)
+        except RunInProgressError as error:
+            display.close()
+            fail(str(error))
+    if as_json:
+        print(json.dumps(summary.to_json()))
+    else:
+        show_summary(summary, loaded, log_path)
+    _exit(summary, log_path)
+
+
+def _exit(summary: "RunSummary", log_path: object) -> None:
+    if summary.failure is None:
+        return
+    from components.blessings import NotBlessedError
+
+    if isinstance(summary.failure.__cause__, NotBlessedError):
+        fail(f"{summary.failure.reason}. Nothing was pushed.", code=_REFUSED)
+    fail(f"{summary.failure}\nThe log is {log_path}")

@@ -1,0 +1,38 @@
+"""`two-tower serve`: the embedded model server on a configuration's pushed versions."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.console import fail, stderr
+from pipeline.cli.options import ConfigOption, load_config
+
+
+def serve(
+    config: ConfigOption,
+    port: Annotated[int, typer.Option(help="gRPC port.")] = 8500,
+    rest_port: Annotated[int, typer.Option(help="REST port.")] = 8501,
+    bind_address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Serve the newest pushed version, and newer ones as they come."""
+    loaded = load_config(config)
+    if not os.path.isdir(loaded.serving_dir):
+        fail(
+            f"nothing has been pushed to {loaded.serving_dir} yet; run "
+            f"`two-tower run --config {config}` first"
+        )
+    stderr().print(f"serving {loaded.serving_dir} as {loaded.serving.model_name}, Ctrl-C stops")
+    command = [
+        sys.executable,
+        "-m",
+        "serving.model_server",
+        f"--port={port}",
+        f"--rest_api_port={rest_port}",
+        f"--bind_address={bind_address}",
+        f"--model_name={loaded.serving.model_name}",
+        f"--model_base_path={loaded.serving_dir}",
+    ]
+    # The server takes this process's place: signals reach it, and its exit code is ours.
+    os.execv(sys.executable, command)

@@ -1,0 +1,63 @@
+"""A client for a configuration's served model, on a running server or one for the question."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.cli.console import fail, stderr
+
+if TYPE_CHECKING:
+    from pipeline.config import PipelineConfig
+    from serving.clients.grpc_client import RetrievalClient
+
+
+@contextmanager
+def served_model(config: "PipelineConfig", target: str | None) -> Iterator["RetrievalClient"]:
+    """Yields a client; a serving error inside ends the command with its text.
+
+    Args:
+        config: The use.
+        target: gRPC address of a running server; None starts one on the last push.
+    """
+    from serving.clients.grpc_client import RetrievalClient
+    from serving.errors import ServingError
+    from serving.launcher import LaunchError, running_model_server
+
+    with ExitStack() as stack:
+        try:
+            if target is None:
+                if not _has_version(config.serving_dir):
+                    fail(
+                        f"nothing has been pushed to {config.serving_dir} yet; run "
+                        f"`two-tower run --config {config.name}` first, or name a server with "
+                        "--target"
+                    )
+                with stderr().status("starting the model server"):
+                    server = stack.enter_context(
+                        running_model_server(
+                            config.serving_dir,
+                            config.serving.model_name,
+                            timeout_s=config.serving.startup_timeout_s,
+                        )
+                    )
+                target = server.grpc_target
+            client = stack.enter_context(
+                RetrievalClient(
+                    target,
+                    config.serving.model_name,
+                    timeout_s=config.serving.request_timeout_s,
+                    query_id_name=config.columns.query_id,
+                    candidate_id_name=config.columns.candidate_id,
+                )
+            )
+            yield client
+        except (LaunchError, ServingError) as error:
+            fail(str(error))
+
+
+def _has_version(serving_dir: str) -> bool:
+    if "://" in serving_dir:
+        return True
+    base = Path(serving_dir)
+    return base.is_dir() and any(path.name.isdecimal() for path in base.iterdir())

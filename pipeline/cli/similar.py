@@ -1,0 +1,27 @@
+"""`two-tower similar`: ask the served model for a candidate's nearest candidates."""
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.answers import show_answer
+from pipeline.cli.console import fail
+from pipeline.cli.options import ConfigOption, JsonOption, TargetOption, load_config
+from pipeline.cli.served_model import served_model
+
+
+def similar(
+    config: ConfigOption,
+    candidate_id: Annotated[str, typer.Option(help="The candidate to start from.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="How many candidates.")] = 10,
+    target: TargetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the served model for a candidate's nearest candidates, over gRPC."""
+    loaded = load_config(config)
+    with served_model(loaded, target) as client:
+        answer = client.similar(candidate_id, k=k)
+    if not any(answer.candidate_ids):
+        fail(f"the served model does not know the candidate {candidate_id!r}")
+    heading = f"similar to {loaded.columns.candidate_id} {candidate_id}"
+    show_answer(loaded, answer, {"candidate_id": candidate_id}, heading, as_json)

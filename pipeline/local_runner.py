@@ -1,0 +1,138 @@
+"""Runs the pipeline on this machine, one component after the other, and tells what happens.
+
+TFX's own local runner returns normally when a component's inputs cannot be resolved and the
+component never ran. This one holds every component's state in ML Metadata against what a run
+promises, and reports to an observer as it goes.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from ml_metadata.proto import metadata_store_pb2
+from tfx.dsl.compiler import constants
+from tfx.orchestration import metadata
+from tfx.orchestration.local import runner_utils
+from tfx.orchestration.portable import launcher, runtime_parameter_utils
+from tfx.orchestration.portable.mlmd import execution_lib
+from tfx.orchestration.portable.tfx_runner import IrBasedRunner
+from tfx.proto.orchestration import pipeline_pb2
+from tfx.types import Artifact
+
+_STATES = {
+    metadata_store_pb2.Execution.COMPLETE: "complete",
+    metadata_store_pb2.Execution.CACHED: "cached",
+}
+
+
+class ComponentFailedError(Exception):
+    """A component failed; its cause is `__cause__` where the component raised one.
+
+    Attributes:
+        component: Name of the component.
+        reason: What it said.
+    """
+
+    def __init__(self, component: str, reason: str) -> None:
+        super().__init__(f"{component}: {reason}")
+        self.component = component
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class ComponentOutcome:
+    """What one component did.
+
+    Attributes:
+        name: Of the component.
+        state: `complete` or `cached`.
+        seconds: Wall time.
+        outputs: Artifacts by output key.
+    """
+
+    name: str
+    state: str
+    seconds: float
+    outputs: dict[str, list[Artifact]]
+
+
+class Observer(Protocol):
+    """Who is told how a run goes."""
+
+    def component_started(self, name: str, position: int, total: int) -> None:
+        """A component begins; `position` counts from 1."""
+
+    def component_finished(self, outcome: ComponentOutcome) -> None:
+        """A component has ended well."""
+
+
+class ObservedLocalRunner(IrBasedRunner):
+    """Runs a pipeline in this process.
+
+    Args:
+        run_id: Of this run, in ML Metadata.
+        observer: Is told of each component.
+        without_cache: Components that run even where the cache has their outputs.
+    """
+
+    def __init__(
+        self, run_id: str, observer: Observer, without_cache: frozenset[str] = frozenset()
+    ) -> None:
+        self._run_id = run_id
+        self._observer = observer
+        self._without_cache = without_cache
+        self.outcomes: dict[str, ComponentOutcome] = {}
+
+    def run_with_ir(
+        self, pipeline: pipeline_pb2.Pipeline, run_options: pipeline_pb2.RunOptions | None = None
+    ) -> None:
+        """Runs a compiled pipeline.
+
+        Raises:
+            ComponentFailedError: A component failed or could not be started; those after it did
+                not run.
+        """
+        if run_options is not None:
+            raise ValueError("partial runs are not supported; the cache skips what is unchanged")
+        runtime_parameter_utils.substitute_runtime_parameter(
+            pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: self._run_id}
+        )
+        for position, node in enumerate(pipeline.nodes, start=1):
+            name = node.pipeline_node.node_info.id
+            self._observer.component_started(name, position, len(pipeline.nodes))
+            if name in self._without_cache:
+                node.pipeline_node.execution_options.caching_options.enable_cache = False
+            outcome = _launch(pipeline, node.pipeline_node)
+            self.outcomes[name] = outcome
+            self._observer.component_finished(outcome)
+
+
+def _launch(pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode) -> ComponentOutcome:
+    name = node.node_info.id
+    deployment = runner_utils.extract_local_deployment_config(pipeline)
+    connection_kind = deployment.metadata_connection_config.WhichOneof("connection_config")
+    connection = getattr(deployment.metadata_connection_config, connection_kind)
+    started = time.monotonic()
+    try:
+        execution = launcher.Launcher(
+            pipeline_node=node,
+            mlmd_connection=metadata.Metadata(connection),
+            pipeline_info=pipeline.pipeline_info,
+            pipeline_runtime_spec=pipeline.runtime_spec,
+            executor_spec=runner_utils.extract_executor_spec(deployment, name),
+            custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, name),
+        ).launch()
+    except Exception as error:
+        # Whatever a component raises ends the run; the caller decides what to show of it.
+        raise ComponentFailedError(name, str(error)) from error
+    seconds = time.monotonic() - started
+    if execution is None or not execution.execution_id:
+        raise ComponentFailedError(name, "it was skipped: its inputs are missing")
+    with metadata.Metadata(connection) as store:
+        [record] = store.store.get_executions_by_id([execution.execution_id])
+        state = _STATES.get(record.last_known_state)
+        if state is None:
+            known = metadata_store_pb2.Execution.State.Name(record.last_known_state)
+            raise ComponentFailedError(name, f"its inputs could not be resolved (state {known})")
+        outputs = execution_lib.get_output_artifacts(store, execution.execution_id)
+    return ComponentOutcome(name, state, seconds, outputs)

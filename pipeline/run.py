@@ -1,0 +1,163 @@
+"""One run of a configuration on this machine: lock, pipeline, what came of it."""
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+from tfx.dsl.io import fileio
+from tfx.types import Artifact
+from tfx.utils import io_utils
+
+from components.index_builder.spec import REPORT_FILE as INDEX_REPORT_FILE
+from components.retrieval_evaluator.executor import EVALUATION_FILE
+from pipeline.config import PipelineConfig
+from pipeline.definition import create_pipeline
+from pipeline.local_runner import (
+    ComponentFailedError,
+    ComponentOutcome,
+    ObservedLocalRunner,
+    Observer,
+)
+
+# The pusher itself sees whether the newest version already is the model in question, which the
+# cache, that knows nothing of the serving directory, cannot.
+_NEVER_CACHED = frozenset({"Pusher"})
+
+
+class RunInProgressError(Exception):
+    """Another run of this configuration is under way; try again when it has ended."""
+
+
+@dataclass
+class RunSummary:
+    """What a run did, also where it failed.
+
+    Attributes:
+        config: Name of the configuration.
+        run_id: In ML Metadata.
+        metrics: By contender, seen candidates treated as the configuration says.
+        metrics_other: The same, treated the other way.
+        evaluation: The whole report of the evaluation.
+        blessed: Whether the evaluation gate let the model pass.
+        pushed_version: Version in the serving directory, None where nothing was pushed.
+        serving_dir: Base path of the served versions.
+        index: The index report.
+        component_seconds: Wall time of each component that ran.
+        component_states: `complete` or `cached`, by component.
+        total_seconds: Since the process started, imports included.
+        failure: The failed component and why, None where all went well.
+    """
+
+    config: str
+    run_id: str
+    serving_dir: str
+    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    metrics_other: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    blessed: bool = False
+    pushed_version: int | None = None
+    index: Mapping[str, Any] = field(default_factory=dict)
+    component_seconds: dict[str, float] = field(default_factory=dict)
+    component_states: dict[str, str] = field(default_factory=dict)
+    total_seconds: float = 0.0
+    failure: ComponentFailedError | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "config": self.config,
+            "run_id": self.run_id,
+            "metrics": self.metrics,
+            "metrics_other": self.metrics_other,
+            "blessed": self.blessed,
+            "pushed_version": self.pushed_version,
+            "serving_dir": self.serving_dir,
+            "index": self.index,
+            "component_seconds": self.component_seconds,
+            "component_states": self.component_states,
+            "total_seconds": self.total_seconds,
+            "error": str(self.failure) if self.failure else None,
+        }
+
+
+def run(config: PipelineConfig, run_id: str, observer: Observer, *, fresh: bool) -> RunSummary:
+    """Runs the pipeline; a failed component ends it and stands in the summary.
+
+    Args:
+        config: The use.
+        run_id: Of this run.
+        observer: Is told of each component.
+        fresh: Take nothing from the cache or from a killed run's checkpoints.
+
+    Raises:
+        RunInProgressError: Another process runs this configuration.
+    """
+    summary = RunSummary(config.name, run_id, config.serving_dir)
+    with _lock(config.run_dir):
+        if fresh:
+            shutil.rmtree(config.run_dir / "checkpoints", ignore_errors=True)
+        runner = ObservedLocalRunner(run_id, observer, _NEVER_CACHED)
+        try:
+            runner.run(create_pipeline(config, enable_cache=not fresh))
+        except ComponentFailedError as failure:
+            summary.failure = failure
+        _fill(summary, runner.outcomes)
+    return summary
+
+
+def _fill(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> None:
+    for name, outcome in outcomes.items():
+        summary.component_seconds[name] = round(outcome.seconds, 2)
+        summary.component_states[name] = outcome.state
+    evaluation = _output(outcomes, "RetrievalEvaluator", "evaluation")
+    if evaluation is not None:
+        report = json.loads(
+            io_utils.read_string_file(os.path.join(evaluation.uri, EVALUATION_FILE))
+        )
+        summary.evaluation = report
+        summary.metrics, summary.metrics_other = report["metrics"], report["metrics_other"]
+        summary.blessed = report["gate"]["blessed"]
+    index = _output(outcomes, "IndexBuilder", "report")
+    if index is not None:
+        path = os.path.join(index.uri, INDEX_REPORT_FILE)
+        summary.index = json.loads(io_utils.read_string_file(path))
+    pushed = _output(outcomes, "Pusher", "pushed_model")
+    if pushed is not None and pushed.get_int_custom_property("pushed") == 1:
+        summary.pushed_version = int(pushed.get_string_custom_property("pushed_version"))
+    summary.total_seconds = round(_seconds_since_process_start(), 1)
+
+
+def _output(outcomes: Mapping[str, ComponentOutcome], name: str, key: str) -> Artifact | None:
+    artifacts = outcomes[name].outputs.get(key) if name in outcomes else None
+    return artifacts[0] if artifacts else None
+
+
+@contextmanager
+def _lock(run_dir: Path) -> Iterator[None]:
+    """Holds a lock that a killed process gives up by itself."""
+    fileio.makedirs(str(run_dir))
+    with open(run_dir / "lock", "a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise RunInProgressError(
+                f"another run of this configuration is under way (process {lock.read().strip()}); "
+                f"wait for it, or end it. The lock is {run_dir / 'lock'}"
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _seconds_since_process_start() -> float:
+    return time.time() - float(psutil.Process().create_time())

@@ -1,0 +1,87 @@
+"""What the source files say about one query or some candidates: what a client knows and sends."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from models.features import FeatureConfig
+from pipeline.config import ConfigError, PipelineConfig
+
+
+def query_history(config: PipelineConfig, query_id: str) -> list[str]:
+    """Returns the candidate ids of all events of a query, oldest first; none if unknown."""
+    columns = config.columns
+    events = _scan(config, config.data.interactions).filter(pl.col(columns.query_id) == query_id)
+    if columns.timestamp is not None:
+        time = pl.col(columns.timestamp)
+        if config.data.timestamp_unit != "iso8601":
+            time = time.cast(pl.Float64, strict=False)
+        events = events.sort(time, maintain_order=True)
+    ids = events.select(columns.candidate_id).collect()[columns.candidate_id]
+    return [candidate_id for candidate_id in ids.to_list() if candidate_id]
+
+
+def query_features(config: PipelineConfig, query_id: str) -> dict[str, Any]:
+    """Returns the features of a query as the served model takes them; none if unknown."""
+    if config.data.queries is None or not config.features.query:
+        return {}
+    rows = (
+        _scan(config, config.data.queries)
+        .filter(pl.col(config.columns.query_id) == query_id)
+        .head(1)
+        .collect()
+        .to_dicts()
+    )
+    if not rows:
+        return {}
+    values = {
+        name: _value(rows[0].get(feature.column or name), feature)
+        for name, feature in config.features.query.items()
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def describe_candidates(
+    config: PipelineConfig, candidate_ids: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    """Returns, by candidate id, the catalogue's features as text, for a person to read."""
+    if config.data.candidates is None:
+        return {}
+    id_column = config.columns.candidate_id
+    columns = {name: feature.column or name for name, feature in config.features.candidate.items()}
+    rows = (
+        _scan(config, config.data.candidates)
+        .filter(pl.col(id_column).is_in(list(candidate_ids)))
+        .collect()
+        .to_dicts()
+    )
+    return {
+        row[id_column]: {name: row.get(column) or "" for name, column in columns.items()}
+        for row in rows
+    }
+
+
+def _scan(config: PipelineConfig, source: str) -> pl.LazyFrame:
+    """All columns as text: an id stays as it is written."""
+    path = config.resolve(source)
+    is_parquet = config.data.format == "parquet" or (
+        config.data.format == "auto" and Path(path).suffix == ".parquet"
+    )
+    try:
+        if is_parquet:
+            return pl.scan_parquet(path).select(pl.all().cast(pl.String))
+        return pl.scan_csv(path, separator=config.data.delimiter, infer_schema=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+
+
+def _value(text: str | None, feature: FeatureConfig) -> Any:
+    if not text:
+        return None
+    if feature.kind == "numeric":
+        return float(text)
+    if feature.separator is not None:
+        return [part.strip() for part in text.split(feature.separator) if part.strip()]
+    return text
