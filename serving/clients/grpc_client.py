@@ -36,7 +36,10 @@ _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", 2**31 - 1),
     # The client's own policy retries; two layers would multiply the attempts.
     ("grpc.enable_retries", 0),
-    # Else a server that was away is found again only after up to two minutes.
+    # Else a server that was away for a moment fails every call for a second or more: gRPC's own
+    # pause before it connects again, which no retry shortens.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 

@@ -59,12 +59,18 @@ class LoadedModel:
             self._running -= 1
             self._idle.notify_all()
 
-    def close(self) -> None:
-        """Free the model once no request uses it any more."""
+    def close(self, timeout_s: float | None = None) -> None:
+        """Free the model once no request uses it any more.
+
+        Args:
+            timeout_s: After this long the requests that still run are cancelled; None waits for
+                them however long they take.
+        """
         with self._idle:
             self._closing = True
-            self._idle.wait_for(lambda: self._running == 0)
-        self.signatures.clear()  # The prepared calls must go before the Session does.
+            is_idle = self._idle.wait_for(lambda: self._running == 0, timeout_s)
+        if is_idle:
+            self.signatures.clear()  # The prepared calls must go before the Session does.
         self._session.close()
 
 

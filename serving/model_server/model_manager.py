@@ -42,15 +42,15 @@ class ModelManager:
         """Stop watching and unload everything.
 
         Args:
-            timeout_s: How long to wait for a load that is under way; after that its model, and
-                the rest, are left to the end of the process.
+            timeout_s: How long to wait for a load that is under way; after that everything is
+                left to the end of the process. Running requests were given their time before.
         """
         self._stopping.set()
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             return
         for model in self._models.values():
-            model.unload_all()
+            model.unload_all(timeout_s=0)
 
     @property
     def settled(self) -> threading.Event:

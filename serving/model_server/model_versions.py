@@ -105,9 +105,13 @@ class ModelVersions:
                 return
         self._unload(set(self._available) - {aspired.version})
 
-    def unload_all(self) -> None:
-        """Unload everything, each version as soon as its last request is done."""
-        self._unload(set(self._available))
+    def unload_all(self, timeout_s: float) -> None:
+        """Unload everything.
+
+        Args:
+            timeout_s: How long to wait for running requests before they are cancelled.
+        """
+        self._unload(set(self._available), timeout_s)
 
     def _acquire(self, version: int | None) -> LoadedModel:
         while True:
@@ -149,14 +153,14 @@ class ModelVersions:
         )
         return True
 
-    def _unload(self, versions: set[int]) -> None:
+    def _unload(self, versions: set[int], timeout_s: float | None = None) -> None:
         for version in sorted(versions):
             model = self._available[version]
             self._available = MappingProxyType(
                 {number: kept for number, kept in self._available.items() if number != version}
             )
             self._set_status(VersionStatus(version, State.UNLOADING))
-            model.close()
+            model.close(timeout_s)
             self._set_status(VersionStatus(version, State.END))
             event_log.info("version_unloaded", model=self.name, version=version)
 

@@ -28,6 +28,7 @@ from serving.model_server import event_log, rest_proto_json
 from serving.model_server.json_writer import write_json
 from serving.model_server.model_service import SIGNATURE_DEF_FIELD, ModelService
 from serving.model_server.rest_predict import predict_json
+from serving.model_server.version_folders import MAX_VERSION
 
 _API_PATH = re.compile(r"/v1/.*", re.IGNORECASE)
 _VERSION = r"(?:(?:/versions/(?P<version>\d+))|(?:/labels/(?P<label>[^/:]+)))?"
@@ -39,7 +40,6 @@ _MODEL_PATH = re.compile(
     rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<resource>metadata))?",
     re.IGNORECASE | re.ASCII,
 )
-_MAX_VERSION = 2**63 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=unquote(match["name"] or ""))
     if match["version"]:
         version = int(match["version"])
-        if version > _MAX_VERSION:
+        if version > MAX_VERSION:
             raise InvalidArgumentError(f"Failed to convert version: {match['version']} to numeric.")
         spec.version.value = version
     elif match["label"]:

@@ -89,13 +89,7 @@ async def _answer_until_stopped(
     grpc_front: grpc.aio.Server | None = None
     rest_front: RestServer | None = None
     grpc_port: int | None = None
-    rest_port: int | None = None
     try:
-        if flags.port:
-            grpc_front, grpc_port = grpc_server.build_server(
-                service, executor, flags.bind_address, flags.port
-            )
-            await grpc_front.start()
         if flags.rest_api_port:
             rest_front = RestServer(
                 service,
@@ -104,10 +98,18 @@ async def _answer_until_stopped(
                 flags.rest_api_port,
                 timeout_s=flags.rest_api_timeout_in_ms / 1000,
             )
-            rest_front.start()
-            rest_port = rest_front.port
+        if flags.port:
+            grpc_front, grpc_port = grpc_server.build_server(
+                service, executor, flags.bind_address, flags.port
+            )
     except OSError as error:
         raise StartupError(str(error)) from error
+    # Both have their ports; only now does either answer.
+    if rest_front:
+        rest_front.start()
+    if grpc_front:
+        await grpc_front.start()
+    rest_port = rest_front.port if rest_front else None
     event_log.info("serving", address=flags.bind_address, grpc_port=grpc_port, rest_port=rest_port)
     if flags.ready_file:
         ready_file.write(flags.ready_file, grpc_port, rest_port)

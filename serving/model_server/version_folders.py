@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 SAVED_MODEL_FILE = "saved_model.pb"
+MAX_VERSION = 2**63 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ def find_version_folders(base_path: str | os.PathLike[str]) -> dict[int, Version
         return None
     folders: dict[int, VersionFolder] = {}
     for name in names:
-        if not (name.isascii() and name.isdigit()):
+        if not (name.isascii() and name.isdigit()) or int(name) > MAX_VERSION:
             continue
         path = Path(base_path) / name
         try:

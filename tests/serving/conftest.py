@@ -167,6 +167,31 @@ def exported_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def export_slow_model(path: Path) -> None:
+    """Write a model that counts to `rounds`, about five microseconds each."""
+
+    import tensorflow as tf
+
+    class Slow(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, "rounds")])
+        def count(self, rounds: Any) -> Any:
+            counted = tf.while_loop(
+                lambda done: done < rounds[0], lambda done: (done + 1,), (tf.constant(0, tf.int64),)
+            )
+            return {"counted": tf.reshape(counted[0], [1])}
+
+    model = Slow()
+    tf.saved_model.save(model, str(path), signatures={"serving_default": model.count})
+
+
+@pytest.fixture(scope="session")
+def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A version's folder, alone in its base path."""
+    path = tmp_path_factory.mktemp("slow") / "1"
+    export_slow_model(path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def install_version(exported_model: Path) -> Callable[[Path, int], Path]:
     """Put the model into a base path as a version, whole or not at all."""

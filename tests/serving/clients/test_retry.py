@@ -75,17 +75,15 @@ def test_pauses_double_and_differ() -> None:
         assert all(longest / 2 <= pause <= longest for pause in pauses)
 
 
-@pytest.fixture
-def grpc_server() -> Iterator[tuple[str, list[grpc.StatusCode]]]:
-    """A server whose GetModelStatus fails with the codes of a list, then answers."""
-    failures: list[grpc.StatusCode] = []
+def start_grpc_server(failures: list[grpc.StatusCode], port: int = 0) -> tuple[grpc.Server, int]:
+    """Start a server whose GetModelStatus fails with each of `failures`, then answers."""
 
     def get_status(request: Any, context: grpc.ServicerContext) -> Any:
         if failures:
             context.abort(failures.pop(0), "not now")
         return wire.GetModelStatusResponse()
 
-    class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
+    class Handler(grpc.GenericRpcHandler):
         def service(self, details: Any) -> Any:
             return grpc.unary_unary_rpc_method_handler(
                 get_status,
@@ -94,22 +92,32 @@ def grpc_server() -> Iterator[tuple[str, list[grpc.StatusCode]]]:
             )
 
     server = grpc.server(ThreadPoolExecutor(2), handlers=[Handler()])
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
-    yield f"127.0.0.1:{port}", failures
-    server.stop(None)
+    return server, port
 
 
-def test_grpc_client_outlives_two_failures(
-    grpc_server: tuple[str, list[grpc.StatusCode]],
-) -> None:
-    target, failures = grpc_server
-    failures += [grpc.StatusCode.UNAVAILABLE] * 2
-    with RetrievalClient(target, retry_policy=FAST) as client:
+def test_grpc_client_outlives_two_failures_but_not_a_full_queue() -> None:
+    failures = [grpc.StatusCode.UNAVAILABLE] * 2
+    server, port = start_grpc_server(failures)
+    with RetrievalClient(f"127.0.0.1:{port}", retry_policy=FAST) as client:
         assert client.status() == []
         failures += [grpc.StatusCode.RESOURCE_EXHAUSTED]
         with pytest.raises(ResourceExhaustedError, match="not now"):
             client.status()
+    server.stop(None).wait()
+
+
+def test_grpc_client_finds_a_restarted_server_within_its_default_retries() -> None:
+    server, port = start_grpc_server([])
+    with RetrievalClient(f"127.0.0.1:{port}") as client:
+        assert client.status() == []
+        server.stop(None).wait()
+        with pytest.raises(UnavailableError):
+            client.status()
+        server, _ = start_grpc_server([], port)
+        assert client.status() == []
+    server.stop(None).wait()
 
 
 @pytest.fixture

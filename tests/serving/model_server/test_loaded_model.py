@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,8 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
-from serving.errors import DataLossError, InvalidArgumentError
-from serving.model_server import loaded_model, scann_ops
+from serving.errors import CancelledError, DataLossError, InvalidArgumentError
+from serving.model_server import loaded_model, predict, scann_ops
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = config_pb2.ConfigProto()
@@ -54,6 +56,28 @@ def test_a_model_that_is_being_closed_takes_no_requests(exported_model: Path) ->
     model.release()
     model.close()
     assert not model.try_acquire()
+
+
+def test_requests_that_outlast_the_time_to_close_are_cancelled(slow_model: Path) -> None:
+    model = loaded_model.load(slow_model, 1, CONFIG)
+    errors: list[Exception] = []
+
+    def count_for_hours() -> None:
+        assert model.try_acquire()
+        try:
+            rounds = {"rounds": np.int64([10**10])}
+            predict.run(model.signatures["serving_default"], rounds, ("counted",))
+        except CancelledError as error:
+            errors.append(error)
+        finally:
+            model.release()
+
+    counting = threading.Thread(target=count_for_hours)
+    counting.start()
+    time.sleep(0.2)
+    model.close(timeout_s=0.1)
+    counting.join(10)
+    assert len(errors) == 1
 
 
 @pytest.fixture(scope="module")
