@@ -1,9 +1,9 @@
 """Settings of ingestion: files, formats, what happens to bad rows, and the splits."""
 
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from models.features import FeatureSpec
 from models.settings import Settings
@@ -55,10 +55,17 @@ class SplitConfig(Settings):
         False, description="leave_last_out: the last event is `test`, the one before it `eval`."
     )
     eval_from: datetime | None = Field(
-        None, description="temporal: first moment of `eval`, instead of the fractions."
+        None, description="temporal: first moment of `eval` (UTC), instead of the fractions."
     )
     test_from: datetime | None = Field(None, description="temporal: first moment of `test`.")
     seed: int = Field(42, ge=0, description="random: of the hash.")
+
+    @field_validator("eval_from", "test_from")
+    @classmethod
+    def _naive_is_utc(cls, moment: datetime | None) -> datetime | None:
+        if moment is None or moment.tzinfo is not None:
+            return moment
+        return moment.replace(tzinfo=timezone.utc)
 
     @model_validator(mode="after")
     def _options_fit_the_method(self) -> "SplitConfig":

@@ -74,8 +74,7 @@ def _rank(total: int, share: float) -> int:
 
 
 def _micros(moment: datetime) -> int:
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-    since = aware - datetime(1970, 1, 1, tzinfo=timezone.utc)
+    since = moment - datetime(1970, 1, 1, tzinfo=timezone.utc)
     return (since.days * _S_PER_DAY + since.seconds) * _US_PER_S + since.microseconds
 
 
