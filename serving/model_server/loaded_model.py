@@ -84,6 +84,7 @@ def load(path: Path, version: int, session_config: config_pb2.ConfigProto) -> Lo
 
     Raises:
         DataLossError: If `saved_model.pb` is damaged.
+        InvalidArgumentError: If a default of a signature cannot be read.
         FailedPreconditionError: If the model needs the ScaNN ops and this process lacks them.
         tf.errors.OpError: If its graph or variables are.
         RuntimeError: If there is no meta graph with the tag `serve`.
@@ -93,6 +94,7 @@ def load(path: Path, version: int, session_config: config_pb2.ConfigProto) -> Lo
     try:
         with graph.as_default():
             meta_graph = tf.compat.v1.saved_model.loader.load(session, _TAGS, str(path))
+        return LoadedModel(version, session, meta_graph)
     except Exception as error:
         session.close()
         if isinstance(error, OSError) and str(error).startswith("Cannot parse file"):
@@ -102,4 +104,3 @@ def load(path: Path, version: int, session_config: config_pb2.ConfigProto) -> Lo
                 f"{scann_ops.HOW_TO_GET}. The error was: {error}"
             ) from error
         raise
-    return LoadedModel(version, session, meta_graph)

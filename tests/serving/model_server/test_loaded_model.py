@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.core.protobuf import config_pb2
+from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 
 from serving.errors import CancelledError, DataLossError, InvalidArgumentError
 from serving.model_server import loaded_model, predict, scann_ops
@@ -48,6 +49,16 @@ def test_damaged_file_is_data_loss(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").write_bytes(b"no protobuf")
     with pytest.raises(DataLossError, match=r"Can't parse .*saved_model\.pb as binary proto"):
         loaded_model.load(tmp_path, 1, CONFIG)
+
+
+def test_a_default_that_cannot_be_read_fails_the_load(exported_model: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(exported_model, tmp_path / "1")
+    saved_model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    definition = saved_model.meta_graphs[0].signature_def["serving_default"]
+    definition.defaults["age"].tensor_shape.dim[0].size = -1
+    (path / "saved_model.pb").write_bytes(saved_model.SerializeToString())
+    with pytest.raises(InvalidArgumentError, match="tensor parsing error: age"):
+        loaded_model.load(path, 1, CONFIG)
 
 
 def test_a_model_that_is_being_closed_takes_no_requests(exported_model: Path) -> None:
@@ -121,7 +132,7 @@ def test_without_scann_its_model_fails_with_what_to_do_and_others_load(
 import sys
 sys.modules["scann"] = None  # As if it were not installed.
 from pathlib import Path
-from tensorflow.core.protobuf import config_pb2
+from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 from serving.errors import FailedPreconditionError
 from serving.model_server import loaded_model, scann_ops
 print(scann_ops.register())
