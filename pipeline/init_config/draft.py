@@ -181,7 +181,9 @@ def _check_columns(request: Request, samples: dict[str, SourceSample]) -> None:
 
 def _draft_columns(request: Request, samples: dict[str, SourceSample]) -> list[DraftedColumn]:
     drafted = []
-    taken = {request.query_id, request.candidate_id}
+    ids = {request.query_id, request.candidate_id}
+    # Transform keeps the ids' counts under these names; see models/preprocessing.py.
+    taken = ids | {f"{name}_counts" for name in ids}
     for role, side, id_column in (
         ("queries", "query", request.query_id),
         ("candidates", "candidate", request.candidate_id),

@@ -98,7 +98,14 @@ def _read_csv(role: str, files: list[str], num_rows: int) -> tuple[pl.DataFrame,
         if len(set(names)) < len(names):
             raise InitError(f"--{role}: {file} has several columns of one name: {', '.join(names)}")
         table = pl.read_csv(
-            file, separator=delimiter, infer_schema=False, n_rows=left, new_columns=names
+            file,
+            separator=delimiter,
+            infer_schema=False,
+            n_rows=left,
+            new_columns=names,
+            # Rows and bytes that do not fit are ingestion's to judge, by `data.bad_rows`.
+            truncate_ragged_lines=True,
+            encoding="utf8-lossy",
         )
         if tables and set(table.columns) != set(tables[0].columns):
             raise InitError(f"--{role}: {file} and {files[0]} differ in their columns")
@@ -108,5 +115,5 @@ def _read_csv(role: str, files: list[str], num_rows: int) -> tuple[pl.DataFrame,
 
 def _first_line(file: str) -> str:
     open_text: Any = gzip.open if file.lower().endswith(".gz") else open
-    with open_text(file, "rt", encoding="utf-8-sig") as stream:
+    with open_text(file, "rt", encoding="utf-8-sig", errors="replace") as stream:
         return str(stream.readline()).rstrip("\r\n")

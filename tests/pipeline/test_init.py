@@ -1,4 +1,5 @@
 import datetime
+import gzip
 from pathlib import Path
 
 import polars as pl
@@ -288,6 +289,28 @@ def test_rows_that_cannot_be_read_are_said(shop: Path) -> None:
     result = CliRunner().invoke(APP, _arguments(shop, "--rating", "stars"))
     assert result.exit_code == 0, result.output
     assert "warning: 1 rows cannot be read: column 'stars' of interactions" in result.output
+
+
+def test_a_row_of_too_many_values_or_broken_bytes_does_not_stop_it(shop: Path) -> None:
+    with (shop / "events.csv").open("ab") as file:
+        file.write(b"1,2,3,1700000000,5\nu\xff,2,3,1700000000\n")
+    result = CliRunner().invoke(APP, _arguments(shop))
+    assert result.exit_code == 0, result.output
+    assert "wrong number of values" in result.output
+    assert "column 'user' of interactions" in result.output
+
+
+def test_a_compressed_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "events.csv.gz"
+    file.write_bytes(gzip.compress("\ufeffuser,item\n1,2\n".encode()))
+    assert read_sample("interactions", str(file)).table.rows() == [("1", "2")]
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "events.csv"
+    file.write_text("user,item,user\n1,2,3\n")
+    with pytest.raises(InitError, match="several columns of one name"):
+        read_sample("interactions", str(file))
 
 
 @pytest.mark.parametrize(
