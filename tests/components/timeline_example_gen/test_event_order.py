@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 from hypothesis import given
@@ -63,5 +65,5 @@ def test_without_times_appearance_counts_and_nothing_is_a_duplicate(
 def test_each_timeline_stands_in_one_piece():
     rows = [(str(i % 7), "a", i) for i in range(50)]
     queries = order(rows, drop=False).table["q"].to_pylist()
-    changes = sum(a != b for a, b in zip(queries, queries[1:], strict=False))
+    changes = sum(a != b for a, b in pairwise(queries))
     assert changes == 6

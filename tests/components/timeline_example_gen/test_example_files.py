@@ -10,7 +10,7 @@ def test_tensorflow_reads_what_is_written(tmp_path: Path):
     path = str(tmp_path / "data.gz")
     batch = pa.record_batch(
         [
-            pa.array([["a".encode(), "ü".encode()], []], pa.list_(pa.binary())),
+            pa.array([[b"a", "ü".encode()], []], pa.list_(pa.binary())),
             pa.array([[1], [2, 3]], pa.list_(pa.int64())),
         ],
         ["c", "t"],

@@ -37,6 +37,6 @@ def test_rows_are_taken_by_place_and_unknown_ones_are_empty():
 
 def test_without_a_file_all_features_are_empty():
     lists = feature_lists(None, FEATURES, np.array([-1, -1]))
-    assert {name: array.to_pylist() for name, array in lists.items()} == dict.fromkeys(
-        FEATURES, [[], []]
-    )
+    assert {name: array.to_pylist() for name, array in lists.items()} == {
+        name: [[], []] for name in FEATURES
+    }

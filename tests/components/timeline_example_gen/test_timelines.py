@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,9 +19,7 @@ def show(timelines: Timelines) -> list[str]:
         for place, target in zip(timelines.places, timelines.is_target, strict=True)
     ]
     offsets = timelines.offsets
-    return [
-        " ".join(marks[start:end]) for start, end in zip(offsets, offsets[1:], strict=False)
-    ]
+    return [" ".join(marks[start:end]) for start, end in pairwise(offsets)]
 
 
 def codes(*values: int) -> np.ndarray:
@@ -73,9 +73,7 @@ def test_no_events_make_no_timelines():
     assert show(held_out_timelines(np.array([0]), codes(TRAIN), EVAL, 5)) == []
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=40), st.integers(2, 8)
-)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=40), st.integers(2, 8))
 def test_each_event_is_once_in_train_or_a_target(events: list[tuple[int, int]], max_events: int):
     events.sort(key=lambda event: event[0])
     queries = np.array([query for query, _ in events], np.int64)
