@@ -84,7 +84,7 @@ def ingest(
         with FileSystems.create(FileSystems.join(_make_folder(report_dir), REPORT_FILE)) as stream:
             stream.write(json.dumps(report, indent=2, ensure_ascii=False).encode() + b"\n")
     finally:
-        FileSystems.delete([spill_dir])
+        _remove_folder(spill_dir)
     return report
 
 
@@ -179,6 +179,15 @@ def _publish(plan: IngestPlan, files: Sequence[SplitFile], examples_dir: str) ->
             sources.append(file.path)
             targets.append(FileSystems.join(folder, name))
     FileSystems.rename(sources, targets)
+
+
+def _remove_folder(path: str) -> None:
+    # File by file, because object stores have no folders; where there is one, it goes last.
+    (found,) = FileSystems.match([FileSystems.join(path, "*")])
+    if found.metadata_list:
+        FileSystems.delete([entry.path for entry in found.metadata_list])
+    if FileSystems.exists(path):
+        FileSystems.delete([path])
 
 
 def _make_folder(path: str) -> str:

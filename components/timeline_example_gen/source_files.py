@@ -123,7 +123,7 @@ def fingerprint(config: IngestConfig) -> str:
 def _match(source: Source, pattern: str) -> list[tuple[str, int]]:
     try:
         (matched,) = FileSystems.match([pattern])
-    except BeamIOError as error:
+    except (BeamIOError, ValueError) as error:
         raise NoInputError(f"`data.{source}`: {pattern} cannot be listed: {error}") from error
     found = [(entry.path, entry.size_in_bytes) for entry in matched.metadata_list]
     if not found:

@@ -29,6 +29,13 @@ def test_no_match_is_an_error(ingestion: Any):
         find_files(ingestion.config("x-*.csv"))
 
 
+def test_unknown_filesystem_is_an_error(ingestion: Any):
+    config = ingestion.config("x.csv")
+    data = config.data.model_copy(update={"interactions": "nowhere://bucket/x.csv"})
+    with pytest.raises(NoInputError, match=r"nowhere://bucket/x\.csv cannot be listed"):
+        find_files(config.model_copy(update={"data": data}))
+
+
 @pytest.mark.parametrize("content", ["", "q,c,t", "q,c,t\n", "\n\n", "q,c,t\n\n\n"])
 def test_file_without_rows_is_an_error_that_names_it(ingestion: Any, content: str):
     ingestion.write("events.csv", content)
