@@ -22,7 +22,10 @@ def pad_indices(values: tf.SparseTensor, newest: int | None = None) -> tf.Tensor
         newest: Keep only this many from each row's end.
     """
     ragged = tf.RaggedTensor.from_value_rowids(
-        tf.cast(values.values, tf.int32), values.indices[:, 0], nrows=values.dense_shape[0]
+        tf.cast(values.values, tf.int32),
+        values.indices[:, 0],
+        nrows=values.dense_shape[0],
+        validate=False,
     )
     if newest is not None:
         # Before padding: in the padded tensor the last columns of a short row are empty.

@@ -15,7 +15,7 @@ import tensorflow_transform as tft
 from models.features import IS_TARGET_KEY, RATING_KEY, TIMESTAMP_KEY, FeatureConfig, FeatureSpec
 
 SPEC_KEY = "feature_spec"
-COUNTS_SUFFIX = "_counts"
+SPACE_IN_ID = "\x1f"
 
 
 def preprocessing_fn(
@@ -54,10 +54,12 @@ def tokens(text: tf.SparseTensor) -> tf.SparseTensor:
 
 
 def _id_indices(ids: tf.SparseTensor, name: str) -> tf.SparseTensor:
-    # The same analysis once more with frequencies: lines of both files are in the same order.
-    # `apply_vocabulary` cannot read the file with frequencies.
-    tft.vocabulary(ids, store_frequency=True, vocab_filename=name + COUNTS_SUFFIX)
-    return tft.compute_and_apply_vocabulary(ids, num_oov_buckets=1, vocab_filename=name)
+    # A line of a vocabulary with counts is "count id", and Transform's table splits it at every
+    # space: spaces inside an id step aside for a character that ingestion refuses in ids.
+    spaceless = ids.with_values(tf.strings.regex_replace(ids.values, " ", SPACE_IN_ID))
+    return tft.compute_and_apply_vocabulary(
+        spaceless, num_oov_buckets=1, vocab_filename=name, store_frequency=True
+    )
 
 
 def _feature(values: tf.SparseTensor, name: str, feature: FeatureConfig) -> tf.SparseTensor:

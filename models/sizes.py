@@ -8,7 +8,6 @@ import numpy.typing as npt
 import tensorflow_transform as tft
 
 from models.features import FeatureConfig, FeatureSpec
-from models.preprocessing import COUNTS_SUFFIX
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def candidate_counts(transform: tft.TFTransformOutput, spec: FeatureSpec) -> npt
     The order is that of the vocabulary. Transform counted every candidate once more in the
     catalogue, which is taken off.
     """
-    path = transform.vocabulary_file_by_name(spec.candidate_id + COUNTS_SUFFIX)
+    path = transform.vocabulary_file_by_name(spec.candidate_id)
     with open(path, "rb") as lines:
         counts = np.array([int(line.split(b" ", 1)[0]) for line in lines], dtype=np.int64)
     return np.maximum(counts - 1, 0)

@@ -44,6 +44,7 @@ class TimelineDataset:
         """
         buffer = max(1, min(_SHUFFLE_BUFFER, self.num_timelines))
 
+        @tf.autograph.experimental.do_not_convert
         def epoch(number: tf.Tensor) -> tf.data.Dataset:
             return (
                 self._serialized(validation=False)
@@ -69,12 +70,15 @@ class TimelineDataset:
         if not self._held_out:
             return timelines
 
+        @tf.autograph.experimental.do_not_convert
         def chosen(serialized: tf.Tensor) -> tf.Tensor:
             bucket = tf.strings.to_hash_bucket_fast(serialized, _HASH_BUCKETS)
             return (bucket < self._held_out) == validation
 
         return timelines.filter(chosen)
 
+    # AutoGraph finds nothing to convert here and takes seconds to find it.
+    @tf.autograph.experimental.do_not_convert
     def _parse(self, serialized: tf.Tensor) -> Mapping[str, tf.Tensor]:
         spec = self._spec
         parsed = tf.io.parse_example(
@@ -88,4 +92,8 @@ class TimelineDataset:
 
     @staticmethod
     def _count(timelines: tf.data.Dataset) -> int:
-        return int(timelines.batch(4096).reduce(0, lambda n, rows: n + tf.shape(rows)[0]).numpy())
+        @tf.autograph.experimental.do_not_convert
+        def add(count: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+            return count + tf.shape(rows)[0]
+
+        return int(timelines.batch(4096).reduce(0, add).numpy())

@@ -89,6 +89,7 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
             analyze=["train", "candidates"], transform=["train", "candidates"]
         ),
         disable_statistics=True,
+        disable_analyzer_cache=True,
         custom_config={
             SPEC_KEY: spec.model_dump_json(),
             _CODE_HASH_KEY: code_hash("models/preprocessing.py", "models/features.py"),
