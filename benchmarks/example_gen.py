@@ -1,0 +1,239 @@
+"""CPU time and memory of TimelineExampleGen beside TFX's own CsvExampleGen, on the same ratings.
+
+Each measurement runs in a process of its own. CPU time is that of all threads from the call of the
+executor to its return; imports (the same TensorFlow, TFX and Beam on both sides) are shown apart.
+Memory is the highest resident size, less what the imports took.
+
+Usage: python benchmarks/example_gen.py [--json] [--skip-stock]
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+NUM_USERS = 6_000
+NUM_ITEMS = 4_000
+BEAM_ARGS = ["--runner=DirectRunner", "--direct_running_mode=in_memory", "--direct_num_workers=1"]
+
+
+def write_ratings(path: Path, count: int) -> None:
+    """Writes random ratings: even users, items by Zipf's law, three years of seconds."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.csv as pa_csv
+
+    rng = np.random.default_rng(42)
+    weights = 1 / np.arange(1, NUM_ITEMS + 1)
+    table = {
+        "user_id": rng.integers(1, NUM_USERS + 1, count),
+        "movie_id": rng.choice(NUM_ITEMS, count, p=weights / weights.sum()) + 1,
+        "rating": rng.integers(1, 6, count),
+        "timestamp": rng.integers(956_703_932, 1_046_454_590, count),
+    }
+    pa_csv.write_csv(pa.table(table), path)
+
+
+def prepare_stock(csv: Path, out: Path) -> Any:
+    from tfx.components.example_gen.csv_example_gen import executor
+    from tfx.dsl.components.base import base_beam_executor
+    from tfx.proto import example_gen_pb2
+    from tfx.types import standard_artifacts
+    from tfx.utils import proto_utils
+
+    examples = standard_artifacts.Examples()
+    examples.uri = str(out)
+    splits = [("train", 9), ("eval", 1)]
+    properties = {
+        "input_base": str(csv.parent),
+        "input_config": proto_utils.proto_to_json(
+            example_gen_pb2.Input(
+                splits=[example_gen_pb2.Input.Split(name="all", pattern=csv.name)]
+            )
+        ),
+        "output_config": proto_utils.proto_to_json(
+            example_gen_pb2.Output(
+                split_config=example_gen_pb2.SplitConfig(
+                    splits=[
+                        example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=buckets)
+                        for name, buckets in splits
+                    ]
+                )
+            )
+        ),
+        "output_data_format": example_gen_pb2.FORMAT_TF_EXAMPLE,
+        "output_file_format": example_gen_pb2.FORMAT_TFRECORDS_GZIP,
+    }
+    context = base_beam_executor.BaseBeamExecutor.Context(
+        beam_pipeline_args=list(BEAM_ARGS), tmp_dir=str(out), unique_id="1"
+    )
+    return lambda: executor.Executor(context).Do({}, {"examples": [examples]}, properties)
+
+
+def prepare_timeline(csv: Path, out: Path) -> Any:
+    from tfx.dsl.components.base import base_beam_executor
+    from tfx.types import standard_artifacts
+
+    from components.timeline_example_gen.artifacts import IngestReport, RejectedRows
+    from components.timeline_example_gen.component import TimelineExampleGen
+    from components.timeline_example_gen.config import DataConfig, SplitConfig
+    from components.timeline_example_gen.executor import Executor
+    from models.features import ColumnsConfig
+
+    component = TimelineExampleGen(
+        DataConfig(interactions=str(csv)),
+        ColumnsConfig(
+            query_id="user_id", candidate_id="movie_id", timestamp="timestamp", rating="rating"
+        ),
+        split=SplitConfig(method="temporal", eval_fraction=0.1),
+    )
+    outputs: dict[str, list[Any]] = {
+        "examples": [standard_artifacts.Examples()],
+        "rejected": [RejectedRows()],
+        "report": [IngestReport()],
+    }
+    for key, (artifact,) in outputs.items():
+        artifact.uri = str(out / key)
+    context = base_beam_executor.BaseBeamExecutor.Context(
+        beam_pipeline_args=list(BEAM_ARGS), tmp_dir=str(out), unique_id="1"
+    )
+    return lambda: Executor(context).Do({}, outputs, dict(component.exec_properties))
+
+
+def measure(which: str, csv: Path, out: Path) -> None:
+    """Runs one executor in this process and prints what it took as JSON."""
+    run = (prepare_stock if which == "stock" else prepare_timeline)(csv, out)
+    import_cpu_s = time.process_time()
+    base_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.monotonic()
+    run()
+    peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(
+        json.dumps(
+            {
+                "cpu_s": time.process_time() - import_cpu_s,
+                "wall_s": time.monotonic() - started,
+                "import_cpu_s": import_cpu_s,
+                "growth_mb": (peak_kb - base_kb) / 1024,
+                "peak_mb": peak_kb / 1024,
+            }
+        )
+    )
+
+
+def in_child(which: str, csv: Path, folder: Path) -> dict[str, float]:
+    out = folder / f"{which}-{csv.stem}"
+    done = subprocess.run(
+        [sys.executable, __file__, "--measure", which, str(csv), str(out)],
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=ROOT,
+    )
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def row(
+    name: str, value: float, unit: str, must: float | None = None, aim: float | None = None
+) -> dict[str, Any]:
+    """One result; `must` and `aim` are upper bounds."""
+    met = None if must is None else value <= must
+    return {
+        "name": name,
+        "value": round(value, 4),
+        "unit": unit,
+        "must": must,
+        "aim": aim,
+        "met": met,
+    }
+
+
+def rows(folder: Path, *, skip_stock: bool) -> list[dict[str, Any]]:
+    paths = {}
+    for label, count in (("1m", 1_000_000), ("4m", 4_000_000)):
+        paths[label] = folder / label / f"{label}.csv"
+        paths[label].parent.mkdir()
+        write_ratings(paths[label], count)
+    small = in_child("timeline", paths["1m"], folder)
+    large = in_child("timeline", paths["4m"], folder)
+    found = [
+        row("timeline_cpu_1m", small["cpu_s"], "s"),
+        row("timeline_wall_1m", small["wall_s"], "s"),
+        row("timeline_import_cpu", small["import_cpu_s"], "s"),
+        row("timeline_cpu_4m", large["cpu_s"], "s"),
+        row("timeline_memory_growth_1m", small["growth_mb"], "MB"),
+        row("timeline_memory_growth_4m", large["growth_mb"], "MB"),
+        row("memory_growth_4m_over_1m", large["growth_mb"] / small["growth_mb"], "ratio", 2.0, 1.5),
+    ]
+    if not skip_stock:
+        stock = in_child("stock", paths["1m"], folder)
+        found += [
+            row("stock_cpu_1m", stock["cpu_s"], "s"),
+            row("stock_wall_1m", stock["wall_s"], "s"),
+            row("stock_import_cpu", stock["import_cpu_s"], "s"),
+            row("stock_memory_growth_1m", stock["growth_mb"], "MB"),
+            row("timeline_cpu_over_stock", small["cpu_s"] / stock["cpu_s"], "ratio", 0.05, 0.025),
+        ]
+    return found
+
+
+def environment() -> dict[str, str]:
+    cpu = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    packages = ("tfx", "apache-beam", "tensorflow", "pyarrow", "numpy")
+    return {
+        "hardware": f"{os.cpu_count()} x {cpu}",
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--skip-stock", action="store_true", help="leave out the slow peer")
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        which, csv, out = options.measure
+        measure(which, Path(csv), Path(out))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        found = rows(Path(folder), skip_stock=options.skip_stock)
+    about = environment()
+    if options.json:
+        print(json.dumps({"environment": about, "rows": found}))
+        return
+    print(", ".join(f"{key} {value}" for key, value in about.items()))
+    print(f"{'name':28} {'value':>9} {'unit':6} {'must':>6} {'aim':>6}  met")
+    for entry in found:
+        must, aim, met = (
+            "" if entry[key] is None else entry[key] for key in ("must", "aim", "met")
+        )
+        value = f"{entry['value']:.2f}" if entry["value"] >= 1 else f"{entry['value']:.4f}"
+        print(f"{entry['name']:28} {value:>9} {entry['unit']:6} {must!s:>6} {aim!s:>6}  {met}")
+
+
+if __name__ == "__main__":
+    main()
