@@ -29,6 +29,15 @@ class ModelConfig(Settings):
     candidate_hidden_layers: tuple[int, ...] = Field(
         (), description="Widths of dense ReLU layers before the candidate tower's last, linear one."
     )
+    query_feature_scale: float = Field(
+        # MovieLens 100K, random split, hit_rate@10: .143 with 1.0, .160 with .1, .164 with .02,
+        # .161 without query features. An adaptive optimiser moves every weight alike, and a few
+        # feature vectors, seen in every batch, outrun the history. Lower still costs new queries.
+        0.1,
+        gt=0,
+        le=10,
+        description="What the query's feature vectors are multiplied by, beside its history.",
+    )
     similarity: Literal["dot", "cosine"] = Field("dot", description="How two vectors are compared.")
     temperature: float = Field(
         0.07, gt=0, le=10, description="Cosine only: what the similarity is divided by."
@@ -56,8 +65,10 @@ class TrainingConfig(Settings):
         "nothing); next_candidate: each event from those before it.",
     )
     epochs: int = Field(30, ge=1, description="Passes over the timelines.")
-    batch_size: int = Field(32, ge=1, description="Timelines in a step.")
-    learning_rate: float = Field(6e-3, gt=0, le=10, description="Of AdamW.")
+    batch_size: int = Field(64, ge=1, description="Timelines in a step.")
+    # Measured with 30 epochs and 64 timelines a step on MovieLens 100K: as good as 32 and .006 in
+    # half the steps. More timelines want fewer epochs.
+    learning_rate: float = Field(8e-3, gt=0, le=10, description="Of AdamW.")
     weight_decay: float = Field(0.05, ge=0, le=100, description="Of AdamW, decoupled.")
     history_dropout: float = Field(
         0.5, ge=0, lt=1, description="Share of the history hidden in training."

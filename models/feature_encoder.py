@@ -27,8 +27,10 @@ class FeatureEncoder(tf_keras.layers.Layer):
         sizes: Mapping[str, int],
         dimension: int,
         dropout: float,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
+        self._scale = scale
         self._features = dict(features)
         self._dropout = dropout
         self._tables = {
@@ -41,6 +43,8 @@ class FeatureEncoder(tf_keras.layers.Layer):
             for name, feature in features.items()
             if not is_index(feature)
         }
+        for table in self._tables.values():
+            table.build(None)
 
     @property
     def has_features(self) -> bool:
@@ -53,7 +57,9 @@ class FeatureEncoder(tf_keras.layers.Layer):
         """Encodes `[batch, n]` features to `[batch, dimension]`.
 
         Args:
-            inputs: As `models.dense_features.dense_features` returns them.
+            inputs: As `models.dense_features.dense_features` returns them; an index feature may
+                also come as `shares` makes it, which is faster where the same rows come again
+                and again.
             seed: `[2]` int32, given in training only: of the features that are hidden.
 
         Returns:
@@ -69,10 +75,32 @@ class FeatureEncoder(tf_keras.layers.Layer):
                 vector = self._directions[name](value) * tf.cast(present, tf.float32)
             if seed is not None and self._dropout > 0:
                 vector *= keep_mask(tf.shape(vector)[:1], self._dropout, seed + position)[:, None]
-            total += vector
+            total += vector * self._scale
         return total
 
-    def _mean_embedding(self, name: str, indices: tf.Tensor) -> tf.Tensor:
+    def shares(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor | tf.SparseTensor]:
+        """Returns index features `[batch, n]` as the share of each value in a row.
+
+        The mean embedding of a row is then a product, `[batch, size]` by `[size, dimension]`,
+        that touches no padding.
+        """
+        encoded: dict[str, tf.Tensor | tf.SparseTensor] = dict(inputs)
+        for name, table in self._tables.items():
+            places = tf.where(inputs[name] >= 0)
+            counts = tf.math.bincount(
+                tf.cast(places[:, 0], tf.int32), minlength=tf.shape(inputs[name])[0]
+            )
+            values = tf.cast(tf.gather_nd(inputs[name], places), tf.int64)
+            encoded[name] = tf.SparseTensor(
+                tf.stack([places[:, 0], values], axis=1),
+                1.0 / tf.cast(tf.gather(counts, places[:, 0]), tf.float32),
+                tf.stack([tf.shape(inputs[name], tf.int64)[0], table.input_dim]),
+            )
+        return encoded
+
+    def _mean_embedding(self, name: str, indices: tf.Tensor | tf.SparseTensor) -> tf.Tensor:
+        if isinstance(indices, tf.SparseTensor):
+            return tf.sparse.sparse_dense_matmul(indices, self._tables[name].embeddings)
         present = tf.cast(indices >= 0, tf.float32)[..., None]
         vectors = self._tables[name](tf.maximum(indices, 0)) * present
         return tf.reduce_sum(vectors, axis=1) / tf.maximum(tf.reduce_sum(present, axis=1), 1.0)

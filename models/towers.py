@@ -27,7 +27,7 @@ class CandidateTower(tf_keras.layers.Layer):
         super().__init__(name="candidate_tower")
         self._config = config
         self._dropout = dropout
-        self._features = FeatureEncoder(
+        self.features = FeatureEncoder(
             spec.candidate_features, sizes.features, config.dimension, dropout
         )
         self._ids = _embedding(sizes.candidates, config.dimension, "candidate_id")
@@ -51,7 +51,7 @@ class CandidateTower(tf_keras.layers.Layer):
             `[batch, output_dimension]` float32.
         """
         known = tf.cast(ids != self.oov, tf.float32)[:, None]
-        vectors = self._features(features, seed=seed)
+        vectors = self.features(features, seed=seed)
         if self._config.candidate_id_embedding:
             id_vectors = self._ids(ids) * known
             if seed is not None and self._has_features:
@@ -67,7 +67,7 @@ class CandidateTower(tf_keras.layers.Layer):
 
     @property
     def _has_features(self) -> bool:
-        return self._features.has_features
+        return self.features.has_features
 
 
 class QueryTower(tf_keras.layers.Layer):
@@ -79,7 +79,11 @@ class QueryTower(tf_keras.layers.Layer):
         super().__init__(name="query_tower")
         self._config = config
         self._features = FeatureEncoder(
-            spec.query_features, sizes.features, config.dimension, dropout
+            spec.query_features,
+            sizes.features,
+            config.dimension,
+            dropout,
+            config.query_feature_scale,
         )
         self._ids = _embedding(sizes.queries, config.dimension, "query_id")
         self._events = _embedding(sizes.candidates, config.dimension, "history")

@@ -47,6 +47,7 @@ class TwoTowerModel(tfrs.Model):
         self._full = training.loss == "full_softmax" or (
             training.loss == "auto" and table.num_candidates <= training.max_full_softmax
         )
+        self._catalogue = self.candidate_tower.features.shares(self._table) if self._full else {}
 
     @property
     def encodes_history(self) -> bool:
@@ -101,7 +102,9 @@ class TwoTowerModel(tfrs.Model):
         targets = tf.boolean_mask(history, present)
         weights = tf.ones_like(targets, tf.float32)
         if self._full:
-            vectors = self.candidates(tf.range(self._num_candidates), _shifted(seed, 100))
+            vectors = self.candidate_tower(
+                tf.range(self._num_candidates), self._catalogue, seed=_shifted(seed, 100)
+            )
             logits = tf.matmul(queries, vectors, transpose_b=True)
             return full_softmax(logits, rows, targets, weights)
         negatives, log_expected = draw_negatives(

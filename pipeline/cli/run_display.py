@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipeline.local_runner import ComponentOutcome
     from pipeline.run import RunSummary
 
+_SHOWN_METRICS = ("hit_rate", "ndcg")
 _PROGRESS_LOGGER = "two_tower.progress"
 
 
@@ -104,13 +105,9 @@ def _metrics_table(summary: "RunSummary", exclude_seen: bool) -> Table:
     )
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("")
-    ks = sorted({int(name.partition("@")[2]) for name in summary.metrics["model"]})
-    names = [f"hit_rate@{k}" for k in ks] + [
-        f"{name}@{ks[len(ks) // 2]}" for name in ("ndcg", "mrr")
-    ]
-    for name in names:
-        table.add_column(name, justify="right")
-    for contender, values in summary.metrics.items():
-        style = "bold" if contender == "model" else ""
-        table.add_row(contender, *(f"{values[name]:.4f}" for name in names), style=style)
+    for contender in summary.metrics:
+        table.add_column(contender, justify="right", style="bold" if contender == "model" else "")
+    for name in summary.metrics["model"]:
+        if name.partition("@")[0] in _SHOWN_METRICS:
+            table.add_row(name, *(f"{values[name]:.4f}" for values in summary.metrics.values()))
     return table

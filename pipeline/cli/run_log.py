@@ -29,6 +29,8 @@ def quiet(log_path: Path) -> Iterator[TextIO]:
         logging.basicConfig(
             level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
+        # One line for each type hint that Beam cannot express, thousands a run.
+        logging.getLogger("apache_beam.typehints").setLevel(logging.WARNING)
         logging.captureWarnings(True)
         try:
             yield terminal
