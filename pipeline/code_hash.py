@@ -15,6 +15,8 @@ def code_hash(*places: str) -> str:
     digest = hashlib.sha256()
     for place in places:
         path = _ROOT / place
+        if not path.exists():
+            raise FileNotFoundError(f"there is no code at {path}")
         for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
             digest.update(str(file.relative_to(_ROOT)).encode())
             digest.update(b"\0")

@@ -13,27 +13,24 @@ from pipeline.config import ConfigError, PipelineConfig
 def query_history(config: PipelineConfig, query_id: str) -> list[str]:
     """Returns the candidate ids of all events of a query, oldest first; none if unknown."""
     columns = config.columns
-    events = _scan(config, config.data.interactions).filter(pl.col(columns.query_id) == query_id)
+    source = config.data.interactions
+    events = _scan(config, source).filter(pl.col(columns.query_id) == query_id)
     if columns.timestamp is not None:
         time = pl.col(columns.timestamp)
         if config.data.timestamp_unit != "iso8601":
             time = time.cast(pl.Float64, strict=False)
         events = events.sort(time, maintain_order=True)
-    ids = events.select(columns.candidate_id).collect()[columns.candidate_id]
-    return [candidate_id for candidate_id in ids.to_list() if candidate_id]
+    rows = _collect(config, source, events.select(columns.candidate_id))
+    return [row[columns.candidate_id] for row in rows if row[columns.candidate_id]]
 
 
 def query_features(config: PipelineConfig, query_id: str) -> dict[str, Any]:
     """Returns the features of a query as the served model takes them; none if unknown."""
     if config.data.queries is None or not config.features.query:
         return {}
-    rows = (
-        _scan(config, config.data.queries)
-        .filter(pl.col(config.columns.query_id) == query_id)
-        .head(1)
-        .collect()
-        .to_dicts()
-    )
+    source = config.data.queries
+    matching = _scan(config, source).filter(pl.col(config.columns.query_id) == query_id)
+    rows = _collect(config, source, matching.head(1))
     if not rows:
         return {}
     values = {
@@ -51,12 +48,9 @@ def describe_candidates(
         return {}
     id_column = config.columns.candidate_id
     columns = {name: feature.column or name for name, feature in config.features.candidate.items()}
-    rows = (
-        _scan(config, config.data.candidates)
-        .filter(pl.col(id_column).is_in(list(candidate_ids)))
-        .collect()
-        .to_dicts()
-    )
+    source = config.data.candidates
+    matching = _scan(config, source).filter(pl.col(id_column).is_in(list(candidate_ids)))
+    rows = _collect(config, source, matching)
     return {
         row[id_column]: {name: row.get(column) or "" for name, column in columns.items()}
         for row in rows
@@ -69,12 +63,16 @@ def _scan(config: PipelineConfig, source: str) -> pl.LazyFrame:
     is_parquet = config.data.format == "parquet" or (
         config.data.format == "auto" and Path(path).suffix == ".parquet"
     )
+    if is_parquet:
+        return pl.scan_parquet(path).select(pl.all().cast(pl.String))
+    return pl.scan_csv(path, separator=config.data.delimiter, infer_schema=False)
+
+
+def _collect(config: PipelineConfig, source: str, rows: pl.LazyFrame) -> list[dict[str, Any]]:
     try:
-        if is_parquet:
-            return pl.scan_parquet(path).select(pl.all().cast(pl.String))
-        return pl.scan_csv(path, separator=config.data.delimiter, infer_schema=False)
+        return rows.collect().to_dicts()
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
+        raise ConfigError(f"{config.resolve(source)} cannot be read: {error}") from error
 
 
 def _value(text: str | None, feature: FeatureConfig) -> Any:

@@ -87,6 +87,7 @@ def running_model_server(
             "--port=auto",
             "--rest_api_port=auto",
             f"--ready_file={ready_file}",
+            f"--parent_pid={os.getpid()}",
             *extra_flags,
         ]
         with log.open("ab") as log_file:

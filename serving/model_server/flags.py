@@ -30,6 +30,7 @@ class ServerFlags:
     enable_model_warmup: bool
     shutdown_grace_seconds: float
     ready_file: str | None
+    parent_pid: int | None
 
 
 def parse_flags(argv: Sequence[str] | None = None) -> ServerFlags:
@@ -120,6 +121,12 @@ def parse_flags(argv: Sequence[str] | None = None) -> ServerFlags:
             'File written once the model is available: {"grpc_port": .., "rest_port": .., '
             '"pid": ..}; a port that is off is null.'
         ),
+    )
+    add(
+        "--parent_pid",
+        type=_positive,
+        default=None,
+        help="Stop, as by SIGTERM, when the server's parent process is no longer this one.",
     )
     flags = ServerFlags(**vars(parser.parse_args(argv)))
     if flags.port == 0 and flags.rest_api_port == 0:

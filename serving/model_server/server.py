@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from serving.model_server.startup import StartupError
 from serving.model_server.version_folders import VersionFolder
 
 _STARTUP_POLL_S = 0.05
+_PARENT_POLL_S = 0.5
 
 
 async def serve(flags: ServerFlags) -> None:
@@ -35,6 +37,7 @@ async def serve(flags: ServerFlags) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
 
+    watch = loop.create_task(_stop_with_parent(flags.parent_pid, stop))
     models = [ModelVersions(flags.model_name, flags.model_base_path, _loader(flags))]
     manager = ModelManager(models, flags.file_system_poll_wait_seconds)
     manager.start()
@@ -44,6 +47,7 @@ async def serve(flags: ServerFlags) -> None:
         if await _settled_before_stop(manager, stop):
             await _answer_until_stopped(flags, ModelService(manager), executor, stop)
     finally:
+        watch.cancel()
         executor.shutdown(wait=False, cancel_futures=True)
         await loop.run_in_executor(None, manager.stop, flags.shutdown_grace_seconds)
         event_log.info("stopped")
@@ -68,6 +72,16 @@ def _loader(flags: ServerFlags) -> Callable[[VersionFolder], LoadedModel]:
         return model
 
     return load
+
+
+async def _stop_with_parent(parent_pid: int | None, stop: asyncio.Event) -> None:
+    """Stop the server of a launcher that was killed and so could not stop it itself."""
+    if parent_pid is None:
+        return
+    while os.getppid() == parent_pid:
+        await asyncio.sleep(_PARENT_POLL_S)
+    event_log.info("parent_ended", parent_pid=parent_pid)
+    stop.set()
 
 
 async def _settled_before_stop(manager: ModelManager, stop: asyncio.Event) -> bool:

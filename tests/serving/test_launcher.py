@@ -66,3 +66,37 @@ print([name for name in ("tensorflow", "numpy") if name in sys.modules])
         timeout=60,
     )
     assert done.stdout.splitlines() == ["('d',)", "gone", "[]"]
+
+
+def test_a_server_ends_when_its_launcher_is_killed(
+    tmp_path: Path, install_version: Callable[[Path, int], Path]
+) -> None:
+    base_path = tmp_path / "served"
+    base_path.mkdir()
+    install_version(base_path, 1)
+    script = """
+import sys, time
+from serving.launcher import running_model_server
+with running_model_server(sys.argv[1]) as server:
+    print(server.pid, flush=True)
+    time.sleep(600)
+"""
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", script, str(base_path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert launcher.stdout is not None
+    server_pid = int(launcher.stdout.readline())
+    launcher.kill()
+    launcher.wait()
+    launcher.stdout.close()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            os.kill(server_pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"the server {server_pid} outlived its launcher")

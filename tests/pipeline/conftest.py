@@ -1,0 +1,31 @@
+"""The command in a process of its own, and one whole run that many tests look at."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.pipeline.two_clubs import ROOT, TWO_TOWER, Command, write_two_clubs
+
+
+@pytest.fixture(scope="session")
+def two_tower() -> Command:
+    """Runs the command in its own process, from the project's root."""
+
+    def run(*arguments: str, timeout_s: float = 300) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [*TWO_TOWER, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=timeout_s
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, two_tower: Command) -> dict[str, Any]:
+    """One whole run on the two clubs: its summary, and `config_path` beside it."""
+    config = write_two_clubs(tmp_path_factory.mktemp("clubs"))
+    done = two_tower("run", "--config", str(config), "--json")
+    assert done.returncode == 0, done.stderr
+    summary: dict[str, Any] = json.loads(done.stdout)
+    return {**summary, "config_path": config}

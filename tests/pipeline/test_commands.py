@@ -1,0 +1,154 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pipeline.two_clubs import ROOT, Command, write_two_clubs
+
+COMMANDS = [
+    "run",
+    "serve",
+    "recommend",
+    "similar",
+    "data",
+    "init",
+    "schema",
+    "config",
+    "doctor",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_imports_nothing_slow(command: str) -> None:
+    script = f"""
+import sys
+from pipeline.cli.main import app
+try:
+    app(["{command}", "--help"])
+except SystemExit as done:
+    assert done.code == 0
+slow = {{"tensorflow", "tfx", "apache_beam", "polars", "pyarrow", "numpy"}} & set(sys.modules)
+assert not slow, slow
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
+
+
+def test_config_prints_every_setting_and_can_be_read_again(
+    two_tower: Command, tmp_path: Path
+) -> None:
+    config = write_two_clubs(tmp_path)
+    printed = two_tower("config", "--config", str(config), "--set", "training.epochs=7")
+    assert printed.returncode == 0
+    again = tmp_path / "configs" / "again.yaml"
+    again.write_text(printed.stdout)
+    reread = two_tower("config", "--config", str(again), "--json")
+    content = json.loads(reread.stdout)
+    assert content["training"]["epochs"] == 7
+    assert content["model"]["dimension"] == 8
+
+
+def test_a_wrong_setting_ends_with_its_message_and_no_traceback(two_tower: Command) -> None:
+    done = two_tower("run", "--config", "movielens_100k", "--set", "modle.dimension=3")
+    assert done.returncode == 1
+    assert "did you mean `model`?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("recommend", "--query-id", "1"), ("similar", "--candidate-id", "1"), ("serve",)]
+)
+def test_asking_before_a_push_says_what_to_run(
+    two_tower: Command, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    config = write_two_clubs(tmp_path)
+    done = two_tower(*arguments, "--config", str(config))
+    assert done.returncode == 1
+    assert "nothing has been pushed" in done.stderr
+    assert "two-tower run --config" in done.stderr
+
+
+def test_recommending_needs_a_query_or_a_history(two_tower: Command, tmp_path: Path) -> None:
+    done = two_tower("recommend", "--config", str(write_two_clubs(tmp_path)))
+    assert done.returncode == 1
+    assert "--query-id" in done.stderr
+    assert "--history" in done.stderr
+
+
+@pytest.mark.slow
+class TestServed:
+    def ask(
+        self, two_tower: Command, run: dict[str, Any], command: str, *arguments: str
+    ) -> dict[str, Any]:
+        done = two_tower(command, "--config", str(run["config_path"]), "--json", *arguments)
+        assert done.returncode == 0, done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    def test_a_known_query_gets_unseen_items_of_its_own_half(
+        self, two_tower: Command, finished_run: dict[str, Any]
+    ) -> None:
+        answer = self.ask(two_tower, finished_run, "recommend", "--query-id", "user 1", "-k", "5")
+        assert answer["num_history"] == 14
+        items = [int(row["candidate_id"].removeprefix("item é")) for row in answer["candidates"]]
+        assert len(items) == 5
+        assert all(item < 30 for item in items)
+        assert all(
+            row["label"] == f"Thing number {item}"
+            for item, row in zip(items, answer["candidates"], strict=True)
+        )
+        assert answer["model_version"] == finished_run["pushed_version"]
+
+    def test_an_unknown_query_is_answered_from_its_history(
+        self, two_tower: Command, finished_run: dict[str, Any]
+    ) -> None:
+        answer = self.ask(
+            two_tower, finished_run, "recommend", "--history", "item é40,item é41,item é42",
+            "--exclude", "item é43", "-k", "10",
+        )  # fmt: skip
+        items = {int(row["candidate_id"].removeprefix("item é")) for row in answer["candidates"]}
+        assert not items & {40, 41, 42, 43}
+        assert sum(item >= 30 for item in items) >= 8
+
+    def test_similar_items_are_of_the_same_half(
+        self, two_tower: Command, finished_run: dict[str, Any]
+    ) -> None:
+        answer = self.ask(
+            two_tower, finished_run, "similar", "--candidate-id", "item é7", "-k", "5"
+        )
+        items = [int(row["candidate_id"].removeprefix("item é")) for row in answer["candidates"]]
+        assert 7 not in items
+        assert sum(item < 30 for item in items) >= 4
+
+    def test_an_unknown_candidate_is_an_error(
+        self, two_tower: Command, finished_run: dict[str, Any]
+    ) -> None:
+        done = two_tower(
+            "similar", "--config", str(finished_run["config_path"]), "--candidate-id", "nothing"
+        )
+        assert done.returncode == 1
+        assert "does not know the candidate 'nothing'" in done.stderr
+
+    def test_too_many_candidates_is_an_error_that_names_the_most(
+        self, two_tower: Command, finished_run: dict[str, Any]
+    ) -> None:
+        done = two_tower(
+            "recommend", "--config", str(finished_run["config_path"]), "--query-id", "user 1",
+            "-k", "21",
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert "k must be at most 20" in done.stderr
+
+    def test_a_server_that_is_not_there_is_an_error(
+        self, two_tower: Command, finished_run: dict[str, Any]
+    ) -> None:
+        done = two_tower(
+            "recommend", "--config", str(finished_run["config_path"]), "--query-id", "user 1",
+            "--target", "127.0.0.1:1",
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr

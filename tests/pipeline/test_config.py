@@ -1,0 +1,101 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.config import ConfigError, load
+
+MINIMAL: dict[str, Any] = {
+    "data": {"interactions": "events.csv"},
+    "columns": {"query_id": "user", "candidate_id": "item", "timestamp": "time"},
+}
+
+
+def write(folder: Path, content: Any, name: str = "use.yaml") -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return str(folder / name)
+
+
+def test_a_minimal_file_has_defaults_for_everything_else(tmp_path: Path) -> None:
+    config = load(write(tmp_path, MINIMAL))
+    assert config.name == "use"
+    assert config.split.method == "temporal"
+    assert config.split.split_names == ("train", "eval", "candidates")
+    assert config.index.k == 100
+
+
+def test_paths_start_above_configs_and_from_the_file_elsewhere(tmp_path: Path) -> None:
+    inside = load(write(tmp_path / "configs", MINIMAL))
+    assert inside.resolve("events.csv") == str(tmp_path / "events.csv")
+    assert inside.serving_dir == str(tmp_path / "runs" / "use" / "serving" / "retrieval")
+    outside = load(write(tmp_path / "elsewhere", MINIMAL))
+    assert outside.resolve("events.csv") == str(tmp_path / "elsewhere" / "events.csv")
+    assert outside.resolve("gs://bucket/x.csv") == "gs://bucket/x.csv"
+    assert outside.resolve("/data/x.csv") == "/data/x.csv"
+
+
+def test_every_committed_configuration_loads() -> None:
+    for path in (Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"):
+        assert load(str(path)).name == path.stem
+
+
+def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL)
+    config = load(path, ["training.epochs=3", "evaluation.ks=[1, 10]", "features.query={}"])
+    assert config.training.epochs == 3
+    assert config.evaluation.ks == (1, 10)
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("model.dimensions=3", ["unknown key `model.dimensions`", "did you mean `dimension`?"]),
+        ("modell.x=3", ["unknown key `modell`", "did you mean `model`?"]),
+        ("training.epochs=many", ["`training.epochs`", "integer", "'many'", "Passes over"]),
+        ("training.epochs=0", ["`training.epochs`", "greater than or equal to 1"]),
+        ("columns.timestamp=null", ["`split.method: temporal` needs `columns.timestamp`"]),
+        ("index.reorder=5", ["`reorder` 5 must be at least `k` 100"]),
+        ("split.eval_fraction=1.5", ["`split.eval_fraction`", "less than 1"]),
+        ("data.interactions=null", ["`data.interactions`", "valid string"]),
+        ("evaluation.split=test", ["`evaluation.split: test`", "train, eval, candidates"]),
+        ("evaluation.min_metrics={hits@10: 1}", ["no metric 'hits@10'", "hit_rate"]),
+        ("features.query={age: {kind: numeric}}", ["`features.query` needs", "data.queries"]),
+        ("model.history_encoder=none", ["leaves the query tower without an input"]),
+        ("training.early_stopping_patience=3", ["set `validation_fraction` too"]),
+        ("no-equals", ["--set takes section.key=value"]),
+        ("name=a b", ["`name`", "pattern"]),
+        ("root=/x", ["`root` is not a setting"]),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_would_be_right(
+    tmp_path: Path, override: str, parts: list[str]
+) -> None:
+    path = write(tmp_path, MINIMAL)
+    with pytest.raises(ConfigError) as caught:
+        load(path, [override])
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_a_missing_section_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="`columns` is missing"):
+        load(write(tmp_path, {"data": {"interactions": "x.csv"}}))
+
+
+@pytest.mark.parametrize("content", ["[1, 2", "just words", "\x00"])
+def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, content: str) -> None:
+    path = write(tmp_path, content)
+    with pytest.raises(ConfigError, match=r"use\.yaml"):
+        load(path)
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="did you mean `movielens_100k`"):
+        load("movielens_100")
+
+
+def test_an_absent_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no configuration file .*absent\.yaml"):
+        load(str(tmp_path / "absent.yaml"))

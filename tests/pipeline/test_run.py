@@ -1,0 +1,187 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pipeline.two_clubs import ROOT, TWO_TOWER, Command, write_two_clubs
+
+pytestmark = pytest.mark.slow
+
+COMPONENTS = [
+    "TimelineExampleGen",
+    "StatisticsGen",
+    "ExampleValidator",
+    "Transform",
+    "Trainer",
+    "RetrievalEvaluator",
+    "IndexBuilder",
+    "ServingValidator",
+    "Pusher",
+]
+
+
+def versions(summary: dict[str, Any]) -> list[str]:
+    return sorted(path.name for path in Path(summary["serving_dir"]).iterdir())
+
+
+def test_the_summary_says_what_came_of_a_run(finished_run: dict[str, Any]) -> None:
+    assert finished_run["config"] == "clubs"
+    assert finished_run["blessed"] is True
+    assert finished_run["error"] is None
+    assert set(finished_run["metrics"]) == {"model", "popularity", "repeat_history"}
+    assert set(COMPONENTS) <= set(finished_run["component_seconds"])
+    assert finished_run["index"]["backend"] == "exact"
+    assert finished_run["index"]["recall"] == 1.0
+    assert versions(finished_run) == [str(finished_run["pushed_version"])]
+    # 11 of a user's 30 own items are seen: a model that knows the club alone hits 10 of 19.
+    assert finished_run["metrics"]["model"]["hit_rate@10"] > 0.4
+    # Popularity has 49 unseen items to choose from.
+    assert finished_run["metrics"]["popularity"]["hit_rate@10"] < 0.35
+
+
+def test_standard_output_holds_the_json_object_alone_and_the_log_the_chatter(
+    finished_run: dict[str, Any],
+) -> None:
+    run_dir = finished_run["config_path"].parent.parent / "runs" / "clubs"
+    [log] = (run_dir / "logs").glob("*.log")
+    assert log.stat().st_size > 1000
+
+
+def test_a_second_run_takes_everything_from_the_cache_and_pushes_nothing_new(
+    finished_run: dict[str, Any], two_tower: Command
+) -> None:
+    done = two_tower("run", "--config", str(finished_run["config_path"]), "--json")
+    again = json.loads(done.stdout)
+    assert done.returncode == 0, done.stderr
+    states = dict(again["component_states"])
+    assert states.pop("Pusher") == "complete"  # it sees itself that the newest version is this one
+    assert set(states.values()) == {"cached"}
+    assert again["pushed_version"] == finished_run["pushed_version"]
+    assert again["metrics"] == finished_run["metrics"]
+    assert versions(again) == [str(finished_run["pushed_version"])]
+
+
+def test_a_removed_version_is_pushed_again(
+    finished_run: dict[str, Any], two_tower: Command, tmp_path: Path
+) -> None:
+    served = Path(finished_run["serving_dir"])
+    kept = tmp_path / "kept"
+    shutil.move(served, kept)
+    try:
+        done = two_tower("run", "--config", str(finished_run["config_path"]), "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["pushed_version"] is not None
+        assert len(list(served.iterdir())) == 1
+    finally:
+        shutil.rmtree(served, ignore_errors=True)
+        shutil.move(kept, served)
+
+
+def test_a_refused_model_ends_the_run_with_code_3_and_leaves_the_served_versions(
+    finished_run: dict[str, Any], two_tower: Command
+) -> None:
+    before = versions(finished_run)
+    done = two_tower(
+        "run",
+        "--config",
+        str(finished_run["config_path"]),
+        "--set",
+        "evaluation.min_metrics={hit_rate@10: 0.99}",
+        "--json",
+    )
+    summary = json.loads(done.stdout)
+    assert done.returncode == 3
+    assert "the evaluation gate refused the model" in done.stderr
+    assert "does not reach 0.9900" in done.stderr
+    assert summary["blessed"] is False
+    assert summary["pushed_version"] is None
+    assert summary["metrics"]["model"]["hit_rate@10"] < 0.99
+    assert versions(finished_run) == before
+
+
+def test_data_that_breaks_the_schema_stops_the_run_by_name(
+    tmp_path: Path, two_tower: Command
+) -> None:
+    config = write_two_clubs(tmp_path)
+    users = tmp_path / "users.csv"
+    users.write_text(users.read_text().replace("user 0,blue", "user 0,green"))
+    done = two_tower("run", "--config", str(config))
+    assert done.returncode == 1
+    assert "ExampleValidator: the data does not fit the schema" in done.stderr
+    assert "club" in done.stderr
+    assert "green" in done.stderr
+    assert not (tmp_path / "runs" / "clubs" / "serving").exists()
+
+
+def test_bad_rows_stop_the_run_with_file_line_column_and_value(
+    tmp_path: Path, two_tower: Command
+) -> None:
+    config = write_two_clubs(tmp_path)
+    events = (tmp_path / "events.csv").read_text(encoding="utf-8").splitlines()
+    events[41] = "user 2,item é31,yesterday"
+    (tmp_path / "events.csv").write_text("\n".join(events) + "\n", encoding="utf-8")
+    done = two_tower("run", "--config", str(config))
+    assert done.returncode == 1
+    for part in ("events.csv", "42", "time", "yesterday"):
+        assert part in done.stderr
+
+
+def test_a_run_killed_at_any_component_can_be_run_again_to_the_same_metrics(
+    finished_run: dict[str, Any], two_tower: Command, tmp_path: Path
+) -> None:
+    config = write_two_clubs(tmp_path, training={"checkpoint_every_s": 0})
+    run_dir = tmp_path / "runs" / "clubs"
+    for component in COMPONENTS:
+        kill_at(component, config, run_dir)
+        served = run_dir / "serving" / "retrieval"
+        if served.exists():  # what a push had begun is no version
+            assert [path for path in served.iterdir() if path.name.isdecimal()] == []
+    done = two_tower("run", "--config", str(config), "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["metrics"] == finished_run["metrics"]
+    assert summary["pushed_version"] is not None
+
+
+def kill_at(component: str, config: Path, run_dir: Path) -> None:
+    """Starts a run and kills it, and all it started, as soon as the component works."""
+    folder = run_dir / "artifacts" / component
+    before = executions(folder)
+    process = subprocess.Popen(
+        [*TWO_TOWER, "run", "--config", str(config)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 240
+    while executions(folder) == before and process.poll() is None:
+        assert time.monotonic() < deadline, f"{component} did not start"
+        time.sleep(0.01)
+    # The pusher ends in milliseconds: it may have finished before the kill.
+    assert process.poll() is None or component == "Pusher"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def executions(folder: Path) -> set[Path]:
+    return set(folder.glob("*/*")) | set(folder.glob(".system/executor_execution/*"))
+
+
+def test_two_runs_of_one_configuration_do_not_overlap(
+    finished_run: dict[str, Any], two_tower: Command
+) -> None:
+    import fcntl
+
+    run_dir = finished_run["config_path"].parent.parent / "runs" / "clubs"
+    with (run_dir / "lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = two_tower("run", "--config", str(finished_run["config_path"]))
+    assert done.returncode == 1
+    assert "another run of this configuration is under way" in done.stderr

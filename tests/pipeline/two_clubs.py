@@ -1,0 +1,85 @@
+"""A small use of known structure, and how the command is run."""
+
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+TWO_TOWER = [sys.executable, "-c", "from pipeline.cli.main import main; main()"]
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+_SCHEMA = """
+default_environment: "TIMELINES"
+default_environment: "CATALOGUE"
+feature { name: "user" type: BYTES presence { min_fraction: 1.0 min_count: 1 }
+  not_in_environment: "CATALOGUE" }
+feature { name: "item" type: BYTES presence { min_fraction: 1.0 min_count: 1 } }
+feature { name: "timestamp" type: INT presence { min_fraction: 1.0 min_count: 1 }
+  not_in_environment: "CATALOGUE" }
+feature { name: "is_target" type: INT int_domain { min: 0 max: 1 }
+  presence { min_fraction: 1.0 min_count: 1 } not_in_environment: "CATALOGUE" }
+feature { name: "club" type: BYTES string_domain { value: "red" value: "blue" }
+  not_in_environment: "CATALOGUE" }
+feature { name: "label" type: BYTES not_in_environment: "TIMELINES" }
+feature { name: "price" type: FLOAT not_in_environment: "TIMELINES" }
+"""
+
+
+def write_two_clubs(folder: Path, **sections: Any) -> Path:
+    """Writes a use in which two clubs of users each like their own half of the items.
+
+    240 users in two clubs, 60 items in two halves, 14 different items of a user's own half each:
+    popularity knows nothing of clubs, so a model that ranks a user's own half first finds a
+    held-out item among 30 instead of 60.
+
+    Args:
+        folder: Gets `configs/clubs.yaml`, `schema/clubs/schema.pbtxt` and the data.
+        sections: Sections of the configuration that replace or add to what is written.
+
+    Returns:
+        The configuration.
+    """
+    chance = random.Random(7)
+    (folder / "configs").mkdir(parents=True)
+    (folder / "schema" / "clubs").mkdir(parents=True)
+    (folder / "schema" / "clubs" / "schema.pbtxt").write_text(_SCHEMA)
+    events = ["user,item,time"]
+    for user in range(240):
+        own = range(30) if user % 2 else range(30, 60)
+        for step, item in enumerate(chance.sample(own, 14)):
+            events.append(f"user {user},item é{item},{1_000_000_000 + user + 1000 * step}")
+    (folder / "events.csv").write_text("\n".join(events) + "\n", encoding="utf-8")
+    users = ["user,club"] + [f"user {u},{'red' if u % 2 else 'blue'}" for u in range(240)]
+    (folder / "users.csv").write_text("\n".join(users) + "\n")
+    items = ["item,label,price"]
+    items += [f"item é{i},Thing number {i},{(i % 7) + 0.5}" for i in range(60)]
+    (folder / "items.csv").write_text("\n".join(items) + "\n", encoding="utf-8")
+    content: dict[str, Any] = {
+        "data": {
+            "interactions": "events.csv",
+            "candidates": "items.csv",
+            "queries": "users.csv",
+        },
+        "columns": {"query_id": "user", "candidate_id": "item", "timestamp": "time"},
+        "features": {
+            "query": {"club": {"kind": "categorical"}},
+            "candidate": {"label": {"kind": "text"}, "price": {"kind": "numeric"}},
+        },
+        "split": {"method": "random", "eval_fraction": 0.2},
+        "model": {"dimension": 8},
+        "training": {"epochs": 12, "batch_size": 16, "learning_rate": 0.02},
+        "evaluation": {"ks": [1, 10, 30], "baseline_metric": "hit_rate@10"},
+        "index": {"k": 20},
+        "serving": {"validation_requests": 8},
+    }
+    for name, section in sections.items():
+        content[name] = {**content.get(name, {}), **section}
+    config = folder / "configs" / "clubs.yaml"
+    config.write_text(yaml.safe_dump(content))
+    return config
