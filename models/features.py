@@ -1,5 +1,6 @@
 """Which columns are the ids, which are features, of what kind: declared once, used everywhere."""
 
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -26,6 +27,9 @@ RESERVED_KEYS = frozenset(
         "embedding",
     }
 )
+
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 class FeatureConfig(Settings):
@@ -94,6 +98,16 @@ class FeatureSpec(Settings):
             *((f"features.candidate.{name}", name) for name in self.features.candidate),
         ]
         for place, name in named:
+            if not _NAME.fullmatch(name):
+                cure = (
+                    "rename the feature and name the file's column in its `column`"
+                    if place.startswith("features")
+                    else "rename the column in the file"
+                )
+                raise ValueError(
+                    f"{place} is called {name!r}; as the name of a model's input it must be "
+                    f"letters, digits and _, and begin with a letter: {cure}"
+                )
             if name in RESERVED_KEYS:
                 raise ValueError(
                     f"{place} is called {name!r}, which the pipeline uses itself; "

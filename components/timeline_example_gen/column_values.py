@@ -12,6 +12,7 @@ Mask = npt.NDArray[np.bool_]
 TimestampUnit = Literal["s", "ms", "us", "ns", "iso8601"]
 
 MISSING = "missing"
+CONTROL_CHARACTER = "holds a control character"
 NOT_UTF8 = "not UTF-8"
 NOT_A_NUMBER = "not a finite number"
 NOT_A_TIME = "not a time"
@@ -23,6 +24,7 @@ _END_S = 253_402_300_800  # 10000-01-01
 _INT64_MAX = 2**63 - 1
 _US_PER_S = 10**6
 
+_CONTROL_CHARACTER = "[\\x00-\\x1f\\x7f]"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _INTEGER = r"^[+-]?\d{1,18}$"
 _ISO_8601 = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}(:\d{2}(:\d{2}(\.\d+)?)?)?(Z|[+-]\d{2}(:?\d{2})?)?)?$"
@@ -59,10 +61,15 @@ def text(raw: Any, separator: str | None = None) -> Values:
 
 
 def identifier(raw: Any) -> Values:
-    """Reads strings that must not be empty."""
+    """Reads strings that must not be empty nor hold control characters.
+
+    Vocabularies are files of lines, and models/preprocessing.py puts one such character in the
+    place of a space.
+    """
     found = text(raw)
     empty = _mask(pc.equal(pc.binary_length(found.array), 0).fill_null(True))
-    return Values(found.array, (*found.faults, (MISSING, empty)))
+    control = _mask(pc.match_substring_regex(found.array, _CONTROL_CHARACTER).fill_null(False))
+    return Values(found.array, (*found.faults, (MISSING, empty), (CONTROL_CHARACTER, control)))
 
 
 def number(raw: Any, *, required: bool = False) -> Values:

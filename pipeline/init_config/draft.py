@@ -182,8 +182,7 @@ def _check_columns(request: Request, samples: dict[str, SourceSample]) -> None:
 def _draft_columns(request: Request, samples: dict[str, SourceSample]) -> list[DraftedColumn]:
     drafted = []
     ids = {request.query_id, request.candidate_id}
-    # Transform keeps the ids' counts under these names; see models/preprocessing.py.
-    taken = ids | {f"{name}_counts" for name in ids}
+    taken = set(ids)
     for role, side, id_column in (
         ("queries", "query", request.query_id),
         ("candidates", "candidate", request.candidate_id),

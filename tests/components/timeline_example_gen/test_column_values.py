@@ -6,6 +6,7 @@ import pytest
 
 from components.timeline_example_gen import column_values
 from components.timeline_example_gen.column_values import (
+    CONTROL_CHARACTER,
     MISSING,
     NOT_A_NUMBER,
     NOT_A_TIME,
@@ -162,3 +163,8 @@ def test_parquet_numbers_can_be_times():
     found = column_values.time(pa.array([1.25, float("nan"), None]), "s")
     assert faults(found) == {1: NOT_A_TIME, 2: MISSING}
     assert found.array.to_pylist()[0] == 1_250_000
+
+
+def test_ids_with_control_characters_are_faults():
+    found = column_values.identifier(csv_column(b"a", b"b\nc", b"d\re", b"f\x1fg", b"h i"))
+    assert faults(found) == {1: CONTROL_CHARACTER, 2: CONTROL_CHARACTER, 3: CONTROL_CHARACTER}
