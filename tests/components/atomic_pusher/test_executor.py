@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tfx.dsl.io import fileio
+from tfx.proto import pusher_pb2
+from tfx.types import standard_artifacts
+from tfx.utils import io_utils, proto_utils
+
+from components.atomic_pusher import executor
+from components.atomic_pusher.executor import Executor, newest_version, push
+from components.blessings import NotBlessedError
+
+
+def save_model(folder: Path, content: str = "graph") -> str:
+    (folder / "variables").mkdir(parents=True)
+    (folder / "assets.extra").mkdir()
+    (folder / "saved_model.pb").write_text(content)
+    (folder / "variables" / "variables.index").write_text("index")
+    (folder / "assets.extra" / "tf_serving_warmup_requests").write_text("warm-up")
+    return str(folder)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return save_model(tmp_path / "model")
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return tmp_path / "serving" / "retrieval"
+
+
+def files(folder: str | Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in sorted(Path(folder).rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_version_holds_the_whole_model_and_where_it_came_from(model: str, base: Path):
+    version, path = push(model, str(base), source="run 1")
+    assert os.listdir(base) == [str(version)]
+    assert files(path) == {
+        **files(model),
+        os.path.join("assets.extra", "pushed_from"): "run 1",
+    }
+
+
+def test_versions_are_seconds_since_the_epoch(model: str, base: Path):
+    before = int(time.time())
+    version, _ = push(model, str(base), source="run 1")
+    assert before <= version <= int(time.time())
+
+
+def test_the_same_source_is_pushed_once(model: str, base: Path):
+    first = push(model, str(base), source="run 1")
+    assert push(model, str(base), source="run 1") == first
+    assert len(os.listdir(base)) == 1
+
+
+def test_a_new_source_becomes_a_higher_version(model: str, base: Path, tmp_path: Path):
+    # Within one second too.
+    versions = [push(model, str(base), source=f"run {run}")[0] for run in range(3)]
+    assert versions == sorted(set(versions))
+    assert newest_version(str(base)) == versions[-1]
+
+
+def test_a_version_is_higher_than_any_there_even_if_clocks_disagree(model: str, base: Path):
+    (base / "99999999999").mkdir(parents=True)
+    version, _ = push(model, str(base), source="run 1")
+    assert version == 100_000_000_000
+
+
+def test_an_older_model_can_be_pushed_again(model: str, base: Path):
+    first, _ = push(model, str(base), source="run 1")
+    second, _ = push(model, str(base), source="run 2")
+    third, _ = push(model, str(base), source="run 1")
+    assert first < second < third
+
+
+def test_a_killed_push_leaves_no_version_and_the_next_one_clears_up(
+    model: str, base: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def kill(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(executor.io_utils, "copy_file", kill)
+        with pytest.raises(KeyboardInterrupt):
+            push(model, str(base), source="run 1")
+    assert newest_version(str(base)) == 0
+    assert os.listdir(base), "a part of the copy is what this test is about"
+    version, path = push(model, str(base), source="run 1")
+    assert os.listdir(base) == [str(version)]
+    assert Path(path, "saved_model.pb").exists()
+
+
+def test_a_failing_copy_leaves_the_versions_as_they_were(model: str, base: Path, tmp_path: Path):
+    push(model, str(base), source="run 1")
+    before = files(base)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "variables").write_text("no saved_model.pb here")
+    with pytest.raises(fileio.NotFoundError):
+        push(str(broken), str(base), source="run 2")
+    assert {name: text for name, text in files(base).items() if "incoming-" not in name} == before
+
+
+def test_what_is_no_version_is_left_alone(model: str, base: Path):
+    (base / "notes").mkdir(parents=True)
+    (base / "README").write_text("ours")
+    version, _ = push(model, str(base), source="run 1")
+    assert sorted(os.listdir(base)) == sorted([str(version), "README", "notes"])
+
+
+@pytest.mark.parametrize("names", [[], ["notes", "incoming-7", "-3"]])
+def test_newest_version_is_zero_where_there_is_none(base: Path, names: list[str]):
+    assert newest_version(str(base)) == 0
+    for name in names:
+        (base / name).mkdir(parents=True)
+    assert newest_version(str(base)) == 0
+
+
+@pytest.fixture
+def run_executor(base: Path, tmp_path: Path) -> Callable[..., standard_artifacts.PushedModel]:
+    save_model(tmp_path / "artifact" / "Format-Serving")
+
+    def run(model_blessed: bool = True, infra_blessed: bool = True):
+        model = standard_artifacts.Model()
+        model.uri = str(tmp_path / "artifact")
+        blessings = []
+        for kind, name, blessed in (
+            (standard_artifacts.ModelBlessing, "", model_blessed),
+            (standard_artifacts.InfraBlessing, "INFRA_", infra_blessed),
+        ):
+            blessing = kind()
+            blessing.uri = str(tmp_path / f"{name}blessing")
+            file = f"{name}BLESSED" if blessed else f"{name}NOT_BLESSED"
+            io_utils.write_string_file(os.path.join(blessing.uri, file), "" if blessed else "why")
+            blessing.set_int_custom_property("blessed", int(blessed))
+            blessings.append(blessing)
+        pushed = standard_artifacts.PushedModel()
+        pushed.uri = str(tmp_path / "pushed")
+        destination = pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(base))
+        )
+        Executor().Do(
+            {
+                "model": [model],
+                "model_blessing": [blessings[0]],
+                "infra_blessing": [blessings[1]],
+            },
+            {"pushed_model": [pushed]},
+            {"push_destination": proto_utils.proto_to_json(destination)},
+        )
+        return pushed
+
+    return run
+
+
+def test_executor_pushes_a_blessed_model_and_marks_where(
+    run_executor: Callable[..., standard_artifacts.PushedModel], base: Path, tmp_path: Path
+):
+    pushed = run_executor()
+    version = pushed.get_string_custom_property("pushed_version")
+    assert os.listdir(base) == [version]
+    assert pushed.get_string_custom_property("pushed_destination") == str(base / version)
+    assert pushed.get_int_custom_property("pushed") == 1
+    assert (tmp_path / "pushed" / "destination.txt").read_text() == f"{base / version}\n"
+
+
+@pytest.mark.parametrize(
+    ("blessed", "gate"),
+    [
+        ({"model_blessed": False}, "the evaluation gate"),
+        ({"infra_blessed": False}, "the serving gate"),
+    ],
+)
+def test_executor_pushes_nothing_that_a_gate_refused(
+    run_executor: Callable[..., standard_artifacts.PushedModel],
+    base: Path,
+    blessed: dict[str, bool],
+    gate: str,
+):
+    with pytest.raises(NotBlessedError, match=f"{gate} refused the model: why"):
+        run_executor(**blessed)
+    assert not base.exists()

@@ -1,0 +1,167 @@
+"""The whole component on towers whose every score is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tfx.components.util import model_utils
+from tfx.types import standard_artifacts
+
+from components.retrieval_evaluator.config import EvaluationConfig
+from components.retrieval_evaluator.executor import Executor
+from components.retrieval_evaluator.spec import EvaluatorConfig
+
+
+@dataclass
+class Evaluated:
+    report: dict[str, Any]
+    blessing: standard_artifacts.ModelBlessing
+
+    @property
+    def files(self) -> dict[str, str]:
+        return {path.name: path.read_text() for path in Path(self.blessing.uri).iterdir()}
+
+
+@pytest.fixture(scope="module")
+def towers(make_towers: Callable[..., Any]) -> Any:
+    # Every candidate has an axis of its own, so that a user's vector lists its scores.
+    return make_towers(
+        {"a b": [1, 0, 0, 0], "b": [0, 1, 0, 0], "ç": [0, 0, 1, 0], "d": [0, 0, 0, 1]},
+        {"u": [4, 3, 2, 1], "v": [1, 2, 3, 4], "lost": [float("nan")] * 4},
+    )
+
+
+@pytest.fixture
+def evaluate(
+    towers: Any, write_examples: Callable[..., str], tmp_path: Path
+) -> Callable[..., Evaluated]:
+    examples = standard_artifacts.Examples()
+    examples.uri = str(tmp_path / "examples")
+    train = [("u", ["a b"] * 3), ("v", ["b", "ç", "b"]), ("w", ["gone"])]
+    write_examples(
+        tmp_path / "examples" / "Split-train",
+        [{"user": [user], "item": items, "is_target": [0] * len(items)} for user, items in train],
+    )
+    write_examples(
+        tmp_path / "examples" / "Split-candidates",
+        [{"item": [name], "genres": []} for name in towers.ids],
+    )
+
+    def evaluate(timelines: list[tuple[str, list[str], list[str]]], **settings: Any) -> Evaluated:
+        write_examples(
+            tmp_path / "examples" / "Split-eval",
+            [
+                {
+                    "user": [user],
+                    "item": [*history, *targets],
+                    "is_target": [0] * len(history) + [1] * len(targets),
+                    "age": [],
+                }
+                for user, history, targets in timelines
+            ],
+        )
+        model = standard_artifacts.Model()
+        model.uri, model.id = str(Path(towers.directory).parent), 17
+        evaluation = standard_artifacts.ModelEvaluation()
+        evaluation.uri = str(tmp_path / "evaluation")
+        blessing = standard_artifacts.ModelBlessing()
+        blessing.uri = str(tmp_path / "blessing")
+        config = EvaluatorConfig(
+            spec=towers.spec,
+            evaluation=EvaluationConfig(
+                **{"ks": (1, 2), "baseline_metric": "hit_rate@1", "min_lift": 0, **settings}
+            ),
+            code_hash="",
+        )
+        Executor().Do(
+            {"examples": [examples], "model": [model]},
+            {"evaluation": [evaluation], "blessing": [blessing]},
+            {"evaluator_config": config.model_dump_json()},
+        )
+        report = json.loads(Path(evaluation.uri, "evaluation.json").read_text())
+        return Evaluated(report, blessing)
+
+    return evaluate
+
+
+def test_measures_the_model_and_the_baselines(evaluate: Callable[..., Evaluated]):
+    evaluated = evaluate([("u", [], ["b"]), ("v", [], ["d", "ç"])])
+    metrics = evaluated.report["metrics"]
+    # The model ranks b second for u; d first and ç second for v.
+    assert metrics["model"]["hit_rate@1"] == pytest.approx(1 / 3)
+    assert metrics["model"]["hit_rate@2"] == 1.0
+    # Trained on: a b 3, b 2, ç 1, d 0. Only b is within 2.
+    assert metrics["popularity"]["hit_rate@2"] == pytest.approx(1 / 3)
+    assert metrics["repeat_history"] == metrics["popularity"]
+    assert evaluated.report["num_queries"] == 2
+    assert evaluated.report["num_events"] == 3
+    assert evaluated.report["num_candidates"] == 4
+
+
+def test_reports_both_ways_to_treat_seen_candidates(evaluate: Callable[..., Evaluated]):
+    # u has seen a b, of score 4 + 1: without it b is first, with it b is second.
+    evaluated = evaluate([("u", ["a b"], ["b"])])
+    assert evaluated.report["metrics"]["model"]["hit_rate@1"] == 1.0
+    assert evaluated.report["metrics_other"]["model"]["hit_rate@1"] == 0.0
+    swapped = evaluate([("u", ["a b"], ["b"])], exclude_seen=False)
+    assert swapped.report["metrics"]["model"]["hit_rate@1"] == 0.0
+    assert swapped.report["metrics_other"]["model"]["hit_rate@1"] == 1.0
+
+
+def test_a_taken_again_candidate_is_found_by_repeat_history_only_if_seen_ones_count(
+    evaluate: Callable[..., Evaluated],
+):
+    evaluated = evaluate([("u", ["d"], ["d"])], exclude_seen=False)
+    assert evaluated.report["metrics"]["repeat_history"]["hit_rate@1"] == 1.0
+    assert evaluated.report["metrics_other"]["repeat_history"]["hit_rate@1"] == 0.0
+
+
+def test_a_target_outside_the_catalogue_is_a_miss_for_everyone(
+    evaluate: Callable[..., Evaluated],
+):
+    evaluated = evaluate([("u", [], ["a b", "nowhere"])])
+    assert evaluated.report["num_unknown_targets"] == 1
+    assert evaluated.report["metrics"]["model"]["hit_rate@2"] == 0.5
+
+
+def test_a_passing_model_is_blessed_as_tfx_understands_it(evaluate: Callable[..., Evaluated]):
+    evaluated = evaluate([("v", [], ["d"])], min_metrics={"hit_rate@1": 1.0}, min_lift=1.0)
+    assert evaluated.report["gate"]["blessed"] is True
+    assert model_utils.is_model_blessed(evaluated.blessing)
+    assert evaluated.files == {"BLESSED": ""}
+    assert evaluated.blessing.get_int_custom_property("blessed") == 1
+    assert evaluated.blessing.get_int_custom_property("current_model_id") == 17
+
+
+def test_a_failing_model_is_not_blessed_and_the_file_says_why(
+    evaluate: Callable[..., Evaluated],
+):
+    evaluated = evaluate([("u", [], ["d"])], min_metrics={"hit_rate@1": 0.5})
+    assert evaluated.report["gate"]["blessed"] is False
+    assert not model_utils.is_model_blessed(evaluated.blessing)
+    assert evaluated.files == {"NOT_BLESSED": "hit_rate@1 0.0000 does not reach 0.5000\n"}
+
+
+def test_a_split_without_held_out_events_blesses_nothing(evaluate: Callable[..., Evaluated]):
+    evaluated = evaluate([("u", ["a b"], [])])
+    assert evaluated.report["num_events"] == 0
+    assert not model_utils.is_model_blessed(evaluated.blessing)
+
+
+def test_a_model_of_nans_is_a_model_of_misses(evaluate: Callable[..., Evaluated]):
+    evaluated = evaluate([("lost", [], ["d"])], min_metrics={"hit_rate@2": 0.1})
+    assert evaluated.report["metrics"]["model"]["hit_rate@2"] == 0.0
+    assert not model_utils.is_model_blessed(evaluated.blessing)
+
+
+def test_a_missing_split_is_an_error_and_no_blessing(
+    evaluate: Callable[..., Evaluated], tmp_path: Path
+):
+    with pytest.raises(FileNotFoundError, match="no files of a split 'test'"):
+        evaluate([("u", [], ["d"])], split="test")
+    assert not (tmp_path / "blessing").exists()

@@ -1,0 +1,94 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.retrieval_evaluator.metrics import metric_names, metrics_at
+from components.retrieval_evaluator.ranking import UNRANKED
+
+
+def measure(ranks: list[int], queries: list[int], ks: list[int]) -> dict[str, float]:
+    return metrics_at(np.array(ranks, np.int64), np.array(queries, np.int64), ks)
+
+
+def test_metrics_of_a_hand_worked_example():
+    # Query 0 holds out three candidates, at ranks 1, 3 and 20; query 1 one, at rank 2.
+    metrics = measure([1, 3, 20, 2], [0, 0, 0, 1], [2, 5])
+    assert metrics == pytest.approx(
+        {
+            # Of four events, ranks 1 and 2 are within 2, and rank 3 within 5.
+            "hit_rate@2": 2 / 4,
+            "hit_rate@5": 3 / 4,
+            "mrr@2": (1 + 1 / 2) / 4,
+            "mrr@5": (1 + 1 / 3 + 1 / 2) / 4,
+            # 1 / log2(1 + rank): 1 at rank 1, .6309 at rank 2, .5 at rank 3.
+            "ndcg@2": (1 + 0.6309298) / 4,
+            "ndcg@5": (1 + 0.5 + 0.6309298) / 4,
+            # Over queries: 1 of 2 and 1 of 2; then 2 of 5 and 1 of 5.
+            "precision@2": (1 / 2 + 1 / 2) / 2,
+            "precision@5": (2 / 5 + 1 / 5) / 2,
+            # Query 0 at 2: precision 1 at rank 1, over min(2, 3). Query 1: 1/2 at rank 2, over 1.
+            "map@2": (1 / 2 + 1 / 2) / 2,
+            # Query 0 at 5: 1 at rank 1 and 2/3 at rank 3, over min(5, 3).
+            "map@5": ((1 + 2 / 3) / 3 + 1 / 2) / 2,
+        }
+    )
+
+
+def test_a_perfect_model_has_all_ones():
+    # Two right answers at the ranks 1 and 2 of one query.
+    metrics = measure([2, 1], [0, 0], [2])
+    assert metrics["hit_rate@2"] == metrics["precision@2"] == metrics["map@2"] == 1.0
+
+
+def test_unranked_targets_are_misses():
+    metrics = measure([UNRANKED, UNRANKED], [0, 1], [1, 10_000])
+    assert set(metrics.values()) == {0.0}
+
+
+def test_queries_without_held_out_events_do_not_count():
+    # Query numbers 1 to 4 hold nothing out.
+    assert measure([1, 1], [0, 5], [1])["precision@1"] == 1.0
+
+
+def test_without_events_every_metric_is_no_number():
+    metrics = measure([], [], [1, 10])
+    assert list(metrics) == metric_names([1, 10])
+    assert all(math.isnan(value) for value in metrics.values())
+
+
+def test_a_constant_model_hits_only_where_k_reaches_the_catalogue():
+    ranks = [10] * 4  # the last of ten candidates
+    metrics = measure(ranks, [0, 1, 2, 3], [1, 9, 10])
+    assert [metrics[f"hit_rate@{k}"] for k in (1, 9, 10)] == [0.0, 0.0, 1.0]
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.dictionaries(
+        st.integers(0, 6), st.sets(st.integers(1, 12), min_size=1, max_size=6), min_size=1
+    ),
+    st.integers(1, 12),
+)
+def test_equals_metrics_worked_out_list_by_list(right: dict[int, set[int]], k: int):
+    events = [(query, rank) for query, at in right.items() for rank in at]
+    metrics = measure([rank for _, rank in events], [query for query, _ in events], [k])
+    precisions, average_precisions = [], []
+    for at in right.values():
+        is_right = [rank in at for rank in range(1, k + 1)]
+        precisions.append(sum(is_right) / k)
+        cumulated = [sum(is_right[: place + 1]) / (place + 1) for place in range(k)]
+        gained = [p for p, hit in zip(cumulated, is_right, strict=True) if hit]
+        average_precisions.append(sum(gained) / min(k, len(at)))
+    hits = [rank for _, rank in events if rank <= k]
+    assert metrics == pytest.approx(
+        {
+            f"hit_rate@{k}": len(hits) / len(events),
+            f"mrr@{k}": sum(1 / rank for rank in hits) / len(events),
+            f"ndcg@{k}": sum(1 / math.log2(1 + rank) for rank in hits) / len(events),
+            f"precision@{k}": np.mean(precisions),
+            f"map@{k}": np.mean(average_precisions),
+        }
+    )
