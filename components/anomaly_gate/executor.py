@@ -57,7 +57,8 @@ class Executor(executor.Executor):
         if found:
             more = f" … and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
             raise AnomaliesError(
-                f"the data does not fit the schema ({len(found)} anomalies): "
+                f"the data does not fit the schema ({len(found)} "
+                f"{'anomaly' if len(found) == 1 else 'anomalies'}): "
                 + "; ".join(found[:_SHOWN])
                 + more
                 + ". Mend the data, or accept it with `two-tower schema diff` and an edit of the "
@@ -106,7 +107,8 @@ def without_empty_columns(
 def _anomalies(split: str, path: str) -> list[str]:
     anomalies = anomalies_pb2.Anomalies.FromString(io_utils.read_bytes_file(path))
     found = [
-        f"{split}: {feature}: {info.description or info.short_description}"
+        # TFDV ends a description with a full stop and a space, or with nothing.
+        f"{split}: {feature}: {(info.description or info.short_description).rstrip('. ')}"
         for feature, info in sorted(anomalies.anomaly_info.items())
     ]
     if anomalies.HasField("dataset_anomaly_info"):
