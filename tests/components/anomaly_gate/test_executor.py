@@ -150,7 +150,7 @@ def test_a_feature_of_the_other_environment_stops_the_run(gate: Gate):
 
 
 def test_a_column_that_the_schema_lacks_stops_the_run(gate: Gate):
-    with pytest.raises(AnomaliesError, match="train: extra: .*[Nn]ew column"):
+    with pytest.raises(AnomaliesError, match="train: extra: New column"):
         gate({"extra": [[b"x"], [b"y"], [b"z"]]})
 
 

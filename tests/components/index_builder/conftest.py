@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+
+from components.index_builder.build import IndexReport, build_retrieval_model
+from components.index_builder.config import IndexConfig
+from models.saved_towers import SavedTowers
+
+
+@pytest.fixture(scope="session")
+def build(
+    many_towers: Any, many_examples: str, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., tuple[Path, IndexReport]]:
+    """Build the retrieval model of `many_towers`; returns its folder and the report."""
+
+    def build(directory: Path | None = None, **settings: Any) -> tuple[Path, IndexReport]:
+        folder = directory or tmp_path_factory.mktemp("retrieval") / "model"
+        report = build_retrieval_model(
+            SavedTowers(many_towers.directory, many_towers.spec),
+            many_examples,
+            "eval",
+            many_towers.spec,
+            IndexConfig(**settings),
+            "retrieval",
+            str(folder),
+        )
+        return folder, report
+
+    return build
+
+
+class Served:
+    """Asks the signatures of a saved retrieval model."""
+
+    def __init__(self, folder: Path) -> None:
+        self._module = tf.saved_model.load(str(folder))
+        self.signatures = self._module.signatures
+
+    def recommend(
+        self,
+        users: list[str],
+        history: list[list[str]] | None = None,
+        ages: list[float] | None = None,
+        exclude: list[list[str]] | None = None,
+    ) -> list[list[tuple[str, float]]]:
+        inputs = {
+            "user": tf.constant(users, tf.string, [len(users)]),
+            "history": padded(history or [[]] * len(users)),
+            "age": tf.constant(ages or [float("nan")] * len(users), tf.float32),
+        }
+        if exclude is None:
+            return rows(self.signatures["serving_default"](**inputs))
+        return rows(self.signatures["recommend_excluding"](**inputs, exclude=padded(exclude)))
+
+    def similar(self, ids: list[str]) -> list[list[tuple[str, float]]]:
+        answer = self.signatures["similar_candidates"](item=tf.constant(ids, tf.string, [len(ids)]))
+        return rows(answer)
+
+
+def padded(lists: list[list[str]]) -> tf.Tensor:
+    return tf.ragged.constant(lists, tf.string, ragged_rank=1).to_tensor("")
+
+
+def rows(answer: dict[str, tf.Tensor]) -> list[list[tuple[str, float]]]:
+    assert set(answer) == {"candidate_ids", "scores"}
+    ids, scores = answer["candidate_ids"].numpy(), answer["scores"].numpy()
+    assert ids.shape == scores.shape
+    return [
+        [(name.decode(), float(score)) for name, score in zip(*row, strict=True)]
+        for row in zip(ids, scores, strict=True)
+    ]
+
+
+@pytest.fixture(scope="session")
+def load_served() -> Callable[[Path], Served]:
+    return Served

@@ -1,0 +1,248 @@
+"""The contract that every backend keeps: exact search is the oracle."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import prediction_log_pb2
+
+from models.raw_inputs import candidate_inputs, query_inputs
+
+K = 10
+LEAST = float(np.finfo(np.float32).min)
+Answer = list[tuple[str, float]]
+
+
+def assert_same(actual: Answer, expected: Answer) -> None:
+    assert [name for name, _ in actual] == [name for name, _ in expected]
+    np.testing.assert_allclose(
+        [score for _, score in actual], [score for _, score in expected], rtol=1e-4, atol=1e-5
+    )
+
+
+class RetrievalModelContract:
+    """A backend inherits this; its settings must make its search exact."""
+
+    settings: dict[str, Any]
+
+    @pytest.fixture(scope="class")
+    def folder(self, build: Callable[..., Any]) -> Path:
+        return build(k=K, **self.settings)[0]
+
+    @pytest.fixture(scope="class")
+    def served(self, folder: Path, load_served: Callable[[Path], Any]) -> Any:
+        return load_served(folder)
+
+    def test_recommends_what_brute_force_finds(self, served: Any, many_towers: Any):
+        for user in many_towers.queries:
+            assert_same(served.recommend([user])[0], many_towers.best(many_towers.embed(user))[:K])
+
+    def test_history_and_features_move_the_query(self, served: Any, many_towers: Any):
+        history = ["a b", "ü→漢字", "unknown"]
+        query = many_towers.embed("user 3", history, 2.5)
+        assert_same(served.recommend(["user 3"], [history], [2.5])[0], many_towers.best(query)[:K])
+
+    def test_a_row_is_answered_as_if_it_were_alone(self, served: Any, many_towers: Any):
+        users = [*many_towers.queries, "nobody"]
+        history = [list(many_towers.ids[:place]) for place in range(len(users))]
+        together = served.recommend(users, history)
+        for user, events, answer in zip(users, history, together, strict=True):
+            assert_same(answer, many_towers.best(many_towers.embed(user, events))[:K])
+
+    def test_a_batch_of_zero_has_an_answer_of_zero_rows(self, served: Any):
+        empty = {"user": tf.zeros([0], tf.string), "history": tf.zeros([0, 0], tf.string)}
+        empty["age"] = tf.zeros([0])
+        assert served.signatures["serving_default"](**empty)["scores"].shape == (0, K)
+        excluding = served.signatures["recommend_excluding"]
+        answer = excluding(**empty, exclude=tf.zeros([0, 2], tf.string))
+        assert answer["candidate_ids"].shape == (0, K)
+        assert served.similar([]) == []
+
+    def test_an_unknown_query_has_k_different_candidates_and_scores(self, served: Any):
+        answer = served.recommend(["\N{SNOWMAN} nobody"])[0]
+        assert len({name for name, _ in answer} - {""}) == K
+        assert np.all(np.isfinite([score for _, score in answer]))
+
+    def test_answers_are_best_first_without_repetition(self, served: Any, many_towers: Any):
+        for answer in served.recommend(list(many_towers.queries)):
+            scores = [score for _, score in answer]
+            assert scores == sorted(scores, reverse=True)
+            assert len({name for name, _ in answer}) == K
+
+    def test_excluded_candidates_give_way_to_the_next_ones(self, served: Any, many_towers: Any):
+        query = many_towers.embed("user 1")
+        exclude = [name for name, _ in many_towers.best(query)[:4]]
+        assert_same(
+            served.recommend(["user 1"], exclude=[exclude])[0],
+            many_towers.best(query, exclude)[:K],
+        )
+
+    @pytest.mark.parametrize("exclude", [[], ["a b", "a b", "", "unknown", "a b"]])
+    def test_exclusions_may_be_empty_repeated_or_unknown(
+        self, served: Any, many_towers: Any, exclude: list[str]
+    ):
+        query = many_towers.embed("user 2")
+        assert_same(
+            served.recommend(["user 2"], exclude=[exclude])[0],
+            many_towers.best(query, exclude)[:K],
+        )
+
+    def test_k_remain_where_more_than_k_are_excluded(self, served: Any, many_towers: Any):
+        query = many_towers.embed("user 4")
+        exclude = [name for name, _ in many_towers.best(query)[: 5 * K]]
+        assert_same(
+            served.recommend(["user 4"], exclude=[exclude])[0],
+            many_towers.best(query, exclude)[:K],
+        )
+
+    def test_rows_exclude_for_themselves(self, served: Any, many_towers: Any):
+        users = ["user 5", "user 6"]
+        queries = [many_towers.embed(user) for user in users]
+        exclude = [[many_towers.best(queries[0])[0][0]], []]
+        answers = served.recommend(users, exclude=exclude)
+        for answer, query, excluded in zip(answers, queries, exclude, strict=True):
+            assert_same(answer, many_towers.best(query, excluded)[:K])
+
+    def test_empty_places_fill_up_an_answer_of_too_few(self, served: Any, many_towers: Any):
+        query = many_towers.embed("user 7")
+        exclude = [name for name, _ in many_towers.best(query)[:-3]]
+        answer = served.recommend(["user 7"], exclude=[exclude])[0]
+        assert_same(answer[:3], many_towers.best(query)[-3:])
+        assert answer[3:] == [("", LEAST)] * (K - 3)
+
+    def test_everything_can_be_excluded(self, served: Any, many_towers: Any):
+        answer = served.recommend(["user 7"], exclude=[many_towers.ids])[0]
+        assert answer == [("", LEAST)] * K
+
+    def test_similar_candidates_are_the_nearest_but_itself(self, served: Any, many_towers: Any):
+        ids = many_towers.ids[:8]
+        for place, answer in enumerate(served.similar(ids)):
+            nearest = many_towers.best(many_towers.vectors[place], exclude=[ids[place]])
+            assert_same(answer, nearest[:K])
+
+    def test_nothing_is_similar_to_an_unknown_candidate(self, served: Any, many_towers: Any):
+        unknown, known = served.similar(["no such item", "item 5"])
+        assert unknown == [("", LEAST)] * K
+        assert known[0][0] != ""
+
+    def test_embeddings_are_those_of_the_towers(self, served: Any, many_towers: Any):
+        query = served.signatures["embed_query"](
+            user=tf.constant(["user 9"]),
+            age=tf.constant([0.5]),
+            history=tf.constant([["товар 1"]]),
+        )
+        np.testing.assert_allclose(
+            query["embedding"][0], many_towers.embed("user 9", ["товар 1"], 0.5), rtol=1e-5
+        )
+        candidate = served.signatures["embed_candidate"](
+            item=tf.constant(["🎬"]), genres=tf.constant([["x"]])
+        )
+        np.testing.assert_allclose(
+            candidate["embedding"][0], many_towers.vectors[many_towers.ids.index("🎬")], rtol=1e-5
+        )
+
+    @pytest.mark.parametrize(
+        "name", ["serving_default", "recommend_excluding", "similar_candidates"]
+    )
+    def test_the_number_of_candidates_is_a_static_shape(self, served: Any, name: str):
+        outputs = served.signatures[name].structured_outputs
+        assert outputs["candidate_ids"].shape.as_list() == [None, K]
+        assert outputs["candidate_ids"].dtype == tf.string
+        assert outputs["scores"].shape.as_list() == [None, K]
+        assert outputs["scores"].dtype == tf.float32
+
+    def test_every_input_of_every_signature_has_a_default(self, folder: Path, many_towers: Any):
+        saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+        signatures = {
+            name: signature
+            for name, signature in saved.meta_graphs[0].signature_def.items()
+            if not name.startswith("__")
+        }
+        query = set(query_inputs(many_towers.spec))
+        candidate = set(candidate_inputs(many_towers.spec))
+        assert {name: set(signature.defaults) for name, signature in signatures.items()} == {
+            "serving_default": query,
+            "recommend_excluding": query | {"exclude"},
+            "similar_candidates": {"item"},
+            "embed_query": query,
+            "embed_candidate": candidate,
+        }
+
+    def test_defaults_answer_beside_given_inputs(self, folder: Path, served: Any):
+        """As the server fills in what a client leaves out: one row for the whole batch."""
+        saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+        signature = saved.meta_graphs[0].signature_def["recommend_excluding"]
+        defaults = {
+            name: tf.constant(tf.make_ndarray(value)) for name, value in signature.defaults.items()
+        }
+        users = ["user 1", "user 2", "user 3"]
+        answer = served.signatures["recommend_excluding"](
+            **{**defaults, "user": tf.constant(users)}
+        )
+        expected = served.recommend(users)
+        ids = [[name.decode() for name in row] for row in answer["candidate_ids"].numpy()]
+        assert ids == [[name for name, _ in row] for row in expected]
+
+    def test_warm_up_requests_replay(self, folder: Path, served: Any):
+        file = folder / "assets.extra" / "tf_serving_warmup_requests"
+        logs = [
+            prediction_log_pb2.PredictionLog.FromString(record.numpy())
+            for record in tf.data.TFRecordDataset(str(file))
+        ]
+        assert logs
+        for log in logs:
+            request = log.predict_log.request
+            assert request.model_spec.name == "retrieval"
+            inputs = {
+                name: tf.constant(tf.make_ndarray(proto)) for name, proto in request.inputs.items()
+            }
+            answer = served.signatures[request.model_spec.signature_name](**inputs)
+            assert answer["candidate_ids"].shape[1] == K
+
+    def test_a_catalogue_smaller_than_k_comes_whole(
+        self, build: Callable[..., Any], load_served: Callable[[Path], Any], many_towers: Any
+    ):
+        settings = {**self.settings, "k": 1000}
+        if "reorder" in settings:
+            settings["reorder"] = 1000
+        folder, report = build(**settings)
+        assert report.k == len(many_towers.ids)
+        served = load_served(folder)
+        query = many_towers.embed("user 8")
+        assert_same(served.recommend(["user 8"])[0], many_towers.best(query))
+        without = served.recommend(["user 8"], exclude=[["a b"]])[0]
+        assert_same(without[:-1], many_towers.best(query, ["a b"]))
+        assert without[-1] == ("", LEAST)
+        # All but itself: one place stays empty.
+        assert served.similar(["a b"])[0][-1] == ("", LEAST)
+
+
+class TestExact(RetrievalModelContract):
+    settings = {"backend": "exact"}
+
+    @pytest.mark.slow
+    def test_answers_in_a_process_that_never_imports_scann(self, folder: Path):
+        script = (
+            "import sys, tensorflow as tf\n"
+            f"signatures = tf.saved_model.load({str(folder)!r}).signatures\n"
+            "answer = signatures['serving_default'](user=tf.constant(['user 1']),"
+            " history=tf.zeros([1, 0], tf.string), age=tf.constant([1.0]))\n"
+            f"assert answer['scores'].shape == (1, {K})\n"
+            "assert not [name for name in sys.modules if name.startswith('scann')]\n"
+        )
+        environment = {**os.environ, "TF_USE_LEGACY_KERAS": "1"}
+        subprocess.run([sys.executable, "-c", script], check=True, env=environment)
+
+
+class TestScann(RetrievalModelContract):
+    # All leaves searched and everything rescored: as exact as exact search.
+    settings = {"backend": "scann", "leaves": 8, "leaves_to_search": 8, "reorder": 300}

@@ -1,0 +1,103 @@
+"""Traps of ScaNN that the index must not pass on."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tensorflow as tf
+
+from components.index_builder.exact_index import ExactIndex
+from components.index_builder.scann_index import ScannIndex, ScannSettings
+
+NUM, DIMENSION = 400, 8
+
+
+@pytest.fixture(scope="module")
+def vectors() -> npt.NDArray[np.float32]:
+    return np.random.default_rng(3).normal(size=(NUM, DIMENSION)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def queries() -> tf.Tensor:
+    return tf.constant(np.random.default_rng(4).normal(size=(5, DIMENSION)), tf.float32)
+
+
+@pytest.fixture(scope="module")
+def exact_search(vectors: npt.NDArray[np.float32]) -> ScannIndex:
+    return ScannIndex(vectors, 10, ScannSettings(leaves=8, leaves_to_search=8, reorder=20))
+
+
+@pytest.fixture(scope="module")
+def one_leaf_search(vectors: npt.NDArray[np.float32]) -> ScannIndex:
+    return ScannIndex(vectors, 10, ScannSettings(leaves=8, leaves_to_search=1, reorder=NUM))
+
+
+def test_a_count_beyond_reorder_is_not_cut(exact_search: ScannIndex, queries: tf.Tensor):
+    # `reorder` is 20: ScaNN by itself would return 20 columns.
+    indices, scores = exact_search.search(queries, tf.constant(100))
+    assert indices.shape == (5, 100)
+    assert np.all(indices.numpy() >= 0)
+    assert np.all(np.isfinite(scores.numpy()))
+    for row in indices.numpy():
+        assert len(set(row)) == 100
+
+
+def test_the_whole_catalogue_comes_in_the_exact_order(
+    exact_search: ScannIndex, vectors: npt.NDArray[np.float32], queries: tf.Tensor
+):
+    count = tf.constant(NUM)
+    expected = ExactIndex(vectors).search(queries, count)
+    actual = exact_search.search(queries, count)
+    np.testing.assert_allclose(actual[1], expected[1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(actual[0], expected[0])
+
+
+def test_places_without_a_neighbour_say_so_and_not_candidate_zero(
+    one_leaf_search: ScannIndex, queries: tf.Tensor
+):
+    # One of eight leaves cannot hold the whole catalogue.
+    indices, scores = one_leaf_search.search(queries, tf.constant(NUM))
+    assert indices.shape == scores.shape == (5, NUM)
+    for row, row_scores in zip(indices.numpy(), scores.numpy(), strict=True):
+        found = row >= 0
+        assert 0 < found.sum() < NUM
+        assert np.all(row[~found] == -1)
+        assert np.all(row_scores[~found] == np.finfo(np.float32).min)
+        assert len(set(row[found])) == found.sum()
+        # Found ones first.
+        assert np.all(found[: found.sum()])
+
+
+def test_vectors_come_back_by_index(exact_search: ScannIndex, vectors: npt.NDArray[np.float32]):
+    places = tf.constant([0, 17, NUM - 1])
+    np.testing.assert_array_equal(exact_search.vectors_at(places), vectors[places.numpy()])
+
+
+def test_zero_vectors_and_doubles_are_indexed_once_each():
+    vectors = np.random.default_rng(5).normal(size=(300, 4)).astype(np.float32)
+    vectors[:20], vectors[20:40] = 0.0, vectors[40:60]
+    index = ScannIndex(vectors, 10, ScannSettings(leaves=4, leaves_to_search=4, reorder=300))
+    indices, scores = index.search(tf.ones([1, 4]), tf.constant(300))
+    assert sorted(indices.numpy()[0]) == list(range(300))
+    assert np.all(np.isfinite(scores.numpy()))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        # √10,000 leaves, a fifth of them, 4 · 100 rescored.
+        ((10_000, 100, None, None, None), (100, 20, 400)),
+        ((10_000, 10, None, None, None), (100, 20, 250)),
+        ((10_000, 100, 50, None, None), (50, 10, 400)),
+        ((10_000, 100, 50, 7, 120), (50, 7, 120)),
+        # Never more than there are.
+        ((300, 100, None, None, None), (17, 4, 300)),
+        ((3, 100, 50, None, None), (3, 3, 3)),
+    ],
+)
+def test_settings_that_are_not_given_are_chosen(
+    given: tuple[int | None, ...], expected: tuple[int, ...]
+):
+    settings = ScannSettings.choose(*given)
+    assert (settings.leaves, settings.leaves_to_search, settings.reorder) == expected
