@@ -1,6 +1,7 @@
 """The fitted towers as a SavedModel that takes raw features."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -8,6 +9,7 @@ import tensorflow_transform as tft
 from models.dense_features import dense_features, pad_indices
 from models.features import HISTORY_KEY, FeatureSpec
 from models.raw_inputs import candidate_inputs, query_inputs, same_batch, to_sparse
+from models.towers import CandidateTower, QueryTower
 from models.two_tower import TwoTowerModel
 
 EMBED_QUERY = "embed_query"
@@ -25,13 +27,23 @@ class RawTowers(tf.Module):
         self._spec = spec
         self._max_history = model.max_history
         self._encodes_history = model.encodes_history
-        self._query_tower = model.query_tower
-        self._candidate_tower = model.candidate_tower
-        self._transform_layer = transform.transform_features_layer()
+        # Behind functions: a Keras layer that is an attribute would have its own call traced and
+        # saved along, 15 s of AutoGraph that nobody asks for. What must be saved of them are
+        # variables, and the tables and files of Transform's layer.
+        transform_layer = transform.transform_features_layer()
+        self._towers: Callable[[], tuple[QueryTower, CandidateTower]] = lambda: (
+            model.query_tower,
+            model.candidate_tower,
+        )
+        self._apply_transform: Callable[[Any], Any] = lambda raw: transform_layer(raw)
+        self._tower_variables = [*model.query_tower.variables, *model.candidate_tower.variables]
+        self._transform_resources = transform_layer._saved_model_loader_tracked_dict
 
+    @tf.autograph.experimental.do_not_convert
     def embed_query(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Embeds raw queries (`models.raw_inputs.query_inputs`) to `[batch, dimension]`."""
         spec = self._spec
+        query_tower, _ = self._towers()
         rows = same_batch(inputs)
         raw = {name: to_sparse(values) for name, values in rows.items()}
         history = raw.pop(HISTORY_KEY)
@@ -40,22 +52,24 @@ class RawTowers(tf.Module):
         encoded: tf.Tensor | float = 0.0
         if self._encodes_history:
             events = pad_indices(transformed[spec.candidate_id], newest=self._max_history)
-            encoded = self._query_tower.history.last(*self._query_tower.events(events))
-        ids = _first(transformed[spec.query_id], self._query_tower.oov)
+            encoded = query_tower.history.last(*query_tower.events(events))
+        ids = _first(transformed[spec.query_id], query_tower.oov)
         features = dense_features(transformed, spec.query_features)
-        return {EMBEDDING_KEY: self._query_tower(ids, features, encoded)}
+        return {EMBEDDING_KEY: query_tower(ids, features, encoded)}
 
+    @tf.autograph.experimental.do_not_convert
     def embed_candidate(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Embeds raw candidates (`models.raw_inputs.candidate_inputs`) to `[batch, dimension]`."""
         spec = self._spec
+        _, candidate_tower = self._towers()
         raw = {name: to_sparse(values) for name, values in same_batch(inputs).items()}
         transformed = self._transform(raw)
-        ids = _first(transformed[spec.candidate_id], self._candidate_tower.oov)
+        ids = _first(transformed[spec.candidate_id], candidate_tower.oov)
         features = dense_features(transformed, spec.candidate_features)
-        return {EMBEDDING_KEY: self._candidate_tower(ids, features)}
+        return {EMBEDDING_KEY: candidate_tower(ids, features)}
 
     def _transform(self, raw: Mapping[str, tf.SparseTensor]) -> Mapping[str, tf.SparseTensor]:
-        transformed: Mapping[str, tf.SparseTensor] = self._transform_layer(dict(raw))
+        transformed: Mapping[str, tf.SparseTensor] = self._apply_transform(dict(raw))
         return transformed
 
 

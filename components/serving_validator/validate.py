@@ -4,6 +4,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
@@ -35,8 +36,12 @@ def validate_serving(model_path: str, questions: Questions, config: ServingConfi
         questions: Real queries.
         config: Name, timeouts.
     """
-    expected = _expected(model_path, questions)
-    with tempfile.TemporaryDirectory(prefix="serving_validator_") as base:
+    # The server imports TensorFlow and loads for seconds: meanwhile this process does too.
+    with (
+        ThreadPoolExecutor(1) as pool,
+        tempfile.TemporaryDirectory(prefix="serving_validator_") as base,
+    ):
+        expected = pool.submit(_expected, model_path, questions)
         version = os.path.join(base, "1")
         if "://" in model_path:
             tf.io.gfile.makedirs(version)
@@ -56,7 +61,7 @@ def validate_serving(model_path: str, questions: Questions, config: ServingConfi
                     candidate_id_name=questions.candidate_id_name,
                 ) as client,
             ):
-                problems = _ask(client, questions, expected)
+                problems = _ask(client, questions, expected.result())
         except (LaunchError, ServingError) as error:
             problems = [f"{type(error).__name__}: {error}"]
     more = len(problems) - _SHOWN
