@@ -1,0 +1,203 @@
+"""One real run of Transform, and toy timelines with a structure that training must find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from models.features import FeatureSpec
+from models.preprocessing import SPEC_KEY, preprocessing_fn
+
+Row = dict[str, list[Any]]
+
+RAW_SPEC = FeatureSpec.model_validate(
+    {
+        "columns": {
+            "query_id": "user",
+            "candidate_id": "item",
+            "timestamp": "t",
+            "rating": "rating",
+        },
+        "features": {
+            "query": {
+                "age": {"kind": "numeric"},
+                "visits": {"kind": "numeric", "buckets": 2},
+                "country": {"kind": "categorical", "max_vocabulary": 2},
+            },
+            "candidate": {
+                "title": {"kind": "text"},
+                "genres": {"kind": "categorical", "separator": "|", "min_count": 2},
+                "year": {"kind": "numeric"},
+            },
+        },
+    }
+)
+
+
+def timeline(user: str, items: list[str], **features: list[Any]) -> Row:
+    events = {"timestamp": list(range(len(items))), "is_target": [0] * len(items)}
+    return {"user": [user], "item": items, "rating": [4.0] * len(items), **events, **features}
+
+
+def candidate(item: str, **features: list[Any]) -> Row:
+    return {"item": [item], **features}
+
+
+# Events and the catalogue together give every candidate a count of its own: a b 5, ü→漢 4, a 3,
+# c 2, d 1.
+TIMELINES = [
+    timeline("u 1", ["a b", "ü→漢", "a b", "c"], age=[20.0], visits=[1.0], country=["CH"]),
+    timeline("u2", ["ü→漢", "a", "a b"], visits=[2.0], country=["CH"]),
+    timeline("→3", ["a b"], age=[40.0], visits=[30.0], country=["JP"]),
+    timeline("u4", ["a", "ü→漢"], visits=[40.0], country=["JP"]),
+    timeline("u5", [], country=["FR"]),
+]
+CATALOGUE = [
+    candidate("a b", title=["The Thing, 1982!"], genres=["x y", "z"], year=[1980.0]),
+    candidate("ü→漢", title=["東京 物語 the"], genres=["x y"], year=[2000.0]),
+    candidate("a", title=["ÉTÉ été thing THE the"], genres=["rare", "z"]),
+    candidate("c", year=[2020.0]),
+    candidate("d", title=["..."], genres=["z", "x y"]),
+]
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """What Transform left of `TIMELINES` and `CATALOGUE`."""
+
+    directory: str
+    output: tft.TFTransformOutput
+    timelines: list[Row]
+    catalogue: list[Row]
+    timeline_files: list[str]
+    catalogue_files: list[str]
+
+    def index(self, item: str) -> int:
+        for raw, row in zip(CATALOGUE, self.catalogue, strict=True):
+            if raw["item"] == [item]:
+                return int(row["item"][0])
+        raise KeyError(item)
+
+
+@pytest.fixture(scope="session")
+def raw_spec() -> FeatureSpec:
+    return RAW_SPEC
+
+
+@pytest.fixture(scope="session")
+def transformed(
+    tmp_path_factory: pytest.TempPathFactory, write_examples: Callable[..., str]
+) -> Transformed:
+    import apache_beam as beam
+    import tensorflow_transform.beam as tft_beam
+    from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
+
+    floats, integers = {"age", "visits", "year", "rating"}, {"timestamp", "is_target"}
+    names = {name for row in [*TIMELINES, *CATALOGUE] for name in row}
+    parsing = {
+        name: tf.io.VarLenFeature(
+            tf.float32 if name in floats else tf.int64 if name in integers else tf.string
+        )
+        for name in sorted(names)
+    }
+    rows = [
+        {
+            name: [v.encode() if isinstance(v, str) else v for v in row.get(name, [])]
+            for name in parsing
+        }
+        for row in [*TIMELINES, *CATALOGUE]
+    ]
+    folder = tmp_path_factory.mktemp("transform")
+    metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(parsing))
+    custom_config = {SPEC_KEY: RAW_SPEC.model_dump_json()}
+    with (
+        beam.Pipeline(argv=["--runner=DirectRunner", "--direct_running_mode=in_memory"]) as runner,
+        tft_beam.Context(temp_dir=str(folder / "tmp")),
+    ):
+        data = runner | beam.Create(rows, reshuffle=False)
+        transform_fn = (data, metadata) | tft_beam.AnalyzeDataset(
+            lambda inputs: preprocessing_fn(inputs, custom_config)
+        )
+        _ = transform_fn | tft_beam.WriteTransformFn(str(folder / "out"))
+    output = tft.TFTransformOutput(str(folder / "out"))
+    parsed = output.transform_features_layer()(
+        {
+            name: tf.ragged.constant(
+                [row[name] for row in rows], feature.dtype, ragged_rank=1
+            ).to_sparse()
+            for name, feature in parsing.items()
+        }
+    )
+    lists = {name: tf.RaggedTensor.from_sparse(values).to_list() for name, values in parsed.items()}
+    done = [{name: lists[name][number] for name in lists} for number in range(len(rows))]
+    timelines, catalogue = done[: len(TIMELINES)], done[len(TIMELINES) :]
+    return Transformed(
+        str(folder / "out"),
+        output,
+        timelines,
+        catalogue,
+        [write_examples(folder / "train", timelines)],
+        [write_examples(folder / "candidates", catalogue)],
+    )
+
+
+NUM_USERS, NUM_ITEMS = 48, 20
+
+
+@dataclass(frozen=True)
+class Communities:
+    """Users of two communities; each takes items of its own community only."""
+
+    spec: FeatureSpec
+    files: list[str]
+    timelines: list[list[int]]
+
+    @staticmethod
+    def of(index: int) -> int:
+        """The community of a user or of an item."""
+        return index % 2
+
+    def items(self, community: int) -> set[int]:
+        return {item for item in range(NUM_ITEMS) if self.of(item) == community}
+
+    @property
+    def counts(self) -> np.ndarray:
+        taken = [item for timeline in self.timelines for item in timeline]
+        return np.bincount(taken, minlength=NUM_ITEMS).astype(np.int64)
+
+
+@pytest.fixture(scope="session")
+def communities(
+    tmp_path_factory: pytest.TempPathFactory, write_examples: Callable[..., str]
+) -> Communities:
+    rng = np.random.default_rng(11)
+    timelines = [
+        (rng.choice(NUM_ITEMS // 2, rng.integers(4, 9), replace=False) * 2 + user % 2).tolist()
+        for user in range(NUM_USERS)
+    ]
+    spec = FeatureSpec.model_validate({"columns": {"query_id": "user", "candidate_id": "item"}})
+    rows = [{"user": [user], "item": timeline} for user, timeline in enumerate(timelines)]
+    folder = tmp_path_factory.mktemp("communities")
+    return Communities(spec, [write_examples(folder, rows)], timelines)
+
+
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    """As `models.trainer.run_fn` switches on; off again for tests elsewhere."""
+    from tensorflow.python.framework import config
+
+    tf.config.experimental.enable_op_determinism()
+    yield
+    config.disable_op_determinism()
+
+
+@pytest.fixture
+def checkpoint_dir(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoints"

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.features import FeatureSpec
+from models.timeline_dataset import TimelineDataset
+
+NUM = 25
+SPEC = FeatureSpec.model_validate(
+    {
+        "columns": {"query_id": "user", "candidate_id": "item"},
+        "features": {"query": {"age": {"kind": "numeric"}, "country": {"kind": "categorical"}}},
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def dataset(
+    tmp_path_factory: pytest.TempPathFactory, write_examples: Callable[..., str]
+) -> Callable[..., TimelineDataset]:
+    folder: Path = tmp_path_factory.mktemp("timelines")
+    rows: list[dict[str, list[Any]]] = [
+        {
+            "user": [number],
+            "item": list(range(number % 5)),
+            "age": [number / 10] if number % 2 else [],
+            "country": [number % 3] if number % 3 else [],
+        }
+        for number in range(NUM)
+    ]
+    half = NUM // 2
+    files = [
+        write_examples(folder / "one", rows[:half]),
+        write_examples(folder / "two", rows[half:]),
+    ]
+
+    def make(
+        batch_size: int = 4, max_history: int = 10, validation_fraction: float = 0.0, seed: int = 1
+    ) -> TimelineDataset:
+        return TimelineDataset(files, SPEC, batch_size, max_history, validation_fraction, seed)
+
+    return make
+
+
+def users(batches: Any) -> list[int]:
+    return [int(user) for batch in batches for user in batch["user"][:, 0]]
+
+
+def epochs(dataset: TimelineDataset, first: int, last: int) -> list[list[int]]:
+    batches = list(dataset.epochs(first, last))
+    steps = dataset.steps_per_epoch
+    assert len(batches) == steps * (last - first)
+    return [users(batches[n * steps : (n + 1) * steps]) for n in range(last - first)]
+
+
+def test_each_epoch_holds_every_timeline_once(dataset: Callable[..., TimelineDataset]):
+    made = dataset()
+    assert made.num_timelines == NUM
+    assert made.steps_per_epoch == 7  # 25 / 4, rounded up
+    for epoch in epochs(made, 0, 3):
+        assert sorted(epoch) == list(range(NUM))
+
+
+def test_order_changes_from_epoch_to_epoch_and_with_the_seed(
+    dataset: Callable[..., TimelineDataset],
+):
+    first, second = epochs(dataset(), 0, 2)
+    assert first != second
+    assert epochs(dataset(seed=99), 0, 1)[0] not in (first, second)
+
+
+def test_an_epochs_order_does_not_depend_on_where_one_begins(
+    dataset: Callable[..., TimelineDataset],
+):
+    whole = epochs(dataset(), 0, 5)
+    assert epochs(dataset(), 3, 5) == whole[3:]
+    assert epochs(dataset(), 0, 5) == whole
+
+
+def test_rows_are_padded_and_missing_values_marked(dataset: Callable[..., TimelineDataset]):
+    for batch in dataset().epochs(0, 1):
+        assert batch["user"].shape[1] == 1
+        for row, user in enumerate(batch["user"][:, 0].numpy()):
+            items = batch["item"][row].numpy().tolist()
+            assert items == list(range(user % 5)) + [-1] * (len(items) - user % 5)
+            assert (float(batch["age"][row, 0]) == pytest.approx(user / 10)) == bool(user % 2)
+            countries = [c for c in batch["country"][row].numpy() if c >= 0]
+            assert countries == ([user % 3] if user % 3 else [])
+
+
+def test_only_the_newest_events_are_kept(dataset: Callable[..., TimelineDataset]):
+    for batch in dataset(max_history=2).epochs(0, 1):
+        assert batch["item"].shape[1] <= 2
+        for row, user in enumerate(batch["user"][:, 0].numpy()):
+            kept = [item for item in batch["item"][row].numpy() if item >= 0]
+            assert kept == list(range(user % 5))[-2:]
+
+
+def test_held_out_timelines_are_never_fitted(dataset: Callable[..., TimelineDataset]):
+    made = dataset(validation_fraction=0.4)
+    validation = made.validation()
+    assert validation is not None
+    held_out = users(validation)
+    fitted = epochs(made, 0, 1)[0]
+    assert held_out
+    assert not set(held_out) & set(fitted)
+    assert sorted(held_out + fitted) == list(range(NUM))
+    assert made.num_timelines == len(fitted)
+
+
+def test_the_same_timelines_are_held_out_in_every_run(dataset: Callable[..., TimelineDataset]):
+    one, two = (dataset(validation_fraction=0.4, seed=seed).validation() for seed in (1, 2))
+    assert users(one) == users(two)
+
+
+def test_nothing_is_held_out_unless_asked(dataset: Callable[..., TimelineDataset]):
+    assert dataset().validation() is None
+
+
+def test_a_batch_larger_than_the_data_is_one_step(dataset: Callable[..., TimelineDataset]):
+    assert dataset(batch_size=1000).steps_per_epoch == 1
