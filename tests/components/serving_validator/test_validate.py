@@ -1,0 +1,199 @@
+"""A real server on good and on faulty models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+from tfx.components.util import model_utils
+from tfx.types import standard_artifacts
+
+from components.index_builder.exact_index import ExactIndex
+from components.index_builder.retrieval_model import RetrievalModel
+from components.index_builder.saved_retrieval_model import save_retrieval_model
+from components.serving_validator.config import ServingConfig
+from components.serving_validator.executor import Executor
+from components.serving_validator.questions import Questions
+from components.serving_validator.spec import ServingValidatorConfig
+from components.serving_validator.validate import validate_serving
+from models.raw_examples import read_timelines, split_files
+from models.saved_towers import SavedTowers
+
+# Every test here starts a model server, which takes some seconds.
+pytestmark = pytest.mark.slow
+
+K = 10
+Outputs = dict[str, tf.Tensor]
+
+
+class RepeatsCandidates(RetrievalModel):
+    def recommend(self, **inputs: tf.Tensor) -> Outputs:
+        answer = super().recommend(**inputs)
+        ids = answer["candidate_ids"]
+        return {**answer, "candidate_ids": tf.concat([ids[:, :1], ids[:, :1], ids[:, 2:]], axis=1)}
+
+
+class ScoresNothing(RetrievalModel):
+    def recommend(self, **inputs: tf.Tensor) -> Outputs:
+        answer = super().recommend(**inputs)
+        return {**answer, "scores": answer["scores"] * float("nan")}
+
+
+class SeesPadding(RetrievalModel):
+    """Answers another question where the batch has longer histories than one's own."""
+
+    def recommend(self, **inputs: tf.Tensor) -> Outputs:
+        width = tf.cast(tf.shape(inputs["history"])[1], tf.float32)
+        age = tf.where(tf.math.is_nan(inputs["age"]), 0.0, inputs["age"])
+        return super().recommend(**{**inputs, "age": age + width})
+
+
+class ExcludesNothing(RetrievalModel):
+    def recommend_excluding(self, **inputs: tf.Tensor) -> Outputs:
+        exclude = tf.zeros_like(inputs["exclude"])
+        return super().recommend_excluding(**{**inputs, "exclude": exclude})
+
+
+class WorstFirst(RetrievalModel):
+    def similar(self, **inputs: tf.Tensor) -> Outputs:
+        answer = super().similar(**inputs)
+        return {name: values[:, ::-1] for name, values in answer.items()}
+
+
+@pytest.fixture(scope="module")
+def questions(many_towers: Any, many_examples: str) -> Questions:
+    files = split_files(many_examples, "eval")
+    return Questions.from_timelines(
+        next(read_timelines(files, many_towers.spec, 6)), many_towers.spec
+    )
+
+
+@pytest.fixture
+def saved(
+    many_towers: Any, questions: Questions, tmp_path: Path
+) -> Callable[[type[RetrievalModel]], str]:
+    def save(model: type[RetrievalModel]) -> str:
+        ids_file = tmp_path / "ids.txt"
+        ids_file.write_text("".join(f"{name}\n" for name in many_towers.ids))
+        towers = SavedTowers(many_towers.directory, many_towers.spec)
+        index = ExactIndex(many_towers.vectors)
+        directory = str(tmp_path / "model" / "Format-Serving")
+        save_retrieval_model(
+            model(towers, index, str(ids_file), many_towers.spec, K),
+            directory,
+            "retrieval",
+            questions.inputs,
+        )
+        return directory
+
+    return save
+
+
+def test_a_good_model_has_no_problems(
+    saved: Callable[[type[RetrievalModel]], str], questions: Questions
+):
+    assert validate_serving(saved(RetrievalModel), questions, ServingConfig()) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        (ScoresNothing, "query 'user 0': a score is not a number"),
+        (ExcludesNothing, "query 'user 0' with exclusions: an excluded candidate came back"),
+        (WorstFirst, "not the best first"),
+    ],
+)
+def test_a_faulty_answer_is_named(
+    saved: Callable[[type[RetrievalModel]], str],
+    questions: Questions,
+    model: type[RetrievalModel],
+    problem: str,
+):
+    problems = validate_serving(saved(model), questions, ServingConfig())
+    assert any(problem in found for found in problems), problems
+
+
+def test_an_answer_that_depends_on_the_rest_of_the_batch_is_named(
+    saved: Callable[[type[RetrievalModel]], str], questions: Questions
+):
+    # The model in process is asked with all histories at once, padded to 7: some are shorter.
+    shorter = [
+        query if place % 2 else type(query)(query.query_id, query.history[:2], query.features)
+        for place, query in enumerate(questions.queries)
+    ]
+    history = questions.inputs["history"].numpy()
+    history[::2, 2:] = b""
+    inputs = {**questions.inputs, "history": tf.constant(history)}
+    asked = Questions(inputs, shorter, questions.query_id_name, questions.candidate_id_name)
+    problems = validate_serving(saved(SeesPadding), asked, ServingConfig())
+    assert problems[0] == "query 'user 0': the server's scores differ from the model's"
+    assert not any("'user 1'" in problem for problem in problems)
+
+
+def test_a_server_that_does_not_come_up_is_a_problem(
+    saved: Callable[[type[RetrievalModel]], str], questions: Questions
+):
+    config = ServingConfig(startup_timeout_s=0.01)
+    problems = validate_serving(saved(RetrievalModel), questions, config)
+    assert len(problems) == 1
+    assert problems[0].startswith("LaunchError: The model server for ")
+    assert "was not ready within 0.01 s" in problems[0]
+
+
+def test_a_model_that_the_server_cannot_load_is_a_problem(
+    saved: Callable[[type[RetrievalModel]], str], questions: Questions
+):
+    directory = saved(RetrievalModel)
+    Path(directory, "saved_model.pb").write_bytes(b"no graph")
+    problems = validate_serving(directory, questions, ServingConfig(startup_timeout_s=8))
+    assert len(problems) == 1
+    assert problems[0].startswith("LaunchError: ")
+    assert "saved_model.pb" in problems[0]
+
+
+@pytest.fixture
+def run_executor(
+    many_towers: Any, many_examples: str, tmp_path: Path
+) -> Callable[[str], standard_artifacts.InfraBlessing]:
+    def run(directory: str) -> standard_artifacts.InfraBlessing:
+        examples, model = standard_artifacts.Examples(), standard_artifacts.Model()
+        examples.uri, model.uri = many_examples, str(Path(directory).parent)
+        blessing = standard_artifacts.InfraBlessing()
+        blessing.uri = str(tmp_path / "blessing")
+        config = ServingValidatorConfig(
+            spec=many_towers.spec,
+            serving=ServingConfig(validation_requests=2),
+            query_split="eval",
+            code_hash="",
+        )
+        Executor().Do(
+            {"examples": [examples], "model": [model]},
+            {"blessing": [blessing]},
+            {"serving_validator_config": config.model_dump_json()},
+        )
+        return blessing
+
+    return run
+
+
+def test_executor_blesses_a_good_model_as_tfx_understands_it(
+    saved: Callable[[type[RetrievalModel]], str],
+    run_executor: Callable[[str], standard_artifacts.InfraBlessing],
+):
+    blessing = run_executor(saved(RetrievalModel))
+    assert model_utils.is_infra_validated(blessing)
+    assert [path.name for path in Path(blessing.uri).iterdir()] == ["INFRA_BLESSED"]
+
+
+def test_executor_does_not_bless_a_faulty_model_and_writes_why(
+    saved: Callable[[type[RetrievalModel]], str],
+    run_executor: Callable[[str], standard_artifacts.InfraBlessing],
+):
+    blessing = run_executor(saved(RepeatsCandidates))
+    assert not model_utils.is_infra_validated(blessing)
+    (file,) = Path(blessing.uri).iterdir()
+    assert file.name == "INFRA_NOT_BLESSED"
+    assert "query 'user 0': a candidate came twice" in file.read_text().splitlines()
