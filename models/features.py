@@ -35,7 +35,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 class FeatureConfig(Settings):
     """One feature of a query or of a candidate."""
 
-    kind: Literal["categorical", "numeric", "text"]
+    kind: Literal["categorical", "numeric", "text"] = Field(description="What its values are.")
     column: str | None = Field(
         None, description="Column in the file; the feature's name if absent."
     )

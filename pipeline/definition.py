@@ -2,12 +2,12 @@
 
 from tfx.components.example_validator.component import ExampleValidator
 from tfx.components.pusher.component import Pusher
-from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.components.statistics_gen.component import StatisticsGen
 from tfx.components.trainer.component import Trainer
 from tfx.components.transform.component import Transform
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.io import fileio
 from tfx.orchestration import metadata
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
@@ -18,6 +18,7 @@ from components.index_builder.component import IndexBuilder
 from components.index_builder.spec import IndexBuilderConfig
 from components.retrieval_evaluator.component import RetrievalEvaluator
 from components.retrieval_evaluator.spec import EvaluatorConfig
+from components.schema_importer.component import SchemaImporter
 from components.serving_validator.component import ServingValidator
 from components.serving_validator.spec import ServingValidatorConfig
 from components.timeline_example_gen.component import TimelineExampleGen, make_config
@@ -25,7 +26,7 @@ from components.timeline_example_gen.source_files import fingerprint
 from models.preprocessing import SPEC_KEY
 from models.trainer import TRAINER_KEY, TrainerConfig
 from pipeline.code_hash import code_hash
-from pipeline.config import PipelineConfig
+from pipeline.config import ConfigError, PipelineConfig
 
 _CODE_HASH_KEY = "code_hash"
 
@@ -36,6 +37,9 @@ def create_pipeline(config: PipelineConfig, *, enable_cache: bool = True) -> tfx
     Args:
         config: The use.
         enable_cache: Whether a component whose inputs and code are unchanged is skipped.
+
+    Raises:
+        ConfigError: The schema's file is missing.
     """
     return tfx_pipeline.Pipeline(
         pipeline_name=config.name,
@@ -74,7 +78,14 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
     )
     examples = example_gen.outputs["examples"]
     statistics_gen = StatisticsGen(examples=examples)
-    schema_gen = ImportSchemaGen(schema_file=config.schema_file)
+    if not fileio.exists(config.schema_file):
+        raise ConfigError(
+            f"there is no schema at {config.schema_file}; write a first one with "
+            f"`two-tower schema infer --config {config.name}` and read it, or name another in "
+            "`schema.file`"
+        )
+    # Under the name of the component whose place it takes.
+    schema_gen = SchemaImporter(config.schema_file).with_id("ImportSchemaGen")
     validator = ExampleValidator(
         statistics=statistics_gen.outputs["statistics"], schema=schema_gen.outputs["schema"]
     )

@@ -138,8 +138,8 @@ def check_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Check:
         "CPU",
         Status.FAILED,
         f"without {' and '.join(sorted(missing))}",
-        "ScaNN cannot run here: use another machine, or the index backends `partitioned` and "
-        "`exact`. In a virtual machine, pass the host's CPU through.",
+        "ScaNN cannot run here: use another machine, or `index.backend: exact`. In a virtual "
+        "machine, pass the host's CPU through.",
     )
 
 
@@ -228,8 +228,8 @@ def check_tensorflow(environment: dict[str, str]) -> Iterator[Check]:
     """
     together = "ScaNN with TensorFlow"
     advice = (
-        "Run `make`: both must be the builds of requirements.lock. The index backends "
-        "`partitioned` and `exact` work without ScaNN."
+        "Run `make`: both must be the builds of requirements.lock. `index.backend: exact` works "
+        "without ScaNN."
     )
     try:
         done = subprocess.run(

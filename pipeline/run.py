@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import os
 import shutil
 import time
@@ -26,6 +27,8 @@ from pipeline.local_runner import (
     ObservedLocalRunner,
     Observer,
 )
+
+log = logging.getLogger(__name__)
 
 # The pusher itself sees whether the newest version already is the model in question, which the
 # cache, that knows nothing of the serving directory, cannot.
@@ -99,6 +102,8 @@ def run(config: PipelineConfig, run_id: str, observer: Observer, *, fresh: bool)
 
     Raises:
         RunInProgressError: Another process runs this configuration.
+        ConfigError: A file that the configuration names is missing.
+        IngestError: The input files cannot be read.
     """
     summary = RunSummary(config.name, run_id, config.serving_dir)
     with _lock(config.run_dir):
@@ -108,6 +113,7 @@ def run(config: PipelineConfig, run_id: str, observer: Observer, *, fresh: bool)
         try:
             runner.run(create_pipeline(config, enable_cache=not fresh))
         except ComponentFailedError as failure:
+            log.exception("the run ended at %s", failure.component)
             summary.failure = failure
         _fill(summary, runner.outcomes)
     return summary

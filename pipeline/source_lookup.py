@@ -1,11 +1,12 @@
 """What the source files say about one query or some candidates: what a client knows and sends."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from components.timeline_example_gen.errors import IngestError
+from components.timeline_example_gen.file_format import format_of
 from models.features import FeatureConfig
 from pipeline.config import ConfigError, PipelineConfig
 
@@ -60,9 +61,10 @@ def describe_candidates(
 def _scan(config: PipelineConfig, source: str) -> pl.LazyFrame:
     """All columns as text: an id stays as it is written."""
     path = config.resolve(source)
-    is_parquet = config.data.format == "parquet" or (
-        config.data.format == "auto" and Path(path).suffix == ".parquet"
-    )
+    try:
+        is_parquet = format_of(config.data, path) == "parquet"
+    except IngestError as error:
+        raise ConfigError(str(error)) from error
     if is_parquet:
         return pl.scan_parquet(path).select(pl.all().cast(pl.String))
     return pl.scan_csv(path, separator=config.data.delimiter, infer_schema=False)
@@ -79,7 +81,10 @@ def _value(text: str | None, feature: FeatureConfig) -> Any:
     if not text:
         return None
     if feature.kind == "numeric":
-        return float(text)
+        try:
+            return float(text)
+        except ValueError:
+            return None
     if feature.separator is not None:
         return [part.strip() for part in text.split(feature.separator) if part.strip()]
     return text

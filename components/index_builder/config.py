@@ -33,7 +33,7 @@ class IndexConfig(Settings):
         None, ge=1, description="scann: partitions searched; a fifth of the leaves if absent."
     )
     reorder: int | None = Field(
-        None, ge=1, description="scann: neighbours rescored exactly; four times k if absent."
+        None, ge=1, description="scann: neighbours rescored exactly; 4 k, at least 250, if absent."
     )
 
     @model_validator(mode="after")

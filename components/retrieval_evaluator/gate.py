@@ -8,21 +8,24 @@ from typing import Any
 from components.retrieval_evaluator.config import EvaluationConfig
 
 MODEL = "model"
+_AT_LEAST = "at least"
+_ABOVE = "above"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One threshold: `value` must be at least (or above) `threshold`."""
+    """One threshold: `value` must be `relation` (at least, above) `threshold`."""
 
     name: str
     value: float
+    relation: str
     threshold: float
     passed: bool
 
     def __str__(self) -> str:
         """As a sentence for a person."""
-        verb = "reaches" if self.passed else "does not reach"
-        return f"{self.name} {self.value:.4f} {verb} {self.threshold:.4f}"
+        verb = self.relation if self.passed else f"not {self.relation}"
+        return f"{self.name} {self.value:.4f} is {verb} {self.threshold:.4f}"
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,10 @@ def decide(
     held-out event blesses nothing.
     """
     model = metrics.get(MODEL, {})
-    checks = [Check("held-out events", num_events, 1, num_events >= 1)]
+    checks = [Check("number of held-out events", num_events, _AT_LEAST, 1, num_events >= 1)]
     for name, threshold in config.min_metrics.items():
         value = model.get(name, math.nan)
-        checks.append(Check(name, value, threshold, value >= threshold))
+        checks.append(Check(name, value, _AT_LEAST, threshold, value >= threshold))
     if config.min_lift > 0:
         name = config.baseline_metric
         value = model.get(name, math.nan)
@@ -62,6 +65,6 @@ def decide(
             if contender == MODEL:
                 continue
             threshold = values.get(name, math.nan) * config.min_lift
-            described = f"{name}, to beat {config.min_lift:g} × {contender},"
-            checks.append(Check(described, value, threshold, value > threshold))
+            described = f"{name} beside {config.min_lift:g} × {contender}:"
+            checks.append(Check(described, value, _ABOVE, threshold, value > threshold))
     return Decision(all(check.passed for check in checks), tuple(checks))

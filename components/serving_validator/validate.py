@@ -15,8 +15,8 @@ from serving.clients.answer import Recommendations
 from serving.clients.grpc_client import RetrievalClient
 from serving.clients.query import Query
 from serving.clients.tensor import decode_text
-from serving.errors import ServingError
-from serving.launcher import LaunchError, running_model_server
+from serving.errors import DeadlineExceededError, ServingError
+from serving.launcher import running_model_server
 
 _SCORE_TOLERANCE = 1e-3
 _NUM_EXCLUDED = 5
@@ -35,6 +35,11 @@ def validate_serving(model_path: str, questions: Questions, config: ServingConfi
         model_path: The SavedModel.
         questions: Real queries.
         config: Name, timeouts.
+
+    Raises:
+        LaunchError: The server did not come up. That may be this machine's fault and not the
+            model's, so it is no verdict that a cache could keep; nothing is pushed all the same.
+        ServingError: The server could not be reached, or not in time; likewise.
     """
     # The server imports TensorFlow and loads for seconds: meanwhile this process does too.
     with (
@@ -62,7 +67,9 @@ def validate_serving(model_path: str, questions: Questions, config: ServingConfi
                 ) as client,
             ):
                 problems = _ask(client, questions, expected.result())
-        except (LaunchError, ServingError) as error:
+        except ServingError as error:
+            if error.retryable or isinstance(error, DeadlineExceededError):
+                raise
             problems = [f"{type(error).__name__}: {error}"]
     more = len(problems) - _SHOWN
     return problems[:_SHOWN] + ([f"… and {more} more"] if more > 0 else [])

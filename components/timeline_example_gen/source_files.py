@@ -5,7 +5,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +13,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from components.timeline_example_gen.config import IngestConfig
 from components.timeline_example_gen.errors import ColumnError, NoInputError, UnreadableFileError
+from components.timeline_example_gen.file_format import FileFormat, format_of
 from components.timeline_example_gen.input_stream import READ_ERRORS, open_input
 from components.timeline_example_gen.physical_lines import csv_records
 from components.timeline_example_gen.source_columns import (
@@ -23,14 +23,6 @@ from components.timeline_example_gen.source_columns import (
     source_columns,
 )
 
-FileFormat = Literal["csv", "parquet"]
-
-_SUFFIXES: dict[str, FileFormat] = {
-    ".csv": "csv",
-    ".csv.gz": "csv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
 # Bytes of CSV that a byte of a compressed file stands for, roughly; only sizes buckets.
 _COMPRESSED_EXPANSION = 4
 _NUM_SHOWN = 5
@@ -139,7 +131,7 @@ def _below_fixed_folder(path: str, pattern: str) -> str:
 def _inspect(
     config: IngestConfig, source: Source, index: int, path: str, size: int, pattern: str
 ) -> SourceFile:
-    file_format = _format(config, path)
+    file_format = format_of(config.data, path)
     header: tuple[str, ...] = ()
     if size > 0:
         try:
@@ -160,18 +152,6 @@ def _inspect(
             ) from error
     return SourceFile(
         source, index, path, _below_fixed_folder(path, pattern), size, file_format, header
-    )
-
-
-def _format(config: IngestConfig, path: str) -> FileFormat:
-    if config.data.format != "auto":
-        return config.data.format
-    for suffix, file_format in _SUFFIXES.items():
-        if path.lower().endswith(suffix):
-            return file_format
-    raise UnreadableFileError(
-        f"{path}: the suffix does not tell the format (known: {', '.join(_SUFFIXES)}); set "
-        "`data.format` to csv or parquet"
     )
 
 

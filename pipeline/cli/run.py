@@ -24,7 +24,7 @@ def run(
 ) -> None:
     """Run the pipeline: ingest, validate, transform, train, evaluate, index, check, push.
 
-    Exit codes: 0 pushed, 1 failed, 3 refused by a gate.
+    Exit codes: 0 pushed, 1 failed, 3 refused by the evaluation or the serving gate.
     """
     from pipeline.cli.run_display import RunDisplay, show_summary
     from pipeline.cli.run_log import quiet
@@ -34,16 +34,21 @@ def run(
 
     run_id = new_run_id()
     log_path = loaded.run_dir / "logs" / f"{run_id}.log"
+    problem = ""
     with quiet(log_path) as terminal, RunDisplay(terminal) as display:
         # Everything slow, and noisy, is imported here.
+        from components.timeline_example_gen.errors import IngestError
+        from pipeline.config import ConfigError
         from pipeline.run import RunInProgressError
         from pipeline.run import run as run_pipeline
 
         try:
             summary = run_pipeline(loaded, run_id, display, fresh=fresh)
-        except RunInProgressError as error:
+        except (RunInProgressError, ConfigError, IngestError) as error:
             display.close()
-            fail(str(error))
+            problem = str(error)
+    if problem:
+        fail(problem)
     if as_json:
         print(json.dumps(summary.to_json()))
     else:

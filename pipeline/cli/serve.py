@@ -23,7 +23,9 @@ def serve(
             f"nothing has been pushed to {loaded.serving_dir} yet; run "
             f"`two-tower run --config {config}` first"
         )
-    stderr().print(f"serving {loaded.serving_dir} as {loaded.serving.model_name}, Ctrl-C stops")
+    stderr().print(
+        f"serving {loaded.serving_dir} as {loaded.serving.model_name}, Ctrl-C stops", soft_wrap=True
+    )
     command = [
         sys.executable,
         "-m",

@@ -8,7 +8,7 @@ _NOT_REGISTERED = "Op type not registered 'Scann>"
 
 HOW_TO_GET = (
     "The model uses the ScaNN ops and this server has none: install `scann` (the release built "
-    "for this TensorFlow) or export the index with the backend `partitioned` or `exact`"
+    "for this TensorFlow) or export the index with the backend `exact`"
 )
 
 

@@ -98,7 +98,7 @@ def test_a_refused_model_ends_the_run_with_code_3_and_leaves_the_served_versions
     summary = json.loads(done.stdout)
     assert done.returncode == 3
     assert "the evaluation gate refused the model" in done.stderr
-    assert "does not reach 0.9900" in done.stderr
+    assert "is not at least 0.9900" in done.stderr
     assert summary["blessed"] is False
     assert summary["pushed_version"] is None
     assert summary["metrics"]["model"]["hit_rate@10"] < 0.99
