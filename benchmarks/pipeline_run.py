@@ -85,11 +85,10 @@ def main() -> None:
     print(f"{os.cpu_count()} CPUs; {', '.join(f'{load:.1f}' for load in os.getloadavg())} load")
     print(f"{'name':34} {'value':>9} {'unit':6} {'must':>7} {'aim':>6}  met")
     for entry in found:
-        must, aim, met = (
-            "" if entry[key] is None else entry[key] for key in ("must", "aim", "met")
-        )
+        shown = {key: "" if entry[key] is None else str(entry[key]) for key in entry}
         print(
-            f"{entry['name']:34} {entry['value']:>9} {entry['unit']:6} {must!s:>7} {aim!s:>6}  {met}"
+            f"{shown['name']:34} {shown['value']:>9} {shown['unit']:6} {shown['must']:>7} "
+            f"{shown['aim']:>6}  {shown['met']}"
         )
 
 
