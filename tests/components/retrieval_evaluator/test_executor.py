@@ -144,7 +144,7 @@ def test_a_failing_model_is_not_blessed_and_the_file_says_why(
     evaluated = evaluate([("u", [], ["d"])], min_metrics={"hit_rate@1": 0.5})
     assert evaluated.report["gate"]["blessed"] is False
     assert not model_utils.is_model_blessed(evaluated.blessing)
-    assert evaluated.files == {"NOT_BLESSED": "hit_rate@1 0.0000 does not reach 0.5000\n"}
+    assert evaluated.files == {"NOT_BLESSED": "hit_rate@1 0.0000 is not at least 0.5000\n"}
 
 
 def test_a_split_without_held_out_events_blesses_nothing(evaluate: Callable[..., Evaluated]):

@@ -35,14 +35,12 @@ def test_names_the_threshold_that_was_missed():
         {"hit_rate@10": 0.3, "ndcg@5": 0.1}, {"hit_rate@10": 0.1}, min_metrics={"ndcg@5": 0.2}
     )
     assert not decision.blessed
-    assert decision.refusals == ["ndcg@5 0.1000 does not reach 0.2000"]
+    assert decision.refusals == ["ndcg@5 0.1000 is not at least 0.2000"]
 
 
 def test_names_the_baseline_that_was_not_beaten():
     decision = gate({"hit_rate@10": 0.15}, {"hit_rate@10": 0.1}, min_lift=2.0)
-    assert decision.refusals == [
-        "hit_rate@10, to beat 2 × popularity, 0.1500 does not reach 0.2000"
-    ]
+    assert decision.refusals == ["hit_rate@10 beside 2 × popularity: 0.1500 is not above 0.2000"]
 
 
 def test_a_metric_at_its_threshold_passes_but_a_draw_with_a_baseline_does_not():
@@ -82,7 +80,7 @@ def test_refuses_where_the_model_was_not_measured_at_all():
 
 def test_refuses_an_evaluation_without_held_out_events():
     decision = gate({"hit_rate@10": 0.9}, {"hit_rate@10": 0.1}, num_events=0)
-    assert decision.refusals == ["held-out events 0.0000 does not reach 1.0000"]
+    assert decision.refusals == ["number of held-out events 0.0000 is not at least 1.0000"]
 
 
 def test_report_is_json_with_every_check():
@@ -90,8 +88,8 @@ def test_report_is_json_with_every_check():
     report = json.loads(json.dumps(decision.to_json()))
     assert report["blessed"] is True
     assert [check["name"] for check in report["checks"]] == [
-        "held-out events",
-        "hit_rate@10, to beat 1 × popularity,",
+        "number of held-out events",
+        "hit_rate@10 beside 1 × popularity:",
     ]
 
 

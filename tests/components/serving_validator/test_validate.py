@@ -21,6 +21,7 @@ from components.serving_validator.spec import ServingValidatorConfig
 from components.serving_validator.validate import validate_serving
 from models.raw_examples import read_timelines, split_files
 from models.saved_towers import SavedTowers
+from serving.launcher import LaunchError
 
 # Every test here starts a model server, which takes some seconds.
 pytestmark = pytest.mark.slow
@@ -92,6 +93,31 @@ def saved(
     return save
 
 
+@pytest.fixture
+def run_executor(
+    many_towers: Any, many_examples: str, tmp_path: Path
+) -> Callable[[str], standard_artifacts.InfraBlessing]:
+    def run(directory: str) -> standard_artifacts.InfraBlessing:
+        examples, model = standard_artifacts.Examples(), standard_artifacts.Model()
+        examples.uri, model.uri = many_examples, str(Path(directory).parent)
+        blessing = standard_artifacts.InfraBlessing()
+        blessing.uri = str(tmp_path / "blessing")
+        config = ServingValidatorConfig(
+            spec=many_towers.spec,
+            serving=ServingConfig(validation_requests=2, startup_timeout_s=15),
+            query_split="eval",
+            code_hash="",
+        )
+        Executor().Do(
+            {"examples": [examples], "model": [model]},
+            {"blessing": [blessing]},
+            {"serving_validator_config": config.model_dump_json()},
+        )
+        return blessing
+
+    return run
+
+
 def test_a_good_model_has_no_problems(
     saved: Callable[[type[RetrievalModel]], str], questions: Questions
 ):
@@ -133,50 +159,25 @@ def test_an_answer_that_depends_on_the_rest_of_the_batch_is_named(
     assert not any("'user 1'" in problem for problem in problems)
 
 
-def test_a_server_that_does_not_come_up_is_a_problem(
+def test_a_server_that_does_not_come_up_in_time_is_no_verdict_on_the_model(
     saved: Callable[[type[RetrievalModel]], str], questions: Questions
 ):
+    # Another, or a quieter, machine may start it: an answer here would be kept by a cache.
     config = ServingConfig(startup_timeout_s=0.01)
-    problems = validate_serving(saved(RetrievalModel), questions, config)
-    assert len(problems) == 1
-    assert problems[0].startswith("LaunchError: The model server for ")
-    assert "was not ready within 0.01 s" in problems[0]
+    with pytest.raises(LaunchError, match=r"was not ready within 0\.01 s"):
+        validate_serving(saved(RetrievalModel), questions, config)
 
 
-def test_a_model_that_the_server_cannot_load_is_a_problem(
-    saved: Callable[[type[RetrievalModel]], str], questions: Questions
+def test_a_model_that_the_server_cannot_load_is_not_blessed_and_the_log_says_why(
+    saved: Callable[[type[RetrievalModel]], str],
+    run_executor: Callable[[str], standard_artifacts.InfraBlessing],
+    tmp_path: Path,
 ):
     directory = saved(RetrievalModel)
     Path(directory, "saved_model.pb").write_bytes(b"no graph")
-    problems = validate_serving(directory, questions, ServingConfig(startup_timeout_s=8))
-    assert len(problems) == 1
-    assert problems[0].startswith("LaunchError: ")
-    assert "saved_model.pb" in problems[0]
-
-
-@pytest.fixture
-def run_executor(
-    many_towers: Any, many_examples: str, tmp_path: Path
-) -> Callable[[str], standard_artifacts.InfraBlessing]:
-    def run(directory: str) -> standard_artifacts.InfraBlessing:
-        examples, model = standard_artifacts.Examples(), standard_artifacts.Model()
-        examples.uri, model.uri = many_examples, str(Path(directory).parent)
-        blessing = standard_artifacts.InfraBlessing()
-        blessing.uri = str(tmp_path / "blessing")
-        config = ServingValidatorConfig(
-            spec=many_towers.spec,
-            serving=ServingConfig(validation_requests=2),
-            query_split="eval",
-            code_hash="",
-        )
-        Executor().Do(
-            {"examples": [examples], "model": [model]},
-            {"blessing": [blessing]},
-            {"serving_validator_config": config.model_dump_json()},
-        )
-        return blessing
-
-    return run
+    with pytest.raises(LaunchError, match=r"saved_model\.pb"):
+        run_executor(directory)
+    assert not (tmp_path / "blessing").exists()
 
 
 def test_executor_blesses_a_good_model_as_tfx_understands_it(
