@@ -1,19 +1,15 @@
-"""One run of a configuration on this machine: lock, pipeline, what came of it."""
+"""One run of a configuration on this machine, and what came of it."""
 
-import fcntl
 import json
 import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import psutil
-from tfx.dsl.io import fileio
 from tfx.types import Artifact
 from tfx.utils import io_utils
 
@@ -33,10 +29,6 @@ log = logging.getLogger(__name__)
 # The pusher itself sees whether the newest version already is the model in question, which the
 # cache, that knows nothing of the serving directory, cannot.
 _NEVER_CACHED = frozenset({"Pusher"})
-
-
-class RunInProgressError(Exception):
-    """Another run of this configuration is under way; try again when it has ended."""
 
 
 @dataclass
@@ -94,6 +86,8 @@ class RunSummary:
 def run(config: PipelineConfig, run_id: str, observer: Observer, *, fresh: bool) -> RunSummary:
     """Runs the pipeline; a failed component ends it and stands in the summary.
 
+    The caller holds `pipeline.run_lock`.
+
     Args:
         config: The use.
         run_id: Of this run.
@@ -101,21 +95,19 @@ def run(config: PipelineConfig, run_id: str, observer: Observer, *, fresh: bool)
         fresh: Take nothing from the cache or from a killed run's checkpoints.
 
     Raises:
-        RunInProgressError: Another process runs this configuration.
         ConfigError: A file that the configuration names is missing.
         IngestError: The input files cannot be read.
     """
     summary = RunSummary(config.name, run_id, config.serving_dir)
-    with _lock(config.run_dir):
-        if fresh:
-            shutil.rmtree(config.run_dir / "checkpoints", ignore_errors=True)
-        runner = ObservedLocalRunner(run_id, observer, _NEVER_CACHED)
-        try:
-            runner.run(create_pipeline(config, enable_cache=not fresh))
-        except ComponentFailedError as failure:
-            log.exception("the run ended at %s", failure.component)
-            summary.failure = failure
-        _fill(summary, runner.outcomes)
+    if fresh:
+        shutil.rmtree(config.run_dir / "checkpoints", ignore_errors=True)
+    runner = ObservedLocalRunner(run_id, observer, _NEVER_CACHED)
+    try:
+        runner.run(create_pipeline(config, enable_cache=not fresh))
+    except ComponentFailedError as failure:
+        log.exception("the run ended at %s", failure.component)
+        summary.failure = failure
+    _fill(summary, runner.outcomes)
     return summary
 
 
@@ -144,25 +136,6 @@ def _fill(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> None
 def _output(outcomes: Mapping[str, ComponentOutcome], name: str, key: str) -> Artifact | None:
     artifacts = outcomes[name].outputs.get(key) if name in outcomes else None
     return artifacts[0] if artifacts else None
-
-
-@contextmanager
-def _lock(run_dir: Path) -> Iterator[None]:
-    """Holds a lock that a killed process gives up by itself."""
-    fileio.makedirs(str(run_dir))
-    with open(run_dir / "lock", "a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            raise RunInProgressError(
-                f"another run of this configuration is under way (process {lock.read().strip()}); "
-                f"wait for it, or end it. The lock is {run_dir / 'lock'}"
-            ) from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
 
 
 def _seconds_since_process_start() -> float:

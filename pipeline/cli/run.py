@@ -9,6 +9,7 @@ from pipeline.cli.console import fail
 from pipeline.cli.options import ConfigOption, JsonOption, SetOption, load_config
 
 if TYPE_CHECKING:
+    from pipeline.config import PipelineConfig
     from pipeline.run import RunSummary
 
 _REFUSED = 3
@@ -26,33 +27,40 @@ def run(
 
     Exit codes: 0 pushed, 1 failed, 3 refused by the evaluation or the serving gate.
     """
-    from pipeline.cli.run_display import RunDisplay, show_summary
-    from pipeline.cli.run_log import quiet
+    from pipeline.run_lock import RunInProgressError, run_lock
 
     loaded = load_config(config, set_)
+    try:
+        with run_lock(loaded.run_dir):
+            _run_locked(loaded, fresh=fresh, as_json=as_json)
+    except RunInProgressError as error:
+        fail(str(error))
+
+
+def _run_locked(config: "PipelineConfig", *, fresh: bool, as_json: bool) -> None:
+    from pipeline.cli.run_display import RunDisplay, show_summary
+    from pipeline.cli.run_log import quiet
     from pipeline.run_id import new_run_id
 
     run_id = new_run_id()
-    log_path = loaded.run_dir / "logs" / f"{run_id}.log"
+    log_path = config.run_dir / "logs" / f"{run_id}.log"
     problem = ""
     with quiet(log_path) as terminal, RunDisplay(terminal) as display:
         # Everything slow, and noisy, is imported here.
         from components.timeline_example_gen.errors import IngestError
         from pipeline.config import ConfigError
-        from pipeline.run import RunInProgressError
         from pipeline.run import run as run_pipeline
 
         try:
-            summary = run_pipeline(loaded, run_id, display, fresh=fresh)
-        except (RunInProgressError, ConfigError, IngestError) as error:
-            display.close()
+            summary = run_pipeline(config, run_id, display, fresh=fresh)
+        except (ConfigError, IngestError) as error:
             problem = str(error)
     if problem:
         fail(problem)
     if as_json:
         print(json.dumps(summary.to_json()))
     else:
-        show_summary(summary, loaded, log_path)
+        show_summary(summary, config, log_path)
     _exit(summary, log_path)
 
 
