@@ -6,7 +6,14 @@ import typer
 
 from pipeline.cli.answers import show_answer
 from pipeline.cli.console import fail
-from pipeline.cli.options import ConfigOption, JsonOption, TargetOption, load_config, split_ids
+from pipeline.cli.options import (
+    ConfigOption,
+    JsonOption,
+    SetOption,
+    TargetOption,
+    load_config,
+    split_ids,
+)
 from pipeline.cli.served_model import served_model
 
 
@@ -28,6 +35,7 @@ def recommend(
         bool, typer.Option("--include-seen", help="Do not leave out what is in the history.")
     ] = False,
     target: TargetOption = None,
+    set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask the served model for a query's best candidates, over gRPC.
@@ -38,7 +46,7 @@ def recommend(
     from pipeline.config import ConfigError
     from pipeline.source_lookup import query_features, query_history
 
-    loaded = load_config(config)
+    loaded = load_config(config, set_)
     if not query_id and history is None:
         fail("name a query with --query-id, or give its events with --history")
     try:

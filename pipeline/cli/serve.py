@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import fail, stderr
-from pipeline.cli.options import ConfigOption, load_config
+from pipeline.cli.options import ConfigOption, SetOption, load_config
 
 
 def serve(
@@ -15,9 +15,10 @@ def serve(
     port: Annotated[int, typer.Option(help="gRPC port.")] = 8500,
     rest_port: Annotated[int, typer.Option(help="REST port.")] = 8501,
     bind_address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    set_: SetOption = None,
 ) -> None:
     """Serve the newest pushed version, and newer ones as they come."""
-    loaded = load_config(config)
+    loaded = load_config(config, set_)
     if not os.path.isdir(loaded.serving_dir):
         fail(
             f"nothing has been pushed to {loaded.serving_dir} yet; run "

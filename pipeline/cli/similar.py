@@ -6,7 +6,7 @@ import typer
 
 from pipeline.cli.answers import show_answer
 from pipeline.cli.console import fail
-from pipeline.cli.options import ConfigOption, JsonOption, TargetOption, load_config
+from pipeline.cli.options import ConfigOption, JsonOption, SetOption, TargetOption, load_config
 from pipeline.cli.served_model import served_model
 
 
@@ -15,10 +15,11 @@ def similar(
     candidate_id: Annotated[str, typer.Option(help="The candidate to start from.")],
     k: Annotated[int, typer.Option("-k", min=1, help="How many candidates.")] = 10,
     target: TargetOption = None,
+    set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask the served model for a candidate's nearest candidates, over gRPC."""
-    loaded = load_config(config)
+    loaded = load_config(config, set_)
     with served_model(loaded, target) as client:
         answer = client.similar(candidate_id, k=k)
     if not any(answer.candidate_ids):

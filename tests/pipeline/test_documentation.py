@@ -19,8 +19,6 @@ def settings(section: type[BaseModel]) -> Iterator[tuple[str, str]]:
             yield from settings(field.annotation)
 
 
-@pytest.mark.parametrize(
-    ("section", "key"), [*settings(PipelineConfig), *settings(FeatureConfig)]
-)
+@pytest.mark.parametrize(("section", "key"), [*settings(PipelineConfig), *settings(FeatureConfig)])
 def test_every_setting_is_documented(section: str, key: str) -> None:
     assert f"| `{key}` |" in TEXT, f"docs/configuration.md lacks {section}.{key}"
