@@ -86,7 +86,7 @@ class TrainingConfig(Settings):
     num_negatives: int = Field(
         1024,
         ge=1,
-        description="Sampled softmax: uniform negatives in a step, beside in-batch ones.",
+        description="Sampled softmax: uniform negatives in a step, and as many from the batch.",
     )
     validation_fraction: float = Field(
         0.0,

@@ -10,7 +10,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-# Lines of this logger are progress for a person; a terminal may draw them as a bar.
+# Lines of this logger are progress for a person; `fraction` on a record is the share that is done,
+# which the command draws as a bar.
 progress = logging.getLogger("two_tower.progress")
 
 
@@ -83,7 +84,13 @@ class FitState(tf_keras.callbacks.Callback):
             self._latest.save()
             self._saved_at = time.monotonic()
         values = "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
-        progress.info("epoch %d/%d  %s", epoch + 1, self._epochs, values)
+        progress.info(
+            "epoch %d/%d  %s",
+            epoch + 1,
+            self._epochs,
+            values,
+            extra={"fraction": (epoch + 1) / self._epochs},
+        )
         if self.stopped_early:
             self.model.stop_training = True
 

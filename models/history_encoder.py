@@ -2,7 +2,7 @@
 
 An encoder has two faces that must agree: `last` gives the state after a whole history, which is
 what serving asks, and `prefixes` the state before each event, which is what training on every
-position needs: `prefixes(x)[:, t] == last(x[:, :t])`.
+position needs: `prefixes(x, newest)[:, t] == last(x[:, :t][:, -newest:])`.
 """
 
 import tensorflow as tf
@@ -53,8 +53,15 @@ class MeanHistoryEncoder(tf_keras.layers.Layer):
         count = tf.math.unsorted_segment_sum(present, rows, num_rows)[:, None]
         return self._project(total / tf.maximum(count, 1.0))
 
-    def prefixes(self, vectors: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
-        """Encodes, for each event, the events before it; `[batch, events, dimension]`."""
-        totals = tf.cumsum(vectors * present[..., None], axis=1, exclusive=True)
-        counts = tf.cumsum(present, axis=1, exclusive=True)[..., None]
+    def prefixes(self, vectors: tf.Tensor, present: tf.Tensor, newest: int) -> tf.Tensor:
+        """Encodes, for each event, the `newest` events before it; `[batch, events, dimension]`."""
+        totals = _sum_of_newest(vectors * present[..., None], newest)
+        counts = _sum_of_newest(present[..., None], newest)
         return self._project(totals / tf.maximum(counts, 1.0))
+
+
+def _sum_of_newest(values: tf.Tensor, newest: int) -> tf.Tensor:
+    """Sums, at each place of `[batch, events, n]`, the `newest` values before it."""
+    totals = tf.cumsum(values, axis=1, exclusive=True)
+    too_old = tf.pad(totals, [[0, 0], [newest, 0], [0, 0]])[:, : tf.shape(totals)[1]]
+    return totals - too_old

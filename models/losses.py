@@ -65,28 +65,36 @@ def sampled_softmax(
 
 
 def draw_negatives(
-    targets: tf.Tensor, log_frequency: tf.Tensor, num_uniform: int, seed: tf.Tensor
+    targets: tf.Tensor,
+    log_frequency: tf.Tensor,
+    num_in_batch: int,
+    num_uniform: int,
+    seed: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Draws one step's shared negatives: the batch's own targets and uniform ones.
+    """Draws one step's shared negatives: from the batch's own targets, and uniform ones.
 
     Both sources are one mixture: a candidate's expected count is `num_in_batch * frequency +
-    num_uniform / num_candidates`, whichever source it came from.
+    num_uniform / num_candidates`, whichever source it came from. Taking every target of a batch
+    of long timelines would make the logits quadratic in its events.
 
     Args:
-        targets: `[num_events]` int32, of the batch.
+        targets: `[num_events]` int32, of the batch; at least one.
         log_frequency: `[num_candidates]` float32, log share of the training events.
+        num_in_batch: How many to draw from `targets`, with replacement.
         num_uniform: How many more to draw with equal chances.
         seed: `[2]` int32.
 
     Returns:
-        Indices `[num_events + num_uniform]` int32 and their log expected counts.
+        Indices `[num_in_batch + num_uniform]` int32 and their log expected counts.
     """
     num_candidates = tf.shape(log_frequency)[0]
     uniform = tf.random.stateless_uniform(
         [num_uniform], seed, maxval=num_candidates, dtype=tf.int32
     )
-    negatives = tf.concat([targets, uniform], axis=0)
-    in_batch = tf.math.log(tf.cast(tf.shape(targets)[0], tf.float32))
-    expected = tf.exp(tf.gather(log_frequency, negatives) + in_batch)
+    places = tf.random.stateless_uniform(
+        [num_in_batch], seed + 1, maxval=tf.shape(targets)[0], dtype=tf.int32
+    )
+    negatives = tf.concat([tf.gather(targets, places), uniform], axis=0)
+    expected = num_in_batch * tf.exp(tf.gather(log_frequency, negatives))
     expected += num_uniform / tf.cast(num_candidates, tf.float32)
     return negatives, tf.math.log(expected)

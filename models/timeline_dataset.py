@@ -23,18 +23,23 @@ class TimelineDataset:
         files: Sequence[str],
         spec: FeatureSpec,
         batch_size: int,
-        max_history: int,
         validation_fraction: float,
         seed: int,
     ) -> None:
         self._files = list(files)
         self._spec = spec
         self._batch_size = batch_size
-        self._max_history = max_history
         self._held_out = int(validation_fraction * _HASH_BUCKETS)
         self._seed = seed
         self.num_timelines = self._count(self._serialized(validation=False))
         self.steps_per_epoch = -(-self.num_timelines // batch_size)
+        if self.num_timelines == 0 or (
+            self._held_out and self._count(self._serialized(validation=True)) == 0
+        ):
+            raise ValueError(
+                f"`training.validation_fraction` {validation_fraction:g} must leave timelines on "
+                f"both sides, got {self.num_timelines} for fitting"
+            )
 
     def epochs(self, first: int, last: int) -> tf.data.Dataset:
         """Returns the batches of the epochs `first` to `last - 1`, one after the other.
@@ -86,7 +91,7 @@ class TimelineDataset:
         )
         return {
             spec.query_id: pad_indices(parsed[spec.query_id]),
-            spec.candidate_id: pad_indices(parsed[spec.candidate_id], newest=self._max_history),
+            spec.candidate_id: pad_indices(parsed[spec.candidate_id]),
             **dense_features(parsed, spec.query_features),
         }
 

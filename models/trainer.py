@@ -48,7 +48,6 @@ def run_fn(fn_args: FnArgs) -> None:
         _matching(fn_args.train_files),
         config.spec,
         config.training.batch_size,
-        config.model.max_history,
         config.training.validation_fraction,
         config.training.seed,
     )

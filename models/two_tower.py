@@ -111,6 +111,7 @@ class TwoTowerModel(tfrs.Model):
             targets,
             self._log_frequency,
             self._training.num_negatives,
+            self._training.num_negatives,
             _shifted(seed, 200) if seed is not None else tf.zeros([2], tf.int32),
         )
         vectors = self.candidates(tf.concat([targets, negatives], axis=0), _shifted(seed, 100))
@@ -139,6 +140,11 @@ class TwoTowerModel(tfrs.Model):
         encoded: tf.Tensor | float = 0.0
         if self.encodes_history:
             vectors, seen = self.query_tower.events(tf.boolean_mask(history, present))
+            # Serving shows the encoder the newest events only; all of them are targets.
+            places = tf.cast(tf.where(present)[:, 1], tf.int32)
+            lengths = tf.reduce_sum(tf.cast(present, tf.int32), axis=1)
+            is_newest = places >= tf.gather(lengths, rows) - self.max_history
+            seen *= tf.cast(is_newest, tf.float32)
             if seed is not None and self._training.history_dropout > 0:
                 seen *= keep_mask(tf.shape(seen), self._training.history_dropout, seed + 300)
             encoded = self.query_tower.history.pooled(vectors, seen, rows, tf.shape(history)[0])
@@ -164,7 +170,8 @@ class TwoTowerModel(tfrs.Model):
             vectors, seen = self.query_tower.events(history)
             if seed is not None and self._training.history_dropout > 0:
                 seen *= keep_mask(tf.shape(seen), self._training.history_dropout, seed + 300)
-            encoded = tf.boolean_mask(self.query_tower.history.prefixes(vectors, seen), present)
+            prefixes = self.query_tower.history.prefixes(vectors, seen, self.max_history)
+            encoded = tf.boolean_mask(prefixes, present)
         queries = self.query_tower(
             tf.gather(inputs[self._spec.query_id][:, 0], rows),
             {name: tf.gather(inputs[name], rows) for name in self._spec.query_features},

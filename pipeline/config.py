@@ -1,6 +1,8 @@
 """The configuration of one use: the only reader of configuration files."""
 
+import datetime
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -11,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from components.index_builder.config import IndexConfig
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.serving_validator.config import ServingConfig
-from components.timeline_example_gen.config import DataConfig, SplitConfig
+from components.timeline_example_gen.config import DataConfig, IngestConfig, SplitConfig
 from models.config import ModelConfig, TrainingConfig
 from models.features import ColumnsConfig, FeaturesConfig, FeatureSpec
 from models.settings import Settings
@@ -113,6 +115,17 @@ class PipelineConfig(Settings):
         return path if "://" in path else str(self.root / path)
 
     @property
+    def ingest(self) -> IngestConfig:
+        """What ingestion needs to know, with absolute paths or URIs."""
+        paths = {
+            name: self.resolve(path)
+            for name in ("interactions", "candidates", "queries")
+            if (path := getattr(self.data, name)) is not None
+        }
+        data = self.data.model_copy(update=paths)
+        return IngestConfig(data=data, split=self.split, spec=self.spec)
+
+    @property
     def run_dir(self) -> Path:
         """The folder of this use's artifacts, metadata and logs."""
         return Path(self.resolve(self.runs)) / self.name
@@ -184,10 +197,20 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
 def parse(content: Mapping[str, Any], source: str) -> PipelineConfig:
     """Validates a configuration that was already read; `source` names it in messages."""
     try:
-        return PipelineConfig.model_validate(content)
+        # Through JSON, where strict means: no "3" for 3, no 1 for true, but a list for a tuple and
+        # text for a date.
+        return PipelineConfig.model_validate_json(
+            json.dumps(content, default=_as_text), strict=True
+        )
     except ValidationError as error:
         lines = [_explain(detail) for detail in error.errors()]
         raise ConfigError(f"{source}:\n  " + "\n  ".join(lines)) from error
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+        return f"{value.isoformat()}T00:00:00"
+    return value.isoformat() if isinstance(value, datetime.datetime) else str(value)
 
 
 def _apply(content: dict[str, Any], override: str) -> None:

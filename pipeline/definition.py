@@ -21,7 +21,7 @@ from components.retrieval_evaluator.spec import EvaluatorConfig
 from components.schema_importer.component import SchemaImporter
 from components.serving_validator.component import ServingValidator
 from components.serving_validator.spec import ServingValidatorConfig
-from components.timeline_example_gen.component import TimelineExampleGen, make_config
+from components.timeline_example_gen.component import TimelineExampleGen
 from components.timeline_example_gen.source_files import fingerprint
 from models.preprocessing import SPEC_KEY
 from models.trainer import TRAINER_KEY, TrainerConfig
@@ -29,6 +29,8 @@ from pipeline.code_hash import code_hash
 from pipeline.config import ConfigError, PipelineConfig
 
 _CODE_HASH_KEY = "code_hash"
+# Real questions for the index's recall and for the check of the server.
+_QUERY_SPLIT = "eval"
 
 
 def create_pipeline(config: PipelineConfig, *, enable_cache: bool = True) -> tfx_pipeline.Pipeline:
@@ -57,21 +59,16 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
     """Returns the components in the order of the flow."""
     spec = config.spec
     models_hash = code_hash("models")
-    split_names = config.split.split_names
 
-    data = config.data.model_copy(
-        update={
-            name: config.resolve(path)
-            for name in ("interactions", "candidates", "queries")
-            if (path := getattr(config.data, name)) is not None
-        }
-    )
-    ingestion = (data, config.columns, config.features, config.split)
+    ingest = config.ingest
     example_gen = TimelineExampleGen(
-        *ingestion,
+        ingest.data,
+        config.columns,
+        config.features,
+        config.split,
         input_fingerprint=":".join(
             [
-                fingerprint(make_config(*ingestion)),
+                fingerprint(ingest),
                 code_hash("components/timeline_example_gen", "models/features.py"),
             ]
         ),
@@ -81,8 +78,7 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
     if not fileio.exists(config.schema_file):
         raise ConfigError(
             f"there is no schema at {config.schema_file}; write a first one with "
-            f"`two-tower schema infer --config {config.name}` and read it, or name another in "
-            "`schema.file`"
+            "`two-tower schema infer` and read it, or name another in `schema.file`"
         )
     # Under the name of the component whose place it takes.
     schema_gen = SchemaImporter(config.schema_file).with_id("ImportSchemaGen")
@@ -134,7 +130,6 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
             code_hash=code_hash("components/retrieval_evaluator") + models_hash,
         ),
     )
-    query_split = "eval" if "eval" in split_names else split_names[0]
     index_builder = IndexBuilder(
         examples=examples,
         model=trainer.outputs["model"],
@@ -142,9 +137,10 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
         config=IndexBuilderConfig(
             spec=spec,
             index=config.index,
-            query_split=query_split,
+            query_split=_QUERY_SPLIT,
             model_name=config.serving.model_name,
-            code_hash=code_hash("components/index_builder") + models_hash,
+            code_hash=code_hash("components/index_builder", "components/blessings.py")
+            + models_hash,
         ),
     )
     serving_validator = ServingValidator(
@@ -153,7 +149,7 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
         config=ServingValidatorConfig(
             spec=spec,
             serving=config.serving,
-            query_split=query_split,
+            query_split=_QUERY_SPLIT,
             code_hash=code_hash("components/serving_validator", "serving"),
         ),
     )

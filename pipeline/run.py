@@ -13,6 +13,7 @@ import psutil
 from tfx.types import Artifact
 from tfx.utils import io_utils
 
+from components.atomic_pusher.executor import NEWLY_PUSHED_PROPERTY
 from components.index_builder.spec import REPORT_FILE as INDEX_REPORT_FILE
 from components.retrieval_evaluator.executor import EVALUATION_FILE
 from pipeline.config import PipelineConfig
@@ -26,9 +27,10 @@ from pipeline.local_runner import (
 
 log = logging.getLogger(__name__)
 
-# The pusher itself sees whether the newest version already is the model in question, which the
-# cache, that knows nothing of the serving directory, cannot.
-_NEVER_CACHED = frozenset({"Pusher"})
+# The cache does not see an edit of the executor that the stock ExampleValidator is given here, and
+# it takes a tenth of a second. The pusher sees itself whether the newest version already is the
+# model in question; the cache knows nothing of the serving directory.
+_NEVER_CACHED = frozenset({"Pusher", "ExampleValidator"})
 
 
 @dataclass
@@ -42,7 +44,8 @@ class RunSummary:
         metrics_other: The same, treated the other way.
         evaluation: The whole report of the evaluation.
         blessed: Whether the evaluation gate let the model pass.
-        pushed_version: Version in the serving directory, None where nothing was pushed.
+        pushed_version: Version that holds this model, pushed now or before; None where none does.
+        newly_pushed: Whether this run pushed it.
         serving_dir: Base path of the served versions.
         index: The index report.
         component_seconds: Wall time of each component that ran.
@@ -59,6 +62,7 @@ class RunSummary:
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     blessed: bool = False
     pushed_version: int | None = None
+    newly_pushed: bool = False
     index: Mapping[str, Any] = field(default_factory=dict)
     component_seconds: dict[str, float] = field(default_factory=dict)
     component_states: dict[str, str] = field(default_factory=dict)
@@ -74,6 +78,7 @@ class RunSummary:
             "metrics_other": self.metrics_other,
             "blessed": self.blessed,
             "pushed_version": self.pushed_version,
+            "newly_pushed": self.newly_pushed,
             "serving_dir": self.serving_dir,
             "index": self.index,
             "component_seconds": self.component_seconds,
@@ -130,6 +135,7 @@ def _fill(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> None
     pushed = _output(outcomes, "Pusher", "pushed_model")
     if pushed is not None and pushed.get_int_custom_property("pushed") == 1:
         summary.pushed_version = int(pushed.get_string_custom_property("pushed_version"))
+        summary.newly_pushed = pushed.get_int_custom_property(NEWLY_PUSHED_PROPERTY) == 1
     summary.total_seconds = round(_seconds_since_process_start(), 1)
 
 

@@ -1,90 +1,128 @@
-"""What the source files say about one query or some candidates: what a client knows and sends."""
+"""What the source files say about one query or some candidates: what a client knows and sends.
 
-from collections.abc import Sequence
+The files are read as ingestion reads them, by its own readers, so that a history here is the
+timeline that the model would have been trained on.
+"""
+
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import polars as pl
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from components.timeline_example_gen.errors import IngestError
-from components.timeline_example_gen.file_format import format_of
+from components.timeline_example_gen.blocks import read_blocks
+from components.timeline_example_gen.feature_lists import feature_lists
+from components.timeline_example_gen.plan import Sizing
+from components.timeline_example_gen.row_checks import check_rows
+from components.timeline_example_gen.source_columns import (
+    FILE,
+    ROW,
+    TIME_US,
+    Source,
+    source_columns,
+)
+from components.timeline_example_gen.source_files import find_files
 from models.features import FeatureConfig
-from pipeline.config import ConfigError, PipelineConfig
+from pipeline.config import PipelineConfig
 
 
 def query_history(config: PipelineConfig, query_id: str) -> list[str]:
-    """Returns the candidate ids of all events of a query, oldest first; none if unknown."""
-    columns = config.columns
-    source = config.data.interactions
-    events = _scan(config, source).filter(pl.col(columns.query_id) == query_id)
-    if columns.timestamp is not None:
-        time = pl.col(columns.timestamp)
-        if config.data.timestamp_unit != "iso8601":
-            time = time.cast(pl.Float64, strict=False)
-        events = events.sort(time, maintain_order=True)
-    rows = _collect(config, source, events.select(columns.candidate_id))
-    return [row[columns.candidate_id] for row in rows if row[columns.candidate_id]]
+    """Returns the candidate ids of the events of a query, oldest first; none if unknown.
+
+    Rows that ingestion would reject are left out, and duplicates where it drops them.
+
+    Raises:
+        IngestError: A file is missing or unreadable.
+    """
+    spec = config.spec
+    timed = spec.columns.timestamp is not None
+    events: list[tuple[Any, ...]] = []
+    for table in _rows(config, "interactions", spec.query_id, [query_id]):
+        times = table[TIME_US].to_pylist() if timed else [0] * len(table)
+        places = zip(table[FILE].to_pylist(), table[ROW].to_pylist(), strict=True)
+        ids = table[spec.candidate_id].to_pylist()
+        events += [(time, *place, i) for time, place, i in zip(times, places, ids, strict=True)]
+    events.sort()
+    if timed and config.data.duplicate_events == "drop":
+        first = {(time, candidate_id): None for time, _, _, candidate_id in events}
+        return [candidate_id for _, candidate_id in first]
+    return [event[-1] for event in events]
 
 
 def query_features(config: PipelineConfig, query_id: str) -> dict[str, Any]:
-    """Returns the features of a query as the served model takes them; none if unknown."""
-    if config.data.queries is None or not config.features.query:
+    """Returns the features of a query as the served model takes them; none if unknown.
+
+    Raises:
+        IngestError: A file is missing or unreadable.
+    """
+    spec = config.spec
+    if config.data.queries is None or not spec.query_features:
         return {}
-    source = config.data.queries
-    matching = _scan(config, source).filter(pl.col(config.columns.query_id) == query_id)
-    rows = _collect(config, source, matching.head(1))
-    if not rows:
-        return {}
-    values = {
-        name: _value(rows[0].get(feature.column or name), feature)
-        for name, feature in config.features.query.items()
-    }
-    return {name: value for name, value in values.items() if value is not None}
+    for table in _rows(config, "queries", spec.query_id, [query_id]):
+        lists = _lists(table.slice(0, 1), spec.query_features)
+        return {
+            name: values[0] if spec.query_features[name].separator else values[0][0]
+            for name, values in lists.items()
+            if values[0]
+        }
+    return {}
 
 
 def describe_candidates(
     config: PipelineConfig, candidate_ids: Sequence[str]
 ) -> dict[str, dict[str, str]]:
-    """Returns, by candidate id, the catalogue's features as text, for a person to read."""
-    if config.data.candidates is None:
+    """Returns, by candidate id, the catalogue's features as text, for a person to read.
+
+    Raises:
+        IngestError: A file is missing or unreadable.
+    """
+    spec = config.spec
+    if config.data.candidates is None or not spec.candidate_features:
         return {}
-    id_column = config.columns.candidate_id
-    columns = {name: feature.column or name for name, feature in config.features.candidate.items()}
-    source = config.data.candidates
-    matching = _scan(config, source).filter(pl.col(id_column).is_in(list(candidate_ids)))
-    rows = _collect(config, source, matching)
+    described: dict[str, dict[str, str]] = {}
+    for table in _rows(config, "candidates", spec.candidate_id, candidate_ids):
+        lists = _lists(table, spec.candidate_features)
+        for row, candidate_id in enumerate(table[spec.candidate_id].to_pylist()):
+            described.setdefault(
+                candidate_id,
+                {
+                    name: _text(values[row], spec.candidate_features[name])
+                    for name, values in lists.items()
+                },
+            )
+    return described
+
+
+def _rows(
+    config: PipelineConfig, source: Source, key: str, ids: Sequence[str]
+) -> Iterator[pa.Table]:
+    """Yields the good rows with one of the ids, block by block."""
+    ingest = config.ingest
+    columns = source_columns(ingest, source)
+    names = list(dict.fromkeys(column.column for column in columns))
+    wanted = pa.array(list(ids), pa.string())
+    for file in find_files(ingest):
+        if file.source != source or not file.header:
+            continue
+        for block in read_blocks(file, names, ingest.data.delimiter, Sizing().block_bytes):
+            good, _ = check_rows(block, file.index, columns, ingest.data.timestamp_unit)
+            found = good.filter(pc.is_in(good[key].cast(pa.string()), value_set=wanted))
+            if len(found):
+                yield found
+
+
+def _lists(table: pa.Table, features: Any) -> dict[str, list[list[Any]]]:
     return {
-        row[id_column]: {name: row.get(column) or "" for name, column in columns.items()}
-        for row in rows
+        name: [[_decoded(value) for value in values] for values in lists.to_pylist()]
+        for name, lists in feature_lists(table, features, np.arange(len(table))).items()
     }
 
 
-def _scan(config: PipelineConfig, source: str) -> pl.LazyFrame:
-    """All columns as text: an id stays as it is written."""
-    path = config.resolve(source)
-    try:
-        is_parquet = format_of(config.data, path) == "parquet"
-    except IngestError as error:
-        raise ConfigError(str(error)) from error
-    if is_parquet:
-        return pl.scan_parquet(path).select(pl.all().cast(pl.String))
-    return pl.scan_csv(path, separator=config.data.delimiter, infer_schema=False)
+def _decoded(value: Any) -> Any:
+    return value.decode("utf-8") if isinstance(value, bytes) else value
 
 
-def _collect(config: PipelineConfig, source: str, rows: pl.LazyFrame) -> list[dict[str, Any]]:
-    try:
-        return rows.collect().to_dicts()
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ConfigError(f"{config.resolve(source)} cannot be read: {error}") from error
-
-
-def _value(text: str | None, feature: FeatureConfig) -> Any:
-    if not text:
-        return None
-    if feature.kind == "numeric":
-        try:
-            return float(text)
-        except ValueError:
-            return None
-    if feature.separator is not None:
-        return [part.strip() for part in text.split(feature.separator) if part.strip()]
-    return text
+def _text(values: Sequence[Any], feature: FeatureConfig) -> str:
+    words = [f"{value:g}" if isinstance(value, float) else value for value in values]
+    return (feature.separator or " ").join(words)

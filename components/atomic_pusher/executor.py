@@ -5,6 +5,7 @@ executor copies into that folder file by file; this one copies aside and renames
 store, where a rename is no single step, `saved_model.pb` still comes last.
 """
 
+import hashlib
 import os
 import time
 from typing import Any
@@ -20,8 +21,11 @@ from components.blessings import require_infra_blessing, require_model_blessing
 
 # TensorFlow Serving ignores folders whose name is not a number.
 _INCOMING_PREFIX = "incoming-"
+# Whether this execution pushed the version, or found the model served already.
+NEWLY_PUSHED_PROPERTY = "newly_pushed"
 # TensorFlow Serving leaves this folder alone.
-_SOURCE_FILE = os.path.join("assets.extra", "pushed_from")
+_BLOCK_BYTES = 1 << 22
+_DIGEST_FILE = os.path.join("assets.extra", "digest")
 
 
 class Executor(executor.Executor):
@@ -53,32 +57,33 @@ class Executor(executor.Executor):
             exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination
         )
         base = destination.filesystem.base_directory
-        model = artifact_utils.get_single_instance(input_dict[standard_component_specs.MODEL_KEY])
-        version, path = push(self.GetModelPath(input_dict), base, source=model.uri)
+        before = newest_version(base)
+        version, path = push(self.GetModelPath(input_dict), base)
         pushed = artifact_utils.get_single_instance(
             output_dict[standard_component_specs.PUSHED_MODEL_KEY]
         )
         fileio.makedirs(pushed.uri)
         io_utils.write_string_file(os.path.join(pushed.uri, "destination.txt"), path + "\n")
+        pushed.set_int_custom_property(NEWLY_PUSHED_PROPERTY, int(version != before))
         self._MarkPushed(pushed, pushed_destination=path, pushed_version=str(version))
 
 
-def push(model_path: str, base: str, source: str) -> tuple[int, str]:
+def push(model_path: str, base: str) -> tuple[int, str]:
     """Copies a SavedModel to `base` as its newest version, unless it is that already.
 
     Args:
         model_path: Folder of the SavedModel.
         base: Base path of the versions.
-        source: What tells one model from another; remembered beside the version's assets.
 
     Returns:
         The version and its folder.
     """
     fileio.makedirs(base)
+    digest = _digest(model_path)
     newest = newest_version(base)
     newest_path = os.path.join(base, str(newest))
-    marker = os.path.join(newest_path, _SOURCE_FILE)
-    if newest and fileio.exists(marker) and io_utils.read_string_file(marker) == source:
+    marker = os.path.join(newest_path, _DIGEST_FILE)
+    if newest and fileio.exists(marker) and io_utils.read_string_file(marker) == digest:
         return newest, newest_path
     for name in fileio.listdir(base):
         if name.startswith(_INCOMING_PREFIX):  # what a killed push left
@@ -89,7 +94,7 @@ def push(model_path: str, base: str, source: str) -> tuple[int, str]:
     io_utils.copy_file(
         os.path.join(model_path, "saved_model.pb"), os.path.join(aside, "saved_model.pb")
     )
-    io_utils.write_string_file(os.path.join(aside, _SOURCE_FILE), source)
+    io_utils.write_string_file(os.path.join(aside, _DIGEST_FILE), digest)
     path = os.path.join(base, str(version))
     fileio.rename(aside, path)
     return version, path
@@ -101,3 +106,16 @@ def newest_version(base: str) -> int:
         return 0
     names = (name.rstrip("/") for name in fileio.listdir(base))
     return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
+def _digest(model_path: str) -> str:
+    """Tells one model from another by content: artifacts are numbered anew with new metadata."""
+    digest = hashlib.sha256()
+    for folder, _, names in sorted(fileio.walk(model_path)):
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            digest.update(os.path.relpath(path, model_path).encode() + b"\0")
+            with fileio.open(path, "rb") as file:
+                while block := file.read(_BLOCK_BYTES):
+                    digest.update(block)
+    return digest.hexdigest()

@@ -61,6 +61,8 @@ def decide(
     if config.min_lift > 0:
         name = config.baseline_metric
         value = model.get(name, math.nan)
+        baselines = len(metrics.keys() - {MODEL})
+        checks.append(Check("number of baselines", baselines, _AT_LEAST, 1, baselines >= 1))
         for contender, values in metrics.items():
             if contender == MODEL:
                 continue

@@ -27,6 +27,7 @@ from components.timeline_example_gen.source_columns import (
 _COMPRESSED_EXPANSION = 4
 _NUM_SHOWN = 5
 _HASH_BLOCK_BYTES = 1 << 20
+_AS_IS = CompressionTypes.UNCOMPRESSED
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def fingerprint(config: IngestConfig) -> str:
 
     Raises:
         NoInputError: A pattern matches no file.
+        UnreadableFileError: A file cannot be read, or is a folder.
     """
     total = hashlib.blake2b(digest_size=16)
     for source in SOURCES:
@@ -104,9 +106,12 @@ def fingerprint(config: IngestConfig) -> str:
             continue
         for path, size in _match(source, pattern):
             content = hashlib.blake2b(digest_size=16)
-            with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-                while block := stream.read(_HASH_BLOCK_BYTES):
-                    content.update(block)
+            try:
+                with FileSystems.open(path, compression_type=_AS_IS) as stream:
+                    while block := stream.read(_HASH_BLOCK_BYTES):
+                        content.update(block)
+            except READ_ERRORS as error:
+                raise UnreadableFileError(f"{path} cannot be read: {error}") from error
             name = _below_fixed_folder(path, pattern)
             total.update(f"{source}\0{name}\0{size}\0{content.hexdigest()}\n".encode())
     return total.hexdigest()

@@ -26,7 +26,10 @@ def show_answer(
         heading: What was asked, for a person.
         as_json: One JSON object instead of a table.
     """
-    from pipeline.config import ConfigError
+    from components.timeline_example_gen.errors import IngestError
+    from pipeline.beam_messages import silence_beam_import
+
+    silence_beam_import()
     from pipeline.source_lookup import describe_candidates
 
     pairs = [
@@ -36,7 +39,7 @@ def show_answer(
     ]
     try:
         known = describe_candidates(config, [candidate_id for candidate_id, _ in pairs])
-    except ConfigError as error:
+    except IngestError as error:
         fail(str(error))
     if as_json:
         candidates = [

@@ -25,7 +25,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Write a configuration and a schema by what the files hold, ready to run and to edit."""
-    from pipeline.schema_inference.beam_messages import silence_beam_import
+    from pipeline.beam_messages import silence_beam_import
 
     silence_beam_import()
     from pipeline.config import ConfigError

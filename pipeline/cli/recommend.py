@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.answers import show_answer
-from pipeline.cli.console import fail
+from pipeline.cli.console import fail, stderr
 from pipeline.cli.options import (
     ConfigOption,
     JsonOption,
@@ -14,7 +14,7 @@ from pipeline.cli.options import (
     load_config,
     split_ids,
 )
-from pipeline.cli.served_model import served_model
+from pipeline.cli.served_model import answerable_k, served_model
 
 
 def recommend(
@@ -43,7 +43,10 @@ def recommend(
     What the files know of the query goes along, as a client in production would send it: its
     features, its events as history, and the same events as what not to recommend again.
     """
-    from pipeline.config import ConfigError
+    from components.timeline_example_gen.errors import IngestError
+    from pipeline.beam_messages import silence_beam_import
+
+    silence_beam_import()
     from pipeline.source_lookup import query_features, query_history
 
     loaded = load_config(config, set_)
@@ -52,12 +55,18 @@ def recommend(
     try:
         events = split_ids(history) if history is not None else query_history(loaded, query_id)
         features = query_features(loaded, query_id)
-    except ConfigError as error:
+    except IngestError as error:
         fail(str(error))
     excluded = split_ids(exclude) + ([] if include_seen else events)
-    with served_model(loaded, target) as client:
+    if query_id and not events and history is None:
+        stderr().print(f"the interactions know nothing of {query_id!r}: anyone's best candidates")
+    with served_model(loaded, config, target) as client:
         answer = client.recommend(
-            query_id, history=events, features=features, exclude=excluded, k=k
+            query_id,
+            history=events,
+            features=features,
+            exclude=excluded,
+            k=answerable_k(client, loaded, k),
         )
     heading = (
         f"for {loaded.columns.query_id} {query_id or '(unknown)'}, {len(events)} events before"

@@ -35,6 +35,8 @@ def run(
             _run_locked(loaded, fresh=fresh, as_json=as_json)
     except RunInProgressError as error:
         fail(str(error))
+    except OSError as error:
+        fail(f"{loaded.run_dir} cannot be written: {error}")
 
 
 def _run_locked(config: "PipelineConfig", *, fresh: bool, as_json: bool) -> None:

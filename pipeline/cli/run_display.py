@@ -3,11 +3,11 @@
 import logging
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
-from rich.status import Status
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from pipeline.cli.console import stdout
@@ -31,12 +31,20 @@ class RunDisplay(logging.Handler):
     def __init__(self, terminal: TextIO) -> None:
         super().__init__()
         self._console = Console(file=terminal, highlight=False)
-        self._status: Status | None = None
-        self._doing = ""
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("[dim]{task.fields[line]}[/dim]"),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("loading TensorFlow and TFX", total=None, line="")
 
     def __enter__(self) -> "RunDisplay":
         logging.getLogger(_PROGRESS_LOGGER).addHandler(self)
-        self._show("loading TensorFlow and TFX")
+        self._progress.start()
         return self
 
     def __exit__(
@@ -46,12 +54,13 @@ class RunDisplay(logging.Handler):
         traceback: TracebackType | None,
     ) -> None:
         logging.getLogger(_PROGRESS_LOGGER).removeHandler(self)
-        self.close()
+        self._progress.stop()
 
     def component_started(self, name: str, position: int, total: int) -> None:
         """Shows what is being done."""
-        self._doing = f"{position}/{total} {name}"
-        self._show(self._doing)
+        # A bar without a total moves to and fro until the component tells how far it is.
+        self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(f"{position}/{total} {name}", total=None, line="")
 
     def component_finished(self, outcome: "ComponentOutcome") -> None:
         """Leaves a line for the component."""
@@ -61,27 +70,17 @@ class RunDisplay(logging.Handler):
             self._console.print(f"  {outcome.name:<20} {outcome.seconds:6.1f} s")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Shows a line of progress beside the component."""
-        self._show(f"{self._doing}  [dim]{escape(record.getMessage())}[/dim]")
-
-    def close(self) -> None:
-        """Stops drawing."""
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
-        super().close()
-
-    def _show(self, text: str) -> None:
-        if self._status is None:
-            self._status = self._console.status(text)
-            self._status.start()
-        else:
-            self._status.update(text)
+        """Shows a line of progress beside the component, and the bar where it tells how far."""
+        self._progress.update(self._task, line=escape(record.getMessage()))
+        fraction = getattr(record, "fraction", None)
+        if fraction is not None:
+            self._progress.update(self._task, total=1.0, completed=fraction)
 
 
 def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path) -> None:
     """Prints the closing tables: metrics against the baselines, index, timings, paths."""
     console = stdout()
+    plain: dict[str, Any] = {"soft_wrap": True, "markup": False}
     if summary.metrics:
         console.print(_metrics_table(summary, config.evaluation.exclude_seen))
     if summary.index:
@@ -92,8 +91,9 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
         )
     console.print(f"time      {summary.total_seconds:.1f} s")
     if summary.pushed_version is not None:
-        console.print(f"pushed    version {summary.pushed_version} to {summary.serving_dir}")
-    console.print(f"log       {log_path}", soft_wrap=True)
+        verb = "pushed    version" if summary.newly_pushed else "serving   already version"
+        console.print(f"{verb} {summary.pushed_version}", f"in {summary.serving_dir}", **plain)
+    console.print(f"log       {log_path}", **plain)
 
 
 def _metrics_table(summary: "RunSummary", exclude_seen: bool) -> Table:

@@ -33,7 +33,7 @@ def infer(
     max_rows: _MaxRows = _DEFAULT_MAX_ROWS,
 ) -> None:
     """Write a schema that the data fits, as a start to edit."""
-    from pipeline.schema_inference.beam_messages import silence_beam_import
+    from pipeline.beam_messages import silence_beam_import
 
     silence_beam_import()
     from pipeline.schema_inference.config_schema import SchemaError, write_inferred_schema
@@ -56,7 +56,7 @@ def infer(
 @app.command()
 def diff(config: ConfigOption, max_rows: _MaxRows = _DEFAULT_MAX_ROWS) -> None:
     """Show where the data differs from the curated schema; status 1 if it does."""
-    from pipeline.schema_inference.beam_messages import silence_beam_import
+    from pipeline.beam_messages import silence_beam_import
 
     silence_beam_import()
     from pipeline.schema_inference.config_schema import SchemaError, compare_with_curated_schema

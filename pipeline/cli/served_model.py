@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def served_model(config: "PipelineConfig", target: str | None) -> Iterator["RetrievalClient"]:
+def served_model(
+    config: "PipelineConfig", config_name: str, target: str | None
+) -> Iterator["RetrievalClient"]:
     """Yields a client; a serving error inside ends the command with its text.
 
     Args:
         config: The use.
+        config_name: As the user gave it, for the message that tells what to run.
         target: gRPC address of a running server; None starts one on the last push.
     """
     from serving.clients.grpc_client import RetrievalClient
@@ -30,7 +33,7 @@ def served_model(config: "PipelineConfig", target: str | None) -> Iterator["Retr
                 if not _has_version(config.serving_dir):
                     fail(
                         f"nothing has been pushed to {config.serving_dir} yet; run "
-                        f"`two-tower run --config {config.name}` first, or name a server with "
+                        f"`two-tower run --config {config_name}` first, or name a server with "
                         "--target"
                     )
                 with stderr().status("starting the model server"):
@@ -54,6 +57,17 @@ def served_model(config: "PipelineConfig", target: str | None) -> Iterator["Retr
             yield client
         except (LaunchError, ServingError) as error:
             fail(str(error))
+
+
+def answerable_k(client: "RetrievalClient", config: "PipelineConfig", k: int) -> int:
+    """Returns `k`, or the whole catalogue where that is smaller than an answer could be.
+
+    A `k` beyond the model's own stays, for the client to refuse.
+    """
+    signature = client.metadata().signatures["serving_default"]
+    shape = signature.outputs["candidate_ids"].shape
+    width = shape[-1] if shape else None
+    return width if width is not None and width < min(k, config.index.k) else k
 
 
 def _has_version(serving_dir: str) -> bool:

@@ -7,7 +7,7 @@ import typer
 from pipeline.cli.answers import show_answer
 from pipeline.cli.console import fail
 from pipeline.cli.options import ConfigOption, JsonOption, SetOption, TargetOption, load_config
-from pipeline.cli.served_model import served_model
+from pipeline.cli.served_model import answerable_k, served_model
 
 
 def similar(
@@ -20,8 +20,8 @@ def similar(
 ) -> None:
     """Ask the served model for a candidate's nearest candidates, over gRPC."""
     loaded = load_config(config, set_)
-    with served_model(loaded, target) as client:
-        answer = client.similar(candidate_id, k=k)
+    with served_model(loaded, config, target) as client:
+        answer = client.similar(candidate_id, k=answerable_k(client, loaded, k))
     if not any(answer.candidate_ids):
         fail(f"the served model does not know the candidate {candidate_id!r}")
     heading = f"similar to {loaded.columns.candidate_id} {candidate_id}"

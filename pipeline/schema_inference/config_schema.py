@@ -7,7 +7,6 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.timeline_example_gen.config import DataConfig, IngestConfig
 from components.timeline_example_gen.errors import IngestError
 from pipeline.config import PipelineConfig
 from pipeline.schema_inference.inferred_schema import infer_schema, schema_text
@@ -112,17 +111,6 @@ def write_text_file(file: Path, text: str) -> None:
 
 def _observe(config: PipelineConfig, max_rows: int) -> Observation:
     try:
-        return observe(_ingest_config(config), max_rows)
+        return observe(config.ingest, max_rows)
     except IngestError as error:
         raise SchemaError(str(error)) from error
-
-
-def _ingest_config(config: PipelineConfig) -> IngestConfig:
-    data: DataConfig = config.data.model_copy(
-        update={
-            name: config.resolve(path)
-            for name in ("interactions", "candidates", "queries")
-            if (path := getattr(config.data, name)) is not None
-        }
-    )
-    return IngestConfig(data=data, split=config.split, spec=config.spec)

@@ -66,6 +66,9 @@ def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
         ("training.early_stopping_patience=3", ["set `validation_fraction` too"]),
         ("no-equals", ["--set takes section.key=value"]),
         ("name=a b", ["`name`", "pattern"]),
+        ("training.epochs=true", ["`training.epochs`", "integer", "True"]),
+        ("training.batch_size='32'", ["`training.batch_size`", "integer", "'32'"]),
+        ("evaluation.exclude_seen='no'", ["`evaluation.exclude_seen`", "boolean"]),
         ("root=/x", ["`root` is not a setting"]),
     ],
 )
@@ -99,3 +102,9 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 def test_an_absent_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no configuration file .*absent\.yaml"):
         load(str(tmp_path / "absent.yaml"))
+
+
+def test_dates_are_moments_in_utc(tmp_path: Path) -> None:
+    config = load(write(tmp_path, MINIMAL), ["split.eval_from=1998-01-01"])
+    assert config.split.eval_from is not None
+    assert config.split.eval_from.isoformat() == "1998-01-01T00:00:00+00:00"

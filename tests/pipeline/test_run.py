@@ -61,6 +61,8 @@ def test_a_second_run_takes_everything_from_the_cache_and_pushes_nothing_new(
     assert done.returncode == 0, done.stderr
     states = dict(again["component_states"])
     assert states.pop("Pusher") == "complete"  # it sees itself that the newest version is this one
+    assert again["newly_pushed"] is False
+    assert states.pop("ExampleValidator") == "complete"
     assert set(states.values()) == {"cached"}
     assert again["pushed_version"] == finished_run["pushed_version"]
     assert again["metrics"] == finished_run["metrics"]
@@ -185,3 +187,45 @@ def test_two_runs_of_one_configuration_do_not_overlap(
         done = two_tower("run", "--config", str(finished_run["config_path"]))
     assert done.returncode == 1
     assert "another run of this configuration is under way" in done.stderr
+
+
+def test_a_place_that_cannot_be_written_is_named(two_tower: Command, tmp_path: Path) -> None:
+    config = write_two_clubs(tmp_path)
+    done = two_tower("run", "--config", str(config), "--set", "runs=/dev/null/runs")
+    assert done.returncode == 1
+    assert "/dev/null/runs/clubs cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(two_tower: Command, tmp_path: Path) -> None:
+    config = write_two_clubs(tmp_path)
+    done = two_tower("run", "--config", str(config), "--set", "data.interactions=configs")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert str(tmp_path / "configs") in done.stderr
+
+
+def test_a_catalogue_of_three_is_served_and_asked_for_more(
+    two_tower: Command, tmp_path: Path
+) -> None:
+    config = write_two_clubs(
+        tmp_path,
+        data={"candidates": None},
+        features={"candidate": {}},
+        evaluation={"ks": [1, 2], "baseline_metric": "hit_rate@1", "min_lift": 0},
+        schema={"file": str(tmp_path / "three.pbtxt")},
+    )
+    schema = (tmp_path / "schema" / "clubs" / "schema.pbtxt").read_text()
+    kept = [line for line in schema.splitlines() if "label" not in line and "price" not in line]
+    (tmp_path / "three.pbtxt").write_text("\n".join(kept))
+    events = ["user,item,time"]
+    events += [f"user {u},item {(u + n) % 3},{1000 * n + u}" for u in range(60) for n in range(3)]
+    (tmp_path / "events.csv").write_text("\n".join(events) + "\n")
+    done = two_tower("run", "--config", str(config), "--json")
+    assert done.returncode == 0, done.stderr
+    asked = two_tower(
+        "recommend", "--config", str(config), "--history", "item 1", "-k", "10", "--json"
+    )
+    assert asked.returncode == 0, asked.stderr
+    found = {row["candidate_id"] for row in json.loads(asked.stdout)["candidates"]}
+    assert found == {"item 0", "item 2"}

@@ -1,8 +1,11 @@
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config import ConfigError, PipelineConfig, load
+from components.timeline_example_gen.errors import IngestError
+from pipeline.config import PipelineConfig, load
 from pipeline.source_lookup import describe_candidates, query_features, query_history
 from tests.pipeline.two_clubs import write_two_clubs
 
@@ -33,5 +36,40 @@ def test_candidates_are_described_by_their_features(config: PipelineConfig) -> N
 
 def test_a_file_that_went_away_is_named(config: PipelineConfig) -> None:
     (config.root / "events.csv").unlink()
-    with pytest.raises(ConfigError, match=r"events\.csv"):
+    with pytest.raises(IngestError, match=r"events\.csv"):
         query_history(config, "user 1")
+
+
+def test_rows_that_ingestion_rejects_and_duplicates_are_no_history(config: PipelineConfig) -> None:
+    (config.root / "events.csv").write_text(
+        "user,item,time\nuser 1,a,10\nuser 1,b,yesterday\nuser 1,a,10\nuser 1,c,20,surplus\n"
+        "user 1,d,5\n"
+    )
+    assert query_history(config, "user 1") == ["d", "a"]
+
+
+def test_times_of_different_zones_are_ordered_as_moments(tmp_path: Path) -> None:
+    path = write_two_clubs(tmp_path, data={"timestamp_unit": "iso8601"})
+    (tmp_path / "events.csv").write_text(
+        "user,item,time\nuser 1,later,2020-01-01T07:00:00Z\n"
+        "user 1,earlier,2020-01-01T08:00:00+02:00\n"  # 06:00Z
+    )
+    assert query_history(load(str(path)), "user 1") == ["earlier", "later"]
+
+
+def test_lists_in_parquet_are_described_and_sent_as_many_values(tmp_path: Path) -> None:
+    path = write_two_clubs(
+        tmp_path,
+        data={"candidates": "items.parquet", "queries": "users.parquet"},
+        features={
+            "query": {"club": {"kind": "categorical", "separator": "|"}},
+            "candidate": {"label": {"kind": "categorical", "separator": "|"}},
+        },
+    )
+    pq.write_table(pa.table({"item": ["a"], "label": [["new", "red"]]}), tmp_path / "items.parquet")
+    pq.write_table(
+        pa.table({"user": ["user 1"], "club": [["blue", "tall"]]}), tmp_path / "users.parquet"
+    )
+    config = load(str(path))
+    assert describe_candidates(config, ["a"]) == {"a": {"label": "new|red"}}
+    assert query_features(config, "user 1") == {"club": ["blue", "tall"]}
