@@ -45,7 +45,7 @@ def test_names_the_baseline_that_was_not_beaten():
 
 def test_a_metric_at_its_threshold_passes_but_a_draw_with_a_baseline_does_not():
     metrics = {"hit_rate@10": 0.2}
-    assert gate(metrics, min_metrics={"hit_rate@10": 0.2}).blessed
+    assert gate(metrics, min_metrics={"hit_rate@10": 0.2}, min_lift=0).blessed
     assert not gate(metrics, {"hit_rate@10": 0.2}).blessed
 
 
@@ -56,7 +56,7 @@ def test_every_baseline_must_be_beaten():
         "repeat_history": {"hit_rate@10": 0.3},
     }
     decision = decide(metrics, 10, EvaluationConfig())
-    assert [check.passed for check in decision.checks] == [True, True, False]
+    assert [check.passed for check in decision.checks] == [True, True, True, False]
 
 
 def test_a_lift_of_zero_switches_the_baselines_off():
@@ -78,6 +78,12 @@ def test_refuses_where_the_model_was_not_measured_at_all():
     assert not decide({}, 10, EvaluationConfig(min_metrics={"ndcg@5": 0.0})).blessed
 
 
+def test_refuses_where_there_is_no_baseline_to_beat():
+    assert gate({"hit_rate@10": 0.9}).refusals == [
+        "number of baselines 0.0000 is not at least 1.0000"
+    ]
+
+
 def test_refuses_an_evaluation_without_held_out_events():
     decision = gate({"hit_rate@10": 0.9}, {"hit_rate@10": 0.1}, num_events=0)
     assert decision.refusals == ["number of held-out events 0.0000 is not at least 1.0000"]
@@ -89,6 +95,7 @@ def test_report_is_json_with_every_check():
     assert report["blessed"] is True
     assert [check["name"] for check in report["checks"]] == [
         "number of held-out events",
+        "number of baselines",
         "hit_rate@10 beside 1 × popularity:",
     ]
 
