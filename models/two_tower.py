@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
+import tf_keras
 
 from models.candidate_table import CandidateTable
 from models.config import ModelConfig, TrainingConfig
@@ -42,6 +43,7 @@ class TwoTowerModel(tfrs.Model):
         self.candidate_tower = CandidateTower(spec, sizes, model, training.feature_dropout)
         self._table = {name: tf.constant(values) for name, values in table.features.items()}
         self._num_candidates = table.num_candidates
+        self._mean_loss = tf_keras.metrics.Mean(name="loss")
         smoothed = np.maximum(counts, 1).astype(np.float64)
         self._log_frequency = tf.constant(np.log(smoothed / smoothed.sum()), tf.float32)
         self._full = training.loss == "full_softmax" or (
@@ -78,12 +80,23 @@ class TwoTowerModel(tfrs.Model):
             for gradient, variable in zip(gradients, self.trainable_variables, strict=True)
             if gradient is not None
         )
-        return {"loss": loss}
+        return self._report(inputs, loss)
 
     @tf.autograph.experimental.do_not_convert
     def test_step(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The loss without dropout, as Keras calls it."""
-        return {"loss": self.compute_loss(inputs, training=False)}
+        return self._report(inputs, self.compute_loss(inputs, training=False))
+
+    @property
+    def metrics(self) -> list[tf_keras.metrics.Metric]:
+        """What Keras resets where an epoch begins."""
+        return [self._mean_loss]
+
+    def _report(self, inputs: Mapping[str, tf.Tensor], loss: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the mean loss of the epoch's events so far."""
+        events = tf.math.count_nonzero(inputs[self._spec.candidate_id] >= 0, dtype=tf.float32)
+        self._mean_loss.update_state(loss, sample_weight=events)
+        return {"loss": self._mean_loss.result()}
 
     def compute_loss(
         self,

@@ -39,10 +39,19 @@ class HistoryEncoderContract:
     def test_prefixes_are_the_states_before_each_event(
         self, encoder: MeanHistoryEncoder, vectors: tf.Tensor, present: tf.Tensor
     ):
-        prefixes = encoder.prefixes(vectors, present)
+        prefixes = encoder.prefixes(vectors, present, EVENTS)
         for t in range(EVENTS):
             before = encoder.last(vectors[:, :t], present[:, :t])
             np.testing.assert_allclose(prefixes[:, t], before, rtol=1e-5, atol=1e-6)
+
+    def test_prefixes_look_no_further_back_than_serving_does(
+        self, encoder: MeanHistoryEncoder, vectors: tf.Tensor, present: tf.Tensor
+    ):
+        prefixes = encoder.prefixes(vectors, present, 2)
+        for t in range(EVENTS):
+            newest = slice(max(0, t - 2), t)
+            before = encoder.last(vectors[:, newest], present[:, newest])
+            np.testing.assert_allclose(prefixes[:, t], before, rtol=1e-4, atol=1e-5)
 
     def test_pooled_is_last_without_the_padding(
         self, encoder: MeanHistoryEncoder, vectors: tf.Tensor, present: tf.Tensor
@@ -73,7 +82,8 @@ class HistoryEncoderContract:
     ):
         changed = tf.concat([vectors[:, :4], vectors[:, 4:] + 100.0], axis=1)
         np.testing.assert_array_equal(
-            encoder.prefixes(changed, present)[:, :5], encoder.prefixes(vectors, present)[:, :5]
+            encoder.prefixes(changed, present, EVENTS)[:, :5],
+            encoder.prefixes(vectors, present, EVENTS)[:, :5],
         )
 
 

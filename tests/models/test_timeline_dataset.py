@@ -39,9 +39,9 @@ def dataset(
     ]
 
     def make(
-        batch_size: int = 4, max_history: int = 10, validation_fraction: float = 0.0, seed: int = 1
+        batch_size: int = 4, validation_fraction: float = 0.0, seed: int = 1
     ) -> TimelineDataset:
-        return TimelineDataset(files, SPEC, batch_size, max_history, validation_fraction, seed)
+        return TimelineDataset(files, SPEC, batch_size, validation_fraction, seed)
 
     return make
 
@@ -92,12 +92,11 @@ def test_rows_are_padded_and_missing_values_marked(dataset: Callable[..., Timeli
             assert countries == ([user % 3] if user % 3 else [])
 
 
-def test_only_the_newest_events_are_kept(dataset: Callable[..., TimelineDataset]):
-    for batch in dataset(max_history=2).epochs(0, 1):
-        assert batch["item"].shape[1] <= 2
-        for row, user in enumerate(batch["user"][:, 0].numpy()):
-            kept = [item for item in batch["item"][row].numpy() if item >= 0]
-            assert kept == list(range(user % 5))[-2:]
+def test_a_split_that_leaves_nothing_on_a_side_is_an_error(
+    dataset: Callable[..., TimelineDataset],
+):
+    with pytest.raises(ValueError, match="validation_fraction"):
+        dataset(validation_fraction=0.000001)
 
 
 def test_held_out_timelines_are_never_fitted(dataset: Callable[..., TimelineDataset]):

@@ -43,44 +43,53 @@ def files(folder: str | Path) -> dict[str, str]:
     }
 
 
-def test_a_version_holds_the_whole_model_and_where_it_came_from(model: str, base: Path):
-    version, path = push(model, str(base), source="run 1")
+def test_a_version_holds_the_whole_model_and_its_digest(model: str, base: Path):
+    version, path = push(model, str(base))
     assert os.listdir(base) == [str(version)]
-    assert files(path) == {
-        **files(model),
-        os.path.join("assets.extra", "pushed_from"): "run 1",
-    }
+    pushed = files(path)
+    assert len(pushed.pop(os.path.join("assets.extra", "digest"))) == 64
+    assert pushed == files(model)
 
 
 def test_versions_are_seconds_since_the_epoch(model: str, base: Path):
     before = int(time.time())
-    version, _ = push(model, str(base), source="run 1")
+    version, _ = push(model, str(base))
     assert before <= version <= int(time.time())
 
 
-def test_the_same_source_is_pushed_once(model: str, base: Path):
-    first = push(model, str(base), source="run 1")
-    assert push(model, str(base), source="run 1") == first
+def test_the_same_model_is_pushed_once(model: str, base: Path):
+    first = push(model, str(base))
+    assert push(model, str(base)) == first
     assert len(os.listdir(base)) == 1
 
 
-def test_a_new_source_becomes_a_higher_version(model: str, base: Path, tmp_path: Path):
+def test_another_model_becomes_a_higher_version(base: Path, tmp_path: Path):
     # Within one second too.
-    versions = [push(model, str(base), source=f"run {run}")[0] for run in range(3)]
+    models = [save_model(tmp_path / f"run {run}", f"graph {run}") for run in range(3)]
+    versions = [push(model, str(base))[0] for model in models]
     assert versions == sorted(set(versions))
     assert newest_version(str(base)) == versions[-1]
 
 
 def test_a_version_is_higher_than_any_there_even_if_clocks_disagree(model: str, base: Path):
     (base / "99999999999").mkdir(parents=True)
-    version, _ = push(model, str(base), source="run 1")
+    version, _ = push(model, str(base))
     assert version == 100_000_000_000
 
 
-def test_an_older_model_can_be_pushed_again(model: str, base: Path):
-    first, _ = push(model, str(base), source="run 1")
-    second, _ = push(model, str(base), source="run 2")
-    third, _ = push(model, str(base), source="run 1")
+def test_new_content_in_the_same_place_is_another_model(model: str, base: Path):
+    # Artifacts are numbered from one again where the metadata is new.
+    first, _ = push(model, str(base))
+    Path(model, "saved_model.pb").write_text("another graph")
+    second, path = push(model, str(base))
+    assert second > first
+    assert Path(path, "saved_model.pb").read_text() == "another graph"
+
+
+def test_an_older_model_can_be_pushed_again(model: str, base: Path, tmp_path: Path):
+    first, _ = push(model, str(base))
+    second, _ = push(save_model(tmp_path / "other", "other graph"), str(base))
+    third, _ = push(model, str(base))
     assert first < second < third
 
 
@@ -93,29 +102,29 @@ def test_a_killed_push_leaves_no_version_and_the_next_one_clears_up(
     with monkeypatch.context() as patched:
         patched.setattr(executor.io_utils, "copy_file", kill)
         with pytest.raises(KeyboardInterrupt):
-            push(model, str(base), source="run 1")
+            push(model, str(base))
     assert newest_version(str(base)) == 0
     assert os.listdir(base), "a part of the copy is what this test is about"
-    version, path = push(model, str(base), source="run 1")
+    version, path = push(model, str(base))
     assert os.listdir(base) == [str(version)]
     assert Path(path, "saved_model.pb").exists()
 
 
 def test_a_failing_copy_leaves_the_versions_as_they_were(model: str, base: Path, tmp_path: Path):
-    push(model, str(base), source="run 1")
+    push(model, str(base))
     before = files(base)
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "variables").write_text("no saved_model.pb here")
     with pytest.raises(fileio.NotFoundError):
-        push(str(broken), str(base), source="run 2")
+        push(str(broken), str(base))
     assert {name: text for name, text in files(base).items() if "incoming-" not in name} == before
 
 
 def test_what_is_no_version_is_left_alone(model: str, base: Path):
     (base / "notes").mkdir(parents=True)
     (base / "README").write_text("ours")
-    version, _ = push(model, str(base), source="run 1")
+    version, _ = push(model, str(base))
     assert sorted(os.listdir(base)) == sorted([str(version), "README", "notes"])
 
 
@@ -172,6 +181,8 @@ def test_executor_pushes_a_blessed_model_and_marks_where(
     assert os.listdir(base) == [version]
     assert pushed.get_string_custom_property("pushed_destination") == str(base / version)
     assert pushed.get_int_custom_property("pushed") == 1
+    assert pushed.get_int_custom_property("newly_pushed") == 1
+    assert run_executor().get_int_custom_property("newly_pushed") == 0
     assert (tmp_path / "pushed" / "destination.txt").read_text() == f"{base / version}\n"
 
 
