@@ -23,8 +23,8 @@ from components.blessings import require_infra_blessing, require_model_blessing
 _INCOMING_PREFIX = "incoming-"
 # Whether this execution pushed the version, or found the model served already.
 NEWLY_PUSHED_PROPERTY = "newly_pushed"
-# TensorFlow Serving leaves this folder alone.
 _BLOCK_BYTES = 1 << 22
+# TensorFlow Serving leaves this folder alone.
 _DIGEST_FILE = os.path.join("assets.extra", "digest")
 
 

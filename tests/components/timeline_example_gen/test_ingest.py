@@ -277,7 +277,7 @@ def test_duplicates_are_dropped_and_counted_or_kept(ingestion: Any):
 
 
 BAD = (
-    b'q,c,t,note\nu,a,1,x\n\nu,"b\n\nb",2,\nu,,3,\nv,a,noon,\nv,b\nv,\xff,4,\n'
+    b'q,c,t,note\nu,a,1,x\n\nu,b,2,"x\n\ny"\nu,,3,\nv,a,noon,\nv,b\nv,\xff,4,\n'
     b"v,c,nan,\nu,c,5,x,y\nv,d,6,\nv,e,7,\n"
 )
 
