@@ -1,5 +1,6 @@
 """`two-tower run`: the whole pipeline on this machine."""
 
+import gc
 import json
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,11 +49,15 @@ def _run_locked(config: "PipelineConfig", *, fresh: bool, as_json: bool) -> None
     log_path = config.run_dir / "logs" / f"{run_id}.log"
     problem = ""
     with quiet(log_path) as terminal, RunDisplay(terminal) as display:
-        # Everything slow, and noisy, is imported here.
+        # Everything slow, and noisy, is imported here. A million objects come with it that live as
+        # long as the process; looking for garbage among them, now and ever after, is wasted time.
+        gc.disable()
         from components.timeline_example_gen.errors import IngestError
         from pipeline.config import ConfigError
         from pipeline.run import run as run_pipeline
 
+        gc.freeze()
+        gc.enable()
         try:
             summary = run_pipeline(config, run_id, display, fresh=fresh)
         except (ConfigError, IngestError) as error:
