@@ -158,8 +158,7 @@ class TwoTowerModel(tfrs.Model):
             lengths = tf.reduce_sum(tf.cast(present, tf.int32), axis=1)
             is_newest = places >= tf.gather(lengths, rows) - self.max_history
             seen *= tf.cast(is_newest, tf.float32)
-            if seed is not None and self._training.history_dropout > 0:
-                seen *= keep_mask(tf.shape(seen), self._training.history_dropout, seed + 300)
+            seen = self._hide_some(seen, seed)
             encoded = self.query_tower.history.pooled(vectors, seen, rows, tf.shape(history)[0])
         queries = self.query_tower(
             inputs[self._spec.query_id][:, 0],
@@ -168,6 +167,12 @@ class TwoTowerModel(tfrs.Model):
             seed=_shifted(seed, 400),
         )
         return queries, rows
+
+    def _hide_some(self, seen: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
+        """Hides events from the encoder, in training only."""
+        if seed is None or self._training.history_dropout == 0:
+            return seen
+        return seen * keep_mask(tf.shape(seen), self._training.history_dropout, seed + 300)
 
     def _each_position(
         self,
@@ -181,8 +186,7 @@ class TwoTowerModel(tfrs.Model):
         encoded: tf.Tensor | float = 0.0
         if self.encodes_history:
             vectors, seen = self.query_tower.events(history)
-            if seed is not None and self._training.history_dropout > 0:
-                seen *= keep_mask(tf.shape(seen), self._training.history_dropout, seed + 300)
+            seen = self._hide_some(seen, seed)
             prefixes = self.query_tower.history.prefixes(vectors, seen, self.max_history)
             encoded = tf.boolean_mask(prefixes, present)
         queries = self.query_tower(
