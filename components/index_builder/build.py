@@ -13,8 +13,9 @@ import numpy.typing as npt
 from components.index_builder.config import IndexConfig
 from components.index_builder.exact_index import ExactIndex
 from components.index_builder.recall import measure_recall
-from components.index_builder.retrieval_model import Index, RetrievalModel
+from components.index_builder.retrieval_model import RetrievalModel
 from components.index_builder.saved_retrieval_model import save_retrieval_model
+from components.index_builder.search_index import SearchIndex
 from models.features import FeatureSpec
 from models.raw_examples import read_timelines, split_files
 from models.saved_towers import SavedTowers
@@ -111,7 +112,9 @@ def build_retrieval_model(
     return report
 
 
-def _build(vectors: npt.NDArray[np.float32], config: IndexConfig) -> tuple[Index, dict[str, int]]:
+def _build(
+    vectors: npt.NDArray[np.float32], config: IndexConfig
+) -> tuple[SearchIndex, dict[str, int]]:
     num_candidates = len(vectors)
     wants_scann = config.backend == "scann" or (
         config.backend == "auto" and num_candidates > config.max_exact_candidates

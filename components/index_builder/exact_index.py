@@ -4,6 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from components.index_builder.search_index import SearchResult, search_all
+
 
 class ExactIndex(tf.Module):
     """Finds the candidates with the largest dot products, all of them compared.
@@ -16,19 +18,17 @@ class ExactIndex(tf.Module):
 
     def __init__(self, vectors: npt.NDArray[np.float32]) -> None:
         super().__init__()
+        self.num_candidates = len(vectors)
         self._vectors = tf.Variable(vectors, trainable=False, name="candidate_vectors")
 
-    def search(self, queries: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns indices and scores `[batch, count]`, best first.
+    def search(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
+        """Returns indices and scores `[batch, count]`, best first (`SearchIndex.search`)."""
+        return search_all(self, queries, count)
 
-        Args:
-            queries: `[batch, dimension]`.
-            count: Scalar int32, at most the number of candidates.
-        """
-        scores = tf.matmul(queries, self._vectors, transpose_b=True)
-        best, indices = tf.math.top_k(scores, count)
-        return indices, best
+    def scores_of_all(self, queries: tf.Tensor) -> tf.Tensor:
+        """Returns the scores `[batch, num_candidates]` of all candidates."""
+        return tf.matmul(queries, self._vectors, transpose_b=True)
 
     def vectors_at(self, indices: tf.Tensor) -> tf.Tensor:
-        """Returns the vectors of candidates, `[batch]` to `[batch, dimension]`."""
+        """Returns the vectors of candidates, `[…]` to `[…, dimension]`."""
         return tf.gather(self._vectors, indices)

@@ -5,13 +5,13 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from components.index_builder.exact_index import ExactIndex
-from components.index_builder.retrieval_model import Index
+from components.index_builder.search_index import SearchIndex
 
 _QUERIES_A_BATCH = 128
 
 
 def measure_recall(
-    index: Index,
+    index: SearchIndex,
     vectors: npt.NDArray[np.float32],
     queries: npt.NDArray[np.float32],
     k: int,

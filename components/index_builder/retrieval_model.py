@@ -1,9 +1,8 @@
 """The retrieval SavedModel: raw queries in, candidate ids and scores out."""
 
-from typing import Protocol
-
 import tensorflow as tf
 
+from components.index_builder.search_index import SearchIndex
 from models.export import EMBED_CANDIDATE, EMBED_QUERY, EMBEDDING_KEY
 from models.features import EXCLUDE_KEY, FeatureSpec
 from models.raw_inputs import candidate_inputs, query_inputs, same_batch
@@ -14,18 +13,6 @@ RECOMMEND_EXCLUDING = "recommend_excluding"
 SIMILAR_CANDIDATES = "similar_candidates"
 CANDIDATE_IDS_KEY = "candidate_ids"
 SCORES_KEY = "scores"
-
-
-class Index(Protocol):
-    """What every backend does."""
-
-    backend: str
-
-    def search(self, queries: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns indices (-1 where none was found) and scores `[batch, count]`, best first."""
-
-    def vectors_at(self, indices: tf.Tensor) -> tf.Tensor:
-        """Returns the vectors of candidates, `[batch]` to `[batch, dimension]`."""
 
 
 class RetrievalModel(tf.Module):
@@ -45,7 +32,7 @@ class RetrievalModel(tf.Module):
     def __init__(
         self,
         towers: SavedTowers,
-        index: Index,
+        index: SearchIndex,
         ids_file: str,
         spec: FeatureSpec,
         k: int,
@@ -65,8 +52,7 @@ class RetrievalModel(tf.Module):
         )
         with tf.io.gfile.GFile(ids_file, "rb") as lines:
             ids = lines.read().split(b"\n")[:-1]
-        # One more row: where the index finds nothing it says -1, which becomes the last place.
-        self._ids = tf.Variable([*ids, b""], dtype=tf.string, trainable=False, name="ids")
+        self._ids = tf.Variable(ids, dtype=tf.string, trainable=False, name="ids")
         self._num_candidates = len(ids)
         self._spec = spec
         self._k = min(k, len(ids))
@@ -119,8 +105,7 @@ class RetrievalModel(tf.Module):
 
     def _search(self, queries: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         indices, scores = self._index.search(queries, count)
-        places = tf.where(indices >= 0, indices, self._num_candidates)
-        return tf.gather(self._ids, places), scores
+        return tf.gather(self._ids, indices), scores
 
     def _search_without(self, queries: tf.Tensor, exclude: tf.Tensor) -> dict[str, tf.Tensor]:
         # Enough more candidates that k remain whatever is excluded.

@@ -13,6 +13,8 @@ import numpy.typing as npt
 import tensorflow as tf
 from scann.scann_ops.py import scann_ops
 
+from components.index_builder.search_index import SearchResult, completed, search_all
+
 _DIMENSIONS_A_BLOCK = 2
 _ANISOTROPIC_THRESHOLD = 0.2
 
@@ -62,6 +64,7 @@ class ScannIndex(tf.Module):
 
     def __init__(self, vectors: npt.NDArray[np.float32], k: int, settings: ScannSettings) -> None:
         super().__init__()
+        self.num_candidates = len(vectors)
         self.settings = settings
         searcher = (
             scann_ops.builder(vectors, k, "dot_product")
@@ -79,16 +82,8 @@ class ScannIndex(tf.Module):
         self._module = searcher.serialize_to_module()
         self._dimension = vectors.shape[1]
 
-    def search(self, queries: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns indices and scores `[batch, count]`, best first.
-
-        Where fewer than `count` neighbours are found, the rest has the index -1 and the least
-        score.
-
-        Args:
-            queries: `[batch, dimension]`.
-            count: Scalar int32, at most the number of candidates.
-        """
+    def search(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
+        """Returns indices and scores `[batch, count]`, best first (`SearchIndex.search`)."""
         searcher = scann_ops.searcher_from_module(self._module)
         indices, scores = searcher.search_batched(
             queries,
@@ -96,17 +91,21 @@ class ScannIndex(tf.Module):
             # Fewer than `count` would silently shorten the answer.
             pre_reorder_num_neighbors=tf.maximum(count, self.settings.reorder),
         )
-        # Missing neighbours come as row 0 with NaN: they must not repeat candidate 0.
-        found = tf.math.is_finite(scores)
-        indices = tf.where(found, indices, -1)
-        scores = tf.where(found, scores, tf.float32.min)
-        width = tf.shape(indices)[1]
-        padding = [[0, 0], [0, tf.maximum(count - width, 0)]]
-        return (
-            tf.pad(indices, padding, constant_values=-1),
-            tf.pad(scores, padding, constant_values=tf.float32.min),
+        # Missing neighbours come as row 0 with NaN, or as fewer columns where all rows miss them.
+        enough = tf.shape(indices)[1] >= count
+        return completed(
+            tf.reduce_all(tf.math.is_finite(scores), axis=1) & enough,
+            lambda: (indices, scores),
+            lambda: search_all(self, queries, count),
         )
 
+    def scores_of_all(self, queries: tf.Tensor) -> tf.Tensor:
+        """Returns the scores `[batch, num_candidates]` of all candidates."""
+        return tf.matmul(queries, self._vectors(), transpose_b=True)
+
     def vectors_at(self, indices: tf.Tensor) -> tf.Tensor:
-        """Returns the vectors of candidates, `[batch]` to `[batch, dimension]`."""
-        return tf.gather(tf.reshape(self._module.dataset, [-1, self._dimension]), indices)
+        """Returns the vectors of candidates, `[…]` to `[…, dimension]`."""
+        return tf.gather(self._vectors(), indices)
+
+    def _vectors(self) -> tf.Tensor:
+        return tf.reshape(self._module.dataset, [self.num_candidates, self._dimension])

@@ -43,7 +43,7 @@ def test_report_tells_what_was_built(build: Build):
 def test_too_low_a_recall_names_what_to_change_and_leaves_nothing(build: Build, tmp_path: Path):
     with pytest.raises(RecallTooLowError, match="recall@10 0") as raised:
         build(
-            tmp_path / "model", backend="scann", k=10, leaves=30, leaves_to_search=1,
+            tmp_path / "model", backend="scann", k=10, leaves=6, leaves_to_search=1, reorder=10,
             recall_target=1.0,
         )  # fmt: skip
     assert isinstance(raised.value, IndexBuildError)
