@@ -91,10 +91,10 @@ class ScannIndex(tf.Module):
             # Fewer than `count` would silently shorten the answer.
             pre_reorder_num_neighbors=tf.maximum(count, self.settings.reorder),
         )
-        # Missing neighbours come as row 0 with NaN, or as fewer columns where all rows miss them.
+        # Missing neighbours come as row 0 with NaN, an empty batch as no columns.
         enough = tf.shape(indices)[1] >= count
         return completed(
-            tf.reduce_all(tf.math.is_finite(scores), axis=1) & enough,
+            enough & tf.reduce_all(tf.math.is_finite(scores)),
             lambda: (indices, scores),
             lambda: search_all(self, queries, count),
         )

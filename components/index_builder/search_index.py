@@ -49,12 +49,12 @@ def search_all(index: SearchIndex, queries: tf.Tensor, count: tf.Tensor) -> Sear
 def completed(
     found: tf.Tensor, result: Callable[[], SearchResult], otherwise: Callable[[], SearchResult]
 ) -> SearchResult:
-    """Returns `result` where the search found enough for every row, else `otherwise`.
+    """Returns `result` if the search found enough for every row, else `otherwise`.
 
     Args:
-        found: `[batch]` bool, whether a row is whole.
+        found: Scalar bool, whether it did.
         result: Of the search.
-        otherwise: Compares all candidates; runs only where a row is short.
+        otherwise: Compares all candidates; runs only then.
     """
-    indices, scores = tf.cond(tf.reduce_all(found), result, otherwise)
+    indices, scores = tf.cond(found, result, otherwise)
     return indices, scores
