@@ -92,24 +92,25 @@ def _ask(
         asked = Query(query.query_id, query.history, query.features, exclude=excluded)
         actual = client.recommend(queries=[asked])[0]
         place = f"query {query.query_id!r} with exclusions"
-        problems += _malformed(place, actual, width)
+        problems += _malformed(place, actual, width - len(excluded), width)
         if set(excluded) & set(actual.candidate_ids):
             problems.append(f"{place}: an excluded candidate came back")
     problems += _malformed(
-        "an unknown query", client.recommend(query_id="\N{SNOWMAN} nobody"), width
+        "an unknown query", client.recommend(query_id="\N{SNOWMAN} nobody"), width, width
     )
     for candidate_id in expected[0].candidate_ids[:_NUM_SIMILAR]:
         actual = client.similar(candidate_id)
         place = f"similar to {candidate_id!r}"
         # A catalogue of one candidate holds nothing similar to it.
-        problems += _malformed(place, actual, width) if width > 1 else []
+        problems += _malformed(place, actual, width - 1, width) if width > 1 else []
         if candidate_id in actual.candidate_ids:
             problems.append(f"{place}: the candidate itself came back")
     return problems
 
 
 def _differences(place: str, actual: Recommendations, expected: Recommendations) -> list[str]:
-    problems = _malformed(place, actual, len(expected.candidate_ids))
+    width = len(expected.candidate_ids)
+    problems = _malformed(place, actual, width, width)
     if problems:
         return problems
     # By score and not by place: candidates with equal scores may change places.
@@ -126,11 +127,12 @@ def _differences(place: str, actual: Recommendations, expected: Recommendations)
     return problems
 
 
-def _malformed(place: str, answer: Recommendations, width: int) -> list[str]:
-    ids = [candidate_id for candidate_id in answer.candidate_ids if candidate_id]
+def _malformed(place: str, answer: Recommendations, least: int, most: int) -> list[str]:
+    ids = answer.candidate_ids
     problems = []
-    if len(answer.candidate_ids) != width:
-        problems.append(f"{place}: {len(answer.candidate_ids)} candidates instead of {width}")
+    if not least <= len(ids) <= most:
+        wanted = str(most) if least == most else f"{least} to {most}"
+        problems.append(f"{place}: {len(ids)} candidates instead of {wanted}")
     if not ids:
         problems.append(f"{place}: no candidates")
     if len(set(ids)) != len(ids):

@@ -19,7 +19,7 @@ class Recommendations:
     """Candidates for one query, best first.
 
     Attributes:
-        candidate_ids: The candidates.
+        candidate_ids: The candidates; fewer than asked for where fewer are left.
         scores: Their scores, as many.
         model_version: The version that answered; None over REST, which does not tell it.
     """
@@ -63,6 +63,8 @@ def check_k(signature: SignatureSpec, k: int | None) -> None:
 def read_recommendations(prediction: Prediction, k: int | None) -> list[Recommendations]:
     """Return the first `k` candidates for each query; all if `k` is None.
 
+    Places that the model could not fill, because too few candidates were left, are dropped.
+
     Raises:
         InternalError: If the model's answer does not follow the served contract.
     """
@@ -73,9 +75,17 @@ def read_recommendations(prediction: Prediction, k: int | None) -> list[Recommen
             f"candidate_ids and scores must have one shape, got {ids.shape} and {scores.shape}"
         )
     return [
-        Recommendations(row_ids[:k], row_scores[:k], prediction.model_version)
+        _without_padding(row_ids[:k], row_scores[:k], prediction.model_version)
         for row_ids, row_scores in zip(ids.rows(), scores.rows(), strict=True)
     ]
+
+
+def _without_padding(
+    ids: tuple[str, ...], scores: tuple[float, ...], version: int | None
+) -> Recommendations:
+    # Unfilled places are the last ones.
+    left = ids.index("") if "" in ids else len(ids)
+    return Recommendations(ids[:left], scores[:left], version)
 
 
 def read_embeddings(prediction: Prediction) -> list[Embedding]:

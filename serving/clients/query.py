@@ -13,6 +13,8 @@ from serving.errors import InvalidArgumentError
 
 HISTORY = "history"
 EXCLUDE = "exclude"
+# An input with this prefix allows only candidates with certain values of a feature.
+ALLOW_PREFIX = "allow_"
 
 FeatureValue = str | float | int | Sequence[str]
 
@@ -30,12 +32,20 @@ class Query:
         features: The query's features by name: strings, numbers, or lists of strings, as the
             model takes them. What is not given counts as unknown.
         exclude: Candidate ids that must not come back.
+        filters: Allowed values by candidate feature: a candidate comes back only if, for every
+            feature named here, it has one of the values. A feature with no values allows all.
     """
 
     query_id: str = ""
     history: Sequence[str] = ()
     features: Mapping[str, FeatureValue] = dataclasses.field(default_factory=dict)
     exclude: Sequence[str] = ()
+    filters: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether some candidates must not come back."""
+        return bool(self.exclude) or any(self.filters.values())
 
 
 def find_id_name(signature: SignatureSpec, given: str | None, argument: str) -> str:
@@ -98,12 +108,33 @@ def _check_names(signature: SignatureSpec, id_name: str, query: Query) -> None:
     for name, items in ((HISTORY, query.history), (EXCLUDE, query.exclude)):
         if items and name not in signature.inputs:
             raise InvalidArgumentError(f"The model's signature {signature.name!r} takes no {name}")
+    allowing = {name for name, spec in signature.inputs.items() if _is_filter(name, spec)}
+    for name in query.filters:
+        if ALLOW_PREFIX + name not in allowing:
+            raise InvalidArgumentError(
+                f"The model's signature {signature.name!r} has no filter {name!r}; "
+                + _suggestion(name, {_filtered(allow) for allow in allowing})
+            )
     features = set(signature.inputs) - {id_name, HISTORY, EXCLUDE}
     for name in query.features:
         if name not in features:
-            close = difflib.get_close_matches(name, features, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {_quoted(features)}"
-            raise InvalidArgumentError(f"The model has no feature {name!r}; {hint}")
+            raise InvalidArgumentError(
+                f"The model has no feature {name!r}; {_suggestion(name, features - allowing)}"
+            )
+
+
+def _filtered(name: str) -> str:
+    """The candidate feature that an input filters by."""
+    return name.removeprefix(ALLOW_PREFIX)
+
+
+def _is_filter(name: str, spec: TensorSpec) -> bool:
+    return name.startswith(ALLOW_PREFIX) and spec.rank == 2
+
+
+def _suggestion(name: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"it has {_quoted(known)}"
 
 
 def _value(query: Query, name: str, id_name: str) -> Any:
@@ -113,6 +144,8 @@ def _value(query: Query, name: str, id_name: str) -> Any:
         return query.history
     if name == EXCLUDE:
         return query.exclude
+    if name.startswith(ALLOW_PREFIX) and (allowed := query.filters.get(_filtered(name))):
+        return allowed
     return query.features.get(name, _MISSING)
 
 

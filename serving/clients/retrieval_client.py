@@ -72,6 +72,7 @@ class BaseRetrievalClient:
         history: Sequence[str] = ...,
         features: Mapping[str, FeatureValue] | None = ...,
         exclude: Sequence[str] = ...,
+        filters: Mapping[str, Sequence[str]] | None = ...,
         k: int | None = ...,
     ) -> Recommendations: ...
 
@@ -87,6 +88,7 @@ class BaseRetrievalClient:
         history: Sequence[str] = (),
         features: Mapping[str, FeatureValue] | None = None,
         exclude: Sequence[str] = (),
+        filters: Mapping[str, Sequence[str]] | None = None,
         queries: Sequence[Query] | None = None,
         k: int | None = None,
     ) -> Recommendations | list[Recommendations]:
@@ -97,28 +99,42 @@ class BaseRetrievalClient:
             history: Candidate ids of past events, oldest first.
             features: The query's features by name; what is not given counts as unknown.
             exclude: Candidate ids that must not come back.
+            filters: Allowed values by candidate feature; a candidate must have one of each.
             queries: Several queries for one request, instead of the arguments above.
             k: How many candidates; all that the model returns by default.
 
         Returns:
-            One answer, or with `queries` one for each.
+            One answer, or with `queries` one for each; shorter than `k` where fewer candidates
+            are left.
 
         Raises:
-            InvalidArgumentError: If a feature is unknown or `k` is more than the model returns.
+            InvalidArgumentError: If a feature or a filter is unknown, or `k` is more than the
+                model returns.
             ServingError: As the server or the connection reports it.
         """
         if queries is None:
-            return self._recommend([Query(query_id, history, features or {}, exclude)], k)[0]
-        if query_id or history or features or exclude:
+            query = Query(query_id, history, features or {}, exclude, filters or {})
+            return self._recommend([query], k)[0]
+        if query_id or history or features or exclude or filters:
             raise InvalidArgumentError("Pass either `queries` or the parts of one query, not both")
         return self._recommend(queries, k)
 
     @overload
-    def similar(self, candidate_id: str, *, k: int | None = ...) -> Recommendations: ...
+    def similar(
+        self,
+        candidate_id: str,
+        *,
+        filters: Mapping[str, Sequence[str]] | None = ...,
+        k: int | None = ...,
+    ) -> Recommendations: ...
 
     @overload
     def similar(
-        self, *, candidate_ids: Sequence[str], k: int | None = ...
+        self,
+        *,
+        candidate_ids: Sequence[str],
+        filters: Mapping[str, Sequence[str]] | None = ...,
+        k: int | None = ...,
     ) -> list[Recommendations]: ...
 
     def similar(
@@ -126,6 +142,7 @@ class BaseRetrievalClient:
         candidate_id: str | None = None,
         *,
         candidate_ids: Sequence[str] | None = None,
+        filters: Mapping[str, Sequence[str]] | None = None,
         k: int | None = None,
     ) -> Recommendations | list[Recommendations]:
         """Return the candidates most like one candidate, or like each of `candidate_ids`.
@@ -133,17 +150,18 @@ class BaseRetrievalClient:
         Args:
             candidate_id: The candidate.
             candidate_ids: Several candidates for one request, instead.
+            filters: Allowed values by candidate feature, for every one of the candidates.
             k: How many candidates; all that the model returns by default.
 
         Raises:
-            InvalidArgumentError: If `k` is more than the model returns.
+            InvalidArgumentError: If a filter is unknown or `k` is more than the model returns.
             ServingError: As the server or the connection reports it.
         """
         if (candidate_id is None) == (candidate_ids is None):
             raise InvalidArgumentError("Pass either `candidate_id` or `candidate_ids`")
         if candidate_ids is not None:
-            return self._similar(candidate_ids, k)
-        return self._similar([candidate_id or ""], k)[0]
+            return self._similar(candidate_ids, filters or {}, k)
+        return self._similar([candidate_id or ""], filters or {}, k)[0]
 
     def embed_query(
         self,
@@ -208,29 +226,32 @@ class BaseRetrievalClient:
         return call_with_retries(self._transport.status, self._retry_policy, self._timeout_s)
 
     def _recommend(self, queries: Sequence[Query], k: int | None) -> list[Recommendations]:
-        excluding = any(query.exclude for query in queries)
-        signature = self._signature("recommend_excluding" if excluding else "serving_default")
+        restricted = any(query.is_restricted for query in queries)
+        signature = self._signature("recommend_excluding" if restricted else "serving_default")
         check_k(signature, k)
         if not queries:
             return []
         id_name = find_id_name(signature, self._query_id_name, "query_id_name")
         return read_recommendations(self._predict(signature, id_name, queries), k)
 
-    def _similar(self, candidate_ids: Sequence[str], k: int | None) -> list[Recommendations]:
+    def _similar(
+        self, candidate_ids: Sequence[str], filters: Mapping[str, Sequence[str]], k: int | None
+    ) -> list[Recommendations]:
         signature = self._signature("similar_candidates")
         check_k(signature, k)
         if not candidate_ids:
             return []
         id_name = self._find_candidate_id_name(signature)
-        queries = [Query(candidate_id) for candidate_id in candidate_ids]
+        queries = [Query(candidate_id, filters=filters) for candidate_id in candidate_ids]
         return read_recommendations(self._predict(signature, id_name, queries), k)
 
     def _find_candidate_id_name(self, signature: SignatureSpec) -> str:
         given = self._candidate_id_name
         similar = self.metadata().signatures.get("similar_candidates")
-        if given is None and similar is not None and len(similar.inputs) == 1:
-            # `embed_candidate` may have more text inputs; this one has only the id.
-            (given,) = similar.inputs
+        if given is None and similar is not None:
+            # `embed_candidate` may have more text inputs; beside filters this one has only the id.
+            ids = [name for name, spec in similar.inputs.items() if spec.rank == 1]
+            given = ids[0] if len(ids) == 1 else None
         return find_id_name(signature, given, "candidate_id_name")
 
     def _signature(self, name: str) -> SignatureSpec:

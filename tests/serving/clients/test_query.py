@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -85,3 +86,35 @@ def test_an_ambiguous_id_must_be_named() -> None:
     assert find_id_name(FULL, "user_id", "query_id_name") == "user_id"
     with pytest.raises(InvalidArgumentError, match="got 'user'; one of 'country', 'user_id'"):
         find_id_name(FULL, "user", "query_id_name")
+
+
+FILTERED = signature(user_id=STRING, allow_genres=STRINGS, allow_country=STRINGS, exclude=STRINGS)
+
+
+def test_filters_become_lists_of_allowed_values_and_none_allows_all() -> None:
+    queries = [
+        Query("u1", filters={"genres": ["x", "y"]}),
+        Query("u2", filters={"country": ["z"], "genres": []}),
+    ]
+    inputs = build_inputs(FILTERED, "user_id", queries)
+    assert inputs["allow_genres"] == Tensor("string", (2, 2), ["x", "y", "", ""])
+    assert inputs["allow_country"] == Tensor("string", (2, 1), ["", "z"])
+
+
+@pytest.mark.parametrize(
+    ("filters", "text"),
+    [
+        ({"genre": ["x"]}, "has no filter 'genre'; did you mean 'genres'?"),
+        ({"zzz": ["x"]}, "has no filter 'zzz'; it has 'country', 'genres'"),
+        ({"genres": "x"}, "'allow_genres' must be a list of strings, got 'x'"),
+    ],
+)
+def test_wrong_filters_are_named(filters: dict[str, Any], text: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=re.escape(text)):
+        build_inputs(FILTERED, "user_id", [Query("u", filters=filters)])
+
+
+def test_only_exclusions_and_filters_with_values_restrict_a_query() -> None:
+    assert Query("u", exclude=["a"]).is_restricted
+    assert Query("u", filters={"genres": ["x"]}).is_restricted
+    assert not Query("u", ["a"], filters={"genres": []}).is_restricted

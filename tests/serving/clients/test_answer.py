@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from serving.clients.answer import Recommendations, read_recommendations
+from serving.clients.tensor import Tensor
+from serving.clients.transport import Prediction
+
+
+def test_places_that_the_model_could_not_fill_are_dropped() -> None:
+    least = -3.4028235e38
+    prediction = Prediction(
+        {
+            "candidate_ids": Tensor("string", (3, 2), ["a", "b", "c", "", "", ""]),
+            "scores": Tensor("float", (3, 2), [2.0, 1.0, 1.5, least, least, least]),
+        },
+        7,
+    )
+    assert read_recommendations(prediction, None) == [
+        Recommendations(("a", "b"), (2.0, 1.0), 7),
+        Recommendations(("c",), (1.5,), 7),
+        Recommendations((), (), 7),
+    ]
+    assert read_recommendations(prediction, 1)[0] == Recommendations(("a",), (2.0,), 7)
