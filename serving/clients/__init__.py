@@ -1,6 +1,7 @@
 """Clients of a served retrieval model; they need neither TensorFlow nor NumPy."""
 
 from serving.clients.answer import Embedding, Recommendations
+from serving.clients.async_grpc_client import AsyncRetrievalClient
 from serving.clients.grpc_client import RetrievalClient
 from serving.clients.model_metadata import (
     ModelMetadata,
@@ -11,8 +12,10 @@ from serving.clients.model_metadata import (
 from serving.clients.query import Query
 from serving.clients.rest_client import RestRetrievalClient
 from serving.clients.retry import RetryPolicy
+from serving.clients.tls import TlsOptions
 
 __all__ = [
+    "AsyncRetrievalClient",
     "Embedding",
     "ModelMetadata",
     "Query",
@@ -22,5 +25,6 @@ __all__ = [
     "RetryPolicy",
     "SignatureSpec",
     "TensorSpec",
+    "TlsOptions",
     "VersionStatus",
 ]

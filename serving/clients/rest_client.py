@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import threading
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from serving.clients.model_choice import ModelChoice
 from serving.clients.model_metadata import (
     ModelMetadata,
     SignatureSpec,
@@ -16,8 +18,9 @@ from serving.clients.model_metadata import (
     VersionStatus,
 )
 from serving.clients.retrieval_client import DEFAULT_TIMEOUT_S, BaseRetrievalClient
-from serving.clients.retry import RetryPolicy
+from serving.clients.retry import Deadline, RetryPolicy
 from serving.clients.tensor import Tensor, decode_text, encode_text
+from serving.clients.tls import TlsOptions
 from serving.clients.transport import Prediction
 from serving.errors import (
     DeadlineExceededError,
@@ -38,11 +41,17 @@ class RestRetrievalClient(BaseRetrievalClient):
         url: `http://host:port`, with a path before `/v1` if a proxy adds one.
         model_name: The name under which the model is served.
         model_version: The version to ask; None for the newest.
-        timeout_s: How long a call may take, retries included.
+        version_label: The label of the version to ask, such as `stable`, instead.
+        timeout_s: How long a call may take, retries included, where it does not say so itself.
         retry_policy: How often a call is tried again while the server cannot be reached.
         query_id_name: The input that takes the query id; needed only where the model has several
             inputs that could be it.
         candidate_id_name: The input that takes the candidate id; likewise.
+        tls: For an `https` URL: whom to trust and who this client is.
+
+    Raises:
+        InvalidArgumentError: If the URL is none, both a version and a label are given, or a file
+            of `tls` cannot be read.
     """
 
     def __init__(
@@ -51,13 +60,15 @@ class RestRetrievalClient(BaseRetrievalClient):
         model_name: str = "retrieval",
         *,
         model_version: int | None = None,
+        version_label: str | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         retry_policy: RetryPolicy = RetryPolicy(),
         query_id_name: str | None = None,
         candidate_id_name: str | None = None,
+        tls: TlsOptions | None = None,
     ) -> None:
         super().__init__(
-            RestTransport(url, model_name, model_version),
+            RestTransport(url, model_name, model_version, version_label=version_label, tls=tls),
             timeout_s=timeout_s,
             retry_policy=retry_policy,
             query_id_name=query_id_name,
@@ -68,16 +79,30 @@ class RestRetrievalClient(BaseRetrievalClient):
 class RestTransport:
     """The way to a model over REST: one kept-alive connection a thread."""
 
-    def __init__(self, url: str, model_name: str, model_version: int | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        model_name: str,
+        model_version: int | None = None,
+        *,
+        version_label: str | None = None,
+        tls: TlsOptions | None = None,
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InvalidArgumentError(f"url must be like 'http://host:8501', got {url!r}")
-        self._is_https = parts.scheme == "https"
+        if tls is not None and parts.scheme != "https":
+            raise InvalidArgumentError(f"tls needs an https URL, got {url!r}")
+        self._ssl_context = (tls or TlsOptions()).ssl_context() if parts.scheme == "https" else None
+        self._server_name = (tls and tls.server_name) or parts.hostname
         self._host, self._port = parts.hostname, parts.port
-        self._model_path = f"{parts.path.rstrip('/')}/v1/models/{quote(model_name, safe='')}"
-        self._model_version = model_version
-        if model_version is not None:
-            self._model_path += f"/versions/{model_version}"
+        model = ModelChoice(model_name, model_version, version_label)
+        self._model_path = f"{parts.path.rstrip('/')}/v1/models/{quote(model.name, safe='')}"
+        self._model_version = model.version
+        if model.version is not None:
+            self._model_path += f"/versions/{model.version}"
+        if model.label is not None:
+            self._model_path += f"/labels/{quote(model.label, safe='')}"
         self._local = threading.local()
 
     def predict(
@@ -135,37 +160,77 @@ class RestTransport:
         content = None
         if body is not None:
             content = encode_text(json.dumps(body, ensure_ascii=False))
-        connection = self._connection(timeout_s)
+        deadline = Deadline(timeout_s)
         try:
-            connection.request(method, path, content, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            answer = response.read()
+            return _read_answer(*self._send(method, path, content, deadline))
         except TimeoutError as error:
             self._drop_connection()
             raise DeadlineExceededError(f"No answer within {timeout_s:.3g} s") from error
         except (OSError, http.client.HTTPException) as error:
-            # Also a kept-alive connection that the server has closed since: a retry opens another.
             self._drop_connection()
             raise UnavailableError(
                 f"Cannot reach {self._host}:{self._port}: {error or type(error).__name__}"
             ) from error
-        return _read_answer(response.status, answer)
+
+    def _send(
+        self, method: str, path: str, content: bytes | None, deadline: Deadline
+    ) -> tuple[int, bytes]:
+        connection = self._connection(deadline.left_s())
+        was_open = connection.sock is not None
+        try:
+            return _exchange(connection, method, path, content)
+        except (ConnectionError, http.client.RemoteDisconnected):
+            # The server closes a kept-alive connection that was idle for a while; that is no
+            # failure, and every request may be sent twice.
+            if not was_open:
+                raise
+        self._drop_connection()
+        return _exchange(self._connection(deadline.left_s()), method, path, content)
 
     def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
         if connection is None:
-            kind = http.client.HTTPSConnection if self._is_https else http.client.HTTPConnection
-            connection = self._local.connection = kind(self._host, self._port)
+            connection = self._local.connection = self._new_connection()
         connection.timeout = timeout_s
         if connection.sock is not None:
             connection.sock.settimeout(timeout_s)
         return connection
+
+    def _new_connection(self) -> http.client.HTTPConnection:
+        if self._ssl_context is None:
+            return http.client.HTTPConnection(self._host, self._port)
+        return _HttpsConnection(self._host, self._port, self._ssl_context, self._server_name)
 
     def _drop_connection(self) -> None:
         connection = getattr(self._local, "connection", None)
         if connection is not None:
             connection.close()
             self._local.connection = None
+
+
+class _HttpsConnection(http.client.HTTPConnection):
+    """As the standard library's, but the certificate may carry another name than the host's."""
+
+    default_port = http.client.HTTPS_PORT
+
+    def __init__(
+        self, host: str, port: int | None, context: ssl.SSLContext, server_name: str
+    ) -> None:
+        super().__init__(host, port)
+        self._context = context
+        self._server_name = server_name
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock = self._context.wrap_socket(self.sock, server_hostname=self._server_name)
+
+
+def _exchange(
+    connection: http.client.HTTPConnection, method: str, path: str, content: bytes | None
+) -> tuple[int, bytes]:
+    connection.request(method, path, content, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    return response.status, response.read()
 
 
 def _read_answer(status: int, content: bytes) -> Any:

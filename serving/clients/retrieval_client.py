@@ -1,4 +1,4 @@
-"""The client's methods, whatever the transport."""
+"""The methods of the clients that block, whatever the transport."""
 
 from __future__ import annotations
 
@@ -7,18 +7,13 @@ from typing import overload
 
 from typing_extensions import Self
 
-from serving.clients.answer import (
-    Embedding,
-    Recommendations,
-    check_k,
-    read_embeddings,
-    read_recommendations,
-)
-from serving.clients.model_metadata import ModelMetadata, SignatureSpec, VersionStatus
-from serving.clients.query import FeatureValue, Query, build_inputs, find_id_name
-from serving.clients.retry import RetryPolicy, call_with_retries
-from serving.clients.transport import Prediction, Transport
-from serving.errors import FailedPreconditionError, InvalidArgumentError
+from serving.clients.answer import Embedding, Recommendations
+from serving.clients.model_metadata import ModelMetadata, VersionStatus
+from serving.clients.query import FeatureValue, Query
+from serving.clients.retrieval_core import RetrievalCore
+from serving.clients.retry import RetryPolicy
+from serving.clients.transport import Blocking, Transport, run_blocking
+from serving.errors import InvalidArgumentError
 
 DEFAULT_TIMEOUT_S = 5.0
 
@@ -31,7 +26,7 @@ class BaseRetrievalClient:
 
     Args:
         transport: The way to the model.
-        timeout_s: How long a call may take, retries included.
+        timeout_s: How long a call may take, retries included, where it does not say so itself.
         retry_policy: How often a call is tried again while the server cannot be reached.
         query_id_name: The input that takes the query id; needed only where the model has several
             inputs that could be it.
@@ -48,11 +43,13 @@ class BaseRetrievalClient:
         candidate_id_name: str | None,
     ) -> None:
         self._transport = transport
-        self._timeout_s = timeout_s
-        self._retry_policy = retry_policy
-        self._query_id_name = query_id_name
-        self._candidate_id_name = candidate_id_name
-        self._metadata: ModelMetadata | None = None
+        self._core = RetrievalCore(
+            Blocking(transport),
+            timeout_s=timeout_s,
+            retry_policy=retry_policy,
+            query_id_name=query_id_name,
+            candidate_id_name=candidate_id_name,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -74,11 +71,12 @@ class BaseRetrievalClient:
         exclude: Sequence[str] = ...,
         filters: Mapping[str, Sequence[str]] | None = ...,
         k: int | None = ...,
+        timeout_s: float | None = ...,
     ) -> Recommendations: ...
 
     @overload
     def recommend(
-        self, *, queries: Sequence[Query], k: int | None = ...
+        self, *, queries: Sequence[Query], k: int | None = ..., timeout_s: float | None = ...
     ) -> list[Recommendations]: ...
 
     def recommend(
@@ -91,6 +89,7 @@ class BaseRetrievalClient:
         filters: Mapping[str, Sequence[str]] | None = None,
         queries: Sequence[Query] | None = None,
         k: int | None = None,
+        timeout_s: float | None = None,
     ) -> Recommendations | list[Recommendations]:
         """Return the best candidates for one query, or for each of `queries`.
 
@@ -102,6 +101,7 @@ class BaseRetrievalClient:
             filters: Allowed values by candidate feature; a candidate must have one of each.
             queries: Several queries for one request, instead of the arguments above.
             k: How many candidates; all that the model returns by default.
+            timeout_s: How long this call may take, retries included; else the client's.
 
         Returns:
             One answer, or with `queries` one for each; shorter than `k` where fewer candidates
@@ -112,12 +112,12 @@ class BaseRetrievalClient:
                 model returns.
             ServingError: As the server or the connection reports it.
         """
+        query = Query(query_id, history, features or {}, exclude, filters or {})
         if queries is None:
-            query = Query(query_id, history, features or {}, exclude, filters or {})
-            return self._recommend([query], k)[0]
-        if query_id or history or features or exclude or filters:
+            return run_blocking(self._core.recommend([query], k, timeout_s))[0]
+        if query != Query():
             raise InvalidArgumentError("Pass either `queries` or the parts of one query, not both")
-        return self._recommend(queries, k)
+        return run_blocking(self._core.recommend(queries, k, timeout_s))
 
     @overload
     def similar(
@@ -126,6 +126,7 @@ class BaseRetrievalClient:
         *,
         filters: Mapping[str, Sequence[str]] | None = ...,
         k: int | None = ...,
+        timeout_s: float | None = ...,
     ) -> Recommendations: ...
 
     @overload
@@ -135,6 +136,7 @@ class BaseRetrievalClient:
         candidate_ids: Sequence[str],
         filters: Mapping[str, Sequence[str]] | None = ...,
         k: int | None = ...,
+        timeout_s: float | None = ...,
     ) -> list[Recommendations]: ...
 
     def similar(
@@ -144,6 +146,7 @@ class BaseRetrievalClient:
         candidate_ids: Sequence[str] | None = None,
         filters: Mapping[str, Sequence[str]] | None = None,
         k: int | None = None,
+        timeout_s: float | None = None,
     ) -> Recommendations | list[Recommendations]:
         """Return the candidates most like one candidate, or like each of `candidate_ids`.
 
@@ -152,6 +155,7 @@ class BaseRetrievalClient:
             candidate_ids: Several candidates for one request, instead.
             filters: Allowed values by candidate feature, for every one of the candidates.
             k: How many candidates; all that the model returns by default.
+            timeout_s: How long this call may take, retries included; else the client's.
 
         Raises:
             InvalidArgumentError: If a filter is unknown or `k` is more than the model returns.
@@ -160,8 +164,10 @@ class BaseRetrievalClient:
         if (candidate_id is None) == (candidate_ids is None):
             raise InvalidArgumentError("Pass either `candidate_id` or `candidate_ids`")
         if candidate_ids is not None:
-            return self._similar(candidate_ids, filters or {}, k)
-        return self._similar([candidate_id or ""], filters or {}, k)[0]
+            return run_blocking(self._core.similar(candidate_ids, filters or {}, k, timeout_s))
+        return run_blocking(self._core.similar([candidate_id or ""], filters or {}, k, timeout_s))[
+            0
+        ]
 
     def embed_query(
         self,
@@ -169,6 +175,7 @@ class BaseRetrievalClient:
         *,
         history: Sequence[str] = (),
         features: Mapping[str, FeatureValue] | None = None,
+        timeout_s: float | None = None,
     ) -> Embedding:
         """Return the vector of a query.
 
@@ -176,103 +183,67 @@ class BaseRetrievalClient:
             query_id: The query's id.
             history: Candidate ids of past events, oldest first.
             features: The query's features by name.
+            timeout_s: How long this call may take, retries included; else the client's.
 
         Raises:
             ServingError: As the server or the connection reports it.
         """
-        signature = self._signature("embed_query")
-        id_name = find_id_name(signature, self._query_id_name, "query_id_name")
         query = Query(query_id, history, features or {})
-        return read_embeddings(self._predict(signature, id_name, [query]))[0]
+        return run_blocking(self._core.embed_queries([query], timeout_s))[0]
+
+    def embed_queries(
+        self, queries: Sequence[Query], *, timeout_s: float | None = None
+    ) -> list[Embedding]:
+        """Return the vector of each query, asked in one request.
+
+        Args:
+            queries: The queries; what they exclude means nothing here.
+            timeout_s: How long this call may take, retries included; else the client's.
+
+        Raises:
+            ServingError: As the server or the connection reports it.
+        """
+        return run_blocking(self._core.embed_queries(queries, timeout_s))
 
     def embed_candidate(
-        self, candidate_id: str = "", *, features: Mapping[str, FeatureValue] | None = None
+        self,
+        candidate_id: str = "",
+        *,
+        features: Mapping[str, FeatureValue] | None = None,
+        timeout_s: float | None = None,
     ) -> Embedding:
         """Return the vector of a candidate.
 
         Args:
             candidate_id: The candidate's id.
             features: The candidate's features by name.
+            timeout_s: How long this call may take, retries included; else the client's.
 
         Raises:
             ServingError: As the server or the connection reports it.
         """
-        signature = self._signature("embed_candidate")
-        id_name = self._find_candidate_id_name(signature)
-        query = Query(candidate_id, features=features or {})
-        return read_embeddings(self._predict(signature, id_name, [query]))[0]
+        candidate = Query(candidate_id, features=features or {})
+        return run_blocking(self._core.embed_candidates([candidate], timeout_s))[0]
 
-    def metadata(self, *, refresh: bool = False) -> ModelMetadata:
+    def metadata(self, *, refresh: bool = False, timeout_s: float | None = None) -> ModelMetadata:
         """Return the model's signatures, asked once and then remembered.
 
         Args:
             refresh: Ask again, for instance after a new version was pushed.
+            timeout_s: How long this call may take, retries included; else the client's.
 
         Raises:
             ServingError: As the server or the connection reports it.
         """
-        if self._metadata is None or refresh:
-            self._metadata = call_with_retries(
-                self._transport.metadata, self._retry_policy, self._timeout_s
-            )
-        return self._metadata
+        return run_blocking(self._core.metadata(refresh=refresh, timeout_s=timeout_s))
 
-    def status(self) -> list[VersionStatus]:
+    def status(self, *, timeout_s: float | None = None) -> list[VersionStatus]:
         """Return the states of the model's versions, newest first.
 
+        Args:
+            timeout_s: How long this call may take, retries included; else the client's.
+
         Raises:
             ServingError: As the server or the connection reports it.
         """
-        return call_with_retries(self._transport.status, self._retry_policy, self._timeout_s)
-
-    def _recommend(self, queries: Sequence[Query], k: int | None) -> list[Recommendations]:
-        restricted = any(query.is_restricted for query in queries)
-        signature = self._signature("recommend_excluding" if restricted else "serving_default")
-        check_k(signature, k)
-        if not queries:
-            return []
-        id_name = find_id_name(signature, self._query_id_name, "query_id_name")
-        return read_recommendations(self._predict(signature, id_name, queries), k)
-
-    def _similar(
-        self, candidate_ids: Sequence[str], filters: Mapping[str, Sequence[str]], k: int | None
-    ) -> list[Recommendations]:
-        signature = self._signature("similar_candidates")
-        check_k(signature, k)
-        if not candidate_ids:
-            return []
-        id_name = self._find_candidate_id_name(signature)
-        queries = [Query(candidate_id, filters=filters) for candidate_id in candidate_ids]
-        return read_recommendations(self._predict(signature, id_name, queries), k)
-
-    def _find_candidate_id_name(self, signature: SignatureSpec) -> str:
-        given = self._candidate_id_name
-        similar = self.metadata().signatures.get("similar_candidates")
-        if given is None and similar is not None:
-            # `embed_candidate` may have more text inputs; beside filters this one has only the id.
-            ids = [name for name, spec in similar.inputs.items() if spec.rank == 1]
-            given = ids[0] if len(ids) == 1 else None
-        return find_id_name(signature, given, "candidate_id_name")
-
-    def _signature(self, name: str) -> SignatureSpec:
-        signatures = self.metadata().signatures
-        if name not in signatures:
-            raise FailedPreconditionError(
-                f"The model has no signature {name!r}; it has {', '.join(sorted(signatures))}"
-            )
-        return signatures[name]
-
-    def _predict(
-        self, signature: SignatureSpec, id_name: str, queries: Sequence[Query]
-    ) -> Prediction:
-        inputs = build_inputs(signature, id_name, queries)
-        try:
-            return call_with_retries(
-                lambda left_s: self._transport.predict(signature, inputs, left_s),
-                self._retry_policy,
-                self._timeout_s,
-            )
-        except (InvalidArgumentError, FailedPreconditionError):
-            # A new version may have other inputs: learn them anew at the next call.
-            self._metadata = None
-            raise
+        return run_blocking(self._core.status(timeout_s))

@@ -1,7 +1,7 @@
 """The messages of the TensorFlow Serving API, without TensorFlow.
 
 The official classes (`tensorflow_serving.apis`) import `tensorflow`, which takes seconds and a
-gigabyte; a client needs sixteen small messages. They are declared below in the syntax of the
+gigabyte; a client needs some twenty small messages. They are declared below in the syntax of the
 original .proto files, with the fields a client uses, and built into a descriptor pool of their
 own, so that both sets of classes can live in one process. Only names, numbers and types go over
 the wire; a test compares each field with the official descriptors.
@@ -63,6 +63,9 @@ DECLARATIONS = {
     "StatusProto": "int32 error_code = 1; string error_message = 2;",
     "ModelVersionStatus": "int64 version = 1; int32 state = 2; StatusProto status = 3;",
     "GetModelStatusResponse": "repeated ModelVersionStatus model_version_status = 1;",
+    # `config` is a ModelServerConfig in the original: bytes, here, that the caller serialized.
+    "ReloadConfigRequest": "bytes config = 1; repeated string metric_names = 2;",
+    "ReloadConfigResponse": "StatusProto status = 1;",
 }
 
 _FIELD = re.compile(
@@ -139,6 +142,13 @@ GetModelMetadataResponse: Any = _CLASSES["GetModelMetadataResponse"]
 GetModelStatusRequest: Any = _CLASSES["GetModelStatusRequest"]
 GetModelStatusResponse: Any = _CLASSES["GetModelStatusResponse"]
 
+ReloadConfigRequest: Any = _CLASSES["ReloadConfigRequest"]
+ReloadConfigResponse: Any = _CLASSES["ReloadConfigResponse"]
+
+Message = Any
+"""An instance of one of these classes."""
+
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 GET_MODEL_METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
 GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
+RELOAD_CONFIG = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"

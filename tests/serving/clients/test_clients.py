@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from serving.clients import (
+    AsyncRetrievalClient,
     Embedding,
     Query,
     Recommendations,
     RestRetrievalClient,
     RetrievalClient,
     TensorSpec,
+    TlsOptions,
     VersionStatus,
 )
 from serving.errors import (
@@ -79,6 +82,11 @@ class ClientContract:
         embedding = client.embed_candidate("abc", features={"year": 1995})
         assert embedding == Embedding((3.0, 1995.0), self.version)
 
+    def test_embeddings_of_a_batch(self, client: Any) -> None:
+        embeddings = client.embed_queries([Query("u1"), Query()])
+        assert [embedding.values for embedding in embeddings] == [(1.0, 2.0), (5.0, 4.0)]
+        assert client.embed_queries([]) == []
+
     def test_k_beyond_the_models_is_refused_with_the_reason(self, client: Any) -> None:
         with pytest.raises(InvalidArgumentError, match=r"k must be at most 3.*got 4"):
             client.recommend("u1", k=4)
@@ -128,6 +136,15 @@ class ClientContract:
         ):
             client.recommend("u1")
 
+    def test_a_version_and_a_label_are_one_too_many(self, server: RunningModelServer) -> None:
+        with pytest.raises(InvalidArgumentError, match="pass one of them, got 1 and 'stable'"):
+            self.make_client(server, model_version=1, version_label="stable")
+
+    def test_a_feature_that_the_model_lacks_is_refused(self, client: Any) -> None:
+        for _ in range(2):  # the signatures are learned before the first, and looked up again
+            with pytest.raises(InvalidArgumentError, match="no feature 'agee'; did you mean 'age'"):
+                client.recommend("u1", features={"agee": 1.0})
+
     def test_an_unknown_model_is_not_found(self, server: RunningModelServer) -> None:
         with (
             self.make_client(server, model_name="foo") as client,
@@ -147,10 +164,57 @@ class ClientContract:
         ):
             client.status()
 
+    def test_a_call_may_have_a_time_of_its_own(self, client: Any) -> None:
+        assert client.recommend("u1", timeout_s=5.0).candidate_ids
+        with pytest.raises(DeadlineExceededError):
+            client.recommend("u1", timeout_s=1e-9)
+
 
 class TestRetrievalClient(ClientContract):
     def make_client(self, server: RunningModelServer, **options: Any) -> RetrievalClient:
         return RetrievalClient(server.grpc_target, **options)
+
+
+class Awaited:
+    """An asyncio client, each of whose calls is awaited on an event loop of its own."""
+
+    def __init__(self, make: Callable[[], AsyncRetrievalClient]) -> None:
+        self._loop = asyncio.new_event_loop()
+        try:
+            self._client = self._loop.run_until_complete(self._made(make))
+        except BaseException:
+            self._loop.close()
+            raise
+
+    @staticmethod
+    async def _made(make: Callable[[], AsyncRetrievalClient]) -> AsyncRetrievalClient:
+        return make()
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._loop.run_until_complete(self._client.close())
+        self._loop.close()
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._client, name)
+        return lambda *args, **kwargs: self._loop.run_until_complete(method(*args, **kwargs))
+
+
+class TestAsyncRetrievalClient(ClientContract):
+    def make_client(self, server: RunningModelServer, **options: Any) -> Any:
+        return Awaited(lambda: AsyncRetrievalClient(server.grpc_target, **options))
+
+    def test_many_requests_are_under_way_at_once(self, server: RunningModelServer) -> None:
+        async def ask_all() -> list[Recommendations]:
+            async with AsyncRetrievalClient(server.grpc_target, query_id_name="user_id") as client:
+                return await asyncio.gather(
+                    *(client.recommend("u1", features={"age": 1.0 * n}, k=1) for n in range(200))
+                )
+
+        answers = asyncio.run(ask_all())
+        assert [answer.scores[0] for answer in answers] == [4.0 + number for number in range(200)]
 
 
 class TestRestRetrievalClient(ClientContract):
@@ -162,3 +226,7 @@ class TestRestRetrievalClient(ClientContract):
     def test_url_must_be_http(self) -> None:
         with pytest.raises(InvalidArgumentError, match="url must be like 'http://host:8501'"):
             RestRetrievalClient("127.0.0.1:8501")
+
+    def test_tls_needs_https(self) -> None:
+        with pytest.raises(InvalidArgumentError, match="tls needs an https URL"):
+            RestRetrievalClient("http://127.0.0.1:8501", tls=TlsOptions())

@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+import asyncio
 import http.server
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
 import pytest
 
-from serving.clients import RestRetrievalClient, RetrievalClient, RetryPolicy, wire
-from serving.clients.retry import call_with_retries
+from serving.clients import (
+    AsyncRetrievalClient,
+    RestRetrievalClient,
+    RetrievalClient,
+    RetryPolicy,
+    wire,
+)
+from serving.clients.retry import Deadline, call_with_retries
+from serving.clients.transport import run_blocking
 from serving.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
@@ -19,6 +26,7 @@ from serving.errors import (
     ServingError,
     UnavailableError,
 )
+from tests.serving.clients.fake_server import fake_server
 
 FAST = RetryPolicy(max_attempts=3, first_pause_s=0.001)
 
@@ -30,23 +38,31 @@ class Flaky:
         self.errors = list(errors)
         self.calls = 0
 
-    def __call__(self, left_s: float) -> str:
+    async def __call__(self, left_s: float) -> str:
         self.calls += 1
         if self.errors:
             raise self.errors.pop(0)
         return "answer"
 
 
+async def pause(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def ask(flaky: Flaky, policy: RetryPolicy, timeout_s: float) -> str:
+    return run_blocking(call_with_retries(flaky, policy, Deadline(timeout_s), pause))
+
+
 def test_what_is_unavailable_is_tried_again() -> None:
     flaky = Flaky(UnavailableError("1"), UnavailableError("2"))
-    assert call_with_retries(flaky, FAST, 5.0) == "answer"
+    assert ask(flaky, FAST, 5.0) == "answer"
     assert flaky.calls == 3
 
 
 def test_the_last_error_is_raised_when_the_attempts_are_used_up() -> None:
     flaky = Flaky(*[UnavailableError(str(number)) for number in range(5)])
     with pytest.raises(UnavailableError, match="2"):
-        call_with_retries(flaky, FAST, 5.0)
+        ask(flaky, FAST, 5.0)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +71,7 @@ def test_the_last_error_is_raised_when_the_attempts_are_used_up() -> None:
 def test_what_a_retry_cannot_help_is_raised_at_once(kind: type[ServingError]) -> None:
     flaky = Flaky(kind("no"))
     with pytest.raises(kind):
-        call_with_retries(flaky, FAST, 5.0)
+        ask(flaky, FAST, 5.0)
     assert flaky.calls == 1
 
 
@@ -63,61 +79,67 @@ def test_a_pause_that_would_outlast_the_time_is_not_begun() -> None:
     flaky = Flaky(UnavailableError("1"))
     started_at = time.monotonic()
     with pytest.raises(UnavailableError):
-        call_with_retries(flaky, RetryPolicy(first_pause_s=60.0), 1.0)
+        ask(flaky, RetryPolicy(first_pause_s=60.0, max_pause_s=60.0), 1.0)
     assert time.monotonic() - started_at < 1.0
 
 
-def test_pauses_double_and_differ() -> None:
-    policy = RetryPolicy(first_pause_s=1.0)
-    for failures, longest in ((1, 1.0), (2, 2.0), (3, 4.0)):
+def test_pauses_double_up_to_a_limit_and_differ() -> None:
+    policy = RetryPolicy(first_pause_s=1.0, max_pause_s=3.0)
+    for failures, longest in ((1, 1.0), (2, 2.0), (3, 3.0), (5000, 3.0)):
         pauses = {policy.pause_s(failures) for _ in range(20)}
         assert len(pauses) > 1
         assert all(longest / 2 <= pause <= longest for pause in pauses)
 
 
-def start_grpc_server(failures: list[grpc.StatusCode], port: int = 0) -> tuple[grpc.Server, int]:
-    """Start a server whose GetModelStatus fails with each of `failures`, then answers."""
+def status_with(failures: list[grpc.StatusCode]) -> dict[str, Any]:
+    """A server's GetModelStatus, which fails with each of `failures`, then answers."""
 
     def get_status(request: Any, context: grpc.ServicerContext) -> Any:
         if failures:
             context.abort(failures.pop(0), "not now")
         return wire.GetModelStatusResponse()
 
-    class Handler(grpc.GenericRpcHandler):
-        def service(self, details: Any) -> Any:
-            return grpc.unary_unary_rpc_method_handler(
-                get_status,
-                request_deserializer=wire.GetModelStatusRequest.FromString,
-                response_serializer=wire.GetModelStatusResponse.SerializeToString,
-            )
-
-    server = grpc.server(ThreadPoolExecutor(2), handlers=[Handler()])
-    port = server.add_insecure_port(f"127.0.0.1:{port}")
-    server.start()
-    return server, port
+    return {wire.GET_MODEL_STATUS: get_status}
 
 
 def test_grpc_client_outlives_two_failures_but_not_a_full_queue() -> None:
     failures = [grpc.StatusCode.UNAVAILABLE] * 2
-    server, port = start_grpc_server(failures)
-    with RetrievalClient(f"127.0.0.1:{port}", retry_policy=FAST) as client:
+    with (
+        fake_server(status_with(failures)) as port,
+        RetrievalClient(f"127.0.0.1:{port}", retry_policy=FAST) as client,
+    ):
         assert client.status() == []
         failures += [grpc.StatusCode.RESOURCE_EXHAUSTED]
         with pytest.raises(ResourceExhaustedError, match="not now"):
             client.status()
-    server.stop(None).wait()
+
+
+def test_asyncio_client_outlives_two_failures_and_lets_others_run_meanwhile() -> None:
+    async def ask(port: int) -> int:
+        policy = RetryPolicy(max_attempts=3, first_pause_s=0.2)
+        turns_of_others = 0
+        async with AsyncRetrievalClient(f"127.0.0.1:{port}", retry_policy=policy) as client:
+            asking = asyncio.ensure_future(client.status())
+            while not asking.done():
+                await asyncio.sleep(0.001)
+                turns_of_others += 1
+            assert await asking == []
+        return turns_of_others
+
+    # At least 0.3 s of pauses; the answers themselves take some milliseconds.
+    with fake_server(status_with([grpc.StatusCode.UNAVAILABLE] * 2)) as port:
+        assert asyncio.run(ask(port)) > 40
 
 
 def test_grpc_client_finds_a_restarted_server_within_its_default_retries() -> None:
-    server, port = start_grpc_server([])
-    with RetrievalClient(f"127.0.0.1:{port}") as client:
+    with fake_server(status_with([])) as port:
+        client = RetrievalClient(f"127.0.0.1:{port}")
         assert client.status() == []
-        server.stop(None).wait()
+    with client:
         with pytest.raises(UnavailableError):
             client.status()
-        server, _ = start_grpc_server([], port)
-        assert client.status() == []
-    server.stop(None).wait()
+        with fake_server(status_with([]), port):
+            assert client.status() == []
 
 
 @pytest.fixture

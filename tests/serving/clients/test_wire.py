@@ -14,6 +14,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_management_pb2,
     model_pb2,
     model_service_pb2,
     predict_pb2,
@@ -43,6 +44,8 @@ OFFICIAL: dict[str, Any] = {
     "StatusProto": status_pb2.StatusProto,
     "ModelVersionStatus": get_model_status_pb2.ModelVersionStatus,
     "GetModelStatusResponse": get_model_status_pb2.GetModelStatusResponse,
+    "ReloadConfigRequest": model_management_pb2.ReloadConfigRequest,
+    "ReloadConfigResponse": model_management_pb2.ReloadConfigResponse,
 }
 
 
@@ -56,9 +59,11 @@ def test_fields_are_those_of_the_official_message(name: str) -> None:
 
 def assert_same_field(ours: Any, official: Any) -> None:
     assert (ours.name, ours.label) == (official.name, official.label)
-    # An enum is declared as int32: one wire form.
-    type_ = FieldDescriptor.TYPE_INT32 if official.enum_type else official.type
-    assert ours.type == type_
+    # An enum is declared as int32, a message that is passed on as it came as bytes: one wire form.
+    alike = {FieldDescriptor.TYPE_ENUM: FieldDescriptor.TYPE_INT32}
+    if ours.name == "config":
+        alike[FieldDescriptor.TYPE_MESSAGE] = FieldDescriptor.TYPE_BYTES
+    assert ours.type == alike.get(official.type, official.type)
     if ours.message_type is None:
         return
     if ours.message_type.GetOptions().map_entry:
@@ -78,7 +83,8 @@ def test_method_paths_are_the_official_ones() -> None:
         for service in (predictions, models)
         for method in service.methods
     }
-    assert {wire.PREDICT, wire.GET_MODEL_METADATA, wire.GET_MODEL_STATUS} <= paths
+    used = {wire.PREDICT, wire.GET_MODEL_METADATA, wire.GET_MODEL_STATUS, wire.RELOAD_CONFIG}
+    assert used <= paths
 
 
 def test_both_sets_of_classes_live_in_one_process() -> None:

@@ -1,0 +1,168 @@
+"""Encrypted connections, with and without a certificate of the client."""
+
+from __future__ import annotations
+
+import asyncio
+import http.server
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from serving.clients import (
+    AsyncRetrievalClient,
+    RestRetrievalClient,
+    RetrievalClient,
+    RetryPolicy,
+    TlsOptions,
+    wire,
+)
+from serving.errors import InvalidArgumentError, ServingError, UnavailableError
+from tests.serving.clients.fake_server import fake_server
+
+NO_RETRY = RetryPolicy(max_attempts=1)
+
+
+def openssl(*arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority, and `server` and `client` signed by it, as PEM files."""
+    folder = tmp_path_factory.mktemp("certificates")
+    new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    openssl(
+        *new, "-keyout", str(folder / "ca.key"), "-out", str(folder / "ca.pem"), "-subj", "/CN=ca",
+        "-addext", "keyUsage=critical,keyCertSign",
+    )  # fmt: skip
+    for name in ("server", "client"):
+        openssl(
+            *new, "-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.pem"),
+            "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:retrieval.test",
+            "-CA", str(folder / "ca.pem"), "-CAkey", str(folder / "ca.key"),
+        )  # fmt: skip
+    return folder
+
+
+def options(certificates: Path, *, client: bool = False, **more: Any) -> TlsOptions:
+    if client:
+        more |= {
+            "client_certificate": certificates / "client.pem",
+            "client_key": certificates / "client.key",
+        }
+    return TlsOptions(certificates / "ca.pem", server_name="retrieval.test", **more)
+
+
+@pytest.fixture(params=["gRPC", "gRPC asyncio", "REST"])
+def ask(
+    request: pytest.FixtureRequest, certificates: Path
+) -> Iterator[Callable[[TlsOptions, bool], Any]]:
+    """Ask a server, that wants the client's certificate or not, for its status."""
+    if request.param == "REST":
+        yield lambda tls, mutual: _ask_rest(certificates, tls, mutual)
+    elif request.param == "gRPC":
+        yield lambda tls, mutual: _ask_grpc(certificates, tls, mutual)
+    else:
+        yield lambda tls, mutual: asyncio.run(_ask_async(certificates, tls, mutual))
+
+
+def _grpc_server(certificates: Path, mutual: bool) -> Any:
+    credentials = grpc.ssl_server_credentials(
+        [((certificates / "server.key").read_bytes(), (certificates / "server.pem").read_bytes())],
+        (certificates / "ca.pem").read_bytes() if mutual else None,
+        require_client_auth=mutual,
+    )
+    answers = {wire.GET_MODEL_STATUS: lambda request, context: wire.GetModelStatusResponse()}
+    return fake_server(answers, credentials=credentials)
+
+
+def _ask_grpc(certificates: Path, tls: TlsOptions, mutual: bool) -> Any:
+    with (
+        _grpc_server(certificates, mutual) as port,
+        RetrievalClient(f"127.0.0.1:{port}", tls=tls, retry_policy=NO_RETRY) as client,
+    ):
+        return client.status()
+
+
+async def _ask_async(certificates: Path, tls: TlsOptions, mutual: bool) -> Any:
+    with _grpc_server(certificates, mutual) as port:
+        target = f"127.0.0.1:{port}"
+        async with AsyncRetrievalClient(target, tls=tls, retry_policy=NO_RETRY) as client:
+            return await client.status()
+
+
+def _ask_rest(certificates: Path, tls: TlsOptions, mutual: bool) -> Any:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b'{"model_version_status": []}'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    class Server(http.server.ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            pass  # a client that does not trust us goes away
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+    if mutual:
+        context.load_verify_locations(certificates / "ca.pem")
+        context.verify_mode = ssl.CERT_REQUIRED
+    server = Server(("127.0.0.1", 0), Handler)
+    server.socket = context.wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        url = f"https://127.0.0.1:{server.server_address[1]}"
+        with RestRetrievalClient(url, tls=tls, retry_policy=NO_RETRY) as client:
+            return client.status()
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_trusted_server_answers(ask: Callable[..., Any], certificates: Path) -> None:
+    assert ask(options(certificates), False) == []
+
+
+def test_a_server_of_another_authority_is_not_asked(
+    ask: Callable[..., Any], certificates: Path
+) -> None:
+    with pytest.raises(UnavailableError):
+        ask(TlsOptions(certificates / "client.pem", server_name="retrieval.test"), False)
+
+
+def test_a_server_of_another_name_is_not_asked(ask: Callable[..., Any], certificates: Path) -> None:
+    with pytest.raises(UnavailableError):
+        ask(TlsOptions(certificates / "ca.pem"), False)
+
+
+def test_mutual_tls_needs_the_clients_certificate(
+    ask: Callable[..., Any], certificates: Path
+) -> None:
+    assert ask(options(certificates, client=True), True) == []
+    with pytest.raises(ServingError):
+        ask(options(certificates), True)
+
+
+def test_files_that_cannot_be_used_are_named(certificates: Path, tmp_path: Path) -> None:
+    absent = tmp_path / "absent.pem"
+    with pytest.raises(InvalidArgumentError, match=r"root_certificates: cannot read .*absent\.pem"):
+        RetrievalClient("127.0.0.1:1", tls=TlsOptions(absent))
+    with pytest.raises(InvalidArgumentError, match=r"Cannot use .*absent\.pem for TLS"):
+        RestRetrievalClient("https://127.0.0.1:1", tls=TlsOptions(absent))
+    with pytest.raises(InvalidArgumentError, match="give both or neither"):
+        TlsOptions(client_key=certificates / "client.key")
