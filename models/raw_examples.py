@@ -17,11 +17,15 @@ class RawTimelines:
         inputs: What a client would send (`models.raw_inputs.query_inputs`), history included.
         history: `[batch, (events)]` candidate ids before the question, oldest first.
         targets: `[batch, (events)]` candidate ids held out.
+        events: `[batch, (events)]` candidate ids of history and targets together, oldest first.
+        is_target: `[batch, (events)]` 1 for each of `events` that is held out.
     """
 
     inputs: Mapping[str, tf.Tensor]
     history: tf.RaggedTensor
     targets: tf.RaggedTensor
+    events: tf.RaggedTensor
+    is_target: tf.RaggedTensor
 
 
 def read_timelines(
@@ -45,7 +49,8 @@ def read_timelines(
         history = tf.ragged.boolean_mask(events, is_target == 0)
         inputs = _inputs(parsed, query_inputs(spec))
         inputs[HISTORY_KEY] = history.to_tensor("")
-        yield RawTimelines(inputs, history, tf.ragged.boolean_mask(events, is_target == 1))
+        targets = tf.ragged.boolean_mask(events, is_target == 1)
+        yield RawTimelines(inputs, history, targets, events, is_target)
 
 
 def read_candidates(

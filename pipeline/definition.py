@@ -126,7 +126,7 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
         model=trainer.outputs["model"],
         config=EvaluatorConfig(
             spec=spec,
-            evaluation=config.evaluation,
+            evaluation=config.evaluation.for_split(config.split.method),
             code_hash=code_hash("components/retrieval_evaluator") + models_hash,
         ),
     )

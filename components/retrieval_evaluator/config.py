@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from models.settings import Settings
 
-METRIC_PATTERN = re.compile(r"(hit_rate|precision|ndcg|mrr|map)@([1-9][0-9]*)")
+METRIC_PATTERN = re.compile(r"(?:query_)?(hit_rate|precision|ndcg|mrr|map)@([1-9][0-9]*)")
 
 
 class EvaluationConfig(Settings):
@@ -16,6 +16,14 @@ class EvaluationConfig(Settings):
 
     split: Literal["eval", "test"] = Field(
         "eval", description="Whose held-out events are predicted."
+    )
+    protocol: Literal["auto", "from_cut", "rolling"] = Field(
+        "auto",
+        description="from_cut: one question a query, from what precedes the split; rolling: one a "
+        "held-out event, from everything before it; auto: rolling where the split is temporal.",
+    )
+    min_history: int = Field(
+        0, ge=0, description="Ask only where the history has at least so many events."
     )
     ks: tuple[int, ...] = Field((1, 5, 10, 50, 100), description="Cut-offs of the metrics.")
     exclude_seen: bool = Field(
@@ -42,7 +50,16 @@ class EvaluationConfig(Settings):
             match = METRIC_PATTERN.fullmatch(name)
             if match is None or int(match.group(2)) not in self.ks:
                 raise ValueError(
-                    f"no metric {name!r}: use hit_rate, precision, ndcg, mrr or map, @ and one of "
-                    f"`ks` {list(self.ks)}"
+                    f"no metric {name!r}: use hit_rate, precision, ndcg, mrr or map, with or "
+                    f"without query_ before it, @ and one of `ks` {list(self.ks)}"
                 )
         return self
+
+    def for_split(self, method: str) -> "EvaluationConfig":
+        """Returns these settings with a protocol that fits the method where it is `auto`."""
+        if self.protocol != "auto":
+            return self
+        # What is asked in production knows everything up to now. Where a hash holds events out, or
+        # each query's last one, everything before the split is all there is.
+        protocol = "rolling" if method == "temporal" else "from_cut"
+        return self.model_copy(update={"protocol": protocol})

@@ -51,6 +51,8 @@ class Executor(base_executor.BaseExecutor):
         decision = decide(evaluation.metrics, evaluation.num_events, config.evaluation)
         report = {
             "split": config.evaluation.split,
+            "protocol": config.evaluation.protocol,
+            "min_history": config.evaluation.min_history,
             "exclude_seen": config.evaluation.exclude_seen,
             **asdict(evaluation),
             "gate": decision.to_json(),

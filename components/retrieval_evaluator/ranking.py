@@ -5,6 +5,9 @@ import numpy.typing as npt
 
 UNRANKED = np.iinfo(np.int64).max
 
+# Scores that are compared at once: what fits into a processor's cache is faster than all of them.
+_SCORES_AT_ONCE = 1_000_000
+
 
 def target_ranks(
     scores: npt.NDArray[np.float32],
@@ -34,6 +37,12 @@ def target_ranks(
     rankable = np.flatnonzero(targets >= 0)
     own = scores[target_rows[rankable], targets[rankable]]
     rankable, own = rankable[own > -np.inf], own[own > -np.inf]
-    for event, score in zip(rankable, own, strict=True):
-        ranks[event] = np.count_nonzero(scores[target_rows[event]] >= score)
+    step = max(1, _SCORES_AT_ONCE // max(scores.shape[1], 1))
+    for start in range(0, len(rankable), step):
+        some = slice(start, start + step)
+        rows = target_rows[rankable[some]]
+        # Questions with one target each come in a row: a slice is a view, an index is a copy.
+        in_a_row = rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all()
+        mine = scores[rows[0] : rows[-1] + 1] if in_a_row else scores[rows]
+        ranks[rankable[some]] = np.count_nonzero(mine >= own[some, None], axis=1)
     return ranks

@@ -31,8 +31,8 @@ class DataConfig(Settings):
     max_events: int = Field(
         1000,
         ge=2,
-        description="Longest timeline; a longer one is cut into windows for training and to its "
-        "newest events for evaluation.",
+        description="Longest timeline; a longer one is cut into windows for training, its history "
+        "to the newest events for evaluation.",
     )
 
 

@@ -58,13 +58,15 @@ def held_out_timelines(
 ) -> Timelines:
     """Joins each query's events of a later split with the history that precedes the split.
 
-    A timeline that is too long keeps all targets and its newest history.
+    A timeline that is too long keeps all targets and the newest of its history, as much as a
+    model would see of it: held-out events take no place from it, or a query with many of them
+    would be asked about without its history.
 
     Args:
         queries: Of each ordered event [n].
         splits: Of each ordered event [n].
         split: `EVAL` or `TEST`: events of earlier splits are history.
-        max_events: Longest timeline, unless the targets alone are more.
+        max_events: Longest history.
     """
     num_queries = int(queries.max(initial=-1)) + 1
     num_targets = np.bincount(queries[splits == split], minlength=num_queries)
@@ -77,7 +79,8 @@ def held_out_timelines(
     history = np.cumsum(~is_target)
     to_end = np.repeat(history[starts + lengths - 1] if len(starts) else history, lengths)
     newer = to_end - history + ~is_target
-    fits = is_target | (newer <= max_events - num_targets[mine])
+    fits = is_target | (newer <= max_events)
+    num_cut = len(np.unique(mine[~fits]))
     places, is_target, mine = places[fits], is_target[fits], mine[fits]
     offsets = np.append(timeline_starts(mine), len(places))
-    return Timelines(places, is_target, offsets, int((lengths > max_events).sum()))
+    return Timelines(places, is_target, offsets, num_cut)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import fail, stdout
-from pipeline.datasets.releases import MovieLens
+from pipeline.datasets.releases import Dataset, MovieLens
 
 
 def default_data_dir() -> Path:
@@ -16,10 +16,13 @@ def default_data_dir() -> Path:
 
 
 def data(
-    name: Annotated[MovieLens, typer.Argument(help="Which dataset.")],
+    name: Annotated[Dataset, typer.Argument(help="Which dataset.")],
     archive: Annotated[
-        Path | None,
-        typer.Option(help="GroupLens' zip file or its unpacked folder, instead of a download."),
+        list[Path] | None,
+        typer.Option(
+            help="The zip file or its unpacked folder, instead of a download; retailrocket's two "
+            "files may be given one by one."
+        ),
     ] = None,
     data_dir: Annotated[
         Path | None,
@@ -27,15 +30,23 @@ def data(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Make it anew if it is there.")] = False,
 ) -> None:
-    """Prepare a public dataset as CSV files: interactions, movies and users.
+    """Prepare a public dataset as CSV files: interactions and, where there are any, features.
 
-    movielens-100k is downloaded; the others are read from GroupLens' own archive.
+    movielens-100k is downloaded; the others are read from archives that you have.
     """
-    from pipeline.datasets.errors import DatasetError
-    from pipeline.datasets.movielens import prepare
+    from pipeline.datasets import movielens, retailrocket
+    from pipeline.datasets.errors import ArchiveError, DatasetError
 
+    folder, archives = data_dir or default_data_dir(), archive or []
     try:
-        prepared = prepare(name, data_dir or default_data_dir(), archive=archive, force=force)
+        if name is Dataset.RETAILROCKET:
+            prepared = retailrocket.prepare(folder, archive=archives, force=force)
+        elif len(archives) > 1:
+            raise ArchiveError(f"{name.value} is read from one --archive, got {len(archives)}")
+        else:
+            one = archives[0] if archives else None
+            release = MovieLens(name.value)
+            prepared = movielens.prepare(release, folder, archive=one, force=force)
     except DatasetError as error:
         fail(str(error))
     if prepared.counts is None:

@@ -47,6 +47,10 @@ class ArchiveMembers:
             ) from error
         self._root, self._paths = zipfile.Path(archive), archive.namelist()
 
+    def holds(self, member: str) -> bool:
+        """Say whether a member's path ends so."""
+        return bool(self._find(member))
+
     def read(self, member: str) -> bytes:
         """Return a member's bytes.
 
@@ -56,7 +60,7 @@ class ArchiveMembers:
         Raises:
             ArchiveError: the archive does not hold it, or it cannot be read whole.
         """
-        found = [path for path in self._paths if f"/{path}".endswith(f"/{member}")]
+        found = self._find(member)
         if not found:
             have = sorted(path for path in self._paths if not path.endswith("/"))
             raise ArchiveError(
@@ -85,6 +89,9 @@ class ArchiveMembers:
             return self.read(member).decode(encoding)
         except UnicodeDecodeError as error:
             raise ArchiveError(f"{self.name}: `{member}` must be {encoding}: {error}") from error
+
+    def _find(self, member: str) -> list[str]:
+        return [path for path in self._paths if f"/{path}".endswith(f"/{member}")]
 
 
 def parse_rows(

@@ -1,30 +1,15 @@
 """Prepare a MovieLens release as a folder of CSV files."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.datasets.archive_members import ArchiveMembers
 from pipeline.datasets.atomic_folder import atomic_folder
 from pipeline.datasets.errors import ArchiveError, DestinationError
+from pipeline.datasets.manifest import Prepared, is_complete
 from pipeline.datasets.movielens_100k import COUNTS_100K, download
 from pipeline.datasets.movielens_archives import COUNTS_1M, read_1m, read_100k, read_latest
-from pipeline.datasets.movielens_tables import check_tables, is_complete, write_tables
+from pipeline.datasets.movielens_tables import check_tables, write_tables
 from pipeline.datasets.releases import MovieLens
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What `prepare` did.
-
-    Attributes:
-        folder: where the CSV files are.
-        counts: rows of interactions and movies, and the number of users; None where the folder
-            was there already and nothing was done.
-    """
-
-    folder: Path
-    counts: dict[str, int] | None
-
 
 _READERS = {MovieLens.ML_100K: read_100k, MovieLens.ML_1M: read_1m, MovieLens.LATEST: read_latest}
 # "latest" grows with each release, so its counts cannot be pinned.

@@ -1,15 +1,12 @@
 """The one format that every MovieLens release is brought into."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from pipeline.datasets.errors import ArchiveError
-
-# Written last inside the folder: what the files are, where they came from and how long they are.
-MANIFEST = "dataset.json"
+from pipeline.datasets.manifest import in_words, write_manifest
 
 # "Toy Story (1995)", and of the films that went straight to video "… (1995) (V)".
 _TITLE_AND_YEAR = r"^(.*?)\s*\((\d{4})\)\s*(?:\(V\))?\s*$"
@@ -68,7 +65,7 @@ def check_tables(tables: MovieLensTables, expected: dict[str, int] | None) -> No
     counts = tables.counts()
     if expected is not None and counts != expected:
         raise ArchiveError(
-            f"{tables.source} must hold {_in_words(expected)}, got {_in_words(counts)}. "
+            f"{tables.source} must hold {in_words(expected)}, got {in_words(counts)}. "
             "Is it this release, and is it whole?"
         )
     if not counts["interactions"]:
@@ -103,24 +100,4 @@ def write_tables(name: str, tables: MovieLensTables, folder: Path) -> None:
         files["users.csv"] = tables.users
     for file_name, table in files.items():
         table.write_csv(folder / file_name)
-    manifest = {
-        "name": name,
-        "source": tables.source,
-        "counts": tables.counts(),
-        "bytes": {file_name: (folder / file_name).stat().st_size for file_name in files},
-    }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-
-
-def is_complete(folder: Path) -> bool:
-    """Say whether `folder` holds every file that its manifest names, each as long as it says."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        sizes: dict[str, int] = manifest["bytes"]
-        return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return False
-
-
-def _in_words(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    write_manifest(folder, name, tables.source, tables.counts(), list(files))

@@ -1,4 +1,4 @@
-"""The names of the releases, apart from what reads them: the command line must start fast."""
+"""The names of the datasets, apart from what reads them: the command line must start fast."""
 
 from enum import Enum
 
@@ -14,3 +14,12 @@ class MovieLens(str, Enum):
     def folder_name(self) -> str:
         """The name of its folder under the data directory, which its config reads."""
         return self.value.replace("-", "_")
+
+
+class Dataset(str, Enum):
+    """Everything that can be prepared; the value is the name on the command line."""
+
+    ML_100K = MovieLens.ML_100K.value
+    ML_1M = MovieLens.ML_1M.value
+    LATEST = MovieLens.LATEST.value
+    RETAILROCKET = "retailrocket"

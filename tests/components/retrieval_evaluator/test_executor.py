@@ -74,7 +74,13 @@ def evaluate(
         config = EvaluatorConfig(
             spec=towers.spec,
             evaluation=EvaluationConfig(
-                **{"ks": (1, 2), "baseline_metric": "hit_rate@1", "min_lift": 0, **settings}
+                **{
+                    "protocol": "from_cut",
+                    "ks": (1, 2),
+                    "baseline_metric": "hit_rate@1",
+                    "min_lift": 0,
+                    **settings,
+                }
             ),
             code_hash="",
         )

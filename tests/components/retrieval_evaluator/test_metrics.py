@@ -9,14 +9,34 @@ from components.retrieval_evaluator.metrics import metric_names, metrics_at
 from components.retrieval_evaluator.ranking import UNRANKED
 
 
-def measure(ranks: list[int], queries: list[int], ks: list[int]) -> dict[str, float]:
-    return metrics_at(np.array(ranks, np.int64), np.array(queries, np.int64), ks)
+def measure(
+    ranks: list[int],
+    questions: list[int],
+    ks: list[int],
+    queries: list[int] | None = None,
+    is_repeated: list[bool] | None = None,
+) -> dict[str, float]:
+    """Measures with one question a query unless told otherwise."""
+    asked = np.array(questions, np.int64)
+    return metrics_at(
+        np.array(ranks, np.int64),
+        asked,
+        asked if queries is None else np.array(queries, np.int64),
+        ks,
+        None if is_repeated is None else np.array(is_repeated),
+    )
+
+
+def of_kind(metrics: dict[str, float], *, over_queries: bool) -> dict[str, float]:
+    return {
+        name: value for name, value in metrics.items() if name.startswith("query_") == over_queries
+    }
 
 
 def test_metrics_of_a_hand_worked_example():
     # Query 0 holds out three candidates, at ranks 1, 3 and 20; query 1 one, at rank 2.
     metrics = measure([1, 3, 20, 2], [0, 0, 0, 1], [2, 5])
-    assert metrics == pytest.approx(
+    assert of_kind(metrics, over_queries=False) == pytest.approx(
         {
             # Of four events, ranks 1 and 2 are within 2, and rank 3 within 5.
             "hit_rate@2": 2 / 4,
@@ -35,6 +55,45 @@ def test_metrics_of_a_hand_worked_example():
             "map@5": ((1 + 2 / 3) / 3 + 1 / 2) / 2,
         }
     )
+
+
+def test_metrics_over_queries_of_a_hand_worked_example():
+    # As above.
+    metrics = measure([1, 3, 20, 2], [0, 0, 0, 1], [2, 5])
+    assert of_kind(metrics, over_queries=True) == pytest.approx(
+        {
+            # Recall: of query 0 one of three, then two of three; of query 1 all.
+            "query_hit_rate@2": (1 / 3 + 1) / 2,
+            "query_hit_rate@5": (2 / 3 + 1) / 2,
+            # The best answer of query 0 is at rank 1.
+            "query_mrr@2": (1 + 1 / 2) / 2,
+            "query_mrr@5": (1 + 1 / 2) / 2,
+            # The ideal list of query 0: 1 + .6309 at k = 2, and + .5 at k = 5.
+            "query_ndcg@2": (1 / 1.6309298 + 0.6309298) / 2,
+            "query_ndcg@5": (1.5 / 2.1309298 + 0.6309298) / 2,
+            "query_precision@2": (1 / 2 + 1 / 2) / 2,
+            "query_precision@5": (2 / 5 + 1 / 5) / 2,
+            "query_map@2": (1 / 2 + 1 / 2) / 2,
+            "query_map@5": ((1 + 2 / 3) / 3 + 1 / 2) / 2,
+        }
+    )
+
+
+def test_queries_weigh_alike_however_often_they_are_asked_about():
+    # Query 0 is asked three times and once answered, query 1 is asked once and answered.
+    metrics = measure([1, 9, 9, 2], [0, 1, 2, 3], [5], queries=[0, 0, 0, 1])
+    assert metrics["hit_rate@5"] == 2 / 4
+    assert metrics["query_hit_rate@5"] == pytest.approx((1 / 3 + 1) / 2)
+    assert metrics["precision@5"] == pytest.approx(2 / 4 / 5)
+    assert metrics["query_precision@5"] == pytest.approx((1 / 3 + 1) / 2 / 5)
+    assert metrics["map@5"] == metrics["mrr@5"] == pytest.approx((1 + 1 / 2) / 4)
+
+
+def test_a_candidate_held_out_twice_is_one_right_answer_of_a_list():
+    metrics = measure([1, 1, 7], [0, 0, 0], [1], is_repeated=[False, True, False])
+    assert metrics["hit_rate@1"] == pytest.approx(2 / 3)
+    assert metrics["precision@1"] == 1.0
+    assert metrics["query_hit_rate@1"] == 1 / 2
 
 
 def test_a_perfect_model_has_all_ones():
@@ -83,7 +142,7 @@ def test_equals_metrics_worked_out_list_by_list(right: dict[int, set[int]], k: i
         gained = [p for p, hit in zip(cumulated, is_right, strict=True) if hit]
         average_precisions.append(sum(gained) / min(k, len(at)))
     hits = [rank for _, rank in events if rank <= k]
-    assert metrics == pytest.approx(
+    assert of_kind(metrics, over_queries=False) == pytest.approx(
         {
             f"hit_rate@{k}": len(hits) / len(events),
             f"mrr@{k}": sum(1 / rank for rank in hits) / len(events),

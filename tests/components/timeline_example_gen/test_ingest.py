@@ -176,11 +176,11 @@ def test_each_event_is_once_in_train_or_once_a_target(
     assert found.candidates() == sorted(train_candidates)
 
 
-def test_long_timelines_are_windows_in_train_and_newest_events_in_eval(ingestion: Any):
+def test_long_timelines_are_windows_in_train_and_keep_the_newest_history_in_eval(ingestion: Any):
     ingestion.write("events.csv", "q,c,t\n" + "".join(f"u,{i},{i}\n" for i in range(9)))
     found = ingestion("events.csv", LEAVE_LAST, max_events=3)
     assert sorted(found.timelines("train")["u"]) == ["0 1", "2 3 4", "5 6 7"]
-    assert found.timelines("eval") == {"u": "6 7 8*"}
+    assert found.timelines("eval") == {"u": "5 6 7 8*"}
     assert found.report["splits"]["train"]["timelines_cut"] == 1
     assert found.report["splits"]["eval"]["timelines_cut"] == 1
     assert found.report["splits"]["train"]["events"] == 8

@@ -54,15 +54,16 @@ def test_history_of_test_holds_the_events_of_eval():
 def test_long_evaluation_keeps_all_targets_and_the_newest_history():
     queries = np.array([0] * 6 + [1] * 4)
     splits = codes(TRAIN, EVAL, TRAIN, TRAIN, EVAL, TRAIN, EVAL, EVAL, EVAL, TRAIN)
-    found = held_out_timelines(queries, splits, EVAL, 3)
-    # Query 0: two targets leave room for one; query 1: three targets leave none.
-    assert show(found) == ["1* 4* 5", "6* 7* 8*"]
-    assert found.num_cut == 2
+    found = held_out_timelines(queries, splits, EVAL, 2)
+    # Query 0 sheds the oldest two of four; query 1 has one event of history.
+    assert show(found) == ["1* 3 4* 5", "6* 7* 8* 9"]
+    assert found.num_cut == 1
 
 
-def test_targets_alone_may_be_more_than_fit():
-    found = held_out_timelines(np.zeros(4, int), codes(TRAIN, EVAL, EVAL, EVAL), EVAL, 2)
-    assert show(found) == ["1* 2* 3*"]
+def test_targets_take_no_place_from_the_history():
+    found = held_out_timelines(np.zeros(5, int), codes(TRAIN, TRAIN, EVAL, EVAL, EVAL), EVAL, 2)
+    assert show(found) == ["0 1 2* 3* 4*"]
+    assert found.num_cut == 0
 
 
 def test_no_events_make_no_timelines():

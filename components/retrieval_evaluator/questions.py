@@ -1,0 +1,158 @@
+"""Turns timelines with held-out events into questions, by the protocol of the evaluation."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from components.retrieval_evaluator.config import EvaluationConfig
+from models.features import HISTORY_KEY, FeatureSpec
+from models.raw_examples import RawTimelines, read_timelines
+
+# Timelines that are parsed together; their questions are many more where the protocol is rolling.
+_TIMELINES_A_BATCH = 1024
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """A block of questions with candidates as indices into the catalogue; -1 is unknown.
+
+    Attributes:
+        inputs: What a client would send (`models.raw_inputs.query_inputs`), history included.
+        queries: Running number of each question's query over the split, from 0 [num_questions].
+        history_rows: Ascending question of each event of a history [num_history].
+        history: The events, oldest first within a question [num_history].
+        target_rows: Ascending question of each target [num_targets].
+        targets: Candidates held out [num_targets].
+    """
+
+    inputs: Mapping[str, tf.Tensor]
+    queries: Indices
+    history_rows: Indices
+    history: Indices
+    target_rows: Indices
+    targets: Indices
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Questions of a batch of timelines as slices of places in its events.
+
+    The history of question i are the events at `history_pool[history_starts[i]:history_ends[i]]`,
+    and likewise its targets.
+    """
+
+    rows: Indices
+    history_pool: Indices
+    history_starts: Indices
+    history_ends: Indices
+    target_pool: Indices
+    target_starts: Indices
+    target_ends: Indices
+
+
+class QuestionReader:
+    """Reads the questions of a split in blocks.
+
+    `from_cut` asks once for each query, with all its other events as the history. `rolling` asks
+    once for each held-out event, with everything before it as the history, held-out events too.
+
+    Args:
+        spec: Ids and features.
+        index_of: Index in the catalogue by candidate id; -1 for unknown.
+        config: The protocol, and how much history a question needs.
+
+    Attributes:
+        num_left_out: Held-out events so far that nobody was asked about, for want of history.
+    """
+
+    def __init__(
+        self, spec: FeatureSpec, index_of: tf.lookup.StaticHashTable, config: EvaluationConfig
+    ) -> None:
+        self._spec = spec
+        self._index_of = index_of
+        self._rolling = config.protocol == "rolling"
+        self._min_history = config.min_history
+        self.num_left_out = 0
+
+    def read(self, files: Sequence[str], block_size: int) -> Iterator[Questions]:
+        """Yields blocks of at most `block_size` questions, each with a target."""
+        num_queries = 0
+        for timelines in read_timelines(files, self._spec, _TIMELINES_A_BATCH):
+            yield from self._blocks(timelines, num_queries, block_size)
+            num_queries += int(timelines.events.nrows())
+
+    def _blocks(
+        self, timelines: RawTimelines, first_query: int, block_size: int
+    ) -> Iterator[Questions]:
+        offsets = timelines.events.row_splits.numpy()
+        is_target = timelines.is_target.values.numpy() == 1
+        plan = _rolling(offsets, is_target) if self._rolling else _from_cut(offsets, is_target)
+        enough = plan.history_ends - plan.history_starts >= self._min_history
+        asked = np.flatnonzero(enough & (plan.target_ends > plan.target_starts))
+        num_asked = int((plan.target_ends - plan.target_starts)[asked].sum())
+        self.num_left_out += int(np.count_nonzero(is_target)) - num_asked
+        ids = timelines.events.values
+        indices = self._index_of.lookup(ids).numpy()
+        for start in range(0, len(asked), block_size):
+            some = asked[start : start + block_size]
+            history_rows, places = _expand(plan.history_starts[some], plan.history_ends[some])
+            events = plan.history_pool[places]
+            target_rows, places = _expand(plan.target_starts[some], plan.target_ends[some])
+            rows = plan.rows[some]
+            inputs = {
+                name: tf.gather(values, rows)
+                for name, values in timelines.inputs.items()
+                if name != HISTORY_KEY
+            }
+            lengths = np.bincount(history_rows, minlength=len(some))
+            history = tf.RaggedTensor.from_row_lengths(tf.gather(ids, events), lengths)
+            inputs[HISTORY_KEY] = history.to_tensor("")
+            yield Questions(
+                inputs=inputs,
+                queries=rows + first_query,
+                history_rows=history_rows,
+                history=indices[events],
+                target_rows=target_rows,
+                targets=indices[plan.target_pool[places]],
+            )
+
+
+def _rolling(offsets: Indices, is_target: npt.NDArray[np.bool_]) -> _Plan:
+    """Asks for each held-out event, from all events of its timeline that stand before it."""
+    targets = np.flatnonzero(is_target)
+    rows = np.searchsorted(offsets, targets, side="right") - 1
+    each = np.arange(len(targets))
+    everything = np.arange(len(is_target))
+    return _Plan(rows, everything, offsets[rows], targets, targets, each, each + 1)
+
+
+def _from_cut(offsets: Indices, is_target: npt.NDArray[np.bool_]) -> _Plan:
+    """Asks each timeline once for all its held-out events, from all its others."""
+    held_out = np.concatenate(([0], np.cumsum(is_target)))[offsets]
+    kept = offsets - held_out
+    rows = np.arange(len(offsets) - 1)
+    return _Plan(
+        rows,
+        np.flatnonzero(~is_target),
+        kept[:-1],
+        kept[1:],
+        np.flatnonzero(is_target),
+        held_out[:-1],
+        held_out[1:],
+    )
+
+
+def _expand(starts: Indices, ends: Indices) -> tuple[Indices, Indices]:
+    """Returns the slice's number and the place of everything in the slices, one after another."""
+    lengths = ends - starts
+    rows = np.repeat(np.arange(len(starts)), lengths)
+    before = np.cumsum(lengths) - lengths
+    return rows, np.arange(len(rows)) - np.repeat(before - starts, lengths)

@@ -1,0 +1,120 @@
+"""Which questions a protocol asks of timelines that are written out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.retrieval_evaluator.config import EvaluationConfig
+from components.retrieval_evaluator.questions import QuestionReader
+from models.features import FeatureSpec
+
+SPEC = FeatureSpec.model_validate(
+    {
+        "columns": {"query_id": "user", "candidate_id": "item"},
+        "features": {"query": {"age": {"kind": "numeric"}}},
+    }
+)
+# A star marks what is held out; z is not in the catalogue.
+TIMELINES = {"u": "a b* c d* e", "v": "z* a*", "w": "a b"}
+CATALOGUE = "abcde"
+
+
+@pytest.fixture
+def ask(write_examples: Callable[..., str], tmp_path: Path) -> Callable[..., Any]:
+    file = write_examples(
+        tmp_path,
+        [
+            {
+                "user": [user],
+                "age": [float(len(user))] if user != "v" else [],
+                "item": events.replace("*", "").split(),
+                "is_target": [int("*" in event) for event in events.split()],
+            }
+            for user, events in TIMELINES.items()
+        ],
+    )
+    index_of = tf.lookup.StaticHashTable(
+        tf.lookup.KeyValueTensorInitializer(
+            tf.constant(list(CATALOGUE)), tf.range(len(CATALOGUE), dtype=tf.int64)
+        ),
+        -1,
+    )
+
+    def ask(block_size: int = 100, **settings: Any) -> Any:
+        reader = QuestionReader(SPEC, index_of, EvaluationConfig(**settings))
+        blocks = list(reader.read([file], block_size))
+        return blocks, reader.num_left_out
+
+    return ask
+
+
+def letters(indices: np.ndarray) -> str:
+    return "".join("?" if index < 0 else CATALOGUE[index] for index in indices)
+
+
+def shown(blocks: list[Any]) -> list[str]:
+    """Each question as `user: history → targets`."""
+    found = []
+    for block in blocks:
+        for number in range(len(block)):
+            user = block.inputs["user"].numpy()[number].decode()
+            sent = b"".join(block.inputs["history"].numpy()[number]).decode()
+            history = letters(block.history[block.history_rows == number])
+            assert sent.replace("z", "?") == history
+            targets = letters(block.targets[block.target_rows == number])
+            found.append(f"{user}: {history} → {targets}")
+    return found
+
+
+def test_from_cut_asks_each_query_once_from_all_that_is_not_held_out(ask: Callable[..., Any]):
+    blocks, left_out = ask(protocol="from_cut")
+    assert shown(blocks) == ["u: ace → bd", "v:  → ?a"]
+    assert left_out == 0
+
+
+def test_rolling_asks_each_held_out_event_from_everything_before_it(ask: Callable[..., Any]):
+    blocks, left_out = ask(protocol="rolling")
+    assert shown(blocks) == ["u: a → b", "u: abc → d", "v:  → ?", "v: ? → a"]
+    assert [query for block in blocks for query in block.queries] == [0, 0, 1, 1]
+    assert left_out == 0
+
+
+def test_a_question_may_need_a_history(ask: Callable[..., Any]):
+    # What the catalogue lacks is history all the same: the client sends it.
+    blocks, left_out = ask(protocol="rolling", min_history=1)
+    assert shown(blocks) == ["u: a → b", "u: abc → d", "v: ? → a"]
+    assert left_out == 1
+    blocks, left_out = ask(protocol="from_cut", min_history=1)
+    assert shown(blocks) == ["u: ace → bd"]
+    assert left_out == 2
+
+
+@pytest.mark.parametrize("protocol", ["from_cut", "rolling"])
+@pytest.mark.parametrize("block_size", [1, 2, 3])
+def test_blocks_of_any_size_hold_the_same_questions(
+    ask: Callable[..., Any], protocol: str, block_size: int
+):
+    together, _ = ask(protocol=protocol)
+    apart, _ = ask(protocol=protocol, block_size=block_size)
+    assert shown(apart) == shown(together)
+    assert all(len(block) <= block_size for block in apart)
+
+
+def test_features_of_the_query_stand_beside_each_of_its_questions(ask: Callable[..., Any]):
+    ((block,), _) = ask(protocol="rolling")
+    np.testing.assert_array_equal(block.inputs["age"].numpy(), [1.0, 1.0, np.nan, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("method", "protocol"),
+    [("random", "from_cut"), ("leave_last_out", "from_cut"), ("temporal", "rolling")],
+)
+def test_auto_takes_the_protocol_that_fits_the_split(method: str, protocol: str):
+    assert EvaluationConfig().for_split(method).protocol == protocol
+    assert EvaluationConfig(protocol="rolling").for_split(method).protocol == "rolling"
