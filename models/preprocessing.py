@@ -15,6 +15,7 @@ import tensorflow_transform as tft
 from models.features import IS_TARGET_KEY, RATING_KEY, TIMESTAMP_KEY, FeatureConfig, FeatureSpec
 
 SPEC_KEY = "feature_spec"
+QUERY_VOCABULARY_KEY = "query_vocabulary"
 SPACE_IN_ID = "\x1f"
 
 
@@ -25,13 +26,21 @@ def preprocessing_fn(
 
     Args:
         inputs: Raw features by name, `[batch, n]` each.
-        custom_config: `SPEC_KEY` holds the `FeatureSpec` as JSON.
+        custom_config: `SPEC_KEY` holds the `FeatureSpec` as JSON, `QUERY_VOCABULARY_KEY` whether
+            query ids get a vocabulary. Without one each is out of vocabulary, index 0: where the
+            model has no vector for an id, analysing millions of sessions would be for nothing.
 
     Returns:
         Transformed features by the same names, `[batch, n]` int64 or float32 each.
     """
     spec = FeatureSpec.model_validate_json(custom_config[SPEC_KEY])
-    outputs = {name: _id_indices(inputs[name], name) for name in (spec.query_id, spec.candidate_id)}
+    outputs = {spec.candidate_id: _id_indices(inputs[spec.candidate_id], spec.candidate_id)}
+    queries = inputs[spec.query_id]
+    outputs[spec.query_id] = (
+        _id_indices(queries, spec.query_id)
+        if custom_config[QUERY_VOCABULARY_KEY]
+        else queries.with_values(tf.zeros_like(queries.values, tf.int64))
+    )
     for name, feature in {**spec.query_features, **spec.candidate_features}.items():
         outputs[name] = _feature(inputs[name], name, feature)
     for name in (TIMESTAMP_KEY, RATING_KEY, IS_TARGET_KEY):

@@ -22,8 +22,16 @@ class FeatureSizes:
     features: Mapping[str, int]
 
     @classmethod
-    def from_transform(cls, transform: tft.TFTransformOutput, spec: FeatureSpec) -> "FeatureSizes":
-        """Reads the sizes of the vocabularies that Transform computed."""
+    def from_transform(
+        cls, transform: tft.TFTransformOutput, spec: FeatureSpec, *, query_vocabulary: bool
+    ) -> "FeatureSizes":
+        """Reads the sizes of the vocabularies that Transform computed.
+
+        Args:
+            transform: What Transform left.
+            spec: The ids and features.
+            query_vocabulary: Whether query ids have a vocabulary.
+        """
 
         def size(name: str, feature: FeatureConfig | None = None) -> int:
             if feature is not None and feature.kind == "numeric":
@@ -33,7 +41,7 @@ class FeatureSizes:
         features = {**spec.query_features, **spec.candidate_features}
         sizes = {name: size(name, feature) for name, feature in features.items()}
         return cls(
-            queries=size(spec.query_id),
+            queries=size(spec.query_id) if query_vocabulary else 1,
             candidates=size(spec.candidate_id),
             features={name: count for name, count in sizes.items() if count},
         )

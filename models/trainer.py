@@ -98,7 +98,9 @@ def fit(
 def _model(
     config: TrainerConfig, transform: tft.TFTransformOutput, candidate_files: list[str]
 ) -> TwoTowerModel:
-    sizes = FeatureSizes.from_transform(transform, config.spec)
+    sizes = FeatureSizes.from_transform(
+        transform, config.spec, query_vocabulary=config.model.query_id_embedding
+    )
     table = CandidateTable.read(candidate_files, config.spec, sizes.candidates - 1)
     return TwoTowerModel(
         config.spec,

@@ -25,7 +25,7 @@ from components.serving_validator.spec import ServingValidatorConfig
 from components.small_statistics.executor import Executor as SmallStatisticsExecutor
 from components.timeline_example_gen.component import TimelineExampleGen
 from components.timeline_example_gen.source_files import fingerprint
-from models.preprocessing import SPEC_KEY
+from models.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY
 from models.trainer import TRAINER_KEY, TrainerConfig
 from pipeline.code_hash import code_hash
 from pipeline.config import ConfigError, PipelineConfig
@@ -106,6 +106,7 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
         disable_analyzer_cache=True,
         custom_config={
             SPEC_KEY: spec.model_dump_json(),
+            QUERY_VOCABULARY_KEY: config.model.query_id_embedding,
             _CODE_HASH_KEY: code_hash("models/preprocessing.py", "models/features.py"),
         },
     )

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from models.features import FeatureSpec
-from models.preprocessing import SPEC_KEY, preprocessing_fn
+from models.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY, preprocessing_fn
 
 Row = dict[str, list[Any]]
 
@@ -116,7 +116,7 @@ def transformed(
     ]
     folder = tmp_path_factory.mktemp("transform")
     metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(parsing))
-    custom_config = {SPEC_KEY: RAW_SPEC.model_dump_json()}
+    custom_config = {SPEC_KEY: RAW_SPEC.model_dump_json(), QUERY_VOCABULARY_KEY: True}
     with (
         beam.Pipeline(argv=["--runner=DirectRunner", "--direct_running_mode=in_memory"]) as runner,
         tft_beam.Context(temp_dir=str(folder / "tmp")),

@@ -31,7 +31,7 @@ ITEMS = ["a b", "ü→漢", "a", "c", "d"]
 
 @pytest.fixture(scope="module")
 def model(transformed: Any, raw_spec: FeatureSpec) -> TwoTowerModel:
-    sizes = FeatureSizes.from_transform(transformed.output, raw_spec)
+    sizes = FeatureSizes.from_transform(transformed.output, raw_spec, query_vocabulary=True)
     made = TwoTowerModel(
         raw_spec,
         sizes,

@@ -42,7 +42,7 @@ def test_counts_are_those_of_the_events(transformed: Any, raw_spec: FeatureSpec)
 
 
 def test_sizes_hold_the_out_of_vocabulary_bucket(transformed: Any, raw_spec: FeatureSpec):
-    sizes = FeatureSizes.from_transform(transformed.output, raw_spec)
+    sizes = FeatureSizes.from_transform(transformed.output, raw_spec, query_vocabulary=True)
     assert (sizes.queries, sizes.candidates) == (6, 6)
     # Two countries and the bucket; two buckets of visits; words: the, thing, 1982, 東京, 物語, été;
     # genres that come twice or more: "x y" and z. Ages and years have no size.

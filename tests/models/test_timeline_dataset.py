@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tensorflow as tf
 
 from models.features import FeatureSpec
 from models.timeline_dataset import TimelineDataset
@@ -114,6 +115,26 @@ def test_held_out_timelines_are_never_fitted(dataset: Callable[..., TimelineData
 def test_the_same_timelines_are_held_out_in_every_run(dataset: Callable[..., TimelineDataset]):
     one, two = (dataset(validation_fraction=0.4, seed=seed).validation() for seed in (1, 2))
     assert users(one) == users(two)
+
+
+def test_what_is_held_out_does_not_depend_on_the_order_of_features_in_the_bytes(tmp_path: Path):
+    held_out = []
+    for order in (1, -1):
+        path = str(tmp_path / f"{order}.gz")
+        with tf.io.TFRecordWriter(path, "GZIP") as writer:
+            for number in range(NUM):
+                # The bytes of two messages one after the other are the bytes of both merged.
+                parts = [serialized("user", [number]), serialized("item", [number, 7])]
+                writer.write(b"".join(parts[::order]))
+        dataset = TimelineDataset([path], SPEC, 4, 0.4, 1)
+        held_out.append(users(dataset.validation()))
+    assert held_out[0] == held_out[1] != []
+
+
+def serialized(name: str, values: list[int]) -> bytes:
+    feature = tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+    example = tf.train.Example(features=tf.train.Features(feature={name: feature}))
+    return bytes(example.SerializeToString())
 
 
 def test_nothing_is_held_out_unless_asked(dataset: Callable[..., TimelineDataset]):
