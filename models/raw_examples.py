@@ -8,6 +8,8 @@ import tensorflow as tf
 from models.features import HISTORY_KEY, IS_TARGET_KEY, FeatureConfig, FeatureSpec
 from models.raw_inputs import candidate_inputs, query_inputs
 
+_COUNTED_AT_ONCE = 4096
+
 
 @dataclass(frozen=True)
 class RawTimelines:
@@ -54,15 +56,28 @@ def read_timelines(
 
 
 def read_candidates(
-    files: Sequence[str], spec: FeatureSpec, batch_size: int
+    files: Sequence[str], spec: FeatureSpec, batch_size: int, block: slice = slice(None)
 ) -> Iterator[dict[str, tf.Tensor]]:
-    """Yields the catalogue as `models.raw_inputs.candidate_inputs`, a batch at a time."""
+    """Yields the catalogue as `models.raw_inputs.candidate_inputs`, a batch at a time.
+
+    Args:
+        files: GZIP TFRecords of raw Examples.
+        spec: Ids and features.
+        batch_size: Candidates in a batch.
+        block: Which of the candidates; start and stop count from the first file's first.
+    """
     parsing = {
         spec.candidate_id: tf.io.VarLenFeature(tf.string),
         **_parsing(spec.candidate_features),
     }
-    for parsed in _parsed(files, parsing, batch_size):
+    for parsed in _parsed(files, parsing, batch_size, block):
         yield _inputs(parsed, candidate_inputs(spec))
+
+
+def count_examples(file: str) -> int:
+    """Returns how many Examples a GZIP TFRecord file holds."""
+    records = tf.data.TFRecordDataset([file], compression_type="GZIP").batch(_COUNTED_AT_ONCE)
+    return sum(int(batch.shape[0]) for batch in records)
 
 
 def split_files(uri: str, split: str) -> list[str]:
@@ -85,9 +100,18 @@ def _parsing(features: Mapping[str, FeatureConfig]) -> dict[str, tf.io.VarLenFea
 
 
 def _parsed(
-    files: Sequence[str], parsing: Mapping[str, object], batch_size: int
+    files: Sequence[str],
+    parsing: Mapping[str, object],
+    batch_size: int,
+    block: slice = slice(None),
 ) -> Iterator[dict[str, tf.Tensor]]:
-    records = tf.data.TFRecordDataset(list(files), compression_type="GZIP").batch(batch_size)
+    first = block.start or 0
+    records = (
+        tf.data.TFRecordDataset(list(files), compression_type="GZIP")
+        .skip(first)
+        .take(-1 if block.stop is None else block.stop - first)
+        .batch(batch_size)
+    )
     yield from records.map(lambda rows: tf.io.parse_example(rows, parsing)).prefetch(1)
 
 

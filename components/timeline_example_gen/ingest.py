@@ -1,13 +1,17 @@
 """Runs an ingestion from end to end: the driver's side of the two Beam pipelines."""
 
 import json
-import pickle
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
+from components.beam_results import (
+    MakePipeline,
+    make_folder,
+    remove_folder,
+    run_and_collect,
+)
 from components.timeline_example_gen import cut_time, rejects
 from components.timeline_example_gen.config import IngestConfig
 from components.timeline_example_gen.errors import (
@@ -20,7 +24,6 @@ from components.timeline_example_gen.read_stage import ReadFacts, read_and_order
 from components.timeline_example_gen.report import REPORT_FILE, make_report, show_time
 from components.timeline_example_gen.source_columns import SOURCES, Source
 from components.timeline_example_gen.source_files import find_files, no_rows
-from components.timeline_example_gen.spill import new_path
 from components.timeline_example_gen.splits import Cut
 from components.timeline_example_gen.write_stage import (
     OrderedBuckets,
@@ -28,8 +31,6 @@ from components.timeline_example_gen.write_stage import (
     split_and_write,
     total_counts,
 )
-
-MakePipeline = Callable[[], beam.Pipeline]
 
 
 def ingest(
@@ -60,11 +61,13 @@ def ingest(
     """
     files = find_files(config)
     spill_dir = FileSystems.join(examples_dir, ".spill")
-    _make_folder(spill_dir)
+    make_folder(spill_dir)
     try:
         plan = make_plan(config, files, spill_dir, sizing)
         facts = ReadFacts.collect(
-            _run(plan, make_pipeline, lambda pipeline: read_and_order(pipeline, plan))
+            run_and_collect(
+                make_pipeline, lambda pipeline: read_and_order(pipeline, plan), spill_dir
+            )
         )
         _check(plan, facts)
         cut = None
@@ -72,55 +75,22 @@ def ingest(
             times = [bucket.times for bucket in facts.buckets if bucket.times is not None]
             cut = cut_time.find_cut(config.split, times)
         buckets = OrderedBuckets(*(_paths(facts, source) for source in SOURCES))
-        written = _run(
-            plan, make_pipeline, lambda pipeline: split_and_write(pipeline, plan, buckets, cut)
+        written = run_and_collect(
+            make_pipeline,
+            lambda pipeline: split_and_write(pipeline, plan, buckets, cut),
+            spill_dir,
         )
         _check_splits(plan, cut, written)
         report = make_report(plan, facts, cut, written)
         _publish(plan, written, examples_dir)
         rejects.write_rejected(
-            facts.rejects, FileSystems.join(_make_folder(rejected_dir), rejects.REJECTED_FILE)
+            facts.rejects, FileSystems.join(make_folder(rejected_dir), rejects.REJECTED_FILE)
         )
-        with FileSystems.create(FileSystems.join(_make_folder(report_dir), REPORT_FILE)) as stream:
+        with FileSystems.create(FileSystems.join(make_folder(report_dir), REPORT_FILE)) as stream:
             stream.write(json.dumps(report, indent=2, ensure_ascii=False).encode() + b"\n")
     finally:
-        _remove_folder(spill_dir)
+        remove_folder(spill_dir)
     return report
-
-
-def _with_one_key(found: Any) -> tuple[int, Any]:
-    return 0, found
-
-
-class _HandOver(beam.DoFn):
-    """Hands what the workers found to the driver, which shares no memory with them."""
-
-    def __init__(self, path: str):
-        self._path = path
-
-    def process(self, keyed: tuple[int, Iterable[Any]]) -> Iterable[None]:
-        _, found = keyed
-        with FileSystems.create(self._path) as stream:
-            stream.write(pickle.dumps(list(found)))
-        return ()
-
-
-def _run(
-    plan: IngestPlan,
-    make_pipeline: MakePipeline,
-    build: Callable[[beam.Pipeline], beam.PCollection],
-) -> list[Any]:
-    path = new_path(plan.spill_dir)
-    with make_pipeline() as pipeline:
-        (
-            build(pipeline)
-            | "OneKey" >> beam.Map(_with_one_key)
-            | "Together" >> beam.GroupByKey()
-            | "HandOver" >> beam.ParDo(_HandOver(path))
-        )
-    with FileSystems.open(path) as stream:
-        found: list[Any] = pickle.loads(stream.read())
-    return found
 
 
 def _check(plan: IngestPlan, facts: ReadFacts) -> None:
@@ -172,25 +142,10 @@ def _paths(facts: ReadFacts, source: Source) -> dict[int, str]:
 def _publish(plan: IngestPlan, files: Sequence[SplitFile], examples_dir: str) -> None:
     sources, targets = [], []
     for split in plan.config.split.split_names:
-        folder = _make_folder(FileSystems.join(examples_dir, f"Split-{split}"))
+        folder = make_folder(FileSystems.join(examples_dir, f"Split-{split}"))
         mine = [file for file in files if file.split == split]
         for file in mine:
             name = f"data_tfrecord-{file.bucket:05d}-of-{len(mine):05d}.gz"
             sources.append(file.path)
             targets.append(FileSystems.join(folder, name))
     FileSystems.rename(sources, targets)
-
-
-def _remove_folder(path: str) -> None:
-    # File by file, because object stores have no folders; where there is one, it goes last.
-    (found,) = FileSystems.match([FileSystems.join(path, "*")])
-    if found.metadata_list:
-        FileSystems.delete([entry.path for entry in found.metadata_list])
-    if FileSystems.exists(path):
-        FileSystems.delete([path])
-
-
-def _make_folder(path: str) -> str:
-    if not FileSystems.exists(path):
-        FileSystems.mkdirs(path)
-    return path

@@ -29,11 +29,12 @@ def hash_strings(strings: Any, seed: int = 0) -> Hashes:
     """Returns the hash of each string's bytes, [n].
 
     Args:
-        strings: A pyarrow array of strings without nulls.
+        strings: A pyarrow array of strings, or of bytes, without nulls.
         seed: Different seeds give independent hashes.
     """
     count = len(strings)
-    strings = strings.cast(pa.large_string())
+    is_text = pa.types.is_string(strings.type) or pa.types.is_large_string(strings.type)
+    strings = strings.cast(pa.large_string() if is_text else pa.large_binary())
     _, offset_buffer, data_buffer = strings.buffers()
     offsets = np.frombuffer(offset_buffer or bytes(8), np.int64)[strings.offset :][: count + 1]
     starts, lengths = offsets[:-1], np.diff(offsets)
