@@ -13,6 +13,8 @@ RATING_KEY = "rating"
 IS_TARGET_KEY = "is_target"
 HISTORY_KEY = "history"
 EXCLUDE_KEY = "exclude"
+# An input of the served signatures with this prefix filters by a candidate feature.
+ALLOW_PREFIX = "allow_"
 
 # Keys of Examples and of the served signatures that no column may take.
 RESERVED_KEYS = frozenset(

@@ -5,7 +5,6 @@ executor copies into that folder file by file; this one copies aside and renames
 store, where a rename is no single step, `saved_model.pb` still comes last.
 """
 
-import hashlib
 import os
 import time
 from typing import Any
@@ -18,14 +17,16 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils, proto_utils
 
 from components.blessings import require_infra_blessing, require_model_blessing
+from components.folder_digest import digest_of_folder
 
 # TensorFlow Serving ignores folders whose name is not a number.
 _INCOMING_PREFIX = "incoming-"
 # Whether this execution pushed the version, or found the model served already.
 NEWLY_PUSHED_PROPERTY = "newly_pushed"
-_BLOCK_BYTES = 1 << 22
 # TensorFlow Serving leaves this folder alone.
 _DIGEST_FILE = os.path.join("assets.extra", "digest")
+# Where an export says what it is made of, that decides whether two are the same.
+_IDENTITY_FILE = os.path.join("assets.extra", "identity")
 
 
 class Executor(executor.Executor):
@@ -110,12 +111,8 @@ def newest_version(base: str) -> int:
 
 def _digest(model_path: str) -> str:
     """Tells one model from another by content: artifacts are numbered anew with new metadata."""
-    digest = hashlib.sha256()
-    for folder, _, names in sorted(fileio.walk(model_path)):
-        for name in sorted(names):
-            path = os.path.join(folder, name)
-            digest.update(os.path.relpath(path, model_path).encode() + b"\0")
-            with fileio.open(path, "rb") as file:
-                while block := file.read(_BLOCK_BYTES):
-                    digest.update(block)
-    return digest.hexdigest()
+    identity = os.path.join(model_path, _IDENTITY_FILE)
+    if fileio.exists(identity):
+        text: str = io_utils.read_string_file(identity)
+        return text
+    return digest_of_folder(model_path)

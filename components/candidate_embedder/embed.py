@@ -62,6 +62,7 @@ class EmbeddedBlock:
         block: Which.
         path: The Parquet file.
         id_hashes: Of its candidate ids `[n]`.
+        num_nameless: Candidates without an id.
         not_finite: Ids whose vector holds a NaN or an infinity, the first few.
         num_not_finite: How many there are.
     """
@@ -69,6 +70,7 @@ class EmbeddedBlock:
     block: Block
     path: str
     id_hashes: npt.NDArray[np.uint64]
+    num_nameless: int
     not_finite: tuple[bytes, ...]
     num_not_finite: int
 
@@ -98,7 +100,7 @@ def embed_candidates(
         The number of candidates.
 
     Raises:
-        EmbeddingError: There is no candidate, or a vector is not finite.
+        EmbeddingError: There is no candidate, or one without id, or a vector is not finite.
         ChangedFeaturesError: The model was fitted with other features.
     """
     SavedTowers(model_path, spec)  # says so here, and not from a worker, if the features differ
@@ -157,13 +159,14 @@ class _Embed(beam.DoFn):
         path = new_path(self._folder)
         writer: EmbeddingWriter | None = None
         tables: list[pa.Table] = []
-        hashes, broken = [], []
+        hashes, broken, num_nameless = [], [], 0
         for batch in read_candidates(
             [source], self._spec, _CANDIDATES_A_BATCH, slice(block.first, block.last)
         ):
             vectors = self._towers.embed_candidates(batch)
             raw = {name: values.numpy() for name, values in batch.items()}
             table = to_table(self._spec, raw, vectors)
+            num_nameless += int((raw[self._spec.candidate_id] == b"").sum())
             hashes.append(hash_strings(table.column(0).combine_chunks()))
             broken += raw[self._spec.candidate_id][~np.isfinite(vectors).all(axis=1)].tolist()
             if writer is None:
@@ -178,13 +181,21 @@ class _Embed(beam.DoFn):
             writer.write(pa.concat_tables(tables))
         writer.close()
         yield EmbeddedBlock(
-            block, path, np.concatenate(hashes), tuple(broken[:_NUM_SHOWN]), len(broken)
+            block,
+            path,
+            np.concatenate(hashes),
+            num_nameless,
+            tuple(broken[:_NUM_SHOWN]),
+            len(broken),
         )
 
 
 def _check(found: Sequence[EmbeddedBlock]) -> None:
     if not found:
         raise EmbeddingError("the catalogue must hold a candidate, got none")
+    num_nameless = sum(embedded.num_nameless for embedded in found)
+    if num_nameless:
+        raise EmbeddingError(f"every candidate must have an id, but {num_nameless} have none")
     num_broken = sum(embedded.num_not_finite for embedded in found)
     if num_broken:
         shown = [name for embedded in found for name in embedded.not_finite][:_NUM_SHOWN]

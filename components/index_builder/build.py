@@ -10,14 +10,17 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
+from components.candidate_embedder.embedding_files import EmbeddingFiles
+from components.index_builder.catalogue_files import CatalogueFiles
 from components.index_builder.config import IndexConfig
 from components.index_builder.exact_index import ExactIndex
 from components.index_builder.recall import measure_recall
 from components.index_builder.retrieval_model import RetrievalModel
 from components.index_builder.saved_retrieval_model import save_retrieval_model
 from components.index_builder.search_index import SearchIndex
+from components.index_builder.warmup import warmup_requests
 from models.features import FeatureSpec
-from models.raw_examples import read_timelines, split_files
+from models.raw_examples import read_timelines
 from models.saved_towers import SavedTowers
 
 _QUERIES_A_BATCH = 256
@@ -65,31 +68,61 @@ class IndexReport:
 
 def build_retrieval_model(
     towers: SavedTowers,
-    examples_uri: str,
-    query_split: str,
+    embeddings: EmbeddingFiles,
+    query_files: list[str],
     spec: FeatureSpec,
     config: IndexConfig,
     model_name: str,
+    identity: str,
     directory: str,
 ) -> IndexReport:
     """Writes the retrieval SavedModel to `directory`.
 
+    The vectors are read from a mapped file: beside it, memory holds what the index keeps of them.
+
+    Args:
+        towers: Of the model.
+        embeddings: The catalogue, embedded by them.
+        query_files: GZIP TFRecords of timelines: questions to measure and to warm up with.
+        spec: Ids and features.
+        config: Of the index.
+        model_name: Under which it is served.
+        identity: What the model is made of (`components.index_builder.identity`).
+        directory: Of the SavedModel; must not exist.
+
     Raises:
         RecallTooLowError: The index finds fewer of the exact answers than the target asks.
     """
-    ids, vectors = towers.embed_catalogue(split_files(examples_uri, "candidates"))
+    with tempfile.TemporaryDirectory(prefix="index_builder_") as scratch:
+        vectors = embeddings.vectors(os.path.join(scratch, "vectors"))
+        index, report = _build_and_measure(towers, vectors, query_files, spec, config)
+        catalogue = CatalogueFiles.write(embeddings, config.filters, scratch)
+        model = RetrievalModel(towers, index, catalogue, spec, config.k)
+        query = next(read_timelines(query_files, spec, _WARMUP_QUERIES)).inputs
+        warmup = warmup_requests(query, embeddings, spec, config.filters)
+        save_retrieval_model(model, directory, model_name, warmup, identity)
+    log.info("built %s", report)
+    return report
+
+
+def _build_and_measure(
+    towers: SavedTowers,
+    vectors: npt.NDArray[np.float32],
+    query_files: list[str],
+    spec: FeatureSpec,
+    config: IndexConfig,
+) -> tuple[SearchIndex, IndexReport]:
     started = time.monotonic()
     index, settings = _build(vectors, config)
     build_s = time.monotonic() - started
-    files = split_files(examples_uri, query_split)
-    queries = _query_vectors(towers, files, spec, config.num_recall_queries)
+    queries = _query_vectors(towers, query_files, spec, config.num_recall_queries)
     recall = measure_recall(index, vectors, queries, config.k)
     report = IndexReport(
         backend=index.backend,
-        k=min(config.k, len(ids)),
+        k=min(config.k, len(vectors)),
         recall=recall,
         recall_target=config.recall_target,
-        num_candidates=len(ids),
+        num_candidates=len(vectors),
         dimension=vectors.shape[1],
         num_recall_queries=len(queries),
         settings=settings,
@@ -101,15 +134,7 @@ def build_retrieval_model(
             f"is {config.recall_target}; search more leaves (now {settings}) or use "
             "`index.backend: exact`"
         )
-    warmup = next(read_timelines(files, spec, _WARMUP_QUERIES)).inputs
-    with tempfile.TemporaryDirectory() as scratch:
-        ids_file = os.path.join(scratch, "candidate_ids.txt")
-        with open(ids_file, "wb") as lines:
-            lines.writelines(candidate + b"\n" for candidate in ids)
-        model = RetrievalModel(towers, index, ids_file, spec, config.k)
-        save_retrieval_model(model, directory, model_name, warmup)
-    log.info("built %s", report)
-    return report
+    return index, report
 
 
 def _build(

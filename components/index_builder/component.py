@@ -1,4 +1,4 @@
-"""IndexBuilder: the catalogue, embedded and indexed, behind the served signatures."""
+"""IndexBuilder: the embedded catalogue, indexed, behind the served signatures."""
 
 from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import channel, standard_artifacts
@@ -6,6 +6,7 @@ from tfx.types import channel, standard_artifacts
 from components.index_builder.executor import Executor
 from components.index_builder.spec import (
     CONFIG_KEY,
+    EMBEDDINGS_KEY,
     EXAMPLES_KEY,
     MODEL_BLESSING_KEY,
     MODEL_KEY,
@@ -23,6 +24,7 @@ class IndexBuilder(base_component.BaseComponent):
     ```python
     index_builder = IndexBuilder(
         examples=example_gen.outputs["examples"],
+        embeddings=embedder.outputs["embeddings"],
         model=trainer.outputs["model"],
         model_blessing=evaluator.outputs["blessing"],
         config=IndexBuilderConfig(
@@ -43,12 +45,14 @@ class IndexBuilder(base_component.BaseComponent):
     def __init__(
         self,
         examples: channel.BaseChannel,
+        embeddings: channel.BaseChannel,
         model: channel.BaseChannel,
         model_blessing: channel.BaseChannel,
         config: IndexBuilderConfig,
     ) -> None:
         channels = {
             EXAMPLES_KEY: examples,
+            EMBEDDINGS_KEY: embeddings,
             MODEL_KEY: model,
             MODEL_BLESSING_KEY: model_blessing,
             RETRIEVAL_MODEL_KEY: channel.Channel(type=standard_artifacts.Model),

@@ -36,6 +36,12 @@ class IndexConfig(Settings):
         None, ge=1, description="scann: neighbours rescored exactly; 4 k, at least 250, if absent."
     )
 
+    filters: tuple[str, ...] = Field(
+        (),
+        description="Categorical candidate features that a request may filter by; each costs "
+        "4 bytes a value and 8 a candidate.",
+    )
+
     @model_validator(mode="after")
     def _search_fits_the_leaves(self) -> "IndexConfig":
         if self.leaves and self.leaves_to_search and self.leaves_to_search > self.leaves:

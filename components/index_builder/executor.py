@@ -11,9 +11,12 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
 from components.blessings import require_model_blessing
+from components.candidate_embedder.embedding_files import EmbeddingFiles
 from components.index_builder.build import build_retrieval_model
+from components.index_builder.identity import identity_of
 from components.index_builder.spec import (
     CONFIG_KEY,
+    EMBEDDINGS_KEY,
     EXAMPLES_KEY,
     MODEL_BLESSING_KEY,
     MODEL_KEY,
@@ -22,6 +25,7 @@ from components.index_builder.spec import (
     RETRIEVAL_MODEL_KEY,
     IndexBuilderConfig,
 )
+from models.raw_examples import split_files
 from models.saved_towers import SavedTowers
 
 
@@ -37,7 +41,7 @@ class Executor(base_executor.BaseExecutor):
         """Builds the retrieval model.
 
         Args:
-            input_dict: `examples` (splits candidates and the one with the queries), `model`,
+            input_dict: `examples` (the split with the queries), `embeddings`, `model`,
                 `model_blessing`.
             output_dict: `retrieval_model`, `report`.
             exec_properties: `index_builder_config`, an `IndexBuilderConfig` as JSON.
@@ -45,6 +49,8 @@ class Executor(base_executor.BaseExecutor):
         Raises:
             NotBlessedError: The model is not blessed: nothing after this runs.
             RecallTooLowError: The index misses its recall target.
+            EmbeddingFilesError: `embeddings` is incomplete.
+            ChangedFeaturesError: The model was fitted with other features.
         """
         config = IndexBuilderConfig.model_validate_json(exec_properties[CONFIG_KEY])
         examples = artifact_utils.get_single_instance(input_dict[EXAMPLES_KEY])
@@ -53,13 +59,18 @@ class Executor(base_executor.BaseExecutor):
         require_model_blessing(blessing)
         output = artifact_utils.get_single_instance(output_dict[RETRIEVAL_MODEL_KEY])
         directory = path_utils.serving_model_dir(output.uri)
+        towers_directory = path_utils.serving_model_path(model.uri)
+        embeddings = EmbeddingFiles(
+            artifact_utils.get_single_uri(input_dict[EMBEDDINGS_KEY]), config.spec
+        )
         report = build_retrieval_model(
-            SavedTowers(path_utils.serving_model_path(model.uri), config.spec),
-            examples.uri,
-            config.query_split,
+            SavedTowers(towers_directory, config.spec),
+            embeddings,
+            split_files(examples.uri, config.query_split),
             config.spec,
             config.index,
             config.model_name,
+            identity_of(towers_directory, embeddings, config.spec, exec_properties[CONFIG_KEY]),
             directory,
         )
         io_utils.write_string_file(

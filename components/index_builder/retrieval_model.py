@@ -2,9 +2,13 @@
 
 import tensorflow as tf
 
+from components.index_builder.candidate_filter import CandidateFilter
+from components.index_builder.catalogue_files import CatalogueFiles
+from components.index_builder.lookup_files import LineIndex, read_lines
+from components.index_builder.restricted_search import restricted_search
 from components.index_builder.search_index import SearchIndex
 from models.export import EMBED_CANDIDATE, EMBED_QUERY, EMBEDDING_KEY
-from models.features import EXCLUDE_KEY, FeatureSpec
+from models.features import ALLOW_PREFIX, EXCLUDE_KEY, FeatureSpec
 from models.raw_inputs import candidate_inputs, query_inputs, same_batch
 from models.saved_towers import SavedTowers
 
@@ -19,12 +23,12 @@ class RetrievalModel(tf.Module):
     """Answers over an index with the signatures that every backend shares.
 
     An answer has `min(k, num_candidates)` columns. Where fewer candidates are left, after
-    exclusion, the last columns hold "" and the least float32.
+    exclusion and filters, the last columns hold "" and the least float32.
 
     Args:
         towers: As exported by the trainer; saved along.
         index: Over the catalogue's vectors.
-        ids_file: The candidate ids in the index's order, one a line; becomes an asset.
+        catalogue: Ids and filtered features in the index's order; its files become assets.
         spec: Ids and features.
         k: Candidates in an answer.
     """
@@ -33,52 +37,52 @@ class RetrievalModel(tf.Module):
         self,
         towers: SavedTowers,
         index: SearchIndex,
-        ids_file: str,
+        catalogue: CatalogueFiles,
         spec: FeatureSpec,
         k: int,
     ) -> None:
         super().__init__()
         self._towers = towers.module
         self._index = index
-        self._index_of = tf.lookup.StaticHashTable(
-            tf.lookup.TextFileInitializer(
-                ids_file,
-                tf.string,
-                tf.lookup.TextFileIndex.WHOLE_LINE,
-                tf.int64,
-                tf.lookup.TextFileIndex.LINE_NUMBER,
-            ),
-            default_value=-1,
+        self._index_of = LineIndex(catalogue.ids_file, missing=-1)
+        self._ids = tf.Variable(
+            read_lines(catalogue.ids_file), dtype=tf.string, trainable=False, name="ids"
         )
-        with tf.io.gfile.GFile(ids_file, "rb") as lines:
-            ids = lines.read().split(b"\n")[:-1]
-        self._ids = tf.Variable(ids, dtype=tf.string, trainable=False, name="ids")
-        self._num_candidates = len(ids)
+        self._filters = {name: CandidateFilter(file) for name, file in catalogue.filters.items()}
         self._spec = spec
-        self._k = min(k, len(ids))
+        self._k = min(k, catalogue.num_candidates)
 
     def recommend(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the best candidates for raw queries (`models.raw_inputs.query_inputs`)."""
         queries = self._towers.signatures[EMBED_QUERY](**inputs)[EMBEDDING_KEY]
-        ids, scores = self._search(queries, tf.constant(self._k))
-        return self._answer(ids, scores)
+        indices, scores = self._index.search(queries, tf.constant(self._k))
+        return self._answer(tf.gather(self._ids, indices), scores)
 
     def recommend_excluding(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """As `recommend`, without the candidates in `exclude` `[batch, m]`."""
+        """As `recommend`, but without some candidates.
+
+        Args:
+            inputs: Beside the queries `exclude` `[batch, m]`, ids, and `allow_FEATURE`
+                `[batch, m]`, values, for each filter; both padded with "".
+        """
         rows = same_batch(inputs)
         exclude = rows.pop(EXCLUDE_KEY)
+        allowed = self._allowed(rows)
         queries = self._towers.signatures[EMBED_QUERY](**rows)[EMBEDDING_KEY]
-        return self._search_without(queries, exclude)
+        return self._search_without(queries, self._index_of.lookup(exclude), allowed)
 
     def similar(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the candidates nearest to candidates `[batch]`, without themselves.
 
-        A candidate that the index does not hold has an empty answer.
+        A candidate that the index does not hold has an empty answer. `allow_FEATURE` filters as in
+        `recommend_excluding`.
         """
-        ids = inputs[self._spec.candidate_id]
-        indices = self._index_of.lookup(ids)
-        answer = self._search_without(self._index.vectors_at(tf.maximum(indices, 0)), ids[:, None])
-        known = (indices >= 0)[:, None]
+        rows = same_batch(inputs)
+        allowed = self._allowed(rows)
+        own = self._index_of.lookup(rows[self._spec.candidate_id])[:, None]
+        vectors = self._index.vectors_at(tf.maximum(own[:, 0], 0))
+        answer = self._search_without(vectors, own, allowed)
+        known = own >= 0
         return self._answer(
             tf.where(known, answer[CANDIDATE_IDS_KEY], ""),
             tf.where(known, answer[SCORES_KEY], tf.float32.min),
@@ -90,11 +94,15 @@ class RetrievalModel(tf.Module):
         candidate = candidate_inputs(self._spec)
         candidate_id = {self._spec.candidate_id: candidate[self._spec.candidate_id]}
         exclude = {EXCLUDE_KEY: tf.TensorSpec([None, None], tf.string, EXCLUDE_KEY)}
+        allow = {
+            name: tf.TensorSpec([None, None], tf.string, name)
+            for name in map(allow_key, self._filters)
+        }
         towers = self._towers.signatures
         traced = {
             SERVING_DEFAULT: (self.recommend, query),
-            RECOMMEND_EXCLUDING: (self.recommend_excluding, {**query, **exclude}),
-            SIMILAR_CANDIDATES: (self.similar, candidate_id),
+            RECOMMEND_EXCLUDING: (self.recommend_excluding, {**query, **exclude, **allow}),
+            SIMILAR_CANDIDATES: (self.similar, {**candidate_id, **allow}),
             EMBED_QUERY: (lambda **inputs: towers[EMBED_QUERY](**inputs), query),
             EMBED_CANDIDATE: (lambda **inputs: towers[EMBED_CANDIDATE](**inputs), candidate),
         }
@@ -103,19 +111,21 @@ class RetrievalModel(tf.Module):
             for name, (function, tensors) in traced.items()
         }
 
-    def _search(self, queries: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        indices, scores = self._index.search(queries, count)
-        return tf.gather(self._ids, indices), scores
+    def _allowed(self, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Takes the filters' inputs out of a request."""
+        return {
+            name: candidate_filter.allowed(rows.pop(allow_key(name)))
+            for name, candidate_filter in self._filters.items()
+        }
 
-    def _search_without(self, queries: tf.Tensor, exclude: tf.Tensor) -> dict[str, tf.Tensor]:
-        # Enough more candidates that k remain whatever is excluded.
-        count = tf.minimum(self._k + tf.shape(exclude)[1], self._num_candidates)
-        ids, scores = self._search(queries, count)
-        excluded = tf.reduce_any(ids[:, :, None] == exclude[:, None, :], axis=2)
-        scores = tf.where(excluded, tf.float32.min, scores)
-        ids = tf.where(excluded, "", ids)
-        scores, order = tf.math.top_k(scores, self._k)
-        return self._answer(tf.gather(ids, order, batch_dims=1), scores)
+    def _search_without(
+        self, queries: tf.Tensor, exclude: tf.Tensor, allowed: dict[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        conditions = [(self._filters[name], values) for name, values in allowed.items()]
+        found = restricted_search(self._index, queries, self._k, exclude, conditions)
+        return self._answer(
+            tf.where(found.is_candidate, tf.gather(self._ids, found.indices), ""), found.scores
+        )
 
     def _answer(self, ids: tf.Tensor, scores: tf.Tensor) -> dict[str, tf.Tensor]:
         shape = [None, self._k]
@@ -123,3 +133,8 @@ class RetrievalModel(tf.Module):
             CANDIDATE_IDS_KEY: tf.ensure_shape(ids, shape),
             SCORES_KEY: tf.ensure_shape(scores, shape),
         }
+
+
+def allow_key(feature: str) -> str:
+    """Returns the input that filters by a candidate feature."""
+    return ALLOW_PREFIX + feature

@@ -1,16 +1,19 @@
 """Writes the retrieval SavedModel: graph, defaults of its inputs, warm-up requests."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from components.index_builder.retrieval_model import SERVING_DEFAULT, RetrievalModel
+from components.index_builder.retrieval_model import RetrievalModel
+from components.index_builder.warmup import Inputs
 from models.raw_inputs import default_value
 
 _SCANN_OPS_NAMESPACE = "Scann"
+# What the model is made of; where it is the same, a push would change nothing.
+IDENTITY_FILE = os.path.join("assets.extra", "identity")
 _WARMUP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
 
 
@@ -18,7 +21,8 @@ def save_retrieval_model(
     model: RetrievalModel,
     directory: str,
     model_name: str,
-    warmup_inputs: Mapping[str, tf.Tensor],
+    warmup: Iterable[tuple[str, Inputs]],
+    identity: str,
 ) -> None:
     """Saves the model, whole or not at all.
 
@@ -30,7 +34,8 @@ def save_retrieval_model(
         model: With its index.
         directory: Of the SavedModel; must not exist.
         model_name: Under which it is served; stands in the warm-up requests.
-        warmup_inputs: Real queries for `serving_default`.
+        warmup: Signatures and inputs of real requests.
+        identity: What the model is made of (`components.index_builder.identity`).
     """
     aside = f"{directory.rstrip('/')}.incomplete"
     if tf.io.gfile.exists(aside):
@@ -42,7 +47,9 @@ def save_retrieval_model(
         options=tf.saved_model.SaveOptions(namespace_whitelist=[_SCANN_OPS_NAMESPACE]),
     )
     _write_defaults(aside)
-    _write_warmup(aside, model_name, warmup_inputs)
+    _write_warmup(aside, model_name, warmup)
+    with tf.io.gfile.GFile(os.path.join(aside, IDENTITY_FILE), "w") as file:
+        file.write(identity)
     tf.io.gfile.rename(aside, directory)
 
 
@@ -62,16 +69,17 @@ def _write_defaults(directory: str) -> None:
         file.write(saved.SerializeToString(deterministic=True))
 
 
-def _write_warmup(directory: str, model_name: str, inputs: Mapping[str, tf.Tensor]) -> None:
+def _write_warmup(directory: str, model_name: str, warmup: Iterable[tuple[str, Inputs]]) -> None:
     path = os.path.join(directory, _WARMUP_FILE)
     tf.io.gfile.makedirs(os.path.dirname(path))
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = model_name
-    request.model_spec.signature_name = SERVING_DEFAULT
-    for name, values in inputs.items():
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(values.numpy()))
-    log = prediction_log_pb2.PredictionLog(
-        predict_log=prediction_log_pb2.PredictLog(request=request)
-    )
     with tf.io.TFRecordWriter(path) as writer:
-        writer.write(log.SerializeToString())
+        for signature_name, inputs in warmup:
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = model_name
+            request.model_spec.signature_name = signature_name
+            for name, values in inputs.items():
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(values.numpy()))
+            log = prediction_log_pb2.PredictionLog(
+                predict_log=prediction_log_pb2.PredictLog(request=request)
+            )
+            writer.write(log.SerializeToString())

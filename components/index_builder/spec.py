@@ -3,11 +3,13 @@
 from tfx.types import component_spec, standard_artifacts
 from tfx.types.artifact import Artifact
 
+from components.candidate_embedder.spec import CandidateEmbeddings
 from components.index_builder.config import IndexConfig
 from models.features import FeatureSpec
 from models.settings import Settings
 
 EXAMPLES_KEY = "examples"
+EMBEDDINGS_KEY = "embeddings"
 MODEL_KEY = "model"
 MODEL_BLESSING_KEY = "model_blessing"
 RETRIEVAL_MODEL_KEY = "retrieval_model"
@@ -38,6 +40,7 @@ class IndexBuilderSpec(component_spec.ComponentSpec):
     PARAMETERS = {CONFIG_KEY: component_spec.ExecutionParameter(type=str)}
     INPUTS = {
         EXAMPLES_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        EMBEDDINGS_KEY: component_spec.ChannelParameter(type=CandidateEmbeddings),
         MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model),
         MODEL_BLESSING_KEY: component_spec.ChannelParameter(type=standard_artifacts.ModelBlessing),
     }
