@@ -15,7 +15,7 @@ from components.retrieval_evaluator.config import EvaluationConfig
 from components.serving_validator.config import ServingConfig
 from components.timeline_example_gen.config import DataConfig, IngestConfig, SplitConfig
 from models.config import ModelConfig, TrainingConfig
-from models.features import ColumnsConfig, FeaturesConfig, FeatureSpec
+from models.features import ALLOW_PREFIX, ColumnsConfig, FeaturesConfig, FeatureSpec
 from models.settings import Settings
 
 CONFIGS_DIR = Path(__file__).resolve().parent.parent / "configs"
@@ -98,12 +98,31 @@ class PipelineConfig(Settings):
                 f"`evaluation.split: {self.evaluation.split}` needs a split that `split` does not "
                 f"make; it makes {', '.join(self.split.split_names)}"
             )
+        self._check_filters()
         if not self.model.candidate_id_embedding and not self.features.candidate:
             raise ValueError(
                 "`model.candidate_id_embedding: false` without `features.candidate` leaves the "
                 "candidate tower without an input"
             )
         return self
+
+    def _check_filters(self) -> None:
+        candidate = self.features.candidate
+        known = [name for name, feature in candidate.items() if feature.kind == "categorical"]
+        taken = {self.columns.query_id, self.columns.candidate_id, *self.features.query}
+        for name in self.index.filters:
+            if name not in known:
+                raise ValueError(
+                    f"`index.filters` must name categorical candidate features, got {name!r}"
+                    f"{_did_you_mean(name, known)}; there are: {', '.join(known) or 'none'}"
+                )
+            if ALLOW_PREFIX + name in taken:
+                raise ValueError(
+                    f"`index.filters: {name}` makes an input {ALLOW_PREFIX + name!r}, which is "
+                    "the name of a query feature or an id already; rename that"
+                )
+        if len(set(self.index.filters)) < len(self.index.filters):
+            raise ValueError("`index.filters` names a feature twice")
 
     @property
     def spec(self) -> FeatureSpec:

@@ -12,9 +12,12 @@ from tfx.dsl.io import fileio
 from tfx.orchestration import metadata
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
+from tfx.types.channel import BaseChannel
 
 from components.anomaly_gate.executor import Executor as AnomalyGateExecutor
 from components.atomic_pusher.executor import Executor as AtomicPusherExecutor
+from components.candidate_embedder.component import CandidateEmbedder
+from components.candidate_embedder.spec import CandidateEmbedderConfig
 from components.index_builder.component import IndexBuilder
 from components.index_builder.spec import IndexBuilderConfig
 from components.retrieval_evaluator.component import RetrievalEvaluator
@@ -71,7 +74,11 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
         input_fingerprint=":".join(
             [
                 fingerprint(ingest),
-                code_hash("components/timeline_example_gen", "models/features.py"),
+                code_hash(
+                    "components/timeline_example_gen",
+                    "components/beam_results.py",
+                    "models/features.py",
+                ),
             ]
         ),
     )
@@ -138,21 +145,79 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
             code_hash=code_hash("components/retrieval_evaluator") + models_hash,
         ),
     )
+    return [
+        example_gen,
+        statistics_gen,
+        schema_gen,
+        validator,
+        transform,
+        trainer,
+        evaluator,
+        *serving_components(
+            config,
+            catalogue=examples,
+            timelines=examples,
+            model=trainer.outputs["model"],
+            model_blessing=evaluator.outputs["blessing"],
+        ),
+    ]
+
+
+def serving_components(
+    config: PipelineConfig,
+    *,
+    catalogue: BaseChannel,
+    timelines: BaseChannel,
+    model: BaseChannel,
+    model_blessing: BaseChannel,
+) -> list[BaseNode]:
+    """Returns the components that bring a model and a catalogue into service, in order.
+
+    Args:
+        config: The use.
+        catalogue: Examples with the split `candidates`.
+        timelines: Examples with real questions.
+        model: The fitted towers.
+        model_blessing: Of the evaluation.
+    """
+    spec = config.spec
+    models_hash = code_hash("models")
+    embedder = CandidateEmbedder(
+        examples=catalogue,
+        model=model,
+        model_blessing=model_blessing,
+        config=CandidateEmbedderConfig(
+            spec=spec,
+            code_hash=code_hash(
+                "components/candidate_embedder",
+                "components/beam_results.py",
+                "components/blessings.py",
+                "components/timeline_example_gen/stable_hash.py",
+            )
+            + models_hash,
+        ),
+    )
     index_builder = IndexBuilder(
-        examples=examples,
-        model=trainer.outputs["model"],
-        model_blessing=evaluator.outputs["blessing"],
+        examples=timelines,
+        embeddings=embedder.outputs["embeddings"],
+        model=model,
+        model_blessing=model_blessing,
         config=IndexBuilderConfig(
             spec=spec,
             index=config.index,
             query_split=_QUERY_SPLIT,
             model_name=config.serving.model_name,
-            code_hash=code_hash("components/index_builder", "components/blessings.py")
+            code_hash=code_hash(
+                "components/index_builder",
+                "components/candidate_embedder/embedding_files.py",
+                "components/folder_digest.py",
+                "components/blessings.py",
+            )
             + models_hash,
         ),
     )
     serving_validator = ServingValidator(
-        examples=examples,
+        examples=timelines,
         model=index_builder.outputs["retrieval_model"],
         config=ServingValidatorConfig(
             spec=spec,
@@ -163,22 +228,11 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
     )
     pusher = Pusher(
         model=index_builder.outputs["retrieval_model"],
-        model_blessing=evaluator.outputs["blessing"],
+        model_blessing=model_blessing,
         infra_blessing=serving_validator.outputs["blessing"],
         push_destination=pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=config.serving_dir)
         ),
         custom_executor_spec=executor_spec.ExecutorClassSpec(AtomicPusherExecutor),
     )
-    return [
-        example_gen,
-        statistics_gen,
-        schema_gen,
-        validator,
-        transform,
-        trainer,
-        evaluator,
-        index_builder,
-        serving_validator,
-        pusher,
-    ]
+    return [embedder, index_builder, serving_validator, pusher]

@@ -64,6 +64,7 @@ class KnownTowers:
     spec: FeatureSpec
     ids: list[str]
     vectors: npt.NDArray[np.float32]
+    genres: Mapping[str, Sequence[str]]
     queries: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
     @property
@@ -81,7 +82,10 @@ class KnownTowers:
         return total if math.isnan(age) else total + np.float32(age) * self.age_direction
 
     def best(
-        self, query: npt.NDArray[np.float32], exclude: Sequence[str] = ()
+        self,
+        query: npt.NDArray[np.float32],
+        exclude: Sequence[str] = (),
+        genres: Sequence[str] = (),
     ) -> list[tuple[str, float]]:
         """All candidates with their scores, best first: the oracle of every index."""
         scores = self.vectors @ query
@@ -89,6 +93,7 @@ class KnownTowers:
             (self.ids[place], float(scores[place]))
             for place in np.argsort(-scores, kind="stable")
             if self.ids[place] not in exclude
+            and (not genres or set(genres) & set(self.genres[self.ids[place]]))
         ]
 
 
@@ -101,6 +106,12 @@ KNOWN_SPEC = FeatureSpec.model_validate(
         },
     }
 )
+
+
+def _genres(place: int) -> list[str]:
+    """A common genre, a middling one, one of a few candidates; one candidate in six has none."""
+    found = {"drama": place % 2 == 0, "comedy": place % 3 == 0, "é noir": place % 75 == 3}
+    return [genre for genre, has in found.items() if has]
 
 
 def export_known_towers(
@@ -116,7 +127,8 @@ def export_known_towers(
     ids = list(vectors_by_id)
     vectors = np.array(list(vectors_by_id.values()), np.float32)
     known = {name: np.array(values, np.float32) for name, values in (queries or {}).items()}
-    towers = KnownTowers(directory, KNOWN_SPEC, ids, vectors, known)
+    genres = {name: _genres(place) for place, name in enumerate(ids)}
+    towers = KnownTowers(directory, KNOWN_SPEC, ids, vectors, genres, known)
 
     def table(keys: Sequence[str]) -> Any:
         places = tf.range(len(keys), dtype=tf.int64)
@@ -213,6 +225,32 @@ def many_examples(
     )
     write_examples(
         folder / "Split-candidates",
-        [{"item": [name], "genres": ["x", "y"], "user": [], "age": []} for name in many_towers.ids],
+        [
+            {"item": [name], "genres": list(many_towers.genres[name]), "user": [], "age": []}
+            for name in many_towers.ids
+        ],
     )
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def many_embeddings(many_towers: KnownTowers, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The catalogue of `many_towers`, as CandidateEmbedder leaves it."""
+    from components.candidate_embedder import embedding_files
+
+    folder = tmp_path_factory.mktemp("embeddings")
+    spec = many_towers.spec
+    for part, rows in enumerate((slice(0, 100), slice(100, NUM_MANY))):
+        names = many_towers.ids[rows]
+        genres = [[genre.encode() for genre in many_towers.genres[name]] for name in names]
+        raw = {
+            "item": np.array([name.encode() for name in names], object),
+            "genres": np.array([row + [b""] * (3 - len(row)) for row in genres], object),
+        }
+        writer = embedding_files.EmbeddingWriter(
+            str(folder / embedding_files.file_name(part, 2)),
+            embedding_files.schema(spec, DIMENSION),
+        )
+        writer.write(embedding_files.to_table(spec, raw, many_towers.vectors[rows]))
+        writer.close()
+    return embedding_files.EmbeddingFiles(str(folder), spec)

@@ -117,6 +117,7 @@ class EmbeddingFiles:
                 f"{uri} must hold {file_name(0, 1)}, or all of several, got "
                 f"{', '.join(names[:5]) or 'none'}"
             )
+        self.uri = uri
         self._spec = spec
         metadata = [self._open(path).metadata for path in self._paths]
         self.num_candidates = sum(entry.num_rows for entry in metadata)

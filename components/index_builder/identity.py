@@ -35,15 +35,16 @@ def identity_of(
         settings: Of the index, and the code's hash.
     """
     names = [spec.candidate_id, *spec.candidate_features]
-    totals = np.zeros(len(_SEEDS), np.uint64)
+    totals = [0] * len(_SEEDS)
     for block in embeddings.blocks(names):
         for place, seed in enumerate(_SEEDS):
-            # A sum, modulo 2^64, of what each row hashes to.
-            totals[place] += _row_hashes(block, seed).sum(dtype=np.uint64)
+            # The order of the rows does not change their sum.
+            totals[place] += int(_row_hashes(block, seed).sum(dtype=np.uint64))
     digest = hashlib.sha256()
     for part in (digest_of_folder(towers_directory), settings, str(embeddings.num_candidates)):
         digest.update(part.encode() + b"\0")
-    digest.update(totals.tobytes())
+    for total in totals:
+        digest.update((total % 2**64).to_bytes(8, "big"))
     return digest.hexdigest()
 
 

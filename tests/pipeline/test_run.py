@@ -20,6 +20,7 @@ COMPONENTS = [
     "Transform",
     "Trainer",
     "RetrievalEvaluator",
+    "CandidateEmbedder",
     "IndexBuilder",
     "ServingValidator",
     "Pusher",

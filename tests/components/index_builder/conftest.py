@@ -7,26 +7,33 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
+from components.candidate_embedder.embedding_files import EmbeddingFiles
 from components.index_builder.build import IndexReport, build_retrieval_model
 from components.index_builder.config import IndexConfig
+from models.raw_examples import split_files
 from models.saved_towers import SavedTowers
 
 
 @pytest.fixture(scope="session")
 def build(
-    many_towers: Any, many_examples: str, tmp_path_factory: pytest.TempPathFactory
+    many_towers: Any,
+    many_examples: str,
+    many_embeddings: EmbeddingFiles,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., tuple[Path, IndexReport]]:
     """Build the retrieval model of `many_towers`; returns its folder and the report."""
 
     def build(directory: Path | None = None, **settings: Any) -> tuple[Path, IndexReport]:
+        settings = {"filters": ("genres",), **settings}
         folder = directory or tmp_path_factory.mktemp("retrieval") / "model"
         report = build_retrieval_model(
             SavedTowers(many_towers.directory, many_towers.spec),
-            many_examples,
-            "eval",
+            many_embeddings,
+            split_files(many_examples, "eval"),
             many_towers.spec,
             IndexConfig(**settings),
             "retrieval",
+            "identity",
             str(folder),
         )
         return folder, report
@@ -47,18 +54,30 @@ class Served:
         history: list[list[str]] | None = None,
         ages: list[float] | None = None,
         exclude: list[list[str]] | None = None,
+        genres: list[list[str]] | None = None,
     ) -> list[list[tuple[str, float]]]:
         inputs = {
             "user": tf.constant(users, tf.string, [len(users)]),
             "history": padded(history or [[]] * len(users)),
             "age": tf.constant(ages or [float("nan")] * len(users), tf.float32),
         }
-        if exclude is None:
+        if exclude is None and genres is None:
             return rows(self.signatures["serving_default"](**inputs))
-        return rows(self.signatures["recommend_excluding"](**inputs, exclude=padded(exclude)))
+        return rows(
+            self.signatures["recommend_excluding"](
+                **inputs,
+                exclude=padded(exclude or [[]] * len(users)),
+                allow_genres=padded(genres or [[]] * len(users)),
+            )
+        )
 
-    def similar(self, ids: list[str]) -> list[list[tuple[str, float]]]:
-        answer = self.signatures["similar_candidates"](item=tf.constant(ids, tf.string, [len(ids)]))
+    def similar(
+        self, ids: list[str], genres: list[list[str]] | None = None
+    ) -> list[list[tuple[str, float]]]:
+        answer = self.signatures["similar_candidates"](
+            item=tf.constant(ids, tf.string, [len(ids)]),
+            allow_genres=padded(genres or [[]] * len(ids)),
+        )
         return rows(answer)
 
 

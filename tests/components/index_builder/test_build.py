@@ -11,6 +11,8 @@ from tfx.types import standard_artifacts
 from tfx.utils import io_utils
 
 from components.blessings import NotBlessedError
+from components.candidate_embedder.embedding_files import EmbeddingFiles
+from components.candidate_embedder.spec import CandidateEmbeddings
 from components.index_builder import saved_retrieval_model
 from components.index_builder.build import IndexBuildError, RecallTooLowError
 from components.index_builder.config import IndexConfig
@@ -78,15 +80,19 @@ def test_config_refuses_searches_that_cannot_be(settings: dict[str, Any]):
 
 
 @pytest.fixture
-def run_executor(many_towers: Any, many_examples: str, tmp_path: Path) -> Callable[[bool], None]:
+def run_executor(
+    many_towers: Any, many_examples: str, many_embeddings: EmbeddingFiles, tmp_path: Path
+) -> Callable[[bool], None]:
     def run(blessed: bool) -> None:
         inputs = {
             "examples": standard_artifacts.Examples(),
+            "embeddings": CandidateEmbeddings(),
             "model": standard_artifacts.Model(),
             "model_blessing": standard_artifacts.ModelBlessing(),
         }
         outputs = {"retrieval_model": standard_artifacts.Model(), "report": IndexReportArtifact()}
         inputs["examples"].uri = many_examples
+        inputs["embeddings"].uri = many_embeddings.uri
         inputs["model"].uri = str(Path(many_towers.directory).parent)
         for name, artifact in {**outputs, "model_blessing": inputs["model_blessing"]}.items():
             artifact.uri = str(tmp_path / name)

@@ -6,12 +6,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -20,6 +23,37 @@ from models.raw_inputs import candidate_inputs, query_inputs
 K = 10
 LEAST = float(np.finfo(np.float32).min)
 Answer = list[tuple[str, float]]
+# The contract's tests run for each backend that inherits them.
+PROPERTY = settings(
+    max_examples=80,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.differing_executors],
+)
+GENRES = ["drama", "comedy", "é noir", "opera"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A user, the genres allowed, and whose best candidates are excluded, and how many."""
+
+    user: int
+    genres: list[str]
+    liked_by: int
+    num_excluded: int
+
+    def excluded(self, towers: Any) -> list[str]:
+        best = towers.best(towers.embed(f"user {self.liked_by}"))
+        return [*(name for name, _ in best[: self.num_excluded]), "", "no such item"]
+
+
+QUESTIONS = st.builds(
+    Question,
+    user=st.integers(0, 19),
+    genres=st.lists(st.sampled_from(GENRES), max_size=3),
+    liked_by=st.integers(0, 19),
+    num_excluded=st.one_of(st.integers(0, 12), st.integers(0, 300)),
+)
 
 
 def assert_same(actual: Answer, expected: Answer) -> None:
@@ -32,11 +66,11 @@ def assert_same(actual: Answer, expected: Answer) -> None:
 class RetrievalModelContract:
     """A backend inherits this; its settings must make its search exact."""
 
-    settings: dict[str, Any]
+    index: dict[str, Any]
 
     @pytest.fixture(scope="class")
     def folder(self, build: Callable[..., Any]) -> Path:
-        return build(k=K, **self.settings)[0]
+        return build(k=K, **self.index)[0]
 
     @pytest.fixture(scope="class")
     def served(self, folder: Path, load_served: Callable[[Path], Any]) -> Any:
@@ -63,7 +97,9 @@ class RetrievalModelContract:
         empty["age"] = tf.zeros([0])
         assert served.signatures["serving_default"](**empty)["scores"].shape == (0, K)
         excluding = served.signatures["recommend_excluding"]
-        answer = excluding(**empty, exclude=tf.zeros([0, 2], tf.string))
+        answer = excluding(
+            **empty, exclude=tf.zeros([0, 2], tf.string), allow_genres=tf.zeros([0, 1], tf.string)
+        )
         assert answer["candidate_ids"].shape == (0, K)
         assert served.similar([]) == []
 
@@ -134,6 +170,48 @@ class RetrievalModelContract:
         assert unknown == [("", LEAST)] * K
         assert known[0][0] != ""
 
+    @PROPERTY
+    @given(asked=st.lists(QUESTIONS, min_size=1, max_size=3))
+    def test_exclusions_and_filters_give_what_exact_search_gives(
+        self, served: Any, many_towers: Any, asked: list[Question]
+    ):
+        answers = served.recommend(
+            [f"user {question.user}" for question in asked],
+            exclude=[question.excluded(many_towers) for question in asked],
+            genres=[question.genres for question in asked],
+        )
+        for question, answer in zip(asked, answers, strict=True):
+            query = many_towers.embed(f"user {question.user}")
+            expected = many_towers.best(query, question.excluded(many_towers), question.genres)
+            assert_same(answer[: len(expected)], expected[:K])
+            assert answer[len(expected) :] == [("", LEAST)] * (K - len(expected))
+
+    @PROPERTY
+    @given(
+        places=st.lists(st.integers(0, 299), min_size=1, max_size=3),
+        genres=st.lists(st.sampled_from(GENRES), max_size=2),
+    )
+    def test_similar_candidates_can_be_filtered(
+        self, served: Any, many_towers: Any, places: list[int], genres: list[str]
+    ):
+        ids = [many_towers.ids[place] for place in places]
+        for place, answer in zip(places, served.similar(ids, [genres] * len(ids)), strict=True):
+            own, vector = many_towers.ids[place], many_towers.vectors[place]
+            expected = many_towers.best(vector, [own], genres)
+            assert_same(answer[: len(expected)], expected[:K])
+            assert answer[len(expected) :] == [("", LEAST)] * (K - len(expected))
+
+    def test_a_value_that_no_candidate_has_leaves_nothing(self, served: Any):
+        assert served.recommend(["user 1"], genres=[["opera"]])[0] == [("", LEAST)] * K
+
+    def test_an_empty_filter_lets_all_pass(self, served: Any, many_towers: Any):
+        expected = many_towers.best(many_towers.embed("user 1"))[:K]
+        assert_same(served.recommend(["user 1"], genres=[["", ""]])[0], expected)
+
+    def test_the_input_of_every_filter_has_a_batch(self, served: Any):
+        _, inputs = served.signatures["recommend_excluding"].structured_input_signature
+        assert inputs["allow_genres"].shape.as_list() == [None, None]
+
     def test_embeddings_are_those_of_the_towers(self, served: Any, many_towers: Any):
         query = served.signatures["embed_query"](
             user=tf.constant(["user 9"]),
@@ -171,8 +249,8 @@ class RetrievalModelContract:
         candidate = set(candidate_inputs(many_towers.spec))
         assert {name: set(signature.defaults) for name, signature in signatures.items()} == {
             "serving_default": query,
-            "recommend_excluding": query | {"exclude"},
-            "similar_candidates": {"item"},
+            "recommend_excluding": query | {"exclude", "allow_genres"},
+            "similar_candidates": {"item", "allow_genres"},
             "embed_query": query,
             "embed_candidate": candidate,
         }
@@ -198,20 +276,27 @@ class RetrievalModelContract:
             prediction_log_pb2.PredictionLog.FromString(record.numpy())
             for record in tf.data.TFRecordDataset(str(file))
         ]
-        assert logs
+        names = [log.predict_log.request.model_spec.signature_name for log in logs]
+        assert set(names) == set(served.signatures)
+        assert names.count("recommend_excluding") == 2  # with a filter and without
         for log in logs:
             request = log.predict_log.request
             assert request.model_spec.name == "retrieval"
             inputs = {
                 name: tf.constant(tf.make_ndarray(proto)) for name, proto in request.inputs.items()
             }
-            answer = served.signatures[request.model_spec.signature_name](**inputs)
-            assert answer["candidate_ids"].shape[1] == K
+            signature = served.signatures[request.model_spec.signature_name]
+            assert set(inputs) == set(signature.structured_input_signature[1])
+            answer = signature(**inputs)
+            if "embedding" in answer:
+                assert np.any(answer["embedding"].numpy())
+            else:
+                assert answer["candidate_ids"].numpy()[0, 0] != b""
 
     def test_a_catalogue_smaller_than_k_comes_whole(
         self, build: Callable[..., Any], load_served: Callable[[Path], Any], many_towers: Any
     ):
-        settings = {**self.settings, "k": 1000}
+        settings = {**self.index, "k": 1000}
         if "reorder" in settings:
             settings["reorder"] = 1000
         folder, report = build(**settings)
@@ -227,7 +312,7 @@ class RetrievalModelContract:
 
 
 class TestExact(RetrievalModelContract):
-    settings = {"backend": "exact"}
+    index = {"backend": "exact"}
 
     @pytest.mark.slow
     def test_answers_in_a_process_that_never_imports_scann(self, folder: Path):
@@ -245,4 +330,4 @@ class TestExact(RetrievalModelContract):
 
 class TestScann(RetrievalModelContract):
     # All leaves searched and everything rescored: as exact as exact search.
-    settings = {"backend": "scann", "leaves": 8, "leaves_to_search": 8, "reorder": 300}
+    index = {"backend": "scann", "leaves": 8, "leaves_to_search": 8, "reorder": 300}

@@ -11,6 +11,8 @@ import tensorflow as tf
 from tfx.components.util import model_utils
 from tfx.types import standard_artifacts
 
+from components.candidate_embedder.embedding_files import EmbeddingFiles
+from components.index_builder.catalogue_files import CatalogueFiles
 from components.index_builder.exact_index import ExactIndex
 from components.index_builder.retrieval_model import RetrievalModel
 from components.index_builder.saved_retrieval_model import save_retrieval_model
@@ -73,19 +75,19 @@ def questions(many_towers: Any, many_examples: str) -> Questions:
 
 @pytest.fixture
 def saved(
-    many_towers: Any, questions: Questions, tmp_path: Path
+    many_towers: Any, many_embeddings: EmbeddingFiles, questions: Questions, tmp_path: Path
 ) -> Callable[[type[RetrievalModel]], str]:
     def save(model: type[RetrievalModel]) -> str:
-        ids_file = tmp_path / "ids.txt"
-        ids_file.write_text("".join(f"{name}\n" for name in many_towers.ids))
+        catalogue = CatalogueFiles.write(many_embeddings, (), str(tmp_path))
         towers = SavedTowers(many_towers.directory, many_towers.spec)
         index = ExactIndex(many_towers.vectors)
         directory = str(tmp_path / "model" / "Format-Serving")
         save_retrieval_model(
-            model(towers, index, str(ids_file), many_towers.spec, K),
+            model(towers, index, catalogue, many_towers.spec, K),
             directory,
             "retrieval",
-            questions.inputs,
+            [("serving_default", questions.inputs)],
+            identity="",
         )
         return directory
 
