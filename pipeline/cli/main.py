@@ -9,6 +9,7 @@ from pipeline.cli.config import config
 from pipeline.cli.data import data
 from pipeline.cli.doctor import doctor
 from pipeline.cli.init import init
+from pipeline.cli.loadtest import loadtest
 from pipeline.cli.recommend import recommend
 from pipeline.cli.run import run
 from pipeline.cli.schema import app as schema
@@ -22,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (run, serve, recommend, similar, data, init, config, doctor):
+for command in (run, serve, recommend, similar, loadtest, data, init, config, doctor):
     app.command()(command)
 app.add_typer(schema, name="schema")
 

@@ -13,6 +13,43 @@ if TYPE_CHECKING:
 
 
 @contextmanager
+def serving_target(
+    config: "PipelineConfig", config_name: str, target: str | None, option: str = "--target"
+) -> Iterator[str]:
+    """Yields the gRPC address of a server; one that cannot start ends the command with its text.
+
+    Args:
+        config: The use.
+        config_name: As the user gave it, for the message that tells what to run.
+        target: Address of a running server; None starts one on the last push.
+        option: How a user names a running server, for the same message.
+    """
+    from serving.launcher import LaunchError, running_model_server
+
+    if target is not None:
+        yield target
+        return
+    if not _has_version(config.serving_dir):
+        fail(
+            f"nothing has been pushed to {config.serving_dir} yet; run "
+            f"`two-tower run --config {config_name}` first, or name a server with {option}"
+        )
+    with ExitStack() as stack:
+        try:
+            with stderr().status("starting the model server"):
+                server = stack.enter_context(
+                    running_model_server(
+                        config.serving_dir,
+                        config.serving.model_name,
+                        timeout_s=config.serving.startup_timeout_s,
+                    )
+                )
+        except LaunchError as error:
+            fail(str(error))
+        yield server.grpc_target
+
+
+@contextmanager
 def served_model(
     config: "PipelineConfig", config_name: str, target: str | None
 ) -> Iterator["RetrievalClient"]:
@@ -25,37 +62,18 @@ def served_model(
     """
     from serving.clients.grpc_client import RetrievalClient
     from serving.errors import ServingError
-    from serving.launcher import LaunchError, running_model_server
 
-    with ExitStack() as stack:
+    with serving_target(config, config_name, target) as address:
         try:
-            if target is None:
-                if not _has_version(config.serving_dir):
-                    fail(
-                        f"nothing has been pushed to {config.serving_dir} yet; run "
-                        f"`two-tower run --config {config_name}` first, or name a server with "
-                        "--target"
-                    )
-                with stderr().status("starting the model server"):
-                    server = stack.enter_context(
-                        running_model_server(
-                            config.serving_dir,
-                            config.serving.model_name,
-                            timeout_s=config.serving.startup_timeout_s,
-                        )
-                    )
-                target = server.grpc_target
-            client = stack.enter_context(
-                RetrievalClient(
-                    target,
-                    config.serving.model_name,
-                    timeout_s=config.serving.request_timeout_s,
-                    query_id_name=config.columns.query_id,
-                    candidate_id_name=config.columns.candidate_id,
-                )
-            )
-            yield client
-        except (LaunchError, ServingError) as error:
+            with RetrievalClient(
+                address,
+                config.serving.model_name,
+                timeout_s=config.serving.request_timeout_s,
+                query_id_name=config.columns.query_id,
+                candidate_id_name=config.columns.candidate_id,
+            ) as client:
+                yield client
+        except ServingError as error:
             fail(str(error))
 
 

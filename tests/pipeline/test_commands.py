@@ -13,6 +13,7 @@ COMMANDS = [
     "serve",
     "recommend",
     "similar",
+    "loadtest",
     "data",
     "init",
     "schema",

@@ -1,0 +1,89 @@
+"""Real queries as the requests of a load test."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from serving.clients import grpc_messages
+from serving.clients.model_choice import ModelChoice
+from serving.clients.model_metadata import ModelMetadata
+from serving.clients.query import Query, build_inputs, find_id_name
+from serving.errors import InvalidArgumentError
+
+
+def _excluding_history(query: Query) -> Query:
+    return dataclasses.replace(query, exclude=query.history)
+
+
+def _newest_event(query: Query) -> Query | None:
+    return Query(query.history[-1]) if query.history else None
+
+
+_FORMS: dict[str, Callable[[Query], Query | None]] = {
+    "serving_default": lambda query: query,
+    "recommend_excluding": _excluding_history,
+    "similar_candidates": _newest_event,
+    "embed_query": lambda query: query,
+}
+
+DRIVEN_SIGNATURES = tuple(_FORMS)
+"""The signatures that queries can be made into requests for."""
+
+
+def build_requests(
+    metadata: ModelMetadata,
+    model: ModelChoice,
+    queries: Sequence[Query],
+    signature_names: Sequence[str] = ("serving_default",),
+    *,
+    batch_size: int = 1,
+    query_id_name: str | None = None,
+    candidate_id_name: str | None = None,
+) -> list[bytes]:
+    """Return serialized PredictRequests, the signatures taking turns.
+
+    `recommend_excluding` excludes a query's history, `similar_candidates` asks for its newest
+    event.
+
+    Args:
+        metadata: The model's signatures.
+        model: The model and version to ask.
+        queries: Real queries.
+        signature_names: Of `DRIVEN_SIGNATURES`.
+        batch_size: Queries in a request.
+        query_id_name: The input that takes the query id.
+        candidate_id_name: The input of `similar_candidates`.
+
+    Raises:
+        InvalidArgumentError: If a signature is not among those, or not the model's, or no query
+            can be asked of it.
+    """
+    by_signature = []
+    for name in signature_names:
+        if name not in _FORMS or name not in metadata.signatures:
+            raise InvalidArgumentError(
+                f"signature must be one of {', '.join(DRIVEN_SIGNATURES)} that the model has, "
+                f"got {name!r}"
+            )
+        signature = metadata.signatures[name]
+        if name == "similar_candidates":
+            id_name = find_id_name(signature, candidate_id_name, "candidate_id_name")
+        else:
+            id_name = find_id_name(signature, query_id_name, "query_id_name")
+        asked = [form for query in queries if (form := _FORMS[name](query)) is not None]
+        if not asked:
+            raise InvalidArgumentError(f"no query can be asked of {name!r}: none has a history")
+        by_signature.append(
+            [
+                grpc_messages.predict_request(
+                    model, name, build_inputs(signature, id_name, asked[start : start + batch_size])
+                ).SerializeToString()
+                for start in range(0, len(asked), batch_size)
+            ]
+        )
+    # As many of each: the shorter lists begin anew.
+    longest = max(len(requests) for requests in by_signature)
+    return [
+        requests[place % len(requests)] for place in range(longest) for requests in by_signature
+    ]
