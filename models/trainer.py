@@ -14,6 +14,7 @@ from models.config import ModelConfig, TrainingConfig
 from models.export import export_towers
 from models.features import FeatureSpec
 from models.fit_state import FitState
+from models.optimizers import make_optimizer
 from models.settings import Settings
 from models.sizes import FeatureSizes, candidate_counts
 from models.timeline_dataset import TimelineDataset
@@ -66,11 +67,7 @@ def fit(
     log_dir: str,
 ) -> FitState:
     """Fits `model` in place, going on where a killed run with the same inputs stopped."""
-    model.compile(
-        optimizer=tf_keras.optimizers.AdamW(
-            training.learning_rate, weight_decay=training.weight_decay
-        )
-    )
+    model.compile(optimizer=make_optimizer(training, training.epochs * timelines.steps_per_epoch))
     state = FitState(
         checkpoint_dir,
         training.early_stopping_patience,

@@ -22,7 +22,15 @@ from models.trainer import TRAINER_KEY, TrainerConfig, fit, run_fn
 from models.two_tower import TwoTowerModel
 
 NUM_USERS, NUM_ITEMS = 48, 20
-QUICK: dict[str, Any] = {"epochs": 25, "batch_size": 8, "learning_rate": 0.02, "num_negatives": 16}
+QUICK: dict[str, Any] = {
+    "epochs": 25,
+    "batch_size": 8,
+    "learning_rate": 0.02,
+    # A schedule spans the epochs, and these tests compare fits of different lengths.
+    "schedule": "constant",
+    "warmup_fraction": 0.0,
+    "num_negatives": 16,
+}
 
 
 class Fitting:
