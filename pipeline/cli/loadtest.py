@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.console import fail, stderr, stdout
-from pipeline.cli.options import ConfigOption, JsonOption, SetOption, load_config
+from pipeline.cli.options import (
+    ConfigOption,
+    JsonOption,
+    SetOption,
+    TlsCaOption,
+    TlsCertificateOption,
+    TlsKeyOption,
+    TlsNameOption,
+    load_config,
+    tls_options,
+)
 
 if TYPE_CHECKING:
     from serving.loadtest import LoadResult
@@ -49,18 +59,10 @@ def loadtest(
         str | None, typer.Option(help="Ask the version with this label, such as stable.")
     ] = None,
     version: Annotated[int | None, typer.Option(help="Ask this version.")] = None,
-    tls_ca: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Encrypt; PEM of the server's authority.")
-    ] = None,
-    tls_certificate: Annotated[
-        str | None, typer.Option(metavar="FILE", help="PEM of this client's certificate.")
-    ] = None,
-    tls_key: Annotated[
-        str | None, typer.Option(metavar="FILE", help="PEM of the key to --tls-certificate.")
-    ] = None,
-    tls_name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name in the server's certificate.")
-    ] = None,
+    tls_ca: TlsCaOption = None,
+    tls_certificate: TlsCertificateOption = None,
+    tls_key: TlsKeyOption = None,
+    tls_name: TlsNameOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -80,7 +82,7 @@ def loadtest(
     silence_beam_import()
     from pipeline.cli.served_model import serving_target
     from pipeline.evaluation_queries import NoExamplesError, evaluation_queries, newest_examples
-    from serving.clients import RetrievalClient, TlsOptions
+    from serving.clients import RetrievalClient
     from serving.clients.model_choice import ModelChoice
     from serving.errors import ServingError
     from serving.loadtest import LoadPlan, build_requests, drive_in_processes
@@ -91,9 +93,7 @@ def loadtest(
         fail(f"{error}; run `two-tower run --config {config}` first")
     try:
         model = ModelChoice(loaded.serving.model_name, version, label)
-        tls = None
-        if tls_ca or tls_certificate or tls_key or tls_name:
-            tls = TlsOptions(tls_ca, tls_certificate, tls_key, tls_name)
+        tls = tls_options(tls_ca, tls_certificate, tls_key, tls_name)
         with serving_target(loaded, config, server, "--server") as target:
             with RetrievalClient(
                 target, model.name, model_version=version, version_label=label, tls=tls

@@ -10,7 +10,9 @@ from pipeline.cli.data import data
 from pipeline.cli.doctor import doctor
 from pipeline.cli.init import init
 from pipeline.cli.loadtest import loadtest
+from pipeline.cli.promote import promote
 from pipeline.cli.recommend import recommend
+from pipeline.cli.rollback import rollback
 from pipeline.cli.run import run
 from pipeline.cli.schema import app as schema
 from pipeline.cli.serve import serve
@@ -23,7 +25,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (run, serve, recommend, similar, loadtest, data, init, config, doctor):
+for command in (
+    run,
+    serve,
+    recommend,
+    similar,
+    loadtest,
+    promote,
+    rollback,
+    data,
+    init,
+    config,
+    doctor,
+):
     app.command()(command)
 app.add_typer(schema, name="schema")
 

@@ -14,6 +14,8 @@ COMMANDS = [
     "recommend",
     "similar",
     "loadtest",
+    "promote",
+    "rollback",
     "data",
     "init",
     "schema",
