@@ -1,6 +1,5 @@
 """The pipeline: which components, in which order, with what of the configuration."""
 
-import tensorflow_data_validation as tfdv
 from tfx.components.example_validator.component import ExampleValidator
 from tfx.components.pusher.component import Pusher
 from tfx.components.statistics_gen.component import StatisticsGen
@@ -8,16 +7,26 @@ from tfx.components.trainer.component import Trainer
 from tfx.components.transform.component import Transform
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.io import fileio
 from tfx.orchestration import metadata
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
-from tfx.types.channel import BaseChannel
+from tfx.types import standard_artifacts
+from tfx.types.channel import BaseChannel, Channel
 
 from components.anomaly_gate.executor import Executor as AnomalyGateExecutor
 from components.atomic_pusher.executor import Executor as AtomicPusherExecutor
+from components.blessed_model import (
+    EXAMPLES_KEY,
+    INGEST_REPORT_KEY,
+    MODEL_BLESSING_KEY,
+    MODEL_KEY,
+    BlessedModelStrategy,
+)
 from components.candidate_embedder.component import CandidateEmbedder
 from components.candidate_embedder.spec import CandidateEmbedderConfig
+from components.catalogue_example_gen.component import CatalogueExampleGen
 from components.index_builder.component import IndexBuilder
 from components.index_builder.spec import IndexBuilderConfig
 from components.retrieval_evaluator.component import RetrievalEvaluator
@@ -25,7 +34,7 @@ from components.retrieval_evaluator.spec import EvaluatorConfig
 from components.schema_importer.component import SchemaImporter
 from components.serving_validator.component import ServingValidator
 from components.serving_validator.spec import ServingValidatorConfig
-from components.small_statistics.executor import Executor as SmallStatisticsExecutor
+from components.timeline_example_gen.artifacts import IngestReport
 from components.timeline_example_gen.component import TimelineExampleGen
 from components.timeline_example_gen.source_files import fingerprint
 from models.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY
@@ -34,12 +43,19 @@ from pipeline.code_hash import code_hash
 from pipeline.config import ConfigError, PipelineConfig
 
 _CODE_HASH_KEY = "code_hash"
+_INGESTION_CODE = (
+    "components/timeline_example_gen",
+    "components/beam_results.py",
+    "models/features.py",
+)
+# The node of a refresh that finds what was fitted before.
+BLESSED_MODEL = "BlessedModel"
 # Real questions for the index's recall and for the check of the server.
 _QUERY_SPLIT = "eval"
 
 
 def create_pipeline(config: PipelineConfig, *, enable_cache: bool = True) -> tfx_pipeline.Pipeline:
-    """Wires the components of one use.
+    """Wires the components of one use: from the input files to a pushed model.
 
     Args:
         config: The use.
@@ -48,10 +64,27 @@ def create_pipeline(config: PipelineConfig, *, enable_cache: bool = True) -> tfx
     Raises:
         ConfigError: The schema's file is missing.
     """
+    return _pipeline(config, create_components(config), enable_cache=enable_cache)
+
+
+def create_refresh_pipeline(config: PipelineConfig) -> tfx_pipeline.Pipeline:
+    """Wires an index refresh: from the catalogue's files to a pushed model that was fitted before.
+
+    It has the name of the whole pipeline, so that it finds its artifacts and shares its cache.
+
+    Raises:
+        ConfigError: The schema's file is missing, or there is no catalogue file to read.
+    """
+    return _pipeline(config, create_refresh_components(config), enable_cache=True)
+
+
+def _pipeline(
+    config: PipelineConfig, components: list[BaseNode], *, enable_cache: bool
+) -> tfx_pipeline.Pipeline:
     return tfx_pipeline.Pipeline(
         pipeline_name=config.name,
         pipeline_root=str(config.run_dir / "artifacts"),
-        components=create_components(config),
+        components=components,
         enable_cache=enable_cache,
         metadata_connection_config=metadata.sqlite_metadata_connection_config(
             str(config.run_dir / "metadata.sqlite")
@@ -74,32 +107,12 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
         input_fingerprint=":".join(
             [
                 fingerprint(ingest),
-                code_hash(
-                    "components/timeline_example_gen",
-                    "components/beam_results.py",
-                    "models/features.py",
-                ),
+                code_hash(*_INGESTION_CODE),
             ]
         ),
     )
     examples = example_gen.outputs["examples"]
-    statistics_gen = StatisticsGen(
-        examples=examples,
-        # Top values from a sketch: exact up to 16,000 different ones, and a third of the work.
-        stats_options=tfdv.StatsOptions(use_sketch_based_topk_uniques=True),
-    )
-    statistics_gen.executor_spec = executor_spec.BeamExecutorSpec(SmallStatisticsExecutor)
-    if not fileio.exists(config.schema_file):
-        raise ConfigError(
-            f"there is no schema at {config.schema_file}; write a first one with "
-            "`two-tower schema infer` and read it, or name another in `schema.file`"
-        )
-    # Under the name of the component whose place it takes.
-    schema_gen = SchemaImporter(config.schema_file).with_id("ImportSchemaGen")
-    validator = ExampleValidator(
-        statistics=statistics_gen.outputs["statistics"], schema=schema_gen.outputs["schema"]
-    )
-    validator.executor_spec = executor_spec.ExecutorClassSpec(AnomalyGateExecutor)
+    statistics_gen, schema_gen, validator = _schema_components(config, examples)
     transform = Transform(
         examples=examples,
         schema=schema_gen.outputs["schema"],
@@ -161,6 +174,65 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
             model_blessing=evaluator.outputs["blessing"],
         ),
     ]
+
+
+def create_refresh_components(config: PipelineConfig) -> list[BaseNode]:
+    """Returns the components of an index refresh in the order of the flow."""
+    ingest = config.ingest
+    if ingest.data.candidates is None:
+        raise ConfigError(
+            "an index refresh reads the catalogue anew, and the configuration names none: set "
+            "`data.candidates`, or run the whole pipeline"
+        )
+    blessed_model = Resolver(
+        strategy_class=BlessedModelStrategy,
+        **{
+            MODEL_KEY: Channel(type=standard_artifacts.Model),
+            MODEL_BLESSING_KEY: Channel(type=standard_artifacts.ModelBlessing),
+            EXAMPLES_KEY: Channel(type=standard_artifacts.Examples),
+            INGEST_REPORT_KEY: Channel(type=IngestReport),
+        },
+    ).with_id(BLESSED_MODEL)
+    example_gen = CatalogueExampleGen(
+        ingest,
+        fitted_report=blessed_model.outputs[INGEST_REPORT_KEY],
+        input_fingerprint=":".join(
+            [
+                fingerprint(ingest, ["candidates"]),
+                code_hash("components/catalogue_example_gen", *_INGESTION_CODE),
+            ]
+        ),
+    )
+    examples = example_gen.outputs["examples"]
+    statistics_gen, schema_gen, validator = _schema_components(config, examples)
+    serving = serving_components(
+        config,
+        catalogue=examples,
+        timelines=blessed_model.outputs[EXAMPLES_KEY],
+        model=blessed_model.outputs[MODEL_KEY],
+        model_blessing=blessed_model.outputs[MODEL_BLESSING_KEY],
+    )
+    serving[0].add_upstream_node(validator)
+    return [blessed_model, example_gen, statistics_gen, schema_gen, validator, *serving]
+
+
+def _schema_components(
+    config: PipelineConfig, examples: BaseChannel
+) -> tuple[BaseNode, BaseNode, BaseNode]:
+    """Returns the components that hold Examples against the curated schema."""
+    statistics_gen = StatisticsGen(examples=examples)
+    if not fileio.exists(config.schema_file):
+        raise ConfigError(
+            f"there is no schema at {config.schema_file}; write a first one with "
+            "`two-tower schema infer` and read it, or name another in `schema.file`"
+        )
+    # Under the name of the component whose place it takes.
+    schema_gen = SchemaImporter(config.schema_file).with_id("ImportSchemaGen")
+    validator = ExampleValidator(
+        statistics=statistics_gen.outputs["statistics"], schema=schema_gen.outputs["schema"]
+    )
+    validator.executor_spec = executor_spec.ExecutorClassSpec(AnomalyGateExecutor)
+    return statistics_gen, schema_gen, validator
 
 
 def serving_components(

@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
+from tfx.orchestration.pipeline import Pipeline
 from tfx.types import Artifact
 from tfx.utils import io_utils
 
 from components.atomic_pusher.executor import NEWLY_PUSHED_PROPERTY
+from components.blessed_model import MODEL_BLESSING_KEY
 from components.index_builder.spec import REPORT_FILE as INDEX_REPORT_FILE
 from components.retrieval_evaluator.executor import EVALUATION_FILE
 from pipeline.config import PipelineConfig
-from pipeline.definition import create_pipeline
+from pipeline.definition import BLESSED_MODEL, create_pipeline, create_refresh_pipeline
 from pipeline.local_runner import (
     ComponentFailedError,
     ComponentOutcome,
@@ -43,7 +45,7 @@ class RunSummary:
         metrics: By contender, seen candidates treated as the configuration says.
         metrics_other: The same, treated the other way.
         evaluation: The whole report of the evaluation.
-        blessed: Whether the evaluation gate let the model pass.
+        blessed: Whether the evaluation gate let the model pass, in this run or before.
         pushed_version: Version that holds this model, pushed now or before; None where none does.
         newly_pushed: Whether this run pushed it.
         serving_dir: Base path of the served versions.
@@ -88,7 +90,9 @@ class RunSummary:
         }
 
 
-def run(config: PipelineConfig, run_id: str, observer: Observer, *, fresh: bool) -> RunSummary:
+def run(
+    config: PipelineConfig, run_id: str, observer: Observer, *, fresh: bool = False
+) -> RunSummary:
     """Runs the pipeline; a failed component ends it and stands in the summary.
 
     The caller holds `pipeline.run_lock`.
@@ -103,12 +107,40 @@ def run(config: PipelineConfig, run_id: str, observer: Observer, *, fresh: bool)
         ConfigError: A file that the configuration names is missing.
         IngestError: The input files cannot be read.
     """
-    summary = RunSummary(config.name, run_id, config.serving_dir)
     if fresh:
         shutil.rmtree(config.run_dir / "checkpoints", ignore_errors=True)
+    return _run(config, create_pipeline(config, enable_cache=not fresh), run_id, observer)
+
+
+def refresh_index(config: PipelineConfig, run_id: str, observer: Observer) -> RunSummary:
+    """Brings the catalogue as it is now into service, with the model that was blessed last.
+
+    The caller holds `pipeline.run_lock`.
+
+    Args:
+        config: The use.
+        run_id: Of this run.
+        observer: Is told of each component.
+
+    Raises:
+        ConfigError: A file that the configuration names is missing, or it names no catalogue.
+        IngestError: The input files cannot be read.
+    """
+    summary = _run(config, create_refresh_pipeline(config), run_id, observer)
+    if summary.failure is not None and not summary.blessed:
+        summary.failure = ComponentFailedError(
+            BLESSED_MODEL,
+            "no model has been blessed yet, so there is none to embed the catalogue with; run the "
+            "whole pipeline first",
+        )
+    return summary
+
+
+def _run(config: PipelineConfig, pipeline: Pipeline, run_id: str, observer: Observer) -> RunSummary:
+    summary = RunSummary(config.name, run_id, config.serving_dir)
     runner = ObservedLocalRunner(run_id, observer, _NEVER_CACHED)
     try:
-        runner.run(create_pipeline(config, enable_cache=not fresh))
+        runner.run(pipeline)
     except ComponentFailedError as failure:
         log.exception("the run ended at %s", failure.component)
         summary.failure = failure
@@ -128,6 +160,8 @@ def _fill(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> None
         summary.evaluation = report
         summary.metrics, summary.metrics_other = report["metrics"], report["metrics_other"]
         summary.blessed = report["gate"]["blessed"]
+    elif _output(outcomes, BLESSED_MODEL, MODEL_BLESSING_KEY) is not None:
+        summary.blessed = True
     index = _output(outcomes, "IndexBuilder", "report")
     if index is not None:
         path = os.path.join(index.uri, INDEX_REPORT_FILE)

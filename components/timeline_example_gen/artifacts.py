@@ -10,6 +10,9 @@ class RejectedRows(Artifact):
 
 
 class IngestReport(Artifact):
-    """What ingestion found and did: `ingest_report.json`."""
+    """What ingestion found and did: `ingest_report.json`.
+
+    Beside it `added_candidates.parquet`: the ids that only training events have.
+    """
 
     TYPE_NAME = "IngestReport"

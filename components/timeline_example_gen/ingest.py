@@ -4,6 +4,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from components.beam_results import (
@@ -24,13 +27,18 @@ from components.timeline_example_gen.read_stage import ReadFacts, read_and_order
 from components.timeline_example_gen.report import REPORT_FILE, make_report, show_time
 from components.timeline_example_gen.source_columns import SOURCES, Source
 from components.timeline_example_gen.source_files import find_files, no_rows
+from components.timeline_example_gen.spill import read_table
 from components.timeline_example_gen.splits import Cut
 from components.timeline_example_gen.write_stage import (
+    ADDED_ID,
     OrderedBuckets,
     SplitFile,
     split_and_write,
     total_counts,
 )
+
+ADDED_FILE = "added_candidates.parquet"
+_NONE_ADDED = pa.table({ADDED_ID: pa.array([], pa.string())})
 
 
 def ingest(
@@ -49,7 +57,7 @@ def ingest(
         config: The settings.
         examples_dir: Gets one folder `Split-NAME` a split; temporary files lie here too.
         rejected_dir: Gets `rejected.parquet`.
-        report_dir: Gets `ingest_report.json`.
+        report_dir: Gets `ingest_report.json` and `added_candidates.parquet`.
         make_pipeline: Returns a new Beam pipeline; called twice.
         sizing: What bounds the memory of a worker.
 
@@ -82,19 +90,27 @@ def ingest(
         )
         _check_splits(plan, cut, written)
         report = make_report(plan, facts, cut, written)
-        _publish(plan, written, examples_dir)
+        publish(written, plan.config.split.split_names, examples_dir)
         rejects.write_rejected(
             facts.rejects, FileSystems.join(make_folder(rejected_dir), rejects.REJECTED_FILE)
         )
-        with FileSystems.create(FileSystems.join(make_folder(report_dir), REPORT_FILE)) as stream:
+        make_folder(report_dir)
+        write_added(written, FileSystems.join(report_dir, ADDED_FILE))
+        with FileSystems.create(FileSystems.join(report_dir, REPORT_FILE)) as stream:
             stream.write(json.dumps(report, indent=2, ensure_ascii=False).encode() + b"\n")
     finally:
         remove_folder(spill_dir)
     return report
 
 
-def _check(plan: IngestPlan, facts: ReadFacts) -> None:
-    """Raises what the first pipeline found to be wrong."""
+def check_files(plan: IngestPlan, facts: ReadFacts) -> None:
+    """Raises what the first pipeline found to be wrong with files and rows.
+
+    Raises:
+        UnreadableFileError: A file could not be read to its end.
+        NoInputError: A source has no rows.
+        BadRowsError: There are bad rows and `bad_rows` is stop.
+    """
     failures = sorted(file.failure for file in facts.files if file.failure is not None)
     if failures:
         raise UnreadableFileError("\n".join(failures))
@@ -104,6 +120,10 @@ def _check(plan: IngestPlan, facts: ReadFacts) -> None:
             raise no_rows(source, files)
     if facts.rejects and plan.config.data.bad_rows == "stop":
         raise rejects.bad_rows_error(facts.rejects)
+
+
+def _check(plan: IngestPlan, facts: ReadFacts) -> None:
+    check_files(plan, facts)
     if not any(bucket.source == "interactions" for bucket in facts.buckets):
         raise NoInputError(
             "`data.bad_rows: reject` rejected every event. "
@@ -139,9 +159,17 @@ def _paths(facts: ReadFacts, source: Source) -> dict[int, str]:
     return {bucket.bucket: bucket.path for bucket in facts.buckets if bucket.source == source}
 
 
-def _publish(plan: IngestPlan, files: Sequence[SplitFile], examples_dir: str) -> None:
+def write_added(files: Sequence[SplitFile], path: str) -> None:
+    """Writes the candidate ids that only training events have, for a later index refresh."""
+    tables = [read_table(file.added) for file in files if file.added is not None]
+    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        pq.write_table(pa.concat_tables([_NONE_ADDED, *tables]), stream)
+
+
+def publish(files: Sequence[SplitFile], splits: Sequence[str], examples_dir: str) -> None:
+    """Gives the files of the splits their final places below `examples_dir`."""
     sources, targets = [], []
-    for split in plan.config.split.split_names:
+    for split in splits:
         folder = make_folder(FileSystems.join(examples_dir, f"Split-{split}"))
         mine = [file for file in files if file.split == split]
         for file in mine:

@@ -50,6 +50,21 @@ def make_report(
     return report
 
 
+def make_catalogue_report(
+    plan: IngestPlan, facts: ReadFacts, files: Sequence[SplitFile]
+) -> dict[str, Any]:
+    """Returns the report of reading the catalogue alone, as JSON values."""
+    candidates = total_counts(files, "candidates")
+    return {
+        "files": _files(plan, facts),
+        "ignored_columns": {"candidates": _ignored(plan, "candidates")},
+        "candidates": candidates["candidates"],
+        "repeated_candidate_rows": _repeated(facts, "candidates"),
+        "rejected_rows": rejects.count_by_reason(facts.rejects),
+        "candidates_added_from_train_events": candidates["candidates_added"],
+    }
+
+
 def _files(plan: IngestPlan, facts: ReadFacts) -> list[Mapping[str, Any]]:
     rows = {(file.source, file.index): file.num_rows for file in facts.files}
     rejected = {(found.source, found.index): sum(found.counts.values()) for found in facts.rejects}

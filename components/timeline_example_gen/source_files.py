@@ -59,8 +59,8 @@ class SourceFile:
         return self.size_bytes * (_COMPRESSED_EXPANSION if compressed else 1)
 
 
-def find_files(config: IngestConfig) -> tuple[SourceFile, ...]:
-    """Returns all input files, each source's in name order, with headers that fit the config.
+def find_files(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> tuple[SourceFile, ...]:
+    """Returns the input files, each source's in name order, with headers that fit the config.
 
     Raises:
         NoInputError: A pattern matches no file, or only empty ones.
@@ -68,7 +68,7 @@ def find_files(config: IngestConfig) -> tuple[SourceFile, ...]:
         ColumnError: A declared column is missing or doubled, or headers differ.
     """
     files: list[SourceFile] = []
-    for source in SOURCES:
+    for source in sources:
         pattern = getattr(config.data, source)
         if pattern is None:
             continue
@@ -90,7 +90,7 @@ def no_rows(source: Source, files: Sequence[SourceFile]) -> NoInputError:
     return NoInputError(f"`data.{source}`: not a single row of data in {names}{more}")
 
 
-def fingerprint(config: IngestConfig) -> str:
+def fingerprint(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> str:
     """Returns a hash over the names, sizes and contents of the input files, for cache keys.
 
     Where the files lie does not count, what they are called below the pattern's folder does.
@@ -100,7 +100,7 @@ def fingerprint(config: IngestConfig) -> str:
         UnreadableFileError: A file cannot be read, or is a folder.
     """
     total = hashlib.blake2b(digest_size=16)
-    for source in SOURCES:
+    for source in sources:
         pattern = getattr(config.data, source)
         if pattern is None:
             continue

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import apache_beam as beam
@@ -19,6 +19,7 @@ from components.timeline_example_gen.spill import (
     read_segment,
     read_table,
     write_segments,
+    write_table,
 )
 from components.timeline_example_gen.splits import TRAIN, Cut, assign_splits
 from components.timeline_example_gen.stable_hash import hash_strings
@@ -30,6 +31,8 @@ from components.timeline_example_gen.timelines import (
 )
 
 _FILES = "files"
+# Column of the ids that only training events have.
+ADDED_ID = "candidate_id"
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,14 @@ class SplitFile:
         bucket: Which of the split's files.
         path: Where it is.
         counts: What it holds and what happened on the way, by name.
+        added: A table of the candidate ids in it that the catalogue lacks; None: there are none.
     """
 
     split: str
     bucket: int
     path: str
     counts: Mapping[str, int]
+    added: str | None = None
 
 
 def split_and_write(
@@ -76,16 +81,42 @@ def split_and_write(
         | "WriteTimelines"
         >> beam.ParDo(_WriteTimelines(plan, buckets, cut)).with_outputs(_FILES, main="seen")
     )
+    candidates = write_candidates(pipeline, plan, buckets, timelines.seen)
+    return (timelines[_FILES], candidates) | "AllFiles" >> beam.Flatten()
+
+
+def write_candidates(
+    pipeline: beam.Pipeline, plan: IngestPlan, buckets: OrderedBuckets, seen: beam.PCollection
+) -> beam.PCollection:
+    """Writes one file of candidates for each bucket; returns `SplitFile`s.
+
+    Args:
+        pipeline: Gets the steps.
+        plan: The layout.
+        buckets: The catalogue's rows.
+        seen: Buckets and segments (`id_segments`) of candidates that events have.
+    """
     every_bucket: list[tuple[int, Segment | None]] = [
         (bucket, None) for bucket in range(plan.num_buckets["candidates"])
     ]
-    candidates = (
-        (timelines.seen, pipeline | "CandidateBuckets" >> beam.Create(every_bucket))
+    return (
+        (seen, pipeline | "CandidateBuckets" >> beam.Create(every_bucket))
         | "SeenAndAll" >> beam.Flatten()
         | "ByCandidateBucket" >> beam.GroupByKey()
         | "WriteCandidates" >> beam.ParDo(_WriteCandidates(plan, buckets))
     )
-    return (timelines[_FILES], candidates) | "AllFiles" >> beam.Flatten()
+
+
+def id_segments(plan: IngestPlan, ids: Any) -> Iterator[tuple[int, Segment]]:
+    """Spills candidate ids, a segment for each of the candidates' buckets.
+
+    Args:
+        plan: The layout.
+        ids: Strings without nulls [n].
+    """
+    num_buckets = np.uint64(plan.num_buckets["candidates"])
+    buckets = (hash_strings(ids) % num_buckets).astype(np.int64)
+    return write_segments(pa.table({"id": ids}), buckets, plan.spill_dir)
 
 
 class _WriteTimelines(beam.DoFn):
@@ -128,10 +159,7 @@ class _WriteTimelines(beam.DoFn):
         yield from self._seen(candidates.filter(pa.array(splits == TRAIN)))
 
     def _seen(self, candidates: Any) -> Iterator[tuple[int, Segment]]:
-        ids = candidates.dictionary.take(candidates.indices.unique())
-        num_buckets = np.uint64(self._plan.num_buckets["candidates"])
-        buckets = (hash_strings(ids) % num_buckets).astype(np.int64)
-        return write_segments(pa.table({"id": ids}), buckets, self._plan.spill_dir)
+        return id_segments(self._plan, candidates.dictionary.take(candidates.indices.unique()))
 
 
 class _WriteCandidates(beam.DoFn):
@@ -164,7 +192,11 @@ class _WriteCandidates(beam.DoFn):
             "candidates_without_events": len(ids) - len(seen),
         }
         batches = candidate_batches(spec, ids, catalogue, places, plan.sizing.batch_events)
-        yield _write_split(plan, "candidates", bucket, batches, counts)
+        file = _write_split(plan, "candidates", bucket, batches, counts)
+        if len(added) and plan.config.data.candidates is not None:
+            path = write_table(pa.table({ADDED_ID: added}), plan.spill_dir)
+            file = replace(file, added=path)
+        yield file
 
 
 def _count(timelines: Timelines, num_events: int) -> dict[str, int]:

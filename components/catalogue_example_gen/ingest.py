@@ -1,0 +1,117 @@
+"""Reads the catalogue anew, beside the events that a model was fitted on."""
+
+import json
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from components.beam_results import MakePipeline, make_folder, remove_folder, run_and_collect
+from components.timeline_example_gen import rejects
+from components.timeline_example_gen.config import IngestConfig
+from components.timeline_example_gen.errors import NoInputError
+from components.timeline_example_gen.ingest import (
+    ADDED_FILE,
+    check_files,
+    publish,
+    write_added,
+)
+from components.timeline_example_gen.plan import IngestPlan, Sizing, make_plan
+from components.timeline_example_gen.read_stage import ReadFacts, read_and_order
+from components.timeline_example_gen.report import REPORT_FILE, make_catalogue_report
+from components.timeline_example_gen.source_files import find_files
+from components.timeline_example_gen.spill import Segment
+from components.timeline_example_gen.write_stage import (
+    ADDED_ID,
+    OrderedBuckets,
+    id_segments,
+    write_candidates,
+)
+
+_SPLITS = ("candidates",)
+
+
+def ingest_catalogue(
+    config: IngestConfig,
+    fitted_report_dir: str,
+    examples_dir: str,
+    rejected_dir: str,
+    report_dir: str,
+    make_pipeline: MakePipeline,
+    sizing: Sizing = Sizing(),
+) -> dict[str, Any]:
+    """Turns the catalogue's files into the split `candidates`.
+
+    It holds the candidates of the files, and those that only the training events had when the
+    model was fitted. So a row that was removed from the files is a candidate no more, and one that
+    never stood there stays.
+
+    Args:
+        config: The settings; `data.candidates` must be set.
+        fitted_report_dir: The report of the ingestion that the model was fitted on.
+        examples_dir: Gets the folder `Split-candidates`; temporary files lie here too.
+        rejected_dir: Gets `rejected.parquet`.
+        report_dir: Gets `ingest_report.json` and `added_candidates.parquet`.
+        make_pipeline: Returns a new Beam pipeline; called twice.
+        sizing: What bounds the memory of a worker.
+
+    Returns:
+        The report.
+
+    Raises:
+        IngestError: The input cannot become Examples; the message says why.
+    """
+    if config.data.candidates is None:
+        raise NoInputError(
+            "without `data.candidates` the candidates come from the events; only a run reads them"
+        )
+    files = find_files(config, _SPLITS)
+    spill_dir = make_folder(FileSystems.join(examples_dir, ".spill"))
+    try:
+        plan = make_plan(config, files, spill_dir, sizing)
+        facts = ReadFacts.collect(
+            run_and_collect(
+                make_pipeline, lambda pipeline: read_and_order(pipeline, plan), spill_dir
+            )
+        )
+        check_files(plan, facts)
+        paths = {bucket.bucket: bucket.path for bucket in facts.buckets}
+        seen = _event_candidates(plan, fitted_report_dir)
+        written = run_and_collect(
+            make_pipeline,
+            lambda pipeline: write_candidates(
+                pipeline,
+                plan,
+                OrderedBuckets({}, {}, paths),
+                pipeline | "EventCandidates" >> beam.Create(seen),
+            ),
+            spill_dir,
+        )
+        report = make_catalogue_report(plan, facts, written)
+        publish(written, _SPLITS, examples_dir)
+        rejects.write_rejected(
+            facts.rejects, FileSystems.join(make_folder(rejected_dir), rejects.REJECTED_FILE)
+        )
+        make_folder(report_dir)
+        write_added(written, FileSystems.join(report_dir, ADDED_FILE))
+        with FileSystems.create(FileSystems.join(report_dir, REPORT_FILE)) as stream:
+            stream.write(json.dumps(report, indent=2, ensure_ascii=False).encode() + b"\n")
+    finally:
+        remove_folder(spill_dir)
+    return report
+
+
+def _event_candidates(plan: IngestPlan, fitted_report_dir: str) -> list[tuple[int, Segment]]:
+    path = FileSystems.join(fitted_report_dir, ADDED_FILE)
+    if not FileSystems.exists(path):
+        raise NoInputError(
+            f"{path} is missing, which says what candidates only the events had when the model "
+            "was fitted; run the whole pipeline once"
+        )
+    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        ids = pq.read_table(stream).column(ADDED_ID)
+    chunks = [chunk for chunk in ids.chunks if len(chunk)]
+    return list(id_segments(plan, pa.concat_arrays(chunks))) if chunks else []

@@ -1,0 +1,25 @@
+"""`two-tower index`: a changed catalogue into service, without fitting anew."""
+
+from typing import TYPE_CHECKING
+
+from pipeline.cli.options import ConfigOption, JsonOption, SetOption, load_config
+from pipeline.cli.pipeline_command import run_pipeline_command
+
+if TYPE_CHECKING:
+    from pipeline.cli.run_display import RunDisplay
+    from pipeline.config import PipelineConfig
+    from pipeline.run import RunSummary
+
+
+def index(config: ConfigOption, set_: SetOption = None, as_json: JsonOption = False) -> None:
+    """Refresh the index: read the catalogue anew, embed it with the last blessed model, push.
+
+    Exit codes: 0 pushed, or nothing had changed; 1 failed; 3 refused by the serving gate.
+    """
+
+    def work(loaded: "PipelineConfig", run_id: str, display: "RunDisplay") -> "RunSummary":
+        from pipeline.run import refresh_index
+
+        return refresh_index(loaded, run_id, display)
+
+    run_pipeline_command(load_config(config, set_), work, as_json=as_json)
