@@ -22,6 +22,7 @@ from components.timeline_example_gen.ingest import (
 from components.timeline_example_gen.plan import IngestPlan, Sizing, make_plan
 from components.timeline_example_gen.read_stage import ReadFacts, read_and_order
 from components.timeline_example_gen.report import REPORT_FILE, make_catalogue_report
+from components.timeline_example_gen.source_columns import Source
 from components.timeline_example_gen.source_files import find_files
 from components.timeline_example_gen.spill import Segment
 from components.timeline_example_gen.write_stage import (
@@ -31,6 +32,7 @@ from components.timeline_example_gen.write_stage import (
     write_candidates,
 )
 
+_SOURCES: tuple[Source, ...] = ("candidates",)
 _SPLITS = ("candidates",)
 
 
@@ -68,7 +70,7 @@ def ingest_catalogue(
         raise NoInputError(
             "without `data.candidates` the candidates come from the events; only a run reads them"
         )
-    files = find_files(config, _SPLITS)
+    files = find_files(config, _SOURCES)
     spill_dir = make_folder(FileSystems.join(examples_dir, ".spill"))
     try:
         plan = make_plan(config, files, spill_dir, sizing)

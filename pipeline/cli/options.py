@@ -1,5 +1,6 @@
 """Options that several commands share, and what they load."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -37,6 +38,14 @@ TlsKeyOption = Annotated[
 TlsNameOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="Encrypt; name in the server's certificate.")
 ]
+AllowOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FEATURE=VALUE",
+        help="Only candidates with this value of a feature in `index.filters`; again for another "
+        "value that is also allowed, or for another feature that must match too.",
+    ),
+]
 
 
 def load_config(name: str, overrides: list[str] | None = None) -> "PipelineConfig":
@@ -49,9 +58,31 @@ def load_config(name: str, overrides: list[str] | None = None) -> "PipelineConfi
         fail(str(error))
 
 
-def split_ids(text: str | None) -> list[str]:
-    """Returns the ids of a comma-separated option."""
-    return [part.strip() for part in (text or "").split(",") if part.strip()]
+def split_ids(texts: Sequence[str] | None) -> list[str]:
+    """Returns the ids of an option: given several times, each time one or more between commas.
+
+    An id that holds a comma stands in double quotes, as in CSV: `--history '"a,b",c'`.
+    """
+    import csv
+
+    ids: list[str] = []
+    for text in texts or ():
+        quoted = '"' in text
+        rows = csv.reader([text], skipinitialspace=True) if quoted else [text.split(",")]
+        # Spaces around an id are a habit of writing lists; what is quoted is meant as it is.
+        ids += [part if quoted else part.strip() for row in rows for part in row]
+    return [part for part in ids if part]
+
+
+def parse_filters(texts: Sequence[str] | None) -> dict[str, list[str]]:
+    """Returns the allowed values by feature of `FEATURE=VALUE`s, or ends the command."""
+    filters: dict[str, list[str]] = {}
+    for text in texts or ():
+        feature, equals, value = text.partition("=")
+        if not (feature and equals and value):
+            fail(f"--allow takes FEATURE=VALUE, got {text!r}")
+        filters.setdefault(feature, []).append(value)
+    return filters
 
 
 def tls_options(

@@ -7,11 +7,13 @@ import typer
 from pipeline.cli.answers import show_answer
 from pipeline.cli.console import fail, stderr
 from pipeline.cli.options import (
+    AllowOption,
     ConfigOption,
     JsonOption,
     SetOption,
     TargetOption,
     load_config,
+    parse_filters,
     split_ids,
 )
 from pipeline.cli.served_model import answerable_k, served_model
@@ -22,15 +24,20 @@ def recommend(
     query_id: Annotated[str, typer.Option(help="The user or session that asks.")] = "",
     k: Annotated[int, typer.Option("-k", min=1, help="How many candidates.")] = 10,
     history: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="ID,ID",
-            help="Events so far, oldest first; from the interactions file if absent.",
+            help="Events so far, oldest first; from the interactions file if absent. May be given "
+            "again; an id with a comma stands in double quotes.",
         ),
     ] = None,
     exclude: Annotated[
-        str | None, typer.Option(metavar="ID,ID", help="Candidates that must not come back.")
+        list[str] | None,
+        typer.Option(
+            metavar="ID,ID", help="Candidates that must not come back, written as --history is."
+        ),
     ] = None,
+    allow: AllowOption = None,
     include_seen: Annotated[
         bool, typer.Option("--include-seen", help="Do not leave out what is in the history.")
     ] = False,
@@ -50,15 +57,16 @@ def recommend(
     from pipeline.source_lookup import query_features, query_history
 
     loaded = load_config(config, set_)
-    if not query_id and history is None:
+    filters = parse_filters(allow)
+    if not query_id and not history:
         fail("name a query with --query-id, or give its events with --history")
     try:
-        events = split_ids(history) if history is not None else query_history(loaded, query_id)
+        events = split_ids(history) if history else query_history(loaded, query_id)
         features = query_features(loaded, query_id)
     except IngestError as error:
         fail(str(error))
     excluded = split_ids(exclude) + ([] if include_seen else events)
-    if query_id and not events and history is None:
+    if query_id and not events and not history:
         stderr().print(f"the interactions know nothing of {query_id!r}: anyone's best candidates")
     with served_model(loaded, config, target) as client:
         answer = client.recommend(
@@ -66,6 +74,7 @@ def recommend(
             history=events,
             features=features,
             exclude=excluded,
+            filters=filters,
             k=answerable_k(client, loaded, k),
         )
     heading = (

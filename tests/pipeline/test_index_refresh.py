@@ -1,0 +1,84 @@
+"""`two-tower index` on the two clubs: what comes into the catalogue and what leaves it."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.clients import RetrievalClient
+from serving.launcher import running_model_server
+from tests.pipeline.two_clubs import Command, write_two_clubs
+
+pytestmark = pytest.mark.slow
+
+
+def index(two_tower: Command, run: dict[str, Any], serving: Path, **settings: object) -> Any:
+    """Refreshes the index of a finished run into a serving folder of its own."""
+    given = {"serving.directory": serving, **settings}
+    overrides = [part for key, value in given.items() for part in ("--set", f"{key}={value}")]
+    return two_tower("index", "--config", str(run["config_path"]), "--json", *overrides)
+
+
+def test_items_come_and_go_without_fitting(
+    finished_run: dict[str, Any], two_tower: Command, tmp_path: Path
+) -> None:
+    serving = tmp_path / "serving"
+    shutil.copytree(finished_run["serving_dir"], serving)
+    unchanged = index(two_tower, finished_run, serving)
+    assert unchanged.returncode == 0, unchanged.stderr
+    assert json.loads(unchanged.stdout)["newly_pushed"] is False
+    assert len(list(serving.iterdir())) == 1
+
+    items = (finished_run["config_path"].parent.parent / "items.csv").read_text(encoding="utf-8")
+    kept = [line for line in items.splitlines() if not line.startswith("item é7,")]
+    changed = tmp_path / "changed.csv"
+    changed.write_text("\n".join([*kept, "item é60,Thing number 7,0.5"]) + "\n", encoding="utf-8")
+    refreshed = index(two_tower, finished_run, serving, **{"data.candidates": changed})
+    assert refreshed.returncode == 0, refreshed.stderr
+    summary = json.loads(refreshed.stdout)
+    assert summary["newly_pushed"] is True
+    assert summary["index"]["num_candidates"] == 60
+    assert "Trainer" not in summary["component_states"]
+    assert len(list(serving.iterdir())) == 2
+
+    with (
+        running_model_server(serving) as server,
+        RetrievalClient(
+            server.grpc_target, "retrieval", query_id_name="user", candidate_id_name="item"
+        ) as client,
+    ):
+        others = [f"item é{number}" for number in range(60) if number != 7]
+        answer = client.recommend("user 1", exclude=others)
+        assert answer.candidate_ids == ("item é60",)
+        assert answer.model_version == summary["pushed_version"]
+        assert len(client.similar("item é60").candidate_ids) == 20
+        assert client.similar("item é7").candidate_ids == ()
+
+
+def test_without_a_blessed_model_nothing_is_embedded(two_tower: Command, tmp_path: Path) -> None:
+    config = write_two_clubs(tmp_path)
+    done = two_tower("index", "--config", str(config))
+    assert done.returncode == 1
+    assert "no model has been blessed yet" in done.stderr
+    assert not (tmp_path / "runs" / "clubs" / "serving").exists()
+
+
+def test_without_a_catalogue_file_there_is_nothing_to_refresh(
+    two_tower: Command, tmp_path: Path
+) -> None:
+    config = write_two_clubs(tmp_path, data={"candidates": None}, features={"candidate": {}})
+    done = two_tower("index", "--config", str(config))
+    assert done.returncode == 1
+    assert "set `data.candidates`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_changed_features_ask_for_a_run(
+    finished_run: dict[str, Any], two_tower: Command, tmp_path: Path
+) -> None:
+    features = "{label: {kind: text}}"
+    done = index(two_tower, finished_run, tmp_path, **{"features.candidate": features})
+    assert done.returncode == 1
+    assert "price was float32 of rank 1 and is no input" in done.stderr
