@@ -36,3 +36,12 @@ def test_ratings_become_recommendations_with_titles(two_tower: Command, tmp_path
     assert answer["num_history"] == 183  # user 42's ratings in the data set
     assert len({row["candidate_id"] for row in answer["candidates"]}) == 10
     assert all(row["title"] for row in answer["candidates"])
+
+    noir = two_tower(
+        "recommend", "--config", "movielens_100k", *runs, "--query-id", "42", "-k", "10",
+        "--allow", "genres=Film-Noir", "--allow", "genres=Western", "--json",
+    )  # fmt: skip
+    assert noir.returncode == 0, noir.stderr
+    genres = [row["genres"].split("|") for row in json.loads(noir.stdout)["candidates"]]
+    assert len(genres) == 10
+    assert all({"Film-Noir", "Western"} & set(found) for found in genres)
