@@ -1,5 +1,6 @@
 """One run of a configuration on this machine, and what came of it."""
 
+import contextlib
 import json
 import logging
 import os
@@ -26,6 +27,7 @@ from pipeline.local_runner import (
     ObservedLocalRunner,
     Observer,
 )
+from serving.standby import standby_server
 
 log = logging.getLogger(__name__)
 
@@ -138,14 +140,30 @@ def refresh_index(config: PipelineConfig, run_id: str, observer: Observer) -> Ru
 
 def _run(config: PipelineConfig, pipeline: Pipeline, run_id: str, observer: Observer) -> RunSummary:
     summary = RunSummary(config.name, run_id, config.serving_dir)
-    runner = ObservedLocalRunner(run_id, observer, _NEVER_CACHED)
-    try:
-        runner.run(pipeline)
-    except ComponentFailedError as failure:
-        log.exception("the run ended at %s", failure.component)
-        summary.failure = failure
+    with contextlib.ExitStack() as stack:
+        runner = ObservedLocalRunner(run_id, _ServerAhead(observer, stack), _NEVER_CACHED)
+        try:
+            runner.run(pipeline)
+        except ComponentFailedError as failure:
+            log.exception("the run ended at %s", failure.component)
+            summary.failure = failure
     _fill(summary, runner.outcomes)
     return summary
+
+
+class _ServerAhead:
+    """Lets the server that ServingValidator will need import TensorFlow while others work."""
+
+    def __init__(self, observer: Observer, stack: contextlib.ExitStack) -> None:
+        self._observer = observer
+        self._stack = stack
+        self.component_started = observer.component_started
+
+    def component_finished(self, outcome: ComponentOutcome) -> None:
+        """As the observer; a new model also puts a server on standby."""
+        self._observer.component_finished(outcome)
+        if outcome.name == "Trainer" and outcome.state == "complete":
+            self._stack.enter_context(standby_server())
 
 
 def _fill(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> None:

@@ -11,17 +11,16 @@ import dataclasses
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+
+from serving.standby import start_server
 
 _POLL_S = 0.02
 _STOP_TIMEOUT_S = 15.0
 _LOG_TAIL_LINES = 20
-_APPLICATION_ROOT = Path(__file__).resolve().parent.parent
 
 
 class LaunchError(RuntimeError):
@@ -77,10 +76,7 @@ def running_model_server(
         log = Path(log_path) if log_path is not None else Path(scratch, "log")
         log.parent.mkdir(parents=True, exist_ok=True)
         ready_file = Path(scratch, "ready.json")
-        command = [
-            sys.executable,
-            "-m",
-            "serving.model_server",
+        flags = [
             f"--model_name={model_name}",
             # The server runs in another folder than its caller.
             f"--model_base_path={os.path.abspath(base_path)}",
@@ -90,8 +86,7 @@ def running_model_server(
             f"--parent_pid={os.getpid()}",
             *extra_flags,
         ]
-        with log.open("ab") as log_file:
-            process = _start(command, log_file)
+        process = start_server(flags, log.absolute())
         try:
             ports = _wait_until_ready(process, ready_file, log, timeout_s, base_path)
             yield RunningModelServer(
@@ -102,22 +97,6 @@ def running_model_server(
             )
         finally:
             _stop(process)
-
-
-def _start(command: list[str], log_file: IO[bytes]) -> subprocess.Popen[bytes]:
-    environment = dict(os.environ)
-    paths = [str(_APPLICATION_ROOT), environment.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    return subprocess.Popen(
-        command,
-        cwd=_APPLICATION_ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=log_file,
-        stderr=subprocess.STDOUT,
-        # Ctrl-C in the parent's terminal must not stop the server before the parent's clean-up.
-        start_new_session=True,
-    )
 
 
 def _wait_until_ready(

@@ -7,9 +7,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
+from serving import standby
 from serving.launcher import LaunchError, running_model_server
+from serving.standby import standby_server
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -100,3 +103,57 @@ with running_model_server(sys.argv[1]) as server:
             return
         time.sleep(0.1)
     pytest.fail(f"the server {server_pid} outlived its launcher")
+
+
+def test_a_server_on_standby_is_taken_and_answers(
+    tmp_path: Path, install_version: Callable[[Path, int], Path]
+) -> None:
+    base_path = tmp_path / "served"
+    base_path.mkdir()
+    install_version(base_path, 1)
+    log = tmp_path / "log"
+    with standby_server():
+        [waiting] = standby._waiting
+        with running_model_server(base_path, log_path=log) as server:
+            assert server.pid == waiting.pid
+            assert not standby._waiting
+        assert waiting.poll() is not None
+        assert "version_available" in log.read_text()
+        # There was one; the next server is a new process.
+        with running_model_server(base_path) as server:
+            assert server.pid != waiting.pid
+
+
+def test_a_server_on_standby_that_nobody_takes_or_that_died_is_no_trouble(
+    tmp_path: Path, install_version: Callable[[Path, int], Path]
+) -> None:
+    with standby_server():
+        [waiting] = standby._waiting
+    assert waiting.poll() is not None
+    assert not standby._waiting
+    base_path = tmp_path / "served"
+    base_path.mkdir()
+    install_version(base_path, 1)
+    with standby_server():
+        [dead] = standby._waiting
+        dead.kill()
+        dead.wait()
+        with running_model_server(base_path) as server:
+            assert server.pid != dead.pid
+
+
+def test_a_server_on_standby_ends_with_its_parent() -> None:
+    script = """
+import os
+from serving import standby
+held = standby.standby_server()
+held.__enter__()
+print(standby._waiting[0].pid, flush=True)
+os._exit(1)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    orphan = int(done.stdout)
+    deadline = time.monotonic() + 60
+    while psutil.pid_exists(orphan) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not psutil.pid_exists(orphan)
