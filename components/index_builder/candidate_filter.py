@@ -1,6 +1,9 @@
 """Allow-lists in a request: which candidates have one of the allowed values of a feature."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from components.index_builder.catalogue_files import FilterFiles
@@ -10,7 +13,7 @@ from components.index_builder.lookup_files import LineIndex
 class CandidateFilter(tf.Module):
     """Knows the values of one categorical feature of every candidate.
 
-    It keeps four bytes a value and eight a candidate, and each different value once.
+    It keeps eight bytes a value of a candidate, eight a candidate, and each different value once.
 
     Args:
         files: The feature's values.
@@ -18,16 +21,16 @@ class CandidateFilter(tf.Module):
 
     def __init__(self, files: FilterFiles) -> None:
         super().__init__()
-        with tf.io.gfile.GFile(files.values_file, "rb") as lines:
-            self._num_values = sum(1 for _ in lines)
+        self._num_values = files.num_values
+        self._num_candidates = len(files.row_splits) - 1
         # A feature that no candidate has would make an empty table, which TensorFlow refuses.
         self._index = LineIndex(files.values_file, self._num_values) if self._num_values else None
-        self._value_indices = tf.Variable(
-            files.value_indices.astype(np.int32), trainable=False, name="value_indices"
-        )
-        self._row_splits = tf.Variable(
-            files.row_splits.astype(np.int64), trainable=False, name="value_row_splits"
-        )
+        self._value_indices = _variable(files.value_indices, "value_indices")
+        self._row_splits = _variable(files.row_splits, "row_splits")
+        candidates, value_splits = files.by_value()
+        self._candidates = _variable(candidates, "candidates_by_value")
+        # One more value, which no candidate has.
+        self._value_splits = _variable(np.append(value_splits, value_splits[-1]), "value_splits")
 
     def allowed(self, requested: tf.Tensor) -> tf.Tensor:
         """Returns which values a request allows.
@@ -70,10 +73,29 @@ class CandidateFilter(tf.Module):
         found = tf.reshape(_any_in_row(hits, values.row_splits), tf.shape(candidates))
         return found | ~tf.reduce_any(allowed, axis=1, keepdims=True)
 
-    def passes_of_all(self, allowed: tf.Tensor) -> tf.Tensor:
-        """Returns which of all candidates pass one row of `allowed`, `[num_candidates]` bool."""
-        hits = tf.gather(allowed, self._value_indices)
-        return _any_in_row(hits, self._row_splits) | ~tf.reduce_any(allowed)
+    def num_matches(self, allowed: tf.Tensor) -> tf.Tensor:
+        """Returns how many candidates pass one row of `allowed`, at most; a scalar int64."""
+        values = tf.where(allowed)[:, 0]
+        entries = tf.gather(self._value_splits, values + 1) - tf.gather(self._value_splits, values)
+        # Where all pass, others are better to start from.
+        return tf.where(
+            tf.size(values) > 0,
+            tf.reduce_sum(entries),
+            tf.constant(self._num_candidates, tf.int64) + tf.size(self._candidates, tf.int64),
+        )
+
+    def matches(self, allowed: tf.Tensor) -> tf.Tensor:
+        """Returns the candidates that pass one row of `allowed`, which allows a value, `[n]`."""
+        values = tf.where(allowed)[:, 0]
+        entries = tf.ragged.range(
+            tf.gather(self._value_splits, values), tf.gather(self._value_splits, values + 1)
+        )
+        # A candidate with two of the values comes twice.
+        return tf.unique(tf.gather(self._candidates, entries.flat_values)).y
+
+
+def _variable(values: npt.NDArray[Any], name: str) -> tf.Variable:
+    return tf.Variable(values, trainable=False, name=name)
 
 
 def _any_in_row(flags: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:

@@ -22,17 +22,31 @@ _IDS_FILE = "candidate_ids.base64"
 
 @dataclass(frozen=True)
 class FilterFiles:
-    """The values of one feature by candidate, as a compressed sparse matrix.
+    """The values of one feature by candidate, and the candidates by value.
+
+    Both are compressed sparse rows: `[num_entries]` and where each row begins, and the end.
 
     Attributes:
         values_file: The different values, one a line.
-        value_indices: Lines of the candidates' values, candidate after candidate `[num_values]`.
-        row_splits: Where each candidate's begin, and the end `[num_candidates + 1]`.
+        num_values: How many.
+        value_indices: Lines of the candidates' values, candidate after candidate.
+        row_splits: Of `value_indices`, `[num_candidates + 1]`.
     """
 
     values_file: str
+    num_values: int
     value_indices: npt.NDArray[np.int32]
     row_splits: npt.NDArray[np.int64]
+
+    def by_value(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+        """Returns the candidates of each value in turn, and where each value's begin and end."""
+        num_candidates = len(self.row_splits) - 1
+        candidates = np.repeat(np.arange(num_candidates, dtype=np.int32), np.diff(self.row_splits))
+        counts = np.bincount(self.value_indices, minlength=self.num_values)
+        return (
+            candidates[np.argsort(self.value_indices, kind="stable")],
+            np.concatenate(([0], np.cumsum(counts))),
+        )
 
 
 @dataclass(frozen=True)
@@ -104,5 +118,8 @@ def _write_filter(embeddings: EmbeddingFiles, name: str, directory: str) -> Filt
     with open(path, "wb") as file:
         file.writelines(_base64_lines(value.encode() for value in index_of))
     return FilterFiles(
-        path, np.concatenate(indices), np.concatenate(([0], np.cumsum(np.concatenate(counts))))
+        path,
+        len(index_of),
+        np.concatenate(indices),
+        np.concatenate(([0], np.cumsum(np.concatenate(counts)))),
     )

@@ -39,7 +39,7 @@ class IndexConfig(Settings):
     filters: tuple[str, ...] = Field(
         (),
         description="Categorical candidate features that a request may filter by; each costs "
-        "4 bytes a value and 8 a candidate.",
+        "8 bytes a value and 8 a candidate.",
     )
 
     @model_validator(mode="after")

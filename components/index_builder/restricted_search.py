@@ -1,8 +1,7 @@
 """Search with exclusions and filters: k candidates wherever that many qualify.
 
 The index is asked for more than k, and what does not qualify is dropped. Where too few are left,
-because a filter lets few pass, every candidate is looked at; then only those that qualify cost a
-dot product.
+because a filter lets few pass, every candidate that passes it is scored.
 """
 
 from collections.abc import Sequence
@@ -13,8 +12,8 @@ import tensorflow as tf
 from components.index_builder.candidate_filter import CandidateFilter
 from components.index_builder.search_index import SearchIndex
 
-# How many times more candidates a search with a filter asks the index for. A filter that lets
-# less than about an eighth pass is served by looking at every candidate.
+# How many times more candidates a search with a filter asks the index for. Where a filter lets less
+# than about an eighth pass, all that pass are scored.
 _OVERFETCH = 8
 # Beyond this share of qualifying candidates, scoring all of them beats gathering their vectors.
 _LARGEST_GATHERED_SHARE = 1 / 16
@@ -46,7 +45,8 @@ def restricted_search(
     """Finds the k best candidates that are not excluded and pass every condition.
 
     Args:
-        index: Asked for candidates; its recall is that of the answer, unless all are looked at.
+        index: Asked for candidates; its recall is that of the answer, unless all that pass are
+            scored.
         queries: `[batch, dimension]`.
         k: At most the number of candidates.
         exclude: `[batch, m]` int32 indices; negative ones exclude nothing.
@@ -89,19 +89,38 @@ def _search_rows(
     too_few: tf.Tensor,
     found: Found,
 ) -> Found:
-    """Looks at every candidate for the rows that have too few."""
+    """Scores every candidate that qualifies, for the rows that have too few.
+
+    A row has too few only where a filter lets few pass: from the candidates of the filter that lets
+    the fewest pass, those are kept that the others let pass too.
+    """
 
     # One row after the other: together they would need memory for rows x catalogue.
     def search_row(row: tf.Tensor) -> Found:
-        without = tf.boolean_mask(excluded[row], excluded[row] >= 0)
-        qualifies = tf.tensor_scatter_nd_update(
-            tf.ones([index.num_candidates], tf.bool),
-            without[:, None],
-            tf.zeros_like(without, tf.bool),
+        allowed = [values[row] for _, values in conditions]
+        fewest = tf.argmin(
+            tf.stack(
+                [
+                    candidate_filter.num_matches(values)
+                    for (candidate_filter, _), values in zip(conditions, allowed, strict=True)
+                ]
+            ),
+            output_type=tf.int32,
         )
-        for candidate_filter, allowed in conditions:
-            qualifies &= candidate_filter.passes_of_all(allowed[row])
-        return _best_of(index, queries[row], k, qualifies)
+        # The default arguments bind this round's.
+        candidates = tf.switch_case(
+            fewest,
+            [
+                lambda candidate_filter=candidate_filter, values=values: candidate_filter.matches(
+                    values
+                )
+                for (candidate_filter, _), values in zip(conditions, allowed, strict=True)
+            ],
+        )
+        qualifies = ~_is_member(excluded[row][None], candidates[None])
+        for (candidate_filter, _), values in zip(conditions, allowed, strict=True):
+            qualifies &= candidate_filter.passes(values[None], candidates[None])
+        return _best_of(index, queries[row], k, tf.boolean_mask(candidates, qualifies[0]))
 
     rows = tf.where(too_few)
     searched = tf.map_fn(
@@ -122,9 +141,8 @@ def _search_rows(
     )
 
 
-def _best_of(index: SearchIndex, query: tf.Tensor, k: int, qualifies: tf.Tensor) -> Found:
-    """Returns the k best of the candidates that qualify, `[k]` each."""
-    candidates = tf.cast(tf.where(qualifies)[:, 0], tf.int32)
+def _best_of(index: SearchIndex, query: tf.Tensor, k: int, candidates: tf.Tensor) -> Found:
+    """Returns the k best of the candidates `[n]`, `[k]` each."""
     num_candidates = tf.shape(candidates)[0]
     few = int(index.num_candidates * _LARGEST_GATHERED_SHARE)
     scores = tf.cond(

@@ -38,7 +38,7 @@ def warmup_requests(
     }
     candidate_id = {spec.candidate_id: candidate[spec.candidate_id]}
     allow_any = {allow_key(name): tf.zeros([1, 0], tf.string) for name in filters}
-    # The values of one candidate let few others pass: every candidate is looked at.
+    # The values of one candidate let few others pass: those that pass are all scored.
     allow_few = {
         allow_key(name): tf.reshape(candidate[name], [1, -1]) for name in filters if row[name]
     }
