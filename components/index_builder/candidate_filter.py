@@ -22,7 +22,7 @@ class CandidateFilter(tf.Module):
     def __init__(self, files: FilterFiles) -> None:
         super().__init__()
         self._num_values = files.num_values
-        self._num_candidates = len(files.row_splits) - 1
+        self._num_entries = len(files.value_indices)
         # A feature that no candidate has would make an empty table, which TensorFlow refuses.
         self._index = LineIndex(files.values_file, self._num_values) if self._num_values else None
         self._value_indices = _variable(files.value_indices, "value_indices")
@@ -81,7 +81,7 @@ class CandidateFilter(tf.Module):
         return tf.where(
             tf.size(values) > 0,
             tf.reduce_sum(entries),
-            tf.constant(self._num_candidates, tf.int64) + tf.size(self._candidates, tf.int64),
+            tf.constant(self._num_entries + 1, tf.int64),
         )
 
     def matches(self, allowed: tf.Tensor) -> tf.Tensor:
