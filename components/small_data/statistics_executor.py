@@ -2,7 +2,7 @@
 
 Beam spends seconds on setting up its stages before it sees the first Example. TFDV's generators
 can as well be fed one batch after the other in this process, which gives the same statistics. From
-`_SMALL_BYTES` on the stock executor takes over and scales out.
+`SMALL_BYTES` on the stock executor takes over and scales out.
 """
 
 import os
@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
-import tensorflow as tf
 import tensorflow_data_validation as tfdv
 from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import statistics_pb2
@@ -21,8 +20,8 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_component_specs
 from tfx_bsl.tfxio.dataset_options import RecordBatchesOptions
 
-# As stored, compressed: some five million events.
-_SMALL_BYTES = 32 * 2**20
+from components.small_data.stored_size import is_small
+
 _EXAMPLES_IN_A_BATCH = 1024
 
 
@@ -46,8 +45,7 @@ class Executor(executor.Executor):
         examples = artifact_utils.get_single_instance(
             input_dict[standard_component_specs.EXAMPLES_KEY]
         )
-        is_small = stored_bytes(examples.uri) <= _SMALL_BYTES
-        if not is_small or not _only_options_are_set(input_dict, exec_properties):
+        if not is_small(examples.uri) or not _only_options_are_set(input_dict, exec_properties):
             super().Do(input_dict, output_dict, exec_properties)
             return
         options_json = exec_properties.get(standard_component_specs.STATS_OPTIONS_JSON_KEY)
@@ -77,15 +75,6 @@ def statistics_of(
             for generator, accumulator in zip(generators, partial, strict=True)
         ]
     return stats_impl.extract_statistics_output(partial, generators)
-
-
-def stored_bytes(folder: str) -> int:
-    """Returns the bytes of all files below `folder`."""
-    return sum(
-        int(tf.io.gfile.stat(os.path.join(parent, name)).length)
-        for parent, _, names in tf.io.gfile.walk(folder)
-        for name in names
-    )
 
 
 def _batches(examples: types.Artifact, split: str) -> Iterator[pa.RecordBatch]:

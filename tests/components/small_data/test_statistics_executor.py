@@ -13,7 +13,8 @@ from tfx.components.statistics_gen import executor as stock
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils, standard_artifacts
 
-from components.small_statistics import executor as small
+from components.small_data import statistics_executor as small
+from components.small_data import stored_size
 
 OPTIONS = tfdv.StatsOptions(use_sketch_based_topk_uniques=True)
 
@@ -104,15 +105,8 @@ def test_large_data_and_other_settings_go_to_the_stock_executor(
 ):
     asked = []
     monkeypatch.setattr(stock.Executor, "Do", lambda *arguments: asked.append(arguments))
-    monkeypatch.setattr(small, "_SMALL_BYTES", small_bytes)
+    monkeypatch.setattr(stored_size, "SMALL_BYTES", small_bytes)
     output = standard_artifacts.ExampleStatistics()
     output.uri = str(tmp_path)
     small.Executor().Do({"examples": [examples]}, {"statistics": [output]}, properties)
     assert len(asked) == 1
-
-
-def test_stored_bytes_are_those_of_all_files_below(tmp_path: Path):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "x").write_bytes(b"123")
-    (tmp_path / "y").write_bytes(b"4567")
-    assert small.stored_bytes(str(tmp_path)) == 7

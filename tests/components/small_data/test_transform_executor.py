@@ -1,0 +1,129 @@
+"""Transformed without Beam beside what the stock executor transforms."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+from google.protobuf import json_format, text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx.components.transform import executor as stock
+from tfx.dsl.components.base import base_beam_executor
+from tfx.proto import transform_pb2
+from tfx.types import artifact_utils, standard_artifacts
+
+from components.small_data import stored_size
+from components.small_data.transform_executor import Executor
+from models.features import FeatureSpec
+from models.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY
+
+SPEC = FeatureSpec.model_validate(
+    {
+        "columns": {"query_id": "user", "candidate_id": "item"},
+        "features": {
+            "query": {"age": {"kind": "numeric"}},
+            "candidate": {"genres": {"kind": "categorical", "separator": "|"}},
+        },
+    }
+)
+SCHEMA = """
+feature { name: "user" type: BYTES } feature { name: "item" type: BYTES }
+feature { name: "age" type: FLOAT } feature { name: "genres" type: BYTES }
+"""
+TRAIN = [
+    {"user": [b"u1"], "item": [b"a", b"b", b"c d"], "age": [30.0]},
+    {"user": [b"u2"], "item": [b"b"], "age": []},
+]
+CANDIDATES = [
+    {"item": [name], "genres": genres}
+    for name, genres in ((b"a", [b"x", b"y"]), (b"b", []), (b"c d", [b"x"]))
+]
+
+
+def example(row: dict[str, list[Any]]) -> tf.train.Example:
+    features = {}
+    for name, values in row.items():
+        if values and isinstance(values[0], float):
+            features[name] = tf.train.Feature(float_list=tf.train.FloatList(value=values))
+        elif name == "age":
+            features[name] = tf.train.Feature(float_list=tf.train.FloatList())
+        else:
+            features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+    return tf.train.Example(features=tf.train.Features(feature=features))
+
+
+def transformed(executor: type[stock.Executor], folder: Path) -> dict[str, list[Any]]:
+    examples = standard_artifacts.Examples()
+    examples.uri = str(folder / "examples")
+    examples.split_names = artifact_utils.encode_split_names(["train", "candidates"])
+    examples.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
+    for split, rows in (("train", TRAIN), ("candidates", CANDIDATES)):
+        part = Path(examples.uri, f"Split-{split}")
+        part.mkdir(parents=True)
+        with tf.io.TFRecordWriter(str(part / "data-00000-of-00001.gz"), "GZIP") as writer:
+            for row in rows:
+                writer.write(example(row).SerializeToString())
+    schema = standard_artifacts.Schema()
+    schema.uri = str(folder / "schema")
+    Path(schema.uri).mkdir()
+    parsed = text_format.Parse(SCHEMA, schema_pb2.Schema())
+    Path(schema.uri, "schema.pbtxt").write_text(text_format.MessageToString(parsed))
+    graph, output = standard_artifacts.TransformGraph(), standard_artifacts.Examples()
+    graph.uri, output.uri = str(folder / "graph"), str(folder / "transformed")
+    splits = transform_pb2.SplitsConfig(
+        analyze=["train", "candidates"], transform=["train", "candidates"]
+    )
+    context = base_beam_executor.BaseBeamExecutor.Context(
+        beam_pipeline_args=["--runner=DirectRunner"], tmp_dir=str(folder), unique_id="1"
+    )
+    executor(context).Do(
+        {"examples": [examples], "schema": [schema]},
+        {"transform_graph": [graph], "transformed_examples": [output]},
+        {
+            "preprocessing_fn": "models.preprocessing.preprocessing_fn",
+            "splits_config": json_format.MessageToJson(splits, preserving_proto_field_name=True),
+            "custom_config": json.dumps(
+                {SPEC_KEY: SPEC.model_dump_json(), QUERY_VOCABULARY_KEY: True}
+            ),
+            "disable_statistics": 1,
+        },
+    )
+    assert artifact_utils.decode_split_names(output.split_names) == ["train", "candidates"]
+    return {split: read(Path(output.uri, f"Split-{split}")) for split in ("train", "candidates")}
+
+
+def read(folder: Path) -> list[dict[str, list[float]]]:
+    files = [str(path) for path in sorted(folder.iterdir())]
+    rows = []
+    for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():
+        feature = tf.train.Example.FromString(record).features.feature
+        rows.append(
+            {
+                name: list(values.int64_list.value or values.float_list.value)
+                for name, values in feature.items()
+            }
+        )
+    return sorted(rows, key=lambda row: sorted(row.items()))
+
+
+@pytest.mark.slow
+def test_it_transforms_as_the_stock_executor_does(tmp_path: Path):
+    expected = transformed(stock.Executor, tmp_path / "stock")
+    assert [len(rows) for rows in expected.values()] == [len(TRAIN), len(CANDIDATES)]
+    assert transformed(Executor, tmp_path / "small") == expected
+
+
+def test_large_data_goes_to_the_stock_executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    monkeypatch.setattr(
+        stock.Executor, "Do", lambda self, inputs, outputs, properties: asked.append(outputs)
+    )
+    monkeypatch.setattr(stored_size, "SMALL_BYTES", 1)
+    examples = standard_artifacts.Examples()
+    examples.uri = str(tmp_path)
+    (tmp_path / "large").write_bytes(b"12")
+    Executor().Do({"examples": [examples]}, {"transformed_examples": []}, {})
+    assert asked == [{"transformed_examples": []}]
