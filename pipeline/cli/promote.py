@@ -36,7 +36,7 @@ def promote(
     canary: Annotated[
         bool, typer.Option("--canary", help="Give it to those who ask for `canary` only.")
     ] = False,
-    server: ServerOption = "127.0.0.1:8500",
+    server: ServerOption = None,
     model_config_file: ModelConfigFileOption = None,
     timeout: TimeoutOption = None,
     tls_ca: TlsCaOption = None,

@@ -2,8 +2,9 @@
 
 import fcntl
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
     from serving.clients import TlsOptions, VersionStatus
 
 ServerOption = Annotated[
-    str, typer.Option(metavar="HOST:PORT", help="gRPC address of the running server.")
+    list[str] | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="gRPC address of the running server, 127.0.0.1:8500 by default; several for replicas, "
+        "or dns:///NAME:PORT for every address of a name.",
+    ),
 ]
 VersionOption = Annotated[int | None, typer.Option(min=0, help="Version, by its number.")]
 ModelConfigFileOption = Annotated[
@@ -33,6 +39,8 @@ TimeoutOption = Annotated[
     float | None,
     typer.Option(min=1.0, help="Seconds for a version to load; by default the configuration's."),
 ]
+_DEFAULT_SERVER = "127.0.0.1:8500"
+_EVERY_ADDRESS = "dns:///"
 
 
 def model_config_path(config: "PipelineConfig") -> Path:
@@ -42,18 +50,18 @@ def model_config_path(config: "PipelineConfig") -> Path:
 
 def make_release(
     config: "PipelineConfig",
-    server: str,
+    servers: list[str] | None,
     file: str | None,
     timeout_s: float | None,
     tls: "TlsOptions | None",
     decide: "Callable[[Release, ModelConfigFile], Release]",
     as_json: bool,
 ) -> None:
-    """Brings a release to the server and tells what it has then.
+    """Brings a release to the servers and tells what they have then.
 
     Args:
         config: The use.
-        server: gRPC address.
+        servers: gRPC addresses, None for the one of `two-tower serve`.
         file: The model config file, None for the usual place.
         timeout_s: For versions to load, None for the configuration's.
         tls: Encrypts the connection.
@@ -68,18 +76,21 @@ def make_release(
 
     path = Path(file) if file is not None else model_config_path(config)
     kept = ModelConfigFile(path, config.serving.model_name, config.serving_dir)
+    addresses = _addresses(servers or [_DEFAULT_SERVER])
     try:
-        with _alone(path), ModelAdmin(server, tls) as admin:
+        with ExitStack() as stack:
+            stack.enter_context(_alone(path))
+            admins = [stack.enter_context(ModelAdmin(address, tls)) for address in addresses]
             target = decide(kept.release(), kept)
             for version in sorted(set(target.labels.values())):
                 _require_on_disk(kept, version)
-            rollout = Rollout(admin, kept, timeout_s or config.serving.startup_timeout_s)
-            with stderr().status(f"waiting for {server}"):
+            rollout = Rollout(admins, kept, timeout_s or config.serving.startup_timeout_s)
+            with stderr().status(f"waiting for {', '.join(addresses)}"):
                 states = rollout.bring(target)
     except ReleaseError as error:
         fail(str(error))
     except ServingError as error:
-        fail(f"{server}: {error.code_name()}: {error}")
+        fail(f"{', '.join(addresses)}: {error.code_name()}: {error}")
     _show(target, states, path, as_json)
 
 
@@ -90,6 +101,24 @@ def pushed_versions(base_path: str) -> list[int]:
         return []
     complete = (path.parent.name for path in folder.glob("*/saved_model.pb"))
     return sorted(int(name) for name in complete if name.isascii() and name.isdecimal())
+
+
+def _addresses(servers: Sequence[str]) -> list[str]:
+    """Every server by itself: a name that stands for replicas would give one of them."""
+    addresses = []
+    for server in servers:
+        name, _, port = server.removeprefix(_EVERY_ADDRESS).rpartition(":")
+        if not server.startswith(_EVERY_ADDRESS):
+            addresses.append(server)
+            continue
+        try:
+            found = socket.getaddrinfo(name, int(port), type=socket.SOCK_STREAM)
+        except (OSError, ValueError) as error:
+            fail(f"--server {server} has no address: {error}")
+        for family, _, _, _, address in found:
+            host = f"[{address[0]}]" if family == socket.AF_INET6 else str(address[0])
+            addresses.append(f"{host}:{port}")
+    return sorted(set(addresses))
 
 
 def _require_on_disk(file: "ModelConfigFile", version: int) -> None:

@@ -23,7 +23,7 @@ from pipeline.cli.releases import (
 def rollback(
     config: ConfigOption,
     version: VersionOption = None,
-    server: ServerOption = "127.0.0.1:8500",
+    server: ServerOption = None,
     model_config_file: ModelConfigFileOption = None,
     timeout: TimeoutOption = None,
     tls_ca: TlsCaOption = None,

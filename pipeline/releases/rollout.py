@@ -1,10 +1,10 @@
-"""Brings a release to a running server, step by step, and keeps it in the model config file."""
+"""Brings a release to running servers, step by step, and keeps it in the model config file."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from pipeline.releases.errors import ReleaseError
@@ -21,20 +21,22 @@ _OLD_FAILURE_S = 5.0
 
 @dataclass(frozen=True)
 class Rollout:
-    """The way of a release to a server.
+    """The way of a release to a server, or to all replicas of one.
 
     A label may go only to a version that is loaded: TensorFlow Serving refuses it otherwise, or,
     with `--allow_version_labels_for_unavailable_models`, sends requests to what is not there. So
-    versions load first, then labels move, then what has no use any more is unloaded.
+    versions load first, then labels move, then what has no use any more is unloaded. Each step is
+    made on all servers before the next one: a replica that only finds the last step in the file
+    refuses it for ever, because it looks at the labels before it loads.
 
     Attributes:
-        admin: The server.
-        file: What the server reads when it starts. It is written before each step, because a
+        servers: One, or all replicas.
+        file: What the servers read when they start. It is written before each step, because a
             server that polls it would else go back to the step before.
         timeout_s: How long versions may take to load.
     """
 
-    admin: ModelAdmin
+    servers: Sequence[ModelAdmin]
     file: ModelConfigFile
     timeout_s: float
 
@@ -42,7 +44,7 @@ class Rollout:
         """Brings the server from what the file says to `target`.
 
         Returns:
-            The states of the versions at the end.
+            The states of the versions at the end, where servers differ the least ready one.
 
         Raises:
             ReleaseError: A version does not become available; everything is as before.
@@ -51,7 +53,7 @@ class Rollout:
         """
         before = self.file.release()
         # A server that is not there is found out before anything is written.
-        self.admin.versions(self.file.model_name, self.timeout_s)
+        self._versions()
         try:
             with self.file.undone_on_error():
                 self._send(before.loading(target))
@@ -59,19 +61,37 @@ class Rollout:
                 self._send(before.relabelled(target))
                 self._send(target)
         except BaseException:
-            # The file is as before; the server may be somewhere on the way.
-            with contextlib.suppress(ServingError):
-                self.admin.reload_config(self.file.as_it_is(), self.timeout_s)
+            # The file is as before; a server may be somewhere on the way.
+            for server in self.servers:
+                with contextlib.suppress(ServingError):
+                    server.reload_config(self.file.as_it_is(), self.timeout_s)
             raise
-        return self.admin.versions(self.file.model_name, self.timeout_s)
+        return self._versions()
 
     def _send(self, release: Release) -> None:
-        self.admin.reload_config(self.file.write(release), self.timeout_s)
+        content = self.file.write(release)
+        for server in self.servers:
+            server.reload_config(content, self.timeout_s)
+
+    def _versions(self) -> dict[int, VersionStatus]:
+        """The states of versions that every server lists; of several the least ready one."""
+        merged: dict[int, VersionStatus] | None = None
+        for server in self.servers:
+            listed = server.versions(self.file.model_name, self.timeout_s)
+            if merged is None:
+                merged = listed
+                continue
+            merged = {
+                version: status if not status.is_available else merged[version]
+                for version, status in listed.items()
+                if version in merged
+            }
+        return merged or {}
 
     def _wait_until_available(self, versions: Set[int]) -> None:
         began_at = time.monotonic()
         while True:
-            known = self.admin.versions(self.file.model_name, self.timeout_s)
+            known = self._versions()
             waiting = [
                 version
                 for version in sorted(versions)
@@ -91,7 +111,7 @@ class Rollout:
         about = f"version {version} of {self.file.model_name!r} is not available"
         if status is None:
             return (
-                f"{about}: after {waited_s:.0f} s the server does not list it; is it complete "
+                f"{about}: after {waited_s:.0f} s a server does not list it; is it complete "
                 f"under {self.file.server_base_path()}, as the server sees that path?"
             )
         if status.error_code != "OK":

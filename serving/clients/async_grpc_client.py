@@ -33,7 +33,7 @@ class AsyncRetrievalClient:
     runs, and use it there only.
 
     Args:
-        target: `host:port`.
+        target: `host:port`, or `dns:///name:port` to ask all addresses of a name in turn.
         model_name: The name under which the model is served.
         model_version: The version to ask; None for the newest.
         version_label: The label of the version to ask, such as `stable`, instead.

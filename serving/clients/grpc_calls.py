@@ -21,10 +21,13 @@ _CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # A client asks one server through one connection; without this gRPC shares it with every
-    # other client of the process, whose streams would queue behind each other.
+    # A connection to each server; without this gRPC shares it with every other client of the
+    # process, whose streams would queue behind each other.
     ("grpc.use_local_subchannel_pool", 1),
 )
+# gRPC's names for several addresses: replicas, to be asked in turn. A bare `host:port` is one
+# server and keeps gRPC's default, which connects again as soon as somebody asks.
+_REPLICAS = ("dns:", "ipv4:", "ipv6:")
 
 
 class Method(NamedTuple):
@@ -50,15 +53,18 @@ def make_channel(library: Any, target: str, tls: TlsOptions | None) -> Any:
 
     Args:
         library: The module to make it with.
-        target: `host:port`.
+        target: `host:port`, or `dns:///name:port` for all addresses of a name.
         tls: None for a connection without encryption.
 
     Raises:
         InvalidArgumentError: If a file of `tls` cannot be read.
     """
+    options: tuple[tuple[str, Any], ...] = _CHANNEL_OPTIONS
+    if target.startswith(_REPLICAS):
+        options += (("grpc.lb_policy_name", "round_robin"),)
     if tls is None:
-        return library.insecure_channel(target, options=_CHANNEL_OPTIONS)
-    options = (*_CHANNEL_OPTIONS, *tls.channel_options())
+        return library.insecure_channel(target, options=options)
+    options += tls.channel_options()
     return library.secure_channel(target, tls.channel_credentials(), options=options)
 
 

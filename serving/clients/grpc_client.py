@@ -24,7 +24,7 @@ class RetrievalClient(BaseRetrievalClient):
             client.recommend("u1", history=["m1", "m2"], features={"age": 30}, k=10)
 
     Args:
-        target: `host:port`.
+        target: `host:port`, or `dns:///name:port` to ask all addresses of a name in turn.
         model_name: The name under which the model is served.
         model_version: The version to ask; None for the newest.
         version_label: The label of the version to ask, such as `stable`, instead.

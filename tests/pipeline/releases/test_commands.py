@@ -58,6 +58,7 @@ def test_canary_promotion_and_rollback(two_tower: Command, config: Path) -> None
         (("promote",), "127.0.0.1:1: UNAVAILABLE"),
         (("rollback",), "nothing to go back to: no version is stable"),
         (("promote", "--tls-key", "key.pem"), "give both or neither"),
+        (("promote", "--server", "dns:///no.such.invalid:1"), "has no address"),
     ],
 )
 def test_what_cannot_be_done_ends_with_a_message(

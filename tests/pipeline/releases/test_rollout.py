@@ -29,7 +29,7 @@ def rollout(
     server: FakeTensorFlowServing, file: ModelConfigFile, timeout_s: float = 5.0
 ) -> Iterator[Rollout]:
     with server.running() as target, ModelAdmin(target) as admin:
-        yield Rollout(admin, file, timeout_s)
+        yield Rollout([admin], file, timeout_s)
 
 
 @pytest.mark.parametrize("allow_unavailable", [True, False])
@@ -94,7 +94,7 @@ def test_a_version_that_the_server_does_not_see_leaves_all_as_it_was(
         releases.bring(Release().promoted(42))
         before = file.path.read_text()
         with pytest.raises(ReleaseError, match=r"version 99 .*does not list it.*/models/retrieval"):
-            Rollout(releases.admin, file, 0.5).bring(file.release().promoted(99))
+            Rollout(releases.servers, file, 0.5).bring(file.release().promoted(99))
         assert file.path.read_text() == before
         assert server.labels == {"stable": 42, "canary": 42}
         assert server.available == {42}
@@ -123,9 +123,39 @@ def test_a_version_that_takes_too_long_is_told_with_its_state(file: ModelConfigF
         releases.bring(Release().promoted(42))
 
 
+def test_every_replica_has_loaded_before_a_label_moves(file: ModelConfigFile) -> None:
+    quick = FakeTensorFlowServing({42, 43}, load_s=0.1, allow_unavailable=False)
+    slow = FakeTensorFlowServing({42, 43}, load_s=0.8, allow_unavailable=False)
+    with (
+        quick.running() as one,
+        slow.running() as other,
+        ModelAdmin(one) as first,
+        ModelAdmin(other) as second,
+    ):
+        releases = Rollout([first, second], file, 5.0)
+        releases.bring(Release().promoted(42))
+        releases.bring(file.release().promoted(43))
+    assert quick.labels == slow.labels == {"stable": 43, "canary": 43}
+
+
+def test_a_replica_that_lacks_a_version_takes_all_of_them_back(file: ModelConfigFile) -> None:
+    whole, lacking = FakeTensorFlowServing({42, 43}), FakeTensorFlowServing({42})
+    with (
+        whole.running() as one,
+        lacking.running() as other,
+        ModelAdmin(one) as first,
+        ModelAdmin(other) as second,
+    ):
+        Rollout([first, second], file, 5.0).bring(Release().promoted(42))
+        with pytest.raises(ReleaseError, match="does not list it"):
+            Rollout([first, second], file, 1.0).bring(file.release().promoted(43))
+    assert whole.labels == lacking.labels == {"stable": 42, "canary": 42}
+    assert whole.available == {42}
+
+
 def test_without_a_server_nothing_is_written(file: ModelConfigFile) -> None:
     with ModelAdmin("127.0.0.1:1") as admin, pytest.raises(UnavailableError):
-        Rollout(admin, file, 1.0).bring(Release().promoted(42))
+        Rollout([admin], file, 1.0).bring(Release().promoted(42))
     assert not file.path.exists()
 
 

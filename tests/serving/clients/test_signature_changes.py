@@ -1,4 +1,4 @@
-"""A client outlives a new version with other inputs, and asks by version or label."""
+"""A client outlives a new version with other inputs, asks by version or label, and all replicas."""
 
 from __future__ import annotations
 
@@ -89,3 +89,19 @@ def test_version_and_label_reach_the_server(
         client.recommend("u1")
     spec = model.asked[0].model_spec
     assert (spec.name, spec.version.value, spec.version_label) == ("retrieval", version, label)
+
+
+def test_replicas_are_asked_in_turn() -> None:
+    one, other = ChangingModel(), ChangingModel()
+    with fake_server(one.answers) as first, fake_server(other.answers) as second:
+        target = f"ipv4:127.0.0.1:{first},127.0.0.1:{second}"
+        with RetrievalClient(target) as client:
+            for _ in range(40):
+                client.recommend("u1")
+        assert len(one.asked) + len(other.asked) == 40
+        assert min(len(one.asked), len(other.asked)) >= 5
+    with fake_server(one.answers, first), RetrievalClient(target) as client:
+        one.asked.clear()
+        for _ in range(4):
+            client.recommend("u1")
+        assert len(one.asked) == 4  # The replica that is away costs nothing.

@@ -1,0 +1,171 @@
+"""Retrieval models of several variants with answers that are known, for the soak test.
+
+Usage: python benchmarks/_soak_model.py DIRECTORY NUM_CANDIDATES
+
+writes `variant_0` … and `questions.json`: queries, and for each variant what answers them, computed
+by the models in this process.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+
+VARIANTS = 4
+DIMENSION = 64
+K = 20
+NUM_USERS = 500
+NUM_QUESTIONS = 60
+_LONGEST_HISTORY = 30
+
+
+def make_model(variant: int, num_candidates: int) -> tuple[Any, dict[str, Any]]:
+    """Returns a module with random towers over an exact index, and its signatures."""
+    import tensorflow as tf
+
+    rng = np.random.default_rng(variant)
+    ids = [f"item {row}" for row in range(num_candidates)]
+
+    def table(keys: list[str]) -> Any:
+        rows = tf.range(len(keys), dtype=tf.int64)
+        initializer = tf.lookup.KeyValueTensorInitializer(tf.constant(keys), rows)
+        return tf.lookup.StaticHashTable(initializer, len(keys))
+
+    def vectors(count: int) -> Any:
+        # The last row, of what is unknown, adds nothing.
+        known = rng.normal(size=(count, DIMENSION)).astype(np.float32)
+        return tf.Variable(np.concatenate([known, np.zeros((1, DIMENSION), np.float32)]))
+
+    class Model(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.items, self.users = table(ids), table([f"user {row}" for row in range(NUM_USERS)])
+            self.item_vectors, self.user_vectors = vectors(num_candidates), vectors(NUM_USERS)
+            self.ids = tf.Variable([*ids, ""], trainable=False)
+
+        def embed(self, user_id: Any, history: Any) -> Any:
+            events = tf.gather(self.item_vectors, self.items.lookup(history))
+            user = tf.gather(self.user_vectors, self.users.lookup(user_id))
+            return user + 0.1 * tf.reduce_sum(events, axis=1)
+
+        def search(self, queries: Any, hidden: Any) -> dict[str, Any]:
+            scores = tf.matmul(queries, self.item_vectors[:-1], transpose_b=True)
+            rows = tf.repeat(tf.range(tf.shape(hidden)[0])[:, None], tf.shape(hidden)[1], axis=1)
+            places = tf.stack([tf.cast(rows, tf.int64), self.items.lookup(hidden)], axis=2)
+            known = tf.boolean_mask(places, places[:, :, 1] < num_candidates)
+            lowered = tf.fill([tf.shape(known)[0]], np.float32(-1e6))
+            scores = tf.tensor_scatter_nd_add(scores, known, lowered)
+            values, best = tf.math.top_k(scores, K)
+            return {
+                "candidate_ids": tf.ensure_shape(tf.gather(self.ids, best), [None, K]),
+                "scores": tf.ensure_shape(values, [None, K]),
+            }
+
+    model = Model()
+    text = tf.TensorSpec([None], tf.string, "user_id")
+    texts = {name: tf.TensorSpec([None, None], tf.string, name) for name in ("history", "exclude")}
+    none = tf.constant([[]], tf.string)
+
+    @tf.function(input_signature=[text, texts["history"]])
+    def recommend(user_id: Any, history: Any) -> Any:
+        hidden = tf.repeat(none, tf.shape(user_id)[0], axis=0)
+        return model.search(model.embed(user_id, history), hidden)
+
+    @tf.function(input_signature=[text, texts["history"], texts["exclude"]])
+    def recommend_excluding(user_id: Any, history: Any, exclude: Any) -> Any:
+        return model.search(model.embed(user_id, history), exclude)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "item_id")])
+    def similar(item_id: Any) -> Any:
+        queries = tf.gather(model.item_vectors, model.items.lookup(item_id))
+        return model.search(queries, item_id[:, None])
+
+    return model, {
+        "serving_default": recommend,
+        "recommend_excluding": recommend_excluding,
+        "similar_candidates": similar,
+    }
+
+
+def make_questions(num_candidates: int) -> list[dict[str, Any]]:
+    """Returns queries with histories of all lengths; every third excludes its history."""
+    rng = np.random.default_rng(99)
+    questions = []
+    for number in range(NUM_QUESTIONS):
+        # An unknown user and unknown events among them.
+        events = rng.integers(0, num_candidates + 5, rng.integers(0, _LONGEST_HISTORY))
+        questions.append(
+            {
+                "user_id": f"user {rng.integers(0, NUM_USERS + 10)}",
+                "history": [f"item {event}" for event in events],
+                "excludes": number % 3 == 2,
+            }
+        )
+    return questions
+
+
+def answers(signatures: dict[str, Any], questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns what a model answers: to each question, and for what is similar to its item."""
+    import tensorflow as tf
+
+    def told(output: dict[str, Any]) -> dict[str, Any]:
+        ids = [name.decode() for name in output["candidate_ids"].numpy()[0].tolist()]
+        return {"ids": ids, "scores": output["scores"].numpy()[0].tolist()}
+
+    found = []
+    for number, question in enumerate(questions):
+        user = tf.constant([question["user_id"]])
+        history = tf.constant([question["history"]], tf.string)
+        if question["excludes"]:
+            best = signatures["recommend_excluding"](user, history, history)
+        else:
+            best = signatures["serving_default"](user, history)
+        similar = signatures["similar_candidates"](tf.constant([f"item {number}"]))
+        found.append({"best": told(best), "similar": told(similar)})
+    return found
+
+
+def write_warmup(directory: Path, questions: list[dict[str, Any]]) -> None:
+    """Writes the requests that a server asks itself before a version becomes available."""
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    (directory / "assets.extra").mkdir()
+    file = str(directory / "assets.extra" / "tf_serving_warmup_requests")
+    with tf.io.TFRecordWriter(file) as writer:
+        for question in questions[:3]:
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = "retrieval"
+            request.inputs["user_id"].CopyFrom(tf.make_tensor_proto([question["user_id"]]))
+            history = tf.make_tensor_proto([question["history"]], tf.string)
+            request.inputs["history"].CopyFrom(history)
+            log = prediction_log_pb2.PredictionLog(
+                predict_log=prediction_log_pb2.PredictLog(request=request)
+            )
+            writer.write(log.SerializeToString())
+
+
+def main() -> None:
+    directory, num_candidates = Path(sys.argv[1]), int(sys.argv[2])
+    import tensorflow as tf
+
+    questions = make_questions(num_candidates)
+    told = []
+    for variant in range(VARIANTS):
+        model, signatures = make_model(variant, num_candidates)
+        path = directory / f"variant_{variant}"
+        tf.saved_model.save(model, str(path), signatures=signatures)
+        write_warmup(path, questions)
+        told.append(answers(signatures, questions))
+    content = {"questions": questions, "answers": told}
+    (directory / "questions.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
