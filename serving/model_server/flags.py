@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from collections.abc import Sequence
 
 AUTO_PORT = -1
@@ -26,7 +25,10 @@ class ServerFlags:
     rest_api_timeout_in_ms: int
     tensorflow_intra_op_parallelism: int
     tensorflow_inter_op_parallelism: int
-    num_session_threads: int
+    num_session_threads: int | None
+    enable_batching: bool
+    batching_parameters_file: str | None
+    padded_inputs: tuple[str, ...]
     enable_model_warmup: bool
     shutdown_grace_seconds: float
     ready_file: str | None
@@ -99,8 +101,31 @@ def parse_flags(argv: Sequence[str] | None = None) -> ServerFlags:
     add(
         "--num_session_threads",
         type=_positive,
-        default=os.cpu_count() or 1,
-        help="Requests that are computed at once; default: the number of CPUs.",
+        default=None,
+        help="Runs at once; default: half of the CPUs, the others read and write requests.",
+    )
+    add(
+        "--enable_batching",
+        type=_boolean,
+        default=True,
+        help=(
+            "Let requests that wait for the same computation share one run; none is ever held back "
+            "for it. TensorFlow Serving's default is false."
+        ),
+    )
+    add(
+        "--batching_parameters_file",
+        default=None,
+        help="Limits of the batches, as a BatchingParameters in protobuf's text format.",
+    )
+    add(
+        "--padded_inputs",
+        type=_names,
+        default=(),
+        help=(
+            'Inputs, with commas between, in which padding with "" or 0 means nothing: requests '
+            "share a run though theirs differ in width."
+        ),
     )
     add(
         "--enable_model_warmup",
@@ -156,6 +181,10 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be an integer of at least 1, got {text!r}")
     return value
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
 
 
 def _boolean(text: str) -> bool:

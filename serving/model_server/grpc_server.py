@@ -3,48 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import Executor
+import time
+from collections.abc import Awaitable
 from typing import Any, NoReturn, TypeVar
 
 import grpc
 from tensorflow_serving.apis import (
     model_service_pb2_grpc,
+    predict_pb2,
     prediction_service_pb2_grpc,
 )
 
-from serving.errors import InternalError, ServingError, UnavailableError, UnimplementedError
+from serving.errors import InternalError, ServingError, UnimplementedError
 from serving.model_server import event_log
+from serving.model_server.batching import AsyncBatcher
 from serving.model_server.flags import AUTO_PORT
 from serving.model_server.model_service import ModelService
+from serving.model_server.predict import prepare, respond
 
 MESSAGE_LIMIT_BYTES = 1024
 """Longer error texts are cut here; `ToGRPCStatus` in model_servers/grpc_status_util.cc."""
 
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
-_Request = TypeVar("_Request")
+_PREDICT = "/tensorflow.serving.PredictionService/Predict"
+
+_Response = TypeVar("_Response")
 
 
-async def answer(
-    method: Callable[[_Request], Any],
-    request: _Request,
-    context: grpc.aio.ServicerContext,
-    executor: Executor | None = None,
-) -> Any:
-    """Run `method` off the event loop and return its response, or abort with its error.
-
-    Args:
-        method: A method of `ModelService`.
-        request: Its request.
-        context: The call.
-        executor: The threads to run it in; by default asyncio's own, which are not busy with
-            models.
-    """
-    try:
-        answering = asyncio.get_running_loop().run_in_executor(executor, method, request)
-    except RuntimeError:  # The pool is shut down: the drain ran out of time.
-        await abort(context, UnavailableError("The server is shutting down"))
+async def answer(answering: Awaitable[_Response], context: grpc.aio.ServicerContext) -> _Response:
+    """Return what `answering` yields, or abort the call with its error."""
     try:
         return await answering
     except ServingError as raised:
@@ -69,20 +57,44 @@ def truncate(message: str) -> str:
     return encoded[:MESSAGE_LIMIT_BYTES].decode("utf-8", "ignore") + "...TRUNCATED"
 
 
-class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """`tensorflow.serving.PredictionService`."""
+class PredictHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Answers Predict in bytes, which spares a message for each tensor."""
 
-    def __init__(self, service: ModelService, executor: Executor) -> None:
+    def __init__(self, service: ModelService) -> None:
         self._service = service
-        self._executor = executor
+        self._batcher = AsyncBatcher(service.batcher)
+        self._handler = grpc.unary_unary_rpc_method_handler(
+            self._predict, request_deserializer=predict_pb2.PredictRequest.FromString
+        )
 
-    async def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Run a signature."""
-        return await answer(self._service.predict, request, context, self._executor)
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        """Return the handler if the call is a Predict."""
+        return self._handler if details.method == _PREDICT else None
+
+    async def _predict(
+        self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext
+    ) -> bytes:
+        return await answer(self._answer(request, context.time_remaining()), context)
+
+    async def _answer(
+        self, request: predict_pb2.PredictRequest, time_remaining_s: float | None
+    ) -> bytes:
+        deadline_s = None if time_remaining_s is None else time.monotonic() + time_remaining_s
+        with self._service.use(request) as model:
+            call = prepare(model, request, deadline_s)
+            results = await self._batcher.run(call)
+            return respond(request.model_spec, model.version, call.outputs, results)
+
+
+class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """The other methods of `tensorflow.serving.PredictionService`."""
+
+    def __init__(self, service: ModelService) -> None:
+        self._service = service
 
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Describe a version's signatures."""
-        return await answer(self._service.get_model_metadata, request, context)
+        return await answer(asyncio.to_thread(self._service.get_model_metadata, request), context)
 
     async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Refuse: a retrieval model has no classification signature."""
@@ -105,7 +117,7 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
 
     async def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Tell the state of one version, or of all."""
-        return await answer(self._service.get_model_status, request, context)
+        return await answer(asyncio.to_thread(self._service.get_model_status, request), context)
 
     async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Refuse: the model is set by flags."""
@@ -119,7 +131,7 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
 
 
 def build_server(
-    service: ModelService, executor: Executor, bind_address: str, port: int
+    service: ModelService, bind_address: str, port: int
 ) -> tuple[grpc.aio.Server, int]:
     """Make a server that listens; the caller starts it.
 
@@ -127,7 +139,6 @@ def build_server(
 
     Args:
         service: Answers the calls.
-        executor: The threads that models are run in.
         bind_address: The address to listen on.
         port: The port, or `AUTO_PORT`.
 
@@ -145,8 +156,9 @@ def build_server(
             ("grpc.so_reuseport", 0),
         ]
     )
+    server.add_generic_rpc_handlers([PredictHandler(service)])  # Comes before the next one.
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        PredictionServicer(service, executor), server
+        PredictionServicer(service), server
     )
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(service), server)
     host = f"[{bind_address}]" if ":" in bind_address else bind_address

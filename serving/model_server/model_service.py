@@ -1,9 +1,11 @@
-"""What a front end calls: the API's methods as plain functions from request to response.
+"""What both front ends stand on: the models, the batcher, and the API's smaller methods.
 
-Both front ends hold one of these, so an answer over REST is an answer over gRPC in other clothes.
+An answer over REST is an answer over gRPC in other clothes.
 """
 
 from __future__ import annotations
+
+from contextlib import AbstractContextManager
 
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
@@ -12,28 +14,34 @@ from tensorflow_serving.apis import (
 )
 
 from serving.errors import InvalidArgumentError
+from serving.model_server.batching import Batcher
+from serving.model_server.loaded_model import LoadedModel
 from serving.model_server.model_manager import ModelManager
-from serving.model_server.predict import predict
 
 SIGNATURE_DEF_FIELD = "signature_def"
 
 
 class ModelService:
-    """TensorFlow Serving's methods over a `ModelManager`."""
+    """TensorFlow Serving's methods over models.
 
-    def __init__(self, manager: ModelManager) -> None:
+    Args:
+        manager: Finds the version that a request means.
+        batcher: Runs it.
+    """
+
+    def __init__(self, manager: ModelManager, batcher: Batcher) -> None:
         self.manager = manager
+        self.batcher = batcher
 
-    def predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
-        """Run a signature.
+    def use(self, request: predict_pb2.PredictRequest) -> AbstractContextManager[LoadedModel]:
+        """Hold the version that a request means for the length of a `with` block.
 
         Raises:
             ServingError: With TensorFlow Serving's code and text.
         """
         if not request.HasField("model_spec"):
             raise InvalidArgumentError("Missing ModelSpec")
-        with self.manager.use(request.model_spec) as model:
-            return predict(model, request)
+        return self.manager.use(request.model_spec)
 
     def get_model_metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest

@@ -1,51 +1,87 @@
-"""The Predict call: a request in, a response out, whatever the front end."""
+"""The Predict call: what a request asks for, and the answer as bytes."""
 
 from __future__ import annotations
 
-import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2
+import functools
+from collections.abc import Sequence
 
-from serving import errors
+from tensorflow_serving.apis import model_pb2, predict_pb2
+
+from serving.model_server.batching import Call
 from serving.model_server.loaded_model import LoadedModel
-from serving.model_server.signature import DEFAULT_SIGNATURE, Signature, find_signature
-from serving.model_server.tensor_codec import Array, encode
+from serving.model_server.signature import DEFAULT_SIGNATURE, find_signature
+from serving.model_server.tensor_codec import Array, delimited, wire_bytes
+
+# Fields of PredictResponse and of an entry of its map on the wire.
+_OUTPUTS_TAG = b"\x0a"
+_MODEL_SPEC_TAG = b"\x12"
+_KEY_TAG = b"\x0a"
+_VALUE_TAG = b"\x12"
 
 
-def predict(model: LoadedModel, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
-    """Answer a PredictRequest with a given version.
+def prepare(
+    model: LoadedModel, request: predict_pb2.PredictRequest, deadline_s: float | None = None
+) -> Call:
+    """Check a request against a version.
 
     Args:
         model: The version; `request.model_spec` is not resolved here.
         request: Tensors by input name, and the outputs wanted (none: all).
+        deadline_s: On `time.monotonic()`'s clock.
+
+    Returns:
+        What is to be run.
 
     Raises:
-        errors.ServingError: With the code and text that TensorFlow Serving has for the case.
+        ServingError: With the code and text that TensorFlow Serving has for the case.
     """
-    spec = request.model_spec
-    signature = find_signature(model.signatures, spec.signature_name)
+    signature = find_signature(model.signatures, request.model_spec.signature_name)
     arrays = signature.decode_inputs(request.inputs)
     outputs = signature.select_outputs(request.output_filter)
-    results = run(signature, arrays, outputs)
-    response = predict_pb2.PredictResponse()
-    response.model_spec.name = spec.name
-    response.model_spec.signature_name = spec.signature_name or DEFAULT_SIGNATURE
-    response.model_spec.version.value = model.version
-    for alias, array in results.items():
-        encode(array, response.outputs[alias])
-    return response
+    return Call(signature, signature.order_feeds(arrays), outputs, deadline_s)
 
 
-def run(
-    signature: Signature, arrays: dict[str, Array], outputs: tuple[str, ...]
-) -> dict[str, Array]:
-    """Run a signature, with TensorFlow's errors turned into this project's.
+def respond(
+    spec: model_pb2.ModelSpec, version: int, outputs: Sequence[str], results: Sequence[Array]
+) -> bytes:
+    """Return a serialized PredictResponse.
 
-    Request batching belongs here: what comes in is checked, and one result leaves for each call.
+    Args:
+        spec: Of the request.
+        version: That answered.
+        outputs: The names of the results.
+        results: One array for each output.
 
     Raises:
-        errors.ServingError: With the code and text of TensorFlow's error.
+        UnimplementedError: If a result has a dtype without an encoding.
     """
-    try:
-        return signature.run(arrays, outputs)
-    except tf.errors.OpError as error:
-        raise errors.from_grpc_code(error.error_code, error.message) from error
+    parts = [_model_spec(spec.name, spec.signature_name or DEFAULT_SIGNATURE, version)]
+    for alias, array in zip(outputs, results, strict=True):
+        entry = _key(alias) + delimited(_VALUE_TAG, wire_bytes(array))
+        parts.append(delimited(_OUTPUTS_TAG, entry))
+    return b"".join(parts)
+
+
+def predict(model: LoadedModel, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+    """Answer a PredictRequest with a given version, here and now.
+
+    Raises:
+        ServingError: With the code and text that TensorFlow Serving has for the case.
+    """
+    call = prepare(model, request)
+    results = call.signature.compute(call.feeds, call.outputs)
+    return predict_pb2.PredictResponse.FromString(
+        respond(request.model_spec, model.version, call.outputs, results)
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _model_spec(name: str, signature_name: str, version: int) -> bytes:
+    spec = model_pb2.ModelSpec(name=name, signature_name=signature_name)
+    spec.version.value = version
+    return delimited(_MODEL_SPEC_TAG, spec.SerializeToString())
+
+
+@functools.lru_cache(maxsize=256)
+def _key(alias: str) -> bytes:
+    return delimited(_KEY_TAG, alias.encode())

@@ -9,19 +9,14 @@ from __future__ import annotations
 import dataclasses
 import http
 import re
-from collections.abc import Callable
-from concurrent.futures import Executor
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from urllib.parse import unquote
 
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2
 
 from serving.errors import (
-    DeadlineExceededError,
     InternalError,
     InvalidArgumentError,
     ServingError,
-    UnavailableError,
     UnimplementedError,
 )
 from serving.model_server import event_log, rest_proto_json
@@ -57,13 +52,11 @@ class RestApi:
 
     Args:
         service: Answers the calls.
-        executor: The threads that models are run in.
         timeout_s: After this long a request is answered with 504.
     """
 
-    def __init__(self, service: ModelService, executor: Executor, timeout_s: float) -> None:
+    def __init__(self, service: ModelService, timeout_s: float) -> None:
         self._service = service
-        self._executor = executor
         self._timeout_s = timeout_s
 
     def answer(self, http_method: str, path: str, body: bytes) -> HttpAnswer:
@@ -71,10 +64,7 @@ class RestApi:
         if not _API_PATH.fullmatch(path):
             return _not_found_page()
         try:
-            work = self._route(http_method, path, body)
-            if http_method == "GET":  # Answered here and now, even while all models are busy.
-                return HttpAnswer(200, work())
-            return HttpAnswer(200, self._compute(work))
+            return HttpAnswer(200, self._route(http_method, path, body))
         except ServingError as raised:
             error: ServingError = raised
         except Exception as raised:
@@ -82,19 +72,7 @@ class RestApi:
             error = InternalError(f"{type(raised).__name__}: {raised}")
         return HttpAnswer(error.http_status, write_json({"error": error.message}))
 
-    def _compute(self, work: Callable[[], bytes]) -> bytes:
-        try:
-            future = self._executor.submit(work)
-        except RuntimeError as error:  # The pool is shut down: the drain ran out of time.
-            raise UnavailableError("The server is shutting down") from error
-        try:
-            return future.result(self._timeout_s)
-        except FutureTimeoutError:
-            future.cancel()
-            # The text of TensorFlow's Session when its time is up.
-            raise DeadlineExceededError("Timed out waiting for notification") from None
-
-    def _route(self, http_method: str, path: str, body: bytes) -> Callable[[], bytes]:
+    def _route(self, http_method: str, path: str, body: bytes) -> bytes:
         malformed = InvalidArgumentError(f"Malformed request: {http_method} {path}")
         pattern = {"POST": _PREDICTION_PATH, "GET": _MODEL_PATH}.get(http_method)
         match = pattern.fullmatch(path) if pattern else None
@@ -104,15 +82,15 @@ class RestApi:
         if http_method == "POST":
             # The pattern ignores case, the dispatch does not: ":PREDICT" is malformed.
             if match["method"] == "predict":
-                return lambda: predict_json(self._service, spec, body)
+                return predict_json(self._service, spec, body, self._timeout_s)
             if match["method"] in ("classify", "regress"):
                 raise UnimplementedError(f"{match['method']} is not offered; use predict")
             raise malformed
         if not spec.name:
             raise InvalidArgumentError("Missing model name in request.")
         if match["resource"] == "metadata":
-            return lambda: self._metadata(spec)
-        return lambda: self._status(spec)
+            return self._metadata(spec)
+        return self._status(spec)
 
     def _status(self, spec: model_pb2.ModelSpec) -> bytes:
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)

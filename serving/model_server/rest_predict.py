@@ -8,12 +8,14 @@ References:
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from tensorflow_serving.apis import model_pb2
 
 from serving.errors import InvalidArgumentError
+from serving.model_server.batching import Call
 from serving.model_server.json_reader import format_error, read_object
 from serving.model_server.json_tensor import (
     dense_shape,
@@ -25,14 +27,15 @@ from serving.model_server.json_tensor import (
 from serving.model_server.json_writer import encode_text, tensor_texts, value_text
 from serving.model_server.loaded_model import LoadedModel
 from serving.model_server.model_service import ModelService
-from serving.model_server.predict import run
 from serving.model_server.signature import DEFAULT_SIGNATURE, Signature
 from serving.model_server.tensor_codec import Array
 
 _BYTES_SUFFIX = "_bytes"
 
 
-def predict_json(service: ModelService, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
+def predict_json(
+    service: ModelService, spec: model_pb2.ModelSpec, body: bytes, timeout_s: float
+) -> bytes:
     """Answer a REST predict request.
 
     Every input must be given: the defaults of a signature count over gRPC only, as in TensorFlow
@@ -47,6 +50,7 @@ def predict_json(service: ModelService, spec: model_pb2.ModelSpec, body: bytes) 
         raise format_error(
             document, "not formatted correctly. 'signature_name' key must be a string value."
         )
+    deadline_s = time.monotonic() + timeout_s
     with service.manager.use(spec) as model:
         signature = _signature(model, name)
         if "instances" in document and "inputs" in document:
@@ -56,12 +60,15 @@ def predict_json(service: ModelService, spec: model_pb2.ModelSpec, body: bytes) 
                 "exist ",
             )
         if "instances" in document:
-            results = run(signature, _from_rows(document, signature), signature.outputs)
-            return encode_text(_rows_text(results))
-        if "inputs" in document:
-            arrays = _from_columns(document["inputs"], signature)
-            return encode_text(_columns_text(run(signature, arrays, signature.outputs)))
-    raise InvalidArgumentError("Missing 'inputs' or 'instances' key")
+            arrays, as_text = _from_rows(document, signature), _rows_text
+        elif "inputs" in document:
+            arrays, as_text = _from_columns(document["inputs"], signature), _columns_text
+        else:
+            raise InvalidArgumentError("Missing 'inputs' or 'instances' key")
+        outputs = signature.outputs
+        call = Call(signature, signature.order_feeds(arrays), outputs, deadline_s)
+        results = service.batcher.run(call, deadline_s - time.monotonic())
+    return encode_text(as_text(dict(zip(outputs, results, strict=True))))
 
 
 def _signature(model: LoadedModel, name: str) -> Signature:

@@ -6,7 +6,6 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -22,12 +21,11 @@ _IDLE_TIMEOUT_S = 300  # A client that is gone without a word must not hold a th
 class RestServer:
     """Listens from construction on; answers from `start` on.
 
-    Each connection has a thread that reads and writes; requests are computed in `executor`, the
-    same few threads that serve gRPC.
+    Each connection has a thread that reads and writes; models run in the batcher's few threads,
+    the same that serve gRPC.
 
     Args:
         service: Answers the calls.
-        executor: The threads they are computed in.
         bind_address: The address to listen on.
         port: The port, or `AUTO_PORT`.
         timeout_s: After this long a request is answered with 504.
@@ -39,13 +37,12 @@ class RestServer:
     def __init__(
         self,
         service: ModelService,
-        executor: Executor,
         bind_address: str,
         port: int,
         *,
         timeout_s: float,
     ) -> None:
-        self.api = RestApi(service, executor, timeout_s)
+        self.api = RestApi(service, timeout_s)
         self._running = 0
         self._idle = threading.Condition()
         self.draining = False

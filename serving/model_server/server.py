@@ -7,12 +7,13 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 from tensorflow.core.protobuf import config_pb2
 
 from serving.model_server import event_log, grpc_server, loaded_model, ready_file, warmup
+from serving.model_server.batching import Batcher
+from serving.model_server.batching_options import batching_options
 from serving.model_server.flags import ServerFlags
 from serving.model_server.loaded_model import LoadedModel
 from serving.model_server.model_manager import ModelManager
@@ -41,14 +42,14 @@ async def serve(flags: ServerFlags) -> None:
     models = [ModelVersions(flags.model_name, flags.model_base_path, _loader(flags))]
     manager = ModelManager(models, flags.file_system_poll_wait_seconds)
     manager.start()
-    executor = ThreadPoolExecutor(flags.num_session_threads, thread_name_prefix="session")
+    batcher = Batcher(batching_options(flags))
     try:
         # The ports open once the model is there, as in TensorFlow Serving: who can connect can ask.
         if await _settled_before_stop(manager, stop):
-            await _answer_until_stopped(flags, ModelService(manager), executor, stop)
+            await _answer_until_stopped(flags, ModelService(manager, batcher), stop)
     finally:
         watch.cancel()
-        executor.shutdown(wait=False, cancel_futures=True)
+        batcher.stop()
         await loop.run_in_executor(None, manager.stop, flags.shutdown_grace_seconds)
         event_log.info("stopped")
 
@@ -98,7 +99,7 @@ async def _settled_before_stop(manager: ModelManager, stop: asyncio.Event) -> bo
 
 
 async def _answer_until_stopped(
-    flags: ServerFlags, service: ModelService, executor: ThreadPoolExecutor, stop: asyncio.Event
+    flags: ServerFlags, service: ModelService, stop: asyncio.Event
 ) -> None:
     grpc_front: grpc.aio.Server | None = None
     rest_front: RestServer | None = None
@@ -107,14 +108,13 @@ async def _answer_until_stopped(
         if flags.rest_api_port:
             rest_front = RestServer(
                 service,
-                executor,
                 flags.bind_address,
                 flags.rest_api_port,
                 timeout_s=flags.rest_api_timeout_in_ms / 1000,
             )
         if flags.port:
             grpc_front, grpc_port = grpc_server.build_server(
-                service, executor, flags.bind_address, flags.port
+                service, flags.bind_address, flags.port
             )
     except OSError as error:
         raise StartupError(str(error)) from error

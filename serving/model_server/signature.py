@@ -12,16 +12,23 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
-from serving.errors import FailedPreconditionError, InvalidArgumentError
+from serving.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    UnimplementedError,
+    from_grpc_code,
+)
 from serving.model_server.tensor_codec import (
     Array,
     TensorParsingError,
     data_type_of,
     decode,
     dtype_name,
+    numpy_dtype_of,
 )
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -36,6 +43,7 @@ class InputInfo:
     alias: str
     feed_name: str
     data_type: int
+    dtype: np.dtype[Any] | None
 
 
 class Signature:
@@ -44,6 +52,11 @@ class Signature:
     Args:
         definition: The SignatureDef as the model carries it.
         make_callable: Prepares a Session for a list of feeds and fetches.
+
+    Attributes:
+        is_batchable: Whether its shapes are those of a computation row by row: the first
+            dimension of each input and output is open, and a row of an output has a fixed size.
+            An open one could depend on the other rows.
     """
 
     def __init__(
@@ -55,7 +68,7 @@ class Signature:
         self.inputs = tuple(
             sorted(
                 (
-                    InputInfo(alias, info.name, info.dtype)
+                    InputInfo(alias, info.name, info.dtype, _numpy_dtype(info.dtype))
                     for alias, info in definition.inputs.items()
                 ),
                 key=lambda info: info.feed_name,
@@ -63,6 +76,12 @@ class Signature:
         )
         self._inputs_by_alias = sorted(self.inputs, key=lambda info: info.alias)
         self.outputs: tuple[str, ...] = tuple(sorted(definition.outputs))
+        self.is_batchable = bool(definition.inputs) and all(
+            [
+                *(_has_batch_dimension(info) for info in definition.inputs.values()),
+                *(_has_batch_of_fixed_rows(info) for info in definition.outputs.values()),
+            ]
+        )
         self._defaults = {
             alias: _decode(alias, proto) for alias, proto in definition.defaults.items()
         }
@@ -124,29 +143,43 @@ class Signature:
             seen.add(alias)
         return tuple(sorted(seen)) or self.outputs
 
-    def run(self, arrays: Mapping[str, Array], outputs: tuple[str, ...]) -> dict[str, Array]:
-        """Compute `outputs`.
+    def order_feeds(self, arrays: Mapping[str, Array]) -> list[Array]:
+        """Return the arrays as `compute` takes them.
 
         Args:
             arrays: One array for each input.
-            outputs: What `select_outputs` returned.
 
         Raises:
             InvalidArgumentError: At the first input, in the order of feed names, of a wrong dtype.
-            tf.errors.OpError: As the model's operations raise it.
         """
         feeds = [arrays[info.alias] for info in self.inputs]
         for index, (info, feed) in enumerate(zip(self.inputs, feeds, strict=True)):
+            if feed.dtype is info.dtype:
+                continue
             given = data_type_of(feed)
             if given != info.data_type:
                 raise InvalidArgumentError(
                     f"Expects arg[{index}] to be {dtype_name(info.data_type)} but "
                     f"{dtype_name(given)} is provided"
                 )
+        return feeds
+
+    def compute(self, feeds: Sequence[Array], outputs: tuple[str, ...]) -> list[Array]:
+        """Compute `outputs`, in their order.
+
+        Args:
+            feeds: What `order_feeds` returned.
+            outputs: What `select_outputs` returned.
+
+        Raises:
+            ServingError: As the model's operations raise it.
+        """
         run = self._callables.get(outputs) or self._prepare(outputs)
-        return {
-            alias: _as_array(result) for alias, result in zip(outputs, run(*feeds), strict=True)
-        }
+        try:
+            results = run(*feeds)
+        except tf.errors.OpError as error:
+            raise from_grpc_code(error.error_code, error.message) from error
+        return [_as_array(result) for result in results]
 
     def _prepare(self, outputs: tuple[str, ...]) -> Callable[..., list[Array]]:
         with self._lock:
@@ -182,6 +215,22 @@ def find_signature(signatures: Mapping[str, Signature], name: str) -> Signature:
     if name not in signatures:
         raise FailedPreconditionError(f'Serving signature key "{name}" not found.')
     return signatures[name]
+
+
+def _has_batch_dimension(info: meta_graph_pb2.TensorInfo) -> bool:
+    shape = info.tensor_shape
+    return not shape.unknown_rank and len(shape.dim) > 0 and shape.dim[0].size == -1
+
+
+def _has_batch_of_fixed_rows(info: meta_graph_pb2.TensorInfo) -> bool:
+    return _has_batch_dimension(info) and all(dim.size >= 0 for dim in info.tensor_shape.dim[1:])
+
+
+def _numpy_dtype(data_type: int) -> np.dtype[Any] | None:
+    try:
+        return np.dtype(numpy_dtype_of(data_type))
+    except UnimplementedError:
+        return None  # Known once somebody sends a tensor for it.
 
 
 def _as_array(result: Any) -> Array:

@@ -7,8 +7,8 @@ that they cost more than a small model's whole computation (measured for 100 ids
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,10 @@ _FIELDS: dict[int, tuple[npt.DTypeLike, str]] = {
 }
 _DATA_TYPES: dict[Any, int] = {np.dtype(dtype): number for number, (dtype, _) in _FIELDS.items()}
 
-_FLOAT_VAL_TAG = b"\x2a"  # TensorProto.float_val: field 5, packed.
+# Fields of TensorProto on the wire: float_val (5, packed) and string_val (8).
+_FLOAT_VAL_TAG = b"\x2a"
+_STRING_VAL_TAG = b"\x42"
+_SHORT_STRING_TAGS = [_STRING_VAL_TAG + bytes([length]) for length in range(0x80)]
 
 
 def dtype_name(data_type: int) -> str:
@@ -97,8 +100,8 @@ def decode(proto: tensor_pb2.TensorProto) -> Array:
         dtype, field = _FIELDS[proto.dtype]
     except KeyError as error:
         raise TensorParsingError(f"dtype {proto.dtype} is not supported") from error
-    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-    if len(shape) > MAX_RANK or any(size < 0 for size in shape):
+    shape = tuple([dim.size for dim in proto.tensor_shape.dim])
+    if shape and (len(shape) > MAX_RANK or min(shape) < 0):
         raise TensorParsingError(f"no valid shape: {shape}")
     count = math.prod(shape)
     content = proto.tensor_content
@@ -108,48 +111,85 @@ def decode(proto: tensor_pb2.TensorProto) -> Array:
         # A copy: the Session must not read memory that the request owns.
         return np.frombuffer(content, dtype=dtype).reshape(shape).copy()
     values = getattr(proto, field)
+    given = len(values)
     try:
-        array: Array = np.empty(count, dtype=dtype)
+        array: Array = np.empty(shape, dtype=dtype)
     except (ValueError, MemoryError) as error:
         raise TensorParsingError(f"too large: {shape}") from error
-    given = min(len(values), count)
-    if given:
-        array[:given] = values[:count]
-        array[given:] = values[-1]
+    if given >= count:
+        # By way of a list: NumPy would ask a repeated field for its length and items one by one.
+        array.reshape(-1)[:] = values[:count]
+    elif given:
+        flat = array.reshape(-1)
+        flat[:given] = values[:]
+        flat[given:] = values[-1]
     else:
-        array[:] = b"" if field == "string_val" else 0
-    return array.reshape(shape)
+        array.fill(b"" if field == "string_val" else 0)
+    return array
 
 
 def encode(array: Array, proto: tensor_pb2.TensorProto) -> None:
-    """Write `array` into an empty TensorProto, values in their typed field.
+    """Write `array` into an empty TensorProto, as `wire_bytes` does.
 
-    TensorFlow Serving 2.16 answers so (`AsProtoField`), not with `tensor_content`.
+    Raises:
+        UnimplementedError: If the dtype has no field here.
+    """
+    proto.MergeFromString(wire_bytes(array))
+
+
+def wire_bytes(array: Array) -> bytes:
+    """Return `array` as a serialized TensorProto, values in their typed field.
+
+    TensorFlow Serving 2.16 answers so (`AsProtoField`), not with `tensor_content`. Writing the
+    bytes takes a third of the time of filling a message and serializing it.
 
     Raises:
         UnimplementedError: If the dtype has no field here.
     """
     data_type = data_type_of(array)
-    proto.dtype = data_type
-    add_dim = proto.tensor_shape.dim.add
-    for size in array.shape:
-        add_dim().size = size
+    head = _head(data_type, array.shape)
     if not array.size:
-        return
+        return head
     if data_type == types_pb2.DT_FLOAT:
         # The packed wire form of float_val is the array's memory; no Python float is made.
-        payload = np.ascontiguousarray(array, dtype="<f4").tobytes()
-        proto.MergeFromString(_FLOAT_VAL_TAG + _varint(len(payload)) + payload)
-        return
+        return head + delimited(_FLOAT_VAL_TAG, np.ascontiguousarray(array, dtype="<f4").tobytes())
     values = array.ravel().tolist()
-    extend: Callable[[list[Any]], None] = getattr(proto, _FIELDS[data_type][1]).extend
-    extend(values)
+    if data_type == types_pb2.DT_STRING:
+        return head + _string_values(values)
+    proto = tensor_pb2.TensorProto()
+    getattr(proto, _FIELDS[data_type][1]).extend(values)
+    return head + proto.SerializeToString()
 
 
-def _varint(number: int) -> bytes:
+def delimited(tag: bytes, payload: bytes) -> bytes:
+    """Return a length-delimited field of the protobuf wire format."""
+    return tag + varint(len(payload)) + payload
+
+
+def varint(number: int) -> bytes:
+    """Return a number of at least 0 in the protobuf wire format."""
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)
         number >>= 7
     encoded.append(number)
     return bytes(encoded)
+
+
+@functools.lru_cache(maxsize=1024)
+def _head(data_type: int, shape: tuple[int, ...]) -> bytes:
+    proto = tensor_pb2.TensorProto(dtype=data_type)
+    proto.tensor_shape.SetInParent()
+    for size in shape:
+        proto.tensor_shape.dim.add(size=size)
+    return proto.SerializeToString()
+
+
+def _string_values(values: list[bytes]) -> bytes:
+    parts: list[bytes] = [b""] * (2 * len(values))
+    parts[1::2] = values
+    try:
+        parts[0::2] = map(_SHORT_STRING_TAGS.__getitem__, map(len, values))
+    except IndexError:
+        parts[0::2] = [_STRING_VAL_TAG + varint(len(value)) for value in values]
+    return b"".join(parts)

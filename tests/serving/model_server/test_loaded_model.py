@@ -15,7 +15,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 
 from serving.errors import CancelledError, DataLossError, InvalidArgumentError
-from serving.model_server import loaded_model, predict, scann_ops
+from serving.model_server import loaded_model, scann_ops
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = config_pb2.ConfigProto()
@@ -40,7 +40,7 @@ def test_wrong_dtype_has_the_text_and_the_number_of_tensorflows_session(
         session._call_tf_sessionrun(None, feeds, [output._as_tf_output()], [], None)
 
     with pytest.raises(InvalidArgumentError) as caught:
-        signature.run(arrays, ("scores",))
+        signature.order_feeds(arrays)
     assert caught.value.message == expected.value.message
     model.close()
 
@@ -76,8 +76,7 @@ def test_requests_that_outlast_the_time_to_close_are_cancelled(slow_model: Path)
     def count_for_hours() -> None:
         assert model.try_acquire()
         try:
-            rounds = {"rounds": np.int64([10**10])}
-            predict.run(model.signatures["serving_default"], rounds, ("counted",))
+            model.signatures["serving_default"].compute([np.int64([10**10])], ("counted",))
         except CancelledError as error:
             errors.append(error)
         finally:
@@ -119,9 +118,9 @@ def test_scann_index_is_searched(scann_model: Path) -> None:
     model = loaded_model.load(scann_model, 1, CONFIG)
     query = np.zeros((1, 8), np.float32)
     query[0, 2] = 1.0
-    results = model.signatures["serving_default"].run({"embedding": query}, ("indices", "scores"))
-    assert results["indices"][0, 0] == 2
-    assert results["scores"][0, 0] == 1.0
+    indices, scores = model.signatures["serving_default"].compute([query], ("indices", "scores"))
+    assert indices[0, 0] == 2
+    assert scores[0, 0] == 1.0
     model.close()
 
 
