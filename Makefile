@@ -44,10 +44,14 @@ imports: setup ## import-linter: the layers
 bench: setup ## the benchmarks (minutes; on a quiet machine)
 	@$(BIN)/python -m benchmarks
 
-lock: setup ## compile setup.py into requirements.lock
-	@uv="$$($(BIN)/python tools/find_uv.py)" && "$$uv" pip compile setup.py --extra dev \
-	  --python-version 3.10 --python-platform x86_64-manylinux_2_28 --generate-hashes \
-	  --no-emit-index-url --no-annotate --no-header -q -o requirements.lock
+LOCK_OPTIONS := --python-version 3.10 --python-platform x86_64-manylinux_2_28 --generate-hashes \
+  --no-emit-index-url --no-annotate --no-header -q
+
+lock: setup ## compile setup.py into requirements.lock and serving/requirements.lock
+	@uv="$$($(BIN)/python tools/find_uv.py)" && \
+	  "$$uv" pip compile setup.py --extra dev $(LOCK_OPTIONS) -o requirements.lock && \
+	  $(BIN)/python tools/server_requirements.py | \
+	  "$$uv" pip compile - -c requirements.lock $(LOCK_OPTIONS) -o serving/requirements.lock
 
 clean: ## remove the environment and every cache (data/ and runs/ stay)
 	rm -rf .venv .setup build *.egg-info .pytest_cache .mypy_cache .ruff_cache \

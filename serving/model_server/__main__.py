@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import warnings
@@ -40,6 +39,7 @@ def import_tensorflow() -> None:
     for keras in ("keras", "tf_keras"):
         sys.modules.setdefault(keras, None)  # type: ignore[arg-type]
     import tensorflow as tf
+    import uvloop  # noqa: F401
 
     tf.get_logger().setLevel("ERROR")
     import serving.model_server.server  # noqa: F401 - what serves, with it
@@ -51,9 +51,12 @@ def import_tensorflow() -> None:
 def _serve(flags: ServerFlags) -> None:
     # Only now, so that --help and a wrong flag answer at once.
     import_tensorflow()
+    import uvloop
+
     from serving.model_server.server import serve
 
-    asyncio.run(serve(flags))
+    # asyncio's own loop, which is written in Python, took a fifth of the time of a request.
+    uvloop.run(serve(flags))
 
 
 if __name__ == "__main__":

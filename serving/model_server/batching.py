@@ -11,12 +11,11 @@ that fails is repeated request by request, so that an error reaches who caused i
 
 from __future__ import annotations
 
-import asyncio
 import collections
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -53,6 +52,7 @@ class Call:
         "error",
         "feeds",
         "future",
+        "group",
         "is_abandoned",
         "outputs",
         "results",
@@ -76,7 +76,9 @@ class Call:
         self.is_abandoned = False
         self.results: list[Array] = []
         self.error: ServingError | None = None
-        self.future: asyncio.Future[None] | None = None
+        # Of whoever waits for it; none of the batcher's business.
+        self.future: Any = None
+        self.group: Any = None
 
 
 class Receiver(Protocol):
@@ -102,6 +104,8 @@ class Batcher:
             collections.OrderedDict()
         )
         self._num_waiting = 0
+        self.max_batch_rows = options.max_batch_rows
+        self.num_threads = options.num_batch_threads
         self._is_stopped = False
         self._changed = threading.Condition(threading.Lock())
         self._threads = [
@@ -111,40 +115,49 @@ class Batcher:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, call: Call, receiver: Receiver) -> None:
-        """Queue a call.
+    def submit(self, calls: Sequence[Call], receiver: Receiver) -> None:
+        """Queue calls.
 
         Args:
-            call: The call.
-            receiver: Gets it back, in a thread of the batcher; it must not block. Calls of one run
-                with the same receiver come back together.
-
-        Raises:
-            InvalidArgumentError: If it has more rows than a batch may have.
-            UnavailableError: If the queue is full or the server stops.
+            calls: The calls.
+            receiver: Gets them back, in a thread of the batcher or in this one; it must not block.
+                Calls of one run with the same receiver come back together. A call that is too
+                large, or that finds the queue full, comes back at once with its error.
         """
+        refused: list[Call] = []
+        now = time.monotonic()
+        with self._changed:
+            for call in calls:
+                call.error = self._refusal(call)
+                if call.error:
+                    refused.append(call)
+                    continue
+                call.enqueued_s = now
+                key = self._key(call)
+                same = self._waiting.get(key)
+                if same is None:
+                    same = self._waiting[key] = collections.deque()
+                    self._changed.notify()
+                same.append((call, receiver))
+                self._num_waiting += 1
+        if refused:
+            receiver(refused)
+
+    def _refusal(self, call: Call) -> ServingError | None:
         options = self._options
         if options.max_request_rows is not None and call.rows > options.max_request_rows:
             # TensorFlow's batch scheduler.
-            raise InvalidArgumentError(
+            return InvalidArgumentError(
                 f"Task size {call.rows} is larger than maximum input batch size "
                 f"{options.max_request_rows}"
             )
-        key = self._key(call)
-        call.enqueued_s = time.monotonic()
-        with self._changed:
-            if self._is_stopped:
-                raise UnavailableError("The server is shutting down")
-            if self._num_waiting >= options.max_enqueued_calls:
-                raise UnavailableError(
-                    "The batch scheduling queue to which this task was submitted is full"
-                )
-            same = self._waiting.get(key)
-            if same is None:
-                same = self._waiting[key] = collections.deque()
-            same.append((call, receiver))
-            self._num_waiting += 1
-            self._changed.notify()
+        if self._is_stopped:
+            return shutting_down()
+        if self._num_waiting >= options.max_enqueued_calls:
+            return UnavailableError(
+                "The batch scheduling queue to which this task was submitted is full"
+            )
+        return None
 
     def run(self, call: Call, timeout_s: float) -> list[Array]:
         """Queue a call and wait for its results.
@@ -154,7 +167,7 @@ class Batcher:
             ServingError: As the run ends.
         """
         done = threading.Event()
-        self.submit(call, _Setter(done))
+        self.submit([call], _Setter(done))
         if not done.wait(timeout_s):
             call.is_abandoned = True
             raise timed_out()
@@ -171,7 +184,7 @@ class Batcher:
             self._num_waiting = 0
             self._changed.notify_all()
         for call, _ in dropped:
-            call.error = UnavailableError("The server is shutting down")
+            call.error = shutting_down()
         _give_back(dropped)
 
     def _key(self, call: Call) -> Hashable:
@@ -244,47 +257,6 @@ class Batcher:
 _Entry = tuple[Call, Receiver]
 
 
-class AsyncBatcher:
-    """A batcher as the event loop sees it; make it on the running loop.
-
-    Args:
-        batcher: Does the work.
-    """
-
-    def __init__(self, batcher: Batcher) -> None:
-        self._batcher = batcher
-        self._loop = asyncio.get_running_loop()
-        self._receiver: Receiver = self._receive  # One object, by which calls are grouped.
-
-    async def run(self, call: Call) -> list[Array]:
-        """Queue a call and wait for its results.
-
-        Raises:
-            ServingError: As the run ends.
-        """
-        future: asyncio.Future[None] = self._loop.create_future()
-        call.future = future
-        self._batcher.submit(call, self._receiver)
-        try:
-            await future
-        except asyncio.CancelledError:
-            call.is_abandoned = True
-            raise
-        if call.error:
-            raise call.error
-        return call.results
-
-    def _receive(self, calls: list[Call]) -> None:
-        # One wake-up of the loop for all calls of a run.
-        self._loop.call_soon_threadsafe(_wake, calls)
-
-
-def _wake(calls: list[Call]) -> None:
-    for call in calls:
-        if call.future is not None and not call.future.done():
-            call.future.set_result(None)
-
-
 class _Setter:
     """Receives for one who waits."""
 
@@ -293,6 +265,11 @@ class _Setter:
 
     def __call__(self, calls: list[Call]) -> None:
         self._done.set()
+
+
+def shutting_down() -> UnavailableError:
+    """Return the error of a request that comes too late."""
+    return UnavailableError("The server is shutting down")
 
 
 def timed_out() -> DeadlineExceededError:
@@ -338,8 +315,8 @@ def _stack(arrays: list[Array]) -> Array:
     )
     start = 0
     for array in arrays:
-        within = tuple(slice(size) for size in array.shape[1:])
-        stacked[(slice(start, start + len(array)), *within)] = array
+        place = (slice(start, start + len(array)), *map(slice, array.shape[1:]))
+        stacked[place] = array
         start += len(array)
     return stacked
 

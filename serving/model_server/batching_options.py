@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from typing import Any
 
 from serving.model_server import event_log
 from serving.model_server.config_files import BatchingParameters, read_text_proto
@@ -77,7 +78,7 @@ def batching_options(flags: ServerFlags) -> BatchingOptions:
 
 def _with_file(options: BatchingOptions, path: str) -> BatchingOptions:
     parameters = read_text_proto(path, BatchingParameters(), _FLAG)
-    changes: dict[str, int] = {}
+    changes: dict[str, Any] = {}
     if parameters.HasField("max_batch_size"):
         rows = _at_least_one(parameters, "max_batch_size")
         changes |= {"max_batch_rows": rows, "max_request_rows": rows}
@@ -95,7 +96,7 @@ def _with_file(options: BatchingOptions, path: str) -> BatchingOptions:
     )
 
 
-def _at_least_one(parameters: BatchingParameters, name: str) -> int:
+def _at_least_one(parameters: Any, name: str) -> int:
     value: int = getattr(parameters, name).value
     if value < 1:
         raise StartupError(f"{_FLAG}: {name} must be at least 1, got {value}")

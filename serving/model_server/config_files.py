@@ -99,7 +99,8 @@ def _build() -> dict[str, Any]:
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
     pool.AddSerializedFile(file.SerializeToString())
-    factory = message_factory.MessageFactory(pool)
+    # Any: renamed in later protobufs, which the stubs describe.
+    factory: Any = message_factory.MessageFactory(pool)
     return {
         name: factory.GetPrototype(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
         for name in _MESSAGES

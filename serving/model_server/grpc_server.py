@@ -16,7 +16,7 @@ from tensorflow_serving.apis import (
 
 from serving.errors import InternalError, ServingError, UnimplementedError
 from serving.model_server import event_log
-from serving.model_server.batching import AsyncBatcher
+from serving.model_server.async_batching import AsyncBatcher
 from serving.model_server.flags import AUTO_PORT
 from serving.model_server.model_service import ModelService
 from serving.model_server.predict import prepare, respond

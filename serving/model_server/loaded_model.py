@@ -43,7 +43,7 @@ class LoadedModel:
         }
         self._running = 0
         self._closing = False
-        self._idle = threading.Condition()
+        self._idle = threading.Condition(threading.Lock())
 
     def try_acquire(self) -> bool:
         """Keep the model from being closed until `release`; False if it is being closed."""
@@ -57,7 +57,14 @@ class LoadedModel:
         """End what `try_acquire` began."""
         with self._idle:
             self._running -= 1
-            self._idle.notify_all()
+            if self._closing:
+                self._idle.notify_all()
+
+    def __enter__(self) -> LoadedModel:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.release()
 
     def close(self, timeout_s: float | None = None) -> None:
         """Free the model once no request uses it any more.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 
 from tensorflow_serving.apis import model_pb2
 
@@ -75,8 +74,8 @@ class ModelManager:
             return None
         return f"{len(failures)} model(s) did not become available: {{{''.join(failures)}}}"
 
-    def use(self, spec: model_pb2.ModelSpec) -> AbstractContextManager[LoadedModel]:
-        """Hold the version that `spec` means for the length of a request.
+    def use(self, spec: model_pb2.ModelSpec) -> LoadedModel:
+        """Return the version that `spec` means, held until it is released by a `with` block.
 
         Raises:
             InvalidArgumentError: If `spec` names no model, or a label that is not assigned.

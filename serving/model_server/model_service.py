@@ -5,8 +5,6 @@ An answer over REST is an answer over gRPC in other clothes.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -33,8 +31,8 @@ class ModelService:
         self.manager = manager
         self.batcher = batcher
 
-    def use(self, request: predict_pb2.PredictRequest) -> AbstractContextManager[LoadedModel]:
-        """Hold the version that a request means for the length of a `with` block.
+    def use(self, request: predict_pb2.PredictRequest) -> LoadedModel:
+        """Return the version that a request means, held until it is released by a `with` block.
 
         Raises:
             ServingError: With TensorFlow Serving's code and text.

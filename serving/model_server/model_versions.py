@@ -7,12 +7,11 @@ a model that was available stays so; memory must hold two versions meanwhile.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import enum
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from serving.errors import NotFoundError, ServingError, UnknownError, from_grpc_code
@@ -71,9 +70,8 @@ class ModelVersions:
         """Every version this process has dealt with, also those unloaded since."""
         return self._statuses
 
-    @contextlib.contextmanager
-    def use(self, version: int | None) -> Iterator[LoadedModel]:
-        """Hold a version for the length of a request.
+    def use(self, version: int | None) -> LoadedModel:
+        """Return a version that stays loaded until it is released, best by a `with` block.
 
         Args:
             version: Its number; None for the newest available one.
@@ -81,11 +79,15 @@ class ModelVersions:
         Raises:
             NotFoundError: If it is not available.
         """
-        model = self._acquire(version)
-        try:
-            yield model
-        finally:
-            model.release()
+        while True:
+            available = self._available
+            wanted = max(available, default=None) if version is None else version
+            model = available.get(wanted) if wanted is not None else None
+            if model is None:
+                raise servable_not_found(self.name, version)
+            if model.try_acquire():
+                return model
+            # It was taken out of `_available` since it was read: look again.
 
     def poll(self) -> None:
         """Look at the base path once and do what it takes to serve what is there."""
@@ -112,17 +114,6 @@ class ModelVersions:
             timeout_s: How long to wait for running requests before they are cancelled.
         """
         self._unload(set(self._available), timeout_s)
-
-    def _acquire(self, version: int | None) -> LoadedModel:
-        while True:
-            available = self._available
-            wanted = max(available, default=None) if version is None else version
-            model = available.get(wanted) if wanted is not None else None
-            if model is None:
-                raise servable_not_found(self.name, version)
-            if model.try_acquire():
-                return model
-            # It was taken out of `_available` since it was read: look again.
 
     def _load(self, folder: VersionFolder) -> bool:
         started_at = time.monotonic()

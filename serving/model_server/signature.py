@@ -75,6 +75,8 @@ class Signature:
             )
         )
         self._inputs_by_alias = sorted(self.inputs, key=lambda info: info.alias)
+        self._sorted_aliases = tuple(info.alias for info in self._inputs_by_alias)
+        self._aliases = frozenset(self._sorted_aliases)
         self.outputs: tuple[str, ...] = tuple(sorted(definition.outputs))
         self.is_batchable = bool(definition.inputs) and all(
             [
@@ -101,7 +103,10 @@ class Signature:
         Raises:
             InvalidArgumentError: If names are missing, unknown, or a tensor cannot be read.
         """
-        self._check_size(inputs)
+        if len(inputs) != len(self.inputs):
+            self._check_size(inputs)
+        elif self._aliases.issubset(inputs):
+            return {alias: _decode(alias, inputs[alias]) for alias in self._sorted_aliases}
         arrays: dict[str, Array] = {}
         used: set[str] = set()
         for info in self._inputs_by_alias:

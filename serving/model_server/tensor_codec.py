@@ -158,7 +158,8 @@ def wire_bytes(array: Array) -> bytes:
         return head + _string_values(values)
     proto = tensor_pb2.TensorProto()
     getattr(proto, _FIELDS[data_type][1]).extend(values)
-    return head + proto.SerializeToString()
+    content: bytes = proto.SerializeToString()
+    return head + content
 
 
 def delimited(tag: bytes, payload: bytes) -> bytes:
@@ -182,7 +183,8 @@ def _head(data_type: int, shape: tuple[int, ...]) -> bytes:
     proto.tensor_shape.SetInParent()
     for size in shape:
         proto.tensor_shape.dim.add(size=size)
-    return proto.SerializeToString()
+    head: bytes = proto.SerializeToString()
+    return head
 
 
 def _string_values(values: list[bytes]) -> bytes:

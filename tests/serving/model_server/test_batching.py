@@ -51,13 +51,13 @@ class Held:
             started.set()
             self._go.wait(10)
 
-        self.batcher.submit(call(model, "similar_candidates", movie_id=["a"]), block)
+        self.batcher.submit([call(model, "similar_candidates", movie_id=["a"])], block)
         assert started.wait(10)
         self.runs.clear()
 
     def submit(self, call: Call) -> None:
         done = threading.Event()
-        self.batcher.submit(call, lambda calls: done.set())
+        self.batcher.submit([call], lambda calls: done.set())
         self._done.append(done)
 
     def release(self) -> list[int]:
@@ -246,25 +246,26 @@ def test_who_stops_waiting_is_not_run_for(model: LoadedModel) -> None:
 
 def test_limits_refuse(model: LoadedModel) -> None:
     held = Held(model, max_enqueued_calls=1, max_request_rows=2)
-    with pytest.raises(
-        InvalidArgumentError, match="Task size 3 is larger than maximum input batch size 2"
-    ):
-        held.submit(query(model, ["u1"] * 3, [["c"]] * 3))
-    held.submit(query(model, ["u1"], [["c"]]))
-    with pytest.raises(UnavailableError, match=r"The batch scheduling queue .* is full"):
-        held.submit(query(model, ["u1"], [["c"]]))
+    large = query(model, ["u1"] * 3, [["c"]] * 3)
+    calls = [large, *(query(model, ["u1"], [["c"]]) for _ in range(2))]
+    refused: list[Call] = []
+    held.batcher.submit(calls, refused.extend)
+    assert [(type(each.error), str(each.error)) for each in refused] == [
+        (InvalidArgumentError, "Task size 3 is larger than maximum input batch size 2"),
+        (UnavailableError, "The batch scheduling queue to which this task was submitted is full"),
+    ]
     held.release()
 
 
 def test_stop_gives_back_what_waits_and_refuses_more(model: LoadedModel) -> None:
     held = Held(model)
-    waiting = query(model, ["u1"], [["c"]])
+    waiting, late = (query(model, ["u1"], [["c"]]) for _ in range(2))
     held.submit(waiting)
     held.batcher.stop()
     held.release()
     assert isinstance(waiting.error, UnavailableError)
     with pytest.raises(UnavailableError, match="The server is shutting down"):
-        held.batcher.submit(query(model, ["u1"], [["c"]]), print)
+        held.batcher.run(late, timeout_s=10)
 
 
 def test_off_means_one_request_a_run(model: LoadedModel) -> None:
