@@ -28,11 +28,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import psutil
+import psutil  # noqa: E402
 
-from benchmarks._grpc_load import run_load, write_messages
-from benchmarks._serving_model import query_inputs
-from serving.launcher import RunningModelServer, running_model_server
+from benchmarks._grpc_load import run_load, write_messages  # noqa: E402
+from benchmarks._serving_model import query_inputs  # noqa: E402
+from serving.launcher import RunningModelServer, running_model_server  # noqa: E402
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 NUM_CANDIDATES = 100_000
@@ -114,7 +114,7 @@ import sys, time, statistics
 sys.path.insert(0, {str(ROOT)!r})
 import numpy as np, tensorflow as tf
 from scann.scann_ops.py import scann_ops
-from benchmarks._serving_model import query_inputs
+from benchmarks._serving_model import query_inputs  # noqa: E402
 signature = tf.saved_model.load({str(model)!r}).signatures["serving_default"]
 rng = np.random.default_rng({messages_seed})
 queries = [query_inputs(rng, 1, {NUM_CANDIDATES}) for _ in range(500)]
