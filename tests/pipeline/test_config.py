@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.config import ConfigError, load
+from pipeline.config import BeamConfig, ConfigError, load
 
 MINIMAL: dict[str, Any] = {
     "data": {"interactions": "events.csv"},
@@ -108,3 +108,14 @@ def test_dates_are_moments_in_utc(tmp_path: Path) -> None:
     config = load(write(tmp_path, MINIMAL), ["split.eval_from=1998-01-01"])
     assert config.split.eval_from is not None
     assert config.split.eval_from.isoformat() == "1998-01-01T00:00:00+00:00"
+
+
+def test_beam_gets_no_argument_that_is_its_default():
+    # With one, TFX packs itself for remote workers before each component.
+    assert BeamConfig().pipeline_args == []
+    assert BeamConfig(options=("--x=1",)).pipeline_args == ["--x=1"]
+    assert BeamConfig(workers=2).pipeline_args == [
+        "--runner=DirectRunner",
+        "--direct_num_workers=2",
+        "--direct_running_mode=multi_processing",
+    ]

@@ -54,7 +54,7 @@ def run(
     output = standard_artifacts.ExampleStatistics()
     output.uri = str(folder / "statistics")
     context = base_beam_executor.BaseBeamExecutor.Context(
-        beam_pipeline_args=["--runner=DirectRunner"], tmp_dir=str(folder), unique_id="1"
+        beam_pipeline_args=[], tmp_dir=str(folder), unique_id="1"
     )
     executor(context).Do(
         {"examples": [examples]},

@@ -77,7 +77,7 @@ def transformed(executor: type[stock.Executor], folder: Path) -> dict[str, list[
         analyze=["train", "candidates"], transform=["train", "candidates"]
     )
     context = base_beam_executor.BaseBeamExecutor.Context(
-        beam_pipeline_args=["--runner=DirectRunner"], tmp_dir=str(folder), unique_id="1"
+        beam_pipeline_args=[], tmp_dir=str(folder), unique_id="1"
     )
     executor(context).Do(
         {"examples": [examples], "schema": [schema]},

@@ -57,7 +57,7 @@ def test_executor_writes_what_tfx_reads(tmp_path: Path):
     for key, (artifact,) in outputs.items():
         artifact.uri = str(tmp_path / key)
     context = base_beam_executor.BaseBeamExecutor.Context(
-        beam_pipeline_args=["--runner=DirectRunner"], tmp_dir=str(tmp_path), unique_id="1"
+        beam_pipeline_args=[], tmp_dir=str(tmp_path), unique_id="1"
     )
     Executor(context).Do({}, outputs, dict(component.exec_properties))
 
