@@ -22,7 +22,6 @@ class CandidateFilter(tf.Module):
     def __init__(self, files: FilterFiles) -> None:
         super().__init__()
         self._num_values = files.num_values
-        self._num_entries = len(files.value_indices)
         # A feature that no candidate has would make an empty table, which TensorFlow refuses.
         self._index = LineIndex(files.values_file, self._num_values) if self._num_values else None
         self._value_indices = _variable(files.value_indices, "value_indices")
@@ -74,15 +73,14 @@ class CandidateFilter(tf.Module):
         return found | ~tf.reduce_any(allowed, axis=1, keepdims=True)
 
     def num_matches(self, allowed: tf.Tensor) -> tf.Tensor:
-        """Returns how many candidates pass one row of `allowed`, at most; a scalar int64."""
+        """Returns how many candidates pass one row of `allowed`, at most; a scalar int64.
+
+        Where it allows no value, and so lets all pass, it is the largest number: any other filter
+        is better to start from.
+        """
         values = tf.where(allowed)[:, 0]
         entries = tf.gather(self._value_splits, values + 1) - tf.gather(self._value_splits, values)
-        # Where all pass, others are better to start from.
-        return tf.where(
-            tf.size(values) > 0,
-            tf.reduce_sum(entries),
-            tf.constant(self._num_entries + 1, tf.int64),
-        )
+        return tf.where(tf.size(values) > 0, tf.reduce_sum(entries), tf.int64.max)
 
     def matches(self, allowed: tf.Tensor) -> tf.Tensor:
         """Returns the candidates that pass one row of `allowed`, which allows a value, `[n]`."""

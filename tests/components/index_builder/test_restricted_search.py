@@ -1,0 +1,148 @@
+"""Exclusions and several filters at once, beside brute force."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.candidate_embedder import embedding_files
+from components.candidate_embedder.embedding_files import EmbeddingFiles
+from components.index_builder.candidate_filter import CandidateFilter
+from components.index_builder.catalogue_files import CatalogueFiles
+from components.index_builder.exact_index import ExactIndex
+from components.index_builder.lookup_files import LineIndex, read_lines
+from components.index_builder.restricted_search import restricted_search
+from models.features import FeatureSpec
+
+NUM, DIMENSION, K = 200, 4, 5
+SPEC = FeatureSpec.model_validate(
+    {
+        "columns": {"query_id": "user", "candidate_id": "item"},
+        "features": {
+            "candidate": {
+                "tags": {"kind": "categorical", "separator": "|"},
+                "country": {"kind": "categorical"},
+                "unused": {"kind": "categorical"},
+            }
+        },
+    }
+)
+RNG = np.random.default_rng(5)
+# Ids of any bytes, those that end a line or that no text holds among them.
+IDS = [b"\n", b"\r\n", b"\xff\xfe", b"\x00", b"a=b", *(f"{place}".encode() for place in range(195))]
+TAGS = [[f"t{tag}" for tag in range(12) if RNG.random() < 0.5 / (tag + 1)] for _ in IDS]
+COUNTRIES = [
+    ["", "de", "f\nr", "ch"][place] for place in RNG.choice(4, NUM, p=[0.1, 0.6, 0.2, 0.1])
+]
+VECTORS = RNG.normal(size=(NUM, DIMENSION)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> CatalogueFiles:
+    folder = tmp_path_factory.mktemp("catalogue")
+    tags = [[*(tag.encode() for tag in row), *[b""] * (12 - len(row))] for row in TAGS]
+    raw = {
+        "item": np.array(IDS, object),
+        "tags": np.array(tags, object),
+        "country": np.array([country.encode() for country in COUNTRIES], object),
+        "unused": np.array([b""] * NUM, object),
+    }
+    writer = embedding_files.EmbeddingWriter(
+        str(folder / embedding_files.file_name(0, 1)), embedding_files.schema(SPEC, DIMENSION)
+    )
+    writer.write(embedding_files.to_table(SPEC, raw, VECTORS))
+    writer.close()
+    files = EmbeddingFiles(str(folder), SPEC)
+    return CatalogueFiles.write(files, ("tags", "country", "unused"), str(folder))
+
+
+@pytest.fixture(scope="module")
+def search(catalogue: CatalogueFiles) -> Any:
+    index = ExactIndex(VECTORS)
+    filters = {name: CandidateFilter(files) for name, files in catalogue.filters.items()}
+
+    def run(queries: Any, exclude: Any, **asked: Any) -> Any:
+        conditions = [(filters[name], filters[name].allowed(asked[name])) for name in filters]
+        return restricted_search(index, queries, K, exclude, conditions)
+
+    # Traced once, as it is served: for any number of rows, exclusions and values.
+    return tf.function(run, autograph=False).get_concrete_function(
+        tf.TensorSpec([None, DIMENSION]),
+        tf.TensorSpec([None, None], tf.int32),
+        **{name: tf.TensorSpec([None, None], tf.string, name) for name in filters},
+    )
+
+
+def padded(rows: list[list[str]]) -> tf.Tensor:
+    return tf.ragged.constant(rows, tf.string, ragged_rank=1).to_tensor("")
+
+
+def expected(
+    query: npt.NDArray[np.float32],
+    exclude: list[int],
+    tags: list[str],
+    countries: list[str],
+    unused: list[str],
+) -> list[int]:
+    scores = VECTORS @ query
+    return [
+        int(place)
+        for place in np.argsort(-scores, kind="stable")
+        if place not in exclude
+        and (not tags or set(tags) & set(TAGS[place]))
+        and (not countries or COUNTRIES[place] in countries)
+        and not unused
+    ][:K]
+
+
+ROW = st.tuples(
+    st.integers(0, 99),
+    st.lists(st.integers(0, NUM - 1), max_size=12),
+    st.lists(st.sampled_from(["t0", "t1", "t7", "t11", "no such tag"]), max_size=3),
+    st.lists(st.sampled_from(["de", "f\nr", "ch", "xx"]), max_size=2),
+    st.sampled_from([[], [], [], ["x"]]),
+)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(rows=st.lists(ROW, min_size=1, max_size=4))
+def test_any_exclusions_and_filters_give_what_brute_force_gives(search: Any, rows: list[Any]):
+    queries = np.random.default_rng([row[0] for row in rows]).normal(size=(len(rows), DIMENSION))
+    queries = queries.astype(np.float32)
+    width = max(len(row[1]) for row in rows)
+    exclude = [[*row[1], *[-1] * (width - len(row[1]))] for row in rows]
+    found = search(
+        tf.constant(queries),
+        tf.constant(exclude, tf.int32, [len(rows), width]),
+        tags=padded([row[2] for row in rows]),
+        country=padded([row[3] for row in rows]),
+        unused=padded([row[4] for row in rows]),
+    )
+    for place, (_, excluded, *asked) in enumerate(rows):
+        wanted = expected(queries[place], excluded, *asked)
+        is_candidate = found.is_candidate[place].numpy()
+        assert found.indices[place].numpy()[is_candidate].tolist() == wanted
+        assert is_candidate.tolist() == [True] * len(wanted) + [False] * (K - len(wanted))
+        np.testing.assert_allclose(
+            found.scores[place].numpy()[is_candidate], VECTORS[wanted] @ queries[place], rtol=1e-4
+        )
+        assert np.all(found.scores[place].numpy()[~is_candidate] == np.finfo(np.float32).min)
+
+
+def test_ids_of_any_bytes_are_found_and_given_back(catalogue: CatalogueFiles):
+    assert read_lines(catalogue.ids_file).numpy().tolist() == IDS
+    places = LineIndex(catalogue.ids_file, missing=-1).lookup(tf.constant([*IDS, b"", b"nothing"]))
+    assert places.numpy().tolist() == [*range(NUM), -1, -1]
+
+
+def test_files_stay_where_the_catalogue_was_written(catalogue: CatalogueFiles):
+    assert Path(catalogue.ids_file).name == "candidate_ids.base64"
+    assert catalogue.filters["unused"].num_values == 0
+    assert catalogue.filters["country"].num_values == 3
