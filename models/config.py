@@ -17,12 +17,27 @@ class ModelConfig(Settings):
         "MovieLens 100K and also answers for unknown ids.",
     )
     candidate_id_embedding: bool = Field(True, description="Learn a vector for each candidate id.")
-    history_encoder: Literal["none", "mean"] = Field(
+    history_encoder: Literal["none", "mean", "recency", "gru", "self_attention"] = Field(
         "mean", description="How the events before the question become a vector."
     )
     max_history: int = Field(
         512, ge=1, le=100_000, description="Newest events of a timeline that the encoder sees."
     )
+    share_candidate_ids: bool = Field(
+        False,
+        description="Look up the history in the candidates' own id vectors, instead of in a second "
+        "table.",
+    )
+    recency_places: int = Field(
+        50,
+        ge=1,
+        le=1000,
+        description="recency: how many of the newest events weigh in; self_attention: up to which "
+        "distance two events are told apart.",
+    )
+    recency_heads: int = Field(4, ge=1, le=64, description="recency: weighted sums side by side.")
+    attention_layers: int = Field(2, ge=1, le=12, description="self_attention: blocks.")
+    attention_heads: int = Field(2, ge=1, le=64, description="self_attention: heads of a block.")
     query_hidden_layers: tuple[int, ...] = Field(
         (), description="Widths of dense ReLU layers before the query tower's last, linear one."
     )
@@ -53,6 +68,19 @@ class ModelConfig(Settings):
             raise ValueError(
                 "`history_encoder: none` with `query_id_embedding: false` leaves the query tower "
                 "without an input; set one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _encoder_fits(self) -> "ModelConfig":
+        if self.history_encoder == "self_attention" and self.dimension % self.attention_heads:
+            raise ValueError(
+                f"`dimension` {self.dimension} must be divisible by `attention_heads` "
+                f"{self.attention_heads}"
+            )
+        if self.share_candidate_ids and not self.candidate_id_embedding:
+            raise ValueError(
+                "`share_candidate_ids` needs the table of `candidate_id_embedding: true`"
             )
         return self
 
@@ -88,6 +116,11 @@ class TrainingConfig(Settings):
     history_dropout: float = Field(
         0.7, ge=0, lt=1, description="Share of the history hidden in training."
     )
+    shuffle_history: bool = Field(
+        False,
+        description="next_candidate: put the events of a timeline into a new order in each epoch, "
+        "for data whose order means nothing.",
+    )
     feature_dropout: float = Field(
         0.1,
         ge=0,
@@ -95,13 +128,27 @@ class TrainingConfig(Settings):
         description="Chance that a feature, or an id vector, is hidden in training.",
     )
     loss: Literal["auto", "full_softmax", "sampled_softmax"] = Field(
-        "auto", description="auto: full up to `max_full_softmax` candidates, else sampled."
+        "auto",
+        description="auto: full up to `max_full_softmax` candidates and `max_full_logits` logits "
+        "in a step, else sampled.",
     )
     max_full_softmax: int = Field(20_000, ge=1, description="Largest catalogue for `auto` = full.")
+    max_full_logits: int = Field(
+        30_000_000,
+        ge=1,
+        description="Most logits for `auto` = full: candidates times the timelines of a step "
+        "(reconstruct) or times their events (next_candidate).",
+    )
     num_negatives: int = Field(
         1024,
         ge=1,
         description="Sampled softmax: uniform negatives in a step, and as many from the batch.",
+    )
+    hard_negatives: int = Field(
+        0,
+        ge=0,
+        description="Sampled softmax: learn each event from this many of the negatives only, those "
+        "of the highest scores; 0: from all.",
     )
     validation_fraction: float = Field(
         0.0,

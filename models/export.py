@@ -51,8 +51,8 @@ class RawTowers(tf.Module):
         transformed = self._transform({**raw, spec.candidate_id: history})
         encoded: tf.Tensor | float = 0.0
         if self._encodes_history:
-            events = pad_indices(transformed[spec.candidate_id], newest=self._max_history)
-            encoded = query_tower.history.last(*query_tower.events(events))
+            events = pad_indices(transformed[spec.candidate_id])
+            encoded = query_tower.encode(events, self._max_history)
         ids = _first(transformed[spec.query_id], query_tower.oov)
         features = dense_features(transformed, spec.query_features)
         return {EMBEDDING_KEY: query_tower(ids, features, encoded)}

@@ -9,6 +9,7 @@ from models.features import FeatureSpec
 
 _SHUFFLE_BUFFER = 100_000
 _HASH_BUCKETS = 1_000_000
+_BATCHES_A_GROUP = 16
 
 
 class TimelineDataset:
@@ -25,12 +26,15 @@ class TimelineDataset:
         batch_size: int,
         validation_fraction: float,
         seed: int,
+        *,
+        alike_in_length: bool = False,
     ) -> None:
         self._files = list(files)
         self._spec = spec
         self._batch_size = batch_size
         self._held_out = int(validation_fraction * _HASH_BUCKETS)
         self._seed = seed
+        self._alike_in_length = alike_in_length
         self.num_timelines = self._count(self._serialized(validation=False))
         self.steps_per_epoch = -(-self.num_timelines // batch_size)
         if self.num_timelines == 0 or (
@@ -51,11 +55,17 @@ class TimelineDataset:
 
         @tf.autograph.experimental.do_not_convert
         def epoch(number: tf.Tensor) -> tf.data.Dataset:
-            return (
-                self._serialized(validation=False)
-                .shuffle(buffer, seed=self._seed + number, reshuffle_each_iteration=False)
-                .batch(self._batch_size)
+            timelines = self._serialized(validation=False).shuffle(
+                buffer, seed=self._seed + number, reshuffle_each_iteration=False
             )
+            if self._alike_in_length:
+                groups = timelines.batch(_BATCHES_A_GROUP * self._batch_size).enumerate()
+                timelines = groups.map(
+                    lambda group, rows: self._sorted_batches(
+                        rows, tf.stack([number + self._seed, group])
+                    )
+                ).unbatch()
+            return timelines.batch(self._batch_size)
 
         return (
             tf.data.Dataset.range(first, last)
@@ -86,6 +96,15 @@ class TimelineDataset:
             return (bucket < self._held_out) == validation
 
         return timelines.filter(chosen)
+
+    def _sorted_batches(self, serialized: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Sorts by length, then shuffles whole batches; what fills no batch stays at the end."""
+        rows = tf.gather(serialized, tf.argsort(tf.strings.length(serialized), stable=True))
+        whole = tf.size(rows) // self._batch_size
+        order = tf.argsort(tf.random.stateless_uniform([whole], seed))
+        batches = tf.reshape(rows[: whole * self._batch_size], [whole, self._batch_size])
+        shuffled = tf.reshape(tf.gather(batches, order), [-1])
+        return tf.concat([shuffled, rows[whole * self._batch_size :]], axis=0)
 
     # AutoGraph finds nothing to convert here and takes seconds to find it.
     @tf.autograph.experimental.do_not_convert

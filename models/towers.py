@@ -8,7 +8,7 @@ import tf_keras
 from models.config import ModelConfig
 from models.feature_encoder import FeatureEncoder, keep_mask
 from models.features import FeatureSpec
-from models.history_encoder import MeanHistoryEncoder
+from models.history.choice import make_history_encoder
 from models.sizes import FeatureSizes
 
 _EMBEDDING_STDDEV = 0.05
@@ -30,7 +30,7 @@ class CandidateTower(tf_keras.layers.Layer):
         self.features = FeatureEncoder(
             spec.candidate_features, sizes.features, config.dimension, dropout
         )
-        self._ids = _embedding(sizes.candidates, config.dimension, "candidate_id")
+        self.ids = _embedding(sizes.candidates, config.dimension, "candidate_id")
         self._biases = tf_keras.layers.Embedding(
             sizes.candidates, 1, embeddings_initializer="zeros", name="candidate_bias"
         )
@@ -53,7 +53,7 @@ class CandidateTower(tf_keras.layers.Layer):
         known = tf.cast(ids != self.oov, tf.float32)[:, None]
         vectors = self.features(features, seed=seed)
         if self._config.candidate_id_embedding:
-            id_vectors = self._ids(ids) * known
+            id_vectors = self.ids(ids) * known
             if seed is not None and self._has_features:
                 # An item that nobody has seen yet must get along with its features alone.
                 id_vectors *= keep_mask(tf.shape(ids), self._dropout, seed - 1)[:, None]
@@ -71,10 +71,18 @@ class CandidateTower(tf_keras.layers.Layer):
 
 
 class QueryTower(tf_keras.layers.Layer):
-    """Queries to vectors: id embedding, features and history, then dense layers."""
+    """Queries to vectors: id embedding, features and history, then dense layers.
+
+    Events are looked up in a table of their own, or in the one given as `candidate_ids`.
+    """
 
     def __init__(
-        self, spec: FeatureSpec, sizes: FeatureSizes, config: ModelConfig, dropout: float
+        self,
+        spec: FeatureSpec,
+        sizes: FeatureSizes,
+        config: ModelConfig,
+        dropout: float,
+        candidate_ids: tf_keras.layers.Embedding | None = None,
     ) -> None:
         super().__init__(name="query_tower")
         self._config = config
@@ -86,19 +94,36 @@ class QueryTower(tf_keras.layers.Layer):
             config.query_feature_scale,
         )
         self._ids = _embedding(sizes.queries, config.dimension, "query_id")
-        self._events = _embedding(sizes.candidates, config.dimension, "history")
-        self.history = MeanHistoryEncoder(config.dimension)
+        self._events = (
+            _embedding(sizes.candidates, config.dimension, "history")
+            if candidate_ids is None
+            else candidate_ids
+        )
+        self.history = make_history_encoder(config)
         self._layers = _hidden_layers(config.query_hidden_layers, config.dimension)
         self.oov = sizes.queries - 1
         self._oov_candidate = sizes.candidates - 1
 
-    def events(self, history: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the vectors `[..., dimension]` and the presence `[...]` of events `[...]`.
+    def known(self, history: tf.Tensor) -> tf.Tensor:
+        """Returns which of the candidate indices `[batch, events]` the encoder can look up.
 
-        Padding and candidates that training never saw are absent.
+        Padding and candidates that training never saw are not among them.
         """
-        present = tf.cast((history >= 0) & (history != self._oov_candidate), tf.float32)
-        return self._events(tf.maximum(history, 0)), present
+        return (history >= 0) & (history != self._oov_candidate)
+
+    def encode(self, history: tf.Tensor, newest: int | None = None) -> tf.Tensor:
+        """Encodes candidate indices `[batch, events]`, oldest first, to `[batch, dimension]`.
+
+        Args:
+            history: Padded with -1 anywhere.
+            newest: How many known events the encoder sees at most; all if absent.
+        """
+        closed = tf.ragged.boolean_mask(history, self.known(history))
+        return self.history.last(self.vectors(closed if newest is None else closed[:, -newest:]))
+
+    def vectors(self, events: tf.RaggedTensor) -> tf.RaggedTensor:
+        """Looks up known candidate indices: `[batch, (events), dimension]`."""
+        return events.with_values(self._events(events.values))
 
     def call(
         self,

@@ -51,8 +51,9 @@ def run_fn(fn_args: FnArgs) -> None:
         config.training.batch_size,
         config.training.validation_fraction,
         config.training.seed,
+        alike_in_length=config.training.objective == "next_candidate",
     )
-    model = _model(config, transform, _matching(fn_args.eval_files))
+    model = _model(config, transform, _matching(fn_args.eval_files), timelines.num_timelines)
     checkpoint_dir = _checkpoint_dir(config, fn_args)
     state = fit(model, timelines, config.training, checkpoint_dir, log_dir=fn_args.model_run_dir)
     export_towers(model, config.spec, transform, fn_args.serving_model_dir)
@@ -93,7 +94,10 @@ def fit(
 
 
 def _model(
-    config: TrainerConfig, transform: tft.TFTransformOutput, candidate_files: list[str]
+    config: TrainerConfig,
+    transform: tft.TFTransformOutput,
+    candidate_files: list[str],
+    num_timelines: int,
 ) -> TwoTowerModel:
     sizes = FeatureSizes.from_transform(
         transform, config.spec, query_vocabulary=config.model.query_id_embedding
@@ -106,6 +110,7 @@ def _model(
         config.training,
         table,
         candidate_counts(transform, config.spec),
+        num_timelines,
     )
 
 

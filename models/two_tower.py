@@ -34,27 +34,41 @@ class TwoTowerModel(tfrs.Model):
         training: TrainingConfig,
         table: CandidateTable,
         counts: npt.NDArray[np.int64],
+        num_timelines: int | None = None,
     ) -> None:
         super().__init__()
         self._spec = spec
         self._config = model
         self._training = training
-        self.query_tower = QueryTower(spec, sizes, model, training.feature_dropout)
         self.candidate_tower = CandidateTower(spec, sizes, model, training.feature_dropout)
+        self.query_tower = QueryTower(
+            spec,
+            sizes,
+            model,
+            training.feature_dropout,
+            self.candidate_tower.ids if model.share_candidate_ids else None,
+        )
         self._table = {name: tf.constant(values) for name, values in table.features.items()}
         self._num_candidates = table.num_candidates
         self._mean_loss = tf_keras.metrics.Mean(name="loss")
         smoothed = np.maximum(counts, 1).astype(np.float64)
         self._log_frequency = tf.constant(np.log(smoothed / smoothed.sum()), tf.float32)
-        self._full = training.loss == "full_softmax" or (
-            training.loss == "auto" and table.num_candidates <= training.max_full_softmax
+        # None: it is not known how many timelines share the events.
+        self._events_a_step = (
+            float(counts.sum()) / num_timelines * training.batch_size if num_timelines else None
         )
+        self._full = _is_full(training, table.num_candidates, self._events_a_step)
         self._catalogue = self.candidate_tower.features.shares(self._table) if self._full else {}
 
     @property
     def encodes_history(self) -> bool:
         """Whether the query tower looks at the events."""
         return bool(self._config.history_encoder != "none")
+
+    @property
+    def takes_whole_catalogue(self) -> bool:
+        """Whether the loss is the full softmax."""
+        return self._full
 
     @property
     def max_history(self) -> int:
@@ -74,7 +88,8 @@ class TwoTowerModel(tfrs.Model):
         seed = tf.stack([tf.constant(self._training.seed % 2**31, tf.int32), step * 1000])
         with tf.GradientTape() as tape:
             loss = self.compute_loss(inputs, training=True, seed=seed)
-        gradients = tape.gradient(loss, self.trainable_variables)
+            scaled = loss * self._share(inputs)
+        gradients = tape.gradient(scaled, self.trainable_variables)
         self.optimizer.apply_gradients(
             (gradient, variable)
             for gradient, variable in zip(gradients, self.trainable_variables, strict=True)
@@ -94,9 +109,21 @@ class TwoTowerModel(tfrs.Model):
 
     def _report(self, inputs: Mapping[str, tf.Tensor], loss: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the mean loss of the epoch's events so far."""
-        events = tf.math.count_nonzero(inputs[self._spec.candidate_id] >= 0, dtype=tf.float32)
-        self._mean_loss.update_state(loss, sample_weight=events)
+        self._mean_loss.update_state(loss, sample_weight=self._num_events(inputs))
         return {"loss": self._mean_loss.result()}
+
+    def _share(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor | float:
+        """Returns how many events the batch has, beside what a batch has on average.
+
+        Batches of timelines of one length differ in their events, and each event should count as
+        much as any other.
+        """
+        if self._events_a_step is None or self._training.objective == "reconstruct":
+            return 1.0
+        return self._num_events(inputs) / self._events_a_step
+
+    def _num_events(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        return tf.math.count_nonzero(inputs[self._spec.candidate_id] >= 0, dtype=tf.float32)
 
     def compute_loss(
         self,
@@ -107,19 +134,27 @@ class TwoTowerModel(tfrs.Model):
         """Returns the mean loss of the batch's events."""
         seed = seed if training else None
         history = inputs[self._spec.candidate_id]
-        present = history >= 0
         if self._training.objective == "reconstruct":
-            queries, rows = self._whole_timelines(inputs, history, present, seed)
+            queries, rows, targets = self._whole_timelines(inputs, history, seed)
         else:
-            queries, rows = self._each_position(inputs, history, present, seed)
-        targets = tf.boolean_mask(history, present)
+            queries, targets = self._each_position(inputs, history, seed)
         weights = tf.ones_like(targets, tf.float32)
         if self._full:
             vectors = self.candidate_tower(
                 tf.range(self._num_candidates), self._catalogue, seed=_shifted(seed, 100)
             )
-            logits = tf.matmul(queries, vectors, transpose_b=True)
-            return full_softmax(logits, rows, targets, weights)
+            if self._training.objective == "reconstruct":
+                logits = tf.matmul(queries, vectors, transpose_b=True)
+                return full_softmax(logits, rows, targets, weights)
+            return sampled_softmax(
+                queries,
+                tf.gather(vectors, targets),
+                vectors,
+                targets,
+                tf.range(self._num_candidates),
+                tf.zeros([self._num_candidates]),
+                weights,
+            )
         negatives, log_expected = draw_negatives(
             targets,
             self._log_frequency,
@@ -132,70 +167,97 @@ class TwoTowerModel(tfrs.Model):
             vectors, [tf.shape(targets)[0], tf.shape(negatives)[0]]
         )
         return sampled_softmax(
-            tf.gather(queries, rows),
+            tf.gather(queries, rows) if self._training.objective == "reconstruct" else queries,
             target_vectors,
             negative_vectors,
             targets,
             negatives,
             log_expected,
             weights,
+            self._training.hard_negatives,
         )
 
     def _whole_timelines(
-        self,
-        inputs: Mapping[str, tf.Tensor],
-        history: tf.Tensor,
-        present: tf.Tensor,
-        seed: tf.Tensor | None,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """One query vector a timeline, from a random part of it; each event is a target."""
-        rows = tf.cast(tf.where(present)[:, 0], tf.int32)
+        self, inputs: Mapping[str, tf.Tensor], history: tf.Tensor, seed: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """One query vector a timeline, from a random part of it; each event is a target.
+
+        Returns:
+            Queries `[batch, dimension]`; row and target of each event, `[num_events]`.
+        """
+        present = history >= 0
         encoded: tf.Tensor | float = 0.0
         if self.encodes_history:
-            vectors, seen = self.query_tower.events(tf.boolean_mask(history, present))
+            tower = self.query_tower
+            events = tf.ragged.boolean_mask(history, tower.known(history))
             # Serving shows the encoder the newest events only; all of them are targets.
-            places = tf.cast(tf.where(present)[:, 1], tf.int32)
-            lengths = tf.reduce_sum(tf.cast(present, tf.int32), axis=1)
-            is_newest = places >= tf.gather(lengths, rows) - self.max_history
-            seen *= tf.cast(is_newest, tf.float32)
-            seen = self._hide_some(seen, seed)
-            encoded = self.query_tower.history.pooled(vectors, seen, rows, tf.shape(history)[0])
+            events = events[:, -self.max_history :]
+            if seed is not None and self._training.history_dropout > 0:
+                shown = self._shown(tf.shape(events.values), seed)
+                events = tf.ragged.boolean_mask(events, events.with_values(shown))
+            encoded = tower.history.last(tower.vectors(events))
         queries = self.query_tower(
             inputs[self._spec.query_id][:, 0],
             {name: inputs[name] for name in self._spec.query_features},
             encoded,
             seed=_shifted(seed, 400),
         )
-        return queries, rows
-
-    def _hide_some(self, seen: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
-        """Hides events from the encoder, in training only."""
-        if seed is None or self._training.history_dropout == 0:
-            return seen
-        return seen * keep_mask(tf.shape(seen), self._training.history_dropout, seed + 300)
+        rows = tf.cast(tf.where(present)[:, 0], tf.int32)
+        return queries, rows, tf.boolean_mask(history, present)
 
     def _each_position(
-        self,
-        inputs: Mapping[str, tf.Tensor],
-        history: tf.Tensor,
-        present: tf.Tensor,
-        seed: tf.Tensor | None,
+        self, inputs: Mapping[str, tf.Tensor], history: tf.Tensor, seed: tf.Tensor | None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """One query vector an event, from the events before it."""
-        rows = tf.cast(tf.where(present)[:, 0], tf.int32)
+        """One query vector an event, from the events before it.
+
+        Returns:
+            Queries `[num_events, dimension]` and targets `[num_events]`.
+        """
+        if seed is not None and self._training.shuffle_history:
+            history = _shuffled(history, seed + 500)
+        places = tf.cast(tf.where(history >= 0), tf.int32)
+        rows = places[:, 0]
         encoded: tf.Tensor | float = 0.0
         if self.encodes_history:
-            vectors, seen = self.query_tower.events(history)
-            seen = self._hide_some(seen, seed)
-            prefixes = self.query_tower.history.prefixes(vectors, seen, self.max_history)
-            encoded = tf.boolean_mask(prefixes, present)
+            tower = self.query_tower
+            shown = tower.known(history)
+            if seed is not None and self._training.history_dropout > 0:
+                shown &= self._shown(tf.shape(history), seed)
+            events = tf.ragged.boolean_mask(history, shown)
+            prefixes = tower.history.prefixes(tower.vectors(events), self.max_history)
+            before = tf.cumsum(tf.cast(shown, tf.int32), axis=1, exclusive=True)
+            state = tf.stack([rows, tf.gather_nd(before, places)], axis=1)
+            encoded = tf.gather_nd(prefixes, state)
         queries = self.query_tower(
             tf.gather(inputs[self._spec.query_id][:, 0], rows),
             {name: tf.gather(inputs[name], rows) for name in self._spec.query_features},
             encoded,
             seed=_shifted(seed, 400),
         )
-        return queries, tf.range(tf.shape(rows)[0])
+        return queries, tf.gather_nd(history, places)
+
+    def _shown(self, shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Draws which events the encoder may see, in training only."""
+        return keep_mask(shape, self._training.history_dropout, seed + 300) > 0
+
+
+def _is_full(training: TrainingConfig, num_candidates: int, events_a_step: float | None) -> bool:
+    """Whether the loss takes the whole catalogue."""
+    if training.loss != "auto":
+        return training.loss == "full_softmax"
+    one_query_a_timeline = training.objective == "reconstruct" or events_a_step is None
+    rows = training.batch_size if one_query_a_timeline else events_a_step
+    return (
+        num_candidates <= training.max_full_softmax
+        and rows * num_candidates <= training.max_full_logits
+    )
+
+
+def _shuffled(history: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Puts the events of each row into a new order; padding stays behind them."""
+    keys = tf.random.stateless_uniform(tf.shape(history), seed)
+    order = tf.argsort(keys + 2.0 * tf.cast(history < 0, tf.float32), axis=1)
+    return tf.gather(history, order, batch_dims=1)
 
 
 def _shifted(seed: tf.Tensor | None, by: int) -> tf.Tensor | None:

@@ -17,6 +17,16 @@ def test_a_query_tower_must_see_something():
     assert ModelConfig(history_encoder="none", query_id_embedding=True)
 
 
+def test_attention_heads_share_the_dimension():
+    with pytest.raises(ValidationError, match="must be divisible by `attention_heads` 3"):
+        ModelConfig(history_encoder="self_attention", dimension=64, attention_heads=3)
+
+
+def test_a_shared_table_must_exist():
+    with pytest.raises(ValidationError, match="needs the table of"):
+        ModelConfig(share_candidate_ids=True, candidate_id_embedding=False)
+
+
 def test_early_stopping_needs_something_to_watch():
     with pytest.raises(ValidationError, match="set `validation_fraction` too"):
         TrainingConfig(early_stopping_patience=3)

@@ -69,9 +69,8 @@ def query(
         for name, dtype in (("age", tf.float32), ("visits", tf.int64), ("country", tf.int64))
     }
     tower = model.query_tower
-    newest = row["item"][-MAX_HISTORY:]
-    events = tf.constant([newest], tf.int32, [1, len(newest)])
-    encoded = tower.history.last(*tower.events(events))
+    events = tf.constant([row["item"]], tf.int32, [1, len(row["item"])])
+    encoded = tower.encode(events, MAX_HISTORY)
     ids = tf.constant([row["user"][0]], tf.int32)
     return tower(ids, dense_features(sparse, spec.query_features), encoded).numpy()[0]
 

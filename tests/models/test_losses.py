@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from models import losses
 from models.losses import draw_negatives, full_softmax, sampled_softmax
 
 NUM, DIMENSION = 20, 4
@@ -28,11 +29,11 @@ def test_full_softmax_of_a_hand_worked_example():
     logits = tf.math.log([[1.0, 3.0], [4.0, 1.0]])
     rows, targets = tf.constant([0, 0, 1]), tf.constant([0, 1, 0])
     # Probabilities 1/4, 3/4 and 4/5.
-    losses = [math.log(4), math.log(4 / 3), math.log(5 / 4)]
+    each = [math.log(4), math.log(4 / 3), math.log(5 / 4)]
     loss = full_softmax(logits, rows, targets, tf.ones([3]))
-    assert float(loss) == pytest.approx(sum(losses) / 3)
+    assert float(loss) == pytest.approx(sum(each) / 3)
     weighted = full_softmax(logits, rows, targets, tf.constant([1.0, 0.0, 2.0]))
-    assert float(weighted) == pytest.approx((losses[0] + 2 * losses[2]) / 3)
+    assert float(weighted) == pytest.approx((each[0] + 2 * each[2]) / 3)
 
 
 def test_without_events_the_loss_is_zero():
@@ -80,7 +81,7 @@ def test_more_negatives_come_nearer_to_the_full_softmax(queries: tf.Tensor, cand
     log_frequency = tf.constant(np.log(frequency), tf.float32)
 
     def mean_error(num_uniform: int) -> float:
-        losses = []
+        found = []
         for seed in range(20):
             # In-batch negatives come from where targets do: the frequencies.
             batch = np.random.default_rng(seed).choice(NUM, num_uniform, p=frequency)
@@ -91,8 +92,8 @@ def test_more_negatives_come_nearer_to_the_full_softmax(queries: tf.Tensor, cand
                 num_uniform,
                 tf.constant([seed, 0]),
             )
-            losses.append(sampled(queries, candidates, negatives, log_expected))
-        return abs(float(np.mean(losses)) - full(queries, candidates))
+            found.append(sampled(queries, candidates, negatives, log_expected))
+        return abs(float(np.mean(found)) - full(queries, candidates))
 
     assert mean_error(20_000) < 0.01
     assert mean_error(20_000) < mean_error(5)
@@ -167,3 +168,87 @@ def test_long_timelines_do_not_make_more_negatives():
     targets = tf.zeros([10_000], tf.int32)
     negatives, _ = draw_negatives(targets, tf.zeros([50]), 16, 16, tf.constant([1, 2]))
     assert negatives.shape == (32,)
+
+
+def test_sampled_softmax_of_a_hand_worked_example():
+    # Target 0 with score log 2. Negatives: 1 with log 3, expected thrice, so it counts 1; the
+    # target itself, which does not count; 2 with log 8, expected twice, so it counts 4.
+    loss = sampled_softmax(
+        tf.constant([[1.0]]),
+        tf.math.log([[2.0]]),
+        tf.math.log([[3.0], [2.0], [8.0]]),
+        tf.constant([0]),
+        tf.constant([1, 0, 2]),
+        tf.math.log([3.0, 1.0, 2.0]),
+        tf.ones([1]),
+    )
+    assert float(loss) == pytest.approx(math.log((2 + 1 + 4) / 2))
+
+
+def test_hard_negatives_are_those_of_the_highest_score_with_their_corrections():
+    def loss(hardest: int) -> float:
+        return float(
+            sampled_softmax(
+                tf.constant([[1.0]]),
+                tf.math.log([[2.0]]),
+                # By score 8, 6, 3; the target's own 9 does not count among them.
+                tf.math.log([[3.0], [9.0], [8.0], [6.0]]),
+                tf.constant([0]),
+                tf.constant([1, 0, 2, 3]),
+                tf.math.log([3.0, 1.0, 2.0, 1.0]),
+                tf.ones([1]),
+                hardest,
+            )
+        )
+
+    assert loss(1) == pytest.approx(math.log((2 + 4) / 2))
+    assert loss(2) == pytest.approx(math.log((2 + 4 + 6) / 2))
+    assert loss(3) == loss(0) == loss(100) == pytest.approx(math.log((2 + 4 + 6 + 1) / 2))
+
+
+@pytest.mark.parametrize("logits_a_block", [1, 2 * NUM, 10_000_000])
+def test_gradients_are_those_of_the_definition_however_it_is_cut(
+    candidates: tf.Tensor, monkeypatch: pytest.MonkeyPatch, logits_a_block: int
+):
+    monkeypatch.setattr(losses, "_LOGITS_A_BLOCK", logits_a_block)
+    rng = np.random.default_rng(5)
+    queries = tf.constant(rng.normal(size=(7, DIMENSION)), tf.float32)
+    positives = tf.constant(rng.normal(size=(7, DIMENSION)), tf.float32)
+    targets = tf.constant(rng.integers(0, NUM, 7), tf.int32)
+    log_expected = tf.constant(rng.normal(size=NUM), tf.float32)
+    weights = tf.constant(rng.uniform(size=7), tf.float32)
+    inputs = [queries, positives, candidates]
+
+    def definition() -> tf.Tensor:
+        own = tf.reduce_sum(queries * positives, axis=1, keepdims=True)
+        others = tf.matmul(queries, candidates, transpose_b=True) - log_expected
+        others -= 1e9 * tf.one_hot(targets, NUM)
+        each = tf.reduce_logsumexp(tf.concat([own, others], axis=1), axis=1) - own[:, 0]
+        return tf.reduce_sum(weights * each) / tf.reduce_sum(weights)
+
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(inputs)
+        expected = definition()
+        # Twice, so that the gradient from above is not one.
+        loss = sampled_softmax(
+            queries, positives, candidates, targets, tf.range(NUM), log_expected, weights
+        )
+        doubled = 2 * loss
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    for one, other in zip(
+        tape.gradient(doubled, inputs), tape.gradient(expected, inputs), strict=True
+    ):
+        np.testing.assert_allclose(one, 2 * other, rtol=1e-4, atol=1e-6)
+
+
+def test_without_events_there_is_nothing_to_learn():
+    nothing, no_vectors = tf.zeros([0], tf.int32), tf.zeros([0, DIMENSION])
+    negatives, log_expected = draw_negatives(nothing, tf.zeros([NUM]), 3, 4, tf.constant([1, 2]))
+    assert negatives.shape == (7,)
+    vectors = tf.Variable(tf.ones([7, DIMENSION]))
+    with tf.GradientTape() as tape:
+        loss = sampled_softmax(
+            no_vectors, no_vectors, vectors, nothing, negatives, log_expected, tf.zeros([0])
+        )
+    assert float(loss) == 0.0
+    assert np.all(np.isfinite(tape.gradient(loss, vectors)))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -40,9 +41,14 @@ def dataset(
     ]
 
     def make(
-        batch_size: int = 4, validation_fraction: float = 0.0, seed: int = 1
+        batch_size: int = 4,
+        validation_fraction: float = 0.0,
+        seed: int = 1,
+        alike_in_length: bool = False,
     ) -> TimelineDataset:
-        return TimelineDataset(files, SPEC, batch_size, validation_fraction, seed)
+        return TimelineDataset(
+            files, SPEC, batch_size, validation_fraction, seed, alike_in_length=alike_in_length
+        )
 
     return make
 
@@ -58,8 +64,11 @@ def epochs(dataset: TimelineDataset, first: int, last: int) -> list[list[int]]:
     return [users(batches[n * steps : (n + 1) * steps]) for n in range(last - first)]
 
 
-def test_each_epoch_holds_every_timeline_once(dataset: Callable[..., TimelineDataset]):
-    made = dataset()
+@pytest.mark.parametrize("alike_in_length", [False, True])
+def test_each_epoch_holds_every_timeline_once(
+    dataset: Callable[..., TimelineDataset], alike_in_length: bool
+):
+    made = dataset(alike_in_length=alike_in_length)
     assert made.num_timelines == NUM
     assert made.steps_per_epoch == 7  # 25 / 4, rounded up
     for epoch in epochs(made, 0, 3):
@@ -74,12 +83,27 @@ def test_order_changes_from_epoch_to_epoch_and_with_the_seed(
     assert epochs(dataset(seed=99), 0, 1)[0] not in (first, second)
 
 
+@pytest.mark.parametrize("alike_in_length", [False, True])
 def test_an_epochs_order_does_not_depend_on_where_one_begins(
-    dataset: Callable[..., TimelineDataset],
+    dataset: Callable[..., TimelineDataset], alike_in_length: bool
 ):
-    whole = epochs(dataset(), 0, 5)
-    assert epochs(dataset(), 3, 5) == whole[3:]
-    assert epochs(dataset(), 0, 5) == whole
+    made = dataset(alike_in_length=alike_in_length)
+    whole = epochs(made, 0, 5)
+    assert epochs(made, 3, 5) == whole[3:]
+    assert epochs(made, 0, 5) == whole
+    assert whole[0] != whole[1]
+
+
+def test_timelines_alike_in_length_share_a_batch(tmp_path: Path, write_examples: Any):
+    lengths = np.random.default_rng(0).permutation(np.repeat(np.arange(1, 9) * 10, 5)).tolist()
+    rows = [{"user": [user], "item": list(range(n))} for user, n in enumerate(lengths)]
+    made = TimelineDataset(
+        [write_examples(tmp_path, rows)], SPEC, 5, 0.0, seed=1, alike_in_length=True
+    )
+    widths = [batch["item"].shape[1] for batch in made.epochs(0, 1)]
+    # Five timelines of each length, and five in a batch: none is padded.
+    assert sorted(widths) == [10, 20, 30, 40, 50, 60, 70, 80]
+    assert widths != sorted(widths)
 
 
 def test_rows_are_padded_and_missing_values_marked(dataset: Callable[..., TimelineDataset]):

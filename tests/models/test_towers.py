@@ -45,8 +45,7 @@ def candidate_tower(dropout: float = 0.0, **settings: Any) -> CandidateTower:
 
 def query_tower(**settings: Any) -> QueryTower:
     tower = QueryTower(SPEC, SIZES, config(**settings), 0.0)
-    vectors, present = tower.events(tf.constant([[0]]))
-    tower(tf.constant([0]), {"age": tf.constant([[1.0]])}, tower.history.last(vectors, present))
+    tower(tf.constant([0]), {"age": tf.constant([[1.0]])}, tower.encode(tf.constant([[0]])))
     return randomised(tower)
 
 
@@ -55,9 +54,8 @@ def candidates(tower: CandidateTower, ids: list[int], genres: list[int]) -> np.n
 
 
 def queries(tower: QueryTower, ids: list[int], history: list[list[int]]) -> np.ndarray:
-    vectors, present = tower.events(tf.constant(history))
     ages = tf.fill([len(ids), 1], float("nan"))
-    return tower(tf.constant(ids), {"age": ages}, tower.history.last(vectors, present)).numpy()
+    return tower(tf.constant(ids), {"age": ages}, tower.encode(tf.constant(history))).numpy()
 
 
 def test_an_unknown_candidate_has_its_features_only():
@@ -123,8 +121,7 @@ def test_the_zero_vector_is_no_nan_under_cosine():
 def test_an_unknown_query_is_as_one_without_an_id():
     tower = query_tower()
     unknown, known = queries(tower, [5, 2], [[1, 2], [1, 2]])
-    vectors, present = tower.events(tf.constant([[1, 2]]))
-    history = tower.history.last(vectors, present).numpy()[0]
+    history = tower.encode(tf.constant([[1, 2]])).numpy()[0]
     np.testing.assert_allclose(unknown[:DIMENSION], history, rtol=1e-5)
     assert np.any(known != unknown)
 

@@ -19,7 +19,7 @@ from models.fit_state import FitState
 from models.sizes import FeatureSizes
 from models.timeline_dataset import TimelineDataset
 from models.trainer import TRAINER_KEY, TrainerConfig, fit, run_fn
-from models.two_tower import TwoTowerModel
+from models.two_tower import TwoTowerModel, _shuffled
 
 NUM_USERS, NUM_ITEMS = 48, 20
 QUICK: dict[str, Any] = {
@@ -91,7 +91,7 @@ class Fitting:
         encoded: Any = 0.0
         if self.model.encodes_history:
             padded = tf.ragged.constant(history, tf.int32, ragged_rank=1).to_tensor(-1)
-            encoded = tower.history.last(*tower.events(padded))
+            encoded = tower.encode(padded)
         queries = tower(tf.constant(users), {}, encoded)
         vectors = self.model.candidates(tf.range(NUM_ITEMS))
         return np.argsort(-tf.matmul(queries, vectors, transpose_b=True).numpy(), axis=1)[:, :k]
@@ -137,6 +137,9 @@ def test_communities_are_found_from_a_single_event(
         {"history_encoder": "none", "query_id_embedding": True},
         {"similarity": "cosine", "temperature": 0.2, "query_id_embedding": True},
         {"query_id_embedding": True, "query_hidden_layers": (8,), "candidate_hidden_layers": (8,)},
+        {"history_encoder": "recency", "recency_places": 3, "share_candidate_ids": True},
+        {"history_encoder": "gru"},
+        {"history_encoder": "self_attention", "attention_layers": 1},
     ],
 )
 def test_communities_are_found_by_every_kind_of_tower(
@@ -301,19 +304,25 @@ def test_the_validation_loss_is_that_of_all_batches(
     assert validation_losses[0] == pytest.approx(np.average(losses, weights=events), rel=0.03)
 
 
-def test_a_batch_without_events_has_no_loss(fitting: Callable[..., Fitting]):
-    run = fitting()
+@pytest.mark.parametrize("objective", ["reconstruct", "next_candidate"])
+@pytest.mark.parametrize("loss", ["full_softmax", "sampled_softmax"])
+def test_a_batch_without_events_has_no_loss(
+    fitting: Callable[..., Fitting], objective: str, loss: str
+):
+    run = fitting(objective=objective, loss=loss)
     for width in (0, 3):
         batch = {"user": tf.constant([[0], [1]]), "item": tf.fill([2, width], -1)}
         assert float(run.model.compute_loss(batch)) == 0.0
+        training = run.model.compute_loss(batch, training=True, seed=tf.constant([1, 2]))
+        assert float(training) == 0.0
 
 
 def loss_by_hand(run: Fitting, asked: list[tuple[list[int], list[int]]]) -> float:
     """The mean of -log softmax of each target, asked with its history."""
     tower, losses = run.model.query_tower, []
     for history, targets in asked:
-        events = tower.events(tf.constant([history], tf.int32, [1, len(history)]))
-        query = tower(tf.constant([0]), {}, tower.history.last(*events))
+        events = tf.constant([history], tf.int32, [1, len(history)])
+        query = tower(tf.constant([0]), {}, tower.encode(events))
         scores = tf.matmul(query, run.model.candidates(tf.range(NUM_ITEMS)), transpose_b=True)
         losses += [-float(tf.nn.log_softmax(scores)[0, target]) for target in targets]
     return float(np.mean(losses))
@@ -348,6 +357,49 @@ def test_each_event_is_asked_from_the_history_that_serving_would_see(
         variable.assign(rng.normal(size=variable.shape))
     loss = float(run.model.compute_loss(BATCH))
     assert loss == pytest.approx(loss_by_hand(run, asked), rel=1e-5)
+
+
+def loss_of(num_candidates: int, num_timelines: int | None, **training: Any) -> bool:
+    events = np.ones(num_candidates, np.int64) * 100
+    model = TwoTowerModel(
+        FeatureSpec.model_validate({"columns": {"query_id": "user", "candidate_id": "item"}}),
+        FeatureSizes(queries=1, candidates=num_candidates + 1, features={}),
+        ModelConfig(dimension=2),
+        TrainingConfig(batch_size=10, **training),
+        CandidateTable(num_candidates, {}),
+        events,
+        num_timelines,
+    )
+    return model.takes_whole_catalogue
+
+
+def test_the_loss_is_full_while_candidates_and_logits_are_few():
+    # 1,000 candidates with 100 events each; 10 timelines a step.
+    few: dict[str, Any] = {"max_full_softmax": 1000, "max_full_logits": 10_000}
+    assert loss_of(1000, 100, **few)
+    assert not loss_of(1001, 100, **few)
+    assert not loss_of(1000, 100, **{**few, "max_full_logits": 9_999})
+    # 10 timelines of 1,000 events each: 10,000 events by 1,000 candidates.
+    each: dict[str, Any] = {**few, "objective": "next_candidate"}
+    assert loss_of(1000, 100, **{**each, "max_full_logits": 10_000_000})
+    assert not loss_of(1000, 100, **{**each, "max_full_logits": 9_999_999})
+    assert loss_of(1000, 100, **{**each, "loss": "full_softmax"})
+    assert not loss_of(10, 100, loss="sampled_softmax")
+
+
+def test_a_shuffled_history_keeps_its_events_and_its_padding(fitting: Callable[..., Fitting]):
+    run = fitting(objective="next_candidate", shuffle_history=True)
+    history = tf.constant([[1, 2, 3, 4, 5, -1, -1], [6, -1, -1, -1, -1, -1, -1]])
+    orders = set()
+    for seed in range(20):
+        shuffled = _shuffled(history, tf.constant([seed, 0])).numpy()
+        assert sorted(shuffled[0, :5]) == [1, 2, 3, 4, 5]
+        np.testing.assert_array_equal(shuffled[:, 5:], -1)
+        assert shuffled[1, 0] == 6
+        orders.add(tuple(shuffled[0]))
+    assert len(orders) > 10
+    batch = {"user": tf.zeros([2, 1], tf.int32), "item": history}
+    assert np.isfinite(run.model.compute_loss(batch, training=True, seed=tf.constant([1, 2])))
 
 
 def test_popular_candidates_are_corrected_for_in_the_sampled_loss(

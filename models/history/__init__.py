@@ -1,0 +1,1 @@
+"""The events before a question as one vector, one encoder a module."""

@@ -1,0 +1,22 @@
+"""The history encoder that a configuration names."""
+
+from models.config import ModelConfig
+from models.history.encoder import HistoryEncoder
+from models.history.gru_encoder import GruEncoder
+from models.history.mean_encoder import MeanEncoder
+from models.history.recency_encoder import RecencyEncoder
+from models.history.self_attention_encoder import SelfAttentionEncoder
+
+
+def make_history_encoder(config: ModelConfig) -> HistoryEncoder:
+    """Returns the encoder; for `none` one that is never asked."""
+    dimension = config.dimension
+    if config.history_encoder == "recency":
+        return RecencyEncoder(dimension, config.recency_places, config.recency_heads)
+    if config.history_encoder == "gru":
+        return GruEncoder(dimension)
+    if config.history_encoder == "self_attention":
+        return SelfAttentionEncoder(
+            dimension, config.attention_layers, config.attention_heads, config.recency_places
+        )
+    return MeanEncoder(dimension)
