@@ -11,6 +11,11 @@ import tensorflow as tf
 
 from components.serving_validator.config import ServingConfig
 from components.serving_validator.questions import Questions
+from components.serving_validator.warmup_replay import (
+    Replay,
+    replay_in_process,
+    replay_on_server,
+)
 from serving.clients.answer import Recommendations
 from serving.clients.grpc_client import RetrievalClient
 from serving.clients.query import Query
@@ -28,8 +33,9 @@ def validate_serving(model_path: str, questions: Questions, config: ServingConfi
     """Returns what is wrong with the served model, nothing if all is well.
 
     Starts the model server as its own process and asks over gRPC: real queries, one by one and
-    all in one request; the same without the best answers; an unknown query; similar candidates.
-    Answers must have k different candidates, best first, and equal those of the model in process.
+    all in one request; the same without the best answers; an unknown query; similar candidates; and
+    the model's own warm-up requests, which reach every signature and filter. Answers must have k
+    different candidates, best first, and equal those of the model in process.
 
     Args:
         model_path: The SavedModel.
@@ -66,7 +72,14 @@ def validate_serving(model_path: str, questions: Questions, config: ServingConfi
                     candidate_id_name=questions.candidate_id_name,
                 ) as client,
             ):
-                problems = _ask(client, questions, expected.result())
+                answers, replays = expected.result()
+                problems = _ask(client, questions, answers) + replay_on_server(
+                    replays,
+                    server.grpc_target,
+                    config.model_name,
+                    config.request_timeout_s,
+                    _SCORE_TOLERANCE,
+                )
         except ServingError as error:
             if error.retryable or isinstance(error, DeadlineExceededError):
                 raise
@@ -144,16 +157,19 @@ def _malformed(place: str, answer: Recommendations, least: int, most: int) -> li
     return problems
 
 
-def _expected(model_path: str, questions: Questions) -> list[Recommendations]:
+def _expected(model_path: str, questions: Questions) -> tuple[list[Recommendations], list[Replay]]:
+    """Asks the model in process: the questions, and its warm-up requests."""
     with contextlib.suppress(ImportError):  # an exact index needs no ops of ScaNN's
         from scann.scann_ops.py import scann_ops  # noqa: F401 - registers them
-    answer = tf.saved_model.load(model_path).signatures["serving_default"](**questions.inputs)
-    return [
+    model = tf.saved_model.load(model_path)
+    answer = model.signatures["serving_default"](**questions.inputs)
+    answers = [
         Recommendations(tuple(decode_text(item) for item in ids), tuple(scores), None)
         for ids, scores in zip(
             answer["candidate_ids"].numpy().tolist(), answer["scores"].numpy().tolist(), strict=True
         )
     ]
+    return answers, replay_in_process(model_path, model.signatures)
 
 
 def _copy(source: str, destination: str) -> None:

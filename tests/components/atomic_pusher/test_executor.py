@@ -51,6 +51,16 @@ def test_a_version_holds_the_whole_model_and_its_digest(model: str, base: Path):
     assert pushed == files(model)
 
 
+def test_exports_of_the_same_make_are_one_model_whatever_their_bytes(tmp_path: Path, base: Path):
+    exports = []
+    for place, identity in enumerate(("towers and catalogue", "towers and catalogue", "others")):
+        exports.append(save_model(tmp_path / str(place), content=f"graph {place}"))
+        Path(exports[-1], "assets.extra", "identity").write_text(identity)
+    first, _ = push(exports[0], str(base))
+    assert push(exports[1], str(base))[0] == first
+    assert push(exports[2], str(base))[0] > first
+
+
 def test_versions_are_seconds_since_the_epoch(model: str, base: Path):
     before = int(time.time())
     version, _ = push(model, str(base))

@@ -21,9 +21,14 @@ from components.serving_validator.executor import Executor
 from components.serving_validator.questions import Questions
 from components.serving_validator.spec import ServingValidatorConfig
 from components.serving_validator.validate import validate_serving
+from components.serving_validator.warmup_replay import (
+    Replay,
+    replay_in_process,
+    replay_on_server,
+)
 from models.raw_examples import read_timelines, split_files
 from models.saved_towers import SavedTowers
-from serving.launcher import LaunchError
+from serving.launcher import LaunchError, running_model_server
 
 # Every test here starts a model server, which takes some seconds.
 pytestmark = pytest.mark.slow
@@ -143,6 +148,25 @@ def test_faults_of_every_signature_are_named(
     assert problems[2].startswith("similar to ")
     assert problems[2].endswith("not the best first")
     assert problems[-1] == "… and 5 more"
+
+
+def test_a_warm_up_request_that_is_answered_otherwise_is_named(
+    saved: Callable[[type[RetrievalModel]], str], questions: Questions
+):
+    directory = saved(RetrievalModel)
+    [replay] = replay_in_process(directory, tf.saved_model.load(directory).signatures)
+    other_ids = {**replay.expected, "candidate_ids": replay.expected["candidate_ids"][::-1]}
+    other_scores = {**replay.expected, "scores": replay.expected["scores"] + 1}
+    asked = [replay, Replay(replay.request, other_ids), Replay(replay.request, other_scores)]
+    base = Path(directory).parent / "served"
+    (base / "1").parent.mkdir()
+    (base / "1").symlink_to(directory)
+    with running_model_server(base, "other name") as server:
+        problems = replay_on_server(asked, server.grpc_target, "other name", 10.0, 1e-3)
+    assert problems == [
+        "warm-up request 1 to serving_default: the server's candidate_ids differ from the model's",
+        "warm-up request 2 to serving_default: the server's scores differ from the model's",
+    ]
 
 
 def test_an_answer_that_depends_on_the_rest_of_the_batch_is_named(
