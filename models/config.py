@@ -1,6 +1,7 @@
 """Settings of the towers and of their training."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -126,6 +127,11 @@ class TrainingConfig(Settings):
         ge=0,
         lt=1,
         description="Chance that a feature, or an id vector, is hidden in training.",
+    )
+    event_weights: Mapping[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="How much an event counts in the loss, by its `event_type` or else by its "
+        "rating, for example {purchase: 5, view: 1} or {1: 0.1, 5: 1}.",
     )
     loss: Literal["auto", "full_softmax", "sampled_softmax"] = Field(
         "auto",

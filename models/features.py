@@ -10,6 +10,7 @@ from models.settings import Settings
 
 TIMESTAMP_KEY = "timestamp"
 RATING_KEY = "rating"
+EVENT_TYPE_KEY = "event_type"
 IS_TARGET_KEY = "is_target"
 HISTORY_KEY = "history"
 EXCLUDE_KEY = "exclude"
@@ -21,6 +22,7 @@ RESERVED_KEYS = frozenset(
     {
         TIMESTAMP_KEY,
         RATING_KEY,
+        EVENT_TYPE_KEY,
         IS_TARGET_KEY,
         HISTORY_KEY,
         EXCLUDE_KEY,
@@ -75,6 +77,9 @@ class ColumnsConfig(Settings):
     candidate_id: str = Field(description="What is retrieved: the item.")
     timestamp: str | None = Field(None, description="When; without it the file's order counts.")
     rating: str | None = Field(None, description="How much; optional.")
+    event_type: str | None = Field(
+        None, description="What was done, such as view or purchase; optional."
+    )
 
 
 class FeaturesConfig(Settings):

@@ -12,7 +12,14 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from models.features import IS_TARGET_KEY, RATING_KEY, TIMESTAMP_KEY, FeatureConfig, FeatureSpec
+from models.features import (
+    EVENT_TYPE_KEY,
+    IS_TARGET_KEY,
+    RATING_KEY,
+    TIMESTAMP_KEY,
+    FeatureConfig,
+    FeatureSpec,
+)
 
 SPEC_KEY = "feature_spec"
 QUERY_VOCABULARY_KEY = "query_vocabulary"
@@ -43,7 +50,7 @@ def preprocessing_fn(
     )
     for name, feature in {**spec.query_features, **spec.candidate_features}.items():
         outputs[name] = _feature(inputs[name], name, feature)
-    for name in (TIMESTAMP_KEY, RATING_KEY, IS_TARGET_KEY):
+    for name in (TIMESTAMP_KEY, RATING_KEY, EVENT_TYPE_KEY, IS_TARGET_KEY):
         if name in inputs:
             outputs[name] = inputs[name]
     return outputs

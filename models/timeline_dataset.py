@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from models.dense_features import dense_features, pad_indices, parse_spec
-from models.features import FeatureSpec
+from models.event_weights import EVENT_WEIGHT_KEY, event_weights, weight_source
+from models.features import RATING_KEY, FeatureSpec
 
 _SHUFFLE_BUFFER = 100_000
 _HASH_BUCKETS = 1_000_000
@@ -17,6 +18,20 @@ class TimelineDataset:
 
     Nothing but the shuffle buffer (100,000 timelines, still serialised) is held in memory.
     A share of the timelines, chosen by a hash of their events, can be held out for validation.
+
+    Args:
+        files: Transformed timelines.
+        spec: Ids and features.
+        batch_size: Timelines in a batch.
+        validation_fraction: Share that `validation` has and `epochs` has not.
+        seed: Of the order.
+        alike_in_length: Whether the timelines of a batch are of about one length: sixteen batches
+            at a time are sorted, and then come in any order. What is computed for each place of a
+            padded batch is then hardly computed for padding.
+        event_weights: As `TrainingConfig.event_weights`.
+
+    Raises:
+        ValueError: One side of the validation would be empty.
     """
 
     def __init__(
@@ -28,6 +43,7 @@ class TimelineDataset:
         seed: int,
         *,
         alike_in_length: bool = False,
+        event_weights: Mapping[str, float] | None = None,
     ) -> None:
         self._files = list(files)
         self._spec = spec
@@ -35,6 +51,8 @@ class TimelineDataset:
         self._held_out = int(validation_fraction * _HASH_BUCKETS)
         self._seed = seed
         self._alike_in_length = alike_in_length
+        self._event_weights = event_weights or {}
+        self._weight_source = weight_source(spec.columns, self._event_weights)
         self.num_timelines = self._count(self._serialized(validation=False))
         self.steps_per_epoch = -(-self.num_timelines // batch_size)
         if self.num_timelines == 0 or (
@@ -110,14 +128,22 @@ class TimelineDataset:
     @tf.autograph.experimental.do_not_convert
     def _parse(self, serialized: tf.Tensor) -> Mapping[str, tf.Tensor]:
         spec = self._spec
-        parsed = tf.io.parse_example(
-            serialized, parse_spec([spec.query_id, spec.candidate_id], spec.query_features)
-        )
-        return {
+        parsing = parse_spec([spec.query_id, spec.candidate_id], spec.query_features)
+        source = self._weight_source
+        if source is not None:
+            dtype = tf.float32 if source == RATING_KEY else tf.string
+            parsing[source] = tf.io.VarLenFeature(dtype)
+        parsed = tf.io.parse_example(serialized, parsing)
+        batch = {
             spec.query_id: pad_indices(parsed[spec.query_id]),
             spec.candidate_id: pad_indices(parsed[spec.candidate_id]),
             **dense_features(parsed, spec.query_features),
         }
+        if source is not None:
+            # One value an event, so the columns of both are the same events.
+            values = tf.sparse.to_dense(parsed[source])
+            batch[EVENT_WEIGHT_KEY] = event_weights(values, self._event_weights)
+        return batch
 
     @staticmethod
     def _count(timelines: tf.data.Dataset) -> int:

@@ -52,6 +52,7 @@ def run_fn(fn_args: FnArgs) -> None:
         config.training.validation_fraction,
         config.training.seed,
         alike_in_length=config.training.objective == "next_candidate",
+        event_weights=config.training.event_weights,
     )
     model = _model(config, transform, _matching(fn_args.eval_files), timelines.num_timelines)
     checkpoint_dir = _checkpoint_dir(config, fn_args)

@@ -10,6 +10,7 @@ import tf_keras
 
 from models.candidate_table import CandidateTable
 from models.config import ModelConfig, TrainingConfig
+from models.event_weights import EVENT_WEIGHT_KEY
 from models.feature_encoder import keep_mask
 from models.features import FeatureSpec
 from models.losses import draw_negatives, full_softmax, sampled_softmax
@@ -134,11 +135,15 @@ class TwoTowerModel(tfrs.Model):
         """Returns the mean loss of the batch's events."""
         seed = seed if training else None
         history = inputs[self._spec.candidate_id]
+        weight = inputs.get(EVENT_WEIGHT_KEY, tf.ones_like(history, tf.float32))
+        if seed is not None and self._training.shuffle_history:
+            history, weight = _shuffled(history, weight, seed + 500)
+        present = history >= 0
+        targets, weights = tf.boolean_mask(history, present), tf.boolean_mask(weight, present)
         if self._training.objective == "reconstruct":
-            queries, rows, targets = self._whole_timelines(inputs, history, seed)
+            queries, rows = self._whole_timelines(inputs, history, present, seed)
         else:
-            queries, targets = self._each_position(inputs, history, seed)
-        weights = tf.ones_like(targets, tf.float32)
+            queries = self._each_position(inputs, history, present, seed)
         if self._full:
             vectors = self.candidate_tower(
                 tf.range(self._num_candidates), self._catalogue, seed=_shifted(seed, 100)
@@ -178,14 +183,17 @@ class TwoTowerModel(tfrs.Model):
         )
 
     def _whole_timelines(
-        self, inputs: Mapping[str, tf.Tensor], history: tf.Tensor, seed: tf.Tensor | None
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        self,
+        inputs: Mapping[str, tf.Tensor],
+        history: tf.Tensor,
+        present: tf.Tensor,
+        seed: tf.Tensor | None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """One query vector a timeline, from a random part of it; each event is a target.
 
         Returns:
-            Queries `[batch, dimension]`; row and target of each event, `[num_events]`.
+            Queries `[batch, dimension]` and the row of each event, `[num_events]`.
         """
-        present = history >= 0
         encoded: tf.Tensor | float = 0.0
         if self.encodes_history:
             tower = self.query_tower
@@ -202,20 +210,17 @@ class TwoTowerModel(tfrs.Model):
             encoded,
             seed=_shifted(seed, 400),
         )
-        rows = tf.cast(tf.where(present)[:, 0], tf.int32)
-        return queries, rows, tf.boolean_mask(history, present)
+        return queries, tf.cast(tf.where(present)[:, 0], tf.int32)
 
     def _each_position(
-        self, inputs: Mapping[str, tf.Tensor], history: tf.Tensor, seed: tf.Tensor | None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """One query vector an event, from the events before it.
-
-        Returns:
-            Queries `[num_events, dimension]` and targets `[num_events]`.
-        """
-        if seed is not None and self._training.shuffle_history:
-            history = _shuffled(history, seed + 500)
-        places = tf.cast(tf.where(history >= 0), tf.int32)
+        self,
+        inputs: Mapping[str, tf.Tensor],
+        history: tf.Tensor,
+        present: tf.Tensor,
+        seed: tf.Tensor | None,
+    ) -> tf.Tensor:
+        """One query vector an event, from the events before it: `[num_events, dimension]`."""
+        places = tf.cast(tf.where(present), tf.int32)
         rows = places[:, 0]
         encoded: tf.Tensor | float = 0.0
         if self.encodes_history:
@@ -228,13 +233,13 @@ class TwoTowerModel(tfrs.Model):
             before = tf.cumsum(tf.cast(shown, tf.int32), axis=1, exclusive=True)
             state = tf.stack([rows, tf.gather_nd(before, places)], axis=1)
             encoded = tf.gather_nd(prefixes, state)
-        queries = self.query_tower(
+        queries: tf.Tensor = self.query_tower(
             tf.gather(inputs[self._spec.query_id][:, 0], rows),
             {name: tf.gather(inputs[name], rows) for name in self._spec.query_features},
             encoded,
             seed=_shifted(seed, 400),
         )
-        return queries, tf.gather_nd(history, places)
+        return queries
 
     def _shown(self, shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Draws which events the encoder may see, in training only."""
@@ -253,11 +258,13 @@ def _is_full(training: TrainingConfig, num_candidates: int, events_a_step: float
     )
 
 
-def _shuffled(history: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def _shuffled(
+    history: tf.Tensor, weight: tf.Tensor, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Puts the events of each row into a new order; padding stays behind them."""
     keys = tf.random.stateless_uniform(tf.shape(history), seed)
     order = tf.argsort(keys + 2.0 * tf.cast(history < 0, tf.float32), axis=1)
-    return tf.gather(history, order, batch_dims=1)
+    return tf.gather(history, order, batch_dims=1), tf.gather(weight, order, batch_dims=1)
 
 
 def _shifted(seed: tf.Tensor | None, by: int) -> tf.Tensor | None:

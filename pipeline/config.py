@@ -15,6 +15,7 @@ from components.retrieval_evaluator.config import EvaluationConfig
 from components.serving_validator.config import ServingConfig
 from components.timeline_example_gen.config import DataConfig, IngestConfig, SplitConfig
 from models.config import ModelConfig, TrainingConfig
+from models.event_weights import weight_source
 from models.features import ALLOW_PREFIX, ColumnsConfig, FeaturesConfig, FeatureSpec
 from models.settings import Settings
 
@@ -88,6 +89,9 @@ class PipelineConfig(Settings):
                 "`split.method: temporal` needs `columns.timestamp`; name it, or use random or "
                 "leave_last_out"
             )
+        if self.data.min_rating is not None and self.columns.rating is None:
+            raise ValueError("`data.min_rating` needs `columns.rating`")
+        weight_source(self.columns, self.training.event_weights)
         if self.features.query and not self.data.queries:
             raise ValueError(
                 "`features.query` needs the file that holds them: set `data.queries`, or remove "

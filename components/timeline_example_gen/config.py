@@ -28,6 +28,11 @@ class DataConfig(Settings):
     duplicate_events: Literal["drop", "keep"] = Field(
         "drop", description="Events equal in query, candidate and timestamp: keep one, or all."
     )
+    min_rating: float | None = Field(
+        None,
+        description="Events with a lower rating are left out of everything, as if they had not "
+        "been; how many is reported.",
+    )
     max_events: int = Field(
         1000,
         ge=2,
@@ -103,4 +108,10 @@ class IngestConfig(Settings):
     def _temporal_has_times(self) -> "IngestConfig":
         if self.split.method == "temporal" and self.spec.columns.timestamp is None:
             raise ValueError("`split.method: temporal` needs `columns.timestamp`")
+        return self
+
+    @model_validator(mode="after")
+    def _least_rating_has_ratings(self) -> "IngestConfig":
+        if self.data.min_rating is not None and self.spec.columns.rating is None:
+            raise ValueError("`data.min_rating` needs `columns.rating`")
         return self

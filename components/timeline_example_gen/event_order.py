@@ -18,7 +18,7 @@ class OrderedEvents:
     """Events of a bucket: timelines one after the other, oldest event first.
 
     Attributes:
-        table: Dictionary-encoded ids, then time and rating where declared.
+        table: Dictionary-encoded ids, then time, rating and event type where declared.
         num_duplicates: How many repeated events were dropped.
     """
 

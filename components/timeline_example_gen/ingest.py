@@ -129,6 +129,12 @@ def _check(plan: IngestPlan, facts: ReadFacts) -> None:
             "`data.bad_rows: reject` rejected every event. "
             + str(rejects.bad_rows_error(facts.rejects))
         )
+    events = [bucket for bucket in facts.buckets if bucket.source == "interactions"]
+    if not any(bucket.num_rows for bucket in events):
+        raise NoInputError(
+            f"`data.min_rating: {plan.config.data.min_rating:g}` leaves no event; all "
+            f"{sum(bucket.num_below_min_rating for bucket in events)} are rated lower"
+        )
 
 
 def _check_splits(plan: IngestPlan, cut: Cut | None, files: Sequence[SplitFile]) -> None:

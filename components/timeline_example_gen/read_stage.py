@@ -7,6 +7,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.pvalue import TaggedOutput
 
 from components.timeline_example_gen import rejects
@@ -27,6 +28,7 @@ from components.timeline_example_gen.spill import (
     write_table,
 )
 from components.timeline_example_gen.stable_hash import hash_strings
+from models.features import RATING_KEY
 
 BucketKey = tuple[Source, int]
 FileKey = tuple[Source, int]
@@ -62,6 +64,7 @@ class BucketFacts:
         path: A table for `spill.read_table`.
         num_rows: Rows in it.
         num_repeated: Rows dropped because they repeat an earlier one.
+        num_below_min_rating: Rows dropped for `data.min_rating`.
         times: For temporal cuts; None: not needed.
     """
 
@@ -70,6 +73,7 @@ class BucketFacts:
     path: str
     num_rows: int
     num_repeated: int
+    num_below_min_rating: int = 0
     times: SortedTimes | None = None
 
 
@@ -184,8 +188,9 @@ class _OrderBucket(beam.DoFn):
     def _order_events(self, bucket: int, rows: pa.Table) -> BucketFacts:
         plan = self._plan
         spec, split = plan.config.spec, plan.config.split
+        good = _rated_high_enough(rows, plan.config.data.min_rating)
         ordered = order_events(
-            rows,
+            good,
             spec.query_id,
             spec.candidate_id,
             drop_duplicates=plan.config.data.duplicate_events == "drop",
@@ -199,8 +204,16 @@ class _OrderBucket(beam.DoFn):
             write_table(ordered.table, plan.spill_dir),
             len(ordered.table),
             ordered.num_duplicates,
+            len(rows) - len(good),
             times,
         )
+
+
+def _rated_high_enough(events: pa.Table, min_rating: float | None) -> pa.Table:
+    if min_rating is None:
+        return events
+    # In the precision of the column, or 4.1 would be above its own float32.
+    return events.filter(pc.greater_equal(events[RATING_KEY], pa.scalar(min_rating, pa.float32())))
 
 
 class _LocateBadRows(beam.DoFn):

@@ -35,6 +35,7 @@ def make_report(
         "queries": train["queries"],
         "candidates": candidates["candidates"],
         "duplicate_events_dropped": _repeated(facts, "interactions"),
+        "events_below_min_rating": sum(bucket.num_below_min_rating for bucket in facts.buckets),
         "repeated_query_rows": _repeated(facts, "queries"),
         "repeated_candidate_rows": _repeated(facts, "candidates"),
         "rejected_rows": rejects.count_by_reason(facts.rejects),

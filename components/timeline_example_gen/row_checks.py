@@ -92,7 +92,7 @@ def conflicting_rows(rows: pa.Table, id_key: str, column: str) -> pa.Table:
 
 
 def _convert(raw: Any, column: SourceColumn, unit: TimestampUnit) -> Values:
-    if column.kind == "id":
+    if column.kind in ("id", "event_type"):
         return column_values.identifier(raw)
     if column.kind == "time":
         return column_values.time(raw, unit)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from components.timeline_example_gen.config import IngestConfig
-from models.features import RATING_KEY
+from models.features import EVENT_TYPE_KEY, RATING_KEY
 
 Source = Literal["interactions", "queries", "candidates"]
 SOURCES: tuple[Source, ...] = ("interactions", "queries", "candidates")
@@ -14,7 +14,7 @@ FILE = "#file"
 ROW = "#row"
 TIME_US = "#time_us"
 
-ColumnKind = Literal["id", "time", "rating", "number", "text"]
+ColumnKind = Literal["id", "time", "rating", "event_type", "number", "text"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ def source_columns(config: IngestConfig, source: Source) -> tuple[SourceColumn, 
             declared.append(SourceColumn(TIME_US, columns.timestamp, "time"))
         if columns.rating is not None:
             declared.append(SourceColumn(RATING_KEY, columns.rating, "rating"))
+        if columns.event_type is not None:
+            declared.append(SourceColumn(EVENT_TYPE_KEY, columns.event_type, "event_type"))
         return tuple(declared)
     of_queries = source == "queries"
     key = columns.query_id if of_queries else columns.candidate_id

@@ -15,7 +15,13 @@ from components.timeline_example_gen.feature_lists import (
 )
 from components.timeline_example_gen.source_columns import TIME_US
 from components.timeline_example_gen.timelines import Places, Timelines
-from models.features import IS_TARGET_KEY, RATING_KEY, TIMESTAMP_KEY, FeatureSpec
+from models.features import (
+    EVENT_TYPE_KEY,
+    IS_TARGET_KEY,
+    RATING_KEY,
+    TIMESTAMP_KEY,
+    FeatureSpec,
+)
 
 _US_PER_S = 10**6
 
@@ -36,6 +42,7 @@ class TimelineEncoder:
         self._candidates = events[spec.candidate_id].combine_chunks()
         self._times = events[TIME_US].to_numpy() // _US_PER_S if spec.columns.timestamp else None
         self._ratings = events[RATING_KEY].combine_chunks() if spec.columns.rating else None
+        self._types = events[EVENT_TYPE_KEY].combine_chunks() if spec.columns.event_type else None
         ids = self._queries.dictionary
         if queries is None:
             found = np.full(len(ids), -1)
@@ -71,6 +78,9 @@ class TimelineEncoder:
             columns[TIMESTAMP_KEY] = _lists(bounds, pa.array(self._times[places]))
         if self._ratings is not None:
             columns[RATING_KEY] = _lists(bounds, self._ratings.take(pa.array(places)))
+        if self._types is not None:
+            taken = self._types.take(pa.array(places)).cast(pa.binary())
+            columns[EVENT_TYPE_KEY] = _lists(bounds, taken)
         targets = timelines.is_target[offsets[0] : offsets[-1]]
         columns[IS_TARGET_KEY] = _lists(bounds, pa.array(targets.astype(np.int64)))
         return _batch(columns)
@@ -102,6 +112,8 @@ def candidate_batches(
             columns[TIMESTAMP_KEY] = empty_lists(pa.int64(), count)
         if spec.columns.rating:
             columns[RATING_KEY] = empty_lists(pa.float32(), count)
+        if spec.columns.event_type:
+            columns[EVENT_TYPE_KEY] = empty_lists(pa.binary(), count)
         columns[IS_TARGET_KEY] = empty_lists(pa.int64(), count)
         yield _batch(columns)
 

@@ -21,7 +21,14 @@ from components.timeline_example_gen.source_columns import (
     source_columns,
 )
 from components.timeline_example_gen.source_files import SourceFile, find_files
-from models.features import IS_TARGET_KEY, RATING_KEY, TIMESTAMP_KEY, FeatureConfig, FeatureSpec
+from models.features import (
+    EVENT_TYPE_KEY,
+    IS_TARGET_KEY,
+    RATING_KEY,
+    TIMESTAMP_KEY,
+    FeatureConfig,
+    FeatureSpec,
+)
 from pipeline.schema_inference.feature_tally import FeatureTally
 
 # Of each source; about ten seconds of reading.
@@ -120,6 +127,10 @@ def _tallies(spec: FeatureSpec) -> dict[str, FeatureTally]:
         found.append(FeatureTally(TIMESTAMP_KEY, "event", "INT", is_list=True))
     if spec.columns.rating is not None:
         found.append(FeatureTally(RATING_KEY, "event", "FLOAT", is_list=True))
+    if spec.columns.event_type is not None:
+        found.append(
+            FeatureTally(EVENT_TYPE_KEY, "event", "BYTES", is_list=True, counts_values=True)
+        )
     found.append(FeatureTally(IS_TARGET_KEY, "event", "INT", is_list=True))
     found += [_of_feature(name, f, "candidate") for name, f in spec.candidate_features.items()]
     return {tally.name: tally for tally in found}
@@ -181,6 +192,8 @@ def _observe_events(
         features[IS_TARGET_KEY].num_rows += len(table)
         if spec.columns.rating is not None:
             features[RATING_KEY].add_values(table[RATING_KEY])
+        if spec.columns.event_type is not None:
+            features[EVENT_TYPE_KEY].add_values(table[EVENT_TYPE_KEY])
         if spec.columns.timestamp is not None:
             seconds = pa.array(table[TIME_US].to_numpy() // _US_PER_S)
             features[TIMESTAMP_KEY].add_values(seconds)

@@ -359,6 +359,24 @@ def test_each_event_is_asked_from_the_history_that_serving_would_see(
     assert loss == pytest.approx(loss_by_hand(run, asked), rel=1e-5)
 
 
+@pytest.mark.parametrize("objective", ["reconstruct", "next_candidate"])
+@pytest.mark.parametrize("loss", ["full_softmax", "sampled_softmax"])
+def test_an_event_counts_by_its_weight(fitting: Callable[..., Fitting], objective: str, loss: str):
+    run = fitting(objective=objective, loss=loss)
+
+    def of(*weights: float) -> float:
+        row = {"user": tf.constant([[0]]), "item": tf.constant([[2, 5, 7, -1]])}
+        return float(
+            run.model.compute_loss({**row, "event_weight": tf.constant([weights], tf.float32)})
+        )
+
+    each = [of(*np.eye(4)[place]) for place in range(3)]
+    assert len(set(each)) == 3
+    assert of(1.0, 1.0, 1.0, 0.0) == pytest.approx(np.mean(each), rel=1e-5)
+    assert of(2.0, 0.0, 6.0, 9.0) == pytest.approx((each[0] + 3 * each[2]) / 4, rel=1e-5)
+    assert of(0.0, 0.0, 0.0, 0.0) == 0.0
+
+
 def loss_of(num_candidates: int, num_timelines: int | None, **training: Any) -> bool:
     events = np.ones(num_candidates, np.int64) * 100
     model = TwoTowerModel(
@@ -390,9 +408,12 @@ def test_the_loss_is_full_while_candidates_and_logits_are_few():
 def test_a_shuffled_history_keeps_its_events_and_its_padding(fitting: Callable[..., Fitting]):
     run = fitting(objective="next_candidate", shuffle_history=True)
     history = tf.constant([[1, 2, 3, 4, 5, -1, -1], [6, -1, -1, -1, -1, -1, -1]])
+    weight = tf.cast(history, tf.float32) / 10
     orders = set()
     for seed in range(20):
-        shuffled = _shuffled(history, tf.constant([seed, 0])).numpy()
+        shuffled, weights = _shuffled(history, weight, tf.constant([seed, 0]))
+        np.testing.assert_array_equal(weights, tf.cast(shuffled, tf.float32) / 10)
+        shuffled = shuffled.numpy()
         assert sorted(shuffled[0, :5]) == [1, 2, 3, 4, 5]
         np.testing.assert_array_equal(shuffled[:, 5:], -1)
         assert shuffled[1, 0] == 6
