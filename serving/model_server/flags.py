@@ -16,8 +16,12 @@ MAX_PORT = 65535
 class ServerFlags:
     """The parsed flags; the option help below says what each one means."""
 
-    model_base_path: str
+    model_base_path: str | None
     model_name: str
+    model_config_file: str | None
+    model_config_file_poll_wait_seconds: float
+    allow_version_labels_for_unavailable_models: bool
+    force_allow_any_version_labels_for_unavailable_models: bool
     port: int
     rest_api_port: int
     bind_address: str
@@ -52,10 +56,36 @@ def parse_flags(argv: Sequence[str] | None = None) -> ServerFlags:
     add = parser.add_argument
     add(
         "--model_base_path",
-        required=True,
+        default=None,
         help="Folder with one sub-folder a version, named by its number.",
     )
     add("--model_name", default="default", help="Name under which the model is served.")
+    add(
+        "--model_config_file",
+        default=None,
+        help=(
+            "Models, versions and labels, as a ModelServerConfig in protobuf's text format; "
+            "instead of --model_base_path and --model_name."
+        ),
+    )
+    add(
+        "--model_config_file_poll_wait_seconds",
+        type=_non_negative,
+        default=0.0,
+        help="Pause between two looks at --model_config_file; 0 reads it once, at start-up.",
+    )
+    add(
+        "--allow_version_labels_for_unavailable_models",
+        type=_boolean,
+        default=False,
+        help="Let a new label stand for a version that is not available yet.",
+    )
+    add(
+        "--force_allow_any_version_labels_for_unavailable_models",
+        type=_boolean,
+        default=False,
+        help="Let any label stand for a version that is not available.",
+    )
     add(
         "--port",
         type=_port,
@@ -73,7 +103,7 @@ def parse_flags(argv: Sequence[str] | None = None) -> ServerFlags:
         "--file_system_poll_wait_seconds",
         type=_non_negative,
         default=1.0,
-        help="Pause between two looks at --model_base_path; 0 looks once, at start-up.",
+        help="Pause between two looks at the base paths; 0 looks once, at start-up.",
     )
     add(
         "--rest_api_timeout_in_ms",
@@ -154,6 +184,8 @@ def parse_flags(argv: Sequence[str] | None = None) -> ServerFlags:
         help="Stop, as by SIGTERM, when the server's parent process is no longer this one.",
     )
     flags = ServerFlags(**vars(parser.parse_args(argv)))
+    if flags.model_base_path is None and flags.model_config_file is None:
+        parser.error("one of --model_base_path and --model_config_file is required")
     if flags.port == 0 and flags.rest_api_port == 0:
         parser.error("--port and --rest_api_port must not both be 0: nothing would be served")
     if flags.port > 0 and flags.port == flags.rest_api_port:

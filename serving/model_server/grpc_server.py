@@ -14,9 +14,14 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.errors import InternalError, ServingError, UnimplementedError
+from serving.errors import InternalError, ServingError
 from serving.model_server import event_log
 from serving.model_server.async_batching import AsyncBatcher
+from serving.model_server.example_methods import (
+    refuse_classify,
+    refuse_multi_inference,
+    refuse_regress,
+)
 from serving.model_server.flags import AUTO_PORT
 from serving.model_server.model_service import ModelService
 from serving.model_server.predict import prepare, respond
@@ -97,16 +102,16 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         return await answer(asyncio.to_thread(self._service.get_model_metadata, request), context)
 
     async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Refuse: a retrieval model has no classification signature."""
-        await abort(context, UnimplementedError("Classify is not offered; use Predict"))
+        """Refuse, as TensorFlow Serving refuses it for a retrieval signature."""
+        await abort(context, refuse_classify(self._service.manager, request))
 
     async def Regress(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Refuse: a retrieval model has no regression signature."""
-        await abort(context, UnimplementedError("Regress is not offered; use Predict"))
+        """Refuse, as TensorFlow Serving refuses it for a retrieval signature."""
+        await abort(context, refuse_regress(self._service.manager, request))
 
     async def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Refuse: it combines Classify and Regress."""
-        await abort(context, UnimplementedError("MultiInference is not offered; use Predict"))
+        """Refuse, as TensorFlow Serving refuses it for retrieval signatures."""
+        await abort(context, refuse_multi_inference(self._service.manager, request))
 
 
 class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
@@ -120,14 +125,8 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
         return await answer(asyncio.to_thread(self._service.get_model_status, request), context)
 
     async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Refuse: the model is set by flags."""
-        await abort(
-            context,
-            UnimplementedError(
-                "HandleReloadConfigRequest is not offered; this server serves the model of its "
-                "--model_name and --model_base_path flags"
-            ),
-        )
+        """Serve other models, versions and labels; returns once new models are available."""
+        return await answer(self._service.reload_config(request), context)
 
 
 def build_server(

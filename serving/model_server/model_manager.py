@@ -2,35 +2,62 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Any
 
 from tensorflow_serving.apis import model_pb2
+from tensorflow_serving.config import model_server_config_pb2
 
-from serving.errors import InvalidArgumentError, NotFoundError
+from serving.errors import InvalidArgumentError, NotFoundError, UnknownError
 from serving.model_server import event_log
 from serving.model_server.loaded_model import LoadedModel
+from serving.model_server.model_config import check_model_configs
 from serving.model_server.model_versions import (
+    LoadVersion,
     ModelVersions,
-    State,
     VersionStatus,
     servable_not_found,
 )
+from serving.model_server.version_labels import (
+    Labels,
+    UnavailableVersions,
+    labelled_version,
+    read_labels,
+)
+
+_SETTLE_POLL_S = 0.05
+# Base paths that are still missing are looked for even where nothing else is polled.
+_WAITING_S = 1.0
 
 
 class ModelManager:
-    """Finds the version that a request means.
+    """Finds the version that a request means, and loads what the configuration asks for.
 
     Args:
-        models: The models to serve.
-        poll_wait_s: Pause between two looks at the base paths; 0 looks at start-up only.
+        load_version: Loads and warms up a version, or raises.
+        poll_wait_s: Pause between two looks at the base paths; 0 looks only at start-up and after
+            each change of the configuration.
+        labels_of_unavailable: Whether versions that are not available may have labels.
     """
 
-    def __init__(self, models: Sequence[ModelVersions], poll_wait_s: float) -> None:
-        self._models = {model.name: model for model in models}
+    def __init__(
+        self,
+        load_version: LoadVersion,
+        poll_wait_s: float,
+        labels_of_unavailable: UnavailableVersions = UnavailableVersions.REFUSED,
+    ) -> None:
+        self._load_version = load_version
         self._poll_wait_s = poll_wait_s
-        self._stopping = threading.Event()
-        self._settled = threading.Event()
+        self._labels_of_unavailable = labels_of_unavailable
+        # Replaced as wholes, never changed: requests read them without a lock.
+        self._models: dict[str, ModelVersions] = {}
+        self._labels: Labels = {}
+        self._config = model_server_config_pb2.ModelServerConfig()
+        self._configuring = threading.Lock()
+        self._is_stopping = False
+        self._changed = threading.Event()
         self._thread = threading.Thread(target=self._keep_current, name="versions", daemon=True)
 
     def start(self) -> None:
@@ -44,35 +71,71 @@ class ModelManager:
             timeout_s: How long to wait for a load that is under way; after that everything is
                 left to the end of the process. Running requests were given their time before.
         """
-        self._stopping.set()
+        self._is_stopping = True
+        self._changed.set()
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             return
         for model in self._models.values():
             model.unload_all(timeout_s=0)
 
-    @property
-    def settled(self) -> threading.Event:
-        """Set once each model is available or has failed to load."""
-        return self._settled
+    def configure(self, config: Any) -> set[str]:
+        """Take over a `ModelServerConfig` as a whole: models that it does not list are unloaded.
 
-    def startup_error(self) -> str | None:
-        """Return what keeps the server from starting, or None once all models are available."""
-        failures = []
-        for name, model in self._models.items():
-            statuses = model.statuses.values()
-            if any(status.state == State.AVAILABLE for status in statuses):
-                continue
-            for status in statuses:
-                cause = (
-                    f" due to error: {status.error.code_name()}: {status.error.message}"
-                    if status.error
-                    else ""
-                )
-                failures.append(f"{{{{name: {name} version: {status.version}}}{cause}}}, ")
-        if not failures:
-            return None
-        return f"{len(failures)} model(s) did not become available: {{{''.join(failures)}}}"
+        Returns:
+            The models that were not served before; `wait_until_available` waits for them.
+
+        Raises:
+            InvalidArgumentError: If the configuration cannot be; nothing changes then.
+            FailedPreconditionError: If a label is for a version that is not available.
+        """
+        if config.WhichOneof("config") == "custom_model_config":
+            raise InvalidArgumentError("ModelServer does not yet support custom model config.")
+        configs = config.model_config_list.config
+        with self._configuring:
+            check_model_configs(configs)
+            available = {name: model.available_versions for name, model in self._models.items()}
+            labels = read_labels(configs, available, self._labels, self._labels_of_unavailable)
+            listed_before = {listed.name for listed in self._config.model_config_list.config}
+            models = dict(self._models)
+            for listed in configs:
+                model = models.get(listed.name)
+                if model is None:
+                    models[listed.name] = ModelVersions(
+                        listed.name,
+                        listed.base_path,
+                        self._load_version,
+                        listed.model_version_policy,
+                    )
+                else:
+                    model.configure(listed.base_path, listed.model_version_policy)
+            listed_now = {listed.name for listed in configs}
+            for name in set(models) - listed_now:
+                models[name].drop()
+            self._models, self._labels = models, labels
+            self._config = model_server_config_pb2.ModelServerConfig.FromString(
+                config.SerializeToString()
+            )
+        self._changed.set()
+        return listed_now - listed_before
+
+    async def wait_until_available(self, names: Iterable[str]) -> None:
+        """Wait until models are available.
+
+        Raises:
+            UnknownError: If one has failed to load.
+        """
+        waiting = [self._models[name] for name in names]
+        while not all(model.is_settled for model in waiting):
+            await asyncio.sleep(_SETTLE_POLL_S)
+        problem = _describe_failures(waiting)
+        if problem:
+            raise UnknownError(problem)
+
+    @property
+    def config(self) -> Any:
+        """The `ModelServerConfig` that is served."""
+        return self._config
 
     def use(self, spec: model_pb2.ModelSpec) -> LoadedModel:
         """Return the version that `spec` means, held until it is released by a `with` block.
@@ -81,15 +144,18 @@ class ModelManager:
             InvalidArgumentError: If `spec` names no model, or a label that is not assigned.
             NotFoundError: If the model or version is not available.
         """
-        if not spec.name:
+        name = spec.name
+        if not name:
             raise InvalidArgumentError("ModelSpec has no name specified.")
         choice = spec.WhichOneof("version_choice")
+        version = None
         if choice == "version_label":
-            raise InvalidArgumentError(f"Unrecognized servable version label: {spec.version_label}")
-        version = spec.version.value if choice == "version" else None
-        model = self._models.get(spec.name)
+            version = labelled_version(self._labels, name, spec.version_label)
+        elif choice == "version":
+            version = spec.version.value
+        model = self._models.get(name)
         if model is None:
-            raise servable_not_found(spec.name, version)
+            raise servable_not_found(name, version)
         return model.use(version)
 
     def statuses(self, spec: model_pb2.ModelSpec) -> list[VersionStatus]:
@@ -112,17 +178,33 @@ class ModelManager:
         return [known[version] for version in sorted(known, reverse=True)]
 
     def _keep_current(self) -> None:
-        while True:
-            for model in self._models.values():
+        while not self._is_stopping:
+            self._changed.clear()
+            for model in list(self._models.values()):
                 try:
                     model.poll()
                 except Exception as error:  # The watch must outlive a file system's bad moment.
                     event_log.error("poll_failed", model=model.name, error=repr(error))
-                if self._stopping.is_set():
+                if self._is_stopping:
                     return
-            if all(model.statuses for model in self._models.values()):
-                self._settled.set()
-            if self._poll_wait_s == 0 and self._settled.is_set():
-                return
-            if self._stopping.wait(self._poll_wait_s or 1.0):
-                return
+            self._changed.wait(self._poll_wait_s or None if self._is_settled() else _WAITING_S)
+
+    def _is_settled(self) -> bool:
+        return all(model.is_settled for model in self._models.values())
+
+
+def _describe_failures(models: Iterable[ModelVersions]) -> str | None:
+    """Return what keeps models from being available, in the words of TensorFlow Serving."""
+    failures = []
+    for model in models:
+        if model.available_versions:
+            continue
+        for status in model.statuses.values():
+            if status.error:
+                cause = f"{status.error.code_name()}: {status.error.message}"
+                failures.append(
+                    f"{{{{name: {model.name} version: {status.version}}} due to error: {cause}}}, "
+                )
+    if not failures:
+        return None
+    return f"{len(failures)} model(s) did not become available: {{{''.join(failures)}}}"

@@ -5,13 +5,18 @@ An answer over REST is an answer over gRPC in other clothes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_management_pb2,
     predict_pb2,
 )
 
 from serving.errors import InvalidArgumentError
+from serving.model_server import event_log
 from serving.model_server.batching import Batcher
 from serving.model_server.loaded_model import LoadedModel
 from serving.model_server.model_manager import ModelManager
@@ -87,3 +92,30 @@ class ModelService:
             row.status.error_code = status.error.grpc_code if status.error else 0
             row.status.error_message = status.error.message if status.error else ""
         return response
+
+    async def reload_config(
+        self, request: model_management_pb2.ReloadConfigRequest
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Take over a list of models as a whole; return once new models are available.
+
+        Raises:
+            ServingError: With TensorFlow Serving's code and text.
+        """
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise InvalidArgumentError(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. Only "
+                "ModelConfigList is currently supported"
+            )
+        event_log.info(
+            "config_reloaded", models=",".join(_names(request.config.model_config_list.config))
+        )
+        await self.manager.wait_until_available(self.manager.configure(request.config))
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.error_code = 0
+        for name in request.metric_names:
+            response.metric.add(name=name, int64_value_increase=0)
+        return response
+
+
+def _names(configs: Iterable[Any]) -> list[str]:
+    return [config.name for config in configs]

@@ -1,8 +1,8 @@
 """The life of one model's versions: found, loaded, served, replaced, unloaded.
 
-At most one version is aspired to, the newest complete one (TensorFlow Serving's policy
-`latest {num_versions: 1}`). It is loaded and warmed up before the one it replaces is unloaded, so
-a model that was available stays so; memory must hold two versions meanwhile.
+A version that is wanted is loaded and warmed up before one that is not wanted any more is
+unloaded, so a model that was available stays so (`AvailabilityPreservingPolicy`); memory must hold
+one version more meanwhile.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ import dataclasses
 import enum
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from serving.errors import NotFoundError, ServingError, UnknownError, from_grpc_code
 from serving.model_server import event_log
 from serving.model_server.loaded_model import LoadedModel
 from serving.model_server.version_folders import VersionFolder, find_version_folders
+from serving.model_server.version_policy import VersionPolicy, aspired_versions
+
+LoadVersion = Callable[[VersionFolder], LoadedModel]
 
 _REPEAT_WARNING_S = 60.0
 
@@ -50,14 +54,21 @@ class ModelVersions:
         name: The name under which the model is served.
         base_path: The folder of its version folders.
         load_version: Loads and warms up a version, or raises.
+        policy: The versions to serve; by default the newest.
     """
 
     def __init__(
-        self, name: str, base_path: str, load_version: Callable[[VersionFolder], LoadedModel]
+        self,
+        name: str,
+        base_path: str,
+        load_version: LoadVersion,
+        policy: Any = None,
     ) -> None:
         self.name = name
-        self.base_path = base_path
+        # One tuple, so that the polling thread never sees half of a change; None serves nothing.
+        self._source: tuple[str, Any] | None = (base_path, policy or VersionPolicy())
         self._load_version = load_version
+        self._is_settled = False
         # Replaced as a whole, never changed: requests read them without a lock.
         self._available: Mapping[int, LoadedModel] = MappingProxyType({})
         self._statuses: Mapping[int, VersionStatus] = MappingProxyType({})
@@ -69,6 +80,27 @@ class ModelVersions:
     def statuses(self) -> Mapping[int, VersionStatus]:
         """Every version this process has dealt with, also those unloaded since."""
         return self._statuses
+
+    @property
+    def available_versions(self) -> Collection[int]:
+        """The versions that answer."""
+        return self._available
+
+    def configure(self, base_path: str, policy: Any) -> None:
+        """Serve from another folder or by another policy; `poll` does what it takes."""
+        if self._source is None:
+            self._is_settled = False
+        self._source = (base_path, policy)
+        self._failed = {}  # What failed before the change gets another try.
+
+    def drop(self) -> None:
+        """Serve no version any more; `poll` unloads them."""
+        self._source = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a version was found and has become available or failed."""
+        return self._is_settled
 
     def use(self, version: int | None) -> LoadedModel:
         """Return a version that stays loaded until it is released, best by a `with` block.
@@ -91,21 +123,26 @@ class ModelVersions:
 
     def poll(self) -> None:
         """Look at the base path once and do what it takes to serve what is there."""
-        folders = find_version_folders(self.base_path)
-        if folders is None:
-            self._warn_now_and_then("base_path_missing")
-            return
-        if not folders:
-            self._warn_now_and_then("no_versions_found")
+        source = self._source
+        if source is None:
             self._unload(set(self._available))
             return
-        aspired = folders[max(folders)]
-        if aspired.version not in self._available:
-            if self._failed.get(aspired.version) == aspired:
-                return  # Nothing changed since it failed; the older version goes on.
-            if not self._load(aspired):
-                return
-        self._unload(set(self._available) - {aspired.version})
+        base_path, policy = source
+        folders = find_version_folders(base_path)
+        if folders is None:
+            self._warn_now_and_then("base_path_missing", base_path)
+            return
+        aspired = aspired_versions(policy, folders)
+        if not aspired:
+            self._warn_now_and_then("no_versions_found", base_path)
+        for version in sorted(aspired - set(self._available), reverse=True):
+            # As long as nothing has changed since it failed, the older version goes on.
+            if self._failed.get(version) != folders[version]:
+                self._load(folders[version])
+        if not aspired or aspired & set(self._available):
+            self._unload(set(self._available) - aspired)
+        if aspired and source is self._source:
+            self._is_settled = True
 
     def unload_all(self, timeout_s: float) -> None:
         """Unload everything.
@@ -115,7 +152,7 @@ class ModelVersions:
         """
         self._unload(set(self._available), timeout_s)
 
-    def _load(self, folder: VersionFolder) -> bool:
+    def _load(self, folder: VersionFolder) -> None:
         started_at = time.monotonic()
         event_log.info("version_loading", model=self.name, version=folder.version, path=folder.path)
         self._set_status(VersionStatus(folder.version, State.LOADING))
@@ -132,7 +169,7 @@ class ModelVersions:
                 code=error.code_name(),
                 error=error.message,
             )
-            return False
+            return
         self._failed.pop(folder.version, None)
         self._available = MappingProxyType({**self._available, folder.version: model})
         self._set_status(VersionStatus(folder.version, State.AVAILABLE))
@@ -142,7 +179,6 @@ class ModelVersions:
             version=folder.version,
             load_s=time.monotonic() - started_at,
         )
-        return True
 
     def _unload(self, versions: set[int], timeout_s: float | None = None) -> None:
         for version in sorted(versions):
@@ -159,11 +195,11 @@ class ModelVersions:
         with self._lock:
             self._statuses = MappingProxyType({**self._statuses, status.version: status})
 
-    def _warn_now_and_then(self, event: str) -> None:
+    def _warn_now_and_then(self, event: str, base_path: str) -> None:
         now = time.monotonic()
         if now - self._warned_at >= _REPEAT_WARNING_S:
             self._warned_at = now
-            event_log.warning(event, model=self.name, base_path=self.base_path)
+            event_log.warning(event, model=self.name, base_path=base_path)
 
 
 def servable_not_found(name: str, version: int | None) -> NotFoundError:

@@ -9,19 +9,29 @@ from __future__ import annotations
 import dataclasses
 import http
 import re
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import unquote
 
-from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    regression_pb2,
+)
 
 from serving.errors import (
     InternalError,
     InvalidArgumentError,
     ServingError,
-    UnimplementedError,
 )
 from serving.model_server import event_log, rest_proto_json
+from serving.model_server.example_methods import refuse_classify, refuse_regress
 from serving.model_server.json_writer import write_json
+from serving.model_server.model_manager import ModelManager
 from serving.model_server.model_service import SIGNATURE_DEF_FIELD, ModelService
+from serving.model_server.rest_examples import signature_name_of
 from serving.model_server.rest_predict import predict_json
 from serving.model_server.version_folders import MAX_VERSION
 
@@ -35,6 +45,11 @@ _MODEL_PATH = re.compile(
     rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<resource>metadata))?",
     re.IGNORECASE | re.ASCII,
 )
+
+_REFUSALS: dict[str, tuple[Any, Callable[[ModelManager, Any], ServingError]]] = {
+    "classify": (classification_pb2.ClassificationRequest, refuse_classify),
+    "regress": (regression_pb2.RegressionRequest, refuse_regress),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,14 +98,19 @@ class RestApi:
             # The pattern ignores case, the dispatch does not: ":PREDICT" is malformed.
             if match["method"] == "predict":
                 return predict_json(self._service, spec, body, self._timeout_s)
-            if match["method"] in ("classify", "regress"):
-                raise UnimplementedError(f"{match['method']} is not offered; use predict")
+            if match["method"] in _REFUSALS:
+                raise self._refusal(match["method"], spec, body)
             raise malformed
         if not spec.name:
             raise InvalidArgumentError("Missing model name in request.")
         if match["resource"] == "metadata":
             return self._metadata(spec)
         return self._status(spec)
+
+    def _refusal(self, method: str, spec: model_pb2.ModelSpec, body: bytes) -> ServingError:
+        request_class, refuse = _REFUSALS[method]
+        spec.signature_name = signature_name_of(body)
+        return refuse(self._service.manager, request_class(model_spec=spec))
 
     def _status(self, spec: model_pb2.ModelSpec) -> bytes:
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Any
 
 import grpc
 from tensorflow.core.protobuf import config_pb2
+from tensorflow_serving.config import model_server_config_pb2
 
+from serving.errors import ServingError
 from serving.model_server import event_log, grpc_server, loaded_model, ready_file, warmup
 from serving.model_server.batching import Batcher
 from serving.model_server.batching_options import batching_options
+from serving.model_server.config_files import read_text_proto
 from serving.model_server.flags import ServerFlags
 from serving.model_server.loaded_model import LoadedModel
+from serving.model_server.model_config import single_model
 from serving.model_server.model_manager import ModelManager
 from serving.model_server.model_service import ModelService
-from serving.model_server.model_versions import ModelVersions
 from serving.model_server.rest_server import RestServer
 from serving.model_server.startup import StartupError
 from serving.model_server.version_folders import VersionFolder
+from serving.model_server.version_labels import UnavailableVersions
 
-_STARTUP_POLL_S = 0.05
 _PARENT_POLL_S = 0.5
 
 
@@ -38,20 +41,69 @@ async def serve(flags: ServerFlags) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
 
-    watch = loop.create_task(_stop_with_parent(flags.parent_pid, stop))
-    models = [ModelVersions(flags.model_name, flags.model_base_path, _loader(flags))]
-    manager = ModelManager(models, flags.file_system_poll_wait_seconds)
-    manager.start()
+    watching = [loop.create_task(_stop_with_parent(flags.parent_pid, stop))]
+    manager = ModelManager(
+        _loader(flags), flags.file_system_poll_wait_seconds, _labels_of_unavailable(flags)
+    )
+    config = _initial_config(flags)
     batcher = Batcher(batching_options(flags))
     try:
-        # The ports open once the model is there, as in TensorFlow Serving: who can connect can ask.
-        if await _settled_before_stop(manager, stop):
+        models = manager.configure(config)
+    except ServingError as error:
+        raise StartupError(_start_error(error)) from error
+    manager.start()
+    try:
+        # The ports open once the models are there, as in TensorFlow Serving: who can connect can
+        # ask.
+        if await _available_before_stop(manager, models, stop):
+            watching.append(loop.create_task(_poll_config(flags, manager)))
             await _answer_until_stopped(flags, ModelService(manager, batcher), stop)
     finally:
-        watch.cancel()
+        for task in watching:
+            task.cancel()
         batcher.stop()
         await loop.run_in_executor(None, manager.stop, flags.shutdown_grace_seconds)
         event_log.info("stopped")
+
+
+def _initial_config(flags: ServerFlags) -> Any:
+    if flags.model_config_file is not None:
+        return _read_config(flags.model_config_file)
+    assert flags.model_base_path is not None
+    return single_model(flags.model_name, flags.model_base_path)
+
+
+def _read_config(path: str) -> Any:
+    config = model_server_config_pb2.ModelServerConfig()
+    return read_text_proto(path, config, "--model_config_file")
+
+
+async def _poll_config(flags: ServerFlags, manager: ModelManager) -> None:
+    """Take over the model config file whenever it has changed; a wrong one changes nothing."""
+    path, wait_s = flags.model_config_file, flags.model_config_file_poll_wait_seconds
+    if path is None or wait_s == 0:
+        return
+    last_problem = ""
+    while True:
+        await asyncio.sleep(wait_s)
+        try:
+            config: Any = await asyncio.to_thread(_read_config, path)
+            if config != manager.config:
+                manager.configure(config)
+                event_log.info("config_file_read", path=path)
+            last_problem = ""
+        except (StartupError, ServingError) as error:
+            if str(error) != last_problem:  # Once, not at each look.
+                last_problem = str(error)
+                event_log.error("config_file_refused", path=path, error=error)
+
+
+def _labels_of_unavailable(flags: ServerFlags) -> UnavailableVersions:
+    if flags.force_allow_any_version_labels_for_unavailable_models:
+        return UnavailableVersions.ALLOWED
+    if flags.allow_version_labels_for_unavailable_models:
+        return UnavailableVersions.NEW_LABELS
+    return UnavailableVersions.REFUSED
 
 
 def _loader(flags: ServerFlags) -> Callable[[VersionFolder], LoadedModel]:
@@ -85,17 +137,26 @@ async def _stop_with_parent(parent_pid: int | None, stop: asyncio.Event) -> None
     stop.set()
 
 
-async def _settled_before_stop(manager: ModelManager, stop: asyncio.Event) -> bool:
-    """Wait for the first load; False if the server is told to stop meanwhile."""
-    while not manager.settled.is_set():
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(stop.wait(), _STARTUP_POLL_S)
-        if stop.is_set():
-            return False
-    problem = manager.startup_error()
-    if problem:
-        raise StartupError(f"Failed to start server. Error: Unknown: {problem}")
+async def _available_before_stop(
+    manager: ModelManager, models: Collection[str], stop: asyncio.Event
+) -> bool:
+    """Wait for the first loads; False if the server is told to stop meanwhile."""
+    loading = asyncio.create_task(manager.wait_until_available(models))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([loading, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if stop.is_set():
+        loading.cancel()
+        return False
+    try:
+        await loading
+    except ServingError as error:
+        raise StartupError(_start_error(error)) from error
     return True
+
+
+def _start_error(error: ServingError) -> str:
+    return f"Failed to start server. Error: {error.code_name()}: {error.message}"
 
 
 async def _answer_until_stopped(

@@ -1,14 +1,27 @@
-"""Small retrieval models with the served contract's signatures, and servers for them."""
+"""Small retrieval models with the served contract's signatures, and servers for them.
+
+The golden tests of the gRPC and REST answers can be pointed at a real TensorFlow Serving 2.16:
+
+    python tests/serving/conftest.py /models/retrieval/1     # writes the model that they ask
+    tensorflow_model_server --model_name=retrieval --model_base_path=/models/retrieval \\
+        --port=8500 --rest_api_port=8501
+    TENSORFLOW_SERVING_GRPC=127.0.0.1:8500 TENSORFLOW_SERVING_REST=http://127.0.0.1:8501 \\
+        pytest tests/serving/model_server/test_grpc_api.py tests/serving/model_server/test_rest_api.py
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from serving.launcher import RunningModelServer, running_model_server
 
@@ -209,6 +222,10 @@ def server(
     tmp_path_factory: pytest.TempPathFactory, install_version: Callable[[Path, int], Path]
 ) -> Iterator[RunningModelServer]:
     """A server for version 1 of the model `retrieval`, for tests that leave it as it is."""
+    real_grpc, real_rest = (os.environ.get(f"TENSORFLOW_SERVING_{api}") for api in ("GRPC", "REST"))
+    if real_grpc and real_rest:
+        yield RunningModelServer(real_grpc, real_rest, pid=0, log_path=Path(os.devnull))
+        return
     base_path = tmp_path_factory.mktemp("served")
     install_version(base_path, 1)
     with running_model_server(base_path, "retrieval") as running:
@@ -226,3 +243,7 @@ def golden() -> Callable[[str, str], None]:
         assert text == file.read_text(encoding="utf-8")
 
     return compare
+
+
+if __name__ == "__main__":
+    export_model(Path(sys.argv[1]))

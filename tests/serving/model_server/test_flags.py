@@ -20,7 +20,7 @@ def test_auto_takes_a_free_port_and_zero_switches_off() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ([], "required: --model_base_path"),
+        ([], "one of --model_base_path and --model_config_file is required"),
         (["--model_base_path=/m", "--port=70000"], "must be 'auto' or a number up to 65535"),
         (["--model_base_path=/m", "--port=0", "--rest_api_port=0"], "nothing would be served"),
         (["--model_base_path=/m", "--port=1", "--rest_api_port=1"], "must differ, both are 1"),

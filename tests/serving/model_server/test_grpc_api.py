@@ -9,14 +9,19 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf import text_format
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     model_management_pb2,
+    model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
+    regression_pb2,
 )
 
 NAN = float("nan")
@@ -368,30 +373,141 @@ def test_status_of_an_available_version(stubs: Stubs, version: int | None, label
     assert (row.status.error_code, row.status.error_message) == (0, "")
 
 
-@pytest.mark.parametrize("method", ["Classify", "Regress", "MultiInference"])
-def test_other_prediction_methods_say_what_to_use(stubs: Stubs, method: str) -> None:
-    # The empty message is valid for each of them.
-    call = getattr(stubs.prediction, method)
+def classify(name: str = "retrieval", **spec: Any) -> Any:
+    request = classification_pb2.ClassificationRequest()
+    request.model_spec.CopyFrom(model_pb2.ModelSpec(name=name, **spec))
+    return request
+
+
+def regress(**spec: Any) -> Any:
+    request = regression_pb2.RegressionRequest()
+    request.model_spec.CopyFrom(model_pb2.ModelSpec(name="retrieval", **spec))
+    return request
+
+
+def multi_inference(*tasks: tuple[str, str, str]) -> Any:
+    request = inference_pb2.MultiInferenceRequest()
+    for name, signature, method in tasks:
+        task = request.tasks.add(method_name=f"tensorflow/serving/{method}")
+        task.model_spec.CopyFrom(model_pb2.ModelSpec(name=name, signature_name=signature))
+    return request
+
+
+EXAMPLE_METHOD_ERRORS = {
+    "Classify without a model spec": (
+        classification_pb2.ClassificationRequest,
+        "INVALID_ARGUMENT",
+        "Missing ModelSpec",
+    ),
+    "Classify of an unknown model": (
+        lambda: classify("foo"),
+        "NOT_FOUND",
+        "Servable not found for request: Latest(foo)",
+    ),
+    "Classify with an unknown signature": (
+        lambda: classify(signature_name="x"),
+        "INVALID_ARGUMENT",
+        "No signature was found with the name: x",
+    ),
+    "Classify with several inputs": (
+        classify,
+        "INVALID_ARGUMENT",
+        "Expected one input Tensor.",
+    ),
+    "Classify without outputs": (
+        lambda: classify(signature_name="__saved_model_init_op"),
+        "INVALID_ARGUMENT",
+        "Expected one input Tensor.",
+    ),
+    "Regress without a model spec": (
+        regression_pb2.RegressionRequest,
+        "INVALID_ARGUMENT",
+        "Missing ModelSpec",
+    ),
+    "Regress with several inputs": (regress, "INVALID_ARGUMENT", "Expected one input Tensor."),
+    "Regress with several outputs": (
+        lambda: regress(signature_name="similar_candidates"),
+        "INVALID_ARGUMENT",
+        "Expected one output Tensor.",
+    ),
+    "MultiInference without a task": (
+        multi_inference,
+        "INVALID_ARGUMENT",
+        "ModelSpec has no name specified.",
+    ),
+    "MultiInference without a second name": (
+        lambda: multi_inference(("retrieval", "odd", "classify"), ("", "", "classify")),
+        "INVALID_ARGUMENT",
+        "No classification inputs found in SignatureDef: ",
+    ),
+    "MultiInference with an unknown signature": (
+        lambda: multi_inference(("retrieval", "x", "classify")),
+        "INVALID_ARGUMENT",
+        "Requested signature not found in model graph: x",
+    ),
+    "MultiInference with several inputs": (
+        lambda: multi_inference(("retrieval", "", "regress")),
+        "INVALID_ARGUMENT",
+        "Expected one input Tensor.",
+    ),
+    "MultiInference with an unknown method": (
+        lambda: multi_inference(("retrieval", "", "x")),
+        "UNIMPLEMENTED",
+        "Unsupported signature method_name: tensorflow/serving/x",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EXAMPLE_METHOD_ERRORS)
+def test_methods_for_examples_refuse_a_retrieval_model(stubs: Stubs, case: str) -> None:
+    make_request, code, text = EXAMPLE_METHOD_ERRORS[case]
+    method = getattr(stubs.prediction, case.split()[0])
     with pytest.raises(grpc.RpcError) as caught:
-        call(_empty_request(method), timeout=10)
-    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
-    assert caught.value.details() == f"{method} is not offered; use Predict"
+        method(make_request(), timeout=10)
+    assert caught.value.code().name == code
+    assert caught.value.details().startswith(text)
 
 
-def _empty_request(method: str) -> Any:
-    from tensorflow_serving.apis import classification_pb2, inference_pb2, regression_pb2
-
-    return {
-        "Classify": classification_pb2.ClassificationRequest,
-        "Regress": regression_pb2.RegressionRequest,
-        "MultiInference": inference_pb2.MultiInferenceRequest,
-    }[method]()
-
-
-def test_reload_config_says_what_is_served(stubs: Stubs) -> None:
+def test_classify_shows_the_signature_that_has_no_such_input(stubs: Stubs) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        stubs.model.HandleReloadConfigRequest(
-            model_management_pb2.ReloadConfigRequest(), timeout=10
-        )
-    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
-    assert "--model_base_path" in caught.value.details()
+        stubs.prediction.Classify(classify(signature_name="similar_candidates"), timeout=10)
+    details = caught.value.details()
+    assert caught.value.code().name == "INVALID_ARGUMENT"
+    assert details.startswith(
+        "No classification inputs found in SignatureDef: inputs {\n"
+        '  key: "movie_id"\n  value {\n    name: "similar_candidates_movie_id:0"\n'
+    )
+
+
+RELOAD_ERRORS = {
+    "nothing": (
+        "",
+        "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList "
+        "is currently supported",
+    ),
+    "no list": (
+        "custom_model_config {}",
+        "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList "
+        "is currently supported",
+    ),
+    "one name twice": (
+        'model_config_list { config { name: "X" } config { name: "X" } }',
+        "Illegal to list model X multiple times in config list",
+    ),
+    "relative path": (
+        'model_config_list { config { name: "X" base_path: "p" } }',
+        "Expected model X to have an absolute path or URI; got base_path()=p",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RELOAD_ERRORS)
+def test_reload_config_refuses(stubs: Stubs, case: str) -> None:
+    config, text = RELOAD_ERRORS[case]
+    request = model_management_pb2.ReloadConfigRequest()
+    text_format.Parse(config, request.config)
+    check_error(
+        lambda: stubs.model.HandleReloadConfigRequest(request, timeout=10),
+        "INVALID_ARGUMENT",
+        text,
+    )

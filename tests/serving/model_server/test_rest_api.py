@@ -234,7 +234,11 @@ PATHS = {
         400,
         "Failed to convert version: 99999999999999999999 to numeric.",
     ),
-    ("POST", "/v1/models/retrieval:classify"): (501, "classify is not offered; use predict"),
+    ("POST", "/v1/models/foo/labels/x:predict"): (400, "Unrecognized servable version label: x"),
+    ("GET", "/v1/models/retrieval/labels/x/metadata"): (
+        400,
+        "Unrecognized servable version label: x",
+    ),
     ("POST", "/v1/models/retrieval:PREDICT"): (
         400,
         "Malformed request: POST /v1/models/retrieval:PREDICT",
@@ -261,6 +265,56 @@ def test_path_refused(rest: Rest, method: str, path: str) -> None:
     body = {"instances": [query()]} if method == "POST" else None
     status, answer = rest.ask(method, path, body)
     assert (status, json.loads(answer)["error"]) == PATHS[method, path]
+
+
+def quoted(body: str) -> str:
+    return "JSON Value: " + json.dumps(json.loads(body), indent=4)
+
+
+CLASSIFY_ERRORS: dict[str, tuple[str, str]] = {
+    "": ("classify", "JSON Parse error: The document is empty"),
+    "{}": (
+        "classify",
+        "JSON Value: {} When method is classify, key 'examples' is expected and was not found",
+    ),
+    '{"examples": 1}': (
+        "regress",
+        quoted('{"examples": 1}') + " Expecting 'examples' value to be an list/array",
+    ),
+    '{"examples": []}': (
+        "classify",
+        quoted('{"examples": []}') + " 'examples' value is an empty array",
+    ),
+    '{"examples": [1]}': ("classify", "Example must be JSON object but got JSON Number"),
+    '{"examples": [{"a": null}]}': (
+        "classify",
+        "Feature: a has element with unexpected JSON type: Null",
+    ),
+    '{"examples": [{"a": [1, "b"]}]}': (
+        "classify",
+        "Unexpected element type in feature: a expecting type: int64",
+    ),
+    '{"examples": [{}], "context": [1]}': (
+        "regress",
+        "Example must be JSON object but got JSON Array",
+    ),
+    '{"examples": [{"a": [1.5]}]}': ("classify", "Expected one input Tensor."),
+    '{"signature_name": "x", "examples": [{}]}': (
+        "regress",
+        "No signature was found with the name: x",
+    ),
+    '{"signature_name": "similar_candidates", "examples": [{"a": {"b64": "YQ=="}}]}': (
+        "regress",
+        "Expected one output Tensor.",
+    ),
+}
+
+
+@pytest.mark.parametrize("body", CLASSIFY_ERRORS)
+def test_classify_and_regress_refuse(rest: Rest, body: str) -> None:
+    method, text = CLASSIFY_ERRORS[body]
+    status, answer = rest.ask("POST", f"/v1/models/retrieval:{method}", body.encode())
+    assert (status, json.loads(answer)["error"]) == (400, text)
 
 
 def test_outside_of_the_api_the_answer_is_libevents_page(rest: Rest) -> None:

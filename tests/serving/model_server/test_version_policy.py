@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
+from google.protobuf import text_format
 from tensorflow.core.protobuf import config_pb2
-from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from serving.errors import InvalidArgumentError, NotFoundError
+from serving.errors import NotFoundError
 from serving.model_server import loaded_model, warmup
 from serving.model_server.loaded_model import LoadedModel
-from serving.model_server.model_manager import ModelManager
 from serving.model_server.model_versions import ModelVersions, State
 from serving.model_server.predict import predict
 from serving.model_server.version_folders import VersionFolder, find_version_folders
+from serving.model_server.version_policy import VersionPolicy, aspired_versions
 
 Install = Callable[[Path, int], Path]
 
@@ -228,21 +229,53 @@ def test_failing_warmup_request_fails_the_version(
     assert text in error.message
 
 
-def test_manager_reports_what_keeps_the_server_from_starting(
+def policy(text: str) -> Any:
+    return text_format.Parse(text, VersionPolicy())
+
+
+@pytest.mark.parametrize(
+    ("text", "served_versions"),
+    [
+        ("", [4]),
+        ("latest {}", [4]),
+        ("latest { num_versions: 2 }", [3, 4]),
+        ("latest { num_versions: 9 }", [1, 3, 4]),
+        ("all {}", [1, 3, 4]),
+        ("specific { versions: 1 versions: 3 versions: 2 }", [1, 3]),
+        ("specific {}", []),
+    ],
+)
+def test_policies_choose_versions(text: str, served_versions: list[int]) -> None:
+    assert sorted(aspired_versions(policy(text), [1, 3, 4])) == served_versions
+
+
+def test_several_versions_are_served_and_the_newest_answers_who_names_none(
+    base_path: Path, install_version: Install
+) -> None:
+    for version in (1, 2, 3):
+        install_version(base_path, version)
+    versions = ModelVersions("m", str(base_path), load, policy("latest { num_versions: 2 }"))
+    versions.poll()
+    assert (served(versions), states(versions)) == (3, {2: "AVAILABLE", 3: "AVAILABLE"})
+    with versions.use(2) as model:
+        assert model.version == 2
+
+    versions.configure(str(base_path), policy("specific { versions: 1 }"))
+    versions.poll()
+    assert (served(versions), states(versions)) == (1, {1: "AVAILABLE", 2: "END", 3: "END"})
+    versions.unload_all(timeout_s=0)
+
+
+def test_wanted_versions_that_fail_leave_the_unwanted_in_service(
     versions: ModelVersions, base_path: Path, install_version: Install
 ) -> None:
-    (install_version(base_path, 3) / "saved_model.pb").write_bytes(b"no protobuf")
-    manager = ModelManager([versions], poll_wait_s=0)
-    manager.start()
-    assert manager.settled.wait(10)
-    problem = manager.startup_error()
-    assert problem is not None
-    assert problem.startswith(
-        "1 model(s) did not become available: {{{name: retrieval version: 3} due to error: "
-    )
-    with pytest.raises(InvalidArgumentError, match="Unrecognized servable version label: stable"):
-        manager.use(model_pb2.ModelSpec(name="retrieval", version_label="stable"))
-    manager.stop(timeout_s=5)
+    install_version(base_path, 1)
+    versions.poll()
+    (install_version(base_path, 2) / "saved_model.pb").write_bytes(b"no protobuf")
+    versions.configure(str(base_path), policy("specific { versions: 2 }"))
+    versions.poll()
+    assert (served(versions), states(versions)) == (1, {1: "AVAILABLE", 2: "END"})
+    versions.unload_all(timeout_s=0)
 
 
 def test_reloading_does_not_mix_up_versions(base_path: Path, install_version: Install) -> None:

@@ -1,0 +1,198 @@
+"""Models, versions and labels of a running server, by its file and by a request."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import text_format
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_management_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from serving.launcher import RunningModelServer, running_model_server
+
+Install = Callable[[Path, int], Path]
+
+ALL = "model_version_policy { all {} }"
+ONE = "model_version_policy { specific { versions: 1 } }"
+STABLE = 'version_labels { key: "stable" value: 1 } '
+CANARY = 'version_labels { key: "canary" value: 2 } '
+
+
+@dataclasses.dataclass
+class Served:
+    """A server with a config file that it looks at all the time."""
+
+    server: RunningModelServer
+    base_path: Path
+    file: Path
+    channel: grpc.Channel
+
+    def config(self, *models: tuple[str, str]) -> str:
+        listed = "".join(
+            f'config {{ name: "{name}" base_path: "{self.base_path}" '
+            f'model_platform: "tensorflow" {rest} }}'
+            for name, rest in models
+        )
+        return f"model_config_list {{ {listed} }}"
+
+    def write(self, text: str) -> None:
+        aside = self.file.with_suffix(".new")
+        aside.write_text(text)
+        aside.rename(self.file)
+
+    def reload(self, text: str) -> Any:
+        request = model_management_pb2.ReloadConfigRequest()
+        text_format.Parse(text, request.config)
+        stub = model_service_pb2_grpc.ModelServiceStub(self.channel)
+        return stub.HandleReloadConfigRequest(request, timeout=30)
+
+    def ask(self, name: str, label: str = "", version: int | None = None) -> int | str:
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = name
+        if label:
+            request.model_spec.version_label = label
+        if version is not None:
+            request.model_spec.version.value = version
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
+        try:
+            answered: int = stub.Predict(request, timeout=10).model_spec.version.value
+        except grpc.RpcError as error:
+            return f"{error.code().name}: {error.details()}"
+        return answered
+
+    def states(self, name: str) -> dict[int, str]:
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.name = name
+        stub = model_service_pb2_grpc.ModelServiceStub(self.channel)
+        names = get_model_status_pb2.ModelVersionStatus.State
+        rows = stub.GetModelStatus(request, timeout=10).model_version_status
+        return {row.version: names.Name(row.state) for row in rows}
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, install_version: Install) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("configured")
+    base_path, file = folder / "models", folder / "models.config"
+    base_path.mkdir()
+    for version in (1, 2):
+        install_version(base_path, version)
+    served = Served(None, base_path, file, None)  # type: ignore[arg-type]
+    served.write(served.config(("retrieval", f"{ALL} {STABLE}"), ("other", ONE)))
+    flags = [
+        f"--model_config_file={file}",
+        "--model_config_file_poll_wait_seconds=0.1",
+        "--allow_version_labels_for_unavailable_models=true",
+        "--file_system_poll_wait_seconds=0.1",
+    ]
+    with running_model_server(base_path, extra_flags=flags) as server:
+        served.server = server
+        with grpc.insecure_channel(server.grpc_target) as channel:
+            served.channel = channel
+            yield served
+
+
+@pytest.fixture
+def start(served: Served) -> None:
+    """The state that each test begins with."""
+    served.write(served.config(("retrieval", f"{ALL} {STABLE}"), ("other", ONE)))
+    available = {1: "AVAILABLE", 2: "AVAILABLE"}
+    wait_for(lambda: served.ask("retrieval", label="stable") == 1)
+    wait_for(lambda: served.states("retrieval") == available and served.ask("other") == 1)
+
+
+@pytest.mark.usefixtures("start")
+def test_versions_and_labels_of_the_file_answer(served: Served) -> None:
+    assert served.ask("retrieval") == 2
+    assert served.ask("retrieval", label="stable") == 1
+    assert served.ask("retrieval", version=1) == 1
+    assert (
+        served.ask("retrieval", label="x")
+        == "INVALID_ARGUMENT: Unrecognized servable version label: x"
+    )
+    # A label belongs to one model.
+    assert (
+        served.ask("other", label="stable")
+        == "INVALID_ARGUMENT: Unrecognized servable version label: stable"
+    )
+
+
+@pytest.mark.usefixtures("start")
+def test_labels_in_rest_paths(served: Served) -> None:
+    url = f"{served.server.rest_url}/v1/models/retrieval/labels"
+    body = json.dumps({"signature_name": "similar_candidates", "inputs": ["a"]}).encode()
+    with urllib.request.urlopen(f"{url}/stable:predict", body, timeout=10) as answer:
+        assert json.load(answer)["outputs"]
+    with urllib.request.urlopen(f"{url}/stable/metadata", timeout=10) as answer:
+        assert json.load(answer)["model_spec"]["version"] == "1"
+    with urllib.request.urlopen(f"{url}/stable", timeout=10) as answer:
+        # TensorFlow Serving ignores the label here.
+        assert len(json.load(answer)["model_version_status"]) == 2
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"{url}/x:predict", body, timeout=10)
+    assert caught.value.code == 400
+
+
+@pytest.mark.usefixtures("start")
+def test_a_reload_replaces_the_whole_list_and_waits_for_new_models(served: Served) -> None:
+    # The file must not take it back meanwhile.
+    text = served.config(("retrieval", f"{ALL} {STABLE} {CANARY}"), ("added", ONE))
+    served.write(text)
+    response = served.reload(text)
+    assert (response.status.error_code, response.status.error_message) == (0, "")
+    assert served.ask("added") == 1
+    assert served.ask("retrieval", label="canary") == 2
+    wait_for(lambda: served.states("other") == {1: "END"})
+    assert served.ask("other") == "NOT_FOUND: Servable not found for request: Latest(other)"
+
+
+@pytest.mark.usefixtures("start")
+def test_a_label_for_what_is_not_loaded_is_refused_and_changes_nothing(served: Served) -> None:
+    moved = 'version_labels { key: "stable" value: 5 }'
+    with pytest.raises(grpc.RpcError) as caught:
+        served.reload(served.config(("retrieval", f"{ALL} {moved}")))
+    assert (caught.value.code().name, caught.value.details()) == (
+        "FAILED_PRECONDITION",
+        "Request to assign label to version 5 of model retrieval, which is not currently "
+        "available for inference",
+    )
+    assert served.ask("retrieval", label="stable") == 1
+    assert served.ask("other") == 1
+
+
+@pytest.mark.usefixtures("start")
+def test_a_wrong_file_changes_nothing_and_is_told(served: Served) -> None:
+    served.write("model_config_list { nonsense }")
+    wait_for(lambda: "config_file_refused" in served.server.log_path.read_text())
+    assert served.ask("retrieval", label="stable") == 1
+
+
+@pytest.mark.usefixtures("start")
+def test_an_unloaded_version_is_told_apart_from_one_that_was_never_there(served: Served) -> None:
+    served.write(served.config(("retrieval", ONE)))
+    wait_for(lambda: served.states("retrieval") == {1: "AVAILABLE", 2: "END"})
+    assert served.ask("retrieval") == 1
+    assert (
+        served.ask("retrieval", version=2)
+        == "NOT_FOUND: Servable not found for request: Specific(retrieval, 2)"
+    )
