@@ -156,7 +156,8 @@ async def _available_before_stop(
 
 
 def _start_error(error: ServingError) -> str:
-    return f"Failed to start server. Error: {error.code_name()}: {error.message}"
+    code = error.code_name().replace("_", " ").capitalize()
+    return f"Failed to start server. Error: {code}: {error.message}"
 
 
 async def _answer_until_stopped(
