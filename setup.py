@@ -17,7 +17,6 @@ SERVER = [
     "numpy==1.26.4",
     "grpcio==1.65.5",
     "grpcio-health-checking==1.48.2",  # the last one for protobuf 3
-    "prometheus-client>=0.20,<1",
     "uvloop>=0.19,<1",  # a fifth less time for each request than asyncio's own loop
 ]
 

@@ -18,7 +18,7 @@ def main() -> int:
         The exit status: 0 after SIGTERM or SIGINT, 1 if the server could not start.
     """
     flags = parse_flags()
-    event_log.configure()
+    event_log.configure(flags.log_format)
     try:
         check_ports_are_free(flags)
         _serve(flags)

@@ -54,6 +54,7 @@ class Call:
         "future",
         "group",
         "is_abandoned",
+        "is_row_by_row",
         "outputs",
         "results",
         "rows",
@@ -71,7 +72,11 @@ class Call:
         self.feeds = feeds
         self.outputs = outputs
         self.deadline_s = deadline_s
-        self.rows = _common_rows(feeds)
+        sizes = {feed.shape[0] if feed.ndim else 0 for feed in feeds}
+        self.rows = max(sizes, default=0)
+        # Feeds of one row beside feeds of many do not qualify: the model repeats them for its
+        # batch, and in a larger batch they would stand for one row only.
+        self.is_row_by_row = len(sizes) == 1 and self.rows > 0
         self.enqueued_s = 0.0
         self.is_abandoned = False
         self.results: list[Array] = []
@@ -188,7 +193,7 @@ class Batcher:
         _give_back(dropped)
 
     def _key(self, call: Call) -> Hashable:
-        if not self._options.is_enabled or not call.rows or not call.signature.is_batchable:
+        if not (self._options.is_enabled and call.is_row_by_row and call.signature.is_batchable):
             return id(call)
         pads = self._options.pads
         shapes = tuple(
@@ -319,16 +324,6 @@ def _stack(arrays: list[Array]) -> Array:
         stacked[place] = array
         start += len(array)
     return stacked
-
-
-def _common_rows(feeds: Sequence[Array]) -> int:
-    """Return the size of the first dimension that all feeds share; 0 if they share none.
-
-    Feeds of one row beside feeds of many are such a case: the model repeats them for its batch,
-    and in a larger batch they would stand for one row only.
-    """
-    sizes = {feed.shape[0] if feed.ndim else 0 for feed in feeds}
-    return sizes.pop() if len(sizes) == 1 else 0
 
 
 def _give_back(entries: Sequence[_Entry]) -> None:

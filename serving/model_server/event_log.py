@@ -1,7 +1,8 @@
 """One line an event: `2026-01-31T12:00:00.000Z INFO version_available model=retrieval version=3`.
 
 Values with blanks or quotes are written as JSON strings, so that a line never breaks and every
-line splits the same way.
+line splits the same way. Or as JSON, for log collectors:
+`{"time": "2026-01-31T12:00:00.000Z", "severity": "INFO", "event": "version_available", ...}`.
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ import logging
 import sys
 import time
 
+TEXT, JSON = "text", "json"
+
 _LOGGER = logging.getLogger("serving.model_server")
+_FIELDS = "event_fields"
 
 
-def configure() -> None:
-    """Send the events to stderr; call once, at start-up."""
+def configure(log_format: str = TEXT) -> None:
+    """Send the events to stderr; call once, at start-up.
+
+    Args:
+        log_format: `TEXT`, or `JSON` for one object a line.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s")
-    formatter.datefmt = "%Y-%m-%dT%H:%M:%S"
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
+    handler.setFormatter(_JsonFormatter() if log_format == JSON else _TextFormatter())
     _LOGGER.addHandler(handler)
     _LOGGER.setLevel(logging.INFO)
     _LOGGER.propagate = False
@@ -28,21 +33,46 @@ def configure() -> None:
 
 def info(event: str, **fields: object) -> None:
     """Log an event of normal operation."""
-    _LOGGER.info(_line(event, fields))
+    _LOGGER.info(event, extra={_FIELDS: fields})
 
 
 def warning(event: str, **fields: object) -> None:
     """Log an event that somebody should look at while the server goes on."""
-    _LOGGER.warning(_line(event, fields))
+    _LOGGER.warning(event, extra={_FIELDS: fields})
 
 
 def error(event: str, **fields: object) -> None:
     """Log a failure."""
-    _LOGGER.error(_line(event, fields))
+    _LOGGER.error(event, extra={_FIELDS: fields})
 
 
-def _line(event: str, fields: dict[str, object]) -> str:
-    return " ".join([event, *(f"{name}={_value(value)}" for name, value in fields.items())])
+def _time(record: logging.LogRecord) -> str:
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+    return f"{seconds}.{int(record.msecs):03d}Z"
+
+
+class _TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        fields: dict[str, object] = getattr(record, _FIELDS, {})
+        parts = [_time(record), record.levelname, record.getMessage()]
+        return " ".join([*parts, *(f"{name}={_value(value)}" for name, value in fields.items())])
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        fields: dict[str, object] = getattr(record, _FIELDS, {})
+        line = {
+            "time": _time(record),
+            "severity": record.levelname,
+            "event": record.getMessage(),
+            **{
+                name: value if isinstance(value, int | float | None) else str(value)
+                for name, value in fields.items()
+            },
+        }
+        return json.dumps(line, ensure_ascii=False)
 
 
 def _value(value: object) -> str:

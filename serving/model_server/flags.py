@@ -35,6 +35,12 @@ class ServerFlags:
     padded_inputs: tuple[str, ...]
     enable_model_warmup: bool
     shutdown_grace_seconds: float
+    monitoring_config_file: str | None
+    enable_grpc_healthcheck_service: bool
+    ssl_config_file: str | None
+    grpc_channel_arguments: tuple[tuple[str, int | str], ...]
+    max_request_bytes: int
+    log_format: str
     ready_file: str | None
     parent_pid: int | None
 
@@ -170,6 +176,43 @@ def parse_flags(argv: Sequence[str] | None = None) -> ServerFlags:
         help="Time that running requests get to finish after SIGTERM or SIGINT.",
     )
     add(
+        "--monitoring_config_file",
+        default=None,
+        help=(
+            "A MonitoringConfig in protobuf's text format; switches on the Prometheus page on the "
+            "REST port."
+        ),
+    )
+    add(
+        "--enable_grpc_healthcheck_service",
+        type=_boolean,
+        default=False,
+        help='Offer grpc.health.v1 for "", "ModelService" and "PredictionService".',
+    )
+    add(
+        "--ssl_config_file",
+        default=None,
+        help="An SSLConfig in protobuf's text format: TLS for gRPC; REST stays plain.",
+    )
+    add(
+        "--grpc_channel_arguments",
+        type=_channel_arguments,
+        default=(),
+        help="gRPC's own settings, such as grpc.max_concurrent_streams=100, with commas between.",
+    )
+    add(
+        "--max_request_bytes",
+        type=_positive,
+        default=2**31 - 1,
+        help="Longer requests are refused: RESOURCE_EXHAUSTED, over REST 413.",
+    )
+    add(
+        "--log_format",
+        choices=("text", "json"),
+        default="text",
+        help="How a line of the log is written.",
+    )
+    add(
         "--ready_file",
         default=None,
         help=(
@@ -213,6 +256,17 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be an integer of at least 1, got {text!r}")
     return value
+
+
+def _channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
+    arguments: list[tuple[str, int | str]] = []
+    for argument in filter(None, text.split(",")):
+        key, equals, value = argument.partition("=")
+        if not equals:
+            raise argparse.ArgumentTypeError(f"must be KEY=VALUE,..., got {argument!r}")
+        is_number = value.removeprefix("-").isdecimal()
+        arguments.append((key, int(value) if is_number else value))
+    return tuple(arguments)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from serving.errors import InvalidArgumentError
 from serving.model_server import event_log
 from serving.model_server.batching import Batcher
 from serving.model_server.loaded_model import LoadedModel
+from serving.model_server.metrics import Metrics
 from serving.model_server.model_manager import ModelManager
 
 SIGNATURE_DEF_FIELD = "signature_def"
@@ -30,11 +31,13 @@ class ModelService:
     Args:
         manager: Finds the version that a request means.
         batcher: Runs it.
+        metrics: What is counted and timed.
     """
 
-    def __init__(self, manager: ModelManager, batcher: Batcher) -> None:
+    def __init__(self, manager: ModelManager, batcher: Batcher, metrics: Metrics) -> None:
         self.manager = manager
         self.batcher = batcher
+        self.metrics = metrics
 
     def use(self, request: predict_pb2.PredictRequest) -> LoadedModel:
         """Return the version that a request means, held until it is released by a `with` block.
@@ -109,11 +112,13 @@ class ModelService:
         event_log.info(
             "config_reloaded", models=",".join(_names(request.config.model_config_list.config))
         )
+        before = {name: self.metrics.counter_value(name) for name in request.metric_names}
         await self.manager.wait_until_available(self.manager.configure(request.config))
         response = model_management_pb2.ReloadConfigResponse()
         response.status.error_code = 0
-        for name in request.metric_names:
-            response.metric.add(name=name, int64_value_increase=0)
+        for name, value in before.items():
+            increase = self.metrics.counter_value(name) - value
+            response.metric.add(name=name, int64_value_increase=increase)
         return response
 
 

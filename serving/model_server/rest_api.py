@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import http
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
@@ -68,29 +69,50 @@ class RestApi:
     Args:
         service: Answers the calls.
         timeout_s: After this long a request is answered with 504.
+        metrics_path: Of the Prometheus page; None offers none.
     """
 
-    def __init__(self, service: ModelService, timeout_s: float) -> None:
+    def __init__(
+        self, service: ModelService, timeout_s: float, metrics_path: str | None = None
+    ) -> None:
         self._service = service
         self._timeout_s = timeout_s
+        self._metrics_path = metrics_path
 
     def answer(self, http_method: str, path: str, body: bytes) -> HttpAnswer:
         """Answer one request; errors become answers too."""
+        if path == self._metrics_path:
+            return HttpAnswer(200, self._service.metrics.page(), "text/plain")
         if not _API_PATH.fullmatch(path):
             return _not_found_page()
+        metrics = self._service.metrics
+        match = self._match(http_method, path)
+        name = unquote(match["name"] or "") if match else ""
+        started_s = time.monotonic()
         try:
-            return HttpAnswer(200, self._route(http_method, path, body))
+            content = self._route(http_method, path, match, body)
         except ServingError as raised:
             error: ServingError = raised
         except Exception as raised:
             event_log.error("request_crashed", error=repr(raised))
             error = InternalError(f"{type(raised).__name__}: {raised}")
+        else:
+            method = match.groupdict().get("method") if match else None
+            elapsed_us = (time.monotonic() - started_s) * 1e6
+            metrics.request_latency.add(elapsed_us, name, method or "", "REST")
+            metrics.request_count.add(name, "OK")
+            return HttpAnswer(200, content)
+        metrics.request_count.add(name, error.code_name())
         return HttpAnswer(error.http_status, write_json({"error": error.message}))
 
-    def _route(self, http_method: str, path: str, body: bytes) -> bytes:
-        malformed = InvalidArgumentError(f"Malformed request: {http_method} {path}")
+    def _match(self, http_method: str, path: str) -> re.Match[str] | None:
         pattern = {"POST": _PREDICTION_PATH, "GET": _MODEL_PATH}.get(http_method)
-        match = pattern.fullmatch(path) if pattern else None
+        return pattern.fullmatch(path) if pattern else None
+
+    def _route(
+        self, http_method: str, path: str, match: re.Match[str] | None, body: bytes
+    ) -> bytes:
+        malformed = InvalidArgumentError(f"Malformed request: {http_method} {path}")
         if match is None:
             raise malformed
         spec = _model_spec(match)

@@ -67,7 +67,10 @@ def predict_json(
             raise InvalidArgumentError("Missing 'inputs' or 'instances' key")
         outputs = signature.outputs
         call = Call(signature, signature.order_feeds(arrays), outputs, deadline_s)
-        results = service.batcher.run(call, deadline_s - time.monotonic())
+        started_s = time.monotonic()
+        results = service.batcher.run(call, deadline_s - started_s)
+        elapsed_us = (time.monotonic() - started_s) * 1e6
+        service.metrics.runtime_latency.add(elapsed_us, spec.name, "Predict", "TF1")
     return encode_text(as_text(dict(zip(outputs, results, strict=True))))
 
 

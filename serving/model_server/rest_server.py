@@ -14,7 +14,7 @@ from serving.model_server.flags import AUTO_PORT
 from serving.model_server.model_service import ModelService
 from serving.model_server.rest_api import HttpAnswer, RestApi
 
-_MAX_BODY_BYTES = 2**31 - 1
+MAX_BODY_BYTES = 2**31 - 1
 _IDLE_TIMEOUT_S = 300  # A client that is gone without a word must not hold a thread for ever.
 
 
@@ -29,6 +29,8 @@ class RestServer:
         bind_address: The address to listen on.
         port: The port, or `AUTO_PORT`.
         timeout_s: After this long a request is answered with 504.
+        max_request_bytes: A longer body is answered with 413.
+        metrics_path: Of the Prometheus page; None offers none.
 
     Raises:
         OSError: If the port is taken.
@@ -41,8 +43,11 @@ class RestServer:
         port: int,
         *,
         timeout_s: float,
+        max_request_bytes: int = MAX_BODY_BYTES,
+        metrics_path: str | None = None,
     ) -> None:
-        self.api = RestApi(service, timeout_s)
+        self.api = RestApi(service, timeout_s, metrics_path)
+        self.max_request_bytes = max_request_bytes
         self._running = 0
         self._idle = threading.Condition()
         self.draining = False
@@ -131,23 +136,33 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
             return self._read_chunks()
         length = self.headers.get("Content-Length", "0")
-        if not length.isdecimal() or int(length) > _MAX_BODY_BYTES:
-            self.close_connection = True
-            self.send_error(400)
+        if not length.isdecimal():
+            self._refuse_body(400)
+            return None
+        if int(length) > self.rest.max_request_bytes:
+            self._refuse_body(413)
             return None
         return self.rfile.read(int(length))
 
+    def _refuse_body(self, status: int) -> None:
+        self.close_connection = True  # What is left of the body is not read.
+        self.send_error(status)
+
     def _read_chunks(self) -> bytes | None:
         chunks: list[bytes] = []
+        total = 0
         try:
             while size := int(self.rfile.readline(64).split(b";")[0], 16):
+                total += size
+                if size < 0 or total > self.rest.max_request_bytes:
+                    self._refuse_body(413)
+                    return None
                 chunks.append(self.rfile.read(size))
                 self.rfile.readline(64)
             while self.rfile.readline(65536).strip():  # Trailers.
                 pass
         except ValueError:
-            self.close_connection = True
-            self.send_error(400)
+            self._refuse_body(400)
             return None
         return b"".join(chunks)
 

@@ -5,25 +5,28 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-import grpc
 from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.errors import ServingError
-from serving.model_server import event_log, grpc_server, loaded_model, ready_file, warmup
+from serving.model_server import event_log, loaded_model, ready_file, warmup
 from serving.model_server.batching import Batcher
 from serving.model_server.batching_options import batching_options
-from serving.model_server.config_files import read_text_proto
+from serving.model_server.config_files import MonitoringConfig, read_text_proto
 from serving.model_server.flags import ServerFlags
+from serving.model_server.grpc_server import GrpcOptions, GrpcServer
 from serving.model_server.loaded_model import LoadedModel
+from serving.model_server.metrics import DEFAULT_PATH, Metrics
 from serving.model_server.model_config import single_model
 from serving.model_server.model_manager import ModelManager
 from serving.model_server.model_service import ModelService
 from serving.model_server.rest_server import RestServer
 from serving.model_server.startup import StartupError
+from serving.model_server.tls import read_credentials
 from serving.model_server.version_folders import VersionFolder
 from serving.model_server.version_labels import UnavailableVersions
 
@@ -42,11 +45,14 @@ async def serve(flags: ServerFlags) -> None:
         loop.add_signal_handler(number, stop.set)
 
     watching = [loop.create_task(_stop_with_parent(flags.parent_pid, stop))]
+    metrics = Metrics()
     manager = ModelManager(
-        _loader(flags), flags.file_system_poll_wait_seconds, _labels_of_unavailable(flags)
+        _loader(flags, metrics), flags.file_system_poll_wait_seconds, _labels_of_unavailable(flags)
     )
     config = _initial_config(flags)
-    batcher = Batcher(batching_options(flags))
+    # Files with a mistake are told before a model is loaded.
+    grpc_options, metrics_path = _grpc_options(flags), _metrics_path(flags)
+    batcher = Batcher(batching_options(flags), metrics.observe_run)
     try:
         models = manager.configure(config)
     except ServingError as error:
@@ -57,7 +63,8 @@ async def serve(flags: ServerFlags) -> None:
         # ask.
         if await _available_before_stop(manager, models, stop):
             watching.append(loop.create_task(_poll_config(flags, manager)))
-            await _answer_until_stopped(flags, ModelService(manager, batcher), stop)
+            service = ModelService(manager, batcher, metrics)
+            await _answer_until_stopped(flags, service, grpc_options, metrics_path, stop)
     finally:
         for task in watching:
             task.cancel()
@@ -106,7 +113,7 @@ def _labels_of_unavailable(flags: ServerFlags) -> UnavailableVersions:
     return UnavailableVersions.REFUSED
 
 
-def _loader(flags: ServerFlags) -> Callable[[VersionFolder], LoadedModel]:
+def _loader(flags: ServerFlags, metrics: Metrics) -> Callable[[VersionFolder], LoadedModel]:
     session_config = config_pb2.ConfigProto(
         intra_op_parallelism_threads=flags.tensorflow_intra_op_parallelism,
         inter_op_parallelism_threads=flags.tensorflow_inter_op_parallelism,
@@ -116,15 +123,29 @@ def _loader(flags: ServerFlags) -> Callable[[VersionFolder], LoadedModel]:
         model = loaded_model.load(folder.path, folder.version, session_config)
         if flags.enable_model_warmup:
             try:
-                replayed = warmup.replay(model, folder.path)
+                _warm_up(model, folder, metrics)
             except BaseException:
                 model.close()
                 raise
-            if replayed:
-                event_log.info("warmup_replayed", version=folder.version, requests=replayed)
         return model
 
     return load
+
+
+def _warm_up(model: LoadedModel, folder: VersionFolder, metrics: Metrics) -> None:
+    started_s = time.monotonic()
+    status = "INTERNAL"
+    try:
+        replayed = warmup.replay(model, folder.path)
+        status = "OK"
+    except ServingError as error:
+        status = error.code_name()
+        raise
+    finally:
+        elapsed_us = (time.monotonic() - started_s) * 1e6
+        metrics.warmup_latency.add(elapsed_us, str(folder.path), status)
+    if replayed:
+        event_log.info("warmup_replayed", version=folder.version, requests=replayed)
 
 
 async def _stop_with_parent(parent_pid: int | None, stop: asyncio.Event) -> None:
@@ -161,11 +182,14 @@ def _start_error(error: ServingError) -> str:
 
 
 async def _answer_until_stopped(
-    flags: ServerFlags, service: ModelService, stop: asyncio.Event
+    flags: ServerFlags,
+    service: ModelService,
+    grpc_options: GrpcOptions,
+    metrics_path: str | None,
+    stop: asyncio.Event,
 ) -> None:
-    grpc_front: grpc.aio.Server | None = None
+    grpc_front: GrpcServer | None = None
     rest_front: RestServer | None = None
-    grpc_port: int | None = None
     try:
         if flags.rest_api_port:
             rest_front = RestServer(
@@ -173,11 +197,11 @@ async def _answer_until_stopped(
                 flags.bind_address,
                 flags.rest_api_port,
                 timeout_s=flags.rest_api_timeout_in_ms / 1000,
+                max_request_bytes=flags.max_request_bytes,
+                metrics_path=metrics_path,
             )
         if flags.port:
-            grpc_front, grpc_port = grpc_server.build_server(
-                service, flags.bind_address, flags.port
-            )
+            grpc_front = GrpcServer(service, grpc_options)
     except OSError as error:
         raise StartupError(str(error)) from error
     # Both have their ports; only now does either answer.
@@ -186,6 +210,7 @@ async def _answer_until_stopped(
     if grpc_front:
         await grpc_front.start()
     rest_port = rest_front.port if rest_front else None
+    grpc_port = grpc_front.port if grpc_front else None
     event_log.info("serving", address=flags.bind_address, grpc_port=grpc_port, rest_port=rest_port)
     if flags.ready_file:
         ready_file.write(flags.ready_file, grpc_port, rest_port)
@@ -198,6 +223,26 @@ async def _answer_until_stopped(
         if rest_front
         else _nothing(),
     )
+
+
+def _grpc_options(flags: ServerFlags) -> GrpcOptions:
+    ssl_file = flags.ssl_config_file
+    return GrpcOptions(
+        bind_address=flags.bind_address,
+        port=flags.port,
+        credentials=None if ssl_file is None else read_credentials(ssl_file),
+        max_request_bytes=flags.max_request_bytes,
+        channel_arguments=flags.grpc_channel_arguments,
+        answers_health_checks=flags.enable_grpc_healthcheck_service,
+    )
+
+
+def _metrics_path(flags: ServerFlags) -> str | None:
+    if flags.monitoring_config_file is None:
+        return None
+    file = flags.monitoring_config_file
+    config = read_text_proto(file, MonitoringConfig(), "--monitoring_config_file").prometheus_config
+    return (config.path or DEFAULT_PATH) if config.enable else None
 
 
 async def _nothing() -> None:

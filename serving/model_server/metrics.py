@@ -1,0 +1,182 @@
+"""What the server counts and times, under TensorFlow Serving's names, as a Prometheus page.
+
+The names begin with a colon and counters do not end in `_total`, which `prometheus_client` cannot
+write; hence a registry of our own.
+
+References:
+    tensorflow_serving/util/prometheus_exporter.cc, and the metrics of servables/tensorflow/util.cc,
+    saved_model_warmup_util.cc, batching_session.cc and batching_util.h.
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+import threading
+from collections.abc import Collection, Iterator, Sequence
+
+DEFAULT_PATH = "/monitoring/prometheus/metrics"
+
+# A client may ask for any model's name, and each is a label value: their number must have an end.
+MAX_CELLS = 1000
+_OVERFLOW = "other"
+
+Labels = tuple[str, ...]
+
+
+class _Metric:
+    """One metric with a cell for each combination of label values."""
+
+    def __init__(self, name: str, label_names: Labels) -> None:
+        self.name = name
+        self.page_name = re.sub(r"[^a-zA-Z0-9_]", ":", name)
+        self._label_names = label_names
+        self._lock = threading.Lock()
+
+    def _limited(self, labels: Labels, cells: Collection[Labels]) -> Labels:
+        if labels in cells or len(cells) < MAX_CELLS:
+            return labels
+        return (_OVERFLOW,) * len(labels)
+
+    def _label_text(self, labels: Labels) -> str:
+        return ",".join(
+            f'{name}="{_escape(value)}"'
+            for name, value in zip(self._label_names, labels, strict=True)
+        )
+
+
+class Counter(_Metric):
+    """A number that only grows."""
+
+    def __init__(self, name: str, *label_names: str) -> None:
+        super().__init__(name, label_names)
+        self._cells: dict[Labels, int] = {}
+
+    def add(self, *labels: str) -> None:
+        """Count one."""
+        with self._lock:
+            labels = self._limited(labels, self._cells)
+            self._cells[labels] = self._cells.get(labels, 0) + 1
+
+    def first_value(self) -> int:
+        """Return the first cell's number, as `HandleReloadConfigRequest` tells it."""
+        with self._lock:
+            return self._cells[min(self._cells)] if self._cells else 0
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines of the page."""
+        with self._lock:
+            cells = sorted(self._cells.items())
+        if cells:
+            yield f"# TYPE {self.page_name} counter"
+        for labels, value in cells:
+            yield f"{self.page_name}{{{self._label_text(labels)}}} {value}"
+
+
+class Histogram(_Metric):
+    """A distribution over buckets whose limits grow by a factor.
+
+    Args:
+        name: The metric.
+        label_names: Of its labels.
+        first_limit: Of the first bucket.
+        factor: From each limit to the next.
+        limits: Number of limits; above the last there is one more bucket.
+    """
+
+    def __init__(
+        self, name: str, *label_names: str, first_limit: float, factor: float, limits: int
+    ) -> None:
+        super().__init__(name, label_names)
+        self._limits = [first_limit * factor**power for power in range(limits)]
+        self._cells: dict[Labels, tuple[list[int], list[float]]] = {}
+
+    def add(self, value: float, *labels: str) -> None:
+        """Add one value."""
+        with self._lock:
+            labels = self._limited(labels, self._cells)
+            cell = self._cells.get(labels)
+            if cell is None:
+                cell = self._cells[labels] = ([0] * (len(self._limits) + 1), [0.0])
+            buckets, total = cell
+            # As in TensorFlow: a value on a limit belongs to the bucket above it.
+            buckets[bisect.bisect_right(self._limits, value)] += 1
+            total[0] += value
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines of the page."""
+        with self._lock:
+            cells = sorted(
+                (labels, list(buckets), total[0])
+                for labels, (buckets, total) in self._cells.items()
+            )
+        if cells:
+            yield f"# TYPE {self.page_name} histogram"
+        names = [*(f"{limit:.6g}" for limit in self._limits), "+Inf"]
+        for labels, buckets, total in cells:
+            text = self._label_text(labels)
+            prefix = f"{self.page_name}_bucket{{{text}{',' if text else ''}"
+            count = 0
+            for name, in_bucket in zip(names, buckets, strict=True):
+                count += in_bucket
+                yield f'{prefix}le="{name}"}} {count}'
+            yield f"{self.page_name}_sum{{{text}}} {total:.6g}"
+            yield f"{self.page_name}_count{{{text}}} {count}"
+
+
+def _latency(name: str, *label_names: str) -> Histogram:
+    """From 10 us to some twenty minutes."""
+    return Histogram(
+        f"/tensorflow/serving/{name}", *label_names, first_limit=10, factor=1.8, limits=33
+    )
+
+
+class Metrics:
+    """All metrics of one server; times are microseconds."""
+
+    def __init__(self) -> None:
+        self.request_count = Counter("/tensorflow/serving/request_count", "model_name", "status")
+        self.request_latency = _latency("request_latency", "model_name", "API", "entrypoint")
+        self.runtime_latency = _latency("runtime_latency", "model_name", "API", "runtime")
+        self.warmup_latency = _latency("model_warmup_latency", "model_path", "status")
+        self.queuing_latency = Histogram(
+            "/tensorflow/serving/batching_session/queuing_latency",
+            "thread_pool_name",
+            first_limit=100,
+            factor=1.2,
+            limits=52,
+        )
+        self.run_count = Counter("/tensorflow/serving/batching_session/wrapped_run_count")
+        self.processed_batch_size = Histogram(
+            "/tensorflow/serving/batching_session/processed_batch_size",
+            first_limit=1,
+            factor=2,
+            limits=14,
+        )
+
+    def observe_run(self, requests: int, rows: int, waits_s: Sequence[float]) -> None:
+        """Record a run of the batcher."""
+        self.run_count.add()
+        self.processed_batch_size.add(rows)
+        for wait_s in waits_s:
+            self.queuing_latency.add(wait_s * 1e6, "batch_threads")
+
+    def page(self) -> bytes:
+        """Return the Prometheus page, metrics in the order of their names."""
+        lines = [line for metric in self._all() for line in metric.lines()]
+        return ("\n".join(lines) + "\n").encode()
+
+    def counter_value(self, name: str) -> int:
+        """Return the first value of a counter; 0 if there is no such counter."""
+        for metric in self._all():
+            if metric.name == name and isinstance(metric, Counter):
+                return metric.first_value()
+        return 0
+
+    def _all(self) -> list[Counter | Histogram]:
+        metrics = [value for value in vars(self).values() if isinstance(value, Counter | Histogram)]
+        return sorted(metrics, key=lambda metric: metric.name)
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
