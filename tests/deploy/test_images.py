@@ -1,0 +1,94 @@
+"""The Dockerfiles: instructions that exist, sources that are there, no root, the code once."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "deploy").glob("*.Dockerfile"))
+# https://docs.docker.com/reference/dockerfile/
+INSTRUCTIONS = {
+    "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL",
+    "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR",
+}  # fmt: skip
+
+
+def instructions(file: Path) -> list[tuple[str, str]]:
+    lines = [line for line in file.read_text("utf-8").splitlines() if not line.startswith("#")]
+    joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
+    pairs = []
+    for line in filter(None, joined.splitlines()):
+        name, _, arguments = line.partition(" ")
+        assert name in INSTRUCTIONS, f"{file.name}: {line}"
+        pairs.append((name, arguments))
+    return pairs
+
+
+def ignored(file: Path, source: str) -> bool:
+    """Whether the image's .dockerignore keeps a source out; the last pattern decides."""
+    result = False
+    for pattern in file.with_name(f"{file.name}.dockerignore").read_text("utf-8").splitlines():
+        if fnmatch.fnmatch(source, pattern.removeprefix("!")):
+            result = not pattern.startswith("!")
+        if fnmatch.fnmatch(source.split("/")[0], pattern.removeprefix("!")):
+            result = not pattern.startswith("!")
+    return result
+
+
+@pytest.fixture(params=FILES, ids=lambda file: file.name)
+def file(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.param
+    return path
+
+
+def test_what_is_copied_is_there_and_reaches_the_build(file: Path) -> None:
+    for name, arguments in instructions(file):
+        if name == "COPY" and not arguments.startswith("--from="):
+            *sources, _ = arguments.split()
+            for source in sources:
+                assert (ROOT / source).exists(), source
+                assert not ignored(file, source.removeprefix("./")), source
+
+
+def test_packages_come_from_a_lock_with_hashes(file: Path) -> None:
+    runs = [arguments for name, arguments in instructions(file) if name == "RUN"]
+    installs = [part for run in runs for part in run.split("&&") if "pip install" in part]
+    assert installs
+    for install in installs:
+        assert "--require-hashes" in install or "--editable ." in install
+        assert "--no-deps" in install
+
+
+def test_the_code_is_in_the_image_once(file: Path) -> None:
+    copied = [arguments for name, arguments in instructions(file) if name == "COPY"]
+    assert len(copied) == len(set(copied))
+    for install in (arguments for name, arguments in instructions(file) if name == "RUN"):
+        assert not re.search(r"pip install (?!.*--editable)[^&]* \.(\s|$)", install)
+
+
+def test_it_does_not_run_as_root(file: Path) -> None:
+    users = [arguments for name, arguments in instructions(file) if name == "USER"]
+    assert users
+    assert int(users[-1].split(":")[0]) > 0
+
+
+def test_signals_reach_the_process(file: Path) -> None:
+    (entrypoint,) = (arguments for name, arguments in instructions(file) if name == "ENTRYPOINT")
+    assert isinstance(json.loads(entrypoint), list)  # Else a shell takes them.
+    for name, arguments in instructions(file):
+        if name == "CMD":
+            assert isinstance(json.loads(arguments), list)
+
+
+def test_every_folder_of_code_is_in_the_pipeline_image() -> None:
+    copied = {
+        arguments.split()[0]
+        for name, arguments in instructions(ROOT / "deploy" / "pipeline.Dockerfile")
+        if name == "COPY"
+    }
+    assert {"pipeline", "components", "models", "serving", "configs", "schema"} <= copied
