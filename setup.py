@@ -54,6 +54,8 @@ setup(
         "dev": [
             "hypothesis>=6.100",
             "import-linter>=2.1",
+            "jsonschema>=4",  # compose files and alert rules
+            "kubernetes>=26",  # its models are what manifests are held against
             "mypy>=1.13",
             "pytest>=8.3",
             "ruff>=0.9",
