@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 from google.protobuf import text_format
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+
 from serving.model_server.config_files import (
     BatchingParameters,
     MonitoringConfig,
     SSLConfig,
 )
-from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
-
 from serving.model_server.flags import parse_flags
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
