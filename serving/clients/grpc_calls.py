@@ -9,7 +9,7 @@ import grpc
 
 from serving.clients import wire
 from serving.clients.tls import TlsOptions
-from serving.errors import ServingError, from_grpc_code
+from serving.errors import ServingError, UnavailableError, from_grpc_code
 
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", 2**31 - 1),
@@ -80,4 +80,9 @@ def bind(channel: Any, method: Method) -> Callable[..., Any]:
 
 def as_serving_error(error: grpc.RpcError) -> ServingError:
     """Return the error of a failed call."""
-    return from_grpc_code(error.code().value[0], error.details() or "")
+    code, message = error.code().value[0], error.details() or ""
+    if error.code() is grpc.StatusCode.CANCELLED:
+        # Nobody here cancels a call and then asks for its error: the server did, or a proxy. One
+        # that ends drops so the calls that came in at its last moment.
+        return UnavailableError(f"The call was cancelled on the way or by the server: {message}")
+    return from_grpc_code(code, message)

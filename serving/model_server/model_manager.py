@@ -11,7 +11,7 @@ from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.errors import InvalidArgumentError, NotFoundError, UnknownError
-from serving.model_server import event_log
+from serving.model_server import event_log, process_memory
 from serving.model_server.loaded_model import LoadedModel
 from serving.model_server.model_config import check_model_configs
 from serving.model_server.model_versions import (
@@ -62,6 +62,7 @@ class ModelManager:
 
     def start(self) -> None:
         """Start to load models in the background."""
+        process_memory.keep_what_is_there()
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from serving.errors import NotFoundError, ServingError, UnknownError, from_grpc_code
-from serving.model_server import event_log
+from serving.model_server import event_log, process_memory
 from serving.model_server.loaded_model import LoadedModel
 from serving.model_server.version_folders import VersionFolder, find_version_folders
 from serving.model_server.version_policy import VersionPolicy, aspired_versions
@@ -188,6 +188,8 @@ class ModelVersions:
             )
             self._set_status(VersionStatus(version, State.UNLOADING))
             model.close(timeout_s)
+            del model
+            process_memory.give_back()
             self._set_status(VersionStatus(version, State.END))
             event_log.info("version_unloaded", model=self.name, version=version)
 

@@ -114,6 +114,14 @@ def test_grpc_client_outlives_two_failures_but_not_a_full_queue() -> None:
             client.status()
 
 
+def test_a_call_that_the_server_drops_is_tried_again() -> None:
+    with (
+        fake_server(status_with([grpc.StatusCode.CANCELLED])) as port,
+        RetrievalClient(f"127.0.0.1:{port}", retry_policy=FAST) as client,
+    ):
+        assert client.status() == []
+
+
 def test_asyncio_client_outlives_two_failures_and_lets_others_run_meanwhile() -> None:
     async def ask(port: int) -> int:
         policy = RetryPolicy(max_attempts=3, first_pause_s=0.2)
