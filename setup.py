@@ -47,6 +47,7 @@ setup(
         "pydantic>=2.8,<3",
         "pyyaml>=6,<7",
         "rich>=13.7",
+        "scipy>=1.11,<2",  # sparse counts of the evaluation's baselines; TFX brings it along
         "typer>=0.15",
     ],
     extras_require={
