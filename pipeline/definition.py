@@ -31,7 +31,6 @@ from components.catalogue_example_gen.component import CatalogueExampleGen
 from components.index_builder.component import IndexBuilder
 from components.index_builder.spec import IndexBuilderConfig
 from components.retrieval_evaluator.component import RetrievalEvaluator
-from components.retrieval_evaluator.last_blessed import LastBlessedStrategy
 from components.retrieval_evaluator.spec import EvaluatorConfig
 from components.schema_importer.component import SchemaImporter
 from components.serving_validator.component import ServingValidator
@@ -156,21 +155,12 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
             ).model_dump_json()
         },
     )
-    last_blessed = Resolver(
-        strategy_class=LastBlessedStrategy,
-        current=trainer.outputs["model"],
-        model=Channel(type=standard_artifacts.Model),
-        model_blessing=Channel(type=standard_artifacts.ModelBlessing),
-    ).with_id("LastBlessedModel")
     evaluator = RetrievalEvaluator(
         examples=examples,
         model=trainer.outputs["model"],
-        last_blessed_model=last_blessed.outputs["model"],
         config=EvaluatorConfig(
             spec=spec,
-            evaluation=config.evaluation.for_split(
-                config.split.method, has_times=config.columns.timestamp is not None
-            ),
+            evaluation=config.evaluation.for_split(config.split.method),
             code_hash=code_hash("components/retrieval_evaluator") + models_hash,
         ),
     )
@@ -181,7 +171,6 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
         validator,
         transform,
         trainer,
-        last_blessed,
         evaluator,
         *serving_components(
             config,

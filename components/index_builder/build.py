@@ -1,11 +1,10 @@
-"""Embeds the catalogue, chooses and builds the index, measures it, saves the model."""
+"""Chooses, builds and judges the index of an embedded catalogue, and saves the model."""
 
-import itertools
 import logging
+import math
 import os
 import tempfile
 import time
-from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,57 +12,24 @@ import numpy.typing as npt
 from components.candidate_embedder.embedding_files import EmbeddingFiles
 from components.index_builder.catalogue_files import CatalogueFiles
 from components.index_builder.config import IndexConfig
-from components.index_builder.exact_index import ExactIndex
-from components.index_builder.recall import measure_recall
+from components.index_builder.errors import IndexRefusedError
+from components.index_builder.gate import check_index, to_json
+from components.index_builder.index_choice import choose_index
+from components.index_builder.index_questions import hit_rate, read_questions
+from components.index_builder.index_report import IndexReport
+from components.index_builder.recall import exact_answers, recall_of_each, search_in_batches
 from components.index_builder.retrieval_model import RetrievalModel
 from components.index_builder.saved_retrieval_model import save_retrieval_model
 from components.index_builder.search_index import SearchIndex
+from components.index_builder.tuning import single_query_ms
 from components.index_builder.warmup import warmup_requests
 from models.features import FeatureSpec
 from models.raw_examples import read_timelines
 from models.saved_towers import SavedTowers
 
-_QUERIES_A_BATCH = 256
 _WARMUP_QUERIES = 1
-# Below this many candidates ScaNN cannot train its 16-centre codebooks well.
-_LEAST_FOR_SCANN = 256
 
 log = logging.getLogger(__name__)
-
-
-class IndexBuildError(Exception):
-    """Base of what the index refuses."""
-
-
-class RecallTooLowError(IndexBuildError):
-    """The index misses the recall target; other settings may help, running again does not."""
-
-
-@dataclass(frozen=True)
-class IndexReport:
-    """What was built.
-
-    Attributes:
-        backend: `exact` or `scann`.
-        k: Candidates in an answer.
-        recall: Measured recall@k against exact search on real queries; 1.0 for exact.
-        recall_target: What it had to reach.
-        num_candidates: In the index.
-        dimension: Of the vectors.
-        num_recall_queries: Queries on which recall was measured.
-        settings: Of the backend.
-        build_s: Seconds to build the index.
-    """
-
-    backend: str
-    k: int
-    recall: float
-    recall_target: float
-    num_candidates: int
-    dimension: int
-    num_recall_queries: int
-    settings: dict[str, int]
-    build_s: float
 
 
 def build_retrieval_model(
@@ -91,11 +57,11 @@ def build_retrieval_model(
         directory: Of the SavedModel; must not exist.
 
     Raises:
-        RecallTooLowError: The index finds fewer of the exact answers than the target asks.
+        IndexRefusedError: The index misses its recall target, or loses too many held-out events.
     """
     with tempfile.TemporaryDirectory(prefix="index_builder_") as scratch:
         vectors = embeddings.vectors(os.path.join(scratch, "vectors"))
-        index, report = _build_and_measure(towers, vectors, query_files, spec, config)
+        index, report = _choose_and_judge(towers, embeddings, vectors, query_files, spec, config)
         catalogue = CatalogueFiles.write(embeddings, config.filters, scratch)
         model = RetrievalModel(towers, index, catalogue, spec, config.k)
         query = next(read_timelines(query_files, spec, _WARMUP_QUERIES)).inputs
@@ -105,65 +71,53 @@ def build_retrieval_model(
     return report
 
 
-def _build_and_measure(
+def _choose_and_judge(
     towers: SavedTowers,
+    embeddings: EmbeddingFiles,
     vectors: npt.NDArray[np.float32],
     query_files: list[str],
     spec: FeatureSpec,
     config: IndexConfig,
 ) -> tuple[SearchIndex, IndexReport]:
+    questions = read_questions(
+        towers, query_files, spec, embeddings.ids(), config.num_recall_queries
+    )
     started = time.monotonic()
-    index, settings = _build(vectors, config)
+    choice = choose_index(vectors, questions.tuning, config)
     build_s = time.monotonic() - started
-    queries = _query_vectors(towers, query_files, spec, config.num_recall_queries)
-    recall = measure_recall(index, vectors, queries, config.k)
+    exact = exact_answers(vectors, questions.judging, config.k)
+    index, found = choice.index, exact.indices
+    if index.backend != "exact":
+        found = np.concatenate(list(search_in_batches(index, questions.judging, exact.k)))
+    recall = float(recall_of_each(vectors, exact, found).mean())
+    hit_rate_exact, hits = hit_rate(questions, exact.indices), hit_rate(questions, found)
+    # Exact search loses nothing, held-out events or not.
+    loss = 0.0 if index.backend == "exact" else hit_rate_exact - hits
+    checks = check_index(recall, loss, config)
     report = IndexReport(
         backend=index.backend,
-        k=min(config.k, len(vectors)),
+        reason=choice.reason,
+        k=exact.k,
         recall=recall,
         recall_target=config.recall_target,
+        hit_rate_exact=None if math.isnan(hit_rate_exact) else hit_rate_exact,
+        hit_rate=None if math.isnan(hits) else hits,
+        query_ms=round(single_query_ms(index, questions.judging, exact.k), 3),
         num_candidates=len(vectors),
         dimension=vectors.shape[1],
-        num_recall_queries=len(queries),
-        settings=settings,
+        num_recall_queries=len(questions.judging),
+        num_tuning_queries=len(questions.tuning),
+        settings=choice.settings,
         build_s=round(build_s, 3),
+        gate=to_json(checks),
+        trials=choice.trials,
     )
-    if recall < config.recall_target:
-        raise RecallTooLowError(
-            f"the {index.backend} index has recall@{config.k} {recall:.4f}, `index.recall_target` "
-            f"is {config.recall_target}; search more leaves (now {settings}) or use "
+    refusals = [str(check) for check in checks if not check.passed]
+    if refusals:
+        log.error("refused %s", report)
+        raise IndexRefusedError(
+            f"the gate refused the {index.backend} index with {dict(choice.settings)}: "
+            f"{'; '.join(refusals)}. Search more, or leave the settings to be tuned, or use "
             "`index.backend: exact`"
         )
     return index, report
-
-
-def _build(
-    vectors: npt.NDArray[np.float32], config: IndexConfig
-) -> tuple[SearchIndex, dict[str, int]]:
-    num_candidates = len(vectors)
-    wants_scann = config.backend == "scann" or (
-        config.backend == "auto" and num_candidates > config.max_exact_candidates
-    )
-    if not wants_scann or num_candidates < _LEAST_FOR_SCANN:
-        if wants_scann:
-            log.warning(
-                "%d candidates are too few for ScaNN (%d); building the exact index",
-                num_candidates,
-                _LEAST_FOR_SCANN,
-            )
-        return ExactIndex(vectors), {}
-    # Only here: an exact index must be built where ScaNN is not installed.
-    from components.index_builder.scann_index import ScannIndex, ScannSettings
-
-    settings = ScannSettings.choose(
-        num_candidates, config.k, config.leaves, config.leaves_to_search, config.reorder
-    )
-    return ScannIndex(vectors, config.k, settings), asdict(settings)
-
-
-def _query_vectors(
-    towers: SavedTowers, files: list[str], spec: FeatureSpec, count: int
-) -> npt.NDArray[np.float32]:
-    batches = read_timelines(files, spec, _QUERIES_A_BATCH)
-    enough = itertools.islice(batches, -(-count // _QUERIES_A_BATCH))
-    return np.concatenate([towers.embed_queries(batch.inputs) for batch in enough])[:count]

@@ -10,32 +10,53 @@ from models.settings import Settings
 class IndexConfig(Settings):
     """Which index answers, how many candidates, how exact."""
 
-    backend: Literal["auto", "exact", "scann"] = Field(
-        "auto", description="auto: exact up to `max_exact_candidates`, else scann."
+    backend: Literal["auto", "exact", "scann", "partitioned"] = Field(
+        "auto",
+        description="auto: exact while it keeps to `latency_budget_ms`, else scann. partitioned: "
+        "approximate with TensorFlow's own operations, for servers without ScaNN's.",
     )
     k: int = Field(100, ge=1, le=10_000, description="Candidates in an answer.")
-    max_exact_candidates: int = Field(
-        50_000,
-        ge=1,
-        description="Largest catalogue for `auto` = exact: 1.4 to 2.8 ms a question at 100,000 "
-        "64-dimensional vectors on two cores.",
+    latency_budget_ms: float = Field(
+        # Of two cores 1 ms searches about 50,000 64-dimensional vectors exactly.
+        1.0,
+        gt=0,
+        description="auto: exact search is taken while the median query, alone, needs no longer; "
+        "measured where the index is built.",
     )
     recall_target: float = Field(
-        0.95, gt=0, le=1, description="Least recall@k against exact search; failing ends the run."
+        0.95,
+        gt=0,
+        le=1,
+        description="Least recall@k against exact search; the settings are tuned to it, and it is "
+        "a gate.",
+    )
+    max_hit_rate_loss: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Gate: by how much the hit rate of held-out events among the k may be lower "
+        "through the index than through exact search.",
     )
     num_recall_queries: int = Field(
-        1000, ge=1, description="Real queries on which the recall is measured."
+        1000,
+        ge=1,
+        description="Real queries that judge the index; as many others tune it.",
     )
     leaves: int | None = Field(
-        None, ge=1, description="scann: partitions; the square root of the catalogue if absent."
+        None, ge=1, description="scann, partitioned: clusters of the catalogue; tuned if absent."
     )
     leaves_to_search: int | None = Field(
-        None, ge=1, description="scann: partitions searched; a fifth of the leaves if absent."
+        None, ge=1, description="scann, partitioned: clusters searched; tuned if absent."
     )
     reorder: int | None = Field(
-        None, ge=1, description="scann: neighbours rescored exactly; 4 k, at least 250, if absent."
+        None, ge=1, description="scann: neighbours rescored exactly; tuned if absent."
     )
-
+    int8_above_mb: int | None = Field(
+        None,
+        ge=0,
+        description="scann: one byte a coordinate instead of four where the index would be larger "
+        "than so many MB.",
+    )
     filters: tuple[str, ...] = Field(
         (),
         description="Categorical candidate features that a request may filter by; each costs "
@@ -48,6 +69,8 @@ class IndexConfig(Settings):
             raise ValueError(
                 f"`leaves_to_search` {self.leaves_to_search} exceeds `leaves` {self.leaves}"
             )
+        if self.leaves_to_search and not self.leaves:
+            raise ValueError("`leaves_to_search` means nothing without `leaves`")
         if self.reorder is not None and self.reorder < self.k:
             # ScaNN silently returns only `reorder` rows for a larger k.
             raise ValueError(f"`reorder` {self.reorder} must be at least `k` {self.k}")

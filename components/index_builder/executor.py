@@ -1,26 +1,23 @@
 """Unpacks the artifacts, asks for the blessing, builds, writes the report."""
 
-import json
-import os
-from dataclasses import asdict
 from typing import Any
 
 from tfx import types
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
-from tfx.utils import io_utils, path_utils
+from tfx.utils import path_utils
 
 from components.blessings import require_model_blessing
 from components.candidate_embedder.embedding_files import EmbeddingFiles
 from components.index_builder.build import build_retrieval_model
 from components.index_builder.identity import identity_of
+from components.index_builder.index_report import write_report
 from components.index_builder.spec import (
     CONFIG_KEY,
     EMBEDDINGS_KEY,
     EXAMPLES_KEY,
     MODEL_BLESSING_KEY,
     MODEL_KEY,
-    REPORT_FILE,
     REPORT_KEY,
     RETRIEVAL_MODEL_KEY,
     IndexBuilderConfig,
@@ -48,7 +45,7 @@ class Executor(base_executor.BaseExecutor):
 
         Raises:
             NotBlessedError: The model is not blessed: nothing after this runs.
-            RecallTooLowError: The index misses its recall target.
+            IndexRefusedError: The index misses a threshold of its gate.
             EmbeddingFilesError: `embeddings` is incomplete.
             ChangedFeaturesError: The model was fitted with other features.
         """
@@ -73,7 +70,4 @@ class Executor(base_executor.BaseExecutor):
             identity_of(towers_directory, embeddings, config.spec, exec_properties[CONFIG_KEY]),
             directory,
         )
-        io_utils.write_string_file(
-            os.path.join(artifact_utils.get_single_uri(output_dict[REPORT_KEY]), REPORT_FILE),
-            json.dumps(asdict(report), indent=2),
-        )
+        write_report(report, artifact_utils.get_single_uri(output_dict[REPORT_KEY]))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from scann.scann_ops.py import scann_ops
 
-from components.index_builder.search_index import SearchResult, completed, search_all
+from components.index_builder.search_index import SearchResult, completed
 
 _DIMENSIONS_A_BLOCK = 2
 _ANISOTROPIC_THRESHOLD = 0.2
@@ -21,11 +21,19 @@ _ANISOTROPIC_THRESHOLD = 0.2
 
 @dataclass(frozen=True)
 class ScannSettings:
-    """How the index is cut and searched."""
+    """How the index is cut and searched.
+
+    Attributes:
+        leaves: Clusters of the catalogue.
+        leaves_to_search: Of them, for a query.
+        reorder: Neighbours whose scores are computed from the kept vectors.
+        int8: Whether the vectors are kept as one byte a coordinate instead of four.
+    """
 
     leaves: int
     leaves_to_search: int
     reorder: int
+    int8: bool = False
 
     @classmethod
     def choose(
@@ -35,6 +43,7 @@ class ScannSettings:
         leaves: int | None,
         leaves_to_search: int | None,
         reorder: int | None,
+        int8: bool = False,
     ) -> "ScannSettings":
         """Fills in what is not given: √n leaves, a fifth of them searched, 4k rescored.
 
@@ -46,7 +55,17 @@ class ScannSettings:
             leaves=min(chosen, num_candidates),
             leaves_to_search=min(leaves_to_search or max(1, math.ceil(chosen / 5)), num_candidates),
             reorder=min(reorder or max(4 * k, 250), num_candidates),
+            int8=int8,
         )
+
+
+def index_bytes(num_candidates: int, dimension: int, int8: bool) -> int:
+    """Returns the size of the saved index, without ids: vectors, codes and leaf numbers.
+
+    A loaded one takes up to two and a half times as much: the searcher keeps a copy of its own.
+    """
+    codes = math.ceil(dimension / _DIMENSIONS_A_BLOCK)
+    return num_candidates * (dimension * (1 if int8 else 4) + codes + 4)
 
 
 class ScannIndex(tf.Module):
@@ -76,28 +95,29 @@ class ScannIndex(tf.Module):
             .score_ah(
                 _DIMENSIONS_A_BLOCK, anisotropic_quantization_threshold=_ANISOTROPIC_THRESHOLD
             )
-            .reorder(settings.reorder)
+            .reorder(settings.reorder, quantize=settings.int8)
             .build()
         )
         self._module = searcher.serialize_to_module()
-        self._dimension = vectors.shape[1]
+        self._shape = vectors.shape
 
     def search(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
         """Returns indices and scores `[batch, count]`, best first (`SearchIndex.search`)."""
+        return completed(self, queries, count, self.attempt(queries, count))
+
+    def attempt(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
+        """Returns what the leaves hold; the scores of missing places are NaN."""
         searcher = scann_ops.searcher_from_module(self._module)
         indices, scores = searcher.search_batched(
             queries,
             final_num_neighbors=count,
+            leaves_to_search=self.settings.leaves_to_search,
             # Fewer than `count` would silently shorten the answer.
             pre_reorder_num_neighbors=tf.maximum(count, self.settings.reorder),
         )
-        # Missing neighbours come as row 0 with NaN, an empty batch as no columns.
-        enough = tf.shape(indices)[1] >= count
-        return completed(
-            enough & tf.reduce_all(tf.math.is_finite(scores)),
-            lambda: (indices, scores),
-            lambda: search_all(self, queries, count),
-        )
+        # Missing neighbours come as row 0 with NaN; the columns that all rows miss do not come.
+        missing = [[0, 0], [0, count - tf.shape(indices)[1]]]
+        return tf.pad(indices, missing), tf.pad(scores, missing, constant_values=np.nan)
 
     def scores_of_all(self, queries: tf.Tensor) -> tf.Tensor:
         """Returns the scores `[batch, num_candidates]` of all candidates."""
@@ -105,7 +125,16 @@ class ScannIndex(tf.Module):
 
     def vectors_at(self, indices: tf.Tensor) -> tf.Tensor:
         """Returns the vectors of candidates, `[…]` to `[…, dimension]`."""
-        return tf.gather(self._vectors(), indices)
+        return self._decoded(tf.gather(self._kept(), indices))
 
     def _vectors(self) -> tf.Tensor:
-        return tf.reshape(self._module.dataset, [self.num_candidates, self._dimension])
+        return self._decoded(self._kept())
+
+    def _kept(self) -> tf.Tensor:
+        kept = self._module.int8_dataset if self.settings.int8 else self._module.dataset
+        return tf.reshape(kept, self._shape)
+
+    def _decoded(self, kept: tf.Tensor) -> tf.Tensor:
+        if not self.settings.int8:
+            return kept
+        return tf.cast(kept, tf.float32) / self._module.int8_multipliers

@@ -1,6 +1,5 @@
 """What every search backend does, and how one that found too few is completed."""
 
-from collections.abc import Callable
 from typing import Protocol
 
 import tensorflow as tf
@@ -47,14 +46,26 @@ def search_all(index: SearchIndex, queries: tf.Tensor, count: tf.Tensor) -> Sear
 
 
 def completed(
-    found: tf.Tensor, result: Callable[[], SearchResult], otherwise: Callable[[], SearchResult]
+    index: SearchIndex, queries: tf.Tensor, count: tf.Tensor, attempt: SearchResult
 ) -> SearchResult:
-    """Returns `result` if the search found enough for every row, else `otherwise`.
+    """Returns what a search found, and where it found too few, what `search_all` finds.
 
     Args:
-        found: Scalar bool, whether it did.
-        result: Of the search.
-        otherwise: Compares all candidates; runs only then.
+        index: That was searched.
+        queries: `[batch, dimension]`.
+        count: Scalar int32.
+        attempt: Indices and scores `[batch, count]`; the scores of missing places are not finite.
     """
-    indices, scores = tf.cond(found, result, otherwise)
+    indices, scores = attempt
+    is_short = ~tf.reduce_all(tf.math.is_finite(scores), axis=1)
+
+    def complete() -> SearchResult:
+        rows = tf.where(is_short)
+        missing = search_all(index, tf.gather_nd(queries, rows), count)
+        return (
+            tf.tensor_scatter_nd_update(indices, rows, missing[0]),
+            tf.tensor_scatter_nd_update(scores, rows, missing[1]),
+        )
+
+    indices, scores = tf.cond(tf.reduce_any(is_short), complete, lambda: (indices, scores))
     return indices, scores

@@ -23,7 +23,7 @@ def run(
 ) -> None:
     """Run the pipeline: ingest, validate, transform, train, evaluate, index, check, push.
 
-    Exit codes: 0 pushed, 1 failed, 3 refused by the evaluation or the serving gate.
+    Exit codes: 0 pushed, 1 failed, 3 refused by a gate: evaluation, index or server.
     """
 
     def work(loaded: "PipelineConfig", run_id: str, display: "RunDisplay") -> "RunSummary":

@@ -117,10 +117,9 @@ def check_sessions(events: pl.DataFrame, expected: dict[str, int], where: str) -
 
 def check_order(train: pl.DataFrame, test: pl.DataFrame) -> None:
     """Raise ArchiveError unless a moment parts the training events from the test events."""
-    latest = int(train.sort("timestamp")["timestamp"][-1])
-    earliest = int(test.sort("timestamp")["timestamp"][0])
+    latest, earliest = train["timestamp"].max(), test["timestamp"].min()
     shared = len(train.join(test, on="session_id", how="semi"))
-    if latest >= earliest or shared:
+    if not latest < earliest or shared:  # type: ignore[operator]
         raise ArchiveError(
             f"every event of {TEST_FILE} must be later than those of {TRAIN_FILE} and of another "
             f"session; the last one to train on is at {latest}, the first test event at "

@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 from components.candidate_embedder.embedding_files import EmbeddingFiles
-from components.index_builder.build import IndexReport, build_retrieval_model
+from components.index_builder.build import build_retrieval_model
 from components.index_builder.config import IndexConfig
+from components.index_builder.index_report import IndexReport
 from models.raw_examples import split_files
 from models.saved_towers import SavedTowers
 
@@ -23,13 +24,15 @@ def build(
 ) -> Callable[..., tuple[Path, IndexReport]]:
     """Build the retrieval model of `many_towers`; returns its folder and the report."""
 
-    def build(directory: Path | None = None, **settings: Any) -> tuple[Path, IndexReport]:
+    def build(
+        directory: Path | None = None, examples: str = many_examples, **settings: Any
+    ) -> tuple[Path, IndexReport]:
         settings = {"filters": ("genres",), **settings}
         folder = directory or tmp_path_factory.mktemp("retrieval") / "model"
         report = build_retrieval_model(
             SavedTowers(many_towers.directory, many_towers.spec),
             many_embeddings,
-            split_files(many_examples, "eval"),
+            split_files(examples, "eval"),
             many_towers.spec,
             IndexConfig(**settings),
             "retrieval",

@@ -14,45 +14,64 @@ from components.blessings import NotBlessedError
 from components.candidate_embedder.embedding_files import EmbeddingFiles
 from components.candidate_embedder.spec import CandidateEmbeddings
 from components.index_builder import saved_retrieval_model
-from components.index_builder.build import IndexBuildError, RecallTooLowError
 from components.index_builder.config import IndexConfig
+from components.index_builder.errors import IndexBuildError, IndexRefusedError
 from components.index_builder.executor import Executor
 from components.index_builder.spec import IndexBuilderConfig, IndexReportArtifact
 
 Build = Callable[..., tuple[Path, Any]]
 
 
-@pytest.mark.parametrize(
-    ("settings", "backend"),
-    [
-        ({"backend": "auto", "max_exact_candidates": 300}, "exact"),
-        ({"backend": "auto", "max_exact_candidates": 299, "leaves_to_search": 17}, "scann"),
-    ],
-)
-def test_auto_takes_exact_up_to_the_limit(build: Build, settings: dict[str, Any], backend: str):
-    assert build(k=10, **settings)[1].backend == backend
-
-
-def test_report_tells_what_was_built(build: Build):
+def test_report_tells_what_was_built_and_why(build: Build):
     _, report = build(backend="scann", k=10, leaves=4, leaves_to_search=4, num_recall_queries=7)
     assert report.num_candidates == 300
     assert report.dimension == 8
     assert report.num_recall_queries == 7
-    assert report.settings == {"leaves": 4, "leaves_to_search": 4, "reorder": 250}
+    assert report.num_tuning_queries == 7
+    assert report.settings["leaves"] == report.settings["leaves_to_search"] == 4
     assert report.recall >= 0.95
+    assert report.query_ms > 0
+    assert report.hit_rate == pytest.approx(report.hit_rate_exact, abs=0.02)
+    assert report.gate["passed"]
+    assert report.reason.startswith("the cheapest of")
+    assert [trial.settings for trial in report.trials if trial.assured_recall >= 0.95]
 
 
-def test_too_low_a_recall_names_what_to_change_and_leaves_nothing(build: Build, tmp_path: Path):
-    with pytest.raises(RecallTooLowError, match="recall@10 0") as raised:
+def test_the_gate_names_what_to_change_and_leaves_nothing(build: Build, tmp_path: Path):
+    with pytest.raises(IndexRefusedError, match="recall@10 0") as raised:
         build(
             tmp_path / "model", backend="scann", k=10, leaves=6, leaves_to_search=1, reorder=10,
             recall_target=1.0,
         )  # fmt: skip
     assert isinstance(raised.value, IndexBuildError)
-    assert "`index.recall_target` is 1.0" in str(raised.value)
+    # What the command answers with status 3.
+    assert isinstance(raised.value, NotBlessedError)
+    assert "is not at least `index.recall_target` 1" in str(raised.value)
     assert "'leaves_to_search': 1" in str(raised.value)
     assert "`index.backend: exact`" in str(raised.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_index_that_loses_held_out_events_is_refused(
+    build: Build, many_towers: Any, write_examples: Any, tmp_path: Path
+):
+    best = {user: many_towers.best(many_towers.embed(user)) for user in many_towers.queries}
+    write_examples(
+        tmp_path / "examples" / "Split-eval",
+        [
+            {"user": [user], "age": [], "genres": [], "item": [best[user][4][0]], "is_target": [1]}
+            for user in many_towers.queries
+        ],
+    )
+    with pytest.raises(
+        IndexRefusedError,
+        match=r"loss of hit_rate@5 0\.\d+ is not at most `index.max_hit_rate_loss`",
+    ):
+        build(
+            tmp_path / "model", str(tmp_path / "examples"), backend="partitioned", k=5,
+            leaves=12, leaves_to_search=1, recall_target=0.01,
+        )  # fmt: skip
+    assert not (tmp_path / "model").exists()
 
 
 def test_a_killed_build_leaves_no_model_and_the_next_one_clears_up(

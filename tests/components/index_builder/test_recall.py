@@ -2,45 +2,61 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
+from components.index_builder import recall
 from components.index_builder.exact_index import ExactIndex
-from components.index_builder.recall import measure_recall
+from components.index_builder.recall import exact_answers, recall_of_each, search_in_batches
 
 VECTORS = np.random.default_rng(1).normal(size=(50, 4)).astype(np.float32)
 # More than one batch of 128.
 QUERIES = np.random.default_rng(2).normal(size=(300, 4)).astype(np.float32)
 
 
-class Blind(ExactIndex):
-    """Sees only the first `seen` candidates; the rest of an answer is missing."""
+def brute_force(k: int) -> np.ndarray:
+    return np.argsort(-(QUERIES @ VECTORS.T), axis=1)[:, :k]
 
-    def __init__(self, vectors: np.ndarray, seen: int) -> None:
-        super().__init__(vectors[:seen])
-        self._seen = seen
 
-    def search(self, queries: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        indices, scores = super().search(queries, tf.minimum(count, self._seen))
-        missing = [[0, 0], [0, count - tf.shape(indices)[1]]]
-        return tf.pad(indices, missing, constant_values=-1), tf.pad(scores, missing)
+@pytest.mark.parametrize("k", [1, 10, 50])
+def test_exact_answers_are_those_of_brute_force(k: int, monkeypatch: pytest.MonkeyPatch):
+    # Blocks of the catalogue as small as they may be.
+    monkeypatch.setattr(recall, "_SCORES_IN_A_BLOCK", 1)
+    exact = exact_answers(VECTORS, QUERIES, k)
+    assert exact.k == k
+    np.testing.assert_array_equal(exact.indices, brute_force(k))
+    np.testing.assert_allclose(
+        exact.scores, -np.sort(-(QUERIES @ VECTORS.T), axis=1)[:, :k], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_exact_search_has_recall_one():
-    assert measure_recall(ExactIndex(VECTORS), VECTORS, QUERIES, 10) == 1.0
+    exact = exact_answers(VECTORS, QUERIES, 10)
+    found = np.concatenate(list(search_in_batches(ExactIndex(VECTORS), QUERIES, 10)))
+    assert np.all(recall_of_each(VECTORS, exact, found) == 1.0)
 
 
 @pytest.mark.parametrize("k", [1, 10])
 def test_equals_brute_force(k: int):
-    best = np.argsort(-(QUERIES @ VECTORS.T), axis=1)[:, :k]
-    # Of the exact answers, those that the index can see; it sees enough to find them all.
-    expected = float((best < 20).mean())
-    assert 0.1 < expected < 0.9
-    assert measure_recall(Blind(VECTORS, 20), VECTORS, QUERIES, k) == pytest.approx(expected)
-
-
-def test_missing_neighbours_are_no_matches():
-    assert measure_recall(Blind(VECTORS, 1), VECTORS, QUERIES, 50) == pytest.approx(1 / 50)
+    exact = exact_answers(VECTORS, QUERIES, k)
+    # An index that sees only the first 20 candidates.
+    found = np.argsort(-(QUERIES @ VECTORS[:20].T), axis=1)[:, :k]
+    expected = (brute_force(k) < 20).mean(axis=1)
+    assert 0.1 < expected.mean() < 0.9
+    np.testing.assert_allclose(recall_of_each(VECTORS, exact, found), expected, rtol=1e-6)
 
 
 def test_k_beyond_the_catalogue_compares_all_there_are():
-    assert measure_recall(ExactIndex(VECTORS), VECTORS, QUERIES, 1000) == 1.0
+    assert exact_answers(VECTORS, QUERIES, 1000).indices.shape == (300, 50)
+
+
+def test_any_of_equal_vectors_will_do():
+    longest = VECTORS[[np.linalg.norm(VECTORS, axis=1).argmax()]]
+    vectors = np.concatenate([longest.repeat(10, axis=0), VECTORS[1:]])
+    exact = exact_answers(vectors, longest, 3)
+    assert set(exact.indices[0]) <= set(range(10))
+    assert recall_of_each(vectors, exact, np.array([[7, 8, 9]])) == [1.0]
+    [worst] = np.argsort(vectors @ longest[0])[:1]
+    assert recall_of_each(vectors, exact, np.array([[8, 9, worst]])) == pytest.approx([2 / 3])
+
+
+def test_no_queries_have_no_answers():
+    assert exact_answers(VECTORS, QUERIES[:0], 10).indices.shape == (0, 10)

@@ -311,8 +311,15 @@ class RetrievalModelContract:
         assert served.similar(["a b"])[0][-1] == ("", LEAST)
 
 
-class TestExact(RetrievalModelContract):
-    index = {"backend": "exact"}
+class CoreOperationsContract(RetrievalModelContract):
+    """Of the backends that a stock TensorFlow Serving can load."""
+
+    def test_needs_no_operation_of_scann(self, folder: Path):
+        saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+        graph = saved.meta_graphs[0].graph_def
+        nodes = [*graph.node, *(node for body in graph.library.function for node in body.node_def)]
+        assert nodes
+        assert not [node.op for node in nodes if "scann" in node.op.lower()]
 
     @pytest.mark.slow
     def test_answers_in_a_process_that_never_imports_scann(self, folder: Path):
@@ -326,6 +333,15 @@ class TestExact(RetrievalModelContract):
         )
         environment = {**os.environ, "TF_USE_LEGACY_KERAS": "1"}
         subprocess.run([sys.executable, "-c", script], check=True, env=environment)
+
+
+class TestExact(CoreOperationsContract):
+    index = {"backend": "exact"}
+
+
+class TestPartitioned(CoreOperationsContract):
+    # All leaves searched: as exact as exact search.
+    index = {"backend": "partitioned", "leaves": 8, "leaves_to_search": 8}
 
 
 class TestScann(RetrievalModelContract):

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+
+from components.index_builder import index_choice
+from components.index_builder.config import IndexConfig
+from components.index_builder.index_choice import IndexChoice, choose_index
+from components.index_builder.recall import exact_answers, recall_of_each, search_in_batches
+
+K = 10
+RNG = np.random.default_rng(0)
+# Without clusters: a search finds more only by looking further.
+VECTORS = RNG.normal(size=(3000, 8)).astype(np.float32)
+QUERIES = RNG.normal(size=(400, 8)).astype(np.float32)
+TUNING, JUDGING = QUERIES[:200], QUERIES[200:]
+NEVER_MS = 1e-6
+
+
+def choose(**settings: Any) -> IndexChoice:
+    return choose_index(VECTORS, TUNING, IndexConfig(k=K, **settings))
+
+
+def judged_recall(choice: IndexChoice) -> float:
+    exact = exact_answers(VECTORS, JUDGING, K)
+    found = np.concatenate(list(search_in_batches(choice.index, JUDGING, K)))
+    return float(recall_of_each(VECTORS, exact, found).mean())
+
+
+@pytest.mark.parametrize("backend", ["scann", "partitioned"])
+def test_tuning_reaches_the_target_on_other_queries_with_less_than_everything(backend: str):
+    choice = choose(backend=backend, leaves=60, recall_target=0.9)
+    assert choice.index.backend == backend
+    assert 0.88 <= judged_recall(choice) < 1.0
+    [taken] = [trial for trial in choice.trials if trial.settings == choice.settings]
+    assert taken.reaches(0.9)
+    # Cheaper trials are too inexact; nothing else than the cost decides among the others.
+    for trial in choice.trials:
+        assert trial.query_us >= taken.query_us or not trial.reaches(0.9)
+    # The index that comes back is the one with these settings.
+    assert choice.index.settings.__dict__ == choice.settings  # type: ignore[attr-defined]
+    assert "cheapest" in choice.reason
+
+
+def test_a_higher_target_searches_more():
+    low, high = (choose(backend="partitioned", leaves=100, recall_target=t) for t in (0.6, 0.97))
+    assert low.settings["blocks_to_search"] < high.settings["blocks_to_search"]
+
+
+def test_what_finds_fewer_than_k_is_not_taken_for_exact():
+    # One block of 32 cannot hold 50; looked at all candidates, every answer would be right.
+    choice = choose_index(
+        VECTORS, TUNING, IndexConfig(k=50, backend="partitioned", leaves=100, recall_target=0.5)
+    )
+    assert choice.trials[0].num_short == len(TUNING)
+    assert choice.trials[0].recall < 0.9
+    assert choice.settings["blocks_to_search"] > 1
+
+
+def test_settings_that_are_given_are_not_tuned():
+    choice = choose(backend="scann", leaves=20, leaves_to_search=3, reorder=30)
+    assert choice.settings == {"leaves": 20, "leaves_to_search": 3, "reorder": 30, "int8": False}
+    assert choice.trials == ()
+    assert choice.reason == "as configured"
+    given = choose(backend="scann", leaves=20, reorder=50)
+    assert {trial.settings["reorder"] for trial in given.trials} == {50}
+    assert {trial.settings["leaves"] for trial in given.trials} == {20}
+
+
+def test_a_target_that_no_setting_reaches_gives_the_exact_index_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+):
+    with caplog.at_level(logging.WARNING):
+        choice = choose(backend="scann", leaves=50, leaves_to_search=1, recall_target=1.0)
+    assert choice.index.backend == "exact"
+    assert choice.reason.startswith("exact, because no setting of scann is sure to reach")
+    assert "no setting of scann" in caplog.text
+    assert choice.trials
+    assert judged_recall(choice) == 1.0
+
+
+def test_auto_takes_exact_within_the_budget():
+    choice = choose(backend="auto", latency_budget_ms=1000)
+    assert choice.index.backend == "exact"
+    assert "`index.latency_budget_ms` is 1000" in choice.reason
+
+
+def test_auto_takes_scann_beyond_it_and_partitioned_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    given = {"leaves": 20, "leaves_to_search": 5, "reorder": 20, "latency_budget_ms": NEVER_MS}
+    assert choose(backend="auto", **given).index.backend == "scann"
+    monkeypatch.setattr(index_choice.importlib.util, "find_spec", lambda name: None)
+    assert choose(backend="auto", **given).index.backend == "partitioned"
+
+
+def test_several_numbers_of_leaves_are_tried():
+    choice = choose(backend="scann", recall_target=0.5)
+    # Once and twice the square root of 3,000.
+    assert {trial.settings["leaves"] for trial in choice.trials} == {55, 110}
+
+
+def test_too_few_candidates_for_scann_are_searched_exactly():
+    choice = choose_index(VECTORS[:255], TUNING, IndexConfig(k=K, backend="scann"))
+    assert choice.index.backend == "exact"
+    assert "255 candidates are too few" in choice.reason
+
+
+def test_without_queries_there_are_usual_settings():
+    choice = choose_index(VECTORS, TUNING[:0], IndexConfig(k=K, backend="partitioned"))
+    assert choice.index.backend == "partitioned"
+    assert "no queries" in choice.reason
+
+
+@pytest.mark.parametrize(("limit_mb", "int8"), [(None, False), (1, False), (0, True)])
+def test_int8_where_the_index_would_be_too_large(limit_mb: int | None, int8: bool):
+    # 3,000 x (4 x 8 + 4 + 4) bytes = 0.12 MB.
+    choice = choose(
+        backend="scann", leaves=20, leaves_to_search=20, reorder=100, int8_above_mb=limit_mb
+    )
+    assert choice.settings["int8"] is int8
+    assert judged_recall(choice) > 0.9

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from components.index_builder.config import IndexConfig
+from components.index_builder.gate import check_index, to_json
+from components.index_builder.index_report import IndexReport, write_report
+from components.index_builder.tuning import Trial
+
+TRIALS = tuple(
+    Trial({"leaves": 10, "leaves_to_search": part, "reorder": reorder}, recall, 0.9, 3.0 * part, 0)
+    for part, reorder, recall in [(1, 20, 0.5), (2, 20, 0.8), (2, 40, 0.96)]
+)
+
+
+def report(trials: tuple[Trial, ...]) -> IndexReport:
+    return IndexReport(
+        backend="scann",
+        reason="the cheapest",
+        k=10,
+        recall=0.96,
+        recall_target=0.95,
+        hit_rate_exact=None,
+        hit_rate=None,
+        query_ms=0.2,
+        num_candidates=300,
+        dimension=8,
+        num_recall_queries=10,
+        num_tuning_queries=10,
+        settings=TRIALS[-1].settings,
+        build_s=0.1,
+        gate=to_json(check_index(0.96, 0.0, IndexConfig())),
+        trials=trials,
+    )
+
+
+def test_holds_the_curve_and_the_gate(tmp_path: Path):
+    write_report(report(TRIALS), str(tmp_path))
+    read = json.loads((tmp_path / "index_report.json").read_text())
+    assert [trial["recall"] for trial in read["trials"]] == [0.5, 0.8, 0.96]
+    assert read["gate"]["passed"] is True
+    assert read["hit_rate"] is None
+
+
+def test_draws_the_trade_off_the_same_each_time(tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    pictures = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_report(report(TRIALS), str(tmp_path / name))
+        pictures.append((tmp_path / name / "trade_off.svg").read_text())
+    assert pictures[0] == pictures[1]
+    for text in ("leaves 10, reorder 20", "leaves 10, reorder 40", "target", "chosen", "recall@10"):
+        assert text in pictures[0]
+
+
+def test_draws_nothing_where_nothing_was_tried(tmp_path: Path):
+    write_report(report(()), str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["index_report.json"]
