@@ -165,6 +165,11 @@ class TrainingConfig(Settings):
     early_stopping_patience: int = Field(
         0, ge=0, description="Epochs without a better validation loss before stopping; 0: never."
     )
+    warm_start: bool = Field(
+        False,
+        description="Begin with the weights of the last blessed model of earlier data, where there "
+        "is one; new ids begin anew.",
+    )
     checkpoint_every_s: float = Field(
         30.0, ge=0, description="Least seconds between checkpoints, taken where an epoch ends."
     )

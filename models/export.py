@@ -8,9 +8,11 @@ import tensorflow_transform as tft
 
 from models.dense_features import dense_features, pad_indices
 from models.features import HISTORY_KEY, FeatureSpec
+from models.named_weights import named_weights
 from models.raw_inputs import candidate_inputs, query_inputs, same_batch, to_sparse
 from models.towers import CandidateTower, QueryTower
 from models.two_tower import TwoTowerModel
+from models.warm_start import write_model_config
 
 EMBED_QUERY = "embed_query"
 EMBED_CANDIDATE = "embed_candidate"
@@ -36,7 +38,8 @@ class RawTowers(tf.Module):
             model.candidate_tower,
         )
         self._apply_transform: Callable[[Any], Any] = lambda raw: transform_layer(raw)
-        self._tower_variables = [*model.query_tower.variables, *model.candidate_tower.variables]
+        # By name: a later fit can go on from them (`models.warm_start`).
+        self.weights = named_weights([model.candidate_tower, model.query_tower])
         self._transform_resources = transform_layer._saved_model_loader_tracked_dict
 
     @tf.autograph.experimental.do_not_convert
@@ -87,6 +90,7 @@ def export_towers(
         ),
     }
     tf.saved_model.save(towers, directory, signatures=signatures)
+    write_model_config(model.config, directory)
 
 
 def _first(indices: tf.SparseTensor, missing: int) -> tf.Tensor:

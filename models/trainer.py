@@ -1,7 +1,9 @@
 """Fits the two towers: the `run_fn` of TFX's Trainer."""
 
 import hashlib
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import tensorflow as tf
@@ -13,14 +15,17 @@ from models.candidate_table import CandidateTable
 from models.config import ModelConfig, TrainingConfig
 from models.export import export_towers
 from models.features import FeatureSpec
-from models.fit_state import FitState
+from models.fit_state import FitState, progress
 from models.optimizers import make_optimizer
 from models.settings import Settings
 from models.sizes import FeatureSizes, candidate_counts
 from models.timeline_dataset import TimelineDataset
 from models.two_tower import TwoTowerModel
+from models.warm_start import SavedWeights, WarmStart, read_vocabularies, restore
 
 TRAINER_KEY = "trainer"
+# In the folder of the fit's logs: from which model the fit began, and what was taken over.
+WARM_START_FILE = "warm_start.json"
 
 
 class TrainerConfig(Settings):
@@ -38,7 +43,11 @@ def run_fn(fn_args: FnArgs) -> None:
 
     Args:
         fn_args: `train_files` are the transformed timelines, `eval_files` the transformed
-            catalogue; `custom_config[TRAINER_KEY]` holds a `TrainerConfig` as JSON.
+            catalogue; `custom_config[TRAINER_KEY]` holds a `TrainerConfig` as JSON. `base_model`
+            is the model that a warm start continues, where there is one.
+
+    Raises:
+        WarmStartError: The base model does not fit the configuration.
     """
     config = TrainerConfig.model_validate_json(fn_args.custom_config[TRAINER_KEY])
     # Kernels that add in a fixed order: the same seed gives the same model.
@@ -56,7 +65,14 @@ def run_fn(fn_args: FnArgs) -> None:
     )
     model = _model(config, transform, _matching(fn_args.eval_files), timelines.num_timelines)
     checkpoint_dir = _checkpoint_dir(config, fn_args)
-    state = fit(model, timelines, config.training, checkpoint_dir, log_dir=fn_args.model_run_dir)
+    state = fit(
+        model,
+        timelines,
+        config.training,
+        checkpoint_dir,
+        log_dir=fn_args.model_run_dir,
+        begin=_warm_start(config, transform, fn_args) if config.training.warm_start else None,
+    )
     export_towers(model, config.spec, transform, fn_args.serving_model_dir)
     state.discard()
 
@@ -67,8 +83,18 @@ def fit(
     training: TrainingConfig,
     checkpoint_dir: Path,
     log_dir: str,
+    begin: Callable[[TwoTowerModel], None] | None = None,
 ) -> FitState:
-    """Fits `model` in place, going on where a killed run with the same inputs stopped."""
+    """Fits `model` in place, going on where a killed run with the same inputs stopped.
+
+    Args:
+        model: The towers.
+        timelines: What to fit them on.
+        training: How.
+        checkpoint_dir: For what a killed run needs to go on.
+        log_dir: For TensorBoard.
+        begin: Sets other weights than random ones to begin with, in a model that is built.
+    """
     model.compile(optimizer=make_optimizer(training, training.epochs * timelines.steps_per_epoch))
     state = FitState(
         checkpoint_dir,
@@ -78,6 +104,8 @@ def fit(
     )
     # Variables and optimiser slots must exist before a checkpoint can be restored into them.
     model.compute_loss(next(iter(timelines.epochs(0, 1))), training=False)
+    if begin is not None:
+        begin(model)
     model.optimizer.build(model.trainable_variables)
     first = state.resume(model)
     if first < training.epochs and not state.stopped_early:
@@ -115,9 +143,43 @@ def _model(
     )
 
 
+def _warm_start(
+    config: TrainerConfig, transform: tft.TFTransformOutput, fn_args: FnArgs
+) -> Callable[[TwoTowerModel], None]:
+    """Returns what sets the weights of the base model, and leaves a report of it."""
+    # Read before anything is fitted or built: a model that does not fit is said at once.
+    saved = SavedWeights.read(fn_args.base_model, config.spec) if fn_args.base_model else None
+
+    def begin(model: TwoTowerModel) -> None:
+        if saved is None:
+            begun = WarmStart(None)
+            progress.info("no blessed model of earlier data: the fit begins from nothing")
+        else:
+            begun = restore(model, saved, config.spec, read_vocabularies(transform, config.spec))
+            candidates = begun.vocabularies[config.spec.candidate_id]
+            progress.info(
+                "going on from %s: %d candidates known, %d new, %d gone",
+                begun.source,
+                candidates.kept,
+                candidates.new,
+                candidates.gone,
+            )
+        report = os.path.join(fn_args.model_run_dir, WARM_START_FILE)
+        tf.io.gfile.makedirs(fn_args.model_run_dir)
+        with tf.io.gfile.GFile(report, "w") as file:
+            file.write(json.dumps(begun.to_json(), indent=2))
+
+    return begin
+
+
 def _checkpoint_dir(config: TrainerConfig, fn_args: FnArgs) -> Path:
     """A folder that a second run finds again if, and only if, its inputs are the same."""
-    inputs = [config.model_dump_json(), fn_args.transform_output, *fn_args.train_files]
+    inputs = [
+        config.model_dump_json(),
+        fn_args.transform_output,
+        *fn_args.train_files,
+        fn_args.base_model or "",
+    ]
     return Path(config.checkpoint_dir) / hashlib.sha256("\n".join(inputs).encode()).hexdigest()[:16]
 
 

@@ -62,6 +62,11 @@ class TwoTowerModel(tfrs.Model):
         self._catalogue = self.candidate_tower.features.shares(self._table) if self._full else {}
 
     @property
+    def config(self) -> ModelConfig:
+        """The settings it was built with."""
+        return self._config
+
+    @property
     def encodes_history(self) -> bool:
         """Whether the query tower looks at the events."""
         return bool(self._config.history_encoder != "none")

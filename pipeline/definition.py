@@ -30,6 +30,7 @@ from components.candidate_embedder.spec import CandidateEmbedderConfig
 from components.catalogue_example_gen.component import CatalogueExampleGen
 from components.index_builder.component import IndexBuilder
 from components.index_builder.spec import IndexBuilderConfig
+from components.previous_model.strategy import PreviousBlessedModelStrategy
 from components.retrieval_evaluator.component import RetrievalEvaluator
 from components.retrieval_evaluator.spec import EvaluatorConfig
 from components.schema_importer.component import SchemaImporter
@@ -137,11 +138,19 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
     )
     transform.executor_spec = executor_spec.BeamExecutorSpec(TransformExecutor)
     transform.add_upstream_node(validator)
+    previous = Resolver(
+        strategy_class=PreviousBlessedModelStrategy,
+        model=Channel(type=standard_artifacts.Model),
+        model_blessing=Channel(type=standard_artifacts.ModelBlessing),
+        examples=transform.outputs["transformed_examples"],
+    ).with_id("PreviousModel")
     trainer = Trainer(
         run_fn="models.trainer.run_fn",
         transformed_examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
         schema=schema_gen.outputs["schema"],
+        # An input, so that the cache sees which model a fit began with.
+        base_model=previous.outputs["model"] if config.training.warm_start else None,
         train_args=trainer_pb2.TrainArgs(splits=["train"]),
         # The trainer looks up candidate features in the catalogue; see `models.trainer.run_fn`.
         eval_args=trainer_pb2.EvalArgs(splits=["candidates"]),
@@ -170,6 +179,7 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
         schema_gen,
         validator,
         transform,
+        *([previous] if config.training.warm_start else []),
         trainer,
         evaluator,
         *serving_components(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
+from tfx.dsl.io import fileio
 from tfx.orchestration.pipeline import Pipeline
 from tfx.types import Artifact
 from tfx.utils import io_utils
@@ -19,6 +20,7 @@ from components.atomic_pusher.executor import NEWLY_PUSHED_PROPERTY
 from components.blessed_model import MODEL_BLESSING_KEY
 from components.index_builder.spec import REPORT_FILE as INDEX_REPORT_FILE
 from components.retrieval_evaluator.executor import EVALUATION_FILE
+from models.trainer import WARM_START_FILE
 from pipeline.config import PipelineConfig
 from pipeline.definition import BLESSED_MODEL, create_pipeline, create_refresh_pipeline
 from pipeline.local_runner import (
@@ -52,6 +54,7 @@ class RunSummary:
         newly_pushed: Whether this run pushed it.
         serving_dir: Base path of the served versions.
         index: The index report.
+        warm_start: From which model the fit began and what it took over; empty without one.
         component_seconds: Wall time of each component that ran.
         component_states: `complete` or `cached`, by component.
         total_seconds: Since the process started, imports included.
@@ -68,6 +71,7 @@ class RunSummary:
     pushed_version: int | None = None
     newly_pushed: bool = False
     index: Mapping[str, Any] = field(default_factory=dict)
+    warm_start: Mapping[str, Any] = field(default_factory=dict)
     component_seconds: dict[str, float] = field(default_factory=dict)
     component_states: dict[str, str] = field(default_factory=dict)
     total_seconds: float = 0.0
@@ -85,6 +89,7 @@ class RunSummary:
             "newly_pushed": self.newly_pushed,
             "serving_dir": self.serving_dir,
             "index": self.index,
+            "warm_start": self.warm_start,
             "component_seconds": self.component_seconds,
             "component_states": self.component_states,
             "total_seconds": self.total_seconds,
@@ -170,6 +175,10 @@ def _fill(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> None
     for name, outcome in outcomes.items():
         summary.component_seconds[name] = round(outcome.seconds, 2)
         summary.component_states[name] = outcome.state
+    fit = _output(outcomes, "Trainer", "model_run")
+    if fit is not None and fileio.exists(os.path.join(fit.uri, WARM_START_FILE)):
+        text = io_utils.read_string_file(os.path.join(fit.uri, WARM_START_FILE))
+        summary.warm_start = json.loads(text)
     evaluation = _output(outcomes, "RetrievalEvaluator", "evaluation")
     if evaluation is not None:
         report = json.loads(

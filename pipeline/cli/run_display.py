@@ -83,6 +83,8 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
     plain: dict[str, Any] = {"soft_wrap": True, "markup": False}
     if summary.metrics:
         console.print(_metrics_table(summary, config.evaluation.exclude_seen))
+    if summary.warm_start:
+        console.print(f"{'warm start':<10}{_warm_start_line(summary, config)}", **plain)
     if summary.index:
         index = summary.index
         console.print(
@@ -94,6 +96,16 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
         verb = "pushed    version" if summary.newly_pushed else "serving   already version"
         console.print(f"{verb} {summary.pushed_version}", f"in {summary.serving_dir}", **plain)
     console.print(f"log       {log_path}", **plain)
+
+
+def _warm_start_line(summary: "RunSummary", config: "PipelineConfig") -> str:
+    if summary.warm_start["source"] is None:
+        return "no blessed model of earlier data: fitted from nothing"
+    candidates = summary.warm_start["vocabularies"][config.columns.candidate_id]
+    return (
+        f"{candidates['kept']:,} candidates known, {candidates['new']:,} new, "
+        f"{candidates['gone']:,} gone; from {summary.warm_start['source']}"
+    )
 
 
 def _metrics_table(summary: "RunSummary", exclude_seen: bool) -> Table:

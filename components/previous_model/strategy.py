@@ -1,0 +1,75 @@
+"""Which earlier model a fit goes on from."""
+
+from ml_metadata import MetadataStore
+from ml_metadata.proto import metadata_store_pb2
+from tfx import types
+from tfx.components.evaluator.constants import ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY
+from tfx.components.util import model_utils
+from tfx.dsl.components.common.resolver import ResolverStrategy
+
+MODEL_KEY = "model"
+MODEL_BLESSING_KEY = "model_blessing"
+EXAMPLES_KEY = "examples"
+
+
+class PreviousBlessedModelStrategy(ResolverStrategy):
+    """The newest blessed model that was not fitted on the given Examples.
+
+    TFX's own LatestBlessedModelStrategy would return the model of the run before, whatever it was
+    fitted on: repeating a run whose data is unchanged would fit it once more on the same events,
+    for ever, and a run that was killed after its blessing would end with another model than an
+    uninterrupted one. Here both find the model that the first attempt began with, so the cache
+    has the rest.
+
+    ```python
+    resolver = Resolver(
+        strategy_class=PreviousBlessedModelStrategy,
+        model=Channel(type=Model),
+        model_blessing=Channel(type=ModelBlessing),
+        examples=transform.outputs["transformed_examples"],
+    )
+    trainer = Trainer(base_model=resolver.outputs["model"], ...)
+    ```
+
+    Where there is no such model, `model` and `model_blessing` are empty.
+    """
+
+    def resolve_artifacts(
+        self, store: MetadataStore, input_dict: dict[str, list[types.Artifact]]
+    ) -> dict[str, list[types.Artifact]]:
+        """Chooses among all models of the pipeline, as TFX asks for it.
+
+        Args:
+            store: ML Metadata.
+            input_dict: Under `MODEL_KEY` and `MODEL_BLESSING_KEY` all there are, under
+                `EXAMPLES_KEY` those to be fitted on.
+        """
+        current = {artifact.id for artifact in input_dict[EXAMPLES_KEY]}
+        blessings = {
+            blessing.get_int_custom_property(ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY): blessing
+            for blessing in input_dict[MODEL_BLESSING_KEY]
+            if model_utils.is_model_blessed(blessing)
+        }
+        blessed = [model for model in input_dict[MODEL_KEY] if model.id in blessings]
+        for model in sorted(blessed, key=lambda artifact: artifact.id, reverse=True):
+            if not current & _inputs_of(store, model):
+                return {
+                    **input_dict,
+                    MODEL_KEY: [model],
+                    MODEL_BLESSING_KEY: [blessings[model.id]],
+                }
+        return {**input_dict, MODEL_KEY: [], MODEL_BLESSING_KEY: []}
+
+
+def _inputs_of(store: MetadataStore, model: types.Artifact) -> set[int]:
+    """Artifacts that the executions which gave the model were given, those from a cache too."""
+    executions = {
+        event.execution_id
+        for event in store.get_events_by_artifact_ids([model.id])
+        if event.type == metadata_store_pb2.Event.OUTPUT
+    }
+    return {
+        event.artifact_id
+        for event in store.get_events_by_execution_ids(sorted(executions))
+        if event.type == metadata_store_pb2.Event.INPUT
+    }

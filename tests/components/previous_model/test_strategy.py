@@ -1,0 +1,112 @@
+"""On real ML Metadata, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ml_metadata.proto import metadata_store_pb2
+from tfx.components.evaluator.constants import ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY
+from tfx.orchestration import metadata
+from tfx.types.artifact import Artifact
+from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
+
+from components.previous_model.strategy import PreviousBlessedModelStrategy
+
+Event = metadata_store_pb2.Event
+
+
+class Runs:
+    """What earlier runs left."""
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+        self.models: list[Artifact] = []
+        self.blessings: list[Artifact] = []
+        self._trainer = store.put_execution_type(metadata_store_pb2.ExecutionType(name="Trainer"))
+        self._types: dict[str, int] = {}
+
+    def put(self, artifact: Artifact) -> Artifact:
+        name = artifact.artifact_type.name
+        if name not in self._types:
+            self._types[name] = self.store.put_artifact_type(artifact.artifact_type)
+        artifact.mlmd_artifact.type_id = self._types[name]
+        (artifact.id,) = self.store.put_artifacts([artifact.mlmd_artifact])
+        return artifact
+
+    def fit(self, examples: Artifact, blessed: bool) -> Artifact:
+        model, blessing = self.put(Model()), ModelBlessing()
+        self.execute([examples], model)
+        blessing.set_int_custom_property("blessed", int(blessed))
+        blessing.set_int_custom_property(ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)
+        self.models.append(model)
+        self.blessings.append(self.put(blessing))
+        return model
+
+    def execute(self, inputs: list[Artifact], model: Artifact) -> None:
+        (execution,) = self.store.put_executions(
+            [metadata_store_pb2.Execution(type_id=self._trainer)]
+        )
+        events = [(Event.INPUT, artifact) for artifact in inputs] + [(Event.OUTPUT, model)]
+        self.store.put_events(
+            [
+                Event(type=kind, artifact_id=artifact.id, execution_id=execution)
+                for kind, artifact in events
+            ]
+        )
+
+    def previous(self, examples: Artifact) -> list[int]:
+        resolved = PreviousBlessedModelStrategy().resolve_artifacts(
+            self.store,
+            {"model": self.models, "model_blessing": self.blessings, "examples": [examples]},
+        )
+        assert set(resolved) == {"model", "model_blessing", "examples"}
+        assert len(resolved["model_blessing"]) == len(resolved["model"])
+        return [model.id for model in resolved["model"]]
+
+
+@pytest.fixture
+def runs() -> Iterator[Runs]:
+    with metadata.Metadata(
+        metadata_store_pb2.ConnectionConfig(fake_database=metadata_store_pb2.FakeDatabaseConfig())
+    ) as handle:
+        yield Runs(handle.store)
+
+
+def test_a_first_run_has_none(runs: Runs):
+    assert runs.previous(runs.put(Examples())) == []
+
+
+def test_the_newest_blessed_model_is_found(runs: Runs):
+    data = [runs.put(Examples()) for _ in range(4)]
+    runs.fit(data[0], blessed=True)
+    newest = runs.fit(data[1], blessed=True)
+    runs.fit(data[2], blessed=False)
+    assert runs.previous(data[3]) == [newest.id]
+
+
+def test_a_model_of_the_same_examples_is_passed_over_so_that_a_repeated_run_is_cached(runs: Runs):
+    one, other = runs.put(Examples()), runs.put(Examples())
+    first = runs.fit(one, blessed=True)
+    assert runs.previous(one) == []
+    runs.fit(other, blessed=True)
+    runs.fit(other, blessed=True)
+    assert runs.previous(other) == [first.id]
+
+
+def test_a_model_out_of_the_cache_counts_as_fitted_on_what_the_cached_execution_was_given(
+    runs: Runs,
+):
+    one, same = runs.put(Examples()), runs.put(Examples())
+    model = runs.fit(one, blessed=True)
+    runs.execute([same], model)
+    assert runs.previous(same) == []
+
+
+def test_a_fit_that_went_on_from_a_model_is_not_taken_for_its_source(runs: Runs):
+    one, other = runs.put(Examples()), runs.put(Examples())
+    first = runs.fit(one, blessed=True)
+    second = runs.put(Model())
+    runs.execute([other, first], second)
+    assert runs.previous(other) == [first.id]

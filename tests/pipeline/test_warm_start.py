@@ -1,0 +1,104 @@
+"""A use whose catalogue and users grow between two runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from models.features import FeatureSpec
+from models.warm_start import SavedWeights, vocabulary_of
+from tests.pipeline.two_clubs import Command, write_two_clubs
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def grown(
+    tmp_path_factory: pytest.TempPathFactory, two_tower: Command
+) -> tuple[Path, list[dict[str, Any]]]:
+    """A run on two clubs, one after the clubs have grown, and the second one repeated."""
+    folder = tmp_path_factory.mktemp("grown")
+    config = write_two_clubs(
+        folder,
+        model={"query_id_embedding": True},
+        # Steps too small to be seen: what the fit began with is what it ends with.
+        training={
+            "warm_start": True,
+            "learning_rate": 1e-12,
+            "weight_decay": 0.0,
+            "epochs": 1,
+        },
+        evaluation={"min_lift": 0},
+    )
+    summaries = [run(config, two_tower)]
+    # Three items more, and one that is all the rage and so comes first in the vocabulary.
+    with (folder / "items.csv").open("a") as items:
+        items.writelines(f"item é{i},Novel thing {i},{i}.5\n" for i in range(60, 64))
+    with (folder / "events.csv").open("a", encoding="utf-8") as events:
+        for user in range(300):
+            events.write(f"user {user},item é{60 + user % 3},{1_000_050_000 + user}\n")
+            events.write(f"user {user},item é63,{1_000_060_000 + user}\n")
+    with (folder / "users.csv").open("a") as users:
+        users.writelines(f"user {user},red\n" for user in range(240, 300))
+    summaries += [run(config, two_tower), run(config, two_tower)]
+    return config, summaries
+
+
+def run(config: Path, two_tower: Command) -> dict[str, Any]:
+    done = two_tower("run", "--config", str(config), "--json")
+    assert done.returncode == 0, done.stderr
+    summary: dict[str, Any] = json.loads(done.stdout)
+    return summary
+
+
+def test_old_ids_keep_their_vectors_and_the_repeated_run_is_cached(
+    grown: tuple[Path, list[dict[str, Any]]],
+):
+    config, (first, second, again) = grown
+    assert first["warm_start"]["source"] is None
+    assert second["component_states"]["Trainer"] == "complete"
+    counts = second["warm_start"]["vocabularies"]
+    assert counts["item"] == {"kept": 60, "new": 4, "gone": 0}
+    assert counts["user"] == {"kept": 240, "new": 60, "gone": 0}
+    assert counts["label"]["new"] > 0
+
+    content = yaml.safe_load(config.read_text())
+    spec = FeatureSpec(columns=content["columns"], features=content["features"])
+    models = sorted(
+        (config.parent.parent / "runs" / "clubs" / "artifacts" / "Trainer" / "model").glob("*/*"),
+        key=lambda path: int(path.parent.name),
+    )
+    before, after = (SavedWeights.read(str(model), spec) for model in models)
+    assert second["warm_start"]["source"] == str(models[0])
+    assert before.vocabularies["item"][0] != after.vocabularies["item"][0]
+    for name, values in after.values.items():
+        vocabulary = vocabulary_of(name, spec)
+        if vocabulary is None:
+            np.testing.assert_allclose(values, before.values[name], atol=1e-6)
+            continue
+        rows = {value: row for row, value in enumerate(before.vocabularies[vocabulary])}
+        for row, value in enumerate(after.vocabularies[vocabulary]):
+            if value in rows:
+                expected = before.values[name][rows[value]]
+                np.testing.assert_allclose(values[row], expected, atol=1e-6, err_msg=name)
+
+    states = dict(again["component_states"])
+    assert states["Trainer"] == "cached"
+    assert again["warm_start"] == second["warm_start"]
+    assert again["pushed_version"] == second["pushed_version"]
+    assert again["metrics"] == second["metrics"]
+
+
+def test_a_model_that_does_not_fit_ends_the_run_with_what_to_do(
+    grown: tuple[Path, list[dict[str, Any]]], two_tower: Command
+):
+    config, _ = grown
+    done = two_tower("run", "--config", str(config), "--set", "model.dimension=6")
+    assert done.returncode == 1
+    assert "candidate_tower:ids:embeddings was [8] and is [6]" in done.stderr
+    assert "training.warm_start: false" in done.stderr
