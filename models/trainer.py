@@ -20,6 +20,8 @@ from models.optimizers import make_optimizer
 from models.settings import Settings
 from models.sizes import FeatureSizes, candidate_counts
 from models.timeline_dataset import TimelineDataset
+from models.tuning.config import TuningConfig
+from models.tuning.search_space import apply, chosen_values
 from models.two_tower import TwoTowerModel
 from models.warm_start import SavedWeights, WarmStart, read_vocabularies, restore
 
@@ -36,6 +38,7 @@ class TrainerConfig(Settings):
     training: TrainingConfig
     checkpoint_dir: str
     code_hash: str
+    tuning: TuningConfig = TuningConfig()
 
 
 def run_fn(fn_args: FnArgs) -> None:
@@ -44,18 +47,19 @@ def run_fn(fn_args: FnArgs) -> None:
     Args:
         fn_args: `train_files` are the transformed timelines, `eval_files` the transformed
             catalogue; `custom_config[TRAINER_KEY]` holds a `TrainerConfig` as JSON. `base_model`
-            is the model that a warm start continues, where there is one.
+            is the model that a warm start continues, where there is one. `hyperparameters` are
+            the best values of a search, where there was one.
 
     Raises:
         WarmStartError: The base model does not fit the configuration.
     """
-    config = TrainerConfig.model_validate_json(fn_args.custom_config[TRAINER_KEY])
+    config = _tuned(TrainerConfig.model_validate_json(fn_args.custom_config[TRAINER_KEY]), fn_args)
     # Kernels that add in a fixed order: the same seed gives the same model.
     tf.config.experimental.enable_op_determinism()
     tf_keras.utils.set_random_seed(config.training.seed)
     transform = tft.TFTransformOutput(fn_args.transform_output)
     timelines = TimelineDataset(
-        _matching(fn_args.train_files),
+        matching(fn_args.train_files),
         config.spec,
         config.training.batch_size,
         config.training.validation_fraction,
@@ -63,7 +67,9 @@ def run_fn(fn_args: FnArgs) -> None:
         alike_in_length=config.training.objective == "next_candidate",
         event_weights=config.training.event_weights,
     )
-    model = _model(config, transform, _matching(fn_args.eval_files), timelines.num_timelines)
+    model = make_model(
+        config, transform, matching(fn_args.eval_files), timelines.num_timelines
+    )
     checkpoint_dir = _checkpoint_dir(config, fn_args)
     state = fit(
         model,
@@ -122,12 +128,20 @@ def fit(
     return state
 
 
-def _model(
+def make_model(
     config: TrainerConfig,
     transform: tft.TFTransformOutput,
     candidate_files: list[str],
     num_timelines: int,
 ) -> TwoTowerModel:
+    """Returns the towers that the configuration describes, with random weights.
+
+    Args:
+        config: Features and settings.
+        transform: What Transform left.
+        candidate_files: The transformed catalogue.
+        num_timelines: That are fitted on.
+    """
     sizes = FeatureSizes.from_transform(
         transform, config.spec, query_vocabulary=config.model.query_id_embedding
     )
@@ -141,6 +155,15 @@ def _model(
         candidate_counts(transform, config.spec),
         num_timelines,
     )
+
+
+def _tuned(config: TrainerConfig, fn_args: FnArgs) -> TrainerConfig:
+    """Puts the best values of a search into their places."""
+    if not fn_args.hyperparameters:
+        return config
+    values = chosen_values(fn_args.hyperparameters["values"], config.tuning)
+    model, training = apply(values, config.model, config.training)
+    return config.model_copy(update={"model": model, "training": training})
 
 
 def _warm_start(
@@ -183,7 +206,12 @@ def _checkpoint_dir(config: TrainerConfig, fn_args: FnArgs) -> Path:
     return Path(config.checkpoint_dir) / hashlib.sha256("\n".join(inputs).encode()).hexdigest()[:16]
 
 
-def _matching(patterns: list[str]) -> list[str]:
+def matching(patterns: list[str]) -> list[str]:
+    """Returns the files of TFX's patterns, sorted.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
     files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
     if not files:
         raise FileNotFoundError(f"no transformed Examples match {[os.fspath(p) for p in patterns]}")

@@ -77,6 +77,11 @@ class TwoTowerModel(tfrs.Model):
         return self._full
 
     @property
+    def num_candidates(self) -> int:
+        """Size of the catalogue."""
+        return self._num_candidates
+
+    @property
     def max_history(self) -> int:
         """The most events that the query tower looks at."""
         return int(self._config.max_history)

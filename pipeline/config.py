@@ -17,7 +17,10 @@ from components.timeline_example_gen.config import DataConfig, IngestConfig, Spl
 from models.config import ModelConfig, TrainingConfig
 from models.event_weights import weight_source
 from models.features import ALLOW_PREFIX, ColumnsConfig, FeaturesConfig, FeatureSpec
+from models.holdout_metric import HoldoutMetric
 from models.settings import Settings
+from models.tuning.config import TuningConfig
+from models.tuning.search_space import check_space
 
 CONFIGS_DIR = Path(__file__).resolve().parent.parent / "configs"
 
@@ -68,6 +71,7 @@ class PipelineConfig(Settings):
     split: SplitConfig = Field(default_factory=SplitConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
+    tuning: TuningConfig = Field(default_factory=TuningConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     index: IndexConfig = Field(default_factory=IndexConfig)
     serving: ServingConfig = Field(default_factory=ServingConfig)
@@ -108,6 +112,9 @@ class PipelineConfig(Settings):
                 f"make; it makes {', '.join(self.split.split_names)}"
             )
         self._check_filters()
+        check_space(self.tuning, self.model, self.training)
+        if self.tuning.enabled:
+            self._check_tuning_metric()
         if not self.model.candidate_id_embedding and not self.features.candidate:
             raise ValueError(
                 "`model.candidate_id_embedding: false` without `features.candidate` leaves the "
@@ -132,6 +139,19 @@ class PipelineConfig(Settings):
                 )
         if len(set(self.index.filters)) < len(self.index.filters):
             raise ValueError("`index.filters` names a feature twice")
+
+    def _check_tuning_metric(self) -> None:
+        try:
+            HoldoutMetric.parse(self.tuning_metric)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}: `evaluation.baseline_metric` cannot judge trials; set `tuning.metric`"
+            ) from error
+
+    @property
+    def tuning_metric(self) -> str:
+        """What a search judges its trials by."""
+        return self.tuning.metric or self.evaluation.baseline_metric
 
     @property
     def spec(self) -> FeatureSpec:
@@ -294,7 +314,10 @@ def _section(model: type[BaseModel], location: Sequence[str]) -> type[BaseModel]
                 return None
             section = fields[part].annotation
         else:  # Mapping[str, X]: any key leads to X
-            section = get_args(section)[-1]
+            arguments = get_args(section)
+            if not arguments:
+                return None
+            section = arguments[-1]
     return section if isinstance(section, type) and issubclass(section, BaseModel) else None
 
 

@@ -6,6 +6,7 @@ from tfx.components.pusher.component import Pusher
 from tfx.components.statistics_gen.component import StatisticsGen
 from tfx.components.trainer.component import Trainer
 from tfx.components.transform.component import Transform
+from tfx.components.tuner.component import Tuner
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver
@@ -41,8 +42,11 @@ from components.small_data.transform_executor import Executor as TransformExecut
 from components.timeline_example_gen.artifacts import IngestReport
 from components.timeline_example_gen.component import TimelineExampleGen
 from components.timeline_example_gen.source_files import fingerprint
+from components.trial_report.executor import Executor as TrialReportExecutor
 from models.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY
 from models.trainer import TRAINER_KEY, TrainerConfig
+from models.tuning.config import TuningConfig
+from models.tuning.tuner import TUNER_KEY, TunerConfig
 from pipeline.code_hash import code_hash
 from pipeline.config import ConfigError, PipelineConfig
 
@@ -144,6 +148,32 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
         model_blessing=Channel(type=standard_artifacts.ModelBlessing),
         examples=transform.outputs["transformed_examples"],
     ).with_id("PreviousModel")
+    trainer_config = TrainerConfig(
+        spec=spec,
+        model=config.model,
+        training=config.training,
+        checkpoint_dir=str(config.run_dir / "checkpoints"),
+        code_hash=models_hash,
+        # Of a space that nobody searches the cache must not know.
+        tuning=config.tuning if config.tuning.enabled else TuningConfig(),
+    )
+    tuner = Tuner(
+        tuner_fn="models.tuning.tuner.tuner_fn",
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        schema=schema_gen.outputs["schema"],
+        train_args=trainer_pb2.TrainArgs(splits=["train"]),
+        eval_args=trainer_pb2.EvalArgs(splits=["candidates"]),
+        custom_config={
+            TUNER_KEY: TunerConfig(
+                trainer=trainer_config,
+                metric=config.tuning_metric,
+                exclude_seen=config.evaluation.exclude_seen,
+            ).model_dump_json(),
+            _CODE_HASH_KEY: code_hash("components/trial_report"),
+        },
+    )
+    tuner.executor_spec = executor_spec.ExecutorClassSpec(TrialReportExecutor)
     trainer = Trainer(
         run_fn="models.trainer.run_fn",
         transformed_examples=transform.outputs["transformed_examples"],
@@ -154,15 +184,8 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
         train_args=trainer_pb2.TrainArgs(splits=["train"]),
         # The trainer looks up candidate features in the catalogue; see `models.trainer.run_fn`.
         eval_args=trainer_pb2.EvalArgs(splits=["candidates"]),
-        custom_config={
-            TRAINER_KEY: TrainerConfig(
-                spec=spec,
-                model=config.model,
-                training=config.training,
-                checkpoint_dir=str(config.run_dir / "checkpoints"),
-                code_hash=models_hash,
-            ).model_dump_json()
-        },
+        hyperparameters=(tuner.outputs["best_hyperparameters"] if config.tuning.enabled else None),
+        custom_config={TRAINER_KEY: trainer_config.model_dump_json()},
     )
     evaluator = RetrievalEvaluator(
         examples=examples,
@@ -179,6 +202,7 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
         schema_gen,
         validator,
         transform,
+        *([tuner] if config.tuning.enabled else []),
         *([previous] if config.training.warm_start else []),
         trainer,
         evaluator,

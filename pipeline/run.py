@@ -20,6 +20,7 @@ from components.atomic_pusher.executor import NEWLY_PUSHED_PROPERTY
 from components.blessed_model import MODEL_BLESSING_KEY
 from components.index_builder.spec import REPORT_FILE as INDEX_REPORT_FILE
 from components.retrieval_evaluator.executor import EVALUATION_FILE
+from components.trial_report.executor import TRIALS_FILE
 from models.trainer import WARM_START_FILE
 from pipeline.config import PipelineConfig
 from pipeline.definition import BLESSED_MODEL, create_pipeline, create_refresh_pipeline
@@ -29,6 +30,7 @@ from pipeline.local_runner import (
     ObservedLocalRunner,
     Observer,
 )
+from pipeline.tuned_config import write_tuned_config
 from serving.standby import standby_server
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,8 @@ class RunSummary:
         serving_dir: Base path of the served versions.
         index: The index report.
         warm_start: From which model the fit began and what it took over; empty without one.
+        tuning: The metric, its trials and the best values; empty where nothing was searched.
+        tuned_config: A configuration with the best values; None where nothing was searched.
         component_seconds: Wall time of each component that ran.
         component_states: `complete` or `cached`, by component.
         total_seconds: Since the process started, imports included.
@@ -72,6 +76,8 @@ class RunSummary:
     newly_pushed: bool = False
     index: Mapping[str, Any] = field(default_factory=dict)
     warm_start: Mapping[str, Any] = field(default_factory=dict)
+    tuning: Mapping[str, Any] = field(default_factory=dict)
+    tuned_config: str | None = None
     component_seconds: dict[str, float] = field(default_factory=dict)
     component_states: dict[str, str] = field(default_factory=dict)
     total_seconds: float = 0.0
@@ -90,6 +96,8 @@ class RunSummary:
             "serving_dir": self.serving_dir,
             "index": self.index,
             "warm_start": self.warm_start,
+            "tuning": self.tuning,
+            "tuned_config": self.tuned_config,
             "component_seconds": self.component_seconds,
             "component_states": self.component_states,
             "total_seconds": self.total_seconds,
@@ -153,6 +161,8 @@ def _run(config: PipelineConfig, pipeline: Pipeline, run_id: str, observer: Obse
             log.exception("the run ended at %s", failure.component)
             summary.failure = failure
     _fill(summary, runner.outcomes)
+    if summary.tuning:
+        summary.tuned_config = str(write_tuned_config(config, summary.tuning["best"]))
     return summary
 
 
@@ -175,6 +185,13 @@ def _fill(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> None
     for name, outcome in outcomes.items():
         summary.component_seconds[name] = round(outcome.seconds, 2)
         summary.component_states[name] = outcome.state
+    results = _output(outcomes, "Tuner", "tuner_results")
+    if results is not None:
+        report = json.loads(io_utils.read_string_file(os.path.join(results.uri, TRIALS_FILE)))
+        # The first of the best, as KerasTuner has it.
+        ended = [trial for trial in report["trials"] if trial["score"] is not None]
+        best = max(ended, key=lambda trial: float(trial["score"]))
+        summary.tuning = {**report, "best": best["values"]}
     fit = _output(outcomes, "Trainer", "model_run")
     if fit is not None and fileio.exists(os.path.join(fit.uri, WARM_START_FILE)):
         text = io_utils.read_string_file(os.path.join(fit.uri, WARM_START_FILE))

@@ -83,6 +83,8 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
     plain: dict[str, Any] = {"soft_wrap": True, "markup": False}
     if summary.metrics:
         console.print(_metrics_table(summary, config.evaluation.exclude_seen))
+    if summary.tuning:
+        console.print(f"{'tuning':<10}{_tuning_line(summary)}", **plain)
     if summary.warm_start:
         console.print(f"{'warm start':<10}{_warm_start_line(summary, config)}", **plain)
     if summary.index:
@@ -95,7 +97,20 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
     if summary.pushed_version is not None:
         verb = "pushed    version" if summary.newly_pushed else "serving   already version"
         console.print(f"{verb} {summary.pushed_version}", f"in {summary.serving_dir}", **plain)
+    if summary.tuned_config is not None:
+        console.print(f"tuned     {summary.tuned_config}", **plain)
     console.print(f"log       {log_path}", **plain)
+
+
+def _tuning_line(summary: "RunSummary") -> str:
+    tuning = summary.tuning
+    scores = [trial["score"] for trial in tuning["trials"] if trial["score"] is not None]
+    failed = len(tuning["trials"]) - len(scores)
+    best = ", ".join(f"{name} {value}" for name, value in tuning["best"].items())
+    return (
+        f"{len(tuning['trials'])} trials, {failed} failed; "
+        f"{tuning['metric']} {min(scores):.4f} to {max(scores):.4f} with {best}"
+    )
 
 
 def _warm_start_line(summary: "RunSummary", config: "PipelineConfig") -> str:

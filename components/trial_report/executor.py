@@ -1,0 +1,44 @@
+"""A search that also leaves what became of each trial, those that failed too."""
+
+import json
+import os
+from dataclasses import asdict
+from typing import Any
+
+from tfx import types
+from tfx.components.tuner import executor
+from tfx.types import artifact_utils, standard_component_specs
+from tfx.utils import io_utils
+
+# In the folder of the tuner's results, beside TFX's own list of the trials that ended well.
+TRIALS_FILE = "trials.json"
+
+
+class Executor(executor.Executor):
+    """Runs TFX's Tuner without its summaries on standard output."""
+
+    def Do(  # noqa: N802
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Searches, and writes the best values and the trials.
+
+        Args:
+            input_dict: As of the stock executor.
+            output_dict: `best_hyperparameters`; `tuner_results`, which gets `TRIALS_FILE` too.
+            exec_properties: `tuner_fn` returns a tuner with `outcomes()`.
+        """
+        tuner = executor.search(
+            input_dict, exec_properties, self._get_tmp_dir(), print_tuning_summary=False
+        )
+        executor.write_best_hyperparameters(tuner, output_dict)
+        folder = artifact_utils.get_single_uri(
+            output_dict[standard_component_specs.TUNER_RESULTS_KEY]
+        )
+        report = {
+            "metric": tuner.oracle.objective.name,
+            "trials": [asdict(outcome) for outcome in tuner.outcomes()],
+        }
+        io_utils.write_string_file(os.path.join(folder, TRIALS_FILE), json.dumps(report, indent=2))

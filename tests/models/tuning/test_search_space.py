@@ -1,0 +1,119 @@
+"""What a search space may say, and how its values come back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.config import ModelConfig, TrainingConfig
+from models.tuning.config import TuningConfig
+from models.tuning.search_space import apply, chosen_values, encode
+from pipeline.config import ConfigError, PipelineConfig, parse
+
+BASE: dict[str, Any] = {
+    "name": "clubs",
+    "data": {"interactions": "events.csv"},
+    "columns": {"query_id": "user", "candidate_id": "item", "timestamp": "t"},
+}
+
+
+def load(space: dict[str, Any], **sections: Any) -> PipelineConfig:
+    tuning = {"enabled": True, "space": space, **sections.pop("tuning", {})}
+    return parse({**BASE, "tuning": tuning, **sections, "root": Path("/")}, source="clubs.yaml")
+
+
+def test_every_kind_of_setting_can_be_searched():
+    loaded = load(
+        {
+            "model.dimension": [16, 32],
+            "model.similarity": ["dot", "cosine"],
+            "model.candidate_bias": [True, False],
+            "model.query_hidden_layers": [[], [64], [64, 32]],
+            "model.candidate_hidden_layers": [[], [8]],
+            "training.learning_rate": {"min": 0.001, "max": 0.1, "scale": "log"},
+            "training.num_negatives": {"min": 64, "max": 1024, "scale": "log"},
+            "training.gradient_clip_norm": [None, 1.0],
+            "training.history_dropout": [0, 0.5],
+        }
+    )
+    assert loaded.tuning_metric == "hit_rate@10"
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        ({"model.dimensions": [8, 16]}, "`tuning.space.model.dimensions` is no setting"),
+        ({"index.k": [8, 16]}, "`tuning.space.index.k` is no setting that can be searched"),
+        ({"dimension": [8, 16]}, "`tuning.space.dimension` is no setting"),
+        ({"model.dimension": [8, "wide"]}, "`tuning.space.model.dimension`: .*got 'wide'"),
+        ({"model.dimension": [8, 16.5]}, "`tuning.space.model.dimension`: .*got 16.5"),
+        ({"model.dimension": [1, 8]}, "`tuning.space.model.dimension`: .*equal to 2, got 1"),
+        ({"model.similarity": ["dot", "dots"]}, "`tuning.space.model.similarity`: .*got 'dots'"),
+        ({"model.dimension": [8]}, "must list two values at least"),
+        ({"model.dimension": 8}, "tuning.space.model.dimension"),
+        ({"model.dimension": {"min": 8, "max": 8.5}}, "takes whole numbers, got 8 to 8.5"),
+        ({"model.dimension": {"min": 8, "max": 4}}, "`min` 8 must be below `max` 4"),
+        ({"model.dimension": {"min": 1, "max": 4}}, "equal to 2, got 1"),
+        ({"training.history_dropout": {"min": 0.5, "max": 1.0}}, "less than 1, got 1.0"),
+        (
+            {"training.history_dropout": {"min": 0.0, "max": 0.5, "scale": "log"}},
+            "needs a `min` above 0",
+        ),
+        ({"model.similarity": {"min": 1, "max": 2}}, "is not a number: list its values"),
+        ({"model.dimension": {"from": 1, "to": 4}}, "unknown key .*from"),
+        ({"training.seed": [1, 2]}, "`tuning.space.training.seed` cannot be searched: a seed"),
+        ({"model.query_id_embedding": [True, False]}, "cannot be searched: whole timelines"),
+        ({}, r"`tuning\.enabled` needs a `tuning\.space`"),
+    ],
+)
+def test_a_wrong_space_is_told_when_the_configuration_is_read(space: dict[str, Any], said: str):
+    with pytest.raises(ConfigError, match=said):
+        load(space)
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"tuning": {"metric": "recall@10"}}, "must be hit_rate@K, mrr@K or ndcg@K, got 'recall"),
+        (
+            {"evaluation": {"baseline_metric": "query_ndcg@10"}},
+            r"cannot judge trials; set `tuning\.metric`",
+        ),
+        (
+            {"model": {"history_encoder": "none", "query_id_embedding": True}},
+            r"needs a `model\.history_encoder` other than none",
+        ),
+    ],
+)
+def test_what_cannot_judge_trials_is_told(sections: dict[str, Any], said: str):
+    with pytest.raises(ConfigError, match=said):
+        load({"model.dimension": [8, 16]}, **sections)
+
+
+def test_values_come_back_as_the_configuration_has_them():
+    tuning = TuningConfig.model_validate(
+        {
+            "space": {
+                "model.dimension": [8, 16],
+                "model.query_hidden_layers": [[], [4]],
+                "model.candidate_bias": [True, False],
+                "training.gradient_clip_norm": [None, 1.0],
+                "training.history_dropout": [0, 0.5],
+            }
+        }
+    )
+    chosen = {name: encode(choices)[1] for name, choices in tuning.space.items()}  # type: ignore
+    assert chosen["training.history_dropout"] == 0.5
+    values = chosen_values({**chosen, "tuner/epochs": 3}, tuning)
+    model, training = apply(values, ModelConfig(max_history=7), TrainingConfig(epochs=9))
+    assert model == ModelConfig(
+        max_history=7, dimension=16, query_hidden_layers=(4,), candidate_bias=False
+    )
+    assert training == TrainingConfig(epochs=9, gradient_clip_norm=1.0, history_dropout=0.5)
+
+
+def test_values_that_do_not_fit_together_are_refused():
+    with pytest.raises(ValueError, match="history_encoder"):
+        apply({"model.history_encoder": "none"}, ModelConfig(), TrainingConfig())
