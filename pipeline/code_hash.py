@@ -3,6 +3,8 @@
 import hashlib
 from pathlib import Path
 
+# Under which stock components are given one; ours have a field for it.
+CODE_HASH_KEY = "code_hash"
 _ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -4,16 +4,14 @@ import tensorflow_data_validation as tfdv
 from tfx.components.example_validator.component import ExampleValidator
 from tfx.components.pusher.component import Pusher
 from tfx.components.statistics_gen.component import StatisticsGen
-from tfx.components.trainer.component import Trainer
 from tfx.components.transform.component import Transform
-from tfx.components.tuner.component import Tuner
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.io import fileio
 from tfx.orchestration import metadata
 from tfx.orchestration import pipeline as tfx_pipeline
-from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
+from tfx.proto import pusher_pb2, transform_pb2
 from tfx.types import standard_artifacts
 from tfx.types.channel import BaseChannel, Channel
 
@@ -31,7 +29,6 @@ from components.candidate_embedder.spec import CandidateEmbedderConfig
 from components.catalogue_example_gen.component import CatalogueExampleGen
 from components.index_builder.component import IndexBuilder
 from components.index_builder.spec import IndexBuilderConfig
-from components.previous_model.strategy import PreviousBlessedModelStrategy
 from components.retrieval_evaluator.component import RetrievalEvaluator
 from components.retrieval_evaluator.spec import EvaluatorConfig
 from components.schema_importer.component import SchemaImporter
@@ -42,15 +39,11 @@ from components.small_data.transform_executor import Executor as TransformExecut
 from components.timeline_example_gen.artifacts import IngestReport
 from components.timeline_example_gen.component import TimelineExampleGen
 from components.timeline_example_gen.source_files import fingerprint
-from components.trial_report.executor import Executor as TrialReportExecutor
 from models.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY
-from models.trainer import TRAINER_KEY, TrainerConfig
-from models.tuning.config import TuningConfig
-from models.tuning.tuner import TUNER_KEY, TunerConfig
-from pipeline.code_hash import code_hash
+from pipeline.code_hash import CODE_HASH_KEY, code_hash
 from pipeline.config import ConfigError, PipelineConfig
+from pipeline.fitting import fitting_components
 
-_CODE_HASH_KEY = "code_hash"
 _INGESTION_CODE = (
     "components/timeline_example_gen",
     "components/beam_results.py",
@@ -135,58 +128,14 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
         custom_config={
             SPEC_KEY: spec.model_dump_json(),
             QUERY_VOCABULARY_KEY: config.model.query_id_embedding,
-            _CODE_HASH_KEY: code_hash(
+            CODE_HASH_KEY: code_hash(
                 "models/preprocessing.py", "models/features.py", "components/small_data"
             ),
         },
     )
     transform.executor_spec = executor_spec.BeamExecutorSpec(TransformExecutor)
     transform.add_upstream_node(validator)
-    previous = Resolver(
-        strategy_class=PreviousBlessedModelStrategy,
-        model=Channel(type=standard_artifacts.Model),
-        model_blessing=Channel(type=standard_artifacts.ModelBlessing),
-        examples=transform.outputs["transformed_examples"],
-    ).with_id("PreviousModel")
-    trainer_config = TrainerConfig(
-        spec=spec,
-        model=config.model,
-        training=config.training,
-        checkpoint_dir=str(config.run_dir / "checkpoints"),
-        code_hash=models_hash,
-        # Of a space that nobody searches the cache must not know.
-        tuning=config.tuning if config.tuning.enabled else TuningConfig(),
-    )
-    tuner = Tuner(
-        tuner_fn="models.tuning.tuner.tuner_fn",
-        examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        schema=schema_gen.outputs["schema"],
-        train_args=trainer_pb2.TrainArgs(splits=["train"]),
-        eval_args=trainer_pb2.EvalArgs(splits=["candidates"]),
-        custom_config={
-            TUNER_KEY: TunerConfig(
-                trainer=trainer_config,
-                metric=config.tuning_metric,
-                exclude_seen=config.evaluation.exclude_seen,
-            ).model_dump_json(),
-            _CODE_HASH_KEY: code_hash("components/trial_report"),
-        },
-    )
-    tuner.executor_spec = executor_spec.ExecutorClassSpec(TrialReportExecutor)
-    trainer = Trainer(
-        run_fn="models.trainer.run_fn",
-        transformed_examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        schema=schema_gen.outputs["schema"],
-        # An input, so that the cache sees which model a fit began with.
-        base_model=previous.outputs["model"] if config.training.warm_start else None,
-        train_args=trainer_pb2.TrainArgs(splits=["train"]),
-        # The trainer looks up candidate features in the catalogue; see `models.trainer.run_fn`.
-        eval_args=trainer_pb2.EvalArgs(splits=["candidates"]),
-        hyperparameters=(tuner.outputs["best_hyperparameters"] if config.tuning.enabled else None),
-        custom_config={TRAINER_KEY: trainer_config.model_dump_json()},
-    )
+    *searching, trainer = fitting_components(config, transform, schema_gen.outputs["schema"])
     evaluator = RetrievalEvaluator(
         examples=examples,
         model=trainer.outputs["model"],
@@ -202,8 +151,7 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
         schema_gen,
         validator,
         transform,
-        *([tuner] if config.tuning.enabled else []),
-        *([previous] if config.training.warm_start else []),
+        *searching,
         trainer,
         evaluator,
         *serving_components(

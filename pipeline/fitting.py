@@ -1,0 +1,96 @@
+"""The components that fit: a search, an earlier model to go on from, the trainer."""
+
+from tfx.components.trainer.component import Trainer
+from tfx.components.transform.component import Transform
+from tfx.components.tuner.component import Tuner
+from tfx.dsl.components.base import executor_spec
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.proto import trainer_pb2
+from tfx.types.channel import BaseChannel, Channel
+from tfx.types.standard_artifacts import Model, ModelBlessing
+
+from components.previous_model.strategy import PreviousBlessedModelStrategy
+from components.trial_report.executor import Executor as TrialReportExecutor
+from models.trainer import TRAINER_KEY, TrainerConfig
+from models.tuning.config import TuningConfig
+from models.tuning.tuner import TUNER_KEY, TunerConfig
+from pipeline.code_hash import CODE_HASH_KEY, code_hash
+from pipeline.config import PipelineConfig
+
+_TRAIN_ARGS = trainer_pb2.TrainArgs(splits=["train"])
+# The trainer looks up candidate features in the catalogue; see `models.trainer.run_fn`.
+_EVAL_ARGS = trainer_pb2.EvalArgs(splits=["candidates"])
+
+
+def fitting_components(
+    config: PipelineConfig, transform: Transform, schema: BaseChannel
+) -> list[BaseNode]:
+    """Returns what the configuration asks for, in order; the trainer is the last.
+
+    Args:
+        config: The use.
+        transform: Gives the transformed Examples.
+        schema: Of the raw ones.
+    """
+    trainer_config = TrainerConfig(
+        spec=config.spec,
+        model=config.model,
+        training=config.training,
+        checkpoint_dir=str(config.run_dir / "checkpoints"),
+        code_hash=code_hash("models"),
+        # Of a space that nobody searches the cache must not know.
+        tuning=config.tuning if config.tuning.enabled else TuningConfig(),
+    )
+    before: list[BaseNode] = []
+    hyperparameters = base_model = None
+    if config.tuning.enabled:
+        tuner = _tuner(config, trainer_config, transform, schema)
+        hyperparameters = tuner.outputs["best_hyperparameters"]
+        before.append(tuner)
+    if config.training.warm_start:
+        previous = Resolver(
+            strategy_class=PreviousBlessedModelStrategy,
+            model=Channel(type=Model),
+            model_blessing=Channel(type=ModelBlessing),
+            examples=transform.outputs["transformed_examples"],
+        ).with_id("PreviousModel")
+        base_model = previous.outputs["model"]
+        before.append(previous)
+    trainer = Trainer(
+        run_fn="models.trainer.run_fn",
+        transformed_examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        schema=schema,
+        # Inputs, so that the cache sees what a fit began with.
+        base_model=base_model,
+        hyperparameters=hyperparameters,
+        train_args=_TRAIN_ARGS,
+        eval_args=_EVAL_ARGS,
+        custom_config={TRAINER_KEY: trainer_config.model_dump_json()},
+    )
+    return [*before, trainer]
+
+
+def _tuner(
+    config: PipelineConfig, trainer: TrainerConfig, transform: Transform, schema: BaseChannel
+) -> Tuner:
+    tuner_config = TunerConfig(
+        trainer=trainer,
+        metric=config.tuning_metric,
+        exclude_seen=config.evaluation.exclude_seen,
+    )
+    tuner = Tuner(
+        tuner_fn="models.tuning.tuner.tuner_fn",
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        schema=schema,
+        train_args=_TRAIN_ARGS,
+        eval_args=_EVAL_ARGS,
+        custom_config={
+            TUNER_KEY: tuner_config.model_dump_json(),
+            CODE_HASH_KEY: code_hash("components/trial_report"),
+        },
+    )
+    tuner.executor_spec = executor_spec.ExecutorClassSpec(TrialReportExecutor)
+    return tuner
