@@ -165,6 +165,11 @@ class TrainingConfig(Settings):
     early_stopping_patience: int = Field(
         0, ge=0, description="Epochs without a better validation loss before stopping; 0: never."
     )
+    strategy: Literal["none", "mirrored", "multi_worker"] = Field(
+        "none",
+        description="none: one device; mirrored: all of this machine, each with a part of the "
+        "batch; multi_worker: those of the cluster in TF_CONFIG.",
+    )
     warm_start: bool = Field(
         False,
         description="Begin with the weights of the last blessed model of earlier data, where there "

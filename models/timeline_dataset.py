@@ -55,9 +55,10 @@ class TimelineDataset:
         self._weight_source = weight_source(spec.columns, self._event_weights)
         self.num_timelines = self._count(self._serialized(validation=False))
         self.steps_per_epoch = -(-self.num_timelines // batch_size)
-        if self.num_timelines == 0 or (
-            self._held_out and self._count(self._serialized(validation=True)) == 0
-        ):
+        num_held_out = self._count(self._serialized(validation=True)) if self._held_out else 0
+        # As Keras wants it: None where there is no validation.
+        self.validation_steps = -(-num_held_out // batch_size) or None
+        if self.num_timelines == 0 or (self._held_out and num_held_out == 0):
             raise ValueError(
                 f"`training.validation_fraction` {validation_fraction:g} must leave timelines on "
                 f"both sides, got {self.num_timelines} for fitting"

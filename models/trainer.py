@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +17,11 @@ from models.config import ModelConfig, TrainingConfig
 from models.export import export_towers
 from models.features import FeatureSpec
 from models.fit_state import FitState, progress
+from models.multi_worker import fit_as_chief
 from models.optimizers import make_optimizer
 from models.settings import Settings
 from models.sizes import FeatureSizes, candidate_counts
+from models.strategy import distribute, is_chief, make_strategy, require_cluster
 from models.timeline_dataset import TimelineDataset
 from models.tuning.config import TuningConfig
 from models.tuning.search_space import apply, chosen_values
@@ -53,10 +56,25 @@ def run_fn(fn_args: FnArgs) -> None:
     Raises:
         WarmStartError: The base model does not fit the configuration.
     """
-    config = _tuned(TrainerConfig.model_validate_json(fn_args.custom_config[TRAINER_KEY]), fn_args)
+    config = _config(fn_args)
+    if config.training.strategy == "multi_worker":
+        fit_as_chief(fn_args, Path(config.checkpoint_dir))
+    else:
+        fit_and_export(fn_args)
+
+
+def fit_and_export(fn_args: FnArgs) -> None:
+    """Fits the towers in this process; of several workers, the chief exports them.
+
+    Args:
+        fn_args: As of `run_fn`.
+    """
+    config = _config(fn_args)
     # Kernels that add in a fixed order: the same seed gives the same model.
     tf.config.experimental.enable_op_determinism()
     tf_keras.utils.set_random_seed(config.training.seed)
+    # Before anything is computed: TensorFlow can meet other workers only then.
+    strategy = make_strategy(config.training.strategy)
     transform = tft.TFTransformOutput(fn_args.transform_output)
     timelines = TimelineDataset(
         matching(fn_args.train_files),
@@ -67,19 +85,20 @@ def run_fn(fn_args: FnArgs) -> None:
         alike_in_length=config.training.objective == "next_candidate",
         event_weights=config.training.event_weights,
     )
-    model = make_model(
-        config, transform, matching(fn_args.eval_files), timelines.num_timelines
-    )
-    checkpoint_dir = _checkpoint_dir(config, fn_args)
+    with strategy.scope():
+        model = make_model(
+            config, transform, matching(fn_args.eval_files), timelines.num_timelines
+        )
     state = fit(
         model,
         timelines,
         config.training,
-        checkpoint_dir,
+        _checkpoint_dir(config, fn_args),
         log_dir=fn_args.model_run_dir,
         begin=_warm_start(config, transform, fn_args) if config.training.warm_start else None,
     )
-    export_towers(model, config.spec, transform, fn_args.serving_model_dir)
+    if config.training.strategy != "multi_worker" or is_chief():
+        export_towers(model, config.spec, transform, fn_args.serving_model_dir)
     state.discard()
 
 
@@ -101,27 +120,39 @@ def fit(
         log_dir: For TensorBoard.
         begin: Sets other weights than random ones to begin with, in a model that is built.
     """
-    model.compile(optimizer=make_optimizer(training, training.epochs * timelines.steps_per_epoch))
+    strategy = model.distribute_strategy
+    alone = training.strategy != "multi_worker"
+    if not alone:
+        checkpoint_dir /= "-".join(str(part) for part in require_cluster())
     state = FitState(
         checkpoint_dir,
         training.early_stopping_patience,
-        training.checkpoint_every_s,
+        # Workers would have to save in the same moment.
+        training.checkpoint_every_s if alone else math.inf,
         training.epochs,
     )
-    # Variables and optimiser slots must exist before a checkpoint can be restored into them.
-    model.compute_loss(next(iter(timelines.epochs(0, 1))), training=False)
-    if begin is not None:
-        begin(model)
-    model.optimizer.build(model.trainable_variables)
+    with strategy.scope():
+        model.compile(
+            optimizer=make_optimizer(training, training.epochs * timelines.steps_per_epoch)
+        )
+        # Variables and optimiser slots must exist before a checkpoint can be restored into them.
+        model.compute_loss(next(iter(timelines.epochs(0, 1))), training=False)
+        if begin is not None:
+            begin(model)
+        model.optimizer.build(model.trainable_variables)
     first = state.resume(model)
     if first < training.epochs and not state.stopped_early:
+        callbacks: list[tf_keras.callbacks.Callback] = [state]
+        if alone or is_chief():
+            callbacks.append(tf_keras.callbacks.TensorBoard(log_dir, write_graph=False))
         model.fit(
-            timelines.epochs(first, training.epochs),
+            distribute(strategy, lambda: timelines.epochs(first, training.epochs)),
             steps_per_epoch=timelines.steps_per_epoch,
             initial_epoch=first,
             epochs=training.epochs,
-            validation_data=timelines.validation(),
-            callbacks=[state, tf_keras.callbacks.TensorBoard(log_dir, write_graph=False)],
+            validation_data=distribute(strategy, timelines.validation),
+            validation_steps=timelines.validation_steps,
+            callbacks=callbacks,
             verbose=0,
         )
     state.restore_best()
@@ -157,8 +188,9 @@ def make_model(
     )
 
 
-def _tuned(config: TrainerConfig, fn_args: FnArgs) -> TrainerConfig:
-    """Puts the best values of a search into their places."""
+def _config(fn_args: FnArgs) -> TrainerConfig:
+    """Returns the configuration, with the best values of a search in their places."""
+    config = TrainerConfig.model_validate_json(fn_args.custom_config[TRAINER_KEY])
     if not fn_args.hyperparameters:
         return config
     values = chosen_values(fn_args.hyperparameters["values"], config.tuning)

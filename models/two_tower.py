@@ -14,6 +14,7 @@ from models.event_weights import EVENT_WEIGHT_KEY
 from models.feature_encoder import keep_mask
 from models.features import FeatureSpec
 from models.losses import draw_negatives, full_softmax, sampled_softmax
+from models.replicas import gathered, seed_of_rows, share_of_all, sum_of_all
 from models.sizes import FeatureSizes
 from models.towers import CandidateTower, QueryTower
 
@@ -99,8 +100,10 @@ class TwoTowerModel(tfrs.Model):
         seed = tf.stack([tf.constant(self._training.seed % 2**31, tf.int32), step * 1000])
         with tf.GradientTape() as tape:
             loss = self.compute_loss(inputs, training=True, seed=seed)
-            scaled = loss * self._share(inputs)
-        gradients = tape.gradient(scaled, self.trainable_variables)
+            # Of several replicas the gradients are summed.
+            part = loss * share_of_all(self._total_weight(inputs))
+            part *= self._share(sum_of_all(self._num_events(inputs)))
+        gradients = tape.gradient(part, self.trainable_variables)
         self.optimizer.apply_gradients(
             (gradient, variable)
             for gradient, variable in zip(gradients, self.trainable_variables, strict=True)
@@ -120,10 +123,10 @@ class TwoTowerModel(tfrs.Model):
 
     def _report(self, inputs: Mapping[str, tf.Tensor], loss: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the mean loss of the epoch's events so far."""
-        self._mean_loss.update_state(loss, sample_weight=self._num_events(inputs))
+        self._mean_loss.update_state(loss, sample_weight=self._total_weight(inputs))
         return {"loss": self._mean_loss.result()}
 
-    def _share(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor | float:
+    def _share(self, num_events: tf.Tensor) -> tf.Tensor | float:
         """Returns how many events the batch has, beside what a batch has on average.
 
         Batches of timelines of one length differ in their events, and each event should count as
@@ -131,10 +134,17 @@ class TwoTowerModel(tfrs.Model):
         """
         if self._events_a_step is None or self._training.objective == "reconstruct":
             return 1.0
-        return self._num_events(inputs) / self._events_a_step
+        return num_events / self._events_a_step
 
     def _num_events(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         return tf.math.count_nonzero(inputs[self._spec.candidate_id] >= 0, dtype=tf.float32)
+
+    def _total_weight(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Returns the weight that the mean loss of the batch has beside that of another."""
+        if EVENT_WEIGHT_KEY not in inputs:
+            return self._num_events(inputs)
+        present = inputs[self._spec.candidate_id] >= 0
+        return tf.reduce_sum(tf.where(present, inputs[EVENT_WEIGHT_KEY], 0.0))
 
     def compute_loss(
         self,
@@ -142,18 +152,22 @@ class TwoTowerModel(tfrs.Model):
         training: bool = False,
         seed: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Returns the mean loss of the batch's events."""
+        """Returns the mean loss of the batch's events.
+
+        With several replicas: of the events of this one, against negatives drawn from all of them.
+        """
         seed = seed if training else None
+        rows_seed = None if seed is None else seed_of_rows(seed)
         history = inputs[self._spec.candidate_id]
         weight = inputs.get(EVENT_WEIGHT_KEY, tf.ones_like(history, tf.float32))
-        if seed is not None and self._training.shuffle_history:
-            history, weight = _shuffled(history, weight, seed + 500)
+        if rows_seed is not None and self._training.shuffle_history:
+            history, weight = _shuffled(history, weight, rows_seed + 500)
         present = history >= 0
         targets, weights = tf.boolean_mask(history, present), tf.boolean_mask(weight, present)
         if self._training.objective == "reconstruct":
-            queries, rows = self._whole_timelines(inputs, history, present, seed)
+            queries, rows = self._whole_timelines(inputs, history, present, rows_seed)
         else:
-            queries = self._each_position(inputs, history, present, seed)
+            queries = self._each_position(inputs, history, present, rows_seed)
         if self._full:
             vectors = self.candidate_tower(
                 tf.range(self._num_candidates), self._catalogue, seed=_shifted(seed, 100)
@@ -171,7 +185,7 @@ class TwoTowerModel(tfrs.Model):
                 weights,
             )
         negatives, log_expected = draw_negatives(
-            targets,
+            gathered(targets),
             self._log_frequency,
             self._training.num_negatives,
             self._training.num_negatives,

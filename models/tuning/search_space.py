@@ -16,6 +16,7 @@ _NOT_SEARCHED = {
     "model.query_id_embedding": "whole timelines are held out, whose ids no trial would learn",
     "training.checkpoint_every_s": "it does not change the model",
     "training.seed": "a seed is not better than another",
+    "training.strategy": "it does not change the model",
     "training.validation_fraction": "`tuning.holdout_fraction` says what trials are judged on",
     "training.warm_start": "trials begin from nothing",
 }

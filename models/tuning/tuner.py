@@ -144,6 +144,8 @@ class TimelineTuner(base_tuner.BaseTuner):
             update={
                 "validation_fraction": tuning.holdout_fraction,
                 "checkpoint_every_s": _NEVER_S,
+                # One after the other, each on one device.
+                "strategy": "none",
                 "epochs": values.get(_EPOCHS_KEY, training.epochs),
             }
         )

@@ -1,0 +1,55 @@
+"""What a step knows of the devices it is taken on together.
+
+On one device every function here returns what it was given. On several, each device (replica) has
+some rows of the batch, and a step must give what one device would have made of all rows.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+# Far from every other offset of a step's seed.
+_SEED_STRIDE = 100_003
+
+
+def gathered(values: tf.Tensor) -> tf.Tensor:
+    """Returns the `[n]` values of all replicas, one after the other in the order of the rows."""
+    context = _context()
+    return values if context is None else context.all_gather(values, axis=0)
+
+
+def sum_of_all(weight: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of all replicas' weights."""
+    context = _context()
+    return weight if context is None else context.all_reduce(tf.distribute.ReduceOp.SUM, weight)
+
+
+def share_of_all(weight: tf.Tensor) -> tf.Tensor | float:
+    """Returns which share of all replicas' weight this one has.
+
+    Replicas' gradients are summed. The mean loss of a replica's events times its share of the
+    events sums up to the mean over all events; without this, an event in a replica with few would
+    count more.
+    """
+    if _context() is None:
+        return 1.0
+    return tf.math.divide_no_nan(weight, sum_of_all(weight))
+
+
+def seed_of_rows(seed: tf.Tensor) -> tf.Tensor:
+    """Returns a seed for what is drawn for each row: replicas have other rows at the same places.
+
+    What is drawn once for the whole step, such as negatives, takes `seed` itself.
+    """
+    context = _context()
+    if context is None:
+        return seed
+    replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
+    return seed + tf.stack([_SEED_STRIDE * replica, 0])
+
+
+def _context() -> Any:
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return None
+    return context
