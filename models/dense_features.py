@@ -1,4 +1,4 @@
-"""Sparse transformed features to the padded tensors that the towers take.
+"""Transformed features to the padded tensors that the towers take.
 
 Training and serving pass through the same function, so a row means the same in both.
 """
@@ -11,8 +11,17 @@ from models.features import FeatureConfig
 
 MISSING_INDEX = -1
 
+Values = tf.SparseTensor | tf.RaggedTensor
 
-def pad_indices(values: tf.SparseTensor, newest: int | None = None) -> tf.Tensor:
+
+def to_ragged(values: tf.SparseTensor) -> tf.RaggedTensor:
+    """Returns `[batch, (n)]`: values keep their order, holes in a row are closed."""
+    return tf.RaggedTensor.from_value_rowids(
+        values.values, values.indices[:, 0], nrows=values.dense_shape[0], validate=False
+    )
+
+
+def pad_indices(values: Values, newest: int | None = None) -> tf.Tensor:
     """Returns `[batch, n]` int32 with `MISSING_INDEX` where a row is shorter.
 
     Values keep their order and move together: holes in a row are closed.
@@ -21,12 +30,8 @@ def pad_indices(values: tf.SparseTensor, newest: int | None = None) -> tf.Tensor
         values: `[batch, m]` indices.
         newest: Keep only this many from each row's end.
     """
-    ragged = tf.RaggedTensor.from_value_rowids(
-        tf.cast(values.values, tf.int32),
-        values.indices[:, 0],
-        nrows=values.dense_shape[0],
-        validate=False,
-    )
+    ragged = values if isinstance(values, tf.RaggedTensor) else to_ragged(values)
+    ragged = tf.cast(ragged, tf.int32)
     if newest is not None:
         # Before padding: in the padded tensor the last columns of a short row are empty.
         ragged = ragged[:, -newest:]
@@ -34,7 +39,7 @@ def pad_indices(values: tf.SparseTensor, newest: int | None = None) -> tf.Tensor
 
 
 def dense_features(
-    sparse: Mapping[str, tf.SparseTensor], features: Mapping[str, FeatureConfig]
+    transformed: Mapping[str, Values], features: Mapping[str, FeatureConfig]
 ) -> dict[str, tf.Tensor]:
     """Returns the features by name: `[batch, n]` int32 indices, or `[batch, 1]` float32.
 
@@ -43,12 +48,19 @@ def dense_features(
     dense = {}
     for name, feature in features.items():
         if is_index(feature):
-            dense[name] = pad_indices(sparse[name])
+            dense[name] = pad_indices(transformed[name])
         else:
-            padded = tf.sparse.to_dense(sparse[name], default_value=float("nan"))
-            # A batch in which nobody has a value has zero columns.
-            dense[name] = tf.pad(padded, [[0, 0], [0, 1]], constant_values=float("nan"))[:, :1]
+            dense[name] = _first_number(transformed[name])
     return dense
+
+
+def _first_number(values: Values) -> tf.Tensor:
+    if isinstance(values, tf.RaggedTensor):
+        padded = values.to_tensor(float("nan"))
+    else:
+        padded = tf.sparse.to_dense(values, default_value=float("nan"))
+    # A batch in which nobody has a value has zero columns.
+    return tf.pad(padded, [[0, 0], [0, 1]], constant_values=float("nan"))[:, :1]
 
 
 def is_index(feature: FeatureConfig) -> bool:

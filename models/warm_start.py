@@ -82,7 +82,7 @@ class SavedWeights:
             for key in checkpoint.get_variable_to_shape_map()
             if (found := _KEY.fullmatch(key))
         }
-        vocabularies = {}
+        vocabularies: dict[str, Sequence[bytes]] = {}
         for name, counted in _vocabulary_names(spec).items():
             path = os.path.join(directory, "assets", name)
             if tf.io.gfile.exists(path):
@@ -187,7 +187,7 @@ def read_vocabularies(
     transform: tft.TFTransformOutput, spec: FeatureSpec
 ) -> dict[str, Sequence[bytes]]:
     """Returns the vocabularies that Transform made, in the order of their rows."""
-    found = {}
+    found: dict[str, Sequence[bytes]] = {}
     for name, counted in _vocabulary_names(spec).items():
         path = transform.vocabulary_file_by_name(name)
         if path is not None:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from models.features import FeatureSpec
 from models.timeline_dataset import TimelineDataset
+from models.timeline_rows import RowsInFiles, RowsInMemory
 
 NUM = 25
 SPEC = FeatureSpec.model_validate(
@@ -20,9 +21,14 @@ SPEC = FeatureSpec.model_validate(
 )
 
 
-@pytest.fixture(scope="module")
+IN_MEMORY, IN_FILES = 1 << 20, 0
+
+
+@pytest.fixture(scope="module", params=[IN_MEMORY, IN_FILES], ids=["in memory", "in files"])
 def dataset(
-    tmp_path_factory: pytest.TempPathFactory, write_examples: Callable[..., str]
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    write_examples: Callable[..., str],
 ) -> Callable[..., TimelineDataset]:
     folder: Path = tmp_path_factory.mktemp("timelines")
     rows: list[dict[str, list[Any]]] = [
@@ -45,9 +51,16 @@ def dataset(
         validation_fraction: float = 0.0,
         seed: int = 1,
         alike_in_length: bool = False,
+        memory_bytes: int = request.param,
     ) -> TimelineDataset:
         return TimelineDataset(
-            files, SPEC, batch_size, validation_fraction, seed, alike_in_length=alike_in_length
+            files,
+            SPEC,
+            batch_size,
+            validation_fraction,
+            seed,
+            alike_in_length=alike_in_length,
+            memory_bytes=memory_bytes,
         )
 
     return make
@@ -167,3 +180,26 @@ def test_nothing_is_held_out_unless_asked(dataset: Callable[..., TimelineDataset
 
 def test_a_batch_larger_than_the_data_is_one_step(dataset: Callable[..., TimelineDataset]):
     assert dataset(batch_size=1000).steps_per_epoch == 1
+
+
+def test_batches_are_the_same_wherever_the_timelines_are(
+    dataset: Callable[..., TimelineDataset],
+):
+    one, other = (
+        dataset(validation_fraction=0.4, alike_in_length=True, memory_bytes=size)
+        for size in (IN_MEMORY, IN_FILES)
+    )
+    for batches, others in ((one.epochs(0, 2), other.epochs(0, 2)),
+                            (one.validation(), other.validation())):  # fmt: skip
+        for batch, same in zip(batches, others, strict=True):
+            assert set(batch) == set(same)
+            for name, values in batch.items():
+                assert values.dtype == same[name].dtype
+                np.testing.assert_array_equal(values, same[name], name)
+
+
+def test_what_is_too_large_for_memory_is_left_in_its_files(
+    dataset: Callable[..., TimelineDataset],
+):
+    kinds = [type(dataset(memory_bytes=size)._source) for size in (IN_MEMORY, 100, IN_FILES)]
+    assert kinds == [RowsInMemory, RowsInFiles, RowsInFiles]

@@ -64,7 +64,9 @@ def test_old_ids_keep_their_vectors_and_the_repeated_run_is_cached(
     assert second["component_states"]["Trainer"] == "complete"
     counts = second["warm_start"]["vocabularies"]
     assert counts["item"] == {"kept": 60, "new": 4, "gone": 0}
-    assert counts["user"] == {"kept": 240, "new": 60, "gone": 0}
+    # A user whose two events are both held out stays unknown.
+    assert (counts["user"]["kept"], counts["user"]["gone"]) == (240, 0)
+    assert 50 < counts["user"]["new"] <= 60
     assert counts["label"]["new"] > 0
 
     content = yaml.safe_load(config.read_text())
