@@ -107,14 +107,14 @@ def _questions(
 def _embed(
     model: TwoTowerModel, batch: Batch, asked: list[Question], spec: FeatureSpec
 ) -> npt.NDArray[np.float32]:
-    histories = [question.history[-model.max_history :] for question in asked]
+    histories = [question.history for question in asked]
     width = max(len(history) for history in histories)
     padded = np.stack(
         [np.pad(history, (0, width - len(history)), constant_values=-1) for history in histories]
     )
     rows = [question.row for question in asked]
     tower = model.query_tower
-    encoded = tower.history.last(*tower.events(tf.constant(padded)))
+    encoded = tower.encode(tf.constant(padded), model.max_history) if model.encodes_history else 0.0
     vectors = tower(
         tf.gather(batch[spec.query_id], rows)[:, 0],
         {name: tf.gather(batch[name], rows) for name in spec.query_features},

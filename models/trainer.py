@@ -76,19 +76,9 @@ def fit_and_export(fn_args: FnArgs) -> None:
     # Before anything is computed: TensorFlow can meet other workers only then.
     strategy = make_strategy(config.training.strategy)
     transform = tft.TFTransformOutput(fn_args.transform_output)
-    timelines = TimelineDataset(
-        matching(fn_args.train_files),
-        config.spec,
-        config.training.batch_size,
-        config.training.validation_fraction,
-        config.training.seed,
-        alike_in_length=config.training.objective == "next_candidate",
-        event_weights=config.training.event_weights,
-    )
+    timelines = make_timelines(config, matching(fn_args.train_files))
     with strategy.scope():
-        model = make_model(
-            config, transform, matching(fn_args.eval_files), timelines.num_timelines
-        )
+        model = make_model(config, transform, matching(fn_args.eval_files), timelines.num_timelines)
     state = fit(
         model,
         timelines,
@@ -157,6 +147,20 @@ def fit(
         )
     state.restore_best()
     return state
+
+
+def make_timelines(config: TrainerConfig, files: list[str]) -> TimelineDataset:
+    """Returns the transformed timelines as the configuration wants them batched."""
+    training = config.training
+    return TimelineDataset(
+        files,
+        config.spec,
+        training.batch_size,
+        training.validation_fraction,
+        training.seed,
+        alike_in_length=training.objective == "next_candidate",
+        event_weights=training.event_weights,
+    )
 
 
 def make_model(

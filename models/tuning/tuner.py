@@ -23,8 +23,7 @@ from models.fit_state import progress
 from models.holdout_metric import HoldoutMetric
 from models.holdout_ranks import holdout_ranks
 from models.settings import Settings
-from models.timeline_dataset import TimelineDataset
-from models.trainer import TrainerConfig, fit, make_model, matching
+from models.trainer import TrainerConfig, fit, make_model, make_timelines, matching
 from models.tuning.config import RangeConfig, TuningConfig
 from models.tuning.search_space import apply, chosen_values, encode, is_integer
 
@@ -150,18 +149,9 @@ class TimelineTuner(base_tuner.BaseTuner):
             }
         )
         tf_keras.utils.set_random_seed(training.seed)
-        timelines = TimelineDataset(
-            self._train_files,
-            trainer.spec,
-            training.batch_size,
-            training.validation_fraction,
-            training.seed,
-        )
-        model = make_model(
-            trainer.model_copy(update={"model": model_config, "training": training}),
-            self._transform,
-            self._candidate_files,
-        )
+        trainer = trainer.model_copy(update={"model": model_config, "training": training})
+        timelines = make_timelines(trainer, self._train_files)
+        model = make_model(trainer, self._transform, self._candidate_files, timelines.num_timelines)
         folder = self._folder / "fit"
         state = fit(model, timelines, training, folder, log_dir=str(folder / "log"))
         ranks = holdout_ranks(

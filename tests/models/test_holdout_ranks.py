@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ class LastEvent:
     """Scores candidate c after a history that ends with e as -|c - e - 1|: the next is best."""
 
     max_history = 3
+    encodes_history = True
     num_candidates = 6
 
     def candidates(self, indices: tf.Tensor) -> tf.Tensor:
@@ -33,13 +33,12 @@ class LastEvent:
         def tower(ids: tf.Tensor, features: Any, encoded: tf.Tensor) -> tf.Tensor:
             return tf.stack([tf.ones_like(encoded), encoded, encoded * encoded], axis=1)
 
-        def last(events: tf.Tensor) -> tf.Tensor:
+        def encode(events: tf.Tensor, newest: int) -> tf.Tensor:
+            assert newest == self.max_history
             length = tf.reduce_sum(tf.cast(events >= 0, tf.int32), axis=1)
-            assert int(tf.reduce_max(length)) <= self.max_history
             return tf.cast(tf.gather(events, length - 1, batch_dims=1), tf.float32) + 1.0
 
-        tower.history = SimpleNamespace(last=last)  # type: ignore[attr-defined]
-        tower.events = lambda events: (events,)  # type: ignore[attr-defined]
+        tower.encode = encode  # type: ignore[attr-defined]
         return tower
 
 

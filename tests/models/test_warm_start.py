@@ -265,9 +265,7 @@ def test_a_warm_start_needs_fewer_epochs_after_the_catalogue_has_grown(
         """Of the best half of the items after a single event: those of its community."""
         batch = tf.range(len(vocabulary))[:, None]
         tower = model.query_tower
-        queries = tower(
-            tf.zeros([len(vocabulary)], tf.int32), {}, tower.history.last(*tower.events(batch))
-        )
+        queries = tower(tf.zeros([len(vocabulary)], tf.int32), {}, tower.encode(batch))
         scores = tf.matmul(queries, model.candidates(batch[:, 0]), transpose_b=True).numpy()
         best = np.argsort(-scores, axis=1)[:, : len(vocabulary) // 2]
         community = np.array([int(item) % 2 for item in vocabulary])
