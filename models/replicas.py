@@ -12,10 +12,29 @@ import tensorflow as tf
 _SEED_STRIDE = 100_003
 
 
-def gathered(values: tf.Tensor) -> tf.Tensor:
-    """Returns the `[n]` values of all replicas, one after the other in the order of the rows."""
+def gathered(indices: tf.Tensor) -> tf.Tensor:
+    """Returns the `[n]` indices of all replicas, one after the other in the order of the rows."""
     context = _context()
-    return values if context is None else context.all_gather(values, axis=0)
+    if context is None:
+        return indices
+    # Gathering nothing at all crashes TensorFlow 2.16 where replicas are processes.
+    everything = context.all_gather(tf.concat([indices, [-1]], axis=0), axis=0)
+    return tf.boolean_mask(everything, everything >= 0)
+
+
+def never_empty(gradient: Any) -> Any:
+    """Returns a gradient that replicas can sum: a sparse one gets a row of zeros.
+
+    Sparse gradients are summed by gathering their rows; see `gathered`.
+    """
+    if _context() is None or not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    nothing = tf.zeros(tf.concat([[1], tf.shape(gradient.values)[1:]], 0), gradient.values.dtype)
+    return tf.IndexedSlices(
+        tf.concat([gradient.values, nothing], axis=0),
+        tf.concat([gradient.indices, tf.zeros([1], gradient.indices.dtype)], axis=0),
+        gradient.dense_shape,
+    )
 
 
 def sum_of_all(weight: tf.Tensor) -> tf.Tensor:

@@ -82,12 +82,13 @@ def distribute(
         @tf.autograph.experimental.do_not_convert
         def split(batch: dict[str, tf.Tensor]) -> tf.data.Dataset:
             rows = tf.shape(next(iter(batch.values())))[0]
-            size = -(-rows // replicas)
+
+            def part(place: tf.Tensor) -> dict[str, tf.Tensor]:
+                start, end = place * rows // replicas, (place + 1) * rows // replicas
+                return {name: values[start:end] for name, values in batch.items()}
+
             return tf.data.Dataset.range(first, first + local).map(
-                lambda place: {
-                    name: values[tf.cast(place, tf.int32) * size :][:size]
-                    for name, values in batch.items()
-                }
+                lambda place: part(tf.cast(place, tf.int32))
             )
 
         return batches.flat_map(split).prefetch(2)

@@ -14,7 +14,7 @@ from models.event_weights import EVENT_WEIGHT_KEY
 from models.feature_encoder import keep_mask
 from models.features import FeatureSpec
 from models.losses import draw_negatives, full_softmax, sampled_softmax
-from models.replicas import gathered, seed_of_rows, share_of_all, sum_of_all
+from models.replicas import gathered, never_empty, seed_of_rows, share_of_all, sum_of_all
 from models.sizes import FeatureSizes
 from models.towers import CandidateTower, QueryTower
 
@@ -105,7 +105,7 @@ class TwoTowerModel(tfrs.Model):
             part *= self._share(sum_of_all(self._num_events(inputs)))
         gradients = tape.gradient(part, self.trainable_variables)
         self.optimizer.apply_gradients(
-            (gradient, variable)
+            (never_empty(gradient), variable)
             for gradient, variable in zip(gradients, self.trainable_variables, strict=True)
             if gradient is not None
         )
