@@ -71,6 +71,24 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     )
 
 
+def probe(
+    communities: Any,
+    folder: Path,
+    strategy: str,
+    devices: str,
+    training: str,
+    environment: dict[str, str],
+) -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    arguments = (communities.files[0], str(folder), strategy, devices, training)
+    return start("tests.models.fit_probe", *arguments, **environment)
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, said[-2000:]
+
+
 @pytest.fixture(scope="module")
 def results(communities: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Loss of each epoch and weights, by kind of fit."""
@@ -87,20 +105,16 @@ def results(communities: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[
     }
     processes = {}
     for name, (strategy, devices, environment) in kinds.items():
-        (folder / name).mkdir()
-        processes[name] = start(
-            "tests.models.fit_probe",
-            communities.files[0],
-            str(folder / name),
-            strategy,
-            devices,
-            training,
-            **environment,
+        processes[name] = probe(
+            communities, folder / name, strategy, devices, training, environment
         )
+    # As if the process had been killed after its first epoch.
+    half = json.dumps({**json.loads(training), "epochs": 1, "checkpoint_every_s": 0})
+    finish(probe(communities, folder / "resumed", "mirrored", "2", half, {}))
+    processes["resumed"] = probe(communities, folder / "resumed", "mirrored", "2", training, {})
     found = {}
     for name, process in processes.items():
-        said, _ = process.communicate(timeout=240)
-        assert process.returncode == 0, said[-2000:]
+        finish(process)
         result = json.loads((folder / name / "result.json").read_text())
         found[name] = {**result, "weights": dict(np.load(folder / name / "weights.npz"))}
     return found
@@ -117,6 +131,14 @@ def test_two_devices_learn_what_one_learns_from_the_joint_batch(results: dict[st
     assert set(together["weights"]) == set(alone["weights"])
     for name, weights in alone["weights"].items():
         np.testing.assert_allclose(together["weights"][name], weights, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.slow
+def test_a_fit_on_mirrored_devices_goes_on_after_its_checkpoint(results: dict[str, Any]):
+    whole, resumed = results["mirrored"], results["resumed"]
+    assert resumed["logs"] == whole["logs"][1:]
+    for name, weights in whole["weights"].items():
+        np.testing.assert_array_equal(resumed["weights"][name], weights, name)
 
 
 @pytest.mark.slow
@@ -161,8 +183,7 @@ def test_only_the_chief_exports(
     elsewhere = {**json.loads(path.read_text()), "serving_model_dir": str(tmp_path / "elsewhere")}
     passed.write_text(json.dumps(elsewhere))
     process = start("models.multi_worker", "--arguments", str(passed), **worker)
-    said, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, said[-2000:]
+    finish(process)
     thread.join(timeout=240)
     assert failures == []
     assert (tmp_path / "export" / "saved_model.pb").exists()
