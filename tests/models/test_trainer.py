@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from tfx.components.trainer.fn_args_utils import FnArgs
 
 from models.candidate_table import CandidateTable
 from models.config import ModelConfig, TrainingConfig
@@ -449,18 +450,14 @@ def test_run_fn_fits_exports_and_clears_up(
         code_hash="",
     )
 
-    class Arguments:
-        """What TFX hands over."""
-
-        train_files = transformed.timeline_files
-        eval_files = transformed.catalogue_files
-        transform_output = transformed.directory
-        custom_config = {TRAINER_KEY: config.model_dump_json()}
-        model_run_dir = str(tmp_path / "logs")
-        serving_model_dir = ""
-
-    arguments = Arguments()
-    arguments.serving_model_dir = str(tmp_path / "export")
+    arguments = FnArgs(
+        train_files=transformed.timeline_files,
+        eval_files=transformed.catalogue_files,
+        transform_output=transformed.directory,
+        custom_config={TRAINER_KEY: config.model_dump_json()},
+        model_run_dir=str(tmp_path / "logs"),
+        serving_model_dir=str(tmp_path / "export"),
+    )
     run_fn(arguments)
     # Exported, so no longer needed.
     assert not any((tmp_path / "checkpoints").iterdir())
