@@ -167,7 +167,7 @@ class TwoTowerModel(tfrs.Model):
         if self._training.objective == "reconstruct":
             queries, rows = self._whole_timelines(inputs, history, present, rows_seed)
         else:
-            queries = self._each_position(inputs, history, present, rows_seed)
+            queries = self.embed_positions(inputs, history, present, rows_seed)
         if self._full:
             vectors = self.candidate_tower(
                 tf.range(self._num_candidates), self._catalogue, seed=_shifted(seed, 100)
@@ -236,14 +236,24 @@ class TwoTowerModel(tfrs.Model):
         )
         return queries, tf.cast(tf.where(present)[:, 0], tf.int32)
 
-    def _each_position(
+    def embed_positions(
         self,
         inputs: Mapping[str, tf.Tensor],
         history: tf.Tensor,
         present: tf.Tensor,
-        seed: tf.Tensor | None,
+        seed: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """One query vector an event, from the events before it: `[num_events, dimension]`."""
+        """Embeds each timeline's query before each of its events, from the events before it.
+
+        Args:
+            inputs: Query id and features, a row for each timeline.
+            history: `[batch, events]` int32 candidate indices, oldest first.
+            present: `[batch, events]`, which of them are events and not padding.
+            seed: `[2]` int32, in training only.
+
+        Returns:
+            `[num_events, output_dimension]` float32, row by row.
+        """
         places = tf.cast(tf.where(present), tf.int32)
         rows = places[:, 0]
         encoded: tf.Tensor | float = 0.0
