@@ -4,6 +4,7 @@ Training and serving pass through the same function, so a row means the same in 
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
@@ -11,7 +12,7 @@ from models.features import FeatureConfig
 
 MISSING_INDEX = -1
 
-Values = tf.SparseTensor | tf.RaggedTensor
+Values: TypeAlias = Any  # of tf.SparseTensor | tf.RaggedTensor
 
 
 def to_ragged(values: tf.SparseTensor) -> tf.RaggedTensor:

@@ -1,10 +1,12 @@
 """The optimiser of a fit, and how its learning rate moves over the steps."""
 
+from typing import Any, TypeAlias
+
 import tf_keras
 
 from models.config import TrainingConfig
 
-Schedule = tf_keras.optimizers.schedules.LearningRateSchedule
+Schedule: TypeAlias = Any  # of tf_keras.optimizers.schedules.LearningRateSchedule
 
 
 def make_optimizer(training: TrainingConfig, num_steps: int) -> tf_keras.optimizers.Optimizer:

@@ -284,8 +284,9 @@ def _is_full(training: TrainingConfig, num_candidates: int, events_a_step: float
     """Whether the loss takes the whole catalogue."""
     if training.loss != "auto":
         return training.loss == "full_softmax"
-    one_query_a_timeline = training.objective == "reconstruct" or events_a_step is None
-    rows = training.batch_size if one_query_a_timeline else events_a_step
+    rows: float = training.batch_size  # one query a timeline
+    if training.objective != "reconstruct" and events_a_step is not None:
+        rows = events_a_step
     return (
         num_candidates <= training.max_full_softmax
         and rows * num_candidates <= training.max_full_logits

@@ -107,7 +107,10 @@ class _Lists:
         }
 
     def _sum(self, values: Floats) -> Floats:
-        return np.bincount(self._question, weights=values, minlength=len(self._num_right))
+        sums: Floats = np.bincount(
+            self._question, weights=values, minlength=len(self._num_right)
+        ).astype(np.float64)
+        return sums
 
     def _over_queries(self, values: Floats) -> float:
         means = np.bincount(self._query, weights=values) / np.bincount(self._query)

@@ -122,8 +122,8 @@ def check_order(train: pl.DataFrame, test: pl.DataFrame) -> None:
     if not latest < earliest or shared:  # type: ignore[operator]
         raise ArchiveError(
             f"every event of {TEST_FILE} must be later than those of {TRAIN_FILE} and of another "
-            f"session; the last one to train on is at {latest}, the first test event at "
-            f"{earliest}, and {shared} training events are of a test session"
+            f"session; the last one to train on is at {latest!r}, the first test event at "
+            f"{earliest!r}, and {shared} training events are of a test session"
         )
 
 
