@@ -67,7 +67,7 @@ class TimelineTuner(base_tuner.BaseTuner):
 
     def __init__(self, config: TunerConfig, fn_args: FnArgs, directory: Path) -> None:
         self._config = config
-        self._transform = tft.TFTransformOutput(fn_args.transform_output)
+        self._transform = tft.TFTransformOutput(fn_args.transform_graph_path)
         self._train_files = matching(fn_args.train_files)
         self._candidate_files = matching(fn_args.eval_files)
         self._folder = directory
@@ -177,7 +177,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     config = TunerConfig.model_validate_json(text)
     tf.config.experimental.enable_op_determinism()
     # A killed search goes on with its next trial if, and only if, its inputs are the same.
-    inputs = "\n".join([text, fn_args.transform_output, *fn_args.train_files])
+    inputs = "\n".join([text, fn_args.transform_graph_path, *fn_args.train_files])
     digest = hashlib.sha256(inputs.encode()).hexdigest()[:16]
     directory = Path(config.trainer.checkpoint_dir) / f"search-{digest}"
     return TunerFnResult(TimelineTuner(config, fn_args, directory), fit_kwargs={})

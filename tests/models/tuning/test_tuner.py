@@ -47,7 +47,6 @@ def arguments(transformed: Any, raw_spec: FeatureSpec, tmp_path: Path, determini
             train_files=transformed.timeline_files,
             eval_files=transformed.catalogue_files,
             transform_graph_path=transformed.directory,
-            transform_output=transformed.directory,
             custom_config={TUNER_KEY: config.model_dump_json()},
         )
 
