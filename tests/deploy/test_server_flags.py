@@ -78,7 +78,6 @@ def test_tensorflow_serving_has_the_flags(flags: list[str]) -> None:
     [compose("compose.yaml"), kubernetes("deployment.yaml")],
     ids=["compose", "Kubernetes"],
 )
-@pytest.mark.xfail(reason="the server learns metrics and health", raises=SystemExit)
 def test_the_embedded_server_has_the_flags(flags: list[str]) -> None:
     parsed = parse_flags(flags)
     assert parsed.bind_address == "0.0.0.0"
