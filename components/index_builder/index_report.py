@@ -68,7 +68,7 @@ def write_report(report: IndexReport, directory: str) -> None:
     if not report.trials:
         return
     if importlib.util.find_spec("matplotlib") is None:
-        log.warning("matplotlib is not installed: %s is left out", PICTURE_FILE)
+        log.warning("%s is left out: install the extra `plots` for it", PICTURE_FILE)
         return
     # Only here: an import that most runs do not need.
     from components.index_builder.trade_off_picture import trade_off_svg
