@@ -422,6 +422,7 @@ def test_only_final_files_remain(ingestion: Any):
         "examples/Split-eval/data_tfrecord-00000-of-00001.gz",
         "examples/Split-train/data_tfrecord-00000-of-00001.gz",
         "rejected/rejected.parquet",
+        "report/added_candidates.parquet",
         "report/ingest_report.json",
     ]
     assert found.rejected() == []
