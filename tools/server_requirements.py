@@ -4,6 +4,8 @@
 image of the model server must not hold.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 
 from setuptools import Distribution
