@@ -33,12 +33,14 @@ def at_once(request: Any, context: grpc.ServicerContext) -> Any:
 
 
 class Stalling:
-    """Answers at once, but nobody for half a second in the middle."""
+    """Answers at once, but nobody for half a second from half a second after the first request."""
 
     def __init__(self) -> None:
-        self._stalls_at = time.monotonic() + 0.5
+        self._stalls_at: float | None = None
 
     def __call__(self, request: Any, context: grpc.ServicerContext) -> Any:
+        if self._stalls_at is None:
+            self._stalls_at = time.monotonic() + 0.5
         into_stall_s = time.monotonic() - self._stalls_at
         if 0 <= into_stall_s < 0.5:
             time.sleep(0.5 - into_stall_s)
