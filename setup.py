@@ -49,6 +49,7 @@ setup(
         "pyyaml>=6,<7",
         "rich>=13.7",
         "scikit-learn",  # keras-tuner's bayesian search, and TFDV
+        "scipy>=1.11,<2",  # sparse counts of the evaluation's baselines; TFX brings it along
         "typer>=0.15",
     ],
     extras_require={

@@ -3,9 +3,17 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
-from models.features import HISTORY_KEY, IS_TARGET_KEY, FeatureConfig, FeatureSpec
+from models.features import (
+    HISTORY_KEY,
+    IS_TARGET_KEY,
+    TIMESTAMP_KEY,
+    FeatureConfig,
+    FeatureSpec,
+)
 from models.raw_inputs import candidate_inputs, query_inputs
 
 _COUNTED_AT_ONCE = 4096
@@ -53,6 +61,42 @@ def read_timelines(
         inputs[HISTORY_KEY] = history.to_tensor("")
         targets = tf.ragged.boolean_mask(events, is_target == 1)
         yield RawTimelines(inputs, history, targets, events, is_target)
+
+
+@dataclass(frozen=True)
+class RawEvents:
+    """A batch of timelines as flat arrays.
+
+    Attributes:
+        queries: Query ids as bytes [batch].
+        candidates: Candidate ids as bytes, timelines one after the other [num_events].
+        times: Epoch seconds [num_events]; None where the data has none.
+        offsets: Where timelines begin, and their end [batch + 1].
+    """
+
+    queries: npt.NDArray[np.object_]
+    candidates: npt.NDArray[np.object_]
+    times: npt.NDArray[np.int64] | None
+    offsets: npt.NDArray[np.int64]
+
+
+def read_events(files: Sequence[str], spec: FeatureSpec, batch_size: int) -> Iterator[RawEvents]:
+    """Yields the events of a split's timelines, `batch_size` timelines at a time."""
+    parsing: dict[str, object] = {
+        spec.query_id: tf.io.FixedLenFeature([], tf.string),
+        spec.candidate_id: tf.io.RaggedFeature(tf.string),
+    }
+    if spec.columns.timestamp:
+        parsing[TIMESTAMP_KEY] = tf.io.RaggedFeature(tf.int64)
+    for parsed in _parsed(files, parsing, batch_size):
+        events = parsed[spec.candidate_id]
+        times = parsed.get(TIMESTAMP_KEY)
+        yield RawEvents(
+            queries=parsed[spec.query_id].numpy(),
+            candidates=events.values.numpy(),
+            times=None if times is None else times.values.numpy(),
+            offsets=events.row_splits.numpy(),
+        )
 
 
 def read_candidates(

@@ -30,6 +30,7 @@ from components.catalogue_example_gen.component import CatalogueExampleGen
 from components.index_builder.component import IndexBuilder
 from components.index_builder.spec import IndexBuilderConfig
 from components.retrieval_evaluator.component import RetrievalEvaluator
+from components.retrieval_evaluator.last_blessed import LastBlessedStrategy
 from components.retrieval_evaluator.spec import EvaluatorConfig
 from components.schema_importer.component import SchemaImporter
 from components.serving_validator.component import ServingValidator
@@ -136,12 +137,21 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
     transform.executor_spec = executor_spec.BeamExecutorSpec(TransformExecutor)
     transform.add_upstream_node(validator)
     *searching, trainer = fitting_components(config, transform, schema_gen.outputs["schema"])
+    last_blessed = Resolver(
+        strategy_class=LastBlessedStrategy,
+        current=trainer.outputs["model"],
+        model=Channel(type=standard_artifacts.Model),
+        model_blessing=Channel(type=standard_artifacts.ModelBlessing),
+    ).with_id("LastBlessedModel")
     evaluator = RetrievalEvaluator(
         examples=examples,
         model=trainer.outputs["model"],
+        last_blessed_model=last_blessed.outputs["model"],
         config=EvaluatorConfig(
             spec=spec,
-            evaluation=config.evaluation.for_split(config.split.method),
+            evaluation=config.evaluation.for_split(
+                config.split.method, has_times=config.columns.timestamp is not None
+            ),
             code_hash=code_hash("components/retrieval_evaluator") + models_hash,
         ),
     )
@@ -153,6 +163,7 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
         transform,
         *searching,
         trainer,
+        last_blessed,
         evaluator,
         *serving_components(
             config,

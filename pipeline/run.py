@@ -19,7 +19,7 @@ from tfx.utils import io_utils
 from components.atomic_pusher.executor import NEWLY_PUSHED_PROPERTY
 from components.blessed_model import MODEL_BLESSING_KEY
 from components.index_builder.spec import REPORT_FILE as INDEX_REPORT_FILE
-from components.retrieval_evaluator.executor import EVALUATION_FILE
+from components.retrieval_evaluator.report import EVALUATION_FILE
 from components.trial_report.executor import TRIALS_FILE
 from models.trainer import WARM_START_FILE
 from pipeline.config import PipelineConfig

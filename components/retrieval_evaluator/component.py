@@ -9,6 +9,7 @@ from components.retrieval_evaluator.spec import (
     CONFIG_KEY,
     EVALUATION_KEY,
     EXAMPLES_KEY,
+    LAST_BLESSED_KEY,
     MODEL_KEY,
     EvaluatorConfig,
     RetrievalEvaluatorSpec,
@@ -26,8 +27,15 @@ class RetrievalEvaluator(base_component.BaseComponent):
     )
     ```
 
+    Against the last blessed model, too:
+
+    ```python
+    evaluator = RetrievalEvaluator(..., last_blessed_model=resolver.outputs["model"])
+    ```
+
     Outputs:
-        evaluation: `evaluation.json` with the metrics by contender and the gate's checks.
+        evaluation: `evaluation.json` with the metrics by contender and the gate's checks, and
+            `cases.parquet` with the ranks of each held-out event.
         blessing: A ModelBlessing that Pusher and the resolver for the last blessed model
             understand; `NOT_BLESSED` lists the thresholds that were missed.
     """
@@ -40,6 +48,7 @@ class RetrievalEvaluator(base_component.BaseComponent):
         examples: channel.BaseChannel,
         model: channel.BaseChannel,
         config: EvaluatorConfig,
+        last_blessed_model: channel.BaseChannel | None = None,
     ) -> None:
         channels = {
             EXAMPLES_KEY: examples,
@@ -47,6 +56,8 @@ class RetrievalEvaluator(base_component.BaseComponent):
             EVALUATION_KEY: channel.Channel(type=standard_artifacts.ModelEvaluation),
             BLESSING_KEY: channel.Channel(type=standard_artifacts.ModelBlessing),
         }
+        if last_blessed_model is not None:
+            channels[LAST_BLESSED_KEY] = last_blessed_model
         super().__init__(
             RetrievalEvaluatorSpec(**channels, **{CONFIG_KEY: config.model_dump_json()})
         )

@@ -2,13 +2,22 @@
 
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
 from models.settings import Settings
 
 METRIC_PATTERN = re.compile(r"(?:query_)?(hit_rate|precision|ndcg|mrr|map)@([1-9][0-9]*)")
+
+Baseline = Literal[
+    "popularity",
+    "recent_popularity",
+    "repeat_history",
+    "sequential_rules",
+    "item_knn",
+    "session_knn",
+]
 
 
 class EvaluationConfig(Settings):
@@ -33,13 +42,38 @@ class EvaluationConfig(Settings):
     min_metrics: Mapping[str, float] = Field(
         default_factory=dict, description="Least values, by names like hit_rate@10."
     )
+    baselines: tuple[Baseline, ...] | None = Field(
+        None,
+        description="What the model is compared with; if absent all that suit the split: those "
+        "that look at the order of events are left out of a random one.",
+    )
     baseline_metric: str = Field(
-        "hit_rate@10", description="On which the model must beat the baselines."
+        "hit_rate@10", description="On which the model is held against the other contenders."
     )
     min_lift: float = Field(
         1.0,
         ge=0,
-        description="The model's metric must be above this many times the best baseline's; 0: off.",
+        description="The model's metric must surely be above this many times the best baseline's; "
+        "0: off.",
+    )
+    min_lift_over_last: float = Field(
+        0.9,
+        ge=0,
+        description="The model's metric must surely be above this many times the last blessed "
+        "model's, on the same events; 0: off.",
+    )
+    confidence: float = Field(
+        0.95,
+        gt=0.5,
+        lt=1,
+        description="Share of the bootstrap's resamples that an interval holds; the gate looks at "
+        "its lower end.",
+    )
+    resamples: int = Field(
+        1000, ge=100, le=100_000, description="How often the bootstrap draws the queries."
+    )
+    slices: tuple[str, ...] = Field(
+        (), description="Categorical query features by whose values metrics are also told apart."
     )
 
     @model_validator(mode="after")
@@ -55,11 +89,23 @@ class EvaluationConfig(Settings):
                 )
         return self
 
-    def for_split(self, method: str) -> "EvaluationConfig":
-        """Returns these settings with a protocol that fits the method where it is `auto`."""
-        if self.protocol != "auto":
-            return self
-        # What is asked in production knows everything up to now. Where a hash holds events out, or
-        # each query's last one, everything before the split is all there is.
-        protocol = "rolling" if method == "temporal" else "from_cut"
-        return self.model_copy(update={"protocol": protocol})
+    def for_split(self, method: str, *, has_times: bool) -> "EvaluationConfig":
+        """Returns these settings with everything chosen that depends on the split.
+
+        Args:
+            method: Of the split.
+            has_times: Whether events have timestamps.
+        """
+        chosen: dict[str, object] = {}
+        if self.protocol == "auto":
+            # What is asked in production knows everything up to now. Where a hash holds events
+            # out, or each query's last one, everything before the split is all there is.
+            chosen["protocol"] = "rolling" if method == "temporal" else "from_cut"
+        if self.baselines is None:
+            # A random split holds out events from the middle of a timeline: what the newest events
+            # of the history are then says nothing.
+            unfit = {"recent_popularity", "sequential_rules", "session_knn"}
+            if method != "random":
+                unfit = set() if has_times else {"recent_popularity"}
+            chosen["baselines"] = tuple(name for name in get_args(Baseline) if name not in unfit)
+        return self.model_copy(update=chosen)

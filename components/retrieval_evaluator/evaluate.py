@@ -1,32 +1,47 @@
 """Measures the exported towers and the baselines on a split, exactly and over everything."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from components.retrieval_evaluator.baselines import (
-    POPULARITY,
-    REPEAT_HISTORY,
-    popularity_scores,
-    repeat_history_scores,
+from components.retrieval_evaluator.answers import (
+    Answers,
+    Contender,
+    ask,
+    baseline_contender,
+    tower_contender,
 )
+from components.retrieval_evaluator.baselines.contenders import make_baselines
+from components.retrieval_evaluator.baselines.training_events import (
+    TrainingEvents,
+    read_training_events,
+)
+from components.retrieval_evaluator.bootstrap import Interval, PairedBootstrap
+from components.retrieval_evaluator.comparison import LAST_BLESSED, MODEL, Comparison
 from components.retrieval_evaluator.config import EvaluationConfig
-from components.retrieval_evaluator.gate import MODEL
-from components.retrieval_evaluator.metrics import metrics_at
-from components.retrieval_evaluator.questions import QuestionReader, Questions
-from components.retrieval_evaluator.ranking import target_ranks
+from components.retrieval_evaluator.metrics import RankMetrics, metric_names
+from components.retrieval_evaluator.questions import QuestionReader
+from components.retrieval_evaluator.slices import (
+    candidate_labels,
+    feature_labels,
+    popularity_labels,
+    slice_metrics,
+)
 from models.features import FeatureSpec
-from models.raw_examples import read_timelines, split_files
+from models.raw_examples import split_files
 from models.saved_towers import SavedTowers
 
-# Scores of one block: 64 million float32 are 256 MB.
-_SCORES_IN_A_BLOCK = 64_000_000
 _QUESTIONS_IN_A_BLOCK = 512
 
-Scorer = Callable[[Questions], npt.NDArray[np.float32]]
+# What a model of another data set, another configuration or another version may fail with.
+_UNUSABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, tf.errors.OpError)
+
+Metrics = Mapping[str, Mapping[str, float]]
+_Labels = npt.NDArray[np.object_]
 
 
 @dataclass(frozen=True)
@@ -36,6 +51,11 @@ class Evaluation:
     Attributes:
         metrics: Metric by name by contender, seen candidates treated as the config says.
         metrics_other: The same, treated the other way.
+        slices: Metrics over events by contender, by slice by value.
+        intervals: Of `baseline_metric` by contender.
+        best_baseline: The model beside the baseline that is best on `baseline_metric`.
+        last_blessed: The model beside the last blessed one.
+        last_blessed_problem: Why the last blessed model could not be asked; "" otherwise.
         num_queries: Queries that were asked about.
         num_questions: Questions: as many as queries, or as events where the protocol is rolling.
         num_events: Held-out events that were asked about.
@@ -44,8 +64,13 @@ class Evaluation:
         num_unknown_targets: Held-out events whose candidate the catalogue lacks; all are misses.
     """
 
-    metrics: Mapping[str, Mapping[str, float]]
-    metrics_other: Mapping[str, Mapping[str, float]]
+    metrics: Metrics
+    metrics_other: Metrics
+    slices: Mapping[str, Mapping[str, Any]]
+    intervals: Mapping[str, Interval]
+    best_baseline: Comparison | None
+    last_blessed: Comparison | None
+    last_blessed_problem: str
     num_queries: int
     num_questions: int
     num_events: int
@@ -55,8 +80,12 @@ class Evaluation:
 
 
 def evaluate(
-    towers: SavedTowers, examples_uri: str, spec: FeatureSpec, config: EvaluationConfig
-) -> Evaluation:
+    towers: SavedTowers,
+    examples_uri: str,
+    spec: FeatureSpec,
+    config: EvaluationConfig,
+    last_blessed: str | None = None,
+) -> tuple[Evaluation, Answers]:
     """Predicts the held-out events of `config.split` by `config.protocol`.
 
     Every contender ranks the same full catalogue for the same events, with the history's
@@ -66,99 +95,129 @@ def evaluate(
         towers: Asked with what a client would send.
         examples_uri: Of an Examples artifact with the splits train, candidates and `config.split`.
         spec: Ids and features.
-        config: With a protocol that is not `auto` (`EvaluationConfig.for_split`).
+        config: As `EvaluationConfig.for_split` returns it.
+        last_blessed: Directory of the exported towers of the last blessed model. One that cannot
+            be asked is no contender; `last_blessed_problem` says why.
+
+    Returns:
+        The evaluation, and what became of each held-out event.
 
     Raises:
         FileNotFoundError: The Examples lack a split.
     """
-    if config.protocol == "auto":
-        raise ValueError("the protocol depends on the split: use `EvaluationConfig.for_split`")
-    ids, vectors = towers.embed_catalogue(split_files(examples_uri, "candidates"))
+    if config.protocol == "auto" or config.baselines is None:
+        raise ValueError("protocol and baselines depend on the split: use `for_split`")
+    catalogue, held_out = (
+        split_files(examples_uri, split) for split in ("candidates", config.split)
+    )
+    ids, vectors = towers.embed_catalogue(catalogue)
     index_of = _index(ids)
-    popularity = popularity_scores(_train_counts(examples_uri, spec, index_of, len(ids)))
-    contenders: dict[str, Scorer] = {
-        MODEL: lambda asked: towers.embed_queries(asked.inputs) @ vectors.T,
-        POPULARITY: lambda asked: np.repeat(popularity[None, :], len(asked), axis=0),
-        REPEAT_HISTORY: lambda asked: repeat_history_scores(
-            popularity, asked.history_rows, asked.history, len(asked)
-        ),
-    }
-    ranks: dict[tuple[str, bool], list[npt.NDArray[np.int64]]] = {}
-    # Of each held-out event: its query, its question, its candidate.
-    queries: list[npt.NDArray[np.int64]] = []
-    questions: list[npt.NDArray[np.int64]] = []
-    targets: list[npt.NDArray[np.int64]] = []
-    num_questions = 0
-    nothing = np.zeros(0, np.int64)
-    block_size = max(1, min(_QUESTIONS_IN_A_BLOCK, _SCORES_IN_A_BLOCK // max(len(ids), 1)))
+    training, known_queries = read_training_events(
+        split_files(examples_uri, "train"),
+        spec,
+        lambda unknown: index_of.lookup(tf.constant(unknown, tf.string)).numpy(),
+        len(ids),
+    )
+    contenders: dict[str, Contender] = {MODEL: tower_contender(towers, vectors)}
+    problem = ""
+    if last_blessed is not None:
+        probe = QuestionReader(spec, index_of, config).read(held_out, 1)
+        try:
+            before = SavedTowers(last_blessed, spec)
+            contender = tower_contender(before, before.embed_catalogue(catalogue)[1])
+            for question in probe:
+                contender(question)(0, 1)
+                break
+            contenders[LAST_BLESSED] = contender
+        except _UNUSABLE as error:
+            problem = f"{last_blessed}: {str(error).strip().partition(chr(10))[0][:300]}"
+    for name, baseline in make_baselines(config.baselines, training).items():
+        contenders[name] = baseline_contender(baseline)
     reader = QuestionReader(spec, index_of, config)
-    for asked in reader.read(split_files(examples_uri, config.split), block_size):
-        queries.append(asked.queries[asked.target_rows])
-        questions.append(asked.target_rows + num_questions)
-        targets.append(asked.targets)
-        num_questions += len(asked)
-        for name, scorer in contenders.items():
-            scores = scorer(asked)
-            for excluded, rows, history in (
-                (False, nothing, nothing),
-                (True, asked.history_rows, asked.history),
-            ):
-                # In this order: excluding changes the scores in place.
-                ranked = target_ranks(scores, rows, history, asked.target_rows, asked.targets)
-                ranks.setdefault((name, excluded), []).append(ranked)
-    query, question, target = _joined(queries), _joined(questions), _joined(targets)
-    is_repeated = _is_repeated(question, target)
-    tables = {
-        excluded: {
-            name: metrics_at(
-                _joined(ranks.get((name, excluded), [])), question, query, config.ks, is_repeated
-            )
-            for name in contenders
+    answers = ask(contenders, reader.read(held_out, _QUESTIONS_IN_A_BLOCK), training.counts, config)
+    return _evaluation(answers, training, known_queries, config, problem, reader), answers
+
+
+def _evaluation(
+    answers: Answers,
+    training: TrainingEvents,
+    known_queries: frozenset[bytes],
+    config: EvaluationConfig,
+    problem: str,
+    reader: QuestionReader,
+) -> Evaluation:
+    measured, measured_other = (
+        {
+            name: RankMetrics(rank, answers.questions, answers.queries, answers.is_repeated)
+            for name, rank in ranks.items()
         }
-        for excluded in (True, False)
-    }
+        for ranks in (answers.ranks, answers.ranks_other)
+    )
+    metrics = _table(measured, config)
+    for name, lists in answers.lists.items():
+        metrics[name] |= lists.metrics(training.counts, answers.history_popularity)
+    parts = {name: of.per_query(config.baseline_metric) for name, of in measured.items()}
+    bootstrap = PairedBootstrap(
+        {name: sums for name, (sums, _) in parts.items()},
+        parts[MODEL][1],
+        config.resamples,
+        config.confidence,
+    )
+
+    def compare(against: str, factor: float) -> Comparison:
+        difference = bootstrap.difference(MODEL, against, factor)
+        return Comparison(config.baseline_metric, against, factor, difference)
+
+    baselines = [name for name in metrics if name not in (MODEL, LAST_BLESSED)]
+    best = max(baselines, key=lambda name: metrics[name][config.baseline_metric], default=None)
     return Evaluation(
-        metrics=tables[config.exclude_seen],
-        metrics_other=tables[not config.exclude_seen],
-        num_queries=len(np.unique(query)),
-        num_questions=num_questions,
-        num_events=len(query),
+        metrics=metrics,
+        metrics_other=_table(measured_other, config),
+        slices=slice_metrics(
+            _labels(answers, training, known_queries),
+            answers.ranks,
+            answers.questions,
+            answers.queries,
+            config.ks,
+        ),
+        intervals={name: bootstrap.interval(name) for name in metrics},
+        best_baseline=None if best is None else compare(best, config.min_lift),
+        last_blessed=(
+            compare(LAST_BLESSED, config.min_lift_over_last) if LAST_BLESSED in metrics else None
+        ),
+        last_blessed_problem=problem,
+        num_queries=len(np.unique(answers.queries)),
+        num_questions=len(np.unique(answers.questions)),
+        num_events=len(answers.queries),
         num_left_out=reader.num_left_out,
-        num_candidates=len(ids),
-        num_unknown_targets=int(np.count_nonzero(target < 0)),
+        num_candidates=training.num_candidates,
+        num_unknown_targets=int(np.count_nonzero(answers.targets < 0)),
     )
 
 
-def _is_repeated(
-    questions: npt.NDArray[np.int64], targets: npt.NDArray[np.int64]
-) -> npt.NDArray[np.bool_]:
-    """Marks all but the first of a question's targets of one candidate; unknown ones are apart."""
-    order = np.lexsort((targets, questions))
-    again = (np.diff(questions[order]) == 0) & (np.diff(targets[order]) == 0)
-    repeated = np.zeros(len(questions), bool)
-    repeated[order[1:]] = again & (targets[order[1:]] >= 0)
-    return repeated
+def _table(
+    measured: Mapping[str, RankMetrics], config: EvaluationConfig
+) -> dict[str, dict[str, float]]:
+    names = metric_names(config.ks)
+    return {name: {key: of.value(key) for key in names} for name, of in measured.items()}
+
+
+def _labels(
+    answers: Answers, training: TrainingEvents, known_queries: frozenset[bytes]
+) -> dict[str, _Labels]:
+    known = np.array([query in known_queries for query in answers.query_ids], bool)
+    labels: dict[str, _Labels] = {
+        "query": np.where(known, "known", "new").astype(object),
+        "candidate": candidate_labels(answers.targets, training.counts),
+        "popularity": popularity_labels(answers.targets, training.counts),
+        "repeat": np.where(answers.is_repeat, "repeat", "new").astype(object),
+    }
+    for name, values in answers.features.items():
+        labels[f"feature {name}"] = feature_labels(values)
+    return labels
 
 
 def _index(ids: npt.NDArray[np.object_]) -> tf.lookup.StaticHashTable:
     keys = tf.constant(ids.tolist(), tf.string)
     positions = tf.range(len(ids), dtype=tf.int64)
     return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, positions), -1)
-
-
-def _train_counts(
-    examples_uri: str,
-    spec: FeatureSpec,
-    index_of: tf.lookup.StaticHashTable,
-    num_candidates: int,
-) -> npt.NDArray[np.int64]:
-    counts = np.zeros(num_candidates + 1, np.int64)
-    for timelines in read_timelines(split_files(examples_uri, "train"), spec, 4096):
-        # -1, not in the catalogue, counts in the last place, which is dropped.
-        indices = index_of.lookup(timelines.history.values).numpy()
-        counts += np.bincount(indices % (num_candidates + 1), minlength=num_candidates + 1)
-    return counts[:-1]
-
-
-def _joined(parts: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
-    return np.concatenate(parts) if parts else np.zeros(0, np.int64)

@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import asdict
 from typing import Any
 
 from tfx import types
@@ -12,19 +11,20 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
+from components.retrieval_evaluator.case_results import CASES_FILE, write_cases
 from components.retrieval_evaluator.evaluate import evaluate
-from components.retrieval_evaluator.gate import Decision, decide
+from components.retrieval_evaluator.gate import Decision
+from components.retrieval_evaluator.report import EVALUATION_FILE, judge, make_report
 from components.retrieval_evaluator.spec import (
     BLESSING_KEY,
     CONFIG_KEY,
     EVALUATION_KEY,
     EXAMPLES_KEY,
+    LAST_BLESSED_KEY,
     MODEL_KEY,
     EvaluatorConfig,
 )
 from models.saved_towers import SavedTowers
-
-EVALUATION_FILE = "evaluation.json"
 
 
 class Executor(base_executor.BaseExecutor):
@@ -39,7 +39,8 @@ class Executor(base_executor.BaseExecutor):
         """Evaluates the model and writes the blessing.
 
         Args:
-            input_dict: `examples` (splits train, candidates and the evaluated one), `model`.
+            input_dict: `examples` (splits train, candidates and the evaluated one), `model`,
+                and `last_blessed_model` where there is one.
             output_dict: `evaluation`, `blessing`.
             exec_properties: `evaluator_config`, an `EvaluatorConfig` as JSON.
         """
@@ -47,17 +48,19 @@ class Executor(base_executor.BaseExecutor):
         examples = artifact_utils.get_single_instance(input_dict[EXAMPLES_KEY])
         model = artifact_utils.get_single_instance(input_dict[MODEL_KEY])
         towers = SavedTowers(path_utils.serving_model_path(model.uri), config.spec)
-        evaluation = evaluate(towers, examples.uri, config.spec, config.evaluation)
-        decision = decide(evaluation.metrics, evaluation.num_events, config.evaluation)
-        report = {
-            "split": config.evaluation.split,
-            "protocol": config.evaluation.protocol,
-            "min_history": config.evaluation.min_history,
-            "exclude_seen": config.evaluation.exclude_seen,
-            **asdict(evaluation),
-            "gate": decision.to_json(),
-        }
+        before = input_dict.get(LAST_BLESSED_KEY)
+        evaluation, answers = evaluate(
+            towers,
+            examples.uri,
+            config.spec,
+            config.evaluation,
+            path_utils.serving_model_path(before[0].uri) if before else None,
+        )
+        decision = judge(evaluation, config.evaluation)
+        report = make_report(evaluation, decision, config.evaluation)
         output = artifact_utils.get_single_instance(output_dict[EVALUATION_KEY])
+        fileio.makedirs(output.uri)
+        write_cases(answers, os.path.join(output.uri, CASES_FILE))
         io_utils.write_string_file(
             os.path.join(output.uri, EVALUATION_FILE), json.dumps(report, indent=2)
         )

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from components.retrieval_evaluator.comparison import MODEL, Comparison
 from components.retrieval_evaluator.config import EvaluationConfig
 
-MODEL = "model"
 _AT_LEAST = "at least"
 _ABOVE = "above"
 
@@ -30,28 +30,54 @@ class Check:
 
 @dataclass(frozen=True)
 class Decision:
-    """The gate's decision with everything that led to it."""
+    """The gate's decision with everything that led to it.
+
+    Attributes:
+        blessed: Whether the model may be served.
+        checks: Every threshold.
+        problems: What kept a threshold from being looked at at all.
+    """
 
     blessed: bool
     checks: tuple[Check, ...]
+    problems: tuple[str, ...] = field(default=())
 
     @property
     def refusals(self) -> list[str]:
         """The thresholds that were missed, as sentences."""
-        return [str(check) for check in self.checks if not check.passed]
+        return [*(str(check) for check in self.checks if not check.passed), *self.problems]
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
-        return {"blessed": self.blessed, "checks": [asdict(check) for check in self.checks]}
+        return {
+            "blessed": self.blessed,
+            "checks": [asdict(check) for check in self.checks],
+            "problems": list(self.problems),
+        }
 
 
 def decide(
-    metrics: Mapping[str, Mapping[str, float]], num_events: int, config: EvaluationConfig
+    metrics: Mapping[str, Mapping[str, float]],
+    num_events: int,
+    config: EvaluationConfig,
+    best_baseline: Comparison | None = None,
+    last_blessed: Comparison | None = None,
+    last_blessed_problem: str = "",
 ) -> Decision:
-    """Holds the metrics by contender against the thresholds; fails closed.
+    """Holds what was measured against the thresholds; fails closed.
 
-    A metric that is missing or not a number is not reached, and an evaluation without a single
-    held-out event blesses nothing.
+    A metric that is missing or not a number is not reached, an evaluation without a single
+    held-out event blesses nothing, and neither does one in which the last blessed model is there
+    and could not be asked.
+
+    Args:
+        metrics: By contender.
+        num_events: Held-out events.
+        config: The thresholds.
+        best_baseline: The model beside the best baseline; None: there is no baseline.
+        last_blessed: The model beside the last blessed one; None: there is none, or it could not
+            be asked.
+        last_blessed_problem: Why it could not be asked.
     """
     model = metrics.get(MODEL, {})
     checks = [Check("number of held-out events", num_events, _AT_LEAST, 1, num_events >= 1)]
@@ -59,14 +85,27 @@ def decide(
         value = model.get(name, math.nan)
         checks.append(Check(name, value, _AT_LEAST, threshold, value >= threshold))
     if config.min_lift > 0:
-        name = config.baseline_metric
-        value = model.get(name, math.nan)
-        baselines = len(metrics.keys() - {MODEL})
+        baselines = 0 if best_baseline is None else 1
         checks.append(Check("number of baselines", baselines, _AT_LEAST, 1, baselines >= 1))
-        for contender, values in metrics.items():
-            if contender == MODEL:
-                continue
-            threshold = values.get(name, math.nan) * config.min_lift
-            described = f"{name} beside {config.min_lift:g} × {contender}:"
-            checks.append(Check(described, value, _ABOVE, threshold, value > threshold))
-    return Decision(all(check.passed for check in checks), tuple(checks))
+        if best_baseline is not None:
+            checks.append(_lower_bound(best_baseline, config.confidence))
+    problems = []
+    if config.min_lift_over_last > 0:
+        if last_blessed is not None:
+            checks.append(_lower_bound(last_blessed, config.confidence))
+        if last_blessed_problem:
+            problems.append(
+                f"the last blessed model cannot be compared with: {last_blessed_problem}; "
+                "`evaluation.min_lift_over_last: 0` blesses without the comparison"
+            )
+    passed = all(check.passed for check in checks) and not problems
+    return Decision(passed, tuple(checks), tuple(problems))
+
+
+def _lower_bound(comparison: Comparison, confidence: float) -> Check:
+    interval = comparison.interval
+    name = (
+        f"{comparison.metric} less {comparison.factor:g} × {comparison.against} is "
+        f"{interval.value:.4f}; its lower bound at {confidence:.3g} confidence"
+    )
+    return Check(name, interval.low, _ABOVE, 0.0, interval.low > 0.0)

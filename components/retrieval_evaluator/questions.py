@@ -15,6 +15,7 @@ from models.raw_examples import RawTimelines, read_timelines
 _TIMELINES_A_BATCH = 1024
 
 Indices = npt.NDArray[np.int64]
+Ids = npt.NDArray[np.object_]
 
 
 @dataclass(frozen=True)
@@ -24,21 +25,40 @@ class Questions:
     Attributes:
         inputs: What a client would send (`models.raw_inputs.query_inputs`), history included.
         queries: Running number of each question's query over the split, from 0 [num_questions].
+        query_ids: Its id as bytes [num_questions].
         history_rows: Ascending question of each event of a history [num_history].
         history: The events, oldest first within a question [num_history].
         target_rows: Ascending question of each target [num_targets].
         targets: Candidates held out [num_targets].
+        target_ids: Their ids as bytes, also of those that the catalogue lacks [num_targets].
     """
 
     inputs: Mapping[str, tf.Tensor]
     queries: Indices
+    query_ids: Ids
     history_rows: Indices
     history: Indices
     target_rows: Indices
     targets: Indices
+    target_ids: Ids
 
     def __len__(self) -> int:
         return len(self.queries)
+
+    def part(self, first: int, last: int) -> "Questions":
+        """Returns the questions `first` to `last`, without it; `inputs` stay whole."""
+        history = slice(*np.searchsorted(self.history_rows, (first, last)))
+        target = slice(*np.searchsorted(self.target_rows, (first, last)))
+        return Questions(
+            inputs=self.inputs,
+            queries=self.queries[first:last],
+            query_ids=self.query_ids[first:last],
+            history_rows=self.history_rows[history] - first,
+            history=self.history[history],
+            target_rows=self.target_rows[target] - first,
+            targets=self.targets[target],
+            target_ids=self.target_ids[target],
+        )
 
 
 @dataclass(frozen=True)
@@ -106,6 +126,7 @@ class QuestionReader:
             history_rows, places = _expand(plan.history_starts[some], plan.history_ends[some])
             events = plan.history_pool[places]
             target_rows, places = _expand(plan.target_starts[some], plan.target_ends[some])
+            held_out = plan.target_pool[places]
             rows = plan.rows[some]
             inputs = {
                 name: tf.gather(values, rows)
@@ -118,10 +139,12 @@ class QuestionReader:
             yield Questions(
                 inputs=inputs,
                 queries=rows + first_query,
+                query_ids=inputs[self._spec.query_id].numpy(),
                 history_rows=history_rows,
                 history=indices[events],
                 target_rows=target_rows,
-                targets=indices[plan.target_pool[places]],
+                targets=indices[held_out],
+                target_ids=tf.gather(ids, held_out).numpy(),
             )
 
 

@@ -30,7 +30,8 @@ def target_ranks(
         targets: `[num_targets]` candidate index, or -1.
     """
     # A score that is not a number loses against every other and never wins a rank.
-    scores[~np.isfinite(scores)] = -np.inf
+    if scores.size and not np.isfinite([scores.min(), scores.max()]).all():
+        scores[~np.isfinite(scores)] = -np.inf
     known = excluded_candidates >= 0
     scores[excluded_rows[known], excluded_candidates[known]] = -np.inf
     ranks = np.full(len(targets), UNRANKED, dtype=np.int64)

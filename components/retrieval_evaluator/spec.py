@@ -8,6 +8,7 @@ from models.settings import Settings
 
 EXAMPLES_KEY = "examples"
 MODEL_KEY = "model"
+LAST_BLESSED_KEY = "last_blessed_model"
 EVALUATION_KEY = "evaluation"
 BLESSING_KEY = "blessing"
 CONFIG_KEY = "evaluator_config"
@@ -28,6 +29,9 @@ class RetrievalEvaluatorSpec(component_spec.ComponentSpec):
     INPUTS = {
         EXAMPLES_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples),
         MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model),
+        LAST_BLESSED_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.Model, optional=True
+        ),
     }
     OUTPUTS = {
         EVALUATION_KEY: component_spec.ChannelParameter(type=standard_artifacts.ModelEvaluation),

@@ -8,6 +8,7 @@ import typer
 from pipeline.cli.config import config
 from pipeline.cli.data import data
 from pipeline.cli.doctor import doctor
+from pipeline.cli.evaluate import evaluate
 from pipeline.cli.index import index
 from pipeline.cli.init import init
 from pipeline.cli.loadtest import loadtest
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 for command in (
     run,
+    evaluate,
     index,
     serve,
     recommend,

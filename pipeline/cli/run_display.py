@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from pipeline.cli.console import stdout
+from pipeline.cli.evaluation_display import main_contenders, metrics_table
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
     from pipeline.local_runner import ComponentOutcome
     from pipeline.run import RunSummary
 
-_SHOWN_METRICS = ("hit_rate", "ndcg")
+_SHOWN_METRICS = ("hit_rate@", "ndcg@")
 _PROGRESS_LOGGER = "two_tower.progress"
 
 
@@ -82,7 +82,9 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
     console = stdout()
     plain: dict[str, Any] = {"soft_wrap": True, "markup": False}
     if summary.metrics:
-        console.print(_metrics_table(summary, config.evaluation.exclude_seen))
+        report = summary.evaluation
+        names = [name for name in summary.metrics["model"] if name.startswith(_SHOWN_METRICS)]
+        console.print(metrics_table(report, main_contenders(report), names))
     if summary.tuning:
         console.print(f"{'tuning':<10}{_tuning_line(summary)}", **plain)
     if summary.warm_start:
@@ -121,20 +123,3 @@ def _warm_start_line(summary: "RunSummary", config: "PipelineConfig") -> str:
         f"{candidates['kept']:,} candidates known, {candidates['new']:,} new, "
         f"{candidates['gone']:,} gone; from {summary.warm_start['source']}"
     )
-
-
-def _metrics_table(summary: "RunSummary", exclude_seen: bool) -> Table:
-    evaluation = summary.evaluation
-    seen = "excluded" if exclude_seen else "counted"
-    title = (
-        f"{evaluation['num_events']:,} held-out events among "
-        f"{evaluation['num_candidates']:,} candidates, seen candidates {seen}"
-    )
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("")
-    for contender in summary.metrics:
-        table.add_column(contender, justify="right", style="bold" if contender == "model" else "")
-    for name in summary.metrics["model"]:
-        if name.partition("@")[0] in _SHOWN_METRICS:
-            table.add_row(name, *(f"{values[name]:.4f}" for values in summary.metrics.values()))
-    return table

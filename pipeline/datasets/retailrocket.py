@@ -117,9 +117,10 @@ def check_sessions(events: pl.DataFrame, expected: dict[str, int], where: str) -
 
 def check_order(train: pl.DataFrame, test: pl.DataFrame) -> None:
     """Raise ArchiveError unless a moment parts the training events from the test events."""
-    latest, earliest = train["timestamp"].max(), test["timestamp"].min()
+    latest = int(train.sort("timestamp")["timestamp"][-1])
+    earliest = int(test.sort("timestamp")["timestamp"][0])
     shared = len(train.join(test, on="session_id", how="semi"))
-    if not latest < earliest or shared:  # type: ignore[operator]
+    if latest >= earliest or shared:
         raise ArchiveError(
             f"every event of {TEST_FILE} must be later than those of {TRAIN_FILE} and of another "
             f"session; the last one to train on is at {latest!r}, the first test event at "

@@ -35,7 +35,8 @@ def test_the_summary_says_what_came_of_a_run(finished_run: dict[str, Any]) -> No
     assert finished_run["config"] == "clubs"
     assert finished_run["blessed"] is True
     assert finished_run["error"] is None
-    assert set(finished_run["metrics"]) == {"model", "popularity", "repeat_history"}
+    baselines = {"popularity", "repeat_history", "item_knn"}
+    assert set(finished_run["metrics"]) == {"model", *baselines}
     assert set(COMPONENTS) <= set(finished_run["component_seconds"])
     assert finished_run["index"]["backend"] == "exact"
     assert finished_run["index"]["recall"] == 1.0

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tfx.components.util import model_utils
 from tfx.types import standard_artifacts
@@ -21,6 +23,7 @@ from components.retrieval_evaluator.spec import EvaluatorConfig
 class Evaluated:
     report: dict[str, Any]
     blessing: standard_artifacts.ModelBlessing
+    cases: pa.Table
 
     @property
     def files(self) -> dict[str, str]:
@@ -52,7 +55,11 @@ def evaluate(
         [{"item": [name], "genres": []} for name in towers.ids],
     )
 
-    def evaluate(timelines: list[tuple[str, list[str], list[str]]], **settings: Any) -> Evaluated:
+    def evaluate(
+        timelines: list[tuple[str, list[str], list[str]]],
+        last_blessed: str | None = None,
+        **settings: Any,
+    ) -> Evaluated:
         write_examples(
             tmp_path / "examples" / "Split-eval",
             [
@@ -76,6 +83,7 @@ def evaluate(
             evaluation=EvaluationConfig(
                 **{
                     "protocol": "from_cut",
+                    "baselines": ("popularity", "repeat_history"),
                     "ks": (1, 2),
                     "baseline_metric": "hit_rate@1",
                     "min_lift": 0,
@@ -84,13 +92,17 @@ def evaluate(
             ),
             code_hash="",
         )
+        inputs = {"examples": [examples], "model": [model]}
+        if last_blessed is not None:
+            inputs["last_blessed_model"] = [standard_artifacts.Model()]
+            inputs["last_blessed_model"][0].uri = last_blessed
         Executor().Do(
-            {"examples": [examples], "model": [model]},
+            inputs,
             {"evaluation": [evaluation], "blessing": [blessing]},
             {"evaluator_config": config.model_dump_json()},
         )
         report = json.loads(Path(evaluation.uri, "evaluation.json").read_text())
-        return Evaluated(report, blessing)
+        return Evaluated(report, blessing, pq.read_table(f"{evaluation.uri}/cases.parquet"))
 
     return evaluate
 
@@ -103,7 +115,8 @@ def test_measures_the_model_and_the_baselines(evaluate: Callable[..., Evaluated]
     assert metrics["model"]["hit_rate@2"] == 1.0
     # Trained on: a b 3, b 2, ç 1, d 0. Only b is within 2.
     assert metrics["popularity"]["hit_rate@2"] == pytest.approx(1 / 3)
-    assert metrics["repeat_history"] == metrics["popularity"]
+    for name, value in metrics["popularity"].items():
+        assert metrics["repeat_history"][name] == pytest.approx(value, nan_ok=True)
     assert evaluated.report["num_queries"] == 2
     assert evaluated.report["num_events"] == 3
     assert evaluated.report["num_candidates"] == 4
@@ -137,6 +150,9 @@ def test_a_target_outside_the_catalogue_is_a_miss_for_everyone(
 
 def test_a_passing_model_is_blessed_as_tfx_understands_it(evaluate: Callable[..., Evaluated]):
     evaluated = evaluate([("v", [], ["d"])], min_metrics={"hit_rate@1": 1.0}, min_lift=1.0)
+    assert evaluated.report["best_baseline"]["against"] == "popularity"
+    # One query is every resample.
+    assert evaluated.report["best_baseline"]["interval"] == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert evaluated.report["gate"]["blessed"] is True
     assert model_utils.is_model_blessed(evaluated.blessing)
     assert evaluated.files == {"BLESSED": ""}
@@ -171,3 +187,113 @@ def test_a_missing_split_is_an_error_and_no_blessing(
     with pytest.raises(FileNotFoundError, match="no files of a split 'test'"):
         evaluate([("u", [], ["d"])], split="test")
     assert not (tmp_path / "blessing").exists()
+
+
+def test_each_case_is_kept_with_its_rank_by_contender(evaluate: Callable[..., Evaluated]):
+    evaluated = evaluate([("u", ["a b"], ["a b", "nowhere"]), ("v", [], ["ç"])])
+    assert evaluated.cases.to_pylist() == [
+        {
+            "query_id": "u",
+            "question": 0,
+            "candidate_id": "a b",
+            "in_catalogue": True,
+            "history_length": 1,
+            "is_repeat": True,
+            "rank_model": None,  # seen, and therefore excluded
+            "rank_popularity": None,
+            "rank_repeat_history": None,
+            "rank_other_model": 1,
+            "rank_other_popularity": 1,
+            "rank_other_repeat_history": 1,
+        },
+        {
+            "query_id": "u",
+            "question": 0,
+            "candidate_id": "nowhere",
+            "in_catalogue": False,
+            "history_length": 1,
+            "is_repeat": False,
+            **dict.fromkeys(
+                f"{kind}_{name}"
+                for kind in ("rank", "rank_other")
+                for name in ("model", "popularity", "repeat_history")
+            ),
+        },
+        {
+            "query_id": "v",
+            "question": 1,
+            "candidate_id": "ç",
+            "in_catalogue": True,
+            "history_length": 0,
+            "is_repeat": False,
+            "rank_model": 2,
+            "rank_popularity": 3,
+            "rank_repeat_history": 3,
+            "rank_other_model": 2,
+            "rank_other_popularity": 3,
+            "rank_other_repeat_history": 3,
+        },
+    ]
+
+
+def test_slices_tell_queries_and_candidates_apart(evaluate: Callable[..., Evaluated]):
+    evaluated = evaluate([("u", ["a b"], ["b"]), ("nobody", ["d"], ["d"])], exclude_seen=False)
+    counts = {
+        name: {value: measured["num_events"] for value, measured in values.items()}
+        for name, values in evaluated.report["slices"].items()
+    }
+    assert counts == {
+        "query": {"known": 1, "new": 1},
+        "candidate": {"warm": 1, "cold": 1},
+        "popularity": {"tail": 2},
+        "repeat": {"repeat": 1, "new": 1},
+    }
+
+
+def test_rolling_asks_the_model_with_what_was_held_out_before(evaluate: Callable[..., Evaluated]):
+    evaluated = evaluate([("v", [], ["d", "ç"])], protocol="rolling")
+    assert evaluated.report["num_questions"] == 2
+    # v likes d, then ç best; d is seen by then.
+    assert evaluated.cases["rank_model"].to_pylist() == [1, 1]
+    assert evaluated.cases["rank_other_model"].to_pylist() == [1, 2]
+
+
+def test_the_last_blessed_model_answers_the_same_questions(
+    evaluate: Callable[..., Evaluated], make_towers: Callable[..., Any]
+):
+    # It knows neither "d" nor v: all but b score nothing.
+    before = make_towers({"a b": [1, 0, 0, 0], "b": [0, 1, 0, 0]}, {"u": [1, 1, 1, 1]})
+    evaluated = evaluate([("v", ["b"], ["d"])], last_blessed=str(Path(before.directory).parent))
+    metrics = evaluated.report["metrics"]
+    assert metrics["model"]["hit_rate@1"] == 1.0
+    assert metrics["last_blessed"]["hit_rate@1"] == 0.0
+    assert evaluated.report["last_blessed"]["factor"] == 0.9
+    assert evaluated.report["gate"]["blessed"] is True
+
+
+def test_a_worse_model_than_the_last_blessed_one_is_refused(
+    evaluate: Callable[..., Evaluated], make_towers: Callable[..., Any], towers: Any
+):
+    before = make_towers(
+        dict(zip(towers.ids, towers.vectors.tolist(), strict=True)), {"u": [0, 9, 0, 0]}
+    )
+    evaluated = evaluate([("u", [], ["b"])], last_blessed=str(Path(before.directory).parent))
+    assert not model_utils.is_model_blessed(evaluated.blessing)
+    assert "less 0.9 × last_blessed is -0.9000" in evaluated.files["NOT_BLESSED"]
+    again = evaluate(
+        [("u", [], ["b"])],
+        last_blessed=str(Path(before.directory).parent),
+        min_lift_over_last=0,
+    )
+    assert model_utils.is_model_blessed(again.blessing)
+
+
+def test_a_last_blessed_model_that_cannot_be_asked_blesses_nothing(
+    evaluate: Callable[..., Evaluated], tmp_path: Path
+):
+    evaluated = evaluate([("v", [], ["d"])], last_blessed=str(tmp_path / "gone"))
+    assert not model_utils.is_model_blessed(evaluated.blessing)
+    assert evaluated.report["metrics"]["model"]["hit_rate@1"] == 1.0
+    assert "the last blessed model cannot be compared with" in evaluated.files["NOT_BLESSED"]
+    assert "gone" in evaluated.files["NOT_BLESSED"]
+    assert "min_lift_over_last: 0" in evaluated.files["NOT_BLESSED"]

@@ -116,5 +116,6 @@ def test_features_of_the_query_stand_beside_each_of_its_questions(ask: Callable[
     [("random", "from_cut"), ("leave_last_out", "from_cut"), ("temporal", "rolling")],
 )
 def test_auto_takes_the_protocol_that_fits_the_split(method: str, protocol: str):
-    assert EvaluationConfig().for_split(method).protocol == protocol
-    assert EvaluationConfig(protocol="rolling").for_split(method).protocol == "rolling"
+    assert EvaluationConfig().for_split(method, has_times=True).protocol == protocol
+    told = EvaluationConfig(protocol="rolling")
+    assert told.for_split(method, has_times=True).protocol == "rolling"

@@ -1,6 +1,14 @@
-import numpy as np
+import dataclasses
 
-from components.retrieval_evaluator.baselines import popularity_scores, repeat_history_scores
+import numpy as np
+import pytest
+
+from components.retrieval_evaluator.baselines.popularity import (
+    popularity_scores,
+    recent_counts,
+    repeat_history_scores,
+)
+from tests.components.retrieval_evaluator.baselines.timelines import trained_on
 
 
 def order(scores: np.ndarray) -> list[int]:
@@ -47,3 +55,19 @@ def test_repeat_history_does_not_change_popularity():
     before = popularity.copy()
     repeat_history_scores(popularity, np.zeros(1, np.int64), np.array([2]), 1)
     np.testing.assert_array_equal(popularity, before)
+
+
+def test_recent_popularity_forgets_what_was_popular_long_ago():
+    old, new = "a" * 60, "b" * 20
+    training = trained_on([old, new], num_candidates=3)
+    counts = recent_counts(training)
+    assert order(popularity_scores(training.counts)) == [0, 1, 2]
+    assert order(popularity_scores(counts)) == [1, 0, 2]
+    # 80 events: one counts half after 4.
+    assert counts[1] == pytest.approx(sum(0.5 ** (age / 4) for age in range(20)))
+
+
+def test_recent_popularity_needs_times():
+    without = dataclasses.replace(trained_on(["ab"], num_candidates=2), times=None)
+    with pytest.raises(ValueError, match="timestamp"):
+        recent_counts(without)

@@ -1,14 +1,18 @@
-"""What simple counting would answer: a model that does not beat it is not worth serving."""
+"""What everybody takes, and what this query has taken: the least that a model must beat."""
 
 import numpy as np
 import numpy.typing as npt
 
-POPULARITY = "popularity"
-REPEAT_HISTORY = "repeat_history"
+from components.retrieval_evaluator.baselines.training_events import TrainingEvents
+
+Scores = npt.NDArray[np.float32]
+
+# After so large a share of the newest events an event counts half.
+_HALF_LIFE_SHARE = 0.05
 
 
-def popularity_scores(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Returns a score for each candidate, `[num_candidates]`, by its count in training.
+def popularity_scores(counts: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -> Scores:
+    """Returns a score in (0, 1] for each candidate, `[num_candidates]`, by its count in training.
 
     Equal counts are told apart by position, so that no candidate is tied: ties count against
     whoever has them, which would be unfair to a baseline of whole numbers.
@@ -20,12 +24,30 @@ def popularity_scores(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     return scores
 
 
+def recent_counts(training: TrainingEvents) -> npt.NDArray[np.float64]:
+    """Returns counts `[num_candidates]` in which an event weighs less the older it is.
+
+    Age is counted in events, not in seconds, so that a quiet month weighs no more than a busy day.
+
+    Raises:
+        ValueError: The training events have no times.
+    """
+    if training.times is None:
+        raise ValueError("recent popularity needs `columns.timestamp`")
+    ages = np.empty(len(training.times))
+    ages[np.argsort(-training.times, kind="stable")] = np.arange(len(ages))
+    weights = 0.5 ** (ages / max(1.0, _HALF_LIFE_SHARE * len(ages)))
+    return np.bincount(
+        training.candidates, weights=weights, minlength=training.num_candidates
+    ).astype(np.float64)
+
+
 def repeat_history_scores(
-    popularity: npt.NDArray[np.float32],
+    popularity: Scores,
     history_rows: npt.NDArray[np.int64],
     history: npt.NDArray[np.int64],
     num_queries: int,
-) -> npt.NDArray[np.float32]:
+) -> Scores:
     """Returns scores `[num_queries, num_candidates]`: the history, newest first, then popularity.
 
     Args:

@@ -1,0 +1,1 @@
+"""Counting baselines: what a model must beat to be worth serving."""

@@ -1,0 +1,49 @@
+"""The baselines by name."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from components.retrieval_evaluator.baselines.histories import Histories, Scores
+from components.retrieval_evaluator.baselines.item_knn import ItemKNN
+from components.retrieval_evaluator.baselines.popularity import (
+    popularity_scores,
+    recent_counts,
+    repeat_history_scores,
+)
+from components.retrieval_evaluator.baselines.sequential_rules import SequentialRules
+from components.retrieval_evaluator.baselines.session_knn import SessionKNN
+from components.retrieval_evaluator.baselines.training_events import TrainingEvents
+from components.retrieval_evaluator.config import Baseline
+
+Contender = Callable[[Histories], Scores]
+
+
+def make_baselines(names: Sequence[Baseline], training: TrainingEvents) -> dict[str, Contender]:
+    """Returns what each baseline scores `[num_questions, num_candidates]` for histories.
+
+    Args:
+        names: In the order of the table.
+        training: What all of them learn from: the training events of the model.
+
+    Raises:
+        ValueError: `recent_popularity` of events without times.
+    """
+    popularity = popularity_scores(training.counts)
+    makers: dict[Baseline, Callable[[], Contender]] = {
+        "popularity": lambda: _constant(popularity),
+        "recent_popularity": lambda: _constant(popularity_scores(recent_counts(training))),
+        "repeat_history": lambda: (
+            lambda asked: repeat_history_scores(
+                popularity, asked.rows, asked.events, asked.num_questions
+            )
+        ),
+        "sequential_rules": lambda: SequentialRules(training, popularity).scores,
+        "item_knn": lambda: ItemKNN(training, popularity).scores,
+        "session_knn": lambda: SessionKNN(training, popularity).scores,
+    }
+    return {name: makers[name]() for name in names}
+
+
+def _constant(scores: Scores) -> Contender:
+    return lambda asked: np.repeat(scores[None, :], asked.num_questions, axis=0)

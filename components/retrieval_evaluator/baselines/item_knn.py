@@ -1,0 +1,97 @@
+"""Item-kNN: candidates that stand in the same timelines as those of the history."""
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from components.retrieval_evaluator.baselines.histories import Histories, Scores, over_popularity
+from components.retrieval_evaluator.baselines.training_events import Indices, TrainingEvents
+
+# Of a timeline: its pairs grow with the square of it.
+_NEWEST_EVENTS = 500
+# Co-occurrences that are held before only the nearest are kept.
+_PAIRS_AT_ONCE = 20_000_000
+
+
+class ItemKNN:
+    """Scores a candidate by its cosine similarity to the history, summed over the history.
+
+    Order means nothing to it, neither in training nor in the history.
+
+    Args:
+        training: What to count.
+        popularity: For candidates that are near to nothing.
+        neighbours: How many are kept of each candidate.
+        shrinkage: Added to the norms: what was seen rarely is believed less.
+
+    References:
+        Sarwar, Karypis, Konstan, Riedl. Item-based Collaborative Filtering Recommendation
+        Algorithms. WWW 2001.
+    """
+
+    def __init__(
+        self,
+        training: TrainingEvents,
+        popularity: Scores,
+        neighbours: int = 100,
+        shrinkage: float = 10.0,
+    ) -> None:
+        self._popularity = popularity
+        self._similar = _similarities(training, neighbours, shrinkage)
+
+    def scores(self, histories: Histories) -> Scores:
+        """Returns `[num_questions, num_candidates]`."""
+        known = histories.events >= 0
+        asked = sparse.csr_matrix(
+            (np.ones(known.sum(), np.float32), (histories.rows[known], histories.events[known])),
+            shape=(histories.num_questions, self._similar.shape[0]),
+        )
+        asked.data[:] = 1.0  # a candidate met twice is one
+        return over_popularity(asked @ self._similar, self._popularity)
+
+
+def _similarities(training: TrainingEvents, neighbours: int, shrinkage: float) -> sparse.csr_matrix:
+    timeline, lengths = training.timeline_of, np.diff(training.offsets)
+    from_end = training.offsets[timeline + 1] - 1 - np.arange(len(timeline))
+    kept = from_end < _NEWEST_EVENTS
+    met = sparse.csr_matrix(
+        (np.ones(kept.sum(), np.float32), (timeline[kept], training.candidates[kept])),
+        shape=(len(lengths), training.num_candidates),
+    )
+    met.sum_duplicates()
+    met.data[:] = 1.0
+    by_candidate = met.T.tocsr()
+    norms = np.sqrt(np.diff(by_candidate.indptr))
+    work = by_candidate @ np.diff(met.indptr)
+    parts = []
+    for first, last in _chunks(work):
+        pairs = (by_candidate[first:last] @ met).tocoo()
+        others = pairs.row + first != pairs.col
+        row, col, count = pairs.row[others], pairs.col[others], pairs.data[others]
+        similarity = count / (norms[row + first] * norms[col] + shrinkage)
+        parts.append(_nearest(row, col, similarity, neighbours, (last - first, len(norms))))
+    return sparse.vstack(parts).tocsr() if parts else sparse.csr_matrix((0, 0), dtype=np.float32)
+
+
+def _chunks(work: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Cuts the candidates where their co-occurrences become too many at once."""
+    part = (np.cumsum(work) // _PAIRS_AT_ONCE).astype(np.int64)
+    starts = np.flatnonzero(np.diff(part, prepend=-1))
+    ends = np.append(starts[1:], len(work))
+    return [(int(start), int(end)) for start, end in zip(starts, ends, strict=True)]
+
+
+def _nearest(
+    row: Indices,
+    col: Indices,
+    similarity: npt.NDArray[np.float64],
+    neighbours: int,
+    shape: tuple[int, int],
+) -> sparse.csr_matrix:
+    order = np.lexsort((col, -similarity, row))
+    row, col, similarity = row[order], col[order], similarity[order]
+    place = np.arange(len(row)) - np.searchsorted(row, row)
+    kept = place < neighbours
+    return sparse.csr_matrix(
+        (similarity[kept].astype(np.float32), (row[kept], col[kept])), shape=shape
+    )

@@ -1,0 +1,177 @@
+"""Sequential rules, item-kNN and session-kNN on timelines that are written out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from components.retrieval_evaluator.baselines.contenders import make_baselines
+from components.retrieval_evaluator.baselines.item_knn import ItemKNN
+from components.retrieval_evaluator.baselines.popularity import popularity_scores
+from components.retrieval_evaluator.baselines.sequential_rules import SequentialRules
+from components.retrieval_evaluator.baselines.session_knn import SessionKNN
+from components.retrieval_evaluator.config import Baseline
+from tests.components.retrieval_evaluator.baselines.timelines import (
+    asked_with,
+    ranking,
+    trained_on,
+)
+
+
+def scored(
+    make: Callable[..., Any], timelines: list[str], histories: list[str], size: int, **settings: Any
+) -> np.ndarray:
+    training = trained_on(timelines, size)
+    return make(training, popularity_scores(training.counts), **settings).scores(
+        asked_with(histories)
+    )
+
+
+def test_rules_weigh_what_came_after_by_its_distance():
+    # After a: b once at distance 1, c at 2, d at 3; all are seen once.
+    scores = scored(SequentialRules, ["abcd"], ["a"], 4, power=0.0)
+    assert ranking(scores) == ["bcda"]
+    # A hair is added for popularity, which tells ties apart.
+    np.testing.assert_allclose(scores[0, 1:], [1, 1 / 2, 1 / 3], rtol=2e-3)
+
+
+def test_rules_run_one_way_and_not_from_one_timeline_into_the_next():
+    assert scored(SequentialRules, ["ab", "cd"], ["b"], 4).max() < 0
+    assert ranking(scored(SequentialRules, ["ab", "cd"], ["c"], 4)) == ["dabc"]
+
+
+def test_rules_listen_to_the_newest_event_most():
+    assert ranking(scored(SequentialRules, ["ab", "cd"], ["ac", "ca"], 4)) == ["dbac", "bdac"]
+
+
+def test_rules_look_no_further_than_the_window():
+    assert scored(SequentialRules, ["abcd"], ["a"], 4, window=2)[0, 3] < 0
+
+
+def test_rules_damp_what_is_popular_anyway():
+    # b and c follow a alike, but b is everywhere.
+    timelines = ["ab", "ac", *["db"] * 8]
+    plain = scored(SequentialRules, timelines, ["a"], 4, power=0.0)
+    damped = scored(SequentialRules, timelines, ["a"], 4, power=0.5)
+    assert ranking(plain)[0][:2] == "bc"
+    assert ranking(damped)[0][:2] == "cb"
+
+
+def test_item_knn_is_cosine_similarity():
+    # a and b share two of their 2 and 3 timelines, a and c one of their 2 and 1.
+    scores = scored(ItemKNN, ["ab", "abc", "b"], ["a"], 4, shrinkage=0.0)
+    np.testing.assert_allclose(scores[0, 1], 2 / np.sqrt(2 * 3), rtol=2e-3)
+    np.testing.assert_allclose(scores[0, 2], 1 / np.sqrt(2 * 1), rtol=2e-3)
+    assert scores[0, 0] < 0
+    assert scores[0, 3] < 0
+
+
+def test_item_knn_counts_a_candidate_once_however_often_it_was_met():
+    once = scored(ItemKNN, ["ab", "ac"], ["a"], 3)
+    np.testing.assert_allclose(scored(ItemKNN, ["aabb", "ac"], ["aaa"], 3), once)
+
+
+def test_item_knn_keeps_the_nearest_only():
+    timelines = ["ab", "ab", "ac"]
+    assert scored(ItemKNN, timelines, ["a"], 3, neighbours=1)[0, 2] < 0
+    assert scored(ItemKNN, timelines, ["a"], 3, neighbours=2)[0, 2] > 0
+
+
+def test_item_knn_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(3)
+    timelines = ["".join(chr(97 + c) for c in rng.integers(0, 9, 6)) for _ in range(30)]
+    whole = scored(ItemKNN, timelines, ["abc", "i"], 9, neighbours=4)
+    monkeypatch.setattr("components.retrieval_evaluator.baselines.item_knn._PAIRS_AT_ONCE", 50)
+    np.testing.assert_array_equal(scored(ItemKNN, timelines, ["abc", "i"], 9, neighbours=4), whole)
+
+
+def test_session_knn_worked_by_hand():
+    # History "ab": b weighs 1, a e^-1. "abc" shares both, "bd" only b; lengths 3 and 2.
+    scores = scored(
+        SessionKNN, ["abc", "bd", "ef"], ["ab"], 6, history_decay=1.0, distance_decay=1.0
+    )
+    e = np.exp(-1)
+    first, second = (1 + e) / np.sqrt(3), 1 / np.sqrt(2)
+    # From the shared b: in "abc" a and c stand one away, in "bd" d does.
+    expected = [first * e, first + second, first * e, second * e]
+    np.testing.assert_allclose(scores[0, :4], expected, rtol=2e-3)
+    assert (scores[0, 4:] < 0).all()
+
+
+def test_session_knn_lets_only_the_nearest_vote():
+    scores = scored(SessionKNN, ["abc", "bd"], ["ab"], 4, neighbours=1)
+    assert scores[0, 2] > 0 > scores[0, 3]
+
+
+def test_session_knn_prefers_timelines_that_ended_last_among_equals():
+    scores = scored(SessionKNN, ["ab", "ac"], ["a"], 3, neighbours=1)
+    assert scores[0, 2] > 0 > scores[0, 1]
+    few = scored(SessionKNN, ["ab", "ac"], ["a"], 3, occurrences=1)
+    assert few[0, 2] > 0 > few[0, 1]
+
+
+def brute_session_knn(timelines: list[str], history: str, size: int) -> np.ndarray:
+    scores = np.zeros(size)
+    ages = {letter: len(history) - 1 - history.rindex(letter) for letter in history}
+    ages = {letter: age for letter, age in ages.items() if age < 8}
+    for timeline in timelines:
+        shared = sorted((age, letter) for letter, age in ages.items() if letter in timeline)
+        if not shared:
+            continue
+        similarity = sum(np.exp(-age / 2) for age, _ in shared) / np.sqrt(len(timeline))
+        match = timeline.rindex(shared[0][1])
+        for place, letter in enumerate(timeline):
+            if abs(place - match) <= 12:
+                weight = np.exp(-abs(place - match) / 3)
+                scores[ord(letter) - 97] += similarity * weight
+    return scores
+
+
+@pytest.mark.parametrize("matches_at_once", [1, 40, 1_000_000])
+def test_session_knn_equals_a_plain_loop(monkeypatch: pytest.MonkeyPatch, matches_at_once: int):
+    monkeypatch.setattr(
+        "components.retrieval_evaluator.baselines.session_knn._MATCHES_AT_ONCE", matches_at_once
+    )
+    rng = np.random.default_rng(5)
+    words = [
+        "".join(chr(97 + c) for c in rng.integers(0, 8, rng.integers(1, 20))) for _ in range(40)
+    ]
+    found = scored(SessionKNN, words[:30], words[30:], 8)
+    expected = np.stack([brute_session_knn(words[:30], word, 8) for word in words[30:]])
+    np.testing.assert_allclose(np.maximum(found, 0), expected, rtol=2e-3)
+
+
+ALL: tuple[Baseline, ...] = (
+    "popularity",
+    "recent_popularity",
+    "repeat_history",
+    "sequential_rules",
+    "item_knn",
+    "session_knn",
+)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("histories", [["", ""], ["?"], ["?a?", ""], []])
+def test_unknown_and_empty_histories_get_what_is_popular(name: Baseline, histories: list[str]):
+    training = trained_on(["ab", "b", "c"], 4)
+    scores = make_baselines([name], training)[name](asked_with(histories))
+    assert scores.shape == (len(histories), 4)
+    assert scores.dtype == np.float32
+    for history, row in zip(histories, ranking(scores), strict=True):
+        if "a" not in history and name != "recent_popularity":
+            assert row == "bacd"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_training_set_of_nothing_known_is_no_error(name: Baseline):
+    scores = make_baselines([name], trained_on([], 3))[name](asked_with(["ab", ""]))
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_scores_have_no_ties(name: Baseline):
+    training = trained_on(["ab", "ac", "ad", "ba"], 8)
+    scores = make_baselines([name], training)[name](asked_with(["a", "ab"]))
+    assert all(len(np.unique(row)) == len(row) for row in scores)
