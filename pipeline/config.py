@@ -115,6 +115,17 @@ class PipelineConfig(Settings):
         check_space(self.tuning, self.model, self.training)
         if self.tuning.enabled:
             self._check_tuning_metric()
+        for name in self.evaluation.slices:
+            feature = self.features.query.get(name)
+            if feature is None or feature.kind != "categorical" or feature.is_multivalued:
+                raise ValueError(
+                    f"`evaluation.slices` needs categorical query features without `separator`; "
+                    f"{name!r} is none"
+                )
+        if self.columns.timestamp is None and "recent_popularity" in (
+            self.evaluation.baselines or ()
+        ):
+            raise ValueError("baseline `recent_popularity` needs `columns.timestamp`")
         if not self.model.candidate_id_embedding and not self.features.candidate:
             raise ValueError(
                 "`model.candidate_id_embedding: false` without `features.candidate` leaves the "

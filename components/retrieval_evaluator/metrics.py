@@ -97,7 +97,8 @@ class RankMetrics:
     def _of_list(self, metric: str, k: int) -> Floats:
         hit = (self._rank <= k).astype(np.float64)
         if metric == "mrr":
-            return np.divide(self._first_rank <= k, self._first_rank)
+            first_hit = (self._first_rank <= k).astype(np.float64)
+            return np.divide(first_hit, self._first_rank)
         if metric == "ndcg":
             ideal = self._ideal[np.minimum(k, self._num_right) - 1]
             return np.divide(self._sum(hit / np.log2(1.0 + self._rank)), ideal)

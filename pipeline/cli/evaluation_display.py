@@ -13,12 +13,13 @@ def evaluation_tables(report: Mapping[str, Any]) -> list[Table | str]:
     """Returns everything that a person wants of `evaluation.json`: tables and lines."""
     metric = report["baseline_metric"]
     k = metric.partition("@")[2]
-    contenders = list(report["metrics"])
-    wanted = [
-        name for name in report["metrics"]["model"] if name.partition("@")[0] in _SHOWN_METRICS
-    ]
-    wanted += [f"{name}@{k}" for name in _LIST_METRICS]
-    shown: list[Table | str] = [metrics_table(report, contenders, wanted)]
+    cuts = [name.partition("@")[2] for name in report["metrics"]["model"] if "hit_rate@" in name]
+    cuts = list(dict.fromkeys(cuts))
+    shown: list[Table | str] = [title(report)]
+    for name in _SHOWN_METRICS:
+        shown.append(_contender_table(report, name, {f"@{cut}": f"{name}@{cut}" for cut in cuts}))
+    lists = {name: f"{name}@{k}" for name in _LIST_METRICS}
+    shown.append(_contender_table(report, f"first {k}", lists))
     shown.append(_slices_table(report, metric))
     level = f"{report['confidence']:.0%} of {report['resamples']:,} resamples"
     for name, interval in report["intervals"].items():
@@ -35,9 +36,17 @@ def evaluation_tables(report: Mapping[str, Any]) -> list[Table | str]:
             f"  {mark} {check['name']} {check['value']:.4f} is {words} {check['threshold']:.4f}"
         )
     shown += [f"  ✗ {problem}" for problem in report["gate"]["problems"]]
-    if "model" in report:
-        shown.append(f"model     {report['model']}")
+    shown.append(f"model     {report['model']}")
     return shown
+
+
+def title(report: Mapping[str, Any]) -> str:
+    """Returns in words what was predicted, of how many, and by which protocol."""
+    seen = "excluded" if report["exclude_seen"] else "counted"
+    return (
+        f"{report['num_events']:,} held-out events of {report['num_queries']:,} queries among "
+        f"{report['num_candidates']:,} candidates, {report['protocol']}, seen candidates {seen}"
+    )
 
 
 def metrics_table(
@@ -50,27 +59,35 @@ def metrics_table(
         contenders: The columns, in order.
         wanted: The rows, in order.
     """
-    seen = "excluded" if report["exclude_seen"] else "counted"
-    title = (
-        f"{report['num_events']:,} held-out events of {report['num_queries']:,} queries among "
-        f"{report['num_candidates']:,} candidates, {report['protocol']}, seen candidates {seen}"
-    )
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title(report), title_justify="left", title_style="bold")
     table.add_column("")
     for contender in contenders:
         style = "bold" if contender == "model" else ""
         table.add_column(contender, justify="right", style=style, overflow="fold")
     for name in wanted:
         values = [report["metrics"][contender].get(name) for contender in contenders]
-        table.add_row(name, *["" if value is None else f"{value:.4f}" for value in values])
+        table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
     return table
 
 
 def main_contenders(report: Mapping[str, Any]) -> list[str]:
     """Returns the contenders that a short table shows: model, last model, best, popularity."""
-    best = report["best_baseline"]["against"] if report["best_baseline"] else None
-    wanted = ("model", "last_blessed", best, "popularity")
+    best = [report["best_baseline"]["against"]] if report["best_baseline"] else []
+    wanted = ["model", "last_blessed", *best, "popularity"]
     return list(dict.fromkeys(name for name in wanted if name in report["metrics"]))
+
+
+def _contender_table(report: Mapping[str, Any], name: str, columns: Mapping[str, str]) -> Table:
+    """Returns a row for each contender; `columns` gives the metric under each heading."""
+    table = Table(title_justify="left")
+    table.add_column(name)
+    for heading in columns:
+        table.add_column(heading, justify="right")
+    for contender, metrics in report["metrics"].items():
+        numbers = [float(metrics[metric]) for metric in columns.values()]
+        style = "bold" if contender == "model" else ""
+        table.add_row(contender, *(f"{number:.4f}" for number in numbers), style=style)
+    return table
 
 
 def _slices_table(report: Mapping[str, Any], metric: str) -> Table:

@@ -61,6 +61,8 @@ def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
         ("data.interactions=null", ["`data.interactions`", "valid string"]),
         ("evaluation.split=test", ["`evaluation.split: test`", "train, eval, candidates"]),
         ("evaluation.min_metrics={hits@10: 1}", ["no metric 'hits@10'", "hit_rate"]),
+        ("evaluation.slices=[age]", ["`evaluation.slices`", "'age'"]),
+        ("evaluation.baselines=[popular]", ["`evaluation.baselines", "'popularity'"]),
         ("features.query={age: {kind: numeric}}", ["`features.query` needs", "data.queries"]),
         ("model.history_encoder=none", ["leaves the query tower without an input"]),
         ("training.early_stopping_patience=3", ["set `validation_fraction` too"]),
@@ -80,6 +82,13 @@ def test_a_wrong_setting_is_named_with_what_would_be_right(
         load(path, [override])
     for part in parts:
         assert part in str(caught.value)
+
+
+def test_recent_popularity_needs_times(tmp_path: Path) -> None:
+    overrides = ["columns.timestamp=null", "split.method=random"]
+    overrides.append("evaluation.baselines=[recent_popularity]")
+    with pytest.raises(ConfigError, match="`recent_popularity` needs"):
+        load(write(tmp_path, MINIMAL), overrides)
 
 
 def test_a_missing_section_is_named(tmp_path: Path) -> None:
