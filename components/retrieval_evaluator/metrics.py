@@ -100,8 +100,9 @@ class RankMetrics:
             first_hit = (self._first_rank <= k).astype(np.float64)
             return np.divide(first_hit, self._first_rank)
         if metric == "ndcg":
-            ideal = self._ideal[np.minimum(k, self._num_right) - 1]
-            return np.divide(self._sum(hit / np.log2(1.0 + self._rank)), ideal)
+            ideal: Floats = self._ideal[np.minimum(k, self._num_right) - 1]
+            gained: Floats = self._sum(hit / np.log2(1.0 + self._rank)) / ideal
+            return gained
         if metric == "map":
             # Tied answers share the rank of the last of them: the n-th is never before place n.
             precisions = self._sum(self._nth / self._rank * hit)

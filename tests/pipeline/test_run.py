@@ -66,6 +66,7 @@ def test_a_second_run_takes_everything_from_the_cache_and_pushes_nothing_new(
     assert states.pop("Pusher") == "complete"  # it sees itself that the newest version is this one
     assert again["newly_pushed"] is False
     assert states.pop("ExampleValidator") == "complete"
+    assert states.pop("LastBlessedModel") == "complete"  # a look-up; it does not find this model
     assert set(states.values()) == {"cached"}
     assert again["pushed_version"] == finished_run["pushed_version"]
     assert again["metrics"] == finished_run["metrics"]
@@ -107,6 +108,27 @@ def test_a_refused_model_ends_the_run_with_code_3_and_leaves_the_served_versions
     assert summary["blessed"] is False
     assert summary["pushed_version"] is None
     assert summary["metrics"]["model"]["hit_rate@10"] < 0.99
+    assert versions(finished_run) == before
+
+
+def test_a_new_model_is_held_against_the_last_blessed_one(
+    finished_run: dict[str, Any], two_tower: Command
+) -> None:
+    before = versions(finished_run)
+    done = two_tower(
+        "run",
+        "--config",
+        str(finished_run["config_path"]),
+        "--set",
+        "training.epochs=1",
+        "--set",
+        "evaluation.min_lift_over_last=3",
+        "--json",
+    )
+    summary = json.loads(done.stdout)
+    assert done.returncode == 3
+    assert "less 3 × last_blessed is -" in done.stderr
+    assert summary["metrics"]["last_blessed"] == finished_run["metrics"]["model"]
     assert versions(finished_run) == before
 
 
