@@ -97,8 +97,8 @@ class RankMetrics:
     def _of_list(self, metric: str, k: int) -> Floats:
         hit = (self._rank <= k).astype(np.float64)
         if metric == "mrr":
-            first_hit = (self._first_rank <= k).astype(np.float64)
-            return np.divide(first_hit, self._first_rank)
+            best: Floats = (self._first_rank <= k) / self._first_rank
+            return best
         if metric == "ndcg":
             ideal: Floats = self._ideal[np.minimum(k, self._num_right) - 1]
             gained: Floats = self._sum(hit / np.log2(1.0 + self._rank)) / ideal
