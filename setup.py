@@ -64,6 +64,7 @@ setup(
             "kubernetes>=26",  # its models are what manifests are held against
             "mypy>=1.13",
             "pytest>=8.3",
+            "pytest-xdist>=3.6",
             "ruff>=0.9",
             "types-protobuf",
             "types-psutil",
