@@ -1,0 +1,245 @@
+"""The approximate indexes beside exact search, on the same vectors, in the same run.
+
+64 dimensions, k = 100. The candidates are a mixture of 2,000 clusters of unequal size on 24
+factors, with noise of their own; the queries are no items but mixtures of one to three of them,
+with noise. Every index is chosen and tuned as IndexBuilder does it, saved as a SavedModel, and
+asked through a TF1 Session with the settings of the embedded server. Other queries tune than those
+that are timed and judged. Exact search is TensorFlow's matrix product and top-k, through the same
+kind of Session. The contenders take turns, round by round.
+
+Usage: python benchmarks/index.py [--json] [--candidates 1000000] [--rounds 5]
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+DIMENSION, K, BATCH, TARGET = 64, 100, 128, 0.95
+NUM_TUNING, NUM_JUDGING = 1000, 1024
+SINGLES_A_ROUND, BATCHES_A_ROUND = 60, 4
+EXACT = "exact_tf"
+
+Search = Callable[[Any], tuple[Any, Any]]
+
+
+def vectors_and_queries(num_candidates: int, num_queries: int) -> tuple[Any, Any]:
+    """Unit vectors and queries that are none of them."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    num_clusters, num_factors = 2000, 24
+    factors = rng.normal(size=(num_factors, DIMENSION)).astype(np.float32) / np.sqrt(num_factors)
+    centres = rng.normal(size=(num_clusters, num_factors)).astype(np.float32)
+    weights = 1 / np.arange(1, num_clusters + 1) ** 0.7
+    vectors = np.empty((num_candidates, DIMENSION), np.float32)
+    for start in range(0, num_candidates, 100_000):
+        rows = min(100_000, num_candidates - start)
+        members = centres[rng.choice(num_clusters, rows, p=weights / weights.sum())]
+        points = members + 0.5 * rng.normal(size=(rows, num_factors)).astype(np.float32)
+        noise = 0.2 * rng.normal(size=(rows, DIMENSION)).astype(np.float32)
+        vectors[start : start + rows] = unit(points @ factors + noise)
+    mixed = rng.integers(1, 4, num_queries)
+    queries = np.zeros((num_queries, DIMENSION), np.float32)
+    for place in range(3):
+        items = vectors[rng.integers(0, num_candidates, num_queries)]
+        queries += np.where((place < mixed)[:, None], items, 0)
+    noise = rng.normal(size=queries.shape).astype(np.float32) / np.sqrt(DIMENSION)
+    return vectors, unit(unit(queries) + np.float32(0.2) * noise)
+
+
+def unit(rows: Any) -> Any:
+    import numpy as np
+
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def through_session(index: Any, directory: str) -> Search:
+    """Saves the search and loads it as the model server does."""
+    import tensorflow as tf
+    from tensorflow.core.protobuf import config_pb2
+
+    module = tf.Module()
+    module.index = index
+    search = tf.function(
+        lambda queries: dict(zip(("indices", "scores"), index.search(queries, K), strict=True)),
+        [tf.TensorSpec([None, DIMENSION], name="queries")],
+        autograph=False,
+    ).get_concrete_function()
+    tf.saved_model.save(module, directory, signatures=search)
+    graph = tf.Graph()
+    session = tf.compat.v1.Session(
+        graph=graph, config=config_pb2.ConfigProto(inter_op_parallelism_threads=-1)
+    )
+    with graph.as_default():
+        loaded = tf.compat.v1.saved_model.loader.load(session, ["serve"], directory)
+    signature = loaded.signature_def["serving_default"]
+    call: Search = session._make_callable_from_options(
+        config_pb2.CallableOptions(
+            feed=[signature.inputs["queries"].name],
+            fetch=[signature.outputs[name].name for name in ("indices", "scores")],
+        )
+    )
+    return call
+
+
+def peers(vectors: Any) -> dict[str, Search]:
+    """Other libraries, where they are installed."""
+    found: dict[str, Search] = {}
+    if find_spec("hnswlib"):
+        import hnswlib
+
+        graph = hnswlib.Index("ip", DIMENSION)
+        graph.init_index(len(vectors), ef_construction=80, M=16)
+        graph.add_items(vectors)
+        graph.set_ef(400)
+        found["hnswlib"] = lambda queries: graph.knn_query(queries, K)
+    if find_spec("faiss"):
+        import faiss
+
+        flat = faiss.IndexFlatIP(DIMENSION)
+        inverted = faiss.IndexIVFFlat(flat, DIMENSION, 2000, faiss.METRIC_INNER_PRODUCT)
+        inverted.train(vectors[:100_000])
+        inverted.add(vectors)
+        inverted.nprobe = 48
+        found["faiss_ivf_flat"] = lambda queries: inverted.search(queries, K)[::-1]
+    return found
+
+
+def measure(searches: dict[str, Search], queries: Any, rounds: int) -> dict[str, dict[str, float]]:
+    """Times single queries and batches; the contenders take turns."""
+    import numpy as np
+
+    single: dict[str, list[float]] = {name: [] for name in searches}
+    batch: dict[str, list[float]] = {name: [] for name in searches}
+    for search in searches.values():
+        search(queries[:1])
+        search(queries[:BATCH])
+    for turn in range(rounds):
+        for name, search in searches.items():
+            for place in range(SINGLES_A_ROUND):
+                query = queries[(turn * SINGLES_A_ROUND + place) % len(queries)][None]
+                started = time.perf_counter()
+                search(query)
+                single[name].append(time.perf_counter() - started)
+            for place in range(BATCHES_A_ROUND):
+                first = (turn * BATCHES_A_ROUND + place) * BATCH % (len(queries) - BATCH + 1)
+                rows = queries[first : first + BATCH]
+                started = time.perf_counter()
+                search(rows)
+                batch[name].append(time.perf_counter() - started)
+    return {
+        name: {
+            "p50_ms": float(np.median(single[name])) * 1e3,
+            "qps": BATCH / float(np.median(batch[name])),
+        }
+        for name in searches
+    }
+
+
+def row(
+    name: str, value: float, unit: str, must: float | None = None, aim: float | None = None,
+    *, larger_is_better: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    met = None
+    if must is not None:
+        met = value >= must if larger_is_better else value <= must
+    return {"name": name, "value": value, "unit": unit, "must": must, "aim": aim, "met": met}
+
+
+def rows(num_candidates: int, rounds: int, scratch: str) -> list[dict[str, Any]]:
+    import numpy as np
+
+    import models  # noqa: F401 - chooses Keras 2 before TensorFlow is imported
+    from components.index_builder.config import IndexConfig
+    from components.index_builder.exact_index import ExactIndex
+    from components.index_builder.index_choice import choose_index
+    from components.index_builder.recall import exact_answers, recall_of_each
+
+    vectors, queries = vectors_and_queries(num_candidates, NUM_TUNING + NUM_JUDGING)
+    tuning, judging = queries[:NUM_TUNING], queries[NUM_TUNING:]
+    truth = exact_answers(vectors, judging, K)
+    searches = {EXACT: through_session(ExactIndex(vectors), f"{scratch}/exact")}
+    found: list[dict[str, Any]] = []
+    for backend in ("scann", "partitioned"):
+        started = time.perf_counter()
+        config = IndexConfig(backend=backend, k=K, recall_target=TARGET)
+        choice = choose_index(vectors, tuning, config)
+        seconds = time.perf_counter() - started
+        print(f"{backend}: {dict(choice.settings)}; {choice.reason}", file=sys.stderr, flush=True)
+        found.append(row(f"{backend}_choose_and_build", seconds, "s", 180, 60,
+                         larger_is_better=False))  # fmt: skip
+        searches[backend] = through_session(choice.index, f"{scratch}/{backend}")
+        del choice
+    searches |= peers(vectors)
+    for name, search in searches.items():
+        if name != EXACT:
+            parts = [search(judging[at : at + BATCH])[0] for at in range(0, NUM_JUDGING, BATCH)]
+            recall = float(recall_of_each(vectors, truth, np.concatenate(parts)).mean())
+            must = TARGET if name in ("scann", "partitioned") else None
+            found.append(row(f"{name}_recall@{K}", recall, "share", must))
+    measured = measure(searches, judging, rounds)
+    for name, values in measured.items():
+        found.append(row(f"{name}_single_p50", values["p50_ms"], "ms"))
+        found.append(row(f"{name}_batch_{BATCH}", values["qps"], "queries/s"))
+    exact = measured[EXACT]
+    limits = {"scann": ((25, 40), (30, 45)), "partitioned": ((6, 15), (None, None))}
+    for name, values in measured.items():
+        if name == EXACT:
+            continue
+        (must, aim), (must_qps, aim_qps) = limits.get(name, ((None, None), (None, None)))
+        faster = exact["p50_ms"] / values["p50_ms"]
+        more = values["qps"] / exact["qps"]
+        found.append(row(f"{name}_single_over_exact", faster, "times", must, aim))
+        found.append(row(f"{name}_batch_over_exact", more, "times", must_qps, aim_qps))
+    share = measured["partitioned"]["qps"] / measured["scann"]["qps"]
+    found.append(row("partitioned_batch_over_scann", share, "ratio", round(1 / 15, 4), 0.2))
+    return found
+
+
+def environment(num_candidates: int) -> dict[str, Any]:
+    return {
+        "machine": f"{os.cpu_count()} x {platform.machine()}",
+        "load": round(os.getloadavg()[0], 1),
+        "candidates": num_candidates,
+        **{name: version(name) for name in ("tensorflow", "scann", "numpy")},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--candidates", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        found = rows(options.candidates, options.rounds, scratch)
+    about = environment(options.candidates)
+    if options.json:
+        print(json.dumps({"environment": about, "rows": found}))
+        return
+    print(", ".join(f"{key} {value}" for key, value in about.items()))
+    print(f"{'name':32} {'value':>10} {'unit':10} {'must':>7} {'aim':>6}  met")
+    for entry in found:
+        must, aim, met = (
+            "" if entry[key] is None else entry[key] for key in ("must", "aim", "met")
+        )
+        print(f"{entry['name']:32} {entry['value']:>10.3f} {entry['unit']:10} "
+              f"{must!s:>7} {aim!s:>6}  {met}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
