@@ -46,6 +46,7 @@ setup(
         "polars>=1.30,<3",
         "psutil",
         "pydantic>=2.8,<3",
+        "pygal>=3.1,<4",  # the index's trade-off as SVG; matplotlib would slow each Keras import
         "pyyaml>=6,<7",
         "rich>=13.7",
         "scikit-learn",  # keras-tuner's bayesian search, and TFDV
@@ -54,9 +55,6 @@ setup(
     ],
     extras_require={
         "server": SERVER,
-        # Draws the index's trade-off of recall and time. Apart, because Keras imports it where it
-        # is installed, which costs every start a second.
-        "plots": ["matplotlib>=3.8"],
         "dev": [
             "hypothesis>=6.100",
             "import-linter>=2.1",

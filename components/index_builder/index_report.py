@@ -1,8 +1,6 @@
 """The report of an index: what was built, why, how good it is, and what else was tried."""
 
-import importlib.util
 import json
-import logging
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,11 +10,10 @@ from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 
 from components.index_builder.spec import REPORT_FILE
+from components.index_builder.trade_off_picture import trade_off_svg
 from components.index_builder.tuning import Setting, Trial
 
 PICTURE_FILE = "trade_off.svg"
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,12 +64,6 @@ def write_report(report: IndexReport, directory: str) -> None:
     io_utils.write_string_file(os.path.join(directory, REPORT_FILE), text)
     if not report.trials:
         return
-    if importlib.util.find_spec("matplotlib") is None:
-        log.warning("%s is left out: install the extra `plots` for it", PICTURE_FILE)
-        return
-    # Only here: an import that most runs do not need.
-    from components.index_builder.trade_off_picture import trade_off_svg
-
     picture = trade_off_svg(report.trials, report.settings, report.k, report.recall_target)
     with fileio.open(os.path.join(directory, PICTURE_FILE), "wb") as file:
         file.write(picture)

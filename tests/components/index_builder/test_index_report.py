@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from components.index_builder.config import IndexConfig
 from components.index_builder.gate import check_index, to_json
 from components.index_builder.index_report import IndexReport, write_report
+from components.index_builder.trade_off_picture import trade_off_svg
 from components.index_builder.tuning import Trial
+
+SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
 TRIALS = tuple(
     Trial({"leaves": 10, "leaves_to_search": part, "reorder": reorder}, recall, 0.9, 3.0 * part, 0)
@@ -46,7 +50,6 @@ def test_holds_the_curve_and_the_gate(tmp_path: Path):
 
 
 def test_draws_the_trade_off_the_same_each_time(tmp_path: Path):
-    pytest.importorskip("matplotlib")
     pictures = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -55,6 +58,24 @@ def test_draws_the_trade_off_the_same_each_time(tmp_path: Path):
     assert pictures[0] == pictures[1]
     for text in ("leaves 10, reorder 20", "leaves 10, reorder 40", "target", "chosen", "recall@10"):
         assert text in pictures[0]
+
+
+def test_the_picture_marks_what_was_tried_and_taken(tmp_path: Path):
+    write_report(report(TRIALS), str(tmp_path))
+    picture = ElementTree.parse(tmp_path / "trade_off.svg")
+    # Three trials, the taken one once more, none for the ends of the target's line.
+    dots = [node for node in picture.iter(f"{{{SVG}}}circle") if "dot" in node.get("class", "")]
+    assert len(dots) == len(TRIALS) + 1
+    labels = [node.text for node in picture.iter(f"{{{SVG}}}text")]
+    assert {"2", "5", "10"} <= set(labels)  # Microseconds, from 3 to 6.
+    # Nothing comes from elsewhere.
+    assert not [node for node in picture.iter() if node.get("src") or node.get(f"{{{XLINK}}}href")]
+
+
+@pytest.mark.parametrize("query_us", [0.0, 1.0, 10.0, 99.99])
+def test_draws_a_single_trial_whatever_it_took(query_us: float):
+    trial = Trial({"leaves": 4, "blocks_to_search": 4}, 1.0, 1.0, query_us, 0)
+    assert b"leaves 4" in trade_off_svg([trial], {}, 10, 0.95)
 
 
 def test_draws_nothing_where_nothing_was_tried(tmp_path: Path):
