@@ -22,6 +22,10 @@ Array = npt.NDArray[Any]
 MAX_RANK = 32
 """NumPy's limit; TensorFlow's own is 254."""
 
+# A tensor of which a part is given is filled up. TensorFlow sets no limit to that: with fifty bytes
+# a request could claim all memory, and with an empty tensor any number of rows.
+_MOST_FILLED_UP = 4096
+
 
 class TensorParsingError(ValueError):
     """The TensorProto does not hold what its shape and dtype say."""
@@ -85,7 +89,8 @@ def decode(proto: tensor_pb2.TensorProto) -> Array:
     """Return the array that a TensorProto holds.
 
     Fewer values than the shape asks for are allowed: the last one is repeated and no value at all
-    means zeros or empty strings.
+    means zeros or empty strings. But a shape may not claim more than 4,096 elements that the proto
+    has no bytes for.
 
     Returns:
         An array with the proto's shape; strings are `bytes` in an object array.
@@ -112,10 +117,12 @@ def decode(proto: tensor_pb2.TensorProto) -> Array:
         return np.frombuffer(content, dtype=dtype).reshape(shape).copy()
     values = getattr(proto, field)
     given = len(values)
-    try:
-        array: Array = np.empty(shape, dtype=dtype)
-    except (ValueError, MemoryError) as error:
-        raise TensorParsingError(f"too large: {shape}") from error
+    if given < count or not count:
+        # Dimensions beside an empty one count too: a model may repeat other inputs for each row.
+        claimed = math.prod(size or 1 for size in shape)
+        if claimed > max(_MOST_FILLED_UP, proto.ByteSize()):
+            raise TensorParsingError(f"the shape {shape} claims more than was sent")
+    array: Array = np.empty(shape, dtype=dtype)
     if given >= count:
         # By way of a list: NumPy would ask a repeated field for its length and items one by one.
         array.reshape(-1)[:] = values[:count]

@@ -85,3 +85,21 @@ def test_fewer_or_more_values_than_the_shape_are_filled_up_or_cut(
 def test_contradictions_are_refused(given: tensor_pb2.TensorProto) -> None:
     with pytest.raises(TensorParsingError):
         decode(given)
+
+
+@pytest.mark.parametrize("shape", [[2**28], [2**20, 2**10], [1, 2**50], [2**40, 0], [0, 2**40]])
+@pytest.mark.parametrize("dtype", [types_pb2.DT_FLOAT, types_pb2.DT_STRING])
+def test_a_shape_that_claims_more_than_was_sent_is_refused(dtype: int, shape: list[int]) -> None:
+    few = {"string_val": [b"a"]} if dtype == types_pb2.DT_STRING else {"float_val": [1.0]}
+    with pytest.raises(TensorParsingError, match="claims more than was sent"):
+        decode(proto(dtype, shape, **few))
+    with pytest.raises(TensorParsingError, match="claims more than was sent"):
+        decode(proto(dtype, shape))
+
+
+def test_whatever_was_sent_may_be_claimed() -> None:
+    assert decode(proto(types_pb2.DT_FLOAT, [4096], float_val=[1])).sum() == 4096
+    sent = proto(types_pb2.DT_STRING, [10_000], string_val=[b""] * 9_999)
+    assert decode(sent).shape == (10_000,)
+    content = proto(types_pb2.DT_FLOAT, [100_000], tensor_content=bytes(400_000))
+    assert decode(content).shape == (100_000,)

@@ -1,0 +1,33 @@
+"""The model that the serving benchmark asks is one of this project's, whatever becomes of those."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serving.clients import RetrievalClient
+from serving.launcher import running_model_server
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.slow
+def test_the_model_of_the_serving_benchmark_is_built_and_served(tmp_path: Path) -> None:
+    command = [sys.executable, "benchmarks/_serving_model.py", f"{tmp_path}/served/1"]
+    (tmp_path / "served").mkdir()
+    subprocess.run(
+        [*command, "300", "scann", "20"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+        timeout=280,
+    )
+    with (
+        running_model_server(tmp_path / "served") as server,
+        RetrievalClient(server.grpc_target, query_id_name="user_id") as client,
+    ):
+        best = client.recommend("u1", history=["item_3"], k=10)
+    assert len(set(best.candidate_ids)) == 10
+    assert set(best.candidate_ids) <= {f"item_{number}" for number in range(300)}
