@@ -10,7 +10,8 @@ check each answer against the one that the model of that version gives in proces
 
 Clients retry as any client does whose server is away for a moment. What must hold: no good request
 stays without an answer, no answer is wrong, nothing malformed is accepted, a client without retries
-fails only while the server is away, and the server leaks neither memory nor descriptors.
+fails only while the server is away, the server leaks neither memory nor descriptors, and it ends
+with status 0 where it is told to end.
 
 Usage: python benchmarks/soak.py [--minutes 10] [--candidates 50000] [--json]
 """
@@ -70,6 +71,7 @@ class Server:
     Attributes:
         away: From when to when it was not there on purpose.
         ended_by_itself: How often it ended when nobody told it to.
+        bad_ends: Exit statuses other than 0 of a server that was told to end.
     """
 
     base_path: Path
@@ -78,6 +80,7 @@ class Server:
     rest_port: int
     away: list[tuple[float, float]] = field(default_factory=list)
     ended_by_itself: int = 0
+    bad_ends: list[int] = field(default_factory=list)
     process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
@@ -106,10 +109,17 @@ class Server:
         if self.process.poll() is not None:
             self.ended_by_itself += 1
         went_at = time.monotonic()
-        self.process.send_signal(number)
-        await asyncio.to_thread(self.process.wait)
+        await asyncio.to_thread(self.end, number)
         await self.start()
         self.away.append((went_at, time.monotonic() + _RECONNECT_S))
+
+    def end(self, number: int) -> None:
+        """Ends it by a signal; after SIGTERM it must end with status 0."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        status = self.process.wait()
+        if number == signal.SIGTERM and status:
+            self.bad_ends.append(status)
 
     def was_away(self, at: float) -> bool:
         """Whether a request that failed then could not have succeeded."""
@@ -232,8 +242,7 @@ async def soak(folder: Path, minutes: float) -> Outcome:
         server.ended_by_itself += server.process.poll() is not None
     finally:
         if server.process is not None:
-            server.process.terminate()
-            server.process.wait()
+            server.end(signal.SIGTERM)
     tally = traffic.tally
     outside = [text for at, text in tally.failures if not server.was_away(at)]
     accepted = {name for name, answer in malformed if answer == "OK"}
@@ -264,6 +273,7 @@ async def soak(folder: Path, minutes: float) -> Outcome:
         row("versions_that_answered", len(tally.versions), "versions", 2, at_least=True),
         *(row(f"restarts_by_{name}", count, "restarts") for name, count in restarts.items()),
         row("ended_by_itself", server.ended_by_itself, "times", 0),
+        row("told_to_end_but_status_not_0", len(server.bad_ends), "times", 0),
         row("version_size", round(version_mb, 1), "MB"),
         row("memory_after_warm_up", round(warm_mb, 1), "MB"),
         row("memory_growth_over_reloads", round(growth_mb, 1), "MB", round(allowed_mb, 1)),
@@ -276,6 +286,7 @@ async def soak(folder: Path, minutes: float) -> Outcome:
         *tally.wrong[:5],
         *outside[:5],
         *(f"accepted: {name}" for name in sorted(accepted)),
+        *(f"ended with status {status} after SIGTERM" for status in server.bad_ends),
     ]
     by_kind: dict[str, dict[str, int]] = {}
     for (name, answer), count in sorted(malformed.items()):

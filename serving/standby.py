@@ -102,4 +102,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from serving.model_server.__main__ import end_process
+
+    end_process(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from typing import NoReturn
 
 from serving.model_server import event_log
 from serving.model_server.flags import ServerFlags, parse_flags
@@ -26,6 +27,20 @@ def main() -> int:
         event_log.error("startup_failed", error=error)
         return 1
     return 0
+
+
+def end_process(status: int) -> NoReturn:
+    """End the process here and now.
+
+    What was under way is answered by now. An orderly end of Python would still take the interpreter
+    away from under threads that wait in TensorFlow and gRPC, where some ends are crashes.
+
+    Args:
+        status: The exit status.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def import_tensorflow() -> None:
@@ -60,4 +75,4 @@ def _serve(flags: ServerFlags) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

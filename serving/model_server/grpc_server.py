@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from typing import Any, NoReturn, TypeVar
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from tensorflow_serving.apis import (
     model_service_pb2_grpc,
     predict_pb2,
@@ -30,6 +30,7 @@ from serving.model_server.example_methods import (
     refuse_regress,
 )
 from serving.model_server.flags import AUTO_PORT
+from serving.model_server.health import Health
 from serving.model_server.model_service import ModelService
 from serving.model_server.predict import prepare, respond
 
@@ -42,9 +43,6 @@ MAX_MESSAGE_BYTES = 2**31 - 1
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
-
-# "" is the server as a whole.
-_HEALTH_SERVICES = ("", "ModelService", "PredictionService")
 
 _Response = TypeVar("_Response")
 
@@ -222,7 +220,7 @@ class GrpcServer:
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
             ModelServicer(service), self._server
         )
-        self._health = health.aio.HealthServicer() if options.answers_health_checks else None
+        self._health = Health() if options.answers_health_checks else None
         if self._health:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.port: int = self._listen(options)
@@ -243,10 +241,9 @@ class GrpcServer:
 
     async def start(self) -> None:
         """Start to answer."""
-        await self._server.start()
         if self._health:
-            for name in _HEALTH_SERVICES:
-                await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+            await self._health.enter_serving()
+        await self._server.start()
 
     async def stop(self, grace_s: float) -> None:
         """Refuse new calls at once; return when the running ones are answered.

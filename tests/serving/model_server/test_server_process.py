@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import json
 import os
 import signal
@@ -14,7 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.clients import RestRetrievalClient, RetrievalClient
 from serving.clients.grpc_client import GrpcTransport
@@ -151,6 +155,48 @@ def test_slow_requests_time_out_over_rest_and_are_answered_after_sigterm(slow_mo
         assert answers == [[100_000]]
         wait_for(lambda: "INFO stopped" in server.log_path.read_text())
         grpc.close()
+
+
+def test_a_drain_tells_those_who_watch_and_waits_for_those_who_ask(
+    slow_model: Path, tmp_path: Path
+) -> None:
+    ready_file = tmp_path / "ready.json"
+    process = start_server(
+        f"--model_base_path={slow_model.parent}", "--model_name=slow", "--port=auto",
+        "--rest_api_port=0", "--enable_grpc_healthcheck_service=true", f"--ready_file={ready_file}",
+        "--shutdown_grace_seconds=300",
+    )  # fmt: skip
+    try:
+        wait_for(ready_file.exists, timeout_s=60)
+        target = f"127.0.0.1:{json.loads(ready_file.read_text())['grpc_port']}"
+        with (
+            grpc.insecure_channel(target) as channel,
+            contextlib.closing(GrpcTransport(target, "slow")) as asking,
+        ):
+            health = health_pb2_grpc.HealthStub(channel)
+            watched = {
+                name: health.Watch(health_pb2.HealthCheckRequest(service=name), timeout=60)
+                for name in ("", "PredictionService", "nobody")
+            }
+            serving = [next(stream).status for stream in watched.values()]
+            signature = asking.metadata(10).signatures["serving_default"]
+            inputs = {"rounds": Tensor("int64", (1,), [100_000])}
+            with concurrent.futures.ThreadPoolExecutor() as pool:
+                answer = pool.submit(asking.predict, signature, inputs, 60)
+                time.sleep(0.2)
+                process.send_signal(signal.SIGTERM)
+                # Nothing but the end of the stream may follow.
+                draining = [[told.status for told in stream] for stream in watched.values()]
+                counted = answer.result().outputs["counted"].values
+        # Long before the grace is over, although all of them would have watched on.
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+    response = health_pb2.HealthCheckResponse
+    assert serving == [response.SERVING, response.SERVING, response.SERVICE_UNKNOWN]
+    assert draining == [[response.NOT_SERVING], [response.NOT_SERVING], [response.SERVICE_UNKNOWN]]
+    assert list(counted) == [100_000]
 
 
 def refuses_connections(rest_url: str) -> bool:
