@@ -1,11 +1,16 @@
 """How much each event counts in the loss: by what was done, or by its rating."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
 from models.features import EVENT_TYPE_KEY, RATING_KEY, ColumnsConfig
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 EVENT_WEIGHT_KEY = "event_weight"
 
@@ -43,6 +48,9 @@ def event_weights(values: tf.Tensor, weights: Mapping[str, float]) -> tf.Tensor:
             two named ratings the weight is interpolated, beyond them it is that of the nearest.
         weights: By event type or rating.
     """
+    # The configuration needs `weight_source` in a process that shall not wait for TensorFlow.
+    import tensorflow as tf
+
     if values.dtype == tf.string:
         found = tf.ones(tf.shape(values))
         for name, weight in weights.items():

@@ -13,7 +13,12 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from components.index_builder.config import IndexConfig
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.serving_validator.config import ServingConfig
-from components.timeline_example_gen.config import DataConfig, IngestConfig, SplitConfig
+from components.timeline_example_gen.config import (
+    DataConfig,
+    IngestConfig,
+    SplitConfig,
+    check_newest_span,
+)
 from models.config import ModelConfig, TrainingConfig
 from models.event_weights import weight_source
 from models.features import ALLOW_PREFIX, ColumnsConfig, FeaturesConfig, FeatureSpec
@@ -93,6 +98,7 @@ class PipelineConfig(Settings):
                 "`split.method: temporal` needs `columns.timestamp`; name it, or use random or "
                 "leave_last_out"
             )
+        check_newest_span(self.data, self.split)
         if self.data.min_rating is not None and self.columns.rating is None:
             raise ValueError("`data.min_rating` needs `columns.rating`")
         weight_source(self.columns, self.training.event_weights)

@@ -40,6 +40,7 @@ from components.small_data.transform_executor import Executor as TransformExecut
 from components.timeline_example_gen.artifacts import IngestReport
 from components.timeline_example_gen.component import TimelineExampleGen
 from components.timeline_example_gen.source_files import fingerprint
+from components.timeline_example_gen.spans import choose_spans
 from models.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY
 from pipeline.code_hash import CODE_HASH_KEY, code_hash
 from pipeline.config import ConfigError, PipelineConfig
@@ -100,12 +101,13 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
     spec = config.spec
     models_hash = code_hash("models")
 
-    ingest = config.ingest
+    ingest = choose_spans(config.ingest)
     example_gen = TimelineExampleGen(
         ingest.data,
         config.columns,
         config.features,
-        config.split,
+        ingest.split,
+        chosen_spans=ingest.chosen_spans,
         input_fingerprint=":".join(
             [
                 fingerprint(ingest),
@@ -177,7 +179,7 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
 
 def create_refresh_components(config: PipelineConfig) -> list[BaseNode]:
     """Returns the components of an index refresh in the order of the flow."""
-    ingest = config.ingest
+    ingest = choose_spans(config.ingest, ["candidates"])
     if ingest.data.candidates is None:
         raise ConfigError(
             "an index refresh reads the catalogue anew, and the configuration names none: set "

@@ -20,6 +20,7 @@ from components.atomic_pusher.executor import NEWLY_PUSHED_PROPERTY
 from components.blessed_model import MODEL_BLESSING_KEY
 from components.index_builder.spec import REPORT_FILE as INDEX_REPORT_FILE
 from components.retrieval_evaluator.report import EVALUATION_FILE
+from components.timeline_example_gen.report import REPORT_FILE
 from components.trial_report.executor import TRIALS_FILE
 from models.trainer import WARM_START_FILE
 from pipeline.config import PipelineConfig
@@ -56,6 +57,7 @@ class RunSummary:
         newly_pushed: Whether this run pushed it.
         serving_dir: Base path of the served versions.
         index: The index report.
+        spans: The spans that were read, by source, and those missing; empty without spans.
         warm_start: From which model the fit began and what it took over; empty without one.
         tuning: The metric, its trials and the best values; empty where nothing was searched.
         tuned_config: A configuration with the best values; None where nothing was searched.
@@ -75,6 +77,7 @@ class RunSummary:
     pushed_version: int | None = None
     newly_pushed: bool = False
     index: Mapping[str, Any] = field(default_factory=dict)
+    spans: Mapping[str, Any] = field(default_factory=dict)
     warm_start: Mapping[str, Any] = field(default_factory=dict)
     tuning: Mapping[str, Any] = field(default_factory=dict)
     tuned_config: str | None = None
@@ -95,6 +98,7 @@ class RunSummary:
             "newly_pushed": self.newly_pushed,
             "serving_dir": self.serving_dir,
             "index": self.index,
+            "spans": self.spans,
             "warm_start": self.warm_start,
             "tuning": self.tuning,
             "tuned_config": self.tuned_config,
@@ -185,6 +189,10 @@ def _fill(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> None
     for name, outcome in outcomes.items():
         summary.component_seconds[name] = round(outcome.seconds, 2)
         summary.component_states[name] = outcome.state
+    ingested = _output(outcomes, "TimelineExampleGen", "report")
+    if ingested is not None:
+        report = json.loads(io_utils.read_string_file(os.path.join(ingested.uri, REPORT_FILE)))
+        summary.spans = report["spans"] or {}
     results = _output(outcomes, "Tuner", "tuner_results")
     if results is not None:
         report = json.loads(io_utils.read_string_file(os.path.join(results.uri, TRIALS_FILE)))

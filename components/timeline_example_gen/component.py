@@ -6,7 +6,12 @@ from tfx.types.channel import Channel
 
 from components.timeline_example_gen import executor
 from components.timeline_example_gen.artifacts import IngestReport, RejectedRows
-from components.timeline_example_gen.config import DataConfig, IngestConfig, SplitConfig
+from components.timeline_example_gen.config import (
+    ChosenSpans,
+    DataConfig,
+    IngestConfig,
+    SplitConfig,
+)
 from components.timeline_example_gen.spec import (
     CONFIG_KEY,
     EXAMPLES_KEY,
@@ -73,6 +78,7 @@ class TimelineExampleGen(base_beam_component.BaseBeamComponent):
         features: FeaturesConfig | None = None,
         split: SplitConfig | None = None,
         input_fingerprint: str = "",
+        chosen_spans: ChosenSpans | None = None,
     ):
         """Declares an ingestion.
 
@@ -82,8 +88,10 @@ class TimelineExampleGen(base_beam_component.BaseBeamComponent):
             features: Features of queries and candidates; none if absent.
             split: Which events are held out.
             input_fingerprint: Hash of the input files, for the cache.
+            chosen_spans: From `spans.choose_spans`; None: the executor chooses, and the cache
+                takes an earlier choice for this one.
         """
-        config = make_config(data, columns, features, split)
+        config = make_config(data, columns, features, split, chosen_spans)
         super().__init__(
             spec=TimelineExampleGenSpec(
                 **{
@@ -102,10 +110,12 @@ def make_config(
     columns: ColumnsConfig,
     features: FeaturesConfig | None = None,
     split: SplitConfig | None = None,
+    chosen_spans: ChosenSpans | None = None,
 ) -> IngestConfig:
     """Returns the configuration as the executor gets it and as `fingerprint` wants it."""
     return IngestConfig(
         data=data,
         split=split or SplitConfig(),
         spec=FeatureSpec(columns=columns, features=features or FeaturesConfig()),
+        chosen_spans=chosen_spans,
     )

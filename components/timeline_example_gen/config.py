@@ -1,22 +1,48 @@
 """Settings of ingestion: files, formats, what happens to bad rows, and the splits."""
 
 from datetime import datetime, timezone
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from components.timeline_example_gen.span_pattern import (
+    SpanKind,
+    SpanPattern,
+    read_span,
+    show_span,
+)
 from models.features import FeatureSpec
 from models.settings import Settings
+
+NEWEST_SPAN = "newest_span"
+
+
+class SpansConfig(Settings):
+    """Which spans of the interactions a run reads."""
+
+    last: str | int = Field(
+        "newest", description="Newest span that is read: newest, a number, or a day as 2026-11-20."
+    )
+    window: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        1, description="How many spans are read, the last one included; all: from the first on."
+    )
+    missing: Literal["stop", "warn"] = Field(
+        "stop", description="What a gap in the window does; warn: the run goes on without it."
+    )
 
 
 class DataConfig(Settings):
     """The files and how to read them."""
 
-    interactions: str = Field(description="File or glob of the events.")
+    interactions: str = Field(
+        description="File or glob of the events; {SPAN} or {YYYY}, {MM}, {DD}, and {VERSION} in it "
+        "make spans."
+    )
     candidates: str | None = Field(
         None, description="File or glob of the catalogue; derived from the events if absent."
     )
     queries: str | None = Field(None, description="File or glob of the queries' features.")
+    spans: SpansConfig = Field(default_factory=SpansConfig)
     format: Literal["auto", "csv", "parquet"] = Field("auto", description="auto: by the suffix.")
     delimiter: str = Field(",", min_length=1, max_length=1, description="CSV only.")
     timestamp_unit: Literal["s", "ms", "us", "ns", "iso8601"] = Field(
@@ -40,6 +66,37 @@ class DataConfig(Settings):
         "to the newest events for evaluation.",
     )
 
+    @model_validator(mode="after")
+    def _spans_fit_the_patterns(self) -> "DataConfig":
+        kind = self.span_kind
+        if kind is None:
+            if self.spans != SpansConfig():
+                raise ValueError(
+                    "`data.spans` needs a pattern with {SPAN}, or {YYYY}, {MM} and {DD}; "
+                    f"`data.interactions` is {self.interactions}"
+                )
+        elif self.spans.last != "newest":
+            try:
+                read_span(self.spans.last, kind)
+            except ValueError as error:
+                raise ValueError(f"`data.spans.last`: {error}") from error
+        return self
+
+    @property
+    def span_kind(self) -> SpanKind | None:
+        """How the patterns write spans; None: none has any.
+
+        Raises:
+            ValueError: A pattern cannot be read, or two write spans differently.
+        """
+        patterns = [p for p in (self.interactions, self.candidates, self.queries) if p]
+        kinds = {kind for p in patterns if (kind := SpanPattern.parse(p).kind) is not None}
+        if len(kinds) > 1:
+            raise ValueError(
+                "`data`: all patterns must write spans alike, as {SPAN} or as {YYYY}, {MM} and {DD}"
+            )
+        return kinds.pop() if kinds else None
+
 
 class SplitConfig(Settings):
     """Which events are held out for prediction."""
@@ -59,16 +116,18 @@ class SplitConfig(Settings):
     with_test: bool = Field(
         False, description="leave_last_out: the last event is `test`, the one before it `eval`."
     )
-    eval_from: datetime | None = Field(
-        None, description="temporal: first moment of `eval` (UTC), instead of the fractions."
+    eval_from: datetime | Literal["newest_span"] | None = Field(
+        None,
+        description="temporal: first moment of `eval` (UTC), instead of the fractions; "
+        "newest_span: where the newest span begins.",
     )
     test_from: datetime | None = Field(None, description="temporal: first moment of `test`.")
     seed: int = Field(42, ge=0, description="random: of the hash.")
 
     @field_validator("eval_from", "test_from")
     @classmethod
-    def _naive_is_utc(cls, moment: datetime | None) -> datetime | None:
-        if moment is None or moment.tzinfo is not None:
+    def _naive_is_utc(cls, moment: datetime | str | None) -> datetime | str | None:
+        if not isinstance(moment, datetime) or moment.tzinfo is not None:
             return moment
         return moment.replace(tzinfo=timezone.utc)
 
@@ -80,7 +139,13 @@ class SplitConfig(Settings):
             raise ValueError(f"`eval_from` and `test_from` are for temporal, not {self.method}")
         if self.test_from and not self.eval_from:
             raise ValueError("`test_from` needs `eval_from`")
-        if self.test_from and self.eval_from and self.test_from <= self.eval_from:
+        if self.test_from and self.eval_from == NEWEST_SPAN:
+            raise ValueError("`eval_from: newest_span` leaves nothing for `test_from`")
+        if (
+            self.test_from
+            and not isinstance(self.eval_from, str | None)
+            and (self.test_from <= self.eval_from)
+        ):
             raise ValueError("`test_from` must be later than `eval_from`")
         if self.with_test and self.method != "leave_last_out":
             raise ValueError("`with_test` is for leave_last_out; set `test_fraction` instead")
@@ -97,12 +162,76 @@ class SplitConfig(Settings):
         return ("train", "eval", *(("test",) if has_test else ()), "candidates")
 
 
+class InputFile(Settings):
+    """A file of a span.
+
+    Attributes:
+        path: Where it is.
+        size_bytes: As stored.
+    """
+
+    path: str
+    size_bytes: int
+
+
+class SpanFiles(Settings):
+    """The files of one span in the version that counts.
+
+    Attributes:
+        span: Its number; of a date, days since 1970.
+        version: The highest; None where versions are not told apart.
+        files: In name order.
+    """
+
+    span: int
+    version: int | None
+    files: tuple[InputFile, ...]
+
+
+class ChosenSpans(Settings):
+    """The spans that a run reads, chosen.
+
+    Attributes:
+        kind: How people write them.
+        interactions: The window, oldest first; empty where its pattern has no spans.
+        candidates: The snapshot of the catalogue; None: it has no spans.
+        queries: The snapshot of the queries.
+        missing: Numbers of the spans that the window lacks.
+    """
+
+    kind: SpanKind
+    interactions: tuple[SpanFiles, ...] = ()
+    candidates: SpanFiles | None = None
+    queries: SpanFiles | None = None
+    missing: tuple[int, ...] = ()
+
+    def of(self, source: Literal["interactions", "candidates", "queries"]) -> tuple[SpanFiles, ...]:
+        """Returns what a source reads, empty where it has no spans."""
+        if source == "interactions":
+            return self.interactions
+        snapshot = self.candidates if source == "candidates" else self.queries
+        return () if snapshot is None else (snapshot,)
+
+    def show(self, span: int) -> str:
+        """Returns a span as people write it."""
+        return show_span(span, self.kind)
+
+
 class IngestConfig(Settings):
     """All that ingestion needs, as it crosses into the executor; paths are already resolved."""
 
     data: DataConfig
     split: SplitConfig = Field(default_factory=SplitConfig)
     spec: FeatureSpec
+    chosen_spans: ChosenSpans | None = Field(
+        None, description="Set by `spans.choose_spans`; None: not chosen yet, or there are none."
+    )
+
+    @model_validator(mode="after")
+    def _newest_span_can_be_held_out(self) -> "IngestConfig":
+        if self.chosen_spans is None:
+            check_newest_span(self.data, self.split)
+        return self
 
     @model_validator(mode="after")
     def _temporal_has_times(self) -> "IngestConfig":
@@ -115,3 +244,23 @@ class IngestConfig(Settings):
         if self.data.min_rating is not None and self.spec.columns.rating is None:
             raise ValueError("`data.min_rating` needs `columns.rating`")
         return self
+
+
+def check_newest_span(data: DataConfig, split: SplitConfig) -> None:
+    """Checks that a newest span can be held out where the split asks for it.
+
+    Raises:
+        ValueError: There are no spans, or the window has a single one.
+    """
+    if split.eval_from != NEWEST_SPAN:
+        return
+    if SpanPattern.parse(data.interactions).kind is None:
+        raise ValueError(
+            "`split.eval_from: newest_span` needs spans in `data.interactions`: {SPAN}, or "
+            "{YYYY}, {MM} and {DD}"
+        )
+    if data.spans.window == 1:
+        raise ValueError(
+            "`split.eval_from: newest_span` holds out the only span of the window; set "
+            "`data.spans.window` to 2 or more"
+        )

@@ -48,7 +48,9 @@ def write_sorted_times(times: Times, folder: str) -> SortedTimes:
     return SortedTimes(path, dict(zip(days.tolist(), counts.tolist(), strict=True)))
 
 
-def find_cut(config: SplitConfig, times: Sequence[SortedTimes]) -> Cut:
+def find_cut(
+    config: SplitConfig, times: Sequence[SortedTimes], newest_span_us: int | None = None
+) -> Cut:
     """Returns where a temporal split cuts.
 
     With fractions, the newest `eval_fraction + test_fraction` of n events, rounded to whole events
@@ -57,7 +59,12 @@ def find_cut(config: SplitConfig, times: Sequence[SortedTimes]) -> Cut:
     Args:
         config: Of method temporal.
         times: Of all events; not read where the config gives the moments.
+        newest_span_us: First moment of the newest span; needed by `eval_from: newest_span`.
     """
+    if isinstance(config.eval_from, str):
+        if newest_span_us is None:
+            raise ValueError("`eval_from: newest_span` needs the first moment of that span")
+        return Cut(newest_span_us)
     if config.eval_from is not None:
         test = None if config.test_from is None else _micros(config.test_from)
         return Cut(_micros(config.eval_from), test)

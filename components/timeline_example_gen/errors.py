@@ -13,6 +13,10 @@ class NoInputError(IngestError):
     """No file matches, or the files that match hold no rows."""
 
 
+class MissingSpanError(IngestError):
+    """A span that must be there has not been delivered; running again helps when it has."""
+
+
 class UnreadableFileError(IngestError):
     """A file is not what its format says: no CSV, no Parquet, a quote that never closes."""
 

@@ -1,5 +1,6 @@
 """Executor of `TimelineExampleGen`: unpacks, calls, declares what was written."""
 
+import json
 from typing import Any
 
 from tfx.components.util import examples_utils
@@ -7,13 +8,16 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
-from components.timeline_example_gen.config import IngestConfig
+from components.timeline_example_gen.config import ChosenSpans, IngestConfig
 from components.timeline_example_gen.ingest import ingest
+from components.timeline_example_gen.spans import choose_spans
 from components.timeline_example_gen.spec import (
     CONFIG_KEY,
     EXAMPLES_KEY,
+    LAST_SPAN_PROPERTY,
     REJECTED_KEY,
     REPORT_KEY,
+    SPANS_PROPERTY,
 )
 
 
@@ -31,7 +35,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         Args:
             input_dict: Empty.
             output_dict:
-                - examples: one `Examples` artifact with the splits of the config and `candidates`.
+                - examples: one `Examples` artifact with the splits of the config and `candidates`;
+                  where there are spans, with the newest one as `span` and `version`, and all of
+                  them as properties.
                 - rejected: one `RejectedRows` artifact.
                 - report: one `IngestReport` artifact.
             exec_properties:
@@ -41,7 +47,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         Raises:
             IngestError: The input cannot become Examples.
         """
-        config = IngestConfig.model_validate_json(exec_properties[CONFIG_KEY])
+        # On an orchestrator without a step of its own for it, spans are chosen here.
+        config = choose_spans(IngestConfig.model_validate_json(exec_properties[CONFIG_KEY]))
         self._log_startup(input_dict, output_dict, exec_properties)
         examples = artifact_utils.get_single_instance(output_dict[EXAMPLES_KEY])
         ingest(
@@ -54,3 +61,18 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples.split_names = artifact_utils.encode_split_names(list(config.split.split_names))
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(examples, "tfrecords_gzip")
+        if config.chosen_spans is not None and config.chosen_spans.interactions:
+            _set_spans(examples, config.chosen_spans)
+
+
+def _set_spans(examples: Any, chosen: ChosenSpans) -> None:
+    newest = chosen.interactions[-1]
+    # TFX's own file-based generators leave these properties at 0 and set custom ones instead.
+    examples.span = newest.span
+    if newest.version is not None:
+        examples.version = newest.version
+    examples.set_string_custom_property(LAST_SPAN_PROPERTY, chosen.show(newest.span))
+    examples.set_string_custom_property(
+        SPANS_PROPERTY,
+        json.dumps({chosen.show(found.span): found.version for found in chosen.interactions}),
+    )

@@ -16,7 +16,7 @@ from components.beam_results import (
     run_and_collect,
 )
 from components.timeline_example_gen import cut_time, rejects
-from components.timeline_example_gen.config import IngestConfig
+from components.timeline_example_gen.config import NEWEST_SPAN, IngestConfig
 from components.timeline_example_gen.errors import (
     EmptySplitError,
     NoInputError,
@@ -27,6 +27,7 @@ from components.timeline_example_gen.read_stage import ReadFacts, read_and_order
 from components.timeline_example_gen.report import REPORT_FILE, make_report, show_time
 from components.timeline_example_gen.source_columns import SOURCES, Source
 from components.timeline_example_gen.source_files import find_files, no_rows
+from components.timeline_example_gen.spans import choose_spans
 from components.timeline_example_gen.spill import read_table
 from components.timeline_example_gen.splits import Cut
 from components.timeline_example_gen.write_stage import (
@@ -67,6 +68,7 @@ def ingest(
     Raises:
         IngestError: The input cannot become Examples; the message says why.
     """
+    config = choose_spans(config)
     files = find_files(config)
     spill_dir = FileSystems.join(examples_dir, ".spill")
     make_folder(spill_dir)
@@ -81,7 +83,7 @@ def ingest(
         cut = None
         if config.split.method == "temporal":
             times = [bucket.times for bucket in facts.buckets if bucket.times is not None]
-            cut = cut_time.find_cut(config.split, times)
+            cut = cut_time.find_cut(config.split, times, _newest_span_us(config, facts))
         buckets = OrderedBuckets(*(_paths(facts, source) for source in SOURCES))
         written = run_and_collect(
             make_pipeline,
@@ -135,6 +137,18 @@ def _check(plan: IngestPlan, facts: ReadFacts) -> None:
             f"`data.min_rating: {plan.config.data.min_rating:g}` leaves no event; all "
             f"{sum(bucket.num_below_min_rating for bucket in events)} are rated lower"
         )
+
+
+def _newest_span_us(config: IngestConfig, facts: ReadFacts) -> int | None:
+    if config.split.eval_from != NEWEST_SPAN:
+        return None
+    moments = [b.newest_span_us for b in facts.buckets if b.newest_span_us is not None]
+    if not moments:
+        raise EmptySplitError(
+            "split `eval` has no events: `split.eval_from: newest_span`, and there are none in the "
+            "newest span"
+        )
+    return min(moments)
 
 
 def _check_splits(plan: IngestPlan, cut: Cut | None, files: Sequence[SplitFile]) -> None:

@@ -12,6 +12,7 @@ from apache_beam.pvalue import TaggedOutput
 
 from components.timeline_example_gen import rejects
 from components.timeline_example_gen.blocks import read_blocks
+from components.timeline_example_gen.config import NEWEST_SPAN
 from components.timeline_example_gen.cut_time import SortedTimes, write_sorted_times
 from components.timeline_example_gen.described_rows import distinct_rows
 from components.timeline_example_gen.errors import UnreadableFileError
@@ -66,6 +67,7 @@ class BucketFacts:
         num_repeated: Rows dropped because they repeat an earlier one.
         num_below_min_rating: Rows dropped for `data.min_rating`.
         times: For temporal cuts; None: not needed.
+        newest_span_us: First moment of the newest span here; None: not needed, or no such event.
     """
 
     source: Source
@@ -75,6 +77,7 @@ class BucketFacts:
     num_repeated: int
     num_below_min_rating: int = 0
     times: SortedTimes | None = None
+    newest_span_us: int | None = None
 
 
 @dataclass
@@ -195,7 +198,9 @@ class _OrderBucket(beam.DoFn):
             spec.candidate_id,
             drop_duplicates=plan.config.data.duplicate_events == "drop",
         )
-        times = None
+        times = newest_span_us = None
+        if split.eval_from == NEWEST_SPAN:
+            newest_span_us = _newest_span_begins(good, plan)
         if split.method == "temporal" and split.eval_from is None:
             times = write_sorted_times(ordered.table[TIME_US].to_numpy(), plan.spill_dir)
         return BucketFacts(
@@ -206,7 +211,16 @@ class _OrderBucket(beam.DoFn):
             ordered.num_duplicates,
             len(rows) - len(good),
             times,
+            newest_span_us,
         )
+
+
+def _newest_span_begins(events: pa.Table, plan: IngestPlan) -> int | None:
+    newest = max(file.span for file in plan.files if file.span is not None)
+    files = [f.index for f in plan.files if f.source == "interactions" and f.span == newest]
+    in_newest = pc.is_in(events[FILE], value_set=pa.array(files, events[FILE].type))
+    first: int | None = pc.min(events.filter(in_newest)[TIME_US]).as_py()
+    return first
 
 
 def _rated_high_enough(events: pa.Table, min_rating: float | None) -> pa.Table:

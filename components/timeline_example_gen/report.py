@@ -28,6 +28,7 @@ def make_report(
         }
     report: dict[str, Any] = {
         "files": _files(plan, facts),
+        "spans": _spans(plan),
         "ignored_columns": {
             source: ignored for source in SOURCES if (ignored := _ignored(plan, source))
         },
@@ -79,6 +80,19 @@ def _files(plan: IngestPlan, facts: ReadFacts) -> list[Mapping[str, Any]]:
         }
         for file in plan.files
     ]
+
+
+def _spans(plan: IngestPlan) -> dict[str, Any] | None:
+    chosen = plan.config.chosen_spans
+    if chosen is None:
+        return None
+    report: dict[str, Any] = {"missing": [chosen.show(span) for span in chosen.missing]}
+    for source in SOURCES:
+        if spans := chosen.of(source):
+            report[source] = [
+                {"span": chosen.show(found.span), "version": found.version} for found in spans
+            ]
+    return report
 
 
 def _ignored(plan: IngestPlan, source: Source) -> list[str]:

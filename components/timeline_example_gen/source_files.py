@@ -22,6 +22,7 @@ from components.timeline_example_gen.source_columns import (
     Source,
     source_columns,
 )
+from components.timeline_example_gen.spans import choose_spans
 
 # Bytes of CSV that a byte of a compressed file stands for, roughly; only sizes buckets.
 _COMPRESSED_EXPANSION = 4
@@ -42,6 +43,7 @@ class SourceFile:
         size_bytes: As stored.
         format: How to read it.
         header: Its columns; empty for a file without rows.
+        span: Number of its span; None: it belongs to none.
     """
 
     source: Source
@@ -51,6 +53,7 @@ class SourceFile:
     size_bytes: int
     format: FileFormat
     header: tuple[str, ...]
+    span: int | None = None
 
     @property
     def csv_bytes(self) -> int:
@@ -62,19 +65,23 @@ class SourceFile:
 def find_files(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> tuple[SourceFile, ...]:
     """Returns the input files, each source's in name order, with headers that fit the config.
 
+    Spans are chosen where they are not yet.
+
     Raises:
         NoInputError: A pattern matches no file, or only empty ones.
+        MissingSpanError: A span must be there and is not.
         UnreadableFileError: A file is not of its format, or the format cannot be told.
         ColumnError: A declared column is missing or doubled, or headers differ.
     """
+    config = choose_spans(config, sources)
     files: list[SourceFile] = []
     for source in sources:
         pattern = getattr(config.data, source)
         if pattern is None:
             continue
         found = [
-            _inspect(config, source, index, path, size, pattern)
-            for index, (path, size) in enumerate(_match(source, pattern))
+            _inspect(config, source, index, found, pattern)
+            for index, found in enumerate(_match(config, source, pattern))
         ]
         if not any(file.header for file in found):
             raise no_rows(source, found)
@@ -97,14 +104,16 @@ def fingerprint(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> st
 
     Raises:
         NoInputError: A pattern matches no file.
+        MissingSpanError: A span must be there and is not.
         UnreadableFileError: A file cannot be read, or is a folder.
     """
+    config = choose_spans(config, sources)
     total = hashlib.blake2b(digest_size=16)
     for source in sources:
         pattern = getattr(config.data, source)
         if pattern is None:
             continue
-        for path, size in _match(source, pattern):
+        for path, size, _ in _match(config, source, pattern):
             content = hashlib.blake2b(digest_size=16)
             try:
                 with FileSystems.open(path, compression_type=_AS_IS) as stream:
@@ -117,25 +126,34 @@ def fingerprint(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> st
     return total.hexdigest()
 
 
-def _match(source: Source, pattern: str) -> list[tuple[str, int]]:
+def _match(config: IngestConfig, source: Source, pattern: str) -> list[tuple[str, int, int | None]]:
+    """Returns path, size and span of each file."""
+    chosen = () if config.chosen_spans is None else config.chosen_spans.of(source)
+    if chosen:
+        return sorted((f.path, f.size_bytes, span.span) for span in chosen for f in span.files)
     try:
         (matched,) = FileSystems.match([pattern])
     except (BeamIOError, ValueError) as error:
         raise NoInputError(f"`data.{source}`: {pattern} cannot be listed: {error}") from error
-    found = [(entry.path, entry.size_in_bytes) for entry in matched.metadata_list]
+    found = [(entry.path, entry.size_in_bytes, None) for entry in matched.metadata_list]
     if not found:
         raise NoInputError(f"`data.{source}`: no file matches {pattern}")
     return sorted(found)
 
 
 def _below_fixed_folder(path: str, pattern: str) -> str:
-    fixed = min((pattern.find(sign) for sign in "*?[" if sign in pattern), default=len(pattern))
+    fixed = min((pattern.find(sign) for sign in "*?[{" if sign in pattern), default=len(pattern))
     return path[pattern.rfind("/", 0, fixed) + 1 :]
 
 
 def _inspect(
-    config: IngestConfig, source: Source, index: int, path: str, size: int, pattern: str
+    config: IngestConfig,
+    source: Source,
+    index: int,
+    found: tuple[str, int, int | None],
+    pattern: str,
 ) -> SourceFile:
+    path, size, span = found
     file_format = format_of(config.data, path)
     header: tuple[str, ...] = ()
     if size > 0:
@@ -156,7 +174,7 @@ def _inspect(
                 "format"
             ) from error
     return SourceFile(
-        source, index, path, _below_fixed_folder(path, pattern), size, file_format, header
+        source, index, path, _below_fixed_folder(path, pattern), size, file_format, header, span
     )
 
 

@@ -12,6 +12,9 @@ INPUT_FINGERPRINT_KEY = "input_fingerprint"
 EXAMPLES_KEY = "examples"
 REJECTED_KEY = "rejected"
 REPORT_KEY = "report"
+# Properties of Examples made of spans: the newest as people write it, and the versions of all.
+LAST_SPAN_PROPERTY = "last_span"
+SPANS_PROPERTY = "spans"
 
 
 class TimelineExampleGenSpec(ComponentSpec):

@@ -18,6 +18,15 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: section.key=value."),
 ]
+SpanOption = Annotated[
+    str | None,
+    typer.Option(
+        "--span",
+        metavar="SPAN",
+        help="Newest span to read: a number, a day as 2026-11-20, or newest; for "
+        "--set data.spans.last=SPAN.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 TargetOption = Annotated[
     str | None,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.options import ConfigOption, JsonOption, SetOption, load_config
+from pipeline.cli.options import ConfigOption, JsonOption, SetOption, SpanOption, load_config
 from pipeline.cli.pipeline_command import run_pipeline_command
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def run(
     config: ConfigOption,
     set_: SetOption = None,
+    span: SpanOption = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Run every component, also those that are cached.")
     ] = False,
@@ -31,4 +32,5 @@ def run(
 
         return run_pipeline(loaded, run_id, display, fresh=fresh)
 
-    run_pipeline_command(load_config(config, set_), work, as_json=as_json)
+    overrides = [*(set_ or ()), *([] if span is None else [f"data.spans.last={span}"])]
+    run_pipeline_command(load_config(config, overrides), work, as_json=as_json)

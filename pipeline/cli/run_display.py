@@ -85,6 +85,8 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
         report = summary.evaluation
         names = [name for name in summary.metrics["model"] if name.startswith(_SHOWN_METRICS)]
         console.print(metrics_table(report, main_contenders(report), names))
+    if summary.spans:
+        console.print(f"{'spans':<10}{_spans_line(summary)}", **plain)
     if summary.tuning:
         console.print(f"{'tuning':<10}{_tuning_line(summary)}", **plain)
     if summary.warm_start:
@@ -102,6 +104,18 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
     if summary.tuned_config is not None:
         console.print(f"tuned     {summary.tuned_config}", **plain)
     console.print(f"log       {log_path}", **plain)
+
+
+def _spans_line(summary: "RunSummary") -> str:
+    parts = []
+    for source in ("interactions", "queries", "candidates"):
+        if spans := summary.spans.get(source):
+            first, last = spans[0]["span"], spans[-1]["span"]
+            several = f"{first} to {last} ({len(spans)})" if len(spans) > 1 else last
+            parts.append(several if source == "interactions" else f"{source} of {several}")
+    if missing := summary.spans["missing"]:
+        parts.append(f"missing {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}")
+    return ", ".join(parts)
 
 
 def _tuning_line(summary: "RunSummary") -> str:

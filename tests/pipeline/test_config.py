@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -5,6 +7,7 @@ import pytest
 import yaml
 
 from pipeline.config import BeamConfig, ConfigError, load
+from tests.pipeline.two_clubs import ROOT
 
 MINIMAL: dict[str, Any] = {
     "data": {"interactions": "events.csv"},
@@ -53,6 +56,9 @@ def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
     [
         ("model.dimensions=3", ["unknown key `model.dimensions`", "did you mean `dimension`?"]),
         ("modell.x=3", ["unknown key `modell`", "did you mean `model`?"]),
+        ("data.spans.window=0", ["`data.spans.window", "greater than or equal to 1"]),
+        ("data.spans.window=2", ["`data.spans` needs a pattern with {SPAN}"]),
+        ("data.interactions='{SPAM}.csv'", ["unknown placeholder {SPAM}"]),
         ("training.epochs=many", ["`training.epochs`", "integer", "'many'", "Passes over"]),
         ("training.epochs=0", ["`training.epochs`", "greater than or equal to 1"]),
         ("columns.timestamp=null", ["`split.method: temporal` needs `columns.timestamp`"]),
@@ -128,3 +134,15 @@ def test_beam_gets_no_argument_that_is_its_default():
         "--direct_num_workers=2",
         "--direct_running_mode=multi_processing",
     ]
+
+
+def test_a_configuration_is_read_without_tensorflow(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL)
+    code = (
+        "import sys; from pipeline.config import load; load(sys.argv[1]).ingest; "
+        "print([name for name in ('tensorflow', 'tfx', 'apache_beam') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stdout.strip() == "[]"

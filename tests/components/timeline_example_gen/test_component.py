@@ -10,7 +10,12 @@ from tfx.types import standard_artifacts
 
 from components.timeline_example_gen.artifacts import IngestReport, RejectedRows
 from components.timeline_example_gen.component import TimelineExampleGen, make_config
-from components.timeline_example_gen.config import DataConfig, IngestConfig, SplitConfig
+from components.timeline_example_gen.config import (
+    DataConfig,
+    IngestConfig,
+    SpansConfig,
+    SplitConfig,
+)
 from components.timeline_example_gen.executor import Executor
 from models.features import ColumnsConfig, FeatureConfig, FeaturesConfig
 
@@ -43,12 +48,7 @@ def test_temporal_needs_times():
         TimelineExampleGen(DataConfig(interactions="/data/events.csv"), columns)
 
 
-def test_executor_writes_what_tfx_reads(tmp_path: Path):
-    events = tmp_path / "events.csv"
-    events.write_text("q,c,t\nu,a,1\nu,b,2\nv,b,1\nv,c,2\n", encoding="utf-8")
-    component = TimelineExampleGen(
-        DataConfig(interactions=str(events)), COLUMNS, split=SplitConfig(method="leave_last_out")
-    )
+def execute(component: TimelineExampleGen, tmp_path: Path) -> dict[str, list[Any]]:
     outputs: dict[str, list[Any]] = {
         "examples": [standard_artifacts.Examples()],
         "rejected": [RejectedRows()],
@@ -60,7 +60,16 @@ def test_executor_writes_what_tfx_reads(tmp_path: Path):
         beam_pipeline_args=[], tmp_dir=str(tmp_path), unique_id="1"
     )
     Executor(context).Do({}, outputs, dict(component.exec_properties))
+    return outputs
 
+
+def test_executor_writes_what_tfx_reads(tmp_path: Path):
+    events = tmp_path / "events.csv"
+    events.write_text("q,c,t\nu,a,1\nu,b,2\nv,b,1\nv,c,2\n", encoding="utf-8")
+    component = TimelineExampleGen(
+        DataConfig(interactions=str(events)), COLUMNS, split=SplitConfig(method="leave_last_out")
+    )
+    outputs = execute(component, tmp_path)
     (examples,) = outputs["examples"]
     assert json.loads(examples.split_names) == ["train", "eval", "candidates"]
     payload_format = examples_utils.get_payload_format(examples)
@@ -71,3 +80,19 @@ def test_executor_writes_what_tfx_reads(tmp_path: Path):
     report = json.loads((tmp_path / "report" / "ingest_report.json").read_text(encoding="utf-8"))
     assert report["events"] == 4
     assert (tmp_path / "rejected" / "rejected.parquet").exists()
+
+
+def test_examples_say_which_spans_they_are_made_of(tmp_path: Path):
+    for span in (18, 20):
+        (tmp_path / f"2026-11-{span}-v3.csv").write_text("q,c,t\nu,a,1\nu,b,2\n")
+    data = DataConfig(
+        interactions=str(tmp_path / "{YYYY}-{MM}-{DD}-v{VERSION}.csv"),
+        spans=SpansConfig(window=3, missing="warn"),
+    )
+    split = SplitConfig(method="leave_last_out")
+    component = TimelineExampleGen(data, COLUMNS, split=split)  # the executor chooses
+    (examples,) = execute(component, tmp_path)["examples"]
+    assert (examples.span, examples.version) == (20_777, 3)
+    assert examples.get_string_custom_property("last_span") == "2026-11-20"
+    spans = json.loads(examples.get_string_custom_property("spans"))
+    assert spans == {"2026-11-18": 3, "2026-11-20": 3}
