@@ -9,7 +9,6 @@ from tfx.dsl.components.base import executor_spec
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.io import fileio
-from tfx.orchestration import metadata
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.proto import pusher_pb2, transform_pb2
 from tfx.types import standard_artifacts
@@ -45,6 +44,7 @@ from models.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY
 from pipeline.code_hash import CODE_HASH_KEY, code_hash
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.fitting import fitting_components
+from pipeline.metadata_store import connection_config
 
 _INGESTION_CODE = (
     "components/timeline_example_gen",
@@ -89,9 +89,7 @@ def _pipeline(
         pipeline_root=str(config.run_dir / "artifacts"),
         components=components,
         enable_cache=enable_cache,
-        metadata_connection_config=metadata.sqlite_metadata_connection_config(
-            str(config.run_dir / "metadata.sqlite")
-        ),
+        metadata_connection_config=connection_config(config),
         beam_pipeline_args=config.beam.pipeline_args,
     )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
+from tfx.components.util import model_utils
 from tfx.dsl.io import fileio
 from tfx.orchestration.pipeline import Pipeline
 from tfx.types import Artifact
@@ -18,6 +19,7 @@ from tfx.utils import io_utils
 
 from components.atomic_pusher.executor import NEWLY_PUSHED_PROPERTY
 from components.blessed_model import MODEL_BLESSING_KEY
+from components.blessings import NotBlessedError
 from components.index_builder.spec import REPORT_FILE as INDEX_REPORT_FILE
 from components.retrieval_evaluator.report import EVALUATION_FILE
 from components.timeline_example_gen.report import REPORT_FILE
@@ -52,6 +54,7 @@ class RunSummary:
         metrics: By contender, seen candidates treated as the configuration says.
         metrics_other: The same, treated the other way.
         evaluation: The whole report of the evaluation.
+        gates: `passed` or `refused`, by gate that was reached: evaluation, index, server.
         blessed: Whether the evaluation gate let the model pass, in this run or before.
         pushed_version: Version that holds this model, pushed now or before; None where none does.
         newly_pushed: Whether this run pushed it.
@@ -73,6 +76,7 @@ class RunSummary:
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     metrics_other: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
+    gates: dict[str, str] = field(default_factory=dict)
     blessed: bool = False
     pushed_version: int | None = None
     newly_pushed: bool = False
@@ -86,6 +90,12 @@ class RunSummary:
     total_seconds: float = 0.0
     failure: ComponentFailedError | None = None
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether a gate ended the run, and not an error."""
+        failure = self.failure
+        return failure is not None and isinstance(failure.__cause__, NotBlessedError)
+
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
         return {
@@ -93,6 +103,7 @@ class RunSummary:
             "run_id": self.run_id,
             "metrics": self.metrics,
             "metrics_other": self.metrics_other,
+            "gates": self.gates,
             "blessed": self.blessed,
             "pushed_version": self.pushed_version,
             "newly_pushed": self.newly_pushed,
@@ -222,7 +233,23 @@ def _fill(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> None
     if pushed is not None and pushed.get_int_custom_property("pushed") == 1:
         summary.pushed_version = int(pushed.get_string_custom_property("pushed_version"))
         summary.newly_pushed = pushed.get_int_custom_property(NEWLY_PUSHED_PROPERTY) == 1
+    summary.gates = _gates(summary, outcomes)
     summary.total_seconds = round(_seconds_since_process_start(), 1)
+
+
+def _gates(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> dict[str, str]:
+    gates = {}
+    if summary.evaluation:
+        gates["evaluation"] = "passed" if summary.blessed else "refused"
+    failed = summary.failure.component if summary.failure is not None else None
+    if "IndexBuilder" in outcomes:
+        gates["index"] = "passed"
+    elif failed == "IndexBuilder" and summary.is_refused:
+        gates["index"] = "refused"
+    infra = _output(outcomes, "ServingValidator", "blessing")
+    if infra is not None:
+        gates["server"] = "passed" if model_utils.is_infra_validated(infra) else "refused"
+    return gates
 
 
 def _output(outcomes: Mapping[str, ComponentOutcome], name: str, key: str) -> Artifact | None:

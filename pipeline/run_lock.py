@@ -11,6 +11,18 @@ class RunInProgressError(Exception):
     """Another run of this configuration is under way; try again when it has ended."""
 
 
+def is_locked(run_dir: Path) -> bool:
+    """Whether a run is under way."""
+    try:
+        with open(run_dir / "lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 @contextmanager
 def run_lock(run_dir: Path) -> Iterator[None]:
     """Holds a lock that a killed process gives up by itself.

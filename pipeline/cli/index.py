@@ -22,4 +22,4 @@ def index(config: ConfigOption, set_: SetOption = None, as_json: JsonOption = Fa
 
         return refresh_index(loaded, run_id, display)
 
-    run_pipeline_command(load_config(config, set_), work, as_json=as_json)
+    run_pipeline_command(load_config(config, set_), work, command="index", as_json=as_json)

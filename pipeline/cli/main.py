@@ -16,6 +16,7 @@ from pipeline.cli.promote import promote
 from pipeline.cli.recommend import recommend
 from pipeline.cli.rollback import rollback
 from pipeline.cli.run import run
+from pipeline.cli.runs import app as runs
 from pipeline.cli.schema import app as schema
 from pipeline.cli.serve import serve
 from pipeline.cli.similar import similar
@@ -43,6 +44,7 @@ for command in (
     doctor,
 ):
     app.command()(command)
+app.add_typer(runs, name="runs")
 app.add_typer(schema, name="schema")
 
 

@@ -3,76 +3,193 @@
 import gc
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from pipeline.cli.console import fail
+import typer
+
+from pipeline.cli.console import fail, stdout
 
 if TYPE_CHECKING:
     from pipeline.cli.run_display import RunDisplay
     from pipeline.config import PipelineConfig
+    from pipeline.input_state import InputState
+    from pipeline.local_runner import ComponentFailedError
     from pipeline.run import RunSummary
+    from pipeline.run_history import RunRecord
 
     Work = Callable[[PipelineConfig, str, RunDisplay], RunSummary]
 
 _REFUSED = 3
+_NOTHING_NEW = 4
 
 
-def run_pipeline_command(config: "PipelineConfig", work: "Work", *, as_json: bool) -> None:
+def run_pipeline_command(
+    config: "PipelineConfig",
+    work: "Work",
+    *,
+    command: str,
+    skip_unchanged: bool = False,
+    as_json: bool,
+) -> None:
     """Does the work under the run lock, shows what came of it, and ends the command.
 
     Args:
         config: The use.
         work: Gets the configuration, the run's id and who is told of each component. It imports
             what it needs when it is called.
+        command: What the history calls it.
+        skip_unchanged: Whether to end at once where the last complete run saw the same.
         as_json: One JSON object instead of a table.
     """
+    from ml_metadata.errors import StatusError
+
     from pipeline.run_lock import RunInProgressError, run_lock
 
     try:
         with run_lock(config.run_dir):
-            _run_locked(config, work, as_json=as_json)
+            inputs = _inputs(config, command)
+            if skip_unchanged:
+                _end_if_nothing_new(config, inputs, as_json=as_json)
+            _run_locked(config, work, command, inputs, as_json=as_json)
     except RunInProgressError as error:
         fail(str(error))
     except OSError as error:
         fail(f"{config.run_dir} cannot be written: {error}")
+    except StatusError as error:
+        fail(f"ML Metadata cannot be used: {error}")
 
 
-def _run_locked(config: "PipelineConfig", work: "Work", *, as_json: bool) -> None:
+def _inputs(config: "PipelineConfig", command: str) -> "InputState | None":
+    """Returns what a run would read; ends the command where a span is missing."""
+    from components.timeline_example_gen.errors import IngestError
+    from pipeline.input_state import input_state
+    from pipeline.metadata_store import open_store
+    from pipeline.run_history import RunHistory
+    from pipeline.run_id import new_run_id
+
+    if command != "run":
+        return None
+    try:
+        return input_state(config)
+    except IngestError as error:
+        history = RunHistory(open_store(config), config.name)
+        history.end(history.begin(new_run_id(), command, None), "failed", str(error), {})
+        fail(str(error))
+
+
+def _end_if_nothing_new(
+    config: "PipelineConfig", inputs: "InputState | None", *, as_json: bool
+) -> None:
+    from pipeline.metadata_store import has_metadata, open_store
+    from pipeline.run_history import RunHistory
+
+    if inputs is None or not has_metadata(config):
+        return
+    last = RunHistory(open_store(config), config.name).last_complete()
+    if (
+        last is None
+        or (last.files, last.settings) != (inputs.files, inputs.settings)
+        or not _is_served(config, last)
+    ):
+        return
+    if as_json:
+        skipped = {"config": config.name, "skipped": True, "same_as": last.to_json()}
+        print(json.dumps(skipped))
+    else:
+        through = f", through span {inputs.span}" if inputs.span else ""
+        files = "input file" if inputs.num_files == 1 else "input files"
+        stdout().print(
+            f"nothing new: {inputs.num_files:,} {files}{through}, settings and code are those of "
+            f"run {last.run_id}, which is served as version {last.summary['pushed_version']}. "
+            "`--force` runs all the same",
+            soft_wrap=True,
+            markup=False,
+        )
+    raise typer.Exit(_NOTHING_NEW)
+
+
+def _is_served(config: "PipelineConfig", last: "RunRecord") -> bool:
+    """Whether the newest version that a server finds is the one that a run left there."""
+    from components.timeline_example_gen.file_listing import list_files
+
+    models = list_files(f"{config.serving_dir}/*/saved_model.pb")
+    names = [model.path.split("/")[-2] for model in models]
+    versions = [int(name) for name in names if name.isdecimal()]
+    return bool(versions) and max(versions) == last.summary.get("pushed_version")
+
+
+def _run_locked(
+    config: "PipelineConfig",
+    work: "Work",
+    command: str,
+    inputs: "InputState | None",
+    *,
+    as_json: bool,
+) -> None:
     from pipeline.cli.run_display import RunDisplay, show_summary
     from pipeline.cli.run_log import quiet
+    from pipeline.metadata_store import open_store
+    from pipeline.run_history import RunHistory
     from pipeline.run_id import new_run_id
 
     run_id = new_run_id()
+    record = RunHistory(open_store(config), config.name).begin(run_id, command, inputs)
     log_path = config.run_dir / "logs" / f"{run_id}.log"
     problem = ""
-    with quiet(log_path) as terminal, RunDisplay(terminal) as display:
-        # Everything slow, and noisy, is imported here. A million objects come with it that live as
-        # long as the process; looking for garbage among them, now and ever after, is wasted time.
-        gc.disable()
-        import pipeline.run  # noqa: F401 - for the work
-        from components.timeline_example_gen.errors import IngestError
-        from pipeline.config import ConfigError
+    summary = None
+    try:
+        with quiet(log_path) as terminal, RunDisplay(terminal) as display:
+            # Everything slow, and noisy, is imported here. A million objects come with it that
+            # live as long as the process; looking for garbage among them, now and ever after, is
+            # wasted time.
+            gc.disable()
+            import pipeline.run  # noqa: F401 - for the work
+            from components.timeline_example_gen.errors import IngestError
+            from pipeline.config import ConfigError
 
-        gc.freeze()
-        gc.enable()
-        try:
-            summary = work(config, run_id, display)
-        except (ConfigError, IngestError) as error:
-            problem = str(error)
-    if problem:
+            gc.freeze()
+            gc.enable()
+            try:
+                summary = work(config, run_id, display)
+            except (ConfigError, IngestError) as error:
+                problem = str(error)
+    except BaseException as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        _note_end(config, record, summary, problem)
+    if summary is None:
         fail(problem)
     if as_json:
         print(json.dumps(summary.to_json()))
     else:
         show_summary(summary, config, log_path)
-    _exit(summary, log_path)
+    if summary.failure is not None:
+        _fail(summary, summary.failure, log_path)
 
 
-def _exit(summary: "RunSummary", log_path: object) -> None:
-    if summary.failure is None:
-        return
-    from components.blessings import NotBlessedError
+def _note_end(
+    config: "PipelineConfig", record: "RunRecord", summary: "RunSummary | None", problem: str
+) -> None:
+    from pipeline.metadata_store import open_store
+    from pipeline.run_history import RunHistory
 
-    if isinstance(summary.failure.__cause__, NotBlessedError):
-        fail(f"{summary.failure.reason}. Nothing was pushed.", code=_REFUSED)
-    fail(f"{summary.failure}\nThe log is {log_path}")
+    # Anew: the libraries have had connections of their own to the database meanwhile.
+    history = RunHistory(open_store(config), config.name)
+    if summary is None:
+        history.end(record, "failed", problem, {})
+    elif summary.failure is None:
+        history.end(record, "complete", "", summary.to_json())
+    else:
+        history.end(
+            record,
+            "refused" if summary.is_refused else "failed",
+            str(summary.failure),
+            summary.to_json(),
+        )
+
+
+def _fail(summary: "RunSummary", failure: "ComponentFailedError", log_path: object) -> NoReturn:
+    if summary.is_refused:
+        fail(f"{failure.reason}. Nothing was pushed.", code=_REFUSED)
+    fail(f"{failure}\nThe log is {log_path}")

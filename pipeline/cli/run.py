@@ -20,11 +20,16 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Run every component, also those that are cached.")
     ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Run also where nothing is new; what is cached stays so."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run the pipeline: ingest, validate, transform, train, evaluate, index, check, push.
 
-    Exit codes: 0 pushed, 1 failed, 3 refused by a gate: evaluation, index or server.
+    Exit codes: 0 pushed, 1 failed, 3 refused by a gate: evaluation, index or server; 4 nothing is
+    new since the last run, so nothing was done.
     """
 
     def work(loaded: "PipelineConfig", run_id: str, display: "RunDisplay") -> "RunSummary":
@@ -33,4 +38,10 @@ def run(
         return run_pipeline(loaded, run_id, display, fresh=fresh)
 
     overrides = [*(set_ or ()), *([] if span is None else [f"data.spans.last={span}"])]
-    run_pipeline_command(load_config(config, overrides), work, as_json=as_json)
+    run_pipeline_command(
+        load_config(config, overrides),
+        work,
+        command="run",
+        skip_unchanged=not (force or fresh),
+        as_json=as_json,
+    )

@@ -10,6 +10,7 @@ from tests.pipeline.two_clubs import ROOT, Command, write_two_clubs
 
 COMMANDS = [
     "run",
+    "runs",
     "index",
     "serve",
     "recommend",

@@ -59,7 +59,7 @@ def test_standard_output_holds_the_json_object_alone_and_the_log_the_chatter(
 def test_a_second_run_takes_everything_from_the_cache_and_pushes_nothing_new(
     finished_run: dict[str, Any], two_tower: Command
 ) -> None:
-    done = two_tower("run", "--config", str(finished_run["config_path"]), "--json")
+    done = two_tower("run", "--config", str(finished_run["config_path"]), "--force", "--json")
     again = json.loads(done.stdout)
     assert done.returncode == 0, done.stderr
     states = dict(again["component_states"])
@@ -71,6 +71,24 @@ def test_a_second_run_takes_everything_from_the_cache_and_pushes_nothing_new(
     assert again["pushed_version"] == finished_run["pushed_version"]
     assert again["metrics"] == finished_run["metrics"]
     assert versions(again) == [str(finished_run["pushed_version"])]
+
+
+def test_a_run_is_skipped_while_nothing_is_new_and_stands_in_the_history(
+    finished_run: dict[str, Any], two_tower: Command
+) -> None:
+    path = str(finished_run["config_path"])
+    done = two_tower("run", "--config", path)
+    assert done.returncode == 4, done.stderr
+    assert f"served as version {finished_run['pushed_version']}" in done.stdout
+    runs = json.loads(two_tower("runs", "--config", path, "--json").stdout)
+    (first,) = (run for run in runs if run["run_id"] == finished_run["run_id"])
+    assert first["state"] == "complete"
+    assert first["gates"] == {"evaluation": "passed", "index": "passed", "server": "passed"}
+    assert first["metrics"] == finished_run["metrics"]
+    shown = json.loads(
+        two_tower("runs", "show", first["run_id"], "--config", path, "--json").stdout
+    )
+    assert set(COMPONENTS) <= {found["component"] for found in shown["components"]}
 
 
 def test_a_removed_version_is_pushed_again(
@@ -106,6 +124,7 @@ def test_a_refused_model_ends_the_run_with_code_3_and_leaves_the_served_versions
     assert "the evaluation gate refused the model" in done.stderr
     assert "is not at least 0.9900" in done.stderr
     assert summary["blessed"] is False
+    assert summary["gates"] == {"evaluation": "refused"}
     assert summary["pushed_version"] is None
     assert summary["metrics"]["model"]["hit_rate@10"] < 0.99
     assert versions(finished_run) == before
@@ -172,6 +191,11 @@ def test_a_run_killed_at_any_component_can_be_run_again_to_the_same_metrics(
             assert files(version) == files(newest_export(run_dir)) | {"assets.extra/digest"}
     done = two_tower("run", "--config", str(config), "--json")
     assert done.returncode == 0, done.stderr
+    runs = json.loads(two_tower("runs", "--config", str(config), "--json").stdout)
+    states = [run["state"] for run in runs]
+    # The pusher may have been over before it was killed, and then the last run finds it served.
+    assert states[0] == "complete"
+    assert states.count("killed") >= len(COMPONENTS) - 1
     summary = json.loads(done.stdout)
     assert summary["metrics"] == finished_run["metrics"]
     assert summary["pushed_version"] is not None

@@ -45,12 +45,12 @@ def grown(
             events.write(f"user {user},item é63,{1_000_060_000 + user}\n")
     with (folder / "users.csv").open("a") as users:
         users.writelines(f"user {user},red\n" for user in range(240, 300))
-    summaries += [run(config, two_tower), run(config, two_tower)]
+    summaries += [run(config, two_tower), run(config, two_tower, "--force")]
     return config, summaries
 
 
-def run(config: Path, two_tower: Command) -> dict[str, Any]:
-    done = two_tower("run", "--config", str(config), "--json")
+def run(config: Path, two_tower: Command, *options: str) -> dict[str, Any]:
+    done = two_tower("run", "--config", str(config), "--json", *options)
     assert done.returncode == 0, done.stderr
     summary: dict[str, Any] = json.loads(done.stdout)
     return summary

@@ -1,0 +1,136 @@
+"""`two-tower runs`: what became of each run, from ML Metadata."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.console import fail, stdout
+from pipeline.cli.options import ConfigOption, JsonOption, SetOption, load_config
+
+if TYPE_CHECKING:
+    from pipeline.config import PipelineConfig
+    from pipeline.run_history import RunRecord
+
+app = typer.Typer(help="List past runs, or show one.", invoke_without_command=True)
+
+_GATES = ("evaluation", "index", "server")
+_STYLES = {"complete": "green", "running": "cyan"}
+
+
+@app.callback()
+def runs(
+    context: typer.Context,
+    config: Annotated[
+        str | None, typer.Option("--config", help="Name under configs/, or a path to a .yaml.")
+    ] = None,
+    set_: SetOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many of the newest.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List the runs of a configuration, newest first: span, state, metrics, gates, version."""
+    if context.invoked_subcommand is not None:
+        return
+    if config is None:
+        fail("name a configuration: two-tower runs --config NAME")
+    loaded = load_config(config, set_)
+    found = _records(loaded)[::-1][:limit]
+    if as_json:
+        print(json.dumps([record.to_json() for record in found]))
+        return
+    from rich.table import Table
+
+    metric = loaded.evaluation.baseline_metric
+    table = Table()
+    for column in ("run", "span", "state", metric, *_GATES, "version"):
+        table.add_column(column, overflow="fold")
+    for record in found:
+        table.add_row(*_row(record, metric))
+    stdout().print(table)
+
+
+@app.command("show")
+def show(
+    run_id: Annotated[str, typer.Argument(metavar="ID", help="Of the run, or how it begins.")],
+    config: ConfigOption,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one run: its components, times, metrics, and what it ended with."""
+    loaded = load_config(config, set_)
+    found = [record for record in _records(loaded) if record.run_id.startswith(run_id)]
+    if len(found) != 1:
+        ids = ", ".join(record.run_id for record in found[-5:])
+        fail(
+            f"there is no run {run_id!r} of {loaded.name}; `two-tower runs` lists them"
+            if not found
+            else f"{len(found)} runs of {loaded.name} begin with {run_id!r}: {ids}"
+        )
+    (record,) = found
+    from pipeline.metadata_store import open_store
+    from pipeline.run_history import component_executions
+
+    executions = component_executions(open_store(loaded), record.run_id)
+    if as_json:
+        content = {**record.to_json(), "components": executions, "summary": record.summary}
+        print(json.dumps(content))
+        return
+    _print(record, executions)
+
+
+def _records(config: "PipelineConfig") -> list["RunRecord"]:
+    from ml_metadata.errors import StatusError
+
+    from pipeline.metadata_store import has_metadata, open_store
+    from pipeline.run_history import RunHistory
+    from pipeline.run_lock import is_locked
+
+    if not has_metadata(config):
+        return []
+    try:
+        history = RunHistory(open_store(config), config.name)
+        return history.records(under_way=is_locked(config.run_dir))
+    except StatusError as error:
+        fail(f"ML Metadata cannot be read: {error}")
+
+
+def _row(record: "RunRecord", metric: str) -> list[str]:
+    value = record.summary.get("metrics", {}).get("model", {}).get(metric)
+    gates = record.summary.get("gates", {})
+    version = record.summary.get("pushed_version")
+    style = _STYLES.get(record.state, "red")
+    return [
+        record.run_id,
+        record.span,
+        f"[{style}]{record.state}[/]",
+        "" if value is None else f"{value:.4f}",
+        *(gates.get(gate, "") for gate in _GATES),
+        "" if version is None else str(version),
+    ]
+
+
+def _print(record: "RunRecord", executions: list[dict[str, Any]]) -> None:
+    from datetime import datetime, timezone
+
+    plain: dict[str, Any] = {"soft_wrap": True, "markup": False}
+    console = stdout()
+    started = datetime.fromtimestamp(record.started_s, timezone.utc)
+    lines = {
+        "run": f"{record.run_id} of {record.config} ({record.command})",
+        "state": record.state,
+        "started": f"{started:%Y-%m-%d %H:%M:%S} UTC",
+        "time": f"{record.ended_s - record.started_s:.1f} s" if record.ended_s else "",
+        "span": record.span,
+        "gates": ", ".join(f"{k} {v}" for k, v in record.summary.get("gates", {}).items()),
+        "version": record.summary.get("pushed_version") or "",
+        "problem": record.problem,
+    }
+    for name, value in lines.items():
+        if value != "":
+            console.print(f"{name:<10}{value}", **plain)
+    for execution in executions:
+        seconds = f"{execution['seconds']:.1f} s" if execution["state"] == "complete" else ""
+        console.print(f"  {execution['component']:<20} {execution['state']:<10} {seconds}", **plain)
+    for contender, metrics in record.summary.get("metrics", {}).items():
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in list(metrics.items())[:6])
+        console.print(f"  {contender:<20} {shown}", **plain)

@@ -1,0 +1,77 @@
+"""What a run depends on, told without reading it: enough to see that nothing has changed."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.timeline_example_gen.file_listing import ListedFile, list_files
+from components.timeline_example_gen.source_columns import SOURCES
+from components.timeline_example_gen.spans import choose_spans
+from pipeline.code_hash import code_hash
+from pipeline.config import PipelineConfig
+
+# The whole application: an edit of any part may change what comes of a run.
+_CODE = ("components", "models", "pipeline", "serving")
+
+
+@dataclass(frozen=True)
+class InputState:
+    """Files, settings and code.
+
+    Attributes:
+        files: Hash of the names, sizes and times of the input files.
+        settings: Hash of the configuration, the schema and the code.
+        span: The newest span that is read, as people write it; empty without spans.
+        num_files: How many input files there are.
+    """
+
+    files: str
+    settings: str
+    span: str
+    num_files: int
+
+
+def input_state(config: PipelineConfig) -> InputState:
+    """Looks at the input files and settings of a run.
+
+    A file that was written anew counts as changed, also where its content is the same.
+
+    Raises:
+        IngestError: A file or a span is missing.
+    """
+    ingest = choose_spans(config.ingest)
+    chosen = ingest.chosen_spans
+    files: dict[str, list[ListedFile]] = {}
+    for source in SOURCES:
+        pattern = getattr(ingest.data, source)
+        if pattern is None:
+            continue
+        spans = () if chosen is None else chosen.of(source)
+        wanted = {file.path for span in spans for file in span.files}
+        files[source] = [file for file in list_files(pattern) if not spans or file.path in wanted]
+    listed = [
+        [source, file.path, file.size_bytes, file.modified_ns]
+        for source, found in files.items()
+        for file in found
+    ]
+    interactions = () if chosen is None else chosen.interactions
+    span = chosen.show(interactions[-1].span) if chosen is not None and interactions else ""
+    settings = [config.model_dump(mode="json", exclude={"data": {"spans"}}), *_schema(config)]
+    return InputState(
+        files=_digest([listed, [span.version for span in interactions]]),
+        settings=_digest([*settings, code_hash(*_CODE)]),
+        span=span,
+        num_files=len(listed),
+    )
+
+
+def _schema(config: PipelineConfig) -> list[str]:
+    if "://" in config.schema_file:  # held against what it was by the cache, if the run goes on
+        return [config.schema_file]
+    path = Path(config.schema_file)
+    return [path.read_text(encoding="utf-8") if path.is_file() else ""]
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

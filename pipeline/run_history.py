@@ -1,0 +1,249 @@
+"""What became of each run, kept in ML Metadata beside what TFX writes there.
+
+TFX keeps executions and artifacts. A run of ours also has a context of its own type, made before
+anything slow is imported and closed when the run ends, so that a run which was killed, or which
+never came to its first component, is known too.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from ml_metadata import MetadataStore, errors
+from ml_metadata.proto import metadata_store_pb2
+
+from pipeline.input_state import InputState
+
+_Execution = metadata_store_pb2.Execution
+_TYPE = "two_tower_run"
+# TFX's own, one for each run of a pipeline, below the context of the pipeline.
+_RUN_TYPE = "pipeline_run"
+_PROPERTIES = {
+    "config": metadata_store_pb2.STRING,
+    "run_id": metadata_store_pb2.STRING,
+    "command": metadata_store_pb2.STRING,
+    "state": metadata_store_pb2.STRING,
+    "started_s": metadata_store_pb2.DOUBLE,
+    "ended_s": metadata_store_pb2.DOUBLE,
+    "span": metadata_store_pb2.STRING,
+    "files": metadata_store_pb2.STRING,
+    "settings": metadata_store_pb2.STRING,
+    "problem": metadata_store_pb2.STRING,
+    "summary": metadata_store_pb2.STRING,
+}
+
+RunState = Literal["running", "complete", "refused", "failed", "killed"]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run.
+
+    Attributes:
+        config: Name of the configuration.
+        run_id: In ML Metadata.
+        command: `run` or `index`.
+        state: `complete`: what it made is served; `refused`: by a gate; `killed`: its process
+            ended without a word.
+        started_s: Since 1970.
+        ended_s: 0 while it runs, and where it was killed.
+        span: Newest span that it read; empty without spans.
+        files: See `InputState`.
+        settings: See `InputState`.
+        problem: What it ended with; empty where all went well.
+        summary: As `two-tower run --json` prints it; empty where it came to nothing.
+    """
+
+    config: str
+    run_id: str
+    command: str = "run"
+    state: RunState = "running"
+    started_s: float = 0.0
+    ended_s: float = 0.0
+    span: str = ""
+    files: str = ""
+    settings: str = ""
+    problem: str = ""
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data, without what only later runs compare."""
+        return {
+            "config": self.config,
+            "run_id": self.run_id,
+            "command": self.command,
+            "state": self.state,
+            "started_s": self.started_s,
+            "ended_s": self.ended_s,
+            "span": self.span,
+            "problem": self.problem,
+            **{
+                name: self.summary.get(name)
+                for name in ("metrics", "gates", "blessed", "pushed_version", "newly_pushed")
+            },
+        }
+
+
+class RunHistory:
+    """The runs of one configuration.
+
+    Args:
+        store: ML Metadata.
+        config: Name of the configuration.
+    """
+
+    def __init__(self, store: MetadataStore, config: str) -> None:
+        self._store = store
+        self._config = config
+
+    def begin(self, run_id: str, command: str, inputs: InputState | None) -> RunRecord:
+        """Notes that a run starts, and what it reads where that is known.
+
+        The caller holds the run lock, so no other run is under way.
+        """
+        for record in self.records():
+            if record.state == "running":
+                self._write(record, state="killed")
+        record = RunRecord(self._config, run_id, command, started_s=time.time())
+        if inputs is None:
+            return self._write(record)
+        return self._write(record, span=inputs.span, files=inputs.files, settings=inputs.settings)
+
+    def end(
+        self, record: RunRecord, state: RunState, problem: str, summary: Mapping[str, Any]
+    ) -> RunRecord:
+        """Notes how a run ended."""
+        return self._write(
+            record, state=state, problem=problem, summary=summary, ended_s=time.time()
+        )
+
+    def records(self, *, under_way: bool = True) -> list[RunRecord]:
+        """Returns all runs, oldest first.
+
+        Args:
+            under_way: Whether the run lock is held; where it is not, a run without an end was
+                killed.
+        """
+        records = [_read(context) for context in self._contexts(_TYPE)]
+        mine = {record.run_id: record for record in records if record.config == self._config}
+        for context in self._contexts(_RUN_TYPE):
+            pipelines = self._store.get_parent_contexts_by_context(context.id)
+            if context.name not in mine and self._config in {p.name for p in pipelines}:
+                mine[context.name] = self._of_another_runner(context)
+        return [
+            replace(record, state="killed")
+            if record.state == "running" and not under_way
+            else record
+            for _, record in sorted(mine.items())
+        ]
+
+    def _contexts(self, type_name: str) -> list[metadata_store_pb2.Context]:
+        try:
+            found: list[metadata_store_pb2.Context] = self._store.get_contexts_by_type(type_name)
+        except errors.NotFoundError:
+            return []
+        return found
+
+    def _of_another_runner(self, context: metadata_store_pb2.Context) -> RunRecord:
+        """What TFX alone knows of a run that another orchestrator made."""
+        executions = self._store.get_executions_by_context(context.id)
+        states = {execution.last_known_state for execution in executions}
+        state: RunState = "complete"
+        if states & {_Execution.FAILED, _Execution.CANCELED}:
+            state = "failed"
+        elif states - {_Execution.COMPLETE, _Execution.CACHED}:
+            state = "running"
+        changes = [execution.last_update_time_since_epoch / 1000 for execution in executions]
+        return RunRecord(
+            self._config,
+            context.name,
+            state=state,
+            started_s=context.create_time_since_epoch / 1000,
+            ended_s=max(changes, default=0.0) if state != "running" else 0.0,
+        )
+
+    def last_complete(self) -> RunRecord | None:
+        """Returns the newest run of the whole pipeline that ended well."""
+        complete = [r for r in self.records() if (r.command, r.state) == ("run", "complete")]
+        return complete[-1] if complete else None
+
+    def _write(self, record: RunRecord, **changes: Any) -> RunRecord:
+        record = replace(record, **changes)
+        context_type = metadata_store_pb2.ContextType(name=_TYPE, properties=_PROPERTIES)
+        type_id = self._store.put_context_type(context_type, can_add_fields=True)
+        context = metadata_store_pb2.Context(
+            type_id=type_id, name=f"{record.config}/{record.run_id}"
+        )
+        known = self._store.get_context_by_type_and_name(_TYPE, context.name)
+        if known is not None:
+            context.id = known.id
+        for name, kind in _PROPERTIES.items():
+            value = getattr(record, name)
+            if kind == metadata_store_pb2.DOUBLE:
+                context.properties[name].double_value = value
+            else:
+                text = value if isinstance(value, str) else json.dumps(value)
+                context.properties[name].string_value = text
+        self._store.put_contexts([context])
+        return record
+
+
+def _read(context: metadata_store_pb2.Context) -> RunRecord:
+    values: dict[str, Any] = {}
+    for name, kind in _PROPERTIES.items():
+        if name not in context.properties:
+            continue
+        value = context.properties[name]
+        is_number = kind == metadata_store_pb2.DOUBLE
+        values[name] = value.double_value if is_number else value.string_value
+    values["summary"] = json.loads(values.get("summary") or "{}")
+    return RunRecord(**values)
+
+
+def component_executions(store: MetadataStore, run_id: str) -> list[dict[str, Any]]:
+    """Returns what TFX executed in a run, in order: component, state, seconds, outputs.
+
+    Args:
+        store: ML Metadata.
+        run_id: Of the run.
+    """
+    context = store.get_context_by_type_and_name(_RUN_TYPE, run_id)
+    if context is None:
+        return []
+    executions = sorted(store.get_executions_by_context(context.id), key=lambda found: found.id)
+    return [
+        {
+            "component": _component_of(store, execution),
+            "state": _Execution.State.Name(execution.last_known_state).lower(),
+            "seconds": (execution.last_update_time_since_epoch - execution.create_time_since_epoch)
+            / 1000,
+            "outputs": _outputs(store, execution),
+        }
+        for execution in executions
+    ]
+
+
+def _component_of(store: MetadataStore, execution: metadata_store_pb2.Execution) -> str:
+    for context in store.get_contexts_by_execution(execution.id):
+        if context.type == "node":
+            # `PIPELINE.COMPONENT`
+            return str(context.name.rpartition(".")[2])
+    return str(execution.type)
+
+
+def _outputs(store: MetadataStore, execution: metadata_store_pb2.Execution) -> list[dict[str, Any]]:
+    ids = [
+        event.artifact_id
+        for event in store.get_events_by_execution_ids([execution.id])
+        if event.type == metadata_store_pb2.Event.OUTPUT
+    ]
+    return [
+        {
+            "type": artifact.type,
+            "uri": artifact.uri,
+            "state": metadata_store_pb2.Artifact.State.Name(artifact.state).lower(),
+        }
+        for artifact in store.get_artifacts_by_id(ids)
+    ]

@@ -1,0 +1,142 @@
+"""Which runs there were, and whether anything is new: real ML Metadata, no TensorFlow."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import PipelineConfig, load
+from pipeline.input_state import input_state
+from pipeline.metadata_store import open_store
+from pipeline.run_history import RunHistory
+from pipeline.run_lock import is_locked, run_lock
+from tests.pipeline.two_clubs import ROOT, Command, write_two_clubs
+
+SUMMARY = {
+    "metrics": {"model": {"hit_rate@10": 0.5}},
+    "gates": {"evaluation": "passed"},
+    "pushed_version": 17,
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> PipelineConfig:
+    found = load(str(write_two_clubs(tmp_path)))
+    found.run_dir.mkdir(parents=True)
+    return found
+
+
+def history(config: PipelineConfig) -> RunHistory:
+    return RunHistory(open_store(config), config.name)
+
+
+def states(config: PipelineConfig, **options: Any) -> dict[str, str]:
+    return {r.run_id: r.state for r in history(config).records(**options)}
+
+
+def complete(config: PipelineConfig, run_id: str = "1") -> None:
+    """What a run leaves that is over and served."""
+    runs = history(config)
+    runs.end(runs.begin(run_id, "run", input_state(config)), "complete", "", SUMMARY)
+    version = Path(config.serving_dir) / "17"
+    version.mkdir(parents=True, exist_ok=True)
+    (version / "saved_model.pb").write_text("")
+
+
+def test_a_run_without_an_end_was_killed_unless_it_is_under_way(config: PipelineConfig) -> None:
+    history(config).begin("1", "run", None)
+    assert states(config) == {"1": "running"}
+    assert states(config, under_way=False) == {"1": "killed"}
+    runs = history(config)
+    runs.end(runs.begin("2", "index", None), "refused", "the gate", {})
+    assert states(config) == {"1": "killed", "2": "refused"}
+    assert runs.last_complete() is None
+
+
+def test_a_record_is_read_as_it_was_written(config: PipelineConfig) -> None:
+    complete(config)
+    (record,) = history(config).records()
+    assert (record.config, record.run_id, record.state) == ("clubs", "1", "complete")
+    assert record.summary == SUMMARY
+    assert record.started_s <= record.ended_s
+    assert history(config).last_complete() == record
+    assert RunHistory(open_store(config), "another").records() == []
+
+
+def test_the_lock_tells_whether_a_run_is_under_way(tmp_path: Path) -> None:
+    assert not is_locked(tmp_path)
+    with run_lock(tmp_path):
+        assert is_locked(tmp_path)
+    assert not is_locked(tmp_path)
+
+
+def test_inputs_differ_where_a_file_a_setting_or_the_schema_does(
+    config: PipelineConfig, tmp_path: Path
+) -> None:
+    before = input_state(config)
+    assert input_state(config) == before
+    events = tmp_path / "events.csv"
+    os.utime(events, ns=(1, 1))
+    assert input_state(config).files != before.files
+    assert input_state(config).settings == before.settings
+    path = str(tmp_path / "configs" / "clubs.yaml")
+    assert input_state(load(path, ["training.epochs=3"])).settings != before.settings
+    (tmp_path / "schema" / "clubs" / "schema.pbtxt").write_text("")
+    assert input_state(config).settings != before.settings
+
+
+def test_a_run_is_skipped_at_once_while_nothing_is_new(
+    config: PipelineConfig, tmp_path: Path
+) -> None:
+    complete(config)
+    code = (
+        "import sys; from pipeline.cli.main import app\n"
+        "try: app(sys.argv[1:])\n"
+        "except SystemExit as done: print(done.code, 'tensorflow' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, "run", "--config", str(tmp_path / "configs/clubs.yaml")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    *said, codes = done.stdout.splitlines()
+    assert codes == "4 False", done.stderr
+    assert "nothing new: 3 input files, settings and code are those of run 1" in said[0]
+    assert "served as version 17" in said[0]
+    done = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True)
+    answer = json.loads(done.stdout.splitlines()[0])
+    assert answer["skipped"] is True
+    assert answer["same_as"]["pushed_version"] == 17
+
+
+def test_a_missing_span_is_told_at_once_and_stands_in_the_history(
+    tmp_path: Path, two_tower: Command
+) -> None:
+    path = write_two_clubs(tmp_path, data={"interactions": "day-{SPAN}.csv"})
+    for span in (1, 3):
+        (tmp_path / f"day-{span}.csv").write_text("user,item,time\nu,i,1\n")
+    done = two_tower(
+        "run", "--config", str(path), "--set", "data.spans.window=3", "--span", "3", timeout_s=30
+    )
+    assert done.returncode == 1
+    assert "span 2 of 1 to 3 is missing" in done.stderr
+    listed = two_tower("runs", "--config", str(path), "--json")
+    (run,) = json.loads(listed.stdout)
+    assert run["state"] == "failed"
+    assert "span 2" in run["problem"]
+    shown = two_tower("runs", "show", run["run_id"][:8], "--config", str(path))
+    assert "failed" in shown.stdout
+    assert "span 2 of 1 to 3 is missing" in shown.stdout
+    unknown = two_tower("runs", "show", "x", "--config", str(path))
+    assert unknown.returncode == 1
+    assert "there is no run 'x' of clubs" in unknown.stderr
+
+
+def test_a_use_without_runs_has_an_empty_list_and_no_database(
+    tmp_path: Path, two_tower: Command
+) -> None:
+    path = write_two_clubs(tmp_path)
+    listed = two_tower("runs", "--config", str(path), "--json")
+    assert json.loads(listed.stdout) == []
+    assert not (tmp_path / "runs").exists()
