@@ -26,6 +26,7 @@ from models.holdout_metric import HoldoutMetric
 from models.settings import Settings
 from models.tuning.config import TuningConfig
 from models.tuning.search_space import check_space
+from pipeline.metadata_config import MetadataConfig
 
 CONFIGS_DIR = Path(__file__).resolve().parent.parent / "configs"
 
@@ -82,6 +83,7 @@ class PipelineConfig(Settings):
     serving: ServingConfig = Field(default_factory=ServingConfig)
     data_schema: SchemaConfig = Field(default_factory=SchemaConfig, alias="schema")
     beam: BeamConfig = Field(default_factory=BeamConfig)
+    metadata: MetadataConfig = Field(default_factory=MetadataConfig)
     runs: str = Field("runs", description="Folder of artifacts, metadata, logs and versions.")
     root: Path = Field(description="What relative paths start from; set by `load`.")
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import tensorflow as tf
 from ml_metadata.proto import metadata_store_pb2
-from tfx.orchestration import metadata
 from tfx.utils import path_utils
 
 from components.retrieval_evaluator.evaluate import evaluate
 from components.retrieval_evaluator.report import judge, make_report
 from models.saved_towers import SavedTowers
 from pipeline.config import PipelineConfig
+from pipeline.metadata_store import has_metadata, open_store
 
 
 class EvaluationError(Exception):
@@ -29,18 +29,15 @@ def newest_output(config: PipelineConfig, component: str, key: str) -> str:
     Raises:
         EvaluationError: No run of this configuration has got so far.
     """
-    database = config.run_dir / "metadata.sqlite"
     folder = os.path.join(str(config.run_dir / "artifacts"), component, key, "")
-    if database.exists():
-        connection = metadata.sqlite_metadata_connection_config(str(database))
-        with metadata.Metadata(connection) as handler:
-            found = [
-                (artifact.id, artifact.uri)
-                for artifact in handler.store.get_artifacts()
-                if artifact.uri.startswith(folder)
-                and artifact.state == metadata_store_pb2.Artifact.LIVE
-                and os.path.exists(artifact.uri)
-            ]
+    if has_metadata(config):
+        found = [
+            (artifact.id, artifact.uri)
+            for artifact in open_store(config).get_artifacts()
+            if artifact.uri.startswith(folder)
+            and artifact.state == metadata_store_pb2.Artifact.LIVE
+            and os.path.exists(artifact.uri)
+        ]
         if found:
             return str(max(found)[1])
     raise EvaluationError(

@@ -1,26 +1,93 @@
 """Where ML Metadata lies. Nothing slow is imported here: a run looks into it before all else."""
 
+from pathlib import Path
+
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 
-from pipeline.config import PipelineConfig
+from pipeline.config import ConfigError, PipelineConfig
+
+_DEFAULT_PORTS = {"mysql": 3306, "postgresql": 5432}
+
+
+class MetadataUnreachableError(Exception):
+    """The database does not answer or refuses; running again helps when it does."""
 
 
 def connection_config(config: PipelineConfig) -> metadata_store_pb2.ConnectionConfig:
-    """Returns how ML Metadata is reached."""
+    """Returns how ML Metadata is reached.
+
+    Raises:
+        ConfigError: The file of the password cannot be read.
+    """
+    settings = config.metadata
     connection = metadata_store_pb2.ConnectionConfig()
-    connection.sqlite.filename_uri = str(config.run_dir / "metadata.sqlite")
-    connection.sqlite.connection_mode = (
-        metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
-    )
+    if settings.backend == "sqlite":
+        connection.sqlite.filename_uri = str(_database_file(config))
+        connection.sqlite.connection_mode = (
+            metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
+        )
+        return connection
+    port = settings.port or _DEFAULT_PORTS[settings.backend]
+    password = _password(config)
+    if settings.backend == "mysql":
+        mysql = connection.mysql
+        mysql.host, mysql.port = settings.host, port
+        mysql.user, mysql.database = settings.user, settings.database
+        if password is not None:
+            mysql.password = password
+        if settings.ssl_ca is not None:
+            mysql.ssl_options.ca = config.resolve(settings.ssl_ca)
+            mysql.ssl_options.verify_server_cert = True
+        return connection
+    postgresql = connection.postgresql
+    postgresql.host, postgresql.port = settings.host, str(port)
+    postgresql.user, postgresql.dbname = settings.user, settings.database
+    if password is not None:
+        postgresql.password = password
+    if settings.ssl_ca is not None:
+        postgresql.ssloption.sslmode = "verify-full"
+        postgresql.ssloption.sslrootcert = config.resolve(settings.ssl_ca)
     return connection
 
 
 def has_metadata(config: PipelineConfig) -> bool:
     """Whether there can be anything to read; asking a missing file would make it."""
-    return (config.run_dir / "metadata.sqlite").exists()
+    return config.metadata.backend != "sqlite" or _database_file(config).exists()
 
 
 def open_store(config: PipelineConfig) -> MetadataStore:
-    """Connects; a new database gets its tables."""
-    return MetadataStore(connection_config(config))
+    """Connects; a new database gets its tables.
+
+    Raises:
+        ConfigError: The file of the password cannot be read.
+        MetadataUnreachableError: There is no connection.
+    """
+    connection = connection_config(config)
+    try:
+        return MetadataStore(connection)
+    except RuntimeError as error:  # what ML Metadata raises then
+        settings = config.metadata
+        place = (
+            _database_file(config)
+            if settings.backend == "sqlite"
+            else f"{settings.backend} at {settings.host}, database {settings.database!r}, as "
+            f"{settings.user!r}"
+        )
+        raise MetadataUnreachableError(
+            f"ML Metadata cannot be reached: {place}: {str(error).strip()}"
+        ) from error
+
+
+def _database_file(config: PipelineConfig) -> Path:
+    return config.run_dir / "metadata.sqlite"
+
+
+def _password(config: PipelineConfig) -> str | None:
+    if config.metadata.password_file is None:
+        return None
+    path = config.resolve(config.metadata.password_file)
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()[0]
+    except (OSError, UnicodeDecodeError, IndexError) as error:
+        raise ConfigError(f"`metadata.password_file`: {path} holds no password: {error}") from error

@@ -19,7 +19,7 @@ from pipeline.input_state import InputState
 _Execution = metadata_store_pb2.Execution
 _TYPE = "two_tower_run"
 # TFX's own, one for each run of a pipeline, below the context of the pipeline.
-_RUN_TYPE = "pipeline_run"
+RUN_TYPE = "pipeline_run"
 _PROPERTIES = {
     "config": metadata_store_pb2.STRING,
     "run_id": metadata_store_pb2.STRING,
@@ -128,7 +128,7 @@ class RunHistory:
         """
         records = [_read(context) for context in self._contexts(_TYPE)]
         mine = {record.run_id: record for record in records if record.config == self._config}
-        for context in self._contexts(_RUN_TYPE):
+        for context in self._contexts(RUN_TYPE):
             pipelines = self._store.get_parent_contexts_by_context(context.id)
             if context.name not in mine and self._config in {p.name for p in pipelines}:
                 mine[context.name] = self._of_another_runner(context)
@@ -209,7 +209,7 @@ def component_executions(store: MetadataStore, run_id: str) -> list[dict[str, An
         store: ML Metadata.
         run_id: Of the run.
     """
-    context = store.get_context_by_type_and_name(_RUN_TYPE, run_id)
+    context = store.get_context_by_type_and_name(RUN_TYPE, run_id)
     if context is None:
         return []
     executions = sorted(store.get_executions_by_context(context.id), key=lambda found: found.id)

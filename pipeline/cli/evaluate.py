@@ -56,9 +56,10 @@ def evaluate(
 
 def _measure(config: "PipelineConfig", model: str | None) -> dict[str, Any]:
     from pipeline.cli.run_log import quiet
+    from pipeline.metadata_store import has_metadata
     from pipeline.run_id import new_run_id
 
-    if not (config.run_dir / "metadata.sqlite").exists():
+    if not has_metadata(config):
         fail(
             f"there is no run of {config.name} in {config.run_dir}; run `two-tower run --config "
             f"{config.name}` first"

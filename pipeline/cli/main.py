@@ -5,6 +5,7 @@ Modules of commands import nothing slow at their top, so that `--help` is there 
 
 import typer
 
+from pipeline.cli.clean import clean
 from pipeline.cli.config import config
 from pipeline.cli.data import data
 from pipeline.cli.doctor import doctor
@@ -32,6 +33,7 @@ for command in (
     run,
     evaluate,
     index,
+    clean,
     serve,
     recommend,
     similar,

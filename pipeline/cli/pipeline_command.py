@@ -43,6 +43,8 @@ def run_pipeline_command(
     """
     from ml_metadata.errors import StatusError
 
+    from pipeline.config import ConfigError
+    from pipeline.metadata_store import MetadataUnreachableError
     from pipeline.run_lock import RunInProgressError, run_lock
 
     try:
@@ -55,6 +57,8 @@ def run_pipeline_command(
         fail(str(error))
     except OSError as error:
         fail(f"{config.run_dir} cannot be written: {error}")
+    except (ConfigError, MetadataUnreachableError) as error:
+        fail(str(error))
     except StatusError as error:
         fail(f"ML Metadata cannot be used: {error}")
 

@@ -81,7 +81,8 @@ def show(
 def _records(config: "PipelineConfig") -> list["RunRecord"]:
     from ml_metadata.errors import StatusError
 
-    from pipeline.metadata_store import has_metadata, open_store
+    from pipeline.config import ConfigError
+    from pipeline.metadata_store import MetadataUnreachableError, has_metadata, open_store
     from pipeline.run_history import RunHistory
     from pipeline.run_lock import is_locked
 
@@ -90,6 +91,8 @@ def _records(config: "PipelineConfig") -> list["RunRecord"]:
     try:
         history = RunHistory(open_store(config), config.name)
         return history.records(under_way=is_locked(config.run_dir))
+    except (ConfigError, MetadataUnreachableError) as error:
+        fail(str(error))
     except StatusError as error:
         fail(f"ML Metadata cannot be read: {error}")
 

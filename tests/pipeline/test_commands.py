@@ -11,6 +11,7 @@ from tests.pipeline.two_clubs import ROOT, Command, write_two_clubs
 COMMANDS = [
     "run",
     "runs",
+    "clean",
     "index",
     "serve",
     "recommend",
