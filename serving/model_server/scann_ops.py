@@ -8,7 +8,8 @@ _NOT_REGISTERED = "Op type not registered 'Scann>"
 
 HOW_TO_GET = (
     "The model uses the ScaNN ops and this server has none: install `scann` (the release built "
-    "for this TensorFlow) or export the index with the backend `exact`"
+    "for this TensorFlow), or export the index with `index.backend: partitioned` or `exact`, which "
+    "need no special server"
 )
 
 

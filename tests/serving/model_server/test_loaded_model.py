@@ -152,5 +152,5 @@ except FailedPreconditionError as error:
     registered, message = done.stdout.splitlines()[:2]
     assert registered == "False"
     assert "install `scann`" in message
-    assert "the backend `exact`" in message
+    assert "`index.backend: partitioned`" in message
     assert "Op type not registered 'Scann>" in message
