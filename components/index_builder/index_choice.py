@@ -78,6 +78,7 @@ def _approximate(
 ) -> IndexChoice:
     if plan.is_configured or not len(tuning_queries):
         index = plan.build(plan.leaf_counts[-1])
+        index.end_tuning()
         reason = "as configured" if plan.is_configured else "there are no queries to tune with"
         return IndexChoice(index, asdict(index.settings), reason)
     exact = exact_answers(vectors, tuning_queries, config.k)
@@ -86,6 +87,7 @@ def _approximate(
     for leaves in plan.leaf_counts:
         index = plan.build(leaves)
         tuned = tune(index, plan.ladders(index), vectors, exact, config.recall_target, least_us)
+        index.end_tuning()
         trials += tuned.trials
         if tuned.settings is not None:
             index.settings = tuned.settings

@@ -133,6 +133,9 @@ class PartitionedIndex(tf.Module):
             tf.pad(scores, missing, constant_values=-np.inf),
         )
 
+    def end_tuning(self) -> None:
+        """Does nothing: an attempt needs no more than a search."""
+
     def scores_of_all(self, queries: tf.Tensor) -> tf.Tensor:
         """Returns the scores `[batch, num_candidates]` of all candidates."""
         vectors = tf.reshape(self._blocks, [-1, self._dimension])

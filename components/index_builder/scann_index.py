@@ -7,6 +7,7 @@ recall is .96 with and .86 without them at a million candidates.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -99,15 +100,29 @@ class ScannIndex(tf.Module):
             .build()
         )
         self._module = searcher.serialize_to_module()
+        # The one that training made; each trace of another graph would build it anew.
+        self._trained: Any = searcher
         self._shape = vectors.shape
 
     def search(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
         """Returns indices and scores `[batch, count]`, best first (`SearchIndex.search`)."""
-        return completed(self, queries, count, self.attempt(queries, count))
+        searcher = scann_ops.searcher_from_module(self._module)
+        return completed(self, queries, count, self._search_leaves(searcher, queries, count))
 
     def attempt(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
         """Returns what the leaves hold; the scores of missing places are NaN."""
-        searcher = scann_ops.searcher_from_module(self._module)
+        if self._trained is None:
+            raise RuntimeError("the tuning of this index has ended")
+        return self._search_leaves(self._trained, queries, count)
+
+    def end_tuning(self) -> None:
+        """Frees what only `attempt` needs: as much memory as the vectors, and more."""
+        if self._trained is not None:
+            # TensorFlow itself would keep the resource until the process ends.
+            tf.raw_ops.DestroyResourceOp(resource=self._trained.searcher_handle)
+            self._trained = None
+
+    def _search_leaves(self, searcher: Any, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
         indices, scores = searcher.search_batched(
             queries,
             final_num_neighbors=count,

@@ -45,6 +45,9 @@ class TunableIndex(SearchIndex, Protocol[SettingsT]):
         The scores of missing places are not finite.
         """
 
+    def end_tuning(self) -> None:
+        """Frees what only `attempt` needs; it is not asked any more."""
+
 
 @dataclass(frozen=True)
 class Trial:

@@ -59,13 +59,6 @@ class RetrievalCore:
         self._candidate_id_name = candidate_id_name
         self._metadata: ModelMetadata | None = None
 
-    async def recommend_one(
-        self, query: Query, k: int | None, timeout_s: float | None
-    ) -> Recommendations:
-        """Return the best candidates for one query."""
-        (answer,) = await self.recommend([query], k, timeout_s)
-        return answer
-
     async def recommend(
         self, queries: Sequence[Query], k: int | None, timeout_s: float | None
     ) -> list[Recommendations]:

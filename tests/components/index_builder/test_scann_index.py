@@ -96,3 +96,19 @@ def test_settings_that_are_not_given_are_chosen(
 ):
     settings = ScannSettings.choose(*given)
     assert (settings.leaves, settings.leaves_to_search, settings.reorder) == expected
+
+
+def test_what_was_tuned_is_what_is_saved(vectors: npt.NDArray[np.float32], queries: tf.Tensor):
+    settings = ScannSettings(leaves=8, leaves_to_search=3, reorder=20)
+    index = ScannIndex(vectors, 10, settings)
+    count = tf.constant(10)
+    tuned = index.attempt(queries, count)
+    index.end_tuning()
+    index.end_tuning()  # Once more does no harm.
+    search = tf.function(lambda rows: index.search(rows, count)).get_concrete_function(
+        tf.TensorSpec([None, DIMENSION])
+    )
+    np.testing.assert_array_equal(search(queries)[0], tuned[0])
+    np.testing.assert_allclose(search(queries)[1], tuned[1], rtol=1e-6)
+    with pytest.raises(RuntimeError, match="has ended"):
+        index.attempt(queries, count)
