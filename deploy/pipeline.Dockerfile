@@ -4,7 +4,10 @@
 #   docker run --rm -v "$PWD/data:/app/data" -v "$PWD/runs:/app/runs" --user "$(id -u):$(id -g)" \
 #     two-tower-pipeline run --config movielens_100k
 FROM python:3.10-slim-bookworm AS packages
-COPY requirements.lock /tmp/requirements.lock
+# For a cluster, which needs Google Cloud Storage:
+#   --build-arg LOCK=deploy/kubeflow/requirements.lock
+ARG LOCK=requirements.lock
+COPY ${LOCK} /tmp/requirements.lock
 # `--no-deps`: the lock leaves out what TFX asks for and nothing here imports; see pyproject.toml.
 RUN python -m venv /opt/venv \
     && /opt/venv/bin/pip install --no-cache-dir --no-deps --require-hashes \
@@ -14,6 +17,8 @@ FROM python:3.10-slim-bookworm
 COPY --from=packages /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
+    TF_USE_LEGACY_KERAS=1 \
+    TF_CPP_MIN_LOG_LEVEL=3 \
     PYTHONUNBUFFERED=1
 WORKDIR /app
 COPY setup.py pyproject.toml README.md ./

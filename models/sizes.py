@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 import tensorflow_transform as tft
 
 from models.features import FeatureConfig, FeatureSpec
@@ -54,6 +55,6 @@ def candidate_counts(transform: tft.TFTransformOutput, spec: FeatureSpec) -> npt
     catalogue, which is taken off.
     """
     path = transform.vocabulary_file_by_name(spec.candidate_id)
-    with open(path, "rb") as lines:
+    with tf.io.gfile.GFile(path, "rb") as lines:
         counts = np.array([int(line.split(b" ", 1)[0]) for line in lines], dtype=np.int64)
     return np.maximum(counts - 1, 0)

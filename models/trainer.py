@@ -18,6 +18,7 @@ from models.export import export_towers
 from models.features import FeatureSpec
 from models.fit_state import FitState, progress
 from models.multi_worker import fit_as_chief
+from models.no_model import is_no_model
 from models.optimizers import make_optimizer
 from models.settings import Settings
 from models.sizes import FeatureSizes, candidate_counts
@@ -207,7 +208,8 @@ def _warm_start(
 ) -> Callable[[TwoTowerModel], None]:
     """Returns what sets the weights of the base model, and leaves a report of it."""
     # Read before anything is fitted or built: a model that does not fit is said at once.
-    saved = SavedWeights.read(fn_args.base_model, config.spec) if fn_args.base_model else None
+    has_base = fn_args.base_model and not is_no_model(fn_args.base_model)
+    saved = SavedWeights.read(fn_args.base_model, config.spec) if has_base else None
 
     def begin(model: TwoTowerModel) -> None:
         if saved is None:

@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -177,9 +176,9 @@ def restore(
 
 def write_model_config(config: ModelConfig, directory: str) -> None:
     """Leaves the settings of the towers beside an exported SavedModel."""
-    path = Path(directory) / MODEL_CONFIG_FILE
-    tf.io.gfile.makedirs(str(path.parent))
-    with tf.io.gfile.GFile(str(path), "w") as file:
+    path = os.path.join(directory, MODEL_CONFIG_FILE)
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    with tf.io.gfile.GFile(path, "w") as file:
         file.write(config.model_dump_json())
 
 

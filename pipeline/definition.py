@@ -29,7 +29,6 @@ from components.catalogue_example_gen.component import CatalogueExampleGen
 from components.index_builder.component import IndexBuilder
 from components.index_builder.spec import IndexBuilderConfig
 from components.retrieval_evaluator.component import RetrievalEvaluator
-from components.retrieval_evaluator.last_blessed import LastBlessedStrategy
 from components.retrieval_evaluator.spec import EvaluatorConfig
 from components.schema_importer.component import SchemaImporter
 from components.serving_validator.component import ServingValidator
@@ -45,6 +44,7 @@ from pipeline.code_hash import CODE_HASH_KEY, code_hash
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.fitting import fitting_components
 from pipeline.metadata_store import connection_config
+from pipeline.site import LocalSite, Site
 
 _INGESTION_CODE = (
     "components/timeline_example_gen",
@@ -94,27 +94,31 @@ def _pipeline(
     )
 
 
-def create_components(config: PipelineConfig) -> list[BaseNode]:
-    """Returns the components in the order of the flow."""
+def create_components(config: PipelineConfig, site: Site | None = None) -> list[BaseNode]:
+    """Returns the components in the order of the flow.
+
+    Args:
+        config: The use.
+        site: Where they run; this machine if absent.
+
+    Raises:
+        ConfigError: The schema's file is missing.
+    """
+    site = site or LocalSite(config)
     spec = config.spec
     models_hash = code_hash("models")
 
-    ingest = choose_spans(config.ingest)
     example_gen = TimelineExampleGen(
-        ingest.data,
+        site.ingest.data,
         config.columns,
         config.features,
-        ingest.split,
-        chosen_spans=ingest.chosen_spans,
-        input_fingerprint=":".join(
-            [
-                fingerprint(ingest),
-                code_hash(*_INGESTION_CODE),
-            ]
-        ),
+        site.ingest.split,
+        chosen_spans=site.ingest.chosen_spans,
+        input_fingerprint=":".join([site.input_fingerprint, code_hash(*_INGESTION_CODE)]),
+        **site.ingestion_parameters,
     )
     examples = example_gen.outputs["examples"]
-    statistics_gen, schema_gen, validator = _schema_components(config, examples)
+    statistics_gen, schema_gen, validator = _schema_components(config, examples, site.schema_file)
     transform = Transform(
         examples=examples,
         schema=schema_gen.outputs["schema"],
@@ -136,13 +140,8 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
     )
     transform.executor_spec = executor_spec.BeamExecutorSpec(TransformExecutor)
     transform.add_upstream_node(validator)
-    *searching, trainer = fitting_components(config, transform, schema_gen.outputs["schema"])
-    last_blessed = Resolver(
-        strategy_class=LastBlessedStrategy,
-        current=trainer.outputs["model"],
-        model=Channel(type=standard_artifacts.Model),
-        model_blessing=Channel(type=standard_artifacts.ModelBlessing),
-    ).with_id("LastBlessedModel")
+    *searching, trainer = fitting_components(config, site, transform, schema_gen.outputs["schema"])
+    last_blessed = site.last_blessed_model(trainer.outputs["model"])
     evaluator = RetrievalEvaluator(
         examples=examples,
         model=trainer.outputs["model"],
@@ -155,6 +154,14 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
             code_hash=code_hash("components/retrieval_evaluator") + models_hash,
         ),
     )
+    serving = serving_components(
+        config,
+        catalogue=examples,
+        timelines=examples,
+        model=trainer.outputs["model"],
+        model_blessing=evaluator.outputs["blessing"],
+        serving_dir=site.serving_dir,
+    )
     return [
         example_gen,
         statistics_gen,
@@ -165,12 +172,11 @@ def create_components(config: PipelineConfig) -> list[BaseNode]:
         trainer,
         last_blessed,
         evaluator,
-        *serving_components(
-            config,
-            catalogue=examples,
-            timelines=examples,
+        *serving,
+        *site.after_push(
             model=trainer.outputs["model"],
-            model_blessing=evaluator.outputs["blessing"],
+            examples=transform.outputs["transformed_examples"],
+            pushed_model=serving[-1].outputs["pushed_model"],
         ),
     ]
 
@@ -203,20 +209,21 @@ def create_refresh_components(config: PipelineConfig) -> list[BaseNode]:
         ),
     )
     examples = example_gen.outputs["examples"]
-    statistics_gen, schema_gen, validator = _schema_components(config, examples)
+    statistics_gen, schema_gen, validator = _schema_components(config, examples, config.schema_file)
     serving = serving_components(
         config,
         catalogue=examples,
         timelines=blessed_model.outputs[EXAMPLES_KEY],
         model=blessed_model.outputs[MODEL_KEY],
         model_blessing=blessed_model.outputs[MODEL_BLESSING_KEY],
+        serving_dir=config.serving_dir,
     )
     serving[0].add_upstream_node(validator)
     return [blessed_model, example_gen, statistics_gen, schema_gen, validator, *serving]
 
 
 def _schema_components(
-    config: PipelineConfig, examples: BaseChannel
+    config: PipelineConfig, examples: BaseChannel, schema_file: str
 ) -> tuple[BaseNode, BaseNode, BaseNode]:
     """Returns the components that hold Examples against the curated schema."""
     statistics_gen = StatisticsGen(
@@ -231,7 +238,7 @@ def _schema_components(
             "`two-tower schema infer` and read it, or name another in `schema.file`"
         )
     # Under the name of the component whose place it takes.
-    schema_gen = SchemaImporter(config.schema_file).with_id("ImportSchemaGen")
+    schema_gen = SchemaImporter(config.schema_file, schema_file).with_id("ImportSchemaGen")
     validator = ExampleValidator(
         statistics=statistics_gen.outputs["statistics"], schema=schema_gen.outputs["schema"]
     )
@@ -246,6 +253,7 @@ def serving_components(
     timelines: BaseChannel,
     model: BaseChannel,
     model_blessing: BaseChannel,
+    serving_dir: str,
 ) -> list[BaseNode]:
     """Returns the components that bring a model and a catalogue into service, in order.
 
@@ -255,6 +263,7 @@ def serving_components(
         timelines: Examples with real questions.
         model: The fitted towers.
         model_blessing: Of the evaluation.
+        serving_dir: Base path of the served versions; the pusher comes last.
     """
     spec = config.spec
     models_hash = code_hash("models")
@@ -307,7 +316,7 @@ def serving_components(
         model_blessing=model_blessing,
         infra_blessing=serving_validator.outputs["blessing"],
         push_destination=pusher_pb2.PushDestination(
-            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=config.serving_dir)
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=serving_dir)
         ),
         custom_executor_spec=executor_spec.ExecutorClassSpec(AtomicPusherExecutor),
     )

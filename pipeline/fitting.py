@@ -5,18 +5,18 @@ from tfx.components.transform.component import Transform
 from tfx.components.tuner.component import Tuner
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.dsl.components.common.resolver import Resolver
 from tfx.proto import trainer_pb2
-from tfx.types.channel import BaseChannel, Channel
-from tfx.types.standard_artifacts import Model, ModelBlessing
+from tfx.types.channel import BaseChannel
 
-from components.previous_model.strategy import PreviousBlessedModelStrategy
+from components.run_time_trainer.executor import EPOCHS_KEY
+from components.run_time_trainer.executor import Executor as RunTimeTrainerExecutor
 from components.trial_report.executor import Executor as TrialReportExecutor
 from models.trainer import TRAINER_KEY, TrainerConfig
 from models.tuning.config import TuningConfig
 from models.tuning.tuner import TUNER_KEY, TunerConfig
 from pipeline.code_hash import CODE_HASH_KEY, code_hash
 from pipeline.config import PipelineConfig
+from pipeline.site import Site
 
 _TRAIN_ARGS = trainer_pb2.TrainArgs(splits=["train"])
 # The trainer looks up candidate features in the catalogue; see `models.trainer.run_fn`.
@@ -24,12 +24,13 @@ _EVAL_ARGS = trainer_pb2.EvalArgs(splits=["candidates"])
 
 
 def fitting_components(
-    config: PipelineConfig, transform: Transform, schema: BaseChannel
+    config: PipelineConfig, site: Site, transform: Transform, schema: BaseChannel
 ) -> list[BaseNode]:
     """Returns what the configuration asks for, in order; the trainer is the last.
 
     Args:
         config: The use.
+        site: Where they run.
         transform: Gives the transformed Examples.
         schema: Of the raw ones.
     """
@@ -37,7 +38,7 @@ def fitting_components(
         spec=config.spec,
         model=config.model,
         training=config.training,
-        checkpoint_dir=str(config.run_dir / "checkpoints"),
+        checkpoint_dir=site.checkpoint_dir,
         code_hash=code_hash("models"),
         # Of a space that nobody searches the cache must not know.
         tuning=config.tuning if config.tuning.enabled else TuningConfig(),
@@ -49,12 +50,7 @@ def fitting_components(
         hyperparameters = tuner.outputs["best_hyperparameters"]
         before.append(tuner)
     if config.training.warm_start:
-        previous = Resolver(
-            strategy_class=PreviousBlessedModelStrategy,
-            model=Channel(type=Model),
-            model_blessing=Channel(type=ModelBlessing),
-            examples=transform.outputs["transformed_examples"],
-        ).with_id("PreviousModel")
+        previous = site.previous_model(transform.outputs["transformed_examples"])
         base_model = previous.outputs["model"]
         before.append(previous)
     trainer = Trainer(
@@ -69,6 +65,10 @@ def fitting_components(
         eval_args=_EVAL_ARGS,
         custom_config={TRAINER_KEY: trainer_config.model_dump_json()},
     )
+    if site.epochs is not None:
+        # TFX's Trainer declares no such parameter, and its constructor takes no other.
+        trainer.exec_properties[EPOCHS_KEY] = site.epochs
+        trainer.executor_spec = executor_spec.ExecutorClassSpec(RunTimeTrainerExecutor)
     return [*before, trainer]
 
 

@@ -15,6 +15,13 @@ import pytest
 import models  # noqa: F401 - chooses Keras 2 before a test imports TensorFlow
 from models.features import FeatureSpec
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--renew-golden", action="store_true", help="write the golden files anew, to be read"
+    )
+
+
 Row = Mapping[str, Sequence[Any]]
 WriteExamples = Callable[[Path, Sequence[Row]], str]
 

@@ -16,7 +16,7 @@ CONFIG_KEY = "candidate_embedder_config"
 class CandidateEmbeddings(Artifact):
     """A folder with `embeddings-*.parquet` (`components.candidate_embedder.embedding_files`)."""
 
-    TYPE_NAME = "CandidateEmbeddings"
+    TYPE_NAME = "components.CandidateEmbeddings"
 
 
 class CandidateEmbedderConfig(Settings):

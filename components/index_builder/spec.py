@@ -21,7 +21,7 @@ REPORT_FILE = "index_report.json"
 class IndexReportArtifact(Artifact):
     """A folder with `index_report.json`, and `trade_off.svg` where the index was tuned."""
 
-    TYPE_NAME = "IndexReport"
+    TYPE_NAME = "components.IndexReport"
 
 
 class IndexBuilderConfig(Settings):

@@ -24,6 +24,7 @@ from components.retrieval_evaluator.spec import (
     MODEL_KEY,
     EvaluatorConfig,
 )
+from models.no_model import is_no_model
 from models.saved_towers import SavedTowers
 
 
@@ -48,13 +49,13 @@ class Executor(base_executor.BaseExecutor):
         examples = artifact_utils.get_single_instance(input_dict[EXAMPLES_KEY])
         model = artifact_utils.get_single_instance(input_dict[MODEL_KEY])
         towers = SavedTowers(path_utils.serving_model_path(model.uri), config.spec)
-        before = input_dict.get(LAST_BLESSED_KEY)
+        before = _last_blessed(input_dict.get(LAST_BLESSED_KEY))
         evaluation, answers = evaluate(
             towers,
             examples.uri,
             config.spec,
             config.evaluation,
-            path_utils.serving_model_path(before[0].uri) if before else None,
+            before,
         )
         decision = judge(evaluation, config.evaluation)
         report = make_report(evaluation, decision, config.evaluation)
@@ -65,6 +66,13 @@ class Executor(base_executor.BaseExecutor):
             os.path.join(output.uri, EVALUATION_FILE), json.dumps(report, indent=2)
         )
         _bless(artifact_utils.get_single_instance(output_dict[BLESSING_KEY]), model, decision)
+
+
+def _last_blessed(artifacts: list[types.Artifact] | None) -> str | None:
+    if not artifacts:
+        return None
+    path: str = path_utils.serving_model_path(artifacts[0].uri)
+    return None if is_no_model(path) else path
 
 
 def _bless(blessing: types.Artifact, model: types.Artifact, decision: Decision) -> None:

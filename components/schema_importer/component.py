@@ -40,14 +40,19 @@ class SchemaImporter(base_component.BaseComponent):
     SPEC_CLASS = SchemaImporterSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
-    def __init__(self, schema_file: str) -> None:
-        """Declares the import of `schema_file`, which must exist."""
+    def __init__(self, schema_file: str, found_at: str | None = None) -> None:
+        """Declares the import of a schema.
+
+        Args:
+            schema_file: The schema, which must exist here.
+            found_at: Where the component finds it, if that is another place.
+        """
         with fileio.open(schema_file, "rb") as file:
             schema_hash = hashlib.sha256(file.read()).hexdigest()
         super().__init__(
             SchemaImporterSpec(
                 **{
-                    SCHEMA_FILE_KEY: schema_file,
+                    SCHEMA_FILE_KEY: found_at or schema_file,
                     SCHEMA_HASH_KEY: schema_hash,
                     SCHEMA_KEY: channel.Channel(type=standard_artifacts.Schema),
                 }

@@ -6,7 +6,7 @@ from tfx.types.artifact import Artifact
 class RejectedRows(Artifact):
     """The rows that were put aside: `rejected.parquet`, which may be empty."""
 
-    TYPE_NAME = "RejectedRows"
+    TYPE_NAME = "components.RejectedRows"
 
 
 class IngestReport(Artifact):
@@ -15,4 +15,4 @@ class IngestReport(Artifact):
     Beside it `added_candidates.parquet`: the ids that only training events have.
     """
 
-    TYPE_NAME = "IngestReport"
+    TYPE_NAME = "components.IngestReport"

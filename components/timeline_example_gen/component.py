@@ -1,6 +1,7 @@
 """The component that turns interaction logs into timelines."""
 
 from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import standard_artifacts
 from tfx.types.channel import Channel
 
@@ -14,10 +15,12 @@ from components.timeline_example_gen.config import (
 )
 from components.timeline_example_gen.spec import (
     CONFIG_KEY,
+    DATA_DIRECTORY_KEY,
     EXAMPLES_KEY,
     INPUT_FINGERPRINT_KEY,
     REJECTED_KEY,
     REPORT_KEY,
+    SPAN_KEY,
     TimelineExampleGenSpec,
 )
 from models.features import ColumnsConfig, FeaturesConfig, FeatureSpec
@@ -79,24 +82,30 @@ class TimelineExampleGen(base_beam_component.BaseBeamComponent):
         split: SplitConfig | None = None,
         input_fingerprint: str = "",
         chosen_spans: ChosenSpans | None = None,
+        data_directory: str | RuntimeParameter | None = None,
+        span: str | RuntimeParameter | None = None,
     ):
         """Declares an ingestion.
 
         Args:
-            data: The files, with absolute paths or URIs.
+            data: The files, with absolute paths or URIs unless `data_directory` is given.
             columns: The columns that make a row an event.
             features: Features of queries and candidates; none if absent.
             split: Which events are held out.
             input_fingerprint: Hash of the input files, for the cache.
             chosen_spans: From `spans.choose_spans`; None: the executor chooses, and the cache
                 takes an earlier choice for this one.
+            data_directory: Where relative paths of `data` start, if only a run can tell.
+            span: What `data.spans.last` is, if only a run can tell.
         """
         config = make_config(data, columns, features, split, chosen_spans)
+        run_time = {DATA_DIRECTORY_KEY: data_directory, SPAN_KEY: span}
         super().__init__(
             spec=TimelineExampleGenSpec(
                 **{
                     CONFIG_KEY: config.model_dump_json(),
                     INPUT_FINGERPRINT_KEY: input_fingerprint,
+                    **{key: value for key, value in run_time.items() if value is not None},
                     EXAMPLES_KEY: Channel(type=standard_artifacts.Examples),
                     REJECTED_KEY: Channel(type=RejectedRows),
                     REPORT_KEY: Channel(type=IngestReport),

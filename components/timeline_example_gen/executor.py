@@ -10,13 +10,16 @@ from tfx.types import artifact_utils
 
 from components.timeline_example_gen.config import ChosenSpans, IngestConfig
 from components.timeline_example_gen.ingest import ingest
+from components.timeline_example_gen.run_time import at_run_time
 from components.timeline_example_gen.spans import choose_spans
 from components.timeline_example_gen.spec import (
     CONFIG_KEY,
+    DATA_DIRECTORY_KEY,
     EXAMPLES_KEY,
     LAST_SPAN_PROPERTY,
     REJECTED_KEY,
     REPORT_KEY,
+    SPAN_KEY,
     SPANS_PROPERTY,
 )
 
@@ -43,12 +46,18 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             exec_properties:
                 - config: JSON of an `IngestConfig`.
                 - input_fingerprint: not read; it makes the cache see changed files.
+                - data_directory, span: see `at_run_time`; where they are given.
 
         Raises:
             IngestError: The input cannot become Examples.
         """
+        config = at_run_time(
+            IngestConfig.model_validate_json(exec_properties[CONFIG_KEY]),
+            exec_properties.get(DATA_DIRECTORY_KEY),
+            exec_properties.get(SPAN_KEY),
+        )
         # On an orchestrator without a step of its own for it, spans are chosen here.
-        config = choose_spans(IngestConfig.model_validate_json(exec_properties[CONFIG_KEY]))
+        config = choose_spans(config)
         self._log_startup(input_dict, output_dict, exec_properties)
         examples = artifact_utils.get_single_instance(output_dict[EXAMPLES_KEY])
         ingest(

@@ -9,6 +9,8 @@ from components.timeline_example_gen.artifacts import IngestReport, RejectedRows
 
 CONFIG_KEY = "config"
 INPUT_FINGERPRINT_KEY = "input_fingerprint"
+DATA_DIRECTORY_KEY = "data_directory"
+SPAN_KEY = "span"
 EXAMPLES_KEY = "examples"
 REJECTED_KEY = "rejected"
 REPORT_KEY = "report"
@@ -23,6 +25,8 @@ class TimelineExampleGenSpec(ComponentSpec):
     PARAMETERS = {
         CONFIG_KEY: ExecutionParameter(type=str),
         INPUT_FINGERPRINT_KEY: ExecutionParameter(type=str),
+        DATA_DIRECTORY_KEY: ExecutionParameter(type=str, optional=True),
+        SPAN_KEY: ExecutionParameter(type=str, optional=True),
     }
     INPUTS: dict[str, Any] = {}
     OUTPUTS = {

@@ -6,6 +6,7 @@ Modules of commands import nothing slow at their top, so that `--help` is there 
 import typer
 
 from pipeline.cli.clean import clean
+from pipeline.cli.compile import compile_
 from pipeline.cli.config import config
 from pipeline.cli.data import data
 from pipeline.cli.doctor import doctor
@@ -21,6 +22,7 @@ from pipeline.cli.runs import app as runs
 from pipeline.cli.schema import app as schema
 from pipeline.cli.serve import serve
 from pipeline.cli.similar import similar
+from pipeline.cli.submit import submit
 
 app = typer.Typer(
     name="two-tower",
@@ -44,9 +46,11 @@ for command in (
     init,
     config,
     doctor,
+    submit,
 ):
     app.command()(command)
 app.add_typer(runs, name="runs")
+app.command(name="compile")(compile_)
 app.add_typer(schema, name="schema")
 
 

@@ -22,9 +22,14 @@ def instructions(file: Path) -> list[tuple[str, str]]:
     lines = [line for line in file.read_text("utf-8").splitlines() if not line.startswith("#")]
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
     pairs = []
+    defaults: dict[str, str] = {}
     for line in filter(None, joined.splitlines()):
         name, _, arguments = line.partition(" ")
         assert name in INSTRUCTIONS, f"{file.name}: {line}"
+        if name == "ARG" and "=" in arguments:
+            defaults.update([arguments.split("=", 1)])
+        for argument, default in defaults.items() if name == "COPY" else ():
+            arguments = arguments.replace(f"${{{argument}}}", default)
         pairs.append((name, arguments))
     return pairs
 
@@ -111,6 +116,17 @@ def test_what_is_fetched_is_pinned_to_a_commit() -> None:
     assert re.fullmatch("[0-9a-f]{40}", arguments["SCANN_COMMIT"])
     versions = {value.split()[0] for name, value in scann if name == "FROM"}
     assert versions == {"tensorflow/serving:2.16.1-devel", "tensorflow/serving:2.16.1"}
+
+
+def test_the_pipeline_image_may_be_built_with_the_clusters_lock() -> None:
+    file = ROOT / "deploy" / "pipeline.Dockerfile"
+    assert ("ARG", "LOCK=requirements.lock") in instructions(file)
+    lock = "deploy/kubeflow/requirements.lock"
+    assert (ROOT / lock).exists()
+    assert f"!{lock}" in file.with_name(f"{file.name}.dockerignore").read_text().splitlines()
+    packages = (ROOT / lock).read_text()
+    assert "kfp==2.5.0" in packages
+    assert "google-cloud-storage==" in packages
 
 
 def test_every_folder_of_code_is_in_the_pipeline_image() -> None:

@@ -23,6 +23,8 @@ COMMANDS = [
     "init",
     "schema",
     "config",
+    "compile",
+    "submit",
     "doctor",
 ]
 

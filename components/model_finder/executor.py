@@ -1,0 +1,54 @@
+"""Executor of ModelFinder."""
+
+from typing import Any
+
+from tfx import types
+from tfx.dsl.components.base import base_executor
+from tfx.types import artifact_utils
+from tfx.utils import io_utils, path_utils
+
+from components.blessed_records import find_record
+from models.no_model import write_no_model
+
+RECORDS_KEY = "records"
+CURRENT_MODEL_KEY = "current_model"
+FITTED_EXAMPLES_KEY = "fitted_examples"
+MODEL_KEY = "model"
+
+
+class Executor(base_executor.BaseExecutor):
+    """Runs ModelFinder."""
+
+    def Do(  # noqa: N802
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Copies the model that was found; where there is none, says so.
+
+        Args:
+            input_dict: `current_model` and `fitted_examples`, each if given.
+            output_dict: `model`.
+            exec_properties: `records`, the folder of the records.
+
+        Raises:
+            RecordError: A record cannot be read, or its model is gone.
+        """
+        records = exec_properties[RECORDS_KEY]
+        found = find_record(
+            records,
+            except_model=_uri(input_dict, CURRENT_MODEL_KEY),
+            except_examples=_uri(input_dict, FITTED_EXAMPLES_KEY),
+        )
+        model = artifact_utils.get_single_instance(output_dict[MODEL_KEY])
+        destination = path_utils.serving_model_dir(model.uri)
+        if found is None:
+            write_no_model(destination, f"no model to be found in {records}")
+        else:
+            io_utils.copy_dir(path_utils.serving_model_path(found.model_uri), destination)
+
+
+def _uri(input_dict: dict[str, list[types.Artifact]], key: str) -> str | None:
+    artifacts = input_dict.get(key)
+    return artifact_utils.get_single_uri(artifacts) if artifacts else None

@@ -1,0 +1,50 @@
+"""TFX's Trainer with a setting that is given to a run, not to the pipeline."""
+
+from typing import Any
+
+from tfx import types
+from tfx.components.trainer import executor
+from tfx.types.standard_component_specs import CUSTOM_CONFIG_KEY
+from tfx.utils import json_utils
+
+from models.config import TrainingConfig
+from models.trainer import TRAINER_KEY, TrainerConfig
+
+# Beside the parameters that TFX's Trainer declares.
+EPOCHS_KEY = "epochs"
+
+
+class Executor(executor.GenericExecutor):
+    """Runs Trainer."""
+
+    def Do(  # noqa: N802
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Fits with the number of epochs that the run was given.
+
+        Args:
+            input_dict: As of TFX's Trainer.
+            output_dict: As of TFX's Trainer.
+            exec_properties: As of TFX's Trainer, and `epochs`.
+        """
+        given = dict(exec_properties)
+        epochs = given.pop(EPOCHS_KEY, None)
+        if epochs is not None:
+            custom_config = json_utils.loads(given[CUSTOM_CONFIG_KEY])
+            custom_config[TRAINER_KEY] = with_epochs(custom_config[TRAINER_KEY], epochs)
+            given[CUSTOM_CONFIG_KEY] = json_utils.dumps(custom_config)
+        super().Do(input_dict, output_dict, given)
+
+
+def with_epochs(trainer_config: str, epochs: int) -> str:
+    """Returns the JSON of a `TrainerConfig` with another number of epochs.
+
+    Raises:
+        ValidationError: The number is not possible.
+    """
+    config = TrainerConfig.model_validate_json(trainer_config)
+    training = TrainingConfig.model_validate({**config.training.model_dump(), "epochs": epochs})
+    return config.model_copy(update={"training": training}).model_dump_json()

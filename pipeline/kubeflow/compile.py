@@ -1,0 +1,94 @@
+"""The pipeline as a file for Kubeflow Pipelines or Vertex AI."""
+
+import json
+import re
+from typing import Any, Literal, TypeAlias
+
+import yaml
+from tfx.orchestration import pipeline as tfx_pipeline
+from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
+
+from pipeline.config import ConfigError, PipelineConfig
+from pipeline.definition import create_components
+from pipeline.kubeflow.site import ClusterSite
+from pipeline.site import LAST_BLESSED_MODEL, PREVIOUS_MODEL
+
+Runner: TypeAlias = Literal["kubeflow", "vertex"]
+
+# They look at what no input tells of: files of the data, earlier models, the serving directory.
+_NEVER_CACHED = frozenset(
+    {"TimelineExampleGen", PREVIOUS_MODEL, LAST_BLESSED_MODEL, "Pusher", "ModelRecorder"}
+)
+# TFX's entrypoint imports TensorFlow before it imports us: see `models/__init__.py`.
+_ENVIRONMENT = {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+def compile_pipeline(
+    config: PipelineConfig,
+    runner: Runner,
+    image: str,
+    pipeline_root: str,
+    data_directory: str | None = None,
+    serving_dir: str | None = None,
+) -> str:
+    """Returns the pipeline as KFP pipeline spec 2.1 in YAML, or as a Vertex pipeline job in JSON.
+
+    Args:
+        config: The use.
+        runner: Who will run it.
+        image: The container image of every step: `deploy/pipeline.Dockerfile`.
+        pipeline_root: Path or URI of everything a run leaves, which every step reaches.
+        data_directory: Default of the run-time parameter of that name.
+        serving_dir: Base path of the served versions.
+
+    Raises:
+        ConfigError: The schema's file is missing, or a setting does not fit a cluster.
+    """
+    if config.training.strategy == "multi_worker":
+        raise ConfigError(
+            "`training.strategy: multi_worker` starts processes that a step of a cluster does not "
+            "have; use `mirrored`"
+        )
+    if not pipeline_root.startswith(("gs://", "/")):
+        raise ConfigError(
+            "the pipeline root must be gs://…, or an absolute path that is mounted in every step: "
+            f"TensorFlow reads no other file system; got {pipeline_root}"
+        )
+    site = ClusterSite(config, pipeline_root, data_directory, serving_dir)
+    pipeline = tfx_pipeline.Pipeline(
+        pipeline_name=pipeline_name(config),
+        pipeline_root=pipeline_root,
+        components=create_components(config, site),
+        enable_cache=True,
+        beam_pipeline_args=config.beam.pipeline_args,
+    )
+    dag_runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(
+        kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
+            default_image=image, use_pipeline_spec_2_1=True
+        )
+    )
+    job = dag_runner.run(pipeline, parameter_values=site.parameters, write_out=False)
+    _complete(job["pipelineSpec"], site, pipeline_root)
+    if runner == "vertex":
+        return json.dumps(job, indent=2, sort_keys=True) + "\n"
+    text: str = yaml.safe_dump(job["pipelineSpec"], sort_keys=True, allow_unicode=True)
+    return text
+
+
+def pipeline_name(config: PipelineConfig) -> str:
+    """Returns the use's name as Kubeflow wants it: lower case, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", config.name.lower()).strip("-")
+
+
+def _complete(spec: dict[str, Any], site: ClusterSite, pipeline_root: str) -> None:
+    """Adds what TFX's compiler leaves out."""
+    spec["defaultPipelineRoot"] = pipeline_root
+    declared = spec["root"]["inputDefinitions"]["parameters"]
+    for name, default in site.parameters.items():
+        declared[name].update(defaultValue=default, isOptional=True)
+    for name, task in spec["root"]["dag"]["tasks"].items():
+        if name in _NEVER_CACHED:
+            task.pop("cachingOptions", None)
+    environment = [{"name": name, "value": value} for name, value in _ENVIRONMENT.items()]
+    for executor in spec["deploymentSpec"]["executors"].values():
+        executor["container"]["env"] = environment

@@ -1,0 +1,30 @@
+import pytest
+from pydantic import ValidationError
+
+from components.run_time_trainer.executor import with_epochs
+from models.config import ModelConfig, TrainingConfig
+from models.features import ColumnsConfig, FeaturesConfig, FeatureSpec
+from models.trainer import TrainerConfig
+
+CONFIG = TrainerConfig(
+    spec=FeatureSpec(
+        columns=ColumnsConfig(query_id="user", candidate_id="item"), features=FeaturesConfig()
+    ),
+    model=ModelConfig(),
+    training=TrainingConfig(batch_size=32),
+    checkpoint_dir="checkpoints",
+    code_hash="",
+)
+
+
+def test_sets_the_epochs_and_nothing_else() -> None:
+    changed = TrainerConfig.model_validate_json(with_epochs(CONFIG.model_dump_json(), 3))
+    assert changed.training.epochs == 3
+    assert changed.training.batch_size == 32
+    training = changed.training.model_copy(update={"epochs": CONFIG.training.epochs})
+    assert changed.model_copy(update={"training": training}) == CONFIG
+
+
+def test_an_impossible_number_is_refused() -> None:
+    with pytest.raises(ValidationError, match="epochs"):
+        with_epochs(CONFIG.model_dump_json(), 0)

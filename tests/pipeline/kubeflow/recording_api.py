@@ -1,0 +1,103 @@
+"""Kubeflow Pipelines' HTTP API, as far as `two-tower submit` calls it, that records the calls.
+
+Paths and bodies: backend/api/v2beta1 in kubeflow/pipelines.
+"""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+PREFIX = "/apis/v2beta1"
+
+
+@dataclass
+class RecordingApi:
+    """What was asked, and what there is.
+
+    Attributes:
+        calls: Method, path below the API, body or query.
+        authorizations: Header of each call.
+        refusal: Status that every creation of a run gets, instead of being made.
+    """
+
+    url: str = ""
+    calls: list[tuple[str, str, Any]] = field(default_factory=list)
+    authorizations: list[str | None] = field(default_factory=list)
+    experiments: list[dict[str, Any]] = field(default_factory=list)
+    recurring_runs: list[dict[str, Any]] = field(default_factory=list)
+    refusal: int | None = None
+
+    def bodies(self, method: str, path: str) -> list[Any]:
+        return [body for called, at, body in self.calls if (called, at) == (method, path)]
+
+    def answer(self, method: str, path: str, given: Any) -> tuple[int, Any]:
+        if path == "/healthz":
+            return 200, {"multi_user": False}
+        if path == "/experiments":
+            if method == "GET":
+                return 200, {"experiments": self.experiments}
+            self.experiments.append({**given, "experiment_id": "experiment-1"})
+            return 200, self.experiments[-1]
+        if method == "POST" and self.refusal is not None:
+            return self.refusal, {"error": "no quota", "code": 8}
+        if path == "/runs":
+            return 200, {**given, "run_id": "run-1"}
+        if path == "/recurringruns":
+            if method == "GET":
+                [predicate] = json.loads(given["filter"][0])["predicates"]
+                same = [
+                    run
+                    for run in self.recurring_runs
+                    if run["display_name"] == predicate.get("stringValue")
+                ]
+                return 200, {"recurringRuns": same}
+            identity = f"recurring-{len(self.calls)}"
+            self.recurring_runs.append({**given, "recurring_run_id": identity})
+            return 200, self.recurring_runs[-1]
+        if method == "DELETE" and path.startswith("/recurringruns/"):
+            identity = path.rsplit("/", 1)[1]
+            self.recurring_runs = [
+                run for run in self.recurring_runs if run["recurring_run_id"] != identity
+            ]
+            return 200, {}
+        return 404, {"error": f"nothing at {path}"}
+
+
+@contextmanager
+def recording_api() -> Iterator[RecordingApi]:
+    """Serves the API on a free port."""
+    api = RecordingApi()
+
+    class Handler(BaseHTTPRequestHandler):
+        def _handle(self) -> None:
+            parts = urlsplit(self.path)
+            path = parts.path.removeprefix(PREFIX)
+            size = int(self.headers.get("Content-Length") or 0)
+            given = json.loads(self.rfile.read(size)) if size else parse_qs(parts.query)
+            api.calls.append((self.command, path, given))
+            api.authorizations.append(self.headers.get("authorization"))
+            status, content = api.answer(self.command, path, given)
+            body = json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = do_DELETE = _handle  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: the test prints."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        api.url = f"http://127.0.0.1:{server.server_address[1]}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield api
+        finally:
+            server.shutdown()

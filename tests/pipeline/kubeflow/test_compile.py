@@ -1,0 +1,154 @@
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+from pipeline.config import ConfigError, load
+from pipeline.kubeflow.compile import compile_pipeline
+from tests.pipeline.two_clubs import write_two_clubs
+
+GOLDEN = Path(__file__).with_name("two_clubs.golden.yaml")
+ROOT_URI = "gs://bucket/pipelines"
+
+
+@pytest.fixture(scope="module")
+def config_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_two_clubs(tmp_path_factory.mktemp("clubs"), training={"warm_start": True})
+
+
+def compiled(config_path: Path, *overrides: str, **options: Any) -> dict[str, Any]:
+    text = compile_pipeline(
+        load(str(config_path), overrides), "kubeflow", "registry/two-tower:1", ROOT_URI, **options
+    )
+    spec: dict[str, Any] = yaml.safe_load(text)
+    return spec
+
+
+@pytest.fixture(scope="module")
+def spec(config_path: Path) -> dict[str, Any]:
+    return compiled(config_path)
+
+
+def parameters(spec: dict[str, Any], task: str) -> dict[str, Any]:
+    given: dict[str, Any] = spec["root"]["dag"]["tasks"][task]["inputs"]["parameters"]
+    return given
+
+
+def constant(spec: dict[str, Any], task: str, name: str) -> Any:
+    return parameters(spec, task)[name]["runtimeValue"]["constant"]
+
+
+def test_is_what_it_was(spec: dict[str, Any], request: pytest.FixtureRequest) -> None:
+    # Hashes of code change with every edit; the golden file tells of the pipeline's shape.
+    text = re.sub(r"\b[0-9a-f]{64}\b|\b[0-9a-f]{16}(?:[0-9a-f]{16})*\b", "HASH", yaml.dump(spec))
+    if request.config.getoption("--renew-golden"):
+        GOLDEN.write_text(text, encoding="utf-8")
+    assert text == GOLDEN.read_text(encoding="utf-8"), "renew it with --renew-golden, and read it"
+
+
+def test_is_a_pipeline_spec_of_the_proto(spec: dict[str, Any]) -> None:
+    # Fields that the proto does not know are an error.
+    message = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
+    assert message.schema_version == "2.1.0"
+    assert message.pipeline_info.name == "clubs"
+    deployment = pipeline_spec_pb2.PipelineDeploymentConfig()
+    json_format.ParseDict(spec["deploymentSpec"], deployment)
+    # The open-source backend has no resolvers: every step is a container.
+    for label, executor in deployment.executors.items():
+        assert executor.WhichOneof("spec") == "container", label
+        assert executor.container.image == "registry/two-tower:1"
+
+
+def test_the_kfp_sdk_takes_it(spec: dict[str, Any]) -> None:
+    components = pytest.importorskip("kfp.components", reason="needs the extra `kubeflow`")
+    loaded = components.load_component_from_text(yaml.safe_dump(spec))
+    assert set(loaded.pipeline_spec.root.input_definitions.parameters) == {
+        "data_directory",
+        "epochs",
+    }
+
+
+def test_a_run_may_leave_every_parameter_out(spec: dict[str, Any]) -> None:
+    declared = spec["root"]["inputDefinitions"]["parameters"]
+    assert declared["epochs"] == {
+        "parameterType": "NUMBER_INTEGER",
+        "defaultValue": 12.0,
+        "isOptional": True,
+    }
+    assert declared["data_directory"]["defaultValue"] == "/app"
+    for task, name in (("Trainer", "epochs"), ("TimelineExampleGen", "data_directory")):
+        assert parameters(spec, task)[name] == {"componentInputParameter": name}
+
+
+def test_the_compiling_machines_paths_are_not_in_it(
+    config_path: Path, spec: dict[str, Any]
+) -> None:
+    assert str(config_path.parents[1]) not in yaml.dump(spec)
+    assert constant(spec, "ImportSchemaGen", "schema_file") == "/app/schema/clubs/schema.pbtxt"
+    trainer = json.loads(json.loads(constant(spec, "Trainer", "custom_config"))["trainer"])
+    assert trainer["checkpoint_dir"] == "/tmp/two-tower-checkpoints"
+    push = json.loads(constant(spec, "Pusher", "push_destination"))
+    directory = push["filesystem"].get("baseDirectory") or push["filesystem"]["base_directory"]
+    assert directory == f"{ROOT_URI}/clubs/serving/retrieval"
+
+
+def test_what_looks_outside_its_inputs_is_never_cached(spec: dict[str, Any]) -> None:
+    cached = {
+        name
+        for name, task in spec["root"]["dag"]["tasks"].items()
+        if task.get("cachingOptions", {}).get("enableCache")
+    }
+    assert not cached & {"TimelineExampleGen", "LastBlessedModel", "PreviousModel", "Pusher"}
+    assert {"Transform", "Trainer", "IndexBuilder"} <= cached
+
+
+def test_the_data_and_the_served_versions_may_lie_elsewhere(config_path: Path) -> None:
+    spec = compiled(config_path, data_directory="gs://logs/today", serving_dir="gs://served/clubs")
+    declared = spec["root"]["inputDefinitions"]["parameters"]
+    assert declared["data_directory"]["defaultValue"] == "gs://logs/today"
+    assert "gs://served/clubs" in constant(spec, "Pusher", "push_destination")
+
+
+def test_vertex_gets_the_same_pipeline_as_a_job(config_path: Path, spec: dict[str, Any]) -> None:
+    job = json.loads(
+        compile_pipeline(load(str(config_path)), "vertex", "registry/two-tower:1", ROOT_URI)
+    )
+    message = json_format.ParseDict(copy.deepcopy(job), pipeline_spec_pb2.PipelineJob())
+    assert message.runtime_config.gcs_output_directory == ROOT_URI
+    assert job["runtimeConfig"]["parameterValues"] == {"data_directory": "/app", "epochs": 12.0}
+    assert job["pipelineSpec"] == spec
+
+
+def test_titles_of_artifact_types_are_what_vertex_takes_and_can_be_imported(
+    spec: dict[str, Any],
+) -> None:
+    import components
+
+    titles = set(re.findall(r"title: ([\w.]+)", yaml.dump(spec, width=10_000)))
+    own = {title.removeprefix("components.") for title in titles if title.startswith("components")}
+    assert own == {"CandidateEmbeddings", "IndexReport", "IngestReport", "RejectedRows"}
+    for title in own:
+        assert f"components.{title}" == getattr(components, title).TYPE_NAME
+
+
+@pytest.mark.parametrize("root", ["minio://bucket/root", "s3://bucket/root", "root"])
+def test_a_root_that_the_steps_could_not_read_is_refused(config_path: Path, root: str) -> None:
+    with pytest.raises(ConfigError, match=rf"pipeline root must be gs://.*got {root}"):
+        compile_pipeline(load(str(config_path)), "kubeflow", "registry/two-tower:1", root)
+
+
+def test_a_run_may_name_its_span_where_there_are_spans(config_path: Path) -> None:
+    spec = compiled(config_path, "data.interactions=logs/{YYYY}-{MM}-{DD}.csv")
+    assert spec["root"]["inputDefinitions"]["parameters"]["span"]["defaultValue"] == "newest"
+    assert parameters(spec, "TimelineExampleGen")["span"] == {"componentInputParameter": "span"}
+
+
+def test_many_workers_are_refused(config_path: Path) -> None:
+    with pytest.raises(ConfigError, match="multi_worker"):
+        compiled(config_path, "training.strategy=multi_worker")

@@ -1,0 +1,113 @@
+"""Every step of the compiled pipeline through TFX's own container entrypoint."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.pipeline.kubeflow.compiled_steps import CompiledPipeline
+from tests.pipeline.two_clubs import ROOT, Command, write_two_clubs
+
+pytestmark = pytest.mark.long
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The same use run here and, compiled, step by step."""
+
+    config: Path
+    query_id: str
+    local: dict[str, Any]
+    steps: CompiledPipeline
+    serving_dir: Path
+
+
+def _two_clubs(folder: Path) -> tuple[Path, Path, str]:
+    # The evaluation must tell more than that all is well; see test_run for the quality.
+    return write_two_clubs(folder), folder, "user 1"
+
+
+def _movielens(folder: Path) -> tuple[Path, Path, str]:
+    if not (ROOT / "data" / "movielens_100k" / "interactions.csv").exists():
+        pytest.skip("data/movielens_100k is absent: `two-tower data movielens-100k`")
+    del folder
+    return ROOT / "configs" / "movielens_100k.yaml", ROOT, "42"
+
+
+@pytest.fixture(scope="module", params=[_two_clubs, _movielens], ids=["two_clubs", "movielens"])
+def compared(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    two_tower: Command,
+) -> Compared:
+    folder = tmp_path_factory.mktemp("kubeflow")
+    config, data_directory, query_id = request.param(folder / "use")
+    schema = data_directory / "schema" / config.stem / "schema.pbtxt"
+    runs = f"runs={folder / 'runs'}"
+    ran = two_tower("run", "--config", str(config), "--set", runs, "--json", timeout_s=600)
+    assert ran.returncode == 0, ran.stderr
+    compiled, root = folder / "pipeline.yaml", folder / "root"
+    made = two_tower(
+        *("compile", "--runner", "kubeflow", "--config", str(config)),
+        *("--set", f"schema.file={schema}", "--image", "two-tower-pipeline:test"),
+        *("--pipeline-root", str(root), "-o", str(compiled)),
+    )
+    assert made.returncode == 0, made.stderr
+    steps = CompiledPipeline(
+        yaml.safe_load(compiled.read_text()),
+        root / "run-1",
+        {"data_directory": str(data_directory)},
+    )
+    steps.run()
+    return Compared(
+        config, query_id, json.loads(ran.stdout), steps, root / config.stem / "serving/retrieval"
+    )
+
+
+def test_measures_what_a_local_run_measures(compared: Compared) -> None:
+    folder = Path(compared.steps.outputs["RetrievalEvaluator"]["evaluation"]["uri"])
+    report = json.loads((folder / "evaluation.json").read_text())
+    local = json.loads(
+        next(
+            (Path(compared.local["serving_dir"]).parents[1] / "artifacts").glob(
+                "RetrievalEvaluator/evaluation/*/evaluation.json"
+            )
+        ).read_text()
+    )
+    assert report["metrics"].keys() == local["metrics"].keys()
+    for contender, metrics in local["metrics"].items():
+        assert report["metrics"][contender] == pytest.approx(metrics, abs=1e-6), contender
+
+
+def test_the_pushed_model_answers_over_grpc_as_the_local_one(
+    compared: Compared, two_tower: Command
+) -> None:
+    def ask(*options: str) -> dict[str, Any]:
+        asked = two_tower(
+            *("recommend", "--config", str(compared.config), "--json"),
+            *("--query-id", compared.query_id, "-k", "10", *options),
+        )
+        assert asked.returncode == 0, asked.stderr
+        answer: dict[str, Any] = json.loads(asked.stdout)
+        assert answer.pop("model_version") > 0  # The second in which it was pushed.
+        return answer
+
+    served = ask("--set", f"serving.directory={compared.serving_dir}")
+    local_runs = Path(compared.local["serving_dir"]).parents[2]
+    assert served == ask("--set", f"runs={local_runs}")
+
+
+def test_leaves_a_record_of_the_model_for_later_runs(compared: Compared) -> None:
+    [file] = (compared.serving_dir.parents[1] / "blessed_models").glob("*.json")
+    record = json.loads(file.read_text())
+    assert record["model_uri"] == compared.steps.outputs["Trainer"]["model"]["uri"]
+    [version] = [path.name for path in compared.serving_dir.iterdir() if path.name.isdecimal()]
+    assert record["pushed_version"] == version
+
+
+def test_shows_the_seconds_of_each_step(compared: Compared) -> None:
+    print(json.dumps({name: round(took, 1) for name, took in compared.steps.seconds.items()}))
+    assert set(compared.steps.seconds) == set(compared.steps.order())
