@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from models.holdout_metric import LOSS, HoldoutMetric
 from models.settings import Settings
 
 
@@ -160,10 +161,16 @@ class TrainingConfig(Settings):
         0.0,
         ge=0,
         le=0.5,
-        description="Share of the training timelines kept out of fitting to watch the loss.",
+        description="Share of the training timelines kept out of fitting, to be watched.",
+    )
+    early_stopping_metric: str | None = Field(
+        None,
+        description="What is watched, and which epoch's weights are kept at the end: loss, or "
+        "hit_rate@K, mrr@K or ndcg@K over the kept-out timelines' events; "
+        "`evaluation.baseline_metric` if absent.",
     )
     early_stopping_patience: int = Field(
-        0, ge=0, description="Epochs without a better validation loss before stopping; 0: never."
+        0, ge=0, description="Epochs without a better value before stopping; 0: never."
     )
     strategy: Literal["none", "mirrored", "multi_worker"] = Field(
         "none",
@@ -184,7 +191,9 @@ class TrainingConfig(Settings):
     def _early_stopping_has_something_to_watch(self) -> "TrainingConfig":
         if self.early_stopping_patience and not self.validation_fraction:
             raise ValueError(
-                "`early_stopping_patience` watches the validation loss: set `validation_fraction` "
-                "too, for example 0.05"
+                "`early_stopping_patience` watches timelines that are not fitted on: set "
+                "`validation_fraction` too, for example 0.05"
             )
+        if self.early_stopping_metric not in (None, LOSS):
+            HoldoutMetric.parse(self.early_stopping_metric)
         return self

@@ -4,6 +4,7 @@ import logging
 import math
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,26 @@ class FitState(tf_keras.callbacks.Callback):
         patience: Epochs without a better validation loss before stopping; 0 never stops.
         every_s: Least seconds between checkpoints.
         epochs: For the progress lines.
+        measure: How good the model is after an epoch; the validation loss decides if absent.
     """
 
-    def __init__(self, directory: Path, patience: int, every_s: float, epochs: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        patience: int,
+        every_s: float,
+        epochs: int,
+        measure: Callable[[], float] | None = None,
+    ) -> None:
         super().__init__()
         self._directory = directory
         self._patience = patience
         self._every_s = every_s
         self._epochs = epochs
+        self._measure = measure
         self._saved_at = time.monotonic()
         self._epoch = tf.Variable(0, dtype=tf.int64)
-        self._best_loss = tf.Variable(math.inf, dtype=tf.float32)
+        self._best_value = tf.Variable(-math.inf, dtype=tf.float32)
         self._epochs_since_best = tf.Variable(0, dtype=tf.int64)
 
     def set_model(self, model: tf_keras.Model) -> None:
@@ -45,7 +55,7 @@ class FitState(tf_keras.callbacks.Callback):
         checkpoint = tf.train.Checkpoint(
             model=model,
             epoch=self._epoch,
-            best_loss=self._best_loss,
+            best_value=self._best_value,
             epochs_since_best=self._epochs_since_best,
         )
         self._latest = tf.train.CheckpointManager(
@@ -65,17 +75,25 @@ class FitState(tf_keras.callbacks.Callback):
         return int(self._epoch)
 
     @property
+    def epochs_done(self) -> int:
+        """How many epochs were fitted, in this process and before."""
+        return int(self._epoch)
+
+    @property
     def stopped_early(self) -> bool:
         """Whether the patience is spent."""
         return bool(self._patience and int(self._epochs_since_best) >= self._patience)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Keeps the best weights, saves the state, stops when the patience is spent."""
-        logs = logs or {}
+        logs = dict(logs or {})
         self._epoch.assign(epoch + 1)
-        if "val_loss" in logs:
-            if logs["val_loss"] < float(self._best_loss):
-                self._best_loss.assign(logs["val_loss"])
+        value = -logs["val_loss"] if "val_loss" in logs else None
+        if self._measure is not None:
+            value = logs["watched"] = self._measure()
+        if value is not None:
+            if value > float(self._best_value):
+                self._best_value.assign(value)
                 self._epochs_since_best.assign(0)
                 self._best.save()
             else:

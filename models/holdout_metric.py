@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+# Where a metric is named: the loss instead.
+LOSS = "loss"
 _NAME = re.compile(r"(hit_rate|mrr|ndcg)@([1-9][0-9]*)")
 
 

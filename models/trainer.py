@@ -4,8 +4,10 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -17,6 +19,8 @@ from models.config import ModelConfig, TrainingConfig
 from models.export import export_towers
 from models.features import FeatureSpec
 from models.fit_state import FitState, progress
+from models.holdout_metric import LOSS, HoldoutMetric
+from models.holdout_ranks import holdout_ranks
 from models.multi_worker import fit_as_chief
 from models.no_model import is_no_model
 from models.optimizers import make_optimizer
@@ -32,6 +36,8 @@ from models.warm_start import SavedWeights, WarmStart, read_vocabularies, restor
 TRAINER_KEY = "trainer"
 # In the folder of the fit's logs: from which model the fit began, and what was taken over.
 WARM_START_FILE = "warm_start.json"
+# Beside it: what the fit cost. Of a resumed fit: its last part.
+FIT_FILE = "fit.json"
 
 
 class TrainerConfig(Settings):
@@ -42,6 +48,9 @@ class TrainerConfig(Settings):
     training: TrainingConfig
     checkpoint_dir: str
     code_hash: str
+    # What a fit is stopped by, and whether seen candidates count in it.
+    watched: str = LOSS
+    exclude_seen: bool = True
     tuning: TuningConfig = TuningConfig()
 
 
@@ -80,6 +89,7 @@ def fit_and_export(fn_args: FnArgs) -> None:
     timelines = make_timelines(config, matching(fn_args.train_files))
     with strategy.scope():
         model = make_model(config, transform, matching(fn_args.eval_files), timelines.num_timelines)
+    started, started_cpu = time.monotonic(), time.process_time()
     state = fit(
         model,
         timelines,
@@ -87,8 +97,17 @@ def fit_and_export(fn_args: FnArgs) -> None:
         _checkpoint_dir(config, fn_args),
         log_dir=fn_args.model_run_dir,
         begin=_warm_start(config, transform, fn_args) if config.training.warm_start else None,
+        measure=_measure(config, model, timelines),
     )
     if config.training.strategy != "multi_worker" or is_chief():
+        cost = {
+            "seconds": round(time.monotonic() - started, 3),
+            # Of all threads of this process; compiling the graph is part of it.
+            "cpu_seconds": round(time.process_time() - started_cpu, 3),
+            "epochs": state.epochs_done,
+            "timelines": timelines.num_timelines,
+        }
+        _write_json(os.path.join(fn_args.model_run_dir, FIT_FILE), cost)
         export_towers(model, config.spec, transform, fn_args.serving_model_dir)
     state.discard()
 
@@ -100,6 +119,7 @@ def fit(
     checkpoint_dir: Path,
     log_dir: str,
     begin: Callable[[TwoTowerModel], None] | None = None,
+    measure: Callable[[], float] | None = None,
 ) -> FitState:
     """Fits `model` in place, going on where a killed run with the same inputs stopped.
 
@@ -110,6 +130,8 @@ def fit(
         checkpoint_dir: For what a killed run needs to go on.
         log_dir: For TensorBoard.
         begin: Sets other weights than random ones to begin with, in a model that is built.
+        measure: How good the model is now, on what it is not fitted on: more is better. The
+            validation loss decides where it is absent.
     """
     strategy = model.distribute_strategy
     alone = training.strategy != "multi_worker"
@@ -121,6 +143,7 @@ def fit(
         # Workers would have to save in the same moment.
         training.checkpoint_every_s if alone else math.inf,
         training.epochs,
+        measure,
     )
     with strategy.scope():
         model.compile(
@@ -193,6 +216,28 @@ def make_model(
     )
 
 
+def _measure(
+    config: TrainerConfig, model: TwoTowerModel, timelines: TimelineDataset
+) -> Callable[[], float] | None:
+    """Returns what the configuration watches, on the timelines kept out; None for the loss."""
+    if config.watched == LOSS or not config.training.validation_fraction:
+        return None
+    metric = HoldoutMetric.parse(config.watched)
+
+    def measure() -> float:
+        ranks = holdout_ranks(
+            model,
+            timelines.validation() or (),
+            config.spec,
+            config.training.objective,
+            exclude_seen=config.exclude_seen,
+            seed=config.training.seed,
+        )
+        return metric.of(ranks)
+
+    return measure
+
+
 def _config(fn_args: FnArgs) -> TrainerConfig:
     """Returns the configuration, with the best values of a search in their places."""
     config = TrainerConfig.model_validate_json(fn_args.custom_config[TRAINER_KEY])
@@ -225,12 +270,15 @@ def _warm_start(
                 candidates.new,
                 candidates.gone,
             )
-        report = os.path.join(fn_args.model_run_dir, WARM_START_FILE)
-        tf.io.gfile.makedirs(fn_args.model_run_dir)
-        with tf.io.gfile.GFile(report, "w") as file:
-            file.write(json.dumps(begun.to_json(), indent=2))
+        _write_json(os.path.join(fn_args.model_run_dir, WARM_START_FILE), begun.to_json())
 
     return begin
+
+
+def _write_json(path: str, content: Mapping[str, Any]) -> None:
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    with tf.io.gfile.GFile(path, "w") as file:
+        file.write(json.dumps(content, indent=2))
 
 
 def _checkpoint_dir(config: TrainerConfig, fn_args: FnArgs) -> Path:

@@ -22,7 +22,7 @@ from components.timeline_example_gen.config import (
 from models.config import ModelConfig, TrainingConfig
 from models.event_weights import weight_source
 from models.features import ALLOW_PREFIX, ColumnsConfig, FeaturesConfig, FeatureSpec
-from models.holdout_metric import HoldoutMetric
+from models.holdout_metric import LOSS, HoldoutMetric
 from models.settings import Settings
 from models.tuning.config import TuningConfig
 from models.tuning.search_space import check_space
@@ -122,7 +122,9 @@ class PipelineConfig(Settings):
         self._check_filters()
         check_space(self.tuning, self.model, self.training)
         if self.tuning.enabled:
-            self._check_tuning_metric()
+            self._check_metric(self.tuning_metric, "tuning.metric")
+        if self.training.validation_fraction:
+            self._check_metric(self.watched_metric, "training.early_stopping_metric")
         for name in self.evaluation.slices:
             feature = self.features.query.get(name)
             if feature is None or feature.kind != "categorical" or feature.is_multivalued:
@@ -159,18 +161,25 @@ class PipelineConfig(Settings):
         if len(set(self.index.filters)) < len(self.index.filters):
             raise ValueError("`index.filters` names a feature twice")
 
-    def _check_tuning_metric(self) -> None:
+    def _check_metric(self, name: str, setting: str) -> None:
         try:
-            HoldoutMetric.parse(self.tuning_metric)
+            if name != LOSS:
+                HoldoutMetric.parse(name)
         except ValueError as error:
             raise ValueError(
-                f"{error}: `evaluation.baseline_metric` cannot judge trials; set `tuning.metric`"
+                f"{error}: `evaluation.baseline_metric` cannot be measured while a model is "
+                f"fitted; set `{setting}`"
             ) from error
 
     @property
     def tuning_metric(self) -> str:
         """What a search judges its trials by."""
         return self.tuning.metric or self.evaluation.baseline_metric
+
+    @property
+    def watched_metric(self) -> str:
+        """What a fit is stopped by."""
+        return self.training.early_stopping_metric or self.evaluation.baseline_metric
 
     @property
     def spec(self) -> FeatureSpec:

@@ -11,6 +11,7 @@ from tfx.types.channel import BaseChannel
 from components.run_time_trainer.executor import EPOCHS_KEY
 from components.run_time_trainer.executor import Executor as RunTimeTrainerExecutor
 from components.trial_report.executor import Executor as TrialReportExecutor
+from models.holdout_metric import LOSS
 from models.trainer import TRAINER_KEY, TrainerConfig
 from models.tuning.config import TuningConfig
 from models.tuning.tuner import TUNER_KEY, TunerConfig
@@ -40,6 +41,9 @@ def fitting_components(
         training=config.training,
         checkpoint_dir=site.checkpoint_dir,
         code_hash=code_hash("models"),
+        # What nobody watches the cache must not know of.
+        watched=config.watched_metric if config.training.validation_fraction else LOSS,
+        exclude_seen=config.evaluation.exclude_seen or not config.training.validation_fraction,
         # Of a space that nobody searches the cache must not know.
         tuning=config.tuning if config.tuning.enabled else TuningConfig(),
     )

@@ -24,7 +24,7 @@ from components.index_builder.spec import REPORT_FILE as INDEX_REPORT_FILE
 from components.retrieval_evaluator.report import EVALUATION_FILE
 from components.timeline_example_gen.report import REPORT_FILE
 from components.trial_report.executor import TRIALS_FILE
-from models.trainer import WARM_START_FILE
+from models.trainer import FIT_FILE, WARM_START_FILE
 from pipeline.config import PipelineConfig
 from pipeline.definition import BLESSED_MODEL, create_pipeline, create_refresh_pipeline
 from pipeline.local_runner import (
@@ -61,6 +61,7 @@ class RunSummary:
         serving_dir: Base path of the served versions.
         index: The index report.
         spans: The spans that were read, by source, and those missing; empty without spans.
+        fit: Seconds, CPU seconds and epochs of the fit.
         warm_start: From which model the fit began and what it took over; empty without one.
         tuning: The metric, its trials and the best values; empty where nothing was searched.
         tuned_config: A configuration with the best values; None where nothing was searched.
@@ -82,6 +83,7 @@ class RunSummary:
     newly_pushed: bool = False
     index: Mapping[str, Any] = field(default_factory=dict)
     spans: Mapping[str, Any] = field(default_factory=dict)
+    fit: Mapping[str, Any] = field(default_factory=dict)
     warm_start: Mapping[str, Any] = field(default_factory=dict)
     tuning: Mapping[str, Any] = field(default_factory=dict)
     tuned_config: str | None = None
@@ -110,6 +112,7 @@ class RunSummary:
             "serving_dir": self.serving_dir,
             "index": self.index,
             "spans": self.spans,
+            "fit": self.fit,
             "warm_start": self.warm_start,
             "tuning": self.tuning,
             "tuned_config": self.tuned_config,
@@ -202,33 +205,28 @@ def _fill(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> None
         summary.component_states[name] = outcome.state
     ingested = _output(outcomes, "TimelineExampleGen", "report")
     if ingested is not None:
-        report = json.loads(io_utils.read_string_file(os.path.join(ingested.uri, REPORT_FILE)))
-        summary.spans = report["spans"] or {}
+        summary.spans = _json(ingested.uri, REPORT_FILE)["spans"] or {}
     results = _output(outcomes, "Tuner", "tuner_results")
     if results is not None:
-        report = json.loads(io_utils.read_string_file(os.path.join(results.uri, TRIALS_FILE)))
+        report = _json(results.uri, TRIALS_FILE)
         # The first of the best, as KerasTuner has it.
         ended = [trial for trial in report["trials"] if trial["score"] is not None]
         best = max(ended, key=lambda trial: float(trial["score"]))
         summary.tuning = {**report, "best": best["values"]}
     fit = _output(outcomes, "Trainer", "model_run")
-    if fit is not None and fileio.exists(os.path.join(fit.uri, WARM_START_FILE)):
-        text = io_utils.read_string_file(os.path.join(fit.uri, WARM_START_FILE))
-        summary.warm_start = json.loads(text)
+    if fit is not None:
+        summary.fit = _json(fit.uri, FIT_FILE)
+        summary.warm_start = _json(fit.uri, WARM_START_FILE)
     evaluation = _output(outcomes, "RetrievalEvaluator", "evaluation")
     if evaluation is not None:
-        report = json.loads(
-            io_utils.read_string_file(os.path.join(evaluation.uri, EVALUATION_FILE))
-        )
-        summary.evaluation = report
+        summary.evaluation = report = _json(evaluation.uri, EVALUATION_FILE)
         summary.metrics, summary.metrics_other = report["metrics"], report["metrics_other"]
         summary.blessed = report["gate"]["blessed"]
     elif _output(outcomes, BLESSED_MODEL, MODEL_BLESSING_KEY) is not None:
         summary.blessed = True
     index = _output(outcomes, "IndexBuilder", "report")
     if index is not None:
-        path = os.path.join(index.uri, INDEX_REPORT_FILE)
-        summary.index = json.loads(io_utils.read_string_file(path))
+        summary.index = _json(index.uri, INDEX_REPORT_FILE)
     pushed = _output(outcomes, "Pusher", "pushed_model")
     if pushed is not None and pushed.get_int_custom_property("pushed") == 1:
         summary.pushed_version = int(pushed.get_string_custom_property("pushed_version"))
@@ -250,6 +248,12 @@ def _gates(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> dic
     if infra is not None:
         gates["server"] = "passed" if model_utils.is_infra_validated(infra) else "refused"
     return gates
+
+
+def _json(folder: str, name: str) -> dict[str, Any]:
+    """Returns what a file of an artifact holds; nothing where it was not written."""
+    path = os.path.join(folder, name)
+    return json.loads(io_utils.read_string_file(path)) if fileio.exists(path) else {}
 
 
 def _output(outcomes: Mapping[str, ComponentOutcome], name: str, key: str) -> Artifact | None:

@@ -65,14 +65,19 @@ class Fitting:
         )
         self.folder = folder
 
-    def fit(self) -> FitState:
+    def fit(self, measure: Callable[[], float] | None = None) -> FitState:
         # Weights are drawn where a layer is first called; the order of tf.data depends on the
         # global seed too, which `run_fn` sets to the training's.
         tf_keras.utils.set_random_seed(self.initial_seed)
         self.model.compute_loss({"user": tf.constant([[0]]), "item": tf.constant([[0]])})
         tf_keras.utils.set_random_seed(self.training.seed)
         return fit(
-            self.model, self.timelines, self.training, self.folder / "state", str(self.folder)
+            self.model,
+            self.timelines,
+            self.training,
+            self.folder / "state",
+            str(self.folder),
+            measure=measure,
         )
 
     @property
@@ -265,6 +270,19 @@ def test_early_stopping_ends_at_the_best_weights(
     assert validation_loss(run) == pytest.approx(validation_losses[best], rel=1e-5)
 
 
+def test_a_metric_may_stop_the_fit_instead_of_the_loss(fitting: Callable[..., Fitting]):
+    run = fitting(**EARLY)
+    seen: list[list[np.ndarray]] = []
+
+    def measure() -> float:
+        seen.append(run.weights)
+        return [0.1, 0.4, 0.3, 0.4, 0.2][len(seen) - 1]
+
+    run.fit(measure)
+    assert len(seen) == 5  # the fourth is no better than the second
+    assert_equal(run.weights, seen[1])
+
+
 @pytest.mark.slow
 def test_early_stopping_survives_a_kill(
     fitting: Callable[..., Fitting],
@@ -445,7 +463,10 @@ def test_run_fn_fits_exports_and_clears_up(
     config = TrainerConfig(
         spec=raw_spec,
         model=ModelConfig(dimension=4),
-        training=TrainingConfig(epochs=2, batch_size=2, checkpoint_every_s=0),
+        training=TrainingConfig(
+            epochs=2, batch_size=2, checkpoint_every_s=0, validation_fraction=0.3
+        ),
+        watched="hit_rate@1",
         checkpoint_dir=str(tmp_path / "checkpoints"),
         code_hash="",
     )

@@ -79,7 +79,7 @@ def test_a_wrong_space_is_told_when_the_configuration_is_read(space: dict[str, A
         ({"tuning": {"metric": "recall@10"}}, "must be hit_rate@K, mrr@K or ndcg@K, got 'recall"),
         (
             {"evaluation": {"baseline_metric": "query_ndcg@10"}},
-            r"cannot judge trials; set `tuning\.metric`",
+            r"while a model is fitted; set `tuning\.metric`",
         ),
         (
             {"model": {"history_encoder": "none", "query_id_embedding": True}},
