@@ -1,0 +1,81 @@
+"""What a served model answers to the questions of an evaluation, asked over gRPC."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from components.retrieval_evaluator.questions import QuestionReader
+from models.raw_examples import split_files
+from pipeline.config import PipelineConfig
+from pipeline.evaluation import newest_output
+from serving.clients import RetrievalClient
+from serving.clients.query import Query
+from serving.launcher import running_model_server
+
+_QUERIES_A_REQUEST = 64
+
+
+def served_hit_rate(config: PipelineConfig, serving_dir: str, k: int) -> tuple[float, int]:
+    """Asks the newest pushed version in a model server of its own.
+
+    Args:
+        config: The use; its newest ingested Examples are asked about, by its protocol.
+        serving_dir: Base path of the versions.
+        k: How many candidates are asked for.
+
+    Returns:
+        Share of the held-out events whose candidate came back, and how many events there are.
+    """
+    hits = num_events = 0
+    with (
+        running_model_server(serving_dir, config.serving.model_name) as server,
+        RetrievalClient(
+            server.grpc_target,
+            config.serving.model_name,
+            query_id_name=config.columns.query_id,
+            timeout_s=60.0,
+        ) as client,
+    ):
+        for queries, targets in _questions(config):
+            answers = client.recommend(queries=queries, k=k)
+            for answer, wanted in zip(answers, targets, strict=True):
+                num_events += len(wanted)
+                hits += sum(target in answer.candidate_ids for target in wanted)
+    return hits / num_events, num_events
+
+
+def _questions(config: PipelineConfig) -> Iterator[tuple[list[Query], list[list[str]]]]:
+    settings = config.evaluation.for_split(
+        config.split.method, has_times=config.columns.timestamp is not None
+    )
+    examples = newest_output(config, "TimelineExampleGen", "examples")
+    reader = QuestionReader(config.spec, _NoIndex(), settings)
+    for block in reader.read(split_files(examples, settings.split), _QUERIES_A_REQUEST):
+        inputs = {name: values.numpy() for name, values in block.inputs.items()}
+        queries, targets = [], []
+        for row in range(len(block)):
+            history = [event.decode() for event in inputs["history"][row] if event]
+            queries.append(
+                Query(
+                    inputs[config.columns.query_id][row].decode(),
+                    history,
+                    {name: _plain(inputs[name][row]) for name in config.spec.query_features},
+                    exclude=history if settings.exclude_seen else (),
+                )
+            )
+            mine = block.target_ids[block.target_rows == row]
+            targets.append([target.decode() for target in mine])
+        yield queries, targets
+
+
+def _plain(value: Any) -> Any:
+    """A feature's value as a client would give it."""
+    return value.decode() if isinstance(value, bytes) else value.item()
+
+
+class _NoIndex:
+    """The server knows candidates by id."""
+
+    def lookup(self, ids: Any) -> Any:
+        import tensorflow as tf
+
+        return tf.zeros_like(ids, tf.int64)

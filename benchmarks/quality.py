@@ -1,0 +1,250 @@
+"""Retrieval quality: the committed configurations through the pipeline, beside the baselines.
+
+Each row is a whole `two-tower run --config NAME --fresh` in a process and a folder of its own, with
+the seed of the configuration. Every contender answers the same questions over the whole catalogue.
+The pushed model is then served and asked the same questions over gRPC. Standard errors are over
+queries, whose events hang together.
+
+`--ablations` also fits the first and the last data set with one ingredient changed at a time.
+
+Usage: python benchmarks/quality.py [--only CONFIG ...] [--ablations] [--json]
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+# What is served may differ from what was evaluated by rounding alone.
+SERVED_TOLERANCE = 0.001
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A metric of a configuration's model, and where it should be."""
+
+    metric: str
+    must: float
+    aim: float
+    excluded: bool
+
+
+GOALS: Mapping[str, tuple[Goal, ...]] = {
+    "movielens_100k": (
+        Goal("hit_rate@10", 0.160, 0.172, True),
+        Goal("hit_rate@100", 0.615, 0.63, True),
+        Goal("hit_rate@10", 0.050, 0.060, False),
+        Goal("hit_rate@100", 0.39, 0.41, False),
+    ),
+    "movielens_100k_leave_last_out": (
+        Goal("hit_rate@10", 0.180, 0.21, True),
+        Goal("ndcg@10", 0.098, 0.115, True),
+    ),
+    "movielens_100k_temporal": (
+        Goal("hit_rate@10", 0.150, 0.20, True),
+        Goal("ndcg@10", 0.076, 0.103, True),
+    ),
+    "retailrocket": (
+        Goal("hit_rate@20", 0.536, 0.58, False),
+        Goal("mrr@20", 0.305, 0.32, False),
+    ),
+}
+# CPU seconds of the fit that reaches the first row.
+FIT_CPU_S = (10.0, 6.0)
+
+ABLATIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "movielens_100k": {
+        "sampled softmax instead of full": ("training.loss=sampled_softmax",),
+        "no history dropout": ("training.history_dropout=0",),
+        "no popularity term": ("model.candidate_bias=false",),
+        "no features": ("features={}", "index.filters=[]"),
+        "ids instead of history": ("model.query_id_embedding=true", "model.history_encoder=none"),
+        "constant learning rate": ("training.schedule=constant",),
+        "16 dimensions": ("model.dimension=16",),
+    },
+    "retailrocket": {
+        "dot product instead of cosine": ("model.similarity=dot",),
+        "mean instead of recency": ("model.history_encoder=mean",),
+        "a table of its own for histories": ("model.share_candidate_ids=false",),
+        "128 negatives": ("training.num_negatives=64",),
+        "32 dimensions": ("model.dimension=32",),
+        "one epoch": ("training.epochs=1",),
+    },
+}
+
+
+def run(config: str, runs: str, *settings: str, fresh: bool = True) -> dict[str, Any]:
+    """Runs a pipeline; a model that its gate refuses is measured too."""
+    command = [sys.executable, "-c", "from pipeline.cli.main import main; main()"]
+    command += ["run", "--config", config, "--json", *(["--fresh"] if fresh else [])]
+    for setting in (f"runs={runs}", *settings):
+        command += ["--set", setting]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    refused = 3
+    if done.returncode not in (0, refused):
+        sys.exit(f"the run of {config} failed:\n{done.stderr}")
+    summary: dict[str, Any] = json.loads(done.stdout)
+    return summary
+
+
+def measured_rows(config: str, runs: str) -> Iterator[dict[str, Any]]:
+    """Runs a configuration and yields its rows."""
+    summary = run(config, runs)
+    errors = standard_errors(config, runs)
+    excluded = loaded(config, runs).evaluation.exclude_seen
+    goals = GOALS[config]
+    for goal in goals:
+        table = summary["metrics" if goal.excluded == excluded else "metrics_other"]
+        seen = "excluded" if goal.excluded else "counted"
+        for contender, metrics in table.items():
+            mine = contender == "model"
+            yield row(
+                f"{config}, seen {seen}: {goal.metric} of {contender}",
+                metrics[goal.metric],
+                "share",
+                goal.must if mine else None,
+                goal.aim if mine else None,
+                standard_error=errors(contender, goal.metric, goal.excluded == excluded),
+            )
+    if config == "movielens_100k":
+        reached = all(
+            summary["metrics"]["model"][goal.metric] >= goal.must for goal in goals if goal.excluded
+        )
+        cpu_s = summary["fit"]["cpu_seconds"]
+        must, aim = FIT_CPU_S
+        name = f"{config}: CPU of a fit to the first row's must"
+        yield {**row(name, cpu_s, "s", must, aim), "met": reached and cpu_s <= must}
+    else:
+        yield row(f"{config}: CPU of the fit", summary["fit"]["cpu_seconds"], "s")
+    yield served_row(config, runs, summary, goals[0])
+
+
+def served_row(config: str, runs: str, summary: dict[str, Any], goal: Goal) -> dict[str, Any]:
+    """How far the served model's answers are from what was evaluated."""
+    name = f"{config}: served {goal.metric} less evaluated"
+    if summary["pushed_version"] is None:
+        return {**row(name, float("nan"), "share", SERVED_TOLERANCE), "met": False}
+    from benchmarks._served_metrics import served_hit_rate
+
+    k = int(goal.metric.partition("@")[2])
+    served, _ = served_hit_rate(loaded(config, runs), summary["serving_dir"], k)
+    apart = abs(served - summary["metrics"]["model"][goal.metric])
+    return {
+        **row(name, apart, "share", SERVED_TOLERANCE),
+        "met": apart <= SERVED_TOLERANCE,
+    }
+
+
+def ablation_rows(config: str, runs: str) -> Iterator[dict[str, Any]]:
+    """Fits with one ingredient changed at a time, on what the whole run has transformed."""
+    goals = GOALS[config][:2]
+    for what, settings in {"as committed": (), **ABLATIONS[config]}.items():
+        summary = run(config, runs, *settings, fresh=False)
+        for goal in goals:
+            value = summary["metrics"]["model"][goal.metric]
+            yield row(f"{config}, {what}: {goal.metric}", value, "share")
+        yield row(f"{config}, {what}: CPU of the fit", summary["fit"]["cpu_seconds"], "s")
+
+
+def loaded(config: str, runs: str) -> Any:
+    """The configuration as it was run."""
+    from pipeline.config import load
+
+    return load(config, [f"runs={runs}"])
+
+
+def standard_errors(config: str, runs: str) -> Any:
+    """Returns a function of contender, metric and whether seen are treated as configured."""
+    import numpy as np
+    import polars as pl
+
+    from components.retrieval_evaluator.case_results import CASES_FILE
+    from pipeline.evaluation import newest_output
+
+    uri = newest_output(loaded(config, runs), "RetrievalEvaluator", "evaluation")
+    cases = pl.read_parquet(os.path.join(uri, CASES_FILE))
+
+    def error(contender: str, metric: str, configured: bool) -> float:
+        kind, _, k = metric.partition("@")
+        rank = pl.col(f"rank_{contender}" if configured else f"rank_other_{contender}")
+        gain = {
+            "hit_rate": pl.lit(1.0),
+            "mrr": 1.0 / rank,
+            "ndcg": 1.0 / (rank + 1).log(2.0),
+        }[kind]
+        gains = cases.select("query_id", (gain * (rank <= int(k))).fill_null(0.0).alias("gain"))
+        centred = gains.with_columns(pl.col("gain") - pl.col("gain").mean())
+        sums = centred.group_by("query_id").agg(pl.col("gain").sum())["gain"].to_numpy()
+        return float(np.sqrt((sums**2).sum()) / cases.height)
+
+    return error
+
+
+def row(
+    name: str,
+    value: float,
+    unit: str,
+    must: float | None = None,
+    aim: float | None = None,
+    standard_error: float | None = None,
+) -> dict[str, Any]:
+    """A row of the table; shares are to be large, seconds small."""
+    met = None
+    if must is not None:
+        met = value >= must if unit == "share" else value <= must
+    return {
+        "name": name,
+        "value": round(value, 4),
+        "unit": unit,
+        "standard_error": None if standard_error is None else round(standard_error, 4),
+        "must": must,
+        "aim": aim,
+        "met": met,
+    }
+
+
+def show(found: dict[str, Any]) -> None:
+    """Prints one row."""
+    value = f"{found['value']:.4f}" if found["unit"] == "share" else f"{found['value']:.1f}"
+    error = "" if found["standard_error"] is None else f"± {found['standard_error']:.4f}"
+    must, aim = ("" if found[key] is None else f"{found[key]:g}" for key in ("must", "aim"))
+    met = {None: "", True: "yes", False: "NO"}[found["met"]]
+    print(
+        f"{found['name']:72} {value:>8} {error:9} {found['unit']:6} {must:>6} {aim:>6}  {met}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="*", choices=list(GOALS), help="these configurations")
+    parser.add_argument("--ablations", action="store_true", help="one ingredient less at a time")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    sys.path.insert(0, str(ROOT))
+    if not options.json:
+        print(f"{'name':72} {'value':>8} {'st. err.':9} {'unit':6} {'must':>6} {'aim':>6}  met")
+    rows = []
+    for config in options.only or GOALS:
+        with tempfile.TemporaryDirectory() as runs:
+            asked = [measured_rows]
+            if options.ablations and config in ABLATIONS:
+                asked.append(ablation_rows)
+            for make_rows in asked:
+                for found in make_rows(config, runs):
+                    rows.append(found)
+                    if not options.json:
+                        show(found)
+    if options.json:
+        print(json.dumps({"hardware": f"{os.cpu_count()} CPUs", "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
