@@ -72,7 +72,7 @@ def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
         ("features.query={age: {kind: numeric}}", ["`features.query` needs", "data.queries"]),
         ("model.history_encoder=none", ["leaves the query tower without an input"]),
         ("training.early_stopping_patience=3", ["set `validation_fraction` too"]),
-        ("training.early_stopping_metric=recall", ["hit_rate@K, mrr@K and ndcg@K", "'recall'"]),
+        ("training.early_stopping_metric=recall", ["hit_rate@K, mrr@K or ndcg@K", "'recall'"]),
         ("no-equals", ["--set takes section.key=value"]),
         ("name=a b", ["`name`", "pattern"]),
         ("training.epochs=true", ["`training.epochs`", "integer", "True"]),
