@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # One step of a ladder: how much more of the catalogue is searched.
 _STEP = 1.3
 _LEAST_SHARE = 0.005
+# Where two steps in a row gain less, only the last of the ladder is tried yet: something else holds
+# the recall down, such as too few neighbours rescored.
+_LEAST_GAIN = 0.0005
 # Standard errors that the mean recall must lie above the target: of as many other queries, one
 # sample in forty then falls short.
 _STANDARD_ERRORS = 2.0
@@ -109,8 +112,9 @@ def tune(
     chosen: SettingsT | None = None
     least_us = most_us
     for ladder in ladders:
-        for settings in ladder:
-            index.settings = settings
+        rungs, best_recall, steps_without_gain = list(ladder), -math.inf, 0
+        while rungs:
+            index.settings = settings = rungs.pop(0)
             trial = measure(index, vectors, exact)
             trials.append(trial)
             if trial.query_us >= least_us:
@@ -118,6 +122,11 @@ def tune(
             if trial.reaches(recall_target):
                 chosen, least_us = settings, trial.query_us
                 break
+            gains = trial.recall >= best_recall + _LEAST_GAIN
+            steps_without_gain = 0 if gains else steps_without_gain + 1
+            best_recall = max(best_recall, trial.recall)
+            if steps_without_gain == 2:
+                del rungs[:-1]
     return Tuned(tuple(trials), chosen, least_us)
 
 

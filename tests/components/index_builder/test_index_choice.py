@@ -10,6 +10,7 @@ from components.index_builder import index_choice
 from components.index_builder.config import IndexConfig
 from components.index_builder.index_choice import IndexChoice, choose_index
 from components.index_builder.recall import exact_answers, recall_of_each, search_in_batches
+from components.index_builder.tuning import growing_parts
 
 K = 10
 RNG = np.random.default_rng(0)
@@ -48,6 +49,17 @@ def test_tuning_reaches_the_target_on_other_queries_with_less_than_everything(ba
 def test_a_higher_target_searches_more():
     low, high = (choose(backend="partitioned", leaves=100, recall_target=t) for t in (0.6, 0.97))
     assert low.settings["blocks_to_search"] < high.settings["blocks_to_search"]
+
+
+def test_where_more_leaves_gain_nothing_only_all_of_them_are_tried_yet():
+    # Rescoring no more than are asked for holds the recall down, however many leaves are searched.
+    choice = choose(backend="scann", leaves=300, reorder=K, recall_target=0.999)
+    searched = [trial.settings["leaves_to_search"] for trial in choice.trials]
+    recalls = [trial.recall for trial in choice.trials]
+    assert searched[-1] == 300
+    assert len(searched) < len(list(growing_parts(300)))
+    assert max(recalls[:-1]) > max(recalls) - 0.002
+    assert choice.index.backend == "exact"
 
 
 def test_what_finds_fewer_than_k_is_not_taken_for_exact():
