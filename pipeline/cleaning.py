@@ -22,6 +22,8 @@ _Artifact = metadata_store_pb2.Artifact
 # Of TFX's Model and ModelBlessing.
 _BLESSED_KEY = "blessed"
 _CURRENT_MODEL_KEY = "current_model_id"
+# Profiles of spans are small, and each may become the measure of a span delivered again.
+_KEPT_COMPONENTS = frozenset({"DriftGate"})
 # What a server does not take for a version.
 _REMOVED_PREFIX = "removed-"
 
@@ -180,6 +182,8 @@ def _belongings(store: MetadataStore, run_ids: Collection[str]) -> tuple[set[int
 def _artifact_folders(root: Path, kept_uris: Collection[str]) -> Iterator[Removable]:
     """Yields what lies in the places of outputs, `COMPONENT/OUTPUT/EXECUTION`, and is not kept."""
     for folder in sorted(root.glob("*/*/*")):
+        if folder.parts[-3] in _KEPT_COMPONENTS:
+            continue
         if folder.name.isdecimal() and folder.is_dir() and str(folder) not in kept_uris:
             yield Removable(str(folder), "artifact", _size(folder))
 

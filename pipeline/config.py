@@ -10,6 +10,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from components.drift_gate.config import DriftConfig
 from components.index_builder.config import IndexConfig
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.serving_validator.config import ServingConfig
@@ -18,10 +19,18 @@ from components.timeline_example_gen.config import (
     IngestConfig,
     SplitConfig,
     check_newest_span,
+    has_spans,
 )
 from models.config import ModelConfig, TrainingConfig
 from models.event_weights import weight_source
-from models.features import ALLOW_PREFIX, ColumnsConfig, FeaturesConfig, FeatureSpec
+from models.features import (
+    ALLOW_PREFIX,
+    EVENT_TYPE_KEY,
+    RATING_KEY,
+    ColumnsConfig,
+    FeaturesConfig,
+    FeatureSpec,
+)
 from models.holdout_metric import LOSS, HoldoutMetric
 from models.settings import Settings
 from models.tuning.config import TuningConfig
@@ -79,6 +88,7 @@ class PipelineConfig(Settings):
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     tuning: TuningConfig = Field(default_factory=TuningConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    drift: DriftConfig = Field(default_factory=DriftConfig)
     index: IndexConfig = Field(default_factory=IndexConfig)
     serving: ServingConfig = Field(default_factory=ServingConfig)
     data_schema: SchemaConfig = Field(default_factory=SchemaConfig, alias="schema")
@@ -120,6 +130,7 @@ class PipelineConfig(Settings):
                 f"make; it makes {', '.join(self.split.split_names)}"
             )
         self._check_filters()
+        self._check_drift()
         check_space(self.tuning, self.model, self.training)
         if self.tuning.enabled:
             self._check_metric(self.tuning_metric, "tuning.metric")
@@ -160,6 +171,31 @@ class PipelineConfig(Settings):
                 )
         if len(set(self.index.filters)) < len(self.index.filters):
             raise ValueError("`index.filters` names a feature twice")
+
+    def _check_drift(self) -> None:
+        if self.drift.action == "off":
+            return
+        if not has_spans(self.data.interactions):
+            raise ValueError(
+                "`drift` compares spans, and `data.interactions` has none: {SPAN}, or {YYYY}, {MM} "
+                "and {DD}"
+            )
+        kinds = {n: f.kind for n, f in {**self.features.query, **self.features.candidate}.items()}
+        kinds[self.columns.candidate_id] = "categorical"
+        if self.columns.rating is not None:
+            kinds[RATING_KEY] = "numeric"
+        if self.columns.event_type is not None:
+            kinds[EVENT_TYPE_KEY] = "categorical"
+        for name, distance in self.drift.distances.items():
+            if name not in kinds:
+                raise ValueError(
+                    f"`drift.distances` must name features, got {name!r}"
+                    f"{_did_you_mean(name, list(kinds))}; there are: {', '.join(kinds)}"
+                )
+            if kinds[name] == "numeric" and distance.l_infinity is not None:
+                raise ValueError(
+                    f"`drift.distances.{name}` is numeric: give `jensen_shannon`, not `l_infinity`"
+                )
 
     def _check_metric(self, name: str, setting: str) -> None:
         try:

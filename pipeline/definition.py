@@ -26,6 +26,8 @@ from components.blessed_model import (
 from components.candidate_embedder.component import CandidateEmbedder
 from components.candidate_embedder.spec import CandidateEmbedderConfig
 from components.catalogue_example_gen.component import CatalogueExampleGen
+from components.drift_gate.component import DriftGate
+from components.drift_gate.spec import DriftGateConfig
 from components.index_builder.component import IndexBuilder
 from components.index_builder.spec import IndexBuilderConfig
 from components.retrieval_evaluator.component import RetrievalEvaluator
@@ -37,11 +39,13 @@ from components.small_data.statistics_executor import Executor as StatisticsExec
 from components.small_data.transform_executor import Executor as TransformExecutor
 from components.timeline_example_gen.artifacts import IngestReport
 from components.timeline_example_gen.component import TimelineExampleGen
+from components.timeline_example_gen.config import IngestConfig
 from components.timeline_example_gen.source_files import fingerprint
 from components.timeline_example_gen.spans import choose_spans
 from models.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY
 from pipeline.code_hash import CODE_HASH_KEY, code_hash
 from pipeline.config import ConfigError, PipelineConfig
+from pipeline.drift_baseline import last_good_profile
 from pipeline.fitting import fitting_components
 from pipeline.metadata_store import connection_config
 from pipeline.site import LocalSite, Site
@@ -119,6 +123,7 @@ def create_components(config: PipelineConfig, site: Site | None = None) -> list[
     )
     examples = example_gen.outputs["examples"]
     statistics_gen, schema_gen, validator = _schema_components(config, examples, site.schema_file)
+    drift_gates = _drift_gates(config, site.ingest, examples)
     transform = Transform(
         examples=examples,
         schema=schema_gen.outputs["schema"],
@@ -140,6 +145,9 @@ def create_components(config: PipelineConfig, site: Site | None = None) -> list[
     )
     transform.executor_spec = executor_spec.BeamExecutorSpec(TransformExecutor)
     transform.add_upstream_node(validator)
+    for drift_gate in drift_gates:
+        drift_gate.add_upstream_node(validator)
+        transform.add_upstream_node(drift_gate)
     *searching, trainer = fitting_components(config, site, transform, schema_gen.outputs["schema"])
     last_blessed = site.last_blessed_model(trainer.outputs["model"])
     evaluator = RetrievalEvaluator(
@@ -167,6 +175,7 @@ def create_components(config: PipelineConfig, site: Site | None = None) -> list[
         statistics_gen,
         schema_gen,
         validator,
+        *drift_gates,
         transform,
         *searching,
         trainer,
@@ -220,6 +229,28 @@ def create_refresh_components(config: PipelineConfig) -> list[BaseNode]:
     )
     serving[0].add_upstream_node(validator)
     return [blessed_model, example_gen, statistics_gen, schema_gen, validator, *serving]
+
+
+def _drift_gates(
+    config: PipelineConfig, ingest: IngestConfig, examples: BaseChannel
+) -> list[BaseNode]:
+    """Returns the component that compares spans, where it is wanted."""
+    chosen = ingest.chosen_spans
+    if config.drift.action == "off":
+        return []
+    if chosen is None:
+        raise ConfigError(
+            "`drift` needs the spans chosen, and earlier ones in ML Metadata, before the pipeline is "
+            "put together: on a cluster set `drift.action: off`"
+        )
+    gate_config = DriftGateConfig(
+        use=config.name,
+        ingest=ingest,
+        drift=config.drift,
+        baseline=last_good_profile(config, chosen.interactions[-1].span),
+        code_hash=code_hash("components/drift_gate", "components/small_data", *_INGESTION_CODE),
+    )
+    return [DriftGate(examples, gate_config)]
 
 
 def _schema_components(

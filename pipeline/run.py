@@ -20,6 +20,8 @@ from tfx.utils import io_utils
 from components.atomic_pusher.executor import NEWLY_PUSHED_PROPERTY
 from components.blessed_model import MODEL_BLESSING_KEY
 from components.blessings import NotBlessedError
+from components.drift_gate.spec import PROFILE_KEY
+from components.drift_gate.spec import REPORT_FILE as DRIFT_REPORT_FILE
 from components.index_builder.spec import REPORT_FILE as INDEX_REPORT_FILE
 from components.retrieval_evaluator.report import EVALUATION_FILE
 from components.timeline_example_gen.report import REPORT_FILE
@@ -60,6 +62,7 @@ class RunSummary:
         newly_pushed: Whether this run pushed it.
         serving_dir: Base path of the served versions.
         index: The index report.
+        drift: The report of the drift gate; empty where spans are not compared.
         spans: The spans that were read, by source, and those missing; empty without spans.
         fit: Seconds, CPU seconds and epochs of the fit.
         warm_start: From which model the fit began and what it took over; empty without one.
@@ -82,6 +85,7 @@ class RunSummary:
     pushed_version: int | None = None
     newly_pushed: bool = False
     index: Mapping[str, Any] = field(default_factory=dict)
+    drift: Mapping[str, Any] = field(default_factory=dict)
     spans: Mapping[str, Any] = field(default_factory=dict)
     fit: Mapping[str, Any] = field(default_factory=dict)
     warm_start: Mapping[str, Any] = field(default_factory=dict)
@@ -111,6 +115,7 @@ class RunSummary:
             "newly_pushed": self.newly_pushed,
             "serving_dir": self.serving_dir,
             "index": self.index,
+            "drift": self.drift,
             "spans": self.spans,
             "fit": self.fit,
             "warm_start": self.warm_start,
@@ -206,6 +211,9 @@ def _fill(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> None
     ingested = _output(outcomes, "TimelineExampleGen", "report")
     if ingested is not None:
         summary.spans = _json(ingested.uri, REPORT_FILE)["spans"] or {}
+    profile = _output(outcomes, "DriftGate", PROFILE_KEY)
+    if profile is not None:
+        summary.drift = _json(profile.uri, DRIFT_REPORT_FILE)
     results = _output(outcomes, "Tuner", "tuner_results")
     if results is not None:
         report = _json(results.uri, TRIALS_FILE)

@@ -246,6 +246,11 @@ class IngestConfig(Settings):
         return self
 
 
+def has_spans(pattern: str) -> bool:
+    """Whether the files of a pattern come span by span."""
+    return SpanPattern.parse(pattern).kind is not None
+
+
 def check_newest_span(data: DataConfig, split: SplitConfig) -> None:
     """Checks that a newest span can be held out where the split asks for it.
 
@@ -254,7 +259,7 @@ def check_newest_span(data: DataConfig, split: SplitConfig) -> None:
     """
     if split.eval_from != NEWEST_SPAN:
         return
-    if SpanPattern.parse(data.interactions).kind is None:
+    if not has_spans(data.interactions):
         raise ValueError(
             "`split.eval_from: newest_span` needs spans in `data.interactions`: {SPAN}, or "
             "{YYYY}, {MM} and {DD}"

@@ -87,6 +87,8 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
         console.print(metrics_table(report, main_contenders(report), names))
     if summary.spans:
         console.print(f"{'spans':<10}{_spans_line(summary)}", **plain)
+    for finding in drift_lines(summary):
+        console.print(f"{'drift':<10}{finding}", **plain)
     if summary.tuning:
         console.print(f"{'tuning':<10}{_tuning_line(summary)}", **plain)
     if summary.warm_start:
@@ -116,6 +118,17 @@ def _spans_line(summary: "RunSummary") -> str:
     if missing := summary.spans["missing"]:
         parts.append(f"missing {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}")
     return ", ".join(parts)
+
+
+def drift_lines(summary: "RunSummary") -> list[str]:
+    """Returns a line for each threshold of drift that was passed, or one that none was."""
+    if not summary.drift:
+        return []
+    baseline = summary.drift["baseline"]
+    if baseline is None:
+        return ["no earlier span to compare with"]
+    passed = [finding["text"] for finding in summary.drift["findings"] if finding["passed"]]
+    return passed or [f"none since span {baseline}"]
 
 
 def _tuning_line(summary: "RunSummary") -> str:

@@ -56,6 +56,8 @@ def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
     [
         ("model.dimensions=3", ["unknown key `model.dimensions`", "did you mean `dimension`?"]),
         ("modell.x=3", ["unknown key `modell`", "did you mean `model`?"]),
+        ("drift.action=stop", ["`drift` compares spans", "{SPAN}"]),
+        ("drift.min_events=-1", ["`drift.min_events`", "greater than or equal to 0"]),
         ("data.spans.window=0", ["`data.spans.window", "greater than or equal to 1"]),
         ("data.spans.window=2", ["`data.spans` needs a pattern with {SPAN}"]),
         ("data.interactions='{SPAM}.csv'", ["unknown placeholder {SPAM}"]),

@@ -43,6 +43,7 @@ class Use:
             training={"epochs": 2, "warm_start": True},
             evaluation={"min_lift": 0},
             index={"k": 10},
+            drift={"action": "stop", "distances": {"club": {"l_infinity": 0.2}}},
         )
         content = yaml.safe_load(self.config.read_text())
         content["split"] = {"method": "temporal", "eval_from": "newest_span"}
@@ -50,7 +51,9 @@ class Use:
         self._stack = stack
         self._client: RetrievalClient | None = None
 
-    def deliver(self, day: int, version: int = 1, *, broken: bool = False) -> None:
+    def deliver(
+        self, day: int, version: int = 1, *, broken: bool = False, users: int = 120
+    ) -> None:
         """One new item a day, and events of it and of the others."""
         num_items = FIRST_ITEMS + day
         items = [f"item é{i},Thing number {i},{i % 7}.5" for i in range(num_items)]
@@ -58,7 +61,7 @@ class Use:
         (self.folder / f"items-{day}.csv").write_text(text, encoding="utf-8")
         chance = random.Random(day)
         rows = ["user,item,time"]
-        for user in range(120):
+        for user in range(users):
             own = [item for item in range(num_items) if item % 2 == user % 2]
             for step, item in enumerate([*chance.sample(own, 5), own[-1]]):
                 moment = "?" if broken and user == 7 else str(day * DAY_S + 60 * user + step)
@@ -193,11 +196,19 @@ def test_ten_days(use: Use) -> None:
     assert use.days(ninth) == ["7v1", "8v1", "9v1"]
     use.assert_served(ninth["pushed_version"], 9)
 
-    # Day 10, and a better day 9 with it.
-    use.deliver(10)
+    # Of day 10 a third is there: nothing is trained on that.
+    use.deliver(10, users=40)
+    code, _, problem = use.command("run")
+    assert code == 1
+    assert "DriftGate: span 10 has drifted from 9: events: number (240 after 720)" in problem
+    use.assert_served(ninth["pushed_version"], 9)
+
+    # All of day 10, and a better day 9 with it.
+    use.deliver(10, version=2)
     use.deliver(9, version=2)
     tenth = use.run()
-    assert use.days(tenth) == ["8v1", "9v2", "10v1"]
+    assert use.days(tenth) == ["8v1", "9v2", "10v2"]
+    assert tenth["drift"]["baseline"] == "9"
     use.assert_served(tenth["pushed_version"], 10)
 
     code, runs, problem = use.command("runs")
@@ -213,6 +224,7 @@ def test_ten_days(use: Use) -> None:
         ("", "failed"),  # a span was missing: nothing was read
         ("8", "complete"),
         ("9", "complete"),
+        ("10", "failed"),
         ("10", "complete"),
     ]
     pushed = [run["pushed_version"] for run in reversed(runs) if run["state"] == "complete"]

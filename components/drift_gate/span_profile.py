@@ -1,0 +1,218 @@
+"""What the newest span of the input files holds, small enough to keep for years."""
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import tensorflow_data_validation as tfdv
+from tensorflow_metadata.proto.v0 import statistics_pb2
+from tfx import types
+from tfx.components.util import tfxio_utils
+from tfx.utils import io_utils
+from tfx_bsl.tfxio.dataset_options import RecordBatchesOptions
+
+from components.small_data.statistics_executor import statistics_of
+from components.timeline_example_gen.blocks import read_blocks
+from components.timeline_example_gen.config import IngestConfig
+from components.timeline_example_gen.feature_lists import feature_lists, single_lists
+from components.timeline_example_gen.plan import Sizing
+from components.timeline_example_gen.row_checks import check_rows
+from components.timeline_example_gen.source_columns import SOURCES, Source, source_columns
+from components.timeline_example_gen.source_files import SourceFile, find_files
+from components.timeline_example_gen.stable_hash import Hashes, hash_strings
+from models.features import EVENT_TYPE_KEY, RATING_KEY
+
+_CANDIDATES_FILE = "candidates.npz"
+_BATCH_SIZE = 4096
+
+Statistics = statistics_pb2.DatasetFeatureStatisticsList
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass
+class Profile:
+    """What one span held.
+
+    Attributes:
+        span: Its number.
+        shown_span: As people write it.
+        num_events: Good rows of interactions.
+        known: Hashes of the candidates known with it, catalogue and training events, sorted.
+        seen: Hashes of the candidates of its events.
+        seen_counts: How many events each of them has.
+        statistics: TFDV's, by source: of the events of the span, of the queries that have some, and
+            of the catalogue.
+    """
+
+    span: int
+    shown_span: str
+    num_events: int
+    known: Hashes
+    seen: Hashes
+    seen_counts: Counts
+    statistics: dict[Source, Statistics] = field(default_factory=dict)
+
+    def write(self, folder: str) -> None:
+        """Writes one file a source, and one for the rest."""
+        for source, found in self.statistics.items():
+            io_utils.write_bytes_file(
+                os.path.join(folder, f"{source}.pb"), found.SerializeToString()
+            )
+        content = io.BytesIO()
+        np.savez_compressed(
+            content,
+            span=self.span,
+            shown_span=self.shown_span,
+            num_events=self.num_events,
+            known=self.known,
+            seen=self.seen,
+            seen_counts=self.seen_counts,
+            sources=np.array(sorted(self.statistics)),
+        )
+        io_utils.write_bytes_file(os.path.join(folder, _CANDIDATES_FILE), content.getvalue())
+
+    @classmethod
+    def read(cls, folder: str) -> "Profile":
+        """Reads what `write` left."""
+        content = io_utils.read_bytes_file(os.path.join(folder, _CANDIDATES_FILE))
+        with np.load(io.BytesIO(content), allow_pickle=False) as saved:
+            sources = set(saved["sources"].tolist())
+            statistics = {
+                source: Statistics.FromString(
+                    io_utils.read_bytes_file(os.path.join(folder, f"{source}.pb"))
+                )
+                for source in SOURCES
+                if source in sources
+            }
+            return cls(
+                span=int(saved["span"]),
+                shown_span=str(saved["shown_span"]),
+                num_events=int(saved["num_events"]),
+                known=saved["known"],
+                seen=saved["seen"],
+                seen_counts=saved["seen_counts"],
+                statistics=statistics,
+            )
+
+
+def known_candidates(examples: types.Artifact, candidate_id: str) -> Hashes:
+    """Returns the sorted hashes of the candidates in the split `candidates`."""
+    source = tfxio_utils.get_split_tfxio(
+        examples=[examples], split="candidates", telemetry_descriptors=["DriftGate"]
+    )
+    options = RecordBatchesOptions(
+        batch_size=_BATCH_SIZE, num_epochs=1, shuffle=False, drop_final_batch=False
+    )
+    found = [
+        hash_strings(batch.column(batch.schema.get_field_index(candidate_id)).flatten())
+        for batch in source.RecordBatches(options)
+    ]
+    return np.unique(np.concatenate([np.array([], np.uint64), *found]))
+
+
+def take_profile(config: IngestConfig, known: Hashes) -> Profile:
+    """Reads the newest span of the interactions, its queries, and the catalogue.
+
+    Memory holds the distinct ids of one span, beside a block of a file.
+
+    Args:
+        config: With chosen spans that include interactions.
+        known: See `Profile.known`.
+    """
+    chosen = config.chosen_spans
+    if chosen is None or not chosen.interactions:
+        raise ValueError("a profile needs chosen spans of interactions")
+    newest = chosen.interactions[-1].span
+    files = [
+        file
+        for file in find_files(config)
+        if file.header and (file.source != "interactions" or file.span == newest)
+    ]
+    events = _Events(config)
+    profile = Profile(
+        newest, chosen.show(newest), 0, known, np.array([], np.uint64), np.array([], np.int64)
+    )
+    profile.statistics["interactions"] = _statistics(events.batches(files))
+    profile.num_events = events.num_rows
+    if events.hashes:
+        profile.seen, profile.seen_counts = events.seen()
+    spec = config.spec
+    if spec.query_features and config.data.queries is not None:
+        ids = pa.array(sorted(events.queries), pa.string())
+        tables = (
+            rows.filter(pc.is_in(rows[spec.query_id].cast(pa.string()), value_set=ids))
+            for rows in _rows(config, files, "queries")
+        )
+        profile.statistics["queries"] = _statistics(
+            _batch(feature_lists(rows, spec.query_features, np.arange(len(rows))))
+            for rows in tables
+            if len(rows)
+        )
+    if spec.candidate_features and config.data.candidates is not None:
+        profile.statistics["candidates"] = _statistics(
+            _batch(feature_lists(rows, spec.candidate_features, np.arange(len(rows))))
+            for rows in _rows(config, files, "candidates")
+            if len(rows)
+        )
+    return profile
+
+
+class _Events:
+    """The events of the span, counted while they are read."""
+
+    def __init__(self, config: IngestConfig) -> None:
+        self._config = config
+        self.num_rows = 0
+        self.queries: set[str] = set()
+        self.hashes: list[tuple[Hashes, Counts]] = []
+
+    def batches(self, files: Sequence[SourceFile]) -> Iterator[pa.RecordBatch]:
+        spec = self._config.spec
+        for rows in _rows(self._config, files, "interactions"):
+            if not len(rows):
+                continue
+            self.num_rows += len(rows)
+            self.queries.update(rows[spec.query_id].cast(pa.string()).unique().to_pylist())
+            ids = rows[spec.candidate_id].cast(pa.string()).combine_chunks()
+            counted = pc.value_counts(ids)
+            self.hashes.append(
+                (hash_strings(counted.field("values")), counted.field("counts").to_numpy())
+            )
+            lists = {spec.candidate_id: single_lists(ids.cast(pa.binary()))}
+            for key in (RATING_KEY, EVENT_TYPE_KEY):
+                if key in rows.schema.names:
+                    values = rows[key].combine_chunks()
+                    is_text = pa.types.is_string(values.type)
+                    lists[key] = single_lists(values.cast(pa.binary()) if is_text else values)
+            yield _batch(lists)
+
+    def seen(self) -> tuple[Hashes, Counts]:
+        hashes = np.concatenate([found for found, _ in self.hashes])
+        counts = np.concatenate([found for _, found in self.hashes])
+        distinct, places = np.unique(hashes, return_inverse=True)
+        return distinct, np.bincount(places, weights=counts).astype(np.int64)
+
+
+def _rows(config: IngestConfig, files: Sequence[SourceFile], source: Source) -> Iterator[pa.Table]:
+    columns = source_columns(config, source)
+    names = list(dict.fromkeys(column.column for column in columns))
+    for file in files:
+        if file.source == source:
+            for block in read_blocks(file, names, config.data.delimiter, Sizing().block_bytes):
+                yield check_rows(block, file.index, columns, config.data.timestamp_unit)[0]
+
+
+def _batch(lists: dict[str, pa.Array]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays(list(lists.values()), list(lists))
+
+
+def _statistics(batches: Iterator[pa.RecordBatch]) -> Statistics:
+    found: Statistics = statistics_of(
+        batches, tfdv.StatsOptions(use_sketch_based_topk_uniques=True)
+    )
+    return found
