@@ -11,6 +11,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
 from components.drift_gate.config import DistanceConfig, DriftConfig
 from components.drift_gate.span_profile import Profile, Statistics
+from components.timeline_example_gen.source_columns import Source
 from models.features import FeatureSpec
 
 _Measurement = anomalies_pb2.DriftSkewInfo.Measurement
@@ -102,7 +103,7 @@ def _distances(
     new: Profile, good: Profile, config: DriftConfig, spec: FeatureSpec
 ) -> Iterator[Finding]:
     for name, distance in config.distances.items():
-        source = (
+        source: Source = (
             "queries"
             if name in spec.query_features
             else "candidates"

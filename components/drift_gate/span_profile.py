@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ from models.features import EVENT_TYPE_KEY, RATING_KEY
 _CANDIDATES_FILE = "candidates.npz"
 _BATCH_SIZE = 4096
 
-Statistics = statistics_pb2.DatasetFeatureStatisticsList
+Statistics: TypeAlias = statistics_pb2.DatasetFeatureStatisticsList
 Counts = npt.NDArray[np.int64]
 
 
@@ -112,7 +113,8 @@ def known_candidates(examples: types.Artifact, candidate_id: str) -> Hashes:
         hash_strings(batch.column(batch.schema.get_field_index(candidate_id)).flatten())
         for batch in source.RecordBatches(options)
     ]
-    return np.unique(np.concatenate([np.array([], np.uint64), *found]))
+    known: Hashes = np.unique(np.concatenate([np.array([], np.uint64), *found]))
+    return known
 
 
 def take_profile(config: IngestConfig, known: Hashes) -> Profile:
