@@ -240,8 +240,8 @@ def _drift_gates(
         return []
     if chosen is None:
         raise ConfigError(
-            "`drift` needs the spans chosen, and earlier ones in ML Metadata, before the pipeline is "
-            "put together: on a cluster set `drift.action: off`"
+            "`drift` needs the spans, and earlier ones in ML Metadata, before the pipeline is put "
+            "together: on a cluster set `drift.action: off`"
         )
     gate_config = DriftGateConfig(
         use=config.name,
