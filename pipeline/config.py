@@ -10,7 +10,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from components.drift_gate.config import DriftConfig
+from components.drift_gate.config import DistanceConfig, DriftConfig
 from components.index_builder.config import IndexConfig
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.serving_validator.config import ServingConfig
@@ -36,6 +36,7 @@ from models.settings import Settings
 from models.tuning.config import TuningConfig
 from models.tuning.search_space import check_space
 from pipeline.metadata_config import MetadataConfig
+from pipeline.skew.config import SkewConfig
 
 CONFIGS_DIR = Path(__file__).resolve().parent.parent / "configs"
 
@@ -90,6 +91,7 @@ class PipelineConfig(Settings):
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     drift: DriftConfig = Field(default_factory=DriftConfig)
     index: IndexConfig = Field(default_factory=IndexConfig)
+    skew: SkewConfig = Field(default_factory=SkewConfig)
     serving: ServingConfig = Field(default_factory=ServingConfig)
     data_schema: SchemaConfig = Field(default_factory=SchemaConfig, alias="schema")
     beam: BeamConfig = Field(default_factory=BeamConfig)
@@ -131,6 +133,7 @@ class PipelineConfig(Settings):
             )
         self._check_filters()
         self._check_drift()
+        self._check_skew()
         check_space(self.tuning, self.model, self.training)
         if self.tuning.enabled:
             self._check_metric(self.tuning_metric, "tuning.metric")
@@ -186,16 +189,12 @@ class PipelineConfig(Settings):
             kinds[RATING_KEY] = "numeric"
         if self.columns.event_type is not None:
             kinds[EVENT_TYPE_KEY] = "categorical"
-        for name, distance in self.drift.distances.items():
-            if name not in kinds:
-                raise ValueError(
-                    f"`drift.distances` must name features, got {name!r}"
-                    f"{_did_you_mean(name, list(kinds))}; there are: {', '.join(kinds)}"
-                )
-            if kinds[name] == "numeric" and distance.l_infinity is not None:
-                raise ValueError(
-                    f"`drift.distances.{name}` is numeric: give `jensen_shannon`, not `l_infinity`"
-                )
+        _check_distances("drift", self.drift.distances, kinds)
+
+    def _check_skew(self) -> None:
+        kinds = {name: feature.kind for name, feature in self.features.query.items()}
+        kinds[self.columns.candidate_id] = "categorical"
+        _check_distances("skew", self.skew.distances, kinds)
 
     def _check_metric(self, name: str, setting: str) -> None:
         try:
@@ -253,6 +252,21 @@ class PipelineConfig(Settings):
     def schema_file(self) -> str:
         """The curated schema."""
         return self.resolve(self.data_schema.file or f"schema/{self.name}/schema.pbtxt")
+
+
+def _check_distances(
+    section: str, distances: Mapping[str, DistanceConfig], kinds: Mapping[str, str]
+) -> None:
+    for name, distance in distances.items():
+        if name not in kinds:
+            raise ValueError(
+                f"`{section}.distances` must name features, got {name!r}"
+                f"{_did_you_mean(name, list(kinds))}; there are: {', '.join(kinds)}"
+            )
+        if kinds[name] == "numeric" and distance.l_infinity is not None:
+            raise ValueError(
+                f"`{section}.distances.{name}` is numeric: give `jensen_shannon`, not `l_infinity`"
+            )
 
 
 def find(name_or_path: str) -> Path:

@@ -22,6 +22,7 @@ from pipeline.cli.runs import app as runs
 from pipeline.cli.schema import app as schema
 from pipeline.cli.serve import serve
 from pipeline.cli.similar import similar
+from pipeline.cli.skew import skew
 from pipeline.cli.submit import submit
 
 app = typer.Typer(
@@ -40,6 +41,7 @@ for command in (
     recommend,
     similar,
     loadtest,
+    skew,
     promote,
     rollback,
     data,

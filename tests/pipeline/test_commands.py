@@ -12,6 +12,7 @@ COMMANDS = [
     "run",
     "runs",
     "clean",
+    "skew",
     "index",
     "serve",
     "recommend",

@@ -1,0 +1,194 @@
+"""Holds logged requests against the statistics that the served model was trained on."""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import tensorflow_data_validation as tfdv
+from tensorflow_metadata.proto.v0 import statistics_pb2
+from tfx.types import standard_artifacts
+from tfx.utils import io_utils
+
+from components.drift_gate.comparison import Finding, feature_distance
+from components.drift_gate.config import DistanceConfig
+from components.drift_gate.span_profile import known_candidates
+from components.small_data.statistics_executor import statistics_of
+from components.timeline_example_gen.stable_hash import Hashes, hash_strings
+from models.features import HISTORY_KEY, FeatureSpec
+from pipeline.config import PipelineConfig
+from pipeline.evaluation import newest_output
+from pipeline.skew.request_log import RequestLog, Row
+
+_BATCH_ROWS = 4096
+_STATISTICS_FILE = os.path.join("Split-train", "FeatureStats.pb")
+
+
+@dataclass(frozen=True)
+class SkewReport:
+    """What came of a comparison.
+
+    Attributes:
+        num_requests: Requests with queries.
+        num_queries: Queries in them.
+        num_others: Requests without a query, which were left out.
+        statistics: URI of the statistics that they were held against.
+        findings: Every measure; those without a threshold of the configuration have infinity.
+    """
+
+    num_requests: int
+    num_queries: int
+    num_others: int
+    statistics: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def is_skewed(self) -> bool:
+        """Whether a threshold is passed."""
+        return any(finding.is_passed for finding in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data; a measure without a threshold has none."""
+        findings = [finding.to_json() for finding in self.findings]
+        for finding in findings:
+            if finding["threshold"] == math.inf:
+                finding["threshold"] = None
+        return {**self.__dict__, "skewed": self.is_skewed, "findings": findings}
+
+
+def compare_requests(config: PipelineConfig, requests: Path) -> SkewReport:
+    """Compares the queries of logged requests with the training timelines of the newest run.
+
+    Args:
+        config: The use.
+        requests: See `request_log`.
+
+    Raises:
+        EvaluationError: There is no run yet.
+        RequestLogError: The file is no log of requests, or it holds no query.
+    """
+    uri = newest_output(config, "StatisticsGen", "statistics")
+    trained = statistics_pb2.DatasetFeatureStatisticsList.FromString(
+        io_utils.read_bytes_file(os.path.join(uri, _STATISTICS_FILE))
+    )
+    log = RequestLog(requests, config.spec)
+    queries = _Queries(config.spec, log.rows())
+    asked = statistics_of(queries.batches(), tfdv.StatsOptions(use_sketch_based_topk_uniques=True))
+    findings = [
+        *_unknown(config, queries),
+        *_missing(config, queries, trained),
+        *_distances(config, asked, trained),
+    ]
+    return SkewReport(log.num_requests, queries.num_rows, log.num_others, uri, tuple(findings))
+
+
+class _Queries:
+    """The queries of a log, counted while they are read."""
+
+    def __init__(self, spec: FeatureSpec, rows: Iterator[Row]) -> None:
+        self._spec = spec
+        self._rows = rows
+        self.num_rows = 0
+        self.num_with: dict[str, int] = dict.fromkeys(spec.query_features, 0)
+        self.history: dict[str, int] = {}
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        features = self._spec.query_features
+        while rows := list(islice(self._rows, _BATCH_ROWS)):
+            self.num_rows += len(rows)
+            for row in rows:
+                for candidate in row[HISTORY_KEY]:
+                    self.history[candidate] = self.history.get(candidate, 0) + 1
+            columns = {self._spec.candidate_id: _lists(rows, HISTORY_KEY, pa.binary())}
+            for name, feature in features.items():
+                self.num_with[name] += sum(1 for row in rows if row[name])
+                kind = pa.float32() if feature.kind == "numeric" else pa.binary()
+                columns[name] = _lists(rows, name, kind)
+            yield pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
+
+
+def _lists(rows: Sequence[Row], name: str, kind: pa.DataType) -> pa.Array:
+    is_text = pa.types.is_binary(kind)
+    values = [[v.encode() for v in row[name]] if is_text else row[name] for row in rows]
+    return pa.array(values, pa.list_(kind))
+
+
+def _unknown(config: PipelineConfig, queries: _Queries) -> Iterator[Finding]:
+    if not queries.history:
+        return
+    examples = standard_artifacts.Examples()
+    examples.uri = newest_output(config, "TimelineExampleGen", "examples")
+    examples.split_names = '["candidates"]'
+    examples.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
+    known: Hashes = known_candidates(examples, config.spec.candidate_id)
+    counts = np.array(list(queries.history.values()))
+    unknown = ~np.isin(hash_strings(pa.array(list(queries.history), pa.string())), known)
+    share = float(counts[unknown].sum() / counts.sum())
+    measure = f"share of history events with one of {unknown.sum():,} unknown candidates"
+    yield _finding(HISTORY_KEY, measure, share, config.skew.max_unknown, "skew.max_unknown")
+
+
+def _missing(
+    config: PipelineConfig,
+    queries: _Queries,
+    trained: statistics_pb2.DatasetFeatureStatisticsList,
+) -> Iterator[Finding]:
+    for name in config.spec.query_features:
+        before = _share_missing(name, trained)
+        now = 1 - queries.num_with[name] / queries.num_rows if queries.num_rows else math.nan
+        measure = f"missing in {now:.1%} of requests, in {before:.1%} of training; difference"
+        value = abs(now - before)
+        yield _finding(name, measure, value, config.skew.max_missing, "skew.max_missing")
+
+
+def _share_missing(name: str, statistics: statistics_pb2.DatasetFeatureStatisticsList) -> float:
+    for dataset in statistics.datasets:
+        for feature in dataset.features:
+            if list(feature.path.step) == [name]:
+                common = getattr(feature, feature.WhichOneof("stats")).common_stats
+                # An Example holds every key; a value that is missing is an empty list.
+                present = sum(
+                    bucket.sample_count
+                    for bucket in common.num_values_histogram.buckets
+                    if bucket.high_value > 0
+                )
+                return 1 - float(present) / float(dataset.num_examples)
+    return 1.0
+
+
+def _distances(
+    config: PipelineConfig,
+    asked: statistics_pb2.DatasetFeatureStatisticsList,
+    trained: statistics_pb2.DatasetFeatureStatisticsList,
+) -> Iterator[Finding]:
+    kinds = {name: feature.kind for name, feature in config.spec.query_features.items()}
+    for name in (*kinds, config.spec.candidate_id):
+        given = config.skew.distances.get(name)
+        numeric = kinds.get(name) == "numeric"
+        distance = given or (
+            DistanceConfig(jensen_shannon=1.0) if numeric else DistanceConfig(l_infinity=1.0)
+        )
+        linf = distance.l_infinity is not None
+        key = "l_infinity" if linf else "jensen_shannon"
+        value = feature_distance(name, distance, asked, trained)
+        if math.isnan(value) and given is None:
+            continue
+        yield _finding(
+            name,
+            "L-infinity distance" if linf else "Jensen-Shannon divergence",
+            value,
+            getattr(given, key) if given is not None else None,
+            f"skew.distances.{name}.{key}",
+        )
+
+
+def _finding(
+    feature: str, measure: str, value: float, threshold: float | None, setting: str
+) -> Finding:
+    limit = math.inf if threshold is None else threshold
+    return Finding(feature, measure, value, "at most", limit, setting)
