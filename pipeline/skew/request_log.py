@@ -84,7 +84,9 @@ def _is_json(path: Path) -> bool:
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rb") as stream:
-            return bool(stream.read(64).lstrip()[:1] == b"{")
+            head = stream.read(64)
+            # A TFRecord begins with its length in eight bytes, of which the last are zero.
+            return b"\0" not in head and bool(head.lstrip()[:1] == b"{")
     except OSError as error:
         raise RequestLogError(f"{path} cannot be read: {error}") from error
 
