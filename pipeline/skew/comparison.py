@@ -23,7 +23,7 @@ from components.timeline_example_gen.stable_hash import Hashes, hash_strings
 from models.features import HISTORY_KEY, FeatureSpec
 from pipeline.config import PipelineConfig
 from pipeline.evaluation import newest_output
-from pipeline.skew.request_log import RequestLog, Row
+from pipeline.skew.request_log import RequestLog, RequestLogError, Row
 
 _BATCH_ROWS = 4096
 _STATISTICS_FILE = os.path.join("Split-train", "FeatureStats.pb")
@@ -79,6 +79,10 @@ def compare_requests(config: PipelineConfig, requests: Path) -> SkewReport:
     log = RequestLog(requests, config.spec)
     queries = _Queries(config.spec, log.rows())
     asked = statistics_of(queries.batches(), tfdv.StatsOptions(use_sketch_based_topk_uniques=True))
+    if not queries.num_rows:
+        raise RequestLogError(
+            f"{requests} holds no query; {log.num_others:,} requests are of other signatures"
+        )
     findings = [
         *_unknown(config, queries),
         *_missing(config, queries, trained),

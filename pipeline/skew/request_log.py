@@ -85,10 +85,16 @@ def _is_json(path: Path) -> bool:
     try:
         with opener(path, "rb") as stream:
             head = stream.read(64)
-            # A TFRecord begins with its length in eight bytes, of which the last are zero.
-            return b"\0" not in head and bool(head.lstrip()[:1] == b"{")
     except OSError as error:
         raise RequestLogError(f"{path} cannot be read: {error}") from error
+    # A TFRecord begins with its length in eight bytes, of which the last are zero.
+    if b"\0" in head:
+        return False
+    if head.lstrip()[:1] not in (b"{", b""):
+        raise RequestLogError(
+            f"{path} must hold JSON lines or TFRecords of PredictionLog, got {head[:20]!r}"
+        )
+    return True
 
 
 def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, list[Any]]]]:
