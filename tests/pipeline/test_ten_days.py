@@ -75,7 +75,7 @@ class Use:
         from pipeline.cli.main import app
 
         name, *rest = arguments
-        done = CliRunner(mix_stderr=False).invoke(
+        done = CliRunner().invoke(
             app, [name, "--config", str(self.config), *rest, "--json"]
         )
         if done.exception is not None and not isinstance(done.exception, SystemExit):
