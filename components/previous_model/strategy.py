@@ -7,6 +7,8 @@ from tfx.components.evaluator.constants import ARTIFACT_PROPERTY_CURRENT_MODEL_I
 from tfx.components.util import model_utils
 from tfx.dsl.components.common.resolver import ResolverStrategy
 
+from components.timeline_example_gen.spec import LAST_SPAN_PROPERTY
+
 MODEL_KEY = "model"
 MODEL_BLESSING_KEY = "model_blessing"
 EXAMPLES_KEY = "examples"
@@ -31,6 +33,9 @@ class PreviousBlessedModelStrategy(ResolverStrategy):
     trainer = Trainer(base_model=resolver.outputs["model"], ...)
     ```
 
+    Where the Examples are made of spans, only a model of earlier spans is taken: one that has seen
+    the newest span, or those after it, may have learnt what is held out now.
+
     Where there is no such model, `model` and `model_blessing` are empty.
     """
 
@@ -51,8 +56,10 @@ class PreviousBlessedModelStrategy(ResolverStrategy):
             if model_utils.is_model_blessed(blessing)
         }
         blessed = [model for model in input_dict[MODEL_KEY] if model.id in blessings]
+        span = _newest_span(store, current)
         for model in sorted(blessed, key=lambda artifact: artifact.id, reverse=True):
-            if not current & _inputs_of(store, model):
+            inputs = _inputs_of(store, {model.id})
+            if not current & inputs and (span is None or _is_earlier(store, inputs, span)):
                 return {
                     **input_dict,
                     MODEL_KEY: [model],
@@ -61,13 +68,34 @@ class PreviousBlessedModelStrategy(ResolverStrategy):
         return {**input_dict, MODEL_KEY: [], MODEL_BLESSING_KEY: []}
 
 
-def _inputs_of(store: MetadataStore, model: types.Artifact) -> set[int]:
-    """Artifacts that the executions which gave the model were given, those from a cache too."""
+def _is_earlier(store: MetadataStore, inputs: set[int], span: int) -> bool:
+    """Whether a model saw no span from this one on, so nothing that is held out of it either."""
+    seen = _newest_span(store, inputs)
+    return seen is not None and seen < span
+
+
+def _newest_span(store: MetadataStore, transformed: set[int]) -> int | None:
+    """The newest span of the Examples that these were made of; None where they have no spans."""
+    made_of = store.get_artifacts_by_id(sorted(_inputs_of(store, transformed)))
+    spans = [
+        artifact.properties["span"].int_value
+        for artifact in made_of
+        if LAST_SPAN_PROPERTY in artifact.custom_properties
+    ]
+    return max(spans, default=None)
+
+
+def _inputs_of(store: MetadataStore, outputs: set[int]) -> set[int]:
+    """Artifacts that the executions which gave the outputs were given, those from a cache too."""
+    if not outputs:
+        return set()
     executions = {
         event.execution_id
-        for event in store.get_events_by_artifact_ids([model.id])
+        for event in store.get_events_by_artifact_ids(sorted(outputs))
         if event.type == metadata_store_pb2.Event.OUTPUT
     }
+    if not executions:
+        return set()
     return {
         event.artifact_id
         for event in store.get_events_by_execution_ids(sorted(executions))

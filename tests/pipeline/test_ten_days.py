@@ -75,9 +75,7 @@ class Use:
         from pipeline.cli.main import app
 
         name, *rest = arguments
-        done = CliRunner().invoke(
-            app, [name, "--config", str(self.config), *rest, "--json"]
-        )
+        done = CliRunner().invoke(app, [name, "--config", str(self.config), *rest, "--json"])
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception
         return done.exit_code, json.loads(done.stdout or "null"), done.stderr

@@ -110,3 +110,21 @@ def test_a_fit_that_went_on_from_a_model_is_not_taken_for_its_source(runs: Runs)
     second = runs.put(Model())
     runs.execute([other, first], second)
     assert runs.previous(other) == [first.id]
+
+
+def test_of_spans_only_a_model_of_earlier_ones_is_taken(runs: Runs):
+    def transformed(span: int) -> Artifact:
+        ingested = Examples()
+        ingested.span = span
+        ingested.set_string_custom_property("last_span", str(span))
+        made = runs.put(Examples())
+        runs.execute([runs.put(ingested)], made)
+        return made
+
+    second = runs.fit(transformed(2), blessed=True)
+    third = runs.fit(transformed(3), blessed=True)
+    runs.fit(runs.put(Examples()), blessed=True)  # who knows what this has seen
+    assert runs.previous(transformed(4)) == [third.id]
+    # Span 3 delivered again, and a run as of long ago.
+    assert runs.previous(transformed(3)) == [second.id]
+    assert runs.previous(transformed(2)) == []
