@@ -39,8 +39,8 @@ class Finding:
     setting: str
 
     @property
-    def is_passed(self) -> bool:
-        """Whether the threshold is passed; without a value it is."""
+    def is_exceeded(self) -> bool:
+        """Whether the value is beyond the threshold; without a value it counts as such."""
         if math.isnan(self.value):
             return True
         if self.relation == "at least":
@@ -50,11 +50,11 @@ class Finding:
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
         value = None if math.isnan(self.value) else self.value
-        return {**self.__dict__, "value": value, "passed": self.is_passed, "text": str(self)}
+        return {**self.__dict__, "value": value, "exceeded": self.is_exceeded, "text": str(self)}
 
     def __str__(self) -> str:
         """As a sentence for a person."""
-        verb = f"not {self.relation}" if self.is_passed else self.relation
+        verb = f"not {self.relation}" if self.is_exceeded else self.relation
         return (
             f"{self.feature}: {self.measure} {self.value:.4g} is {verb} "
             f"`{self.setting}` {self.threshold:g}"
@@ -149,7 +149,7 @@ def feature_distance(
     feature = schema.feature.add(name=name)
     feature.type = schema_pb2.BYTES if _type_of(name, new) == _BYTES else schema_pb2.FLOAT
     comparator = feature.drift_comparator
-    # TFDV measures where there is a threshold; whether it is passed is decided here.
+    # TFDV measures where there is a threshold; what is beyond it is decided here.
     if distance.l_infinity is not None:
         comparator.infinity_norm.threshold = 1.0
     else:

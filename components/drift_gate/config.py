@@ -35,7 +35,7 @@ class DriftConfig(Settings):
     """What a new span is held against the last good one by."""
 
     action: Literal["off", "warn", "stop"] = Field(
-        "off", description="What a threshold that is passed does; off: nothing is compared."
+        "off", description="What a value beyond its threshold does; off: nothing is compared."
     )
     distances: Mapping[str, DistanceConfig] = Field(
         default_factory=dict,

@@ -46,7 +46,7 @@ class Executor(base_executor.BaseExecutor):
             exec_properties: `drift_gate_config`, a `DriftGateConfig` as JSON.
 
         Raises:
-            DriftError: Under `action: stop` a threshold is passed; names each with its figures.
+            DriftError: Under `action: stop`, with each value that is beyond its threshold.
         """
         config = DriftGateConfig.model_validate_json(exec_properties[CONFIG_KEY])
         examples = artifact_utils.get_single_instance(input_dict[EXAMPLES_KEY])
@@ -66,11 +66,11 @@ class Executor(base_executor.BaseExecutor):
         io_utils.write_string_file(os.path.join(artifact.uri, REPORT_FILE), text)
         artifact.set_int_custom_property(SPAN_PROPERTY, profile.span)
         artifact.set_string_custom_property(USE_PROPERTY, config.use)
-        passed = [str(finding) for finding in findings if finding.is_passed]
-        if not passed or baseline is None:
+        exceeded = [str(finding) for finding in findings if finding.is_exceeded]
+        if not exceeded or baseline is None:
             return
         message = f"span {profile.shown_span} has drifted from {baseline.shown_span}: " + "; ".join(
-            passed
+            exceeded
         )
         log.warning(message)
         if config.drift.action == "stop":

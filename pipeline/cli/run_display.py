@@ -121,14 +121,14 @@ def _spans_line(summary: "RunSummary") -> str:
 
 
 def drift_lines(summary: "RunSummary") -> list[str]:
-    """Returns a line for each threshold of drift that was passed, or one that none was."""
+    """Returns a line for each measure of drift beyond its threshold, or one that none is."""
     if not summary.drift:
         return []
     baseline = summary.drift["baseline"]
     if baseline is None:
         return ["no earlier span to compare with"]
-    passed = [finding["text"] for finding in summary.drift["findings"] if finding["passed"]]
-    return passed or [f"none since span {baseline}"]
+    exceeded = [finding["text"] for finding in summary.drift["findings"] if finding["exceeded"]]
+    return exceeded or [f"none since span {baseline}"]
 
 
 def _tuning_line(summary: "RunSummary") -> str:

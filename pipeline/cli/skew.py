@@ -29,7 +29,7 @@ def skew(
 ) -> None:
     """Hold logged requests against the training statistics of the newest run.
 
-    Exit codes: 0 within the thresholds of `skew`, 1 failed, 3 a threshold is passed.
+    Exit codes: 0 within the thresholds of `skew`, 1 failed, 3 beyond one.
     """
     loaded = load_config(config, set_)
     report = _compare(loaded, requests)
@@ -77,5 +77,5 @@ def _show(report: "SkewReport") -> None:
             shown = f"{finding.feature}: {finding.measure} {finding.value:.4g}"
             console.print(f"  {'':<8} {shown}", **plain)
         else:
-            mark = "PASSED" if finding.is_passed else "within"
+            mark = "BEYOND" if finding.is_exceeded else "within"
             console.print(f"  {mark:<8} {finding}", **plain)

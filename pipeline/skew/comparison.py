@@ -49,8 +49,8 @@ class SkewReport:
 
     @property
     def is_skewed(self) -> bool:
-        """Whether a threshold is passed."""
-        return any(finding.is_passed for finding in self.findings)
+        """Whether a value is beyond its threshold."""
+        return any(finding.is_exceeded for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:
         """As plain data; a measure without a threshold has none."""

@@ -167,7 +167,7 @@ def test_under_warn_the_span_is_let_pass_and_reported(spans: Spans) -> None:
     )
     (events, *_) = report(warned)["findings"]
     assert events["value"] == pytest.approx(0.1)
-    assert events["passed"] is True
+    assert events["exceeded"] is True
     assert "number (10 after 100)" in events["text"]
     # And it is the measure of the next one.
     assert report(spans.gate(USUAL[:10], baseline=warned.uri))["baseline"] == "2"
@@ -180,7 +180,7 @@ def test_a_span_without_events_is_too_few(spans: Spans) -> None:
 
 
 def test_what_cannot_be_measured_fails_closed() -> None:
-    assert Finding("x", "distance", math.nan, "at most", 1.0, "drift.x").is_passed
+    assert Finding("x", "distance", math.nan, "at most", 1.0, "drift.x").is_exceeded
 
 
 def test_a_profile_is_read_as_it_was_written(spans: Spans) -> None:
