@@ -20,7 +20,6 @@ from serving.clients.retry import RetryPolicy
 from serving.clients.tensor import Tensor
 from serving.clients.tls import TlsOptions
 from serving.clients.transport import Prediction
-from serving.errors import InvalidArgumentError
 
 
 class AsyncRetrievalClient:
@@ -118,11 +117,7 @@ class AsyncRetrievalClient:
     ) -> Recommendations | list[Recommendations]:
         """Return the best candidates for one query, or for each. See `RetrievalClient`."""
         query = Query(query_id, history, features or {}, exclude, filters or {})
-        if queries is None:
-            return (await self._core.recommend([query], k, timeout_s))[0]
-        if query != Query():
-            raise InvalidArgumentError("Pass either `queries` or the parts of one query, not both")
-        return await self._core.recommend(queries, k, timeout_s)
+        return await self._core.recommend_one_or_many(query, queries, k, timeout_s)
 
     @overload
     async def similar(
@@ -154,11 +149,9 @@ class AsyncRetrievalClient:
         timeout_s: float | None = None,
     ) -> Recommendations | list[Recommendations]:
         """Return the candidates most like one, or like each. See `RetrievalClient`."""
-        if (candidate_id is None) == (candidate_ids is None):
-            raise InvalidArgumentError("Pass either `candidate_id` or `candidate_ids`")
-        if candidate_ids is not None:
-            return await self._core.similar(candidate_ids, filters or {}, k, timeout_s)
-        return (await self._core.similar([candidate_id or ""], filters or {}, k, timeout_s))[0]
+        return await self._core.similar_to_one_or_many(
+            candidate_id, candidate_ids, filters or {}, k, timeout_s
+        )
 
     async def embed_query(
         self,

@@ -13,7 +13,6 @@ from serving.clients.query import FeatureValue, Query
 from serving.clients.retrieval_core import RetrievalCore
 from serving.clients.retry import RetryPolicy
 from serving.clients.transport import Blocking, Transport, run_blocking
-from serving.errors import InvalidArgumentError
 
 DEFAULT_TIMEOUT_S = 5.0
 
@@ -113,11 +112,7 @@ class BaseRetrievalClient:
             ServingError: As the server or the connection reports it.
         """
         query = Query(query_id, history, features or {}, exclude, filters or {})
-        if queries is None:
-            return run_blocking(self._core.recommend([query], k, timeout_s))[0]
-        if query != Query():
-            raise InvalidArgumentError("Pass either `queries` or the parts of one query, not both")
-        return run_blocking(self._core.recommend(queries, k, timeout_s))
+        return run_blocking(self._core.recommend_one_or_many(query, queries, k, timeout_s))
 
     @overload
     def similar(
@@ -161,13 +156,11 @@ class BaseRetrievalClient:
             InvalidArgumentError: If a filter is unknown or `k` is more than the model returns.
             ServingError: As the server or the connection reports it.
         """
-        if (candidate_id is None) == (candidate_ids is None):
-            raise InvalidArgumentError("Pass either `candidate_id` or `candidate_ids`")
-        if candidate_ids is not None:
-            return run_blocking(self._core.similar(candidate_ids, filters or {}, k, timeout_s))
-        return run_blocking(self._core.similar([candidate_id or ""], filters or {}, k, timeout_s))[
-            0
-        ]
+        return run_blocking(
+            self._core.similar_to_one_or_many(
+                candidate_id, candidate_ids, filters or {}, k, timeout_s
+            )
+        )
 
     def embed_query(
         self,

@@ -84,6 +84,31 @@ class RetrievalCore:
         question = _Question("similar_candidates", self._find_candidate_id_name, queries, k)
         return read_recommendations(await self._predict(question, timeout_s), k)
 
+    async def recommend_one_or_many(
+        self, one: Query, many: Sequence[Query] | None, k: int | None, timeout_s: float | None
+    ) -> Recommendations | list[Recommendations]:
+        """Return the answer to one query, or those to many where they are given instead."""
+        if many is None:
+            return (await self.recommend([one], k, timeout_s))[0]
+        if one != Query():
+            raise InvalidArgumentError("Pass either `queries` or the parts of one query, not both")
+        return await self.recommend(many, k, timeout_s)
+
+    async def similar_to_one_or_many(
+        self,
+        one: str | None,
+        many: Sequence[str] | None,
+        filters: Mapping[str, Sequence[str]],
+        k: int | None,
+        timeout_s: float | None,
+    ) -> Recommendations | list[Recommendations]:
+        """Return what is like one candidate, or like each of many where they are given instead."""
+        if (one is None) == (many is None):
+            raise InvalidArgumentError("Pass either `candidate_id` or `candidate_ids`")
+        if many is None:
+            return (await self.similar([one or ""], filters, k, timeout_s))[0]
+        return await self.similar(many, filters, k, timeout_s)
+
     async def embed_queries(
         self, queries: Sequence[Query], timeout_s: float | None
     ) -> list[Embedding]:
