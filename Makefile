@@ -50,14 +50,16 @@ bench: setup ## the benchmarks (minutes; on a quiet machine)
 LOCK_OPTIONS := --python-version 3.10 --python-platform x86_64-manylinux_2_28 --generate-hashes \
   --no-emit-index-url --no-annotate --no-header -q
 
-lock: setup ## compile setup.py into the lock files: all, the server's, the cluster's
+lock: setup ## compile setup.py into the lock files: all, the server's, the cluster's, Airflow's
 	@uv="$$($(BIN)/python tools/find_uv.py)" && \
 	  "$$uv" pip compile setup.py --extra dev $(LOCK_OPTIONS) -o requirements.lock && \
-	  $(BIN)/python tools/server_requirements.py | \
+	  $(BIN)/python tools/extra_requirements.py server | \
 	  "$$uv" pip compile - -c requirements.lock $(LOCK_OPTIONS) -o serving/requirements.lock && \
 	  "$$uv" pip compile setup.py --extra kubeflow $(LOCK_OPTIONS) \
 	    -c <(sed -n 's/^\([a-z0-9-]*==[^ ]*\).*/\1/p' requirements.lock | grep -v '^urllib3==') \
-	    -o deploy/kubeflow/requirements.lock
+	    -o deploy/kubeflow/requirements.lock && \
+	  $(BIN)/python tools/extra_requirements.py airflow | \
+	  "$$uv" pip compile - $(LOCK_OPTIONS) -o deploy/airflow/requirements.lock
 
 clean: ## remove the environment and every cache (data/ and runs/ stay)
 	rm -rf .venv .setup build *.egg-info .pytest_cache .mypy_cache .ruff_cache \

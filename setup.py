@@ -60,6 +60,8 @@ setup(
         # `two-tower submit`, and Google Cloud Storage. Apart, because it asks for an older urllib3:
         # deploy/kubeflow/requirements.lock.
         "kubeflow": ["kfp==2.5.0"],  # the last one for protobuf 3
+        # In an environment of its own, without the rest: deploy/airflow/requirements.lock.
+        "airflow": ["apache-airflow==2.10.3"],
         "dev": [
             "hypothesis>=6.100",
             "import-linter>=2.1",

@@ -30,6 +30,7 @@ COPY configs ./configs
 COPY schema ./schema
 # Editable: the code is in the image once, under /app, where relative paths of configurations start.
 RUN pip install --no-cache-dir --no-deps --no-build-isolation --editable . \
+    && python -m compileall -q pipeline components models serving \
     && mkdir data runs && chown 10001:10001 data runs
 USER 10001:10001
 VOLUME ["/app/data", "/app/runs"]

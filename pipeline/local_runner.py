@@ -6,13 +6,15 @@ promises, and reports to an observer as it goes.
 """
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
 from ml_metadata.proto import metadata_store_pb2
-from tfx.dsl.compiler import constants
+from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
+from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.orchestration.portable.mlmd import execution_lib
 from tfx.orchestration.portable.tfx_runner import IrBasedRunner
@@ -105,6 +107,37 @@ class ObservedLocalRunner(IrBasedRunner):
             outcome = _launch(pipeline, node.pipeline_node)
             self.outcomes[name] = outcome
             self._observer.component_finished(outcome)
+
+
+class UnknownComponentError(Exception):
+    """A pipeline has no component of a name."""
+
+
+def run_component(
+    pipeline: Pipeline, name: str, run_id: str, without_cache: Collection[str] = ()
+) -> ComponentOutcome:
+    """Runs one component of a run whose earlier ones have been run.
+
+    Args:
+        pipeline: Of which it is one.
+        name: Of the component.
+        run_id: Of the run, in ML Metadata.
+        without_cache: Components that run even where the cache has their outputs.
+
+    Raises:
+        UnknownComponentError: There is none of that name.
+        ComponentFailedError: It failed, or could not be started.
+    """
+    compiled = compiler.Compiler().compile(pipeline)
+    runtime_parameter_utils.substitute_runtime_parameter(
+        compiled, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
+    )
+    nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in compiled.nodes}
+    if name not in nodes:
+        raise UnknownComponentError(f"there is no component {name!r}; known: {', '.join(nodes)}")
+    if name in without_cache:
+        nodes[name].execution_options.caching_options.enable_cache = False
+    return _launch(compiled, nodes[name])
 
 
 def _launch(pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode) -> ComponentOutcome:

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 # The cache does not see an edit of the executor that the stock ExampleValidator is given here, and
 # it takes a tenth of a second. The pusher sees itself whether the newest version already is the
 # model in question; the cache knows nothing of the serving directory.
-_NEVER_CACHED = frozenset({"Pusher", "ExampleValidator"})
+NEVER_CACHED = frozenset({"Pusher", "ExampleValidator"})
 
 
 @dataclass
@@ -177,7 +177,7 @@ def refresh_index(config: PipelineConfig, run_id: str, observer: Observer) -> Ru
 def _run(config: PipelineConfig, pipeline: Pipeline, run_id: str, observer: Observer) -> RunSummary:
     summary = RunSummary(config.name, run_id, config.serving_dir)
     with contextlib.ExitStack() as stack:
-        runner = ObservedLocalRunner(run_id, _ServerAhead(observer, stack), _NEVER_CACHED)
+        runner = ObservedLocalRunner(run_id, _ServerAhead(observer, stack), NEVER_CACHED)
         try:
             runner.run(pipeline)
         except ComponentFailedError as failure:

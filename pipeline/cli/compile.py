@@ -1,5 +1,6 @@
-"""`two-tower compile`: the pipeline as a file for Kubeflow Pipelines or Vertex AI."""
+"""`two-tower compile`: the pipeline as a file for Kubeflow Pipelines, Vertex AI or Airflow."""
 
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -15,23 +16,39 @@ class RunnerName(str, Enum):
 
     kubeflow = "kubeflow"
     vertex = "vertex"
+    airflow = "airflow"
+
+
+_SUFFIXES = {
+    RunnerName.kubeflow: (".yaml", ".yml"),
+    RunnerName.vertex: (".json",),
+    RunnerName.airflow: (".two-tower.json",),
+}
 
 
 def compile_(
     config: ConfigOption,
-    image: Annotated[
-        str, typer.Option(metavar="IMAGE", help="Container image of every step, with its tag.")
-    ],
-    pipeline_root: Annotated[
-        str,
-        typer.Option(metavar="URI", help="Of everything a run leaves; every step must reach it."),
-    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="File to be written.")
     ],
     runner: Annotated[
-        RunnerName, typer.Option(help="kubeflow: pipeline spec 2.1, YAML. vertex: job, JSON.")
+        RunnerName,
+        typer.Option(
+            help="kubeflow: pipeline spec 2.1, .yaml. vertex: job, .json. airflow: plan of a DAG, "
+            ".two-tower.json."
+        ),
     ] = RunnerName.kubeflow,
+    image: Annotated[
+        str | None,
+        typer.Option(metavar="IMAGE", help="kubeflow, vertex: of every step, with its tag."),
+    ] = None,
+    pipeline_root: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI",
+            help="kubeflow, vertex: of everything a run leaves; every step must reach it.",
+        ),
+    ] = None,
     data_directory: Annotated[
         str | None,
         typer.Option(
@@ -47,28 +64,47 @@ def compile_(
             help="Base path of the served versions; `serving.directory`, or below the root.",
         ),
     ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            metavar="'M H D M W'", help="airflow: when it runs; only triggered if absent."
+        ),
+    ] = None,
     set_: SetOption = None,
 ) -> None:
-    """Compile the pipeline for Kubeflow Pipelines or Vertex AI.
+    """Compile the pipeline for Kubeflow Pipelines, Vertex AI or Airflow.
 
-    A run takes the parameters `data_directory`, `epochs` and, where `data` has spans, `span`.
+    On Kubeflow and Vertex a run takes the parameters `data_directory`, `epochs` and, where `data`
+    has spans, `span`.
     """
-    suffixes = {".json"} if runner is RunnerName.vertex else {".yaml", ".yml"}
-    if output.suffix not in suffixes:
-        fail(f"-o must end in {' or '.join(sorted(suffixes))} for {runner.value}, got {output}")
+    if not output.name.endswith(_SUFFIXES[runner]):
+        fail(f"-o must end in {' or '.join(_SUFFIXES[runner])} for {runner.value}, got {output}")
+    if runner is not RunnerName.airflow and not (image and pipeline_root):
+        fail(f"--runner {runner.value} needs --image and --pipeline-root")
     loaded = load_config(config, set_)
     from pipeline.cli.run_log import quiet
 
-    problem = ""
+    problem = text = ""
     with quiet(loaded.run_dir / "logs" / "compile.log"):
-        from pipeline.config import ConfigError
+        from components.timeline_example_gen.errors import IngestError
+        from pipeline.airflow.plan import airflow_plan
+        from pipeline.config import ConfigError, find
         from pipeline.kubeflow.compile import compile_pipeline
 
         try:
-            text = compile_pipeline(
-                loaded, runner.value, image, pipeline_root, data_directory, serving_directory
-            )
-        except ConfigError as error:
+            if runner is RunnerName.airflow:
+                path = find(config).resolve()
+                text = airflow_plan(loaded, path, set_ or (), _two_tower(), schedule)
+            else:
+                text = compile_pipeline(
+                    loaded,
+                    "vertex" if runner is RunnerName.vertex else "kubeflow",
+                    image or "",
+                    pipeline_root or "",
+                    data_directory,
+                    serving_directory,
+                )
+        except (ConfigError, IngestError) as error:
             problem = str(error)
     if problem:
         fail(problem)
@@ -77,3 +113,8 @@ def compile_(
     except OSError as error:
         fail(f"{output} cannot be written: {error}")
     stderr().print(f"wrote {output}", markup=False)
+
+
+def _two_tower() -> list[str]:
+    """Returns the command of this environment, to be run from any folder."""
+    return [str(Path(sys.executable).with_name("two-tower"))]

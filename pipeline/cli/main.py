@@ -7,6 +7,7 @@ import typer
 
 from pipeline.cli.clean import clean
 from pipeline.cli.compile import compile_
+from pipeline.cli.component import component
 from pipeline.cli.config import config
 from pipeline.cli.data import data
 from pipeline.cli.doctor import doctor
@@ -49,6 +50,7 @@ for command in (
     config,
     doctor,
     submit,
+    component,
 ):
     app.command()(command)
 app.add_typer(runs, name="runs")

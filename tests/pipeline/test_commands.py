@@ -26,6 +26,7 @@ COMMANDS = [
     "config",
     "compile",
     "submit",
+    "component",
     "doctor",
 ]
 

@@ -1,11 +1,12 @@
-"""Prints what the extra `server` of setup.py asks for, one requirement a line.
+"""Prints what an extra of setup.py asks for, one requirement a line.
 
 `uv pip compile setup.py --extra server` would add what the pipeline needs: TFX and Beam, which the
-image of the model server must not hold.
+image of the model server and the environment of Airflow must not hold.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from setuptools import Distribution
@@ -13,12 +14,12 @@ from setuptools import Distribution
 from distutils.core import run_setup  # isort: skip  # Of setuptools, which has to come first.
 
 
-def main() -> None:
-    """Print the requirements."""
+def main(extra: str) -> None:
+    """Print the requirements of `extra`."""
     setup_file = Path(__file__).resolve().parent.parent / "setup.py"
     distribution: Distribution = run_setup(str(setup_file), stop_after="init")
-    print("\n".join(distribution.extras_require["server"]))
+    print("\n".join(distribution.extras_require[extra]))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

@@ -1,0 +1,63 @@
+"""Airflow DAGs: one for each `*.two-tower.json` beside this file.
+
+`two-tower compile --runner airflow --config NAME -o NAME.two-tower.json` writes them from the
+pipeline's definition. Every component is a task that runs `two-tower component` in the pipeline's
+own environment: Airflow's has neither TFX nor TensorFlow. See docs/airflow.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from datetime import datetime, timezone
+from pathlib import Path
+
+from airflow.models.dag import DAG
+from airflow.models.param import Param
+from airflow.operators.bash import BashOperator
+
+_PLANS = Path(os.environ.get("TWO_TOWER_PLANS", Path(__file__).resolve().parent))
+# What a run is given comes by the environment: a shell must not read it as a command.
+_COMMAND = '{command} component {name} {arguments} --run-id "$RUN_ID" ${{SPAN:+--span "$SPAN"}}'
+_ENVIRONMENT = {
+    "RUN_ID": "{{ dag_run.run_id }}",
+    "SPAN": "{{ '' if params.span is none else params.span }}",
+}
+
+
+def make_dag(plan: dict) -> DAG:
+    """Returns the DAG of a plan: one run at a time, missed times are not caught up."""
+    with DAG(
+        dag_id=plan["dag_id"],
+        schedule=plan["schedule"],
+        start_date=datetime(2024, 1, 1, tzinfo=timezone.utc),
+        catchup=False,
+        max_active_runs=1,
+        # The components of a run share a lock: see pipeline/run_lock.py.
+        max_active_tasks=1,
+        params={"span": Param(None, type=["null", "string", "integer"])},
+        tags=["two-tower"],
+    ) as dag:
+        tasks = {
+            component["name"]: BashOperator(
+                task_id=component["name"],
+                bash_command=_COMMAND.format(
+                    command=plan["command"],
+                    name=shlex.quote(component["name"]),
+                    arguments=plan["arguments"],
+                ),
+                env=_ENVIRONMENT,
+                append_env=True,
+            )
+            for component in plan["components"]
+        }
+        for component in plan["components"]:
+            for upstream in component["after"]:
+                tasks[upstream] >> tasks[component["name"]]
+    return dag
+
+
+for _file in sorted(_PLANS.glob("*.two-tower.json")):
+    _dag = make_dag(json.loads(_file.read_text(encoding="utf-8")))
+    globals()[_dag.dag_id] = _dag

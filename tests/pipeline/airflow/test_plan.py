@@ -1,0 +1,52 @@
+import ast
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.airflow.plan import airflow_plan
+from pipeline.config import load
+from pipeline.local_runner import UnknownComponentError
+from pipeline.single_component import run_single_component
+from tests.pipeline.two_clubs import ROOT, write_two_clubs
+
+
+@pytest.fixture(scope="module")
+def config_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_two_clubs(tmp_path_factory.mktemp("clubs"))
+
+
+def test_a_component_comes_after_those_it_waits_for(config_path: Path) -> None:
+    overrides = ["training.warm_start=true", "model.dimension=4"]
+    config = load(str(config_path), overrides)
+    plan = json.loads(
+        airflow_plan(config, config_path, overrides, ["/opt/my env/two-tower"], "30 4 * * *")
+    )
+    assert plan["dag_id"] == "clubs"
+    assert plan["schedule"] == "30 4 * * *"
+    assert plan["command"] == "'/opt/my env/two-tower'"
+    assert plan["arguments"] == (
+        f"--config {config_path} --set training.warm_start=true --set model.dimension=4"
+    )
+    done: set[str] = set()
+    for component in plan["components"]:
+        assert set(component["after"]) <= done, component
+        done.add(component["name"])
+    assert {"TimelineExampleGen", "PreviousModel", "Trainer", "Pusher"} <= done
+
+
+def test_an_unknown_component_is_named_with_those_there_are(config_path: Path) -> None:
+    with pytest.raises(UnknownComponentError, match=r"no component 'Train'; known: .*Trainer"):
+        run_single_component(load(str(config_path)), "Train", "run-1")
+
+
+def test_the_file_of_dags_needs_nothing_but_airflow() -> None:
+    tree = ast.parse((ROOT / "deploy" / "airflow" / "two_tower_dags.py").read_text())
+    imported = {
+        (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name) or ""
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom | ast.Import)
+    }
+    roots = {name.split(".")[0] for name in imported}
+    assert roots - set(sys.stdlib_module_names) == {"airflow"}
