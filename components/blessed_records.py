@@ -28,11 +28,13 @@ class BlessedRecord:
         model_uri: Of the Model artifact that Trainer left.
         examples_uri: Of the transformed Examples that it was fitted on.
         pushed_version: Under which it was pushed.
+        span: Number of the newest span that it saw; None: its data has no spans.
     """
 
     model_uri: str
     examples_uri: str
     pushed_version: str
+    span: int | None = None
 
 
 def write_record(directory: str, record: BlessedRecord) -> None:
@@ -48,7 +50,11 @@ def write_record(directory: str, record: BlessedRecord) -> None:
 
 
 def find_record(
-    directory: str, *, except_model: str | None = None, except_examples: str | None = None
+    directory: str,
+    *,
+    except_model: str | None = None,
+    except_examples: str | None = None,
+    before_span: int | None = None,
 ) -> BlessedRecord | None:
     """Returns the newest record, or None where there is none.
 
@@ -56,12 +62,15 @@ def find_record(
         directory: Of the records; it need not exist.
         except_model: Uri of a model that does not count.
         except_examples: Uri of Examples; a model that was fitted on them does not count.
+        before_span: A model that saw this span or later ones does not count, nor does one without.
 
     Raises:
         RecordError: A record cannot be read, or its model is gone.
     """
     for path, record in _records(directory):
         if record.model_uri == except_model or record.examples_uri == except_examples:
+            continue
+        if before_span is not None and (record.span is None or record.span >= before_span):
             continue
         if not fileio.exists(record.model_uri):
             raise RecordError(

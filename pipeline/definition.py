@@ -184,7 +184,8 @@ def create_components(config: PipelineConfig, site: Site | None = None) -> list[
         *serving,
         *site.after_push(
             model=trainer.outputs["model"],
-            examples=transform.outputs["transformed_examples"],
+            examples=examples,
+            fitted_examples=transform.outputs["transformed_examples"],
             pushed_model=serving[-1].outputs["pushed_model"],
         ),
     ]

@@ -54,7 +54,9 @@ def fitting_components(
         hyperparameters = tuner.outputs["best_hyperparameters"]
         before.append(tuner)
     if config.training.warm_start:
-        previous = site.previous_model(transform.outputs["transformed_examples"])
+        previous = site.previous_model(
+            transform.inputs["examples"], transform.outputs["transformed_examples"]
+        )
         base_model = previous.outputs["model"]
         before.append(previous)
     trainer = Trainer(

@@ -50,16 +50,20 @@ class Site(Protocol):
     def serving_dir(self) -> str:
         """Base path of the served versions."""
 
-    def previous_model(self, examples: BaseChannel) -> BaseNode:
-        """Returns the node that finds the model to go on from: not one fitted on `examples`."""
+    def previous_model(self, examples: BaseChannel, fitted_examples: BaseChannel) -> BaseNode:
+        """Returns the node that finds the model to go on from: not one fitted on the same."""
 
     def last_blessed_model(self, current: BaseChannel) -> BaseNode:
         """Returns the node that finds the model to hold `current` against."""
 
     def after_push(
-        self, model: BaseChannel, examples: BaseChannel, pushed_model: BaseChannel
+        self,
+        model: BaseChannel,
+        examples: BaseChannel,
+        fitted_examples: BaseChannel,
+        pushed_model: BaseChannel,
     ) -> list[BaseNode]:
-        """Returns what is to be done once a model that was fitted on `examples` is pushed."""
+        """Returns what is to be done once a model is pushed."""
 
 
 class LocalSite:
@@ -80,13 +84,14 @@ class LocalSite:
         """Hash of the input files, for the cache."""
         return fingerprint(self.ingest)
 
-    def previous_model(self, examples: BaseChannel) -> BaseNode:
+    def previous_model(self, examples: BaseChannel, fitted_examples: BaseChannel) -> BaseNode:
         """Returns the resolver of the model to go on from."""
+        del examples  # ML Metadata knows what the transformed ones were made of.
         return Resolver(
             strategy_class=PreviousBlessedModelStrategy,
             model=Channel(type=Model),
             model_blessing=Channel(type=ModelBlessing),
-            examples=examples,
+            examples=fitted_examples,
         ).with_id(PREVIOUS_MODEL)
 
     def last_blessed_model(self, current: BaseChannel) -> BaseNode:
@@ -99,8 +104,12 @@ class LocalSite:
         ).with_id(LAST_BLESSED_MODEL)
 
     def after_push(
-        self, model: BaseChannel, examples: BaseChannel, pushed_model: BaseChannel
+        self,
+        model: BaseChannel,
+        examples: BaseChannel,
+        fitted_examples: BaseChannel,
+        pushed_model: BaseChannel,
     ) -> list[BaseNode]:
         """Returns nothing: ML Metadata knows already."""
-        del model, examples, pushed_model
+        del model, examples, fitted_examples, pushed_model
         return []

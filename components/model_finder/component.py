@@ -5,6 +5,7 @@ from tfx.types import channel, component_spec, standard_artifacts
 
 from components.model_finder.executor import (
     CURRENT_MODEL_KEY,
+    EXAMPLES_KEY,
     FITTED_EXAMPLES_KEY,
     MODEL_KEY,
     RECORDS_KEY,
@@ -21,6 +22,9 @@ class ModelFinderSpec(component_spec.ComponentSpec):
             type=standard_artifacts.Model, optional=True
         ),
         FITTED_EXAMPLES_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.Examples, optional=True
+        ),
+        EXAMPLES_KEY: component_spec.ChannelParameter(
             type=standard_artifacts.Examples, optional=True
         ),
     }
@@ -40,8 +44,14 @@ class ModelFinder(base_component.BaseComponent):
     The model to go on from, which was fitted on other Examples:
 
     ```python
-    finder = ModelFinder(records, fitted_examples=transform.outputs["transformed_examples"])
+    finder = ModelFinder(
+        records,
+        fitted_examples=transform.outputs["transformed_examples"],
+        examples=example_gen.outputs["examples"],
+    )
     ```
+
+    Where `examples` have spans, only a model of earlier ones is taken.
 
     Outputs:
         model: A Model; where there is none, one that says so (`models.no_model`).
@@ -55,9 +65,14 @@ class ModelFinder(base_component.BaseComponent):
         records: str,
         current_model: channel.BaseChannel | None = None,
         fitted_examples: channel.BaseChannel | None = None,
+        examples: channel.BaseChannel | None = None,
     ) -> None:
         """Declares a search in the folder `records`."""
-        inputs = {CURRENT_MODEL_KEY: current_model, FITTED_EXAMPLES_KEY: fitted_examples}
+        inputs = {
+            CURRENT_MODEL_KEY: current_model,
+            FITTED_EXAMPLES_KEY: fitted_examples,
+            EXAMPLES_KEY: examples,
+        }
         super().__init__(
             ModelFinderSpec(
                 **{key: given for key, given in inputs.items() if given is not None},

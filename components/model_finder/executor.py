@@ -8,11 +8,13 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
 from components.blessed_records import find_record
+from components.timeline_example_gen.spec import LAST_SPAN_PROPERTY
 from models.no_model import write_no_model
 
 RECORDS_KEY = "records"
 CURRENT_MODEL_KEY = "current_model"
 FITTED_EXAMPLES_KEY = "fitted_examples"
+EXAMPLES_KEY = "examples"
 MODEL_KEY = "model"
 
 
@@ -28,7 +30,7 @@ class Executor(base_executor.BaseExecutor):
         """Copies the model that was found; where there is none, says so.
 
         Args:
-            input_dict: `current_model` and `fitted_examples`, each if given.
+            input_dict: `current_model`, `fitted_examples` and `examples`, each if given.
             output_dict: `model`.
             exec_properties: `records`, the folder of the records.
 
@@ -40,6 +42,7 @@ class Executor(base_executor.BaseExecutor):
             records,
             except_model=_uri(input_dict, CURRENT_MODEL_KEY),
             except_examples=_uri(input_dict, FITTED_EXAMPLES_KEY),
+            before_span=newest_span(input_dict.get(EXAMPLES_KEY)),
         )
         model = artifact_utils.get_single_instance(output_dict[MODEL_KEY])
         destination = path_utils.serving_model_dir(model.uri)
@@ -47,6 +50,13 @@ class Executor(base_executor.BaseExecutor):
             write_no_model(destination, f"no model to be found in {records}")
         else:
             io_utils.copy_dir(path_utils.serving_model_path(found.model_uri), destination)
+
+
+def newest_span(examples: list[types.Artifact] | None) -> int | None:
+    """Returns the newest span of ingested Examples, None where they have no spans."""
+    if not examples or not examples[0].has_custom_property(LAST_SPAN_PROPERTY):
+        return None
+    return int(examples[0].span)
 
 
 def _uri(input_dict: dict[str, list[types.Artifact]], key: str) -> str | None:

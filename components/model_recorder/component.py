@@ -4,6 +4,7 @@ from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import channel, component_spec, standard_artifacts
 
 from components.model_recorder.executor import (
+    EXAMPLES_KEY,
     FITTED_EXAMPLES_KEY,
     MODEL_KEY,
     PUSHED_MODEL_KEY,
@@ -19,6 +20,7 @@ class ModelRecorderSpec(component_spec.ComponentSpec):
     INPUTS = {
         MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model),
         FITTED_EXAMPLES_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        EXAMPLES_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples),
         PUSHED_MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.PushedModel),
     }
     OUTPUTS: dict[str, component_spec.ChannelParameter] = {}
@@ -32,6 +34,7 @@ class ModelRecorder(base_component.BaseComponent):
         records,
         model=trainer.outputs["model"],
         fitted_examples=transform.outputs["transformed_examples"],
+        examples=example_gen.outputs["examples"],
         pushed_model=pusher.outputs["pushed_model"],
     )
     ```
@@ -45,6 +48,7 @@ class ModelRecorder(base_component.BaseComponent):
         records: str,
         model: channel.BaseChannel,
         fitted_examples: channel.BaseChannel,
+        examples: channel.BaseChannel,
         pushed_model: channel.BaseChannel,
     ) -> None:
         """Declares a record in the folder `records`."""
@@ -54,6 +58,7 @@ class ModelRecorder(base_component.BaseComponent):
                     RECORDS_KEY: records,
                     MODEL_KEY: model,
                     FITTED_EXAMPLES_KEY: fitted_examples,
+                    EXAMPLES_KEY: examples,
                     PUSHED_MODEL_KEY: pushed_model,
                 }
             )

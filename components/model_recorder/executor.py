@@ -7,10 +7,12 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
 from components.blessed_records import BlessedRecord, write_record
+from components.model_finder.executor import newest_span
 
 RECORDS_KEY = "records"
 MODEL_KEY = "model"
 FITTED_EXAMPLES_KEY = "fitted_examples"
+EXAMPLES_KEY = "examples"
 PUSHED_MODEL_KEY = "pushed_model"
 
 
@@ -26,7 +28,8 @@ class Executor(base_executor.BaseExecutor):
         """Writes the record.
 
         Args:
-            input_dict: `model`, `fitted_examples` and `pushed_model`. What was pushed was blessed:
+            input_dict: `model`, `fitted_examples`, the `examples` before they were transformed, and
+                `pushed_model`. What was pushed was blessed:
                 the pusher refuses everything else.
             output_dict: Empty.
             exec_properties: `records`, the folder of the records.
@@ -38,5 +41,6 @@ class Executor(base_executor.BaseExecutor):
                 model_uri=artifact_utils.get_single_uri(input_dict[MODEL_KEY]),
                 examples_uri=artifact_utils.get_single_uri(input_dict[FITTED_EXAMPLES_KEY]),
                 pushed_version=pushed.get_string_custom_property("pushed_version"),
+                span=newest_span(input_dict[EXAMPLES_KEY]),
             ),
         )

@@ -77,21 +77,31 @@ class ClusterSite:
         self.epochs: Any = run_time.pop(EPOCHS_PARAMETER)
         self.ingestion_parameters: dict[str, Any] = run_time
 
-    def previous_model(self, examples: BaseChannel) -> BaseNode:
+    def previous_model(self, examples: BaseChannel, fitted_examples: BaseChannel) -> BaseNode:
         """Returns the component that finds the model to go on from."""
-        return ModelFinder(self.records_dir, fitted_examples=examples).with_id(PREVIOUS_MODEL)
+        return ModelFinder(
+            self.records_dir, fitted_examples=fitted_examples, examples=examples
+        ).with_id(PREVIOUS_MODEL)
 
     def last_blessed_model(self, current: BaseChannel) -> BaseNode:
         """Returns the component that finds the model to hold `current` against."""
         return ModelFinder(self.records_dir, current_model=current).with_id(LAST_BLESSED_MODEL)
 
     def after_push(
-        self, model: BaseChannel, examples: BaseChannel, pushed_model: BaseChannel
+        self,
+        model: BaseChannel,
+        examples: BaseChannel,
+        fitted_examples: BaseChannel,
+        pushed_model: BaseChannel,
     ) -> list[BaseNode]:
         """Returns the component that leaves a record of the model."""
         return [
             ModelRecorder(
-                self.records_dir, model=model, fitted_examples=examples, pushed_model=pushed_model
+                self.records_dir,
+                model=model,
+                fitted_examples=fitted_examples,
+                examples=examples,
+                pushed_model=pushed_model,
             )
         ]
 

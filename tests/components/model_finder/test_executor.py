@@ -1,10 +1,13 @@
 from pathlib import Path
 
+from kfp.pipeline_spec import pipeline_spec_pb2
+from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils as entrypoint_utils
 from tfx.types import Artifact, standard_artifacts
 from tfx.utils import path_utils
 
-from components.model_finder.executor import Executor
+from components.model_finder.executor import Executor, newest_span
 from components.model_recorder.executor import Executor as RecorderExecutor
+from components.timeline_example_gen.spec import LAST_SPAN_PROPERTY
 from models.no_model import is_no_model
 
 
@@ -15,7 +18,16 @@ def artifact(kind: type[Artifact], folder: Path) -> Artifact:
     return one
 
 
-def recorded_model(root: Path, name: str, examples: Artifact) -> Artifact:
+def spanned(folder: Path, span: int) -> Artifact:
+    examples = artifact(standard_artifacts.Examples, folder)
+    examples.span = span
+    examples.set_string_custom_property(LAST_SPAN_PROPERTY, str(span))
+    return examples
+
+
+def recorded_model(
+    root: Path, name: str, examples: Artifact, ingested: Artifact | None = None
+) -> Artifact:
     model = artifact(standard_artifacts.Model, root / name)
     saved = Path(path_utils.serving_model_dir(model.uri))
     (saved / "variables").mkdir(parents=True)
@@ -24,7 +36,12 @@ def recorded_model(root: Path, name: str, examples: Artifact) -> Artifact:
     pushed = standard_artifacts.PushedModel()
     pushed.set_string_custom_property("pushed_version", "7")
     RecorderExecutor().Do(
-        {"model": [model], "fitted_examples": [examples], "pushed_model": [pushed]},
+        {
+            "model": [model],
+            "fitted_examples": [examples],
+            "examples": [ingested or standard_artifacts.Examples()],
+            "pushed_model": [pushed],
+        },
         {},
         {"records": str(root / "records")},
     )
@@ -63,3 +80,22 @@ def test_follows_the_rules_of_the_resolvers(tmp_path: Path) -> None:
     assert (not_itself / "saved_model.pb").read_text() == "monday"
     of_other_data = find(tmp_path, fitted_examples=first)
     assert (of_other_data / "saved_model.pb").read_text() == "tuesday"
+
+
+def test_goes_on_from_a_model_of_earlier_spans_only(tmp_path: Path) -> None:
+    fitted = artifact(standard_artifacts.Examples, tmp_path / "fitted")
+    for span, name in ((1, "monday"), (2, "tuesday"), (3, "wednesday")):
+        recorded_model(tmp_path, name, fitted, spanned(tmp_path / f"span-{span}", span))
+    again = find(tmp_path, examples=spanned(tmp_path / "span-2-again", 2))
+    assert (again / "saved_model.pb").read_text() == "monday"
+
+
+def test_the_newest_span_comes_through_the_messages_of_a_cluster(tmp_path: Path) -> None:
+    sent = entrypoint_utils.to_runtime_artifact(spanned(tmp_path, 20_000), {})
+    sent.type.instance_schema = "title: tfx.Examples"
+    received = entrypoint_utils.parse_raw_artifact_dict(
+        {"examples": pipeline_spec_pb2.ArtifactList(artifacts=[sent])}
+    )
+    assert newest_span(received["examples"]) == 20_000
+    assert newest_span([artifact(standard_artifacts.Examples, tmp_path)]) is None
+    assert newest_span(None) is None
