@@ -108,8 +108,7 @@ def test_a_dag_run_pushes_a_model_that_answers(airflow: Airflow, two_tower: Comm
     assert len(json.loads(asked.stdout)["candidates"]) > 0
 
 
-def test_a_scheduled_run_takes_from_the_cache_what_is_unchanged(airflow: Airflow) -> None:
-    before = _versions(airflow)
+def test_a_scheduled_run_pushes_the_same_model_once(airflow: Airflow) -> None:
     airflow("dags", "unpause", DAG_ID)
     scheduler = subprocess.Popen(
         [str(airflow.command), "scheduler"],
@@ -128,4 +127,4 @@ def test_a_scheduled_run_takes_from_the_cache_what_is_unchanged(airflow: Airflow
     finally:
         scheduler.terminate()
         scheduler.wait(60)
-    assert _versions(airflow) == before
+    assert len(_versions(airflow)) == 1
