@@ -2,9 +2,13 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_ATTEMPTS = 4
+_PAUSE_S = 0.05
 
 
 class RunInProgressError(Exception):
@@ -35,14 +39,21 @@ def run_lock(run_dir: Path) -> Iterator[None]:
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     with open(run_dir / "lock", "a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            raise RunInProgressError(
-                f"another run of this configuration is under way (process {lock.read().strip()}); "
-                f"wait for it, or end it. The lock is {run_dir / 'lock'}"
-            ) from error
+        for attempt in range(_ATTEMPTS):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                # Who only looks, in `is_locked`, holds it for an instant.
+                if attempt + 1 < _ATTEMPTS:
+                    time.sleep(_PAUSE_S)
+                    continue
+                lock.seek(0)
+                raise RunInProgressError(
+                    "another run of this configuration is under way (process "
+                    f"{lock.read().strip()}); wait for it, or end it. The lock is "
+                    f"{run_dir / 'lock'}"
+                ) from error
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()

@@ -1,9 +1,11 @@
 """Which runs there were, and whether anything is new: real ML Metadata, no TensorFlow."""
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from pipeline.config import PipelineConfig, load
 from pipeline.input_state import input_state
 from pipeline.metadata_store import open_store
 from pipeline.run_history import RunHistory
-from pipeline.run_lock import is_locked, run_lock
+from pipeline.run_lock import RunInProgressError, is_locked, run_lock
 from tests.pipeline.two_clubs import ROOT, Command, write_two_clubs
 
 SUMMARY = {
@@ -71,7 +73,18 @@ def test_the_lock_tells_whether_a_run_is_under_way(tmp_path: Path) -> None:
     assert not is_locked(tmp_path)
     with run_lock(tmp_path):
         assert is_locked(tmp_path)
+        with pytest.raises(RunInProgressError, match=f"process {os.getpid()}"), run_lock(tmp_path):
+            pass
     assert not is_locked(tmp_path)
+
+
+def test_looking_at_the_lock_does_not_keep_a_run_from_it(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    looking = (tmp_path / "lock").open()
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    threading.Timer(0.06, looking.close).start()
+    with run_lock(tmp_path):
+        pass
 
 
 def test_inputs_differ_where_a_file_a_setting_or_the_schema_does(
