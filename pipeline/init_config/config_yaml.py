@@ -1,14 +1,19 @@
 """Writes a draft as a commented YAML configuration."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.init_config.draft import Draft, DraftedColumn
+from pipeline.init_config.event_habits import EventHabits
 
 # Above this share of events that repeat an earlier one, a query wants the same again.
 _REPEATS = 0.1
+# Of a fit by next_candidate; tried on MovieLens 100K, cut in time, and on RetailRocket's sessions.
+_EVENTS_A_STEP = 2_000
+_STEPS = 1_000
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 # What YAML reads as something else than a string.
 _WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
@@ -34,6 +39,7 @@ def config_yaml(draft: Draft, name: str, root: Path) -> str:
         *_features(draft),
         *_split(draft),
         "",
+        *_model(draft),
         *_training(draft),
         "",
         *_evaluation(draft),
@@ -122,19 +128,40 @@ def _split(draft: Draft) -> Iterator[str]:
         yield "  method: leave_last_out"
 
 
+def _model(draft: Draft) -> Iterator[str]:
+    if draft.columns.timestamp is None:
+        return
+    yield "model:"
+    yield "  # The newest events weigh most, and are looked up among the candidates' own vectors."
+    yield "  history_encoder: recency"
+    yield "  share_candidate_ids: true"
+    yield "  similarity: cosine"
+    yield "  temperature: 0.1"
+    yield ""
+
+
 def _training(draft: Draft) -> Iterator[str]:
-    habits = draft.habits
     yield "training:"
-    if habits.is_session_like:
-        yield (
-            f"  # Short visits (half of them have up to {habits.events_per_query:g} events) "
-            "without ratings:"
-        )
-        yield "  # each event is learned from those before it."
-        yield "  objective: next_candidate"
-    else:
-        yield "  # The whole taste from a part of it; `next_candidate` where the order matters."
+    if draft.columns.timestamp is None:
+        yield "  # Without times: the whole taste from a part of it."
         yield "  objective: reconstruct"
+        return
+    batch_size, epochs = _batches(draft.habits)
+    yield "  # Each event is learned from those before it."
+    yield "  objective: next_candidate"
+    yield "  history_dropout: 0.0"
+    yield "  learning_rate: 0.02"
+    yield f"  batch_size: {batch_size} # timelines; by how many events they have"
+    yield f"  epochs: {epochs} # by how many events there are"
+
+
+def _batches(habits: EventHabits) -> tuple[int, int]:
+    """Returns timelines a step, and epochs: about a thousand steps of some 2,000 events."""
+    events_a_step = min(max(habits.num_events / 50, 200), _EVENTS_A_STEP)
+    timelines = events_a_step * habits.num_queries / habits.num_events
+    batch_size = 2 ** min(max(round(math.log2(timelines)), 3), 9)
+    steps_an_epoch = max(habits.num_queries / batch_size, 1)
+    return batch_size, min(max(round(_STEPS / steps_an_epoch), 3), 20)
 
 
 def _evaluation(draft: Draft) -> Iterator[str]:
@@ -146,9 +173,9 @@ def _evaluation(draft: Draft) -> Iterator[str]:
             "query."
         )
         yield "  exclude_seen: false"
-    yield "  # A model is served if it is better than the best of the baselines, and reaches these:"
+    yield "  # A model is served if it is no tenth worse than the best baseline, and reaches these:"
     yield "  min_metrics: {} # for example { hit_rate@10: 0.1 }, after a first run"
-    yield "  min_lift: 1.0"
+    yield "  min_lift: 0.9"
 
 
 def _scalar(text: str) -> str:

@@ -115,7 +115,7 @@ def make_draft(request: Request) -> Draft:
         samples=samples,
         unit=unit,
         drafted=_draft_columns(request, samples),
-        habits=event_habits(events, columns, unit),
+        habits=event_habits(events, columns),
         unused=[column for column in events.columns if column not in used],
     )
     if request.timestamp is None and (likely := likely_time_column(events, used)) is not None:

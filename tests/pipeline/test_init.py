@@ -164,8 +164,8 @@ def test_writes_a_configuration_that_loads(shop: Path, tmp_path: Path) -> None:
     assert config.data.interactions == "shop/events.csv"
     assert config.data.timestamp_unit == "s"
     assert config.split.method == "temporal"
-    assert config.training.objective == "reconstruct"
-    assert config.evaluation.min_lift == 1.0
+    assert config.training.objective == "next_candidate"
+    assert config.evaluation.min_lift == 0.9
     assert set(config.features.query) == {"country"}
     # `rating` is the pipeline's own key, and `country` the users'.
     candidate = config.features.candidate
@@ -191,7 +191,7 @@ def test_names_the_likely_time_and_the_unused_columns(shop: Path) -> None:
     assert not config.features.candidate
 
 
-def test_short_visits_learn_the_next_candidate(tmp_path: Path) -> None:
+def test_events_with_times_learn_the_next_candidate(tmp_path: Path) -> None:
     # Every session: 0, 1, 0 within two minutes, so a third of the events returns to a candidate.
     file = tmp_path / "clicks.parquet"
     events = [(f"s{s}", i % 2, 1_700_000_000_000 + 60_000 * i) for s in range(9) for i in range(3)]
@@ -199,6 +199,7 @@ def test_short_visits_learn_the_next_candidate(tmp_path: Path) -> None:
     request = Request(str(file), "session", "item", timestamp="ts")
     written = write_config(request, tmp_path / "clicks.yaml")
     assert written.config.training.objective == "next_candidate"
+    assert written.config.model.history_encoder == "recency"
     assert written.config.evaluation.exclude_seen is False
     assert written.config.data.timestamp_unit == "ms"
     assert written.config.data.interactions == "clicks.parquet"
