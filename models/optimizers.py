@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 import tf_keras
 
 from models.config import TrainingConfig
+from models.row_adam import RowAdamW
 
 Schedule: TypeAlias = Any  # of tf_keras.optimizers.schedules.LearningRateSchedule
 
@@ -19,9 +20,7 @@ def make_optimizer(training: TrainingConfig, num_steps: int) -> tf_keras.optimiz
     rate = learning_rate(training, num_steps)
     clip = training.gradient_clip_norm
     if training.optimizer == "adamw":
-        return tf_keras.optimizers.AdamW(
-            rate, weight_decay=training.weight_decay, global_clipnorm=clip
-        )
+        return RowAdamW(rate, training.weight_decay, global_clipnorm=clip)
     if training.optimizer == "adam":
         return tf_keras.optimizers.Adam(rate, global_clipnorm=clip)
     if training.optimizer == "adagrad":

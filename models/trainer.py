@@ -19,6 +19,7 @@ from models.config import ModelConfig, TrainingConfig
 from models.export import export_towers
 from models.features import FeatureSpec
 from models.fit_state import FitState, progress
+from models.history.choice import encoder_pads
 from models.holdout_metric import LOSS, HoldoutMetric
 from models.holdout_ranks import holdout_ranks
 from models.multi_worker import fit_as_chief
@@ -182,7 +183,7 @@ def make_timelines(config: TrainerConfig, files: list[str]) -> TimelineDataset:
         training.batch_size,
         training.validation_fraction,
         training.seed,
-        alike_in_length=training.objective == "next_candidate",
+        alike_in_length=training.objective == "next_candidate" and encoder_pads(config.model),
         event_weights=training.event_weights,
     )
 

@@ -263,10 +263,14 @@ class TwoTowerModel(tfrs.Model):
             if seed is not None and self._training.history_dropout > 0:
                 shown &= self._shown(tf.shape(history), seed)
             events = tf.ragged.boolean_mask(history, shown)
-            prefixes = tower.history.prefixes(tower.vectors(events), self.max_history)
+            states = tower.history.prefixes(tower.vectors(events), self.max_history)
             before = tf.cumsum(tf.cast(shown, tf.int32), axis=1, exclusive=True)
-            state = tf.stack([rows, tf.gather_nd(before, places)], axis=1)
-            encoded = tf.gather_nd(prefixes, state)
+            before = tf.gather_nd(before, places)
+            # The first of all: the state of an empty history.
+            starts = tf.gather(tf.cast(events.row_starts(), tf.int32), rows)
+            encoded = tf.gather(
+                tf.pad(states, [[1, 0], [0, 0]]), tf.where(before > 0, starts + before, 0)
+            )
         queries: tf.Tensor = self.query_tower(
             tf.gather(inputs[self._spec.query_id][:, 0], rows),
             {name: tf.gather(inputs[name], rows) for name in self._spec.query_features},

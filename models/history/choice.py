@@ -7,6 +7,14 @@ from models.history.mean_encoder import MeanEncoder
 from models.history.recency_encoder import RecencyEncoder
 from models.history.self_attention_encoder import SelfAttentionEncoder
 
+_ENCODERS: dict[str, type[HistoryEncoder]] = {
+    "none": MeanEncoder,  # never asked
+    "mean": MeanEncoder,
+    "recency": RecencyEncoder,
+    "gru": GruEncoder,
+    "self_attention": SelfAttentionEncoder,
+}
+
 
 def make_history_encoder(config: ModelConfig) -> HistoryEncoder:
     """Returns the encoder; for `none` one that is never asked."""
@@ -20,3 +28,8 @@ def make_history_encoder(config: ModelConfig) -> HistoryEncoder:
             dimension, config.attention_layers, config.attention_heads, config.recency_places
         )
     return MeanEncoder(dimension)
+
+
+def encoder_pads(config: ModelConfig) -> bool:
+    """Whether the encoder trains on padded timelines, and so wants them alike in length."""
+    return _ENCODERS[config.history_encoder].pads

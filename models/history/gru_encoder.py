@@ -3,10 +3,10 @@
 import tensorflow as tf
 import tf_keras
 
-from models.history.encoder import OnePassEncoder
+from models.history.encoder import PaddedEncoder
 
 
-class GruEncoder(OnePassEncoder):
+class GruEncoder(PaddedEncoder):
     """Keras' GRU over the events' vectors; the state after the newest event.
 
     References:

@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tf_keras
 
-from models.history.encoder import HistoryEncoder, padded
+from models.history.encoder import HistoryEncoder
 
 
 class MeanEncoder(HistoryEncoder):
@@ -27,9 +27,12 @@ class MeanEncoder(HistoryEncoder):
         return self._project(totals / tf.maximum(counts, 1.0))
 
     def prefixes(self, events: tf.RaggedTensor, newest: int) -> tf.Tensor:
-        """Encodes the history before each event, and the whole."""
-        totals = tf.pad(tf.cumsum(padded(events), axis=1), [[0, 0], [1, 0], [0, 0]])
-        states = tf.shape(totals)[1]
-        too_old = tf.pad(totals, [[0, 0], [newest, 0], [0, 0]])[:, :states]
-        counts = tf.cast(tf.minimum(tf.range(states), newest), tf.float32)[:, None]
-        return self._project((totals - too_old) / tf.maximum(counts, 1.0))
+        """Encodes the history up to each event, this one included."""
+        # Differences of one running total over all histories, in a precision that bears it.
+        values = tf.cast(events.values, tf.float64)
+        totals = tf.pad(tf.cumsum(values, axis=0), [[1, 0], [0, 0]])
+        ends = tf.range(1, tf.shape(values)[0] + 1)
+        starts = tf.gather(tf.cast(events.row_starts(), tf.int32), events.value_rowids())
+        begins = tf.maximum(starts, ends - newest)
+        sums = tf.cast(totals[1:] - tf.gather(totals, begins), tf.float32)
+        return self._project(sums / tf.cast(ends - begins, tf.float32)[:, None])

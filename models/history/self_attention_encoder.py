@@ -3,12 +3,12 @@
 import tensorflow as tf
 import tf_keras
 
-from models.history.encoder import OnePassEncoder
+from models.history.encoder import PaddedEncoder
 
 _FAR = 1e9
 
 
-class SelfAttentionEncoder(OnePassEncoder):
+class SelfAttentionEncoder(PaddedEncoder):
     """Blocks of causal self-attention and dense layers; the state at the newest event.
 
     An event attends to itself and those before it. Places enter as a learned bias for each head and
