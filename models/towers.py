@@ -101,6 +101,17 @@ class QueryTower(tf_keras.layers.Layer):
         )
         self.history = make_history_encoder(config)
         self._layers = _hidden_layers(config.query_hidden_layers, config.dimension)
+        # Of a query without history or features this is all: it finds what most look for. By dot
+        # product the candidates' biases do that.
+        self._start = (
+            self.add_weight(
+                name="start",
+                shape=[config.dimension],
+                initializer=tf_keras.initializers.RandomNormal(stddev=_EMBEDDING_STDDEV),
+            )
+            if config.similarity == "cosine"
+            else 0.0
+        )
         self.oov = sizes.queries - 1
         self._oov_candidate = sizes.candidates - 1
 
@@ -143,7 +154,7 @@ class QueryTower(tf_keras.layers.Layer):
         Returns:
             `[batch, output_dimension]` float32.
         """
-        vectors = history + self._features(features, seed=seed)
+        vectors = self._start + history + self._features(features, seed=seed)
         if self._config.query_id_embedding:
             known = tf.cast(ids != self.oov, tf.float32)[:, None]
             vectors += self._ids(ids) * known

@@ -118,6 +118,12 @@ def test_the_zero_vector_is_no_nan_under_cosine():
     np.testing.assert_array_equal(candidates(tower, [9], [-1]), np.zeros((1, DIMENSION)))
 
 
+def test_a_query_of_which_nothing_is_known_still_has_a_direction_under_cosine():
+    tower = query_tower(similarity="cosine", temperature=0.25)
+    (asked,) = queries(tower, [5], [[-1]])
+    assert np.linalg.norm(asked) == pytest.approx(4.0, rel=1e-5)
+
+
 def test_an_unknown_query_is_as_one_without_an_id():
     tower = query_tower()
     unknown, known = queries(tower, [5, 2], [[1, 2], [1, 2]])
