@@ -51,7 +51,7 @@ class EvaluationConfig(Settings):
         "hit_rate@10", description="On which the model is held against the other contenders."
     )
     min_lift: float = Field(
-        1.0,
+        0.9,
         ge=0,
         description="The model's metric must surely be above this many times the best baseline's; "
         "0: off.",
