@@ -3,6 +3,7 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 CONFIG := movielens_100k
+WORKERS := 2 # processes of `make test`
 
 .DEFAULT_GOAL := setup
 .PHONY: setup run test test-long lint type imports bench lock clean help
@@ -29,7 +30,7 @@ run: setup ## fetch MovieLens 100K, run the pipeline and ask the model it serves
 	@echo "Ask for another user:  $(BIN)/two-tower recommend --config $(CONFIG) --query-id 7 -k 10"
 
 test: setup ## every test that a release needs
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-long: setup ## the tests that take minutes: orchestrators, step by step
 	@$(BIN)/python -m pytest -m long
