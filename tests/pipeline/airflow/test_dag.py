@@ -109,6 +109,8 @@ def test_a_dag_run_pushes_a_model_that_answers(airflow: Airflow, two_tower: Comm
 
 
 def test_a_scheduled_run_pushes_the_same_model_once(airflow: Airflow) -> None:
+    # A DAG is known, and can be unpaused, once it is written into the database.
+    airflow("dags", "reserialize")
     airflow("dags", "unpause", DAG_ID)
     scheduler = subprocess.Popen(
         [str(airflow.command), "scheduler"],
