@@ -1,5 +1,6 @@
 """What a served model answers to the questions of an evaluation, asked over gRPC."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from serving.launcher import running_model_server
 _QUERIES_A_REQUEST = 64
 
 
-def served_hit_rate(config: PipelineConfig, serving_dir: str, k: int) -> tuple[float, int]:
+def served_ranks(config: PipelineConfig, serving_dir: str, k: int) -> list[float]:
     """Asks the newest pushed version in a model server of its own.
 
     Args:
@@ -23,9 +24,10 @@ def served_hit_rate(config: PipelineConfig, serving_dir: str, k: int) -> tuple[f
         k: How many candidates are asked for.
 
     Returns:
-        Share of the held-out events whose candidate came back, and how many events there are.
+        For each held-out event the place of its candidate in the answer, from 1; infinite where it
+        did not come back.
     """
-    hits = num_events = 0
+    ranks = []
     with (
         running_model_server(serving_dir, config.serving.model_name) as server,
         RetrievalClient(
@@ -38,9 +40,9 @@ def served_hit_rate(config: PipelineConfig, serving_dir: str, k: int) -> tuple[f
         for queries, targets in _questions(config):
             answers = client.recommend(queries=queries, k=k)
             for answer, wanted in zip(answers, targets, strict=True):
-                num_events += len(wanted)
-                hits += sum(target in answer.candidate_ids for target in wanted)
-    return hits / num_events, num_events
+                place = {found: rank for rank, found in enumerate(answer.candidate_ids, start=1)}
+                ranks += [place.get(target, math.inf) for target in wanted]
+    return ranks
 
 
 def _questions(config: PipelineConfig) -> Iterator[tuple[list[Query], list[list[str]]]]:

@@ -58,7 +58,12 @@ class ModelConfig(Settings):
     )
     similarity: Literal["dot", "cosine"] = Field("dot", description="How two vectors are compared.")
     temperature: float = Field(
-        0.07, gt=0, le=10, description="Cosine only: what the similarity is divided by."
+        # RetailRocket's sessions, recall@20 on validation: .505 with .07, .547 with .1, .542 with
+        # .15.
+        0.1,
+        gt=0,
+        le=10,
+        description="Cosine only: what the similarity is divided by.",
     )
     candidate_bias: bool = Field(
         True, description="Dot product only: a learned popularity term for each candidate."

@@ -46,7 +46,7 @@ class FitState(tf_keras.callbacks.Callback):
         self._measure = measure
         self._saved_at = time.monotonic()
         self._epoch = tf.Variable(0, dtype=tf.int64)
-        self._best_value = tf.Variable(-math.inf, dtype=tf.float32)
+        self._best_value = tf.Variable(-math.inf, dtype=tf.float64)
         self._epochs_since_best = tf.Variable(0, dtype=tf.int64)
 
     def set_model(self, model: tf_keras.Model) -> None:

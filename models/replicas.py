@@ -25,14 +25,16 @@ def gathered(indices: tf.Tensor) -> tf.Tensor:
 def never_empty(gradient: Any) -> Any:
     """Returns a gradient that replicas can sum: a sparse one gets a row of zeros.
 
-    Sparse gradients are summed by gathering their rows; see `gathered`.
+    Sparse gradients are summed by gathering their rows; see `gathered`. The row is one that the
+    gradient has already, where it has one: an optimiser that moves used rows moves no other.
     """
     if _context() is None or not isinstance(gradient, tf.IndexedSlices):
         return gradient
     nothing = tf.zeros(tf.concat([[1], tf.shape(gradient.values)[1:]], 0), gradient.values.dtype)
+    row = tf.concat([gradient.indices, tf.zeros([1], gradient.indices.dtype)], axis=0)[:1]
     return tf.IndexedSlices(
         tf.concat([gradient.values, nothing], axis=0),
-        tf.concat([gradient.indices, tf.zeros([1], gradient.indices.dtype)], axis=0),
+        tf.concat([gradient.indices, row], axis=0),
         gradient.dense_shape,
     )
 

@@ -25,7 +25,8 @@ class RowAdamW(tf_keras.optimizers.Adam):
     """
 
     def __init__(self, learning_rate: Any, decay: float = 0.0, **settings: Any) -> None:
-        super().__init__(learning_rate, **settings)
+        # The number of used rows changes in each step, and XLA would compile for each number.
+        super().__init__(learning_rate, **{"jit_compile": False, **settings})
         self._decay = decay
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:

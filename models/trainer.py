@@ -87,10 +87,10 @@ def fit_and_export(fn_args: FnArgs) -> None:
     # Before anything is computed: TensorFlow can meet other workers only then.
     strategy = make_strategy(config.training.strategy)
     transform = tft.TFTransformOutput(fn_args.transform_output)
+    started, started_cpu = time.monotonic(), time.process_time()
     timelines = make_timelines(config, matching(fn_args.train_files))
     with strategy.scope():
         model = make_model(config, transform, matching(fn_args.eval_files), timelines.num_timelines)
-    started, started_cpu = time.monotonic(), time.process_time()
     state = fit(
         model,
         timelines,
@@ -103,7 +103,7 @@ def fit_and_export(fn_args: FnArgs) -> None:
     if config.training.strategy != "multi_worker" or is_chief():
         cost = {
             "seconds": round(time.monotonic() - started, 3),
-            # Of all threads of this process; compiling the graph is part of it.
+            # Of all threads of this process; reading timelines and compiling are part of it.
             "cpu_seconds": round(time.process_time() - started_cpu, 3),
             "epochs": state.epochs_done,
             "timelines": timelines.num_timelines,
@@ -121,6 +121,8 @@ def fit(
     log_dir: str,
     begin: Callable[[TwoTowerModel], None] | None = None,
     measure: Callable[[], float] | None = None,
+    *,
+    keep_best: bool = True,
 ) -> FitState:
     """Fits `model` in place, going on where a killed run with the same inputs stopped.
 
@@ -133,6 +135,7 @@ def fit(
         begin: Sets other weights than random ones to begin with, in a model that is built.
         measure: How good the model is now, on what it is not fitted on: more is better. The
             validation loss decides where it is absent.
+        keep_best: End with the weights of the best epoch, where one was measured.
     """
     strategy = model.distribute_strategy
     alone = training.strategy != "multi_worker"
@@ -170,7 +173,8 @@ def fit(
             callbacks=callbacks,
             verbose=0,
         )
-    state.restore_best()
+    if keep_best:
+        state.restore_best()
     return state
 
 

@@ -18,6 +18,11 @@ from models.replicas import gathered, never_empty, seed_of_rows, share_of_all, s
 from models.sizes import FeatureSizes
 from models.towers import CandidateTower, QueryTower
 
+# What a timeline's first event counts where nothing is known of the query: enough for the vector
+# that is asked by then, whose optimiser minds no scale, and too little to pull the candidates.
+# RetailRocket's sessions, recall@20 / mrr@20 on validation: .548 / .296 with 1.
+_FIRST_EVENT_WEIGHT = 0.01
+
 
 class TwoTowerModel(tfrs.Model):
     """Fits both towers on timelines.
@@ -57,7 +62,9 @@ class TwoTowerModel(tfrs.Model):
         self._log_frequency = tf.constant(np.log(smoothed / smoothed.sum()), tf.float32)
         # None: it is not known how many timelines share the events.
         self._events_a_step = (
-            float(counts.sum()) / num_timelines * training.batch_size if num_timelines else None
+            float(counts.sum()) / num_timelines * min(training.batch_size, num_timelines)
+            if num_timelines
+            else None
         )
         self._full = _is_full(training, table.num_candidates, self._events_a_step)
         self._catalogue = self.candidate_tower.features.shares(self._table) if self._full else {}
@@ -164,6 +171,10 @@ class TwoTowerModel(tfrs.Model):
             history, weight = _shuffled(history, weight, rows_seed + 500)
         present = history >= 0
         targets, weights = tf.boolean_mask(history, present), tf.boolean_mask(weight, present)
+        if self._training.objective == "next_candidate" and self._starts_from_nothing:
+            known = tf.cast(self.query_tower.known(history), tf.int32)
+            first = tf.boolean_mask(tf.cumsum(known, axis=1, exclusive=True) == 0, present)
+            weights *= tf.where(first, _FIRST_EVENT_WEIGHT, 1.0)
         if self._training.objective == "reconstruct":
             queries, rows = self._whole_timelines(inputs, history, present, rows_seed)
         else:
@@ -278,6 +289,17 @@ class TwoTowerModel(tfrs.Model):
             seed=_shifted(seed, 400),
         )
         return queries
+
+    @property
+    def _starts_from_nothing(self) -> bool:
+        """Whether a timeline's first event is asked for by one vector that all queries share."""
+        config = self._config
+        return (
+            self.query_tower.has_start
+            and config.history_encoder != "none"
+            and not config.query_id_embedding
+            and not self._spec.query_features
+        )
 
     def _shown(self, shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Draws which events the encoder may see, in training only."""

@@ -18,7 +18,7 @@ from models.saved_towers import SavedTowers
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Ids = npt.NDArray[np.object_]
-Scores = npt.NDArray[np.float32]
+Scores = npt.NDArray[np.floating[Any]]
 
 # 16 MB: larger arrays are given back to the system and fetched again for every block, which took
 # longer than the multiplication that fills them.

@@ -1,6 +1,7 @@
 """What the returned lists are like, whatever they hit."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +9,7 @@ import tensorflow as tf
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Scores = npt.NDArray[np.float32]
+Scores = npt.NDArray[np.floating[Any]]
 
 LIST_METRICS = ("coverage", "gini", "novelty", "popularity_lift")
 

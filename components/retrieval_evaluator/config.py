@@ -50,6 +50,12 @@ class EvaluationConfig(Settings):
     baseline_metric: str = Field(
         "hit_rate@10", description="On which the model is held against the other contenders."
     )
+    min_queries: int = Field(
+        20,
+        ge=1,
+        description="Fewest held-out queries to compare contenders by; an interval over fewer says "
+        "little.",
+    )
     min_lift: float = Field(
         0.9,
         ge=0,

@@ -49,7 +49,9 @@ class Executor(base_executor.BaseExecutor):
         examples = artifact_utils.get_single_instance(input_dict[EXAMPLES_KEY])
         model = artifact_utils.get_single_instance(input_dict[MODEL_KEY])
         towers = SavedTowers(path_utils.serving_model_path(model.uri), config.spec)
-        before = _last_blessed(input_dict.get(LAST_BLESSED_KEY))
+        before = None
+        if config.evaluation.min_lift_over_last > 0:
+            before = _last_blessed(input_dict.get(LAST_BLESSED_KEY))
         evaluation, answers = evaluate(
             towers,
             examples.uri,

@@ -59,6 +59,7 @@ class Decision:
 def decide(
     metrics: Mapping[str, Mapping[str, float]],
     num_events: int,
+    num_queries: int,
     config: EvaluationConfig,
     best_baseline: Comparison | None = None,
     last_blessed: Comparison | None = None,
@@ -73,6 +74,8 @@ def decide(
     Args:
         metrics: By contender.
         num_events: Held-out events.
+        num_queries: Queries that they are of. An interval over a few is none: it may have no width
+            at all.
         config: The thresholds.
         best_baseline: The model beside the best baseline; None: there is no baseline.
         last_blessed: The model beside the last blessed one; None: there is none, or it could not
@@ -89,6 +92,12 @@ def decide(
         checks.append(Check("number of baselines", baselines, _AT_LEAST, 1, baselines >= 1))
         if best_baseline is not None:
             checks.append(_lower_bound(best_baseline, config.confidence))
+    if (config.min_lift > 0 and best_baseline is not None) or (
+        config.min_lift_over_last > 0 and last_blessed is not None
+    ):
+        enough = num_queries >= config.min_queries
+        name = "number of held-out queries"
+        checks.append(Check(name, num_queries, _AT_LEAST, config.min_queries, enough))
     problems = []
     if config.min_lift_over_last > 0:
         if last_blessed is not None:

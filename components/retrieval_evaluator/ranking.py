@@ -1,5 +1,7 @@
 """Exact ranks over the full catalogue, by candidate and not by score."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,7 +12,7 @@ _SCORES_AT_ONCE = 1_000_000
 
 
 def target_ranks(
-    scores: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.floating[Any]],
     excluded_rows: npt.NDArray[np.int64],
     excluded_candidates: npt.NDArray[np.int64],
     target_rows: npt.NDArray[np.int64],

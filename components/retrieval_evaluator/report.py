@@ -15,6 +15,7 @@ def judge(evaluation: Evaluation, config: EvaluationConfig) -> Decision:
     return decide(
         evaluation.metrics,
         evaluation.num_events,
+        evaluation.num_queries,
         config,
         evaluation.best_baseline,
         evaluation.last_blessed,

@@ -153,12 +153,21 @@ class TimelineTuner(base_tuner.BaseTuner):
         timelines = make_timelines(trainer, self._train_files)
         model = make_model(trainer, self._transform, self._candidate_files, timelines.num_timelines)
         folder = self._folder / "fit"
-        state = fit(model, timelines, training, folder, log_dir=str(folder / "log"))
+        state = fit(
+            model,
+            timelines,
+            training,
+            folder,
+            log_dir=str(folder / "log"),
+            # The final fit ends with its last epoch too, unless it keeps timelines out itself.
+            keep_best=config.trainer.training.validation_fraction > 0,
+        )
         ranks = holdout_ranks(
             model,
             timelines.validation() or (),
             trainer.spec,
-            training.objective,
+            # All trials answer the same questions, whatever they learn by.
+            config.trainer.training.objective,
             exclude_seen=config.exclude_seen,
             seed=tuning.seed,
         )

@@ -11,7 +11,7 @@ from pipeline.init_config.event_habits import EventHabits
 
 # Above this share of events that repeat an earlier one, a query wants the same again.
 _REPEATS = 0.1
-# Of a fit by next_candidate; tried on MovieLens 100K, cut in time, and on RetailRocket's sessions.
+# Tried on MovieLens 100K, cut in time, and on RetailRocket's sessions.
 _EVENTS_A_STEP = 2_000
 _STEPS = 1_000
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
@@ -145,8 +145,11 @@ def _training(draft: Draft) -> Iterator[str]:
     if draft.columns.timestamp is None:
         yield "  # Without times: the whole taste from a part of it."
         yield "  objective: reconstruct"
+        batch_size, epochs = batches(draft.habits)
+        yield f"  batch_size: {batch_size} # timelines; by how many events they have"
+        yield f"  epochs: {epochs} # by how many events there are"
         return
-    batch_size, epochs = _batches(draft.habits)
+    batch_size, epochs = batches(draft.habits)
     yield "  # Each event is learned from those before it."
     yield "  objective: next_candidate"
     yield "  history_dropout: 0.0"
@@ -155,11 +158,11 @@ def _training(draft: Draft) -> Iterator[str]:
     yield f"  epochs: {epochs} # by how many events there are"
 
 
-def _batches(habits: EventHabits) -> tuple[int, int]:
-    """Returns timelines a step, and epochs: about a thousand steps of some 2,000 events."""
+def batches(habits: EventHabits) -> tuple[int, int]:
+    """Returns timelines a step, and epochs: about a thousand steps of up to 2,000 events."""
     events_a_step = min(max(habits.num_events / 50, 200), _EVENTS_A_STEP)
     timelines = events_a_step * habits.num_queries / habits.num_events
-    batch_size = 2 ** min(max(round(math.log2(timelines)), 3), 9)
+    batch_size = 2 ** min(max(round(math.log2(timelines)), 0), 9)
     steps_an_epoch = max(habits.num_queries / batch_size, 1)
     return batch_size, min(max(round(_STEPS / steps_an_epoch), 3), 20)
 

@@ -26,8 +26,11 @@ class EventHabits:
 def event_habits(events: pl.DataFrame, columns: ColumnsConfig) -> EventHabits:
     """Measures the events."""
     query, candidate = columns.query_id, columns.candidate_id
+    # Ingestion drops what is there twice.
+    keys = [query, candidate, *([columns.timestamp] if columns.timestamp else [])]
+    num_events = events.select(keys).n_unique()
     pairs = events.select(query, candidate).n_unique()
-    return EventHabits(events.height, events[query].n_unique(), 1 - pairs / events.height)
+    return EventHabits(num_events, events[query].n_unique(), 1 - pairs / num_events)
 
 
 def has_numbers(column: pl.Series) -> bool:

@@ -276,7 +276,7 @@ def test_a_metric_may_stop_the_fit_instead_of_the_loss(fitting: Callable[..., Fi
 
     def measure() -> float:
         seen.append(run.weights)
-        return [0.1, 0.4, 0.3, 0.4, 0.2][len(seen) - 1]
+        return [0.1, 0.7, 0.3, 0.7, 0.2][len(seen) - 1]
 
     run.fit(measure)
     assert len(seen) == 5  # the fourth is no better than the second

@@ -12,8 +12,10 @@ from models.features import RESERVED_KEYS
 from pipeline.cli.init import init
 from pipeline.config import load
 from pipeline.init_config.column_profile import profile
+from pipeline.init_config.config_yaml import batches
 from pipeline.init_config.draft import Request, make_draft
 from pipeline.init_config.errors import InitError
+from pipeline.init_config.event_habits import EventHabits
 from pipeline.init_config.event_times import timestamp_unit
 from pipeline.init_config.feature_kinds import KindDecision, decide_kind
 from pipeline.init_config.feature_names import SAFE_NAME, safe_feature_name
@@ -199,10 +201,31 @@ def test_events_with_times_learn_the_next_candidate(tmp_path: Path) -> None:
     request = Request(str(file), "session", "item", timestamp="ts")
     written = write_config(request, tmp_path / "clicks.yaml")
     assert written.config.training.objective == "next_candidate"
-    assert written.config.model.history_encoder == "recency"
+    model, training = written.config.model, written.config.training
+    assert (model.history_encoder, model.similarity) == ("recency", "cosine")
+    assert model.share_candidate_ids
+    assert training.learning_rate == 0.02
     assert written.config.evaluation.exclude_seen is False
     assert written.config.data.timestamp_unit == "ms"
     assert written.config.data.interactions == "clicks.parquet"
+
+
+@pytest.mark.parametrize(
+    ("num_queries", "num_events", "batch_size", "epochs"),
+    [
+        (130_000, 710_000, 512, 4),  # sessions: a thousand steps
+        (943, 100_000, 16, 17),  # users
+        (400, 2_000, 32, 20),  # few events
+        (10, 3_000, 1, 20),  # few and long
+        (1, 1_000, 1, 20),
+        (1_000_000, 20_000_000, 128, 3),
+    ],
+)
+def test_batches_and_epochs_go_by_the_data(
+    num_queries: int, num_events: int, batch_size: int, epochs: int
+) -> None:
+    habits = EventHabits(num_events, num_queries, 0.0)
+    assert batches(habits) == (batch_size, epochs)
 
 
 def test_a_file_elsewhere_keeps_its_absolute_path(shop: Path, tmp_path: Path) -> None:

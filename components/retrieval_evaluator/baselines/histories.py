@@ -1,13 +1,14 @@
 """What a block of questions asks, as far as a counting baseline looks at it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 Indices = npt.NDArray[np.int64]
-Scores = npt.NDArray[np.float32]
+Scores = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ def over_popularity(found: sparse.csr_matrix, popularity: Scores) -> Scores:
         popularity: Of each candidate, in (0, 1] (`popularity_scores`).
     """
     found = found.tocsr()
-    scores = np.repeat((popularity - 2.0)[None, :], found.shape[0], axis=0)
+    # Float32 cannot tell apart what differs by a popularity of one in a large catalogue.
+    exact = popularity.astype(np.float64)
+    scores = np.repeat((exact - 2.0)[None, :], found.shape[0], axis=0)
     rows = np.repeat(np.arange(found.shape[0]), np.diff(found.indptr))
-    scores[rows, found.indices] = found.data * (1.0 + 1e-3 * popularity[found.indices])
+    scores[rows, found.indices] = found.data * (1.0 + 1e-3 * exact[found.indices])
     return scores

@@ -1,11 +1,13 @@
 """What everybody takes, and what this query has taken: the least that a model must beat."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from components.retrieval_evaluator.baselines.training_events import TrainingEvents
 
-Scores = npt.NDArray[np.float32]
+Scores = npt.NDArray[np.floating[Any]]
 
 # After so large a share of the newest events an event counts half.
 _HALF_LIFE_SHARE = 0.05

@@ -17,6 +17,7 @@ from tfx.types import standard_artifacts
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.retrieval_evaluator.executor import Executor
 from components.retrieval_evaluator.spec import EvaluatorConfig
+from models.saved_towers import ChangedFeaturesError, SavedTowers
 
 
 @dataclass
@@ -87,6 +88,7 @@ def evaluate(
                     "ks": (1, 2),
                     "baseline_metric": "hit_rate@1",
                     "min_lift": 0,
+                    "min_queries": 1,
                     **settings,
                 }
             ),
@@ -297,3 +299,23 @@ def test_a_last_blessed_model_that_cannot_be_asked_blesses_nothing(
     assert "the last blessed model cannot be compared with" in evaluated.files["NOT_BLESSED"]
     assert "gone" in evaluated.files["NOT_BLESSED"]
     assert "min_lift_over_last: 0" in evaluated.files["NOT_BLESSED"]
+
+
+def test_a_last_blessed_model_of_other_features_blesses_nothing(
+    evaluate: Callable[..., Evaluated], make_towers: Callable[..., Any], monkeypatch: Any
+):
+    before = make_towers({"a b": [1, 0, 0, 0]}, {"u": [1, 1, 1, 1]})
+    load = SavedTowers.__init__
+
+    def refuse(towers: SavedTowers, directory: str, spec: Any) -> None:
+        if directory == str(before.directory):
+            raise ChangedFeaturesError("fitted with `age`")
+        load(towers, directory, spec)
+
+    monkeypatch.setattr(SavedTowers, "__init__", refuse)
+    last = str(Path(before.directory).parent)
+    evaluated = evaluate([("v", [], ["d"])], last_blessed=last)
+    assert not model_utils.is_model_blessed(evaluated.blessing)
+    assert "fitted with `age`" in evaluated.files["NOT_BLESSED"]
+    again = evaluate([("v", [], ["d"])], last_blessed=last, min_lift_over_last=0)
+    assert model_utils.is_model_blessed(again.blessing)

@@ -24,7 +24,9 @@ def gate(model: dict[str, float], num_events: int = 10, **settings: Any) -> Deci
             ("last_blessed_problem", ""),
         )
     }
-    return decide({"model": model}, num_events, EvaluationConfig(**settings), **evidence)
+    num_queries = settings.pop("num_queries", 20)
+    config = EvaluationConfig(**settings)
+    return decide({"model": model}, num_events, num_queries, config, **evidence)
 
 
 def test_blesses_a_model_above_every_threshold():
@@ -58,6 +60,14 @@ def test_the_lower_bound_beside_the_last_blessed_model_must_be_above_zero():
     ]
 
 
+def test_a_comparison_over_a_few_queries_is_none():
+    decision = gate({}, num_queries=19)
+    assert decision.refusals == ["number of held-out queries 19.0000 is not at least 20.0000"]
+    assert gate({}, num_queries=19, min_queries=19).blessed
+    assert gate({}, num_queries=1, min_lift=0).blessed
+    assert not gate({}, num_queries=1, min_lift=0, last_blessed=beside("last_blessed", 0.1)).blessed
+
+
 def test_the_first_model_has_no_last_one_to_be_held_against():
     assert gate({}, last_blessed=None).blessed
 
@@ -82,7 +92,7 @@ def test_refuses_where_the_models_metric_is_missing_or_no_number(model: dict[str
 
 
 def test_refuses_where_the_model_was_not_measured_at_all():
-    assert not decide({}, 10, EvaluationConfig(min_metrics={"ndcg@5": 0.0})).blessed
+    assert not decide({}, 10, 10, EvaluationConfig(min_metrics={"ndcg@5": 0.0})).blessed
 
 
 def test_refuses_where_there_is_no_baseline_to_beat():
