@@ -110,7 +110,7 @@ def test_refuses_an_evaluation_without_held_out_events():
 def test_report_is_json_with_every_check():
     report = json.loads(json.dumps(gate({}, last_blessed=beside("last_blessed", 0.1)).to_json()))
     assert report["blessed"] is True
-    assert [check["value"] for check in report["checks"]] == [10, 1, 0.05, 0.1]
+    assert [check["value"] for check in report["checks"]] == [10, 1, 0.05, 20, 0.1]
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from components.retrieval_evaluator.baselines.contenders import make_baselines
+from components.retrieval_evaluator.baselines.histories import over_popularity
 from components.retrieval_evaluator.baselines.item_knn import ItemKNN
 from components.retrieval_evaluator.baselines.popularity import popularity_scores
 from components.retrieval_evaluator.baselines.sequential_rules import SequentialRules
@@ -158,7 +160,6 @@ def test_unknown_and_empty_histories_get_what_is_popular(name: Baseline, histori
     training = trained_on(["ab", "b", "c"], 4)
     scores = make_baselines([name], training)[name](asked_with(histories))
     assert scores.shape == (len(histories), 4)
-    assert scores.dtype == np.float32
     for history, row in zip(histories, ranking(scores), strict=True):
         if "a" not in history and name != "recent_popularity":
             assert row == "bacd"
@@ -175,3 +176,10 @@ def test_scores_have_no_ties(name: Baseline):
     training = trained_on(["ab", "ac", "ad", "ba"], 8)
     scores = make_baselines([name], training)[name](asked_with(["a", "ab"]))
     assert all(len(np.unique(row)) == len(row) for row in scores)
+
+
+def test_what_was_found_equally_often_is_not_tied_in_a_large_catalogue():
+    popularity = popularity_scores(np.arange(50_000))
+    found = sparse.csr_matrix(np.full((1, 50_000), 3.0))
+    (row,) = over_popularity(found, popularity)
+    assert len(np.unique(row)) == 50_000
