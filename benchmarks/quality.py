@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -60,30 +61,68 @@ GOALS: Mapping[str, tuple[Goal, ...]] = {
 # CPU seconds of the fit that reaches the first row.
 FIT_CPU_S = (10.0, 6.0)
 
-ABLATIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "movielens_100k": {
-        "sampled softmax instead of full": ("training.loss=sampled_softmax",),
-        "no history dropout": ("training.history_dropout=0",),
-        "no popularity term": ("model.candidate_bias=false",),
-        "no features": ("features={}", "index.filters=[]"),
-        "ids instead of history": ("model.query_id_embedding=true", "model.history_encoder=none"),
-        "constant learning rate": ("training.schedule=constant",),
-        "16 dimensions": ("model.dimension=16",),
-    },
-    "retailrocket": {
-        "dot product instead of cosine": ("model.similarity=dot",),
-        "mean instead of recency": ("model.history_encoder=mean",),
-        "a table of its own for histories": ("model.share_candidate_ids=false",),
-        "128 negatives": ("training.num_negatives=64",),
-        "32 dimensions": ("model.dimension=32",),
-        "one epoch": ("training.epochs=1",),
-    },
+
+@dataclass(frozen=True)
+class Ablation:
+    """One ingredient changed at a time, beside a base.
+
+    Attributes:
+        base: Settings beside the committed ones, for all.
+        changes: Settings of each change.
+    """
+
+    base: tuple[str, ...]
+    changes: Mapping[str, tuple[str, ...]]
+
+
+# In the place of settings: the sampled softmax without its correction, which no setting can do.
+WITHOUT_LOGQ = "without logQ"
+ABLATIONS: Mapping[str, Ablation] = {
+    "movielens_100k": Ablation(
+        (),
+        {
+            "sampled softmax instead of full": ("training.loss=sampled_softmax",),
+            "sampled softmax without logQ": ("training.loss=sampled_softmax", WITHOUT_LOGQ),
+            "no history dropout": ("training.history_dropout=0",),
+            "no popularity term": ("model.candidate_bias=false",),
+            "no features": ("features={}", "index.filters=[]", "evaluation.slices=[]"),
+            "ids instead of history": (
+                "model.query_id_embedding=true",
+                "model.history_encoder=none",
+            ),
+            "constant learning rate": ("training.schedule=constant",),
+            "16 dimensions": ("model.dimension=16",),
+        },
+    ),
+    "retailrocket": Ablation(
+        # A quarter of the CPU of the committed settings.
+        ("model.dimension=64", "training.num_negatives=1024", "training.epochs=3"),
+        {
+            "without logQ": (WITHOUT_LOGQ,),
+            "dot product instead of cosine": ("model.similarity=dot",),
+            "temperature .05": ("model.temperature=0.05",),
+            "mean instead of recency": ("model.history_encoder=mean",),
+            "a GRU instead of recency": ("model.history_encoder=gru",),
+            "a table of its own for histories": ("model.share_candidate_ids=false",),
+            "128 negatives": ("training.num_negatives=128",),
+            "a quarter of the history hidden": ("training.history_dropout=0.25",),
+            "one epoch": ("training.epochs=1",),
+        },
+    ),
 }
+# Nothing is served, and nothing but popularity is beside it.
+FITTED_ONLY = ("evaluation.min_metrics={hit_rate@100: 1.0}", "evaluation.baselines=[popularity]")
 
 
-def run(config: str, runs: str, *settings: str, fresh: bool = True) -> dict[str, Any]:
+def run(
+    config: str,
+    runs: str,
+    *settings: str,
+    fresh: bool = True,
+    program: str = "from pipeline.cli.main import main; main()",
+) -> dict[str, Any]:
     """Runs a pipeline; a model that its gate refuses is measured too."""
-    command = [sys.executable, "-c", "from pipeline.cli.main import main; main()"]
+    command = [sys.executable, "-c", program]
     command += ["run", "--config", config, "--json", *(["--fresh"] if fresh else [])]
     for setting in (f"runs={runs}", *settings):
         command += ["--set", setting]
@@ -163,12 +202,27 @@ def mean_gain(metric: str, ranks: list[float]) -> float:
 
 def ablation_rows(config: str, runs: str) -> Iterator[dict[str, Any]]:
     """Fits with one ingredient changed at a time, on what the whole run has transformed."""
-    goals = GOALS[config][:2]
-    for what, settings in {"as committed": (), **ABLATIONS[config]}.items():
-        summary = run(config, runs, *settings, fresh=False)
-        for goal in goals:
+    ablation = ABLATIONS[config]
+    base = " ".join(ablation.base) or "as committed"
+    for what, changes in {base: (), **ablation.changes}.items():
+        settings = [*FITTED_ONLY, *ablation.base, *(c for c in changes if c != WITHOUT_LOGQ)]
+        if WITHOUT_LOGQ in changes:
+            # The cache knows nothing of the change.
+            program = "from benchmarks._without_logq import main; main()"
+            with tempfile.TemporaryDirectory() as apart:
+                summary = run(config, apart, *settings, program=program)
+                error = standard_errors(config, apart)
+        else:
+            summary = run(config, runs, *settings, fresh=False)
+            error = standard_errors(config, runs)
+        for goal in GOALS[config][:2]:
             value = summary["metrics"]["model"][goal.metric]
-            yield row(f"{config}, {what}: {goal.metric}", value, "share")
+            yield row(
+                f"{config}, {what}: {goal.metric}",
+                value,
+                "share",
+                standard_error=error("model", goal.metric, True),
+            )
         yield row(f"{config}, {what}: CPU of the fit", summary["fit"]["cpu_seconds"], "s")
 
 
@@ -229,6 +283,12 @@ def row(
     }
 
 
+def versions() -> str:
+    """The packages that the figures hang on."""
+    names = ("tensorflow", "tfx", "numpy")
+    return ", ".join(f"{name} {version(name)}" for name in names)
+
+
 def show(found: dict[str, Any]) -> None:
     """Prints one row."""
     value = f"{found['value']:.4f}" if found["unit"] == "share" else f"{found['value']:.1f}"
@@ -249,6 +309,7 @@ def main() -> None:
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     if not options.json:
+        print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; {versions()}")
         print(f"{'name':72} {'value':>8} {'st. err.':9} {'unit':6} {'must':>6} {'aim':>6}  met")
     rows = []
     for config in options.only or GOALS:
@@ -262,7 +323,8 @@ def main() -> None:
                     if not options.json:
                         show(found)
     if options.json:
-        print(json.dumps({"hardware": f"{os.cpu_count()} CPUs", "rows": rows}))
+        about = {"hardware": f"{os.cpu_count()} CPUs", "versions": versions()}
+        print(json.dumps({**about, "rows": rows}))
 
 
 if __name__ == "__main__":

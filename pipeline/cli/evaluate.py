@@ -1,12 +1,12 @@
 """`two-tower evaluate`: measure a model beside the baselines, without a run."""
 
-import json
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.cli.console import fail, stdout
+from pipeline.cli.json_output import json_text
 from pipeline.cli.options import ConfigOption, JsonOption, SetOption, load_config
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def evaluate(
         overrides.append(f"evaluation.protocol={protocol.value}")
     report = _measure(load_config(config, overrides), model)
     if as_json:
-        print(json.dumps(report))
+        print(json_text(report))
         return
     from pipeline.cli.evaluation_display import evaluation_tables
 

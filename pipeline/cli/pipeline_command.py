@@ -1,13 +1,13 @@
 """What the commands share that run components: the lock, the log, the display, the exit code."""
 
 import gc
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
 from pipeline.cli.console import fail, stdout
+from pipeline.cli.json_output import json_text
 
 if TYPE_CHECKING:
     from pipeline.cli.run_display import RunDisplay
@@ -98,7 +98,7 @@ def _end_if_nothing_new(
         return
     if as_json:
         skipped = {"config": config.name, "skipped": True, "same_as": last.to_json()}
-        print(json.dumps(skipped))
+        print(json_text(skipped))
     else:
         through = f", through span {inputs.span}" if inputs.span else ""
         files = "input file" if inputs.num_files == 1 else "input files"
@@ -165,7 +165,7 @@ def _run_locked(
     if summary is None:
         fail(problem)
     if as_json:
-        print(json.dumps(summary.to_json()))
+        print(json_text(summary.to_json()))
     else:
         show_summary(summary, config, log_path)
     if summary.failure is not None:

@@ -1,11 +1,11 @@
 """`two-tower runs`: what became of each run, from ML Metadata."""
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.cli.console import fail, stdout
+from pipeline.cli.json_output import json_text
 from pipeline.cli.options import ConfigOption, JsonOption, SetOption, load_config
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def runs(
     loaded = load_config(config, set_)
     found = _records(loaded)[::-1][:limit]
     if as_json:
-        print(json.dumps([record.to_json() for record in found]))
+        print(json_text([record.to_json() for record in found]))
         return
     from rich.table import Table
 
@@ -73,7 +73,7 @@ def show(
     executions = component_executions(open_store(loaded), record.run_id)
     if as_json:
         content = {**record.to_json(), "components": executions, "summary": record.summary}
-        print(json.dumps(content))
+        print(json_text(content))
         return
     _print(record, executions)
 

@@ -28,7 +28,12 @@ MAX_HISTORY = 3
 ENCODERS: dict[str, dict[str, Any]] = {
     "none": {"query_id_embedding": True},
     "mean": {},
-    "recency": {"recency_places": 2, "recency_heads": 2, "share_candidate_ids": True},
+    "recency": {
+        "recency_places": 2,
+        "recency_heads": 2,
+        "share_candidate_ids": True,
+        "similarity": "cosine",
+    },
     "gru": {},
     "self_attention": {"attention_layers": 2},
 }
