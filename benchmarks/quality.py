@@ -296,7 +296,7 @@ def show(found: dict[str, Any]) -> None:
     must, aim = ("" if found[key] is None else f"{found[key]:g}" for key in ("must", "aim"))
     met = {None: "", True: "yes", False: "NO"}[found["met"]]
     print(
-        f"{found['name']:72} {value:>8} {error:9} {found['unit']:6} {must:>6} {aim:>6}  {met}",
+        f"{found['name']:80} {value:>8} {error:9} {found['unit']:6} {must:>6} {aim:>6}  {met}",
         flush=True,
     )
 
@@ -310,7 +310,7 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     if not options.json:
         print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; {versions()}")
-        print(f"{'name':72} {'value':>8} {'st. err.':9} {'unit':6} {'must':>6} {'aim':>6}  met")
+        print(f"{'name':80} {'value':>8} {'st. err.':9} {'unit':6} {'must':>6} {'aim':>6}  met")
     rows = []
     for config in options.only or GOALS:
         with tempfile.TemporaryDirectory() as runs:
