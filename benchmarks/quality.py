@@ -5,7 +5,7 @@ the seed of the configuration. Every contender answers the same questions over t
 The pushed model is then served and asked the same questions over gRPC. Standard errors are over
 queries, whose events hang together.
 
-`--ablations` also fits the first and the last data set with one ingredient changed at a time.
+`--ablations` instead fits the first and the last data set with one ingredient changed at a time.
 
 Usage: python benchmarks/quality.py [--only CONFIG ...] [--ablations] [--json]
 """
@@ -304,7 +304,9 @@ def show(found: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", choices=list(GOALS), help="these configurations")
-    parser.add_argument("--ablations", action="store_true", help="one ingredient less at a time")
+    parser.add_argument(
+        "--ablations", action="store_true", help="instead, change one ingredient at a time"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
@@ -312,16 +314,12 @@ def main() -> None:
         print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; {versions()}")
         print(f"{'name':80} {'value':>8} {'st. err.':9} {'unit':6} {'must':>6} {'aim':>6}  met")
     rows = []
-    for config in options.only or GOALS:
+    for config in options.only or (ABLATIONS if options.ablations else GOALS):
         with tempfile.TemporaryDirectory() as runs:
-            asked = [measured_rows]
-            if options.ablations and config in ABLATIONS:
-                asked.append(ablation_rows)
-            for make_rows in asked:
-                for found in make_rows(config, runs):
-                    rows.append(found)
-                    if not options.json:
-                        show(found)
+            for found in (ablation_rows if options.ablations else measured_rows)(config, runs):
+                rows.append(found)
+                if not options.json:
+                    show(found)
     if options.json:
         about = {"hardware": f"{os.cpu_count()} CPUs", "versions": versions()}
         print(json.dumps({**about, "rows": rows}))
