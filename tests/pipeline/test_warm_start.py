@@ -33,7 +33,7 @@ def grown(
             "weight_decay": 0.0,
             "epochs": 1,
         },
-        evaluation={"min_lift": 0},
+        evaluation={"min_lift": 0, "min_lift_over_last": 0},
     )
     summaries = [run(config, two_tower)]
     # Three items more, and one that is all the rage and so comes first in the vocabulary.
