@@ -100,13 +100,9 @@ ABLATIONS: Mapping[str, Ablation] = {
         {
             "without logQ": (WITHOUT_LOGQ,),
             "dot product instead of cosine": ("model.similarity=dot",),
-            "temperature .05": ("model.temperature=0.05",),
             "mean instead of recency": ("model.history_encoder=mean",),
-            "a GRU instead of recency": ("model.history_encoder=gru",),
             "a table of its own for histories": ("model.share_candidate_ids=false",),
             "128 negatives": ("training.num_negatives=128",),
-            "a quarter of the history hidden": ("training.history_dropout=0.25",),
-            "one epoch": ("training.epochs=1",),
         },
     ),
 }
