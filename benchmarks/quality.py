@@ -89,8 +89,10 @@ ABLATIONS: Mapping[str, Ablation] = {
             "ids instead of history": (
                 "model.query_id_embedding=true",
                 "model.history_encoder=none",
+                "model.share_candidate_ids=false",
             ),
             "constant learning rate": ("training.schedule=constant",),
+            "a table of its own for histories": ("model.share_candidate_ids=false",),
             "16 dimensions": ("model.dimension=16",),
         },
     ),
