@@ -8,10 +8,10 @@ promises, and reports to an observer as it goes.
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from ml_metadata.proto import metadata_store_pb2
-from tfx.dsl.compiler import compiler, constants
+from tfx.dsl.compiler import compiler, compiler_utils, constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
 from tfx.orchestration.pipeline import Pipeline
@@ -126,7 +126,8 @@ def run_component(
 
     Raises:
         UnknownComponentError: There is none of that name.
-        ComponentFailedError: It failed, or could not be started.
+        ComponentFailedError: It failed, or could not be started; or one that it waits for, also
+            one that gives it nothing but leave, has not ended well in this run.
     """
     compiled = compiler.Compiler().compile(pipeline)
     runtime_parameter_utils.substitute_runtime_parameter(
@@ -137,14 +138,46 @@ def run_component(
         raise UnknownComponentError(f"there is no component {name!r}; known: {', '.join(nodes)}")
     if name in without_cache:
         nodes[name].execution_options.caching_options.enable_cache = False
+    # A plan that was compiled for other settings may lack a component, or run it later.
+    missing = _not_ended_well(compiled, nodes[name].upstream_nodes, run_id)
+    if missing:
+        raise ComponentFailedError(
+            name,
+            f"it waits for {', '.join(missing)}, which did not end well in run {run_id}; run that "
+            "first, and compile the plan anew if it lacks it",
+        )
     return _launch(compiled, nodes[name])
+
+
+def _not_ended_well(
+    pipeline: pipeline_pb2.Pipeline, names: Collection[str], run_id: str
+) -> list[str]:
+    """Returns those whose newest execution in a run is not complete, or that have none."""
+    with metadata.Metadata(_connection(pipeline)) as handle:
+        store = handle.store
+        run = store.get_context_by_type_and_name(constants.PIPELINE_RUN_CONTEXT_TYPE_NAME, run_id)
+        ended: dict[str, bool] = {}
+        executions = [] if run is None else store.get_executions_by_context(run.id)
+        for execution in sorted(executions, key=lambda found: found.id):
+            for context in store.get_contexts_by_execution(execution.id):
+                if context.type == constants.NODE_CONTEXT_TYPE_NAME:
+                    ended[context.name] = execution.last_known_state in _STATES
+    use = pipeline.pipeline_info.id
+    return [
+        name for name in names if not ended.get(compiler_utils.node_context_name(use, name), False)
+    ]
+
+
+def _connection(pipeline: pipeline_pb2.Pipeline) -> Any:
+    deployment = runner_utils.extract_local_deployment_config(pipeline)
+    kind = deployment.metadata_connection_config.WhichOneof("connection_config")
+    return getattr(deployment.metadata_connection_config, kind)
 
 
 def _launch(pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode) -> ComponentOutcome:
     name = node.node_info.id
     deployment = runner_utils.extract_local_deployment_config(pipeline)
-    connection_kind = deployment.metadata_connection_config.WhichOneof("connection_config")
-    connection = getattr(deployment.metadata_connection_config, connection_kind)
+    connection = _connection(pipeline)
     started = time.monotonic()
     try:
         execution = launcher.Launcher(

@@ -20,6 +20,7 @@ from tfx.utils import io_utils
 from components.atomic_pusher.executor import NEWLY_PUSHED_PROPERTY
 from components.blessed_model import MODEL_BLESSING_KEY
 from components.blessings import NotBlessedError
+from components.drift_gate.executor import DriftError
 from components.drift_gate.spec import PROFILE_KEY
 from components.drift_gate.spec import REPORT_FILE as DRIFT_REPORT_FILE
 from components.index_builder.spec import REPORT_FILE as INDEX_REPORT_FILE
@@ -56,7 +57,7 @@ class RunSummary:
         metrics: By contender, seen candidates treated as the configuration says.
         metrics_other: The same, treated the other way.
         evaluation: The whole report of the evaluation.
-        gates: `passed` or `refused`, by gate that was reached: evaluation, index, server.
+        gates: `passed` or `refused`, by gate that was reached: drift, evaluation, index, server.
         blessed: Whether the evaluation gate let the model pass, in this run or before.
         pushed_version: Version that holds this model, pushed now or before; None where none does.
         newly_pushed: Whether this run pushed it.
@@ -214,6 +215,8 @@ def _fill(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> None
     profile = _output(outcomes, "DriftGate", PROFILE_KEY)
     if profile is not None:
         summary.drift = _json(profile.uri, DRIFT_REPORT_FILE)
+    elif summary.failure is not None and isinstance(summary.failure.__cause__, DriftError):
+        summary.drift = summary.failure.__cause__.report
     results = _output(outcomes, "Tuner", "tuner_results")
     if results is not None:
         report = _json(results.uri, TRIALS_FILE)
@@ -245,6 +248,8 @@ def _fill(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> None
 
 def _gates(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> dict[str, str]:
     gates = {}
+    if summary.drift:
+        gates["drift"] = "passed" if "DriftGate" in outcomes else "refused"
     if summary.evaluation:
         gates["evaluation"] = "passed" if summary.blessed else "refused"
     failed = summary.failure.component if summary.failure is not None else None

@@ -2,7 +2,8 @@
 
 TensorFlow Serving takes any folder with a number for a version within a second. The stock
 executor copies into that folder file by file; this one copies aside and renames. On an object
-store, where a rename is no single step, `saved_model.pb` still comes last.
+store a rename moves object by object, in an order of its own: there it copies into the folder
+itself, `saved_model.pb` last, and a folder without that file is no version.
 """
 
 import os
@@ -21,6 +22,8 @@ from components.folder_digest import digest_of_folder
 
 # TensorFlow Serving ignores folders whose name is not a number.
 _INCOMING_PREFIX = "incoming-"
+_REMOTE = "://"
+_SAVED_MODEL_FILE = "saved_model.pb"
 # Whether this execution pushed the version, or found the model served already.
 NEWLY_PUSHED_PROPERTY = "newly_pushed"
 # TensorFlow Serving leaves this folder alone.
@@ -89,24 +92,40 @@ def push(model_path: str, base: str) -> tuple[int, str]:
     for name in fileio.listdir(base):
         if name.startswith(_INCOMING_PREFIX):  # what a killed push left
             fileio.rmtree(os.path.join(base, name.rstrip("/")))
-    version = max(int(time.time()), newest + 1)
-    aside = os.path.join(base, f"{_INCOMING_PREFIX}{version}")
-    io_utils.copy_dir(model_path, aside, deny_regex_patterns=[r"saved_model\.pb"])
-    io_utils.copy_file(
-        os.path.join(model_path, "saved_model.pb"), os.path.join(aside, "saved_model.pb")
-    )
-    io_utils.write_string_file(os.path.join(aside, _DIGEST_FILE), digest)
+    # Also higher than what a killed push left on an object store.
+    version = max([int(time.time()), *(number + 1 for number in _numbers(base))])
     path = os.path.join(base, str(version))
-    fileio.rename(aside, path)
+    if _REMOTE in base:
+        _copy(model_path, path, digest)
+    else:
+        aside = os.path.join(base, f"{_INCOMING_PREFIX}{version}")
+        _copy(model_path, aside, digest)
+        fileio.rename(aside, path)
     return version, path
 
 
+def _copy(model_path: str, folder: str, digest: str) -> None:
+    """Copies a SavedModel so that the file which makes it one comes last."""
+    io_utils.copy_dir(model_path, folder, deny_regex_patterns=[r"saved_model\.pb"])
+    io_utils.write_string_file(os.path.join(folder, _DIGEST_FILE), digest)
+    io_utils.copy_file(
+        os.path.join(model_path, _SAVED_MODEL_FILE), os.path.join(folder, _SAVED_MODEL_FILE)
+    )
+
+
 def newest_version(base: str) -> int:
-    """Returns the largest version under `base`, or 0 where there is none."""
+    """Returns the largest version under `base` that is whole, or 0 where there is none."""
+    for number in sorted(_numbers(base), reverse=True):
+        if fileio.exists(os.path.join(base, str(number), _SAVED_MODEL_FILE)):
+            return number
+    return 0
+
+
+def _numbers(base: str) -> list[int]:
     if not fileio.exists(base):
-        return 0
+        return []
     names = (name.rstrip("/") for name in fileio.listdir(base))
-    return max((int(name) for name in names if name.isdecimal()), default=0)
+    return [int(name) for name in names if name.isdecimal()]
 
 
 def _digest(model_path: str) -> str:

@@ -26,7 +26,15 @@ log = logging.getLogger(__name__)
 
 
 class DriftError(Exception):
-    """The newest span is too far from the last good one; running again will not help."""
+    """The newest span is too far from the last good one; running again will not help.
+
+    Attributes:
+        report: What `REPORT_FILE` holds: TFX removes the files of a component that fails.
+    """
+
+    def __init__(self, message: str, report: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class Executor(base_executor.BaseExecutor):
@@ -76,5 +84,6 @@ class Executor(base_executor.BaseExecutor):
         if config.drift.action == "stop":
             raise DriftError(
                 f"{message}. Mend the data, or let it pass, which makes it the next measure: "
-                "`--set drift.action=warn`"
+                "`--set drift.action=warn`",
+                report,
             )

@@ -1,5 +1,6 @@
 """`two-tower runs`: what became of each run, from ML Metadata."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List past runs, or show one.", invoke_without_command=True)
 
+_DRIFT = "drift"
 _GATES = ("evaluation", "index", "server")
 _STYLES = {"complete": "green", "running": "cyan"}
 
@@ -41,11 +43,14 @@ def runs(
     from rich.table import Table
 
     metric = loaded.evaluation.baseline_metric
+    # Terminals are narrow, and most uses compare no spans.
+    compares_spans = any(_DRIFT in record.summary.get("gates", {}) for record in found)
+    gates = (_DRIFT, *_GATES) if compares_spans else _GATES
     table = Table()
-    for column in ("run", "span", "state", metric, *_GATES, "version"):
+    for column in ("run", "span", "state", metric, *gates, "version"):
         table.add_column(column, overflow="fold")
     for record in found:
-        table.add_row(*_row(record, metric))
+        table.add_row(*_row(record, metric, gates))
     stdout().print(table)
 
 
@@ -97,7 +102,7 @@ def _records(config: "PipelineConfig") -> list["RunRecord"]:
         fail(f"ML Metadata cannot be read: {error}")
 
 
-def _row(record: "RunRecord", metric: str) -> list[str]:
+def _row(record: "RunRecord", metric: str, names: Sequence[str]) -> list[str]:
     value = record.summary.get("metrics", {}).get("model", {}).get(metric)
     gates = record.summary.get("gates", {})
     version = record.summary.get("pushed_version")
@@ -107,7 +112,7 @@ def _row(record: "RunRecord", metric: str) -> list[str]:
         record.span,
         f"[{style}]{record.state}[/]",
         "" if value is None else f"{value:.4f}",
-        *(gates.get(gate, "") for gate in _GATES),
+        *(gates.get(name, "") for name in names),
         "" if version is None else str(version),
     ]
 

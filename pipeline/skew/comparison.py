@@ -22,10 +22,17 @@ from components.small_data.statistics_executor import statistics_of
 from components.timeline_example_gen.stable_hash import Hashes, hash_strings
 from models.features import HISTORY_KEY, FeatureSpec
 from pipeline.config import PipelineConfig
-from pipeline.evaluation import newest_output
+from pipeline.evaluation import newest_run_outputs
 from pipeline.skew.request_log import RequestLog, RequestLogError, Row
 
 _BATCH_ROWS = 4096
+# What a run has that fitted a model and pushed it.
+_NEEDED = {
+    "TimelineExampleGen": "examples",
+    "StatisticsGen": "statistics",
+    "Trainer": "model",
+    "Pusher": "pushed_model",
+}
 _STATISTICS_FILE = os.path.join("Split-train", "FeatureStats.pb")
 
 
@@ -62,17 +69,21 @@ class SkewReport:
 
 
 def compare_requests(config: PipelineConfig, requests: Path) -> SkewReport:
-    """Compares the queries of logged requests with the training timelines of the newest run.
+    """Compares the queries of logged requests with the training timelines of the newest model.
+
+    That is the one that was fitted and pushed last: a refresh of the index has no training
+    timelines, and those of a run that was stopped were refused.
 
     Args:
         config: The use.
         requests: See `request_log`.
 
     Raises:
-        EvaluationError: There is no run yet.
+        EvaluationError: There is no such run yet, or its artifacts are gone.
         RequestLogError: The file is no log of requests, or it holds no query.
     """
-    uri = newest_output(config, "StatisticsGen", "statistics")
+    run = newest_run_outputs(config, _NEEDED)
+    uri = run["StatisticsGen"]
     trained = statistics_pb2.DatasetFeatureStatisticsList.FromString(
         io_utils.read_bytes_file(os.path.join(uri, _STATISTICS_FILE))
     )
@@ -84,7 +95,7 @@ def compare_requests(config: PipelineConfig, requests: Path) -> SkewReport:
             f"{requests} holds no query; {log.num_others:,} requests are of other signatures"
         )
     findings = [
-        *_unknown(config, queries),
+        *_unknown(config, queries, run["TimelineExampleGen"]),
         *_missing(config, queries, trained),
         *_distances(config, asked, trained),
     ]
@@ -122,11 +133,11 @@ def _lists(rows: Sequence[Row], name: str, kind: pa.DataType) -> pa.Array:
     return pa.array(values, pa.list_(kind))
 
 
-def _unknown(config: PipelineConfig, queries: _Queries) -> Iterator[Finding]:
+def _unknown(config: PipelineConfig, queries: _Queries, examples_uri: str) -> Iterator[Finding]:
     if not queries.history:
         return
     examples = standard_artifacts.Examples()
-    examples.uri = newest_output(config, "TimelineExampleGen", "examples")
+    examples.uri = examples_uri
     examples.split_names = '["candidates"]'
     examples.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
     known: Hashes = known_candidates(examples, config.spec.candidate_id)

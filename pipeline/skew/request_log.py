@@ -7,6 +7,7 @@
 import gzip
 import json
 import math
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,27 +49,39 @@ class RequestLog:
         """
         records = _json_lines if _is_json(self.path) else _prediction_logs
         try:
-            for signature, columns in records(self.path):
+            for place, signature, columns in records(self.path):
                 if signature not in _OF_QUERIES:
                     self.num_others += 1
                     continue
                 self.num_requests += 1
-                yield from self._rows(columns)
-        except OSError as error:
+                try:
+                    rows = list(self._rows(columns))
+                except (TypeError, ValueError) as error:
+                    raise RequestLogError(f"{place}: {error}") from error
+                yield from rows
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
             raise RequestLogError(f"{self.path} cannot be read: {error}") from error
 
     def _rows(self, columns: Mapping[str, list[Any]]) -> Iterator[Row]:
+        """Yields the queries of a request.
+
+        Raises:
+            ValueError: A value is of another type than its input, or inputs differ in their rows.
+        """
         spec = self.spec
         kinds: dict[str, Callable[[Any], Any]] = {
             spec.query_id: _text,
             HISTORY_KEY: _text,
             **{
-                name: float if feature.kind == "numeric" else _text
+                name: _number if feature.kind == "numeric" else _text
                 for name, feature in spec.query_features.items()
             },
         }
         sizes = {len(values) for values in columns.values()}
         batch = max(sizes, default=0)
+        if not sizes <= {0, 1, batch}:
+            shown = ", ".join(f"{name} {len(values)}" for name, values in sorted(columns.items()))
+            raise ValueError(f"its inputs must have one row, or all as many; got {shown}")
         for place in range(batch):
             row: Row = {}
             for name, convert in kinds.items():
@@ -76,7 +89,11 @@ class RequestLog:
                 # A client may send one row that stands for the whole batch.
                 value = column[0 if len(column) == 1 else place] if column else []
                 values = value if isinstance(value, list) else [value]
-                row[name] = [found for v in values if _is_there(found := convert(v))]
+                try:
+                    found = [convert(v) for v in values if v is not None]
+                except (TypeError, ValueError, OverflowError) as error:
+                    raise ValueError(f"input {name!r}, row {place + 1}: {error}") from error
+                row[name] = [value for value in found if _is_there(value)]
             yield row
 
 
@@ -97,7 +114,8 @@ def _is_json(path: Path) -> bool:
     return True
 
 
-def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, list[Any]]]]:
+def _json_lines(path: Path) -> Iterator[tuple[str, str, dict[str, list[Any]]]]:
+    """Yields where each request stands, its signature and its inputs."""
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
@@ -105,52 +123,71 @@ def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, list[Any]]]]:
                 continue
             try:
                 body = json.loads(line)
-                yield body.get("signature_name", ""), _columns(body)
+                signature, columns = body.get("signature_name") or "", _columns(body)
             except (ValueError, AttributeError, TypeError) as error:
                 raise RequestLogError(
                     f"{path}:{number} must be the body of a predict request, with `inputs` or "
                     f"`instances`: {error}"
                 ) from error
+            yield f"{path}:{number}", signature, columns
 
 
 def _columns(body: Mapping[str, Any]) -> dict[str, list[Any]]:
     if "inputs" in body:
         return {name: _listed(values) for name, values in body["inputs"].items()}
-    columns: dict[str, list[Any]] = {}
     if "instances" not in body:
         raise ValueError("it has neither")
-    for instance in body["instances"]:
-        for name, value in instance.items():
-            columns.setdefault(name, []).append(value)
-    return columns
+    instances = body["instances"]
+    names = dict.fromkeys(name for instance in instances for name in instance)
+    # What one instance leaves out is missing there, and must not be taken from the next.
+    return {name: [instance.get(name) for instance in instances] for name in names}
 
 
 def _listed(values: Any) -> list[Any]:
     return values if isinstance(values, list) else [values]
 
 
-def _prediction_logs(path: Path) -> Iterator[tuple[str, dict[str, list[Any]]]]:
+def _prediction_logs(path: Path) -> Iterator[tuple[str, str, dict[str, list[Any]]]]:
+    """As `_json_lines`."""
     import tensorflow as tf
     from google.protobuf.message import DecodeError
     from tensorflow_serving.apis import prediction_log_pb2
 
     compression = "GZIP" if path.suffix == ".gz" else ""
     try:
-        for record in tf.data.TFRecordDataset(str(path), compression).as_numpy_iterator():
+        records = tf.data.TFRecordDataset(str(path), compression).as_numpy_iterator()
+        for number, record in enumerate(records, start=1):
             log = prediction_log_pb2.PredictionLog.FromString(record)
             request = log.predict_log.request
-            yield (
-                request.model_spec.signature_name,
-                {name: tf.make_ndarray(value).tolist() for name, value in request.inputs.items()},
-            )
+            place = f"{path}: record {number}"
+            try:
+                columns = {
+                    name: _listed(tf.make_ndarray(value).tolist())
+                    for name, value in request.inputs.items()
+                }
+            except (TypeError, ValueError) as error:
+                raise RequestLogError(
+                    f"{place} holds a tensor that cannot be read: {error}"
+                ) from error
+            yield place, request.model_spec.signature_name, columns
     except (tf.errors.OpError, DecodeError) as error:
         raise RequestLogError(
             f"{path} must hold TFRecords of PredictionLog, or JSON lines: {error}"
         ) from error
 
 
+def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise TypeError(f"must be a number, got {value}")
+    return float(value)
+
+
 def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    if isinstance(value, list | dict):
+        raise TypeError(f"must be text, got {value!r:.80}")
+    # JSON can hold half a character, which is no UTF-8.
+    text = value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
+    return text.decode("utf-8", "replace")
 
 
 def _is_there(value: Any) -> bool:

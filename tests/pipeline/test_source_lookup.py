@@ -73,3 +73,19 @@ def test_lists_in_parquet_are_described_and_sent_as_many_values(tmp_path: Path) 
     config = load(str(path))
     assert describe_candidates(config, ["a"]) == {"a": {"label": "new|red"}}
     assert query_features(config, "user 1") == {"club": ["blue", "tall"]}
+
+
+def test_a_gap_between_spans_keeps_nobody_from_asking(tmp_path: Path) -> None:
+    path = write_two_clubs(
+        tmp_path, data={"interactions": "day-{SPAN}.csv", "spans": {"window": "all"}}
+    )
+    for day in (1, 3):
+        (tmp_path / f"day-{day}.csv").write_text(f"user,item,time\nuser 1,item é{day},{day}\n")
+    config = load(str(path))
+    assert config.data.spans.missing == "stop"
+    assert query_history(config, "user 1") == ["item é1", "item é3"]
+    assert query_features(config, "user 1") == {"club": "red"}
+    # The catalogue alone is looked into.
+    for file in tmp_path.glob("day-*.csv"):
+        file.unlink()
+    assert describe_candidates(config, ["item é3"]) != {}

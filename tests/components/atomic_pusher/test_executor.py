@@ -4,9 +4,11 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
-from tfx.dsl.io import fileio
+from tfx.dsl.io import fileio, filesystem_registry
+from tfx.dsl.io.plugins.local import LocalFilesystem
 from tfx.proto import pusher_pb2
 from tfx.types import standard_artifacts
 from tfx.utils import io_utils, proto_utils
@@ -212,3 +214,79 @@ def test_executor_pushes_nothing_that_a_gate_refused(
     with pytest.raises(NotBlessedError, match=f"{gate} refused the model: why"):
         run_executor(**blessed)
     assert not base.exists()
+
+
+class ObjectStore(LocalFilesystem):
+    """`objects://PATH` is PATH here: files appear one by one, and folders cannot be renamed."""
+
+    SUPPORTED_SCHEMES: ClassVar = ["objects://"]
+    written: ClassVar[list[str]] = []
+    fails_at: ClassVar[str] = ""
+
+    @classmethod
+    def _place(cls, path: str) -> str:
+        return path.removeprefix("objects:/")
+
+    @classmethod
+    def open(cls, name: str, mode: str = "r") -> Any:
+        if "w" in mode:
+            if cls.fails_at and name.endswith(cls.fails_at):
+                raise OSError("gone away")
+            cls.written.append(name)
+        return open(cls._place(name), mode)
+
+    @classmethod
+    def exists(cls, path: str) -> bool:
+        return LocalFilesystem.exists(cls._place(path))
+
+    @classmethod
+    def isdir(cls, path: str) -> bool:
+        return LocalFilesystem.isdir(cls._place(path))
+
+    @classmethod
+    def listdir(cls, path: str) -> list[Any]:
+        return [f"{name}/" for name in LocalFilesystem.listdir(cls._place(path))]
+
+    @classmethod
+    def makedirs(cls, path: str) -> None:
+        LocalFilesystem.makedirs(cls._place(path))
+
+    @classmethod
+    def rename(cls, src: str, dst: str, overwrite: bool = False) -> None:
+        raise AssertionError("an object store renames object by object")
+
+
+@pytest.fixture
+def object_store(base: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    filesystem_registry.DEFAULT_FILESYSTEM_REGISTRY.register(ObjectStore, priority=0)
+    monkeypatch.setattr(ObjectStore, "written", [])
+    monkeypatch.setattr(ObjectStore, "fails_at", "")
+    return f"objects:/{base}"
+
+
+def test_on_an_object_store_the_file_that_makes_a_version_comes_last(
+    model: str, base: Path, object_store: str
+):
+    version, path = push(model, object_store)
+    assert path == f"{object_store}/{version}"
+    assert len(ObjectStore.written) == 4
+    assert ObjectStore.written[-1] == f"{path}/saved_model.pb"
+    assert newest_version(object_store) == version
+    assert push(model, object_store) == (version, path)
+    assert os.listdir(base) == [str(version)]
+
+
+def test_half_a_version_on_an_object_store_is_none(
+    model: str, object_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first, _ = push(model, object_store)
+    other = save_model(tmp_path / "other", "other graph")
+    with monkeypatch.context() as patched:
+        patched.setattr(ObjectStore, "fails_at", "variables.index")
+        with pytest.raises(OSError, match="gone away"):
+            push(other, object_store)
+    assert newest_version(object_store) == first
+    assert push(model, object_store)[0] == first
+    second, path = push(other, object_store)
+    assert second > first + 1
+    assert files(path.removeprefix("objects:/"))["saved_model.pb"] == "other graph"

@@ -158,6 +158,9 @@ def test_what_has_moved_too_far_stops_with_its_figures(
     with pytest.raises(DriftError, match=told) as caught:
         spans.gate(**{"items": USUAL, **change}, baseline=first.uri)
     assert str(caught.value).startswith("span 2 has drifted from 1: ")
+    # TFX removes the files of a component that fails.
+    written = json.loads((spans.folder / "profile-2" / "drift_report.json").read_text())
+    assert caught.value.report == written
 
 
 def test_under_warn_the_span_is_let_pass_and_reported(spans: Spans) -> None:

@@ -1,3 +1,4 @@
+import gzip
 import json
 from pathlib import Path
 
@@ -85,4 +86,41 @@ def test_what_is_no_log_is_named(tmp_path: Path, content: str) -> None:
         assert list(log(file).rows()) == []
         return
     with pytest.raises(RequestLogError, match=str(file)):
+        list(log(file).rows())
+
+
+def test_null_and_what_an_instance_leaves_out_are_missing(tmp_path: Path) -> None:
+    file = tmp_path / "log.jsonl"
+    instances = [{"user": "u1", "age": None}, {"age": 5, "history": ["a", None], "tags": None}]
+    file.write_text(json.dumps({"instances": instances}))
+    assert list(log(file).rows()) == [
+        {"user": ["u1"], "history": [], "age": [], "tags": []},
+        {"user": [], "history": ["a"], "age": [5.0], "tags": []},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "problem"),
+    [
+        ({"user": ["u1"], "age": ["abc"]}, "input 'age', row 1: could not convert"),
+        ({"user": ["u1"], "age": [[[3]]]}, "input 'age', row 1: "),
+        ({"user": ["u1"], "age": [10**400]}, "input 'age', row 1: "),
+        ({"user": [["u1", ["u2"]]]}, "input 'user', row 1: must be text"),
+        ({"user": ["u1", "u2", "u3"], "age": [1, 2]}, "must have one row, .* age 2, user 3"),
+    ],
+)
+def test_a_request_that_no_model_takes_is_named_by_its_line(
+    tmp_path: Path, inputs: dict[str, object], problem: str
+) -> None:
+    file = tmp_path / "log.jsonl"
+    file.write_text("\n".join(json.dumps({"inputs": body}) for body in ({"user": ["u1"]}, inputs)))
+    with pytest.raises(RequestLogError, match=f"log.jsonl:2: .*{problem}"):
+        list(log(file).rows())
+
+
+def test_a_log_that_ends_in_the_middle_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "log.jsonl.gz"
+    whole = gzip.compress(json.dumps({"inputs": {"user": ["u1"] * 1000}}).encode())
+    file.write_bytes(whole[:-8])
+    with pytest.raises(RequestLogError, match=f"{file} cannot be read"):
         list(log(file).rows())
