@@ -2,7 +2,8 @@
 
 ML Metadata is told first, then files go: a removal that is killed leaves folders that nothing
 takes for artifacts any more, and the next one finds them. TFX's cache and resolvers take live
-artifacts only.
+artifacts only. What ML Metadata does not know of this use stays: it may have been made with
+another database, or by another use.
 """
 
 import os
@@ -16,12 +17,23 @@ from ml_metadata.proto import metadata_store_pb2
 
 from pipeline.config import PipelineConfig
 from pipeline.releases.model_config_file import ModelConfigFile
-from pipeline.run_history import RUN_TYPE, RunHistory, RunRecord
+from pipeline.run_history import (
+    DONE_STATES,
+    PIPELINE_TYPE,
+    RUN_TYPE,
+    RunHistory,
+    RunRecord,
+    component_of,
+    executions_of,
+)
 
 _Artifact = metadata_store_pb2.Artifact
+_Event = metadata_store_pb2.Event
 # Of TFX's Model and ModelBlessing.
 _BLESSED_KEY = "blessed"
 _CURRENT_MODEL_KEY = "current_model_id"
+# Of TFX's PushedModel.
+_PUSHED_VERSION_KEY = "pushed_version"
 # Profiles of spans are small, and each may become the measure of a span delivered again.
 _KEPT_COMPONENTS = frozenset({"DriftGate"})
 # What a server does not take for a version.
@@ -74,9 +86,11 @@ def plan_cleaning(
 ) -> CleaningPlan:
     """Finds what can go.
 
-    What stays: all that the newest `keep` complete runs made or took from the cache; all of runs
-    newer than the newest complete one; the run of the model that was blessed last; the newest
-    served version, those that the kept runs pushed, and those that the model config file names.
+    What stays: all that the newest `keep` complete runs made or took from the cache, and as many
+    index refreshes since the oldest of them; all of runs that are under way, or that did not
+    complete since the last that did; the run that made the model that was blessed last; the newest
+    served version, those that the kept runs pushed, and those that the model config file names or
+    loads; and all that ML Metadata does not know of this use.
 
     Args:
         config: The use.
@@ -85,40 +99,51 @@ def plan_cleaning(
         model_config_file: Versions and labels of the servers; it need not exist.
 
     Raises:
-        CleaningError: The runs do not lie on this machine's filesystem.
+        CleaningError: The runs do not lie on this machine's filesystem, or not where ML Metadata
+            has them.
         ReleaseError: The model config file cannot be read.
     """
     if "://" in str(config.runs) or "://" in config.serving_dir:
         raise CleaningError("runs and served versions must lie on this machine to be cleaned")
     records = RunHistory(store, config.name).records(under_way=False)
-    kept = _kept_runs(store, records, keep)
-    kept_executions, kept_artifacts = _belongings(store, kept)
-    artifacts = store.get_artifacts()
-    kept_uris = {artifact.uri for artifact in artifacts if artifact.id in kept_artifacts}
+    use = _Use(store, config.name)
+    kept = _kept_runs(use, records, keep)
+    kept_executions, kept_artifacts = use.belongings(kept)
+    kept_versions = _kept_versions(
+        config, _pushed_versions(use, records, kept, kept_artifacts), model_config_file
+    )
+    ordered = tuple(record.run_id for record in records if record.run_id in kept)
+    if not _complete(records, "run"):
+        # There is nothing that could stand in for what would go.
+        return CleaningPlan(ordered, kept_versions, removable=(), artifact_ids=())
     root = config.run_dir / "artifacts"
-    removable: list[Removable] = []
-    # Without a complete run there is nothing that could stand in for what would go.
-    if any(record.state == "complete" for record in records):
-        removable += _artifact_folders(root, kept_uris)
-        removable += _working_folders(root, kept_executions)
-        removable += _logs(config, records, kept)
+    kept_uris = {use.artifacts[number].uri for number in kept_artifacts & use.artifacts.keys()}
+    if not any(_lies_below(uri, root) and os.path.exists(uri) for uri in kept_uris):
+        raise CleaningError(
+            f"no artifact of the runs that stay lies in {root}, so the folder was moved, or this "
+            "ML Metadata is of another one; nothing was removed"
+        )
+    every_run = {record.run_id for record in records}
+    known_versions = _pushed_versions(use, records, every_run, use.artifacts.keys())
+    removable = (
+        *_artifact_folders(root, use, kept_executions, kept_uris),
+        *_working_folders(root, use.executions.keys() - kept_executions),
+        *_logs(config, records, kept),
+        *_versions(Path(config.serving_dir), known_versions - kept_versions.keys()),
+    )
     gone = {found.path for found in removable}
-    kept_versions = _kept_versions(config, records, kept, model_config_file)
-    removable += _versions(Path(config.serving_dir), kept_versions)
     return CleaningPlan(
-        kept_runs=tuple(sorted(kept)),
+        kept_runs=ordered,
         kept_versions=kept_versions,
-        removable=tuple(removable),
+        removable=removable,
         artifact_ids=tuple(
-            sorted(
-                artifact.id
-                for artifact in artifacts
-                if artifact.state != _Artifact.DELETED
-                and (
-                    artifact.uri in gone
-                    # Lost by hand, or by a removal that was killed.
-                    or (_lies_below(artifact.uri, root) and not os.path.exists(artifact.uri))
-                )
+            number
+            for number, artifact in sorted(use.artifacts.items())
+            if artifact.state != _Artifact.DELETED
+            and (
+                artifact.uri in gone
+                # Lost by hand, or by a removal that was killed.
+                or (_lies_below(artifact.uri, root) and not os.path.exists(artifact.uri))
             )
         ),
     )
@@ -142,55 +167,102 @@ def carry_out(plan: CleaningPlan, store: MetadataStore) -> None:
             path.unlink(missing_ok=True)
 
 
-def _kept_runs(store: MetadataStore, records: list[RunRecord], keep: int) -> set[str]:
-    complete = [record.run_id for record in records if record.state == "complete"]
-    if not complete:
+class _Use:
+    """What ML Metadata knows of one use; several may share a database, and the ids of runs.
+
+    Args:
+        store: ML Metadata.
+        name: Of the configuration.
+
+    Attributes:
+        store: ML Metadata.
+        executions: All of them, by id.
+        artifacts: All that they were given or made, by id, also what was removed.
+    """
+
+    def __init__(self, store: MetadataStore, name: str) -> None:
+        self.store = store
+        self.executions = executions_of(store, PIPELINE_TYPE, name)
+        pipeline = store.get_context_by_type_and_name(PIPELINE_TYPE, name)
+        found = [] if pipeline is None else store.get_artifacts_by_context(pipeline.id)
+        self.artifacts = {artifact.id: artifact for artifact in found}
+
+    def of_type(self, name: str) -> list[metadata_store_pb2.Artifact]:
+        """Returns the artifacts of a type."""
+        return [artifact for artifact in self.artifacts.values() if artifact.type == name]
+
+    def belongings(
+        self, run_ids: Iterable[str], *, made_only: bool = False
+    ) -> tuple[set[int], set[int]]:
+        """Returns the executions of runs, and the artifacts that they were given or made."""
+        executions: set[int] = set()
+        for run_id in run_ids:
+            executions |= executions_of(self.store, RUN_TYPE, run_id).keys()
+        executions &= self.executions.keys()
+        if not executions:
+            return executions, set()
+        events = self.store.get_events_by_execution_ids(sorted(executions))
+        return executions, {
+            event.artifact_id for event in events if event.type == _Event.OUTPUT or not made_only
+        }
+
+
+def _complete(records: Iterable[RunRecord], command: str) -> list[RunRecord]:
+    return [r for r in records if (r.state, r.command) == ("complete", command)]
+
+
+def _kept_runs(use: _Use, records: list[RunRecord], keep: int) -> set[str]:
+    # A refresh has no statistics, no Transform and no fit: it does not stand in for a run.
+    runs = _complete(records, "run")
+    if not runs:
         return {record.run_id for record in records}
-    kept = set(complete[-keep:])
-    kept |= {record.run_id for record in records if record.run_id > complete[-1]}
-    return kept | _run_of_last_blessed(store, [record.run_id for record in records])
+    oldest, newest = records.index(runs[-keep:][0]), records.index(runs[-1])
+    kept = [*runs[-keep:], *_complete(records[oldest:], "index")[-keep:]]
+    kept += [record for record in records[newest:] if record.state != "complete"]
+    kept += [record for record in records if record.state == "running"]
+    return {record.run_id for record in kept} | _run_of_last_blessed(use, records)
 
 
-def _run_of_last_blessed(store: MetadataStore, run_ids: list[str]) -> set[str]:
+def _run_of_last_blessed(use: _Use, records: list[RunRecord]) -> set[str]:
     """An index refresh serves the model that was blessed last, with the Examples of its run."""
     blessed = {
         artifact.custom_properties[_CURRENT_MODEL_KEY].int_value
-        for artifact in store.get_artifacts_by_type("ModelBlessing")
+        for artifact in use.of_type("ModelBlessing")
         if artifact.state == _Artifact.LIVE
         and artifact.custom_properties[_BLESSED_KEY].int_value == 1
     }
-    # Several configurations may share a database: only models of these runs count.
-    artifacts = {run_id: _belongings(store, {run_id})[1] for run_id in run_ids}
-    mine = blessed.intersection(*[set().union(*artifacts.values())])
-    holding = [run_id for run_id in run_ids if mine and max(mine) in artifacts[run_id]]
-    return set(holding[-1:])
+    mine = blessed & use.artifacts.keys()
+    for record in reversed(records):
+        # The newest run that has it, be it from the cache; refreshes and evaluations are given it.
+        if record.command == "run" and mine:
+            _, made = use.belongings([record.run_id], made_only=True)
+            if max(mine) in made:
+                return {record.run_id}
+    return set()
 
 
-def _belongings(store: MetadataStore, run_ids: Collection[str]) -> tuple[set[int], set[int]]:
-    """Returns the executions of runs, and the artifacts that they were given or made."""
-    executions: set[int] = set()
-    for run_id in run_ids:
-        context = store.get_context_by_type_and_name(RUN_TYPE, run_id)
-        if context is not None:
-            executions |= {found.id for found in store.get_executions_by_context(context.id)}
-    if not executions:
-        return executions, set()
-    events = store.get_events_by_execution_ids(sorted(executions))
-    return executions, {event.artifact_id for event in events}
-
-
-def _artifact_folders(root: Path, kept_uris: Collection[str]) -> Iterator[Removable]:
+def _artifact_folders(
+    root: Path, use: _Use, kept_executions: Collection[int], kept_uris: Collection[str]
+) -> Iterator[Removable]:
     """Yields what lies in the places of outputs, `COMPONENT/OUTPUT/EXECUTION`, and is not kept."""
+    old_uris = {artifact.uri for artifact in use.artifacts.values()}.difference(kept_uris)
+    # TFX names the artifacts of an execution when it has ended; this is what killed ones left.
+    unfinished = {
+        (component_of(use.store, execution), str(number))
+        for number, execution in use.executions.items()
+        if number not in kept_executions and execution.last_known_state not in DONE_STATES
+    }
     for folder in sorted(root.glob("*/*/*")):
-        if folder.parts[-3] in _KEPT_COMPONENTS:
+        component, _, number = folder.parts[-3:]
+        if component in _KEPT_COMPONENTS or not number.isdecimal() or not folder.is_dir():
             continue
-        if folder.name.isdecimal() and folder.is_dir() and str(folder) not in kept_uris:
+        if str(folder) in old_uris or (component, number) in unfinished:
             yield Removable(str(folder), "artifact", _size(folder))
 
 
-def _working_folders(root: Path, kept_executions: Collection[int]) -> Iterator[Removable]:
+def _working_folders(root: Path, old_executions: Collection[int]) -> Iterator[Removable]:
     for folder in sorted(root.glob("*/.system/executor_execution/*")):
-        if folder.name.isdecimal() and int(folder.name) not in kept_executions:
+        if folder.name.isdecimal() and int(folder.name) in old_executions:
             yield Removable(str(folder), "working folder", _size(folder))
 
 
@@ -203,37 +275,60 @@ def _logs(
             yield Removable(str(log), "log", log.stat().st_size)
 
 
-def _kept_versions(
-    config: PipelineConfig,
+def _pushed_versions(
+    use: _Use,
     records: Iterable[RunRecord],
-    kept: Collection[str],
-    model_config_file: Path,
+    run_ids: Collection[str],
+    artifact_ids: Collection[int],
+) -> set[int]:
+    """Returns the versions that runs pushed: by their summaries, or by what their Pusher made.
+
+    Runs of other orchestrators have no summary.
+    """
+    summaries = (record.summary for record in records if record.run_id in run_ids)
+    noted = (summary.get(_PUSHED_VERSION_KEY) for summary in summaries)
+    named = (
+        artifact.custom_properties[_PUSHED_VERSION_KEY].string_value
+        for artifact in use.of_type("PushedModel")
+        if artifact.id in artifact_ids
+    )
+    return {version for version in noted if version is not None} | {
+        int(version) for version in named if version.isdecimal()
+    }
+
+
+def _kept_versions(
+    config: PipelineConfig, pushed: Collection[int], model_config_file: Path
 ) -> dict[int, str]:
+    """Returns the versions that stay, and why.
+
+    Args:
+        config: The use.
+        pushed: What the kept runs pushed.
+        model_config_file: Versions and labels of the servers.
+    """
     reasons: dict[int, list[str]] = {}
     present = _present_versions(Path(config.serving_dir))
     if present:
         reasons.setdefault(max(present), []).append("newest")
-    release = ModelConfigFile(
-        model_config_file, config.serving.model_name, config.serving_dir
-    ).release()
-    for label, version in sorted(release.labels.items()):
+    file = ModelConfigFile(model_config_file, config.serving.model_name, config.serving_dir)
+    for label, version in sorted(file.release().labels.items()):
         reasons.setdefault(version, []).append(label)
-    for version in sorted(release.versions):
-        reasons.setdefault(version, []).append("loaded")
-    for record in records:
-        pushed = record.summary.get("pushed_version")
-        if record.run_id in kept and pushed is not None:
-            reasons.setdefault(pushed, []).append("of a kept run")
+    if model_config_file.exists():
+        for version in file.loaded_versions(present):
+            reasons.setdefault(version, []).append("loaded")
+    for version in pushed:
+        reasons.setdefault(version, []).append("of a kept run")
     return {
-        version: ", ".join(dict.fromkeys(found))
+        version: ", ".join(found)
         for version, found in sorted(reasons.items())
         if version in present
     }
 
 
-def _versions(serving_dir: Path, kept: Collection[int]) -> Iterator[Removable]:
+def _versions(serving_dir: Path, old_versions: Collection[int]) -> Iterator[Removable]:
     for version in sorted(_present_versions(serving_dir)):
-        if version not in kept:
+        if version in old_versions:
             folder = serving_dir / str(version)
             yield Removable(str(folder), "version", _size(folder))
     for folder in sorted(serving_dir.glob(f"{_REMOVED_PREFIX}*")):

@@ -7,7 +7,7 @@ never came to its first component, is known too.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -18,8 +18,19 @@ from pipeline.input_state import InputState
 
 _Execution = metadata_store_pb2.Execution
 _TYPE = "two_tower_run"
-# TFX's own, one for each run of a pipeline, below the context of the pipeline.
+# TFX's own: one for each pipeline; below it one for each run, by the run's id, which several
+# pipelines in one database may share; and one for each component, `PIPELINE.COMPONENT`.
+PIPELINE_TYPE = "pipeline"
 RUN_TYPE = "pipeline_run"
+_NODE_TYPE = "node"
+# The component that a whole run ends with, and the one that only an index refresh begins with.
+_LAST_COMPONENT = "Pusher"
+_REFRESH_COMPONENT = "BlessedModel"
+# Between two tasks of another orchestrator nothing in ML Metadata tells a run that goes on from one
+# that died.
+_SILENCE_S = 24 * 3600.0
+DONE_STATES = frozenset({_Execution.COMPLETE, _Execution.CACHED})
+_FAILED_STATES = frozenset({_Execution.FAILED, _Execution.CANCELED})
 _PROPERTIES = {
     "config": metadata_store_pb2.STRING,
     "run_id": metadata_store_pb2.STRING,
@@ -46,7 +57,8 @@ class RunRecord:
         run_id: In ML Metadata.
         command: `run` or `index`.
         state: `complete`: what it made is served; `refused`: by a gate; `killed`: its process
-            ended without a word.
+            ended without a word. Of another orchestrator's run: `complete` once its Pusher is,
+            `killed` after a day without a change.
         started_s: Since 1970.
         ended_s: 0 while it runs, and where it was killed.
         span: Newest span that it read; empty without spans.
@@ -103,7 +115,7 @@ class RunHistory:
 
         The caller holds the run lock, so no other run is under way.
         """
-        for record in self.records():
+        for record in self._begun_here():
             if record.state == "running":
                 self._write(record, state="killed")
         record = RunRecord(self._config, run_id, command, started_s=time.time())
@@ -124,20 +136,37 @@ class RunHistory:
 
         Args:
             under_way: Whether the run lock is held; where it is not, a run without an end was
-                killed.
+                killed. Of another orchestrator's runs it says nothing: they hold the lock for one
+                component at a time.
         """
-        records = [_read(context) for context in self._contexts(_TYPE)]
-        mine = {record.run_id: record for record in records if record.config == self._config}
-        for context in self._contexts(RUN_TYPE):
-            pipelines = self._store.get_parent_contexts_by_context(context.id)
-            if context.name not in mine and self._config in {p.name for p in pipelines}:
-                mine[context.name] = self._of_another_runner(context)
-        return [
-            replace(record, state="killed")
+        mine = {
+            record.run_id: replace(record, state="killed")
             if record.state == "running" and not under_way
             else record
-            for _, record in sorted(mine.items())
-        ]
+            for record in self._begun_here()
+        }
+        others = [context for context in self._contexts(RUN_TYPE) if context.name not in mine]
+        if others:
+            pipeline = executions_of(self._store, PIPELINE_TYPE, self._config)
+            pushed, refreshing = (
+                executions_of(self._store, _NODE_TYPE, f"{self._config}.{component}").keys()
+                for component in (_LAST_COMPONENT, _REFRESH_COMPONENT)
+            )
+            for context in others:
+                parents = self._store.get_parent_contexts_by_context(context.id)
+                if self._config in {parent.name for parent in parents}:
+                    found = self._store.get_executions_by_context(context.id)
+                    executions = [execution for execution in found if execution.id in pipeline]
+                    mine[context.name] = self._of_another_runner(
+                        context, executions, pushed, refreshing
+                    )
+        # Ids do not tell the order: each orchestrator has its own form of them.
+        return sorted(mine.values(), key=lambda record: (record.started_s, record.run_id))
+
+    def _begun_here(self) -> list[RunRecord]:
+        """The runs that `begin` noted."""
+        records = [_read(context) for context in self._contexts(_TYPE)]
+        return [record for record in records if record.config == self._config]
 
     def _contexts(self, type_name: str) -> list[metadata_store_pb2.Context]:
         try:
@@ -146,27 +175,52 @@ class RunHistory:
             return []
         return found
 
-    def _of_another_runner(self, context: metadata_store_pb2.Context) -> RunRecord:
-        """What TFX alone knows of a run that another orchestrator made."""
-        executions = self._store.get_executions_by_context(context.id)
-        states = {execution.last_known_state for execution in executions}
-        state: RunState = "complete"
-        if states & {_Execution.FAILED, _Execution.CANCELED}:
+    def _of_another_runner(
+        self,
+        context: metadata_store_pb2.Context,
+        executions: Sequence[metadata_store_pb2.Execution],
+        pushed: Collection[int],
+        refreshing: Collection[int],
+    ) -> RunRecord:
+        """What TFX alone knows of a run that another orchestrator made.
+
+        Args:
+            context: Of the run.
+            executions: Of this pipeline in it.
+            pushed: The Pusher's executions, of all runs.
+            refreshing: Executions that only an index refresh has, of all runs.
+        """
+        ordered = sorted(executions, key=lambda execution: execution.id)
+        # A component that was tried again counts as its last try.
+        states = {execution.type: execution.last_known_state for execution in ordered}
+        created = context.create_time_since_epoch
+        changed_s = max((e.last_update_time_since_epoch for e in ordered), default=created) / 1000
+        state: RunState = "running"
+        if any(e.id in pushed and e.last_known_state in DONE_STATES for e in ordered):
+            state = "complete"
+        elif _FAILED_STATES & set(states.values()):
             state = "failed"
-        elif states - {_Execution.COMPLETE, _Execution.CACHED}:
-            state = "running"
-        changes = [execution.last_update_time_since_epoch / 1000 for execution in executions]
+        elif time.time() - changed_s > _SILENCE_S:
+            state = "killed"
         return RunRecord(
             self._config,
             context.name,
+            command="index" if any(e.id in refreshing for e in ordered) else "run",
             state=state,
-            started_s=context.create_time_since_epoch / 1000,
-            ended_s=max(changes, default=0.0) if state != "running" else 0.0,
+            started_s=min((e.create_time_since_epoch for e in ordered), default=created) / 1000,
+            ended_s=changed_s if state in ("complete", "failed") else 0.0,
         )
 
     def last_complete(self) -> RunRecord | None:
-        """Returns the newest run of the whole pipeline that ended well."""
-        complete = [r for r in self.records() if (r.command, r.state) == ("run", "complete")]
+        """Returns the newest run of the whole pipeline that ended well and noted what it read.
+
+        Other orchestrators' runs note nothing, so there is nothing to compare with.
+        """
+        complete = [
+            record
+            for record in self.records()
+            if (record.command, record.state) == ("run", "complete") and record.files
+        ]
         return complete[-1] if complete else None
 
     def _write(self, record: RunRecord, **changes: Any) -> RunRecord:
@@ -202,20 +256,30 @@ def _read(context: metadata_store_pb2.Context) -> RunRecord:
     return RunRecord(**values)
 
 
-def component_executions(store: MetadataStore, run_id: str) -> list[dict[str, Any]]:
+def executions_of(
+    store: MetadataStore, context_type: str, name: str
+) -> dict[int, metadata_store_pb2.Execution]:
+    """Returns the executions of a context by id; none where there is no such context."""
+    context = store.get_context_by_type_and_name(context_type, name)
+    if context is None:
+        return {}
+    return {found.id: found for found in store.get_executions_by_context(context.id)}
+
+
+def component_executions(store: MetadataStore, config: str, run_id: str) -> list[dict[str, Any]]:
     """Returns what TFX executed in a run, in order: component, state, seconds, outputs.
 
     Args:
         store: ML Metadata.
+        config: Name of the configuration.
         run_id: Of the run.
     """
-    context = store.get_context_by_type_and_name(RUN_TYPE, run_id)
-    if context is None:
-        return []
-    executions = sorted(store.get_executions_by_context(context.id), key=lambda found: found.id)
+    pipeline = executions_of(store, PIPELINE_TYPE, config)
+    found = executions_of(store, RUN_TYPE, run_id)
+    executions = [execution for number, execution in sorted(found.items()) if number in pipeline]
     return [
         {
-            "component": _component_of(store, execution),
+            "component": component_of(store, execution),
             "state": _Execution.State.Name(execution.last_known_state).lower(),
             "seconds": (execution.last_update_time_since_epoch - execution.create_time_since_epoch)
             / 1000,
@@ -225,9 +289,10 @@ def component_executions(store: MetadataStore, run_id: str) -> list[dict[str, An
     ]
 
 
-def _component_of(store: MetadataStore, execution: metadata_store_pb2.Execution) -> str:
+def component_of(store: MetadataStore, execution: metadata_store_pb2.Execution) -> str:
+    """Returns the name of the component that was executed."""
     for context in store.get_contexts_by_execution(execution.id):
-        if context.type == "node":
+        if context.type == _NODE_TYPE:
             # `PIPELINE.COMPONENT`
             return str(context.name.rpartition(".")[2])
     return str(execution.type)

@@ -28,9 +28,10 @@ def clean(
 ) -> None:
     """Remove the artifacts, logs and served versions of old runs.
 
-    What stays: all that the newest complete runs made or took from the cache; runs since the last
-    complete one; the run of the last blessed model; the newest version, versions of kept runs, and
-    those with a label or loaded according to the model config file.
+    What stays: all that the newest complete runs made or took from the cache, and as many index
+    refreshes; runs under way, or not complete since the last that was; the run that made the last
+    blessed model; the newest version, versions of kept runs, and those with a label or loaded
+    according to the model config file; and what ML Metadata does not know of this use.
     """
     loaded = load_config(config, set_)
     from ml_metadata.errors import StatusError
@@ -44,6 +45,9 @@ def clean(
     if not has_metadata(loaded):
         fail(f"there is no run of {loaded.name} in {loaded.run_dir}: nothing to clean")
     file = Path(model_config_file) if model_config_file else model_config_path(loaded)
+    if model_config_file and not file.exists():
+        # Versions that a server has loaded would go.
+        fail(f"there is no model config file {file}")
     try:
         plan = _clean(loaded, keep, file, carry_out=yes)
     except (CleaningError, ReleaseError, RunInProgressError) as error:

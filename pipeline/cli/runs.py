@@ -75,7 +75,7 @@ def show(
     from pipeline.metadata_store import open_store
     from pipeline.run_history import component_executions
 
-    executions = component_executions(open_store(loaded), record.run_id)
+    executions = component_executions(open_store(loaded), loaded.name, record.run_id)
     if as_json:
         content = {**record.to_json(), "components": executions, "summary": record.summary}
         print(json_text(content))

@@ -6,7 +6,7 @@ A server that is started with it has the same versions and labels after a restar
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from pipeline.releases.errors import ReleaseError
 from pipeline.releases.release import Release
+from serving.model_server.version_policy import aspired_versions
 
 _PLATFORM = "tensorflow"
 
@@ -43,6 +44,17 @@ class ModelConfigFile:
         model = self._model(self._with_model())
         versions = model.model_version_policy.specific.versions
         return Release(frozenset(versions), dict(model.version_labels))
+
+    def loaded_versions(self, present: Collection[int]) -> set[int]:
+        """Returns the versions that a server loads which is started with the file.
+
+        Args:
+            present: The versions at its base path.
+
+        Raises:
+            ReleaseError: The file cannot be read.
+        """
+        return aspired_versions(self._model(self._with_model()).model_version_policy, present)
 
     def server_base_path(self) -> str:
         """Returns where the server finds the versions.

@@ -51,6 +51,24 @@ def test_nothing_new_is_no_failure_of_the_service() -> None:
     assert service["SuccessExitStatus"] == "4"
 
 
+def test_cleaning_waits_for_a_run_under_way(tmp_path: Path) -> None:
+    service = unit(DEPLOY / "systemd" / "two-tower-clean@.service")
+    assert service["Unit"]["After"] == "two-tower@%i.service"
+    assert service["Service"]["Restart"] == "on-failure"
+    tool = tmp_path / ".venv" / "bin" / "two-tower"
+    tool.parent.mkdir(parents=True)
+    tool.write_text("#!/bin/sh\n[ -e over ]\n")
+    tool.chmod(0o755)
+    (tmp_path / "runs" / "clicks").mkdir(parents=True)
+    run = f"cd {tmp_path} && flock runs/clicks/lock sh -c 'echo; sleep 0.3; touch over'"
+    with subprocess.Popen(["bash", "-c", run], stdout=subprocess.PIPE) as under_way:
+        assert under_way.stdout is not None
+        under_way.stdout.readline()
+        _, (_, _, command) = cron_jobs()
+        command = command.replace("/opt/two-tower-retrieval", str(tmp_path))
+        assert subprocess.run(["bash", "-c", command]).returncode == 0
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 def test_systemd_accepts_the_calendar_times() -> None:
     for path in UNITS:

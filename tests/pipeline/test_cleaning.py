@@ -1,53 +1,95 @@
 """Cleaning on real ML Metadata and real folders, with runs as TFX leaves them."""
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from pipeline import cleaning
-from pipeline.cleaning import CleaningPlan, carry_out, plan_cleaning
+from pipeline.cleaning import CleaningError, CleaningPlan, carry_out, plan_cleaning
 from pipeline.config import PipelineConfig, load
 from pipeline.metadata_store import open_store
-from pipeline.run_history import RunHistory
+from pipeline.run_history import RunHistory, component_executions
 from tests.pipeline.two_clubs import Command, write_two_clubs
 
 LIVE, DELETED = mlmd.Artifact.LIVE, mlmd.Artifact.DELETED
+State = mlmd.Execution
 
 
 class Runs:
-    """Makes runs of two components, `Gen` and `Trainer`, and what they leave."""
+    """Makes runs of a few components, and what they leave, as TFX does.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Gets the configuration, the runs and the versions.
+        store: ML Metadata; the configuration's own if absent.
+    """
+
+    def __init__(self, folder: Path, store: MetadataStore | None = None) -> None:
         self.path = write_two_clubs(folder)
         self.config: PipelineConfig = load(str(self.path))
         self.config.run_dir.mkdir(parents=True)
-        self.store = open_store(self.config)
+        self.store = store or open_store(self.config)
         self.models_config = folder / "models.config"
+        self.name = self.config.name
 
-    def artifact(self, execution: int, component: str, type_name: str, **properties: int) -> int:
-        folder = self.config.run_dir / "artifacts" / component / "out" / str(execution)
-        folder.mkdir(parents=True)
-        (folder / "data").write_bytes(b"x" * 1000)
+    def artifact(
+        self, execution: int, component: str, type_name: str, **properties: int | str
+    ) -> int:
+        """Makes an output of an execution."""
+        folder = self.folder(execution, component)
         type_id = self.store.put_artifact_type(mlmd.ArtifactType(name=type_name))
         artifact = mlmd.Artifact(type_id=type_id, uri=str(folder), state=LIVE)
         for name, value in properties.items():
-            artifact.custom_properties[name].int_value = value
+            if isinstance(value, str):
+                artifact.custom_properties[name].string_value = value
+            else:
+                artifact.custom_properties[name].int_value = value
         (found,) = self.store.put_artifacts([artifact])
+        attribution = mlmd.Attribution(
+            artifact_id=found, context_id=self.context("pipeline", self.name)
+        )
+        self.store.put_attributions_and_associations([attribution], [])
+        self.event(execution, [found], mlmd.Event.OUTPUT)
         return int(found)
 
-    def execution(self, run_id: str, given: Sequence[int] = (), cached: Sequence[int] = ()) -> int:
-        context_type = self.store.put_context_type(mlmd.ContextType(name="pipeline_run"))
-        context = self.store.get_context_by_type_and_name("pipeline_run", run_id)
-        if context is None:
-            self.store.put_contexts([mlmd.Context(type_id=context_type, name=run_id)])
-            context = self.store.get_context_by_type_and_name("pipeline_run", run_id)
-        type_id = self.store.put_execution_type(mlmd.ExecutionType(name="Component"))
-        (execution,) = self.store.put_executions([mlmd.Execution(type_id=type_id)])
-        association = mlmd.Association(execution_id=execution, context_id=context.id)
-        self.store.put_attributions_and_associations([], [association])
+    def folder(self, execution: int, component: str) -> Path:
+        """Makes the place of an output, without a word to ML Metadata."""
+        folder = self.config.run_dir / "artifacts" / component / "out" / str(execution)
+        folder.mkdir(parents=True)
+        (folder / "data").write_bytes(b"x" * 1000)
+        return folder
+
+    def context(self, type_name: str, name: str) -> int:
+        type_id = self.store.put_context_type(mlmd.ContextType(name=type_name))
+        found = self.store.get_context_by_type_and_name(type_name, name)
+        if found is not None:
+            return int(found.id)
+        (made,) = self.store.put_contexts([mlmd.Context(type_id=type_id, name=name)])
+        return int(made)
+
+    def execution(
+        self,
+        run_id: str,
+        component: str,
+        given: Sequence[int] = (),
+        cached: Sequence[int] = (),
+        state: "mlmd.Execution.State" = State.COMPLETE,
+    ) -> int:
+        pipeline, run = self.context("pipeline", self.name), self.context("pipeline_run", run_id)
+        if pipeline not in {p.id for p in self.store.get_parent_contexts_by_context(run)}:
+            self.store.put_parent_contexts([mlmd.ParentContext(child_id=run, parent_id=pipeline)])
+        type_id = self.store.put_execution_type(mlmd.ExecutionType(name=component))
+        (execution,) = self.store.put_executions(
+            [mlmd.Execution(type_id=type_id, last_known_state=state)]
+        )
+        contexts = (pipeline, run, self.context("node", f"{self.name}.{component}"))
+        self.store.put_attributions_and_associations(
+            [], [mlmd.Association(execution_id=execution, context_id=c) for c in contexts]
+        )
         self.event(execution, given, mlmd.Event.INPUT)
         self.event(execution, cached, mlmd.Event.OUTPUT)
         return int(execution)
@@ -57,31 +99,50 @@ class Runs:
             [mlmd.Event(execution_id=execution, artifact_id=a, type=kind) for a in artifacts]
         )
 
+    def version(self, number: int) -> None:
+        folder = Path(self.config.serving_dir) / str(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "saved_model.pb").write_text("model")
+
+    def fit(self, run_id: str, examples: int | None = None, blessed: int = 1) -> tuple[int, int]:
+        """All components but the last; returns the examples and the model."""
+        gen = self.execution(run_id, "Gen", cached=() if examples is None else [examples])
+        if examples is None:
+            examples = self.artifact(gen, "Gen", "Examples")
+        trainer = self.execution(run_id, "Trainer", given=[examples])
+        model = self.artifact(trainer, "Trainer", "Model")
+        judge = self.execution(run_id, "Judge", given=[model, examples])
+        self.artifact(judge, "Judge", "ModelBlessing", blessed=blessed, current_model_id=model)
+        return examples, model
+
+    def dag_run(self, run_id: str, version: int) -> None:
+        """A complete run of another orchestrator, which keeps no summary."""
+        _, model = self.fit(run_id)
+        pusher = self.execution(run_id, "Pusher", given=[model])
+        self.artifact(pusher, "Pusher", "PushedModel", pushed_version=str(version))
+        self.version(version)
+
+    def refresh(self, run_id: str, version: int, model: int) -> None:
+        """An index refresh with a model of before."""
+        history = RunHistory(self.store, self.name)
+        record = history.begin(run_id, "index", None)
+        index = self.execution(run_id, "IndexBuilder", given=[model])
+        self.artifact(index, "IndexBuilder", "Model")
+        self.version(version)
+        history.end(record, "complete", "", {"pushed_version": version})
+
     def run(
         self, run_id: str, version: int | None, *, examples: int | None = None, blessed: int = 1
     ) -> int:
         """One run; returns its examples, which another run may take from the cache."""
-        history = RunHistory(self.store, self.config.name)
+        history = RunHistory(self.store, self.name)
         record = history.begin(run_id, "run", None)
-        gen = self.execution(run_id, cached=() if examples is None else [examples])
-        if examples is None:
-            examples = self.artifact(gen, "Gen", "Examples")
-            self.event(gen, [examples], mlmd.Event.OUTPUT)
-        trainer = self.execution(run_id, given=[examples])
-        model = self.artifact(trainer, "Trainer", "Model")
-        self.event(trainer, [model], mlmd.Event.OUTPUT)
-        judge = self.execution(run_id, given=[model, examples])
-        blessing = self.artifact(
-            judge, "Judge", "ModelBlessing", blessed=blessed, current_model_id=model
-        )
-        self.event(judge, [blessing], mlmd.Event.OUTPUT)
+        examples, _ = self.fit(run_id, examples, blessed)
         logs = self.config.run_dir / "logs"
         logs.mkdir(exist_ok=True)
         (logs / f"{run_id}.log").write_text("log")
         if version is not None:
-            folder = Path(self.config.serving_dir) / str(version)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "saved_model.pb").write_text("model")
+            self.version(version)
             history.end(record, "complete", "", {"pushed_version": version})
         elif not blessed:
             history.end(record, "refused", "the gate", {})
@@ -149,9 +210,109 @@ def test_without_a_complete_run_everything_stays(runs: Runs) -> None:
 
 def test_the_run_of_the_last_blessed_model_stays(runs: Runs) -> None:
     runs.run("1", 11)
-    runs.run("2", 12, blessed=0)  # as an index refresh: it serves a model that it did not judge
+    runs.run("2", 12, blessed=0)
     runs.run("3", 13, blessed=0)
     assert runs.plan(1).kept_runs == ("1", "3")
+
+
+def test_runs_are_old_by_their_start_and_not_by_their_id(runs: Runs) -> None:
+    runs.dag_run("scheduled__2026-11-21T00:00:00+00:00", 11)
+    time.sleep(0.002)  # ML Metadata counts in milliseconds
+    runs.run("20261121T010000.000000Z", 12)
+    time.sleep(0.002)
+    runs.dag_run("manual__2026-11-21T02:00:00+00:00", 13)
+    assert runs.plan(2).kept_runs == (
+        "20261121T010000.000000Z",
+        "manual__2026-11-21T02:00:00+00:00",
+    )
+
+
+def test_a_run_of_another_runner_that_did_not_push_is_not_counted_and_stays(runs: Runs) -> None:
+    runs.fit("between two tasks")
+    time.sleep(0.002)
+    runs.run("2", 12)
+    runs.run("3", 13)
+    runs.fit("also")
+    assert runs.plan(1).kept_runs == ("between two tasks", "3", "also")
+
+
+def test_what_ml_metadata_does_not_know_stays(runs: Runs) -> None:
+    runs.run("1", 11)
+    runs.run("2", 12)
+    unknown = runs.folder(400, "Trainer")
+    runs.version(5)
+    working = runs.config.run_dir / "artifacts" / "Trainer" / ".system" / "executor_execution"
+    for number in ("2", "400"):
+        (working / number).mkdir(parents=True)
+    plan = runs.clean(1)
+    assert {found.path for found in plan.removable} >= {str(working / "2")}
+    assert unknown.exists()
+    assert (working / "400").exists()
+    assert runs.versions() == ["12", "5"]
+
+
+def test_what_a_killed_component_left_goes(runs: Runs) -> None:
+    runs.run("1", 11)
+    killed = runs.execution("1", "Trainer", state=State.RUNNING)
+    left = runs.folder(killed, "Trainer")
+    other = runs.folder(killed, "Judge")
+    runs.run("2", 12)
+    runs.clean(1)
+    assert not left.exists()
+    assert other.exists()
+
+
+def test_a_tree_that_was_moved_is_not_cleaned(runs: Runs) -> None:
+    runs.run("1", 11)
+    runs.run("2", 12)
+    root = runs.config.run_dir / "artifacts"
+    root.rename(root.with_name("elsewhere"))
+    with pytest.raises(CleaningError, match="the folder was moved"):
+        runs.plan(1)
+    assert set(runs.states().values()) == {LIVE}
+
+
+def test_without_a_known_run_no_version_goes(runs: Runs) -> None:
+    for version in (11, 12):
+        runs.version(version)
+    assert runs.plan(1).removable == ()
+
+
+def test_versions_that_kept_runs_of_another_runner_pushed_stay(runs: Runs) -> None:
+    for number in range(1, 5):
+        runs.dag_run(f"manual__{number}", 10 + number)
+        time.sleep(0.002)
+    assert runs.clean(2).kept_versions == {13: "of a kept run", 14: "newest, of a kept run"}
+    assert runs.versions() == ["13", "14"]
+
+
+def test_index_refreshes_do_not_push_out_the_run_that_made_their_model(runs: Runs) -> None:
+    runs.run("1", 11)
+    runs.run("2", 12)
+    (model,) = (a.id for a in runs.store.get_artifacts() if a.uri.endswith("Trainer/out/5"))
+    for number in range(3, 7):
+        runs.refresh(str(number), 10 + number, model)
+    plan = runs.clean(2)
+    assert plan.kept_runs == ("1", "2", "5", "6")
+    assert runs.versions() == ["11", "12", "15", "16"]
+    assert runs.clean(1).kept_runs == ("2", "6")
+    assert {"Gen/out/4", "Trainer/out/5", "Judge/out/6"} <= runs.places()
+
+
+def test_another_use_with_runs_of_the_same_names_is_left_alone(runs: Runs, tmp_path: Path) -> None:
+    others = Runs(tmp_path / "other", runs.store)
+    others.name = "other"
+    for number in ("1", "2"):
+        runs.dag_run(number, 10 + int(number))
+        others.dag_run(number, 20 + int(number))
+        time.sleep(0.002)
+    plan = runs.clean(1)
+    assert plan.kept_versions == {12: "newest, of a kept run"}
+    assert not any(found.path.startswith(str(tmp_path / "other")) for found in plan.removable)
+    states = {artifact.uri: artifact.state for artifact in runs.store.get_artifacts()}
+    assert {s for uri, s in states.items() if str(tmp_path / "other") in uri} == {LIVE}
+    listed = component_executions(runs.store, runs.name, "1")
+    assert [found["component"] for found in listed] == ["Gen", "Trainer", "Judge", "Pusher"]
 
 
 def test_versions_that_servers_hold_stay(runs: Runs) -> None:
@@ -169,6 +330,21 @@ def test_versions_that_servers_hold_stay(runs: Runs) -> None:
         15: "newest, of a kept run",
     }
     assert runs.versions() == ["11", "12", "15"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept"),
+    [("latest { num_versions: 2 }", ["14", "15"]), ("all {}", ["11", "12", "13", "14", "15"])],
+)
+def test_versions_that_a_policy_loads_stay(runs: Runs, policy: str, kept: list[str]) -> None:
+    for number in range(1, 6):
+        runs.run(str(number), 10 + number)
+    runs.models_config.write_text(
+        'model_config_list { config { name: "retrieval" base_path: "x" '
+        f"model_version_policy {{ {policy} }} }} }}"
+    )
+    runs.clean(1)
+    assert runs.versions() == kept
 
 
 def test_a_removal_that_was_killed_is_finished_by_the_next(
@@ -221,3 +397,6 @@ def test_the_command_shows_first_and_removes_with_yes(runs: Runs, two_tower: Com
     assert json.loads(done.stdout)["removed"] is True
     assert runs.versions() == ["12"]
     assert two_tower(*arguments[:-1], "0").returncode == 2
+    missing = two_tower(*arguments, "--model-config-file", "nowhere")
+    assert missing.returncode == 1
+    assert "there is no model config file nowhere" in missing.stderr

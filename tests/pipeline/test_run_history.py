@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ml_metadata.proto import metadata_store_pb2 as mlmd
 
+from pipeline import run_history
 from pipeline.config import PipelineConfig, load
 from pipeline.input_state import input_state
 from pipeline.metadata_store import open_store
@@ -18,6 +21,7 @@ from pipeline.run_history import RunHistory
 from pipeline.run_lock import RunInProgressError, is_locked, run_lock
 from tests.pipeline.two_clubs import ROOT, Command, write_two_clubs
 
+DONE, FAILED = mlmd.Execution.COMPLETE, mlmd.Execution.FAILED
 SUMMARY = {
     "metrics": {"model": {"hit_rate@10": 0.5}},
     "gates": {"evaluation": "passed"},
@@ -57,6 +61,84 @@ def test_a_run_without_an_end_was_killed_unless_it_is_under_way(config: Pipeline
     runs.end(runs.begin("2", "index", None), "refused", "the gate", {})
     assert states(config) == {"1": "killed", "2": "refused"}
     assert runs.last_complete() is None
+
+
+class OtherRunner:
+    """Rows of ML Metadata as TFX writes them, without a word of ours."""
+
+    def __init__(self, config: PipelineConfig) -> None:
+        self.store = open_store(config)
+        self.pipeline = self.context("pipeline", config.name)
+        self.name = config.name
+
+    def context(self, type_name: str, name: str) -> int:
+        type_id = self.store.put_context_type(mlmd.ContextType(name=type_name))
+        found = self.store.get_context_by_type_and_name(type_name, name)
+        if found is not None:
+            return int(found.id)
+        (made,) = self.store.put_contexts([mlmd.Context(type_id=type_id, name=name)])
+        return int(made)
+
+    def execution(self, run_id: str, component: str, state: "mlmd.Execution.State") -> None:
+        run = self.context("pipeline_run", run_id)
+        if not self.store.get_parent_contexts_by_context(run):
+            self.store.put_parent_contexts(
+                [mlmd.ParentContext(child_id=run, parent_id=self.pipeline)]
+            )
+        type_id = self.store.put_execution_type(mlmd.ExecutionType(name=component))
+        (made,) = self.store.put_executions(
+            [mlmd.Execution(type_id=type_id, last_known_state=state)]
+        )
+        contexts = (self.pipeline, run, self.context("node", f"{self.name}.{component}"))
+        self.store.put_attributions_and_associations(
+            [], [mlmd.Association(execution_id=made, context_id=context) for context in contexts]
+        )
+
+
+def test_a_run_of_another_runner_is_complete_once_it_pushed(
+    config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = OtherRunner(config)
+    for run_id in ("between", "failed", "tried again", "complete", "refresh"):
+        other.execution(run_id, "Trainer", DONE if run_id != "failed" else FAILED)
+    other.execution("tried again", "CandidateEmbedder", FAILED)
+    other.execution("tried again", "CandidateEmbedder", DONE)
+    other.execution("complete", "Pusher", DONE)
+    other.execution("refresh", "BlessedModel", DONE)
+    other.execution("refresh", "Pusher", mlmd.Execution.CACHED)
+    expected = {
+        "between": "running",
+        "failed": "failed",
+        "tried again": "running",
+        "complete": "complete",
+        "refresh": "complete",
+    }
+    # Between two tasks nobody holds the lock.
+    assert states(config, under_way=False) == expected
+    commands = {record.run_id: record.command for record in history(config).records()}
+    assert [run_id for run_id, command in commands.items() if command == "index"] == ["refresh"]
+    in_two_days = time.time() + 2 * 86_400
+    monkeypatch.setattr(run_history.time, "time", lambda: in_two_days)
+    assert states(config) == {**expected, "between": "killed", "tried again": "killed"}
+
+
+def test_a_run_that_begins_leaves_those_of_other_runners_alone(config: PipelineConfig) -> None:
+    OtherRunner(config).execution("manual__1", "Trainer", mlmd.Execution.RUNNING)
+    complete(config)
+    assert states(config) == {"manual__1": "running", "1": "complete"}
+    assert [c.name for c in open_store(config).get_contexts_by_type("two_tower_run")] == ["clubs/1"]
+
+
+def test_a_later_run_of_another_runner_does_not_hide_what_the_last_one_read(
+    config: PipelineConfig,
+) -> None:
+    complete(config)
+    time.sleep(0.002)  # ML Metadata counts in milliseconds
+    OtherRunner(config).execution("manual__1", "Pusher", DONE)
+    assert list(states(config)) == ["1", "manual__1"]
+    last = history(config).last_complete()
+    assert last is not None
+    assert last.run_id == "1"
 
 
 def test_a_record_is_read_as_it_was_written(config: PipelineConfig) -> None:
