@@ -77,6 +77,8 @@ class Ablation:
 
 # In the place of settings: the sampled softmax without its correction, which no setting can do.
 WITHOUT_LOGQ = "without logQ"
+# Likewise: a schema of its own goes with it.
+WITHOUT_FEATURES = "without features"
 ABLATIONS: Mapping[str, Ablation] = {
     "movielens_100k": Ablation(
         (),
@@ -85,7 +87,7 @@ ABLATIONS: Mapping[str, Ablation] = {
             "sampled softmax without logQ": ("training.loss=sampled_softmax", WITHOUT_LOGQ),
             "no history dropout": ("training.history_dropout=0",),
             "no popularity term": ("model.candidate_bias=false",),
-            "no features": ("features={}", "index.filters=[]", "evaluation.slices=[]"),
+            "no features": (WITHOUT_FEATURES,),
             "ids instead of history": (
                 "model.query_id_embedding=true",
                 "model.history_encoder=none",
@@ -203,7 +205,12 @@ def ablation_rows(config: str, runs: str) -> Iterator[dict[str, Any]]:
     ablation = ABLATIONS[config]
     base = " ".join(ablation.base) or "as committed"
     for what, changes in {base: (), **ablation.changes}.items():
-        settings = [*FITTED_ONLY, *ablation.base, *(c for c in changes if c != WITHOUT_LOGQ)]
+        settings = [*FITTED_ONLY, *ablation.base]
+        for change in changes:
+            if change == WITHOUT_FEATURES:
+                settings += featureless(config, runs)
+            elif change != WITHOUT_LOGQ:
+                settings.append(change)
         if WITHOUT_LOGQ in changes:
             # The cache knows nothing of the change.
             program = "from benchmarks._without_logq import main; main()"
@@ -222,6 +229,22 @@ def ablation_rows(config: str, runs: str) -> Iterator[dict[str, Any]]:
                 standard_error=error("model", goal.metric, True),
             )
         yield row(f"{config}, {what}: CPU of the fit", summary["fit"]["cpu_seconds"], "s")
+
+
+def featureless(config: str, runs: str) -> list[str]:
+    """Returns the settings of a use without its features, and writes the schema that fits."""
+    from google.protobuf import text_format
+    from tensorflow_metadata.proto.v0 import schema_pb2
+
+    use = loaded(config, runs)
+    schema = text_format.Parse(Path(use.schema_file).read_text(), schema_pb2.Schema())
+    features = {*use.features.query, *use.features.candidate}
+    kept = [feature for feature in schema.feature if feature.name not in features]
+    del schema.feature[:]
+    schema.feature.extend(kept)
+    file = Path(runs) / "featureless.pbtxt"
+    file.write_text(text_format.MessageToString(schema))
+    return ["features={}", "index.filters=[]", f"schema.file={file}"]
 
 
 def loaded(config: str, runs: str) -> Any:
