@@ -119,7 +119,8 @@ class SplitConfig(Settings):
     eval_from: datetime | Literal["newest_span"] | None = Field(
         None,
         description="temporal: first moment of `eval` (UTC), instead of the fractions; "
-        "newest_span: where the newest span begins.",
+        "newest_span: where the newest span begins; of numbered spans the moment with the fewest "
+        "events on the wrong side.",
     )
     test_from: datetime | None = Field(None, description="temporal: first moment of `test`.")
     seed: int = Field(42, ge=0, description="random: of the hash.")

@@ -17,9 +17,9 @@ from components.timeline_example_gen.config import SplitConfig
 from components.timeline_example_gen.spill import new_path
 from components.timeline_example_gen.splits import Cut
 
-_US_PER_S = 10**6
+US_PER_S = 10**6
 _S_PER_DAY = 86_400
-_US_PER_DAY = _S_PER_DAY * _US_PER_S
+US_PER_DAY = _S_PER_DAY * US_PER_S
 _DTYPE = np.dtype("<i8")
 
 Times = npt.NDArray[np.int64]
@@ -37,6 +37,17 @@ class SortedTimes:
     path: str
     by_day: Mapping[int, int]
 
+    def of_day(self, day: int) -> Times:
+        """Reads the times of one day."""
+        if day not in self.by_day:
+            return np.array([], _DTYPE)
+        before = sum(count for other, count in self.by_day.items() if other < day)
+        with FileSystems.open(self.path) as stream:
+            stream.seek(before * _DTYPE.itemsize)
+            content = stream.read(self.by_day[day] * _DTYPE.itemsize)
+        times: Times = np.frombuffer(content, _DTYPE)
+        return times
+
 
 def write_sorted_times(times: Times, folder: str) -> SortedTimes:
     """Writes times in ascending order and counts them by day."""
@@ -44,7 +55,7 @@ def write_sorted_times(times: Times, folder: str) -> SortedTimes:
     ordered = np.sort(times).astype(_DTYPE)
     with FileSystems.create(path) as stream:
         stream.write(ordered.tobytes())
-    days, counts = np.unique(ordered // _US_PER_DAY, return_counts=True)
+    days, counts = np.unique(ordered // US_PER_DAY, return_counts=True)
     return SortedTimes(path, dict(zip(days.tolist(), counts.tolist(), strict=True)))
 
 
@@ -59,11 +70,11 @@ def find_cut(
     Args:
         config: Of method temporal.
         times: Of all events; not read where the config gives the moments.
-        newest_span_us: First moment of the newest span; needed by `eval_from: newest_span`.
+        newest_span_us: From `newest_span_cut`; needed by `eval_from: newest_span`.
     """
     if isinstance(config.eval_from, str):
         if newest_span_us is None:
-            raise ValueError("`eval_from: newest_span` needs the first moment of that span")
+            raise ValueError("`eval_from: newest_span` needs the moment at which that begins")
         return Cut(newest_span_us)
     if config.eval_from is not None:
         test = None if config.test_from is None else _micros(config.test_from)
@@ -82,7 +93,7 @@ def _rank(total: int, share: float) -> int:
 
 def _micros(moment: datetime) -> int:
     since = moment - datetime(1970, 1, 1, tzinfo=timezone.utc)
-    return (since.days * _S_PER_DAY + since.seconds) * _US_PER_S + since.microseconds
+    return (since.days * _S_PER_DAY + since.seconds) * US_PER_S + since.microseconds
 
 
 def _newest_moment(times: Sequence[SortedTimes], rank: int) -> int:
@@ -91,12 +102,12 @@ def _newest_moment(times: Sequence[SortedTimes], rank: int) -> int:
     for bucket in times:
         days.update(bucket.by_day)
     day, rank = _step_down(days, rank)
-    start = day * _US_PER_DAY
-    seconds = _count(times, day, lambda found: (found - start) // _US_PER_S)
+    start = day * US_PER_DAY
+    seconds = count_of_day(times, day, lambda found: (found - start) // US_PER_S)
     second, rank = _step_down(seconds, rank)
-    start += second * _US_PER_S
-    micros = _count(
-        times, day, lambda found: (found - start)[(found >= start) & (found < start + _US_PER_S)]
+    start += second * US_PER_S
+    micros = count_of_day(
+        times, day, lambda found: (found - start)[(found >= start) & (found < start + US_PER_S)]
     )
     micro, _ = _step_down(micros, rank)
     return start + micro
@@ -111,16 +122,19 @@ def _step_down(counts: Mapping[int, int], rank: int) -> tuple[int, int]:
     raise ValueError("rank is beyond the number of events")
 
 
-def _count(
+def count_of_day(
     times: Sequence[SortedTimes], day: int, classify: Callable[[Times], Times]
 ) -> Counter[int]:
+    """Counts the events of a day by class, with the times of one bucket in memory.
+
+    Args:
+        times: Of all buckets.
+        day: Since 1970.
+        classify: Returns the class of each time, or of those that matter.
+    """
     counts: Counter[int] = Counter()
     for bucket in times:
         if day in bucket.by_day:
-            before = sum(count for other, count in bucket.by_day.items() if other < day)
-            with FileSystems.open(bucket.path) as stream:
-                stream.seek(before * _DTYPE.itemsize)
-                content = stream.read(bucket.by_day[day] * _DTYPE.itemsize)
-            classes, found = np.unique(classify(np.frombuffer(content, _DTYPE)), return_counts=True)
+            classes, found = np.unique(classify(bucket.of_day(day)), return_counts=True)
             counts.update(dict(zip(classes.tolist(), found.tolist(), strict=True)))
     return counts

@@ -22,6 +22,7 @@ from components.timeline_example_gen.errors import (
     NoInputError,
     UnreadableFileError,
 )
+from components.timeline_example_gen.newest_span_cut import find_newest_span
 from components.timeline_example_gen.plan import IngestPlan, Sizing, make_plan
 from components.timeline_example_gen.read_stage import ReadFacts, read_and_order
 from components.timeline_example_gen.report import REPORT_FILE, make_report, show_time
@@ -142,13 +143,14 @@ def _check(plan: IngestPlan, facts: ReadFacts) -> None:
 def _newest_span_us(config: IngestConfig, facts: ReadFacts) -> int | None:
     if config.split.eval_from != NEWEST_SPAN:
         return None
-    moments = [b.newest_span_us for b in facts.buckets if b.newest_span_us is not None]
-    if not moments:
+    times = [bucket.span_times for bucket in facts.buckets if bucket.span_times is not None]
+    begins = find_newest_span(times)
+    if begins is None:
         raise EmptySplitError(
             "split `eval` has no events: `split.eval_from: newest_span`, and there are none in the "
             "newest span"
         )
-    return min(moments)
+    return begins
 
 
 def _check_splits(plan: IngestPlan, cut: Cut | None, files: Sequence[SplitFile]) -> None:

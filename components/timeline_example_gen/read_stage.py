@@ -17,6 +17,7 @@ from components.timeline_example_gen.cut_time import SortedTimes, write_sorted_t
 from components.timeline_example_gen.described_rows import distinct_rows
 from components.timeline_example_gen.errors import UnreadableFileError
 from components.timeline_example_gen.event_order import order_events
+from components.timeline_example_gen.newest_span_cut import SpanTimes
 from components.timeline_example_gen.plan import IngestPlan
 from components.timeline_example_gen.rejects import FileRejects
 from components.timeline_example_gen.row_checks import check_rows, conflicting_rows
@@ -67,7 +68,7 @@ class BucketFacts:
         num_repeated: Rows dropped because they repeat an earlier one.
         num_below_min_rating: Rows dropped for `data.min_rating`.
         times: For temporal cuts; None: not needed.
-        newest_span_us: First moment of the newest span here; None: not needed, or no such event.
+        span_times: For a cut where the newest span begins; None: not needed.
     """
 
     source: Source
@@ -77,7 +78,7 @@ class BucketFacts:
     num_repeated: int
     num_below_min_rating: int = 0
     times: SortedTimes | None = None
-    newest_span_us: int | None = None
+    span_times: SpanTimes | None = None
 
 
 @dataclass
@@ -198,9 +199,9 @@ class _OrderBucket(beam.DoFn):
             spec.candidate_id,
             drop_duplicates=plan.config.data.duplicate_events == "drop",
         )
-        times = newest_span_us = None
+        times = span_times = None
         if split.eval_from == NEWEST_SPAN:
-            newest_span_us = _newest_span_begins(good, plan)
+            span_times = _span_times(good, plan)
         if split.method == "temporal" and split.eval_from is None:
             times = write_sorted_times(ordered.table[TIME_US].to_numpy(), plan.spill_dir)
         return BucketFacts(
@@ -211,16 +212,19 @@ class _OrderBucket(beam.DoFn):
             ordered.num_duplicates,
             len(rows) - len(good),
             times,
-            newest_span_us,
+            span_times,
         )
 
 
-def _newest_span_begins(events: pa.Table, plan: IngestPlan) -> int | None:
+def _span_times(events: pa.Table, plan: IngestPlan) -> SpanTimes:
     newest = max(file.span for file in plan.files if file.span is not None)
     files = [f.index for f in plan.files if f.source == "interactions" and f.span == newest]
-    in_newest = pc.is_in(events[FILE], value_set=pa.array(files, events[FILE].type))
-    first: int | None = pc.min(events.filter(in_newest)[TIME_US]).as_py()
-    return first
+    in_newest = pc.is_in(events[FILE], value_set=pa.array(files, events[FILE].type)).to_numpy()
+    times = events[TIME_US].to_numpy()
+    return SpanTimes(
+        newest=write_sorted_times(times[in_newest], plan.spill_dir),
+        earlier=write_sorted_times(times[~in_newest], plan.spill_dir),
+    )
 
 
 def _rated_high_enough(events: pa.Table, min_rating: float | None) -> pa.Table:

@@ -168,7 +168,7 @@ def test_the_newest_day_is_held_out_from_its_midnight(tmp_path: Path, ingestion:
     }
 
 
-def test_the_newest_number_is_held_out_from_its_first_event(tmp_path: Path, ingestion: Any) -> None:
+def test_the_newest_number_is_held_out_from_where_it_begins(tmp_path: Path, ingestion: Any) -> None:
     deliver(tmp_path, "s9/v1/a.csv", "s10/v1/a.csv")
     # The last event of span 9 is later than the first of span 10: it may not be trained on.
     ingestion.write("s9/v1/a.csv", "q,c,t\na,x,10\nb,y,11\na,early,31\n")
@@ -176,6 +176,16 @@ def test_the_newest_number_is_held_out_from_its_first_event(tmp_path: Path, inge
     found = ingestion.run(config(ingestion, NUMBERED, HELD_OUT, window="all"))
     assert found.timelines("train") == {"a": "x", "b": "y"}
     assert found.timelines("eval") == {"a": "x early* z*", "b": "y z*"}
+
+
+def test_a_wrong_clock_does_not_move_the_cut(tmp_path: Path, ingestion: Any) -> None:
+    deliver(tmp_path, "s9/v1/a.csv", "s10/v1/a.csv")
+    ingestion.write("s9/v1/a.csv", "q,c,t\na,x,10\nb,y,11\nb,future,2000000000\n")
+    ingestion.write("s10/v1/a.csv", "q,c,t\nb,past,0\nb,z,30\na,z,40\na,w,41\n")
+    found = ingestion.run(config(ingestion, NUMBERED, HELD_OUT, window="all"))
+    assert found.timelines("train") == {"a": "x", "b": "past y"}
+    assert found.timelines("eval") == {"a": "x z* w*", "b": "past y z* future*"}
+    assert found.report["cut"] == {"eval_from": "1970-01-01T00:00:30+00:00"}
 
 
 def test_settings_that_do_not_fit_are_refused(ingestion: Any) -> None:
