@@ -1,9 +1,10 @@
 """A synthetic log of a shop that people come back to, and its catalogue, of any size.
 
-Items are popular by Zipf's law within their category, and each grows or fades over the year. A user
-has three tastes, of which the later ones take over with time, and comes for a few months, more or
-less often. A visit keeps to one taste; within it an item often leads to the next ones of its series.
-Written a stretch of time after the other, in the order of time, so that memory does not grow with it.
+Items are popular by Zipf's law within their category, and each grows or fades over the year. A
+user has three tastes, of which the later ones take over with time, and comes for a few months, more
+or less often. A visit keeps to one taste; within it an item often leads to the next ones of its
+series. It is written a stretch of time after the other, in the order of time, so that memory does
+not grow with the events.
 """
 
 from dataclasses import dataclass

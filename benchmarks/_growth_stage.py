@@ -22,7 +22,9 @@ STOCK = "stock:"
 
 def cpu_s() -> float:
     """Returns the CPU seconds of this process and of those that it has started and waited for."""
-    own, theirs = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    own, theirs = (
+        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
     return own.ru_utime + own.ru_stime + theirs.ru_utime + theirs.ru_stime
 
 

@@ -159,7 +159,10 @@ def create_components(config: PipelineConfig, site: Site | None = None) -> list[
             evaluation=config.evaluation.for_split(
                 config.split.method, has_times=config.columns.timestamp is not None
             ),
-            code_hash=code_hash("components/retrieval_evaluator") + models_hash,
+            code_hash=code_hash(
+                "components/retrieval_evaluator", "components/timeline_example_gen/stable_hash.py"
+            )
+            + models_hash,
         ),
     )
     serving = serving_components(

@@ -8,6 +8,10 @@ from pydantic import Field, model_validator
 
 from models.settings import Settings
 
+# A contender scores so many pairs of question and candidate in about a minute and a half.
+_SCORES = 5_000_000_000
+_LEAST_QUESTIONS = 1_000
+
 METRIC_PATTERN = re.compile(r"(?:query_)?(hit_rate|precision|ndcg|mrr|map)@([1-9][0-9]*)")
 
 Baseline = Literal[
@@ -33,6 +37,13 @@ class EvaluationConfig(Settings):
     )
     min_history: int = Field(
         0, ge=0, description="Ask only where the history has at least so many events."
+    )
+    max_questions: int | None = Field(
+        None,
+        ge=1,
+        description="About how many questions to ask: where there are more, queries are drawn, "
+        "each with all its questions; if absent 5,000,000,000 divided by the size of the "
+        "catalogue, at least 1,000.",
     )
     ks: tuple[int, ...] = Field((1, 5, 10, 50, 100), description="Cut-offs of the metrics.")
     exclude_seen: bool = Field(
@@ -94,6 +105,12 @@ class EvaluationConfig(Settings):
                     f"without query_ before it, @ and one of `ks` {list(self.ks)}"
                 )
         return self
+
+    def questions_among(self, num_candidates: int) -> int:
+        """Returns about how many questions to ask over a catalogue of so many candidates."""
+        if self.max_questions is not None:
+            return self.max_questions
+        return max(_LEAST_QUESTIONS, _SCORES // max(num_candidates, 1))
 
     def for_split(self, method: str, *, has_times: bool) -> "EvaluationConfig":
         """Returns these settings with everything chosen that depends on the split.

@@ -60,6 +60,7 @@ class Evaluation:
         num_questions: Questions: as many as queries, or as events where the protocol is rolling.
         num_events: Held-out events that were asked about.
         num_left_out: Held-out events that nobody was asked about: their history is too short.
+        num_not_drawn: Held-out events of queries that were not drawn (`max_questions`).
         num_candidates: Size of the catalogue.
         num_unknown_targets: Held-out events whose candidate the catalogue lacks; all are misses.
     """
@@ -75,6 +76,7 @@ class Evaluation:
     num_questions: int
     num_events: int
     num_left_out: int
+    num_not_drawn: int
     num_candidates: int
     num_unknown_targets: int
 
@@ -133,7 +135,7 @@ def evaluate(
             problem = f"{last_blessed}: {str(error).strip().partition(chr(10))[0][:300]}"
     for name, baseline in make_baselines(config.baselines, training).items():
         contenders[name] = baseline_contender(baseline)
-    reader = QuestionReader(spec, index_of, config)
+    reader = QuestionReader(spec, index_of, config, config.questions_among(len(ids)))
     answers = ask(contenders, reader.read(held_out, _QUESTIONS_IN_A_BLOCK), training.counts, config)
     return _evaluation(answers, training, known_queries, config, problem, reader), answers
 
@@ -190,6 +192,7 @@ def _evaluation(
         num_questions=len(np.unique(answers.questions)),
         num_events=len(answers.queries),
         num_left_out=reader.num_left_out,
+        num_not_drawn=reader.num_not_drawn,
         num_candidates=training.num_candidates,
         num_unknown_targets=int(np.count_nonzero(answers.targets < 0)),
     )

@@ -5,14 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import tensorflow as tf
 
 from components.retrieval_evaluator.config import EvaluationConfig
+from components.timeline_example_gen.stable_hash import fraction, hash_strings
 from models.features import HISTORY_KEY, FeatureSpec
 from models.raw_examples import RawTimelines, read_timelines
 
 # Timelines that are parsed together; their questions are many more where the protocol is rolling.
 _TIMELINES_A_BATCH = 1024
+# Apart from the hashes that split the data.
+_SEED = 20_240_101
 
 Indices = npt.NDArray[np.int64]
 Ids = npt.NDArray[np.object_]
@@ -84,41 +88,71 @@ class QuestionReader:
     `from_cut` asks once for each query, with all its other events as the history. `rolling` asks
     once for each held-out event, with everything before it as the history, held-out events too.
 
+    Where there are more questions than `max_questions`, queries are drawn by a hash of their ids,
+    each with all its questions: the same ones for every model.
+
     Args:
         spec: Ids and features.
         index_of: Index in the catalogue by candidate id; -1 for unknown.
         config: The protocol, and how much history a question needs.
+        max_questions: About how many to ask; None: all.
 
     Attributes:
         num_left_out: Held-out events so far that nobody was asked about, for want of history.
+        num_not_drawn: Held-out events so far of queries that were not drawn.
     """
 
     def __init__(
-        self, spec: FeatureSpec, index_of: tf.lookup.StaticHashTable, config: EvaluationConfig
+        self,
+        spec: FeatureSpec,
+        index_of: tf.lookup.StaticHashTable,
+        config: EvaluationConfig,
+        max_questions: int | None = None,
     ) -> None:
         self._spec = spec
         self._index_of = index_of
         self._rolling = config.protocol == "rolling"
         self._min_history = config.min_history
+        self._max_questions = max_questions
         self.num_left_out = 0
+        self.num_not_drawn = 0
 
     def read(self, files: Sequence[str], block_size: int) -> Iterator[Questions]:
         """Yields blocks of at most `block_size` questions, each with a target."""
+        share = self._share(files)
         num_queries = 0
         for timelines in read_timelines(files, self._spec, _TIMELINES_A_BATCH):
-            yield from self._blocks(timelines, num_queries, block_size)
+            yield from self._blocks(timelines, num_queries, block_size, share)
             num_queries += int(timelines.events.nrows())
 
-    def _blocks(
-        self, timelines: RawTimelines, first_query: int, block_size: int
-    ) -> Iterator[Questions]:
+    def _share(self, files: Sequence[str]) -> float:
+        """Returns the share of the queries that are asked."""
+        if self._max_questions is None:
+            return 1.0
+        total = 0
+        for timelines in read_timelines(files, self._spec, _TIMELINES_A_BATCH):
+            total += len(self._plan(timelines)[1])
+        return min(1.0, self._max_questions / total) if total else 1.0
+
+    def _plan(self, timelines: RawTimelines) -> tuple["_Plan", Indices]:
+        """Returns what a batch could be asked, and which of it has enough history and a target."""
         offsets = timelines.events.row_splits.numpy()
         is_target = timelines.is_target.values.numpy() == 1
         plan = _rolling(offsets, is_target) if self._rolling else _from_cut(offsets, is_target)
         enough = plan.history_ends - plan.history_starts >= self._min_history
-        asked = np.flatnonzero(enough & (plan.target_ends > plan.target_starts))
-        num_asked = int((plan.target_ends - plan.target_starts)[asked].sum())
-        self.num_left_out += int(np.count_nonzero(is_target)) - num_asked
+        return plan, np.flatnonzero(enough & (plan.target_ends > plan.target_starts))
+
+    def _blocks(
+        self, timelines: RawTimelines, first_query: int, block_size: int, share: float
+    ) -> Iterator[Questions]:
+        plan, asked = self._plan(timelines)
+        num_targets = plan.target_ends - plan.target_starts
+        self.num_left_out += int(num_targets.sum() - num_targets[asked].sum())
+        if share < 1.0:
+            query_ids = timelines.inputs[self._spec.query_id].numpy()
+            drawn = fraction(hash_strings(pa.array(query_ids, pa.binary()), _SEED)) < share
+            self.num_not_drawn += int(num_targets[asked[~drawn[plan.rows[asked]]]].sum())
+            asked = asked[drawn[plan.rows[asked]]]
         ids = timelines.events.values
         indices = self._index_of.lookup(ids).numpy()
         for start in range(0, len(asked), block_size):

@@ -47,7 +47,8 @@ def ask(write_examples: Callable[..., str], tmp_path: Path) -> Callable[..., Any
     )
 
     def ask(block_size: int = 100, **settings: Any) -> Any:
-        reader = QuestionReader(SPEC, index_of, EvaluationConfig(**settings))
+        config = EvaluationConfig(**settings)
+        reader = QuestionReader(SPEC, index_of, config, config.max_questions)
         blocks = list(reader.read([file], block_size))
         return blocks, reader.num_left_out
 
@@ -109,6 +110,46 @@ def test_blocks_of_any_size_hold_the_same_questions(
 def test_features_of_the_query_stand_beside_each_of_its_questions(ask: Callable[..., Any]):
     ((block,), _) = ask(protocol="rolling")
     np.testing.assert_array_equal(block.inputs["age"].numpy(), [1.0, 1.0, np.nan, np.nan])
+
+
+@pytest.mark.parametrize("protocol", ["rolling", "from_cut"])
+def test_of_too_many_questions_whole_queries_are_drawn(
+    write_examples: Callable[..., str], tmp_path: Path, protocol: str
+):
+    users = [f"user {number}" for number in range(400)]
+    file = write_examples(
+        tmp_path,
+        [{"user": [user], "item": ["a", "b", "c"], "is_target": [0, 1, 1]} for user in users],
+    )
+    index_of = tf.lookup.StaticHashTable(
+        tf.lookup.KeyValueTensorInitializer(["a", "b", "c"], tf.range(3, dtype=tf.int64)), -1
+    )
+    a_query = 2 if protocol == "rolling" else 1
+
+    def read(max_questions: int) -> tuple[list[bytes], int, int]:
+        settings = EvaluationConfig(protocol=protocol)
+        reader = QuestionReader(SPEC, index_of, settings, max_questions)
+        asked = [user for block in reader.read([file], 64) for user in block.query_ids]
+        return asked, reader.num_not_drawn, reader.num_left_out
+
+    asked, not_drawn, left_out = read(100 * a_query)
+    assert 60 <= len(set(asked)) <= 140
+    assert len(asked) == a_query * len(set(asked))
+    assert (not_drawn, left_out) == (2 * (400 - len(set(asked))), 0)
+    assert read(100 * a_query)[0] == asked
+    fewer, _, _ = read(50 * a_query)
+    assert set(fewer) < set(asked)
+    everybody, not_drawn, _ = read(400 * a_query)
+    assert len(everybody) == 400 * a_query
+    assert not_drawn == 0
+
+
+def test_a_larger_catalogue_is_asked_fewer_questions():
+    config = EvaluationConfig()
+    assert config.questions_among(1_682) == 2_972_651
+    assert config.questions_among(500_000) == 10_000
+    assert config.questions_among(100_000_000) == 1_000
+    assert EvaluationConfig(max_questions=7).questions_among(500_000) == 7
 
 
 @pytest.mark.parametrize(
