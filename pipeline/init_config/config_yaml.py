@@ -14,6 +14,8 @@ _REPEATS = 0.1
 # Tried on MovieLens 100K, cut in time, and on RetailRocket's sessions.
 _EVENTS_A_STEP = 2_000
 _STEPS = 1_000
+# A fit of so many takes some twenty minutes on two cores.
+_MOST_STEPS = 10_000
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 # What YAML reads as something else than a string.
 _WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
@@ -159,12 +161,16 @@ def _training(draft: Draft) -> Iterator[str]:
 
 
 def batches(habits: EventHabits) -> tuple[int, int]:
-    """Returns timelines a step, and epochs: about a thousand steps of up to 2,000 events."""
+    """Returns timelines a step, and epochs: about a thousand steps of up to 2,000 events.
+
+    But 3 to 20 epochs; of so many events that 3 are more than ten thousand steps, fewer.
+    """
     events_a_step = min(max(habits.num_events / 50, 200), _EVENTS_A_STEP)
     timelines = events_a_step * habits.num_queries / habits.num_events
     batch_size = 2 ** min(max(round(math.log2(timelines)), 0), 9)
     steps_an_epoch = max(habits.num_queries / batch_size, 1)
-    return batch_size, min(max(round(_STEPS / steps_an_epoch), 3), 20)
+    epochs = min(max(round(_STEPS / steps_an_epoch), 3), 20)
+    return batch_size, max(min(epochs, round(_MOST_STEPS / steps_an_epoch)), 1)
 
 
 def _evaluation(draft: Draft) -> Iterator[str]:

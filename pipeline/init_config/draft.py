@@ -9,7 +9,7 @@ from pipeline.init_config.event_habits import EventHabits, event_habits, has_num
 from pipeline.init_config.event_times import TimestampUnit, likely_time_column, timestamp_unit
 from pipeline.init_config.feature_kinds import decide_kind
 from pipeline.init_config.feature_names import SAFE_NAME, safe_feature_name
-from pipeline.init_config.source_sample import SourceSample, read_sample
+from pipeline.init_config.source_sample import SourceSample, count_rows, read_sample
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def make_draft(request: Request) -> Draft:
         samples=samples,
         unit=unit,
         drafted=_draft_columns(request, samples),
-        habits=event_habits(events, columns),
+        habits=_habits(samples["interactions"], columns),
         unused=[column for column in events.columns if column not in used],
     )
     if request.timestamp is None and (likely := likely_time_column(events, used)) is not None:
@@ -130,6 +130,15 @@ def make_draft(request: Request) -> Draft:
             "describes a candidate or a query belongs into a file for --candidates or --queries"
         )
     return draft
+
+
+def _habits(events: SourceSample, columns: ColumnsConfig) -> EventHabits:
+    habits = event_habits(events.table, columns)
+    if events.is_complete:
+        return habits
+    # The first rows of a log hold the beginnings of long timelines, and say nothing of its size.
+    num_events, num_queries = count_rows(events, columns.query_id)
+    return EventHabits(num_events, num_queries, habits.repeat_share)
 
 
 def _roles(request: Request) -> dict[str, str | None]:

@@ -13,9 +13,10 @@ class EventHabits:
     """What was seen in the events.
 
     Attributes:
-        num_events: That were looked at, which may be the first of many.
-        num_queries: That these are of.
-        repeat_share: Share of events whose candidate the query has had before.
+        num_events: How many there are.
+        num_queries: That these are of, about.
+        repeat_share: Share of events whose candidate the query has had before, of those that were
+            looked at, which may be the first of many.
     """
 
     num_events: int

@@ -19,7 +19,7 @@ from pipeline.init_config.event_habits import EventHabits
 from pipeline.init_config.event_times import timestamp_unit
 from pipeline.init_config.feature_kinds import KindDecision, decide_kind
 from pipeline.init_config.feature_names import SAFE_NAME, safe_feature_name
-from pipeline.init_config.source_sample import read_sample
+from pipeline.init_config.source_sample import count_rows, read_sample
 from pipeline.init_config.written_config import default_output, write_config
 
 APP = typer.Typer()
@@ -218,7 +218,9 @@ def test_events_with_times_learn_the_next_candidate(tmp_path: Path) -> None:
         (400, 2_000, 32, 20),  # few events
         (10, 3_000, 1, 20),  # few and long
         (1, 1_000, 1, 20),
-        (1_000_000, 20_000_000, 128, 3),
+        (50_000, 1_000_000, 128, 3),
+        (390_000, 10_000_000, 64, 2),
+        (1_000_000, 20_000_000, 128, 1),
     ],
 )
 def test_batches_and_epochs_go_by_the_data(
@@ -348,3 +350,19 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
 )
 def test_is_named_after_the_folder_or_the_file(interactions: str, name: str) -> None:
     assert default_output(interactions).name == f"{name}.yaml"
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])
+def test_all_rows_are_counted_where_a_sample_was_read(tmp_path: Path, suffix: str) -> None:
+    table = pl.DataFrame({"user": [str(row // 4) for row in range(4_000)], "item": "a"})
+    file = tmp_path / f"events.{suffix}"
+    if suffix == "parquet":
+        table.write_parquet(file)
+    else:
+        with (gzip.open if suffix == "csv.gz" else open)(file, "wb") as stream:
+            table.write_csv(stream, separator=";")
+    sample = read_sample("interactions", str(file), max_rows=100)
+    assert not sample.is_complete
+    rows, users = count_rows(sample, "user")
+    assert rows == 4_000
+    assert users == pytest.approx(1_000, rel=0.1)
