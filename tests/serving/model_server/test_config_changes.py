@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -34,7 +35,7 @@ CANARY = 'version_labels { key: "canary" value: 2 } '
 
 @dataclasses.dataclass
 class Served:
-    """A server with a config file that it looks at all the time."""
+    """A server with a config file."""
 
     server: RunningModelServer
     base_path: Path
@@ -90,9 +91,10 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, install_version: Install) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("configured")
+@contextlib.contextmanager
+def configured_server(
+    folder: Path, install_version: Install, poll_wait_s: float
+) -> Iterator[Served]:
     base_path, file = folder / "models", folder / "models.config"
     base_path.mkdir()
     for version in (1, 2):
@@ -101,7 +103,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, install_version: Install) -
     served.write(served.config(("retrieval", f"{ALL} {STABLE}"), ("other", ONE)))
     flags = [
         f"--model_config_file={file}",
-        "--model_config_file_poll_wait_seconds=0.1",
+        f"--model_config_file_poll_wait_seconds={poll_wait_s}",
         "--allow_version_labels_for_unavailable_models=true",
         "--file_system_poll_wait_seconds=0.1",
     ]
@@ -110,6 +112,20 @@ def served(tmp_path_factory: pytest.TempPathFactory, install_version: Install) -
         with grpc.insecure_channel(server.grpc_target) as channel:
             served.channel = channel
             yield served
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, install_version: Install) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("configured")
+    with configured_server(folder, install_version, poll_wait_s=0.1) as served:
+        yield served
+
+
+@pytest.fixture
+def served_unwatched(tmp_path: Path, install_version: Install) -> Iterator[Served]:
+    """A server that reads its file once, so that the file takes no reload back."""
+    with configured_server(tmp_path, install_version, poll_wait_s=0) as served:
+        yield served
 
 
 @pytest.fixture
@@ -153,11 +169,11 @@ def test_labels_in_rest_paths(served: Served) -> None:
     assert caught.value.code == 400
 
 
-@pytest.mark.usefixtures("start")
-def test_a_reload_replaces_the_whole_list_and_waits_for_new_models(served: Served) -> None:
-    # The file must not take it back meanwhile.
+def test_a_reload_replaces_the_whole_list_and_waits_for_new_models(
+    served_unwatched: Served,
+) -> None:
+    served = served_unwatched
     text = served.config(("retrieval", f"{ALL} {STABLE} {CANARY}"), ("added", ONE))
-    served.write(text)
     response = served.reload(text)
     assert (response.status.error_code, response.status.error_message) == (0, "")
     assert served.ask("added") == 1
