@@ -40,6 +40,7 @@ class Use:
                 "candidates": "items-{SPAN}.csv",
                 "spans": {"window": 3},
             },
+            features={"candidate": {}},
             training={"epochs": 2, "warm_start": True},
             # Of so few events nobody can tell which model is better.
             evaluation={"min_lift": 0, "min_lift_over_last": 0},
@@ -106,12 +107,24 @@ class Use:
         assert len(client.similar(f"item é{newest}", k=10).candidate_ids) == 10
         assert client.similar(f"item é{newest + 1}", k=10).candidate_ids == ()
 
+    def versions(self) -> set[int]:
+        """What lies there to be served."""
+        return {int(path.name) for path in self._serving_dir.iterdir() if path.name.isdecimal()}
+
+    def restart_server(self) -> None:
+        """Stops it; the next question starts another."""
+        self._stack.close()
+        self._client = None
+
+    @property
+    def _serving_dir(self) -> Path:
+        return self.folder / "runs" / "clubs" / "serving" / "retrieval"
+
     def _server(self) -> RetrievalClient:
         if self._client is None:
             server = self._stack.enter_context(
                 running_model_server(
-                    self.folder / "runs" / "clubs" / "serving" / "retrieval",
-                    extra_flags=["--file_system_poll_wait_seconds=1"],
+                    self._serving_dir, extra_flags=["--file_system_poll_wait_seconds=1"]
                 )
             )
             self._client = self._stack.enter_context(
@@ -195,6 +208,22 @@ def test_ten_days(use: Use) -> None:
     assert use.days(ninth) == ["7v1", "8v1", "9v1"]
     use.assert_served(ninth["pushed_version"], 9)
 
+    # What is cleaned away is shown first, and is what nobody needs: see the tenth day.
+    _, shown, _ = use.command("clean", "--keep", "2")
+    assert {found["kind"] for found in shown["removable"]} == {"artifact", "version", "log"}
+    assert all(Path(found["path"]).exists() for found in shown["removable"])
+    code, removed, problem = use.command("clean", "--keep", "2", "--yes")
+    assert code == 0, problem
+    assert (removed["removable"], removed["size_bytes"]) == (
+        shown["removable"],
+        shown["size_bytes"],
+    )
+    assert not any(Path(found["path"]).exists() for found in removed["removable"])
+    assert use.versions() == {eighth["pushed_version"], ninth["pushed_version"]}
+    assert use.command("clean", "--keep", "2")[1]["removable"] == []
+    assert use.command("run")[0] == 4
+    use.assert_served(ninth["pushed_version"], 9)
+
     # Of day 10 a third is there: nothing is trained on that.
     use.deliver(10, users=40)
     code, _, problem = use.command("run")
@@ -208,6 +237,7 @@ def test_ten_days(use: Use) -> None:
     tenth = use.run()
     assert use.days(tenth) == ["8v1", "9v2", "10v2"]
     assert tenth["drift"]["baseline"] == "9"
+    assert tenth["warm_start"]["vocabularies"]["item"]["new"] == 1
     use.assert_served(tenth["pushed_version"], 10)
 
     code, runs, problem = use.command("runs")
@@ -229,15 +259,9 @@ def test_ten_days(use: Use) -> None:
     pushed = [run["pushed_version"] for run in reversed(runs) if run["state"] == "complete"]
     assert pushed == sorted(set(pushed))
 
-    # What is cleaned away is what nobody needs: the newest model is there, and in the cache.
-    code, plan, problem = use.command("clean", "--keep", "2", "--yes")
-    assert code == 0, problem
-    assert set(plan["kept_versions"]) == {
-        str(ninth["pushed_version"]),
-        str(tenth["pushed_version"]),
-    }
-    assert use.command("run")[0] == 4
+    # The cache and a new server find what they need.
     forced = use.run("--force")
     assert forced["component_states"]["Trainer"] == "cached"
     assert forced["newly_pushed"] is False
+    use.restart_server()
     use.assert_served(tenth["pushed_version"], 10)
