@@ -61,17 +61,20 @@ BLESSED_MODEL = "BlessedModel"
 _QUERY_SPLIT = "eval"
 
 
-def create_pipeline(config: PipelineConfig, *, enable_cache: bool = True) -> tfx_pipeline.Pipeline:
+def create_pipeline(
+    config: PipelineConfig, *, enable_cache: bool = True, site: LocalSite | None = None
+) -> tfx_pipeline.Pipeline:
     """Wires the components of one use: from the input files to a pushed model.
 
     Args:
         config: The use.
+        site: This machine, where something of it is known already.
         enable_cache: Whether a component whose inputs and code are unchanged is skipped.
 
     Raises:
         ConfigError: The schema's file is missing.
     """
-    return _pipeline(config, create_components(config), enable_cache=enable_cache)
+    return _pipeline(config, create_components(config, site), enable_cache=enable_cache)
 
 
 def create_refresh_pipeline(config: PipelineConfig) -> tfx_pipeline.Pipeline:

@@ -22,7 +22,7 @@ _TYPE = "two_tower_run"
 # pipelines in one database may share; and one for each component, `PIPELINE.COMPONENT`.
 PIPELINE_TYPE = "pipeline"
 RUN_TYPE = "pipeline_run"
-_NODE_TYPE = "node"
+NODE_TYPE = "node"
 # The component that a whole run ends with, and the one that only an index refresh begins with.
 _LAST_COMPONENT = "Pusher"
 _REFRESH_COMPONENT = "BlessedModel"
@@ -149,7 +149,7 @@ class RunHistory:
         if others:
             pipeline = executions_of(self._store, PIPELINE_TYPE, self._config)
             pushed, refreshing = (
-                executions_of(self._store, _NODE_TYPE, f"{self._config}.{component}").keys()
+                executions_of(self._store, NODE_TYPE, f"{self._config}.{component}").keys()
                 for component in (_LAST_COMPONENT, _REFRESH_COMPONENT)
             )
             for context in others:
@@ -292,7 +292,7 @@ def component_executions(store: MetadataStore, config: str, run_id: str) -> list
 def component_of(store: MetadataStore, execution: metadata_store_pb2.Execution) -> str:
     """Returns the name of the component that was executed."""
     for context in store.get_contexts_by_execution(execution.id):
-        if context.type == _NODE_TYPE:
+        if context.type == NODE_TYPE:
             # `PIPELINE.COMPONENT`
             return str(context.name.rpartition(".")[2])
     return str(execution.type)

@@ -4,7 +4,9 @@ from pipeline.config import PipelineConfig
 from pipeline.definition import create_pipeline
 from pipeline.local_runner import ComponentOutcome, run_component
 from pipeline.run import NEVER_CACHED
+from pipeline.run_choice import INGESTING, ingested_choice
 from pipeline.run_lock import run_lock
+from pipeline.site import LocalSite
 
 
 def run_single_component(config: PipelineConfig, name: str, run_id: str) -> ComponentOutcome:
@@ -23,4 +25,7 @@ def run_single_component(config: PipelineConfig, name: str, run_id: str) -> Comp
         IngestError: The input files cannot be read.
     """
     with run_lock(config.run_dir):
-        return run_component(create_pipeline(config), name, run_id, NEVER_CACHED)
+        ingests = name == INGESTING
+        chosen = None if ingests else ingested_choice(config, run_id)
+        pipeline = create_pipeline(config, site=LocalSite(config, chosen, ingests=ingests))
+        return run_component(pipeline, name, run_id, NEVER_CACHED)

@@ -71,9 +71,19 @@ class LocalSite:
 
     epochs: Any = None
 
-    def __init__(self, config: PipelineConfig) -> None:
-        """Takes every path from the configuration."""
-        self.ingest = choose_spans(config.ingest)
+    def __init__(
+        self, config: PipelineConfig, ingest: IngestConfig | None = None, *, ingests: bool = True
+    ) -> None:
+        """Takes every path from the configuration.
+
+        Args:
+            config: The use.
+            ingest: With the spans that another process of the run has chosen; chosen now if absent.
+            ingests: Whether this process may read the input files; where it does not, their
+                fingerprint is not taken.
+        """
+        self.ingest = choose_spans(config.ingest) if ingest is None else ingest
+        self._ingests = ingests
         self.ingestion_parameters: dict[str, Any] = {}
         self.schema_file = config.schema_file
         self.checkpoint_dir = str(config.run_dir / "checkpoints")
@@ -82,7 +92,7 @@ class LocalSite:
     @property
     def input_fingerprint(self) -> str:
         """Hash of the input files, for the cache."""
-        return fingerprint(self.ingest)
+        return fingerprint(self.ingest) if self._ingests else ""
 
     def previous_model(self, examples: BaseChannel, fitted_examples: BaseChannel) -> BaseNode:
         """Returns the resolver of the model to go on from."""

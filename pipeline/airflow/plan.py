@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.config import PipelineConfig
 from pipeline.definition import create_pipeline
+from pipeline.site import LocalSite
 
 
 def airflow_plan(
@@ -36,7 +37,7 @@ def airflow_plan(
     settings = [word for override in overrides for word in ("--set", override)]
     components: list[dict[str, Any]] = [
         {"name": node.id, "after": sorted(upstream.id for upstream in node.upstream_nodes)}
-        for node in create_pipeline(config).components
+        for node in create_pipeline(config, site=LocalSite(config, ingests=False)).components
     ]
     plan = {
         "dag_id": config.name,
