@@ -12,6 +12,7 @@ _ARTIFACT_TYPES = {
     "CandidateEmbeddings": ("components.candidate_embedder.spec", "CandidateEmbeddings"),
     "IndexReport": ("components.index_builder.spec", "IndexReportArtifact"),
     "IngestReport": ("components.timeline_example_gen.artifacts", "IngestReport"),
+    "SpanProfile": ("components.drift_gate.spec", "SpanProfile"),
     "RejectedRows": ("components.timeline_example_gen.artifacts", "RejectedRows"),
 }
 

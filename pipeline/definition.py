@@ -27,7 +27,7 @@ from components.candidate_embedder.component import CandidateEmbedder
 from components.candidate_embedder.spec import CandidateEmbedderConfig
 from components.catalogue_example_gen.component import CatalogueExampleGen
 from components.drift_gate.component import DriftGate
-from components.drift_gate.spec import DriftGateConfig
+from components.drift_gate.spec import DATA_DIRECTORY_KEY, DriftGateConfig
 from components.index_builder.component import IndexBuilder
 from components.index_builder.spec import IndexBuilderConfig
 from components.retrieval_evaluator.component import RetrievalEvaluator
@@ -39,7 +39,6 @@ from components.small_data.statistics_executor import Executor as StatisticsExec
 from components.small_data.transform_executor import Executor as TransformExecutor
 from components.timeline_example_gen.artifacts import IngestReport
 from components.timeline_example_gen.component import TimelineExampleGen
-from components.timeline_example_gen.config import IngestConfig
 from components.timeline_example_gen.source_files import fingerprint
 from components.timeline_example_gen.spans import choose_spans
 from models.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY
@@ -126,7 +125,7 @@ def create_components(config: PipelineConfig, site: Site | None = None) -> list[
     )
     examples = example_gen.outputs["examples"]
     statistics_gen, schema_gen, validator = _schema_components(config, examples, site.schema_file)
-    drift_gates = _drift_gates(config, site.ingest, examples)
+    drift_gates = _drift_gates(config, site, examples)
     transform = Transform(
         examples=examples,
         schema=schema_gen.outputs["schema"],
@@ -238,26 +237,20 @@ def create_refresh_components(config: PipelineConfig) -> list[BaseNode]:
     return [blessed_model, example_gen, statistics_gen, schema_gen, validator, *serving]
 
 
-def _drift_gates(
-    config: PipelineConfig, ingest: IngestConfig, examples: BaseChannel
-) -> list[BaseNode]:
+def _drift_gates(config: PipelineConfig, site: Site, examples: BaseChannel) -> list[BaseNode]:
     """Returns the component that compares spans, where it is wanted."""
-    chosen = ingest.chosen_spans
     if config.drift.action == "off":
         return []
-    if chosen is None:
-        raise ConfigError(
-            "`drift` needs the spans, and earlier ones in ML Metadata, before the pipeline is put "
-            "together: on a cluster set `drift.action: off`"
-        )
+    chosen = site.ingest.chosen_spans
     gate_config = DriftGateConfig(
         use=config.name,
-        ingest=ingest,
+        ingest=site.ingest,
         drift=config.drift,
-        baseline=last_good_profile(config, chosen.interactions[-1].span),
+        baseline=last_good_profile(config, chosen.interactions[-1].span) if chosen else "",
+        profiles=site.profiles_dir,
         code_hash=code_hash("components/drift_gate", "components/small_data", *_INGESTION_CODE),
     )
-    return [DriftGate(examples, gate_config)]
+    return [DriftGate(examples, gate_config, site.ingestion_parameters.get(DATA_DIRECTORY_KEY))]
 
 
 def _schema_components(

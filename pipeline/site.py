@@ -39,6 +39,10 @@ class Site(Protocol):
         """The number of epochs if only a run can tell it, else None."""
 
     @property
+    def profiles_dir(self) -> str:
+        """Profiles of good spans as files; empty where ML Metadata has them."""
+
+    @property
     def schema_file(self) -> str:
         """The curated schema, where the components find it."""
 
@@ -70,6 +74,7 @@ class LocalSite:
     """A machine with the configuration's paths, and ML Metadata to look earlier models up in."""
 
     epochs: Any = None
+    profiles_dir = ""
 
     def __init__(
         self, config: PipelineConfig, ingest: IngestConfig | None = None, *, ingests: bool = True

@@ -11,9 +11,11 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
 from components.drift_gate.comparison import compare
+from components.drift_gate.kept_profiles import find_profile, keep_profile
 from components.drift_gate.span_profile import Profile, known_candidates, take_profile
 from components.drift_gate.spec import (
     CONFIG_KEY,
+    DATA_DIRECTORY_KEY,
     EXAMPLES_KEY,
     PROFILE_KEY,
     REPORT_FILE,
@@ -21,6 +23,11 @@ from components.drift_gate.spec import (
     USE_PROPERTY,
     DriftGateConfig,
 )
+from components.timeline_example_gen.config import IngestConfig
+from components.timeline_example_gen.errors import MissingSpanError
+from components.timeline_example_gen.run_time import at_run_time
+from components.timeline_example_gen.spans import choose_spans
+from components.timeline_example_gen.spec import LAST_SPAN_PROPERTY, SPANS_PROPERTY
 
 log = logging.getLogger(__name__)
 
@@ -51,18 +58,24 @@ class Executor(base_executor.BaseExecutor):
         Args:
             input_dict: `examples`, of which the split `candidates` says what is known now.
             output_dict: `profile`.
-            exec_properties: `drift_gate_config`, a `DriftGateConfig` as JSON.
+            exec_properties: `drift_gate_config`, a `DriftGateConfig` as JSON; `data_directory`
+                where it is given.
 
         Raises:
+            MissingSpanError: See `as_ingested`.
             DriftError: Under `action: stop`, with each value that is beyond its threshold.
         """
         config = DriftGateConfig.model_validate_json(exec_properties[CONFIG_KEY])
         examples = artifact_utils.get_single_instance(input_dict[EXAMPLES_KEY])
         artifact = artifact_utils.get_single_instance(output_dict[PROFILE_KEY])
-        spec = config.ingest.spec
-        profile = take_profile(config.ingest, known_candidates(examples, spec.candidate_id))
+        ingest = as_ingested(config.ingest, examples, exec_properties.get(DATA_DIRECTORY_KEY))
+        spec = ingest.spec
+        profile = take_profile(ingest, known_candidates(examples, spec.candidate_id))
         profile.write(artifact.uri)
-        baseline = Profile.read(config.baseline) if config.baseline else None
+        good = config.baseline
+        if config.profiles:
+            good = find_profile(config.profiles, profile.span)
+        baseline = Profile.read(good) if good else None
         findings = [] if baseline is None else compare(profile, baseline, config.drift, spec)
         report = {
             "span": profile.shown_span,
@@ -75,15 +88,42 @@ class Executor(base_executor.BaseExecutor):
         artifact.set_int_custom_property(SPAN_PROPERTY, profile.span)
         artifact.set_string_custom_property(USE_PROPERTY, config.use)
         exceeded = [str(finding) for finding in findings if finding.is_exceeded]
-        if not exceeded or baseline is None:
-            return
-        message = f"span {profile.shown_span} has drifted from {baseline.shown_span}: " + "; ".join(
-            exceeded
+        if exceeded and baseline is not None:
+            message = f"span {profile.shown_span} has drifted from {baseline.shown_span}: "
+            message += "; ".join(exceeded)
+            log.warning(message)
+            if config.drift.action == "stop":
+                raise DriftError(
+                    f"{message}. Mend the data, or let it pass, which makes it the next measure: "
+                    "`--set drift.action=warn`",
+                    report,
+                )
+        if config.profiles:
+            keep_profile(config.profiles, profile)
+
+
+def as_ingested(
+    ingest: IngestConfig, examples: types.Artifact, data_directory: str | None
+) -> IngestConfig:
+    """Returns the settings with the newest span that the Examples were made of.
+
+    Args:
+        ingest: As it is where its spans are chosen already.
+        examples: From `TimelineExampleGen`.
+        data_directory: Where relative paths start, if only a run can tell.
+
+    Raises:
+        MissingSpanError: The span is gone, or was delivered again since.
+    """
+    if ingest.chosen_spans is not None:
+        return ingest
+    shown = examples.get_string_custom_property(LAST_SPAN_PROPERTY)
+    found = choose_spans(at_run_time(ingest, data_directory, shown))
+    version = json.loads(examples.get_string_custom_property(SPANS_PROPERTY))[shown]
+    newest = found.chosen_spans.interactions[-1] if found.chosen_spans is not None else None
+    if newest is None or newest.version != version:
+        raise MissingSpanError(
+            f"span {shown} was delivered again while the run was under way: it was read in version "
+            f"{version}; start the run anew"
         )
-        log.warning(message)
-        if config.drift.action == "stop":
-            raise DriftError(
-                f"{message}. Mend the data, or let it pass, which makes it the next measure: "
-                "`--set drift.action=warn`",
-                report,
-            )
+    return found

@@ -14,6 +14,7 @@ import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx import types
 from tfx.components.util import tfxio_utils
+from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 from tfx_bsl.tfxio.dataset_options import RecordBatchesOptions
 
@@ -59,7 +60,7 @@ class Profile:
     statistics: dict[Source, Statistics] = field(default_factory=dict)
 
     def write(self, folder: str) -> None:
-        """Writes one file a source, and one for the rest."""
+        """Writes one file a source, and last one for the rest: see `is_whole`."""
         for source, found in self.statistics.items():
             io_utils.write_bytes_file(
                 os.path.join(folder, f"{source}.pb"), found.SerializeToString()
@@ -99,6 +100,11 @@ class Profile:
                 seen_counts=saved["seen_counts"],
                 statistics=statistics,
             )
+
+
+def is_whole(folder: str) -> bool:
+    """Whether a profile was written there to its end."""
+    return bool(fileio.exists(os.path.join(folder, _CANDIDATES_FILE)))
 
 
 def known_candidates(examples: types.Artifact, candidate_id: str) -> Hashes:

@@ -10,6 +10,8 @@ from models.settings import Settings
 EXAMPLES_KEY = "examples"
 PROFILE_KEY = "profile"
 CONFIG_KEY = "drift_gate_config"
+# As of TimelineExampleGen: where relative paths start, if only a run can tell.
+DATA_DIRECTORY_KEY = "data_directory"
 # In which span a profile was taken, and of which use.
 SPAN_PROPERTY = "span"
 USE_PROPERTY = "use"
@@ -19,7 +21,7 @@ REPORT_FILE = "drift_report.json"
 class SpanProfile(Artifact):
     """What a span held: statistics of its sources, its candidates, and the report of the gate."""
 
-    TYPE_NAME = "SpanProfile"
+    TYPE_NAME = "components.SpanProfile"
 
 
 class DriftGateConfig(Settings):
@@ -27,22 +29,28 @@ class DriftGateConfig(Settings):
 
     Attributes:
         use: Name of the configuration.
-        ingest: With the spans chosen.
+        ingest: With the spans chosen; on a cluster the gate takes those that ingestion read.
         drift: The thresholds.
         baseline: URI of the last good profile; empty where there is none.
+        profiles: On a cluster the folder of good profiles (`kept_profiles`), instead of a baseline;
+            empty: ML Metadata has them.
         code_hash: For the cache.
     """
 
     use: str
     ingest: IngestConfig
     drift: DriftConfig
-    baseline: str
+    baseline: str = ""
+    profiles: str = ""
     code_hash: str
 
 
 class DriftGateSpec(component_spec.ComponentSpec):
     """What DriftGate takes and gives."""
 
-    PARAMETERS = {CONFIG_KEY: component_spec.ExecutionParameter(type=str)}
+    PARAMETERS = {
+        CONFIG_KEY: component_spec.ExecutionParameter(type=str),
+        DATA_DIRECTORY_KEY: component_spec.ExecutionParameter(type=str, optional=True),
+    }
     INPUTS = {EXAMPLES_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples)}
     OUTPUTS = {PROFILE_KEY: component_spec.ChannelParameter(type=SpanProfile)}

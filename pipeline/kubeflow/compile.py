@@ -15,9 +15,17 @@ from pipeline.site import LAST_BLESSED_MODEL, PREVIOUS_MODEL
 
 Runner: TypeAlias = Literal["kubeflow", "vertex"]
 
-# They look at what no input tells of: files of the data, earlier models, the serving directory.
+# They look at what no input tells of: files of the data, earlier models and spans, the serving
+# directory.
 _NEVER_CACHED = frozenset(
-    {"TimelineExampleGen", PREVIOUS_MODEL, LAST_BLESSED_MODEL, "Pusher", "ModelRecorder"}
+    {
+        "TimelineExampleGen",
+        "DriftGate",
+        PREVIOUS_MODEL,
+        LAST_BLESSED_MODEL,
+        "Pusher",
+        "ModelRecorder",
+    }
 )
 # TFX's entrypoint imports TensorFlow before it imports us: see `models/__init__.py`.
 _ENVIRONMENT = {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}

@@ -53,6 +53,7 @@ class ClusterSite:
             CHECKPOINT_DIRECTORY if "://" in pipeline_root else f"{root}/checkpoints"
         )
         self.records_dir = f"{root}/blessed_models"
+        self.profiles_dir = f"{root}/span_profiles"
         self.serving_dir = (
             serving_dir or config.serving.directory or f"{root}/serving/{config.serving.model_name}"
         )

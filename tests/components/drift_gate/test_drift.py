@@ -14,9 +14,16 @@ from tfx.types import standard_artifacts
 from components.drift_gate.comparison import Finding
 from components.drift_gate.config import DistanceConfig, DriftConfig
 from components.drift_gate.executor import DriftError, Executor
+from components.drift_gate.kept_profiles import find_profile
 from components.drift_gate.span_profile import Profile
-from components.drift_gate.spec import CONFIG_KEY, DriftGateConfig, SpanProfile
+from components.drift_gate.spec import (
+    CONFIG_KEY,
+    DATA_DIRECTORY_KEY,
+    DriftGateConfig,
+    SpanProfile,
+)
 from components.timeline_example_gen.config import DataConfig, IngestConfig, SpansConfig
+from components.timeline_example_gen.errors import MissingSpanError
 from components.timeline_example_gen.spans import choose_spans
 from models.features import ColumnsConfig, FeatureConfig, FeaturesConfig, FeatureSpec
 from tests.conftest import WriteExamples
@@ -57,12 +64,20 @@ class Spans:
         users: int = 40,
         price: float = 1.0,
         drift: DriftConfig = DRIFT,
+        profiles: str = "",
+        redelivered: bool = False,
     ) -> SpanProfile:
-        """Delivers a span with one event an item, and holds it against the baseline."""
+        """Delivers a span with one event an item, and holds it against the baseline.
+
+        With a folder of profiles as on a cluster, where a newer span has come already.
+        """
         self._number += 1
         span = self._number
         rows = [f"u{n % users},{item},{span},{stars + n % 2}" for n, item in enumerate(items)]
-        (self.folder / f"day-{span}.csv").write_text("\n".join(["user,item,time,stars", *rows]))
+        text = "\n".join(["user,item,time,stars", *rows])
+        (self.folder / f"day-{span}-v1.csv").write_text(text)
+        if redelivered:
+            (self.folder / f"day-{span}-v2.csv").write_text(text)
         clubs = [f"u{n},{'red' if n < 20 else 'blue'}" for n in range(40)]
         (self.folder / "users.csv").write_text("\n".join(["user,club", *clubs]))
         catalogue = [f"i{n},{price * (n % 5)}" for n in range(known)]
@@ -74,23 +89,35 @@ class Spans:
         self._write_examples(
             Path(examples.uri) / "Split-candidates", [{"item": [f"i{n}"]} for n in range(known)]
         )
+        examples.set_string_custom_property("last_span", str(span))
+        examples.set_string_custom_property("spans", json.dumps({str(span): 1}))
+        folder = "" if profiles else f"{self.folder}/"
         ingest = IngestConfig(
             data=DataConfig(
-                interactions=str(self.folder / "day-{SPAN}.csv"),
-                candidates=str(self.folder / "items-{SPAN}.csv"),
-                queries=str(self.folder / "users.csv"),
+                interactions=folder + "day-{SPAN}-v{VERSION}.csv",
+                candidates=folder + "items-{SPAN}.csv",
+                queries=folder + "users.csv",
                 spans=SpansConfig(window="all"),
             ),
             spec=SPEC,
         )
+        if profiles:
+            (self.folder / f"day-{span + 1}-v1.csv").write_text("user,item,time,stars\nu1,i1,1,1")
         config = DriftGateConfig(
-            use="clubs", ingest=choose_spans(ingest), drift=drift, baseline=baseline, code_hash=""
+            use="clubs",
+            ingest=ingest if profiles else choose_spans(ingest),
+            drift=drift,
+            baseline=baseline,
+            profiles=profiles,
+            code_hash="",
         )
         profile = SpanProfile()
         profile.uri = str(self.folder / f"profile-{span}")
         Path(profile.uri).mkdir()
         Executor().Do(
-            {"examples": [examples]}, {"profile": [profile]}, {CONFIG_KEY: config.model_dump_json()}
+            {"examples": [examples]},
+            {"profile": [profile]},
+            {CONFIG_KEY: config.model_dump_json(), DATA_DIRECTORY_KEY: str(self.folder)},
         )
         return profile
 
@@ -198,3 +225,23 @@ def test_one_measure_a_feature() -> None:
     for given in ({}, {"l_infinity": 0.1, "jensen_shannon": 0.1}):
         with pytest.raises(ValueError, match="give one of"):
             DistanceConfig(**given)
+
+
+def test_on_a_cluster_good_spans_are_found_as_files(spans: Spans, tmp_path: Path) -> None:
+    profiles = str(tmp_path / "profiles")
+    assert report(spans.gate(USUAL, profiles=profiles))["baseline"] is None
+    second = report(spans.gate(USUAL, profiles=profiles))
+    assert (second["span"], second["baseline"], second["events"]) == ("2", "1", 100)
+    with pytest.raises(DriftError, match="span 3 has drifted from 2: events"):
+        spans.gate(USUAL[:10], profiles=profiles)
+    # What was stopped is never a measure, nor what a killed step left.
+    (tmp_path / "profiles" / "3-99").mkdir()
+    assert report(spans.gate(USUAL, profiles=profiles))["baseline"] == "2"
+    # A span that is run again is held against one before it.
+    assert Profile.read(find_profile(profiles, 2)).span == 1
+    assert find_profile(profiles, 1) == find_profile(str(tmp_path / "none"), 9) == ""
+
+
+def test_another_version_than_was_ingested_is_refused(spans: Spans, tmp_path: Path) -> None:
+    with pytest.raises(MissingSpanError, match=r"delivered again while .* read in version 1"):
+        spans.gate(USUAL, profiles=str(tmp_path / "profiles"), redelivered=True)

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -55,9 +55,11 @@ class CompiledPipeline:
         assert {dependency for group in graph.values() for dependency in group} <= set(tasks)
         return TopologicalSorter(graph).static_order()
 
-    def run(self) -> None:
-        """Runs every task in order."""
+    def run(self, only: Collection[str] | None = None) -> None:
+        """Runs every task in order, or only some."""
         for name in self.order():
+            if only is not None and name not in only:
+                continue
             started = time.monotonic()
             self._run_task(name)
             self.seconds[name] = time.monotonic() - started

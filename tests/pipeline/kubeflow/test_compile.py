@@ -9,6 +9,7 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+import components
 from pipeline.config import ConfigError, load
 from pipeline.kubeflow.compile import compile_pipeline
 from tests.pipeline.two_clubs import write_two_clubs
@@ -76,8 +77,8 @@ def test_is_a_pipeline_spec_of_the_proto(spec: dict[str, Any]) -> None:
 
 
 def test_the_kfp_sdk_takes_it(spec: dict[str, Any]) -> None:
-    components = pytest.importorskip("kfp.components", reason="needs the extra `kubeflow`")
-    loaded = components.load_component_from_text(yaml.safe_dump(spec))
+    sdk = pytest.importorskip("kfp.components", reason="needs the extra `kubeflow`")
+    loaded = sdk.load_component_from_text(yaml.safe_dump(spec))
     assert set(loaded.pipeline_spec.root.input_definitions.parameters) == {
         "data_directory",
         "epochs",
@@ -138,8 +139,6 @@ def test_vertex_gets_the_same_pipeline_as_a_job(config_path: Path, spec: dict[st
 def test_titles_of_artifact_types_are_what_vertex_takes_and_can_be_imported(
     spec: dict[str, Any],
 ) -> None:
-    import components
-
     titles = set(re.findall(r"title: ([\w.]+)", yaml.dump(spec, width=10_000)))
     own = {title.removeprefix("components.") for title in titles if title.startswith("components")}
     assert own == {"CandidateEmbeddings", "IndexReport", "IngestReport", "RejectedRows"}
@@ -157,6 +156,28 @@ def test_a_run_may_name_its_span_where_there_are_spans(config_path: Path) -> Non
     spec = compiled(config_path, "data.interactions=logs/{YYYY}-{MM}-{DD}.csv")
     assert spec["root"]["inputDefinitions"]["parameters"]["span"]["defaultValue"] == "newest"
     assert parameters(spec, "TimelineExampleGen")["span"] == {"componentInputParameter": "span"}
+
+
+def test_a_span_is_held_against_what_earlier_runs_left_below_the_root(
+    tmp_path: Path,
+) -> None:
+    path = write_two_clubs(
+        tmp_path, data={"interactions": "logs/{SPAN}.csv"}, drift={"action": "stop"}
+    )
+    spec = compiled(path)
+    gate = json.loads(constant(spec, "DriftGate", "drift_gate_config"))
+    assert gate["profiles"] == f"{ROOT_URI}/clubs/span_profiles"
+    assert gate["ingest"]["chosen_spans"] is None
+    assert parameters(spec, "DriftGate")["data_directory"] == {
+        "componentInputParameter": "data_directory"
+    }
+    tasks = spec["root"]["dag"]["tasks"]
+    assert not tasks["DriftGate"].get("cachingOptions", {}).get("enableCache")
+    assert "DriftGate" in tasks["Transform"]["dependentTasks"]
+    [(title, name)] = re.findall(
+        r"title: (components\.(SpanProfile))", yaml.dump(spec, width=10_000)
+    )
+    assert title == getattr(components, name).TYPE_NAME
 
 
 def test_many_workers_are_refused(config_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.pipeline.kubeflow.compiled_steps import CompiledPipeline
+from tests.pipeline.kubeflow.compiled_steps import CompiledPipeline, StepFailedError
 from tests.pipeline.two_clubs import ROOT, Command, write_two_clubs
 
 pytestmark = pytest.mark.long
@@ -117,3 +117,34 @@ def test_leaves_a_record_of_the_model_for_later_runs(compared: Compared) -> None
 def test_shows_the_seconds_of_each_step(compared: Compared) -> None:
     print(json.dumps({name: round(took, 1) for name, took in compared.steps.seconds.items()}))
     assert set(compared.steps.seconds) == set(compared.steps.order())
+
+
+def test_a_span_is_held_against_that_of_an_earlier_run(tmp_path: Path, two_tower: Command) -> None:
+    config = write_two_clubs(
+        tmp_path,
+        data={"interactions": "events-{SPAN}.csv"},
+        drift={"action": "stop", "max_events": 1.5},
+    )
+    header, *events = (tmp_path / "events.csv").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "events-1.csv").write_text("\n".join([header, *events[::2]]), encoding="utf-8")
+    (tmp_path / "events-2.csv").write_text("\n".join([header, *events]), encoding="utf-8")
+    compiled, root = tmp_path / "pipeline.yaml", tmp_path / "root"
+    made = two_tower(
+        *("compile", "--runner", "kubeflow", "--config", str(config), "-o", str(compiled)),
+        *("--image", "two-tower-pipeline:test", "--pipeline-root", str(root)),
+    )
+    assert made.returncode == 0, made.stderr
+    spec = yaml.safe_load(compiled.read_text())
+
+    def hold(span: int) -> dict[str, Any]:
+        steps = CompiledPipeline(
+            spec, root / f"run-{span}", {"data_directory": str(tmp_path), "span": str(span)}
+        )
+        steps.run(["TimelineExampleGen", "DriftGate"])
+        folder = Path(steps.outputs["DriftGate"]["profile"]["uri"])
+        report: dict[str, Any] = json.loads((folder / "drift_report.json").read_text())
+        return report
+
+    assert ((first := hold(1))["span"], first["baseline"]) == ("1", None)
+    with pytest.raises(StepFailedError, match=r"span 2 has drifted from 1: events: number"):
+        hold(2)
