@@ -25,7 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.example_gen import environment, row  # noqa: E402
+from benchmarks._report import environment, report, row  # noqa: E402
 
 DIMENSION = 64
 SIZES = {"250k": 250_000, "1m": 1_000_000}
@@ -262,7 +262,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
@@ -275,24 +275,12 @@ def main() -> None:
             "search": measure_search,
         }
         print(json.dumps(measures[which](Path(folder))))
-        return
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         found = rows(Path(folder))
-    about = environment()
-    if options.json:
-        print(json.dumps({"environment": about, "rows": found}))
-        return
-    print(", ".join(f"{key} {value}" for key, value in about.items()))
-    print(f"{'name':34} {'value':>9} {'unit':6} {'must':>7} {'aim':>7}  met")
-    for entry in found:
-        must, aim, met = (
-            "" if entry[key] is None else entry[key] for key in ("must", "aim", "met")
-        )
-        print(
-            f"{entry['name']:34} {entry['value']:>9.2f} {entry['unit']:6} {must!s:>7} "
-            f"{aim!s:>7}  {met}"
-        )
+    about = environment("tfx", "apache-beam", "tensorflow", "pyarrow", "numpy")
+    return report(about, found, as_json=options.json)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

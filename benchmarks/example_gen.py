@@ -10,13 +10,11 @@ Usage: python benchmarks/example_gen.py [--json] [--skip-stock]
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,8 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from benchmarks._report import environment, report, row  # noqa: E402
 
 NUM_USERS = 6_000
 NUM_ITEMS = 4_000
@@ -148,21 +148,6 @@ def in_child(which: str, csv: Path, folder: Path) -> dict[str, float]:
     return found
 
 
-def row(
-    name: str, value: float, unit: str, must: float | None = None, aim: float | None = None
-) -> dict[str, Any]:
-    """One result; `must` and `aim` are upper bounds."""
-    met = None if must is None else value <= must
-    return {
-        "name": name,
-        "value": round(value, 4),
-        "unit": unit,
-        "must": must,
-        "aim": aim,
-        "met": met,
-    }
-
-
 def rows(folder: Path, *, skip_stock: bool) -> list[dict[str, Any]]:
     paths = {}
     for label, count in (("1m", 1_000_000), ("4m", 4_000_000)):
@@ -192,24 +177,7 @@ def rows(folder: Path, *, skip_stock: bool) -> list[dict[str, Any]]:
     return found
 
 
-def environment() -> dict[str, str]:
-    cpu = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
-    packages = ("tfx", "apache-beam", "tensorflow", "pyarrow", "numpy")
-    return {
-        "hardware": f"{os.cpu_count()} x {cpu}",
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-    }
-
-
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--skip-stock", action="store_true", help="leave out the slow peer")
@@ -218,22 +186,12 @@ def main() -> None:
     if options.measure:
         which, csv, out = options.measure
         measure(which, Path(csv), Path(out))
-        return
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         found = rows(Path(folder), skip_stock=options.skip_stock)
-    about = environment()
-    if options.json:
-        print(json.dumps({"environment": about, "rows": found}))
-        return
-    print(", ".join(f"{key} {value}" for key, value in about.items()))
-    print(f"{'name':28} {'value':>9} {'unit':6} {'must':>6} {'aim':>6}  met")
-    for entry in found:
-        must, aim, met = (
-            "" if entry[key] is None else entry[key] for key in ("must", "aim", "met")
-        )
-        value = f"{entry['value']:.2f}" if entry["value"] >= 1 else f"{entry['value']:.4f}"
-        print(f"{entry['name']:28} {value:>9} {entry['unit']:6} {must!s:>6} {aim!s:>6}  {met}")
+    about = environment("tfx", "apache-beam", "tensorflow", "pyarrow", "numpy")
+    return report(about, found, as_json=options.json)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,14 +12,11 @@ Usage: python benchmarks/index.py [--json] [--candidates 1000000] [--rounds 5]
 """
 
 import argparse
-import json
 import os
-import platform
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,6 +25,8 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from benchmarks._report import environment, report, row  # noqa: E402
 
 DIMENSION, K, BATCH, TARGET = 64, 100, 128, 0.95
 NUM_TUNING, NUM_JUDGING = 1000, 1024
@@ -152,16 +151,6 @@ def measure(searches: dict[str, Search], queries: Any, rounds: int) -> dict[str,
     }
 
 
-def row(
-    name: str, value: float, unit: str, must: float | None = None, aim: float | None = None,
-    *, larger_is_better: bool = True,
-) -> dict[str, Any]:  # fmt: skip
-    met = None
-    if must is not None:
-        met = value >= must if larger_is_better else value <= must
-    return {"name": name, "value": value, "unit": unit, "must": must, "aim": aim, "met": met}
-
-
 def rows(num_candidates: int, rounds: int, scratch: str) -> list[dict[str, Any]]:
     import numpy as np
 
@@ -182,8 +171,7 @@ def rows(num_candidates: int, rounds: int, scratch: str) -> list[dict[str, Any]]
         choice = choose_index(vectors, tuning, config)
         seconds = time.perf_counter() - started
         print(f"{backend}: {dict(choice.settings)}; {choice.reason}", file=sys.stderr, flush=True)
-        found.append(row(f"{backend}_choose_and_build", seconds, "s", 180, 60,
-                         larger_is_better=False))  # fmt: skip
+        found.append(row(f"{backend}_choose_and_build", seconds, "s", 180, 60))  # fmt: skip
         searches[backend] = through_session(choice.index, f"{scratch}/{backend}")
         del choice
     searches |= peers(vectors)
@@ -192,7 +180,7 @@ def rows(num_candidates: int, rounds: int, scratch: str) -> list[dict[str, Any]]
             parts = [search(judging[at : at + BATCH])[0] for at in range(0, NUM_JUDGING, BATCH)]
             recall = float(recall_of_each(vectors, truth, np.concatenate(parts)).mean())
             must = TARGET if name in ("scann", "partitioned") else None
-            found.append(row(f"{name}_recall@{K}", recall, "share", must))
+            found.append(row(f"{name}_recall@{K}", recall, "share", must, larger_is_better=True))
     measured = measure(searches, judging, rounds)
     for name, values in measured.items():
         found.append(row(f"{name}_single_p50", values["p50_ms"], "ms"))
@@ -205,22 +193,19 @@ def rows(num_candidates: int, rounds: int, scratch: str) -> list[dict[str, Any]]
         (must, aim), (must_qps, aim_qps) = limits.get(name, ((None, None), (None, None)))
         faster = exact["p50_ms"] / values["p50_ms"]
         more = values["qps"] / exact["qps"]
-        found.append(row(f"{name}_single_over_exact", faster, "times", must, aim))
-        found.append(row(f"{name}_batch_over_exact", more, "times", must_qps, aim_qps))
+        found.append(
+            row(f"{name}_single_over_exact", faster, "times", must, aim, larger_is_better=True)
+        )
+        found.append(
+            row(f"{name}_batch_over_exact", more, "times", must_qps, aim_qps, larger_is_better=True)
+        )
     share = measured["partitioned"]["qps"] / measured["scann"]["qps"]
-    found.append(row("partitioned_batch_over_scann", share, "ratio", round(1 / 15, 4), 0.2))
+    found.append(
+        row("partitioned_batch_over_scann", share, "ratio", 1 / 15, 0.2, larger_is_better=True)
+    )
     if num_candidates < FULL_SIZE:
         found = [{**entry, "must": None, "aim": None, "met": None} for entry in found]
     return found
-
-
-def environment(num_candidates: int) -> dict[str, Any]:
-    return {
-        "machine": f"{os.cpu_count()} x {platform.machine()}",
-        "load": round(os.getloadavg()[0], 1),
-        "candidates": num_candidates,
-        **{name: version(name) for name in ("tensorflow", "scann", "numpy")},
-    }
 
 
 def main() -> int:
@@ -231,18 +216,8 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         table = rows(options.candidates, options.rounds, scratch)
-    about = environment(options.candidates)
-    if options.json:
-        print(json.dumps({**about, "rows": table}))
-    else:
-        print(", ".join(f"{name} {value}" for name, value in about.items()))
-        print("| name | value | must | aim | met |\n|---|---|---|---|---|")
-        for entry in table:
-            must, aim = ("" if entry[key] is None else entry[key] for key in ("must", "aim"))
-            met = {None: "", True: "yes", False: "no"}[entry["met"]]
-            value = f"{entry['value']:.4g} {entry['unit']}"
-            print(f"| {entry['name']} | {value} | {must} | {aim} | {met} |")
-    return 0 if all(entry["met"] is not False for entry in table) else 1
+    about = environment("tensorflow", "scann", "numpy")
+    return report({**about, "candidates": options.candidates}, table, as_json=options.json)
 
 
 if __name__ == "__main__":

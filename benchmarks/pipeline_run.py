@@ -9,7 +9,6 @@ Usage: python benchmarks/pipeline_run.py [--json]
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks._report import environment, report, row  # noqa: E402
+
 IMPORTS = "import models, tensorflow, tfx.components.transform.component, apache_beam"
 
 
@@ -38,21 +41,6 @@ def measure_imports() -> float:
     return time.monotonic() - started
 
 
-def row(
-    name: str,
-    value: float,
-    unit: str,
-    must: float | None = None,
-    aim: float | None = None,
-    *,
-    larger_is_better: bool = False,
-) -> dict[str, Any]:
-    met = None
-    if must is not None:
-        met = value > must if larger_is_better else value <= must
-    return {"name": name, "value": value, "unit": unit, "must": must, "aim": aim, "met": met}
-
-
 def rows() -> list[dict[str, Any]]:
     measure_imports()  # files come from the disk the first time
     imports_s = measure_imports()
@@ -60,8 +48,8 @@ def rows() -> list[dict[str, Any]]:
         summary = measure_run(folder)
     found = [
         row("total_seconds", summary["total_seconds"], "s", 60.0, 45.0),
-        row("import_seconds", round(imports_s, 1), "s"),
-        row("total_over_imports", round(summary["total_seconds"] / imports_s, 1), "ratio"),
+        row("import_seconds", imports_s, "s"),
+        row("total_over_imports", summary["total_seconds"] / imports_s, "ratio"),
     ]
     for name, seconds in summary["component_seconds"].items():
         found.append(row(f"seconds_{name}", seconds, "s"))
@@ -69,28 +57,19 @@ def rows() -> list[dict[str, Any]]:
     for name, popularity in (("hit_rate@10", 0.0886), ("hit_rate@100", 0.4149)):
         for contender, metrics in summary["metrics"].items():
             must = popularity if contender == "model" else None
-            value = round(metrics[name], 4)
-            found.append(row(f"{name}_{contender}", value, "share", must, larger_is_better=True))
+            found.append(
+                row(f"{name}_{contender}", metrics[name], "share", must, larger_is_better=True)
+            )
     return found
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    found = rows()
-    if options.json:
-        print(json.dumps({"hardware": f"{os.cpu_count()} CPUs", "rows": found}))
-        return
-    print(f"{os.cpu_count()} CPUs; {', '.join(f'{load:.1f}' for load in os.getloadavg())} load")
-    print(f"{'name':34} {'value':>9} {'unit':6} {'must':>7} {'aim':>6}  met")
-    for entry in found:
-        shown = {key: "" if entry[key] is None else str(entry[key]) for key in entry}
-        print(
-            f"{shown['name']:34} {shown['value']:>9} {shown['unit']:6} {shown['must']:>7} "
-            f"{shown['aim']:>6}  {shown['met']}"
-        )
+    about = environment("tfx", "apache-beam", "tensorflow")
+    return report(about, rows(), as_json=options.json)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

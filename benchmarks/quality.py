@@ -19,11 +19,14 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks._report import Row, environment, print_head, print_row, report, row, status  # noqa: E402
+
 # What is served may differ from what was evaluated by rounding alone.
 SERVED_TOLERANCE = 0.001
 
@@ -134,7 +137,7 @@ def run(
     return summary
 
 
-def measured_rows(config: str, runs: str) -> Iterator[dict[str, Any]]:
+def measured_rows(config: str, runs: str) -> Iterator[Row]:
     """Runs a configuration and yields its rows."""
     summary = run(config, runs)
     errors = standard_errors(config, runs)
@@ -151,6 +154,7 @@ def measured_rows(config: str, runs: str) -> Iterator[dict[str, Any]]:
                 "share",
                 goal.must if mine else None,
                 goal.aim if mine else None,
+                larger_is_better=True,
                 standard_error=errors(contender, goal.metric, goal.excluded == excluded),
             )
     if config == "movielens_100k":
@@ -168,7 +172,7 @@ def measured_rows(config: str, runs: str) -> Iterator[dict[str, Any]]:
 
 def served_rows(
     config: str, runs: str, summary: dict[str, Any], goals: list[Goal]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Row]:
     """How far the served model's answers are from what was evaluated."""
     from benchmarks._served_metrics import served_ranks
 
@@ -179,11 +183,10 @@ def served_rows(
     for goal in goals:
         name = f"{config}: served {goal.metric}, apart from evaluated"
         if not ranks:  # the gate refused the model
-            yield {**row(name, 1.0, "share", SERVED_TOLERANCE), "met": False}
+            yield row(name, 1.0, "share", SERVED_TOLERANCE)
             continue
         apart = abs(mean_gain(goal.metric, ranks) - summary["metrics"]["model"][goal.metric])
-        found = row(name, apart, "share", SERVED_TOLERANCE)
-        yield {**found, "met": apart <= SERVED_TOLERANCE}
+        yield row(name, apart, "share", SERVED_TOLERANCE)
 
 
 def mean_gain(metric: str, ranks: list[float]) -> float:
@@ -200,7 +203,7 @@ def mean_gain(metric: str, ranks: list[float]) -> float:
     return sum(gains(rank) for rank in ranks if rank <= int(k)) / len(ranks)
 
 
-def ablation_rows(config: str, runs: str) -> Iterator[dict[str, Any]]:
+def ablation_rows(config: str, runs: str) -> Iterator[Row]:
     """Fits with one ingredient changed at a time, on what the whole run has transformed."""
     ablation = ABLATIONS[config]
     base = " ".join(ablation.base) or "as committed"
@@ -281,48 +284,7 @@ def standard_errors(config: str, runs: str) -> Any:
     return error
 
 
-def row(
-    name: str,
-    value: float,
-    unit: str,
-    must: float | None = None,
-    aim: float | None = None,
-    standard_error: float | None = None,
-) -> dict[str, Any]:
-    """A row of the table; shares are to be large, seconds small."""
-    met = None
-    if must is not None:
-        met = value >= must if unit == "share" else value <= must
-    return {
-        "name": name,
-        "value": round(value, 4),
-        "unit": unit,
-        "standard_error": None if standard_error is None else round(standard_error, 4),
-        "must": must,
-        "aim": aim,
-        "met": met,
-    }
-
-
-def versions() -> str:
-    """The packages that the figures hang on."""
-    names = ("tensorflow", "tfx", "numpy")
-    return ", ".join(f"{name} {version(name)}" for name in names)
-
-
-def show(found: dict[str, Any]) -> None:
-    """Prints one row."""
-    value = f"{found['value']:.4f}" if found["unit"] == "share" else f"{found['value']:.1f}"
-    error = "" if found["standard_error"] is None else f"± {found['standard_error']:.4f}"
-    must, aim = ("" if found[key] is None else f"{found[key]:g}" for key in ("must", "aim"))
-    met = {None: "", True: "yes", False: "NO"}[found["met"]]
-    print(
-        f"{found['name']:80} {value:>8} {error:9} {found['unit']:6} {must:>6} {aim:>6}  {met}",
-        flush=True,
-    )
-
-
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", choices=list(GOALS), help="these configurations")
     parser.add_argument(
@@ -330,21 +292,18 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    sys.path.insert(0, str(ROOT))
+    about = environment("tensorflow", "tfx", "numpy")
     if not options.json:
-        print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; {versions()}")
-        print(f"{'name':80} {'value':>8} {'st. err.':9} {'unit':6} {'must':>6} {'aim':>6}  met")
+        print_head(about)
     rows = []
     for config in options.only or (ABLATIONS if options.ablations else GOALS):
         with tempfile.TemporaryDirectory() as runs:
             for found in (ablation_rows if options.ablations else measured_rows)(config, runs):
                 rows.append(found)
                 if not options.json:
-                    show(found)
-    if options.json:
-        about = {"hardware": f"{os.cpu_count()} CPUs", "versions": versions()}
-        print(json.dumps({**about, "rows": rows}))
+                    print_row(found)
+    return report(about, rows, as_json=True) if options.json else status(rows)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -21,7 +20,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ sys.path.insert(0, str(ROOT))
 import psutil  # noqa: E402
 
 from benchmarks._grpc_load import run_load, write_messages  # noqa: E402
+from benchmarks._report import environment, report, row  # noqa: E402
 from benchmarks._serving_model import query_inputs  # noqa: E402
 from serving.launcher import RunningModelServer, running_model_server  # noqa: E402
 
@@ -257,28 +256,16 @@ def rows(found: dict[str, float]) -> list[dict[str, Any]]:
         / found["in_process_p50_ms"],
     }
     bounds = {
-        "share_of_floor": (0.35, 0.60, "at least"),
-        "one_client_p50_over_in_process": (3.5, 2.0, "at most"),
-        "reloads_failed_requests": (0, None, "at most"),
-        "growth_in_versions": (1.0, None, "at most"),
+        "share_of_floor": (0.35, 0.60, True),
+        "one_client_p50_over_in_process": (3.5, 2.0, False),
+        "reloads_failed_requests": (0, None, False),
+        "growth_in_versions": (1.0, None, False),
     }
     table = []
     for name, value in found.items():
-        must, aim, kind = bounds.get(name, (None, None, ""))
-        met = None
-        if must is not None:
-            met = value >= must if kind == "at least" else value <= must
+        must, aim, larger_is_better = bounds.get(name, (None, None, False))
         unit = next((u for end, u in _UNITS.items() if name.endswith(end)), "")
-        table.append(
-            {
-                "name": name,
-                "value": round(value, 3),
-                "unit": unit,
-                "must": must,
-                "aim": aim,
-                "met": met,
-            }
-        )
+        table.append(row(name, value, unit, must, aim, larger_is_better=larger_is_better))
     return table
 
 
@@ -319,21 +306,8 @@ def main() -> int:
         if not args.skip_reloads:
             found |= measure_reloads(model, scratch)
     table = rows(found)
-    about = {
-        "machine": f"{os.cpu_count()} CPUs, {platform.machine()}",
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("tensorflow", "scann", "grpcio", "protobuf")},
-    }
-    if args.json:
-        print(json.dumps({**about, "rows": table}))
-    else:
-        print(", ".join(f"{name} {value}" for name, value in about.items()))
-        print("| name | value | must | aim | met |\n|---|---|---|---|---|")
-        for row in table:
-            must, aim = ("" if row[key] is None else row[key] for key in ("must", "aim"))
-            met = {None: "", True: "yes", False: "no"}[row["met"]]
-            print(f"| {row['name']} | {row['value']} {row['unit']} | {must} | {aim} | {met} |")
-    return 0 if all(row["met"] is not False for row in table) else 1
+    about = environment("tensorflow", "scann", "grpcio", "protobuf")
+    return report(about, table, as_json=args.json)
 
 
 if __name__ == "__main__":

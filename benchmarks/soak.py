@@ -19,9 +19,7 @@ Usage: python benchmarks/soak.py [--minutes 10] [--candidates 50000] [--json]
 import argparse
 import asyncio
 import contextlib
-import json
 import os
-import platform
 import shutil
 import signal
 import socket
@@ -31,8 +29,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +39,7 @@ import grpc
 import psutil
 
 from benchmarks._malformed_requests import senders
+from benchmarks._report import environment, report, row
 from benchmarks._soak_traffic import Exam, Traffic
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -183,15 +181,6 @@ async def restart_often(
     return done
 
 
-def row(
-    name: str, value: float, unit: str, must: float | None = None, *, at_least: bool = False
-) -> dict[str, Any]:
-    met = None
-    if must is not None:
-        met = value >= must if at_least else value <= must
-    return {"name": name, "value": value, "unit": unit, "must": must, "aim": None, "met": met}
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -270,7 +259,7 @@ async def soak(folder: Path, minutes: float) -> Outcome:
         row("malformed_requests", malformed.total(), "requests"),
         row("malformed_kinds_accepted", len(accepted), "kinds", 0),
         row("versions_pushed", reloads, "versions"),
-        row("versions_that_answered", len(tally.versions), "versions", 2, at_least=True),
+        row("versions_that_answered", len(tally.versions), "versions", 2, larger_is_better=True),
         *(row(f"restarts_by_{name}", count, "restarts") for name, count in restarts.items()),
         row("ended_by_itself", server.ended_by_itself, "times", 0),
         row("told_to_end_but_status_not_0", len(server.bad_ends), "times", 0),
@@ -294,7 +283,7 @@ async def soak(folder: Path, minutes: float) -> Outcome:
     return Outcome(rows, wrong, by_kind)
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--candidates", type=int, default=50_000)
@@ -307,24 +296,15 @@ def main() -> None:
         making = [sys.executable, script, scratch, str(options.candidates)]
         subprocess.run(making, check=True, cwd=ROOT)
         outcome = asyncio.run(soak(folder, options.minutes))
-    hardware = f"{os.cpu_count()} CPUs, Python {platform.python_version()}, " + ", ".join(
-        f"{name} {version(name)}" for name in ("tensorflow", "grpcio")
-    )
+    about = environment("tensorflow", "grpcio")
     if options.json:
-        print(json.dumps({"hardware": hardware, **asdict(outcome)}))
-    else:
-        print(hardware)
-        print(f"{'name':40} {'value':>10} {'unit':11} {'must':>8}  met")
-        for entry in outcome.rows:
-            shown = {key: "" if entry[key] is None else str(entry[key]) for key in entry}
-            print(
-                f"{shown['name']:40} {shown['value']:>10} {shown['unit']:11} {shown['must']:>8}  "
-                f"{shown['met']}"
-            )
-        for text in outcome.wrong:
-            print(text)
-    sys.exit(any(entry["met"] is False for entry in outcome.rows))
+        more = {"wrong": outcome.wrong, "malformed": outcome.malformed}
+        return report({**about, **more}, outcome.rows, as_json=True)
+    missed = report(about, outcome.rows, as_json=False)
+    for text in outcome.wrong:
+        print(text)
+    return missed
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""The rows of a benchmark, as a table and as JSON."""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def row(
+    name: str,
+    value: float,
+    unit: str,
+    must: float | None = None,
+    aim: float | None = None,
+    *,
+    larger_is_better: bool = False,
+    standard_error: float | None = None,
+) -> Row:
+    """Returns one result; it is met where `value` is not beyond `must`, which is a bound itself."""
+    found: Row = {"name": name, "value": round(value, 4), "unit": unit, "must": must, "aim": aim}
+    found["met"] = None
+    if must is not None:  # of the value as measured: rounding must not lift it over a bound
+        found["met"] = value >= must if larger_is_better else value <= must
+    if standard_error is not None:
+        found["standard_error"] = round(standard_error, 4)
+    return found
+
+
+def environment(*packages: str) -> dict[str, str]:
+    """Returns the hardware, the load when asked, and the versions that the figures hang on."""
+    cpu = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    return {
+        "hardware": f"{os.cpu_count()} x {cpu}",
+        "load": f"{os.getloadavg()[0]:.1f}",
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
+
+
+def report(about: Mapping[str, Any], rows: Sequence[Row], *, as_json: bool) -> int:
+    """Prints all rows; returns the exit status: 1 where a `must` is missed."""
+    if as_json:
+        print(json.dumps({**about, "rows": rows}))
+    else:
+        print_head(about)
+        for found in rows:
+            print_row(found)
+    return status(rows)
+
+
+def status(rows: Sequence[Row]) -> int:
+    """Returns the exit status of a benchmark: 1 where a `must` is missed."""
+    return int(any(found["met"] is False for found in rows))
+
+
+def print_head(about: Mapping[str, Any]) -> None:
+    """Prints what the figures hang on, and the head of a Markdown table."""
+    print(", ".join(f"{name} {value}" for name, value in about.items() if isinstance(value, str)))
+    print("\n| name | value | must | aim | met |\n|---|---|---|---|---|", flush=True)
+
+
+def print_row(found: Row) -> None:
+    """Prints a row of the table."""
+    error = f" ± {found['standard_error']:.4f}" if "standard_error" in found else ""
+    must, aim = ("" if found[key] is None else f"{found[key]:g}" for key in ("must", "aim"))
+    met = {None: "", True: "yes", False: "no"}[found["met"]]
+    if found["met"] and found["aim"] is not None:
+        met = "aim" if _reaches_aim(found) else "must"
+    value = f"{_shown(found['value'])}{error} {found['unit']}"
+    print(f"| {found['name']} | {value} | {must} | {aim} | {met} |")
+    sys.stdout.flush()
+
+
+def _reaches_aim(found: Row) -> bool:
+    value, must, aim = (float(found[key]) for key in ("value", "must", "aim"))
+    return value >= aim if aim > must else value <= aim
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
