@@ -1,8 +1,10 @@
 """Which share of training time is spent waiting for input.
 
-An epoch is fitted twice in turn: from the real input pipeline, and from the very same batches laid
-ready in memory. What the first takes longer is the wait. Once with timelines that are parsed into
-memory, as they are while they are small, and once read from their files in each epoch.
+A fit from the real input pipeline: how long each step waits for its batch, as a share of the epoch.
+An epoch from the very same batches laid ready in memory stands beside it: what the first needs more
+of the processor is the price of the input, the part that runs beside the steps included. Once with
+timelines that are parsed into memory, as they are while they are small, and once read from their
+files in each epoch.
 
 Usage: python benchmarks/input.py [--json]
 """
@@ -13,9 +15,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -34,7 +36,7 @@ from models.timeline_rows import MEMORY_BYTES
 from models.two_tower import TwoTowerModel
 
 # At each place; an epoch of the small data takes a fifth of a second, and many are needed.
-SECONDS, LEAST_TURNS, MOST_TURNS = 20.0, 3, 60
+SECONDS, LEAST_EPOCHS, MOST_EPOCHS = 20.0, 3, 60
 SPEC = FeatureSpec.model_validate(
     {
         "columns": {"query_id": "user", "candidate_id": "item"},
@@ -83,34 +85,45 @@ def make_step(candidates: int, training: TrainingConfig, batches: Any) -> Callab
     return tf.function(model.train_step, [batches.element_spec], autograph=False)
 
 
-def seconds(step: Callable[[Any], Any], batches: Any) -> float:
-    started = time.perf_counter()
-    for batch in batches:
+class Epoch(NamedTuple):
+    """What one epoch took."""
+
+    wall_s: float
+    waited_s: float
+    cpu_s: float
+
+
+def fit(step: Callable[[Any], Any], batches: Iterator[Any], steps: int) -> Epoch:
+    waited_s = 0.0
+    started_s, started_cpu_s = time.perf_counter(), time.process_time()
+    for _ in range(steps):
+        asked_s = time.perf_counter()
+        batch = next(batches)
+        waited_s += time.perf_counter() - asked_s
         step(batch)
-    return time.perf_counter() - started
+    return Epoch(time.perf_counter() - started_s, waited_s, time.process_time() - started_cpu_s)
 
 
-def waiting(
+def measure(
     file: str, memory_bytes: int, batch_size: int, step: Callable[[Any], Any]
-) -> tuple[float, float]:
-    """Returns the median share of an epoch that is waited, and the seconds of an epoch."""
+) -> dict[str, float]:
+    """Returns medians over the epochs."""
     timelines = TimelineDataset([file], SPEC, batch_size, 0.0, 1, memory_bytes=memory_bytes)
     ready = list(timelines.epochs(0, 1))
-    seconds(step, ready)  # traces
-    shares, epochs = [], []
-    real = iter(timelines.epochs(0, MOST_TURNS + 1))
-    steps = timelines.steps_per_epoch
-    seconds(step, (next(real) for _ in range(steps)))  # the pipeline is running from here on
+    steps = len(ready)
+    fit(step, iter(ready), steps)  # traces
+    real = iter(timelines.epochs(0, MOST_EPOCHS + 1))
+    fit(step, real, steps)  # the pipeline is running from here on
+    found: list[tuple[Epoch, Epoch]] = []
     ends_at = time.perf_counter() + SECONDS
-    while len(shares) < LEAST_TURNS or (len(shares) < MOST_TURNS and time.perf_counter() < ends_at):
-        pair = {}
-        # Turn about, so that a machine that slows down slows both.
-        for which in ("real", "ready") if len(shares) % 2 else ("ready", "real"):
-            batches = (next(real) for _ in range(steps)) if which == "real" else ready
-            pair[which] = seconds(step, batches)
-        shares.append(1 - pair["ready"] / pair["real"])
-        epochs.append(pair["real"])
-    return statistics.median(shares), statistics.median(epochs)
+    while len(found) < LEAST_EPOCHS or (len(found) < MOST_EPOCHS and time.perf_counter() < ends_at):
+        found.append((fit(step, real, steps), fit(step, iter(ready), steps)))
+    median = statistics.median
+    return {
+        "waiting": median(real.waited_s / real.wall_s for real, _ in found),
+        "epoch": median(real.wall_s for real, _ in found),
+        "cpu": median(1 - ready.cpu_s / real.cpu_s for real, ready in found),
+    }
 
 
 def rows() -> list[dict[str, Any]]:
@@ -124,9 +137,12 @@ def rows() -> list[dict[str, Any]]:
             batches = TimelineDataset([file], SPEC, training.batch_size, 0.0, 1).epochs(0, 1)
             step = make_step(candidates, training, batches)
             for place, size in (("memory", MEMORY_BYTES), ("files", 0)):
-                share, epoch = waiting(file, size, training.batch_size, step)
-                found.append(row(f"{name}_{place}_waiting", share, "share", MUST, AIM))
-                found.append(row(f"{name}_{place}_epoch", epoch, "s"))
+                measured = measure(file, size, training.batch_size, step)
+                found += [
+                    row(f"{name}_{place}_waiting", measured["waiting"], "share", MUST, AIM),
+                    row(f"{name}_{place}_cpu_of_input", measured["cpu"], "share"),
+                    row(f"{name}_{place}_epoch", measured["epoch"], "s"),
+                ]
     return found
 
 
