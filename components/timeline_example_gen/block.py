@@ -9,19 +9,19 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class MisshapenRow:
-    """A CSV row with too few or too many values.
+    """A row that cannot be parted into columns.
 
     Attributes:
         row: Its number, from 0, without header and blank lines.
-        expected: Values that the header asks for.
-        found: Values that it has.
-        text: As in the file.
+        column: Where it fails; empty: as a whole.
+        value: What stands there.
+        reason: What is wrong.
     """
 
     row: int
-    expected: int
-    found: int
-    text: str
+    column: str
+    value: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Block:
     """Consecutive rows of a file.
 
     Attributes:
-        columns: Raw values by column name: bytes from CSV, native types from Parquet.
+        columns: Raw values by column name: bytes from CSV, native types from Parquet, those of
+            features or lists of them from TFRecord.
         rows: The row number of each, from 0, counted over the whole file [n].
         misshapen: Rows before the next block that have no place in `columns`.
     """
@@ -37,3 +38,12 @@ class Block:
     columns: dict[str, Any]
     rows: npt.NDArray[np.int64]
     misshapen: list[MisshapenRow] = field(default_factory=list)
+
+
+def show_value(value: Any) -> str:
+    """Returns a raw value as text for a person."""
+    if isinstance(value, list):
+        return ", ".join(show_value(item) for item in value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="backslashreplace")
+    return "" if value is None else str(value)

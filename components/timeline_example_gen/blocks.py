@@ -11,6 +11,7 @@ from components.timeline_example_gen.csv_blocks import read_csv_blocks
 from components.timeline_example_gen.errors import UnreadableFileError
 from components.timeline_example_gen.input_stream import open_input
 from components.timeline_example_gen.source_files import SourceFile
+from components.timeline_example_gen.tfrecord_blocks import read_tfrecord_blocks
 
 
 def read_blocks(
@@ -29,6 +30,9 @@ def read_blocks(
     """
     if file.format == "csv":
         yield from read_csv_blocks(file, columns, delimiter, block_bytes)
+        return
+    if file.format == "tfrecord":
+        yield from read_tfrecord_blocks(file.path, dict(file.kinds), columns, block_bytes)
         return
     try:
         yield from _read_parquet_blocks(file, columns, block_bytes)

@@ -12,6 +12,7 @@ Mask = npt.NDArray[np.bool_]
 TimestampUnit = Literal["s", "ms", "us", "ns", "iso8601"]
 
 MISSING = "missing"
+SEVERAL = "more than one value"
 CONTROL_CHARACTER = "holds a control character"
 NOT_UTF8 = "not UTF-8"
 NOT_A_NUMBER = "not a finite number"
@@ -51,13 +52,20 @@ def text(raw: Any, separator: str | None = None) -> Values:
     if pa.types.is_dictionary(kind):
         return text(raw.cast(kind.value_type), separator)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        items = raw.cast(pa.list_(pa.string()))
-        return Values(pc.binary_join(items, separator or " "), ())
+        return _joined(raw, separator or " ")
     if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
         return Values(raw.cast(pa.string()), ())
     strings = _cast_or_null(raw, pa.string())
     broken = _mask(pc.and_not(pc.is_null(strings), pc.is_null(raw)))
     return Values(strings, ((NOT_UTF8, broken),))
+
+
+def single(raw: Any) -> Values:
+    """Takes values out of lists; an empty list is null, and a fault where there are several."""
+    lengths = pc.list_value_length(raw).fill_null(0).to_numpy(zero_copy_only=False)
+    places = np.cumsum(lengths) - 1
+    values = raw.flatten().take(pa.array(places, mask=lengths != 1))
+    return Values(values, ((SEVERAL, lengths > 1),))
 
 
 def identifier(raw: Any) -> Values:
@@ -131,6 +139,18 @@ def time(raw: Any, unit: TimestampUnit) -> Values:
     }
     micros = np.where(is_integer, whole.array, broken.array)
     return Values(pa.array(micros), (*faults, *merged.items()))
+
+
+def _joined(lists: Any, separator: str) -> Values:
+    items = text(lists.flatten())
+    lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+    bounds = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+    absent = np.append(_mask(pc.is_null(lists)), False)
+    strings = pa.ListArray.from_arrays(pa.array(bounds, mask=absent), items.array)
+    broken = np.zeros(len(lists), bool)
+    for _, mask in items.faults:
+        broken[np.repeat(np.arange(len(lists)), lengths)[mask]] = True
+    return Values(pc.binary_join(strings, separator), ((NOT_UTF8, broken),))
 
 
 def _iso_8601(raw: Any) -> Values:

@@ -43,7 +43,9 @@ class DataConfig(Settings):
     )
     queries: str | None = Field(None, description="File or glob of the queries' features.")
     spans: SpansConfig = Field(default_factory=SpansConfig)
-    format: Literal["auto", "csv", "parquet"] = Field("auto", description="auto: by the suffix.")
+    format: Literal["auto", "csv", "parquet", "tfrecord"] = Field(
+        "auto", description="auto: by the suffix, TFRecord without one by its first bytes."
+    )
     delimiter: str = Field(",", min_length=1, max_length=1, description="CSV only.")
     timestamp_unit: Literal["s", "ms", "us", "ns", "iso8601"] = Field(
         "s", description="Of the timestamp column; Examples hold epoch seconds."

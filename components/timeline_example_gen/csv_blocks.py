@@ -18,6 +18,7 @@ from components.timeline_example_gen.input_stream import READ_ERRORS, open_input
 from components.timeline_example_gen.physical_lines import LineLocator
 from components.timeline_example_gen.source_files import SourceFile
 
+WRONG_WIDTH = "wrong number of values"
 # A row of these is put behind what is parsed. Where it does not come out as the last row, a quoted
 # value was still open and has swallowed it.
 _END_MARK = b"\x1eend\x1e"
@@ -101,7 +102,7 @@ class _Parser:
             read_as_latin_1: list[MisshapenRow] = []
             table = self._read(content.decode("latin-1").encode(), first_row, read_as_latin_1)
             table = pa.table({name: _from_latin_1(table[name]) for name in self._columns})
-            misshapen = [replace(row, text=_show(row.text)) for row in read_as_latin_1]
+            misshapen = [replace(row, value=_show(row.value)) for row in read_as_latin_1]
         last = table[0][-1].as_py() if len(table) else None
         if last != _END_MARK:
             return None
@@ -119,9 +120,9 @@ class _Parser:
             misshapen.append(
                 MisshapenRow(
                     first_row + row.number - first_number,
-                    row.expected_columns,
-                    row.actual_columns,
-                    row.text,
+                    "",
+                    f"{row.actual_columns} values instead of {row.expected_columns}: {row.text}",
+                    WRONG_WIDTH,
                 )
             )
             return "skip"

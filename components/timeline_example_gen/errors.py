@@ -18,7 +18,7 @@ class MissingSpanError(IngestError):
 
 
 class UnreadableFileError(IngestError):
-    """A file is not what its format says: no CSV, no Parquet, a quote that never closes."""
+    """A file is not what its format says: no CSV, no Parquet, a record that is cut off."""
 
 
 class ColumnError(IngestError):

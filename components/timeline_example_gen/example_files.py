@@ -1,15 +1,15 @@
 """Writes Arrow record batches as gzipped TFRecord files of Examples."""
 
-import struct
 import zlib
 from types import TracebackType
 from typing import Any
 
-import google_crc32c
 import pyarrow as pa
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
+
+from components.timeline_example_gen.tfrecord_frames import frame
 
 # Most of the time of writing goes into compression. Of the timelines of 900,000 ratings level 1
 # makes 7.4 MB in 0.30 s, level 6 makes 6.6 MB in 0.76 s.
@@ -34,7 +34,7 @@ class ExampleFile:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Appends one Example for each row of lists."""
-        framed = b"".join(_frame(example) for example in self._encoder.encode(batch))
+        framed = b"".join(frame(example) for example in self._encoder.encode(batch))
         self._stream.write(self._compress.compress(framed))
 
     def __exit__(
@@ -46,18 +46,3 @@ class ExampleFile:
         if error is None:
             self._stream.write(self._compress.flush())
         self._stream.close()
-
-
-def _frame(record: bytes) -> bytes:
-    """Frames a record as TFRecord.
-
-    References:
-        https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
-    """
-    length = struct.pack("<Q", len(record))
-    return b"".join((length, _masked_crc(length), record, _masked_crc(record)))
-
-
-def _masked_crc(data: bytes) -> bytes:
-    crc = google_crc32c.value(data)
-    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)

@@ -54,7 +54,7 @@ def locate(
     """Finds the lines of a file's bad rows.
 
     Args:
-        file: The input file. The line of a Parquet row is its number, from 1.
+        file: The input file. The line of a row of Parquet or TFRecord is its number.
         segments: Tables in `BAD_ROWS_SCHEMA`, sorted.
         delimiter: Of the CSV.
         folder: Where the rows are written; None: only the first few are located.

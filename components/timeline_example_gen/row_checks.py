@@ -7,11 +7,10 @@ import numpy as np
 import pyarrow as pa
 
 from components.timeline_example_gen import column_values
-from components.timeline_example_gen.block import Block
+from components.timeline_example_gen.block import Block, MisshapenRow, show_value
 from components.timeline_example_gen.column_values import TimestampUnit, Values
 from components.timeline_example_gen.source_columns import FILE, ROW, SourceColumn
 
-WRONG_WIDTH = "wrong number of values"
 CONFLICT = "contradicts an earlier row with this id"
 
 BAD_ROWS_SCHEMA = pa.schema(
@@ -43,16 +42,7 @@ def check_rows(
     """
     good = np.ones(len(block.rows), bool)
     values: dict[str, Any] = {}
-    bad = [
-        _bad_rows(
-            file_index,
-            np.array([row.row]),
-            "",
-            [f"{row.found} values instead of {row.expected}: {row.text}"],
-            WRONG_WIDTH,
-        )
-        for row in block.misshapen
-    ]
+    bad = [_misshapen_rows(file_index, block.misshapen)] if block.misshapen else []
     for column in columns:
         raw = block.columns[column.column]
         converted = _convert(raw, column, unit)
@@ -92,13 +82,30 @@ def conflicting_rows(rows: pa.Table, id_key: str, column: str) -> pa.Table:
 
 
 def _convert(raw: Any, column: SourceColumn, unit: TimestampUnit) -> Values:
+    if column.kind == "text":
+        return column_values.text(raw, column.separator)
+    if pa.types.is_list(raw.type):
+        single = column_values.single(raw)
+        values = _convert(single.array, column, unit)
+        return Values(values.array, (*single.faults, *values.faults))
     if column.kind in ("id", "event_type"):
         return column_values.identifier(raw)
     if column.kind == "time":
         return column_values.time(raw, unit)
-    if column.kind == "text":
-        return column_values.text(raw, column.separator)
     return column_values.number(raw, required=column.kind == "rating")
+
+
+def _misshapen_rows(file_index: int, rows: Sequence[MisshapenRow]) -> pa.Table:
+    return pa.table(
+        [
+            np.full(len(rows), file_index, np.int32),
+            [row.row for row in rows],
+            [row.column for row in rows],
+            [row.value[:_SHOWN_CHARACTERS] for row in rows],
+            [row.reason for row in rows],
+        ],
+        schema=BAD_ROWS_SCHEMA,
+    )
 
 
 def _bad_rows(
@@ -110,14 +117,8 @@ def _bad_rows(
             np.full(count, file_index, np.int32),
             rows,
             pa.array([column] * count, pa.string()),
-            pa.array([_show(value) for value in shown], pa.string()),
+            pa.array([show_value(value)[:_SHOWN_CHARACTERS] for value in shown], pa.string()),
             pa.array([reason] * count, pa.string()),
         ],
         schema=BAD_ROWS_SCHEMA,
     )
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", errors="backslashreplace")
-    return "" if value is None else str(value)[:_SHOWN_CHARACTERS]

@@ -3,8 +3,8 @@
 import difflib
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,9 +23,19 @@ from components.timeline_example_gen.source_columns import (
     source_columns,
 )
 from components.timeline_example_gen.spans import choose_spans
+from components.timeline_example_gen.tfrecord_blocks import (
+    ARROW_TYPES,
+    NUM_FIRST_RECORDS,
+    FeatureKind,
+    feature_kinds,
+    first_records,
+)
+from components.timeline_example_gen.tfrecord_frames import FrameError
 
 # Bytes of CSV that a byte of a compressed file stands for, roughly; only sizes buckets.
 _COMPRESSED_EXPANSION = 4
+# Bytes of TFRecord for a byte of CSV, roughly: every Example names its features.
+_TFRECORD_EXPANSION = 4
 _NUM_SHOWN = 5
 _HASH_BLOCK_BYTES = 1 << 20
 _AS_IS = CompressionTypes.UNCOMPRESSED
@@ -44,6 +54,7 @@ class SourceFile:
         format: How to read it.
         header: Its columns; empty for a file without rows.
         span: Number of its span; None: it belongs to none.
+        kinds: Of TFRecord: name and kind of each feature in the header.
     """
 
     source: Source
@@ -54,12 +65,14 @@ class SourceFile:
     format: FileFormat
     header: tuple[str, ...]
     span: int | None = None
+    kinds: tuple[tuple[str, FeatureKind], ...] = ()
 
     @property
     def csv_bytes(self) -> int:
         """Its size as plain CSV, roughly."""
         compressed = self.format == "parquet" or self.path.endswith(".gz")
-        return self.size_bytes * (_COMPRESSED_EXPANSION if compressed else 1)
+        size = self.size_bytes * (_COMPRESSED_EXPANSION if compressed else 1)
+        return size // _TFRECORD_EXPANSION if self.format == "tfrecord" else size
 
 
 def find_files(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> tuple[SourceFile, ...]:
@@ -83,6 +96,7 @@ def find_files(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> tup
             _inspect(config, source, index, found, pattern)
             for index, found in enumerate(_match(config, source, pattern))
         ]
+        found = _share_features(found)
         if not any(file.header for file in found):
             raise no_rows(source, found)
         _check_headers(config, source, found)
@@ -156,26 +170,47 @@ def _inspect(
     path, size, span = found
     file_format = format_of(config.data, path)
     header: tuple[str, ...] = ()
+    kinds: dict[str, FeatureKind] = {}
     if size > 0:
         try:
-            with open_input(path) as stream:
-                if file_format == "parquet":
+            if file_format == "tfrecord":
+                kinds = feature_kinds(first_records(path))
+                _check_kinds(config, source, path, kinds)
+                header = tuple(sorted(kinds))
+            elif file_format == "parquet":
+                with open_input(path) as stream:
                     schema = pq.read_schema(stream)
-                    _check_types(config, source, path, schema)
-                    header = tuple(schema.names)
-                else:
+                _check_types(config, source, path, schema)
+                header = tuple(schema.names)
+            else:
+                with open_input(path) as stream:
                     records = csv_records(stream, config.data.delimiter)
                     _, names = next(records, (0, []))
                     # A header alone counts as nothing: Arrow refuses it.
                     header = tuple(names) if next(records, None) else ()
-        except (pa.ArrowInvalid, *READ_ERRORS) as error:
+        except (pa.ArrowInvalid, FrameError, *READ_ERRORS) as error:
             raise UnreadableFileError(
                 f"{path} cannot be read as {file_format}: {error}; `data.format` chooses another "
                 "format"
             ) from error
+    name = _below_fixed_folder(path, pattern)
     return SourceFile(
-        source, index, path, _below_fixed_folder(path, pattern), size, file_format, header, span
+        source, index, path, name, size, file_format, header, span, tuple(kinds.items())
     )
+
+
+def _share_features(files: Sequence[SourceFile]) -> list[SourceFile]:
+    """Gives every TFRecord file the features of all: what an Example lacks is an empty value."""
+    shared: dict[str, FeatureKind] = {}
+    for file in files:
+        shared = {**dict(file.kinds), **shared}
+    header = tuple(sorted(shared))
+    return [
+        replace(file, header=header, kinds=tuple({**shared, **dict(file.kinds)}.items()))
+        if file.kinds
+        else file
+        for file in files
+    ]
 
 
 def _check_headers(config: IngestConfig, source: Source, files: Sequence[SourceFile]) -> None:
@@ -189,8 +224,9 @@ def _check_headers(config: IngestConfig, source: Source, files: Sequence[SourceF
             if not counts[column]:
                 nearest = difflib.get_close_matches(column, file.header, n=1, cutoff=0.0)
                 hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
+                where = f" (of its first {NUM_FIRST_RECORDS:,} records)" if file.kinds else ""
                 raise ColumnError(
-                    f"{file.name} has no column {column!r}{hint} Its columns: "
+                    f"{file.name} has no column {column!r}{hint} Its columns{where}: "
                     f"{', '.join(file.header)}"
                 )
         first = with_header[0]
@@ -209,6 +245,19 @@ def _check_types(config: IngestConfig, source: Source, path: str, schema: pa.Sch
             raise ColumnError(
                 f"{path}: column {column.column!r} is {schema.field(position).type}, which cannot "
                 f"be read as {column.kind}"
+            )
+
+
+def _check_kinds(
+    config: IngestConfig, source: Source, path: str, kinds: Mapping[str, FeatureKind]
+) -> None:
+    schema = pa.schema([(name, ARROW_TYPES[kind]) for name, kind in kinds.items()])
+    _check_types(config, source, path, schema)
+    for column in source_columns(config, source):
+        if column.kind == "time" and kinds.get(column.column) == "float":
+            raise ColumnError(
+                f"{path}: column {column.column!r} is float, whose 24 bits round the seconds of "
+                "today to minutes; write times as int64 or bytes"
             )
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def init(
-    interactions: Annotated[str, typer.Option(help="CSV or Parquet file, or glob, of the events.")],
+    interactions: Annotated[str, typer.Option(help="File or glob of the events.")],
     query_id: Annotated[str, typer.Option(help="Column: who asks, a user or a session.")],
     candidate_id: Annotated[str, typer.Option(help="Column: what is retrieved.")],
     candidates: Annotated[str | None, typer.Option(help="File of the catalogue.")] = None,

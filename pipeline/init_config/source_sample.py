@@ -4,18 +4,29 @@ import csv
 import difflib
 import glob
 import gzip
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 
+from components.timeline_example_gen import column_values
+from components.timeline_example_gen.file_format import detect_format
+from components.timeline_example_gen.input_stream import READ_ERRORS
+from components.timeline_example_gen.tfrecord_blocks import (
+    FeatureKind,
+    decode_block,
+    feature_kinds,
+    first_records,
+)
+from components.timeline_example_gen.tfrecord_frames import FrameError, open_records, read_records
 from pipeline.init_config.errors import InitError
 
 # Enough to tell kinds apart; ingestion and the schema read everything.
 SAMPLE_ROWS = 500_000
-_CSV_SUFFIXES = (".csv", ".csv.gz")
-_PARQUET_SUFFIXES = (".parquet", ".pq")
+_BLOCK_BYTES = 1 << 20
 _DELIMITERS = (",", ";", "\t", "|")
 
 
@@ -26,7 +37,7 @@ class SourceSample:
     Attributes:
         role: The command's option without dashes: interactions, candidates or queries.
         pattern: As given, made absolute.
-        delimiter: Of CSV files; None: Parquet.
+        delimiter: Of CSV files; None: of another format.
         table: The rows; CSV columns are strings, an empty one is null.
         is_complete: Whether these are all rows.
         files: That match the pattern.
@@ -59,7 +70,7 @@ def read_sample(role: str, pattern: str, max_rows: int = SAMPLE_ROWS) -> SourceS
     """Reads the first rows of the files that match a pattern.
 
     Raises:
-        InitError: No file matches, it holds no rows, or it is neither CSV nor Parquet.
+        InitError: No file matches, it holds no rows, or it is not CSV, Parquet or TFRecord.
     """
     path = Path(pattern).expanduser().absolute()
     files = sorted(file for file in glob.glob(str(path), recursive=True) if Path(file).is_file())
@@ -67,16 +78,19 @@ def read_sample(role: str, pattern: str, max_rows: int = SAMPLE_ROWS) -> SourceS
         raise InitError(f"--{role}: there is no file {pattern}")
     delimiter: str | None = None
     try:
-        if all(file.lower().endswith(_PARQUET_SUFFIXES) for file in files):
+        formats = {detect_format(file) for file in files}
+        if formats == {"parquet"}:
             table = pl.scan_parquet(files).head(max_rows + 1).collect()
-        elif all(file.lower().endswith(_CSV_SUFFIXES) for file in files):
+        elif formats == {"csv"}:
             table, delimiter = _read_csv(role, files, max_rows + 1)
+        elif formats == {"tfrecord"}:
+            table = _read_tfrecord(files, max_rows + 1)
         else:
             raise InitError(
-                f"--{role}: {pattern} must match only CSV files ({', '.join(_CSV_SUFFIXES)}) or "
-                f"only Parquet files ({', '.join(_PARQUET_SUFFIXES)})"
+                f"--{role}: {pattern} must match only CSV files (.csv, .csv.gz), only Parquet "
+                "files (.parquet, .pq) or only TFRecord files"
             )
-    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+    except (pl.exceptions.PolarsError, FrameError, UnicodeDecodeError, *READ_ERRORS) as error:
         raise InitError(f"--{role}: {pattern} cannot be read: {error}") from error
     if table.is_empty():
         raise InitError(f"--{role}: {pattern} holds no rows")
@@ -137,6 +151,28 @@ def _read_csv(role: str, files: list[str], num_rows: int) -> tuple[pl.DataFrame,
             raise InitError(f"--{role}: {file} and {files[0]} differ in their columns")
         tables.append(table)
     return (pl.concat(tables, how="diagonal") if tables else pl.DataFrame()), delimiter
+
+
+def _read_tfrecord(files: list[str], num_rows: int) -> pl.DataFrame:
+    records: list[bytes] = []
+    kinds: dict[str, FeatureKind] = {}
+    for file in files:
+        if os.path.getsize(file) and len(records) < num_rows:
+            kinds = {**feature_kinds(first_records(file)), **kinds}
+            with open_records(file) as stream:
+                for some in read_records(stream, _BLOCK_BYTES):
+                    records += some
+                    if len(records) >= num_rows:
+                        break
+    block = decode_block(records[:num_rows], 0, kinds)
+    # Bytes that are no text are ingestion's to judge.
+    return pl.DataFrame({name: _readable(values) for name, values in block.columns.items()})
+
+
+def _readable(values: Any) -> Any:
+    if pa.types.is_list(values.type):
+        return pa.ListArray.from_arrays(values.offsets, _readable(values.values))
+    return column_values.text(values).array if pa.types.is_binary(values.type) else values
 
 
 def _first_line(file: str) -> str:

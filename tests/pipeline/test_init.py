@@ -3,11 +3,14 @@ import gzip
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 import typer
 import yaml
+from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 from typer.testing import CliRunner
 
+from components.timeline_example_gen.tfrecord_frames import frame
 from models.features import RESERVED_KEYS
 from pipeline.cli.init import init
 from pipeline.config import load
@@ -21,6 +24,7 @@ from pipeline.init_config.feature_kinds import KindDecision, decide_kind
 from pipeline.init_config.feature_names import SAFE_NAME, safe_feature_name
 from pipeline.init_config.source_sample import count_rows, read_sample
 from pipeline.init_config.written_config import default_output, write_config
+from pipeline.source_lookup import describe_candidates, query_history
 
 APP = typer.Typer()
 APP.command()(init)
@@ -208,6 +212,41 @@ def test_events_with_times_learn_the_next_candidate(tmp_path: Path) -> None:
     assert written.config.evaluation.exclude_seen is False
     assert written.config.data.timestamp_unit == "ms"
     assert written.config.data.interactions == "clicks.parquet"
+
+
+def test_reads_tfrecord(tmp_path: Path) -> None:
+    events = [[f"u{u}", f"é{i}", 1_700_000_000 + i] for u in range(9) for i in range(6)]
+    items = [[f"é{i}", ["a", "b"][: i % 3] * (i != 4), 1.5 * i] for i in range(6)]
+    _write_examples(tmp_path / "events.tfrecord", ["user", "item", "time"], events)
+    _write_examples(tmp_path / "items-0-of-1", ["item", "tags", "price"], items)
+    request = Request(
+        str(tmp_path / "events.tfrecord"), "user", "item", str(tmp_path / "items-?-of-1"),
+        timestamp="time",
+    )  # fmt: skip
+    written = write_config(request, tmp_path / "shop.yaml")
+    features = written.config.features.candidate
+    assert {name: feature.kind for name, feature in features.items()} == {
+        "price": "numeric",
+        "tags": "categorical",
+    }
+    assert features["tags"].separator == "|"
+    assert written.observed.is_complete
+    assert written.observed.features["tags"].num_missing == 3
+    assert query_history(written.config, "u1") == [f"é{i}" for i in range(6)]
+    assert describe_candidates(written.config, ["é5"]) == {"é5": {"price": "7.5", "tags": "a|b"}}
+
+
+def _write_examples(file: Path, names: list[str], rows: list[list[object]]) -> None:
+    """Each value becomes a list of one."""
+    lists = [[value if isinstance(value, list) else [value] for value in row] for row in rows]
+    columns = [pa.array(column) for column in zip(*lists, strict=True)]
+    columns = [
+        column.cast(pa.list_(pa.binary() if column.type.value_type == pa.string() else kind))
+        for column in columns
+        for kind in [pa.float32() if column.type.value_type == pa.float64() else pa.int64()]
+    ]
+    batch = pa.RecordBatch.from_arrays(columns, names)
+    file.write_bytes(b"".join(map(frame, RecordBatchToExamplesEncoder().encode(batch))))
 
 
 @pytest.mark.parametrize(
