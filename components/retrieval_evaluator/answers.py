@@ -1,6 +1,6 @@
 """Asks every contender every question, and keeps where the right answers came."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,9 @@ from components.retrieval_evaluator.baselines.contenders import Contender as Bas
 from components.retrieval_evaluator.baselines.histories import Histories
 from components.retrieval_evaluator.beyond_accuracy import ReturnedLists
 from components.retrieval_evaluator.config import EvaluationConfig
+from components.retrieval_evaluator.counted_ranking import CountedRanking
 from components.retrieval_evaluator.questions import Questions
-from components.retrieval_evaluator.ranking import target_ranks
+from components.retrieval_evaluator.ranking import DenseRanking, Ranking
 from models.saved_towers import SavedTowers
 
 Ints = npt.NDArray[np.int64]
@@ -20,12 +21,14 @@ Bools = npt.NDArray[np.bool_]
 Ids = npt.NDArray[np.object_]
 Scores = npt.NDArray[np.floating[Any]]
 
+# Of a baseline: where it found less, sorting that is faster than a score for every candidate.
+_SPARSE = 0.02
 # 16 MB: larger arrays are given back to the system and fetched again for every block, which took
 # longer than the multiplication that fills them.
 _SCORES_AT_ONCE = 4_000_000
 
-# Takes a block of questions; the result scores the questions from the first to before the last.
-Contender = Callable[[Questions], Callable[[int, int], Scores]]
+# Takes a block of questions; yields the first, the one after the last, and how those are answered.
+Contender = Callable[[Questions], Iterator[tuple[int, int, Ranking]]]
 
 
 @dataclass(frozen=True)
@@ -72,24 +75,33 @@ def tower_contender(towers: SavedTowers, vectors: Scores) -> Contender:
         vectors: Of the catalogue [num_candidates, dimension].
     """
 
-    def prepare(asked: Questions) -> Callable[[int, int], Scores]:
+    def answer(asked: Questions) -> Iterator[tuple[int, int, Ranking]]:
         embeddings = towers.embed_queries(asked.inputs)
-        return lambda first, last: embeddings[first:last] @ vectors.T
+        for first, last in _parts(len(asked), len(vectors)):
+            yield first, last, DenseRanking(embeddings[first:last] @ vectors.T)
 
-    return prepare
+    return answer
 
 
 def baseline_contender(baseline: Baseline) -> Contender:
     """Returns a baseline that looks at histories."""
 
-    def prepare(asked: Questions) -> Callable[[int, int], Scores]:
-        def answer(first: int, last: int) -> Scores:
-            part = asked.part(first, last)
-            return baseline(Histories(len(part), part.history_rows, part.history))
+    def answer(asked: Questions) -> Iterator[tuple[int, int, Ranking]]:
+        scores = baseline(Histories(len(asked), asked.history_rows, asked.history))
+        num_questions, num_candidates = scores.found.shape
+        if scores.found.nnz < _SPARSE * num_questions * num_candidates:
+            yield 0, num_questions, CountedRanking(scores)
+            return
+        for first, last in _parts(num_questions, num_candidates):
+            yield first, last, DenseRanking(scores.dense(first, last))
 
-        return answer
+    return answer
 
-    return prepare
+
+def _parts(num_questions: int, num_candidates: int) -> Iterator[tuple[int, int]]:
+    step = max(1, _SCORES_AT_ONCE // max(num_candidates, 1))
+    for first in range(0, num_questions, step):
+        yield first, min(first + step, num_questions)
 
 
 def ask(
@@ -142,25 +154,20 @@ class _Tally:
             self._keep(f"feature {name}", asked.inputs[name].numpy()[rows])
         self._popularity.append(self._mean_popularity(asked, known))
         self._num_questions += len(asked)
-        step = max(1, _SCORES_AT_ONCE // max(size, 1))
         for name, contender in self._contenders.items():
-            answer = contender(asked)
-            for first in range(0, len(asked), step):
-                last = min(first + step, len(asked))
-                self._rank(name, asked.part(first, last), answer(first, last))
+            for first, last, ranking in contender(asked):
+                self._rank(name, asked.part(first, last), ranking)
 
-    def _rank(self, name: str, part: Questions, scores: Scores) -> None:
-        nothing = np.zeros(0, np.int64)
-        for excluded, rows, history in (
-            (False, nothing, nothing),
-            (True, part.history_rows, part.history),
-        ):
-            # In this order: excluding changes the scores in place.
-            ranks = target_ranks(scores, rows, history, part.target_rows, part.targets)
+    def _rank(self, name: str, part: Questions, ranking: Ranking) -> None:
+        for excluded in (False, True):
+            if excluded:
+                ranking.exclude(part.history_rows, part.history)
+            ranks = ranking.ranks(part.target_rows, part.targets)
             decides = excluded == self._config.exclude_seen
             self._keep(f"{'ranks' if decides else 'ranks_other'} {name}", ranks)
             if decides:
-                self._lists[name].add(scores)
+                lists = self._lists[name]
+                lists.add(*ranking.best(lists.longest))
 
     def _mean_popularity(self, asked: Questions, known: Bools) -> npt.NDArray[np.float64]:
         rows = asked.history_rows[known]

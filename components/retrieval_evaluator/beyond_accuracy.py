@@ -1,15 +1,12 @@
 """What the returned lists are like, whatever they hit."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Scores = npt.NDArray[np.floating[Any]]
 
 LIST_METRICS = ("coverage", "gini", "novelty", "popularity_lift")
 
@@ -27,12 +24,13 @@ class ReturnedLists:
         # Of the places between one cut-off and the next.
         self._counts = np.zeros((len(self._ks), num_candidates), np.int64)
 
-    def add(self, scores: Scores) -> None:
-        """Counts the best candidates of each row `[num_questions, num_candidates]`.
+    @property
+    def longest(self) -> int:
+        """How many of the best answers are looked at."""
+        return self._ks[-1]
 
-        A candidate with a score of minus infinity is not returned.
-        """
-        places, candidates = _best(scores, min(self._ks[-1], scores.shape[1]))
+    def add(self, places: Ints, candidates: Ints) -> None:
+        """Counts what was returned: the place in its list, from 0, and the candidate of each."""
         between = np.searchsorted(self._ks, places, side="right")
         np.add.at(self._counts, (between, candidates), 1)
 
@@ -71,29 +69,6 @@ class ReturnedLists:
                 mean @ train_counts / history_popularity - 1.0 if history_popularity else np.nan
             )
         return found
-
-
-def _best(scores: Scores, k: int) -> tuple[Ints, Ints]:
-    """Returns the place, from 0, and the candidate of everything among the best k of a row."""
-    rows, number = scores.shape
-    # At least k candidates score as much as the k-th best of the maxima of many parts: what is
-    # below cannot be among the best, and that is nearly all. A quarter of the time of top_k.
-    width = number // (8 * k)
-    if width > 1:
-        maxima = scores[:, : number // width * width].reshape(rows, -1, width).max(axis=2)
-        least = np.partition(maxima, maxima.shape[1] - k, axis=1)[:, maxima.shape[1] - k]
-        flat = np.flatnonzero(scores >= least[:, None])
-        if len(flat) < 4 * k * rows:
-            row, candidate = flat // number, flat % number
-            score = scores[row, candidate]
-            order = np.lexsort((candidate, -score, row))
-            row, candidate, score = row[order], candidate[order], score[order]
-            place = np.arange(len(row)) - np.searchsorted(row, row)
-            kept = (place < k) & (score > -np.inf)
-            return place[kept], candidate[kept]
-    values, best = (part.numpy() for part in tf.math.top_k(scores, k))
-    _, place = np.nonzero(values > -np.inf)
-    return place, best[values > -np.inf].astype(np.int64)
 
 
 def _gini(counts: Ints) -> float:

@@ -128,7 +128,7 @@ def evaluate(
             before = SavedTowers(last_blessed, spec)
             contender = tower_contender(before, before.embed_catalogue(catalogue)[1])
             for question in probe:
-                contender(question)(0, 1)
+                next(contender(question))
                 break
             contenders[LAST_BLESSED] = contender
         except _UNUSABLE as error:

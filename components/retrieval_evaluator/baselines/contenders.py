@@ -1,26 +1,27 @@
 """The baselines by name."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
-import numpy as np
-
-from components.retrieval_evaluator.baselines.histories import Histories, Scores
+from components.retrieval_evaluator.baselines.counted_scores import CountedScores
+from components.retrieval_evaluator.baselines.histories import Histories
 from components.retrieval_evaluator.baselines.item_knn import ItemKNN
 from components.retrieval_evaluator.baselines.popularity import (
+    popularity_alone,
     popularity_scores,
     recent_counts,
-    repeat_history_scores,
+    repeat_history,
 )
 from components.retrieval_evaluator.baselines.sequential_rules import SequentialRules
 from components.retrieval_evaluator.baselines.session_knn import SessionKNN
 from components.retrieval_evaluator.baselines.training_events import TrainingEvents
 from components.retrieval_evaluator.config import Baseline
 
-Contender = Callable[[Histories], Scores]
+Contender = Callable[[Histories], CountedScores]
 
 
 def make_baselines(names: Sequence[Baseline], training: TrainingEvents) -> dict[str, Contender]:
-    """Returns what each baseline scores `[num_questions, num_candidates]` for histories.
+    """Returns what each baseline scores for histories.
 
     Args:
         names: In the order of the table.
@@ -31,19 +32,13 @@ def make_baselines(names: Sequence[Baseline], training: TrainingEvents) -> dict[
     """
     popularity = popularity_scores(training.counts)
     makers: dict[Baseline, Callable[[], Contender]] = {
-        "popularity": lambda: _constant(popularity),
-        "recent_popularity": lambda: _constant(popularity_scores(recent_counts(training))),
-        "repeat_history": lambda: (
-            lambda asked: repeat_history_scores(
-                popularity, asked.rows, asked.events, asked.num_questions
-            )
+        "popularity": lambda: partial(popularity_alone, popularity),
+        "recent_popularity": lambda: partial(
+            popularity_alone, popularity_scores(recent_counts(training))
         ),
+        "repeat_history": lambda: partial(repeat_history, popularity),
         "sequential_rules": lambda: SequentialRules(training, popularity).scores,
         "item_knn": lambda: ItemKNN(training, popularity).scores,
         "session_knn": lambda: SessionKNN(training, popularity).scores,
     }
     return {name: makers[name]() for name in names}
-
-
-def _constant(scores: Scores) -> Contender:
-    return lambda asked: np.repeat(scores[None, :], asked.num_questions, axis=0)

@@ -4,7 +4,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from components.retrieval_evaluator.baselines.histories import Histories, Scores, over_popularity
+from components.retrieval_evaluator.baselines.counted_scores import CountedScores, Scores
+from components.retrieval_evaluator.baselines.histories import Histories
 from components.retrieval_evaluator.baselines.training_events import Indices, TrainingEvents
 
 # Of a timeline: its pairs grow with the square of it.
@@ -39,15 +40,15 @@ class ItemKNN:
         self._popularity = popularity
         self._similar = _similarities(training, neighbours, shrinkage)
 
-    def scores(self, histories: Histories) -> Scores:
-        """Returns `[num_questions, num_candidates]`."""
+    def scores(self, histories: Histories) -> CountedScores:
+        """Returns scores for each history."""
         known = histories.events >= 0
         asked = sparse.csr_matrix(
             (np.ones(known.sum(), np.float32), (histories.rows[known], histories.events[known])),
             shape=(histories.num_questions, self._similar.shape[0]),
         )
         asked.data[:] = 1.0  # a candidate met twice is one
-        return over_popularity(asked @ self._similar, self._popularity)
+        return CountedScores.untied(asked @ self._similar, self._popularity)
 
 
 def _similarities(training: TrainingEvents, neighbours: int, shrinkage: float) -> sparse.csr_matrix:

@@ -1,13 +1,12 @@
 """What everybody takes, and what this query has taken: the least that a model must beat."""
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
+from components.retrieval_evaluator.baselines.counted_scores import CountedScores, Scores
+from components.retrieval_evaluator.baselines.histories import Histories
 from components.retrieval_evaluator.baselines.training_events import TrainingEvents
-
-Scores = npt.NDArray[np.floating[Any]]
 
 # After so large a share of the newest events an event counts half.
 _HALF_LIFE_SHARE = 0.05
@@ -44,23 +43,19 @@ def recent_counts(training: TrainingEvents) -> npt.NDArray[np.float64]:
     ).astype(np.float64)
 
 
-def repeat_history_scores(
-    popularity: Scores,
-    history_rows: npt.NDArray[np.int64],
-    history: npt.NDArray[np.int64],
-    num_queries: int,
-) -> Scores:
-    """Returns scores `[num_queries, num_candidates]`: the history, newest first, then popularity.
+def popularity_alone(popularity: Scores, asked: Histories) -> CountedScores:
+    """Returns the same scores for every history."""
+    nothing = sparse.csr_matrix((asked.num_questions, len(popularity)), dtype=np.float64)
+    return CountedScores(nothing, popularity)
 
-    Args:
-        popularity: From `popularity_scores`.
-        history_rows: `[num_events]` ascending query of each event.
-        history: `[num_events]` candidate indices, oldest first within a query; -1 if unknown.
-        num_queries: How many rows to return.
-    """
-    scores = np.repeat(popularity[None, :], num_queries, axis=0)
-    known = history >= 0
-    rows, events = history_rows[known], history[known]
-    # Later assignments win, so a candidate met twice counts by its newest event.
-    scores[rows, events] = 2.0 + np.arange(len(events), dtype=np.float32)
-    return scores
+
+def repeat_history(popularity: Scores, asked: Histories) -> CountedScores:
+    """Returns the history, newest first, then popularity."""
+    known = np.flatnonzero(asked.events >= 0)
+    flat = asked.rows[known] * len(popularity) + asked.events[known]
+    # A candidate met twice counts by its newest event.
+    places, from_end = np.unique(flat[::-1], return_index=True)
+    order = 1.0 + known[len(known) - 1 - from_end]
+    shape = (asked.num_questions, len(popularity))
+    found = sparse.csr_matrix((order, np.divmod(places, max(len(popularity), 1))), shape=shape)
+    return CountedScores(found, popularity)

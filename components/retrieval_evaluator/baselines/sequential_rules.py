@@ -3,7 +3,8 @@
 import numpy as np
 from scipy import sparse
 
-from components.retrieval_evaluator.baselines.histories import Histories, Scores, over_popularity
+from components.retrieval_evaluator.baselines.counted_scores import CountedScores, Scores
+from components.retrieval_evaluator.baselines.histories import Histories
 from components.retrieval_evaluator.baselines.training_events import TrainingEvents
 
 
@@ -46,8 +47,8 @@ class SequentialRules:
         damping = np.maximum(training.counts, 1).astype(np.float32) ** -power
         self._rules = (rules @ sparse.diags(damping)).tocsr()
 
-    def scores(self, histories: Histories) -> Scores:
-        """Returns `[num_questions, num_candidates]`."""
+    def scores(self, histories: Histories) -> CountedScores:
+        """Returns scores for each history."""
         weights = np.exp(-histories.ages / self._decay)
         # After ten times the decay nothing is left to weigh.
         used = (histories.events >= 0) & (histories.ages < 10 * self._decay)
@@ -56,4 +57,4 @@ class SequentialRules:
             shape=(histories.num_questions, self._rules.shape[0]),
             dtype=np.float32,
         )
-        return over_popularity(asked @ self._rules, self._popularity)
+        return CountedScores.untied(asked @ self._rules, self._popularity)

@@ -2,12 +2,16 @@
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
-from components.retrieval_evaluator.baselines.histories import Histories, Scores
+from components.retrieval_evaluator.baselines.counted_scores import CountedScores, Scores
+from components.retrieval_evaluator.baselines.histories import Histories
 from components.retrieval_evaluator.baselines.training_events import Indices, TrainingEvents
 
 # Matches of history and training events that are held at once.
 _MATCHES_AT_ONCE = 2_000_000
+# Sorting so many is slower than going through this many places for each of them.
+_DENSE_PLACES = 20
 # What weighs less than 1/e to this power is not looked at.
 _DECAYS = 4
 
@@ -64,10 +68,9 @@ class SessionKNN:
         self._places = order
         self._starts, self._ends = np.maximum(starts, ends - occurrences), ends
 
-    def scores(self, histories: Histories) -> Scores:
-        """Returns `[num_questions, num_candidates]`."""
+    def scores(self, histories: Histories) -> CountedScores:
+        """Returns scores for each history."""
         num_candidates = len(self._popularity)
-        scores = np.repeat((self._popularity - 2.0)[None, :], histories.num_questions, axis=0)
         ages = histories.ages
         # The newest occurrence of a candidate in the history speaks for all of them.
         used = (histories.events >= 0) & (ages < _DECAYS * self._history_decay)
@@ -78,16 +81,19 @@ class SessionKNN:
         rows, events = rows[keep], events[keep]
         weight = np.exp(-ages[keep] / self._history_decay)
         matches = self._ends[events] - self._starts[events]
+        # Questions are apart in the chunks, so places ascend from one to the next.
+        places, totals = [np.zeros(0, np.int64)], [np.zeros(0)]
         for first, last in _row_chunks(rows, matches):
             found, weights = self._vote(rows[first:last], events[first:last], weight[first:last])
-            base = rows[first] * num_candidates
-            size = (rows[last - 1] + 1) * num_candidates - base
-            total = np.bincount(found - base, weights=weights, minlength=size)
-            hit = np.flatnonzero(total)
-            scores.reshape(-1)[hit + base] = total[hit] * (
-                1.0 + 1e-3 * self._popularity[hit % num_candidates]
-            )
-        return scores
+            base = int(rows[first]) * num_candidates
+            size = (int(rows[last - 1]) + 1) * num_candidates - base
+            place, total = _sums(found - base, weights, size)
+            places.append(place + base)
+            totals.append(total)
+        flat = np.concatenate(places)
+        shape = (histories.num_questions, num_candidates)
+        entries = (np.concatenate(totals), np.divmod(flat, max(num_candidates, 1)))
+        return CountedScores.untied(sparse.csr_matrix(entries, shape=shape), self._popularity)
 
     def _vote(self, rows: Indices, events: Indices, weights: Floats) -> tuple[Indices, Floats]:
         """Returns flat places `question * num_candidates + candidate` and their weights."""
@@ -114,6 +120,17 @@ class SessionKNN:
         )
         weights = self._distance_weights[np.abs(voted - places[vote])] * similarity[vote]
         return (rows * len(self._popularity))[vote] + self._candidates[voted], weights
+
+
+def _sums(places: Indices, weights: Floats, size: int) -> tuple[Indices, Floats]:
+    """Returns the places below `size` that have weight, ascending, and the sum of each."""
+    if size > _DENSE_PLACES * len(places):
+        found, number = np.unique(places, return_inverse=True)
+        totals: Floats = np.bincount(number, weights=weights).astype(np.float64)
+        return found, totals
+    totals = np.bincount(places, weights=weights, minlength=size).astype(np.float64)
+    found = np.flatnonzero(totals)
+    return found, totals[found]
 
 
 def _nearest(rows: Indices, similarity: Floats, neighbours: int) -> Indices:

@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 
 from components.retrieval_evaluator.beyond_accuracy import ReturnedLists
+from components.retrieval_evaluator.ranking import DenseRanking
 
 
 def measured(
     scores: list[list[float]], ks: list[int], counts: list[int], history: float = 2.0
 ) -> dict[str, float]:
     lists = ReturnedLists(ks, len(counts))
-    lists.add(np.array(scores, np.float32))
+    lists.add(*DenseRanking(np.array(scores, np.float32)).best(lists.longest))
     return lists.metrics(np.array(counts), history)
 
 
@@ -60,7 +61,7 @@ def test_the_best_of_a_large_catalogue_are_those_of_sorting(kind: str):
     if kind == "excluded":
         scores[:, 5:] = -np.inf
     lists = ReturnedLists([3, 10], 2000)
-    lists.add(scores.copy())
+    lists.add(*DenseRanking(scores.copy()).best(lists.longest))
     best = np.argsort(-scores, axis=1, kind="stable")
     for k in (3, 10):
         returned = best[:, :k][np.take_along_axis(scores, best[:, :k], axis=1) > -np.inf]

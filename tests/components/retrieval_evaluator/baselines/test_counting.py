@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 from components.retrieval_evaluator.baselines.contenders import make_baselines
-from components.retrieval_evaluator.baselines.histories import over_popularity
+from components.retrieval_evaluator.baselines.counted_scores import CountedScores
 from components.retrieval_evaluator.baselines.item_knn import ItemKNN
 from components.retrieval_evaluator.baselines.popularity import popularity_scores
 from components.retrieval_evaluator.baselines.sequential_rules import SequentialRules
@@ -25,9 +25,8 @@ def scored(
     make: Callable[..., Any], timelines: list[str], histories: list[str], size: int, **settings: Any
 ) -> np.ndarray:
     training = trained_on(timelines, size)
-    return make(training, popularity_scores(training.counts), **settings).scores(
-        asked_with(histories)
-    )
+    contender = make(training, popularity_scores(training.counts), **settings)
+    return contender.scores(asked_with(histories)).dense()
 
 
 def test_rules_weigh_what_came_after_by_its_distance():
@@ -158,7 +157,7 @@ ALL: tuple[Baseline, ...] = (
 @pytest.mark.parametrize("histories", [["", ""], ["?"], ["?a?", ""], []])
 def test_unknown_and_empty_histories_get_what_is_popular(name: Baseline, histories: list[str]):
     training = trained_on(["ab", "b", "c"], 4)
-    scores = make_baselines([name], training)[name](asked_with(histories))
+    scores = make_baselines([name], training)[name](asked_with(histories)).dense()
     assert scores.shape == (len(histories), 4)
     for history, row in zip(histories, ranking(scores), strict=True):
         if "a" not in history and name != "recent_popularity":
@@ -167,19 +166,19 @@ def test_unknown_and_empty_histories_get_what_is_popular(name: Baseline, histori
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_training_set_of_nothing_known_is_no_error(name: Baseline):
-    scores = make_baselines([name], trained_on([], 3))[name](asked_with(["ab", ""]))
+    scores = make_baselines([name], trained_on([], 3))[name](asked_with(["ab", ""])).dense()
     assert np.isfinite(scores).all()
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_scores_have_no_ties(name: Baseline):
     training = trained_on(["ab", "ac", "ad", "ba"], 8)
-    scores = make_baselines([name], training)[name](asked_with(["a", "ab"]))
+    scores = make_baselines([name], training)[name](asked_with(["a", "ab"])).dense()
     assert all(len(np.unique(row)) == len(row) for row in scores)
 
 
 def test_what_was_found_equally_often_is_not_tied_in_a_large_catalogue():
     popularity = popularity_scores(np.arange(50_000))
     found = sparse.csr_matrix(np.full((1, 50_000), 3.0))
-    (row,) = over_popularity(found, popularity)
+    (row,) = CountedScores.untied(found, popularity).dense()
     assert len(np.unique(row)) == 50_000

@@ -3,10 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from components.retrieval_evaluator.baselines.histories import Histories
 from components.retrieval_evaluator.baselines.popularity import (
     popularity_scores,
     recent_counts,
-    repeat_history_scores,
+    repeat_history,
 )
 from tests.components.retrieval_evaluator.baselines.timelines import trained_on
 
@@ -30,31 +31,28 @@ def test_popularity_of_an_empty_catalogue_is_empty():
     assert popularity_scores(np.zeros(0, np.int64)).shape == (0,)
 
 
+def repeated(counts: list[int], histories: list[list[int]]) -> list[list[int]]:
+    rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+    events = np.array([event for history in histories for event in history], np.int64)
+    asked = Histories(len(histories), rows, events)
+    popularity = popularity_scores(np.array(counts))
+    before = popularity.copy()
+    found = [order(row) for row in repeat_history(popularity, asked).dense()]
+    np.testing.assert_array_equal(popularity, before)
+    return found
+
+
 def test_repeat_history_puts_the_newest_first_and_popularity_after():
-    popularity = popularity_scores(np.array([9, 8, 7, 6]))
-    scores = repeat_history_scores(
-        popularity, np.array([0, 0, 2]), np.array([3, 2, 1]), num_queries=3
-    )
-    assert [order(row) for row in scores] == [[2, 3, 0, 1], [0, 1, 2, 3], [1, 0, 2, 3]]
+    found = repeated([9, 8, 7, 6], [[3, 2], [], [1]])
+    assert found == [[2, 3, 0, 1], [0, 1, 2, 3], [1, 0, 2, 3]]
 
 
 def test_repeat_history_counts_a_candidate_by_its_newest_event():
-    popularity = popularity_scores(np.array([3, 2, 1]))
-    scores = repeat_history_scores(popularity, np.zeros(3, np.int64), np.array([2, 1, 2]), 1)
-    assert order(scores[0]) == [2, 1, 0]
+    assert repeated([3, 2, 1], [[2, 1, 2]]) == [[2, 1, 0]]
 
 
 def test_repeat_history_passes_over_unknown_candidates():
-    popularity = popularity_scores(np.array([3, 2, 1]))
-    scores = repeat_history_scores(popularity, np.zeros(2, np.int64), np.array([-1, 1]), 1)
-    assert order(scores[0]) == [1, 0, 2]
-
-
-def test_repeat_history_does_not_change_popularity():
-    popularity = popularity_scores(np.array([3, 2, 1]))
-    before = popularity.copy()
-    repeat_history_scores(popularity, np.zeros(1, np.int64), np.array([2]), 1)
-    np.testing.assert_array_equal(popularity, before)
+    assert repeated([3, 2, 1], [[-1, 1]]) == [[1, 0, 2]]
 
 
 def test_recent_popularity_forgets_what_was_popular_long_ago():
