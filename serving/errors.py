@@ -63,7 +63,7 @@ class PermissionDeniedError(ServingError):
 
 
 class ResourceExhaustedError(ServingError):
-    """The server's queue is full."""
+    """The server has too little memory for it, or the message is longer than it takes."""
 
 
 class FailedPreconditionError(ServingError):
@@ -87,7 +87,7 @@ class InternalError(ServingError):
 
 
 class UnavailableError(ServingError):
-    """The server cannot be reached or is going away; a retry may find it back."""
+    """The server cannot be reached, is going away or has a full queue; a retry may help."""
 
 
 class DataLossError(ServingError):

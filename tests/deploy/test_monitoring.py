@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,13 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+
+from serving.errors import DeadlineExceededError, InternalError, ServingError, UnknownError
+from serving.model_server.batching import Batcher, Call, timed_out
+from serving.model_server.batching_options import BatchingOptions
+from serving.model_server.model_versions import servable_not_found
+from serving.model_server.signature import find_signature
+from serving.model_server.version_labels import labelled_version
 
 MONITORING = Path(__file__).resolve().parents[2] / "deploy" / "monitoring"
 DASHBOARD: dict[str, Any] = json.loads((MONITORING / "dashboard.json").read_text("utf-8"))
@@ -48,7 +56,7 @@ CODES = {
     "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED",
     "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 }  # fmt: skip
-FUNCTIONS = {"sum", "max", "rate", "absent", "histogram_quantile"}
+FUNCTIONS = {"sum", "max", "rate", "absent", "histogram_quantile", "vector", "or"}
 
 RULES_SCHEMA = {
     "type": "object",
@@ -137,6 +145,123 @@ def test_the_rules_follow_prometheus_form() -> None:
     jsonschema.validate(ALERTS, RULES_SCHEMA)
     names = [rule["alert"] for group in ALERTS["groups"] for rule in group["rules"]]
     assert len(names) == len(set(names))
+
+
+def alert(name: str) -> dict[str, Any]:
+    rules = [rule for group in ALERTS["groups"] for rule in group["rules"]]
+    (found,) = [rule for rule in rules if rule["alert"] == name]
+    result: dict[str, Any] = found
+    return result
+
+
+def alerts_of(status: str) -> set[str]:
+    """The alerts that a request of this status can set off."""
+    names = set()
+    for rule in (rule for group in ALERTS["groups"] for rule in group["rules"]):
+        counted = rule["expr"].split(" / ")[0]  # Not what it is a share of.
+        for operator, pattern in re.findall(r'status(=~|!~|=|!=)"([^"]*)"', counted):
+            if bool(re.fullmatch(pattern, status)) == (operator in ("=", "=~")):
+                names.add(rule["alert"])
+    return names
+
+
+def error_of(call: Any) -> ServingError:
+    with pytest.raises(ServingError) as caught:
+        call()
+    return caught.value
+
+
+def error_of_a_full_queue() -> ServingError:
+    started, go = threading.Event(), threading.Event()
+
+    def block(calls: Any) -> None:
+        started.set()
+        go.wait(10)
+
+    batcher = Batcher(BatchingOptions(num_batch_threads=1, max_enqueued_calls=1))
+    signature: Any = None
+    refused: list[Call] = []
+    late = Call(signature, [], (), deadline_s=0.0)
+    batcher.submit([late], block)  # Its thread is busy with telling of it.
+    assert started.wait(10)
+    batcher.submit([Call(signature, [], ()) for _ in range(2)], refused.extend)
+    batcher.stop()
+    go.set()
+    assert refused[0].error is not None
+    return refused[0].error
+
+
+def test_alerts_follow_the_statuses_that_the_server_gives() -> None:
+    failed, refused = {"RetrievalServerErrors"}, {"RetrievalRefusedRequests"}
+    for error, expected in (
+        (error_of_a_full_queue(), failed | {"RetrievalQueueFull"}),
+        (timed_out(), failed),
+        (DeadlineExceededError(""), failed),
+        (InternalError(""), failed),  # What `as_serving_error` makes of a defect.
+        (UnknownError(""), failed),
+        (servable_not_found("m", None), refused),
+        (error_of(lambda: labelled_version({}, "m", "stable")), refused),
+        (error_of(lambda: find_signature({}, "x")), refused),
+    ):
+        assert alerts_of(error.code_name()) == expected, error.code_name()
+    assert alerts_of("OK") == alerts_of("CANCELLED") == set()
+
+
+def test_the_action_for_errors_names_the_statuses_that_set_it_off() -> None:
+    action = alert("RetrievalServerErrors")["annotations"]["action"]
+    named = {code for code in CODES if re.search(rf"\b{code}\b", action)}
+    assert "UNAVAILABLE" in named
+    for code in named:
+        assert "RetrievalServerErrors" in alerts_of(code)
+
+
+def test_probes_are_no_traffic() -> None:
+    # Both servers count each GET of the REST API in request_count; their latencies have no API.
+    quiet = alert("RetrievalNoTraffic")["expr"]
+    assert ":request_count" not in quiet
+    for name in ("RetrievalServerErrors", "RetrievalRefusedRequests"):
+        _, _, total = alert(name)["expr"].partition(" / ")
+        counted = re.findall(
+            r"(0 \* sum by \(model_name\) \(rate\()?:\S+?:request_count(\S*)", total
+        )
+        assert all(zero or labels.startswith('{status!="OK"}') for zero, labels in counted)
+        assert ':request_latency_count{API=~"[Pp]redict"}' in total
+
+
+@pytest.mark.parametrize(("name", "expression"), expressions())
+def test_latencies_are_of_both_apis(name: str, expression: str) -> None:
+    # gRPC writes `Predict`, REST writes `predict`, a GET writes nothing.
+    for selector in re.findall(r":request_latency_\w+(\{[^}]*\}|)", expression):
+        assert 'API=~"[Pp]redict"' in selector, name
+
+
+@pytest.mark.parametrize("file", ["prometheus.yaml", "prometheus.kubernetes.yaml"])
+def test_the_job_that_alerts_ask_for_is_scraped(file: str) -> None:
+    asked = {job for _, text in expressions() for job in re.findall(r'job="([^"]*)"', text)}
+    scraped = yaml.safe_load((MONITORING / file).read_text("utf-8"))
+    assert asked == {job["job_name"] for job in scraped["scrape_configs"]}
+
+
+def test_the_job_of_a_cluster_finds_the_pods_of_the_manifests() -> None:
+    file = MONITORING / "prometheus.kubernetes.yaml"
+    (job,) = yaml.safe_load(file.read_text("utf-8"))["scrape_configs"]
+    template = yaml.safe_load((MONITORING.parent / "kubernetes" / "deployment.yaml").read_text())
+    template = template["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    kept = {
+        rule["source_labels"][0]: rule["regex"]
+        for rule in job["relabel_configs"]
+        if rule.get("action") == "keep"
+    }
+    assert kept == {
+        "__meta_kubernetes_pod_label_app_kubernetes_io_name": template["metadata"]["labels"][
+            "app.kubernetes.io/name"
+        ],
+        "__meta_kubernetes_pod_container_port_name": next(
+            port["name"] for port in container["ports"] if port["containerPort"] == 8501
+        ),
+    }
+    assert job["metrics_path"] == template["metadata"]["annotations"]["prometheus.io/path"]
 
 
 def test_the_dashboard_has_what_grafana_needs() -> None:

@@ -83,8 +83,20 @@ def test_the_embedded_server_has_the_flags(flags: list[str]) -> None:
     assert parsed.bind_address == "0.0.0.0"
     for flag in flags:
         name, _, value = flag.partition("=")
-        held = str(getattr(parsed, name.removeprefix("--")))
-        assert held.lower() in (value, f"{value}.0")
+        held = getattr(parsed, name.removeprefix("--"))
+        if isinstance(held, tuple):
+            held = ",".join(f"{key}={number}" for key, number in held)
+        assert str(held).lower() in (value, f"{value}.0")
+
+
+@pytest.mark.parametrize("name", ["deployment.yaml", "stock/deployment.yaml"])
+def test_pods_that_the_autoscaler_adds_get_grpc_traffic(name: str) -> None:
+    # A connection that never ends stays with the pods of its first look-up.
+    (argument,) = [
+        flag for flag in kubernetes(name) if flag.startswith("--grpc_channel_arguments=")
+    ]
+    arguments = parse_flags(["--model_base_path=/m", argument]).grpc_channel_arguments
+    assert arguments == (("grpc.max_connection_age_ms", 300_000),)
 
 
 @pytest.mark.parametrize(
