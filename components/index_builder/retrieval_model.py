@@ -1,5 +1,7 @@
 """The retrieval SavedModel: raw queries in, candidate ids and scores out."""
 
+from collections.abc import Callable, Mapping
+
 import tensorflow as tf
 
 from components.index_builder.candidate_filter import CandidateFilter
@@ -11,6 +13,8 @@ from models.export import EMBED_CANDIDATE, EMBED_QUERY, EMBEDDING_KEY
 from models.features import ALLOW_PREFIX, EXCLUDE_KEY, FeatureSpec
 from models.raw_inputs import candidate_inputs, query_inputs, same_batch
 from models.saved_towers import SavedTowers
+
+_Signature = Callable[..., dict[str, tf.Tensor]]
 
 SERVING_DEFAULT = "serving_default"
 RECOMMEND_EXCLUDING = "recommend_excluding"
@@ -107,7 +111,9 @@ class RetrievalModel(tf.Module):
             EMBED_CANDIDATE: (lambda **inputs: towers[EMBED_CANDIDATE](**inputs), candidate),
         }
         return {
-            name: tf.function(function, autograph=False).get_concrete_function(**tensors)
+            name: tf.function(
+                _with_ranks_checked(function, tensors), autograph=False
+            ).get_concrete_function(**tensors)
             for name, (function, tensors) in traced.items()
         }
 
@@ -133,6 +139,24 @@ class RetrievalModel(tf.Module):
             CANDIDATE_IDS_KEY: tf.ensure_shape(ids, shape),
             SCORES_KEY: tf.ensure_shape(scores, shape),
         }
+
+
+def _with_ranks_checked(function: _Signature, tensors: Mapping[str, tf.TensorSpec]) -> _Signature:
+    """Refuses tensors of another rank than declared.
+
+    What is fed to a graph is not held against the shapes it was traced with: a history of rank 1
+    would be a history of one event for each of many queries.
+    """
+
+    def checked(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return function(
+            **{
+                name: tf.ensure_shape(values, tensors[name].shape)
+                for name, values in inputs.items()
+            }
+        )
+
+    return checked
 
 
 def allow_key(feature: str) -> str:

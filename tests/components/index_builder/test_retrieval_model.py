@@ -15,12 +15,21 @@ import pytest
 import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from models.raw_inputs import candidate_inputs, query_inputs
+from serving.errors import InvalidArgumentError
+from serving.model_server import loaded_model
 
 K = 10
+CONTRACT = (
+    "serving_default",
+    "recommend_excluding",
+    "similar_candidates",
+    "embed_query",
+    "embed_candidate",
+)
 LEAST = float(np.finfo(np.float32).min)
 Answer = list[tuple[str, float]]
 # The contract's tests run for each backend that inherits them.
@@ -102,6 +111,27 @@ class RetrievalModelContract:
         )
         assert answer["candidate_ids"].shape == (0, K)
         assert served.similar([]) == []
+
+    def test_a_tensor_of_another_rank_is_refused(self, folder: Path):
+        # What a server feeds is not held against the declared shapes by TensorFlow itself.
+        model = loaded_model.load(folder, 1, config_pb2.ConfigProto())
+        try:
+            for name in CONTRACT:
+                signature = model.signatures[name]
+                shapes = signature.definition.inputs
+                good = [
+                    np.zeros([2] * len(shapes[info.alias].tensor_shape.dim), info.dtype)
+                    for info in signature.inputs
+                ]
+                good = [np.full(a.shape, b"", a.dtype) if a.dtype == object else a for a in good]
+                signature.compute(good, signature.outputs)
+                for place, array in enumerate(good):
+                    for wrong in (array[..., None], array[0]):
+                        feeds = [*good[:place], np.asarray(wrong), *good[place + 1 :]]
+                        with pytest.raises(InvalidArgumentError, match="not compatible with"):
+                            signature.compute(feeds, signature.outputs)
+        finally:
+            model.close()
 
     def test_an_unknown_query_has_k_different_candidates_and_scores(self, served: Any):
         answer = served.recommend(["\N{SNOWMAN} nobody"])[0]
