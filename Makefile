@@ -32,7 +32,7 @@ run: setup ## fetch MovieLens 100K, run the pipeline and ask the model it serves
 test: setup ## every test that a release needs
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-test-long: setup ## the tests that take minutes: orchestrators, step by step
+test-long: setup ## the tests that take minutes: orchestrators, step by step, ten days
 	@$(BIN)/python -m pytest -m long
 
 lint: setup ## ruff: style and format
