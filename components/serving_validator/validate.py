@@ -3,7 +3,7 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -72,8 +72,8 @@ def validate_serving(model_path: str, questions: Questions, config: ServingConfi
                     candidate_id_name=questions.candidate_id_name,
                 ) as client,
             ):
-                answers, replays = expected.result()
-                problems = _ask(client, questions, answers) + replay_on_server(
+                alone, together, replays = expected.result()
+                problems = _ask(client, questions, alone, together) + replay_on_server(
                     replays,
                     server.grpc_target,
                     config.model_name,
@@ -89,18 +89,21 @@ def validate_serving(model_path: str, questions: Questions, config: ServingConfi
 
 
 def _ask(
-    client: RetrievalClient, questions: Questions, expected: Sequence[Recommendations]
+    client: RetrievalClient,
+    questions: Questions,
+    alone: Sequence[Recommendations],
+    together: Sequence[Recommendations],
 ) -> list[str]:
     problems = []
-    for query, answer in zip(questions.queries, expected, strict=True):
+    for query, answer in zip(questions.queries, alone, strict=True):
         problems += _differences(
             f"query {query.query_id!r}", client.recommend(queries=[query])[0], answer
         )
-    together = client.recommend(queries=questions.queries)
-    for query, actual, answer in zip(questions.queries, together, expected, strict=True):
+    batch = client.recommend(queries=questions.queries)
+    for query, actual, answer in zip(questions.queries, batch, together, strict=True):
         problems += _differences(f"query {query.query_id!r} in a batch", actual, answer)
-    width = len(expected[0].candidate_ids)
-    for query, answer in zip(questions.queries, expected, strict=True):
+    width = len(alone[0].candidate_ids)
+    for query, answer in zip(questions.queries, alone, strict=True):
         excluded = answer.candidate_ids[: min(_NUM_EXCLUDED, width - 1)]
         asked = Query(query.query_id, query.history, query.features, exclude=excluded)
         actual = client.recommend(queries=[asked])[0]
@@ -111,7 +114,7 @@ def _ask(
     problems += _malformed(
         "an unknown query", client.recommend(query_id="\N{SNOWMAN} nobody"), width, width
     )
-    for candidate_id in expected[0].candidate_ids[:_NUM_SIMILAR]:
+    for candidate_id in alone[0].candidate_ids[:_NUM_SIMILAR]:
         actual = client.similar(candidate_id)
         place = f"similar to {candidate_id!r}"
         # A catalogue of one candidate holds nothing similar to it.
@@ -157,19 +160,40 @@ def _malformed(place: str, answer: Recommendations, least: int, most: int) -> li
     return problems
 
 
-def _expected(model_path: str, questions: Questions) -> tuple[list[Recommendations], list[Replay]]:
-    """Asks the model in process: the questions, and its warm-up requests."""
+def _expected(
+    model_path: str, questions: Questions
+) -> tuple[list[Recommendations], list[Recommendations], list[Replay]]:
+    """Asks the model in process: the questions alone and together, and its warm-up requests.
+
+    An approximate index may take another way for a batch than for a query alone: ScaNN then
+    searches other leaves for some of a hundred queries. Alone, a question keeps the width that the
+    batch has: an answer must not depend on padding.
+    """
     with contextlib.suppress(ImportError):  # an exact index needs no ops of ScaNN's
         from scann.scann_ops.py import scann_ops  # noqa: F401 - registers them
     model = tf.saved_model.load(model_path)
-    answer = model.signatures["serving_default"](**questions.inputs)
-    answers = [
+    signature = model.signatures["serving_default"]
+    alone = [
+        answer
+        for row in range(len(questions.queries))
+        for answer in _answers(
+            signature, {name: values[row : row + 1] for name, values in questions.inputs.items()}
+        )
+    ]
+    together = _answers(signature, questions.inputs)
+    return alone, together, replay_in_process(model_path, model.signatures)
+
+
+def _answers(
+    signature: Callable[..., Mapping[str, tf.Tensor]], inputs: Mapping[str, tf.Tensor]
+) -> list[Recommendations]:
+    answer = signature(**inputs)
+    return [
         Recommendations(tuple(decode_text(item) for item in ids), tuple(scores), None)
         for ids, scores in zip(
             answer["candidate_ids"].numpy().tolist(), answer["scores"].numpy().tolist(), strict=True
         )
     ]
-    return answers, replay_in_process(model_path, model.signatures)
 
 
 def _copy(source: str, destination: str) -> None:

@@ -1,15 +1,20 @@
-"""The stock Transform, but small data is transformed without Beam once it is analysed.
+"""The stock Transform in batches of one size, and without Beam for what is small and analysed.
+
+Stock batches grow by how fast the last one was, so that moments, summed batch by batch, come out
+otherwise in their last digits, and the same seed no longer gives the same model.
 
 Analysis is the stock executor's. Applying its graph to each split costs Beam seconds before the
 first Example, most of them to load the graph once more for each split; here it is loaded once.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
+from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx import types
 from tfx.components.transform import executor
 from tfx.components.transform import executor_utils as stock_utils
@@ -20,7 +25,30 @@ from tfx_bsl.tfxio import tensor_to_arrow
 from components.small_data.stored_size import is_small
 
 _EXAMPLES_IN_A_BATCH = 1024
+# Timelines are up to `data.max_events` long; the stock batches stop growing here.
+_EXAMPLES_IN_A_BEAM_BATCH = 1000
 _FILE_NAME = "transformed_examples-00000-of-00001.gz"
+
+
+class _Processor(executor.TransformProcessor):
+    """What the stock executor does its work with, in batches of one size."""
+
+    def _GetDesiredBatchSize(  # noqa: N802
+        self, data_format: int, schema: schema_pb2.Schema
+    ) -> int | None:
+        stock: int | None = super()._GetDesiredBatchSize(data_format, schema)
+        return stock or _EXAMPLES_IN_A_BEAM_BATCH
+
+
+@contextlib.contextmanager
+def _batches_of_one_size() -> Iterator[None]:
+    # The stock executor makes its processor by the name in its module.
+    stock = executor.TransformProcessor
+    executor.TransformProcessor = _Processor
+    try:
+        yield
+    finally:
+        executor.TransformProcessor = stock
 
 
 class Executor(executor.Executor):
@@ -41,13 +69,15 @@ class Executor(executor.Executor):
         """
         examples = input_dict[standard_component_specs.EXAMPLES_KEY]
         if len(examples) != 1 or not is_small(examples[0].uri):
-            super().Do(input_dict, output_dict, exec_properties)
+            with _batches_of_one_size():
+                super().Do(input_dict, output_dict, exec_properties)
             return
         rest = dict(output_dict)
         transformed = artifact_utils.get_single_instance(
             rest.pop(standard_component_specs.TRANSFORMED_EXAMPLES_KEY)
         )
-        super().Do(input_dict, rest, exec_properties)
+        with _batches_of_one_size():
+            super().Do(input_dict, rest, exec_properties)
         graph = artifact_utils.get_single_uri(
             output_dict[standard_component_specs.TRANSFORM_GRAPH_KEY]
         )

@@ -58,6 +58,15 @@ class SeesPadding(RetrievalModel):
         return super().recommend(**{**inputs, "age": age + width})
 
 
+class AnotherWayForBatches(RetrievalModel):
+    """Answers a query in a batch otherwise than alone, as an approximate index may."""
+
+    def recommend(self, **inputs: tf.Tensor) -> Outputs:
+        rows = tf.cast(tf.shape(inputs["age"])[0], tf.float32)
+        age = tf.where(tf.math.is_nan(inputs["age"]), 0.0, inputs["age"])
+        return super().recommend(**{**inputs, "age": age + 3.0 * rows})
+
+
 class FaultyBesideTheDefault(RetrievalModel):
     """Excludes nothing, and has similar candidates worst first."""
 
@@ -128,6 +137,12 @@ def test_a_good_model_has_no_problems(
     saved: Callable[[type[RetrievalModel]], str], questions: Questions
 ):
     assert validate_serving(saved(RetrievalModel), questions, ServingConfig()) == []
+
+
+def test_a_batch_is_held_against_a_batch(
+    saved: Callable[[type[RetrievalModel]], str], questions: Questions
+):
+    assert validate_serving(saved(AnotherWayForBatches), questions, ServingConfig()) == []
 
 
 def test_faults_of_every_signature_are_named(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tensorflow as tf
+from apache_beam.transforms import util
 from google.protobuf import json_format, text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.components.transform import executor as stock
@@ -55,12 +57,14 @@ def example(row: dict[str, list[Any]]) -> tf.train.Example:
     return tf.train.Example(features=tf.train.Features(feature=features))
 
 
-def transformed(executor: type[stock.Executor], folder: Path) -> dict[str, list[Any]]:
+def transformed(
+    executor: type[stock.Executor], folder: Path, train: list[dict[str, list[Any]]] = TRAIN
+) -> dict[str, list[Any]]:
     examples = standard_artifacts.Examples()
     examples.uri = str(folder / "examples")
     examples.split_names = artifact_utils.encode_split_names(["train", "candidates"])
     examples.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
-    for split, rows in (("train", TRAIN), ("candidates", CANDIDATES)):
+    for split, rows in (("train", train), ("candidates", CANDIDATES)):
         part = Path(examples.uri, f"Split-{split}")
         part.mkdir(parents=True)
         with tf.io.TFRecordWriter(str(part / "data-00000-of-00001.gz"), "GZIP") as writer:
@@ -114,6 +118,22 @@ def test_it_transforms_as_the_stock_executor_does(tmp_path: Path):
     expected = transformed(stock.Executor, tmp_path / "stock")
     assert [len(rows) for rows in expected.values()] == [len(TRAIN), len(CANDIDATES)]
     assert transformed(Executor, tmp_path / "small") == expected
+
+
+@pytest.mark.slow
+def test_a_slow_machine_has_the_same_moments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(7)
+    train = [
+        {"user": [b"u"], "item": [b"a"], "age": [chance.gauss(1990.0, 15.0)]} for _ in range(2500)
+    ]
+    fast = transformed(Executor, tmp_path / "fast", train)
+    # What Beam learns from slow batches: smaller ones are enough.
+    monkeypatch.setattr(
+        util._BatchSizeEstimator, "next_batch_size", lambda self: max(self._min_batch_size, 7)
+    )
+    assert transformed(Executor, tmp_path / "slow", train) == fast
 
 
 def test_large_data_goes_to_the_stock_executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
