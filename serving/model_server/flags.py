@@ -26,6 +26,8 @@ class ServerFlags:
     rest_api_port: int
     bind_address: str
     file_system_poll_wait_seconds: float
+    max_num_load_retries: int
+    load_retry_interval_micros: int
     rest_api_timeout_in_ms: int
     tensorflow_intra_op_parallelism: int
     tensorflow_inter_op_parallelism: int
@@ -112,20 +114,35 @@ def parse_flags(argv: Sequence[str] | None = None) -> ServerFlags:
         help="Pause between two looks at the base paths; 0 looks once, at start-up.",
     )
     add(
+        "--max_num_load_retries",
+        type=_whole,
+        default=5,
+        help=(
+            "Tries after a load that failed, though nothing has changed since; a changed folder is "
+            "always tried again. The first load of a model at start-up has one try."
+        ),
+    )
+    add(
+        "--load_retry_interval_micros",
+        type=_whole,
+        default=60_000_000,
+        help="Pause before each of these tries.",
+    )
+    add(
         "--rest_api_timeout_in_ms",
-        type=int,
+        type=_integer,
         default=30_000,
         help="Longest time a REST request may take before it is answered with 504.",
     )
     add(
         "--tensorflow_intra_op_parallelism",
-        type=int,
+        type=_integer,
         default=0,
         help="Threads for one operation; 0 leaves the choice to TensorFlow.",
     )
     add(
         "--tensorflow_inter_op_parallelism",
-        type=int,
+        type=_integer,
         # A retrieval model is a chain of small operations; handing each to a pool cost 60 to 100
         # of 270 us a request (5 candidates, 2 CPUs). Requests run beside each other anyway.
         default=-1,
@@ -245,14 +262,31 @@ def _port(text: str) -> int:
 
 
 def _non_negative(text: str) -> float:
-    value = float(text)
-    if not value >= 0:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a number of at least 0, got {text!r}")
     return value
 
 
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be an integer, got {text!r}") from error
+
+
+def _whole(text: str) -> int:
+    value = _integer(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 0, got {text!r}")
+    return value
+
+
 def _positive(text: str) -> int:
-    value = int(text)
+    value = _integer(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be an integer of at least 1, got {text!r}")
     return value

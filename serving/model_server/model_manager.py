@@ -12,6 +12,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from serving.errors import InvalidArgumentError, NotFoundError, UnknownError
 from serving.model_server import event_log, process_memory
+from serving.model_server.failed_loads import LoadRetries
 from serving.model_server.loaded_model import LoadedModel
 from serving.model_server.model_config import check_model_configs
 from serving.model_server.model_versions import (
@@ -40,6 +41,7 @@ class ModelManager:
         poll_wait_s: Pause between two looks at the base paths; 0 looks only at start-up and after
             each change of the configuration.
         labels_of_unavailable: Whether versions that are not available may have labels.
+        retries: How often a load that failed is tried again.
     """
 
     def __init__(
@@ -47,10 +49,12 @@ class ModelManager:
         load_version: LoadVersion,
         poll_wait_s: float,
         labels_of_unavailable: UnavailableVersions = UnavailableVersions.REFUSED,
+        retries: LoadRetries = LoadRetries(),
     ) -> None:
         self._load_version = load_version
         self._poll_wait_s = poll_wait_s
         self._labels_of_unavailable = labels_of_unavailable
+        self._retries = retries
         # Replaced as wholes, never changed: requests read them without a lock.
         self._models: dict[str, ModelVersions] = {}
         self._labels: Labels = {}
@@ -107,6 +111,7 @@ class ModelManager:
                         listed.base_path,
                         self._load_version,
                         listed.model_version_policy,
+                        self._retries,
                     )
                 else:
                     model.configure(listed.base_path, listed.model_version_policy)
@@ -188,7 +193,17 @@ class ModelManager:
                     event_log.error("poll_failed", model=model.name, error=repr(error))
                 if self._is_stopping:
                     return
-            self._changed.wait(self._poll_wait_s or None if self._is_settled() else _WAITING_S)
+            self._changed.wait(self._pause_s())
+
+    def _pause_s(self) -> float | None:
+        """Return the seconds to the next look; None if only a change asks for one."""
+        if not self._is_settled():
+            return _WAITING_S
+        if self._poll_wait_s:
+            return self._poll_wait_s
+        retries_s = [model.retry_wait_s() for model in list(self._models.values())]
+        due_s = [wait_s for wait_s in retries_s if wait_s is not None]
+        return max(_WAITING_S, min(due_s)) if due_s else None
 
     def _is_settled(self) -> bool:
         return all(model.is_settled for model in self._models.values())

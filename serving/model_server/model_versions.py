@@ -17,6 +17,7 @@ from typing import Any
 
 from serving.errors import NotFoundError, ServingError, UnknownError, from_grpc_code
 from serving.model_server import event_log, process_memory
+from serving.model_server.failed_loads import FailedLoads, LoadRetries
 from serving.model_server.loaded_model import LoadedModel
 from serving.model_server.version_folders import VersionFolder, find_version_folders
 from serving.model_server.version_policy import VersionPolicy, aspired_versions
@@ -55,6 +56,7 @@ class ModelVersions:
         base_path: The folder of its version folders.
         load_version: Loads and warms up a version, or raises.
         policy: The versions to serve; by default the newest.
+        retries: How often a load that failed is tried again though nothing has changed.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class ModelVersions:
         base_path: str,
         load_version: LoadVersion,
         policy: Any = None,
+        retries: LoadRetries = LoadRetries(),
     ) -> None:
         self.name = name
         # One tuple, so that the polling thread never sees half of a change; None serves nothing.
@@ -72,7 +75,7 @@ class ModelVersions:
         # Replaced as a whole, never changed: requests read them without a lock.
         self._available: Mapping[int, LoadedModel] = MappingProxyType({})
         self._statuses: Mapping[int, VersionStatus] = MappingProxyType({})
-        self._failed: dict[int, VersionFolder] = {}
+        self._failed = FailedLoads(retries)
         self._warned_at = -_REPEAT_WARNING_S
         self._lock = threading.Lock()
 
@@ -91,7 +94,7 @@ class ModelVersions:
         if self._source is None:
             self._is_settled = False
         self._source = (base_path, policy)
-        self._failed = {}  # What failed before the change gets another try.
+        self._failed.clear()  # What failed before the change gets another try.
 
     def drop(self) -> None:
         """Serve no version any more; `poll` unloads them."""
@@ -133,16 +136,21 @@ class ModelVersions:
             self._warn_now_and_then("base_path_missing", base_path)
             return
         aspired = aspired_versions(policy, folders)
+        self._failed.keep_only(aspired - set(self._available))
         if not aspired:
             self._warn_now_and_then("no_versions_found", base_path)
         for version in sorted(aspired - set(self._available), reverse=True):
-            # As long as nothing has changed since it failed, the older version goes on.
-            if self._failed.get(version) != folders[version]:
+            # Until it is worth another try, the older version goes on.
+            if self._failed.allow(folders[version]):
                 self._load(folders[version])
         if not aspired or aspired & set(self._available):
             self._unload(set(self._available) - aspired)
         if aspired and source is self._source:
             self._is_settled = True
+
+    def retry_wait_s(self) -> float | None:
+        """Return the seconds until `poll` will try a failed load again; None if it will not."""
+        return None if self._source is None else self._failed.wait_s()
 
     def unload_all(self, timeout_s: float) -> None:
         """Unload everything.
@@ -156,11 +164,12 @@ class ModelVersions:
         started_at = time.monotonic()
         event_log.info("version_loading", model=self.name, version=folder.version, path=folder.path)
         self._set_status(VersionStatus(folder.version, State.LOADING))
+        fingerprint = folder.fingerprint()
         try:
             model = self._load_version(folder)
         except Exception as raised:
             error = _as_serving_error(raised)
-            self._failed[folder.version] = folder
+            self._failed.record(folder, fingerprint)
             self._set_status(VersionStatus(folder.version, State.END, error))
             event_log.error(
                 "version_failed",
@@ -170,7 +179,6 @@ class ModelVersions:
                 error=error.message,
             )
             return
-        self._failed.pop(folder.version, None)
         self._available = MappingProxyType({**self._available, folder.version: model})
         self._set_status(VersionStatus(folder.version, State.AVAILABLE))
         event_log.info(

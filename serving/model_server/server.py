@@ -17,6 +17,7 @@ from serving.model_server import event_log, loaded_model, ready_file, warmup
 from serving.model_server.batching import Batcher
 from serving.model_server.batching_options import batching_options
 from serving.model_server.config_files import MonitoringConfig, read_text_proto
+from serving.model_server.failed_loads import LoadRetries
 from serving.model_server.flags import ServerFlags
 from serving.model_server.grpc_server import GrpcOptions, GrpcServer
 from serving.model_server.loaded_model import LoadedModel
@@ -47,7 +48,10 @@ async def serve(flags: ServerFlags) -> None:
     watching = [loop.create_task(_stop_with_parent(flags.parent_pid, stop))]
     metrics = Metrics()
     manager = ModelManager(
-        _loader(flags, metrics), flags.file_system_poll_wait_seconds, _labels_of_unavailable(flags)
+        _loader(flags, metrics),
+        flags.file_system_poll_wait_seconds,
+        _labels_of_unavailable(flags),
+        LoadRetries(flags.max_num_load_retries, flags.load_retry_interval_micros / 1e6),
     )
     config = _initial_config(flags)
     # Files with a mistake are told before a model is loaded.

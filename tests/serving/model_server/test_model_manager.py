@@ -21,6 +21,7 @@ from serving.errors import (
     UnknownError,
 )
 from serving.model_server import loaded_model
+from serving.model_server.failed_loads import LoadRetries
 from serving.model_server.loaded_model import LoadedModel
 from serving.model_server.model_manager import ModelManager
 from serving.model_server.version_folders import VersionFolder
@@ -234,3 +235,21 @@ def test_a_new_model_that_fails_is_reported(manager: ModelManager, base_path: Pa
     )
     with pytest.raises(NotFoundError):
         manager.use(model_pb2.ModelSpec(name="a"))
+
+
+def test_a_failed_load_is_tried_again_even_where_nothing_is_polled(base_path: Path) -> None:
+    attempts = []
+
+    def fail_once(folder: VersionFolder) -> LoadedModel:
+        attempts.append(folder.version)
+        if len(attempts) == 1:
+            raise OSError("a bad moment")
+        return load(folder)
+
+    manager = ModelManager(fail_once, poll_wait_s=0, retries=LoadRetries(1, interval_s=0.2))
+    manager.start()
+    with pytest.raises(UnknownError, match="a bad moment"):
+        configure(manager, config(base_path, "a"))
+    wait_for(lambda: states(manager, "a") == {2: "AVAILABLE"})
+    assert attempts == [2, 2]
+    manager.stop(timeout_s=10)

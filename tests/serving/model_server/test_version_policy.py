@@ -14,6 +14,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from serving.errors import NotFoundError
 from serving.model_server import loaded_model, warmup
+from serving.model_server.failed_loads import LoadRetries
 from serving.model_server.loaded_model import LoadedModel
 from serving.model_server.model_versions import ModelVersions, State
 from serving.model_server.predict import predict
@@ -123,26 +124,65 @@ def test_broken_version_keeps_the_old_one_and_shows_why(
     assert "saved_model.pb" in error.message
 
 
-def test_broken_version_is_tried_again_only_once_it_changed(
-    base_path: Path, install_version: Install
-) -> None:
-    attempts = []
+def counting_versions(base_path: Path, retries: LoadRetries) -> tuple[ModelVersions, list[int]]:
+    attempts: list[int] = []
 
     def count_and_load(folder: VersionFolder) -> LoadedModel:
         attempts.append(folder.version)
         return load(folder)
 
-    versions = ModelVersions("retrieval", str(base_path), count_and_load)
+    return ModelVersions("m", str(base_path), count_and_load, retries=retries), attempts
+
+
+def test_broken_version_is_tried_again_once_it_changed_and_stands_still(
+    base_path: Path, install_version: Install
+) -> None:
+    versions, attempts = counting_versions(base_path, LoadRetries())
     broken = install_version(base_path, 1)
     whole = (broken / "saved_model.pb").read_bytes()
     (broken / "saved_model.pb").write_bytes(whole[:1000])
-    versions.poll()
-    versions.poll()
-    assert attempts == [1]
-
-    (broken / "saved_model.pb").write_bytes(whole)
+    for size in (1000, 1000, 2000, 3000, len(whole)):
+        (broken / "saved_model.pb").write_bytes(whole[:size])
+        versions.poll()
+    assert (attempts, served(versions)) == ([1], None)
     versions.poll()
     assert (attempts, served(versions)) == ([1, 1], 1)
+
+
+def test_a_copy_in_the_order_of_names_is_served_once_it_is_whole(
+    base_path: Path, install_version: Install
+) -> None:
+    versions, attempts = counting_versions(base_path, LoadRetries())
+    arriving = install_version(base_path, 1)
+    held_back = (arriving / "variables").rename(base_path / "variables")
+    for _ in range(3):
+        versions.poll()
+    assert (attempts, states(versions)) == ([1], {1: "END"})
+
+    # saved_model.pb is what it was; what comes after it makes the version whole.
+    (arriving / "variables").mkdir()
+    for file in sorted(held_back.iterdir(), reverse=True):
+        file.rename(arriving / "variables" / file.name)
+        versions.poll()
+    versions.poll()
+    assert (attempts, served(versions)) == ([1, 1], 1)
+
+
+def test_what_may_pass_is_tried_again_after_a_pause_a_few_times(
+    base_path: Path, install_version: Install
+) -> None:
+    (install_version(base_path, 1) / "saved_model.pb").write_bytes(b"no protobuf")
+    versions, attempts = counting_versions(base_path, LoadRetries(2, interval_s=0))
+    for _ in range(5):
+        versions.poll()
+    assert attempts == [1, 1, 1]
+    assert versions.retry_wait_s() is None
+
+    versions, attempts = counting_versions(base_path, LoadRetries(2, interval_s=60))
+    for _ in range(5):
+        versions.poll()
+    assert attempts == [1]
+    assert 50 < (versions.retry_wait_s() or 0) <= 60
 
 
 def test_rolling_back_by_removing_the_newest_version(
