@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 
-from serving.model_server.batching import Batcher, Call, Receiver
+from serving.model_server.batching import Batcher, Call, Receiver, queue_full
 from serving.model_server.tensor_codec import Array
 
 
@@ -33,8 +33,12 @@ class AsyncBatcher:
         """Queue a call and wait for its results.
 
         Raises:
+            UnavailableError: If too many wait already, here or in the batcher.
             ServingError: As the run ends.
         """
+        batcher = self._batcher
+        if len(self._arrived) + batcher.num_waiting >= batcher.max_enqueued_calls:
+            raise queue_full()
         call.future = self._loop.create_future()
         self._arrived.append(call)
         self._pass_on_soon()

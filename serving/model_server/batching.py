@@ -108,8 +108,9 @@ class Batcher:
         self._waiting: collections.OrderedDict[Hashable, collections.deque[_Entry]] = (
             collections.OrderedDict()
         )
-        self._num_waiting = 0
+        self.num_waiting = 0
         self.max_batch_rows = options.max_batch_rows
+        self.max_enqueued_calls = options.max_enqueued_calls
         self.num_threads = options.num_batch_threads
         self._is_stopped = False
         self._changed = threading.Condition(threading.Lock())
@@ -144,7 +145,7 @@ class Batcher:
                     same = self._waiting[key] = collections.deque()
                     self._changed.notify()
                 same.append((call, receiver))
-                self._num_waiting += 1
+                self.num_waiting += 1
         if refused:
             receiver(refused)
 
@@ -158,10 +159,8 @@ class Batcher:
             )
         if self._is_stopped:
             return shutting_down()
-        if self._num_waiting >= options.max_enqueued_calls:
-            return UnavailableError(
-                "The batch scheduling queue to which this task was submitted is full"
-            )
+        if self.num_waiting >= options.max_enqueued_calls:
+            return queue_full()
         return None
 
     def run(self, call: Call, timeout_s: float) -> list[Array]:
@@ -186,7 +185,7 @@ class Batcher:
             self._is_stopped = True
             dropped = [entry for same in self._waiting.values() for entry in same]
             self._waiting.clear()
-            self._num_waiting = 0
+            self.num_waiting = 0
             self._changed.notify_all()
         for call, _ in dropped:
             call.error = shutting_down()
@@ -233,7 +232,7 @@ class Batcher:
             self._waiting.move_to_end(key)
         else:
             del self._waiting[key]
-        self._num_waiting -= len(entries)
+        self.num_waiting -= len(entries)
         return entries
 
     def _run(self, entries: list[_Entry]) -> None:
@@ -275,6 +274,11 @@ class _Setter:
 def shutting_down() -> UnavailableError:
     """Return the error of a request that comes too late."""
     return UnavailableError("The server is shutting down")
+
+
+def queue_full() -> UnavailableError:
+    """Return the error of TensorFlow's batch scheduler when it has no more room."""
+    return UnavailableError("The batch scheduling queue to which this task was submitted is full")
 
 
 def timed_out() -> DeadlineExceededError:

@@ -115,7 +115,7 @@ def _leaf(value: Any, data_type: int) -> Any:
             return _decode_base64(value)
     elif data_type in (types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE):
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return _float(value)
+            return float(value)
     elif data_type in _INT_RANGES:
         low, high = _INT_RANGES[data_type]
         if type(value) is int and low <= value <= high:
@@ -131,15 +131,6 @@ def _leaf(value: Any, data_type: int) -> Any:
         f"JSON Value: {value_text(value)} Type: {type_name(value)} "
         f"is not of expected type: {dtype_name(data_type)}"
     )
-
-
-def _float(value: int | float) -> float:
-    try:
-        return float(value)
-    except OverflowError as error:
-        raise InvalidArgumentError(
-            "JSON Parse error: Number too big to be stored in double."
-        ) from error
 
 
 def _encode(text: str) -> bytes:

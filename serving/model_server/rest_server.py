@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Iterator
+from email.errors import MissingHeaderBodySeparatorDefect
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -15,6 +17,9 @@ from serving.model_server.model_service import ModelService
 from serving.model_server.rest_api import HttpAnswer, RestApi
 
 MAX_BODY_BYTES = 2**31 - 1
+_MAX_LENGTH_DIGITS = 18
+_MAX_CHUNK_LINE_BYTES = 4096
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n")
 _IDLE_TIMEOUT_S = 300  # A client that is gone without a word must not hold a thread for ever.
 
 
@@ -105,6 +110,14 @@ class RestServer:
                 self._idle.notify_all()
 
 
+class _BodyError(Exception):
+    """The body cannot be read; the connection must end."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
 class _Handler(BaseHTTPRequestHandler):
     """One connection."""
 
@@ -126,45 +139,58 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         with self.rest.request():
-            body = self._read_body()
-            if body is None:
+            try:
+                body = self._read_body()
+            except _BodyError as error:
+                self.close_connection = True  # What is left of the body is not read.
+                self.send_error(error.status)
                 return
             path = self.path.partition("?")[0]
             self._write(self.rest.api.answer(self.command, path, body))
 
-    def _read_body(self) -> bytes | None:
-        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
+    def _read_body(self) -> bytes:
+        # Where a proxy may take the body's end to be elsewhere, what follows could be a request of
+        # somebody else's: RFC 9112, 5.1 and 6.3.
+        if any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in self._defects()):
+            raise _BodyError(400)
+        encodings = self.headers.get_all("Transfer-Encoding", [])
+        lengths = self.headers.get_all("Content-Length", [])
+        if len(encodings) + len(lengths) > 1:
+            raise _BodyError(400)
+        if encodings:
+            if encodings[0].strip().lower() != "chunked":
+                raise _BodyError(501)
             return self._read_chunks()
-        length = self.headers.get("Content-Length", "0")
-        if not length.isdecimal():
-            self._refuse_body(400)
-            return None
-        if int(length) > self.rest.max_request_bytes:
-            self._refuse_body(413)
-            return None
+        length = lengths[0].strip() if lengths else "0"
+        if not (length.isascii() and length.isdecimal()):
+            raise _BodyError(400)
+        if len(length) > _MAX_LENGTH_DIGITS or int(length) > self.rest.max_request_bytes:
+            raise _BodyError(413)
         return self.rfile.read(int(length))
 
-    def _refuse_body(self, status: int) -> None:
-        self.close_connection = True  # What is left of the body is not read.
-        self.send_error(status)
+    def _defects(self) -> list[Any]:
+        # After a line that is no header, such as `Content-Length : 3`, the parser stops.
+        return self.headers.defects
 
-    def _read_chunks(self) -> bytes | None:
+    def _read_chunks(self) -> bytes:
         chunks: list[bytes] = []
         total = 0
-        try:
-            while size := int(self.rfile.readline(64).split(b";")[0], 16):
-                total += size
-                if size < 0 or total > self.rest.max_request_bytes:
-                    self._refuse_body(413)
-                    return None
-                chunks.append(self.rfile.read(size))
-                self.rfile.readline(64)
-            while self.rfile.readline(65536).strip():  # Trailers.
-                pass
-        except ValueError:
-            self._refuse_body(400)
-            return None
+        while size := self._read_chunk_size():
+            total += size
+            if total > self.rest.max_request_bytes:
+                raise _BodyError(413)
+            chunks.append(self.rfile.read(size))
+            if self.rfile.readline(64) != b"\r\n":
+                raise _BodyError(400)
+        while self.rfile.readline(65536).strip():  # Trailers.
+            pass
         return b"".join(chunks)
+
+    def _read_chunk_size(self) -> int:
+        match = _CHUNK_SIZE.fullmatch(self.rfile.readline(_MAX_CHUNK_LINE_BYTES))
+        if not match:
+            raise _BodyError(400)
+        return int(match[1], 16)
 
     def _write(self, answer: HttpAnswer) -> None:
         self.send_response(answer.status)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from serving.errors import InvalidArgumentError
+from serving.errors import InvalidArgumentError, UnavailableError
 from serving.model_server.async_batching import AsyncBatcher
 from serving.model_server.batching import Batcher, Call, Receiver
 
@@ -18,7 +18,9 @@ class Thread:
 
     num_threads = 1
 
-    def __init__(self) -> None:
+    def __init__(self, max_enqueued_calls: int = 100) -> None:
+        self.max_enqueued_calls = max_enqueued_calls
+        self.num_waiting = 0
         self.groups: list[list[Call]] = []
         self._receiver: Receiver | None = None
 
@@ -99,9 +101,40 @@ async def tells_errors_and_who_went_away() -> None:
     await turn()
 
 
+async def refuses_at_once_what_there_is_no_room_for() -> None:
+    thread = Thread(max_enqueued_calls=2)
+    batcher = AsyncBatcher(cast(Batcher, thread))
+    (running,) = asking(batcher, 1)
+    await turn()
+    await turn()
+    # The thread is busy: two wait for it here, the others hear so without waiting.
+    later = asking(batcher, 5)
+    await turn()
+    assert [task.done() for task in later] == [False, False, True, True, True]
+    for refused in later[2:]:
+        with pytest.raises(UnavailableError, match="to which this task was submitted is full"):
+            refused.result()
+    thread.finish(0)
+    await running
+    await turn()
+    # What waits in the batcher itself, such as requests over REST, takes room as well.
+    thread.num_waiting = 2
+    (no_room,) = asking(batcher, 1)
+    await turn()
+    assert isinstance(no_room.exception(), UnavailableError)
+    thread.num_waiting = 0
+    thread.finish(1)
+    assert await asyncio.gather(*later[:2]) == [[], []]
+    assert sizes(thread) == [1, 2]
+
+
 def test_what_arrives_together_is_queued_together_and_nothing_waits() -> None:
     asyncio.run(queues_what_one_turn_brought())
 
 
 def test_a_group_ends_with_its_last_call_whatever_became_of_it() -> None:
     asyncio.run(tells_errors_and_who_went_away())
+
+
+def test_the_queue_has_an_end_also_while_the_threads_are_busy() -> None:
+    asyncio.run(refuses_at_once_what_there_is_no_room_for())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -190,7 +191,19 @@ PREDICT_ERRORS: dict[str, tuple[Any, str]] = {
     "number beyond double": (
         b'{"signature_name": "embed_candidate", "inputs": {"movie_id": ["a"], "year": [1%s]}}'
         % (b"0" * 400),
-        "JSON Parse error: Number too big to be stored in double.",
+        "JSON Parse error: Number too big to be stored in double. at offset: 77",
+    ),
+    "number of more digits than Python reads": (
+        b'{"inputs": %s}' % (b"1" * 5000),
+        "JSON Parse error: Number too big to be stored in double. at offset: 11",
+    ),
+    "power beyond double": (
+        '{"ü1e999": [1.5e3, -1e999]}'.encode(),
+        "JSON Parse error: Number too big to be stored in double. at offset: 20",
+    ),
+    "fault behind a byte order mark": (
+        b"\xef\xbb\xbf{1: 2}",
+        "JSON Parse error: Missing a name for object member. at offset: 4",
     ),
     "lists nested too deeply": (
         {"signature_name": "similar_candidates", "inputs": json.loads("[" * 40 + "]" * 40)},
@@ -370,6 +383,11 @@ def test_bytes_that_are_no_utf8_pass_through(rest: Rest) -> None:
     assert b'"\xff"' in content
 
 
+def test_a_byte_order_mark_is_skipped(rest: Rest) -> None:
+    body = b'\xef\xbb\xbf{"signature_name": "similar_candidates", "inputs": ["a"]}'
+    assert rest.ask("POST", PREDICT, body)[0] == 200
+
+
 def test_one_connection_serves_many_requests_also_after_errors(server: Any) -> None:
     connection = http.client.HTTPConnection(urlsplit(server.rest_url).netloc, timeout=10)
     statuses = []
@@ -380,6 +398,34 @@ def test_one_connection_serves_many_requests_also_after_errors(server: Any) -> N
         statuses.append((response.status, connection.sock is not None))
     connection.close()
     assert statuses == [(200, True), (400, True), (200, True)]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: identity",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+        "Transfer-Encoding: chunked\r\nContent-Length: 3",
+        "Content-Length: 3\r\nContent-Length: 4",
+        "Content-Length: +3",
+        "Content-Length: " + "9" * 5000,
+        "Content-Length : 3",
+        "Transfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0",
+        "Transfer-Encoding: chunked\r\n\r\n3\r\nabcdef\r\n0",
+    ],
+)
+def test_a_body_of_doubtful_length_ends_the_connection(server: Any, headers: str) -> None:
+    # Else what is left of it would be taken for the next request, perhaps somebody else's.
+    host, port = urlsplit(server.rest_url).netloc.split(":")
+    hidden = b"GET /v1/models/retrieval HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(
+            f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\n{headers}\r\n\r\n".encode() + hidden
+        )
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert received.startswith(tuple(b"HTTP/1.1 %d " % code for code in (400, 413, 501)))
+    assert received.count(b"HTTP/1.1 ") == 1
 
 
 def test_chunked_bodies_are_read(server: Any) -> None:
