@@ -20,6 +20,8 @@ def main() -> int:
     """
     flags = parse_flags()
     event_log.configure(flags.log_format)
+    if flags.not_heeded:
+        event_log.warning("flags_not_heeded", flags=",".join(flags.not_heeded))
     try:
         check_ports_are_free(flags)
         _serve(flags)

@@ -11,6 +11,16 @@ AUTO_PORT = -1
 
 MAX_PORT = 65535
 
+# Of tensorflow_model_server, for whoever keeps its command line: here models load one by one, a
+# connection over REST has a thread, gRPC an event loop, and files are read once.
+_NOT_HEEDED = (
+    "num_load_threads",
+    "num_unload_threads",
+    "rest_api_num_threads",
+    "grpc_max_threads",
+    "flush_filesystem_caches",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class ServerFlags:
@@ -45,6 +55,7 @@ class ServerFlags:
     log_format: str
     ready_file: str | None
     parent_pid: int | None
+    not_heeded: tuple[str, ...] = ()
 
 
 def parse_flags(argv: Sequence[str] | None = None) -> ServerFlags:
@@ -243,7 +254,11 @@ def parse_flags(argv: Sequence[str] | None = None) -> ServerFlags:
         default=None,
         help="Stop, as by SIGTERM, when the server's parent process is no longer this one.",
     )
-    flags = ServerFlags(**vars(parser.parse_args(argv)))
+    for name in _NOT_HEEDED:
+        add(f"--{name}", default=None, help="Accepted and not heeded: it has no meaning here.")
+    values = vars(parser.parse_args(argv))
+    not_heeded = tuple(name for name in _NOT_HEEDED if values.pop(name) is not None)
+    flags = ServerFlags(**values, not_heeded=not_heeded)
     if flags.model_base_path is None and flags.model_config_file is None:
         parser.error("one of --model_base_path and --model_config_file is required")
     if flags.port == 0 and flags.rest_api_port == 0:

@@ -18,6 +18,13 @@ def test_auto_takes_a_free_port_and_zero_switches_off() -> None:
     assert (flags.port, flags.rest_api_port) == (AUTO_PORT, 0)
 
 
+def test_flags_without_a_meaning_here_are_accepted_and_named() -> None:
+    arguments = ["--model_base_path=/m", "--num_load_threads=1", "--flush_filesystem_caches=false"]
+    flags = parse_flags(arguments)
+    assert flags.not_heeded == ("num_load_threads", "flush_filesystem_caches")
+    assert parse_flags(["--model_base_path=/m"]).not_heeded == ()
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
