@@ -23,6 +23,7 @@ from components.blessings import NotBlessedError
 from components.drift_gate.executor import DriftError
 from components.drift_gate.spec import PROFILE_KEY
 from components.drift_gate.spec import REPORT_FILE as DRIFT_REPORT_FILE
+from components.index_builder.errors import IndexRefusedError
 from components.index_builder.spec import REPORT_FILE as INDEX_REPORT_FILE
 from components.retrieval_evaluator.report import EVALUATION_FILE
 from components.timeline_example_gen.report import REPORT_FILE
@@ -166,11 +167,12 @@ def refresh_index(config: PipelineConfig, run_id: str, observer: Observer) -> Ru
         IngestError: The input files cannot be read.
     """
     summary = _run(config, create_refresh_pipeline(config), run_id, observer)
-    if summary.failure is not None and not summary.blessed:
+    # What a component raised itself is told as it is; this one found no model.
+    if summary.failure and summary.failure.__cause__ is None and not summary.blessed:
         summary.failure = ComponentFailedError(
             BLESSED_MODEL,
-            "no model has been blessed yet, so there is none to embed the catalogue with; run the "
-            "whole pipeline first",
+            "no model has been blessed yet, or what it was made of is gone, so there is none to "
+            "embed the catalogue with; run the whole pipeline first",
         )
     return summary
 
@@ -212,11 +214,12 @@ def _fill(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> None
     ingested = _output(outcomes, "TimelineExampleGen", "report")
     if ingested is not None:
         summary.spans = _json(ingested.uri, REPORT_FILE)["spans"] or {}
+    cause = summary.failure.__cause__ if summary.failure is not None else None
     profile = _output(outcomes, "DriftGate", PROFILE_KEY)
     if profile is not None:
         summary.drift = _json(profile.uri, DRIFT_REPORT_FILE)
-    elif summary.failure is not None and isinstance(summary.failure.__cause__, DriftError):
-        summary.drift = summary.failure.__cause__.report
+    elif isinstance(cause, DriftError):
+        summary.drift = cause.report
     results = _output(outcomes, "Tuner", "tuner_results")
     if results is not None:
         report = _json(results.uri, TRIALS_FILE)
@@ -238,6 +241,8 @@ def _fill(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> None
     index = _output(outcomes, "IndexBuilder", "report")
     if index is not None:
         summary.index = _json(index.uri, INDEX_REPORT_FILE)
+    elif isinstance(cause, IndexRefusedError):
+        summary.index = cause.report
     pushed = _output(outcomes, "Pusher", "pushed_model")
     if pushed is not None and pushed.get_int_custom_property("pushed") == 1:
         summary.pushed_version = int(pushed.get_string_custom_property("pushed_version"))

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from components.timeline_example_gen.blocks import read_blocks
 from components.timeline_example_gen.feature_lists import feature_lists
 from components.timeline_example_gen.plan import Sizing
-from components.timeline_example_gen.row_checks import check_rows
+from components.timeline_example_gen.row_checks import check_rows, rated_high_enough
 from components.timeline_example_gen.source_columns import (
     FILE,
     ROW,
@@ -30,7 +30,8 @@ from pipeline.config import PipelineConfig
 def query_history(config: PipelineConfig, query_id: str) -> list[str]:
     """Returns the candidate ids of the events of a query, oldest first; none if unknown.
 
-    Rows that ingestion would reject are left out, and duplicates where it drops them.
+    Rows that ingestion would reject or that are rated too low are left out, and duplicates where
+    it drops them.
 
     Raises:
         IngestError: A file is missing or unreadable.
@@ -111,6 +112,8 @@ def _rows(
             continue
         for block in read_blocks(file, names, ingest.data.delimiter, Sizing().block_bytes):
             good, _ = check_rows(block, file.index, columns, ingest.data.timestamp_unit)
+            if source == "interactions":
+                good = rated_high_enough(good, ingest.data.min_rating)
             found = good.filter(pc.is_in(good[key].cast(pa.string()), value_set=wanted))
             if len(found):
                 yield found

@@ -5,6 +5,7 @@ import math
 import os
 import tempfile
 import time
+from dataclasses import asdict
 
 import numpy as np
 import numpy.typing as npt
@@ -118,6 +119,7 @@ def _choose_and_judge(
         raise IndexRefusedError(
             f"the gate refused the {index.backend} index with {dict(choice.settings)}: "
             f"{'; '.join(refusals)}. Search more, or leave the settings to be tuned, or use "
-            "`index.backend: exact`"
+            "`index.backend: exact`",
+            asdict(report),
         )
     return index, report

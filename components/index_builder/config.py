@@ -12,8 +12,9 @@ class IndexConfig(Settings):
 
     backend: Literal["auto", "exact", "scann", "partitioned"] = Field(
         "auto",
-        description="auto: exact while it keeps to `latency_budget_ms`, else scann. partitioned: "
-        "approximate with TensorFlow's own operations, for servers without ScaNN's.",
+        description="auto: exact while it keeps to `latency_budget_ms`, else scann, which needs a "
+        "server with ScaNN's operations, else partitioned. partitioned: approximate with "
+        "TensorFlow's own operations, for every server.",
     )
     k: int = Field(100, ge=1, le=10_000, description="Candidates in an answer.")
     latency_budget_ms: float = Field(
@@ -62,6 +63,17 @@ class IndexConfig(Settings):
         description="Categorical candidate features that a request may filter by; each costs "
         "8 bytes a value and 8 a candidate.",
     )
+
+    @model_validator(mode="after")
+    def _settings_are_of_the_backend(self) -> "IndexConfig":
+        without = {
+            "exact": ("leaves", "leaves_to_search", "reorder", "int8_above_mb"),
+            "partitioned": ("reorder", "int8_above_mb"),
+        }
+        for name in without.get(self.backend, ()):
+            if getattr(self, name) is not None:
+                raise ValueError(f"`{name}` means nothing to `backend: {self.backend}`")
+        return self
 
     @model_validator(mode="after")
     def _search_fits_the_leaves(self) -> "IndexConfig":

@@ -1,5 +1,8 @@
 """What the index refuses."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from components.blessings import NotBlessedError
 
 
@@ -11,4 +14,11 @@ class IndexRefusedError(IndexBuildError, NotBlessedError):
     """The index misses a threshold of its gate.
 
     Other settings may help, running again does not.
+
+    Attributes:
+        report: What `REPORT_FILE` would hold: TFX removes the files of a component that fails.
     """
+
+    def __init__(self, message: str, report: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.report = report

@@ -3,7 +3,7 @@
 import importlib.util
 import logging
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from components.index_builder.config import IndexConfig
 from components.index_builder.exact_index import ExactIndex
@@ -39,7 +39,8 @@ def choose_index(vectors: Vectors, tuning_queries: Vectors, config: IndexConfig)
     """Builds the index that the configuration asks for.
 
     What the configuration leaves open is tuned: the cheapest settings whose recall on
-    `tuning_queries` reaches the target. Where none does, the index is exact, and says so.
+    `tuning_queries` reaches the target. Where none does, the index is exact, and says so; `auto`
+    tries `partitioned` before that.
 
     Args:
         vectors: `[num_candidates, dimension]`; may be a mapped file.
@@ -61,7 +62,31 @@ def choose_index(vectors: Vectors, tuning_queries: Vectors, config: IndexConfig)
         if took_ms <= config.latency_budget_ms:
             return IndexChoice(exact, {}, reason)
         del exact  # a copy of the catalogue
-        backend = "scann" if importlib.util.find_spec("scann") else "partitioned"
+        return _approximate_of_any(vectors, tuning_queries, config)
+    return _of_backend(backend, vectors, tuning_queries, config)
+
+
+def _approximate_of_any(
+    vectors: Vectors, tuning_queries: Vectors, config: IndexConfig
+) -> IndexChoice:
+    """Returns the first approximate index that reaches the target, or the exact one."""
+    backends = ["scann"] if importlib.util.find_spec("scann") else []
+    refusals = []
+    for backend in [*backends, "partitioned"]:
+        choice = _of_backend(backend, vectors, tuning_queries, config)
+        if choice.index.backend != "exact":
+            break
+        refusals.append(choice.reason)
+    if not refusals:
+        return choice
+    if choice.index.backend == "exact":
+        refusals.pop()
+    return replace(choice, reason="; ".join([*refusals, choice.reason]))
+
+
+def _of_backend(
+    backend: str, vectors: Vectors, tuning_queries: Vectors, config: IndexConfig
+) -> IndexChoice:
     if backend == "exact":
         return IndexChoice(ExactIndex(vectors), {}, "as configured")
     if backend == "partitioned":

@@ -22,7 +22,7 @@ Ids = npt.NDArray[np.object_]
 Scores = npt.NDArray[np.floating[Any]]
 
 # Of a baseline: where it found less, sorting that is faster than a score for every candidate.
-_SPARSE = 0.02
+_SPARSE = 0.01
 # 16 MB: larger arrays are given back to the system and fetched again for every block, which took
 # longer than the multiplication that fills them.
 _SCORES_AT_ONCE = 4_000_000

@@ -150,6 +150,10 @@ class SplitConfig(Settings):
             and (self.test_from <= self.eval_from)
         ):
             raise ValueError("`test_from` must be later than `eval_from`")
+        if self.test_fraction and self.method == "leave_last_out":
+            raise ValueError("`test_fraction` is not for leave_last_out; set `with_test` instead")
+        if self.test_fraction and self.eval_from:
+            raise ValueError("`test_fraction` means nothing beside `eval_from`; set `test_from`")
         if self.with_test and self.method != "leave_last_out":
             raise ValueError("`with_test` is for leave_last_out; set `test_fraction` instead")
         return self

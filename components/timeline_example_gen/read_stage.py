@@ -20,7 +20,11 @@ from components.timeline_example_gen.event_order import order_events
 from components.timeline_example_gen.newest_span_cut import SpanTimes
 from components.timeline_example_gen.plan import IngestPlan
 from components.timeline_example_gen.rejects import FileRejects
-from components.timeline_example_gen.row_checks import check_rows, conflicting_rows
+from components.timeline_example_gen.row_checks import (
+    check_rows,
+    conflicting_rows,
+    rated_high_enough,
+)
 from components.timeline_example_gen.source_columns import FILE, TIME_US, Source, source_columns
 from components.timeline_example_gen.source_files import SourceFile
 from components.timeline_example_gen.spill import (
@@ -30,7 +34,6 @@ from components.timeline_example_gen.spill import (
     write_table,
 )
 from components.timeline_example_gen.stable_hash import hash_strings
-from models.features import RATING_KEY
 
 BucketKey = tuple[Source, int]
 FileKey = tuple[Source, int]
@@ -192,7 +195,7 @@ class _OrderBucket(beam.DoFn):
     def _order_events(self, bucket: int, rows: pa.Table) -> BucketFacts:
         plan = self._plan
         spec, split = plan.config.spec, plan.config.split
-        good = _rated_high_enough(rows, plan.config.data.min_rating)
+        good = rated_high_enough(rows, plan.config.data.min_rating)
         ordered = order_events(
             good,
             spec.query_id,
@@ -225,13 +228,6 @@ def _span_times(events: pa.Table, plan: IngestPlan) -> SpanTimes:
         newest=write_sorted_times(times[in_newest], plan.spill_dir),
         earlier=write_sorted_times(times[~in_newest], plan.spill_dir),
     )
-
-
-def _rated_high_enough(events: pa.Table, min_rating: float | None) -> pa.Table:
-    if min_rating is None:
-        return events
-    # In the precision of the column, or 4.1 would be above its own float32.
-    return events.filter(pc.greater_equal(events[RATING_KEY], pa.scalar(min_rating, pa.float32())))
 
 
 class _LocateBadRows(beam.DoFn):

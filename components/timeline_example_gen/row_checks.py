@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from components.timeline_example_gen import column_values
 from components.timeline_example_gen.block import Block, MisshapenRow, show_value
 from components.timeline_example_gen.column_values import TimestampUnit, Values
 from components.timeline_example_gen.source_columns import FILE, ROW, SourceColumn
+from models.features import RATING_KEY
 
 CONFLICT = "contradicts an earlier row with this id"
 
@@ -122,3 +124,11 @@ def _bad_rows(
         ],
         schema=BAD_ROWS_SCHEMA,
     )
+
+
+def rated_high_enough(events: pa.Table, min_rating: float | None) -> pa.Table:
+    """Returns the events that count as positive: all of them where no least rating is set."""
+    if min_rating is None:
+        return events
+    # In the precision of the column, or 4.1 would be above its own float32.
+    return events.filter(pc.greater_equal(events[RATING_KEY], pa.scalar(min_rating, pa.float32())))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def index(config: ConfigOption, set_: SetOption = None, as_json: JsonOption = False) -> None:
     """Refresh the index: read the catalogue anew, embed it with the last blessed model, push.
 
-    Exit codes: 0 pushed, or nothing had changed; 1 failed; 3 refused by the serving gate.
+    Exit codes: 0 pushed, or nothing had changed; 1 failed; 3 refused by a gate: index or server.
     """
 
     def work(loaded: "PipelineConfig", run_id: str, display: "RunDisplay") -> "RunSummary":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.console import fail, stderr, stdout
+from pipeline.cli.served_model import refuse_remote
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
@@ -74,6 +75,8 @@ def make_release(
     from serving.clients.model_admin import ModelAdmin
     from serving.errors import ServingError
 
+    if file is None:
+        refuse_remote(config, "or name the server's file with --model-config-file")
     path = Path(file) if file is not None else model_config_path(config)
     kept = ModelConfigFile(path, config.serving.model_name, config.serving_dir)
     addresses = _addresses(servers or [_DEFAULT_SERVER])

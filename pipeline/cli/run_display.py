@@ -99,6 +99,9 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
             f"index     {index['backend']}, {index['num_candidates']:,} candidates, "
             f"recall@{index['k']} {index['recall']:.3f}"
         )
+        if index["backend"] == "exact" and index["reason"].startswith("exact, because"):
+            # Not what was hoped for: slower, and it grows with the catalogue.
+            console.print(f"          {index['reason']}", **plain)
     console.print(f"time      {summary.total_seconds:.1f} s")
     if summary.pushed_version is not None:
         verb = "pushed    version" if summary.newly_pushed else "serving   already version"

@@ -9,6 +9,7 @@ import typer
 from pipeline.cli.console import fail, stderr
 from pipeline.cli.options import ConfigOption, SetOption, load_config
 from pipeline.cli.releases import model_config_path
+from pipeline.cli.served_model import refuse_remote
 
 
 def serve(
@@ -24,6 +25,7 @@ def serve(
     their labels. Remove that file to go back to the newest version.
     """
     loaded = load_config(config, set_)
+    refuse_remote(loaded)
     if not os.path.isdir(loaded.serving_dir):
         fail(
             f"nothing has been pushed to {loaded.serving_dir} yet; run "

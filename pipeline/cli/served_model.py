@@ -29,6 +29,7 @@ def serving_target(
     if target is not None:
         yield target
         return
+    refuse_remote(config, f"or name a server with {option}")
     if not _has_version(config.serving_dir):
         fail(
             f"nothing has been pushed to {config.serving_dir} yet; run "
@@ -88,8 +89,21 @@ def answerable_k(client: "RetrievalClient", config: "PipelineConfig", k: int) ->
     return width if width is not None and width < min(k, config.index.k) else k
 
 
+def refuse_remote(config: "PipelineConfig", instead: str = "") -> None:
+    """Ends the command where versions are pushed to an object store, which no server here reads.
+
+    Args:
+        config: The use.
+        instead: What else can be done.
+    """
+    if "://" in config.serving_dir:
+        other = f", {instead}" if instead else ""
+        fail(
+            f"`serving.directory` {config.serving_dir} is not a folder of this machine; copy or "
+            f"mount it and give that with `--set serving.directory=FOLDER`{other}"
+        )
+
+
 def _has_version(serving_dir: str) -> bool:
-    if "://" in serving_dir:
-        return True
     base = Path(serving_dir)
     return base.is_dir() and any(path.name.isdecimal() for path in base.iterdir())

@@ -82,6 +82,20 @@ def test_asking_before_a_push_says_what_to_run(
     assert "two-tower run --config" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments", [("recommend", "--query-id", "1"), ("serve",), ("promote",), ("rollback",)]
+)
+def test_versions_in_an_object_store_are_not_looked_for_in_a_folder(
+    two_tower: Command, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    config = write_two_clubs(tmp_path, serving={"directory": "gs://bucket/models"})
+    done = two_tower(*arguments, "--config", str(config))
+    assert done.returncode == 1
+    message = " ".join(done.stderr.split())
+    assert "`serving.directory` gs://bucket/models is not a folder of this machine" in message
+    assert not (tmp_path / "gs:").exists()
+
+
 def test_recommending_needs_a_query_or_a_history(two_tower: Command, tmp_path: Path) -> None:
     done = two_tower("recommend", "--config", str(write_two_clubs(tmp_path)))
     assert done.returncode == 1

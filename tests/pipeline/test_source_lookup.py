@@ -48,6 +48,23 @@ def test_rows_that_ingestion_rejects_and_duplicates_are_no_history(config: Pipel
     assert query_history(config, "user 1") == ["d", "a"]
 
 
+def test_events_rated_too_low_are_no_history(tmp_path: Path) -> None:
+    path = write_two_clubs(
+        tmp_path,
+        columns={
+            "query_id": "user",
+            "candidate_id": "item",
+            "timestamp": "time",
+            "rating": "stars",
+        },
+        data={"min_rating": 4},
+    )
+    (tmp_path / "events.csv").write_text(
+        "user,item,time,stars\nuser 1,bad,10,1\nuser 1,good,20,4\nuser 1,best,30,5\n"
+    )
+    assert query_history(load(str(path)), "user 1") == ["good", "best"]
+
+
 def test_times_of_different_zones_are_ordered_as_moments(tmp_path: Path) -> None:
     path = write_two_clubs(tmp_path, data={"timestamp_unit": "iso8601"})
     (tmp_path / "events.csv").write_text(

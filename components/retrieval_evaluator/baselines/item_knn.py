@@ -8,6 +8,8 @@ from components.retrieval_evaluator.baselines.counted_scores import CountedScore
 from components.retrieval_evaluator.baselines.histories import Histories
 from components.retrieval_evaluator.baselines.training_events import Indices, TrainingEvents
 
+Floats = npt.NDArray[np.float64]
+
 # Of a timeline: its pairs grow with the square of it.
 _NEWEST_EVENTS = 500
 # Co-occurrences that are held before only the nearest are kept.
@@ -66,15 +68,12 @@ def _similarities(training: TrainingEvents, neighbours: int, shrinkage: float) -
     work = by_candidate @ np.diff(met.indptr)
     parts = []
     for first, last in _chunks(work):
-        pairs = (by_candidate[first:last] @ met).tocoo()
-        others = pairs.row + first != pairs.col
-        row, col, count = pairs.row[others], pairs.col[others], pairs.data[others]
-        similarity = count / (norms[row + first] * norms[col] + shrinkage)
-        parts.append(_nearest(row, col, similarity, neighbours, (last - first, len(norms))))
+        counts = (by_candidate[first:last] @ met).tocsr()
+        parts.append(_nearest(counts, norms, first, neighbours, shrinkage))
     return sparse.vstack(parts).tocsr() if parts else sparse.csr_matrix((0, 0), dtype=np.float32)
 
 
-def _chunks(work: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
+def _chunks(work: Floats) -> list[tuple[int, int]]:
     """Cuts the candidates where their co-occurrences become too many at once."""
     part = (np.cumsum(work) // _PAIRS_AT_ONCE).astype(np.int64)
     starts = np.flatnonzero(np.diff(part, prepend=-1))
@@ -83,16 +82,28 @@ def _chunks(work: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
 
 
 def _nearest(
-    row: Indices,
-    col: Indices,
-    similarity: npt.NDArray[np.float64],
-    neighbours: int,
-    shape: tuple[int, int],
+    counts: sparse.csr_matrix, norms: Floats, first: int, neighbours: int, shrinkage: float
 ) -> sparse.csr_matrix:
-    order = np.lexsort((col, -similarity, row))
-    row, col, similarity = row[order], col[order], similarity[order]
-    place = np.arange(len(row)) - np.searchsorted(row, row)
-    kept = place < neighbours
-    return sparse.csr_matrix(
-        (similarity[kept].astype(np.float32), (row[kept], col[kept])), shape=shape
-    )
+    """Returns the similarities of each row to its nearest; of equal ones those of lower index."""
+    starts = counts.indptr
+    columns: list[Indices] = []
+    values: list[Floats] = []
+    for row in range(counts.shape[0]):
+        mine = slice(starts[row], starts[row + 1])
+        column = counts.indices[mine]
+        similarity = counts.data[mine] / (norms[row + first] * norms[column] + shrinkage)
+        similarity[column == row + first] = 0.0  # itself
+        # Sorting all of them would take ten times as long.
+        if len(column) > neighbours:
+            least = np.partition(similarity, -neighbours)[-neighbours]
+            kept = np.flatnonzero(similarity > least)
+            tied = np.flatnonzero(similarity == least)
+            lowest = tied[np.argsort(column[tied])][: neighbours - len(kept)]
+            kept = np.concatenate((kept, lowest))
+            column, similarity = column[kept], similarity[kept]
+        near = similarity > 0
+        columns.append(column[near])
+        values.append(similarity[near])
+    offsets = np.cumsum([0, *map(len, columns)])
+    data = np.concatenate(values).astype(np.float32)
+    return sparse.csr_matrix((data, np.concatenate(columns), offsets), shape=counts.shape)

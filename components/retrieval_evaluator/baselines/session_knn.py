@@ -10,6 +10,8 @@ from components.retrieval_evaluator.baselines.training_events import Indices, Tr
 
 # Matches of history and training events that are held at once.
 _MATCHES_AT_ONCE = 2_000_000
+# Scores that are summed at once: larger arrays are fetched from the system for each chunk.
+_PLACES_AT_ONCE = 4_000_000
 # Sorting so many is slower than going through this many places for each of them.
 _DENSE_PLACES = 20
 # What weighs less than 1/e to this power is not looked at.
@@ -83,7 +85,8 @@ class SessionKNN:
         matches = self._ends[events] - self._starts[events]
         # Questions are apart in the chunks, so places ascend from one to the next.
         places, totals = [np.zeros(0, np.int64)], [np.zeros(0)]
-        for first, last in _row_chunks(rows, matches):
+        rows_at_once = max(1, _PLACES_AT_ONCE // max(num_candidates, 1))
+        for first, last in _row_chunks(rows, matches, rows_at_once):
             found, weights = self._vote(rows[first:last], events[first:last], weight[first:last])
             base = int(rows[first]) * num_candidates
             size = (int(rows[last - 1]) + 1) * num_candidates - base
@@ -126,11 +129,10 @@ def _sums(places: Indices, weights: Floats, size: int) -> tuple[Indices, Floats]
     """Returns the places below `size` that have weight, ascending, and the sum of each."""
     if size > _DENSE_PLACES * len(places):
         found, number = np.unique(places, return_inverse=True)
-        totals: Floats = np.bincount(number, weights=weights).astype(np.float64)
-        return found, totals
-    totals = np.bincount(places, weights=weights, minlength=size).astype(np.float64)
-    found = np.flatnonzero(totals)
-    return found, totals[found]
+        return found, np.bincount(number, weights=weights).astype(np.float64, copy=False)
+    totals = np.bincount(places, weights=weights, minlength=size)
+    found = np.flatnonzero(totals > 0)
+    return found, totals[found].astype(np.float64, copy=False)
 
 
 def _nearest(rows: Indices, similarity: Floats, neighbours: int) -> Indices:
@@ -154,13 +156,13 @@ def _expand(starts: Indices, ends: Indices) -> tuple[Indices, Indices]:
     return rows, np.arange(len(rows)) - np.repeat(before - starts, lengths)
 
 
-def _row_chunks(rows: Indices, sizes: Indices) -> list[tuple[int, int]]:
-    """Cuts ascending rows, between rows, where the sizes become too many at once."""
+def _row_chunks(rows: Indices, sizes: Indices, rows_at_once: int) -> list[tuple[int, int]]:
+    """Cuts ascending rows, between rows, where sizes or rows become too many at once."""
     if not len(rows):
         return []
     part = np.cumsum(sizes) // _MATCHES_AT_ONCE
     begins = np.flatnonzero(np.diff(rows, prepend=-1))
-    part_at_begin = part[begins]
-    cuts = begins[np.flatnonzero(np.diff(part_at_begin, prepend=-1))]
+    changes = np.diff(part[begins], prepend=-1) | np.diff(rows[begins] // rows_at_once, prepend=-1)
+    cuts = begins[np.flatnonzero(changes)]
     ends = np.append(cuts[1:], len(rows))
     return [(int(start), int(end)) for start, end in zip(cuts, ends, strict=True)]

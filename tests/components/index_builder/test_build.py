@@ -48,6 +48,8 @@ def test_the_gate_names_what_to_change_and_leaves_nothing(build: Build, tmp_path
     assert isinstance(raised.value, NotBlessedError)
     assert "is not at least `index.recall_target` 1" in str(raised.value)
     assert "'leaves_to_search': 1" in str(raised.value)
+    assert raised.value.report["recall"] < 1
+    assert not raised.value.report["gate"]["passed"]
     assert "`index.backend: exact`" in str(raised.value)
     assert list(tmp_path.iterdir()) == []
 

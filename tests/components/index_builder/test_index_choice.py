@@ -109,6 +109,16 @@ def test_auto_takes_scann_beyond_it_and_partitioned_where_there_is_none(
     assert choose(backend="auto", **given).index.backend == "partitioned"
 
 
+def test_auto_tries_partitioned_where_scann_misses_the_target():
+    # Rescoring ten of ten holds ScaNN's recall down; the blocks compare exactly.
+    choice = choose(
+        backend="auto", leaves=20, reorder=K, recall_target=0.97, latency_budget_ms=NEVER_MS
+    )
+    assert choice.index.backend == "partitioned"
+    assert choice.reason.startswith("exact, because no setting of scann is sure to reach")
+    assert "the cheapest of" in choice.reason
+
+
 def test_several_numbers_of_leaves_are_tried():
     choice = choose(backend="scann", recall_target=0.5)
     # Once and twice the square root of 3,000.
@@ -125,6 +135,18 @@ def test_without_queries_there_are_usual_settings():
     choice = choose_index(VECTORS, TUNING[:0], IndexConfig(k=K, backend="partitioned"))
     assert choice.index.backend == "partitioned"
     assert "no queries" in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("backend", "name"),
+    [
+        *(("exact", name) for name in ("leaves", "reorder", "int8_above_mb")),
+        *(("partitioned", name) for name in ("reorder", "int8_above_mb")),
+    ],
+)
+def test_settings_of_another_backend_are_refused(backend: str, name: str):
+    with pytest.raises(ValueError, match=f"`{name}` means nothing to `backend: {backend}`"):
+        IndexConfig.model_validate({"backend": backend, name: 200})
 
 
 @pytest.mark.parametrize(("limit_mb", "int8"), [(None, False), (1, False), (0, True)])

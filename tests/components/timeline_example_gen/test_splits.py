@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -75,6 +77,18 @@ def test_temporal_gives_an_event_at_the_cut_to_the_later_split():
     table = events(["u"] * 6, list("abcdef"), [1, 4, 5, 6, 8, 9])
     assert assign(table, Cut(5), method="temporal") == [0, 0, 1, 1, 1, 1]
     assert assign(table, Cut(5, 8), method="temporal", test_fraction=0.1) == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "leave_last_out", "test_fraction": 0.1}, "set `with_test` instead"),
+        ({"eval_from": "2026-01-01", "test_fraction": 0.1}, "set `test_from`"),
+    ],
+)
+def test_what_would_hold_nothing_out_is_refused(settings: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        SplitConfig.model_validate({"method": "temporal", **settings})
 
 
 @pytest.mark.parametrize(
