@@ -138,7 +138,8 @@ class _Stretches:
         total = np.append(0.0, np.cumsum(np.exp(self._log_weight + self._trend * when)))
         low, high = total[self._first[wanted]], total[self._first[wanted + 1]]
         places = np.searchsorted(total, low + self._rng.random(len(wanted)) * (high - low), "right")
-        return np.clip(places - 1, 0, len(self._category) - 1)
+        drawn: Ints = np.clip(places - 1, 0, len(self._category) - 1)
+        return drawn
 
     def _led_on(self, items: Ints, visit: Ints) -> Ints:
         """Replaces some by the one or two after the item before, of the same visit."""

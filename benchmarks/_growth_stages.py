@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -40,8 +41,9 @@ def run_stages(
 
     Returns:
         By component: `import_cpu_s` and `cpu_s`, before and after the component begins, of all
-        processes that it starts too; `wall_s` after it begins; `process_wall_s` of the whole
-        process; `peak_mb`, the most resident memory of all processes together.
+        processes that it starts too; `wall_s` after it begins; `process_wall_s` and
+        `process_cpu_s` of the whole process; `peak_mb`, the most resident memory of all its
+        processes together.
 
     Raises:
         TooMuchMemoryError: A stage was ended.
@@ -68,7 +70,12 @@ def run_stages(
 
 
 def measure(command: Sequence[str], log: Path, most_bytes: int = 17 << 30) -> dict[str, float]:
-    """Runs a command to its end; returns its wall seconds and the peak of its resident memory."""
+    """Runs a command to its end.
+
+    Returns:
+        `process_wall_s`, `process_cpu_s` of it and of what it waited for, and `peak_mb`.
+    """
+    before = _children_cpu_s()
     started = time.monotonic()
     peak = 0
     with log.open("w") as said:
@@ -92,7 +99,16 @@ def measure(command: Sequence[str], log: Path, most_bytes: int = 17 << 30) -> di
                 process.wait()
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return {"process_wall_s": time.monotonic() - started, "peak_mb": peak / 2**20}
+    return {
+        "process_wall_s": time.monotonic() - started,
+        "process_cpu_s": _children_cpu_s() - before,
+        "peak_mb": peak / 2**20,
+    }
+
+
+def _children_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def resident_bytes(pid: int) -> int:

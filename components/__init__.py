@@ -3,10 +3,16 @@
 A container on Kubeflow or Vertex is told the type of an artifact by a title, which must read
 `namespace.Name`, and imports it under that title. So our own types are found here too, by the
 `TYPE_NAME` that they carry, and imported when they are asked for.
+
+Whoever imports a component before TFX is spared the import of what no component of ours needs.
 """
 
 import importlib
 from typing import Any
+
+from components.lazy_packages import import_lazily
+
+import_lazily("tensorflow_model_analysis", "tfx.components")
 
 _ARTIFACT_TYPES = {
     "CandidateEmbeddings": ("components.candidate_embedder.spec", "CandidateEmbeddings"),

@@ -2,7 +2,6 @@
 
 from tfx.components.trainer.component import Trainer
 from tfx.components.transform.component import Transform
-from tfx.components.tuner.component import Tuner
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.proto import trainer_pb2
@@ -10,18 +9,16 @@ from tfx.types.channel import BaseChannel
 
 from components.run_time_trainer.executor import EPOCHS_KEY
 from components.run_time_trainer.executor import Executor as RunTimeTrainerExecutor
-from components.trial_report.executor import Executor as TrialReportExecutor
 from models.holdout_metric import LOSS
 from models.trainer import TRAINER_KEY, TrainerConfig
 from models.tuning.config import TuningConfig
-from models.tuning.tuner import TUNER_KEY, TunerConfig
-from pipeline.code_hash import CODE_HASH_KEY, code_hash
+from pipeline.code_hash import code_hash
 from pipeline.config import PipelineConfig
 from pipeline.site import Site
 
-_TRAIN_ARGS = trainer_pb2.TrainArgs(splits=["train"])
+TRAIN_ARGS = trainer_pb2.TrainArgs(splits=["train"])
 # The trainer looks up candidate features in the catalogue; see `models.trainer.run_fn`.
-_EVAL_ARGS = trainer_pb2.EvalArgs(splits=["candidates"])
+EVAL_ARGS = trainer_pb2.EvalArgs(splits=["candidates"])
 
 
 def fitting_components(
@@ -50,7 +47,10 @@ def fitting_components(
     before: list[BaseNode] = []
     hyperparameters = base_model = None
     if config.tuning.enabled:
-        tuner = _tuner(config, trainer_config, transform, schema)
+        # Only here: it imports KerasTuner, and with it Keras 3, a sixth of the start of a step.
+        from pipeline.searching import make_tuner
+
+        tuner = make_tuner(config, trainer_config, transform, schema)
         hyperparameters = tuner.outputs["best_hyperparameters"]
         before.append(tuner)
     if config.training.warm_start:
@@ -67,8 +67,8 @@ def fitting_components(
         # Inputs, so that the cache sees what a fit began with.
         base_model=base_model,
         hyperparameters=hyperparameters,
-        train_args=_TRAIN_ARGS,
-        eval_args=_EVAL_ARGS,
+        train_args=TRAIN_ARGS,
+        eval_args=EVAL_ARGS,
         custom_config={TRAINER_KEY: trainer_config.model_dump_json()},
     )
     if site.epochs is not None:
@@ -76,27 +76,3 @@ def fitting_components(
         trainer.exec_properties[EPOCHS_KEY] = site.epochs
         trainer.executor_spec = executor_spec.ExecutorClassSpec(RunTimeTrainerExecutor)
     return [*before, trainer]
-
-
-def _tuner(
-    config: PipelineConfig, trainer: TrainerConfig, transform: Transform, schema: BaseChannel
-) -> Tuner:
-    tuner_config = TunerConfig(
-        trainer=trainer,
-        metric=config.tuning_metric,
-        exclude_seen=config.evaluation.exclude_seen,
-    )
-    tuner = Tuner(
-        tuner_fn="models.tuning.tuner.tuner_fn",
-        examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        schema=schema,
-        train_args=_TRAIN_ARGS,
-        eval_args=_EVAL_ARGS,
-        custom_config={
-            TUNER_KEY: tuner_config.model_dump_json(),
-            CODE_HASH_KEY: code_hash("components/trial_report"),
-        },
-    )
-    tuner.executor_spec = executor_spec.ExecutorClassSpec(TrialReportExecutor)
-    return tuner

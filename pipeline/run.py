@@ -27,7 +27,7 @@ from components.index_builder.errors import IndexRefusedError
 from components.index_builder.spec import REPORT_FILE as INDEX_REPORT_FILE
 from components.retrieval_evaluator.report import EVALUATION_FILE
 from components.timeline_example_gen.report import REPORT_FILE
-from components.trial_report.executor import TRIALS_FILE
+from components.trial_report.spec import TRIALS_FILE
 from models.trainer import FIT_FILE, WARM_START_FILE
 from pipeline.config import PipelineConfig
 from pipeline.definition import BLESSED_MODEL, create_pipeline, create_refresh_pipeline

@@ -1,8 +1,9 @@
-"""The stock StatisticsGen, but without Beam where the data is small.
+"""The stock StatisticsGen, but without Beam where the data is small or Beam has no workers.
 
-Beam spends seconds on setting up its stages before it sees the first Example. TFDV's generators
-can as well be fed one batch after the other in this process, which gives the same statistics. From
-`SMALL_BYTES` on the stock executor takes over and scales out.
+Beam spends seconds on setting up its stages before it sees the first Example, and takes twice as
+long for each. TFDV's generators can as well be fed one batch after the other in this process, which
+gives the same statistics in memory that does not grow. Where Beam has more than one process, the
+stock executor takes over from `SMALL_BYTES` on.
 """
 
 import os
@@ -20,13 +21,14 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_component_specs
 from tfx_bsl.tfxio.dataset_options import RecordBatchesOptions
 
+from components.small_data.one_process import has_one_process
 from components.small_data.stored_size import is_small
 
 _EXAMPLES_IN_A_BATCH = 1024
 
 
 class Executor(executor.Executor):
-    """Runs StatisticsGen, in this process while all splits together are small."""
+    """Runs StatisticsGen, in this process where all splits together are small or Beam is alone."""
 
     def Do(  # noqa: N802
         self,
@@ -40,12 +42,13 @@ class Executor(executor.Executor):
             input_dict: `examples`.
             output_dict: `statistics`.
             exec_properties: As the stock component's; of them `stats_options_json` counts for
-                small data too, and any other sends the work to the stock executor.
+                work in this process too, and any other sends the work to the stock executor.
         """
         examples = artifact_utils.get_single_instance(
             input_dict[standard_component_specs.EXAMPLES_KEY]
         )
-        if not is_small(examples.uri) or not _only_options_are_set(input_dict, exec_properties):
+        here = has_one_process(self._beam_pipeline_args) or is_small(examples.uri)
+        if not here or not _only_options_are_set(input_dict, exec_properties):
             super().Do(input_dict, output_dict, exec_properties)
             return
         options_json = exec_properties.get(standard_component_specs.STATS_OPTIONS_JSON_KEY)

@@ -10,8 +10,7 @@ from tfx.components.tuner import executor
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils
 
-# In the folder of the tuner's results, beside TFX's own list of the trials that ended well.
-TRIALS_FILE = "trials.json"
+from components.trial_report.spec import TRIALS_FILE
 
 
 class Executor(executor.Executor):

@@ -108,5 +108,17 @@ def test_large_data_and_other_settings_go_to_the_stock_executor(
     monkeypatch.setattr(stored_size, "SMALL_BYTES", small_bytes)
     output = standard_artifacts.ExampleStatistics()
     output.uri = str(tmp_path)
-    small.Executor().Do({"examples": [examples]}, {"statistics": [output]}, properties)
+    context = base_beam_executor.BaseBeamExecutor.Context(
+        beam_pipeline_args=["--direct_num_workers=2"], tmp_dir=str(tmp_path), unique_id="1"
+    )
+    small.Executor(context).Do({"examples": [examples]}, {"statistics": [output]}, properties)
     assert len(asked) == 1
+
+
+def test_large_data_stays_here_where_beam_has_no_other_process(
+    examples: standard_artifacts.Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(stored_size, "SMALL_BYTES", 1)
+    monkeypatch.setattr(stock.Executor, "Do", lambda *arguments: pytest.fail("went to Beam"))
+    computed = run(small.Executor, examples, tmp_path)
+    assert computed["train"].num_examples == 2500

@@ -145,5 +145,8 @@ def test_large_data_goes_to_the_stock_executor(tmp_path: Path, monkeypatch: pyte
     examples = standard_artifacts.Examples()
     examples.uri = str(tmp_path)
     (tmp_path / "large").write_bytes(b"12")
-    Executor().Do({"examples": [examples]}, {"transformed_examples": []}, {})
+    context = base_beam_executor.BaseBeamExecutor.Context(
+        beam_pipeline_args=["--direct_num_workers=2"], tmp_dir=str(tmp_path), unique_id="1"
+    )
+    Executor(context).Do({"examples": [examples]}, {"transformed_examples": []}, {})
     assert asked == [{"transformed_examples": []}]
