@@ -11,7 +11,6 @@ Usage: python benchmarks/growth.py [--json] [--full] [--folder DIR] [--only PART
 """
 
 import argparse
-import json
 import shutil
 import statistics
 import subprocess
@@ -26,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks._growth_log import GrowthLog, write_log  # noqa: E402
 from benchmarks._growth_stages import Stage, measure, run_stages  # noqa: E402
-from benchmarks.example_gen import environment, row  # noqa: E402
+from benchmarks._report import environment, report, row  # noqa: E402
 
 SIZES = {"1m": 1_000_000, "10m": 10_000_000}
 DATA_STAGES = ("TimelineExampleGen", "StatisticsGen", "Transform")
@@ -143,7 +142,7 @@ def rows(folder: Path, parts: Sequence[str], *, full: bool) -> Iterator[dict[str
         yield from pipeline_rows(places)
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--full", action="store_true", help="also ten million events: an hour")
@@ -157,21 +156,9 @@ def main() -> None:
         folder = (options.folder or Path(temporary)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         found = list(rows(folder, parts, full=options.full))
-    about = environment()
-    if options.json:
-        print(json.dumps({"environment": about, "rows": found}))
-        return
-    print(", ".join(f"{key} {value}" for key, value in about.items()))
-    print(f"{'name':36} {'value':>9} {'unit':6} {'must':>6} {'aim':>6}  met")
-    for entry in found:
-        must, aim, met = (
-            "" if entry[key] is None else entry[key] for key in ("must", "aim", "met")
-        )
-        print(
-            f"{entry['name']:36} {entry['value']:>9.3f} {entry['unit']:6} {must!s:>6} {aim!s:>6}"
-            f"  {met}"
-        )
+    about = environment("tfx", "apache-beam", "tensorflow", "scann", "pyarrow", "polars")
+    return report(about, found, as_json=options.json)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

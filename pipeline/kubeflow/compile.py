@@ -11,6 +11,7 @@ from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.definition import create_components
 from pipeline.kubeflow.site import ClusterSite
+from pipeline.kubeflow.step import COMMAND
 from pipeline.site import LAST_BLESSED_MODEL, PREVIOUS_MODEL
 
 Runner: TypeAlias = Literal["kubeflow", "vertex"]
@@ -72,7 +73,7 @@ def compile_pipeline(
     )
     dag_runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(
         kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
-            default_image=image, use_pipeline_spec_2_1=True
+            default_image=image, default_commands=list(COMMAND), use_pipeline_spec_2_1=True
         )
     )
     job = dag_runner.run(pipeline, parameter_values=site.parameters, write_out=False)
