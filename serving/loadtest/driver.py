@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import gc
 import itertools
@@ -42,7 +43,7 @@ async def drive(plan: LoadPlan) -> LoadResult:
         await asyncio.gather(*(channel.close() for channel in channels))
 
 
-class _Load:
+class _Load(abc.ABC):
     """What both kinds of load share: one request, and its place in the result."""
 
     def __init__(self, plan: LoadPlan, calls: list[Callable[..., Awaitable[bytes]]]) -> None:
@@ -60,8 +61,9 @@ class _Load:
         await watch
         return self._result
 
+    @abc.abstractmethod
     async def _send_all(self) -> None:
-        raise NotImplementedError
+        """Sends requests until the time is over."""
 
     async def _watch_own_time(self) -> None:
         await asyncio.sleep(self._begins_at - time.monotonic())

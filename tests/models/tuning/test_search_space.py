@@ -104,7 +104,7 @@ def test_values_come_back_as_the_configuration_has_them():
             }
         }
     )
-    chosen = {name: encode(choices)[1] for name, choices in tuning.space.items()}  # type: ignore
+    chosen = {name: encode(choices)[1] for name, choices in tuning.space.items()}  # type: ignore[arg-type]  # of any kind
     assert chosen["training.history_dropout"] == 0.5
     values = chosen_values({**chosen, "tuner/epochs": 3}, tuning)
     model, training = apply(values, ModelConfig(max_history=7), TrainingConfig(epochs=9))
