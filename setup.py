@@ -60,6 +60,14 @@ setup(
         # `two-tower submit`, and Google Cloud Storage. Apart, because it asks for an older urllib3:
         # deploy/kubeflow/requirements.lock.
         "kubeflow": ["kfp==2.5.0"],  # the last one for protobuf 3
+        # Queries as sources: what Beam's reader of BigQuery imports. Beam's whole `gcp` extra does
+        # not fit the lock (google-auth-httplib2), these beside it do; docs/data.md installs them.
+        "bigquery": [
+            "google-apitools==0.5.35",
+            "google-cloud-bigquery==3.47.0",
+            "google-cloud-bigquery-storage==2.36.2",
+            "grpcio-status==1.48.2",  # the last one for protobuf 3
+        ],
         # In an environment of its own, without the rest: deploy/airflow/requirements.lock.
         "airflow": ["apache-airflow==2.10.3"],
         "dev": [

@@ -47,6 +47,31 @@ def write_ratings(path: Path, count: int) -> None:
     pa_csv.write_csv(pa.table(table), path)
 
 
+def write_examples(csv: Path, path: Path) -> None:
+    """Writes the ratings of a CSV file as a TFRecord of `tf.train.Example`, ids as bytes."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.csv as pa_csv
+    from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
+
+    from components.timeline_example_gen.tfrecord_frames import frame
+
+    types = {
+        "user_id": pa.binary(),
+        "movie_id": pa.binary(),
+        "rating": pa.float32(),
+        "timestamp": pa.int64(),
+    }
+    table = pa_csv.read_csv(csv, convert_options=pa_csv.ConvertOptions(column_types=types))
+    encoder = RecordBatchToExamplesEncoder()
+    with path.open("wb") as stream:
+        for batch in table.to_batches(100_000):
+            bounds = pa.array(np.arange(len(batch) + 1, dtype=np.int32))
+            lists = [pa.ListArray.from_arrays(bounds, column) for column in batch.columns]
+            named = pa.RecordBatch.from_arrays(lists, batch.schema.names)
+            stream.write(b"".join(map(frame, encoder.encode(named))))
+
+
 def prepare_stock(csv: Path, out: Path) -> Any:
     from tfx.components.example_gen.csv_example_gen import executor
     from tfx.dsl.components.base import base_beam_executor
@@ -154,13 +179,19 @@ def rows(folder: Path, *, skip_stock: bool) -> list[dict[str, Any]]:
         paths[label] = folder / label / f"{label}.csv"
         paths[label].parent.mkdir()
         write_ratings(paths[label], count)
+    examples = folder / "1m_examples.tfrecord"
+    write_examples(paths["1m"], examples)
     small = in_child("timeline", paths["1m"], folder)
+    of_examples = in_child("timeline", examples, folder)
     large = in_child("timeline", paths["4m"], folder)
     found = [
         row("timeline_cpu_1m", small["cpu_s"], "s"),
         row("timeline_wall_1m", small["wall_s"], "s"),
         row("timeline_import_cpu", small["import_cpu_s"], "s"),
         row("timeline_cpu_4m", large["cpu_s"], "s"),
+        row("timeline_tfrecord_cpu_1m", of_examples["cpu_s"], "s"),
+        row("tfrecord_cpu_over_csv", of_examples["cpu_s"] / small["cpu_s"], "ratio"),
+        row("tfrecord_memory_growth_1m", of_examples["growth_mb"], "MB"),
         row("timeline_memory_growth_1m", small["growth_mb"], "MB"),
         row("timeline_memory_growth_4m", large["growth_mb"], "MB"),
         row("memory_growth_4m_over_1m", large["growth_mb"] / small["growth_mb"], "ratio", 2.0, 1.5),

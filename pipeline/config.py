@@ -19,6 +19,7 @@ from components.timeline_example_gen.config import (
     IngestConfig,
     SplitConfig,
     check_newest_span,
+    check_order,
     has_spans,
 )
 from models.config import ModelConfig, TrainingConfig
@@ -113,6 +114,7 @@ class PipelineConfig(Settings):
                 "leave_last_out"
             )
         check_newest_span(self.data, self.split)
+        check_order(self.data, self.columns)
         if self.data.min_rating is not None and self.columns.rating is None:
             raise ValueError("`data.min_rating` needs `columns.rating`")
         weight_source(self.columns, self.training.event_weights)
@@ -183,6 +185,8 @@ class PipelineConfig(Settings):
                 "`drift` compares spans, and `data.interactions` has none: {SPAN}, or {YYYY}, {MM} "
                 "and {DD}"
             )
+        if self.data.queried:
+            raise ValueError(f"`drift` reads files, and `data.{self.data.queried[0]}` is a query")
         kinds = {n: f.kind for n, f in {**self.features.query, **self.features.candidate}.items()}
         kinds[self.columns.candidate_id] = "categorical"
         if self.columns.rating is not None:
@@ -231,7 +235,7 @@ class PipelineConfig(Settings):
         paths = {
             name: self.resolve(path)
             for name in ("interactions", "candidates", "queries")
-            if (path := getattr(self.data, name)) is not None
+            if (path := getattr(self.data, name)) is not None and name not in self.data.queried
         }
         data = self.data.model_copy(update=paths)
         return IngestConfig(data=data, split=self.split, spec=self.spec)

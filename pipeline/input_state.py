@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.timeline_example_gen.file_listing import ListedFile, list_files
+from components.timeline_example_gen.query_fingerprint import query_fingerprint
 from components.timeline_example_gen.source_columns import SOURCES
 from components.timeline_example_gen.spans import choose_spans
 from pipeline.code_hash import code_hash
@@ -35,7 +36,8 @@ class InputState:
 def input_state(config: PipelineConfig) -> InputState:
     """Looks at the input files and settings of a run.
 
-    A file that was written anew counts as changed, also where its content is the same.
+    A file that was written anew counts as changed, also where its content is the same; so does a
+    query that each run executes.
 
     Raises:
         IngestError: A file or a span is missing.
@@ -46,6 +48,9 @@ def input_state(config: PipelineConfig) -> InputState:
     for source in SOURCES:
         pattern = getattr(ingest.data, source)
         if pattern is None:
+            continue
+        if (query := query_fingerprint(ingest.data, source)) is not None:
+            files[source] = [ListedFile(query, 0, 0)]
             continue
         spans = () if chosen is None else chosen.of(source)
         wanted = {file.path for span in spans for file in span.files}

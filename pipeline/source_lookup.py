@@ -75,11 +75,15 @@ def describe_candidates(
 ) -> dict[str, dict[str, str]]:
     """Returns, by candidate id, the catalogue's features as text, for a person to read.
 
+    A catalogue that is a query is not asked.
+
     Raises:
         IngestError: A file is missing or unreadable.
     """
     spec = config.spec
     if config.data.candidates is None or not spec.candidate_features:
+        return {}
+    if "candidates" in config.data.queried:  # not worth the bill
         return {}
     described: dict[str, dict[str, str]] = {}
     for table in _rows(config, "candidates", spec.candidate_id, candidate_ids):

@@ -11,6 +11,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from components.beam_results import MakePipeline, make_folder, remove_folder, run_and_collect
 from components.timeline_example_gen import rejects
+from components.timeline_example_gen.bigquery_export import export_queries
 from components.timeline_example_gen.config import IngestConfig
 from components.timeline_example_gen.errors import NoInputError
 from components.timeline_example_gen.ingest import (
@@ -57,7 +58,7 @@ def ingest_catalogue(
         examples_dir: Gets the folder `Split-candidates`; temporary files lie here too.
         rejected_dir: Gets `rejected.parquet`.
         report_dir: Gets `ingest_report.json` and `added_candidates.parquet`.
-        make_pipeline: Returns a new Beam pipeline; called twice.
+        make_pipeline: Returns a new Beam pipeline; called twice, and once more for a query.
         sizing: What bounds the memory of a worker.
 
     Returns:
@@ -70,9 +71,10 @@ def ingest_catalogue(
         raise NoInputError(
             "without `data.candidates` the candidates come from the events; only a run reads them"
         )
-    files = find_files(config, _SOURCES)
     spill_dir = make_folder(FileSystems.join(examples_dir, ".spill"))
     try:
+        config = export_queries(config, spill_dir, make_pipeline, _SOURCES)
+        files = find_files(config, _SOURCES)
         plan = make_plan(config, files, spill_dir, sizing)
         facts = ReadFacts.collect(
             run_and_collect(

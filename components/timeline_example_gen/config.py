@@ -5,13 +5,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from components.timeline_example_gen.source_query import query_of
 from components.timeline_example_gen.span_pattern import (
     SpanKind,
     SpanPattern,
     read_span,
     show_span,
 )
-from models.features import FeatureSpec
+from models.features import ColumnsConfig, FeatureSpec
 from models.settings import Settings
 
 NEWEST_SPAN = "newest_span"
@@ -31,17 +32,37 @@ class SpansConfig(Settings):
     )
 
 
+class BigQueryConfig(Settings):
+    """Where the queries among the sources are executed."""
+
+    project: str = Field(min_length=1, description="Project that is billed.")
+    temp_dataset: str | None = Field(
+        None,
+        min_length=1,
+        description="Dataset of the project for the result while it is read; absent: Beam makes "
+        "one and removes it.",
+    )
+    execute: Literal["each_run", "new_text"] = Field(
+        "each_run",
+        description="each_run: anew, and all that follows; new_text: only where the query's text "
+        "has changed since an earlier run.",
+    )
+
+
 class DataConfig(Settings):
     """The files and how to read them."""
 
     interactions: str = Field(
         description="File or glob of the events; {SPAN} or {YYYY}, {MM}, {DD}, and {VERSION} in it "
-        "make spans."
+        "make spans. Or `bigquery: SELECT …`."
     )
     candidates: str | None = Field(
         None, description="File or glob of the catalogue; derived from the events if absent."
     )
     queries: str | None = Field(None, description="File or glob of the queries' features.")
+    bigquery: BigQueryConfig | None = Field(
+        None, description="Needed where a source is `bigquery: SELECT …` instead of files."
+    )
     spans: SpansConfig = Field(default_factory=SpansConfig)
     format: Literal["auto", "csv", "parquet", "tfrecord"] = Field(
         "auto", description="auto: by the suffix, TFRecord without one by its first bytes."
@@ -69,6 +90,23 @@ class DataConfig(Settings):
     )
 
     @model_validator(mode="after")
+    def _queries_can_be_executed(self) -> "DataConfig":
+        queries = self.queried
+        if queries and self.bigquery is None:
+            raise ValueError(f"`data.{queries[0]}` is a query: set `data.bigquery.project`")
+        if self.bigquery is not None and not queries:
+            raise ValueError("`data.bigquery` needs a source that is `bigquery: SELECT …`")
+        if queries and self.format != "auto":
+            raise ValueError(
+                f"`data.format: {self.format}` would be that of `data.{queries[0]}` too, which is "
+                "a query; leave `auto`"
+            )
+        for source in queries:
+            if not query_of(getattr(self, source)):
+                raise ValueError(f"`data.{source}`: no query follows `bigquery:`")
+        return self
+
+    @model_validator(mode="after")
     def _spans_fit_the_patterns(self) -> "DataConfig":
         kind = self.span_kind
         if kind is None:
@@ -83,6 +121,12 @@ class DataConfig(Settings):
             except ValueError as error:
                 raise ValueError(f"`data.spans.last`: {error}") from error
         return self
+
+    @property
+    def queried(self) -> list[str]:
+        """The sources that are queries."""
+        sources = ("interactions", "candidates", "queries")
+        return [name for name in sources if query_of(getattr(self, name) or "") is not None]
 
     @property
     def span_kind(self) -> SpanKind | None:
@@ -233,6 +277,9 @@ class IngestConfig(Settings):
     chosen_spans: ChosenSpans | None = Field(
         None, description="Set by `spans.choose_spans`; None: not chosen yet, or there are none."
     )
+    unordered_sources: tuple[Literal["interactions", "candidates", "queries"], ...] = Field(
+        (), description="Set by `export_queries`: the files have no order, a row's content has."
+    )
 
     @model_validator(mode="after")
     def _newest_span_can_be_held_out(self) -> "IngestConfig":
@@ -247,10 +294,28 @@ class IngestConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _events_have_an_order(self) -> "IngestConfig":
+        check_order(self.data, self.spec.columns)
+        return self
+
+    @model_validator(mode="after")
     def _least_rating_has_ratings(self) -> "IngestConfig":
         if self.data.min_rating is not None and self.spec.columns.rating is None:
             raise ValueError("`data.min_rating` needs `columns.rating`")
         return self
+
+
+def check_order(data: DataConfig, columns: ColumnsConfig) -> None:
+    """Checks that events have times where their rows have no order.
+
+    Raises:
+        ValueError: They have neither.
+    """
+    if "interactions" in data.queried and columns.timestamp is None:
+        raise ValueError(
+            "`data.interactions` is a query, whose rows have no order: name the column of the "
+            "times in `columns.timestamp`"
+        )
 
 
 def has_spans(pattern: str) -> bool:

@@ -17,6 +17,10 @@ class MissingSpanError(IngestError):
     """A span that must be there has not been delivered; running again helps when it has."""
 
 
+class QueryError(IngestError):
+    """A query cannot be executed here: the extra, the credentials or the place is missing."""
+
+
 class UnreadableFileError(IngestError):
     """A file is not what its format says: no CSV, no Parquet, a record that is cut off."""
 

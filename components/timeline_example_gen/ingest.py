@@ -16,6 +16,7 @@ from components.beam_results import (
     run_and_collect,
 )
 from components.timeline_example_gen import cut_time, rejects
+from components.timeline_example_gen.bigquery_export import export_queries
 from components.timeline_example_gen.config import NEWEST_SPAN, IngestConfig
 from components.timeline_example_gen.errors import (
     EmptySplitError,
@@ -60,7 +61,7 @@ def ingest(
         examples_dir: Gets one folder `Split-NAME` a split; temporary files lie here too.
         rejected_dir: Gets `rejected.parquet`.
         report_dir: Gets `ingest_report.json` and `added_candidates.parquet`.
-        make_pipeline: Returns a new Beam pipeline; called twice.
+        make_pipeline: Returns a new Beam pipeline; called twice, and once more for queries.
         sizing: What bounds the memory of a worker.
 
     Returns:
@@ -70,10 +71,11 @@ def ingest(
         IngestError: The input cannot become Examples; the message says why.
     """
     config = choose_spans(config)
-    files = find_files(config)
     spill_dir = FileSystems.join(examples_dir, ".spill")
     make_folder(spill_dir)
     try:
+        config = export_queries(config, spill_dir, make_pipeline)
+        files = find_files(config)
         plan = make_plan(config, files, spill_dir, sizing)
         facts = ReadFacts.collect(
             run_and_collect(

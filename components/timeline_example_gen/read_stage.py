@@ -25,7 +25,13 @@ from components.timeline_example_gen.row_checks import (
     conflicting_rows,
     rated_high_enough,
 )
-from components.timeline_example_gen.source_columns import FILE, TIME_US, Source, source_columns
+from components.timeline_example_gen.source_columns import (
+    FILE,
+    ROW,
+    TIME_US,
+    Source,
+    source_columns,
+)
 from components.timeline_example_gen.source_files import SourceFile
 from components.timeline_example_gen.spill import (
     Segment,
@@ -180,6 +186,9 @@ class _OrderBucket(beam.DoFn):
         (source, bucket), segments = keyed
         plan = self._plan
         rows = pa.concat_tables([read_segment(segment) for segment in sorted(segments)])
+        if source in plan.config.unordered_sources:
+            content = [name for name in rows.schema.names if name not in (FILE, ROW)]
+            rows = rows.sort_by([(name, "ascending") for name in content])
         if source == "interactions":
             yield self._order_events(bucket, rows)
             return

@@ -2,6 +2,7 @@
 
 from components.timeline_example_gen.config import DataConfig, IngestConfig
 from components.timeline_example_gen.source_columns import SOURCES
+from components.timeline_example_gen.source_query import query_of
 
 
 def at_run_time(
@@ -21,7 +22,9 @@ def at_run_time(
     if data_directory is not None:
         for source in SOURCES:
             pattern = data[source]
-            if pattern is not None and "://" not in pattern and not pattern.startswith("/"):
+            if pattern is None or query_of(pattern) is not None:
+                continue
+            if "://" not in pattern and not pattern.startswith("/"):
                 data[source] = f"{data_directory.rstrip('/')}/{pattern}"
     if span is not None:
         data["spans"]["last"] = int(span) if span.isdecimal() else span

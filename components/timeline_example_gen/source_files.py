@@ -12,16 +12,23 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from components.timeline_example_gen.config import IngestConfig
-from components.timeline_example_gen.errors import ColumnError, NoInputError, UnreadableFileError
+from components.timeline_example_gen.errors import (
+    ColumnError,
+    NoInputError,
+    QueryError,
+    UnreadableFileError,
+)
 from components.timeline_example_gen.file_format import FileFormat, format_of
 from components.timeline_example_gen.input_stream import READ_ERRORS, open_input
 from components.timeline_example_gen.physical_lines import csv_records
+from components.timeline_example_gen.query_fingerprint import query_fingerprint
 from components.timeline_example_gen.source_columns import (
     SOURCES,
     ColumnKind,
     Source,
     source_columns,
 )
+from components.timeline_example_gen.source_query import query_of
 from components.timeline_example_gen.spans import choose_spans
 from components.timeline_example_gen.tfrecord_blocks import (
     ARROW_TYPES,
@@ -84,6 +91,7 @@ def find_files(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> tup
         NoInputError: A pattern matches no file, or only empty ones.
         MissingSpanError: A span must be there and is not.
         UnreadableFileError: A file is not of its format, or the format cannot be told.
+        QueryError: A source is a query that has not been executed, see `export_queries`.
         ColumnError: A declared column is missing or doubled, or headers differ.
     """
     config = choose_spans(config, sources)
@@ -114,7 +122,8 @@ def no_rows(source: Source, files: Sequence[SourceFile]) -> NoInputError:
 def fingerprint(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> str:
     """Returns a hash over the names, sizes and contents of the input files, for cache keys.
 
-    Where the files lie does not count, what they are called below the pattern's folder does.
+    Where the files lie does not count, what they are called below the pattern's folder does. A
+    query has the hash that `query_fingerprint` says.
 
     Raises:
         NoInputError: A pattern matches no file.
@@ -126,6 +135,9 @@ def fingerprint(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> st
     for source in sources:
         pattern = getattr(config.data, source)
         if pattern is None:
+            continue
+        if (query := query_fingerprint(config.data, source)) is not None:
+            total.update(f"{source}\0{query}\n".encode())
             continue
         for path, size, _ in _match(config, source, pattern):
             content = hashlib.blake2b(digest_size=16)
@@ -145,6 +157,8 @@ def _match(config: IngestConfig, source: Source, pattern: str) -> list[tuple[str
     chosen = () if config.chosen_spans is None else config.chosen_spans.of(source)
     if chosen:
         return sorted((f.path, f.size_bytes, span.span) for span in chosen for f in span.files)
+    if query_of(pattern) is not None:
+        raise QueryError(f"`data.{source}` is a query, which only a run executes")
     try:
         (matched,) = FileSystems.match([pattern])
     except (BeamIOError, ValueError) as error:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Literal
 
+from components.timeline_example_gen.source_query import query_of
+
 _EPOCH = date(1970, 1, 1)
 _DATE_PARTS = {"YYYY": 4, "MM": 2, "DD": 2}
 _PLACEHOLDER = re.compile(r"\{([A-Z]+)(?::([1-9]\d?))?\}")
@@ -56,6 +58,13 @@ class SpanPattern:
             ValueError: A placeholder is unknown, or those that are there do not name a span.
         """
         words = [match[1] for match in _PLACEHOLDER.finditer(text)]
+        if query_of(text) is not None:
+            if {"SPAN", "VERSION", *_DATE_PARTS}.intersection(words):
+                raise ValueError(
+                    "a query has no spans; let it choose by itself, such as WHERE day > "
+                    "DATE_SUB(CURRENT_DATE(), INTERVAL 28 DAY)"
+                )
+            return cls(text, None, False)
         for match in _PLACEHOLDER.finditer(text):
             word, width = match.groups()
             if word not in {"SPAN", "VERSION", *_DATE_PARTS}:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from components.timeline_example_gen import column_values
 from components.timeline_example_gen.file_format import detect_format
 from components.timeline_example_gen.input_stream import READ_ERRORS
+from components.timeline_example_gen.source_query import query_of
 from components.timeline_example_gen.tfrecord_blocks import (
     FeatureKind,
     decode_block,
@@ -72,6 +73,8 @@ def read_sample(role: str, pattern: str, max_rows: int = SAMPLE_ROWS) -> SourceS
     Raises:
         InitError: No file matches, it holds no rows, or it is not CSV, Parquet or TFRecord.
     """
+    if query_of(pattern) is not None:
+        raise InitError(f"--{role}: is a query; export some of its rows to a file for the draft")
     path = Path(pattern).expanduser().absolute()
     files = sorted(file for file in glob.glob(str(path), recursive=True) if Path(file).is_file())
     if not files:

@@ -3,10 +3,13 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import apache_beam as beam
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from components.timeline_example_gen.bigquery_export import export_queries
 from components.timeline_example_gen.errors import IngestError
 from pipeline.config import PipelineConfig
 from pipeline.schema_inference.inferred_schema import infer_schema, schema_text
@@ -111,6 +114,10 @@ def write_text_file(file: Path, text: str) -> None:
 
 def _observe(config: PipelineConfig, max_rows: int) -> Observation:
     try:
-        return observe(config.ingest, max_rows)
+        with TemporaryDirectory() as folder:
+            ingest = export_queries(
+                config.ingest, folder, lambda: beam.Pipeline(argv=config.beam.pipeline_args)
+            )
+            return observe(ingest, max_rows)
     except IngestError as error:
         raise SchemaError(str(error)) from error

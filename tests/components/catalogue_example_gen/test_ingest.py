@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from components.catalogue_example_gen.ingest import ingest_catalogue
+from components.timeline_example_gen import bigquery_export
 from components.timeline_example_gen.config import DataConfig, IngestConfig, SplitConfig
 from components.timeline_example_gen.errors import BadRowsError, NoInputError
 from components.timeline_example_gen.ingest import ingest
@@ -126,3 +127,31 @@ def test_bad_rows_and_missing_files_are_errors_that_leave_nothing(
     without = config().model_copy(update={"data": data})
     with pytest.raises(NoInputError, match=r"data\.candidates"):
         refresh(without, fitted_report, tmp_path)
+
+
+def test_catalogue_may_be_a_query(
+    config: Callable[..., IngestConfig],
+    fitted_report: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    class FakeReader(beam.PTransform):
+        def __init__(self, query: str, **_: Any):
+            super().__init__()
+            self._query = query
+
+        def expand(self, pipeline: Any) -> Any:
+            assert self._query == "SELECT 1"
+            return pipeline | beam.Create([{"c": "new", "kind_of": "x"}])
+
+    monkeypatch.setattr(
+        bigquery_export, "load_reader", lambda: bigquery_export.Reader(FakeReader, None)
+    )
+    data = config().data.model_dump() | {
+        "candidates": "bigquery: SELECT 1",
+        "bigquery": {"project": "shop"},
+    }
+    of_query = config().model_copy(update={"data": DataConfig.model_validate(data)})
+    folders = [str(tmp_path / "new" / name) for name in ("examples", "rejected", "report")]
+    report = ingest_catalogue(of_query, fitted_report, *folders, pipeline, TINY)
+    assert report["candidates"] == 2  # and the one that only events have
