@@ -35,6 +35,8 @@ _LARGE_TYPES: dict[FeatureKind, Any] = {**ARROW_TYPES, "bytes": pa.large_binary(
 NUM_FIRST_RECORDS = 1000
 _FIRST_BYTES = 1 << 20
 _SHOWN_BYTES = 50
+# A parsed Example takes many times its bytes, so a block is not parsed at once.
+_BATCH_RECORDS = 8192
 
 
 def first_records(path: str) -> list[bytes]:
@@ -112,7 +114,7 @@ def decode_block(
     batches: list[pa.RecordBatch] = []
     rows: list[npt.NDArray[np.int64]] = []
     misshapen: list[MisshapenRow] = []
-    for row, batch in _decode_apart(records, first_row, _schema(wanted)):
+    for row, batch in _decode_all(records, first_row, _schema(wanted)):
         if batch is None:
             batch = _decode_odd(records[row - first_row], row, wanted)
         if isinstance(batch, MisshapenRow):
@@ -128,6 +130,14 @@ def decode_block(
         for name, kind in wanted.items()
     }
     return Block(columns, np.concatenate(rows), misshapen)
+
+
+def _decode_all(
+    records: Sequence[bytes], first_row: int, schema: bytes
+) -> Iterator[tuple[int, pa.RecordBatch | None]]:
+    for begin in range(0, len(records), _BATCH_RECORDS):
+        batch = records[begin : begin + _BATCH_RECORDS]
+        yield from _decode_apart(batch, first_row + begin, schema)
 
 
 def _decode_apart(
