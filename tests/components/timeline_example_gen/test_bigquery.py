@@ -21,6 +21,7 @@ from components.timeline_example_gen import bigquery_export
 from components.timeline_example_gen.config import DataConfig, IngestConfig, SplitConfig
 from components.timeline_example_gen.errors import NoInputError, QueryError
 from components.timeline_example_gen.run_time import at_run_time
+from components.timeline_example_gen.source_columns import Source
 from components.timeline_example_gen.source_files import find_files, fingerprint
 from models.features import ColumnsConfig, FeatureConfig, FeaturesConfig, FeatureSpec
 from pipeline.config import ConfigError, load
@@ -179,6 +180,18 @@ def test_missing_credentials_are_an_error_and_no_login(
     monkeypatch.setattr(google.auth, "default", no_credentials)
     with pytest.raises(QueryError, match="need Google credentials: none were found"):
         ingestion.run(config())
+
+
+def test_beams_own_reader_takes_these_options(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("apitools", reason="needs the extra `bigquery`")
+    monkeypatch.setattr(google.auth, "default", lambda: (None, None))
+    options = config(bigquery={"project": "shop", "temp_dataset": "scratch"}).data.bigquery
+    assert options is not None
+    queries: dict[Source, str] = {"interactions": EVENTS}
+    pipeline = beam.Pipeline(argv=[])  # built, not run
+    bigquery_export._read(pipeline, bigquery_export.load_reader(), queries, options, str(tmp_path))
 
 
 def test_only_a_run_executes(reader: type[FakeReader]) -> None:
