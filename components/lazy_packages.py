@@ -7,9 +7,10 @@ was a third of what a step takes to start.
 """
 
 import importlib
-import importlib.util
 import sys
-from importlib.machinery import ModuleSpec
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
@@ -17,12 +18,9 @@ from typing import Any
 class LazyPackage(ModuleType):
     """A package that runs its own code only if something is asked of it that no submodule is."""
 
-    def __init__(self, spec: ModuleSpec) -> None:
-        super().__init__(spec.name)
-        self.__spec__ = spec
-        self.__package__ = spec.name
-        self.__file__ = spec.origin
-        self.__path__ = list(spec.submodule_search_locations or ())
+    def __init__(self, name: str, loader: Loader) -> None:
+        super().__init__(name)
+        self._own_code: Loader | None = loader
 
     def __getattr__(self, name: str) -> Any:
         """Imports the submodule of a name, or else the package as a whole."""
@@ -34,26 +32,44 @@ class LazyPackage(ModuleType):
         except ModuleNotFoundError as error:
             if error.name != submodule:
                 raise
-        if type(self) is LazyPackage and self.__spec__ is not None and self.__spec__.loader:
+        loader = self._own_code
+        if loader is not None:
             # From now on an ordinary module: what it lacks, it lacks.
+            self._own_code = None
             self.__class__ = ModuleType  # type: ignore[assignment]
-            self.__spec__.loader.exec_module(self)
+            loader.exec_module(self)
         return getattr(self, name)
 
 
+class _LazyLoader(Loader):
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return LazyPackage(spec.name, self._loader)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Leaves the package's own code for later."""
+
+
+class _LazyFinder(MetaPathFinder):
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = frozenset(names)
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name not in self._names:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _LazyLoader(spec.loader)
+        return spec
+
+
 def import_lazily(*names: str) -> None:
-    """Makes packages lazy that are not imported yet."""
-    for name in names:
-        parent, _, child = name.rpartition(".")
-        if name in sys.modules:
-            continue
-        try:
-            spec = importlib.util.find_spec(name)
-        except ModuleNotFoundError:  # the package that it is in
-            spec = None
-        if spec is None:
-            continue
-        package = LazyPackage(spec)
-        sys.modules[name] = package
-        if parent:
-            setattr(sys.modules[parent], child, package)
+    """Makes packages lazy from their first import on; those that are imported stay as they are.
+
+    Nothing is imported here, neither the packages nor those that they are in.
+    """
+    sys.meta_path.insert(0, _LazyFinder(names))
