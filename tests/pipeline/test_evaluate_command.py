@@ -31,13 +31,25 @@ def rolling(finished_run: dict[str, Any], two_tower: Command) -> dict[str, Any]:
 def test_shows_the_metrics_of_the_run_as_tables(
     finished_run: dict[str, Any], two_tower: Command
 ) -> None:
-    done = two_tower("evaluate", "--config", str(finished_run["config_path"]))
+    # The newest model may be that of another test, which fits one more in the same folder.
+    version = Path(finished_run["serving_dir"]) / str(finished_run["pushed_version"])
+    done = two_tower(
+        "evaluate", "--config", str(finished_run["config_path"]), "--model", str(version)
+    )
     assert done.returncode == 0, done.stderr
     shown = " ".join(done.stdout.split())
     for contender, metrics in finished_run["metrics"].items():
         assert f"hit_rate@10 of {contender}: {metrics['hit_rate@10']:.4f}" in shown
     assert "the gate: would pass" in shown
     assert "repeat: new" in shown
+
+
+def test_without_a_model_the_newest_fit_is_measured(
+    finished_run: dict[str, Any], two_tower: Command
+) -> None:
+    done = two_tower("evaluate", "--config", str(finished_run["config_path"]), "--json")
+    assert done.returncode == 0, done.stderr
+    assert "/Trainer/model/" in json.loads(done.stdout)["model"]
 
 
 def test_measures_a_given_model_by_a_given_protocol(
