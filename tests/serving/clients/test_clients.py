@@ -34,7 +34,7 @@ class ClientContract:
     tells_version = True
 
     def make_client(self, server: RunningModelServer, **options: Any) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError  # Of a transport: the classes below.
 
     @property
     def version(self) -> int | None:
