@@ -11,6 +11,8 @@ from models.settings import Settings
 # A contender scores so many pairs of question and candidate in about a minute and a half.
 _SCORES = 5_000_000_000
 _LEAST_QUESTIONS = 1_000
+# A share's standard error is then at most .0032: more questions would change no decision.
+_MOST_QUESTIONS = 25_000
 
 METRIC_PATTERN = re.compile(r"(?:query_)?(hit_rate|precision|ndcg|mrr|map)@([1-9][0-9]*)")
 
@@ -42,8 +44,8 @@ class EvaluationConfig(Settings):
         None,
         ge=1,
         description="About how many questions to ask: where there are more, queries are drawn, "
-        "each with all its questions; if absent 5,000,000,000 divided by the size of the "
-        "catalogue, at least 1,000.",
+        "each with all its questions; if absent 25,000, of a large catalogue 5,000,000,000 divided "
+        "by its size, but at least 1,000.",
     )
     ks: tuple[int, ...] = Field((1, 5, 10, 50, 100), description="Cut-offs of the metrics.")
     exclude_seen: bool = Field(
@@ -110,7 +112,8 @@ class EvaluationConfig(Settings):
         """Returns about how many questions to ask over a catalogue of so many candidates."""
         if self.max_questions is not None:
             return self.max_questions
-        return max(_LEAST_QUESTIONS, _SCORES // max(num_candidates, 1))
+        affordable = _SCORES // max(num_candidates, 1)
+        return min(max(affordable, _LEAST_QUESTIONS), _MOST_QUESTIONS)
 
     def for_split(self, method: str, *, has_times: bool) -> "EvaluationConfig":
         """Returns these settings with everything chosen that depends on the split.
