@@ -38,7 +38,7 @@ def prepare(config: str, overrides: list[str], name: str, run_id: str) -> Any:
         _, folder, csv = config.split(":", 2)
         pipeline = stock_pipeline(Path(folder), Path(csv))
         return lambda: run_component(pipeline, name, run_id)
-    from pipeline.config import load
+    from pipeline.config_file import load
     from pipeline.single_component import run_single_component
 
     loaded = load(config, overrides)

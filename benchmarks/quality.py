@@ -252,7 +252,7 @@ def featureless(config: str, runs: str) -> list[str]:
 
 def loaded(config: str, runs: str) -> Any:
     """The configuration as it was run."""
-    from pipeline.config import load
+    from pipeline.config_file import load
 
     return load(config, [f"runs={runs}"])
 

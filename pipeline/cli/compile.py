@@ -88,7 +88,8 @@ def compile_(
     with quiet(loaded.run_dir / "logs" / "compile.log"):
         from components.timeline_example_gen.errors import IngestError
         from pipeline.airflow.plan import airflow_plan
-        from pipeline.config import ConfigError, find
+        from pipeline.config import ConfigError
+        from pipeline.config_file import find
         from pipeline.kubeflow.compile import compile_pipeline
 
         try:

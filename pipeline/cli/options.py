@@ -59,7 +59,8 @@ AllowOption = Annotated[
 
 def load_config(name: str, overrides: list[str] | None = None) -> "PipelineConfig":
     """Loads a configuration, or ends the command with what is wrong with it."""
-    from pipeline.config import ConfigError, load
+    from pipeline.config import ConfigError
+    from pipeline.config_file import load
 
     try:
         return load(name, overrides or ())

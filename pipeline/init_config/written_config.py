@@ -6,7 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.config import PipelineConfig, parse
+from pipeline.config import PipelineConfig
+from pipeline.config_file import parse
 from pipeline.init_config.config_yaml import config_yaml
 from pipeline.init_config.draft import Draft, Request, make_draft
 from pipeline.init_config.errors import InitError

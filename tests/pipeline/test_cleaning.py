@@ -11,7 +11,8 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from pipeline import cleaning
 from pipeline.cleaning import CleaningError, CleaningPlan, carry_out, plan_cleaning
-from pipeline.config import PipelineConfig, load
+from pipeline.config import PipelineConfig
+from pipeline.config_file import load
 from pipeline.metadata_store import open_store
 from pipeline.run_history import RunHistory, component_executions
 from tests.pipeline.two_clubs import Command, write_two_clubs

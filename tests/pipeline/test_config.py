@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.config import BeamConfig, ConfigError, load
+from pipeline.config import BeamConfig, ConfigError
+from pipeline.config_file import load
 from tests.pipeline.two_clubs import ROOT
 
 MINIMAL: dict[str, Any] = {
@@ -142,7 +143,7 @@ def test_beam_gets_no_argument_that_is_its_default():
 def test_a_configuration_is_read_without_tensorflow(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL)
     code = (
-        "import sys; from pipeline.config import load; load(sys.argv[1]).ingest; "
+        "import sys; from pipeline.config_file import load; load(sys.argv[1]).ingest; "
         "print([name for name in ('tensorflow', 'tfx', 'apache_beam') if name in sys.modules])"
     )
     done = subprocess.run(

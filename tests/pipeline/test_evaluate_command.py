@@ -85,7 +85,7 @@ def held_out(finished_run: dict[str, Any], protocol: str) -> Iterator[tuple[Any,
     from components.retrieval_evaluator.config import EvaluationConfig
     from components.retrieval_evaluator.questions import QuestionReader
     from models.raw_examples import split_files
-    from pipeline.config import load
+    from pipeline.config_file import load
     from pipeline.evaluation import newest_output
     from serving.clients.query import Query
 

@@ -6,7 +6,8 @@ import pytest
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 
-from pipeline.config import PipelineConfig, load
+from pipeline.config import PipelineConfig
+from pipeline.config_file import load
 from pipeline.evaluation import EvaluationError, newest_run_outputs
 from pipeline.metadata_store import open_store
 from tests.pipeline.two_clubs import write_two_clubs

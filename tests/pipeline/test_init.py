@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from components.timeline_example_gen.tfrecord_frames import frame
 from models.features import RESERVED_KEYS
 from pipeline.cli.init import init
-from pipeline.config import load
+from pipeline.config_file import load
 from pipeline.init_config.column_profile import profile
 from pipeline.init_config.config_yaml import batches
 from pipeline.init_config.draft import Request, make_draft

@@ -7,7 +7,8 @@ import pytest
 import yaml
 from ml_metadata.proto import metadata_store_pb2
 
-from pipeline.config import ConfigError, PipelineConfig, load
+from pipeline.config import ConfigError, PipelineConfig
+from pipeline.config_file import load
 from pipeline.metadata_store import (
     MetadataUnreachableError,
     connection_config,

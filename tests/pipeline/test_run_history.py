@@ -14,7 +14,8 @@ import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from pipeline import run_history
-from pipeline.config import PipelineConfig, load
+from pipeline.config import PipelineConfig
+from pipeline.config_file import load
 from pipeline.input_state import input_state
 from pipeline.metadata_store import open_store
 from pipeline.run_history import RunHistory

@@ -9,7 +9,8 @@ from tfx.orchestration.pipeline import Pipeline
 
 import pipeline.run
 from components.drift_gate.executor import DriftError
-from pipeline.config import PipelineConfig, load
+from pipeline.config import PipelineConfig
+from pipeline.config_file import load
 from pipeline.metadata_store import connection_config
 from tests.pipeline.two_clubs import write_two_clubs
 

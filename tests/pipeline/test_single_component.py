@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import pipeline.site
-from pipeline.config import load
+from pipeline.config_file import load
 from pipeline.run_choice import ingested_choice
 from pipeline.single_component import run_single_component
 from tests.pipeline.two_clubs import write_two_clubs

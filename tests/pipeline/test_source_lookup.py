@@ -5,7 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.timeline_example_gen.errors import IngestError
-from pipeline.config import PipelineConfig, load
+from pipeline.config import PipelineConfig
+from pipeline.config_file import load
 from pipeline.source_lookup import describe_candidates, query_features, query_history
 from tests.pipeline.two_clubs import write_two_clubs
 

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from pipeline.config import load
+from pipeline.config_file import load
 from pipeline.schema_inference.config_schema import compare_with_curated_schema, read_schema
 
 ROOT = Path(__file__).parents[2]

@@ -24,7 +24,8 @@ from components.timeline_example_gen.run_time import at_run_time
 from components.timeline_example_gen.source_columns import Source
 from components.timeline_example_gen.source_files import find_files, fingerprint
 from models.features import ColumnsConfig, FeatureConfig, FeaturesConfig, FeatureSpec
-from pipeline.config import ConfigError, load
+from pipeline.config import ConfigError
+from pipeline.config_file import load
 from pipeline.input_state import input_state
 from pipeline.schema_inference.config_schema import write_inferred_schema
 from tests.pipeline.two_clubs import write_two_clubs

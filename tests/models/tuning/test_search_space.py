@@ -10,7 +10,8 @@ import pytest
 from models.config import ModelConfig, TrainingConfig
 from models.tuning.config import TuningConfig
 from models.tuning.search_space import apply, chosen_values, encode
-from pipeline.config import ConfigError, PipelineConfig, parse
+from pipeline.config import ConfigError, PipelineConfig
+from pipeline.config_file import parse
 
 BASE: dict[str, Any] = {
     "name": "clubs",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.airflow.plan import airflow_plan
-from pipeline.config import load
+from pipeline.config_file import load
 from pipeline.local_runner import UnknownComponentError
 from pipeline.single_component import run_single_component
 from tests.pipeline.two_clubs import ROOT, write_two_clubs

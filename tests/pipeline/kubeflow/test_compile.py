@@ -10,7 +10,8 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 import components
-from pipeline.config import ConfigError, load
+from pipeline.config import ConfigError
+from pipeline.config_file import load
 from pipeline.kubeflow.compile import compile_pipeline
 from tests.pipeline.two_clubs import write_two_clubs
 
