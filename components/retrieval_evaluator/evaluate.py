@@ -114,11 +114,14 @@ def evaluate(
     )
     ids, vectors = towers.embed_catalogue(catalogue)
     index_of = _index(ids)
+    reader = QuestionReader(spec, index_of, config, config.questions_among(len(ids)))
+    draw = reader.draw(held_out)
     training, known_queries = read_training_events(
         split_files(examples_uri, "train"),
         spec,
         lambda unknown: index_of.lookup(tf.constant(unknown, tf.string)).numpy(),
         len(ids),
+        draw.query_ids,
     )
     contenders: dict[str, Contender] = {MODEL: tower_contender(towers, vectors)}
     problem = ""
@@ -135,8 +138,8 @@ def evaluate(
             problem = f"{last_blessed}: {str(error).strip().partition(chr(10))[0][:300]}"
     for name, baseline in make_baselines(config.baselines, training).items():
         contenders[name] = baseline_contender(baseline)
-    reader = QuestionReader(spec, index_of, config, config.questions_among(len(ids)))
-    answers = ask(contenders, reader.read(held_out, _QUESTIONS_IN_A_BLOCK), training.counts, config)
+    blocks = reader.read(held_out, _QUESTIONS_IN_A_BLOCK, draw)
+    answers = ask(contenders, blocks, training.counts, config)
     return _evaluation(answers, training, known_queries, config, problem, reader), answers
 
 

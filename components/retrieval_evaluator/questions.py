@@ -1,5 +1,6 @@
 """Turns timelines with held-out events into questions, by the protocol of the evaluation."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -82,6 +83,19 @@ class _Plan:
     target_ends: Indices
 
 
+@dataclass(frozen=True)
+class Draw:
+    """Which queries of a split are asked.
+
+    Attributes:
+        share: Of the queries that could be asked, by their hash.
+        query_ids: Of those that are asked, as bytes.
+    """
+
+    share: float
+    query_ids: frozenset[bytes]
+
+
 class QuestionReader:
     """Reads the questions of a split in blocks.
 
@@ -117,22 +131,39 @@ class QuestionReader:
         self.num_left_out = 0
         self.num_not_drawn = 0
 
-    def read(self, files: Sequence[str], block_size: int) -> Iterator[Questions]:
-        """Yields blocks of at most `block_size` questions, each with a target."""
-        share = self._share(files)
+    def draw(self, files: Sequence[str]) -> Draw:
+        """Chooses the queries to ask, in memory for about `max_questions` of them."""
+        most = math.inf if self._max_questions is None else self._max_questions
+        total, share = 0, 1.0
+        drawn: dict[bytes, float] = {}
+        for timelines in read_timelines(files, self._spec, _TIMELINES_A_BATCH):
+            plan, asked = self._plan(timelines)
+            total += len(asked)
+            share = min(1.0, most / total) if total else 1.0
+            ids = timelines.inputs[self._spec.query_id].numpy()[np.unique(plan.rows[asked])]
+            drawn.update(zip(ids.tolist(), _places(ids).tolist(), strict=True))
+            # The share only shrinks: what it leaves out now, it leaves out in the end.
+            if share < 1.0:
+                drawn = {query: place for query, place in drawn.items() if place < share}
+        return Draw(share, frozenset(drawn))
+
+    def read(
+        self, files: Sequence[str], block_size: int, draw: Draw | None = None
+    ) -> Iterator[Questions]:
+        """Yields blocks of at most `block_size` questions, each with a target.
+
+        Args:
+            files: Of the split.
+            block_size: Questions in a block.
+            draw: Of the same files; None: drawn here, if questions are limited.
+        """
+        if draw is None and self._max_questions is not None:
+            draw = self.draw(files)
+        share = 1.0 if draw is None else draw.share
         num_queries = 0
         for timelines in read_timelines(files, self._spec, _TIMELINES_A_BATCH):
             yield from self._blocks(timelines, num_queries, block_size, share)
             num_queries += int(timelines.events.nrows())
-
-    def _share(self, files: Sequence[str]) -> float:
-        """Returns the share of the queries that are asked."""
-        if self._max_questions is None:
-            return 1.0
-        total = 0
-        for timelines in read_timelines(files, self._spec, _TIMELINES_A_BATCH):
-            total += len(self._plan(timelines)[1])
-        return min(1.0, self._max_questions / total) if total else 1.0
 
     def _plan(self, timelines: RawTimelines) -> tuple["_Plan", Indices]:
         """Returns what a batch could be asked, and which of it has enough history and a target."""
@@ -150,7 +181,7 @@ class QuestionReader:
         self.num_left_out += int(num_targets.sum() - num_targets[asked].sum())
         if share < 1.0:
             query_ids = timelines.inputs[self._spec.query_id].numpy()
-            drawn = fraction(hash_strings(pa.array(query_ids, pa.binary()), _SEED)) < share
+            drawn = _places(query_ids) < share
             self.num_not_drawn += int(num_targets[asked[~drawn[plan.rows[asked]]]].sum())
             asked = asked[drawn[plan.rows[asked]]]
         ids = timelines.events.values
@@ -180,6 +211,11 @@ class QuestionReader:
                 targets=indices[held_out],
                 target_ids=tf.gather(ids, held_out).numpy(),
             )
+
+
+def _places(query_ids: Ids) -> npt.NDArray[np.float64]:
+    """Returns where each query stands among all, by a hash of its id, in [0, 1)."""
+    return fraction(hash_strings(pa.array(query_ids, pa.binary()), _SEED))
 
 
 def _rolling(offsets: Indices, is_target: npt.NDArray[np.bool_]) -> _Plan:

@@ -1,6 +1,6 @@
 """The training events as arrays, as many of the newest as counting baselines need."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,26 +74,30 @@ def read_training_events(
     spec: FeatureSpec,
     index_of: IndexOf,
     num_candidates: int,
+    asked: Set[bytes],
     max_events: int = MAX_EVENTS,
 ) -> tuple[TrainingEvents, frozenset[bytes]]:
     """Reads the `train` split.
 
-    Memory is bounded by `max_events`: where there are more, the timelines that ended last are
-    kept, or where there are no times any of them. Counts are of all.
+    Memory is bounded by `max_events`, the catalogue and `asked`, however many timelines there are.
+    Where there are more events, the timelines that ended last are kept, or where there are no times
+    any of them. Counts are of all.
 
     Args:
         files: Of the split.
         spec: Ids and features.
         index_of: Index in the catalogue by candidate id; -1 for unknown.
         num_candidates: Size of the catalogue.
+        asked: Query ids as bytes that the caller wants to know about.
         max_events: About how many to keep.
 
     Returns:
-        The events, and the query ids that have some, as bytes.
+        The events, and those of `asked` that have a timeline.
     """
+    counts = np.zeros(num_candidates, np.int64)  # one array, which all parts share
     kept = TrainingEvents(
         num_candidates,
-        np.zeros(num_candidates, np.int64),
+        counts,
         np.zeros(0, np.int64),
         np.zeros(1, np.int64),
         np.zeros(0, np.int64) if spec.columns.timestamp else None,
@@ -101,13 +105,13 @@ def read_training_events(
     parts = [kept]
     queries: set[bytes] = set()
     for batch in read_events(files, spec, _TIMELINES_A_BATCH):
-        queries.update(batch.queries.tolist())
+        queries.update(asked & set(batch.queries.tolist()))
         indices = index_of(batch.candidates)
         known = indices >= 0
         offsets = np.concatenate(([0], np.cumsum(known)))[batch.offsets]
         offsets = np.unique(offsets)  # a timeline of unknown candidates alone is none
         times = None if batch.times is None else batch.times[known]
-        counts = np.bincount(indices[known], minlength=num_candidates)
+        counts += np.bincount(indices[known], minlength=num_candidates)
         parts.append(TrainingEvents(num_candidates, counts, indices[known], offsets, times))
         if sum(len(part.candidates) for part in parts) > 2 * max_events:
             parts = [_joined(parts).by_recency().newest(max_events)]
@@ -119,7 +123,7 @@ def _joined(parts: Sequence[TrainingEvents]) -> TrainingEvents:
     times = [part.times for part in parts if part.times is not None]
     return TrainingEvents(
         num_candidates=parts[0].num_candidates,
-        counts=np.sum([part.counts for part in parts], axis=0),
+        counts=parts[0].counts,
         candidates=np.concatenate([part.candidates for part in parts]),
         offsets=np.concatenate(([0], np.cumsum(lengths))),
         times=np.concatenate(times) if times else None,

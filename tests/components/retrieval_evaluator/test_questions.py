@@ -50,6 +50,8 @@ def ask(write_examples: Callable[..., str], tmp_path: Path) -> Callable[..., Any
         config = EvaluationConfig(**settings)
         reader = QuestionReader(SPEC, index_of, config, config.max_questions)
         blocks = list(reader.read([file], block_size))
+        asked = {user for block in blocks for user in block.query_ids}
+        assert reader.draw([file]).query_ids == asked
         return blocks, reader.num_left_out
 
     return ask
@@ -129,7 +131,9 @@ def test_of_too_many_questions_whole_queries_are_drawn(
     def read(max_questions: int) -> tuple[list[bytes], int, int]:
         settings = EvaluationConfig(protocol=protocol)
         reader = QuestionReader(SPEC, index_of, settings, max_questions)
-        asked = [user for block in reader.read([file], 64) for user in block.query_ids]
+        draw = reader.draw([file])
+        asked = [user for block in reader.read([file], 64, draw) for user in block.query_ids]
+        assert draw.query_ids == set(asked)
         return asked, reader.num_not_drawn, reader.num_left_out
 
     asked, not_drawn, left_out = read(100 * a_query)

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from components.retrieval_evaluator.baselines import training_events
 from components.retrieval_evaluator.baselines.training_events import read_training_events
 from models.features import FeatureSpec
+from models.raw_examples import RawEvents
 
 CATALOGUE = [b"a", b"b", b"c"]
 
@@ -34,18 +38,18 @@ def spec(timestamp: str | None) -> FeatureSpec:
 
 
 def test_timelines_stand_by_their_newest_event_and_hold_what_the_catalogue_has(file: str):
-    training, queries = read_training_events([file], spec("time"), index_of, 3)
+    training, queries = read_training_events([file], spec("time"), index_of, 3, {b"v", b"w", b"y"})
     assert training.candidates.tolist() == [2, 2, 2, 0, 1]
     assert training.offsets.tolist() == [0, 1, 3, 5]
     assert training.times is not None
     assert training.times.tolist() == [2, 3, 4, 5, 9]
     assert training.counts.tolist() == [1, 1, 3]
     assert training.timeline_of.tolist() == [0, 1, 1, 2, 2]
-    assert queries == {b"u", b"v", b"w", b"x"}
+    assert queries == {b"v", b"w"}
 
 
 def test_without_times_the_order_is_that_of_the_file(file: str):
-    training, _ = read_training_events([file], spec(None), index_of, 3)
+    training, _ = read_training_events([file], spec(None), index_of, 3, set())
     assert training.times is None
     assert training.candidates.tolist() == [0, 1, 2, 2, 2]
 
@@ -54,9 +58,33 @@ def test_without_times_the_order_is_that_of_the_file(file: str):
 def test_of_too_many_events_the_newest_timelines_are_kept_and_all_are_counted(
     file: str, batch: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(
-        "components.retrieval_evaluator.baselines.training_events._TIMELINES_A_BATCH", batch
-    )
-    training, _ = read_training_events([file], spec("time"), index_of, 3, max_events=2)
+    monkeypatch.setattr(training_events, "_TIMELINES_A_BATCH", batch)
+    training, _ = read_training_events([file], spec("time"), index_of, 3, set(), max_events=2)
     assert training.candidates.tolist() == [0, 1]
     assert training.counts.tolist() == [1, 1, 3]
+
+
+def test_memory_does_not_grow_with_the_timelines(monkeypatch: pytest.MonkeyPatch):
+    batches, batch, catalogue = 50, 1000, 100_000
+    offsets = np.arange(batch + 1)
+
+    def read_events(*_: Any) -> Iterator[RawEvents]:
+        for first in range(0, batches * batch, batch):
+            numbers = np.arange(first, first + batch)
+            ids = np.array([b"session %d" % number for number in numbers], object)
+            yield RawEvents(ids, (numbers % catalogue).astype(object), None, offsets)
+
+    monkeypatch.setattr(training_events, "read_events", read_events)
+    asked = {b"session 7", b"session 49999", b"another"}
+    tracemalloc.start()
+    try:
+        training, known = read_training_events(
+            [], spec(None), lambda ids: ids.astype(np.int64), catalogue, asked, max_events=2000
+        )
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert known == {b"session 7", b"session 49999"}
+    assert training.counts.sum() == batches * batch
+    # A count of every candidate for every batch were 40 MB, all ids some 3 MB more.
+    assert peak < 4 * 8 * catalogue
