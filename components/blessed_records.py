@@ -58,6 +58,9 @@ def find_record(
 ) -> BlessedRecord | None:
     """Returns the newest record, or None where there is none.
 
+    Of models of spans before `before_span` that is the one of the latest span, and of several the
+    one that was written last.
+
     Args:
         directory: Of the records; it need not exist.
         except_model: Uri of a model that does not count.
@@ -67,7 +70,10 @@ def find_record(
     Raises:
         RecordError: A record cannot be read, or its model is gone.
     """
-    for path, record in _records(directory):
+    records = _records(directory)
+    if before_span is not None:
+        records.sort(key=lambda found: -1 if found[1].span is None else found[1].span, reverse=True)
+    for path, record in records:
         if record.model_uri == except_model or record.examples_uri == except_examples:
             continue
         if before_span is not None and (record.span is None or record.span >= before_span):

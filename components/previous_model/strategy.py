@@ -34,7 +34,8 @@ class PreviousBlessedModelStrategy(ResolverStrategy):
     ```
 
     Where the Examples are made of spans, only a model of earlier spans is taken: one that has seen
-    the newest span, or those after it, may have learnt what is held out now.
+    the newest span, or those after it, may have learnt what is held out now. The newest is then
+    that of the latest span: an old day that was run again is no newer for it.
 
     Where there is no such model, `model` and `model_blessing` are empty.
     """
@@ -56,22 +57,23 @@ class PreviousBlessedModelStrategy(ResolverStrategy):
             if model_utils.is_model_blessed(blessing)
         }
         blessed = [model for model in input_dict[MODEL_KEY] if model.id in blessings]
+        inputs = {model.id: _inputs_of(store, {model.id}) for model in blessed}
+        blessed = [model for model in blessed if not current & inputs[model.id]]
         span = _newest_span(store, current)
-        for model in sorted(blessed, key=lambda artifact: artifact.id, reverse=True):
-            inputs = _inputs_of(store, {model.id})
-            if not current & inputs and (span is None or _is_earlier(store, inputs, span)):
-                return {
-                    **input_dict,
-                    MODEL_KEY: [model],
-                    MODEL_BLESSING_KEY: [blessings[model.id]],
-                }
-        return {**input_dict, MODEL_KEY: [], MODEL_BLESSING_KEY: []}
-
-
-def _is_earlier(store: MetadataStore, inputs: set[int], span: int) -> bool:
-    """Whether a model saw no span from this one on, so nothing that is held out of it either."""
-    seen = _newest_span(store, inputs)
-    return seen is not None and seen < span
+        seen = {model.id: -1 for model in blessed}
+        if span is not None:
+            spans = {model.id: _newest_span(store, inputs[model.id]) for model in blessed}
+            # One without spans may have seen what is held out now, and so may one of later spans.
+            seen = {model: found for model, found in spans.items() if found is not None}
+            blessed = [model for model in blessed if seen.get(model.id, span) < span]
+        if not blessed:
+            return {**input_dict, MODEL_KEY: [], MODEL_BLESSING_KEY: []}
+        newest = max(blessed, key=lambda model: (seen[model.id], model.id))
+        return {
+            **input_dict,
+            MODEL_KEY: [newest],
+            MODEL_BLESSING_KEY: [blessings[newest.id]],
+        }
 
 
 def _newest_span(store: MetadataStore, transformed: set[int]) -> int | None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import fail, stderr
-from pipeline.cli.options import ConfigOption, SetOption, SpanOption, load_config
+from pipeline.cli.options import ConfigOption, SetOption, SpanOption, load_config, span_override
 
 _REFUSED = 3
 # Another component of this run may just be giving the lock back.
@@ -27,7 +27,7 @@ def component(
 
     Exit codes: 0 done, 1 failed, 3 refused by a gate.
     """
-    overrides = [*(set_ or ()), *([] if span is None else [f"data.spans.last={span}"])]
+    overrides = [*(set_ or ()), *span_override(span)]
     loaded = load_config(config, overrides)
 
     # See `pipeline_command`: looking for garbage among what stays is wasted time.

@@ -57,6 +57,14 @@ AllowOption = Annotated[
 ]
 
 
+def span_override(span: str | None) -> list[str]:
+    """Returns what `--span` overrides, for `load_config`."""
+    import json
+
+    # Quoted: YAML would read 0010 as the octal 8.
+    return [] if span is None else [f"data.spans.last={json.dumps(span)}"]
+
+
 def load_config(name: str, overrides: list[str] | None = None) -> "PipelineConfig":
     """Loads a configuration, or ends the command with what is wrong with it."""
     from pipeline.config import ConfigError

@@ -4,7 +4,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.options import ConfigOption, JsonOption, SetOption, SpanOption, load_config
+from pipeline.cli.options import (
+    ConfigOption,
+    JsonOption,
+    SetOption,
+    SpanOption,
+    load_config,
+    span_override,
+)
 from pipeline.cli.pipeline_command import run_pipeline_command
 
 if TYPE_CHECKING:
@@ -37,7 +44,7 @@ def run(
 
         return run_pipeline(loaded, run_id, display, fresh=fresh)
 
-    overrides = [*(set_ or ()), *([] if span is None else [f"data.spans.last={span}"])]
+    overrides = [*(set_ or ()), *span_override(span)]
     run_pipeline_command(
         load_config(config, overrides),
         work,

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,14 @@ def test_a_model_that_is_gone_is_an_error_that_names_it(tmp_path: Path) -> None:
     write_record(str(tmp_path / "records"), gone)
     with pytest.raises(RecordError, match=r"gone, which is gone"):
         find_record(str(tmp_path / "records"))
+
+
+def test_an_old_day_that_was_run_again_does_not_become_the_newest(tmp_path: Path) -> None:
+    records = str(tmp_path / "records")
+    found = {}
+    for name, span in (("ninth", 9), ("anew", 9), ("fifth", 5)):
+        found[name] = replace(record(tmp_path, name), span=span)
+        write_record(records, found[name])
+    assert find_record(records, before_span=10) == found["anew"]
+    # The one that was blessed last stays what a new model is held against.
+    assert find_record(records) == found["fifth"]

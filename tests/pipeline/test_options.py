@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 import typer
 
-from pipeline.cli.options import parse_filters, split_ids
+from pipeline.cli.options import load_config, parse_filters, span_override, split_ids
+from tests.pipeline.two_clubs import write_two_clubs
 
 
 @pytest.mark.parametrize(
@@ -34,3 +37,12 @@ def test_a_filter_without_feature_or_value_ends_the_command(
 ) -> None:
     with pytest.raises(typer.Exit):
         parse_filters([text])
+
+
+def test_a_span_is_read_as_it_is_written(tmp_path: Path) -> None:
+    numbered = str(write_two_clubs(tmp_path / "a", data={"interactions": "day-{SPAN:4}.csv"}))
+    for span in ("0010", "10", "newest"):
+        assert load_config(numbered, span_override(span)).data.spans.last == span
+    dated = str(write_two_clubs(tmp_path / "b", data={"interactions": "{YYYY}-{MM}-{DD}.csv"}))
+    assert load_config(dated, span_override("2026-11-20")).data.spans.last == "2026-11-20"
+    assert span_override(None) == []

@@ -44,6 +44,15 @@ class Runs:
         self.blessings.append(self.put(blessing))
         return model
 
+    def transformed(self, span: int) -> Artifact:
+        """Examples of a span, transformed."""
+        ingested = Examples()
+        ingested.span = span
+        ingested.set_string_custom_property("last_span", str(span))
+        made = self.put(Examples())
+        self.execute([self.put(ingested)], made)
+        return made
+
     def execute(self, inputs: list[Artifact], model: Artifact) -> None:
         (execution,) = self.store.put_executions(
             [metadata_store_pb2.Execution(type_id=self._trainer)]
@@ -113,18 +122,18 @@ def test_a_fit_that_went_on_from_a_model_is_not_taken_for_its_source(runs: Runs)
 
 
 def test_of_spans_only_a_model_of_earlier_ones_is_taken(runs: Runs):
-    def transformed(span: int) -> Artifact:
-        ingested = Examples()
-        ingested.span = span
-        ingested.set_string_custom_property("last_span", str(span))
-        made = runs.put(Examples())
-        runs.execute([runs.put(ingested)], made)
-        return made
-
-    second = runs.fit(transformed(2), blessed=True)
-    third = runs.fit(transformed(3), blessed=True)
+    second = runs.fit(runs.transformed(2), blessed=True)
+    third = runs.fit(runs.transformed(3), blessed=True)
     runs.fit(runs.put(Examples()), blessed=True)  # who knows what this has seen
-    assert runs.previous(transformed(4)) == [third.id]
+    assert runs.previous(runs.transformed(4)) == [third.id]
     # Span 3 delivered again, and a run as of long ago.
-    assert runs.previous(transformed(3)) == [second.id]
-    assert runs.previous(transformed(2)) == []
+    assert runs.previous(runs.transformed(3)) == [second.id]
+    assert runs.previous(runs.transformed(2)) == []
+
+
+def test_an_old_day_that_was_run_again_does_not_become_the_newest(runs: Runs):
+    ninth = runs.fit(runs.transformed(9), blessed=True)
+    runs.fit(runs.transformed(5), blessed=True)
+    assert runs.previous(runs.transformed(10)) == [ninth.id]
+    anew = runs.fit(runs.transformed(9), blessed=True)
+    assert runs.previous(runs.transformed(10)) == [anew.id]

@@ -25,6 +25,7 @@ def test_nothing_given_changes_nothing() -> None:
 
 def test_a_run_names_its_newest_span() -> None:
     assert at_run_time(config(interactions="logs/{SPAN}.csv"), span="3").data.spans.last == 3
+    assert at_run_time(config(interactions="{SPAN:4}.csv"), span="0010").data.spans.last == 10
     days = config(interactions="logs/{YYYY}-{MM}-{DD}.csv")
     assert at_run_time(days, span="2026-11-20").data.spans.last == "2026-11-20"
     assert at_run_time(days, span="newest").data.spans.last == "newest"
