@@ -8,19 +8,51 @@ was a third of what a step takes to start.
 
 import importlib
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
 
+@dataclass
+class _OwnCode:
+    loader: Loader
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    is_running: bool = False
+
+    def run(self, package: ModuleType, asked: str) -> None:
+        """Turns the package into an ordinary module, unless another thread has."""
+        with self.lock:
+            if self.is_running:  # by this thread: what it imports has asked
+                raise AttributeError(
+                    f"module {package.__name__!r} has no attribute {asked!r} yet: its import is "
+                    "not over"
+                )
+            if "_own_code" not in package.__dict__:
+                return
+            self.is_running = True
+            try:
+                self.loader.exec_module(package)
+            finally:
+                self.is_running = False
+            # From now on an ordinary module: what it lacks, it lacks.
+            package.__class__ = ModuleType
+            del package.__dict__["_own_code"]
+
+
 class LazyPackage(ModuleType):
-    """A package that runs its own code only if something is asked of it that no submodule is."""
+    """A package that runs its own code only if something is asked of it that no submodule is.
+
+    Its code runs once, in one thread while the others wait. Code that fails says why to everybody
+    who asks, and is tried again each time, as an import is.
+    """
 
     def __init__(self, name: str, loader: Loader) -> None:
         super().__init__(name)
-        self._own_code: Loader | None = loader
+        self._own_code = _OwnCode(loader)
 
     def __getattr__(self, name: str) -> Any:
         """Imports the submodule of a name, or else the package as a whole."""
@@ -32,13 +64,15 @@ class LazyPackage(ModuleType):
         except ModuleNotFoundError as error:
             if error.name != submodule:
                 raise
-        loader = self._own_code
-        if loader is not None:
-            # From now on an ordinary module: what it lacks, it lacks.
-            self._own_code = None
-            self.__class__ = ModuleType  # type: ignore[assignment]
-            loader.exec_module(self)
+        # Not an attribute any more, where another thread has loaded the package meanwhile.
+        own_code: _OwnCode | None = self.__dict__.get("_own_code")
+        if own_code is not None:
+            own_code.run(self, name)
         return getattr(self, name)
+
+    def __reduce__(self) -> tuple[Callable[[str], ModuleType], tuple[str]]:
+        """Is pickled by its name, as cloudpickle and dill pickle ordinary modules."""
+        return importlib.import_module, (self.__name__,)
 
 
 class _LazyLoader(Loader):
