@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,6 +14,9 @@ import tensorflow_transform as tft
 
 from models.features import FeatureSpec
 from models.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY, preprocessing_fn
+
+if TYPE_CHECKING:
+    from tests.models.fitting import Fitting
 
 Row = dict[str, list[Any]]
 
@@ -196,6 +199,20 @@ def deterministic() -> Iterator[None]:
     tf.config.experimental.enable_op_determinism()
     yield
     config.disable_op_determinism()
+
+
+@pytest.fixture
+def fitting(
+    communities: Communities, tmp_path: Path, deterministic: None
+) -> Callable[..., Fitting]:
+    """Makes a model of the communities and its data; its state lies in a folder by name."""
+    # The trainer imports TFX, which most tests here do without.
+    from tests.models.fitting import Fitting
+
+    def make(folder: str = "run", **settings: Any) -> Fitting:
+        return Fitting(communities, tmp_path / folder, **settings)
+
+    return make
 
 
 @pytest.fixture
