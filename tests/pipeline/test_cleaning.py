@@ -15,13 +15,14 @@ from pipeline.config import PipelineConfig
 from pipeline.config_file import load
 from pipeline.metadata_store import open_store
 from pipeline.run_history import RunHistory, component_executions
+from tests.pipeline.metadata_rows import MetadataRows
 from tests.pipeline.two_clubs import Command, write_two_clubs
 
 LIVE, DELETED = mlmd.Artifact.LIVE, mlmd.Artifact.DELETED
 State = mlmd.Execution
 
 
-class Runs:
+class Runs(MetadataRows):
     """Makes runs of a few components, and what they leave, as TFX does.
 
     Args:
@@ -33,9 +34,8 @@ class Runs:
         self.path = write_two_clubs(folder)
         self.config: PipelineConfig = load(str(self.path))
         self.config.run_dir.mkdir(parents=True)
-        self.store = store or open_store(self.config)
+        super().__init__(store or open_store(self.config), self.config.name)
         self.models_config = folder / "models.config"
-        self.name = self.config.name
 
     def artifact(
         self, execution: int, component: str, type_name: str, **properties: int | str
@@ -64,14 +64,6 @@ class Runs:
         (folder / "data").write_bytes(b"x" * 1000)
         return folder
 
-    def context(self, type_name: str, name: str) -> int:
-        type_id = self.store.put_context_type(mlmd.ContextType(name=type_name))
-        found = self.store.get_context_by_type_and_name(type_name, name)
-        if found is not None:
-            return int(found.id)
-        (made,) = self.store.put_contexts([mlmd.Context(type_id=type_id, name=name)])
-        return int(made)
-
     def execution(
         self,
         run_id: str,
@@ -80,20 +72,10 @@ class Runs:
         cached: Sequence[int] = (),
         state: "mlmd.Execution.State" = State.COMPLETE,
     ) -> int:
-        pipeline, run = self.context("pipeline", self.name), self.context("pipeline_run", run_id)
-        if pipeline not in {p.id for p in self.store.get_parent_contexts_by_context(run)}:
-            self.store.put_parent_contexts([mlmd.ParentContext(child_id=run, parent_id=pipeline)])
-        type_id = self.store.put_execution_type(mlmd.ExecutionType(name=component))
-        (execution,) = self.store.put_executions(
-            [mlmd.Execution(type_id=type_id, last_known_state=state)]
-        )
-        contexts = (pipeline, run, self.context("node", f"{self.name}.{component}"))
-        self.store.put_attributions_and_associations(
-            [], [mlmd.Association(execution_id=execution, context_id=c) for c in contexts]
-        )
+        execution = self.add_execution(run_id, component, state)
         self.event(execution, given, mlmd.Event.INPUT)
         self.event(execution, cached, mlmd.Event.OUTPUT)
-        return int(execution)
+        return execution
 
     def event(self, execution: int, artifacts: Sequence[int], kind: "mlmd.Event.Type") -> None:
         self.store.put_events(

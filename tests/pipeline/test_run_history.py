@@ -20,6 +20,7 @@ from pipeline.input_state import input_state
 from pipeline.metadata_store import open_store
 from pipeline.run_history import RunHistory
 from pipeline.run_lock import RunInProgressError, is_locked, run_lock
+from tests.pipeline.metadata_rows import MetadataRows
 from tests.pipeline.two_clubs import ROOT, Command, write_two_clubs
 
 DONE, FAILED = mlmd.Execution.COMPLETE, mlmd.Execution.FAILED
@@ -64,49 +65,21 @@ def test_a_run_without_an_end_was_killed_unless_it_is_under_way(config: Pipeline
     assert runs.last_complete() is None
 
 
-class OtherRunner:
-    """Rows of ML Metadata as TFX writes them, without a word of ours."""
-
-    def __init__(self, config: PipelineConfig) -> None:
-        self.store = open_store(config)
-        self.pipeline = self.context("pipeline", config.name)
-        self.name = config.name
-
-    def context(self, type_name: str, name: str) -> int:
-        type_id = self.store.put_context_type(mlmd.ContextType(name=type_name))
-        found = self.store.get_context_by_type_and_name(type_name, name)
-        if found is not None:
-            return int(found.id)
-        (made,) = self.store.put_contexts([mlmd.Context(type_id=type_id, name=name)])
-        return int(made)
-
-    def execution(self, run_id: str, component: str, state: "mlmd.Execution.State") -> None:
-        run = self.context("pipeline_run", run_id)
-        if not self.store.get_parent_contexts_by_context(run):
-            self.store.put_parent_contexts(
-                [mlmd.ParentContext(child_id=run, parent_id=self.pipeline)]
-            )
-        type_id = self.store.put_execution_type(mlmd.ExecutionType(name=component))
-        (made,) = self.store.put_executions(
-            [mlmd.Execution(type_id=type_id, last_known_state=state)]
-        )
-        contexts = (self.pipeline, run, self.context("node", f"{self.name}.{component}"))
-        self.store.put_attributions_and_associations(
-            [], [mlmd.Association(execution_id=made, context_id=context) for context in contexts]
-        )
+def other_runner(config: PipelineConfig) -> MetadataRows:
+    return MetadataRows(open_store(config), config.name)
 
 
 def test_a_run_of_another_runner_is_complete_once_it_pushed(
     config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = OtherRunner(config)
+    other = other_runner(config)
     for run_id in ("between", "failed", "tried again", "complete", "refresh"):
-        other.execution(run_id, "Trainer", DONE if run_id != "failed" else FAILED)
-    other.execution("tried again", "CandidateEmbedder", FAILED)
-    other.execution("tried again", "CandidateEmbedder", DONE)
-    other.execution("complete", "Pusher", DONE)
-    other.execution("refresh", "BlessedModel", DONE)
-    other.execution("refresh", "Pusher", mlmd.Execution.CACHED)
+        other.add_execution(run_id, "Trainer", DONE if run_id != "failed" else FAILED)
+    other.add_execution("tried again", "CandidateEmbedder", FAILED)
+    other.add_execution("tried again", "CandidateEmbedder", DONE)
+    other.add_execution("complete", "Pusher", DONE)
+    other.add_execution("refresh", "BlessedModel", DONE)
+    other.add_execution("refresh", "Pusher", mlmd.Execution.CACHED)
     expected = {
         "between": "running",
         "failed": "failed",
@@ -124,7 +97,7 @@ def test_a_run_of_another_runner_is_complete_once_it_pushed(
 
 
 def test_a_run_that_begins_leaves_those_of_other_runners_alone(config: PipelineConfig) -> None:
-    OtherRunner(config).execution("manual__1", "Trainer", mlmd.Execution.RUNNING)
+    other_runner(config).add_execution("manual__1", "Trainer", mlmd.Execution.RUNNING)
     complete(config)
     assert states(config) == {"manual__1": "running", "1": "complete"}
     assert [c.name for c in open_store(config).get_contexts_by_type("two_tower_run")] == ["clubs/1"]
@@ -135,7 +108,7 @@ def test_a_later_run_of_another_runner_does_not_hide_what_the_last_one_read(
 ) -> None:
     complete(config)
     time.sleep(0.002)  # ML Metadata counts in milliseconds
-    OtherRunner(config).execution("manual__1", "Pusher", DONE)
+    other_runner(config).add_execution("manual__1", "Pusher", DONE)
     assert list(states(config)) == ["1", "manual__1"]
     last = history(config).last_complete()
     assert last is not None
