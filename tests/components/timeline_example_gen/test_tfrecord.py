@@ -22,16 +22,10 @@ from components.timeline_example_gen.errors import (
 from components.timeline_example_gen.plan import Sizing
 from components.timeline_example_gen.source_files import SourceFile, find_files
 from models.features import FeatureConfig, FeaturesConfig
+from tests.components.timeline_example_gen.small_log import FEATURES
 
 TINY = Sizing(block_bytes=256, bucket_bytes=96, batch_events=3)
 LEAVE_LAST = SplitConfig(method="leave_last_out")
-FEATURES = FeaturesConfig(
-    query={"age": FeatureConfig(kind="numeric"), "country": FeatureConfig(kind="categorical")},
-    candidate={
-        "title": FeatureConfig(kind="text"),
-        "genres": FeatureConfig(kind="categorical", separator="|", column="kinds"),
-    },
-)
 EVENTS = [
     {"q": f"user {number % 7}", "c": f"é{number * 5 % 11}", "t": 1000 - number, "r": number % 5}
     for number in range(60)
