@@ -13,6 +13,11 @@ from components.timeline_example_gen.input_stream import open_input
 from components.timeline_example_gen.source_files import SourceFile
 from components.timeline_example_gen.tfrecord_blocks import read_tfrecord_blocks
 
+# Of each column this much is read at once, instead of all that a row group holds of it. A request
+# to an object store costs more than what it brings, so there it is more.
+_BUFFER_BYTES = 1 << 20
+_REMOTE_BUFFER_BYTES = 8 << 20
+
 
 def read_blocks(
     file: SourceFile, columns: list[str], delimiter: str, block_bytes: int
@@ -41,8 +46,9 @@ def read_blocks(
 
 
 def _read_parquet_blocks(file: SourceFile, columns: list[str], block_bytes: int) -> Iterator[Block]:
+    buffer_bytes = _REMOTE_BUFFER_BYTES if "://" in file.path else _BUFFER_BYTES
     with open_input(file.path) as stream:
-        parquet = pq.ParquetFile(stream)
+        parquet = pq.ParquetFile(stream, buffer_size=buffer_bytes)
         metadata = parquet.metadata
         groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
         row_bytes = sum(group.total_byte_size for group in groups) // max(1, metadata.num_rows)

@@ -22,7 +22,9 @@ WRONG_WIDTH = "wrong number of values"
 # A row of these is put behind what is parsed. Where it does not come out as the last row, a quoted
 # value was still open and has swallowed it.
 _END_MARK = b"\x1eend\x1e"
-# A record that is longer than this many blocks is taken for a quote that never closes.
+_UNCLOSED = "a quote is never closed"
+# A record that is longer than this many blocks is taken for a quote that never closes, or for no
+# text at all.
 _LONGEST_RECORD_BLOCKS = 4
 _NUM_ENDS_TRIED = 8
 
@@ -47,11 +49,11 @@ def read_csv_blocks(
                         break
                 else:
                     if len(rest) > block_bytes * _LONGEST_RECORD_BLOCKS:
-                        break
+                        raise _unreadable(file, next_row, delimiter, _endless(rest))
             if rest:
                 block = parser.parse(rest, next_row)
                 if block is None:
-                    raise _unreadable(file, next_row, delimiter, "a quote is never closed")
+                    raise _unreadable(file, next_row, delimiter, _UNCLOSED)
                 yield block
     except (pa.ArrowInvalid, *READ_ERRORS) as error:
         raise _unreadable(file, next_row, delimiter, str(error)) from error
@@ -78,6 +80,13 @@ def _likely_ends(content: bytes) -> Iterator[int]:
         if last != end:
             yield last
         last = content.rfind(newline, 0, last - 1) + 1
+
+
+def _endless(rest: bytes) -> str:
+    """Says what is wrong with a stretch that is too long for a record."""
+    if b'"' in rest:
+        return _UNCLOSED
+    return f"no row ends within the {len(rest):,} bytes after it"
 
 
 class _Parser:
@@ -169,7 +178,11 @@ def _unreadable(
     if num_rows > 0:
         with open_input(file.path) as stream:
             line = LineLocator(stream, delimiter).line_of(num_rows - 1)
+    hint = (
+        ". If a value after that line begins with a quote, see that it ends with one"
+        if problem == _UNCLOSED
+        else ""
+    )
     return UnreadableFileError(
-        f"{file.path} cannot be read as CSV beyond line {line}: {problem}. If a value after that "
-        "line begins with a quote, see that it ends with one"
+        f"{file.path} cannot be read as CSV beyond line {line}: {problem}{hint}"
     )

@@ -4,12 +4,14 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from components.timeline_example_gen import blocks
 from components.timeline_example_gen.blocks import read_blocks
 from components.timeline_example_gen.errors import UnreadableFileError
 from components.timeline_example_gen.source_files import SourceFile
@@ -78,6 +80,19 @@ def test_unclosed_quote_in_a_column_that_is_not_read_is_an_error_too(tmp_path: P
         list(read_blocks(file, ["a", "b"], ",", 1000))
 
 
+@pytest.mark.parametrize("gap", [b"y", b"\0"])
+def test_a_stretch_without_a_line_end_is_an_error_not_the_end_of_the_file(
+    tmp_path: Path, gap: bytes
+):
+    path = tmp_path / "rows.csv"
+    rows = b"1,2\n" * 100
+    path.write_bytes(b"a,b\n" + rows + gap * 1000 + b",2\n" + rows)
+    with pytest.raises(
+        UnreadableFileError, match=r"rows\.csv cannot be read as CSV beyond line 101: no row ends"
+    ):
+        rows_of(path, 64)
+
+
 def test_reads_gzip_byte_order_mark_and_windows_line_ends(tmp_path: Path):
     path = tmp_path / "rows.csv.gz"
     path.write_bytes(gzip.compress(b"\xef\xbb\xbfa,b\r\n1,2\r\n\r\n3,4"))
@@ -106,3 +121,21 @@ def test_parquet_rows_are_numbered_over_row_groups(tmp_path: Path, block_bytes: 
     pq.write_table(table, path, row_group_size=7)
     found, _ = rows_of(path, block_bytes)
     assert found == {i: (str(i), i) for i in range(50)}
+
+
+def test_a_row_group_is_not_in_memory_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "rows.parquet"
+    numbers = np.random.default_rng(0).integers(0, 1 << 62, 1_000_000)
+    pq.write_table(pa.table({"a": numbers, "b": numbers}), path, use_dictionary=False)
+    reads: list[int] = []
+
+    class Recorded(io.FileIO):
+        def read(self, size: int = -1) -> bytes:
+            content = super().read(size)
+            reads.append(len(content))
+            return content
+
+    monkeypatch.setattr(blocks, "open_input", Recorded)
+    found = rows_of(path, 1 << 20)[0]
+    assert len(found) == 1_000_000
+    assert max(reads) <= 2 << 20  # of columns of 8 MB
