@@ -33,11 +33,14 @@ class Block:
             features or lists of them from TFRecord.
         rows: The row number of each, from 0, counted over the whole file [n].
         misshapen: Rows before the next block that have no place in `columns`.
+        is_one_plain: Whether a list of one value is no list but that value: TFRecord does not tell
+            them apart.
     """
 
     columns: dict[str, Any]
     rows: npt.NDArray[np.int64]
     misshapen: list[MisshapenRow] = field(default_factory=list)
+    is_one_plain: bool = False
 
 
 def show_value(value: Any) -> str:

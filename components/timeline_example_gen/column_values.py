@@ -1,6 +1,7 @@
 """Turns raw columns into strings, numbers and times, and marks what cannot be turned."""
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -13,6 +14,7 @@ TimestampUnit = Literal["s", "ms", "us", "ns", "iso8601"]
 
 MISSING = "missing"
 SEVERAL = "more than one value"
+HOLDS_SEPARATOR = "a value of the list holds the separator"
 CONTROL_CHARACTER = "holds a control character"
 NOT_UTF8 = "not UTF-8"
 NOT_A_NUMBER = "not a finite number"
@@ -46,13 +48,15 @@ class Values:
     faults: tuple[tuple[str, Mask], ...]
 
 
-def text(raw: Any, separator: str | None = None) -> Values:
-    """Reads strings; integers become their decimal text, lists are joined by `separator`."""
+def text(raw: Any) -> Values:
+    """Reads strings; numbers become their decimal text, lists are joined by spaces."""
     kind = raw.type
     if pa.types.is_dictionary(kind):
-        return text(raw.cast(kind.value_type), separator)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return _joined(raw, separator or " ")
+        return text(raw.cast(kind.value_type))
+    if _is_list(kind):
+        return _joined(_without_nulls(raw), " ")[0]
+    if pa.types.is_decimal(kind):
+        return Values(_decimal_text(raw), ())
     if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
         return Values(raw.cast(pa.string()), ())
     strings = _cast_or_null(raw, pa.string())
@@ -60,9 +64,36 @@ def text(raw: Any, separator: str | None = None) -> Values:
     return Values(strings, ((NOT_UTF8, broken),))
 
 
+def categorical(raw: Any, separator: str | None, *, is_one_plain: bool = False) -> Values:
+    """Reads strings, of which one holds many values where there is a `separator`.
+
+    Lists are joined by it, without their nulls. It is a fault where the strings could not be parted
+    into the same values again, or where a list has several and there is no separator.
+
+    Args:
+        raw: Values or lists of them [n].
+        separator: What stands between the values of a row; None: a row has one.
+        is_one_plain: Whether a list of one value stands for that value, which may hold separators.
+    """
+    if not _is_list(raw.type):
+        return text(raw)
+    lists = _without_nulls(raw)
+    if separator is None:
+        first = single(lists)
+        found = text(first.array)
+        return Values(found.array, (*first.faults, *found.faults))
+    joined, items = _joined(lists, separator)
+    parted = _mask(pc.match_substring(items, separator).fill_null(False))
+    lengths = _lengths(lists)
+    rows = np.repeat(np.arange(len(lists)), lengths)[parted]
+    ambiguous = np.zeros(len(lists), bool)
+    ambiguous[rows] = lengths[rows] > 1 if is_one_plain else True
+    return Values(joined.array, (*joined.faults, (HOLDS_SEPARATOR, ambiguous)))
+
+
 def single(raw: Any) -> Values:
     """Takes values out of lists; an empty list is null, and a fault where there are several."""
-    lengths = pc.list_value_length(raw).fill_null(0).to_numpy(zero_copy_only=False)
+    lengths = _lengths(raw)
     places = np.cumsum(lengths) - 1
     values = raw.flatten().take(pa.array(places, mask=lengths != 1))
     return Values(values, ((SEVERAL, lengths > 1),))
@@ -141,16 +172,50 @@ def time(raw: Any, unit: TimestampUnit) -> Values:
     return Values(pa.array(micros), (*faults, *merged.items()))
 
 
-def _joined(lists: Any, separator: str) -> Values:
+def _joined(lists: Any, separator: str) -> tuple[Values, Any]:
+    """Returns lists as strings, and the strings that they are made of."""
     items = text(lists.flatten())
-    lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
-    bounds = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
-    absent = np.append(_mask(pc.is_null(lists)), False)
-    strings = pa.ListArray.from_arrays(pa.array(bounds, mask=absent), items.array)
+    strings = _lists_like(lists, _lengths(lists), items.array)
     broken = np.zeros(len(lists), bool)
     for _, mask in items.faults:
-        broken[np.repeat(np.arange(len(lists)), lengths)[mask]] = True
-    return Values(pc.binary_join(strings, separator), ((NOT_UTF8, broken),))
+        broken[np.repeat(np.arange(len(lists)), _lengths(lists))[mask]] = True
+    return Values(pc.binary_join(strings, separator), ((NOT_UTF8, broken),)), items.array
+
+
+def _without_nulls(lists: Any) -> Any:
+    values = lists.flatten()
+    if not values.null_count:
+        return lists
+    present = _mask(pc.is_valid(values))
+    rows = np.repeat(np.arange(len(lists)), _lengths(lists))[present]
+    lengths = np.bincount(rows, minlength=len(lists))
+    return _lists_like(lists, lengths, values.filter(pa.array(present)))
+
+
+def _lists_like(lists: Any, lengths: npt.NDArray[np.int64], values: Any) -> Any:
+    """Returns lists of other values, null where `lists` are."""
+    bounds = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+    absent = np.append(_mask(pc.is_null(lists)), False)
+    return pa.ListArray.from_arrays(pa.array(bounds, mask=absent), values)
+
+
+def _lengths(lists: Any) -> npt.NDArray[np.int64]:
+    lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+    return cast("npt.NDArray[np.int64]", lengths.astype(np.int64))
+
+
+def _decimal_text(raw: Any) -> Any:
+    """Returns decimals without exponents and closing zeros: equal ones alike in every scale."""
+    coded = raw.dictionary_encode()
+    shown = [_plain_decimal(value.as_py()) for value in coded.dictionary]
+    return pa.array(shown, pa.string()).take(coded.indices)
+
+
+def _plain_decimal(value: Decimal) -> str:
+    written = f"{value:f}"
+    if "." in written:
+        written = written.rstrip("0").rstrip(".")
+    return "0" if written == "-0" else written
 
 
 def _iso_8601(raw: Any) -> Values:
@@ -220,6 +285,10 @@ def _cast_or_null(array: Any, kind: Any) -> Any:
         return pa.concat_arrays(
             [_cast_or_null(array[:half], kind), _cast_or_null(array[half:], kind)]
         )
+
+
+def _is_list(kind: Any) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _is_numeric(kind: Any) -> bool:

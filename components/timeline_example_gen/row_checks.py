@@ -47,7 +47,7 @@ def check_rows(
     bad = [_misshapen_rows(file_index, block.misshapen)] if block.misshapen else []
     for column in columns:
         raw = block.columns[column.column]
-        converted = _convert(raw, column, unit)
+        converted = _convert(raw, column, unit, block.is_one_plain)
         values[column.key] = converted.array
         for reason, mask in converted.faults:
             places = np.flatnonzero(mask & good)
@@ -83,12 +83,14 @@ def conflicting_rows(rows: pa.Table, id_key: str, column: str) -> pa.Table:
     )
 
 
-def _convert(raw: Any, column: SourceColumn, unit: TimestampUnit) -> Values:
+def _convert(raw: Any, column: SourceColumn, unit: TimestampUnit, is_one_plain: bool) -> Values:
     if column.kind == "text":
-        return column_values.text(raw, column.separator)
+        return column_values.text(raw)
+    if column.kind == "categorical":
+        return column_values.categorical(raw, column.separator, is_one_plain=is_one_plain)
     if pa.types.is_list(raw.type):
         single = column_values.single(raw)
-        values = _convert(single.array, column, unit)
+        values = _convert(single.array, column, unit, is_one_plain)
         return Values(values.array, (*single.faults, *values.faults))
     if column.kind in ("id", "event_type"):
         return column_values.identifier(raw)

@@ -14,7 +14,13 @@ FILE = "#file"
 ROW = "#row"
 TIME_US = "#time_us"
 
-ColumnKind = Literal["id", "time", "rating", "event_type", "number", "text"]
+ColumnKind = Literal["id", "time", "rating", "event_type", "number", "categorical", "text"]
+
+_FEATURE_KINDS: dict[str, ColumnKind] = {
+    "numeric": "number",
+    "categorical": "categorical",
+    "text": "text",
+}
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class SourceColumn:
         key: Its name in spilled tables and, but for the time, in Examples.
         column: Its name in the file.
         kind: What its values must be.
-        separator: For text that holds many values: what stands between them.
+        separator: For a category that holds many values: what stands between them.
     """
 
     key: str
@@ -58,7 +64,7 @@ def source_columns(config: IngestConfig, source: Source) -> tuple[SourceColumn, 
             SourceColumn(
                 name,
                 feature.column or name,
-                "number" if feature.kind == "numeric" else "text",
+                _FEATURE_KINDS[feature.kind],
                 feature.separator,
             )
             for name, feature in features.items()

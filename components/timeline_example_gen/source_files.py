@@ -291,9 +291,14 @@ def _fits(arrow_type: pa.DataType, kind: ColumnKind) -> bool:
     inexact = types.is_floating(arrow_type) or types.is_decimal(arrow_type)
     if kind in ("rating", "number"):
         return bool(inexact or types.is_boolean(arrow_type))
+    moment = types.is_timestamp(arrow_type) or types.is_date(arrow_type)
     if kind == "time":
-        return bool(inexact or types.is_timestamp(arrow_type) or types.is_date(arrow_type))
-    if kind == "text":
-        listed = types.is_list(arrow_type) or types.is_large_list(arrow_type)
-        return not types.is_nested(arrow_type) or (listed and _fits(arrow_type.value_type, kind))
-    return False
+        return bool(inexact or moment)
+    if kind not in ("categorical", "text"):
+        return False
+    if types.is_list(arrow_type) or types.is_large_list(arrow_type):
+        value_type = arrow_type.value_type
+        return not types.is_nested(value_type) and _fits(value_type, kind)
+    # What Arrow can write as text.
+    written = moment or types.is_time(arrow_type) or types.is_boolean(arrow_type)
+    return bool(written or (inexact and not types.is_float16(arrow_type)))

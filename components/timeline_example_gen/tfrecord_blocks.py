@@ -129,7 +129,7 @@ def decode_block(
         name: _column(pa.concat_arrays([batch[name] for batch in batches]), ARROW_TYPES[kind])
         for name, kind in wanted.items()
     }
-    return Block(columns, np.concatenate(rows), misshapen)
+    return Block(columns, np.concatenate(rows), misshapen, is_one_plain=True)
 
 
 def _decode_all(

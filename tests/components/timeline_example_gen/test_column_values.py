@@ -1,4 +1,5 @@
 from datetime import date, datetime, timezone
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -7,10 +8,12 @@ import pytest
 from components.timeline_example_gen import column_values
 from components.timeline_example_gen.column_values import (
     CONTROL_CHARACTER,
+    HOLDS_SEPARATOR,
     MISSING,
     NOT_A_NUMBER,
     NOT_A_TIME,
     NOT_UTF8,
+    SEVERAL,
     TIME_OUT_OF_RANGE,
     Values,
 )
@@ -65,9 +68,45 @@ def test_null_ids_are_missing():
     assert faults(column_values.identifier(pa.array([None, "a"]))) == {0: MISSING}
 
 
-def test_lists_are_joined_for_the_separator():
-    found = column_values.text(pa.array([["a", "b"], []]), "|")
-    assert found.array.to_pylist() == ["a|b", ""]
+STRINGS = pa.list_(pa.string())
+
+
+def test_lists_are_joined_for_the_separator_without_their_nulls():
+    lists = pa.array([["a", "b"], [], ["a", None, "b"], [None], None, ["c"]], STRINGS)
+    found = column_values.categorical(lists, "|")
+    assert faults(found) == {}
+    assert found.array.to_pylist() == ["a|b", "", "a|b", "", None, "c"]
+    # A slice keeps what stands before it in memory.
+    assert column_values.categorical(lists[2:], "|").array.to_pylist() == ["a|b", "", None, "c"]
+    assert column_values.text(lists).array.to_pylist() == ["a b", "", "a b", "", None, "c"]
+
+
+def test_several_values_are_a_fault_where_one_is_due():
+    lists = pa.array([["a", "b"], ["New York"], [None, "c"], [], None], STRINGS)
+    found = column_values.categorical(lists, None)
+    assert faults(found) == {0: SEVERAL}
+    assert found.array.to_pylist()[1:] == ["New York", "c", None, None]
+
+
+def test_a_value_of_a_list_that_would_be_parted_is_a_fault():
+    lists = pa.array([["rock|roll", "b"], ["a|b"], ["a"], ["a b", "c"]], pa.list_(pa.binary()))
+    found = column_values.categorical(lists, "|")
+    assert faults(found) == {0: HOLDS_SEPARATOR, 1: HOLDS_SEPARATOR}
+    assert good(found) == ["a", "a b|c"]
+    # In TFRecord one value may well be many in one text.
+    plain = column_values.categorical(lists, "|", is_one_plain=True)
+    assert faults(plain) == {0: HOLDS_SEPARATOR}
+
+
+def test_equal_decimals_are_one_text_in_every_scale():
+    values = [Decimal(text) for text in ("1.5", "0", "-20", "0.000000001", "100.25")]
+    expected = ["1.5", "0", "-20", "0.000000001", "100.25"]
+    for kind in (pa.decimal128(38, 9), pa.decimal256(60, 20)):
+        array = pa.array([*values, None], kind)
+        for found in (column_values.text(array), column_values.categorical(array, None)):
+            assert found.array.to_pylist() == [*expected, None]
+    lists = pa.array([values[:2]], pa.list_(pa.decimal128(38, 9)))
+    assert column_values.categorical(lists, "|").array.to_pylist() == ["1.5|0"]
 
 
 def test_numbers_are_read_and_empty_is_missing():

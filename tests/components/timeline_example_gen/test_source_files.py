@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,30 @@ def test_parquet_ids_must_be_exact(ingestion: Any):
     pq.write_table(table, ingestion.folder / "events.parquet")
     with pytest.raises(ColumnError, match="column 'q' is double, which cannot be read as id"):
         find_files(ingestion.config("events.parquet"))
+
+
+@pytest.mark.parametrize("kind", ["categorical", "text"])
+@pytest.mark.parametrize(
+    "array",
+    [
+        pa.array([1], pa.duration("s")),
+        pa.array([b"0123456789abcdef"], pa.binary(16)),
+        pa.array([{"x": 1}]),
+        pa.array([[["a"]]]),
+        pa.array([[1]], pa.list_(pa.duration("s"))),
+    ],
+    ids=lambda array: str(array.type),
+)
+def test_types_that_have_no_text_are_refused_by_name(ingestion: Any, kind: Any, array: Any):
+    ingestion.write("events.csv", EVENTS)
+    pq.write_table(pa.table({"c": ["a"], "kinds": array}), ingestion.folder / "films.parquet")
+    features = FeaturesConfig(candidate={"kinds": FeatureConfig(kind=kind)})
+    config = ingestion.config("events.csv", features=features, candidates="films.parquet")
+    shown = re.escape(str(pq.read_schema(ingestion.folder / "films.parquet").field("kinds").type))
+    with pytest.raises(
+        ColumnError, match=rf"column 'kinds' is {shown}, which cannot be read as {kind}"
+    ):
+        find_files(config)
 
 
 def test_no_error_of_ingestion_asks_for_another_try():

@@ -214,6 +214,33 @@ def test_many_texts_that_are_not_utf8_are_a_bad_row(ingestion: Any, tmp_path: Pa
     assert (genres["a"], genres["d"]) == (["x", "y"], [])
 
 
+def test_lists_that_cannot_be_told_apart_again_are_bad_rows(ingestion: Any, tmp_path: Path):
+    write(tmp_path / "events.tfrecord", EVENTS)
+    films = [
+        {"c": "a", "kinds": ["x", "y"], "land": "CH"},
+        {"c": "b", "kinds": ["rock|roll", "x"], "land": "CH"},
+        {"c": "d", "kinds": "v|w", "land": ["CH", "FR"]},
+        {"c": "e", "kinds": "v|w", "land": None},
+    ]
+    write(tmp_path / "films.tfrecord", films)
+    features = FeaturesConfig(
+        candidate={
+            "kinds": FeatureConfig(kind="categorical", separator="|"),
+            "land": FeatureConfig(kind="categorical"),
+        }
+    )
+    found = ingestion(
+        "events.tfrecord", candidates="films.tfrecord", features=features, bad_rows="reject"
+    )
+    assert [(row["line"], row["value"], row["reason"]) for row in found.rejected()] == [
+        (2, "rock|roll, x", "a value of the list holds the separator"),
+        (3, "CH, FR", "more than one value"),
+    ]
+    kept = {row["c"][0]: (row["kinds"], row["land"]) for row in found.examples("candidates")}
+    assert kept["a"] == (["x", "y"], ["CH"])
+    assert kept["e"] == (["v", "w"], [])
+
+
 def test_records_that_are_half_of_another_kind_are_not_slow_nor_lost(tmp_path: Path):
     rows = [{"a": str(i)} if i % 3 else {"a": i} for i in range(1, 3001)]
     path = write(tmp_path / "rows.tfrecord", rows)
