@@ -29,6 +29,11 @@ def cpu_s() -> float:
     return own.ru_utime + own.ru_stime + theirs.ru_utime + theirs.ru_stime
 
 
+def peak_mb() -> float:
+    """Returns the most resident memory that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def prepare(config: str, overrides: list[str], name: str, run_id: str) -> Any:
     """Imports what the component needs; returns what runs it."""
     if config.startswith(STOCK):
@@ -52,13 +57,15 @@ def main() -> None:
     run = prepare(config, overrides, name, run_id)
     gc.freeze()
     gc.enable()
-    started, before = time.monotonic(), cpu_s()
+    started, before, import_mb = time.monotonic(), cpu_s(), peak_mb()
     outcome = run()
     found = {
         "state": outcome.state,
         "import_cpu_s": before,
         "cpu_s": cpu_s() - before,
         "wall_s": time.monotonic() - started,
+        "import_mb": import_mb,
+        "own_peak_mb": peak_mb(),
     }
     Path(result).write_text(json.dumps(found), encoding="utf-8")
 

@@ -14,13 +14,29 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from pipeline.code_hash import code_hash  # noqa: E402
+
 _LOOK_EVERY_S = 0.2
+_CODE = (
+    "components",
+    "models",
+    "pipeline",
+    "benchmarks/_growth_log.py",
+    "benchmarks/_stock_chain.py",
+)
+_OF = "of"
 
 Stage = dict[str, Any]
 
 
 class TooMuchMemoryError(Exception):
     """A stage was ended because it held more than it may."""
+
+
+class OtherCodeError(Exception):
+    """A folder has what stages of other code, or with other settings, took."""
 
 
 def run_stages(
@@ -42,16 +58,20 @@ def run_stages(
     Returns:
         By component: `import_cpu_s` and `cpu_s`, before and after the component begins, of all
         processes that it starts too; `wall_s` after it begins; `process_wall_s` and
-        `process_cpu_s` of the whole process; `peak_mb`, the most resident memory of all its
-        processes together.
+        `process_cpu_s` of the whole process; `import_mb` and `peak_mb`, the most resident memory
+        before the component begins, and ever, of all its processes together.
 
     Raises:
+        OtherCodeError: The folder holds figures of other code or settings.
         TooMuchMemoryError: A stage was ended.
         CalledProcessError: A stage failed; its log says why.
     """
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / "stages.json"
     done: dict[str, Stage] = json.loads(record.read_text()) if record.exists() else {}
+    measured_here = {"code": code_hash(*_CODE), "settings": list(settings)}
+    if done.setdefault(_OF, measured_here) != measured_here:
+        raise OtherCodeError(f"{record} is of other code or settings: use another folder")
     for name in names:
         if name in done:
             continue
@@ -60,7 +80,10 @@ def run_stages(
         command += [str(result), "growth", name, config, *settings]
         print(f"{time.strftime('%H:%M:%S')} {name} …", file=sys.stderr, flush=True)
         measured = measure(command, folder / f"{name}.log", most_bytes)
-        done[name] = {**json.loads(result.read_text()), **measured}
+        found = json.loads(result.read_text())
+        # Between two looks it may have held more.
+        measured["peak_mb"] = max(measured["peak_mb"], found.pop("own_peak_mb"))
+        done[name] = {**found, **measured}
         record.write_text(json.dumps(done, indent=2))
         shown = ", ".join(
             f"{key} {value:.1f}" for key, value in done[name].items() if key != "state"

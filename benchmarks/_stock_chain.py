@@ -40,6 +40,7 @@ def stock_pipeline(folder: Path, csv: Path) -> Pipeline:
         schema=schema_gen.outputs["schema"],
         preprocessing_fn="benchmarks._stock_chain.preprocessing_fn",
         disable_statistics=True,
+        disable_analyzer_cache=True,  # ours writes none either
     )
     return Pipeline(
         pipeline_name="stock",

@@ -1,16 +1,17 @@
 """What each stage costs as a log grows, beside TFX's own chain; and an empty step.
 
-A synthetic log (`_growth_log.py`, a fixed seed) of a million events with an item for each twenty,
-and with `--full` also of ten million, goes through the pipeline as `two-tower init` drafts it. Each
-component runs in a process of its own, as `two-tower component` does for an orchestrator. CPU
-seconds are of all threads, and of processes that a component starts, from its beginning to its end;
-what the imports took is left out of ratios. Memory is the most that all its processes hold together
-(resident), imports included.
+A synthetic log (`_growth_log.py`, a fixed seed) of 100,000 and of a million events with an item for
+each twenty, and with `--full` also of ten million, goes through the pipeline as `two-tower init`
+drafts it. Each component runs in a process of its own, as `two-tower component` does for an
+orchestrator. CPU seconds are of all threads, and of processes that a component starts, from its
+beginning to its end; what the imports took is left out of ratios. Memory is the most that all its
+processes hold together (resident), imports included.
 
 Usage: python benchmarks/growth.py [--json] [--full] [--folder DIR] [--only PART]
 """
 
 import argparse
+import json
 import shutil
 import statistics
 import subprocess
@@ -23,11 +24,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import yaml  # noqa: E402
+
 from benchmarks._growth_log import GrowthLog, write_log  # noqa: E402
 from benchmarks._growth_stages import Stage, measure, run_stages  # noqa: E402
 from benchmarks._report import environment, report, row  # noqa: E402
+from tests.pipeline.kubeflow.compiled_steps import CompiledPipeline  # noqa: E402
 
-SIZES = {"1m": 1_000_000, "10m": 10_000_000}
+SIZES = {"100k": 100_000, "1m": 1_000_000, "10m": 10_000_000}
 DATA_STAGES = ("TimelineExampleGen", "StatisticsGen", "Transform")
 STAGES = (
     "ImportSchemaGen",
@@ -50,6 +54,7 @@ PASS_THE_GATE = ("evaluation.min_lift=0",)
 LEAST_CPU_S = 2.0
 PARTS = ("stock", "pipeline", "step")
 STEPS = 3
+TWO_TOWER = (sys.executable, "-W", "ignore", "-c", "from pipeline.cli.main import main; main()")
 
 
 def prepare(folder: Path, num_events: int) -> Path:
@@ -58,8 +63,8 @@ def prepare(folder: Path, num_events: int) -> Path:
     if config.exists():
         return config
     log: GrowthLog = write_log(folder / "log", num_events)
-    command = [sys.executable, "-W", "ignore", "-c", "from pipeline.cli.main import main; main()"]
-    command += ["init", "--interactions", str(log.events), "--candidates", str(log.catalogue)]
+    command = [*TWO_TOWER, "init"]
+    command += ["--interactions", str(log.events), "--candidates", str(log.catalogue)]
     command += ["--query-id", "user_id", "--candidate-id", "item_id", "--timestamp", "timestamp"]
     subprocess.run([*command, "--output", str(config)], check=True, cwd=ROOT, capture_output=True)
     return config
@@ -101,6 +106,8 @@ def pipeline_rows(folders: dict[str, Path]) -> Iterator[dict[str, Any]]:
             yield row(f"{name}_cpu_{label}", stage["cpu_s"], "s")
             yield row(f"{name}_wall_{label}", stage["process_wall_s"], "s")
             yield row(f"{name}_peak_{label}", stage["peak_mb"], "MB")
+            yield row(f"{name}_peak_above_imports_{label}", _above_imports_mb(stage), "MB")
+        yield from _model_rows(folders[label], label)
         cpu_s = sum(stage["cpu_s"] + stage["import_cpu_s"] for stage in stages.values())
         minutes = sum(stage["process_wall_s"] for stage in stages.values()) / 60
         peak_gib = max(stage["peak_mb"] for stage in stages.values()) / 1024
@@ -108,9 +115,9 @@ def pipeline_rows(folders: dict[str, Path]) -> Iterator[dict[str, Any]]:
         yield row(f"pipeline_cpu_{label}", cpu_s / 60, "min")
         yield row(f"pipeline_wall_{label}", minutes, "min", *((90.0, 45.0) if large else ()))
         yield row(f"pipeline_peak_{label}", peak_gib, "GiB", *((16.0,) if large else ()))
-    if len(found) < len(SIZES):
+    if "10m" not in found:
         return
-    small, grown = found.values()
+    small, grown = found["1m"], found["10m"]
     for name in STAGES:
         if grown[name]["cpu_s"] >= LEAST_CPU_S:
             ratio = grown[name]["cpu_s"] / small[name]["cpu_s"]
@@ -118,24 +125,55 @@ def pipeline_rows(folders: dict[str, Path]) -> Iterator[dict[str, Any]]:
     for name in DATA_STAGES:
         ratio = grown[name]["peak_mb"] / small[name]["peak_mb"]
         yield row(f"{name}_peak_10m_over_1m", ratio, "ratio", 2.0, 1.2)
+        above = _above_imports_mb(grown[name]) / _above_imports_mb(small[name])
+        yield row(f"{name}_peak_above_imports_10m_over_1m", above, "ratio")
+
+
+def _above_imports_mb(stage: Stage) -> float:
+    return float(stage["peak_mb"] - stage["import_mb"])
+
+
+def _model_rows(folder: Path, label: str) -> Iterator[dict[str, Any]]:
+    """What was fitted and asked, without which two sizes' seconds cannot be compared."""
+    settings = yaml.safe_load((folder / "growth.yaml").read_text())
+    yield row(f"epochs_{label}", settings["training"]["epochs"], "epochs")
+    (report_file,) = (folder / "runs").glob("*/artifacts/RetrievalEvaluator/evaluation/*/*.json")
+    evaluation = json.loads(report_file.read_text())
+    yield row(f"questions_{label}", evaluation["num_questions"], "questions")
+    for name, metrics in evaluation["metrics"].items():
+        yield row(f"hit_rate@10_of_{name}_{label}", metrics["hit_rate@10"], "share")
 
 
 def step_rows(folder: Path) -> Iterator[dict[str, Any]]:
-    """A step that reads a small file: `two-tower component`, again and again in new runs."""
-    config = prepare(folder, 100_000)
-    command = [sys.executable, "-W", "ignore", "-c", "from pipeline.cli.main import main; main()"]
-    command += ["component", "ImportSchemaGen", "--config", str(config), "--run-id"]
+    """A step that reads a small file, as each orchestrator starts one, again and again."""
+    config = prepare(folder, SIZES["100k"])
+    command = [*TWO_TOWER, "component", "ImportSchemaGen", "--config", str(config), "--run-id"]
     walls, cpus = [], []
     for number in range(STEPS + 1):  # the first reads files from the disk
         measured = measure([*command, f"step-{number}"], folder / "step.log")
         walls.append(measured["process_wall_s"])
         cpus.append(measured["process_cpu_s"])
-    yield row("step_wall", statistics.median(walls[1:]), "s", 8.0, 4.0)
-    yield row("step_cpu", statistics.median(cpus[1:]), "s")
+    yield row("airflow_step_wall", statistics.median(walls[1:]), "s", 8.0, 4.0)
+    yield row("airflow_step_cpu", statistics.median(cpus[1:]), "s")
+    plan = folder / "plan.yaml"
+    command = [*TWO_TOWER, "compile", "--runner", "kubeflow", "--config", str(config)]
+    command += ["--set", f"schema.file={folder / 'schema' / 'growth' / 'schema.pbtxt'}"]
+    command += ["--image", "none:1", "--pipeline-root", str(folder / "root"), "-o", str(plan)]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+    walls = []
+    for number in range(STEPS):
+        steps = CompiledPipeline(
+            yaml.safe_load(plan.read_text()),
+            folder / "root" / f"run-{number}",
+            {"data_directory": str(folder)},
+        )
+        steps.run(only=["ImportSchemaGen"])
+        walls.append(steps.seconds["ImportSchemaGen"])
+    yield row("kubeflow_step_wall", statistics.median(walls), "s", 8.0, 4.0)
 
 
 def rows(folder: Path, parts: Sequence[str], *, full: bool) -> Iterator[dict[str, Any]]:
-    places = {label: folder / label for label in (SIZES if full else ("1m",))}
+    places = {label: folder / label for label in SIZES if full or label != "10m"}
     if "step" in parts:
         yield from step_rows(folder / "step")
     if "stock" in parts:
