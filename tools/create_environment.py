@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from environment_stamp import is_up_to_date, is_venv, stamp_file, wanted_stamp
-from find_python import find_python
+from find_python import closed_folder, find_python
 from find_uv import find_uv
 from steps import SetupError, run_step
 
@@ -75,6 +75,10 @@ def _make(root: Path, venv: Path, folder: Path, lock: int) -> None:
     else:
         python = find_python(uv, folder / "python", log, env, keep_open)
         print(f"[2/4] Python 3.10: {python}", flush=True)
+        closed = closed_folder(python)
+        if closed is not None and closed_folder(venv) is None:
+            print(f"      {closed} is closed to other users, so they cannot start .venv:")
+            print("      a service's user needs a folder of its own, see docs/schedules.md")
         run_step(
             [uv, "venv", "--quiet", "--clear", "--no-project", "--python", python, venv],
             what="making .venv",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -68,6 +69,18 @@ def candidates() -> Iterator[Path]:
         if place not in seen and os.access(place, os.X_OK):
             seen.add(place)
             yield place
+
+
+def closed_folder(path: Path) -> Path | None:
+    """Return the folder above `path` that keeps other users from it, or None.
+
+    Args:
+        path: a file or folder; symbolic links are followed.
+    """
+    for folder in reversed(path.resolve().parents):
+        if folder.exists() and not folder.stat().st_mode & stat.S_IXOTH:
+            return folder
+    return None
 
 
 def find_python(

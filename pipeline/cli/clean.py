@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.console import fail, stdout
-from pipeline.cli.options import ConfigOption, JsonOption, SetOption, load_config
+from pipeline.cli.options import (
+    ConfigOption,
+    JsonOption,
+    QuietOption,
+    SetOption,
+    WaitOption,
+    load_config,
+)
 from pipeline.cli.releases import ModelConfigFileOption, model_config_path
 
 if TYPE_CHECKING:
@@ -24,6 +31,8 @@ def clean(
     ] = False,
     model_config_file: ModelConfigFileOption = None,
     set_: SetOption = None,
+    wait_s: WaitOption = 0.0,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Remove the artifacts, logs and served versions of old runs.
@@ -49,7 +58,7 @@ def clean(
         # Versions that a server has loaded would go.
         fail(f"there is no model config file {file}")
     try:
-        plan = _clean(loaded, keep, file, carry_out=yes)
+        plan = _clean(loaded, keep, file, wait_s, carry_out=yes)
     except (CleaningError, ReleaseError, RunInProgressError) as error:
         fail(str(error))
     except (ConfigError, MetadataUnreachableError) as error:
@@ -58,16 +67,19 @@ def clean(
         fail(f"ML Metadata cannot be used: {error}")
     except OSError as error:
         fail(f"{error}; run the command again to go on where it ended")
-    _show(plan, removed=yes, as_json=as_json)
+    if as_json or not quiet:
+        _show(plan, removed=yes, as_json=as_json)
 
 
-def _clean(config: "PipelineConfig", keep: int, file: Path, *, carry_out: bool) -> "CleaningPlan":
+def _clean(
+    config: "PipelineConfig", keep: int, file: Path, wait_s: float, *, carry_out: bool
+) -> "CleaningPlan":
     from pipeline import cleaning
     from pipeline.metadata_store import open_store
     from pipeline.run_lock import run_lock
 
     # Also to look: a run under way has artifacts that no complete run holds yet.
-    with run_lock(config.run_dir):
+    with run_lock(config.run_dir, wait_s):
         store = open_store(config)
         plan = cleaning.plan_cleaning(config, store, keep, file)
         if carry_out:

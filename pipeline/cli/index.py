@@ -2,7 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.cli.options import ConfigOption, JsonOption, SetOption, load_config
+from pipeline.cli.options import (
+    ConfigOption,
+    JsonOption,
+    QuietOption,
+    SetOption,
+    WaitOption,
+    load_config,
+)
 from pipeline.cli.pipeline_command import run_pipeline_command
 
 if TYPE_CHECKING:
@@ -11,7 +18,13 @@ if TYPE_CHECKING:
     from pipeline.run import RunSummary
 
 
-def index(config: ConfigOption, set_: SetOption = None, as_json: JsonOption = False) -> None:
+def index(
+    config: ConfigOption,
+    set_: SetOption = None,
+    wait_s: WaitOption = 0.0,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
     """Refresh the index: read the catalogue anew, embed it with the last blessed model, push.
 
     Exit codes: 0 pushed, or nothing had changed; 1 failed; 3 refused by a gate: index or server.
@@ -22,4 +35,11 @@ def index(config: ConfigOption, set_: SetOption = None, as_json: JsonOption = Fa
 
         return refresh_index(loaded, run_id, display)
 
-    run_pipeline_command(load_config(config, set_), work, command="index", as_json=as_json)
+    run_pipeline_command(
+        load_config(config, set_),
+        work,
+        command="index",
+        wait_s=wait_s,
+        quiet=quiet,
+        as_json=as_json,
+    )

@@ -28,6 +28,19 @@ SpanOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", help="Show nothing unless it fails or a gate refuses.")
+]
+WaitOption = Annotated[
+    float,
+    typer.Option(
+        "--wait",
+        metavar="SECONDS",
+        min=0,
+        help="How long to wait for another run of the configuration to end; without it the "
+        "command fails at once.",
+    ),
+]
 TargetOption = Annotated[
     str | None,
     typer.Option(

@@ -29,6 +29,8 @@ def run_pipeline_command(
     *,
     command: str,
     skip_unchanged: bool = False,
+    wait_s: float = 0.0,
+    quiet: bool = False,
     as_json: bool,
 ) -> None:
     """Does the work under the run lock, shows what came of it, and ends the command.
@@ -39,7 +41,9 @@ def run_pipeline_command(
             what it needs when it is called.
         command: What the history calls it.
         skip_unchanged: Whether to end at once where the last complete run saw the same.
-        as_json: One JSON object instead of a table.
+        wait_s: How long another run of the configuration may go on before this one fails.
+        quiet: Whether to say nothing of what goes well.
+        as_json: One JSON object instead of a table, also where it is quiet.
     """
     from ml_metadata.errors import StatusError
 
@@ -48,11 +52,11 @@ def run_pipeline_command(
     from pipeline.run_lock import RunInProgressError, run_lock
 
     try:
-        with run_lock(config.run_dir):
+        with run_lock(config.run_dir, wait_s):
             inputs = _inputs(config, command)
             if skip_unchanged:
-                _end_if_nothing_new(config, inputs, as_json=as_json)
-            _run_locked(config, work, command, inputs, as_json=as_json)
+                _end_if_nothing_new(config, inputs, quiet=quiet, as_json=as_json)
+            _run_locked(config, work, command, inputs, quiet=quiet, as_json=as_json)
     except RunInProgressError as error:
         fail(str(error))
     except OSError as error:
@@ -82,7 +86,7 @@ def _inputs(config: "PipelineConfig", command: str) -> "InputState | None":
 
 
 def _end_if_nothing_new(
-    config: "PipelineConfig", inputs: "InputState | None", *, as_json: bool
+    config: "PipelineConfig", inputs: "InputState | None", *, quiet: bool, as_json: bool
 ) -> None:
     from pipeline.metadata_store import has_metadata, open_store
     from pipeline.run_history import RunHistory
@@ -99,7 +103,7 @@ def _end_if_nothing_new(
     if as_json:
         skipped = {"config": config.name, "skipped": True, "same_as": last.to_json()}
         print(json_text(skipped))
-    else:
+    elif not quiet:
         through = f", through span {inputs.span}" if inputs.span else ""
         files = "input file" if inputs.num_files == 1 else "input files"
         stdout().print(
@@ -128,10 +132,11 @@ def _run_locked(
     command: str,
     inputs: "InputState | None",
     *,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     from pipeline.cli.run_display import RunDisplay, show_summary
-    from pipeline.cli.run_log import quiet
+    from pipeline.cli.run_log import quiet as log_only
     from pipeline.metadata_store import open_store
     from pipeline.run_history import RunHistory
     from pipeline.run_id import new_run_id
@@ -142,7 +147,7 @@ def _run_locked(
     problem = ""
     summary = None
     try:
-        with quiet(log_path) as terminal, RunDisplay(terminal) as display:
+        with log_only(log_path) as terminal, RunDisplay(terminal, quiet=quiet) as display:
             # Everything slow, and noisy, is imported here. A million objects come with it that
             # live as long as the process; looking for garbage among them, now and ever after, is
             # wasted time.
@@ -166,7 +171,7 @@ def _run_locked(
         fail(problem)
     if as_json:
         print(json_text(summary.to_json()))
-    else:
+    elif not quiet or summary.failure is not None:
         show_summary(summary, config, log_path)
     if summary.failure is not None:
         _fail(summary, summary.failure, log_path)

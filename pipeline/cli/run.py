@@ -7,8 +7,10 @@ import typer
 from pipeline.cli.options import (
     ConfigOption,
     JsonOption,
+    QuietOption,
     SetOption,
     SpanOption,
+    WaitOption,
     load_config,
     span_override,
 )
@@ -31,6 +33,8 @@ def run(
         bool,
         typer.Option("--force", help="Run also where nothing is new; what is cached stays so."),
     ] = False,
+    wait_s: WaitOption = 0.0,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run the pipeline: ingest, validate, transform, train, evaluate, index, check, push.
@@ -50,5 +54,7 @@ def run(
         work,
         command="run",
         skip_unchanged=not (force or fresh),
+        wait_s=wait_s,
+        quiet=quiet,
         as_json=as_json,
     )

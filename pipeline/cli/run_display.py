@@ -26,11 +26,12 @@ class RunDisplay(logging.Handler):
 
     Args:
         terminal: Where to draw; the process's own standard error goes to the log meanwhile.
+        quiet: Whether to draw nothing.
     """
 
-    def __init__(self, terminal: TextIO) -> None:
+    def __init__(self, terminal: TextIO, *, quiet: bool = False) -> None:
         super().__init__()
-        self._console = Console(file=terminal, highlight=False)
+        self._console = Console(file=terminal, highlight=False, quiet=quiet)
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),

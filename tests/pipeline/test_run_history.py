@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -143,6 +144,34 @@ def test_looking_at_the_lock_does_not_keep_a_run_from_it(tmp_path: Path) -> None
         pass
 
 
+def test_a_run_waits_for_another_to_end(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    other = (tmp_path / "lock").open()
+    fcntl.flock(other, fcntl.LOCK_EX)
+    threading.Timer(0.4, other.close).start()
+    with run_lock(tmp_path, wait_s=20):
+        assert other.closed
+
+
+def test_a_lock_that_was_removed_is_not_taken_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = tmp_path / "runs"
+    real = fcntl.flock
+
+    def removed_meanwhile(file: Any, operation: int) -> None:
+        real(file, operation)
+        if run_dir.exists() and not (tmp_path / "removed").exists():
+            (tmp_path / "removed").touch()
+            shutil.rmtree(run_dir)
+
+    monkeypatch.setattr(fcntl, "flock", removed_meanwhile)
+    with run_lock(run_dir):
+        assert is_locked(run_dir)
+        with pytest.raises(RunInProgressError), run_lock(run_dir):
+            pass
+
+
 def test_inputs_differ_where_a_file_a_setting_or_the_schema_does(
     config: PipelineConfig, tmp_path: Path
 ) -> None:
@@ -177,6 +206,15 @@ def test_a_run_is_skipped_at_once_while_nothing_is_new(
     answer = json.loads(done.stdout.splitlines()[0])
     assert answer["skipped"] is True
     assert answer["same_as"]["pushed_version"] == 17
+    other = (config.run_dir / "lock").open()
+    fcntl.flock(other, fcntl.LOCK_EX)
+    done = subprocess.run([*command, "--quiet"], cwd=ROOT, capture_output=True, text=True)
+    assert "another run of this configuration is under way" in done.stderr
+    threading.Timer(3, other.close).start()
+    waiting = [*command, "--quiet", "--wait", "60"]
+    done = subprocess.run(waiting, cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout.split(), done.stderr) == (["4", "False"], "")
+    assert other.closed
 
 
 def test_a_missing_span_is_told_at_once_and_stands_in_the_history(

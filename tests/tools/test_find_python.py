@@ -58,6 +58,22 @@ def test_a_file_that_is_no_program_is_refused(tmp_path: Path) -> None:
     assert "does not start" in (why_not(tmp_path / "none") or "")
 
 
+def test_names_the_folder_that_keeps_other_users_from_a_python(tmp_path: Path) -> None:
+    from find_python import closed_folder
+
+    home = tmp_path / "home"
+    python = home / ".pyenv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    link = tmp_path / "python3.10"
+    link.symlink_to(python)
+    home.chmod(0o711)
+    above = closed_folder(tmp_path / "python")
+    assert closed_folder(link) == above
+    home.chmod(0o700)
+    assert closed_folder(link) == (above or home)
+
+
 def test_looks_behind_a_stub_into_pyenv(bare: Path, program: Program) -> None:
     from find_python import find_python
 
