@@ -4,8 +4,10 @@ Usage: python -m pipeline.kubeflow.step ARGUMENTS, those of the entrypoint.
 """
 
 import runpy
+import sys
 
 import components  # before TFX: it makes lazy what no component of ours needs
+from pipeline.kubeflow.executor_input import complete
 
 ENTRYPOINT = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
 COMMAND = ("python", "-m", "pipeline.kubeflow.step")
@@ -13,4 +15,5 @@ COMMAND = ("python", "-m", "pipeline.kubeflow.step")
 __all__ = ["COMMAND", "ENTRYPOINT", "components"]
 
 if __name__ == "__main__":
+    sys.argv[1:] = complete(sys.argv[1:])
     runpy.run_module(ENTRYPOINT, run_name="__main__", alter_sys=True)

@@ -1,11 +1,14 @@
 """Runs a compiled pipeline step by step, each in a process of its own, without a cluster.
 
-What the launcher of Kubeflow Pipelines does, as far as a step can see it: it waits for the tasks
-that a task depends on, gives parameters and artifacts their values, makes up the place of each
-output, puts all that in for `{{$}}`, starts the container's command, and reads what the step
-says of its outputs (backend/src/v2/driver and component in kubeflow/pipelines).
+What driver and launcher of Kubeflow Pipelines do, as far as a step can see it: they wait for the
+tasks that a task depends on, give parameters and artifacts their values, make up the place of each
+output, put all that in for `{{$}}`, start the container's command, and read what the step says of
+its outputs (backend/src/v2/driver and component in kubeflow/pipelines). An input comes back from
+their metadata as the store keeps it: by number, without its type, all numbers as doubles
+(`toRuntimeArtifact` and `OutputArtifact.ToRuntimeArtifact` in backend/src/v2/metadata).
 """
 
+import itertools
 import json
 import os
 import subprocess
@@ -18,6 +21,9 @@ from typing import Any
 
 from tests.pipeline.two_clubs import ROOT
 
+# Added by the driver to what a component declares (`provisionOutputs`), unless logs are not kept.
+_LOGS = ("executor-logs", {"artifactType": {"schemaTitle": "system.Artifact"}})
+
 
 class StepFailedError(Exception):
     """A step ended with an error."""
@@ -27,7 +33,7 @@ class CompiledPipeline:
     """A pipeline spec at work.
 
     Attributes:
-        outputs: The artifacts by task and key, as far as tasks have run.
+        outputs: The artifacts by task and key, as inputs see them, as far as tasks have run.
         seconds: Wall time by task.
     """
 
@@ -41,6 +47,7 @@ class CompiledPipeline:
         assert not unknown, f"the pipeline declares no {unknown}"
         self._parameters = {name: body.get("defaultValue") for name, body in declared.items()}
         self._parameters.update(parameters or {})
+        self._artifact_ids = itertools.count(17)
         self.outputs: dict[str, dict[str, dict[str, Any]]] = {}
         self.seconds: dict[str, float] = {}
 
@@ -86,14 +93,14 @@ class CompiledPipeline:
                     key: {
                         "artifacts": [
                             {
-                                "name": f"{self._run_dir.name}/{name}/{key}",
+                                "name": key,
                                 "type": declared["artifactType"],
                                 "uri": str(folder / key),
                                 "metadata": declared.get("metadata", {}),
                             }
                         ]
                     }
-                    for key, declared in _declared_outputs(component)
+                    for key, declared in [*_declared_outputs(component), _LOGS]
                 },
                 "outputFile": str(folder / "executor_output.json"),
             },
@@ -119,7 +126,7 @@ class CompiledPipeline:
             raise StepFailedError(f"{name}: {done.stderr[-4000:]}")
         said = json.loads((folder / "executor_output.json").read_text())
         self.outputs[name] = {
-            key: self._merged(given["artifacts"][0], said.get("artifacts", {}).get(key))
+            key: self._stored(key, given["artifacts"][0], said.get("artifacts", {}).get(key))
             for key, given in executor_input["outputs"]["artifacts"].items()
         }
 
@@ -132,16 +139,28 @@ class CompiledPipeline:
         made = given["taskOutputArtifact"]
         return self.outputs[made["producerTask"]][made["outputArtifactKey"]]
 
-    @staticmethod
-    def _merged(planned: dict[str, Any], said: Mapping[str, Any] | None) -> dict[str, Any]:
-        if said is None:
-            return planned
-        [artifact] = said["artifacts"]
+    def _stored(
+        self, key: str, planned: dict[str, Any], said: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        artifact = said["artifacts"][0] if said else {}
+        metadata = {**planned["metadata"], **artifact.get("metadata", {})}
+        stored = {name: _stored_value(value) for name, value in metadata.items()}
         return {
-            **planned,
+            "name": str(next(self._artifact_ids)),
+            "type": {"instanceSchema": ""},
             "uri": artifact.get("uri") or planned["uri"],
-            "metadata": {**planned["metadata"], **artifact.get("metadata", {})},
+            "metadata": {"display_name": key, "store_session_info": "null", **stored},
         }
+
+
+def _stored_value(value: Any) -> Any:
+    """A value of an artifact's metadata, there and back (`StructValueToMLMDValue`)."""
+    assert value is not None, "the launcher takes no null"
+    if isinstance(value, bool | int):
+        return float(value)
+    if isinstance(value, list):
+        return {"list": value}
+    return {"struct": value} if isinstance(value, dict) else value
 
 
 def _declared_outputs(component: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
