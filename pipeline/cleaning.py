@@ -103,8 +103,8 @@ def plan_cleaning(
             has them.
         ReleaseError: The model config file cannot be read.
     """
-    if "://" in str(config.runs) or "://" in config.serving_dir:
-        raise CleaningError("runs and served versions must lie on this machine to be cleaned")
+    if "://" in config.serving_dir:
+        raise CleaningError("served versions must lie on this machine to be cleaned")
     records = RunHistory(store, config.name).records(under_way=False)
     use = _Use(store, config.name)
     kept = _kept_runs(use, records, keep)

@@ -58,6 +58,11 @@ class BeamConfig(Settings):
     options: tuple[str, ...] = Field((), description="More Beam options, as on a command line.")
 
     @property
+    def has_only_remote_workers(self) -> bool:
+        """Whether no worker can see a file of this machine."""
+        return self.runner.rpartition(".")[2].lower() == "dataflowrunner"
+
+    @property
     def pipeline_args(self) -> list[str]:
         """The settings as Beam's command-line arguments; none where they are Beam's defaults.
 
@@ -98,6 +103,17 @@ class PipelineConfig(Settings):
     @classmethod
     def _root_is_absolute(cls, root: Path) -> Path:
         return root.resolve()
+
+    @field_validator("runs")
+    @classmethod
+    def _runs_are_files(cls, runs: str) -> str:
+        if "://" in runs:
+            raise ValueError(
+                f"must be a folder of this machine or mounted on it, for locks, SQLite and logs, "
+                f"got {runs!r}. In a bucket may lie served versions, `serving.directory`, and "
+                "artifacts with `two-tower compile --runner kubeflow` or `vertex`"
+            )
+        return runs
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> "PipelineConfig":

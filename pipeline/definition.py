@@ -71,8 +71,9 @@ def create_pipeline(
         enable_cache: Whether a component whose inputs and code are unchanged is skipped.
 
     Raises:
-        ConfigError: The schema's file is missing.
+        ConfigError: The schema's file is missing, or Beam's workers would not see the artifacts.
     """
+    _check_workers(config)
     return _pipeline(config, create_components(config, site), enable_cache=enable_cache)
 
 
@@ -82,9 +83,20 @@ def create_refresh_pipeline(config: PipelineConfig) -> tfx_pipeline.Pipeline:
     It has the name of the whole pipeline, so that it finds its artifacts and shares its cache.
 
     Raises:
-        ConfigError: The schema's file is missing, or there is no catalogue file to read.
+        ConfigError: The schema's file is missing, there is no catalogue file to read, or Beam's
+            workers would not see the artifacts.
     """
+    _check_workers(config)
     return _pipeline(config, create_refresh_components(config), enable_cache=True)
+
+
+def _check_workers(config: PipelineConfig) -> None:
+    if config.beam.has_only_remote_workers:
+        raise ConfigError(
+            f"`beam.runner: {config.beam.runner}`: its workers see no file below `runs`, where "
+            "artifacts lie with this machine's orchestrators; use `two-tower compile --runner "
+            "kubeflow` or `vertex` with --pipeline-root gs://…, or another `beam.runner`"
+        )
 
 
 def _pipeline(

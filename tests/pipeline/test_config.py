@@ -81,6 +81,7 @@ def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
         ("training.epochs=true", ["`training.epochs`", "integer", "True"]),
         ("training.batch_size='32'", ["`training.batch_size`", "integer", "'32'"]),
         ("evaluation.exclude_seen='no'", ["`evaluation.exclude_seen`", "boolean"]),
+        ("runs=gs://bucket/runs", ["`runs`: must be a folder", "gs://bucket", "compile"]),
         ("root=/x", ["`root` is not a setting"]),
     ],
 )
@@ -150,3 +151,15 @@ def test_a_configuration_is_read_without_tensorflow(tmp_path: Path) -> None:
         [sys.executable, "-c", code, path], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("runner", ["DataflowRunner", "dataflowrunner"])
+def test_workers_that_see_no_file_of_this_machine_are_refused_here(
+    tmp_path: Path, runner: str
+) -> None:
+    from pipeline.definition import create_pipeline, create_refresh_pipeline
+
+    config = load(write(tmp_path, MINIMAL), [f"beam.runner={runner}"])
+    for create in (create_pipeline, create_refresh_pipeline):
+        with pytest.raises(ConfigError, match=r"kubeflow.*--pipeline-root gs://"):
+            create(config)
