@@ -10,9 +10,16 @@ import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
 from components.drift_gate.config import DistanceConfig, DriftConfig
-from components.drift_gate.span_profile import Profile, Statistics
+from components.drift_gate.feature_statistics import (
+    Statistics,
+    find_feature,
+    has_values,
+    share_missing,
+)
+from components.drift_gate.quantile_divergence import quantile_divergence
+from components.drift_gate.span_profile import Profile
 from components.timeline_example_gen.source_columns import Source
-from models.features import FeatureSpec
+from models.features import EVENT_TYPE_KEY, RATING_KEY, FeatureSpec
 
 _Measurement = anomalies_pb2.DriftSkewInfo.Measurement
 _BYTES = 2  # FeatureNameStatistics.STRING
@@ -29,6 +36,7 @@ class Finding:
         relation: How it must be to the threshold.
         threshold: Of the configuration.
         setting: Its name there.
+        lacking: Where there is no value: what there was nothing of.
     """
 
     feature: str
@@ -37,6 +45,7 @@ class Finding:
     relation: Literal["at least", "at most"]
     threshold: float
     setting: str
+    lacking: str = "one of the two sides has no values"
 
     @property
     def is_exceeded(self) -> bool:
@@ -50,10 +59,17 @@ class Finding:
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
         value = None if math.isnan(self.value) else self.value
-        return {**self.__dict__, "value": value, "exceeded": self.is_exceeded, "text": str(self)}
+        content = {**self.__dict__, "value": value}
+        del content["lacking"]
+        return {**content, "exceeded": self.is_exceeded, "text": str(self)}
 
     def __str__(self) -> str:
         """As a sentence for a person."""
+        if math.isnan(self.value):
+            return (
+                f"{self.feature}: {self.measure} cannot be told: {self.lacking}; "
+                f"`{self.setting}` {self.threshold:g}"
+            )
         verb = f"not {self.relation}" if self.is_exceeded else self.relation
         return (
             f"{self.feature}: {self.measure} {self.value:.4g} is {verb} "
@@ -61,19 +77,30 @@ class Finding:
         )
 
 
-def compare(new: Profile, good: Profile, config: DriftConfig, spec: FeatureSpec) -> list[Finding]:
-    """Measures a span against the last good one.
+def compare(
+    new: Profile, good: Profile, config: DriftConfig, spec: FeatureSpec, *, catalogue: bool = True
+) -> list[Finding]:
+    """Measures a span against an earlier good one.
 
     Args:
-        new: The newest span.
-        good: The last good one.
+        new: The span.
+        good: The good one.
         config: With the thresholds; what has none is not measured.
         spec: The features.
+        catalogue: Whether the catalogue is measured too: it is that of the newest span of a run.
     """
-    return [*_counts(new, good, config), *_distances(new, good, config, spec)]
+    found = [
+        *_events(new, good, config),
+        *(_churn(new, good, config) if catalogue else ()),
+        *_missing(new, good, config, spec),
+        *_distances(new, good, config, spec),
+    ]
+    if catalogue:
+        return found
+    return [finding for finding in found if finding.feature not in spec.candidate_features]
 
 
-def _counts(new: Profile, good: Profile, config: DriftConfig) -> Iterator[Finding]:
+def _events(new: Profile, good: Profile, config: DriftConfig) -> Iterator[Finding]:
     ratio = new.num_events / good.num_events if good.num_events else math.nan
     volume = f"number ({new.num_events:,} after {good.num_events:,}) as a share"
     if config.min_events is not None:
@@ -88,6 +115,9 @@ def _counts(new: Profile, good: Profile, config: DriftConfig) -> Iterator[Findin
         yield Finding(
             "candidates", measure, share, "at most", config.max_unknown, "drift.max_unknown"
         )
+
+
+def _churn(new: Profile, good: Profile, config: DriftConfig) -> Iterator[Finding]:
     if config.max_churn is not None:
         both = len(np.intersect1d(new.known, good.known, assume_unique=True))
         either = len(new.known) + len(good.known) - both
@@ -99,20 +129,44 @@ def _counts(new: Profile, good: Profile, config: DriftConfig) -> Iterator[Findin
         yield Finding("candidates", measure, churn, "at most", config.max_churn, "drift.max_churn")
 
 
+def _missing(
+    new: Profile, good: Profile, config: DriftConfig, spec: FeatureSpec
+) -> Iterator[Finding]:
+    if config.max_missing is None:
+        return
+    for name in (*spec.query_features, *spec.candidate_features, RATING_KEY, EVENT_TYPE_KEY):
+        source = _source_of(name, spec)
+        now, before = new.statistics.get(source), good.statistics.get(source)
+        # What nobody looked at then has not become less.
+        if now is None or before is None or not _is_known(name, now, before):
+            continue
+        shares = share_missing(name, now), share_missing(name, before)
+        measure = f"missing in {shares[0]:.1%} after {shares[1]:.1%}; difference"
+        value = abs(shares[0] - shares[1])
+        yield Finding(name, measure, value, "at most", config.max_missing, "drift.max_missing")
+
+
+def _is_known(name: str, now: Statistics, before: Statistics) -> bool:
+    """Whether a feature was looked at on both sides, as far as there was anything to look at."""
+    return all(
+        not any(dataset.num_examples for dataset in side.datasets)
+        or find_feature(name, side) is not None
+        for side in (now, before)
+    )
+
+
 def _distances(
     new: Profile, good: Profile, config: DriftConfig, spec: FeatureSpec
 ) -> Iterator[Finding]:
     for name, distance in config.distances.items():
-        source: Source = (
-            "queries"
-            if name in spec.query_features
-            else "candidates"
-            if name in spec.candidate_features
-            else "interactions"
-        )
-        value = feature_distance(
-            name, distance, new.statistics.get(source), good.statistics.get(source)
-        )
+        source = _source_of(name, spec)
+        now, before = new.statistics.get(source), good.statistics.get(source)
+        value = feature_distance(name, distance, now, before)
+        empty = [
+            profile.shown_span
+            for profile, statistics in ((new, now), (good, before))
+            if not has_values(name, statistics)
+        ]
         linf = distance.l_infinity is not None
         threshold = distance.l_infinity if linf else distance.jensen_shannon
         yield Finding(
@@ -122,13 +176,20 @@ def _distances(
             "at most",
             threshold if threshold is not None else math.nan,
             f"drift.distances.{name}.{'l_infinity' if linf else 'jensen_shannon'}",
+            f"span {' and span '.join(empty)} has no values",
         )
+
+
+def _source_of(name: str, spec: FeatureSpec) -> Source:
+    if name in spec.query_features:
+        return "queries"
+    return "candidates" if name in spec.candidate_features else "interactions"
 
 
 def feature_distance(
     name: str, distance: DistanceConfig, new: Statistics | None, good: Statistics | None
 ) -> float:
-    """Returns the distance of one feature's values as TFDV measures it.
+    """Returns the distance of one feature's values.
 
     Args:
         name: Of the feature.
@@ -141,13 +202,19 @@ def feature_distance(
 
     References:
         TFDV, "Checking data skew and drift": L-infinity over the shares of values for categorical
-        features, an approximate Jensen-Shannon divergence of histograms for numeric ones.
+        features. Of numbers the Jensen-Shannon divergence is `quantile_divergence`.
     """
-    if new is None or good is None or not (_has_values(name, new) and _has_values(name, good)):
+    if new is None or good is None or not (has_values(name, new) and has_values(name, good)):
         return math.nan
+    now, before = find_feature(name, new), find_feature(name, good)
+    numeric = [feature.WhichOneof("stats") == "num_stats" for feature in (now, before)]
+    if all(numeric):
+        if distance.l_infinity is not None:
+            return math.nan
+        return quantile_divergence(now.num_stats, before.num_stats)
     schema = schema_pb2.Schema()
     feature = schema.feature.add(name=name)
-    feature.type = schema_pb2.BYTES if _type_of(name, new) == _BYTES else schema_pb2.FLOAT
+    feature.type = schema_pb2.BYTES if now.type == _BYTES else schema_pb2.FLOAT
     comparator = feature.drift_comparator
     # TFDV measures where there is a threshold; what is beyond it is decided here.
     if distance.l_infinity is not None:
@@ -164,30 +231,10 @@ def feature_distance(
     return math.nan
 
 
-def _feature(name: str, statistics: Statistics) -> Any:
-    for dataset in statistics.datasets:
-        for feature in dataset.features:
-            if list(feature.path.step) == [name]:
-                return feature
-    return None
-
-
-def _has_values(name: str, statistics: Statistics) -> bool:
-    feature = _feature(name, statistics)
-    if feature is None:
-        return False
-    common = getattr(feature, feature.WhichOneof("stats")).common_stats
-    return bool(common.tot_num_values)
-
-
-def _type_of(name: str, statistics: Statistics) -> int:
-    return int(_feature(name, statistics).type)
-
-
 def _only(name: str, statistics: Statistics) -> Statistics:
     kept = Statistics()
     kept.CopyFrom(statistics)
-    feature = _feature(name, statistics)
+    feature = find_feature(name, statistics)
     for dataset in kept.datasets:
         del dataset.features[:]
         dataset.features.append(feature)

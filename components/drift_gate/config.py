@@ -53,6 +53,12 @@ class DriftConfig(Settings):
         le=1,
         description="Greatest share of events with candidates that were not known before.",
     )
+    max_missing: float | None = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Greatest difference of the shares of rows that lack a feature.",
+    )
     max_churn: float | None = Field(
         0.5,
         ge=0,

@@ -4,20 +4,19 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow_data_validation as tfdv
-from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx import types
 from tfx.components.util import tfxio_utils
 from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 from tfx_bsl.tfxio.dataset_options import RecordBatchesOptions
 
+from components.drift_gate.feature_statistics import Statistics
 from components.small_data.statistics_executor import statistics_of
 from components.timeline_example_gen.blocks import read_blocks
 from components.timeline_example_gen.config import IngestConfig
@@ -31,8 +30,11 @@ from models.features import EVENT_TYPE_KEY, RATING_KEY
 
 _CANDIDATES_FILE = "candidates.npz"
 _BATCH_SIZE = 4096
+# Distances of numbers are told between these: `quantile_divergence`.
+_NUM_QUANTILES = 100
+# Fewer distinct ids than this are not worth merging yet.
+_LEAST_MERGED = 1 << 20
 
-Statistics: TypeAlias = statistics_pb2.DatasetFeatureStatisticsList
 Counts = npt.NDArray[np.int64]
 
 
@@ -141,19 +143,19 @@ def take_profile(config: IngestConfig, known: Hashes) -> Profile:
         for file in find_files(config)
         if file.header and (file.source != "interactions" or file.span == newest)
     ]
-    events = _Events(config)
+    spec = config.spec
+    with_queries = bool(spec.query_features) and config.data.queries is not None
+    events = _Events(config, with_queries=with_queries)
     profile = Profile(
         newest, chosen.show(newest), 0, known, np.array([], np.uint64), np.array([], np.int64)
     )
     profile.statistics["interactions"] = _statistics(events.batches(files))
     profile.num_events = events.num_rows
-    if events.hashes:
-        profile.seen, profile.seen_counts = events.seen()
-    spec = config.spec
-    if spec.query_features and config.data.queries is not None:
-        ids = pa.array(sorted(events.queries), pa.string())
+    profile.seen, profile.seen_counts = events.candidates.merged()
+    if with_queries:
+        asking, _ = events.queries.merged()
         tables = (
-            rows.filter(pc.is_in(rows[spec.query_id].cast(pa.string()), value_set=ids))
+            rows.filter(pa.array(np.isin(_hashes(rows[spec.query_id]), asking)))
             for rows in _rows(config, files, "queries")
         )
         profile.statistics["queries"] = _statistics(
@@ -173,11 +175,12 @@ def take_profile(config: IngestConfig, known: Hashes) -> Profile:
 class _Events:
     """The events of the span, counted while they are read."""
 
-    def __init__(self, config: IngestConfig) -> None:
+    def __init__(self, config: IngestConfig, *, with_queries: bool) -> None:
         self._config = config
+        self._with_queries = with_queries
         self.num_rows = 0
-        self.queries: set[str] = set()
-        self.hashes: list[tuple[Hashes, Counts]] = []
+        self.queries = _DistinctIds()
+        self.candidates = _DistinctIds()
 
     def batches(self, files: Sequence[SourceFile]) -> Iterator[pa.RecordBatch]:
         spec = self._config.spec
@@ -185,13 +188,11 @@ class _Events:
             if not len(rows):
                 continue
             self.num_rows += len(rows)
-            self.queries.update(rows[spec.query_id].cast(pa.string()).unique().to_pylist())
-            ids = rows[spec.candidate_id].cast(pa.string()).combine_chunks()
-            counted = pc.value_counts(ids)
-            self.hashes.append(
-                (hash_strings(counted.field("values")), counted.field("counts").to_numpy())
-            )
-            lists = {spec.candidate_id: single_lists(ids.cast(pa.binary()))}
+            if self._with_queries:
+                self.queries.add(rows[spec.query_id])
+            self.candidates.add(rows[spec.candidate_id])
+            ids = rows[spec.candidate_id].cast(pa.binary()).combine_chunks()
+            lists = {spec.candidate_id: single_lists(ids)}
             for key in (RATING_KEY, EVENT_TYPE_KEY):
                 if key in rows.schema.names:
                     values = rows[key].combine_chunks()
@@ -199,11 +200,36 @@ class _Events:
                     lists[key] = single_lists(values.cast(pa.binary()) if is_text else values)
             yield _batch(lists)
 
-    def seen(self) -> tuple[Hashes, Counts]:
-        hashes = np.concatenate([found for found, _ in self.hashes])
-        counts = np.concatenate([found for _, found in self.hashes])
+
+class _DistinctIds:
+    """Hashes of ids and how often each came; memory grows with the distinct ones alone."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[Hashes, Counts]] = []
+        self._num_merged = 0
+
+    def add(self, ids: pa.ChunkedArray) -> None:
+        counted = pc.value_counts(ids.cast(pa.string()).combine_chunks())
+        hashes = hash_strings(counted.field("values"))
+        self._parts.append((hashes, counted.field("counts").to_numpy()))
+        waiting = sum(len(part) for part, _ in self._parts) - self._num_merged
+        # As many again as there are: each id is merged a few times only.
+        if waiting > max(self._num_merged, _LEAST_MERGED):
+            self.merged()
+
+    def merged(self) -> tuple[Hashes, Counts]:
+        """Returns the distinct hashes in order, and the count of each."""
+        hashes = np.concatenate([np.array([], np.uint64), *(found for found, _ in self._parts)])
+        counts = np.concatenate([np.array([], np.int64), *(found for _, found in self._parts)])
         distinct, places = np.unique(hashes, return_inverse=True)
-        return distinct, np.bincount(places, weights=counts).astype(np.int64)
+        summed = np.zeros(len(distinct), np.int64)
+        np.add.at(summed, places, counts)
+        self._parts, self._num_merged = [(distinct, summed)], len(distinct)
+        return distinct, summed
+
+
+def _hashes(ids: pa.ChunkedArray) -> Hashes:
+    return hash_strings(ids.cast(pa.string()).combine_chunks())
 
 
 def _rows(config: IngestConfig, files: Sequence[SourceFile], source: Source) -> Iterator[pa.Table]:
@@ -221,6 +247,9 @@ def _batch(lists: dict[str, pa.Array]) -> pa.RecordBatch:
 
 def _statistics(batches: Iterator[pa.RecordBatch]) -> Statistics:
     found: Statistics = statistics_of(
-        batches, tfdv.StatsOptions(use_sketch_based_topk_uniques=True)
+        batches,
+        tfdv.StatsOptions(
+            use_sketch_based_topk_uniques=True, num_quantiles_histogram_buckets=_NUM_QUANTILES
+        ),
     )
     return found

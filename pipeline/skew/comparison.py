@@ -17,6 +17,7 @@ from tfx.utils import io_utils
 
 from components.drift_gate.comparison import Finding, feature_distance
 from components.drift_gate.config import DistanceConfig
+from components.drift_gate.feature_statistics import share_missing
 from components.drift_gate.span_profile import known_candidates
 from components.small_data.statistics_executor import statistics_of
 from components.timeline_example_gen.stable_hash import Hashes, hash_strings
@@ -154,26 +155,11 @@ def _missing(
     trained: statistics_pb2.DatasetFeatureStatisticsList,
 ) -> Iterator[Finding]:
     for name in config.spec.query_features:
-        before = _share_missing(name, trained)
+        before = share_missing(name, trained)
         now = 1 - queries.num_with[name] / queries.num_rows if queries.num_rows else math.nan
         measure = f"missing in {now:.1%} of requests, in {before:.1%} of training; difference"
         value = abs(now - before)
         yield _finding(name, measure, value, config.skew.max_missing, "skew.max_missing")
-
-
-def _share_missing(name: str, statistics: statistics_pb2.DatasetFeatureStatisticsList) -> float:
-    for dataset in statistics.datasets:
-        for feature in dataset.features:
-            if list(feature.path.step) == [name]:
-                common = getattr(feature, feature.WhichOneof("stats")).common_stats
-                # An Example holds every key; a value that is missing is an empty list.
-                present = sum(
-                    bucket.sample_count
-                    for bucket in common.num_values_histogram.buckets
-                    if bucket.high_value > 0
-                )
-                return 1 - float(present) / float(dataset.num_examples)
-    return 1.0
 
 
 def _distances(

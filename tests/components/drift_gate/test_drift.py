@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,12 @@ class Spans:
         stars: float = 3,
         baseline: str = "",
         known: int = 10,
-        users: int = 40,
+        users: Sequence[int] = range(40),
         price: float = 1.0,
         drift: DriftConfig = DRIFT,
         profiles: str = "",
         redelivered: bool = False,
+        clubless: int = 0,
     ) -> SpanProfile:
         """Delivers a span with one event an item, and holds it against the baseline.
 
@@ -73,12 +75,15 @@ class Spans:
         """
         self._number += 1
         span = self._number
-        rows = [f"u{n % users},{item},{span},{stars + n % 2}" for n, item in enumerate(items)]
+        rows = [
+            f"u{users[n % len(users)]},{item},{span},{stars + n % 2}"
+            for n, item in enumerate(items)
+        ]
         text = "\n".join(["user,item,time,stars", *rows])
         (self.folder / f"day-{span}-v1.csv").write_text(text)
         if redelivered:
             (self.folder / f"day-{span}-v2.csv").write_text(text)
-        clubs = [f"u{n},{'red' if n < 20 else 'blue'}" for n in range(40)]
+        clubs = [f"u{n},{'' if n < clubless else 'red' if n % 2 else 'blue'}" for n in range(40)]
         (self.folder / "users.csv").write_text("\n".join(["user,club", *clubs]))
         catalogue = [f"i{n},{price * (n % 5)}" for n in range(known)]
         (self.folder / f"items-{span}.csv").write_text("\n".join(["item,price", *catalogue]))
@@ -148,6 +153,9 @@ def test_a_first_span_is_the_measure_of_the_next(spans: Spans) -> None:
         ("events", "max_events"): 1,
         ("candidates", "max_unknown"): 0,
         ("candidates", "max_churn"): 0,
+        ("club", "max_missing"): 0,
+        ("price", "max_missing"): 0,
+        ("rating", "max_missing"): 0,
         ("item", "distances"): 0,
         ("rating", "distances"): 0,
         ("club", "distances"): 0,
@@ -174,7 +182,18 @@ def test_a_first_span_is_the_measure_of_the_next(spans: Spans) -> None:
         ),
         ({"stars": 1}, "rating: Jensen-Shannon divergence 1 is not at most"),
         # Half of the users were red, now all are.
-        ({"users": 20}, r"club: L-infinity distance 0\.5 is not at most"),
+        ({"users": [1, 3, 5]}, r"club: L-infinity distance 0\.5 is not at most"),
+        # The values that are left are as they were.
+        (
+            {"clubless": 36},
+            r"club: missing in 90\.0% after 0\.0%; difference 0\.9 is not at most "
+            r"`drift.max_missing` 0\.2",
+        ),
+        (
+            {"clubless": 40},
+            r"club: L-infinity distance cannot be told: span 2 has no values; "
+            r"`drift.distances.club.l_infinity` 0\.2",
+        ),
         ({"price": 50.0}, "price: Jensen-Shannon divergence .* is not at most"),
     ],
 )
