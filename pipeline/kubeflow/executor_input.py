@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-INPUT_FLAG = "--json_serialized_invocation_args"
+_INPUT_FLAG = "--json_serialized_invocation_args"
 _INPUTS_SPEC_FLAG = "--json_serialized_inputs_spec_args"
 # The launcher adds it to the declared outputs where it keeps logs, which it does unless it is told
 # otherwise, and writes it itself. TFX would look for a class of its type, `system.Artifact`.
@@ -22,10 +22,7 @@ def complete(arguments: Sequence[str]) -> list[str]:
         arguments: Flags and values, each a word.
     """
     completed = list(arguments)
-    if INPUT_FLAG not in completed:
-        return completed
-    place = completed.index(INPUT_FLAG) + 1
-    executor_input = json.loads(completed[place])
+    executor_input = _executor_input(completed)
     declared: dict[str, Any] = {}
     if _INPUTS_SPEC_FLAG in completed:
         spec = json.loads(completed[completed.index(_INPUTS_SPEC_FLAG) + 1])
@@ -36,5 +33,19 @@ def complete(arguments: Sequence[str]) -> list[str]:
             if key in declared and not any((artifact.get("type") or {}).values()):
                 artifact["type"] = declared[key]["artifactType"]
     executor_input.get("outputs", {}).get("artifacts", {}).pop(_LOGS_KEY, None)
-    completed[place] = json.dumps(executor_input)
+    if executor_input:
+        completed[completed.index(_INPUT_FLAG) + 1] = json.dumps(executor_input)
     return completed
+
+
+def output_uris(arguments: Sequence[str]) -> list[str]:
+    """Returns where a step leaves its outputs, from its arguments."""
+    given = _executor_input(arguments).get("outputs", {}).get("artifacts", {}).values()
+    return [artifact["uri"] for one in given for artifact in one.get("artifacts", ())]
+
+
+def _executor_input(arguments: Sequence[str]) -> dict[str, Any]:
+    if _INPUT_FLAG not in arguments:
+        return {}
+    read: dict[str, Any] = json.loads(arguments[arguments.index(_INPUT_FLAG) + 1])
+    return read
