@@ -28,7 +28,9 @@ class SpansConfig(Settings):
         1, description="How many spans are read, the last one included; all: from the first on."
     )
     missing: Literal["stop", "warn"] = Field(
-        "stop", description="What a gap in the window does; warn: the run goes on without it."
+        "stop",
+        description="What a gap in the window does, or a span in it without a good event; warn: "
+        "the run goes on without it.",
     )
 
 
@@ -248,6 +250,7 @@ class ChosenSpans(Settings):
         candidates: The snapshot of the catalogue; None: it has no spans.
         queries: The snapshot of the queries.
         missing: Numbers of the spans that the window lacks.
+        if_empty: What a span of the window without a good event does, which is missing too.
     """
 
     kind: SpanKind
@@ -255,6 +258,7 @@ class ChosenSpans(Settings):
     candidates: SpanFiles | None = None
     queries: SpanFiles | None = None
     missing: tuple[int, ...] = ()
+    if_empty: Literal["stop", "warn"] = "stop"
 
     def of(self, source: Literal["interactions", "candidates", "queries"]) -> tuple[SpanFiles, ...]:
         """Returns what a source reads, empty where it has no spans."""

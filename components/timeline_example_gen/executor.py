@@ -60,7 +60,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         config = choose_spans(config)
         self._log_startup(input_dict, output_dict, exec_properties)
         examples = artifact_utils.get_single_instance(output_dict[EXAMPLES_KEY])
-        ingest(
+        report = ingest(
             config,
             examples.uri,
             artifact_utils.get_single_uri(output_dict[REJECTED_KEY]),
@@ -71,10 +71,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(examples, "tfrecords_gzip")
         if config.chosen_spans is not None and config.chosen_spans.interactions:
-            _set_spans(examples, config.chosen_spans)
+            _set_spans(examples, config.chosen_spans, report["spans"]["interactions"])
 
 
-def _set_spans(examples: Any, chosen: ChosenSpans) -> None:
+def _set_spans(examples: Any, chosen: ChosenSpans, read: list[dict[str, Any]]) -> None:
     newest = chosen.interactions[-1]
     # TFX's own file-based generators leave these properties at 0 and set custom ones instead.
     examples.span = newest.span
@@ -83,5 +83,5 @@ def _set_spans(examples: Any, chosen: ChosenSpans) -> None:
     examples.set_string_custom_property(LAST_SPAN_PROPERTY, chosen.show(newest.span))
     examples.set_string_custom_property(
         SPANS_PROPERTY,
-        json.dumps({chosen.show(found.span): found.version for found in chosen.interactions}),
+        json.dumps({found["span"]: found["version"] for found in read}),
     )

@@ -21,16 +21,18 @@ _SUFFIXES: dict[str, FileFormat] = {
 }
 
 
-def format_of(data: DataConfig, path: str) -> FileFormat:
+def format_of(data: DataConfig, path: str) -> FileFormat | None:
     """Returns the format of a file, as the settings say, by its suffix or by its first bytes.
 
+    None: an empty file, gzipped or not, has none where its name tells nothing.
+
     Raises:
-        UnreadableFileError: None of them tells.
+        UnreadableFileError: None of them tells, and there is something to read.
     """
     if data.format != "auto":
         return data.format
     found = detect_format(path)
-    if found is None:
+    if found is None and not _is_empty(path):
         raise UnreadableFileError(
             f"{path}: the suffix does not tell the format (known: {', '.join(_SUFFIXES)}); set "
             "`data.format` to csv, parquet or tfrecord"
@@ -48,3 +50,11 @@ def detect_format(path: str) -> FileFormat | None:
             return "tfrecord" if is_head(stream.read(HEAD_BYTES)) else None
     except READ_ERRORS:
         return None
+
+
+def _is_empty(path: str) -> bool:
+    try:
+        with open_records(path) as stream:
+            return not stream.read(1)
+    except READ_ERRORS:
+        return False

@@ -18,6 +18,7 @@ from components.beam_results import (
 from components.timeline_example_gen import cut_time, rejects
 from components.timeline_example_gen.bigquery_export import export_queries
 from components.timeline_example_gen.config import NEWEST_SPAN, IngestConfig
+from components.timeline_example_gen.empty_spans import check_empty_spans
 from components.timeline_example_gen.errors import (
     EmptySplitError,
     NoInputError,
@@ -140,6 +141,7 @@ def _check(plan: IngestPlan, facts: ReadFacts) -> None:
             f"`data.min_rating: {plan.config.data.min_rating:g}` leaves no event; all "
             f"{sum(bucket.num_below_min_rating for bucket in events)} are rated lower"
         )
+    check_empty_spans(plan, facts)
 
 
 def _newest_span_us(config: IngestConfig, facts: ReadFacts) -> int | None:

@@ -56,12 +56,14 @@ class FileFacts:
         source: What the file holds.
         index: Which of the source's files.
         num_rows: Data rows, bad ones included.
+        num_good: Those that are not bad.
         failure: Why it could not be read to its end; None: it could.
     """
 
     source: Source
     index: int
     num_rows: int
+    num_good: int
     failure: str | None = None
 
 
@@ -146,7 +148,7 @@ class _ReadFile(beam.DoFn):
         plan = self._plan
         data = plan.config.data
         columns = source_columns(plan.config, file.source)
-        num_rows = 0
+        num_rows = num_good = 0
         failure = None
         names = [column.column for column in columns]
         try:
@@ -155,13 +157,14 @@ class _ReadFile(beam.DoFn):
             ):
                 num_rows += len(block.rows) + len(block.misshapen)
                 good, bad = check_rows(block, file.index, columns, data.timestamp_unit)
+                num_good += len(good)
                 for bucket, segment in self._spill(file.source, good):
                     yield (file.source, bucket), segment
                 for _, segment in write_segments(bad, np.zeros(len(bad), int), plan.spill_dir):
                     yield TaggedOutput(_BAD_ROWS, ((file.source, file.index), segment))
         except UnreadableFileError as error:
             failure = str(error)
-        yield TaggedOutput(_FACTS, FileFacts(file.source, file.index, num_rows, failure))
+        yield TaggedOutput(_FACTS, FileFacts(file.source, file.index, num_rows, num_good, failure))
 
     def _spill(self, source: Source, rows: pa.Table) -> Iterator[tuple[int, Segment]]:
         num_buckets = self._plan.num_buckets[source]

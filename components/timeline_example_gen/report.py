@@ -5,6 +5,8 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from components.timeline_example_gen import rejects
+from components.timeline_example_gen.config import ChosenSpans, SpanFiles
+from components.timeline_example_gen.empty_spans import empty_spans
 from components.timeline_example_gen.plan import IngestPlan
 from components.timeline_example_gen.read_stage import ReadFacts
 from components.timeline_example_gen.source_columns import SOURCES, Source, source_columns
@@ -28,7 +30,7 @@ def make_report(
         }
     report: dict[str, Any] = {
         "files": _files(plan, facts),
-        "spans": _spans(plan),
+        "spans": _spans(plan, facts),
         "ignored_columns": {
             source: ignored for source in SOURCES if (ignored := _ignored(plan, source))
         },
@@ -82,17 +84,27 @@ def _files(plan: IngestPlan, facts: ReadFacts) -> list[Mapping[str, Any]]:
     ]
 
 
-def _spans(plan: IngestPlan) -> dict[str, Any] | None:
+def _spans(plan: IngestPlan, facts: ReadFacts) -> dict[str, Any] | None:
     chosen = plan.config.chosen_spans
     if chosen is None:
         return None
-    report: dict[str, Any] = {"missing": [chosen.show(span) for span in chosen.missing]}
+    empty = empty_spans(plan, facts)
+    missing = sorted([*chosen.missing, *(found.span for found in empty)])
+    report: dict[str, Any] = {
+        "missing": [chosen.show(span) for span in missing],
+        "empty": _versions(chosen, empty),
+    }
     for source in SOURCES:
         if spans := chosen.of(source):
-            report[source] = [
-                {"span": chosen.show(found.span), "version": found.version} for found in spans
-            ]
+            report[source] = _versions(
+                chosen,
+                [found for found in spans if source != "interactions" or found not in empty],
+            )
     return report
+
+
+def _versions(chosen: ChosenSpans, spans: Sequence[SpanFiles]) -> list[dict[str, Any]]:
+    return [{"span": chosen.show(found.span), "version": found.version} for found in spans]
 
 
 def _ignored(plan: IngestPlan, source: Source) -> list[str]:

@@ -37,7 +37,7 @@ from components.timeline_example_gen.tfrecord_blocks import (
     feature_kinds,
     first_records,
 )
-from components.timeline_example_gen.tfrecord_frames import FrameError
+from components.timeline_example_gen.tfrecord_frames import FrameError, is_gzipped
 
 # Bytes of CSV that a byte of a compressed file stands for, roughly; only sizes buckets.
 _COMPRESSED_EXPANSION = 4
@@ -62,6 +62,7 @@ class SourceFile:
         header: Its columns; empty for a file without rows.
         span: Number of its span; None: it belongs to none.
         kinds: Of TFRecord: name and kind of each feature in the header.
+        is_packed: Whether it takes more bytes when it is read.
     """
 
     source: Source
@@ -73,12 +74,12 @@ class SourceFile:
     header: tuple[str, ...]
     span: int | None = None
     kinds: tuple[tuple[str, FeatureKind], ...] = ()
+    is_packed: bool = False
 
     @property
     def csv_bytes(self) -> int:
         """Its size as plain CSV, roughly."""
-        compressed = self.format == "parquet" or self.path.endswith(".gz")
-        size = self.size_bytes * (_COMPRESSED_EXPANSION if compressed else 1)
+        size = self.size_bytes * (_COMPRESSED_EXPANSION if self.is_packed else 1)
         return size // _TFRECORD_EXPANSION if self.format == "tfrecord" else size
 
 
@@ -100,9 +101,15 @@ def find_files(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> tup
         pattern = getattr(config.data, source)
         if pattern is None:
             continue
+        matched = _match(config, source, pattern)
+        formats = [format_of(config.data, path) for path, _, _ in matched]
+        # What is empty and does not tell its format is as its siblings are.
+        usual: FileFormat = next((known for known in formats if known is not None), "csv")
         found = [
-            _inspect(config, source, index, found, pattern)
-            for index, found in enumerate(_match(config, source, pattern))
+            _inspect(config, source, index, file, file_format, pattern)
+            if file_format is not None
+            else _empty_file(source, index, file, usual, pattern)
+            for index, (file, file_format) in enumerate(zip(matched, formats, strict=True))
         ]
         found = _share_features(found)
         if not any(file.header for file in found):
@@ -174,15 +181,28 @@ def _below_fixed_folder(path: str, pattern: str) -> str:
     return path[pattern.rfind("/", 0, fixed) + 1 :]
 
 
+def _empty_file(
+    source: Source,
+    index: int,
+    found: tuple[str, int, int | None],
+    file_format: FileFormat,
+    pattern: str,
+) -> SourceFile:
+    path, size, span = found
+    name = _below_fixed_folder(path, pattern)
+    return SourceFile(source, index, path, name, size, file_format, (), span)
+
+
 def _inspect(
     config: IngestConfig,
     source: Source,
     index: int,
     found: tuple[str, int, int | None],
+    file_format: FileFormat,
     pattern: str,
 ) -> SourceFile:
     path, size, span = found
-    file_format = format_of(config.data, path)
+    is_packed = file_format == "parquet" or path.lower().endswith(".gz")
     header: tuple[str, ...] = ()
     kinds: dict[str, FeatureKind] = {}
     if size > 0:
@@ -191,6 +211,7 @@ def _inspect(
                 kinds = feature_kinds(first_records(path))
                 _check_kinds(config, source, path, kinds)
                 header = tuple(sorted(kinds))
+                is_packed = is_gzipped(path)
             elif file_format == "parquet":
                 with open_input(path) as stream:
                     schema = pq.read_schema(stream)
@@ -209,7 +230,7 @@ def _inspect(
             ) from error
     name = _below_fixed_folder(path, pattern)
     return SourceFile(
-        source, index, path, name, size, file_format, header, span, tuple(kinds.items())
+        source, index, path, name, size, file_format, header, span, tuple(kinds.items()), is_packed
     )
 
 

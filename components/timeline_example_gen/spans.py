@@ -52,7 +52,9 @@ def choose_spans(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> I
     if "interactions" in sources and SpanPattern.parse(config.data.interactions).kind:
         window, missing = _window(config, kind, last)
         last = window[-1].span
-        chosen = ChosenSpans(kind=kind, interactions=window, missing=missing)
+        chosen = ChosenSpans(
+            kind=kind, interactions=window, missing=missing, if_empty=spans.missing
+        )
     snapshots = {
         source: _snapshot(source, pattern, kind, last)
         for source in ("candidates", "queries")

@@ -39,17 +39,26 @@ def is_head(head: bytes) -> bool:
     return len(head) >= HEAD_BYTES and _masked_crc(head[:8]) == head[8:HEAD_BYTES]
 
 
+def is_gzipped(path: str) -> bool:
+    """Whether a file of records is packed, whatever it is called."""
+    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as raw:
+        return _is_packed(io.BufferedReader(raw).peek(HEAD_BYTES))
+
+
 @contextmanager
 def open_records(path: str) -> Iterator[Any]:
     """Opens a file for reading frames; gzip is unpacked, whatever the file is called."""
     with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as raw:
         stream = io.BufferedReader(raw)
-        head = stream.peek(HEAD_BYTES)
-        if head.startswith(_GZIP_MAGIC) and not is_head(head):
+        if _is_packed(stream.peek(HEAD_BYTES)):
             with gzip.open(stream) as unpacked:
                 yield unpacked
         else:
             yield stream
+
+
+def _is_packed(head: bytes) -> bool:
+    return head.startswith(_GZIP_MAGIC) and not is_head(head)
 
 
 def read_records(stream: Any, block_bytes: int) -> Iterator[list[bytes]]:

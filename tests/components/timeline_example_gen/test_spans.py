@@ -93,6 +93,34 @@ def test_a_gap_in_the_window_stops_or_is_reported(tmp_path: Path, ingestion: Any
     assert len(read(config(ingestion, DATED, window=3))) == 3
 
 
+@pytest.mark.parametrize("content", ["", "q,c,t\n", "q,c,t\na,,1\n"])
+def test_a_span_without_a_good_event_is_missing(
+    tmp_path: Path, ingestion: Any, content: str
+) -> None:
+    deliver(tmp_path, *(f"s{span}/v1/a.csv" for span in (1, 2, 3)), "s2/v2/a.csv")
+    for span in (1, 2, 3):
+        ingestion.write(f"s{span}/v1/a.csv", f"q,c,t\na,x,{span}\na,y,{span}\n")
+    ingestion.write("s2/v2/a.csv", content)
+
+    def run(**spans: Any) -> Any:
+        return ingestion("s{SPAN}/v{VERSION}/*.csv", bad_rows="reject", spans=SpansConfig(**spans))
+
+    with pytest.raises(
+        MissingSpanError, match=r"span 2 \(version 2\) is missing: no good event.*missing: warn"
+    ):
+        run(window=3)
+    found = run(window=3, missing="warn")
+    assert found.report["spans"] == {
+        "missing": ["2"],
+        "empty": [{"span": "2", "version": 2}],
+        "interactions": [{"span": "1", "version": 1}, {"span": "3", "version": 1}],
+    }
+    # Without the newest span the window is another one.
+    for missing in ("stop", "warn"):
+        with pytest.raises(MissingSpanError, match=r"span 2 .*, or run as of 1 with"):
+            run(window=2, last=2, missing=missing)
+
+
 def test_a_span_that_was_asked_for_must_be_there(tmp_path: Path, ingestion: Any) -> None:
     deliver(tmp_path, "s1/v1/a.csv", "s3/v1/a.csv")
     for missing in ("stop", "warn"):
@@ -161,6 +189,7 @@ def test_the_newest_day_is_held_out_from_its_midnight(tmp_path: Path, ingestion:
     assert found.report["cut"] == {"eval_from": "2026-11-20T00:00:00+00:00"}
     assert found.report["spans"] == {
         "missing": [],
+        "empty": [],
         "interactions": [
             {"span": "2026-11-19", "version": None},
             {"span": "2026-11-20", "version": None},

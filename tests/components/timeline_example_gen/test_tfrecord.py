@@ -241,6 +241,45 @@ def test_lists_that_cannot_be_told_apart_again_are_bad_rows(ingestion: Any, tmp_
     assert kept["e"] == (["v", "w"], [])
 
 
+def test_empty_shards_without_a_suffix_are_kept_with_no_rows(ingestion: Any, tmp_path: Path):
+    write(tmp_path / "events-00001-of-00003", EVENTS)
+    ingestion.write("events-00000-of-00003", b"")
+    ingestion.write("events-00002-of-00003", gzip.compress(b""))
+    found = ingestion("events-*")
+    assert [file["rows"] for file in found.report["files"]] == [0, 60, 0]
+    write(tmp_path / "events-00001-of-00003", [])
+    with pytest.raises(NoInputError, match="not a single row"):
+        ingestion("events-*")
+    ingestion.write("events-00001-of-00003", b"text")
+    with pytest.raises(UnreadableFileError, match="events-00001-of-00003: the suffix does not"):
+        ingestion("events-*")
+
+
+def test_an_empty_file_takes_the_format_of_its_siblings(ingestion: Any, tmp_path: Path):
+    ingestion.write("events-1", gzip.compress(b""))
+    ingestion.write("events-2.csv", "q,c,t\nu,a,1\nu,b,2\n")
+    files = find_files(ingestion.config("events-*"))
+    assert [(file.format, file.header) for file in files] == [
+        ("csv", ()),
+        ("csv", ("q", "c", "t")),
+    ]
+
+
+def test_a_packed_file_is_sized_alike_whatever_it_is_called(ingestion: Any, tmp_path: Path):
+    plain = write(tmp_path / "plain", EVENTS)
+    ingestion.write("packed", gzip.compress(plain.read_bytes()))
+    ingestion.write("named.tfrecord.gz", gzip.compress(plain.read_bytes()))
+    sizes = {}
+    for name in ("plain", "packed", "named.tfrecord.gz"):
+        (file,) = find_files(ingestion.config(name))
+        sizes[name] = file.csv_bytes / file.size_bytes
+    assert sizes == {
+        "plain": pytest.approx(0.25, abs=0.01),
+        "packed": pytest.approx(1, abs=0.01),
+        "named.tfrecord.gz": pytest.approx(1, abs=0.01),
+    }
+
+
 def test_records_that_are_half_of_another_kind_are_not_slow_nor_lost(tmp_path: Path):
     rows = [{"a": str(i)} if i % 3 else {"a": i} for i in range(1, 3001)]
     path = write(tmp_path / "rows.tfrecord", rows)
