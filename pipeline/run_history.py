@@ -7,7 +7,7 @@ never came to its first component, is known too.
 
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -145,7 +145,7 @@ class RunHistory:
             else record
             for record in self._begun_here()
         }
-        others = [context for context in self._contexts(RUN_TYPE) if context.name not in mine]
+        others = [context for context in self._runs_of_pipeline() if context.name not in mine]
         if others:
             pipeline = executions_of(self._store, PIPELINE_TYPE, self._config)
             pushed, refreshing = (
@@ -153,27 +153,29 @@ class RunHistory:
                 for component in (_LAST_COMPONENT, _REFRESH_COMPONENT)
             )
             for context in others:
-                parents = self._store.get_parent_contexts_by_context(context.id)
-                if self._config in {parent.name for parent in parents}:
-                    found = self._store.get_executions_by_context(context.id)
-                    executions = [execution for execution in found if execution.id in pipeline]
-                    mine[context.name] = self._of_another_runner(
-                        context, executions, pushed, refreshing
-                    )
-        # Ids do not tell the order: each orchestrator has its own form of them.
-        return sorted(mine.values(), key=lambda record: (record.started_s, record.run_id))
+                found = self._store.get_executions_by_context(context.id)
+                executions = [execution for execution in found if execution.id in pipeline]
+                mine[context.name] = self._of_another_runner(
+                    context, executions, pushed, refreshing
+                )
+        return _in_order(mine.values())
 
     def _begun_here(self) -> list[RunRecord]:
         """The runs that `begin` noted."""
-        records = [_read(context) for context in self._contexts(_TYPE)]
-        return [record for record in records if record.config == self._config]
-
-    def _contexts(self, type_name: str) -> list[metadata_store_pb2.Context]:
         try:
-            found: list[metadata_store_pb2.Context] = self._store.get_contexts_by_type(type_name)
+            contexts = self._store.get_contexts_by_type(_TYPE)
         except errors.NotFoundError:
             return []
-        return found
+        records = [_read(context) for context in contexts]
+        return [record for record in records if record.config == self._config]
+
+    def _runs_of_pipeline(self) -> list[metadata_store_pb2.Context]:
+        """TFX's contexts of this pipeline's runs; other uses may share the database."""
+        pipeline = self._store.get_context_by_type_and_name(PIPELINE_TYPE, self._config)
+        if pipeline is None:
+            return []
+        below = self._store.get_children_contexts_by_context(pipeline.id)
+        return [context for context in below if context.type == RUN_TYPE]
 
     def _of_another_runner(
         self,
@@ -214,11 +216,12 @@ class RunHistory:
     def last_complete(self) -> RunRecord | None:
         """Returns the newest run of the whole pipeline that ended well and noted what it read.
 
-        Other orchestrators' runs note nothing, so there is nothing to compare with.
+        Other orchestrators' runs note nothing, so there is nothing to compare with, and none of
+        theirs is looked at.
         """
         complete = [
             record
-            for record in self.records()
+            for record in _in_order(self._begun_here())
             if (record.command, record.state) == ("run", "complete") and record.files
         ]
         return complete[-1] if complete else None
@@ -242,6 +245,11 @@ class RunHistory:
                 context.properties[name].string_value = text
         self._store.put_contexts([context])
         return record
+
+
+def _in_order(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Oldest first. Ids do not tell: each orchestrator has its own form of them."""
+    return sorted(records, key=lambda record: (record.started_s, record.run_id))
 
 
 def _read(context: metadata_store_pb2.Context) -> RunRecord:

@@ -36,7 +36,7 @@ def runs(
     if config is None:
         fail("name a configuration: two-tower runs --config NAME")
     loaded = load_config(config, set_)
-    found = _records(loaded)[::-1][:limit]
+    found = _with_results(loaded, _records(loaded)[::-1][:limit])
     if as_json:
         print(json_text([record.to_json() for record in found]))
         return
@@ -71,7 +71,7 @@ def show(
             if not found
             else f"{len(found)} runs of {loaded.name} begin with {run_id!r}: {ids}"
         )
-    (record,) = found
+    (record,) = _with_results(loaded, found)
     from pipeline.metadata_store import open_store
     from pipeline.run_history import component_executions
 
@@ -100,6 +100,13 @@ def _records(config: "PipelineConfig") -> list["RunRecord"]:
         fail(str(error))
     except StatusError as error:
         fail(f"ML Metadata cannot be read: {error}")
+
+
+def _with_results(config: "PipelineConfig", records: list["RunRecord"]) -> list["RunRecord"]:
+    from pipeline.metadata_store import open_store
+    from pipeline.run_results import with_results
+
+    return with_results(open_store(config), records) if records else []
 
 
 def _row(record: "RunRecord", metric: str, names: Sequence[str]) -> list[str]:

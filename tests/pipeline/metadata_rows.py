@@ -39,3 +39,23 @@ class MetadataRows:
             [], [mlmd.Association(execution_id=execution, context_id=c) for c in contexts]
         )
         return int(execution)
+
+    def add_output(
+        self, execution: int, type_name: str, uri: str = "", **properties: int | str
+    ) -> int:
+        """Returns a new artifact that an execution put out, with custom properties."""
+        type_id = self.store.put_artifact_type(mlmd.ArtifactType(name=type_name))
+        artifact = mlmd.Artifact(type_id=type_id, uri=uri, state=mlmd.Artifact.LIVE)
+        for name, value in properties.items():
+            if isinstance(value, int):
+                artifact.custom_properties[name].int_value = value
+            else:
+                artifact.custom_properties[name].string_value = value
+        (made,) = self.store.put_artifacts([artifact])
+        self.put_out(execution, made)
+        return int(made)
+
+    def put_out(self, execution: int, artifact: int) -> None:
+        """Notes that an execution put out an artifact, be it from the cache."""
+        event = mlmd.Event(artifact_id=artifact, execution_id=execution, type=mlmd.Event.OUTPUT)
+        self.store.put_events([event])
