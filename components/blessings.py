@@ -11,7 +11,7 @@ _NO_FILES = ("NOT_BLESSED", "INFRA_NOT_BLESSED")
 
 
 class NotBlessedError(Exception):
-    """A gate refused; another model may pass, running again will not help."""
+    """A gate refused; another model or other data may pass, running again will not help."""
 
 
 def require_model_blessing(blessing: types.Artifact) -> None:

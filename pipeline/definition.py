@@ -260,7 +260,12 @@ def _drift_gates(config: PipelineConfig, site: Site, examples: BaseChannel) -> l
         drift=config.drift,
         baseline=last_good_profile(config, chosen.interactions[-1].span) if chosen else "",
         profiles=site.profiles_dir,
-        code_hash=code_hash("components/drift_gate", "components/small_data", *_INGESTION_CODE),
+        code_hash=code_hash(
+            "components/drift_gate",
+            "components/small_data",
+            "components/blessings.py",
+            *_INGESTION_CODE,
+        ),
     )
     return [DriftGate(examples, gate_config, site.ingestion_parameters.get(DATA_DIRECTORY_KEY))]
 

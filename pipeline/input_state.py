@@ -62,7 +62,9 @@ def input_state(config: PipelineConfig) -> InputState:
     ]
     interactions = () if chosen is None else chosen.interactions
     span = chosen.show(interactions[-1].span) if chosen is not None and interactions else ""
-    settings = [config.model_dump(mode="json", exclude={"data": {"spans"}}), *_schema(config)]
+    # How spans are compared is no part of what comes of a run that was let pass.
+    left_out = {"data": {"spans"}, "drift": True}
+    settings = [config.model_dump(mode="json", exclude=left_out), *_schema(config)]
     return InputState(
         files=_digest([listed, [span.version for span in interactions]]),
         settings=_digest([*settings, code_hash(*_CODE)]),

@@ -58,7 +58,8 @@ class RunSummary:
         metrics: By contender, seen candidates treated as the configuration says.
         metrics_other: The same, treated the other way.
         evaluation: The whole report of the evaluation.
-        gates: `passed` or `refused`, by gate that was reached: drift, evaluation, index, server.
+        gates: `passed` or `refused`, by gate that was reached: drift, evaluation, index, server;
+            of drift also `nothing to compare`.
         blessed: Whether the evaluation gate let the model pass, in this run or before.
         pushed_version: Version that holds this model, pushed now or before; None where none does.
         newly_pushed: Whether this run pushed it.
@@ -254,7 +255,7 @@ def _fill(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> None
 def _gates(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> dict[str, str]:
     gates = {}
     if summary.drift:
-        gates["drift"] = "passed" if "DriftGate" in outcomes else "refused"
+        gates["drift"] = _drift_word(summary.drift, passed="DriftGate" in outcomes)
     if summary.evaluation:
         gates["evaluation"] = "passed" if summary.blessed else "refused"
     failed = summary.failure.component if summary.failure is not None else None
@@ -266,6 +267,12 @@ def _gates(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> dic
     if infra is not None:
         gates["server"] = "passed" if model_utils.is_infra_validated(infra) else "refused"
     return gates
+
+
+def _drift_word(report: Mapping[str, Any], *, passed: bool) -> str:
+    if not passed:
+        return "refused"
+    return "nothing to compare" if report["baseline"] is None else "passed"
 
 
 def _json(folder: str, name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
+from components.blessings import NotBlessedError
 from components.drift_gate.comparison import compare
 from components.drift_gate.kept_profiles import find_profile, keep_profile
 from components.drift_gate.span_profile import Profile, known_candidates, take_profile
@@ -32,7 +33,7 @@ from components.timeline_example_gen.spec import LAST_SPAN_PROPERTY, SPANS_PROPE
 log = logging.getLogger(__name__)
 
 
-class DriftError(Exception):
+class DriftError(NotBlessedError):
     """The newest span is too far from the last good one; running again will not help.
 
     Attributes:

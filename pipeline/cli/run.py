@@ -39,8 +39,8 @@ def run(
 ) -> None:
     """Run the pipeline: ingest, validate, transform, train, evaluate, index, check, push.
 
-    Exit codes: 0 pushed, 1 failed, 3 refused by a gate: evaluation, index or server; 4 nothing is
-    new since the last run, so nothing was done.
+    Exit codes: 0 pushed, 1 failed, 3 refused by a gate: drift, evaluation, index or server; 4
+    nothing is new since the last run, so nothing was done.
     """
 
     def work(loaded: "PipelineConfig", run_id: str, display: "RunDisplay") -> "RunSummary":

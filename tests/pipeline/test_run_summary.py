@@ -11,6 +11,7 @@ import pipeline.run
 from components.drift_gate.executor import DriftError
 from pipeline.config import PipelineConfig
 from pipeline.config_file import load
+from pipeline.local_runner import ComponentOutcome
 from pipeline.metadata_store import connection_config
 from tests.pipeline.two_clubs import write_two_clubs
 
@@ -42,6 +43,14 @@ def test_the_figures_of_a_span_that_stopped_a_run_are_kept(
     summary = pipeline.run.run(config, "1", Silence())
     assert summary.drift == _REPORT
     assert summary.gates == {"drift": "refused"}
-    # No gate of a model: it ends with 1.
-    assert not summary.is_refused
+    assert summary.is_refused
     assert summary.to_json()["error"] == "DriftGate: span 2 has drifted from 1"
+
+
+@pytest.mark.parametrize(("baseline", "word"), [("1", "passed"), (None, "nothing to compare")])
+def test_what_was_held_against_nothing_is_not_called_passed(
+    baseline: str | None, word: str
+) -> None:
+    summary = pipeline.run.RunSummary("clubs", "1", "", drift={**_REPORT, "baseline": baseline})
+    outcome = ComponentOutcome("DriftGate", "complete", 1.0, {})
+    assert pipeline.run._gates(summary, {"DriftGate": outcome}) == {"drift": word}

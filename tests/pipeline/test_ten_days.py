@@ -227,8 +227,8 @@ def test_ten_days(use: Use) -> None:
     # Of day 10 a third is there: nothing is trained on that.
     use.deliver(10, users=40)
     code, _, problem = use.command("run")
-    assert code == 1
-    assert "DriftGate: span 10 has drifted from 9: events: number (240 after 720)" in problem
+    assert code == 3
+    assert "span 10 has drifted from 9: events: number (240 after 720)" in problem
     use.assert_served(ninth["pushed_version"], 9)
 
     # All of day 10, and a better day 9 with it.
@@ -253,7 +253,7 @@ def test_ten_days(use: Use) -> None:
         ("", "failed"),  # a span was missing: nothing was read
         ("8", "complete"),
         ("9", "complete"),
-        ("10", "failed"),
+        ("10", "refused"),
         ("10", "complete"),
     ]
     pushed = [run["pushed_version"] for run in reversed(runs) if run["state"] == "complete"]
