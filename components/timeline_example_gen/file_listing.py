@@ -31,14 +31,32 @@ def list_files(pattern: str) -> list[ListedFile]:
     Raises:
         NoInputError: The place cannot be listed.
     """
+    return list_files_and_others(pattern)[0]
+
+
+def list_files_and_others(pattern: str) -> tuple[list[ListedFile], list[str]]:
+    """Returns the files of a pattern, and what is named nearly so, both in name order.
+
+    Nearly so: there are digits where the placeholders stand, but not as the pattern has them, as in
+    `day-12` for `day-{SPAN:4}`.
+
+    Raises:
+        NoInputError: The place cannot be listed.
+    """
     parsed = SpanPattern.parse(pattern)
     if "://" in pattern:
         found = _remote(parsed.glob)
     else:
         first, *rest = pattern.split("/")
         found = _local(first or "/", rest) if rest else _local(".", [first])
-    regex = parsed.regex
-    return sorted(file for file in found if regex.fullmatch(file.path))
+    regex, near_regex = parsed.regex, parsed.near_regex
+    files, others = [], []
+    for file in found:
+        if regex.fullmatch(file.path):
+            files.append(file)
+        elif near_regex.fullmatch(file.path):
+            others.append(file.path)
+    return sorted(files), sorted(others)
 
 
 def _local(folder: str, segments: Sequence[str]) -> Iterator[ListedFile]:

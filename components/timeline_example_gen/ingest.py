@@ -30,7 +30,7 @@ from components.timeline_example_gen.read_stage import ReadFacts, read_and_order
 from components.timeline_example_gen.report import REPORT_FILE, make_report, show_time
 from components.timeline_example_gen.source_columns import SOURCES, Source
 from components.timeline_example_gen.source_files import find_files, no_rows
-from components.timeline_example_gen.spans import choose_spans
+from components.timeline_example_gen.spans import choose_spans, unread_files
 from components.timeline_example_gen.spill import read_table
 from components.timeline_example_gen.splits import Cut
 from components.timeline_example_gen.write_stage import (
@@ -72,6 +72,7 @@ def ingest(
         IngestError: The input cannot become Examples; the message says why.
     """
     config = choose_spans(config)
+    unread = unread_files(config)
     spill_dir = FileSystems.join(examples_dir, ".spill")
     make_folder(spill_dir)
     try:
@@ -95,7 +96,7 @@ def ingest(
             spill_dir,
         )
         _check_splits(plan, cut, written)
-        report = make_report(plan, facts, cut, written)
+        report = make_report(plan, facts, cut, written, unread)
         publish(written, plan.config.split.split_names, examples_dir)
         rejects.write_rejected(
             facts.rejects, FileSystems.join(make_folder(rejected_dir), rejects.REJECTED_FILE)

@@ -14,12 +14,25 @@ from components.timeline_example_gen.splits import Cut
 from components.timeline_example_gen.write_stage import SplitFile, total_counts
 
 REPORT_FILE = "ingest_report.json"
+_NUM_SHOWN = 5
 
 
 def make_report(
-    plan: IngestPlan, facts: ReadFacts, cut: Cut | None, files: Sequence[SplitFile]
+    plan: IngestPlan,
+    facts: ReadFacts,
+    cut: Cut | None,
+    files: Sequence[SplitFile],
+    unread: Mapping[Source, Sequence[str]],
 ) -> dict[str, Any]:
-    """Returns the report as JSON values."""
+    """Returns the report as JSON values.
+
+    Args:
+        plan: What was to be done.
+        facts: What reading found.
+        cut: Where a temporal split was cut.
+        files: What was written.
+        unread: See `spans.unread_files`.
+    """
     train = total_counts(files, "train")
     candidates = total_counts(files, "candidates")
     splits = {}
@@ -30,7 +43,7 @@ def make_report(
         }
     report: dict[str, Any] = {
         "files": _files(plan, facts),
-        "spans": _spans(plan, facts),
+        "spans": _spans(plan, facts, unread),
         "ignored_columns": {
             source: ignored for source in SOURCES if (ignored := _ignored(plan, source))
         },
@@ -84,7 +97,9 @@ def _files(plan: IngestPlan, facts: ReadFacts) -> list[Mapping[str, Any]]:
     ]
 
 
-def _spans(plan: IngestPlan, facts: ReadFacts) -> dict[str, Any] | None:
+def _spans(
+    plan: IngestPlan, facts: ReadFacts, unread: Mapping[Source, Sequence[str]]
+) -> dict[str, Any] | None:
     chosen = plan.config.chosen_spans
     if chosen is None:
         return None
@@ -93,6 +108,10 @@ def _spans(plan: IngestPlan, facts: ReadFacts) -> dict[str, Any] | None:
     report: dict[str, Any] = {
         "missing": [chosen.show(span) for span in missing],
         "empty": _versions(chosen, empty),
+        "unread": {
+            source: {"files": len(paths), "first": list(paths[:_NUM_SHOWN])}
+            for source, paths in unread.items()
+        },
     }
     for source in SOURCES:
         if spans := chosen.of(source):

@@ -7,7 +7,7 @@ since 1970. `{VERSION}` counts deliveries of the same span. The words are TFX's 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Literal
 
 from components.timeline_example_gen.source_query import query_of
@@ -101,6 +101,11 @@ class SpanPattern:
         """What a whole path must match."""
         return re.compile("".join(_regex_parts(self.text)), re.DOTALL)
 
+    @property
+    def near_regex(self) -> "re.Pattern[str]":
+        """What a path matches whose name has digits at the places, but may have them otherwise."""
+        return re.compile("".join(_regex_parts(self.text, near=True)), re.DOTALL)
+
     def delivery(self, path: str) -> Delivery | None:
         """Returns which delivery a path belongs to, None where it does not match.
 
@@ -133,6 +138,15 @@ def show_span(span: int, kind: SpanKind) -> str:
     return (_EPOCH + timedelta(days=span)).isoformat() if kind == "date" else str(span)
 
 
+def reads_as_day(number: int) -> bool:
+    """Whether a number is written as a day is, such as 20261120."""
+    try:
+        datetime.strptime(str(number), "%Y%m%d")
+    except ValueError:
+        return False
+    return len(str(number)) == 8
+
+
 def read_span(text: str | int, kind: SpanKind) -> int:
     """Returns the number of a span that a person wrote.
 
@@ -151,8 +165,8 @@ def read_span(text: str | int, kind: SpanKind) -> int:
 
 
 def segment_regex(segment: str) -> "re.Pattern[str]":
-    """Returns what the name of a file or folder must match at one place of a pattern."""
-    return re.compile("".join(_regex_parts(segment)), re.DOTALL)
+    """Returns what the name of a file or folder matches at one place, see `near_regex`."""
+    return re.compile("".join(_regex_parts(segment, near=True)), re.DOTALL)
 
 
 def is_fixed(segment: str) -> bool:
@@ -160,14 +174,17 @@ def is_fixed(segment: str) -> bool:
     return not (_PLACEHOLDER.search(segment) or _GLOB_PART.search(segment))
 
 
-def _regex_parts(text: str) -> Iterator[str]:
+def _regex_parts(text: str, *, near: bool = False) -> Iterator[str]:
     seen: set[str] = set()
     place = 0
     while place < len(text):
         if match := _PLACEHOLDER.match(text, place):
             word, width = match.groups()
             digits = f"{{{width or _DATE_PARTS[word]}}}" if width or word in _DATE_PARTS else "+"
-            yield f"(?P={word})" if word in seen else rf"(?P<{word}>[0-9]{digits})"
+            if near:
+                yield "[^/]*[0-9][^/]*"
+            else:
+                yield f"(?P={word})" if word in seen else rf"(?P<{word}>[0-9]{digits})"
             seen.add(word)
         elif match := _GLOB_PART.match(text, place):
             yield _glob_regex(match[0])

@@ -1,6 +1,7 @@
 """Chooses the spans of a run: plain Python, so that any orchestrator can do it first."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 
 from components.timeline_example_gen.config import (
@@ -12,15 +13,18 @@ from components.timeline_example_gen.config import (
     SpansConfig,
 )
 from components.timeline_example_gen.errors import MissingSpanError, NoInputError
-from components.timeline_example_gen.file_listing import list_files
+from components.timeline_example_gen.file_listing import list_files_and_others
 from components.timeline_example_gen.source_columns import SOURCES, Source
 from components.timeline_example_gen.span_pattern import (
     Delivery,
     SpanKind,
     SpanPattern,
     read_span,
+    reads_as_day,
     show_span,
 )
+
+log = logging.getLogger(__name__)
 
 _NUM_SHOWN = 5
 # More gaps than this are no gaps: the numbers do not count spans.
@@ -94,10 +98,7 @@ def _window(
     window = tuple(found[span] for span in sorted(found) if first <= span <= last)
     num_missing = last - first + 1 - len(window)
     if num_missing > _MOST_MISSING:
-        raise MissingSpanError(
-            f"`data.interactions`: {num_missing:,} numbers between {first} and {last} have no "
-            "file. {SPAN} must count spans one by one; write a day as {YYYY}{MM}{DD}"
-        )
+        raise _too_many_missing(window, num_missing, kind)
     missing = tuple(span for span in range(first, last + 1) if span not in found)
     if missing and spans.missing == "stop":
         shown = ", ".join(show_span(span, kind) for span in missing[:_NUM_SHOWN])
@@ -105,9 +106,34 @@ def _window(
         raise MissingSpanError(
             f"`data.interactions`: span {shown}{more} of {show_span(first, kind)} to "
             f"{show_span(last, kind)} is missing; deliver it, or go on without it with "
-            "`data.spans.missing: warn`"
+            f"`data.spans.missing: warn`{_day_hint(window, kind)}"
         )
     return window, missing
+
+
+def _too_many_missing(
+    window: Sequence[SpanFiles], num_missing: int, kind: SpanKind
+) -> MissingSpanError:
+    """Names the file beside the largest gap, on the side that has fewer spans."""
+    after = max(range(1, len(window)), key=lambda i: window[i].span - window[i - 1].span)
+    far = window[after] if len(window) - after <= after else window[after - 1]
+    days = kind == "date"
+    remedy = (
+        "; is its name right? Else narrow the window with `data.spans.window`"
+        if days
+        else f". {{SPAN}} must count spans one by one{_day_hint(window, kind)}"
+    )
+    return MissingSpanError(
+        f"`data.interactions`: {num_missing:,} {'days' if days else 'numbers'} between "
+        f"{show_span(window[0].span, kind)} and {show_span(window[-1].span, kind)} have no file. "
+        f"The one that lies far off is {far.files[0].path}{remedy}"
+    )
+
+
+def _day_hint(window: Sequence[SpanFiles], kind: SpanKind) -> str:
+    if kind == "number" and any(reads_as_day(found.span) for found in window):
+        return "; these numbers read as days: write {YYYY}{MM}{DD} for {SPAN}"
+    return ""
 
 
 def _snapshot(source: Source, pattern: str, kind: SpanKind, last: int | None) -> SpanFiles:
@@ -126,7 +152,10 @@ def _deliveries(source: Source, pattern: str) -> dict[int, SpanFiles]:
     parsed = SpanPattern.parse(pattern)
     files: dict[tuple[int, int], list[InputFile]] = {}
     spellings: dict[tuple[int, int], tuple[str, ...]] = {}
-    for file in list_files(pattern):
+    listed, others = list_files_and_others(pattern)
+    if others:
+        log.warning(_unread_message(source, pattern, others))
+    for file in listed:
         try:
             delivery = parsed.delivery(file.path)
         except ValueError as error:
@@ -138,12 +167,35 @@ def _deliveries(source: Source, pattern: str) -> dict[int, SpanFiles]:
             raise _spelled_twice(source, delivery, file.path)
         files.setdefault(key, []).append(InputFile(path=file.path, size_bytes=file.size_bytes))
     if not files:
-        raise NoInputError(f"`data.{source}`: no file matches {pattern}")
+        near = f". {_unread_message(source, pattern, others)}" if others else ""
+        raise NoInputError(f"`data.{source}`: no file matches {pattern}{near}")
     # Sorted by version: the last one of a span stays.
     return {
         span: SpanFiles(span=span, version=None if version < 0 else version, files=tuple(found))
         for (span, version), found in sorted(files.items())
     }
+
+
+def unread_files(config: IngestConfig) -> dict[Source, list[str]]:
+    """Returns the files by source that are named nearly as their spans are, and so are not read."""
+    patterns: Mapping[Source, str | None] = {
+        source: getattr(config.data, source) for source in SOURCES
+    }
+    return {
+        source: others
+        for source, pattern in patterns.items()
+        if pattern is not None
+        and SpanPattern.parse(pattern).kind is not None
+        and (others := list_files_and_others(pattern)[1])
+    }
+
+
+def _unread_message(source: Source, pattern: str, others: Sequence[str]) -> str:
+    more = f" and {len(others) - _NUM_SHOWN} more" if len(others) > _NUM_SHOWN else ""
+    return (
+        f"`data.{source}`: named nearly as {pattern}, but not so, and not read: "
+        f"{', '.join(others[:_NUM_SHOWN])}{more}"
+    )
 
 
 def _spelled_twice(source: Source, delivery: Delivery, path: str) -> NoInputError:

@@ -113,6 +113,7 @@ def test_a_span_without_a_good_event_is_missing(
     assert found.report["spans"] == {
         "missing": ["2"],
         "empty": [{"span": "2", "version": 2}],
+        "unread": {},
         "interactions": [{"span": "1", "version": 1}, {"span": "3", "version": 1}],
     }
     # Without the newest span the window is another one.
@@ -134,6 +135,46 @@ def test_numbers_that_do_not_count_spans_are_refused(tmp_path: Path, ingestion: 
     deliver(tmp_path, "s20261120/v1/a.csv", "s20270101/v1/a.csv", "s1/v1/a.csv")
     with pytest.raises(MissingSpanError, match="must count spans one by one"):
         choose_spans(config(ingestion, NUMBERED, window="all", missing="warn"))
+
+
+def test_a_day_far_off_is_named(tmp_path: Path, ingestion: Any) -> None:
+    days = ("2026-11-20", "2026-11-21", "2062-11-22")
+    deliver(tmp_path, *(f"{day}/a.csv" for day in days))
+    with pytest.raises(MissingSpanError) as caught:
+        choose_spans(config(ingestion, DATED, window="all", missing="warn"))
+    message = str(caught.value)
+    assert "13,149 days between 2026-11-20 and 2062-11-22 have no file" in message
+    assert "far off is " + str(tmp_path / "2062-11-22/a.csv") in message
+    assert "YYYY" not in message
+    deliver(tmp_path, "2062-11-23/a.csv", "2062-11-24/a.csv")
+    with pytest.raises(MissingSpanError, match=r"far off is .*2026-11-21/a\.csv"):
+        choose_spans(config(ingestion, DATED, window="all", missing="warn"))
+
+
+def test_days_that_are_counted_as_numbers_are_told_so(tmp_path: Path, ingestion: Any) -> None:
+    deliver(tmp_path, "s20261130/v1/a.csv", "s20261201/v1/a.csv")
+    hint = r"these numbers read as days: write \{YYYY\}\{MM\}\{DD\} for \{SPAN\}"
+    with pytest.raises(MissingSpanError, match=f"span 20261131.* 65 more .*{hint}"):
+        choose_spans(config(ingestion, NUMBERED, window=9999))
+    deliver(tmp_path, "s7/v1/a.csv", "s9/v1/a.csv")
+    with pytest.raises(MissingSpanError) as caught:
+        choose_spans(config(ingestion, NUMBERED, last=9, window=3))
+    assert "read as days" not in str(caught.value)
+
+
+def test_files_that_are_named_nearly_so_are_named(
+    tmp_path: Path, ingestion: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    deliver(tmp_path, "day-0012/a.csv", "day-13/a.csv", "day-0014b/a.csv", "day-old/a.csv")
+    ingestion.write("day-0012/a.csv", "q,c,t\na,x,1\na,y,2\n")
+    found = ingestion("day-{SPAN:4}/*.csv")
+    near = [str(tmp_path / name) for name in ("day-0014b/a.csv", "day-13/a.csv")]
+    assert found.report["spans"]["unread"] == {"interactions": {"files": 2, "first": near}}
+    assert f"not read: {', '.join(near)}" in caplog.text
+    assert "day-old" not in caplog.text
+    deliver(tmp_path, "2026-1-5/a.csv")
+    with pytest.raises(NoInputError, match=r"no file matches .*not read: .*2026-1-5/a\.csv"):
+        choose_spans(config(ingestion, DATED))
 
 
 def test_a_span_spelled_in_two_ways_is_refused(tmp_path: Path, ingestion: Any) -> None:
@@ -190,6 +231,7 @@ def test_the_newest_day_is_held_out_from_its_midnight(tmp_path: Path, ingestion:
     assert found.report["spans"] == {
         "missing": [],
         "empty": [],
+        "unread": {},
         "interactions": [
             {"span": "2026-11-19", "version": None},
             {"span": "2026-11-20", "version": None},
