@@ -29,7 +29,7 @@ import yaml  # noqa: E402
 from benchmarks._growth_log import GrowthLog, write_log  # noqa: E402
 from benchmarks._growth_stages import Stage, measure, run_stages  # noqa: E402
 from benchmarks._report import environment, report, row  # noqa: E402
-from tests.pipeline.kubeflow.compiled_steps import CompiledPipeline  # noqa: E402
+from tests.pipeline.kubeflow.compiled_steps import CompiledPipeline, compile_for_folder  # noqa: E402
 
 SIZES = {"100k": 100_000, "1m": 1_000_000, "10m": 10_000_000}
 DATA_STAGES = ("TimelineExampleGen", "StatisticsGen", "Transform")
@@ -155,15 +155,13 @@ def step_rows(folder: Path) -> Iterator[dict[str, Any]]:
         cpus.append(measured["process_cpu_s"])
     yield row("airflow_step_wall", statistics.median(walls[1:]), "s", 8.0, 4.0)
     yield row("airflow_step_cpu", statistics.median(cpus[1:]), "s")
-    plan = folder / "plan.yaml"
-    command = [*TWO_TOWER, "compile", "--runner", "kubeflow", "--config", str(config)]
-    command += ["--set", f"schema.file={folder / 'schema' / 'growth' / 'schema.pbtxt'}"]
-    command += ["--image", "none:1", "--pipeline-root", str(folder / "root"), "-o", str(plan)]
-    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+    spec = compile_for_folder(
+        config, folder / "root", f"schema.file={folder / 'schema' / 'growth' / 'schema.pbtxt'}"
+    )
     walls = []
     for number in range(STEPS):
         steps = CompiledPipeline(
-            yaml.safe_load(plan.read_text()),
+            spec,
             folder / "root" / f"run-{number}",
             {"data_directory": str(folder)},
         )

@@ -46,7 +46,7 @@ def compile_(
         str | None,
         typer.Option(
             metavar="URI",
-            help="kubeflow, vertex: of everything a run leaves; every step must reach it.",
+            help="kubeflow, vertex: of everything a run leaves, gs://BUCKET/….",
         ),
     ] = None,
     data_directory: Annotated[
@@ -62,6 +62,14 @@ def compile_(
         typer.Option(
             metavar="URI",
             help="Base path of the served versions; `serving.directory`, or below the root.",
+        ),
+    ] = None,
+    resources: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COMPONENT=KEY:VALUE,…",
+            help="kubeflow, vertex: what a step is given, as Trainer=cpu:4,memory:16G,gpu:1; keys "
+            "cpu, memory, cpu_request, memory_request, gpu, gpu_type. Again for another component.",
         ),
     ] = None,
     schedule: Annotated[
@@ -81,6 +89,8 @@ def compile_(
         fail(f"-o must end in {' or '.join(_SUFFIXES[runner])} for {runner.value}, got {output}")
     if runner is not RunnerName.airflow and not (image and pipeline_root):
         fail(f"--runner {runner.value} needs --image and --pipeline-root")
+    if runner is RunnerName.airflow and resources:
+        fail("--resources is for kubeflow and vertex; Airflow runs steps where its workers are")
     loaded = load_config(config, set_)
     from pipeline.cli.run_log import quiet
 
@@ -90,20 +100,27 @@ def compile_(
         from pipeline.airflow.plan import airflow_plan
         from pipeline.config import ConfigError
         from pipeline.config_file import find
-        from pipeline.kubeflow.compile import compile_pipeline
+        from pipeline.kubeflow.compile import ROOT_MUST, compile_pipeline, is_cluster_root
+        from pipeline.kubeflow.resources import parse_resources
 
         try:
-            if runner is RunnerName.airflow:
+            if runner is not RunnerName.airflow and not is_cluster_root(pipeline_root or ""):
+                problem = f"--pipeline-root {ROOT_MUST}; got {pipeline_root}"
+            elif runner is RunnerName.airflow:
                 path = find(config).resolve()
                 text = airflow_plan(loaded, path, set_ or (), _two_tower(), schedule)
             else:
+                is_vertex = runner is RunnerName.vertex
+                # Vertex AI knows GPUs by their models alone.
+                gpu_type = {"gpu_type": None} if is_vertex else {}
                 text = compile_pipeline(
                     loaded,
-                    "vertex" if runner is RunnerName.vertex else "kubeflow",
+                    "vertex" if is_vertex else "kubeflow",
                     image or "",
                     pipeline_root or "",
                     data_directory,
                     serving_directory,
+                    parse_resources(resources or (), **gpu_type),
                 )
         except (ConfigError, IngestError) as error:
             problem = str(error)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 import yaml
@@ -10,6 +11,7 @@ from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.definition import create_components
+from pipeline.kubeflow.resources import ResourceSpec, check_components
 from pipeline.kubeflow.site import ClusterSite
 from pipeline.kubeflow.step import COMMAND
 from pipeline.site import LAST_BLESSED_MODEL, PREVIOUS_MODEL
@@ -32,6 +34,20 @@ _NEVER_CACHED = frozenset(
 _ENVIRONMENT = {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
+# The backends know gs://, s3:// and minio:// (`LocalPathForURI` in backend/src/v2/component of
+# kubeflow/pipelines; Vertex AI the first alone) and no path. Of these TensorFlow's file systems
+# have the first alone; for s3:// it would need tensorflow-io, and Beam another package.
+ROOT_MUST = (
+    "must be gs://BUCKET/…: a backend keeps artifacts in an object store, and TensorFlow reads "
+    "neither s3:// nor minio://"
+)
+
+
+def is_cluster_root(pipeline_root: str) -> bool:
+    """Whether both the backends and TensorFlow reach it."""
+    return re.match(r"gs://[^/]", pipeline_root) is not None
+
+
 def compile_pipeline(
     config: PipelineConfig,
     runner: Runner,
@@ -39,6 +55,7 @@ def compile_pipeline(
     pipeline_root: str,
     data_directory: str | None = None,
     serving_dir: str | None = None,
+    resources: Mapping[str, ResourceSpec] | None = None,
 ) -> str:
     """Returns the pipeline as KFP pipeline spec 2.1 in YAML, or as a Vertex pipeline job in JSON.
 
@@ -46,23 +63,23 @@ def compile_pipeline(
         config: The use.
         runner: Who will run it.
         image: The container image of every step: `deploy/pipeline.Dockerfile`.
-        pipeline_root: Path or URI of everything a run leaves, which every step reaches.
+        pipeline_root: URI of everything a run leaves, see `is_cluster_root`. A path is for steps
+            that no backend runs: tests.
         data_directory: Default of the run-time parameter of that name.
         serving_dir: Base path of the served versions.
+        resources: By component, as `parse_resources` returns them; the backend chooses the rest.
 
     Raises:
-        ConfigError: The schema's file is missing, or a setting does not fit a cluster.
+        ConfigError: The schema's file is missing, a setting does not fit a cluster, or there are
+            resources of an unknown component.
     """
     if config.training.strategy == "multi_worker":
         raise ConfigError(
             "`training.strategy: multi_worker` starts processes that a step of a cluster does not "
             "have; use `mirrored`"
         )
-    if not pipeline_root.startswith(("gs://", "/")):
-        raise ConfigError(
-            "the pipeline root must be gs://…, or an absolute path that is mounted in every step: "
-            f"TensorFlow reads no other file system; got {pipeline_root}"
-        )
+    if not (is_cluster_root(pipeline_root) or pipeline_root.startswith("/")):
+        raise ConfigError(f"the pipeline root {ROOT_MUST}; got {pipeline_root}")
     site = ClusterSite(config, pipeline_root, data_directory, serving_dir)
     pipeline = tfx_pipeline.Pipeline(
         pipeline_name=pipeline_name(config),
@@ -78,6 +95,7 @@ def compile_pipeline(
     )
     job = dag_runner.run(pipeline, parameter_values=site.parameters, write_out=False)
     _complete(job["pipelineSpec"], site, pipeline_root)
+    _give_resources(job["pipelineSpec"], resources or {})
     if runner == "vertex":
         return json.dumps(job, indent=2, sort_keys=True) + "\n"
     text: str = yaml.safe_dump(job["pipelineSpec"], sort_keys=True, allow_unicode=True)
@@ -101,3 +119,12 @@ def _complete(spec: dict[str, Any], site: ClusterSite, pipeline_root: str) -> No
     environment = [{"name": name, "value": value} for name, value in _ENVIRONMENT.items()]
     for executor in spec["deploymentSpec"]["executors"].values():
         executor["container"]["env"] = environment
+
+
+def _give_resources(spec: dict[str, Any], resources: Mapping[str, ResourceSpec]) -> None:
+    tasks = spec["root"]["dag"]["tasks"]
+    check_components(resources, list(tasks))
+    for name, given in resources.items():
+        component = spec["components"][tasks[name]["componentRef"]["name"]]
+        executor = spec["deploymentSpec"]["executors"][component["executorLabel"]]
+        executor["container"]["resources"] = dict(given)

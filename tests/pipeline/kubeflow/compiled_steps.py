@@ -19,6 +19,8 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.pipeline.two_clubs import ROOT
 
 # Added by the driver to what a component declares (`provisionOutputs`), unless logs are not kept.
@@ -161,6 +163,17 @@ def _stored_value(value: Any) -> Any:
     if isinstance(value, list):
         return {"list": value}
     return {"struct": value} if isinstance(value, dict) else value
+
+
+def compile_for_folder(config: Path, root: Path, *overrides: str) -> dict[str, Any]:
+    """Compiles for a root on this machine, which no backend takes and the command refuses."""
+    from pipeline.config_file import load
+    from pipeline.kubeflow.compile import compile_pipeline
+
+    loaded = load(str(config), overrides)
+    text = compile_pipeline(loaded, "kubeflow", "two-tower-pipeline:test", str(root))
+    spec: dict[str, Any] = yaml.safe_load(text)
+    return spec
 
 
 def _declared_outputs(component: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -8,11 +8,14 @@ import pytest
 import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
+from typer.testing import CliRunner
 
 import components
+from pipeline.cli.main import app
 from pipeline.config import ConfigError
 from pipeline.config_file import load
 from pipeline.kubeflow.compile import compile_pipeline
+from pipeline.kubeflow.resources import parse_resources
 from tests.pipeline.two_clubs import write_two_clubs
 
 GOLDEN = Path(__file__).with_name("two_clubs.golden.yaml")
@@ -147,10 +150,41 @@ def test_titles_of_artifact_types_are_what_vertex_takes_and_can_be_imported(
         assert f"components.{title}" == getattr(components, title).TYPE_NAME
 
 
-@pytest.mark.parametrize("root", ["minio://bucket/root", "s3://bucket/root", "root"])
+@pytest.mark.parametrize("root", ["minio://bucket/root", "s3://bucket/root", "gs://", "root"])
 def test_a_root_that_the_steps_could_not_read_is_refused(config_path: Path, root: str) -> None:
     with pytest.raises(ConfigError, match=rf"pipeline root must be gs://.*got {root}"):
         compile_pipeline(load(str(config_path)), "kubeflow", "registry/two-tower:1", root)
+
+
+@pytest.mark.parametrize("runner", ["kubeflow", "vertex"])
+def test_the_command_takes_no_path_for_a_root(
+    config_path: Path, tmp_path: Path, runner: str
+) -> None:
+    output = tmp_path / f"clubs.{'yaml' if runner == 'kubeflow' else 'json'}"
+    words = ["compile", "--runner", runner, "--config", str(config_path), "-o", str(output)]
+    words += ["--image", "registry/two-tower:1", "--pipeline-root", "/mnt/pipelines"]
+    done = CliRunner().invoke(app, [*words, "--set", f"runs={tmp_path}"])
+    assert done.exit_code == 1
+    assert "--pipeline-root must be gs://BUCKET" in " ".join(done.output.split())
+    assert not output.exists()
+
+
+def test_a_step_has_the_resources_it_is_given(config_path: Path) -> None:
+    given = parse_resources(["Trainer=cpu:4,memory:16G,gpu:1"])
+    spec = compiled(config_path, resources=given)
+    deployment = pipeline_spec_pb2.PipelineDeploymentConfig()
+    json_format.ParseDict(spec["deploymentSpec"], deployment)
+    resources = deployment.executors["Trainer_executor"].container.resources
+    assert (resources.cpu_limit, resources.memory_limit) == (4.0, 16.0)
+    assert (resources.accelerator.type, resources.accelerator.count) == ("nvidia.com/gpu", 1)
+    others = [label for label in deployment.executors if label != "Trainer_executor"]
+    for label in others:
+        assert not deployment.executors[label].container.HasField("resources")
+
+
+def test_resources_of_an_unknown_component_are_refused(config_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"Trainr: .*Transform.* did you mean `Trainer`\?"):
+        compiled(config_path, resources=parse_resources(["Trainr=cpu:4"]))
 
 
 def test_a_run_may_name_its_span_where_there_are_spans(config_path: Path) -> None:

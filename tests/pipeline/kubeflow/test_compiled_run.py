@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.pipeline.kubeflow.compiled_steps import CompiledPipeline, StepFailedError
+from tests.pipeline.kubeflow.compiled_steps import (
+    CompiledPipeline,
+    StepFailedError,
+    compile_for_folder,
+)
 from tests.pipeline.two_clubs import ROOT, Command, write_two_clubs
 
 pytestmark = pytest.mark.long
@@ -49,15 +52,9 @@ def compared(
     runs = f"runs={folder / 'runs'}"
     ran = two_tower("run", "--config", str(config), "--set", runs, "--json", timeout_s=600)
     assert ran.returncode == 0, ran.stderr
-    compiled, root = folder / "pipeline.yaml", folder / "root"
-    made = two_tower(
-        *("compile", "--runner", "kubeflow", "--config", str(config)),
-        *("--set", f"schema.file={schema}", "--image", "two-tower-pipeline:test"),
-        *("--pipeline-root", str(root), "-o", str(compiled)),
-    )
-    assert made.returncode == 0, made.stderr
+    root = folder / "root"
     steps = CompiledPipeline(
-        yaml.safe_load(compiled.read_text()),
+        compile_for_folder(config, root, f"schema.file={schema}"),
         root / "run-1",
         {"data_directory": str(data_directory)},
     )
@@ -119,7 +116,7 @@ def test_shows_the_seconds_of_each_step(compared: Compared) -> None:
     assert set(compared.steps.seconds) == set(compared.steps.order())
 
 
-def test_a_span_is_held_against_that_of_an_earlier_run(tmp_path: Path, two_tower: Command) -> None:
+def test_a_span_is_held_against_that_of_an_earlier_run(tmp_path: Path) -> None:
     config = write_two_clubs(
         tmp_path,
         data={"interactions": "events-{SPAN}.csv"},
@@ -128,13 +125,8 @@ def test_a_span_is_held_against_that_of_an_earlier_run(tmp_path: Path, two_tower
     header, *events = (tmp_path / "events.csv").read_text(encoding="utf-8").splitlines()
     (tmp_path / "events-1.csv").write_text("\n".join([header, *events[::2]]), encoding="utf-8")
     (tmp_path / "events-2.csv").write_text("\n".join([header, *events]), encoding="utf-8")
-    compiled, root = tmp_path / "pipeline.yaml", tmp_path / "root"
-    made = two_tower(
-        *("compile", "--runner", "kubeflow", "--config", str(config), "-o", str(compiled)),
-        *("--image", "two-tower-pipeline:test", "--pipeline-root", str(root)),
-    )
-    assert made.returncode == 0, made.stderr
-    spec = yaml.safe_load(compiled.read_text())
+    root = tmp_path / "root"
+    spec = compile_for_folder(config, root)
 
     def hold(span: int) -> dict[str, Any]:
         steps = CompiledPipeline(
