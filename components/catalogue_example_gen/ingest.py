@@ -1,6 +1,5 @@
 """Reads the catalogue anew, beside the events that a model was fitted on."""
 
-import json
 from typing import Any
 
 import apache_beam as beam
@@ -10,19 +9,14 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from components.beam_results import MakePipeline, make_folder, remove_folder, run_and_collect
-from components.timeline_example_gen import rejects
 from components.timeline_example_gen.bigquery_export import export_queries
 from components.timeline_example_gen.config import IngestConfig
 from components.timeline_example_gen.errors import NoInputError
-from components.timeline_example_gen.ingest import (
-    ADDED_FILE,
-    check_files,
-    publish,
-    write_added,
-)
+from components.timeline_example_gen.ingest import check_files
+from components.timeline_example_gen.outputs import ADDED_FILE, publish, write_reports
 from components.timeline_example_gen.plan import IngestPlan, Sizing, make_plan
 from components.timeline_example_gen.read_stage import ReadFacts, read_and_order
-from components.timeline_example_gen.report import REPORT_FILE, make_catalogue_report
+from components.timeline_example_gen.report import make_catalogue_report
 from components.timeline_example_gen.source_columns import Source
 from components.timeline_example_gen.source_files import find_files
 from components.timeline_example_gen.spill import Segment
@@ -96,13 +90,7 @@ def ingest_catalogue(
         )
         report = make_catalogue_report(plan, facts, written)
         publish(written, _SPLITS, examples_dir)
-        rejects.write_rejected(
-            facts.rejects, FileSystems.join(make_folder(rejected_dir), rejects.REJECTED_FILE)
-        )
-        make_folder(report_dir)
-        write_added(written, FileSystems.join(report_dir, ADDED_FILE))
-        with FileSystems.create(FileSystems.join(report_dir, REPORT_FILE)) as stream:
-            stream.write(json.dumps(report, indent=2, ensure_ascii=False).encode() + b"\n")
+        write_reports(report, facts.rejects, written, rejected_dir, report_dir)
     finally:
         remove_folder(spill_dir)
     return report

@@ -1,12 +1,8 @@
 """Runs an ingestion from end to end: the driver's side of the two Beam pipelines."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from components.beam_results import (
@@ -25,24 +21,20 @@ from components.timeline_example_gen.errors import (
     UnreadableFileError,
 )
 from components.timeline_example_gen.newest_span_cut import find_newest_span
+from components.timeline_example_gen.outputs import publish, write_reports
 from components.timeline_example_gen.plan import IngestPlan, Sizing, make_plan
 from components.timeline_example_gen.read_stage import ReadFacts, read_and_order
-from components.timeline_example_gen.report import REPORT_FILE, make_report, show_time
+from components.timeline_example_gen.report import make_report, show_time
 from components.timeline_example_gen.source_columns import SOURCES, Source
 from components.timeline_example_gen.source_files import find_files, no_rows
 from components.timeline_example_gen.spans import choose_spans, unread_files
-from components.timeline_example_gen.spill import read_table
 from components.timeline_example_gen.splits import Cut
 from components.timeline_example_gen.write_stage import (
-    ADDED_ID,
     OrderedBuckets,
     SplitFile,
     split_and_write,
     total_counts,
 )
-
-ADDED_FILE = "added_candidates.parquet"
-_NONE_ADDED = pa.table({ADDED_ID: pa.array([], pa.string())})
 
 
 def ingest(
@@ -98,13 +90,7 @@ def ingest(
         _check_splits(plan, cut, written)
         report = make_report(plan, facts, cut, written, unread)
         publish(written, plan.config.split.split_names, examples_dir)
-        rejects.write_rejected(
-            facts.rejects, FileSystems.join(make_folder(rejected_dir), rejects.REJECTED_FILE)
-        )
-        make_folder(report_dir)
-        write_added(written, FileSystems.join(report_dir, ADDED_FILE))
-        with FileSystems.create(FileSystems.join(report_dir, REPORT_FILE)) as stream:
-            stream.write(json.dumps(report, indent=2, ensure_ascii=False).encode() + b"\n")
+        write_reports(report, facts.rejects, written, rejected_dir, report_dir)
     finally:
         remove_folder(spill_dir)
     return report
@@ -184,23 +170,3 @@ def _check_splits(plan: IngestPlan, cut: Cut | None, files: Sequence[SplitFile])
 
 def _paths(facts: ReadFacts, source: Source) -> dict[int, str]:
     return {bucket.bucket: bucket.path for bucket in facts.buckets if bucket.source == source}
-
-
-def write_added(files: Sequence[SplitFile], path: str) -> None:
-    """Writes the candidate ids that only training events have, for a later index refresh."""
-    tables = [read_table(file.added) for file in files if file.added is not None]
-    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-        pq.write_table(pa.concat_tables([_NONE_ADDED, *tables]), stream)
-
-
-def publish(files: Sequence[SplitFile], splits: Sequence[str], examples_dir: str) -> None:
-    """Gives the files of the splits their final places below `examples_dir`."""
-    sources, targets = [], []
-    for split in splits:
-        folder = make_folder(FileSystems.join(examples_dir, f"Split-{split}"))
-        mine = [file for file in files if file.split == split]
-        for file in mine:
-            name = f"data_tfrecord-{file.bucket:05d}-of-{len(mine):05d}.gz"
-            sources.append(file.path)
-            targets.append(FileSystems.join(folder, name))
-    FileSystems.rename(sources, targets)
