@@ -17,6 +17,15 @@ from serving.standby import standby_server
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.fixture
+def base_path(tmp_path: Path, install_version: Callable[[Path, int], Path]) -> Path:
+    """A folder `served` with one version."""
+    path = tmp_path / "served"
+    path.mkdir()
+    install_version(path, 1)
+    return path
+
+
 def test_a_model_that_cannot_be_loaded_is_reported_with_the_log(tmp_path: Path) -> None:
     (tmp_path / "served" / "1").mkdir(parents=True)
     (tmp_path / "served" / "1" / "saved_model.pb").write_bytes(b"no protobuf")
@@ -40,12 +49,7 @@ def test_a_server_that_is_not_ready_in_time_is_reported_and_ended(tmp_path: Path
     assert time.monotonic() - started_at < 10
 
 
-def test_works_from_any_folder_and_without_tensorflow_in_the_parent(
-    tmp_path: Path, install_version: Callable[[Path, int], Path]
-) -> None:
-    base_path = tmp_path / "served"
-    base_path.mkdir()
-    install_version(base_path, 1)
+def test_works_from_any_folder_and_without_tensorflow_in_the_parent(base_path: Path) -> None:
     script = """
 import os, sys, time
 from serving.launcher import running_model_server
@@ -61,7 +65,7 @@ print([name for name in ("tensorflow", "numpy") if name in sys.modules])
 """
     done = subprocess.run(
         [sys.executable, "-c", script],
-        cwd=tmp_path,
+        cwd=base_path.parent,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -71,12 +75,7 @@ print([name for name in ("tensorflow", "numpy") if name in sys.modules])
     assert done.stdout.splitlines() == ["('d',)", "gone", "[]"]
 
 
-def test_a_server_ends_when_its_launcher_is_killed(
-    tmp_path: Path, install_version: Callable[[Path, int], Path]
-) -> None:
-    base_path = tmp_path / "served"
-    base_path.mkdir()
-    install_version(base_path, 1)
+def test_a_server_ends_when_its_launcher_is_killed(base_path: Path) -> None:
     script = """
 import sys, time
 from serving.launcher import running_model_server
@@ -105,12 +104,7 @@ with running_model_server(sys.argv[1]) as server:
     pytest.fail(f"the server {server_pid} outlived its launcher")
 
 
-def test_a_server_on_standby_is_taken_and_answers(
-    tmp_path: Path, install_version: Callable[[Path, int], Path]
-) -> None:
-    base_path = tmp_path / "served"
-    base_path.mkdir()
-    install_version(base_path, 1)
+def test_a_server_on_standby_is_taken_and_answers(tmp_path: Path, base_path: Path) -> None:
     log = tmp_path / "log"
     with standby_server():
         [waiting] = standby._waiting
@@ -125,15 +119,12 @@ def test_a_server_on_standby_is_taken_and_answers(
 
 
 def test_a_server_on_standby_that_nobody_takes_or_that_died_is_no_trouble(
-    tmp_path: Path, install_version: Callable[[Path, int], Path]
+    base_path: Path,
 ) -> None:
     with standby_server():
         [waiting] = standby._waiting
     assert waiting.poll() is not None
     assert not standby._waiting
-    base_path = tmp_path / "served"
-    base_path.mkdir()
-    install_version(base_path, 1)
     with standby_server():
         [dead] = standby._waiting
         dead.kill()
