@@ -12,7 +12,6 @@ Usage: python benchmarks/catalogue.py [--json]
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import threading
@@ -25,6 +24,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks._child_process import in_child  # noqa: E402
 from benchmarks._report import environment, report, row  # noqa: E402
 
 DIMENSION = 64
@@ -216,19 +216,6 @@ def measure_search(folder: Path) -> dict[str, float]:
     return found
 
 
-def in_child(which: str, folder: Path) -> dict[str, float]:
-    done = subprocess.run(
-        [sys.executable, __file__, "--measure", which, str(folder)],
-        check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=ROOT,
-    )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def for_ten_million(growths_mb: dict[str, float]) -> float:
     """The straight line through what two sizes take, at ten million, in MB."""
     (small, large), (low, high) = SIZES.values(), (growths_mb[name] for name in SIZES)
@@ -244,7 +231,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
         write_examples(place / "examples", count)
         write_towers(place / "towers")
         for which, measured in growths.items():
-            result = in_child(which, place)
+            result = in_child(__file__, which, place)
             measured[label] = result["growth_mb"]
             found.append(row(f"{which}_wall_{label}", result["wall_s"], "s"))
             found.append(row(f"{which}_memory_{label}", result["growth_mb"], "MB"))
@@ -255,7 +242,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
         row("indexing_memory_10m_reasoned", indexing, "MB"),
         row("indexing_memory_over_vectors_10m", indexing / vectors_mb, "ratio", 4.0, 2.5),
     ]
-    search = in_child("search", folder / "1m")
+    search = in_child(__file__, "search", folder / "1m")
     found += [row(f"filter_{name}_p50_1m", value, "ms") for name, value in search.items()]
     slowest = max(search.values())
     found.append(row("slowest_filter_over_none_1m", slowest / search["none"], "ratio", 5.0, 2.0))

@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks._child_process import in_child  # noqa: E402
 from benchmarks._report import environment, report, row  # noqa: E402
 
 NUM_USERS = 6_000
@@ -159,18 +159,8 @@ def measure(which: str, csv: Path, out: Path) -> None:
     )
 
 
-def in_child(which: str, csv: Path, folder: Path) -> dict[str, float]:
-    out = folder / f"{which}-{csv.stem}"
-    done = subprocess.run(
-        [sys.executable, __file__, "--measure", which, str(csv), str(out)],
-        check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=ROOT,
-    )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+def measured(which: str, csv: Path, folder: Path) -> dict[str, float]:
+    return in_child(__file__, which, csv, folder / f"{which}-{csv.stem}")
 
 
 def rows(folder: Path, *, skip_stock: bool) -> list[dict[str, Any]]:
@@ -181,9 +171,9 @@ def rows(folder: Path, *, skip_stock: bool) -> list[dict[str, Any]]:
         write_ratings(paths[label], count)
     examples = folder / "1m_examples.tfrecord"
     write_examples(paths["1m"], examples)
-    small = in_child("timeline", paths["1m"], folder)
-    of_examples = in_child("timeline", examples, folder)
-    large = in_child("timeline", paths["4m"], folder)
+    small = measured("timeline", paths["1m"], folder)
+    of_examples = measured("timeline", examples, folder)
+    large = measured("timeline", paths["4m"], folder)
     found = [
         row("timeline_cpu_1m", small["cpu_s"], "s"),
         row("timeline_wall_1m", small["wall_s"], "s"),
@@ -197,7 +187,7 @@ def rows(folder: Path, *, skip_stock: bool) -> list[dict[str, Any]]:
         row("memory_growth_4m_over_1m", large["growth_mb"] / small["growth_mb"], "ratio", 2.0, 1.5),
     ]
     if not skip_stock:
-        stock = in_child("stock", paths["1m"], folder)
+        stock = measured("stock", paths["1m"], folder)
         found += [
             row("stock_cpu_1m", stock["cpu_s"], "s"),
             row("stock_wall_1m", stock["wall_s"], "s"),
