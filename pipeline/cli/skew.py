@@ -49,14 +49,25 @@ def _compare(config: "PipelineConfig", requests: Path) -> "SkewReport":
         fail(f"there is no run of {config.name} in {config.run_dir} to compare with")
     problem, report = "", None
     with quiet(config.run_dir / "logs" / f"skew-{new_run_id()}.log"):
+        from ml_metadata.errors import StatusError
+
+        from pipeline.config import ConfigError
         from pipeline.evaluation import EvaluationError
+        from pipeline.metadata_store import MetadataUnreachableError
         from pipeline.skew.comparison import compare_requests
         from pipeline.skew.request_log import RequestLogError
 
         try:
             report = compare_requests(config, requests)
-        except (EvaluationError, RequestLogError) as error:
+        except (
+            ConfigError,
+            EvaluationError,
+            MetadataUnreachableError,
+            RequestLogError,
+        ) as error:
             problem = str(error)
+        except StatusError as error:
+            problem = f"ML Metadata cannot be used: {error}"
     if report is None:
         fail(problem)
     return report
@@ -74,7 +85,8 @@ def _show(report: "SkewReport") -> None:
     )
     for finding in report.findings:
         if finding.threshold == math.inf:
-            shown = f"{finding.feature}: {finding.measure} {finding.value:.4g}"
+            value = "not to be measured" if math.isnan(finding.value) else f"{finding.value:.4g}"
+            shown = f"{finding.feature}: {finding.measure} {value}"
             console.print(f"  {'':<8} {shown}", **plain)
         else:
             mark = "BEYOND" if finding.is_exceeded else "within"

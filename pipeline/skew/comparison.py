@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import tensorflow_data_validation as tfdv
+import tensorflow_transform as tft
 from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx.types import standard_artifacts
 from tfx.utils import io_utils
@@ -22,6 +24,8 @@ from components.drift_gate.span_profile import known_candidates
 from components.small_data.statistics_executor import statistics_of
 from components.timeline_example_gen.stable_hash import Hashes, hash_strings
 from models.features import HISTORY_KEY, FeatureSpec
+from models.preprocessing import SPACE_IN_ID
+from models.warm_start import read_vocabulary
 from pipeline.config import PipelineConfig
 from pipeline.evaluation import newest_run_outputs
 from pipeline.skew.request_log import RequestLog, RequestLogError, Row
@@ -34,7 +38,18 @@ _NEEDED = {
     "Trainer": "model",
     "Pusher": "pushed_model",
 }
+# Holds the ids of the training queries where the model has vectors for them.
+_TRANSFORM = "Transform"
 _STATISTICS_FILE = os.path.join("Split-train", "FeatureStats.pb")
+
+
+class SkewFinding(Finding):
+    """One measure; without a threshold it is shown and never beyond it, also without a value."""
+
+    @property
+    def is_exceeded(self) -> bool:
+        """Whether the value is beyond the threshold; without a value it counts as such."""
+        return self.threshold != math.inf and super().is_exceeded
 
 
 @dataclass(frozen=True)
@@ -83,7 +98,9 @@ def compare_requests(config: PipelineConfig, requests: Path) -> SkewReport:
         EvaluationError: There is no such run yet, or its artifacts are gone.
         RequestLogError: The file is no log of requests, or it holds no query.
     """
-    run = newest_run_outputs(config, _NEEDED)
+    has_query_ids = config.model.query_id_embedding
+    needed = {**_NEEDED, **({_TRANSFORM: "transform_graph"} if has_query_ids else {})}
+    run = newest_run_outputs(config, needed)
     uri = run["StatisticsGen"]
     trained = statistics_pb2.DatasetFeatureStatisticsList.FromString(
         io_utils.read_bytes_file(os.path.join(uri, _STATISTICS_FILE))
@@ -96,8 +113,9 @@ def compare_requests(config: PipelineConfig, requests: Path) -> SkewReport:
             f"{requests} holds no query; {log.num_others:,} requests are of other signatures"
         )
     findings = [
-        *_unknown(config, queries, run["TimelineExampleGen"]),
         *_missing(config, queries, trained),
+        _unknown(config, queries, run["TimelineExampleGen"]),
+        *([_unknown_queries(config, queries, run[_TRANSFORM])] if has_query_ids else []),
         *_distances(config, asked, trained),
     ]
     return SkewReport(log.num_requests, queries.num_rows, log.num_others, uri, tuple(findings))
@@ -111,15 +129,19 @@ class _Queries:
         self._rows = rows
         self.num_rows = 0
         self.num_with: dict[str, int] = dict.fromkeys(spec.query_features, 0)
-        self.history: dict[str, int] = {}
+        self.num_with_history = 0
+        self.history: Counter[str] = Counter()
+        # Those without an id count under "".
+        self.ids: Counter[str] = Counter()
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         features = self._spec.query_features
         while rows := list(islice(self._rows, _BATCH_ROWS)):
             self.num_rows += len(rows)
             for row in rows:
-                for candidate in row[HISTORY_KEY]:
-                    self.history[candidate] = self.history.get(candidate, 0) + 1
+                self.num_with_history += bool(row[HISTORY_KEY])
+                self.history.update(row[HISTORY_KEY])
+                self.ids["".join(row[self._spec.query_id])] += 1
             columns = {self._spec.candidate_id: _lists(rows, HISTORY_KEY, pa.binary())}
             for name, feature in features.items():
                 self.num_with[name] += sum(1 for row in rows if row[name])
@@ -134,19 +156,42 @@ def _lists(rows: Sequence[Row], name: str, kind: pa.DataType) -> pa.Array:
     return pa.array(values, pa.list_(kind))
 
 
-def _unknown(config: PipelineConfig, queries: _Queries, examples_uri: str) -> Iterator[Finding]:
+def _unknown(config: PipelineConfig, queries: _Queries, examples_uri: str) -> Finding:
     if not queries.history:
-        return
-    examples = standard_artifacts.Examples()
-    examples.uri = examples_uri
-    examples.split_names = '["candidates"]'
-    examples.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
-    known: Hashes = known_candidates(examples, config.spec.candidate_id)
-    counts = np.array(list(queries.history.values()))
-    unknown = ~np.isin(hash_strings(pa.array(list(queries.history), pa.string())), known)
-    share = float(counts[unknown].sum() / counts.sum())
-    measure = f"share of history events with one of {unknown.sum():,} unknown candidates"
-    yield _finding(HISTORY_KEY, measure, share, config.skew.max_unknown, "skew.max_unknown")
+        measure = (
+            "share of history events with an unknown candidate, where no request has a history,"
+        )
+        value = math.nan
+    else:
+        examples = standard_artifacts.Examples()
+        examples.uri = examples_uri
+        examples.split_names = '["candidates"]'
+        examples.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
+        known: Hashes = known_candidates(examples, config.spec.candidate_id)
+        counts = np.array(list(queries.history.values()))
+        unknown = ~np.isin(hash_strings(pa.array(list(queries.history), pa.string())), known)
+        value = float(counts[unknown].sum() / counts.sum())
+        measure = f"share of history events with one of {unknown.sum():,} unknown candidates"
+    return _finding(HISTORY_KEY, measure, value, config.skew.max_unknown, "skew.max_unknown")
+
+
+def _unknown_queries(config: PipelineConfig, queries: _Queries, transform_uri: str) -> Finding:
+    name = config.spec.query_id
+    path = tft.TFTransformOutput(transform_uri).vocabulary_file_by_name(name)
+    if path is None:  # the model that was trained last has no vectors for them
+        measure, value = "share of unknown ids, where training kept none,", math.nan
+    else:
+        known = frozenset(read_vocabulary(path, counted=True))
+        unknown = {
+            query: count
+            for query, count in queries.ids.items()
+            if query.replace(" ", SPACE_IN_ID).encode() not in known
+        }
+        value = sum(unknown.values()) / queries.num_rows
+        measure = f"share of {len(unknown):,} ids that are unknown or missing"
+    return _finding(
+        name, measure, value, config.skew.max_unknown_queries, "skew.max_unknown_queries"
+    )
 
 
 def _missing(
@@ -154,12 +199,22 @@ def _missing(
     queries: _Queries,
     trained: statistics_pb2.DatasetFeatureStatisticsList,
 ) -> Iterator[Finding]:
+    skew = config.skew
     for name in config.spec.query_features:
-        before = share_missing(name, trained)
-        now = 1 - queries.num_with[name] / queries.num_rows if queries.num_rows else math.nan
-        measure = f"missing in {now:.1%} of requests, in {before:.1%} of training; difference"
-        value = abs(now - before)
-        yield _finding(name, measure, value, config.skew.max_missing, "skew.max_missing")
+        value, measure = _difference(queries.num_with[name], queries, share_missing(name, trained))
+        yield _finding(name, measure, value, skew.max_missing, "skew.max_missing")
+    before = share_missing(config.spec.candidate_id, trained)
+    value, measure = _difference(queries.num_with_history, queries, before)
+    setting = "skew.max_missing_history"
+    yield _finding(HISTORY_KEY, measure, value, skew.max_missing_history, setting)
+
+
+def _difference(num_with: int, queries: _Queries, before: float) -> tuple[float, str]:
+    now = 1 - num_with / queries.num_rows
+    return (
+        abs(now - before),
+        f"missing in {now:.1%} of requests, in {before:.1%} of training; difference",
+    )
 
 
 def _distances(
@@ -177,8 +232,6 @@ def _distances(
         linf = distance.l_infinity is not None
         key = "l_infinity" if linf else "jensen_shannon"
         value = feature_distance(name, distance, asked, trained)
-        if math.isnan(value) and given is None:
-            continue
         yield _finding(
             name,
             "L-infinity distance" if linf else "Jensen-Shannon divergence",
@@ -192,4 +245,4 @@ def _finding(
     feature: str, measure: str, value: float, threshold: float | None, setting: str
 ) -> Finding:
     limit = math.inf if threshold is None else threshold
-    return Finding(feature, measure, value, "at most", limit, setting)
+    return SkewFinding(feature, measure, value, "at most", limit, setting)

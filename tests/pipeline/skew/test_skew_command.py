@@ -62,9 +62,56 @@ def test_requests_are_held_against_training(
     assert any("missing in 50.0% of requests, in 0.0% of training" in text for text in beyond)
 
 
+def test_requests_without_a_history_are_beyond(
+    finished_run: dict[str, Any], two_tower: Command, tmp_path: Path
+) -> None:
+    bodies = usual(20)
+    for body in bodies:
+        body["inputs"]["history"] = [[]]
+    done = ask(two_tower, finished_run, tmp_path / "log", bodies)
+    assert done.returncode == 3, done.stderr
+    findings = json.loads(done.stdout)["findings"]
+    found = {finding["setting"]: (finding["value"], finding["exceeded"]) for finding in findings}
+    assert found["skew.max_missing_history"] == (1.0, True)
+    assert found["skew.max_unknown"] == (None, True)  # nothing to be measured
+    # Without a threshold a distance that cannot be measured is shown, and no more.
+    assert found["skew.distances.item.l_infinity"] == (None, False)
+    assert "skew.max_unknown_queries" not in found
+
+
+@pytest.mark.parametrize("content", ["", '{"inputs": {"user": [], "history": []}}'])
+def test_a_file_without_a_query_says_nothing_of_skew(
+    finished_run: dict[str, Any], two_tower: Command, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "log").write_text(content)
+    path = str(finished_run["config_path"])
+    done = two_tower("skew", "--config", path, "--requests", str(tmp_path / "log"))
+    assert done.returncode == 1
+    assert "log holds no query" in done.stderr
+
+
 def test_a_file_that_is_no_log_ends_with_its_name(
     finished_run: dict[str, Any], two_tower: Command, tmp_path: Path
 ) -> None:
     done = ask(two_tower, finished_run, tmp_path / "log", [{"x": 1}])
     assert done.returncode == 1
     assert f"{tmp_path / 'log'}:1 must be the body of a predict request" in done.stderr
+
+
+def test_metadata_that_cannot_be_read_ends_with_what_is_wrong(
+    finished_run: dict[str, Any], two_tower: Command, tmp_path: Path
+) -> None:
+    settings = (
+        "--set",
+        "metadata={backend: mysql, host: 127.0.0.1, port: 9, database: runs, user: me, "
+        f"password_file: {tmp_path / 'none'}}}",
+    )
+    done = ask(two_tower, finished_run, tmp_path / "log", usual(1), *settings)
+    assert done.returncode == 1
+    assert "`metadata.password_file`: " in done.stderr
+    assert "Traceback" not in done.stderr
+    (tmp_path / "none").write_text("secret")
+    done = ask(two_tower, finished_run, tmp_path / "log", usual(1), *settings)
+    assert done.returncode == 1
+    assert "ML Metadata cannot be reached: mysql at 127.0.0.1" in done.stderr
+    assert "Traceback" not in done.stderr
