@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.timeline_example_gen.config import ChosenSpans
 from components.timeline_example_gen.file_listing import ListedFile, list_files
 from components.timeline_example_gen.query_fingerprint import query_fingerprint
 from components.timeline_example_gen.source_columns import SOURCES
@@ -25,24 +26,30 @@ class InputState:
         settings: Hash of the configuration, the schema and the code.
         span: The newest span that is read, as people write it; empty without spans.
         num_files: How many input files there are.
+        catalogue: Number of the catalogue's span; empty where it has none.
     """
 
     files: str
     settings: str
     span: str
     num_files: int
+    catalogue: str = ""
 
 
-def input_state(config: PipelineConfig) -> InputState:
+def input_state(config: PipelineConfig, catalogue_through: int | None = None) -> InputState:
     """Looks at the input files and settings of a run.
 
     A file that was written anew counts as changed, also where its content is the same; so does a
     query that each run executes.
 
+    Args:
+        config: The use.
+        catalogue_through: See `choose_spans`.
+
     Raises:
         IngestError: A file or a span is missing.
     """
-    ingest = choose_spans(config.ingest)
+    ingest = choose_spans(config.ingest, catalogue_through=catalogue_through)
     chosen = ingest.chosen_spans
     files: dict[str, list[ListedFile]] = {}
     for source in SOURCES:
@@ -70,7 +77,22 @@ def input_state(config: PipelineConfig) -> InputState:
         settings=_digest([*settings, code_hash(*_CODE)]),
         span=span,
         num_files=len(listed),
+        catalogue=_catalogue(chosen),
     )
+
+
+def refresh_state(config: PipelineConfig) -> InputState:
+    """Looks at what an index refresh reads: the span of its catalogue, and nothing to compare.
+
+    Raises:
+        IngestError: There is no catalogue.
+    """
+    chosen = choose_spans(config.ingest, ["candidates"]).chosen_spans
+    return InputState(files="", settings="", span="", num_files=0, catalogue=_catalogue(chosen))
+
+
+def _catalogue(chosen: ChosenSpans | None) -> str:
+    return "" if chosen is None or chosen.candidates is None else str(chosen.candidates.span)
 
 
 def _schema(config: PipelineConfig) -> list[str]:

@@ -39,6 +39,7 @@ _PROPERTIES = {
     "started_s": metadata_store_pb2.DOUBLE,
     "ended_s": metadata_store_pb2.DOUBLE,
     "span": metadata_store_pb2.STRING,
+    "catalogue": metadata_store_pb2.STRING,
     "files": metadata_store_pb2.STRING,
     "settings": metadata_store_pb2.STRING,
     "problem": metadata_store_pb2.STRING,
@@ -62,6 +63,7 @@ class RunRecord:
         started_s: Since 1970.
         ended_s: 0 while it runs, and where it was killed.
         span: Newest span that it read; empty without spans.
+        catalogue: See `InputState`.
         files: See `InputState`.
         settings: See `InputState`.
         problem: What it ended with; empty where all went well.
@@ -75,6 +77,7 @@ class RunRecord:
     started_s: float = 0.0
     ended_s: float = 0.0
     span: str = ""
+    catalogue: str = ""
     files: str = ""
     settings: str = ""
     problem: str = ""
@@ -121,7 +124,13 @@ class RunHistory:
         record = RunRecord(self._config, run_id, command, started_s=time.time())
         if inputs is None:
             return self._write(record)
-        return self._write(record, span=inputs.span, files=inputs.files, settings=inputs.settings)
+        return self._write(
+            record,
+            span=inputs.span,
+            catalogue=inputs.catalogue,
+            files=inputs.files,
+            settings=inputs.settings,
+        )
 
     def end(
         self, record: RunRecord, state: RunState, problem: str, summary: Mapping[str, Any]
@@ -219,12 +228,19 @@ class RunHistory:
         Other orchestrators' runs note nothing, so there is nothing to compare with, and none of
         theirs is looked at.
         """
-        complete = [
-            record
-            for record in _in_order(self._begun_here())
-            if (record.command, record.state) == ("run", "complete") and record.files
-        ]
-        return complete[-1] if complete else None
+        return self.since_last_complete()[0]
+
+    def since_last_complete(self) -> "tuple[RunRecord | None, list[RunRecord]]":
+        """Returns what `last_complete` does, and the index refreshes that ended well since."""
+        last, refreshes = None, []
+        for record in _in_order(self._begun_here()):
+            if record.state != "complete":
+                continue
+            if record.command == "index":
+                refreshes.append(record)
+            elif record.files:
+                last, refreshes = record, []
+        return last, refreshes
 
     def _write(self, record: RunRecord, **changes: Any) -> RunRecord:
         record = replace(record, **changes)

@@ -13,6 +13,7 @@ from components.timeline_example_gen.config import IngestConfig
 from components.timeline_example_gen.source_files import fingerprint
 from components.timeline_example_gen.spans import choose_spans
 from pipeline.config import PipelineConfig
+from pipeline.refreshed_catalogue import refreshed_through
 
 # The nodes that find an earlier model, and give it as `model`.
 LAST_BLESSED_MODEL = "LastBlessedModel"
@@ -87,7 +88,10 @@ class LocalSite:
             ingests: Whether this process may read the input files; where it does not, their
                 fingerprint is not taken.
         """
-        self.ingest = choose_spans(config.ingest) if ingest is None else ingest
+        if ingest is None:
+            through = refreshed_through(config) if ingests else None
+            ingest = choose_spans(config.ingest, catalogue_through=through)
+        self.ingest = ingest
         self._ingests = ingests
         self.ingestion_parameters: dict[str, Any] = {}
         self.schema_file = config.schema_file

@@ -31,7 +31,11 @@ _NUM_SHOWN = 5
 _MOST_MISSING = 10_000
 
 
-def choose_spans(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> IngestConfig:
+def choose_spans(
+    config: IngestConfig,
+    sources: Sequence[Source] = SOURCES,
+    catalogue_through: int | None = None,
+) -> IngestConfig:
     """Returns the settings with the files of the spans that a run reads.
 
     Of each span only the highest version counts. Interactions are a window of spans; catalogue and
@@ -42,6 +46,8 @@ def choose_spans(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> I
         config: The settings; returned as they are where spans are chosen already, or where no
             pattern has a placeholder.
         sources: What will be read. Without the interactions, the snapshots are the newest.
+        catalogue_through: The catalogue may be of a span up to this one though it is newer than the
+            window.
 
     Raises:
         NoInputError: A pattern matches no file.
@@ -60,7 +66,7 @@ def choose_spans(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> I
             kind=kind, interactions=window, missing=missing, if_empty=spans.missing
         )
     snapshots = {
-        source: _snapshot(source, pattern, kind, last)
+        source: _snapshot(source, pattern, kind, _not_before(last, catalogue_through, source))
         for source in ("candidates", "queries")
         if source in sources
         and (pattern := getattr(config.data, source)) is not None
@@ -134,6 +140,12 @@ def _day_hint(window: Sequence[SpanFiles], kind: SpanKind) -> str:
     if kind == "number" and any(reads_as_day(found.span) for found in window):
         return "; these numbers read as days: write {YYYY}{MM}{DD} for {SPAN}"
     return ""
+
+
+def _not_before(last: int | None, catalogue_through: int | None, source: Source) -> int | None:
+    if last is None or catalogue_through is None or source != "candidates":
+        return last
+    return max(last, catalogue_through)
 
 
 def _snapshot(source: Source, pattern: str, kind: SpanKind, last: int | None) -> SpanFiles:

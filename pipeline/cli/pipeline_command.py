@@ -70,15 +70,17 @@ def run_pipeline_command(
 def _inputs(config: "PipelineConfig", command: str) -> "InputState | None":
     """Returns what a run would read; ends the command where a span is missing."""
     from components.timeline_example_gen.errors import IngestError
-    from pipeline.input_state import input_state
+    from pipeline.input_state import input_state, refresh_state
     from pipeline.metadata_store import open_store
+    from pipeline.refreshed_catalogue import refreshed_through
     from pipeline.run_history import RunHistory
     from pipeline.run_id import new_run_id
 
-    if command != "run":
-        return None
     try:
-        return input_state(config)
+        if command == "run":
+            return input_state(config, refreshed_through(config))
+        # Without a catalogue the refresh itself says so.
+        return None if config.data.candidates is None else refresh_state(config)
     except IngestError as error:
         history = RunHistory(open_store(config), config.name)
         history.end(history.begin(new_run_id(), command, None), "failed", str(error), {})
@@ -88,17 +90,23 @@ def _inputs(config: "PipelineConfig", command: str) -> "InputState | None":
 def _end_if_nothing_new(
     config: "PipelineConfig", inputs: "InputState | None", *, quiet: bool, as_json: bool
 ) -> None:
+    from pipeline.input_state import input_state
     from pipeline.metadata_store import has_metadata, open_store
+    from pipeline.refreshed_catalogue import newest_catalogue
     from pipeline.run_history import RunHistory
 
     if inputs is None or not has_metadata(config):
         return
-    last = RunHistory(open_store(config), config.name).last_complete()
-    if (
-        last is None
-        or (last.files, last.settings) != (inputs.files, inputs.settings)
-        or not _is_served(config, last)
-    ):
+    last, refreshes = RunHistory(open_store(config), config.name).since_last_complete()
+    if last is None:
+        return
+    if refreshes:
+        # A refresh has brought a newer catalogue into service by itself: no reason to fit anew.
+        inputs = input_state(config, newest_catalogue(config, [last]))
+    version = _served_version(config)
+    if (last.files, last.settings) != (inputs.files, inputs.settings) or version not in {
+        record.summary.get("pushed_version") for record in (last, *refreshes)
+    }:
         return
     if as_json:
         skipped = {"config": config.name, "skipped": True, "same_as": last.to_json()}
@@ -108,7 +116,7 @@ def _end_if_nothing_new(
         files = "input file" if inputs.num_files == 1 else "input files"
         stdout().print(
             f"nothing new: {inputs.num_files:,} {files}{through}, settings and code are those of "
-            f"run {last.run_id}, which is served as version {last.summary['pushed_version']}. "
+            f"run {last.run_id}, which is served as version {version}. "
             "`--force` runs all the same",
             soft_wrap=True,
             markup=False,
@@ -116,14 +124,13 @@ def _end_if_nothing_new(
     raise typer.Exit(_NOTHING_NEW)
 
 
-def _is_served(config: "PipelineConfig", last: "RunRecord") -> bool:
-    """Whether the newest version that a server finds is the one that a run left there."""
+def _served_version(config: "PipelineConfig") -> int:
+    """Returns the newest version that a server finds; 0 where there is none."""
     from components.timeline_example_gen.file_listing import list_files
 
     models = list_files(f"{config.serving_dir}/*/saved_model.pb")
     names = [model.path.split("/")[-2] for model in models]
-    versions = [int(name) for name in names if name.isdecimal()]
-    return bool(versions) and max(versions) == last.summary.get("pushed_version")
+    return max((int(name) for name in names if name.isdecimal()), default=0)
 
 
 def _run_locked(

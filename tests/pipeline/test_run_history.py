@@ -18,10 +18,12 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from pipeline import run_history
 from pipeline.config import PipelineConfig
 from pipeline.config_file import load
-from pipeline.input_state import input_state
+from pipeline.input_state import input_state, refresh_state
 from pipeline.metadata_store import open_store
+from pipeline.refreshed_catalogue import refreshed_through
 from pipeline.run_history import RunHistory
 from pipeline.run_lock import RunInProgressError, is_locked, run_lock
+from pipeline.site import LocalSite
 from tests.pipeline.metadata_rows import MetadataRows
 from tests.pipeline.two_clubs import ROOT, Command, write_two_clubs
 
@@ -240,6 +242,48 @@ def test_a_run_is_skipped_at_once_while_nothing_is_new(
     done = subprocess.run(waiting, cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout.split(), done.stderr) == (["4", "False"], "")
     assert other.closed
+
+
+def test_a_refresh_by_a_newer_catalogue_is_not_undone(tmp_path: Path, two_tower: Command) -> None:
+    path = write_two_clubs(
+        tmp_path, data={"interactions": "day-{SPAN}.csv", "candidates": "items-{SPAN}.csv"}
+    )
+    for name in ("day-10", "day-11", "items-11"):
+        (tmp_path / f"{name}.csv").write_text("")
+    config = load(str(path))
+    config.run_dir.mkdir(parents=True)
+    complete(config)
+    (tmp_path / "items-12.csv").write_text("")
+    assert two_tower("run", "--config", str(path)).returncode == 4
+
+    runs = history(config)
+    refresh = runs.begin("2", "index", refresh_state(config))
+    assert refresh.catalogue == "12"
+    runs.end(refresh, "complete", "", {"pushed_version": 18})
+    version = Path(config.serving_dir) / "18"
+    version.mkdir()
+    (version / "saved_model.pb").write_text("")
+    done = two_tower("run", "--config", str(path))
+    assert done.returncode == 4, done.stderr
+    assert "which is served as version 18" in done.stdout
+
+    # What does run, because the newest day was delivered again, stays with the new catalogue, and
+    # so do those after it.
+    def catalogue(*overrides: str) -> int:
+        chosen = LocalSite(load(str(path), overrides)).ingest.chosen_spans
+        assert chosen is not None
+        assert chosen.candidates is not None
+        return chosen.candidates.span
+
+    (tmp_path / "day-11.csv").write_text("again")
+    assert catalogue() == 12
+    inputs = input_state(config, refreshed_through(config))
+    assert inputs.catalogue == "12"
+    runs.end(runs.begin("3", "run", inputs), "complete", "", {"pushed_version": 18})
+    assert catalogue() == 12
+    assert two_tower("run", "--config", str(path)).returncode == 4
+    # A fixed span asks for the data as it was.
+    assert catalogue("data.spans.last=11") == 11
 
 
 def test_a_missing_span_is_told_at_once_and_stands_in_the_history(
