@@ -5,12 +5,16 @@ one JSON file each, written once and never changed, whose name sorts by time.
 """
 
 import json
+import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from tfx.dsl.io import fileio
 from tfx.utils import io_utils
+
+log = logging.getLogger(__name__)
 
 _SUFFIX = ".json"
 _INCOMING_PREFIX = "incoming-"
@@ -29,12 +33,14 @@ class BlessedRecord:
         examples_uri: Of the transformed Examples that it was fitted on.
         pushed_version: Under which it was pushed.
         span: Number of the newest span that it saw; None: its data has no spans.
+        held_out: What was held out of it, see `HeldOut.to_json`; empty where it is not known.
     """
 
     model_uri: str
     examples_uri: str
     pushed_version: str
     span: int | None = None
+    held_out: str = ""
 
 
 def write_record(directory: str, record: BlessedRecord) -> None:
@@ -55,6 +61,7 @@ def find_record(
     except_model: str | None = None,
     except_examples: str | None = None,
     before_span: int | None = None,
+    why_not: Callable[[BlessedRecord], str] = lambda record: "",
 ) -> BlessedRecord | None:
     """Returns the newest record, or None where there is none.
 
@@ -66,6 +73,7 @@ def find_record(
         except_model: Uri of a model that does not count.
         except_examples: Uri of Examples; a model that was fitted on them does not count.
         before_span: A model that saw this span or later ones does not count, nor does one without.
+        why_not: Why a model does not count else; empty where it does. The log has it.
 
     Raises:
         RecordError: A record cannot be read, or its model is gone.
@@ -77,6 +85,9 @@ def find_record(
         if record.model_uri == except_model or record.examples_uri == except_examples:
             continue
         if before_span is not None and (record.span is None or record.span >= before_span):
+            continue
+        if problem := why_not(record):
+            log.warning("%s is passed over: %s", record.model_uri, problem)
             continue
         if not fileio.exists(record.model_uri):
             raise RecordError(

@@ -168,13 +168,17 @@ def create_components(config: PipelineConfig, site: Site | None = None) -> list[
         examples=examples,
         model=trainer.outputs["model"],
         last_blessed_model=last_blessed.outputs["model"],
+        # Of a model that was found without ML Metadata its own properties tell.
+        last_blessing=last_blessed.outputs.get("model_blessing"),
         config=EvaluatorConfig(
             spec=spec,
             evaluation=config.evaluation.for_split(
                 config.split.method, has_times=config.columns.timestamp is not None
             ),
             code_hash=code_hash(
-                "components/retrieval_evaluator", "components/timeline_example_gen/stable_hash.py"
+                "components/retrieval_evaluator",
+                "components/timeline_example_gen/held_out.py",
+                "components/timeline_example_gen/stable_hash.py",
             )
             + models_hash,
         ),

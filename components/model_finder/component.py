@@ -51,7 +51,8 @@ class ModelFinder(base_component.BaseComponent):
     )
     ```
 
-    Where `examples` have spans, only a model of earlier ones is taken.
+    Where `examples` have spans, only a model of earlier ones is taken, and never one that may have
+    seen what is held out of them.
 
     Outputs:
         model: A Model; where there is none, one that says so (`models.no_model`).

@@ -7,7 +7,7 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
 from components.blessed_records import BlessedRecord, write_record
-from components.model_finder.executor import newest_span
+from components.model_finder.executor import held_out_text, newest_span
 
 RECORDS_KEY = "records"
 MODEL_KEY = "model"
@@ -42,5 +42,6 @@ class Executor(base_executor.BaseExecutor):
                 examples_uri=artifact_utils.get_single_uri(input_dict[FITTED_EXAMPLES_KEY]),
                 pushed_version=pushed.get_string_custom_property("pushed_version"),
                 span=newest_span(input_dict[EXAMPLES_KEY]),
+                held_out=held_out_text(input_dict[EXAMPLES_KEY]),
             ),
         )

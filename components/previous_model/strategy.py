@@ -1,5 +1,7 @@
 """Which earlier model a fit goes on from."""
 
+import logging
+
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 from tfx import types
@@ -7,7 +9,10 @@ from tfx.components.evaluator.constants import ARTIFACT_PROPERTY_CURRENT_MODEL_I
 from tfx.components.util import model_utils
 from tfx.dsl.components.common.resolver import ResolverStrategy
 
+from components.timeline_example_gen.held_out import HELD_OUT_PROPERTY, HeldOut, why_seen
 from components.timeline_example_gen.spec import LAST_SPAN_PROPERTY
+
+log = logging.getLogger(__name__)
 
 MODEL_KEY = "model"
 MODEL_BLESSING_KEY = "model_blessing"
@@ -36,6 +41,9 @@ class PreviousBlessedModelStrategy(ResolverStrategy):
     Where the Examples are made of spans, only a model of earlier spans is taken: one that has seen
     the newest span, or those after it, may have learnt what is held out now. The newest is then
     that of the latest span: an old day that was run again is no newer for it.
+
+    Nor is a model taken that may have seen what is held out now because the split was another one,
+    or cut later (`held_out`). The log says which were passed over for that.
 
     Where there is no such model, `model` and `model_blessing` are empty.
     """
@@ -66,14 +74,28 @@ class PreviousBlessedModelStrategy(ResolverStrategy):
             # One without spans may have seen what is held out now, and so may one of later spans.
             seen = {model: found for model, found in spans.items() if found is not None}
             blessed = [model for model in blessed if seen.get(model.id, span) < span]
-        if not blessed:
-            return {**input_dict, MODEL_KEY: [], MODEL_BLESSING_KEY: []}
-        newest = max(blessed, key=lambda model: (seen[model.id], model.id))
-        return {
-            **input_dict,
-            MODEL_KEY: [newest],
-            MODEL_BLESSING_KEY: [blessings[newest.id]],
-        }
+        now = _held_out(store, current)
+        for model in sorted(blessed, key=lambda found: (seen[found.id], found.id), reverse=True):
+            if problem := why_seen(now, _held_out(store, inputs[model.id])):
+                log.warning("%s is not gone on from: %s", model.uri, problem)
+                continue
+            return {
+                **input_dict,
+                MODEL_KEY: [model],
+                MODEL_BLESSING_KEY: [blessings[model.id]],
+            }
+        return {**input_dict, MODEL_KEY: [], MODEL_BLESSING_KEY: []}
+
+
+def _held_out(store: MetadataStore, transformed: set[int]) -> HeldOut | None:
+    """What was held out of the Examples that these were made of; None where it is not known."""
+    made_of = store.get_artifacts_by_id(sorted(_inputs_of(store, transformed)))
+    texts = {
+        artifact.custom_properties[HELD_OUT_PROPERTY].string_value
+        for artifact in made_of
+        if HELD_OUT_PROPERTY in artifact.custom_properties
+    }
+    return HeldOut.parse(texts.pop()) if len(texts) == 1 else None
 
 
 def _newest_span(store: MetadataStore, transformed: set[int]) -> int | None:

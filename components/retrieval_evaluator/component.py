@@ -10,6 +10,7 @@ from components.retrieval_evaluator.spec import (
     EVALUATION_KEY,
     EXAMPLES_KEY,
     LAST_BLESSED_KEY,
+    LAST_BLESSING_KEY,
     MODEL_KEY,
     EvaluatorConfig,
     RetrievalEvaluatorSpec,
@@ -30,8 +31,15 @@ class RetrievalEvaluator(base_component.BaseComponent):
     Against the last blessed model, too:
 
     ```python
-    evaluator = RetrievalEvaluator(..., last_blessed_model=resolver.outputs["model"])
+    evaluator = RetrievalEvaluator(
+        ...,
+        last_blessed_model=resolver.outputs["model"],
+        last_blessing=resolver.outputs["model_blessing"],
+    )
     ```
+
+    The blessing, or else the model itself, has a property that says what was held out of it: where
+    that model may have been trained on what it is now asked, the report says so.
 
     Outputs:
         evaluation: `evaluation.json` with the metrics by contender and the gate's checks, and
@@ -49,6 +57,7 @@ class RetrievalEvaluator(base_component.BaseComponent):
         model: channel.BaseChannel,
         config: EvaluatorConfig,
         last_blessed_model: channel.BaseChannel | None = None,
+        last_blessing: channel.BaseChannel | None = None,
     ) -> None:
         channels = {
             EXAMPLES_KEY: examples,
@@ -58,6 +67,8 @@ class RetrievalEvaluator(base_component.BaseComponent):
         }
         if last_blessed_model is not None:
             channels[LAST_BLESSED_KEY] = last_blessed_model
+        if last_blessing is not None:
+            channels[LAST_BLESSING_KEY] = last_blessing
         super().__init__(
             RetrievalEvaluatorSpec(**channels, **{CONFIG_KEY: config.model_dump_json()})
         )

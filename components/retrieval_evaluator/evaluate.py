@@ -56,6 +56,7 @@ class Evaluation:
         best_baseline: The model beside the baseline that is best on `baseline_metric`.
         last_blessed: The model beside the last blessed one.
         last_blessed_problem: Why the last blessed model could not be asked; "" otherwise.
+        last_blessed_advantage: Why it may have been trained on what it was asked; "" otherwise.
         num_queries: Queries that were asked about.
         num_questions: Questions: as many as queries, or as events where the protocol is rolling.
         num_events: Held-out events that were asked about.
@@ -79,6 +80,7 @@ class Evaluation:
     num_not_drawn: int
     num_candidates: int
     num_unknown_targets: int
+    last_blessed_advantage: str = ""
 
 
 def evaluate(

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from typing import Any
 
 from tfx import types
@@ -12,6 +13,7 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
 from components.retrieval_evaluator.case_results import CASES_FILE, write_cases
+from components.retrieval_evaluator.comparison import LAST_BLESSED
 from components.retrieval_evaluator.evaluate import evaluate
 from components.retrieval_evaluator.gate import Decision
 from components.retrieval_evaluator.report import EVALUATION_FILE, judge, make_report
@@ -21,9 +23,11 @@ from components.retrieval_evaluator.spec import (
     EVALUATION_KEY,
     EXAMPLES_KEY,
     LAST_BLESSED_KEY,
+    LAST_BLESSING_KEY,
     MODEL_KEY,
     EvaluatorConfig,
 )
+from components.timeline_example_gen.held_out import HELD_OUT_PROPERTY, HeldOut, why_seen
 from models.no_model import is_no_model
 from models.saved_towers import SavedTowers
 
@@ -41,7 +45,7 @@ class Executor(base_executor.BaseExecutor):
 
         Args:
             input_dict: `examples` (splits train, candidates and the evaluated one), `model`,
-                and `last_blessed_model` where there is one.
+                and `last_blessed_model` and `last_blessing` where there are such.
             output_dict: `evaluation`, `blessing`.
             exec_properties: `evaluator_config`, an `EvaluatorConfig` as JSON.
         """
@@ -59,6 +63,10 @@ class Executor(base_executor.BaseExecutor):
             config.evaluation,
             before,
         )
+        held_out = examples.get_string_custom_property(HELD_OUT_PROPERTY)
+        if LAST_BLESSED in evaluation.metrics:
+            advantage = why_seen(HeldOut.parse(held_out), _held_out_of_last(input_dict))
+            evaluation = replace(evaluation, last_blessed_advantage=advantage)
         decision = judge(evaluation, config.evaluation)
         report = make_report(evaluation, decision, config.evaluation)
         output = artifact_utils.get_single_instance(output_dict[EVALUATION_KEY])
@@ -67,7 +75,9 @@ class Executor(base_executor.BaseExecutor):
         io_utils.write_string_file(
             os.path.join(output.uri, EVALUATION_FILE), json.dumps(report, indent=2)
         )
-        _bless(artifact_utils.get_single_instance(output_dict[BLESSING_KEY]), model, decision)
+        blessing = artifact_utils.get_single_instance(output_dict[BLESSING_KEY])
+        _bless(blessing, model, decision)
+        blessing.set_string_custom_property(HELD_OUT_PROPERTY, held_out)
 
 
 def _last_blessed(artifacts: list[types.Artifact] | None) -> str | None:
@@ -75,6 +85,15 @@ def _last_blessed(artifacts: list[types.Artifact] | None) -> str | None:
         return None
     path: str = path_utils.serving_model_path(artifacts[0].uri)
     return None if is_no_model(path) else path
+
+
+def _held_out_of_last(input_dict: dict[str, list[types.Artifact]]) -> HeldOut | None:
+    """What was held out of the last blessed model, from its blessing or, on a cluster, itself."""
+    for key in (LAST_BLESSING_KEY, LAST_BLESSED_KEY):
+        for artifact in input_dict.get(key, ()):
+            if text := artifact.get_string_custom_property(HELD_OUT_PROPERTY):
+                return HeldOut.parse(text)
+    return None
 
 
 def _bless(blessing: types.Artifact, model: types.Artifact, decision: Decision) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from components.retrieval_evaluator.comparison import MODEL, Comparison
@@ -64,6 +64,7 @@ def decide(
     best_baseline: Comparison | None = None,
     last_blessed: Comparison | None = None,
     last_blessed_problem: str = "",
+    last_blessed_advantage: str = "",
 ) -> Decision:
     """Holds what was measured against the thresholds; fails closed.
 
@@ -81,6 +82,8 @@ def decide(
         last_blessed: The model beside the last blessed one; None: there is none, or it could not
             be asked.
         last_blessed_problem: Why it could not be asked.
+        last_blessed_advantage: Why it may have been trained on what it was asked. The comparison
+            counts all the same; whoever reads that it was lost has to know.
     """
     model = metrics.get(MODEL, {})
     checks = [Check("number of held-out events", num_events, _AT_LEAST, 1, num_events >= 1)]
@@ -101,7 +104,11 @@ def decide(
     problems = []
     if config.min_lift_over_last > 0:
         if last_blessed is not None:
-            checks.append(_lower_bound(last_blessed, config.confidence))
+            check = _lower_bound(last_blessed, config.confidence)
+            if last_blessed_advantage:
+                known = f"last_blessed may know the held-out events: {last_blessed_advantage}"
+                check = replace(check, name=f"({known}) {check.name}")
+            checks.append(check)
         if last_blessed_problem:
             problems.append(
                 f"the last blessed model cannot be compared with: {last_blessed_problem}; "

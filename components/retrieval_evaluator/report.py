@@ -20,6 +20,7 @@ def judge(evaluation: Evaluation, config: EvaluationConfig) -> Decision:
         evaluation.best_baseline,
         evaluation.last_blessed,
         evaluation.last_blessed_problem,
+        evaluation.last_blessed_advantage,
     )
 
 

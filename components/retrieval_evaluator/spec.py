@@ -9,6 +9,7 @@ from models.settings import Settings
 EXAMPLES_KEY = "examples"
 MODEL_KEY = "model"
 LAST_BLESSED_KEY = "last_blessed_model"
+LAST_BLESSING_KEY = "last_blessing"
 EVALUATION_KEY = "evaluation"
 BLESSING_KEY = "blessing"
 CONFIG_KEY = "evaluator_config"
@@ -31,6 +32,9 @@ class RetrievalEvaluatorSpec(component_spec.ComponentSpec):
         MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model),
         LAST_BLESSED_KEY: component_spec.ChannelParameter(
             type=standard_artifacts.Model, optional=True
+        ),
+        LAST_BLESSING_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.ModelBlessing, optional=True
         ),
     }
     OUTPUTS = {

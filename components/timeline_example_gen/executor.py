@@ -9,6 +9,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
 from components.timeline_example_gen.config import ChosenSpans, IngestConfig
+from components.timeline_example_gen.held_out import HELD_OUT_PROPERTY, HeldOut
 from components.timeline_example_gen.ingest import ingest
 from components.timeline_example_gen.run_time import at_run_time
 from components.timeline_example_gen.spans import choose_spans
@@ -39,6 +40,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             input_dict: Empty.
             output_dict:
                 - examples: one `Examples` artifact with the splits of the config and `candidates`;
+                  with what the split holds out as a property;
                   where there are spans, with the newest one as `span` and `version`, and all of
                   them as properties.
                 - rejected: one `RejectedRows` artifact.
@@ -70,6 +72,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples.split_names = artifact_utils.encode_split_names(list(config.split.split_names))
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(examples, "tfrecords_gzip")
+        held_out = HeldOut.of(config.split, report["cut"])
+        examples.set_string_custom_property(HELD_OUT_PROPERTY, held_out.to_json())
         if config.chosen_spans is not None and config.chosen_spans.interactions:
             _set_spans(examples, config.chosen_spans, report["spans"]["interactions"])
 

@@ -5,8 +5,9 @@ from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils
 from tfx.types import Artifact, standard_artifacts
 from tfx.utils import path_utils
 
-from components.model_finder.executor import Executor, newest_span
+from components.model_finder.executor import Executor, held_out_text, newest_span
 from components.model_recorder.executor import Executor as RecorderExecutor
+from components.timeline_example_gen.held_out import HELD_OUT_PROPERTY, HeldOut
 from components.timeline_example_gen.spec import LAST_SPAN_PROPERTY
 from models.no_model import is_no_model
 
@@ -18,8 +19,14 @@ def artifact(kind: type[Artifact], folder: Path) -> Artifact:
     return one
 
 
-def spanned(folder: Path, span: int) -> Artifact:
+def ingested(folder: Path, held_out: HeldOut) -> Artifact:
     examples = artifact(standard_artifacts.Examples, folder)
+    examples.set_string_custom_property(HELD_OUT_PROPERTY, held_out.to_json())
+    return examples
+
+
+def spanned(folder: Path, span: int, day: int = 1) -> Artifact:
+    examples = ingested(folder, HeldOut("temporal", eval_from=f"2026-11-{day:02}T00:00:00+00:00"))
     examples.span = span
     examples.set_string_custom_property(LAST_SPAN_PROPERTY, str(span))
     return examples
@@ -90,6 +97,21 @@ def test_goes_on_from_a_model_of_earlier_spans_only(tmp_path: Path) -> None:
     assert (again / "saved_model.pb").read_text() == "monday"
 
 
+def test_a_model_that_may_have_seen_what_is_held_out_is_passed_over_and_says_what_was_its_own(
+    tmp_path: Path,
+) -> None:
+    fitted = artifact(standard_artifacts.Examples, tmp_path / "fitted")
+    for span, day, name in ((1, 1, "monday"), (2, 9, "tuesday")):
+        recorded_model(tmp_path, name, fitted, spanned(tmp_path / f"span-{span}", span, day))
+    again = find(tmp_path, examples=spanned(tmp_path / "span-3", 3, day=8))
+    assert (again / "saved_model.pb").read_text() == "monday"
+    # What a new model is held against is the last one all the same.
+    found = artifact(standard_artifacts.Model, tmp_path / "last")
+    Executor().Do({}, {"model": [found]}, {"records": str(tmp_path / "records")})
+    of_last = HeldOut.parse(found.get_string_custom_property(HELD_OUT_PROPERTY))
+    assert of_last == HeldOut("temporal", eval_from="2026-11-09T00:00:00+00:00")
+
+
 def test_the_newest_span_comes_through_the_messages_of_a_cluster(tmp_path: Path) -> None:
     sent = entrypoint_utils.to_runtime_artifact(spanned(tmp_path, 20_000), {})
     sent.type.instance_schema = "title: tfx.Examples"
@@ -97,5 +119,6 @@ def test_the_newest_span_comes_through_the_messages_of_a_cluster(tmp_path: Path)
         {"examples": pipeline_spec_pb2.ArtifactList(artifacts=[sent])}
     )
     assert newest_span(received["examples"]) == 20_000
+    assert HeldOut.parse(held_out_text(received["examples"])) is not None
     assert newest_span([artifact(standard_artifacts.Examples, tmp_path)]) is None
     assert newest_span(None) is None

@@ -13,8 +13,10 @@ from tfx.types.artifact import Artifact
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
 
 from components.previous_model.strategy import PreviousBlessedModelStrategy
+from components.timeline_example_gen.held_out import HELD_OUT_PROPERTY, HeldOut
 
 Event = metadata_store_pb2.Event
+RANDOM = HeldOut("random", seed=42, share=0.1)
 
 
 class Runs:
@@ -44,11 +46,14 @@ class Runs:
         self.blessings.append(self.put(blessing))
         return model
 
-    def transformed(self, span: int) -> Artifact:
-        """Examples of a span, transformed."""
+    def transformed(self, span: int | None = None, held_out: HeldOut | None = RANDOM) -> Artifact:
+        """Examples, of a span where there are such, transformed."""
         ingested = Examples()
-        ingested.span = span
-        ingested.set_string_custom_property("last_span", str(span))
+        if span is not None:
+            ingested.span = span
+            ingested.set_string_custom_property("last_span", str(span))
+        if held_out is not None:
+            ingested.set_string_custom_property(HELD_OUT_PROPERTY, held_out.to_json())
         made = self.put(Examples())
         self.execute([self.put(ingested)], made)
         return made
@@ -84,11 +89,11 @@ def runs() -> Iterator[Runs]:
 
 
 def test_a_first_run_has_none(runs: Runs):
-    assert runs.previous(runs.put(Examples())) == []
+    assert runs.previous(runs.transformed()) == []
 
 
 def test_the_newest_blessed_model_is_found(runs: Runs):
-    data = [runs.put(Examples()) for _ in range(4)]
+    data = [runs.transformed() for _ in range(4)]
     runs.fit(data[0], blessed=True)
     newest = runs.fit(data[1], blessed=True)
     runs.fit(data[2], blessed=False)
@@ -96,7 +101,7 @@ def test_the_newest_blessed_model_is_found(runs: Runs):
 
 
 def test_a_model_of_the_same_examples_is_passed_over_so_that_a_repeated_run_is_cached(runs: Runs):
-    one, other = runs.put(Examples()), runs.put(Examples())
+    one, other = runs.transformed(), runs.transformed()
     first = runs.fit(one, blessed=True)
     assert runs.previous(one) == []
     runs.fit(other, blessed=True)
@@ -107,14 +112,14 @@ def test_a_model_of_the_same_examples_is_passed_over_so_that_a_repeated_run_is_c
 def test_a_model_out_of_the_cache_counts_as_fitted_on_what_the_cached_execution_was_given(
     runs: Runs,
 ):
-    one, same = runs.put(Examples()), runs.put(Examples())
+    one, same = runs.transformed(), runs.transformed()
     model = runs.fit(one, blessed=True)
     runs.execute([same], model)
     assert runs.previous(same) == []
 
 
 def test_a_fit_that_went_on_from_a_model_is_not_taken_for_its_source(runs: Runs):
-    one, other = runs.put(Examples()), runs.put(Examples())
+    one, other = runs.transformed(), runs.transformed()
     first = runs.fit(one, blessed=True)
     second = runs.put(Model())
     runs.execute([other, first], second)
@@ -124,7 +129,7 @@ def test_a_fit_that_went_on_from_a_model_is_not_taken_for_its_source(runs: Runs)
 def test_of_spans_only_a_model_of_earlier_ones_is_taken(runs: Runs):
     second = runs.fit(runs.transformed(2), blessed=True)
     third = runs.fit(runs.transformed(3), blessed=True)
-    runs.fit(runs.put(Examples()), blessed=True)  # who knows what this has seen
+    runs.fit(runs.transformed(), blessed=True)  # who knows what this has seen
     assert runs.previous(runs.transformed(4)) == [third.id]
     # Span 3 delivered again, and a run as of long ago.
     assert runs.previous(runs.transformed(3)) == [second.id]
@@ -137,3 +142,22 @@ def test_an_old_day_that_was_run_again_does_not_become_the_newest(runs: Runs):
     assert runs.previous(runs.transformed(10)) == [ninth.id]
     anew = runs.fit(runs.transformed(9), blessed=True)
     assert runs.previous(runs.transformed(10)) == [anew.id]
+
+
+def test_a_model_that_may_have_seen_what_is_held_out_now_is_passed_over(
+    runs: Runs, caplog: pytest.LogCaptureFixture
+):
+    def temporal(moment: str) -> HeldOut:
+        return HeldOut("temporal", eval_from=f"2026-11-{moment}+00:00")
+
+    # Span 7 came late: fractions then cut the window of span 9 earlier than that of span 8.
+    early = runs.fit(runs.transformed(7, temporal("06T00:00:00")), blessed=True)
+    runs.fit(runs.transformed(8, temporal("08T04:48:00")), blessed=True)
+    assert runs.previous(runs.transformed(9, temporal("08T04:47:59.999"))) == [early.id]
+    assert "it was trained on events up to 2026-11-08T04:48:00+00:00" in caplog.text
+    assert runs.previous(runs.transformed(9, temporal("05T00:00:00"))) == []
+    # Of another method, or from before the property was there, nobody can tell.
+    runs.fit(runs.transformed(8, RANDOM), blessed=True)
+    runs.fit(runs.transformed(8, None), blessed=True)
+    assert runs.previous(runs.transformed(9, temporal("07T00:00:00"))) == [early.id]
+    assert runs.previous(runs.transformed(9, None)) == []

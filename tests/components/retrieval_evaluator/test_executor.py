@@ -17,6 +17,7 @@ from tfx.types import standard_artifacts
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.retrieval_evaluator.executor import Executor
 from components.retrieval_evaluator.spec import EvaluatorConfig
+from components.timeline_example_gen.held_out import HELD_OUT_PROPERTY, HeldOut
 from models.saved_towers import ChangedFeaturesError, SavedTowers
 
 
@@ -59,6 +60,7 @@ def evaluate(
     def evaluate(
         timelines: list[tuple[str, list[str], list[str]]],
         last_blessed: str | None = None,
+        held_out_from: tuple[str, str] | None = None,
         **settings: Any,
     ) -> Evaluated:
         write_examples(
@@ -98,6 +100,11 @@ def evaluate(
         if last_blessed is not None:
             inputs["last_blessed_model"] = [standard_artifacts.Model()]
             inputs["last_blessed_model"][0].uri = last_blessed
+        if held_out_from is not None:
+            inputs["last_blessing"] = [standard_artifacts.ModelBlessing()]
+            for artifact, day in zip((examples, inputs["last_blessing"][0]), held_out_from):
+                held_out = HeldOut("temporal", eval_from=f"{day}T00:00:00+00:00")
+                artifact.set_string_custom_property(HELD_OUT_PROPERTY, held_out.to_json())
         Executor().Do(
             inputs,
             {"evaluation": [evaluation], "blessing": [blessing]},
@@ -271,6 +278,21 @@ def test_the_last_blessed_model_answers_the_same_questions(
     assert metrics["last_blessed"]["hit_rate@1"] == 0.0
     assert evaluated.report["last_blessed"]["factor"] == 0.9
     assert evaluated.report["gate"]["blessed"] is True
+
+
+def test_a_last_blessed_model_that_may_know_the_held_out_events_is_reported(
+    evaluate: Callable[..., Evaluated], towers: Any
+):
+    last = str(Path(towers.directory).parent)
+    days = ("2026-11-20", "2026-11-21")
+    evaluated = evaluate([("u", [], ["a b"])], last_blessed=last, held_out_from=days)
+    assert "up to 2026-11-21T00:00:00+00:00" in evaluated.report["last_blessed_advantage"]
+    # For the comparison of the run after this one.
+    held_out = HeldOut.parse(evaluated.blessing.get_string_custom_property(HELD_OUT_PROPERTY))
+    assert held_out == HeldOut("temporal", eval_from="2026-11-20T00:00:00+00:00")
+    evaluated = evaluate([("u", [], ["a b"])], last_blessed=last, held_out_from=days[::-1])
+    assert evaluated.report["last_blessed_advantage"] == ""
+    assert evaluated.report["last_blessed"] is not None
 
 
 def test_a_worse_model_than_the_last_blessed_one_is_refused(

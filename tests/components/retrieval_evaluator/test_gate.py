@@ -22,6 +22,7 @@ def gate(model: dict[str, float], num_events: int = 10, **settings: Any) -> Deci
             ("best_baseline", beside("popularity", 0.05)),
             ("last_blessed", None),
             ("last_blessed_problem", ""),
+            ("last_blessed_advantage", ""),
         )
     }
     num_queries = settings.pop("num_queries", 20)
@@ -50,6 +51,18 @@ def test_the_lower_bound_beside_the_best_baseline_must_be_above_zero(low: float)
         "hit_rate@10 less 1 × session_knn is 0.1000; its lower bound at 0.95 confidence "
         f"{low:.4f} is not above 0.0000"
     ]
+
+
+def test_a_last_blessed_model_that_may_know_the_answers_is_still_compared_with():
+    lost = gate(
+        {}, last_blessed=beside("last_blessed", -0.02, 0.9), last_blessed_advantage="it cut later"
+    )
+    (refusal,) = lost.refusals
+    assert refusal.startswith(
+        "(last_blessed may know the held-out events: it cut later) hit_rate@10 less 0.9 × last"
+    )
+    won = gate({}, last_blessed=beside("last_blessed", 0.02), last_blessed_advantage="it cut later")
+    assert won.blessed
 
 
 def test_the_lower_bound_beside_the_last_blessed_model_must_be_above_zero():

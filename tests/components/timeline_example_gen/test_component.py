@@ -17,6 +17,7 @@ from components.timeline_example_gen.config import (
     SplitConfig,
 )
 from components.timeline_example_gen.executor import Executor
+from components.timeline_example_gen.held_out import HELD_OUT_PROPERTY, HeldOut
 from models.features import ColumnsConfig, FeatureConfig, FeaturesConfig
 
 COLUMNS = ColumnsConfig(query_id="q", candidate_id="c", timestamp="t")
@@ -75,6 +76,8 @@ def test_executor_writes_what_tfx_reads(tmp_path: Path):
     payload_format = examples_utils.get_payload_format(examples)
     assert payload_format == example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE
     assert examples_utils.get_file_format(examples) == "tfrecords_gzip"
+    held_out = HeldOut.parse(examples.get_string_custom_property(HELD_OUT_PROPERTY))
+    assert held_out == HeldOut("leave_last_out", last_events=1)
     source = tfxio_utils.get_tfxio_factory_from_artifact([examples], ["test"], schema=None)
     assert source(str(tmp_path / "examples" / "Split-train" / "*")) is not None
     report = json.loads((tmp_path / "report" / "ingest_report.json").read_text(encoding="utf-8"))
