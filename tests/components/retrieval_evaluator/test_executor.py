@@ -102,7 +102,9 @@ def evaluate(
             inputs["last_blessed_model"][0].uri = last_blessed
         if held_out_from is not None:
             inputs["last_blessing"] = [standard_artifacts.ModelBlessing()]
-            for artifact, day in zip((examples, inputs["last_blessing"][0]), held_out_from):
+            for artifact, day in zip(
+                (examples, inputs["last_blessing"][0]), held_out_from, strict=True
+            ):
                 held_out = HeldOut("temporal", eval_from=f"{day}T00:00:00+00:00")
                 artifact.set_string_custom_property(HELD_OUT_PROPERTY, held_out.to_json())
         Executor().Do(
