@@ -9,11 +9,12 @@ import yaml
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
+from pipeline.code_hash import code_hash
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.definition import create_components
 from pipeline.kubeflow.resources import ResourceSpec, check_components
 from pipeline.kubeflow.site import ClusterSite
-from pipeline.kubeflow.step import COMMAND
+from pipeline.kubeflow.step import CODE, CODE_HASH_VARIABLE, COMMAND
 from pipeline.site import LAST_BLESSED_MODEL, PREVIOUS_MODEL
 
 Runner: TypeAlias = Literal["kubeflow", "vertex"]
@@ -116,7 +117,9 @@ def _complete(spec: dict[str, Any], site: ClusterSite, pipeline_root: str) -> No
     for name, task in spec["root"]["dag"]["tasks"].items():
         if name in _NEVER_CACHED:
             task.pop("cachingOptions", None)
-    environment = [{"name": name, "value": value} for name, value in _ENVIRONMENT.items()]
+    # In the environment: the backends' caches know commands and arguments, not that.
+    variables = {**_ENVIRONMENT, CODE_HASH_VARIABLE: code_hash(*CODE)}
+    environment = [{"name": name, "value": value} for name, value in variables.items()]
     for executor in spec["deploymentSpec"]["executors"].values():
         executor["container"]["env"] = environment
 

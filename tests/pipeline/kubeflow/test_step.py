@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.code_hash import code_hash
 from pipeline.kubeflow import step
 
 OUTPUTS = {"model": {"artifacts": [{"name": "model", "uri": "gs://bucket/model"}]}}
@@ -43,3 +44,16 @@ def test_a_failure_stays_a_failure(called: list[Any], monkeypatch: pytest.Monkey
     with pytest.raises(SystemExit, match="1"):
         step.main()
     assert called[-1] == step.ENTRYPOINT
+
+
+def test_an_image_of_other_code_is_refused_before_the_work(
+    called: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entrypoint(monkeypatch, called, None)
+    monkeypatch.setenv(step.CODE_HASH_VARIABLE, "0" * 16)
+    with pytest.raises(SystemExit, match=r"other code \(\w{16}\) than .*\(0{16}\); build"):
+        step.main()
+    assert not called
+    monkeypatch.setenv(step.CODE_HASH_VARIABLE, code_hash(*step.CODE))
+    step.main()
+    assert step.ENTRYPOINT in called
