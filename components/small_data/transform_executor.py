@@ -1,4 +1,4 @@
-"""The stock Transform in batches of one size, and without Beam once the data is analysed.
+"""The stock Transform in batches of a size by the data, and without Beam once that is analysed.
 
 Stock batches grow by how fast the last one was, so that moments, summed batch by batch, come out
 otherwise in their last digits, and the same seed no longer gives the same model.
@@ -23,33 +23,29 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx_bsl.coders import example_coder
 from tfx_bsl.tfxio import tensor_to_arrow
 
+from components.small_data.batch_size import batch_size
 from components.small_data.one_process import has_one_process
 from components.small_data.side_inputs import no_side_input_cache
 from components.small_data.stored_size import is_small
 
-# Stock batches stop growing at 1,000. Values are counted within a batch, and by Beam, which takes
-# far longer, from batch to batch.
-_EXAMPLES_IN_A_BATCH = 4096
 # Of zlib: three times as fast as the usual 6.
 _COMPRESSION_LEVEL = 1
 _FILE_NAME = "transformed_examples-00000-of-00001.gz"
 
 
-class _Processor(executor.TransformProcessor):
-    """What the stock executor does its work with, in batches of one size."""
-
-    def _GetDesiredBatchSize(  # noqa: N802
-        self, data_format: int, schema: schema_pb2.Schema
-    ) -> int | None:
-        stock: int | None = super()._GetDesiredBatchSize(data_format, schema)
-        return stock or _EXAMPLES_IN_A_BATCH
-
-
 @contextlib.contextmanager
-def _batches_of_one_size() -> Iterator[None]:
+def _batches_of(size: int) -> Iterator[None]:
     # The stock executor makes its processor by the name in its module.
     stock = executor.TransformProcessor
-    executor.TransformProcessor = _Processor
+
+    class Processor(stock):  # type: ignore[misc,valid-type]
+        def _GetDesiredBatchSize(  # noqa: N802
+            self, data_format: int, schema: schema_pb2.Schema
+        ) -> int | None:
+            desired: int | None = super()._GetDesiredBatchSize(data_format, schema)
+            return desired or size
+
+    executor.TransformProcessor = Processor
     try:
         yield
     finally:
@@ -73,26 +69,31 @@ class Executor(executor.Executor):
             exec_properties: As the stock component's.
         """
         examples = input_dict[standard_component_specs.EXAMPLES_KEY]
+        splits = stock_utils.ResolveSplitsConfig(
+            exec_properties.get(standard_component_specs.SPLITS_CONFIG_KEY), examples
+        )
+        batch = batch_size(
+            artifact_utils.get_split_uri([artifact], split)
+            for artifact in examples
+            for split in sorted({*splits.analyze, *splits.transform})
+        )
         here = has_one_process(self._beam_pipeline_args) or is_small(examples[0].uri)
         if len(examples) != 1 or not here:
-            with _batches_of_one_size():
+            with _batches_of(batch):
                 super().Do(input_dict, output_dict, exec_properties)
             return
         rest = dict(output_dict)
         transformed = artifact_utils.get_single_instance(
             rest.pop(standard_component_specs.TRANSFORMED_EXAMPLES_KEY)
         )
-        with _batches_of_one_size(), no_side_input_cache():
+        with _batches_of(batch), no_side_input_cache():
             super().Do(input_dict, rest, exec_properties)
         graph = artifact_utils.get_single_uri(
             output_dict[standard_component_specs.TRANSFORM_GRAPH_KEY]
         )
-        splits = stock_utils.ResolveSplitsConfig(
-            exec_properties.get(standard_component_specs.SPLITS_CONFIG_KEY), examples
-        ).transform
-        stock_utils.SetSplitNames(list(splits), [transformed])
-        apply = Applier(graph)
-        for split in splits:
+        stock_utils.SetSplitNames(list(splits.transform), [transformed])
+        apply = Applier(graph, batch)
+        for split in splits.transform:
             source = artifact_utils.get_split_uri(examples, split)
             folder = artifact_utils.get_split_uri([transformed], split)
             tf.io.gfile.makedirs(folder)
@@ -107,9 +108,11 @@ class Applier:
 
     Args:
         transform_graph: The folder that Transform wrote.
+        batch: How many Examples at once.
     """
 
-    def __init__(self, transform_graph: str) -> None:
+    def __init__(self, transform_graph: str, batch: int) -> None:
+        self._batch = batch
         output = tft.TFTransformOutput(transform_graph)
         self._parsing = output.raw_feature_spec()
         self._layer = output.transform_features_layer()
@@ -122,7 +125,7 @@ class Applier:
         """Yields the transformed Examples of the GZIP TFRecords in `folder`, in their order."""
         files = sorted(tf.io.gfile.glob(os.path.join(folder, "*")))
         records = tf.data.TFRecordDataset(files, compression_type="GZIP")
-        for serialized in records.batch(_EXAMPLES_IN_A_BATCH):
+        for serialized in records.batch(self._batch):
             transformed = self._layer(tf.io.parse_example(serialized, self._parsing))
             if self._converter is None:
                 self._converter = tensor_to_arrow.TensorsToRecordBatchConverter(

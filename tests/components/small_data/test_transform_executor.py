@@ -14,7 +14,7 @@ from google.protobuf import json_format, text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.components.transform import executor as stock
 from tfx.dsl.components.base import base_beam_executor
-from tfx.proto import transform_pb2
+from tfx.proto import example_gen_pb2, transform_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
 from components.small_data import stored_size
@@ -136,17 +136,28 @@ def test_a_slow_machine_has_the_same_moments(
     assert transformed(Executor, tmp_path / "slow", train) == fast
 
 
-def test_large_data_goes_to_the_stock_executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_large_data_goes_to_the_stock_executor_in_batches_of_the_datas_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     asked = []
-    monkeypatch.setattr(
-        stock.Executor, "Do", lambda self, inputs, outputs, properties: asked.append(outputs)
-    )
+
+    def do(self: Any, inputs: Any, outputs: Any, properties: Any) -> None:
+        batch = stock.TransformProcessor()._GetDesiredBatchSize(
+            example_gen_pb2.FORMAT_TF_EXAMPLE, schema_pb2.Schema()
+        )
+        asked.append((outputs, batch))
+
+    monkeypatch.setattr(stock.Executor, "Do", do)
     monkeypatch.setattr(stored_size, "SMALL_BYTES", 1)
     examples = standard_artifacts.Examples()
     examples.uri = str(tmp_path)
-    (tmp_path / "large").write_bytes(b"12")
+    examples.split_names = artifact_utils.encode_split_names(["train"])
+    (tmp_path / "Split-train").mkdir()
+    long = example({"item": [b"a"] * 1000}).SerializeToString()
+    with tf.io.TFRecordWriter(str(tmp_path / "Split-train" / "data.gz"), "GZIP") as writer:
+        writer.write(long)
     context = base_beam_executor.BaseBeamExecutor.Context(
         beam_pipeline_args=["--direct_num_workers=2"], tmp_dir=str(tmp_path), unique_id="1"
     )
     Executor(context).Do({"examples": [examples]}, {"transformed_examples": []}, {})
-    assert asked == [{"transformed_examples": []}]
+    assert asked == [({"transformed_examples": []}, 512)]
