@@ -6,6 +6,7 @@ never came to its first component, is known too.
 """
 
 import json
+import socket
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -44,6 +45,7 @@ _PROPERTIES = {
     "settings": metadata_store_pb2.STRING,
     "problem": metadata_store_pb2.STRING,
     "summary": metadata_store_pb2.STRING,
+    "host": metadata_store_pb2.STRING,
 }
 
 RunState = Literal["running", "complete", "refused", "failed", "killed"]
@@ -68,6 +70,7 @@ class RunRecord:
         settings: See `InputState`.
         problem: What it ended with; empty where all went well.
         summary: As `two-tower run --json` prints it; empty where it came to nothing.
+        host: Name of the machine; empty for another orchestrator's run.
     """
 
     config: str
@@ -82,6 +85,7 @@ class RunRecord:
     settings: str = ""
     problem: str = ""
     summary: Mapping[str, Any] = field(default_factory=dict)
+    host: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As plain data, without what only later runs compare."""
@@ -94,6 +98,7 @@ class RunRecord:
             "ended_s": self.ended_s,
             "span": self.span,
             "problem": self.problem,
+            "host": self.host,
             **{
                 name: self.summary.get(name)
                 for name in ("metrics", "gates", "blessed", "pushed_version", "newly_pushed")
@@ -116,12 +121,14 @@ class RunHistory:
     def begin(self, run_id: str, command: str, inputs: InputState | None) -> RunRecord:
         """Notes that a run starts, and what it reads where that is known.
 
-        The caller holds the run lock, so no other run is under way.
+        The caller holds the run lock, so no other run is under way on this machine.
         """
         for record in self._begun_here():
-            if record.state == "running":
+            if record.state == "running" and _is_of_this_host(record):
                 self._write(record, state="killed")
-        record = RunRecord(self._config, run_id, command, started_s=time.time())
+        record = RunRecord(
+            self._config, run_id, command, started_s=time.time(), host=socket.gethostname()
+        )
         if inputs is None:
             return self._write(record)
         return self._write(
@@ -146,11 +153,11 @@ class RunHistory:
         Args:
             under_way: Whether the run lock is held; where it is not, a run without an end was
                 killed. Of another orchestrator's runs it says nothing: they hold the lock for one
-                component at a time.
+                component at a time; nor of another machine's.
         """
         mine = {
             record.run_id: replace(record, state="killed")
-            if record.state == "running" and not under_way
+            if record.state == "running" and self._was_killed(record, under_way)
             else record
             for record in self._begun_here()
         }
@@ -168,6 +175,14 @@ class RunHistory:
                     context, executions, pushed, refreshing
                 )
         return _in_order(mine.values())
+
+    def _was_killed(self, record: RunRecord, under_way: bool) -> bool:
+        if _is_of_this_host(record):
+            return not under_way
+        # The lock of that machine cannot be seen from here.
+        executions = executions_of(self._store, RUN_TYPE, record.run_id).values()
+        changed_s = max((e.last_update_time_since_epoch for e in executions), default=0) / 1000
+        return time.time() - max(changed_s, record.started_s) > _SILENCE_S
 
     def _begun_here(self) -> list[RunRecord]:
         """The runs that `begin` noted."""
@@ -261,6 +276,11 @@ class RunHistory:
                 context.properties[name].string_value = text
         self._store.put_contexts([context])
         return record
+
+
+def _is_of_this_host(record: RunRecord) -> bool:
+    # Earlier versions did not note the host.
+    return record.host in ("", socket.gethostname())
 
 
 def _in_order(records: Iterable[RunRecord]) -> list[RunRecord]:

@@ -29,7 +29,7 @@ def list_files(pattern: str) -> list[ListedFile]:
     Placeholders stand for any digits.
 
     Raises:
-        NoInputError: The place cannot be listed.
+        NoInputError: The place cannot be listed, or a file is gone before it is looked at.
     """
     return list_files_and_others(pattern)[0]
 
@@ -84,7 +84,10 @@ def _local(folder: str, segments: Sequence[str]) -> Iterator[ListedFile]:
 
 
 def _stated(path: str) -> ListedFile:
-    state = os.stat(path)
+    try:
+        state = os.stat(path)
+    except OSError as error:
+        raise NoInputError(f"{path} was listed, and cannot be looked at: {error}") from error
     return ListedFile(path, state.st_size, state.st_mtime_ns)
 
 

@@ -1,7 +1,10 @@
 """What the commands share that run components: the lock, the log, the display, the exit code."""
 
+import contextlib
 import gc
+import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from pipeline.run_history import RunRecord
 
     Work = Callable[[PipelineConfig, str, RunDisplay], RunSummary]
+
+log = logging.getLogger(__name__)
 
 _REFUSED = 3
 _NOTHING_NEW = 4
@@ -47,59 +52,75 @@ def run_pipeline_command(
     """
     from ml_metadata.errors import StatusError
 
+    from components.timeline_example_gen.errors import IngestError
     from pipeline.config import ConfigError
     from pipeline.metadata_store import MetadataUnreachableError
     from pipeline.run_lock import RunInProgressError, run_lock
 
-    try:
-        with run_lock(config.run_dir, wait_s):
-            inputs = _inputs(config, command)
-            if skip_unchanged:
-                _end_if_nothing_new(config, inputs, quiet=quiet, as_json=as_json)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(run_lock(config.run_dir, wait_s))
+        except RunInProgressError as error:
+            fail(str(error))
+        except OSError as error:
+            fail(f"{config.run_dir} cannot be written: {error}")
+        try:
+            try:
+                inputs = _inputs(config, command)
+                unchanged = _unchanged(config, inputs) if skip_unchanged else None
+            except (IngestError, OSError) as error:
+                _note_end(config, _begin(config, command, None), None, str(error))
+                fail(str(error))
+            if unchanged is not None:
+                _end_with_nothing_new(*unchanged, quiet=quiet, as_json=as_json)
             _run_locked(config, work, command, inputs, quiet=quiet, as_json=as_json)
-    except RunInProgressError as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"{config.run_dir} cannot be written: {error}")
-    except (ConfigError, MetadataUnreachableError) as error:
-        fail(str(error))
-    except StatusError as error:
-        fail(f"ML Metadata cannot be used: {error}")
+        except (ConfigError, MetadataUnreachableError) as error:
+            fail(str(error))
+        except StatusError as error:
+            fail(f"ML Metadata cannot be used: {error}")
 
 
 def _inputs(config: "PipelineConfig", command: str) -> "InputState | None":
-    """Returns what a run would read; ends the command where a span is missing."""
-    from components.timeline_example_gen.errors import IngestError
+    """Returns what a run would read.
+
+    Raises:
+        IngestError: A file or a span is missing.
+    """
     from pipeline.input_state import input_state, refresh_state
-    from pipeline.metadata_store import open_store
     from pipeline.refreshed_catalogue import refreshed_through
+
+    if command == "run":
+        return input_state(config, refreshed_through(config))
+    # Without a catalogue the refresh itself says so.
+    return None if config.data.candidates is None else refresh_state(config)
+
+
+def _begin(config: "PipelineConfig", command: str, inputs: "InputState | None") -> "RunRecord":
+    from pipeline.metadata_store import open_store
     from pipeline.run_history import RunHistory
     from pipeline.run_id import new_run_id
 
-    try:
-        if command == "run":
-            return input_state(config, refreshed_through(config))
-        # Without a catalogue the refresh itself says so.
-        return None if config.data.candidates is None else refresh_state(config)
-    except IngestError as error:
-        history = RunHistory(open_store(config), config.name)
-        history.end(history.begin(new_run_id(), command, None), "failed", str(error), {})
-        fail(str(error))
+    return RunHistory(open_store(config), config.name).begin(new_run_id(), command, inputs)
 
 
-def _end_if_nothing_new(
-    config: "PipelineConfig", inputs: "InputState | None", *, quiet: bool, as_json: bool
-) -> None:
+def _unchanged(
+    config: "PipelineConfig", inputs: "InputState | None"
+) -> "tuple[InputState, RunRecord, int] | None":
+    """Returns what was read before, by which run, and the version that is served of it.
+
+    Returns:
+        The three; None where something is new.
+    """
     from pipeline.input_state import input_state
     from pipeline.metadata_store import has_metadata, open_store
     from pipeline.refreshed_catalogue import newest_catalogue
     from pipeline.run_history import RunHistory
 
     if inputs is None or not has_metadata(config):
-        return
+        return None
     last, refreshes = RunHistory(open_store(config), config.name).since_last_complete()
     if last is None:
-        return
+        return None
     if refreshes:
         # A refresh has brought a newer catalogue into service by itself: no reason to fit anew.
         inputs = input_state(config, newest_catalogue(config, [last]))
@@ -107,9 +128,15 @@ def _end_if_nothing_new(
     if (last.files, last.settings) != (inputs.files, inputs.settings) or version not in {
         record.summary.get("pushed_version") for record in (last, *refreshes)
     }:
-        return
+        return None
+    return inputs, last, version
+
+
+def _end_with_nothing_new(
+    inputs: "InputState", last: "RunRecord", version: int, *, quiet: bool, as_json: bool
+) -> NoReturn:
     if as_json:
-        skipped = {"config": config.name, "skipped": True, "same_as": last.to_json()}
+        skipped = {"config": last.config, "skipped": True, "same_as": last.to_json()}
         print(json_text(skipped))
     elif not quiet:
         through = f", through span {inputs.span}" if inputs.span else ""
@@ -142,33 +169,14 @@ def _run_locked(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    from pipeline.cli.run_display import RunDisplay, show_summary
-    from pipeline.cli.run_log import quiet as log_only
-    from pipeline.metadata_store import open_store
-    from pipeline.run_history import RunHistory
-    from pipeline.run_id import new_run_id
+    from pipeline.cli.run_display import show_summary
 
-    run_id = new_run_id()
-    record = RunHistory(open_store(config), config.name).begin(run_id, command, inputs)
-    log_path = config.run_dir / "logs" / f"{run_id}.log"
+    record = _begin(config, command, inputs)
+    log_path = config.run_dir / "logs" / f"{record.run_id}.log"
     problem = ""
     summary = None
     try:
-        with log_only(log_path) as terminal, RunDisplay(terminal, quiet=quiet) as display:
-            # Everything slow, and noisy, is imported here. A million objects come with it that
-            # live as long as the process; looking for garbage among them, now and ever after, is
-            # wasted time.
-            gc.disable()
-            import pipeline.run  # noqa: F401 - for the work
-            from components.timeline_example_gen.errors import IngestError
-            from pipeline.config import ConfigError
-
-            gc.freeze()
-            gc.enable()
-            try:
-                summary = work(config, run_id, display)
-            except (ConfigError, IngestError) as error:
-                problem = str(error)
+        summary, problem = _work_in_log(config, work, record.run_id, log_path, quiet=quiet)
     except BaseException as error:
         problem = f"{type(error).__name__}: {error}"
         raise
@@ -182,6 +190,37 @@ def _run_locked(
         show_summary(summary, config, log_path)
     if summary.failure is not None:
         _fail(summary, summary.failure, log_path)
+
+
+def _work_in_log(
+    config: "PipelineConfig", work: "Work", run_id: str, log_path: Path, *, quiet: bool
+) -> "tuple[RunSummary | None, str]":
+    """Does the work; returns what came of it, or None and what is wrong."""
+    from pipeline.cli.run_display import RunDisplay
+    from pipeline.cli.run_log import quiet as log_only
+
+    with contextlib.ExitStack() as logged:
+        try:
+            terminal = logged.enter_context(log_only(log_path))
+        except OSError as error:
+            return None, f"{log_path} cannot be written: {error}"
+        display = logged.enter_context(RunDisplay(terminal, quiet=quiet))
+        # Everything slow, and noisy, is imported here. A million objects come with it that live as
+        # long as the process; looking for garbage among them, now and ever after, is wasted time.
+        gc.disable()
+        import pipeline.run  # noqa: F401 - for the work
+        from components.timeline_example_gen.errors import IngestError
+        from pipeline.config import ConfigError
+
+        gc.freeze()
+        gc.enable()
+        try:
+            return work(config, run_id, display), ""
+        except (ConfigError, IngestError) as error:
+            return None, str(error)
+        except OSError as error:
+            log.exception("the run ended")
+            return None, f"{type(error).__name__}: {error}\nThe log is {log_path}"
 
 
 def _note_end(

@@ -135,6 +135,7 @@ def _print(record: "RunRecord", executions: list[dict[str, Any]]) -> None:
         "state": record.state,
         "started": f"{started:%Y-%m-%d %H:%M:%S} UTC",
         "time": f"{record.ended_s - record.started_s:.1f} s" if record.ended_s else "",
+        "host": record.host,
         "span": record.span,
         "gates": ", ".join(f"{k} {v}" for k, v in record.summary.get("gates", {}).items()),
         "version": record.summary.get("pushed_version") or "",

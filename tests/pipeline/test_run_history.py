@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from pipeline import run_history
+from pipeline.cli.pipeline_command import run_pipeline_command
 from pipeline.config import PipelineConfig
 from pipeline.config_file import load
 from pipeline.input_state import input_state, refresh_state
@@ -105,6 +107,71 @@ def test_a_run_that_begins_leaves_those_of_other_runners_alone(config: PipelineC
     complete(config)
     assert states(config) == {"manual__1": "running", "1": "complete"}
     assert [c.name for c in open_store(config).get_contexts_by_type("two_tower_run")] == ["clubs/1"]
+
+
+def test_only_this_machines_runs_are_marked_as_killed(
+    config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_history.socket, "gethostname", lambda: "far")
+    history(config).begin("1", "run", None)
+    monkeypatch.undo()
+    (found,) = history(config).records(under_way=False)
+    assert (found.host, found.state) == ("far", "running")
+    history(config).begin("2", "run", None)
+    assert states(config) == {"1": "running", "2": "running"}
+    assert states(config, under_way=False) == {"1": "running", "2": "killed"}
+    in_two_days = time.time() + 2 * 86_400
+    monkeypatch.setattr(run_history.time, "time", lambda: in_two_days)
+    assert states(config) == {"1": "killed", "2": "running"}
+
+
+def test_a_run_of_before_the_host_was_noted_is_this_machines(
+    config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_history.socket, "gethostname", lambda: "")
+    history(config).begin("1", "run", None)
+    monkeypatch.undo()
+    history(config).begin("2", "run", None)
+    assert states(config)["1"] == "killed"
+
+
+def test_an_input_that_cannot_be_looked_at_stands_in_the_history(
+    config: PipelineConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(*arguments: Any) -> Any:
+        raise AssertionError("it must not begin")
+
+    def gone(path: str) -> bool:
+        """Is there, and is not a moment later."""
+        Path(path).unlink(missing_ok=True)
+        return True
+
+    monkeypatch.setattr(os.path, "isfile", gone)
+    with pytest.raises(typer.Exit):
+        run_pipeline_command(config, work, command="run", skip_unchanged=True, as_json=False)
+    monkeypatch.undo()
+    said = capsys.readouterr().err
+    assert "events.csv was listed, and cannot be looked at" in said
+    assert "cannot be written" not in said
+    (found,) = history(config).records()
+    assert found.state == "failed"
+    assert "events.csv was listed" in found.problem
+
+
+def test_a_folder_of_runs_that_cannot_be_written_is_told_as_such(
+    config: PipelineConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (config.run_dir / "lock").mkdir()
+    with pytest.raises(typer.Exit):
+        run_pipeline_command(config, lambda *_: None, command="run", as_json=False)
+    assert f"{config.run_dir} cannot be written" in capsys.readouterr().err
+    (config.run_dir / "lock").rmdir()
+    (config.run_dir / "logs").write_text("")
+    with pytest.raises(typer.Exit):
+        run_pipeline_command(config, lambda *_: None, command="run", as_json=False)
+    assert ".log cannot be written" in capsys.readouterr().err
+    (found,) = history(config).records()
+    assert found.state == "failed"
 
 
 def test_a_later_run_of_another_runner_does_not_hide_what_the_last_one_read(
