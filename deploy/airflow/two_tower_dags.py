@@ -8,7 +8,9 @@ own environment: Airflow's has neither TFX nor TensorFlow. See docs/airflow.md.
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import shlex
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,6 +19,7 @@ from airflow.models.dag import DAG
 from airflow.models.param import Param
 from airflow.operators.bash import BashOperator
 
+_SUFFIX = ".two-tower.json"
 _PLANS = Path(os.environ.get("TWO_TOWER_PLANS", Path(__file__).resolve().parent))
 # What a run is given comes by the environment: a shell must not read it as a command.
 _COMMAND = '{command} component {name} {arguments} --run-id "$RUN_ID" ${{SPAN:+--span "$SPAN"}}'
@@ -58,6 +61,29 @@ def make_dag(plan: dict) -> DAG:
     return dag
 
 
-for _file in sorted(_PLANS.glob("*.two-tower.json")):
-    _dag = make_dag(json.loads(_file.read_text(encoding="utf-8")))
+def make_broken_dag(file: Path, problem: str) -> DAG:
+    """Returns a DAG that stands for a plan of which none could be made, and says why."""
+    with DAG(
+        dag_id=re.sub(r"[^\w.-]", "-", file.name[: -len(_SUFFIX)]),
+        schedule=None,
+        start_date=datetime(2024, 1, 1, tzinfo=timezone.utc),
+        description=problem,
+        tags=["two-tower", "broken"],
+    ) as dag:
+        BashOperator(
+            task_id="plan_cannot_be_read",
+            bash_command='echo "$PROBLEM" >&2; exit 1',
+            env={"PROBLEM": problem},
+            append_env=True,
+        )
+    return dag
+
+
+for _file in sorted(_PLANS.glob(f"*{_SUFFIX}")):
+    # An exception would take the DAGs of all other plans away, too.
+    try:
+        _dag = make_dag(json.loads(_file.read_text(encoding="utf-8")))
+    except Exception as _error:
+        logging.getLogger(__name__).exception("no DAG of %s", _file)
+        _dag = make_broken_dag(_file, f"{_file}: {type(_error).__name__}: {_error}")
     globals()[_dag.dag_id] = _dag

@@ -1,5 +1,6 @@
 """`two-tower compile`: the pipeline as a file for Kubeflow Pipelines, Vertex AI or Airflow."""
 
+import os
 import sys
 from enum import Enum
 from pathlib import Path
@@ -126,8 +127,11 @@ def compile_(
             problem = str(error)
     if problem:
         fail(problem)
+    # Airflow reads its folder every half minute, by the suffix.
+    incoming = output.with_name(f".{output.name}.incoming")
     try:
-        output.write_text(text, encoding="utf-8")
+        incoming.write_text(text, encoding="utf-8")
+        os.replace(incoming, output)
     except OSError as error:
         fail(f"{output} cannot be written: {error}")
     stderr().print(f"wrote {output}", markup=False)

@@ -32,10 +32,13 @@ def component(
 
     # See `pipeline_command`: looking for garbage among what stays is wasted time.
     gc.disable()
+    from ml_metadata.errors import StatusError
+
     from components.blessings import NotBlessedError
     from components.timeline_example_gen.errors import IngestError
     from pipeline.config import ConfigError
     from pipeline.local_runner import ComponentFailedError, UnknownComponentError
+    from pipeline.metadata_store import MetadataUnreachableError
     from pipeline.run_lock import RunInProgressError
     from pipeline.single_component import run_single_component
 
@@ -52,7 +55,16 @@ def component(
         except ComponentFailedError as error:
             refused = isinstance(error.__cause__, NotBlessedError)
             fail(str(error), code=_REFUSED if refused else 1)
-        except (ConfigError, IngestError, UnknownComponentError) as error:
+        except (
+            ConfigError,
+            IngestError,
+            UnknownComponentError,
+            MetadataUnreachableError,
+        ) as error:
             fail(str(error))
+        except StatusError as error:
+            fail(f"ML Metadata cannot be used: {error}")
+        except OSError as error:
+            fail(f"{loaded.run_dir} cannot be written: {error}")
         stderr().print(f"{name}: {outcome.state} in {outcome.seconds:.1f} s", markup=False)
         return

@@ -108,6 +108,16 @@ def test_a_dag_run_pushes_a_model_that_answers(airflow: Airflow, two_tower: Comm
     assert len(json.loads(asked.stdout)["candidates"]) > 0
 
 
+def test_a_plan_that_cannot_be_read_leaves_the_others(airflow: Airflow) -> None:
+    torn = Path(airflow.environment["TWO_TOWER_PLANS"]) / "torn.two-tower.json"
+    torn.write_text('{"dag_id": "torn"')
+    try:
+        listed = json.loads(airflow("dags", "list", "-o", "json"))
+        assert {dag["dag_id"] for dag in listed} == {DAG_ID, "torn"}
+    finally:
+        torn.unlink()
+
+
 def test_a_scheduled_run_pushes_the_same_model_once(airflow: Airflow) -> None:
     # A DAG is known, and can be unpaused, once it is written into the database.
     airflow("dags", "reserialize")

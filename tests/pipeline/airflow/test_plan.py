@@ -4,8 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from pipeline.airflow.plan import airflow_plan
+from pipeline.cli.main import app
 from pipeline.config_file import load
 from pipeline.local_runner import UnknownComponentError
 from pipeline.single_component import run_single_component
@@ -50,3 +52,32 @@ def test_the_file_of_dags_needs_nothing_but_airflow() -> None:
     }
     roots = {name.split(".")[0] for name in imported}
     assert roots - set(sys.stdlib_module_names) == {"airflow"}
+
+
+def test_a_plan_takes_the_place_of_another_at_once(config_path: Path, tmp_path: Path) -> None:
+    output, seen = tmp_path / "clubs.two-tower.json", tmp_path / "opened by Airflow"
+    output.write_text("{}")
+    seen.hardlink_to(output)
+    words = ["compile", "--runner", "airflow", "--config", str(config_path), "-o", str(output)]
+    done = CliRunner().invoke(app, [*words, "--set", f"runs={tmp_path / 'runs'}"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(output.read_text())["dag_id"] == "clubs"
+    assert seen.read_text() == "{}"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_component_tells_of_metadata_that_cannot_be_reached(
+    config_path: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text("secret")
+    metadata = (
+        "metadata={backend: mysql, host: 127.0.0.1, port: 9, database: runs, user: me, "
+        f"password_file: {tmp_path / 'password'}}}"
+    )
+    words = ["component", "ImportSchemaGen", "--run-id", "1", "--config", str(config_path)]
+    done = CliRunner().invoke(
+        app, [*words, "--set", metadata, "--set", f"runs={tmp_path / 'runs'}"]
+    )
+    assert done.exit_code == 1
+    assert "ML Metadata cannot be reached: mysql at 127.0.0.1" in done.output
+    assert isinstance(done.exception, SystemExit)
