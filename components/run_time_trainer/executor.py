@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pydantic import ValidationError
 from tfx import types
 from tfx.components.trainer import executor
 from tfx.types.standard_component_specs import CUSTOM_CONFIG_KEY
@@ -43,8 +44,13 @@ def with_epochs(trainer_config: str, epochs: int) -> str:
     """Returns the JSON of a `TrainerConfig` with another number of epochs.
 
     Raises:
-        ValidationError: The number is not possible.
+        ValueError: The number is not possible.
     """
     config = TrainerConfig.model_validate_json(trainer_config)
-    training = TrainingConfig.model_validate({**config.training.model_dump(), "epochs": epochs})
+    try:
+        training = TrainingConfig.model_validate({**config.training.model_dump(), "epochs": epochs})
+    except ValidationError as error:
+        raise ValueError(
+            f"the run's parameter `epochs` must be a whole number of at least 1, got {epochs!r}"
+        ) from error
     return config.model_copy(update={"training": training}).model_dump_json()

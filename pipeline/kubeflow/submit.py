@@ -3,10 +3,12 @@
 import contextlib
 import json
 import logging
+import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +17,15 @@ import yaml
 from pipeline.kubeflow.errors import SubmitError
 
 _PARAMETER_TYPES: Mapping[str, type] = {"STRING": str, "NUMBER_INTEGER": int}
+# By the names of pipeline/kubeflow/site.py, whose import is slow: what a step would refuse late.
+_MUST: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "epochs": ("be at least 1", lambda epochs: epochs >= 1),
+    "span": ("be newest, a number, or a day as 2026-11-20", lambda span: _is_span(span)),
+    "data_directory": (
+        "be gs://…, or an absolute path of the image",
+        lambda place: re.match(r"gs://[^/]|/", place) is not None,
+    ),
+}
 # https://pkg.go.dev/github.com/robfig/cron#hdr-CRON_Expression_Format: the first field is seconds.
 _CRON_FIELDS = 6
 
@@ -112,7 +123,8 @@ def read_parameters(package: Path, texts: Sequence[str]) -> dict[str, Any]:
     """Returns the values of `NAME=VALUE`s as the pipeline declares them.
 
     Raises:
-        SubmitError: The file is no compiled pipeline, or a parameter is unknown or of a wrong type.
+        SubmitError: The file is no compiled pipeline, or a parameter is unknown, of a wrong type or
+            impossible.
     """
     try:
         spec = yaml.safe_load(package.read_text(encoding="utf-8"))
@@ -131,14 +143,38 @@ def read_parameters(package: Path, texts: Sequence[str]) -> dict[str, Any]:
                 f"--parameter takes NAME=VALUE with one of {', '.join(sorted(declared))}; "
                 f"got {text!r}"
             )
-        kind = _PARAMETER_TYPES[declared[name]["parameterType"]]
-        try:
-            values[name] = kind(value)
-        except ValueError as error:
-            raise SubmitError(
-                f"--parameter {text}: {name} must be a whole number, got {value!r}"
-            ) from error
+        values[name] = _read_value(text, name, value, declared[name])
     return values
+
+
+def _read_value(text: str, name: str, value: str, declared: Any) -> Any:
+    declared_type = declared.get("parameterType") if isinstance(declared, dict) else None
+    kind = _PARAMETER_TYPES.get(declared_type)
+    if kind is None:
+        raise SubmitError(
+            f"--parameter {text}: {name} is of type {declared_type}, which pipelines of `two-tower "
+            "compile` do not have"
+        )
+    try:
+        read = kind(value)
+    except ValueError as error:
+        raise SubmitError(
+            f"--parameter {text}: {name} must be a whole number, got {value!r}"
+        ) from error
+    must, holds = _MUST.get(name, ("", lambda _: True))
+    if not holds(read):
+        raise SubmitError(f"--parameter {text}: {name} must {must}, got {value!r}")
+    return read
+
+
+def _is_span(text: str) -> bool:
+    if text == "newest" or re.fullmatch(r"[0-9]+", text):
+        return True
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def cron_with_seconds(cron: str) -> str:

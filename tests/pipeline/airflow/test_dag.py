@@ -112,8 +112,8 @@ def test_a_plan_that_cannot_be_read_leaves_the_others(airflow: Airflow) -> None:
     torn = Path(airflow.environment["TWO_TOWER_PLANS"]) / "torn.two-tower.json"
     torn.write_text('{"dag_id": "torn"')
     try:
-        listed = json.loads(airflow("dags", "list", "-o", "json"))
-        assert {dag["dag_id"] for dag in listed} == {DAG_ID, "torn"}
+        lines = airflow("dags", "list", "-o", "plain").splitlines()
+        assert {DAG_ID, "torn"} <= {line.split()[0] for line in lines if line.split()}
     finally:
         torn.unlink()
 

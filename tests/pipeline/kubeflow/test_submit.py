@@ -108,11 +108,40 @@ def test_parameters_have_the_types_that_the_pipeline_declares() -> None:
         ("epoch=3", "one of data_directory, epochs; got 'epoch=3'"),
         ("epochs", "NAME=VALUE"),
         ("epochs=many", "epochs must be a whole number, got 'many'"),
+        ("epochs=0", "epochs must be at least 1, got '0'"),
+        ("data_directory=logs", "data_directory must be gs://…, or an absolute path"),
     ],
 )
 def test_an_impossible_parameter_is_refused(text: str, message: str) -> None:
     with pytest.raises(SubmitError, match=message):
         read_parameters(PACKAGE, [text])
+
+
+def with_parameters(folder: Path, **declared: Any) -> Path:
+    package = folder / "package.yaml"
+    package.write_text(
+        yaml.safe_dump({"root": {"inputDefinitions": {"parameters": declared}}}), encoding="utf-8"
+    )
+    return package
+
+
+def test_a_span_is_written_as_in_the_data(tmp_path: Path) -> None:
+    package = with_parameters(tmp_path, span={"parameterType": "STRING"})
+    for span in ("newest", "0017", "2026-11-20"):
+        assert read_parameters(package, [f"span={span}"]) == {"span": span}
+    for span in ("", "latest", "2026-13-01"):
+        with pytest.raises(SubmitError, match="span must be newest, a number, or a day"):
+            read_parameters(package, [f"span={span}"])
+
+
+def test_parameters_that_no_pipeline_of_ours_has_are_refused(tmp_path: Path) -> None:
+    package = with_parameters(
+        tmp_path, rate={"parameterType": "NUMBER_DOUBLE"}, old={"type": "INT"}
+    )
+    with pytest.raises(SubmitError, match="rate is of type NUMBER_DOUBLE"):
+        read_parameters(package, ["rate=0.5"])
+    with pytest.raises(SubmitError, match="old is of type None"):
+        read_parameters(package, ["old=5"])
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
