@@ -157,12 +157,8 @@ def _lists(rows: Sequence[Row], name: str, kind: pa.DataType) -> pa.Array:
 
 
 def _unknown(config: PipelineConfig, queries: _Queries, examples_uri: str) -> Finding:
-    if not queries.history:
-        measure = (
-            "share of history events with an unknown candidate, where no request has a history,"
-        )
-        value = math.nan
-    else:
+    measure, value = "share of history events with an unknown candidate", math.nan
+    if queries.history:
         examples = standard_artifacts.Examples()
         examples.uri = examples_uri
         examples.split_names = '["candidates"]'
@@ -172,15 +168,15 @@ def _unknown(config: PipelineConfig, queries: _Queries, examples_uri: str) -> Fi
         unknown = ~np.isin(hash_strings(pa.array(list(queries.history), pa.string())), known)
         value = float(counts[unknown].sum() / counts.sum())
         measure = f"share of history events with one of {unknown.sum():,} unknown candidates"
-    return _finding(HISTORY_KEY, measure, value, config.skew.max_unknown, "skew.max_unknown")
+    setting, lacking = "skew.max_unknown", "no request has a history"
+    return _finding(HISTORY_KEY, measure, value, config.skew.max_unknown, setting, lacking)
 
 
 def _unknown_queries(config: PipelineConfig, queries: _Queries, transform_uri: str) -> Finding:
     name = config.spec.query_id
     path = tft.TFTransformOutput(transform_uri).vocabulary_file_by_name(name)
-    if path is None:  # the model that was trained last has no vectors for them
-        measure, value = "share of unknown ids, where training kept none,", math.nan
-    else:
+    measure, value = "share of ids that are unknown or missing", math.nan
+    if path is not None:
         known = frozenset(read_vocabulary(path, counted=True))
         unknown = {
             query: count
@@ -189,9 +185,9 @@ def _unknown_queries(config: PipelineConfig, queries: _Queries, transform_uri: s
         }
         value = sum(unknown.values()) / queries.num_rows
         measure = f"share of {len(unknown):,} ids that are unknown or missing"
-    return _finding(
-        name, measure, value, config.skew.max_unknown_queries, "skew.max_unknown_queries"
-    )
+    setting = "skew.max_unknown_queries"
+    lacking = "the model that was trained last has no vectors for them"
+    return _finding(name, measure, value, config.skew.max_unknown_queries, setting, lacking)
 
 
 def _missing(
@@ -242,7 +238,12 @@ def _distances(
 
 
 def _finding(
-    feature: str, measure: str, value: float, threshold: float | None, setting: str
+    feature: str,
+    measure: str,
+    value: float,
+    threshold: float | None,
+    setting: str,
+    lacking: str = Finding.lacking,
 ) -> Finding:
     limit = math.inf if threshold is None else threshold
-    return SkewFinding(feature, measure, value, "at most", limit, setting)
+    return SkewFinding(feature, measure, value, "at most", limit, setting, lacking)

@@ -71,6 +71,7 @@ def test_requests_without_a_history_are_beyond(
     done = ask(two_tower, finished_run, tmp_path / "log", bodies)
     assert done.returncode == 3, done.stderr
     findings = json.loads(done.stdout)["findings"]
+    assert any("cannot be told: no request has a history" in found["text"] for found in findings)
     found = {finding["setting"]: (finding["value"], finding["exceeded"]) for finding in findings}
     assert found["skew.max_missing_history"] == (1.0, True)
     assert found["skew.max_unknown"] == (None, True)  # nothing to be measured
