@@ -44,7 +44,7 @@ from components.timeline_example_gen.spans import choose_spans
 from models.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY
 from pipeline.code_hash import CODE_HASH_KEY, code_hash
 from pipeline.config import ConfigError, PipelineConfig
-from pipeline.drift_baseline import last_good_profile
+from pipeline.drift_baseline import last_let_pass
 from pipeline.fitting import fitting_components
 from pipeline.metadata_store import connection_config
 from pipeline.site import LocalSite, Site
@@ -257,12 +257,11 @@ def _drift_gates(config: PipelineConfig, site: Site, examples: BaseChannel) -> l
     """Returns the component that compares spans, where it is wanted."""
     if config.drift.action == "off":
         return []
-    chosen = site.ingest.chosen_spans
     gate_config = DriftGateConfig(
         use=config.name,
         ingest=site.ingest,
         drift=config.drift,
-        baseline=last_good_profile(config, chosen.interactions[-1].span) if chosen else "",
+        baseline="" if site.profiles_dir else last_let_pass(config),
         profiles=site.profiles_dir,
         code_hash=code_hash(
             "components/drift_gate",

@@ -1,23 +1,28 @@
-"""Finds what a new span is held against: plain Python, before the pipeline is put together."""
+"""Finds what new spans are held against: plain Python, before the pipeline is put together."""
 
-import os
+import logging
 
 from ml_metadata import errors
 from ml_metadata.proto import metadata_store_pb2
 
+from components.drift_gate.let_pass import is_whole
 from components.drift_gate.spec import SPAN_PROPERTY, USE_PROPERTY, SpanProfile
-from pipeline.config import PipelineConfig
+from pipeline.config import ConfigError, PipelineConfig
 from pipeline.metadata_store import has_metadata, open_store
 
+log = logging.getLogger(__name__)
 
-def last_good_profile(config: PipelineConfig, span: int) -> str:
-    """Returns the URI of the profile of the newest earlier span that was let pass; else "".
 
-    A span that stopped a run leaves no profile, so it never becomes the measure of others.
+def last_let_pass(config: PipelineConfig) -> str:
+    """Returns the URI of what the last run left whose spans were let pass; "" where none was.
+
+    A run that was stopped leaves nothing, so its spans never become the measure of others.
 
     Args:
         config: The use.
-        span: The newest span of the run to come.
+
+    Raises:
+        ConfigError: It is gone, and `drift.action` is `stop`.
     """
     if not has_metadata(config):
         return ""
@@ -25,12 +30,27 @@ def last_good_profile(config: PipelineConfig, span: int) -> str:
         artifacts = open_store(config).get_artifacts_by_type(SpanProfile.TYPE_NAME)
     except errors.NotFoundError:
         return ""
-    earlier = [
-        (artifact.custom_properties[SPAN_PROPERTY].int_value, artifact.id, artifact.uri)
+    live = [
+        artifact
         for artifact in artifacts
         if artifact.state == metadata_store_pb2.Artifact.LIVE
         and artifact.custom_properties[USE_PROPERTY].string_value == config.name
-        and artifact.custom_properties[SPAN_PROPERTY].int_value < span
-        and ("://" in artifact.uri or os.path.exists(artifact.uri))
     ]
-    return str(max(earlier)[2]) if earlier else ""
+    if not live:
+        return ""
+    last = max(live, key=lambda artifact: artifact.id)
+    uri = str(last.uri)
+    if is_whole(uri):
+        return uri
+    message = (
+        f"ML Metadata names profiles of the spans up to number "
+        f"{last.custom_properties[SPAN_PROPERTY].int_value}, and they are gone: there is no {uri}"
+    )
+    if config.drift.action == "stop":
+        raise ConfigError(
+            f"{message}. If `runs/` was moved, move it back, or let a link stand in its old place; "
+            "if they are lost, run once with `--set drift.action=warn`: the newest span becomes "
+            "the first measure, and is compared with nothing"
+        )
+    log.warning(message)
+    return ""

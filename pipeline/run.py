@@ -272,7 +272,9 @@ def _gates(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> dic
 def _drift_word(report: Mapping[str, Any], *, passed: bool) -> str:
     if not passed:
         return "refused"
-    return "nothing to compare" if report["baseline"] is None else "passed"
+    compared = [report, *report.get("earlier", ())]
+    is_compared = any(found["baseline"] is not None for found in compared)
+    return "passed" if is_compared else "nothing to compare"
 
 
 def _json(folder: str, name: str) -> dict[str, Any]:

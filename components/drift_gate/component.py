@@ -17,7 +17,7 @@ from components.drift_gate.spec import (
 
 
 class DriftGate(base_component.BaseComponent):
-    """Profiles the newest span and compares it with an earlier profile.
+    """Profiles the spans that are new in a window and compares them with earlier ones.
 
     ExampleValidator's drift comparators would see whole windows, in which one day is diluted, and
     the events of a timeline rather than those of a span.
@@ -37,7 +37,7 @@ class DriftGate(base_component.BaseComponent):
     ```
 
     Outputs:
-        profile: SpanProfile, the baseline of spans to come; none where the gate stopped the run.
+        profile: SpanProfile, what later spans are held against; none where a run was stopped.
     """
 
     SPEC_CLASS = DriftGateSpec

@@ -1,4 +1,4 @@
-"""Unpacks the artifacts, takes the profile, compares, writes the report."""
+"""Unpacks the artifacts, holds the spans against earlier ones, writes the report."""
 
 import json
 import logging
@@ -11,9 +11,10 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
 from components.blessings import NotBlessedError
-from components.drift_gate.comparison import compare
-from components.drift_gate.kept_profiles import find_profile, keep_profile
-from components.drift_gate.span_profile import Profile, known_candidates, take_profile
+from components.drift_gate.gate import Gate
+from components.drift_gate.kept_profiles import new_folder, newest_folder
+from components.drift_gate.let_pass import read_let_pass, write_let_pass
+from components.drift_gate.span_profile import known_candidates
 from components.drift_gate.spec import (
     CONFIG_KEY,
     DATA_DIRECTORY_KEY,
@@ -24,7 +25,7 @@ from components.drift_gate.spec import (
     USE_PROPERTY,
     DriftGateConfig,
 )
-from components.timeline_example_gen.config import IngestConfig
+from components.timeline_example_gen.config import ChosenSpans, IngestConfig
 from components.timeline_example_gen.errors import MissingSpanError
 from components.timeline_example_gen.run_time import at_run_time
 from components.timeline_example_gen.spans import choose_spans
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class DriftError(NotBlessedError):
-    """The newest span is too far from the last good one; running again will not help.
+    """A span is too far from the last good one; running again will not help.
 
     Attributes:
         report: What `REPORT_FILE` holds: TFX removes the files of a component that fails.
@@ -54,7 +55,7 @@ class Executor(base_executor.BaseExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Profiles the newest span and holds it against the baseline.
+        """Holds the spans that were not let pass yet against earlier ones.
 
         Args:
             input_dict: `examples`, of which the split `candidates` says what is known now.
@@ -64,49 +65,47 @@ class Executor(base_executor.BaseExecutor):
 
         Raises:
             MissingSpanError: See `as_ingested`.
+            LostProfileError: See `Gate.hold`.
             DriftError: Under `action: stop`, with each value that is beyond its threshold.
         """
         config = DriftGateConfig.model_validate_json(exec_properties[CONFIG_KEY])
         examples = artifact_utils.get_single_instance(input_dict[EXAMPLES_KEY])
         artifact = artifact_utils.get_single_instance(output_dict[PROFILE_KEY])
         ingest = as_ingested(config.ingest, examples, exec_properties.get(DATA_DIRECTORY_KEY))
-        spec = ingest.spec
-        profile = take_profile(ingest, known_candidates(examples, spec.candidate_id))
-        profile.write(artifact.uri)
-        good = config.baseline
-        if config.profiles:
-            good = find_profile(config.profiles, profile.span)
-        baseline = Profile.read(good) if good else None
-        findings = [] if baseline is None else compare(profile, baseline, config.drift, spec)
-        report = {
-            "span": profile.shown_span,
-            "baseline": None if baseline is None else baseline.shown_span,
-            "events": profile.num_events,
-            "findings": [finding.to_json() for finding in findings],
-        }
-        text = json.dumps(report, indent=2, ensure_ascii=False)
+        known = known_candidates(examples, ingest.spec.candidate_id)
+        good = newest_folder(config.profiles) if config.profiles else config.baseline
+        let_pass = read_let_pass(good) if good else []
+        gate = Gate(
+            ingest,
+            config.drift,
+            known,
+            let_pass,
+            # Removing a folder on a cluster is how a span stops being a measure.
+            may_lack_profiles=bool(config.profiles) or config.drift.action == "warn",
+        )
+        verdict = gate.hold()
+        text = json.dumps(verdict.report, indent=2, ensure_ascii=False)
         io_utils.write_string_file(os.path.join(artifact.uri, REPORT_FILE), text)
-        artifact.set_int_custom_property(SPAN_PROPERTY, profile.span)
+        newest = verdict.passed[-1][0].delivery.span
+        artifact.set_int_custom_property(SPAN_PROPERTY, newest)
         artifact.set_string_custom_property(USE_PROPERTY, config.use)
-        exceeded = [str(finding) for finding in findings if finding.is_exceeded]
-        if exceeded and baseline is not None:
-            message = f"span {profile.shown_span} has drifted from {baseline.shown_span}: "
-            message += "; ".join(exceeded)
+        if verdict.drifted:
+            message = ". ".join(verdict.drifted)
             log.warning(message)
-            if config.drift.action == "stop":
+            if verdict.is_refused:
                 raise DriftError(
                     f"{message}. Mend the data, or let it pass, which makes it the next measure: "
                     "`--set drift.action=warn`",
-                    report,
+                    verdict.report,
                 )
-        if config.profiles:
-            keep_profile(config.profiles, profile)
+        folder = new_folder(config.profiles, newest) if config.profiles else artifact.uri
+        write_let_pass(folder, let_pass, verdict.passed)
 
 
 def as_ingested(
     ingest: IngestConfig, examples: types.Artifact, data_directory: str | None
 ) -> IngestConfig:
-    """Returns the settings with the newest span that the Examples were made of.
+    """Returns the settings with the spans that the Examples were made of.
 
     Args:
         ingest: As it is where its spans are chosen already.
@@ -114,17 +113,23 @@ def as_ingested(
         data_directory: Where relative paths start, if only a run can tell.
 
     Raises:
-        MissingSpanError: The span is gone, or was delivered again since.
+        MissingSpanError: A span is gone, or was delivered again since.
     """
     if ingest.chosen_spans is not None:
         return ingest
     shown = examples.get_string_custom_property(LAST_SPAN_PROPERTY)
     found = choose_spans(at_run_time(ingest, data_directory, shown))
-    version = json.loads(examples.get_string_custom_property(SPANS_PROPERTY))[shown]
-    newest = found.chosen_spans.interactions[-1] if found.chosen_spans is not None else None
-    if newest is None or newest.version != version:
-        raise MissingSpanError(
-            f"span {shown} was delivered again while the run was under way: it was read in version "
-            f"{version}; start the run anew"
-        )
-    return found
+    read = json.loads(examples.get_string_custom_property(SPANS_PROPERTY))
+    chosen = found.chosen_spans or ChosenSpans(kind="number")
+    # One that came late since is the next run's.
+    window = [span for span in chosen.interactions if chosen.show(span.span) in read]
+    now = {chosen.show(span.span): span.version for span in window}
+    for name, version in read.items():
+        if name not in now or now[name] != version:
+            raise MissingSpanError(
+                f"span {name} was delivered again while the run was under way: it was read in "
+                f"version {version}; start the run anew"
+            )
+    return found.model_copy(
+        update={"chosen_spans": chosen.model_copy(update={"interactions": tuple(window)})}
+    )

@@ -1,4 +1,4 @@
-"""What the newest span of the input files holds, small enough to keep for years."""
+"""What a span of the input files holds, small enough to keep for years."""
 
 import io
 import os
@@ -24,7 +24,7 @@ from components.timeline_example_gen.feature_lists import feature_lists, single_
 from components.timeline_example_gen.plan import Sizing
 from components.timeline_example_gen.row_checks import check_rows
 from components.timeline_example_gen.source_columns import SOURCES, Source, source_columns
-from components.timeline_example_gen.source_files import SourceFile, find_files
+from components.timeline_example_gen.source_files import SourceFile
 from components.timeline_example_gen.stable_hash import Hashes, hash_strings
 from models.features import EVENT_TYPE_KEY, RATING_KEY
 
@@ -51,6 +51,8 @@ class Profile:
         seen_counts: How many events each of them has.
         statistics: TFDV's, by source: of the events of the span, of the queries that have some, and
             of the catalogue.
+        version: Which delivery; None where they are not told apart.
+        files: Hash of its files.
     """
 
     span: int
@@ -60,9 +62,11 @@ class Profile:
     seen: Hashes
     seen_counts: Counts
     statistics: dict[Source, Statistics] = field(default_factory=dict)
+    version: int | None = None
+    files: str = ""
 
     def write(self, folder: str) -> None:
-        """Writes one file a source, and last one for the rest: see `is_whole`."""
+        """Writes one file a source, and last one for the rest: see `has_profile`."""
         for source, found in self.statistics.items():
             io_utils.write_bytes_file(
                 os.path.join(folder, f"{source}.pb"), found.SerializeToString()
@@ -76,6 +80,8 @@ class Profile:
             known=self.known,
             seen=self.seen,
             seen_counts=self.seen_counts,
+            version=-1 if self.version is None else self.version,
+            files=self.files,
             sources=np.array(sorted(self.statistics)),
         )
         io_utils.write_bytes_file(os.path.join(folder, _CANDIDATES_FILE), content.getvalue())
@@ -101,10 +107,12 @@ class Profile:
                 seen=saved["seen"],
                 seen_counts=saved["seen_counts"],
                 statistics=statistics,
+                version=int(saved["version"]) if saved["version"] >= 0 else None,
+                files=str(saved["files"]),
             )
 
 
-def is_whole(folder: str) -> bool:
+def has_profile(folder: str) -> bool:
     """Whether a profile was written there to its end."""
     return bool(fileio.exists(os.path.join(folder, _CANDIDATES_FILE)))
 
@@ -125,29 +133,38 @@ def known_candidates(examples: types.Artifact, candidate_id: str) -> Hashes:
     return known
 
 
-def take_profile(config: IngestConfig, known: Hashes) -> Profile:
-    """Reads the newest span of the interactions, its queries, and the catalogue.
+def take_profile(
+    config: IngestConfig,
+    files: Sequence[SourceFile],
+    span: int,
+    known: Hashes,
+    *,
+    catalogue: bool = True,
+) -> Profile:
+    """Reads one span of the interactions, its queries, and the catalogue.
 
-    Memory holds the distinct ids of one span, beside a block of a file.
+    Memory holds a hash of each distinct id of one span, beside a block of a file.
 
     Args:
         config: With chosen spans that include interactions.
+        files: Of the run.
+        span: Which.
         known: See `Profile.known`.
+        catalogue: Whether the catalogue is read.
     """
     chosen = config.chosen_spans
-    if chosen is None or not chosen.interactions:
+    if chosen is None:
         raise ValueError("a profile needs chosen spans of interactions")
-    newest = chosen.interactions[-1].span
     files = [
         file
-        for file in find_files(config)
-        if file.header and (file.source != "interactions" or file.span == newest)
+        for file in files
+        if file.header and (file.source != "interactions" or file.span == span)
     ]
     spec = config.spec
     with_queries = bool(spec.query_features) and config.data.queries is not None
     events = _Events(config, with_queries=with_queries)
     profile = Profile(
-        newest, chosen.show(newest), 0, known, np.array([], np.uint64), np.array([], np.int64)
+        span, chosen.show(span), 0, known, np.array([], np.uint64), np.array([], np.int64)
     )
     profile.statistics["interactions"] = _statistics(events.batches(files))
     profile.num_events = events.num_rows
@@ -163,7 +180,7 @@ def take_profile(config: IngestConfig, known: Hashes) -> Profile:
             for rows in tables
             if len(rows)
         )
-    if spec.candidate_features and config.data.candidates is not None:
+    if catalogue and spec.candidate_features and config.data.candidates is not None:
         profile.statistics["candidates"] = _statistics(
             _batch(feature_lists(rows, spec.candidate_features, np.arange(len(rows))))
             for rows in _rows(config, files, "candidates")

@@ -12,14 +12,14 @@ PROFILE_KEY = "profile"
 CONFIG_KEY = "drift_gate_config"
 # As of TimelineExampleGen: where relative paths start, if only a run can tell.
 DATA_DIRECTORY_KEY = "data_directory"
-# In which span a profile was taken, and of which use.
+# The newest span of the run, and which use it is of.
 SPAN_PROPERTY = "span"
 USE_PROPERTY = "use"
 REPORT_FILE = "drift_report.json"
 
 
 class SpanProfile(Artifact):
-    """What a span held: statistics of its sources, its candidates, and the report of the gate."""
+    """What spans held: statistics of their sources, their candidates, and the gate's report."""
 
     TYPE_NAME = "components.SpanProfile"
 
@@ -31,9 +31,9 @@ class DriftGateConfig(Settings):
         use: Name of the configuration.
         ingest: With the spans chosen; on a cluster the gate takes those that ingestion read.
         drift: The thresholds.
-        baseline: URI of the last good profile; empty where there is none.
-        profiles: On a cluster the folder of good profiles (`kept_profiles`), instead of a baseline;
-            empty: ML Metadata has them.
+        baseline: URI of what the last run that was let pass left; empty where there is none.
+        profiles: On a cluster the folder of what was let pass (`kept_profiles`), instead of a
+            baseline; empty: ML Metadata has them.
         code_hash: For the cache.
     """
 

@@ -128,10 +128,16 @@ def drift_lines(summary: "RunSummary") -> list[str]:
     """Returns a line for each measure of drift beyond its threshold, or one that none is."""
     if not summary.drift:
         return []
+    earlier = summary.drift.get("earlier", [])
+    exceeded = [
+        f"span {report['span']}: {finding['text']}"
+        for report in (*earlier, summary.drift)
+        for finding in report["findings"]
+        if finding["exceeded"]
+    ]
     baseline = summary.drift["baseline"]
-    if baseline is None:
+    if baseline is None and not exceeded:
         return ["no earlier span to compare with"]
-    exceeded = [finding["text"] for finding in summary.drift["findings"] if finding["exceeded"]]
     return exceeded or [f"none since span {baseline}"]
 
 

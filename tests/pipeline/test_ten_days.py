@@ -206,6 +206,7 @@ def test_ten_days(use: Use) -> None:
     use.deliver(9)
     ninth = use.run()
     assert use.days(ninth) == ["7v1", "8v1", "9v1"]
+    assert [(day["span"], day["baseline"]) for day in ninth["drift"]["earlier"]] == [("7", "6")]
     use.assert_served(ninth["pushed_version"], 9)
 
     # What is cleaned away is shown first, and is what nobody needs: see the tenth day.
@@ -236,7 +237,9 @@ def test_ten_days(use: Use) -> None:
     use.deliver(9, version=2)
     tenth = use.run()
     assert use.days(tenth) == ["8v1", "9v2", "10v2"]
-    assert tenth["drift"]["baseline"] == "9"
+    assert (tenth["drift"]["baseline"], tenth["gates"]["drift"]) == ("9", "passed")
+    again = [(day["span"], day["version"], day["baseline"]) for day in tenth["drift"]["earlier"]]
+    assert again == [("9", 2, "8")]
     assert tenth["warm_start"]["vocabularies"]["item"]["new"] == 1
     use.assert_served(tenth["pushed_version"], 10)
 

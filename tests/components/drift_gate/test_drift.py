@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from tfx.types import standard_artifacts
 from components.drift_gate.comparison import Finding
 from components.drift_gate.config import DistanceConfig, DriftConfig
 from components.drift_gate.executor import DriftError, Executor
-from components.drift_gate.kept_profiles import find_profile
+from components.drift_gate.gate import LostProfileError
+from components.drift_gate.kept_profiles import newest_folder
 from components.drift_gate.span_profile import Profile
 from components.drift_gate.spec import (
     CONFIG_KEY,
@@ -48,66 +51,89 @@ DRIFT = DriftConfig(
 
 
 class Spans:
-    """A use with a span after the other, and the gate on each."""
+    """A use with a span after the other, and the gate on them."""
 
     def __init__(self, folder: Path, write_examples: WriteExamples) -> None:
         self.folder = folder
         self._write_examples = write_examples
-        self._number = 0
+        self._versions: dict[int, int] = {}
+        self._num_runs = 0
 
-    def gate(
+    def deliver(
         self,
-        items: list[str],
+        items: Sequence[str],
+        span: int | None = None,
         *,
         stars: float = 3,
-        baseline: str = "",
-        known: int = 10,
         users: Sequence[int] = range(40),
-        price: float = 1.0,
-        drift: DriftConfig = DRIFT,
-        profiles: str = "",
-        redelivered: bool = False,
-        clubless: int = 0,
-    ) -> SpanProfile:
-        """Delivers a span with one event an item, and holds it against the baseline.
-
-        With a folder of profiles as on a cluster, where a newer span has come already.
-        """
-        self._number += 1
-        span = self._number
+    ) -> None:
+        """Delivers the next span, or one again, with one event an item."""
+        span = span or max(self._versions, default=0) + 1
+        self._versions[span] = version = self._versions.get(span, 0) + 1
         rows = [
             f"u{users[n % len(users)]},{item},{span},{stars + n % 2}"
             for n, item in enumerate(items)
         ]
         text = "\n".join(["user,item,time,stars", *rows])
-        (self.folder / f"day-{span}-v1.csv").write_text(text)
-        if redelivered:
-            (self.folder / f"day-{span}-v2.csv").write_text(text)
+        (self.folder / f"day-{span}-v{version}.csv").write_text(text)
+
+    def gate(
+        self,
+        items: Sequence[str] | None,
+        *,
+        baseline: str = "",
+        known: int = 10,
+        price: float = 1.0,
+        drift: DriftConfig = DRIFT,
+        profiles: str = "",
+        window: Any = "all",
+        redelivered: bool = False,
+        clubless: int = 0,
+        **options: Any,
+    ) -> SpanProfile:
+        """Delivers a span unless there are no items, and holds the window against the baseline.
+
+        With a folder of profiles as on a cluster, where a newer span has come already.
+        """
+        if items is not None:
+            self.deliver(items, **options)
+        span = max(self._versions)
         clubs = [f"u{n},{'' if n < clubless else 'red' if n % 2 else 'blue'}" for n in range(40)]
         (self.folder / "users.csv").write_text("\n".join(["user,club", *clubs]))
         catalogue = [f"i{n},{price * (n % 5)}" for n in range(known)]
         (self.folder / f"items-{span}.csv").write_text("\n".join(["item,price", *catalogue]))
+        # As one that was not written between two runs.
+        for name in ("users.csv", f"items-{span}.csv"):
+            os.utime(self.folder / name, ns=(1, 1))
+        self._num_runs += 1
         examples = standard_artifacts.Examples()
-        examples.uri = str(self.folder / f"examples-{span}")
+        examples.uri = str(self.folder / f"examples-{self._num_runs}")
         examples.split_names = '["candidates"]'
         examples.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
         self._write_examples(
             Path(examples.uri) / "Split-candidates", [{"item": [f"i{n}"]} for n in range(known)]
         )
+        read = sorted(self._versions)[-window:] if window != "all" else sorted(self._versions)
         examples.set_string_custom_property("last_span", str(span))
-        examples.set_string_custom_property("spans", json.dumps({str(span): 1}))
+        examples.set_string_custom_property(
+            "spans", json.dumps({str(name): self._versions[name] for name in read})
+        )
+        if redelivered:
+            text = (self.folder / f"day-{span}-v1.csv").read_text()
+            (self.folder / f"day-{span}-v2.csv").write_text(text)
         folder = "" if profiles else f"{self.folder}/"
         ingest = IngestConfig(
             data=DataConfig(
                 interactions=folder + "day-{SPAN}-v{VERSION}.csv",
                 candidates=folder + "items-{SPAN}.csv",
                 queries=folder + "users.csv",
-                spans=SpansConfig(window="all"),
+                spans=SpansConfig(window=window),
             ),
             spec=SPEC,
         )
+        newer = self.folder / f"day-{span + 1}-v1.csv"
         if profiles:
-            (self.folder / f"day-{span + 1}-v1.csv").write_text("user,item,time,stars\nu1,i1,1,1")
+            newer.write_text("user,item,time,stars\nu1,i1,1,1")
         config = DriftGateConfig(
             use="clubs",
             ingest=ingest if profiles else choose_spans(ingest),
@@ -117,13 +143,16 @@ class Spans:
             code_hash="",
         )
         profile = SpanProfile()
-        profile.uri = str(self.folder / f"profile-{span}")
+        profile.uri = str(self.folder / f"profile-{self._num_runs}")
         Path(profile.uri).mkdir()
-        Executor().Do(
-            {"examples": [examples]},
-            {"profile": [profile]},
-            {CONFIG_KEY: config.model_dump_json(), DATA_DIRECTORY_KEY: str(self.folder)},
-        )
+        try:
+            Executor().Do(
+                {"examples": [examples]},
+                {"profile": [profile]},
+                {CONFIG_KEY: config.model_dump_json(), DATA_DIRECTORY_KEY: str(self.folder)},
+            )
+        finally:
+            newer.unlink(missing_ok=True)
         return profile
 
 
@@ -142,7 +171,16 @@ def report(profile: SpanProfile) -> dict[str, Any]:
 
 def test_a_first_span_is_the_measure_of_the_next(spans: Spans) -> None:
     first = spans.gate(USUAL)
-    assert report(first) == {"span": "1", "baseline": None, "events": 100, "findings": []}
+    assert report(first) == {
+        "span": "1",
+        "version": 1,
+        "baseline": None,
+        "events": 100,
+        "findings": [],
+        "let_pass_before": False,
+        "earlier": [],
+        "taken_as_is": 0,
+    }
     assert first.get_int_custom_property("span") == 1
     assert first.get_string_custom_property("use") == "clubs"
     again = report(spans.gate(USUAL, baseline=first.uri))
@@ -233,8 +271,10 @@ def test_what_cannot_be_measured_fails_closed() -> None:
 
 
 def test_a_profile_is_read_as_it_was_written(spans: Spans) -> None:
-    profile = Profile.read(spans.gate(USUAL).uri)
+    profile = Profile.read(str(Path(spans.gate(USUAL).uri) / "1-v1"))
     assert (profile.span, profile.shown_span, profile.num_events) == (1, "1", 100)
+    assert profile.version == 1
+    assert len(profile.files) == 16
     assert len(profile.known) == len(profile.seen) == 10
     np.testing.assert_array_equal(profile.seen_counts, np.full(10, 10))
     assert set(profile.statistics) == {"interactions", "queries", "candidates"}
@@ -253,12 +293,94 @@ def test_on_a_cluster_good_spans_are_found_as_files(spans: Spans, tmp_path: Path
     assert (second["span"], second["baseline"], second["events"]) == ("2", "1", 100)
     with pytest.raises(DriftError, match="span 3 has drifted from 2: events"):
         spans.gate(USUAL[:10], profiles=profiles)
-    # What was stopped is never a measure, nor what a killed step left.
-    (tmp_path / "profiles" / "3-99").mkdir()
-    assert report(spans.gate(USUAL, profiles=profiles))["baseline"] == "2"
-    # A span that is run again is held against one before it.
-    assert Profile.read(find_profile(profiles, 2)).span == 1
-    assert find_profile(profiles, 1) == find_profile(str(tmp_path / "none"), 9) == ""
+    # What was stopped is never a measure, nor what a killed step left; and it is still there.
+    (tmp_path / "profiles" / f"3-{10**20}").mkdir()
+    with pytest.raises(DriftError, match=r"^span 3 has drifted from 2: events: [^.]*0\.1 is not"):
+        spans.gate(USUAL, profiles=profiles)
+    spans.deliver(USUAL, 3)
+    fifth = report(spans.gate(USUAL, profiles=profiles))
+    assert (fifth["span"], fifth["baseline"]) == ("5", "4")
+    assert [(found["span"], found["baseline"]) for found in fifth["earlier"]] == [
+        ("3", "2"),
+        ("4", "3"),
+    ]
+    # Without its folder a span is no measure.
+    shutil.rmtree(newest_folder(profiles))
+    assert Path(newest_folder(profiles)).name.startswith("2-")
+    assert newest_folder(str(tmp_path / "none")) == ""
+
+
+def test_spans_that_came_while_nothing_ran_are_compared_too(spans: Spans) -> None:
+    first = spans.gate(USUAL)
+    spans.deliver(USUAL[:10])
+    spans.deliver(USUAL)
+    with pytest.raises(DriftError, match=r"^span 2 has drifted from 1: events: number") as caught:
+        spans.gate(USUAL, baseline=first.uri)
+    # Each against the nearest good one: the third and fourth are as the first was.
+    assert "span 3" not in str(caught.value)
+    assert [found["baseline"] for found in caught.value.report["earlier"]] == ["1", "1"]
+    assert caught.value.report["baseline"] == "3"
+
+
+def test_a_span_that_is_delivered_again_is_compared_and_becomes_the_measure(spans: Spans) -> None:
+    first = spans.gate(USUAL)
+    second = spans.gate(USUAL, baseline=first.uri)
+    spans.deliver(USUAL[:10], 2)
+    with pytest.raises(DriftError, match=r"^span 2 has drifted from 1: events: number \(10 after"):
+        spans.gate(USUAL, baseline=second.uri)
+    spans.deliver(USUAL + USUAL[:60], 2)
+    third = spans.gate(None, baseline=second.uri)
+    (events, *_) = report(third)["findings"]
+    assert "number (100 after 160)" in events["text"]
+    [again] = report(third)["earlier"]
+    assert (again["span"], again["version"], again["baseline"]) == ("2", 3, "1")
+    assert {finding["feature"] for finding in again["findings"]} >= {"events", "item", "club"}
+    # The catalogue is that of the newest span.
+    assert not {"price"} & {finding["feature"] for finding in again["findings"]}
+
+
+def test_a_first_run_takes_its_newest_span_alone_for_the_measure(spans: Spans) -> None:
+    for count in (50, 10, 100):
+        spans.deliver(USUAL[:count])
+    first = spans.gate(USUAL)
+    assert (report(first)["baseline"], report(first)["taken_as_is"]) == (None, 3)
+    assert [path.name for path in Path(first.uri).iterdir() if path.is_dir()] == ["4-v1"]
+    second = spans.gate(USUAL, baseline=first.uri)
+    assert (report(second)["baseline"], report(second)["earlier"]) == ("4", [])
+    # One of those delivered again needs a measure, which is taken now.
+    spans.deliver(USUAL, 3)
+    warn = DRIFT.model_copy(update={"action": "warn"})
+    third = report(spans.gate(None, baseline=second.uri, drift=warn))
+    assert [(found["span"], found["baseline"]) for found in third["earlier"]] == [("3", "2")]
+    assert third["earlier"][0]["findings"][0]["exceeded"] is True
+
+
+def test_what_was_let_pass_once_does_not_stop_the_next_run(spans: Spans) -> None:
+    first = spans.gate(USUAL)
+    warned = spans.gate(
+        USUAL[:10], baseline=first.uri, drift=DRIFT.model_copy(update={"action": "warn"})
+    )
+    again = report(spans.gate(None, baseline=warned.uri))
+    assert (again["let_pass_before"], again["baseline"]) == (True, "1")
+    assert again["findings"][0]["exceeded"] is True
+    # With another catalogue the events are what was let pass still, and the catalogue is judged.
+    assert report(spans.gate(None, baseline=warned.uri, known=11))["baseline"] == "2"
+    with pytest.raises(DriftError, match=r"^span 2 has drifted from 2: candidates: churn"):
+        spans.gate(None, baseline=warned.uri, known=30)
+    # Written anew it is another delivery.
+    os.utime(spans.folder / "day-2-v1.csv", ns=(1, 1))
+    with pytest.raises(DriftError, match=r"^span 2 has drifted from 1: events: number"):
+        spans.gate(None, baseline=warned.uri)
+
+
+def test_a_measure_that_is_gone_is_an_error(spans: Spans) -> None:
+    first = spans.gate(USUAL)
+    second = spans.gate(USUAL, baseline=first.uri)
+    shutil.rmtree(Path(second.uri) / "2-v1")
+    with pytest.raises(LostProfileError, match=r"of span 2, .* is gone: .*/2-v1\. Put the folder"):
+        spans.gate(USUAL, baseline=second.uri)
+    warn = DRIFT.model_copy(update={"action": "warn"})
+    assert report(spans.gate(None, baseline=second.uri, drift=warn))["baseline"] == "1"
 
 
 def test_another_version_than_was_ingested_is_refused(spans: Spans, tmp_path: Path) -> None:
