@@ -7,6 +7,7 @@ from ml_metadata.proto import metadata_store_pb2
 
 from components.drift_gate.let_pass import is_whole
 from components.drift_gate.spec import SPAN_PROPERTY, USE_PROPERTY, SpanProfile
+from components.timeline_example_gen.span_pattern import show_span
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.metadata_store import has_metadata, open_store
 
@@ -42,9 +43,11 @@ def last_let_pass(config: PipelineConfig) -> str:
     uri = str(last.uri)
     if is_whole(uri):
         return uri
+    span = show_span(
+        last.custom_properties[SPAN_PROPERTY].int_value, config.data.span_kind or "number"
+    )
     message = (
-        f"ML Metadata names profiles of the spans up to number "
-        f"{last.custom_properties[SPAN_PROPERTY].int_value}, and they are gone: there is no {uri}"
+        f"ML Metadata names profiles of spans up to {span}, and they are gone: there is no {uri}"
     )
     if config.drift.action == "stop":
         raise ConfigError(

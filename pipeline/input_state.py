@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from components.timeline_example_gen.config import ChosenSpans
 from components.timeline_example_gen.file_listing import ListedFile, list_files
@@ -70,7 +71,7 @@ def input_state(config: PipelineConfig, catalogue_through: int | None = None) ->
     interactions = () if chosen is None else chosen.interactions
     span = chosen.show(interactions[-1].span) if chosen is not None and interactions else ""
     # How spans are compared is no part of what comes of a run that was let pass.
-    left_out = {"data": {"spans"}, "drift": True}
+    left_out: dict[str, Any] = {"data": {"spans"}, "drift": True}
     settings = [config.model_dump(mode="json", exclude=left_out), *_schema(config)]
     return InputState(
         files=_digest([listed, [span.version for span in interactions]]),

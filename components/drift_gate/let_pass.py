@@ -1,7 +1,8 @@
 """The spans that were let pass, in which version and with which files: a ledger in each profile.
 
 Every run that is let pass leaves a folder with the profiles that it took and the ledger as it is
-then, so the newest folder tells which deliveries need not be compared again, and where the profiles lie.
+then: the newest folder tells which deliveries need not be compared again, and where the profile of
+each lies.
 """
 
 import hashlib

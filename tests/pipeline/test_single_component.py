@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 import pipeline.site
 from pipeline.config_file import load
+from pipeline.local_runner import ComponentOutcome
 from pipeline.run_choice import ingested_choice
 from pipeline.single_component import run_single_component
 from tests.pipeline.two_clubs import write_two_clubs
@@ -24,6 +26,12 @@ def deliver(folder: Path, span: int) -> None:
     ]
     text = "\n".join(["user,item,time", *rows]) + "\n"
     (folder / f"events-{span}.csv").write_text(text, encoding="utf-8")
+
+
+def report(gate: ComponentOutcome) -> dict[str, Any]:
+    [profile] = gate.outputs["profile"]
+    found: dict[str, Any] = json.loads((Path(profile.uri) / "drift_report.json").read_text())
+    return found
 
 
 def test_a_run_chooses_its_spans_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,8 +56,11 @@ def test_a_run_chooses_its_spans_once(tmp_path: Path, monkeypatch: pytest.Monkey
         for name in ("StatisticsGen", "ImportSchemaGen", "ExampleValidator"):
             run_single_component(config, name, "first")
         gate = run_single_component(config, "DriftGate", "first")
-    [profile] = gate.outputs["profile"]
-    assert json.loads((Path(profile.uri) / "drift_report.json").read_text())["span"] == "2"
+    assert report(gate)["span"] == "2"
+    for name in ("StatisticsGen", "ImportSchemaGen", "ExampleValidator"):
+        run_single_component(config, name, "second")
+    second = report(run_single_component(config, "DriftGate", "second"))
+    assert (second["span"], second["baseline"], second["earlier"]) == ("3", "2", [])
     for run_id, expected in (("first", [1, 2]), ("second", [2, 3])):
         choice = ingested_choice(config, run_id)
         assert choice is not None

@@ -352,7 +352,7 @@ def test_a_first_run_takes_its_newest_span_alone_for_the_measure(spans: Spans) -
     warn = DRIFT.model_copy(update={"action": "warn"})
     third = report(spans.gate(None, baseline=second.uri, drift=warn))
     assert [(found["span"], found["baseline"]) for found in third["earlier"]] == [("3", "2")]
-    assert third["earlier"][0]["findings"][0]["exceeded"] is True
+    assert third["earlier"][0]["findings"][1]["exceeded"] is True
 
 
 def test_what_was_let_pass_once_does_not_stop_the_next_run(spans: Spans) -> None:
