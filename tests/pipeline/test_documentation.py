@@ -36,7 +36,7 @@ def commands(page: Path) -> Iterator[str]:
     """What stands behind `two-tower` in the blocks of a page, without comments and pipes."""
     text = re.sub(r"\\\n\s*", " ", page.read_text("utf-8"))
     for block in re.findall(r"```(?:console|bash)\n(.*?)```", text, flags=re.DOTALL):
-        for line in block.splitlines():
+        for line in map(str.strip, block.splitlines()):
             if found := re.search(
                 r"^(?:\$ )?(?:sudo -H -u two-tower )?(?:\S*/)?two-tower ([a-z].*)", line
             ):
