@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from tfx.types import standard_artifacts
 
+import components.drift_gate.gate
 from components.drift_gate.comparison import Finding
 from components.drift_gate.config import DistanceConfig, DriftConfig
 from components.drift_gate.executor import DriftError, Executor
@@ -310,7 +311,9 @@ def test_on_a_cluster_good_spans_are_found_as_files(spans: Spans, tmp_path: Path
     assert newest_folder(str(tmp_path / "none")) == ""
 
 
-def test_spans_that_came_while_nothing_ran_are_compared_too(spans: Spans) -> None:
+def test_spans_that_came_while_nothing_ran_are_compared_too(
+    spans: Spans, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = spans.gate(USUAL)
     spans.deliver(USUAL[:10])
     spans.deliver(USUAL)
@@ -320,6 +323,11 @@ def test_spans_that_came_while_nothing_ran_are_compared_too(spans: Spans) -> Non
     assert "span 3" not in str(caught.value)
     assert [found["baseline"] for found in caught.value.report["earlier"]] == ["1", "1"]
     assert caught.value.report["baseline"] == "3"
+    # Very many are not all read by the gate.
+    monkeypatch.setattr(components.drift_gate.gate, "MOST_COMPARED", 1)
+    fourth = report(spans.gate(None, baseline=first.uri))
+    assert [found["span"] for found in fourth["earlier"]] == ["3"]
+    assert (fourth["taken_as_is"], fourth["earlier"][0]["baseline"]) == (1, "1")
 
 
 def test_a_span_that_is_delivered_again_is_compared_and_becomes_the_measure(spans: Spans) -> None:
