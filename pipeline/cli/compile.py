@@ -102,7 +102,7 @@ def compile_(
         from pipeline.config import ConfigError
         from pipeline.config_file import find
         from pipeline.kubeflow.compile import ROOT_MUST, compile_pipeline, is_cluster_root
-        from pipeline.kubeflow.resources import parse_resources
+        from pipeline.kubeflow.resources import KUBERNETES_GPU, parse_resources
 
         try:
             if runner is not RunnerName.airflow and not is_cluster_root(pipeline_root or ""):
@@ -113,7 +113,7 @@ def compile_(
             else:
                 is_vertex = runner is RunnerName.vertex
                 # Vertex AI knows GPUs by their models alone.
-                gpu_type = {"gpu_type": None} if is_vertex else {}
+                gpu_type = None if is_vertex else KUBERNETES_GPU
                 text = compile_pipeline(
                     loaded,
                     "vertex" if is_vertex else "kubeflow",
@@ -121,7 +121,7 @@ def compile_(
                     pipeline_root or "",
                     data_directory,
                     serving_directory,
-                    parse_resources(resources or (), **gpu_type),
+                    parse_resources(resources or (), gpu_type),
                 )
         except (ConfigError, IngestError) as error:
             problem = str(error)

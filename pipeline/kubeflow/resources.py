@@ -11,14 +11,14 @@ from pipeline.did_you_mean import did_you_mean
 # memory in units of 10^9 bytes, which its backend writes as Kubernetes' `G`.
 ResourceSpec: TypeAlias = Mapping[str, Any]
 
-_KUBERNETES_GPU = "nvidia.com/gpu"
-_BYTES = {
+KUBERNETES_GPU = "nvidia.com/gpu"
+_BYTES: Mapping[str, int] = {
     **{unit: 1000**power for power, unit in enumerate("KMGTP", start=1)},
     **{f"{unit}i": 1024**power for power, unit in enumerate("KMGTP", start=1)},
 }
 
 
-def parse_resources(texts: Sequence[str], gpu_type: str | None = _KUBERNETES_GPU) -> dict[str, Any]:
+def parse_resources(texts: Sequence[str], gpu_type: str | None = KUBERNETES_GPU) -> dict[str, Any]:
     """Returns the ResourceSpec of each component in `COMPONENT=KEY:VALUE,…`.
 
     Keys are `cpu` (cores, or thousandths as 500m), `memory` (as 16G or 16Gi), both limits;
@@ -106,7 +106,8 @@ def _gigabytes(value: str) -> float:
     match = re.fullmatch(r"(\d+)([A-Z]i?)", value)
     if match is None:
         raise ValueError(value)
-    return int(match[1]) * _BYTES[match[2]] / 10**9
+    num_bytes = int(match[1]) * _BYTES[match[2]]
+    return num_bytes / 10**9
 
 
 def _count(value: str) -> int:

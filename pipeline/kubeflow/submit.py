@@ -148,7 +148,7 @@ def read_parameters(package: Path, texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _read_value(text: str, name: str, value: str, declared: Any) -> Any:
-    declared_type = declared.get("parameterType") if isinstance(declared, dict) else None
+    declared_type = str(declared.get("parameterType")) if isinstance(declared, dict) else "None"
     kind = _PARAMETER_TYPES.get(declared_type)
     if kind is None:
         raise SubmitError(
