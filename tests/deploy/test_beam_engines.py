@@ -17,7 +17,7 @@ from tests.deploy.test_images import instructions
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy" / "beam"
-MANIFESTS = FOLDER / "worker_pools.yaml"
+MANIFESTS = FOLDER / "flink_cluster.yaml"
 FILES = sorted(set(FOLDER.glob("*.yaml")) - {MANIFESTS})
 
 
@@ -60,15 +60,26 @@ def test_external_workers_have_what_they_need(file: Path) -> None:
     assert portable.job_server_timeout >= 3600
 
 
-def test_the_pools_are_what_kubernetes_knows() -> None:
-    service, pools = yaml.safe_load_all(MANIFESTS.read_text(encoding="utf-8"))
+def test_the_flink_cluster_is_what_kubernetes_knows_and_the_settings_ask_for() -> None:
+    service, jobs, tasks = yaml.safe_load_all(MANIFESTS.read_text(encoding="utf-8"))
     check(service, "V1Service")
-    check(pools, "V1Deployment")
-    labels = pools["spec"]["template"]["metadata"]["labels"]
-    assert service["spec"]["selector"] == pools["spec"]["selector"]["matchLabels"] == labels
-    (container,) = pools["spec"]["template"]["spec"]["containers"]
-    (port,) = container["ports"]
-    assert container["args"] == [f"--service_port={port['containerPort']}"]
+    for deployment in (jobs, tasks):
+        check(deployment, "V1Deployment")
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        assert deployment["spec"]["selector"]["matchLabels"] == labels
+        flink = deployment["spec"]["template"]["spec"]["containers"][0]
+        properties = yaml.safe_load(flink["env"][0]["value"])
+        assert properties["jobmanager.rpc.address"] == service["metadata"]["name"]
+    assert service["spec"]["selector"] == jobs["spec"]["selector"]["matchLabels"]
+    section = beam_section(FOLDER / "flink.yaml")
+    manager, pool = tasks["spec"]["template"]["spec"]["containers"]
+    [port] = [arg.partition("=")[2] for arg in pool["args"]]
+    assert f"--environment_config=localhost:{port}" in section.options
+    slots = yaml.safe_load(manager["env"][0]["value"])["taskmanager.numberOfTaskSlots"]
+    assert f"--parallelism={slots * tasks['spec']['replicas']}" in section.options
+    job_server = re.search(r"beam_flink([0-9.]+)_job_server", (FOLDER / "flink.yaml").read_text())
+    assert job_server is not None
+    assert manager["image"].startswith(f"flink:{job_server[1]}-")
 
 
 def test_dataflow_starts_the_boot_program_of_this_beam() -> None:

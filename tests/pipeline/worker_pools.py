@@ -34,7 +34,6 @@ class Engine:
             f"--environment_config={self.pool_endpoint}",
             # Beam's default ends every job after a minute.
             "--job_server_timeout=3600",
-            f"--direct_num_workers={2 * len(self.started)}",
         ]
 
 

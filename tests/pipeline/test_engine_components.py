@@ -1,0 +1,130 @@
+"""The components that are Beam pipelines: on external workers, and in this process alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+import tensorflow_data_validation as tfdv
+from tfx.types import Artifact
+from tfx.utils import path_utils
+
+from components.small_data import stored_size
+from models.export import EMBEDDING_KEY
+from models.raw_examples import split_files
+from models.saved_towers import SavedTowers
+from pipeline.config import PipelineConfig
+from pipeline.config_file import load
+from pipeline.single_component import run_single_component
+from tests.pipeline.two_clubs import write_two_clubs
+from tests.pipeline.worker_pools import worker_pools
+
+pytestmark = pytest.mark.long
+ANALYSED = (
+    "TimelineExampleGen",
+    "StatisticsGen",
+    "ImportSchemaGen",
+    "ExampleValidator",
+    "Transform",
+)
+FITTED = ("Trainer", "LastBlessedModel", "RetrievalEvaluator", "CandidateEmbedder")
+ON_WORKERS = {"TimelineExampleGen", "StatisticsGen", "Transform", "CandidateEmbedder"}
+
+Outputs = dict[str, Artifact]
+
+
+def run(config: PipelineConfig, names: tuple[str, ...]) -> Outputs:
+    """The first artifact of each output."""
+    outputs: Outputs = {}
+    for name in names:
+        for key, artifacts in run_single_component(config, name, "engine").outputs.items():
+            outputs[key] = artifacts[0]
+    return outputs
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_two_clubs(tmp_path_factory.mktemp("engines"))
+
+
+@pytest.fixture(scope="module")
+def expected(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Outputs:
+    return run(load(str(config), [f"runs={tmp_path_factory.mktemp('here')}"]), ANALYSED)
+
+
+@pytest.fixture(scope="module")
+def found(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Outputs:
+    folder = tmp_path_factory.mktemp("workers")
+    with pytest.MonkeyPatch.context() as patched, worker_pools(folder) as engine:
+        patched.setattr(stored_size, "SMALL_BYTES", 0)
+        settings = [f"runs={folder}/runs", "beam.runner=PortableRunner"]
+        config_there = load(str(config), [*settings, f"beam.options={engine.options}"])
+        outputs: Outputs = {}
+        for name in (*ANALYSED, *FITTED):
+            before = sum(engine.started)
+            outputs |= run(config_there, (name,))
+            assert (sum(engine.started) > before) == (name in ON_WORKERS), name
+        assert all(engine.started), engine.started
+    return outputs
+
+
+def test_statistics(expected: Outputs, found: Outputs) -> None:
+    for split in ("train", "eval", "candidates"):
+        ours, theirs = (
+            tfdv.load_stats_binary(
+                str(Path(outputs["statistics"].uri, f"Split-{split}", "FeatureStats.pb"))
+            ).datasets[0]
+            for outputs in (expected, found)
+        )
+        assert theirs.num_examples == ours.num_examples > 0
+        by_name = {feature.path.step[0]: feature for feature in theirs.features}
+        assert by_name.keys() == {feature.path.step[0] for feature in ours.features}
+        for feature in ours.features:
+            other = by_name[feature.path.step[0]]
+            assert other.type == feature.type
+            if feature.WhichOneof("stats") == "string_stats":
+                assert other.string_stats.unique == feature.string_stats.unique
+            else:
+                assert other.num_stats.mean == pytest.approx(feature.num_stats.mean)
+
+
+def features(folder: Path) -> list[dict[str, list[Any]]]:
+    rows = []
+    for path in sorted(folder.iterdir()):
+        for record in tf.data.TFRecordDataset(str(path), "GZIP").as_numpy_iterator():
+            row = tf.train.Example.FromString(record).features.feature
+            rows.append(
+                {
+                    name: list(values.int64_list.value or values.float_list.value)
+                    for name, values in sorted(row.items())
+                }
+            )
+    return sorted(rows, key=lambda row: str(row))
+
+
+def test_transformed_examples(expected: Outputs, found: Outputs) -> None:
+    for split in ("train", "candidates"):
+        ours, theirs = (
+            features(Path(outputs["transformed_examples"].uri, f"Split-{split}"))
+            for outputs in (expected, found)
+        )
+        assert len(theirs) == len(ours) > 0
+        for mine, other in zip(ours, theirs, strict=True):
+            assert other.keys() == mine.keys()
+            for name, values in mine.items():
+                assert other[name] == pytest.approx(values, rel=1e-5), name
+
+
+def test_embeddings(config: Path, found: Outputs) -> None:
+    towers = SavedTowers(path_utils.serving_model_path(found["model"].uri), load(str(config)).spec)
+    ids, vectors = towers.embed_catalogue(split_files(found["examples"].uri, "candidates"))
+    table = pq.read_table(found["embeddings"].uri)
+    rows = {item: row for row, item in enumerate(ids.tolist())}
+    order = [rows[item] for item in table.column("item").to_pylist()]
+    assert sorted(order) == list(range(60))
+    written = np.stack(table.column(EMBEDDING_KEY).to_pylist())
+    np.testing.assert_allclose(written, vectors[order], rtol=1e-5, atol=1e-6)
