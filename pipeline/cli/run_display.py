@@ -93,7 +93,7 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
     if summary.tuning:
         console.print(f"{'tuning':<10}{_tuning_line(summary)}", **plain)
     if summary.warm_start:
-        console.print(f"{'warm start':<10}{_warm_start_line(summary, config)}", **plain)
+        console.print(f"{'warm start':<11}{_warm_start_line(summary, config)}", **plain)
     if summary.index:
         index = summary.index
         console.print(
