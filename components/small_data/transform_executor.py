@@ -24,6 +24,7 @@ from tfx_bsl.coders import example_coder
 from tfx_bsl.tfxio import tensor_to_arrow
 
 from components.small_data.batch_size import batch_size
+from components.small_data.joint_analysis import splits_analysed_as_one
 from components.small_data.one_process import has_one_process
 from components.small_data.side_inputs import no_side_input_cache
 from components.small_data.stored_size import is_small
@@ -86,7 +87,7 @@ class Executor(executor.Executor):
         transformed = artifact_utils.get_single_instance(
             rest.pop(standard_component_specs.TRANSFORMED_EXAMPLES_KEY)
         )
-        with _batches_of(batch), no_side_input_cache():
+        with _batches_of(batch), splits_analysed_as_one(), no_side_input_cache():
             super().Do(input_dict, rest, exec_properties)
         graph = artifact_utils.get_single_uri(
             output_dict[standard_component_specs.TRANSFORM_GRAPH_KEY]

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import pytest
 import tensorflow as tf
 from apache_beam.transforms import util
@@ -161,3 +162,20 @@ def test_large_data_goes_to_the_stock_executor_in_batches_of_the_datas_size(
     )
     Executor(context).Do({"examples": [examples]}, {"transformed_examples": []}, {})
     assert asked == [({"transformed_examples": []}, 512)]
+
+
+def test_no_example_is_gathered_by_a_flatten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flattened: list[str] = []
+    expand = beam.Flatten.expand
+
+    def noted(self: beam.Flatten, collections: Any) -> beam.pvalue.PCollection:
+        flattened.append(self.label)
+        return expand(self, collections)
+
+    monkeypatch.setattr(beam.Flatten, "expand", noted)
+    transformed(Executor, tmp_path / "ours")
+    assert not {"FlattenAnalysisInputs", "FlattenPCollsFromPatterns"} & set(flattened)
+    transformed(stock.Executor, tmp_path / "stock")
+    assert {"FlattenAnalysisInputs", "FlattenPCollsFromPatterns"} <= set(flattened)
