@@ -21,6 +21,8 @@ from tfx.orchestration.portable.tfx_runner import IrBasedRunner
 from tfx.proto.orchestration import pipeline_pb2
 from tfx.types import Artifact
 
+from pipeline.postgresql_store import adapted
+
 _STATES = {
     metadata_store_pb2.Execution.COMPLETE: "complete",
     metadata_store_pb2.Execution.CACHED: "cached",
@@ -56,6 +58,15 @@ class ComponentOutcome:
     state: str
     seconds: float
     outputs: dict[str, list[Artifact]]
+
+
+class Handle(metadata.Metadata):  # type: ignore[misc]
+    """TFX's way to ML Metadata, which takes on PostgreSQL too whatever TFX writes."""
+
+    @property
+    def store(self) -> Any:
+        """ML Metadata; a RuntimeError outside of `with`."""
+        return adapted(super().store, self._connection_config)
 
 
 class Observer(Protocol):
@@ -153,7 +164,7 @@ def _not_ended_well(
     pipeline: pipeline_pb2.Pipeline, names: Collection[str], run_id: str
 ) -> list[str]:
     """Returns those whose newest execution in a run is not complete, or that have none."""
-    with metadata.Metadata(_connection(pipeline)) as handle:
+    with Handle(_connection(pipeline)) as handle:
         store = handle.store
         run = store.get_context_by_type_and_name(constants.PIPELINE_RUN_CONTEXT_TYPE_NAME, run_id)
         ended: dict[str, bool] = {}
@@ -182,7 +193,7 @@ def _launch(pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode) ->
     try:
         execution = launcher.Launcher(
             pipeline_node=node,
-            mlmd_connection=metadata.Metadata(connection),
+            mlmd_connection=Handle(connection),
             pipeline_info=pipeline.pipeline_info,
             pipeline_runtime_spec=pipeline.runtime_spec,
             executor_spec=runner_utils.extract_executor_spec(deployment, name),
@@ -194,7 +205,7 @@ def _launch(pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode) ->
     seconds = time.monotonic() - started
     if execution is None or not execution.execution_id:
         raise ComponentFailedError(name, "it was skipped: its inputs are missing")
-    with metadata.Metadata(connection) as store:
+    with Handle(connection) as store:
         [record] = store.store.get_executions_by_id([execution.execution_id])
         state = _STATES.get(record.last_known_state)
         if state is None:

@@ -1,5 +1,6 @@
 """Settings of ML Metadata: where runs, artifacts and the cache are remembered."""
 
+import re
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -8,6 +9,12 @@ from models.settings import Settings
 
 _SERVER_ONLY = ("host", "port", "database", "user", "password_file", "ssl_ca")
 _NEEDED = ("host", "database", "user")
+# ML Metadata writes the name unquoted: into SQL always for MySQL, and for PostgreSQL into what it
+# connects with, and into SQL only where the database is absent.
+_DATABASE_NAMES = {
+    "mysql": ("letters, digits, `_` and `$`", r"[0-9A-Za-z_$]+"),
+    "postgresql": ("letters, digits, `_`, `$` and `-`", r"[0-9A-Za-z_$-]+"),
+}
 
 
 class MetadataConfig(Settings):
@@ -26,7 +33,7 @@ class MetadataConfig(Settings):
         None, description="File whose first line is the password; none is sent if absent."
     )
     ssl_ca: str | None = Field(
-        None, description="PEM of the server's authority: encrypt, and check who answers."
+        None, description="Refused: ML Metadata cannot check who answers; use a tunnel."
     )
 
     @model_validator(mode="after")
@@ -38,8 +45,22 @@ class MetadataConfig(Settings):
                     f"`metadata.{given[0]}` is for mysql and postgresql; set `metadata.backend`"
                 )
             return self
+        if self.ssl_ca is not None:
+            # Tried with ML Metadata 1.17: one fails whatever the certificate, the other is built
+            # without TLS. An encrypted connection to whoever answers is not what is asked for.
+            raise ValueError(
+                "`metadata.ssl_ca`: ML Metadata cannot check a server's certificate, and speaks no "
+                "TLS to postgresql; lead the connection through a tunnel, and set `metadata.host` "
+                "to its near end"
+            )
         absent = [name for name in _NEEDED if not getattr(self, name)]
         if absent:
             names = ", ".join(f"`metadata.{name}`" for name in absent)
             raise ValueError(f"`metadata.backend: {self.backend}` needs {names}")
+        allowed, pattern = _DATABASE_NAMES[self.backend]
+        if not re.fullmatch(pattern, self.database or ""):
+            raise ValueError(
+                f"`metadata.database` is {self.database!r}: for {self.backend} ML Metadata takes a "
+                f"name of {allowed}"
+            )
         return self

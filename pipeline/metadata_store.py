@@ -1,11 +1,13 @@
 """Where ML Metadata lies. Nothing slow is imported here: a run looks into it before all else."""
 
+import re
 from pathlib import Path
 
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 
 from pipeline.config import ConfigError, PipelineConfig
+from pipeline.postgresql_store import adapted
 
 _DEFAULT_PORTS = {"mysql": 3306, "postgresql": 5432}
 
@@ -32,22 +34,18 @@ def connection_config(config: PipelineConfig) -> metadata_store_pb2.ConnectionCo
     password = _password(config)
     if settings.backend == "mysql":
         mysql = connection.mysql
-        mysql.host, mysql.port = settings.host, port
+        # That name makes MySQL's client look for a socket, whatever the port.
+        mysql.host = "127.0.0.1" if settings.host == "localhost" else settings.host
+        mysql.port = port
         mysql.user, mysql.database = settings.user, settings.database
         if password is not None:
             mysql.password = password
-        if settings.ssl_ca is not None:
-            mysql.ssl_options.ca = config.resolve(settings.ssl_ca)
-            mysql.ssl_options.verify_server_cert = True
         return connection
     postgresql = connection.postgresql
     postgresql.host, postgresql.port = settings.host, str(port)
-    postgresql.user, postgresql.dbname = settings.user, settings.database
+    postgresql.user, postgresql.dbname = _quoted(settings.user), settings.database
     if password is not None:
-        postgresql.password = password
-    if settings.ssl_ca is not None:
-        postgresql.ssloption.sslmode = "verify-full"
-        postgresql.ssloption.sslrootcert = config.resolve(settings.ssl_ca)
+        postgresql.password = _quoted(password)
     return connection
 
 
@@ -65,7 +63,7 @@ def open_store(config: PipelineConfig) -> MetadataStore:
     """
     connection = connection_config(config)
     try:
-        return MetadataStore(connection)
+        return adapted(MetadataStore(connection), connection)
     except RuntimeError as error:  # what ML Metadata raises then
         settings = config.metadata
         place = (
@@ -81,6 +79,15 @@ def open_store(config: PipelineConfig) -> MetadataStore:
 
 def _database_file(config: PipelineConfig) -> Path:
     return config.run_dir / "metadata.sqlite"
+
+
+def _quoted(value: str | None) -> str:
+    """As libpq's connection string wants it, which ML Metadata puts together without quotes."""
+    text = value or ""
+    if not re.search(r"[\s'\\]", text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _password(config: PipelineConfig) -> str | None:

@@ -1,4 +1,7 @@
-"""The connection to ML Metadata, up to the boundary: no database server runs here."""
+"""The connection to ML Metadata, up to the boundary: no database server runs here.
+
+With one that does: `test_metadata_servers.py`.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -40,9 +43,9 @@ def test_sqlite_lies_in_the_folder_of_the_runs(tmp_path: Path) -> None:
     assert has_metadata(use)
 
 
-def test_mysql_is_reached_with_user_password_and_authority(tmp_path: Path) -> None:
+def test_mysql_is_reached_with_user_and_password(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("s3cret ä\n")
-    use = config(tmp_path, backend="mysql", **SERVER, password_file="password", ssl_ca="ca.pem")
+    use = config(tmp_path, backend="mysql", **SERVER, password_file="password")
     assert connection_config(use) == metadata_store_pb2.ConnectionConfig(
         mysql=metadata_store_pb2.MySQLDatabaseConfig(
             host="db.example.com",
@@ -50,18 +53,17 @@ def test_mysql_is_reached_with_user_password_and_authority(tmp_path: Path) -> No
             database="mlmd",
             user="two-tower",
             password="s3cret ä",
-            ssl_options={"ca": str(tmp_path / "ca.pem"), "verify_server_cert": True},
         )
     )
     assert "s3cret" not in use.model_dump_json()
+    here = config(tmp_path, backend="mysql", **{**SERVER, "host": "localhost"})
+    assert connection_config(here).mysql.host == "127.0.0.1"
     assert has_metadata(use)
 
 
-def test_postgresql_is_reached_with_user_password_and_authority(tmp_path: Path) -> None:
+def test_postgresql_is_reached_with_user_and_password(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("s3cret")
-    use = config(
-        tmp_path, backend="postgresql", **SERVER, port=6432, password_file="password", ssl_ca="ca"
-    )
+    use = config(tmp_path, backend="postgresql", **SERVER, port=6432, password_file="password")
     assert connection_config(use) == metadata_store_pb2.ConnectionConfig(
         postgresql=metadata_store_pb2.PostgreSQLDatabaseConfig(
             host="db.example.com",
@@ -69,9 +71,15 @@ def test_postgresql_is_reached_with_user_password_and_authority(tmp_path: Path) 
             dbname="mlmd",
             user="two-tower",
             password="s3cret",
-            ssloption={"sslmode": "verify-full", "sslrootcert": str(tmp_path / "ca")},
         )
     )
+
+
+def test_a_password_with_blanks_and_quotes_reaches_postgresql_as_one_word(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("it's \\ sslmode=disable\n")
+    use = config(tmp_path, backend="postgresql", **SERVER, password_file="password")
+    written = connection_config(use).postgresql.password
+    assert written == r"'it\'s \\ sslmode=disable'"
 
 
 @pytest.mark.parametrize("backend", ["mysql", "postgresql"])
@@ -86,6 +94,16 @@ def test_settings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         config(tmp_path, backend="mysql", host="x")
     with pytest.raises(ConfigError, match=r"`metadata\.host` is for mysql and postgresql"):
         config(tmp_path, host="x")
+    with pytest.raises(
+        ConfigError,
+        match="'two-tower': for mysql ML Metadata takes a name of letters, digits, `_` and",
+    ):
+        config(tmp_path, backend="mysql", **{**SERVER, "database": "two-tower"})
+    config(tmp_path, backend="postgresql", **{**SERVER, "database": "two-tower"})
+    with pytest.raises(ConfigError, match="'a b': for postgresql ML Metadata takes"):
+        config(tmp_path, backend="postgresql", **{**SERVER, "database": "a b"})
+    with pytest.raises(ConfigError, match="cannot check a server's certificate"):
+        config(tmp_path, backend="mysql", **SERVER, ssl_ca="ca.pem")
     use = config(tmp_path, backend="mysql", **SERVER, password_file="none")
     with pytest.raises(ConfigError, match="holds no password"):
         connection_config(use)

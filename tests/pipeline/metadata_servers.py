@@ -1,0 +1,147 @@
+"""Database servers for ML Metadata, each private to a test: started from what is installed here."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_USER, _PASSWORD = "tower", "s3cret \\ é"
+
+
+@contextmanager
+def postgresql(folder: Path) -> Iterator[dict[str, Any]]:
+    """Starts PostgreSQL.
+
+    Args:
+        folder: Gets the file of the password.
+
+    Returns:
+        The section `metadata` of a configuration.
+    """
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    initdb = shutil.which("initdb") or (str(programs[-1]) if programs else None)
+    if initdb is None:
+        pytest.skip("PostgreSQL's server is not installed")
+    # It refuses to run as root; Debian's packages bring this user.
+    user = "postgres" if os.geteuid() == 0 else None
+    data = Path(tempfile.mkdtemp(prefix="postgresql-"))
+    try:
+        password = _password_file(data)
+        if user is not None:
+            for path in (data, password):
+                shutil.chown(path, user, user)
+        options = f"-U {_USER} -A scram-sha-256 -E UTF8 --locale=C --no-sync".split()
+        subprocess.run(
+            [initdb, "-D", f"{data}/data", f"--pwfile={password}", *options],
+            check=True,
+            capture_output=True,
+            user=user,
+        )
+        port = _free_port()
+        control = [str(Path(initdb).with_name("pg_ctl")), "-D", f"{data}/data", "-w"]
+        listening = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={data}"
+        subprocess.run(
+            [*control, "-l", f"{data}/log", "-o", f"{listening} -c fsync=off", "start"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            user=user,
+        )
+        try:
+            yield _section("postgresql", port, _password_file(folder))
+        finally:
+            subprocess.run(
+                [*control, "-m", "immediate", "stop"],
+                check=True,
+                stdout=subprocess.DEVNULL,
+                user=user,
+            )
+    finally:
+        shutil.rmtree(data)
+
+
+@contextmanager
+def mysql(folder: Path) -> Iterator[dict[str, Any]]:
+    """Starts MariaDB, which speaks MySQL's protocol.
+
+    Args:
+        folder: Gets the data and the file of the password.
+
+    Returns:
+        The section `metadata` of a configuration.
+    """
+    server = shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin")
+    install = shutil.which("mariadb-install-db")
+    if server is None or install is None:
+        pytest.skip("MariaDB's server is not installed")
+    data = folder / "mariadb"
+    common = ["--no-defaults", f"--datadir={data}"]
+    if os.geteuid() == 0:
+        common.append("--user=root")
+    subprocess.run(
+        [install, *common, "--auth-root-authentication-method=normal", "--skip-test-db"],
+        check=True,
+        capture_output=True,
+    )
+    login = f"'{_USER}'@'127.0.0.1'"
+    escaped = _PASSWORD.replace("\\", "\\\\")
+    (folder / "users.sql").write_text(
+        f"CREATE USER {login} IDENTIFIED BY '{escaped}';\nGRANT ALL ON *.* TO {login};\n"
+    )
+    port = _free_port()
+    listening = [f"--port={port}", "--bind-address=127.0.0.1", "--skip-name-resolve"]
+    files = [f"--{name}={data}/{name}" for name in ("socket", "pid-file")]
+    with (folder / "mariadb.log").open("wb") as log:
+        running = subprocess.Popen(
+            [server, *common, *listening, *files, f"--init-file={folder}/users.sql"],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        _wait_for(port, running)
+        yield _section("mysql", port, _password_file(folder))
+    finally:
+        running.terminate()
+        running.wait(60)
+
+
+def _section(backend: str, port: int, password_file: Path) -> dict[str, Any]:
+    return {
+        "backend": backend,
+        "host": "127.0.0.1",
+        "port": port,
+        "database": "two_tower",
+        "user": _USER,
+        "password_file": str(password_file),
+    }
+
+
+def _password_file(folder: Path) -> Path:
+    path = folder / "password"
+    path.write_text(_PASSWORD + "\n", encoding="utf-8")
+    return path
+
+
+def _wait_for(port: int, running: "subprocess.Popen[bytes]") -> None:
+    for _ in range(300):
+        if running.poll() is not None:
+            break
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise RuntimeError("the server did not start")
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
