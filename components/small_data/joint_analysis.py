@@ -17,6 +17,8 @@ from tensorflow_transform.beam import impl
 from tfx.components.transform import executor
 from tfx_bsl.tfxio import record_based_tfxio
 
+_RECORDS_AT_ONCE = 1024
+
 
 @contextlib.contextmanager
 def splits_analysed_as_one() -> Iterator[None]:
@@ -58,7 +60,10 @@ def _read(pipeline: beam.Pipeline, file_pattern: Sequence[str]) -> beam.pvalue.P
 
 def _records(file_pattern: str) -> Iterator[bytes]:
     files = sorted(tf.io.gfile.glob(file_pattern))
-    yield from tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator()
+    records = tf.data.TFRecordDataset(files, compression_type="GZIP")
+    # One at a time each would cost a tenth of a millisecond.
+    for batch in records.batch(_RECORDS_AT_ONCE).as_numpy_iterator():
+        yield from batch
 
 
 def _extract(transform: Any, begin: beam.pvalue.PBegin) -> beam.pvalue.PCollection:
