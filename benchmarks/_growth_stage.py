@@ -30,8 +30,13 @@ def cpu_s() -> float:
 
 
 def peak_mb() -> float:
-    """Returns the most resident memory that this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Returns the most resident memory that this process has held so far.
+
+    `ru_maxrss` would begin with that of the process that started this one.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
 
 
 def prepare(config: str, overrides: list[str], name: str, run_id: str) -> Any:
