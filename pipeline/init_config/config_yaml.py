@@ -14,8 +14,8 @@ _REPEATS = 0.1
 # Tried on MovieLens 100K, cut in time, and on RetailRocket's sessions.
 _EVENTS_A_STEP = 2_000
 _STEPS = 1_000
-# A fit of so many takes half an hour on two cores. With fewer than three passes over ten million
-# events a synthetic shop's model was behind session-kNN.
+# A fit of so many takes a quarter of an hour on two cores. Fewer than three passes cost a large
+# catalogue much.
 _MOST_STEPS = 20_000
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 # What YAML reads as something else than a string.

@@ -20,9 +20,10 @@ from pipeline.site import LAST_BLESSED_MODEL, PREVIOUS_MODEL
 Runner: TypeAlias = Literal["kubeflow", "vertex"]
 
 # They look at what no input tells of: files of the data, earlier models and spans, the serving
-# directory.
+# directory. The schema is read in no time, and a cached one may have been cleaned away.
 _NEVER_CACHED = frozenset(
     {
+        "ImportSchemaGen",
         "TimelineExampleGen",
         "DriftGate",
         PREVIOUS_MODEL,
