@@ -41,21 +41,14 @@ class Runs(MetadataRows):
         self, execution: int, component: str, type_name: str, **properties: int | str
     ) -> int:
         """Makes an output of an execution."""
-        folder = self.folder(execution, component)
-        type_id = self.store.put_artifact_type(mlmd.ArtifactType(name=type_name))
-        artifact = mlmd.Artifact(type_id=type_id, uri=str(folder), state=LIVE)
-        for name, value in properties.items():
-            if isinstance(value, str):
-                artifact.custom_properties[name].string_value = value
-            else:
-                artifact.custom_properties[name].int_value = value
-        (found,) = self.store.put_artifacts([artifact])
+        found = self.add_output(
+            execution, type_name, str(self.folder(execution, component)), **properties
+        )
         attribution = mlmd.Attribution(
             artifact_id=found, context_id=self.context("pipeline", self.name)
         )
         self.store.put_attributions_and_associations([attribution], [])
-        self.event(execution, [found], mlmd.Event.OUTPUT)
-        return int(found)
+        return found
 
     def folder(self, execution: int, component: str) -> Path:
         """Makes the place of an output, without a word to ML Metadata."""

@@ -52,7 +52,7 @@ class ObjectStore(FileSystem):  # type: ignore[misc]  # Beam's types are not dec
         return io.BufferedReader(_Download(self.objects[path]))
 
     def copy(self, source_file_names: list[str], destination_file_names: list[str]) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # Ingestion copies nothing.
 
     def rename(self, source_file_names: list[str], destination_file_names: list[str]) -> None:
         for source, target in zip(source_file_names, destination_file_names, strict=True):
