@@ -8,7 +8,7 @@ from setuptools import find_namespace_packages, setup
 
 PACKAGES = ["pipeline*", "components*", "models*", "serving*"]
 
-# What `python -m serving.model_server` needs: neither TFX nor Beam. serving/requirements.lock.
+# What `python -m serving.server` needs: neither TFX nor Beam. serving/requirements.lock.
 SERVER = [
     "tensorflow==2.16.2",
     "tensorflow-serving-api==2.16.1",

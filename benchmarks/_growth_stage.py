@@ -43,13 +43,13 @@ def prepare(config: str, overrides: list[str], name: str, run_id: str) -> Any:
     """Imports what the component needs; returns what runs it."""
     if config.startswith(STOCK):
         from benchmarks._stock_chain import stock_pipeline
-        from pipeline.local_runner import run_component
+        from pipeline.orchestrators.local.runner import run_component
 
         _, folder, csv = config.split(":", 2)
         pipeline = stock_pipeline(Path(folder), Path(csv))
         return lambda: run_component(pipeline, name, run_id)
-    from pipeline.config_file import load
-    from pipeline.single_component import run_single_component
+    from pipeline.config.file import load
+    from pipeline.orchestrators.single_component import run_single_component
 
     loaded = load(config, overrides)
     return lambda: run_single_component(loaded, name, run_id)

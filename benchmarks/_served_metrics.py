@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from components.retrieval_evaluator.questions import QuestionReader
-from models.raw_examples import split_files
-from pipeline.config import PipelineConfig
-from pipeline.evaluation import newest_output
+from components.retrieval_evaluator.evaluation_queries import QuestionReader
+from models.input.raw_examples import split_files
+from pipeline.config.project import PipelineConfig
+from pipeline.runs.evaluation import newest_output
 from serving.clients import RetrievalClient
 from serving.clients.query import Query
 from serving.launcher import running_model_server

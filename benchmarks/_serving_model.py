@@ -59,11 +59,11 @@ def export(directory: Path, num_candidates: int, backend: str, num_users: int = 
     from components.index_builder.retrieval_model import SERVING_DEFAULT, RetrievalModel
     from components.index_builder.saved_retrieval_model import save_retrieval_model
     from components.index_builder.scann_index import ScannIndex, ScannSettings
-    from models.export import EMBED_CANDIDATE, EMBED_QUERY, EMBEDDING_KEY
-    from models.features import ColumnsConfig, FeatureSpec
-    from models.raw_inputs import candidate_inputs, same_batch
-    from models.raw_inputs import query_inputs as query_specs
-    from models.saved_towers import SavedTowers
+    from models.features.spec import ColumnsConfig, FeatureSpec
+    from models.input.raw_inputs import candidate_inputs, same_batch
+    from models.input.raw_inputs import query_inputs as query_specs
+    from models.towers.export import EMBED_CANDIDATE, EMBED_QUERY, EMBEDDING_KEY
+    from models.towers.saved_towers import SavedTowers
 
     spec = FeatureSpec(columns=ColumnsConfig(query_id=QUERY_ID, candidate_id=CANDIDATE_ID))
     vectors = clustered_vectors(num_candidates)

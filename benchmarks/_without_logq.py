@@ -4,8 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
-import models.two_tower
-from models.losses import draw_negatives
+import models.towers.two_tower
+from models.training.losses import draw_negatives
 from pipeline.cli import main as cli
 
 
@@ -17,5 +17,5 @@ def uncorrected(*arguments: Any) -> tuple[tf.Tensor, tf.Tensor]:
 
 def main() -> None:
     """As `two-tower`."""
-    models.two_tower.draw_negatives = uncorrected
+    models.towers.two_tower.draw_negatives = uncorrected
     cli.main()

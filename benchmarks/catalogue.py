@@ -39,7 +39,7 @@ BEAM_ARGS = ["--runner=DirectRunner", "--direct_running_mode=in_memory"]
 
 
 def spec() -> Any:
-    from models.features import FeatureSpec
+    from models.features.spec import FeatureSpec
 
     candidate = {
         "genres": {"kind": "categorical", "separator": "|"},
@@ -58,8 +58,8 @@ def write_examples(folder: Path, count: int) -> None:
     import numpy as np
     import pyarrow as pa
 
-    from components.timeline_example_gen.example_files import ExampleFile
-    from components.timeline_example_gen.timeline_examples import candidate_batches
+    from components.interactions.example_files import ExampleFile
+    from components.interactions.timeline_examples import candidate_batches
 
     rng = np.random.default_rng(42)
     weights = 1 / np.arange(1, NUM_GENRES + 1)
@@ -95,7 +95,7 @@ def write_towers(directory: Path) -> None:
     """Saves towers whose vectors are pseudo-random functions of the id."""
     import tensorflow as tf
 
-    from models.raw_inputs import candidate_inputs, query_inputs, same_batch
+    from models.input.raw_inputs import candidate_inputs, query_inputs, same_batch
 
     frequencies = tf.constant([[1.0 + 0.37 * place for place in range(DIMENSION)]])
 
@@ -153,7 +153,7 @@ def measure_embedding(folder: Path) -> dict[str, float]:
     import apache_beam as beam
 
     from components.candidate_embedder.embed import embed_candidates
-    from models.raw_examples import split_files
+    from models.input.raw_examples import split_files
 
     files = split_files(str(folder / "examples"), "candidates")
     started = time.monotonic()
@@ -173,8 +173,8 @@ def measure_indexing(folder: Path) -> dict[str, float]:
     from components.index_builder.build import build_retrieval_model
     from components.index_builder.config import IndexConfig
     from components.index_builder.exact_index import ExactIndex  # noqa: F401 - no time of its own
-    from models.raw_examples import split_files
-    from models.saved_towers import SavedTowers
+    from models.input.raw_examples import split_files
+    from models.towers.saved_towers import SavedTowers
 
     towers = SavedTowers(str(folder / "towers"), spec())
     embeddings = EmbeddingFiles(str(folder / "embeddings"), spec())

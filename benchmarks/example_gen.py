@@ -54,7 +54,7 @@ def write_examples(csv: Path, path: Path) -> None:
     import pyarrow.csv as pa_csv
     from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
-    from components.timeline_example_gen.tfrecord_frames import frame
+    from components.interactions.tfrecord_frames import frame
 
     types = {
         "user_id": pa.binary(),
@@ -112,11 +112,11 @@ def prepare_timeline(csv: Path, out: Path) -> Any:
     from tfx.dsl.components.base import base_beam_executor
     from tfx.types import standard_artifacts
 
+    from components.interactions.config import DataConfig, SplitConfig
     from components.timeline_example_gen.artifacts import IngestReport, RejectedRows
     from components.timeline_example_gen.component import TimelineExampleGen
-    from components.timeline_example_gen.config import DataConfig, SplitConfig
     from components.timeline_example_gen.executor import Executor
-    from models.features import ColumnsConfig
+    from models.features.spec import ColumnsConfig
 
     component = TimelineExampleGen(
         DataConfig(interactions=str(csv)),

@@ -29,7 +29,10 @@ import yaml  # noqa: E402
 from benchmarks._growth_log import GrowthLog, write_log  # noqa: E402
 from benchmarks._growth_stages import Stage, measure, run_stages  # noqa: E402
 from benchmarks._report import environment, report, row  # noqa: E402
-from tests.pipeline.kubeflow.compiled_steps import CompiledPipeline, compile_for_folder  # noqa: E402
+from tests.pipeline.orchestrators.kubeflow.compiled_steps import (  # noqa: E402
+    CompiledPipeline,
+    compile_for_folder,
+)
 
 SIZES = {"100k": 100_000, "1m": 1_000_000, "10m": 10_000_000}
 DATA_STAGES = ("TimelineExampleGen", "StatisticsGen", "Transform")

@@ -252,7 +252,7 @@ def featureless(config: str, runs: str) -> list[str]:
 
 def loaded(config: str, runs: str) -> Any:
     """The configuration as it was run."""
-    from pipeline.config_file import load
+    from pipeline.config.file import load
 
     return load(config, [f"runs={runs}"])
 
@@ -263,7 +263,7 @@ def standard_errors(config: str, runs: str) -> Any:
     import polars as pl
 
     from components.retrieval_evaluator.case_results import CASES_FILE
-    from pipeline.evaluation import newest_output
+    from pipeline.runs.evaluation import newest_output
 
     uri = newest_output(loaded(config, runs), "RetrievalEvaluator", "evaluation")
     cases = pl.read_parquet(os.path.join(uri, CASES_FILE))

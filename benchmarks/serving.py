@@ -46,7 +46,7 @@ def requests(count: int, seed: int = 7) -> list[bytes]:
     import numpy as np
     from tensorflow_serving.apis import predict_pb2
 
-    from serving.model_server.tensor_codec import encode
+    from serving.server.tensor_codec import encode
 
     rng = np.random.default_rng(seed)
     made = []

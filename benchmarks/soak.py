@@ -89,7 +89,7 @@ class Server:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    sys.executable, "-m", "serving.model_server", "--model_name=retrieval",
+                    sys.executable, "-m", "serving.server", "--model_name=retrieval",
                     f"--model_base_path={self.base_path}", f"--port={self.grpc_port}",
                     f"--rest_api_port={self.rest_port}", "--file_system_poll_wait_seconds=0.5",
                     f"--ready_file={ready}", f"--parent_pid={os.getpid()}",

@@ -20,5 +20,5 @@ USER 10001:10001
 EXPOSE 8500 8501
 # SIGTERM: requests under way are answered, new ones refused.
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["python", "-m", "serving.model_server"]
+ENTRYPOINT ["python", "-m", "serving.server"]
 CMD ["--bind_address=0.0.0.0", "--model_name=retrieval", "--model_base_path=/models/retrieval"]

@@ -6,8 +6,8 @@ from pydantic import BaseModel, ConfigDict
 class Settings(BaseModel):
     """A frozen section of the configuration; an unknown key or a wrong type is an error.
 
-    Each room of the code declares its own sections; `pipeline.config` puts them together,
-    `pipeline.config_file` turns a validation error into words.
+    Each room of the code declares its own sections; `pipeline.config.project` puts them together,
+    `pipeline.config.file` turns a validation error into words.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)

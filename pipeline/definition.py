@@ -28,31 +28,31 @@ from components.candidate_embedder.spec import CandidateEmbedderConfig
 from components.catalogue_example_gen.component import CatalogueExampleGen
 from components.drift_gate.component import DriftGate
 from components.drift_gate.spec import DATA_DIRECTORY_KEY, DriftGateConfig
+from components.in_process.statistics_executor import Executor as StatisticsExecutor
+from components.in_process.transform_executor import Executor as TransformExecutor
 from components.index_builder.component import IndexBuilder
 from components.index_builder.spec import IndexBuilderConfig
+from components.interactions.source_files import fingerprint
+from components.interactions.spans import choose_spans
 from components.retrieval_evaluator.component import RetrievalEvaluator
 from components.retrieval_evaluator.spec import EvaluatorConfig
 from components.schema_importer.component import SchemaImporter
 from components.serving_validator.component import ServingValidator
 from components.serving_validator.spec import ServingValidatorConfig
-from components.small_data.statistics_executor import Executor as StatisticsExecutor
-from components.small_data.transform_executor import Executor as TransformExecutor
 from components.timeline_example_gen.artifacts import IngestReport
 from components.timeline_example_gen.component import TimelineExampleGen
-from components.timeline_example_gen.source_files import fingerprint
-from components.timeline_example_gen.spans import choose_spans
-from models.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY
+from models.features.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY
 from pipeline.code_hash import CODE_HASH_KEY, code_hash
-from pipeline.config import ConfigError, PipelineConfig
-from pipeline.drift_baseline import last_let_pass
+from pipeline.config.project import ConfigError, PipelineConfig
 from pipeline.fitting import fitting_components
-from pipeline.metadata_store import connection_config
-from pipeline.site import LocalSite, Site
+from pipeline.orchestrators.target import LocalSite, Site
+from pipeline.runs.drift_baseline import last_let_pass
+from pipeline.runs.metadata import connection_config
 
 _INGESTION_CODE = (
     "components/timeline_example_gen",
     "components/beam_results.py",
-    "models/features.py",
+    "models/features/spec.py",
 )
 # The node of a refresh that finds what was fitted before.
 BLESSED_MODEL = "BlessedModel"
@@ -141,7 +141,7 @@ def create_components(config: PipelineConfig, site: Site | None = None) -> list[
     transform = Transform(
         examples=examples,
         schema=schema_gen.outputs["schema"],
-        preprocessing_fn="models.preprocessing.preprocessing_fn",
+        preprocessing_fn="models.features.preprocessing.preprocessing_fn",
         # What a cut holds out must stay invisible to vocabularies and moments, and only what is
         # trained on is needed transformed: evaluation asks the exported model with raw features.
         splits_config=transform_pb2.SplitsConfig(
@@ -153,7 +153,9 @@ def create_components(config: PipelineConfig, site: Site | None = None) -> list[
             SPEC_KEY: spec.model_dump_json(),
             QUERY_VOCABULARY_KEY: config.model.query_id_embedding,
             CODE_HASH_KEY: code_hash(
-                "models/preprocessing.py", "models/features.py", "components/small_data"
+                "models/features/preprocessing.py",
+                "models/features/spec.py",
+                "components/in_process",
             ),
         },
     )
@@ -177,8 +179,8 @@ def create_components(config: PipelineConfig, site: Site | None = None) -> list[
             ),
             code_hash=code_hash(
                 "components/retrieval_evaluator",
-                "components/timeline_example_gen/held_out.py",
-                "components/timeline_example_gen/stable_hash.py",
+                "components/interactions/held_out.py",
+                "components/interactions/stable_hash.py",
             )
             + models_hash,
         ),
@@ -265,7 +267,7 @@ def _drift_gates(config: PipelineConfig, site: Site, examples: BaseChannel) -> l
         profiles=site.profiles_dir,
         code_hash=code_hash(
             "components/drift_gate",
-            "components/small_data",
+            "components/in_process",
             "components/blessings.py",
             *_INGESTION_CODE,
         ),
@@ -328,7 +330,7 @@ def serving_components(
                 "components/candidate_embedder",
                 "components/beam_results.py",
                 "components/blessings.py",
-                "components/timeline_example_gen/stable_hash.py",
+                "components/interactions/stable_hash.py",
             )
             + models_hash,
         ),

@@ -9,15 +9,15 @@ from tfx.types.channel import BaseChannel
 
 from components.run_time_trainer.executor import EPOCHS_KEY
 from components.run_time_trainer.executor import Executor as RunTimeTrainerExecutor
-from models.holdout_metric import LOSS
-from models.trainer import TRAINER_KEY, TrainerConfig
+from models.training.holdout_metric import LOSS
+from models.training.trainer import TRAINER_KEY, TrainerConfig
 from models.tuning.config import TuningConfig
 from pipeline.code_hash import code_hash
-from pipeline.config import PipelineConfig
-from pipeline.site import Site
+from pipeline.config.project import PipelineConfig
+from pipeline.orchestrators.target import Site
 
 TRAIN_ARGS = trainer_pb2.TrainArgs(splits=["train"])
-# The trainer looks up candidate features in the catalogue; see `models.trainer.run_fn`.
+# The trainer looks up candidate features in the catalogue; see `models.training.trainer.run_fn`.
 EVAL_ARGS = trainer_pb2.EvalArgs(splits=["candidates"])
 
 
@@ -60,7 +60,7 @@ def fitting_components(
         base_model = previous.outputs["model"]
         before.append(previous)
     trainer = Trainer(
-        run_fn="models.trainer.run_fn",
+        run_fn="models.training.trainer.run_fn",
         transformed_examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
         schema=schema,

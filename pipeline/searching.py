@@ -6,10 +6,10 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types.channel import BaseChannel
 
 from components.trial_report.executor import Executor as TrialReportExecutor
-from models.trainer import TrainerConfig
+from models.training.trainer import TrainerConfig
 from models.tuning.tuner import TUNER_KEY, TunerConfig
 from pipeline.code_hash import CODE_HASH_KEY, code_hash
-from pipeline.config import PipelineConfig
+from pipeline.config.project import PipelineConfig
 from pipeline.fitting import EVAL_ARGS, TRAIN_ARGS
 
 

@@ -11,20 +11,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.timeline_example_gen.blocks import read_blocks
-from components.timeline_example_gen.feature_lists import feature_lists
-from components.timeline_example_gen.plan import Sizing
-from components.timeline_example_gen.row_checks import check_rows, rated_high_enough
-from components.timeline_example_gen.source_columns import (
+from components.interactions.blocks import read_blocks
+from components.interactions.feature_lists import feature_lists
+from components.interactions.plan import Sizing
+from components.interactions.row_checks import check_rows, rated_high_enough
+from components.interactions.source_columns import (
     FILE,
     ROW,
     TIME_US,
     Source,
     source_columns,
 )
-from components.timeline_example_gen.source_files import find_files
-from models.features import FeatureConfig
-from pipeline.config import PipelineConfig
+from components.interactions.source_files import find_files
+from models.features.spec import FeatureConfig
+from pipeline.config.project import PipelineConfig
 
 
 def query_history(config: PipelineConfig, query_id: str) -> list[str]:

@@ -64,7 +64,7 @@ def running_model_server(
         timeout_s: How long to wait until the model is available; loading TensorFlow alone takes
             three to six seconds.
         log_path: Where the log goes; by default to a temporary file that vanishes with the block.
-        extra_flags: More flags of `python -m serving.model_server`.
+        extra_flags: More flags of `python -m serving.server`.
 
     Yields:
         Where the server listens.

@@ -43,7 +43,7 @@ def start_server(flags: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
     """Start a model server, from standby where a process waits.
 
     Args:
-        flags: Of `python -m serving.model_server`.
+        flags: Of `python -m serving.server`.
         log: Where its output is appended.
     """
     while _waiting:
@@ -58,7 +58,7 @@ def start_server(flags: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
             continue
         return process
     with log.open("ab") as output:
-        return start_process(["-m", "serving.model_server", *flags], subprocess.DEVNULL, output)
+        return start_process(["-m", "serving.server", *flags], subprocess.DEVNULL, output)
 
 
 def start_process(
@@ -86,8 +86,8 @@ def main() -> int:
     Returns:
         The server's exit status; 0 if the parent closed standard input without an order.
     """
-    from serving.model_server.__main__ import import_tensorflow
-    from serving.model_server.__main__ import main as serve
+    from serving.server.__main__ import import_tensorflow
+    from serving.server.__main__ import main as serve
 
     import_tensorflow()
     line = sys.stdin.readline()
@@ -102,6 +102,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    from serving.model_server.__main__ import end_process
+    from serving.server.__main__ import end_process
 
     end_process(main())

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 import models  # noqa: F401 - chooses Keras 2 before a test imports TensorFlow
-from models.features import FeatureSpec
+from models.features.spec import FeatureSpec
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -126,10 +126,10 @@ def export_known_towers(
     vectors_by_id: Mapping[str, Sequence[float]],
     queries: Mapping[str, Sequence[float]] | None = None,
 ) -> KnownTowers:
-    """Saves towers with the signatures of `models.export`."""
+    """Saves towers with the signatures of `models.towers.export`."""
     import tensorflow as tf
 
-    from models.raw_inputs import candidate_inputs, query_inputs, same_batch
+    from models.input.raw_inputs import candidate_inputs, query_inputs, same_batch
 
     ids = list(vectors_by_id)
     vectors = np.array(list(vectors_by_id.values()), np.float32)

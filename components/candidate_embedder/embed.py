@@ -19,11 +19,11 @@ from components.candidate_embedder.embedding_files import (
     schema,
     to_table,
 )
-from components.timeline_example_gen.spill import new_path
-from components.timeline_example_gen.stable_hash import hash_strings
-from models.features import FeatureSpec
-from models.raw_examples import count_examples, read_candidates
-from models.saved_towers import SavedTowers
+from components.interactions.spill import new_path
+from components.interactions.stable_hash import hash_strings
+from models.features.spec import FeatureSpec
+from models.input.raw_examples import count_examples, read_candidates
+from models.towers.saved_towers import SavedTowers
 
 _CANDIDATES_A_BLOCK = 65_536
 _CANDIDATES_A_BATCH = 4096
@@ -89,7 +89,7 @@ def embed_candidates(
     comes again is dropped. A worker holds one block; this process holds eight bytes a candidate.
 
     Args:
-        model_path: SavedModel of `models.export`.
+        model_path: SavedModel of `models.towers.export`.
         spec: Ids and features.
         files: The `candidates` split: GZIP TFRecords of raw Examples.
         output_dir: Gets the files.

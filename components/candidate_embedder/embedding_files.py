@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from models.export import EMBEDDING_KEY
-from models.features import FeatureConfig, FeatureSpec
+from models.features.spec import FeatureConfig, FeatureSpec
+from models.towers.export import EMBEDDING_KEY
 
 _PREFIX, _SUFFIX = "embeddings-", ".parquet"
 _ROWS_A_BLOCK = 65_536
@@ -54,7 +54,7 @@ def to_table(
 
     Args:
         spec: Ids and features.
-        raw: `models.raw_inputs.candidate_inputs` by name, `[n]` or `[n, values]` each.
+        raw: `models.input.raw_inputs.candidate_inputs` by name, `[n]` or `[n, values]` each.
         vectors: `[n, dimension]` float32.
 
     Raises:

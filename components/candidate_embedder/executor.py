@@ -17,7 +17,7 @@ from components.candidate_embedder.spec import (
     MODEL_KEY,
     CandidateEmbedderConfig,
 )
-from models.raw_examples import split_files
+from models.input.raw_examples import split_files
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):

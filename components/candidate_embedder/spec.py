@@ -3,7 +3,7 @@
 from tfx.types import component_spec, standard_artifacts
 from tfx.types.artifact import Artifact
 
-from models.features import FeatureSpec
+from models.features.spec import FeatureSpec
 from models.settings import Settings
 
 EXAMPLES_KEY = "examples"

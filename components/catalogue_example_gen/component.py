@@ -14,8 +14,8 @@ from components.catalogue_example_gen.spec import (
     REPORT_KEY,
     CatalogueExampleGenSpec,
 )
+from components.interactions.config import IngestConfig
 from components.timeline_example_gen.artifacts import IngestReport, RejectedRows
-from components.timeline_example_gen.config import IngestConfig
 
 
 class CatalogueExampleGen(base_beam_component.BaseBeamComponent):

@@ -15,7 +15,7 @@ from components.catalogue_example_gen.spec import (
     REJECTED_KEY,
     REPORT_KEY,
 )
-from components.timeline_example_gen.config import IngestConfig
+from components.interactions.config import IngestConfig
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):

@@ -9,18 +9,18 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from components.beam_results import MakePipeline, make_folder, remove_folder, run_and_collect
-from components.timeline_example_gen.bigquery_export import export_queries
-from components.timeline_example_gen.config import IngestConfig
-from components.timeline_example_gen.errors import NoInputError
-from components.timeline_example_gen.ingest import check_files
-from components.timeline_example_gen.outputs import ADDED_FILE, publish, write_reports
-from components.timeline_example_gen.plan import IngestPlan, Sizing, make_plan
-from components.timeline_example_gen.read_stage import ReadFacts, read_and_order
-from components.timeline_example_gen.report import make_catalogue_report
-from components.timeline_example_gen.source_columns import Source
-from components.timeline_example_gen.source_files import find_files
-from components.timeline_example_gen.spill import Segment
-from components.timeline_example_gen.write_stage import (
+from components.interactions.bigquery_export import export_queries
+from components.interactions.config import IngestConfig
+from components.interactions.errors import NoInputError
+from components.interactions.ingest import check_files
+from components.interactions.outputs import ADDED_FILE, publish, write_reports
+from components.interactions.plan import IngestPlan, Sizing, make_plan
+from components.interactions.read_stage import ReadFacts, read_and_order
+from components.interactions.report import make_catalogue_report
+from components.interactions.source_columns import Source
+from components.interactions.source_files import find_files
+from components.interactions.spill import Segment
+from components.interactions.write_stage import (
     ADDED_ID,
     OrderedBuckets,
     id_segments,

@@ -18,8 +18,8 @@ from components.drift_gate.feature_statistics import (
 )
 from components.drift_gate.quantile_divergence import quantile_divergence
 from components.drift_gate.span_profile import Profile
-from components.timeline_example_gen.source_columns import Source
-from models.features import EVENT_TYPE_KEY, RATING_KEY, FeatureSpec
+from components.interactions.source_columns import Source
+from models.features.spec import EVENT_TYPE_KEY, RATING_KEY, FeatureSpec
 
 _Measurement = anomalies_pb2.DriftSkewInfo.Measurement
 _BYTES = 2  # FeatureNameStatistics.STRING

@@ -11,9 +11,9 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
 from components.blessings import NotBlessedError
+from components.drift_gate.accepted_spans import read_let_pass, write_let_pass
 from components.drift_gate.gate import Gate
-from components.drift_gate.kept_profiles import new_folder, newest_folder
-from components.drift_gate.let_pass import read_let_pass, write_let_pass
+from components.drift_gate.profile_store import new_folder, newest_folder
 from components.drift_gate.span_profile import known_candidates
 from components.drift_gate.spec import (
     CONFIG_KEY,
@@ -25,10 +25,10 @@ from components.drift_gate.spec import (
     USE_PROPERTY,
     DriftGateConfig,
 )
-from components.timeline_example_gen.config import ChosenSpans, IngestConfig
-from components.timeline_example_gen.errors import MissingSpanError
-from components.timeline_example_gen.run_time import at_run_time
-from components.timeline_example_gen.spans import choose_spans
+from components.interactions.config import ChosenSpans, IngestConfig
+from components.interactions.errors import MissingSpanError
+from components.interactions.run_time import at_run_time
+from components.interactions.spans import choose_spans
 from components.timeline_example_gen.spec import LAST_SPAN_PROPERTY, SPANS_PROPERTY
 
 log = logging.getLogger(__name__)

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from components.drift_gate.accepted_spans import Delivery, LetPass, delivered
 from components.drift_gate.comparison import Finding, compare
 from components.drift_gate.config import DriftConfig
-from components.drift_gate.let_pass import Delivery, LetPass, delivered
 from components.drift_gate.span_profile import Profile, has_profile, take_profile
-from components.timeline_example_gen.config import IngestConfig
-from components.timeline_example_gen.source_files import find_files
-from components.timeline_example_gen.stable_hash import Hashes
+from components.interactions.config import IngestConfig
+from components.interactions.source_files import find_files
+from components.interactions.stable_hash import Hashes
 
 log = logging.getLogger(__name__)
 

@@ -17,16 +17,16 @@ from tfx.utils import io_utils
 from tfx_bsl.tfxio.dataset_options import RecordBatchesOptions
 
 from components.drift_gate.feature_statistics import Statistics
-from components.small_data.statistics_executor import statistics_of
-from components.timeline_example_gen.blocks import read_blocks
-from components.timeline_example_gen.config import IngestConfig
-from components.timeline_example_gen.feature_lists import feature_lists, single_lists
-from components.timeline_example_gen.plan import Sizing
-from components.timeline_example_gen.row_checks import check_rows
-from components.timeline_example_gen.source_columns import SOURCES, Source, source_columns
-from components.timeline_example_gen.source_files import SourceFile
-from components.timeline_example_gen.stable_hash import Hashes, hash_strings
-from models.features import EVENT_TYPE_KEY, RATING_KEY
+from components.in_process.statistics_executor import statistics_of
+from components.interactions.blocks import read_blocks
+from components.interactions.config import IngestConfig
+from components.interactions.feature_lists import feature_lists, single_lists
+from components.interactions.plan import Sizing
+from components.interactions.row_checks import check_rows
+from components.interactions.source_columns import SOURCES, Source, source_columns
+from components.interactions.source_files import SourceFile
+from components.interactions.stable_hash import Hashes, hash_strings
+from models.features.spec import EVENT_TYPE_KEY, RATING_KEY
 
 _CANDIDATES_FILE = "candidates.npz"
 _BATCH_SIZE = 4096

@@ -4,7 +4,7 @@ from tfx.types import component_spec, standard_artifacts
 from tfx.types.artifact import Artifact
 
 from components.drift_gate.config import DriftConfig
-from components.timeline_example_gen.config import IngestConfig
+from components.interactions.config import IngestConfig
 from models.settings import Settings
 
 EXAMPLES_KEY = "examples"

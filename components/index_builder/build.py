@@ -16,17 +16,17 @@ from components.index_builder.config import IndexConfig
 from components.index_builder.errors import IndexRefusedError
 from components.index_builder.gate import check_index, to_json
 from components.index_builder.index_choice import choose_index
-from components.index_builder.index_questions import hit_rate, read_questions
 from components.index_builder.index_report import IndexReport
 from components.index_builder.recall import exact_answers, recall_of_each, search_in_batches
 from components.index_builder.retrieval_model import RetrievalModel
+from components.index_builder.sample_queries import hit_rate, read_questions
 from components.index_builder.saved_retrieval_model import save_retrieval_model
 from components.index_builder.search_index import SearchIndex
 from components.index_builder.tuning import single_query_ms
 from components.index_builder.warmup import warmup_requests
-from models.features import FeatureSpec
-from models.raw_examples import read_timelines
-from models.saved_towers import SavedTowers
+from models.features.spec import FeatureSpec
+from models.input.raw_examples import read_timelines
+from models.towers.saved_towers import SavedTowers
 
 _WARMUP_QUERIES = 1
 

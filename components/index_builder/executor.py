@@ -22,8 +22,8 @@ from components.index_builder.spec import (
     RETRIEVAL_MODEL_KEY,
     IndexBuilderConfig,
 )
-from models.raw_examples import split_files
-from models.saved_towers import SavedTowers
+from models.input.raw_examples import split_files
+from models.towers.saved_towers import SavedTowers
 
 
 class Executor(base_executor.BaseExecutor):

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from components.candidate_embedder.embedding_files import EmbeddingFiles
 from components.folder_digest import digest_of_folder
-from components.timeline_example_gen.stable_hash import Hashes, hash_strings, mix
-from models.features import FeatureSpec
+from components.interactions.stable_hash import Hashes, hash_strings, mix
+from models.features.spec import FeatureSpec
 
 _SEEDS = (1, 2)
 _BETWEEN_VALUES = "\x1f"
@@ -29,7 +29,7 @@ def identity_of(
     towers and the features, up to the rounding of a batch.
 
     Args:
-        towers_directory: SavedModel of `models.export`.
+        towers_directory: SavedModel of `models.towers.export`.
         embeddings: The catalogue with its features.
         spec: Ids and features.
         settings: Of the index, and the code's hash.

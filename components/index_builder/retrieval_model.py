@@ -9,10 +9,10 @@ from components.index_builder.catalogue_files import CatalogueFiles
 from components.index_builder.lookup_files import LineIndex, read_lines
 from components.index_builder.restricted_search import restricted_search
 from components.index_builder.search_index import SearchIndex
-from models.export import EMBED_CANDIDATE, EMBED_QUERY, EMBEDDING_KEY
-from models.features import ALLOW_PREFIX, EXCLUDE_KEY, FeatureSpec
-from models.raw_inputs import candidate_inputs, query_inputs, same_batch
-from models.saved_towers import SavedTowers
+from models.features.spec import ALLOW_PREFIX, EXCLUDE_KEY, FeatureSpec
+from models.input.raw_inputs import candidate_inputs, query_inputs, same_batch
+from models.towers.export import EMBED_CANDIDATE, EMBED_QUERY, EMBEDDING_KEY
+from models.towers.saved_towers import SavedTowers
 
 _Signature = Callable[..., dict[str, tf.Tensor]]
 
@@ -57,7 +57,7 @@ class RetrievalModel(tf.Module):
         self._k = min(k, catalogue.num_candidates)
 
     def recommend(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the best candidates for raw queries (`models.raw_inputs.query_inputs`)."""
+        """Returns the best candidates for raw queries (`models.input.raw_inputs.query_inputs`)."""
         queries = self._towers.signatures[EMBED_QUERY](**inputs)[EMBEDDING_KEY]
         indices, scores = self._index.search(queries, tf.constant(self._k))
         return self._answer(tf.gather(self._ids, indices), scores)

@@ -9,7 +9,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from components.index_builder.retrieval_model import RetrievalModel
 from components.index_builder.warmup import Inputs
-from models.raw_inputs import default_value
+from models.input.raw_inputs import default_value
 
 _SCANN_OPS_NAMESPACE = "Scann"
 # What the model is made of; where it is the same, a push would change nothing.

@@ -5,7 +5,7 @@ from tfx.types.artifact import Artifact
 
 from components.candidate_embedder.spec import CandidateEmbeddings
 from components.index_builder.config import IndexConfig
-from models.features import FeatureSpec
+from models.features.spec import FeatureSpec
 from models.settings import Settings
 
 EXAMPLES_KEY = "examples"

@@ -12,8 +12,8 @@ from components.index_builder.retrieval_model import (
     SIMILAR_CANDIDATES,
     allow_key,
 )
-from models.export import EMBED_CANDIDATE, EMBED_QUERY
-from models.features import EXCLUDE_KEY, HISTORY_KEY, FeatureConfig, FeatureSpec
+from models.features.spec import EXCLUDE_KEY, HISTORY_KEY, FeatureConfig, FeatureSpec
+from models.towers.export import EMBED_CANDIDATE, EMBED_QUERY
 
 Inputs = Mapping[str, tf.Tensor]
 
@@ -24,7 +24,7 @@ def warmup_requests(
     """Yields signatures and the inputs to ask them: all signatures, and all ways through them.
 
     Args:
-        query: `models.raw_inputs.query_inputs` of a real query, one row.
+        query: `models.input.raw_inputs.query_inputs` of a real query, one row.
         embeddings: The catalogue; its first candidate is asked about.
         spec: Ids and features.
         filters: Features that requests may filter by.

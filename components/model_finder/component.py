@@ -55,7 +55,7 @@ class ModelFinder(base_component.BaseComponent):
     seen what is held out of them.
 
     Outputs:
-        model: A Model; where there is none, one that says so (`models.no_model`).
+        model: A Model; where there is none, one that says so (`models.missing_model`).
     """
 
     SPEC_CLASS = ModelFinderSpec

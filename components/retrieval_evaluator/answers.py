@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.retrieval_evaluator.baselines.contenders import Contender as Baseline
 from components.retrieval_evaluator.baselines.histories import Histories
+from components.retrieval_evaluator.baselines.registry import Contender as Baseline
 from components.retrieval_evaluator.beyond_accuracy import ReturnedLists
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.retrieval_evaluator.counted_ranking import CountedRanking
-from components.retrieval_evaluator.questions import Questions
+from components.retrieval_evaluator.evaluation_queries import Questions
 from components.retrieval_evaluator.ranking import DenseRanking, Ranking
-from models.saved_towers import SavedTowers
+from models.towers.saved_towers import SavedTowers
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from components.retrieval_evaluator.baselines.counted_scores import CountedScores
+from components.retrieval_evaluator.baselines.cooccurrence_scores import CountedScores
 from components.retrieval_evaluator.ranking import UNRANKED
 
 Ints = npt.NDArray[np.int64]

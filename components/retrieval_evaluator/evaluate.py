@@ -15,7 +15,7 @@ from components.retrieval_evaluator.answers import (
     baseline_contender,
     tower_contender,
 )
-from components.retrieval_evaluator.baselines.contenders import make_baselines
+from components.retrieval_evaluator.baselines.registry import make_baselines
 from components.retrieval_evaluator.baselines.training_events import (
     TrainingEvents,
     read_training_events,
@@ -23,17 +23,17 @@ from components.retrieval_evaluator.baselines.training_events import (
 from components.retrieval_evaluator.bootstrap import Interval, PairedBootstrap
 from components.retrieval_evaluator.comparison import LAST_BLESSED, MODEL, Comparison
 from components.retrieval_evaluator.config import EvaluationConfig
+from components.retrieval_evaluator.evaluation_queries import QuestionReader
 from components.retrieval_evaluator.metrics import RankMetrics, metric_names
-from components.retrieval_evaluator.questions import QuestionReader
 from components.retrieval_evaluator.slices import (
     candidate_labels,
     feature_labels,
     popularity_labels,
     slice_metrics,
 )
-from models.features import FeatureSpec
-from models.raw_examples import split_files
-from models.saved_towers import SavedTowers
+from models.features.spec import FeatureSpec
+from models.input.raw_examples import split_files
+from models.towers.saved_towers import SavedTowers
 
 _QUESTIONS_IN_A_BLOCK = 512
 

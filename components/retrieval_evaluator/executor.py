@@ -12,6 +12,7 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
+from components.interactions.held_out import HELD_OUT_PROPERTY, HeldOut, why_seen
 from components.retrieval_evaluator.case_results import CASES_FILE, write_cases
 from components.retrieval_evaluator.comparison import LAST_BLESSED
 from components.retrieval_evaluator.evaluate import evaluate
@@ -27,9 +28,8 @@ from components.retrieval_evaluator.spec import (
     MODEL_KEY,
     EvaluatorConfig,
 )
-from components.timeline_example_gen.held_out import HELD_OUT_PROPERTY, HeldOut, why_seen
-from models.no_model import is_no_model
-from models.saved_towers import SavedTowers
+from models.missing_model import is_no_model
+from models.towers.saved_towers import SavedTowers
 
 
 class Executor(base_executor.BaseExecutor):

@@ -9,7 +9,7 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
-from components.serving_validator.questions import Questions
+from components.serving_validator.sample_queries import Questions
 from components.serving_validator.spec import (
     BLESSING_KEY,
     CONFIG_KEY,
@@ -18,7 +18,7 @@ from components.serving_validator.spec import (
     ServingValidatorConfig,
 )
 from components.serving_validator.validate import validate_serving
-from models.raw_examples import read_timelines, split_files
+from models.input.raw_examples import read_timelines, split_files
 
 _BLESSED_FILE = "INFRA_BLESSED"
 _NOT_BLESSED_FILE = "INFRA_NOT_BLESSED"

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.serving_validator.config import ServingConfig
-from components.serving_validator.questions import Questions
+from components.serving_validator.sample_queries import Questions
 from components.serving_validator.warmup_replay import (
     Replay,
     replay_in_process,

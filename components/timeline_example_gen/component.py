@@ -5,14 +5,14 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import standard_artifacts
 from tfx.types.channel import Channel
 
-from components.timeline_example_gen import executor
-from components.timeline_example_gen.artifacts import IngestReport, RejectedRows
-from components.timeline_example_gen.config import (
+from components.interactions.config import (
     ChosenSpans,
     DataConfig,
     IngestConfig,
     SplitConfig,
 )
+from components.timeline_example_gen import executor
+from components.timeline_example_gen.artifacts import IngestReport, RejectedRows
 from components.timeline_example_gen.spec import (
     CONFIG_KEY,
     DATA_DIRECTORY_KEY,
@@ -23,7 +23,7 @@ from components.timeline_example_gen.spec import (
     SPAN_KEY,
     TimelineExampleGenSpec,
 )
-from models.features import ColumnsConfig, FeaturesConfig, FeatureSpec
+from models.features.spec import ColumnsConfig, FeaturesConfig, FeatureSpec
 
 
 class TimelineExampleGen(base_beam_component.BaseBeamComponent):

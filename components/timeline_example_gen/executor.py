@@ -8,11 +8,11 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
-from components.timeline_example_gen.config import ChosenSpans, IngestConfig
-from components.timeline_example_gen.held_out import HELD_OUT_PROPERTY, HeldOut
-from components.timeline_example_gen.ingest import ingest
-from components.timeline_example_gen.run_time import at_run_time
-from components.timeline_example_gen.spans import choose_spans
+from components.interactions.config import ChosenSpans, IngestConfig
+from components.interactions.held_out import HELD_OUT_PROPERTY, HeldOut
+from components.interactions.ingest import ingest
+from components.interactions.run_time import at_run_time
+from components.interactions.spans import choose_spans
 from components.timeline_example_gen.spec import (
     CONFIG_KEY,
     DATA_DIRECTORY_KEY,

@@ -37,7 +37,7 @@ def make_dag(plan: dict) -> DAG:
         start_date=datetime(2024, 1, 1, tzinfo=timezone.utc),
         catchup=False,
         max_active_runs=1,
-        # The components of a run share a lock: see pipeline/run_lock.py.
+        # The components of a run share a lock: see pipeline/runs/lock.py.
         max_active_tasks=1,
         params={"span": Param(None, type=["null", "string", "integer"])},
         tags=["two-tower"],

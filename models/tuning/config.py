@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from models.holdout_metric import HoldoutMetric
 from models.settings import Settings
+from models.training.holdout_metric import HoldoutMetric
 
 
 class RangeConfig(Settings):

@@ -7,8 +7,8 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
-from models.config import ModelConfig, TrainingConfig
 from models.settings import Settings
+from models.training.config import ModelConfig, TrainingConfig
 from models.tuning.config import RangeConfig, TuningConfig
 
 _SECTIONS: dict[str, type[Settings]] = {"model": ModelConfig, "training": TrainingConfig}

@@ -19,11 +19,11 @@ from keras_tuner.oracles import BayesianOptimizationOracle, HyperbandOracle, Ran
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
-from models.fit_state import progress
-from models.holdout_metric import HoldoutMetric
-from models.holdout_ranks import holdout_ranks
 from models.settings import Settings
-from models.trainer import TrainerConfig, fit, make_model, make_timelines, matching
+from models.training.fit_state import progress
+from models.training.holdout_metric import HoldoutMetric
+from models.training.holdout_ranks import holdout_ranks
+from models.training.trainer import TrainerConfig, fit, make_model, make_timelines, matching
 from models.tuning.config import RangeConfig, TuningConfig
 from models.tuning.search_space import apply, chosen_values, encode, is_integer
 
@@ -179,7 +179,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     """Makes the search.
 
     Args:
-        fn_args: As `models.trainer.run_fn` takes them; `custom_config[TUNER_KEY]` holds a
+        fn_args: As `models.training.trainer.run_fn` takes them; `custom_config[TUNER_KEY]` holds a
             `TunerConfig` as JSON.
     """
     text = fn_args.custom_config[TUNER_KEY]

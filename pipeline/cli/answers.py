@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.cli.console import fail, stdout
 
 if TYPE_CHECKING:
-    from pipeline.config import PipelineConfig
+    from pipeline.config.project import PipelineConfig
     from serving.clients.answer import Recommendations
 
 
@@ -26,7 +26,7 @@ def show_answer(
         heading: What was asked, for a person.
         as_json: One JSON object instead of a table.
     """
-    from components.timeline_example_gen.errors import IngestError
+    from components.interactions.errors import IngestError
     from pipeline.beam_messages import silence_beam_import
 
     silence_beam_import()

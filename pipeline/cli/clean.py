@@ -19,8 +19,8 @@ from pipeline.cli.options import (
 from pipeline.cli.releases import ModelConfigFileOption, model_config_path
 
 if TYPE_CHECKING:
-    from pipeline.cleaning import CleaningPlan
-    from pipeline.config import PipelineConfig
+    from pipeline.config.project import PipelineConfig
+    from pipeline.runs.cleaning import CleaningPlan
 
 
 def clean(
@@ -45,11 +45,11 @@ def clean(
     loaded = load_config(config, set_)
     from ml_metadata.errors import StatusError
 
-    from pipeline.cleaning import CleaningError
-    from pipeline.config import ConfigError
-    from pipeline.metadata_store import MetadataUnreachableError, has_metadata
+    from pipeline.config.project import ConfigError
     from pipeline.releases.errors import ReleaseError
-    from pipeline.run_lock import RunInProgressError
+    from pipeline.runs.cleaning import CleaningError
+    from pipeline.runs.lock import RunInProgressError
+    from pipeline.runs.metadata import MetadataUnreachableError, has_metadata
 
     if not has_metadata(loaded):
         fail(f"there is no run of {loaded.name} in {loaded.run_dir}: nothing to clean")
@@ -74,9 +74,9 @@ def clean(
 def _clean(
     config: "PipelineConfig", keep: int, file: Path, wait_s: float, *, carry_out: bool
 ) -> "CleaningPlan":
-    from pipeline import cleaning
-    from pipeline.metadata_store import open_store
-    from pipeline.run_lock import run_lock
+    from pipeline.runs import cleaning
+    from pipeline.runs.lock import run_lock
+    from pipeline.runs.metadata import open_store
 
     # Also to look: a run under way has artifacts that no complete run holds yet.
     with run_lock(config.run_dir, wait_s):

@@ -97,12 +97,16 @@ def compile_(
 
     problem = text = ""
     with quiet(loaded.run_dir / "logs" / "compile.log"):
-        from components.timeline_example_gen.errors import IngestError
-        from pipeline.airflow.plan import airflow_plan
-        from pipeline.config import ConfigError
-        from pipeline.config_file import find
-        from pipeline.kubeflow.compile import ROOT_MUST, compile_pipeline, is_cluster_root
-        from pipeline.kubeflow.resources import KUBERNETES_GPU, parse_resources
+        from components.interactions.errors import IngestError
+        from pipeline.config.file import find
+        from pipeline.config.project import ConfigError
+        from pipeline.orchestrators.airflow.plan import airflow_plan
+        from pipeline.orchestrators.kubeflow.compile import (
+            ROOT_MUST,
+            compile_pipeline,
+            is_cluster_root,
+        )
+        from pipeline.orchestrators.kubeflow.resources import KUBERNETES_GPU, parse_resources
 
         try:
             if runner is not RunnerName.airflow and not is_cluster_root(pipeline_root or ""):

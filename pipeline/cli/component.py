@@ -35,12 +35,12 @@ def component(
     from ml_metadata.errors import StatusError
 
     from components.blessings import NotBlessedError
-    from components.timeline_example_gen.errors import IngestError
-    from pipeline.config import ConfigError
-    from pipeline.local_runner import ComponentFailedError, UnknownComponentError
-    from pipeline.metadata_store import MetadataUnreachableError
-    from pipeline.run_lock import RunInProgressError
-    from pipeline.single_component import run_single_component
+    from components.interactions.errors import IngestError
+    from pipeline.config.project import ConfigError
+    from pipeline.orchestrators.local.runner import ComponentFailedError, UnknownComponentError
+    from pipeline.orchestrators.single_component import run_single_component
+    from pipeline.runs.lock import RunInProgressError
+    from pipeline.runs.metadata import MetadataUnreachableError
 
     gc.freeze()
     gc.enable()

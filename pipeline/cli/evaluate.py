@@ -10,7 +10,7 @@ from pipeline.cli.json_output import json_text
 from pipeline.cli.options import ConfigOption, JsonOption, SetOption, load_config
 
 if TYPE_CHECKING:
-    from pipeline.config import PipelineConfig
+    from pipeline.config.project import PipelineConfig
 
 
 class Protocol(str, Enum):
@@ -56,8 +56,8 @@ def evaluate(
 
 def _measure(config: "PipelineConfig", model: str | None) -> dict[str, Any]:
     from pipeline.cli.run_log import quiet
-    from pipeline.metadata_store import has_metadata
-    from pipeline.run_id import new_run_id
+    from pipeline.runs.metadata import has_metadata
+    from pipeline.runs.run_id import new_run_id
 
     if not has_metadata(config):
         fail(
@@ -66,7 +66,7 @@ def _measure(config: "PipelineConfig", model: str | None) -> dict[str, Any]:
         )
     problem, report = "", {}
     with quiet(config.run_dir / "logs" / f"evaluate-{new_run_id()}.log"):
-        from pipeline.evaluation import EvaluationError, evaluate_model
+        from pipeline.runs.evaluation import EvaluationError, evaluate_model
 
         try:
             report = evaluate_model(config, model)

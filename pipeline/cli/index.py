@@ -14,8 +14,8 @@ from pipeline.cli.pipeline_command import run_pipeline_command
 
 if TYPE_CHECKING:
     from pipeline.cli.run_display import RunDisplay
-    from pipeline.config import PipelineConfig
-    from pipeline.run import RunSummary
+    from pipeline.config.project import PipelineConfig
+    from pipeline.runs.run import RunSummary
 
 
 def index(
@@ -31,7 +31,7 @@ def index(
     """
 
     def work(loaded: "PipelineConfig", run_id: str, display: "RunDisplay") -> "RunSummary":
-        from pipeline.run import refresh_index
+        from pipeline.runs.run import refresh_index
 
         return refresh_index(loaded, run_id, display)
 

@@ -8,7 +8,7 @@ import typer
 from pipeline.cli.console import fail, stderr, stdout
 
 if TYPE_CHECKING:
-    from pipeline.init_config.written_config import WrittenConfig
+    from pipeline.init.written_config import WrittenConfig
 
 
 def init(
@@ -28,10 +28,10 @@ def init(
     from pipeline.beam_messages import silence_beam_import
 
     silence_beam_import()
-    from pipeline.config import ConfigError
-    from pipeline.init_config.draft import Request
-    from pipeline.init_config.errors import InitError
-    from pipeline.init_config.written_config import write_config
+    from pipeline.config.project import ConfigError
+    from pipeline.init.draft import Request
+    from pipeline.init.errors import InitError
+    from pipeline.init.written_config import write_config
     from pipeline.schema_inference.config_schema import SchemaError
 
     request = Request(

@@ -81,7 +81,11 @@ def loadtest(
 
     silence_beam_import()
     from pipeline.cli.served_model import serving_target
-    from pipeline.evaluation_queries import NoExamplesError, evaluation_queries, newest_examples
+    from pipeline.runs.evaluation_queries import (
+        NoExamplesError,
+        evaluation_queries,
+        newest_examples,
+    )
     from serving.clients import RetrievalClient
     from serving.clients.model_choice import ModelChoice
     from serving.errors import ServingError

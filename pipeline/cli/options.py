@@ -8,7 +8,7 @@ import typer
 from pipeline.cli.console import fail
 
 if TYPE_CHECKING:
-    from pipeline.config import PipelineConfig
+    from pipeline.config.project import PipelineConfig
     from serving.clients import TlsOptions
 
 ConfigOption = Annotated[
@@ -80,8 +80,8 @@ def span_override(span: str | None) -> list[str]:
 
 def load_config(name: str, overrides: list[str] | None = None) -> "PipelineConfig":
     """Loads a configuration, or ends the command with what is wrong with it."""
-    from pipeline.config import ConfigError
-    from pipeline.config_file import load
+    from pipeline.config.file import load
+    from pipeline.config.project import ConfigError
 
     try:
         return load(name, overrides or ())

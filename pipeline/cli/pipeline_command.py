@@ -14,11 +14,11 @@ from pipeline.cli.json_output import json_text
 
 if TYPE_CHECKING:
     from pipeline.cli.run_display import RunDisplay
-    from pipeline.config import PipelineConfig
-    from pipeline.input_state import InputState
-    from pipeline.local_runner import ComponentFailedError
-    from pipeline.run import RunSummary
-    from pipeline.run_history import RunRecord
+    from pipeline.config.project import PipelineConfig
+    from pipeline.orchestrators.local.runner import ComponentFailedError
+    from pipeline.runs.history import RunRecord
+    from pipeline.runs.run import RunSummary
+    from pipeline.runs.state import InputState
 
     Work = Callable[[PipelineConfig, str, RunDisplay], RunSummary]
 
@@ -52,10 +52,10 @@ def run_pipeline_command(
     """
     from ml_metadata.errors import StatusError
 
-    from components.timeline_example_gen.errors import IngestError
-    from pipeline.config import ConfigError
-    from pipeline.metadata_store import MetadataUnreachableError
-    from pipeline.run_lock import RunInProgressError, run_lock
+    from components.interactions.errors import IngestError
+    from pipeline.config.project import ConfigError
+    from pipeline.runs.lock import RunInProgressError, run_lock
+    from pipeline.runs.metadata import MetadataUnreachableError
 
     with contextlib.ExitStack() as held:
         try:
@@ -86,8 +86,8 @@ def _inputs(config: "PipelineConfig", command: str) -> "InputState | None":
     Raises:
         IngestError: A file or a span is missing.
     """
-    from pipeline.input_state import input_state, refresh_state
-    from pipeline.refreshed_catalogue import refreshed_through
+    from pipeline.runs.refreshed_catalogue import refreshed_through
+    from pipeline.runs.state import input_state, refresh_state
 
     if command == "run":
         return input_state(config, refreshed_through(config))
@@ -96,9 +96,9 @@ def _inputs(config: "PipelineConfig", command: str) -> "InputState | None":
 
 
 def _begin(config: "PipelineConfig", command: str, inputs: "InputState | None") -> "RunRecord":
-    from pipeline.metadata_store import open_store
-    from pipeline.run_history import RunHistory
-    from pipeline.run_id import new_run_id
+    from pipeline.runs.history import RunHistory
+    from pipeline.runs.metadata import open_store
+    from pipeline.runs.run_id import new_run_id
 
     return RunHistory(open_store(config), config.name).begin(new_run_id(), command, inputs)
 
@@ -111,10 +111,10 @@ def _unchanged(
     Returns:
         The three; None where something is new.
     """
-    from pipeline.input_state import input_state
-    from pipeline.metadata_store import has_metadata, open_store
-    from pipeline.refreshed_catalogue import newest_catalogue
-    from pipeline.run_history import RunHistory
+    from pipeline.runs.history import RunHistory
+    from pipeline.runs.metadata import has_metadata, open_store
+    from pipeline.runs.refreshed_catalogue import newest_catalogue
+    from pipeline.runs.state import input_state
 
     if inputs is None or not has_metadata(config):
         return None
@@ -153,7 +153,7 @@ def _end_with_nothing_new(
 
 def _served_version(config: "PipelineConfig") -> int:
     """Returns the newest version that a server finds; 0 where there is none."""
-    from components.timeline_example_gen.file_listing import list_files
+    from components.interactions.file_listing import list_files
 
     models = list_files(f"{config.serving_dir}/*/saved_model.pb")
     names = [model.path.split("/")[-2] for model in models]
@@ -208,9 +208,9 @@ def _work_in_log(
         # Everything slow, and noisy, is imported here. A million objects come with it that live as
         # long as the process; looking for garbage among them, now and ever after, is wasted time.
         gc.disable()
-        import pipeline.run  # noqa: F401 - for the work
-        from components.timeline_example_gen.errors import IngestError
-        from pipeline.config import ConfigError
+        import pipeline.runs.run  # noqa: F401 - for the work
+        from components.interactions.errors import IngestError
+        from pipeline.config.project import ConfigError
 
         gc.freeze()
         gc.enable()
@@ -226,8 +226,8 @@ def _work_in_log(
 def _note_end(
     config: "PipelineConfig", record: "RunRecord", summary: "RunSummary | None", problem: str
 ) -> None:
-    from pipeline.metadata_store import open_store
-    from pipeline.run_history import RunHistory
+    from pipeline.runs.history import RunHistory
+    from pipeline.runs.metadata import open_store
 
     # Anew: the libraries have had connections of their own to the database meanwhile.
     history = RunHistory(open_store(config), config.name)

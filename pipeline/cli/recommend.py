@@ -50,7 +50,7 @@ def recommend(
     What the files know of the query goes along, as a client in production would send it: its
     features, its events as history, and the same events as what not to recommend again.
     """
-    from components.timeline_example_gen.errors import IngestError
+    from components.interactions.errors import IngestError
     from pipeline.beam_messages import silence_beam_import
 
     silence_beam_import()

@@ -14,7 +14,7 @@ from pipeline.cli.console import fail, stderr, stdout
 from pipeline.cli.served_model import refuse_remote
 
 if TYPE_CHECKING:
-    from pipeline.config import PipelineConfig
+    from pipeline.config.project import PipelineConfig
     from pipeline.releases.model_config_file import ModelConfigFile
     from pipeline.releases.release import Release
     from serving.clients import TlsOptions, VersionStatus

@@ -18,8 +18,8 @@ from pipeline.cli.pipeline_command import run_pipeline_command
 
 if TYPE_CHECKING:
     from pipeline.cli.run_display import RunDisplay
-    from pipeline.config import PipelineConfig
-    from pipeline.run import RunSummary
+    from pipeline.config.project import PipelineConfig
+    from pipeline.runs.run import RunSummary
 
 
 def run(
@@ -44,7 +44,7 @@ def run(
     """
 
     def work(loaded: "PipelineConfig", run_id: str, display: "RunDisplay") -> "RunSummary":
-        from pipeline.run import run as run_pipeline
+        from pipeline.runs.run import run as run_pipeline
 
         return run_pipeline(loaded, run_id, display, fresh=fresh)
 

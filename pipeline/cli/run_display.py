@@ -13,9 +13,9 @@ from pipeline.cli.console import stdout
 from pipeline.cli.evaluation_display import main_contenders, metrics_table
 
 if TYPE_CHECKING:
-    from pipeline.config import PipelineConfig
-    from pipeline.local_runner import ComponentOutcome
-    from pipeline.run import RunSummary
+    from pipeline.config.project import PipelineConfig
+    from pipeline.orchestrators.local.runner import ComponentOutcome
+    from pipeline.runs.run import RunSummary
 
 _SHOWN_METRICS = ("hit_rate@", "ndcg@")
 _PROGRESS_LOGGER = "two_tower.progress"

@@ -10,8 +10,8 @@ from pipeline.cli.json_output import json_text
 from pipeline.cli.options import ConfigOption, JsonOption, SetOption, load_config
 
 if TYPE_CHECKING:
-    from pipeline.config import PipelineConfig
-    from pipeline.run_history import RunRecord
+    from pipeline.config.project import PipelineConfig
+    from pipeline.runs.history import RunRecord
 
 app = typer.Typer(help="List past runs, or show one.", invoke_without_command=True)
 
@@ -72,8 +72,8 @@ def show(
             else f"{len(found)} runs of {loaded.name} begin with {run_id!r}: {ids}"
         )
     (record,) = _with_results(loaded, found)
-    from pipeline.metadata_store import open_store
-    from pipeline.run_history import component_executions
+    from pipeline.runs.history import component_executions
+    from pipeline.runs.metadata import open_store
 
     executions = component_executions(open_store(loaded), loaded.name, record.run_id)
     if as_json:
@@ -86,10 +86,10 @@ def show(
 def _records(config: "PipelineConfig") -> list["RunRecord"]:
     from ml_metadata.errors import StatusError
 
-    from pipeline.config import ConfigError
-    from pipeline.metadata_store import MetadataUnreachableError, has_metadata, open_store
-    from pipeline.run_history import RunHistory
-    from pipeline.run_lock import is_locked
+    from pipeline.config.project import ConfigError
+    from pipeline.runs.history import RunHistory
+    from pipeline.runs.lock import is_locked
+    from pipeline.runs.metadata import MetadataUnreachableError, has_metadata, open_store
 
     if not has_metadata(config):
         return []
@@ -103,8 +103,8 @@ def _records(config: "PipelineConfig") -> list["RunRecord"]:
 
 
 def _with_results(config: "PipelineConfig", records: list["RunRecord"]) -> list["RunRecord"]:
-    from pipeline.metadata_store import open_store
-    from pipeline.run_results import with_results
+    from pipeline.runs.metadata import open_store
+    from pipeline.runs.results import with_results
 
     return with_results(open_store(config), records) if records else []
 

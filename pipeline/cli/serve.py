@@ -47,7 +47,7 @@ def serve(
     command = [
         sys.executable,
         "-m",
-        "serving.model_server",
+        "serving.server",
         f"--port={port}",
         f"--rest_api_port={rest_port}",
         f"--bind_address={bind_address}",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.cli.console import fail, stderr
 
 if TYPE_CHECKING:
-    from pipeline.config import PipelineConfig
+    from pipeline.config.project import PipelineConfig
     from serving.clients.grpc_client import RetrievalClient
 
 

@@ -10,7 +10,7 @@ from pipeline.cli.console import fail, stdout
 from pipeline.cli.options import ConfigOption, JsonOption, SetOption, load_config
 
 if TYPE_CHECKING:
-    from pipeline.config import PipelineConfig
+    from pipeline.config.project import PipelineConfig
     from pipeline.skew.comparison import SkewReport
 
 _SKEWED = 3
@@ -43,7 +43,7 @@ def skew(
 
 def _compare(config: "PipelineConfig", requests: Path) -> "SkewReport":
     from pipeline.cli.run_log import quiet
-    from pipeline.run_id import new_run_id
+    from pipeline.runs.run_id import new_run_id
 
     if not config.run_dir.exists():
         fail(f"there is no run of {config.name} in {config.run_dir} to compare with")
@@ -51,9 +51,9 @@ def _compare(config: "PipelineConfig", requests: Path) -> "SkewReport":
     with quiet(config.run_dir / "logs" / f"skew-{new_run_id()}.log"):
         from ml_metadata.errors import StatusError
 
-        from pipeline.config import ConfigError
-        from pipeline.evaluation import EvaluationError
-        from pipeline.metadata_store import MetadataUnreachableError
+        from pipeline.config.project import ConfigError
+        from pipeline.runs.evaluation import EvaluationError
+        from pipeline.runs.metadata import MetadataUnreachableError
         from pipeline.skew.comparison import compare_requests
         from pipeline.skew.request_log import RequestLogError
 

@@ -49,9 +49,9 @@ def submit(
     """Create a run of a compiled pipeline on Kubeflow, or one that recurs."""
     import json
 
-    from pipeline.kubeflow.errors import SubmitError
-    from pipeline.kubeflow.submit import Server, read_parameters
-    from pipeline.kubeflow.submit import submit as submit_package
+    from pipeline.orchestrators.kubeflow.errors import SubmitError
+    from pipeline.orchestrators.kubeflow.submit import Server, read_parameters
+    from pipeline.orchestrators.kubeflow.submit import submit as submit_package
 
     try:
         token = token_file.read_text(encoding="utf-8").strip() if token_file else None

@@ -9,9 +9,9 @@ import apache_beam as beam
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.timeline_example_gen.bigquery_export import export_queries
-from components.timeline_example_gen.errors import IngestError
-from pipeline.config import PipelineConfig
+from components.interactions.bigquery_export import export_queries
+from components.interactions.errors import IngestError
+from pipeline.config.project import PipelineConfig
 from pipeline.schema_inference.inferred_schema import infer_schema, schema_text
 from pipeline.schema_inference.observation import DEFAULT_MAX_ROWS, Observation, observe
 from pipeline.schema_inference.schema_differences import Difference, find_differences

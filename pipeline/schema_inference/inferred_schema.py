@@ -3,7 +3,7 @@
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from models.features import IS_TARGET_KEY, RATING_KEY
+from models.features.spec import IS_TARGET_KEY, RATING_KEY
 from pipeline.schema_inference.feature_tally import FeatureTally
 from pipeline.schema_inference.observation import Observation
 

@@ -9,19 +9,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.timeline_example_gen.blocks import read_blocks
-from components.timeline_example_gen.config import IngestConfig
-from components.timeline_example_gen.feature_lists import feature_lists
-from components.timeline_example_gen.plan import Sizing
-from components.timeline_example_gen.row_checks import check_rows
-from components.timeline_example_gen.source_columns import (
+from components.interactions.blocks import read_blocks
+from components.interactions.config import IngestConfig
+from components.interactions.feature_lists import feature_lists
+from components.interactions.plan import Sizing
+from components.interactions.row_checks import check_rows
+from components.interactions.source_columns import (
     SOURCES,
     TIME_US,
     Source,
     source_columns,
 )
-from components.timeline_example_gen.source_files import SourceFile, find_files
-from models.features import (
+from components.interactions.source_files import SourceFile, find_files
+from models.features.spec import (
     EVENT_TYPE_KEY,
     IS_TARGET_KEY,
     RATING_KEY,

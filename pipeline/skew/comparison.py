@@ -21,13 +21,13 @@ from components.drift_gate.comparison import Finding, feature_distance
 from components.drift_gate.config import DistanceConfig
 from components.drift_gate.feature_statistics import share_missing
 from components.drift_gate.span_profile import known_candidates
-from components.small_data.statistics_executor import statistics_of
-from components.timeline_example_gen.stable_hash import Hashes, hash_strings
-from models.features import HISTORY_KEY, FeatureSpec
-from models.preprocessing import SPACE_IN_ID
-from models.warm_start import read_vocabulary
-from pipeline.config import PipelineConfig
-from pipeline.evaluation import newest_run_outputs
+from components.in_process.statistics_executor import statistics_of
+from components.interactions.stable_hash import Hashes, hash_strings
+from models.features.preprocessing import SPACE_IN_ID
+from models.features.spec import HISTORY_KEY, FeatureSpec
+from models.training.warm_start import read_vocabulary
+from pipeline.config.project import PipelineConfig
+from pipeline.runs.evaluation import newest_run_outputs
 from pipeline.skew.request_log import RequestLog, RequestLogError, Row
 
 _BATCH_ROWS = 4096

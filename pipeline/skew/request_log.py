@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models.features import HISTORY_KEY, FeatureSpec
+from models.features.spec import HISTORY_KEY, FeatureSpec
 
 # Signatures that take a query.
 _OF_QUERIES = frozenset({"", "serving_default", "recommend_excluding", "embed_query"})

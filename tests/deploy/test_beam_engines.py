@@ -10,8 +10,8 @@ import yaml
 from apache_beam.options import pipeline_options
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline.config import BeamConfig
-from pipeline.config_file import load
+from pipeline.config.file import load
+from pipeline.config.project import BeamConfig
 from tests.deploy.kubernetes_models import check
 from tests.deploy.test_images import instructions
 

@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 from serving.errors import DeadlineExceededError, InternalError, ServingError, UnknownError
-from serving.model_server.batching import Batcher, Call, timed_out
-from serving.model_server.batching_options import BatchingOptions
-from serving.model_server.model_versions import servable_not_found
-from serving.model_server.signature import find_signature
-from serving.model_server.version_labels import labelled_version
+from serving.server.batching import Batcher, Call, timed_out
+from serving.server.batching_options import BatchingOptions
+from serving.server.model_versions import servable_not_found
+from serving.server.signature import find_signature
+from serving.server.version_labels import labelled_version
 
 MONITORING = Path(__file__).resolve().parents[2] / "deploy" / "monitoring"
 DASHBOARD: dict[str, Any] = json.loads((MONITORING / "dashboard.json").read_text("utf-8"))

@@ -11,12 +11,12 @@ import yaml
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from serving.model_server.config_files import (
+from serving.server.config_files import (
     BatchingParameters,
     MonitoringConfig,
     SSLConfig,
 )
-from serving.model_server.flags import parse_flags
+from serving.server.flags import parse_flags
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 
@@ -133,7 +133,8 @@ def test_every_configuration_file_is_tested() -> None:
 
 def test_the_first_model_config_serves_the_newest_version() -> None:
     config = text_format.Parse(
-        (DEPLOY / "config" / "models.config").read_text(encoding="utf-8"), ModelServerConfig()
+        (DEPLOY / "config" / "models.config").read_text(encoding="utf-8"),
+        ModelServerConfig(),
     )
     (model,) = config.model_config_list.config
     assert (model.name, model.base_path) == ("retrieval", "/models/retrieval")

@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from models.features import FeatureSpec
-from models.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY, preprocessing_fn
+from models.features.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY, preprocessing_fn
+from models.features.spec import FeatureSpec
 
 if TYPE_CHECKING:
     from tests.models.fitting import Fitting
@@ -193,7 +193,7 @@ def communities(
 
 @pytest.fixture
 def deterministic() -> Iterator[None]:
-    """As `models.trainer.run_fn` switches on; off again for tests elsewhere."""
+    """As `models.training.trainer.run_fn` switches on; off again for tests elsewhere."""
     from tensorflow.python.framework import config
 
     tf.config.experimental.enable_op_determinism()

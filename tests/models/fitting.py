@@ -11,13 +11,13 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from models.candidate_table import CandidateTable
-from models.config import ModelConfig, TrainingConfig
-from models.fit_state import FitState
-from models.sizes import FeatureSizes
-from models.timeline_dataset import TimelineDataset
-from models.trainer import fit
-from models.two_tower import TwoTowerModel
+from models.features.sizes import FeatureSizes
+from models.input.candidate_table import CandidateTable
+from models.input.timeline_dataset import TimelineDataset
+from models.towers.two_tower import TwoTowerModel
+from models.training.config import ModelConfig, TrainingConfig
+from models.training.fit_state import FitState
+from models.training.trainer import fit
 from tests.models.conftest import NUM_ITEMS, NUM_USERS, Communities
 
 QUICK: dict[str, Any] = {

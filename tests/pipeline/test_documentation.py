@@ -8,9 +8,9 @@ import pytest
 import typer
 from pydantic import BaseModel
 
-from models.features import FeatureConfig
+from models.features.spec import FeatureConfig
 from pipeline.cli.main import app
-from pipeline.config import PipelineConfig
+from pipeline.config.project import PipelineConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "configuration.md").read_text("utf-8")

@@ -13,13 +13,13 @@ import tensorflow_data_validation as tfdv
 from tfx.types import Artifact
 from tfx.utils import path_utils
 
-from components.small_data import stored_size
-from models.export import EMBEDDING_KEY
-from models.raw_examples import split_files
-from models.saved_towers import SavedTowers
-from pipeline.config import PipelineConfig
-from pipeline.config_file import load
-from pipeline.single_component import run_single_component
+from components.in_process import stored_size
+from models.input.raw_examples import split_files
+from models.towers.export import EMBEDDING_KEY
+from models.towers.saved_towers import SavedTowers
+from pipeline.config.file import load
+from pipeline.config.project import PipelineConfig
+from pipeline.orchestrators.single_component import run_single_component
 from tests.pipeline.two_clubs import write_two_clubs
 from tests.pipeline.worker_pools import worker_pools
 

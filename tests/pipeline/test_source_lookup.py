@@ -4,9 +4,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.timeline_example_gen.errors import IngestError
-from pipeline.config import PipelineConfig
-from pipeline.config_file import load
+from components.interactions.errors import IngestError
+from pipeline.config.file import load
+from pipeline.config.project import PipelineConfig
 from pipeline.source_lookup import describe_candidates, query_features, query_history
 from tests.pipeline.two_clubs import write_two_clubs
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from models.features import FeatureSpec
-from models.warm_start import SavedWeights, vocabulary_of
+from models.features.spec import FeatureSpec
+from models.training.warm_start import SavedWeights, vocabulary_of
 from tests.pipeline.two_clubs import Command, write_two_clubs
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from pipeline.config_file import load
+from pipeline.config.file import load
 from pipeline.schema_inference.config_schema import compare_with_curated_schema, read_schema
 
 ROOT = Path(__file__).parents[2]
@@ -169,8 +169,8 @@ def test_the_gate_accepts_the_examples_of_the_data(tmp_path: Path) -> None:
     import tensorflow as tf
     from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
+    from components.interactions.ingest import ingest
     from components.timeline_example_gen.component import make_config
-    from components.timeline_example_gen.ingest import ingest
 
     config = load("movielens_100k")
     paths = {name: config.resolve(getattr(config.data, name)) for name in (

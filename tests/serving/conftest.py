@@ -6,7 +6,7 @@ The golden tests of the gRPC and REST answers can be pointed at a real TensorFlo
     tensorflow_model_server --model_name=retrieval --model_base_path=/models/retrieval \\
         --port=8500 --rest_api_port=8501
     TENSORFLOW_SERVING_GRPC=127.0.0.1:8500 TENSORFLOW_SERVING_REST=http://127.0.0.1:8501 \\
-        pytest tests/serving/model_server/test_{grpc_api,grpc_predict,rest_api,rest_errors}.py
+        pytest tests/serving/server/test_{grpc_api,grpc_predict,rest_api,rest_errors}.py
 """
 
 from __future__ import annotations

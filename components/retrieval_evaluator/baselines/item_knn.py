@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from components.retrieval_evaluator.baselines.counted_scores import CountedScores, Scores
+from components.retrieval_evaluator.baselines.cooccurrence_scores import CountedScores, Scores
 from components.retrieval_evaluator.baselines.histories import Histories
 from components.retrieval_evaluator.baselines.training_events import Indices, TrainingEvents
 

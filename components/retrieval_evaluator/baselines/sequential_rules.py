@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import sparse
 
-from components.retrieval_evaluator.baselines.counted_scores import CountedScores, Scores
+from components.retrieval_evaluator.baselines.cooccurrence_scores import CountedScores, Scores
 from components.retrieval_evaluator.baselines.histories import Histories
 from components.retrieval_evaluator.baselines.training_events import TrainingEvents
 

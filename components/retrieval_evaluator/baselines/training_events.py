@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.features import FeatureSpec
-from models.raw_examples import read_events
+from models.features.spec import FeatureSpec
+from models.input.raw_examples import read_events
 
 _TIMELINES_A_BATCH = 4096
 # Pairs of events are counted: 5 million events are some 50 million pairs, a minute and 2 GB.

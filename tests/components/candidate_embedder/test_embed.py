@@ -17,8 +17,8 @@ from components.candidate_embedder.embed import EmbeddingError, embed_candidates
 from components.candidate_embedder.embedding_files import EmbeddingFiles, EmbeddingFilesError
 from components.candidate_embedder.executor import Executor
 from components.candidate_embedder.spec import CandidateEmbedderConfig, CandidateEmbeddings
-from models.features import FeatureSpec
-from models.saved_towers import ChangedFeaturesError
+from models.features.spec import FeatureSpec
+from models.towers.saved_towers import ChangedFeaturesError
 
 WriteExamples = Callable[..., str]
 

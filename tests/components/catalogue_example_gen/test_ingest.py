@@ -10,12 +10,12 @@ import pytest
 import tensorflow as tf
 
 from components.catalogue_example_gen.ingest import ingest_catalogue
-from components.timeline_example_gen import bigquery_export
-from components.timeline_example_gen.config import DataConfig, IngestConfig, SplitConfig
-from components.timeline_example_gen.errors import BadRowsError, NoInputError
-from components.timeline_example_gen.ingest import ingest
-from components.timeline_example_gen.plan import Sizing
-from models.features import FeatureSpec
+from components.interactions import bigquery_export
+from components.interactions.config import DataConfig, IngestConfig, SplitConfig
+from components.interactions.errors import BadRowsError, NoInputError
+from components.interactions.ingest import ingest
+from components.interactions.plan import Sizing
+from models.features.spec import FeatureSpec
 
 # With so small buckets the candidates of one file fall into several.
 TINY = Sizing(block_bytes=64, bucket_bytes=16, batch_events=3)

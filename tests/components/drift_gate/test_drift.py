@@ -19,7 +19,7 @@ from components.drift_gate.comparison import Finding
 from components.drift_gate.config import DistanceConfig, DriftConfig
 from components.drift_gate.executor import DriftError, Executor
 from components.drift_gate.gate import LostProfileError
-from components.drift_gate.kept_profiles import newest_folder
+from components.drift_gate.profile_store import newest_folder
 from components.drift_gate.span_profile import Profile
 from components.drift_gate.spec import (
     CONFIG_KEY,
@@ -27,10 +27,10 @@ from components.drift_gate.spec import (
     DriftGateConfig,
     SpanProfile,
 )
-from components.timeline_example_gen.config import DataConfig, IngestConfig, SpansConfig
-from components.timeline_example_gen.errors import MissingSpanError
-from components.timeline_example_gen.spans import choose_spans
-from models.features import ColumnsConfig, FeatureConfig, FeaturesConfig, FeatureSpec
+from components.interactions.config import DataConfig, IngestConfig, SpansConfig
+from components.interactions.errors import MissingSpanError
+from components.interactions.spans import choose_spans
+from models.features.spec import ColumnsConfig, FeatureConfig, FeaturesConfig, FeatureSpec
 from tests.conftest import WriteExamples
 
 SPEC = FeatureSpec(

@@ -11,8 +11,8 @@ from components.candidate_embedder.embedding_files import EmbeddingFiles
 from components.index_builder.build import build_retrieval_model
 from components.index_builder.config import IndexConfig
 from components.index_builder.index_report import IndexReport
-from models.raw_examples import split_files
-from models.saved_towers import SavedTowers
+from models.input.raw_examples import split_files
+from models.towers.saved_towers import SavedTowers
 
 
 @pytest.fixture(scope="session")

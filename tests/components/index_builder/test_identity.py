@@ -9,7 +9,7 @@ import pytest
 from components.candidate_embedder import embedding_files
 from components.candidate_embedder.embedding_files import EmbeddingFiles
 from components.index_builder.identity import identity_of
-from models.features import FeatureSpec
+from models.features.spec import FeatureSpec
 
 SPEC = FeatureSpec.model_validate(
     {

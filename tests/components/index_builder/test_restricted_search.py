@@ -19,7 +19,7 @@ from components.index_builder.catalogue_files import CatalogueFiles
 from components.index_builder.exact_index import ExactIndex
 from components.index_builder.lookup_files import LineIndex, read_lines
 from components.index_builder.restricted_search import restricted_search
-from models.features import FeatureSpec
+from models.features.spec import FeatureSpec
 
 NUM, DIMENSION, K = 200, 4, 5
 SPEC = FeatureSpec.model_validate(

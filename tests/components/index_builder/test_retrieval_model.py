@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from models.raw_inputs import candidate_inputs, query_inputs
+from models.input.raw_inputs import candidate_inputs, query_inputs
 from serving.errors import InvalidArgumentError
-from serving.model_server import loaded_model
+from serving.server import loaded_model
 
 K = 10
 CONTRACT = (

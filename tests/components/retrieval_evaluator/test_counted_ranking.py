@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from components.retrieval_evaluator.baselines.counted_scores import CountedScores
+from components.retrieval_evaluator.baselines.cooccurrence_scores import CountedScores
 from components.retrieval_evaluator.baselines.popularity import popularity_scores
 from components.retrieval_evaluator.counted_ranking import CountedRanking
 from components.retrieval_evaluator.ranking import UNRANKED, DenseRanking

@@ -14,11 +14,11 @@ import pytest
 from tfx.components.util import model_utils
 from tfx.types import standard_artifacts
 
+from components.interactions.held_out import HELD_OUT_PROPERTY, HeldOut
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.retrieval_evaluator.executor import Executor
 from components.retrieval_evaluator.spec import EvaluatorConfig
-from components.timeline_example_gen.held_out import HELD_OUT_PROPERTY, HeldOut
-from models.saved_towers import ChangedFeaturesError, SavedTowers
+from models.towers.saved_towers import ChangedFeaturesError, SavedTowers
 
 
 @dataclass

@@ -18,7 +18,7 @@ from components.index_builder.retrieval_model import RetrievalModel
 from components.index_builder.saved_retrieval_model import save_retrieval_model
 from components.serving_validator.config import ServingConfig
 from components.serving_validator.executor import Executor
-from components.serving_validator.questions import Questions
+from components.serving_validator.sample_queries import Questions
 from components.serving_validator.spec import ServingValidatorConfig
 from components.serving_validator.validate import validate_serving
 from components.serving_validator.warmup_replay import (
@@ -26,8 +26,8 @@ from components.serving_validator.warmup_replay import (
     replay_in_process,
     replay_on_server,
 )
-from models.raw_examples import read_timelines, split_files
-from models.saved_towers import SavedTowers
+from models.input.raw_examples import read_timelines, split_files
+from models.towers.saved_towers import SavedTowers
 from serving.launcher import LaunchError, running_model_server
 
 # Every test here starts a model server, which takes some seconds.

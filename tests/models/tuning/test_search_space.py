@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from models.config import ModelConfig, TrainingConfig
+from models.training.config import ModelConfig, TrainingConfig
 from models.tuning.config import TuningConfig
 from models.tuning.search_space import apply, chosen_values, encode
-from pipeline.config import ConfigError, PipelineConfig
-from pipeline.config_file import parse
+from pipeline.config.file import parse
+from pipeline.config.project import ConfigError, PipelineConfig
 
 BASE: dict[str, Any] = {
     "name": "clubs",

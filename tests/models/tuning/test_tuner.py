@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from models.config import ModelConfig, TrainingConfig
-from models.features import FeatureSpec
-from models.trainer import TrainerConfig
+from models.features.spec import FeatureSpec
+from models.training.config import ModelConfig, TrainingConfig
+from models.training.trainer import TrainerConfig
 from models.tuning import tuner
 from models.tuning.config import TuningConfig
 from models.tuning.tuner import (

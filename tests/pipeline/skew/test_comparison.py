@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from models.features import HISTORY_KEY
-from models.preprocessing import SPACE_IN_ID
-from pipeline.config import PipelineConfig
-from pipeline.config_file import load
+from models.features.preprocessing import SPACE_IN_ID
+from models.features.spec import HISTORY_KEY
+from pipeline.config.file import load
+from pipeline.config.project import PipelineConfig
 from pipeline.skew import comparison
 from tests.pipeline.two_clubs import write_two_clubs
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from models.features import ColumnsConfig, FeatureConfig, FeaturesConfig, FeatureSpec
+from models.features.spec import ColumnsConfig, FeatureConfig, FeaturesConfig, FeatureSpec
 from pipeline.skew.request_log import RequestLog, RequestLogError
 
 SPEC = FeatureSpec(

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from components.retrieval_evaluator.baselines.contenders import make_baselines
-from components.retrieval_evaluator.baselines.counted_scores import CountedScores
+from components.retrieval_evaluator.baselines.cooccurrence_scores import CountedScores
 from components.retrieval_evaluator.baselines.item_knn import ItemKNN
 from components.retrieval_evaluator.baselines.popularity import popularity_scores
+from components.retrieval_evaluator.baselines.registry import make_baselines
 from components.retrieval_evaluator.baselines.sequential_rules import SequentialRules
 from components.retrieval_evaluator.baselines.session_knn import SessionKNN
 from components.retrieval_evaluator.config import Baseline

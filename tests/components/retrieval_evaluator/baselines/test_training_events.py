@@ -10,8 +10,8 @@ import pytest
 
 from components.retrieval_evaluator.baselines import training_events
 from components.retrieval_evaluator.baselines.training_events import read_training_events
-from models.features import FeatureSpec
-from models.raw_examples import RawEvents
+from models.features.spec import FeatureSpec
+from models.input.raw_examples import RawEvents
 
 CATALOGUE = [b"a", b"b", b"c"]
 

@@ -1,0 +1,168 @@
+"""Executes the queries among the sources and writes their rows as Parquet, to be read as files are.
+
+Tested up to the boundary of Beam's own reader; never run against the service.
+"""
+
+import importlib
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import google.auth
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import GoogleCloudOptions
+from google.auth.exceptions import DefaultCredentialsError
+
+from components.beam_results import MakePipeline, run_and_collect
+from components.interactions.config import BigQueryConfig, IngestConfig
+from components.interactions.errors import NoInputError, QueryError
+from components.interactions.source_columns import SOURCES, Source
+from components.interactions.source_query import query_of
+
+_BLOCK_ROWS = 50_000
+# Without them Beam's reader can be imported, and fails when it is used.
+_EXTRA_MODULES = ("apitools", "google.cloud.bigquery", "google.cloud.bigquery_storage_v1")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What the extra `bigquery` makes work.
+
+    Attributes:
+        read: Beam's `ReadFromBigQuery`.
+        dataset: Beam's `DatasetReference`.
+    """
+
+    read: Any
+    dataset: Any
+
+
+def export_queries(
+    config: IngestConfig,
+    folder: str,
+    make_pipeline: MakePipeline,
+    sources: Sequence[Source] = SOURCES,
+) -> IngestConfig:
+    """Returns settings that name files where they named queries; without queries the same.
+
+    Args:
+        config: The settings.
+        folder: Gets the rows as Parquet files; it exists.
+        make_pipeline: Returns a new Beam pipeline; called once if there are queries.
+        sources: Of these the queries are executed.
+
+    Raises:
+        QueryError: The extra or the credentials are missing.
+        NoInputError: A query has no rows.
+    """
+    queries = _queries(config, sources)
+    settings = config.data.bigquery
+    if not queries or settings is None:
+        return config
+    reader = load_reader()
+    blocks = run_and_collect(
+        make_pipeline, lambda pipeline: _read(pipeline, reader, queries, settings, folder), folder
+    )
+    patterns: dict[str, str] = {}
+    for source in queries:
+        # What a worker wrote and did not live to tell is not among them.
+        written = sorted(path for its_source, path in blocks if its_source == source)
+        if not written:
+            raise NoInputError(f"`data.{source}`: the query has no rows")
+        FileSystems.rename(
+            written,
+            [
+                FileSystems.join(folder, f"{source}-{number:05d}.parquet")
+                for number in range(len(written))
+            ],
+        )
+        patterns[source] = FileSystems.join(folder, f"{source}-*.parquet")
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update=patterns),
+            "unordered_sources": tuple(queries),
+        }
+    )
+
+
+def load_reader() -> Reader:
+    """Returns Beam's reader.
+
+    Raises:
+        QueryError: The extra or the credentials are missing.
+    """
+    try:
+        for module in _EXTRA_MODULES:
+            importlib.import_module(module)
+    except ImportError as error:
+        raise QueryError(
+            f"BigQuery queries need the extra `bigquery` of setup.py ({error}); docs/data.md says "
+            "how to install it"
+        ) from error
+    try:
+        # Beam's own client would ask for a login in a browser, and wait.
+        google.auth.default()
+    except DefaultCredentialsError as error:
+        raise QueryError(f"BigQuery queries need Google credentials: {error}") from error
+    from apache_beam.io.gcp.bigquery import ReadFromBigQuery
+    from apache_beam.io.gcp.internal.clients.bigquery import DatasetReference
+
+    return Reader(ReadFromBigQuery, DatasetReference)
+
+
+def _queries(config: IngestConfig, sources: Sequence[Source]) -> dict[Source, str]:
+    found = {source: query_of(getattr(config.data, source) or "") for source in sources}
+    return {source: query for source, query in found.items() if query is not None}
+
+
+def _read(
+    pipeline: beam.Pipeline,
+    reader: Reader,
+    queries: dict[Source, str],
+    settings: BigQueryConfig,
+    folder: str,
+) -> beam.PCollection:
+    options = pipeline.options.view_as(GoogleCloudOptions)
+    # Beam removes the temporary dataset of this project only.
+    options.project = options.project or settings.project
+    where = {}
+    if settings.temp_dataset is not None:
+        where["temp_dataset"] = reader.dataset(
+            projectId=settings.project, datasetId=settings.temp_dataset
+        )
+    written = [
+        pipeline
+        | f"Query_{source}"
+        >> reader.read(
+            query=query,
+            project=settings.project,
+            use_standard_sql=True,
+            # Straight from the service: an export would need a bucket of Cloud Storage.
+            method="DIRECT_READ",
+            use_native_datetime=True,
+            **where,
+        )
+        | f"Blocks_{source}"
+        >> beam.BatchElements(min_batch_size=_BLOCK_ROWS, max_batch_size=_BLOCK_ROWS)
+        | f"Write_{source}" >> beam.ParDo(_WriteBlock(source, folder))
+        for source, query in queries.items()
+    ]
+    return written | "Written" >> beam.Flatten()
+
+
+class _WriteBlock(beam.DoFn):
+    """Writes rows as one Parquet file; gives source and path."""
+
+    def __init__(self, source: Source, folder: str):
+        self._source = source
+        self._folder = folder
+
+    def process(self, rows: list[dict[str, Any]]) -> Iterator[tuple[Source, str]]:
+        path = FileSystems.join(self._folder, f"exported-{uuid.uuid4().hex}")
+        with FileSystems.create(path) as stream:
+            pq.write_table(pa.Table.from_pylist(rows), stream)
+        yield self._source, path

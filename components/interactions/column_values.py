@@ -1,0 +1,305 @@
+"""Turns raw columns into strings, numbers and times, and marks what cannot be turned."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Mask = npt.NDArray[np.bool_]
+TimestampUnit = Literal["s", "ms", "us", "ns", "iso8601"]
+
+MISSING = "missing"
+SEVERAL = "more than one value"
+HOLDS_SEPARATOR = "a value of the list holds the separator"
+CONTROL_CHARACTER = "holds a control character"
+NOT_UTF8 = "not UTF-8"
+NOT_A_NUMBER = "not a finite number"
+NOT_A_TIME = "not a time"
+TIME_OUT_OF_RANGE = "time outside of the years 1 to 9999; is `data.timestamp_unit` right?"
+
+_UNITS_PER_S = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_FIRST_S = -62_135_596_800  # 0001-01-01
+_END_S = 253_402_300_800  # 10000-01-01
+_INT64_MAX = 2**63 - 1
+_US_PER_S = 10**6
+
+_CONTROL_CHARACTER = "[\\x00-\\x1f\\x7f]"
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_INTEGER = r"^[+-]?\d{1,18}$"
+_ISO_8601 = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}(:\d{2}(:\d{2}(\.\d+)?)?)?(Z|[+-]\d{2}(:?\d{2})?)?)?$"
+_ZONE = r"[ T][\d:.]+(Z|[+-]\d{2}(:?\d{2})?)$"
+
+
+@dataclass(frozen=True)
+class Values:
+    """A column in its final type, and the rows that did not fit by reason.
+
+    Attributes:
+        array: String, float32 or int64 (microseconds since 1970, UTC) [n]; what stands at a bad
+            row is arbitrary.
+        faults: Reason and the rows that it holds for [n].
+    """
+
+    array: Any
+    faults: tuple[tuple[str, Mask], ...]
+
+
+def text(raw: Any) -> Values:
+    """Reads strings; numbers become their decimal text, lists are joined by spaces."""
+    kind = raw.type
+    if pa.types.is_dictionary(kind):
+        return text(raw.cast(kind.value_type))
+    if _is_list(kind):
+        return _joined(_without_nulls(raw), " ")[0]
+    if pa.types.is_decimal(kind):
+        return Values(_decimal_text(raw), ())
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        return Values(raw.cast(pa.string()), ())
+    strings = _cast_or_null(raw, pa.string())
+    broken = _mask(pc.and_not(pc.is_null(strings), pc.is_null(raw)))
+    return Values(strings, ((NOT_UTF8, broken),))
+
+
+def categorical(raw: Any, separator: str | None, *, is_one_plain: bool = False) -> Values:
+    """Reads strings, of which one holds many values where there is a `separator`.
+
+    Lists are joined by it, without their nulls. It is a fault where the strings could not be parted
+    into the same values again, or where a list has several and there is no separator.
+
+    Args:
+        raw: Values or lists of them [n].
+        separator: What stands between the values of a row; None: a row has one.
+        is_one_plain: Whether a list of one value stands for that value, which may hold separators.
+    """
+    if not _is_list(raw.type):
+        return text(raw)
+    lists = _without_nulls(raw)
+    if separator is None:
+        first = single(lists)
+        found = text(first.array)
+        return Values(found.array, (*first.faults, *found.faults))
+    joined, items = _joined(lists, separator)
+    parted = _mask(pc.match_substring(items, separator).fill_null(False))
+    lengths = _lengths(lists)
+    rows = np.repeat(np.arange(len(lists)), lengths)[parted]
+    ambiguous = np.zeros(len(lists), bool)
+    ambiguous[rows] = lengths[rows] > 1 if is_one_plain else True
+    return Values(joined.array, (*joined.faults, (HOLDS_SEPARATOR, ambiguous)))
+
+
+def single(raw: Any) -> Values:
+    """Takes values out of lists; an empty list is null, and a fault where there are several."""
+    lengths = _lengths(raw)
+    places = np.cumsum(lengths) - 1
+    values = raw.flatten().take(pa.array(places, mask=lengths != 1))
+    return Values(values, ((SEVERAL, lengths > 1),))
+
+
+def identifier(raw: Any) -> Values:
+    """Reads strings that must not be empty nor hold control characters.
+
+    Vocabularies are files of lines, and models/features/preprocessing.py replaces spaces by one
+    such character.
+    """
+    found = text(raw)
+    empty = _mask(pc.equal(pc.binary_length(found.array), 0).fill_null(True))
+    control = _mask(pc.match_substring_regex(found.array, _CONTROL_CHARACTER).fill_null(False))
+    return Values(found.array, (*found.faults, (MISSING, empty), (CONTROL_CHARACTER, control)))
+
+
+def number(raw: Any, *, required: bool = False) -> Values:
+    """Reads float32; empty is null, and a fault where a number is `required`."""
+    faults: list[tuple[str, Mask]] = []
+    if _is_numeric(raw.type):
+        absent = pc.is_null(raw)
+        wide = raw.cast(pa.float64(), safe=False)
+    else:
+        try:
+            wide = raw.cast(pa.string()).cast(pa.float64())
+            absent = pc.is_null(raw)
+        except pa.ArrowInvalid:
+            found, words, absent = _words(raw)
+            faults += found
+            plain = pc.replace_substring_regex(words, r"^\+", "")
+            wide = _cast_or_null(
+                _where(pc.match_substring_regex(words, _NUMBER), plain), pa.float64()
+            )
+    narrow = wide.cast(pa.float32(), safe=False)
+    odd = pc.and_(pc.invert(pc.is_finite(narrow).fill_null(False)), pc.invert(absent))
+    faults.append((NOT_A_NUMBER, _mask(odd)))
+    if required:
+        faults.append((MISSING, _mask(absent)))
+    return Values(narrow, tuple(faults))
+
+
+def time(raw: Any, unit: TimestampUnit) -> Values:
+    """Reads moments as microseconds since 1970, UTC; finer parts are cut off.
+
+    Times without a zone are UTC. Arrow's own time types keep their unit, whatever `unit` says.
+    """
+    kind = raw.type
+    if pa.types.is_dictionary(kind):
+        return time(raw.cast(kind.value_type), unit)
+    if pa.types.is_date(kind):
+        raw, kind = raw.cast(pa.timestamp("ms")), pa.timestamp("ms")
+    if pa.types.is_timestamp(kind):
+        return _epoch(raw.cast(pa.int64()), pc.is_null(raw), kind.unit, ())
+    if unit == "iso8601":
+        return _iso_8601(raw)
+    if pa.types.is_integer(kind):
+        return _epoch(raw.cast(pa.int64(), safe=False), pc.is_null(raw), unit, ())
+    if _is_numeric(kind):
+        return _decimal_epoch(raw.cast(pa.float64(), safe=False), pc.is_null(raw), unit, ())
+    try:
+        return _epoch(raw.cast(pa.string()).cast(pa.int64()), pc.is_null(raw), unit, ())
+    except pa.ArrowInvalid:
+        faults, words, absent = _words(raw)
+    plain = pc.replace_substring_regex(words, r"^\+", "")
+    integers = _where(pc.match_substring_regex(words, _INTEGER), plain)
+    whole = _epoch(integers.cast(pa.int64()), absent, unit, ())
+    decimals = _cast_or_null(_where(pc.match_substring_regex(words, _NUMBER), plain), pa.float64())
+    broken = _decimal_epoch(decimals, absent, unit, ())
+    is_integer = _mask(pc.is_valid(integers))
+    merged = {
+        reason: np.where(is_integer, mask, other)
+        for (reason, mask), (_, other) in zip(whole.faults, broken.faults, strict=True)
+    }
+    micros = np.where(is_integer, whole.array, broken.array)
+    return Values(pa.array(micros), (*faults, *merged.items()))
+
+
+def _joined(lists: Any, separator: str) -> tuple[Values, Any]:
+    """Returns lists as strings, and the strings that they are made of."""
+    items = text(lists.flatten())
+    strings = _lists_like(lists, _lengths(lists), items.array)
+    broken = np.zeros(len(lists), bool)
+    for _, mask in items.faults:
+        broken[np.repeat(np.arange(len(lists)), _lengths(lists))[mask]] = True
+    return Values(pc.binary_join(strings, separator), ((NOT_UTF8, broken),)), items.array
+
+
+def _without_nulls(lists: Any) -> Any:
+    values = lists.flatten()
+    if not values.null_count:
+        return lists
+    present = _mask(pc.is_valid(values))
+    rows = np.repeat(np.arange(len(lists)), _lengths(lists))[present]
+    lengths = np.bincount(rows, minlength=len(lists))
+    return _lists_like(lists, lengths, values.filter(pa.array(present)))
+
+
+def _lists_like(lists: Any, lengths: npt.NDArray[np.int64], values: Any) -> Any:
+    """Returns lists of other values, null where `lists` are."""
+    bounds = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+    absent = np.append(_mask(pc.is_null(lists)), False)
+    return pa.ListArray.from_arrays(pa.array(bounds, mask=absent), values)
+
+
+def _lengths(lists: Any) -> npt.NDArray[np.int64]:
+    lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+    return cast("npt.NDArray[np.int64]", lengths.astype(np.int64))
+
+
+def _decimal_text(raw: Any) -> Any:
+    """Returns decimals without exponents and closing zeros: equal ones alike in every scale."""
+    coded = raw.dictionary_encode()
+    shown = [_plain_decimal(value.as_py()) for value in coded.dictionary]
+    return pa.array(shown, pa.string()).take(coded.indices)
+
+
+def _plain_decimal(value: Decimal) -> str:
+    written = f"{value:f}"
+    if "." in written:
+        written = written.rstrip("0").rstrip(".")
+    return "0" if written == "-0" else written
+
+
+def _iso_8601(raw: Any) -> Values:
+    faults, words, absent = _words(raw)
+    shaped = _where(pc.match_substring_regex(words, _ISO_8601), words)
+    # Arrow refuses digits beyond the unit.
+    cut = pc.replace_substring_regex(shaped, r"(\.\d{6})\d+", r"\1")
+    zoned = pc.match_substring_regex(cut, _ZONE)
+    with_zone = _cast_or_null(_where(zoned, cut), pa.timestamp("us", "UTC")).cast(pa.int64())
+    without = _cast_or_null(_where(pc.invert(zoned), cut), pa.timestamp("us")).cast(pa.int64())
+    return _epoch(pc.coalesce(with_zone, without), absent, "us", tuple(faults))
+
+
+def _epoch(counts: Any, absent: Any, unit: str, faults: tuple[tuple[str, Mask], ...]) -> Values:
+    per_s = _UNITS_PER_S[unit]
+    missing = _mask(absent)
+    unread = _mask(pc.is_null(counts)) & ~missing
+    values = counts.fill_null(0).to_numpy(zero_copy_only=False)
+    low = max(_FIRST_S * per_s, -_INT64_MAX)
+    high = min(_END_S * per_s, _INT64_MAX)
+    outside = ~unread & ~missing & ((values < low) | (values >= high))
+    values = np.where(outside, 0, values)
+    micros = values * (_US_PER_S // per_s) if per_s <= _US_PER_S else values // 1000
+    return Values(pa.array(micros), _time_faults(faults, missing, unread, outside))
+
+
+def _decimal_epoch(
+    counts: Any, absent: Any, unit: str, faults: tuple[tuple[str, Mask], ...]
+) -> Values:
+    per_s = _UNITS_PER_S[unit]
+    missing = _mask(absent)
+    values = counts.fill_null(np.nan).to_numpy(zero_copy_only=False)
+    unread = ~np.isfinite(values) & ~missing
+    seconds = np.where(np.isfinite(values), values, 0) / per_s
+    outside = ~unread & ~missing & ((seconds < _FIRST_S) | (seconds >= _END_S))
+    micros = np.floor(np.where(outside, 0, seconds) * _US_PER_S).astype(np.int64)
+    return Values(pa.array(micros), _time_faults(faults, missing, unread, outside))
+
+
+def _time_faults(
+    faults: tuple[tuple[str, Mask], ...], missing: Mask, unread: Mask, outside: Mask
+) -> tuple[tuple[str, Mask], ...]:
+    return (*faults, (MISSING, missing), (NOT_A_TIME, unread), (TIME_OUT_OF_RANGE, outside))
+
+
+def _words(raw: Any) -> tuple[list[tuple[str, Mask]], Any, Any]:
+    """Strings without surrounding space, their faults, and which are absent."""
+    found = text(raw)
+    words = pc.ascii_trim_whitespace(found.array)
+    broken = pa.array(found.faults[0][1]) if found.faults else pa.array(np.zeros(len(raw), bool))
+    empty = pc.or_(pc.is_null(words), pc.equal(words, "").fill_null(True))
+    return list(found.faults), words, pc.and_not(empty, broken)
+
+
+def _where(condition: Any, values: Any) -> Any:
+    return pc.if_else(condition.fill_null(False), values, pa.scalar(None, values.type))
+
+
+def _cast_or_null(array: Any, kind: Any) -> Any:
+    """Casts, with null where a value refuses; halves the array until only refusals are left."""
+    try:
+        return array.cast(kind)
+    except pa.ArrowInvalid:
+        if len(array) == 1:
+            return pa.nulls(1, kind)
+        half = len(array) // 2
+        return pa.concat_arrays(
+            [_cast_or_null(array[:half], kind), _cast_or_null(array[half:], kind)]
+        )
+
+
+def _is_list(kind: Any) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _is_numeric(kind: Any) -> bool:
+    types = pa.types
+    return bool(
+        types.is_integer(kind)
+        or types.is_floating(kind)
+        or types.is_decimal(kind)
+        or types.is_boolean(kind)
+    )
+
+
+def _mask(array: Any) -> Mask:
+    return cast(Mask, array.to_numpy(zero_copy_only=False))

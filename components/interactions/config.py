@@ -1,0 +1,347 @@
+"""Settings of ingestion: files, formats, what happens to bad rows, and the splits."""
+
+from datetime import datetime, timezone
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from components.interactions.source_query import query_of
+from components.interactions.span_pattern import (
+    SpanKind,
+    SpanPattern,
+    read_span,
+    show_span,
+)
+from models.features.spec import ColumnsConfig, FeatureSpec
+from models.settings import Settings
+
+NEWEST_SPAN = "newest_span"
+
+
+class SpansConfig(Settings):
+    """Which spans of the interactions a run reads."""
+
+    last: str | int = Field(
+        "newest", description="Newest span that is read: newest, a number, or a day as 2026-11-20."
+    )
+    window: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        1, description="How many spans are read, the last one included; all: from the first on."
+    )
+    missing: Literal["stop", "warn"] = Field(
+        "stop",
+        description="What a gap in the window does, or a span in it without a good event; warn: "
+        "the run goes on without it.",
+    )
+
+
+class BigQueryConfig(Settings):
+    """Where the queries among the sources are executed."""
+
+    project: str = Field(min_length=1, description="Project that is billed.")
+    temp_dataset: str | None = Field(
+        None,
+        min_length=1,
+        description="Dataset of the project for the result while it is read; absent: Beam makes "
+        "one and removes it.",
+    )
+    execute: Literal["each_run", "new_text"] = Field(
+        "each_run",
+        description="each_run: anew, and all that follows; new_text: only where the query's text "
+        "has changed since an earlier run.",
+    )
+
+
+class DataConfig(Settings):
+    """The files and how to read them."""
+
+    interactions: str = Field(
+        description="File or glob of the events; {SPAN} or {YYYY}, {MM}, {DD}, and {VERSION} in it "
+        "make spans. Or `bigquery: SELECT …`."
+    )
+    candidates: str | None = Field(
+        None, description="File or glob of the catalogue; derived from the events if absent."
+    )
+    queries: str | None = Field(None, description="File or glob of the queries' features.")
+    bigquery: BigQueryConfig | None = Field(
+        None, description="Needed where a source is `bigquery: SELECT …` instead of files."
+    )
+    spans: SpansConfig = Field(default_factory=SpansConfig)
+    format: Literal["auto", "csv", "parquet", "tfrecord"] = Field(
+        "auto", description="auto: by the suffix, TFRecord without one by its first bytes."
+    )
+    delimiter: str = Field(",", min_length=1, max_length=1, description="CSV only.")
+    timestamp_unit: Literal["s", "ms", "us", "ns", "iso8601"] = Field(
+        "s", description="Of the timestamp column; Examples hold epoch seconds."
+    )
+    bad_rows: Literal["stop", "reject"] = Field(
+        "stop", description="stop: the run ends naming them; reject: they go to `rejected`."
+    )
+    duplicate_events: Literal["drop", "keep"] = Field(
+        "drop", description="Events equal in query, candidate and timestamp: keep one, or all."
+    )
+    min_rating: float | None = Field(
+        None,
+        description="Events with a lower rating are left out of everything, as if they had not "
+        "been; how many is reported.",
+    )
+    max_events: int = Field(
+        1000,
+        ge=2,
+        description="Longest timeline; a longer one is cut into windows for training, its history "
+        "to the newest events for evaluation.",
+    )
+
+    @model_validator(mode="after")
+    def _queries_can_be_executed(self) -> "DataConfig":
+        queries = self.queried
+        if queries and self.bigquery is None:
+            raise ValueError(f"`data.{queries[0]}` is a query: set `data.bigquery.project`")
+        if self.bigquery is not None and not queries:
+            raise ValueError("`data.bigquery` needs a source that is `bigquery: SELECT …`")
+        if queries and self.format != "auto":
+            raise ValueError(
+                f"`data.format: {self.format}` would be that of `data.{queries[0]}` too, which is "
+                "a query; leave `auto`"
+            )
+        for source in queries:
+            if not query_of(getattr(self, source)):
+                raise ValueError(f"`data.{source}`: no query follows `bigquery:`")
+        return self
+
+    @model_validator(mode="after")
+    def _spans_fit_the_patterns(self) -> "DataConfig":
+        kind = self.span_kind
+        if kind is None:
+            if self.spans != SpansConfig():
+                raise ValueError(
+                    "`data.spans` needs a pattern with {SPAN}, or {YYYY}, {MM} and {DD}; "
+                    f"`data.interactions` is {self.interactions}"
+                )
+        elif self.spans.last != "newest":
+            try:
+                read_span(self.spans.last, kind)
+            except ValueError as error:
+                raise ValueError(f"`data.spans.last`: {error}") from error
+        return self
+
+    @property
+    def queried(self) -> list[str]:
+        """The sources that are queries."""
+        sources = ("interactions", "candidates", "queries")
+        return [name for name in sources if query_of(getattr(self, name) or "") is not None]
+
+    @property
+    def span_kind(self) -> SpanKind | None:
+        """How the patterns write spans; None: none has any.
+
+        Raises:
+            ValueError: A pattern cannot be read, or two write spans differently.
+        """
+        patterns = [p for p in (self.interactions, self.candidates, self.queries) if p]
+        kinds = {kind for p in patterns if (kind := SpanPattern.parse(p).kind) is not None}
+        if len(kinds) > 1:
+            raise ValueError(
+                "`data`: all patterns must write spans alike, as {SPAN} or as {YYYY}, {MM} and {DD}"
+            )
+        return kinds.pop() if kinds else None
+
+
+class SplitConfig(Settings):
+    """Which events are held out for prediction."""
+
+    method: Literal["random", "temporal", "leave_last_out"] = Field(
+        "temporal", description="By a hash of the event; by a global cut; each query's last event."
+    )
+    eval_fraction: float = Field(
+        0.1, gt=0, lt=1, description="random, temporal: share of events in `eval`."
+    )
+    test_fraction: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="random, temporal: share of events in `test`; 0: no such split.",
+    )
+    with_test: bool = Field(
+        False, description="leave_last_out: the last event is `test`, the one before it `eval`."
+    )
+    eval_from: datetime | Literal["newest_span"] | None = Field(
+        None,
+        description="temporal: first moment of `eval` (UTC), instead of the fractions; "
+        "newest_span: where the newest span begins; of numbered spans the moment with the fewest "
+        "events on the wrong side.",
+    )
+    test_from: datetime | None = Field(None, description="temporal: first moment of `test`.")
+    seed: int = Field(42, ge=0, description="random: of the hash.")
+
+    @field_validator("eval_from", "test_from")
+    @classmethod
+    def _naive_is_utc(cls, moment: datetime | str | None) -> datetime | str | None:
+        if not isinstance(moment, datetime) or moment.tzinfo is not None:
+            return moment
+        return moment.replace(tzinfo=timezone.utc)
+
+    @model_validator(mode="after")
+    def _options_fit_the_method(self) -> "SplitConfig":
+        if self.eval_fraction + self.test_fraction >= 1:
+            raise ValueError("`eval_fraction` + `test_fraction` must leave events for training")
+        if self.method != "temporal" and (self.eval_from or self.test_from):
+            raise ValueError(f"`eval_from` and `test_from` are for temporal, not {self.method}")
+        if self.test_from and not self.eval_from:
+            raise ValueError("`test_from` needs `eval_from`")
+        if self.test_from and self.eval_from == NEWEST_SPAN:
+            raise ValueError("`eval_from: newest_span` leaves nothing for `test_from`")
+        if (
+            self.test_from
+            and not isinstance(self.eval_from, str | None)
+            and (self.test_from <= self.eval_from)
+        ):
+            raise ValueError("`test_from` must be later than `eval_from`")
+        if self.test_fraction and self.method == "leave_last_out":
+            raise ValueError("`test_fraction` is not for leave_last_out; set `with_test` instead")
+        if self.test_fraction and self.eval_from:
+            raise ValueError("`test_fraction` means nothing beside `eval_from`; set `test_from`")
+        if self.with_test and self.method != "leave_last_out":
+            raise ValueError("`with_test` is for leave_last_out; set `test_fraction` instead")
+        return self
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """The splits that ingestion writes, in order."""
+        has_test = (
+            self.with_test
+            if self.method == "leave_last_out"
+            else bool(self.test_from) or (self.eval_from is None and self.test_fraction > 0)
+        )
+        return ("train", "eval", *(("test",) if has_test else ()), "candidates")
+
+
+class InputFile(Settings):
+    """A file of a span.
+
+    Attributes:
+        path: Where it is.
+        size_bytes: As stored.
+    """
+
+    path: str
+    size_bytes: int
+
+
+class SpanFiles(Settings):
+    """The files of one span in the version that counts.
+
+    Attributes:
+        span: Its number; of a date, days since 1970.
+        version: The highest; None where versions are not told apart.
+        files: In name order.
+    """
+
+    span: int
+    version: int | None
+    files: tuple[InputFile, ...]
+
+
+class ChosenSpans(Settings):
+    """The spans that a run reads, chosen.
+
+    Attributes:
+        kind: How people write them.
+        interactions: The window, oldest first; empty where its pattern has no spans.
+        candidates: The snapshot of the catalogue; None: it has no spans.
+        queries: The snapshot of the queries.
+        missing: Numbers of the spans that the window lacks.
+        if_empty: What a span of the window without a good event does, which is missing too.
+    """
+
+    kind: SpanKind
+    interactions: tuple[SpanFiles, ...] = ()
+    candidates: SpanFiles | None = None
+    queries: SpanFiles | None = None
+    missing: tuple[int, ...] = ()
+    if_empty: Literal["stop", "warn"] = "stop"
+
+    def of(self, source: Literal["interactions", "candidates", "queries"]) -> tuple[SpanFiles, ...]:
+        """Returns what a source reads, empty where it has no spans."""
+        if source == "interactions":
+            return self.interactions
+        snapshot = self.candidates if source == "candidates" else self.queries
+        return () if snapshot is None else (snapshot,)
+
+    def show(self, span: int) -> str:
+        """Returns a span as people write it."""
+        return show_span(span, self.kind)
+
+
+class IngestConfig(Settings):
+    """All that ingestion needs, as it crosses into the executor; paths are already resolved."""
+
+    data: DataConfig
+    split: SplitConfig = Field(default_factory=SplitConfig)
+    spec: FeatureSpec
+    chosen_spans: ChosenSpans | None = Field(
+        None, description="Set by `spans.choose_spans`; None: not chosen yet, or there are none."
+    )
+    unordered_sources: tuple[Literal["interactions", "candidates", "queries"], ...] = Field(
+        (), description="Set by `export_queries`: the files have no order, a row's content has."
+    )
+
+    @model_validator(mode="after")
+    def _newest_span_can_be_held_out(self) -> "IngestConfig":
+        if self.chosen_spans is None:
+            check_newest_span(self.data, self.split)
+        return self
+
+    @model_validator(mode="after")
+    def _temporal_has_times(self) -> "IngestConfig":
+        if self.split.method == "temporal" and self.spec.columns.timestamp is None:
+            raise ValueError("`split.method: temporal` needs `columns.timestamp`")
+        return self
+
+    @model_validator(mode="after")
+    def _events_have_an_order(self) -> "IngestConfig":
+        check_order(self.data, self.spec.columns)
+        return self
+
+    @model_validator(mode="after")
+    def _least_rating_has_ratings(self) -> "IngestConfig":
+        if self.data.min_rating is not None and self.spec.columns.rating is None:
+            raise ValueError("`data.min_rating` needs `columns.rating`")
+        return self
+
+
+def check_order(data: DataConfig, columns: ColumnsConfig) -> None:
+    """Checks that events have times where their rows have no order.
+
+    Raises:
+        ValueError: They have neither.
+    """
+    if "interactions" in data.queried and columns.timestamp is None:
+        raise ValueError(
+            "`data.interactions` is a query, whose rows have no order: name the column of the "
+            "times in `columns.timestamp`"
+        )
+
+
+def has_spans(pattern: str) -> bool:
+    """Whether the files of a pattern come span by span."""
+    return SpanPattern.parse(pattern).kind is not None
+
+
+def check_newest_span(data: DataConfig, split: SplitConfig) -> None:
+    """Checks that a newest span can be held out where the split asks for it.
+
+    Raises:
+        ValueError: There are no spans, or the window has a single one.
+    """
+    if split.eval_from != NEWEST_SPAN:
+        return
+    if not has_spans(data.interactions):
+        raise ValueError(
+            "`split.eval_from: newest_span` needs spans in `data.interactions`: {SPAN}, or "
+            "{YYYY}, {MM} and {DD}"
+        )
+    if data.spans.window == 1:
+        raise ValueError(
+            "`split.eval_from: newest_span` holds out the only span of the window; set "
+            "`data.spans.window` to 2 or more"
+        )

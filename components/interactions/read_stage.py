@@ -1,0 +1,260 @@
+"""First Beam pipeline: files → checked rows → buckets in order, and all that is wrong with them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.pvalue import TaggedOutput
+
+from components.interactions import rejects
+from components.interactions.blocks import read_blocks
+from components.interactions.config import NEWEST_SPAN
+from components.interactions.cut_time import SortedTimes, write_sorted_times
+from components.interactions.deduplicated_rows import distinct_rows
+from components.interactions.errors import UnreadableFileError
+from components.interactions.event_order import order_events
+from components.interactions.newest_span_cut import SpanTimes
+from components.interactions.plan import IngestPlan
+from components.interactions.rejects import FileRejects
+from components.interactions.row_checks import (
+    check_rows,
+    conflicting_rows,
+    rated_high_enough,
+)
+from components.interactions.source_columns import (
+    FILE,
+    ROW,
+    TIME_US,
+    Source,
+    source_columns,
+)
+from components.interactions.source_files import SourceFile
+from components.interactions.spill import (
+    Segment,
+    read_segment,
+    write_segments,
+    write_table,
+)
+from components.interactions.stable_hash import hash_strings
+
+BucketKey = tuple[Source, int]
+FileKey = tuple[Source, int]
+
+_BAD_ROWS = "bad_rows"
+_FACTS = "facts"
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What reading one file found.
+
+    Attributes:
+        source: What the file holds.
+        index: Which of the source's files.
+        num_rows: Data rows, bad ones included.
+        num_good: Those that are not bad.
+        failure: Why it could not be read to its end; None: it could.
+    """
+
+    source: Source
+    index: int
+    num_rows: int
+    num_good: int
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class BucketFacts:
+    """Where the ordered rows of one bucket lie.
+
+    Attributes:
+        source: What the rows are.
+        bucket: Which.
+        path: A table for `spill.read_table`.
+        num_rows: Rows in it.
+        num_repeated: Rows dropped because they repeat an earlier one.
+        num_below_min_rating: Rows dropped for `data.min_rating`.
+        times: For temporal cuts; None: not needed.
+        span_times: For a cut where the newest span begins; None: not needed.
+    """
+
+    source: Source
+    bucket: int
+    path: str
+    num_rows: int
+    num_repeated: int
+    num_below_min_rating: int = 0
+    times: SortedTimes | None = None
+    span_times: SpanTimes | None = None
+
+
+@dataclass
+class ReadFacts:
+    """All that the first pipeline tells the driver."""
+
+    files: list[FileFacts] = field(default_factory=list)
+    buckets: list[BucketFacts] = field(default_factory=list)
+    rejects: list[FileRejects] = field(default_factory=list)
+
+    @classmethod
+    def collect(cls, found: Iterable[Any]) -> "ReadFacts":
+        """Sorts what the workers found."""
+        facts = cls()
+        for item in found:
+            if isinstance(item, FileFacts):
+                facts.files.append(item)
+            elif isinstance(item, BucketFacts):
+                facts.buckets.append(item)
+            else:
+                facts.rejects.append(item)
+        return facts
+
+
+def read_and_order(pipeline: beam.Pipeline, plan: IngestPlan) -> beam.PCollection:
+    """Reads all files; returns `FileFacts`, `BucketFacts` and `FileRejects`."""
+    read = (
+        pipeline
+        | "Files" >> beam.Create([((f.source, f.index), f) for f in plan.files if f.header])
+        # Grouping by distinct keys spreads them over the workers, at half the cost of Reshuffle.
+        | "SpreadFiles" >> beam.GroupByKey()
+        | "Read" >> beam.ParDo(_ReadFile(plan)).with_outputs(_BAD_ROWS, _FACTS, main="segments")
+    )
+    ordered = (
+        read.segments
+        | "ByBucket" >> beam.GroupByKey()
+        | "Order" >> beam.ParDo(_OrderBucket(plan)).with_outputs(_BAD_ROWS, main="facts")
+    )
+    rejected = (
+        (read[_BAD_ROWS], ordered[_BAD_ROWS])
+        | "AllBadRows" >> beam.Flatten()
+        | "ByFile" >> beam.GroupByKey()
+        | "Locate" >> beam.ParDo(_LocateBadRows(plan))
+    )
+    return (read[_FACTS], ordered.facts, rejected) | "AllFacts" >> beam.Flatten()
+
+
+class _ReadFile(beam.DoFn):
+    """Spills the rows of a file; main output: bucket and segment."""
+
+    def __init__(self, plan: IngestPlan):
+        self._plan = plan
+
+    def process(self, keyed: tuple[FileKey, Iterable[SourceFile]]) -> Iterator[Any]:
+        (file,) = keyed[1]
+        plan = self._plan
+        data = plan.config.data
+        columns = source_columns(plan.config, file.source)
+        num_rows = num_good = 0
+        failure = None
+        names = [column.column for column in columns]
+        try:
+            for block in read_blocks(
+                file, list(dict.fromkeys(names)), data.delimiter, plan.sizing.block_bytes
+            ):
+                num_rows += len(block.rows) + len(block.misshapen)
+                good, bad = check_rows(block, file.index, columns, data.timestamp_unit)
+                num_good += len(good)
+                for bucket, segment in self._spill(file.source, good):
+                    yield (file.source, bucket), segment
+                for _, segment in write_segments(bad, np.zeros(len(bad), int), plan.spill_dir):
+                    yield TaggedOutput(_BAD_ROWS, ((file.source, file.index), segment))
+        except UnreadableFileError as error:
+            failure = str(error)
+        yield TaggedOutput(_FACTS, FileFacts(file.source, file.index, num_rows, num_good, failure))
+
+    def _spill(self, source: Source, rows: pa.Table) -> Iterator[tuple[int, Segment]]:
+        num_buckets = self._plan.num_buckets[source]
+        if num_buckets == 1 or not len(rows):
+            buckets = np.zeros(len(rows), np.int64)
+        else:
+            ids = rows[self._plan.id_key(source)].combine_chunks().dictionary_encode()
+            if isinstance(ids, pa.ChunkedArray):
+                ids = ids.combine_chunks()
+            hashed = hash_strings(ids.dictionary) % np.uint64(num_buckets)
+            buckets = hashed.astype(np.int64)[np.asarray(ids.indices)]
+        return write_segments(rows, buckets, self._plan.spill_dir)
+
+
+class _OrderBucket(beam.DoFn):
+    """Brings the rows of a bucket together, in order and without repetitions."""
+
+    def __init__(self, plan: IngestPlan):
+        self._plan = plan
+
+    def process(self, keyed: tuple[BucketKey, Iterable[Segment]]) -> Iterator[Any]:
+        (source, bucket), segments = keyed
+        plan = self._plan
+        rows = pa.concat_tables([read_segment(segment) for segment in sorted(segments)])
+        if source in plan.config.unordered_sources:
+            content = [name for name in rows.schema.names if name not in (FILE, ROW)]
+            rows = rows.sort_by([(name, "ascending") for name in content])
+        if source == "interactions":
+            yield self._order_events(bucket, rows)
+            return
+        key = plan.id_key(source)
+        found = distinct_rows(rows, key)
+        path = write_table(found.table, plan.spill_dir)
+        yield BucketFacts(source, bucket, path, len(found.table), found.num_repeated)
+        conflicts = conflicting_rows(found.conflicts, key, key)
+        files = conflicts[FILE].to_numpy()
+        for file, segment in write_segments(conflicts, files, plan.spill_dir):
+            yield TaggedOutput(_BAD_ROWS, ((source, file), segment))
+
+    def _order_events(self, bucket: int, rows: pa.Table) -> BucketFacts:
+        plan = self._plan
+        spec, split = plan.config.spec, plan.config.split
+        good = rated_high_enough(rows, plan.config.data.min_rating)
+        ordered = order_events(
+            good,
+            spec.query_id,
+            spec.candidate_id,
+            drop_duplicates=plan.config.data.duplicate_events == "drop",
+        )
+        times = span_times = None
+        if split.eval_from == NEWEST_SPAN:
+            span_times = _span_times(good, plan)
+        if split.method == "temporal" and split.eval_from is None:
+            times = write_sorted_times(ordered.table[TIME_US].to_numpy(), plan.spill_dir)
+        return BucketFacts(
+            "interactions",
+            bucket,
+            write_table(ordered.table, plan.spill_dir),
+            len(ordered.table),
+            ordered.num_duplicates,
+            len(rows) - len(good),
+            times,
+            span_times,
+        )
+
+
+def _span_times(events: pa.Table, plan: IngestPlan) -> SpanTimes:
+    newest = max(file.span for file in plan.files if file.span is not None)
+    files = [f.index for f in plan.files if f.source == "interactions" and f.span == newest]
+    in_newest = pc.is_in(events[FILE], value_set=pa.array(files, events[FILE].type)).to_numpy()
+    times = events[TIME_US].to_numpy()
+    return SpanTimes(
+        newest=write_sorted_times(times[in_newest], plan.spill_dir),
+        earlier=write_sorted_times(times[~in_newest], plan.spill_dir),
+    )
+
+
+class _LocateBadRows(beam.DoFn):
+    """Finds the lines of a file's bad rows."""
+
+    def __init__(self, plan: IngestPlan):
+        self._plan = plan
+
+    def process(self, keyed: tuple[FileKey, Iterable[Segment]]) -> Iterator[FileRejects]:
+        (source, index), segments = keyed
+        plan = self._plan
+        (file,) = (f for f in plan.files if (f.source, f.index) == (source, index))
+        yield rejects.locate(
+            file,
+            sorted(segments),
+            plan.config.data.delimiter,
+            plan.spill_dir if plan.config.data.bad_rows == "reject" else None,
+        )

@@ -1,0 +1,153 @@
+"""Bad rows: where they stand, what is wrong with them, and the file that keeps them."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystems import FileSystems
+
+from components.interactions.errors import BadRowsError
+from components.interactions.input_stream import open_input
+from components.interactions.physical_lines import LineLocator
+from components.interactions.source_columns import FILE, ROW, SOURCES, Source
+from components.interactions.source_files import SourceFile
+from components.interactions.spill import Segment, new_path, read_segment
+
+REJECTED_FILE = "rejected.parquet"
+REJECTED_SCHEMA = pa.schema(
+    [
+        ("source", pa.string()),
+        ("file", pa.string()),
+        ("line", pa.int64()),
+        ("column", pa.string()),
+        ("value", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+_NUM_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class FileRejects:
+    """The bad rows of one file.
+
+    Attributes:
+        source: What the file holds.
+        index: Which of the source's files.
+        counts: Rows by reason.
+        first: The first few, as rows of `REJECTED_SCHEMA`.
+        path: All of them as Parquet in that schema; None: they were only counted.
+    """
+
+    source: Source
+    index: int
+    counts: Mapping[str, int]
+    first: tuple[Mapping[str, object], ...]
+    path: str | None
+
+
+def locate(
+    file: SourceFile, segments: Sequence[Segment], delimiter: str, folder: str | None
+) -> FileRejects:
+    """Finds the lines of a file's bad rows.
+
+    Args:
+        file: The input file. The line of a row of Parquet or TFRecord is its number.
+        segments: Tables in `BAD_ROWS_SCHEMA`, sorted.
+        delimiter: Of the CSV.
+        folder: Where the rows are written; None: only the first few are located.
+    """
+    counts: Counter[str] = Counter()
+    first: list[Mapping[str, object]] = []
+    path = None if folder is None else new_path(folder)
+    if path is None:
+        for rows in _in_row_order(segments):
+            counts.update(rows["reason"].to_pylist())
+            wanted = rows.slice(0, _NUM_SHOWN - len(first))
+            if len(wanted):
+                first += next(_with_lines(file, iter([wanted]), delimiter)).to_pylist()
+        return FileRejects(file.source, file.index, dict(counts), tuple(first), None)
+    with FileSystems.create(path) as stream, pq.ParquetWriter(stream, REJECTED_SCHEMA) as writer:
+        for located in _with_lines(file, _in_row_order(segments), delimiter):
+            writer.write_table(located)
+            counts.update(located["reason"].to_pylist())
+            first += located.slice(0, _NUM_SHOWN - len(first)).to_pylist()
+    return FileRejects(file.source, file.index, dict(counts), tuple(first), path)
+
+
+def write_rejected(rejects: Sequence[FileRejects], path: str) -> None:
+    """Writes the bad rows of all files as one Parquet file, which may be empty."""
+    with FileSystems.create(path) as stream, pq.ParquetWriter(stream, REJECTED_SCHEMA) as writer:
+        for found in in_order(rejects):
+            if found.path is not None:
+                with FileSystems.open(found.path) as part:
+                    for batch in pq.ParquetFile(part).iter_batches():
+                        writer.write_batch(batch)
+
+
+def count_by_reason(rejects: Sequence[FileRejects]) -> dict[str, int]:
+    """Returns the number of bad rows by reason, most frequent first."""
+    total: Counter[str] = Counter()
+    for found in in_order(rejects):
+        total.update(found.counts)
+    return dict(total.most_common())
+
+
+def bad_rows_error(rejects: Sequence[FileRejects]) -> BadRowsError:
+    """Returns the one error that names the first bad rows and counts all."""
+    counts = count_by_reason(rejects)
+    shown = [row for found in in_order(rejects) for row in found.first][:_NUM_SHOWN]
+    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+    lines = [
+        f"  {row['file']} line {row['line']}: "
+        + (f"{row['column']} = {row['value']!r}" if row["column"] else f"{row['value']!r}")
+        + f" ({row['reason']})"
+        for row in shown
+    ]
+    total = sum(counts.values())
+    return BadRowsError(
+        f"{total} bad row{'s' if total > 1 else ''} in the input: {reasons}. The first:\n"
+        + "\n".join(lines)
+        + "\nCorrect the input, or set `data.bad_rows: reject` to put such rows aside and go on."
+    )
+
+
+def in_order(rejects: Sequence[FileRejects]) -> list[FileRejects]:
+    """Returns rejects in the order of the input."""
+    return sorted(rejects, key=lambda found: (SOURCES.index(found.source), found.index))
+
+
+def _in_row_order(segments: Sequence[Segment]) -> Iterator[pa.Table]:
+    """Yields tables of ascending rows; only segments that overlap are in memory together."""
+    together: list[Segment] = []
+    for segment in segments:
+        if together and segment.first_row > max(s.last_row for s in together):
+            yield _merge(together)
+            together = []
+        together.append(segment)
+    if together:
+        yield _merge(together)
+
+
+def _merge(segments: Sequence[Segment]) -> pa.Table:
+    return pa.concat_tables([read_segment(segment) for segment in segments]).sort_by(ROW)
+
+
+def _with_lines(file: SourceFile, tables: Iterator[pa.Table], delimiter: str) -> Iterator[pa.Table]:
+    with open_input(file.path) as stream:
+        locator = LineLocator(stream, delimiter) if file.format == "csv" else None
+        for table in tables:
+            rows = table[ROW].to_pylist()
+            lines = [row + 1 if locator is None else locator.line_of(row) for row in rows]
+            count = len(table)
+            yield pa.table(
+                [
+                    pa.array([file.source] * count, pa.string()),
+                    pa.array([file.name] * count, pa.string()),
+                    pa.array(lines, pa.int64()),
+                    *(table[name] for name in table.schema.names if name not in (FILE, ROW)),
+                ],
+                schema=REJECTED_SCHEMA,
+            )

@@ -1,0 +1,149 @@
+"""What ingestion found and did, in numbers."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from components.interactions import rejects
+from components.interactions.config import ChosenSpans, SpanFiles
+from components.interactions.empty_spans import empty_spans
+from components.interactions.plan import IngestPlan
+from components.interactions.read_stage import ReadFacts
+from components.interactions.source_columns import SOURCES, Source, source_columns
+from components.interactions.splits import Cut
+from components.interactions.write_stage import SplitFile, total_counts
+
+REPORT_FILE = "ingest_report.json"
+_NUM_SHOWN = 5
+
+
+def make_report(
+    plan: IngestPlan,
+    facts: ReadFacts,
+    cut: Cut | None,
+    files: Sequence[SplitFile],
+    unread: Mapping[Source, Sequence[str]],
+) -> dict[str, Any]:
+    """Returns the report as JSON values.
+
+    Args:
+        plan: What was to be done.
+        facts: What reading found.
+        cut: Where a temporal split was cut.
+        files: What was written.
+        unread: See `spans.unread_files`.
+    """
+    train = total_counts(files, "train")
+    candidates = total_counts(files, "candidates")
+    splits = {}
+    for name in plan.config.split.split_names[:-1]:
+        counts = total_counts(files, name)
+        splits[name] = {
+            key: counts[key] for key in ("timelines", "events", "history_events", "timelines_cut")
+        }
+    report: dict[str, Any] = {
+        "files": _files(plan, facts),
+        "spans": _spans(plan, facts, unread),
+        "ignored_columns": {
+            source: ignored for source in SOURCES if (ignored := _ignored(plan, source))
+        },
+        "events": sum(split["events"] for split in splits.values()),
+        "queries": train["queries"],
+        "candidates": candidates["candidates"],
+        "duplicate_events_dropped": _repeated(facts, "interactions"),
+        "events_below_min_rating": sum(bucket.num_below_min_rating for bucket in facts.buckets),
+        "repeated_query_rows": _repeated(facts, "queries"),
+        "repeated_candidate_rows": _repeated(facts, "candidates"),
+        "rejected_rows": rejects.count_by_reason(facts.rejects),
+        "one_event_queries": train["one_event_queries"],
+        "splits": splits,
+        "cut": _cut(cut),
+    }
+    if plan.config.data.queries is not None:
+        report["queries_without_features"] = train["queries_without_features"]
+    if plan.config.data.candidates is not None:
+        report["candidates_added_from_train_events"] = candidates["candidates_added"]
+        report["candidates_without_train_events"] = candidates["candidates_without_events"]
+    return report
+
+
+def make_catalogue_report(
+    plan: IngestPlan, facts: ReadFacts, files: Sequence[SplitFile]
+) -> dict[str, Any]:
+    """Returns the report of reading the catalogue alone, as JSON values."""
+    candidates = total_counts(files, "candidates")
+    return {
+        "files": _files(plan, facts),
+        "ignored_columns": {"candidates": _ignored(plan, "candidates")},
+        "candidates": candidates["candidates"],
+        "repeated_candidate_rows": _repeated(facts, "candidates"),
+        "rejected_rows": rejects.count_by_reason(facts.rejects),
+        "candidates_added_from_train_events": candidates["candidates_added"],
+    }
+
+
+def _files(plan: IngestPlan, facts: ReadFacts) -> list[Mapping[str, Any]]:
+    rows = {(file.source, file.index): file.num_rows for file in facts.files}
+    rejected = {(found.source, found.index): sum(found.counts.values()) for found in facts.rejects}
+    return [
+        {
+            "source": file.source,
+            "file": file.name,
+            "bytes": file.size_bytes,
+            "rows": rows.get((file.source, file.index), 0),
+            "rejected": rejected.get((file.source, file.index), 0),
+        }
+        for file in plan.files
+    ]
+
+
+def _spans(
+    plan: IngestPlan, facts: ReadFacts, unread: Mapping[Source, Sequence[str]]
+) -> dict[str, Any] | None:
+    chosen = plan.config.chosen_spans
+    if chosen is None:
+        return None
+    empty = empty_spans(plan, facts)
+    missing = sorted([*chosen.missing, *(found.span for found in empty)])
+    report: dict[str, Any] = {
+        "missing": [chosen.show(span) for span in missing],
+        "empty": _versions(chosen, empty),
+        "unread": {
+            source: {"files": len(paths), "first": list(paths[:_NUM_SHOWN])}
+            for source, paths in unread.items()
+        },
+    }
+    for source in SOURCES:
+        if spans := chosen.of(source):
+            report[source] = _versions(
+                chosen,
+                [found for found in spans if source != "interactions" or found not in empty],
+            )
+    return report
+
+
+def _versions(chosen: ChosenSpans, spans: Sequence[SpanFiles]) -> list[dict[str, Any]]:
+    return [{"span": chosen.show(found.span), "version": found.version} for found in spans]
+
+
+def _ignored(plan: IngestPlan, source: Source) -> list[str]:
+    read = {column.column for column in source_columns(plan.config, source)}
+    headers = [file.header for file in plan.files if file.source == source and file.header]
+    return [name for name in headers[0] if name not in read] if headers else []
+
+
+def _repeated(facts: ReadFacts, source: Source) -> int:
+    return sum(bucket.num_repeated for bucket in facts.buckets if bucket.source == source)
+
+
+def _cut(cut: Cut | None) -> dict[str, str] | None:
+    if cut is None:
+        return None
+    moments = {"eval_from": cut.eval_us, "test_from": cut.test_us}
+    return {name: show_time(micros) for name, micros in moments.items() if micros is not None}
+
+
+def show_time(micros: int) -> str:
+    """Returns a moment as ISO 8601."""
+    epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
+    return (epoch + timedelta(microseconds=micros)).isoformat()

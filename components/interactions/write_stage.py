@@ -1,0 +1,233 @@
+"""Second Beam pipeline: ordered buckets → splits, timelines and the catalogue as files."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.pvalue import TaggedOutput
+
+from components.interactions.example_files import ExampleFile
+from components.interactions.plan import IngestPlan
+from components.interactions.spill import (
+    Segment,
+    new_path,
+    read_segment,
+    read_table,
+    write_segments,
+    write_table,
+)
+from components.interactions.splits import TRAIN, Cut, assign_splits
+from components.interactions.stable_hash import hash_strings
+from components.interactions.timeline_examples import TimelineEncoder, candidate_batches
+from components.interactions.timelines import (
+    Timelines,
+    held_out_timelines,
+    train_timelines,
+)
+
+_FILES = "files"
+# Column of the ids that only training events have.
+ADDED_ID = "candidate_id"
+
+
+@dataclass(frozen=True)
+class OrderedBuckets:
+    """Where the first pipeline left each bucket; a bucket without rows is not named.
+
+    Attributes:
+        interactions: Path by bucket.
+        queries: Path by bucket.
+        candidates: Path by bucket.
+    """
+
+    interactions: Mapping[int, str]
+    queries: Mapping[int, str]
+    candidates: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class SplitFile:
+    """One finished file that still has its temporary name.
+
+    Attributes:
+        split: Which split.
+        bucket: Which of the split's files.
+        path: Where it is.
+        counts: What it holds and what happened on the way, by name.
+        added: A table of the candidate ids in it that the catalogue lacks; None: there are none.
+    """
+
+    split: str
+    bucket: int
+    path: str
+    counts: Mapping[str, int]
+    added: str | None = None
+
+
+def split_and_write(
+    pipeline: beam.Pipeline, plan: IngestPlan, buckets: OrderedBuckets, cut: Cut | None
+) -> beam.PCollection:
+    """Writes one file for each split and bucket; returns `SplitFile`s."""
+    timelines = (
+        pipeline
+        | "QueryBuckets"
+        >> beam.Create([(bucket, None) for bucket in range(plan.num_buckets["interactions"])])
+        | "SpreadQueryBuckets" >> beam.GroupByKey()
+        | "WriteTimelines"
+        >> beam.ParDo(_WriteTimelines(plan, buckets, cut)).with_outputs(_FILES, main="seen")
+    )
+    candidates = write_candidates(pipeline, plan, buckets, timelines.seen)
+    return (timelines[_FILES], candidates) | "AllFiles" >> beam.Flatten()
+
+
+def write_candidates(
+    pipeline: beam.Pipeline, plan: IngestPlan, buckets: OrderedBuckets, seen: beam.PCollection
+) -> beam.PCollection:
+    """Writes one file of candidates for each bucket; returns `SplitFile`s.
+
+    Args:
+        pipeline: Gets the steps.
+        plan: The layout.
+        buckets: The catalogue's rows.
+        seen: Buckets and segments (`id_segments`) of candidates that events have.
+    """
+    every_bucket: list[tuple[int, Segment | None]] = [
+        (bucket, None) for bucket in range(plan.num_buckets["candidates"])
+    ]
+    return (
+        (seen, pipeline | "CandidateBuckets" >> beam.Create(every_bucket))
+        | "SeenAndAll" >> beam.Flatten()
+        | "ByCandidateBucket" >> beam.GroupByKey()
+        | "WriteCandidates" >> beam.ParDo(_WriteCandidates(plan, buckets))
+    )
+
+
+def id_segments(plan: IngestPlan, ids: Any) -> Iterator[tuple[int, Segment]]:
+    """Spills candidate ids, a segment for each of the candidates' buckets.
+
+    Args:
+        plan: The layout.
+        ids: Strings without nulls [n].
+    """
+    num_buckets = np.uint64(plan.num_buckets["candidates"])
+    buckets = (hash_strings(ids) % num_buckets).astype(np.int64)
+    return write_segments(pa.table({"id": ids}), buckets, plan.spill_dir)
+
+
+class _WriteTimelines(beam.DoFn):
+    """Writes the splits of one bucket; main output: candidates seen in training."""
+
+    def __init__(self, plan: IngestPlan, buckets: OrderedBuckets, cut: Cut | None):
+        self._plan = plan
+        self._buckets = buckets
+        self._cut = cut
+
+    def process(self, keyed: tuple[int, Iterable[None]]) -> Iterator[Any]:
+        bucket, _ = keyed
+        plan, config = self._plan, self._plan.config
+        names = config.split.split_names[:-1]
+        if bucket not in self._buckets.interactions:
+            for name in names:
+                yield TaggedOutput(_FILES, _write_split(plan, name, bucket, (), {}))
+            return
+        events = read_table(self._buckets.interactions[bucket])
+        path = self._buckets.queries.get(bucket)
+        spec, max_events = config.spec, config.data.max_events
+        splits = assign_splits(events, spec.query_id, spec.candidate_id, config.split, self._cut)
+        queries = np.asarray(events[spec.query_id].combine_chunks().indices, dtype=np.int64)
+        encoder = TimelineEncoder(spec, events, None if path is None else read_table(path))
+        totals = {
+            "queries": len(np.unique(queries)),
+            "one_event_queries": int((np.bincount(queries) == 1).sum()),
+            "queries_without_features": encoder.num_without_features,
+        }
+        for code, name in enumerate(names):
+            if code == TRAIN:
+                timelines = train_timelines(queries, splits, max_events)
+            else:
+                timelines = held_out_timelines(queries, splits, code, max_events)
+            counts = {**_count(timelines, int((splits == code).sum())), **totals}
+            totals = {}
+            batches = encoder.batches(timelines, plan.sizing.batch_events)
+            yield TaggedOutput(_FILES, _write_split(plan, name, bucket, batches, counts))
+        candidates = events[spec.candidate_id].combine_chunks()
+        yield from self._seen(candidates.filter(pa.array(splits == TRAIN)))
+
+    def _seen(self, candidates: Any) -> Iterator[tuple[int, Segment]]:
+        return id_segments(self._plan, candidates.dictionary.take(candidates.indices.unique()))
+
+
+class _WriteCandidates(beam.DoFn):
+    """Writes the catalogue rows of one bucket, then the ids that only training events have."""
+
+    def __init__(self, plan: IngestPlan, buckets: OrderedBuckets):
+        self._plan = plan
+        self._buckets = buckets
+
+    def process(self, keyed: tuple[int, Iterable[Segment | None]]) -> Iterator[SplitFile]:
+        bucket, segments = keyed
+        plan, spec = self._plan, self._plan.config.spec
+        found = [read_segment(segment)["id"] for segment in segments if segment is not None]
+        seen = pa.array([], pa.string())
+        if found:
+            chunks = [chunk for column in found for chunk in column.chunks]
+            seen = pc.unique(pa.concat_arrays(chunks))
+        path = self._buckets.candidates.get(bucket)
+        catalogue = None if path is None else read_table(path)
+        known = pa.array([], pa.string())
+        if catalogue is not None:
+            known = catalogue[spec.candidate_id].combine_chunks()
+        added = seen.filter(pc.invert(pc.is_in(seen, value_set=known)))
+        added = added.take(pc.sort_indices(added))
+        ids = pa.concat_arrays([known, added])
+        places = np.concatenate((np.arange(len(known)), np.full(len(added), -1)))
+        counts = {
+            "candidates": len(ids),
+            "candidates_added": len(added),
+            "candidates_without_events": len(ids) - len(seen),
+        }
+        batches = candidate_batches(spec, ids, catalogue, places, plan.sizing.batch_events)
+        file = _write_split(plan, "candidates", bucket, batches, counts)
+        if len(added) and plan.config.data.candidates is not None:
+            path = write_table(pa.table({ADDED_ID: added}), plan.spill_dir)
+            file = replace(file, added=path)
+        yield file
+
+
+def _count(timelines: Timelines, num_events: int) -> dict[str, int]:
+    """Counts a split; `events` are its own, history and events shed at `max_events` apart."""
+    num_targets = int(timelines.is_target.sum())
+    return {
+        "timelines": len(timelines),
+        "events": num_events,
+        "history_events": len(timelines.places) - num_targets if num_targets else 0,
+        "timelines_cut": timelines.num_cut,
+    }
+
+
+def _write_split(
+    plan: IngestPlan,
+    split: str,
+    bucket: int,
+    batches: Iterable[pa.RecordBatch],
+    counts: Mapping[str, int],
+) -> SplitFile:
+    path = new_path(plan.spill_dir)
+    with ExampleFile(path) as file:
+        for batch in batches:
+            file.write(batch)
+    return SplitFile(split, bucket, path, counts)
+
+
+def total_counts(files: Sequence[SplitFile], split: str) -> Counter[str]:
+    """Adds up the counts of a split's files."""
+    total: Counter[str] = Counter()
+    for file in files:
+        if file.split == split:
+            total.update(file.counts)
+    return total

@@ -1,0 +1,175 @@
+"""Reads the Examples that ingestion wrote, before any transformation."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from models.features.spec import (
+    HISTORY_KEY,
+    IS_TARGET_KEY,
+    TIMESTAMP_KEY,
+    FeatureConfig,
+    FeatureSpec,
+)
+from models.input.raw_inputs import candidate_inputs, query_inputs
+
+_COUNTED_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class RawTimelines:
+    """A batch of timelines as queries and what should answer them.
+
+    Attributes:
+        inputs: What a client would send (`models.input.raw_inputs.query_inputs`), history included.
+        history: `[batch, (events)]` candidate ids before the question, oldest first.
+        targets: `[batch, (events)]` candidate ids held out.
+        events: `[batch, (events)]` candidate ids of history and targets together, oldest first.
+        is_target: `[batch, (events)]` 1 for each of `events` that is held out.
+    """
+
+    inputs: Mapping[str, tf.Tensor]
+    history: tf.RaggedTensor
+    targets: tf.RaggedTensor
+    events: tf.RaggedTensor
+    is_target: tf.RaggedTensor
+
+
+def read_timelines(
+    files: Sequence[str], spec: FeatureSpec, batch_size: int
+) -> Iterator[RawTimelines]:
+    """Yields the timelines of a split, a batch at a time.
+
+    Args:
+        files: GZIP TFRecords of raw Examples.
+        spec: Ids and features.
+        batch_size: Timelines in a batch.
+    """
+    parsing = {
+        spec.query_id: tf.io.VarLenFeature(tf.string),
+        spec.candidate_id: tf.io.RaggedFeature(tf.string),
+        IS_TARGET_KEY: tf.io.RaggedFeature(tf.int64),
+        **_parsing(spec.query_features),
+    }
+    for parsed in _parsed(files, parsing, batch_size):
+        events, is_target = parsed.pop(spec.candidate_id), parsed.pop(IS_TARGET_KEY)
+        history = tf.ragged.boolean_mask(events, is_target == 0)
+        inputs = _inputs(parsed, query_inputs(spec))
+        inputs[HISTORY_KEY] = history.to_tensor("")
+        targets = tf.ragged.boolean_mask(events, is_target == 1)
+        yield RawTimelines(inputs, history, targets, events, is_target)
+
+
+@dataclass(frozen=True)
+class RawEvents:
+    """A batch of timelines as flat arrays.
+
+    Attributes:
+        queries: Query ids as bytes [batch].
+        candidates: Candidate ids as bytes, timelines one after the other [num_events].
+        times: Epoch seconds [num_events]; None where the data has none.
+        offsets: Where timelines begin, and their end [batch + 1].
+    """
+
+    queries: npt.NDArray[np.object_]
+    candidates: npt.NDArray[np.object_]
+    times: npt.NDArray[np.int64] | None
+    offsets: npt.NDArray[np.int64]
+
+
+def read_events(files: Sequence[str], spec: FeatureSpec, batch_size: int) -> Iterator[RawEvents]:
+    """Yields the events of a split's timelines, `batch_size` timelines at a time."""
+    parsing: dict[str, object] = {
+        spec.query_id: tf.io.FixedLenFeature([], tf.string),
+        spec.candidate_id: tf.io.RaggedFeature(tf.string),
+    }
+    if spec.columns.timestamp:
+        parsing[TIMESTAMP_KEY] = tf.io.RaggedFeature(tf.int64)
+    for parsed in _parsed(files, parsing, batch_size):
+        events = parsed[spec.candidate_id]
+        times = parsed.get(TIMESTAMP_KEY)
+        yield RawEvents(
+            queries=parsed[spec.query_id].numpy(),
+            candidates=events.values.numpy(),
+            times=None if times is None else times.values.numpy(),
+            offsets=events.row_splits.numpy(),
+        )
+
+
+def read_candidates(
+    files: Sequence[str], spec: FeatureSpec, batch_size: int, block: slice = slice(None)
+) -> Iterator[dict[str, tf.Tensor]]:
+    """Yields the catalogue as `models.input.raw_inputs.candidate_inputs`, a batch at a time.
+
+    Args:
+        files: GZIP TFRecords of raw Examples.
+        spec: Ids and features.
+        batch_size: Candidates in a batch.
+        block: Which of the candidates; start and stop count from the first file's first.
+    """
+    parsing = {
+        spec.candidate_id: tf.io.VarLenFeature(tf.string),
+        **_parsing(spec.candidate_features),
+    }
+    for parsed in _parsed(files, parsing, batch_size, block):
+        yield _inputs(parsed, candidate_inputs(spec))
+
+
+def count_examples(file: str) -> int:
+    """Returns how many Examples a GZIP TFRecord file holds."""
+    records = tf.data.TFRecordDataset([file], compression_type="GZIP").batch(_COUNTED_AT_ONCE)
+    return sum(int(batch.shape[0]) for batch in records)
+
+
+def split_files(uri: str, split: str) -> list[str]:
+    """Returns the files of a split of an Examples artifact.
+
+    Raises:
+        FileNotFoundError: The artifact has no such split.
+    """
+    files: list[str] = sorted(tf.io.gfile.glob(f"{uri}/Split-{split}/*"))
+    if not files:
+        raise FileNotFoundError(f"{uri} has no files of a split {split!r}")
+    return files
+
+
+def _parsing(features: Mapping[str, FeatureConfig]) -> dict[str, tf.io.VarLenFeature]:
+    return {
+        name: tf.io.VarLenFeature(tf.float32 if feature.kind == "numeric" else tf.string)
+        for name, feature in features.items()
+    }
+
+
+def _parsed(
+    files: Sequence[str],
+    parsing: Mapping[str, object],
+    batch_size: int,
+    block: slice = slice(None),
+) -> Iterator[dict[str, tf.Tensor]]:
+    first = block.start or 0
+    records = (
+        tf.data.TFRecordDataset(list(files), compression_type="GZIP")
+        .skip(first)
+        .take(-1 if block.stop is None else block.stop - first)
+        .batch(batch_size)
+    )
+    yield from records.map(lambda rows: tf.io.parse_example(rows, parsing)).prefetch(1)
+
+
+def _inputs(
+    parsed: Mapping[str, tf.SparseTensor], tensors: Mapping[str, tf.TensorSpec]
+) -> dict[str, tf.Tensor]:
+    inputs = {}
+    for name, tensor in tensors.items():
+        if name not in parsed:
+            continue
+        missing = "" if tensor.dtype == tf.string else float("nan")
+        dense = tf.sparse.to_dense(parsed[name], default_value=missing)
+        if tensor.shape.rank == 1:
+            # A batch in which nobody has a value has zero columns.
+            dense = tf.pad(dense, [[0, 0], [0, 1]], constant_values=missing)[:, 0]
+        inputs[name] = dense
+    return inputs

@@ -1,0 +1,73 @@
+"""The history through self-attention."""
+
+import tensorflow as tf
+import tf_keras
+
+from models.towers.history.encoder import PaddedEncoder
+
+_FAR = 1e9
+
+
+class SelfAttentionEncoder(PaddedEncoder):
+    """Blocks of causal self-attention and dense layers; the state at the newest event.
+
+    An event attends to itself and those before it. Places enter as a learned bias for each head and
+    each distance between two events, not as absolute numbers: a state is then the same whether a
+    history is encoded from its first event or from where it was cut.
+
+    Args:
+        dimension: Of the vectors.
+        layers: How many blocks.
+        heads: Of attention, in each block; divides `dimension`.
+        distances: How far apart two events are told apart; beyond it all distances are one.
+
+    References:
+        Kang, McAuley. Self-Attentive Sequential Recommendation. ICDM 2018.
+        Raffel et al. Exploring the Limits of Transfer Learning with a Unified Text-to-Text
+        Transformer. JMLR 2020. Section 2.1, relative position biases.
+    """
+
+    def __init__(self, dimension: int, layers: int, heads: int, distances: int) -> None:
+        super().__init__()
+        self._blocks = [_Block(dimension, heads, distances) for _ in range(layers)]
+        self._norm = tf_keras.layers.LayerNormalization(name="history_norm")
+
+    def states(self, vectors: tf.Tensor) -> tf.Tensor:
+        """Encodes `[batch, events, dimension]` to the states after each event."""
+        for block in self._blocks:
+            vectors = block(vectors)
+        return self._norm(vectors)
+
+
+class _Block(tf_keras.layers.Layer):
+    """Attention and a dense layer, each normalised before and added to what it was given."""
+
+    def __init__(self, dimension: int, heads: int, distances: int) -> None:
+        super().__init__()
+        self._heads, self._width, self._distances = heads, dimension // heads, distances
+        self._attention_norm = tf_keras.layers.LayerNormalization()
+        self._inputs = tf_keras.layers.Dense(3 * dimension, use_bias=False)
+        self._output = tf_keras.layers.Dense(dimension, use_bias=False)
+        self._biases = self.add_weight(
+            name="distance_biases", shape=[heads, distances], initializer="zeros"
+        )
+        self._dense_norm = tf_keras.layers.LayerNormalization()
+        self._wide = tf_keras.layers.Dense(4 * dimension, activation="gelu")
+        self._narrow = tf_keras.layers.Dense(dimension)
+
+    def call(self, vectors: tf.Tensor) -> tf.Tensor:
+        """Returns `[batch, events, dimension]` as it is given."""
+        vectors += self._attend(self._attention_norm(vectors))
+        return vectors + self._narrow(self._wide(self._dense_norm(vectors)))
+
+    def _attend(self, vectors: tf.Tensor) -> tf.Tensor:
+        batch, events = tf.shape(vectors)[0], tf.shape(vectors)[1]
+        shape = tf.stack([batch, events, 3 * self._heads, self._width])
+        queries, keys, values = tf.split(tf.reshape(self._inputs(vectors), shape), 3, axis=2)
+        logits = tf.einsum("bihd,bjhd->bhij", queries, keys) * self._width**-0.5
+        distances = tf.range(events)[:, None] - tf.range(events)[None, :]
+        known = tf.clip_by_value(distances, 0, self._distances - 1)
+        logits += tf.gather(self._biases, known, axis=1)
+        logits -= _FAR * tf.cast(distances < 0, tf.float32)
+        attended = tf.einsum("bhij,bjhd->bihd", tf.nn.softmax(logits), values)
+        return self._output(tf.ensure_shape(tf.reshape(attended, tf.shape(vectors)), vectors.shape))

@@ -1,0 +1,155 @@
+"""Reads a file into the settings of one use, or says what is wrong with it."""
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pipeline.config.did_you_mean import did_you_mean
+from pipeline.config.project import ConfigError, PipelineConfig
+
+CONFIGS_DIR = Path(__file__).resolve().parents[2] / "configs"
+
+
+def find(name_or_path: str) -> Path:
+    """Returns the file of a configuration given by path, or by name under `configs/`.
+
+    Raises:
+        ConfigError: There is no such file.
+    """
+    given = Path(name_or_path)
+    if given.suffix in {".yaml", ".yml"}:
+        if given.is_file():
+            return given
+        raise ConfigError(f"there is no configuration file {given}")
+    for folder in (Path.cwd() / "configs", CONFIGS_DIR):
+        if (folder / f"{name_or_path}.yaml").is_file():
+            return folder / f"{name_or_path}.yaml"
+    known = sorted(path.stem for path in CONFIGS_DIR.glob("*.yaml"))
+    raise ConfigError(
+        f"there is no configuration {name_or_path!r}{did_you_mean(name_or_path, known)}; known: "
+        f"{', '.join(known) or 'none'}. A path must end in .yaml"
+    )
+
+
+def load(name_or_path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
+    """Reads a configuration.
+
+    Relative paths in it start from the folder above `configs/`, or from the file's own folder
+    where that is called otherwise.
+
+    Args:
+        name_or_path: `movielens_100k`, or a path that ends in .yaml.
+        overrides: Settings as `section.key=value`; values are YAML.
+
+    Raises:
+        ConfigError: The file is missing or unreadable, or a setting is unknown, of a wrong type
+            or impossible beside another; the message names the key, what came and what would be
+            right.
+    """
+    path = find(name_or_path).resolve()
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold sections such as data:, got {type(content).__name__}")
+    for override in overrides:
+        _apply(content, override)
+    if "root" in content:
+        raise ConfigError(f"{path}: `root` is not a setting; paths start from the file's place")
+    root = path.parent.parent if path.parent.name == "configs" else path.parent
+    return parse({"name": path.stem, **content, "root": root}, source=str(path))
+
+
+def parse(content: Mapping[str, Any], source: str) -> PipelineConfig:
+    """Validates a configuration that was already read; `source` names it in messages."""
+    try:
+        # Through JSON, where strict means: no "3" for 3, no 1 for true, but a list for a tuple and
+        # text for a date.
+        return PipelineConfig.model_validate_json(
+            json.dumps(content, default=_as_text), strict=True
+        )
+    except ValidationError as error:
+        lines = [_explain(detail) for detail in error.errors()]
+        raise ConfigError(f"{source}:\n  " + "\n  ".join(lines)) from error
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+        return f"{value.isoformat()}T00:00:00"
+    return value.isoformat() if isinstance(value, datetime.datetime) else str(value)
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set takes section.key=value, got {override!r}")
+    *sections, last = key.split(".")
+    place = content
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"--set {override}: {section!r} is a value, not a section")
+    try:
+        place[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not YAML: {error}") from error
+
+
+def _explain(detail: Mapping[str, Any]) -> str:
+    """One line for one error of pydantic: the key, what came, what would be right."""
+    location = [str(part) for part in detail["loc"]]
+    key = ".".join(location)
+    if detail["type"] == "extra_forbidden":
+        known = _keys_at(PipelineConfig, location[:-1])
+        hint = did_you_mean(location[-1], known)
+        return f"unknown key `{key}`{hint}; known here: {', '.join(known)}"
+    if detail["type"] == "missing":
+        return f"`{key}` is missing{_describe(location)}"
+    if detail["type"] == "value_error":
+        return (f"`{key}`: " if key else "") + str(detail["ctx"]["error"])
+    message = detail["msg"][0].lower() + detail["msg"][1:]
+    return f"`{key}`: {message}, got {detail['input']!r}{_describe(location)}"
+
+
+def _keys_at(model: type[BaseModel], location: Sequence[str]) -> list[str]:
+    section = _section(model, location)
+    if section is None:
+        return []
+    return [
+        field.alias or name
+        for name, field in section.model_fields.items()
+        if not (section is PipelineConfig and name == "root")
+    ]
+
+
+def _section(model: type[BaseModel], location: Sequence[str]) -> type[BaseModel] | None:
+    """The settings class at a place such as features.query.age."""
+    section: Any = model
+    for part in location:
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            fields = {field.alias or name: field for name, field in section.model_fields.items()}
+            if part not in fields:
+                return None
+            section = fields[part].annotation
+        else:  # Mapping[str, X]: any key leads to X
+            arguments = get_args(section)
+            if not arguments:
+                return None
+            section = arguments[-1]
+    return section if isinstance(section, type) and issubclass(section, BaseModel) else None
+
+
+def _describe(location: Sequence[str]) -> str:
+    section = _section(PipelineConfig, location[:-1])
+    if section is None:
+        return ""
+    for name, field in section.model_fields.items():
+        if (field.alias or name) == location[-1] and field.description:
+            return f" ({field.description.rstrip('.')})"
+    return ""

@@ -1,0 +1,227 @@
+"""The life of one model's versions: found, loaded, served, replaced, unloaded.
+
+A version that is wanted is loaded and warmed up before one that is not wanted any more is
+unloaded, so a model that was available stays so (`AvailabilityPreservingPolicy`); memory must hold
+one version more meanwhile.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from serving.errors import NotFoundError, ServingError, UnknownError, from_grpc_code
+from serving.server import event_log, process_memory
+from serving.server.failed_loads import FailedLoads, LoadRetries
+from serving.server.loaded_model import LoadedModel
+from serving.server.version_folders import VersionFolder, find_version_folders
+from serving.server.version_policy import VersionPolicy, aspired_versions
+
+LoadVersion = Callable[[VersionFolder], LoadedModel]
+
+_REPEAT_WARNING_S = 60.0
+
+
+class State(enum.IntEnum):
+    """A version's state, numbered as `ModelVersionStatus.State` is."""
+
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class VersionStatus:
+    """Where a version stands; `error` is set where its load failed."""
+
+    version: int
+    state: State
+    error: ServingError | None = None
+
+
+class ModelVersions:
+    """The versions of one model.
+
+    `poll` is called from one thread; everything else may be called from any.
+
+    Args:
+        name: The name under which the model is served.
+        base_path: The folder of its version folders.
+        load_version: Loads and warms up a version, or raises.
+        policy: The versions to serve; by default the newest.
+        retries: How often a load that failed is tried again though nothing has changed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_path: str,
+        load_version: LoadVersion,
+        policy: Any = None,
+        retries: LoadRetries = LoadRetries(),
+    ) -> None:
+        self.name = name
+        # One tuple, so that the polling thread never sees half of a change; None serves nothing.
+        self._source: tuple[str, Any] | None = (base_path, policy or VersionPolicy())
+        self._load_version = load_version
+        self._is_settled = False
+        # Replaced as a whole, never changed: requests read them without a lock.
+        self._available: Mapping[int, LoadedModel] = MappingProxyType({})
+        self._statuses: Mapping[int, VersionStatus] = MappingProxyType({})
+        self._failed = FailedLoads(retries)
+        self._warned_at = -_REPEAT_WARNING_S
+        self._lock = threading.Lock()
+
+    @property
+    def statuses(self) -> Mapping[int, VersionStatus]:
+        """Every version this process has dealt with, also those unloaded since."""
+        return self._statuses
+
+    @property
+    def available_versions(self) -> Collection[int]:
+        """The versions that answer."""
+        return self._available
+
+    def configure(self, base_path: str, policy: Any) -> None:
+        """Serve from another folder or by another policy; `poll` does what it takes."""
+        if self._source is None:
+            self._is_settled = False
+        self._source = (base_path, policy)
+        self._failed.clear()  # What failed before the change gets another try.
+
+    def drop(self) -> None:
+        """Serve no version any more; `poll` unloads them."""
+        self._source = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a version was found and has become available or failed."""
+        return self._is_settled
+
+    def use(self, version: int | None) -> LoadedModel:
+        """Return a version that stays loaded until it is released, best by a `with` block.
+
+        Args:
+            version: Its number; None for the newest available one.
+
+        Raises:
+            NotFoundError: If it is not available.
+        """
+        while True:
+            available = self._available
+            wanted = max(available, default=None) if version is None else version
+            model = available.get(wanted) if wanted is not None else None
+            if model is None:
+                raise servable_not_found(self.name, version)
+            if model.try_acquire():
+                return model
+            # It was taken out of `_available` since it was read: look again.
+
+    def poll(self) -> None:
+        """Look at the base path once and do what it takes to serve what is there."""
+        source = self._source
+        if source is None:
+            self._unload(set(self._available))
+            return
+        base_path, policy = source
+        folders = find_version_folders(base_path)
+        if folders is None:
+            self._warn_now_and_then("base_path_missing", base_path)
+            return
+        aspired = aspired_versions(policy, folders)
+        self._failed.keep_only(aspired - set(self._available))
+        if not aspired:
+            self._warn_now_and_then("no_versions_found", base_path)
+        for version in sorted(aspired - set(self._available), reverse=True):
+            # Until it is worth another try, the older version goes on.
+            if self._failed.allow(folders[version]):
+                self._load(folders[version])
+        if not aspired or aspired & set(self._available):
+            self._unload(set(self._available) - aspired)
+        if aspired and source is self._source:
+            self._is_settled = True
+
+    def retry_wait_s(self) -> float | None:
+        """Return the seconds until `poll` will try a failed load again; None if it will not."""
+        return None if self._source is None else self._failed.wait_s()
+
+    def unload_all(self, timeout_s: float) -> None:
+        """Unload everything.
+
+        Args:
+            timeout_s: How long to wait for running requests before they are cancelled.
+        """
+        self._unload(set(self._available), timeout_s)
+
+    def _load(self, folder: VersionFolder) -> None:
+        started_at = time.monotonic()
+        event_log.info("version_loading", model=self.name, version=folder.version, path=folder.path)
+        self._set_status(VersionStatus(folder.version, State.LOADING))
+        fingerprint = folder.fingerprint()
+        try:
+            model = self._load_version(folder)
+        except Exception as raised:
+            error = _as_serving_error(raised)
+            self._failed.record(folder, fingerprint)
+            self._set_status(VersionStatus(folder.version, State.END, error))
+            event_log.error(
+                "version_failed",
+                model=self.name,
+                version=folder.version,
+                code=error.code_name(),
+                error=error.message,
+            )
+            return
+        self._available = MappingProxyType({**self._available, folder.version: model})
+        self._set_status(VersionStatus(folder.version, State.AVAILABLE))
+        event_log.info(
+            "version_available",
+            model=self.name,
+            version=folder.version,
+            load_s=time.monotonic() - started_at,
+        )
+
+    def _unload(self, versions: set[int], timeout_s: float | None = None) -> None:
+        for version in sorted(versions):
+            model = self._available[version]
+            self._available = MappingProxyType(
+                {number: kept for number, kept in self._available.items() if number != version}
+            )
+            self._set_status(VersionStatus(version, State.UNLOADING))
+            model.close(timeout_s)
+            del model
+            process_memory.give_back()
+            self._set_status(VersionStatus(version, State.END))
+            event_log.info("version_unloaded", model=self.name, version=version)
+
+    def _set_status(self, status: VersionStatus) -> None:
+        with self._lock:
+            self._statuses = MappingProxyType({**self._statuses, status.version: status})
+
+    def _warn_now_and_then(self, event: str, base_path: str) -> None:
+        now = time.monotonic()
+        if now - self._warned_at >= _REPEAT_WARNING_S:
+            self._warned_at = now
+            event_log.warning(event, model=self.name, base_path=base_path)
+
+
+def servable_not_found(name: str, version: int | None) -> NotFoundError:
+    """Return the error for a model or version that is not available."""
+    wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+    return NotFoundError(f"Servable not found for request: {wanted}")
+
+
+def _as_serving_error(error: Exception) -> ServingError:
+    if isinstance(error, ServingError):
+        return error
+    code = getattr(error, "error_code", None)  # tf.errors.OpError
+    if isinstance(code, int):
+        return from_grpc_code(code, str(getattr(error, "message", error)))
+    return UnknownError(f"{type(error).__name__}: {error}")

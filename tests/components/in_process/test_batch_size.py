@@ -1,0 +1,52 @@
+"""Batches of long Examples are smaller, and of ordinary ones as they were."""
+
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from components.in_process.batch_size import batch_size
+
+
+def write(folder: Path, lengths: list[int], num_files: int = 1) -> str:
+    folder.mkdir()
+    for file in range(num_files):
+        path = str(folder / f"data-{file:05d}-of-{num_files:05d}.gz")
+        with tf.io.TFRecordWriter(path, "GZIP") as writer:
+            for length in lengths[file::num_files]:
+                events = tf.train.Int64List(value=range(length))
+                feature = {
+                    "user": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"u"])),
+                    "item": tf.train.Feature(int64_list=events),
+                    "age": tf.train.Feature(),
+                }
+                features = tf.train.Features(feature=feature)
+                writer.write(tf.train.Example(features=features).SerializeToString())
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [
+        ([3], 4096),
+        ([20, 106], 4096),
+        ([128], 4096),
+        ([129], 2048),
+        ([1, 1000], 1024),  # 500 on average
+        ([1000], 512),
+        ([600_000], 1),
+        ([0], 4096),
+    ],
+)
+def test_a_batch_has_about_so_many_events(
+    tmp_path: Path, lengths: list[int], expected: int
+) -> None:
+    assert batch_size([write(tmp_path / "train", lengths)]) == expected
+
+
+def test_the_longest_split_decides_over_all_its_files(tmp_path: Path) -> None:
+    short = write(tmp_path / "candidates", [1] * 10)
+    long = write(tmp_path / "train", [1, 1000] * 5, num_files=2)
+    (tmp_path / "empty").mkdir()
+    assert batch_size([str(tmp_path / "empty"), long, short]) == 1024
+    assert batch_size([]) == 4096

@@ -1,0 +1,141 @@
+import csv
+import gzip
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from components.interactions import blocks
+from components.interactions.blocks import read_blocks
+from components.interactions.errors import UnreadableFileError
+from components.interactions.source_files import SourceFile
+
+FIELD = st.text(alphabet='ab",\n é', max_size=6)
+
+
+def rows_of(path: Path, block_bytes: int, columns: tuple[str, ...] = ("a", "b")) -> Any:
+    """Well-formed rows by number, and numbers of the misshapen ones."""
+    file_format = "parquet" if path.suffix == ".parquet" else "csv"
+    file = SourceFile("interactions", 0, str(path), path.name, 1, file_format, columns)
+    found: dict[int, tuple[Any, ...]] = {}
+    misshapen: list[int] = []
+    for block in read_blocks(file, list(columns), ",", block_bytes):
+        lists = [block.columns[name].to_pylist() for name in columns]
+        found.update(zip(block.rows.tolist(), zip(*lists, strict=True), strict=True))
+        misshapen += [row.row for row in block.misshapen]
+    return found, misshapen
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.lists(FIELD, min_size=2, max_size=3), min_size=1, max_size=12),
+    block_bytes=st.integers(30, 120),
+)
+def test_blocks_hold_every_record_whatever_their_size(
+    tmp_path: Path, rows: list[list[str]], block_bytes: int
+):
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([["a", "b"], *rows])
+    path = tmp_path / "rows.csv"
+    path.write_text(text.getvalue(), encoding="utf-8", newline="")
+    found, misshapen = rows_of(path, block_bytes)
+    assert misshapen == [i for i, row in enumerate(rows) if len(row) != 2]
+    assert found == {
+        i: tuple(field.encode() for field in row) for i, row in enumerate(rows) if len(row) == 2
+    }
+
+
+@pytest.mark.parametrize("block_bytes", [8, 1000])
+def test_quote_in_an_unquoted_value_is_a_character(tmp_path: Path, block_bytes: int):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b'a,b\n1,5" disc\n3,"x\n4,5"\n6,7\n' + b"1,2\n" * 20)
+    found, _ = rows_of(path, block_bytes)
+    assert found[0] == (b"1", b'5" disc')
+    assert found[1] == (b"3", b"x\n4,5")
+    assert len(found) == 23
+
+
+@pytest.mark.parametrize("block_bytes", [16, 10_000])
+@pytest.mark.parametrize("tail", [b"", b"4,5\n" * 30])
+def test_unclosed_quote_is_an_error_that_names_its_place(
+    tmp_path: Path, block_bytes: int, tail: bytes
+):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b'a,b\n1,2\n3,"x\n' + tail)
+    with pytest.raises(UnreadableFileError, match="beyond line 2: a quote is never closed"):
+        rows_of(path, block_bytes)
+
+
+def test_unclosed_quote_in_a_column_that_is_not_read_is_an_error_too(tmp_path: Path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b'a,b,note\n1,2,fine\n3,4,"oops\n5,6,x\n7,8,x\n')
+    file = SourceFile("interactions", 0, str(path), "rows.csv", 1, "csv", ("a", "b", "note"))
+    with pytest.raises(UnreadableFileError, match="a quote is never closed"):
+        list(read_blocks(file, ["a", "b"], ",", 1000))
+
+
+@pytest.mark.parametrize("gap", [b"y", b"\0"])
+def test_a_stretch_without_a_line_end_is_an_error_not_the_end_of_the_file(
+    tmp_path: Path, gap: bytes
+):
+    path = tmp_path / "rows.csv"
+    rows = b"1,2\n" * 100
+    path.write_bytes(b"a,b\n" + rows + gap * 1000 + b",2\n" + rows)
+    with pytest.raises(
+        UnreadableFileError, match=r"rows\.csv cannot be read as CSV beyond line 101: no row ends"
+    ):
+        rows_of(path, 64)
+
+
+def test_reads_gzip_byte_order_mark_and_windows_line_ends(tmp_path: Path):
+    path = tmp_path / "rows.csv.gz"
+    path.write_bytes(gzip.compress(b"\xef\xbb\xbfa,b\r\n1,2\r\n\r\n3,4"))
+    assert rows_of(path, 1000) == ({0: (b"1", b"2"), 1: (b"3", b"4")}, [])
+
+
+def test_truncated_gzip_is_an_error(tmp_path: Path):
+    path = tmp_path / "rows.csv.gz"
+    path.write_bytes(gzip.compress(b"a,b\n1,2\n3,4\n")[:-9])
+    with pytest.raises(UnreadableFileError, match="ended before"):
+        rows_of(path, 1000)
+
+
+def test_misshapen_row_need_not_be_utf8(tmp_path: Path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes("a,b\né,2\n".encode() + b"\xff,3,4\n5,\xe9\n")
+    found, misshapen = rows_of(path, 1000)
+    assert found == {0: ("é".encode(), b"2"), 2: (b"5", b"\xe9")}
+    assert misshapen == [1]
+
+
+@pytest.mark.parametrize("block_bytes", [1, 100, 10**6])
+def test_parquet_rows_are_numbered_over_row_groups(tmp_path: Path, block_bytes: int):
+    path = tmp_path / "rows.parquet"
+    table = pa.table({"b": list(range(50)), "a": [str(i) for i in range(50)]})
+    pq.write_table(table, path, row_group_size=7)
+    found, _ = rows_of(path, block_bytes)
+    assert found == {i: (str(i), i) for i in range(50)}
+
+
+def test_a_row_group_is_not_in_memory_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "rows.parquet"
+    numbers = np.random.default_rng(0).integers(0, 1 << 62, 1_000_000)
+    pq.write_table(pa.table({"a": numbers, "b": numbers}), path, use_dictionary=False)
+    reads: list[int] = []
+
+    class Recorded(io.FileIO):
+        def read(self, size: int = -1) -> bytes:
+            content = super().read(size)
+            reads.append(len(content))
+            return content
+
+    monkeypatch.setattr(blocks, "open_input", Recorded)
+    found = rows_of(path, 1 << 20)[0]
+    assert len(found) == 1_000_000
+    assert max(reads) <= 2 << 20  # of columns of 8 MB

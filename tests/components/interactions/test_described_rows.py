@@ -1,0 +1,29 @@
+import pyarrow as pa
+
+from components.interactions.deduplicated_rows import distinct_rows
+from components.interactions.source_columns import FILE, ROW
+
+
+def test_equal_rows_collapse_and_others_conflict_with_the_first():
+    rows = pa.table(
+        {
+            "c": ["a", "b", "a", "a", "b", "c", "b"],
+            "title": ["A", "B", "A", "X", "B", "C", "B"],
+            "year": pa.array([1, None, 1, 1, None, 3, 2], pa.float32()),
+            FILE: pa.array([0] * 7, pa.int32()),
+            ROW: list(range(7)),
+        }
+    )
+    found = distinct_rows(rows, "c")
+    assert found.table["c"].to_pylist() == ["a", "b", "c"]
+    assert found.table[ROW].to_pylist() == [0, 1, 5]
+    assert found.num_repeated == 2  # rows 2 and 4
+    assert found.conflicts[ROW].to_pylist() == [3, 6]
+
+
+def test_rows_without_features_only_repeat():
+    rows = pa.table({"c": ["a", "a"], FILE: pa.array([0, 1], pa.int32()), ROW: [0, 0]})
+    found = distinct_rows(rows, "c")
+    assert len(found.table) == 1
+    assert found.num_repeated == 1
+    assert len(found.conflicts) == 0

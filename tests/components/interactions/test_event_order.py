@@ -1,0 +1,69 @@
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.interactions.event_order import OrderedEvents, order_events
+from components.interactions.source_columns import TIME_US
+
+EVENTS = st.lists(
+    st.tuples(st.sampled_from("uvw"), st.sampled_from("abc"), st.integers(0, 3)),
+    min_size=1,
+    max_size=40,
+)
+
+
+def order(rows: list[tuple[str, str, int]], *, drop: bool, timed: bool = True) -> OrderedEvents:
+    queries, candidates, times = zip(*rows, strict=True)
+    columns = {"q": pa.array(queries), "c": pa.array(candidates)}
+    if timed:
+        columns[TIME_US] = pa.array(times, pa.int64())
+    columns["rating"] = pa.array(np.arange(len(rows), dtype=np.float32))
+    return order_events(pa.table(columns), "q", "c", drop_duplicates=drop)
+
+
+def timelines(found: OrderedEvents) -> dict[str, list[int]]:
+    """Places of the input by query."""
+    table = found.table
+    by_query: dict[str, list[int]] = {}
+    for query, place in zip(table["q"].to_pylist(), table["rating"].to_pylist(), strict=True):
+        by_query.setdefault(query, []).append(int(place))
+    return by_query
+
+
+@given(EVENTS)
+def test_timelines_are_sorted_by_time_and_then_by_appearance(rows: list[tuple[str, str, int]]):
+    expected: dict[str, list[int]] = {}
+    for place in sorted(range(len(rows)), key=lambda place: rows[place][2]):
+        expected.setdefault(rows[place][0], []).append(place)
+    assert timelines(order(rows, drop=False)) == expected
+
+
+@given(EVENTS)
+def test_drops_all_but_the_first_of_equal_events(rows: list[tuple[str, str, int]]):
+    found = order(rows, drop=True)
+    kept = {rows[place]: place for place in reversed(range(len(rows)))}
+    places = sorted(place for some in timelines(found).values() for place in some)
+    assert places == sorted(kept.values())
+    assert found.num_duplicates == len(rows) - len(kept)
+
+
+@given(EVENTS)
+def test_without_times_appearance_counts_and_nothing_is_a_duplicate(
+    rows: list[tuple[str, str, int]],
+):
+    expected: dict[str, list[int]] = {}
+    for place, (query, _, _) in enumerate(rows):
+        expected.setdefault(query, []).append(place)
+    found = order(rows, drop=True, timed=False)
+    assert timelines(found) == expected
+    assert found.num_duplicates == 0
+
+
+def test_each_timeline_stands_in_one_piece():
+    rows = [(str(i % 7), "a", i) for i in range(50)]
+    queries = order(rows, drop=False).table["q"].to_pylist()
+    changes = sum(a != b for a, b in pairwise(queries))
+    assert changes == 6

@@ -1,0 +1,42 @@
+import numpy as np
+import pyarrow as pa
+
+from components.interactions.feature_lists import feature_lists
+from models.features.spec import FeatureConfig
+
+FEATURES = {
+    "title": FeatureConfig(kind="text"),
+    "genres": FeatureConfig(kind="categorical", separator="|"),
+    "country": FeatureConfig(kind="categorical"),
+    "year": FeatureConfig(kind="numeric"),
+}
+ROWS = pa.table(
+    {
+        "title": ["Toy Story, 1", "", None],
+        "genres": [" a | b||c ", "", "|"],
+        "country": ["", "CH", None],
+        "year": pa.array([1995, None, 0], pa.float32()),
+    }
+)
+
+
+def test_missing_values_are_empty_lists_and_many_values_are_split():
+    lists = feature_lists(ROWS, FEATURES, np.array([0, 1, 2]))
+    assert lists["title"].to_pylist() == [[b"Toy Story, 1"], [], []]
+    assert lists["genres"].to_pylist() == [[b"a", b"b", b"c"], [], []]
+    assert lists["country"].to_pylist() == [[], [b"CH"], []]
+    assert lists["year"].to_pylist() == [[1995], [], [0]]
+
+
+def test_rows_are_taken_by_place_and_unknown_ones_are_empty():
+    lists = feature_lists(ROWS, FEATURES, np.array([-1, 0, -1, 0]))
+    assert lists["genres"].to_pylist() == [[], [b"a", b"b", b"c"]] * 2
+    assert lists["year"].to_pylist() == [[], [1995]] * 2
+    assert all(array.null_count == 0 for array in lists.values())
+
+
+def test_without_a_file_all_features_are_empty():
+    lists = feature_lists(None, FEATURES, np.array([-1, -1]))
+    assert {name: array.to_pylist() for name, array in lists.items()} == {
+        name: [[], []] for name in FEATURES
+    }

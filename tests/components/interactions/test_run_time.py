@@ -1,0 +1,31 @@
+from components.interactions.config import DataConfig, IngestConfig
+from components.interactions.run_time import at_run_time
+from models.features.spec import ColumnsConfig, FeaturesConfig, FeatureSpec
+
+
+def config(**data: str) -> IngestConfig:
+    columns = ColumnsConfig(query_id="user", candidate_id="item", timestamp="time")
+    return IngestConfig(
+        data=DataConfig(**data), spec=FeatureSpec(columns=columns, features=FeaturesConfig())
+    )
+
+
+def test_relative_patterns_start_from_the_runs_directory() -> None:
+    given = config(interactions="logs/*.csv", candidates="/fixed/items.csv", queries="gs://b/u.csv")
+    data = at_run_time(given, "gs://bucket/today/").data
+    assert data.interactions == "gs://bucket/today/logs/*.csv"
+    assert data.candidates == "/fixed/items.csv"
+    assert data.queries == "gs://b/u.csv"
+
+
+def test_nothing_given_changes_nothing() -> None:
+    given = config(interactions="logs/*.csv")
+    assert at_run_time(given) == given
+
+
+def test_a_run_names_its_newest_span() -> None:
+    assert at_run_time(config(interactions="logs/{SPAN}.csv"), span="3").data.spans.last == 3
+    assert at_run_time(config(interactions="{SPAN:4}.csv"), span="0010").data.spans.last == 10
+    days = config(interactions="logs/{YYYY}-{MM}-{DD}.csv")
+    assert at_run_time(days, span="2026-11-20").data.spans.last == "2026-11-20"
+    assert at_run_time(days, span="newest").data.spans.last == "newest"

@@ -1,0 +1,139 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from components.interactions.errors import (
+    ColumnError,
+    IngestError,
+    NoInputError,
+    UnreadableFileError,
+)
+from components.interactions.source_files import find_files, fingerprint
+from models.features.spec import FeatureConfig, FeaturesConfig
+
+EVENTS = "q,c,t\nu,a,1\n"
+
+
+def test_finds_the_files_of_a_pattern_in_name_order(ingestion: Any):
+    for name in ("day-10.csv", "day-02.csv", "other.csv"):
+        ingestion.write(name, EVENTS)
+    files = find_files(ingestion.config("day-*.csv"))
+    assert [(file.index, file.name) for file in files] == [(0, "day-02.csv"), (1, "day-10.csv")]
+
+
+def test_no_match_is_an_error(ingestion: Any):
+    with pytest.raises(NoInputError, match=r"`data.interactions`: no file matches .*x-\*\.csv"):
+        find_files(ingestion.config("x-*.csv"))
+
+
+def test_unknown_filesystem_is_an_error(ingestion: Any):
+    config = ingestion.config("x.csv")
+    data = config.data.model_copy(update={"interactions": "nowhere://bucket/x.csv"})
+    with pytest.raises(NoInputError, match=r"nowhere://bucket/x\.csv cannot be listed"):
+        find_files(config.model_copy(update={"data": data}))
+
+
+@pytest.mark.parametrize("content", ["", "q,c,t", "q,c,t\n", "\n\n", "q,c,t\n\n\n"])
+def test_file_without_rows_is_an_error_that_names_it(ingestion: Any, content: str):
+    ingestion.write("events.csv", content)
+    with pytest.raises(NoInputError, match=r"not a single row of data in .*events\.csv"):
+        find_files(ingestion.config("events.csv"))
+
+
+def test_missing_column_names_the_nearest(ingestion: Any):
+    ingestion.write("events.csv", "q,c,ts,other\nu,a,1,2\n")
+    with pytest.raises(ColumnError, match=r"no column 't'; did you mean 'ts'\?.*q, c, ts, other"):
+        find_files(ingestion.config("events.csv"))
+
+
+def test_missing_feature_column_is_found_in_its_file(ingestion: Any):
+    ingestion.write("events.csv", EVENTS)
+    ingestion.write("films.csv", "c,titel\na,A\n")
+    features = FeaturesConfig(candidate={"title": FeatureConfig(kind="text")})
+    config = ingestion.config("events.csv", features=features, candidates="films.csv")
+    with pytest.raises(
+        ColumnError, match=r"films\.csv has no column 'title'; did you mean 'titel'"
+    ):
+        find_files(config)
+
+
+def test_doubled_column_is_an_error(ingestion: Any):
+    ingestion.write("events.csv", "q,c,t,c\nu,a,1,b\n")
+    with pytest.raises(ColumnError, match="2 columns called 'c'"):
+        find_files(ingestion.config("events.csv"))
+
+
+def test_headers_of_a_pattern_must_agree(ingestion: Any):
+    ingestion.write("1.csv", EVENTS)
+    ingestion.write("2.csv", "c,q,t\na,u,1\n")
+    assert len(find_files(ingestion.config("*.csv"))) == 2  # another order is no difference
+    ingestion.write("3.csv", "q,c,t,extra\nu,a,1,2\n")
+    with pytest.raises(ColumnError, match=r"3\.csv and 1\.csv differ in their columns: extra"):
+        find_files(ingestion.config("*.csv"))
+
+
+def test_suffix_must_tell_the_format_unless_it_is_given(ingestion: Any):
+    ingestion.write("events.log", EVENTS)
+    with pytest.raises(UnreadableFileError, match=r"set `data\.format`"):
+        find_files(ingestion.config("events.log"))
+    (file,) = find_files(ingestion.config("events.log", format="csv"))
+    assert file.format == "csv"
+
+
+def test_what_is_no_parquet_is_an_error(ingestion: Any):
+    ingestion.write("events.parquet", EVENTS)
+    with pytest.raises(UnreadableFileError, match=r"events\.parquet cannot be read as parquet"):
+        find_files(ingestion.config("events.parquet"))
+
+
+def test_parquet_ids_must_be_exact(ingestion: Any):
+    table = pa.table({"q": [1.0], "c": ["a"], "t": [1]})
+    pq.write_table(table, ingestion.folder / "events.parquet")
+    with pytest.raises(ColumnError, match="column 'q' is double, which cannot be read as id"):
+        find_files(ingestion.config("events.parquet"))
+
+
+@pytest.mark.parametrize("kind", ["categorical", "text"])
+@pytest.mark.parametrize(
+    "array",
+    [
+        pa.array([1], pa.duration("s")),
+        pa.array([b"0123456789abcdef"], pa.binary(16)),
+        pa.array([{"x": 1}]),
+        pa.array([[["a"]]]),
+        pa.array([[1]], pa.list_(pa.duration("s"))),
+    ],
+    ids=lambda array: str(array.type),
+)
+def test_types_that_have_no_text_are_refused_by_name(ingestion: Any, kind: Any, array: Any):
+    ingestion.write("events.csv", EVENTS)
+    pq.write_table(pa.table({"c": ["a"], "kinds": array}), ingestion.folder / "films.parquet")
+    features = FeaturesConfig(candidate={"kinds": FeatureConfig(kind=kind)})
+    config = ingestion.config("events.csv", features=features, candidates="films.parquet")
+    shown = re.escape(str(pq.read_schema(ingestion.folder / "films.parquet").field("kinds").type))
+    with pytest.raises(
+        ColumnError, match=rf"column 'kinds' is {shown}, which cannot be read as {kind}"
+    ):
+        find_files(config)
+
+
+def test_no_error_of_ingestion_asks_for_another_try():
+    assert not any(kind.retryable for kind in (IngestError, *IngestError.__subclasses__()))
+
+
+def test_fingerprint_sees_contents_and_names_but_not_the_folder(tmp_path: Path, ingestion: Any):
+    def take(folder: str, **files: str) -> str:
+        (tmp_path / folder).mkdir()
+        for name, content in files.items():
+            ingestion.write(f"{folder}/{name}.csv", content)
+        found: str = fingerprint(ingestion.config(f"{folder}/*.csv"))
+        return found
+
+    first = take("1", a="x", b="y")
+    assert take("2", a="x", b="y") == first
+    others = {take("3", a="x", b="z"), take("4", a="x", c="y"), take("5", a="xy", b="")}
+    assert len(others | {first}) == 4

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from models.features.spec import RESERVED_KEYS, FeatureConfig, FeatureSpec
+
+
+def spec(
+    query_id: str = "user",
+    candidate_id: str = "item",
+    query: tuple[str, ...] = (),
+    candidate: tuple[str, ...] = (),
+) -> FeatureSpec:
+    return FeatureSpec.model_validate(
+        {
+            "columns": {"query_id": query_id, "candidate_id": candidate_id},
+            "features": {
+                "query": {name: {"kind": "numeric"} for name in query},
+                "candidate": {name: {"kind": "text"} for name in candidate},
+            },
+        }
+    )
+
+
+def test_ids_and_features_are_known_by_name():
+    made = spec(query=("age",), candidate=("title",))
+    assert (made.query_id, made.candidate_id) == ("user", "item")
+    assert list(made.query_features) == ["age"]
+    assert list(made.candidate_features) == ["title"]
+
+
+def test_a_spec_survives_json():
+    made = spec(query=("age",), candidate=("title",))
+    assert FeatureSpec.model_validate_json(made.model_dump_json()) == made
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED_KEYS))
+def test_names_that_the_pipeline_uses_are_refused_everywhere(name: str):
+    with pytest.raises(ValidationError, match=rf"features\.query\.{name} is called '{name}'"):
+        spec(query=(name,))
+    with pytest.raises(ValidationError, match=rf"features\.candidate\.{name} is called '{name}'"):
+        spec(candidate=(name,))
+    with pytest.raises(ValidationError, match=r"columns\.query_id is called"):
+        spec(query_id=name)
+    with pytest.raises(ValidationError, match=r"columns\.candidate_id is called"):
+        spec(candidate_id=name)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"query_id": "x", "candidate_id": "x"},
+        {"query": ("x",), "candidate": ("x",)},
+        {"query_id": "x", "candidate": ("x",)},
+        {"candidate_id": "x", "query": ("x",)},
+    ],
+)
+def test_a_name_is_given_once(names: dict[str, Any]):
+    with pytest.raises(ValidationError, match="are both called 'x'"):
+        spec(**names)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kind": "picture"},
+        {"kind": "numeric", "separator": "|"},
+        {"kind": "text", "separator": "|"},
+        {"kind": "categorical", "separator": ""},
+        {"kind": "categorical", "buckets": 5},
+        {"kind": "numeric", "buckets": 1},
+        {"kind": "numeric", "max_vocabulary": 10},
+        {"kind": "numeric", "min_count": 2},
+        {"kind": "categorical", "min_count": 0},
+        {"kind": "categorical", "unknown": 1},
+    ],
+)
+def test_options_must_fit_the_kind(settings: dict[str, Any]):
+    with pytest.raises(ValidationError):
+        FeatureConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_multivalued"),
+    [
+        ({"kind": "categorical"}, False),
+        ({"kind": "categorical", "separator": "|"}, True),
+        ({"kind": "text"}, True),
+        ({"kind": "numeric"}, False),
+    ],
+)
+def test_text_and_separated_values_are_lists(settings: dict[str, Any], is_multivalued: bool):
+    assert FeatureConfig(**settings).is_multivalued is is_multivalued

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.features.spec import FeatureSpec
+from models.input.timeline_dataset import TimelineDataset
+from models.input.timeline_rows import RowsInFiles, RowsInMemory
+
+NUM = 25
+SPEC = FeatureSpec.model_validate(
+    {
+        "columns": {"query_id": "user", "candidate_id": "item"},
+        "features": {"query": {"age": {"kind": "numeric"}, "country": {"kind": "categorical"}}},
+    }
+)
+
+
+IN_MEMORY, IN_FILES = 1 << 20, 0
+
+
+@pytest.fixture(scope="module", params=[IN_MEMORY, IN_FILES], ids=["in memory", "in files"])
+def dataset(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    write_examples: Callable[..., str],
+) -> Callable[..., TimelineDataset]:
+    folder: Path = tmp_path_factory.mktemp("timelines")
+    rows: list[dict[str, list[Any]]] = [
+        {
+            "user": [number],
+            "item": list(range(number % 5)),
+            "age": [number / 10] if number % 2 else [],
+            "country": [number % 3] if number % 3 else [],
+        }
+        for number in range(NUM)
+    ]
+    half = NUM // 2
+    files = [
+        write_examples(folder / "one", rows[:half]),
+        write_examples(folder / "two", rows[half:]),
+    ]
+
+    def make(
+        batch_size: int = 4,
+        validation_fraction: float = 0.0,
+        seed: int = 1,
+        alike_in_length: bool = False,
+        memory_bytes: int = request.param,
+    ) -> TimelineDataset:
+        return TimelineDataset(
+            files,
+            SPEC,
+            batch_size,
+            validation_fraction,
+            seed,
+            alike_in_length=alike_in_length,
+            memory_bytes=memory_bytes,
+        )
+
+    return make
+
+
+def users(batches: Any) -> list[int]:
+    return [int(user) for batch in batches for user in batch["user"][:, 0]]
+
+
+def epochs(dataset: TimelineDataset, first: int, last: int) -> list[list[int]]:
+    batches = list(dataset.epochs(first, last))
+    steps = dataset.steps_per_epoch
+    assert len(batches) == steps * (last - first)
+    return [users(batches[n * steps : (n + 1) * steps]) for n in range(last - first)]
+
+
+@pytest.mark.parametrize("alike_in_length", [False, True])
+def test_each_epoch_holds_every_timeline_once(
+    dataset: Callable[..., TimelineDataset], alike_in_length: bool
+):
+    made = dataset(alike_in_length=alike_in_length)
+    assert made.num_timelines == NUM
+    assert made.steps_per_epoch == 7  # 25 / 4, rounded up
+    for epoch in epochs(made, 0, 3):
+        assert sorted(epoch) == list(range(NUM))
+
+
+def test_order_changes_from_epoch_to_epoch_and_with_the_seed(
+    dataset: Callable[..., TimelineDataset],
+):
+    first, second = epochs(dataset(), 0, 2)
+    assert first != second
+    assert epochs(dataset(seed=99), 0, 1)[0] not in (first, second)
+
+
+@pytest.mark.parametrize("alike_in_length", [False, True])
+def test_an_epochs_order_does_not_depend_on_where_one_begins(
+    dataset: Callable[..., TimelineDataset], alike_in_length: bool
+):
+    made = dataset(alike_in_length=alike_in_length)
+    whole = epochs(made, 0, 5)
+    assert epochs(made, 3, 5) == whole[3:]
+    assert epochs(made, 0, 5) == whole
+    assert whole[0] != whole[1]
+
+
+def test_timelines_alike_in_length_share_a_batch(tmp_path: Path, write_examples: Any):
+    lengths = np.random.default_rng(0).permutation(np.repeat(np.arange(1, 9) * 10, 5)).tolist()
+    rows = [{"user": [user], "item": list(range(n))} for user, n in enumerate(lengths)]
+    made = TimelineDataset(
+        [write_examples(tmp_path, rows)], SPEC, 5, 0.0, seed=1, alike_in_length=True
+    )
+    widths = [batch["item"].shape[1] for batch in made.epochs(0, 1)]
+    # Five timelines of each length, and five in a batch: none is padded.
+    assert sorted(widths) == [10, 20, 30, 40, 50, 60, 70, 80]
+    assert widths != sorted(widths)
+
+
+def test_rows_are_padded_and_missing_values_marked(dataset: Callable[..., TimelineDataset]):
+    for batch in dataset().epochs(0, 1):
+        assert batch["user"].shape[1] == 1
+        for row, user in enumerate(batch["user"][:, 0].numpy()):
+            items = batch["item"][row].numpy().tolist()
+            assert items == list(range(user % 5)) + [-1] * (len(items) - user % 5)
+            assert (float(batch["age"][row, 0]) == pytest.approx(user / 10)) == bool(user % 2)
+            countries = [c for c in batch["country"][row].numpy() if c >= 0]
+            assert countries == ([user % 3] if user % 3 else [])
+
+
+def test_a_split_that_leaves_nothing_on_a_side_is_an_error(
+    dataset: Callable[..., TimelineDataset],
+):
+    with pytest.raises(ValueError, match="validation_fraction"):
+        dataset(validation_fraction=0.000001)
+
+
+def test_held_out_timelines_are_never_fitted(dataset: Callable[..., TimelineDataset]):
+    made = dataset(validation_fraction=0.4)
+    validation = made.validation()
+    assert validation is not None
+    held_out = users(validation)
+    fitted = epochs(made, 0, 1)[0]
+    assert held_out
+    assert not set(held_out) & set(fitted)
+    assert sorted(held_out + fitted) == list(range(NUM))
+    assert made.num_timelines == len(fitted)
+
+
+def test_the_same_timelines_are_held_out_in_every_run(dataset: Callable[..., TimelineDataset]):
+    one, two = (dataset(validation_fraction=0.4, seed=seed).validation() for seed in (1, 2))
+    assert users(one) == users(two)
+
+
+def test_what_is_held_out_does_not_depend_on_the_order_of_features_in_the_bytes(tmp_path: Path):
+    held_out = []
+    for order in (1, -1):
+        path = str(tmp_path / f"{order}.gz")
+        with tf.io.TFRecordWriter(path, "GZIP") as writer:
+            for number in range(NUM):
+                # The bytes of two messages one after the other are the bytes of both merged.
+                parts = [serialized("user", [number]), serialized("item", [number, 7])]
+                writer.write(b"".join(parts[::order]))
+        dataset = TimelineDataset([path], SPEC, 4, 0.4, 1)
+        held_out.append(users(dataset.validation()))
+    assert held_out[0] == held_out[1] != []
+
+
+def serialized(name: str, values: list[int]) -> bytes:
+    feature = tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+    example = tf.train.Example(features=tf.train.Features(feature={name: feature}))
+    return bytes(example.SerializeToString())
+
+
+def test_nothing_is_held_out_unless_asked(dataset: Callable[..., TimelineDataset]):
+    assert dataset().validation() is None
+
+
+def test_a_batch_larger_than_the_data_is_one_step(dataset: Callable[..., TimelineDataset]):
+    assert dataset(batch_size=1000).steps_per_epoch == 1
+
+
+def test_batches_are_the_same_wherever_the_timelines_are(
+    dataset: Callable[..., TimelineDataset],
+):
+    one, other = (
+        dataset(validation_fraction=0.4, alike_in_length=True, memory_bytes=size)
+        for size in (IN_MEMORY, IN_FILES)
+    )
+    for batches, others in ((one.epochs(0, 2), other.epochs(0, 2)),
+                            (one.validation(), other.validation())):  # fmt: skip
+        for batch, same in zip(batches, others, strict=True):
+            assert set(batch) == set(same)
+            for name, values in batch.items():
+                assert values.dtype == same[name].dtype
+                np.testing.assert_array_equal(values, same[name], name)
+
+
+def test_what_is_too_large_for_memory_is_left_in_its_files(
+    dataset: Callable[..., TimelineDataset],
+):
+    kinds = [type(dataset(memory_bytes=size)._source) for size in (IN_MEMORY, 100, IN_FILES)]
+    assert kinds == [RowsInMemory, RowsInFiles, RowsInFiles]

@@ -1,0 +1,209 @@
+"""The exported towers answer raw inputs as the fitted ones answer transformed Examples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.features.dense_features import dense_features
+from models.features.sizes import FeatureSizes, candidate_counts
+from models.features.spec import FeatureSpec
+from models.input.candidate_table import CandidateTable
+from models.input.raw_inputs import candidate_inputs, default_value, query_inputs
+from models.towers.export import export_towers
+from models.towers.saved_towers import SavedTowers
+from models.towers.two_tower import TwoTowerModel
+from models.training.config import ModelConfig, TrainingConfig
+
+# Transform and the export take ten seconds each to trace.
+pytestmark = pytest.mark.slow
+
+DIMENSION, MAX_HISTORY, NUM_ITEMS, NUM_USERS = 6, 3, 5, 5
+NAN = math.nan
+ITEMS = ["a b", "ü→漢", "a", "c", "d"]
+
+
+@pytest.fixture(scope="module")
+def model(transformed: Any, raw_spec: FeatureSpec) -> TwoTowerModel:
+    sizes = FeatureSizes.from_transform(transformed.output, raw_spec, query_vocabulary=True)
+    made = TwoTowerModel(
+        raw_spec,
+        sizes,
+        ModelConfig(dimension=DIMENSION, max_history=MAX_HISTORY, query_id_embedding=True),
+        TrainingConfig(),
+        CandidateTable.read(transformed.catalogue_files, raw_spec, NUM_ITEMS),
+        candidate_counts(transformed.output, raw_spec),
+    )
+    query(made, transformed, raw_spec, transformed.timelines[0])
+    made.candidates(tf.constant([0]))
+    rng = np.random.default_rng(0)
+    for variable in made.trainable_variables:
+        variable.assign(rng.normal(size=variable.shape))
+    return made
+
+
+@pytest.fixture(scope="module")
+def towers(
+    model: TwoTowerModel,
+    transformed: Any,
+    raw_spec: FeatureSpec,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> SavedTowers:
+    directory = str(tmp_path_factory.mktemp("export") / "Format-Serving")
+    export_towers(model, raw_spec, transformed.output, directory)
+    return SavedTowers(directory, raw_spec)
+
+
+def query(
+    model: TwoTowerModel, transformed: Any, spec: FeatureSpec, row: dict[str, list[Any]]
+) -> np.ndarray:
+    """Embeds one transformed timeline with the towers in memory."""
+    sparse = {
+        name: tf.ragged.constant([row[name]], dtype, ragged_rank=1).to_sparse()
+        for name, dtype in (("age", tf.float32), ("visits", tf.int64), ("country", tf.int64))
+    }
+    tower = model.query_tower
+    events = tf.constant([row["item"]], tf.int32, [1, len(row["item"])])
+    encoded = tower.encode(events, MAX_HISTORY)
+    ids = tf.constant([row["user"][0]], tf.int32)
+    return tower(ids, dense_features(sparse, spec.query_features), encoded).numpy()[0]
+
+
+def raw(rows: list[dict[str, Any]]) -> dict[str, tf.Tensor]:
+    history = [row.get("history", []) for row in rows]
+    return {
+        "user": tf.constant([row.get("user", "") for row in rows], tf.string, [len(rows)]),
+        "age": tf.constant([row.get("age", NAN) for row in rows], tf.float32, [len(rows)]),
+        "visits": tf.constant([row.get("visits", NAN) for row in rows], tf.float32, [len(rows)]),
+        "country": tf.constant([row.get("country", "") for row in rows], tf.string, [len(rows)]),
+        "history": tf.ragged.constant(history, tf.string, ragged_rank=1).to_tensor(""),
+    }
+
+
+# `TIMELINES` of conftest.py as a client sends them.
+QUESTIONS: list[dict[str, Any]] = [
+    {
+        "user": "u 1",
+        "history": ["a b", "ü→漢", "a b", "c"],
+        "age": 20.0,
+        "visits": 1.0,
+        "country": "CH",
+    },
+    {"user": "u2", "history": ["ü→漢", "a", "a b"], "visits": 2.0, "country": "CH"},
+    {"user": "→3", "history": ["a b"], "age": 40.0, "visits": 30.0, "country": "JP"},
+    {"user": "u4", "history": ["a", "ü→漢"], "visits": 40.0, "country": "JP"},
+    {"user": "u5", "country": "FR"},
+]
+
+
+def test_raw_queries_are_embedded_as_transformed_timelines(
+    towers: SavedTowers, model: TwoTowerModel, transformed: Any, raw_spec: FeatureSpec
+):
+    # All at once: longer histories of others, beyond `max_history` too, must not matter.
+    together = towers.embed_queries(raw(QUESTIONS))
+    for embedding, row in zip(together, transformed.timelines, strict=True):
+        expected = query(model, transformed, raw_spec, row)
+        np.testing.assert_allclose(embedding, expected, rtol=1e-4, atol=1e-5)
+    for embedding, question in zip(together, QUESTIONS, strict=True):
+        alone = towers.embed_queries(raw([question]))[0]
+        np.testing.assert_allclose(embedding, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_raw_candidates_are_embedded_as_the_catalogue_in_memory(
+    towers: SavedTowers,
+    model: TwoTowerModel,
+    write_examples: Callable[..., str],
+    tmp_path: Path,
+):
+    titles = ["The Thing, 1982!", "東京 物語 the", "ÉTÉ été thing THE the", "", "..."]
+    genres = [["x y", "z"], ["x y"], ["rare", "z"], [], ["z", "x y"]]
+    years = [[1980.0], [2000.0], [], [2020.0], []]
+    rows = [
+        {"item": [item], "title": [title] if title else [], "genres": genre, "year": year}
+        for item, title, genre, year in zip(ITEMS, titles, genres, years, strict=True)
+    ]
+    ids, vectors = towers.embed_catalogue([write_examples(tmp_path, rows)])
+    assert [name.decode() for name in ids] == ITEMS
+    # The vocabulary's order is that of `ITEMS`: by falling count.
+    expected = model.candidates(tf.range(NUM_ITEMS))
+    np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_unknown_user_is_answered_from_history_and_features(towers: SavedTowers):
+    stranger = {**QUESTIONS[2], "user": "never seen"}
+    anonymous = {**QUESTIONS[2], "user": ""}
+    known, unknown, nobody = towers.embed_queries(raw([QUESTIONS[2], stranger, anonymous]))
+    np.testing.assert_array_equal(unknown, nobody)
+    assert np.any(known != unknown)
+
+
+def test_a_query_that_says_nothing_is_the_zero_vector_and_a_one_for_the_bias(towers: SavedTowers):
+    nothing = towers.embed_queries(raw([{}]))[0]
+    np.testing.assert_allclose(nothing, [0.0] * DIMENSION + [1.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("number", [NAN, math.inf, -math.inf])
+def test_numbers_that_are_none_count_as_missing(towers: SavedTowers, number: float):
+    embedded = towers.embed_queries(
+        raw([{"user": "u2", "age": number, "visits": number}, {"user": "u2"}])
+    )
+    assert np.all(np.isfinite(embedded))
+    np.testing.assert_array_equal(embedded[0], embedded[1])
+
+
+def test_unknown_candidates_in_a_history_are_passed_over(towers: SavedTowers):
+    with_unknown, without = towers.embed_queries(
+        raw([{"history": ["a", "no such", "", "c"]}, {"history": ["a", "c"]}])
+    )
+    np.testing.assert_allclose(with_unknown, without, rtol=1e-5)
+
+
+def test_a_history_is_cut_to_its_newest_events(towers: SavedTowers):
+    long, newest = towers.embed_queries(
+        raw([{"history": ["d", "d", "d", "a", "c", "ü→漢"]}, {"history": ["a", "c", "ü→漢"]}])
+    )
+    np.testing.assert_allclose(long, newest, rtol=1e-5)
+
+
+def test_an_unknown_candidate_lives_on_its_features(towers: SavedTowers):
+    inputs = {
+        "item": tf.constant(["new", "newer", "bare"]),
+        "title": tf.constant(["The thing", "the THING", ""]),
+        "genres": tf.constant([["z"], ["z"], [""]]),
+        "year": tf.constant([1990.0, 1990.0, NAN]),
+    }
+    new, newer, bare = towers.module.signatures["embed_candidate"](**inputs)["embedding"].numpy()
+    np.testing.assert_array_equal(new, newer)
+    assert np.any(new != 0)
+    np.testing.assert_array_equal(bare, np.zeros(DIMENSION + 1))
+
+
+def test_a_batch_of_zero_has_zero_rows(towers: SavedTowers):
+    assert towers.embed_queries(raw([])).shape == (0, DIMENSION + 1)
+
+
+def test_one_row_defaults_are_spread_over_the_batch(towers: SavedTowers, raw_spec: FeatureSpec):
+    defaults = {name: default_value(spec) for name, spec in query_inputs(raw_spec).items()}
+    users = tf.constant(["u 1", "u2"])
+    spread = towers.embed_queries({**defaults, "user": users})
+    np.testing.assert_array_equal(
+        spread, towers.embed_queries(raw([{"user": "u 1"}, {"user": "u2"}]))
+    )
+    empty = towers.embed_queries({**defaults, "user": users[:0]})
+    assert empty.shape == (0, DIMENSION + 1)
+    candidates = {name: default_value(spec) for name, spec in candidate_inputs(raw_spec).items()}
+    embed = towers.module.signatures["embed_candidate"]
+    embedded = embed(**{**candidates, "item": tf.constant(["a", "d"])})["embedding"]
+    assert embedded.shape == (2, DIMENSION + 1)
+
+
+def test_signatures_take_batches_of_any_size_and_have_a_static_width(towers: SavedTowers):
+    for name in ("embed_query", "embed_candidate"):
+        signature = towers.module.signatures[name]
+        assert signature.structured_outputs["embedding"].shape.as_list() == [None, DIMENSION + 1]

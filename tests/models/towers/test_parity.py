@@ -1,0 +1,156 @@
+"""Training, the SavedModel and a real server give one vector for one history, by any encoder."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.features.sizes import FeatureSizes, candidate_counts
+from models.features.spec import FeatureSpec
+from models.input.candidate_table import CandidateTable
+from models.towers.export import export_towers
+from models.towers.saved_towers import SavedTowers
+from models.towers.two_tower import TwoTowerModel
+from models.training.config import ModelConfig, TrainingConfig
+from serving.clients import Query, RetrievalClient
+from serving.errors import NotFoundError
+from serving.launcher import running_model_server
+
+# A Transform graph is traced for each encoder, and a server started.
+pytestmark = pytest.mark.slow
+
+MAX_HISTORY = 3
+ENCODERS: dict[str, dict[str, Any]] = {
+    "none": {"query_id_embedding": True},
+    "mean": {},
+    "recency": {
+        "recency_places": 2,
+        "recency_heads": 2,
+        "share_candidate_ids": True,
+        "similarity": "cosine",
+    },
+    "gru": {},
+    "self_attention": {"attention_layers": 2},
+}
+# Longer than `MAX_HISTORY`, with a candidate twice.
+TIMELINE = ["a b", "ü→漢", "a b", "c", "a", "d"]
+USER = "u2"
+
+
+HISTORIES = [TIMELINE[:place] for place in range(len(TIMELINE))]
+# What training cannot know is passed over, before the newest are counted.
+WITH_UNKNOWN, WITHOUT = ["d", "c", "new", "a", "newer"], ["d", "c", "a"]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The vectors of `HISTORIES` from three places, and of two more histories from the server."""
+
+    trained: np.ndarray
+    saved: np.ndarray
+    served: np.ndarray
+    with_unknown: np.ndarray
+    without: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def answers(
+    transformed: Any, raw_spec: FeatureSpec, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Answers]:
+    folder = tmp_path_factory.mktemp("parity")
+    models = {name: random_model(name, transformed, raw_spec) for name in ENCODERS}
+    for version, (name, model) in enumerate(models.items(), start=1):
+        export_towers(model, raw_spec, transformed.output, str(folder / name / str(version)))
+    found = {}
+    base = folder / "served"
+    (first, *_) = ENCODERS
+    (folder / first).rename(base)
+    with running_model_server(base) as server:
+        for version, (name, model) in enumerate(models.items(), start=1):
+            if name != first:
+                (folder / name / str(version)).rename(base / str(version))
+            saved = SavedTowers(str(base / str(version)), raw_spec)
+            *served, with_unknown, without = ask(server.grpc_target, version)
+            found[name] = Answers(
+                trained(model, transformed),
+                saved.embed_queries(
+                    {
+                        "user": tf.fill([len(HISTORIES)], USER),
+                        "age": tf.fill([len(HISTORIES)], float("nan")),
+                        "visits": tf.fill([len(HISTORIES)], float("nan")),
+                        "country": tf.fill([len(HISTORIES)], ""),
+                        "history": tf.ragged.constant(
+                            HISTORIES, tf.string, ragged_rank=1
+                        ).to_tensor(""),
+                    }
+                ),
+                np.array(served),
+                np.array(with_unknown),
+                np.array(without),
+            )
+    return found
+
+
+def random_model(encoder: str, transformed: Any, spec: FeatureSpec) -> TwoTowerModel:
+    sizes = FeatureSizes.from_transform(transformed.output, spec, query_vocabulary=True)
+    model = TwoTowerModel(
+        spec,
+        sizes,
+        ModelConfig(
+            dimension=4, max_history=MAX_HISTORY, history_encoder=encoder, **ENCODERS[encoder]
+        ),
+        TrainingConfig(objective="next_candidate"),
+        CandidateTable.read(transformed.catalogue_files, spec, sizes.candidates - 1),
+        candidate_counts(transformed.output, spec),
+    )
+    trained(model, transformed)
+    model.candidates(tf.constant([0]))
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign(rng.normal(size=variable.shape))
+    return model
+
+
+def ask(target: str, version: int) -> list[list[float]]:
+    """Asks the server for every history, once it has the version."""
+    queries = [Query(USER, history) for history in (*HISTORIES, WITH_UNKNOWN, WITHOUT)]
+    with RetrievalClient(target, model_version=version, query_id_name="user") as client:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return [list(vector.values) for vector in client.embed_queries(queries)]
+            except NotFoundError:
+                assert time.monotonic() < deadline, f"version {version} was never loaded"
+                time.sleep(0.1)
+
+
+def trained(model: TwoTowerModel, transformed: Any) -> np.ndarray:
+    """What training asks the candidate tower with before each event of a timeline."""
+    user = transformed.timelines[1]["user"]  # that of `USER`
+    history = tf.constant([[transformed.index(item) for item in TIMELINE]])
+    inputs = {
+        "user": tf.constant([user], tf.int32),
+        "age": tf.constant([[float("nan")]]),
+        "visits": tf.constant([[-1]]),
+        "country": tf.constant([[-1]]),
+    }
+    vectors: np.ndarray = model.embed_positions(inputs, history, history >= 0).numpy()
+    return vectors
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_training_export_and_server_agree_before_each_event(
+    answers: dict[str, Answers], encoder: str
+):
+    found = answers[encoder]
+    np.testing.assert_allclose(found.saved, found.trained, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.served, found.trained, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.with_unknown, found.without, rtol=1e-4, atol=1e-5)
+    distinct = len(np.unique(found.trained.round(3), axis=0))
+    # Before the first event there is no history; two windows of the newest three are alike.
+    assert distinct == 1 if encoder == "none" else distinct > 3

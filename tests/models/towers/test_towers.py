@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.features.sizes import FeatureSizes
+from models.features.spec import FeatureSpec
+from models.towers.towers import CandidateTower, QueryTower
+from models.training.config import ModelConfig
+
+DIMENSION = 4
+SPEC = FeatureSpec.model_validate(
+    {
+        "columns": {"query_id": "user", "candidate_id": "item"},
+        "features": {
+            "query": {"age": {"kind": "numeric"}},
+            "candidate": {"genre": {"kind": "categorical"}},
+        },
+    }
+)
+# The last index is the out-of-vocabulary bucket: 5 users, 9 items, 2 genres are known.
+SIZES = FeatureSizes(queries=6, candidates=10, features={"genre": 3})
+NO_GENRE, NO_AGE = tf.constant([[-1]]), tf.constant([[float("nan")]])
+
+
+def config(**settings: Any) -> ModelConfig:
+    return ModelConfig(dimension=DIMENSION, query_id_embedding=True, **settings)
+
+
+def randomised(tower: Any) -> Any:
+    rng = np.random.default_rng(1)
+    for variable in tower.variables:
+        variable.assign(rng.normal(size=variable.shape))
+    return tower
+
+
+def candidate_tower(dropout: float = 0.0, **settings: Any) -> CandidateTower:
+    tower = CandidateTower(SPEC, SIZES, config(**settings), dropout)
+    tower(tf.constant([0]), {"genre": tf.constant([[0]])})
+    return randomised(tower)
+
+
+def query_tower(**settings: Any) -> QueryTower:
+    tower = QueryTower(SPEC, SIZES, config(**settings), 0.0)
+    tower(tf.constant([0]), {"age": tf.constant([[1.0]])}, tower.encode(tf.constant([[0]])))
+    return randomised(tower)
+
+
+def candidates(tower: CandidateTower, ids: list[int], genres: list[int]) -> np.ndarray:
+    return tower(tf.constant(ids), {"genre": tf.constant(genres)[:, None]}).numpy()
+
+
+def queries(tower: QueryTower, ids: list[int], history: list[list[int]]) -> np.ndarray:
+    ages = tf.fill([len(ids), 1], float("nan"))
+    return tower(tf.constant(ids), {"age": ages}, tower.encode(tf.constant(history))).numpy()
+
+
+def test_an_unknown_candidate_has_its_features_only():
+    tower = candidate_tower()
+    unknown, same_genre, nothing = candidates(tower, [9, 9, 9], [1, 1, -1])
+    np.testing.assert_array_equal(unknown, same_genre)
+    assert np.any(unknown != 0)
+    np.testing.assert_array_equal(nothing, np.zeros(DIMENSION + 1))
+
+
+def test_an_unknown_candidate_has_no_bias():
+    known, unknown = candidates(candidate_tower(), [3, 9], [1, 1])
+    assert known[-1] != 0
+    assert unknown[-1] == 0
+
+
+def test_id_and_features_add_up():
+    tower = candidate_tower()
+    both, id_only, genre_only = candidates(tower, [3, 3, 9], [1, -1, 1])
+    np.testing.assert_allclose(
+        both[:DIMENSION], id_only[:DIMENSION] + genre_only[:DIMENSION], rtol=1e-5
+    )
+
+
+def test_without_id_embedding_candidates_of_one_genre_differ_in_bias_only():
+    one, other = candidates(candidate_tower(candidate_id_embedding=False), [3, 4], [1, 1])
+    np.testing.assert_array_equal(one[:DIMENSION], other[:DIMENSION])
+    assert one[-1] != other[-1]
+
+
+def test_the_bias_meets_a_one():
+    query = queries(query_tower(), [2], [[1, 2]])
+    assert query.shape == (1, DIMENSION + 1)
+    assert query[0, -1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "width"),
+    [
+        ({}, DIMENSION + 1),
+        ({"candidate_bias": False}, DIMENSION),
+        ({"similarity": "cosine"}, DIMENSION),
+        ({"query_hidden_layers": (7, 5), "candidate_hidden_layers": (6,)}, DIMENSION + 1),
+    ],
+)
+def test_both_towers_have_one_width(settings: dict[str, Any], width: int):
+    assert candidates(candidate_tower(**settings), [0, 9], [0, 1]).shape == (2, width)
+    assert queries(query_tower(**settings), [0, 5], [[0], [9]]).shape == (2, width)
+
+
+def test_cosine_gives_candidates_unit_length_and_queries_the_temperature():
+    vectors = candidates(candidate_tower(similarity="cosine"), [0, 1, 2], [0, 1, -1])
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
+    asked = queries(query_tower(similarity="cosine", temperature=0.25), [0, 1], [[1], [2]])
+    np.testing.assert_allclose(np.linalg.norm(asked, axis=1), 1 / 0.25, rtol=1e-5)
+
+
+def test_the_zero_vector_is_no_nan_under_cosine():
+    tower = candidate_tower(similarity="cosine")
+    np.testing.assert_array_equal(candidates(tower, [9], [-1]), np.zeros((1, DIMENSION)))
+
+
+def test_a_query_of_which_nothing_is_known_still_has_a_direction_under_cosine():
+    tower = query_tower(similarity="cosine", temperature=0.25)
+    (asked,) = queries(tower, [5], [[-1]])
+    assert np.linalg.norm(asked) == pytest.approx(4.0, rel=1e-5)
+
+
+def test_an_unknown_query_is_as_one_without_an_id():
+    tower = query_tower()
+    unknown, known = queries(tower, [5, 2], [[1, 2], [1, 2]])
+    history = tower.encode(tf.constant([[1, 2]])).numpy()[0]
+    np.testing.assert_allclose(unknown[:DIMENSION], history, rtol=1e-5)
+    assert np.any(known != unknown)
+
+
+def test_unknown_candidates_in_a_history_are_passed_over():
+    tower = query_tower()
+    # 9 is the out-of-vocabulary bucket, -1 padding.
+    asked = queries(tower, [5, 5, 5], [[1, 9, 2], [1, 2, -1], [9, -1, -1]])
+    np.testing.assert_allclose(asked[0], asked[1], rtol=1e-5)
+    np.testing.assert_array_equal(asked[2][:DIMENSION], np.zeros(DIMENSION))
+
+
+def test_a_hidden_id_leaves_the_features():
+    # Everything is hidden now and then; with the same seed the same rows.
+    tower = candidate_tower(dropout=0.5)
+    ids, genre = tf.fill([200], 3), {"genre": tf.fill([200, 1], 1)}
+    one, again = (tower(ids, genre, seed=tf.constant([1, 2])).numpy() for _ in range(2))
+    np.testing.assert_array_equal(one, again)
+    vectors = np.unique(one[:, :DIMENSION].round(4), axis=0)
+    # Both, id only, genre only, nothing.
+    assert len(vectors) == 4
+
+
+def test_towers_of_zero_rows():
+    empty = tf.zeros([0], tf.int32)
+    assert candidate_tower()(empty, {"genre": tf.zeros([0, 1], tf.int32)}).shape == (0, 5)
+    asked = query_tower()(empty, {"age": tf.zeros([0, 1])}, tf.zeros([0, DIMENSION]))
+    assert asked.shape == (0, DIMENSION + 1)

@@ -1,0 +1,71 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from models.training.config import ModelConfig, TrainingConfig
+
+
+def test_defaults_are_valid():
+    assert ModelConfig().dimension >= 2
+    assert TrainingConfig().epochs >= 1
+
+
+def test_a_query_tower_must_see_something():
+    with pytest.raises(ValidationError, match="leaves the query tower without an input"):
+        ModelConfig(history_encoder="none")
+    assert ModelConfig(history_encoder="none", query_id_embedding=True)
+
+
+def test_attention_heads_share_the_dimension():
+    with pytest.raises(ValidationError, match="must be divisible by `attention_heads` 3"):
+        ModelConfig(history_encoder="self_attention", dimension=64, attention_heads=3)
+
+
+def test_a_shared_table_must_exist():
+    with pytest.raises(ValidationError, match="needs the table of"):
+        ModelConfig(share_candidate_ids=True, candidate_id_embedding=False)
+
+
+def test_early_stopping_needs_something_to_watch():
+    with pytest.raises(ValidationError, match="set `validation_fraction` too"):
+        TrainingConfig(early_stopping_patience=3)
+    assert TrainingConfig(early_stopping_patience=3, validation_fraction=0.05)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dimension": 1},
+        {"similarity": "euclid"},
+        {"temperature": 0},
+        {"history_encoder": "transformer"},
+        {"dimensions": 64},
+    ],
+)
+def test_impossible_towers_are_refused(settings: dict[str, Any]):
+    with pytest.raises(ValidationError):
+        ModelConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"learning_rate": 0},
+        {"learning_rate": float("nan")},
+        {"history_dropout": 1.0},
+        {"validation_fraction": 0.6},
+        {"loss": "hinge"},
+        {"seed": -1},
+    ],
+)
+def test_impossible_trainings_are_refused(settings: dict[str, Any]):
+    with pytest.raises(ValidationError):
+        TrainingConfig(**settings)
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValidationError):
+        ModelConfig().dimension = 3

@@ -1,0 +1,241 @@
+"""Several devices give what one gives with the joint batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tfx.components.trainer.fn_args_utils import FnArgs
+
+from models.features.spec import FeatureSpec
+from models.input.timeline_dataset import TimelineDataset
+from models.training.config import ModelConfig, TrainingConfig
+from models.training.multi_worker import ARGUMENTS_FILE, WorkerFailedError, fit_as_chief
+from models.training.strategy import ClusterError, is_chief, require_cluster
+from models.training.trainer import TRAINER_KEY, TrainerConfig
+
+ROOT = Path(__file__).resolve().parents[3]
+SEED = 42
+# Nothing is drawn for a row, so that the rows of a batch may lie on any device. Plain gradient
+# descent: a wrong gradient shows in proportion.
+TRAINING = {
+    "epochs": 2,
+    "optimizer": "sgd",
+    "learning_rate": 0.5,
+    "schedule": "constant",
+    "warmup_fraction": 0,
+    "history_dropout": 0,
+    "feature_dropout": 0,
+    "loss": "sampled_softmax",
+    "num_negatives": 16,
+    "validation_fraction": 0.2,
+    "seed": SEED,
+}
+
+
+def cluster(size: int) -> list[dict[str, str]]:
+    """The environment of each worker, on ports that are free."""
+    with ExitStack() as stack:
+        held = [stack.enter_context(socket.socket()) for _ in range(size)]
+        for each in held:
+            each.bind(("127.0.0.1", 0))
+        places = [f"127.0.0.1:{each.getsockname()[1]}" for each in held]
+    return [
+        {
+            "TF_CONFIG": json.dumps(
+                {"cluster": {"worker": places}, "task": {"type": "worker", "index": index}}
+            )
+        }
+        for index in range(size)
+    ]
+
+
+def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def probe(
+    communities: Any,
+    folder: Path,
+    strategy: str,
+    devices: str,
+    training: str,
+    environment: dict[str, str],
+) -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    arguments = (communities.files[0], str(folder), strategy, devices, training)
+    return start("tests.models.fit_probe", *arguments, **environment)
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, said[-2000:]
+
+
+@pytest.fixture(scope="module")
+def results(communities: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Loss of each epoch and weights, by kind of fit."""
+    folder = tmp_path_factory.mktemp("fits")
+    fitted = TimelineDataset(communities.files, communities.spec, 1, 0.2, SEED).num_timelines
+    # One timeline is left for the last step, and so none for the second device.
+    training = json.dumps({**TRAINING, "batch_size": fitted - 1})
+    one, other = cluster(2)
+    kinds: dict[str, tuple[str, str, dict[str, str]]] = {
+        "alone": ("none", "1", {}),
+        "mirrored": ("mirrored", "2", {}),
+        "first worker": ("multi_worker", "1", one),
+        "second worker": ("multi_worker", "1", other),
+    }
+    processes = {}
+    for name, (strategy, devices, environment) in kinds.items():
+        processes[name] = probe(
+            communities, folder / name, strategy, devices, training, environment
+        )
+    # As if the process had been killed after its first epoch.
+    half = json.dumps({**json.loads(training), "epochs": 1, "checkpoint_every_s": 0})
+    finish(probe(communities, folder / "resumed", "mirrored", "2", half, {}))
+    processes["resumed"] = probe(communities, folder / "resumed", "mirrored", "2", training, {})
+    found = {}
+    for name, process in processes.items():
+        finish(process)
+        result = json.loads((folder / name / "result.json").read_text())
+        found[name] = {**result, "weights": dict(np.load(folder / name / "weights.npz"))}
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["mirrored", "first worker", "second worker"])
+def test_two_devices_learn_what_one_learns_from_the_joint_batch(results: dict[str, Any], kind: str):
+    alone, together = results["alone"], results[kind]
+    assert (alone["replicas"], together["replicas"]) == (1, 2)
+    # Timelines differ in length: a mean of means would be another.
+    for expected, logs in zip(alone["logs"], together["logs"], strict=True):
+        assert logs == pytest.approx(expected, rel=1e-5)
+    assert set(together["weights"]) == set(alone["weights"])
+    for name, weights in alone["weights"].items():
+        np.testing.assert_allclose(together["weights"][name], weights, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.slow
+def test_a_fit_on_mirrored_devices_goes_on_after_its_checkpoint(results: dict[str, Any]):
+    whole, resumed = results["mirrored"], results["resumed"]
+    assert resumed["logs"] == whole["logs"][1:]
+    for name, weights in whole["weights"].items():
+        np.testing.assert_array_equal(resumed["weights"][name], weights, name)
+
+
+@pytest.mark.slow
+def test_only_the_chief_exports(
+    transformed: Any, raw_spec: FeatureSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    checkpoints = tmp_path / "checkpoints"
+    config = TrainerConfig(
+        spec=raw_spec,
+        model=ModelConfig(dimension=4),
+        training=TrainingConfig(epochs=1, batch_size=4, strategy="multi_worker"),
+        checkpoint_dir=str(checkpoints),
+        code_hash="",
+    )
+    arguments = FnArgs(
+        train_files=transformed.timeline_files,
+        eval_files=transformed.catalogue_files,
+        transform_output=transformed.directory,
+        serving_model_dir=str(tmp_path / "export"),
+        model_run_dir=str(tmp_path / "log"),
+        custom_config={TRAINER_KEY: config.model_dump_json()},
+    )
+    chief, worker = cluster(2)
+    monkeypatch.setenv("TF_CONFIG", chief["TF_CONFIG"])
+    failures: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            fit_as_chief(arguments, checkpoints)
+        except BaseException as error:  # told by the test
+            failures.append(error)
+
+    thread = threading.Thread(target=fit)
+    thread.start()
+    path = checkpoints / ARGUMENTS_FILE
+    deadline = time.monotonic() + 30
+    while not path.exists() and thread.is_alive():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    # The other worker is given another place: what it exported would lie there.
+    passed = tmp_path / "passed.json"
+    elsewhere = {**json.loads(path.read_text()), "serving_model_dir": str(tmp_path / "elsewhere")}
+    passed.write_text(json.dumps(elsewhere))
+    process = start("models.training.multi_worker", "--arguments", str(passed), **worker)
+    finish(process)
+    thread.join(timeout=240)
+    assert failures == []
+    assert (tmp_path / "export" / "saved_model.pb").exists()
+    assert not (tmp_path / "elsewhere").exists()
+    assert not path.exists()
+
+
+def test_a_chief_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TF_CONFIG", cluster(1)[0]["TF_CONFIG"])
+    monkeypatch.setattr("models.training.multi_worker._MODULE", "models.no_such_module")
+    with pytest.raises(WorkerFailedError, match="ended with code 1"):
+        fit_as_chief(FnArgs(), tmp_path)
+    assert not (tmp_path / ARGUMENTS_FILE).exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no JSON",
+        "{}",
+        '{"cluster": {"worker": ["a:1"]}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "chief", "index": 0}}',
+    ],
+)
+def test_a_cluster_that_is_not_described_is_told(text: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(ClusterError, match="TF_CONFIG"):
+        require_cluster()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "kind", "index", "chief"),
+    [
+        ({"worker": ["a:1", "b:1"]}, "worker", 0, True),
+        ({"worker": ["a:1", "b:1"]}, "worker", 1, False),
+        ({"chief": ["a:1"], "worker": ["b:1"]}, "chief", 0, True),
+        ({"chief": ["a:1"], "worker": ["b:1"]}, "worker", 0, False),
+    ],
+)
+def test_one_task_is_the_chief(
+    tasks: dict[str, list[str]],
+    kind: str,
+    index: int,
+    chief: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    config = {"cluster": tasks, "task": {"type": kind, "index": index}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    assert is_chief() is chief
+    if not chief:
+        with pytest.raises(ClusterError, match="the pipeline runs where the chief is"):
+            fit_as_chief(FnArgs(), tmp_path)

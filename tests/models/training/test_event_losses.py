@@ -1,0 +1,149 @@
+"""What events of a timeline are asked, with which history, and how they count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.features.sizes import FeatureSizes
+from models.features.spec import FeatureSpec
+from models.input.candidate_table import CandidateTable
+from models.towers.two_tower import TwoTowerModel, _shuffled
+from models.training.config import ModelConfig, TrainingConfig
+from tests.models.conftest import NUM_ITEMS
+from tests.models.fitting import Fitting
+
+
+@pytest.mark.parametrize("objective", ["reconstruct", "next_candidate"])
+@pytest.mark.parametrize("loss", ["full_softmax", "sampled_softmax"])
+def test_a_batch_without_events_has_no_loss(
+    fitting: Callable[..., Fitting], objective: str, loss: str
+):
+    run = fitting(objective=objective, loss=loss)
+    for width in (0, 3):
+        batch = {"user": tf.constant([[0], [1]]), "item": tf.fill([2, width], -1)}
+        assert float(run.model.compute_loss(batch)) == 0.0
+        training = run.model.compute_loss(batch, training=True, seed=tf.constant([1, 2]))
+        assert float(training) == 0.0
+
+
+def loss_by_hand(run: Fitting, asked: list[tuple[list[int], list[int]]]) -> float:
+    """The mean of -log softmax of each target, asked with its history."""
+    tower, losses = run.model.query_tower, []
+    for history, targets in asked:
+        events = tf.constant([history], tf.int32, [1, len(history)])
+        query = tower(tf.constant([0]), {}, tower.encode(events))
+        scores = tf.matmul(query, run.model.candidates(tf.range(NUM_ITEMS)), transpose_b=True)
+        losses += [-float(tf.nn.log_softmax(scores)[0, target]) for target in targets]
+    return float(np.mean(losses))
+
+
+BATCH = {"user": tf.constant([[0], [1]]), "item": tf.constant([[2, 5, 7], [4, -1, -1]])}
+
+
+@pytest.mark.parametrize(
+    ("objective", "max_history", "asked"),
+    [
+        ("reconstruct", 10, [([2, 5, 7], [2, 5, 7]), ([4], [4])]),
+        # What serving would not look at is still a target.
+        ("reconstruct", 2, [([5, 7], [2, 5, 7]), ([4], [4])]),
+        ("next_candidate", 10, [([], [2]), ([2], [5]), ([2, 5], [7]), ([], [4])]),
+        ("next_candidate", 1, [([], [2]), ([2], [5]), ([5], [7]), ([], [4])]),
+    ],
+)
+def test_each_event_is_asked_from_the_history_that_serving_would_see(
+    fitting: Callable[..., Fitting],
+    objective: str,
+    max_history: int,
+    asked: list[tuple[list[int], list[int]]],
+):
+    run = fitting(
+        objective=objective, loss="full_softmax", model={"max_history": max_history, "dimension": 8}
+    )
+    run.model.compute_loss(BATCH)
+    # Vectors far apart, so that another history would be another loss.
+    rng = np.random.default_rng(0)
+    for variable in run.model.trainable_variables:
+        variable.assign(rng.normal(size=variable.shape))
+    loss = float(run.model.compute_loss(BATCH))
+    assert loss == pytest.approx(loss_by_hand(run, asked), rel=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["reconstruct", "next_candidate"])
+@pytest.mark.parametrize("loss", ["full_softmax", "sampled_softmax"])
+def test_an_event_counts_by_its_weight(fitting: Callable[..., Fitting], objective: str, loss: str):
+    run = fitting(objective=objective, loss=loss)
+
+    def of(*weights: float) -> float:
+        row = {"user": tf.constant([[0]]), "item": tf.constant([[2, 5, 7, -1]])}
+        return float(
+            run.model.compute_loss({**row, "event_weight": tf.constant([weights], tf.float32)})
+        )
+
+    each = [of(*np.eye(4)[place]) for place in range(3)]
+    assert len(set(each)) == 3
+    assert of(1.0, 1.0, 1.0, 0.0) == pytest.approx(np.mean(each), rel=1e-5)
+    assert of(2.0, 0.0, 6.0, 9.0) == pytest.approx((each[0] + 3 * each[2]) / 4, rel=1e-5)
+    assert of(0.0, 0.0, 0.0, 0.0) == 0.0
+
+
+def loss_of(num_candidates: int, num_timelines: int | None, **training: Any) -> bool:
+    events = np.ones(num_candidates, np.int64) * 100
+    model = TwoTowerModel(
+        FeatureSpec.model_validate({"columns": {"query_id": "user", "candidate_id": "item"}}),
+        FeatureSizes(queries=1, candidates=num_candidates + 1, features={}),
+        ModelConfig(dimension=2),
+        TrainingConfig(batch_size=10, **training),
+        CandidateTable(num_candidates, {}),
+        events,
+        num_timelines,
+    )
+    return model.takes_whole_catalogue
+
+
+def test_the_loss_is_full_while_candidates_and_logits_are_few():
+    # 1,000 candidates with 100 events each; 10 timelines a step.
+    few: dict[str, Any] = {"max_full_softmax": 1000, "max_full_logits": 10_000}
+    assert loss_of(1000, 100, **few)
+    assert not loss_of(1001, 100, **few)
+    assert not loss_of(1000, 100, **{**few, "max_full_logits": 9_999})
+    # 10 timelines of 1,000 events each: 10,000 events by 1,000 candidates.
+    each: dict[str, Any] = {**few, "objective": "next_candidate"}
+    assert loss_of(1000, 100, **{**each, "max_full_logits": 10_000_000})
+    assert not loss_of(1000, 100, **{**each, "max_full_logits": 9_999_999})
+    assert loss_of(1000, 100, **{**each, "loss": "full_softmax"})
+    assert not loss_of(10, 100, loss="sampled_softmax")
+
+
+def test_a_shuffled_history_keeps_its_events_and_its_padding(fitting: Callable[..., Fitting]):
+    run = fitting(objective="next_candidate", shuffle_history=True)
+    history = tf.constant([[1, 2, 3, 4, 5, -1, -1], [6, -1, -1, -1, -1, -1, -1]])
+    weight = tf.cast(history, tf.float32) / 10
+    orders = set()
+    for seed in range(20):
+        shuffled, weights = _shuffled(history, weight, tf.constant([seed, 0]))
+        np.testing.assert_array_equal(weights, tf.cast(shuffled, tf.float32) / 10)
+        shuffled = shuffled.numpy()
+        assert sorted(shuffled[0, :5]) == [1, 2, 3, 4, 5]
+        np.testing.assert_array_equal(shuffled[:, 5:], -1)
+        assert shuffled[1, 0] == 6
+        orders.add(tuple(shuffled[0]))
+    assert len(orders) > 10
+    batch = {"user": tf.zeros([2, 1], tf.int32), "item": history}
+    assert np.isfinite(run.model.compute_loss(batch, training=True, seed=tf.constant([1, 2])))
+
+
+def test_popular_candidates_are_corrected_for_in_the_sampled_loss(
+    fitting: Callable[..., Fitting],
+):
+    # Untrained, all logits are near 0: both losses are near log(20).
+    full, sampled = (
+        fitting(loss=loss, num_negatives=4000).loss for loss in ("full_softmax", "sampled_softmax")
+    )
+    assert full == pytest.approx(math.log(NUM_ITEMS), abs=0.05)
+    assert sampled == pytest.approx(full, abs=0.1)

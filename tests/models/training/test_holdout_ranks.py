@@ -1,0 +1,121 @@
+"""Ranks of what is asked for, against vectors that anyone can follow with pencil and paper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.features.spec import FeatureSpec
+from models.training.holdout_metric import HoldoutMetric
+from models.training.holdout_ranks import NotFiniteError, holdout_ranks
+
+SPEC = FeatureSpec.model_validate({"columns": {"query_id": "user", "candidate_id": "item"}})
+UNRANKED = np.iinfo(np.int64).max
+
+
+class LastEvent:
+    """Scores candidate c after a history that ends with e as -|c - e - 1|: the next is best."""
+
+    max_history = 3
+    encodes_history = True
+    num_candidates = 6
+
+    def candidates(self, indices: tf.Tensor) -> tf.Tensor:
+        c = tf.cast(indices, tf.float32)
+        # -(c - q)^2 = -c^2 + 2cq - q^2
+        return tf.stack([-c * c, 2 * c, -tf.ones_like(c)], axis=1)
+
+    @property
+    def query_tower(self) -> Any:
+        def tower(ids: tf.Tensor, features: Any, encoded: tf.Tensor) -> tf.Tensor:
+            return tf.stack([tf.ones_like(encoded), encoded, encoded * encoded], axis=1)
+
+        def encode(events: tf.Tensor, newest: int) -> tf.Tensor:
+            assert newest == self.max_history
+            length = tf.reduce_sum(tf.cast(events >= 0, tf.int32), axis=1)
+            return tf.cast(tf.gather(events, length - 1, batch_dims=1), tf.float32) + 1.0
+
+        tower.encode = encode  # type: ignore[attr-defined]
+        return tower
+
+
+def batch(*rows: list[int]) -> dict[str, tf.Tensor]:
+    return {
+        "user": tf.zeros([len(rows), 1], tf.int32),
+        "item": tf.ragged.constant([list(row) for row in rows], tf.int32).to_tensor(-1),
+    }
+
+
+def ranks(*rows: list[int], exclude_seen: bool = False, model: Any = None) -> list[int]:
+    return holdout_ranks(
+        model or LastEvent(),
+        [batch(*rows)],
+        SPEC,
+        "next_candidate",
+        exclude_seen=exclude_seen,
+        seed=1,
+    ).tolist()
+
+
+def test_each_event_is_asked_for_from_those_before_it():
+    # After 0: 1 is expected and comes. After 1: 2 is expected; 4 scores -4, behind 2, 1, 3 and 0
+    # (also -4, and ties stand before it).
+    assert ranks([0, 1, 4]) == [1, 5]
+    # Nothing before the only event: nothing to ask.
+    assert ranks([3]) == []
+
+
+def test_only_the_newest_events_are_asked_for():
+    # The last five: 3, 4, 5; then 4 after 5, where 6 is expected: 5 alone is nearer; then 5.
+    assert ranks([0, 1, 2, 3, 4, 5, 4, 5]) == [1, 1, 1, 2, 1]
+
+
+def test_what_was_seen_is_left_out_and_never_found_again():
+    # After 1, without 0 and 1: 4 stands behind 2 and 3.
+    assert ranks([0, 1, 4], exclude_seen=True) == [1, 3]
+    assert ranks([0, 1, 0], exclude_seen=True)[1] == UNRANKED
+
+
+def test_what_the_catalogue_lacks_is_never_found():
+    assert ranks([0, 6]) == [UNRANKED]
+
+
+def test_a_part_of_a_timeline_whose_order_means_nothing_is_asked_for_from_the_rest():
+    timeline = [0, 1, 2, 3, 4, 5]
+    one, again = (
+        holdout_ranks(
+            LastEvent(), [batch(timeline)], SPEC, "reconstruct", exclude_seen=True, seed=3
+        )
+        for _ in range(2)
+    )
+    # A fifth of six is one; five are seen, so it is found first.
+    assert one.tolist() == again.tolist() == [1]
+
+
+def test_a_model_that_has_diverged_is_told():
+    class Diverged(LastEvent):
+        def candidates(self, indices: tf.Tensor) -> tf.Tensor:
+            return super().candidates(indices) * np.nan
+
+    with pytest.raises(NotFiniteError):
+        ranks([0, 1], model=Diverged())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("hit_rate@2", 2 / 3),
+        ("mrr@2", (1 + 1 / 2) / 3),
+        ("ndcg@2", (1 + 1 / np.log2(3)) / 3),
+        ("hit_rate@1", 1 / 3),
+    ],
+)
+def test_metrics_are_those_of_the_evaluation(name: str, value: float):
+    assert HoldoutMetric.parse(name).of(np.array([1, 2, UNRANKED])) == pytest.approx(value)
+
+
+def test_no_event_is_no_success():
+    assert HoldoutMetric.parse("ndcg@10").of(np.zeros(0, np.int64)) == 0.0

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.training import losses
+from models.training.losses import draw_negatives, full_softmax, sampled_softmax
+
+NUM, DIMENSION = 20, 4
+
+
+@pytest.fixture(scope="module")
+def candidates() -> tf.Tensor:
+    return tf.constant(np.random.default_rng(0).normal(size=(NUM, DIMENSION)), tf.float32)
+
+
+@pytest.fixture(scope="module")
+def queries() -> tf.Tensor:
+    return tf.constant(np.random.default_rng(1).normal(size=(3, DIMENSION)), tf.float32)
+
+
+TARGETS = tf.constant([4, 4, 17])
+
+
+def test_full_softmax_of_a_hand_worked_example():
+    logits = tf.math.log([[1.0, 3.0], [4.0, 1.0]])
+    rows, targets = tf.constant([0, 0, 1]), tf.constant([0, 1, 0])
+    # Probabilities 1/4, 3/4 and 4/5.
+    each = [math.log(4), math.log(4 / 3), math.log(5 / 4)]
+    loss = full_softmax(logits, rows, targets, tf.ones([3]))
+    assert float(loss) == pytest.approx(sum(each) / 3)
+    weighted = full_softmax(logits, rows, targets, tf.constant([1.0, 0.0, 2.0]))
+    assert float(weighted) == pytest.approx((each[0] + 2 * each[2]) / 3)
+
+
+def test_without_events_the_loss_is_zero():
+    nothing = tf.zeros([0], tf.int32)
+    assert float(full_softmax(tf.zeros([2, 5]), nothing, nothing, tf.zeros([0]))) == 0.0
+
+
+def test_large_logits_do_not_overflow():
+    logits = tf.constant([[1e4, 0.0]])
+    loss = full_softmax(logits, tf.constant([0, 0]), tf.constant([0, 1]), tf.ones([2]))
+    assert float(loss) == pytest.approx(1e4 / 2)
+
+
+def sampled(
+    queries: tf.Tensor, candidates: tf.Tensor, negatives: tf.Tensor, log_expected: tf.Tensor
+) -> float:
+    return float(
+        sampled_softmax(
+            queries,
+            tf.gather(candidates, TARGETS),
+            tf.gather(candidates, negatives),
+            TARGETS,
+            negatives,
+            log_expected,
+            tf.ones([3]),
+        )
+    )
+
+
+def full(queries: tf.Tensor, candidates: tf.Tensor) -> float:
+    logits = tf.matmul(queries, candidates, transpose_b=True)
+    return float(full_softmax(logits, tf.range(3), TARGETS, tf.ones([3])))
+
+
+def test_the_whole_catalogue_as_negatives_is_the_full_softmax(
+    queries: tf.Tensor, candidates: tf.Tensor
+):
+    # Each candidate once, its log expected count 0; the target itself is an accidental hit.
+    loss = sampled(queries, candidates, tf.range(NUM), tf.zeros([NUM]))
+    assert loss == pytest.approx(full(queries, candidates), rel=1e-5)
+
+
+def test_more_negatives_come_nearer_to_the_full_softmax(queries: tf.Tensor, candidates: tf.Tensor):
+    frequency = np.random.default_rng(2).dirichlet(np.ones(NUM))
+    log_frequency = tf.constant(np.log(frequency), tf.float32)
+
+    def mean_error(num_uniform: int) -> float:
+        found = []
+        for seed in range(20):
+            # In-batch negatives come from where targets do: the frequencies.
+            batch = np.random.default_rng(seed).choice(NUM, num_uniform, p=frequency)
+            negatives, log_expected = draw_negatives(
+                tf.constant(batch, tf.int32),
+                log_frequency,
+                num_uniform,
+                num_uniform,
+                tf.constant([seed, 0]),
+            )
+            found.append(sampled(queries, candidates, negatives, log_expected))
+        return abs(float(np.mean(found)) - full(queries, candidates))
+
+    assert mean_error(20_000) < 0.01
+    assert mean_error(20_000) < mean_error(5)
+
+
+def test_without_its_correction_a_popular_candidate_would_weigh_more(
+    queries: tf.Tensor, candidates: tf.Tensor
+):
+    # Candidate 0 three times, all others once: only the correction brings it back to one.
+    negatives = tf.concat([tf.zeros([2], tf.int32), tf.range(NUM)], axis=0)
+    log_expected = tf.where(negatives == 0, math.log(3.0), 0.0)
+    expected = full(queries, candidates)
+    assert sampled(queries, candidates, negatives, log_expected) == pytest.approx(
+        expected, rel=1e-5
+    )
+    assert sampled(queries, candidates, negatives, tf.zeros([NUM + 2])) > expected + 1e-4
+
+
+def test_accidental_hits_do_not_count(queries: tf.Tensor, candidates: tf.Tensor):
+    # Nothing but each event's own target: nothing to be told apart from.
+    same = tf.gather(candidates, TARGETS[:1])
+    loss = sampled_softmax(
+        queries[:1], same, tf.repeat(same, 5, axis=0), TARGETS[:1], tf.fill([5], 4),
+        tf.zeros([5]), tf.ones([1]),
+    )  # fmt: skip
+    assert float(loss) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_negatives_are_the_batch_and_uniform_ones_with_their_expected_counts():
+    log_frequency = tf.math.log([0.5, 0.25, 0.125, 0.125])
+    targets = tf.constant([0, 2])
+    negatives, log_expected = draw_negatives(targets, log_frequency, 5, 8, tf.constant([1, 2]))
+    assert negatives.shape == (10,)
+    assert set(negatives.numpy()[:2].tolist()) == {0, 2}
+    # 2 from the batch by frequency, and 8 / 4 = 2 uniform ones each.
+    expected = np.array([2 * 0.5 + 2, 2 * 0.25 + 2, 2 * 0.125 + 2, 2 * 0.125 + 2])
+    np.testing.assert_allclose(np.exp(log_expected), expected[negatives.numpy()], rtol=1e-5)
+
+
+def test_drawn_counts_are_the_expected_ones():
+    frequency = np.array([0.6, 0.3, 0.1, 0.0001])
+    frequency /= frequency.sum()
+    rng = np.random.default_rng(3)
+    counts, expected = np.zeros(4), np.zeros(4)
+    draws, in_batch, uniform = 400, 30, 20
+    for draw in range(draws):
+        targets = tf.constant(rng.choice(4, 2 * in_batch, p=frequency), tf.int32)
+        negatives, log_expected = draw_negatives(
+            targets,
+            tf.constant(np.log(frequency), tf.float32),
+            in_batch,
+            uniform,
+            tf.constant([draw, 7]),
+        )
+        counts += np.bincount(negatives, minlength=4)
+        expected[negatives.numpy()] = np.exp(log_expected)
+    # Standard error of a mean over 400 draws of up to 35 ± 4: 0.2.
+    np.testing.assert_allclose(counts / draws, expected, atol=0.8)
+
+
+def test_the_same_seed_draws_the_same():
+    arguments = (tf.constant([0]), tf.zeros([1000]), 5, 50)
+    one, again, other = (
+        draw_negatives(*arguments, tf.constant(seed))[0].numpy()
+        for seed in ([1, 2], [1, 2], [1, 3])
+    )
+    np.testing.assert_array_equal(one, again)
+    assert np.any(one != other)
+
+
+def test_long_timelines_do_not_make_more_negatives():
+    targets = tf.zeros([10_000], tf.int32)
+    negatives, _ = draw_negatives(targets, tf.zeros([50]), 16, 16, tf.constant([1, 2]))
+    assert negatives.shape == (32,)
+
+
+def test_sampled_softmax_of_a_hand_worked_example():
+    # Target 0 with score log 2. Negatives: 1 with log 3, expected thrice, so it counts 1; the
+    # target itself, which does not count; 2 with log 8, expected twice, so it counts 4.
+    loss = sampled_softmax(
+        tf.constant([[1.0]]),
+        tf.math.log([[2.0]]),
+        tf.math.log([[3.0], [2.0], [8.0]]),
+        tf.constant([0]),
+        tf.constant([1, 0, 2]),
+        tf.math.log([3.0, 1.0, 2.0]),
+        tf.ones([1]),
+    )
+    assert float(loss) == pytest.approx(math.log((2 + 1 + 4) / 2))
+
+
+def test_hard_negatives_are_those_of_the_highest_score_with_their_corrections():
+    def loss(hardest: int) -> float:
+        return float(
+            sampled_softmax(
+                tf.constant([[1.0]]),
+                tf.math.log([[2.0]]),
+                # By score 8, 6, 3; the target's own 9 does not count among them.
+                tf.math.log([[3.0], [9.0], [8.0], [6.0]]),
+                tf.constant([0]),
+                tf.constant([1, 0, 2, 3]),
+                tf.math.log([3.0, 1.0, 2.0, 1.0]),
+                tf.ones([1]),
+                hardest,
+            )
+        )
+
+    assert loss(1) == pytest.approx(math.log((2 + 4) / 2))
+    assert loss(2) == pytest.approx(math.log((2 + 4 + 6) / 2))
+    assert loss(3) == loss(0) == loss(100) == pytest.approx(math.log((2 + 4 + 6 + 1) / 2))
+
+
+@pytest.mark.parametrize("logits_a_block", [1, 2 * NUM, 10_000_000])
+def test_gradients_are_those_of_the_definition_however_it_is_cut(
+    candidates: tf.Tensor, monkeypatch: pytest.MonkeyPatch, logits_a_block: int
+):
+    monkeypatch.setattr(losses, "_LOGITS_A_BLOCK", logits_a_block)
+    rng = np.random.default_rng(5)
+    queries = tf.constant(rng.normal(size=(7, DIMENSION)), tf.float32)
+    positives = tf.constant(rng.normal(size=(7, DIMENSION)), tf.float32)
+    targets = tf.constant(rng.integers(0, NUM, 7), tf.int32)
+    log_expected = tf.constant(rng.normal(size=NUM), tf.float32)
+    weights = tf.constant(rng.uniform(size=7), tf.float32)
+    inputs = [queries, positives, candidates]
+
+    def definition() -> tf.Tensor:
+        own = tf.reduce_sum(queries * positives, axis=1, keepdims=True)
+        others = tf.matmul(queries, candidates, transpose_b=True) - log_expected
+        others -= 1e9 * tf.one_hot(targets, NUM)
+        each = tf.reduce_logsumexp(tf.concat([own, others], axis=1), axis=1) - own[:, 0]
+        return tf.reduce_sum(weights * each) / tf.reduce_sum(weights)
+
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(inputs)
+        expected = definition()
+        # Twice, so that the gradient from above is not one.
+        loss = sampled_softmax(
+            queries, positives, candidates, targets, tf.range(NUM), log_expected, weights
+        )
+        doubled = 2 * loss
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    for one, other in zip(
+        tape.gradient(doubled, inputs), tape.gradient(expected, inputs), strict=True
+    ):
+        np.testing.assert_allclose(one, 2 * other, rtol=1e-4, atol=1e-6)
+
+
+def test_without_events_there_is_nothing_to_learn():
+    nothing, no_vectors = tf.zeros([0], tf.int32), tf.zeros([0, DIMENSION])
+    negatives, log_expected = draw_negatives(nothing, tf.zeros([NUM]), 3, 4, tf.constant([1, 2]))
+    assert negatives.shape == (4,)
+    vectors = tf.Variable(tf.ones([4, DIMENSION]))
+    with tf.GradientTape() as tape:
+        loss = sampled_softmax(
+            no_vectors, no_vectors, vectors, nothing, negatives, log_expected, tf.zeros([0])
+        )
+    assert float(loss) == 0.0
+    assert np.all(np.isfinite(tape.gradient(loss, vectors)))

@@ -1,0 +1,295 @@
+"""Going on from an earlier model while catalogue, users and feature values have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from models.features.sizes import FeatureSizes
+from models.features.spec import FeatureSpec
+from models.input.candidate_table import CandidateTable
+from models.input.timeline_dataset import TimelineDataset
+from models.towers.named_weights import named_weights
+from models.towers.two_tower import TwoTowerModel
+from models.training.config import ModelConfig, TrainingConfig
+from models.training.trainer import fit
+from models.training.warm_start import (
+    RowsOfVocabulary,
+    SavedWeights,
+    WarmStartError,
+    read_vocabulary,
+    restore,
+    vocabulary_of,
+)
+
+SPEC = FeatureSpec.model_validate(
+    {
+        "columns": {"query_id": "user", "candidate_id": "item"},
+        "features": {
+            "query": {"country": {"kind": "categorical"}, "age": {"kind": "numeric", "buckets": 3}},
+            "candidate": {"genres": {"kind": "categorical"}, "year": {"kind": "numeric"}},
+        },
+    }
+)
+Vocabularies = dict[str, Sequence[bytes]]
+OLD: Vocabularies = {
+    "item": [b"a b", "ü→漢".encode(), b"gone", b"d"],
+    "user": [b"u1", b"u2"],
+    "country": [b"CH", b"JP"],
+    "genres": [b"x y", b"z"],
+}
+# The most frequent come first: new data, another order.
+NEW: Vocabularies = {
+    "item": [b"new", "ü→漢".encode(), b"d", b"a b", b"newer"],
+    "user": [b"u2", b"u3", b"u1"],
+    "country": [b"FR", b"JP", b"CH"],
+    "genres": [b"z"],
+}
+
+
+def make_model(vocabularies: Vocabularies, seed: int, **settings: Any) -> TwoTowerModel:
+    items = len(vocabularies["item"])
+    tf_keras.utils.set_random_seed(seed)
+    model = TwoTowerModel(
+        SPEC,
+        FeatureSizes(
+            queries=len(vocabularies["user"]) + 1,
+            candidates=items + 1,
+            features={
+                "country": len(vocabularies["country"]) + 1,
+                "genres": len(vocabularies["genres"]) + 1,
+                "age": 3,
+            },
+        ),
+        ModelConfig(
+            **{
+                "dimension": 4,
+                "query_id_embedding": True,
+                "query_hidden_layers": (3,),
+                **settings,
+            }
+        ),
+        TrainingConfig(),
+        CandidateTable(
+            items,
+            {"genres": np.zeros([items, 1], np.int32), "year": np.zeros([items, 1], np.float32)},
+        ),
+        np.ones(items, np.int64),
+    )
+    one = tf.constant([[0]])
+    model.compute_loss({"user": one, "item": one, "country": one, "age": one})
+    return model
+
+
+def weights_of(model: TwoTowerModel) -> dict[str, np.ndarray]:
+    weights = named_weights([model.candidate_tower, model.query_tower])
+    return {name: variable.numpy() for name, variable in weights.items()}
+
+
+def save(model: TwoTowerModel, vocabularies: Vocabularies) -> SavedWeights:
+    return SavedWeights(weights_of(model), vocabularies, model.config, "there")
+
+
+def test_names_are_part_of_the_format_of_an_exported_model():
+    assert sorted(weights_of(make_model(OLD, 1))) == [
+        "candidate_tower:biases:embeddings",
+        "candidate_tower:features:directions:year:bias",
+        "candidate_tower:features:directions:year:kernel",
+        "candidate_tower:features:tables:genres:embeddings",
+        "candidate_tower:ids:embeddings",
+        "query_tower:events:embeddings",
+        "query_tower:features:tables:age:embeddings",
+        "query_tower:features:tables:country:embeddings",
+        "query_tower:history:project:kernel",
+        "query_tower:ids:embeddings",
+        "query_tower:layers:0:bias",
+        "query_tower:layers:0:kernel",
+        "query_tower:layers:1:bias",
+        "query_tower:layers:1:kernel",
+    ]
+
+
+def test_every_table_of_a_vocabulary_is_known_as_one():
+    # Sizes that no layer has, so that a table gives itself away.
+    sizes = {"item": 101, "user": 103, "country": 107, "genres": 109}
+    vocabularies = {name: [b"v%d" % n for n in range(size)] for name, size in sizes.items()}
+    for name, value in weights_of(make_model(vocabularies, 1)).items():
+        of = vocabulary_of(name, SPEC)
+        assert (sizes[of] + 1 if of else None) == (len(value) if len(value) > 100 else None), name
+
+
+def test_old_values_keep_their_rows_and_new_ones_begin_anew():
+    old, new = make_model(OLD, 1), make_model(NEW, 2)
+    before, saved = weights_of(new), save(old, OLD)
+    report = restore(new, saved, SPEC, NEW)
+    for name, after in weights_of(new).items():
+        vocabulary = vocabulary_of(name, SPEC)
+        if vocabulary is None:
+            np.testing.assert_array_equal(after, saved.values[name], name)
+            continue
+        for row, value in enumerate(NEW[vocabulary]):
+            expected = before[name][row]
+            if value in OLD[vocabulary]:
+                expected = saved.values[name][list(OLD[vocabulary]).index(value)]
+            np.testing.assert_array_equal(after[row], expected, f"{name} {value!r}")
+        # Unknown values stay unknown.
+        np.testing.assert_array_equal(after[-1], saved.values[name][-1], name)
+    assert report.source == "there"
+    assert report.vocabularies == {
+        "item": RowsOfVocabulary(kept=3, new=2, gone=1),
+        "user": RowsOfVocabulary(kept=2, new=1, gone=0),
+        "country": RowsOfVocabulary(kept=2, new=1, gone=0),
+        "genres": RowsOfVocabulary(kept=1, new=0, gone=1),
+    }
+    assert list(report.fresh) == list(report.dropped) == []
+
+
+def test_vectors_of_old_candidates_are_the_same_bit_for_bit():
+    old, new = make_model(OLD, 1), make_model(NEW, 2)
+    restore(new, save(old, OLD), SPEC, NEW)
+    kept = [item for item in NEW["item"] if item in OLD["item"]]
+    one, other = (
+        model.candidate_tower(
+            tf.constant([list(vocabularies["item"]).index(item) for item in kept]),
+            # "z" in both.
+            {
+                "genres": tf.fill([3, 1], list(vocabularies["genres"]).index(b"z")),
+                "year": tf.constant([[1.5], [-2.0], [np.nan]]),
+            },
+        )
+        for model, vocabularies in ((old, OLD), (new, NEW))
+    )
+    np.testing.assert_array_equal(one, other)
+
+
+def test_weights_of_one_model_only_are_named():
+    saved = save(make_model(OLD, 1, query_hidden_layers=()), OLD)
+    gone = {**saved.values, "query_tower:features:tables:planet:embeddings": np.zeros([3, 4])}
+    report = restore(make_model(NEW, 2), replace(saved, values=gone), SPEC, NEW)
+    assert list(report.fresh) == [
+        f"query_tower:layers:{layer}:{part}" for layer in (0, 1) for part in ("bias", "kernel")
+    ]
+    assert list(report.dropped) == ["query_tower:features:tables:planet:embeddings"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"dimension": 6}, r"candidate_tower:ids:embeddings was \[4\] and is \[6\]"),
+        (
+            {"query_hidden_layers": (7,)},
+            r"query_tower:layers:0:kernel was \[4, 3\] and is \[4, 7\]",
+        ),
+        ({"similarity": "cosine"}, "`model.similarity` was dot and is cosine"),
+    ],
+)
+def test_what_does_not_fit_is_named_and_changes_nothing(settings: dict[str, Any], named: str):
+    new = make_model(NEW, 2, **settings)
+    before = weights_of(new)
+    with pytest.raises(WarmStartError, match=named) as raised:
+        restore(new, save(make_model(OLD, 1), OLD), SPEC, NEW)
+    assert "training.warm_start: false" in str(raised.value)
+    for name, value in weights_of(new).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_model_without_weights_by_name_is_refused(tmp_path: Path):
+    with pytest.raises(WarmStartError, match=r"fit once with `training\.warm_start: false`"):
+        SavedWeights.read(str(tmp_path), SPEC)
+
+
+@pytest.mark.parametrize(
+    ("lines", "counted", "values"),
+    [
+        (b"7 a\x1fb\n1 c\n", True, [b"a\x1fb", b"c"]),
+        # What Python takes for the end of a line and Transform does not.
+        ("7 x\u2028y\n3 \x85\n".encode(), True, ["x\u2028y".encode(), "\x85".encode()]),
+        (b"x y\nz\n", False, [b"x y", b"z"]),
+        (b"", False, []),
+    ],
+)
+def test_a_vocabulary_is_read_as_transform_wrote_it(
+    tmp_path: Path, lines: bytes, counted: bool, values: list[bytes]
+):
+    (tmp_path / "vocabulary").write_bytes(lines)
+    assert read_vocabulary(str(tmp_path / "vocabulary"), counted=counted) == values
+
+
+def test_a_warm_start_needs_fewer_epochs_after_the_catalogue_has_grown(
+    tmp_path: Path, write_examples: Callable[..., str], deterministic: None
+):
+    spec = FeatureSpec.model_validate({"columns": {"query_id": "user", "candidate_id": "item"}})
+    rng = np.random.default_rng(3)
+
+    def timelines(users: int, items: int) -> list[list[bytes]]:
+        """Users of two communities, each of which takes every other item."""
+        return [
+            [b"%d" % item for item in rng.choice(items // 2, 6, replace=False) * 2 + user % 2]
+            for user in range(users)
+        ]
+
+    def begin_fit(
+        folder: Path,
+        rows: list[list[bytes]],
+        vocabulary: list[bytes],
+        epochs: int,
+        begin: Callable[[TwoTowerModel], object] | None = None,
+        learning_rate: float = 0.004,
+    ) -> TwoTowerModel:
+        training = TrainingConfig(
+            epochs=epochs, batch_size=16, learning_rate=learning_rate, schedule="constant"
+        )
+        examples = [{"user": [0], "item": [vocabulary.index(item) for item in row]} for row in rows]
+        taken = [item for row in examples for item in row["item"]]
+        tf_keras.utils.set_random_seed(1)
+        model = TwoTowerModel(
+            spec,
+            FeatureSizes(queries=1, candidates=len(vocabulary) + 1, features={}),
+            ModelConfig(dimension=8),
+            training,
+            CandidateTable(len(vocabulary), {}),
+            np.bincount(taken, minlength=len(vocabulary)),
+        )
+        data = TimelineDataset([write_examples(folder, examples)], spec, 16, 0.0, 1)
+        fit(model, data, training, folder / "state", str(folder / "log"), begin)
+        return model
+
+    def share_of_own(model: TwoTowerModel, vocabulary: list[bytes]) -> float:
+        """Of the best half of the items after a single event: those of its community."""
+        batch = tf.range(len(vocabulary))[:, None]
+        tower = model.query_tower
+        queries = tower(tf.zeros([len(vocabulary)], tf.int32), {}, tower.encode(batch))
+        scores = tf.matmul(queries, model.candidates(batch[:, 0]), transpose_b=True).numpy()
+        best = np.argsort(-scores, axis=1)[:, : len(vocabulary) // 2]
+        community = np.array([int(item) % 2 for item in vocabulary])
+        return float(np.mean(community[best] == community[:, None]))
+
+    first = [b"%d" % item for item in range(40)]
+    grown = [b"%d" % item for item in reversed(range(48))]
+    old = begin_fit(tmp_path / "old", timelines(120, 40), first, 20, learning_rate=0.02)
+    saved = SavedWeights(weights_of(old), {"item": first}, old.config, "old")
+    rows = timelines(120, 48)
+    shares = {
+        epochs: share_of_own(begin_fit(tmp_path / f"cold {epochs}", rows, grown, epochs), grown)
+        for epochs in (1, 3)
+    }
+    warm = begin_fit(
+        tmp_path / "warm",
+        rows,
+        grown,
+        1,
+        lambda model: restore(model, saved, spec, {"item": grown}),
+    )
+    share = share_of_own(warm, grown)
+    assert share_of_own(old, first) > 0.95
+    # By chance: one half.
+    assert shares[1] < 0.65
+    assert share > 0.8
+    assert share > shares[3], "three times the epochs are not enough from nothing"

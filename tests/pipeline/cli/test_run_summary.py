@@ -1,0 +1,58 @@
+"""What a run that a gate stopped leaves: through the real runner, with one component."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tfx.dsl.component.experimental.decorators import component
+from tfx.orchestration.pipeline import Pipeline
+
+import pipeline.runs.run
+from components.drift_gate.executor import DriftError
+from pipeline.config.file import load
+from pipeline.config.project import PipelineConfig
+from pipeline.orchestrators.local.runner import ComponentOutcome
+from pipeline.runs.metadata import connection_config
+from tests.pipeline.two_clubs import write_two_clubs
+
+_REPORT: dict[str, Any] = {"span": "2", "baseline": "1", "events": 7, "findings": [{"value": 0.5}]}
+
+
+@component
+def DriftGate() -> None:  # type: ignore[type-arg,unused-ignore]  # noqa: N802
+    raise DriftError("span 2 has drifted from 1", _REPORT)
+
+
+class Silence:
+    def component_started(self, name: str, position: int, total: int) -> None: ...
+
+    def component_finished(self, outcome: object) -> None: ...
+
+
+def test_the_figures_of_a_span_that_stopped_a_run_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load(str(write_two_clubs(tmp_path)))
+    config.run_dir.mkdir(parents=True)
+
+    def one_component(config: PipelineConfig, **options: Any) -> Pipeline:
+        folder = str(config.run_dir / "artifacts")
+        return Pipeline(config.name, folder, connection_config(config), [DriftGate()])
+
+    monkeypatch.setattr(pipeline.runs.run, "create_pipeline", one_component)
+    summary = pipeline.runs.run.run(config, "1", Silence())
+    assert summary.drift == _REPORT
+    assert summary.gates == {"drift": "refused"}
+    assert summary.is_refused
+    assert summary.to_json()["error"] == "DriftGate: span 2 has drifted from 1"
+
+
+@pytest.mark.parametrize(("baseline", "word"), [("1", "passed"), (None, "nothing to compare")])
+def test_what_was_held_against_nothing_is_not_called_passed(
+    baseline: str | None, word: str
+) -> None:
+    summary = pipeline.runs.run.RunSummary(
+        "clubs", "1", "", drift={**_REPORT, "baseline": baseline}
+    )
+    outcome = ComponentOutcome("DriftGate", "complete", 1.0, {})
+    assert pipeline.runs.run._gates(summary, {"DriftGate": outcome}) == {"drift": word}

@@ -1,0 +1,165 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.config.file import load
+from pipeline.config.project import BeamConfig, ConfigError
+from tests.pipeline.two_clubs import ROOT
+
+MINIMAL: dict[str, Any] = {
+    "data": {"interactions": "events.csv"},
+    "columns": {"query_id": "user", "candidate_id": "item", "timestamp": "time"},
+}
+
+
+def write(folder: Path, content: Any, name: str = "use.yaml") -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return str(folder / name)
+
+
+def test_a_minimal_file_has_defaults_for_everything_else(tmp_path: Path) -> None:
+    config = load(write(tmp_path, MINIMAL))
+    assert config.name == "use"
+    assert config.split.method == "temporal"
+    assert config.split.split_names == ("train", "eval", "candidates")
+    assert config.index.k == 100
+
+
+def test_paths_start_above_configs_and_from_the_file_elsewhere(tmp_path: Path) -> None:
+    inside = load(write(tmp_path / "configs", MINIMAL))
+    assert inside.resolve("events.csv") == str(tmp_path / "events.csv")
+    assert inside.serving_dir == str(tmp_path / "runs" / "use" / "serving" / "retrieval")
+    outside = load(write(tmp_path / "elsewhere", MINIMAL))
+    assert outside.resolve("events.csv") == str(tmp_path / "elsewhere" / "events.csv")
+    assert outside.resolve("gs://bucket/x.csv") == "gs://bucket/x.csv"
+    assert outside.resolve("/data/x.csv") == "/data/x.csv"
+
+
+def test_every_committed_configuration_loads() -> None:
+    for path in (Path(__file__).resolve().parents[3] / "configs").glob("*.yaml"):
+        assert load(str(path)).name == path.stem
+
+
+def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL)
+    config = load(path, ["training.epochs=3", "evaluation.ks=[1, 10]", "features.query={}"])
+    assert config.training.epochs == 3
+    assert config.evaluation.ks == (1, 10)
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("model.dimensions=3", ["unknown key `model.dimensions`", "did you mean `dimension`?"]),
+        ("modell.x=3", ["unknown key `modell`", "did you mean `model`?"]),
+        ("drift.action=stop", ["`drift` compares spans", "{SPAN}"]),
+        ("drift.min_events=-1", ["`drift.min_events`", "greater than or equal to 0"]),
+        ("data.spans.window=0", ["`data.spans.window", "greater than or equal to 1"]),
+        ("data.spans.window=2", ["`data.spans` needs a pattern with {SPAN}"]),
+        ("data.interactions='{SPAM}.csv'", ["unknown placeholder {SPAM}"]),
+        ("training.epochs=many", ["`training.epochs`", "integer", "'many'", "Passes over"]),
+        ("training.epochs=0", ["`training.epochs`", "greater than or equal to 1"]),
+        ("columns.timestamp=null", ["`split.method: temporal` needs `columns.timestamp`"]),
+        ("index.reorder=5", ["`reorder` 5 must be at least `k` 100"]),
+        ("split.eval_fraction=1.5", ["`split.eval_fraction`", "less than 1"]),
+        ("data.interactions=null", ["`data.interactions`", "valid string"]),
+        ("evaluation.split=test", ["`evaluation.split: test`", "train, eval, candidates"]),
+        ("evaluation.min_metrics={hits@10: 1}", ["no metric 'hits@10'", "hit_rate"]),
+        ("evaluation.slices=[age]", ["`evaluation.slices`", "'age'"]),
+        ("evaluation.baselines=[popular]", ["`evaluation.baselines", "'popularity'"]),
+        ("features.query={age: {kind: numeric}}", ["`features.query` needs", "data.queries"]),
+        ("model.history_encoder=none", ["leaves the query tower without an input"]),
+        ("training.early_stopping_patience=3", ["set `validation_fraction` too"]),
+        ("training.early_stopping_metric=recall", ["hit_rate@K, mrr@K or ndcg@K", "'recall'"]),
+        ("no-equals", ["--set takes section.key=value"]),
+        ("name=a b", ["`name`", "pattern"]),
+        ("training.epochs=true", ["`training.epochs`", "integer", "True"]),
+        ("training.batch_size='32'", ["`training.batch_size`", "integer", "'32'"]),
+        ("evaluation.exclude_seen='no'", ["`evaluation.exclude_seen`", "boolean"]),
+        ("runs=gs://bucket/runs", ["`runs`: must be a folder", "gs://bucket", "compile"]),
+        ("root=/x", ["`root` is not a setting"]),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_would_be_right(
+    tmp_path: Path, override: str, parts: list[str]
+) -> None:
+    path = write(tmp_path, MINIMAL)
+    with pytest.raises(ConfigError) as caught:
+        load(path, [override])
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_recent_popularity_needs_times(tmp_path: Path) -> None:
+    overrides = ["columns.timestamp=null", "split.method=random"]
+    overrides.append("evaluation.baselines=[recent_popularity]")
+    with pytest.raises(ConfigError, match="`recent_popularity` needs"):
+        load(write(tmp_path, MINIMAL), overrides)
+
+
+def test_a_missing_section_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="`columns` is missing"):
+        load(write(tmp_path, {"data": {"interactions": "x.csv"}}))
+
+
+@pytest.mark.parametrize("content", ["[1, 2", "just words", "\x00"])
+def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, content: str) -> None:
+    path = write(tmp_path, content)
+    with pytest.raises(ConfigError, match=r"use\.yaml"):
+        load(path)
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="did you mean `movielens_100k`"):
+        load("movielens_100")
+
+
+def test_an_absent_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no configuration file .*absent\.yaml"):
+        load(str(tmp_path / "absent.yaml"))
+
+
+def test_dates_are_moments_in_utc(tmp_path: Path) -> None:
+    config = load(write(tmp_path, MINIMAL), ["split.eval_from=1998-01-01"])
+    assert config.split.eval_from is not None
+    assert config.split.eval_from.isoformat() == "1998-01-01T00:00:00+00:00"
+
+
+def test_beam_gets_no_argument_that_is_its_default():
+    # With one, TFX packs itself for remote workers before each component.
+    assert BeamConfig().pipeline_args == []
+    assert BeamConfig(options=("--x=1",)).pipeline_args == ["--x=1"]
+    assert BeamConfig(workers=2).pipeline_args == [
+        "--runner=DirectRunner",
+        "--direct_num_workers=2",
+        "--direct_running_mode=multi_processing",
+    ]
+
+
+def test_a_configuration_is_read_without_tensorflow(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL)
+    code = (
+        "import sys; from pipeline.config.file import load; load(sys.argv[1]).ingest; "
+        "print([name for name in ('tensorflow', 'tfx', 'apache_beam') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("runner", ["DataflowRunner", "dataflowrunner"])
+def test_workers_that_see_no_file_of_this_machine_are_refused_here(
+    tmp_path: Path, runner: str
+) -> None:
+    from pipeline.definition import create_pipeline, create_refresh_pipeline
+
+    config = load(write(tmp_path, MINIMAL), [f"beam.runner={runner}"])
+    for create in (create_pipeline, create_refresh_pipeline):
+        with pytest.raises(ConfigError, match=r"kubeflow.*--pipeline-root gs://"):
+            create(config)

@@ -1,0 +1,408 @@
+import datetime
+import gzip
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pytest
+import typer
+import yaml
+from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
+from typer.testing import CliRunner
+
+from components.interactions.tfrecord_frames import frame
+from models.features.spec import RESERVED_KEYS
+from pipeline.cli.init import init
+from pipeline.config.file import load
+from pipeline.init.column_profile import profile
+from pipeline.init.config_yaml import batches
+from pipeline.init.draft import Request, make_draft
+from pipeline.init.errors import InitError
+from pipeline.init.event_habits import EventHabits
+from pipeline.init.event_times import timestamp_unit
+from pipeline.init.feature_kinds import KindDecision, decide_kind
+from pipeline.init.feature_names import SAFE_NAME, safe_feature_name
+from pipeline.init.source_sample import count_rows, read_sample
+from pipeline.init.written_config import default_output, write_config
+from pipeline.source_lookup import describe_candidates, query_history
+
+APP = typer.Typer()
+APP.command()(init)
+ROWS = 200
+
+
+def _kind(name: str, values: list[object]) -> KindDecision:
+    return decide_kind(profile(pl.Series(name, values, strict=False)))
+
+
+def _described(name: str, values: list[object]) -> str:
+    feature = _kind(name, values).feature
+    if feature is None:
+        return "left out"
+    options = [feature.separator, feature.buckets and f"{feature.buckets} buckets"]
+    return " ".join([feature.kind, *(option for option in options if option)])
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("price", [f"{7 + i % 90}.5" for i in range(ROWS)], "numeric"),
+        ("age", [18 + i % 60 for i in range(ROWS)], "numeric"),
+        # Half of the values are up to 10, the highest is 10,000.
+        ("views", [str(10 if i % 2 else i * i // 4) for i in range(ROWS)], "numeric 16 buckets"),
+        ("level", [str(1 + i % 7) for i in range(ROWS)], "categorical"),
+        ("shop_id", [str(100 + i % 40) for i in range(ROWS)], "categorical"),
+        ("row", list(range(5000, 5000 + ROWS)), "left out"),
+        ("zip_code", [f"{10000 + i % 90 * 7}" for i in range(ROWS)], "left out"),
+        ("code", [f"{i:05}" for i in range(ROWS)], "left out"),
+        ("gender", ["F" if i % 3 else "M" for i in range(ROWS)], "categorical"),
+        ("in_stock", [bool(i % 2) for i in range(ROWS)], "categorical"),
+        ("city", [f"City{i % 80}" for i in range(ROWS)], "categorical"),
+        ("genres", [["Drama", "Drama|War", "War|Crime"][i % 3] for i in range(ROWS)],
+         "categorical |"),
+        ("tags", [["a", "b; c", "c;d"][i % 3] for i in range(ROWS)], "categorical ;"),
+        ("topics", [["a", "b, c", "c,d"][i % 3] for i in range(ROWS)], "categorical ,"),
+        ("labels", [["a"], ["b", "c"]] * 9, "categorical |"),
+        ("title", [f"The {i}th Night, Part {i}" for i in range(ROWS)], "text"),
+        ("url", [f"https://example.org/{i}" for i in range(ROWS)], "left out"),
+        ("image", [f"img/{i}.jpg" for i in range(ROWS)], "left out"),
+        ("token", [f"x{i}" for i in range(ROWS)], "left out"),
+        ("constant", ["same"] * ROWS, "left out"),
+        ("empty", [None, ""] * 5, "left out"),
+        ("added", [datetime.date(2024, 1, 1 + i % 28) for i in range(ROWS)], "left out"),
+        ("added_text", [f"2024-01-{1 + i % 28:02}" for i in range(ROWS)], "left out"),
+        ("mostly", ["NA" if i % 20 == 0 else f"{i}.5" for i in range(ROWS)], "left out"),
+    ],
+)  # fmt: skip
+def test_tells_the_kind_of_a_column(name: str, values: list[object], expected: str) -> None:
+    assert _described(name, values) == expected
+
+
+def test_a_column_that_is_left_out_says_why() -> None:
+    assert "same value, 'x'" in _kind("c", ["x"] * 9).reason
+    assert "5.0% of the rows" in _kind("c", ["NA", *[f"{i}.5" for i in range(19)]]).reason
+
+
+@pytest.mark.parametrize(
+    ("column", "taken", "expected"),
+    [
+        ("age", set(), "age"),
+        ("unit price (€)", set(), "unit_price"),
+        ("2nd", set(), "candidate_2nd"),
+        ("名前", set(), "feature"),
+        ("rating", set(), "candidate_rating"),
+        ("country", {"country"}, "candidate_country"),
+        ("country", {"country", "candidate_country"}, "candidate_country_2"),
+    ],
+)
+def test_makes_safe_names(column: str, taken: set[str], expected: str) -> None:
+    name = safe_feature_name(column, "candidate", taken)
+    assert name == expected
+    assert SAFE_NAME.fullmatch(name)
+    assert name not in RESERVED_KEYS | taken
+
+
+@pytest.mark.parametrize(
+    ("values", "unit"),
+    [
+        ([881250949], "s"),
+        ([1714521600000], "ms"),
+        ([1714521600000000], "us"),
+        ([1714521600000000000], "ns"),
+        (["881250949", ""], "s"),
+        (["1714521600.5"], "s"),
+        (["2024-05-01T12:00:00Z", "2024-05-01"], "iso8601"),
+        ([datetime.datetime(2024, 5, 1)], "iso8601"),
+    ],
+)
+def test_reads_the_unit_off_the_values(values: list[object], unit: str) -> None:
+    assert timestamp_unit(pl.Series("t", values)) == unit
+
+
+def test_refuses_times_that_are_none() -> None:
+    with pytest.raises(InitError, match=r"t: must hold epochs or ISO 8601 .*'03/12/2020'"):
+        timestamp_unit(pl.Series("t", ["03/12/2020"]))
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Ratings of 40 users for 30 items, files of both sides, and the working directory."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    events = [(u, (u * 7 + i) % 30, 1 + i % 5, 1_700_000_000 + i) for u in range(40) for i in
+              range(6)]  # fmt: skip
+    pl.DataFrame(events, ["user", "item", "stars", "time"], orient="row").write_csv(
+        folder / "events.csv"
+    )
+    pl.DataFrame(
+        {
+            "item": range(30),
+            "rating": [i / 7 for i in range(30)],
+            "country": [["DE", "FR", "ES"][i % 3] for i in range(30)],
+            "title": [f"A chair called {i}" for i in range(30)],
+        }
+    ).write_parquet(folder / "items.parquet")
+    pl.DataFrame(
+        {"user": range(40), "country": ["DE", "FR"] * 20, "page": [f"/u/{i}" for i in range(40)]}
+    ).write_csv(folder / "users.csv")
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def _arguments(shop: Path, *more: str) -> list[str]:
+    interactions = str(shop / "events.csv")
+    return ["--interactions", interactions, "--query-id", "user", "--candidate-id", "item", *more]
+
+
+def test_writes_a_configuration_that_loads(shop: Path, tmp_path: Path) -> None:
+    items, users = str(shop / "items.parquet"), str(shop / "users.csv")
+    result = CliRunner().invoke(
+        APP,
+        _arguments(
+            shop, "--candidates", items, "--queries", users, "--timestamp", "time",
+            "--rating", "stars",
+        ),
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "next: two-tower run --config shop" in result.output
+    config = load("shop")
+    assert config.root == tmp_path
+    assert config.data.interactions == "shop/events.csv"
+    assert config.data.timestamp_unit == "s"
+    assert config.split.method == "temporal"
+    assert config.training.objective == "next_candidate"
+    assert config.evaluation.min_lift == 0.9
+    assert set(config.features.query) == {"country"}
+    # `rating` is the pipeline's own key, and `country` the users'.
+    candidate = config.features.candidate
+    assert {name: feature.column for name, feature in candidate.items()} == {
+        "candidate_rating": "rating",
+        "candidate_country": "country",
+        "title": None,
+    }
+    assert Path(config.schema_file) == tmp_path / "schema/shop/schema.pbtxt"
+    assert Path(config.schema_file).is_file()
+    text = (tmp_path / "configs/shop.yaml").read_text()
+    assert "# left out: page, addresses or paths" in text
+
+
+def test_names_the_likely_time_and_the_unused_columns(shop: Path) -> None:
+    result = CliRunner().invoke(APP, _arguments(shop))
+    assert result.exit_code == 0, result.output
+    assert "hint: column 'time' looks like the time" in result.output
+    assert "nothing uses: stars." in result.output
+    config = load("shop")
+    assert config.split.method == "leave_last_out"
+    assert not config.features.query
+    assert not config.features.candidate
+
+
+def test_events_with_times_learn_the_next_candidate(tmp_path: Path) -> None:
+    # Every session: 0, 1, 0 within two minutes, so a third of the events returns to a candidate.
+    file = tmp_path / "clicks.parquet"
+    events = [(f"s{s}", i % 2, 1_700_000_000_000 + 60_000 * i) for s in range(9) for i in range(3)]
+    pl.DataFrame(events, ["session", "item", "ts"], orient="row").write_parquet(file)
+    request = Request(str(file), "session", "item", timestamp="ts")
+    written = write_config(request, tmp_path / "clicks.yaml")
+    assert written.config.training.objective == "next_candidate"
+    model, training = written.config.model, written.config.training
+    assert (model.history_encoder, model.similarity) == ("recency", "cosine")
+    assert model.share_candidate_ids
+    assert training.learning_rate == 0.02
+    assert written.config.evaluation.exclude_seen is False
+    assert written.config.data.timestamp_unit == "ms"
+    assert written.config.data.interactions == "clicks.parquet"
+
+
+def test_reads_tfrecord(tmp_path: Path) -> None:
+    events = [[f"u{u}", f"é{i}", 1_700_000_000 + i] for u in range(9) for i in range(6)]
+    items = [[f"é{i}", ["a", "b"][: i % 3] * (i != 4), 1.5 * i] for i in range(6)]
+    _write_examples(tmp_path / "events.tfrecord", ["user", "item", "time"], events)
+    _write_examples(tmp_path / "items-0-of-1", ["item", "tags", "price"], items)
+    request = Request(
+        str(tmp_path / "events.tfrecord"), "user", "item", str(tmp_path / "items-?-of-1"),
+        timestamp="time",
+    )  # fmt: skip
+    written = write_config(request, tmp_path / "shop.yaml")
+    features = written.config.features.candidate
+    assert {name: feature.kind for name, feature in features.items()} == {
+        "price": "numeric",
+        "tags": "categorical",
+    }
+    assert features["tags"].separator == "|"
+    assert written.observed.is_complete
+    assert written.observed.features["tags"].num_missing == 3
+    assert query_history(written.config, "u1") == [f"é{i}" for i in range(6)]
+    assert describe_candidates(written.config, ["é5"]) == {"é5": {"price": "7.5", "tags": "a|b"}}
+
+
+def _write_examples(file: Path, names: list[str], rows: list[list[object]]) -> None:
+    """Each value becomes a list of one."""
+    lists = [[value if isinstance(value, list) else [value] for value in row] for row in rows]
+    columns = [pa.array(column) for column in zip(*lists, strict=True)]
+    columns = [
+        column.cast(pa.list_(pa.binary() if column.type.value_type == pa.string() else kind))
+        for column in columns
+        for kind in [pa.float32() if column.type.value_type == pa.float64() else pa.int64()]
+    ]
+    batch = pa.RecordBatch.from_arrays(columns, names)
+    file.write_bytes(b"".join(map(frame, RecordBatchToExamplesEncoder().encode(batch))))
+
+
+@pytest.mark.parametrize(
+    ("num_queries", "num_events", "batch_size", "epochs"),
+    [
+        (130_000, 710_000, 512, 4),  # sessions: a thousand steps
+        (943, 100_000, 16, 17),  # users
+        (400, 2_000, 32, 20),  # few events
+        (10, 3_000, 1, 20),  # few and long
+        (1, 1_000, 1, 20),
+        (50_000, 1_000_000, 128, 3),
+        (390_000, 10_000_000, 64, 3),
+        (1_000_000, 20_000_000, 128, 3),
+        (4_000_000, 100_000_000, 64, 1),
+    ],
+)
+def test_batches_and_epochs_go_by_the_data(
+    num_queries: int, num_events: int, batch_size: int, epochs: int
+) -> None:
+    habits = EventHabits(num_events, num_queries, 0.0)
+    assert batches(habits) == (batch_size, epochs)
+
+
+def test_a_file_elsewhere_keeps_its_absolute_path(shop: Path, tmp_path: Path) -> None:
+    request = Request(str(shop / "events.csv"), "user", "item")
+    written = write_config(request, tmp_path / "elsewhere" / "a.yaml")
+    assert written.config.data.interactions == str(shop / "events.csv")
+
+
+def test_reads_a_glob_and_the_delimiter(tmp_path: Path) -> None:
+    for part in range(2):
+        (tmp_path / f"e{part}.csv").write_text(f'"u;ser";item\n1;{part}\n')
+    sample = read_sample("interactions", str(tmp_path / "e*.csv"))
+    assert sample.delimiter == ";"
+    assert sample.table.rows() == [("1", "0"), ("1", "1")]
+
+
+def test_a_delimiter_reaches_the_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "events.csv"
+    file.write_text("user\titem\n" + "".join(f"{i % 4}\t{i % 3}\n" for i in range(12)))
+    written = write_config(Request(str(file), "user", "item"), tmp_path / "tabs.yaml")
+    assert written.config.data.delimiter == "\t"
+    assert load(str(tmp_path / "tabs.yaml")) == written.config
+
+
+def test_odd_names_survive_yaml(tmp_path: Path) -> None:
+    events, items = tmp_path / "it's: #1.csv", tmp_path / "items.csv"
+    events.write_text("user,item\n" + "".join(f"{i % 4},{i % 3}\n" for i in range(12)))
+    columns = ["y", "no: #", '"q" {x}', "ünï,cödé"]
+    rows = [[f"v{i % 2}"] * len(columns) for i in range(20)]
+    table = pl.DataFrame(rows, columns, orient="row").insert_column(0, pl.Series("item", range(20)))
+    table.write_csv(items)
+    request = Request(str(events), "user", "item", candidates=str(items))
+    written = write_config(request, tmp_path / "odd.yaml")
+    candidate = load(str(tmp_path / "odd.yaml")).features.candidate
+    assert [feature.column or name for name, feature in candidate.items()] == columns
+    assert written.config.data.interactions == "it's: #1.csv"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--interactions": "no.csv"}, "there is no file no.csv"),
+        ({"--query-id": "usr"}, "no column 'usr'; did you mean 'user'?"),
+        ({"--candidate-id": "user"}, "--query-id and --candidate-id both name column 'user'"),
+        ({"--timestamp": "missing"}, "--timestamp: "),
+        ({"--output": "configs/shop.json"}, "must be NAME.yaml"),
+        ({"--candidates": "shop/users.csv"}, "--candidate-id: "),
+        ({"--interactions": "shop/empty.csv"}, "holds no rows"),
+        ({"--interactions": "shop/header.csv"}, "holds no rows"),
+        ({"--interactions": "shop/notes.txt"}, "only CSV files"),
+    ],
+)
+def test_an_error_is_one_message(shop: Path, change: dict[str, str], message: str) -> None:
+    (shop / "empty.csv").touch()
+    (shop / "header.csv").write_text("user,item\n")
+    (shop / "notes.txt").write_text("hello")
+    given = dict(zip(*[iter(_arguments(shop))] * 2, strict=True)) | change
+    result = CliRunner().invoke(APP, [part for pair in given.items() for part in pair])
+    assert result.exit_code == 1
+    assert "error:" in result.output
+    assert message in result.output
+    assert not Path("configs").exists()
+
+
+def test_refuses_an_id_that_no_request_could_name(shop: Path) -> None:
+    with pytest.raises(InitError, match=r"also its name in requests.*'user id'"):
+        make_draft(Request(str(shop / "events.csv"), "user id", "item"))
+
+
+def test_replaces_files_only_when_forced(shop: Path, tmp_path: Path) -> None:
+    assert CliRunner().invoke(APP, _arguments(shop)).exit_code == 0
+    config = tmp_path / "configs/shop.yaml"
+    config.write_text("mine")
+    refused = CliRunner().invoke(APP, _arguments(shop))
+    assert refused.exit_code == 1
+    assert "--force" in refused.output
+    assert config.read_text() == "mine"
+    assert CliRunner().invoke(APP, _arguments(shop, "--force")).exit_code == 0
+    assert "data" in yaml.safe_load(config.read_text())
+
+
+def test_rows_that_cannot_be_read_are_said(shop: Path) -> None:
+    with (shop / "events.csv").open("a") as file:
+        file.write("1,2,,1700000000\n")
+    result = CliRunner().invoke(APP, _arguments(shop, "--rating", "stars"))
+    assert result.exit_code == 0, result.output
+    assert "warning: 1 rows cannot be read: column 'stars' of interactions" in result.output
+
+
+def test_a_row_of_too_many_values_or_broken_bytes_does_not_stop_it(shop: Path) -> None:
+    with (shop / "events.csv").open("ab") as file:
+        file.write(b"1,2,3,1700000000,5\nu\xff,2,3,1700000000\n")
+    result = CliRunner().invoke(APP, _arguments(shop))
+    assert result.exit_code == 0, result.output
+    assert "wrong number of values" in result.output
+    assert "column 'user' of interactions" in result.output
+
+
+def test_a_compressed_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "events.csv.gz"
+    file.write_bytes(gzip.compress("\ufeffuser,item\n1,2\n".encode()))
+    assert read_sample("interactions", str(file)).table.rows() == [("1", "2")]
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "events.csv"
+    file.write_text("user,item,user\n1,2,3\n")
+    with pytest.raises(InitError, match="several columns of one name"):
+        read_sample("interactions", str(file))
+
+
+@pytest.mark.parametrize(
+    ("interactions", "name"),
+    [
+        ("/x/ml 1m/ratings.csv", "ml_1m"),
+        ("/x/data/clicks-*.parquet", "clicks"),
+        ("/x/data/clicks.csv.gz", "clicks"),
+        ("/x/day=*/clicks.csv", "clicks"),
+    ],
+)
+def test_is_named_after_the_folder_or_the_file(interactions: str, name: str) -> None:
+    assert default_output(interactions).name == f"{name}.yaml"
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])
+def test_all_rows_are_counted_where_a_sample_was_read(tmp_path: Path, suffix: str) -> None:
+    table = pl.DataFrame({"user": [str(row // 4) for row in range(4_000)], "item": "a"})
+    file = tmp_path / f"events.{suffix}"
+    if suffix == "parquet":
+        table.write_parquet(file)
+    else:
+        with (gzip.open if suffix == "csv.gz" else open)(file, "wb") as stream:
+            table.write_csv(stream, separator=";")
+    sample = read_sample("interactions", str(file), max_rows=100)
+    assert not sample.is_complete
+    rows, users = count_rows(sample, "user")
+    assert rows == 4_000
+    assert users == pytest.approx(1_000, rel=0.1)

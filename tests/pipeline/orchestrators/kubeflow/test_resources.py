@@ -1,0 +1,70 @@
+import pytest
+from google.protobuf import json_format
+
+from pipeline.config.project import ConfigError
+from pipeline.orchestrators.kubeflow.resources import parse_resources
+
+ALL = "Trainer=cpu:4,memory:16Gi,cpu_request:500m,memory_request:8G,gpu:2"
+
+
+def test_gives_what_the_kfp_sdk_gives() -> None:
+    dsl = pytest.importorskip("kfp.dsl", reason="needs the extra `kubeflow`")
+
+    @dsl.container_component
+    def step():
+        return dsl.ContainerSpec(image="image", command=["step"])
+
+    @dsl.pipeline(name="pipeline")
+    def pipeline() -> None:
+        task = step()
+        task.set_cpu_limit("4").set_memory_limit("16Gi").set_cpu_request("500m")
+        task.set_memory_request("8G").set_accelerator_type("nvidia.com/gpu")
+        task.set_accelerator_limit(2)
+
+    deployment = json_format.MessageToDict(pipeline.pipeline_spec.deployment_spec)
+    [executor] = deployment["executors"].values()
+    assert parse_resources([ALL]) == {"Trainer": executor["container"]["resources"]}
+
+
+def test_units_are_cores_and_ten_to_the_nine_bytes() -> None:
+    spec = parse_resources([ALL, "Transform=memory:500M"])
+    assert spec["Trainer"] == {
+        "cpuLimit": 4.0,
+        "memoryLimit": 17.179869184,
+        "cpuRequest": 0.5,
+        "memoryRequest": 8.0,
+        "accelerator": {"type": "nvidia.com/gpu", "count": "2"},
+    }
+    assert spec["Transform"] == {"memoryLimit": 0.5}
+
+
+def test_a_gpu_may_be_named_and_must_be_where_there_is_no_usual_one() -> None:
+    named = parse_resources(["Trainer=gpu:1,gpu_type:NVIDIA_TESLA_T4"], gpu_type=None)
+    assert named["Trainer"] == {"accelerator": {"type": "NVIDIA_TESLA_T4", "count": "1"}}
+    with pytest.raises(ConfigError, match="must name the GPU"):
+        parse_resources(["Trainer=gpu:1"], gpu_type=None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Trainer", "is not COMPONENT=KEY:VALUE"),
+        ("Trainer=cores:4", "must have each of cpu, memory"),
+        ("Trainer=cpu:4,cpu:5", "once at most"),
+        ("Trainer=cpu:four", "impossible cpu: 'four'"),
+        ("Trainer=memory:16", "impossible memory: '16'"),
+        ("Trainer=memory:16X", "impossible memory"),
+        ("Trainer=cpu:0", "has no cpu"),
+        ("Trainer=gpu:1.5", "impossible gpu"),
+        ("Trainer=gpu_type:x", "no gpu"),
+        ("Trainer=cpu:1,cpu_request:2", "requests more cpu than its limit"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_resources([text])
+
+
+def test_a_component_is_given_resources_once() -> None:
+    with pytest.raises(ConfigError, match="a second time"):
+        parse_resources(["Trainer=cpu:1", "Trainer=gpu:1"])

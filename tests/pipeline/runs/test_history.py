@@ -1,0 +1,385 @@
+"""Which runs there were, and whether anything is new: real ML Metadata, no TensorFlow."""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from ml_metadata import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+from pipeline.runs import history as run_history
+from pipeline.cli.pipeline_command import run_pipeline_command
+from pipeline.config.project import PipelineConfig
+from pipeline.config.file import load
+from pipeline.runs.state import input_state, refresh_state
+from pipeline.runs.metadata import open_store
+from pipeline.runs.refreshed_catalogue import refreshed_through
+from pipeline.runs.history import RunHistory
+from pipeline.runs.lock import RunInProgressError, is_locked, run_lock
+from pipeline.orchestrators.target import LocalSite
+from tests.pipeline.runs.metadata_rows import MetadataRows
+from tests.pipeline.two_clubs import ROOT, Command, write_two_clubs
+
+DONE, FAILED = mlmd.Execution.COMPLETE, mlmd.Execution.FAILED
+SUMMARY = {
+    "metrics": {"model": {"hit_rate@10": 0.5}},
+    "gates": {"evaluation": "passed"},
+    "pushed_version": 17,
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> PipelineConfig:
+    found = load(str(write_two_clubs(tmp_path)))
+    found.run_dir.mkdir(parents=True)
+    return found
+
+
+def history(config: PipelineConfig) -> RunHistory:
+    return RunHistory(open_store(config), config.name)
+
+
+def states(config: PipelineConfig, **options: Any) -> dict[str, str]:
+    return {r.run_id: r.state for r in history(config).records(**options)}
+
+
+def complete(config: PipelineConfig, run_id: str = "1") -> None:
+    """What a run leaves that is over and served."""
+    runs = history(config)
+    runs.end(runs.begin(run_id, "run", input_state(config)), "complete", "", SUMMARY)
+    version = Path(config.serving_dir) / "17"
+    version.mkdir(parents=True, exist_ok=True)
+    (version / "saved_model.pb").write_text("")
+
+
+def test_a_run_without_an_end_was_killed_unless_it_is_under_way(config: PipelineConfig) -> None:
+    history(config).begin("1", "run", None)
+    assert states(config) == {"1": "running"}
+    assert states(config, under_way=False) == {"1": "killed"}
+    runs = history(config)
+    runs.end(runs.begin("2", "index", None), "refused", "the gate", {})
+    assert states(config) == {"1": "killed", "2": "refused"}
+    assert runs.last_complete() is None
+
+
+def other_runner(config: PipelineConfig) -> MetadataRows:
+    return MetadataRows(open_store(config), config.name)
+
+
+def test_a_run_of_another_runner_is_complete_once_it_pushed(
+    config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = other_runner(config)
+    for run_id in ("between", "failed", "tried again", "complete", "refresh"):
+        other.add_execution(run_id, "Trainer", DONE if run_id != "failed" else FAILED)
+    other.add_execution("tried again", "CandidateEmbedder", FAILED)
+    other.add_execution("tried again", "CandidateEmbedder", DONE)
+    other.add_execution("complete", "Pusher", DONE)
+    other.add_execution("refresh", "BlessedModel", DONE)
+    other.add_execution("refresh", "Pusher", mlmd.Execution.CACHED)
+    expected = {
+        "between": "running",
+        "failed": "failed",
+        "tried again": "running",
+        "complete": "complete",
+        "refresh": "complete",
+    }
+    # Between two tasks nobody holds the lock.
+    assert states(config, under_way=False) == expected
+    commands = {record.run_id: record.command for record in history(config).records()}
+    assert [run_id for run_id, command in commands.items() if command == "index"] == ["refresh"]
+    in_two_days = time.time() + 2 * 86_400
+    monkeypatch.setattr(run_history.time, "time", lambda: in_two_days)
+    assert states(config) == {**expected, "between": "killed", "tried again": "killed"}
+
+
+def test_a_run_that_begins_leaves_those_of_other_runners_alone(config: PipelineConfig) -> None:
+    other_runner(config).add_execution("manual__1", "Trainer", mlmd.Execution.RUNNING)
+    complete(config)
+    assert states(config) == {"manual__1": "running", "1": "complete"}
+    assert [c.name for c in open_store(config).get_contexts_by_type("two_tower_run")] == ["clubs/1"]
+
+
+def test_only_this_machines_runs_are_marked_as_killed(
+    config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_history.socket, "gethostname", lambda: "far")
+    history(config).begin("1", "run", None)
+    monkeypatch.undo()
+    (found,) = history(config).records(under_way=False)
+    assert (found.host, found.state) == ("far", "running")
+    history(config).begin("2", "run", None)
+    assert states(config) == {"1": "running", "2": "running"}
+    assert states(config, under_way=False) == {"1": "running", "2": "killed"}
+    in_two_days = time.time() + 2 * 86_400
+    monkeypatch.setattr(run_history.time, "time", lambda: in_two_days)
+    assert states(config) == {"1": "killed", "2": "running"}
+
+
+def test_a_run_of_before_the_host_was_noted_is_this_machines(
+    config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_history.socket, "gethostname", lambda: "")
+    history(config).begin("1", "run", None)
+    monkeypatch.undo()
+    history(config).begin("2", "run", None)
+    assert states(config)["1"] == "killed"
+
+
+def test_an_input_that_cannot_be_looked_at_stands_in_the_history(
+    config: PipelineConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(*arguments: Any) -> Any:
+        raise AssertionError("it must not begin")
+
+    def gone(path: str) -> bool:
+        """Is there, and is not a moment later."""
+        Path(path).unlink(missing_ok=True)
+        return True
+
+    monkeypatch.setattr(os.path, "isfile", gone)
+    with pytest.raises(typer.Exit):
+        run_pipeline_command(config, work, command="run", skip_unchanged=True, as_json=False)
+    monkeypatch.undo()
+    said = capsys.readouterr().err
+    assert "events.csv was listed, and cannot be looked at" in said
+    assert "cannot be written" not in said
+    (found,) = history(config).records()
+    assert found.state == "failed"
+    assert "events.csv was listed" in found.problem
+
+
+def test_a_folder_of_runs_that_cannot_be_written_is_told_as_such(
+    config: PipelineConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (config.run_dir / "lock").mkdir()
+    with pytest.raises(typer.Exit):
+        run_pipeline_command(config, lambda *_: None, command="run", as_json=False)
+    assert f"{config.run_dir} cannot be written" in capsys.readouterr().err
+    (config.run_dir / "lock").rmdir()
+    (config.run_dir / "logs").write_text("")
+    with pytest.raises(typer.Exit):
+        run_pipeline_command(config, lambda *_: None, command="run", as_json=False)
+    assert ".log cannot be written" in capsys.readouterr().err
+    (found,) = history(config).records()
+    assert found.state == "failed"
+
+
+def test_a_later_run_of_another_runner_does_not_hide_what_the_last_one_read(
+    config: PipelineConfig,
+) -> None:
+    complete(config)
+    time.sleep(0.002)  # ML Metadata counts in milliseconds
+    other_runner(config).add_execution("manual__1", "Pusher", DONE)
+    assert list(states(config)) == ["1", "manual__1"]
+    last = history(config).last_complete()
+    assert last is not None
+    assert last.run_id == "1"
+
+
+def test_the_last_complete_run_is_found_without_a_look_at_others(
+    config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete(config)
+    asked: list[str] = []
+    real = MetadataStore._call
+
+    def noted(store: MetadataStore, name: str, *arguments: Any, **options: Any) -> Any:
+        asked.append(name)
+        return real(store, name, *arguments, **options)
+
+    monkeypatch.setattr(MetadataStore, "_call", noted)
+    for number in range(3):
+        MetadataRows(open_store(config), "another").add_execution(str(number), "Pusher", DONE)
+    asked.clear()
+    assert history(config).last_complete() is not None
+    assert asked == ["GetContextsByType"]
+    asked.clear()
+    assert len(history(config).records()) == 1
+    assert len(asked) <= 3
+
+
+def test_a_record_is_read_as_it_was_written(config: PipelineConfig) -> None:
+    complete(config)
+    (record,) = history(config).records()
+    assert (record.config, record.run_id, record.state) == ("clubs", "1", "complete")
+    assert record.summary == SUMMARY
+    assert record.started_s <= record.ended_s
+    assert history(config).last_complete() == record
+    assert RunHistory(open_store(config), "another").records() == []
+
+
+def test_the_lock_tells_whether_a_run_is_under_way(tmp_path: Path) -> None:
+    assert not is_locked(tmp_path)
+    with run_lock(tmp_path):
+        assert is_locked(tmp_path)
+        with pytest.raises(RunInProgressError, match=f"process {os.getpid()}"), run_lock(tmp_path):
+            pass
+    assert not is_locked(tmp_path)
+
+
+def test_looking_at_the_lock_does_not_keep_a_run_from_it(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    looking = (tmp_path / "lock").open()
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    threading.Timer(0.06, looking.close).start()
+    with run_lock(tmp_path):
+        pass
+
+
+def test_a_run_waits_for_another_to_end(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    other = (tmp_path / "lock").open()
+    fcntl.flock(other, fcntl.LOCK_EX)
+    threading.Timer(0.4, other.close).start()
+    with run_lock(tmp_path, wait_s=20):
+        assert other.closed
+
+
+def test_a_lock_that_was_removed_is_not_taken_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = tmp_path / "runs"
+    real = fcntl.flock
+
+    def removed_meanwhile(file: Any, operation: int) -> None:
+        real(file, operation)
+        if run_dir.exists() and not (tmp_path / "removed").exists():
+            (tmp_path / "removed").touch()
+            shutil.rmtree(run_dir)
+
+    monkeypatch.setattr(fcntl, "flock", removed_meanwhile)
+    with run_lock(run_dir):
+        assert is_locked(run_dir)
+        with pytest.raises(RunInProgressError), run_lock(run_dir):
+            pass
+
+
+def test_inputs_differ_where_a_file_a_setting_or_the_schema_does(
+    config: PipelineConfig, tmp_path: Path
+) -> None:
+    before = input_state(config)
+    assert input_state(config) == before
+    events = tmp_path / "events.csv"
+    os.utime(events, ns=(1, 1))
+    assert input_state(config).files != before.files
+    assert input_state(config).settings == before.settings
+    path = str(tmp_path / "configs" / "clubs.yaml")
+    assert input_state(load(path, ["training.epochs=3"])).settings != before.settings
+    # A span that was let pass once by a milder setting is nothing new to the next run.
+    assert input_state(load(path, ["drift.max_churn=0.1"])).settings == before.settings
+    (tmp_path / "schema" / "clubs" / "schema.pbtxt").write_text("")
+    assert input_state(config).settings != before.settings
+
+
+def test_a_run_is_skipped_at_once_while_nothing_is_new(
+    config: PipelineConfig, tmp_path: Path
+) -> None:
+    complete(config)
+    code = (
+        "import sys; from pipeline.cli.main import app\n"
+        "try: app(sys.argv[1:])\n"
+        "except SystemExit as done: print(done.code, 'tensorflow' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, "run", "--config", str(tmp_path / "configs/clubs.yaml")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    *said, codes = done.stdout.splitlines()
+    assert codes == "4 False", done.stderr
+    assert "nothing new: 3 input files, settings and code are those of run 1" in said[0]
+    assert "served as version 17" in said[0]
+    done = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True)
+    answer = json.loads(done.stdout.splitlines()[0])
+    assert answer["skipped"] is True
+    assert answer["same_as"]["pushed_version"] == 17
+    other = (config.run_dir / "lock").open()
+    fcntl.flock(other, fcntl.LOCK_EX)
+    done = subprocess.run([*command, "--quiet"], cwd=ROOT, capture_output=True, text=True)
+    assert "another run of this configuration is under way" in done.stderr
+    threading.Timer(3, other.close).start()
+    waiting = [*command, "--quiet", "--wait", "60"]
+    done = subprocess.run(waiting, cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout.split(), done.stderr) == (["4", "False"], "")
+    assert other.closed
+
+
+def test_a_refresh_by_a_newer_catalogue_is_not_undone(tmp_path: Path, two_tower: Command) -> None:
+    path = write_two_clubs(
+        tmp_path, data={"interactions": "day-{SPAN}.csv", "candidates": "items-{SPAN}.csv"}
+    )
+    for name in ("day-10", "day-11", "items-11"):
+        (tmp_path / f"{name}.csv").write_text("")
+    config = load(str(path))
+    config.run_dir.mkdir(parents=True)
+    complete(config)
+    (tmp_path / "items-12.csv").write_text("")
+    assert two_tower("run", "--config", str(path)).returncode == 4
+
+    runs = history(config)
+    refresh = runs.begin("2", "index", refresh_state(config))
+    assert refresh.catalogue == "12"
+    runs.end(refresh, "complete", "", {"pushed_version": 18})
+    version = Path(config.serving_dir) / "18"
+    version.mkdir()
+    (version / "saved_model.pb").write_text("")
+    done = two_tower("run", "--config", str(path))
+    assert done.returncode == 4, done.stderr
+    assert "which is served as version 18" in done.stdout
+
+    # What does run, because the newest day was delivered again, stays with the new catalogue, and
+    # so do those after it.
+    def catalogue(*overrides: str) -> int:
+        chosen = LocalSite(load(str(path), overrides)).ingest.chosen_spans
+        assert chosen is not None
+        assert chosen.candidates is not None
+        return chosen.candidates.span
+
+    (tmp_path / "day-11.csv").write_text("again")
+    assert catalogue() == 12
+    inputs = input_state(config, refreshed_through(config))
+    assert inputs.catalogue == "12"
+    runs.end(runs.begin("3", "run", inputs), "complete", "", {"pushed_version": 18})
+    assert catalogue() == 12
+    assert two_tower("run", "--config", str(path)).returncode == 4
+    # A fixed span asks for the data as it was.
+    assert catalogue("data.spans.last=11") == 11
+
+
+def test_a_missing_span_is_told_at_once_and_stands_in_the_history(
+    tmp_path: Path, two_tower: Command
+) -> None:
+    path = write_two_clubs(tmp_path, data={"interactions": "day-{SPAN}.csv"})
+    for span in (1, 3):
+        (tmp_path / f"day-{span}.csv").write_text("user,item,time\nu,i,1\n")
+    done = two_tower(
+        "run", "--config", str(path), "--set", "data.spans.window=3", "--span", "3", timeout_s=30
+    )
+    assert done.returncode == 1
+    assert "span 2 of 1 to 3 is missing" in done.stderr
+    listed = two_tower("runs", "--config", str(path), "--json")
+    (run,) = json.loads(listed.stdout)
+    assert run["state"] == "failed"
+    assert "span 2" in run["problem"]
+    shown = two_tower("runs", "show", run["run_id"][:8], "--config", str(path))
+    assert "failed" in shown.stdout
+    assert "span 2 of 1 to 3 is missing" in shown.stdout
+    unknown = two_tower("runs", "show", "x", "--config", str(path))
+    assert unknown.returncode == 1
+    assert "there is no run 'x' of clubs" in unknown.stderr
+
+
+def test_a_use_without_runs_has_an_empty_list_and_no_database(
+    tmp_path: Path, two_tower: Command
+) -> None:
+    path = write_two_clubs(tmp_path)
+    listed = two_tower("runs", "--config", str(path), "--json")
+    assert json.loads(listed.stdout) == []
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from serving.server.flags import AUTO_PORT, parse_flags
+
+
+def test_defaults_are_those_of_tensorflow_serving() -> None:
+    flags = parse_flags(["--model_base_path=/models/m"])
+    assert (flags.port, flags.rest_api_port, flags.file_system_poll_wait_seconds) == (8500, 8501, 1)
+    assert (flags.model_name, flags.rest_api_timeout_in_ms) == ("default", 30_000)
+    assert (flags.max_num_load_retries, flags.load_retry_interval_micros) == (5, 60_000_000)
+    assert flags.bind_address == "127.0.0.1"
+
+
+def test_auto_takes_a_free_port_and_zero_switches_off() -> None:
+    flags = parse_flags(["--model_base_path=/m", "--port=auto", "--rest_api_port=0"])
+    assert (flags.port, flags.rest_api_port) == (AUTO_PORT, 0)
+
+
+def test_flags_without_a_meaning_here_are_accepted_and_named() -> None:
+    arguments = ["--model_base_path=/m", "--num_load_threads=1", "--flush_filesystem_caches=false"]
+    flags = parse_flags(arguments)
+    assert flags.not_heeded == ("num_load_threads", "flush_filesystem_caches")
+    assert parse_flags(["--model_base_path=/m"]).not_heeded == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "one of --model_base_path and --model_config_file is required"),
+        (["--model_base_path=/m", "--port=70000"], "must be 'auto' or a number up to 65535"),
+        (["--model_base_path=/m", "--port=0", "--rest_api_port=0"], "nothing would be served"),
+        (["--model_base_path=/m", "--port=1", "--rest_api_port=1"], "must differ, both are 1"),
+        (["--model_base_path=/m", "--num_session_threads=0"], "an integer of at least 1"),
+        (["--model_base_path=/m", "--enable_model_warmup=maybe"], "must be true or false"),
+        (["--model_base_path=/m", "--file_system_poll_wait_seconds=-1"], "at least 0"),
+        (
+            ["--model_base_path=/m", "--file_system_poll_wait_seconds=abc"],
+            "must be a number of at least 0, got 'abc'",
+        ),
+        (["--model_base_path=/m", "--max_request_bytes=1.5"], "must be an integer, got '1.5'"),
+        (["--model_base_path=/m", "--max_num_load_retries=-1"], "an integer of at least 0"),
+        (["--model_base_path=/m", "--model_nam=x"], "unrecognized arguments"),
+    ],
+)
+def test_wrong_flags_end_with_status_2_and_a_reason(
+    arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse_flags(arguments)
+    assert caught.value.code == 2
+    assert text in capsys.readouterr().err

@@ -1,0 +1,268 @@
+"""The other gRPC methods, case by case, with TensorFlow Serving r2.16's codes and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import text_format
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    model_pb2,
+    regression_pb2,
+)
+
+from tests.serving.server.grpc_calls import ALL_INPUTS, Stubs, check_error
+
+
+@pytest.fixture(scope="module")
+def stubs(server: Any) -> Iterator[Stubs]:
+    with grpc.insecure_channel(server.grpc_target) as channel:
+        yield Stubs(channel)
+
+
+def metadata_request(fields: list[str], name: str = "retrieval") -> Any:
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
+    request.model_spec.name = name
+    return request
+
+
+METADATA_ERRORS = {
+    "no model spec": (
+        lambda: get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"]),
+        "INVALID_ARGUMENT",
+        "Missing ModelSpec",
+    ),
+    "no field": (
+        lambda: metadata_request([]),
+        "INVALID_ARGUMENT",
+        "GetModelMetadataRequest must specify at least one metadata_field",
+    ),
+    "unknown field": (
+        lambda: metadata_request(["signature_def", "x"]),
+        "INVALID_ARGUMENT",
+        "Metadata field x is not supported",
+    ),
+    "unknown model": (
+        lambda: metadata_request(["signature_def"], "foo"),
+        "NOT_FOUND",
+        "Servable not found for request: Latest(foo)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", METADATA_ERRORS)
+def test_metadata_refuses(stubs: Stubs, case: str) -> None:
+    make_request, code, text = METADATA_ERRORS[case]
+    check_error(lambda: stubs.prediction.GetModelMetadata(make_request(), timeout=10), code, text)
+
+
+def test_metadata_lists_every_signature(stubs: Stubs) -> None:
+    response = stubs.prediction.GetModelMetadata(metadata_request(["signature_def"]), timeout=10)
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    assert response.metadata["signature_def"].Unpack(signatures)
+    assert set(signatures.signature_def) == {
+        "__saved_model_init_op",
+        "embed_candidate",
+        "embed_query",
+        "odd",
+        "recommend_excluding",
+        "repeat",
+        "scalars",
+        "serving_default",
+        "similar_candidates",
+    }
+    default = signatures.signature_def["serving_default"]
+    assert sorted(default.defaults) == sorted(default.inputs) == ALL_INPUTS.split(",")
+    assert response.model_spec.version.value == 1
+    assert response.model_spec.signature_name == ""
+
+
+def status_request(name: str, version: int | None = None, label: str = "") -> Any:
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name = name
+    if version is not None:
+        request.model_spec.version.value = version
+    if label:
+        request.model_spec.version_label = label
+    return request
+
+
+STATUS_ERRORS = {
+    "no model spec": (
+        lambda: get_model_status_pb2.GetModelStatusRequest(),
+        "INVALID_ARGUMENT",
+        "Missing ModelSpec",
+    ),
+    "unknown model": (
+        lambda: status_request("foo"),
+        "NOT_FOUND",
+        "Could not find any versions of model foo",
+    ),
+    "unknown version": (
+        lambda: status_request("retrieval", 7),
+        "NOT_FOUND",
+        "Could not find version 7 of model retrieval",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STATUS_ERRORS)
+def test_status_refuses(stubs: Stubs, case: str) -> None:
+    make_request, code, text = STATUS_ERRORS[case]
+    check_error(lambda: stubs.model.GetModelStatus(make_request(), timeout=10), code, text)
+
+
+@pytest.mark.parametrize(("version", "label"), [(None, ""), (1, ""), (None, "ignored")])
+def test_status_of_an_available_version(stubs: Stubs, version: int | None, label: str) -> None:
+    request = status_request("retrieval", version, label)
+    (row,) = stubs.model.GetModelStatus(request, timeout=10).model_version_status
+    assert (row.version, row.state) == (1, get_model_status_pb2.ModelVersionStatus.AVAILABLE)
+    assert row.HasField("status")
+    assert (row.status.error_code, row.status.error_message) == (0, "")
+
+
+def classify(name: str = "retrieval", **spec: Any) -> Any:
+    request = classification_pb2.ClassificationRequest()
+    request.model_spec.CopyFrom(model_pb2.ModelSpec(name=name, **spec))
+    return request
+
+
+def regress(**spec: Any) -> Any:
+    request = regression_pb2.RegressionRequest()
+    request.model_spec.CopyFrom(model_pb2.ModelSpec(name="retrieval", **spec))
+    return request
+
+
+def multi_inference(*tasks: tuple[str, str, str]) -> Any:
+    request = inference_pb2.MultiInferenceRequest()
+    for name, signature, method in tasks:
+        task = request.tasks.add(method_name=f"tensorflow/serving/{method}")
+        task.model_spec.CopyFrom(model_pb2.ModelSpec(name=name, signature_name=signature))
+    return request
+
+
+EXAMPLE_METHOD_ERRORS = {
+    "Classify without a model spec": (
+        classification_pb2.ClassificationRequest,
+        "INVALID_ARGUMENT",
+        "Missing ModelSpec",
+    ),
+    "Classify of an unknown model": (
+        lambda: classify("foo"),
+        "NOT_FOUND",
+        "Servable not found for request: Latest(foo)",
+    ),
+    "Classify with an unknown signature": (
+        lambda: classify(signature_name="x"),
+        "INVALID_ARGUMENT",
+        "No signature was found with the name: x",
+    ),
+    "Classify with several inputs": (
+        classify,
+        "INVALID_ARGUMENT",
+        "Expected one input Tensor.",
+    ),
+    "Classify without outputs": (
+        lambda: classify(signature_name="__saved_model_init_op"),
+        "INVALID_ARGUMENT",
+        "Expected one input Tensor.",
+    ),
+    "Regress without a model spec": (
+        regression_pb2.RegressionRequest,
+        "INVALID_ARGUMENT",
+        "Missing ModelSpec",
+    ),
+    "Regress with several inputs": (regress, "INVALID_ARGUMENT", "Expected one input Tensor."),
+    "Regress with several outputs": (
+        lambda: regress(signature_name="similar_candidates"),
+        "INVALID_ARGUMENT",
+        "Expected one output Tensor.",
+    ),
+    "MultiInference without a task": (
+        multi_inference,
+        "INVALID_ARGUMENT",
+        "ModelSpec has no name specified.",
+    ),
+    "MultiInference without a second name": (
+        lambda: multi_inference(("retrieval", "odd", "classify"), ("", "", "classify")),
+        "INVALID_ARGUMENT",
+        "No classification inputs found in SignatureDef: ",
+    ),
+    "MultiInference with an unknown signature": (
+        lambda: multi_inference(("retrieval", "x", "classify")),
+        "INVALID_ARGUMENT",
+        "Requested signature not found in model graph: x",
+    ),
+    "MultiInference with several inputs": (
+        lambda: multi_inference(("retrieval", "", "regress")),
+        "INVALID_ARGUMENT",
+        "Expected one input Tensor.",
+    ),
+    "MultiInference with an unknown method": (
+        lambda: multi_inference(("retrieval", "", "x")),
+        "UNIMPLEMENTED",
+        "Unsupported signature method_name: tensorflow/serving/x",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EXAMPLE_METHOD_ERRORS)
+def test_methods_for_examples_refuse_a_retrieval_model(stubs: Stubs, case: str) -> None:
+    make_request, code, text = EXAMPLE_METHOD_ERRORS[case]
+    method = getattr(stubs.prediction, case.split()[0])
+    with pytest.raises(grpc.RpcError) as caught:
+        method(make_request(), timeout=10)
+    assert caught.value.code().name == code
+    assert caught.value.details().startswith(text)
+
+
+def test_classify_shows_the_signature_that_has_no_such_input(stubs: Stubs) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        stubs.prediction.Classify(classify(signature_name="similar_candidates"), timeout=10)
+    details = caught.value.details()
+    assert caught.value.code().name == "INVALID_ARGUMENT"
+    assert details.startswith(
+        "No classification inputs found in SignatureDef: inputs {\n"
+        '  key: "movie_id"\n  value {\n    name: "similar_candidates_movie_id:0"\n'
+    )
+
+
+RELOAD_ERRORS = {
+    "nothing": (
+        "",
+        "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList "
+        "is currently supported",
+    ),
+    "no list": (
+        "custom_model_config {}",
+        "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList "
+        "is currently supported",
+    ),
+    "one name twice": (
+        'model_config_list { config { name: "X" } config { name: "X" } }',
+        "Illegal to list model X multiple times in config list",
+    ),
+    "relative path": (
+        'model_config_list { config { name: "X" base_path: "p" } }',
+        "Expected model X to have an absolute path or URI; got base_path()=p",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RELOAD_ERRORS)
+def test_reload_config_refuses(stubs: Stubs, case: str) -> None:
+    config, text = RELOAD_ERRORS[case]
+    request = model_management_pb2.ReloadConfigRequest()
+    text_format.Parse(config, request.config)
+    check_error(
+        lambda: stubs.model.HandleReloadConfigRequest(request, timeout=10),
+        "INVALID_ARGUMENT",
+        text,
+    )

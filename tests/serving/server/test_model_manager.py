@@ -1,0 +1,255 @@
+"""The list of models as a whole: its checks, labels, what a change loads and unloads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import text_format
+from tensorflow.core.protobuf import config_pb2
+from tensorflow_serving.apis import model_pb2
+from tensorflow_serving.config import model_server_config_pb2
+
+from serving.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    ServingError,
+    UnknownError,
+)
+from serving.server import loaded_model
+from serving.server.failed_loads import LoadRetries
+from serving.server.loaded_model import LoadedModel
+from serving.server.model_manager import ModelManager
+from serving.server.version_folders import VersionFolder
+from serving.server.version_labels import UnavailableVersions
+
+Install = Callable[[Path, int], Path]
+
+
+def load(folder: VersionFolder) -> LoadedModel:
+    return loaded_model.load(folder.path, folder.version, config_pb2.ConfigProto())
+
+
+@pytest.fixture
+def manager() -> Iterator[ModelManager]:
+    manager = ModelManager(load, poll_wait_s=0)
+    manager.start()
+    yield manager
+    manager.stop(timeout_s=10)
+
+
+@pytest.fixture
+def base_path(tmp_path: Path, install_version: Install) -> Path:
+    path = tmp_path / "served"
+    path.mkdir()
+    for version in (1, 2):
+        install_version(path, version)
+    return path
+
+
+def config(base_path: Path, *models: str) -> Any:
+    """Each model is `name` or `name { rest of its ModelConfig }`."""
+    listed = []
+    for model in models:
+        name, _, rest = model.partition(" ")
+        listed.append(
+            f'config {{ name: "{name}" base_path: "{base_path}" '
+            f'model_platform: "tensorflow" {rest} }}'
+        )
+    text = f"model_config_list {{ {' '.join(listed)} }}"
+    return text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+
+
+ONE = "model_version_policy { specific { versions: 1 } }"
+BOTH = "model_version_policy { all {} }"
+
+
+def label(name: str, version: int) -> str:
+    return f'version_labels {{ key: "{name}" value: {version} }}'
+
+
+def configure(manager: ModelManager, configuration: Any) -> None:
+    new = manager.configure(configuration)
+    asyncio.run(asyncio.wait_for(manager.wait_until_available(new), 20))
+
+
+def version_of(manager: ModelManager, model: str, label: str = "") -> int | str:
+    spec = model_pb2.ModelSpec(name=model)
+    if label:
+        spec.version_label = label
+    try:
+        with manager.use(spec) as loaded:
+            return loaded.version
+    except ServingError as error:
+        return error.message
+
+
+def states(manager: ModelManager, model: str) -> dict[int, str]:
+    rows = manager.statuses(model_pb2.ModelSpec(name=model))
+    return {row.version: row.state.name for row in rows}
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    async def poll() -> None:
+        while not condition():
+            await asyncio.sleep(0.02)
+
+    asyncio.run(asyncio.wait_for(poll(), 20))
+
+
+def test_models_come_and_go_with_the_list(manager: ModelManager, base_path: Path) -> None:
+    configure(manager, config(base_path, f"a {ONE}", "b"))
+    assert (version_of(manager, "a"), version_of(manager, "b")) == (1, 2)
+
+    configure(manager, config(base_path, f"c {ONE}", "b"))
+    assert version_of(manager, "c") == 1
+    wait_for(lambda: states(manager, "a") == {1: "END"})
+    assert version_of(manager, "a") == "Servable not found for request: Latest(a)"
+
+    # A name that comes back is waited for again.
+    configure(manager, config(base_path, "a"))
+    assert version_of(manager, "a") == 2
+
+
+def test_labels_follow_the_list(manager: ModelManager, base_path: Path) -> None:
+    configure(manager, config(base_path, f"a {BOTH}"))
+    wait_for(lambda: states(manager, "a") == {1: "AVAILABLE", 2: "AVAILABLE"})
+    manager.configure(config(base_path, f"a {BOTH} {label('stable', 1)} {label('canary', 2)}"))
+    assert (version_of(manager, "a", "stable"), version_of(manager, "a", "canary")) == (1, 2)
+
+    manager.configure(config(base_path, f"a {BOTH} {label('stable', 2)}"))
+    assert version_of(manager, "a", "stable") == 2
+    assert version_of(manager, "a", "canary") == "Unrecognized servable version label: canary"
+
+
+def test_a_label_of_a_version_that_is_not_available_changes_nothing(
+    manager: ModelManager, base_path: Path
+) -> None:
+    configure(manager, config(base_path, f"a {ONE}"))
+    with pytest.raises(
+        FailedPreconditionError,
+        match="Request to assign label to version 2 of model a, which is not currently "
+        "available for inference",
+    ):
+        manager.configure(config(base_path, f"b {ONE}", f"a {BOTH} {label('stable', 2)}"))
+    assert version_of(manager, "b") == "Servable not found for request: Latest(b)"
+    assert states(manager, "a") == {1: "AVAILABLE"}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "moving_is_allowed"),
+    [(UnavailableVersions.NEW_LABELS, False), (UnavailableVersions.ALLOWED, True)],
+)
+def test_labels_of_unavailable_versions_if_allowed(
+    base_path: Path, allowed: UnavailableVersions, moving_is_allowed: bool
+) -> None:
+    manager = ModelManager(load, 0, allowed)
+    manager.start()
+    configure(manager, config(base_path, f"a {ONE} {label('stable', 1)}"))
+    assert version_of(manager, "a", "stable") == 1
+    moved = config(base_path, f"a {ONE} {label('stable', 7)}")
+    if moving_is_allowed:
+        manager.configure(moved)
+        assert (
+            version_of(manager, "a", "stable") == "Servable not found for request: Specific(a, 7)"
+        )
+    else:
+        with pytest.raises(FailedPreconditionError, match="assign label to version 7 of model a"):
+            manager.configure(moved)
+    manager.stop(timeout_s=10)
+
+
+def two_of_a_name(base_path: Path) -> Any:
+    return config(base_path, "X", "X")
+
+
+def relative_path(base_path: Path) -> Any:
+    return config(Path("p"), "X")
+
+
+def no_platform(base_path: Path) -> Any:
+    wrong = config(base_path, "X")
+    wrong.model_config_list.config[0].model_platform = ""
+    return wrong
+
+
+def other_platform(base_path: Path) -> Any:
+    wrong = config(base_path, "X")
+    wrong.model_config_list.config[0].model_platform = "torch"
+    return wrong
+
+
+def type_and_platform(base_path: Path) -> Any:
+    wrong = config(base_path, "X")
+    wrong.model_config_list.config[0].model_type = model_server_config_pb2.TENSORFLOW
+    return wrong
+
+
+def custom(base_path: Path) -> Any:
+    wrong = model_server_config_pb2.ModelServerConfig()
+    wrong.custom_model_config.SetInParent()
+    return wrong
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (two_of_a_name, "Illegal to list model X multiple times in config list"),
+        (
+            relative_path,
+            "Expected model X to have an absolute path or URI; got base_path()=p",
+        ),
+        (
+            no_platform,
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
+            "ModelServerConfig::model_platform, model name is X",
+        ),
+        (
+            type_and_platform,
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and "
+            "ModelServerConfig::model_platform, model name is X",
+        ),
+        (other_platform, "Model X requests unsupported platform torch"),
+        (custom, "ModelServer does not yet support custom model config."),
+    ],
+)
+def test_what_a_list_must_not_say(
+    manager: ModelManager, base_path: Path, make: Callable[[Path], Any], text: str
+) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        manager.configure(make(base_path))
+    assert caught.value.message == text
+    assert manager.config == model_server_config_pb2.ModelServerConfig()
+
+
+def test_a_new_model_that_fails_is_reported(manager: ModelManager, base_path: Path) -> None:
+    (base_path / "2" / "saved_model.pb").write_bytes(b"no protobuf")
+    with pytest.raises(UnknownError) as caught:
+        configure(manager, config(base_path, "a"))
+    assert caught.value.message.startswith(
+        "1 model(s) did not become available: {{{name: a version: 2} due to error: DATA_LOSS: "
+    )
+    with pytest.raises(NotFoundError):
+        manager.use(model_pb2.ModelSpec(name="a"))
+
+
+def test_a_failed_load_is_tried_again_even_where_nothing_is_polled(base_path: Path) -> None:
+    attempts = []
+
+    def fail_once(folder: VersionFolder) -> LoadedModel:
+        attempts.append(folder.version)
+        if len(attempts) == 1:
+            raise OSError("a bad moment")
+        return load(folder)
+
+    manager = ModelManager(fail_once, poll_wait_s=0, retries=LoadRetries(1, interval_s=0.2))
+    manager.start()
+    with pytest.raises(UnknownError, match="a bad moment"):
+        configure(manager, config(base_path, "a"))
+    wait_for(lambda: states(manager, "a") == {2: "AVAILABLE"})
+    assert attempts == [2, 2]
+    manager.stop(timeout_s=10)

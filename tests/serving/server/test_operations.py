@@ -1,0 +1,272 @@
+"""What a server in production has beside answers: TLS, health, metrics, limits, logs, its own lock.
+
+One server has it all, in a process that finds only the packages of `serving/requirements.lock`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import re
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from serving.launcher import RunningModelServer, running_model_server
+from serving.server.flags import parse_flags
+from serving.server.startup import StartupError
+from serving.server.tls import read_credentials
+
+ROOT = Path(__file__).resolve().parents[3]
+METRICS = "/monitoring/prometheus/metrics"
+
+BLOCKER = """
+import json, os, sys
+
+class Blocker:
+    def __init__(self, names):
+        self.names = names
+
+    def find_spec(self, name, path=None, target=None):
+        if name in self.names:
+            raise ModuleNotFoundError(f"{name} is not in serving/requirements.lock", name=name)
+
+with open(os.path.join(os.path.dirname(__file__), "blocked.json")) as file:
+    sys.meta_path.insert(0, Blocker(set(json.load(file))))
+"""
+
+
+def modules_of(distribution: importlib.metadata.Distribution) -> set[str]:
+    """The topmost names it installs; of the shared namespace `google`, those below it."""
+    names = set()
+    for file in distribution.files or []:
+        first, *rest = file.parts
+        if file.suffix in (".py", ".so") and first not in ("..", "__pycache__"):
+            if first == "google" and rest:
+                names.add(f"google.{rest[0].split('.')[0]}")
+            else:
+                names.add(first.split(".")[0])
+    return names
+
+
+def names_outside_of_the_lock() -> set[str]:
+    lock = (ROOT / "serving" / "requirements.lock").read_text()
+    locked = set(re.findall(r"^([a-z0-9-]+)==", lock, re.MULTILINE))
+    inside: set[str] = set()
+    outside: set[str] = set()
+    for distribution in importlib.metadata.distributions():
+        name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()
+        (inside if name in locked else outside).update(modules_of(distribution))
+    return outside - inside - {"serving"}
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority, and `server` and `client` signed by it."""
+    folder = tmp_path_factory.mktemp("certificates")
+    new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    signed = ["-CA", str(folder / "ca.pem"), "-CAkey", str(folder / "ca.key")]
+    for name in ("ca", "server", "client"):
+        more = signed if name != "ca" else ["-addext", "keyUsage=critical,keyCertSign"]
+        subprocess.run(
+            [
+                "openssl", *new, "-keyout", str(folder / f"{name}.key"),
+                "-out", str(folder / f"{name}.pem"), "-subj", f"/CN={name}",
+                "-addext", "subjectAltName=IP:127.0.0.1", *more,
+            ],
+            check=True,
+            capture_output=True,
+        )  # fmt: skip
+    return folder
+
+
+def ssl_config(certificates: Path) -> str:
+    texts = {
+        "server_key": "server.key",
+        "server_cert": "server.pem",
+        "custom_ca": "ca.pem",
+    }
+    lines = [
+        f"{field}: {json.dumps((certificates / name).read_text())}" for field, name in texts.items()
+    ]
+    return "\n".join([*lines, "client_verify: true"])
+
+
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, exported_model: Path, certificates: Path
+) -> Iterator[RunningModelServer]:
+    folder = tmp_path_factory.mktemp("operated")
+    (folder / "models").mkdir()
+    (folder / "models" / "1").symlink_to(exported_model)
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text(BLOCKER)
+    blocked = names_outside_of_the_lock()
+    assert {"tfx", "apache_beam", "tensorflow_transform", "pyarrow"} <= blocked
+    (folder / "site" / "blocked.json").write_text(json.dumps(sorted(blocked)))
+    (folder / "ssl.config").write_text(ssl_config(certificates))
+    (folder / "monitoring.config").write_text("prometheus_config { enable: true }")
+    (folder / "batching.config").write_text("max_batch_size { value: 64 }")
+    flags = [
+        f"--ssl_config_file={folder}/ssl.config",
+        f"--monitoring_config_file={folder}/monitoring.config",
+        f"--batching_parameters_file={folder}/batching.config",
+        "--enable_grpc_healthcheck_service=true",
+        "--max_request_bytes=20000",
+        "--grpc_channel_arguments=grpc.max_concurrent_streams=100",
+        "--log_format=json",
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder / "site"))
+        with running_model_server(folder / "models", extra_flags=flags) as running:
+            yield running
+
+
+@pytest.fixture(scope="module")
+def channel(server: RunningModelServer, certificates: Path) -> Iterator[grpc.Channel]:
+    with secure_channel(server, certificates, "client") as channel:
+        yield channel
+
+
+def secure_channel(server: RunningModelServer, certificates: Path, client: str) -> grpc.Channel:
+    own = [(certificates / f"{client}.{end}").read_bytes() for end in ("key", "pem")]
+    credentials = grpc.ssl_channel_credentials(
+        (certificates / "ca.pem").read_bytes(), *(own if client else ())
+    )
+    return grpc.secure_channel(server.grpc_target, credentials)
+
+
+def predict(channel: grpc.Channel, users: list[str], name: str = "retrieval") -> Any:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = name
+    tensor = request.inputs["user_id"]
+    tensor.dtype = 7
+    tensor.tensor_shape.dim.add(size=len(users))
+    tensor.string_val.extend(user.encode() for user in users)
+    return prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=10)
+
+
+def error_of(call: Any) -> tuple[str, str]:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return caught.value.code().name, caught.value.details()
+
+
+def test_answers_who_shows_a_certificate(channel: grpc.Channel) -> None:
+    assert predict(channel, ["u1"]).model_spec.version.value == 1
+
+
+def test_refuses_who_shows_none_and_who_speaks_plainly(
+    server: RunningModelServer, certificates: Path
+) -> None:
+    root = grpc.ssl_channel_credentials((certificates / "ca.pem").read_bytes())
+    with grpc.secure_channel(server.grpc_target, root) as channel:
+        assert error_of(lambda: predict(channel, ["u1"]))[0] == "UNAVAILABLE"
+    with grpc.insecure_channel(server.grpc_target) as channel:
+        assert error_of(lambda: predict(channel, ["u1"]))[0] == "UNAVAILABLE"
+
+
+@pytest.mark.parametrize("service", ["", "ModelService", "PredictionService"])
+def test_health_is_serving(channel: grpc.Channel, service: str) -> None:
+    stub = health_pb2_grpc.HealthStub(channel)
+    answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_health_of_what_is_not_there_is_not_found(channel: grpc.Channel) -> None:
+    stub = health_pb2_grpc.HealthStub(channel)
+    request = health_pb2.HealthCheckRequest(service="x")
+    assert error_of(lambda: stub.Check(request, timeout=10))[0] == "NOT_FOUND"
+
+
+def metrics(server: RunningModelServer) -> dict[str, float]:
+    with urllib.request.urlopen(server.rest_url + METRICS, timeout=10) as answer:
+        assert answer.headers["Content-Type"] == "text/plain"
+        lines = answer.read().decode().splitlines()
+    samples = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+    return {name: float(value) for name, value in samples}
+
+
+def test_metrics_count_what_both_apis_answer(
+    server: RunningModelServer, channel: grpc.Channel
+) -> None:
+    names = {
+        "ok": ':tensorflow:serving:request_count{model_name="retrieval",status="OK"}',
+        "missing": ':tensorflow:serving:request_count{model_name="foo",status="NOT_FOUND"}',
+        "grpc": ":tensorflow:serving:request_latency_count"
+        '{model_name="retrieval",API="Predict",entrypoint="GRPC"}',
+        "rest": ":tensorflow:serving:request_latency_count"
+        '{model_name="retrieval",API="predict",entrypoint="REST"}',
+        "runtime": ":tensorflow:serving:runtime_latency_count"
+        '{model_name="retrieval",API="Predict",runtime="TF1"}',
+        "runs": ":tensorflow:serving:batching_session:wrapped_run_count{}",
+    }
+    before = metrics(server)
+    predict(channel, ["u1"])
+    predict(channel, ["u1"])
+    assert error_of(lambda: predict(channel, ["u1"], name="foo"))[0] == "NOT_FOUND"
+    body = b'{"signature_name": "similar_candidates", "inputs": ["a"]}'
+    url = f"{server.rest_url}/v1/models/retrieval:predict"
+    urllib.request.urlopen(url, body, timeout=10).close()
+    after = metrics(server)
+    grown = {key: after[name] - before.get(name, 0) for key, name in names.items()}
+    assert grown == {"ok": 3, "missing": 1, "grpc": 2, "rest": 1, "runtime": 3, "runs": 3}
+
+
+def test_requests_beyond_the_limits_are_refused(
+    server: RunningModelServer, channel: grpc.Channel
+) -> None:
+    assert error_of(lambda: predict(channel, ["u"] * 65)) == (
+        "INVALID_ARGUMENT",
+        "Task size 65 is larger than maximum input batch size 64",
+    )
+    assert error_of(lambda: predict(channel, ["u" * 30_000]))[0] == "RESOURCE_EXHAUSTED"
+    url = f"{server.rest_url}/v1/models/retrieval:predict"
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(url, b" " * 30_000, timeout=10)
+    assert caught.value.code == 413
+
+
+def test_the_log_is_one_object_a_line(server: RunningModelServer) -> None:
+    lines = server.log_path.read_text().splitlines()
+    events = [json.loads(line) for line in lines if line.startswith("{")]
+    assert [event["event"] for event in events] == [
+        "scann_ops_registered",
+        "version_loading",
+        "version_available",
+        "serving",
+    ]
+    assert events[1]["version"] == 1
+    assert {"time", "severity"} <= set(events[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('server_cert: "-----BEGIN CERTIFICATE-----"', "server_key in .* must be a PEM text"),
+        ('server_key: "/etc/key.pem" server_cert: "x"', "server_key in .* must be a PEM text"),
+        (
+            'server_key: "-----BEGIN K" server_cert: "-----BEGIN C" client_verify: true',
+            "custom_ca in .* must be a PEM text",
+        ),
+    ],
+)
+def test_an_ssl_config_that_cannot_be_is_one_clear_error(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "ssl.config").write_text(text)
+    with pytest.raises(StartupError, match=message):
+        read_credentials(str(tmp_path / "ssl.config"))
+
+
+def test_channel_arguments_are_numbers_or_texts() -> None:
+    flags = parse_flags(["--model_base_path=/m", "--grpc_channel_arguments=a=1,b=-2,c=x"])
+    assert flags.grpc_channel_arguments == (("a", 1), ("b", -2), ("c", "x"))

@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow.core.protobuf import config_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from serving.errors import NotFoundError
+from serving.server import loaded_model, warmup
+from serving.server.failed_loads import LoadRetries
+from serving.server.loaded_model import LoadedModel
+from serving.server.model_versions import ModelVersions, State
+from serving.server.predict import predict
+from serving.server.version_folders import VersionFolder, find_version_folders
+from serving.server.version_policy import VersionPolicy, aspired_versions
+
+Install = Callable[[Path, int], Path]
+
+
+@pytest.fixture
+def base_path(tmp_path: Path) -> Path:
+    path = tmp_path / "served"
+    path.mkdir()
+    return path
+
+
+def load(folder: VersionFolder) -> LoadedModel:
+    model = loaded_model.load(folder.path, folder.version, config_pb2.ConfigProto())
+    warmup.replay(model, folder.path)
+    return model
+
+
+@pytest.fixture
+def versions(base_path: Path) -> ModelVersions:
+    return ModelVersions("retrieval", str(base_path), load)
+
+
+def served(versions: ModelVersions) -> int | None:
+    try:
+        with versions.use(None) as model:
+            return model.version
+    except NotFoundError:
+        return None
+
+
+def states(versions: ModelVersions) -> dict[int, str]:
+    return {version: status.state.name for version, status in versions.statuses.items()}
+
+
+def test_missing_base_path_is_waited_for(base_path: Path) -> None:
+    versions = ModelVersions("retrieval", str(base_path / "later"), load)
+    versions.poll()
+    assert (served(versions), states(versions)) == (None, {})
+
+
+def test_newest_version_by_number_is_served(
+    versions: ModelVersions, base_path: Path, install_version: Install
+) -> None:
+    for version in (9, 10):
+        install_version(base_path, version)
+    versions.poll()
+    assert (served(versions), states(versions)) == (10, {10: "AVAILABLE"})
+
+
+def test_names_that_are_no_numbers_are_ignored(base_path: Path) -> None:
+    for name in ("tmp", "1.5", "-1", "٣", "2.incoming", "007"):
+        (base_path / name).mkdir()
+        (base_path / name / "saved_model.pb").touch()
+    (base_path / "8").touch()
+    assert sorted(find_version_folders(base_path) or {}) == [7]
+
+
+def test_half_written_version_waits_until_it_is_complete(
+    versions: ModelVersions, base_path: Path, install_version: Install
+) -> None:
+    install_version(base_path, 1)
+    versions.poll()
+    arriving = install_version(base_path, 2)
+    held_back = base_path / "saved_model.pb"
+    # As TFX's Pusher does: everything else first, saved_model.pb last.
+    (arriving / "saved_model.pb").rename(held_back)
+    versions.poll()
+    assert (served(versions), states(versions)) == (1, {1: "AVAILABLE"})
+
+    held_back.rename(arriving / "saved_model.pb")
+    versions.poll()
+    assert (served(versions), states(versions)) == (2, {1: "END", 2: "AVAILABLE"})
+
+
+def test_new_version_is_available_before_the_old_one_goes(
+    base_path: Path, install_version: Install
+) -> None:
+    seen = []
+
+    def load_and_look(folder: VersionFolder) -> LoadedModel:
+        seen.append((folder.version, served(versions)))
+        return load(folder)
+
+    versions = ModelVersions("retrieval", str(base_path), load_and_look)
+    for version in (1, 2):
+        install_version(base_path, version)
+        versions.poll()
+    assert seen == [(1, None), (2, 1)]
+
+
+def test_broken_version_keeps_the_old_one_and_shows_why(
+    versions: ModelVersions, base_path: Path, install_version: Install
+) -> None:
+    install_version(base_path, 1)
+    versions.poll()
+    broken = install_version(base_path, 2)
+    (broken / "saved_model.pb").write_bytes(b"no protobuf")
+    versions.poll()
+    assert (served(versions), states(versions)) == (1, {1: "AVAILABLE", 2: "END"})
+    error = versions.statuses[2].error
+    assert error is not None
+    assert "saved_model.pb" in error.message
+
+
+def counting_versions(base_path: Path, retries: LoadRetries) -> tuple[ModelVersions, list[int]]:
+    attempts: list[int] = []
+
+    def count_and_load(folder: VersionFolder) -> LoadedModel:
+        attempts.append(folder.version)
+        return load(folder)
+
+    return ModelVersions("m", str(base_path), count_and_load, retries=retries), attempts
+
+
+def test_broken_version_is_tried_again_once_it_changed_and_stands_still(
+    base_path: Path, install_version: Install
+) -> None:
+    versions, attempts = counting_versions(base_path, LoadRetries())
+    broken = install_version(base_path, 1)
+    whole = (broken / "saved_model.pb").read_bytes()
+    (broken / "saved_model.pb").write_bytes(whole[:1000])
+    for size in (1000, 1000, 2000, 3000, len(whole)):
+        (broken / "saved_model.pb").write_bytes(whole[:size])
+        versions.poll()
+    assert (attempts, served(versions)) == ([1], None)
+    versions.poll()
+    assert (attempts, served(versions)) == ([1, 1], 1)
+
+
+def test_a_copy_in_the_order_of_names_is_served_once_it_is_whole(
+    base_path: Path, install_version: Install
+) -> None:
+    versions, attempts = counting_versions(base_path, LoadRetries())
+    arriving = install_version(base_path, 1)
+    held_back = (arriving / "variables").rename(base_path / "variables")
+    for _ in range(3):
+        versions.poll()
+    assert (attempts, states(versions)) == ([1], {1: "END"})
+
+    # saved_model.pb is what it was; what comes after it makes the version whole.
+    (arriving / "variables").mkdir()
+    for file in sorted(held_back.iterdir(), reverse=True):
+        file.rename(arriving / "variables" / file.name)
+        versions.poll()
+    versions.poll()
+    assert (attempts, served(versions)) == ([1, 1], 1)
+
+
+def test_what_may_pass_is_tried_again_after_a_pause_a_few_times(
+    base_path: Path, install_version: Install
+) -> None:
+    (install_version(base_path, 1) / "saved_model.pb").write_bytes(b"no protobuf")
+    versions, attempts = counting_versions(base_path, LoadRetries(2, interval_s=0))
+    for _ in range(5):
+        versions.poll()
+    assert attempts == [1, 1, 1]
+    assert versions.retry_wait_s() is None
+
+    versions, attempts = counting_versions(base_path, LoadRetries(2, interval_s=60))
+    for _ in range(5):
+        versions.poll()
+    assert attempts == [1]
+    assert 50 < (versions.retry_wait_s() or 0) <= 60
+
+
+def test_rolling_back_by_removing_the_newest_version(
+    versions: ModelVersions, base_path: Path, install_version: Install
+) -> None:
+    for version in (1, 2):
+        install_version(base_path, version)
+    versions.poll()
+    shutil.rmtree(base_path / "2")
+    versions.poll()
+    assert (served(versions), states(versions)) == (1, {1: "AVAILABLE", 2: "END"})
+
+
+def test_emptied_base_path_unloads_and_a_missing_one_does_not(
+    versions: ModelVersions, base_path: Path, install_version: Install
+) -> None:
+    install_version(base_path, 1)
+    versions.poll()
+    moved = base_path.rename(base_path.with_name("moved"))
+    versions.poll()
+    assert served(versions) == 1
+
+    moved.rename(base_path)
+    shutil.rmtree(base_path / "1")
+    versions.poll()
+    assert (served(versions), states(versions)) == (None, {1: "END"})
+
+
+def test_a_version_in_use_is_unloaded_after_its_last_request(
+    versions: ModelVersions, base_path: Path, install_version: Install
+) -> None:
+    install_version(base_path, 1)
+    versions.poll()
+    install_version(base_path, 2)
+    with versions.use(1) as model:
+        polling = threading.Thread(target=versions.poll)
+        polling.start()
+        while versions.statuses[1].state != State.UNLOADING:
+            polling.join(0.01)
+        assert served(versions) == 2
+        assert model.signatures
+    polling.join(10)
+    assert states(versions) == {1: "END", 2: "AVAILABLE"}
+
+
+def write_warmup(path: Path, *logs: prediction_log_pb2.PredictionLog | bytes) -> None:
+    (path / "assets.extra").mkdir()
+    with tf.io.TFRecordWriter(str(path / warmup.REQUESTS_FILE)) as writer:
+        for log in logs:
+            writer.write(log if isinstance(log, bytes) else log.SerializeToString())
+
+
+def predict_log(signature: str) -> prediction_log_pb2.PredictionLog:
+    log = prediction_log_pb2.PredictionLog()
+    log.predict_log.request.model_spec.signature_name = signature
+    return log
+
+
+def test_warmup_requests_are_replayed(base_path: Path, install_version: Install) -> None:
+    path = install_version(base_path, 1)
+    model = loaded_model.load(path, 1, config_pb2.ConfigProto())
+    assert warmup.replay(model, path) == 0
+    write_warmup(path, predict_log(""), predict_log("recommend_excluding"))
+    assert warmup.replay(model, path) == 2
+    model.close()
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        (predict_log("x"), 'Serving signature key "x" not found.'),
+        (prediction_log_pb2.PredictionLog(), "Unsupported log_type for warmup: None"),
+        (b"\xff", "Failed to parse warmup record: number 0"),
+    ],
+)
+def test_failing_warmup_request_fails_the_version(
+    versions: ModelVersions, base_path: Path, install_version: Install, record: Any, text: str
+) -> None:
+    write_warmup(install_version(base_path, 1), record)
+    versions.poll()
+    assert states(versions) == {1: "END"}
+    error = versions.statuses[1].error
+    assert error is not None
+    assert text in error.message
+
+
+def policy(text: str) -> Any:
+    return text_format.Parse(text, VersionPolicy())
+
+
+@pytest.mark.parametrize(
+    ("text", "served_versions"),
+    [
+        ("", [4]),
+        ("latest {}", [4]),
+        ("latest { num_versions: 2 }", [3, 4]),
+        ("latest { num_versions: 9 }", [1, 3, 4]),
+        ("all {}", [1, 3, 4]),
+        ("specific { versions: 1 versions: 3 versions: 2 }", [1, 3]),
+        ("specific {}", []),
+    ],
+)
+def test_policies_choose_versions(text: str, served_versions: list[int]) -> None:
+    assert sorted(aspired_versions(policy(text), [1, 3, 4])) == served_versions
+
+
+def test_several_versions_are_served_and_the_newest_answers_who_names_none(
+    base_path: Path, install_version: Install
+) -> None:
+    for version in (1, 2, 3):
+        install_version(base_path, version)
+    versions = ModelVersions("m", str(base_path), load, policy("latest { num_versions: 2 }"))
+    versions.poll()
+    assert (served(versions), states(versions)) == (3, {2: "AVAILABLE", 3: "AVAILABLE"})
+    with versions.use(2) as model:
+        assert model.version == 2
+
+    versions.configure(str(base_path), policy("specific { versions: 1 }"))
+    versions.poll()
+    assert (served(versions), states(versions)) == (1, {1: "AVAILABLE", 2: "END", 3: "END"})
+    versions.unload_all(timeout_s=0)
+
+
+def test_wanted_versions_that_fail_leave_the_unwanted_in_service(
+    versions: ModelVersions, base_path: Path, install_version: Install
+) -> None:
+    install_version(base_path, 1)
+    versions.poll()
+    (install_version(base_path, 2) / "saved_model.pb").write_bytes(b"no protobuf")
+    versions.configure(str(base_path), policy("specific { versions: 2 }"))
+    versions.poll()
+    assert (served(versions), states(versions)) == (1, {1: "AVAILABLE", 2: "END"})
+    versions.unload_all(timeout_s=0)
+
+
+def test_reloading_does_not_mix_up_versions(base_path: Path, install_version: Install) -> None:
+    # Two versions at once, each with its own variables and tables under the same names.
+    old = loaded_model.load(install_version(base_path, 1), 1, config_pb2.ConfigProto())
+    new = loaded_model.load(install_version(base_path, 2), 2, config_pb2.ConfigProto())
+    request = predict_pb2.PredictRequest()
+    first = predict(old, request)
+    old.close()
+    second = predict(new, request)
+    new.close()
+    assert first.outputs["scores"] == second.outputs["scores"]
+    assert (first.model_spec.version.value, second.model_spec.version.value) == (1, 2)
