@@ -43,7 +43,8 @@ from components.timeline_example_gen.artifacts import IngestReport
 from components.timeline_example_gen.component import TimelineExampleGen
 from models.features.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY
 from pipeline.code_hash import CODE_HASH_KEY, code_hash
-from pipeline.config.project import ConfigError, PipelineConfig
+from pipeline.config.project import PipelineConfig
+from pipeline.errors import ConfigError
 from pipeline.fitting import fitting_components
 from pipeline.orchestrators.target import LocalSite, Site
 from pipeline.runs.drift_baseline import last_let_pass

@@ -45,7 +45,7 @@ def clean(
     loaded = load_config(config, set_)
     from ml_metadata.errors import StatusError
 
-    from pipeline.config.project import ConfigError
+    from pipeline.errors import ConfigError
     from pipeline.releases.errors import ReleaseError
     from pipeline.runs.cleaning import CleaningError
     from pipeline.runs.lock import RunInProgressError

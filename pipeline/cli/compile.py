@@ -99,7 +99,7 @@ def compile_(
     with quiet(loaded.run_dir / "logs" / "compile.log"):
         from components.interactions.errors import IngestError
         from pipeline.config.file import find
-        from pipeline.config.project import ConfigError
+        from pipeline.errors import ConfigError
         from pipeline.orchestrators.airflow.plan import airflow_plan
         from pipeline.orchestrators.kubeflow.compile import (
             ROOT_MUST,

@@ -36,7 +36,7 @@ def component(
 
     from components.blessings import NotBlessedError
     from components.interactions.errors import IngestError
-    from pipeline.config.project import ConfigError
+    from pipeline.errors import ConfigError
     from pipeline.orchestrators.local.runner import ComponentFailedError, UnknownComponentError
     from pipeline.orchestrators.single_component import run_single_component
     from pipeline.runs.lock import RunInProgressError

@@ -28,11 +28,9 @@ def init(
     from pipeline.beam_messages import silence_beam_import
 
     silence_beam_import()
-    from pipeline.config.project import ConfigError
+    from pipeline.errors import ConfigError, InitError, SchemaError
     from pipeline.init.draft import Request
-    from pipeline.init.errors import InitError
     from pipeline.init.written_config import write_config
-    from pipeline.schema_inference.config_schema import SchemaError
 
     request = Request(
         interactions=interactions,

@@ -81,7 +81,7 @@ def span_override(span: str | None) -> list[str]:
 def load_config(name: str, overrides: list[str] | None = None) -> "PipelineConfig":
     """Loads a configuration, or ends the command with what is wrong with it."""
     from pipeline.config.file import load
-    from pipeline.config.project import ConfigError
+    from pipeline.errors import ConfigError
 
     try:
         return load(name, overrides or ())

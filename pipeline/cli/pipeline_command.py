@@ -53,7 +53,7 @@ def run_pipeline_command(
     from ml_metadata.errors import StatusError
 
     from components.interactions.errors import IngestError
-    from pipeline.config.project import ConfigError
+    from pipeline.errors import ConfigError
     from pipeline.runs.lock import RunInProgressError, run_lock
     from pipeline.runs.metadata import MetadataUnreachableError
 
@@ -210,7 +210,7 @@ def _work_in_log(
         gc.disable()
         import pipeline.runs.run  # noqa: F401 - for the work
         from components.interactions.errors import IngestError
-        from pipeline.config.project import ConfigError
+        from pipeline.errors import ConfigError
 
         gc.freeze()
         gc.enable()

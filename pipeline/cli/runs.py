@@ -86,7 +86,7 @@ def show(
 def _records(config: "PipelineConfig") -> list["RunRecord"]:
     from ml_metadata.errors import StatusError
 
-    from pipeline.config.project import ConfigError
+    from pipeline.errors import ConfigError
     from pipeline.runs.history import RunHistory
     from pipeline.runs.lock import is_locked
     from pipeline.runs.metadata import MetadataUnreachableError, has_metadata, open_store

@@ -36,7 +36,8 @@ def infer(
     from pipeline.beam_messages import silence_beam_import
 
     silence_beam_import()
-    from pipeline.schema_inference.config_schema import SchemaError, write_inferred_schema
+    from pipeline.errors import SchemaError
+    from pipeline.schema_inference.config_schema import write_inferred_schema
 
     loaded = load_config(config)
     try:
@@ -59,7 +60,8 @@ def diff(config: ConfigOption, max_rows: _MaxRows = _DEFAULT_MAX_ROWS) -> None:
     from pipeline.beam_messages import silence_beam_import
 
     silence_beam_import()
-    from pipeline.schema_inference.config_schema import SchemaError, compare_with_curated_schema
+    from pipeline.errors import SchemaError
+    from pipeline.schema_inference.config_schema import compare_with_curated_schema
 
     loaded = load_config(config)
     try:

@@ -51,7 +51,7 @@ def _compare(config: "PipelineConfig", requests: Path) -> "SkewReport":
     with quiet(config.run_dir / "logs" / f"skew-{new_run_id()}.log"):
         from ml_metadata.errors import StatusError
 
-        from pipeline.config.project import ConfigError
+        from pipeline.errors import ConfigError
         from pipeline.runs.evaluation import EvaluationError
         from pipeline.runs.metadata import MetadataUnreachableError
         from pipeline.skew.comparison import compare_requests

@@ -10,7 +10,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config.did_you_mean import did_you_mean
-from pipeline.config.project import ConfigError, PipelineConfig
+from pipeline.config.project import PipelineConfig
+from pipeline.errors import ConfigError
 
 CONFIGS_DIR = Path(__file__).resolve().parents[2] / "configs"
 

@@ -36,10 +36,6 @@ from pipeline.config.metadata import MetadataConfig
 from pipeline.skew.config import SkewConfig
 
 
-class ConfigError(Exception):
-    """A configuration that cannot be used; running again does not help until it is changed."""
-
-
 class SchemaConfig(Settings):
     """The curated schema that the data is held against."""
 

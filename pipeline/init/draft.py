@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from models.features.spec import RESERVED_KEYS, ColumnsConfig, FeatureConfig
+from pipeline.errors import InitError
 from pipeline.init.column_profile import profile
-from pipeline.init.errors import InitError
 from pipeline.init.event_habits import EventHabits, event_habits, has_numbers
 from pipeline.init.event_times import TimestampUnit, likely_time_column, timestamp_unit
 from pipeline.init.feature_kinds import decide_kind

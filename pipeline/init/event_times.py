@@ -6,8 +6,8 @@ from typing import Literal
 
 import polars as pl
 
+from pipeline.errors import InitError
 from pipeline.init.column_profile import profile
-from pipeline.init.errors import InitError
 
 TimestampUnit = Literal["s", "ms", "us", "ns", "iso8601"]
 

@@ -23,7 +23,7 @@ from components.interactions.tfrecord_blocks import (
     first_records,
 )
 from components.interactions.tfrecord_frames import FrameError, open_records, read_records
-from pipeline.init.errors import InitError
+from pipeline.errors import InitError
 
 # Enough to tell kinds apart; ingestion and the schema read everything.
 SAMPLE_ROWS = 500_000

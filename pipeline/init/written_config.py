@@ -8,9 +8,9 @@ import yaml
 
 from pipeline.config.file import parse
 from pipeline.config.project import PipelineConfig
+from pipeline.errors import InitError
 from pipeline.init.config_yaml import config_yaml
 from pipeline.init.draft import Draft, Request, make_draft
-from pipeline.init.errors import InitError
 from pipeline.schema_inference.config_schema import write_inferred_schema, write_text_file
 from pipeline.schema_inference.observation import Observation
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 
-from pipeline.config.project import ConfigError, PipelineConfig
+from pipeline.config.project import PipelineConfig
+from pipeline.errors import ConfigError
 from pipeline.runs.postgresql_store import adapted
 
 _DEFAULT_PORTS = {"mysql": 3306, "postgresql": 5432}

@@ -12,13 +12,10 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from components.interactions.bigquery_export import export_queries
 from components.interactions.errors import IngestError
 from pipeline.config.project import PipelineConfig
+from pipeline.errors import SchemaError
 from pipeline.schema_inference.inferred_schema import infer_schema, schema_text
 from pipeline.schema_inference.observation import DEFAULT_MAX_ROWS, Observation, observe
 from pipeline.schema_inference.schema_differences import Difference, find_differences
-
-
-class SchemaError(Exception):
-    """A schema cannot be read, written or inferred; a person must change something first."""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
 from pipeline.code_hash import code_hash
-from pipeline.config.project import ConfigError, PipelineConfig
+from pipeline.config.project import PipelineConfig
 from pipeline.definition import create_components
+from pipeline.errors import ConfigError
 from pipeline.orchestrators.kubeflow.resources import ResourceSpec, check_components
 from pipeline.orchestrators.kubeflow.step import CODE, CODE_HASH_VARIABLE, COMMAND
 from pipeline.orchestrators.kubeflow.target import ClusterSite

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from pipeline.config.did_you_mean import did_you_mean
-from pipeline.config.project import ConfigError
+from pipeline.errors import ConfigError
 
 # Fields of ResourceSpec in api/v2alpha1/pipeline_spec.proto of kubeflow/pipelines: cores, and
 # memory in units of 10^9 bytes, which its backend writes as Kubernetes' `G`.

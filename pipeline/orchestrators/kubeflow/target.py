@@ -9,7 +9,8 @@ from tfx.types.channel import BaseChannel
 from components.interactions.config import IngestConfig
 from components.model_finder.component import ModelFinder
 from components.model_recorder.component import ModelRecorder
-from pipeline.config.project import ConfigError, PipelineConfig
+from pipeline.config.project import PipelineConfig
+from pipeline.errors import ConfigError
 from pipeline.orchestrators.target import LAST_BLESSED_MODEL, PREVIOUS_MODEL
 
 # Where deploy/pipeline.Dockerfile puts the code.

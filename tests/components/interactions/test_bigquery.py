@@ -25,7 +25,7 @@ from components.interactions.source_columns import Source
 from components.interactions.source_files import find_files, fingerprint
 from models.features.spec import ColumnsConfig, FeatureConfig, FeaturesConfig, FeatureSpec
 from pipeline.config.file import load
-from pipeline.config.project import ConfigError
+from pipeline.errors import ConfigError
 from pipeline.runs.state import input_state
 from pipeline.schema_inference.config_schema import write_inferred_schema
 from tests.pipeline.two_clubs import write_two_clubs

@@ -11,7 +11,8 @@ from models.training.config import ModelConfig, TrainingConfig
 from models.tuning.config import TuningConfig
 from models.tuning.search_space import apply, chosen_values, encode
 from pipeline.config.file import parse
-from pipeline.config.project import ConfigError, PipelineConfig
+from pipeline.config.project import PipelineConfig
+from pipeline.errors import ConfigError
 
 BASE: dict[str, Any] = {
     "name": "clubs",

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from pipeline.config.file import load
-from pipeline.config.project import BeamConfig, ConfigError
+from pipeline.config.project import BeamConfig
+from pipeline.errors import ConfigError
 from tests.pipeline.two_clubs import ROOT
 
 MINIMAL: dict[str, Any] = {

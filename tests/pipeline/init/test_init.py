@@ -14,10 +14,10 @@ from components.interactions.tfrecord_frames import frame
 from models.features.spec import RESERVED_KEYS
 from pipeline.cli.init import init
 from pipeline.config.file import load
+from pipeline.errors import InitError
 from pipeline.init.column_profile import profile
 from pipeline.init.config_yaml import batches
 from pipeline.init.draft import Request, make_draft
-from pipeline.init.errors import InitError
 from pipeline.init.event_habits import EventHabits
 from pipeline.init.event_times import timestamp_unit
 from pipeline.init.feature_kinds import KindDecision, decide_kind

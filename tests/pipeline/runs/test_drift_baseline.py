@@ -9,7 +9,8 @@ from ml_metadata.proto import metadata_store_pb2
 
 from components.drift_gate.accepted_spans import Delivery, LetPass, read_let_pass, write_let_pass
 from components.drift_gate.spec import SpanProfile
-from pipeline.config.project import ConfigError, PipelineConfig
+from pipeline.config.project import PipelineConfig
+from pipeline.errors import ConfigError
 from pipeline.config.file import load
 from pipeline.runs.drift_baseline import last_let_pass
 from pipeline.runs.metadata import open_store

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from ml_metadata.proto import metadata_store_pb2
 
-from pipeline.config.project import ConfigError, PipelineConfig
+from pipeline.config.project import PipelineConfig
+from pipeline.errors import ConfigError
 from pipeline.config.file import load
 from pipeline.runs.metadata import (
     MetadataUnreachableError,

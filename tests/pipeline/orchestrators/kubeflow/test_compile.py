@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import components
 from pipeline.cli.main import app
 from pipeline.config.file import load
-from pipeline.config.project import ConfigError
+from pipeline.errors import ConfigError
 from pipeline.orchestrators.kubeflow.compile import compile_pipeline
 from pipeline.orchestrators.kubeflow.resources import parse_resources
 from tests.pipeline.two_clubs import write_two_clubs

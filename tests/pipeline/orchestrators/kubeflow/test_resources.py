@@ -1,7 +1,7 @@
 import pytest
 from google.protobuf import json_format
 
-from pipeline.config.project import ConfigError
+from pipeline.errors import ConfigError
 from pipeline.orchestrators.kubeflow.resources import parse_resources
 
 ALL = "Trainer=cpu:4,memory:16Gi,cpu_request:500m,memory_request:8G,gpu:2"
