@@ -1,0 +1,179 @@
+"""Builders for tests of several packages: feature specs, Examples, towers of known embeddings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import models  # noqa: F401 - chooses Keras 2 before a test imports TensorFlow
+from models.features.spec import FeatureSpec
+
+Row = Mapping[str, Sequence[Any]]
+
+
+def example(row: Row) -> bytes:
+    """Serialize an Example; the type of a feature follows from its values."""
+    import tensorflow as tf
+
+    features = {}
+    for name, values in row.items():
+        if any(isinstance(value, str | bytes) for value in values):
+            encoded = [value.encode() if isinstance(value, str) else value for value in values]
+            features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
+        elif any(isinstance(value, float) for value in values):
+            features[name] = tf.train.Feature(float_list=tf.train.FloatList(value=values))
+        elif values:
+            features[name] = tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+        else:
+            features[name] = tf.train.Feature()
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+
+
+def write_examples(folder: Path, rows: Sequence[Row]) -> str:
+    """Write rows as one file of Examples in a folder and return the file's path."""
+    import tensorflow as tf
+
+    folder.mkdir(parents=True, exist_ok=True)
+    file = str(folder / "data-00000-of-00001.gz")
+    with tf.io.TFRecordWriter(file, options="GZIP") as writer:
+        for row in rows:
+            writer.write(example(row))
+    return file
+
+
+def feature_spec(
+    query: Mapping[str, Any] | None = None,
+    candidate: Mapping[str, Any] | None = None,
+    **columns: str,
+) -> FeatureSpec:
+    """Return a spec of users and items with these features, such as `age={"kind": "numeric"}`."""
+    return FeatureSpec.model_validate(
+        {
+            "columns": {"query_id": "user", "candidate_id": "item", **columns},
+            "features": {"query": query or {}, "candidate": candidate or {}},
+        }
+    )
+
+
+@dataclass(frozen=True)
+class KnownTowers:
+    """Towers whose embeddings can be computed by hand.
+
+    A candidate's embedding is its row of `vectors`. A query's embedding is that of its ID in
+    `queries`, plus the mean over its known history, plus its age times `age_direction`. Unknown
+    IDs add nothing.
+    """
+
+    directory: str
+    spec: FeatureSpec
+    ids: list[str]
+    vectors: npt.NDArray[np.float32]
+    genres: Mapping[str, Sequence[str]]
+    queries: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+
+    @property
+    def age_direction(self) -> npt.NDArray[np.float32]:
+        return np.eye(1, self.vectors.shape[1], dtype=np.float32)[0]
+
+    def embed(
+        self, query_id: str = "", history: Sequence[str] = (), age: float = math.nan
+    ) -> npt.NDArray[np.float32]:
+        total = np.zeros(self.vectors.shape[1], np.float32)
+        total += self.queries.get(query_id, 0.0)
+        known = [self.vectors[self.ids.index(event)] for event in history if event in self.ids]
+        if known:
+            total += np.mean(known, axis=0)
+        return total if math.isnan(age) else total + np.float32(age) * self.age_direction
+
+    def best(
+        self,
+        query: npt.NDArray[np.float32],
+        exclude: Sequence[str] = (),
+        genres: Sequence[str] = (),
+    ) -> list[tuple[str, float]]:
+        """Return all allowed candidates with their scores, best first: the oracle for indexes."""
+        scores = self.vectors @ query
+        return [
+            (self.ids[index], float(scores[index]))
+            for index in np.argsort(-scores, kind="stable")
+            if self.ids[index] not in exclude
+            and (not genres or set(genres) & set(self.genres[self.ids[index]]))
+        ]
+
+
+KNOWN_SPEC = feature_spec(
+    query={"age": {"kind": "numeric"}},
+    candidate={"genres": {"kind": "categorical", "separator": "|"}},
+)
+
+
+def _genres(index: int) -> list[str]:
+    """Return genres of different frequency; one candidate in three has none."""
+    found = {"drama": index % 2 == 0, "comedy": index % 3 == 0, "é noir": index % 75 == 3}
+    return [genre for genre, has in found.items() if has]
+
+
+def export_known_towers(
+    directory: str,
+    vectors_by_id: Mapping[str, Sequence[float]],
+    queries: Mapping[str, Sequence[float]] | None = None,
+) -> KnownTowers:
+    """Save towers with the signatures of `models.towers.export`."""
+    import tensorflow as tf
+
+    from models.input.raw_inputs import candidate_inputs, query_inputs, same_batch
+
+    ids = list(vectors_by_id)
+    vectors = np.array(list(vectors_by_id.values()), np.float32)
+    known = {name: np.array(values, np.float32) for name, values in (queries or {}).items()}
+    genres = {name: _genres(index) for index, name in enumerate(ids)}
+    towers = KnownTowers(directory, KNOWN_SPEC, ids, vectors, genres, known)
+
+    def table(keys: Sequence[str]) -> Any:
+        indices = tf.range(len(keys), dtype=tf.int64)
+        initializer = tf.lookup.KeyValueTensorInitializer(
+            tf.constant(list(keys), tf.string), indices
+        )
+        return tf.lookup.StaticHashTable(initializer, len(keys))
+
+    def with_unknown(rows: Any) -> Any:
+        shaped = np.reshape(np.array(rows, np.float32), [-1, vectors.shape[1]])
+        return tf.Variable(np.concatenate([shaped, np.zeros([1, vectors.shape[1]], np.float32)]))
+
+    class Towers(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.candidate_index, self.query_index = table(ids), table(list(known))
+            self.vectors = with_unknown(vectors)
+            self.queries = with_unknown(list(known.values()))
+
+        def embed_query(self, **inputs: Any) -> dict[str, Any]:
+            rows = same_batch(inputs)
+            events = self.candidate_index.lookup(rows["history"])
+            seen = tf.cast(events < len(ids), tf.float32)[..., None]
+            total = tf.reduce_sum(tf.gather(self.vectors, events) * seen, axis=1)
+            mean = total / tf.maximum(tf.reduce_sum(seen, axis=1), 1.0)
+            age = tf.where(tf.math.is_finite(rows["age"]), rows["age"], 0.0)[:, None]
+            own = tf.gather(self.queries, self.query_index.lookup(rows["user"]))
+            return {"embedding": own + mean + age * towers.age_direction}
+
+        def embed_candidate(self, **inputs: Any) -> dict[str, Any]:
+            rows = same_batch(inputs)
+            return {"embedding": tf.gather(self.vectors, self.candidate_index.lookup(rows["item"]))}
+
+    module = Towers()
+    signatures = {
+        name: tf.function(function, autograph=False).get_concrete_function(**tensors)
+        for name, function, tensors in (
+            ("embed_query", module.embed_query, query_inputs(KNOWN_SPEC)),
+            ("embed_candidate", module.embed_candidate, candidate_inputs(KNOWN_SPEC)),
+        )
+    }
+    tf.saved_model.save(module, directory, signatures=signatures)
+    return towers
