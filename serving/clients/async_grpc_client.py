@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import grpc
-from typing_extensions import Self
 
 from serving.clients import grpc_calls, grpc_messages
 from serving.clients.answer import Embedding, Recommendations
@@ -20,6 +19,9 @@ from serving.clients.retry import RetryPolicy
 from serving.clients.tensor import Tensor
 from serving.clients.tls import TlsOptions
 from serving.clients.transport import Prediction
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class AsyncRetrievalClient:

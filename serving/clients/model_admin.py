@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import grpc
-from typing_extensions import Self
 
 from serving.clients import grpc_calls, grpc_messages, wire
 from serving.clients.grpc_client import call
@@ -11,6 +12,9 @@ from serving.clients.model_choice import ModelChoice
 from serving.clients.model_metadata import VersionStatus
 from serving.clients.tls import TlsOptions
 from serving.errors import NotFoundError, from_grpc_code
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class ModelAdmin:

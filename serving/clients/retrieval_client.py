@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import overload
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING, overload
 
 from serving.clients.answer import Embedding, Recommendations
 from serving.clients.model_metadata import ModelMetadata, VersionStatus
@@ -13,6 +11,9 @@ from serving.clients.query import FeatureValue, Query
 from serving.clients.retrieval_core import RetrievalCore
 from serving.clients.retry import RetryPolicy
 from serving.clients.transport import Blocking, Transport, run_blocking
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 DEFAULT_TIMEOUT_S = 5.0
 

@@ -95,13 +95,12 @@ def _build_classes() -> dict[str, Any]:
                 _add_field(message, field.strip())
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    factory = message_factory.MessageFactory(pool)
+    if hasattr(message_factory, "GetMessageClass"):
+        make_class: Any = message_factory.GetMessageClass
+    else:  # before protobuf 4.22, which the stubs describe
+        make_class = message_factory.MessageFactory(pool).GetPrototype  # type: ignore[attr-defined]
     return {
-        # Renamed in protobuf 4.22, which the stubs describe.
-        name: factory.GetPrototype(  # type: ignore[attr-defined]
-            pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")
-        )
-        for name in DECLARATIONS
+        name: make_class(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in DECLARATIONS
     }
 
 

@@ -47,7 +47,14 @@ def test_names_each_package_that_differs_or_is_missing(monkeypatch: pytest.Monke
     monkeypatch.setattr(
         importlib.metadata,
         "requires",
-        lambda _: ["scann==1.3.2", "tensorflow==2.16.2", "pip", 'mypy>=1.13; extra == "dev"'],
+        lambda _: [
+            "protobuf>=3.20.3",
+            'mypy>=1.13; extra == "dev"',
+            *(
+                f'{name}; extra == "pipeline"'
+                for name in ("scann==1.3.2", "tensorflow==2.16.2", "pip")
+            ),
+        ],
     )
     monkeypatch.setattr(importlib.metadata, "version", version)
     checks = list(check_packages())
