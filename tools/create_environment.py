@@ -1,162 +1,149 @@
-"""Make `.venv`: Python 3.10 with the locked packages and the `two-tower` command.
+"""Create `.venv`: Python 3.10, the locked packages and the `two-tower` command.
 
-Called by make; runs on any Python from 3.9 with the standard library alone. It may be interrupted
-at any moment and run again: the stamp that says "done" is written last.
+`make` calls this with any Python from 3.9; it uses only the standard library. It can be interrupted
+at any point and run again, because the stamp that marks the environment as complete comes last.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import platform
 import shutil
+import subprocess
 import sys
-import time
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from environment_stamp import is_up_to_date, is_venv, stamp_file, wanted_stamp
-from find_python import closed_folder, find_python
-from find_uv import find_uv
-from steps import SetupError, run_step
-
 ROOT = Path(__file__).resolve().parent.parent
-# Measured: .venv takes 3.1 GB; it shares most of them with uv's cache on the same disk.
-NEEDED_GB = 4.0
-_SYSTEM_CERTIFICATES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
+UV_VERSION = "0.13.9"
+NEEDED_GB = 4.0  # .venv takes 3.1 GB, most of it shared with uv's cache on the same disk
+_STAMPED = ("setup.py", "requirements.lock", "pyproject.toml", "tools/create_environment.py")
+_ADVICE = (
+    "Check the network (UV_DEFAULT_INDEX or PIP_INDEX_URL names a mirror of the package index) and "
+    "the free disk space, then run `make` again: downloads are kept."
 )
 
 
+class SetupError(Exception):
+    """The environment cannot be created; the message says what to do."""
+
+
 def create_environment(root: Path) -> None:
-    """Bring `.venv` to what `requirements.lock` and `setup.py` ask for.
+    """Bring `.venv` up to date with the lock file and `setup.py`; do nothing if it is.
 
     Args:
-        root: the project's root.
+        root: The project's root.
 
     Raises:
-        SetupError: something needed is missing or a step failed.
+        SetupError: The machine does not fit, or a step failed.
     """
-    venv, folder = root / ".venv", root / ".setup"
-    if is_up_to_date(root, venv):
-        print("The environment .venv is up to date: nothing to do.")
-        return
-    _check_machine()
+    folder = root / ".setup"
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
-        _wait_for(lock.fileno())
-        if is_up_to_date(root, venv):  # another set-up made it meanwhile
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        venv, stamp = root / ".venv", root / ".venv" / "setup.stamp"
+        python = venv / "bin" / "python"
+        if stamp.exists() and stamp.read_text() == wanted_stamp(root) and starts(python):
             print("The environment .venv is up to date: nothing to do.")
             return
-        _make(root, venv, folder, lock.fileno())
+        check_machine(root)
+        print("Creating .venv (about 3 GB; one to ten minutes)", flush=True)
+        log = folder / "setup.log"
+        log.unlink(missing_ok=True)
+        uv = find_uv(folder, log)
+        # Without a stamp an interrupted sync may have left packages that only look installed.
+        if not (stamp.exists() and starts(python)):
+            run([uv, "venv", "--clear", "--no-project", "--python", "3.10", venv], log)
+        stamp.unlink(missing_ok=True)
+        into = ["--python", python]
+        sync = [uv, "pip", "sync", *into, "--require-hashes", "--compile-bytecode"]
+        run([*sync, root / "requirements.lock"], log)
+        install = [uv, "pip", "install", *into, "--no-deps", "--no-build-isolation"]
+        run([*install, "--editable", root], log)
+        stamp.write_text(wanted_stamp(root))
+    print("Done. `make help` lists the targets; the command is\n    .venv/bin/two-tower --help")
 
 
-def _make(root: Path, venv: Path, folder: Path, lock: int) -> None:
-    started = time.monotonic()
-    log, incomplete = folder / "setup.log", folder / "incomplete"
-    log.unlink(missing_ok=True)
-    # The children inherit the lock: after a `kill -9` here, uv may still be at work.
-    env, keep_open = _environment(), (lock,)
-
-    print("Setting up .venv (about 3 GB; one to ten minutes, by network and disk)", flush=True)
-    uv = find_uv(folder, log)
-    print(f"[1/4] uv: {uv}", flush=True)
-
-    whole = is_venv(venv)
-    if not whole:
-        _check_disk(root)
-    interrupted = whole and incomplete.exists()
-    stamp_file(venv).unlink(missing_ok=True)
-    incomplete.touch()
-    if whole:
-        mended = ", mended after an interrupted set-up" if interrupted else ""
-        print(f"[2/4] Python 3.10: the one in .venv{mended}", flush=True)
-    else:
-        python = find_python(uv, folder / "python", log, env, keep_open)
-        print(f"[2/4] Python 3.10: {python}", flush=True)
-        closed = closed_folder(python)
-        if closed is not None and closed_folder(venv) is None:
-            print(f"      {closed} is closed to other users, so they cannot start .venv:")
-            print("      a service's user needs a folder of its own, see docs/schedules.md")
-        run_step(
-            [uv, "venv", "--quiet", "--clear", "--no-project", "--python", python, venv],
-            what="making .venv",
-            log=log,
-            env=env,
-            keep_open=keep_open,
-        )
-
-    print("[3/4] The locked packages, each checked against its hash", flush=True)
-    into: list[object] = ["--python", venv / "bin" / "python"]
-    sync: list[object] = [uv, "pip", "sync", *into, "--require-hashes", "--compile-bytecode"]
-    # A package that an interrupted sync left half-made looks installed.
-    sync += ["--reinstall"] if interrupted else []
-    run_step(
-        [*sync, root / "requirements.lock"],
-        what="installing the locked packages",
-        log=log,
-        env=env,
-        keep_open=keep_open,
-    )
-    print("[4/4] This project, editable", flush=True)
-    run_step(
-        [uv, "pip", "install", *into, "--no-deps", "--no-build-isolation", "--editable", root],
-        what="installing this project",
-        log=log,
-        env=env,
-        keep_open=keep_open,
-    )
-    stamp_file(venv).write_text(wanted_stamp(root) + "\n", encoding="utf-8")
-    incomplete.unlink(missing_ok=True)
-    seconds = time.monotonic() - started
-    print(f"Done in {seconds:.0f} s. `make help` lists what can be done; the command is")
-    print("    .venv/bin/two-tower --help")
+def wanted_stamp(root: Path) -> str:
+    """Return a hash of what the environment is made from, and of its path."""
+    digest = hashlib.sha256(str(root).encode())
+    for name in _STAMPED:
+        digest.update(b"\0" + (root / name).read_bytes())
+    return digest.hexdigest()
 
 
-def _environment() -> dict[str, str]:
-    """Return uv's environment: what pip was told of index and certificates holds for uv too."""
-    env = {**os.environ, "UV_NO_PROGRESS": "1"}
-    env.setdefault("UV_HTTP_TIMEOUT", "120")
-    if env.get("PIP_INDEX_URL") and "UV_INDEX_URL" not in env:
-        env.setdefault("UV_DEFAULT_INDEX", env["PIP_INDEX_URL"])
-    if env.get("PIP_CERT"):
-        env.setdefault("SSL_CERT_FILE", env["PIP_CERT"])
-    # uv carries roots of its own, which lack the one of a company's proxy.
-    if any(Path(bundle).is_file() for bundle in _SYSTEM_CERTIFICATES):
-        env.setdefault("UV_SYSTEM_CERTS", "1")
-        env.setdefault("UV_NATIVE_TLS", "1")  # its name in an older uv
-    return env
+def starts(python: Path) -> bool:
+    """Return whether `python` is a working Python 3.10."""
+    code = "import bz2, ctypes, lzma, ssl, sys; sys.exit(sys.version_info[:2] != (3, 10))"
+    try:
+        return subprocess.run([python, "-c", code], capture_output=True).returncode == 0
+    except OSError:
+        return False
 
 
-def _check_machine() -> None:
-    system, machine = platform.system(), platform.machine()
+def check_machine(root: Path) -> None:
+    """Raise SetupError if the locked packages do not run here or do not fit on the disk."""
     libc, version = platform.libc_ver()
-    fits = system == "Linux" and machine == "x86_64" and libc == "glibc"
-    if not fits or tuple(map(int, version.split(".")[:2])) < (2, 28):
+    is_glibc = libc == "glibc" and tuple(map(int, version.split(".")[:2])) >= (2, 28)
+    if platform.system() != "Linux" or platform.machine() != "x86_64" or not is_glibc:
         raise SetupError(
-            "the locked packages are built for Linux on x86_64 with glibc 2.28 or newer "
-            f"(Debian 10, Ubuntu 20.04), this is {system} on {machine} with "
-            f"{libc or 'another libc'} {version}. Use such a machine, or a container of "
-            "debian:12 on one."
+            "The locked packages need Linux on x86_64 with glibc 2.28 or newer (Debian 10, Ubuntu "
+            f"20.04); this is {platform.system()} on {platform.machine()} with "
+            f"{libc or 'another libc'} {version}. Use such a machine or a debian:12 container."
         )
-
-
-def _check_disk(root: Path) -> None:
     free_gb = shutil.disk_usage(root).free / 1e9
-    if free_gb < NEEDED_GB:
+    if free_gb < NEEDED_GB and not (root / ".venv").exists():
         raise SetupError(
-            f"the set-up needs {NEEDED_GB} GB of free disk space, {root} has {free_gb:.1f} GB. "
+            f"{NEEDED_GB} GB of free disk space are needed; {root} has {free_gb:.1f} GB. "
             "Free some space and run `make` again."
         )
 
 
-def _wait_for(lock: int) -> None:
+def find_uv(folder: Path, log: Path) -> Path:
+    """Return a uv of `UV_VERSION`: the one in `folder`, or a new one installed there with pip."""
+    own = folder / "uv" / "bin" / "uv"
+    found = [path for path in (own, shutil.which("uv")) if path and _version(path) == UV_VERSION]
+    if found:
+        return Path(found[0])
+    with tempfile.TemporaryDirectory(dir=folder) as aside:
+        pip = [sys.executable, "-m", "pip"]
+        if subprocess.run([*pip, "--version"], capture_output=True).returncode:
+            run([sys.executable, "-m", "venv", Path(aside, "venv")], log)
+            pip = [Path(aside, "venv/bin/python"), "-m", "pip"]
+        target = Path(aside, "uv")
+        run([*pip, "install", "--no-deps", "--target", target, f"uv=={UV_VERSION}"], log)
+        shutil.rmtree(folder / "uv", ignore_errors=True)
+        target.rename(folder / "uv")
+    return own
+
+
+def _version(uv: str | Path) -> str:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print("Another set-up of this folder is at work: waiting for it", flush=True)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run([uv, "--version"], capture_output=True, text=True)
+    except OSError:
+        return ""
+    return done.stdout.split()[1] if done.returncode == 0 else ""
+
+
+def run(command: Sequence[str | Path], log: Path) -> None:
+    """Run a command with its output in `log`; raise SetupError with the end of it on failure."""
+    # uv does not look into pyenv's folders, and pyenv's own python3.10 may be a stub that fails.
+    pythons = sorted(Path.home().glob(".pyenv/versions/3.10.*/bin"), reverse=True)
+    env = {**os.environ, "PATH": os.pathsep.join([*map(str, pythons), os.environ["PATH"]])}
+    for ours, pips in (("UV_DEFAULT_INDEX", "PIP_INDEX_URL"), ("SSL_CERT_FILE", "PIP_CERT")):
+        if pips in env:
+            env.setdefault(ours, env[pips])
+    with log.open("ab") as output:
+        status = subprocess.call(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env
+        )
+    if status:
+        lines = log.read_text(errors="replace").splitlines()[-20:]
+        what = " ".join(map(str, command[:4]))
+        raise SetupError("\n".join([f"`{what} …` failed with status {status}:", *lines, _ADVICE]))
 
 
 if __name__ == "__main__":
@@ -165,4 +152,4 @@ if __name__ == "__main__":
     except SetupError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("\nInterrupted. Run `make` again to go on.")
+        sys.exit("\nInterrupted. Run `make` again to continue.")

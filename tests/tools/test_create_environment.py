@@ -1,203 +1,157 @@
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-Program = Callable[[str, str], Path]
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
-# Does what uv does as far as the set-up can see, and writes down how it was called.
+# Behaves like uv as far as the set-up can see, and records how it was called.
 FAKE_UV = """\
-echo "$@" >> "{root}/calls"
+#!/bin/sh
+case "$1" in
+  "--version") echo "uv {version}"; exit ;;
+esac
+echo "$1 $2" >> "{root}/calls"
 case "$1 $2" in
-  "--version "*) echo "uv 0.13.9" ;;
-  "venv "*) for venv; do :; done; mkdir -p "$venv/bin"
-    printf 'home = x\\n' > "$venv/pyvenv.cfg"
-    ln -sf "{python}" "$venv/bin/python" ;;
+  "venv "*) for venv; do :; done; mkdir -p "$venv/bin"; ln -sf "{python}" "$venv/bin/python" ;;
   "pip sync") [ ! -e "{root}/offline" ] || {{ echo "no network" >&2; exit 2; }} ;;
-  "pip install") touch "{root}/.venv/bin/two-tower" ;;
 esac
 """
 
 
 @pytest.fixture
-def root(tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with a fake uv that makes an environment of the running Python."""
+def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(TOOLS))
     import create_environment
 
+    return create_environment
+
+
+@pytest.fixture
+def root(tmp_path: Path, module: ModuleType) -> Path:
+    """A project whose own uv is a fake that creates an environment of the running Python."""
     root = tmp_path / "project"
-    (root / "tools").mkdir(parents=True)
-    (root / "tools" / "x.py").write_text("")
-    (root / "setup.py").write_text("setup()")
-    (root / "requirements.lock").write_text("a==1")
-    (root / "pyproject.toml").write_text("[tool.uv]\na = 1\n[tool.ruff]\nb = 2\n")
+    uv = root / ".setup" / "uv" / "bin" / "uv"
+    uv.parent.mkdir(parents=True)
     python = Path(sys.executable).resolve()
-    uv = program("uv", FAKE_UV.format(root=root, python=python))
-    monkeypatch.setattr(create_environment, "find_uv", lambda *_: uv)
-    monkeypatch.setattr(create_environment, "find_python", lambda *_: python)
+    uv.write_text(FAKE_UV.format(version=module.UV_VERSION, root=root, python=python))
+    uv.chmod(0o755)
+    (root / "tools").mkdir()
+    for name in module._STAMPED:
+        (root / name).write_text("first")
     return root
 
 
 def calls(root: Path) -> list[str]:
-    """The first two words of each call of uv since the last question."""
+    """The first two words of each call of uv since the last look."""
     path = root / "calls"
     lines = path.read_text().splitlines() if path.exists() else []
     path.unlink(missing_ok=True)
-    return [" ".join(line.split()[:2]).replace(" --quiet", "") for line in lines]
-
-
-def set_up(root: Path) -> None:
-    from create_environment import create_environment
-
-    create_environment(root)
+    return [line if line.startswith("pip") else line.split()[0] for line in lines]
 
 
 def test_a_second_set_up_does_nothing_and_says_so(
-    root: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, module: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    set_up(root)
+    module.create_environment(root)
     assert calls(root) == ["venv", "pip sync", "pip install"]
+    (root / "setup.py").touch()
     capsys.readouterr()
-    set_up(root)
+    module.create_environment(root)
     assert calls(root) == []
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_times_play_no_part(root: Path) -> None:
-    set_up(root)
-    calls(root)
-    (root / "setup.py").touch()
-    (root / "requirements.lock").touch()
-    set_up(root)
-    assert calls(root) == []
-
-
-@pytest.mark.parametrize("name", ["setup.py", "requirements.lock", "tools/x.py"])
-def test_an_edit_brings_the_environment_up_to_date(root: Path, name: str) -> None:
-    set_up(root)
-    calls(root)
-    (root / name).write_text("another")
-    set_up(root)
-    assert calls(root) == ["pip sync", "pip install"]
-
-
-def test_of_pyproject_only_the_sections_that_matter_count(root: Path) -> None:
-    set_up(root)
-    calls(root)
-    (root / "pyproject.toml").write_text("[tool.uv]\na = 1\n[tool.ruff]\nb = 3\n")
-    set_up(root)
-    assert calls(root) == []
-    (root / "pyproject.toml").write_text("[tool.uv]\na = 2\n[tool.ruff]\nb = 3\n")
-    set_up(root)
-    assert calls(root) == ["pip sync", "pip install"]
-
-
-def test_a_failure_shows_the_end_of_the_output_and_is_mended_by_the_next_set_up(
-    root: Path, capsys: pytest.CaptureFixture[str]
+def test_an_edit_updates_the_packages_and_keeps_the_environment(
+    root: Path, module: ModuleType
 ) -> None:
-    from steps import SetupError
-
-    (root / "offline").touch()
-    with pytest.raises(SetupError, match="no network") as error:
-        set_up(root)
-    assert "run `make` again" in str(error.value)
-    (root / "offline").unlink()
-    (root / "calls").unlink()
-    set_up(root)
-    assert "--reinstall" in (root / "calls").read_text()
-    assert "mended" in capsys.readouterr().out
-    set_up(root)
-
-
-def test_an_environment_whose_python_is_gone_is_made_anew(root: Path) -> None:
-    set_up(root)
+    module.create_environment(root)
     calls(root)
-    (root / ".venv" / "bin" / "python").unlink()
-    set_up(root)
+    (root / "requirements.lock").write_text("second")
+    module.create_environment(root)
+    assert calls(root) == ["pip sync", "pip install"]
+
+
+def test_a_failure_shows_the_end_of_the_output_and_the_next_set_up_starts_over(
+    root: Path, module: ModuleType
+) -> None:
+    (root / "offline").touch()
+    with pytest.raises(module.SetupError, match=r"(?s)no network.*run `make` again"):
+        module.create_environment(root)
+    (root / "offline").unlink()
+    calls(root)
+    module.create_environment(root)
     assert calls(root) == ["venv", "pip sync", "pip install"]
 
 
-def test_an_environment_without_the_command_is_completed(root: Path) -> None:
-    set_up(root)
-    calls(root)
-    (root / ".venv" / "bin" / "two-tower").unlink()
-    set_up(root)
-    assert calls(root) == ["pip sync", "pip install"]
-
-
-def test_a_moved_project_is_set_up_again(root: Path) -> None:
-    from environment_stamp import wanted_stamp
-
-    moved = root.parent / "moved"
-    before = wanted_stamp(root)
-    root.rename(moved)
-    assert wanted_stamp(moved) != before
-
-
-def test_too_little_disk_is_said_before_anything_is_made(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda root: (root / ".venv/bin/python").unlink(),
+        lambda root: (root / ".venv/setup.stamp").unlink(),
+    ],
+    ids=["the Python is gone", "interrupted before the stamp"],
+)
+def test_a_damaged_environment_is_created_again(
+    root: Path, module: ModuleType, damage: Callable[[Path], None]
 ) -> None:
-    import create_environment
-    from steps import SetupError
+    module.create_environment(root)
+    calls(root)
+    damage(root)
+    module.create_environment(root)
+    assert calls(root) == ["venv", "pip sync", "pip install"]
 
-    monkeypatch.setattr(create_environment, "NEEDED_GB", 1e9)
-    with pytest.raises(SetupError, match="free disk space"):
-        set_up(root)
+
+def test_a_machine_that_does_not_fit_is_refused_before_anything_is_created(
+    root: Path, module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "NEEDED_GB", 1e9)
+    with pytest.raises(module.SetupError, match="free disk space"):
+        module.create_environment(root)
+    monkeypatch.setattr(module.platform, "machine", lambda: "aarch64")
+    with pytest.raises(module.SetupError, match=r"x86_64.*aarch64"):
+        module.create_environment(root)
     assert not (root / ".venv").exists()
 
 
-def test_another_kind_of_machine_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import create_environment
-    from steps import SetupError
-
-    monkeypatch.setattr(create_environment.platform, "machine", lambda: "aarch64")
-    with pytest.raises(SetupError, match=r"x86_64.*aarch64"):
-        set_up(root)
-
-
-def test_waits_for_the_child_of_a_killed_set_up(root: Path, program: Program) -> None:
-    from steps import run_step
-
-    (root / ".setup").mkdir()
-    code = (
-        "import fcntl, os, sys\nsys.path.insert(0, sys.argv[1])\n"
-        "from pathlib import Path\nfrom steps import run_step\n"
-        "lock = open(sys.argv[2], 'w'); fcntl.flock(lock, fcntl.LOCK_EX); print('in', flush=True)\n"
-        "run_step(['sleep', '1.5'], what='x', log=Path(sys.argv[3]), keep_open=[lock.fileno()])\n"
-    )
-    tools = str(Path(run_step.__code__.co_filename).parent)
-    arguments = [tools, str(root / ".setup" / "lock"), str(root / "log")]
-    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()
-    time.sleep(0.3)
-    process.kill()
-    process.wait()
-    started = time.monotonic()
-    set_up(root)
-    assert time.monotonic() - started > 0.5
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ({"PIP_INDEX_URL": "https://mirror.example/simple"}, "https://mirror.example/simple"),
-        (
-            {"PIP_INDEX_URL": "https://a.example", "UV_DEFAULT_INDEX": "https://b.example"},
-            "https://b.example",
-        ),
-        ({}, None),
-    ],
-)
-def test_uv_uses_the_index_that_pip_was_told_of(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], expected: str | None
+def test_a_uv_of_another_version_is_replaced_by_one_from_pip(
+    root: Path, module: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from create_environment import _environment
+    commands = []
 
-    for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    assert _environment().get("UV_DEFAULT_INDEX") == expected
+    def pip(command: list[object], log: Path) -> None:
+        commands.append(command)
+        Path(str(command[command.index("--target") + 1])).mkdir()
+
+    monkeypatch.setattr(module, "run", pip)
+    monkeypatch.setattr(module, "UV_VERSION", "99.0.0")
+    assert module.find_uv(root / ".setup", root / "log") == root / ".setup/uv/bin/uv"
+    assert commands[0][-1] == "uv==99.0.0"
+
+
+def test_the_set_up_parses_as_python_3_9() -> None:
+    # Newer syntax would stop an old interpreter before it can print what is wrong.
+    import ast
+
+    for path in TOOLS.glob("*.py"):
+        source = path.read_text()
+        ast.parse(source, feature_version=(3, 9))
+        assert "from __future__ import annotations" in source
+
+
+def test_make_help_lists_every_target() -> None:
+    root = TOOLS.parent
+    phony = next(
+        line for line in (root / "Makefile").read_text().splitlines() if line.startswith(".PHONY:")
+    )
+    command = ["make", "--no-print-directory", "help"]
+    shown = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    listed = [line.split()[1] for line in shown.splitlines() if line.startswith("  make ")]
+    assert sorted(listed) == sorted(phony.split()[1:])
+
+
+def test_the_lock_names_no_host() -> None:
+    assert "://" not in (TOOLS.parent / "requirements.lock").read_text()
