@@ -61,10 +61,9 @@ def kubernetes(name: str) -> list[str]:
     "flags",
     [
         compose("compose.stock.yaml"),
-        compose("compose.scann.yaml"),
         kubernetes("stock/deployment.yaml"),
     ],
-    ids=["compose", "compose with ScaNN", "Kubernetes"],
+    ids=["compose", "Kubernetes"],
 )
 def test_tensorflow_serving_has_the_flags(flags: list[str]) -> None:
     for flag in flags:
