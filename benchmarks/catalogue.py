@@ -58,8 +58,7 @@ def write_examples(folder: Path, count: int) -> None:
     import numpy as np
     import pyarrow as pa
 
-    from components.interactions.example_files import ExampleFile
-    from components.interactions.timeline_examples import candidate_batches
+    from components.interactions.timelines.examples import ExampleFile, candidate_batches
 
     rng = np.random.default_rng(42)
     weights = 1 / np.arange(1, NUM_GENRES + 1)

@@ -54,7 +54,7 @@ def write_examples(csv: Path, path: Path) -> None:
     import pyarrow.csv as pa_csv
     from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
-    from components.interactions.tfrecord_frames import frame
+    from components.interactions.sources.tfrecord import frame
 
     types = {
         "user_id": pa.binary(),

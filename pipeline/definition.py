@@ -32,8 +32,8 @@ from components.in_process.statistics_executor import Executor as StatisticsExec
 from components.in_process.transform_executor import Executor as TransformExecutor
 from components.index_builder.component import IndexBuilder
 from components.index_builder.spec import IndexBuilderConfig
-from components.interactions.source_files import fingerprint
-from components.interactions.spans import choose_spans
+from components.interactions.sources.files import fingerprint
+from components.interactions.spans.choice import choose_spans
 from components.retrieval_evaluator.component import RetrievalEvaluator
 from components.retrieval_evaluator.spec import EvaluatorConfig
 from components.schema_importer.component import SchemaImporter
@@ -180,7 +180,7 @@ def create_components(config: PipelineConfig, site: Site | None = None) -> list[
             ),
             code_hash=code_hash(
                 "components/retrieval_evaluator",
-                "components/interactions/held_out.py",
+                "components/interactions/splits/held_out.py",
                 "components/interactions/stable_hash.py",
             )
             + models_hash,

@@ -11,18 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.interactions.blocks import read_blocks
-from components.interactions.feature_lists import feature_lists
-from components.interactions.plan import Sizing
-from components.interactions.row_checks import check_rows, rated_high_enough
-from components.interactions.source_columns import (
-    FILE,
-    ROW,
-    TIME_US,
-    Source,
-    source_columns,
-)
-from components.interactions.source_files import find_files
+from components.interactions.buckets import Sizing
+from components.interactions.config import Source
+from components.interactions.rows.checks import check_rows, rated_high_enough
+from components.interactions.sources.columns import FILE, ROW, TIME_US, source_columns
+from components.interactions.sources.files import find_files, read_blocks
+from components.interactions.timelines.examples import feature_lists
 from models.features.spec import FeatureConfig
 from pipeline.config.project import PipelineConfig
 

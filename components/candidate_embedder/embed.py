@@ -19,7 +19,7 @@ from components.candidate_embedder.embedding_files import (
     schema,
     to_table,
 )
-from components.interactions.spill import new_path
+from components.interactions.buckets import new_path
 from components.interactions.stable_hash import hash_strings
 from models.features.spec import FeatureSpec
 from models.input.raw_examples import count_examples, read_candidates

@@ -9,21 +9,19 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from components.beam_results import MakePipeline, make_folder, remove_folder, run_and_collect
-from components.interactions.bigquery_export import export_queries
-from components.interactions.config import IngestConfig
+from components.interactions.buckets import IngestPlan, Segment, Sizing, make_plan
+from components.interactions.config import IngestConfig, Source
 from components.interactions.errors import NoInputError
 from components.interactions.ingest import check_files
-from components.interactions.outputs import ADDED_FILE, publish, write_reports
-from components.interactions.plan import IngestPlan, Sizing, make_plan
 from components.interactions.read_stage import ReadFacts, read_and_order
-from components.interactions.report import make_catalogue_report
-from components.interactions.source_columns import Source
-from components.interactions.source_files import find_files
-from components.interactions.spill import Segment
+from components.interactions.report import ADDED_FILE, make_catalogue_report, write_reports
+from components.interactions.sources.bigquery import export_queries
+from components.interactions.sources.files import find_files
 from components.interactions.write_stage import (
     ADDED_ID,
     OrderedBuckets,
     id_segments,
+    publish,
     write_candidates,
 )
 

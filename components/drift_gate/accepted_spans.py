@@ -15,8 +15,9 @@ from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 
 from components.drift_gate.span_profile import Profile
-from components.interactions.config import IngestConfig, SpanFiles
-from components.interactions.file_listing import ListedFile, list_files
+from components.interactions.config import IngestConfig
+from components.interactions.spans.listing import ListedFile, list_files
+from components.interactions.spans.pattern import SpanFiles
 
 _FILE = "let_pass.json"
 

@@ -18,7 +18,7 @@ from components.drift_gate.feature_statistics import (
 )
 from components.drift_gate.quantile_divergence import quantile_divergence
 from components.drift_gate.span_profile import Profile
-from components.interactions.source_columns import Source
+from components.interactions.config import Source
 from models.features.spec import EVENT_TYPE_KEY, RATING_KEY, FeatureSpec
 
 _Measurement = anomalies_pb2.DriftSkewInfo.Measurement

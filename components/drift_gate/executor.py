@@ -25,10 +25,10 @@ from components.drift_gate.spec import (
     USE_PROPERTY,
     DriftGateConfig,
 )
-from components.interactions.config import ChosenSpans, IngestConfig
+from components.interactions.config import IngestConfig, at_run_time
 from components.interactions.errors import MissingSpanError
-from components.interactions.run_time import at_run_time
-from components.interactions.spans import choose_spans
+from components.interactions.spans.choice import choose_spans
+from components.interactions.spans.pattern import ChosenSpans
 from components.timeline_example_gen.spec import LAST_SPAN_PROPERTY, SPANS_PROPERTY
 
 log = logging.getLogger(__name__)

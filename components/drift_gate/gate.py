@@ -10,7 +10,7 @@ from components.drift_gate.comparison import Finding, compare
 from components.drift_gate.config import DriftConfig
 from components.drift_gate.span_profile import Profile, has_profile, take_profile
 from components.interactions.config import IngestConfig
-from components.interactions.source_files import find_files
+from components.interactions.sources.files import find_files
 from components.interactions.stable_hash import Hashes
 
 log = logging.getLogger(__name__)

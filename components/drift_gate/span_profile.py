@@ -18,14 +18,13 @@ from tfx_bsl.tfxio.dataset_options import RecordBatchesOptions
 
 from components.drift_gate.feature_statistics import Statistics
 from components.in_process.statistics_executor import statistics_of
-from components.interactions.blocks import read_blocks
-from components.interactions.config import IngestConfig
-from components.interactions.feature_lists import feature_lists, single_lists
-from components.interactions.plan import Sizing
-from components.interactions.row_checks import check_rows
-from components.interactions.source_columns import SOURCES, Source, source_columns
-from components.interactions.source_files import SourceFile
+from components.interactions.buckets import Sizing
+from components.interactions.config import SOURCES, IngestConfig, Source
+from components.interactions.rows.checks import check_rows
+from components.interactions.sources.columns import source_columns
+from components.interactions.sources.files import SourceFile, read_blocks
 from components.interactions.stable_hash import Hashes, hash_strings
+from components.interactions.timelines.examples import feature_lists, single_lists
 from models.features.spec import EVENT_TYPE_KEY, RATING_KEY
 
 _CANDIDATES_FILE = "candidates.npz"

@@ -1,21 +1,27 @@
 """Settings of ingestion: files, formats, what happens to bad rows, and the splits."""
 
+import time
 from datetime import datetime, timezone
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from components.interactions.source_query import query_of
-from components.interactions.span_pattern import (
+from components.interactions.spans.pattern import (
+    ChosenSpans,
     SpanKind,
     SpanPattern,
+    query_of,
     read_span,
-    show_span,
 )
 from models.features.spec import ColumnsConfig, FeatureSpec
 from models.settings import Settings
 
 NEWEST_SPAN = "newest_span"
+
+
+Source = Literal["interactions", "queries", "candidates"]
+
+SOURCES: tuple[Source, ...] = ("interactions", "queries", "candidates")
 
 
 class SpansConfig(Settings):
@@ -215,63 +221,6 @@ class SplitConfig(Settings):
         return ("train", "eval", *(("test",) if has_test else ()), "candidates")
 
 
-class InputFile(Settings):
-    """A file of a span.
-
-    Attributes:
-        path: Where it is.
-        size_bytes: As stored.
-    """
-
-    path: str
-    size_bytes: int
-
-
-class SpanFiles(Settings):
-    """The files of one span in the version that counts.
-
-    Attributes:
-        span: Its number; of a date, days since 1970.
-        version: The highest; None where versions are not told apart.
-        files: In name order.
-    """
-
-    span: int
-    version: int | None
-    files: tuple[InputFile, ...]
-
-
-class ChosenSpans(Settings):
-    """The spans that a run reads, chosen.
-
-    Attributes:
-        kind: How people write them.
-        interactions: The window, oldest first; empty where its pattern has no spans.
-        candidates: The snapshot of the catalogue; None: it has no spans.
-        queries: The snapshot of the queries.
-        missing: Numbers of the spans that the window lacks.
-        if_empty: What a span of the window without a good event does, which is missing too.
-    """
-
-    kind: SpanKind
-    interactions: tuple[SpanFiles, ...] = ()
-    candidates: SpanFiles | None = None
-    queries: SpanFiles | None = None
-    missing: tuple[int, ...] = ()
-    if_empty: Literal["stop", "warn"] = "stop"
-
-    def of(self, source: Literal["interactions", "candidates", "queries"]) -> tuple[SpanFiles, ...]:
-        """Returns what a source reads, empty where it has no spans."""
-        if source == "interactions":
-            return self.interactions
-        snapshot = self.candidates if source == "candidates" else self.queries
-        return () if snapshot is None else (snapshot,)
-
-    def show(self, span: int) -> str:
-        """Returns a span as people write it."""
-        return show_span(span, self.kind)
-
-
 class IngestConfig(Settings):
     """All that ingestion needs, as it crosses into the executor; paths are already resolved."""
 
@@ -345,3 +294,41 @@ def check_newest_span(data: DataConfig, split: SplitConfig) -> None:
             "`split.eval_from: newest_span` holds out the only span of the window; set "
             "`data.spans.window` to 2 or more"
         )
+
+
+def at_run_time(
+    config: IngestConfig, data_directory: str | None = None, span: str | None = None
+) -> IngestConfig:
+    """Returns the settings with what a run was given.
+
+    Args:
+        config: As the pipeline was made with.
+        data_directory: Path or URI that relative patterns start from; None: they stay.
+        span: Becomes `data.spans.last`; None: that stays.
+
+    Raises:
+        ValidationError: The span is not possible.
+    """
+    data = config.data.model_dump()
+    if data_directory is not None:
+        for source in SOURCES:
+            pattern = data[source]
+            if pattern is None or query_of(pattern) is not None:
+                continue
+            if "://" not in pattern and not pattern.startswith("/"):
+                data[source] = f"{data_directory.rstrip('/')}/{pattern}"
+    if span is not None:
+        data["spans"]["last"] = int(span) if span.isdecimal() else span
+    return config.model_copy(update={"data": DataConfig.model_validate(data)})
+
+
+def query_fingerprint(data: DataConfig, source: Source) -> str | None:
+    """Returns what stands for a query in cache keys; None: the source is no query.
+
+    A result cannot be hashed before there is one, so with `execute: each_run` no two are equal.
+    """
+    query = query_of(getattr(data, source) or "")
+    if query is None or data.bigquery is None:
+        return None
+    moment = time.time_ns() if data.bigquery.execute == "each_run" else 0
+    return f"{data.bigquery.project}\0{query}\0{moment}"

@@ -11,27 +11,22 @@ from components.beam_results import (
     remove_folder,
     run_and_collect,
 )
-from components.interactions import cut_time, rejects
-from components.interactions.bigquery_export import export_queries
-from components.interactions.config import NEWEST_SPAN, IngestConfig
-from components.interactions.empty_spans import check_empty_spans
-from components.interactions.errors import (
-    EmptySplitError,
-    NoInputError,
-    UnreadableFileError,
-)
-from components.interactions.newest_span_cut import find_newest_span
-from components.interactions.outputs import publish, write_reports
-from components.interactions.plan import IngestPlan, Sizing, make_plan
+from components.interactions.buckets import IngestPlan, Sizing, make_plan
+from components.interactions.config import NEWEST_SPAN, SOURCES, IngestConfig, Source
+from components.interactions.errors import EmptySplitError, NoInputError, UnreadableFileError
 from components.interactions.read_stage import ReadFacts, read_and_order
-from components.interactions.report import make_report, show_time
-from components.interactions.source_columns import SOURCES, Source
-from components.interactions.source_files import find_files, no_rows
-from components.interactions.spans import choose_spans, unread_files
-from components.interactions.splits import Cut
+from components.interactions.report import make_report, show_time, write_reports
+from components.interactions.rows import bad_rows
+from components.interactions.sources.bigquery import export_queries
+from components.interactions.sources.files import find_files, no_rows
+from components.interactions.spans.choice import check_empty_spans, choose_spans, unread_files
+from components.interactions.splits import cut_time
+from components.interactions.splits.assignment import Cut
+from components.interactions.splits.cut_time import find_newest_span
 from components.interactions.write_stage import (
     OrderedBuckets,
     SplitFile,
+    publish,
     split_and_write,
     total_counts,
 )
@@ -112,7 +107,7 @@ def check_files(plan: IngestPlan, facts: ReadFacts) -> None:
         if files and not any(file.num_rows for file in facts.files if file.source == source):
             raise no_rows(source, files)
     if facts.rejects and plan.config.data.bad_rows == "stop":
-        raise rejects.bad_rows_error(facts.rejects)
+        raise bad_rows.bad_rows_error(facts.rejects)
 
 
 def _check(plan: IngestPlan, facts: ReadFacts) -> None:
@@ -120,7 +115,7 @@ def _check(plan: IngestPlan, facts: ReadFacts) -> None:
     if not any(bucket.source == "interactions" for bucket in facts.buckets):
         raise NoInputError(
             "`data.bad_rows: reject` rejected every event. "
-            + str(rejects.bad_rows_error(facts.rejects))
+            + str(bad_rows.bad_rows_error(facts.rejects))
         )
     events = [bucket for bucket in facts.buckets if bucket.source == "interactions"]
     if not any(bucket.num_rows for bucket in events):
@@ -128,7 +123,7 @@ def _check(plan: IngestPlan, facts: ReadFacts) -> None:
             f"`data.min_rating: {plan.config.data.min_rating:g}` leaves no event; all "
             f"{sum(bucket.num_below_min_rating for bucket in events)} are rated lower"
         )
-    check_empty_spans(plan, facts)
+    check_empty_spans(plan.config.chosen_spans, facts.spans_with_events(plan))
 
 
 def _newest_span_us(config: IngestConfig, facts: ReadFacts) -> int | None:

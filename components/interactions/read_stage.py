@@ -10,36 +10,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.pvalue import TaggedOutput
 
-from components.interactions import rejects
-from components.interactions.blocks import read_blocks
-from components.interactions.config import NEWEST_SPAN
-from components.interactions.cut_time import SortedTimes, write_sorted_times
-from components.interactions.deduplicated_rows import distinct_rows
-from components.interactions.errors import UnreadableFileError
-from components.interactions.event_order import order_events
-from components.interactions.newest_span_cut import SpanTimes
-from components.interactions.plan import IngestPlan
-from components.interactions.rejects import FileRejects
-from components.interactions.row_checks import (
-    check_rows,
-    conflicting_rows,
-    rated_high_enough,
-)
-from components.interactions.source_columns import (
-    FILE,
-    ROW,
-    TIME_US,
-    Source,
-    source_columns,
-)
-from components.interactions.source_files import SourceFile
-from components.interactions.spill import (
+from components.interactions.buckets import (
+    IngestPlan,
     Segment,
     read_segment,
     write_segments,
     write_table,
 )
+from components.interactions.config import NEWEST_SPAN, Source
+from components.interactions.errors import UnreadableFileError
+from components.interactions.rows import bad_rows
+from components.interactions.rows.bad_rows import FileRejects
+from components.interactions.rows.checks import (
+    check_rows,
+    conflicting_rows,
+    distinct_rows,
+    rated_high_enough,
+)
+from components.interactions.sources.columns import FILE, ROW, TIME_US, source_columns
+from components.interactions.sources.files import SourceFile, read_blocks
+from components.interactions.splits.cut_time import SortedTimes, SpanTimes, write_sorted_times
 from components.interactions.stable_hash import hash_strings
+from components.interactions.timelines.timelines import order_events
 
 BucketKey = tuple[Source, int]
 FileKey = tuple[Source, int]
@@ -112,6 +104,17 @@ class ReadFacts:
             else:
                 facts.rejects.append(item)
         return facts
+
+    def spans_with_events(self, plan: IngestPlan) -> set[int]:
+        """Return the numbers of the spans that have good events."""
+        good = {
+            found.index for found in self.files if found.source == "interactions" and found.num_good
+        }
+        return {
+            file.span
+            for file in plan.files
+            if file.source == "interactions" and file.index in good and file.span is not None
+        }
 
 
 def read_and_order(pipeline: beam.Pipeline, plan: IngestPlan) -> beam.PCollection:
@@ -252,7 +255,7 @@ class _LocateBadRows(beam.DoFn):
         (source, index), segments = keyed
         plan = self._plan
         (file,) = (f for f in plan.files if (f.source, f.index) == (source, index))
-        yield rejects.locate(
+        yield bad_rows.locate(
             file,
             sorted(segments),
             plan.config.data.delimiter,

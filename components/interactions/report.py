@@ -1,17 +1,26 @@
 """What ingestion found and did, in numbers."""
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from components.interactions import rejects
-from components.interactions.config import ChosenSpans, SpanFiles
-from components.interactions.empty_spans import empty_spans
-from components.interactions.plan import IngestPlan
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from components.beam_results import make_folder
+from components.interactions.buckets import IngestPlan, read_table
+from components.interactions.config import SOURCES, Source
 from components.interactions.read_stage import ReadFacts
-from components.interactions.source_columns import SOURCES, Source, source_columns
-from components.interactions.splits import Cut
-from components.interactions.write_stage import SplitFile, total_counts
+from components.interactions.rows import bad_rows
+from components.interactions.rows.bad_rows import REJECTED_FILE, FileRejects, write_rejected
+from components.interactions.sources.columns import source_columns
+from components.interactions.spans.choice import empty_spans
+from components.interactions.spans.pattern import ChosenSpans, SpanFiles
+from components.interactions.splits.assignment import Cut
+from components.interactions.write_stage import ADDED_ID, SplitFile, total_counts
 
 REPORT_FILE = "ingest_report.json"
 _NUM_SHOWN = 5
@@ -54,7 +63,7 @@ def make_report(
         "events_below_min_rating": sum(bucket.num_below_min_rating for bucket in facts.buckets),
         "repeated_query_rows": _repeated(facts, "queries"),
         "repeated_candidate_rows": _repeated(facts, "candidates"),
-        "rejected_rows": rejects.count_by_reason(facts.rejects),
+        "rejected_rows": bad_rows.count_by_reason(facts.rejects),
         "one_event_queries": train["one_event_queries"],
         "splits": splits,
         "cut": _cut(cut),
@@ -77,7 +86,7 @@ def make_catalogue_report(
         "ignored_columns": {"candidates": _ignored(plan, "candidates")},
         "candidates": candidates["candidates"],
         "repeated_candidate_rows": _repeated(facts, "candidates"),
-        "rejected_rows": rejects.count_by_reason(facts.rejects),
+        "rejected_rows": bad_rows.count_by_reason(facts.rejects),
         "candidates_added_from_train_events": candidates["candidates_added"],
     }
 
@@ -103,7 +112,7 @@ def _spans(
     chosen = plan.config.chosen_spans
     if chosen is None:
         return None
-    empty = empty_spans(plan, facts)
+    empty = empty_spans(chosen, facts.spans_with_events(plan))
     missing = sorted([*chosen.missing, *(found.span for found in empty)])
     report: dict[str, Any] = {
         "missing": [chosen.show(span) for span in missing],
@@ -147,3 +156,29 @@ def show_time(micros: int) -> str:
     """Returns a moment as ISO 8601."""
     epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
     return (epoch + timedelta(microseconds=micros)).isoformat()
+
+
+ADDED_FILE = "added_candidates.parquet"
+_NONE_ADDED = pa.table({ADDED_ID: pa.array([], pa.string())})
+
+
+def write_reports(
+    report: Mapping[str, Any],
+    rejected: Sequence[FileRejects],
+    files: Sequence[SplitFile],
+    rejected_dir: str,
+    report_dir: str,
+) -> None:
+    """Writes the bad rows, the candidates that only training events have, and the report."""
+    write_rejected(rejected, FileSystems.join(make_folder(rejected_dir), REJECTED_FILE))
+    make_folder(report_dir)
+    _write_added(files, FileSystems.join(report_dir, ADDED_FILE))
+    with FileSystems.create(FileSystems.join(report_dir, REPORT_FILE)) as stream:
+        stream.write(json.dumps(report, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def _write_added(files: Sequence[SplitFile], path: str) -> None:
+    """Writes the candidate ids that only training events have, for a later index refresh."""
+    tables = [read_table(file.added) for file in files if file.added is not None]
+    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        pq.write_table(pa.concat_tables([_NONE_ADDED, *tables]), stream)

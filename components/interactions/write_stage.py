@@ -9,11 +9,12 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import TaggedOutput
 
-from components.interactions.example_files import ExampleFile
-from components.interactions.plan import IngestPlan
-from components.interactions.spill import (
+from components.beam_results import make_folder
+from components.interactions.buckets import (
+    IngestPlan,
     Segment,
     new_path,
     read_segment,
@@ -21,16 +22,21 @@ from components.interactions.spill import (
     write_segments,
     write_table,
 )
-from components.interactions.splits import TRAIN, Cut, assign_splits
+from components.interactions.splits.assignment import TRAIN, Cut, assign_splits
 from components.interactions.stable_hash import hash_strings
-from components.interactions.timeline_examples import TimelineEncoder, candidate_batches
-from components.interactions.timelines import (
+from components.interactions.timelines.examples import (
+    ExampleFile,
+    TimelineEncoder,
+    candidate_batches,
+)
+from components.interactions.timelines.timelines import (
     Timelines,
     held_out_timelines,
     train_timelines,
 )
 
 _FILES = "files"
+
 # Column of the ids that only training events have.
 ADDED_ID = "candidate_id"
 
@@ -231,3 +237,16 @@ def total_counts(files: Sequence[SplitFile], split: str) -> Counter[str]:
         if file.split == split:
             total.update(file.counts)
     return total
+
+
+def publish(files: Sequence[SplitFile], splits: Sequence[str], examples_dir: str) -> None:
+    """Gives the files of the splits their final places below `examples_dir`."""
+    sources, targets = [], []
+    for split in splits:
+        folder = make_folder(FileSystems.join(examples_dir, f"Split-{split}"))
+        mine = [file for file in files if file.split == split]
+        for file in mine:
+            name = f"data_tfrecord-{file.bucket:05d}-of-{len(mine):05d}.gz"
+            sources.append(file.path)
+            targets.append(FileSystems.join(folder, name))
+    FileSystems.rename(sources, targets)

@@ -9,7 +9,7 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
 from components.blessed_records import BlessedRecord, find_record
-from components.interactions.held_out import HELD_OUT_PROPERTY, HeldOut, why_seen
+from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut, why_seen
 from components.timeline_example_gen.spec import LAST_SPAN_PROPERTY
 from models.missing_model import write_no_model
 

@@ -9,7 +9,7 @@ from tfx.components.evaluator.constants import ARTIFACT_PROPERTY_CURRENT_MODEL_I
 from tfx.components.util import model_utils
 from tfx.dsl.components.common.resolver import ResolverStrategy
 
-from components.interactions.held_out import HELD_OUT_PROPERTY, HeldOut, why_seen
+from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut, why_seen
 from components.timeline_example_gen.spec import LAST_SPAN_PROPERTY
 
 log = logging.getLogger(__name__)

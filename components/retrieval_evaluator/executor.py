@@ -12,7 +12,7 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
-from components.interactions.held_out import HELD_OUT_PROPERTY, HeldOut, why_seen
+from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut, why_seen
 from components.retrieval_evaluator.case_results import CASES_FILE, write_cases
 from components.retrieval_evaluator.comparison import LAST_BLESSED
 from components.retrieval_evaluator.evaluate import evaluate

@@ -5,12 +5,8 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import standard_artifacts
 from tfx.types.channel import Channel
 
-from components.interactions.config import (
-    ChosenSpans,
-    DataConfig,
-    IngestConfig,
-    SplitConfig,
-)
+from components.interactions.config import DataConfig, IngestConfig, SplitConfig
+from components.interactions.spans.pattern import ChosenSpans
 from components.timeline_example_gen import executor
 from components.timeline_example_gen.artifacts import IngestReport, RejectedRows
 from components.timeline_example_gen.spec import (

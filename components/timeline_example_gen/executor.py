@@ -8,11 +8,11 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
-from components.interactions.config import ChosenSpans, IngestConfig
-from components.interactions.held_out import HELD_OUT_PROPERTY, HeldOut
+from components.interactions.config import IngestConfig, at_run_time
 from components.interactions.ingest import ingest
-from components.interactions.run_time import at_run_time
-from components.interactions.spans import choose_spans
+from components.interactions.spans.choice import choose_spans
+from components.interactions.spans.pattern import ChosenSpans
+from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut
 from components.timeline_example_gen.spec import (
     CONFIG_KEY,
     DATA_DIRECTORY_KEY,

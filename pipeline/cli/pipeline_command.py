@@ -153,7 +153,7 @@ def _end_with_nothing_new(
 
 def _served_version(config: "PipelineConfig") -> int:
     """Returns the newest version that a server finds; 0 where there is none."""
-    from components.interactions.file_listing import list_files
+    from components.interactions.spans.listing import list_files
 
     models = list_files(f"{config.serving_dir}/*/saved_model.pb")
     names = [model.path.split("/")[-2] for model in models]

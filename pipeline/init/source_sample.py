@@ -12,17 +12,19 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from components.interactions import column_values
-from components.interactions.file_format import detect_format
-from components.interactions.input_stream import READ_ERRORS
-from components.interactions.source_query import query_of
-from components.interactions.tfrecord_blocks import (
+from components.interactions.rows import column_types
+from components.interactions.sources.block import READ_ERRORS
+from components.interactions.sources.files import detect_format
+from components.interactions.sources.tfrecord import (
     FeatureKind,
+    FrameError,
     decode_block,
     feature_kinds,
     first_records,
+    open_records,
+    read_records,
 )
-from components.interactions.tfrecord_frames import FrameError, open_records, read_records
+from components.interactions.spans.pattern import query_of
 from pipeline.errors import InitError
 
 # Enough to tell kinds apart; ingestion and the schema read everything.
@@ -175,7 +177,7 @@ def _read_tfrecord(files: list[str], num_rows: int) -> pl.DataFrame:
 def _readable(values: Any) -> Any:
     if pa.types.is_list(values.type):
         return pa.ListArray.from_arrays(values.offsets, _readable(values.values))
-    return column_values.text(values).array if pa.types.is_binary(values.type) else values
+    return column_types.text(values).array if pa.types.is_binary(values.type) else values
 
 
 def _first_line(file: str) -> str:

@@ -8,8 +8,8 @@ from tfx.types.channel import BaseChannel, Channel
 from tfx.types.standard_artifacts import Model, ModelBlessing
 
 from components.interactions.config import IngestConfig
-from components.interactions.source_files import fingerprint
-from components.interactions.spans import choose_spans
+from components.interactions.sources.files import fingerprint
+from components.interactions.spans.choice import choose_spans
 from components.previous_model.strategy import PreviousBlessedModelStrategy
 from components.retrieval_evaluator.last_blessed import LastBlessedStrategy
 from pipeline.config.project import PipelineConfig

@@ -7,7 +7,7 @@ from ml_metadata.proto import metadata_store_pb2
 
 from components.drift_gate.accepted_spans import is_whole
 from components.drift_gate.spec import SPAN_PROPERTY, USE_PROPERTY, SpanProfile
-from components.interactions.span_pattern import show_span
+from components.interactions.spans.pattern import show_span
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import ConfigError
 from pipeline.runs.metadata import has_metadata, open_store

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.interactions.config import ChosenSpans
-from components.interactions.file_listing import ListedFile, list_files
-from components.interactions.query_fingerprint import query_fingerprint
-from components.interactions.source_columns import SOURCES
+from components.interactions.spans.pattern import ChosenSpans
+from components.interactions.spans.listing import ListedFile, list_files
+from components.interactions.config import query_fingerprint
+from components.interactions.config import SOURCES
 
-from components.interactions.spans import choose_spans
+from components.interactions.spans.choice import choose_spans
 from pipeline.code_hash import code_hash
 from pipeline.config.project import PipelineConfig
 

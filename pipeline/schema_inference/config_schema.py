@@ -9,8 +9,8 @@ import apache_beam as beam
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.interactions.bigquery_export import export_queries
 from components.interactions.errors import IngestError
+from components.interactions.sources.bigquery import export_queries
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import SchemaError
 from pipeline.schema_inference.inferred_schema import infer_schema, schema_text

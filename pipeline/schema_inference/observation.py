@@ -9,18 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.interactions.blocks import read_blocks
-from components.interactions.config import IngestConfig
-from components.interactions.feature_lists import feature_lists
-from components.interactions.plan import Sizing
-from components.interactions.row_checks import check_rows
-from components.interactions.source_columns import (
-    SOURCES,
-    TIME_US,
-    Source,
-    source_columns,
-)
-from components.interactions.source_files import SourceFile, find_files
+from components.interactions.buckets import Sizing
+from components.interactions.config import SOURCES, IngestConfig, Source
+from components.interactions.rows.checks import check_rows
+from components.interactions.sources.columns import TIME_US, source_columns
+from components.interactions.sources.files import SourceFile, find_files, read_blocks
+from components.interactions.timelines.examples import feature_lists
 from models.features.spec import (
     EVENT_TYPE_KEY,
     IS_TARGET_KEY,

@@ -10,11 +10,11 @@ import pytest
 import tensorflow as tf
 
 from components.catalogue_example_gen.ingest import ingest_catalogue
-from components.interactions import bigquery_export
+from components.interactions.buckets import Sizing
 from components.interactions.config import DataConfig, IngestConfig, SplitConfig
 from components.interactions.errors import BadRowsError, NoInputError
 from components.interactions.ingest import ingest
-from components.interactions.plan import Sizing
+from components.interactions.sources import bigquery
 from models.features.spec import FeatureSpec
 
 # With so small buckets the candidates of one file fall into several.
@@ -144,9 +144,7 @@ def test_catalogue_may_be_a_query(
             assert self._query == "SELECT 1"
             return pipeline | beam.Create([{"c": "new", "kind_of": "x"}])
 
-    monkeypatch.setattr(
-        bigquery_export, "load_reader", lambda: bigquery_export.Reader(FakeReader, None)
-    )
+    monkeypatch.setattr(bigquery, "load_reader", lambda: bigquery.Reader(FakeReader, None))
     data = config().data.model_dump() | {
         "candidates": "bigquery: SELECT 1",
         "bigquery": {"project": "shop"},

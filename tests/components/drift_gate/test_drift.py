@@ -29,7 +29,7 @@ from components.drift_gate.spec import (
 )
 from components.interactions.config import DataConfig, IngestConfig, SpansConfig
 from components.interactions.errors import MissingSpanError
-from components.interactions.spans import choose_spans
+from components.interactions.spans.choice import choose_spans
 from models.features.spec import ColumnsConfig, FeatureConfig, FeaturesConfig, FeatureSpec
 from tests.conftest import WriteExamples
 

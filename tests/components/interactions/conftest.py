@@ -19,9 +19,9 @@ import pytest
 import tensorflow as tf
 from hypothesis import settings
 
+from components.interactions.buckets import Sizing
 from components.interactions.config import DataConfig, IngestConfig, SplitConfig
 from components.interactions.ingest import ingest
-from components.interactions.plan import Sizing
 from models.features.spec import ColumnsConfig, FeaturesConfig, FeatureSpec
 
 # The machine may be busy: time is no property of what is tested.

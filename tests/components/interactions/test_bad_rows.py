@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from components.interactions.buckets import Sizing
 from components.interactions.config import SplitConfig
 from components.interactions.errors import BadRowsError, NoInputError, UnreadableFileError
-from components.interactions.plan import Sizing
 from tests.components.interactions.small_log import EVENTS, FEATURES
 
 LEAVE_LAST = SplitConfig(method="leave_last_out")

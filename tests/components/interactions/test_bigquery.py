@@ -17,12 +17,16 @@ import pytest
 from google.auth.exceptions import DefaultCredentialsError
 from pydantic import ValidationError
 
-from components.interactions import bigquery_export
-from components.interactions.config import DataConfig, IngestConfig, SplitConfig
+from components.interactions.config import (
+    DataConfig,
+    IngestConfig,
+    Source,
+    SplitConfig,
+    at_run_time,
+)
 from components.interactions.errors import NoInputError, QueryError
-from components.interactions.run_time import at_run_time
-from components.interactions.source_columns import Source
-from components.interactions.source_files import find_files, fingerprint
+from components.interactions.sources import bigquery
+from components.interactions.sources.files import find_files, fingerprint
 from models.features.spec import ColumnsConfig, FeatureConfig, FeaturesConfig, FeatureSpec
 from pipeline.config.file import load
 from pipeline.errors import ConfigError
@@ -61,9 +65,9 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> type[FakeReader]:
     """With the rows of 30 events, of which every third shares its moment with another query's."""
     monkeypatch.setattr(FakeReader, "options", [])
     monkeypatch.setattr(
-        bigquery_export,
+        bigquery,
         "load_reader",
-        lambda: bigquery_export.Reader(FakeReader, SimpleNamespace),
+        lambda: bigquery.Reader(FakeReader, SimpleNamespace),
     )
     events = [
         {"q": i % 4, "c": f"é{i * 5 % 7}", "t": _moment(i // 3), "stars": Decimal(i % 5), "x": None}
@@ -192,7 +196,7 @@ def test_beams_own_reader_takes_these_options(
     assert options is not None
     queries: dict[Source, str] = {"interactions": EVENTS}
     pipeline = beam.Pipeline(argv=[])  # built, not run
-    bigquery_export._read(pipeline, bigquery_export.load_reader(), queries, options, str(tmp_path))
+    bigquery._read(pipeline, bigquery.load_reader(), queries, options, str(tmp_path))
 
 
 def test_only_a_run_executes(reader: type[FakeReader]) -> None:

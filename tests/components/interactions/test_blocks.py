@@ -11,10 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.interactions import blocks
-from components.interactions.blocks import read_blocks
 from components.interactions.errors import UnreadableFileError
-from components.interactions.source_files import SourceFile
+from components.interactions.sources import files
+from components.interactions.sources.files import SourceFile, read_blocks
 
 FIELD = st.text(alphabet='ab",\n é', max_size=6)
 
@@ -135,7 +134,7 @@ def test_a_row_group_is_not_in_memory_as_a_whole(tmp_path: Path, monkeypatch: py
             reads.append(len(content))
             return content
 
-    monkeypatch.setattr(blocks, "open_input", Recorded)
+    monkeypatch.setattr(files, "open_input", Recorded)
     found = rows_of(path, 1 << 20)[0]
     assert len(found) == 1_000_000
     assert max(reads) <= 2 << 20  # of columns of 8 MB

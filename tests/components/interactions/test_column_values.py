@@ -5,8 +5,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from components.interactions import column_values
-from components.interactions.column_values import (
+from components.interactions.rows import column_types
+from components.interactions.rows.column_types import Values
+from components.interactions.rows.reasons import (
     CONTROL_CHARACTER,
     HOLDS_SEPARATOR,
     MISSING,
@@ -15,7 +16,6 @@ from components.interactions.column_values import (
     NOT_UTF8,
     SEVERAL,
     TIME_OUT_OF_RANGE,
-    Values,
 )
 
 
@@ -39,13 +39,13 @@ def good(found: Values) -> list[Any]:
 
 
 def test_ids_stay_as_they_are_written():
-    found = column_values.identifier(csv_column(b"007", b" 7", "ü→漢".encode(), b"1.0"))
+    found = column_types.identifier(csv_column(b"007", b" 7", "ü→漢".encode(), b"1.0"))
     assert found.array.to_pylist() == ["007", " 7", "ü→漢", "1.0"]
     assert faults(found) == {}
 
 
 def test_empty_and_broken_ids_are_faults():
-    found = column_values.identifier(csv_column(b"a", b"", b"\xff\xfe", b"b", b"\xe9"))
+    found = column_types.identifier(csv_column(b"a", b"", b"\xff\xfe", b"b", b"\xe9"))
     assert faults(found) == {1: MISSING, 2: NOT_UTF8, 4: NOT_UTF8}
     assert good(found) == ["a", "b"]
 
@@ -60,12 +60,12 @@ def test_empty_and_broken_ids_are_faults():
     ],
 )
 def test_parquet_ids_become_text(array: Any, text: list[str]):
-    assert column_values.identifier(array).array.to_pylist() == text
+    assert column_types.identifier(array).array.to_pylist() == text
 
 
 def test_null_ids_are_missing():
-    assert faults(column_values.identifier(pa.array([1, None]))) == {1: MISSING}
-    assert faults(column_values.identifier(pa.array([None, "a"]))) == {0: MISSING}
+    assert faults(column_types.identifier(pa.array([1, None]))) == {1: MISSING}
+    assert faults(column_types.identifier(pa.array([None, "a"]))) == {0: MISSING}
 
 
 STRINGS = pa.list_(pa.string())
@@ -73,28 +73,28 @@ STRINGS = pa.list_(pa.string())
 
 def test_lists_are_joined_for_the_separator_without_their_nulls():
     lists = pa.array([["a", "b"], [], ["a", None, "b"], [None], None, ["c"]], STRINGS)
-    found = column_values.categorical(lists, "|")
+    found = column_types.categorical(lists, "|")
     assert faults(found) == {}
     assert found.array.to_pylist() == ["a|b", "", "a|b", "", None, "c"]
     # A slice keeps what stands before it in memory.
-    assert column_values.categorical(lists[2:], "|").array.to_pylist() == ["a|b", "", None, "c"]
-    assert column_values.text(lists).array.to_pylist() == ["a b", "", "a b", "", None, "c"]
+    assert column_types.categorical(lists[2:], "|").array.to_pylist() == ["a|b", "", None, "c"]
+    assert column_types.text(lists).array.to_pylist() == ["a b", "", "a b", "", None, "c"]
 
 
 def test_several_values_are_a_fault_where_one_is_due():
     lists = pa.array([["a", "b"], ["New York"], [None, "c"], [], None], STRINGS)
-    found = column_values.categorical(lists, None)
+    found = column_types.categorical(lists, None)
     assert faults(found) == {0: SEVERAL}
     assert found.array.to_pylist()[1:] == ["New York", "c", None, None]
 
 
 def test_a_value_of_a_list_that_would_be_parted_is_a_fault():
     lists = pa.array([["rock|roll", "b"], ["a|b"], ["a"], ["a b", "c"]], pa.list_(pa.binary()))
-    found = column_values.categorical(lists, "|")
+    found = column_types.categorical(lists, "|")
     assert faults(found) == {0: HOLDS_SEPARATOR, 1: HOLDS_SEPARATOR}
     assert good(found) == ["a", "a b|c"]
     # In TFRecord one value may well be many in one text.
-    plain = column_values.categorical(lists, "|", is_one_plain=True)
+    plain = column_types.categorical(lists, "|", is_one_plain=True)
     assert faults(plain) == {0: HOLDS_SEPARATOR}
 
 
@@ -103,16 +103,14 @@ def test_equal_decimals_are_one_text_in_every_scale():
     expected = ["1.5", "0", "-20", "0.000000001", "100.25"]
     for kind in (pa.decimal128(38, 9), pa.decimal256(60, 20)):
         array = pa.array([*values, None], kind)
-        for found in (column_values.text(array), column_values.categorical(array, None)):
+        for found in (column_types.text(array), column_types.categorical(array, None)):
             assert found.array.to_pylist() == [*expected, None]
     lists = pa.array([values[:2]], pa.list_(pa.decimal128(38, 9)))
-    assert column_values.categorical(lists, "|").array.to_pylist() == ["1.5|0"]
+    assert column_types.categorical(lists, "|").array.to_pylist() == ["1.5|0"]
 
 
 def test_numbers_are_read_and_empty_is_missing():
-    found = column_values.number(
-        csv_column(b"1", b"-2.5", b"1e3", b".5", b"+4", b" 3 ", b"", b"  ")
-    )
+    found = column_types.number(csv_column(b"1", b"-2.5", b"1e3", b".5", b"+4", b" 3 ", b"", b"  "))
     assert found.array.to_pylist() == [1, -2.5, 1000, 0.5, 4, 3, None, None]
     assert faults(found) == {}
 
@@ -121,19 +119,19 @@ def test_numbers_are_read_and_empty_is_missing():
     "value", [b"x", b"1,5", b"nan", b"inf", b"-inf", b"1e39", b"1e999", b"0x1"]
 )
 def test_what_is_no_finite_float32_is_a_fault(value: bytes):
-    assert faults(column_values.number(csv_column(b"1", value, b""))) == {1: NOT_A_NUMBER}
+    assert faults(column_types.number(csv_column(b"1", value, b""))) == {1: NOT_A_NUMBER}
 
 
 def test_required_numbers_must_be_there():
-    assert faults(column_values.number(csv_column(b"1", b""), required=True)) == {1: MISSING}
-    assert faults(column_values.number(pa.array([1.0, None]), required=True)) == {1: MISSING}
+    assert faults(column_types.number(csv_column(b"1", b""), required=True)) == {1: MISSING}
+    assert faults(column_types.number(pa.array([1.0, None]), required=True)) == {1: MISSING}
 
 
 def test_parquet_numbers_must_be_finite():
-    found = column_values.number(pa.array([1.5, float("nan"), None, float("inf")]))
+    found = column_types.number(pa.array([1.5, float("nan"), None, float("inf")]))
     assert faults(found) == {1: NOT_A_NUMBER, 3: NOT_A_NUMBER}
     assert found.array.to_pylist()[0] == 1.5
-    assert column_values.number(pa.array([True, False])).array.to_pylist() == [1, 0]
+    assert column_types.number(pa.array([True, False])).array.to_pylist() == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +155,7 @@ def test_parquet_numbers_must_be_finite():
     ],
 )
 def test_times_become_microseconds(unit: Any, value: bytes, micros: int):
-    found = column_values.time(csv_column(value), unit)
+    found = column_types.time(csv_column(value), unit)
     assert faults(found) == {}
     assert found.array.to_pylist() == [micros]
 
@@ -181,7 +179,7 @@ def test_times_become_microseconds(unit: Any, value: bytes, micros: int):
 )
 def test_other_times_are_faults(unit: Any, value: bytes, reason: str):
     fine = b"1970-01-02" if unit == "iso8601" else b"86400"
-    found = column_values.time(csv_column(fine, value, fine), unit)
+    found = column_types.time(csv_column(fine, value, fine), unit)
     assert faults(found) == {1: reason}
     assert good(found) == [86_400_000_000] * 2
 
@@ -189,21 +187,21 @@ def test_other_times_are_faults(unit: Any, value: bytes, reason: str):
 def test_arrow_times_keep_their_unit():
     moment = datetime(1970, 1, 1, 0, 0, 1, 500_000)
     for kind in (pa.timestamp("us"), pa.timestamp("ms"), pa.timestamp("ns")):
-        assert column_values.time(pa.array([moment], kind), "s").array.to_pylist() == [1_500_000]
+        assert column_types.time(pa.array([moment], kind), "s").array.to_pylist() == [1_500_000]
     aware = pa.array([moment.replace(tzinfo=timezone.utc)], pa.timestamp("us", "Europe/Paris"))
-    assert column_values.time(aware, "s").array.to_pylist() == [1_500_000]
+    assert column_types.time(aware, "s").array.to_pylist() == [1_500_000]
     day = pa.array([date(1970, 1, 2), None])
-    assert column_values.time(day, "s").array.to_pylist()[0] == 86_400_000_000
-    assert faults(column_values.time(day, "s")) == {1: MISSING}
+    assert column_types.time(day, "s").array.to_pylist()[0] == 86_400_000_000
+    assert faults(column_types.time(day, "s")) == {1: MISSING}
 
 
 def test_parquet_numbers_can_be_times():
-    assert column_values.time(pa.array([5, 6]), "ms").array.to_pylist() == [5000, 6000]
-    found = column_values.time(pa.array([1.25, float("nan"), None]), "s")
+    assert column_types.time(pa.array([5, 6]), "ms").array.to_pylist() == [5000, 6000]
+    found = column_types.time(pa.array([1.25, float("nan"), None]), "s")
     assert faults(found) == {1: NOT_A_TIME, 2: MISSING}
     assert found.array.to_pylist()[0] == 1_250_000
 
 
 def test_ids_with_control_characters_are_faults():
-    found = column_values.identifier(csv_column(b"a", b"b\nc", b"d\re", b"f\x1fg", b"h i"))
+    found = column_types.identifier(csv_column(b"a", b"b\nc", b"d\re", b"f\x1fg", b"h i"))
     assert faults(found) == {1: CONTROL_CHARACTER, 2: CONTROL_CHARACTER, 3: CONTROL_CHARACTER}

@@ -8,13 +8,8 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import standard_artifacts
 
-from components.interactions.config import (
-    DataConfig,
-    IngestConfig,
-    SpansConfig,
-    SplitConfig,
-)
-from components.interactions.held_out import HELD_OUT_PROPERTY, HeldOut
+from components.interactions.config import DataConfig, IngestConfig, SpansConfig, SplitConfig
+from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut
 from components.timeline_example_gen.artifacts import IngestReport, RejectedRows
 from components.timeline_example_gen.component import TimelineExampleGen, make_config
 from components.timeline_example_gen.executor import Executor

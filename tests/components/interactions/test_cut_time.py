@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.interactions.config import SplitConfig
-from components.interactions.cut_time import find_cut, write_sorted_times
-from components.interactions.splits import Cut
+from components.interactions.splits.assignment import Cut
+from components.interactions.splits.cut_time import find_cut, write_sorted_times
 
 DAY_US = 86_400_000_000
 # Few distinct values on each level, so that there are ties in days, seconds and microseconds.

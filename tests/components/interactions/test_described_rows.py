@@ -1,7 +1,7 @@
 import pyarrow as pa
 
-from components.interactions.deduplicated_rows import distinct_rows
-from components.interactions.source_columns import FILE, ROW
+from components.interactions.rows.checks import distinct_rows
+from components.interactions.sources.columns import FILE, ROW
 
 
 def test_equal_rows_collapse_and_others_conflict_with_the_first():

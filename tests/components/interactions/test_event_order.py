@@ -5,8 +5,8 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.interactions.event_order import OrderedEvents, order_events
-from components.interactions.source_columns import TIME_US
+from components.interactions.sources.columns import TIME_US
+from components.interactions.timelines.timelines import OrderedEvents, order_events
 
 EVENTS = st.lists(
     st.tuples(st.sampled_from("uvw"), st.sampled_from("abc"), st.integers(0, 3)),

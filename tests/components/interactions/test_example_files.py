@@ -3,7 +3,7 @@ from pathlib import Path
 import pyarrow as pa
 import tensorflow as tf
 
-from components.interactions.example_files import ExampleFile
+from components.interactions.timelines.examples import ExampleFile
 
 
 def test_tensorflow_reads_what_is_written(tmp_path: Path):

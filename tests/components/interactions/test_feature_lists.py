@@ -1,7 +1,7 @@
 import numpy as np
 import pyarrow as pa
 
-from components.interactions.feature_lists import feature_lists
+from components.interactions.timelines.examples import feature_lists
 from models.features.spec import FeatureConfig
 
 FEATURES = {

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from components.interactions.config import SplitConfig
-from components.interactions.held_out import HeldOut, why_seen
+from components.interactions.splits.held_out import HeldOut, why_seen
 
 CUT = {"eval_from": "2026-11-20T00:00:00+00:00"}
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from components.interactions.buckets import Sizing
 from components.interactions.config import SplitConfig
 from components.interactions.errors import EmptySplitError
-from components.interactions.plan import Sizing
 from models.features.spec import FeaturesConfig
 from tests.components.interactions.small_log import EVENTS, FEATURES
 

@@ -4,8 +4,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.interactions.cut_time import write_sorted_times
-from components.interactions.newest_span_cut import SpanTimes, find_newest_span
+from components.interactions.splits.cut_time import SpanTimes, find_newest_span, write_sorted_times
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US

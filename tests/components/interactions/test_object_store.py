@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from components.interactions.buckets import Sizing
 from components.interactions.config import IngestConfig, SpansConfig, SplitConfig
 from components.interactions.errors import NoInputError
 from components.interactions.ingest import ingest
-from components.interactions.plan import Sizing
-from components.interactions.source_files import find_files, fingerprint
-from components.interactions.tfrecord_frames import frame
+from components.interactions.sources.files import find_files, fingerprint
+from components.interactions.sources.tfrecord import frame
 from models.features.spec import FeatureConfig, FeaturesConfig
 from tests.components.interactions.conftest import IN_MEMORY, Ingested
 from tests.components.interactions.object_store import ObjectStore

@@ -1,6 +1,6 @@
 import io
 
-from components.interactions.physical_lines import LineLocator, csv_records
+from components.interactions.sources.csv import LineLocator, csv_records
 
 
 def test_records_start_after_quoted_newlines_and_blank_lines():

@@ -1,5 +1,4 @@
-from components.interactions.config import DataConfig, IngestConfig
-from components.interactions.run_time import at_run_time
+from components.interactions.config import DataConfig, IngestConfig, at_run_time
 from models.features.spec import ColumnsConfig, FeaturesConfig, FeatureSpec
 
 

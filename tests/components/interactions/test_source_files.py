@@ -12,7 +12,7 @@ from components.interactions.errors import (
     NoInputError,
     UnreadableFileError,
 )
-from components.interactions.source_files import find_files, fingerprint
+from components.interactions.sources.files import find_files, fingerprint
 from models.features.spec import FeatureConfig, FeaturesConfig
 
 EVENTS = "q,c,t\nu,a,1\n"

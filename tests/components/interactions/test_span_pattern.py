@@ -1,11 +1,6 @@
 import pytest
 
-from components.interactions.span_pattern import (
-    Delivery,
-    SpanPattern,
-    read_span,
-    show_span,
-)
+from components.interactions.spans.pattern import Delivery, SpanPattern, read_span, show_span
 
 DAY = 20_777  # 2026-11-20, counted from 1970-01-01
 

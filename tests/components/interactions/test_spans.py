@@ -6,15 +6,11 @@ from typing import Any
 
 import pytest
 
-from components.interactions.config import (
-    IngestConfig,
-    SpansConfig,
-    SplitConfig,
-)
+from components.interactions.config import IngestConfig, SpansConfig, SplitConfig
 from components.interactions.errors import MissingSpanError, NoInputError
-from components.interactions.file_listing import list_files
-from components.interactions.source_files import find_files, fingerprint
-from components.interactions.spans import choose_spans
+from components.interactions.sources.files import find_files, fingerprint
+from components.interactions.spans.choice import choose_spans
+from components.interactions.spans.listing import list_files
 
 NUMBERED = "s{SPAN}/v{VERSION}/*.csv"
 DATED = "{YYYY}-{MM}-{DD}/*.csv"

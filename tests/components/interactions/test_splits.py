@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 from components.interactions.config import SplitConfig
-from components.interactions.source_columns import TIME_US
-from components.interactions.splits import Cut, assign_splits
+from components.interactions.sources.columns import TIME_US
+from components.interactions.splits.assignment import Cut, assign_splits
 
 RANDOM_PINNED = [0, 2, 0, 1, 1, 0, 1, 0, 1, 1, 0, 1]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from components.interactions.blocks import read_blocks
+from components.interactions.buckets import Sizing
 from components.interactions.config import SpansConfig, SplitConfig
 from components.interactions.errors import (
     BadRowsError,
@@ -19,8 +19,7 @@ from components.interactions.errors import (
     NoInputError,
     UnreadableFileError,
 )
-from components.interactions.plan import Sizing
-from components.interactions.source_files import SourceFile, find_files
+from components.interactions.sources.files import SourceFile, find_files, read_blocks
 from models.features.spec import FeatureConfig, FeaturesConfig
 from tests.components.interactions.small_log import FEATURES
 

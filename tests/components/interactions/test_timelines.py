@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.interactions.splits import EVAL, TEST, TRAIN
-from components.interactions.timelines import (
+from components.interactions.splits.assignment import EVAL, TEST, TRAIN
+from components.interactions.timelines.timelines import (
     Timelines,
     held_out_timelines,
     train_timelines,

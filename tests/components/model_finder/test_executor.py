@@ -5,7 +5,7 @@ from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils
 from tfx.types import Artifact, standard_artifacts
 from tfx.utils import path_utils
 
-from components.interactions.held_out import HELD_OUT_PROPERTY, HeldOut
+from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut
 from components.model_finder.executor import Executor, held_out_text, newest_span
 from components.model_recorder.executor import Executor as RecorderExecutor
 from components.timeline_example_gen.spec import LAST_SPAN_PROPERTY

@@ -12,7 +12,7 @@ from tfx.orchestration import metadata
 from tfx.types.artifact import Artifact
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
 
-from components.interactions.held_out import HELD_OUT_PROPERTY, HeldOut
+from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut
 from components.previous_model.strategy import PreviousBlessedModelStrategy
 
 Event = metadata_store_pb2.Event

@@ -14,7 +14,7 @@ import pytest
 from tfx.components.util import model_utils
 from tfx.types import standard_artifacts
 
-from components.interactions.held_out import HELD_OUT_PROPERTY, HeldOut
+from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.retrieval_evaluator.executor import Executor
 from components.retrieval_evaluator.spec import EvaluatorConfig

@@ -10,7 +10,7 @@ import yaml
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 from typer.testing import CliRunner
 
-from components.interactions.tfrecord_frames import frame
+from components.interactions.sources.tfrecord import frame
 from models.features.spec import RESERVED_KEYS
 from pipeline.cli.init import init
 from pipeline.config.file import load

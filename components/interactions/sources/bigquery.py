@@ -18,10 +18,9 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions
 from google.auth.exceptions import DefaultCredentialsError
 
 from components.beam_results import MakePipeline, run_and_collect
-from components.interactions.config import BigQueryConfig, IngestConfig
+from components.interactions.config import SOURCES, BigQueryConfig, IngestConfig, Source
 from components.interactions.errors import NoInputError, QueryError
-from components.interactions.source_columns import SOURCES, Source
-from components.interactions.source_query import query_of
+from components.interactions.spans.pattern import query_of
 
 _BLOCK_ROWS = 50_000
 # Without them Beam's reader can be imported, and fails when it is used.

@@ -1,22 +1,17 @@
 """Chooses the spans of a run: plain Python, so that any orchestrator can do it first."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 
-from components.interactions.config import (
-    NEWEST_SPAN,
+from components.interactions.config import NEWEST_SPAN, SOURCES, IngestConfig, Source, SpansConfig
+from components.interactions.errors import MissingSpanError, NoInputError
+from components.interactions.spans.listing import list_files_and_others
+from components.interactions.spans.pattern import (
     ChosenSpans,
-    IngestConfig,
+    Delivery,
     InputFile,
     SpanFiles,
-    SpansConfig,
-)
-from components.interactions.errors import MissingSpanError, NoInputError
-from components.interactions.file_listing import list_files_and_others
-from components.interactions.source_columns import SOURCES, Source
-from components.interactions.span_pattern import (
-    Delivery,
     SpanKind,
     SpanPattern,
     read_span,
@@ -215,3 +210,50 @@ def _spelled_twice(source: Source, delivery: Delivery, path: str) -> NoInputErro
         f"`data.{source}`: span {delivery.span} is there twice, its number written differently, "
         f"once as in {path}; remove one, or give a width such as {{SPAN:4}}"
     )
+
+
+def empty_spans(chosen: ChosenSpans | None, with_events: Container[int]) -> tuple[SpanFiles, ...]:
+    """Return the spans of the window that have no good event, oldest first.
+
+    Args:
+        chosen: The spans of a run.
+        with_events: Numbers of the spans that have good events.
+    """
+    if chosen is None:
+        return ()
+    return tuple(found for found in chosen.interactions if found.span not in with_events)
+
+
+def check_empty_spans(chosen: ChosenSpans | None, with_events: Container[int]) -> None:
+    """Refuses empty spans where a missing one is refused.
+
+    Raises:
+        MissingSpanError: There are some and `data.spans.missing` is stop, or the newest span of the
+            window is empty, without which the window is another.
+    """
+    empty = empty_spans(chosen, with_events)
+    if chosen is None or not empty:
+        return
+    newest = chosen.interactions[-1]
+    if chosen.if_empty == "warn" and newest not in empty:
+        return
+    more = f" and {len(empty) - _NUM_SHOWN} more" if len(empty) > _NUM_SHOWN else ""
+    shown = ", ".join(_show(chosen, found) for found in empty[:_NUM_SHOWN])
+    if newest not in empty:
+        remedy = "deliver it again, or go on without it with `data.spans.missing: warn`"
+    else:
+        remedy = "deliver it again, as a new version"
+        earlier: Sequence[SpanFiles] = [
+            found for found in chosen.interactions if found not in empty
+        ]
+        if earlier:
+            remedy += f", or run as of {chosen.show(earlier[-1].span)} with `data.spans.last`"
+    raise MissingSpanError(
+        f"`data.interactions`: span {shown}{more} is missing: no good event is in what was "
+        f"delivered; {remedy}"
+    )
+
+
+def _show(chosen: ChosenSpans, found: SpanFiles) -> str:
+    version = "" if found.version is None else f" (version {found.version})"
+    return f"{chosen.show(found.span)}{version}"

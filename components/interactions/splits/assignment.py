@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from components.interactions.config import SplitConfig
-from components.interactions.source_columns import TIME_US
+from components.interactions.sources.columns import TIME_US
 from components.interactions.stable_hash import fraction, hash_strings, mix
 
 TRAIN, EVAL, TEST = 0, 1, 2

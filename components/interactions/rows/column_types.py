@@ -9,17 +9,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from components.interactions.rows.reasons import (
+    CONTROL_CHARACTER,
+    HOLDS_SEPARATOR,
+    MISSING,
+    NOT_A_NUMBER,
+    NOT_A_TIME,
+    NOT_UTF8,
+    SEVERAL,
+    TIME_OUT_OF_RANGE,
+)
+
 Mask = npt.NDArray[np.bool_]
 TimestampUnit = Literal["s", "ms", "us", "ns", "iso8601"]
-
-MISSING = "missing"
-SEVERAL = "more than one value"
-HOLDS_SEPARATOR = "a value of the list holds the separator"
-CONTROL_CHARACTER = "holds a control character"
-NOT_UTF8 = "not UTF-8"
-NOT_A_NUMBER = "not a finite number"
-NOT_A_TIME = "not a time"
-TIME_OUT_OF_RANGE = "time outside of the years 1 to 9999; is `data.timestamp_unit` right?"
 
 _UNITS_PER_S = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _FIRST_S = -62_135_596_800  # 0001-01-01

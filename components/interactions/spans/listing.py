@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from components.interactions.errors import NoInputError
-from components.interactions.span_pattern import SpanPattern, is_fixed, segment_regex
+from components.interactions.spans.pattern import SpanPattern, is_fixed, segment_regex
 
 
 @dataclass(frozen=True, order=True)

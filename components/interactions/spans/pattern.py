@@ -1,8 +1,4 @@
-"""Patterns of files that come span by span: `clicks/{YYYY}-{MM}-{DD}/v{VERSION}/*.csv`.
-
-A span is a portion of the data with a number: `{SPAN}` is that number, a date stands for the days
-since 1970. `{VERSION}` counts deliveries of the same span. The words are TFX's own.
-"""
+"""Patterns that are no files but a BigQuery query: `bigquery: SELECT …`."""
 
 import re
 from collections.abc import Iterator
@@ -10,11 +6,23 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Literal
 
-from components.interactions.source_query import query_of
+from models.settings import Settings
+
+_PREFIX = re.compile(r"bigquery:(?!//)\s*", re.IGNORECASE)
+
+
+def query_of(pattern: str) -> str | None:
+    """Returns the query in a pattern of `data`; None: it names files."""
+    match = _PREFIX.match(pattern)
+    return None if match is None else pattern[match.end() :].strip()
+
 
 _EPOCH = date(1970, 1, 1)
+
 _DATE_PARTS = {"YYYY": 4, "MM": 2, "DD": 2}
+
 _PLACEHOLDER = re.compile(r"\{([A-Z]+)(?::([1-9]\d?))?\}")
+
 # What a glob may hold; `**` crosses folders, `*` does not.
 _GLOB_PART = re.compile(r"\*\*|\*|\?|\[[!^]?\]?[^\]/]*\]")
 
@@ -203,3 +211,60 @@ def _glob_regex(part: str) -> str:
     inner = part[1:-1].replace("\\", "\\\\")
     negated = inner[:1] in ("!", "^")
     return f"[^{inner[1:]}]" if negated else f"[{inner}]"
+
+
+class InputFile(Settings):
+    """A file of a span.
+
+    Attributes:
+        path: Where it is.
+        size_bytes: As stored.
+    """
+
+    path: str
+    size_bytes: int
+
+
+class SpanFiles(Settings):
+    """The files of one span in the version that counts.
+
+    Attributes:
+        span: Its number; of a date, days since 1970.
+        version: The highest; None where versions are not told apart.
+        files: In name order.
+    """
+
+    span: int
+    version: int | None
+    files: tuple[InputFile, ...]
+
+
+class ChosenSpans(Settings):
+    """The spans that a run reads, chosen.
+
+    Attributes:
+        kind: How people write them.
+        interactions: The window, oldest first; empty where its pattern has no spans.
+        candidates: The snapshot of the catalogue; None: it has no spans.
+        queries: The snapshot of the queries.
+        missing: Numbers of the spans that the window lacks.
+        if_empty: What a span of the window without a good event does, which is missing too.
+    """
+
+    kind: SpanKind
+    interactions: tuple[SpanFiles, ...] = ()
+    candidates: SpanFiles | None = None
+    queries: SpanFiles | None = None
+    missing: tuple[int, ...] = ()
+    if_empty: Literal["stop", "warn"] = "stop"
+
+    def of(self, source: Literal["interactions", "candidates", "queries"]) -> tuple[SpanFiles, ...]:
+        """Returns what a source reads, empty where it has no spans."""
+        if source == "interactions":
+            return self.interactions
+        snapshot = self.candidates if source == "candidates" else self.queries
+        return () if snapshot is None else (snapshot,)
+
+    def show(self, span: int) -> str:
+        """Returns a span as people write it."""
+        return show_span(span, self.kind)

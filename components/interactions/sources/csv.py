@@ -1,10 +1,8 @@
-"""Reads CSV in columnar blocks of whole records.
+"""Finds the line of a CSV file on which a record starts; slow, and only run for bad rows."""
 
-Arrow's own streaming reader is not used: it reads ahead in a thread of its own, and waits for ever
-when it fails while that thread asks a Python stream for more.
-"""
-
-from collections.abc import Iterator
+import csv
+import io
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +10,45 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from components.interactions.block import Block, MisshapenRow
 from components.interactions.errors import UnreadableFileError
-from components.interactions.input_stream import READ_ERRORS, open_input
-from components.interactions.physical_lines import LineLocator
-from components.interactions.source_files import SourceFile
+from components.interactions.sources.block import READ_ERRORS, Block, MisshapenRow, open_input
+
+# The csv module's own limit (128 KiB) is lower than that of the columnar reader.
+_LONGEST_FIELD = (1 << 31) - 1
+
+
+def csv_records(stream: Any, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yields each record, the header too, with the 1-based line that it starts on.
+
+    Blank lines count as lines but are no records. Bytes that are not UTF-8 are replaced.
+    """
+    csv.field_size_limit(_LONGEST_FIELD)
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
+    # The csv module refuses NUL, the columnar reader does not.
+    reader = csv.reader((line.replace("\0", "\ufffd") for line in text), delimiter=delimiter)
+    line = 1
+    for record in reader:
+        if record:
+            yield line, record
+        line = reader.line_num + 1
+
+
+class LineLocator:
+    """Tells the line of a data row; rows must be asked for in ascending order."""
+
+    def __init__(self, stream: Any, delimiter: str):
+        self._records = csv_records(stream, delimiter)
+        next(self._records, None)
+        self._row = -1
+        self._line = 0
+
+    def line_of(self, row: int) -> int:
+        """Returns the line of a row, counted from 0 without header and blank lines."""
+        while self._row < row:
+            self._line, _ = next(self._records)
+            self._row += 1
+        return self._line
+
 
 WRONG_WIDTH = "wrong number of values"
 # A row of these is put behind what is parsed. Where it does not come out as the last row, a quoted
@@ -30,13 +62,13 @@ _NUM_ENDS_TRIED = 8
 
 
 def read_csv_blocks(
-    file: SourceFile, columns: list[str], delimiter: str, block_bytes: int
+    path: str, header: Sequence[str], columns: list[str], delimiter: str, block_bytes: int
 ) -> Iterator[Block]:
     """Yields the blocks of a CSV file in order; see `blocks.read_blocks`."""
     next_row = 0
-    parser = _Parser(file, columns, delimiter)
+    parser = _Parser(header, columns, delimiter)
     try:
-        with open_input(file.path) as stream:
+        with open_input(path) as stream:
             rest = b""
             while content := stream.read(block_bytes):
                 rest += content
@@ -49,14 +81,14 @@ def read_csv_blocks(
                         break
                 else:
                     if len(rest) > block_bytes * _LONGEST_RECORD_BLOCKS:
-                        raise _unreadable(file, next_row, delimiter, _endless(rest))
+                        raise _unreadable(path, next_row, delimiter, _endless(rest))
             if rest:
                 block = parser.parse(rest, next_row)
                 if block is None:
-                    raise _unreadable(file, next_row, delimiter, _UNCLOSED)
+                    raise _unreadable(path, next_row, delimiter, _UNCLOSED)
                 yield block
     except (pa.ArrowInvalid, *READ_ERRORS) as error:
-        raise _unreadable(file, next_row, delimiter, str(error)) from error
+        raise _unreadable(path, next_row, delimiter, str(error)) from error
 
 
 def _likely_ends(content: bytes) -> Iterator[int]:
@@ -92,11 +124,11 @@ def _endless(rest: bytes) -> str:
 class _Parser:
     """Parses stretches of one file; only the first holds the header."""
 
-    def __init__(self, file: SourceFile, columns: list[str], delimiter: str):
-        self._header = list(file.header)
+    def __init__(self, header: Sequence[str], columns: list[str], delimiter: str):
+        self._header = list(header)
         self._columns = columns
         self._delimiter = delimiter
-        marks = delimiter.encode().join([_END_MARK] * len(file.header))
+        marks = delimiter.encode().join([_END_MARK] * len(header))
         self._end_row = b"\n" + marks + b"\n"
         self._has_header = True
 
@@ -171,18 +203,14 @@ def _show(text: str) -> str:
     return text.encode("latin-1").decode("utf-8", errors="backslashreplace")
 
 
-def _unreadable(
-    file: SourceFile, num_rows: int, delimiter: str, problem: str
-) -> UnreadableFileError:
+def _unreadable(path: str, num_rows: int, delimiter: str, problem: str) -> UnreadableFileError:
     line = 1
     if num_rows > 0:
-        with open_input(file.path) as stream:
+        with open_input(path) as stream:
             line = LineLocator(stream, delimiter).line_of(num_rows - 1)
     hint = (
         ". If a value after that line begins with a quote, see that it ends with one"
         if problem == _UNCLOSED
         else ""
     )
-    return UnreadableFileError(
-        f"{file.path} cannot be read as CSV beyond line {line}: {problem}{hint}"
-    )
+    return UnreadableFileError(f"{path} cannot be read as CSV beyond line {line}: {problem}{hint}")

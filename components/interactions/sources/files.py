@@ -3,49 +3,76 @@
 import difflib
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from components.interactions.config import IngestConfig
+from components.interactions.config import (
+    SOURCES,
+    DataConfig,
+    IngestConfig,
+    Source,
+    query_fingerprint,
+)
 from components.interactions.errors import (
     ColumnError,
     NoInputError,
     QueryError,
     UnreadableFileError,
 )
-from components.interactions.file_format import FileFormat, format_of
-from components.interactions.input_stream import READ_ERRORS, open_input
-from components.interactions.physical_lines import csv_records
-from components.interactions.query_fingerprint import query_fingerprint
-from components.interactions.source_columns import (
-    SOURCES,
-    ColumnKind,
-    Source,
+from components.interactions.sources.block import READ_ERRORS, Block, open_input
+from components.interactions.sources.columns import (
+    _check_kinds,
+    _check_types,
     source_columns,
 )
-from components.interactions.source_query import query_of
-from components.interactions.spans import choose_spans
-from components.interactions.tfrecord_blocks import (
-    ARROW_TYPES,
+from components.interactions.sources.csv import csv_records, read_csv_blocks
+from components.interactions.sources.tfrecord import (
+    HEAD_BYTES,
     NUM_FIRST_RECORDS,
     FeatureKind,
+    FrameError,
     feature_kinds,
     first_records,
+    is_gzipped,
+    is_head,
+    open_records,
+    read_tfrecord_blocks,
 )
-from components.interactions.tfrecord_frames import FrameError, is_gzipped
+from components.interactions.spans.choice import choose_spans
+from components.interactions.spans.pattern import query_of
 
 # Bytes of CSV that a byte of a compressed file stands for, roughly; only sizes buckets.
 _COMPRESSED_EXPANSION = 4
+
 # Bytes of TFRecord for a byte of CSV, roughly: every Example names its features.
 _TFRECORD_EXPANSION = 4
+
 _NUM_SHOWN = 5
+
 _HASH_BLOCK_BYTES = 1 << 20
+
 _AS_IS = CompressionTypes.UNCOMPRESSED
+
+
+FileFormat = Literal["csv", "parquet", "tfrecord"]
+
+_SUFFIXES: dict[str, FileFormat] = {
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".tfrecord": "tfrecord",
+    ".tfrecord.gz": "tfrecord",
+    ".tfrecords": "tfrecord",
+    ".tfrecords.gz": "tfrecord",
+}
 
 
 @dataclass(frozen=True)
@@ -273,53 +300,88 @@ def _check_headers(config: IngestConfig, source: Source, files: Sequence[SourceF
             )
 
 
-def _check_types(config: IngestConfig, source: Source, path: str, schema: pa.Schema) -> None:
-    for column in source_columns(config, source):
-        position = schema.get_field_index(column.column)
-        if position >= 0 and not _fits(schema.field(position).type, column.kind):
-            raise ColumnError(
-                f"{path}: column {column.column!r} is {schema.field(position).type}, which cannot "
-                f"be read as {column.kind}"
-            )
+def format_of(data: DataConfig, path: str) -> FileFormat | None:
+    """Returns the format of a file, as the settings say, by its suffix or by its first bytes.
+
+    None: an empty file, gzipped or not, has none where its name tells nothing.
+
+    Raises:
+        UnreadableFileError: None of them tells, and there is something to read.
+    """
+    if data.format != "auto":
+        return data.format
+    found = detect_format(path)
+    if found is None and not _is_empty(path):
+        raise UnreadableFileError(
+            f"{path}: the suffix does not tell the format (known: {', '.join(_SUFFIXES)}); set "
+            "`data.format` to csv, parquet or tfrecord"
+        )
+    return found
 
 
-def _check_kinds(
-    config: IngestConfig, source: Source, path: str, kinds: Mapping[str, FeatureKind]
-) -> None:
-    schema = pa.schema([(name, ARROW_TYPES[kind]) for name, kind in kinds.items()])
-    _check_types(config, source, path, schema)
-    for column in source_columns(config, source):
-        if column.kind == "time" and kinds.get(column.column) == "float":
-            raise ColumnError(
-                f"{path}: column {column.column!r} is float, whose 24 bits round the seconds of "
-                "today to minutes; write times as int64 or bytes"
-            )
+def detect_format(path: str) -> FileFormat | None:
+    """Returns the format by the suffix or, of TFRecord, by the first bytes; None: neither tells."""
+    for suffix, file_format in _SUFFIXES.items():
+        if path.lower().endswith(suffix):
+            return file_format
+    try:
+        with open_records(path) as stream:
+            return "tfrecord" if is_head(stream.read(HEAD_BYTES)) else None
+    except READ_ERRORS:
+        return None
 
 
-def _fits(arrow_type: pa.DataType, kind: ColumnKind) -> bool:
-    types = pa.types
-    if types.is_dictionary(arrow_type):
-        return _fits(arrow_type.value_type, kind)
-    textual = (
-        types.is_string(arrow_type)
-        or types.is_large_string(arrow_type)
-        or types.is_binary(arrow_type)
-        or types.is_large_binary(arrow_type)
-        or types.is_null(arrow_type)
-    )
-    if textual or types.is_integer(arrow_type):
-        return True
-    inexact = types.is_floating(arrow_type) or types.is_decimal(arrow_type)
-    if kind in ("rating", "number"):
-        return bool(inexact or types.is_boolean(arrow_type))
-    moment = types.is_timestamp(arrow_type) or types.is_date(arrow_type)
-    if kind == "time":
-        return bool(inexact or moment)
-    if kind not in ("categorical", "text"):
+def _is_empty(path: str) -> bool:
+    try:
+        with open_records(path) as stream:
+            return not stream.read(1)
+    except READ_ERRORS:
         return False
-    if types.is_list(arrow_type) or types.is_large_list(arrow_type):
-        value_type = arrow_type.value_type
-        return not types.is_nested(value_type) and _fits(value_type, kind)
-    # What Arrow can write as text.
-    written = moment or types.is_time(arrow_type) or types.is_boolean(arrow_type)
-    return bool(written or (inexact and not types.is_float16(arrow_type)))
+
+
+# Of each column this much is read at once, instead of all that a row group holds of it. A request
+# to an object store costs more than what it brings, so there it is more.
+_BUFFER_BYTES = 1 << 20
+
+_REMOTE_BUFFER_BYTES = 8 << 20
+
+
+def read_blocks(
+    file: SourceFile, columns: list[str], delimiter: str, block_bytes: int
+) -> Iterator[Block]:
+    """Yields the blocks of a file in order.
+
+    Args:
+        file: What to read.
+        columns: The columns to read.
+        delimiter: CSV only.
+        block_bytes: Roughly how much of the file a block holds.
+
+    Raises:
+        UnreadableFileError: The file is not of its format.
+    """
+    if file.format == "csv":
+        yield from read_csv_blocks(file.path, file.header, columns, delimiter, block_bytes)
+        return
+    if file.format == "tfrecord":
+        yield from read_tfrecord_blocks(file.path, dict(file.kinds), columns, block_bytes)
+        return
+    try:
+        yield from _read_parquet_blocks(file, columns, block_bytes)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UnreadableFileError(f"{file.path} cannot be read as Parquet: {error}") from error
+
+
+def _read_parquet_blocks(file: SourceFile, columns: list[str], block_bytes: int) -> Iterator[Block]:
+    buffer_bytes = _REMOTE_BUFFER_BYTES if "://" in file.path else _BUFFER_BYTES
+    with open_input(file.path) as stream:
+        parquet = pq.ParquetFile(stream, buffer_size=buffer_bytes)
+        metadata = parquet.metadata
+        groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+        row_bytes = sum(group.total_byte_size for group in groups) // max(1, metadata.num_rows)
+        batch_rows = max(1, block_bytes // max(1, row_bytes))
+        next_row = 0
+        for batch in parquet.iter_batches(batch_rows, columns=columns, use_threads=False):
+            rows = np.arange(next_row, next_row + len(batch), dtype=np.int64)
+            next_row += len(batch)
+            yield Block({name: batch[name] for name in columns}, rows)

@@ -1,19 +1,19 @@
 """Parts the rows of a block into those that fit the declaration and those that do not."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.interactions import column_values
-from components.interactions.block import Block, MisshapenRow, show_value
-from components.interactions.column_values import TimestampUnit, Values
-from components.interactions.source_columns import FILE, ROW, SourceColumn
+from components.interactions.rows import column_types
+from components.interactions.rows.column_types import TimestampUnit, Values
+from components.interactions.rows.reasons import CONFLICT
+from components.interactions.sources.block import Block, MisshapenRow, show_value
+from components.interactions.sources.columns import FILE, ROW, SourceColumn
 from models.features.spec import RATING_KEY
-
-CONFLICT = "contradicts an earlier row with this id"
 
 BAD_ROWS_SCHEMA = pa.schema(
     [
@@ -85,18 +85,18 @@ def conflicting_rows(rows: pa.Table, id_key: str, column: str) -> pa.Table:
 
 def _convert(raw: Any, column: SourceColumn, unit: TimestampUnit, is_one_plain: bool) -> Values:
     if column.kind == "text":
-        return column_values.text(raw)
+        return column_types.text(raw)
     if column.kind == "categorical":
-        return column_values.categorical(raw, column.separator, is_one_plain=is_one_plain)
+        return column_types.categorical(raw, column.separator, is_one_plain=is_one_plain)
     if pa.types.is_list(raw.type):
-        single = column_values.single(raw)
+        single = column_types.single(raw)
         values = _convert(single.array, column, unit, is_one_plain)
         return Values(values.array, (*single.faults, *values.faults))
     if column.kind in ("id", "event_type"):
-        return column_values.identifier(raw)
+        return column_types.identifier(raw)
     if column.kind == "time":
-        return column_values.time(raw, unit)
-    return column_values.number(raw, required=column.kind == "rating")
+        return column_types.time(raw, unit)
+    return column_types.number(raw, required=column.kind == "rating")
 
 
 def _misshapen_rows(file_index: int, rows: Sequence[MisshapenRow]) -> pa.Table:
@@ -134,3 +134,44 @@ def rated_high_enough(events: pa.Table, min_rating: float | None) -> pa.Table:
         return events
     # In the precision of the column, or 4.1 would be above its own float32.
     return events.filter(pc.greater_equal(events[RATING_KEY], pa.scalar(min_rating, pa.float32())))
+
+
+@dataclass(frozen=True)
+class DescribedRows:
+    """Rows with distinct ids.
+
+    Attributes:
+        table: The first row of each id, in the order of the input.
+        num_repeated: How many rows said the same as an earlier one and were dropped.
+        conflicts: Rows that say something else than the first one with their id.
+    """
+
+    table: pa.Table
+    num_repeated: int
+    conflicts: pa.Table
+
+
+def distinct_rows(rows: pa.Table, id_key: str) -> DescribedRows:
+    """Keeps the first row of each id; only the declared columns are compared."""
+    rows = rows.combine_chunks()
+    encoded = rows[id_key].combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    codes = np.asarray(encoded.indices)
+    _, firsts = np.unique(codes, return_index=True)
+    is_first = np.zeros(len(codes), bool)
+    is_first[firsts] = True
+    later = np.flatnonzero(~is_first)
+    originals = firsts[codes[later]]
+    differs = np.zeros(len(later), bool)
+    for key in rows.schema.names:
+        if key not in (id_key, FILE, ROW):
+            mine, first = (rows[key].take(pa.array(places)) for places in (later, originals))
+            unequal = pc.not_equal(mine, first).fill_null(False)
+            one_null = pc.xor(pc.is_null(mine), pc.is_null(first))
+            differs |= pc.or_(unequal, one_null).to_numpy()
+    return DescribedRows(
+        rows.filter(pa.array(is_first)),
+        int((~differs).sum()),
+        rows.take(pa.array(later[differs])),
+    )

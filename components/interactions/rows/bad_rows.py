@@ -8,12 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
+from components.interactions.buckets import Segment, new_path, read_segment
+from components.interactions.config import SOURCES, Source
 from components.interactions.errors import BadRowsError
-from components.interactions.input_stream import open_input
-from components.interactions.physical_lines import LineLocator
-from components.interactions.source_columns import FILE, ROW, SOURCES, Source
-from components.interactions.source_files import SourceFile
-from components.interactions.spill import Segment, new_path, read_segment
+from components.interactions.sources.block import open_input
+from components.interactions.sources.columns import FILE, ROW
+from components.interactions.sources.csv import LineLocator
+from components.interactions.sources.files import SourceFile
 
 REJECTED_FILE = "rejected.parquet"
 REJECTED_SCHEMA = pa.schema(

@@ -1,0 +1,241 @@
+"""Features as lists, one list a row: what Examples hold, where a missing value is no value."""
+
+import zlib
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
+
+from components.interactions.sources.columns import TIME_US
+from components.interactions.sources.tfrecord import frame
+from components.interactions.timelines.timelines import Places, Timelines
+from models.features.spec import (
+    EVENT_TYPE_KEY,
+    IS_TARGET_KEY,
+    RATING_KEY,
+    TIMESTAMP_KEY,
+    FeatureConfig,
+    FeatureSpec,
+)
+
+
+def feature_lists(
+    rows: pa.Table | None, features: Mapping[str, FeatureConfig], places: npt.NDArray[np.int64]
+) -> dict[str, Any]:
+    """Returns the lists of each feature for chosen rows.
+
+    Args:
+        rows: With a column of strings or float32 for each feature; None: no row has features.
+        features: The declaration by name.
+        places: Of the rows wanted; negative: a row without features [n].
+
+    Returns:
+        Arrays of lists without nulls by feature name [n].
+    """
+    return {
+        name: empty_lists(value_type(feature), len(places))
+        if rows is None
+        else _take(_lists(rows[name].combine_chunks(), feature), places)
+        for name, feature in features.items()
+    }
+
+
+def value_type(feature: FeatureConfig) -> Any:
+    """Returns the Arrow type of a feature's values in Examples."""
+    return pa.float32() if feature.kind == "numeric" else pa.binary()
+
+
+def empty_lists(kind: Any, count: int) -> Any:
+    """Returns empty lists of a value type."""
+    return pa.ListArray.from_arrays(pa.array(np.zeros(count + 1, np.int32)), pa.array([], kind))
+
+
+def single_lists(values: Any) -> Any:
+    """Returns lists of one value each."""
+    return pa.ListArray.from_arrays(pa.array(np.arange(len(values) + 1, dtype=np.int32)), values)
+
+
+def _lists(column: Any, feature: FeatureConfig) -> Any:
+    if feature.separator is not None:
+        parts = pc.split_pattern(column.fill_null(""), feature.separator)
+        values = pc.utf8_trim_whitespace(parts.flatten())
+        present = _flags(pc.greater(pc.binary_length(values), 0))
+        bounds = np.concatenate(([0], np.cumsum(present)))[parts.offsets.to_numpy()]
+    else:
+        values = column
+        present = _flags(pc.is_valid(values))
+        if feature.kind != "numeric":
+            present &= _flags(pc.greater(pc.binary_length(values), 0).fill_null(False))
+        bounds = np.concatenate(([0], np.cumsum(present)))
+    kept = values.filter(pa.array(present)).cast(value_type(feature))
+    return pa.ListArray.from_arrays(pa.array(bounds.astype(np.int32)), kept)
+
+
+def _take(lists: Any, places: npt.NDArray[np.int64]) -> Any:
+    taken = lists.take(pa.array(places, mask=places < 0))
+    lengths = pc.list_value_length(taken).fill_null(0).to_numpy(zero_copy_only=False)
+    bounds = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(bounds), taken.flatten())
+
+
+def _flags(array: Any) -> npt.NDArray[np.bool_]:
+    flags: npt.NDArray[np.bool_] = array.to_numpy(zero_copy_only=False)
+    return flags.copy()
+
+
+_US_PER_S = 10**6
+
+
+class TimelineEncoder:
+    """Turns the timelines of one bucket into record batches."""
+
+    def __init__(self, spec: FeatureSpec, events: pa.Table, queries: pa.Table | None):
+        """Joins the bucket's queries with their features.
+
+        Args:
+            spec: Ids and features.
+            events: As `order_events` leaves them.
+            queries: One row for each query that has features.
+        """
+        self._spec = spec
+        self._queries = events[spec.query_id].combine_chunks()
+        self._candidates = events[spec.candidate_id].combine_chunks()
+        self._times = events[TIME_US].to_numpy() // _US_PER_S if spec.columns.timestamp else None
+        self._ratings = events[RATING_KEY].combine_chunks() if spec.columns.rating else None
+        self._types = events[EVENT_TYPE_KEY].combine_chunks() if spec.columns.event_type else None
+        ids = self._queries.dictionary
+        if queries is None:
+            found = np.full(len(ids), -1)
+        else:
+            known = queries[spec.query_id].combine_chunks()
+            found = pc.index_in(ids, value_set=known).fill_null(-1).to_numpy(zero_copy_only=False)
+        self._features = feature_lists(queries, spec.query_features, found.astype(np.int64))
+        self.num_without_features = int((found < 0).sum())
+
+    def batches(self, timelines: Timelines, batch_events: int) -> Iterator[pa.RecordBatch]:
+        """Yields batches of whole timelines with about `batch_events` events each."""
+        first = 0
+        while first < len(timelines):
+            limit = timelines.offsets[first] + batch_events
+            last = max(first + 1, int(np.searchsorted(timelines.offsets, limit, "right")) - 1)
+            yield self._batch(timelines, first, last)
+            first = last
+
+    def _batch(self, timelines: Timelines, first: int, last: int) -> pa.RecordBatch:
+        spec = self._spec
+        offsets = timelines.offsets[first : last + 1]
+        places = timelines.places[offsets[0] : offsets[-1]]
+        bounds = pa.array((offsets - offsets[0]).astype(np.int32))
+        owners = self._queries.indices.take(pa.array(timelines.places[offsets[:-1]]))
+        columns = {spec.query_id: single_lists(_values(self._queries.dictionary, owners))}
+        for name, lists in self._features.items():
+            columns[name] = _compact(lists.take(owners))
+        seen = self._candidates.indices.take(pa.array(places))
+        columns[spec.candidate_id] = _list_array(bounds, _values(self._candidates.dictionary, seen))
+        for name, feature in spec.candidate_features.items():
+            columns[name] = empty_lists(value_type(feature), len(owners))
+        if self._times is not None:
+            columns[TIMESTAMP_KEY] = _list_array(bounds, pa.array(self._times[places]))
+        if self._ratings is not None:
+            columns[RATING_KEY] = _list_array(bounds, self._ratings.take(pa.array(places)))
+        if self._types is not None:
+            taken = self._types.take(pa.array(places)).cast(pa.binary())
+            columns[EVENT_TYPE_KEY] = _list_array(bounds, taken)
+        targets = timelines.is_target[offsets[0] : offsets[-1]]
+        columns[IS_TARGET_KEY] = _list_array(bounds, pa.array(targets.astype(np.int64)))
+        return _batch(columns)
+
+
+def candidate_batches(
+    spec: FeatureSpec, ids: Any, catalogue: pa.Table | None, places: Places, batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Yields the candidates in batches with the same columns as timelines.
+
+    Args:
+        spec: Ids and features.
+        ids: Of the candidates, strings [n].
+        catalogue: Rows with features.
+        places: Of each candidate in `catalogue`; negative: it has no features [n].
+        batch_rows: Candidates in a batch.
+    """
+    for first in range(0, len(ids), batch_rows):
+        some = ids[first : first + batch_rows]
+        count = len(some)
+        columns = {spec.query_id: empty_lists(pa.binary(), count)}
+        for name, feature in spec.query_features.items():
+            columns[name] = empty_lists(value_type(feature), count)
+        columns[spec.candidate_id] = single_lists(some.cast(pa.binary()))
+        columns |= feature_lists(
+            catalogue, spec.candidate_features, places[first : first + batch_rows]
+        )
+        if spec.columns.timestamp:
+            columns[TIMESTAMP_KEY] = empty_lists(pa.int64(), count)
+        if spec.columns.rating:
+            columns[RATING_KEY] = empty_lists(pa.float32(), count)
+        if spec.columns.event_type:
+            columns[EVENT_TYPE_KEY] = empty_lists(pa.binary(), count)
+        columns[IS_TARGET_KEY] = empty_lists(pa.int64(), count)
+        yield _batch(columns)
+
+
+def _batch(columns: dict[str, Any]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
+
+
+def _values(dictionary: Any, codes: Any) -> Any:
+    return dictionary.take(codes).cast(pa.binary())
+
+
+def _list_array(bounds: Any, values: Any) -> Any:
+    return pa.ListArray.from_arrays(bounds, values)
+
+
+def _compact(lists: Any) -> Any:
+    """Rebuilds lists so that their values begin at zero and hold nothing else."""
+    lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+    bounds = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+    return _list_array(pa.array(bounds), lists.flatten())
+
+
+# Most of the time of writing goes into compression. Of the timelines of 900,000 ratings level 1
+# makes 7.4 MB in 0.30 s, level 6 makes 6.6 MB in 0.76 s.
+_COMPRESSION_LEVEL = 1
+_GZIP_WINDOW = 31  # zlib's sign for a gzip header; it has no time in it, so bytes are reproducible
+
+
+class ExampleFile:
+    """One file of Examples; nothing of it lasts unless the `with` block ends well."""
+
+    def __init__(self, path: str):
+        self._path = path
+        self._encoder = RecordBatchToExamplesEncoder()
+        self._compress = zlib.compressobj(_COMPRESSION_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
+        self._stream: Any = None
+
+    def __enter__(self) -> "ExampleFile":
+        self._stream = FileSystems.create(
+            self._path, compression_type=CompressionTypes.UNCOMPRESSED
+        )
+        return self
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Appends one Example for each row of lists."""
+        framed = b"".join(frame(example) for example in self._encoder.encode(batch))
+        self._stream.write(self._compress.compress(framed))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._stream.write(self._compress.flush())
+        self._stream.close()
