@@ -1,9 +1,9 @@
 # syntax=docker/dockerfile:1
-# The embedded model server, ScaNN's ops included: no TFX, no Beam, no training code.
+# The embedded model server with ScaNN's ops, without TFX, Beam and training code.
 #   docker build -f deploy/model_server.Dockerfile -t two-tower-model-server .
 FROM python:3.10-slim-bookworm AS packages
 COPY serving/requirements.lock /tmp/requirements.lock
-# The lock is complete and hashed; nothing is resolved here.
+# The lock is complete and hashed, so nothing is resolved here.
 RUN python -m venv /opt/venv \
     && /opt/venv/bin/pip install --no-cache-dir --no-deps --require-hashes \
        --requirement /tmp/requirements.lock
@@ -18,7 +18,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 WORKDIR /app
 USER 10001:10001
 EXPOSE 8500 8501
-# SIGTERM: requests under way are answered, new ones refused.
+# SIGTERM: finish current requests, reject new ones.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["python", "-m", "serving.server"]
 CMD ["--bind_address=0.0.0.0", "--model_name=retrieval", "--model_base_path=/models/retrieval"]

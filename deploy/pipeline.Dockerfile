@@ -4,11 +4,11 @@
 #   docker run --rm -v "$PWD/data:/app/data" -v "$PWD/runs:/app/runs" --user "$(id -u):$(id -g)" \
 #     two-tower-pipeline run --config movielens_100k
 FROM python:3.10-slim-bookworm AS packages
-# For a cluster, which needs Google Cloud Storage:
+# For a cluster with Google Cloud Storage:
 #   --build-arg LOCK=deploy/kubeflow/requirements.lock
 ARG LOCK=requirements.lock
 COPY ${LOCK} /tmp/requirements.lock
-# `--no-deps`: the lock leaves out what TFX asks for and nothing here imports; see pyproject.toml.
+# `--no-deps`: the lock omits packages that TFX requires but the project never imports; see pyproject.toml.
 RUN python -m venv /opt/venv \
     && /opt/venv/bin/pip install --no-cache-dir --no-deps --require-hashes \
        --requirement /tmp/requirements.lock
@@ -28,7 +28,7 @@ COPY models ./models
 COPY serving ./serving
 COPY configs ./configs
 COPY schema ./schema
-# Editable: the code is in the image once, under /app, where relative paths of configurations start.
+# Editable: the code is in the image once, under /app, the base of relative paths in configurations.
 RUN pip install --no-cache-dir --no-deps --no-build-isolation --editable . \
     && python -m compileall -q pipeline components models serving \
     && mkdir data runs && chown 10001:10001 data runs
