@@ -7,7 +7,7 @@ CONFIG := movielens_100k
 WORKERS := 2 # processes of `make test`
 
 .DEFAULT_GOAL := setup
-.PHONY: setup run test test-long lint type imports bench lock clean help
+.PHONY: setup run test test-long lint type imports bench docs lock clean help
 
 setup: ## create .venv with the locked packages (PYTHON=... names the Python that starts it)
 	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.10 python3.9 python; do \
@@ -46,6 +46,10 @@ imports: setup ## check the import layers with import-linter
 
 bench: setup ## run the benchmarks (takes minutes; needs a quiet machine)
 	@$(BIN)/python -m benchmarks
+
+docs: setup ## write the tables of settings in docs/configuration.md from their descriptions
+	@tables="$$($(BIN)/two-tower config --markdown)" && sed -i '/^## Top level/,$$d' docs/configuration.md && \
+	  echo "$$tables" >> docs/configuration.md
 
 LOCK_OPTIONS := --python-version 3.10 --python-platform x86_64-manylinux_2_28 --generate-hashes \
   --no-emit-index-url --no-annotate --no-header -q

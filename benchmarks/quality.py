@@ -247,7 +247,12 @@ def featureless(config: str, runs: str) -> list[str]:
     schema.feature.extend(kept)
     file = Path(runs) / "featureless.pbtxt"
     file.write_text(text_format.MessageToString(schema))
-    return ["features={}", "index.filters=[]", f"schema.file={file}"]
+    return [
+        "queries.features={}",
+        "candidates.features={}",
+        "index.filters=[]",
+        f"schema.file={file}",
+    ]
 
 
 def loaded(config: str, runs: str) -> Any:

@@ -217,11 +217,11 @@ def create_components(config: PipelineConfig, site: Site | None = None) -> list[
 
 def create_refresh_components(config: PipelineConfig) -> list[BaseNode]:
     """Returns the components of an index refresh in the order of the flow."""
-    ingest = choose_spans(config.ingest, ["candidates"])
+    ingest = choose_spans(config.ingestion, ["candidates"])
     if ingest.data.candidates is None:
         raise ConfigError(
             "an index refresh reads the catalogue anew, and the configuration names none: set "
-            "`data.candidates`, or run the whole pipeline"
+            "`candidates.file`, or run the whole pipeline"
         )
     blessed_model = Resolver(
         strategy_class=BlessedModelStrategy,

@@ -97,7 +97,7 @@ def _rows(
     config: PipelineConfig, source: Source, key: str, ids: Sequence[str]
 ) -> Iterator[pa.Table]:
     """Yields the good rows with one of the ids, block by block."""
-    ingest = config.ingest
+    ingest = config.ingestion
     # Who asks a model that is served must not be stopped by what stops the next run.
     spans = ingest.data.spans.model_copy(update={"missing": "warn"})
     data = ingest.data.model_copy(update={"spans": spans})

@@ -45,7 +45,7 @@ def ingest_catalogue(
     never stood there stays.
 
     Args:
-        config: The settings; `data.candidates` must be set.
+        config: The settings; `candidates.file` must be set.
         fitted_report_dir: The report of the ingestion that the model was fitted on.
         examples_dir: Gets the folder `Split-candidates`; temporary files lie here too.
         rejected_dir: Gets `rejected.parquet`.
@@ -61,7 +61,7 @@ def ingest_catalogue(
     """
     if config.data.candidates is None:
         raise NoInputError(
-            "without `data.candidates` the candidates come from the events; only a run reads them"
+            "without `candidates.file` the candidates come from the events; only a run reads them"
         )
     spill_dir = make_folder(FileSystems.join(examples_dir, ".spill"))
     try:

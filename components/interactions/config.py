@@ -17,6 +17,12 @@ from models.features.spec import ColumnsConfig, FeatureSpec
 from models.settings import Settings
 
 NEWEST_SPAN = "newest_span"
+# The settings that name the files of each source.
+SOURCE_SETTINGS = {
+    "interactions": "events.files",
+    "candidates": "candidates.file",
+    "queries": "queries.file",
+}
 
 
 Source = Literal["interactions", "queries", "candidates"]
@@ -75,6 +81,12 @@ class DataConfig(Settings):
     format: Literal["auto", "csv", "parquet", "tfrecord"] = Field(
         "auto", description="auto: by the suffix, TFRecord without one by its first bytes."
     )
+    candidate_id_column: str | None = Field(
+        None, description="Column of the ID in the catalogue; that of the events if absent."
+    )
+    query_id_column: str | None = Field(
+        None, description="Column of the ID in the queries' file; that of the events if absent."
+    )
     delimiter: str = Field(",", min_length=1, max_length=1, description="CSV only.")
     timestamp_unit: Literal["s", "ms", "us", "ns", "iso8601"] = Field(
         "s", description="Of the timestamp column; Examples hold epoch seconds."
@@ -101,17 +113,19 @@ class DataConfig(Settings):
     def _queries_can_be_executed(self) -> "DataConfig":
         queries = self.queried
         if queries and self.bigquery is None:
-            raise ValueError(f"`data.{queries[0]}` is a query: set `data.bigquery.project`")
+            raise ValueError(
+                f"`{SOURCE_SETTINGS[queries[0]]}` is a query: set `ingest.bigquery.project`"
+            )
         if self.bigquery is not None and not queries:
-            raise ValueError("`data.bigquery` needs a source that is `bigquery: SELECT …`")
+            raise ValueError("`ingest.bigquery` needs an input that is `bigquery: SELECT …`")
         if queries and self.format != "auto":
             raise ValueError(
-                f"`data.format: {self.format}` would be that of `data.{queries[0]}` too, which is "
-                "a query; leave `auto`"
+                f"`ingest.format: {self.format}` would also apply to "
+                f"`{SOURCE_SETTINGS[queries[0]]}`, which is a query; leave `auto`"
             )
         for source in queries:
             if not query_of(getattr(self, source)):
-                raise ValueError(f"`data.{source}`: no query follows `bigquery:`")
+                raise ValueError(f"`{SOURCE_SETTINGS[source]}`: no query follows `bigquery:`")
         return self
 
     @model_validator(mode="after")
@@ -120,14 +134,14 @@ class DataConfig(Settings):
         if kind is None:
             if self.spans != SpansConfig():
                 raise ValueError(
-                    "`data.spans` needs a pattern with {SPAN}, or {YYYY}, {MM} and {DD}; "
-                    f"`data.interactions` is {self.interactions}"
+                    "`events.spans` needs a pattern with {SPAN}, or {YYYY}, {MM} and {DD}; "
+                    f"`events.files` is {self.interactions}"
                 )
         elif self.spans.last != "newest":
             try:
                 read_span(self.spans.last, kind)
             except ValueError as error:
-                raise ValueError(f"`data.spans.last`: {error}") from error
+                raise ValueError(f"`events.spans.last`: {error}") from error
         return self
 
     @property
@@ -147,7 +161,7 @@ class DataConfig(Settings):
         kinds = {kind for p in patterns if (kind := SpanPattern.parse(p).kind) is not None}
         if len(kinds) > 1:
             raise ValueError(
-                "`data`: all patterns must write spans alike, as {SPAN} or as {YYYY}, {MM} and {DD}"
+                "all patterns must write spans alike, as {SPAN} or as {YYYY}, {MM} and {DD}"
             )
         return kinds.pop() if kinds else None
 
@@ -243,7 +257,7 @@ class IngestConfig(Settings):
     @model_validator(mode="after")
     def _temporal_has_times(self) -> "IngestConfig":
         if self.split.method == "temporal" and self.spec.columns.timestamp is None:
-            raise ValueError("`split.method: temporal` needs `columns.timestamp`")
+            raise ValueError("`split.method: temporal` needs `events.timestamp`")
         return self
 
     @model_validator(mode="after")
@@ -254,7 +268,7 @@ class IngestConfig(Settings):
     @model_validator(mode="after")
     def _least_rating_has_ratings(self) -> "IngestConfig":
         if self.data.min_rating is not None and self.spec.columns.rating is None:
-            raise ValueError("`data.min_rating` needs `columns.rating`")
+            raise ValueError("`events.min_rating` needs `events.rating`")
         return self
 
 
@@ -266,8 +280,8 @@ def check_order(data: DataConfig, columns: ColumnsConfig) -> None:
     """
     if "interactions" in data.queried and columns.timestamp is None:
         raise ValueError(
-            "`data.interactions` is a query, whose rows have no order: name the column of the "
-            "times in `columns.timestamp`"
+            "`events.files` is a query, whose rows have no order: name the column of the "
+            "times in `events.timestamp`"
         )
 
 
@@ -286,13 +300,13 @@ def check_newest_span(data: DataConfig, split: SplitConfig) -> None:
         return
     if not has_spans(data.interactions):
         raise ValueError(
-            "`split.eval_from: newest_span` needs spans in `data.interactions`: {SPAN}, or "
+            "`split.eval_from: newest_span` needs spans in `events.files`: {SPAN}, or "
             "{YYYY}, {MM} and {DD}"
         )
     if data.spans.window == 1:
         raise ValueError(
             "`split.eval_from: newest_span` holds out the only span of the window; set "
-            "`data.spans.window` to 2 or more"
+            "`events.spans.window` to 2 or more"
         )
 
 
@@ -304,7 +318,7 @@ def at_run_time(
     Args:
         config: As the pipeline was made with.
         data_directory: Path or URI that relative patterns start from; None: they stay.
-        span: Becomes `data.spans.last`; None: that stays.
+        span: Becomes `events.spans.last`; None: that stays.
 
     Raises:
         ValidationError: The span is not possible.

@@ -114,13 +114,13 @@ def _check(plan: IngestPlan, facts: ReadFacts) -> None:
     check_files(plan, facts)
     if not any(bucket.source == "interactions" for bucket in facts.buckets):
         raise NoInputError(
-            "`data.bad_rows: reject` rejected every event. "
+            "`ingest.bad_rows: reject` rejected every event. "
             + str(bad_rows.bad_rows_error(facts.rejects))
         )
     events = [bucket for bucket in facts.buckets if bucket.source == "interactions"]
     if not any(bucket.num_rows for bucket in events):
         raise NoInputError(
-            f"`data.min_rating: {plan.config.data.min_rating:g}` leaves no event; all "
+            f"`events.min_rating: {plan.config.data.min_rating:g}` leaves no event; all "
             f"{sum(bucket.num_below_min_rating for bucket in events)} are rated lower"
         )
     check_empty_spans(plan.config.chosen_spans, facts.spans_with_events(plan))

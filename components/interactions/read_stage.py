@@ -69,7 +69,7 @@ class BucketFacts:
         path: A table for `spill.read_table`.
         num_rows: Rows in it.
         num_repeated: Rows dropped because they repeat an earlier one.
-        num_below_min_rating: Rows dropped for `data.min_rating`.
+        num_below_min_rating: Rows dropped for `events.min_rating`.
         times: For temporal cuts; None: not needed.
         span_times: For a cut where the newest span begins; None: not needed.
     """

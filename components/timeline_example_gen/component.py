@@ -92,7 +92,7 @@ class TimelineExampleGen(base_beam_component.BaseBeamComponent):
             chosen_spans: From `spans.choose_spans`; None: the executor chooses, and the cache
                 takes an earlier choice for this one.
             data_directory: Where relative paths of `data` start, if only a run can tell.
-            span: What `data.spans.last` is, if only a run can tell.
+            span: What `events.spans.last` is, if only a run can tell.
         """
         config = make_config(data, columns, features, split, chosen_spans)
         run_time = {DATA_DIRECTORY_KEY: data_directory, SPAN_KEY: span}

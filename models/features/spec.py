@@ -99,16 +99,16 @@ class FeatureSpec(Settings):
     def _names_are_unique(self) -> "FeatureSpec":
         taken: dict[str, str] = {}
         named = [
-            ("columns.query_id", self.query_id),
-            ("columns.candidate_id", self.candidate_id),
-            *((f"features.query.{name}", name) for name in self.features.query),
-            *((f"features.candidate.{name}", name) for name in self.features.candidate),
+            ("events.query_id", self.query_id),
+            ("events.candidate_id", self.candidate_id),
+            *((f"queries.features.{name}", name) for name in self.features.query),
+            *((f"candidates.features.{name}", name) for name in self.features.candidate),
         ]
         for place, name in named:
             if not _NAME.fullmatch(name):
                 cure = (
                     "rename the feature and name the file's column in its `column`"
-                    if place.startswith("features")
+                    if ".features." in place
                     else "rename the column in the file"
                 )
                 raise ValueError(

@@ -27,14 +27,14 @@ def weight_source(columns: ColumnsConfig, weights: Mapping[str, float]) -> str |
         return EVENT_TYPE_KEY
     if columns.rating is None:
         raise ValueError(
-            "`training.event_weights` needs `columns.event_type` or `columns.rating` to decide by"
+            "`training.event_weights` needs `events.event_type` or `events.rating` to decide by"
         )
     for value in weights:
         try:
             float(value)
         except ValueError:
             raise ValueError(
-                f"`training.event_weights` by `columns.rating` must have numbers as keys, got "
+                f"`training.event_weights` by `events.rating` must have numbers as keys, got "
                 f"{value!r}"
             ) from None
     return RATING_KEY

@@ -107,7 +107,7 @@ def _print_warnings(written: "WrittenConfig") -> None:
         where = f"column {bad.column!r} of {bad.source}" if bad.column else bad.source
         stderr().print(
             f"warning: {count:,} rows cannot be read: {where}: {bad.reason}, first "
-            f"{bad.example!r}. Mend them, or set `data.bad_rows: reject`",
+            f"{bad.example!r}. Mend them, or set `ingest.bad_rows: reject`",
             markup=False,
             soft_wrap=True,
         )

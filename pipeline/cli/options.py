@@ -24,7 +24,7 @@ SpanOption = Annotated[
         "--span",
         metavar="SPAN",
         help="Newest span to read: a number, a day as 2026-11-20, or newest; for "
-        "--set data.spans.last=SPAN.",
+        "--set events.spans.last=SPAN.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
@@ -75,7 +75,7 @@ def span_override(span: str | None) -> list[str]:
     import json
 
     # Quoted: YAML would read 0010 as the octal 8.
-    return [] if span is None else [f"data.spans.last={json.dumps(span)}"]
+    return [] if span is None else [f"events.spans.last={json.dumps(span)}"]
 
 
 def load_config(name: str, overrides: list[str] | None = None) -> "PipelineConfig":

@@ -106,7 +106,7 @@ def _say_what_was_read(observed: "Observation") -> None:
     ):
         if count:
             stderr().print(
-                f"{count:,} {what} have events but no row in `data.{what}`: they have no features",
+                f"{count:,} {what} have events but no row in `{what}.file`: they have no features",
                 markup=False,
                 soft_wrap=True,
             )

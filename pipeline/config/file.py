@@ -1,4 +1,4 @@
-"""Reads a file into the settings of one use, or says what is wrong with it."""
+"""Reading of configuration files, with messages that name the setting to change."""
 
 import datetime
 import json
@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config.did_you_mean import did_you_mean
+from pipeline.config.old_form import new_name, translation
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import ConfigError
 
@@ -17,7 +18,7 @@ CONFIGS_DIR = Path(__file__).resolve().parents[2] / "configs"
 
 
 def find(name_or_path: str) -> Path:
-    """Returns the file of a configuration given by path, or by name under `configs/`.
+    """Return the file of a configuration given by path, or by name in `configs/`.
 
     Raises:
         ConfigError: There is no such file.
@@ -38,19 +39,18 @@ def find(name_or_path: str) -> Path:
 
 
 def load(name_or_path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
-    """Reads a configuration.
+    """Read a configuration.
 
-    Relative paths in it start from the folder above `configs/`, or from the file's own folder
-    where that is called otherwise.
+    Relative paths in it start from the folder above `configs/`, or from the file's own folder if
+    that has another name.
 
     Args:
         name_or_path: `movielens_100k`, or a path that ends in .yaml.
         overrides: Settings as `section.key=value`; values are YAML.
 
     Raises:
-        ConfigError: The file is missing or unreadable, or a setting is unknown, of a wrong type
-            or impossible beside another; the message names the key, what came and what would be
-            right.
+        ConfigError: The file is missing or unreadable, or a setting is unknown, has a wrong type or
+            contradicts another one. The message names the key, its value and what is allowed.
     """
     path = find(name_or_path).resolve()
     try:
@@ -58,17 +58,26 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold sections such as data:, got {type(content).__name__}")
+        raise ConfigError(
+            f"{path} must hold sections such as `events:`, got {type(content).__name__}"
+        )
+    if (replacement := translation(content)) is not None:
+        raise ConfigError(
+            f"{path}: the sections data, columns and features are now grouped as events, "
+            f"candidates, queries and ingest. Replace them with:\n\n{replacement}"
+        )
     for override in overrides:
         _apply(content, override)
     if "root" in content:
-        raise ConfigError(f"{path}: `root` is not a setting; paths start from the file's place")
+        raise ConfigError(
+            f"{path}: `root` is not a setting; the location of the file decides where paths start"
+        )
     root = path.parent.parent if path.parent.name == "configs" else path.parent
     return parse({"name": path.stem, **content, "root": root}, source=str(path))
 
 
 def parse(content: Mapping[str, Any], source: str) -> PipelineConfig:
-    """Validates a configuration that was already read; `source` names it in messages."""
+    """Validate a configuration that was already read; `source` names it in messages."""
     try:
         # Through JSON, where strict means: no "3" for 3, no 1 for true, but a list for a tuple and
         # text for a date.
@@ -90,20 +99,22 @@ def _apply(content: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set takes section.key=value, got {override!r}")
+    if (renamed := new_name(key)) is not None:
+        raise ConfigError(f"--set {override}: `{key}` is now `{renamed}`")
     *sections, last = key.split(".")
-    place = content
+    target = content
     for section in sections:
-        place = place.setdefault(section, {})
-        if not isinstance(place, dict):
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
             raise ConfigError(f"--set {override}: {section!r} is a value, not a section")
     try:
-        place[last] = yaml.safe_load(value)
+        target[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not YAML: {error}") from error
 
 
 def _explain(detail: Mapping[str, Any]) -> str:
-    """One line for one error of pydantic: the key, what came, what would be right."""
+    """Return one line for an error of pydantic: the key, its value and what is allowed."""
     location = [str(part) for part in detail["loc"]]
     key = ".".join(location)
     if detail["type"] == "extra_forbidden":
@@ -130,7 +141,7 @@ def _keys_at(model: type[BaseModel], location: Sequence[str]) -> list[str]:
 
 
 def _section(model: type[BaseModel], location: Sequence[str]) -> type[BaseModel] | None:
-    """The settings class at a place such as features.query.age."""
+    """Return the settings class at a location such as queries.features.age, or None."""
     section: Any = model
     for part in location:
         if isinstance(section, type) and issubclass(section, BaseModel):

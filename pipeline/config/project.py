@@ -1,20 +1,14 @@
-"""The settings of one use, and what must fit together in them."""
+"""The settings of one project, and the rules that hold between sections."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from components.drift_gate.config import DistanceConfig, DriftConfig
 from components.index_builder.config import IndexConfig
-from components.interactions.config import (
-    DataConfig,
-    IngestConfig,
-    SplitConfig,
-    check_newest_span,
-    check_order,
-    has_spans,
-)
+from components.interactions.config import DataConfig, IngestConfig, SplitConfig, has_spans
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.serving_validator.config import ServingConfig
 from models.features.spec import (
@@ -32,37 +26,43 @@ from models.training.holdout_metric import LOSS, HoldoutMetric
 from models.tuning.config import TuningConfig
 from models.tuning.search_space import check_space
 from pipeline.config.did_you_mean import did_you_mean
+from pipeline.config.inputs import CandidatesConfig, EventsConfig, IngestSettings, QueriesConfig
 from pipeline.config.metadata import MetadataConfig
 from pipeline.skew.config import SkewConfig
 
 
 class SchemaConfig(Settings):
-    """The curated schema that the data is held against."""
+    """The curated schema that every run validates its data against."""
 
     file: str | None = Field(
-        None, description="schema.pbtxt; `schema/NAME/schema.pbtxt` beside `configs/` if absent."
+        None,
+        description="Schema file; `schema/NAME/schema.pbtxt` next to `configs/` if absent.",
     )
 
 
 class BeamConfig(Settings):
     """How Beam runs the data stages."""
 
-    runner: str = Field("DirectRunner", description="Any Beam runner by name.")
+    runner: str = Field("DirectRunner", description="Name of any Beam runner.")
     workers: int = Field(
-        1, ge=1, description="DirectRunner processes; one is faster up to some million events."
+        1,
+        ge=1,
+        description="Processes of the DirectRunner. One is faster up to a few million events.",
     )
-    options: tuple[str, ...] = Field((), description="More Beam options, as on a command line.")
+    options: tuple[str, ...] = Field(
+        (), description="Further Beam options, as on Beam's command line."
+    )
 
     @property
     def has_only_remote_workers(self) -> bool:
-        """Whether no worker can see a file of this machine."""
+        """Whether no worker can read a file of this machine."""
         return self.runner.rpartition(".")[2].lower() == "dataflowrunner"
 
     @property
     def pipeline_args(self) -> list[str]:
-        """The settings as Beam's command-line arguments; none where they are Beam's defaults.
+        """The settings as Beam's command-line arguments, without those that are Beam's defaults.
 
-        As soon as there is one, TFX packs itself for remote workers, three seconds a component.
+        With any argument, TFX packs itself for remote workers: three seconds per component.
         """
         if self.runner == "DirectRunner" and self.workers == 1:
             return list(self.options)
@@ -74,12 +74,17 @@ class BeamConfig(Settings):
 
 
 class PipelineConfig(Settings):
-    """Everything that one use of the pipeline needs to know."""
+    """All settings of one project.
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Of the use.")
-    data: DataConfig
-    columns: ColumnsConfig
-    features: FeaturesConfig = Field(default_factory=FeaturesConfig)
+    `events`, `candidates`, `queries` and `ingest` describe the inputs. The code below the pipeline
+    takes the same facts as `ingestion` and `spec`.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Name of the project.")
+    events: EventsConfig
+    candidates: CandidatesConfig = Field(default_factory=CandidatesConfig)
+    queries: QueriesConfig = Field(default_factory=QueriesConfig)
+    ingest: IngestSettings = Field(default_factory=IngestSettings)
     split: SplitConfig = Field(default_factory=SplitConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
@@ -92,8 +97,10 @@ class PipelineConfig(Settings):
     data_schema: SchemaConfig = Field(default_factory=SchemaConfig, alias="schema")
     beam: BeamConfig = Field(default_factory=BeamConfig)
     metadata: MetadataConfig = Field(default_factory=MetadataConfig)
-    runs: str = Field("runs", description="Folder of artifacts, metadata, logs and versions.")
-    root: Path = Field(description="What relative paths start from; set by `load`.")
+    runs: str = Field(
+        "runs", description="Folder for artifacts, metadata, logs and served versions."
+    )
+    root: Path = Field(description="Folder that relative paths start from; set by `load`.")
 
     @field_validator("root")
     @classmethod
@@ -105,70 +112,59 @@ class PipelineConfig(Settings):
     def _runs_are_files(cls, runs: str) -> str:
         if "://" in runs:
             raise ValueError(
-                f"must be a folder of this machine or mounted on it, for locks, SQLite and logs, "
-                f"got {runs!r}. In a bucket may lie served versions, `serving.directory`, and "
+                f"must be a local or mounted folder, because it holds locks, SQLite and logs; got "
+                f"{runs!r}. Served versions may be in a bucket (`serving.directory`), and so may "
                 "artifacts with `two-tower compile --runner kubeflow` or `vertex`"
             )
         return runs
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> "PipelineConfig":
-        FeatureSpec(columns=self.columns, features=self.features)
-        if self.columns.timestamp is None and self.split.method == "temporal":
-            raise ValueError(
-                "`split.method: temporal` needs `columns.timestamp`; name it, or use random or "
-                "leave_last_out"
-            )
-        check_newest_span(self.data, self.split)
-        check_order(self.data, self.columns)
-        if self.data.min_rating is not None and self.columns.rating is None:
-            raise ValueError("`data.min_rating` needs `columns.rating`")
+        # Building these checks the inputs and the split against each other.
+        spec = self.spec
+        IngestConfig(data=self.data, split=self.split, spec=spec)
         weight_source(self.columns, self.training.event_weights)
-        if self.features.query and not self.data.queries:
-            raise ValueError(
-                "`features.query` needs the file that holds them: set `data.queries`, or remove "
-                f"{', '.join(self.features.query)}"
-            )
-        if self.features.candidate and not self.data.candidates:
-            raise ValueError(
-                "`features.candidate` needs the file that holds them: set `data.candidates`, or "
-                f"remove {', '.join(self.features.candidate)}"
-            )
+        _check_file("queries", self.queries)
+        _check_file("candidates", self.candidates)
         if self.evaluation.split not in self.split.split_names:
             raise ValueError(
-                f"`evaluation.split: {self.evaluation.split}` needs a split that `split` does not "
-                f"make; it makes {', '.join(self.split.split_names)}"
+                f"`evaluation.split: {self.evaluation.split}` must be a split that `split` makes: "
+                f"{', '.join(self.split.split_names)}"
             )
         self._check_filters()
         self._check_drift()
-        self._check_skew()
+        kinds = {name: feature.kind for name, feature in spec.query_features.items()}
+        kinds[spec.candidate_id] = "categorical"
+        _check_distances("skew", self.skew.distances, kinds)
         check_space(self.tuning, self.model, self.training)
         if self.tuning.enabled:
             self._check_metric(self.tuning_metric, "tuning.metric")
         if self.training.validation_fraction:
             self._check_metric(self.watched_metric, "training.early_stopping_metric")
         for name in self.evaluation.slices:
-            feature = self.features.query.get(name)
+            feature = spec.query_features.get(name)
             if feature is None or feature.kind != "categorical" or feature.is_multivalued:
                 raise ValueError(
-                    f"`evaluation.slices` needs categorical query features without `separator`; "
-                    f"{name!r} is none"
+                    "`evaluation.slices` must name categorical query features without "
+                    f"`separator`, got {name!r}"
                 )
-        if self.columns.timestamp is None and "recent_popularity" in (
+        if self.events.timestamp is None and "recent_popularity" in (
             self.evaluation.baselines or ()
         ):
-            raise ValueError("baseline `recent_popularity` needs `columns.timestamp`")
-        if not self.model.candidate_id_embedding and not self.features.candidate:
+            raise ValueError("baseline `recent_popularity` needs `events.timestamp`")
+        if not self.model.candidate_id_embedding and not spec.candidate_features:
             raise ValueError(
-                "`model.candidate_id_embedding: false` without `features.candidate` leaves the "
-                "candidate tower without an input"
+                "`model.candidate_id_embedding: false` needs `candidates.features`, or the "
+                "candidate tower has no input"
             )
         return self
 
     def _check_filters(self) -> None:
-        candidate = self.features.candidate
-        known = [name for name, feature in candidate.items() if feature.kind == "categorical"]
-        taken = {self.columns.query_id, self.columns.candidate_id, *self.features.query}
+        spec = self.spec
+        known = [
+            n for n, feature in spec.candidate_features.items() if feature.kind == "categorical"
+        ]
+        taken = {spec.query_id, spec.candidate_id, *spec.query_features}
         for name in self.index.filters:
             if name not in known:
                 raise ValueError(
@@ -177,8 +173,8 @@ class PipelineConfig(Settings):
                 )
             if ALLOW_PREFIX + name in taken:
                 raise ValueError(
-                    f"`index.filters: {name}` makes an input {ALLOW_PREFIX + name!r}, which is "
-                    "the name of a query feature or an id already; rename that"
+                    f"`index.filters: {name}` adds an input {ALLOW_PREFIX + name!r}, but a query "
+                    "feature or an ID already has that name; rename it"
                 )
         if len(set(self.index.filters)) < len(self.index.filters):
             raise ValueError("`index.filters` names a feature twice")
@@ -186,25 +182,22 @@ class PipelineConfig(Settings):
     def _check_drift(self) -> None:
         if self.drift.action == "off":
             return
-        if not has_spans(self.data.interactions):
+        data, spec = self.data, self.spec
+        if not has_spans(data.interactions):
             raise ValueError(
-                "`drift` compares spans, and `data.interactions` has none: {SPAN}, or {YYYY}, {MM} "
+                "`drift` compares spans, and `events.files` has none: {SPAN}, or {YYYY}, {MM} "
                 "and {DD}"
             )
-        if self.data.queried:
-            raise ValueError(f"`drift` reads files, and `data.{self.data.queried[0]}` is a query")
-        kinds = {n: f.kind for n, f in {**self.features.query, **self.features.candidate}.items()}
-        kinds[self.columns.candidate_id] = "categorical"
-        if self.columns.rating is not None:
+        if data.queried:
+            raise ValueError(f"`drift` reads files, and the {data.queried[0]} are a query")
+        features = {**spec.query_features, **spec.candidate_features}
+        kinds: dict[str, str] = {name: feature.kind for name, feature in features.items()}
+        kinds[spec.candidate_id] = "categorical"
+        if self.events.rating is not None:
             kinds[RATING_KEY] = "numeric"
-        if self.columns.event_type is not None:
+        if self.events.event_type is not None:
             kinds[EVENT_TYPE_KEY] = "categorical"
         _check_distances("drift", self.drift.distances, kinds)
-
-    def _check_skew(self) -> None:
-        kinds = {name: feature.kind for name, feature in self.features.query.items()}
-        kinds[self.columns.candidate_id] = "categorical"
-        _check_distances("skew", self.skew.distances, kinds)
 
     def _check_metric(self, name: str, setting: str) -> None:
         try:
@@ -212,56 +205,93 @@ class PipelineConfig(Settings):
                 HoldoutMetric.parse(name)
         except ValueError as error:
             raise ValueError(
-                f"{error}: `evaluation.baseline_metric` cannot be measured while a model is "
-                f"fitted; set `{setting}`"
+                f"{error}: `evaluation.baseline_metric` cannot be measured during training; set "
+                f"`{setting}`"
             ) from error
 
     @property
     def tuning_metric(self) -> str:
-        """What a search judges its trials by."""
+        """The metric that a search compares its trials by."""
         return self.tuning.metric or self.evaluation.baseline_metric
 
     @property
     def watched_metric(self) -> str:
-        """What a fit is stopped by."""
+        """The metric that stops training early."""
         return self.training.early_stopping_metric or self.evaluation.baseline_metric
 
     @property
+    def columns(self) -> ColumnsConfig:
+        """The columns that make a row an event."""
+        return self.events.columns
+
+    @property
+    def features(self) -> FeaturesConfig:
+        """The features of queries and candidates."""
+        return FeaturesConfig(query=self.queries.features, candidate=self.candidates.features)
+
+    @property
     def spec(self) -> FeatureSpec:
-        """Ids and features, for the code below the pipeline."""
+        """IDs and features, for the code below the pipeline."""
         return FeatureSpec(columns=self.columns, features=self.features)
 
+    @property
+    def data(self) -> DataConfig:
+        """The files and how to read them, for ingestion, with paths as in the configuration."""
+        return DataConfig(
+            interactions=self.events.files,
+            candidates=self.candidates.file,
+            queries=self.queries.file,
+            candidate_id_column=self.candidates.id_column,
+            query_id_column=self.queries.id_column,
+            spans=self.events.spans,
+            timestamp_unit=self.events.timestamp_unit,
+            min_rating=self.events.min_rating,
+            duplicate_events=self.events.duplicates,
+            max_events=self.events.max_timeline,
+            **{name: getattr(self.ingest, name) for name in IngestSettings.model_fields},
+        )
+
     def resolve(self, path: str) -> str:
-        """Returns `path` against the root, or unchanged where it is absolute or a URI."""
+        """Return `path` relative to the root, or unchanged if it is absolute or a URI."""
         return path if "://" in path else str(self.root / path)
 
     @property
-    def ingest(self) -> IngestConfig:
-        """What ingestion needs to know, with absolute paths or URIs."""
+    def ingestion(self) -> IngestConfig:
+        """All that ingestion needs, with absolute paths or URIs."""
+        data = self.data
         paths = {
             name: self.resolve(path)
             for name in ("interactions", "candidates", "queries")
-            if (path := getattr(self.data, name)) is not None and name not in self.data.queried
+            if (path := getattr(data, name)) is not None and name not in data.queried
         }
-        data = self.data.model_copy(update=paths)
-        return IngestConfig(data=data, split=self.split, spec=self.spec)
+        return IngestConfig(data=data.model_copy(update=paths), split=self.split, spec=self.spec)
 
     @property
     def run_dir(self) -> Path:
-        """The folder of this use's artifacts, metadata and logs."""
+        """The folder of this project's artifacts, metadata and logs."""
         return Path(self.resolve(self.runs)) / self.name
 
     @property
     def serving_dir(self) -> str:
-        """Base path of the served versions."""
+        """The folder of the served versions."""
         if self.serving.directory is not None:
             return self.resolve(self.serving.directory)
         return str(self.run_dir / "serving" / self.serving.model_name)
 
     @property
     def schema_file(self) -> str:
-        """The curated schema."""
+        """The file of the curated schema."""
         return self.resolve(self.data_schema.file or f"schema/{self.name}/schema.pbtxt")
+
+
+def _check_file(
+    section: Literal["queries", "candidates"], settings: QueriesConfig | CandidatesConfig
+) -> None:
+    if settings.features and not settings.file:
+        raise ValueError(
+            f"`{section}.features` needs the file that holds them: set `{section}.file`, or "
+            f"remove {', '.join(settings.features)}"
+        )
 
 
 def _check_distances(

@@ -1,4 +1,4 @@
-"""The best values of a search as a configuration that a person can keep."""
+"""Writing of the best values of a search as a configuration."""
 
 import os
 from collections.abc import Mapping
@@ -11,17 +11,17 @@ from pipeline.config.project import PipelineConfig
 
 
 def write_tuned_config(config: PipelineConfig, values: Mapping[str, Any]) -> Path:
-    """Writes what the configuration says, with the best values in their places.
+    """Write the configuration with the best values filled in and the search turned off.
 
-    It is of the same use: `two-tower run --config` with it fits with these values and without a
-    search. Paths are absolute, so it may be moved.
+    Its paths are absolute, so it may be moved. It belongs to the same project: `two-tower run
+    --config` with it trains with these values.
 
     Args:
-        config: The use that was searched.
-        values: The best ones, by names such as `model.dimension`.
+        config: The project that was searched.
+        values: The best values, by names such as `model.dimension`.
 
     Returns:
-        `tuned/NAME.yaml` in the folder of the use's runs.
+        `tuned/NAME.yaml` in the folder of the project's runs.
     """
     content = config.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"root"})
     content["name"] = config.name
@@ -29,9 +29,11 @@ def write_tuned_config(config: PipelineConfig, values: Mapping[str, Any]) -> Pat
         section, _, key = name.partition(".")
         content.setdefault(section, {})[key] = value
     content["tuning"] = {**content["tuning"], "enabled": False}
-    for name in ("interactions", "candidates", "queries"):
-        if content["data"].get(name) is not None:
-            content["data"][name] = config.resolve(content["data"][name])
+    paths = config.ingestion.data
+    content["events"]["files"] = paths.interactions
+    for name, file in (("candidates", paths.candidates), ("queries", paths.queries)):
+        if file is not None:
+            content[name]["file"] = file
     content["schema"] = {"file": config.schema_file}
     content["runs"] = config.resolve(config.runs)
     if config.serving.directory is not None:

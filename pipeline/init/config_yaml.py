@@ -31,15 +31,16 @@ def config_yaml(draft: Draft, name: str, root: Path) -> str:
         root: What relative paths will start from.
     """
     lines = [
-        f"# {name}: drafted from the first rows of the files by `two-tower init`; edit it freely.",
+        f"# {name}: drafted by `two-tower init` from the first rows of the files; edit it freely.",
         "# Relative paths start from the folder of this file, or from the one above `configs/`.",
-        "# What is not here has its default; `two-tower config` prints every setting.",
+        "# Settings that are not listed have defaults; `two-tower config` prints all of them.",
         "",
-        *_data(draft, root),
+        *_events(draft, root),
         "",
-        *_columns(draft),
+        *_entity("candidates", "candidate", draft, root),
+        *_entity("queries", "query", draft, root),
+        *_ingest(draft),
         "",
-        *_features(draft),
         *_split(draft),
         "",
         *_model(draft),
@@ -55,53 +56,46 @@ def config_path(path: Path, root: Path) -> str:
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
-def _data(draft: Draft, root: Path) -> Iterator[str]:
-    yield "data:"
-    for role in ("interactions", "candidates", "queries"):
-        if role in draft.samples:
-            yield f"  {role}: {_scalar(config_path(draft.samples[role].pattern, root))}"
-    if "candidates" not in draft.samples:
-        yield "  # candidates: the catalogue; without a file it is what the training events hold"
-    if draft.delimiter not in (None, ","):
-        yield f"  delimiter: {_scalar(str(draft.delimiter))}"
-    events = draft.samples["interactions"].table
-    time = draft.columns.timestamp
-    # Parquet's own time types keep their unit.
-    if draft.unit is not None and time is not None and not events[time].dtype.is_temporal():
-        yield f"  timestamp_unit: {draft.unit} # by the values; s, ms, us, ns or iso8601"
-    yield "  bad_rows: stop # `reject` sets rows aside that cannot be read"
-
-
-def _columns(draft: Draft) -> Iterator[str]:
-    columns = draft.columns
-    yield "columns:"
-    yield f"  query_id: {_scalar(columns.query_id)} # who asks"
-    yield f"  candidate_id: {_scalar(columns.candidate_id)} # what is retrieved"
-    if columns.timestamp is not None:
-        yield f"  timestamp: {_scalar(columns.timestamp)}"
+def _events(draft: Draft, root: Path) -> Iterator[str]:
+    columns, sample = draft.columns, draft.samples["interactions"]
+    yield "events:"
+    yield f"  files: {_scalar(config_path(sample.pattern, root))}"
+    yield f"  query_id: {_scalar(columns.query_id)} # the user or the session"
+    yield f"  candidate_id: {_scalar(columns.candidate_id)} # the item to recommend"
+    if columns.timestamp is None:
+        yield "  # timestamp: no column, so events keep the order of the file"
     else:
-        yield "  # timestamp: none, so the order of the file counts"
+        yield f"  timestamp: {_scalar(columns.timestamp)}"
+        # Parquet's own time types keep their unit.
+        if draft.unit is not None and not sample.table[columns.timestamp].dtype.is_temporal():
+            yield f"  timestamp_unit: {draft.unit} # from the values; s, ms, us, ns or iso8601"
     if columns.rating is not None:
         yield f"  rating: {_scalar(columns.rating)}"
 
 
-def _features(draft: Draft) -> Iterator[str]:
-    if not draft.drafted:
+def _entity(section: str, side: str, draft: Draft, root: Path) -> Iterator[str]:
+    if section not in draft.samples:
+        if section == "candidates":
+            yield "# No `candidates.file`: the candidates are those of the training events."
+            yield ""
         return
-    yield "# Kinds: categorical, numeric (`buckets` for skewed ones) and text."
-    if not any(drafted.feature for drafted in draft.drafted):
-        yield "# No column became a feature:"
-        yield from (_left_out(drafted) for drafted in draft.drafted)
-        yield ""
-        return
-    yield "features:"
-    for side in ("query", "candidate"):
-        mine = [drafted for drafted in draft.drafted if drafted.side == side]
-        if any(drafted.feature for drafted in mine):
-            yield f"  {side}:"
-        for drafted in mine:
-            yield _feature(drafted) if drafted.feature else "    " + _left_out(drafted)
+    drafted = [column for column in draft.drafted if column.side == side]
+    yield f"{section}:"
+    yield f"  file: {_scalar(config_path(draft.samples[section].pattern, root))}"
+    if any(column.feature for column in drafted):
+        yield "  features: # categorical, numeric (`buckets` for skewed values) or text"
+        for column in drafted:
+            yield _feature(column) if column.feature else "    " + _left_out(column)
+    else:
+        yield from ("  " + _left_out(column) for column in drafted)
     yield ""
+
+
+def _ingest(draft: Draft) -> Iterator[str]:
+    yield "ingest:"
+    if draft.delimiter not in (None, ","):
+        yield f"  delimiter: {_scalar(str(draft.delimiter))}"
+    yield "  bad_rows: stop # `reject` writes unreadable rows to a separate output and goes on"
 
 
 def _feature(drafted: DraftedColumn) -> str:

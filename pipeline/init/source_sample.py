@@ -148,7 +148,7 @@ def _read_csv(role: str, files: list[str], num_rows: int) -> tuple[pl.DataFrame,
             infer_schema=False,
             n_rows=left,
             new_columns=names,
-            # Rows and bytes that do not fit are ingestion's to judge, by `data.bad_rows`.
+            # Rows and bytes that do not fit are ingestion's to judge, by `ingest.bad_rows`.
             truncate_ragged_lines=True,
             encoding="utf8-lossy",
         )

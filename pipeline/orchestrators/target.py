@@ -90,7 +90,7 @@ class LocalSite:
         """
         if ingest is None:
             through = refreshed_through(config) if ingests else None
-            ingest = choose_spans(config.ingest, catalogue_through=through)
+            ingest = choose_spans(config.ingestion, catalogue_through=through)
         self.ingest = ingest
         self._ingests = ingests
         self.ingestion_parameters: dict[str, Any] = {}

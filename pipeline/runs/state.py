@@ -51,7 +51,7 @@ def input_state(config: PipelineConfig, catalogue_through: int | None = None) ->
     Raises:
         IngestError: A file or a span is missing.
     """
-    ingest = choose_spans(config.ingest, catalogue_through=catalogue_through)
+    ingest = choose_spans(config.ingestion, catalogue_through=catalogue_through)
     chosen = ingest.chosen_spans
     files: dict[str, list[ListedFile]] = {}
     for source in SOURCES:
@@ -72,7 +72,7 @@ def input_state(config: PipelineConfig, catalogue_through: int | None = None) ->
     interactions = () if chosen is None else chosen.interactions
     span = chosen.show(interactions[-1].span) if chosen is not None and interactions else ""
     # How spans are compared is no part of what comes of a run that was let pass.
-    left_out: dict[str, Any] = {"data": {"spans"}, "drift": True}
+    left_out: dict[str, Any] = {"events": {"spans"}, "drift": True}
     settings = [config.model_dump(mode="json", exclude=left_out), *_schema(config)]
     return InputState(
         files=_digest([listed, [span.version for span in interactions]]),
@@ -89,7 +89,7 @@ def refresh_state(config: PipelineConfig) -> InputState:
     Raises:
         IngestError: There is no catalogue.
     """
-    chosen = choose_spans(config.ingest, ["candidates"]).chosen_spans
+    chosen = choose_spans(config.ingestion, ["candidates"]).chosen_spans
     return InputState(files="", settings="", span="", num_files=0, catalogue=_catalogue(chosen))
 
 

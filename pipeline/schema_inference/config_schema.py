@@ -113,7 +113,7 @@ def _observe(config: PipelineConfig, max_rows: int) -> Observation:
     try:
         with TemporaryDirectory() as folder:
             ingest = export_queries(
-                config.ingest, folder, lambda: beam.Pipeline(argv=config.beam.pipeline_args)
+                config.ingestion, folder, lambda: beam.Pipeline(argv=config.beam.pipeline_args)
             )
             return observe(ingest, max_rows)
     except IngestError as error:

@@ -209,5 +209,5 @@ def _bad_values(observed: Observation) -> Iterator[Difference]:
             bad.column or "a row",
             "rows that can be read",
             f"{count:,} rows of {bad.source}: {bad.reason}, first {bad.example!r}",
-            "none: mend the data, or set `data.bad_rows: reject`",
+            "none: mend the data, or set `ingest.bad_rows: reject`",
         )

@@ -35,7 +35,7 @@ def test_items_come_and_go_without_fitting(
     kept = [line for line in items.splitlines() if not line.startswith("item é7,")]
     changed = tmp_path / "changed.csv"
     changed.write_text("\n".join([*kept, "item é60,Thing number 7,0.5"]) + "\n", encoding="utf-8")
-    refreshed = index(two_tower, finished_run, serving, **{"data.candidates": changed})
+    refreshed = index(two_tower, finished_run, serving, **{"candidates.file": changed})
     assert refreshed.returncode == 0, refreshed.stderr
     summary = json.loads(refreshed.stdout)
     assert summary["newly_pushed"] is True
@@ -68,10 +68,10 @@ def test_without_a_blessed_model_nothing_is_embedded(two_tower: Command, tmp_pat
 def test_without_a_catalogue_file_there_is_nothing_to_refresh(
     two_tower: Command, tmp_path: Path
 ) -> None:
-    config = write_two_clubs(tmp_path, data={"candidates": None}, features={"candidate": {}})
+    config = write_two_clubs(tmp_path, candidates={"file": None, "features": {}})
     done = two_tower("index", "--config", str(config))
     assert done.returncode == 1
-    assert "set `data.candidates`" in done.stderr
+    assert "set `candidates.file`" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -79,6 +79,6 @@ def test_changed_features_ask_for_a_run(
     finished_run: dict[str, Any], two_tower: Command, tmp_path: Path
 ) -> None:
     features = "{label: {kind: text}}"
-    done = index(two_tower, finished_run, tmp_path, **{"features.candidate": features})
+    done = index(two_tower, finished_run, tmp_path, **{"candidates.features": features})
     assert done.returncode == 1
     assert "price was float32 of rank 1 and is no input" in done.stderr

@@ -52,13 +52,7 @@ def test_rows_that_ingestion_rejects_and_duplicates_are_no_history(config: Pipel
 def test_events_rated_too_low_are_no_history(tmp_path: Path) -> None:
     path = write_two_clubs(
         tmp_path,
-        columns={
-            "query_id": "user",
-            "candidate_id": "item",
-            "timestamp": "time",
-            "rating": "stars",
-        },
-        data={"min_rating": 4},
+        events={"rating": "stars", "min_rating": 4},
     )
     (tmp_path / "events.csv").write_text(
         "user,item,time,stars\nuser 1,bad,10,1\nuser 1,good,20,4\nuser 1,best,30,5\n"
@@ -67,7 +61,7 @@ def test_events_rated_too_low_are_no_history(tmp_path: Path) -> None:
 
 
 def test_times_of_different_zones_are_ordered_as_moments(tmp_path: Path) -> None:
-    path = write_two_clubs(tmp_path, data={"timestamp_unit": "iso8601"})
+    path = write_two_clubs(tmp_path, events={"timestamp_unit": "iso8601"})
     (tmp_path / "events.csv").write_text(
         "user,item,time\nuser 1,later,2020-01-01T07:00:00Z\n"
         "user 1,earlier,2020-01-01T08:00:00+02:00\n"  # 06:00Z
@@ -78,10 +72,13 @@ def test_times_of_different_zones_are_ordered_as_moments(tmp_path: Path) -> None
 def test_lists_in_parquet_are_described_and_sent_as_many_values(tmp_path: Path) -> None:
     path = write_two_clubs(
         tmp_path,
-        data={"candidates": "items.parquet", "queries": "users.parquet"},
-        features={
-            "query": {"club": {"kind": "categorical", "separator": "|"}},
-            "candidate": {"label": {"kind": "categorical", "separator": "|"}},
+        candidates={
+            "file": "items.parquet",
+            "features": {"label": {"kind": "categorical", "separator": "|"}},
+        },
+        queries={
+            "file": "users.parquet",
+            "features": {"club": {"kind": "categorical", "separator": "|"}},
         },
     )
     pq.write_table(pa.table({"item": ["a"], "label": [["new", "red"]]}), tmp_path / "items.parquet")
@@ -93,14 +90,23 @@ def test_lists_in_parquet_are_described_and_sent_as_many_values(tmp_path: Path) 
     assert query_features(config, "user 1") == {"club": ["blue", "tall"]}
 
 
-def test_a_gap_between_spans_keeps_nobody_from_asking(tmp_path: Path) -> None:
+def test_files_may_call_the_id_otherwise(tmp_path: Path) -> None:
     path = write_two_clubs(
-        tmp_path, data={"interactions": "day-{SPAN}.csv", "spans": {"window": "all"}}
+        tmp_path, candidates={"id_column": "sku"}, queries={"id_column": "account"}
     )
+    (tmp_path / "items.csv").write_text("sku,label,price\na,Thing,1.5\n")
+    (tmp_path / "users.csv").write_text("club,account\nred,user 1\n")
+    config = load(str(path))
+    assert describe_candidates(config, ["a"]) == {"a": {"label": "Thing", "price": "1.5"}}
+    assert query_features(config, "user 1") == {"club": "red"}
+
+
+def test_a_gap_between_spans_keeps_nobody_from_asking(tmp_path: Path) -> None:
+    path = write_two_clubs(tmp_path, events={"files": "day-{SPAN}.csv", "spans": {"window": "all"}})
     for day in (1, 3):
         (tmp_path / f"day-{day}.csv").write_text(f"user,item,time\nuser 1,item é{day},{day}\n")
     config = load(str(path))
-    assert config.data.spans.missing == "stop"
+    assert config.events.spans.missing == "stop"
     assert query_history(config, "user 1") == ["item é1", "item é3"]
     assert query_features(config, "user 1") == {"club": "red"}
     # The catalogue alone is looked into.

@@ -35,12 +35,8 @@ class Use:
         self.folder = folder
         self.config = write_two_clubs(
             folder,
-            data={
-                "interactions": "day-{SPAN}/v{VERSION}/events.csv",
-                "candidates": "items-{SPAN}.csv",
-                "spans": {"window": 3},
-            },
-            features={"candidate": {}},
+            events={"files": "day-{SPAN}/v{VERSION}/events.csv", "spans": {"window": 3}},
+            candidates={"file": "items-{SPAN}.csv", "features": {}},
             training={"epochs": 2, "warm_start": True},
             # Of so few events nobody can tell which model is better.
             evaluation={"min_lift": 0, "min_lift_over_last": 0},
@@ -196,7 +192,7 @@ def test_ten_days(use: Use) -> None:
     assert code == 1
     assert "span 7 of 6 to 8 is missing" in problem
     use.assert_served(sixth["pushed_version"], 6)
-    eighth = use.run("--set", "data.spans.missing=warn")
+    eighth = use.run("--set", "events.spans.missing=warn")
     assert use.days(eighth) == ["6v1", "8v1"]
     assert eighth["spans"]["missing"] == ["7"]
     use.assert_served(eighth["pushed_version"], 8)

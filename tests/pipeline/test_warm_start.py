@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
-from models.features.spec import FeatureSpec
 from models.training.warm_start import SavedWeights, vocabulary_of
+from pipeline.config.file import load
 from tests.pipeline.two_clubs import Command, write_two_clubs
 
 pytestmark = pytest.mark.slow
@@ -69,8 +68,7 @@ def test_old_ids_keep_their_vectors_and_the_repeated_run_is_cached(
     assert 50 < counts["user"]["new"] <= 60
     assert counts["label"]["new"] > 0
 
-    content = yaml.safe_load(config.read_text())
-    spec = FeatureSpec(columns=content["columns"], features=content["features"])
+    spec = load(str(config)).spec
     models = sorted(
         (config.parent.parent / "runs" / "clubs" / "artifacts" / "Trainer" / "model").glob("*/*"),
         key=lambda path: int(path.parent.name),

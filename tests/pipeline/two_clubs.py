@@ -61,16 +61,17 @@ def write_two_clubs(folder: Path, **sections: Any) -> Path:
     items += [f"item é{i},Thing number {i},{(i % 7) + 0.5}" for i in range(60)]
     (folder / "items.csv").write_text("\n".join(items) + "\n", encoding="utf-8")
     content: dict[str, Any] = {
-        "data": {
-            "interactions": "events.csv",
-            "candidates": "items.csv",
-            "queries": "users.csv",
+        "events": {
+            "files": "events.csv",
+            "query_id": "user",
+            "candidate_id": "item",
+            "timestamp": "time",
         },
-        "columns": {"query_id": "user", "candidate_id": "item", "timestamp": "time"},
-        "features": {
-            "query": {"club": {"kind": "categorical"}},
-            "candidate": {"label": {"kind": "text"}, "price": {"kind": "numeric"}},
+        "candidates": {
+            "file": "items.csv",
+            "features": {"label": {"kind": "text"}, "price": {"kind": "numeric"}},
         },
+        "queries": {"file": "users.csv", "features": {"club": {"kind": "categorical"}}},
         "split": {"method": "random", "eval_fraction": 0.2},
         "model": {"dimension": 8},
         "training": {"epochs": 12, "batch_size": 16, "learning_rate": 0.02},

@@ -111,7 +111,7 @@ def bad_rows_error(rejects: Sequence[FileRejects]) -> BadRowsError:
     return BadRowsError(
         f"{total} bad row{'s' if total > 1 else ''} in the input: {reasons}. The first:\n"
         + "\n".join(lines)
-        + "\nCorrect the input, or set `data.bad_rows: reject` to put such rows aside and go on."
+        + "\nCorrect the input, or set `ingest.bad_rows: reject` to put such rows aside and go on."
     )
 
 

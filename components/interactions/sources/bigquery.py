@@ -18,7 +18,13 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions
 from google.auth.exceptions import DefaultCredentialsError
 
 from components.beam_results import MakePipeline, run_and_collect
-from components.interactions.config import SOURCES, BigQueryConfig, IngestConfig, Source
+from components.interactions.config import (
+    SOURCE_SETTINGS,
+    SOURCES,
+    BigQueryConfig,
+    IngestConfig,
+    Source,
+)
 from components.interactions.errors import NoInputError, QueryError
 from components.interactions.spans.pattern import query_of
 
@@ -71,7 +77,7 @@ def export_queries(
         # What a worker wrote and did not live to tell is not among them.
         written = sorted(path for its_source, path in blocks if its_source == source)
         if not written:
-            raise NoInputError(f"`data.{source}`: the query has no rows")
+            raise NoInputError(f"`{SOURCE_SETTINGS[source]}`: the query has no rows")
         FileSystems.rename(
             written,
             [

@@ -63,10 +63,12 @@ def source_columns(config: IngestConfig, source: Source) -> tuple[SourceColumn, 
             declared.append(SourceColumn(EVENT_TYPE_KEY, columns.event_type, "event_type"))
         return tuple(declared)
     of_queries = source == "queries"
+    data = config.data
     key = columns.query_id if of_queries else columns.candidate_id
+    id_column = data.query_id_column if of_queries else data.candidate_id_column
     features = config.spec.query_features if of_queries else config.spec.candidate_features
     return (
-        SourceColumn(key, key, "id"),
+        SourceColumn(key, id_column or key, "id"),
         *(
             SourceColumn(
                 name,

@@ -14,6 +14,7 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from components.interactions.config import (
+    SOURCE_SETTINGS,
     SOURCES,
     DataConfig,
     IngestConfig,
@@ -150,7 +151,7 @@ def no_rows(source: Source, files: Sequence[SourceFile]) -> NoInputError:
     """Returns the error for a source whose files hold no rows."""
     names = ", ".join(file.path for file in files[:_NUM_SHOWN])
     more = f" and {len(files) - _NUM_SHOWN} more" if len(files) > _NUM_SHOWN else ""
-    return NoInputError(f"`data.{source}`: not a single row of data in {names}{more}")
+    return NoInputError(f"`{SOURCE_SETTINGS[source]}`: not a single row of data in {names}{more}")
 
 
 def fingerprint(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> str:
@@ -192,14 +193,16 @@ def _match(config: IngestConfig, source: Source, pattern: str) -> list[tuple[str
     if chosen:
         return sorted((f.path, f.size_bytes, span.span) for span in chosen for f in span.files)
     if query_of(pattern) is not None:
-        raise QueryError(f"`data.{source}` is a query, which only a run executes")
+        raise QueryError(f"`{SOURCE_SETTINGS[source]}` is a query, which only a run executes")
     try:
         (matched,) = FileSystems.match([pattern])
     except (BeamIOError, ValueError) as error:
-        raise NoInputError(f"`data.{source}`: {pattern} cannot be listed: {error}") from error
+        raise NoInputError(
+            f"`{SOURCE_SETTINGS[source]}`: {pattern} cannot be listed: {error}"
+        ) from error
     found = [(entry.path, entry.size_in_bytes, None) for entry in matched.metadata_list]
     if not found:
-        raise NoInputError(f"`data.{source}`: no file matches {pattern}")
+        raise NoInputError(f"`{SOURCE_SETTINGS[source]}`: no file matches {pattern}")
     return sorted(found)
 
 
@@ -252,7 +255,7 @@ def _inspect(
                     header = tuple(names) if next(records, None) else ()
         except (pa.ArrowInvalid, FrameError, *READ_ERRORS) as error:
             raise UnreadableFileError(
-                f"{path} cannot be read as {file_format}: {error}; `data.format` chooses another "
+                f"{path} cannot be read as {file_format}: {error}; `ingest.format` chooses another "
                 "format"
             ) from error
     name = _below_fixed_folder(path, pattern)
@@ -314,7 +317,7 @@ def format_of(data: DataConfig, path: str) -> FileFormat | None:
     if found is None and not _is_empty(path):
         raise UnreadableFileError(
             f"{path}: the suffix does not tell the format (known: {', '.join(_SUFFIXES)}); set "
-            "`data.format` to csv, parquet or tfrecord"
+            "`ingest.format` to csv, parquet or tfrecord"
         )
     return found
 

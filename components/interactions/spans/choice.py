@@ -4,7 +4,14 @@ import logging
 from collections.abc import Container, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 
-from components.interactions.config import NEWEST_SPAN, SOURCES, IngestConfig, Source, SpansConfig
+from components.interactions.config import (
+    NEWEST_SPAN,
+    SOURCE_SETTINGS,
+    SOURCES,
+    IngestConfig,
+    Source,
+    SpansConfig,
+)
 from components.interactions.errors import MissingSpanError, NoInputError
 from components.interactions.spans.listing import list_files_and_others
 from components.interactions.spans.pattern import (
@@ -46,7 +53,7 @@ def choose_spans(
 
     Raises:
         NoInputError: A pattern matches no file.
-        MissingSpanError: A span that must be there is not, see `data.spans.missing`.
+        MissingSpanError: A span that must be there is not, see `events.spans.missing`.
     """
     kind = config.data.span_kind
     if config.chosen_spans is not None or kind is None:
@@ -91,7 +98,7 @@ def _window(
     if last not in found:
         known = sorted(found)
         raise MissingSpanError(
-            f"`data.interactions`: there is no span {show_span(last, kind)}; there are "
+            f"`events.files`: there is no span {show_span(last, kind)}; there are "
             f"{len(known)}, from {show_span(known[0], kind)} to {show_span(known[-1], kind)}"
         )
     oldest = min(found)
@@ -105,9 +112,9 @@ def _window(
         shown = ", ".join(show_span(span, kind) for span in missing[:_NUM_SHOWN])
         more = f" and {num_missing - _NUM_SHOWN} more" if num_missing > _NUM_SHOWN else ""
         raise MissingSpanError(
-            f"`data.interactions`: span {shown}{more} of {show_span(first, kind)} to "
+            f"`events.files`: span {shown}{more} of {show_span(first, kind)} to "
             f"{show_span(last, kind)} is missing; deliver it, or go on without it with "
-            f"`data.spans.missing: warn`{_day_hint(window, kind)}"
+            f"`events.spans.missing: warn`{_day_hint(window, kind)}"
         )
     return window, missing
 
@@ -120,12 +127,12 @@ def _too_many_missing(
     far = window[after] if len(window) - after <= after else window[after - 1]
     days = kind == "date"
     remedy = (
-        "; is its name right? Else narrow the window with `data.spans.window`"
+        "; is its name right? Else narrow the window with `events.spans.window`"
         if days
         else f". {{SPAN}} must count spans one by one{_day_hint(window, kind)}"
     )
     return MissingSpanError(
-        f"`data.interactions`: {num_missing:,} {'days' if days else 'numbers'} between "
+        f"`events.files`: {num_missing:,} {'days' if days else 'numbers'} between "
         f"{show_span(window[0].span, kind)} and {show_span(window[-1].span, kind)} have no file. "
         f"The one that lies far off is {far.files[0].path}{remedy}"
     )
@@ -148,7 +155,8 @@ def _snapshot(source: Source, pattern: str, kind: SpanKind, last: int | None) ->
     earlier = [span for span in found if last is None or span <= last]
     if not earlier:
         raise MissingSpanError(
-            f"`data.{source}`: there is no span at or before {show_span(last or 0, kind)}; the "
+            f"`{SOURCE_SETTINGS[source]}`: there is no span at or before "
+            f"{show_span(last or 0, kind)}; the "
             f"first is {show_span(min(found), kind)}"
         )
     return found[max(earlier)]
@@ -166,7 +174,7 @@ def _deliveries(source: Source, pattern: str) -> dict[int, SpanFiles]:
         try:
             delivery = parsed.delivery(file.path)
         except ValueError as error:
-            raise NoInputError(f"`data.{source}`: {error}") from error
+            raise NoInputError(f"`{SOURCE_SETTINGS[source]}`: {error}") from error
         if delivery is None:
             continue
         key = (delivery.span, -1 if delivery.version is None else delivery.version)
@@ -175,7 +183,7 @@ def _deliveries(source: Source, pattern: str) -> dict[int, SpanFiles]:
         files.setdefault(key, []).append(InputFile(path=file.path, size_bytes=file.size_bytes))
     if not files:
         near = f". {_unread_message(source, pattern, others)}" if others else ""
-        raise NoInputError(f"`data.{source}`: no file matches {pattern}{near}")
+        raise NoInputError(f"`{SOURCE_SETTINGS[source]}`: no file matches {pattern}{near}")
     # Sorted by version: the last one of a span stays.
     return {
         span: SpanFiles(span=span, version=None if version < 0 else version, files=tuple(found))
@@ -200,14 +208,15 @@ def unread_files(config: IngestConfig) -> dict[Source, list[str]]:
 def _unread_message(source: Source, pattern: str, others: Sequence[str]) -> str:
     more = f" and {len(others) - _NUM_SHOWN} more" if len(others) > _NUM_SHOWN else ""
     return (
-        f"`data.{source}`: named nearly as {pattern}, but not so, and not read: "
+        f"`{SOURCE_SETTINGS[source]}`: named nearly as {pattern}, but not so, and not read: "
         f"{', '.join(others[:_NUM_SHOWN])}{more}"
     )
 
 
 def _spelled_twice(source: Source, delivery: Delivery, path: str) -> NoInputError:
     return NoInputError(
-        f"`data.{source}`: span {delivery.span} is there twice, its number written differently, "
+        f"`{SOURCE_SETTINGS[source]}`: span {delivery.span} is there twice, its number "
+        "written differently, "
         f"once as in {path}; remove one, or give a width such as {{SPAN:4}}"
     )
 
@@ -228,8 +237,8 @@ def check_empty_spans(chosen: ChosenSpans | None, with_events: Container[int]) -
     """Refuses empty spans where a missing one is refused.
 
     Raises:
-        MissingSpanError: There are some and `data.spans.missing` is stop, or the newest span of the
-            window is empty, without which the window is another.
+        MissingSpanError: There are some and `events.spans.missing` is stop, or the newest span of
+            the window is empty, without which the window is another.
     """
     empty = empty_spans(chosen, with_events)
     if chosen is None or not empty:
@@ -240,16 +249,16 @@ def check_empty_spans(chosen: ChosenSpans | None, with_events: Container[int]) -
     more = f" and {len(empty) - _NUM_SHOWN} more" if len(empty) > _NUM_SHOWN else ""
     shown = ", ".join(_show(chosen, found) for found in empty[:_NUM_SHOWN])
     if newest not in empty:
-        remedy = "deliver it again, or go on without it with `data.spans.missing: warn`"
+        remedy = "deliver it again, or go on without it with `events.spans.missing: warn`"
     else:
         remedy = "deliver it again, as a new version"
         earlier: Sequence[SpanFiles] = [
             found for found in chosen.interactions if found not in empty
         ]
         if earlier:
-            remedy += f", or run as of {chosen.show(earlier[-1].span)} with `data.spans.last`"
+            remedy += f", or run as of {chosen.show(earlier[-1].span)} with `events.spans.last`"
     raise MissingSpanError(
-        f"`data.interactions`: span {shown}{more} is missing: no good event is in what was "
+        f"`events.files`: span {shown}{more} is missing: no good event is in what was "
         f"delivered; {remedy}"
     )
 

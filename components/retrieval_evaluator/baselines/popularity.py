@@ -34,7 +34,7 @@ def recent_counts(training: TrainingEvents) -> npt.NDArray[np.float64]:
         ValueError: The training events have no times.
     """
     if training.times is None:
-        raise ValueError("recent popularity needs `columns.timestamp`")
+        raise ValueError("recent popularity needs `events.timestamp`")
     ages = np.empty(len(training.times))
     ages[np.argsort(-training.times, kind="stable")] = np.arange(len(ages))
     weights = 0.5 ** (ages / max(1.0, _HALF_LIFE_SHARE * len(ages)))

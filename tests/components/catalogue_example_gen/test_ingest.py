@@ -125,7 +125,7 @@ def test_bad_rows_and_missing_files_are_errors_that_leave_nothing(
         refresh(config(), str(tmp_path), tmp_path)
     data = config().data.model_copy(update={"candidates": None})
     without = config().model_copy(update={"data": data})
-    with pytest.raises(NoInputError, match=r"data\.candidates"):
+    with pytest.raises(NoInputError, match=r"candidates\.file"):
         refresh(without, fitted_report, tmp_path)
 
 

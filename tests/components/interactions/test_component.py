@@ -40,7 +40,7 @@ def test_outputs_have_their_types():
 
 def test_temporal_needs_times():
     columns = ColumnsConfig(query_id="q", candidate_id="c")
-    with pytest.raises(ValueError, match=r"needs `columns\.timestamp`"):
+    with pytest.raises(ValueError, match=r"needs `events\.timestamp`"):
         TimelineExampleGen(DataConfig(interactions="/data/events.csv"), columns)
 
 

@@ -45,7 +45,7 @@ def test_a_least_rating_that_nobody_reaches_is_an_error(ingestion: Any):
 
 
 def test_a_least_rating_needs_ratings(ingestion: Any):
-    with pytest.raises(ValidationError, match=r"needs `columns\.rating`"):
+    with pytest.raises(ValidationError, match=r"needs `events\.rating`"):
         ingestion.config("events.csv", LEAVE_LAST, min_rating=3)
 
 

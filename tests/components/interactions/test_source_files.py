@@ -26,7 +26,7 @@ def test_finds_the_files_of_a_pattern_in_name_order(ingestion: Any):
 
 
 def test_no_match_is_an_error(ingestion: Any):
-    with pytest.raises(NoInputError, match=r"`data.interactions`: no file matches .*x-\*\.csv"):
+    with pytest.raises(NoInputError, match=r"`events.files`: no file matches .*x-\*\.csv"):
         find_files(ingestion.config("x-*.csv"))
 
 
@@ -78,7 +78,7 @@ def test_headers_of_a_pattern_must_agree(ingestion: Any):
 
 def test_suffix_must_tell_the_format_unless_it_is_given(ingestion: Any):
     ingestion.write("events.log", EVENTS)
-    with pytest.raises(UnreadableFileError, match=r"set `data\.format`"):
+    with pytest.raises(UnreadableFileError, match=r"set `ingest\.format`"):
         find_files(ingestion.config("events.log"))
     (file,) = find_files(ingestion.config("events.log", format="csv"))
     assert file.format == "csv"

@@ -192,7 +192,7 @@ def test_a_snapshot_is_the_newest_that_is_not_newer_than_the_window(
     assert [f.name for f in find_files(alone, ["candidates"])] == ["items-5-v1.csv"]
     (tmp_path / "items-2-v1.csv").unlink()
     (tmp_path / "items-2-v2.csv").unlink()
-    with pytest.raises(MissingSpanError, match=r"`data.candidates`: .* the first is 5"):
+    with pytest.raises(MissingSpanError, match=r"`candidates.file`: .* the first is 5"):
         find_files(ingestion.config(NUMBERED, spans=SpansConfig(last=4), **options))
 
 
@@ -257,11 +257,11 @@ def test_a_wrong_clock_does_not_move_the_cut(tmp_path: Path, ingestion: Any) -> 
 
 def test_settings_that_do_not_fit_are_refused(ingestion: Any) -> None:
     for pattern, split, spans, message in (
-        ("events.csv", None, {"window": 2}, "`data.spans` needs a pattern"),
+        ("events.csv", None, {"window": 2}, "`events.spans` needs a pattern"),
         ("events.csv", HELD_OUT, {}, "newest_span` needs spans"),
         (NUMBERED, HELD_OUT, {}, "holds out the only span"),
-        (NUMBERED, None, {"last": "2026-11-20"}, "`data.spans.last`: a span of {SPAN}"),
-        (DATED, None, {"last": 5}, "`data.spans.last`: a span of dates"),
+        (NUMBERED, None, {"last": "2026-11-20"}, "`events.spans.last`: a span of {SPAN}"),
+        (DATED, None, {"last": 5}, "`events.spans.last`: a span of dates"),
     ):
         with pytest.raises(ValueError, match=message.replace("{", r"\{")):
             config(ingestion, pattern, split, **spans)

@@ -39,13 +39,13 @@ def test_a_spec_survives_json():
 
 @pytest.mark.parametrize("name", sorted(RESERVED_KEYS))
 def test_names_that_the_pipeline_uses_are_refused_everywhere(name: str):
-    with pytest.raises(ValidationError, match=rf"features\.query\.{name} is called '{name}'"):
+    with pytest.raises(ValidationError, match=rf"queries\.features\.{name} is called '{name}'"):
         spec(query=(name,))
-    with pytest.raises(ValidationError, match=rf"features\.candidate\.{name} is called '{name}'"):
+    with pytest.raises(ValidationError, match=rf"candidates\.features\.{name} is called '{name}'"):
         spec(candidate=(name,))
-    with pytest.raises(ValidationError, match=r"columns\.query_id is called"):
+    with pytest.raises(ValidationError, match=r"events\.query_id is called"):
         spec(query_id=name)
-    with pytest.raises(ValidationError, match=r"columns\.candidate_id is called"):
+    with pytest.raises(ValidationError, match=r"events\.candidate_id is called"):
         spec(candidate_id=name)
 
 

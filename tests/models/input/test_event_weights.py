@@ -35,7 +35,7 @@ def test_types_decide_before_ratings_and_nothing_without_weights():
 
 
 def test_weights_need_a_column_and_ratings_numbers():
-    with pytest.raises(ValueError, match=r"needs `columns\.event_type` or"):
+    with pytest.raises(ValueError, match=r"needs `events\.event_type` or"):
         weight_source(ColumnsConfig(**IDS), {"buy": 2.0})
     with pytest.raises(ValueError, match="must have numbers as keys, got 'buy'"):
         weight_source(ColumnsConfig(**IDS, rating="stars"), {"buy": 2.0})

@@ -16,8 +16,12 @@ from pipeline.errors import ConfigError
 
 BASE: dict[str, Any] = {
     "name": "clubs",
-    "data": {"interactions": "events.csv"},
-    "columns": {"query_id": "user", "candidate_id": "item", "timestamp": "t"},
+    "events": {
+        "files": "events.csv",
+        "query_id": "user",
+        "candidate_id": "item",
+        "timestamp": "t",
+    },
 }
 
 
@@ -81,7 +85,7 @@ def test_a_wrong_space_is_told_when_the_configuration_is_read(space: dict[str, A
         ({"tuning": {"metric": "recall@10"}}, "must be hit_rate@K, mrr@K or ndcg@K, got 'recall"),
         (
             {"evaluation": {"baseline_metric": "query_ndcg@10"}},
-            r"while a model is fitted; set `tuning\.metric`",
+            r"during training; set `tuning\.metric`",
         ),
         (
             {"model": {"history_encoder": "none", "query_id_embedding": True}},

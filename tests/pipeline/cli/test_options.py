@@ -40,9 +40,9 @@ def test_a_filter_without_feature_or_value_ends_the_command(
 
 
 def test_a_span_is_read_as_it_is_written(tmp_path: Path) -> None:
-    numbered = str(write_two_clubs(tmp_path / "a", data={"interactions": "day-{SPAN:4}.csv"}))
+    numbered = str(write_two_clubs(tmp_path / "a", events={"files": "day-{SPAN:4}.csv"}))
     for span in ("0010", "10", "newest"):
-        assert load_config(numbered, span_override(span)).data.spans.last == span
-    dated = str(write_two_clubs(tmp_path / "b", data={"interactions": "{YYYY}-{MM}-{DD}.csv"}))
-    assert load_config(dated, span_override("2026-11-20")).data.spans.last == "2026-11-20"
+        assert load_config(numbered, span_override(span)).events.spans.last == span
+    dated = str(write_two_clubs(tmp_path / "b", events={"files": "{YYYY}-{MM}-{DD}.csv"}))
+    assert load_config(dated, span_override("2026-11-20")).events.spans.last == "2026-11-20"
     assert span_override(None) == []

@@ -6,9 +6,8 @@ from typer.testing import CliRunner
 from pipeline.cli.schema import app
 
 CONFIG = """\
-data: { interactions: events.csv, queries: users.csv }
-columns: { query_id: user, candidate_id: item, rating: stars }
-features: { query: { country: { kind: categorical } } }
+events: { files: events.csv, query_id: user, candidate_id: item, rating: stars }
+queries: { file: users.csv, features: { country: { kind: categorical } } }
 split: { method: random }
 """
 
@@ -100,7 +99,7 @@ def test_says_how_much_it_read(shop: Path) -> None:
 
 def test_users_without_a_row_are_said(shop: Path) -> None:
     (shop / "users.csv").write_text("user,country\nu1,DE\n")
-    assert "19 queries have events but no row in `data.queries`" in _run("infer")[1]
+    assert "19 queries have events but no row in `queries.file`" in _run("infer")[1]
 
 
 def test_an_unknown_configuration_is_one_message() -> None:

@@ -12,8 +12,12 @@ from pipeline.errors import ConfigError
 from tests.pipeline.two_clubs import ROOT
 
 MINIMAL: dict[str, Any] = {
-    "data": {"interactions": "events.csv"},
-    "columns": {"query_id": "user", "candidate_id": "item", "timestamp": "time"},
+    "events": {
+        "files": "events.csv",
+        "query_id": "user",
+        "candidate_id": "item",
+        "timestamp": "time",
+    },
 }
 
 
@@ -48,7 +52,7 @@ def test_every_committed_configuration_loads() -> None:
 
 def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL)
-    config = load(path, ["training.epochs=3", "evaluation.ks=[1, 10]", "features.query={}"])
+    config = load(path, ["training.epochs=3", "evaluation.ks=[1, 10]", "queries.features={}"])
     assert config.training.epochs == 3
     assert config.evaluation.ks == (1, 10)
 
@@ -60,20 +64,20 @@ def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
         ("modell.x=3", ["unknown key `modell`", "did you mean `model`?"]),
         ("drift.action=stop", ["`drift` compares spans", "{SPAN}"]),
         ("drift.min_events=-1", ["`drift.min_events`", "greater than or equal to 0"]),
-        ("data.spans.window=0", ["`data.spans.window", "greater than or equal to 1"]),
-        ("data.spans.window=2", ["`data.spans` needs a pattern with {SPAN}"]),
-        ("data.interactions='{SPAM}.csv'", ["unknown placeholder {SPAM}"]),
+        ("events.spans.window=0", ["`events.spans.window", "greater than or equal to 1"]),
+        ("events.spans.window=2", ["`events.spans` needs a pattern with {SPAN}"]),
+        ("events.files='{SPAM}.csv'", ["unknown placeholder {SPAM}"]),
         ("training.epochs=many", ["`training.epochs`", "integer", "'many'", "Passes over"]),
         ("training.epochs=0", ["`training.epochs`", "greater than or equal to 1"]),
-        ("columns.timestamp=null", ["`split.method: temporal` needs `columns.timestamp`"]),
+        ("events.timestamp=null", ["`split.method: temporal` needs `events.timestamp`"]),
         ("index.reorder=5", ["`reorder` 5 must be at least `k` 100"]),
         ("split.eval_fraction=1.5", ["`split.eval_fraction`", "less than 1"]),
-        ("data.interactions=null", ["`data.interactions`", "valid string"]),
+        ("events.files=null", ["`events.files`", "valid string"]),
         ("evaluation.split=test", ["`evaluation.split: test`", "train, eval, candidates"]),
         ("evaluation.min_metrics={hits@10: 1}", ["no metric 'hits@10'", "hit_rate"]),
         ("evaluation.slices=[age]", ["`evaluation.slices`", "'age'"]),
         ("evaluation.baselines=[popular]", ["`evaluation.baselines", "'popularity'"]),
-        ("features.query={age: {kind: numeric}}", ["`features.query` needs", "data.queries"]),
+        ("queries.features={age: {kind: numeric}}", ["`queries.features` needs", "queries.file"]),
         ("model.history_encoder=none", ["leaves the query tower without an input"]),
         ("training.early_stopping_patience=3", ["set `validation_fraction` too"]),
         ("training.early_stopping_metric=recall", ["hit_rate@K, mrr@K or ndcg@K", "'recall'"]),
@@ -82,7 +86,7 @@ def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
         ("training.epochs=true", ["`training.epochs`", "integer", "True"]),
         ("training.batch_size='32'", ["`training.batch_size`", "integer", "'32'"]),
         ("evaluation.exclude_seen='no'", ["`evaluation.exclude_seen`", "boolean"]),
-        ("runs=gs://bucket/runs", ["`runs`: must be a folder", "gs://bucket", "compile"]),
+        ("runs=gs://bucket/runs", ["`runs`: must be a local", "gs://bucket", "compile"]),
         ("root=/x", ["`root` is not a setting"]),
     ],
 )
@@ -96,16 +100,33 @@ def test_a_wrong_setting_is_named_with_what_would_be_right(
         assert part in str(caught.value)
 
 
+def test_old_sections_are_refused_with_their_translation(tmp_path: Path) -> None:
+    old = {
+        "data": {"interactions": "e.csv", "candidates": "i.csv", "bad_rows": "reject"},
+        "columns": {"query_id": "user", "candidate_id": "item", "timestamp": "time"},
+        "features": {"candidate": {"price": {"kind": "numeric"}}},
+    }
+    with pytest.raises(ConfigError, match="grouped as events") as caught:
+        load(write(tmp_path, {**old, "training": {"epochs": 3}}))
+    translated = yaml.safe_load(str(caught.value).split("\n\n")[1])
+    config = load(write(tmp_path, translated))
+    assert config.ingestion.data.interactions == str(tmp_path / "e.csv")
+    assert config.ingest.bad_rows == "reject"
+    assert config.candidates.features["price"].kind == "numeric"
+    with pytest.raises(ConfigError, match=r"`data.min_rating` is now `events.min_rating`"):
+        load(write(tmp_path, MINIMAL), ["data.min_rating=4"])
+
+
 def test_recent_popularity_needs_times(tmp_path: Path) -> None:
-    overrides = ["columns.timestamp=null", "split.method=random"]
+    overrides = ["events.timestamp=null", "split.method=random"]
     overrides.append("evaluation.baselines=[recent_popularity]")
     with pytest.raises(ConfigError, match="`recent_popularity` needs"):
         load(write(tmp_path, MINIMAL), overrides)
 
 
 def test_a_missing_section_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="`columns` is missing"):
-        load(write(tmp_path, {"data": {"interactions": "x.csv"}}))
+    with pytest.raises(ConfigError, match="`events` is missing"):
+        load(write(tmp_path, {"candidates": {"file": "x.csv"}}))
 
 
 @pytest.mark.parametrize("content", ["[1, 2", "just words", "\x00"])

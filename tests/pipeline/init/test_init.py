@@ -346,7 +346,7 @@ def test_replaces_files_only_when_forced(shop: Path, tmp_path: Path) -> None:
     assert "--force" in refused.output
     assert config.read_text() == "mine"
     assert CliRunner().invoke(APP, _arguments(shop, "--force")).exit_code == 0
-    assert "data" in yaml.safe_load(config.read_text())
+    assert "events" in yaml.safe_load(config.read_text())
 
 
 def test_rows_that_cannot_be_read_are_said(shop: Path) -> None:

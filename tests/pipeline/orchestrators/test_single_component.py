@@ -37,7 +37,7 @@ def report(gate: ComponentOutcome) -> dict[str, Any]:
 def test_a_run_chooses_its_spans_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_two_clubs(
         tmp_path,
-        data={"interactions": "events-{SPAN}.csv", "spans": {"window": 2}},
+        events={"files": "events-{SPAN}.csv", "spans": {"window": 2}},
         drift={"action": "stop"},
     )
     content = yaml.safe_load(path.read_text())

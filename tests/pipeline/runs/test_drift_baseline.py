@@ -21,7 +21,7 @@ Artifact = metadata_store_pb2.Artifact
 
 @pytest.fixture
 def config(tmp_path: Path) -> PipelineConfig:
-    write_two_clubs(tmp_path, data={"interactions": "events-{SPAN}.csv"}, drift={"action": "stop"})
+    write_two_clubs(tmp_path, events={"files": "events-{SPAN}.csv"}, drift={"action": "stop"})
     return read(tmp_path)
 
 

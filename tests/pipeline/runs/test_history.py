@@ -313,7 +313,7 @@ def test_a_run_is_skipped_at_once_while_nothing_is_new(
 
 def test_a_refresh_by_a_newer_catalogue_is_not_undone(tmp_path: Path, two_tower: Command) -> None:
     path = write_two_clubs(
-        tmp_path, data={"interactions": "day-{SPAN}.csv", "candidates": "items-{SPAN}.csv"}
+        tmp_path, events={"files": "day-{SPAN}.csv"}, candidates={"file": "items-{SPAN}.csv"}
     )
     for name in ("day-10", "day-11", "items-11"):
         (tmp_path / f"{name}.csv").write_text("")
@@ -350,17 +350,17 @@ def test_a_refresh_by_a_newer_catalogue_is_not_undone(tmp_path: Path, two_tower:
     assert catalogue() == 12
     assert two_tower("run", "--config", str(path)).returncode == 4
     # A fixed span asks for the data as it was.
-    assert catalogue("data.spans.last=11") == 11
+    assert catalogue("events.spans.last=11") == 11
 
 
 def test_a_missing_span_is_told_at_once_and_stands_in_the_history(
     tmp_path: Path, two_tower: Command
 ) -> None:
-    path = write_two_clubs(tmp_path, data={"interactions": "day-{SPAN}.csv"})
+    path = write_two_clubs(tmp_path, events={"files": "day-{SPAN}.csv"})
     for span in (1, 3):
         (tmp_path / f"day-{span}.csv").write_text("user,item,time\nu,i,1\n")
     done = two_tower(
-        "run", "--config", str(path), "--set", "data.spans.window=3", "--span", "3", timeout_s=30
+        "run", "--config", str(path), "--set", "events.spans.window=3", "--span", "3", timeout_s=30
     )
     assert done.returncode == 1
     assert "span 2 of 1 to 3 is missing" in done.stderr

@@ -23,8 +23,12 @@ from pipeline.runs.metadata import (
 
 def config(folder: Path, **metadata: Any) -> PipelineConfig:
     content: dict[str, Any] = {
-        "data": {"interactions": "events.csv"},
-        "columns": {"query_id": "user", "candidate_id": "item", "timestamp": "time"},
+        "events": {
+            "files": "events.csv",
+            "query_id": "user",
+            "candidate_id": "item",
+            "timestamp": "time",
+        },
         "metadata": metadata,
     }
     (folder / "use.yaml").write_text(yaml.safe_dump(content))

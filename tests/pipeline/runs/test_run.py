@@ -259,7 +259,7 @@ def test_a_place_that_cannot_be_written_is_named(two_tower: Command, tmp_path: P
 
 def test_a_folder_in_the_place_of_a_file_is_named(two_tower: Command, tmp_path: Path) -> None:
     config = write_two_clubs(tmp_path)
-    done = two_tower("run", "--config", str(config), "--set", "data.interactions=configs")
+    done = two_tower("run", "--config", str(config), "--set", "events.files=configs")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert str(tmp_path / "configs") in done.stderr
@@ -270,8 +270,7 @@ def test_a_catalogue_of_three_is_served_and_asked_for_more(
 ) -> None:
     config = write_two_clubs(
         tmp_path,
-        data={"candidates": None},
-        features={"candidate": {}},
+        candidates={"file": None, "features": {}},
         evaluation={"ks": [1, 2], "baseline_metric": "hit_rate@1", "min_lift": 0},
         schema={"file": str(tmp_path / "three.pbtxt")},
     )

@@ -188,7 +188,7 @@ def test_resources_of_an_unknown_component_are_refused(config_path: Path) -> Non
 
 
 def test_a_run_may_name_its_span_where_there_are_spans(config_path: Path) -> None:
-    spec = compiled(config_path, "data.interactions=logs/{YYYY}-{MM}-{DD}.csv")
+    spec = compiled(config_path, "events.files=logs/{YYYY}-{MM}-{DD}.csv")
     assert spec["root"]["inputDefinitions"]["parameters"]["span"]["defaultValue"] == "newest"
     assert parameters(spec, "TimelineExampleGen")["span"] == {"componentInputParameter": "span"}
 
@@ -196,9 +196,7 @@ def test_a_run_may_name_its_span_where_there_are_spans(config_path: Path) -> Non
 def test_a_span_is_held_against_what_earlier_runs_left_below_the_root(
     tmp_path: Path,
 ) -> None:
-    path = write_two_clubs(
-        tmp_path, data={"interactions": "logs/{SPAN}.csv"}, drift={"action": "stop"}
-    )
+    path = write_two_clubs(tmp_path, events={"files": "logs/{SPAN}.csv"}, drift={"action": "stop"})
     spec = compiled(path)
     gate = json.loads(constant(spec, "DriftGate", "drift_gate_config"))
     assert gate["profiles"] == f"{ROOT_URI}/clubs/span_profiles"

@@ -119,7 +119,7 @@ def test_shows_the_seconds_of_each_step(compared: Compared) -> None:
 def test_a_span_is_held_against_that_of_an_earlier_run(tmp_path: Path) -> None:
     config = write_two_clubs(
         tmp_path,
-        data={"interactions": "events-{SPAN}.csv"},
+        events={"files": "events-{SPAN}.csv"},
         drift={"action": "stop", "max_events": 1.5},
     )
     header, *events = (tmp_path / "events.csv").read_text(encoding="utf-8").splitlines()

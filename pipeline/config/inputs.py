@@ -1,0 +1,102 @@
+"""Settings of the inputs: the events, the candidates, the queries, and how files are read."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from components.interactions.config import BigQueryConfig, SpansConfig
+from models.features.spec import ColumnsConfig, FeatureConfig
+from models.settings import Settings
+
+
+class EventsConfig(Settings):
+    """The interaction log: its files, its columns, and which of its events count."""
+
+    files: str = Field(
+        description="File or glob of the events, or `bigquery: SELECT …`. The placeholders {SPAN}, "
+        "or {YYYY}, {MM} and {DD}, and {VERSION} divide the files into spans."
+    )
+    query_id: str = Field(description="Column of the query ID: the user or the session.")
+    candidate_id: str = Field(description="Column of the candidate ID: the item.")
+    timestamp: str | None = Field(
+        None, description="Column of the time; if absent, events keep the order of the files."
+    )
+    timestamp_unit: Literal["s", "ms", "us", "ns", "iso8601"] = Field(
+        "s", description="Unit of the time column; Parquet timestamps have their own."
+    )
+    rating: str | None = Field(None, description="Column of the rating.")
+    event_type: str | None = Field(
+        None, description="Column of the event type, such as view or purchase."
+    )
+    min_rating: float | None = Field(
+        None,
+        description="Ignore events with a lower rating everywhere; the summary counts them.",
+    )
+    duplicates: Literal["drop", "keep"] = Field(
+        "drop",
+        description="Keep one of several events with equal query, candidate and time, or keep all.",
+    )
+    max_timeline: int = Field(
+        1000,
+        ge=2,
+        description="Longest timeline in events. Longer ones are cut into windows for training; "
+        "evaluation keeps the newest events.",
+    )
+    spans: SpansConfig = Field(default_factory=SpansConfig)
+
+    @property
+    def columns(self) -> ColumnsConfig:
+        """The columns that make a row an event."""
+        return ColumnsConfig(**{name: getattr(self, name) for name in ColumnsConfig.model_fields})
+
+
+class CandidatesConfig(Settings):
+    """The catalogue: its file, its ID column and the features of the candidates."""
+
+    file: str | None = Field(
+        None,
+        description="File or glob of the catalogue, one row per candidate, or `bigquery: SELECT "
+        "…`. If absent, the candidates are those of the training events.",
+    )
+    id_column: str | None = Field(
+        None, description="Column of the candidate ID; `events.candidate_id` if absent."
+    )
+    features: Mapping[str, FeatureConfig] = Field(
+        default_factory=dict, description="Candidate features by name; they need `file`."
+    )
+
+
+class QueriesConfig(Settings):
+    """The attributes of queries: their file, its ID column and the features."""
+
+    file: str | None = Field(
+        None, description="File or glob with one row per query, or `bigquery: SELECT …`."
+    )
+    id_column: str | None = Field(
+        None, description="Column of the query ID; `events.query_id` if absent."
+    )
+    features: Mapping[str, FeatureConfig] = Field(
+        default_factory=dict, description="Query features by name; they need `file`."
+    )
+
+
+class IngestSettings(Settings):
+    """How the files of all inputs are read."""
+
+    format: Literal["auto", "csv", "parquet", "tfrecord"] = Field(
+        "auto",
+        description="File format; auto decides by the suffix, or by the first bytes if there is "
+        "none.",
+    )
+    delimiter: str = Field(
+        ",", min_length=1, max_length=1, description="Delimiter of the CSV files."
+    )
+    bad_rows: Literal["stop", "reject"] = Field(
+        "stop",
+        description="stop: a row that cannot be read ends the run; reject: such rows are written "
+        "to the `rejected` output.",
+    )
+    bigquery: BigQueryConfig | None = Field(
+        None, description="Where BigQuery runs the queries; needed if an input is one."
+    )
