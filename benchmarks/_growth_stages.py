@@ -16,16 +16,9 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pipeline.code_hash import code_hash  # noqa: E402
+from pipeline.code_hash import application_hash  # noqa: E402
 
 _LOOK_EVERY_S = 0.2
-_CODE = (
-    "components",
-    "models",
-    "pipeline",
-    "benchmarks/_growth_log.py",
-    "benchmarks/_stock_chain.py",
-)
 _OF = "of"
 
 Stage = dict[str, Any]
@@ -69,7 +62,7 @@ def run_stages(
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / "stages.json"
     done: dict[str, Stage] = json.loads(record.read_text()) if record.exists() else {}
-    measured_here = {"code": code_hash(*_CODE), "settings": list(settings)}
+    measured_here = {"code": application_hash(), "settings": list(settings)}
     if done.setdefault(_OF, measured_here) != measured_here:
         raise OtherCodeError(f"{record} is of other code or settings: use another folder")
     for name in names:

@@ -112,19 +112,22 @@ def prepare_timeline(csv: Path, out: Path) -> Any:
     from tfx.dsl.components.base import base_beam_executor
     from tfx.types import standard_artifacts
 
-    from components.interactions.config import DataConfig, SplitConfig
-    from components.timeline_example_gen.artifacts import IngestReport, RejectedRows
+    from components.artifacts import IngestReport, RejectedRows
+    from components.interactions.config import DataConfig, IngestConfig, SplitConfig
     from components.timeline_example_gen.component import TimelineExampleGen
-    from components.timeline_example_gen.executor import Executor
-    from models.features.spec import ColumnsConfig
+    from models.features.spec import ColumnsConfig, FeaturesConfig, FeatureSpec
 
-    component = TimelineExampleGen(
-        DataConfig(interactions=str(csv)),
-        ColumnsConfig(
-            query_id="user_id", candidate_id="movie_id", timestamp="timestamp", rating="rating"
-        ),
+    config = IngestConfig(
+        data=DataConfig(interactions=str(csv)),
         split=SplitConfig(method="temporal", eval_fraction=0.1),
+        spec=FeatureSpec(
+            columns=ColumnsConfig(
+                query_id="user_id", candidate_id="movie_id", timestamp="timestamp", rating="rating"
+            ),
+            features=FeaturesConfig(),
+        ),
     )
+    component = TimelineExampleGen(config=config.model_dump_json())
     outputs: dict[str, list[Any]] = {
         "examples": [standard_artifacts.Examples()],
         "rejected": [RejectedRows()],
@@ -135,7 +138,8 @@ def prepare_timeline(csv: Path, out: Path) -> Any:
     context = base_beam_executor.BaseBeamExecutor.Context(
         beam_pipeline_args=list(BEAM_ARGS), tmp_dir=str(out), unique_id="1"
     )
-    return lambda: Executor(context).Do({}, outputs, dict(component.exec_properties))
+    executor = component.executor_spec.executor_class(context)
+    return lambda: executor.Do({}, outputs, dict(component.exec_properties))
 
 
 def measure(which: str, csv: Path, out: Path) -> None:

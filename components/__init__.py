@@ -1,10 +1,10 @@
-"""The components, one a folder.
+"""The components, one per folder.
 
-A container on Kubeflow or Vertex is told the type of an artifact by a title, which must read
-`namespace.Name`, and imports it under that title. So our own types are found here too, by the
-`TYPE_NAME` that they carry, and imported when they are asked for.
+A container on Kubeflow or Vertex gets the type of an artifact as a title of the form
+`namespace.Name`, and imports the class of that name. So the artifact types can be imported from
+here too, under their `TYPE_NAME`. They are imported on demand.
 
-Whoever imports a component before TFX is spared the import of what no component of ours needs.
+Import this package before TFX: it spares the import of parts of TFX that no component needs.
 """
 
 import importlib
@@ -14,17 +14,8 @@ from components.lazy_packages import import_lazily
 
 import_lazily("tensorflow_model_analysis", "tfx.components")
 
-_ARTIFACT_TYPES = {
-    "CandidateEmbeddings": ("components.candidate_embedder.spec", "CandidateEmbeddings"),
-    "IndexReport": ("components.index_builder.spec", "IndexReportArtifact"),
-    "IngestReport": ("components.timeline_example_gen.artifacts", "IngestReport"),
-    "SpanProfile": ("components.drift_gate.spec", "SpanProfile"),
-    "RejectedRows": ("components.timeline_example_gen.artifacts", "RejectedRows"),
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name not in _ARTIFACT_TYPES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, class_name = _ARTIFACT_TYPES[name]
-    return getattr(importlib.import_module(module), class_name)
+    if name[:1].isupper():  # the name of a class, not of a submodule
+        return getattr(importlib.import_module("components.artifacts"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

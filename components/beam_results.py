@@ -11,6 +11,14 @@ from apache_beam.io.filesystems import FileSystems
 MakePipeline = Callable[[], beam.Pipeline]
 
 
+def pipelines_like(pipeline: beam.Pipeline) -> MakePipeline:
+    """Return a function that creates Beam pipelines with the options of the given one.
+
+    TFX gives a function-style component one pipeline, but ingestion runs several.
+    """
+    return lambda: beam.Pipeline(runner=pipeline.runner, options=pipeline.options)
+
+
 def run_and_collect(
     make_pipeline: MakePipeline, build: Callable[[beam.Pipeline], beam.PCollection], folder: str
 ) -> list[Any]:

@@ -1,4 +1,7 @@
-"""The pipeline: which components, in which order, with what of the configuration."""
+"""The pipeline: its components, their order, and the part of the configuration that each gets."""
+
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow_data_validation as tfdv
 from tfx.components.example_validator.component import ExampleValidator
@@ -15,34 +18,31 @@ from tfx.types import standard_artifacts
 from tfx.types.channel import BaseChannel, Channel
 
 from components.anomaly_gate.executor import Executor as AnomalyGateExecutor
+from components.artifacts import IngestReport
 from components.atomic_pusher.executor import Executor as AtomicPusherExecutor
-from components.blessed_model import (
+from components.blessed_models.resolvers import (
     EXAMPLES_KEY,
     INGEST_REPORT_KEY,
     MODEL_BLESSING_KEY,
     MODEL_KEY,
-    BlessedModelStrategy,
+    NewestBlessedModelStrategy,
 )
 from components.candidate_embedder.component import CandidateEmbedder
-from components.candidate_embedder.spec import CandidateEmbedderConfig
 from components.catalogue_example_gen.component import CatalogueExampleGen
-from components.drift_gate.component import DriftGate
-from components.drift_gate.spec import DATA_DIRECTORY_KEY, DriftGateConfig
+from components.drift_gate.component import DriftGate, DriftGateConfig
+from components.in_process.statistics_executor import CODE_HASH_KEY
 from components.in_process.statistics_executor import Executor as StatisticsExecutor
 from components.in_process.transform_executor import Executor as TransformExecutor
-from components.index_builder.component import IndexBuilder
-from components.index_builder.spec import IndexBuilderConfig
+from components.index_builder.component import IndexBuilder, IndexBuilderConfig
 from components.interactions.sources.files import fingerprint
 from components.interactions.spans.choice import choose_spans
-from components.retrieval_evaluator.component import RetrievalEvaluator
-from components.retrieval_evaluator.spec import EvaluatorConfig
-from components.schema_importer.component import SchemaImporter
-from components.serving_validator.component import ServingValidator
-from components.serving_validator.spec import ServingValidatorConfig
-from components.timeline_example_gen.artifacts import IngestReport
+from components.retrieval_evaluator.component import EvaluatorConfig, RetrievalEvaluator
+from components.schema_importer.component import SchemaImporter, hash_of_schema
+from components.serving_validator.component import ServingValidator, ServingValidatorConfig
 from components.timeline_example_gen.component import TimelineExampleGen
 from models.features.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY
-from pipeline.code_hash import CODE_HASH_KEY, code_hash
+from models.settings import Settings
+from pipeline.code_hash import code_hash, is_ours
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import ConfigError
 from pipeline.fitting import fitting_components
@@ -50,41 +50,39 @@ from pipeline.orchestrators.target import LocalSite, Site
 from pipeline.runs.drift_baseline import last_let_pass
 from pipeline.runs.metadata import connection_config
 
-_INGESTION_CODE = (
-    "components/timeline_example_gen",
-    "components/beam_results.py",
-    "models/features/spec.py",
-)
-# The node of a refresh that finds what was fitted before.
+# The node of an index refresh that finds the fitted model.
 BLESSED_MODEL = "BlessedModel"
-# Real questions for the index's recall and for the check of the server.
+# Parameters of stock components that name a function of ours by its dotted path.
+_FUNCTION_KEYS = ("preprocessing_fn", "run_fn", "tuner_fn")
+# The split with real queries for the index's recall and for the serving validator.
 _QUERY_SPLIT = "eval"
 
 
 def create_pipeline(
     config: PipelineConfig, *, enable_cache: bool = True, site: LocalSite | None = None
 ) -> tfx_pipeline.Pipeline:
-    """Wires the components of one use: from the input files to a pushed model.
+    """Return the whole pipeline of a project: from the input files to a pushed model.
 
     Args:
-        config: The use.
-        site: This machine, where something of it is known already.
-        enable_cache: Whether a component whose inputs and code are unchanged is skipped.
+        config: The project.
+        enable_cache: Whether to skip components whose inputs and code are unchanged.
+        site: This machine, if parts of it are known already.
 
     Raises:
-        ConfigError: The schema's file is missing, or Beam's workers would not see the artifacts.
+        ConfigError: The schema file is missing, or Beam's workers would not see the artifacts.
     """
     _check_workers(config)
     return _pipeline(config, create_components(config, site), enable_cache=enable_cache)
 
 
 def create_refresh_pipeline(config: PipelineConfig) -> tfx_pipeline.Pipeline:
-    """Wires an index refresh: from the catalogue's files to a pushed model that was fitted before.
+    """Return the pipeline of an index refresh: from the catalogue's files to a pushed model.
 
-    It has the name of the whole pipeline, so that it finds its artifacts and shares its cache.
+    The model was fitted before. The pipeline has the name of the whole pipeline, so that it finds
+    its artifacts and shares its cache.
 
     Raises:
-        ConfigError: The schema's file is missing, there is no catalogue file to read, or Beam's
+        ConfigError: The schema file is missing, there is no catalogue file to read, or Beam's
             workers would not see the artifacts.
     """
     _check_workers(config)
@@ -94,9 +92,9 @@ def create_refresh_pipeline(config: PipelineConfig) -> tfx_pipeline.Pipeline:
 def _check_workers(config: PipelineConfig) -> None:
     if config.beam.has_only_remote_workers:
         raise ConfigError(
-            f"`beam.runner: {config.beam.runner}`: its workers see no file below `runs`, where "
-            "artifacts lie with this machine's orchestrators; use `two-tower compile --runner "
-            "kubeflow` or `vertex` with --pipeline-root gs://…, or another `beam.runner`"
+            "Beam's workers must be able to read the files under `runs`, but those of "
+            f"`beam.runner: {config.beam.runner}` run elsewhere; choose another `beam.runner`, or "
+            "use `two-tower compile --runner kubeflow` or `vertex` with --pipeline-root gs://…"
         )
 
 
@@ -114,26 +112,20 @@ def _pipeline(
 
 
 def create_components(config: PipelineConfig, site: Site | None = None) -> list[BaseNode]:
-    """Returns the components in the order of the flow.
+    """Return the components in the order of the flow.
 
     Args:
-        config: The use.
-        site: Where they run; this machine if absent.
+        config: The project.
+        site: Where they run; by default on this machine.
 
     Raises:
-        ConfigError: The schema's file is missing.
+        ConfigError: The schema file is missing.
     """
     site = site or LocalSite(config)
-    spec = config.spec
-    models_hash = code_hash("models")
-
-    example_gen = TimelineExampleGen(
-        site.ingest.data,
-        config.columns,
-        config.features,
-        site.ingest.split,
-        chosen_spans=site.ingest.chosen_spans,
-        input_fingerprint=":".join([site.input_fingerprint, code_hash(*_INGESTION_CODE)]),
+    example_gen = _configured(
+        TimelineExampleGen,
+        site.ingest,
+        input_fingerprint=site.input_fingerprint,
         **site.ingestion_parameters,
     )
     examples = example_gen.outputs["examples"]
@@ -143,21 +135,16 @@ def create_components(config: PipelineConfig, site: Site | None = None) -> list[
         examples=examples,
         schema=schema_gen.outputs["schema"],
         preprocessing_fn="models.features.preprocessing.preprocessing_fn",
-        # What a cut holds out must stay invisible to vocabularies and moments, and only what is
-        # trained on is needed transformed: evaluation asks the exported model with raw features.
+        # Held-out events must stay invisible to vocabularies and moments. Evaluation needs no
+        # transformed Examples: the exported model takes raw features.
         splits_config=transform_pb2.SplitsConfig(
             analyze=["train", "candidates"], transform=["train", "candidates"]
         ),
         disable_statistics=True,
         disable_analyzer_cache=True,
         custom_config={
-            SPEC_KEY: spec.model_dump_json(),
+            SPEC_KEY: config.spec.model_dump(mode="json"),
             QUERY_VOCABULARY_KEY: config.model.query_id_embedding,
-            CODE_HASH_KEY: code_hash(
-                "models/features/preprocessing.py",
-                "models/features/spec.py",
-                "components/in_process",
-            ),
         },
     )
     transform.executor_spec = executor_spec.BeamExecutorSpec(TransformExecutor)
@@ -165,28 +152,23 @@ def create_components(config: PipelineConfig, site: Site | None = None) -> list[
     for drift_gate in drift_gates:
         drift_gate.add_upstream_node(validator)
         transform.add_upstream_node(drift_gate)
-    *searching, trainer = fitting_components(config, site, transform, schema_gen.outputs["schema"])
+    *before, trainer = fitting_components(config, site, transform, schema_gen.outputs["schema"])
     last_blessed = site.last_blessed_model(trainer.outputs["model"])
-    evaluator = RetrievalEvaluator(
-        examples=examples,
-        model=trainer.outputs["model"],
-        last_blessed_model=last_blessed.outputs["model"],
-        # Of a model that was found without ML Metadata its own properties tell.
-        last_blessing=last_blessed.outputs.get("model_blessing"),
-        config=EvaluatorConfig(
-            spec=spec,
+    evaluator = _configured(
+        RetrievalEvaluator,
+        EvaluatorConfig(
+            spec=config.spec,
             evaluation=config.evaluation.for_split(
                 config.split.method, has_times=config.columns.timestamp is not None
             ),
-            code_hash=code_hash(
-                "components/retrieval_evaluator",
-                "components/interactions/splits/held_out.py",
-                "components/interactions/stable_hash.py",
-            )
-            + models_hash,
         ),
+        examples=examples,
+        model=trainer.outputs["model"],
+        last_blessed_model=last_blessed.outputs["model"],
+        # A model that was found without ML Metadata has no blessing, but properties of its own.
+        last_blessing=last_blessed.outputs.get(MODEL_BLESSING_KEY),
     )
-    serving = serving_components(
+    serving = _serving_components(
         config,
         catalogue=examples,
         timelines=examples,
@@ -194,37 +176,39 @@ def create_components(config: PipelineConfig, site: Site | None = None) -> list[
         model_blessing=evaluator.outputs["blessing"],
         serving_dir=site.serving_dir,
     )
-    return [
-        example_gen,
-        statistics_gen,
-        schema_gen,
-        validator,
-        *drift_gates,
-        transform,
-        *searching,
-        trainer,
-        last_blessed,
-        evaluator,
-        *serving,
-        *site.after_push(
-            model=trainer.outputs["model"],
-            examples=examples,
-            fitted_examples=transform.outputs["transformed_examples"],
-            pushed_model=serving[-1].outputs["pushed_model"],
-        ),
-    ]
+    return _with_code_hashes(
+        [
+            example_gen,
+            statistics_gen,
+            schema_gen,
+            validator,
+            *drift_gates,
+            transform,
+            *before,
+            trainer,
+            last_blessed,
+            evaluator,
+            *serving,
+            *site.after_push(
+                model=trainer.outputs["model"],
+                examples=examples,
+                fitted_examples=transform.outputs["transformed_examples"],
+                pushed_model=serving[-1].outputs["pushed_model"],
+            ),
+        ]
+    )
 
 
 def create_refresh_components(config: PipelineConfig) -> list[BaseNode]:
-    """Returns the components of an index refresh in the order of the flow."""
+    """Return the components of an index refresh in the order of the flow."""
     ingest = choose_spans(config.ingestion, ["candidates"])
     if ingest.data.candidates is None:
         raise ConfigError(
-            "an index refresh reads the catalogue anew, and the configuration names none: set "
-            "`candidates.file`, or run the whole pipeline"
+            "an index refresh needs a catalogue file, but `candidates.file` is not set: set it, or "
+            "run the whole pipeline"
         )
     blessed_model = Resolver(
-        strategy_class=BlessedModelStrategy,
+        strategy_class=NewestBlessedModelStrategy,
         **{
             MODEL_KEY: Channel(type=standard_artifacts.Model),
             MODEL_BLESSING_KEY: Channel(type=standard_artifacts.ModelBlessing),
@@ -232,19 +216,15 @@ def create_refresh_components(config: PipelineConfig) -> list[BaseNode]:
             INGEST_REPORT_KEY: Channel(type=IngestReport),
         },
     ).with_id(BLESSED_MODEL)
-    example_gen = CatalogueExampleGen(
+    example_gen = _configured(
+        CatalogueExampleGen,
         ingest,
         fitted_report=blessed_model.outputs[INGEST_REPORT_KEY],
-        input_fingerprint=":".join(
-            [
-                fingerprint(ingest, ["candidates"]),
-                code_hash("components/catalogue_example_gen", *_INGESTION_CODE),
-            ]
-        ),
+        input_fingerprint=fingerprint(ingest, ["candidates"]),
     )
     examples = example_gen.outputs["examples"]
     statistics_gen, schema_gen, validator = _schema_components(config, examples, config.schema_file)
-    serving = serving_components(
+    serving = _serving_components(
         config,
         catalogue=examples,
         timelines=blessed_model.outputs[EXAMPLES_KEY],
@@ -253,46 +233,72 @@ def create_refresh_components(config: PipelineConfig) -> list[BaseNode]:
         serving_dir=config.serving_dir,
     )
     serving[0].add_upstream_node(validator)
-    return [blessed_model, example_gen, statistics_gen, schema_gen, validator, *serving]
+    return _with_code_hashes(
+        [blessed_model, example_gen, statistics_gen, schema_gen, validator, *serving]
+    )
+
+
+def _with_code_hashes(nodes: list[BaseNode]) -> list[BaseNode]:
+    """Return the nodes with a parameter that makes the cache notice an edit of their code."""
+    for node in nodes:
+        modules = [
+            node.exec_properties[key].rpartition(".")[0]
+            for key in _FUNCTION_KEYS
+            if node.exec_properties.get(key)
+        ]
+        if isinstance(node.executor_spec, executor_spec.ExecutorClassSpec):
+            modules.append(node.executor_spec.executor_class.__module__)
+        modules = [module for module in modules if is_ours(module)]
+        if modules:
+            # TFX passes undeclared parameters on like declared ones, on Kubeflow too.
+            node.exec_properties[CODE_HASH_KEY] = code_hash(*modules)
+    return nodes
+
+
+def _configured(component: Callable[..., BaseNode], config: Settings, **arguments: Any) -> BaseNode:
+    """Return a component with its configuration as JSON."""
+    return component(config=config.model_dump_json(), **arguments)
 
 
 def _drift_gates(config: PipelineConfig, site: Site, examples: BaseChannel) -> list[BaseNode]:
-    """Returns the component that compares spans, where it is wanted."""
+    """Return the component that compares spans, if the configuration asks for it."""
     if config.drift.action == "off":
         return []
     gate_config = DriftGateConfig(
-        use=config.name,
+        project=config.name,
         ingest=site.ingest,
         drift=config.drift,
         baseline="" if site.profiles_dir else last_let_pass(config),
         profiles=site.profiles_dir,
-        code_hash=code_hash(
-            "components/drift_gate",
-            "components/in_process",
-            "components/blessings.py",
-            *_INGESTION_CODE,
-        ),
     )
-    return [DriftGate(examples, gate_config, site.ingestion_parameters.get(DATA_DIRECTORY_KEY))]
+    return [
+        _configured(
+            DriftGate,
+            gate_config,
+            examples=examples,
+            data_directory=site.ingestion_parameters.get("data_directory"),
+        )
+    ]
 
 
 def _schema_components(
     config: PipelineConfig, examples: BaseChannel, schema_file: str
 ) -> tuple[BaseNode, BaseNode, BaseNode]:
-    """Returns the components that hold Examples against the curated schema."""
+    """Return the components that validate Examples against the curated schema."""
     statistics_gen = StatisticsGen(
         examples=examples,
-        # Top values from a sketch: exact up to 16,000 different ones, and a third of the work.
+        # Top values from a sketch: exact up to 16,000 different ones, for a third of the work.
         stats_options=tfdv.StatsOptions(use_sketch_based_topk_uniques=True),
     )
     statistics_gen.executor_spec = executor_spec.BeamExecutorSpec(StatisticsExecutor)
     if not fileio.exists(config.schema_file):
         raise ConfigError(
             f"there is no schema at {config.schema_file}; write a first one with "
-            "`two-tower schema infer` and read it, or name another in `schema.file`"
+            "`two-tower schema infer` and review it, or set `schema.file`"
         )
-    # Under the name of the component whose place it takes.
-    schema_gen = SchemaImporter(config.schema_file, schema_file).with_id("ImportSchemaGen")
+    schema_gen = SchemaImporter(
+        schema_file=schema_file, schema_hash=hash_of_schema(config.schema_file)
+    ).with_id("ImportSchemaGen")  # the stock component that it replaces
     validator = ExampleValidator(
         statistics=statistics_gen.outputs["statistics"], schema=schema_gen.outputs["schema"]
     )
@@ -300,7 +306,7 @@ def _schema_components(
     return statistics_gen, schema_gen, validator
 
 
-def serving_components(
+def _serving_components(
     config: PipelineConfig,
     *,
     catalogue: BaseChannel,
@@ -309,61 +315,41 @@ def serving_components(
     model_blessing: BaseChannel,
     serving_dir: str,
 ) -> list[BaseNode]:
-    """Returns the components that bring a model and a catalogue into service, in order.
+    """Return the components that put a model and a catalogue into service, in order.
 
     Args:
-        config: The use.
+        config: The project.
         catalogue: Examples with the split `candidates`.
-        timelines: Examples with real questions.
+        timelines: Examples with real queries.
         model: The fitted towers.
-        model_blessing: Of the evaluation.
-        serving_dir: Base path of the served versions; the pusher comes last.
+        model_blessing: The verdict of the evaluation gate.
+        serving_dir: Base path of the served versions.
     """
-    spec = config.spec
-    models_hash = code_hash("models")
-    embedder = CandidateEmbedder(
+    embedder = _configured(
+        CandidateEmbedder,
+        config.spec,
         examples=catalogue,
         model=model,
         model_blessing=model_blessing,
-        config=CandidateEmbedderConfig(
-            spec=spec,
-            code_hash=code_hash(
-                "components/candidate_embedder",
-                "components/beam_results.py",
-                "components/blessings.py",
-                "components/interactions/stable_hash.py",
-            )
-            + models_hash,
-        ),
     )
-    index_builder = IndexBuilder(
+    index_builder = _configured(
+        IndexBuilder,
+        IndexBuilderConfig(
+            spec=config.spec,
+            index=config.index,
+            query_split=_QUERY_SPLIT,
+            model_name=config.serving.model_name,
+        ),
         examples=timelines,
         embeddings=embedder.outputs["embeddings"],
         model=model,
         model_blessing=model_blessing,
-        config=IndexBuilderConfig(
-            spec=spec,
-            index=config.index,
-            query_split=_QUERY_SPLIT,
-            model_name=config.serving.model_name,
-            code_hash=code_hash(
-                "components/index_builder",
-                "components/candidate_embedder/embedding_files.py",
-                "components/folder_digest.py",
-                "components/blessings.py",
-            )
-            + models_hash,
-        ),
     )
-    serving_validator = ServingValidator(
+    serving_validator = _configured(
+        ServingValidator,
+        ServingValidatorConfig(spec=config.spec, serving=config.serving, query_split=_QUERY_SPLIT),
         examples=timelines,
         model=index_builder.outputs["retrieval_model"],
-        config=ServingValidatorConfig(
-            spec=spec,
-            serving=config.serving,
-            query_split=_QUERY_SPLIT,
-            code_hash=code_hash("components/serving_validator", "serving"),
-        ),
     )
     pusher = Pusher(
         model=index_builder.outputs["retrieval_model"],

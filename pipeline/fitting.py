@@ -1,4 +1,4 @@
-"""The components that fit: a search, an earlier model to go on from, the trainer."""
+"""The components that fit models: Tuner, the node that finds an earlier model, and Trainer."""
 
 from tfx.components.trainer.component import Trainer
 from tfx.components.transform.component import Transform
@@ -16,41 +16,40 @@ from pipeline.code_hash import code_hash
 from pipeline.config.project import PipelineConfig
 from pipeline.orchestrators.target import Site
 
-TRAIN_ARGS = trainer_pb2.TrainArgs(splits=["train"])
+_RUN_FN = "models.training.trainer.run_fn"
+_TRAIN_ARGS = trainer_pb2.TrainArgs(splits=["train"])
 # The trainer looks up candidate features in the catalogue; see `models.training.trainer.run_fn`.
-EVAL_ARGS = trainer_pb2.EvalArgs(splits=["candidates"])
+_EVAL_ARGS = trainer_pb2.EvalArgs(splits=["candidates"])
 
 
 def fitting_components(
     config: PipelineConfig, site: Site, transform: Transform, schema: BaseChannel
 ) -> list[BaseNode]:
-    """Returns what the configuration asks for, in order; the trainer is the last.
+    """Return the components that the configuration asks for, in order; the last is Trainer.
 
     Args:
-        config: The use.
+        config: The project.
         site: Where they run.
-        transform: Gives the transformed Examples.
-        schema: Of the raw ones.
+        transform: Provides the transformed Examples.
+        schema: Schema of the raw Examples.
     """
     trainer_config = TrainerConfig(
         spec=config.spec,
         model=config.model,
         training=config.training,
         checkpoint_dir=site.checkpoint_dir,
-        code_hash=code_hash("models"),
-        # What nobody watches the cache must not know of.
+        # An interrupted fit is continued only by the code that began it.
+        code_hash=code_hash(_RUN_FN.rpartition(".")[0]),
+        # Settings without effect must not invalidate the cache: the watched metric without a
+        # holdout, and the search space without a search.
         watched=config.watched_metric if config.training.validation_fraction else LOSS,
         exclude_seen=config.evaluation.exclude_seen or not config.training.validation_fraction,
-        # Of a space that nobody searches the cache must not know.
         tuning=config.tuning if config.tuning.enabled else TuningConfig(),
     )
     before: list[BaseNode] = []
     hyperparameters = base_model = None
     if config.tuning.enabled:
-        # Only here: it imports KerasTuner, and with it Keras 3, a sixth of the start of a step.
-        from pipeline.searching import make_tuner
-
-        tuner = make_tuner(config, trainer_config, transform, schema)
+        tuner = _tuner(config, trainer_config, transform, schema)
         hyperparameters = tuner.outputs["best_hyperparameters"]
         before.append(tuner)
     if config.training.warm_start:
@@ -60,19 +59,46 @@ def fitting_components(
         base_model = previous.outputs["model"]
         before.append(previous)
     trainer = Trainer(
-        run_fn="models.training.trainer.run_fn",
+        run_fn=_RUN_FN,
         transformed_examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
         schema=schema,
         # Inputs, so that the cache sees what a fit began with.
         base_model=base_model,
         hyperparameters=hyperparameters,
-        train_args=TRAIN_ARGS,
-        eval_args=EVAL_ARGS,
-        custom_config={TRAINER_KEY: trainer_config.model_dump_json()},
+        train_args=_TRAIN_ARGS,
+        eval_args=_EVAL_ARGS,
+        custom_config={TRAINER_KEY: trainer_config.model_dump(mode="json")},
     )
     if site.epochs is not None:
         # TFX's Trainer declares no such parameter, and its constructor takes no other.
         trainer.exec_properties[EPOCHS_KEY] = site.epochs
         trainer.executor_spec = executor_spec.ExecutorClassSpec(RunTimeTrainerExecutor)
     return [*before, trainer]
+
+
+def _tuner(
+    config: PipelineConfig, trainer: TrainerConfig, transform: Transform, schema: BaseChannel
+) -> BaseNode:
+    # Imported only here, because KerasTuner imports Keras 3: a sixth of the start of a step.
+    from tfx.components.tuner.component import Tuner
+
+    from components.trial_report.executor import Executor as TrialReportExecutor
+    from models.tuning.tuner import TUNER_KEY, TunerConfig
+
+    tuner_config = TunerConfig(
+        trainer=trainer,
+        metric=config.tuning_metric,
+        exclude_seen=config.evaluation.exclude_seen,
+    )
+    tuner = Tuner(
+        tuner_fn="models.tuning.tuner.tuner_fn",
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        schema=schema,
+        train_args=_TRAIN_ARGS,
+        eval_args=_EVAL_ARGS,
+        custom_config={TUNER_KEY: tuner_config.model_dump(mode="json")},
+    )
+    tuner.executor_spec = executor_spec.ExecutorClassSpec(TrialReportExecutor)
+    return tuner

@@ -10,11 +10,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tfx.types.artifact import Artifact
 
 import models  # noqa: F401 - chooses Keras 2 before a test imports TensorFlow
 from models.features.spec import FeatureSpec
 
 Row = Mapping[str, Sequence[Any]]
+
+
+def artifact(kind: type[Artifact], uri: str | Path) -> Artifact:
+    """Return an artifact whose files are at a URI."""
+    made = kind()
+    made.uri = str(uri)
+    return made
 
 
 def example(row: Row) -> bytes:

@@ -17,7 +17,7 @@ from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils, proto_utils
 
-from components.blessings import require_infra_blessing, require_model_blessing
+from components.blessed_models.blessings import require_infra_blessing, require_model_blessing
 from components.folder_digest import digest_of_folder
 
 # TensorFlow Serving ignores folders whose name is not a number.

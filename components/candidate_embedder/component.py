@@ -1,54 +1,62 @@
-"""CandidateEmbedder: the catalogue as vectors, for the index and for external vector stores."""
+"""CandidateEmbedder: embed the catalogue, for the index and for external vector stores."""
 
-from tfx.dsl.components.base import base_beam_component, executor_spec
-from tfx.types import channel
-
-from components.candidate_embedder.executor import Executor
-from components.candidate_embedder.spec import (
-    CONFIG_KEY,
-    EMBEDDINGS_KEY,
-    EXAMPLES_KEY,
-    MODEL_BLESSING_KEY,
-    MODEL_KEY,
-    CandidateEmbedderConfig,
-    CandidateEmbedderSpec,
-    CandidateEmbeddings,
+import apache_beam as beam
+from tfx.dsl.component.experimental.annotations import (
+    BeamComponentParameter,
+    InputArtifact,
+    OutputArtifact,
+    Parameter,
 )
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
+from tfx.utils import path_utils
+
+from components.artifacts import CandidateEmbeddings
+from components.beam_results import pipelines_like
+from components.blessed_models.blessings import require_model_blessing
+from components.candidate_embedder.embed import embed_candidates
+from models.features.spec import FeatureSpec
+from models.input.raw_examples import split_files
 
 
-class CandidateEmbedder(base_beam_component.BaseBeamComponent):
-    """Embeds the `candidates` split with a blessed model, block by block in Beam.
+@component(use_beam=True)
+def CandidateEmbedder(
+    examples: InputArtifact[Examples],
+    model: InputArtifact[Model],
+    model_blessing: InputArtifact[ModelBlessing],
+    embeddings: OutputArtifact[CandidateEmbeddings],
+    config: Parameter[str],
+    beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
+) -> None:
+    """Embed the `candidates` split with a blessed model, block by block in Beam.
 
     ```python
     embedder = CandidateEmbedder(
         examples=example_gen.outputs["examples"],
         model=trainer.outputs["model"],
         model_blessing=evaluator.outputs["blessing"],
-        config=CandidateEmbedderConfig(spec=spec, code_hash=""),
+        config=spec.model_dump_json(),
     )
-    index_builder = IndexBuilder(embeddings=embedder.outputs["embeddings"], ...)
     ```
 
-    Outputs:
-        embeddings: `embeddings-*.parquet`: each candidate once, with its vector and features.
+    Args:
+        examples: Examples with the split `candidates`.
+        model: The fitted towers.
+        model_blessing: The verdict of the evaluation gate.
+        embeddings: Each candidate once, with its vector and features.
+        config: A `FeatureSpec`.
+        beam_pipeline: Filled in by TFX.
+
+    Raises:
+        NotBlessedError: The model is not blessed. Later components do not run.
+        EmbeddingError: The catalogue is empty, or a vector is not finite.
+        ChangedFeaturesError: The model was fitted with other features.
     """
-
-    SPEC_CLASS = CandidateEmbedderSpec
-    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
-
-    def __init__(
-        self,
-        examples: channel.BaseChannel,
-        model: channel.BaseChannel,
-        model_blessing: channel.BaseChannel,
-        config: CandidateEmbedderConfig,
-    ) -> None:
-        channels = {
-            EXAMPLES_KEY: examples,
-            MODEL_KEY: model,
-            MODEL_BLESSING_KEY: model_blessing,
-            EMBEDDINGS_KEY: channel.Channel(type=CandidateEmbeddings),
-        }
-        super().__init__(
-            CandidateEmbedderSpec(**channels, **{CONFIG_KEY: config.model_dump_json()})
-        )
+    require_model_blessing(model_blessing)
+    embed_candidates(
+        path_utils.serving_model_path(model.uri),
+        FeatureSpec.model_validate_json(config),
+        split_files(examples.uri, "candidates"),
+        embeddings.uri,
+        pipelines_like(beam_pipeline),
+    )

@@ -1,61 +1,66 @@
-"""CatalogueExampleGen: the catalogue as it is now, for a model that was fitted before."""
+"""CatalogueExampleGen: read today's catalogue for a model that was fitted earlier."""
 
-from tfx.dsl.components.base import base_beam_component, executor_spec
-from tfx.types import standard_artifacts
-from tfx.types.channel import BaseChannel, Channel
-
-from components.catalogue_example_gen.executor import Executor
-from components.catalogue_example_gen.spec import (
-    CONFIG_KEY,
-    EXAMPLES_KEY,
-    FITTED_REPORT_KEY,
-    INPUT_FINGERPRINT_KEY,
-    REJECTED_KEY,
-    REPORT_KEY,
-    CatalogueExampleGenSpec,
+import apache_beam as beam
+from tfx.components.util import examples_utils
+from tfx.dsl.component.experimental.annotations import (
+    BeamComponentParameter,
+    InputArtifact,
+    OutputArtifact,
+    Parameter,
 )
+from tfx.dsl.component.experimental.decorators import component
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils
+from tfx.types.standard_artifacts import Examples
+
+from components.artifacts import IngestReport, RejectedRows
+from components.beam_results import pipelines_like
+from components.catalogue_example_gen.ingest import ingest_catalogue
 from components.interactions.config import IngestConfig
-from components.timeline_example_gen.artifacts import IngestReport, RejectedRows
 
 
-class CatalogueExampleGen(base_beam_component.BaseBeamComponent):
-    """Reads the catalogue's files without the events.
+@component(use_beam=True)
+def CatalogueExampleGen(
+    fitted_report: InputArtifact[IngestReport],
+    examples: OutputArtifact[Examples],
+    rejected: OutputArtifact[RejectedRows],
+    report: OutputArtifact[IngestReport],
+    config: Parameter[str],
+    input_fingerprint: Parameter[str] = "",
+    beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
+) -> None:
+    """Read the catalogue's files without the events.
 
     ```python
     example_gen = CatalogueExampleGen(
-        config,
+        config=config.model_dump_json(),
         fitted_report=blessed_model.outputs["ingest_report"],
         input_fingerprint=fingerprint(config, ["candidates"]),
     )
     ```
 
-    Outputs:
-        examples: Examples with the split `candidates`: the files' rows, and the candidates that
-            only the training events had.
-        rejected: The rows put aside under `bad_rows: reject`.
+    Args:
+        fitted_report: The report of the ingestion that the model was fitted on.
+        examples: The split `candidates`: the rows of the files, and the candidates that only the
+            training events had.
+        rejected: The rows rejected under `bad_rows: reject`.
         report: What was read, dropped, rejected and written.
+        config: The `IngestConfig` of TimelineExampleGen.
+        input_fingerprint: Hash of the catalogue's files. Only the cache uses it.
+        beam_pipeline: Filled in by TFX.
+
+    Raises:
+        IngestError: The input cannot become Examples.
     """
-
-    SPEC_CLASS = CatalogueExampleGenSpec
-    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
-
-    def __init__(self, config: IngestConfig, fitted_report: BaseChannel, input_fingerprint: str):
-        """Declares an ingestion of the catalogue.
-
-        Args:
-            config: As TimelineExampleGen got it.
-            fitted_report: The report of the ingestion that the model was fitted on.
-            input_fingerprint: Hash of the catalogue's files, for the cache.
-        """
-        super().__init__(
-            CatalogueExampleGenSpec(
-                **{
-                    CONFIG_KEY: config.model_dump_json(),
-                    INPUT_FINGERPRINT_KEY: input_fingerprint,
-                    FITTED_REPORT_KEY: fitted_report,
-                    EXAMPLES_KEY: Channel(type=standard_artifacts.Examples),
-                    REJECTED_KEY: Channel(type=RejectedRows),
-                    REPORT_KEY: Channel(type=IngestReport),
-                }
-            )
-        )
+    del input_fingerprint
+    ingest_catalogue(
+        IngestConfig.model_validate_json(config),
+        fitted_report.uri,
+        examples.uri,
+        rejected.uri,
+        report.uri,
+        pipelines_like(beam_pipeline),
+    )
+    examples.split_names = artifact_utils.encode_split_names(["candidates"])
+    examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
+    examples_utils.set_file_format(examples, "tfrecords_gzip")

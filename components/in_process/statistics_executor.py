@@ -25,6 +25,8 @@ from components.in_process.one_process import has_one_process
 from components.in_process.stored_size import is_small
 
 _EXAMPLES_IN_A_BATCH = 1024
+# A parameter for the cache alone.
+CODE_HASH_KEY = "code_hash"
 
 
 class Executor(executor.Executor):
@@ -94,7 +96,10 @@ def _batches(examples: types.Artifact, split: str) -> Iterator[pa.RecordBatch]:
 def _only_options_are_set(
     input_dict: dict[str, list[types.Artifact]], exec_properties: dict[str, Any]
 ) -> bool:
-    others = exec_properties.keys() - {standard_component_specs.STATS_OPTIONS_JSON_KEY}
+    others = exec_properties.keys() - {
+        standard_component_specs.STATS_OPTIONS_JSON_KEY,
+        CODE_HASH_KEY,
+    }
     return not input_dict.get(standard_component_specs.SCHEMA_KEY) and all(
         exec_properties[key] in (None, 0, "", "null", "[]", "{}") for key in others
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from components.blessings import NotBlessedError
+from components.blessed_models.blessings import NotBlessedError
 
 
 class IndexBuildError(Exception):

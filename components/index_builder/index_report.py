@@ -9,9 +9,10 @@ from typing import Any
 from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 
-from components.index_builder.spec import REPORT_FILE
 from components.index_builder.trade_off_picture import trade_off_svg
 from components.index_builder.tuning import Setting, Trial
+
+REPORT_FILE = "index_report.json"
 
 PICTURE_FILE = "trade_off.svg"
 

@@ -1,74 +1,125 @@
-"""RetrievalEvaluator: exact metrics beside simple baselines, and the gate they feed."""
+"""RetrievalEvaluator: compute exact metrics of a model and of baselines, and apply the gate."""
 
-from tfx.dsl.components.base import base_component, executor_spec
-from tfx.types import channel, standard_artifacts
+import json
+import os
+from dataclasses import replace
 
-from components.retrieval_evaluator.executor import Executor
-from components.retrieval_evaluator.spec import (
-    BLESSING_KEY,
-    CONFIG_KEY,
-    EVALUATION_KEY,
-    EXAMPLES_KEY,
-    LAST_BLESSED_KEY,
-    LAST_BLESSING_KEY,
-    MODEL_KEY,
-    EvaluatorConfig,
-    RetrievalEvaluatorSpec,
-)
+from tfx.components.evaluator import constants
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.io import fileio
+from tfx.types import Artifact
+from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEvaluation
+from tfx.utils import io_utils, path_utils
+
+from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut, why_seen
+from components.retrieval_evaluator.case_results import CASES_FILE, write_cases
+from components.retrieval_evaluator.comparison import LAST_BLESSED
+from components.retrieval_evaluator.config import EvaluationConfig
+from components.retrieval_evaluator.evaluate import evaluate
+from components.retrieval_evaluator.gate import Decision
+from components.retrieval_evaluator.report import EVALUATION_FILE, judge, make_report
+from models.features.spec import FeatureSpec
+from models.missing_model import is_no_model
+from models.settings import Settings
+from models.towers.saved_towers import SavedTowers
 
 
-class RetrievalEvaluator(base_component.BaseComponent):
-    """Measures a two-tower model over the full catalogue and blesses it, or does not.
+class EvaluatorConfig(Settings):
+    """The configuration of RetrievalEvaluator: columns and features, and the evaluation."""
+
+    spec: FeatureSpec
+    evaluation: EvaluationConfig
+
+
+@component
+def RetrievalEvaluator(
+    examples: InputArtifact[Examples],
+    model: InputArtifact[Model],
+    evaluation: OutputArtifact[ModelEvaluation],
+    blessing: OutputArtifact[ModelBlessing],
+    config: Parameter[str],
+    last_blessed_model: InputArtifact[Model] = None,
+    last_blessing: InputArtifact[ModelBlessing] = None,
+) -> None:
+    """Measure a two-tower model over the full catalogue, and bless it if it passes the gate.
 
     ```python
     evaluator = RetrievalEvaluator(
         examples=example_gen.outputs["examples"],
         model=trainer.outputs["model"],
-        config=EvaluatorConfig(spec=spec, evaluation=EvaluationConfig(), code_hash=""),
+        last_blessed_model=resolver.outputs["model"],  # optional
+        last_blessing=resolver.outputs["model_blessing"],  # optional
+        config=EvaluatorConfig(spec=spec, evaluation=EvaluationConfig()).model_dump_json(),
     )
     ```
 
-    Against the last blessed model, too:
+    The report says if the last blessed model may have been trained on events that are held out
+    now. A property of its blessing, or of the model itself on a cluster, tells what was held out.
 
-    ```python
-    evaluator = RetrievalEvaluator(
-        ...,
-        last_blessed_model=resolver.outputs["model"],
-        last_blessing=resolver.outputs["model_blessing"],
-    )
-    ```
-
-    The blessing, or else the model itself, has a property that says what was held out of it: where
-    that model may have been trained on what it is now asked, the report says so.
-
-    Outputs:
-        evaluation: `evaluation.json` with the metrics by contender and the gate's checks, and
-            `cases.parquet` with the ranks of each held-out event.
-        blessing: A ModelBlessing that Pusher and the resolver for the last blessed model
-            understand; `NOT_BLESSED` lists the thresholds that were missed.
+    Args:
+        examples: Examples with the splits `train`, `candidates` and the evaluated one.
+        model: The fitted towers.
+        evaluation: `evaluation.json` with the metrics and the gate's checks, and `cases.parquet`
+            with the ranks of each held-out event.
+        blessing: A ModelBlessing that Pusher and the resolvers understand. Its file
+            `NOT_BLESSED` lists the missed thresholds.
+        config: An `EvaluatorConfig`.
+        last_blessed_model: The model to compare with.
+        last_blessing: Its blessing.
     """
-
-    SPEC_CLASS = RetrievalEvaluatorSpec
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
-
-    def __init__(
-        self,
-        examples: channel.BaseChannel,
-        model: channel.BaseChannel,
-        config: EvaluatorConfig,
-        last_blessed_model: channel.BaseChannel | None = None,
-        last_blessing: channel.BaseChannel | None = None,
-    ) -> None:
-        channels = {
-            EXAMPLES_KEY: examples,
-            MODEL_KEY: model,
-            EVALUATION_KEY: channel.Channel(type=standard_artifacts.ModelEvaluation),
-            BLESSING_KEY: channel.Channel(type=standard_artifacts.ModelBlessing),
-        }
-        if last_blessed_model is not None:
-            channels[LAST_BLESSED_KEY] = last_blessed_model
-        if last_blessing is not None:
-            channels[LAST_BLESSING_KEY] = last_blessing
-        super().__init__(
-            RetrievalEvaluatorSpec(**channels, **{CONFIG_KEY: config.model_dump_json()})
+    settings = EvaluatorConfig.model_validate_json(config)
+    held_out = examples.get_string_custom_property(HELD_OUT_PROPERTY)
+    result, answers = evaluate(
+        SavedTowers(path_utils.serving_model_path(model.uri), settings.spec),
+        examples.uri,
+        settings.spec,
+        settings.evaluation,
+        _towers_of(last_blessed_model) if settings.evaluation.min_lift_over_last > 0 else None,
+    )
+    if LAST_BLESSED in result.metrics:
+        advantage = why_seen(
+            HeldOut.parse(held_out), _held_out_of(last_blessing, last_blessed_model)
         )
+        result = replace(result, last_blessed_advantage=advantage)
+    decision = judge(result, settings.evaluation)
+    report = make_report(result, decision, settings.evaluation)
+    fileio.makedirs(evaluation.uri)
+    write_cases(answers, os.path.join(evaluation.uri, CASES_FILE))
+    io_utils.write_string_file(
+        os.path.join(evaluation.uri, EVALUATION_FILE), json.dumps(report, indent=2)
+    )
+    _bless(blessing, model, decision)
+    blessing.set_string_custom_property(HELD_OUT_PROPERTY, held_out)
+
+
+def _towers_of(model: Artifact | None) -> str | None:
+    if model is None:
+        return None
+    path: str = path_utils.serving_model_path(model.uri)
+    return None if is_no_model(path) else path
+
+
+def _held_out_of(*artifacts: Artifact | None) -> HeldOut | None:
+    """Return what was held out according to the first artifact that says so, or None."""
+    for artifact in artifacts:
+        text = artifact and artifact.get_string_custom_property(HELD_OUT_PROPERTY)
+        if text:
+            return HeldOut.parse(text)
+    return None
+
+
+def _bless(blessing: Artifact, model: Artifact, decision: Decision) -> None:
+    name, value = (
+        (constants.BLESSED_FILE_NAME, constants.BLESSED_VALUE)
+        if decision.blessed
+        else (constants.NOT_BLESSED_FILE_NAME, constants.NOT_BLESSED_VALUE)
+    )
+    fileio.makedirs(blessing.uri)
+    lines = "".join(f"{refusal}\n" for refusal in decision.refusals)
+    io_utils.write_string_file(os.path.join(blessing.uri, name), lines)
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, value)
+    blessing.set_string_custom_property(
+        constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri
+    )
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)

@@ -40,17 +40,17 @@ class Executor(executor.GenericExecutor):
         super().Do(input_dict, output_dict, given)
 
 
-def with_epochs(trainer_config: str, epochs: int) -> str:
-    """Returns the JSON of a `TrainerConfig` with another number of epochs.
+def with_epochs(trainer_config: dict[str, Any], epochs: int) -> dict[str, Any]:
+    """Return the fields of a `TrainerConfig` with another number of epochs.
 
     Raises:
         ValueError: The number is not possible.
     """
-    config = TrainerConfig.model_validate_json(trainer_config)
+    config = TrainerConfig.model_validate(trainer_config)
     try:
         training = TrainingConfig.model_validate({**config.training.model_dump(), "epochs": epochs})
     except ValidationError as error:
         raise ValueError(
             f"the run's parameter `epochs` must be a whole number of at least 1, got {epochs!r}"
         ) from error
-    return config.model_copy(update={"training": training}).model_dump_json()
+    return config.model_copy(update={"training": training}).model_dump(mode="json")

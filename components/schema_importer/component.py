@@ -1,48 +1,56 @@
-"""SchemaImporter: the curated schema, whose edits the cache sees."""
+"""SchemaImporter: import the curated schema, in such a way that the cache notices edits."""
 
-from tfx.dsl.components.base import base_component, executor_spec
-from tfx.types import channel, standard_artifacts
+import hashlib
+import os
 
-from components.schema_importer.executor import Executor, schema_hash
-from components.schema_importer.spec import (
-    SCHEMA_FILE_KEY,
-    SCHEMA_HASH_KEY,
-    SCHEMA_KEY,
-    SchemaImporterSpec,
-)
+from tfx.components.schema_gen.executor import DEFAULT_FILE_NAME
+from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.io import fileio
+from tfx.types.standard_artifacts import Schema
+from tfx.utils import io_utils
 
 
-class SchemaImporter(base_component.BaseComponent):
-    """Brings a schema file into the pipeline.
+class OtherSchemaError(Exception):
+    """The file does not have the given hash. Running again does not help."""
 
-    It runs the executor of TFX's ImportSchemaGen, whose cache knows the file by its path alone:
-    after an edit, a run would go on with the old schema. A file that is not the one that was
-    declared is refused: that of an image which is older than the compiled pipeline.
+
+@component
+def SchemaImporter(
+    schema: OutputArtifact[Schema],
+    schema_file: Parameter[str],
+    schema_hash: Parameter[str],
+) -> None:
+    """Import a schema file, unless it is another one than the pipeline was created with.
+
+    TFX's ImportSchemaGen caches by the file's path alone: after an edit, a run would continue
+    with the old schema.
 
     ```python
-    schema_gen = SchemaImporter("schema/movielens_100k/schema.pbtxt")
+    schema_gen = SchemaImporter(schema_file=path, schema_hash=hash_of_schema(path))
     ```
 
-    Outputs:
-        schema: The Schema.
+    Args:
+        schema: The imported schema.
+        schema_file: Path where this component finds the schema.
+        schema_hash: Hash of the file's content.
+
+    Raises:
+        OtherSchemaError: The content has another hash, because the container image is older than
+            the compiled pipeline, or because the file was edited since.
     """
-
-    SPEC_CLASS = SchemaImporterSpec
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
-
-    def __init__(self, schema_file: str, found_at: str | None = None) -> None:
-        """Declares the import of a schema.
-
-        Args:
-            schema_file: The schema, which must exist here.
-            found_at: Where the component finds it, if that is another place.
-        """
-        super().__init__(
-            SchemaImporterSpec(
-                **{
-                    SCHEMA_FILE_KEY: found_at or schema_file,
-                    SCHEMA_HASH_KEY: schema_hash(schema_file),
-                    SCHEMA_KEY: channel.Channel(type=standard_artifacts.Schema),
-                }
-            )
+    found = hash_of_schema(schema_file)
+    if found != schema_hash:
+        raise OtherSchemaError(
+            f"the schema must be the one that the pipeline was created with ({schema_hash[:16]}), "
+            f"but {schema_file} is another schema ({found[:16]}): rebuild the image of a compiled "
+            "pipeline, or compile again; on this machine, start a new run"
         )
+    io_utils.SchemaReader().read(schema_file)  # raises an error unless it is a schema
+    io_utils.copy_file(schema_file, os.path.join(schema.uri, DEFAULT_FILE_NAME))
+
+
+def hash_of_schema(file: str) -> str:
+    """Return the hash of a schema's text."""
+    with fileio.open(file, "rb") as opened:
+        return hashlib.sha256(opened.read()).hexdigest()

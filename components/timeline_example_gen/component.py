@@ -1,126 +1,104 @@
-"""The component that turns interaction logs into timelines."""
+"""TimelineExampleGen: turn interaction logs into timelines."""
 
-from tfx.dsl.components.base import base_beam_component, executor_spec
-from tfx.orchestration.data_types import RuntimeParameter
-from tfx.types import standard_artifacts
-from tfx.types.channel import Channel
+import json
+from typing import Any
 
-from components.interactions.config import DataConfig, IngestConfig, SplitConfig
-from components.interactions.spans.pattern import ChosenSpans
-from components.timeline_example_gen import executor
-from components.timeline_example_gen.artifacts import IngestReport, RejectedRows
-from components.timeline_example_gen.spec import (
-    CONFIG_KEY,
-    DATA_DIRECTORY_KEY,
-    EXAMPLES_KEY,
-    INPUT_FINGERPRINT_KEY,
-    REJECTED_KEY,
-    REPORT_KEY,
-    SPAN_KEY,
-    TimelineExampleGenSpec,
+import apache_beam as beam
+from tfx.components.util import examples_utils
+from tfx.dsl.component.experimental.annotations import (
+    BeamComponentParameter,
+    OutputArtifact,
+    Parameter,
 )
-from models.features.spec import ColumnsConfig, FeaturesConfig, FeatureSpec
+from tfx.dsl.component.experimental.decorators import component
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils
+from tfx.types.standard_artifacts import Examples
+
+from components.artifacts import (
+    LAST_SPAN_PROPERTY,
+    SPANS_PROPERTY,
+    IngestReport,
+    RejectedRows,
+)
+from components.beam_results import pipelines_like
+from components.interactions.config import IngestConfig, at_run_time
+from components.interactions.ingest import ingest
+from components.interactions.spans.choice import choose_spans
+from components.interactions.spans.pattern import ChosenSpans
+from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut
 
 
-class TimelineExampleGen(base_beam_component.BaseBeamComponent):
-    """Reads interactions, queries and catalogue; writes one Example a timeline.
-
-    A full use:
+@component(use_beam=True)
+def TimelineExampleGen(
+    examples: OutputArtifact[Examples],
+    rejected: OutputArtifact[RejectedRows],
+    report: OutputArtifact[IngestReport],
+    config: Parameter[str],
+    input_fingerprint: Parameter[str] = "",
+    data_directory: Parameter[str] = None,
+    span: Parameter[str] = None,
+    beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
+) -> None:
+    """Read interactions, queries and catalogue, and write one Example per timeline.
 
     ```python
-    data = DataConfig(
-        interactions="/data/clicks-*.parquet",
-        queries="/data/users.csv",
-        candidates="/data/films.csv",
-        bad_rows="reject",
+    config = IngestConfig(
+        data=DataConfig(
+            interactions="/data/clicks-*.parquet",
+            queries="/data/users.csv",
+            candidates="/data/films.csv",
+        ),
+        split=SplitConfig(method="temporal", eval_fraction=0.1),
+        spec=FeatureSpec(
+            columns=ColumnsConfig(query_id="user_id", candidate_id="film_id", timestamp="time"),
+            features=FeaturesConfig(candidate={"title": FeatureConfig(kind="text")}),
+        ),
     )
-    columns = ColumnsConfig(query_id="user_id", candidate_id="film_id", timestamp="time")
-    features = FeaturesConfig(
-        query={"age": FeatureConfig(kind="numeric")},
-        candidate={"title": FeatureConfig(kind="text")},
-    )
-    split = SplitConfig(method="temporal", eval_fraction=0.1)
-    config = make_config(data, columns, features, split)
     example_gen = TimelineExampleGen(
-        data, columns, features, split, input_fingerprint=fingerprint(config)
+        config=config.model_dump_json(), input_fingerprint=fingerprint(config)
     )
     ```
 
-    A minimal one, with the catalogue derived from the events:
+    Without files of `queries` and `candidates`, both are derived from the events.
 
-    ```python
-    example_gen = TimelineExampleGen(
-        DataConfig(interactions="/data/clicks.csv"),
-        ColumnsConfig(query_id="session_id", candidate_id="film_id"),
-        split=SplitConfig(method="leave_last_out"),
-    )
-    ```
+    Args:
+        examples: The splits `train`, `eval`, `test` if configured, and `candidates`. Properties
+            say which events are held out and, if there are spans, which spans were read.
+        rejected: The rows rejected under `bad_rows: reject`.
+        report: What was read, dropped, rejected and written.
+        config: An `IngestConfig`. Its paths are absolute unless `data_directory` is given. If its
+            spans are not chosen yet, they are chosen here, and the cache does not notice new ones.
+        input_fingerprint: Hash of the input files. Without it the cache does not notice changed
+            files.
+        data_directory: The folder that relative paths start from, known only at run time.
+        span: The value of `events.spans.last`, known only at run time.
+        beam_pipeline: Filled in by TFX.
 
-    Component `outputs` contains:
-
-    - `examples`: `Examples` with the splits `train`, `eval`, `test` where configured, and
-      `candidates`.
-    - `rejected`: `RejectedRows`, the rows put aside under `bad_rows: reject`.
-    - `report`: `IngestReport`, what was read, dropped, rejected and written.
-
-    Without a changed `input_fingerprint` (see `source_files.fingerprint`) a cached run does not
-    see that the files have changed.
+    Raises:
+        IngestError: The input cannot become Examples.
     """
-
-    SPEC_CLASS = TimelineExampleGenSpec
-    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
-
-    def __init__(
-        self,
-        data: DataConfig,
-        columns: ColumnsConfig,
-        features: FeaturesConfig | None = None,
-        split: SplitConfig | None = None,
-        input_fingerprint: str = "",
-        chosen_spans: ChosenSpans | None = None,
-        data_directory: str | RuntimeParameter | None = None,
-        span: str | RuntimeParameter | None = None,
-    ):
-        """Declares an ingestion.
-
-        Args:
-            data: The files, with absolute paths or URIs unless `data_directory` is given.
-            columns: The columns that make a row an event.
-            features: Features of queries and candidates; none if absent.
-            split: Which events are held out.
-            input_fingerprint: Hash of the input files, for the cache.
-            chosen_spans: From `spans.choose_spans`; None: the executor chooses, and the cache
-                takes an earlier choice for this one.
-            data_directory: Where relative paths of `data` start, if only a run can tell.
-            span: What `events.spans.last` is, if only a run can tell.
-        """
-        config = make_config(data, columns, features, split, chosen_spans)
-        run_time = {DATA_DIRECTORY_KEY: data_directory, SPAN_KEY: span}
-        super().__init__(
-            spec=TimelineExampleGenSpec(
-                **{
-                    CONFIG_KEY: config.model_dump_json(),
-                    INPUT_FINGERPRINT_KEY: input_fingerprint,
-                    **{key: value for key, value in run_time.items() if value is not None},
-                    EXAMPLES_KEY: Channel(type=standard_artifacts.Examples),
-                    REJECTED_KEY: Channel(type=RejectedRows),
-                    REPORT_KEY: Channel(type=IngestReport),
-                }
-            )
-        )
+    del input_fingerprint
+    settings = IngestConfig.model_validate_json(config)
+    settings = choose_spans(at_run_time(settings, data_directory, span))
+    facts = ingest(settings, examples.uri, rejected.uri, report.uri, pipelines_like(beam_pipeline))
+    examples.split_names = artifact_utils.encode_split_names(list(settings.split.split_names))
+    examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
+    examples_utils.set_file_format(examples, "tfrecords_gzip")
+    held_out = HeldOut.of(settings.split, facts["cut"])
+    examples.set_string_custom_property(HELD_OUT_PROPERTY, held_out.to_json())
+    if settings.chosen_spans is not None and settings.chosen_spans.interactions:
+        _set_spans(examples, settings.chosen_spans, facts["spans"]["interactions"])
 
 
-def make_config(
-    data: DataConfig,
-    columns: ColumnsConfig,
-    features: FeaturesConfig | None = None,
-    split: SplitConfig | None = None,
-    chosen_spans: ChosenSpans | None = None,
-) -> IngestConfig:
-    """Returns the configuration as the executor gets it and as `fingerprint` wants it."""
-    return IngestConfig(
-        data=data,
-        split=split or SplitConfig(),
-        spec=FeatureSpec(columns=columns, features=features or FeaturesConfig()),
-        chosen_spans=chosen_spans,
+def _set_spans(examples: Any, chosen: ChosenSpans, read: list[dict[str, Any]]) -> None:
+    newest = chosen.interactions[-1]
+    # TFX's file-based generators leave these two at 0 and set custom properties instead.
+    examples.span = newest.span
+    if newest.version is not None:
+        examples.version = newest.version
+    examples.set_string_custom_property(LAST_SPAN_PROPERTY, chosen.show(newest.span))
+    examples.set_string_custom_property(
+        SPANS_PROPERTY,
+        json.dumps({found["span"]: found["version"] for found in read}),
     )

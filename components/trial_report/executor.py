@@ -10,7 +10,8 @@ from tfx.components.tuner import executor
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils
 
-from components.trial_report.spec import TRIALS_FILE
+# In the folder of the tuner's results, next to TFX's own list of the successful trials.
+TRIALS_FILE = "trials.json"
 
 
 class Executor(executor.Executor):

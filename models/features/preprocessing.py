@@ -33,14 +33,15 @@ def preprocessing_fn(
 
     Args:
         inputs: Raw features by name, `[batch, n]` each.
-        custom_config: `SPEC_KEY` holds the `FeatureSpec` as JSON, `QUERY_VOCABULARY_KEY` whether
-            query ids get a vocabulary. Without one each is out of vocabulary, index 0: where the
-            model has no vector for an id, analysing millions of sessions would be for nothing.
+        custom_config: `SPEC_KEY` holds the fields of a `FeatureSpec`, `QUERY_VOCABULARY_KEY`
+            whether query ids get a vocabulary. Without one each is out of vocabulary, index 0:
+            where the model has no vector for an id, analysing millions of sessions would be for
+            nothing.
 
     Returns:
         Transformed features by the same names, `[batch, n]` int64 or float32 each.
     """
-    spec = FeatureSpec.model_validate_json(custom_config[SPEC_KEY])
+    spec = FeatureSpec.model_validate(custom_config[SPEC_KEY])
     outputs = {spec.candidate_id: _id_indices(inputs[spec.candidate_id], spec.candidate_id)}
     queries = inputs[spec.query_id]
     outputs[spec.query_id] = (

@@ -42,7 +42,7 @@ FIT_FILE = "fit.json"
 
 
 class TrainerConfig(Settings):
-    """What crosses the TFX boundary to `run_fn`, as one JSON string under `TRAINER_KEY`."""
+    """The configuration of `run_fn`: `custom_config[TRAINER_KEY]` holds its fields."""
 
     spec: FeatureSpec
     model: ModelConfig
@@ -60,9 +60,9 @@ def run_fn(fn_args: FnArgs) -> None:
 
     Args:
         fn_args: `train_files` are the transformed timelines, `eval_files` the transformed
-            catalogue; `custom_config[TRAINER_KEY]` holds a `TrainerConfig` as JSON. `base_model`
-            is the model that a warm start continues, where there is one. `hyperparameters` are
-            the best values of a search, where there was one.
+            catalogue; `custom_config[TRAINER_KEY]` holds the fields of a `TrainerConfig`.
+            `base_model` is the model that a warm start continues, where there is one.
+            `hyperparameters` are the best values of a search, where there was one.
 
     Raises:
         WarmStartError: The base model does not fit the configuration.
@@ -245,7 +245,7 @@ def _measure(
 
 def _config(fn_args: FnArgs) -> TrainerConfig:
     """Returns the configuration, with the best values of a search in their places."""
-    config = TrainerConfig.model_validate_json(fn_args.custom_config[TRAINER_KEY])
+    config = TrainerConfig.model_validate(fn_args.custom_config[TRAINER_KEY])
     if not fn_args.hyperparameters:
         return config
     values = chosen_values(fn_args.hyperparameters["values"], config.tuning)

@@ -33,7 +33,7 @@ _NEVER_S = 1e9
 
 
 class TunerConfig(Settings):
-    """What crosses the TFX boundary to `tuner_fn`, as one JSON string under `TUNER_KEY`."""
+    """The configuration of `tuner_fn`: `custom_config[TUNER_KEY]` holds its fields."""
 
     trainer: TrainerConfig
     metric: str
@@ -179,14 +179,15 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     """Makes the search.
 
     Args:
-        fn_args: As `models.training.trainer.run_fn` takes them; `custom_config[TUNER_KEY]` holds a
-            `TunerConfig` as JSON.
+        fn_args: As `models.training.trainer.run_fn` takes them; `custom_config[TUNER_KEY]` holds
+            the fields of a `TunerConfig`.
     """
-    text = fn_args.custom_config[TUNER_KEY]
-    config = TunerConfig.model_validate_json(text)
+    config = TunerConfig.model_validate(fn_args.custom_config[TUNER_KEY])
     tf.config.experimental.enable_op_determinism()
     # A killed search goes on with its next trial if, and only if, its inputs are the same.
-    inputs = "\n".join([text, fn_args.transform_graph_path, *fn_args.train_files])
+    inputs = "\n".join(
+        [config.model_dump_json(), fn_args.transform_graph_path, *fn_args.train_files]
+    )
     digest = hashlib.sha256(inputs.encode()).hexdigest()[:16]
     directory = Path(config.trainer.checkpoint_dir) / f"search-{digest}"
     return TunerFnResult(TimelineTuner(config, fn_args, directory), fit_kwargs={})

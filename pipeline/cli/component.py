@@ -34,7 +34,7 @@ def component(
     gc.disable()
     from ml_metadata.errors import StatusError
 
-    from components.blessings import NotBlessedError
+    from components.blessed_models.blessings import NotBlessedError
     from components.interactions.errors import IngestError
     from pipeline.errors import ConfigError
     from pipeline.orchestrators.local.runner import ComponentFailedError, UnknownComponentError

@@ -7,11 +7,13 @@ from tfx.dsl.components.common.resolver import Resolver
 from tfx.types.channel import BaseChannel, Channel
 from tfx.types.standard_artifacts import Model, ModelBlessing
 
+from components.blessed_models.resolvers import (
+    LastBlessedModelStrategy,
+    PreviousBlessedModelStrategy,
+)
 from components.interactions.config import IngestConfig
 from components.interactions.sources.files import fingerprint
 from components.interactions.spans.choice import choose_spans
-from components.previous_model.strategy import PreviousBlessedModelStrategy
-from components.retrieval_evaluator.last_blessed import LastBlessedStrategy
 from pipeline.config.project import PipelineConfig
 from pipeline.runs.refreshed_catalogue import refreshed_through
 
@@ -116,7 +118,7 @@ class LocalSite:
     def last_blessed_model(self, current: BaseChannel) -> BaseNode:
         """Returns the resolver of the model to hold `current` against."""
         return Resolver(
-            strategy_class=LastBlessedStrategy,
+            strategy_class=LastBlessedModelStrategy,
             current=current,
             model=Channel(type=Model),
             model_blessing=Channel(type=ModelBlessing),

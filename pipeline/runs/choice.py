@@ -2,7 +2,6 @@
 
 from components.interactions.config import IngestConfig
 
-from components.timeline_example_gen.spec import CONFIG_KEY
 from pipeline.config.project import PipelineConfig
 from pipeline.runs.metadata import has_metadata, open_store
 from pipeline.runs.history import NODE_TYPE, RUN_TYPE, executions_of
@@ -31,5 +30,5 @@ def ingested_choice(config: PipelineConfig, run_id: str) -> IngestConfig | None:
     tries = executions_of(store, NODE_TYPE, f"{config.name}.{INGESTING}").keys() & of_run.keys()
     if not tries:
         return None
-    told = of_run[max(tries)].custom_properties[CONFIG_KEY].string_value
+    told = of_run[max(tries)].custom_properties["config"].string_value
     return IngestConfig.model_validate_json(told)

@@ -5,8 +5,8 @@ import logging
 from ml_metadata import errors
 from ml_metadata.proto import metadata_store_pb2
 
+from components.artifacts import PROJECT_PROPERTY, SPAN_PROPERTY, SpanProfile
 from components.drift_gate.accepted_spans import is_whole
-from components.drift_gate.spec import SPAN_PROPERTY, USE_PROPERTY, SpanProfile
 from components.interactions.spans.pattern import show_span
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import ConfigError
@@ -36,7 +36,7 @@ def last_let_pass(config: PipelineConfig) -> str:
         artifact
         for artifact in artifacts
         if artifact.state == metadata_store_pb2.Artifact.LIVE
-        and artifact.custom_properties[USE_PROPERTY].string_value == config.name
+        and artifact.custom_properties[PROJECT_PROPERTY].string_value == config.name
     ]
     if not live:
         return ""

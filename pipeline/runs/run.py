@@ -19,15 +19,14 @@ from tfx.types import Artifact
 from tfx.utils import io_utils
 
 from components.atomic_pusher.executor import NEWLY_PUSHED_PROPERTY
-from components.blessed_model import MODEL_BLESSING_KEY
-from components.blessings import NotBlessedError
-from components.drift_gate.executor import DriftError
-from components.drift_gate.spec import PROFILE_KEY
-from components.drift_gate.spec import REPORT_FILE as DRIFT_REPORT_FILE
+from components.blessed_models.blessings import NotBlessedError
+from components.blessed_models.resolvers import MODEL_BLESSING_KEY
+from components.drift_gate.component import REPORT_FILE as DRIFT_REPORT_FILE
+from components.drift_gate.component import DriftError
 from components.index_builder.errors import IndexRefusedError
-from components.index_builder.spec import REPORT_FILE as INDEX_REPORT_FILE
+from components.index_builder.index_report import REPORT_FILE as INDEX_REPORT_FILE
 from components.retrieval_evaluator.report import EVALUATION_FILE
-from components.trial_report.spec import TRIALS_FILE
+from components.trial_report.executor import TRIALS_FILE
 from models.training.trainer import FIT_FILE, WARM_START_FILE
 from pipeline.config.project import PipelineConfig
 from pipeline.definition import BLESSED_MODEL, create_pipeline, create_refresh_pipeline
@@ -216,7 +215,7 @@ def _fill(summary: RunSummary, outcomes: Mapping[str, ComponentOutcome]) -> None
     if ingested is not None:
         summary.spans = _json(ingested.uri, REPORT_FILE)["spans"] or {}
     cause = summary.failure.__cause__ if summary.failure is not None else None
-    profile = _output(outcomes, "DriftGate", PROFILE_KEY)
+    profile = _output(outcomes, "DriftGate", "profile")
     if profile is not None:
         summary.drift = _json(profile.uri, DRIFT_REPORT_FILE)
     elif isinstance(cause, DriftError):

@@ -12,11 +12,8 @@ from components.interactions.config import query_fingerprint
 from components.interactions.config import SOURCES
 
 from components.interactions.spans.choice import choose_spans
-from pipeline.code_hash import code_hash
+from pipeline.code_hash import application_hash
 from pipeline.config.project import PipelineConfig
-
-# The whole application: an edit of any part may change what comes of a run.
-_CODE = ("components", "models", "pipeline", "serving")
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ def input_state(config: PipelineConfig, catalogue_through: int | None = None) ->
     settings = [config.model_dump(mode="json", exclude=left_out), *_schema(config)]
     return InputState(
         files=_digest([listed, [span.version for span in interactions]]),
-        settings=_digest([*settings, code_hash(*_CODE)]),
+        settings=_digest([*settings, application_hash()]),
         span=span,
         num_files=len(listed),
         catalogue=_catalogue(chosen),

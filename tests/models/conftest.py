@@ -119,7 +119,7 @@ def transformed(
     ]
     folder = tmp_path_factory.mktemp("transform")
     metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(parsing))
-    custom_config = {SPEC_KEY: RAW_SPEC.model_dump_json(), QUERY_VOCABULARY_KEY: True}
+    custom_config = {SPEC_KEY: RAW_SPEC.model_dump(mode="json"), QUERY_VOCABULARY_KEY: True}
     with (
         beam.Pipeline(argv=["--runner=DirectRunner", "--direct_running_mode=in_memory"]) as runner,
         tft_beam.Context(temp_dir=str(folder / "tmp")),

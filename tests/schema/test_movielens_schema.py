@@ -169,8 +169,8 @@ def test_the_gate_accepts_the_examples_of_the_data(tmp_path: Path) -> None:
     import tensorflow as tf
     from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
+    from components.interactions.config import IngestConfig
     from components.interactions.ingest import ingest
-    from components.timeline_example_gen.component import make_config
 
     config = load("movielens_100k")
     paths = {name: config.resolve(getattr(config.data, name)) for name in (
@@ -180,7 +180,7 @@ def test_the_gate_accepts_the_examples_of_the_data(tmp_path: Path) -> None:
     for folder in folders:
         folder.mkdir()
     ingest(
-        make_config(data, config.columns, config.features, config.split),
+        IngestConfig(data=data, split=config.split, spec=config.spec),
         *map(str, folders),
         beam.Pipeline,
     )

@@ -9,12 +9,12 @@ import yaml
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
-from pipeline.code_hash import code_hash
+from pipeline.code_hash import application_hash
 from pipeline.config.project import PipelineConfig
 from pipeline.definition import create_components
 from pipeline.errors import ConfigError
 from pipeline.orchestrators.kubeflow.resources import ResourceSpec, check_components
-from pipeline.orchestrators.kubeflow.step import CODE, CODE_HASH_VARIABLE, COMMAND
+from pipeline.orchestrators.kubeflow.step import CODE_HASH_VARIABLE, COMMAND
 from pipeline.orchestrators.kubeflow.target import ClusterSite
 from pipeline.orchestrators.target import LAST_BLESSED_MODEL, PREVIOUS_MODEL
 
@@ -120,7 +120,7 @@ def _complete(spec: dict[str, Any], site: ClusterSite, pipeline_root: str) -> No
         if name in _NEVER_CACHED:
             task.pop("cachingOptions", None)
     # In the environment: the backends' caches know commands and arguments, not that.
-    variables = {**_ENVIRONMENT, CODE_HASH_VARIABLE: code_hash(*CODE)}
+    variables = {**_ENVIRONMENT, CODE_HASH_VARIABLE: application_hash()}
     environment = [{"name": name, "value": value} for name, value in variables.items()]
     for executor in spec["deploymentSpec"]["executors"].values():
         executor["container"]["env"] = environment

@@ -8,7 +8,7 @@ import runpy
 import sys
 
 import components  # before TFX: it makes lazy what no component of ours needs
-from pipeline.code_hash import code_hash
+from pipeline.code_hash import application_hash
 from pipeline.orchestrators.kubeflow.executor_input import complete, output_uris
 from pipeline.orchestrators.kubeflow.folder_markers import (
     NoStorageClientError,
@@ -19,11 +19,10 @@ from pipeline.orchestrators.kubeflow.folder_markers import (
 ENTRYPOINT = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
 COMMAND = ("python", "-m", "pipeline.orchestrators.kubeflow.step")
 
-# What the image brings along; settings, and hashes of code for caches, come with the pipeline.
-CODE = ("components", "models", "pipeline", "serving")
+# The code comes with the image; settings, and hashes of code for caches, with the pipeline.
 CODE_HASH_VARIABLE = "TWO_TOWER_CODE_HASH"
 
-__all__ = ["CODE", "CODE_HASH_VARIABLE", "COMMAND", "ENTRYPOINT", "components"]
+__all__ = ["CODE_HASH_VARIABLE", "COMMAND", "ENTRYPOINT", "components"]
 
 
 def main() -> None:
@@ -45,7 +44,7 @@ def main() -> None:
 
 def _check_image() -> None:
     compiled_with = os.environ.get(CODE_HASH_VARIABLE)
-    if compiled_with in (None, found := code_hash(*CODE)):
+    if compiled_with in (None, found := application_hash()):
         return
     sys.exit(
         f"error: this image holds other code ({found}) than the pipeline was compiled with "

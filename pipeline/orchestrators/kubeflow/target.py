@@ -6,9 +6,8 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types.channel import BaseChannel
 
+from components.blessed_models.component import ModelFinder, ModelRecorder
 from components.interactions.config import IngestConfig
-from components.model_finder.component import ModelFinder
-from components.model_recorder.component import ModelRecorder
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import ConfigError
 from pipeline.orchestrators.target import LAST_BLESSED_MODEL, PREVIOUS_MODEL
@@ -82,12 +81,14 @@ class ClusterSite:
     def previous_model(self, examples: BaseChannel, fitted_examples: BaseChannel) -> BaseNode:
         """Returns the component that finds the model to go on from."""
         return ModelFinder(
-            self.records_dir, fitted_examples=fitted_examples, examples=examples
+            records=self.records_dir, fitted_examples=fitted_examples, examples=examples
         ).with_id(PREVIOUS_MODEL)
 
     def last_blessed_model(self, current: BaseChannel) -> BaseNode:
         """Returns the component that finds the model to hold `current` against."""
-        return ModelFinder(self.records_dir, current_model=current).with_id(LAST_BLESSED_MODEL)
+        return ModelFinder(records=self.records_dir, current_model=current).with_id(
+            LAST_BLESSED_MODEL
+        )
 
     def after_push(
         self,
@@ -99,7 +100,7 @@ class ClusterSite:
         """Returns the component that leaves a record of the model."""
         return [
             ModelRecorder(
-                self.records_dir,
+                records=self.records_dir,
                 model=model,
                 fitted_examples=fitted_examples,
                 examples=examples,

@@ -15,7 +15,7 @@ from tfx.utils import io_utils, proto_utils
 
 from components.atomic_pusher import executor
 from components.atomic_pusher.executor import Executor, newest_version, push
-from components.blessings import NotBlessedError
+from components.blessed_models.blessings import NotBlessedError
 
 
 def save_model(folder: Path, content: str = "graph") -> str:

@@ -12,13 +12,14 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from tfx.types import standard_artifacts
 from tfx.utils import io_utils
 
-from components.blessings import NotBlessedError
+from components.artifacts import CandidateEmbeddings
+from components.blessed_models.blessings import NotBlessedError
+from components.candidate_embedder.component import CandidateEmbedder
 from components.candidate_embedder.embed import EmbeddingError, embed_candidates
 from components.candidate_embedder.embedding_files import EmbeddingFiles, EmbeddingFilesError
-from components.candidate_embedder.executor import Executor
-from components.candidate_embedder.spec import CandidateEmbedderConfig, CandidateEmbeddings
 from models.features.spec import FeatureSpec
 from models.towers.saved_towers import ChangedFeaturesError
+from tests.builders import artifact
 
 WriteExamples = Callable[..., str]
 
@@ -169,27 +170,21 @@ def test_a_file_that_is_missing_is_noticed(
 def test_executor_embeds_for_a_blessed_model_alone(
     many_towers: Any, many_examples: str, tmp_path: Path, blessed: bool
 ) -> None:
-    inputs = {
-        "examples": standard_artifacts.Examples(),
-        "model": standard_artifacts.Model(),
-        "model_blessing": standard_artifacts.ModelBlessing(),
-    }
-    inputs["examples"].uri = many_examples
-    inputs["model"].uri = str(Path(many_towers.directory).parent)
-    inputs["model_blessing"].uri = str(tmp_path / "blessing")
+    blessing = artifact(standard_artifacts.ModelBlessing, tmp_path / "blessing")
     io_utils.write_string_file(
         str(tmp_path / "blessing" / ("BLESSED" if blessed else "NOT_BLESSED")), ""
     )
-    inputs["model_blessing"].set_int_custom_property("blessed", int(blessed))
-    output = CandidateEmbeddings()
-    output.uri = str(tmp_path / "embeddings")
+    blessing.set_int_custom_property("blessed", int(blessed))
+    output = artifact(CandidateEmbeddings, tmp_path / "embeddings")
 
     def do() -> None:
-        config = CandidateEmbedderConfig(spec=many_towers.spec, code_hash="")
-        Executor().Do(
-            {name: [artifact] for name, artifact in inputs.items()},
-            {"embeddings": [output]},
-            {"candidate_embedder_config": config.model_dump_json()},
+        CandidateEmbedder.test_call(
+            examples=artifact(standard_artifacts.Examples, many_examples),
+            model=artifact(standard_artifacts.Model, Path(many_towers.directory).parent),
+            model_blessing=blessing,
+            embeddings=output,
+            config=many_towers.spec.model_dump_json(),
+            beam_pipeline=beam.Pipeline(),
         )
 
     if blessed:

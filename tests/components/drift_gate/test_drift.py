@@ -15,18 +15,13 @@ import pytest
 from tfx.types import standard_artifacts
 
 import components.drift_gate.gate
+from components.artifacts import SpanProfile
 from components.drift_gate.comparison import Finding
+from components.drift_gate.component import DriftError, DriftGate, DriftGateConfig
 from components.drift_gate.config import DistanceConfig, DriftConfig
-from components.drift_gate.executor import DriftError, Executor
 from components.drift_gate.gate import LostProfileError
 from components.drift_gate.profile_store import newest_folder
 from components.drift_gate.span_profile import Profile
-from components.drift_gate.spec import (
-    CONFIG_KEY,
-    DATA_DIRECTORY_KEY,
-    DriftGateConfig,
-    SpanProfile,
-)
 from components.interactions.config import DataConfig, IngestConfig, SpansConfig
 from components.interactions.errors import MissingSpanError
 from components.interactions.spans.choice import choose_spans
@@ -136,21 +131,21 @@ class Spans:
         if profiles:
             newer.write_text("user,item,time,stars\nu1,i1,1,1")
         config = DriftGateConfig(
-            use="clubs",
+            project="clubs",
             ingest=ingest if profiles else choose_spans(ingest),
             drift=drift,
             baseline=baseline,
             profiles=profiles,
-            code_hash="",
         )
         profile = SpanProfile()
         profile.uri = str(self.folder / f"profile-{self._num_runs}")
         Path(profile.uri).mkdir()
         try:
-            Executor().Do(
-                {"examples": [examples]},
-                {"profile": [profile]},
-                {CONFIG_KEY: config.model_dump_json(), DATA_DIRECTORY_KEY: str(self.folder)},
+            DriftGate.test_call(
+                examples=examples,
+                profile=profile,
+                config=config.model_dump_json(),
+                data_directory=str(self.folder),
             )
         finally:
             newer.unlink(missing_ok=True)

@@ -91,7 +91,7 @@ def transformed(
             "preprocessing_fn": "models.features.preprocessing.preprocessing_fn",
             "splits_config": json_format.MessageToJson(splits, preserving_proto_field_name=True),
             "custom_config": json.dumps(
-                {SPEC_KEY: SPEC.model_dump_json(), QUERY_VOCABULARY_KEY: True}
+                {SPEC_KEY: SPEC.model_dump(mode="json"), QUERY_VOCABULARY_KEY: True}
             ),
             "disable_statistics": 1,
         },

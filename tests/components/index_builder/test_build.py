@@ -10,14 +10,14 @@ from pydantic import ValidationError
 from tfx.types import standard_artifacts
 from tfx.utils import io_utils
 
-from components.blessings import NotBlessedError
+from components.artifacts import CandidateEmbeddings, IndexReport
+from components.blessed_models.blessings import NotBlessedError
 from components.candidate_embedder.embedding_files import EmbeddingFiles
-from components.candidate_embedder.spec import CandidateEmbeddings
 from components.index_builder import saved_retrieval_model
+from components.index_builder.component import IndexBuilder, IndexBuilderConfig
 from components.index_builder.config import IndexConfig
 from components.index_builder.errors import IndexBuildError, IndexRefusedError
-from components.index_builder.executor import Executor
-from components.index_builder.spec import IndexBuilderConfig, IndexReportArtifact
+from tests.builders import artifact
 
 Build = Callable[..., tuple[Path, Any]]
 
@@ -105,32 +105,25 @@ def run_executor(
     many_towers: Any, many_examples: str, many_embeddings: EmbeddingFiles, tmp_path: Path
 ) -> Callable[[bool], None]:
     def run(blessed: bool) -> None:
-        inputs = {
-            "examples": standard_artifacts.Examples(),
-            "embeddings": CandidateEmbeddings(),
-            "model": standard_artifacts.Model(),
-            "model_blessing": standard_artifacts.ModelBlessing(),
-        }
-        outputs = {"retrieval_model": standard_artifacts.Model(), "report": IndexReportArtifact()}
-        inputs["examples"].uri = many_examples
-        inputs["embeddings"].uri = many_embeddings.uri
-        inputs["model"].uri = str(Path(many_towers.directory).parent)
-        for name, artifact in {**outputs, "model_blessing": inputs["model_blessing"]}.items():
-            artifact.uri = str(tmp_path / name)
+        blessing = artifact(standard_artifacts.ModelBlessing, tmp_path / "model_blessing")
         file = "BLESSED" if blessed else "NOT_BLESSED"
         io_utils.write_string_file(str(tmp_path / "model_blessing" / file), "")
-        inputs["model_blessing"].set_int_custom_property("blessed", int(blessed))
+        blessing.set_int_custom_property("blessed", int(blessed))
         config = IndexBuilderConfig(
             spec=many_towers.spec,
             index=IndexConfig(backend="exact", k=10),
             query_split="eval",
             model_name="retrieval",
-            code_hash="",
         )
-        Executor().Do(
-            {name: [artifact] for name, artifact in inputs.items()},
-            {name: [artifact] for name, artifact in outputs.items()},
-            {"index_builder_config": config.model_dump_json()},
+        IndexBuilder.test_call(
+            examples=artifact(standard_artifacts.Examples, many_examples),
+            embeddings=artifact(CandidateEmbeddings, many_embeddings.uri),
+            model=artifact(standard_artifacts.Model, Path(many_towers.directory).parent),
+            model_blessing=blessing,
+            retrieval_model=artifact(standard_artifacts.Model, tmp_path / "retrieval_model"),
+            report=artifact(IndexReport, tmp_path / "report"),
+            config=config.model_dump_json(),
+            code_hash="",
         )
 
     return run

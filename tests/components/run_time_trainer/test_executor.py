@@ -17,7 +17,7 @@ CONFIG = TrainerConfig(
 
 
 def test_sets_the_epochs_and_nothing_else() -> None:
-    changed = TrainerConfig.model_validate_json(with_epochs(CONFIG.model_dump_json(), 3))
+    changed = TrainerConfig.model_validate(with_epochs(CONFIG.model_dump(mode="json"), 3))
     assert changed.training.epochs == 3
     assert changed.training.batch_size == 32
     training = changed.training.model_copy(update={"epochs": CONFIG.training.epochs})
@@ -26,4 +26,4 @@ def test_sets_the_epochs_and_nothing_else() -> None:
 
 def test_an_impossible_number_is_refused() -> None:
     with pytest.raises(ValueError, match=r"parameter `epochs` must be .* at least 1, got 0"):
-        with_epochs(CONFIG.model_dump_json(), 0)
+        with_epochs(CONFIG.model_dump(mode="json"), 0)

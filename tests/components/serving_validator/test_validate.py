@@ -16,10 +16,9 @@ from components.index_builder.catalogue_files import CatalogueFiles
 from components.index_builder.exact_index import ExactIndex
 from components.index_builder.retrieval_model import RetrievalModel
 from components.index_builder.saved_retrieval_model import save_retrieval_model
+from components.serving_validator.component import ServingValidator, ServingValidatorConfig
 from components.serving_validator.config import ServingConfig
-from components.serving_validator.executor import Executor
 from components.serving_validator.sample_queries import Questions
-from components.serving_validator.spec import ServingValidatorConfig
 from components.serving_validator.validate import validate_serving
 from components.serving_validator.warmup_replay import (
     Replay,
@@ -29,6 +28,7 @@ from components.serving_validator.warmup_replay import (
 from models.input.raw_examples import read_timelines, split_files
 from models.towers.saved_towers import SavedTowers
 from serving.launcher import LaunchError, running_model_server
+from tests.builders import artifact
 
 # Every test here starts a model server, which takes some seconds.
 pytestmark = pytest.mark.slow
@@ -113,20 +113,17 @@ def run_executor(
     many_towers: Any, many_examples: str, tmp_path: Path
 ) -> Callable[[str], standard_artifacts.InfraBlessing]:
     def run(directory: str) -> standard_artifacts.InfraBlessing:
-        examples, model = standard_artifacts.Examples(), standard_artifacts.Model()
-        examples.uri, model.uri = many_examples, str(Path(directory).parent)
-        blessing = standard_artifacts.InfraBlessing()
-        blessing.uri = str(tmp_path / "blessing")
+        blessing = artifact(standard_artifacts.InfraBlessing, tmp_path / "blessing")
         config = ServingValidatorConfig(
             spec=many_towers.spec,
             serving=ServingConfig(validation_requests=2, startup_timeout_s=15),
             query_split="eval",
-            code_hash="",
         )
-        Executor().Do(
-            {"examples": [examples], "model": [model]},
-            {"blessing": [blessing]},
-            {"serving_validator_config": config.model_dump_json()},
+        ServingValidator.test_call(
+            examples=artifact(standard_artifacts.Examples, many_examples),
+            model=artifact(standard_artifacts.Model, Path(directory).parent),
+            blessing=blessing,
+            config=config.model_dump_json(),
         )
         return blessing
 

@@ -159,7 +159,7 @@ def test_only_the_chief_exports(
         transform_output=transformed.directory,
         serving_model_dir=str(tmp_path / "export"),
         model_run_dir=str(tmp_path / "log"),
-        custom_config={TRAINER_KEY: config.model_dump_json()},
+        custom_config={TRAINER_KEY: config.model_dump(mode="json")},
     )
     chief, worker = cluster(2)
     monkeypatch.setenv("TF_CONFIG", chief["TF_CONFIG"])

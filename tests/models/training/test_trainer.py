@@ -136,7 +136,7 @@ def test_run_fn_fits_exports_and_clears_up(
         train_files=transformed.timeline_files,
         eval_files=transformed.catalogue_files,
         transform_output=transformed.directory,
-        custom_config={TRAINER_KEY: config.model_dump_json()},
+        custom_config={TRAINER_KEY: config.model_dump(mode="json")},
         model_run_dir=str(tmp_path / "logs"),
         serving_model_dir=str(tmp_path / "export"),
     )

@@ -47,7 +47,7 @@ def arguments(transformed: Any, raw_spec: FeatureSpec, tmp_path: Path, determini
             train_files=transformed.timeline_files,
             eval_files=transformed.catalogue_files,
             transform_graph_path=transformed.directory,
-            custom_config={TUNER_KEY: config.model_dump_json()},
+            custom_config={TUNER_KEY: config.model_dump(mode="json")},
         )
 
     return make
@@ -141,11 +141,11 @@ def test_hyperband_fits_the_better_ones_longer(arguments: Any, scores: list[dict
         algorithm="hyperband",
         max_trials=6,
     )
-    config = TunerConfig.model_validate_json(given.custom_config[TUNER_KEY])
+    config = TunerConfig.model_validate(given.custom_config[TUNER_KEY])
     trainer = config.trainer.model_copy(update={"training": TrainingConfig(epochs=9)})
-    given.custom_config[TUNER_KEY] = config.model_copy(
-        update={"trainer": trainer}
-    ).model_dump_json()
+    given.custom_config[TUNER_KEY] = config.model_copy(update={"trainer": trainer}).model_dump(
+        mode="json"
+    )
     search(given)
     assert len(scores) == 6
     assert len({values["tuner/epochs"] for values in scores}) > 1 or scores[0]["tuner/epochs"] < 9

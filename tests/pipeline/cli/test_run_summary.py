@@ -8,7 +8,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.orchestration.pipeline import Pipeline
 
 import pipeline.runs.run
-from components.drift_gate.executor import DriftError
+from components.drift_gate.component import DriftError
 from pipeline.config.file import load
 from pipeline.config.project import PipelineConfig
 from pipeline.orchestrators.local.runner import ComponentOutcome

@@ -8,7 +8,7 @@ import pytest
 from ml_metadata.proto import metadata_store_pb2
 
 from components.drift_gate.accepted_spans import Delivery, LetPass, read_let_pass, write_let_pass
-from components.drift_gate.spec import SpanProfile
+from components.artifacts import SpanProfile
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import ConfigError
 from pipeline.config.file import load

@@ -106,7 +106,7 @@ def test_the_compiling_machines_paths_are_not_in_it(
 ) -> None:
     assert str(config_path.parents[1]) not in yaml.dump(spec)
     assert constant(spec, "ImportSchemaGen", "schema_file") == "/app/schema/clubs/schema.pbtxt"
-    trainer = json.loads(json.loads(constant(spec, "Trainer", "custom_config"))["trainer"])
+    trainer = json.loads(constant(spec, "Trainer", "custom_config"))["trainer"]
     assert trainer["checkpoint_dir"] == "/tmp/two-tower-checkpoints"
     push = json.loads(constant(spec, "Pusher", "push_destination"))
     directory = push["filesystem"].get("baseDirectory") or push["filesystem"]["base_directory"]
@@ -198,7 +198,7 @@ def test_a_span_is_held_against_what_earlier_runs_left_below_the_root(
 ) -> None:
     path = write_two_clubs(tmp_path, events={"files": "logs/{SPAN}.csv"}, drift={"action": "stop"})
     spec = compiled(path)
-    gate = json.loads(constant(spec, "DriftGate", "drift_gate_config"))
+    gate = json.loads(constant(spec, "DriftGate", "config"))
     assert gate["profiles"] == f"{ROOT_URI}/clubs/span_profiles"
     assert gate["ingest"]["chosen_spans"] is None
     assert parameters(spec, "DriftGate")["data_directory"] == {

@@ -6,7 +6,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils
 from tfx.types import standard_artifacts
 
-from components.timeline_example_gen.artifacts import IngestReport
+from components.artifacts import IngestReport
 from pipeline.orchestrators.kubeflow.executor_input import complete
 
 EXAMPLES = {

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.code_hash import code_hash
+from pipeline.code_hash import application_hash
 from pipeline.orchestrators.kubeflow import step
 
 OUTPUTS = {"model": {"artifacts": [{"name": "model", "uri": "gs://bucket/model"}]}}
@@ -54,6 +54,6 @@ def test_an_image_of_other_code_is_refused_before_the_work(
     with pytest.raises(SystemExit, match=r"other code \(\w{16}\) than .*\(0{16}\); build"):
         step.main()
     assert not called
-    monkeypatch.setenv(step.CODE_HASH_VARIABLE, code_hash(*step.CODE))
+    monkeypatch.setenv(step.CODE_HASH_VARIABLE, application_hash())
     step.main()
     assert step.ENTRYPOINT in called

@@ -15,10 +15,10 @@ from tfx.components.util import model_utils
 from tfx.types import standard_artifacts
 
 from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut
+from components.retrieval_evaluator.component import EvaluatorConfig, RetrievalEvaluator
 from components.retrieval_evaluator.config import EvaluationConfig
-from components.retrieval_evaluator.executor import Executor
-from components.retrieval_evaluator.spec import EvaluatorConfig
 from models.towers.saved_towers import ChangedFeaturesError, SavedTowers
+from tests.builders import artifact
 
 
 @dataclass
@@ -94,23 +94,22 @@ def evaluate(
                     **settings,
                 }
             ),
-            code_hash="",
         )
-        inputs = {"examples": [examples], "model": [model]}
-        if last_blessed is not None:
-            inputs["last_blessed_model"] = [standard_artifacts.Model()]
-            inputs["last_blessed_model"][0].uri = last_blessed
+        last_model = last_blessed and artifact(standard_artifacts.Model, last_blessed)
+        last_blessing = None
         if held_out_from is not None:
-            inputs["last_blessing"] = [standard_artifacts.ModelBlessing()]
-            for artifact, day in zip(
-                (examples, inputs["last_blessing"][0]), held_out_from, strict=True
-            ):
+            last_blessing = standard_artifacts.ModelBlessing()
+            for one, day in zip((examples, last_blessing), held_out_from, strict=True):
                 held_out = HeldOut("temporal", eval_from=f"{day}T00:00:00+00:00")
-                artifact.set_string_custom_property(HELD_OUT_PROPERTY, held_out.to_json())
-        Executor().Do(
-            inputs,
-            {"evaluation": [evaluation], "blessing": [blessing]},
-            {"evaluator_config": config.model_dump_json()},
+                one.set_string_custom_property(HELD_OUT_PROPERTY, held_out.to_json())
+        RetrievalEvaluator.test_call(
+            examples=examples,
+            model=model,
+            evaluation=evaluation,
+            blessing=blessing,
+            config=config.model_dump_json(),
+            last_blessed_model=last_model,
+            last_blessing=last_blessing,
         )
         report = json.loads(Path(evaluation.uri, "evaluation.json").read_text())
         return Evaluated(report, blessing, pq.read_table(f"{evaluation.uri}/cases.parquet"))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from components.blessed_records import BlessedRecord, RecordError, find_record, write_record
+from components.blessed_models.records import BlessedRecord, RecordError, find_record, write_record
 
 
 def record(root: Path, name: str, examples: str = "examples") -> BlessedRecord:

@@ -12,8 +12,8 @@ from tfx.orchestration import metadata
 from tfx.types.artifact import Artifact
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
 
+from components.blessed_models.resolvers import PreviousBlessedModelStrategy
 from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut
-from components.previous_model.strategy import PreviousBlessedModelStrategy
 
 Event = metadata_store_pb2.Event
 RANDOM = HeldOut("random", seed=42, share=0.1)

@@ -1,7 +1,7 @@
 from tfx import types
 from tfx.types import standard_artifacts
 
-from components.retrieval_evaluator.last_blessed import LastBlessedStrategy
+from components.blessed_models.resolvers import LastBlessedModelStrategy
 
 
 def model(number: int) -> types.Artifact:
@@ -18,7 +18,7 @@ def blessing(number: int, *, blessed: bool = True) -> types.Artifact:
 
 
 def resolve(current: int, models: list[int], blessings: list[types.Artifact]) -> list[int]:
-    found = LastBlessedStrategy().resolve_artifacts(
+    found = LastBlessedModelStrategy().resolve_artifacts(
         None,
         {
             "current": [model(current)],

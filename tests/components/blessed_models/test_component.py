@@ -5,18 +5,11 @@ from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils
 from tfx.types import Artifact, standard_artifacts
 from tfx.utils import path_utils
 
+from components.artifacts import LAST_SPAN_PROPERTY
+from components.blessed_models.component import ModelFinder, ModelRecorder, newest_span
 from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut
-from components.model_finder.executor import Executor, held_out_text, newest_span
-from components.model_recorder.executor import Executor as RecorderExecutor
-from components.timeline_example_gen.spec import LAST_SPAN_PROPERTY
 from models.missing_model import is_no_model
-
-
-def artifact(kind: type[Artifact], folder: Path) -> Artifact:
-    one = kind()
-    one.uri = str(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    return one
+from tests.builders import artifact
 
 
 def ingested(folder: Path, held_out: HeldOut) -> Artifact:
@@ -42,26 +35,19 @@ def recorded_model(
     (saved / "variables" / "variables.index").write_text(name)
     pushed = standard_artifacts.PushedModel()
     pushed.set_string_custom_property("pushed_version", "7")
-    RecorderExecutor().Do(
-        {
-            "model": [model],
-            "fitted_examples": [examples],
-            "examples": [ingested or standard_artifacts.Examples()],
-            "pushed_model": [pushed],
-        },
-        {},
-        {"records": str(root / "records")},
+    ModelRecorder.test_call(
+        model=model,
+        fitted_examples=examples,
+        examples=ingested or standard_artifacts.Examples(),
+        pushed_model=pushed,
+        records=str(root / "records"),
     )
     return model
 
 
 def find(root: Path, **inputs: Artifact) -> Path:
     found = artifact(standard_artifacts.Model, root / "found")
-    Executor().Do(
-        {key: [given] for key, given in inputs.items()},
-        {"model": [found]},
-        {"records": str(root / "records")},
-    )
+    ModelFinder.test_call(model=found, records=str(root / "records"), **inputs)
     return Path(path_utils.serving_model_path(found.uri))
 
 
@@ -107,7 +93,7 @@ def test_a_model_that_may_have_seen_what_is_held_out_is_passed_over_and_says_wha
     assert (again / "saved_model.pb").read_text() == "monday"
     # What a new model is held against is the last one all the same.
     found = artifact(standard_artifacts.Model, tmp_path / "last")
-    Executor().Do({}, {"model": [found]}, {"records": str(tmp_path / "records")})
+    ModelFinder.test_call(model=found, records=str(tmp_path / "records"))
     of_last = HeldOut.parse(found.get_string_custom_property(HELD_OUT_PROPERTY))
     assert of_last == HeldOut("temporal", eval_from="2026-11-09T00:00:00+00:00")
 
@@ -118,7 +104,8 @@ def test_the_newest_span_comes_through_the_messages_of_a_cluster(tmp_path: Path)
     received = entrypoint_utils.parse_raw_artifact_dict(
         {"examples": pipeline_spec_pb2.ArtifactList(artifacts=[sent])}
     )
-    assert newest_span(received["examples"]) == 20_000
-    assert HeldOut.parse(held_out_text(received["examples"])) is not None
-    assert newest_span([artifact(standard_artifacts.Examples, tmp_path)]) is None
+    (examples,) = received["examples"]
+    assert newest_span(examples) == 20_000
+    assert HeldOut.parse(examples.get_string_custom_property(HELD_OUT_PROPERTY)) is not None
+    assert newest_span(artifact(standard_artifacts.Examples, tmp_path)) is None
     assert newest_span(None) is None
