@@ -1,0 +1,195 @@
+"""Files and folders of this machine and of object stores, under one set of functions.
+
+A path is handled by Python; a URI, such as `gs://bucket/folder`, by the Beam file system of its
+scheme. An object store has no folders: a folder exists there as long as an object is below it.
+
+Code that hands paths to TensorFlow, which opens them itself, keeps to `tf.io.gfile`.
+"""
+
+import contextlib
+import glob as local_glob
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import IO, Any, TypeAlias
+
+Path: TypeAlias = str | os.PathLike[str]
+
+
+def is_remote(path: Path) -> bool:
+    """Return whether a path is a URI."""
+    return "://" in os.fspath(path)
+
+
+def open_to_read(path: Path) -> IO[bytes]:
+    """Open a file for reading, as it is stored: nothing is decompressed."""
+    if not is_remote(path):
+        return open(path, "rb")
+    stream: IO[bytes] = _beam().open(os.fspath(path), compression_type="uncompressed")
+    return stream
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a file."""
+    with open_to_read(path) as file:
+        return file.read()
+
+
+def read_text(path: Path) -> str:
+    """Return the content of a file as UTF-8."""
+    return read_bytes(path).decode()
+
+
+@contextlib.contextmanager
+def open_to_write(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for writing that appears whole, when the block ends without an error.
+
+    Its folder is created, and a file that exists is replaced.
+    """
+    if is_remote(path):
+        # An object appears when it is closed, also after an error: collect the content first.
+        with tempfile.TemporaryFile() as content:
+            yield content
+            content.seek(0)
+            with _beam().create(os.fspath(path), compression_type="uncompressed") as stream:
+                shutil.copyfileobj(content, stream)
+        return
+    folder, name = os.path.split(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    partial = os.path.join(folder, f".{name}.{os.getpid()}.incoming")
+    try:
+        with open(partial, "wb") as file:
+            yield file
+        os.replace(partial, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(partial)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, which appears whole or not at all; see `open_to_write`."""
+    with open_to_write(path) as file:
+        file.write(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file as UTF-8, which appears whole or not at all; see `open_to_write`."""
+    write_bytes(path, text.encode())
+
+
+def exists(path: Path) -> bool:
+    """Return whether a file or folder exists."""
+    if not is_remote(path):
+        return os.path.exists(path)
+    uri = os.fspath(path).rstrip("/")
+    return bool(_beam().exists(uri) or _matches(f"{uri}/**", limit=1))
+
+
+def list_folder(folder: Path) -> list[str]:
+    """Return the sorted names of the files and folders in a folder; none if it does not exist."""
+    if is_remote(folder):
+        uri = os.fspath(folder).rstrip("/")
+        return sorted({path[len(uri) + 1 :].partition("/")[0] for path in walk(folder)})
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+
+
+def glob(pattern: str) -> list[str]:
+    """Return the sorted files of a pattern with `*`."""
+    if is_remote(pattern):
+        return sorted(_matches(pattern))
+    return sorted(path for path in local_glob.glob(pattern) if os.path.isfile(path))
+
+
+def walk(folder: Path) -> list[str]:
+    """Return the sorted paths of all files below a folder."""
+    root = os.fspath(folder).rstrip("/")
+    if is_remote(folder):
+        return sorted(_matches(f"{root}/**"))
+    return sorted(os.path.join(at, name) for at, _, names in os.walk(root) for name in names)
+
+
+def make_folder(folder: Path) -> str:
+    """Create a folder unless it exists; return its path."""
+    path = os.fspath(folder)
+    if not is_remote(path):
+        os.makedirs(path, exist_ok=True)
+    elif not exists(path):
+        _beam().mkdirs(path)
+    return path
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is below it, if it exists."""
+    if is_remote(path):
+        uri = os.fspath(path).rstrip("/")
+        if found := walk(uri):
+            _beam().delete(found)
+        if _beam().exists(uri):
+            _beam().delete([uri])
+    elif os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+
+
+def rename(sources: Sequence[str], targets: Sequence[str]) -> None:
+    """Rename files within a file system. On an object store, each takes the time of a copy."""
+    if sources and is_remote(sources[0]):
+        _beam().rename(list(sources), list(targets))
+        return
+    for source, target in zip(sources, targets, strict=True):
+        os.replace(source, target)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file, also from one file system to another."""
+    with open_to_read(source) as read, open_to_write(target) as written:
+        shutil.copyfileobj(read, written)
+
+
+def copy_folder(source: Path, target: Path, last: str = "") -> None:
+    """Copy all files below a folder.
+
+    Args:
+        source: The folder.
+        target: The new folder.
+        last: Name of a file, relative to the folder, that is copied after all others.
+    """
+    root = os.fspath(source).rstrip("/")
+    names = [path[len(root) + 1 :] for path in walk(root)]
+    for name in sorted(names, key=lambda name: name == last):
+        copy(os.path.join(root, name), os.path.join(target, name))
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[str]:
+    """Yield an empty folder that is renamed to `folder` when the block ends without an error.
+
+    `folder` must not exist. Only folders of this machine can appear whole: on an object store a
+    folder appears file by file, and its readers need a file that is written last.
+
+    Args:
+        folder: The final path.
+    """
+    path = os.path.abspath(folder)
+    partial = f"{path}.incoming"
+    remove(partial)
+    os.makedirs(partial)
+    yield partial
+    os.rename(partial, path)
+
+
+def _matches(pattern: str, limit: int | None = None) -> list[str]:
+    (found,) = _beam().match([pattern], None if limit is None else [limit])
+    return [entry.path for entry in found.metadata_list]
+
+
+def _beam() -> Any:
+    from apache_beam.io.filesystems import FileSystems  # imported only if there is a URI
+
+    return FileSystems
