@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from models.features.spec import HISTORY_KEY, FeatureSpec
 from models.input.raw_examples import RawTimelines
+from serving.clients.model import decode_text
 from serving.clients.query import Query
-from serving.clients.tensor import decode_text
 
 
 @dataclass(frozen=True)

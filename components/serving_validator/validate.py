@@ -18,8 +18,8 @@ from components.serving_validator.warmup_replay import (
 )
 from serving.clients.answer import Recommendations
 from serving.clients.grpc_client import RetrievalClient
+from serving.clients.model import decode_text
 from serving.clients.query import Query
-from serving.clients.tensor import decode_text
 from serving.errors import DeadlineExceededError, ServingError
 from serving.launcher import running_model_server
 

@@ -87,7 +87,7 @@ def loadtest(
         newest_examples,
     )
     from serving.clients import RetrievalClient
-    from serving.clients.model_choice import ModelChoice
+    from serving.clients.model import ModelChoice
     from serving.errors import ServingError
     from serving.loadtest import LoadPlan, build_requests, drive_in_processes
 

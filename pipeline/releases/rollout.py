@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pipeline.releases.errors import ReleaseError
 from pipeline.releases.model_config_file import ModelConfigFile
 from pipeline.releases.release import Release
+from serving.clients.model import VersionStatus
 from serving.clients.model_admin import ModelAdmin
-from serving.clients.model_metadata import VersionStatus
 from serving.errors import ServingError
 
 _POLL_S = 0.2

@@ -1,17 +1,17 @@
-"""Clients of a served retrieval model; they need neither TensorFlow nor NumPy."""
+"""Clients of a served retrieval model. They need grpcio and protobuf, but not TensorFlow.
+
+from serving.clients import RetrievalClient
+
+with RetrievalClient("127.0.0.1:8500") as client:
+client.recommend("42", history=["1", "50"], exclude=["1", "50"], k=10)
+"""
 
 from serving.clients.answer import Embedding, Recommendations
-from serving.clients.async_grpc_client import AsyncRetrievalClient
-from serving.clients.grpc_client import RetrievalClient
-from serving.clients.model_metadata import (
-    ModelMetadata,
-    SignatureSpec,
-    TensorSpec,
-    VersionStatus,
-)
+from serving.clients.core import RetryPolicy
+from serving.clients.grpc_client import AsyncRetrievalClient, RetrievalClient
+from serving.clients.model import ModelMetadata, SignatureSpec, TensorSpec, VersionStatus
 from serving.clients.query import Query
 from serving.clients.rest_client import RestRetrievalClient
-from serving.clients.retry import RetryPolicy
 from serving.clients.tls import TlsOptions
 
 __all__ = [

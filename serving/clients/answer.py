@@ -1,12 +1,11 @@
-"""What comes back, and how it is read from output tensors."""
+"""The answers of a served model, and how to read them from output tensors."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
-from serving.clients.model_metadata import SignatureSpec
-from serving.clients.tensor import Tensor
-from serving.clients.transport import Prediction
+from serving.clients.model import SignatureSpec, Tensor
 from serving.errors import InternalError, InvalidArgumentError
 
 CANDIDATE_IDS = "candidate_ids"
@@ -15,13 +14,33 @@ EMBEDDING = "embedding"
 
 
 @dataclasses.dataclass(frozen=True)
+class Prediction:
+    """The outputs of a signature, and the version that computed them if the protocol names it."""
+
+    outputs: Mapping[str, Tensor]
+    model_version: int | None
+
+    def output(self, name: str) -> Tensor:
+        """Return one output.
+
+        Raises:
+            InternalError: If the model has no such output.
+        """
+        if name not in self.outputs:
+            raise InternalError(
+                f"The model must have an output {name!r}, got {sorted(self.outputs)}"
+            )
+        return self.outputs[name]
+
+
+@dataclasses.dataclass(frozen=True)
 class Recommendations:
     """Candidates for one query, best first.
 
     Attributes:
-        candidate_ids: The candidates; fewer than asked for where fewer are left.
-        scores: Their scores, as many.
-        model_version: The version that answered; None over REST, which does not tell it.
+        candidate_ids: The candidates; fewer than requested if fewer are left after filters.
+        scores: Their scores, in the same order.
+        model_version: The version that answered; None over REST, which does not return it.
     """
 
     candidate_ids: tuple[str, ...]
@@ -35,7 +54,7 @@ class Embedding:
 
     Attributes:
         values: The vector.
-        model_version: The version that answered; None over REST, which does not tell it.
+        model_version: The version that answered; None over REST, which does not return it.
     """
 
     values: tuple[float, ...]
@@ -43,7 +62,7 @@ class Embedding:
 
 
 def check_k(signature: SignatureSpec, k: int | None) -> None:
-    """Check a wanted number of candidates against what the model returns, where it tells.
+    """Check the requested number of candidates against the model's, if its metadata states one.
 
     Raises:
         InvalidArgumentError: If `k` is not positive or larger than the model's k.
@@ -56,52 +75,35 @@ def check_k(signature: SignatureSpec, k: int | None) -> None:
     if spec is not None and spec.shape and spec.shape[-1] is not None and k > spec.shape[-1]:
         raise InvalidArgumentError(
             f"k must be at most {spec.shape[-1]}, the number of candidates that the model returns "
-            f"for each query, got {k}; more needs a model exported with a larger k"
+            f"for each query, got {k}. For more, export a model with a larger index.k."
         )
 
 
 def read_recommendations(prediction: Prediction, k: int | None) -> list[Recommendations]:
     """Return the first `k` candidates for each query; all if `k` is None.
 
-    Places that the model could not fill, because too few candidates were left, are dropped.
-
     Raises:
-        InternalError: If the model's answer does not follow the served contract.
+        InternalError: If the model's answer does not follow the serving contract.
     """
-    ids = _output(prediction, CANDIDATE_IDS)
-    scores = _output(prediction, SCORES)
+    ids, scores = prediction.output(CANDIDATE_IDS), prediction.output(SCORES)
     if ids.shape != scores.shape:
         raise InternalError(
-            f"candidate_ids and scores must have one shape, got {ids.shape} and {scores.shape}"
+            f"candidate_ids and scores must have the same shape, got {ids.shape} and {scores.shape}"
         )
-    return [
-        _without_padding(row_ids[:k], row_scores[:k], prediction.model_version)
-        for row_ids, row_scores in zip(ids.rows(), scores.rows(), strict=True)
-    ]
-
-
-def _without_padding(
-    ids: tuple[str, ...], scores: tuple[float, ...], version: int | None
-) -> Recommendations:
-    # Unfilled places are the last ones.
-    left = ids.index("") if "" in ids else len(ids)
-    return Recommendations(ids[:left], scores[:left], version)
+    found = []
+    for row_ids, row_scores in zip(ids.rows(), scores.rows(), strict=True):
+        # If too few candidates are left, the model pads the end of a row with "".
+        count = row_ids.index("") if "" in row_ids else len(row_ids)
+        count = count if k is None else min(count, k)
+        found.append(Recommendations(row_ids[:count], row_scores[:count], prediction.model_version))
+    return found
 
 
 def read_embeddings(prediction: Prediction) -> list[Embedding]:
     """Return the vector of each row.
 
     Raises:
-        InternalError: If the model's answer does not follow the served contract.
+        InternalError: If the model's answer does not follow the serving contract.
     """
-    rows = _output(prediction, EMBEDDING).rows()
+    rows = prediction.output(EMBEDDING).rows()
     return [Embedding(row, prediction.model_version) for row in rows]
-
-
-def _output(prediction: Prediction, name: str) -> Tensor:
-    try:
-        return prediction.outputs[name]
-    except KeyError as error:
-        raise InternalError(
-            f"The model must have an output {name!r}, got {sorted(prediction.outputs)}"
-        ) from error

@@ -1,44 +1,40 @@
-"""The gRPC client that blocks."""
+"""The gRPC clients: one that blocks and one for asyncio."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import asyncio
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from serving.clients import grpc_calls, grpc_messages
-from serving.clients.model_choice import ModelChoice
-from serving.clients.model_metadata import ModelMetadata, SignatureSpec, VersionStatus
-from serving.clients.retrieval_client import DEFAULT_TIMEOUT_S, BaseRetrievalClient
-from serving.clients.retry import RetryPolicy
-from serving.clients.tensor import Tensor
+from serving.clients.answer import Embedding, Recommendations
+from serving.clients.core import Flow, Pause
+from serving.clients.grpc_protocol import GrpcProtocol, as_serving_error, bind, make_channel
+from serving.clients.model import ModelMetadata, VersionStatus
+from serving.clients.retrieval_client import BlockingClient, ClientOptions, RetrievalMethods
 from serving.clients.tls import TlsOptions
-from serving.clients.transport import Prediction
+from serving.errors import ServingError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
 
 
-class RetrievalClient(BaseRetrievalClient):
-    """Asks a retrieval model over gRPC.
+class RetrievalClient(BlockingClient):
+    """A client of a retrieval model over gRPC.
 
         with RetrievalClient("127.0.0.1:8500") as client:
             client.recommend("u1", history=["m1", "m2"], features={"age": 30}, k=10)
 
     Args:
-        target: `host:port`, or `dns:///name:port` to ask all addresses of a name in turn.
+        target: `host:port`, or `dns:///name:port` for all addresses of a name in turn.
         model_name: The name under which the model is served.
-        model_version: The version to ask; None for the newest.
-        version_label: The label of the version to ask, such as `stable`, instead.
-        timeout_s: How long a call may take, retries included, where it does not say so itself.
-        retry_policy: How often a call is tried again while the server cannot be reached.
-        query_id_name: The input that takes the query id; needed only where the model has several
-            inputs that could be it.
-        candidate_id_name: The input that takes the candidate id; likewise.
-        tls: Encrypts the connection; None leaves it plain.
-        channel: A channel to use instead of a new one; it is left open.
+        tls: Options of an encrypted connection; None for a plain one.
+        channel: A channel to use instead of a new one. The client does not close it.
+        options: See `RetrievalMethods`.
 
     Raises:
-        InvalidArgumentError: If both a version and a label are given, or a file of `tls` cannot
-            be read.
+        InvalidArgumentError: If an option is invalid or a file of `tls` cannot be read.
     """
 
     def __init__(
@@ -46,76 +42,90 @@ class RetrievalClient(BaseRetrievalClient):
         target: str,
         model_name: str = "retrieval",
         *,
-        model_version: int | None = None,
-        version_label: str | None = None,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
-        retry_policy: RetryPolicy = RetryPolicy(),
-        query_id_name: str | None = None,
-        candidate_id_name: str | None = None,
         tls: TlsOptions | None = None,
         channel: grpc.Channel | None = None,
+        **options: Unpack[ClientOptions],
     ) -> None:
-        super().__init__(
-            GrpcTransport(
-                target, model_name, model_version, channel, version_label=version_label, tls=tls
-            ),
-            timeout_s=timeout_s,
-            retry_policy=retry_policy,
-            query_id_name=query_id_name,
-            candidate_id_name=candidate_id_name,
-        )
+        super().__init__(GrpcProtocol, model_name, **options)
+        self._owns_channel = channel is None
+        self._channel = channel or make_channel(grpc, target, tls)
+        self._call = bind(self._channel)
+
+    def close(self) -> None:
+        """Close the channel unless the caller passed it."""
+        if self._owns_channel:
+            self._channel.close()
+
+    def _send(self, request: Any, timeout_s: float) -> Any:
+        try:
+            return self._call(request, timeout_s)
+        except grpc.RpcError as error:
+            raise as_serving_error(error) from error
 
 
-class GrpcTransport:
-    """The way to a model over gRPC."""
+class AsyncRetrievalClient(
+    RetrievalMethods[
+        Coroutine[Any, Any, Recommendations],
+        Coroutine[Any, Any, list[Recommendations]],
+        Coroutine[Any, Any, Embedding],
+        Coroutine[Any, Any, list[Embedding]],
+        Coroutine[Any, Any, ModelMetadata],
+        Coroutine[Any, Any, list[VersionStatus]],
+    ]
+):
+    """A client of a retrieval model over gRPC for asyncio: await each method.
+
+        async with AsyncRetrievalClient("127.0.0.1:8500") as client:
+            await client.recommend("u1", history=["m1", "m2"], features={"age": 30}, k=10)
+
+    Any number of calls can run at once on its connection. Create and use the client in the same
+    event loop. The arguments are those of `RetrievalClient`; `channel` is one of `grpc.aio`.
+    """
 
     def __init__(
         self,
         target: str,
-        model_name: str,
-        model_version: int | None = None,
-        channel: grpc.Channel | None = None,
+        model_name: str = "retrieval",
         *,
-        version_label: str | None = None,
         tls: TlsOptions | None = None,
+        channel: grpc.aio.Channel | None = None,
+        **options: Unpack[ClientOptions],
     ) -> None:
-        self._model = ModelChoice(model_name, model_version, version_label)
+        super().__init__(GrpcProtocol, model_name, **options)
         self._owns_channel = channel is None
-        self._channel = channel or grpc_calls.make_channel(grpc, target, tls)
-        self._predict = grpc_calls.bind(self._channel, grpc_calls.PREDICT)
-        self._get_metadata = grpc_calls.bind(self._channel, grpc_calls.GET_MODEL_METADATA)
-        self._get_status = grpc_calls.bind(self._channel, grpc_calls.GET_MODEL_STATUS)
+        self._channel = channel or make_channel(grpc.aio, target, tls)
+        self._call = bind(self._channel)
 
-    def predict(
-        self, signature: SignatureSpec, inputs: Mapping[str, Tensor], timeout_s: float
-    ) -> Prediction:
-        """Run a signature."""
-        request = grpc_messages.predict_request(self._model, signature.name, inputs)
-        return grpc_messages.read_prediction(call(self._predict, request, timeout_s))
+    async def __aenter__(self) -> Self:
+        return self
 
-    def metadata(self, timeout_s: float) -> ModelMetadata:
-        """Describe the model's signatures."""
-        request = grpc_messages.metadata_request(self._model)
-        return grpc_messages.read_metadata(call(self._get_metadata, request, timeout_s))
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
 
-    def status(self, timeout_s: float) -> list[VersionStatus]:
-        """Tell the states of the model's versions."""
-        request = grpc_messages.status_request(self._model)
-        return grpc_messages.read_status(call(self._get_status, request, timeout_s))
-
-    def close(self) -> None:
-        """Close the channel unless it is the caller's."""
+    async def close(self) -> None:
+        """Close the channel unless the caller passed it."""
         if self._owns_channel:
-            self._channel.close()
+            await self._channel.close()
 
+    async def _run(self, flow: Flow[Any]) -> Any:
+        try:
+            step = next(flow)
+            while True:
+                response = None
+                try:
+                    if isinstance(step, Pause):
+                        await asyncio.sleep(step.seconds)
+                    else:
+                        response = await self._send(step.request, step.timeout_s)
+                except ServingError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(response)
+        except StopIteration as stop:
+            return stop.value
 
-def call(method: Callable[..., Any], request: Any, timeout_s: float) -> Any:
-    """Call a method of the API and wait.
-
-    Raises:
-        ServingError: As the server or the connection reports it.
-    """
-    try:
-        return method(request, timeout=timeout_s)
-    except grpc.RpcError as error:
-        raise grpc_calls.as_serving_error(error) from error
+    async def _send(self, request: Any, timeout_s: float) -> Any:
+        try:
+            return await self._call(request, timeout_s)
+        except grpc.RpcError as error:
+            raise as_serving_error(error) from error

@@ -1,4 +1,4 @@
-"""Changes what a running server serves; for operators, not for those who ask."""
+"""An operator's client: change the models and versions that a running server serves."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from serving.clients import grpc_calls, grpc_messages, wire
-from serving.clients.grpc_client import call
-from serving.clients.model_choice import ModelChoice
-from serving.clients.model_metadata import VersionStatus
+from serving.clients import wire
+from serving.clients.grpc_protocol import GrpcProtocol, as_serving_error, bind, make_channel
+from serving.clients.model import ModelChoice, VersionStatus
 from serving.clients.tls import TlsOptions
 from serving.errors import NotFoundError, from_grpc_code
 
@@ -18,20 +17,22 @@ if TYPE_CHECKING:
 
 
 class ModelAdmin:
-    """TensorFlow Serving's ModelService.
+    """A client of TensorFlow Serving's ModelService.
+
+        with ModelAdmin("127.0.0.1:8500") as admin:
+            admin.reload_config(config.SerializeToString(), timeout_s=60)
 
     Args:
         target: `host:port`.
-        tls: Encrypts the connection; None leaves it plain.
+        tls: Options of an encrypted connection; None for a plain one.
 
     Raises:
         InvalidArgumentError: If a file of `tls` cannot be read.
     """
 
     def __init__(self, target: str, tls: TlsOptions | None = None) -> None:
-        self._channel = grpc_calls.make_channel(grpc, target, tls)
-        self._get_status = grpc_calls.bind(self._channel, grpc_calls.GET_MODEL_STATUS)
-        self._reload = grpc_calls.bind(self._channel, grpc_calls.RELOAD_CONFIG)
+        self._channel = make_channel(grpc, target, tls)
+        self._call = bind(self._channel)
 
     def __enter__(self) -> Self:
         return self
@@ -40,33 +41,39 @@ class ModelAdmin:
         self._channel.close()
 
     def reload_config(self, config: bytes, timeout_s: float) -> None:
-        """Replace the models that the server serves, their versions and labels.
+        """Replace the list of served models, with their versions and labels.
 
-        The server answers when models that are new to it are available; it does not wait for new
-        versions of a model that it serves already.
+        The call returns when models that are new to the server are available. It does not wait
+        for new versions of a model that the server already serves.
 
         Args:
-            config: A serialized `tensorflow.serving.ModelServerConfig`; all that is not in it
-                is unloaded.
+            config: A serialized `tensorflow.serving.ModelServerConfig`. The server unloads every
+                model that is not in it.
             timeout_s: How long to wait.
 
         Raises:
-            FailedPreconditionError: If a label is to go to a version that is not available.
-            ServingError: As the server or the connection reports it.
+            FailedPreconditionError: If a label names a version that is not available.
+            ServingError: As reported by the server or the connection.
         """
-        response = call(self._reload, wire.ReloadConfigRequest(config=config), timeout_s)
+        response = self._send(wire.ReloadConfigRequest(config=config), timeout_s)
         if response.status.error_code:
             raise from_grpc_code(response.status.error_code, response.status.error_message)
 
     def versions(self, model_name: str, timeout_s: float) -> dict[int, VersionStatus]:
-        """Return the states of a model's versions by number; none if the server lists none.
+        """Return the states of a model's versions by number; empty if the server has none.
 
         Raises:
-            ServingError: As the server or the connection reports it.
+            ServingError: As reported by the server or the connection.
         """
-        request = grpc_messages.status_request(ModelChoice(model_name))
+        exchange = GrpcProtocol(ModelChoice(model_name)).status()
         try:
-            response = call(self._get_status, request, timeout_s)
+            rows = exchange.read(self._send(exchange.request, timeout_s))
         except NotFoundError:
             return {}
-        return {row.version: row for row in grpc_messages.read_status(response)}
+        return {row.version: row for row in rows}
+
+    def _send(self, request: wire.Message, timeout_s: float) -> wire.Message:
+        try:
+            return self._call(request, timeout_s)
+        except grpc.RpcError as error:
+            raise as_serving_error(error) from error

@@ -1,4 +1,4 @@
-"""What is asked: queries, and the input tensors that they become."""
+"""Queries, and how they become the input tensors of a signature."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import difflib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from serving.clients.model_metadata import SignatureSpec, TensorSpec
-from serving.clients.tensor import Tensor
+from serving.clients.model import SignatureSpec, Tensor, TensorSpec
 from serving.errors import InvalidArgumentError
 
 HISTORY = "history"
 EXCLUDE = "exclude"
-# An input with this prefix allows only candidates with certain values of a feature.
+# An input with this prefix restricts the candidates to certain values of a feature.
 ALLOW_PREFIX = "allow_"
 
 FeatureValue = str | float | int | Sequence[str]
@@ -27,13 +26,13 @@ class Query:
     """One query for recommendations or an embedding.
 
     Attributes:
-        query_id: Whom or what to recommend to; "" for one the model does not know.
+        query_id: Whom or what to recommend to; "" if the model does not know it.
         history: Candidate ids of past events, oldest first.
-        features: The query's features by name: strings, numbers, or lists of strings, as the
-            model takes them. What is not given counts as unknown.
-        exclude: Candidate ids that must not come back.
-        filters: Allowed values by candidate feature: a candidate comes back only if, for every
-            feature named here, it has one of the values. A feature with no values allows all.
+        features: The query's features by name: strings, numbers, or lists of strings. Features
+            left out count as unknown.
+        exclude: Candidate ids that must not be returned.
+        filters: Allowed values by candidate feature. A candidate is returned only if it has one
+            of the values of each feature. An empty list allows every value.
     """
 
     query_id: str = ""
@@ -44,7 +43,7 @@ class Query:
 
     @property
     def is_restricted(self) -> bool:
-        """Whether some candidates must not come back."""
+        """Return whether some candidates must not be returned."""
         return bool(self.exclude) or any(self.filters.values())
 
 
@@ -52,13 +51,13 @@ def find_id_name(signature: SignatureSpec, given: str | None, argument: str) -> 
     """Return the name of the input that takes the id.
 
     Args:
-        signature: The signature to look in.
+        signature: The signature to search.
         given: The name that the caller configured, if any.
-        argument: What the caller would configure it by, for the message.
+        argument: The client's argument that configures it, for the message.
 
     Raises:
-        InvalidArgumentError: If the name is no input, or none was given and several inputs could
-            be meant.
+        InvalidArgumentError: If the name is not an input, or if no name was given and several
+            inputs could take the id.
     """
     options = [
         name
@@ -68,15 +67,15 @@ def find_id_name(signature: SignatureSpec, given: str | None, argument: str) -> 
     if given is not None:
         if given not in signature.inputs:
             raise InvalidArgumentError(
-                f"{argument} must name an input of {signature.name!r}, got {given!r}; "
-                f"one of {_quoted(options)} may be meant"
+                f"{argument} must be an input of {signature.name!r}, such as "
+                f"{_quoted(options)}, got {given!r}"
             )
         return given
     if len(options) == 1:
         return options[0]
     raise InvalidArgumentError(
-        f"Which input of {signature.name!r} takes the id cannot be told from its shape: "
-        f"{_quoted(options)}. Pass {argument} to the client."
+        f"Several inputs of {signature.name!r} could take the id: {_quoted(options)}. "
+        f"Pass {argument} to the client."
     )
 
 
@@ -85,16 +84,11 @@ def build_inputs(
 ) -> dict[str, Tensor]:
     """Return the input tensors for a batch of queries.
 
-    An input that a query says nothing about is filled with "" or NaN, and lists are padded with
-    "" at the end: the model reads both as unknown.
-
-    Args:
-        signature: The signature to be called.
-        id_name: The input that takes the id.
-        queries: The batch.
+    Inputs that a query leaves out become "" or NaN, and lists are padded with "" at the end. The
+    model reads both as unknown.
 
     Raises:
-        InvalidArgumentError: If a feature is unknown or of the wrong type.
+        InvalidArgumentError: If a feature or filter is unknown or of the wrong type.
     """
     for query in queries:
         _check_names(signature, id_name, query)
@@ -113,7 +107,7 @@ def _check_names(signature: SignatureSpec, id_name: str, query: Query) -> None:
         if ALLOW_PREFIX + name not in allowing:
             raise InvalidArgumentError(
                 f"The model's signature {signature.name!r} has no filter {name!r}; "
-                + _suggestion(name, {_filtered(allow) for allow in allowing})
+                + _suggestion(name, {allow.removeprefix(ALLOW_PREFIX) for allow in allowing})
             )
     features = set(signature.inputs) - {id_name, HISTORY, EXCLUDE}
     for name in query.features:
@@ -121,11 +115,6 @@ def _check_names(signature: SignatureSpec, id_name: str, query: Query) -> None:
             raise InvalidArgumentError(
                 f"The model has no feature {name!r}; {_suggestion(name, features - allowing)}"
             )
-
-
-def _filtered(name: str) -> str:
-    """The candidate feature that an input filters by."""
-    return name.removeprefix(ALLOW_PREFIX)
 
 
 def _is_filter(name: str, spec: TensorSpec) -> bool:
@@ -144,7 +133,7 @@ def _value(query: Query, name: str, id_name: str) -> Any:
         return query.history
     if name == EXCLUDE:
         return query.exclude
-    if name.startswith(ALLOW_PREFIX) and (allowed := query.filters.get(_filtered(name))):
+    if name.startswith(ALLOW_PREFIX) and (allowed := query.filters.get(name[len(ALLOW_PREFIX) :])):
         return allowed
     return query.features.get(name, _MISSING)
 
@@ -184,7 +173,7 @@ def _missing_value(name: str, spec: TensorSpec) -> Any:
     if spec.dtype in _FLOATS:
         return float("nan")
     raise InvalidArgumentError(
-        f"The feature {name!r} must be given: its type, {spec.dtype}, has no value for unknown"
+        f"The feature {name!r} must be given, because {spec.dtype} has no value for unknown"
     )
 
 

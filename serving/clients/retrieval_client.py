@@ -1,65 +1,82 @@
-"""The methods of the clients that block, whatever the transport."""
+"""The methods of every client, blocking or asyncio, over gRPC or REST."""
+
+# `_run` returns a value or a coroutine of it, which only the type variables below tell apart.
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, overload
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, overload
 
 from serving.clients.answer import Embedding, Recommendations
-from serving.clients.model_metadata import ModelMetadata, VersionStatus
+from serving.clients.core import ClientCore, Flow, Pause, RetryPolicy, ServingProtocol
+from serving.clients.model import ModelChoice, ModelMetadata, VersionStatus
 from serving.clients.query import FeatureValue, Query
-from serving.clients.retrieval_core import RetrievalCore
-from serving.clients.retry import RetryPolicy
-from serving.clients.transport import Blocking, Transport, run_blocking
+from serving.errors import ServingError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-DEFAULT_TIMEOUT_S = 5.0
+# What the methods return: the values themselves, or coroutines of them.
+One = TypeVar("One")
+Many = TypeVar("Many")
+Vector = TypeVar("Vector")
+Vectors = TypeVar("Vectors")
+Metadata = TypeVar("Metadata")
+Status = TypeVar("Status")
 
 
-class BaseRetrievalClient:
-    """Asks a served retrieval model; a subclass says over which transport.
+class ClientOptions(TypedDict, total=False):
+    """The keyword arguments of every client; see `RetrievalMethods`."""
 
-    It learns the names and types of the model's inputs from the server, at the first call. An
-    instance may be shared by threads.
+    model_version: int | None
+    version_label: str | None
+    timeout_s: float
+    retry_policy: RetryPolicy
+    query_id_name: str | None
+    candidate_id_name: str | None
+
+
+class RetrievalMethods(Generic[One, Many, Vector, Vectors, Metadata, Status]):
+    """The methods of a client of one served retrieval model.
+
+    The client learns the names and types of the model's inputs from the server at its first call.
+    When a version with other inputs takes over, it asks for them again and repeats the call.
 
     Args:
-        transport: The way to the model.
-        timeout_s: How long a call may take, retries included, where it does not say so itself.
-        retry_policy: How often a call is tried again while the server cannot be reached.
-        query_id_name: The input that takes the query id; needed only where the model has several
+        make_protocol: Returns the protocol for the chosen model.
+        model_name: The name under which the model is served.
+        model_version: The version to ask; by default the newest.
+        version_label: The label of the version to ask, such as `stable`, instead of its number.
+        timeout_s: How long a call may take, retries included.
+        retry_policy: How often a call is retried while the server is unavailable.
+        query_id_name: The input that takes the query id. Only needed if the model has several
             inputs that could be it.
         candidate_id_name: The input that takes the candidate id; likewise.
+
+    Raises:
+        InvalidArgumentError: If both a version and a label are given.
     """
 
     def __init__(
         self,
-        transport: Transport,
+        make_protocol: Callable[[ModelChoice], ServingProtocol],
+        model_name: str,
         *,
-        timeout_s: float,
-        retry_policy: RetryPolicy,
-        query_id_name: str | None,
-        candidate_id_name: str | None,
+        model_version: int | None = None,
+        version_label: str | None = None,
+        timeout_s: float = 5.0,
+        retry_policy: RetryPolicy = RetryPolicy(),
+        query_id_name: str | None = None,
+        candidate_id_name: str | None = None,
     ) -> None:
-        self._transport = transport
-        self._core = RetrievalCore(
-            Blocking(transport),
-            timeout_s=timeout_s,
-            retry_policy=retry_policy,
-            query_id_name=query_id_name,
-            candidate_id_name=candidate_id_name,
-        )
+        protocol = make_protocol(ModelChoice(model_name, model_version, version_label))
+        self._core = ClientCore(protocol, timeout_s, retry_policy, query_id_name, candidate_id_name)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give up the connection."""
-        self._transport.close()
+    def _run(self, flow: Flow[Any]) -> Any:
+        """Take the steps of a call; return its result, or a coroutine of it."""
+        raise NotImplementedError
 
     @overload
     def recommend(
@@ -72,12 +89,12 @@ class BaseRetrievalClient:
         filters: Mapping[str, Sequence[str]] | None = ...,
         k: int | None = ...,
         timeout_s: float | None = ...,
-    ) -> Recommendations: ...
+    ) -> One: ...
 
     @overload
     def recommend(
         self, *, queries: Sequence[Query], k: int | None = ..., timeout_s: float | None = ...
-    ) -> list[Recommendations]: ...
+    ) -> Many: ...
 
     def recommend(
         self,
@@ -90,30 +107,30 @@ class BaseRetrievalClient:
         queries: Sequence[Query] | None = None,
         k: int | None = None,
         timeout_s: float | None = None,
-    ) -> Recommendations | list[Recommendations]:
+    ) -> One | Many:
         """Return the best candidates for one query, or for each of `queries`.
 
         Args:
-            query_id: Whom or what to recommend to; "" for one the model does not know.
+            query_id: Whom or what to recommend to; "" if the model does not know it.
             history: Candidate ids of past events, oldest first.
-            features: The query's features by name; what is not given counts as unknown.
-            exclude: Candidate ids that must not come back.
-            filters: Allowed values by candidate feature; a candidate must have one of each.
+            features: The query's features by name; features left out count as unknown.
+            exclude: Candidate ids that must not be returned.
+            filters: Allowed values by candidate feature; a candidate needs one of each.
             queries: Several queries for one request, instead of the arguments above.
-            k: How many candidates; all that the model returns by default.
-            timeout_s: How long this call may take, retries included; else the client's.
+            k: How many candidates; by default as many as the model returns.
+            timeout_s: How long this call may take, retries included; by default the client's.
 
         Returns:
-            One answer, or with `queries` one for each; shorter than `k` where fewer candidates
-            are left.
+            `Recommendations`, or a list of them for `queries`. They hold fewer than `k`
+            candidates if fewer are left.
 
         Raises:
-            InvalidArgumentError: If a feature or a filter is unknown, or `k` is more than the
+            InvalidArgumentError: If a feature or filter is unknown, or `k` is more than the
                 model returns.
-            ServingError: As the server or the connection reports it.
+            ServingError: As reported by the server or the connection.
         """
         query = Query(query_id, history, features or {}, exclude, filters or {})
-        return run_blocking(self._core.recommend_one_or_many(query, queries, k, timeout_s))
+        return self._run(self._core.recommend(query, queries, k, timeout_s))
 
     @overload
     def similar(
@@ -123,7 +140,7 @@ class BaseRetrievalClient:
         filters: Mapping[str, Sequence[str]] | None = ...,
         k: int | None = ...,
         timeout_s: float | None = ...,
-    ) -> Recommendations: ...
+    ) -> One: ...
 
     @overload
     def similar(
@@ -133,7 +150,7 @@ class BaseRetrievalClient:
         filters: Mapping[str, Sequence[str]] | None = ...,
         k: int | None = ...,
         timeout_s: float | None = ...,
-    ) -> list[Recommendations]: ...
+    ) -> Many: ...
 
     def similar(
         self,
@@ -143,25 +160,13 @@ class BaseRetrievalClient:
         filters: Mapping[str, Sequence[str]] | None = None,
         k: int | None = None,
         timeout_s: float | None = None,
-    ) -> Recommendations | list[Recommendations]:
-        """Return the candidates most like one candidate, or like each of `candidate_ids`.
+    ) -> One | Many:
+        """Return the candidates most similar to one candidate, or to each of `candidate_ids`.
 
-        Args:
-            candidate_id: The candidate.
-            candidate_ids: Several candidates for one request, instead.
-            filters: Allowed values by candidate feature, for every one of the candidates.
-            k: How many candidates; all that the model returns by default.
-            timeout_s: How long this call may take, retries included; else the client's.
-
-        Raises:
-            InvalidArgumentError: If a filter is unknown or `k` is more than the model returns.
-            ServingError: As the server or the connection reports it.
+        The other arguments, the result and the errors are those of `recommend`.
         """
-        return run_blocking(
-            self._core.similar_to_one_or_many(
-                candidate_id, candidate_ids, filters or {}, k, timeout_s
-            )
-        )
+        flow = self._core.similar(candidate_id, candidate_ids, filters or {}, k, timeout_s)
+        return self._run(flow)
 
     def embed_query(
         self,
@@ -170,34 +175,14 @@ class BaseRetrievalClient:
         history: Sequence[str] = (),
         features: Mapping[str, FeatureValue] | None = None,
         timeout_s: float | None = None,
-    ) -> Embedding:
-        """Return the vector of a query.
-
-        Args:
-            query_id: The query's id.
-            history: Candidate ids of past events, oldest first.
-            features: The query's features by name.
-            timeout_s: How long this call may take, retries included; else the client's.
-
-        Raises:
-            ServingError: As the server or the connection reports it.
-        """
+    ) -> Vector:
+        """Return the `Embedding` of a query."""
         query = Query(query_id, history, features or {})
-        return run_blocking(self._core.embed_queries([query], timeout_s))[0]
+        return self._run(self._core.embed_one("embed_query", query, timeout_s))
 
-    def embed_queries(
-        self, queries: Sequence[Query], *, timeout_s: float | None = None
-    ) -> list[Embedding]:
-        """Return the vector of each query, asked in one request.
-
-        Args:
-            queries: The queries; what they exclude means nothing here.
-            timeout_s: How long this call may take, retries included; else the client's.
-
-        Raises:
-            ServingError: As the server or the connection reports it.
-        """
-        return run_blocking(self._core.embed_queries(queries, timeout_s))
+    def embed_queries(self, queries: Sequence[Query], *, timeout_s: float | None = None) -> Vectors:
+        """Return the `Embedding` of each query from one request; exclusions have no effect."""
+        return self._run(self._core.embed_queries(queries, timeout_s))
 
     def embed_candidate(
         self,
@@ -205,39 +190,59 @@ class BaseRetrievalClient:
         *,
         features: Mapping[str, FeatureValue] | None = None,
         timeout_s: float | None = None,
-    ) -> Embedding:
-        """Return the vector of a candidate.
-
-        Args:
-            candidate_id: The candidate's id.
-            features: The candidate's features by name.
-            timeout_s: How long this call may take, retries included; else the client's.
-
-        Raises:
-            ServingError: As the server or the connection reports it.
-        """
+    ) -> Vector:
+        """Return the `Embedding` of a candidate."""
         candidate = Query(candidate_id, features=features or {})
-        return run_blocking(self._core.embed_candidates([candidate], timeout_s))[0]
+        return self._run(self._core.embed_one("embed_candidate", candidate, timeout_s))
 
-    def metadata(self, *, refresh: bool = False, timeout_s: float | None = None) -> ModelMetadata:
-        """Return the model's signatures, asked once and then remembered.
+    def metadata(self, *, refresh: bool = False, timeout_s: float | None = None) -> Metadata:
+        """Return the model's signatures; set `refresh` to ask the server again."""
+        return self._run(self._core.metadata(timeout_s, refresh=refresh))
 
-        Args:
-            refresh: Ask again, for instance after a new version was pushed.
-            timeout_s: How long this call may take, retries included; else the client's.
+    def status(self, *, timeout_s: float | None = None) -> Status:
+        """Return the states of the model's versions, newest first."""
+        return self._run(self._core.status(timeout_s))
 
-        Raises:
-            ServingError: As the server or the connection reports it.
-        """
-        return run_blocking(self._core.metadata(refresh=refresh, timeout_s=timeout_s))
 
-    def status(self, *, timeout_s: float | None = None) -> list[VersionStatus]:
-        """Return the states of the model's versions, newest first.
+class BlockingClient(
+    RetrievalMethods[
+        Recommendations,
+        list[Recommendations],
+        Embedding,
+        list[Embedding],
+        ModelMetadata,
+        list[VersionStatus],
+    ]
+):
+    """A client whose methods wait for the answer. Threads may share it."""
 
-        Args:
-            timeout_s: How long this call may take, retries included; else the client's.
+    def __enter__(self) -> Self:
+        return self
 
-        Raises:
-            ServingError: As the server or the connection reports it.
-        """
-        return run_blocking(self._core.status(timeout_s))
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        raise NotImplementedError
+
+    def _send(self, request: Any, timeout_s: float) -> Any:
+        """Send a request and return the response; raise `ServingError`."""
+        raise NotImplementedError
+
+    def _run(self, flow: Flow[Any]) -> Any:
+        try:
+            step = next(flow)
+            while True:
+                response = None
+                try:
+                    if isinstance(step, Pause):
+                        time.sleep(step.seconds)
+                    else:
+                        response = self._send(step.request, step.timeout_s)
+                except ServingError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(response)
+        except StopIteration as stop:
+            return stop.value

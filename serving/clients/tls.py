@@ -1,4 +1,4 @@
-"""How a client proves and checks identities on an encrypted connection."""
+"""TLS options of the clients."""
 
 from __future__ import annotations
 
@@ -16,17 +16,14 @@ FilePath = str | os.PathLike[str]
 
 @dataclasses.dataclass(frozen=True)
 class TlsOptions:
-    """TLS, and mutual TLS where a client certificate is given.
+    """TLS, or mutual TLS with a client certificate.
 
     Attributes:
-        root_certificates: PEM file of the authorities that may have signed the server's
-            certificate; None for those that the library trusts (gRPC brings its own list, REST
-            takes the system's).
-        client_certificate: PEM file with this client's certificate chain, for a server that asks
-            for one.
-        client_key: PEM file with the private key to it.
-        server_name: The name that the server's certificate must carry, where it is not the host
-            that the client connects to.
+        root_certificates: PEM file of the authorities to trust; by default those of the library
+            (gRPC's own list, or the system's for REST).
+        client_certificate: PEM file with this client's certificate chain, for mutual TLS.
+        client_key: PEM file with its private key.
+        server_name: The name in the server's certificate if it is not the host's.
     """
 
     root_certificates: FilePath | None = None
@@ -37,11 +34,11 @@ class TlsOptions:
     def __post_init__(self) -> None:
         if (self.client_certificate is None) != (self.client_key is None):
             raise InvalidArgumentError(
-                "client_certificate and client_key go together: give both or neither"
+                "Pass client_certificate and client_key together, or neither of them"
             )
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
-        """Return gRPC's form of the options.
+        """Return the credentials of a gRPC channel.
 
         Raises:
             InvalidArgumentError: If a file cannot be read.
@@ -53,16 +50,16 @@ class TlsOptions:
         )
 
     def channel_options(self) -> tuple[tuple[str, str], ...]:
-        """Return what gRPC takes beside the credentials."""
+        """Return the channel options that go with the credentials."""
         if self.server_name is None:
             return ()
         return (("grpc.ssl_target_name_override", self.server_name),)
 
     def ssl_context(self) -> ssl.SSLContext:
-        """Return the standard library's form of the options, without `server_name`.
+        """Return the context of an HTTPS connection, which does not include `server_name`.
 
         Raises:
-            InvalidArgumentError: If a file cannot be read or holds no certificate or key.
+            InvalidArgumentError: If a file cannot be read or contains no certificate or key.
         """
         try:
             context = ssl.create_default_context(

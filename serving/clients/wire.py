@@ -1,12 +1,12 @@
 """The messages of the TensorFlow Serving API, without TensorFlow.
 
 The official classes (`tensorflow_serving.apis`) import `tensorflow`, which takes seconds and a
-gigabyte; a client needs some twenty small messages. They are declared below in the syntax of the
-original .proto files, with the fields a client uses, and built into a descriptor pool of their
-own, so that both sets of classes can live in one process. Only names, numbers and types go over
-the wire; a test compares each field with the official descriptors.
+gigabyte. A client needs about twenty small messages. They are declared here in the syntax of the
+original .proto files, with only the fields that clients use, in a descriptor pool of their own, so
+that both sets of classes can be in one process. A test compares each field with the official
+descriptors.
 
-Enums are declared as int32, which has the same wire form.
+Enums are declared as int32, which has the same encoding.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ DECLARATIONS = {
     "StatusProto": "int32 error_code = 1; string error_message = 2;",
     "ModelVersionStatus": "int64 version = 1; int32 state = 2; StatusProto status = 3;",
     "GetModelStatusResponse": "repeated ModelVersionStatus model_version_status = 1;",
-    # `config` is a ModelServerConfig in the original: bytes, here, that the caller serialized.
+    # In the original, `config` is a ModelServerConfig. Here the caller serializes it.
     "ReloadConfigRequest": "bytes config = 1; repeated string metric_names = 2;",
     "ReloadConfigResponse": "StatusProto status = 1;",
 }
@@ -107,7 +107,7 @@ def _build_classes() -> dict[str, Any]:
 def _add_field(message: descriptor_pb2.DescriptorProto, declaration: str) -> None:
     match = _FIELD.fullmatch(declaration)
     if match is None:
-        raise ValueError(f"cannot read the field {declaration!r} of {message.name}")
+        raise ValueError(f"invalid declaration of a field of {message.name}: {declaration!r}")
     field = message.field.add(name=match["name"], number=int(match["number"]))
     field.label = _Field.LABEL_OPTIONAL
     if match["item"]:
@@ -140,7 +140,6 @@ GetModelMetadataRequest: Any = _CLASSES["GetModelMetadataRequest"]
 GetModelMetadataResponse: Any = _CLASSES["GetModelMetadataResponse"]
 GetModelStatusRequest: Any = _CLASSES["GetModelStatusRequest"]
 GetModelStatusResponse: Any = _CLASSES["GetModelStatusResponse"]
-
 ReloadConfigRequest: Any = _CLASSES["ReloadConfigRequest"]
 ReloadConfigResponse: Any = _CLASSES["ReloadConfigResponse"]
 
@@ -151,3 +150,11 @@ PREDICT = "/tensorflow.serving.PredictionService/Predict"
 GET_MODEL_METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
 GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 RELOAD_CONFIG = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
+
+METHODS = {
+    PREDICT: (PredictRequest, PredictResponse),
+    GET_MODEL_METADATA: (GetModelMetadataRequest, GetModelMetadataResponse),
+    GET_MODEL_STATUS: (GetModelStatusRequest, GetModelStatusResponse),
+    RELOAD_CONFIG: (ReloadConfigRequest, ReloadConfigResponse),
+}
+"""The classes of request and response by the path of the method."""

@@ -13,7 +13,8 @@ from typing import Any
 
 import grpc
 
-from serving.clients import grpc_calls, wire
+from serving.clients import wire
+from serving.clients.grpc_protocol import make_channel
 from serving.errors import code_name
 from serving.loadtest.plan import LoadPlan
 from serving.loadtest.result import LoadResult
@@ -29,7 +30,7 @@ async def drive(plan: LoadPlan) -> LoadResult:
     encoding of its client.
     """
     channels = [
-        grpc_calls.make_channel(grpc.aio, plan.target, plan.tls)
+        make_channel(grpc.aio, plan.target, plan.tls)
         for _ in range(min(plan.connections, plan.concurrency or plan.connections))
     ]
     calls = [channel.unary_unary(wire.PREDICT) for channel in channels]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from serving.clients import grpc_messages
-from serving.clients.model_choice import ModelChoice
-from serving.clients.model_metadata import ModelMetadata
+from serving.clients.grpc_protocol import GrpcProtocol
+from serving.clients.model import ModelChoice, ModelMetadata
 from serving.clients.query import Query, build_inputs, find_id_name
 from serving.errors import InvalidArgumentError
 
@@ -59,6 +58,7 @@ def build_requests(
         InvalidArgumentError: If a signature is not among those, or not the model's, or no query
             can be asked of it.
     """
+    protocol = GrpcProtocol(model)
     by_signature = []
     for name in signature_names:
         if name not in _FORMS or name not in metadata.signatures:
@@ -76,9 +76,9 @@ def build_requests(
             raise InvalidArgumentError(f"no query can be asked of {name!r}: none has a history")
         by_signature.append(
             [
-                grpc_messages.predict_request(
-                    model, name, build_inputs(signature, id_name, asked[start : start + batch_size])
-                ).SerializeToString()
+                protocol.predict(
+                    signature, build_inputs(signature, id_name, asked[start : start + batch_size])
+                ).request.SerializeToString()
                 for start in range(0, len(asked), batch_size)
             ]
         )

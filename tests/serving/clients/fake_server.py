@@ -9,17 +9,7 @@ from typing import Any
 
 import grpc
 
-from serving.clients import grpc_calls, wire
-
-_METHODS = {
-    method.path: method
-    for method in (
-        grpc_calls.PREDICT,
-        grpc_calls.GET_MODEL_METADATA,
-        grpc_calls.GET_MODEL_STATUS,
-        grpc_calls.RELOAD_CONFIG,
-    )
-}
+from serving.clients import wire
 
 Answer = Callable[[Any, grpc.ServicerContext], Any]
 
@@ -34,11 +24,11 @@ def fake_server(
 
     class Handler(grpc.GenericRpcHandler):
         def service(self, details: Any) -> Any:
-            method = _METHODS[details.method]
+            request_class, response_class = wire.METHODS[details.method]
             return grpc.unary_unary_rpc_method_handler(
                 answers[details.method],
-                request_deserializer=method.request.FromString,
-                response_serializer=method.response.SerializeToString,
+                request_deserializer=request_class.FromString,
+                response_serializer=response_class.SerializeToString,
             )
 
     server = grpc.server(ThreadPoolExecutor(4), handlers=[Handler()])

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from serving.clients.answer import Recommendations, read_recommendations
-from serving.clients.tensor import Tensor
-from serving.clients.transport import Prediction
+from serving.clients.answer import Prediction, Recommendations, read_recommendations
+from serving.clients.model import Tensor
 
 
 def test_places_that_the_model_could_not_fill_are_dropped() -> None:

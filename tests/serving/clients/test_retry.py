@@ -17,8 +17,8 @@ from serving.clients import (
     RetryPolicy,
     wire,
 )
-from serving.clients.retry import Deadline, call_with_retries
-from serving.clients.transport import run_blocking
+from serving.clients.core import Deadline, Exchange, exchange_with_retries
+from serving.clients.retrieval_client import BlockingClient
 from serving.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
@@ -31,26 +31,24 @@ from tests.serving.clients.fake_server import fake_server
 FAST = RetryPolicy(max_attempts=3, first_pause_s=0.001)
 
 
-class Flaky:
-    """Fails with each of `errors`, then answers."""
+class Flaky(BlockingClient):
+    """A client whose requests fail with each of `errors`, then succeed."""
 
     def __init__(self, *errors: ServingError) -> None:
         self.errors = list(errors)
         self.calls = 0
 
-    async def __call__(self, left_s: float) -> str:
+    def _send(self, request: Any, timeout_s: float) -> str:
         self.calls += 1
         if self.errors:
             raise self.errors.pop(0)
         return "answer"
 
 
-async def pause(seconds: float) -> None:
-    time.sleep(seconds)
-
-
 def ask(flaky: Flaky, policy: RetryPolicy, timeout_s: float) -> str:
-    return run_blocking(call_with_retries(flaky, policy, Deadline(timeout_s), pause))
+    exchange: Exchange[str] = Exchange(None, str)
+    answer: str = flaky._run(exchange_with_retries(exchange, policy, Deadline(timeout_s)))
+    return answer
 
 
 def test_what_is_unavailable_is_tried_again() -> None:

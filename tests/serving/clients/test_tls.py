@@ -164,5 +164,5 @@ def test_files_that_cannot_be_used_are_named(certificates: Path, tmp_path: Path)
         RetrievalClient("127.0.0.1:1", tls=TlsOptions(absent))
     with pytest.raises(InvalidArgumentError, match=r"Cannot use .*absent\.pem for TLS"):
         RestRetrievalClient("https://127.0.0.1:1", tls=TlsOptions(absent))
-    with pytest.raises(InvalidArgumentError, match="give both or neither"):
+    with pytest.raises(InvalidArgumentError, match="client_key together"):
         TlsOptions(client_key=certificates / "client.key")

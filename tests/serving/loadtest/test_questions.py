@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from serving.clients import ModelMetadata, Query, SignatureSpec, TensorSpec, wire
-from serving.clients.model_choice import ModelChoice
+from serving.clients.model import ModelChoice
 from serving.errors import InvalidArgumentError
 from serving.loadtest import build_requests
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import json
 import os
 import signal
@@ -21,10 +20,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.clients import RestRetrievalClient, RetrievalClient
-from serving.clients.grpc_client import GrpcTransport
-from serving.clients.rest_client import RestTransport
-from serving.clients.tensor import Tensor
-from serving.clients.transport import Transport
+from serving.clients.model import Tensor
+from serving.clients.retrieval_client import BlockingClient
 from serving.errors import DeadlineExceededError
 from serving.launcher import running_model_server
 
@@ -127,20 +124,27 @@ def answer_all_the_time_while_versions_change(
     return versions
 
 
+def count(client: BlockingClient, rounds: int) -> list[int]:
+    """Ask the slow model, whose signature none of the client's methods covers."""
+    signature = client.metadata().signatures["serving_default"]
+    inputs = {"rounds": Tensor("int64", (1,), [rounds])}
+    exchange = client._core._protocol.predict(signature, inputs)
+    return list(exchange.read(client._send(exchange.request, 60)).output("counted").values)
+
+
 def test_slow_requests_time_out_over_rest_and_are_answered_after_sigterm(slow_model: Path) -> None:
     answers: list[Any] = []
 
-    def ask(transport: Transport, rounds: int) -> None:
-        inputs = {"rounds": Tensor("int64", (1,), [rounds])}
-        answers.append(list(transport.predict(signature, inputs, 30).outputs["counted"].values))
+    def ask(client: BlockingClient, rounds: int) -> None:
+        answers.append(count(client, rounds))
 
     flags = ["--rest_api_timeout_in_ms=20"]
     with running_model_server(slow_model.parent, "slow", extra_flags=flags) as server:
         rest, grpc = (
-            RestTransport(server.rest_url, "slow"),
-            GrpcTransport(server.grpc_target, "slow"),
+            RestRetrievalClient(server.rest_url, "slow"),
+            RetrievalClient(server.grpc_target, "slow"),
         )
-        signature = grpc.metadata(10).signatures["serving_default"]
+        grpc.metadata()
         with pytest.raises(DeadlineExceededError, match="Timed out waiting for notification"):
             ask(rest, 20_000)
 
@@ -171,7 +175,7 @@ def test_a_drain_tells_those_who_watch_and_waits_for_those_who_ask(
         target = f"127.0.0.1:{json.loads(ready_file.read_text())['grpc_port']}"
         with (
             grpc.insecure_channel(target) as channel,
-            contextlib.closing(GrpcTransport(target, "slow")) as asking,
+            RetrievalClient(target, "slow") as asking,
         ):
             health = health_pb2_grpc.HealthStub(channel)
             watched = {
@@ -179,15 +183,14 @@ def test_a_drain_tells_those_who_watch_and_waits_for_those_who_ask(
                 for name in ("", "PredictionService", "nobody")
             }
             serving = [next(stream).status for stream in watched.values()]
-            signature = asking.metadata(10).signatures["serving_default"]
-            inputs = {"rounds": Tensor("int64", (1,), [100_000])}
+            asking.metadata()
             with concurrent.futures.ThreadPoolExecutor() as pool:
-                answer = pool.submit(asking.predict, signature, inputs, 60)
+                answer = pool.submit(count, asking, 100_000)
                 time.sleep(0.2)
                 process.send_signal(signal.SIGTERM)
                 # Nothing but the end of the stream may follow.
                 draining = [[told.status for told in stream] for stream in watched.values()]
-                counted = answer.result().outputs["counted"].values
+                counted = answer.result()
         # Long before the grace is over, although all of them would have watched on.
         assert process.wait(60) == 0
     finally:
@@ -196,7 +199,7 @@ def test_a_drain_tells_those_who_watch_and_waits_for_those_who_ask(
     response = health_pb2.HealthCheckResponse
     assert serving == [response.SERVING, response.SERVING, response.SERVICE_UNKNOWN]
     assert draining == [[response.NOT_SERVING], [response.NOT_SERVING], [response.SERVICE_UNKNOWN]]
-    assert list(counted) == [100_000]
+    assert counted == [100_000]
 
 
 def refuses_connections(rest_url: str) -> bool:

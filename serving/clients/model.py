@@ -1,0 +1,138 @@
+"""A served model as a client sees it: its versions, its signatures, and their tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from serving.errors import InternalError, InvalidArgumentError
+
+# tensorflow/core/framework/types.proto
+DTYPE_NAMES = {1: "float", 2: "double", 3: "int32", 7: "string", 9: "int64", 10: "bool"}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelChoice:
+    """The model to ask, and at most one way to choose its version.
+
+    Attributes:
+        name: The name under which the model is served.
+        version: A version number.
+        label: A version label, such as `stable`, which the server resolves.
+    """
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.version is not None and self.label is not None:
+            raise InvalidArgumentError(
+                "Pass at most one of model_version and version_label, got "
+                f"{self.version} and {self.label!r}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a signature.
+
+    Attributes:
+        dtype: TensorFlow's name of the dtype, such as `string` or `float`.
+        shape: The size of each dimension, with None for any size. None if even the rank is
+            unknown.
+    """
+
+    dtype: str
+    shape: tuple[int | None, ...] | None
+
+    @classmethod
+    def from_sizes(cls, dtype: str, sizes: Sequence[int], *, unknown_rank: bool) -> TensorSpec:
+        """Return the spec for sizes in TensorFlow's form, where -1 means any size."""
+        shape = tuple(size if size >= 0 else None for size in sizes)
+        return cls(dtype, None if unknown_rank else shape)
+
+    @property
+    def rank(self) -> int | None:
+        """Return the number of dimensions, or None if it is unknown."""
+        return None if self.shape is None else len(self.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class SignatureSpec:
+    """One signature: its inputs and outputs by name."""
+
+    name: str
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelMetadata:
+    """The signatures of one version of a model."""
+
+    model_version: int
+    signatures: Mapping[str, SignatureSpec]
+
+
+@dataclasses.dataclass(frozen=True)
+class VersionStatus:
+    """The state of one version on the server.
+
+    Attributes:
+        version: The version number.
+        state: `START`, `LOADING`, `AVAILABLE`, `UNLOADING` or `END`.
+        error_code: The name of a gRPC status code; `OK` if there was no error.
+        error_message: The error's text, or "".
+    """
+
+    version: int
+    state: str
+    error_code: str
+    error_message: str
+
+    @property
+    def is_available(self) -> bool:
+        """Return whether the version answers requests."""
+        return self.state == "AVAILABLE"
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """Values in row-major order, without NumPy.
+
+    Attributes:
+        dtype: TensorFlow's name of the dtype, such as `string` or `float`.
+        shape: The size of each dimension.
+        values: `str` for strings, otherwise numbers.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    values: Sequence[Any]
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Return the values of each row of a tensor of rank 2.
+
+        Raises:
+            InternalError: If the rank is not 2 or the number of values does not match the shape.
+        """
+        if len(self.shape) != 2 or len(self.values) != math.prod(self.shape):
+            raise InternalError(
+                f"The model must answer with tensors of rank 2, got shape {self.shape} "
+                f"with {len(self.values)} values"
+            )
+        count, width = self.shape
+        return [tuple(self.values[row * width : (row + 1) * width]) for row in range(count)]
+
+
+def encode_text(text: str) -> bytes:
+    """Return the bytes of a string; the inverse of `decode_text` for any bytes."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def decode_text(content: bytes) -> str:
+    """Return the string for bytes, also for ids that are not valid UTF-8."""
+    return content.decode("utf-8", "surrogateescape")
