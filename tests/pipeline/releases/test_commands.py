@@ -57,7 +57,7 @@ def test_canary_promotion_and_rollback(two_tower: Command, config: Path) -> None
         (("promote", "--canary"), "no stable version beside which a canary"),
         (("promote",), "127.0.0.1:1: UNAVAILABLE"),
         (("rollback",), "nothing to go back to: no version is stable"),
-        (("promote", "--tls-key", "key.pem"), "give both or neither"),
+        (("promote", "--tls-key", "key.pem"), "client_key together"),
         (("promote", "--server", "dns:///no.such.invalid:1"), "has no address"),
     ],
 )
