@@ -119,7 +119,7 @@ class ClientContract:
     ) -> None:
         with (
             self.make_client(server) as client,
-            pytest.raises(InvalidArgumentError, match="'country', 'user_id'.*query_id_name"),
+            pytest.raises(InvalidArgumentError, match=r"'country', 'user_id'.*query_id_name"),
         ):
             client.recommend("u1")
 
@@ -137,7 +137,7 @@ class ClientContract:
             client.recommend("u1")
 
     def test_a_version_and_a_label_are_one_too_many(self, server: RunningModelServer) -> None:
-        with pytest.raises(InvalidArgumentError, match="at most one of.*got 1 and 'stable'"):
+        with pytest.raises(InvalidArgumentError, match=r"at most one of.*got 1 and 'stable'"):
             self.make_client(server, model_version=1, version_label="stable")
 
     def test_a_feature_that_the_model_lacks_is_refused(self, client: Any) -> None:

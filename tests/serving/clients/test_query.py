@@ -69,7 +69,7 @@ def test_wrong_queries_are_told_what_is_wrong(query: Query, text: str) -> None:
 
 def test_a_missing_integer_has_no_stand_in() -> None:
     counted = signature(user_id=STRING, visits=TensorSpec("int64", (None,)))
-    with pytest.raises(InvalidArgumentError, match="'visits' must be given.*int64"):
+    with pytest.raises(InvalidArgumentError, match=r"'visits' must be given.*int64"):
         build_inputs(counted, "user_id", [Query("u")])
     inputs = build_inputs(counted, "user_id", [Query("u", features={"visits": 3})])
     assert inputs["visits"] == Tensor("int64", (1,), [3])
@@ -81,10 +81,10 @@ def test_the_only_text_of_rank_1_is_the_id() -> None:
 
 
 def test_an_ambiguous_id_must_be_named() -> None:
-    with pytest.raises(InvalidArgumentError, match="'country', 'user_id'.*query_id_name"):
+    with pytest.raises(InvalidArgumentError, match=r"'country', 'user_id'.*query_id_name"):
         find_id_name(FULL, None, "query_id_name")
     assert find_id_name(FULL, "user_id", "query_id_name") == "user_id"
-    with pytest.raises(InvalidArgumentError, match="'country', 'user_id'.*got 'user'"):
+    with pytest.raises(InvalidArgumentError, match=r"'country', 'user_id'.*got 'user'"):
         find_id_name(FULL, "user", "query_id_name")
 
 
