@@ -49,7 +49,7 @@ def prepare(config: str, overrides: list[str], name: str, run_id: str) -> Any:
         pipeline = stock_pipeline(Path(folder), Path(csv))
         return lambda: run_component(pipeline, name, run_id)
     from pipeline.config.file import load
-    from pipeline.orchestrators.single_component import run_single_component
+    from pipeline.runs.run import run_single_component
 
     loaded = load(config, overrides)
     return lambda: run_single_component(loaded, name, run_id)

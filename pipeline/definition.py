@@ -46,8 +46,9 @@ from pipeline.code_hash import code_hash, is_ours
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import ConfigError
 from pipeline.fitting import fitting_components
-from pipeline.orchestrators.target import LocalSite, Site
-from pipeline.runs.drift_baseline import last_let_pass
+from pipeline.orchestrators.local.target import LocalTarget
+from pipeline.orchestrators.target import Target
+from pipeline.runs.earlier_runs import last_accepted_spans
 from pipeline.runs.metadata import connection_config
 
 # The node of an index refresh that finds the fitted model.
@@ -59,20 +60,20 @@ _QUERY_SPLIT = "eval"
 
 
 def create_pipeline(
-    config: PipelineConfig, *, enable_cache: bool = True, site: LocalSite | None = None
+    config: PipelineConfig, *, enable_cache: bool = True, target: LocalTarget | None = None
 ) -> tfx_pipeline.Pipeline:
     """Return the whole pipeline of a project: from the input files to a pushed model.
 
     Args:
         config: The project.
         enable_cache: Whether to skip components whose inputs and code are unchanged.
-        site: This machine, if parts of it are known already.
+        target: This machine, if parts of it are known already.
 
     Raises:
         ConfigError: The schema file is missing, or Beam's workers would not see the artifacts.
     """
     _check_workers(config)
-    return _pipeline(config, create_components(config, site), enable_cache=enable_cache)
+    return _pipeline(config, create_components(config, target), enable_cache=enable_cache)
 
 
 def create_refresh_pipeline(config: PipelineConfig) -> tfx_pipeline.Pipeline:
@@ -111,26 +112,26 @@ def _pipeline(
     )
 
 
-def create_components(config: PipelineConfig, site: Site | None = None) -> list[BaseNode]:
+def create_components(config: PipelineConfig, target: Target | None = None) -> list[BaseNode]:
     """Return the components in the order of the flow.
 
     Args:
         config: The project.
-        site: Where they run; by default on this machine.
+        target: Where they run; by default on this machine.
 
     Raises:
         ConfigError: The schema file is missing.
     """
-    site = site or LocalSite(config)
+    target = target or LocalTarget(config)
     example_gen = _configured(
         TimelineExampleGen,
-        site.ingest,
-        input_fingerprint=site.input_fingerprint,
-        **site.ingestion_parameters,
+        target.ingest,
+        input_fingerprint=target.input_fingerprint,
+        **target.ingestion_parameters,
     )
     examples = example_gen.outputs["examples"]
-    statistics_gen, schema_gen, validator = _schema_components(config, examples, site.schema_file)
-    drift_gates = _drift_gates(config, site, examples)
+    statistics_gen, schema_gen, validator = _schema_components(config, examples, target.schema_file)
+    drift_gates = _drift_gates(config, target, examples)
     transform = Transform(
         examples=examples,
         schema=schema_gen.outputs["schema"],
@@ -152,8 +153,8 @@ def create_components(config: PipelineConfig, site: Site | None = None) -> list[
     for drift_gate in drift_gates:
         drift_gate.add_upstream_node(validator)
         transform.add_upstream_node(drift_gate)
-    *before, trainer = fitting_components(config, site, transform, schema_gen.outputs["schema"])
-    last_blessed = site.last_blessed_model(trainer.outputs["model"])
+    *before, trainer = fitting_components(config, target, transform, schema_gen.outputs["schema"])
+    last_blessed = target.last_blessed_model(trainer.outputs["model"])
     evaluator = _configured(
         RetrievalEvaluator,
         EvaluatorConfig(
@@ -174,7 +175,7 @@ def create_components(config: PipelineConfig, site: Site | None = None) -> list[
         timelines=examples,
         model=trainer.outputs["model"],
         model_blessing=evaluator.outputs["blessing"],
-        serving_dir=site.serving_dir,
+        serving_dir=target.serving_dir,
     )
     return _with_code_hashes(
         [
@@ -189,7 +190,7 @@ def create_components(config: PipelineConfig, site: Site | None = None) -> list[
             last_blessed,
             evaluator,
             *serving,
-            *site.after_push(
+            *target.after_push(
                 model=trainer.outputs["model"],
                 examples=examples,
                 fitted_examples=transform.outputs["transformed_examples"],
@@ -260,23 +261,23 @@ def _configured(component: Callable[..., BaseNode], config: Settings, **argument
     return component(config=config.model_dump_json(), **arguments)
 
 
-def _drift_gates(config: PipelineConfig, site: Site, examples: BaseChannel) -> list[BaseNode]:
+def _drift_gates(config: PipelineConfig, target: Target, examples: BaseChannel) -> list[BaseNode]:
     """Return the component that compares spans, if the configuration asks for it."""
     if config.drift.action == "off":
         return []
     gate_config = DriftGateConfig(
         project=config.name,
-        ingest=site.ingest,
+        ingest=target.ingest,
         drift=config.drift,
-        baseline="" if site.profiles_dir else last_let_pass(config),
-        profiles=site.profiles_dir,
+        baseline="" if target.profiles_dir else last_accepted_spans(config),
+        profiles=target.profiles_dir,
     )
     return [
         _configured(
             DriftGate,
             gate_config,
             examples=examples,
-            data_directory=site.ingestion_parameters.get("data_directory"),
+            data_directory=target.ingestion_parameters.get("data_directory"),
         )
     ]
 

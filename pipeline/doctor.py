@@ -1,4 +1,4 @@
-"""Check that this machine and its environment can run the pipeline and serve what it makes."""
+"""Check that this machine and its environment can run the pipeline and serve its models."""
 
 import importlib.metadata
 import json
@@ -18,12 +18,12 @@ DISTRIBUTION = "two-tower-retrieval"
 SERVING_PORTS = {8500: "gRPC", 8501: "REST"}
 
 _GB = 1e9
-# A run on MovieLens 100K and its model server; larger data asks for more.
+# For a run on MovieLens 100K and its model server; larger data needs more.
 _MEMORY_NEEDED_GB, _MEMORY_COMFORTABLE_GB = 2.0, 6.0
 _DISK_NEEDED_GB, _DISK_COMFORTABLE_GB = 1.0, 5.0
 
-# A child does it: TensorFlow takes seconds and memory, and a ScaNN built for another TensorFlow or
-# another CPU can end the process that imports it.
+# Runs in a child process: a ScaNN built for another TensorFlow or another CPU can crash the process
+# that imports it, and TensorFlow takes memory.
 _TENSORFLOW_PROBE = """\
 import json, numpy, tensorflow, scann
 rows = numpy.eye(8, dtype=numpy.float32)
@@ -35,7 +35,7 @@ print(json.dumps({"keras": keras, "first": ids.numpy()[:, 0].tolist()}))
 
 
 class Status(str, Enum):
-    """How a check ended; only `FAILED` makes the command fail."""
+    """The result of a check; only `FAILED` makes the command fail."""
 
     OK = "ok"
     WARNING = "warning"
@@ -44,13 +44,13 @@ class Status(str, Enum):
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """One check.
 
     Attributes:
-        name: what it is.
-        status: how it ended.
-        found: what was found.
-        advice: what to do; empty where nothing need be done.
+        name: What was checked.
+        status: The result.
+        found: What was found.
+        advice: What to do; empty if nothing needs to be done.
     """
 
     name: str
@@ -60,14 +60,11 @@ class Check:
 
 
 def examine(root: Path, environment: dict[str, str]) -> Iterator[Check]:
-    """Look at everything, the quick things first.
+    """Yield all checks, each as soon as it is done, the quick ones first.
 
     Args:
-        root: the project's root, which holds `data` and `runs`.
-        environment: the variables that TensorFlow is started with.
-
-    Yields:
-        The checks, each as soon as it is done.
+        root: Folder that contains `data` and `runs`.
+        environment: Environment variables for the process that imports TensorFlow.
     """
     yield check_python()
     yield from check_packages()
@@ -82,7 +79,7 @@ def examine(root: Path, environment: dict[str, str]) -> Iterator[Check]:
 
 
 def check_python() -> Check:
-    """Check that this is Python 3.10, the only one that TFX 1.16 and its pins have in common."""
+    """Check for Python 3.10, the only version that TFX 1.16 and all pinned packages support."""
     found = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] == (3, 10):
         return Check("Python", Status.OK, found)
@@ -90,13 +87,13 @@ def check_python() -> Check:
         "Python",
         Status.FAILED,
         f"{found}, must be 3.10",
-        "Run `make`, then `.venv/bin/two-tower`: the set-up finds or installs Python 3.10.",
+        "Run `make`, then `.venv/bin/two-tower`: it finds or installs Python 3.10.",
     )
 
 
 def check_packages() -> Iterator[Check]:
-    """Check that every package of the `pipeline` extra is installed, and as it is pinned."""
-    advice = "Run `make`: it installs exactly what requirements.lock holds."
+    """Check that every package of the `pipeline` extra is installed in its pinned version."""
+    advice = "Run `make`: it installs exactly the packages of requirements.lock."
     try:
         requirements = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
@@ -118,15 +115,11 @@ def check_packages() -> Iterator[Check]:
             must = f", must be {pin}" if pin else ""
             yield Check(name, Status.FAILED, f"{found}{must}", advice)
     if not wrong:
-        yield Check("packages", Status.OK, f"all {pinned} pinned ones are the versions of setup.py")
+        yield Check("packages", Status.OK, f"all {pinned} pinned packages have the right version")
 
 
 def check_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Check:
-    """Check for the instructions that ScaNN's wheel is compiled for.
-
-    Args:
-        cpuinfo: where Linux tells what the processor can do.
-    """
+    """Check for the instructions that ScaNN's wheel is compiled for."""
     try:
         flags = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError as error:
@@ -146,12 +139,7 @@ def check_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Check:
 def check_memory(
     meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")
 ) -> Check:
-    """Check the memory that is free for new processes, within a container's limit.
-
-    Args:
-        meminfo: where Linux tells the machine's memory.
-        cgroup: where it tells the container's limit.
-    """
+    """Check the memory that is available to new processes, within a container's limit."""
     try:
         kilobytes = re.search(r"^MemAvailable:\s*(\d+)", meminfo.read_text("utf-8"), re.MULTILINE)
         free_gb = int(kilobytes[1]) * 1024 / _GB if kilobytes else float("inf")
@@ -162,30 +150,23 @@ def check_memory(
         used = int((cgroup / "memory.current").read_text("utf-8"))
         free_gb = min(free_gb, (limit - used) / _GB)
     except (OSError, ValueError):
-        pass  # no limit: there is no such file, or it holds "max"
-    return _enough("memory", free_gb, _MEMORY_NEEDED_GB, _MEMORY_COMFORTABLE_GB, "End what uses it")
+        pass  # No limit: the file does not exist or contains "max".
+    return _enough(
+        "memory", free_gb, _MEMORY_NEEDED_GB, _MEMORY_COMFORTABLE_GB, "Close other programs"
+    )
 
 
 def check_disk(folder: Path) -> Check:
-    """Check the free disk space.
-
-    Args:
-        folder: where runs are written.
-    """
+    """Check the free disk space."""
     free_gb = shutil.disk_usage(folder).free / _GB
     return _enough("disk", free_gb, _DISK_NEEDED_GB, _DISK_COMFORTABLE_GB, "Delete old runs")
 
 
 def check_port(port: int, protocol: str) -> Check:
-    """Check that a model server could listen on a port.
-
-    Args:
-        port: its number.
-        protocol: what is served there.
-    """
+    """Check that a model server could listen on a port."""
     name = f"port {port} ({protocol})"
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-        # As servers do it: a port whose last connections are only closing counts as free.
+        # Servers set it too: a port whose last connections are still closing counts as free.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("", port))
@@ -194,20 +175,16 @@ def check_port(port: int, protocol: str) -> Check:
                 name,
                 Status.WARNING,
                 f"in use: {error.strerror}",
-                "Something listens there, perhaps a model server. Stop it, or serve on another "
+                "Another process listens there, perhaps a model server. Stop it, or use another "
                 "port.",
             )
     return Check(name, Status.OK, "free")
 
 
 def check_writable(folder: Path) -> Check:
-    """Check that a folder, or the one it would be made in, can be written.
-
-    Args:
-        folder: it need not exist.
-    """
+    """Check that a folder can be written or created."""
     name = f"{folder.name}/"
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):
             return Check(name, Status.OK, f"{folder} can be written")
@@ -216,19 +193,15 @@ def check_writable(folder: Path) -> Check:
             name,
             Status.FAILED,
             f"{existing} cannot be written: {error.strerror}",
-            f"Run `chown -R {os.getuid()} {existing}` as its owner, or work in another folder.",
+            f"Run `chown -R {os.getuid()} {existing}` as root, or use another folder.",
         )
 
 
 def check_tensorflow(environment: dict[str, str]) -> Iterator[Check]:
-    """Check in a child process that TensorFlow has Keras 2 and that ScaNN's ops work beside it.
-
-    Args:
-        environment: the variables that it is started with.
-    """
+    """Check in a child process that TensorFlow uses Keras 2 and that ScaNN works with it."""
     together = "ScaNN with TensorFlow"
     advice = (
-        "Run `make`: both must be the builds of requirements.lock. `index.backend: exact` works "
+        "Run `make`: both must be the builds in requirements.lock. `index.backend: exact` works "
         "without ScaNN."
     )
     try:
@@ -252,9 +225,11 @@ def check_tensorflow(environment: dict[str, str]) -> Iterator[Check]:
         return
     answer = json.loads(done.stdout.strip().splitlines()[-1])
     if answer["first"] == list(range(8)):
-        yield Check(together, Status.OK, "loads and finds the nearest")
+        yield Check(together, Status.OK, "loads and finds nearest neighbours")
     else:
-        yield Check(together, Status.FAILED, f"finds {answer['first']}, must be 0 to 7", advice)
+        yield Check(
+            together, Status.FAILED, f"finds {answer['first']}, but must find 0 to 7", advice
+        )
     if answer["keras"] == "tf_keras":
         yield Check("Keras", Status.OK, "tf.keras is Keras 2 (tf-keras)")
     else:
@@ -272,4 +247,4 @@ def _enough(name: str, free_gb: float, needed: float, comfortable: float, advice
         return Check(name, Status.OK, found)
     status = Status.WARNING if free_gb >= needed else Status.FAILED
     what = f"at least {needed:g} GB, better {comfortable:g} GB"
-    return Check(name, status, found, f"{advice}: {what} are needed for MovieLens 100K.")
+    return Check(name, status, found, f"{advice}: MovieLens 100K needs {what}.")

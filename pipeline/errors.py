@@ -3,7 +3,19 @@
 PipelineError
 ├── ConfigError: a configuration cannot be used as it is
 ├── InitError: `two-tower init` cannot draft a configuration from the files
-└── SchemaError: the curated schema cannot be read or written
+├── SchemaError: the curated schema cannot be read or written
+├── DatasetError: a public dataset cannot be prepared
+│   ├── DownloadError: its source cannot be reached
+│   ├── ArchiveError: its archive is missing, incomplete or another one
+│   └── DestinationError: its folder cannot be written
+├── RunInProgressError: another process works on the configuration's runs
+├── MetadataUnreachableError: the database of ML Metadata cannot be reached
+├── UnknownComponentError: the pipeline has no component of that name
+├── ComponentFailedError: a component failed, or a gate refused
+├── CleaningError: old runs cannot be cleaned up
+├── SubmitError: a compiled pipeline cannot be submitted to a cluster
+├── ReleaseError: a release cannot be made as requested
+└── RequestLogError: a log of requests cannot be read
 """
 
 
@@ -21,3 +33,61 @@ class InitError(PipelineError):
 
 class SchemaError(PipelineError):
     """The curated schema cannot be read or written."""
+
+
+class DatasetError(PipelineError):
+    """A public dataset cannot be prepared."""
+
+
+class DownloadError(DatasetError):
+    """The source cannot be reached. A retry helps once the network or the mirror is back."""
+
+
+class ArchiveError(DatasetError):
+    """The archive is missing, incomplete or another one. A retry needs another archive."""
+
+
+class DestinationError(DatasetError):
+    """The dataset's folder cannot be written. A retry helps once it can be."""
+
+
+class RunInProgressError(PipelineError):
+    """Another process works on the configuration's runs. A retry helps once it has ended."""
+
+
+class MetadataUnreachableError(PipelineError):
+    """The database of ML Metadata does not answer, or refuses the connection."""
+
+
+class UnknownComponentError(PipelineError):
+    """The pipeline has no component of that name."""
+
+
+class ComponentFailedError(PipelineError):
+    """A component failed; what it raised, if anything, is `__cause__`.
+
+    Attributes:
+        component: Name of the component.
+        reason: The message of what it raised.
+    """
+
+    def __init__(self, component: str, reason: str) -> None:
+        super().__init__(f"{component}: {reason}")
+        self.component = component
+        self.reason = reason
+
+
+class CleaningError(PipelineError):
+    """Old runs cannot be cleaned up; nothing was removed."""
+
+
+class SubmitError(PipelineError):
+    """A compiled pipeline cannot be submitted; the message says whether a retry may help."""
+
+
+class ReleaseError(PipelineError):
+    """A release cannot be made as requested; the message says what would be possible."""
+
+
+class RequestLogError(PipelineError):
+    """A log of requests cannot be read; the message has the file and the line or record."""

@@ -14,7 +14,7 @@ from models.training.trainer import TRAINER_KEY, TrainerConfig
 from models.tuning.config import TuningConfig
 from pipeline.code_hash import code_hash
 from pipeline.config.project import PipelineConfig
-from pipeline.orchestrators.target import Site
+from pipeline.orchestrators.target import Target
 
 _RUN_FN = "models.training.trainer.run_fn"
 _TRAIN_ARGS = trainer_pb2.TrainArgs(splits=["train"])
@@ -23,13 +23,13 @@ _EVAL_ARGS = trainer_pb2.EvalArgs(splits=["candidates"])
 
 
 def fitting_components(
-    config: PipelineConfig, site: Site, transform: Transform, schema: BaseChannel
+    config: PipelineConfig, target: Target, transform: Transform, schema: BaseChannel
 ) -> list[BaseNode]:
     """Return the components that the configuration asks for, in order; the last is Trainer.
 
     Args:
         config: The project.
-        site: Where they run.
+        target: Where they run.
         transform: Provides the transformed Examples.
         schema: Schema of the raw Examples.
     """
@@ -37,7 +37,7 @@ def fitting_components(
         spec=config.spec,
         model=config.model,
         training=config.training,
-        checkpoint_dir=site.checkpoint_dir,
+        checkpoint_dir=target.checkpoint_dir,
         # An interrupted fit is continued only by the code that began it.
         code_hash=code_hash(_RUN_FN.rpartition(".")[0]),
         # Settings without effect must not invalidate the cache: the watched metric without a
@@ -53,7 +53,7 @@ def fitting_components(
         hyperparameters = tuner.outputs["best_hyperparameters"]
         before.append(tuner)
     if config.training.warm_start:
-        previous = site.previous_model(
+        previous = target.previous_model(
             transform.inputs["examples"], transform.outputs["transformed_examples"]
         )
         base_model = previous.outputs["model"]
@@ -70,9 +70,9 @@ def fitting_components(
         eval_args=_EVAL_ARGS,
         custom_config={TRAINER_KEY: trainer_config.model_dump(mode="json")},
     )
-    if site.epochs is not None:
+    if target.epochs is not None:
         # TFX's Trainer declares no such parameter, and its constructor takes no other.
-        trainer.exec_properties[EPOCHS_KEY] = site.epochs
+        trainer.exec_properties[EPOCHS_KEY] = target.epochs
         trainer.executor_spec = executor_spec.ExecutorClassSpec(RunTimeTrainerExecutor)
     return [*before, trainer]
 

@@ -1,4 +1,4 @@
-"""Builders for tests of several packages: feature specs, Examples, towers of known embeddings."""
+"""Builders for tests of several packages: specs, Examples, towers, projects."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tfx.types.artifact import Artifact
 
 import models  # noqa: F401 - chooses Keras 2 before a test imports TensorFlow
 from models.features.spec import FeatureSpec
+from pipeline.config.project import PipelineConfig
 
 Row = Mapping[str, Sequence[Any]]
 
@@ -185,3 +186,19 @@ def export_known_towers(
     }
     tf.saved_model.save(module, directory, signatures=signatures)
     return towers
+
+
+def project(folder: Path, *overrides: str, **sections: Any) -> PipelineConfig:
+    """Write the two clubs to a folder and return their configuration; the run folder exists.
+
+    Args:
+        folder: Folder for the project.
+        *overrides: Settings such as `training.epochs=3`, as with `--set`.
+        **sections: See `write_two_clubs`.
+    """
+    from pipeline.config.file import load
+    from tests.pipeline.two_clubs import write_two_clubs
+
+    config = load(str(write_two_clubs(folder, **sections)), overrides)
+    config.run_dir.mkdir(parents=True, exist_ok=True)
+    return config

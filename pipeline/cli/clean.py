@@ -45,11 +45,14 @@ def clean(
     loaded = load_config(config, set_)
     from ml_metadata.errors import StatusError
 
-    from pipeline.errors import ConfigError
-    from pipeline.releases.errors import ReleaseError
-    from pipeline.runs.cleaning import CleaningError
-    from pipeline.runs.lock import RunInProgressError
-    from pipeline.runs.metadata import MetadataUnreachableError, has_metadata
+    from pipeline.errors import (
+        CleaningError,
+        ConfigError,
+        MetadataUnreachableError,
+        ReleaseError,
+        RunInProgressError,
+    )
+    from pipeline.runs.metadata import has_metadata
 
     if not has_metadata(loaded):
         fail(f"there is no run of {loaded.name} in {loaded.run_dir}: nothing to clean")

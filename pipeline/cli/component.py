@@ -36,11 +36,14 @@ def component(
 
     from components.blessed_models.blessings import NotBlessedError
     from components.interactions.errors import IngestError
-    from pipeline.errors import ConfigError
-    from pipeline.orchestrators.local.runner import ComponentFailedError, UnknownComponentError
-    from pipeline.orchestrators.single_component import run_single_component
-    from pipeline.runs.lock import RunInProgressError
-    from pipeline.runs.metadata import MetadataUnreachableError
+    from pipeline.errors import (
+        ComponentFailedError,
+        ConfigError,
+        MetadataUnreachableError,
+        RunInProgressError,
+        UnknownComponentError,
+    )
+    from pipeline.runs.run import run_single_component
 
     gc.freeze()
     gc.enable()

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import fail, stdout
-from pipeline.datasets.releases import Dataset, MovieLens
+from pipeline.datasets.dataset import Dataset, prepare
 
 
 def default_data_dir() -> Path:
@@ -34,19 +34,11 @@ def data(
 
     movielens-100k is downloaded; the others are read from archives that you have.
     """
-    from pipeline.datasets import movielens, retailrocket
-    from pipeline.datasets.errors import ArchiveError, DatasetError
+    from pipeline.errors import DatasetError
 
-    folder, archives = data_dir or default_data_dir(), archive or []
+    folder = data_dir or default_data_dir()
     try:
-        if name is Dataset.RETAILROCKET:
-            prepared = retailrocket.prepare(folder, archive=archives, force=force)
-        elif len(archives) > 1:
-            raise ArchiveError(f"{name.value} is read from one --archive, got {len(archives)}")
-        else:
-            one = archives[0] if archives else None
-            release = MovieLens(name.value)
-            prepared = movielens.prepare(release, folder, archive=one, force=force)
+        prepared = prepare(name, folder, archives=archive or [], force=force)
     except DatasetError as error:
         fail(str(error))
     if prepared.counts is None:

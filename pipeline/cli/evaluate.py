@@ -56,8 +56,8 @@ def evaluate(
 
 def _measure(config: "PipelineConfig", model: str | None) -> dict[str, Any]:
     from pipeline.cli.run_log import quiet
+    from pipeline.runs.history import new_run_id
     from pipeline.runs.metadata import has_metadata
-    from pipeline.runs.run_id import new_run_id
 
     if not has_metadata(config):
         fail(

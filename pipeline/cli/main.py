@@ -3,8 +3,6 @@
 Modules of commands import nothing slow at their top, so that `--help` is there at once.
 """
 
-import os
-
 import typer
 
 from pipeline.cli.clean import clean
@@ -62,6 +60,4 @@ app.add_typer(schema, name="schema")
 
 def main() -> None:
     """Runs the command."""
-    # ML Metadata's client of PostgreSQL tells of each connection; it reads this when imported.
-    os.environ.setdefault("GLOG_minloglevel", "1")
     app()

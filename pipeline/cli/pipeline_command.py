@@ -15,10 +15,10 @@ from pipeline.cli.json_output import json_text
 if TYPE_CHECKING:
     from pipeline.cli.run_display import RunDisplay
     from pipeline.config.project import PipelineConfig
-    from pipeline.orchestrators.local.runner import ComponentFailedError
+    from pipeline.errors import ComponentFailedError
     from pipeline.runs.history import RunRecord
-    from pipeline.runs.run import RunSummary
     from pipeline.runs.state import InputState
+    from pipeline.runs.summary import RunSummary
 
     Work = Callable[[PipelineConfig, str, RunDisplay], RunSummary]
 
@@ -53,9 +53,8 @@ def run_pipeline_command(
     from ml_metadata.errors import StatusError
 
     from components.interactions.errors import IngestError
-    from pipeline.errors import ConfigError
-    from pipeline.runs.lock import RunInProgressError, run_lock
-    from pipeline.runs.metadata import MetadataUnreachableError
+    from pipeline.errors import ConfigError, MetadataUnreachableError, RunInProgressError
+    from pipeline.runs.lock import run_lock
 
     with contextlib.ExitStack() as held:
         try:
@@ -86,7 +85,7 @@ def _inputs(config: "PipelineConfig", command: str) -> "InputState | None":
     Raises:
         IngestError: A file or a span is missing.
     """
-    from pipeline.runs.refreshed_catalogue import refreshed_through
+    from pipeline.runs.history import refreshed_through
     from pipeline.runs.state import input_state, refresh_state
 
     if command == "run":
@@ -96,9 +95,8 @@ def _inputs(config: "PipelineConfig", command: str) -> "InputState | None":
 
 
 def _begin(config: "PipelineConfig", command: str, inputs: "InputState | None") -> "RunRecord":
-    from pipeline.runs.history import RunHistory
+    from pipeline.runs.history import RunHistory, new_run_id
     from pipeline.runs.metadata import open_store
-    from pipeline.runs.run_id import new_run_id
 
     return RunHistory(open_store(config), config.name).begin(new_run_id(), command, inputs)
 
@@ -111,9 +109,8 @@ def _unchanged(
     Returns:
         The three; None where something is new.
     """
-    from pipeline.runs.history import RunHistory
+    from pipeline.runs.history import RunHistory, newest_catalogue
     from pipeline.runs.metadata import has_metadata, open_store
-    from pipeline.runs.refreshed_catalogue import newest_catalogue
     from pipeline.runs.state import input_state
 
     if inputs is None or not has_metadata(config):

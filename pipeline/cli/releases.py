@@ -69,7 +69,7 @@ def make_release(
         decide: Gives the release that is wanted after the one that there is.
         as_json: One JSON object instead of a table.
     """
-    from pipeline.releases.errors import ReleaseError
+    from pipeline.errors import ReleaseError
     from pipeline.releases.model_config_file import ModelConfigFile
     from pipeline.releases.rollout import Rollout
     from serving.clients.model_admin import ModelAdmin
@@ -89,7 +89,7 @@ def make_release(
                 _require_on_disk(kept, version)
             rollout = Rollout(admins, kept, timeout_s or config.serving.startup_timeout_s)
             with stderr().status(f"waiting for {', '.join(addresses)}"):
-                states = rollout.bring(target)
+                states = rollout.apply(target)
     except ReleaseError as error:
         fail(str(error))
     except ServingError as error:

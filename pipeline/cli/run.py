@@ -19,7 +19,7 @@ from pipeline.cli.pipeline_command import run_pipeline_command
 if TYPE_CHECKING:
     from pipeline.cli.run_display import RunDisplay
     from pipeline.config.project import PipelineConfig
-    from pipeline.runs.run import RunSummary
+    from pipeline.runs.summary import RunSummary
 
 
 def run(

@@ -15,7 +15,7 @@ from pipeline.cli.evaluation_display import main_contenders, metrics_table
 if TYPE_CHECKING:
     from pipeline.config.project import PipelineConfig
     from pipeline.orchestrators.local.runner import ComponentOutcome
-    from pipeline.runs.run import RunSummary
+    from pipeline.runs.summary import RunSummary
 
 _SHOWN_METRICS = ("hit_rate@", "ndcg@")
 _PROGRESS_LOGGER = "two_tower.progress"

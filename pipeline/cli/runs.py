@@ -72,8 +72,8 @@ def show(
             else f"{len(found)} runs of {loaded.name} begin with {run_id!r}: {ids}"
         )
     (record,) = _with_results(loaded, found)
-    from pipeline.runs.history import component_executions
     from pipeline.runs.metadata import open_store
+    from pipeline.runs.results import component_executions
 
     executions = component_executions(open_store(loaded), loaded.name, record.run_id)
     if as_json:
@@ -86,16 +86,16 @@ def show(
 def _records(config: "PipelineConfig") -> list["RunRecord"]:
     from ml_metadata.errors import StatusError
 
-    from pipeline.errors import ConfigError
+    from pipeline.errors import ConfigError, MetadataUnreachableError
     from pipeline.runs.history import RunHistory
     from pipeline.runs.lock import is_locked
-    from pipeline.runs.metadata import MetadataUnreachableError, has_metadata, open_store
+    from pipeline.runs.metadata import has_metadata, open_store
 
     if not has_metadata(config):
         return []
     try:
         history = RunHistory(open_store(config), config.name)
-        return history.records(under_way=is_locked(config.run_dir))
+        return history.records(is_locked=is_locked(config.run_dir))
     except (ConfigError, MetadataUnreachableError) as error:
         fail(str(error))
     except StatusError as error:

@@ -43,7 +43,7 @@ def skew(
 
 def _compare(config: "PipelineConfig", requests: Path) -> "SkewReport":
     from pipeline.cli.run_log import quiet
-    from pipeline.runs.run_id import new_run_id
+    from pipeline.runs.history import new_run_id
 
     if not config.run_dir.exists():
         fail(f"there is no run of {config.name} in {config.run_dir} to compare with")
@@ -51,11 +51,9 @@ def _compare(config: "PipelineConfig", requests: Path) -> "SkewReport":
     with quiet(config.run_dir / "logs" / f"skew-{new_run_id()}.log"):
         from ml_metadata.errors import StatusError
 
-        from pipeline.errors import ConfigError
+        from pipeline.errors import ConfigError, MetadataUnreachableError, RequestLogError
         from pipeline.runs.evaluation import EvaluationError
-        from pipeline.runs.metadata import MetadataUnreachableError
         from pipeline.skew.comparison import compare_requests
-        from pipeline.skew.request_log import RequestLogError
 
         try:
             report = compare_requests(config, requests)

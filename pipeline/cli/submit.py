@@ -49,7 +49,7 @@ def submit(
     """Create a run of a compiled pipeline on Kubeflow, or one that recurs."""
     import json
 
-    from pipeline.orchestrators.kubeflow.errors import SubmitError
+    from pipeline.errors import SubmitError
     from pipeline.orchestrators.kubeflow.submit import Server, read_parameters
     from pipeline.orchestrators.kubeflow.submit import submit as submit_package
 

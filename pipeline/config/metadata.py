@@ -1,4 +1,4 @@
-"""Settings of ML Metadata: where runs, artifacts and the cache are remembered."""
+"""Settings of the ML Metadata database, which records runs, artifacts and the cache."""
 
 import re
 from typing import Literal
@@ -9,31 +9,28 @@ from models.settings import Settings
 
 _SERVER_ONLY = ("host", "port", "database", "user", "password_file", "ssl_ca")
 _NEEDED = ("host", "database", "user")
-# ML Metadata writes the name unquoted: into SQL always for MySQL, and for PostgreSQL into what it
-# connects with, and into SQL only where the database is absent.
-_DATABASE_NAMES = {
-    "mysql": ("letters, digits, `_` and `$`", r"[0-9A-Za-z_$]+"),
-    "postgresql": ("letters, digits, `_`, `$` and `-`", r"[0-9A-Za-z_$-]+"),
-}
 
 
 class MetadataConfig(Settings):
     """The database of ML Metadata."""
 
-    backend: Literal["sqlite", "mysql", "postgresql"] = Field(
-        "sqlite", description="sqlite: a file in the folder of the runs."
+    backend: Literal["sqlite", "mysql"] = Field(
+        "sqlite", description="`sqlite` is a file in the run folder; `mysql` includes MariaDB."
     )
-    host: str | None = Field(None, description="Of the database server.")
+    host: str | None = Field(None, description="Host name of the database server.")
     port: int | None = Field(
-        None, ge=1, le=65535, description="If absent, 3306 for mysql and 5432 for postgresql."
+        None, ge=1, le=65535, description="Port of the database server; 3306 if absent."
     )
-    database: str | None = Field(None, description="Name of the database; made if absent.")
-    user: str | None = Field(None, description="Who logs in.")
+    database: str | None = Field(
+        None, description="Name of the database; created if it does not exist."
+    )
+    user: str | None = Field(None, description="User name for the database server.")
     password_file: str | None = Field(
-        None, description="File whose first line is the password; none is sent if absent."
+        None, description="File whose first line is the password; no password is sent if absent."
     )
     ssl_ca: str | None = Field(
-        None, description="Refused: ML Metadata cannot check who answers; use a tunnel."
+        None,
+        description="Always refused: ML Metadata cannot verify a server. Use a tunnel.",
     )
 
     @model_validator(mode="after")
@@ -42,25 +39,24 @@ class MetadataConfig(Settings):
             given = [name for name in _SERVER_ONLY if getattr(self, name) is not None]
             if given:
                 raise ValueError(
-                    f"`metadata.{given[0]}` is for mysql and postgresql; set `metadata.backend`"
+                    f"`metadata.{given[0]}` needs `metadata.backend: mysql`; the backend is sqlite"
                 )
             return self
         if self.ssl_ca is not None:
-            # Tried with ML Metadata 1.17: one fails whatever the certificate, the other is built
-            # without TLS. An encrypted connection to whoever answers is not what is asked for.
+            # Tried with ML Metadata 1.17: its MySQL client fails whatever the certificate is. An
+            # encrypted connection to an unverified server is not what the user asked for.
             raise ValueError(
-                "`metadata.ssl_ca`: ML Metadata cannot check a server's certificate, and speaks no "
-                "TLS to postgresql; lead the connection through a tunnel, and set `metadata.host` "
-                "to its near end"
+                "`metadata.ssl_ca` is not supported: ML Metadata cannot check a server's "
+                "certificate. Use a tunnel, and set `metadata.host` to its local end"
             )
         absent = [name for name in _NEEDED if not getattr(self, name)]
         if absent:
             names = ", ".join(f"`metadata.{name}`" for name in absent)
             raise ValueError(f"`metadata.backend: {self.backend}` needs {names}")
-        allowed, pattern = _DATABASE_NAMES[self.backend]
-        if not re.fullmatch(pattern, self.database or ""):
+        # ML Metadata writes the name into SQL without quotes.
+        if not re.fullmatch(r"[0-9A-Za-z_$]+", self.database or ""):
             raise ValueError(
-                f"`metadata.database` is {self.database!r}: for {self.backend} ML Metadata takes a "
-                f"name of {allowed}"
+                "`metadata.database` must consist of letters, digits, `_` and `$`, got "
+                f"{self.database!r}"
             )
         return self

@@ -1,59 +1,392 @@
-"""Prepare a MovieLens release as a folder of CSV files."""
+"""MovieLens 100K, 1M and the "latest" family, each in its own layout, read into the same tables.
 
+The README in each archive describes its columns and codes. `ml-100k` has 100,000 ratings of 1,682
+films by 943 people, from 1997 and 1998.
+
+References:
+    F. Maxwell Harper and Joseph A. Konstan. The MovieLens Datasets: History and Context.
+    ACM Transactions on Interactive Intelligent Systems 5(4), 2015.
+"""
+
+import hashlib
+import http.client
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.datasets.archive_members import ArchiveMembers
-from pipeline.datasets.atomic_folder import atomic_folder
-from pipeline.datasets.errors import ArchiveError, DestinationError
-from pipeline.datasets.manifest import Prepared, is_complete
-from pipeline.datasets.movielens_100k import COUNTS_100K, download
-from pipeline.datasets.movielens_archives import COUNTS_1M, read_1m, read_100k, read_latest
-from pipeline.datasets.movielens_tables import check_tables, write_tables
-from pipeline.datasets.releases import MovieLens
+import polars as pl
 
-_READERS = {MovieLens.ML_100K: read_100k, MovieLens.ML_1M: read_1m, MovieLens.LATEST: read_latest}
-# "latest" grows with each release, so its counts cannot be pinned.
-_COUNTS = {MovieLens.ML_100K: COUNTS_100K, MovieLens.ML_1M: COUNTS_1M, MovieLens.LATEST: None}
+from pipeline.datasets.dataset import (
+    ArchiveMembers,
+    Dataset,
+    Tables,
+    check_columns,
+    read_csv,
+    show_counts,
+)
+from pipeline.errors import ArchiveError, DatasetError, DownloadError
+
+# RecBole's wheel contains all of MovieLens 100K, so pip can download it from any package index.
+WHEEL = "recbole==1.2.1"
+WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
+ARCHIVE_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
+ARCHIVE_SHA256 = "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"
+
+# "latest" grows with each release, so it has no fixed counts.
+EXPECTED_COUNTS = {
+    Dataset.ML_100K: {"interactions": 100_000, "movies": 1_682, "users": 943},
+    Dataset.ML_1M: {"interactions": 1_000_209, "movies": 3_883, "users": 6_040},
+}
+
+_RATING_COLUMNS = dict.fromkeys(("user_id", "movie_id", "rating", "timestamp"), pl.Int64)
+_USER_COLUMNS = {
+    "user_id": pl.Int64,
+    "age": pl.Int64,
+    "gender": pl.String,
+    "occupation": pl.String,
+    "zip_code": pl.String,
+}
+# From the README of ml-1m: an age is given as the first year of its group.
+_AGE_GROUPS_1M = {
+    1: "Under 18",
+    18: "18-24",
+    25: "25-34",
+    35: "35-44",
+    45: "45-49",
+    50: "50-55",
+    56: "56+",
+}
+# From the README of ml-1m, in the order of the codes from 0.
+_OCCUPATIONS_1M = (
+    "other",
+    "academic/educator",
+    "artist",
+    "clerical/admin",
+    "college/grad student",
+    "customer service",
+    "doctor/health care",
+    "executive/managerial",
+    "farmer",
+    "homemaker",
+    "K-12 student",
+    "lawyer",
+    "programmer",
+    "retired",
+    "sales/marketing",
+    "scientist",
+    "self-employed",
+    "technician/engineer",
+    "tradesman/craftsman",
+    "unemployed",
+    "writer",
+)
+_NO_GENRES_LATEST = "(no genres listed)"
+# "Toy Story (1995)"; films that were released on video have "… (1995) (V)".
+_TITLE_AND_YEAR = r"^(.*?)\s*\((\d{4})\)\s*(?:\(V\))?\s*$"
 
 
-def prepare(
-    release: MovieLens, data_dir: Path, *, archive: Path | None = None, force: bool = False
-) -> Prepared:
-    """Write a release's interactions, movies and users as CSV files.
+def read(dataset: Dataset, archives: Sequence[Path]) -> Tables:
+    """Read a MovieLens release; MovieLens 100K is downloaded if no archive is given.
 
-    Args:
-        release: which one.
-        data_dir: the folder that holds one folder for each dataset.
-        archive: GroupLens' zip file or its unpacked folder. Only MovieLens 100K can be had
-            without one: it is downloaded.
-        force: make it anew even where it is complete.
-
-    Returns:
-        The folder, and the counts if it was made now.
+    The files are `interactions.csv` (user_id, movie_id, rating, timestamp in seconds since 1970),
+    `movies.csv` (movie_id, title without the year, year or null, genres joined by "|") and, except
+    for "latest", `users.csv` (user_id, age, gender, occupation, zip_code).
 
     Raises:
-        DownloadError: no source could be reached.
-        ArchiveError: the archive is missing or is not what it must be.
-        DestinationError: the folder could not be written.
+        DownloadError: No source can be reached.
+        ArchiveError: The archive is missing, incomplete or another one.
     """
-    folder = data_dir / release.folder_name
-    if is_complete(folder) and not force:
-        return Prepared(folder, None)
-    if archive is None and release is not MovieLens.ML_100K:
+    if len(archives) > 1:
+        raise ArchiveError(f"{dataset.value} is read from one --archive, got {len(archives)}")
+    if archives:
+        readers = {Dataset.ML_100K: read_100k, Dataset.ML_1M: read_1m}
+        reader = readers.get(dataset, read_latest)
+        tables = reader(ArchiveMembers(archives[0], str(archives[0])))
+    elif dataset is Dataset.ML_100K:
+        tables = download_100k()
+    else:
         raise ArchiveError(
-            f"{release.value} is read from GroupLens' own archive: get it from "
+            f"{dataset.value} is read from GroupLens' own archive: download it from "
             "https://grouplens.org/datasets/movielens/ and give it with --archive FILE"
         )
-    with atomic_folder(folder) as partial:
-        if archive is None:
-            tables = download()
-        else:
-            tables = _READERS[release](ArchiveMembers(archive, str(archive)))
-        check_tables(tables, _COUNTS[release])
+    check(tables, EXPECTED_COUNTS.get(dataset))
+    return tables
+
+
+def download_100k() -> Tables:
+    """Download MovieLens 100K from RecBole's wheel, or else from GroupLens.
+
+    Raises:
+        DownloadError: Neither source can be reached.
+        ArchiveError: A source has other content than expected, and the other source failed too.
+    """
+    try:
+        return read_wheel(ArchiveMembers(_download_wheel(), f"the wheel of {WHEEL}"))
+    except DatasetError as wheel_error:
         try:
-            write_tables(release.value, tables, partial)
-        except OSError as error:
-            raise DestinationError(
-                f"{folder} could not be written: {error}. Is there space on the disk?"
-            ) from error
-    return Prepared(folder, tables.counts())
+            return read_100k(ArchiveMembers(_download_archive(), ARCHIVE_URL))
+        except DatasetError as archive_error:
+            both = (wheel_error, archive_error)
+            unreachable = all(isinstance(error, DownloadError) for error in both)
+            raise (DownloadError if unreachable else ArchiveError)(
+                "MovieLens 100K could not be downloaded from either of its two sources.\n"
+                f"1. {wheel_error}\n2. {archive_error}\n"
+                "Check the network and pip's settings, or download ml-100k.zip elsewhere and give "
+                "it with --archive ml-100k.zip"
+            ) from archive_error
+
+
+def read_wheel(members: ArchiveMembers) -> Tables:
+    """Read MovieLens 100K from RecBole's wheel; the tables are the same as from `ml-100k.zip`."""
+    movies = _recbole_file(
+        members,
+        "ml-100k.item",
+        {"movie_id": pl.Int64, "title": pl.String, "year": pl.String, "genres": pl.String},
+    )
+    # RecBole split two titles wrongly: 267 became "unkonwn", and 1412 kept its year in the title
+    # and got the year "V" (released on video).
+    titles = _split_title(movies)
+    movies = movies.with_columns(
+        title=titles["title"].replace("unkonwn", "unknown"),
+        year=pl.col("year").cast(pl.Int64, strict=False).fill_null(titles["year"]),
+        genres=pl.col("genres").str.replace_all(" ", "|", literal=True),
+    )
+    interactions = _recbole_file(members, "ml-100k.inter", _RATING_COLUMNS)
+    users = _recbole_file(members, "ml-100k.user", _USER_COLUMNS)
+    return _tables(interactions, movies, users, members.name)
+
+
+def read_100k(members: ArchiveMembers) -> Tables:
+    """Read `u.data`, `u.item`, `u.genre` and `u.user` of ml-100k."""
+    genres = _rows(members, "u.genre", "|", {"name": pl.String, "column": pl.Int64})
+    names: list[str] = genres.sort("column")["name"].to_list()
+    items = _rows(
+        members,
+        "u.item",
+        "|",
+        {
+            "movie_id": pl.Int64,
+            "title": pl.String,
+            **dict.fromkeys(("release_date", "video_date", "url"), pl.String),
+            **dict.fromkeys(names, pl.Int64),
+        },
+    )
+    set_names = [pl.when(pl.col(name) == 1).then(pl.lit(name)) for name in names]
+    movies = _split_title(items).select(
+        "movie_id",
+        "title",
+        "year",
+        genres=pl.concat_str(set_names, separator="|", ignore_nulls=True),
+    )
+    return _tables(
+        _rows(members, "u.data", "\t", _RATING_COLUMNS),
+        movies,
+        _rows(members, "u.user", "|", _USER_COLUMNS),
+        members.name,
+    )
+
+
+def read_1m(members: ArchiveMembers) -> Tables:
+    """Read `ratings.dat`, `movies.dat` and `users.dat` of ml-1m.
+
+    Raises:
+        ArchiveError: A file is missing, is not as expected, or has an unknown code.
+    """
+    users = _rows(
+        members,
+        "users.dat",
+        "::",
+        {
+            "user_id": pl.Int64,
+            "gender": pl.String,
+            "age": pl.Int64,
+            "occupation": pl.Int64,
+            "zip_code": pl.String,
+        },
+    )
+    occupations = dict(enumerate(_OCCUPATIONS_1M))
+    for column, codes in (("age", _AGE_GROUPS_1M), ("occupation", occupations)):
+        unknown = users.filter(~pl.col(column).is_in(list(codes)))[column].unique()
+        if len(unknown):
+            raise ArchiveError(
+                f"{members.name}: each `{column}` in `users.dat` must be a code of the README, "
+                f"got {sorted(unknown.to_list())[:3]}"
+            )
+    movies = _rows(
+        members, "movies.dat", "::", {"movie_id": pl.Int64, "title": pl.String, "genres": pl.String}
+    )
+    return _tables(
+        _rows(members, "ratings.dat", "::", _RATING_COLUMNS),
+        _split_title(movies).select("movie_id", "title", "year", "genres"),
+        users.select(
+            "user_id",
+            pl.col("age").replace_strict(_AGE_GROUPS_1M, return_dtype=pl.String),
+            "gender",
+            pl.col("occupation").replace_strict(occupations, return_dtype=pl.String),
+            "zip_code",
+        ),
+        members.name,
+    )
+
+
+def read_latest(members: ArchiveMembers) -> Tables:
+    """Read `ratings.csv` and `movies.csv` of ml-latest, ml-latest-small, ml-20m, ml-25m or ml-32m.
+
+    These releases have no information about users.
+    """
+    ratings = _csv(
+        members,
+        "ratings.csv",
+        {"userId": pl.Int64, "movieId": pl.Int64, "rating": pl.Float64, "timestamp": pl.Int64},
+    )
+    movies = _csv(
+        members, "movies.csv", {"movieId": pl.Int64, "title": pl.String, "genres": pl.String}
+    )
+    return _tables(
+        ratings.rename({"userId": "user_id", "movieId": "movie_id"}),
+        _split_title(movies).select(
+            pl.col("movieId").alias("movie_id"),
+            "title",
+            "year",
+            pl.col("genres").replace(_NO_GENRES_LATEST, ""),
+        ),
+        None,
+        members.name,
+    )
+
+
+def check(tables: Tables, expected: Mapping[str, int] | None) -> None:
+    """Check that the tables are complete and consistent.
+
+    Args:
+        tables: The tables to check.
+        expected: The release's known counts, or None if they change over time.
+
+    Raises:
+        ArchiveError: A count differs, an ID is not unique, or an interaction's movie or user is
+            not in its table.
+    """
+    if expected is not None and dict(tables.counts) != dict(expected):
+        raise ArchiveError(
+            f"{tables.source} must have {show_counts(expected)}, got {show_counts(tables.counts)}. "
+            "Is it the right release, and complete?"
+        )
+    interactions = tables.files["interactions.csv"]
+    if not len(interactions):
+        raise ArchiveError(f"{tables.source} has no interactions")
+    for column, name in (("movie_id", "movies.csv"), ("user_id", "users.csv")):
+        if name not in tables.files:
+            continue
+        table = tables.files[name]
+        repeated = table.filter(pl.col(column).is_duplicated())[column].unique()
+        if len(repeated):
+            raise ArchiveError(
+                f"{tables.source}: each `{column}` must be unique in its table, but "
+                f"{len(repeated)} are repeated: {sorted(repeated.to_list())[:3]}"
+            )
+        unknown = interactions.join(table, on=column, how="anti")[column].unique()
+        if len(unknown):
+            raise ArchiveError(
+                f"{tables.source}: each `{column}` of the interactions must be in its table, but "
+                f"{len(unknown)} are not: {sorted(unknown.to_list())[:3]}"
+            )
+
+
+def _tables(
+    interactions: pl.DataFrame, movies: pl.DataFrame, users: pl.DataFrame | None, source: str
+) -> Tables:
+    files = {"interactions.csv": interactions, "movies.csv": movies}
+    if users is not None:
+        files["users.csv"] = users
+    num_users = interactions["user_id"].n_unique() if users is None else len(users)
+    counts = {"interactions": len(interactions), "movies": len(movies), "users": num_users}
+    return Tables(files, counts, source)
+
+
+def _split_title(movies: pl.DataFrame) -> pl.DataFrame:
+    """Split titles such as "Toy Story (1995)" into `title` and `year`, which may be null."""
+    title = pl.col("title").str.strip_chars()
+    return movies.with_columns(
+        title=pl.coalesce(title.str.extract(_TITLE_AND_YEAR, 1), title),
+        year=title.str.extract(_TITLE_AND_YEAR, 2).cast(pl.Int64),
+    )
+
+
+def _rows(
+    members: ArchiveMembers,
+    member: str,
+    separator: str,
+    schema: Mapping[str, type[pl.DataType]],
+    encoding: str = "latin-1",
+    skip: int = 0,
+) -> pl.DataFrame:
+    """Read lines of fields without quotes, after the first `skip` lines."""
+    where = f"{members.name}: `{member}`"
+    try:
+        text = members.read(member).decode(encoding).rstrip()
+    except UnicodeDecodeError as error:
+        raise ArchiveError(f"{where} must be {encoding}: {error}") from error
+    if len(separator) > 1:
+        # polars splits at one byte; no MovieLens file contains this control character.
+        text = text.replace(separator, "\x1f")
+        separator = "\x1f"
+    return read_csv(
+        text.encode("utf-8"),
+        where=where,
+        schema=schema,
+        has_header=False,
+        skip_rows=skip,
+        separator=separator,
+        quote_char=None,
+    )
+
+
+def _recbole_file(
+    members: ArchiveMembers, member: str, schema: Mapping[str, type[pl.DataType]]
+) -> pl.DataFrame:
+    """Read one of RecBole's tab-separated files, which have types in their header."""
+    header = members.read(member).partition(b"\n")[0].decode("utf-8", "replace")
+    if len(header.split("\t")) != len(schema):
+        raise ArchiveError(
+            f"{members.name}: `{member}` must have {len(schema)} columns, got: {header[:100]}"
+        )
+    return _rows(members, member, "\t", schema, encoding="utf-8", skip=1)
+
+
+def _csv(
+    members: ArchiveMembers, member: str, schema: Mapping[str, type[pl.DataType]]
+) -> pl.DataFrame:
+    content, where = members.read(member), f"{members.name}: `{member}`"
+    check_columns(content, ",", list(schema), where)
+    return read_csv(content, where=where, schema=schema)
+
+
+def _download_wheel() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command += ["--disable-pip-version-check", "--only-binary=:all:", "--dest", folder, WHEEL]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        wheels = list(Path(folder).glob("*.whl"))
+        if done.returncode or not wheels:
+            last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+            raise DownloadError(f"pip could not download {WHEEL}: {' '.join(last)}")
+        return _checked(wheels[0].read_bytes(), f"the wheel of {WHEEL}", WHEEL_SHA256)
+
+
+def _download_archive() -> bytes:
+    try:
+        with urllib.request.urlopen(ARCHIVE_URL, timeout=30) as response:
+            content = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise DownloadError(f"{ARCHIVE_URL} could not be read: {error}") from error
+    return _checked(content, ARCHIVE_URL, ARCHIVE_SHA256)
+
+
+def _checked(content: bytes, name: str, sha256: str) -> bytes:
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise ArchiveError(f"{name} must have the SHA-256 {sha256}, got {found}: it is not used")
+    return content

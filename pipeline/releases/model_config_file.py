@@ -1,6 +1,6 @@
 """The model config file of a server: `tensorflow.serving.ModelServerConfig` as text.
 
-A server that is started with it has the same versions and labels after a restart.
+With this file a server has the same versions and labels after a restart.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from pipeline.releases.errors import ReleaseError
+from pipeline.errors import ReleaseError
 from pipeline.releases.release import Release
 from serving.server.version_policy import aspired_versions
 
@@ -23,12 +23,12 @@ _PLATFORM = "tensorflow"
 
 @dataclass(frozen=True)
 class ModelConfigFile:
-    """One model's part of a model config file; what the file says of other models stays.
+    """One model's part of a model config file; other models in the file stay unchanged.
 
     Attributes:
-        path: The file; it need not be there yet.
-        model_name: The model.
-        base_path: Where the server finds the versions, used where the file does not say it.
+        path: Path of the file, which need not exist yet.
+        model_name: Name of the model.
+        base_path: Base path of the versions, used if the file does not have the model.
     """
 
     path: Path
@@ -36,7 +36,7 @@ class ModelConfigFile:
     base_path: str
 
     def release(self) -> Release:
-        """Returns what the file says of the model; nothing if it does not say anything.
+        """Return the model's release; empty if the file does not have the model.
 
         Raises:
             ReleaseError: The file cannot be read.
@@ -46,10 +46,10 @@ class ModelConfigFile:
         return Release(frozenset(versions), dict(model.version_labels))
 
     def loaded_versions(self, present: Collection[int]) -> set[int]:
-        """Returns the versions that a server loads which is started with the file.
+        """Return the versions that a server with this file loads.
 
         Args:
-            present: The versions at its base path.
+            present: The versions in its base path.
 
         Raises:
             ReleaseError: The file cannot be read.
@@ -57,7 +57,7 @@ class ModelConfigFile:
         return aspired_versions(self._model(self._with_model()).model_version_policy, present)
 
     def server_base_path(self) -> str:
-        """Returns where the server finds the versions.
+        """Return the base path of the versions, as the server sees it.
 
         Raises:
             ReleaseError: The file cannot be read.
@@ -65,10 +65,7 @@ class ModelConfigFile:
         return str(self._model(self._with_model()).base_path)
 
     def write(self, release: Release) -> bytes:
-        """Writes a release, whole or not at all.
-
-        Returns:
-            The content as a server takes it over gRPC: a serialized `ModelServerConfig`.
+        """Write a release atomically, and return the content as `serialized` does.
 
         Raises:
             ReleaseError: The file cannot be read or written.
@@ -83,11 +80,11 @@ class ModelConfigFile:
         self._replace(text_format.MessageToString(config))
         return _serialized(config)
 
-    def as_it_is(self) -> bytes:
-        """Returns the content as `write` does, unchanged.
+    def serialized(self) -> bytes:
+        """Return the content for a server's gRPC API: a serialized `ModelServerConfig`.
 
-        A model that the file lacks is added with its newest version, as a server has it that was
-        started without a file.
+        If the file does not have the model, it is added with its newest version, which is what a
+        server without a file loads.
 
         Raises:
             ReleaseError: The file cannot be read.
@@ -96,7 +93,7 @@ class ModelConfigFile:
 
     @contextmanager
     def undone_on_error(self) -> Iterator[None]:
-        """Puts the file back as it was if the block raises."""
+        """Restore the file if the block raises."""
         before = self.path.read_text(encoding="utf-8") if self.path.exists() else None
         try:
             yield

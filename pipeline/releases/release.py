@@ -1,9 +1,8 @@
-"""Which versions are loaded and which of them carry the labels, and what follows next.
+"""A release: which versions a server has loaded, which labels they have, and what may follow.
 
-`stable` is what clients ask for, `canary` what some of them try first; with nothing on trial both
-are one version, so that who asks for either is answered. After a promotion the version that was
-stable before stays loaded without a label: a rollback then moves labels and loads nothing. So two
-versions are in memory, three never.
+Clients ask for the label `stable`; some of them try `canary` first. Without a trial both labels
+are on one version, so both are always answered. After a promotion the earlier stable version stays
+loaded without a label, so that a rollback only moves labels. So at most two versions are in memory.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pipeline.releases.errors import ReleaseError
+from pipeline.errors import ReleaseError
 
 STABLE = "stable"
 CANARY = "canary"
@@ -19,11 +18,11 @@ CANARY = "canary"
 
 @dataclass(frozen=True)
 class Release:
-    """What a server holds of one model.
+    """The versions of one model that a server may serve.
 
     Attributes:
         versions: Loaded versions.
-        labels: Version by label; each is among `versions`.
+        labels: Version by label; each is one of `versions`.
     """
 
     versions: frozenset[int] = frozenset()
@@ -36,45 +35,45 @@ class Release:
 
     @property
     def canary(self) -> int | None:
-        """The version on trial, if there is one beside the stable one."""
+        """The version on trial, if it is not the stable one."""
         canary = self.labels.get(CANARY)
         return None if canary == self.stable else canary
 
     @property
     def previous(self) -> int | None:
-        """The version that a rollback goes back to: loaded, without a label."""
+        """The version that a rollback returns to: loaded, without a label."""
         unlabelled = self.versions - set(self.labels.values())
         return max(unlabelled, default=None)
 
     def promoted(self, version: int) -> Release:
-        """Makes a version the stable one; a canary ends, what was stable stays loaded."""
+        """Return the release in which a version is stable; the earlier stable one stays loaded."""
         return self._with(
             version, version, self.stable if self.stable != version else self.previous
         )
 
     def with_canary(self, version: int) -> Release:
-        """Gives a version to those who ask for `canary`.
+        """Return the release in which a version is the canary.
 
         Raises:
             ReleaseError: No version is stable, or this one is.
         """
         if self.stable is None:
             raise ReleaseError(
-                "there is no stable version beside which a canary could be tried; "
-                "promote the one that is served now first: `two-tower promote --version N`"
+                "a canary needs a stable version next to it, but no version is stable. Promote the "
+                "one that is served now first: `two-tower promote --version N`"
             )
         if self.stable == version:
-            raise ReleaseError(f"version {version} is the stable one already")
+            raise ReleaseError(f"version {version} is already the stable one")
         return self._with(self.stable, version)
 
     def rolled_back(self, version: int | None = None) -> Release:
-        """Takes back the last step: the canary, else the last promotion.
+        """Return the release before the last step: without the canary, else before the promotion.
 
         Args:
-            version: What is to be stable instead.
+            version: The version to make stable instead.
 
         Raises:
-            ReleaseError: There is nothing to go back to.
+            ReleaseError: There is nothing to return to.
         """
         if version is not None:
             return self._with(version, version)
@@ -83,21 +82,21 @@ class Release:
         if self.previous is None or self.stable is None:
             stable = "no version is stable" if self.stable is None else f"stable is {self.stable}"
             raise ReleaseError(
-                f"there is nothing to go back to: {stable}, and no version from before is loaded; "
-                "name one with --version"
+                f"a rollback needs an earlier version that is still loaded, but {stable} and there "
+                "is no other. Name a version with --version"
             )
         return self._with(self.previous, self.previous)
 
     def loading(self, target: Release) -> Release:
-        """The step before `target`: its versions are loaded, the labels stay where they are."""
+        """Return the step that loads the versions of `target`, without moving labels."""
         return Release(target.versions | set(self.labels.values()), self.labels)
 
     def relabelled(self, target: Release) -> Release:
-        """The step in which the labels move: requests under way may still hold the old ones."""
+        """Return the step that moves the labels, while requests may still use old versions."""
         return Release(target.versions | set(self.labels.values()), target.labels)
 
     def _with(self, stable: int, canary: int, kept: int | None = None) -> Release:
-        # Labels of somebody else's stay as they are.
+        # Labels that other people have set stay as they are.
         labels = {**self.labels, STABLE: stable, CANARY: canary}
         versions = {*labels.values(), *(() if kept is None else (kept,))}
         return Release(frozenset(versions), labels)

@@ -1,9 +1,9 @@
-"""Finds what old runs left that nothing serves or depends on, and removes it.
+"""Find what old runs left behind that nothing serves or depends on, and remove it.
 
-ML Metadata is told first, then files go: a removal that is killed leaves folders that nothing
-takes for artifacts any more, and the next one finds them. TFX's cache and resolvers take live
-artifacts only. What ML Metadata does not know of this use stays: it may have been made with
-another database, or by another use.
+Artifacts are first marked as deleted in ML Metadata, then files are removed. A removal that is
+killed leaves folders that nothing takes for artifacts, and the next one removes them. TFX's cache
+and resolvers only use live artifacts. What ML Metadata does not know of this project stays: it may
+belong to another project, or may have been made with another database.
 """
 
 import os
@@ -16,42 +16,31 @@ from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 
 from pipeline.config.project import PipelineConfig
+from pipeline.errors import CleaningError
 from pipeline.releases.model_config_file import ModelConfigFile
-from pipeline.runs.history import (
-    DONE_STATES,
-    PIPELINE_TYPE,
-    RUN_TYPE,
-    RunHistory,
-    RunRecord,
-    component_of,
-    executions_of,
-)
+from pipeline.runs.history import DONE_STATES, RunHistory, RunRecord
+from pipeline.runs.metadata import PIPELINE_TYPE, RUN_TYPE, component_of, executions_of
 
 _Artifact = metadata_store_pb2.Artifact
 _Event = metadata_store_pb2.Event
-# Of TFX's Model and ModelBlessing.
+# Custom properties of TFX's Model, ModelBlessing and PushedModel.
 _BLESSED_KEY = "blessed"
 _CURRENT_MODEL_KEY = "current_model_id"
-# Of TFX's PushedModel.
 _PUSHED_VERSION_KEY = "pushed_version"
-# Profiles of spans are small, and each may become the measure of a span delivered again.
+# Profiles of spans are small, and each may become the baseline of a span that is delivered again.
 _KEPT_COMPONENTS = frozenset({"DriftGate"})
-# What a server does not take for a version.
+# A server ignores folders that are not named by a number.
 _REMOVED_PREFIX = "removed-"
-
-
-class CleaningError(Exception):
-    """This place cannot be cleaned; nothing was removed."""
 
 
 @dataclass(frozen=True)
 class Removable:
-    """A folder or file that can go.
+    """A folder or file that can be removed.
 
     Attributes:
-        path: Where it is.
+        path: Its path.
         kind: `artifact`, `version`, `log` or `working folder`.
-        size_bytes: Of all files in it.
+        size_bytes: Size of all files in it.
     """
 
     path: str
@@ -61,13 +50,13 @@ class Removable:
 
 @dataclass(frozen=True)
 class CleaningPlan:
-    """What stays and what goes.
+    """What stays and what is removed.
 
     Attributes:
-        kept_runs: Ids of runs of which everything stays, oldest first.
-        kept_versions: Served versions that stay, and why.
-        removable: What goes, by path.
-        artifact_ids: What ML Metadata calls deleted then.
+        kept_runs: IDs of the runs of which everything stays, oldest first.
+        kept_versions: Served versions that stay, with the reason.
+        removable: What is removed, by path.
+        artifact_ids: Artifacts that are marked as deleted in ML Metadata.
     """
 
     kept_runs: tuple[str, ...]
@@ -77,80 +66,85 @@ class CleaningPlan:
 
     @property
     def size_bytes(self) -> int:
-        """What it frees."""
+        """Size of everything that is removed."""
         return sum(found.size_bytes for found in self.removable)
 
 
 def plan_cleaning(
     config: PipelineConfig, store: MetadataStore, keep: int, model_config_file: Path
 ) -> CleaningPlan:
-    """Finds what can go.
+    """Find what can be removed.
 
-    What stays: all that the newest `keep` complete runs made or took from the cache, and as many
-    index refreshes since the oldest of them; all of runs that are under way, or that did not
-    complete since the last that did; the run that made the model that was blessed last; the newest
-    served version, those that the kept runs pushed, and those that the model config file names or
-    loads; and all that ML Metadata does not know of this use.
+    These stay: everything that the newest `keep` complete runs made or took from the cache, and as
+    many index refreshes since the oldest of these runs; everything of runs that are in progress or
+    that did not complete since the last one that did; the run that made the last blessed model; the
+    newest served version, versions that kept runs pushed, and versions that the model config file
+    labels or loads; and everything that ML Metadata does not know of this project.
 
     Args:
-        config: The use.
+        config: The project's configuration.
         store: Its ML Metadata.
-        keep: How many complete runs stay, at least 1.
-        model_config_file: Versions and labels of the servers; it need not exist.
+        keep: How many complete runs to keep, at least 1.
+        model_config_file: The servers' versions and labels; it need not exist.
 
     Raises:
-        CleaningError: The runs do not lie on this machine's filesystem, or not where ML Metadata
-            has them.
+        CleaningError: The runs are not on this machine's file system, or not where ML Metadata
+            says.
         ReleaseError: The model config file cannot be read.
     """
     if "://" in config.serving_dir:
-        raise CleaningError("served versions must lie on this machine to be cleaned")
-    records = RunHistory(store, config.name).records(under_way=False)
-    use = _Use(store, config.name)
-    kept = _kept_runs(use, records, keep)
-    kept_executions, kept_artifacts = use.belongings(kept)
-    kept_versions = _kept_versions(
-        config, _pushed_versions(use, records, kept, kept_artifacts), model_config_file
-    )
-    ordered = tuple(record.run_id for record in records if record.run_id in kept)
-    if not _complete(records, "run"):
-        # There is nothing that could stand in for what would go.
-        return CleaningPlan(ordered, kept_versions, removable=(), artifact_ids=())
-    root = config.run_dir / "artifacts"
-    kept_uris = {use.artifacts[number].uri for number in kept_artifacts & use.artifacts.keys()}
-    if not any(_lies_below(uri, root) and os.path.exists(uri) for uri in kept_uris):
         raise CleaningError(
-            f"no artifact of the runs that stay lies in {root}, so the folder was moved, or this "
-            "ML Metadata is of another one; nothing was removed"
+            f"only served versions on this machine can be cleaned, but they are in "
+            f"{config.serving_dir}"
+        )
+    records = RunHistory(store, config.name).records(is_locked=False)
+    project = _ProjectMetadata(store, config.name)
+    kept = _kept_runs(project, records, keep)
+    kept_executions, kept_artifacts = project.executions_and_artifacts(kept)
+    kept_versions = _kept_versions(
+        config, _pushed_versions(project, records, kept, kept_artifacts), model_config_file
+    )
+    kept_runs = tuple(record.run_id for record in records if record.run_id in kept)
+    if not _complete(records, "run"):
+        # Nothing could replace what would be removed.
+        return CleaningPlan(kept_runs, kept_versions, removable=(), artifact_ids=())
+    root = config.run_dir / "artifacts"
+    kept_uris = {
+        project.artifacts[number].uri for number in kept_artifacts & project.artifacts.keys()
+    }
+    if not any(_is_below(uri, root) and os.path.exists(uri) for uri in kept_uris):
+        raise CleaningError(
+            f"nothing was removed: none of the artifacts to keep is in {root}. Either the folder "
+            "was moved, or this ML Metadata belongs to another folder"
         )
     every_run = {record.run_id for record in records}
-    known_versions = _pushed_versions(use, records, every_run, use.artifacts.keys())
+    known_versions = _pushed_versions(project, records, every_run, project.artifacts.keys())
     removable = (
-        *_artifact_folders(root, use, kept_executions, kept_uris),
-        *_working_folders(root, use.executions.keys() - kept_executions),
+        *_artifact_folders(root, project, kept_executions, kept_uris),
+        *_working_folders(root, project.executions.keys() - kept_executions),
         *_logs(config, records, kept),
         *_versions(Path(config.serving_dir), known_versions - kept_versions.keys()),
     )
-    gone = {found.path for found in removable}
+    removed_paths = {found.path for found in removable}
     return CleaningPlan(
-        kept_runs=ordered,
+        kept_runs=kept_runs,
         kept_versions=kept_versions,
         removable=removable,
         artifact_ids=tuple(
             number
-            for number, artifact in sorted(use.artifacts.items())
+            for number, artifact in sorted(project.artifacts.items())
             if artifact.state != _Artifact.DELETED
             and (
-                artifact.uri in gone
-                # Lost by hand, or by a removal that was killed.
-                or (_lies_below(artifact.uri, root) and not os.path.exists(artifact.uri))
+                artifact.uri in removed_paths
+                # Removed by hand, or by a removal that was killed.
+                or (_is_below(artifact.uri, root) and not os.path.exists(artifact.uri))
             )
         ),
     )
 
 
 def carry_out(plan: CleaningPlan, store: MetadataStore) -> None:
-    """Removes what a plan names. The caller holds the run lock."""
+    """Remove what a plan lists. The caller holds the run lock."""
     artifacts = store.get_artifacts_by_id(list(plan.artifact_ids)) if plan.artifact_ids else []
     for artifact in artifacts:
         artifact.state = _Artifact.DELETED
@@ -167,17 +161,13 @@ def carry_out(plan: CleaningPlan, store: MetadataStore) -> None:
             path.unlink(missing_ok=True)
 
 
-class _Use:
-    """What ML Metadata knows of one use; several may share a database, and the ids of runs.
-
-    Args:
-        store: ML Metadata.
-        name: Of the configuration.
+class _ProjectMetadata:
+    """A project's part of ML Metadata; several projects may share a database, and run IDs.
 
     Attributes:
         store: ML Metadata.
-        executions: All of them, by id.
-        artifacts: All that they were given or made, by id, also what was removed.
+        executions: The project's executions by ID.
+        artifacts: All their inputs and outputs by ID, removed ones too.
     """
 
     def __init__(self, store: MetadataStore, name: str) -> None:
@@ -188,13 +178,12 @@ class _Use:
         self.artifacts = {artifact.id: artifact for artifact in found}
 
     def of_type(self, name: str) -> list[metadata_store_pb2.Artifact]:
-        """Returns the artifacts of a type."""
         return [artifact for artifact in self.artifacts.values() if artifact.type == name]
 
-    def belongings(
-        self, run_ids: Iterable[str], *, made_only: bool = False
+    def executions_and_artifacts(
+        self, run_ids: Iterable[str], *, outputs_only: bool = False
     ) -> tuple[set[int], set[int]]:
-        """Returns the executions of runs, and the artifacts that they were given or made."""
+        """Return the executions of runs, and their inputs and outputs."""
         executions: set[int] = set()
         for run_id in run_ids:
             executions |= executions_of(self.store, RUN_TYPE, run_id).keys()
@@ -203,7 +192,7 @@ class _Use:
             return executions, set()
         events = self.store.get_events_by_execution_ids(sorted(executions))
         return executions, {
-            event.artifact_id for event in events if event.type == _Event.OUTPUT or not made_only
+            event.artifact_id for event in events if event.type == _Event.OUTPUT or not outputs_only
         }
 
 
@@ -211,8 +200,8 @@ def _complete(records: Iterable[RunRecord], command: str) -> list[RunRecord]:
     return [r for r in records if (r.state, r.command) == ("complete", command)]
 
 
-def _kept_runs(use: _Use, records: list[RunRecord], keep: int) -> set[str]:
-    # A refresh has no statistics, no Transform and no fit: it does not stand in for a run.
+def _kept_runs(project: _ProjectMetadata, records: list[RunRecord], keep: int) -> set[str]:
+    # A refresh has no statistics, no Transform and no training: it cannot replace a run.
     runs = _complete(records, "run")
     if not runs:
         return {record.run_id for record in records}
@@ -220,36 +209,38 @@ def _kept_runs(use: _Use, records: list[RunRecord], keep: int) -> set[str]:
     kept = [*runs[-keep:], *_complete(records[oldest:], "index")[-keep:]]
     kept += [record for record in records[newest:] if record.state != "complete"]
     kept += [record for record in records if record.state == "running"]
-    return {record.run_id for record in kept} | _run_of_last_blessed(use, records)
+    return {record.run_id for record in kept} | _run_of_last_blessed(project, records)
 
 
-def _run_of_last_blessed(use: _Use, records: list[RunRecord]) -> set[str]:
-    """An index refresh serves the model that was blessed last, with the Examples of its run."""
+def _run_of_last_blessed(project: _ProjectMetadata, records: list[RunRecord]) -> set[str]:
+    """Return the run that an index refresh would take the model and the Examples from."""
     blessed = {
         artifact.custom_properties[_CURRENT_MODEL_KEY].int_value
-        for artifact in use.of_type("ModelBlessing")
+        for artifact in project.of_type("ModelBlessing")
         if artifact.state == _Artifact.LIVE
         and artifact.custom_properties[_BLESSED_KEY].int_value == 1
-    }
-    mine = blessed & use.artifacts.keys()
+    } & project.artifacts.keys()
     for record in reversed(records):
-        # The newest run that has it, be it from the cache; refreshes and evaluations are given it.
-        if record.command == "run" and mine:
-            _, made = use.belongings([record.run_id], made_only=True)
-            if max(mine) in made:
+        # The newest run that made the model or took it from the cache.
+        if record.command == "run" and blessed:
+            _, made = project.executions_and_artifacts([record.run_id], outputs_only=True)
+            if max(blessed) in made:
                 return {record.run_id}
     return set()
 
 
 def _artifact_folders(
-    root: Path, use: _Use, kept_executions: Collection[int], kept_uris: Collection[str]
+    root: Path,
+    project: _ProjectMetadata,
+    kept_executions: Collection[int],
+    kept_uris: Collection[str],
 ) -> Iterator[Removable]:
-    """Yields what lies in the places of outputs, `COMPONENT/OUTPUT/EXECUTION`, and is not kept."""
-    old_uris = {artifact.uri for artifact in use.artifacts.values()}.difference(kept_uris)
-    # TFX names the artifacts of an execution when it has ended; this is what killed ones left.
+    """Yield the output folders, `COMPONENT/OUTPUT/EXECUTION`, that are not kept."""
+    old_uris = {artifact.uri for artifact in project.artifacts.values()}.difference(kept_uris)
+    # TFX records the artifacts of an execution when it ends, so killed ones left unknown folders.
     unfinished = {
-        (component_of(use.store, execution), str(number))
-        for number, execution in use.executions.items()
+        (component_of(project.store, execution), str(number))
+        for number, execution in project.executions.items()
         if number not in kept_executions and execution.last_known_state not in DONE_STATES
     }
     for folder in sorted(root.glob("*/*/*")):
@@ -276,37 +267,31 @@ def _logs(
 
 
 def _pushed_versions(
-    use: _Use,
+    project: _ProjectMetadata,
     records: Iterable[RunRecord],
     run_ids: Collection[str],
     artifact_ids: Collection[int],
 ) -> set[int]:
-    """Returns the versions that runs pushed: by their summaries, or by what their Pusher made.
+    """Return the versions that runs pushed, from their summaries or from their Pusher's artifacts.
 
     Runs of other orchestrators have no summary.
     """
     summaries = (record.summary for record in records if record.run_id in run_ids)
-    noted = (summary.get(_PUSHED_VERSION_KEY) for summary in summaries)
-    named = (
+    in_summaries = (summary.get(_PUSHED_VERSION_KEY) for summary in summaries)
+    in_artifacts = (
         artifact.custom_properties[_PUSHED_VERSION_KEY].string_value
-        for artifact in use.of_type("PushedModel")
+        for artifact in project.of_type("PushedModel")
         if artifact.id in artifact_ids
     )
-    return {version for version in noted if version is not None} | {
-        int(version) for version in named if version.isdecimal()
+    return {version for version in in_summaries if version is not None} | {
+        int(version) for version in in_artifacts if version.isdecimal()
     }
 
 
 def _kept_versions(
     config: PipelineConfig, pushed: Collection[int], model_config_file: Path
 ) -> dict[int, str]:
-    """Returns the versions that stay, and why.
-
-    Args:
-        config: The use.
-        pushed: What the kept runs pushed.
-        model_config_file: Versions and labels of the servers.
-    """
+    """Return the versions that stay, with the reasons; `pushed` has those of kept runs."""
     reasons: dict[int, list[str]] = {}
     present = _present_versions(Path(config.serving_dir))
     if present:
@@ -318,7 +303,7 @@ def _kept_versions(
         for version in file.loaded_versions(present):
             reasons.setdefault(version, []).append("loaded")
     for version in pushed:
-        reasons.setdefault(version, []).append("of a kept run")
+        reasons.setdefault(version, []).append("pushed by a kept run")
     return {
         version: ", ".join(found)
         for version, found in sorted(reasons.items())
@@ -327,11 +312,8 @@ def _kept_versions(
 
 
 def _versions(serving_dir: Path, old_versions: Collection[int]) -> Iterator[Removable]:
-    for version in sorted(_present_versions(serving_dir)):
-        if version in old_versions:
-            folder = serving_dir / str(version)
-            yield Removable(str(folder), "version", _size(folder))
-    for folder in sorted(serving_dir.glob(f"{_REMOVED_PREFIX}*")):
+    folders = [serving_dir / str(v) for v in sorted(_present_versions(serving_dir) & {*old_versions})]
+    for folder in [*folders, *sorted(serving_dir.glob(f"{_REMOVED_PREFIX}*"))]:
         yield Removable(str(folder), "version", _size(folder))
 
 
@@ -345,7 +327,7 @@ def _present_versions(serving_dir: Path) -> set[int]:
     }
 
 
-def _lies_below(uri: str, root: Path) -> bool:
+def _is_below(uri: str, root: Path) -> bool:
     return uri.startswith(f"{root}{os.sep}")
 
 

@@ -14,7 +14,7 @@ from components.retrieval_evaluator.report import judge, make_report
 from models.towers.saved_towers import SavedTowers
 from pipeline.config.project import PipelineConfig
 from pipeline.runs.metadata import has_metadata, open_store
-from pipeline.runs.history import RUN_TYPE
+from pipeline.runs.metadata import RUN_TYPE
 
 
 class EvaluationError(Exception):

@@ -1,4 +1,4 @@
-"""One run of a configuration at a time."""
+"""The run lock, which lets only one process at a time work on a configuration's runs."""
 
 import fcntl
 import os
@@ -8,18 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-# Who only looks, in `is_locked`, holds it for an instant.
-_LOOKING_S = 0.15
+from pipeline.errors import RunInProgressError
+
+# `is_locked` itself holds the lock for an instant.
+_LEAST_WAIT_S = 0.15
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 
 
-class RunInProgressError(Exception):
-    """Another run of this configuration is under way; try again when it has ended."""
-
-
 def is_locked(run_dir: Path) -> bool:
-    """Whether a run is under way."""
+    """Return whether a process holds the run lock."""
     try:
         with open(run_dir / "lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -32,17 +30,17 @@ def is_locked(run_dir: Path) -> bool:
 
 @contextmanager
 def run_lock(run_dir: Path, wait_s: float = 0.0) -> Iterator[None]:
-    """Holds a lock that a killed process gives up by itself.
+    """Hold the run lock, which the kernel releases if the process is killed.
 
     Args:
-        run_dir: Folder of the configuration's runs; it is made.
-        wait_s: How long another process may hold it yet.
+        run_dir: Folder of the configuration's runs; created if it does not exist.
+        wait_s: How long to wait while another process holds the lock.
 
     Raises:
-        RunInProgressError: Another process holds the lock; the message names it.
+        RunInProgressError: Another process holds the lock; the message has its process ID.
     """
     pause_s = _FIRST_PAUSE_S
-    give_up_s = time.monotonic() + max(wait_s, _LOOKING_S)
+    give_up_s = time.monotonic() + max(wait_s, _LEAST_WAIT_S)
     while True:
         run_dir.mkdir(parents=True, exist_ok=True)
         with open(run_dir / "lock", "a+") as lock:
@@ -52,12 +50,12 @@ def run_lock(run_dir: Path, wait_s: float = 0.0) -> Iterator[None]:
                 if time.monotonic() > give_up_s:
                     lock.seek(0)
                     raise RunInProgressError(
-                        "another run of this configuration is under way (process "
-                        f"{lock.read().strip()}); wait for it, or end it. The lock is "
-                        f"{run_dir / 'lock'}"
+                        "another run of this configuration is in progress (process "
+                        f"{lock.read().strip()}, lock file {run_dir / 'lock'}). Wait for it, for "
+                        "example with --wait SECONDS, or end it"
                     ) from error
             else:
-                if _is_at(lock, run_dir / "lock"):
+                if _is_current(lock, run_dir / "lock"):
                     lock.truncate(0)
                     lock.write(str(os.getpid()))
                     lock.flush()
@@ -67,8 +65,8 @@ def run_lock(run_dir: Path, wait_s: float = 0.0) -> Iterator[None]:
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
-def _is_at(file: IO[str], path: Path) -> bool:
-    """Whether an open file still lies there; a lock on one that was removed keeps nobody out."""
+def _is_current(file: IO[str], path: Path) -> bool:
+    """Return whether `path` is still the open file; a lock on a removed file protects nothing."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

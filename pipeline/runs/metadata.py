@@ -1,27 +1,31 @@
-"""Where ML Metadata lies. Nothing slow is imported here: a run looks into it before all else."""
+"""The connection to ML Metadata, and the few queries that several modules need.
 
-import re
+A run reads ML Metadata before it imports TensorFlow and TFX, so nothing slow is imported here.
+"""
+
 from pathlib import Path
 
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 
 from pipeline.config.project import PipelineConfig
-from pipeline.errors import ConfigError
-from pipeline.runs.postgresql_store import adapted
+from pipeline.errors import ConfigError, MetadataUnreachableError
 
-_DEFAULT_PORTS = {"mysql": 3306, "postgresql": 5432}
+# TFX's context types. A pipeline has one context, under it one for each run, named by the run's ID
+# (which several pipelines in one database may share), and one for each component, named
+# `PIPELINE.COMPONENT`.
+PIPELINE_TYPE = "pipeline"
+RUN_TYPE = "pipeline_run"
+NODE_TYPE = "node"
 
-
-class MetadataUnreachableError(Exception):
-    """The database does not answer or refuses; running again helps when it does."""
+_MYSQL_PORT = 3306
 
 
 def connection_config(config: PipelineConfig) -> metadata_store_pb2.ConnectionConfig:
-    """Returns how ML Metadata is reached.
+    """Return how to connect to ML Metadata.
 
     Raises:
-        ConfigError: The file of the password cannot be read.
+        ConfigError: The password file cannot be read.
     """
     settings = config.metadata
     connection = metadata_store_pb2.ConnectionConfig()
@@ -31,64 +35,64 @@ def connection_config(config: PipelineConfig) -> metadata_store_pb2.ConnectionCo
             metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
         )
         return connection
-    port = settings.port or _DEFAULT_PORTS[settings.backend]
+    mysql = connection.mysql
+    # For "localhost" MySQL's client uses a Unix socket and ignores the port.
+    mysql.host = "127.0.0.1" if settings.host == "localhost" else settings.host
+    mysql.port = settings.port or _MYSQL_PORT
+    mysql.user, mysql.database = settings.user, settings.database
     password = _password(config)
-    if settings.backend == "mysql":
-        mysql = connection.mysql
-        # That name makes MySQL's client look for a socket, whatever the port.
-        mysql.host = "127.0.0.1" if settings.host == "localhost" else settings.host
-        mysql.port = port
-        mysql.user, mysql.database = settings.user, settings.database
-        if password is not None:
-            mysql.password = password
-        return connection
-    postgresql = connection.postgresql
-    postgresql.host, postgresql.port = settings.host, str(port)
-    postgresql.user, postgresql.dbname = _quoted(settings.user), settings.database
     if password is not None:
-        postgresql.password = _quoted(password)
+        mysql.password = password
     return connection
 
 
 def has_metadata(config: PipelineConfig) -> bool:
-    """Whether there can be anything to read; asking a missing file would make it."""
+    """Return whether there is a database to read; opening a missing SQLite file creates it."""
     return config.metadata.backend != "sqlite" or _database_file(config).exists()
 
 
 def open_store(config: PipelineConfig) -> MetadataStore:
-    """Connects; a new database gets its tables.
+    """Connect to ML Metadata, and create its tables in a new database.
 
     Raises:
-        ConfigError: The file of the password cannot be read.
-        MetadataUnreachableError: There is no connection.
+        ConfigError: The password file cannot be read.
+        MetadataUnreachableError: The connection failed.
     """
-    connection = connection_config(config)
     try:
-        return adapted(MetadataStore(connection), connection)
-    except RuntimeError as error:  # what ML Metadata raises then
+        return MetadataStore(connection_config(config))
+    except RuntimeError as error:  # ML Metadata raises nothing more specific
         settings = config.metadata
-        place = (
+        database = (
             _database_file(config)
             if settings.backend == "sqlite"
             else f"{settings.backend} at {settings.host}, database {settings.database!r}, as "
             f"{settings.user!r}"
         )
         raise MetadataUnreachableError(
-            f"ML Metadata cannot be reached: {place}: {str(error).strip()}"
+            f"cannot connect to ML Metadata ({database}): {str(error).strip()}"
         ) from error
+
+
+def executions_of(
+    store: MetadataStore, context_type: str, name: str
+) -> dict[int, metadata_store_pb2.Execution]:
+    """Return the executions of a context by ID; none if there is no such context."""
+    context = store.get_context_by_type_and_name(context_type, name)
+    if context is None:
+        return {}
+    return {found.id: found for found in store.get_executions_by_context(context.id)}
+
+
+def component_of(store: MetadataStore, execution: metadata_store_pb2.Execution) -> str:
+    """Return the name of the component of an execution."""
+    for context in store.get_contexts_by_execution(execution.id):
+        if context.type == NODE_TYPE:
+            return str(context.name.rpartition(".")[2])
+    return str(execution.type)
 
 
 def _database_file(config: PipelineConfig) -> Path:
     return config.run_dir / "metadata.sqlite"
-
-
-def _quoted(value: str | None) -> str:
-    """As libpq's connection string wants it, which ML Metadata puts together without quotes."""
-    text = value or ""
-    if not re.search(r"[\s'\\]", text):
-        return text
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def _password(config: PipelineConfig) -> str | None:
@@ -98,4 +102,7 @@ def _password(config: PipelineConfig) -> str | None:
     try:
         return Path(path).read_text(encoding="utf-8").splitlines()[0]
     except (OSError, UnicodeDecodeError, IndexError) as error:
-        raise ConfigError(f"`metadata.password_file`: {path} holds no password: {error}") from error
+        raise ConfigError(
+            f"`metadata.password_file` must be a file whose first line is the password; cannot "
+            f"read one from {path}: {error}"
+        ) from error

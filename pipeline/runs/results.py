@@ -1,4 +1,4 @@
-"""What runs came to by their artifacts, where their records do not tell."""
+"""The results of runs, read from the artifacts and executions in ML Metadata."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -9,25 +9,46 @@ from typing import Any
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 
-from pipeline.runs.history import PIPELINE_TYPE, RUN_TYPE, RunRecord, executions_of
+from pipeline.runs.history import RunRecord
+from pipeline.runs.metadata import PIPELINE_TYPE, RUN_TYPE, component_of, executions_of
 
-# What it puts out was made by another run.
+# A resolver's outputs were made by another run.
 _RESOLVER = "Resolver"
-# Properties of TFX's artifacts and of ours. The modules that name them import TFX.
+# Custom properties and files of artifacts. The modules that define these names import TFX.
 _LAST_SPAN = "last_span"
 _BLESSED = "blessed"
 _EVALUATION_FILE = "evaluation.json"
 
 
+def component_executions(store: MetadataStore, config: str, run_id: str) -> list[dict[str, Any]]:
+    """Return what TFX executed in a run, in order: component, state, seconds and outputs."""
+    pipeline = executions_of(store, PIPELINE_TYPE, config)
+    found = executions_of(store, RUN_TYPE, run_id)
+    return [
+        {
+            "component": component_of(store, execution),
+            "state": metadata_store_pb2.Execution.State.Name(execution.last_known_state).lower(),
+            "seconds": (execution.last_update_time_since_epoch - execution.create_time_since_epoch)
+            / 1000,
+            "outputs": [
+                {
+                    "type": artifact.type,
+                    "uri": artifact.uri,
+                    "state": metadata_store_pb2.Artifact.State.Name(artifact.state).lower(),
+                }
+                for artifact in _outputs(store, [number])
+            ],
+        }
+        for number, execution in sorted(found.items())
+        if number in pipeline
+    ]
+
+
 def with_results(store: MetadataStore, records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Returns the records with span, metrics, gates and version also where they noted none.
+    """Return the records of one configuration, with results added to those without a summary.
 
-    Those are runs of other orchestrators, which know nothing of ours, and runs that were killed
-    or go on.
-
-    Args:
-        store: ML Metadata.
-        records: Of one configuration.
+    Runs of other orchestrators, runs that were killed and runs in progress have no summary; their
+    span, metrics, gates and version are found in their artifacts.
     """
     if all(record.summary for record in records):
         return list(records)
@@ -55,7 +76,7 @@ def _filled(store: MetadataStore, record: RunRecord, pipeline: Collection[int]) 
         version = _text(pushed, "pushed_version")
         if _number(pushed, "pushed") == 1 and version.isdecimal():
             summary["pushed_version"] = int(version)
-            if "newly_pushed" in pushed.custom_properties:  # else of an old version of ours
+            if "newly_pushed" in pushed.custom_properties:  # earlier releases did not write it
                 summary["newly_pushed"] = _number(pushed, "newly_pushed") == 1
     if gates:
         summary["gates"] = gates
@@ -65,36 +86,39 @@ def _filled(store: MetadataStore, record: RunRecord, pipeline: Collection[int]) 
 def _made_in(
     store: MetadataStore, run_id: str, pipeline: Collection[int]
 ) -> dict[str, list[metadata_store_pb2.Artifact]]:
-    """Returns what a run made or took from the cache, by type, in the order of its executions.
+    """Return what a run made or took from the cache, by type, in the order of its executions.
 
-    Args:
-        store: ML Metadata.
-        run_id: Of the run; uses that share a database may have runs of the same id.
-        pipeline: Executions of the use.
+    `pipeline` has the executions of the project: projects that share a database may have runs
+    with the same ID.
     """
     executions = sorted(
         number
         for number, execution in executions_of(store, RUN_TYPE, run_id).items()
         if number in pipeline and execution.type.rpartition(".")[2] != _RESOLVER
     )
-    if not executions:
-        return {}
-    made_by = {
-        event.artifact_id: event.execution_id
-        for event in store.get_events_by_execution_ids(executions)
-        if event.type == metadata_store_pb2.Event.OUTPUT
-    }
     found: dict[str, list[metadata_store_pb2.Artifact]] = {}
-    artifacts = store.get_artifacts_by_id(list(made_by)) if made_by else []
-    for artifact in sorted(artifacts, key=lambda artifact: made_by[artifact.id]):
+    for artifact in _outputs(store, executions):
         # Transform's Examples have no spans.
         if artifact.type != "Examples" or _LAST_SPAN in artifact.custom_properties:
             found.setdefault(artifact.type, []).append(artifact)
     return found
 
 
+def _outputs(
+    store: MetadataStore, executions: Sequence[int]
+) -> list[metadata_store_pb2.Artifact]:
+    events = store.get_events_by_execution_ids(executions) if executions else []
+    made_by = {
+        event.artifact_id: event.execution_id
+        for event in events
+        if event.type == metadata_store_pb2.Event.OUTPUT
+    }
+    artifacts = store.get_artifacts_by_id(list(made_by)) if made_by else []
+    return sorted(artifacts, key=lambda artifact: made_by[artifact.id])
+
+
 def _metrics(evaluation: metadata_store_pb2.Artifact) -> dict[str, Any]:
-    """Returns what the evaluation measured; nothing where it was removed, or lies elsewhere."""
+    """Return the metrics of an evaluation; none if its file was removed or is on another machine."""
     try:
         text = (Path(evaluation.uri) / _EVALUATION_FILE).read_text(encoding="utf-8")
         metrics: dict[str, Any] = json.loads(text)["metrics"]

@@ -1,4 +1,7 @@
-"""What a run depends on, told without reading it: enough to see that nothing has changed."""
+"""The state of everything a run depends on, found without reading the data.
+
+Two runs with equal states give the same result, so the second one can be skipped.
+"""
 
 import hashlib
 import json
@@ -10,7 +13,6 @@ from components.interactions.spans.pattern import ChosenSpans
 from components.interactions.spans.listing import ListedFile, list_files
 from components.interactions.config import query_fingerprint
 from components.interactions.config import SOURCES
-
 from components.interactions.spans.choice import choose_spans
 from pipeline.code_hash import application_hash
 from pipeline.config.project import PipelineConfig
@@ -18,14 +20,14 @@ from pipeline.config.project import PipelineConfig
 
 @dataclass(frozen=True)
 class InputState:
-    """Files, settings and code.
+    """The files, settings and code that a run depends on.
 
     Attributes:
-        files: Hash of the names, sizes and times of the input files.
+        files: Hash of the names, sizes and modification times of the input files.
         settings: Hash of the configuration, the schema and the code.
-        span: The newest span that is read, as people write it; empty without spans.
-        num_files: How many input files there are.
-        catalogue: Number of the catalogue's span; empty where it has none.
+        span: The newest span that is read, as text; empty without spans.
+        num_files: Number of input files.
+        catalogue: Number of the catalogue's span; empty if it has none.
     """
 
     files: str
@@ -36,13 +38,13 @@ class InputState:
 
 
 def input_state(config: PipelineConfig, catalogue_through: int | None = None) -> InputState:
-    """Looks at the input files and settings of a run.
+    """Return the state of a run's inputs.
 
-    A file that was written anew counts as changed, also where its content is the same; so does a
-    query that each run executes.
+    A file that was rewritten counts as changed even if its content is the same. A BigQuery query
+    counts as changed as its fingerprint does.
 
     Args:
-        config: The use.
+        config: The project's configuration.
         catalogue_through: See `choose_spans`.
 
     Raises:
@@ -68,9 +70,9 @@ def input_state(config: PipelineConfig, catalogue_through: int | None = None) ->
     ]
     interactions = () if chosen is None else chosen.interactions
     span = chosen.show(interactions[-1].span) if chosen is not None and interactions else ""
-    # How spans are compared is no part of what comes of a run that was let pass.
-    left_out: dict[str, Any] = {"events": {"spans"}, "drift": True}
-    settings = [config.model_dump(mode="json", exclude=left_out), *_schema(config)]
+    # Neither the choice of spans nor the drift thresholds change the result of an accepted run.
+    excluded: dict[str, Any] = {"events": {"spans"}, "drift": True}
+    settings = [config.model_dump(mode="json", exclude=excluded), _schema(config)]
     return InputState(
         files=_digest([listed, [span.version for span in interactions]]),
         settings=_digest([*settings, application_hash()]),
@@ -81,7 +83,7 @@ def input_state(config: PipelineConfig, catalogue_through: int | None = None) ->
 
 
 def refresh_state(config: PipelineConfig) -> InputState:
-    """Looks at what an index refresh reads: the span of its catalogue, and nothing to compare.
+    """Return the state of an index refresh: the catalogue's span, and nothing to compare.
 
     Raises:
         IngestError: There is no catalogue.
@@ -94,11 +96,11 @@ def _catalogue(chosen: ChosenSpans | None) -> str:
     return "" if chosen is None or chosen.candidates is None else str(chosen.candidates.span)
 
 
-def _schema(config: PipelineConfig) -> list[str]:
-    if "://" in config.schema_file:  # held against what it was by the cache, if the run goes on
-        return [config.schema_file]
+def _schema(config: PipelineConfig) -> str:
+    if "://" in config.schema_file:
+        return config.schema_file  # TFX's cache sees a change of its content.
     path = Path(config.schema_file)
-    return [path.read_text(encoding="utf-8") if path.is_file() else ""]
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _digest(content: object) -> str:

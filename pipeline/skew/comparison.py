@@ -1,4 +1,4 @@
-"""Holds logged requests against the statistics that the served model was trained on."""
+"""Compare logged requests with the statistics of the data that the served model was trained on."""
 
 import math
 import os
@@ -27,41 +27,42 @@ from models.features.preprocessing import SPACE_IN_ID
 from models.features.spec import HISTORY_KEY, FeatureSpec
 from models.training.warm_start import read_vocabulary
 from pipeline.config.project import PipelineConfig
+from pipeline.errors import RequestLogError
 from pipeline.runs.evaluation import newest_run_outputs
-from pipeline.skew.request_log import RequestLog, RequestLogError, Row
+from pipeline.skew.request_log import RequestLog, Row
 
 _BATCH_ROWS = 4096
-# What a run has that fitted a model and pushed it.
+# The outputs of a run that trained a model and pushed it.
 _NEEDED = {
     "TimelineExampleGen": "examples",
     "StatisticsGen": "statistics",
     "Trainer": "model",
     "Pusher": "pushed_model",
 }
-# Holds the ids of the training queries where the model has vectors for them.
+# Has the vocabulary of query IDs, if the model has embeddings for them.
 _TRANSFORM = "Transform"
 _STATISTICS_FILE = os.path.join("Split-train", "FeatureStats.pb")
 
 
 class SkewFinding(Finding):
-    """One measure; without a threshold it is shown and never beyond it, also without a value."""
+    """One measured value; without a threshold it is only shown."""
 
     @property
     def is_exceeded(self) -> bool:
-        """Whether the value is beyond the threshold; without a value it counts as such."""
+        """Whether the value exceeds a threshold, or cannot be measured although it has one."""
         return self.threshold != math.inf and super().is_exceeded
 
 
 @dataclass(frozen=True)
 class SkewReport:
-    """What came of a comparison.
+    """The result of a comparison.
 
     Attributes:
-        num_requests: Requests with queries.
-        num_queries: Queries in them.
-        num_others: Requests without a query, which were left out.
-        statistics: URI of the statistics that they were held against.
-        findings: Every measure; those without a threshold of the configuration have infinity.
+        num_requests: Number of requests with queries.
+        num_queries: Number of queries in them.
+        num_others: Number of requests to other signatures, which are ignored.
+        statistics: URI of the training statistics.
+        findings: All measured values; the threshold is infinite if none is configured.
     """
 
     num_requests: int
@@ -72,11 +73,11 @@ class SkewReport:
 
     @property
     def is_skewed(self) -> bool:
-        """Whether a value is beyond its threshold."""
+        """Whether a value exceeds its threshold."""
         return any(finding.is_exceeded for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data; a measure without a threshold has none."""
+        """Return the report as plain data, with null for an infinite threshold."""
         findings = [finding.to_json() for finding in self.findings]
         for finding in findings:
             if finding["threshold"] == math.inf:
@@ -85,38 +86,39 @@ class SkewReport:
 
 
 def compare_requests(config: PipelineConfig, requests: Path) -> SkewReport:
-    """Compares the queries of logged requests with the training timelines of the newest model.
+    """Compare the queries of logged requests with the training timelines of the newest model.
 
-    That is the one that was fitted and pushed last: a refresh of the index has no training
-    timelines, and those of a run that was stopped were refused.
+    This is the last model that was trained and pushed: an index refresh has no training timelines,
+    and models of refused runs are not served.
 
     Args:
-        config: The use.
-        requests: See `request_log`.
+        config: The project's configuration.
+        requests: File with logged requests, see `request_log`.
 
     Raises:
-        EvaluationError: There is no such run yet, or its artifacts are gone.
-        RequestLogError: The file is no log of requests, or it holds no query.
+        EvaluationError: There is no such run yet, or its artifacts do not exist any more.
+        RequestLogError: The file is not a log of requests, or has no query.
     """
     has_query_ids = config.model.query_id_embedding
     needed = {**_NEEDED, **({_TRANSFORM: "transform_graph"} if has_query_ids else {})}
-    run = newest_run_outputs(config, needed)
-    uri = run["StatisticsGen"]
+    outputs = newest_run_outputs(config, needed)
+    uri = outputs["StatisticsGen"]
     trained = statistics_pb2.DatasetFeatureStatisticsList.FromString(
         io_utils.read_bytes_file(os.path.join(uri, _STATISTICS_FILE))
     )
     log = RequestLog(requests, config.spec)
     queries = _Queries(config.spec, log.rows())
-    asked = statistics_of(queries.batches(), tfdv.StatsOptions(use_sketch_based_topk_uniques=True))
+    served = statistics_of(queries.batches(), tfdv.StatsOptions(use_sketch_based_topk_uniques=True))
     if not queries.num_rows:
         raise RequestLogError(
-            f"{requests} holds no query; {log.num_others:,} requests are of other signatures"
+            f"{requests} must have at least one query, but has none; {log.num_others:,} requests "
+            "are to signatures without queries"
         )
     findings = [
-        *_missing(config, queries, trained),
-        _unknown(config, queries, run["TimelineExampleGen"]),
-        *([_unknown_queries(config, queries, run[_TRANSFORM])] if has_query_ids else []),
-        *_distances(config, asked, trained),
+        *_missing_values(config, queries, trained),
+        _unknown_candidates(config, queries, outputs["TimelineExampleGen"]),
+        *([_unknown_queries(config, queries, outputs[_TRANSFORM])] if has_query_ids else []),
+        *_distances(config, served, trained),
     ]
     return SkewReport(log.num_requests, queries.num_rows, log.num_others, uri, tuple(findings))
 
@@ -131,7 +133,7 @@ class _Queries:
         self.num_with: dict[str, int] = dict.fromkeys(spec.query_features, 0)
         self.num_with_history = 0
         self.history: Counter[str] = Counter()
-        # Those without an id count under "".
+        # Queries without an ID count as "".
         self.ids: Counter[str] = Counter()
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -156,7 +158,7 @@ def _lists(rows: Sequence[Row], name: str, kind: pa.DataType) -> pa.Array:
     return pa.array(values, pa.list_(kind))
 
 
-def _unknown(config: PipelineConfig, queries: _Queries, examples_uri: str) -> Finding:
+def _unknown_candidates(config: PipelineConfig, queries: _Queries, examples_uri: str) -> Finding:
     measure, value = "share of history events with an unknown candidate", math.nan
     if queries.history:
         examples = standard_artifacts.Examples()
@@ -175,7 +177,7 @@ def _unknown(config: PipelineConfig, queries: _Queries, examples_uri: str) -> Fi
 def _unknown_queries(config: PipelineConfig, queries: _Queries, transform_uri: str) -> Finding:
     name = config.spec.query_id
     path = tft.TFTransformOutput(transform_uri).vocabulary_file_by_name(name)
-    measure, value = "share of ids that are unknown or missing", math.nan
+    measure, value = "share of unknown or missing IDs", math.nan
     if path is not None:
         known = frozenset(read_vocabulary(path, counted=True))
         unknown = {
@@ -184,13 +186,13 @@ def _unknown_queries(config: PipelineConfig, queries: _Queries, transform_uri: s
             if query.replace(" ", SPACE_IN_ID).encode() not in known
         }
         value = sum(unknown.values()) / queries.num_rows
-        measure = f"share of {len(unknown):,} ids that are unknown or missing"
+        measure = f"share of {len(unknown):,} unknown or missing IDs"
     setting = "skew.max_unknown_queries"
-    lacking = "the model that was trained last has no vectors for them"
+    lacking = "the newest trained model has no embeddings for them"
     return _finding(name, measure, value, config.skew.max_unknown_queries, setting, lacking)
 
 
-def _missing(
+def _missing_values(
     config: PipelineConfig,
     queries: _Queries,
     trained: statistics_pb2.DatasetFeatureStatisticsList,
@@ -209,30 +211,30 @@ def _difference(num_with: int, queries: _Queries, before: float) -> tuple[float,
     now = 1 - num_with / queries.num_rows
     return (
         abs(now - before),
-        f"missing in {now:.1%} of requests, in {before:.1%} of training; difference",
+        f"missing in {now:.1%} of requests and in {before:.1%} of training timelines; difference",
     )
 
 
 def _distances(
     config: PipelineConfig,
-    asked: statistics_pb2.DatasetFeatureStatisticsList,
+    served: statistics_pb2.DatasetFeatureStatisticsList,
     trained: statistics_pb2.DatasetFeatureStatisticsList,
 ) -> Iterator[Finding]:
     kinds = {name: feature.kind for name, feature in config.spec.query_features.items()}
     for name in (*kinds, config.spec.candidate_id):
-        given = config.skew.distances.get(name)
+        configured = config.skew.distances.get(name)
         numeric = kinds.get(name) == "numeric"
-        distance = given or (
+        distance = configured or (
             DistanceConfig(jensen_shannon=1.0) if numeric else DistanceConfig(l_infinity=1.0)
         )
         linf = distance.l_infinity is not None
         key = "l_infinity" if linf else "jensen_shannon"
-        value = feature_distance(name, distance, asked, trained)
+        value = feature_distance(name, distance, served, trained)
         yield _finding(
             name,
             "L-infinity distance" if linf else "Jensen-Shannon divergence",
             value,
-            getattr(given, key) if given is not None else None,
+            getattr(configured, key) if configured is not None else None,
             f"skew.distances.{name}.{key}",
         )
 

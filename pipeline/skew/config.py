@@ -1,4 +1,4 @@
-"""Settings of serving skew: how far logged requests may be from what was trained on."""
+"""Settings of `two-tower skew`; the configuration imports them, so nothing slow is imported."""
 
 from collections.abc import Mapping
 
@@ -9,32 +9,32 @@ from models.settings import Settings
 
 
 class SkewConfig(Settings):
-    """Thresholds of `two-tower skew`."""
+    """Thresholds for the difference between logged requests and the training data."""
 
     distances: Mapping[str, DistanceConfig] = Field(
         default_factory=dict,
-        description="By query feature, or the candidate id for the histories: how far it may be.",
+        description="Largest distance of each query feature; for histories, of the candidate ID.",
     )
     max_missing: float | None = Field(
         0.2,
         ge=0,
         le=1,
-        description="Greatest difference of the shares of queries that lack a feature.",
+        description="Largest difference between the shares of queries that lack a feature.",
     )
     max_missing_history: float | None = Field(
         0.2,
         ge=0,
         le=1,
-        description="Greatest difference of the shares of queries that come without a history.",
+        description="Largest difference between the shares of queries without a history.",
     )
     max_unknown: float | None = Field(
-        0.1, ge=0, le=1, description="Greatest share of history events with unknown candidates."
+        0.1, ge=0, le=1, description="Largest share of history events with unknown candidates."
     )
-    # New queries come every day; with the ids of another system nearly all are unknown.
+    # New queries come every day; IDs of another system would nearly all be unknown.
     max_unknown_queries: float | None = Field(
         0.5,
         ge=0,
         le=1,
-        description="With `model.query_id_embedding`: greatest share of queries whose id is "
-        "unknown or missing.",
+        description="Largest share of queries whose ID is unknown or missing; used with "
+        "`model.query_id_embedding`.",
     )

@@ -1,6 +1,6 @@
-"""Reads logged requests: what TensorFlow Serving logs, or bodies of REST requests.
+"""Read logged requests, in one of two formats.
 
-- TFRecord files of `PredictionLog`, as TensorFlow Serving's request logging writes them.
+- TFRecord files of `PredictionLog`, which TensorFlow Serving's request logging writes.
 - JSON lines, each the body of a `:predict` request: `{"inputs": …}` or `{"instances": …}`.
 """
 
@@ -14,15 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from models.features.spec import HISTORY_KEY, FeatureSpec
+from pipeline.errors import RequestLogError
 
-# Signatures that take a query.
+# Signatures whose input is a query.
 _OF_QUERIES = frozenset({"", "serving_default", "recommend_excluding", "embed_query"})
 
 Row = dict[str, list[Any]]
-
-
-class RequestLogError(Exception):
-    """The file is no log of requests; the message names the place."""
 
 
 @dataclass
@@ -31,9 +28,9 @@ class RequestLog:
 
     Attributes:
         path: The file.
-        spec: Which inputs a query has.
-        num_requests: Of queries, so far.
-        num_others: Requests to signatures without a query, so far.
+        spec: Defines the inputs of a query.
+        num_requests: Number of requests with queries, so far.
+        num_others: Number of requests to other signatures, so far.
     """
 
     path: Path
@@ -42,14 +39,14 @@ class RequestLog:
     num_others: int = field(default=0, init=False)
 
     def rows(self) -> Iterator[Row]:
-        """Yields each query: the values it has by input; missing ones are left out.
+        """Yield each query as its values by input, without missing values.
 
         Raises:
             RequestLogError: A record cannot be read.
         """
         records = _json_lines if _is_json(self.path) else _prediction_logs
         try:
-            for place, signature, columns in records(self.path):
+            for where, signature, columns in records(self.path):
                 if signature not in _OF_QUERIES:
                     self.num_others += 1
                     continue
@@ -57,16 +54,17 @@ class RequestLog:
                 try:
                     rows = list(self._rows(columns))
                 except (TypeError, ValueError) as error:
-                    raise RequestLogError(f"{place}: {error}") from error
+                    raise RequestLogError(f"{where}: {error}") from error
                 yield from rows
         except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
             raise RequestLogError(f"{self.path} cannot be read: {error}") from error
 
     def _rows(self, columns: Mapping[str, list[Any]]) -> Iterator[Row]:
-        """Yields the queries of a request.
+        """Yield the queries of a request.
 
         Raises:
-            ValueError: A value is of another type than its input, or inputs differ in their rows.
+            ValueError: A value does not have its input's type, or inputs have different numbers
+                of rows.
         """
         spec = self.spec
         kinds: dict[str, Callable[[Any], Any]] = {
@@ -81,19 +79,21 @@ class RequestLog:
         batch = max(sizes, default=0)
         if not sizes <= {0, 1, batch}:
             shown = ", ".join(f"{name} {len(values)}" for name, values in sorted(columns.items()))
-            raise ValueError(f"its inputs must have one row, or all as many; got {shown}")
-        for place in range(batch):
+            raise ValueError(
+                f"its inputs must each have one row or the same number of rows, got {shown}"
+            )
+        for index in range(batch):
             row: Row = {}
             for name, convert in kinds.items():
                 column = columns.get(name, [])
-                # A client may send one row that stands for the whole batch.
-                value = column[0 if len(column) == 1 else place] if column else []
+                # A client may send one row for the whole batch.
+                value = column[0 if len(column) == 1 else index] if column else []
                 values = value if isinstance(value, list) else [value]
                 try:
                     found = [convert(v) for v in values if v is not None]
                 except (TypeError, ValueError, OverflowError) as error:
-                    raise ValueError(f"input {name!r}, row {place + 1}: {error}") from error
-                row[name] = [value for value in found if _is_there(value)]
+                    raise ValueError(f"input {name!r}, row {index + 1}: {error}") from error
+                row[name] = [value for value in found if _is_present(value)]
             yield row
 
 
@@ -104,18 +104,18 @@ def _is_json(path: Path) -> bool:
             head = stream.read(64)
     except OSError as error:
         raise RequestLogError(f"{path} cannot be read: {error}") from error
-    # A TFRecord begins with its length in eight bytes, of which the last are zero.
+    # A TFRecord starts with its length in eight bytes, the last of which are zero.
     if b"\0" in head:
         return False
     if head.lstrip()[:1] not in (b"{", b""):
         raise RequestLogError(
-            f"{path} must hold JSON lines or TFRecords of PredictionLog, got {head[:20]!r}"
+            f"{path} must be JSON lines or TFRecords of PredictionLog, got {head[:20]!r}"
         )
     return True
 
 
 def _json_lines(path: Path) -> Iterator[tuple[str, str, dict[str, list[Any]]]]:
-    """Yields where each request stands, its signature and its inputs."""
+    """Yield the position of each request, its signature and its inputs."""
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
@@ -136,10 +136,10 @@ def _columns(body: Mapping[str, Any]) -> dict[str, list[Any]]:
     if "inputs" in body:
         return {name: _listed(values) for name, values in body["inputs"].items()}
     if "instances" not in body:
-        raise ValueError("it has neither")
+        raise ValueError("it has neither of them")
     instances = body["instances"]
     names = dict.fromkeys(name for instance in instances for name in instance)
-    # What one instance leaves out is missing there, and must not be taken from the next.
+    # A missing value must not be replaced with that of the next instance.
     return {name: [instance.get(name) for instance in instances] for name in names}
 
 
@@ -148,7 +148,7 @@ def _listed(values: Any) -> list[Any]:
 
 
 def _prediction_logs(path: Path) -> Iterator[tuple[str, str, dict[str, list[Any]]]]:
-    """As `_json_lines`."""
+    """Yield the same as `_json_lines`."""
     import tensorflow as tf
     from google.protobuf.message import DecodeError
     from tensorflow_serving.apis import prediction_log_pb2
@@ -159,7 +159,7 @@ def _prediction_logs(path: Path) -> Iterator[tuple[str, str, dict[str, list[Any]
         for number, record in enumerate(records, start=1):
             log = prediction_log_pb2.PredictionLog.FromString(record)
             request = log.predict_log.request
-            place = f"{path}: record {number}"
+            where = f"{path}: record {number}"
             try:
                 columns = {
                     name: _listed(tf.make_ndarray(value).tolist())
@@ -167,12 +167,12 @@ def _prediction_logs(path: Path) -> Iterator[tuple[str, str, dict[str, list[Any]
                 }
             except (TypeError, ValueError) as error:
                 raise RequestLogError(
-                    f"{place} holds a tensor that cannot be read: {error}"
+                    f"{where} has a tensor that cannot be read: {error}"
                 ) from error
-            yield place, request.model_spec.signature_name, columns
+            yield where, request.model_spec.signature_name, columns
     except (tf.errors.OpError, DecodeError) as error:
         raise RequestLogError(
-            f"{path} must hold TFRecords of PredictionLog, or JSON lines: {error}"
+            f"{path} must be TFRecords of PredictionLog, or JSON lines: {error}"
         ) from error
 
 
@@ -185,10 +185,10 @@ def _number(value: Any) -> float:
 def _text(value: Any) -> str:
     if isinstance(value, list | dict):
         raise TypeError(f"must be text, got {value!r:.80}")
-    # JSON can hold half a character, which is no UTF-8.
+    # JSON can contain half of a surrogate pair, which UTF-8 cannot encode.
     text = value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
     return text.decode("utf-8", "replace")
 
 
-def _is_there(value: Any) -> bool:
+def _is_present(value: Any) -> bool:
     return bool(value != "") and not (isinstance(value, float) and math.isnan(value))

@@ -22,7 +22,7 @@ def test_a_step_imports_nothing_that_it_does_not_need():
     code = f"""
 import sys
 from pathlib import Path
-import pipeline.orchestrators.single_component
+import pipeline.runs.run
 print([name for name in {HEAVY} if name in sys.modules])
 import tfx.components, tensorflow_model_analysis
 tfx.components.Evaluator, tensorflow_model_analysis.EvalConfig

@@ -1,12 +1,21 @@
-"""The command in a process of its own, and one whole run that many tests look at."""
+"""The `two-tower` command, a project without runs, and one whole run that many tests look at."""
 
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.config.project import PipelineConfig
+from tests.builders import project
 from tests.pipeline.two_clubs import ROOT, TWO_TOWER, Command, write_two_clubs
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> PipelineConfig:
+    """The two clubs in a temporary folder, without runs."""
+    return project(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def test_refuses_another_python(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check.found == "3.11.4, must be 3.10"
 
 
-def test_this_environment_holds_what_setup_py_pins() -> None:
+def test_this_environment_has_the_pinned_packages() -> None:
     assert [check.status for check in check_packages()] == [Status.OK]
 
 
@@ -129,7 +129,7 @@ def test_a_folder_that_can_be_made_is_writable_and_is_not_made(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_names_the_place_that_cannot_be_written() -> None:
+def test_names_the_folder_that_cannot_be_written() -> None:
     check = check_writable(Path("/proc/data"))
     assert check.status is Status.FAILED
     assert check.found.startswith("/proc cannot be written")
@@ -174,7 +174,7 @@ APP.command()(doctor)
 def test_only_a_failure_fails_the_command(
     monkeypatch: pytest.MonkeyPatch, status: Status, exit_code: int
 ) -> None:
-    check = Check("disk", status, "[1.0] GB free", "Delete old runs")
+    check = Check("disk", status, "[1.0] GB free", "Free some space")
     monkeypatch.setattr(pipeline.doctor, "examine", lambda *_: iter([check]))
     result = CliRunner().invoke(APP, [])
     assert result.exit_code == exit_code
@@ -188,7 +188,7 @@ def test_only_a_failure_fails_the_command(
                 "name": "disk",
                 "status": status.value,
                 "found": "[1.0] GB free",
-                "advice": "Delete old runs",
+                "advice": "Free some space",
             }
         ],
     }

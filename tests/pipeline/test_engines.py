@@ -1,34 +1,44 @@
-"""The same Examples from every engine that can be had on one machine."""
+"""The components that are Beam pipelines, on each engine that runs on one machine."""
+
+from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import tensorflow as tf
+import tensorflow_data_validation as tfdv
+from tfx.types import Artifact
+from tfx.utils import path_utils
 
-from tests.pipeline.two_clubs import Command, write_two_clubs
+from components.in_process import stored_size
+from models.input.raw_examples import split_files
+from models.towers.export import EMBEDDING_KEY
+from models.towers.saved_towers import SavedTowers
+from pipeline.config.file import load
+from pipeline.runs.run import run_single_component
+from tests.pipeline.two_clubs import write_two_clubs
 from tests.pipeline.worker_pools import worker_pools
 
 pytestmark = pytest.mark.long
+INGESTION = ("TimelineExampleGen",)
+ANALYSIS = ("StatisticsGen", "ImportSchemaGen", "ExampleValidator", "Transform")
+TRAINING = ("Trainer", "LastBlessedModel", "RetrievalEvaluator", "CandidateEmbedder")
+ON_WORKERS = {"TimelineExampleGen", "StatisticsGen", "Transform", "CandidateEmbedder"}
+
+Outputs = dict[str, Artifact]
 
 
-def ingest(two_tower: Command, config: Path, runs: Path, *settings: str) -> dict[str, list[str]]:
-    """The Examples of each split, in any order."""
-    import tensorflow as tf
-
-    done = two_tower(
-        *("component", "TimelineExampleGen", "--config", str(config), "--run-id", "engine"),
-        *("--set", f"runs={runs}"),
-        *(word for setting in settings for word in ("--set", setting)),
-    )
-    assert done.returncode == 0, done.stderr
-    [folder] = (runs / "clubs" / "artifacts" / "TimelineExampleGen" / "examples").iterdir()
-    return {
-        split.name: sorted(
-            str(tf.train.Example.FromString(record.numpy()))
-            for file in split.iterdir()
-            for record in tf.data.TFRecordDataset(str(file), "GZIP")
-        )
-        for split in folder.iterdir()
-    }
+def run(config: Path, names: tuple[str, ...], *overrides: str) -> Outputs:
+    """Run components and return the first artifact of each output."""
+    loaded = load(str(config), overrides)
+    outputs: Outputs = {}
+    for name in names:
+        for key, artifacts in run_single_component(loaded, name, "engine").outputs.items():
+            outputs[key] = artifacts[0]
+    return outputs
 
 
 @pytest.fixture(scope="module")
@@ -37,28 +47,96 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(
-    config: Path, tmp_path_factory: pytest.TempPathFactory, two_tower: Command
-) -> dict[str, list[str]]:
-    return ingest(two_tower, config, tmp_path_factory.mktemp("one_worker"))
+def expected(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Outputs:
+    return run(config, (*INGESTION, *ANALYSIS), f"runs={tmp_path_factory.mktemp('here')}")
 
 
-def test_several_processes(
-    config: Path, expected: dict[str, list[str]], tmp_path: Path, two_tower: Command
+@pytest.fixture(scope="module")
+def found(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Outputs:
+    folder = tmp_path_factory.mktemp("workers")
+    with pytest.MonkeyPatch.context() as patched, worker_pools(folder) as engine:
+        patched.setattr(stored_size, "SMALL_BYTES", 0)
+        settings = (f"runs={folder}/runs", "beam.runner=PortableRunner")
+        outputs: Outputs = {}
+        for name in (*INGESTION, *ANALYSIS, *TRAINING):
+            before = sum(engine.started)
+            outputs |= run(config, (name,), *settings, f"beam.options={engine.options}")
+            assert (sum(engine.started) > before) == (name in ON_WORKERS), name
+        assert all(engine.started), engine.started
+    return outputs
+
+
+def records(folder: Path) -> list[bytes]:
+    files = [str(path) for path in sorted(folder.iterdir())]
+    return list(tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator())
+
+
+def examples(outputs: Outputs, split: str) -> list[str]:
+    folder = Path(outputs["examples"].uri, f"Split-{split}")
+    return sorted(str(tf.train.Example.FromString(record)) for record in records(folder))
+
+
+@pytest.mark.parametrize("engine", ["processes", "workers"])
+def test_examples(
+    config: Path, expected: Outputs, tmp_path: Path, engine: str, request: pytest.FixtureRequest
 ) -> None:
-    assert ingest(two_tower, config, tmp_path, "beam.workers=2") == expected
+    if engine == "processes":
+        outputs = run(config, INGESTION, f"runs={tmp_path}", "beam.workers=2")
+    else:
+        outputs = request.getfixturevalue("found")
+    for split in ("train", "eval", "candidates"):
+        assert examples(outputs, split) == examples(expected, split) != []
 
 
-def test_two_pools_of_external_workers(
-    config: Path, expected: dict[str, list[str]], tmp_path: Path, two_tower: Command
-) -> None:
-    with worker_pools(tmp_path) as engine:
-        found = ingest(
-            two_tower,
-            config,
-            tmp_path / "runs",
-            "beam.runner=PortableRunner",
-            f"beam.options={engine.options}",
+def test_statistics(expected: Outputs, found: Outputs) -> None:
+    for split in ("train", "eval", "candidates"):
+        ours, theirs = (
+            tfdv.load_stats_binary(
+                str(Path(outputs["statistics"].uri, f"Split-{split}", "FeatureStats.pb"))
+            ).datasets[0]
+            for outputs in (expected, found)
         )
-    assert found == expected
-    assert all(engine.started), engine.started
+        assert theirs.num_examples == ours.num_examples > 0
+        by_name = {feature.path.step[0]: feature for feature in theirs.features}
+        assert by_name.keys() == {feature.path.step[0] for feature in ours.features}
+        for feature in ours.features:
+            other = by_name[feature.path.step[0]]
+            assert other.type == feature.type
+            if feature.WhichOneof("stats") == "string_stats":
+                assert other.string_stats.unique == feature.string_stats.unique
+            else:
+                assert other.num_stats.mean == pytest.approx(feature.num_stats.mean)
+
+
+def transformed(outputs: Outputs, split: str) -> list[dict[str, list[Any]]]:
+    rows = []
+    for record in records(Path(outputs["transformed_examples"].uri, f"Split-{split}")):
+        features = tf.train.Example.FromString(record).features.feature
+        rows.append(
+            {
+                name: list(values.int64_list.value or values.float_list.value)
+                for name, values in sorted(features.items())
+            }
+        )
+    return sorted(rows, key=str)
+
+
+@pytest.mark.parametrize("split", ["train", "candidates"])
+def test_transformed_examples(expected: Outputs, found: Outputs, split: str) -> None:
+    ours, theirs = transformed(expected, split), transformed(found, split)
+    assert len(theirs) == len(ours) > 0
+    for mine, other in zip(ours, theirs, strict=True):
+        assert other.keys() == mine.keys()
+        for name, values in mine.items():
+            assert other[name] == pytest.approx(values, rel=1e-5), name
+
+
+def test_embeddings(config: Path, found: Outputs) -> None:
+    towers = SavedTowers(path_utils.serving_model_path(found["model"].uri), load(str(config)).spec)
+    ids, vectors = towers.embed_catalogue(split_files(found["examples"].uri, "candidates"))
+    table = pq.read_table(found["embeddings"].uri)
+    rows = {item: row for row, item in enumerate(ids.tolist())}
+    order = [rows[item] for item in table.column("item").to_pylist()]
+    assert sorted(order) == list(range(60))
+    written = np.stack(table.column(EMBEDDING_KEY).to_pylist())
+    np.testing.assert_allclose(written, vectors[order], rtol=1e-5, atol=1e-6)

@@ -11,11 +11,6 @@ from pipeline.source_lookup import describe_candidates, query_features, query_hi
 from tests.pipeline.two_clubs import write_two_clubs
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> PipelineConfig:
-    return load(str(write_two_clubs(tmp_path)))
-
-
 def test_a_history_is_in_the_order_of_time_and_not_of_the_file(config: PipelineConfig) -> None:
     events = config.root / "events.csv"
     events.write_text(

@@ -1,4 +1,4 @@
-"""A small use of known structure, and how the command is run."""
+"""A small project with known structure, and the command line to run `two-tower`."""
 
 import random
 import subprocess
@@ -32,18 +32,18 @@ feature { name: "price" type: FLOAT not_in_environment: "TIMELINES" }
 
 
 def write_two_clubs(folder: Path, **sections: Any) -> Path:
-    """Writes a use in which two clubs of users each like their own half of the items.
+    """Write a project in which two clubs of users each like their own half of the items.
 
-    240 users in two clubs, 60 items in two halves, 14 different items of a user's own half each:
-    popularity knows nothing of clubs, so a model that ranks a user's own half first finds a
-    held-out item among 30 instead of 60.
+    There are 240 users in two clubs and 60 items in two halves. Each user has 14 different items of
+    the own half. Popularity does not know the clubs, so a model that ranks the own half first finds
+    a held-out item among 30 items instead of 60.
 
     Args:
-        folder: Gets `configs/clubs.yaml`, `schema/clubs/schema.pbtxt` and the data.
-        sections: Sections of the configuration that replace or add to what is written.
+        folder: Folder for `configs/clubs.yaml`, `schema/clubs/schema.pbtxt` and the data.
+        **sections: Sections of the configuration, merged into the default ones.
 
     Returns:
-        The configuration.
+        The path of the configuration.
     """
     chance = random.Random(7)
     (folder / "configs").mkdir(parents=True)
@@ -75,7 +75,7 @@ def write_two_clubs(folder: Path, **sections: Any) -> Path:
         "split": {"method": "random", "eval_fraction": 0.2},
         "model": {"dimension": 8},
         "training": {"epochs": 12, "batch_size": 16, "learning_rate": 0.02},
-        # Who knows an item knows the club: counting pairs is as good as any model here.
+        # Each item belongs to one club, so counting pairs is as good as any model here.
         "evaluation": {"ks": [1, 10, 30], "baseline_metric": "hit_rate@10", "min_lift": 0.8},
         "index": {"k": 20},
         "serving": {"validation_requests": 8},

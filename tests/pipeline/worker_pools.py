@@ -1,4 +1,4 @@
-"""A Beam job service and pools of workers, each in a process of its own."""
+"""Run a Beam job service and pools of workers, each in its own process."""
 
 import itertools
 import os
@@ -20,7 +20,7 @@ from tests.pipeline.two_clubs import ROOT
 
 @dataclass
 class Engine:
-    """Where a pipeline finds its engine, and how many workers each pool was asked for."""
+    """The endpoints of an engine, and the number of workers that each pool has started."""
 
     job_endpoint: str
     pool_endpoint: str
@@ -38,7 +38,7 @@ class Engine:
 
 
 class _Dispatcher(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
-    """Asks one pool after the other: what a Service does before the pools of a cluster."""
+    """Asks the pools in turn, as a Kubernetes Service in front of them would."""
 
     def __init__(self, ports: list[int]) -> None:
         self.started = [0] * len(ports)
@@ -59,7 +59,7 @@ class _Dispatcher(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
 
 @contextmanager
 def worker_pools(folder: Path, num_pools: int = 2) -> Iterator[Engine]:
-    """Starts a job service and `num_pools` pools."""
+    """Start a job service and `num_pools` pools."""
     ports = [_free_port() for _ in range(num_pools)]
     job_port = _free_port()
     environment = {

@@ -1,4 +1,4 @@
-"""What Airflow needs to know of a pipeline: its components, and which waits for which."""
+"""Export the pipeline's components and their order as a plan for Airflow."""
 
 import json
 import shlex
@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.config.project import PipelineConfig
 from pipeline.definition import create_pipeline
-from pipeline.orchestrators.target import LocalSite
+from pipeline.orchestrators.local.target import LocalTarget
 
 
 def airflow_plan(
@@ -18,26 +18,27 @@ def airflow_plan(
     two_tower: Sequence[str],
     schedule: str | None,
 ) -> str:
-    """Returns the JSON that `deploy/airflow/two_tower_dags.py` makes a DAG from.
+    """Return the JSON from which `deploy/airflow/two_tower_dags.py` makes a DAG.
 
-    The file of DAGs is read every half minute, by an Airflow that has neither TFX nor TensorFlow;
-    so it must not be the definition itself.
+    Airflow reads the file of DAGs every half minute, in an environment without TFX and TensorFlow,
+    so that file cannot import the pipeline's definition.
 
     Args:
-        config: The use.
-        config_path: Its file, for the components.
-        overrides: Settings that were given on the command line.
+        config: The project's configuration.
+        config_path: Its file, for the components' command.
+        overrides: Settings from the command line.
         two_tower: The command that runs a component.
-        schedule: Cron expression; None: runs are only triggered.
+        schedule: Cron expression, or None if runs are only triggered.
 
     Raises:
-        ConfigError: The schema's file is missing.
+        ConfigError: The schema file is missing.
         IngestError: The input files cannot be read.
     """
     settings = [word for override in overrides for word in ("--set", override)]
+    target = LocalTarget(config, reads_input=False)
     components: list[dict[str, Any]] = [
         {"name": node.id, "after": sorted(upstream.id for upstream in node.upstream_nodes)}
-        for node in create_pipeline(config, site=LocalSite(config, ingests=False)).components
+        for node in create_pipeline(config, target=target).components
     ]
     plan = {
         "dag_id": config.name,

@@ -1,4 +1,4 @@
-"""What a step's container is given of a machine."""
+"""Resources of a step's container: cores, memory and GPUs."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 from pipeline.config.did_you_mean import did_you_mean
 from pipeline.errors import ConfigError
 
-# Fields of ResourceSpec in api/v2alpha1/pipeline_spec.proto of kubeflow/pipelines: cores, and
-# memory in units of 10^9 bytes, which its backend writes as Kubernetes' `G`.
+# Fields of ResourceSpec in api/v2alpha1/pipeline_spec.proto of kubeflow/pipelines. Memory is in
+# units of 10^9 bytes, which its backend writes as Kubernetes' `G`.
 ResourceSpec: TypeAlias = Mapping[str, Any]
 
 KUBERNETES_GPU = "nvidia.com/gpu"
@@ -19,77 +19,78 @@ _BYTES: Mapping[str, int] = {
 
 
 def parse_resources(texts: Sequence[str], gpu_type: str | None = KUBERNETES_GPU) -> dict[str, Any]:
-    """Returns the ResourceSpec of each component in `COMPONENT=KEY:VALUE,…`.
+    """Return the ResourceSpec of each component in `COMPONENT=KEY:VALUE,…`.
 
-    Keys are `cpu` (cores, or thousandths as 500m), `memory` (as 16G or 16Gi), both limits;
-    `cpu_request` and `memory_request`, the limits if absent; `gpu` (a number) and `gpu_type`.
+    Keys are `cpu` (cores, or thousandths such as 500m) and `memory` (such as 16G or 16Gi), both
+    limits; `cpu_request` and `memory_request`, which default to the limits; `gpu` (a number) and
+    `gpu_type`.
 
     Args:
-        texts: One for each component.
-        gpu_type: What `gpu` alone means; None: `gpu_type` must be given.
+        texts: One text for each component.
+        gpu_type: Default of `gpu_type`; if None, each `gpu` needs one.
 
     Raises:
-        ConfigError: A text is not of that form, or a component comes twice.
+        ConfigError: A text has another form, or two texts have the same component.
     """
     found: dict[str, Any] = {}
     for text in texts:
-        component, _, list_of_values = text.partition("=")
-        if not component or not list_of_values:
-            raise _error(text, "is not COMPONENT=KEY:VALUE,…")
+        component, _, pairs = text.partition("=")
+        if not component or not pairs:
+            raise _error(text, "must have the form COMPONENT=KEY:VALUE,…")
         if component in found:
-            raise _error(text, f"gives {component} resources a second time")
-        found[component] = _spec(text, list_of_values.split(","), gpu_type)
+            raise _error(text, f"{component} already has resources")
+        found[component] = _spec(text, pairs.split(","), gpu_type)
     return found
 
 
 def check_components(resources: Mapping[str, ResourceSpec], components: Sequence[str]) -> None:
-    """Checks that there are only resources of known components.
+    """Check that only known components have resources.
 
     Raises:
-        ConfigError: One is unknown.
+        ConfigError: A component is unknown.
     """
     for name in resources:
         if name not in components:
             raise ConfigError(
-                f"--resources {name}: this pipeline has no such component, it has "
+                f"--resources {name}: this pipeline has no such component, only "
                 f"{', '.join(components)}{did_you_mean(name, components)}"
             )
 
 
 def _spec(text: str, pairs: Sequence[str], gpu_type: str | None) -> dict[str, Any]:
-    given: dict[str, str] = {}
+    values: dict[str, str] = {}
     for pair in pairs:
         key, _, value = pair.partition(":")
-        if key not in _KEYS or not value or key in given:
-            raise _error(text, f"must have each of {', '.join(_KEYS)} once at most, as KEY:VALUE")
-        given[key] = value
+        if key not in _KEYS or not value or key in values:
+            raise _error(text, f"takes {', '.join(_KEYS)} at most once each, as KEY:VALUE")
+        values[key] = value
     spec: dict[str, Any] = {}
-    for key, (field, read) in _NUMBERS.items():
-        if key in given:
-            spec[field] = _read(text, key, given[key], read)
+    for key, (field, parse) in _NUMBERS.items():
+        if key in values:
+            spec[field] = _parse(text, key, values[key], parse)
     for key in ("cpu", "memory"):
         limit, request = spec.get(f"{key}Limit"), spec.get(f"{key}Request")
         if limit is not None and request is not None and request > limit:
-            raise _error(text, f"requests more {key} than its limit")
-    if "gpu" in given:
-        chosen = given.get("gpu_type") or gpu_type
+            raise _error(text, f"{key}_request must not be more than {key}")
+    if "gpu" in values:
+        chosen = values.get("gpu_type") or gpu_type
         if chosen is None:
-            raise _error(text, "must name the GPU, such as gpu_type:NVIDIA_TESLA_T4")
-        # Counted in a string, as JSON has an int64.
-        count = str(_read(text, "gpu", given["gpu"], _count))
+            raise _error(text, "gpu needs a gpu_type, such as gpu_type:NVIDIA_TESLA_T4")
+        # An int64, which JSON represents as a string.
+        count = str(_parse(text, "gpu", values["gpu"], _count))
         spec["accelerator"] = {"type": chosen, "count": count}
-    elif "gpu_type" in given:
-        raise _error(text, "has a gpu_type and no gpu")
+    elif "gpu_type" in values:
+        raise _error(text, "gpu_type needs a number of GPUs, such as gpu:1")
     return spec
 
 
-def _read(text: str, key: str, value: str, read: Callable[[str], Any]) -> Any:
+def _parse(text: str, key: str, value: str, parse: Callable[[str], Any]) -> Any:
     try:
-        number = read(value)
+        number = parse(value)
     except (KeyError, ValueError) as error:
-        raise _error(text, f"has an impossible {key}: {value!r}") from error
+        raise _error(text, f"{key} cannot be {value!r}") from error
     if number <= 0:
-        raise _error(text, f"has no {key}")
+        raise _error(text, f"{key} must be more than 0")
     return number
 
 
@@ -102,7 +103,7 @@ def _cores(value: str) -> float:
 
 
 def _gigabytes(value: str) -> float:
-    # A number alone would be bytes to Kubernetes, and gigabytes to many.
+    # Without a unit Kubernetes would read bytes, but many people mean gigabytes.
     match = re.fullmatch(r"(\d+)([A-Z]i?)", value)
     if match is None:
         raise ValueError(value)
@@ -118,7 +119,7 @@ def _count(value: str) -> int:
 
 def _error(text: str, problem: str) -> ConfigError:
     return ConfigError(
-        f"--resources {text}: {problem}; an example is Trainer=cpu:4,memory:16G,gpu:1"
+        f"--resources {text}: {problem}. An example is Trainer=cpu:4,memory:16G,gpu:1"
     )
 
 

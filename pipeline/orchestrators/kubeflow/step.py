@@ -1,56 +1,125 @@
-"""A step of a compiled pipeline: TFX's own container entrypoint, sooner, and fit for a backend.
+"""Run one step of a compiled pipeline: TFX's container entrypoint, adapted to Kubeflow Pipelines.
 
-Usage: python -m pipeline.orchestrators.kubeflow.step ARGUMENTS, those of the entrypoint.
+Usage: python -m pipeline.orchestrators.kubeflow.step ARGUMENTS, which are those of the entrypoint.
 """
 
+import importlib
+import importlib.util
+import json
 import os
 import runpy
 import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-import components  # before TFX: it makes lazy what no component of ours needs
+import components  # noqa: F401 - before TFX: it defers imports that no component of ours needs
 from pipeline.code_hash import application_hash
-from pipeline.orchestrators.kubeflow.executor_input import complete, output_uris
-from pipeline.orchestrators.kubeflow.folder_markers import (
-    NoStorageClientError,
-    remove_markers,
-    require_client,
-)
 
 ENTRYPOINT = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
 COMMAND = ("python", "-m", "pipeline.orchestrators.kubeflow.step")
-
-# The code comes with the image; settings, and hashes of code for caches, with the pipeline.
 CODE_HASH_VARIABLE = "TWO_TOWER_CODE_HASH"
 
-__all__ = ["CODE_HASH_VARIABLE", "COMMAND", "ENTRYPOINT", "components"]
+_INPUT_FLAG = "--json_serialized_invocation_args"
+_INPUTS_SPEC_FLAG = "--json_serialized_inputs_spec_args"
+# Kubeflow's launcher adds this output and writes it itself, if it is configured to keep logs. TFX
+# does not know its type, `system.Artifact`.
+_LOGS_KEY = "executor-logs"
+_SCHEME = "gs://"
+_STORAGE_PACKAGE = "google.cloud.storage"
 
 
 def main() -> None:
-    """Runs the step that `sys.argv` tells of."""
-    _check_image()
-    sys.argv[1:] = complete(sys.argv[1:])
+    """Run the step that `sys.argv` describes."""
+    compiled_with = os.environ.get(CODE_HASH_VARIABLE)
+    if compiled_with not in (None, found := application_hash()):
+        sys.exit(
+            f"error: this image must have the code that the pipeline was compiled with (hash "
+            f"{compiled_with}), but has other code ({found}). Build and push the image from that "
+            "code under a new tag, and compile the pipeline for it"
+        )
+    sys.argv[1:] = complete_arguments(sys.argv[1:])
     outputs = output_uris(sys.argv[1:])
-    try:
-        require_client(outputs)
-    except NoStorageClientError as error:
-        sys.exit(f"error: {error}")
+    # Checked before the work, because `remove_folder_markers` needs it after the work.
+    if any(uri.startswith(_SCHEME) for uri in outputs) and not has_storage_client():
+        sys.exit(
+            "error: outputs on gs:// need the package google-cloud-storage, which this image does "
+            "not have: build it with --build-arg LOCK=deploy/kubeflow/requirements.lock"
+        )
     try:
         runpy.run_module(ENTRYPOINT, run_name="__main__", alter_sys=True)
-    except SystemExit as ended:  # as it does when all is well, too
+    except SystemExit as ended:  # the entrypoint also exits this way after a success
         if ended.code:
             raise
-    remove_markers(outputs)
+    remove_folder_markers(outputs)
 
 
-def _check_image() -> None:
-    compiled_with = os.environ.get(CODE_HASH_VARIABLE)
-    if compiled_with in (None, found := application_hash()):
-        return
-    sys.exit(
-        f"error: this image holds other code ({found}) than the pipeline was compiled with "
-        f"({compiled_with}); build and push the image from the code that you compile with, under a "
-        "new tag, and compile for it"
-    )
+def complete_arguments(arguments: Sequence[str]) -> list[str]:
+    """Return a step's arguments with the types of all input artifacts, and without the log output.
+
+    Kubeflow Pipelines leaves the types of inputs empty (`Schema: ""` in
+    `GetOutputArtifactsByExecutionId`, backend/src/v2/metadata/client.go), but TFX needs them. The
+    compiled declarations, which are among the arguments, have them.
+    """
+    completed = list(arguments)
+    executor_input = _executor_input(completed)
+    declared: dict[str, Any] = {}
+    if _INPUTS_SPEC_FLAG in completed:
+        spec = json.loads(completed[completed.index(_INPUTS_SPEC_FLAG) + 1])
+        declared = spec.get("artifacts", {})
+    for key, inputs in executor_input.get("inputs", {}).get("artifacts", {}).items():
+        for artifact in inputs.get("artifacts", ()):
+            # A type has one of instanceSchema, schemaTitle and schemaUri.
+            if key in declared and not any((artifact.get("type") or {}).values()):
+                artifact["type"] = declared[key]["artifactType"]
+    executor_input.get("outputs", {}).get("artifacts", {}).pop(_LOGS_KEY, None)
+    if executor_input:
+        completed[completed.index(_INPUT_FLAG) + 1] = json.dumps(executor_input)
+    return completed
+
+
+def output_uris(arguments: Sequence[str]) -> list[str]:
+    """Return the URIs of a step's outputs."""
+    outputs = _executor_input(arguments).get("outputs", {}).get("artifacts", {}).values()
+    return [artifact["uri"] for output in outputs for artifact in output.get("artifacts", ())]
+
+
+def remove_folder_markers(uris: Iterable[str]) -> int:
+    """Remove the empty objects that mark folders below gs:// URIs, and return their number.
+
+    TensorFlow's `gfile.makedirs` writes them, with names that end in a slash. Kubeflow's launcher,
+    which downloads a step's inputs, makes a file of such an object and then fails with
+    `mkdir …: not a directory` (`DownloadBlob` in backend/src/v2/objectstore).
+    """
+    folders = [uri.removeprefix(_SCHEME) for uri in uris if uri.startswith(_SCHEME)]
+    if not folders:
+        return 0
+    # The import takes 0.3 s. Buckets know their project, so the client needs none.
+    client = importlib.import_module(_STORAGE_PACKAGE).Client(project=None)
+    count = 0
+    for folder in folders:
+        bucket, _, key = folder.partition("/")
+        prefix = f"{key.rstrip('/')}/" if key else ""
+        found = client.list_blobs(bucket, prefix=prefix, fields="items(name,size),nextPageToken")
+        markers = [blob for blob in found if blob.name.endswith("/") and not blob.size]
+        # Another process may already have removed a marker.
+        client.bucket(bucket).delete_blobs(markers, on_error=lambda _: None)
+        count += len(markers)
+    return count
+
+
+def has_storage_client() -> bool:
+    """Return whether the package google-cloud-storage is installed."""
+    try:
+        return importlib.util.find_spec(_STORAGE_PACKAGE) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _executor_input(arguments: Sequence[str]) -> dict[str, Any]:
+    if _INPUT_FLAG not in arguments:
+        return {}
+    read: dict[str, Any] = json.loads(arguments[arguments.index(_INPUT_FLAG) + 1])
+    return read
 
 
 if __name__ == "__main__":

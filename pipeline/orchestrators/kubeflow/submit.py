@@ -1,4 +1,4 @@
-"""Hands a compiled pipeline to Kubeflow Pipelines: as one run, or to be run on a schedule."""
+"""Submit a compiled pipeline to Kubeflow Pipelines, as a single run or as a recurring run."""
 
 import contextlib
 import json
@@ -14,16 +14,17 @@ from typing import Any, Literal
 
 import yaml
 
-from pipeline.orchestrators.kubeflow.errors import SubmitError
+from pipeline.errors import SubmitError
 
 _PARAMETER_TYPES: Mapping[str, type] = {"STRING": str, "NUMBER_INTEGER": int}
-# Checks by the parameter names of target.py, whose import is slow: a step would refuse too late.
-_MUST: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+# Checks by parameter name. A step would check too, but only once the run has started. The names are
+# those of target.py, which is slow to import.
+_CHECKS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "epochs": ("be at least 1", lambda epochs: epochs >= 1),
-    "span": ("be newest, a number, or a day as 2026-11-20", lambda span: _is_span(span)),
+    "span": ("be newest, a number, or a day such as 2026-11-20", lambda span: _is_span(span)),
     "data_directory": (
-        "be gs://…, or an absolute path of the image",
-        lambda place: re.match(r"gs://[^/]|/", place) is not None,
+        "be gs://…, or an absolute path in the image",
+        lambda folder: re.match(r"gs://[^/]|/", folder) is not None,
     ),
 }
 # https://pkg.go.dev/github.com/robfig/cron#hdr-CRON_Expression_Format: the first field is seconds.
@@ -32,13 +33,13 @@ _CRON_FIELDS = 6
 
 @dataclass(frozen=True)
 class Server:
-    """Kubeflow Pipelines' API.
+    """The API of Kubeflow Pipelines.
 
     Attributes:
         host: Its URL.
-        namespace: Of the user, where the installation has several.
-        token: Bearer token; None: kfp finds out from its settings and the cluster.
-        ca_file: PEM of the authority of its certificate.
+        namespace: Namespace of the user, for installations with several users.
+        token: Bearer token; if None, kfp uses its own settings and those of the cluster.
+        ca_file: PEM file of the authority that signed the server's certificate.
     """
 
     host: str
@@ -49,13 +50,13 @@ class Server:
 
 @dataclass(frozen=True)
 class Submitted:
-    """What was created.
+    """A run that was created.
 
     Attributes:
-        kind: A single run, or one that recurs.
-        name: As shown.
-        identity: Under which the server knows it.
-        replaced: Identities of the recurring runs that it took the place of.
+        kind: Whether it is a single run or recurs.
+        name: Its name.
+        identity: Its ID on the server.
+        replaced: IDs of the recurring runs that it has replaced.
     """
 
     kind: Literal["run", "recurring run"]
@@ -75,27 +76,27 @@ def submit(
     replace: bool = False,
     service_account: str | None = None,
 ) -> Submitted:
-    """Creates a run, or a recurring run: one at a time, missed times are not caught up.
+    """Create a run or a recurring run, of which one runs at a time, without catching up.
 
     Args:
-        package: As `two-tower compile --runner kubeflow` wrote it.
-        server: Where to.
-        experiment: Made if it is not there.
-        name: Of the run.
-        parameters: As `read_parameters` returns them.
-        cron: When it recurs, in UTC, with or without a field of seconds before the five.
-        replace: Whether recurring runs of the same name in the experiment are removed, once the
-            new one is there.
-        service_account: Of Kubernetes, for the steps.
+        package: File from `two-tower compile --runner kubeflow`.
+        server: The server that will run it.
+        experiment: Name of the experiment; created if it does not exist.
+        name: Name of the run.
+        parameters: Values from `read_parameters`.
+        cron: Schedule in UTC; six fields if it starts with seconds, else five.
+        replace: Whether to remove recurring runs of the same name in the experiment, once the new
+            one exists.
+        service_account: Kubernetes service account of the steps.
 
     Raises:
-        SubmitError: The extra `kubeflow` is not installed, the server cannot be reached or
-            refuses, or there is a recurring run of that name and `replace` is false.
+        SubmitError: kfp is not installed, the server cannot be reached or refuses, or there is a
+            recurring run of that name and `replace` is false.
     """
     with _explained(server.host):
         client = _client(server)
         found = client.create_experiment(experiment, namespace=server.namespace)
-        given: dict[str, Any] = {
+        request: dict[str, Any] = {
             "experiment_id": found.experiment_id,
             "job_name": name,
             "pipeline_package_path": str(package),
@@ -103,28 +104,28 @@ def submit(
             "service_account": service_account,
         }
         if cron is None:
-            return Submitted("run", name, client.run_pipeline(**given).run_id)
+            return Submitted("run", name, client.run_pipeline(**request).run_id)
         schedule = cron_with_seconds(cron)
         before = _recurring_runs(client, found.experiment_id, name)
         if before and not replace:
             raise SubmitError(
-                f"the experiment {experiment!r} has a recurring run {name!r} already "
+                f"the experiment {experiment!r} already has a recurring run {name!r} "
                 f"({', '.join(before)}); give --replace, or another --name"
             )
-        made = client.create_recurring_run(
-            **given, cron_expression=schedule, max_concurrency=1, no_catchup=True
+        created = client.create_recurring_run(
+            **request, cron_expression=schedule, max_concurrency=1, no_catchup=True
         )
         for identity in before:
             client.delete_recurring_run(identity)
-        return Submitted("recurring run", name, made.recurring_run_id, before)
+        return Submitted("recurring run", name, created.recurring_run_id, before)
 
 
 def read_parameters(package: Path, texts: Sequence[str]) -> dict[str, Any]:
-    """Returns the values of `NAME=VALUE`s as the pipeline declares them.
+    """Return the values of texts such as `epochs=3`, in the types that the pipeline declares.
 
     Raises:
-        SubmitError: The file is no compiled pipeline, or a parameter is unknown, of a wrong type or
-            impossible.
+        SubmitError: The file is not a compiled pipeline, or a parameter is unknown or has an
+            unusable value.
     """
     try:
         spec = yaml.safe_load(package.read_text(encoding="utf-8"))
@@ -133,14 +134,14 @@ def read_parameters(package: Path, texts: Sequence[str]) -> dict[str, Any]:
         raise SubmitError(f"{package} cannot be read: {error}") from error
     except (KeyError, TypeError) as error:
         raise SubmitError(
-            f"{package} is no compiled pipeline; `two-tower compile --runner kubeflow` makes one"
+            f"{package} is not a compiled pipeline; `two-tower compile --runner kubeflow` makes one"
         ) from error
     values: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or name not in declared:
             raise SubmitError(
-                f"--parameter takes NAME=VALUE with one of {', '.join(sorted(declared))}; "
+                f"--parameter must be NAME=VALUE with one of {', '.join(sorted(declared))}; "
                 f"got {text!r}"
             )
         values[name] = _read_value(text, name, value, declared[name])
@@ -152,8 +153,8 @@ def _read_value(text: str, name: str, value: str, declared: Any) -> Any:
     kind = _PARAMETER_TYPES.get(declared_type)
     if kind is None:
         raise SubmitError(
-            f"--parameter {text}: {name} is of type {declared_type}, which pipelines of `two-tower "
-            "compile` do not have"
+            f"--parameter {text}: {name} has the type {declared_type}, which no pipeline of "
+            "`two-tower compile` has"
         )
     try:
         read = kind(value)
@@ -161,8 +162,8 @@ def _read_value(text: str, name: str, value: str, declared: Any) -> Any:
         raise SubmitError(
             f"--parameter {text}: {name} must be a whole number, got {value!r}"
         ) from error
-    must, holds = _MUST.get(name, ("", lambda _: True))
-    if not holds(read):
+    must, is_valid = _CHECKS.get(name, ("", lambda _: True))
+    if not is_valid(read):
         raise SubmitError(f"--parameter {text}: {name} must {must}, got {value!r}")
     return read
 
@@ -178,7 +179,7 @@ def _is_span(text: str) -> bool:
 
 
 def cron_with_seconds(cron: str) -> str:
-    """Returns a cron expression with a first field for seconds, as Kubeflow wants it.
+    """Return a cron expression with the field for seconds that Kubeflow requires.
 
     Raises:
         SubmitError: It has neither five nor six fields.
@@ -189,8 +190,8 @@ def cron_with_seconds(cron: str) -> str:
     if len(fields) == _CRON_FIELDS:
         return " ".join(fields)
     raise SubmitError(
-        "--cron takes five fields (minute hour day month weekday), or six with seconds before "
-        f"them; got {cron!r}"
+        "--cron must have five fields (minute hour day month weekday), or six with seconds first; "
+        f"got {cron!r}"
     )
 
 
@@ -199,8 +200,8 @@ def _client(server: Server) -> Any:
         import kfp
     except ImportError as error:
         raise SubmitError(
-            "this needs the package kfp, which asks for other versions than the rest: make an "
-            "environment from deploy/kubeflow/requirements.lock, see docs/kubeflow.md"
+            "this command needs the package kfp, whose dependencies conflict with the pipeline's: "
+            "create an environment from deploy/kubeflow/requirements.lock, see docs/kubeflow.md"
         ) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -222,8 +223,8 @@ def _recurring_runs(client: Any, experiment_id: str, name: str) -> list[str]:
 
 @contextlib.contextmanager
 def _explained(host: str) -> Iterator[None]:
-    """Turns what kfp raises into words, and keeps what it prints off standard output."""
-    # It retries for itself, with a line each time.
+    """Turn kfp's exceptions into SubmitError, and keep what it prints off standard output."""
+    # urllib3 logs a line on each retry.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -231,15 +232,14 @@ def _explained(host: str) -> Iterator[None]:
     except (SubmitError, ImportError):
         raise
     except Exception as error:
-        # Its exceptions lie in packages that are not there without it.
+        # The exception classes are in packages that are only installed with kfp, so they are
+        # recognized by their attributes and modules; anything else is raised again.
         status = getattr(error, "status", None)
         if status is not None:
-            said = str(getattr(error, "body", "") or getattr(error, "reason", "")).strip()
-            raise SubmitError(f"{host} refused with status {status}: {said[:1000]}") from error
+            answer = str(getattr(error, "body", "") or getattr(error, "reason", "")).strip()
+            raise SubmitError(f"{host} refused with status {status}: {answer[:1000]}") from error
         if isinstance(error, ValueError):
             raise SubmitError(f"kfp: {error}") from error
         if type(error).__module__.split(".")[0] in {"urllib3", "requests", "kfp_server_api"}:
-            raise SubmitError(
-                f"{host} cannot be reached; try again when it can: {error}"
-            ) from error
+            raise SubmitError(f"{host} cannot be reached; try again later: {error}") from error
         raise

@@ -1,4 +1,4 @@
-"""A cluster that runs each component in a container of its own."""
+"""A cluster as the target of a pipeline: each component runs in its own container."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from pipeline.config.project import PipelineConfig
 from pipeline.errors import ConfigError
 from pipeline.orchestrators.target import LAST_BLESSED_MODEL, PREVIOUS_MODEL
 
-# Where deploy/pipeline.Dockerfile puts the code.
+# deploy/pipeline.Dockerfile copies the code here.
 IMAGE_DIRECTORY = "/app"
 CHECKPOINT_DIRECTORY = "/tmp/two-tower-checkpoints"
 DATA_DIRECTORY_PARAMETER = "data_directory"
@@ -20,10 +20,21 @@ SPAN_PARAMETER = "span"
 EPOCHS_PARAMETER = "epochs"
 
 
-class ClusterSite:
-    """Containers that share nothing but the pipeline's root; what they read is given to a run."""
+class ClusterTarget:
+    """Containers that share only the pipeline root; a run gets what they read as parameters.
 
-    # The compiling machine need not see the data; ingestion is never taken from a cache.
+    Args:
+        config: The project's configuration.
+        pipeline_root: Path or URI that every container can access.
+        data_directory: Default folder for relative paths in `data`; if None, the image's folder.
+        serving_dir: Base path of the served versions; if None, `serving.directory` of the
+            configuration, or a folder below the pipeline root.
+
+    Raises:
+        ConfigError: The served versions would be written inside a container.
+    """
+
+    # The compiling machine need not see the data, and ingestion is never cached.
     input_fingerprint = ""
 
     def __init__(
@@ -33,22 +44,9 @@ class ClusterSite:
         data_directory: str | None = None,
         serving_dir: str | None = None,
     ) -> None:
-        """Declares a cluster.
-
-        Args:
-            config: The use.
-            pipeline_root: Path or URI that every container reaches.
-            data_directory: Where relative paths of `data` start unless a run says otherwise; the
-                image's folder if absent.
-            serving_dir: Base path of the served versions; `serving.directory` of the
-                configuration, or below the root, if absent.
-
-        Raises:
-            ConfigError: The served versions would stay in a container.
-        """
         root = f"{pipeline_root.rstrip('/')}/{config.name}"
         self.ingest = IngestConfig(data=config.data, split=config.split, spec=config.spec)
-        # Checkpoints are written as local files: they outlive the container only below a mount.
+        # Checkpoints are local files, so they only outlive the container on a mounted root.
         self.checkpoint_dir = (
             CHECKPOINT_DIRECTORY if "://" in pipeline_root else f"{root}/checkpoints"
         )
@@ -59,33 +57,33 @@ class ClusterSite:
         )
         if not _is_absolute(self.serving_dir):
             raise ConfigError(
-                "the served versions lie outside of the steps' containers: `serving.directory` "
-                f"must be a URI or an absolute path on a cluster, got {self.serving_dir}"
+                "on a cluster `serving.directory` must be a URI or an absolute path, because "
+                f"served versions must outlive the containers; got {self.serving_dir}"
             )
-        named = config.data_schema.file or f"schema/{config.name}/schema.pbtxt"
-        self.schema_file = named if _is_absolute(named) else f"{IMAGE_DIRECTORY}/{named}"
+        schema = config.data_schema.file or f"schema/{config.name}/schema.pbtxt"
+        self.schema_file = schema if _is_absolute(schema) else f"{IMAGE_DIRECTORY}/{schema}"
+        # Parameters of a run, with their defaults.
         self.parameters: dict[str, Any] = {
             DATA_DIRECTORY_PARAMETER: data_directory or IMAGE_DIRECTORY,
             EPOCHS_PARAMETER: config.training.epochs,
         }
         if config.data.span_kind is not None:
             self.parameters[SPAN_PARAMETER] = str(config.data.spans.last)
-        # Each stands for what the run is given; the values above are the defaults.
-        run_time = {
+        placeholders = {
             name: RuntimeParameter(name=name, ptype=type(default))
             for name, default in self.parameters.items()
         }
-        self.epochs: Any = run_time.pop(EPOCHS_PARAMETER)
-        self.ingestion_parameters: dict[str, Any] = run_time
+        self.epochs: Any = placeholders.pop(EPOCHS_PARAMETER)
+        self.ingestion_parameters: dict[str, Any] = placeholders
 
     def previous_model(self, examples: BaseChannel, fitted_examples: BaseChannel) -> BaseNode:
-        """Returns the component that finds the model to go on from."""
+        """Return the component that finds the model for a warm start."""
         return ModelFinder(
             records=self.records_dir, fitted_examples=fitted_examples, examples=examples
         ).with_id(PREVIOUS_MODEL)
 
     def last_blessed_model(self, current: BaseChannel) -> BaseNode:
-        """Returns the component that finds the model to hold `current` against."""
+        """Return the component that finds the model to compare `current` with."""
         return ModelFinder(records=self.records_dir, current_model=current).with_id(
             LAST_BLESSED_MODEL
         )
@@ -97,7 +95,7 @@ class ClusterSite:
         fitted_examples: BaseChannel,
         pushed_model: BaseChannel,
     ) -> list[BaseNode]:
-        """Returns the component that leaves a record of the model."""
+        """Return the component that records the model for later runs."""
         return [
             ModelRecorder(
                 records=self.records_dir,

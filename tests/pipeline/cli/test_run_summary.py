@@ -13,6 +13,7 @@ from pipeline.config.file import load
 from pipeline.config.project import PipelineConfig
 from pipeline.orchestrators.local.runner import ComponentOutcome
 from pipeline.runs.metadata import connection_config
+from pipeline.runs.summary import RunSummary
 from tests.pipeline.two_clubs import write_two_clubs
 
 _REPORT: dict[str, Any] = {"span": "2", "baseline": "1", "events": 7, "findings": [{"value": 0.5}]}
@@ -51,8 +52,7 @@ def test_the_figures_of_a_span_that_stopped_a_run_are_kept(
 def test_what_was_held_against_nothing_is_not_called_passed(
     baseline: str | None, word: str
 ) -> None:
-    summary = pipeline.runs.run.RunSummary(
-        "clubs", "1", "", drift={**_REPORT, "baseline": baseline}
-    )
+    summary = RunSummary("clubs", "1", "", drift={**_REPORT, "baseline": baseline})
     outcome = ComponentOutcome("DriftGate", "complete", 1.0, {})
-    assert pipeline.runs.run._gates(summary, {"DriftGate": outcome}) == {"drift": word}
+    summary.fill({"DriftGate": outcome})
+    assert summary.gates == {"drift": word}

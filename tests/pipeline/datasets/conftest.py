@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.datasets.archive_members import ArchiveMembers
+from pipeline.datasets.dataset import ArchiveMembers
 
 GENRES = ["unknown", "Action", "Animation", "Children's", "Comedy", "Drama"]
 

@@ -1,132 +1,210 @@
-import json
-from collections.abc import Callable
+import hashlib
+import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+import polars.testing
 import pytest
 
 from pipeline.datasets import movielens
-from pipeline.datasets.errors import ArchiveError, DestinationError, DownloadError
-from pipeline.datasets.movielens import prepare
-from pipeline.datasets.movielens_tables import MovieLensTables, check_tables
-from pipeline.datasets.releases import MovieLens
+from pipeline.datasets.dataset import ArchiveMembers, Dataset, Tables
+from pipeline.datasets.movielens import (
+    EXPECTED_COUNTS,
+    check,
+    download_100k,
+    read_1m,
+    read_100k,
+    read_latest,
+    read_wheel,
+)
+from pipeline.errors import ArchiveError, DownloadError
 
-WriteZip = Callable[[dict[str, bytes]], Path]
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def archive(write_zip: WriteZip, ml_latest_members: dict[str, bytes]) -> Path:
-    return write_zip(ml_latest_members)
+Open = Callable[[dict[str, bytes]], ArchiveMembers]
+Zip = Callable[[dict[str, bytes]], bytes]
 
 
-def test_writes_clean_csv(data_dir: Path, archive: Path) -> None:
-    prepared = prepare(MovieLens.LATEST, data_dir, archive=archive)
-    assert prepared.folder == data_dir / "movielens_latest"
-    assert prepared.counts == {"interactions": 2, "movies": 2, "users": 2}
-    assert (prepared.folder / "interactions.csv").read_text() == (
-        "user_id,movie_id,rating,timestamp\n1,11,3.5,964982703\n2,12,4.0,964982704\n"
-    )
-    assert (prepared.folder / "movies.csv").read_text("utf-8").splitlines()[:2] == [
-        "movie_id,title,year,genres",
-        '11,"American President, The",1995,Comedy|Drama',
+def test_100k_turns_flags_into_genres_and_splits_the_year(
+    ml_100k_members: dict[str, bytes], opened: Open
+) -> None:
+    files = read_100k(opened(ml_100k_members)).files
+    assert files["movies.csv"].columns == ["movie_id", "title", "year", "genres"]
+    assert files["movies.csv"].rows() == [
+        (1, "Misérables, Les", 1995, "Comedy|Drama"),
+        (2, "Land Before Time", 1995, "Animation|Children's"),
+        (3, "unknown", None, "unknown"),
     ]
-    assert not (prepared.folder / "users.csv").exists()
+    assert files["interactions.csv"].row(0) == (7, 1, 5, 881250949)
+    assert files["users.csv"].rows() == [
+        (7, 24, "M", "technician", "05201"),
+        (8, 53, "F", "other", "T8H1N"),
+    ]
 
 
-def test_does_nothing_when_it_is_there(data_dir: Path, archive: Path) -> None:
-    prepare(MovieLens.LATEST, data_dir, archive=archive)
-    archive.unlink()
-    assert prepare(MovieLens.LATEST, data_dir, archive=archive).counts is None
-
-
-def test_makes_it_anew_by_force(data_dir: Path, archive: Path) -> None:
-    folder = prepare(MovieLens.LATEST, data_dir, archive=archive).folder
-    (folder / "stray").write_text("")
-    assert prepare(MovieLens.LATEST, data_dir, archive=archive, force=True).counts is not None
-    assert not (folder / "stray").exists()
-
-
-@pytest.mark.parametrize("damage", ["movies.csv", "dataset.json"])
-def test_makes_it_anew_when_a_file_is_gone_or_cut(
-    data_dir: Path, archive: Path, damage: str
+def test_100k_is_the_same_from_the_wheel(
+    wheel_members: dict[str, bytes], ml_100k_members: dict[str, bytes], opened: Open
 ) -> None:
-    folder = prepare(MovieLens.LATEST, data_dir, archive=archive).folder
-    whole = (folder / damage).read_bytes()
-    (folder / damage).write_bytes(whole[:20])
-    assert prepare(MovieLens.LATEST, data_dir, archive=archive).counts is not None
-    (folder / damage).unlink()
-    assert prepare(MovieLens.LATEST, data_dir, archive=archive).counts is not None
-    assert (folder / damage).read_bytes() == whole
+    wheel, archive = read_wheel(opened(wheel_members)), read_100k(opened(ml_100k_members))
+    assert wheel.files.keys() == archive.files.keys()
+    for name, table in wheel.files.items():
+        polars.testing.assert_frame_equal(table, archive.files[name])
 
 
-def test_the_manifest_names_the_source(data_dir: Path, archive: Path) -> None:
-    folder = prepare(MovieLens.LATEST, data_dir, archive=archive).folder
-    manifest = json.loads((folder / "dataset.json").read_text())
-    assert manifest["name"] == "movielens-latest"
-    assert manifest["source"] == str(archive)
-
-
-def test_refuses_wrong_counts_and_leaves_nothing(
-    data_dir: Path, write_zip: WriteZip, ml_1m_members: dict[str, bytes]
+def test_100k_refuses_a_wheel_with_another_layout(
+    wheel_members: dict[str, bytes], opened: Open
 ) -> None:
-    with pytest.raises(ArchiveError, match=r"must hold 1,000,209 interactions.*got 2 interactions"):
-        prepare(MovieLens.ML_1M, data_dir, archive=write_zip(ml_1m_members))
-    assert list(data_dir.iterdir()) == []
+    name = next(name for name in wheel_members if name.endswith(".user"))
+    members = {**wheel_members, name: b"user_id:token\tage:token\n7\t24\n"}
+    with pytest.raises(ArchiveError, match=r"`ml-100k\.user` must have 5 columns"):
+        read_wheel(opened(members))
 
 
-def test_a_broken_download_leaves_nothing(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> MovieLensTables:
-        raise DownloadError("the network is down")
-
-    monkeypatch.setattr(movielens, "download", fail)
-    with pytest.raises(DownloadError):
-        prepare(MovieLens.ML_100K, data_dir)
-    assert list(data_dir.iterdir()) == []
-
-
-def test_a_full_disk_leaves_nothing(
-    data_dir: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+def test_1m_decodes_ages_and_occupations_and_splits_at_double_colons(
+    ml_1m_members: dict[str, bytes], opened: Open
 ) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(movielens, "write_tables", fail)
-    with pytest.raises(DestinationError, match="No space left"):
-        prepare(MovieLens.LATEST, data_dir, archive=archive)
-    assert list(data_dir.iterdir()) == []
-
-
-def test_asks_for_the_archive_of_what_is_not_downloaded(data_dir: Path) -> None:
-    with pytest.raises(ArchiveError, match="--archive FILE"):
-        prepare(MovieLens.ML_1M, data_dir)
+    files = read_1m(opened(ml_1m_members)).files
+    assert files["users.csv"].columns == ["user_id", "age", "gender", "occupation", "zip_code"]
+    assert files["users.csv"].rows() == [
+        (1, "Under 18", "F", "K-12 student", "48067"),
+        (2, "56+", "M", "self-employed", "70072-1234"),
+    ]
+    assert files["movies.csv"].row(0) == (10, "Café: Crème", 1998, "Comedy|Drama")
 
 
-def tables(interactions: list[tuple[int, int]], movies: list[int]) -> MovieLensTables:
-    return MovieLensTables(
-        interactions=pl.DataFrame(interactions, schema=["user_id", "movie_id"], orient="row"),
-        movies=pl.DataFrame({"movie_id": movies}),
-        users=pl.DataFrame({"user_id": [1, 2]}),
-        source="given.zip",
-    )
+def test_latest_has_half_stars_quoted_titles_and_no_users(
+    ml_latest_members: dict[str, bytes], opened: Open
+) -> None:
+    tables = read_latest(opened(ml_latest_members))
+    assert tables.counts == {"interactions": 2, "movies": 2, "users": 2}
+    assert "users.csv" not in tables.files
+    interactions = tables.files["interactions.csv"]
+    assert interactions.columns == ["user_id", "movie_id", "rating", "timestamp"]
+    assert interactions.row(0) == (1, 11, 3.5, 964982703)
+    assert tables.files["movies.csv"].rows() == [
+        (11, "American President, The", 1995, "Comedy|Drama"),
+        (12, '"Great" Performances (1971– )', None, ""),
+    ]
 
 
-def test_refuses_a_rating_of_an_unknown_film() -> None:
-    with pytest.raises(ArchiveError, match=r"`movie_id`.*1 are not: \[9\]"):
-        check_tables(tables([(1, 5), (2, 9)], [5, 6]), None)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ml-1m/users.dat": b"1::F::2::10::48067\n"}, "must be a code of the README"),
+        ({"ml-1m/users.dat": b"1::F::1::21::48067\n"}, "must be a code of the README"),
+        ({"ml-1m/movies.dat": b"1::a::b::c\n"}, "each line must have movie_id, title, genres"),
+        ({"ml-1m/movies.dat": b"x::a::b\n"}, "each line must have movie_id, title, genres"),
+        ({"ml-1m/ratings.dat": b"1::10::5::9\n2::11\n"}, "a number is missing in 1 lines"),
+    ],
+)
+def test_1m_refuses_rows_that_do_not_fit(
+    ml_1m_members: dict[str, bytes], opened: Open, changes: dict[str, bytes], message: str
+) -> None:
+    with pytest.raises(ArchiveError, match=message):
+        read_1m(opened({**ml_1m_members, **changes}))
 
 
-def test_refuses_a_film_that_stands_twice() -> None:
-    with pytest.raises(ArchiveError, match=r"`movie_id` must stand once.*\[5\]"):
-        check_tables(tables([(1, 5)], [5, 5]), None)
+def test_another_release_is_refused(ml_latest_members: dict[str, bytes], opened: Open) -> None:
+    with pytest.raises(ArchiveError, match=r"must contain `users\.dat`"):
+        read_1m(opened(ml_latest_members))
+    members = {**ml_latest_members, "ml-latest-small/ratings.csv": b"a,b\n1,2\n"}
+    with pytest.raises(ArchiveError, match=r"must have the columns userId.*got a, b"):
+        read_latest(opened(members))
 
 
-def test_refuses_no_interactions() -> None:
-    empty = tables([(1, 5)], [5])
-    empty = MovieLensTables(empty.interactions.clear(), empty.movies, empty.users, "given.zip")
-    with pytest.raises(ArchiveError, match="no interactions"):
-        check_tables(empty, None)
+def pip_that_downloads(content: bytes | None) -> Any:
+    def run(command: Sequence[str], **_: Any) -> "subprocess.CompletedProcess[str]":
+        if content is None:
+            return subprocess.CompletedProcess(command, 1, "", "ERROR: no such package\n")
+        folder = Path(command[command.index("--dest") + 1])
+        (folder / "recbole-1.2.1-py3-none-any.whl").write_bytes(content)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    return run
+
+
+@pytest.fixture
+def sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Replaces what pip and GroupLens give, and which of it has the pinned hash."""
+
+    def replace(wheel: bytes | None, archive: bytes | None, *pinned: bytes | None) -> None:
+        path = tmp_path / "ml-100k.zip"
+        if archive is not None:
+            path.write_bytes(archive)
+        monkeypatch.setattr(movielens, "ARCHIVE_URL", path.as_uri())
+        monkeypatch.setattr(movielens.subprocess, "run", pip_that_downloads(wheel))
+        for name, content in (("WHEEL_SHA256", wheel), ("ARCHIVE_SHA256", archive)):
+            if content is not None and content in pinned:
+                monkeypatch.setattr(movielens, name, hashlib.sha256(content).hexdigest())
+
+    return replace
+
+
+def test_a_download_takes_the_wheel_first(
+    sources: Callable[..., None], wheel_members: dict[str, bytes], zip_of: Zip
+) -> None:
+    wheel = zip_of(wheel_members)
+    sources(wheel, None, wheel)
+    assert "recbole" in download_100k().source
+
+
+@pytest.mark.parametrize("wheel", [None, b"not the pinned wheel"])
+def test_a_download_takes_the_archive_if_the_wheel_fails(
+    sources: Callable[..., None],
+    ml_100k_members: dict[str, bytes],
+    zip_of: Zip,
+    wheel: bytes | None,
+) -> None:
+    archive = zip_of(ml_100k_members)
+    sources(wheel, archive, archive)
+    assert download_100k().source.endswith("ml-100k.zip")
+
+
+def test_a_download_that_fails_names_both_sources(sources: Callable[..., None]) -> None:
+    sources(None, None)
+    with pytest.raises(DownloadError, match="no such package") as error:
+        download_100k()
+    assert "ml-100k.zip could not be read" in str(error.value)
+    assert "--archive" in str(error.value)
+
+
+def test_a_download_refuses_files_with_another_hash(sources: Callable[..., None]) -> None:
+    sources(b"something else", b"something else, too")
+    with pytest.raises(ArchiveError) as error:
+        download_100k()
+    assert str(error.value).count("must have the SHA-256") == 2
+
+
+def test_the_real_download_is_complete() -> None:
+    try:
+        tables = download_100k()
+    except DownloadError as error:
+        pytest.skip(f"needs a package index or GroupLens: {error}")
+    check(tables, EXPECTED_COUNTS[Dataset.ML_100K])
+    movies = tables.files["movies.csv"]
+    assert movies.row(0) == (1, "Toy Story", 1995, "Animation|Children's|Comedy")
+    # 267 is the only film for which GroupLens has neither title nor year.
+    assert movies["year"].null_count() == 1
+    assert movies.row(266) == (267, "unknown", None, "unknown")
+    assert tables.files["interactions.csv"].row(0) == (196, 242, 3, 881250949)
+
+
+@pytest.mark.parametrize(
+    ("interactions", "movies", "message"),
+    [
+        ([(1, 5), (2, 9)], [5, 6], r"`movie_id`.*1 are not: \[9\]"),
+        ([(1, 5)], [5, 5], r"`movie_id` must be unique.*\[5\]"),
+        ([], [5], "no interactions"),
+    ],
+)
+def test_inconsistent_tables_are_refused(
+    interactions: list[tuple[int, int]], movies: list[int], message: str
+) -> None:
+    schema = {"user_id": pl.Int64, "movie_id": pl.Int64}
+    files = {
+        "interactions.csv": pl.DataFrame(interactions, schema=schema, orient="row"),
+        "movies.csv": pl.DataFrame({"movie_id": movies}),
+        "users.csv": pl.DataFrame({"user_id": [1, 2]}),
+    }
+    with pytest.raises(ArchiveError, match=message):
+        check(Tables(files, {}, "given.zip"), None)

@@ -8,13 +8,19 @@ from typer.testing import CliRunner
 
 from pipeline.cli.data import data
 from pipeline.datasets import retailrocket
-from pipeline.datasets.errors import ArchiveError
-from pipeline.datasets.retailrocket import TEST_FILE, TRAIN_FILE, prepare
+from pipeline.datasets.dataset import Dataset, Prepared
+from pipeline.datasets.dataset import prepare as prepare_dataset
+from pipeline.datasets.retailrocket import TEST_FILE, TRAIN_FILE
+from pipeline.errors import ArchiveError
 
 TRAIN = [(1, 7, 100), (1, 8, 101), (2, 7, 102)]
 TEST = [(3, 8, 103), (3, 8, 104)]
 
 Write = Callable[..., Path]
+
+
+def prepare(data_dir: Path, archives: list[Path]) -> Prepared:
+    return prepare_dataset(Dataset.RETAILROCKET, data_dir, archives=archives)
 
 
 @pytest.fixture
@@ -38,47 +44,47 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 
 def test_both_files_become_one_with_training_first(write: Write, tmp_path: Path):
-    prepared = prepare(tmp_path / "data", archive=[write()])
+    prepared = prepare(tmp_path / "data", [write()])
     assert prepared.counts == {"sessions": 3, "events": 5, "items": 2}
     written = (prepared.folder / "interactions.csv").read_text().splitlines()
     assert written[0] == "session_id,item_id,timestamp"
     assert written[1:] == [",".join(map(str, row)) for row in TRAIN + TEST]
-    assert prepare(tmp_path / "data", archive=[]).counts is None
+    assert prepare(tmp_path / "data", []).counts is None
 
 
 def test_the_files_may_be_given_one_by_one_and_unpacked(write: Write, tmp_path: Path):
     folder = write()
     unpacked = tmp_path / "retailrocket_train.tsv"
     unpacked.write_bytes(gzip.decompress((folder / TRAIN_FILE).read_bytes()))
-    prepared = prepare(tmp_path / "data", archive=[folder / TEST_FILE, unpacked])
+    prepared = prepare(tmp_path / "data", [folder / TEST_FILE, unpacked])
     assert prepared.counts is not None
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train": TRAIN[:2]}, r"train.* must hold 2 sessions, 3 events.* got 1 sessions"),
+        ({"train": TRAIN[:2]}, r"train.* must have 2 sessions, 3 events.* got 1 sessions"),
         ({"test": [(3, 8, 102), (3, 8, 104)]}, "must be later than"),
-        ({"test": [(2, 8, 103), (2, 8, 104)]}, "of another session"),
+        ({"test": [(2, 8, 103), (2, 8, 104)]}, "in another session"),
         ({"header": "session\titem\ttime"}, "must have the columns SessionId, ItemId, Time"),
-        ({"test": [(3, 8), (3, 8)]}, "lack a number"),
+        ({"test": [(3, 8), (3, 8)]}, "a number is missing"),
     ],
 )
 def test_refuses_what_is_not_the_set_and_writes_nothing(
     write: Write, tmp_path: Path, changes: dict[str, object], message: str
 ):
     with pytest.raises(ArchiveError, match=message):
-        prepare(tmp_path / "data", archive=[write(**changes)])
+        prepare(tmp_path / "data", [write(**changes)])
     assert not (tmp_path / "data").exists()
 
 
 def test_names_a_file_that_is_missing_or_broken(write: Write, tmp_path: Path):
     folder = write()
-    with pytest.raises(ArchiveError, match=r"retailrocket_test\.tsv\.gz must be among"):
-        prepare(tmp_path / "data", archive=[folder / TRAIN_FILE])
+    with pytest.raises(ArchiveError, match=r"retailrocket_test\.tsv\.gz is not in"):
+        prepare(tmp_path / "data", [folder / TRAIN_FILE])
     (folder / TEST_FILE).write_bytes((folder / TEST_FILE).read_bytes()[:-9])
-    with pytest.raises(ArchiveError, match="must be a whole gzip file"):
-        prepare(tmp_path / "data", archive=[folder])
+    with pytest.raises(ArchiveError, match="must be a complete gzip file"):
+        prepare(tmp_path / "data", [folder])
 
 
 def test_the_command_takes_a_folder_or_both_files(write: Write, tmp_path: Path):
@@ -88,10 +94,8 @@ def test_the_command_takes_a_folder_or_both_files(write: Write, tmp_path: Path):
     options = ["--data-dir", str(tmp_path / "data")]
     result = CliRunner().invoke(app, ["retailrocket", *options])
     assert result.exit_code == 1
-    assert "give their folder, or each of them, with --archive" in result.output
+    assert "with --archive" in result.output
     files = ["--archive", str(folder / TRAIN_FILE), "--archive", str(folder / TEST_FILE)]
     result = CliRunner().invoke(app, ["retailrocket", *files, *options])
     assert result.exit_code == 0, result.output
     assert "3 sessions, 5 events, 2 items" in result.output
-    result = CliRunner().invoke(app, ["movielens-1m", *files, *options])
-    assert "is read from one --archive, got 2" in " ".join(result.output.split())

@@ -54,9 +54,9 @@ def test_canary_promotion_and_rollback(two_tower: Command, config: Path) -> None
     ("arguments", "message"),
     [
         (("promote", "--version", "7"), "version 7 is not in"),
-        (("promote", "--canary"), "no stable version beside which a canary"),
+        (("promote", "--canary"), "a canary needs a stable version"),
         (("promote",), "127.0.0.1:1: UNAVAILABLE"),
-        (("rollback",), "nothing to go back to: no version is stable"),
+        (("rollback",), "no version is stable"),
         (("promote", "--tls-key", "key.pem"), "client_key together"),
         (("promote", "--server", "dns:///no.such.invalid:1"), "has no address"),
     ],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.releases.errors import ReleaseError
+from pipeline.errors import ReleaseError
 from pipeline.releases.model_config_file import ModelConfigFile
 from pipeline.releases.release import Release
 from pipeline.releases.rollout import Rollout
@@ -58,12 +58,12 @@ def test_labels_follow_a_release_and_outlive_a_restart(base_path: Path) -> None:
             (lambda now: now.rolled_back(), 42, 42),
             (lambda now: now.with_canary(43), 42, 43),
         ):
-            states = releases.bring(change(file.release()))
+            states = releases.apply(change(file.release()))
             assert version_of(target, "stable") == stable
             assert version_of(target, "canary") == canary
             assert {v for v, row in states.items() if row.is_available} == file.release().versions
-        with pytest.raises(ReleaseError, match=r"version 44 .* its load failed with"):
-            releases.bring(file.release().promoted(44))
+        with pytest.raises(ReleaseError, match=r"version 44 .* loading it failed"):
+            releases.apply(file.release().promoted(44))
         assert (version_of(target, "stable"), version_of(target, "canary")) == (42, 43)
     restarted_with = [*started_with, "--allow_version_labels_for_unavailable_models=true"]
     with running_model_server(base_path, extra_flags=restarted_with) as server:

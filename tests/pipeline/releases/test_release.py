@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.releases.errors import ReleaseError
+from pipeline.errors import ReleaseError
 from pipeline.releases.release import Release
 
 
@@ -58,7 +58,7 @@ def test_a_rollback_may_name_any_version() -> None:
     ("now", "message"),
     [
         (Release(), "no version is stable"),
-        (release(42, stable=42, canary=42), "stable is 42, and no version from before is loaded"),
+        (release(42, stable=42, canary=42), "stable is 42"),
     ],
 )
 def test_a_rollback_to_nothing_is_refused(now: Release, message: str) -> None:
@@ -67,9 +67,9 @@ def test_a_rollback_to_nothing_is_refused(now: Release, message: str) -> None:
 
 
 def test_a_canary_needs_another_version_that_is_stable() -> None:
-    with pytest.raises(ReleaseError, match="no stable version"):
+    with pytest.raises(ReleaseError, match="no version is stable"):
         Release().with_canary(42)
-    with pytest.raises(ReleaseError, match="42 is the stable one already"):
+    with pytest.raises(ReleaseError, match="already the stable one"):
         release(42, stable=42, canary=42).with_canary(42)
 
 

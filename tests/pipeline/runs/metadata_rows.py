@@ -1,15 +1,15 @@
-"""Rows of ML Metadata as TFX writes them, without a word of ours."""
+"""Write rows to ML Metadata as TFX does."""
 
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 
 class MetadataRows:
-    """Writes what runs of one pipeline leave.
+    """Writes the executions and artifacts of one pipeline's runs.
 
     Args:
-        store: Gets the rows.
-        name: Of the pipeline.
+        store: ML Metadata.
+        name: Name of the pipeline.
     """
 
     def __init__(self, store: MetadataStore, name: str) -> None:
@@ -17,7 +17,7 @@ class MetadataRows:
         self.name = name
 
     def context(self, type_name: str, name: str) -> int:
-        """Returns a context, made if there is none yet."""
+        """Return the ID of a context, created if it does not exist."""
         type_id = self.store.put_context_type(mlmd.ContextType(name=type_name))
         found = self.store.get_context_by_type_and_name(type_name, name)
         if found is not None:
@@ -26,7 +26,7 @@ class MetadataRows:
         return int(made)
 
     def add_execution(self, run_id: str, component: str, state: "mlmd.Execution.State") -> int:
-        """Returns a new execution of a component in a run."""
+        """Add an execution of a component in a run, and return its ID."""
         pipeline, run = self.context("pipeline", self.name), self.context("pipeline_run", run_id)
         if pipeline not in {p.id for p in self.store.get_parent_contexts_by_context(run)}:
             self.store.put_parent_contexts([mlmd.ParentContext(child_id=run, parent_id=pipeline)])
@@ -43,7 +43,7 @@ class MetadataRows:
     def add_output(
         self, execution: int, type_name: str, uri: str = "", **properties: int | str
     ) -> int:
-        """Returns a new artifact that an execution put out, with custom properties."""
+        """Add an output of an execution with custom properties, and return its ID."""
         type_id = self.store.put_artifact_type(mlmd.ArtifactType(name=type_name))
         artifact = mlmd.Artifact(type_id=type_id, uri=uri, state=mlmd.Artifact.LIVE)
         for name, value in properties.items():
@@ -56,6 +56,6 @@ class MetadataRows:
         return int(made)
 
     def put_out(self, execution: int, artifact: int) -> None:
-        """Notes that an execution put out an artifact, be it from the cache."""
+        """Record that an artifact is an output of an execution, perhaps from the cache."""
         event = mlmd.Event(artifact_id=artifact, execution_id=execution, type=mlmd.Event.OUTPUT)
         self.store.put_events([event])

@@ -1,10 +1,9 @@
-"""Database servers for ML Metadata, each private to a test: started from what is installed here."""
+"""A private MariaDB server for ML Metadata, if MariaDB is installed."""
 
 import os
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,66 +16,8 @@ _USER, _PASSWORD = "tower", "s3cret \\ é"
 
 
 @contextmanager
-def postgresql(folder: Path) -> Iterator[dict[str, Any]]:
-    """Starts PostgreSQL.
-
-    Args:
-        folder: Gets the file of the password.
-
-    Returns:
-        The section `metadata` of a configuration.
-    """
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    initdb = shutil.which("initdb") or (str(programs[-1]) if programs else None)
-    if initdb is None:
-        pytest.skip("PostgreSQL's server is not installed")
-    # It refuses to run as root; Debian's packages bring this user.
-    user = "postgres" if os.geteuid() == 0 else None
-    data = Path(tempfile.mkdtemp(prefix="postgresql-"))
-    try:
-        password = _password_file(data)
-        if user is not None:
-            for path in (data, password):
-                shutil.chown(path, user, user)
-        options = f"-U {_USER} -A scram-sha-256 -E UTF8 --locale=C --no-sync".split()
-        subprocess.run(
-            [initdb, "-D", f"{data}/data", f"--pwfile={password}", *options],
-            check=True,
-            capture_output=True,
-            user=user,
-        )
-        port = _free_port()
-        control = [str(Path(initdb).with_name("pg_ctl")), "-D", f"{data}/data", "-w"]
-        listening = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={data}"
-        subprocess.run(
-            [*control, "-l", f"{data}/log", "-o", f"{listening} -c fsync=off", "start"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            user=user,
-        )
-        try:
-            yield _section("postgresql", port, _password_file(folder))
-        finally:
-            subprocess.run(
-                [*control, "-m", "immediate", "stop"],
-                check=True,
-                stdout=subprocess.DEVNULL,
-                user=user,
-            )
-    finally:
-        shutil.rmtree(data)
-
-
-@contextmanager
 def mysql(folder: Path) -> Iterator[dict[str, Any]]:
-    """Starts MariaDB, which speaks MySQL's protocol.
-
-    Args:
-        folder: Gets the data and the file of the password.
-
-    Returns:
-        The section `metadata` of a configuration.
-    """
+    """Run MariaDB with its data in a folder; yield the `metadata` section of a configuration."""
     server = shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin")
     install = shutil.which("mariadb-install-db")
     if server is None or install is None:

@@ -10,13 +10,16 @@ from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from pipeline.runs import cleaning
-from pipeline.runs.cleaning import CleaningError, CleaningPlan, carry_out, plan_cleaning
+from pipeline.errors import CleaningError
+from pipeline.runs.cleaning import CleaningPlan, carry_out, plan_cleaning
 from pipeline.config.project import PipelineConfig
 from pipeline.config.file import load
 from pipeline.runs.metadata import open_store
-from pipeline.runs.history import RunHistory, component_executions
+from pipeline.runs.history import RunHistory
+from pipeline.runs.results import component_executions
 from tests.pipeline.runs.metadata_rows import MetadataRows
-from tests.pipeline.two_clubs import Command, write_two_clubs
+from tests.builders import project
+from tests.pipeline.two_clubs import Command
 
 LIVE, DELETED = mlmd.Artifact.LIVE, mlmd.Artifact.DELETED
 State = mlmd.Execution
@@ -31,9 +34,7 @@ class Runs(MetadataRows):
     """
 
     def __init__(self, folder: Path, store: MetadataStore | None = None) -> None:
-        self.path = write_two_clubs(folder)
-        self.config: PipelineConfig = load(str(self.path))
-        self.config.run_dir.mkdir(parents=True)
+        self.config = project(folder)
         super().__init__(store or open_store(self.config), self.config.name)
         self.models_config = folder / "models.config"
 
@@ -157,7 +158,7 @@ def test_old_runs_go_and_what_the_kept_ones_took_from_the_cache_stays(runs: Runs
     plan = runs.plan(1)
     assert runs.places() == before  # a plan changes nothing
     assert plan.kept_runs == ("3",)
-    assert plan.kept_versions == {13: "newest, of a kept run"}
+    assert plan.kept_versions == {13: "newest, pushed by a kept run"}
     runs.clean(1)
     # The examples of the first run are those of the third.
     assert runs.places() == {"Gen/out/1", "Trainer/out/8", "Judge/out/9"}
@@ -258,7 +259,7 @@ def test_versions_that_kept_runs_of_another_runner_pushed_stay(runs: Runs) -> No
     for number in range(1, 5):
         runs.dag_run(f"manual__{number}", 10 + number)
         time.sleep(0.002)
-    assert runs.clean(2).kept_versions == {13: "of a kept run", 14: "newest, of a kept run"}
+    assert runs.clean(2).kept_versions == {13: "pushed by a kept run", 14: "newest, pushed by a kept run"}
     assert runs.versions() == ["13", "14"]
 
 
@@ -283,7 +284,7 @@ def test_another_use_with_runs_of_the_same_names_is_left_alone(runs: Runs, tmp_p
         others.dag_run(number, 20 + int(number))
         time.sleep(0.002)
     plan = runs.clean(1)
-    assert plan.kept_versions == {12: "newest, of a kept run"}
+    assert plan.kept_versions == {12: "newest, pushed by a kept run"}
     assert not any(found.path.startswith(str(tmp_path / "other")) for found in plan.removable)
     states = {artifact.uri: artifact.state for artifact in runs.store.get_artifacts()}
     assert {s for uri, s in states.items() if str(tmp_path / "other") in uri} == {LIVE}
@@ -303,7 +304,7 @@ def test_versions_that_servers_hold_stay(runs: Runs) -> None:
     assert plan.kept_versions == {
         11: "loaded",
         12: "stable, loaded",
-        15: "newest, of a kept run",
+        15: "newest, pushed by a kept run",
     }
     assert runs.versions() == ["11", "12", "15"]
 
@@ -363,7 +364,7 @@ def test_a_half_removed_version_is_none_for_a_server_and_goes(runs: Runs) -> Non
 def test_the_command_shows_first_and_removes_with_yes(runs: Runs, two_tower: Command) -> None:
     runs.run("1", 11)
     runs.run("2", 12)
-    arguments = ("clean", "--config", str(runs.path), "--keep", "1")
+    arguments = ("clean", "--config", str(runs.config.root / "configs" / "clubs.yaml"), "--keep", "1")
     shown = two_tower(*arguments)
     assert shown.returncode == 0, shown.stderr
     assert "would go  version" in shown.stdout

@@ -16,13 +16,6 @@ _NEEDED = {"StatisticsGen": "statistics", "Trainer": "model"}
 _Event = metadata_store_pb2.Event
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> PipelineConfig:
-    found = load(str(write_two_clubs(tmp_path)))
-    found.run_dir.mkdir(parents=True)
-    return found
-
-
 class Runs:
     """Writes runs as TFX does."""
 

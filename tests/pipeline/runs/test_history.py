@@ -1,4 +1,4 @@
-"""Which runs there were, and whether anything is new: real ML Metadata, no TensorFlow."""
+"""The history of runs and the check for new input, with a real ML Metadata."""
 
 import fcntl
 import json
@@ -22,10 +22,11 @@ from pipeline.config.project import PipelineConfig
 from pipeline.config.file import load
 from pipeline.runs.state import input_state, refresh_state
 from pipeline.runs.metadata import open_store
-from pipeline.runs.refreshed_catalogue import refreshed_through
+from pipeline.runs.history import refreshed_through
 from pipeline.runs.history import RunHistory
-from pipeline.runs.lock import RunInProgressError, is_locked, run_lock
-from pipeline.orchestrators.target import LocalSite
+from pipeline.errors import RunInProgressError
+from pipeline.runs.lock import is_locked, run_lock
+from pipeline.orchestrators.local.target import LocalTarget
 from tests.pipeline.runs.metadata_rows import MetadataRows
 from tests.pipeline.two_clubs import ROOT, Command, write_two_clubs
 
@@ -37,13 +38,6 @@ SUMMARY = {
 }
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> PipelineConfig:
-    found = load(str(write_two_clubs(tmp_path)))
-    found.run_dir.mkdir(parents=True)
-    return found
-
-
 def history(config: PipelineConfig) -> RunHistory:
     return RunHistory(open_store(config), config.name)
 
@@ -53,7 +47,7 @@ def states(config: PipelineConfig, **options: Any) -> dict[str, str]:
 
 
 def complete(config: PipelineConfig, run_id: str = "1") -> None:
-    """What a run leaves that is over and served."""
+    """Record a complete run whose version is served."""
     runs = history(config)
     runs.end(runs.begin(run_id, "run", input_state(config)), "complete", "", SUMMARY)
     version = Path(config.serving_dir) / "17"
@@ -61,24 +55,24 @@ def complete(config: PipelineConfig, run_id: str = "1") -> None:
     (version / "saved_model.pb").write_text("")
 
 
-def test_a_run_without_an_end_was_killed_unless_it_is_under_way(config: PipelineConfig) -> None:
+def test_an_unfinished_run_was_killed_unless_the_lock_is_held(config: PipelineConfig) -> None:
     history(config).begin("1", "run", None)
     assert states(config) == {"1": "running"}
-    assert states(config, under_way=False) == {"1": "killed"}
+    assert states(config, is_locked=False) == {"1": "killed"}
     runs = history(config)
     runs.end(runs.begin("2", "index", None), "refused", "the gate", {})
     assert states(config) == {"1": "killed", "2": "refused"}
-    assert runs.last_complete() is None
+    assert runs.since_last_complete()[0] is None
 
 
-def other_runner(config: PipelineConfig) -> MetadataRows:
+def other_orchestrator(config: PipelineConfig) -> MetadataRows:
     return MetadataRows(open_store(config), config.name)
 
 
-def test_a_run_of_another_runner_is_complete_once_it_pushed(
+def test_a_run_of_another_orchestrator_is_complete_once_it_pushed(
     config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = other_runner(config)
+    other = other_orchestrator(config)
     for run_id in ("between", "failed", "tried again", "complete", "refresh"):
         other.add_execution(run_id, "Trainer", DONE if run_id != "failed" else FAILED)
     other.add_execution("tried again", "CandidateEmbedder", FAILED)
@@ -93,8 +87,8 @@ def test_a_run_of_another_runner_is_complete_once_it_pushed(
         "complete": "complete",
         "refresh": "complete",
     }
-    # Between two tasks nobody holds the lock.
-    assert states(config, under_way=False) == expected
+    # No process holds the lock between two tasks.
+    assert states(config, is_locked=False) == expected
     commands = {record.run_id: record.command for record in history(config).records()}
     assert [run_id for run_id, command in commands.items() if command == "index"] == ["refresh"]
     in_two_days = time.time() + 2 * 86_400
@@ -102,8 +96,8 @@ def test_a_run_of_another_runner_is_complete_once_it_pushed(
     assert states(config) == {**expected, "between": "killed", "tried again": "killed"}
 
 
-def test_a_run_that_begins_leaves_those_of_other_runners_alone(config: PipelineConfig) -> None:
-    other_runner(config).add_execution("manual__1", "Trainer", mlmd.Execution.RUNNING)
+def test_a_new_run_leaves_those_of_other_orchestrators_alone(config: PipelineConfig) -> None:
+    other_orchestrator(config).add_execution("manual__1", "Trainer", mlmd.Execution.RUNNING)
     complete(config)
     assert states(config) == {"manual__1": "running", "1": "complete"}
     assert [c.name for c in open_store(config).get_contexts_by_type("two_tower_run")] == ["clubs/1"]
@@ -115,17 +109,17 @@ def test_only_this_machines_runs_are_marked_as_killed(
     monkeypatch.setattr(run_history.socket, "gethostname", lambda: "far")
     history(config).begin("1", "run", None)
     monkeypatch.undo()
-    (found,) = history(config).records(under_way=False)
+    (found,) = history(config).records(is_locked=False)
     assert (found.host, found.state) == ("far", "running")
     history(config).begin("2", "run", None)
     assert states(config) == {"1": "running", "2": "running"}
-    assert states(config, under_way=False) == {"1": "running", "2": "killed"}
+    assert states(config, is_locked=False) == {"1": "running", "2": "killed"}
     in_two_days = time.time() + 2 * 86_400
     monkeypatch.setattr(run_history.time, "time", lambda: in_two_days)
     assert states(config) == {"1": "killed", "2": "running"}
 
 
-def test_a_run_of_before_the_host_was_noted_is_this_machines(
+def test_a_record_without_a_host_belongs_to_this_machine(
     config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_history.socket, "gethostname", lambda: "")
@@ -135,14 +129,14 @@ def test_a_run_of_before_the_host_was_noted_is_this_machines(
     assert states(config)["1"] == "killed"
 
 
-def test_an_input_that_cannot_be_looked_at_stands_in_the_history(
+def test_a_run_whose_input_cannot_be_read_is_recorded(
     config: PipelineConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def work(*arguments: Any) -> Any:
         raise AssertionError("it must not begin")
 
     def gone(path: str) -> bool:
-        """Is there, and is not a moment later."""
+        """Remove the file after it was listed."""
         Path(path).unlink(missing_ok=True)
         return True
 
@@ -158,7 +152,7 @@ def test_an_input_that_cannot_be_looked_at_stands_in_the_history(
     assert "events.csv was listed" in found.problem
 
 
-def test_a_folder_of_runs_that_cannot_be_written_is_told_as_such(
+def test_a_run_folder_that_cannot_be_written_is_named(
     config: PipelineConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (config.run_dir / "lock").mkdir()
@@ -174,19 +168,19 @@ def test_a_folder_of_runs_that_cannot_be_written_is_told_as_such(
     assert found.state == "failed"
 
 
-def test_a_later_run_of_another_runner_does_not_hide_what_the_last_one_read(
+def test_a_later_run_of_another_orchestrator_does_not_hide_the_last_complete_run(
     config: PipelineConfig,
 ) -> None:
     complete(config)
     time.sleep(0.002)  # ML Metadata counts in milliseconds
-    other_runner(config).add_execution("manual__1", "Pusher", DONE)
+    other_orchestrator(config).add_execution("manual__1", "Pusher", DONE)
     assert list(states(config)) == ["1", "manual__1"]
-    last = history(config).last_complete()
+    last = history(config).since_last_complete()[0]
     assert last is not None
     assert last.run_id == "1"
 
 
-def test_the_last_complete_run_is_found_without_a_look_at_others(
+def test_the_last_complete_run_is_found_with_one_query(
     config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     complete(config)
@@ -201,7 +195,7 @@ def test_the_last_complete_run_is_found_without_a_look_at_others(
     for number in range(3):
         MetadataRows(open_store(config), "another").add_execution(str(number), "Pusher", DONE)
     asked.clear()
-    assert history(config).last_complete() is not None
+    assert history(config).since_last_complete()[0] is not None
     assert asked == ["GetContextsByType"]
     asked.clear()
     assert len(history(config).records()) == 1
@@ -214,57 +208,11 @@ def test_a_record_is_read_as_it_was_written(config: PipelineConfig) -> None:
     assert (record.config, record.run_id, record.state) == ("clubs", "1", "complete")
     assert record.summary == SUMMARY
     assert record.started_s <= record.ended_s
-    assert history(config).last_complete() == record
+    assert history(config).since_last_complete()[0] == record
     assert RunHistory(open_store(config), "another").records() == []
 
 
-def test_the_lock_tells_whether_a_run_is_under_way(tmp_path: Path) -> None:
-    assert not is_locked(tmp_path)
-    with run_lock(tmp_path):
-        assert is_locked(tmp_path)
-        with pytest.raises(RunInProgressError, match=f"process {os.getpid()}"), run_lock(tmp_path):
-            pass
-    assert not is_locked(tmp_path)
-
-
-def test_looking_at_the_lock_does_not_keep_a_run_from_it(tmp_path: Path) -> None:
-    (tmp_path / "lock").touch()
-    looking = (tmp_path / "lock").open()
-    fcntl.flock(looking, fcntl.LOCK_SH)
-    threading.Timer(0.06, looking.close).start()
-    with run_lock(tmp_path):
-        pass
-
-
-def test_a_run_waits_for_another_to_end(tmp_path: Path) -> None:
-    (tmp_path / "lock").touch()
-    other = (tmp_path / "lock").open()
-    fcntl.flock(other, fcntl.LOCK_EX)
-    threading.Timer(0.4, other.close).start()
-    with run_lock(tmp_path, wait_s=20):
-        assert other.closed
-
-
-def test_a_lock_that_was_removed_is_not_taken_for_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run_dir = tmp_path / "runs"
-    real = fcntl.flock
-
-    def removed_meanwhile(file: Any, operation: int) -> None:
-        real(file, operation)
-        if run_dir.exists() and not (tmp_path / "removed").exists():
-            (tmp_path / "removed").touch()
-            shutil.rmtree(run_dir)
-
-    monkeypatch.setattr(fcntl, "flock", removed_meanwhile)
-    with run_lock(run_dir):
-        assert is_locked(run_dir)
-        with pytest.raises(RunInProgressError), run_lock(run_dir):
-            pass
-
-
-def test_inputs_differ_where_a_file_a_setting_or_the_schema_does(
+def test_the_state_changes_with_a_file_a_setting_or_the_schema(
     config: PipelineConfig, tmp_path: Path
 ) -> None:
     before = input_state(config)
@@ -275,13 +223,13 @@ def test_inputs_differ_where_a_file_a_setting_or_the_schema_does(
     assert input_state(config).settings == before.settings
     path = str(tmp_path / "configs" / "clubs.yaml")
     assert input_state(load(path, ["training.epochs=3"])).settings != before.settings
-    # A span that was let pass once by a milder setting is nothing new to the next run.
+    # Accepting a span once with other thresholds does not make the next run a new one.
     assert input_state(load(path, ["drift.max_churn=0.1"])).settings == before.settings
     (tmp_path / "schema" / "clubs" / "schema.pbtxt").write_text("")
     assert input_state(config).settings != before.settings
 
 
-def test_a_run_is_skipped_at_once_while_nothing_is_new(
+def test_a_run_is_skipped_at_once_if_nothing_is_new(
     config: PipelineConfig, tmp_path: Path
 ) -> None:
     complete(config)
@@ -303,7 +251,7 @@ def test_a_run_is_skipped_at_once_while_nothing_is_new(
     other = (config.run_dir / "lock").open()
     fcntl.flock(other, fcntl.LOCK_EX)
     done = subprocess.run([*command, "--quiet"], cwd=ROOT, capture_output=True, text=True)
-    assert "another run of this configuration is under way" in done.stderr
+    assert "another run of this configuration" in done.stderr
     threading.Timer(3, other.close).start()
     waiting = [*command, "--quiet", "--wait", "60"]
     done = subprocess.run(waiting, cwd=ROOT, capture_output=True, text=True)
@@ -334,10 +282,9 @@ def test_a_refresh_by_a_newer_catalogue_is_not_undone(tmp_path: Path, two_tower:
     assert done.returncode == 4, done.stderr
     assert "which is served as version 18" in done.stdout
 
-    # What does run, because the newest day was delivered again, stays with the new catalogue, and
-    # so do those after it.
+    # A run with a new version of the newest day keeps the new catalogue, and so do later runs.
     def catalogue(*overrides: str) -> int:
-        chosen = LocalSite(load(str(path), overrides)).ingest.chosen_spans
+        chosen = LocalTarget(load(str(path), overrides)).ingest.chosen_spans
         assert chosen is not None
         assert chosen.candidates is not None
         return chosen.candidates.span
@@ -349,11 +296,11 @@ def test_a_refresh_by_a_newer_catalogue_is_not_undone(tmp_path: Path, two_tower:
     runs.end(runs.begin("3", "run", inputs), "complete", "", {"pushed_version": 18})
     assert catalogue() == 12
     assert two_tower("run", "--config", str(path)).returncode == 4
-    # A fixed span asks for the data as it was.
+    # A run of a fixed span reads the earlier catalogue.
     assert catalogue("events.spans.last=11") == 11
 
 
-def test_a_missing_span_is_told_at_once_and_stands_in_the_history(
+def test_a_run_with_a_missing_span_fails_at_once_and_is_recorded(
     tmp_path: Path, two_tower: Command
 ) -> None:
     path = write_two_clubs(tmp_path, events={"files": "day-{SPAN}.csv"})
@@ -376,7 +323,7 @@ def test_a_missing_span_is_told_at_once_and_stands_in_the_history(
     assert "there is no run 'x' of clubs" in unknown.stderr
 
 
-def test_a_use_without_runs_has_an_empty_list_and_no_database(
+def test_listing_a_project_without_runs_creates_no_database(
     tmp_path: Path, two_tower: Command
 ) -> None:
     path = write_two_clubs(tmp_path)

@@ -18,13 +18,6 @@ from tests.pipeline.two_clubs import Command, write_two_clubs
 DONE, FAILED = mlmd.Execution.COMPLETE, mlmd.Execution.FAILED
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> PipelineConfig:
-    found = load(str(write_two_clubs(tmp_path)))
-    found.run_dir.mkdir(parents=True)
-    return found
-
-
 def results(config: PipelineConfig) -> dict[str, dict[str, Any]]:
     store = open_store(config)
     records = with_results(store, RunHistory(store, config.name).records())

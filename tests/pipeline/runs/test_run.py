@@ -246,7 +246,7 @@ def test_two_runs_of_one_configuration_do_not_overlap(
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = two_tower("run", "--config", str(finished_run["config_path"]))
     assert done.returncode == 1
-    assert "another run of this configuration is under way" in done.stderr
+    assert "another run of this configuration" in done.stderr
 
 
 def test_a_place_that_cannot_be_written_is_named(two_tower: Command, tmp_path: Path) -> None:

@@ -6,15 +6,14 @@ import pytest
 
 from models.features.preprocessing import SPACE_IN_ID
 from models.features.spec import HISTORY_KEY
-from pipeline.config.file import load
 from pipeline.config.project import PipelineConfig
 from pipeline.skew import comparison
-from tests.pipeline.two_clubs import write_two_clubs
+from tests.builders import project
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> PipelineConfig:
-    return load(str(write_two_clubs(tmp_path)), ["model.query_id_embedding=true"])
+    return project(tmp_path, "model.query_id_embedding=true")
 
 
 def queries(config: PipelineConfig, ids: list[str]) -> Any:
@@ -36,7 +35,7 @@ def test_query_ids_that_training_did_not_know_are_counted(
     asked = queries(config, ["user 1", "user 1", "user 2", "x-1", "x-2", "x-1", "", "x-3"])
     found = comparison._unknown_queries(config, asked, "")
     assert (found.value, found.is_exceeded) == (5 / 8, True)
-    assert "share of 4 ids that are unknown or missing" in str(found)
+    assert "share of 4 unknown or missing IDs" in str(found)
     assert not comparison._unknown_queries(config, queries(config, ["user 2", "x"]), "").is_exceeded
 
 
@@ -46,5 +45,5 @@ def test_query_ids_without_a_vocabulary_could_not_be_measured(
     kept = SimpleNamespace(vocabulary_file_by_name={}.get)
     monkeypatch.setattr(comparison.tft, "TFTransformOutput", lambda uri: kept)
     found = comparison._unknown_queries(config, queries(config, ["user 1"]), "")
-    assert "cannot be told: the model that was trained last has no vectors" in str(found)
+    assert "no embeddings" in str(found)
     assert found.is_exceeded

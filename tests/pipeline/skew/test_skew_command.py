@@ -59,7 +59,7 @@ def test_requests_are_held_against_training(
     assert values["skew.max_missing"] == 0.5
     assert values["skew.distances.club.l_infinity"] == pytest.approx(0.5, abs=0.01)
     beyond = [finding["text"] for finding in report["findings"] if finding["exceeded"]]
-    assert any("missing in 50.0% of requests, in 0.0% of training" in text for text in beyond)
+    assert any("missing in 50.0% of requests and in 0.0%" in text for text in beyond)
 
 
 def test_requests_without_a_history_are_beyond(
@@ -71,7 +71,7 @@ def test_requests_without_a_history_are_beyond(
     done = ask(two_tower, finished_run, tmp_path / "log", bodies)
     assert done.returncode == 3, done.stderr
     findings = json.loads(done.stdout)["findings"]
-    assert any("cannot be told: no request has a history" in found["text"] for found in findings)
+    assert any("no request has a history" in found["text"] for found in findings)
     found = {finding["setting"]: (finding["value"], finding["exceeded"]) for finding in findings}
     assert found["skew.max_missing_history"] == (1.0, True)
     assert found["skew.max_unknown"] == (None, True)  # nothing to be measured
@@ -88,7 +88,7 @@ def test_a_file_without_a_query_says_nothing_of_skew(
     path = str(finished_run["config_path"])
     done = two_tower("skew", "--config", path, "--requests", str(tmp_path / "log"))
     assert done.returncode == 1
-    assert "log holds no query" in done.stderr
+    assert "must have at least one query" in done.stderr
 
 
 def test_a_file_that_is_no_log_ends_with_its_name(
@@ -114,5 +114,5 @@ def test_metadata_that_cannot_be_read_ends_with_what_is_wrong(
     (tmp_path / "none").write_text("secret")
     done = ask(two_tower, finished_run, tmp_path / "log", usual(1), *settings)
     assert done.returncode == 1
-    assert "ML Metadata cannot be reached: mysql at 127.0.0.1" in done.stderr
+    assert "mysql at 127.0.0.1" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""The DAG in a real Airflow, which has an environment of its own."""
+"""The DAG in a real Airflow, in an environment of its own."""
 
 import json
 import os
@@ -18,12 +18,12 @@ DAG_ID = "clubs"
 
 
 def _airflow() -> Path:
-    """The command, of `.venv-airflow` or of the environment that AIRFLOW_ENVIRONMENT names."""
+    """Return the command of `.venv-airflow` or of the environment AIRFLOW_ENVIRONMENT."""
     command = (
         Path(os.environ.get("AIRFLOW_ENVIRONMENT", ROOT / ".venv-airflow")) / "bin" / "airflow"
     )
     if not command.exists():
-        pytest.skip(f"{command} is absent: see docs/airflow.md")
+        pytest.skip(f"{command} does not exist: see docs/airflow.md")
     return command
 
 
@@ -31,7 +31,7 @@ def _airflow() -> Path:
 class Airflow:
     command: Path
     environment: Mapping[str, str]
-    use: Path
+    project: Path
 
     def __call__(self, *arguments: str, timeout_s: float = 900) -> str:
         done = subprocess.run(
@@ -45,7 +45,7 @@ class Airflow:
         return done.stdout
 
     def task_states(self, run_type: str) -> dict[str, str]:
-        """State by task of the newest run of a type."""
+        """Return the state of each task of the newest run of a type."""
         with sqlite3.connect(Path(self.environment["AIRFLOW_HOME"]) / "airflow.db") as database:
             runs = database.execute(
                 "SELECT run_id FROM dag_run WHERE dag_id = ? AND run_type = ? ORDER BY id DESC",
@@ -65,7 +65,7 @@ class Airflow:
 def airflow(tmp_path_factory: pytest.TempPathFactory, two_tower: Command) -> Airflow:
     command = _airflow()
     folder = tmp_path_factory.mktemp("airflow")
-    config = write_two_clubs(folder / "use")
+    config = write_two_clubs(folder / "project")
     plans = folder / "plans"
     plans.mkdir()
     made = two_tower(
@@ -83,13 +83,13 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, two_tower: Command) -> Air
         "PYTHONPATH": str(ROOT),
         "PATH": f"{command.parent}:{os.environ['PATH']}",
     }
-    served = Airflow(command, environment, folder / "use")
+    served = Airflow(command, environment, folder / "project")
     served("db", "migrate")
     return served
 
 
 def _versions(airflow: Airflow) -> list[str]:
-    served = airflow.use / "runs" / DAG_ID / "serving" / "retrieval"
+    served = airflow.project / "runs" / DAG_ID / "serving" / "retrieval"
     return [path.name for path in served.iterdir() if path.name.isdecimal()]
 
 
@@ -102,7 +102,7 @@ def test_a_dag_run_pushes_a_model_that_answers(airflow: Airflow, two_tower: Comm
     states = airflow.task_states("manual")
     assert states == {component["name"]: "success" for component in plan["components"]}
     assert len(_versions(airflow)) == 1
-    config = airflow.use / "configs" / "clubs.yaml"
+    config = airflow.project / "configs" / "clubs.yaml"
     asked = two_tower("recommend", "--config", str(config), "--json", "--query-id", "user 1")
     assert asked.returncode == 0, asked.stderr
     assert len(json.loads(asked.stdout)["candidates"]) > 0
@@ -119,7 +119,7 @@ def test_a_plan_that_cannot_be_read_leaves_the_others(airflow: Airflow) -> None:
 
 
 def test_a_scheduled_run_pushes_the_same_model_once(airflow: Airflow) -> None:
-    # A DAG is known, and can be unpaused, once it is written into the database.
+    # A DAG can be unpaused once it is in the database.
     airflow("dags", "reserialize")
     airflow("dags", "unpause", DAG_ID)
     scheduler = subprocess.Popen(

@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 from pipeline.cli.main import app
 from pipeline.config.file import load
+from pipeline.errors import UnknownComponentError
 from pipeline.orchestrators.airflow.plan import airflow_plan
-from pipeline.orchestrators.local.runner import UnknownComponentError
-from pipeline.orchestrators.single_component import run_single_component
+from pipeline.runs.run import run_single_component
 from tests.pipeline.two_clubs import ROOT, write_two_clubs
 
 
@@ -19,7 +19,7 @@ def config_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_two_clubs(tmp_path_factory.mktemp("clubs"))
 
 
-def test_a_component_comes_after_those_it_waits_for(config_path: Path) -> None:
+def test_components_come_after_their_upstream_components(config_path: Path) -> None:
     overrides = ["training.warm_start=true", "model.dimension=4"]
     config = load(str(config_path), overrides)
     plan = json.loads(
@@ -38,12 +38,12 @@ def test_a_component_comes_after_those_it_waits_for(config_path: Path) -> None:
     assert {"TimelineExampleGen", "PreviousModel", "Trainer", "Pusher"} <= done
 
 
-def test_an_unknown_component_is_named_with_those_there_are(config_path: Path) -> None:
+def test_an_unknown_component_is_named_with_the_known_ones(config_path: Path) -> None:
     with pytest.raises(UnknownComponentError, match=r"no component 'Train'; known: .*Trainer"):
         run_single_component(load(str(config_path)), "Train", "run-1")
 
 
-def test_the_file_of_dags_needs_nothing_but_airflow() -> None:
+def test_the_file_of_dags_only_imports_airflow() -> None:
     tree = ast.parse((ROOT / "deploy" / "airflow" / "two_tower_dags.py").read_text())
     imported = {
         (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name) or ""
@@ -54,7 +54,7 @@ def test_the_file_of_dags_needs_nothing_but_airflow() -> None:
     assert roots - set(sys.stdlib_module_names) == {"airflow"}
 
 
-def test_a_plan_takes_the_place_of_another_at_once(config_path: Path, tmp_path: Path) -> None:
+def test_a_plan_is_replaced_atomically(config_path: Path, tmp_path: Path) -> None:
     output, seen = tmp_path / "clubs.two-tower.json", tmp_path / "opened by Airflow"
     output.write_text("{}")
     seen.hardlink_to(output)
@@ -66,7 +66,7 @@ def test_a_plan_takes_the_place_of_another_at_once(config_path: Path, tmp_path: 
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_component_tells_of_metadata_that_cannot_be_reached(
+def test_the_command_reports_an_unreachable_metadata_server(
     config_path: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "password").write_text("secret")
@@ -79,5 +79,5 @@ def test_a_component_tells_of_metadata_that_cannot_be_reached(
         app, [*words, "--set", metadata, "--set", f"runs={tmp_path / 'runs'}"]
     )
     assert done.exit_code == 1
-    assert "ML Metadata cannot be reached: mysql at 127.0.0.1" in done.output
+    assert "mysql at 127.0.0.1" in done.output
     assert isinstance(done.exception, SystemExit)

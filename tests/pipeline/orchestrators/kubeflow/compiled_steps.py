@@ -1,11 +1,11 @@
-"""Runs a compiled pipeline step by step, each in a process of its own, without a cluster.
+"""Run a compiled pipeline step by step, each in its own process, without a cluster.
 
-What driver and launcher of Kubeflow Pipelines do, as far as a step can see it: they wait for the
-tasks that a task depends on, give parameters and artifacts their values, make up the place of each
-output, put all that in for `{{$}}`, start the container's command, and read what the step says of
-its outputs (backend/src/v2/driver and component in kubeflow/pipelines). An input comes back from
-their metadata as the store keeps it: by number, without its type, all numbers as doubles
-(`toRuntimeArtifact` and `OutputArtifact.ToRuntimeArtifact` in backend/src/v2/metadata).
+This does what Kubeflow's driver and launcher do, as far as a step can see: order the tasks, resolve
+parameters and artifacts, choose the URI of each output, replace `{{$}}` with the result, start the
+container's command, and read the outputs that the step reports (backend/src/v2/driver and component
+in kubeflow/pipelines). Inputs are read back from Kubeflow's metadata with numbers for names,
+without types, and with all numbers as doubles (`toRuntimeArtifact` and
+`OutputArtifact.ToRuntimeArtifact` in backend/src/v2/metadata).
 """
 
 import itertools
@@ -23,19 +23,19 @@ import yaml
 
 from tests.pipeline.two_clubs import ROOT
 
-# Added by the driver to what a component declares (`provisionOutputs`), unless logs are not kept.
+# The driver adds it to a component's outputs if it keeps logs (`provisionOutputs`).
 _LOGS = ("executor-logs", {"artifactType": {"schemaTitle": "system.Artifact"}})
 
 
 class StepFailedError(Exception):
-    """A step ended with an error."""
+    """A step failed."""
 
 
 class CompiledPipeline:
-    """A pipeline spec at work.
+    """A pipeline spec that is executed.
 
     Attributes:
-        outputs: The artifacts by task and key, as inputs see them, as far as tasks have run.
+        outputs: Artifacts by task and key, as later inputs see them.
         seconds: Wall time by task.
     """
 
@@ -54,7 +54,7 @@ class CompiledPipeline:
         self.seconds: dict[str, float] = {}
 
     def order(self) -> Iterator[str]:
-        """The tasks, each after those it depends on."""
+        """Yield the tasks, each after those it depends on."""
         tasks = self._spec["root"]["dag"]["tasks"]
         graph = {}
         for name, task in tasks.items():
@@ -65,7 +65,7 @@ class CompiledPipeline:
         return TopologicalSorter(graph).static_order()
 
     def run(self, only: Collection[str] | None = None) -> None:
-        """Runs every task in order, or only some."""
+        """Run every task in order, or only some."""
         for name in self.order():
             if only is not None and name not in only:
                 continue
@@ -156,7 +156,7 @@ class CompiledPipeline:
 
 
 def _stored_value(value: Any) -> Any:
-    """A value of an artifact's metadata, there and back (`StructValueToMLMDValue`)."""
+    """Return a metadata value as it is read back (`StructValueToMLMDValue`)."""
     assert value is not None, "the launcher takes no null"
     if isinstance(value, bool | int):
         return float(value)
@@ -166,7 +166,7 @@ def _stored_value(value: Any) -> Any:
 
 
 def compile_for_folder(config: Path, root: Path, *overrides: str) -> dict[str, Any]:
-    """Compiles for a root on this machine, which no backend takes and the command refuses."""
+    """Compile for a local root, which the command refuses because no backend supports it."""
     from pipeline.config.file import load
     from pipeline.orchestrators.kubeflow.compile import compile_pipeline
 

@@ -1,4 +1,4 @@
-"""Kubeflow Pipelines' HTTP API, as far as `two-tower submit` calls it, that records the calls.
+"""The part of Kubeflow Pipelines' HTTP API that `two-tower submit` calls, with recording.
 
 Paths and bodies: backend/api/v2beta1 in kubeflow/pipelines.
 """
@@ -17,12 +17,12 @@ PREFIX = "/apis/v2beta1"
 
 @dataclass
 class RecordingApi:
-    """What was asked, and what there is.
+    """The recorded calls and the state of the server.
 
     Attributes:
-        calls: Method, path below the API, body or query.
-        authorizations: Header of each call.
-        refusal: Status that every creation of a run gets, instead of being made.
+        calls: Method, path below the API, and body or query of each call.
+        authorizations: Authorization header of each call.
+        refusal: Status with which the server refuses to create runs, if any.
     """
 
     url: str = ""
@@ -70,7 +70,7 @@ class RecordingApi:
 
 @contextmanager
 def recording_api() -> Iterator[RecordingApi]:
-    """Serves the API on a free port."""
+    """Serve the API on a free port."""
     api = RecordingApi()
 
     class Handler(BaseHTTPRequestHandler):
@@ -92,7 +92,7 @@ def recording_api() -> Iterator[RecordingApi]:
         do_GET = do_POST = do_DELETE = _handle  # noqa: N815
 
         def log_message(self, *_: object) -> None:
-            """Nothing: the test prints."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         api.url = f"http://127.0.0.1:{server.server_address[1]}"

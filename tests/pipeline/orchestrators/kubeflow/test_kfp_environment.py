@@ -10,17 +10,17 @@ import pytest
 from tests.pipeline.two_clubs import ROOT
 
 pytestmark = pytest.mark.long
-FILES = ("test_compile.py", "test_folder_markers.py", "test_resources.py", "test_submit.py")
+FILES = ("test_compile.py", "test_resources.py", "test_step.py", "test_submit.py")
 # pytest is in the environment of this process alone; of what both have, the other's comes first.
 _PYTEST = "import sys; sys.path.append(sys.argv.pop(1)); import pytest; sys.exit(pytest.main())"
 
 
 def _python() -> Path:
-    """That of `.venv-kubeflow`, or of the environment that KUBEFLOW_ENVIRONMENT names."""
+    """Return the Python of `.venv-kubeflow` or of the environment KUBEFLOW_ENVIRONMENT."""
     environment = Path(os.environ.get("KUBEFLOW_ENVIRONMENT", ROOT / ".venv-kubeflow"))
     python = environment / "bin" / "python"
     if not python.exists():
-        pytest.skip(f"{python} is absent: see docs/kubeflow.md")
+        pytest.skip(f"{python} does not exist: see docs/kubeflow.md")
     return python
 
 

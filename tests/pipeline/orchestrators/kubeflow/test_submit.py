@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.orchestrators.kubeflow.errors import SubmitError
+from pipeline.errors import SubmitError
 from pipeline.orchestrators.kubeflow.submit import (
     Server,
     cron_with_seconds,
@@ -74,7 +74,7 @@ def test_a_recurring_run_keeps_its_hours_one_at_a_time_without_catching_up(
 
 def test_a_second_recurring_run_of_a_name_is_refused(api: RecordingApi) -> None:
     hand_over(api, cron="30 4 * * *")
-    with pytest.raises(SubmitError, match=r"already \(recurring-\d+\); give --replace"):
+    with pytest.raises(SubmitError, match=r"recurring-\d+\); give --replace"):
         hand_over(api, cron="30 5 * * *")
     hand_over(api, cron="30 5 * * *", name="other")
     assert len(api.recurring_runs) == 2
@@ -143,16 +143,16 @@ def test_parameters_that_no_pipeline_of_ours_has_are_refused(tmp_path: Path) -> 
     package = with_parameters(
         tmp_path, rate={"parameterType": "NUMBER_DOUBLE"}, old={"type": "INT"}
     )
-    with pytest.raises(SubmitError, match="rate is of type NUMBER_DOUBLE"):
+    with pytest.raises(SubmitError, match="rate has the type NUMBER_DOUBLE"):
         read_parameters(package, ["rate=0.5"])
-    with pytest.raises(SubmitError, match="old is of type None"):
+    with pytest.raises(SubmitError, match="old has the type None"):
         read_parameters(package, ["old=5"])
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.yaml"
     other.write_text("a: 1\n")
-    with pytest.raises(SubmitError, match="is no compiled pipeline"):
+    with pytest.raises(SubmitError, match="not a compiled pipeline"):
         read_parameters(other, [])
 
 

@@ -1,4 +1,4 @@
-"""A component that is run alone: real ML Metadata, two components of two lines each."""
+"""Running a single component, with a real ML Metadata and two small components."""
 
 from pathlib import Path
 
@@ -9,7 +9,8 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 
-from pipeline.orchestrators.local.runner import ComponentFailedError, run_component
+from pipeline.errors import ComponentFailedError
+from pipeline.orchestrators.local.runner import run_component
 
 _FAILS = "gate-fails"
 
@@ -27,31 +28,31 @@ def Fit() -> None:  # type: ignore[type-arg,unused-ignore]  # noqa: N802
 
 def pipeline(folder: Path) -> Pipeline:
     gate, fit = Gate(flag=str(folder / _FAILS)), Fit()
-    # As DriftGate before Transform: the one gives the other nothing but leave.
+    # As with DriftGate and Transform, there is an order but no output between them.
     fit.add_upstream_node(gate)
     connection: metadata_store_pb2.ConnectionConfig = sqlite_metadata_connection_config(
         str(folder / "metadata.sqlite")
     )
-    return Pipeline("use", str(folder / "artifacts"), connection, [gate, fit])
+    return Pipeline("clubs", str(folder / "artifacts"), connection, [gate, fit])
 
 
-def test_a_component_waits_for_those_that_give_it_nothing(tmp_path: Path) -> None:
+def test_a_component_needs_the_success_of_all_upstream_components(tmp_path: Path) -> None:
     def fit(run_id: str) -> str:
         return run_component(pipeline(tmp_path), "Fit", run_id).state
 
     def gate(run_id: str) -> str:
         return run_component(pipeline(tmp_path), "Gate", run_id).state
 
-    with pytest.raises(ComponentFailedError, match=r"Fit: it waits for Gate.* in run 1"):
+    with pytest.raises(ComponentFailedError, match=r"Fit: it needs Gate .*run 1"):
         fit("1")
     assert gate("1") == "complete"
     assert fit("1") == "complete"
-    # What another run did is no leave.
-    with pytest.raises(ComponentFailedError, match="it waits for Gate"):
+    # The success of another run does not count.
+    with pytest.raises(ComponentFailedError, match="it needs Gate"):
         fit("2")
-    # Nor is a gate that refused.
+    # A refusal does not count either.
     (tmp_path / _FAILS).touch()
     with pytest.raises(ComponentFailedError, match="the data is bad"):
         gate("2")
-    with pytest.raises(ComponentFailedError, match="it waits for Gate"):
+    with pytest.raises(ComponentFailedError, match="it needs Gate"):
         fit("2")

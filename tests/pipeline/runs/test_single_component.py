@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-import pipeline.orchestrators.target
+import pipeline.orchestrators.local.target
 from pipeline.config.file import load
 from pipeline.orchestrators.local.runner import ComponentOutcome
-from pipeline.orchestrators.single_component import run_single_component
-from pipeline.runs.choice import ingested_choice
+from pipeline.runs.earlier_runs import ingestion_of_run
+from pipeline.runs.run import run_single_component
 from tests.pipeline.two_clubs import write_two_clubs
 
 pytestmark = pytest.mark.slow
@@ -46,14 +46,14 @@ def test_a_run_chooses_its_spans_once(tmp_path: Path, monkeypatch: pytest.Monkey
     config = load(str(path))
     deliver(tmp_path, 1)
     deliver(tmp_path, 2)
-    assert ingested_choice(config, "first") is None
+    assert ingestion_of_run(config, "first") is None
     run_single_component(config, "TimelineExampleGen", "first")
     # It comes between two components, and is the choice of other runs only.
     deliver(tmp_path, 3)
     run_single_component(config, "TimelineExampleGen", "second")
     with monkeypatch.context() as patched:
         patched.setattr(
-            pipeline.orchestrators.target,
+            pipeline.orchestrators.local.target,
             "fingerprint",
             lambda _: pytest.fail("it reads the files"),
         )
@@ -66,7 +66,7 @@ def test_a_run_chooses_its_spans_once(tmp_path: Path, monkeypatch: pytest.Monkey
     second = report(run_single_component(config, "DriftGate", "second"))
     assert (second["span"], second["baseline"], second["earlier"]) == ("3", "2", [])
     for run_id, expected in (("first", [1, 2]), ("second", [2, 3])):
-        choice = ingested_choice(config, run_id)
+        choice = ingestion_of_run(config, run_id)
         assert choice is not None
         assert choice.chosen_spans is not None
         assert [span.span for span in choice.chosen_spans.interactions] == expected

@@ -1,0 +1,82 @@
+"""Find the spans that earlier runs accepted, and those that this run has already chosen."""
+
+import logging
+
+from ml_metadata import errors
+from ml_metadata.proto import metadata_store_pb2
+
+from components.artifacts import PROJECT_PROPERTY, SPAN_PROPERTY, SpanProfile
+from components.drift_gate.accepted_spans import is_whole
+from components.interactions.config import IngestConfig
+from components.interactions.spans.pattern import show_span
+from pipeline.config.project import PipelineConfig
+from pipeline.errors import ConfigError
+from pipeline.runs.metadata import NODE_TYPE, RUN_TYPE, executions_of, has_metadata, open_store
+
+log = logging.getLogger(__name__)
+
+# The component that reads the input files.
+INGESTION = "TimelineExampleGen"
+
+
+def ingestion_of_run(config: PipelineConfig, run_id: str) -> IngestConfig | None:
+    """Return the ingestion settings of a run, with the spans that its ingestion has chosen.
+
+    When each component runs in its own process, later components must not choose spans again: a
+    span that has arrived since would be in the drift baseline, but not in the training data.
+
+    Returns:
+        The settings, or None if the run has not ingested anything yet.
+    """
+    if not has_metadata(config):
+        return None
+    store = open_store(config)
+    of_run = executions_of(store, RUN_TYPE, run_id)
+    tries = executions_of(store, NODE_TYPE, f"{config.name}.{INGESTION}").keys() & of_run.keys()
+    if not tries:
+        return None
+    settings = of_run[max(tries)].custom_properties["config"].string_value
+    return IngestConfig.model_validate_json(settings)
+
+
+def last_accepted_spans(config: PipelineConfig) -> str:
+    """Return the URI of the newest profiles of accepted spans, or "" if there are none.
+
+    New spans are compared with them. A refused run leaves no profiles, so its spans never become
+    the baseline of others.
+
+    Raises:
+        ConfigError: The profiles do not exist any more, and `drift.action` is `stop`.
+    """
+    if not has_metadata(config):
+        return ""
+    try:
+        artifacts = open_store(config).get_artifacts_by_type(SpanProfile.TYPE_NAME)
+    except errors.NotFoundError:
+        return ""
+    live = [
+        artifact
+        for artifact in artifacts
+        if artifact.state == metadata_store_pb2.Artifact.LIVE
+        and artifact.custom_properties[PROJECT_PROPERTY].string_value == config.name
+    ]
+    if not live:
+        return ""
+    last = max(live, key=lambda artifact: artifact.id)
+    uri = str(last.uri)
+    if is_whole(uri):
+        return uri
+    number = last.custom_properties[SPAN_PROPERTY].int_value
+    span = show_span(number, config.data.span_kind or "number")
+    message = (
+        f"ML Metadata lists profiles of the accepted spans through {span}, but their folder {uri} "
+        "does not exist"
+    )
+    if config.drift.action == "stop":
+        raise ConfigError(
+            f"{message}. If `runs/` was moved, move it back or put a symbolic link in its old "
+            "place. If the profiles are lost, run once with `--set drift.action=warn`: the newest "
+            "span then becomes the first baseline, without a comparison"
+        )
+    log.warning(message)
+    return ""
