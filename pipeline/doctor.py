@@ -60,7 +60,7 @@ class Check:
 
 
 def examine(root: Path, environment: dict[str, str]) -> Iterator[Check]:
-    """Yield all checks, each as soon as it is done, the quick ones first.
+    """Run all checks, the quick ones first, and yield each result as soon as it is known.
 
     Args:
         root: Folder that contains `data` and `runs`.

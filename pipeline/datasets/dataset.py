@@ -48,7 +48,7 @@ class Tables:
     Attributes:
         files: Tables by the name of the CSV file.
         counts: Number of interactions, items and so on, to be shown and checked.
-        source: Where the tables were read from.
+        source: The origin of the tables, as text.
     """
 
     files: "Mapping[str, pl.DataFrame]"

@@ -49,7 +49,7 @@ class SkewFinding(Finding):
 
     @property
     def is_exceeded(self) -> bool:
-        """Whether the value exceeds a threshold, or cannot be measured although it has one."""
+        """True if the value exceeds a threshold, or has one but cannot be measured."""
         return self.threshold != math.inf and super().is_exceeded
 
 
@@ -73,7 +73,7 @@ class SkewReport:
 
     @property
     def is_skewed(self) -> bool:
-        """Whether a value exceeds its threshold."""
+        """True if a value exceeds its threshold."""
         return any(finding.is_exceeded for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:
