@@ -5,7 +5,6 @@ With this file a server has the same versions and labels after a restart.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from components.files import write_text
 from pipeline.errors import ReleaseError
 from pipeline.releases.release import Release
 from serving.server.version_policy import aspired_versions
@@ -128,11 +128,8 @@ class ModelConfigFile:
         return config
 
     def _replace(self, text: str) -> None:
-        aside = self.path.with_name(f".{self.path.name}.incoming")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            aside.write_text(text, encoding="utf-8")
-            os.replace(aside, self.path)
+            write_text(self.path, text)
         except OSError as error:
             raise ReleaseError(f"{self.path} cannot be written: {error.strerror}") from error
 

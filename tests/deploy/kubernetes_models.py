@@ -31,7 +31,7 @@ def check(value: Any, type_name: str, path: str = "") -> None:
     Args:
         value: As read from YAML.
         type_name: The name of the client's model, such as `V1Deployment`, or of a scalar.
-        path: Where the part stands, for the message.
+        path: Position of the part, for the message.
 
     Raises:
         AssertionError: If a field is unknown, missing or of a wrong type; the message names it.

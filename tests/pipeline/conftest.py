@@ -20,7 +20,7 @@ def config(tmp_path: Path) -> PipelineConfig:
 
 @pytest.fixture(scope="session")
 def two_tower() -> Command:
-    """Runs the command in its own process, from the project's root."""
+    """Run the command in its own process, from the repository's root."""
 
     def run(*arguments: str, timeout_s: float = 300) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
@@ -32,7 +32,7 @@ def two_tower() -> Command:
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory, two_tower: Command) -> dict[str, Any]:
-    """One whole run on the two clubs: its summary, and `config_path` beside it."""
+    """The summary of one whole run on the two clubs, with its `config_path`."""
     config = write_two_clubs(tmp_path_factory.mktemp("clubs"))
     done = two_tower("run", "--config", str(config), "--json")
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""What follows which release, worked out by hand."""
+"""The steps from one release to the next, worked out by hand."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ class CompiledPipeline:
 
 
 def _stored_value(value: Any) -> Any:
-    """Return a metadata value as it is read back (`StructValueToMLMDValue`)."""
+    """Return a metadata value in the form that Kubeflow stores (`StructValueToMLMDValue`)."""
     assert value is not None, "the launcher takes no null"
     if isinstance(value, bool | int):
         return float(value)

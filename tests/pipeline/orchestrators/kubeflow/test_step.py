@@ -27,7 +27,7 @@ _PAGE_SIZE = 2
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What the step did, in order, without TFX's entrypoint and the bucket."""
+    """The calls of the step, in order, without TFX's entrypoint and the bucket."""
     done: list[Any] = []
     monkeypatch.setattr(step, "has_storage_client", lambda: True)
     monkeypatch.setattr(step, "remove_folder_markers", lambda uris: done.append(("cleaned", *uris)))
