@@ -1,6 +1,5 @@
 """The `two-tower` command, a project without runs, and one whole run that many tests look at."""
 
-import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import pytest
 
 from pipeline.config.project import PipelineConfig
 from tests.builders import project
-from tests.pipeline.two_clubs import ROOT, TWO_TOWER, Command, write_two_clubs
+from tests.pipeline.two_clubs import ROOT, TWO_TOWER, Command, run_to_summary, write_two_clubs
 
 
 @pytest.fixture
@@ -34,7 +33,4 @@ def two_tower() -> Command:
 def finished_run(tmp_path_factory: pytest.TempPathFactory, two_tower: Command) -> dict[str, Any]:
     """The summary of one whole run on the two clubs, with its `config_path`."""
     config = write_two_clubs(tmp_path_factory.mktemp("clubs"))
-    done = two_tower("run", "--config", str(config), "--json")
-    assert done.returncode == 0, done.stderr
-    summary: dict[str, Any] = json.loads(done.stdout)
-    return {**summary, "config_path": config}
+    return {**run_to_summary(two_tower, config), "config_path": config}

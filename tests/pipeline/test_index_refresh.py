@@ -1,4 +1,4 @@
-"""`two-tower index` on the two clubs: what comes into the catalogue and what leaves it."""
+"""`two-tower index` on the two clubs, with new and removed items."""
 
 import json
 import shutil
@@ -15,13 +15,13 @@ pytestmark = pytest.mark.slow
 
 
 def index(two_tower: Command, run: dict[str, Any], serving: Path, **settings: object) -> Any:
-    """Refreshes the index of a finished run into a serving folder of its own."""
+    """Refresh the index of a finished run into a separate serving folder."""
     given = {"serving.directory": serving, **settings}
     overrides = [part for key, value in given.items() for part in ("--set", f"{key}={value}")]
     return two_tower("index", "--config", str(run["config_path"]), "--json", *overrides)
 
 
-def test_items_come_and_go_without_fitting(
+def test_items_are_added_and_removed_without_training(
     finished_run: dict[str, Any], two_tower: Command, tmp_path: Path
 ) -> None:
     serving = tmp_path / "serving"
@@ -61,7 +61,7 @@ def test_without_a_blessed_model_nothing_is_embedded(two_tower: Command, tmp_pat
     config = write_two_clubs(tmp_path)
     done = two_tower("index", "--config", str(config))
     assert done.returncode == 1
-    assert "no model has been blessed yet" in done.stderr
+    assert "none has been blessed yet" in done.stderr
     assert not (tmp_path / "runs" / "clubs" / "serving").exists()
 
 

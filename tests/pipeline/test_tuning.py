@@ -1,15 +1,14 @@
-"""A search in a real run."""
+"""Tuning in a real run."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.pipeline.two_clubs import Command, write_two_clubs
+from tests.pipeline.two_clubs import Command, run_to_summary, write_two_clubs
 
 pytestmark = pytest.mark.slow
 
@@ -30,14 +29,7 @@ def searched(
             "space": {"training.learning_rate": [0.02, 1.0e-6, 0.005]},
         },
     )
-    return config, run(config, two_tower)
-
-
-def run(config: Path, two_tower: Command, *options: str) -> dict[str, Any]:
-    done = two_tower("run", "--config", str(config), "--json", *options)
-    assert done.returncode == 0, done.stderr
-    summary: dict[str, Any] = json.loads(done.stdout)
-    return summary
+    return config, run_to_summary(two_tower, config)
 
 
 def test_the_best_trial_decides(
@@ -62,8 +54,8 @@ def test_the_best_values_are_a_configuration_that_gives_the_same_model(
     best = summary["tuning"]["best"]["training.learning_rate"]
     assert content["training"]["learning_rate"] == best
     assert content["training"]["epochs"] == 6
-    assert "dropout" not in str(content)  # what nobody set stays a default
-    again = run(tuned, two_tower)
+    assert "dropout" not in str(content)  # settings that nobody changed stay absent
+    again = run_to_summary(two_tower, tuned)
     assert "Tuner" not in again["component_states"]
     assert again["component_states"]["Transform"] == "cached"
     assert again["metrics"]["model"] == summary["metrics"]["model"]
@@ -71,7 +63,7 @@ def test_the_best_values_are_a_configuration_that_gives_the_same_model(
 
 def test_a_repeated_search_is_cached(searched: tuple[Path, dict[str, Any]], two_tower: Command):
     config, summary = searched
-    again = run(config, two_tower)
+    again = run_to_summary(two_tower, config)
     assert again["component_states"]["Tuner"] == again["component_states"]["Trainer"] == "cached"
     assert again["tuning"] == summary["tuning"]
     assert again["tuned_config"] == summary["tuned_config"]

@@ -1,8 +1,7 @@
-"""A use whose catalogue and users grow between two runs."""
+"""A project whose catalogue and users grow between two runs."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from models.training.warm_start import SavedWeights, vocabulary_of
 from pipeline.config.file import load
-from tests.pipeline.two_clubs import Command, write_two_clubs
+from tests.pipeline.two_clubs import Command, run_to_summary, write_two_clubs
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +24,7 @@ def grown(
     config = write_two_clubs(
         folder,
         model={"query_id_embedding": True},
-        # Steps too small to be seen: what the fit began with is what it ends with.
+        # The steps are so small that training does not change the weights.
         training={
             "warm_start": True,
             "learning_rate": 1e-12,
@@ -34,8 +33,8 @@ def grown(
         },
         evaluation={"min_lift": 0, "min_lift_over_last": 0},
     )
-    summaries = [run(config, two_tower)]
-    # Three items more, and one that is all the rage and so comes first in the vocabulary.
+    summaries = [run_to_summary(two_tower, config)]
+    # Three new items, and a very popular one that comes first in the vocabulary.
     with (folder / "items.csv").open("a") as items:
         items.writelines(f"item é{i},Novel thing {i},{i}.5\n" for i in range(60, 64))
     with (folder / "events.csv").open("a", encoding="utf-8") as events:
@@ -44,15 +43,8 @@ def grown(
             events.write(f"user {user},item é63,{1_000_060_000 + user}\n")
     with (folder / "users.csv").open("a") as users:
         users.writelines(f"user {user},red\n" for user in range(240, 300))
-    summaries += [run(config, two_tower), run(config, two_tower, "--force")]
+    summaries += [run_to_summary(two_tower, config), run_to_summary(two_tower, config, "--force")]
     return config, summaries
-
-
-def run(config: Path, two_tower: Command, *options: str) -> dict[str, Any]:
-    done = two_tower("run", "--config", str(config), "--json", *options)
-    assert done.returncode == 0, done.stderr
-    summary: dict[str, Any] = json.loads(done.stdout)
-    return summary
 
 
 def test_old_ids_keep_their_vectors_and_the_repeated_run_is_cached(

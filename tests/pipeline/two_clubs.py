@@ -1,5 +1,6 @@
 """A small project with known structure, and the command line to run `two-tower`."""
 
+import json
 import random
 import subprocess
 import sys
@@ -85,3 +86,11 @@ def write_two_clubs(folder: Path, **sections: Any) -> Path:
     config = folder / "configs" / "clubs.yaml"
     config.write_text(yaml.safe_dump(content))
     return config
+
+
+def run_to_summary(two_tower: Command, config: Path, *options: str) -> dict[str, Any]:
+    """Run the pipeline, which must succeed, and return its summary."""
+    done = two_tower("run", "--config", str(config), "--json", *options)
+    assert done.returncode == 0, done.stderr
+    summary: dict[str, Any] = json.loads(done.stdout)
+    return summary

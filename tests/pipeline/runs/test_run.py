@@ -31,7 +31,7 @@ def versions(summary: dict[str, Any]) -> list[str]:
     return sorted(path.name for path in Path(summary["serving_dir"]).iterdir())
 
 
-def test_the_summary_says_what_came_of_a_run(finished_run: dict[str, Any]) -> None:
+def test_the_summary_has_the_results_of_a_run(finished_run: dict[str, Any]) -> None:
     assert finished_run["config"] == "clubs"
     assert finished_run["blessed"] is True
     assert finished_run["error"] is None
@@ -41,39 +41,32 @@ def test_the_summary_says_what_came_of_a_run(finished_run: dict[str, Any]) -> No
     assert finished_run["index"]["backend"] == "exact"
     assert finished_run["index"]["recall"] == 1.0
     assert versions(finished_run) == [str(finished_run["pushed_version"])]
-    # 11 of a user's 30 own items are seen: a model that knows the club alone hits 10 of 19.
+    # 11 of a user's 30 own items are seen, so knowing the club alone gives a hit rate of 10/19.
     assert finished_run["metrics"]["model"]["hit_rate@10"] > 0.4
     # Popularity has 49 unseen items to choose from.
     assert finished_run["metrics"]["popularity"]["hit_rate@10"] < 0.35
+    logs = finished_run["config_path"].parents[1] / "runs" / "clubs" / "logs"
+    assert (logs / f"{finished_run['run_id']}.log").stat().st_size > 1000
 
 
-def test_standard_output_holds_the_json_object_alone_and_the_log_the_chatter(
-    finished_run: dict[str, Any],
-) -> None:
-    run_dir = finished_run["config_path"].parent.parent / "runs" / "clubs"
-    # Named by time; other tests may have run something with this configuration since.
-    first, *_ = sorted((run_dir / "logs").glob("*.log"))
-    assert first.stat().st_size > 1000
-
-
-def test_a_second_run_takes_everything_from_the_cache_and_pushes_nothing_new(
+def test_a_forced_run_takes_everything_from_the_cache_and_pushes_nothing_new(
     finished_run: dict[str, Any], two_tower: Command
 ) -> None:
     done = two_tower("run", "--config", str(finished_run["config_path"]), "--force", "--json")
     again = json.loads(done.stdout)
     assert done.returncode == 0, done.stderr
     states = dict(again["component_states"])
-    assert states.pop("Pusher") == "complete"  # it sees itself that the newest version is this one
+    assert states.pop("Pusher") == "complete"  # it checks the newest version itself
     assert again["newly_pushed"] is False
     assert states.pop("ExampleValidator") == "complete"
-    assert states.pop("LastBlessedModel") == "complete"  # a look-up; it does not find this model
+    assert states.pop("LastBlessedModel") == "complete"  # it never finds the model of this run
     assert set(states.values()) == {"cached"}
     assert again["pushed_version"] == finished_run["pushed_version"]
     assert again["metrics"] == finished_run["metrics"]
     assert versions(again) == [str(finished_run["pushed_version"])]
 
 
-def test_a_run_is_skipped_while_nothing_is_new_and_stands_in_the_history(
+def test_a_run_is_skipped_if_nothing_is_new_and_the_first_one_is_listed(
     finished_run: dict[str, Any], two_tower: Command
 ) -> None:
     path = str(finished_run["config_path"])
@@ -121,8 +114,8 @@ def test_a_refused_model_ends_the_run_with_code_3_and_leaves_the_served_versions
     )
     summary = json.loads(done.stdout)
     assert done.returncode == 3
-    assert "the evaluation gate refused the model" in done.stderr
-    assert "is not at least 0.9900" in done.stderr
+    assert "refused" in done.stderr
+    assert "hit_rate@10" in done.stderr
     assert summary["blessed"] is False
     assert summary["gates"] == {"evaluation": "refused"}
     assert summary["pushed_version"] is None
@@ -130,7 +123,7 @@ def test_a_refused_model_ends_the_run_with_code_3_and_leaves_the_served_versions
     assert versions(finished_run) == before
 
 
-def test_a_new_model_is_held_against_the_last_blessed_one(
+def test_a_new_model_is_compared_with_the_last_blessed_one(
     finished_run: dict[str, Any], two_tower: Command
 ) -> None:
     before = versions(finished_run)
@@ -146,7 +139,7 @@ def test_a_new_model_is_held_against_the_last_blessed_one(
     )
     summary = json.loads(done.stdout)
     assert done.returncode == 3
-    assert "less 3 × last_blessed is -" in done.stderr
+    assert "last_blessed" in done.stderr
     assert summary["metrics"]["last_blessed"] == finished_run["metrics"]["model"]
     assert versions(finished_run) == before
 
@@ -159,9 +152,8 @@ def test_data_that_breaks_the_schema_stops_the_run_by_name(
     users.write_text(users.read_text().replace("user 0,blue", "user 0,green"))
     done = two_tower("run", "--config", str(config))
     assert done.returncode == 1
-    assert "ExampleValidator: the data does not fit the schema" in done.stderr
-    assert "club" in done.stderr
-    assert "green" in done.stderr
+    for part in ("ExampleValidator", "schema", "club", "green"):
+        assert part in done.stderr
     assert not (tmp_path / "runs" / "clubs" / "serving").exists()
 
 
@@ -186,15 +178,14 @@ def test_a_run_killed_at_any_component_can_be_run_again_to_the_same_metrics(
     for component in COMPONENTS:
         kill_at(component, config, run_dir)
         for version in (run_dir / "serving" / "retrieval").glob("[0-9]*"):
-            # Only a push that was over before the kill is a version, and that is whole.
+            # Only a push that ended before the kill is a version, and it is complete.
             assert component == "Pusher"
             assert files(version) == files(newest_export(run_dir)) | {"assets.extra/digest"}
-    # The last one may have been over just before it was killed.
     done = two_tower("run", "--config", str(config), "--force", "--json")
     assert done.returncode == 0, done.stderr
     runs = json.loads(two_tower("runs", "--config", str(config), "--json").stdout)
     states = [run["state"] for run in runs]
-    # The pusher may have been over before it was killed, and then the last run finds it served.
+    # The Pusher may have ended before it was killed.
     assert states[0] == "complete"
     assert states.count("killed") >= len(COMPONENTS) - 1
     summary = json.loads(done.stdout)
@@ -203,7 +194,7 @@ def test_a_run_killed_at_any_component_can_be_run_again_to_the_same_metrics(
 
 
 def kill_at(component: str, config: Path, run_dir: Path) -> None:
-    """Starts a run and kills it, and all it started, as soon as the component works."""
+    """Start a run, and kill all its processes as soon as the component has started."""
     folder = run_dir / "artifacts" / component
     before = executions(folder)
     process = subprocess.Popen(
@@ -217,7 +208,7 @@ def kill_at(component: str, config: Path, run_dir: Path) -> None:
     while executions(folder) == before and process.poll() is None:
         assert time.monotonic() < deadline, f"{component} did not start"
         time.sleep(0.01)
-    # The pusher ends in milliseconds: it may have finished before the kill.
+    # The Pusher takes milliseconds, so it may end before the kill.
     assert process.poll() is None or component == "Pusher"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -249,7 +240,7 @@ def test_two_runs_of_one_configuration_do_not_overlap(
     assert "another run of this configuration" in done.stderr
 
 
-def test_a_place_that_cannot_be_written_is_named(two_tower: Command, tmp_path: Path) -> None:
+def test_a_run_folder_that_cannot_be_written_is_named(two_tower: Command, tmp_path: Path) -> None:
     config = write_two_clubs(tmp_path)
     done = two_tower("run", "--config", str(config), "--set", "runs=/dev/null/runs")
     assert done.returncode == 1
@@ -257,7 +248,7 @@ def test_a_place_that_cannot_be_written_is_named(two_tower: Command, tmp_path: P
     assert "Traceback" not in done.stderr
 
 
-def test_a_folder_in_the_place_of_a_file_is_named(two_tower: Command, tmp_path: Path) -> None:
+def test_a_folder_instead_of_a_file_is_named(two_tower: Command, tmp_path: Path) -> None:
     config = write_two_clubs(tmp_path)
     done = two_tower("run", "--config", str(config), "--set", "events.files=configs")
     assert done.returncode == 1
@@ -265,7 +256,7 @@ def test_a_folder_in_the_place_of_a_file_is_named(two_tower: Command, tmp_path: 
     assert str(tmp_path / "configs") in done.stderr
 
 
-def test_a_catalogue_of_three_is_served_and_asked_for_more(
+def test_a_catalogue_of_three_items_answers_a_request_for_ten(
     two_tower: Command, tmp_path: Path
 ) -> None:
     config = write_two_clubs(
