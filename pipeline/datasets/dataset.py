@@ -139,25 +139,23 @@ def atomic_folder(destination: Path) -> Iterator[Path]:
     old = destination.with_name(f".{destination.name}.old")
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(destination.parent, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with _locked(destination.parent):
             for leftover in (partial, old):
                 shutil.rmtree(leftover, ignore_errors=True)
-            partial.mkdir()
-            yield partial
-            if destination.exists():  # A folder cannot be renamed onto one that has files.
-                destination.rename(old)
             try:
-                partial.rename(destination)
-            except OSError:
-                if old.exists():
-                    old.rename(destination)
-                raise
-        finally:
-            shutil.rmtree(old, ignore_errors=True)
-            shutil.rmtree(partial, ignore_errors=True)
-            os.close(lock)
+                partial.mkdir()
+                yield partial
+                if destination.exists():  # A folder cannot be renamed onto one that has files.
+                    destination.rename(old)
+                try:
+                    partial.rename(destination)
+                except OSError:
+                    if old.exists():
+                        old.rename(destination)
+                    raise
+            finally:
+                for leftover in (partial, old):
+                    shutil.rmtree(leftover, ignore_errors=True)
     except BlockingIOError as error:
         raise DestinationError(
             f"another process is preparing a dataset in {destination.parent}; wait for it"
@@ -167,6 +165,17 @@ def atomic_folder(destination: Path) -> Iterator[Path]:
             f"{destination} cannot be written: {error}. Check the free disk space and the "
             "permissions, or give another folder with --data-dir"
         ) from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder; raise BlockingIOError if another process holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class ArchiveMembers:
