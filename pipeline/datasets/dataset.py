@@ -216,11 +216,7 @@ class ArchiveMembers:
         return bool(self._find(member))
 
     def read(self, member: str) -> bytes:
-        """Return the bytes of a file.
-
-        Raises:
-            ArchiveError: There is no such file, or it cannot be read completely.
-        """
+        """Return the bytes of a file, or raise ArchiveError."""
         found = self._find(member)
         if not found:
             known = sorted(path for path in self._paths if not path.endswith("/"))
@@ -241,11 +237,7 @@ class ArchiveMembers:
 
 
 def check_columns(content: bytes, separator: str, columns: Sequence[str], where: str) -> None:
-    """Check the header of CSV content.
-
-    Raises:
-        ArchiveError: The columns are other ones.
-    """
+    """Raise ArchiveError unless the header of CSV content has exactly these columns."""
     header = content.partition(b"\n")[0].decode("utf-8", "replace").strip().split(separator)
     if header != list(columns):
         raise ArchiveError(
@@ -258,11 +250,8 @@ def read_csv(
 ) -> "pl.DataFrame":
     """Read CSV content in which no number may be missing; an empty text is null.
 
-    Args:
-        content: The content of the file.
-        where: Name of the file in messages.
-        schema: Name and type of each column, in order.
-        **options: Options of `polars.read_csv`.
+    `schema` has the columns in order, `where` names the file in messages, and the options are those
+    of `polars.read_csv`.
 
     Raises:
         ArchiveError: A row has the wrong number of fields, or a field has the wrong type.

@@ -117,12 +117,7 @@ def read(dataset: Dataset, archives: Sequence[Path]) -> Tables:
 
 
 def download_100k() -> Tables:
-    """Download MovieLens 100K from RecBole's wheel, or else from GroupLens.
-
-    Raises:
-        DownloadError: Neither source can be reached.
-        ArchiveError: A source has other content than expected, and the other source failed too.
-    """
+    """Download MovieLens 100K from RecBole's wheel, or else from GroupLens."""
     try:
         return read_wheel(ArchiveMembers(_download_wheel(), f"the wheel of {WHEEL}"))
     except DatasetError as wheel_error:
@@ -190,11 +185,7 @@ def read_100k(members: ArchiveMembers) -> Tables:
 
 
 def read_1m(members: ArchiveMembers) -> Tables:
-    """Read `ratings.dat`, `movies.dat` and `users.dat` of ml-1m.
-
-    Raises:
-        ArchiveError: A file is missing, is not as expected, or has an unknown code.
-    """
+    """Read `ratings.dat`, `movies.dat` and `users.dat` of ml-1m; ages and jobs are decoded."""
     users = _rows(
         members,
         "users.dat",
@@ -259,15 +250,9 @@ def read_latest(members: ArchiveMembers) -> Tables:
 
 
 def check(tables: Tables, expected: Mapping[str, int] | None) -> None:
-    """Check that the tables are complete and consistent.
+    """Raise ArchiveError unless the tables are complete and consistent.
 
-    Args:
-        tables: The tables to check.
-        expected: The release's known counts, or None if they change over time.
-
-    Raises:
-        ArchiveError: A count differs, an ID is not unique, or an interaction's movie or user is
-            not in its table.
+    `expected` has the release's known counts, or is None if they change over time.
     """
     if expected is not None and dict(tables.counts) != dict(expected):
         raise ArchiveError(

@@ -25,6 +25,8 @@ _PLATFORM = "tensorflow"
 class ModelConfigFile:
     """One model's part of a model config file; other models in the file stay unchanged.
 
+    All methods raise ReleaseError if the file cannot be read or written.
+
     Attributes:
         path: Path of the file, which need not exist yet.
         model_name: Name of the model.
@@ -36,40 +38,21 @@ class ModelConfigFile:
     base_path: str
 
     def release(self) -> Release:
-        """Return the model's release; empty if the file does not have the model.
-
-        Raises:
-            ReleaseError: The file cannot be read.
-        """
+        """Return the model's release; empty if the file does not have the model."""
         model = self._model(self._with_model())
         versions = model.model_version_policy.specific.versions
         return Release(frozenset(versions), dict(model.version_labels))
 
     def loaded_versions(self, present: Collection[int]) -> set[int]:
-        """Return the versions that a server with this file loads.
-
-        Args:
-            present: The versions in its base path.
-
-        Raises:
-            ReleaseError: The file cannot be read.
-        """
+        """Return those of the `present` versions that a server with this file loads."""
         return aspired_versions(self._model(self._with_model()).model_version_policy, present)
 
     def server_base_path(self) -> str:
-        """Return the base path of the versions, as the server sees it.
-
-        Raises:
-            ReleaseError: The file cannot be read.
-        """
+        """Return the base path of the versions, as the server sees it."""
         return str(self._model(self._with_model()).base_path)
 
     def write(self, release: Release) -> bytes:
-        """Write a release atomically, and return the content as `serialized` does.
-
-        Raises:
-            ReleaseError: The file cannot be read or written.
-        """
+        """Write a release atomically, and return the content as `serialized` does."""
         config = self._with_model()
         model = self._model(config)
         model.ClearField("model_version_policy")
@@ -85,9 +68,6 @@ class ModelConfigFile:
 
         If the file does not have the model, it is added with its newest version, which is what a
         server without a file loads.
-
-        Raises:
-            ReleaseError: The file cannot be read.
         """
         return _serialized(self._with_model())
 

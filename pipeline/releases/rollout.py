@@ -61,7 +61,7 @@ class Rollout:
                 self._send(before.relabelled(target))
                 self._send(target)
         except BaseException:
-            # The file is as before, but a server may be in the middle.
+            # The file is as before, but a server may have made some of the steps.
             for server in self.servers:
                 with contextlib.suppress(ServingError):
                     server.reload_config(self.file.serialized(), self.timeout_s)

@@ -214,13 +214,10 @@ class RunHistory:
         pushes: Collection[int],
         refreshes: Collection[int],
     ) -> RunRecord:
-        """Return what TFX's records alone say about a run.
+        """Return what TFX's records say about a run.
 
-        Args:
-            context: TFX's context of the run.
-            executions: The run's executions of this pipeline.
-            pushes: IDs of all executions of the Pusher.
-            refreshes: IDs of all executions of the component that only an index refresh has.
+        `pushes` and `refreshes` have the IDs of all executions of the Pusher, and of the component
+        that only an index refresh has.
         """
         ordered = sorted(executions, key=lambda execution: execution.id)
         # Only the last try of a component counts.

@@ -24,10 +24,9 @@ from serving.standby import standby_server
 
 log = logging.getLogger(__name__)
 
-# The cache cannot see a change of the executor that replaces ExampleValidator's own, and running it
-# takes 0.1 s. The Pusher checks by itself whether the newest version already is its model; the
-# cache knows nothing of the serving directory.
-NEVER_CACHED = frozenset({"Pusher", "ExampleValidator"})
+# The cache knows nothing of the serving directory. The Pusher itself checks whether the newest
+# version already is its model.
+NEVER_CACHED = frozenset({"Pusher"})
 
 
 def run(
@@ -35,13 +34,8 @@ def run(
 ) -> RunSummary:
     """Run the pipeline; a failed component ends it and is in the summary.
 
-    The caller holds the run lock.
-
-    Args:
-        config: The project's configuration.
-        run_id: ID of the new run.
-        observer: Notified of each component.
-        fresh: Use neither the cache nor the checkpoints of a killed run.
+    The caller holds the run lock. With `fresh`, neither the cache nor the checkpoints of a killed
+    run are used.
 
     Raises:
         ConfigError: A file that the configuration names is missing.
@@ -53,18 +47,10 @@ def run(
 
 
 def refresh_index(config: PipelineConfig, run_id: str, observer: Observer) -> RunSummary:
-    """Bring the current catalogue into service, with the last blessed model.
+    """Bring the current catalogue into service with the last blessed model.
 
-    The caller holds the run lock.
-
-    Args:
-        config: The project's configuration.
-        run_id: ID of the new run.
-        observer: Notified of each component.
-
-    Raises:
-        ConfigError: A file that the configuration names is missing, or it names no catalogue.
-        IngestError: The input files cannot be read.
+    The caller holds the run lock. Raises the same errors as `run`, and ConfigError if the
+    configuration has no catalogue.
     """
     summary = _run(config, create_refresh_pipeline(config), run_id, observer)
     # A failure without a cause is that of the resolver, which found no model.
@@ -80,14 +66,8 @@ def refresh_index(config: PipelineConfig, run_id: str, observer: Observer) -> Ru
 def run_single_component(config: PipelineConfig, name: str, run_id: str) -> ComponentOutcome:
     """Run one component in this process, for orchestrators that run each one in its own process.
 
-    The components before it have already run under the same run ID.
-
-    Raises:
-        UnknownComponentError: There is no component of this name.
-        ComponentFailedError: The component failed, or its inputs are missing.
-        RunInProgressError: A run of this configuration is in progress.
-        ConfigError: A file that the configuration names is missing.
-        IngestError: The input files cannot be read.
+    The components before it have already run under the same run ID. Raises the same errors as
+    `create_pipeline` and `run_component`, and RunInProgressError if another process is running.
     """
     with run_lock(config.run_dir):
         is_ingestion = name == INGESTION

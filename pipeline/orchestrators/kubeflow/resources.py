@@ -44,11 +44,7 @@ def parse_resources(texts: Sequence[str], gpu_type: str | None = KUBERNETES_GPU)
 
 
 def check_components(resources: Mapping[str, ResourceSpec], components: Sequence[str]) -> None:
-    """Check that only known components have resources.
-
-    Raises:
-        ConfigError: A component is unknown.
-    """
+    """Raise ConfigError if a component with resources is unknown."""
     for name in resources:
         if name not in components:
             raise ConfigError(

@@ -179,11 +179,7 @@ def _is_span(text: str) -> bool:
 
 
 def cron_with_seconds(cron: str) -> str:
-    """Return a cron expression with the field for seconds that Kubeflow requires.
-
-    Raises:
-        SubmitError: It has neither five nor six fields.
-    """
+    """Return a cron expression with the field for seconds that Kubeflow requires."""
     fields = cron.split()
     if len(fields) == _CRON_FIELDS - 1:
         return " ".join(["0", *fields])

@@ -173,7 +173,7 @@ def _launch(pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode) ->
             custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, name),
         ).launch()
     except Exception as error:
-        # A component may raise anything, and each of it ends the run; the caller reports it.
+        # A component may raise any exception, and each of them ends the run. The caller reports it.
         raise ComponentFailedError(name, str(error)) from error
     seconds = time.monotonic() - started
     if execution is None or not execution.execution_id:

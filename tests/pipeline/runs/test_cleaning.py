@@ -1,9 +1,10 @@
-"""Cleaning on real ML Metadata and real folders, with runs as TFX leaves them."""
+"""Cleaning with a real ML Metadata and real folders, as TFX writes them."""
 
 import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 from ml_metadata import MetadataStore
@@ -12,8 +13,6 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from pipeline.runs import cleaning
 from pipeline.errors import CleaningError
 from pipeline.runs.cleaning import CleaningPlan, carry_out, plan_cleaning
-from pipeline.config.project import PipelineConfig
-from pipeline.config.file import load
 from pipeline.runs.metadata import open_store
 from pipeline.runs.history import RunHistory
 from pipeline.runs.results import component_executions
@@ -26,11 +25,11 @@ State = mlmd.Execution
 
 
 class Runs(MetadataRows):
-    """Makes runs of a few components, and what they leave, as TFX does.
+    """Writes runs of a few components as TFX does.
 
     Args:
-        folder: Gets the configuration, the runs and the versions.
-        store: ML Metadata; the configuration's own if absent.
+        folder: Folder for the project.
+        store: ML Metadata; by default that of the project.
     """
 
     def __init__(self, folder: Path, store: MetadataStore | None = None) -> None:
@@ -41,7 +40,7 @@ class Runs(MetadataRows):
     def artifact(
         self, execution: int, component: str, type_name: str, **properties: int | str
     ) -> int:
-        """Makes an output of an execution."""
+        """Add an output of an execution."""
         found = self.add_output(
             execution, type_name, str(self.folder(execution, component)), **properties
         )
@@ -52,7 +51,7 @@ class Runs(MetadataRows):
         return found
 
     def folder(self, execution: int, component: str) -> Path:
-        """Makes the place of an output, without a word to ML Metadata."""
+        """Write the folder of an output that ML Metadata does not know."""
         folder = self.config.run_dir / "artifacts" / component / "out" / str(execution)
         folder.mkdir(parents=True)
         (folder / "data").write_bytes(b"x" * 1000)
@@ -82,7 +81,7 @@ class Runs(MetadataRows):
         (folder / "saved_model.pb").write_text("model")
 
     def fit(self, run_id: str, examples: int | None = None, blessed: int = 1) -> tuple[int, int]:
-        """All components but the last; returns the examples and the model."""
+        """Add all components but the last, and return the examples and the model."""
         gen = self.execution(run_id, "Gen", cached=() if examples is None else [examples])
         if examples is None:
             examples = self.artifact(gen, "Gen", "Examples")
@@ -93,14 +92,14 @@ class Runs(MetadataRows):
         return examples, model
 
     def dag_run(self, run_id: str, version: int) -> None:
-        """A complete run of another orchestrator, which keeps no summary."""
+        """Add a complete run of another orchestrator, without a summary."""
         _, model = self.fit(run_id)
         pusher = self.execution(run_id, "Pusher", given=[model])
         self.artifact(pusher, "Pusher", "PushedModel", pushed_version=str(version))
         self.version(version)
 
     def refresh(self, run_id: str, version: int, model: int) -> None:
-        """An index refresh with a model of before."""
+        """Add an index refresh with an earlier model."""
         history = RunHistory(self.store, self.name)
         record = history.begin(run_id, "index", None)
         index = self.execution(run_id, "IndexBuilder", given=[model])
@@ -111,7 +110,7 @@ class Runs(MetadataRows):
     def run(
         self, run_id: str, version: int | None, *, examples: int | None = None, blessed: int = 1
     ) -> int:
-        """One run; returns its examples, which another run may take from the cache."""
+        """Add a run, and return its examples, which another run may take from the cache."""
         history = RunHistory(self.store, self.name)
         record = history.begin(run_id, "run", None)
         examples, _ = self.fit(run_id, examples, blessed)
@@ -133,7 +132,7 @@ class Runs(MetadataRows):
         carry_out(plan, self.store)
         return plan
 
-    def places(self) -> set[str]:
+    def outputs(self) -> set[str]:
         root = self.config.run_dir / "artifacts"
         return {str(path.parent.relative_to(root)) for path in root.rglob("data")}
 
@@ -150,22 +149,22 @@ def runs(tmp_path: Path) -> Runs:
     return Runs(tmp_path)
 
 
-def test_old_runs_go_and_what_the_kept_ones_took_from_the_cache_stays(runs: Runs) -> None:
+def test_old_runs_are_removed_except_what_kept_runs_took_from_the_cache(runs: Runs) -> None:
     old = runs.run("1", 11)
     runs.run("2", 12, examples=old)
     runs.run("3", 13, examples=old)
-    before = runs.places()
+    before = runs.outputs()
     plan = runs.plan(1)
-    assert runs.places() == before  # a plan changes nothing
+    assert runs.outputs() == before  # a plan changes nothing
     assert plan.kept_runs == ("3",)
     assert plan.kept_versions == {13: "newest, pushed by a kept run"}
     runs.clean(1)
     # The examples of the first run are those of the third.
-    assert runs.places() == {"Gen/out/1", "Trainer/out/8", "Judge/out/9"}
+    assert runs.outputs() == {"Gen/out/1", "Trainer/out/8", "Judge/out/9"}
     assert runs.versions() == ["13"]
     assert [path.name for path in (runs.config.run_dir / "logs").iterdir()] == ["3.log"]
-    for place, state in runs.states().items():
-        assert state == (LIVE if place in runs.places() else DELETED), place
+    for output, state in runs.states().items():
+        assert state == (LIVE if output in runs.outputs() else DELETED), output
     assert runs.plan(1).removable == ()
 
 
@@ -176,10 +175,12 @@ def test_runs_since_the_last_complete_one_stay(runs: Runs) -> None:
     plan = runs.clean(1)
     assert plan.kept_runs == ("2", "3")
     assert {Path(found.path).parts[-3] for found in plan.removable} >= {"Gen", "Trainer", "Judge"}
-    assert len(runs.places()) == 6
+    assert len(runs.outputs()) == 6
 
 
 def test_without_a_complete_run_everything_stays(runs: Runs) -> None:
+    runs.version(11)
+    assert runs.plan(1).removable == ()
     runs.run("1", None, blessed=0)
     runs.run("2", None, blessed=0)
     assert runs.plan(1).removable == ()
@@ -192,7 +193,7 @@ def test_the_run_of_the_last_blessed_model_stays(runs: Runs) -> None:
     assert runs.plan(1).kept_runs == ("1", "3")
 
 
-def test_runs_are_old_by_their_start_and_not_by_their_id(runs: Runs) -> None:
+def test_runs_are_ordered_by_their_start_and_not_by_their_id(runs: Runs) -> None:
     runs.dag_run("scheduled__2026-11-21T00:00:00+00:00", 11)
     time.sleep(0.002)  # ML Metadata counts in milliseconds
     runs.run("20261121T010000.000000Z", 12)
@@ -204,7 +205,7 @@ def test_runs_are_old_by_their_start_and_not_by_their_id(runs: Runs) -> None:
     )
 
 
-def test_a_run_of_another_runner_that_did_not_push_is_not_counted_and_stays(runs: Runs) -> None:
+def test_a_run_of_another_orchestrator_without_a_push_stays_and_does_not_count(runs: Runs) -> None:
     runs.fit("between two tasks")
     time.sleep(0.002)
     runs.run("2", 12)
@@ -228,7 +229,7 @@ def test_what_ml_metadata_does_not_know_stays(runs: Runs) -> None:
     assert runs.versions() == ["12", "5"]
 
 
-def test_what_a_killed_component_left_goes(runs: Runs) -> None:
+def test_outputs_of_a_killed_component_are_removed(runs: Runs) -> None:
     runs.run("1", 11)
     killed = runs.execution("1", "Trainer", state=State.RUNNING)
     left = runs.folder(killed, "Trainer")
@@ -239,7 +240,7 @@ def test_what_a_killed_component_left_goes(runs: Runs) -> None:
     assert other.exists()
 
 
-def test_a_tree_that_was_moved_is_not_cleaned(runs: Runs) -> None:
+def test_a_moved_folder_is_not_cleaned(runs: Runs) -> None:
     runs.run("1", 11)
     runs.run("2", 12)
     root = runs.config.run_dir / "artifacts"
@@ -249,13 +250,7 @@ def test_a_tree_that_was_moved_is_not_cleaned(runs: Runs) -> None:
     assert set(runs.states().values()) == {LIVE}
 
 
-def test_without_a_known_run_no_version_goes(runs: Runs) -> None:
-    for version in (11, 12):
-        runs.version(version)
-    assert runs.plan(1).removable == ()
-
-
-def test_versions_that_kept_runs_of_another_runner_pushed_stay(runs: Runs) -> None:
+def test_versions_that_kept_runs_of_another_orchestrator_pushed_stay(runs: Runs) -> None:
     for number in range(1, 5):
         runs.dag_run(f"manual__{number}", 10 + number)
         time.sleep(0.002)
@@ -263,7 +258,7 @@ def test_versions_that_kept_runs_of_another_runner_pushed_stay(runs: Runs) -> No
     assert runs.versions() == ["13", "14"]
 
 
-def test_index_refreshes_do_not_push_out_the_run_that_made_their_model(runs: Runs) -> None:
+def test_index_refreshes_do_not_displace_the_run_of_their_model(runs: Runs) -> None:
     runs.run("1", 11)
     runs.run("2", 12)
     (model,) = (a.id for a in runs.store.get_artifacts() if a.uri.endswith("Trainer/out/5"))
@@ -273,10 +268,10 @@ def test_index_refreshes_do_not_push_out_the_run_that_made_their_model(runs: Run
     assert plan.kept_runs == ("1", "2", "5", "6")
     assert runs.versions() == ["11", "12", "15", "16"]
     assert runs.clean(1).kept_runs == ("2", "6")
-    assert {"Gen/out/4", "Trainer/out/5", "Judge/out/6"} <= runs.places()
+    assert {"Gen/out/4", "Trainer/out/5", "Judge/out/6"} <= runs.outputs()
 
 
-def test_another_use_with_runs_of_the_same_names_is_left_alone(runs: Runs, tmp_path: Path) -> None:
+def test_another_project_with_the_same_run_ids_is_not_cleaned(runs: Runs, tmp_path: Path) -> None:
     others = Runs(tmp_path / "other", runs.store)
     others.name = "other"
     for number in ("1", "2"):
@@ -292,39 +287,31 @@ def test_another_use_with_runs_of_the_same_names_is_left_alone(runs: Runs, tmp_p
     assert [found["component"] for found in listed] == ["Gen", "Trainer", "Judge", "Pusher"]
 
 
-def test_versions_that_servers_hold_stay(runs: Runs) -> None:
-    for number in range(1, 6):
-        runs.run(str(number), 10 + number)
-    runs.models_config.write_text(
-        'model_config_list { config { name: "retrieval" base_path: "x" '
-        "model_version_policy { specific { versions: 11 versions: 12 } } "
-        'version_labels { key: "stable" value: 12 } } }'
-    )
-    plan = runs.clean(1)
-    assert plan.kept_versions == {
-        11: "loaded",
-        12: "stable, loaded",
-        15: "newest, pushed by a kept run",
-    }
-    assert runs.versions() == ["11", "12", "15"]
-
-
 @pytest.mark.parametrize(
     ("policy", "kept"),
-    [("latest { num_versions: 2 }", ["14", "15"]), ("all {}", ["11", "12", "13", "14", "15"])],
+    [
+        (
+            'specific { versions: 11 versions: 12 } } version_labels { key: "stable" value: 12 ',
+            {11: "loaded", 12: "stable, loaded", 15: "newest, pushed by a kept run"},
+        ),
+        ("latest { num_versions: 2 }", {14: "loaded", 15: "newest, loaded, pushed by a kept run"}),
+        ("all {}", {**dict.fromkeys(range(11, 15), "loaded"), 15: ANY}),
+    ],
 )
-def test_versions_that_a_policy_loads_stay(runs: Runs, policy: str, kept: list[str]) -> None:
+def test_versions_that_a_server_labels_or_loads_stay(
+    runs: Runs, policy: str, kept: dict[int, str]
+) -> None:
     for number in range(1, 6):
         runs.run(str(number), 10 + number)
     runs.models_config.write_text(
         'model_config_list { config { name: "retrieval" base_path: "x" '
         f"model_version_policy {{ {policy} }} }} }}"
     )
-    runs.clean(1)
-    assert runs.versions() == kept
+    assert runs.clean(1).kept_versions == kept
+    assert runs.versions() == [str(version) for version in sorted(kept)]
 
 
-def test_a_removal_that_was_killed_is_finished_by_the_next(
+def test_a_killed_removal_is_finished_by_the_next(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(1, 4):
@@ -342,16 +329,16 @@ def test_a_removal_that_was_killed_is_finished_by_the_next(
     monkeypatch.setattr(cleaning.shutil, "rmtree", kill_the_second)
     with pytest.raises(KeyboardInterrupt):
         runs.clean(1)
-    # What is half removed is no artifact any more, wherever the removal ended.
+    # Half removed artifacts are marked as deleted, wherever the removal ended.
     assert len([state for state in runs.states().values() if state == LIVE]) == 3
     monkeypatch.undo()
     plan = runs.clean(1)
     assert plan.artifact_ids == ()
-    assert len(runs.places()) == 3
+    assert len(runs.outputs()) == 3
     assert runs.versions() == ["13"]
 
 
-def test_a_half_removed_version_is_none_for_a_server_and_goes(runs: Runs) -> None:
+def test_a_half_removed_version_is_removed(runs: Runs) -> None:
     runs.run("1", 11)
     left = Path(runs.config.serving_dir) / "removed-10"
     left.mkdir()

@@ -8,7 +8,7 @@ import pytest
 from ml_metadata.proto import metadata_store_pb2
 
 from components.drift_gate.accepted_spans import Delivery, LetPass, read_let_pass, write_let_pass
-from components.artifacts import SpanProfile
+from components.artifacts import PROJECT_PROPERTY, SPAN_PROPERTY, SpanProfile
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import ConfigError
 from pipeline.config.file import load
@@ -41,8 +41,8 @@ def accept(
     folder.mkdir(parents=True)
     write_let_pass(str(folder), [], [(LetPass(Delivery(span, None, "0")), None)])
     artifact = Artifact(type_id=type_id, uri=str(folder), state=state)
-    artifact.custom_properties["span"].int_value = span
-    artifact.custom_properties["use"].string_value = project
+    artifact.custom_properties[SPAN_PROPERTY].int_value = span
+    artifact.custom_properties[PROJECT_PROPERTY].string_value = project
     store.put_artifacts([artifact])
     return folder
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import typer
-from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from pipeline.runs import history as run_history
@@ -178,28 +177,6 @@ def test_a_later_run_of_another_orchestrator_does_not_hide_the_last_complete_run
     last = history(config).since_last_complete()[0]
     assert last is not None
     assert last.run_id == "1"
-
-
-def test_the_last_complete_run_is_found_with_one_query(
-    config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    complete(config)
-    asked: list[str] = []
-    real = MetadataStore._call
-
-    def noted(store: MetadataStore, name: str, *arguments: Any, **options: Any) -> Any:
-        asked.append(name)
-        return real(store, name, *arguments, **options)
-
-    monkeypatch.setattr(MetadataStore, "_call", noted)
-    for number in range(3):
-        MetadataRows(open_store(config), "another").add_execution(str(number), "Pusher", DONE)
-    asked.clear()
-    assert history(config).since_last_complete()[0] is not None
-    assert asked == ["GetContextsByType"]
-    asked.clear()
-    assert len(history(config).records()) == 1
-    assert len(asked) <= 3
 
 
 def test_a_record_is_read_as_it_was_written(config: PipelineConfig) -> None:

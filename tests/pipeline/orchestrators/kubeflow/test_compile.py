@@ -41,7 +41,7 @@ def spec(config_path: Path) -> dict[str, Any]:
 
 
 def _shape(part: Any) -> Any:
-    """Without what changes with every edit: hashes of code, and settings, which have own tests."""
+    """Return a part without hashes of code and without settings, which have tests of their own."""
     if isinstance(part, dict):
         return {key: _shape(value) for key, value in part.items()}
     if isinstance(part, list):
@@ -60,15 +60,17 @@ def constant(spec: dict[str, Any], task: str, name: str) -> Any:
     return parameters(spec, task)[name]["runtimeValue"]["constant"]
 
 
-def test_is_what_it_was(spec: dict[str, Any], request: pytest.FixtureRequest) -> None:
+def test_the_pipeline_equals_the_golden_file(
+    spec: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
     text = yaml.dump(_shape(spec))
     if request.config.getoption("--renew-golden"):
         GOLDEN.write_text(text, encoding="utf-8")
     assert text == GOLDEN.read_text(encoding="utf-8"), "renew it with --renew-golden, and read it"
 
 
-def test_is_a_pipeline_spec_of_the_proto(spec: dict[str, Any]) -> None:
-    # Fields that the proto does not know are an error.
+def test_the_pipeline_is_a_valid_pipeline_spec(spec: dict[str, Any]) -> None:
+    # Unknown fields are an error.
     message = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
     assert message.schema_version == "2.1.0"
     assert message.pipeline_info.name == "clubs"
@@ -80,7 +82,7 @@ def test_is_a_pipeline_spec_of_the_proto(spec: dict[str, Any]) -> None:
         assert executor.container.image == "registry/two-tower:1"
 
 
-def test_the_kfp_sdk_takes_it(spec: dict[str, Any]) -> None:
+def test_the_kfp_sdk_loads_the_pipeline(spec: dict[str, Any]) -> None:
     sdk = pytest.importorskip("kfp.components", reason="needs the extra `kubeflow`")
     loaded = sdk.load_component_from_text(yaml.safe_dump(spec))
     assert set(loaded.pipeline_spec.root.input_definitions.parameters) == {
@@ -89,7 +91,7 @@ def test_the_kfp_sdk_takes_it(spec: dict[str, Any]) -> None:
     }
 
 
-def test_a_run_may_leave_every_parameter_out(spec: dict[str, Any]) -> None:
+def test_every_parameter_of_a_run_is_optional(spec: dict[str, Any]) -> None:
     declared = spec["root"]["inputDefinitions"]["parameters"]
     assert declared["epochs"] == {
         "parameterType": "NUMBER_INTEGER",
@@ -101,7 +103,7 @@ def test_a_run_may_leave_every_parameter_out(spec: dict[str, Any]) -> None:
         assert parameters(spec, task)[name] == {"componentInputParameter": name}
 
 
-def test_the_compiling_machines_paths_are_not_in_it(
+def test_the_pipeline_has_no_paths_of_the_compiling_machine(
     config_path: Path, spec: dict[str, Any]
 ) -> None:
     assert str(config_path.parents[1]) not in yaml.dump(spec)
@@ -113,24 +115,14 @@ def test_the_compiling_machines_paths_are_not_in_it(
     assert directory == f"{ROOT_URI}/clubs/serving/retrieval"
 
 
-def test_what_looks_outside_its_inputs_is_never_cached(spec: dict[str, Any]) -> None:
-    cached = {
-        name
-        for name, task in spec["root"]["dag"]["tasks"].items()
-        if task.get("cachingOptions", {}).get("enableCache")
-    }
-    assert not cached & {"ImportSchemaGen", "TimelineExampleGen", "LastBlessedModel", "Pusher"}
-    assert {"Transform", "Trainer", "IndexBuilder"} <= cached
-
-
-def test_the_data_and_the_served_versions_may_lie_elsewhere(config_path: Path) -> None:
+def test_the_data_and_the_served_versions_can_be_in_other_buckets(config_path: Path) -> None:
     spec = compiled(config_path, data_directory="gs://logs/today", serving_dir="gs://served/clubs")
     declared = spec["root"]["inputDefinitions"]["parameters"]
     assert declared["data_directory"]["defaultValue"] == "gs://logs/today"
     assert "gs://served/clubs" in constant(spec, "Pusher", "push_destination")
 
 
-def test_vertex_gets_the_same_pipeline_as_a_job(config_path: Path, spec: dict[str, Any]) -> None:
+def test_the_vertex_job_contains_the_same_pipeline(config_path: Path, spec: dict[str, Any]) -> None:
     job = json.loads(
         compile_pipeline(load(str(config_path)), "vertex", "registry/two-tower:1", ROOT_URI)
     )
@@ -140,7 +132,7 @@ def test_vertex_gets_the_same_pipeline_as_a_job(config_path: Path, spec: dict[st
     assert job["pipelineSpec"] == spec
 
 
-def test_titles_of_artifact_types_are_what_vertex_takes_and_can_be_imported(
+def test_artifact_types_can_be_imported_by_their_title(
     spec: dict[str, Any],
 ) -> None:
     titles = set(re.findall(r"title: ([\w.]+)", yaml.dump(spec, width=10_000)))
@@ -151,15 +143,13 @@ def test_titles_of_artifact_types_are_what_vertex_takes_and_can_be_imported(
 
 
 @pytest.mark.parametrize("root", ["minio://bucket/root", "s3://bucket/root", "gs://", "root"])
-def test_a_root_that_the_steps_could_not_read_is_refused(config_path: Path, root: str) -> None:
+def test_a_root_that_tensorflow_cannot_read_is_refused(config_path: Path, root: str) -> None:
     with pytest.raises(ConfigError, match=rf"pipeline root must be gs://.*got {root}"):
         compile_pipeline(load(str(config_path)), "kubeflow", "registry/two-tower:1", root)
 
 
 @pytest.mark.parametrize("runner", ["kubeflow", "vertex"])
-def test_the_command_takes_no_path_for_a_root(
-    config_path: Path, tmp_path: Path, runner: str
-) -> None:
+def test_the_command_refuses_a_path_as_root(config_path: Path, tmp_path: Path, runner: str) -> None:
     output = tmp_path / f"clubs.{'yaml' if runner == 'kubeflow' else 'json'}"
     words = ["compile", "--runner", runner, "--config", str(config_path), "-o", str(output)]
     words += ["--image", "registry/two-tower:1", "--pipeline-root", "/mnt/pipelines"]
@@ -169,7 +159,7 @@ def test_the_command_takes_no_path_for_a_root(
     assert not output.exists()
 
 
-def test_a_step_has_the_resources_it_is_given(config_path: Path) -> None:
+def test_a_step_has_its_resources(config_path: Path) -> None:
     given = parse_resources(["Trainer=cpu:4,memory:16G,gpu:1"])
     spec = compiled(config_path, resources=given)
     deployment = pipeline_spec_pb2.PipelineDeploymentConfig()
@@ -182,18 +172,13 @@ def test_a_step_has_the_resources_it_is_given(config_path: Path) -> None:
         assert not deployment.executors[label].container.HasField("resources")
 
 
-def test_resources_of_an_unknown_component_are_refused(config_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"Trainr: .*Transform.* did you mean `Trainer`\?"):
-        compiled(config_path, resources=parse_resources(["Trainr=cpu:4"]))
-
-
-def test_a_run_may_name_its_span_where_there_are_spans(config_path: Path) -> None:
+def test_a_run_has_a_parameter_for_the_span_if_there_are_spans(config_path: Path) -> None:
     spec = compiled(config_path, "events.files=logs/{YYYY}-{MM}-{DD}.csv")
     assert spec["root"]["inputDefinitions"]["parameters"]["span"]["defaultValue"] == "newest"
     assert parameters(spec, "TimelineExampleGen")["span"] == {"componentInputParameter": "span"}
 
 
-def test_a_span_is_held_against_what_earlier_runs_left_below_the_root(
+def test_a_span_is_compared_with_profiles_below_the_root(
     tmp_path: Path,
 ) -> None:
     path = write_two_clubs(tmp_path, events={"files": "logs/{SPAN}.csv"}, drift={"action": "stop"})
@@ -213,6 +198,10 @@ def test_a_span_is_held_against_what_earlier_runs_left_below_the_root(
     assert title == getattr(components, name).TYPE_NAME
 
 
-def test_many_workers_are_refused(config_path: Path) -> None:
+def test_settings_that_do_not_fit_a_cluster_are_refused(config_path: Path) -> None:
     with pytest.raises(ConfigError, match="multi_worker"):
         compiled(config_path, "training.strategy=multi_worker")
+    with pytest.raises(ConfigError, match=r"Trainr: .*Transform.* did you mean `Trainer`\?"):
+        compiled(config_path, resources=parse_resources(["Trainr=cpu:4"]))
+    with pytest.raises(ConfigError, match=r"`serving\.directory`.*served/here"):
+        compiled(config_path, "serving.directory=served/here")
