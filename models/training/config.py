@@ -30,7 +30,7 @@ class ModelConfig(Settings):
         description="Look up the history in the candidates' own id vectors, instead of in a second "
         "table.",
     )
-    recency_places: int = Field(
+    recency_positions: int = Field(
         50,
         ge=1,
         le=1000,

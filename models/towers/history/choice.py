@@ -20,12 +20,12 @@ def make_history_encoder(config: ModelConfig) -> HistoryEncoder:
     """Returns the encoder; for `none` one that is never asked."""
     dimension = config.dimension
     if config.history_encoder == "recency":
-        return RecencyEncoder(dimension, config.recency_places, config.recency_heads)
+        return RecencyEncoder(dimension, config.recency_positions, config.recency_heads)
     if config.history_encoder == "gru":
         return GruEncoder(dimension)
     if config.history_encoder == "self_attention":
         return SelfAttentionEncoder(
-            dimension, config.attention_layers, config.attention_heads, config.recency_places
+            dimension, config.attention_layers, config.attention_heads, config.recency_positions
         )
     return MeanEncoder(dimension)
 

@@ -29,7 +29,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "none": {"query_id_embedding": True},
     "mean": {},
     "recency": {
-        "recency_places": 2,
+        "recency_positions": 2,
         "recency_heads": 2,
         "share_candidate_ids": True,
         "similarity": "cosine",

@@ -44,7 +44,7 @@ def test_communities_are_found_from_a_single_event(
         {"history_encoder": "none", "query_id_embedding": True},
         {"similarity": "cosine", "temperature": 0.2, "query_id_embedding": True},
         {"query_id_embedding": True, "query_hidden_layers": (8,), "candidate_hidden_layers": (8,)},
-        {"history_encoder": "recency", "recency_places": 3, "share_candidate_ids": True},
+        {"history_encoder": "recency", "recency_positions": 3, "share_candidate_ids": True},
         {"history_encoder": "gru"},
         {"history_encoder": "self_attention", "attention_layers": 1},
     ],

@@ -130,7 +130,7 @@ class TestMean(HistoryEncoderContract):
 
 
 class TestRecency(HistoryEncoderContract):
-    settings = {"history_encoder": "recency", "recency_places": 4, "recency_heads": 3}
+    settings = {"history_encoder": "recency", "recency_positions": 4, "recency_heads": 3}
 
     def test_starts_as_the_mean_of_its_decays(self):
         # Half lives of 1/3 and 2 events: weights 1, 1/8 and 1, 2**-.5.
@@ -156,7 +156,7 @@ class TestSelfAttention(HistoryEncoderContract):
         "history_encoder": "self_attention",
         "attention_layers": 2,
         "attention_heads": 2,
-        "recency_places": 3,
+        "recency_positions": 3,
     }
 
 
