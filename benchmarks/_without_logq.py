@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-import models.towers.two_tower
+import models.training.two_tower_model
 from models.training.losses import draw_negatives
 from pipeline.cli import main as cli
 
@@ -17,5 +17,5 @@ def uncorrected(*arguments: Any) -> tuple[tf.Tensor, tf.Tensor]:
 
 def main() -> None:
     """As `two-tower`."""
-    models.towers.two_tower.draw_negatives = uncorrected
+    models.training.two_tower_model.draw_negatives = uncorrected
     cli.main()

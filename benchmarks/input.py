@@ -26,14 +26,14 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks._report import environment, report, row
-from models.input.candidate_table import CandidateTable
-from models.training.config import ModelConfig, TrainingConfig
+from models.input.transformed_features import CandidateTable
+from models.config import ModelConfig, TrainingConfig
 from models.features.spec import FeatureSpec
 from models.training.optimizers import make_optimizer
-from models.features.sizes import FeatureSizes
+from models.features.vocabularies import FeatureSizes
 from models.input.timeline_dataset import TimelineDataset
 from models.input.timeline_rows import MEMORY_BYTES
-from models.towers.two_tower import TwoTowerModel
+from models.training.two_tower_model import TwoTowerModel
 
 # At each place; an epoch of the small data takes a fifth of a second, and many are needed.
 SECONDS, LEAST_EPOCHS, MOST_EPOCHS = 20.0, 3, 60

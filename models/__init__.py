@@ -1,12 +1,12 @@
-"""The two towers: features in, vectors out.
+"""The two-tower model: features, training data, towers, training and tuning.
 
-Keras 2 is what TensorFlow Recommenders, Transform and TFX 1.16 were made for, and it must be
-chosen before TensorFlow is imported. This is the one place that does it: every module that
-needs TensorFlow imports something from here first.
+TFX 1.16, Transform and TensorFlow Recommenders need Keras 2, which must be selected before
+TensorFlow is imported. Only this module selects it, so a module that needs TensorFlow must import
+something from `models` first.
 """
 
 import os
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-# TensorFlow's C++ log is noise on a machine without accelerators, its errors too.
+# Without accelerators, TensorFlow's C++ log is noise, including its errors.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

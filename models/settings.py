@@ -1,13 +1,12 @@
-"""The base of every configuration class: frozen, typed, without unknown keys."""
+"""The base class of all sections of the configuration."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Settings(BaseModel):
-    """A frozen section of the configuration; an unknown key or a wrong type is an error.
+    """A frozen section of the configuration that rejects unknown keys and wrong types.
 
-    Each room of the code declares its own sections; `pipeline.config.project` puts them together,
-    `pipeline.config.file` turns a validation error into words.
+    Each package declares its own sections, and `pipeline.config.project` combines them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)

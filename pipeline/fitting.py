@@ -9,7 +9,7 @@ from tfx.types.channel import BaseChannel
 
 from components.run_time_trainer.executor import EPOCHS_KEY
 from components.run_time_trainer.executor import Executor as RunTimeTrainerExecutor
-from models.training.holdout_metric import LOSS
+from models.config import LOSS
 from models.training.trainer import TRAINER_KEY, TrainerConfig
 from models.tuning.config import TuningConfig
 from pipeline.code_hash import code_hash

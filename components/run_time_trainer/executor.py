@@ -8,7 +8,7 @@ from tfx.components.trainer import executor
 from tfx.types.standard_component_specs import CUSTOM_CONFIG_KEY
 from tfx.utils import json_utils
 
-from models.training.config import TrainingConfig
+from models.config import TrainingConfig
 from models.training.trainer import TRAINER_KEY, TrainerConfig
 
 # Beside the parameters that TFX's Trainer declares.

@@ -1,10 +1,4 @@
-"""Raw Examples to indices and numbers: the `preprocessing_fn` of TFX's Transform.
-
-Every feature arrives as a sparse tensor, because an Example of a timeline lacks the candidate
-features and one of the catalogue lacks the query features. Every feature leaves as one too:
-indices into a vocabulary (the last index is the out-of-vocabulary bucket), bucket numbers, or
-normalised floats. A missing value stays missing.
-"""
+"""The `preprocessing_fn` of TFX's Transform: raw Examples to indices and normalised numbers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,17 +23,20 @@ SPACE_IN_ID = "\x1f"
 def preprocessing_fn(
     inputs: Mapping[str, tf.SparseTensor], custom_config: Mapping[str, Any]
 ) -> dict[str, tf.SparseTensor]:
-    """Transforms a batch of Examples.
+    """Transform a batch of Examples.
+
+    All features are sparse, because timelines lack the candidate features and the catalogue lacks
+    the query features. Missing values stay missing.
 
     Args:
         inputs: Raw features by name, `[batch, n]` each.
-        custom_config: `SPEC_KEY` holds the fields of a `FeatureSpec`, `QUERY_VOCABULARY_KEY`
-            whether query ids get a vocabulary. Without one each is out of vocabulary, index 0:
-            where the model has no vector for an id, analysing millions of sessions would be for
-            nothing.
+        custom_config: `SPEC_KEY` holds the fields of the `FeatureSpec`. `QUERY_VOCABULARY_KEY` tells
+            whether query IDs get a vocabulary. Without one, all of them get index 0: analysing
+            millions of session IDs would be wasted if the model has no embeddings for them.
 
     Returns:
-        Transformed features by the same names, `[batch, n]` int64 or float32 each.
+        Transformed features by the same names, `[batch, n]`: int64 indices into a vocabulary,
+        whose last index is the out-of-vocabulary bucket, int64 bucket numbers, or float32 z-scores.
     """
     spec = FeatureSpec.model_validate(custom_config[SPEC_KEY])
     outputs = {spec.candidate_id: _id_indices(inputs[spec.candidate_id], spec.candidate_id)}
@@ -50,7 +47,7 @@ def preprocessing_fn(
         else queries.with_values(tf.zeros_like(queries.values, tf.int64))
     )
     for name, feature in {**spec.query_features, **spec.candidate_features}.items():
-        outputs[name] = _feature(inputs[name], name, feature)
+        outputs[name] = _transformed_feature(inputs[name], name, feature)
     for name in (TIMESTAMP_KEY, RATING_KEY, EVENT_TYPE_KEY, IS_TARGET_KEY):
         if name in inputs:
             outputs[name] = inputs[name]
@@ -58,7 +55,7 @@ def preprocessing_fn(
 
 
 def tokens(text: tf.SparseTensor) -> tf.SparseTensor:
-    """Returns the lower-cased words of `text` `[batch, 1]` as strings `[batch, n]`.
+    """Return the lower-cased words of `text` `[batch, 1]` as strings `[batch, n]`.
 
     A word is a run of letters or digits of any script.
     """
@@ -71,19 +68,21 @@ def tokens(text: tf.SparseTensor) -> tf.SparseTensor:
 
 
 def _id_indices(ids: tf.SparseTensor, name: str) -> tf.SparseTensor:
-    # A line of a vocabulary with counts is "count id", and Transform's table splits it at every
-    # space: spaces inside an id step aside for a character that ingestion refuses in ids.
+    # A line of a vocabulary with counts is "count id", and Transform's lookup table splits it at
+    # each space. Spaces in IDs are replaced by a character that ingestion rejects in IDs.
     spaceless = ids.with_values(tf.strings.regex_replace(ids.values, " ", SPACE_IN_ID))
     return tft.compute_and_apply_vocabulary(
         spaceless,
-        weights=_once_each(spaceless),
+        weights=_unit_weights(spaceless),
         num_oov_buckets=1,
         vocab_filename=name,
         store_frequency=True,
     )
 
 
-def _feature(values: tf.SparseTensor, name: str, feature: FeatureConfig) -> tf.SparseTensor:
+def _transformed_feature(
+    values: tf.SparseTensor, name: str, feature: FeatureConfig
+) -> tf.SparseTensor:
     if feature.kind == "numeric":
         if feature.buckets is not None:
             return tft.bucketize(values, feature.buckets)
@@ -91,7 +90,7 @@ def _feature(values: tf.SparseTensor, name: str, feature: FeatureConfig) -> tf.S
     words = tokens(values) if feature.kind == "text" else values
     return tft.compute_and_apply_vocabulary(
         words,
-        weights=_once_each(words),
+        weights=_unit_weights(words),
         top_k=feature.max_vocabulary,
         frequency_threshold=feature.min_count if feature.min_count > 1 else None,
         num_oov_buckets=1,
@@ -99,10 +98,7 @@ def _feature(values: tf.SparseTensor, name: str, feature: FeatureConfig) -> tf.S
     )
 
 
-def _once_each(values: tf.SparseTensor) -> tf.Tensor:
-    """Returns the weight of each value: 1.
-
-    Transform counts weighted values in each batch before Beam adds up the batches, where Beam would
-    take up every single one: with a million events half of the time.
-    """
+def _unit_weights(values: tf.SparseTensor) -> tf.Tensor:
+    # Transform sums weighted values per batch before Beam combines the batches; unweighted values
+    # go through Beam one by one, which took half of the time at a million events.
     return tf.ones_like(values.values, tf.int64)

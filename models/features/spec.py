@@ -1,4 +1,4 @@
-"""Which columns are the ids, which are features, of what kind: declared once, used everywhere."""
+"""The declaration of IDs and features, from which Transform, towers, index and clients derive."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ EXCLUDE_KEY = "exclude"
 # An input of the served signatures with this prefix filters by a candidate feature.
 ALLOW_PREFIX = "allow_"
 
-# Keys of Examples and of the served signatures that no column may take.
+# Keys of Examples and of the served signatures that IDs and features cannot take.
 RESERVED_KEYS = frozenset(
     {
         TIMESTAMP_KEY,
@@ -32,27 +32,26 @@ RESERVED_KEYS = frozenset(
     }
 )
 
-
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 class FeatureConfig(Settings):
     """One feature of a query or of a candidate."""
 
-    kind: Literal["categorical", "numeric", "text"] = Field(description="What its values are.")
-    column: str | None = Field(
-        None, description="Column in the file; the feature's name if absent."
-    )
+    kind: Literal["categorical", "numeric", "text"] = Field(description="Kind of the values.")
+    column: str | None = Field(None, description="Column in the file. Default: the feature's name.")
     separator: str | None = Field(
-        None, min_length=1, description="Categorical with many values: what stands between them."
+        None, min_length=1, description="categorical: separator of several values in one field."
     )
     buckets: int | None = Field(
-        None, ge=2, le=10_000, description="Numeric: cut into this many quantile buckets."
+        None, ge=2, le=10_000, description="numeric: split into this many quantile buckets."
     )
     max_vocabulary: int | None = Field(
-        None, ge=1, description="Categorical and text: keep only the most frequent values."
+        None, ge=1, description="categorical, text: keep only this many most frequent values."
     )
-    min_count: int = Field(1, ge=1, description="Categorical and text: drop rarer values.")
+    min_count: int = Field(
+        1, ge=1, description="categorical, text: drop values that occur fewer times."
+    )
 
     @model_validator(mode="after")
     def _options_fit_the_kind(self) -> "FeatureConfig":
@@ -66,84 +65,112 @@ class FeatureConfig(Settings):
 
     @property
     def is_multivalued(self) -> bool:
-        """Whether one row holds a list of values (many-valued categorical, or text)."""
+        """Return True if a row holds a list of values."""
         return self.kind == "text" or self.separator is not None
+
+    @property
+    def is_index(self) -> bool:
+        """Return True if Transform turns the feature into indices, else into a z-score."""
+        return self.kind != "numeric" or self.buckets is not None
 
 
 class ColumnsConfig(Settings):
-    """The columns that make a row an event."""
+    """Columns of an event."""
 
-    query_id: str = Field(description="Who asks: the user or the session.")
-    candidate_id: str = Field(description="What is retrieved: the item.")
-    timestamp: str | None = Field(None, description="When; without it the file's order counts.")
-    rating: str | None = Field(None, description="How much; optional.")
-    event_type: str | None = Field(
-        None, description="What was done, such as view or purchase; optional."
+    query_id: str = Field(description="ID of the user or session.")
+    candidate_id: str = Field(description="ID of the item to retrieve.")
+    timestamp: str | None = Field(
+        None, description="Time of the event. Default: the order of the file counts."
     )
+    rating: str | None = Field(None, description="Rating of the event.")
+    event_type: str | None = Field(None, description="Type of the event, such as view or purchase.")
 
 
 class FeaturesConfig(Settings):
-    """Features by name, on either side."""
+    """Features of both sides by name."""
 
     query: Mapping[str, FeatureConfig] = Field(default_factory=dict)
     candidate: Mapping[str, FeatureConfig] = Field(default_factory=dict)
 
 
 class FeatureSpec(Settings):
-    """Ids and features together: Transform, towers, index and clients derive from it."""
+    """IDs and features of a project."""
 
     columns: ColumnsConfig
     features: FeaturesConfig = Field(default_factory=FeaturesConfig)
 
     @model_validator(mode="after")
-    def _names_are_unique(self) -> "FeatureSpec":
-        taken: dict[str, str] = {}
-        named = [
+    def _names_are_valid_and_unique(self) -> "FeatureSpec":
+        settings = [
             ("events.query_id", self.query_id),
             ("events.candidate_id", self.candidate_id),
             *((f"queries.features.{name}", name) for name in self.features.query),
             *((f"candidates.features.{name}", name) for name in self.features.candidate),
         ]
-        for place, name in named:
+        rename_feature = "rename the feature and give the file's column in its `column`"
+        taken: dict[str, str] = {}
+        for setting, name in settings:
             if not _NAME.fullmatch(name):
-                cure = (
-                    "rename the feature and name the file's column in its `column`"
-                    if ".features." in place
-                    else "rename the column in the file"
-                )
+                is_feature = ".features." in setting
                 raise ValueError(
-                    f"{place} is called {name!r}; as the name of a model's input it must be "
-                    f"letters, digits and _, and begin with a letter: {cure}"
+                    f"{setting} must consist of letters, digits and _ and start with a letter, "
+                    f"because it names an input of the model, got {name!r}; "
+                    f"{rename_feature if is_feature else 'rename the column in the file'}"
                 )
             if name in RESERVED_KEYS:
                 raise ValueError(
-                    f"{place} is called {name!r}, which the pipeline uses itself; "
-                    "rename the feature and name the file's column in its `column`"
+                    f"{setting} must not be a name that the pipeline uses itself, got {name!r}; "
+                    f"{rename_feature}"
                 )
             if name in taken:
                 raise ValueError(
-                    f"{place} and {taken[name]} are both called {name!r}; give one another name "
-                    "and name the file's column in its `column`"
+                    f"names must be unique, but {setting} and {taken[name]} are both {name!r}; "
+                    "rename one and give the file's column in its `column`"
                 )
-            taken[name] = place
+            taken[name] = setting
         return self
 
     @property
     def query_id(self) -> str:
-        """Key of the query id, in Examples and in served signatures."""
+        """Return the key of the query ID, in Examples and in served signatures."""
         return self.columns.query_id
 
     @property
     def candidate_id(self) -> str:
-        """Key of the candidate id, in Examples and in served signatures."""
+        """Return the key of the candidate ID, in Examples and in served signatures."""
         return self.columns.candidate_id
 
     @property
     def query_features(self) -> Mapping[str, FeatureConfig]:
-        """Features of the query side by name."""
+        """Return the features of the query side by name."""
         return self.features.query
 
     @property
     def candidate_features(self) -> Mapping[str, FeatureConfig]:
-        """Features of the candidate side by name."""
+        """Return the features of the candidate side by name."""
         return self.features.candidate
+
+
+def event_weight_key(columns: ColumnsConfig, weights: Mapping[str, float]) -> str | None:
+    """Return the key of Examples that determines an event's weight; None if all weigh 1.
+
+    Raises:
+        ValueError: Weights are given without a column for them, or a key is not a rating.
+    """
+    if not weights:
+        return None
+    if columns.event_type is not None:
+        return EVENT_TYPE_KEY
+    if columns.rating is None:
+        raise ValueError(
+            "`training.event_weights` needs `events.event_type` or `events.rating`; set one"
+        )
+    for value in weights:
+        try:
+            float(value)
+        except ValueError:
+            raise ValueError(
+                f"the keys of `training.event_weights` must be ratings, that is numbers, without "
+                f"`events.event_type`, got {value!r}"
+            ) from None
+    return RATING_KEY

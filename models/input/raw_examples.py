@@ -1,4 +1,4 @@
-"""Reads the Examples that ingestion wrote, before any transformation."""
+"""Readers of the raw Examples that ingestion wrote, before Transform."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,19 +16,20 @@ from models.features.spec import (
 )
 from models.input.raw_inputs import candidate_inputs, query_inputs
 
-_COUNTED_AT_ONCE = 4096
+_EXAMPLES_PER_COUNT = 4096
 
 
 @dataclass(frozen=True)
 class RawTimelines:
-    """A batch of timelines as queries and what should answer them.
+    """A batch of timelines, split into what a query shows and what it should find.
 
     Attributes:
-        inputs: What a client would send (`models.input.raw_inputs.query_inputs`), history included.
-        history: `[batch, (events)]` candidate ids before the question, oldest first.
-        targets: `[batch, (events)]` candidate ids held out.
-        events: `[batch, (events)]` candidate ids of history and targets together, oldest first.
-        is_target: `[batch, (events)]` 1 for each of `events` that is held out.
+        inputs: Inputs of the served signature (`models.input.raw_inputs.query_inputs`), including
+            the history.
+        history: Candidate IDs that are not held out, `[batch, (events)]`, oldest first.
+        targets: Held-out candidate IDs, `[batch, (events)]`.
+        events: Candidate IDs of history and targets, `[batch, (events)]`, oldest first.
+        is_target: 1 for each held-out element of `events`, `[batch, (events)]`.
     """
 
     inputs: Mapping[str, tf.Tensor]
@@ -41,18 +42,12 @@ class RawTimelines:
 def read_timelines(
     files: Sequence[str], spec: FeatureSpec, batch_size: int
 ) -> Iterator[RawTimelines]:
-    """Yields the timelines of a split, a batch at a time.
-
-    Args:
-        files: GZIP TFRecords of raw Examples.
-        spec: Ids and features.
-        batch_size: Timelines in a batch.
-    """
+    """Yield the timelines in `files`, GZIP TFRecords of raw Examples, in batches."""
     parsing = {
         spec.query_id: tf.io.VarLenFeature(tf.string),
         spec.candidate_id: tf.io.RaggedFeature(tf.string),
         IS_TARGET_KEY: tf.io.RaggedFeature(tf.int64),
-        **_parsing(spec.query_features),
+        **_parsing_spec(spec.query_features),
     }
     for parsed in _parsed(files, parsing, batch_size):
         events, is_target = parsed.pop(spec.candidate_id), parsed.pop(IS_TARGET_KEY)
@@ -65,13 +60,13 @@ def read_timelines(
 
 @dataclass(frozen=True)
 class RawEvents:
-    """A batch of timelines as flat arrays.
+    """The events of a batch of timelines as flat arrays.
 
     Attributes:
-        queries: Query ids as bytes [batch].
-        candidates: Candidate ids as bytes, timelines one after the other [num_events].
-        times: Epoch seconds [num_events]; None where the data has none.
-        offsets: Where timelines begin, and their end [batch + 1].
+        queries: Query IDs as bytes, `[batch]`.
+        candidates: Candidate IDs as bytes, one timeline after the other, `[num_events]`.
+        times: Epoch seconds, `[num_events]`; None if the data has no times.
+        offsets: Start of each timeline in `candidates`, and the end of the last, `[batch + 1]`.
     """
 
     queries: npt.NDArray[np.object_]
@@ -81,7 +76,7 @@ class RawEvents:
 
 
 def read_events(files: Sequence[str], spec: FeatureSpec, batch_size: int) -> Iterator[RawEvents]:
-    """Yields the events of a split's timelines, `batch_size` timelines at a time."""
+    """Yield the events of the timelines in `files`, `batch_size` timelines at a time."""
     parsing: dict[str, object] = {
         spec.query_id: tf.io.FixedLenFeature([], tf.string),
         spec.candidate_id: tf.io.RaggedFeature(tf.string),
@@ -102,41 +97,41 @@ def read_events(files: Sequence[str], spec: FeatureSpec, batch_size: int) -> Ite
 def read_candidates(
     files: Sequence[str], spec: FeatureSpec, batch_size: int, block: slice = slice(None)
 ) -> Iterator[dict[str, tf.Tensor]]:
-    """Yields the catalogue as `models.input.raw_inputs.candidate_inputs`, a batch at a time.
+    """Yield the catalogue as `models.input.raw_inputs.candidate_inputs`, in batches.
 
     Args:
         files: GZIP TFRecords of raw Examples.
-        spec: Ids and features.
-        batch_size: Candidates in a batch.
-        block: Which of the candidates; start and stop count from the first file's first.
+        spec: IDs and features.
+        batch_size: Candidates per batch.
+        block: Range of candidates to read, counted over all files.
     """
     parsing = {
         spec.candidate_id: tf.io.VarLenFeature(tf.string),
-        **_parsing(spec.candidate_features),
+        **_parsing_spec(spec.candidate_features),
     }
     for parsed in _parsed(files, parsing, batch_size, block):
         yield _inputs(parsed, candidate_inputs(spec))
 
 
 def count_examples(file: str) -> int:
-    """Returns how many Examples a GZIP TFRecord file holds."""
-    records = tf.data.TFRecordDataset([file], compression_type="GZIP").batch(_COUNTED_AT_ONCE)
+    """Return the number of Examples in a GZIP TFRecord file."""
+    records = tf.data.TFRecordDataset([file], compression_type="GZIP").batch(_EXAMPLES_PER_COUNT)
     return sum(int(batch.shape[0]) for batch in records)
 
 
 def split_files(uri: str, split: str) -> list[str]:
-    """Returns the files of a split of an Examples artifact.
+    """Return the files of a split of an Examples artifact.
 
     Raises:
-        FileNotFoundError: The artifact has no such split.
+        FileNotFoundError: The artifact lacks the split.
     """
     files: list[str] = sorted(tf.io.gfile.glob(f"{uri}/Split-{split}/*"))
     if not files:
-        raise FileNotFoundError(f"{uri} has no files of a split {split!r}")
+        raise FileNotFoundError(f"the split {split!r} must have files, but {uri} has none of it")
     return files
 
 
-def _parsing(features: Mapping[str, FeatureConfig]) -> dict[str, tf.io.VarLenFeature]:
+def _parsing_spec(features: Mapping[str, FeatureConfig]) -> dict[str, tf.io.VarLenFeature]:
     return {
         name: tf.io.VarLenFeature(tf.float32 if feature.kind == "numeric" else tf.string)
         for name, feature in features.items()
@@ -169,7 +164,7 @@ def _inputs(
         missing = "" if tensor.dtype == tf.string else float("nan")
         dense = tf.sparse.to_dense(parsed[name], default_value=missing)
         if tensor.shape.rank == 1:
-            # A batch in which nobody has a value has zero columns.
+            # If the whole batch lacks the value, there are zero columns.
             dense = tf.pad(dense, [[0, 0], [0, 1]], constant_values=missing)[:, 0]
         inputs[name] = dense
     return inputs

@@ -1,4 +1,4 @@
-"""Raw strings and numbers as a client sends them: tensors, defaults, the way into Transform."""
+"""The inputs of the exported signatures, as a client sends them, and their defaults."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from models.features.spec import HISTORY_KEY, FeatureConfig, FeatureSpec
 
 
 def query_inputs(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
-    """Returns the inputs that describe a query: id, features, history."""
+    """Return the inputs that describe a query: ID, features, history."""
     return {
         spec.query_id: tf.TensorSpec([None], tf.string, spec.query_id),
         **{name: _input(name, feature) for name, feature in spec.query_features.items()},
@@ -17,7 +17,7 @@ def query_inputs(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
 
 
 def candidate_inputs(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
-    """Returns the inputs that describe a candidate: id and features."""
+    """Return the inputs that describe a candidate: ID and features."""
     return {
         spec.candidate_id: tf.TensorSpec([None], tf.string, spec.candidate_id),
         **{name: _input(name, feature) for name, feature in spec.candidate_features.items()},
@@ -25,29 +25,26 @@ def candidate_inputs(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
 
 
 def to_sparse(values: tf.Tensor) -> tf.SparseTensor:
-    """Returns `[batch]` or `[batch, n]` as `[batch, n]` without missing values.
+    """Return `[batch]` or `[batch, n]` as sparse `[batch, n]` without missing values.
 
-    Missing is "" for a string and NaN for a number.
+    Empty strings and non-finite numbers are missing values.
     """
     if values.shape.rank == 1:
         values = values[:, None]
     present = values != "" if values.dtype == tf.string else tf.math.is_finite(values)
-    places = tf.where(present)
-    return tf.SparseTensor(
-        places, tf.gather_nd(values, places), tf.shape(values, out_type=tf.int64)
-    )
+    positions = tf.where(present)
+    shape = tf.shape(values, out_type=tf.int64)
+    return tf.SparseTensor(positions, tf.gather_nd(values, positions), shape)
 
 
 def same_batch(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Repeats inputs of one row for the whole batch.
+    """Repeat inputs of one row for the whole batch.
 
-    A client leaves out what it does not know, and the server's default for it has one row.
+    A client omits what it does not know, and the server's default for it has one row.
     """
-    batch = tf.reduce_max(tf.stack([tf.shape(values)[0] for values in inputs.values()]))
-    # A batch of zero rows stays one: its only other member is a default.
-    batch = tf.where(
-        tf.reduce_any(tf.stack([tf.shape(values)[0] == 0 for values in inputs.values()])), 0, batch
-    )
+    sizes = tf.stack([tf.shape(values)[0] for values in inputs.values()])
+    # In an empty batch, only the defaults have a row.
+    batch = tf.where(tf.reduce_any(sizes == 0), 0, tf.reduce_max(sizes))
     return {
         name: tf.broadcast_to(values, tf.concat([[batch], tf.shape(values)[1:]], axis=0))
         if values.shape.rank
@@ -57,7 +54,7 @@ def same_batch(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
 
 def default_value(tensor: tf.TensorSpec) -> tf.Tensor:
-    """Returns one row that says nothing: no value, no history."""
+    """Return one row of missing values."""
     if tensor.shape.rank == 2:
         return tf.zeros([1, 0], tensor.dtype)
     return tf.constant([""] if tensor.dtype == tf.string else [float("nan")], tensor.dtype)

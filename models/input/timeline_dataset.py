@@ -1,39 +1,50 @@
-"""Batches of timelines from what Transform left."""
+"""Training batches of transformed timelines."""
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import tensorflow as tf
 
-from models.features.dense_features import dense_features, pad_indices, parse_spec, to_ragged
-from models.features.spec import RATING_KEY, FeatureSpec
-from models.input.event_weights import EVENT_WEIGHT_KEY, event_weights, weight_source
-from models.input.timeline_rows import MEMORY_BYTES, find_rows
+from models.features.spec import RATING_KEY, FeatureSpec, event_weight_key
+from models.input.timeline_rows import MEMORY_BYTES, read_rows
+from models.input.transformed_features import (
+    dense_features,
+    pad_indices,
+    parsing_spec,
+    to_ragged,
+)
 
+EVENT_WEIGHT_KEY = "event_weight"
 _HASH_BUCKETS = 1_000_000
-_BATCHES_A_GROUP = 16
+_BATCHES_PER_GROUP = 16
 
 
 class TimelineDataset:
-    """Gives the transformed `train` split a batch at a time, in an order the seed decides.
+    """Batches of the transformed split `train`, in an order determined by the seed.
 
-    What is small enough is parsed once and held in memory (`models.input.timeline_rows`), else the
-    files are read in each epoch. A share of the timelines, chosen by a hash of their events, can
-    be held out for validation.
+    A batch is a dictionary of the query ID index `[batch, 1]`, the candidate indices of the events
+    `[batch, events]`, dense query features, and event weights `[batch, events]` if there are any.
+    A share of the timelines, chosen by a hash of their events, can be held out for validation.
 
     Args:
-        files: Transformed timelines.
-        spec: Ids and features.
-        batch_size: Timelines in a batch.
-        validation_fraction: Share that `validation` has and `epochs` has not.
-        seed: Of the order.
-        alike_in_length: Whether the timelines of a batch are of about one length: sixteen batches
-            at a time are sorted, and then come in any order. What is computed for each place of a
-            padded batch is then hardly computed for padding.
-        event_weights: As `TrainingConfig.event_weights`.
-        memory_bytes: Most that parsed timelines may take in memory.
+        files: GZIP TFRecords of transformed timelines.
+        spec: IDs and features.
+        batch_size: Timelines per batch.
+        validation_fraction: Share of the timelines held out for validation.
+        seed: Seed of the order.
+        bucket_by_length: Sort sixteen batches at a time by length and shuffle them, so that the
+            timelines of a batch have similar lengths and little is computed for padding.
+        event_weights: See `TrainingConfig.event_weights`.
+        memory_bytes: Limit of the size of parsed timelines in memory; larger data is read from the
+            files in each epoch.
 
     Raises:
-        ValueError: One side of the validation would be empty.
+        ValueError: No timeline is left for training or for validation.
+
+    Example:
+        dataset = TimelineDataset(files, spec, batch_size=64, validation_fraction=0.1, seed=42)
+        for batch in dataset.epochs(0, 1):
+            model.compute_loss(batch)
     """
 
     def __init__(
@@ -44,35 +55,35 @@ class TimelineDataset:
         validation_fraction: float,
         seed: int,
         *,
-        alike_in_length: bool = False,
+        bucket_by_length: bool = False,
         event_weights: Mapping[str, float] | None = None,
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         self._spec = spec
         self._batch_size = batch_size
-        self._held_out = int(validation_fraction * _HASH_BUCKETS)
+        self._held_out_buckets = int(validation_fraction * _HASH_BUCKETS)
         self._seed = seed
-        self._alike_in_length = alike_in_length
+        self._bucket_by_length = bucket_by_length
         self._event_weights = event_weights or {}
-        self._weight_source = weight_source(spec.columns, self._event_weights)
-        self._source = find_rows(
-            files, self._parse, self._is_held_out if self._held_out else None, memory_bytes
-        )
-        self.num_timelines = self._source.num_fitted
+        self._weight_key = event_weight_key(spec.columns, self._event_weights)
+        is_held_out = self._is_held_out if self._held_out_buckets else None
+        self._source = read_rows(files, self._parse, is_held_out, memory_bytes)
+        self.num_timelines = self._source.num_training
         self.steps_per_epoch = -(-self.num_timelines // batch_size)
-        # As Keras wants it: None where there is no validation.
+        # Keras expects None if there is no validation data.
         self.validation_steps = -(-self._source.num_held_out // batch_size) or None
-        if self.num_timelines == 0 or (self._held_out and self._source.num_held_out == 0):
+        if self.num_timelines == 0 or (self._held_out_buckets and not self._source.num_held_out):
             raise ValueError(
-                f"`training.validation_fraction` {validation_fraction:g} must leave timelines on "
-                f"both sides, got {self.num_timelines} for fitting"
+                "training and validation must each have a timeline, but "
+                f"`training.validation_fraction` {validation_fraction:g} leaves "
+                f"{self.num_timelines} for training and {self._source.num_held_out} for validation"
             )
 
     def epochs(self, first: int, last: int) -> tf.data.Dataset:
-        """Returns the batches of the epochs `first` to `last - 1`, one after the other.
+        """Return the batches of the epochs `first` to `last - 1`.
 
-        An epoch's order depends on the seed and its own number only, so a resumed run sees what
-        the uninterrupted one would have seen.
+        The order within an epoch depends only on the seed and the number of the epoch, so a
+        resumed run sees the same batches as an uninterrupted one.
         """
         buffer = max(1, min(self._source.shuffle_buffer, self.num_timelines))
 
@@ -81,8 +92,8 @@ class TimelineDataset:
             timelines = self._source.rows(held_out=False).shuffle(
                 buffer, seed=self._seed + number, reshuffle_each_iteration=False
             )
-            if self._alike_in_length:
-                groups = timelines.batch(_BATCHES_A_GROUP * self._batch_size).enumerate()
+            if self._bucket_by_length:
+                groups = timelines.batch(_BATCHES_PER_GROUP * self._batch_size).enumerate()
                 timelines = groups.map(
                     lambda group, rows: self._sorted_batches(
                         rows, tf.stack([number + self._seed, group])
@@ -98,20 +109,20 @@ class TimelineDataset:
         )
 
     def validation(self) -> tf.data.Dataset | None:
-        """Returns one pass over the held-out timelines, or None where none are."""
-        if not self._held_out:
+        """Return one pass over the held-out timelines, or None if none are held out."""
+        if not self._held_out_buckets:
             return None
         return self._source.rows(held_out=True).batch(self._batch_size).map(self._dense)
 
     def _is_held_out(self, columns: Mapping[str, tf.RaggedTensor]) -> tf.Tensor:
-        # Not of the bytes: the order of an Example's features in them is up to the writer.
+        # The bytes of the Example would not do: writers may order its features differently.
         keys = [self._spec.query_id, self._spec.candidate_id]
         indices = tf.concat([columns[key] for key in keys], axis=1)
         content = tf.strings.reduce_join(tf.strings.as_string(indices), axis=1, separator=" ")
-        return tf.strings.to_hash_bucket_fast(content, _HASH_BUCKETS) < self._held_out
+        return tf.strings.to_hash_bucket_fast(content, _HASH_BUCKETS) < self._held_out_buckets
 
     def _sorted_batches(self, rows: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Sorts by length, then shuffles whole batches; what fills no batch stays at the end."""
+        """Sort rows by length and shuffle whole batches; an incomplete batch stays last."""
         rows = tf.gather(rows, tf.argsort(self._source.sizes(rows), stable=True))
         whole = tf.size(rows) // self._batch_size
         order = tf.argsort(tf.random.stateless_uniform([whole], seed))
@@ -119,20 +130,19 @@ class TimelineDataset:
         shuffled = tf.reshape(tf.gather(batches, order), [-1])
         return tf.concat([shuffled, rows[whole * self._batch_size :]], axis=0)
 
-    # AutoGraph finds nothing to convert here and takes seconds to find it.
+    # AutoGraph has nothing to convert here, but takes seconds to find out.
     @tf.autograph.experimental.do_not_convert
     def _parse(self, serialized: tf.Tensor) -> dict[str, tf.RaggedTensor]:
-        """Parses `[batch]` Examples to `[batch, (n)]` each."""
-        spec, source = self._spec, self._weight_source
-        parsing = parse_spec([spec.query_id, spec.candidate_id], spec.query_features)
-        if source is not None:
-            dtype = tf.float32 if source == RATING_KEY else tf.string
-            parsing[source] = tf.io.VarLenFeature(dtype)
+        """Parse `[batch]` Examples to columns of `[batch, (n)]`."""
+        spec, weight_key = self._spec, self._weight_key
+        parsing = parsing_spec([spec.query_id, spec.candidate_id], spec.query_features)
+        if weight_key is not None:
+            dtype = tf.float32 if weight_key == RATING_KEY else tf.string
+            parsing[weight_key] = tf.io.VarLenFeature(dtype)
         parsed = tf.io.parse_example(serialized, parsing)
         columns = {name: to_ragged(values) for name, values in parsed.items()}
-        if source is not None:
-            # One value an event, so the rows of both are the same events.
-            column = columns.pop(source)
+        if weight_key is not None:
+            column = columns.pop(weight_key)
             columns[EVENT_WEIGHT_KEY] = column.with_values(
                 event_weights(column.values, self._event_weights)
             )
@@ -153,3 +163,26 @@ class TimelineDataset:
         if EVENT_WEIGHT_KEY in columns:
             batch[EVENT_WEIGHT_KEY] = columns[EVENT_WEIGHT_KEY].to_tensor()
         return batch
+
+
+def event_weights(values: tf.Tensor, weights: Mapping[str, float]) -> tf.Tensor:
+    """Return the weight of each event, float32 of the shape of `values`.
+
+    Args:
+        values: Event types (strings; types without a weight weigh 1) or ratings (float32; weights
+            are interpolated between the given ratings and constant beyond them).
+        weights: Weights by event type or rating.
+    """
+    if values.dtype == tf.string:
+        found = tf.ones(tf.shape(values))
+        for name, weight in weights.items():
+            found = tf.where(values == name, tf.constant(weight, tf.float32), found)
+        return found
+    known = sorted((float(rating), weight) for rating, weight in weights.items())
+    ratings = np.array([rating for rating, _ in known], np.float32)
+    weight_at = np.array([weight for _, weight in known], np.float32)
+    found = tf.fill(tf.shape(values), weight_at[0])
+    for left, right, low, high in zip(ratings, ratings[1:], weight_at, weight_at[1:], strict=False):
+        share = tf.clip_by_value((values - left) / (right - left), 0.0, 1.0)
+        found += share * (high - low)
+    return found

@@ -1,65 +1,45 @@
-"""Where the transformed timelines are while a fit goes over them: in memory, or in their files."""
+"""Storage of the transformed timelines during training: in memory if they fit, else in files.
+
+Both classes offer the same methods. A row is a cheap stand-in for a timeline, which can be shuffled
+and batched before its columns are looked up or parsed.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-# Parsed: about 50 million events. Beyond it an epoch reads the files anew.
+# Limit for parsed timelines, about 50 million events.
 MEMORY_BYTES = 256 << 20
-_ROWS_A_BLOCK = 4096
+_ROWS_PER_BLOCK = 4096
 _READ_BYTES = 8 << 20
 
-Columns = Mapping[str, tf.RaggedTensor]
-# `[batch]` serialised Examples to columns `[batch, (n)]`.
-Parse = Callable[[tf.Tensor], Columns]
-# Columns to `[batch]` bool.
-Choose = Callable[[Columns], tf.Tensor]
+Columns: TypeAlias = Mapping[str, tf.RaggedTensor]
+# Parses `[batch]` serialised Examples to columns of `[batch, (n)]`.
+Parse: TypeAlias = Callable[[tf.Tensor], Columns]
+# Returns which rows are held out, `[batch]` bool.
+IsHeldOut: TypeAlias = Callable[[Columns], tf.Tensor]
 
 
-class TimelineRows(Protocol):
-    """Timelines in the order of their files.
-
-    Attributes:
-        num_fitted: Timelines to fit on.
-        num_held_out: Timelines kept out of it.
-        shuffle_buffer: How many rows may be held to draw the next one from.
-    """
-
-    num_fitted: int
-    num_held_out: int
-    shuffle_buffer: int
-
-    def rows(self, *, held_out: bool) -> tf.data.Dataset:
-        """Returns what stands for each row: cheap to shuffle and to batch."""
-
-    def columns(self, rows: tf.Tensor) -> Columns:
-        """Returns the columns of a batch of rows, `[batch, (n)]` each."""
-
-    def sizes(self, rows: tf.Tensor) -> tf.Tensor:
-        """Returns the bytes of each serialised Example, `[batch]` int32."""
-
-
-def find_rows(
-    files: Sequence[str], parse: Parse, choose: Choose | None, memory_bytes: int
-) -> TimelineRows:
-    """Reads the timelines into memory if, parsed, they take no more than `memory_bytes`.
+def read_rows(
+    files: Sequence[str], parse: Parse, is_held_out: IsHeldOut | None, memory_bytes: int
+) -> "RowsInMemory | RowsInFiles":
+    """Read the timelines into memory if they take at most `memory_bytes` after parsing.
 
     Args:
         files: GZIP TFRecords of transformed Examples.
-        parse: Parses a batch of them at once.
-        choose: Tells which rows are held out; None where none are.
-        memory_bytes: Greatest size.
+        parse: Parser of a batch of Examples.
+        is_held_out: Predicate for validation timelines; None holds out none.
+        memory_bytes: Limit of the parsed size.
     """
-    return RowsInMemory.read(files, parse, choose, memory_bytes) or RowsInFiles(
-        files, parse, choose
-    )
+    in_memory = RowsInMemory.read(files, parse, is_held_out, memory_bytes)
+    return in_memory or RowsInFiles(files, parse, is_held_out)
 
 
 class RowsInMemory:
-    """Parsed once, before the first epoch; a row is a number."""
+    """Timelines that are parsed once, before the first epoch. A row is a row number."""
 
     def __init__(
         self, columns: Columns, sizes: npt.NDArray[np.int32], is_held_out: npt.NDArray[np.bool_]
@@ -68,14 +48,14 @@ class RowsInMemory:
         self._sizes = tf.constant(sizes)
         self._is_held_out = is_held_out
         self.num_held_out = int(np.count_nonzero(is_held_out))
-        self.num_fitted = len(is_held_out) - self.num_held_out
-        self.shuffle_buffer = self.num_fitted
+        self.num_training = len(is_held_out) - self.num_held_out
+        self.shuffle_buffer = self.num_training
 
     @classmethod
     def read(
-        cls, files: Sequence[str], parse: Parse, choose: Choose | None, memory_bytes: int
+        cls, files: Sequence[str], parse: Parse, is_held_out: IsHeldOut | None, memory_bytes: int
     ) -> "RowsInMemory | None":
-        """Returns the rows, or None if they take more than `memory_bytes`."""
+        """Return the rows, or None if they take more than `memory_bytes`."""
         values: dict[str, list[npt.NDArray[np.generic]]] = {}
         lengths: dict[str, list[npt.NDArray[np.int64]]] = {}
         sizes = [np.zeros(0, np.int32)]
@@ -90,7 +70,7 @@ class RowsInMemory:
                 return None
             sizes.append(block_sizes.numpy())
             held_out.append(
-                np.zeros(len(sizes[-1]), np.bool_) if choose is None else choose(block).numpy()
+                is_held_out(block).numpy() if is_held_out else np.zeros(len(sizes[-1]), np.bool_)
             )
         columns = {
             name: tf.RaggedTensor.from_row_lengths(
@@ -101,49 +81,49 @@ class RowsInMemory:
         return cls(columns, np.concatenate(sizes), np.concatenate(held_out))
 
     def rows(self, *, held_out: bool) -> tf.data.Dataset:
-        """Numbers of rows, int64."""
+        """Return the row numbers, int64, of the validation or the training timelines."""
         return tf.data.Dataset.from_tensor_slices(np.flatnonzero(self._is_held_out == held_out))
 
     def columns(self, rows: tf.Tensor) -> Columns:
-        """Looks the rows up."""
+        """Return the columns of a batch of rows, `[batch, (n)]` each."""
         return {name: tf.gather(column, rows) for name, column in self._columns.items()}
 
     def sizes(self, rows: tf.Tensor) -> tf.Tensor:
-        """Looks them up."""
+        """Return the bytes of each serialised Example, `[batch]` int32."""
         return tf.gather(self._sizes, rows)
 
 
 class RowsInFiles:
-    """Read anew in each epoch; a row is a serialised Example."""
+    """Timelines that are read again in each epoch. A row is a serialised Example."""
 
     shuffle_buffer = 100_000
 
-    def __init__(self, files: Sequence[str], parse: Parse, choose: Choose | None) -> None:
+    def __init__(self, files: Sequence[str], parse: Parse, is_held_out: IsHeldOut | None) -> None:
         self._files = list(files)
         self._parse = parse
-        self._choose = choose
-        self.num_fitted = _count(self.rows(held_out=False))
-        self.num_held_out = 0 if choose is None else _count(self.rows(held_out=True))
+        self._is_held_out = is_held_out
+        self.num_training = _count(self.rows(held_out=False))
+        self.num_held_out = 0 if is_held_out is None else _count(self.rows(held_out=True))
 
     def rows(self, *, held_out: bool) -> tf.data.Dataset:
-        """Serialised Examples."""
+        """Return the serialised validation or training Examples."""
         timelines = _records(self._files)
-        if self._choose is None:
+        if self._is_held_out is None:
             return timelines.take(0) if held_out else timelines
-        choose = self._choose
+        is_held_out = self._is_held_out
 
         @tf.autograph.experimental.do_not_convert
         def chosen(serialized: tf.Tensor) -> tf.Tensor:
-            return tf.boolean_mask(serialized, choose(self._parse(serialized)) == held_out)
+            return tf.boolean_mask(serialized, is_held_out(self._parse(serialized)) == held_out)
 
-        return timelines.batch(_ROWS_A_BLOCK).map(chosen).unbatch()
+        return timelines.batch(_ROWS_PER_BLOCK).map(chosen).unbatch()
 
     def columns(self, rows: tf.Tensor) -> Columns:
-        """Parses the whole batch at once."""
+        """Return the columns of a batch of rows, `[batch, (n)]` each."""
         return self._parse(rows)
 
     def sizes(self, rows: tf.Tensor) -> tf.Tensor:
-        """Measures them."""
+        """Return the bytes of each serialised Example, `[batch]` int32."""
         return tf.strings.length(rows)
 
 
@@ -156,7 +136,7 @@ def _blocks(files: Sequence[str], parse: Parse) -> Iterator[tuple[tf.Tensor, Col
     def measured(serialized: tf.Tensor) -> tuple[tf.Tensor, Columns]:
         return tf.strings.length(serialized), parse(serialized)
 
-    yield from _records(files).batch(_ROWS_A_BLOCK).map(measured).prefetch(1)
+    yield from _records(files).batch(_ROWS_PER_BLOCK).map(measured).prefetch(1)
 
 
 def _count(timelines: tf.data.Dataset) -> int:
@@ -164,4 +144,4 @@ def _count(timelines: tf.data.Dataset) -> int:
     def add(count: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         return count + tf.shape(rows)[0]
 
-    return int(timelines.batch(_ROWS_A_BLOCK).reduce(0, add).numpy())
+    return int(timelines.batch(_ROWS_PER_BLOCK).reduce(0, add).numpy())

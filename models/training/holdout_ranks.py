@@ -1,40 +1,37 @@
-"""How well a model predicts training timelines that it was not fitted on.
+"""Quality on held-out training timelines, for early stopping and for the search of settings.
 
-Exact, over the whole catalogue, while a fit or a search is under way. What the evaluation holds out
-is not touched.
+Ranks are exact, over the whole catalogue. The events that the evaluation holds out are not used.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from models.errors import DivergedError
 from models.features.spec import FeatureSpec
-from models.towers.two_tower import TwoTowerModel
+from models.training.two_tower_model import TwoTowerModel
 
-_QUESTIONS_AT_ONCE = 256
-# Of a timeline whose order means nothing: what is asked for.
+_QUERIES_PER_BATCH = 256
+# Share of a timeline without order that is predicted from the rest.
 _HIDDEN_SHARE = 0.2
-# Of a timeline whose order counts: the newest events, each asked for from those before it.
+# Number of newest events of an ordered timeline that are predicted, each from those before it.
 _NEWEST = 5
 
-Batch = Mapping[str, tf.Tensor]
-
-
-class NotFiniteError(Exception):
-    """The model's scores are not numbers: the fit has diverged."""
+Batch: TypeAlias = Mapping[str, tf.Tensor]
 
 
 @dataclass(frozen=True)
-class Question:
-    """Some events of a timeline, to be predicted from others.
+class HoldoutQuery:
+    """A query made of one timeline.
 
     Attributes:
-        row: Of the timeline in its batch.
+        row: Row of the timeline in its batch.
         history: Candidate indices `[num_events]`, oldest first.
-        targets: Candidate indices.
+        targets: Candidate indices to predict.
     """
 
     row: int
@@ -51,70 +48,74 @@ def holdout_ranks(
     exclude_seen: bool,
     seed: int,
 ) -> npt.NDArray[np.int64]:
-    """Returns the rank, from 1, of each event that is asked for, among all candidates.
+    """Return the rank, from 1, of each target among all candidates.
 
-    Where order means nothing (`reconstruct`), a fifth of a timeline's events, drawn by `seed`, is
-    asked for from the others; else (`next_candidate`) each of the newest five from all before it.
-    A candidate stands behind all that score as much as it does.
+    With `reconstruct`, a random fifth of a timeline's events is predicted from the rest. With
+    `next_candidate`, each of the newest five events is predicted from all events before it. Ties
+    count as ranked before the target.
 
     Args:
-        model: The towers.
-        batches: Timelines as they are fitted on.
-        spec: Ids and features.
-        objective: Of the fit.
+        model: Towers to measure.
+        batches: Timelines in the format of the training batches.
+        spec: IDs and features.
+        objective: Objective of the training.
         exclude_seen: Whether candidates of the history are left out of the ranking.
-        seed: Of what is asked for.
+        seed: Seed of the choice of targets.
 
     Raises:
-        NotFiniteError: A score is not a number.
+        DivergedError: A score is not finite.
     """
     table = model.candidates(tf.range(model.num_candidates)).numpy()
     rng = np.random.default_rng(seed)
     ranks: list[npt.NDArray[np.int64]] = []
     for batch in batches:
         timelines = [row[row >= 0] for row in batch[spec.candidate_id].numpy()]
-        asked = [
-            question
+        queries = [
+            query
             for row, events in enumerate(timelines)
-            for question in _questions(row, events, objective, rng)
+            for query in _queries(row, events, objective, rng)
         ]
-        for start in range(0, len(asked), _QUESTIONS_AT_ONCE):
-            some = asked[start : start + _QUESTIONS_AT_ONCE]
+        for start in range(0, len(queries), _QUERIES_PER_BATCH):
+            some = queries[start : start + _QUERIES_PER_BATCH]
             scores = _embed(model, batch, some, spec) @ table.T
             if not np.isfinite(scores).all():
-                raise NotFiniteError("scores are not finite: the fit has diverged")
+                raise DivergedError(
+                    "scores must be finite, but training has diverged; reduce "
+                    "`training.learning_rate` or set `training.gradient_clip_norm`"
+                )
             ranks += [
-                _ranks(row, question, exclude_seen)
-                for row, question in zip(scores, some, strict=True)
+                _ranks(row, query, exclude_seen) for row, query in zip(scores, some, strict=True)
             ]
     return np.concatenate(ranks) if ranks else np.zeros(0, np.int64)
 
 
-def _questions(
+def _queries(
     row: int, events: npt.NDArray[np.int32], objective: str, rng: np.random.Generator
-) -> Iterator[Question]:
+) -> Iterator[HoldoutQuery]:
     if objective == "reconstruct":
         if len(events) > 1:
             num_hidden = max(1, round(_HIDDEN_SHARE * len(events)))
             hidden = np.zeros(len(events), bool)
             hidden[rng.choice(len(events), num_hidden, replace=False)] = True
-            yield Question(row, events[~hidden], events[hidden])
+            yield HoldoutQuery(row, events[~hidden], events[hidden])
         return
-    for place in range(max(1, len(events) - _NEWEST), len(events)):
-        yield Question(row, events[:place], events[place : place + 1])
+    for position in range(max(1, len(events) - _NEWEST), len(events)):
+        yield HoldoutQuery(row, events[:position], events[position : position + 1])
 
 
 def _embed(
-    model: TwoTowerModel, batch: Batch, asked: list[Question], spec: FeatureSpec
+    model: TwoTowerModel, batch: Batch, queries: list[HoldoutQuery], spec: FeatureSpec
 ) -> npt.NDArray[np.float32]:
-    histories = [question.history for question in asked]
-    width = max(len(history) for history in histories)
-    padded = np.stack(
-        [np.pad(history, (0, width - len(history)), constant_values=-1) for history in histories]
-    )
-    rows = [question.row for question in asked]
-    tower = model.query_tower
-    encoded = tower.encode(tf.constant(padded), model.max_history) if model.encodes_history else 0.0
+    rows = [query.row for query in queries]
+    tower, config = model.query_tower, model.config
+    encoded: tf.Tensor | float = 0.0
+    if config.encodes_history:
+        width = max(len(query.history) for query in queries)
+        padded = [
+            np.pad(query.history, (0, width - len(query.history)), constant_values=-1)
+            for query in queries
+        ]
+        encoded = tower.encode(tf.constant(np.stack(padded)), config.max_history)
     vectors = tower(
         tf.gather(batch[spec.query_id], rows)[:, 0],
         {name: tf.gather(batch[name], rows) for name in spec.query_features},
@@ -125,17 +126,17 @@ def _embed(
 
 
 def _ranks(
-    scores: npt.NDArray[np.float32], question: Question, exclude_seen: bool
+    scores: npt.NDArray[np.float32], query: HoldoutQuery, exclude_seen: bool
 ) -> npt.NDArray[np.int64]:
-    # Transform's index for what it does not know is one past the catalogue.
-    targets = question.targets[question.targets < len(scores)]
+    # Transform's out-of-vocabulary index is one past the catalogue.
+    targets = query.targets[query.targets < len(scores)]
     own = scores[targets]
     if exclude_seen:
-        seen = question.history[question.history < len(scores)]
+        seen = query.history[query.history < len(scores)]
         scores[seen] = -np.inf
-        # What was seen before and comes again is never found.
+        # A target that is in the history can never be retrieved.
         own = np.where(np.isin(targets, seen), -np.inf, own)
     better = np.count_nonzero(scores[None, :] >= own[:, None], axis=1)
-    ranks = np.full(len(question.targets), np.iinfo(np.int64).max)
+    ranks = np.full(len(query.targets), np.iinfo(np.int64).max)
     ranks[: len(targets)] = np.where(np.isfinite(own), better, ranks[: len(targets)])
     return ranks

@@ -1,25 +1,25 @@
-"""Softmax losses over the catalogue, full and sampled."""
+"""Losses: full and sampled softmax over the catalogue, and the sampling of negatives."""
 
 from collections.abc import Sequence
 
 import tensorflow as tf
 
 _MASKED = -1e9
-# Logits in memory at once: 8 million float32 are 32 MB.
-_LOGITS_A_BLOCK = 8_000_000
+# Logits in memory at once; 8 million float32 are 32 MB.
+_LOGITS_PER_BLOCK = 8_000_000
 
 
 def full_softmax(
     logits: tf.Tensor, rows: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor
 ) -> tf.Tensor:
-    """Returns the weighted mean of -log softmax(logits)[row, target].
+    """Return the weighted mean of -log softmax(logits)[row, target].
 
-    For few queries with many targets each; `sampled_softmax` is for a query each.
+    This form suits few queries with many targets each; `sampled_softmax` takes a query per target.
 
     Args:
         logits: `[batch, num_candidates]`.
-        rows: `[num_events]` int32, the row of each event.
-        targets: `[num_events]` int32, its candidate.
+        rows: Row of each event, `[num_events]` int32.
+        targets: Candidate index of each event, `[num_events]` int32.
         weights: `[num_events]` float32.
     """
     chosen = tf.gather_nd(logits, tf.stack([rows, targets], axis=1))
@@ -39,29 +39,28 @@ def sampled_softmax(
     weights: tf.Tensor,
     hardest: int = 0,
 ) -> tf.Tensor:
-    """Returns the softmax loss against shared negatives, corrected for how they were drawn.
+    """Return the softmax loss against shared negatives, corrected for how they were drawn.
 
-    Each negative's logit is lowered by the logarithm of how often it is expected among the
-    negatives (logQ), which makes the sampled normaliser an unbiased estimate of the full one.
-    Negatives that are the event's own target (accidental hits) do not count. With the whole
-    catalogue as negatives and a correction of 0 it is the full softmax.
+    The logit of each negative is reduced by the logarithm of its expected count among the negatives
+    (logQ correction), which makes the sampled normaliser an unbiased estimate of the full one.
+    Negatives equal to the event's own target (accidental hits) are ignored. With the whole
+    catalogue as negatives and a correction of 0, the result is the full softmax.
 
-    Logits are made a block of events at a time, and with them their gradient, so that memory does
-    not grow with the number of events.
+    Logits and their gradients are computed for a block of events at a time, so that memory does not
+    grow with the number of events.
 
     Args:
         queries: `[num_events, dimension]`.
-        target_vectors: `[num_events, dimension]`, of each event's candidate.
+        target_vectors: Embeddings of the targets, `[num_events, dimension]`.
         negative_vectors: `[num_negatives, dimension]`.
-        targets: `[num_events]` int32 indices.
-        negatives: `[num_negatives]` int32 indices.
-        negative_log_expected: `[num_negatives]`, log of the expected number of times that this
-            candidate is drawn.
+        targets: Candidate indices, `[num_events]` int32.
+        negatives: Candidate indices, `[num_negatives]` int32.
+        negative_log_expected: Logarithm of the expected count of each negative,
+            `[num_negatives]`.
         weights: `[num_events]`.
-        hardest: Keep for each event only this many negatives, those of the highest scores; 0: all.
-            They keep their corrections: the normaliser is then the part of the full one that is
-            owed to hard candidates, each counted for as many as it stands for. Left out is the
-            mass of the easy rest, which moves the value of the loss but hardly its gradient.
+        hardest: Number of negatives with the highest scores to keep per event; 0 keeps all. They
+            keep their corrections, so each still stands for as many candidates as before. Leaving
+            out the easy negatives changes the value of the loss but its gradient very little.
 
     References:
         Bengio, Senécal. Adaptive Importance Sampling to Accelerate Training of a Neural
@@ -74,7 +73,7 @@ def sampled_softmax(
     def total(
         queries: tf.Tensor, target_vectors: tf.Tensor, negative_vectors: tf.Tensor
     ) -> tuple[tf.Tensor, object]:
-        losses, pulls, query_gradients, negative_gradients = _blocks(
+        losses, positive_slopes, query_gradients, negative_gradients = _blocks(
             queries,
             tf.reduce_sum(queries * target_vectors, axis=1),
             negative_vectors,
@@ -86,7 +85,7 @@ def sampled_softmax(
         )
 
         def gradients(upstream: tf.Tensor) -> Sequence[tf.Tensor]:
-            own = pulls[:, None]
+            own = positive_slopes[:, None]
             return (
                 upstream * (query_gradients + own * target_vectors),
                 upstream * (own * queries),
@@ -109,47 +108,47 @@ def _blocks(
     weights: tf.Tensor,
     hardest: int,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Computes losses and gradients of the summed loss, a block of events at a time.
+    """Compute losses and gradients of the summed loss, a block of events at a time.
 
     Returns:
-        `[num_events]` losses; `[num_events]` derivatives by the positive logit; gradients
-        `[num_events, dimension]` through the negative logits by the query, and
-        `[num_negatives, dimension]` by the negative vectors.
+        Losses `[num_events]`; derivatives by the positive logit `[num_events]`; gradients through
+        the negative logits by the queries, `[num_events, dimension]`, and by the negative vectors,
+        `[num_negatives, dimension]`.
     """
     num_events = tf.shape(queries)[0]
-    block = tf.maximum(1, _LOGITS_A_BLOCK // tf.maximum(tf.shape(negatives)[0], 1))
+    block = tf.maximum(1, _LOGITS_PER_BLOCK // tf.maximum(tf.shape(negatives)[0], 1))
     blocks = tf.maximum(1, -(-num_events // block))
-    across = tf.transpose(negative_vectors)
+    transposed = tf.transpose(negative_vectors)
 
     def one(
         number: tf.Tensor,
         parts: tuple[tf.TensorArray, tf.TensorArray, tf.TensorArray],
         negative_gradients: tf.Tensor,
     ) -> tuple[tf.Tensor, tuple[tf.TensorArray, ...], tf.Tensor]:
-        mine = slice(number * block, (number + 1) * block)
-        query, own, weight = queries[mine], positive[mine], weights[mine]
-        scores = tf.matmul(query, across)
-        hits = targets[mine][:, None] == negatives[None, :]
+        events = slice(number * block, (number + 1) * block)
+        query, own, weight = queries[events], positive[events], weights[events]
+        scores = tf.matmul(query, transposed)
+        hits = targets[events][:, None] == negatives[None, :]
         logits = tf.where(hits, _MASKED, scores - negative_log_expected[None, :])
         if hardest:
             scores = tf.where(hits, _MASKED, scores)
             kept = tf.minimum(hardest, tf.shape(scores)[1])
-            least = tf.math.top_k(scores, kept).values[:, -1:]
-            logits = tf.where(scores < least, _MASKED, logits)
+            threshold = tf.math.top_k(scores, kept).values[:, -1:]
+            logits = tf.where(scores < threshold, _MASKED, logits)
         highest = tf.maximum(own, tf.reduce_max(logits, axis=1))
         exponentials = tf.exp(logits - highest[:, None])
         own_exponential = tf.exp(own - highest)
         sums = tf.reduce_sum(exponentials, axis=1) + own_exponential
         losses = weight * (tf.math.log(sums) + highest - own)
         shares = exponentials * (weight / sums)[:, None]
-        pulls = weight * (own_exponential / sums - 1.0)
-        results = (losses, pulls, tf.matmul(shares, negative_vectors))
+        positive_slopes = weight * (own_exponential / sums - 1.0)
+        results = (losses, positive_slopes, tf.matmul(shares, negative_vectors))
         written = tuple(
             part.write(number, values) for part, values in zip(parts, results, strict=True)
         )
         # Transposing the small result is twice as fast on a CPU as transposing the shares.
-        pushes = tf.transpose(tf.matmul(query, shares, transpose_a=True))
-        return number + 1, written, negative_gradients + pushes
+        by_negatives = tf.transpose(tf.matmul(query, shares, transpose_a=True))
+        return number + 1, written, negative_gradients + by_negatives
 
     def empty(*shape: int | None) -> tf.TensorArray:
         return tf.TensorArray(
@@ -170,8 +169,8 @@ def _blocks(
         ),
         parallel_iterations=1,
     )
-    losses, pulls, query_gradients = (part.concat() for part in parts)
-    return losses, pulls, query_gradients, negative_gradients
+    losses, positive_slopes, query_gradients = (part.concat() for part in parts)
+    return losses, positive_slopes, query_gradients, negative_gradients
 
 
 def draw_negatives(
@@ -181,21 +180,21 @@ def draw_negatives(
     num_uniform: int,
     seed: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Draws one step's shared negatives: from the batch's own targets, and uniform ones.
+    """Draw the shared negatives of one step: in-batch targets and uniform candidates.
 
-    Both sources are one mixture: a candidate's expected count is `in_batch * frequency +
-    num_uniform / num_candidates`, whichever source it came from. Taking every target of a batch
-    of long timelines would make the logits quadratic in its events.
+    The two sources form one mixture: whichever source a candidate came from, its expected count is
+    `in_batch * frequency + num_uniform / num_candidates`. The number of in-batch negatives is
+    limited, because otherwise the logits would grow with the square of the batch's events.
 
     Args:
-        targets: `[num_events]` int32, of the batch.
-        log_frequency: `[num_candidates]` float32, log share of the training events.
-        num_in_batch: How many of `targets` to take at most, in a random order.
-        num_uniform: How many more to draw with equal chances.
+        targets: Candidate indices of the batch, `[num_events]` int32.
+        log_frequency: Log share of each candidate in the training events, `[num_candidates]`.
+        num_in_batch: Maximum number of `targets` to take, in random order.
+        num_uniform: Number of candidates to draw uniformly.
         seed: `[2]` int32.
 
     Returns:
-        Indices `[num_negatives]` int32 and their log expected counts.
+        Candidate indices `[num_negatives]` int32 and their log expected counts.
     """
     num_candidates = tf.shape(log_frequency)[0]
     uniform = tf.random.stateless_uniform(

@@ -1,22 +1,17 @@
-"""The optimiser of a fit, and how its learning rate moves over the steps."""
+"""The optimizer of a fit and its learning rate schedule."""
 
 from typing import Any, TypeAlias
 
+import tensorflow as tf
 import tf_keras
 
-from models.training.config import TrainingConfig
-from models.training.row_adam import RowAdamW
+from models.config import TrainingConfig
 
-Schedule: TypeAlias = Any  # of tf_keras.optimizers.schedules.LearningRateSchedule
+Schedule: TypeAlias = Any  # tf_keras.optimizers.schedules.LearningRateSchedule
 
 
 def make_optimizer(training: TrainingConfig, num_steps: int) -> tf_keras.optimizers.Optimizer:
-    """Returns the optimiser that the settings describe.
-
-    Args:
-        training: Optimiser, learning rate, schedule, clipping and weight decay.
-        num_steps: Steps of the whole fit, which a schedule spans.
-    """
+    """Return the configured optimizer for a fit of `num_steps` steps."""
     rate = learning_rate(training, num_steps)
     clip = training.gradient_clip_norm
     if training.optimizer == "adamw":
@@ -29,7 +24,7 @@ def make_optimizer(training: TrainingConfig, num_steps: int) -> tf_keras.optimiz
 
 
 def learning_rate(training: TrainingConfig, num_steps: int) -> Schedule:
-    """Returns the learning rate by step: a linear rise from zero, then constant or half a cosine.
+    """Return the learning rate by step: a linear warm-up, then constant or half a cosine.
 
     References:
         Loshchilov, Hutter. SGDR: Stochastic Gradient Descent with Warm Restarts. 2017. Eq. 5.
@@ -47,3 +42,62 @@ def learning_rate(training: TrainingConfig, num_steps: int) -> Schedule:
         max(1, warmup_steps),
         end_learning_rate=training.learning_rate,
     )
+
+
+class RowAdamW(tf_keras.optimizers.Adam):
+    """AdamW that updates only those rows of an embedding table that a step uses.
+
+    Keras' AdamW decays the moments of all rows and moves all rows in each step. With a million
+    candidates, these passes over the tables take almost all of its time. Here, the moments, weights
+    and weight decay of unused rows do not change. Dense gradients are treated as in Keras.
+
+    Args:
+        learning_rate: Learning rate or schedule.
+        decay: Decoupled weight decay, in units of the learning rate.
+        **settings: Arguments of Keras' Adam.
+
+    References:
+        Loshchilov, Hutter. Decoupled Weight Decay Regularization. ICLR 2019. Algorithm 2.
+        Shazeer, Stern. Adafactor. ICML 2018. Section 3, on Adam for sparse gradients.
+
+    Example:
+        model.compile(optimizer=RowAdamW(0.01, decay=0.05))
+    """
+
+    def __init__(self, learning_rate: Any, decay: float = 0.0, **settings: Any) -> None:
+        # The number of used rows changes in each step, and XLA would compile for each number.
+        super().__init__(learning_rate, **{"jit_compile": False, **settings})
+        self._decay = decay
+
+    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
+        """Update one variable; Keras calls this."""
+        rate = tf.cast(self.learning_rate, variable.dtype)
+        if not isinstance(gradient, tf.IndexedSlices):
+            if self._decay:
+                variable.assign_sub(variable * rate * self._decay)
+            super().update_step(gradient, variable)
+            return
+        # Keras has already summed the gradients of rows that were used several times.
+        rows, slope = gradient.indices, gradient.values
+        index = self._index_dict[self._var_key(variable)]
+        step = tf.cast(self.iterations + 1, variable.dtype)
+        unbiased = tf.sqrt(1 - tf.pow(self.beta_2, step)) / (1 - tf.pow(self.beta_1, step))
+        momentum = _updated_rows(self._momentums[index], rows, slope, self.beta_1)
+        velocity = _updated_rows(self._velocities[index], rows, tf.square(slope), self.beta_2)
+        move = rate * unbiased * momentum / (tf.sqrt(velocity) + self.epsilon)
+        if self._decay:
+            move += rate * self._decay * tf.gather(variable, rows)
+        variable.scatter_sub(tf.IndexedSlices(move, rows))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return {**super().get_config(), "decay": self._decay}
+
+
+def _updated_rows(
+    moment: tf.Variable, rows: tf.Tensor, values: tf.Tensor, beta: float
+) -> tf.Tensor:
+    """Update some rows of a moving average and return them."""
+    updated = beta * tf.gather(moment, rows) + (1 - beta) * values
+    moment.scatter_update(tf.IndexedSlices(updated, rows))
+    return updated

@@ -1,4 +1,4 @@
-"""Fits the two towers: the `run_fn` of TFX's Trainer."""
+"""The `run_fn` of TFX's Trainer: trains the two towers and exports them."""
 
 import hashlib
 import json
@@ -14,60 +14,65 @@ import tensorflow_transform as tft
 import tf_keras
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from models.features.sizes import FeatureSizes, candidate_counts
+from models.config import LOSS, HoldoutMetric, ModelConfig, TrainingConfig
 from models.features.spec import FeatureSpec
-from models.input.candidate_table import CandidateTable
+from models.features.vocabularies import FeatureSizes, candidate_counts, read_vocabularies
 from models.input.timeline_dataset import TimelineDataset
+from models.input.transformed_features import CandidateTable
 from models.missing_model import is_no_model
 from models.settings import Settings
 from models.towers.export import export_towers
-from models.towers.history.choice import encoder_pads
-from models.towers.two_tower import TwoTowerModel
-from models.training.config import ModelConfig, TrainingConfig
-from models.training.fit_state import FitState, progress
-from models.training.holdout_metric import LOSS, HoldoutMetric
+from models.training.checkpoints_and_early_stopping import FitState, progress
+from models.training.distribution import (
+    distribute,
+    fit_as_chief,
+    is_chief,
+    make_strategy,
+    read_task,
+)
 from models.training.holdout_ranks import holdout_ranks
-from models.training.multi_worker import fit_as_chief
 from models.training.optimizers import make_optimizer
-from models.training.strategy import distribute, is_chief, make_strategy, require_cluster
-from models.training.warm_start import SavedWeights, WarmStart, read_vocabularies, restore
+from models.training.two_tower_model import TwoTowerModel
+from models.training.warm_start import SavedWeights, WarmStart, restore
 from models.tuning.config import TuningConfig
 from models.tuning.search_space import apply, chosen_values
 
 TRAINER_KEY = "trainer"
-# In the folder of the fit's logs: from which model the fit began, and what was taken over.
+# Files in the folder of the logs: the report of the warm start, and the cost of training (after a
+# restart, of the last part).
 WARM_START_FILE = "warm_start.json"
-# Beside it: what the fit cost. Of a resumed fit: its last part.
 FIT_FILE = "fit.json"
 
 
 class TrainerConfig(Settings):
-    """The configuration of `run_fn`: `custom_config[TRAINER_KEY]` holds its fields."""
+    """Configuration of `run_fn`, whose fields are in `custom_config[TRAINER_KEY]`.
+
+    `watched` is the metric for early stopping, and `exclude_seen` whether candidates of the history
+    are left out of it.
+    """
 
     spec: FeatureSpec
     model: ModelConfig
     training: TrainingConfig
     checkpoint_dir: str
     code_hash: str
-    # What a fit is stopped by, and whether seen candidates count in it.
     watched: str = LOSS
     exclude_seen: bool = True
     tuning: TuningConfig = TuningConfig()
 
 
 def run_fn(fn_args: FnArgs) -> None:
-    """Fits the towers and exports them.
+    """Train the towers and export them.
 
     Args:
-        fn_args: `train_files` are the transformed timelines, `eval_files` the transformed
-            catalogue; `custom_config[TRAINER_KEY]` holds the fields of a `TrainerConfig`.
-            `base_model` is the model that a warm start continues, where there is one.
-            `hyperparameters` are the best values of a search, where there was one.
+        fn_args: `train_files` are the transformed timelines and `eval_files` the transformed
+            catalogue. `custom_config[TRAINER_KEY]` holds the fields of a `TrainerConfig`. `base_model` is
+            the model for a warm start, if any, and `hyperparameters` the best values of a search.
 
     Raises:
         WarmStartError: The base model does not fit the configuration.
     """
-    config = _config(fn_args)
+    config = _read_config(fn_args)
     if config.training.strategy == "multi_worker":
         fit_as_chief(fn_args, Path(config.checkpoint_dir))
     else:
@@ -75,41 +80,49 @@ def run_fn(fn_args: FnArgs) -> None:
 
 
 def fit_and_export(fn_args: FnArgs) -> None:
-    """Fits the towers in this process; of several workers, the chief exports them.
+    """Train in this process; of several workers, only the chief exports.
 
     Args:
-        fn_args: As of `run_fn`.
+        fn_args: Arguments of `run_fn`.
     """
-    config = _config(fn_args)
-    # Kernels that add in a fixed order: the same seed gives the same model.
+    config = _read_config(fn_args)
+    # With deterministic kernels, the same seed gives the same model.
     tf.config.experimental.enable_op_determinism()
     tf_keras.utils.set_random_seed(config.training.seed)
-    # Before anything is computed: TensorFlow can meet other workers only then.
+    # TensorFlow can only connect to other workers before anything is computed.
     strategy = make_strategy(config.training.strategy)
     transform = tft.TFTransformOutput(fn_args.transform_output)
     started, started_cpu = time.monotonic(), time.process_time()
-    timelines = make_timelines(config, matching(fn_args.train_files))
+    timelines = make_timelines(config, matching_files(fn_args.train_files))
     with strategy.scope():
-        model = make_model(config, transform, matching(fn_args.eval_files), timelines.num_timelines)
+        catalogue = matching_files(fn_args.eval_files)
+        model = make_model(config, transform, catalogue, timelines.num_timelines)
     state = fit(
         model,
         timelines,
         config.training,
         _checkpoint_dir(config, fn_args),
         log_dir=fn_args.model_run_dir,
-        begin=_warm_start(config, transform, fn_args) if config.training.warm_start else None,
-        measure=_measure(config, model, timelines),
+        initialize=_warm_start(config, transform, fn_args) if config.training.warm_start else None,
+        measure=_validation_metric(config, model, timelines),
     )
     if config.training.strategy != "multi_worker" or is_chief():
         cost = {
             "seconds": round(time.monotonic() - started, 3),
-            # Of all threads of this process; reading timelines and compiling are part of it.
+            # All threads of this process, including reading and compiling.
             "cpu_seconds": round(time.process_time() - started_cpu, 3),
             "epochs": state.epochs_done,
             "timelines": timelines.num_timelines,
         }
         _write_json(os.path.join(fn_args.model_run_dir, FIT_FILE), cost)
-        export_towers(model, config.spec, transform, fn_args.serving_model_dir)
+        export_towers(
+            model.query_tower,
+            model.candidate_tower,
+            config.model,
+            config.spec,
+            transform,
+            fn_args.serving_model_dir,
+        )
     state.discard()
 
 
@@ -119,33 +132,33 @@ def fit(
     training: TrainingConfig,
     checkpoint_dir: Path,
     log_dir: str,
-    begin: Callable[[TwoTowerModel], None] | None = None,
+    initialize: Callable[[TwoTowerModel], None] | None = None,
     measure: Callable[[], float] | None = None,
     *,
     keep_best: bool = True,
 ) -> FitState:
-    """Fits `model` in place, going on where a killed run with the same inputs stopped.
+    """Train `model` in place, resuming from the checkpoint of a killed run with the same inputs.
 
     Args:
-        model: The towers.
-        timelines: What to fit them on.
-        training: How.
-        checkpoint_dir: For what a killed run needs to go on.
-        log_dir: For TensorBoard.
-        begin: Sets other weights than random ones to begin with, in a model that is built.
-        measure: How good the model is now, on what it is not fitted on: more is better. The
-            validation loss decides where it is absent.
-        keep_best: End with the weights of the best epoch, where one was measured.
+        model: Towers to train.
+        timelines: Training data.
+        training: Settings.
+        checkpoint_dir: Folder for checkpoints.
+        log_dir: Folder for TensorBoard.
+        initialize: Function that sets the initial weights of the built model.
+        measure: Function that returns the quality on validation data; higher is better. Default:
+            the negative validation loss.
+        keep_best: End with the weights of the best epoch, if one was measured.
     """
     strategy = model.distribute_strategy
-    alone = training.strategy != "multi_worker"
-    if not alone:
-        checkpoint_dir /= "-".join(str(part) for part in require_cluster())
+    is_single_process = training.strategy != "multi_worker"
+    if not is_single_process:
+        checkpoint_dir /= "-".join(str(part) for part in read_task())
     state = FitState(
         checkpoint_dir,
         training.early_stopping_patience,
-        # Workers would have to save in the same moment.
-        training.checkpoint_every_s if alone else math.inf,
+        # Workers would have to save at the same moment.
+        training.checkpoint_every_s if is_single_process else math.inf,
         training.epochs,
         measure,
     )
@@ -153,15 +166,15 @@ def fit(
         model.compile(
             optimizer=make_optimizer(training, training.epochs * timelines.steps_per_epoch)
         )
-        # Variables and optimiser slots must exist before a checkpoint can be restored into them.
+        # Variables and optimizer slots must exist before a checkpoint can be restored into them.
         model.compute_loss(next(iter(timelines.epochs(0, 1))), training=False)
-        if begin is not None:
-            begin(model)
+        if initialize is not None:
+            initialize(model)
         model.optimizer.build(model.trainable_variables)
     first = state.resume(model)
     if first < training.epochs and not state.stopped_early:
         callbacks: list[tf_keras.callbacks.Callback] = [state]
-        if alone or is_chief():
+        if is_single_process or is_chief():
             callbacks.append(tf_keras.callbacks.TensorBoard(log_dir, write_graph=False))
         model.fit(
             distribute(strategy, lambda: timelines.epochs(first, training.epochs)),
@@ -179,7 +192,7 @@ def fit(
 
 
 def make_timelines(config: TrainerConfig, files: list[str]) -> TimelineDataset:
-    """Returns the transformed timelines as the configuration wants them batched."""
+    """Return the training data in `files`, transformed timelines."""
     training = config.training
     return TimelineDataset(
         files,
@@ -187,7 +200,8 @@ def make_timelines(config: TrainerConfig, files: list[str]) -> TimelineDataset:
         training.batch_size,
         training.validation_fraction,
         training.seed,
-        alike_in_length=training.objective == "next_candidate" and encoder_pads(config.model),
+        bucket_by_length=training.objective == "next_candidate"
+        and config.model.trains_on_padded_histories,
         event_weights=training.event_weights,
     )
 
@@ -198,33 +212,32 @@ def make_model(
     candidate_files: list[str],
     num_timelines: int,
 ) -> TwoTowerModel:
-    """Returns the towers that the configuration describes, with random weights.
+    """Return the configured model with random weights.
 
     Args:
         config: Features and settings.
-        transform: What Transform left.
-        candidate_files: The transformed catalogue.
-        num_timelines: That are fitted on.
+        transform: Output of Transform.
+        candidate_files: Files of the transformed catalogue.
+        num_timelines: Number of training timelines.
     """
     sizes = FeatureSizes.from_transform(
         transform, config.spec, query_vocabulary=config.model.query_id_embedding
     )
-    table = CandidateTable.read(candidate_files, config.spec, sizes.candidates - 1)
     return TwoTowerModel(
         config.spec,
         sizes,
         config.model,
         config.training,
-        table,
+        CandidateTable.read(candidate_files, config.spec, sizes.candidates - 1),
         candidate_counts(transform, config.spec),
         num_timelines,
     )
 
 
-def _measure(
+def _validation_metric(
     config: TrainerConfig, model: TwoTowerModel, timelines: TimelineDataset
 ) -> Callable[[], float] | None:
-    """Returns what the configuration watches, on the timelines kept out; None for the loss."""
+    """Return a function that measures `config.watched`, or None for the validation loss."""
     if config.watched == LOSS or not config.training.validation_fraction:
         return None
     metric = HoldoutMetric.parse(config.watched)
@@ -238,13 +251,13 @@ def _measure(
             exclude_seen=config.exclude_seen,
             seed=config.training.seed,
         )
-        return metric.of(ranks)
+        return metric.mean(ranks)
 
     return measure
 
 
-def _config(fn_args: FnArgs) -> TrainerConfig:
-    """Returns the configuration, with the best values of a search in their places."""
+def _read_config(fn_args: FnArgs) -> TrainerConfig:
+    """Return the configuration, updated with the best values of a search."""
     config = TrainerConfig.model_validate(fn_args.custom_config[TRAINER_KEY])
     if not fn_args.hyperparameters:
         return config
@@ -256,28 +269,28 @@ def _config(fn_args: FnArgs) -> TrainerConfig:
 def _warm_start(
     config: TrainerConfig, transform: tft.TFTransformOutput, fn_args: FnArgs
 ) -> Callable[[TwoTowerModel], None]:
-    """Returns what sets the weights of the base model, and leaves a report of it."""
-    # Read before anything is fitted or built: a model that does not fit is said at once.
+    """Return a function that restores the base model's weights and writes a report."""
+    # Read now, so that an unusable base model fails before the model is built.
     has_base = fn_args.base_model and not is_no_model(fn_args.base_model)
     saved = SavedWeights.read(fn_args.base_model, config.spec) if has_base else None
 
-    def begin(model: TwoTowerModel) -> None:
+    def initialize(model: TwoTowerModel) -> None:
         if saved is None:
-            begun = WarmStart(None)
-            progress.info("no blessed model of earlier data: the fit begins from nothing")
+            report = WarmStart(None)
+            progress.info("no blessed model of earlier data; training from random weights")
         else:
-            begun = restore(model, saved, config.spec, read_vocabularies(transform, config.spec))
-            candidates = begun.vocabularies[config.spec.candidate_id]
+            report = restore(model, saved, config.spec, read_vocabularies(transform, config.spec))
+            rows = report.vocabularies[config.spec.candidate_id]
             progress.info(
-                "going on from %s: %d candidates known, %d new, %d gone",
-                begun.source,
-                candidates.kept,
-                candidates.new,
-                candidates.gone,
+                "warm start from %s: %d known, %d new and %d removed candidates",
+                report.source,
+                rows.kept,
+                rows.new,
+                rows.gone,
             )
-        _write_json(os.path.join(fn_args.model_run_dir, WARM_START_FILE), begun.to_json())
+        _write_json(os.path.join(fn_args.model_run_dir, WARM_START_FILE), report.to_json())
 
-    return begin
+    return initialize
 
 
 def _write_json(path: str, content: Mapping[str, Any]) -> None:
@@ -287,7 +300,7 @@ def _write_json(path: str, content: Mapping[str, Any]) -> None:
 
 
 def _checkpoint_dir(config: TrainerConfig, fn_args: FnArgs) -> Path:
-    """A folder that a second run finds again if, and only if, its inputs are the same."""
+    """Return a folder that a second run finds if and only if its inputs are the same."""
     inputs = [
         config.model_dump_json(),
         fn_args.transform_output,
@@ -297,11 +310,11 @@ def _checkpoint_dir(config: TrainerConfig, fn_args: FnArgs) -> Path:
     return Path(config.checkpoint_dir) / hashlib.sha256("\n".join(inputs).encode()).hexdigest()[:16]
 
 
-def matching(patterns: list[str]) -> list[str]:
-    """Returns the files of TFX's patterns, sorted.
+def matching_files(patterns: list[str]) -> list[str]:
+    """Return the files that match TFX's patterns, sorted.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: No file matches.
     """
     files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
     if not files:

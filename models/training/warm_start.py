@@ -1,8 +1,8 @@
-"""Begins a fit with the weights of an earlier model, while vocabularies have grown.
+"""Warm start: training that begins with the weights of an earlier model.
 
-A row of a table belongs to an id or a value, and its number changes with every run of Transform.
-The exported model holds its weights by name and its vocabularies, so rows are matched by what they
-stand for.
+Each row of an embedding table belongs to an ID or a value, and its index changes with every run of
+Transform. The exported model contains its weights by name and its vocabularies, so rows are matched
+by their values.
 """
 
 import json
@@ -15,35 +15,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-import tensorflow_transform as tft
 
+from models.config import ModelConfig
+from models.errors import WarmStartError
 from models.features.spec import FeatureSpec
-from models.towers.named_weights import named_weights
-from models.towers.two_tower import TwoTowerModel
-from models.training.config import ModelConfig
-
-# Beside the SavedModel, where TensorFlow Serving does not look.
-MODEL_CONFIG_FILE = os.path.join("assets.extra", "model_config.json")
-# The attribute of an exported module that holds the weights by name.
-WEIGHTS_ATTRIBUTE = "weights"
+from models.features.vocabularies import read_vocabulary, vocabulary_names
+from models.towers.export import MODEL_CONFIG_FILE, WEIGHTS_ATTRIBUTE, named_weights
+from models.training.two_tower_model import TwoTowerModel
 
 _KEY = re.compile(rf"{WEIGHTS_ATTRIBUTE}/(.+)/\.ATTRIBUTES/VARIABLE_VALUE")
 _FEATURE_TABLE = re.compile(r"(?:query|candidate)_tower:features:tables:(.+):embeddings")
 
 
-class WarmStartError(Exception):
-    """The earlier model cannot be continued with this configuration; again will not help."""
-
-
 @dataclass(frozen=True)
 class SavedWeights:
-    """What an exported model remembers.
+    """Weights and vocabularies of an exported model.
 
     Attributes:
         values: Weights by name.
-        vocabularies: The values of each vocabulary in the order of their rows, by name.
-        config: The settings it was built with.
-        source: Where it came from, for messages.
+        vocabularies: Values of each vocabulary in the order of their rows, by name.
+        config: Architecture of the model.
+        source: Folder of the model, for messages.
     """
 
     values: Mapping[str, npt.NDArray[np.float32]]
@@ -53,36 +45,34 @@ class SavedWeights:
 
     @classmethod
     def read(cls, directory: str, spec: FeatureSpec) -> "SavedWeights":
-        """Reads a SavedModel of `models.towers.export`.
+        """Read a SavedModel written by `models.towers.export`.
 
         Args:
-            directory: Of the SavedModel.
-            spec: Ids and features that are of interest; others are left unread.
+            directory: Folder of the SavedModel.
+            spec: IDs and features whose vocabularies are read.
 
         Raises:
-            WarmStartError: There is none, or it holds no weights by name.
+            WarmStartError: The model is missing or was exported without weights by name.
         """
         try:
             with tf.io.gfile.GFile(os.path.join(directory, MODEL_CONFIG_FILE)) as file:
-                # Settings that are gone since then do not stand in the way.
-                known = {
-                    name: value
-                    for name, value in json.load(file).items()
-                    if name in ModelConfig.model_fields
-                }
+                saved = json.load(file)
         except tf.errors.NotFoundError as error:
             raise WarmStartError(
-                f"{directory} cannot be continued: it is gone, or was exported before there were "
-                "warm starts; fit once with `training.warm_start: false`"
+                f"a warm start needs {MODEL_CONFIG_FILE} of the earlier model, but {directory} has "
+                "none: the model was deleted, or was exported by a version without warm starts; "
+                "train once with `training.warm_start: false`"
             ) from error
+        # Settings that no longer exist are ignored.
+        known = {name: value for name, value in saved.items() if name in ModelConfig.model_fields}
         checkpoint = tf.train.load_checkpoint(os.path.join(directory, "variables", "variables"))
         values = {
-            found[1]: checkpoint.get_tensor(key)
+            match[1]: checkpoint.get_tensor(key)
             for key in checkpoint.get_variable_to_shape_map()
-            if (found := _KEY.fullmatch(key))
+            if (match := _KEY.fullmatch(key))
         }
         vocabularies: dict[str, Sequence[bytes]] = {}
-        for name, counted in _vocabulary_names(spec).items():
+        for name, counted in vocabulary_names(spec).items():
             path = os.path.join(directory, "assets", name)
             if tf.io.gfile.exists(path):
                 vocabularies[name] = read_vocabulary(path, counted=counted)
@@ -91,7 +81,7 @@ class SavedWeights:
 
 @dataclass(frozen=True)
 class RowsOfVocabulary:
-    """How many values of a vocabulary kept their rows, are new, and are gone."""
+    """Numbers of values of a vocabulary that kept their rows, are new, and are gone."""
 
     kept: int
     new: int
@@ -100,13 +90,13 @@ class RowsOfVocabulary:
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What came of a warm start.
+    """Report of a warm start.
 
     Attributes:
-        source: The model that was continued; None where there was none.
-        vocabularies: By name.
+        source: Folder of the earlier model, or None if there was none.
+        vocabularies: Rows by name of the vocabulary.
         fresh: Names of weights that the earlier model lacks.
-        dropped: Names of its weights that this model lacks.
+        dropped: Names of weights that only the earlier model has.
     """
 
     source: str | None
@@ -115,7 +105,7 @@ class WarmStart:
     dropped: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return the report as plain data."""
         return asdict(self)
 
 
@@ -125,31 +115,29 @@ def restore(
     spec: FeatureSpec,
     vocabularies: Mapping[str, Sequence[bytes]],
 ) -> WarmStart:
-    """Puts the saved weights into a model that is built, row by row where rows have a meaning.
+    """Copy the saved weights into a built model, matching the rows of tables by their values.
 
-    New values keep their fresh rows. The row of unknown values, the last one, is taken over. Dense
-    layers are taken over whole. The optimiser begins anew.
+    New values keep their random rows. The out-of-vocabulary row and dense layers are copied. The
+    optimizer starts from scratch.
 
     Args:
-        model: Gets the weights; unchanged where this fails.
-        saved: Of the earlier model.
-        spec: Ids and features.
-        vocabularies: Of `model`, by name.
+        model: Model to change; unchanged if this fails.
+        saved: Weights of the earlier model.
+        spec: IDs and features.
+        vocabularies: Vocabularies of `model`, by name.
 
     Raises:
-        WarmStartError: A weight has another shape, or means something else, in the two models.
+        WarmStartError: A weight has another shape or meaning in the earlier model.
     """
     weights = named_weights([model.candidate_tower, model.query_tower])
-    _check(weights, saved, spec, model.config)
+    _require_compatible(weights, saved, spec, model.config)
     rows = {
-        name: _matched(saved.vocabularies[name], values)
+        name: _matching_rows(saved.vocabularies[name], values)
         for name, values in vocabularies.items()
         if name in saved.vocabularies
     }
-    for name, variable in weights.items():
-        if name not in saved.values:
-            continue
-        old = saved.values[name]
+    for name in weights.keys() & saved.values.keys():
+        variable, old = weights[name], saved.values[name]
         vocabulary = vocabulary_of(name, spec)
         if vocabulary not in rows:
             variable.assign(old)
@@ -159,90 +147,52 @@ def restore(
         values[new_rows] = old[old_rows]
         values[-1] = old[-1]
         variable.assign(values)
+    report = {
+        name: RowsOfVocabulary(
+            kept=len(kept),
+            new=len(vocabularies[name]) - len(kept),
+            gone=len(saved.vocabularies[name]) - len(kept),
+        )
+        for name, (kept, _) in rows.items()
+    }
     return WarmStart(
         saved.source,
-        {
-            name: RowsOfVocabulary(
-                kept=len(kept),
-                new=len(vocabularies[name]) - len(kept),
-                gone=len(saved.vocabularies[name]) - len(kept),
-            )
-            for name, (kept, _) in rows.items()
-        },
+        report,
         fresh=sorted(weights.keys() - saved.values.keys()),
         dropped=sorted(saved.values.keys() - weights.keys()),
     )
 
 
-def write_model_config(config: ModelConfig, directory: str) -> None:
-    """Leaves the settings of the towers beside an exported SavedModel."""
-    path = os.path.join(directory, MODEL_CONFIG_FILE)
-    tf.io.gfile.makedirs(os.path.dirname(path))
-    with tf.io.gfile.GFile(path, "w") as file:
-        file.write(config.model_dump_json())
-
-
-def read_vocabularies(
-    transform: tft.TFTransformOutput, spec: FeatureSpec
-) -> dict[str, Sequence[bytes]]:
-    """Returns the vocabularies that Transform made, in the order of their rows."""
-    found: dict[str, Sequence[bytes]] = {}
-    for name, counted in _vocabulary_names(spec).items():
-        path = transform.vocabulary_file_by_name(name)
-        if path is not None:
-            found[name] = read_vocabulary(path, counted=counted)
-    return found
-
-
-def read_vocabulary(path: str, *, counted: bool) -> list[bytes]:
-    """Reads a vocabulary of Transform; in a `counted` one, each line begins with a count."""
-    with tf.io.gfile.GFile(path, "rb") as file:
-        lines: list[bytes] = file.read().split(b"\n")
-    # The last line ends too; splitting at all that Python takes for a line's end would be wrong.
-    lines.pop()
-    return [line.partition(b" ")[2] for line in lines] if counted else lines
-
-
 def vocabulary_of(name: str, spec: FeatureSpec) -> str | None:
-    """Returns the vocabulary whose values the rows of a weight stand for; None for other weights.
+    """Return the vocabulary that indexes the rows of a weight, or None for other weights.
 
     Args:
-        name: Of `models.towers.named_weights`.
-        spec: Ids and features.
+        name: Name of `models.towers.export.named_weights`.
+        spec: IDs and features.
     """
-    of_ids = {
+    id_tables = {
         "candidate_tower:ids:embeddings": spec.candidate_id,
         "candidate_tower:biases:embeddings": spec.candidate_id,
         "query_tower:events:embeddings": spec.candidate_id,
         "query_tower:ids:embeddings": spec.query_id,
     }
-    if name in of_ids:
-        return of_ids[name]
+    if name in id_tables:
+        return id_tables[name]
     table = _FEATURE_TABLE.fullmatch(name)
-    return table[1] if table and table[1] in _vocabulary_names(spec) else None
+    return table[1] if table and table[1] in vocabulary_names(spec) else None
 
 
-def _vocabulary_names(spec: FeatureSpec) -> dict[str, bool]:
-    """The vocabularies, and whether their lines begin with counts; see `preprocessing`."""
-    features = {**spec.query_features, **spec.candidate_features}
-    return {
-        spec.candidate_id: True,
-        spec.query_id: True,
-        **{name: False for name, feature in features.items() if feature.kind != "numeric"},
-    }
-
-
-def _matched(
+def _matching_rows(
     old: Sequence[bytes], new: Sequence[bytes]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The rows in the new table whose values the old one has, and their rows there."""
-    places = {value: place for place, value in enumerate(old)}
-    pairs = [(row, places[value]) for row, value in enumerate(new) if value in places]
+    """Return the rows of `new` whose values are in `old`, and their rows in `old`."""
+    old_rows = {value: row for row, value in enumerate(old)}
+    pairs = [(row, old_rows[value]) for row, value in enumerate(new) if value in old_rows]
     matched = np.array(pairs, np.int64).reshape(-1, 2)
     return matched[:, 0], matched[:, 1]
 
 
-def _check(
+def _require_compatible(
     weights: Mapping[str, tf.Variable],
     saved: SavedWeights,
     spec: FeatureSpec,
@@ -257,14 +207,13 @@ def _check(
         if name not in saved.values:
             continue
         was, now = saved.values[name].shape, tuple(variable.shape)
-        vocabulary = vocabulary_of(name, spec)
-        if vocabulary in saved.vocabularies:
+        if vocabulary_of(name, spec) in saved.vocabularies:
             was, now = was[1:], now[1:]
         if was != now:
             problems.append(f"{name} was {list(was)} and is {list(now)}")
     if problems:
         raise WarmStartError(
-            f"the last blessed model ({saved.source}) cannot be continued with this "
-            f"configuration: {'; '.join(problems)}. Change it back, or fit from nothing once with "
+            f"a warm start needs the architecture of the last blessed model ({saved.source}), but "
+            f"{'; '.join(problems)}. Change it back, or train once with "
             "`training.warm_start: false`"
         )

@@ -1,21 +1,21 @@
-"""Settings of the search for better settings."""
+"""Settings of the section `tuning`."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from models.config import HoldoutMetric
 from models.settings import Settings
-from models.training.holdout_metric import HoldoutMetric
 
 
 class RangeConfig(Settings):
-    """Numbers between two, both included."""
+    """Numbers between two limits, which are included."""
 
-    min: float = Field(description="Least.")
-    max: float = Field(description="Greatest.")
+    min: float = Field(description="Smallest value.")
+    max: float = Field(description="Largest value.")
     scale: Literal["linear", "log"] = Field(
-        "linear", description="log: as many trials from 1 to 10 as from 10 to 100."
+        "linear", description="log: as many trials between 1 and 10 as between 10 and 100."
     )
 
     @model_validator(mode="after")
@@ -38,34 +38,34 @@ Choices = Annotated[
 
 
 class TuningConfig(Settings):
-    """Which settings are searched, how, and by what they are judged."""
+    """Search space, algorithm and metric of the hyperparameter search."""
 
     enabled: bool = Field(
-        False, description="Search before fitting; the best values replace those of this file."
+        False, description="Search before training; the best values replace the configured ones."
     )
     space: Mapping[str, Choices] = Field(
         default_factory=dict,
-        description="By setting, such as model.dimension: a list of values, or a mapping with min "
-        "and max, and `scale: log` for numbers of which the magnitude counts.",
+        description="Values by setting, such as model.dimension: a list, or a mapping with min, "
+        "max and optionally `scale: log`.",
     )
     algorithm: Literal["random", "bayesian", "hyperband"] = Field(
         "random",
-        description="random; bayesian: each trial where a Gaussian process expects most; "
-        "hyperband: many short fits, the better ones again with three times the epochs.",
+        description="bayesian: a Gaussian process chooses each trial. hyperband: many short "
+        "trials, the better ones repeated with three times the epochs.",
     )
-    max_trials: int = Field(20, ge=1, le=10_000, description="Fits at most.")
+    max_trials: int = Field(20, ge=1, le=10_000, description="Maximum number of trials.")
     metric: str | None = Field(
         None,
-        description="hit_rate@K, mrr@K or ndcg@K on the timelines held out; "
-        "`evaluation.baseline_metric` if absent.",
+        description="hit_rate@K, mrr@K or ndcg@K on held-out training timelines. Default: "
+        "`evaluation.baseline_metric`.",
     )
     holdout_fraction: float = Field(
         0.1,
         gt=0,
         le=0.5,
-        description="Share of the training timelines that a trial is judged on and not fitted on.",
+        description="Share of the training timelines on which trials are measured.",
     )
-    seed: int = Field(42, ge=0, description="Of the choice of trials.")
+    seed: int = Field(42, ge=0, description="Seed of the choice of trials.")
 
     @model_validator(mode="after")
     def _is_complete(self) -> "TuningConfig":
@@ -76,8 +76,8 @@ class TuningConfig(Settings):
         for name, choices in self.space.items():
             if not isinstance(choices, RangeConfig) and len(choices) < 2:
                 raise ValueError(
-                    f"`tuning.space.{name}` must list two values at least, got {list(choices)}; "
-                    "what stays as it is belongs to its section"
+                    f"`tuning.space.{name}` must list at least two values, got {list(choices)}; "
+                    "set a fixed value in its own section"
                 )
         if self.metric is not None:
             HoldoutMetric.parse(self.metric)

@@ -1,4 +1,4 @@
-"""The search space: what of the configuration may vary, and a trial's values put into it."""
+"""The search space: its validation, and the configuration of a trial."""
 
 import json
 import types
@@ -7,27 +7,30 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
+from models.config import ModelConfig, TrainingConfig
 from models.settings import Settings
-from models.training.config import ModelConfig, TrainingConfig
 from models.tuning.config import RangeConfig, TuningConfig
 
 _SECTIONS: dict[str, type[Settings]] = {"model": ModelConfig, "training": TrainingConfig}
 _NOT_SEARCHED = {
-    "model.query_id_embedding": "whole timelines are held out, whose ids no trial would learn",
+    "model.query_id_embedding": "the query IDs of held-out timelines have no embedding",
     "training.checkpoint_every_s": "it does not change the model",
-    "training.seed": "a seed is not better than another",
+    "training.seed": "no seed is better than another",
     "training.strategy": "it does not change the model",
-    "training.validation_fraction": "`tuning.holdout_fraction` says what trials are judged on",
-    "training.warm_start": "trials begin from nothing",
+    "training.validation_fraction": "`tuning.holdout_fraction` replaces it",
+    "training.warm_start": "trials start from random weights",
 }
-# The algorithm's own values stand beside those of the space.
+# Prefix of the values that KerasTuner adds to those of the space.
 _INTERNAL_PREFIX = "tuner/"
 
 
 def check_space(tuning: TuningConfig, model: ModelConfig, training: TrainingConfig) -> None:
-    """Raises ValueError unless each value could stand in its section as the section is.
+    """Check that each value is valid if all other settings stay as configured.
 
-    Whether two new values fit each other shows when a trial takes both: such a trial fails alone.
+    A trial whose values are only invalid together fails alone, during the search.
+
+    Raises:
+        ValueError: A setting cannot be searched, or a value is invalid.
     """
     problems = [
         problem
@@ -37,21 +40,21 @@ def check_space(tuning: TuningConfig, model: ModelConfig, training: TrainingConf
     encoders = [model.history_encoder, *_listed(tuning, "model.history_encoder")]
     if tuning.enabled and "none" in encoders:
         problems.append(
-            "`tuning` judges timelines whose ids no trial has learnt: "
-            "it needs a `model.history_encoder` other than none"
+            "`tuning` needs a `model.history_encoder` other than none, because trials are measured "
+            "on held-out timelines, whose query IDs have no embedding"
         )
     if problems:
         raise ValueError("; ".join(problems))
 
 
 def is_integer(name: str) -> bool:
-    """Whether a setting of the space is a whole number."""
+    """Return True if a setting of the space is an integer."""
     section, _, key = name.partition(".")
     return int in _types(_SECTIONS[section].model_fields[key].annotation)
 
 
 def encode(values: Sequence[Any]) -> list[int | float | str]:
-    """Returns choices as KerasTuner takes them: numbers of one type, or else JSON."""
+    """Return choices in the form that KerasTuner supports: numbers of one type, or JSON."""
     if all(_is_number(value) for value in values):
         whole = all(isinstance(value, int) for value in values)
         return [value if whole else float(value) for value in values]
@@ -59,7 +62,7 @@ def encode(values: Sequence[Any]) -> list[int | float | str]:
 
 
 def decode(name: str, value: Any, tuning: TuningConfig) -> Any:
-    """Returns the value that KerasTuner chose for a setting, as the configuration has it."""
+    """Return the configuration value for a value that KerasTuner chose."""
     choices = tuning.space[name]
     if isinstance(choices, RangeConfig) or all(_is_number(choice) for choice in choices):
         return value
@@ -67,7 +70,7 @@ def decode(name: str, value: Any, tuning: TuningConfig) -> Any:
 
 
 def chosen_values(values: Mapping[str, Any], tuning: TuningConfig) -> dict[str, Any]:
-    """Returns a trial's values by setting, without the algorithm's own."""
+    """Return a trial's values by setting, without those that KerasTuner adds."""
     return {
         name: decode(name, value, tuning)
         for name, value in values.items()
@@ -78,10 +81,10 @@ def chosen_values(values: Mapping[str, Any], tuning: TuningConfig) -> dict[str, 
 def apply(
     values: Mapping[str, Any], model: ModelConfig, training: TrainingConfig
 ) -> tuple[ModelConfig, TrainingConfig]:
-    """Returns the sections with `values`, by names such as `model.dimension`, in their places.
+    """Return the sections with `values`, by names such as `model.dimension`, replaced.
 
     Raises:
-        ValueError: They do not fit together.
+        ValueError: The values are not valid together.
     """
     sections: dict[str, Any] = {
         "model": model.model_dump(mode="json"),
@@ -98,28 +101,30 @@ def apply(
 def _problems(
     name: str, choices: Sequence[Any] | RangeConfig, sections: Mapping[str, Settings]
 ) -> list[str]:
-    place = f"`tuning.space.{name}`"
+    setting = f"`tuning.space.{name}`"
     section, _, key = name.partition(".")
     if section not in _SECTIONS or key not in _SECTIONS[section].model_fields:
         known = [
             f"{part}.{field}" for part, kind in _SECTIONS.items() for field in kind.model_fields
         ]
         searched = ", ".join(field for field in known if field not in _NOT_SEARCHED)
-        return [f"{place} is no setting that can be searched; there are: {searched}"]
+        return [f"{setting} is not a searchable setting; these are: {searched}"]
     if name in _NOT_SEARCHED:
-        return [f"{place} cannot be searched: {_NOT_SEARCHED[name]}"]
+        return [f"{setting} cannot be searched: {_NOT_SEARCHED[name]}"]
     values = choices
     if isinstance(choices, RangeConfig):
         allowed = _types(_SECTIONS[section].model_fields[key].annotation)
         if not {int, float} & allowed:
-            return [f"{place} is not a number: list its values instead of min and max"]
+            return [f"{setting} is not a number; list its values instead of giving min and max"]
         values = [choices.min, choices.max]
         if int in allowed:
             if not all(value.is_integer() for value in values):
-                return [f"{place} takes whole numbers, got {choices.min:g} to {choices.max:g}"]
+                return [
+                    f"{setting} must have integer limits, got {choices.min:g} to {choices.max:g}"
+                ]
             values = [int(value) for value in values]
     return [
-        f"{place}: {problem}"
+        f"{setting}: {problem}"
         for value in values
         if (problem := _problem(sections[section], key, value)) is not None
     ]
@@ -128,7 +133,7 @@ def _problems(
 def _problem(section: Settings, key: str, value: Any) -> str | None:
     content = {**section.model_dump(mode="json"), key: value}
     try:
-        # Strict through JSON, as the configuration itself is read.
+        # Strict, from JSON: the same validation as for the configuration file.
         type(section).model_validate_json(json.dumps(content), strict=True)
     except (ValidationError, TypeError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)

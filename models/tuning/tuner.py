@@ -1,4 +1,4 @@
-"""Searches the configuration's space of settings: the `tuner_fn` of TFX's Tuner."""
+"""The `tuner_fn` of TFX's Tuner: searches the configured space of settings."""
 
 import hashlib
 import math
@@ -19,11 +19,18 @@ from keras_tuner.oracles import BayesianOptimizationOracle, HyperbandOracle, Ran
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
+from models.config import HoldoutMetric
+from models.errors import AllTrialsFailedError
 from models.settings import Settings
-from models.training.fit_state import progress
-from models.training.holdout_metric import HoldoutMetric
+from models.training.checkpoints_and_early_stopping import progress
 from models.training.holdout_ranks import holdout_ranks
-from models.training.trainer import TrainerConfig, fit, make_model, make_timelines, matching
+from models.training.trainer import (
+    TrainerConfig,
+    fit,
+    make_model,
+    make_timelines,
+    matching_files,
+)
 from models.tuning.config import RangeConfig, TuningConfig
 from models.tuning.search_space import apply, chosen_values, encode, is_integer
 
@@ -33,25 +40,21 @@ _NEVER_S = 1e9
 
 
 class TunerConfig(Settings):
-    """The configuration of `tuner_fn`: `custom_config[TUNER_KEY]` holds its fields."""
+    """Configuration of `tuner_fn`, whose fields are in `custom_config[TUNER_KEY]`."""
 
     trainer: TrainerConfig
     metric: str
     exclude_seen: bool
 
 
-class AllTrialsFailedError(Exception):
-    """No trial of a search came to an end; the space must be changed."""
-
-
 @dataclass(frozen=True)
 class TrialOutcome:
-    """What came of one trial.
+    """Result of one trial.
 
     Attributes:
-        values: By setting.
-        score: Of the metric; None where the trial failed.
-        failure: Why it failed; empty where it did not.
+        values: Values by setting.
+        score: Value of the metric; None if the trial failed.
+        failure: Reason of the failure; empty if the trial succeeded.
     """
 
     values: dict[str, Any]
@@ -60,16 +63,16 @@ class TrialOutcome:
 
 
 class TimelineTuner(base_tuner.BaseTuner):
-    """Fits the towers once a trial, and judges them by training timelines held out.
+    """Trains the towers once per trial and measures them on held-out training timelines.
 
-    A trial that fails is told, counts as the worst, and the search goes on.
+    A failed trial is logged and the search continues.
     """
 
     def __init__(self, config: TunerConfig, fn_args: FnArgs, directory: Path) -> None:
         self._config = config
         self._transform = tft.TFTransformOutput(fn_args.transform_graph_path)
-        self._train_files = matching(fn_args.train_files)
-        self._candidate_files = matching(fn_args.eval_files)
+        self._train_files = matching_files(fn_args.train_files)
+        self._candidate_files = matching_files(fn_args.eval_files)
         self._folder = directory
         self._failures: dict[str, str] = {}
         super().__init__(
@@ -77,15 +80,15 @@ class TimelineTuner(base_tuner.BaseTuner):
         )
 
     def run_trial(self, trial: trial_module.Trial, *fit_args: Any, **fit_kwargs: Any) -> Any:
-        """Fits with the trial's values; returns the metric."""
-        config, values = self._config, dict(trial.hyperparameters.values)
+        """Train with the trial's values and return the metric."""
+        config = self._config
         try:
-            score = self._score(values)
+            score = self._score(dict(trial.hyperparameters.values))
             if not math.isfinite(score):
                 raise FailedTrialError(f"{config.metric} is {score}")
         except Exception as error:
-            # Out of memory, a value that another one forbids, a fit that diverges: it is told, and
-            # the others are tried.
+            # Any failure, such as lack of memory or values that are invalid together, ends only
+            # this trial.
             self._failures[trial.trial_id] = f"{type(error).__name__}: {error}".splitlines()[0]
             raise FailedTrialError(str(error)) from error
         finally:
@@ -93,32 +96,27 @@ class TimelineTuner(base_tuner.BaseTuner):
         return {config.metric: score}
 
     def on_trial_end(self, trial: trial_module.Trial) -> None:
-        """Tells what came of it."""
+        """Log the result."""
         failure = self._failures.get(trial.trial_id)
         super().on_trial_end(trial)
-        done = len(self.oracle.end_order)
+        done, total = len(self.oracle.end_order), self._config.trainer.tuning.max_trials
         score = self.oracle.trials[trial.trial_id].score
         result = f"failed: {failure}" if failure else f"{self._config.metric} {score:.4f}"
-        progress.info(
-            "trial %d of %d  %s",
-            done,
-            self._config.trainer.tuning.max_trials,
-            result,
-            extra={"fraction": done / self._config.trainer.tuning.max_trials},
-        )
+        progress.info("trial %d of %d  %s", done, total, result, extra={"fraction": done / total})
 
     def on_search_end(self) -> None:
-        """Ends a search in which nothing worked."""
+        """Delete the state of the search; raise AllTrialsFailedError if no trial succeeded."""
         outcomes = self.outcomes()
         shutil.rmtree(self._folder, ignore_errors=True)
         if all(outcome.failure for outcome in outcomes):
             shown = "; ".join(f"{outcome.values}: {outcome.failure}" for outcome in outcomes[:3])
             raise AllTrialsFailedError(
-                f"all {len(outcomes)} trials failed, change `tuning.space`: {shown}"
+                f"at least one trial must succeed, but all {len(outcomes)} trials failed; change "
+                f"`tuning.space`. First failures: {shown}"
             )
 
     def outcomes(self) -> list[TrialOutcome]:
-        """Returns what came of the trials, in their order."""
+        """Return the results of the finished trials, in order."""
         found = []
         for trial_id in self.oracle.end_order:
             trial = self.oracle.trials[trial_id]
@@ -134,22 +132,21 @@ class TimelineTuner(base_tuner.BaseTuner):
         return found
 
     def _score(self, values: dict[str, Any]) -> float:
-        config = self._config
-        trainer, tuning = config.trainer, config.trainer.tuning
+        configured, tuning = self._config.trainer, self._config.trainer.tuning
         model_config, training = apply(
-            chosen_values(values, tuning), trainer.model, trainer.training
+            chosen_values(values, tuning), configured.model, configured.training
         )
         training = training.model_copy(
             update={
                 "validation_fraction": tuning.holdout_fraction,
                 "checkpoint_every_s": _NEVER_S,
-                # One after the other, each on one device.
+                # Trials run one after the other, each on one device.
                 "strategy": "none",
                 "epochs": values.get(_EPOCHS_KEY, training.epochs),
             }
         )
         tf_keras.utils.set_random_seed(training.seed)
-        trainer = trainer.model_copy(update={"model": model_config, "training": training})
+        trainer = configured.model_copy(update={"model": model_config, "training": training})
         timelines = make_timelines(trainer, self._train_files)
         model = make_model(trainer, self._transform, self._candidate_files, timelines.num_timelines)
         folder = self._folder / "fit"
@@ -159,32 +156,32 @@ class TimelineTuner(base_tuner.BaseTuner):
             training,
             folder,
             log_dir=str(folder / "log"),
-            # The final fit ends with its last epoch too, unless it keeps timelines out itself.
-            keep_best=config.trainer.training.validation_fraction > 0,
+            # As in the final training, which keeps the last epoch without validation timelines.
+            keep_best=configured.training.validation_fraction > 0,
         )
         ranks = holdout_ranks(
             model,
             timelines.validation() or (),
             trainer.spec,
-            # All trials answer the same questions, whatever they learn by.
-            config.trainer.training.objective,
-            exclude_seen=config.exclude_seen,
+            # All trials get the same queries, whatever their own objective is.
+            configured.training.objective,
+            exclude_seen=self._config.exclude_seen,
             seed=tuning.seed,
         )
         state.discard()
-        return HoldoutMetric.parse(config.metric).of(ranks)
+        return HoldoutMetric.parse(self._config.metric).mean(ranks)
 
 
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
-    """Makes the search.
+    """Return the tuner.
 
     Args:
-        fn_args: As `models.training.trainer.run_fn` takes them; `custom_config[TUNER_KEY]` holds
+        fn_args: Arguments as for `models.training.trainer.run_fn`; `custom_config[TUNER_KEY]` holds
             the fields of a `TunerConfig`.
     """
     config = TunerConfig.model_validate(fn_args.custom_config[TUNER_KEY])
     tf.config.experimental.enable_op_determinism()
-    # A killed search goes on with its next trial if, and only if, its inputs are the same.
+    # A killed search resumes with its next trial if and only if its inputs are the same.
     inputs = "\n".join(
         [config.model_dump_json(), fn_args.transform_graph_path, *fn_args.train_files]
     )
@@ -194,16 +191,16 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
 
 
 def make_oracle(config: TunerConfig) -> keras_tuner.Oracle:
-    """Returns what chooses the trials."""
+    """Return the algorithm that chooses the trials."""
     tuning = config.trainer.tuning
     common: dict[str, Any] = {
         "objective": keras_tuner.Objective(config.metric, "max"),
         "hyperparameters": hyperparameters(tuning),
-        # KerasTuner takes 0 for no seed.
+        # KerasTuner treats 0 as no seed.
         "seed": tuning.seed + 1,
         "allow_new_entries": False,
         "tune_new_entries": False,
-        # A search in which every trial fails ends of itself, with what all of them said.
+        # If all trials fail, `on_search_end` reports the reasons.
         "max_consecutive_failed_trials": tuning.max_trials + 1,
     }
     if tuning.algorithm == "hyperband":
@@ -218,7 +215,7 @@ def make_oracle(config: TunerConfig) -> keras_tuner.Oracle:
 
 
 def hyperparameters(tuning: TuningConfig) -> keras_tuner.HyperParameters:
-    """Returns the space as KerasTuner describes it."""
+    """Return the search space as KerasTuner's type."""
     space = keras_tuner.HyperParameters()
     for name, choices in tuning.space.items():
         if not isinstance(choices, RangeConfig):

@@ -11,6 +11,7 @@ from components.index_builder.config import IndexConfig
 from components.interactions.config import DataConfig, IngestConfig, SplitConfig, has_spans
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.serving_validator.config import ServingConfig
+from models.config import LOSS, HoldoutMetric, ModelConfig, TrainingConfig
 from models.features.spec import (
     ALLOW_PREFIX,
     EVENT_TYPE_KEY,
@@ -18,11 +19,9 @@ from models.features.spec import (
     ColumnsConfig,
     FeaturesConfig,
     FeatureSpec,
+    event_weight_key,
 )
-from models.input.event_weights import weight_source
 from models.settings import Settings
-from models.training.config import ModelConfig, TrainingConfig
-from models.training.holdout_metric import LOSS, HoldoutMetric
 from models.tuning.config import TuningConfig
 from models.tuning.search_space import check_space
 from pipeline.config.did_you_mean import did_you_mean
@@ -123,7 +122,7 @@ class PipelineConfig(Settings):
         # Building these checks the inputs and the split against each other.
         spec = self.spec
         IngestConfig(data=self.data, split=self.split, spec=spec)
-        weight_source(self.columns, self.training.event_weights)
+        event_weight_key(self.columns, self.training.event_weights)
         _check_file("queries", self.queries)
         _check_file("candidates", self.candidates)
         if self.evaluation.split not in self.split.split_names:

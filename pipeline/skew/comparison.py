@@ -25,7 +25,7 @@ from components.in_process.statistics_executor import statistics_of
 from components.interactions.stable_hash import Hashes, hash_strings
 from models.features.preprocessing import SPACE_IN_ID
 from models.features.spec import HISTORY_KEY, FeatureSpec
-from models.training.warm_start import read_vocabulary
+from models.features.vocabularies import read_vocabulary
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import RequestLogError
 from pipeline.runs.evaluation import newest_run_outputs

@@ -14,6 +14,8 @@ import tensorflow_transform as tft
 
 from models.features.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY, preprocessing_fn
 from models.features.spec import FeatureSpec
+from models.towers.export import export_towers
+from models.training.two_tower_model import TwoTowerModel
 
 if TYPE_CHECKING:
     from tests.models.fitting import Fitting
@@ -189,6 +191,13 @@ def communities(
     rows = [{"user": [user], "item": timeline} for user, timeline in enumerate(timelines)]
     folder = tmp_path_factory.mktemp("communities")
     return Communities(spec, [write_examples(folder, rows)], timelines)
+
+
+def export_model(
+    model: TwoTowerModel, spec: FeatureSpec, transform: tft.TFTransformOutput, directory: str
+) -> None:
+    towers = model.query_tower, model.candidate_tower
+    export_towers(*towers, model.config, spec, transform, directory)
 
 
 @pytest.fixture

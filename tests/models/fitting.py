@@ -11,13 +11,13 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from models.features.sizes import FeatureSizes
-from models.input.candidate_table import CandidateTable
+from models.config import ModelConfig, TrainingConfig
+from models.features.vocabularies import FeatureSizes
 from models.input.timeline_dataset import TimelineDataset
-from models.towers.two_tower import TwoTowerModel
-from models.training.config import ModelConfig, TrainingConfig
-from models.training.fit_state import FitState
+from models.input.transformed_features import CandidateTable
+from models.training.checkpoints_and_early_stopping import FitState
 from models.training.trainer import fit
+from models.training.two_tower_model import TwoTowerModel
 from tests.models.conftest import NUM_ITEMS, NUM_USERS, Communities
 
 QUICK: dict[str, Any] = {
@@ -92,7 +92,7 @@ class Fitting:
     def best(self, users: list[int], history: list[list[int]], k: int) -> np.ndarray:
         tower = self.model.query_tower
         encoded: Any = 0.0
-        if self.model.encodes_history:
+        if self.model.config.encodes_history:
             padded = tf.ragged.constant(history, tf.int32, ragged_rank=1).to_tensor(-1)
             encoded = tower.encode(padded)
         queries = tower(tf.constant(users), {}, encoded)

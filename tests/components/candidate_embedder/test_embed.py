@@ -17,8 +17,8 @@ from components.blessed_models.blessings import NotBlessedError
 from components.candidate_embedder.component import CandidateEmbedder
 from components.candidate_embedder.embed import EmbeddingError, embed_candidates
 from components.candidate_embedder.embedding_files import EmbeddingFiles, EmbeddingFilesError
+from models.errors import ChangedFeaturesError
 from models.features.spec import FeatureSpec
-from models.towers.saved_towers import ChangedFeaturesError
 from tests.builders import artifact
 
 WriteExamples = Callable[..., str]

@@ -17,7 +17,8 @@ from tfx.types import standard_artifacts
 from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut
 from components.retrieval_evaluator.component import EvaluatorConfig, RetrievalEvaluator
 from components.retrieval_evaluator.config import EvaluationConfig
-from models.towers.saved_towers import ChangedFeaturesError, SavedTowers
+from models.errors import ChangedFeaturesError
+from models.towers.saved_towers import SavedTowers
 from tests.builders import artifact
 
 

@@ -1,8 +1,8 @@
 import pytest
 
 from components.run_time_trainer.executor import with_epochs
+from models.config import ModelConfig, TrainingConfig
 from models.features.spec import ColumnsConfig, FeaturesConfig, FeatureSpec
-from models.training.config import ModelConfig, TrainingConfig
 from models.training.trainer import TrainerConfig
 
 CONFIG = TrainerConfig(

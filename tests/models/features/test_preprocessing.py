@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 
 from models.features.preprocessing import SPACE_IN_ID, tokens
-from models.features.sizes import FeatureSizes, candidate_counts
 from models.features.spec import FeatureSpec
-from models.input.candidate_table import CandidateTable
+from models.features.vocabularies import FeatureSizes, candidate_counts
+from models.input.transformed_features import CandidateTable
 
 # Transform takes ten seconds to trace and run, however few the Examples.
 pytestmark = pytest.mark.slow

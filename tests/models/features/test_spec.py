@@ -5,7 +5,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from models.features.spec import RESERVED_KEYS, FeatureConfig, FeatureSpec
+from models.features.spec import (
+    RESERVED_KEYS,
+    ColumnsConfig,
+    FeatureConfig,
+    FeatureSpec,
+    event_weight_key,
+)
 
 
 def spec(
@@ -39,13 +45,13 @@ def test_a_spec_survives_json():
 
 @pytest.mark.parametrize("name", sorted(RESERVED_KEYS))
 def test_names_that_the_pipeline_uses_are_refused_everywhere(name: str):
-    with pytest.raises(ValidationError, match=rf"queries\.features\.{name} is called '{name}'"):
+    with pytest.raises(ValidationError, match=rf"queries\.features\.{name} must not be"):
         spec(query=(name,))
-    with pytest.raises(ValidationError, match=rf"candidates\.features\.{name} is called '{name}'"):
+    with pytest.raises(ValidationError, match=rf"candidates\.features\.{name} must not be"):
         spec(candidate=(name,))
-    with pytest.raises(ValidationError, match=r"events\.query_id is called"):
+    with pytest.raises(ValidationError, match=r"events\.query_id must not be"):
         spec(query_id=name)
-    with pytest.raises(ValidationError, match=r"events\.candidate_id is called"):
+    with pytest.raises(ValidationError, match=r"events\.candidate_id must not be"):
         spec(candidate_id=name)
 
 
@@ -59,7 +65,7 @@ def test_names_that_the_pipeline_uses_are_refused_everywhere(name: str):
     ],
 )
 def test_a_name_is_given_once(names: dict[str, Any]):
-    with pytest.raises(ValidationError, match="are both called 'x'"):
+    with pytest.raises(ValidationError, match="are both 'x'"):
         spec(**names)
 
 
@@ -94,3 +100,21 @@ def test_options_must_fit_the_kind(settings: dict[str, Any]):
 )
 def test_text_and_separated_values_are_lists(settings: dict[str, Any], is_multivalued: bool):
     assert FeatureConfig(**settings).is_multivalued is is_multivalued
+
+
+IDS: dict[str, Any] = {"query_id": "user", "candidate_id": "item"}
+
+
+def test_types_decide_before_ratings_and_nothing_without_weights():
+    both = ColumnsConfig(**IDS, rating="stars", event_type="did")
+    assert event_weight_key(both, {"buy": 2.0}) == "event_type"
+    assert event_weight_key(ColumnsConfig(**IDS, rating="stars"), {"5": 1.0}) == "rating"
+    assert event_weight_key(both, {}) is None
+    assert event_weight_key(ColumnsConfig(**IDS), {}) is None
+
+
+def test_weights_need_a_column_and_ratings_numbers():
+    with pytest.raises(ValueError, match=r"needs `events\.event_type` or"):
+        event_weight_key(ColumnsConfig(**IDS), {"buy": 2.0})
+    with pytest.raises(ValueError, match="must be ratings"):
+        event_weight_key(ColumnsConfig(**IDS, rating="stars"), {"buy": 2.0})

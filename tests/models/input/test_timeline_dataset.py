@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 
 from models.features.spec import FeatureSpec
-from models.input.timeline_dataset import TimelineDataset
+from models.input.timeline_dataset import EVENT_WEIGHT_KEY, TimelineDataset, event_weights
 from models.input.timeline_rows import RowsInFiles, RowsInMemory
+from tests.builders import feature_spec
 
 NUM = 25
 SPEC = FeatureSpec.model_validate(
@@ -50,7 +51,7 @@ def dataset(
         batch_size: int = 4,
         validation_fraction: float = 0.0,
         seed: int = 1,
-        alike_in_length: bool = False,
+        bucket_by_length: bool = False,
         memory_bytes: int = request.param,
     ) -> TimelineDataset:
         return TimelineDataset(
@@ -59,7 +60,7 @@ def dataset(
             batch_size,
             validation_fraction,
             seed,
-            alike_in_length=alike_in_length,
+            bucket_by_length=bucket_by_length,
             memory_bytes=memory_bytes,
         )
 
@@ -77,11 +78,11 @@ def epochs(dataset: TimelineDataset, first: int, last: int) -> list[list[int]]:
     return [users(batches[n * steps : (n + 1) * steps]) for n in range(last - first)]
 
 
-@pytest.mark.parametrize("alike_in_length", [False, True])
+@pytest.mark.parametrize("bucket_by_length", [False, True])
 def test_each_epoch_holds_every_timeline_once(
-    dataset: Callable[..., TimelineDataset], alike_in_length: bool
+    dataset: Callable[..., TimelineDataset], bucket_by_length: bool
 ):
-    made = dataset(alike_in_length=alike_in_length)
+    made = dataset(bucket_by_length=bucket_by_length)
     assert made.num_timelines == NUM
     assert made.steps_per_epoch == 7  # 25 / 4, rounded up
     for epoch in epochs(made, 0, 3):
@@ -96,22 +97,22 @@ def test_order_changes_from_epoch_to_epoch_and_with_the_seed(
     assert epochs(dataset(seed=99), 0, 1)[0] not in (first, second)
 
 
-@pytest.mark.parametrize("alike_in_length", [False, True])
+@pytest.mark.parametrize("bucket_by_length", [False, True])
 def test_an_epochs_order_does_not_depend_on_where_one_begins(
-    dataset: Callable[..., TimelineDataset], alike_in_length: bool
+    dataset: Callable[..., TimelineDataset], bucket_by_length: bool
 ):
-    made = dataset(alike_in_length=alike_in_length)
+    made = dataset(bucket_by_length=bucket_by_length)
     whole = epochs(made, 0, 5)
     assert epochs(made, 3, 5) == whole[3:]
     assert epochs(made, 0, 5) == whole
     assert whole[0] != whole[1]
 
 
-def test_timelines_alike_in_length_share_a_batch(tmp_path: Path, write_examples: Any):
+def test_timelines_bucket_by_length_share_a_batch(tmp_path: Path, write_examples: Any):
     lengths = np.random.default_rng(0).permutation(np.repeat(np.arange(1, 9) * 10, 5)).tolist()
     rows = [{"user": [user], "item": list(range(n))} for user, n in enumerate(lengths)]
     made = TimelineDataset(
-        [write_examples(tmp_path, rows)], SPEC, 5, 0.0, seed=1, alike_in_length=True
+        [write_examples(tmp_path, rows)], SPEC, 5, 0.0, seed=1, bucket_by_length=True
     )
     widths = [batch["item"].shape[1] for batch in made.epochs(0, 1)]
     # Five timelines of each length, and five in a batch: none is padded.
@@ -186,7 +187,7 @@ def test_batches_are_the_same_wherever_the_timelines_are(
     dataset: Callable[..., TimelineDataset],
 ):
     one, other = (
-        dataset(validation_fraction=0.4, alike_in_length=True, memory_bytes=size)
+        dataset(validation_fraction=0.4, bucket_by_length=True, memory_bytes=size)
         for size in (IN_MEMORY, IN_FILES)
     )
     for batches, others in ((one.epochs(0, 2), other.epochs(0, 2)),
@@ -203,3 +204,45 @@ def test_what_is_too_large_for_memory_is_left_in_its_files(
 ):
     kinds = [type(dataset(memory_bytes=size)._source) for size in (IN_MEMORY, 100, IN_FILES)]
     assert kinds == [RowsInMemory, RowsInFiles, RowsInFiles]
+
+
+def test_event_types_not_named_weigh_one():
+    types = tf.constant([["buy", "view"], ["seen", ""]])
+    weights = event_weights(types, {"buy": 5.0, "view": 0.0})
+    assert weights.numpy().tolist() == [[5.0, 0.0], [1.0, 1.0]]
+
+
+def test_between_two_ratings_the_weight_is_between_theirs():
+    ratings = tf.constant([0.0, 1.0, 2.0, 3.0, 4.5, 5.0, 9.0])
+    weights = event_weights(ratings, {"5": 1.0, "3": 0.4, "1": 0.0})
+    np.testing.assert_allclose(weights, [0.0, 0.0, 0.2, 0.4, 0.85, 1.0, 1.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("column", "key", "values", "weights"),
+    [
+        ("rating", "rating", [[5.0, 1.0, 3.0], [3.0]], {"1": 0.0, "5": 1.0}),
+        ("event_type", "event_type", [["buy", "look", "view"], ["view"]], {"look": 0, "view": 0.5}),
+    ],
+)
+def test_batches_hold_a_weight_beside_each_event(
+    tmp_path: Path,
+    write_examples: Any,
+    column: str,
+    key: str,
+    values: list[list[Any]],
+    weights: dict[str, float],
+):
+    rows = [
+        {"user": [user], "item": list(range(len(mine))), key: mine}
+        for user, mine in enumerate(values)
+    ]
+    spec = feature_spec(**{column: column})
+    made = TimelineDataset(
+        [write_examples(tmp_path, rows)], spec, 2, 0.0, seed=1, event_weights=weights
+    )
+    (batch,) = made.epochs(0, 1)
+    for row, user in enumerate(batch["user"][:, 0].numpy()):
+        events = batch["item"][row].numpy() >= 0
+        expected = [[1.0, 0.0, 0.5], [0.5]][user]
+        np.testing.assert_allclose(batch[EVENT_WEIGHT_KEY][row].numpy()[events], expected)

@@ -11,15 +11,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.features.dense_features import dense_features
-from models.features.sizes import FeatureSizes, candidate_counts
+from models.config import ModelConfig, TrainingConfig
 from models.features.spec import FeatureSpec
-from models.input.candidate_table import CandidateTable
+from models.features.vocabularies import FeatureSizes, candidate_counts
 from models.input.raw_inputs import candidate_inputs, default_value, query_inputs
-from models.towers.export import export_towers
+from models.input.transformed_features import CandidateTable, dense_features
 from models.towers.saved_towers import SavedTowers
-from models.towers.two_tower import TwoTowerModel
-from models.training.config import ModelConfig, TrainingConfig
+from models.training.two_tower_model import TwoTowerModel
+from tests.models.conftest import export_model
 
 # Transform and the export take ten seconds each to trace.
 pytestmark = pytest.mark.slow
@@ -56,7 +55,7 @@ def towers(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> SavedTowers:
     directory = str(tmp_path_factory.mktemp("export") / "Format-Serving")
-    export_towers(model, raw_spec, transformed.output, directory)
+    export_model(model, raw_spec, transformed.output, directory)
     return SavedTowers(directory, raw_spec)
 
 

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.features.sizes import FeatureSizes, candidate_counts
+from models.config import ModelConfig, TrainingConfig
 from models.features.spec import FeatureSpec
-from models.input.candidate_table import CandidateTable
-from models.towers.export import export_towers
+from models.features.vocabularies import FeatureSizes, candidate_counts
+from models.input.transformed_features import CandidateTable
 from models.towers.saved_towers import SavedTowers
-from models.towers.two_tower import TwoTowerModel
-from models.training.config import ModelConfig, TrainingConfig
+from models.training.two_tower_model import TwoTowerModel
 from serving.clients import Query, RetrievalClient
 from serving.errors import NotFoundError
 from serving.launcher import running_model_server
+from tests.models.conftest import export_model
 
 # A Transform graph is traced for each encoder, and a server started.
 pytestmark = pytest.mark.slow
@@ -65,7 +65,7 @@ def answers(
     folder = tmp_path_factory.mktemp("parity")
     models = {name: random_model(name, transformed, raw_spec) for name in ENCODERS}
     for version, (name, model) in enumerate(models.items(), start=1):
-        export_towers(model, raw_spec, transformed.output, str(folder / name / str(version)))
+        export_model(model, raw_spec, transformed.output, str(folder / name / str(version)))
     found = {}
     base = folder / "served"
     (first, *_) = ENCODERS

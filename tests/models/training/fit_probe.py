@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import tf_keras
 
-from models.features.sizes import FeatureSizes
+from models.config import ModelConfig, TrainingConfig
 from models.features.spec import FeatureSpec
-from models.input.candidate_table import CandidateTable
+from models.features.vocabularies import FeatureSizes
 from models.input.timeline_dataset import TimelineDataset
-from models.towers.named_weights import named_weights
-from models.towers.two_tower import TwoTowerModel
-from models.training.config import ModelConfig, TrainingConfig
-from models.training.fit_state import FitState
-from models.training.strategy import make_strategy
+from models.input.transformed_features import CandidateTable
+from models.towers.export import named_weights
+from models.training.checkpoints_and_early_stopping import FitState
+from models.training.distribution import make_strategy
 from models.training.trainer import fit
+from models.training.two_tower_model import TwoTowerModel
 
 NUM_ITEMS = 20
 

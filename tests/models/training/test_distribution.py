@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from tfx.components.trainer.fn_args_utils import FnArgs
 
+from models.config import ModelConfig, TrainingConfig
+from models.errors import ClusterError, WorkerFailedError
 from models.features.spec import FeatureSpec
 from models.input.timeline_dataset import TimelineDataset
-from models.training.config import ModelConfig, TrainingConfig
-from models.training.multi_worker import ARGUMENTS_FILE, WorkerFailedError, fit_as_chief
-from models.training.strategy import ClusterError, is_chief, require_cluster
+from models.training.distribution import ARGUMENTS_FILE, fit_as_chief, is_chief, read_task
 from models.training.trainer import TRAINER_KEY, TrainerConfig
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -193,8 +193,8 @@ def test_only_the_chief_exports(
 
 def test_a_chief_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TF_CONFIG", cluster(1)[0]["TF_CONFIG"])
-    monkeypatch.setattr("models.training.multi_worker._MODULE", "models.no_such_module")
-    with pytest.raises(WorkerFailedError, match="ended with code 1"):
+    monkeypatch.setattr("models.training.distribution._WORKER_MODULE", "models.no_such_module")
+    with pytest.raises(WorkerFailedError, match="exit code 1"):
         fit_as_chief(FnArgs(), tmp_path)
     assert not (tmp_path / ARGUMENTS_FILE).exists()
 
@@ -213,7 +213,7 @@ def test_a_chief_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_cluster_that_is_not_described_is_told(text: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(ClusterError, match="TF_CONFIG"):
-        require_cluster()
+        read_task()
 
 
 @pytest.mark.parametrize(
@@ -237,5 +237,5 @@ def test_one_task_is_the_chief(
     monkeypatch.setenv("TF_CONFIG", json.dumps(config))
     assert is_chief() is chief
     if not chief:
-        with pytest.raises(ClusterError, match="the pipeline runs where the chief is"):
+        with pytest.raises(ClusterError, match="must run as the chief"):
             fit_as_chief(FnArgs(), tmp_path)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.training.fit_state import FitState
+from models.training.checkpoints_and_early_stopping import FitState
 from tests.models.fitting import Fitting, KilledError, assert_equal, kill_after
 
 EARLY: dict[str, Any] = {

@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from models.features.sizes import FeatureSizes
+from models.config import ModelConfig, TrainingConfig
 from models.features.spec import FeatureSpec
-from models.input.candidate_table import CandidateTable
-from models.towers.two_tower import TwoTowerModel
-from models.training.config import ModelConfig, TrainingConfig
+from models.features.vocabularies import FeatureSizes
+from models.input.transformed_features import CandidateTable
+from models.training.two_tower_model import TwoTowerModel
 
 SPEC = FeatureSpec.model_validate(
     {"columns": {"query_id": "user", "candidate_id": "item"}, "features": {}}

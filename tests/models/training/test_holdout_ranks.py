@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from models.config import HoldoutMetric, ModelConfig
+from models.errors import DivergedError
 from models.features.spec import FeatureSpec
-from models.training.holdout_metric import HoldoutMetric
-from models.training.holdout_ranks import NotFiniteError, holdout_ranks
+from models.training.holdout_ranks import holdout_ranks
 
 SPEC = FeatureSpec.model_validate({"columns": {"query_id": "user", "candidate_id": "item"}})
 UNRANKED = np.iinfo(np.int64).max
@@ -19,8 +20,7 @@ UNRANKED = np.iinfo(np.int64).max
 class LastEvent:
     """Scores candidate c after a history that ends with e as -|c - e - 1|: the next is best."""
 
-    max_history = 3
-    encodes_history = True
+    config = ModelConfig(max_history=3)
     num_candidates = 6
 
     def candidates(self, indices: tf.Tensor) -> tf.Tensor:
@@ -34,7 +34,7 @@ class LastEvent:
             return tf.stack([tf.ones_like(encoded), encoded, encoded * encoded], axis=1)
 
         def encode(events: tf.Tensor, newest: int) -> tf.Tensor:
-            assert newest == self.max_history
+            assert newest == self.config.max_history
             length = tf.reduce_sum(tf.cast(events >= 0, tf.int32), axis=1)
             return tf.cast(tf.gather(events, length - 1, batch_dims=1), tf.float32) + 1.0
 
@@ -100,7 +100,7 @@ def test_a_model_that_has_diverged_is_told():
         def candidates(self, indices: tf.Tensor) -> tf.Tensor:
             return super().candidates(indices) * np.nan
 
-    with pytest.raises(NotFiniteError):
+    with pytest.raises(DivergedError):
         ranks([0, 1], model=Diverged())
 
 
@@ -114,8 +114,8 @@ def test_a_model_that_has_diverged_is_told():
     ],
 )
 def test_metrics_are_those_of_the_evaluation(name: str, value: float):
-    assert HoldoutMetric.parse(name).of(np.array([1, 2, UNRANKED])) == pytest.approx(value)
+    assert HoldoutMetric.parse(name).mean(np.array([1, 2, UNRANKED])) == pytest.approx(value)
 
 
 def test_no_event_is_no_success():
-    assert HoldoutMetric.parse("ndcg@10").of(np.zeros(0, np.int64)) == 0.0
+    assert HoldoutMetric.parse("ndcg@10").mean(np.zeros(0, np.int64)) == 0.0

@@ -210,7 +210,7 @@ def test_hard_negatives_are_those_of_the_highest_score_with_their_corrections():
 def test_gradients_are_those_of_the_definition_however_it_is_cut(
     candidates: tf.Tensor, monkeypatch: pytest.MonkeyPatch, logits_a_block: int
 ):
-    monkeypatch.setattr(losses, "_LOGITS_A_BLOCK", logits_a_block)
+    monkeypatch.setattr(losses, "_LOGITS_PER_BLOCK", logits_a_block)
     rng = np.random.default_rng(5)
     queries = tf.constant(rng.normal(size=(7, DIMENSION)), tf.float32)
     positives = tf.constant(rng.normal(size=(7, DIMENSION)), tf.float32)

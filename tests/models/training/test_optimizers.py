@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.training.config import TrainingConfig
+from models.config import TrainingConfig
 from models.training.optimizers import learning_rate, make_optimizer
 
 

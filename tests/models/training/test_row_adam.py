@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from models.training.row_adam import RowAdamW
+from models.training.optimizers import RowAdamW
 
 START = np.arange(8.0, dtype=np.float32).reshape(4, 2) + 1
 SLOPES = [np.random.default_rng(step).normal(size=(4, 2)).astype(np.float32) for step in range(5)]

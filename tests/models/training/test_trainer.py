@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 
+from models.config import ModelConfig, TrainingConfig
 from models.features.spec import FeatureSpec
-from models.training.config import ModelConfig, TrainingConfig
 from models.training.trainer import TRAINER_KEY, TrainerConfig, run_fn
 from tests.models.conftest import NUM_ITEMS, NUM_USERS
 from tests.models.fitting import Fitting, KilledError, assert_equal, kill_after

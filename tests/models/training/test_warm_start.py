@@ -12,19 +12,18 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from models.features.sizes import FeatureSizes
+from models.config import ModelConfig, TrainingConfig
+from models.errors import WarmStartError
 from models.features.spec import FeatureSpec
-from models.input.candidate_table import CandidateTable
+from models.features.vocabularies import FeatureSizes, read_vocabulary
 from models.input.timeline_dataset import TimelineDataset
-from models.towers.named_weights import named_weights
-from models.towers.two_tower import TwoTowerModel
-from models.training.config import ModelConfig, TrainingConfig
+from models.input.transformed_features import CandidateTable
+from models.towers.export import named_weights
 from models.training.trainer import fit
+from models.training.two_tower_model import TwoTowerModel
 from models.training.warm_start import (
     RowsOfVocabulary,
     SavedWeights,
-    WarmStartError,
-    read_vocabulary,
     restore,
     vocabulary_of,
 )
@@ -201,7 +200,7 @@ def test_what_does_not_fit_is_named_and_changes_nothing(settings: dict[str, Any]
 
 
 def test_a_model_without_weights_by_name_is_refused(tmp_path: Path):
-    with pytest.raises(WarmStartError, match=r"fit once with `training\.warm_start: false`"):
+    with pytest.raises(WarmStartError, match=r"train once with `training\.warm_start: false`"):
         SavedWeights.read(str(tmp_path), SPEC)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from models.training.config import ModelConfig, TrainingConfig
+from models.config import ModelConfig, TrainingConfig
 from models.tuning.config import TuningConfig
 from models.tuning.search_space import apply, chosen_values, encode
 from pipeline.config.file import parse
@@ -50,16 +50,16 @@ def test_every_kind_of_setting_can_be_searched():
 @pytest.mark.parametrize(
     ("space", "said"),
     [
-        ({"model.dimensions": [8, 16]}, "`tuning.space.model.dimensions` is no setting"),
-        ({"index.k": [8, 16]}, "`tuning.space.index.k` is no setting that can be searched"),
-        ({"dimension": [8, 16]}, "`tuning.space.dimension` is no setting"),
+        ({"model.dimensions": [8, 16]}, "`tuning.space.model.dimensions` is not a searchable"),
+        ({"index.k": [8, 16]}, "`tuning.space.index.k` is not a searchable setting"),
+        ({"dimension": [8, 16]}, "`tuning.space.dimension` is not a searchable"),
         ({"model.dimension": [8, "wide"]}, "`tuning.space.model.dimension`: .*got 'wide'"),
         ({"model.dimension": [8, 16.5]}, "`tuning.space.model.dimension`: .*got 16.5"),
         ({"model.dimension": [1, 8]}, "`tuning.space.model.dimension`: .*equal to 2, got 1"),
         ({"model.similarity": ["dot", "dots"]}, "`tuning.space.model.similarity`: .*got 'dots'"),
-        ({"model.dimension": [8]}, "must list two values at least"),
+        ({"model.dimension": [8]}, "must list at least two values"),
         ({"model.dimension": 8}, "tuning.space.model.dimension"),
-        ({"model.dimension": {"min": 8, "max": 8.5}}, "takes whole numbers, got 8 to 8.5"),
+        ({"model.dimension": {"min": 8, "max": 8.5}}, "must have integer limits, got 8 to 8.5"),
         ({"model.dimension": {"min": 8, "max": 4}}, "`min` 8 must be below `max` 4"),
         ({"model.dimension": {"min": 1, "max": 4}}, "equal to 2, got 1"),
         ({"training.history_dropout": {"min": 0.5, "max": 1.0}}, "less than 1, got 1.0"),
@@ -67,10 +67,10 @@ def test_every_kind_of_setting_can_be_searched():
             {"training.history_dropout": {"min": 0.0, "max": 0.5, "scale": "log"}},
             "needs a `min` above 0",
         ),
-        ({"model.similarity": {"min": 1, "max": 2}}, "is not a number: list its values"),
+        ({"model.similarity": {"min": 1, "max": 2}}, "is not a number; list its values"),
         ({"model.dimension": {"from": 1, "to": 4}}, "unknown key .*from"),
-        ({"training.seed": [1, 2]}, "`tuning.space.training.seed` cannot be searched: a seed"),
-        ({"model.query_id_embedding": [True, False]}, "cannot be searched: whole timelines"),
+        ({"training.seed": [1, 2]}, "`tuning.space.training.seed` cannot be searched: no seed"),
+        ({"model.query_id_embedding": [True, False]}, "cannot be searched: the query IDs"),
         ({}, r"`tuning\.enabled` needs a `tuning\.space`"),
     ],
 )

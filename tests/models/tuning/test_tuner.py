@@ -10,14 +10,14 @@ import pytest
 import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 
+from models.config import ModelConfig, TrainingConfig
+from models.errors import AllTrialsFailedError
 from models.features.spec import FeatureSpec
-from models.training.config import ModelConfig, TrainingConfig
 from models.training.trainer import TrainerConfig
 from models.tuning import tuner
 from models.tuning.config import TuningConfig
 from models.tuning.tuner import (
     TUNER_KEY,
-    AllTrialsFailedError,
     TimelineTuner,
     TrialOutcome,
     TunerConfig,

@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.towers.history.choice import make_history_encoder
-from models.towers.history.encoder import HistoryEncoder
-from models.towers.history.gru_encoder import GruEncoder
-from models.towers.history.mean_encoder import MeanEncoder
-from models.towers.history.recency_encoder import RecencyEncoder
-from models.towers.history.self_attention_encoder import SelfAttentionEncoder
-from models.training.config import ModelConfig
+from models.config import ModelConfig
+from models.towers.candidate_and_query import make_history_encoder
+from models.towers.history.base import HistoryEncoder
+from models.towers.history.gru_and_attention import GruEncoder, SelfAttentionEncoder
+from models.towers.history.mean_and_recency import MeanEncoder, RecencyEncoder
 
 DIMENSION = 4
 LENGTHS = [7, 0, 3, 1]
@@ -137,7 +135,7 @@ class TestRecency(HistoryEncoderContract):
         events = tf.RaggedTensor.from_row_lengths(tf.constant([[0.0, 1.0], [1.0, 0.0]]), [2])
         fast, slow = np.array([1, 1 / 8]), np.array([1, 2**-0.5])
         expected = (fast / fast.sum() + slow / slow.sum()) / 2
-        last = RecencyEncoder(2, places=2, heads=2).last(events)
+        last = RecencyEncoder(2, positions=2, heads=2).last(events)
         np.testing.assert_allclose(last, [expected], rtol=1e-5)
 
     def test_events_beyond_its_places_do_not_count(self, encoder: HistoryEncoder):

@@ -1,4 +1,4 @@
-"""What a killed fit needs to go on: weights, optimiser, epoch, and the best weights so far."""
+"""The Keras callback that saves checkpoints, resumes from them and stops early."""
 
 import logging
 import math
@@ -11,23 +11,29 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-# Lines of this logger are progress for a person; `fraction` on a record is the share that is done,
-# which the command draws as a bar.
+# The command prints the records of this logger as progress; the attribute `fraction` of a record
+# is the share that is done.
 progress = logging.getLogger("two_tower.progress")
 
 
 class FitState(tf_keras.callbacks.Callback):
-    """Saves where the fit stands, stops it early, and restores the best weights at its end.
+    """Saves the state of a fit, stops it early and restores the best weights.
 
-    Keras' own BackupAndRestore and EarlyStopping forget the best weights and the patience of a
-    run that was killed, so a resumed run would end elsewhere than an uninterrupted one.
+    Keras' BackupAndRestore and EarlyStopping do not save the best weights and the patience, so a
+    run that was killed and resumed would end with another model than an uninterrupted one.
 
     Args:
-        directory: Where the checkpoints stand; kept until `discard`.
-        patience: Epochs without a better validation loss before stopping; 0 never stops.
-        every_s: Least seconds between checkpoints.
-        epochs: For the progress lines.
-        measure: How good the model is after an epoch; the validation loss decides if absent.
+        directory: Folder of the checkpoints, which exist until `discard`.
+        patience: Epochs without improvement before training stops; 0 never stops.
+        every_s: Minimum seconds between checkpoints.
+        epochs: Total number of epochs.
+        measure: Function that returns the quality of the model after an epoch; higher is better.
+            Default: the negative validation loss.
+
+    Example:
+        state = FitState(Path("checkpoints"), patience=3, every_s=30, epochs=20)
+        model.fit(batches, initial_epoch=state.resume(model), epochs=20, callbacks=[state])
+        state.restore_best()
     """
 
     def __init__(
@@ -50,7 +56,7 @@ class FitState(tf_keras.callbacks.Callback):
         self._epochs_since_best = tf.Variable(0, dtype=tf.int64)
 
     def set_model(self, model: tf_keras.Model) -> None:
-        """Attaches the model, as Keras does before fitting."""
+        """Attach the model; Keras calls this before training."""
         super().set_model(model)
         checkpoint = tf.train.Checkpoint(
             model=model,
@@ -66,31 +72,31 @@ class FitState(tf_keras.callbacks.Callback):
         )
 
     def resume(self, model: tf_keras.Model) -> int:
-        """Restores the last checkpoint if there is one; returns the epoch to begin with."""
+        """Restore the last checkpoint, if there is one, and return the first epoch to train."""
         self.set_model(model)
         if self._latest.latest_checkpoint is None:
             return 0
         self._latest.checkpoint.restore(self._latest.latest_checkpoint).expect_partial()
-        progress.info("resuming after epoch %d of %d", int(self._epoch), self._epochs)
-        return int(self._epoch)
+        progress.info("resuming after epoch %d of %d", self.epochs_done, self._epochs)
+        return self.epochs_done
 
     @property
     def epochs_done(self) -> int:
-        """How many epochs were fitted, in this process and before."""
+        """Return the number of epochs trained, including those before a restart."""
         return int(self._epoch)
 
     @property
     def stopped_early(self) -> bool:
-        """Whether the patience is spent."""
+        """Return True if the quality has not improved for `patience` epochs."""
         return bool(self._patience and int(self._epochs_since_best) >= self._patience)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Keeps the best weights, saves the state, stops when the patience is spent."""
+        """Save the best weights and the state; stop when the patience is exhausted."""
         logs = dict(logs or {})
         self._epoch.assign(epoch + 1)
         value = -logs["val_loss"] if "val_loss" in logs else None
         if self._measure is not None:
-            value = logs["watched"] = self._measure()
+            value = logs["validation_metric"] = self._measure()
         if value is not None:
             if value > float(self._best_value):
                 self._best_value.assign(value)
@@ -101,22 +107,21 @@ class FitState(tf_keras.callbacks.Callback):
         if time.monotonic() - self._saved_at >= self._every_s:
             self._latest.save()
             self._saved_at = time.monotonic()
-        values = "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
         progress.info(
             "epoch %d/%d  %s",
             epoch + 1,
             self._epochs,
-            values,
+            "  ".join(f"{name} {value:.4f}" for name, value in logs.items()),
             extra={"fraction": (epoch + 1) / self._epochs},
         )
         if self.stopped_early:
             self.model.stop_training = True
 
     def restore_best(self) -> None:
-        """Puts back the weights of the best epoch, where one was measured."""
+        """Restore the weights of the best epoch, if one was measured."""
         if self._best.latest_checkpoint is not None:
             self._best.checkpoint.restore(self._best.latest_checkpoint).expect_partial()
 
     def discard(self) -> None:
-        """Removes the checkpoints, once the model is exported."""
+        """Delete the checkpoints, after the export."""
         shutil.rmtree(self._directory, ignore_errors=True)

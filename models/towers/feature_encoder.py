@@ -1,24 +1,26 @@
-"""Features of one side as the sum of one vector each."""
+"""The encoder of the features of one side: the sum of one vector per feature."""
 
 from collections.abc import Mapping
 
 import tensorflow as tf
 import tf_keras
 
-from models.features.dense_features import is_index
 from models.features.spec import FeatureConfig
 
 
 class FeatureEncoder(tf_keras.layers.Layer):
-    """Sums an embedding for each index feature and a direction for each number.
+    """Sums an embedding per index feature and a learned direction per number.
 
-    Many values of one feature are averaged. A missing feature adds nothing, and in training each
-    feature is hidden for a row with the chance `dropout`, so that the tower also learns to answer
-    without it. The sum over features is that of a factorisation machine's first-order part
-    in vector form (LightFM: Kula 2015, eq. 1).
+    Several values of one feature are averaged, and a missing feature adds nothing. In training,
+    each feature of a row is hidden with probability `dropout`, so that the tower learns to answer
+    without it.
 
     References:
-        Kula, M. Metadata Embeddings for User and Item Cold-start Recommendations. 2015.
+        Kula. Metadata Embeddings for User and Item Cold-start Recommendations. 2015. Eq. 1.
+
+    Example:
+        encoder = FeatureEncoder({"genre": FeatureConfig(kind="categorical")}, {"genre": 20}, 64, 0)
+        vectors = encoder({"genre": tf.constant([[3], [7]])})  # [2, 64]
     """
 
     def __init__(
@@ -36,63 +38,63 @@ class FeatureEncoder(tf_keras.layers.Layer):
         self._tables = {
             name: tf_keras.layers.Embedding(sizes[name], dimension, name=f"{name}_embedding")
             for name, feature in features.items()
-            if is_index(feature)
+            if feature.is_index
         }
         self._directions = {
             name: tf_keras.layers.Dense(dimension, name=f"{name}_direction")
             for name, feature in features.items()
-            if not is_index(feature)
+            if not feature.is_index
         }
         for table in self._tables.values():
             table.build(None)
 
     @property
     def has_features(self) -> bool:
-        """Whether there is anything to encode."""
+        """Return True if there is a feature to encode."""
         return bool(self._features)
 
     def call(
         self, inputs: Mapping[str, tf.Tensor], seed: tf.Tensor | None = None
     ) -> tf.Tensor | float:
-        """Encodes `[batch, n]` features to `[batch, dimension]`.
+        """Encode a batch of features.
 
         Args:
-            inputs: As `models.features.dense_features` returns them; an index feature may also come
-                as `shares` makes it, which is faster if the same rows are looked up repeatedly.
-            seed: `[2]` int32, given in training only: of the features that are hidden.
+            inputs: Output of `models.input.transformed_features.dense_features`, `[batch, n]` each.
+                Index features can also be given as `shares` returns them, which is faster when the
+                same rows are encoded repeatedly.
+            seed: `[2]` int32 for dropout, in training only.
 
         Returns:
-            `[batch, dimension]` float32, or 0.0 where there is no feature.
+            `[batch, dimension]` float32, or 0.0 if there are no features.
         """
         total: tf.Tensor | float = 0.0
-        for position, (name, feature) in enumerate(self._features.items()):
-            if is_index(feature):
+        for number, (name, feature) in enumerate(self._features.items()):
+            if feature.is_index:
                 vector = self._mean_embedding(name, inputs[name])
             else:
                 present = tf.math.is_finite(inputs[name])
                 value = tf.where(present, inputs[name], 0.0)
                 vector = self._directions[name](value) * tf.cast(present, tf.float32)
             if seed is not None and self._dropout > 0:
-                vector *= keep_mask(tf.shape(vector)[:1], self._dropout, seed + position)[:, None]
+                vector *= keep_mask(tf.shape(vector)[:1], self._dropout, seed + number)[:, None]
             total += vector * self._scale
         return total
 
     def shares(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor | tf.SparseTensor]:
-        """Returns index features `[batch, n]` as the share of each value in a row.
+        """Return index features `[batch, n]` as the share of each value in a row.
 
-        The mean embedding of a row is then a product, `[batch, size]` by `[size, dimension]`,
-        that touches no padding.
+        The mean embedding is then a product of `[batch, size]` and `[size, dimension]`, which skips
+        the padding.
         """
         encoded: dict[str, tf.Tensor | tf.SparseTensor] = dict(inputs)
         for name, table in self._tables.items():
-            places = tf.where(inputs[name] >= 0)
-            counts = tf.math.bincount(
-                tf.cast(places[:, 0], tf.int32), minlength=tf.shape(inputs[name])[0]
-            )
-            values = tf.cast(tf.gather_nd(inputs[name], places), tf.int64)
+            positions = tf.where(inputs[name] >= 0)
+            rows = positions[:, 0]
+            counts = tf.math.bincount(tf.cast(rows, tf.int32), minlength=tf.shape(inputs[name])[0])
+            values = tf.cast(tf.gather_nd(inputs[name], positions), tf.int64)
             encoded[name] = tf.SparseTensor(
-                tf.stack([places[:, 0], values], axis=1),
-                1.0 / tf.cast(tf.gather(counts, places[:, 0]), tf.float32),
+                tf.stack([rows, values], axis=1),
+                1.0 / tf.cast(tf.gather(counts, rows), tf.float32),
                 tf.stack([tf.shape(inputs[name], tf.int64)[0], table.input_dim]),
             )
         return encoded
@@ -106,5 +108,5 @@ class FeatureEncoder(tf_keras.layers.Layer):
 
 
 def keep_mask(shape: tf.Tensor, dropout: float, seed: tf.Tensor) -> tf.Tensor:
-    """Returns 1.0 with the chance 1 - `dropout` and else 0.0; the same for the same seed."""
+    """Return 0.0 with probability `dropout` and else 1.0; the same seed gives the same mask."""
     return tf.cast(tf.random.stateless_uniform(shape, seed) >= dropout, tf.float32)

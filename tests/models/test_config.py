@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from models.training.config import ModelConfig, TrainingConfig
+from models.config import ModelConfig, TrainingConfig
 
 
 def test_defaults_are_valid():
@@ -12,7 +12,7 @@ def test_defaults_are_valid():
 
 
 def test_a_query_tower_must_see_something():
-    with pytest.raises(ValidationError, match="leaves the query tower without an input"):
+    with pytest.raises(ValidationError, match="query tower needs an input"):
         ModelConfig(history_encoder="none")
     assert ModelConfig(history_encoder="none", query_id_embedding=True)
 
@@ -23,12 +23,12 @@ def test_attention_heads_share_the_dimension():
 
 
 def test_a_shared_table_must_exist():
-    with pytest.raises(ValidationError, match="needs the table of"):
+    with pytest.raises(ValidationError, match="candidate_id_embedding"):
         ModelConfig(share_candidate_ids=True, candidate_id_embedding=False)
 
 
 def test_early_stopping_needs_something_to_watch():
-    with pytest.raises(ValidationError, match="set `validation_fraction` too"):
+    with pytest.raises(ValidationError, match="needs validation timelines"):
         TrainingConfig(early_stopping_patience=3)
     assert TrainingConfig(early_stopping_patience=3, validation_fraction=0.05)
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.features.sizes import FeatureSizes
+from models.config import ModelConfig
 from models.features.spec import FeatureSpec
-from models.towers.towers import CandidateTower, QueryTower
-from models.training.config import ModelConfig
+from models.features.vocabularies import FeatureSizes
+from models.towers.candidate_and_query import CandidateTower, QueryTower
 
 DIMENSION = 4
 SPEC = FeatureSpec.model_validate(

@@ -1,4 +1,4 @@
-"""The model that is fitted: two towers, the catalogue and the loss."""
+"""The model that is trained: two towers, the catalogue and the loss."""
 
 from collections.abc import Mapping
 
@@ -8,36 +8,54 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
-from models.features.feature_encoder import keep_mask
-from models.features.sizes import FeatureSizes
+from models.config import ModelConfig, TrainingConfig
 from models.features.spec import FeatureSpec
-from models.input.candidate_table import CandidateTable
-from models.input.event_weights import EVENT_WEIGHT_KEY
-from models.towers.towers import CandidateTower, QueryTower
-from models.training.config import ModelConfig, TrainingConfig
+from models.features.vocabularies import FeatureSizes
+from models.input.timeline_dataset import EVENT_WEIGHT_KEY
+from models.input.transformed_features import CandidateTable
+from models.towers.candidate_and_query import CandidateTower, QueryTower
+from models.towers.feature_encoder import keep_mask
+from models.training.distribution import (
+    gathered,
+    never_empty,
+    seed_per_replica,
+    share_of_all,
+    sum_of_all,
+)
 from models.training.losses import draw_negatives, full_softmax, sampled_softmax
-from models.training.replicas import gathered, never_empty, seed_of_rows, share_of_all, sum_of_all
 
-# What a timeline's first event counts where nothing is known of the query: enough for the vector
-# that is asked by then, whose optimiser minds no scale, and too little to pull the candidates.
-# RetailRocket's sessions, recall@20 / mrr@20 on validation: .548 / .296 with 1.
+# Weight of a timeline's first event if nothing is known of the query. It suffices to train the
+# vector of such queries, because the optimizer is invariant to scale, and is too small to move the
+# candidates. With weight 1, RetailRocket sessions had recall@20 / mrr@20 of .548 / .296.
 _FIRST_EVENT_WEIGHT = 0.01
 
 
 class TwoTowerModel(tfrs.Model):
-    """Fits both towers on timelines.
+    """Trains both towers on batches of `models.input.timeline_dataset.TimelineDataset`.
 
-    A batch is a dictionary: the query id index `[batch, 1]`, dense query features, and the
-    candidate indices of the events `[batch, events]`, padded with -1.
-    All randomness of a step is drawn from the seed and the step's number, so that a run resumed
-    from a checkpoint does exactly what the uninterrupted run would have done.
+    All random numbers of a step derive from the seed and the number of the step, so a run that
+    resumes from a checkpoint computes exactly what the uninterrupted run would have computed.
+
+    Args:
+        spec: IDs and features.
+        sizes: Sizes of the embedding tables.
+        config: Architecture.
+        training: Objective, loss and dropout.
+        table: Features of the catalogue.
+        counts: Training events per candidate, `[num_candidates]`.
+        num_timelines: Timelines that share the events, if known.
+
+    Example:
+        model = TwoTowerModel(spec, sizes, ModelConfig(), TrainingConfig(), table, counts)
+        model.compile(optimizer=tf_keras.optimizers.Adam(0.01))
+        model.fit(dataset.epochs(0, 1))
     """
 
     def __init__(
         self,
         spec: FeatureSpec,
         sizes: FeatureSizes,
-        model: ModelConfig,
+        config: ModelConfig,
         training: TrainingConfig,
         table: CandidateTable,
         counts: npt.NDArray[np.int64],
@@ -45,71 +63,49 @@ class TwoTowerModel(tfrs.Model):
     ) -> None:
         super().__init__()
         self._spec = spec
-        self._config = model
+        self.config = config
         self._training = training
-        self.candidate_tower = CandidateTower(spec, sizes, model, training.feature_dropout)
+        self.candidate_tower = CandidateTower(spec, sizes, config, training.feature_dropout)
         self.query_tower = QueryTower(
             spec,
             sizes,
-            model,
+            config,
             training.feature_dropout,
-            self.candidate_tower.ids if model.share_candidate_ids else None,
+            self.candidate_tower.ids if config.share_candidate_ids else None,
         )
         self._table = {name: tf.constant(values) for name, values in table.features.items()}
-        self._num_candidates = table.num_candidates
+        self.num_candidates = table.num_candidates
         self._mean_loss = tf_keras.metrics.Mean(name="loss")
         smoothed = np.maximum(counts, 1).astype(np.float64)
         self._log_frequency = tf.constant(np.log(smoothed / smoothed.sum()), tf.float32)
-        # None: it is not known how many timelines share the events.
-        self._events_a_step = (
+        self._events_per_step = (
             float(counts.sum()) / num_timelines * min(training.batch_size, num_timelines)
             if num_timelines
             else None
         )
-        self._full = _is_full(training, table.num_candidates, self._events_a_step)
-        self._catalogue = self.candidate_tower.features.shares(self._table) if self._full else {}
-
-    @property
-    def config(self) -> ModelConfig:
-        """The settings it was built with."""
-        return self._config
-
-    @property
-    def encodes_history(self) -> bool:
-        """Whether the query tower looks at the events."""
-        return bool(self._config.history_encoder != "none")
-
-    @property
-    def takes_whole_catalogue(self) -> bool:
-        """Whether the loss is the full softmax."""
-        return self._full
-
-    @property
-    def num_candidates(self) -> int:
-        """Size of the catalogue."""
-        return self._num_candidates
-
-    @property
-    def max_history(self) -> int:
-        """The most events that the query tower looks at."""
-        return int(self._config.max_history)
+        self.uses_full_softmax = _uses_full_softmax(
+            training, table.num_candidates, self._events_per_step
+        )
+        self._catalogue = (
+            self.candidate_tower.features.shares(self._table) if self.uses_full_softmax else {}
+        )
 
     def candidates(self, indices: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
-        """Embeds known candidates by index, `[n]` to `[n, output_dimension]`."""
+        """Embed known candidates by index, `[n]` to `[n, output_dimension]`."""
         features = {name: tf.gather(values, indices) for name, values in self._table.items()}
         return self.candidate_tower(indices, features, seed=seed)
 
-    # AutoGraph finds nothing to convert here and takes ten seconds to find it.
+    # AutoGraph has nothing to convert here, but takes ten seconds to find out.
     @tf.autograph.experimental.do_not_convert
     def train_step(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """One step of the optimiser, as Keras calls it."""
+        """Run one optimizer step; Keras calls this."""
         step = tf.cast(self.optimizer.iterations, tf.int32)
         seed = tf.stack([tf.constant(self._training.seed % 2**31, tf.int32), step * 1000])
         with tf.GradientTape() as tape:
             loss = self.compute_loss(inputs, training=True, seed=seed)
-            # Of several replicas the gradients are summed.
+            # The gradients of several replicas are summed.
             part = loss * share_of_all(self._total_weight(inputs))
-            part *= self._share(sum_of_all(self._num_events(inputs)))
+            part *= self._share_of_average_step(sum_of_all(self._num_events(inputs)))
         gradients = tape.gradient(part, self.trainable_variables)
         self.optimizer.apply_gradients(
             (never_empty(gradient), variable)
@@ -120,34 +116,33 @@ class TwoTowerModel(tfrs.Model):
 
     @tf.autograph.experimental.do_not_convert
     def test_step(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The loss without dropout, as Keras calls it."""
+        """Compute the loss without dropout; Keras calls this."""
         return self._report(inputs, self.compute_loss(inputs, training=False))
 
     @property
     def metrics(self) -> list[tf_keras.metrics.Metric]:
-        """What Keras resets where an epoch begins."""
+        """Return the metrics that Keras resets at the start of an epoch."""
         return [self._mean_loss]
 
     def _report(self, inputs: Mapping[str, tf.Tensor], loss: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the mean loss of the epoch's events so far."""
+        """Return the mean loss of the epoch's events so far."""
         self._mean_loss.update_state(loss, sample_weight=self._total_weight(inputs))
         return {"loss": self._mean_loss.result()}
 
-    def _share(self, num_events: tf.Tensor) -> tf.Tensor | float:
-        """Returns how many events the batch has, beside what a batch has on average.
+    def _share_of_average_step(self, num_events: tf.Tensor) -> tf.Tensor | float:
+        """Return the events of the batch divided by the average over all batches.
 
-        Batches of timelines of one length differ in their events, and each event should count as
-        much as any other.
+        Batches bucketed by length differ in their number of events, and all events should have the
+        same influence.
         """
-        if self._events_a_step is None or self._training.objective == "reconstruct":
+        if self._events_per_step is None or self._training.objective == "reconstruct":
             return 1.0
-        return num_events / self._events_a_step
+        return num_events / self._events_per_step
 
     def _num_events(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         return tf.math.count_nonzero(inputs[self._spec.candidate_id] >= 0, dtype=tf.float32)
 
     def _total_weight(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Returns the weight that the mean loss of the batch has beside that of another."""
         if EVENT_WEIGHT_KEY not in inputs:
             return self._num_events(inputs)
         present = inputs[self._spec.candidate_id] >= 0
@@ -159,31 +154,33 @@ class TwoTowerModel(tfrs.Model):
         training: bool = False,
         seed: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Returns the mean loss of the batch's events.
+        """Return the mean loss of the batch's events.
 
-        With several replicas: of the events of this one, against negatives drawn from all of them.
+        With several replicas, the events are those of this replica and the negatives are drawn from
+        all of them.
         """
         seed = seed if training else None
-        rows_seed = None if seed is None else seed_of_rows(seed)
+        row_seed = None if seed is None else seed_per_replica(seed)
         history = inputs[self._spec.candidate_id]
         weight = inputs.get(EVENT_WEIGHT_KEY, tf.ones_like(history, tf.float32))
-        if rows_seed is not None and self._training.shuffle_history:
-            history, weight = _shuffled(history, weight, rows_seed + 500)
+        if row_seed is not None and self._training.shuffle_history:
+            history, weight = _shuffled(history, weight, row_seed + 500)
         present = history >= 0
         targets, weights = tf.boolean_mask(history, present), tf.boolean_mask(weight, present)
-        if self._training.objective == "next_candidate" and self._starts_from_nothing:
+        reconstructs = self._training.objective == "reconstruct"
+        if not reconstructs and self._first_events_share_a_query:
             known = tf.cast(self.query_tower.known(history), tf.int32)
             first = tf.boolean_mask(tf.cumsum(known, axis=1, exclusive=True) == 0, present)
             weights *= tf.where(first, _FIRST_EVENT_WEIGHT, 1.0)
-        if self._training.objective == "reconstruct":
-            queries, rows = self._whole_timelines(inputs, history, present, rows_seed)
+        if reconstructs:
+            queries, rows = self._embed_timelines(inputs, history, present, row_seed)
         else:
-            queries = self.embed_positions(inputs, history, present, rows_seed)
-        if self._full:
+            queries = self.embed_positions(inputs, history, present, row_seed)
+        if self.uses_full_softmax:
             vectors = self.candidate_tower(
-                tf.range(self._num_candidates), self._catalogue, seed=_shifted(seed, 100)
+                tf.range(self.num_candidates), self._catalogue, seed=_shifted(seed, 100)
             )
-            if self._training.objective == "reconstruct":
+            if reconstructs:
                 logits = tf.matmul(queries, vectors, transpose_b=True)
                 return full_softmax(logits, rows, targets, weights)
             return sampled_softmax(
@@ -191,8 +188,8 @@ class TwoTowerModel(tfrs.Model):
                 tf.gather(vectors, targets),
                 vectors,
                 targets,
-                tf.range(self._num_candidates),
-                tf.zeros([self._num_candidates]),
+                tf.range(self.num_candidates),
+                tf.zeros([self.num_candidates]),
                 weights,
             )
         negatives, log_expected = draw_negatives(
@@ -200,14 +197,14 @@ class TwoTowerModel(tfrs.Model):
             self._log_frequency,
             self._training.num_negatives,
             self._training.num_negatives,
-            _shifted(seed, 200) if seed is not None else tf.zeros([2], tf.int32),
+            seed + 200 if seed is not None else tf.zeros([2], tf.int32),
         )
         vectors = self.candidates(tf.concat([targets, negatives], axis=0), _shifted(seed, 100))
         target_vectors, negative_vectors = tf.split(
             vectors, [tf.shape(targets)[0], tf.shape(negatives)[0]]
         )
         return sampled_softmax(
-            tf.gather(queries, rows) if self._training.objective == "reconstruct" else queries,
+            tf.gather(queries, rows) if reconstructs else queries,
             target_vectors,
             negative_vectors,
             targets,
@@ -217,27 +214,27 @@ class TwoTowerModel(tfrs.Model):
             self._training.hard_negatives,
         )
 
-    def _whole_timelines(
+    def _embed_timelines(
         self,
         inputs: Mapping[str, tf.Tensor],
         history: tf.Tensor,
         present: tf.Tensor,
         seed: tf.Tensor | None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """One query vector a timeline, from a random part of it; each event is a target.
+        """Embed one query per timeline, from a random part of its events.
 
         Returns:
-            Queries `[batch, dimension]` and the row of each event, `[num_events]`.
+            Queries `[batch, output_dimension]` and the row of each event, `[num_events]`.
         """
         encoded: tf.Tensor | float = 0.0
-        if self.encodes_history:
+        if self.config.encodes_history:
             tower = self.query_tower
             events = tf.ragged.boolean_mask(history, tower.known(history))
-            # Serving shows the encoder the newest events only; all of them are targets.
-            events = events[:, -self.max_history :]
+            # As in serving, the encoder reads the newest events only. All events are targets.
+            events = events[:, -self.config.max_history :]
             if seed is not None and self._training.history_dropout > 0:
-                shown = self._shown(tf.shape(events.values), seed)
-                events = tf.ragged.boolean_mask(events, events.with_values(shown))
+                visible = self._visible(tf.shape(events.values), seed)
+                events = tf.ragged.boolean_mask(events, events.with_values(visible))
             encoded = tower.history.last(tower.vectors(events))
         queries = self.query_tower(
             inputs[self._spec.query_id][:, 0],
@@ -254,33 +251,33 @@ class TwoTowerModel(tfrs.Model):
         present: tf.Tensor,
         seed: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Embeds each timeline's query before each of its events, from the events before it.
+        """Embed one query per event, from the events before it.
 
         Args:
-            inputs: Query id and features, a row for each timeline.
+            inputs: Query ID and features, one row per timeline.
             history: `[batch, events]` int32 candidate indices, oldest first.
-            present: `[batch, events]`, which of them are events and not padding.
-            seed: `[2]` int32, in training only.
+            present: `[batch, events]` bool, False for padding.
+            seed: `[2]` int32 for dropout, in training only.
 
         Returns:
             `[num_events, output_dimension]` float32, row by row.
         """
-        places = tf.cast(tf.where(present), tf.int32)
-        rows = places[:, 0]
+        positions = tf.cast(tf.where(present), tf.int32)
+        rows = positions[:, 0]
         encoded: tf.Tensor | float = 0.0
-        if self.encodes_history:
+        if self.config.encodes_history:
             tower = self.query_tower
-            shown = tower.known(history)
+            visible = tower.known(history)
             if seed is not None and self._training.history_dropout > 0:
-                shown &= self._shown(tf.shape(history), seed)
-            events = tf.ragged.boolean_mask(history, shown)
-            states = tower.history.prefixes(tower.vectors(events), self.max_history)
-            before = tf.cumsum(tf.cast(shown, tf.int32), axis=1, exclusive=True)
-            before = tf.gather_nd(before, places)
-            # The first of all: the state of an empty history.
+                visible &= self._visible(tf.shape(history), seed)
+            events = tf.ragged.boolean_mask(history, visible)
+            states = tower.history.prefixes(tower.vectors(events), self.config.max_history)
+            num_before = tf.cumsum(tf.cast(visible, tf.int32), axis=1, exclusive=True)
+            num_before = tf.gather_nd(num_before, positions)
+            # State 0 is that of an empty history.
             starts = tf.gather(tf.cast(events.row_starts(), tf.int32), rows)
             encoded = tf.gather(
-                tf.pad(states, [[1, 0], [0, 0]]), tf.where(before > 0, starts + before, 0)
+                tf.pad(states, [[1, 0], [0, 0]]), tf.where(num_before > 0, starts + num_before, 0)
             )
         queries: tf.Tensor = self.query_tower(
             tf.gather(inputs[self._spec.query_id][:, 0], rows),
@@ -291,38 +288,39 @@ class TwoTowerModel(tfrs.Model):
         return queries
 
     @property
-    def _starts_from_nothing(self) -> bool:
-        """Whether a timeline's first event is asked for by one vector that all queries share."""
-        config = self._config
+    def _first_events_share_a_query(self) -> bool:
+        """Return True if all queries for a timeline's first event have the same embedding."""
+        config = self.config
         return (
             self.query_tower.has_start
-            and config.history_encoder != "none"
+            and config.encodes_history
             and not config.query_id_embedding
             and not self._spec.query_features
         )
 
-    def _shown(self, shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Draws which events the encoder may see, in training only."""
+    def _visible(self, shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Draw the events that the encoder may see."""
         return keep_mask(shape, self._training.history_dropout, seed + 300) > 0
 
 
-def _is_full(training: TrainingConfig, num_candidates: int, events_a_step: float | None) -> bool:
-    """Whether the loss takes the whole catalogue."""
+def _uses_full_softmax(
+    training: TrainingConfig, num_candidates: int, events_per_step: float | None
+) -> bool:
     if training.loss != "auto":
         return training.loss == "full_softmax"
-    rows: float = training.batch_size  # one query a timeline
-    if training.objective != "reconstruct" and events_a_step is not None:
-        rows = events_a_step
+    queries: float = training.batch_size
+    if training.objective != "reconstruct" and events_per_step is not None:
+        queries = events_per_step
     return (
         num_candidates <= training.max_full_softmax
-        and rows * num_candidates <= training.max_full_logits
+        and queries * num_candidates <= training.max_full_logits
     )
 
 
 def _shuffled(
     history: tf.Tensor, weight: tf.Tensor, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Puts the events of each row into a new order; padding stays behind them."""
+    """Shuffle the events of each row; padding stays at the end."""
     keys = tf.random.stateless_uniform(tf.shape(history), seed)
     order = tf.argsort(keys + 2.0 * tf.cast(history < 0, tf.float32), axis=1)
     return tf.gather(history, order, batch_dims=1), tf.gather(weight, order, batch_dims=1)

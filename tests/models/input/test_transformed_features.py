@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.features.dense_features import dense_features, is_index, pad_indices, parse_spec
 from models.features.spec import FeatureConfig
+from models.input.transformed_features import dense_features, pad_indices, parsing_spec
 
 INDEX = FeatureConfig(kind="categorical")
 BUCKET = FeatureConfig(kind="numeric", buckets=3)
@@ -76,12 +76,12 @@ def test_numbers_have_one_column_even_where_nobody_has_a_value():
 
 def test_kinds_become_indices_or_numbers():
     kinds = {"age": NUMBER, "year": BUCKET, "country": INDEX, "title": FeatureConfig(kind="text")}
-    assert [name for name, feature in kinds.items() if is_index(feature)] == [
+    assert [name for name, feature in kinds.items() if feature.is_index] == [
         "year",
         "country",
         "title",
     ]
-    spec = parse_spec(["item"], kinds)
+    spec = parsing_spec(["item"], kinds)
     assert {name: feature.dtype for name, feature in spec.items()} == {
         "item": tf.int64,
         "age": tf.float32,

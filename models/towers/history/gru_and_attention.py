@@ -1,30 +1,53 @@
-"""The history through self-attention."""
+"""History encoders that read the events in sequence: a GRU and causal self-attention."""
 
 import tensorflow as tf
 import tf_keras
 
-from models.towers.history.encoder import PaddedEncoder
+from models.towers.history.base import PaddedEncoder
 
-_FAR = 1e9
+_MASK = 1e9
+
+
+class GruEncoder(PaddedEncoder):
+    """Keras' GRU over the events' vectors.
+
+    References:
+        Hidasi et al. Session-based Recommendations with Recurrent Neural Networks. ICLR 2016.
+
+    Example:
+        encoder = GruEncoder(dimension=64)
+        states = encoder.last(tower.vectors(tf.ragged.constant([[4, 8], [15]])))  # [2, 64]
+    """
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self._gru = tf_keras.layers.GRU(dimension, return_sequences=True, name="history_gru")
+
+    def states(self, vectors: tf.Tensor) -> tf.Tensor:
+        """Encode `[batch, events, dimension]` to the state after each event."""
+        return self._gru(vectors)
 
 
 class SelfAttentionEncoder(PaddedEncoder):
-    """Blocks of causal self-attention and dense layers; the state at the newest event.
+    """Blocks of causal self-attention and dense layers.
 
-    An event attends to itself and those before it. Places enter as a learned bias for each head and
-    each distance between two events, not as absolute numbers: a state is then the same whether a
-    history is encoded from its first event or from where it was cut.
+    Instead of absolute positions, each head has a learned bias per distance between two events. A
+    state is therefore the same whether a history is encoded from its first event or from a cut.
 
     Args:
-        dimension: Of the vectors.
-        layers: How many blocks.
-        heads: Of attention, in each block; divides `dimension`.
-        distances: How far apart two events are told apart; beyond it all distances are one.
+        dimension: Dimension of the vectors.
+        layers: Number of blocks.
+        heads: Attention heads per block; must divide `dimension`.
+        distances: Number of distances with their own bias; larger ones share the last bias.
 
     References:
         Kang, McAuley. Self-Attentive Sequential Recommendation. ICDM 2018.
         Raffel et al. Exploring the Limits of Transfer Learning with a Unified Text-to-Text
         Transformer. JMLR 2020. Section 2.1, relative position biases.
+
+    Example:
+        encoder = SelfAttentionEncoder(dimension=64, layers=2, heads=2, distances=50)
+        states = encoder.last(tower.vectors(tf.ragged.constant([[4, 8], [15]])))  # [2, 64]
     """
 
     def __init__(self, dimension: int, layers: int, heads: int, distances: int) -> None:
@@ -33,14 +56,14 @@ class SelfAttentionEncoder(PaddedEncoder):
         self._norm = tf_keras.layers.LayerNormalization(name="history_norm")
 
     def states(self, vectors: tf.Tensor) -> tf.Tensor:
-        """Encodes `[batch, events, dimension]` to the states after each event."""
+        """Encode `[batch, events, dimension]` to the state after each event."""
         for block in self._blocks:
             vectors = block(vectors)
         return self._norm(vectors)
 
 
 class _Block(tf_keras.layers.Layer):
-    """Attention and a dense layer, each normalised before and added to what it was given."""
+    """Attention and dense layers, each with pre-normalisation and a residual connection."""
 
     def __init__(self, dimension: int, heads: int, distances: int) -> None:
         super().__init__()
@@ -56,7 +79,7 @@ class _Block(tf_keras.layers.Layer):
         self._narrow = tf_keras.layers.Dense(dimension)
 
     def call(self, vectors: tf.Tensor) -> tf.Tensor:
-        """Returns `[batch, events, dimension]` as it is given."""
+        """Transform `[batch, events, dimension]` to the same shape."""
         vectors += self._attend(self._attention_norm(vectors))
         return vectors + self._narrow(self._wide(self._dense_norm(vectors)))
 
@@ -68,6 +91,6 @@ class _Block(tf_keras.layers.Layer):
         distances = tf.range(events)[:, None] - tf.range(events)[None, :]
         known = tf.clip_by_value(distances, 0, self._distances - 1)
         logits += tf.gather(self._biases, known, axis=1)
-        logits -= _FAR * tf.cast(distances < 0, tf.float32)
+        logits -= _MASK * tf.cast(distances < 0, tf.float32)
         attended = tf.einsum("bhij,bjhd->bihd", tf.nn.softmax(logits), values)
         return self._output(tf.ensure_shape(tf.reshape(attended, tf.shape(vectors)), vectors.shape))

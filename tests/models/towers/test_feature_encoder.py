@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.features.feature_encoder import FeatureEncoder, keep_mask
 from models.features.spec import FeatureConfig
+from models.towers.feature_encoder import FeatureEncoder, keep_mask
 
 FEATURES = {
     "genres": FeatureConfig(kind="categorical", separator="|"),

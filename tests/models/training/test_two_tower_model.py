@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.features.sizes import FeatureSizes
+from models.config import ModelConfig, TrainingConfig
 from models.features.spec import FeatureSpec
-from models.input.candidate_table import CandidateTable
-from models.towers.two_tower import TwoTowerModel, _shuffled
-from models.training.config import ModelConfig, TrainingConfig
+from models.features.vocabularies import FeatureSizes
+from models.input.transformed_features import CandidateTable
+from models.training.two_tower_model import TwoTowerModel, _shuffled
 from tests.models.conftest import NUM_ITEMS
 from tests.models.fitting import Fitting
 
@@ -103,7 +103,7 @@ def loss_of(num_candidates: int, num_timelines: int | None, **training: Any) -> 
         events,
         num_timelines,
     )
-    return model.takes_whole_catalogue
+    return model.uses_full_softmax
 
 
 def test_the_loss_is_full_while_candidates_and_logits_are_few():

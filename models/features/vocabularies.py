@@ -1,0 +1,89 @@
+"""The vocabularies that Transform computed: sizes, counts and values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from models.features.spec import FeatureSpec
+
+
+@dataclass(frozen=True)
+class FeatureSizes:
+    """Numbers of rows of the embedding tables, each including the out-of-vocabulary bucket.
+
+    `features` holds the index features of both sides. Normalised numbers have no table.
+    """
+
+    queries: int
+    candidates: int
+    features: Mapping[str, int]
+
+    @classmethod
+    def from_transform(
+        cls, transform: tft.TFTransformOutput, spec: FeatureSpec, *, query_vocabulary: bool
+    ) -> "FeatureSizes":
+        """Read the sizes from Transform's output.
+
+        Args:
+            transform: Output of Transform.
+            spec: IDs and features.
+            query_vocabulary: Whether query IDs have a vocabulary.
+        """
+
+        def size(name: str) -> int:
+            return int(transform.vocabulary_size_by_name(name)) + 1
+
+        features = {
+            name: feature.buckets or size(name)
+            for name, feature in {**spec.query_features, **spec.candidate_features}.items()
+            if feature.is_index
+        }
+        queries = size(spec.query_id) if query_vocabulary else 1
+        return cls(queries, size(spec.candidate_id), features)
+
+
+def candidate_counts(transform: tft.TFTransformOutput, spec: FeatureSpec) -> npt.NDArray[np.int64]:
+    """Return the number of training events of each candidate, `[num_candidates]` int64.
+
+    The order is that of the vocabulary. Transform counts each candidate once more in the
+    catalogue; this is subtracted.
+    """
+    path = transform.vocabulary_file_by_name(spec.candidate_id)
+    with tf.io.gfile.GFile(path, "rb") as lines:
+        counts = np.array([int(line.split(b" ", 1)[0]) for line in lines], dtype=np.int64)
+    return np.maximum(counts - 1, 0)
+
+
+def vocabulary_names(spec: FeatureSpec) -> dict[str, bool]:
+    """Return the names of the vocabularies, and whether their lines start with a count."""
+    features = {**spec.query_features, **spec.candidate_features}
+    return {
+        spec.candidate_id: True,
+        spec.query_id: True,
+        **{name: False for name, feature in features.items() if feature.kind != "numeric"},
+    }
+
+
+def read_vocabularies(
+    transform: tft.TFTransformOutput, spec: FeatureSpec
+) -> dict[str, Sequence[bytes]]:
+    """Return the values of each vocabulary in the order of their indices."""
+    paths = {name: transform.vocabulary_file_by_name(name) for name in vocabulary_names(spec)}
+    return {
+        name: read_vocabulary(paths[name], counted=counted)
+        for name, counted in vocabulary_names(spec).items()
+        if paths[name] is not None
+    }
+
+
+def read_vocabulary(path: str, *, counted: bool) -> list[bytes]:
+    """Return the values of a vocabulary file; with `counted`, each line starts with a count."""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        # `splitlines` would also split at characters that Transform allows in values.
+        lines: list[bytes] = file.read().split(b"\n")
+    lines.pop()
+    return [line.partition(b" ")[2] for line in lines] if counted else lines

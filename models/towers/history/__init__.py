@@ -1,1 +1,0 @@
-"""The events before a question as one vector, one encoder a module."""

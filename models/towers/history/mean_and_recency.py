@@ -1,0 +1,130 @@
+"""History encoders that average the events: all alike, or the newest with larger weights."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from models.towers.history.base import HistoryEncoder
+
+_BLOCK = 64
+
+
+class MeanEncoder(HistoryEncoder):
+    """The mean of the events' vectors, followed by a linear layer. Order does not matter.
+
+    Example:
+        encoder = MeanEncoder(dimension=64)
+        states = encoder.last(tower.vectors(tf.ragged.constant([[4, 8], [15]])))  # [2, 64]
+    """
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self._project = tf_keras.layers.Dense(
+            dimension, use_bias=False, kernel_initializer="identity", name="history_projection"
+        )
+
+    def last(self, events: tf.RaggedTensor) -> tf.Tensor:
+        """Encode whole histories to `[batch, dimension]`."""
+        totals = tf.math.unsorted_segment_sum(
+            events.values, events.value_rowids(), tf.cast(events.nrows(), tf.int32)
+        )
+        counts = tf.cast(events.row_lengths(), tf.float32)[:, None]
+        return self._project(totals / tf.maximum(counts, 1.0))
+
+    def prefixes(self, events: tf.RaggedTensor, newest: int) -> tf.Tensor:
+        """Encode the history up to and including each event."""
+        # Differences of one running total over all histories, which needs double precision.
+        values = tf.cast(events.values, tf.float64)
+        totals = tf.pad(tf.cumsum(values, axis=0), [[1, 0], [0, 0]])
+        ends = tf.range(1, tf.shape(values)[0] + 1)
+        row_starts = tf.gather(tf.cast(events.row_starts(), tf.int32), events.value_rowids())
+        starts = tf.maximum(row_starts, ends - newest)
+        sums = tf.cast(totals[1:] - tf.gather(totals, starts), tf.float32)
+        return self._project(sums / tf.cast(ends - starts, tf.float32)[:, None])
+
+
+class RecencyEncoder(HistoryEncoder):
+    """Several weighted means of the newest events, followed by a linear layer.
+
+    Each head has a learned weight per position, counted from the newest event. The initial weights
+    decay exponentially, from "the last event only" to almost a plain mean. The linear layer gives
+    each head its own matrix, so that the last event can have another effect than the whole history.
+
+    Args:
+        dimension: Dimension of the vectors.
+        positions: Number of newest events that have a weight; older ones are ignored.
+        heads: Number of means.
+
+    Example:
+        encoder = RecencyEncoder(dimension=64, positions=50, heads=4)
+        states = encoder.last(tower.vectors(tf.ragged.constant([[4, 8], [15]])))  # [2, 64]
+    """
+
+    def __init__(self, dimension: int, positions: int, heads: int) -> None:
+        super().__init__()
+        self._dimension, self._positions, self._heads = dimension, positions, heads
+        self._project = tf_keras.layers.Dense(
+            dimension, use_bias=False, kernel_initializer=_mean_of_heads, name="history_projection"
+        )
+        half_lives = np.geomspace(1 / 3, max(positions, 1), heads)
+        decays = -np.log(2.0) * np.arange(positions)[None, :] / half_lives[:, None]
+        self._log_weights = self.add_weight(
+            # The name is part of the format of exported models; see `named_weights`.
+            name="place_log_weights",
+            shape=[heads, positions],
+            # A weight of 0 would have no gradient.
+            initializer=tf_keras.initializers.Constant(np.maximum(decays, -10.0)),
+        )
+
+    def last(self, events: tf.RaggedTensor) -> tf.Tensor:
+        """Encode whole histories to `[batch, dimension]`."""
+        newest = events[:, -self._positions :]
+        rows = tf.cast(newest.value_rowids(), tf.int32)
+        ends = tf.gather(tf.cast(newest.row_limits(), tf.int32), rows)
+        ages = ends - 1 - tf.range(tf.shape(rows)[0])
+        weights = tf.transpose(tf.gather(self._weights(), ages, axis=1))  # [events, heads]
+        sums = tf.math.unsorted_segment_sum(
+            weights[:, :, None] * newest.values[:, None, :], rows, tf.cast(newest.nrows(), tf.int32)
+        )
+        return self._projected(sums, tf.cast(newest.row_lengths(), tf.int32))
+
+    def prefixes(self, events: tf.RaggedTensor, newest: int) -> tf.Tensor:
+        """Encode the history up to and including each event."""
+        # A convolution as matrix products, which are faster on a CPU: the events of all histories
+        # are concatenated and cut into blocks. Each block is multiplied with a band of weights over
+        # itself and the `reach - 1` events before it.
+        reach = min(self._positions, newest)
+        rows = tf.cast(events.value_rowids(), tf.int32)
+        num_events = tf.shape(rows)[0]
+        blocks = -(-num_events // _BLOCK)
+        rest = blocks * _BLOCK - num_events
+        taken = tf.range(blocks)[:, None] * _BLOCK + tf.range(_BLOCK + reach - 1)[None, :]
+        padded_rows = tf.pad(rows, [[reach - 1, rest]], constant_values=-1)
+        vectors = tf.gather(tf.pad(events.values, [[reach - 1, rest], [0, 0]]), taken)
+        own_rows = tf.reshape(padded_rows[reach - 1 :], [-1, _BLOCK])
+        same_row = own_rows[:, :, None] == tf.gather(padded_rows, taken)[:, None, :]
+        ages = tf.range(_BLOCK)[:, None] + reach - 1 - tf.range(_BLOCK + reach - 1)[None, :]
+        in_reach = tf.cast((ages >= 0) & (ages < reach), tf.float32)
+        band = tf.gather(self._weights(), tf.clip_by_value(ages, 0, reach - 1), axis=1) * in_reach
+        sums = tf.matmul(band[None] * tf.cast(same_row, tf.float32)[:, None], vectors[:, None])
+        sums = tf.reshape(tf.transpose(sums, [0, 2, 1, 3]), [-1, self._heads, self._dimension])
+        starts = tf.gather(tf.cast(events.row_starts(), tf.int32), rows)
+        counts = tf.minimum(tf.range(1, num_events + 1) - starts, reach)
+        return self._projected(sums[:num_events], counts)
+
+    def _weights(self) -> tf.Tensor:
+        return tf.exp(self._log_weights)
+
+    def _projected(self, sums: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
+        """Divide `[n, heads, dimension]` by the total weight of `counts` `[n]` events; project."""
+        totals = tf.transpose(tf.pad(tf.cumsum(self._weights(), axis=1), [[0, 0], [1, 0]]))
+        means = tf.math.divide_no_nan(sums, tf.gather(totals, counts)[:, :, None])
+        return self._project(tf.reshape(means, [-1, self._heads * self._dimension]))
+
+
+def _mean_of_heads(shape: Any, dtype: Any = None, **_: Any) -> tf.Tensor:
+    inputs, outputs = shape
+    heads = inputs // outputs
+    return tf.tile(tf.eye(outputs, dtype=dtype or tf.float32), [heads, 1]) / heads
