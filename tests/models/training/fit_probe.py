@@ -1,6 +1,6 @@
 """Fits communities as one of several processes, or alone; leaves loss and weights.
 
-python -m tests.models.fit_probe EXAMPLES OUTPUT STRATEGY LOGICAL_DEVICES TRAINING
+python -m tests.models.training.fit_probe EXAMPLES OUTPUT STRATEGY LOGICAL_DEVICES TRAINING
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def probe(
 ) -> subprocess.Popen[str]:
     folder.mkdir(exist_ok=True)
     arguments = (communities.files[0], str(folder), strategy, devices, training)
-    return start("tests.models.fit_probe", *arguments, **environment)
+    return start("tests.models.training.fit_probe", *arguments, **environment)
 
 
 def finish(process: subprocess.Popen[str]) -> None:
