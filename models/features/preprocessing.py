@@ -30,7 +30,7 @@ def preprocessing_fn(
 
     Args:
         inputs: Raw features by name, `[batch, n]` each.
-        custom_config: `SPEC_KEY` holds the fields of the `FeatureSpec`. `QUERY_VOCABULARY_KEY` tells
+        custom_config: `SPEC_KEY` holds the fields of the `FeatureSpec`, `QUERY_VOCABULARY_KEY`
             whether query IDs get a vocabulary. Without one, all of them get index 0: analysing
             millions of session IDs would be wasted if the model has no embeddings for them.
 

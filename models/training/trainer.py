@@ -66,8 +66,9 @@ def run_fn(fn_args: FnArgs) -> None:
 
     Args:
         fn_args: `train_files` are the transformed timelines and `eval_files` the transformed
-            catalogue. `custom_config[TRAINER_KEY]` holds the fields of a `TrainerConfig`. `base_model` is
-            the model for a warm start, if any, and `hyperparameters` the best values of a search.
+            catalogue. `custom_config[TRAINER_KEY]` holds the fields of a `TrainerConfig`.
+            `base_model` is the model for a warm start, if any, and `hyperparameters` the best
+            values of a search.
 
     Raises:
         WarmStartError: The base model does not fit the configuration.
