@@ -1,7 +1,7 @@
-"""A model artifact that stands for "there is no such model".
+"""A model artifact that records that there is no model.
 
-Where ML Metadata is out of reach, a step that looks for an earlier model must leave an artifact
-also if there is none. A file in its place says so: an artifact that is merely empty is an error.
+A cluster step cannot reach ML Metadata, so a step that looks for an earlier model always writes an
+artifact. A marker file distinguishes "no model" from an artifact that is empty by mistake.
 """
 
 import os
@@ -12,12 +12,12 @@ _FILE = "NO_MODEL"
 
 
 def is_no_model(path: str) -> bool:
-    """Returns whether the folder of a SavedModel says that there is none."""
+    """Return True if the folder of a SavedModel holds the marker file."""
     return bool(tf.io.gfile.exists(os.path.join(path, _FILE)))
 
 
 def write_no_model(path: str, reason: str) -> None:
-    """Makes the folder of a SavedModel say that there is none, and why."""
+    """Write the marker file, which contains the reason, to the folder of a SavedModel."""
     tf.io.gfile.makedirs(path)
     with tf.io.gfile.GFile(os.path.join(path, _FILE), "w") as file:
         file.write(reason + "\n")

@@ -26,13 +26,7 @@ class FeatureSizes:
     def from_transform(
         cls, transform: tft.TFTransformOutput, spec: FeatureSpec, *, query_vocabulary: bool
     ) -> "FeatureSizes":
-        """Read the sizes from Transform's output.
-
-        Args:
-            transform: Output of Transform.
-            spec: IDs and features.
-            query_vocabulary: Whether query IDs have a vocabulary.
-        """
+        """Read the sizes from Transform's output; without a vocabulary, queries have one row."""
 
         def size(name: str) -> int:
             return int(transform.vocabulary_size_by_name(name)) + 1

@@ -99,11 +99,7 @@ def read_candidates(
 ) -> Iterator[dict[str, tf.Tensor]]:
     """Yield the catalogue as `models.input.raw_inputs.candidate_inputs`, in batches.
 
-    Args:
-        files: GZIP TFRecords of raw Examples.
-        spec: IDs and features.
-        batch_size: Candidates per batch.
-        block: Range of candidates to read, counted over all files.
+    `block` is the range of candidates to read, counted over all files.
     """
     parsing = {
         spec.candidate_id: tf.io.VarLenFeature(tf.string),

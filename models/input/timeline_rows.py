@@ -26,14 +26,7 @@ IsHeldOut: TypeAlias = Callable[[Columns], tf.Tensor]
 def read_rows(
     files: Sequence[str], parse: Parse, is_held_out: IsHeldOut | None, memory_bytes: int
 ) -> "RowsInMemory | RowsInFiles":
-    """Read the timelines into memory if they take at most `memory_bytes` after parsing.
-
-    Args:
-        files: GZIP TFRecords of transformed Examples.
-        parse: Parser of a batch of Examples.
-        is_held_out: Predicate for validation timelines; None holds out none.
-        memory_bytes: Limit of the parsed size.
-    """
+    """Read `files`, GZIP TFRecords, into memory if they parse to at most `memory_bytes`."""
     in_memory = RowsInMemory.read(files, parse, is_held_out, memory_bytes)
     return in_memory or RowsInFiles(files, parse, is_held_out)
 

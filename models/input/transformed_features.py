@@ -27,12 +27,7 @@ def to_ragged(values: tf.SparseTensor) -> tf.RaggedTensor:
 
 
 def pad_indices(values: Values, newest: int | None = None) -> tf.Tensor:
-    """Return `[batch, n]` int32, padded at the end with `MISSING_INDEX`.
-
-    Args:
-        values: Indices `[batch, m]`; gaps in a row are closed.
-        newest: Keep only this many values from the end of each row.
-    """
+    """Return the last `newest` indices per row, `[batch, n]` int32, padded at the end."""
     ragged = values if isinstance(values, tf.RaggedTensor) else to_ragged(values)
     ragged = tf.cast(ragged, tf.int32)
     if newest is not None:
@@ -88,13 +83,7 @@ class CandidateTable:
 
     @classmethod
     def read(cls, files: list[str], spec: FeatureSpec, num_candidates: int) -> "CandidateTable":
-        """Read the transformed split `candidates`.
-
-        Args:
-            files: GZIP TFRecords of transformed Examples.
-            spec: IDs and features.
-            num_candidates: Size of the vocabulary, without the out-of-vocabulary bucket.
-        """
+        """Read the transformed split `candidates`, GZIP TFRecords of `num_candidates` Examples."""
         parsing = parsing_spec([spec.candidate_id], spec.candidate_features)
         blocks = (
             tf.data.TFRecordDataset(files, compression_type="GZIP")

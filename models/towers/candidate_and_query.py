@@ -46,15 +46,9 @@ class CandidateTower(tf_keras.layers.Layer):
     def call(
         self, ids: tf.Tensor, features: Mapping[str, tf.Tensor], seed: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """Embed candidates.
+        """Embed candidate indices `[batch]` and features `[batch, n]` to `[batch, dimension]`.
 
-        Args:
-            ids: `[batch]` int32 indices; the out-of-vocabulary index has no embedding.
-            features: Dense candidate features, `[batch, n]` each.
-            seed: `[2]` int32 for dropout, in training only.
-
-        Returns:
-            `[batch, output_dimension]` float32.
+        `seed`, `[2]` int32, switches on dropout. The out-of-vocabulary index has no ID embedding.
         """
         known = tf.cast(ids != self.oov, tf.float32)[:, None]
         vectors = self.features(features, seed=seed)
@@ -75,12 +69,7 @@ class CandidateTower(tf_keras.layers.Layer):
 class QueryTower(tf_keras.layers.Layer):
     """Embeds queries: ID embedding, features and encoded history, then dense layers.
 
-    Args:
-        spec: IDs and features.
-        sizes: Sizes of the embedding tables.
-        config: Architecture.
-        dropout: Probability that a feature or an ID is hidden in training.
-        candidate_ids: Table of event embeddings; the tower has its own by default.
+    Events are looked up in `candidate_ids`, or by default in a table of the tower.
 
     Example:
         tower = QueryTower(spec, sizes, ModelConfig(dimension=64), dropout=0.1)
@@ -139,11 +128,9 @@ class QueryTower(tf_keras.layers.Layer):
         return (history >= 0) & (history != self._oov_candidate)
 
     def encode(self, history: tf.Tensor, newest: int | None = None) -> tf.Tensor:
-        """Encode candidate indices `[batch, events]`, oldest first, to `[batch, dimension]`.
+        """Encode the `newest` known events of `history` to `[batch, dimension]`.
 
-        Args:
-            history: Padded with -1 at any position.
-            newest: Number of newest known events to encode; all by default.
+        `history` is `[batch, events]` candidate indices, oldest first, with -1 for padding.
         """
         events = tf.ragged.boolean_mask(history, self.known(history))
         return self.history.last(self.vectors(events if newest is None else events[:, -newest:]))
@@ -159,16 +146,10 @@ class QueryTower(tf_keras.layers.Layer):
         history: tf.Tensor,
         seed: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Embed queries.
+        """Embed query indices `[batch]`, features `[batch, n]` and encoded history.
 
-        Args:
-            ids: `[batch]` int32 indices; the out-of-vocabulary index has no embedding.
-            features: Dense query features, `[batch, n]` each.
-            history: Encoded history `[batch, dimension]`, or 0 without a history encoder.
-            seed: `[2]` int32 for dropout, in training only.
-
-        Returns:
-            `[batch, output_dimension]` float32.
+        `history` is `[batch, dimension]`, or 0 without a history encoder. `seed`, `[2]` int32,
+        switches on dropout. The out-of-vocabulary index has no ID embedding.
         """
         vectors = history + self._features(features, seed=seed)
         if self._config.query_id_embedding:

@@ -56,16 +56,10 @@ class FeatureEncoder(tf_keras.layers.Layer):
     def call(
         self, inputs: Mapping[str, tf.Tensor], seed: tf.Tensor | None = None
     ) -> tf.Tensor | float:
-        """Encode a batch of features.
+        """Encode `[batch, n]` features to `[batch, dimension]`, or to 0.0 if there are none.
 
-        Args:
-            inputs: Output of `models.input.transformed_features.dense_features`, `[batch, n]` each.
-                Index features can also be given as `shares` returns them, which is faster when the
-                same rows are encoded repeatedly.
-            seed: `[2]` int32 for dropout, in training only.
-
-        Returns:
-            `[batch, dimension]` float32, or 0.0 if there are no features.
+        `inputs` is the output of `models.input.transformed_features.dense_features` or, faster for
+        rows that are encoded repeatedly, of `shares`. `seed`, `[2]` int32, switches on dropout.
         """
         total: tf.Tensor | float = 0.0
         for number, (name, feature) in enumerate(self._features.items()):

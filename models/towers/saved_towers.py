@@ -55,11 +55,7 @@ class SavedTowers:
     def embed_catalogue(
         self, files: list[str]
     ) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.float32]]:
-        """Embed the files of the raw split `candidates`.
-
-        Returns:
-            IDs `[num_candidates]` as bytes and vectors `[num_candidates, dimension]`.
-        """
+        """Return IDs `[n]` as bytes and vectors `[n, dimension]` of the raw split `candidates`."""
         ids: list[npt.NDArray[np.object_]] = []
         vectors: list[npt.NDArray[np.float32]] = []
         for inputs in read_candidates(files, self._spec, _CANDIDATES_PER_BATCH):

@@ -85,11 +85,7 @@ def fit_as_chief(fn_args: "FnArgs", folder: Path) -> None:
 
     TensorFlow must configure the cluster before anything else is computed, and other components
     have already computed in this process. The other workers are started by the user; see
-    `models.training.multi_worker`.
-
-    Args:
-        fn_args: Arguments of `run_fn`.
-        folder: Folder for `ARGUMENTS_FILE`, which exists while training runs.
+    `models.training.multi_worker`. Their arguments are in `folder` while training runs.
 
     Raises:
         ClusterError: TF_CONFIG is missing, wrong, or describes another worker.
@@ -131,10 +127,6 @@ def distribute(
     """Return batches for `fit`: each replica gets an equal part of the rows, in order.
 
     Every process reads all batches and drops the rows of other processes.
-
-    Args:
-        strategy: Strategy of the model.
-        make_batches: Function that returns batches of all rows, or None for no data.
     """
     batches = make_batches()
     if batches is None or strategy.num_replicas_in_sync == 1:

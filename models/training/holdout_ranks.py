@@ -52,15 +52,7 @@ def holdout_ranks(
 
     With `reconstruct`, a random fifth of a timeline's events is predicted from the rest. With
     `next_candidate`, each of the newest five events is predicted from all events before it. Ties
-    count as ranked before the target.
-
-    Args:
-        model: Towers to measure.
-        batches: Timelines in the format of the training batches.
-        spec: IDs and features.
-        objective: Objective of the training.
-        exclude_seen: Whether candidates of the history are left out of the ranking.
-        seed: Seed of the choice of targets.
+    count as ranked before the target. With `exclude_seen`, candidates of the history are left out.
 
     Raises:
         DivergedError: A score is not finite.

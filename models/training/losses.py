@@ -59,8 +59,8 @@ def sampled_softmax(
             `[num_negatives]`.
         weights: `[num_events]`.
         hardest: Number of negatives with the highest scores to keep per event; 0 keeps all. They
-            keep their corrections, so each still stands for as many candidates as before. Leaving
-            out the easy negatives changes the value of the loss but its gradient very little.
+            keep their corrections, so each represents as many candidates as before. Leaving out the
+            easy negatives changes the value of the loss but its gradient very little.
 
     References:
         Bengio, Senécal. Adaptive Importance Sampling to Accelerate Training of a Neural

@@ -81,11 +81,7 @@ def run_fn(fn_args: FnArgs) -> None:
 
 
 def fit_and_export(fn_args: FnArgs) -> None:
-    """Train in this process; of several workers, only the chief exports.
-
-    Args:
-        fn_args: Arguments of `run_fn`.
-    """
+    """Train in this process, with the arguments of `run_fn`; only the chief exports."""
     config = _read_config(fn_args)
     # With deterministic kernels, the same seed gives the same model.
     tf.config.experimental.enable_op_determinism()
@@ -147,9 +143,8 @@ def fit(
         checkpoint_dir: Folder for checkpoints.
         log_dir: Folder for TensorBoard.
         initialize: Function that sets the initial weights of the built model.
-        measure: Function that returns the quality on validation data; higher is better. Default:
-            the negative validation loss.
-        keep_best: End with the weights of the best epoch, if one was measured.
+        measure: See `FitState`.
+        keep_best: Whether to end with the weights of the best epoch.
     """
     strategy = model.distribute_strategy
     is_single_process = training.strategy != "multi_worker"
@@ -213,14 +208,7 @@ def make_model(
     candidate_files: list[str],
     num_timelines: int,
 ) -> TwoTowerModel:
-    """Return the configured model with random weights.
-
-    Args:
-        config: Features and settings.
-        transform: Output of Transform.
-        candidate_files: Files of the transformed catalogue.
-        num_timelines: Number of training timelines.
-    """
+    """Return the configured model with random weights."""
     sizes = FeatureSizes.from_transform(
         transform, config.spec, query_vocabulary=config.model.query_id_embedding
     )

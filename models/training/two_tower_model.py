@@ -221,11 +221,7 @@ class TwoTowerModel(tfrs.Model):
         present: tf.Tensor,
         seed: tf.Tensor | None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Embed one query per timeline, from a random part of its events.
-
-        Returns:
-            Queries `[batch, output_dimension]` and the row of each event, `[num_events]`.
-        """
+        """Embed one query per timeline, `[batch, dimension]`, and return the rows of the events."""
         encoded: tf.Tensor | float = 0.0
         if self.config.encodes_history:
             tower = self.query_tower
@@ -251,16 +247,10 @@ class TwoTowerModel(tfrs.Model):
         present: tf.Tensor,
         seed: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Embed one query per event, from the events before it.
+        """Embed one query per event, from the events before it, `[num_events, dimension]`.
 
-        Args:
-            inputs: Query ID and features, one row per timeline.
-            history: `[batch, events]` int32 candidate indices, oldest first.
-            present: `[batch, events]` bool, False for padding.
-            seed: `[2]` int32 for dropout, in training only.
-
-        Returns:
-            `[num_events, output_dimension]` float32, row by row.
+        `inputs` has a row per timeline. `history` and `present` are `[batch, events]`: candidate
+        indices, oldest first, and False for padding. `seed` switches on dropout.
         """
         positions = tf.cast(tf.where(present), tf.int32)
         rows = positions[:, 0]

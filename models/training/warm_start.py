@@ -45,11 +45,7 @@ class SavedWeights:
 
     @classmethod
     def read(cls, directory: str, spec: FeatureSpec) -> "SavedWeights":
-        """Read a SavedModel written by `models.towers.export`.
-
-        Args:
-            directory: Folder of the SavedModel.
-            spec: IDs and features whose vocabularies are read.
+        """Read the SavedModel in `directory`, with the vocabularies of `spec`.
 
         Raises:
             WarmStartError: The model is missing or was exported without weights by name.
@@ -118,13 +114,8 @@ def restore(
     """Copy the saved weights into a built model, matching the rows of tables by their values.
 
     New values keep their random rows. The out-of-vocabulary row and dense layers are copied. The
-    optimizer starts from scratch.
-
-    Args:
-        model: Model to change; unchanged if this fails.
-        saved: Weights of the earlier model.
-        spec: IDs and features.
-        vocabularies: Vocabularies of `model`, by name.
+    optimizer starts from scratch. `vocabularies` are those of `model`, which does not change if
+    this fails.
 
     Raises:
         WarmStartError: A weight has another shape or meaning in the earlier model.
@@ -164,12 +155,7 @@ def restore(
 
 
 def vocabulary_of(name: str, spec: FeatureSpec) -> str | None:
-    """Return the vocabulary that indexes the rows of a weight, or None for other weights.
-
-    Args:
-        name: Name of `models.towers.export.named_weights`.
-        spec: IDs and features.
-    """
+    """Return the vocabulary that indexes the rows of a named weight, or None for other weights."""
     id_tables = {
         "candidate_tower:ids:embeddings": spec.candidate_id,
         "candidate_tower:biases:embeddings": spec.candidate_id,

@@ -173,12 +173,7 @@ class TimelineTuner(base_tuner.BaseTuner):
 
 
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
-    """Return the tuner.
-
-    Args:
-        fn_args: Arguments as for `models.training.trainer.run_fn`; `custom_config[TUNER_KEY]` holds
-            the fields of a `TunerConfig`.
-    """
+    """Return the tuner; `custom_config[TUNER_KEY]` holds the fields of a `TunerConfig`."""
     config = TunerConfig.model_validate(fn_args.custom_config[TUNER_KEY])
     tf.config.experimental.enable_op_determinism()
     # A killed search resumes with its next trial if and only if its inputs are the same.

@@ -16,33 +16,26 @@ from models.features.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY, prepro
 from models.features.spec import FeatureSpec
 from models.towers.export import export_towers
 from models.training.two_tower_model import TwoTowerModel
+from tests.builders import feature_spec
 
 if TYPE_CHECKING:
     from tests.models.fitting import Fitting
 
 Row = dict[str, list[Any]]
 
-RAW_SPEC = FeatureSpec.model_validate(
-    {
-        "columns": {
-            "query_id": "user",
-            "candidate_id": "item",
-            "timestamp": "t",
-            "rating": "rating",
-        },
-        "features": {
-            "query": {
-                "age": {"kind": "numeric"},
-                "visits": {"kind": "numeric", "buckets": 2},
-                "country": {"kind": "categorical", "max_vocabulary": 2},
-            },
-            "candidate": {
-                "title": {"kind": "text"},
-                "genres": {"kind": "categorical", "separator": "|", "min_count": 2},
-                "year": {"kind": "numeric"},
-            },
-        },
-    }
+RAW_SPEC = feature_spec(
+    query={
+        "age": {"kind": "numeric"},
+        "visits": {"kind": "numeric", "buckets": 2},
+        "country": {"kind": "categorical", "max_vocabulary": 2},
+    },
+    candidate={
+        "title": {"kind": "text"},
+        "genres": {"kind": "categorical", "separator": "|", "min_count": 2},
+        "year": {"kind": "numeric"},
+    },
+    timestamp="t",
+    rating="rating",
 )
 
 
@@ -187,7 +180,7 @@ def communities(
         (rng.choice(NUM_ITEMS // 2, rng.integers(4, 9), replace=False) * 2 + user % 2).tolist()
         for user in range(NUM_USERS)
     ]
-    spec = FeatureSpec.model_validate({"columns": {"query_id": "user", "candidate_id": "item"}})
+    spec = feature_spec()
     rows = [{"user": [user], "item": timeline} for user, timeline in enumerate(timelines)]
     folder = tmp_path_factory.mktemp("communities")
     return Communities(spec, [write_examples(folder, rows)], timelines)

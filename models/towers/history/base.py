@@ -25,14 +25,9 @@ class HistoryEncoder(tf_keras.layers.Layer, abc.ABC):
 
     @abc.abstractmethod
     def prefixes(self, events: tf.RaggedTensor, newest: int) -> tf.Tensor:
-        """Encode the history up to and including each event.
+        """Encode the history up to and including each event, `[num_events, dimension]`.
 
-        Args:
-            events: `[batch, (events), dimension]`.
-            newest: Maximum number of events that a state depends on, as in serving.
-
-        Returns:
-            `[num_events, dimension]`, in the order of `events.values`.
+        As in serving, a state depends on the `newest` events only.
         """
 
 

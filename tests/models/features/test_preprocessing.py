@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -99,13 +98,6 @@ def test_titles_become_words_of_any_script(transformed: Any):
     assert titles[3] == titles[4] == []
 
 
-def test_the_other_sides_features_are_empty(transformed: Any):
-    for row in transformed.timelines:
-        assert row["title"] == row["genres"] == row["year"] == []
-    for row in transformed.catalogue:
-        assert row["user"] == row["age"] == row["visits"] == row["country"] == []
-
-
 def test_times_ratings_and_held_out_marks_pass_through(transformed: Any):
     assert transformed.timelines[1]["timestamp"] == [0, 1, 2]
     assert transformed.timelines[1]["rating"] == [4.0, 4.0, 4.0]
@@ -132,13 +124,6 @@ def test_texts_keep_their_rows():
     words = tokens(tf.SparseTensor([[0, 0], [2, 0]], ["a b", "c"], [4, 1]))
     assert words.indices.numpy().tolist() == [[0, 0], [0, 1], [2, 0]]
     assert words.dense_shape.numpy()[0] == 4
-
-
-def test_a_batch_without_texts_has_no_words():
-    empty = tf.SparseTensor(np.zeros((0, 2), np.int64), tf.zeros([0], tf.string), [3, 0])
-    words = tokens(empty)
-    assert words.values.shape == (0,)
-    assert words.dense_shape.numpy()[0] == 3
 
 
 def test_the_catalogue_is_read_in_the_order_of_the_vocabulary(

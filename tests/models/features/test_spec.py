@@ -31,18 +31,6 @@ def spec(
     )
 
 
-def test_ids_and_features_are_known_by_name():
-    made = spec(query=("age",), candidate=("title",))
-    assert (made.query_id, made.candidate_id) == ("user", "item")
-    assert list(made.query_features) == ["age"]
-    assert list(made.candidate_features) == ["title"]
-
-
-def test_a_spec_survives_json():
-    made = spec(query=("age",), candidate=("title",))
-    assert FeatureSpec.model_validate_json(made.model_dump_json()) == made
-
-
 @pytest.mark.parametrize("name", sorted(RESERVED_KEYS))
 def test_names_that_the_pipeline_uses_are_refused_everywhere(name: str):
     with pytest.raises(ValidationError, match=rf"queries\.features\.{name} must not be"):

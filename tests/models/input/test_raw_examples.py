@@ -7,20 +7,12 @@ from typing import Any
 
 import pytest
 
-from models.features.spec import FeatureSpec
 from models.input.raw_examples import read_candidates, read_timelines, split_files
+from tests.builders import feature_spec
 
-SPEC = FeatureSpec.model_validate(
-    {
-        "columns": {"query_id": "user", "candidate_id": "item"},
-        "features": {
-            "query": {"age": {"kind": "numeric"}},
-            "candidate": {
-                "genres": {"kind": "categorical", "separator": "|"},
-                "title": {"kind": "text"},
-            },
-        },
-    }
+SPEC = feature_spec(
+    query={"age": {"kind": "numeric"}},
+    candidate={"genres": {"kind": "categorical", "separator": "|"}, "title": {"kind": "text"}},
 )
 
 
@@ -52,11 +44,6 @@ def test_missing_numbers_are_nan_even_where_a_whole_batch_lacks_them(timelines: 
     assert ages[0] == 30.0
     assert math.isnan(ages[1])
     assert math.isnan(ages[2])
-
-
-def test_timelines_come_in_batches(timelines: str):
-    batches = list(read_timelines([timelines], SPEC, 2))
-    assert [batch.inputs["user"].numpy().tolist() for batch in batches] == [[b"u1", b"u2"], [b"u3"]]
 
 
 def test_the_catalogue_is_read_as_a_client_would_send_it(

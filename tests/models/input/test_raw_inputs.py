@@ -59,10 +59,6 @@ def test_a_batch_of_zero_stays_zero_beside_defaults():
     assert batches(a=[0], b=[1], c=[1, 0]) == {"a": [0], "b": [0], "c": [0, 0]}
 
 
-def test_a_batch_of_one_stays_one():
-    assert batches(a=[1], b=[1, 4]) == {"a": [1], "b": [1, 4]}
-
-
 def test_values_are_repeated_and_not_invented():
     rows = same_batch({"a": tf.constant(["x", "y"]), "b": tf.constant([["p", "q"]])})
     assert rows["b"].numpy().tolist() == [[b"p", b"q"], [b"p", b"q"]]

@@ -8,18 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.features.spec import FeatureSpec
 from models.input.timeline_dataset import EVENT_WEIGHT_KEY, TimelineDataset, event_weights
 from models.input.timeline_rows import RowsInFiles, RowsInMemory
 from tests.builders import feature_spec
 
 NUM = 25
-SPEC = FeatureSpec.model_validate(
-    {
-        "columns": {"query_id": "user", "candidate_id": "item"},
-        "features": {"query": {"age": {"kind": "numeric"}, "country": {"kind": "categorical"}}},
-    }
-)
+SPEC = feature_spec(query={"age": {"kind": "numeric"}, "country": {"kind": "categorical"}})
 
 
 IN_MEMORY, IN_FILES = 1 << 20, 0
@@ -173,14 +167,6 @@ def serialized(name: str, values: list[int]) -> bytes:
     feature = tf.train.Feature(int64_list=tf.train.Int64List(value=values))
     example = tf.train.Example(features=tf.train.Features(feature={name: feature}))
     return bytes(example.SerializeToString())
-
-
-def test_nothing_is_held_out_unless_asked(dataset: Callable[..., TimelineDataset]):
-    assert dataset().validation() is None
-
-
-def test_a_batch_larger_than_the_data_is_one_step(dataset: Callable[..., TimelineDataset]):
-    assert dataset(batch_size=1000).steps_per_epoch == 1
 
 
 def test_batches_are_the_same_wherever_the_timelines_are(

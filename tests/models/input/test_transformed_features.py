@@ -43,10 +43,6 @@ def test_newest_keeps_each_rows_own_last_events():
     assert padded.numpy().tolist() == [[1, -1], [8, 9], [2, 3]]
 
 
-def test_newest_may_be_more_than_there_are():
-    assert pad_indices(sparse([[1], [2, 3]]), newest=100).numpy().tolist() == [[1, -1], [2, 3]]
-
-
 def test_holes_are_closed():
     holes = ((0, 0), (1, 1))
     padded = pad_indices(sparse([[4, 5], [6, 7]], holes=holes))

@@ -7,19 +7,13 @@ import pytest
 import tensorflow as tf
 
 from models.config import ModelConfig
-from models.features.spec import FeatureSpec
 from models.features.vocabularies import FeatureSizes
 from models.towers.candidate_and_query import CandidateTower, QueryTower
+from tests.builders import feature_spec
 
 DIMENSION = 4
-SPEC = FeatureSpec.model_validate(
-    {
-        "columns": {"query_id": "user", "candidate_id": "item"},
-        "features": {
-            "query": {"age": {"kind": "numeric"}},
-            "candidate": {"genre": {"kind": "categorical"}},
-        },
-    }
+SPEC = feature_spec(
+    query={"age": {"kind": "numeric"}}, candidate={"genre": {"kind": "categorical"}}
 )
 # The last index is the out-of-vocabulary bucket: 5 users, 9 items, 2 genres are known.
 SIZES = FeatureSizes(queries=6, candidates=10, features={"genre": 3})
@@ -66,12 +60,6 @@ def test_an_unknown_candidate_has_its_features_only():
     np.testing.assert_array_equal(nothing, np.zeros(DIMENSION + 1))
 
 
-def test_an_unknown_candidate_has_no_bias():
-    known, unknown = candidates(candidate_tower(), [3, 9], [1, 1])
-    assert known[-1] != 0
-    assert unknown[-1] == 0
-
-
 def test_id_and_features_add_up():
     tower = candidate_tower()
     both, id_only, genre_only = candidates(tower, [3, 3, 9], [1, -1, 1])
@@ -84,12 +72,6 @@ def test_without_id_embedding_candidates_of_one_genre_differ_in_bias_only():
     one, other = candidates(candidate_tower(candidate_id_embedding=False), [3, 4], [1, 1])
     np.testing.assert_array_equal(one[:DIMENSION], other[:DIMENSION])
     assert one[-1] != other[-1]
-
-
-def test_the_bias_meets_a_one():
-    query = queries(query_tower(), [2], [[1, 2]])
-    assert query.shape == (1, DIMENSION + 1)
-    assert query[0, -1] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -132,14 +114,6 @@ def test_an_unknown_query_is_as_one_without_an_id():
     assert np.any(known != unknown)
 
 
-def test_unknown_candidates_in_a_history_are_passed_over():
-    tower = query_tower()
-    # 9 is the out-of-vocabulary bucket, -1 padding.
-    asked = queries(tower, [5, 5, 5], [[1, 9, 2], [1, 2, -1], [9, -1, -1]])
-    np.testing.assert_allclose(asked[0], asked[1], rtol=1e-5)
-    np.testing.assert_array_equal(asked[2][:DIMENSION], np.zeros(DIMENSION))
-
-
 def test_a_hidden_id_leaves_the_features():
     # Everything is hidden now and then; with the same seed the same rows.
     tower = candidate_tower(dropout=0.5)
@@ -149,10 +123,3 @@ def test_a_hidden_id_leaves_the_features():
     vectors = np.unique(one[:, :DIMENSION].round(4), axis=0)
     # Both, id only, genre only, nothing.
     assert len(vectors) == 4
-
-
-def test_towers_of_zero_rows():
-    empty = tf.zeros([0], tf.int32)
-    assert candidate_tower()(empty, {"genre": tf.zeros([0, 1], tf.int32)}).shape == (0, 5)
-    asked = query_tower()(empty, {"age": tf.zeros([0, 1])}, tf.zeros([0, DIMENSION]))
-    assert asked.shape == (0, DIMENSION + 1)

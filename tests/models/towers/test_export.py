@@ -156,20 +156,6 @@ def test_numbers_that_are_none_count_as_missing(towers: SavedTowers, number: flo
     np.testing.assert_array_equal(embedded[0], embedded[1])
 
 
-def test_unknown_candidates_in_a_history_are_passed_over(towers: SavedTowers):
-    with_unknown, without = towers.embed_queries(
-        raw([{"history": ["a", "no such", "", "c"]}, {"history": ["a", "c"]}])
-    )
-    np.testing.assert_allclose(with_unknown, without, rtol=1e-5)
-
-
-def test_a_history_is_cut_to_its_newest_events(towers: SavedTowers):
-    long, newest = towers.embed_queries(
-        raw([{"history": ["d", "d", "d", "a", "c", "ü→漢"]}, {"history": ["a", "c", "ü→漢"]}])
-    )
-    np.testing.assert_allclose(long, newest, rtol=1e-5)
-
-
 def test_an_unknown_candidate_lives_on_its_features(towers: SavedTowers):
     inputs = {
         "item": tf.constant(["new", "newer", "bare"]),
@@ -181,10 +167,6 @@ def test_an_unknown_candidate_lives_on_its_features(towers: SavedTowers):
     np.testing.assert_array_equal(new, newer)
     assert np.any(new != 0)
     np.testing.assert_array_equal(bare, np.zeros(DIMENSION + 1))
-
-
-def test_a_batch_of_zero_has_zero_rows(towers: SavedTowers):
-    assert towers.embed_queries(raw([])).shape == (0, DIMENSION + 1)
 
 
 def test_one_row_defaults_are_spread_over_the_batch(towers: SavedTowers, raw_spec: FeatureSpec):

@@ -72,11 +72,6 @@ def test_without_features_the_sum_is_zero():
     assert not made.has_features
 
 
-def test_shares_encode_as_padded_indices_do():
-    made = encoder()
-    np.testing.assert_allclose(made(made.shares(INPUTS)), made(INPUTS), rtol=1e-5, atol=1e-6)
-
-
 def test_shares_have_the_same_gradients():
     made = encoder()
 
@@ -103,10 +98,6 @@ def test_features_are_hidden_one_by_one_and_whole():
     hidden = made(many, seed=tf.constant([5, 6])).numpy()
     # Three features, each there or not: eight sums, and all of them come.
     assert len(np.unique(hidden.round(4), axis=0)) == 8
-
-
-def test_nothing_is_hidden_without_a_seed():
-    np.testing.assert_array_equal(encoder(dropout=0.9)(INPUTS), encoder()(INPUTS))
 
 
 def test_masks_keep_the_share_that_they_should():

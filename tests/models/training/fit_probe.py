@@ -14,7 +14,6 @@ import numpy as np
 import tf_keras
 
 from models.config import ModelConfig, TrainingConfig
-from models.features.spec import FeatureSpec
 from models.features.vocabularies import FeatureSizes
 from models.input.timeline_dataset import TimelineDataset
 from models.input.transformed_features import CandidateTable
@@ -23,6 +22,7 @@ from models.training.checkpoints_and_early_stopping import FitState
 from models.training.distribution import make_strategy
 from models.training.trainer import fit
 from models.training.two_tower_model import TwoTowerModel
+from tests.builders import feature_spec
 
 NUM_ITEMS = 20
 
@@ -39,7 +39,7 @@ def main() -> None:
     tf.config.experimental.enable_op_determinism()
     tf_keras.utils.set_random_seed(training.seed)
     scope = make_strategy(training.strategy)
-    spec = FeatureSpec.model_validate({"columns": {"query_id": "user", "candidate_id": "item"}})
+    spec = feature_spec()
     timelines = TimelineDataset(
         [examples], spec, training.batch_size, training.validation_fraction, training.seed
     )

@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from models.config import HoldoutMetric, ModelConfig
 from models.errors import DivergedError
-from models.features.spec import FeatureSpec
 from models.training.holdout_ranks import holdout_ranks
+from tests.builders import feature_spec
 
-SPEC = FeatureSpec.model_validate({"columns": {"query_id": "user", "candidate_id": "item"}})
+SPEC = feature_spec()
 UNRANKED = np.iinfo(np.int64).max
 
 

@@ -36,17 +36,6 @@ def test_full_softmax_of_a_hand_worked_example():
     assert float(weighted) == pytest.approx((each[0] + 2 * each[2]) / 3)
 
 
-def test_without_events_the_loss_is_zero():
-    nothing = tf.zeros([0], tf.int32)
-    assert float(full_softmax(tf.zeros([2, 5]), nothing, nothing, tf.zeros([0]))) == 0.0
-
-
-def test_large_logits_do_not_overflow():
-    logits = tf.constant([[1e4, 0.0]])
-    loss = full_softmax(logits, tf.constant([0, 0]), tf.constant([0, 1]), tf.ones([2]))
-    assert float(loss) == pytest.approx(1e4 / 2)
-
-
 def sampled(
     queries: tf.Tensor, candidates: tf.Tensor, negatives: tf.Tensor, log_expected: tf.Tensor
 ) -> float:
@@ -99,29 +88,6 @@ def test_more_negatives_come_nearer_to_the_full_softmax(queries: tf.Tensor, cand
     assert mean_error(20_000) < mean_error(5)
 
 
-def test_without_its_correction_a_popular_candidate_would_weigh_more(
-    queries: tf.Tensor, candidates: tf.Tensor
-):
-    # Candidate 0 three times, all others once: only the correction brings it back to one.
-    negatives = tf.concat([tf.zeros([2], tf.int32), tf.range(NUM)], axis=0)
-    log_expected = tf.where(negatives == 0, math.log(3.0), 0.0)
-    expected = full(queries, candidates)
-    assert sampled(queries, candidates, negatives, log_expected) == pytest.approx(
-        expected, rel=1e-5
-    )
-    assert sampled(queries, candidates, negatives, tf.zeros([NUM + 2])) > expected + 1e-4
-
-
-def test_accidental_hits_do_not_count(queries: tf.Tensor, candidates: tf.Tensor):
-    # Nothing but each event's own target: nothing to be told apart from.
-    same = tf.gather(candidates, TARGETS[:1])
-    loss = sampled_softmax(
-        queries[:1], same, tf.repeat(same, 5, axis=0), TARGETS[:1], tf.fill([5], 4),
-        tf.zeros([5]), tf.ones([1]),
-    )  # fmt: skip
-    assert float(loss) == pytest.approx(0.0, abs=1e-6)
-
-
 def test_negatives_are_the_batch_and_uniform_ones_with_their_expected_counts():
     log_frequency = tf.math.log([0.5, 0.25, 0.125, 0.125])
     targets = tf.constant([0, 2])
@@ -131,37 +97,6 @@ def test_negatives_are_the_batch_and_uniform_ones_with_their_expected_counts():
     # 2 from the batch by frequency, and 8 / 4 = 2 uniform ones each.
     expected = np.array([2 * 0.5 + 2, 2 * 0.25 + 2, 2 * 0.125 + 2, 2 * 0.125 + 2])
     np.testing.assert_allclose(np.exp(log_expected), expected[negatives.numpy()], rtol=1e-5)
-
-
-def test_drawn_counts_are_the_expected_ones():
-    frequency = np.array([0.6, 0.3, 0.1, 0.0001])
-    frequency /= frequency.sum()
-    rng = np.random.default_rng(3)
-    counts, expected = np.zeros(4), np.zeros(4)
-    draws, in_batch, uniform = 400, 30, 20
-    for draw in range(draws):
-        targets = tf.constant(rng.choice(4, 2 * in_batch, p=frequency), tf.int32)
-        negatives, log_expected = draw_negatives(
-            targets,
-            tf.constant(np.log(frequency), tf.float32),
-            in_batch,
-            uniform,
-            tf.constant([draw, 7]),
-        )
-        counts += np.bincount(negatives, minlength=4)
-        expected[negatives.numpy()] = np.exp(log_expected)
-    # Standard error of a mean over 400 draws of up to 35 ± 4: 0.2.
-    np.testing.assert_allclose(counts / draws, expected, atol=0.8)
-
-
-def test_the_same_seed_draws_the_same():
-    arguments = (tf.constant([0]), tf.zeros([1000]), 5, 50)
-    one, again, other = (
-        draw_negatives(*arguments, tf.constant(seed))[0].numpy()
-        for seed in ([1, 2], [1, 2], [1, 3])
-    )
-    np.testing.assert_array_equal(one, again)
-    assert np.any(one != other)
 
 
 def test_long_timelines_do_not_make_more_negatives():

@@ -106,14 +106,6 @@ def test_a_finished_fit_is_not_fitted_again(fitting: Callable[..., Fitting]):
     assert_equal(again.weights, first.weights)
 
 
-def test_discarding_the_state_makes_the_next_fit_begin_anew(fitting: Callable[..., Fitting]):
-    run = fitting(epochs=2, checkpoint_every_s=0)
-    state = run.fit()
-    state.discard()
-    assert not (run.folder / "state").exists()
-    assert fitting(epochs=2).fit() is not None
-
-
 @pytest.mark.slow
 def test_run_fn_fits_exports_and_clears_up(
     transformed: Any,

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 from models.config import ModelConfig, TrainingConfig
-from models.features.spec import FeatureSpec
 from models.features.vocabularies import FeatureSizes
 from models.input.transformed_features import CandidateTable
 from models.training.two_tower_model import TwoTowerModel, _shuffled
+from tests.builders import feature_spec
 from tests.models.conftest import NUM_ITEMS
 from tests.models.fitting import Fitting
 
@@ -95,7 +96,7 @@ def test_an_event_counts_by_its_weight(fitting: Callable[..., Fitting], objectiv
 def loss_of(num_candidates: int, num_timelines: int | None, **training: Any) -> bool:
     events = np.ones(num_candidates, np.int64) * 100
     model = TwoTowerModel(
-        FeatureSpec.model_validate({"columns": {"query_id": "user", "candidate_id": "item"}}),
+        feature_spec(),
         FeatureSizes(queries=1, candidates=num_candidates + 1, features={}),
         ModelConfig(dimension=2),
         TrainingConfig(batch_size=10, **training),
@@ -147,3 +148,38 @@ def test_popular_candidates_are_corrected_for_in_the_sampled_loss(
     )
     assert full == pytest.approx(math.log(NUM_ITEMS), abs=0.05)
     assert sampled == pytest.approx(full, abs=0.1)
+
+
+# Three of four begin with candidate 3; what comes next is anything.
+FIRST_IS_3 = [[3, 0], [3, 1], [3, 2], [3, 4], [3, 0], [3, 1], [2, 0], [1, 4]]
+
+
+def fitted(similarity: str) -> TwoTowerModel:
+    tf_keras.utils.set_random_seed(5)
+    model = TwoTowerModel(
+        feature_spec(),
+        FeatureSizes(queries=1, candidates=5 + 1, features={}),
+        ModelConfig(
+            dimension=8,
+            history_encoder="recency",
+            share_candidate_ids=True,
+            similarity=similarity,
+        ),
+        TrainingConfig(objective="next_candidate", history_dropout=0.0),
+        CandidateTable(5, {}),
+        np.bincount(np.concatenate(FIRST_IS_3), minlength=5),
+    )
+    model.compile(optimizer=tf_keras.optimizers.Adam(0.05))
+    batch = {"user": tf.zeros([len(FIRST_IS_3), 1], tf.int32), "item": tf.constant(FIRST_IS_3)}
+    for _ in range(60):
+        model.train_step(batch)
+    return model
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_a_query_without_history_is_answered_with_what_most_begin_with(similarity: str):
+    model = fitted(similarity)
+    tower = model.query_tower
+    query = tower(tf.constant([tower.oov]), {}, tower.encode(tf.constant([[-1]])))
+    scores = tf.matmul(query, model.candidates(tf.range(5)), transpose_b=True)
+    assert int(tf.argmax(scores[0])) == 3

@@ -14,8 +14,7 @@ import tf_keras
 
 from models.config import ModelConfig, TrainingConfig
 from models.errors import WarmStartError
-from models.features.spec import FeatureSpec
-from models.features.vocabularies import FeatureSizes, read_vocabulary
+from models.features.vocabularies import FeatureSizes
 from models.input.timeline_dataset import TimelineDataset
 from models.input.transformed_features import CandidateTable
 from models.towers.export import named_weights
@@ -27,15 +26,11 @@ from models.training.warm_start import (
     restore,
     vocabulary_of,
 )
+from tests.builders import feature_spec
 
-SPEC = FeatureSpec.model_validate(
-    {
-        "columns": {"query_id": "user", "candidate_id": "item"},
-        "features": {
-            "query": {"country": {"kind": "categorical"}, "age": {"kind": "numeric", "buckets": 3}},
-            "candidate": {"genres": {"kind": "categorical"}, "year": {"kind": "numeric"}},
-        },
-    }
+SPEC = feature_spec(
+    query={"country": {"kind": "categorical"}, "age": {"kind": "numeric", "buckets": 3}},
+    candidate={"genres": {"kind": "categorical"}, "year": {"kind": "numeric"}},
 )
 Vocabularies = dict[str, Sequence[bytes]]
 OLD: Vocabularies = {
@@ -204,27 +199,10 @@ def test_a_model_without_weights_by_name_is_refused(tmp_path: Path):
         SavedWeights.read(str(tmp_path), SPEC)
 
 
-@pytest.mark.parametrize(
-    ("lines", "counted", "values"),
-    [
-        (b"7 a\x1fb\n1 c\n", True, [b"a\x1fb", b"c"]),
-        # What Python takes for the end of a line and Transform does not.
-        ("7 x\u2028y\n3 \x85\n".encode(), True, ["x\u2028y".encode(), "\x85".encode()]),
-        (b"x y\nz\n", False, [b"x y", b"z"]),
-        (b"", False, []),
-    ],
-)
-def test_a_vocabulary_is_read_as_transform_wrote_it(
-    tmp_path: Path, lines: bytes, counted: bool, values: list[bytes]
-):
-    (tmp_path / "vocabulary").write_bytes(lines)
-    assert read_vocabulary(str(tmp_path / "vocabulary"), counted=counted) == values
-
-
 def test_a_warm_start_needs_fewer_epochs_after_the_catalogue_has_grown(
     tmp_path: Path, write_examples: Callable[..., str], deterministic: None
 ):
-    spec = FeatureSpec.model_validate({"columns": {"query_id": "user", "candidate_id": "item"}})
+    spec = feature_spec()
     rng = np.random.default_rng(3)
 
     def timelines(users: int, items: int) -> list[list[bytes]]:
