@@ -1,4 +1,4 @@
-"""One real run of Transform, and toy timelines with a structure that training must find."""
+"""A real run of Transform, and generated timelines with a structure that training must find."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ CATALOGUE = [
 
 @dataclass(frozen=True)
 class Transformed:
-    """What Transform left of `TIMELINES` and `CATALOGUE`."""
+    """Output of Transform for `TIMELINES` and `CATALOGUE`."""
 
     directory: str
     output: tft.TFTransformOutput
@@ -151,7 +151,7 @@ NUM_USERS, NUM_ITEMS = 48, 20
 
 @dataclass(frozen=True)
 class Communities:
-    """Users of two communities; each takes items of its own community only."""
+    """Users of two communities with items of their own community only."""
 
     spec: FeatureSpec
     files: list[str]
@@ -159,7 +159,7 @@ class Communities:
 
     @staticmethod
     def of(index: int) -> int:
-        """The community of a user or of an item."""
+        """Return the community of a user or of an item."""
         return index % 2
 
     def items(self, community: int) -> set[int]:
@@ -195,7 +195,7 @@ def export_model(
 
 @pytest.fixture
 def deterministic() -> Iterator[None]:
-    """As `models.training.trainer.run_fn` switches on; off again for tests elsewhere."""
+    """Switch on deterministic kernels, as `models.training.trainer.run_fn` does."""
     from tensorflow.python.framework import config
 
     tf.config.experimental.enable_op_determinism()
@@ -207,7 +207,7 @@ def deterministic() -> Iterator[None]:
 def fitting(
     communities: Communities, tmp_path: Path, deterministic: None
 ) -> Callable[..., Fitting]:
-    """Makes a model of the communities and its data; its state lies in a folder by name."""
+    """Make a model of the communities and its data; runs in the same folder share checkpoints."""
     # The trainer imports TFX, which most tests here do without.
     from tests.models.fitting import Fitting
 

@@ -1,4 +1,4 @@
-"""Fits a small model of the communities, and kills a fit."""
+"""Helpers that train small models, and that kill a run."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from models.input.transformed_features import CandidateTable
 from models.training.checkpoints_and_early_stopping import FitState
 from models.training.trainer import fit
 from models.training.two_tower_model import TwoTowerModel
+from tests.builders import feature_spec
 from tests.models.conftest import NUM_ITEMS, NUM_USERS, Communities
 
 QUICK: dict[str, Any] = {
@@ -31,8 +32,21 @@ QUICK: dict[str, Any] = {
 }
 
 
+def model_of_ids(
+    config: ModelConfig,
+    training: TrainingConfig,
+    counts: np.ndarray,
+    num_queries: int = 0,
+    num_timelines: int | None = None,
+) -> TwoTowerModel:
+    """Return a model of users and items without features, with these events per item."""
+    sizes = FeatureSizes(num_queries + 1, len(counts) + 1, features={})
+    table = CandidateTable(len(counts), {})
+    return TwoTowerModel(feature_spec(), sizes, config, training, table, counts, num_timelines)
+
+
 class Fitting:
-    """A model of the communities and the data to fit it on."""
+    """A model of the communities and its training data."""
 
     def __init__(
         self,
@@ -45,14 +59,8 @@ class Fitting:
         self.communities = communities
         self.training = TrainingConfig(**{**QUICK, **training})
         self.initial_seed = self.training.seed if initial_seed is None else initial_seed
-        self.model = TwoTowerModel(
-            communities.spec,
-            FeatureSizes(queries=NUM_USERS + 1, candidates=NUM_ITEMS + 1, features={}),
-            ModelConfig(**{"dimension": 8, **(model or {})}),
-            self.training,
-            CandidateTable(NUM_ITEMS, {}),
-            communities.counts,
-        )
+        config = ModelConfig(**{"dimension": 8, **(model or {})})
+        self.model = model_of_ids(config, self.training, communities.counts, NUM_USERS)
         self.timelines = TimelineDataset(
             communities.files,
             communities.spec,

@@ -134,8 +134,8 @@ def test_the_catalogue_is_read_in_the_order_of_the_vocabulary(
     assert table.features["title"].shape == (5, 5)
     assert table.features["year"].shape == (5, 1)
     for row in transformed.catalogue:
-        place = row["item"][0]
+        index = row["item"][0]
         for name in ("title", "genres"):
-            assert [v for v in table.features[name][place] if v >= 0] == row[name]
-        year = table.features["year"][place, 0]
+            assert [v for v in table.features[name][index] if v >= 0] == row[name]
+        year = table.features["year"][index, 0]
         assert math.isnan(year) if not row["year"] else year == pytest.approx(row["year"][0])

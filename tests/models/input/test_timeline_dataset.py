@@ -220,8 +220,7 @@ def test_batches_hold_a_weight_beside_each_event(
     weights: dict[str, float],
 ):
     rows = [
-        {"user": [user], "item": list(range(len(mine))), key: mine}
-        for user, mine in enumerate(values)
+        {"user": [user], "item": list(range(len(row))), key: row} for user, row in enumerate(values)
     ]
     spec = feature_spec(**{column: column})
     made = TimelineDataset(

@@ -19,13 +19,13 @@ def sparse(
 ) -> tf.SparseTensor:
     """Rows of values, each moved one column to the right for every hole before it."""
     width = max((len(row) for row in rows), default=0) + len(holes)
-    places, values = [], []
+    positions, values = [], []
     for number, row in enumerate(rows):
         free = [c for c in range(width) if (number, c) not in holes]
-        places += [(number, free[n]) for n in range(len(row))]
+        positions += [(number, free[n]) for n in range(len(row))]
         values += row
     return tf.SparseTensor(
-        np.array(places, np.int64).reshape(-1, 2),
+        np.array(positions, np.int64).reshape(-1, 2),
         tf.constant(values, dtype),
         [len(rows), width],
     )

@@ -1,4 +1,4 @@
-"""The exported towers answer raw inputs as the fitted ones answer transformed Examples."""
+"""The exported towers embed raw inputs as the trained ones embed transformed Examples."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def raw(rows: list[dict[str, Any]]) -> dict[str, tf.Tensor]:
 
 
 # `TIMELINES` of conftest.py as a client sends them.
-QUESTIONS: list[dict[str, Any]] = [
+QUERIES: list[dict[str, Any]] = [
     {
         "user": "u 1",
         "history": ["a b", "ü→漢", "a b", "c"],
@@ -105,12 +105,12 @@ def test_raw_queries_are_embedded_as_transformed_timelines(
     towers: SavedTowers, model: TwoTowerModel, transformed: Any, raw_spec: FeatureSpec
 ):
     # All at once: longer histories of others, beyond `max_history` too, must not matter.
-    together = towers.embed_queries(raw(QUESTIONS))
+    together = towers.embed_queries(raw(QUERIES))
     for embedding, row in zip(together, transformed.timelines, strict=True):
         expected = query(model, transformed, raw_spec, row)
         np.testing.assert_allclose(embedding, expected, rtol=1e-4, atol=1e-5)
-    for embedding, question in zip(together, QUESTIONS, strict=True):
-        alone = towers.embed_queries(raw([question]))[0]
+    for embedding, sent in zip(together, QUERIES, strict=True):
+        alone = towers.embed_queries(raw([sent]))[0]
         np.testing.assert_allclose(embedding, alone, rtol=1e-4, atol=1e-5)
 
 
@@ -135,20 +135,20 @@ def test_raw_candidates_are_embedded_as_the_catalogue_in_memory(
 
 
 def test_an_unknown_user_is_answered_from_history_and_features(towers: SavedTowers):
-    stranger = {**QUESTIONS[2], "user": "never seen"}
-    anonymous = {**QUESTIONS[2], "user": ""}
-    known, unknown, nobody = towers.embed_queries(raw([QUESTIONS[2], stranger, anonymous]))
-    np.testing.assert_array_equal(unknown, nobody)
+    stranger = {**QUERIES[2], "user": "never seen"}
+    anonymous = {**QUERIES[2], "user": ""}
+    known, unknown, missing = towers.embed_queries(raw([QUERIES[2], stranger, anonymous]))
+    np.testing.assert_array_equal(unknown, missing)
     assert np.any(known != unknown)
 
 
-def test_a_query_that_says_nothing_is_the_zero_vector_and_a_one_for_the_bias(towers: SavedTowers):
+def test_an_empty_query_is_the_zero_vector_with_a_one_for_the_bias(towers: SavedTowers):
     nothing = towers.embed_queries(raw([{}]))[0]
     np.testing.assert_allclose(nothing, [0.0] * DIMENSION + [1.0], atol=1e-6)
 
 
 @pytest.mark.parametrize("number", [NAN, math.inf, -math.inf])
-def test_numbers_that_are_none_count_as_missing(towers: SavedTowers, number: float):
+def test_non_finite_numbers_count_as_missing(towers: SavedTowers, number: float):
     embedded = towers.embed_queries(
         raw([{"user": "u2", "age": number, "visits": number}, {"user": "u2"}])
     )
@@ -156,7 +156,7 @@ def test_numbers_that_are_none_count_as_missing(towers: SavedTowers, number: flo
     np.testing.assert_array_equal(embedded[0], embedded[1])
 
 
-def test_an_unknown_candidate_lives_on_its_features(towers: SavedTowers):
+def test_an_unknown_candidate_is_embedded_by_its_features(towers: SavedTowers):
     inputs = {
         "item": tf.constant(["new", "newer", "bare"]),
         "title": tf.constant(["The thing", "the THING", ""]),

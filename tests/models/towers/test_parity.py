@@ -1,4 +1,4 @@
-"""Training, the SavedModel and a real server give one vector for one history, by any encoder."""
+"""Training, the SavedModel and a real server compute the same vectors, with any encoder."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ TIMELINE = ["a b", "ü→漢", "a b", "c", "a", "d"]
 USER = "u2"
 
 
-HISTORIES = [TIMELINE[:place] for place in range(len(TIMELINE))]
-# What training cannot know is passed over, before the newest are counted.
+HISTORIES = [TIMELINE[:length] for length in range(len(TIMELINE))]
+# Unknown candidates are removed before the newest events are taken.
 WITH_UNKNOWN, WITHOUT = ["d", "c", "new", "a", "newer"], ["d", "c", "a"]
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The vectors of `HISTORIES` from three places, and of two more histories from the server."""
+    """Vectors of `HISTORIES` by three ways, and of two more histories from the server."""
 
     trained: np.ndarray
     saved: np.ndarray
@@ -130,7 +130,7 @@ def ask(target: str, version: int) -> list[list[float]]:
 
 
 def trained(model: TwoTowerModel, transformed: Any) -> np.ndarray:
-    """What training asks the candidate tower with before each event of a timeline."""
+    """Return the query embeddings that training computes before each event of `TIMELINE`."""
     user = transformed.timelines[1]["user"]  # that of `USER`
     history = tf.constant([[transformed.index(item) for item in TIMELINE]])
     inputs = {
@@ -152,5 +152,5 @@ def test_training_export_and_server_agree_before_each_event(
     np.testing.assert_allclose(found.served, found.trained, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found.with_unknown, found.without, rtol=1e-4, atol=1e-5)
     distinct = len(np.unique(found.trained.round(3), axis=0))
-    # Before the first event there is no history; two windows of the newest three are alike.
+    # The first history is empty, and two windows of the newest three events are equal.
     assert distinct == 1 if encoder == "none" else distinct > 3

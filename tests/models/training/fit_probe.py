@@ -1,4 +1,4 @@
-"""Fits communities as one of several processes, or alone; leaves loss and weights.
+"""Train on communities, alone or as one of several processes, and write loss and weights.
 
 python -m tests.models.training.fit_probe EXAMPLES OUTPUT STRATEGY LOGICAL_DEVICES TRAINING
 """
@@ -14,15 +14,13 @@ import numpy as np
 import tf_keras
 
 from models.config import ModelConfig, TrainingConfig
-from models.features.vocabularies import FeatureSizes
 from models.input.timeline_dataset import TimelineDataset
-from models.input.transformed_features import CandidateTable
 from models.towers.export import named_weights
 from models.training.checkpoints_and_early_stopping import FitState
 from models.training.distribution import make_strategy
 from models.training.trainer import fit
-from models.training.two_tower_model import TwoTowerModel
 from tests.builders import feature_spec
+from tests.models.fitting import model_of_ids
 
 NUM_ITEMS = 20
 
@@ -44,14 +42,8 @@ def main() -> None:
         [examples], spec, training.batch_size, training.validation_fraction, training.seed
     )
     with scope.scope():
-        model = TwoTowerModel(
-            spec,
-            FeatureSizes(queries=1, candidates=NUM_ITEMS + 1, features={}),
-            ModelConfig(dimension=4),
-            training,
-            CandidateTable(NUM_ITEMS, {}),
-            np.arange(1, NUM_ITEMS + 1),
-        )
+        counts = np.arange(1, NUM_ITEMS + 1)
+        model = model_of_ids(ModelConfig(dimension=4), training, counts)
     logs: list[dict[str, float]] = []
     end_of_epoch = FitState.on_epoch_end
 

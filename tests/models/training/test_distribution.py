@@ -1,4 +1,4 @@
-"""Several devices give what one gives with the joint batch."""
+"""Several devices compute what one device computes from the whole batch."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from models.training.trainer import TRAINER_KEY, TrainerConfig
 
 ROOT = Path(__file__).resolve().parents[3]
 SEED = 42
-# Nothing is drawn for a row, so that the rows of a batch may lie on any device. Plain gradient
-# descent: a wrong gradient shows in proportion.
+# Without dropout per row, the result does not depend on which device gets a row. With plain
+# gradient descent, a wrong gradient has a proportional effect.
 TRAINING = {
     "epochs": 2,
     "optimizer": "sgd",
@@ -44,16 +44,16 @@ TRAINING = {
 
 
 def cluster(size: int) -> list[dict[str, str]]:
-    """The environment of each worker, on ports that are free."""
+    """Return the environment of each worker, with free ports."""
     with ExitStack() as stack:
         held = [stack.enter_context(socket.socket()) for _ in range(size)]
         for each in held:
             each.bind(("127.0.0.1", 0))
-        places = [f"127.0.0.1:{each.getsockname()[1]}" for each in held]
+        addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in held]
     return [
         {
             "TF_CONFIG": json.dumps(
-                {"cluster": {"worker": places}, "task": {"type": "worker", "index": index}}
+                {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
             )
         }
         for index in range(size)
@@ -85,16 +85,16 @@ def probe(
 
 
 def finish(process: subprocess.Popen[str]) -> None:
-    said, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, said[-2000:]
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output[-2000:]
 
 
 @pytest.fixture(scope="module")
 def results(communities: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Loss of each epoch and weights, by kind of fit."""
+    """Return the loss of each epoch and the weights, by kind of fit."""
     folder = tmp_path_factory.mktemp("fits")
     fitted = TimelineDataset(communities.files, communities.spec, 1, 0.2, SEED).num_timelines
-    # One timeline is left for the last step, and so none for the second device.
+    # The last step has one timeline, so the second device has none.
     training = json.dumps({**TRAINING, "batch_size": fitted - 1})
     one, other = cluster(2)
     kinds: dict[str, tuple[str, str, dict[str, str]]] = {
@@ -125,7 +125,7 @@ def results(communities: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[
 def test_two_devices_learn_what_one_learns_from_the_joint_batch(results: dict[str, Any], kind: str):
     alone, together = results["alone"], results[kind]
     assert (alone["replicas"], together["replicas"]) == (1, 2)
-    # Timelines differ in length: a mean of means would be another.
+    # Timelines differ in length, so a mean of means would differ.
     for expected, logs in zip(alone["logs"], together["logs"], strict=True):
         assert logs == pytest.approx(expected, rel=1e-5)
     assert set(together["weights"]) == set(alone["weights"])
@@ -134,7 +134,7 @@ def test_two_devices_learn_what_one_learns_from_the_joint_batch(results: dict[st
 
 
 @pytest.mark.slow
-def test_a_fit_on_mirrored_devices_goes_on_after_its_checkpoint(results: dict[str, Any]):
+def test_a_mirrored_fit_resumes_from_its_checkpoint(results: dict[str, Any]):
     whole, resumed = results["mirrored"], results["resumed"]
     assert resumed["logs"] == whole["logs"][1:]
     for name, weights in whole["weights"].items():
@@ -168,7 +168,7 @@ def test_only_the_chief_exports(
     def fit() -> None:
         try:
             fit_as_chief(arguments, checkpoints)
-        except BaseException as error:  # told by the test
+        except BaseException as error:  # reported by the main thread
             failures.append(error)
 
     thread = threading.Thread(target=fit)
@@ -178,7 +178,7 @@ def test_only_the_chief_exports(
     while not path.exists() and thread.is_alive():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    # The other worker is given another place: what it exported would lie there.
+    # The other worker gets another folder, which must stay empty.
     passed = tmp_path / "passed.json"
     elsewhere = {**json.loads(path.read_text()), "serving_model_dir": str(tmp_path / "elsewhere")}
     passed.write_text(json.dumps(elsewhere))
@@ -191,7 +191,7 @@ def test_only_the_chief_exports(
     assert not path.exists()
 
 
-def test_a_chief_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_failed_chief_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TF_CONFIG", cluster(1)[0]["TF_CONFIG"])
     monkeypatch.setattr("models.training.distribution._WORKER_MODULE", "models.no_such_module")
     with pytest.raises(WorkerFailedError, match="exit code 1"):
@@ -210,7 +210,7 @@ def test_a_chief_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         '{"cluster": {"worker": ["a:1"]}, "task": {"type": "chief", "index": 0}}',
     ],
 )
-def test_a_cluster_that_is_not_described_is_told(text: str, monkeypatch: pytest.MonkeyPatch):
+def test_an_incomplete_cluster_is_an_error(text: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(ClusterError, match="TF_CONFIG"):
         read_task()

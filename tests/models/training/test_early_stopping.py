@@ -1,4 +1,4 @@
-"""Ending a fit by a validation split, also across a kill."""
+"""Early stopping on validation timelines, also across a restart."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_early_stopping_survives_a_kill(
     resumed.fit()
     assert validation_losses == pytest.approx(uninterrupted, rel=0, abs=0)
     assert_equal(resumed.weights, whole.weights)
-    # And once it has stopped, it stays so.
+    # A run that has stopped stays stopped.
     again = fitting("killed", **EARLY, initial_seed=998)
     again.fit()
     assert len(validation_losses) == len(uninterrupted)

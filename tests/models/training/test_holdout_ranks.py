@@ -1,4 +1,4 @@
-"""Ranks of what is asked for, against vectors that anyone can follow with pencil and paper."""
+"""Ranks of held-out events, with scores that can be computed by hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNRANKED = np.iinfo(np.int64).max
 
 
 class LastEvent:
-    """Scores candidate c after a history that ends with e as -|c - e - 1|: the next is best."""
+    """Scores candidate c after a history that ends with e as -(c - e - 1)²: the next is best."""
 
     config = ModelConfig(max_history=3)
     num_candidates = 6
@@ -60,30 +60,30 @@ def ranks(*rows: list[int], exclude_seen: bool = False, model: Any = None) -> li
     ).tolist()
 
 
-def test_each_event_is_asked_for_from_those_before_it():
+def test_each_event_is_predicted_from_those_before_it():
     # After 0: 1 is expected and comes. After 1: 2 is expected; 4 scores -4, behind 2, 1, 3 and 0
-    # (also -4, and ties stand before it).
+    # (also -4, and ties count as ranked before it).
     assert ranks([0, 1, 4]) == [1, 5]
-    # Nothing before the only event: nothing to ask.
+    # The only event has none before it, so it makes no query.
     assert ranks([3]) == []
 
 
-def test_only_the_newest_events_are_asked_for():
+def test_only_the_newest_events_are_predicted():
     # The last five: 3, 4, 5; then 4 after 5, where 6 is expected: 5 alone is nearer; then 5.
     assert ranks([0, 1, 2, 3, 4, 5, 4, 5]) == [1, 1, 1, 2, 1]
 
 
-def test_what_was_seen_is_left_out_and_never_found_again():
-    # After 1, without 0 and 1: 4 stands behind 2 and 3.
+def test_seen_candidates_are_left_out_and_never_found():
+    # After 1, without 0 and 1: 4 ranks behind 2 and 3.
     assert ranks([0, 1, 4], exclude_seen=True) == [1, 3]
     assert ranks([0, 1, 0], exclude_seen=True)[1] == UNRANKED
 
 
-def test_what_the_catalogue_lacks_is_never_found():
+def test_out_of_vocabulary_targets_are_never_found():
     assert ranks([0, 6]) == [UNRANKED]
 
 
-def test_a_part_of_a_timeline_whose_order_means_nothing_is_asked_for_from_the_rest():
+def test_a_random_part_of_an_unordered_timeline_is_predicted_from_the_rest():
     timeline = [0, 1, 2, 3, 4, 5]
     one, again = (
         holdout_ranks(
@@ -95,7 +95,7 @@ def test_a_part_of_a_timeline_whose_order_means_nothing_is_asked_for_from_the_re
     assert one.tolist() == again.tolist() == [1]
 
 
-def test_a_model_that_has_diverged_is_told():
+def test_a_diverged_model_is_an_error():
     class Diverged(LastEvent):
         def candidates(self, indices: tf.Tensor) -> tf.Tensor:
             return super().candidates(indices) * np.nan
@@ -117,5 +117,5 @@ def test_metrics_are_those_of_the_evaluation(name: str, value: float):
     assert HoldoutMetric.parse(name).mean(np.array([1, 2, UNRANKED])) == pytest.approx(value)
 
 
-def test_no_event_is_no_success():
+def test_metrics_are_0_without_events():
     assert HoldoutMetric.parse("ndcg@10").mean(np.zeros(0, np.int64)) == 0.0

@@ -1,4 +1,4 @@
-"""Fitting on two communities that a working model tells apart, and going on after a kill."""
+"""Training on two communities that a working model separates, and resuming after a kill."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_fit_that_is_resumed_ends_where_the_uninterrupted_one_does(
     assert_equal(resumed.weights, whole.weights)
 
 
-def test_a_killed_fit_without_a_checkpoint_begins_anew(
+def test_a_killed_fit_without_a_checkpoint_starts_from_scratch(
     fitting: Callable[..., Fitting], monkeypatch: pytest.MonkeyPatch
 ):
     whole = fitting("whole", epochs=4)

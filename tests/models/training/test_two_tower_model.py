@@ -1,4 +1,4 @@
-"""What events of a timeline are asked, with which history, and how they count."""
+"""The loss: which events are predicted, from which history, and with which weight."""
 
 from __future__ import annotations
 
@@ -12,12 +12,9 @@ import tensorflow as tf
 import tf_keras
 
 from models.config import ModelConfig, TrainingConfig
-from models.features.vocabularies import FeatureSizes
-from models.input.transformed_features import CandidateTable
 from models.training.two_tower_model import TwoTowerModel, _shuffled
-from tests.builders import feature_spec
 from tests.models.conftest import NUM_ITEMS
-from tests.models.fitting import Fitting
+from tests.models.fitting import Fitting, model_of_ids
 
 
 @pytest.mark.parametrize("objective", ["reconstruct", "next_candidate"])
@@ -33,10 +30,10 @@ def test_a_batch_without_events_has_no_loss(
         assert float(training) == 0.0
 
 
-def loss_by_hand(run: Fitting, asked: list[tuple[list[int], list[int]]]) -> float:
-    """The mean of -log softmax of each target, asked with its history."""
+def loss_by_hand(run: Fitting, queries: list[tuple[list[int], list[int]]]) -> float:
+    """Return the mean of -log softmax over the targets, given their histories."""
     tower, losses = run.model.query_tower, []
-    for history, targets in asked:
+    for history, targets in queries:
         events = tf.constant([history], tf.int32, [1, len(history)])
         query = tower(tf.constant([0]), {}, tower.encode(events))
         scores = tf.matmul(query, run.model.candidates(tf.range(NUM_ITEMS)), transpose_b=True)
@@ -48,20 +45,20 @@ BATCH = {"user": tf.constant([[0], [1]]), "item": tf.constant([[2, 5, 7], [4, -1
 
 
 @pytest.mark.parametrize(
-    ("objective", "max_history", "asked"),
+    ("objective", "max_history", "queries"),
     [
         ("reconstruct", 10, [([2, 5, 7], [2, 5, 7]), ([4], [4])]),
-        # What serving would not look at is still a target.
+        # Events beyond `max_history` are still targets.
         ("reconstruct", 2, [([5, 7], [2, 5, 7]), ([4], [4])]),
         ("next_candidate", 10, [([], [2]), ([2], [5]), ([2, 5], [7]), ([], [4])]),
         ("next_candidate", 1, [([], [2]), ([2], [5]), ([5], [7]), ([], [4])]),
     ],
 )
-def test_each_event_is_asked_from_the_history_that_serving_would_see(
+def test_each_event_is_predicted_from_the_history_that_serving_would_see(
     fitting: Callable[..., Fitting],
     objective: str,
     max_history: int,
-    asked: list[tuple[list[int], list[int]]],
+    queries: list[tuple[list[int], list[int]]],
 ):
     run = fitting(
         objective=objective, loss="full_softmax", model={"max_history": max_history, "dimension": 8}
@@ -72,12 +69,12 @@ def test_each_event_is_asked_from_the_history_that_serving_would_see(
     for variable in run.model.trainable_variables:
         variable.assign(rng.normal(size=variable.shape))
     loss = float(run.model.compute_loss(BATCH))
-    assert loss == pytest.approx(loss_by_hand(run, asked), rel=1e-5)
+    assert loss == pytest.approx(loss_by_hand(run, queries), rel=1e-5)
 
 
 @pytest.mark.parametrize("objective", ["reconstruct", "next_candidate"])
 @pytest.mark.parametrize("loss", ["full_softmax", "sampled_softmax"])
-def test_an_event_counts_by_its_weight(fitting: Callable[..., Fitting], objective: str, loss: str):
+def test_events_count_by_their_weight(fitting: Callable[..., Fitting], objective: str, loss: str):
     run = fitting(objective=objective, loss=loss)
 
     def of(*weights: float) -> float:
@@ -86,7 +83,7 @@ def test_an_event_counts_by_its_weight(fitting: Callable[..., Fitting], objectiv
             run.model.compute_loss({**row, "event_weight": tf.constant([weights], tf.float32)})
         )
 
-    each = [of(*np.eye(4)[place]) for place in range(3)]
+    each = [of(*np.eye(4)[position]) for position in range(3)]
     assert len(set(each)) == 3
     assert of(1.0, 1.0, 1.0, 0.0) == pytest.approx(np.mean(each), rel=1e-5)
     assert of(2.0, 0.0, 6.0, 9.0) == pytest.approx((each[0] + 3 * each[2]) / 4, rel=1e-5)
@@ -94,16 +91,9 @@ def test_an_event_counts_by_its_weight(fitting: Callable[..., Fitting], objectiv
 
 
 def loss_of(num_candidates: int, num_timelines: int | None, **training: Any) -> bool:
-    events = np.ones(num_candidates, np.int64) * 100
-    model = TwoTowerModel(
-        feature_spec(),
-        FeatureSizes(queries=1, candidates=num_candidates + 1, features={}),
-        ModelConfig(dimension=2),
-        TrainingConfig(batch_size=10, **training),
-        CandidateTable(num_candidates, {}),
-        events,
-        num_timelines,
-    )
+    counts = np.full(num_candidates, 100)
+    settings = TrainingConfig(batch_size=10, **training)
+    model = model_of_ids(ModelConfig(dimension=2), settings, counts, num_timelines=num_timelines)
     return model.uses_full_softmax
 
 
@@ -156,17 +146,11 @@ FIRST_IS_3 = [[3, 0], [3, 1], [3, 2], [3, 4], [3, 0], [3, 1], [2, 0], [1, 4]]
 
 def fitted(similarity: str) -> TwoTowerModel:
     tf_keras.utils.set_random_seed(5)
-    model = TwoTowerModel(
-        feature_spec(),
-        FeatureSizes(queries=1, candidates=5 + 1, features={}),
+    model = model_of_ids(
         ModelConfig(
-            dimension=8,
-            history_encoder="recency",
-            share_candidate_ids=True,
-            similarity=similarity,
+            dimension=8, history_encoder="recency", share_candidate_ids=True, similarity=similarity
         ),
         TrainingConfig(objective="next_candidate", history_dropout=0.0),
-        CandidateTable(5, {}),
         np.bincount(np.concatenate(FIRST_IS_3), minlength=5),
     )
     model.compile(optimizer=tf_keras.optimizers.Adam(0.05))

@@ -1,4 +1,4 @@
-"""Going on from an earlier model while catalogue, users and feature values have changed."""
+"""Warm start from an earlier model after catalogue, users and feature values have changed."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from models.training.warm_start import (
     vocabulary_of,
 )
 from tests.builders import feature_spec
+from tests.models.fitting import model_of_ids
 
 SPEC = feature_spec(
     query={"country": {"kind": "categorical"}, "age": {"kind": "numeric", "buckets": 3}},
@@ -39,7 +40,7 @@ OLD: Vocabularies = {
     "country": [b"CH", b"JP"],
     "genres": [b"x y", b"z"],
 }
-# The most frequent come first: new data, another order.
+# Vocabularies are ordered by frequency, so new data changes the order.
 NEW: Vocabularies = {
     "item": [b"new", "ü→漢".encode(), b"d", b"a b", b"newer"],
     "user": [b"u2", b"u3", b"u1"],
@@ -119,7 +120,7 @@ def test_every_table_of_a_vocabulary_is_known_as_one():
         assert (sizes[of] + 1 if of else None) == (len(value) if len(value) > 100 else None), name
 
 
-def test_old_values_keep_their_rows_and_new_ones_begin_anew():
+def test_known_values_keep_their_rows_and_new_ones_are_random():
     old, new = make_model(OLD, 1), make_model(NEW, 2)
     before, saved = weights_of(new), save(old, OLD)
     report = restore(new, saved, SPEC, NEW)
@@ -163,7 +164,7 @@ def test_vectors_of_old_candidates_are_the_same_bit_for_bit():
     np.testing.assert_array_equal(one, other)
 
 
-def test_weights_of_one_model_only_are_named():
+def test_weights_that_only_one_model_has_are_listed():
     saved = save(make_model(OLD, 1, query_hidden_layers=()), OLD)
     gone = {**saved.values, "query_tower:features:tables:planet:embeddings": np.zeros([3, 4])}
     report = restore(make_model(NEW, 2), replace(saved, values=gone), SPEC, NEW)
@@ -184,7 +185,7 @@ def test_weights_of_one_model_only_are_named():
         ({"similarity": "cosine"}, "`model.similarity` was dot and is cosine"),
     ],
 )
-def test_what_does_not_fit_is_named_and_changes_nothing(settings: dict[str, Any], named: str):
+def test_incompatible_weights_are_listed_and_change_nothing(settings: dict[str, Any], named: str):
     new = make_model(NEW, 2, **settings)
     before = weights_of(new)
     with pytest.raises(WarmStartError, match=named) as raised:
@@ -226,20 +227,14 @@ def test_a_warm_start_needs_fewer_epochs_after_the_catalogue_has_grown(
         examples = [{"user": [0], "item": [vocabulary.index(item) for item in row]} for row in rows]
         taken = [item for row in examples for item in row["item"]]
         tf_keras.utils.set_random_seed(1)
-        model = TwoTowerModel(
-            spec,
-            FeatureSizes(queries=1, candidates=len(vocabulary) + 1, features={}),
-            ModelConfig(dimension=8),
-            training,
-            CandidateTable(len(vocabulary), {}),
-            np.bincount(taken, minlength=len(vocabulary)),
-        )
+        counts = np.bincount(taken, minlength=len(vocabulary))
+        model = model_of_ids(ModelConfig(dimension=8), training, counts)
         data = TimelineDataset([write_examples(folder, examples)], spec, 16, 0.0, 1)
         fit(model, data, training, folder / "state", str(folder / "log"), begin)
         return model
 
     def share_of_own(model: TwoTowerModel, vocabulary: list[bytes]) -> float:
-        """Of the best half of the items after a single event: those of its community."""
+        """Return the share of own-community items in the best half after a single event."""
         batch = tf.range(len(vocabulary))[:, None]
         tower = model.query_tower
         queries = tower(tf.zeros([len(vocabulary)], tf.int32), {}, tower.encode(batch))

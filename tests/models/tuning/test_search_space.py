@@ -1,4 +1,4 @@
-"""What a search space may say, and how its values come back."""
+"""Validation of search spaces, and the configuration of a trial."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_every_kind_of_setting_can_be_searched():
 
 
 @pytest.mark.parametrize(
-    ("space", "said"),
+    ("space", "message"),
     [
         ({"model.dimensions": [8, 16]}, "`tuning.space.model.dimensions` is not a searchable"),
         ({"index.k": [8, 16]}, "`tuning.space.index.k` is not a searchable setting"),
@@ -74,13 +74,13 @@ def test_every_kind_of_setting_can_be_searched():
         ({}, r"`tuning\.enabled` needs a `tuning\.space`"),
     ],
 )
-def test_a_wrong_space_is_told_when_the_configuration_is_read(space: dict[str, Any], said: str):
-    with pytest.raises(ConfigError, match=said):
+def test_an_invalid_space_is_an_error_of_the_configuration(space: dict[str, Any], message: str):
+    with pytest.raises(ConfigError, match=message):
         load(space)
 
 
 @pytest.mark.parametrize(
-    ("sections", "said"),
+    ("sections", "message"),
     [
         ({"tuning": {"metric": "recall@10"}}, "must be hit_rate@K, mrr@K or ndcg@K, got 'recall"),
         (
@@ -93,12 +93,12 @@ def test_a_wrong_space_is_told_when_the_configuration_is_read(space: dict[str, A
         ),
     ],
 )
-def test_what_cannot_judge_trials_is_told(sections: dict[str, Any], said: str):
-    with pytest.raises(ConfigError, match=said):
+def test_trials_that_cannot_be_measured_are_an_error(sections: dict[str, Any], message: str):
+    with pytest.raises(ConfigError, match=message):
         load({"model.dimension": [8, 16]}, **sections)
 
 
-def test_values_come_back_as_the_configuration_has_them():
+def test_values_keep_their_types_through_kerastuner():
     tuning = TuningConfig.model_validate(
         {
             "space": {

@@ -1,4 +1,4 @@
-"""Searches on a handful of timelines: what is chosen, and what becomes of trials that fail."""
+"""Searches on a few timelines: the chosen values, and trials that fail."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ def arguments(transformed: Any, raw_spec: FeatureSpec, tmp_path: Path, determini
 
 @pytest.fixture
 def scores(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Replaces the fit by one that scores as the values say; remembers what was asked."""
-    asked: list[dict[str, Any]] = []
+    """Replace training by scores that depend on the values; return the values of each trial."""
+    tried: list[dict[str, Any]] = []
 
     def score(self: TimelineTuner, values: dict[str, Any]) -> float:
-        asked.append(values)
+        tried.append(values)
         outcome = {
             4: 0.25,
             8: tf.errors.ResourceExhaustedError(None, None, "OOM"),
@@ -71,7 +71,7 @@ def scores(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return float(result)
 
     monkeypatch.setattr(TimelineTuner, "_score", score)
-    return asked
+    return tried
 
 
 def search(arguments: FnArgs) -> TimelineTuner:
@@ -81,7 +81,7 @@ def search(arguments: FnArgs) -> TimelineTuner:
 
 
 @pytest.mark.parametrize("algorithm", ["random", "bayesian"])
-def test_trials_that_fail_are_told_and_the_search_goes_on(
+def test_failed_trials_are_recorded_and_the_search_continues(
     arguments: Any, scores: list[dict[str, Any]], algorithm: str, tmp_path: Path
 ):
     found = search(
@@ -98,7 +98,7 @@ def test_trials_that_fail_are_told_and_the_search_goes_on(
     assert not any((tmp_path / "checkpoints").iterdir())
 
 
-def test_a_search_in_which_all_trials_fail_says_why(arguments: Any, scores: Any):
+def test_an_error_gives_the_reasons_if_all_trials_fail(arguments: Any, scores: Any):
     with pytest.raises(AllTrialsFailedError, match=r"all 2 trials failed.*OOM"):
         search(arguments(space={"model.dimension": [8, 16]}))
 
@@ -114,7 +114,7 @@ def test_the_same_seed_tries_the_same(arguments: Any, scores: list[dict[str, Any
     assert tried[0] == tried[1] != tried[2]
 
 
-def test_a_killed_search_goes_on_with_the_next_trial(
+def test_a_killed_search_resumes_with_the_next_trial(
     arguments: Any, scores: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ):
     given = arguments(space={"model.dimension": [32, 64, 128, 256]}, max_trials=4)
@@ -151,7 +151,7 @@ def test_hyperband_fits_the_better_ones_longer(arguments: Any, scores: list[dict
     assert len({values["tuner/epochs"] for values in scores}) > 1 or scores[0]["tuner/epochs"] < 9
 
 
-def test_a_trial_is_fitted_and_judged(arguments: Any, monkeypatch: pytest.MonkeyPatch):
+def test_a_trial_is_trained_and_measured(arguments: Any, monkeypatch: pytest.MonkeyPatch):
     fitted: list[TrainingConfig] = []
     fit = tuner.fit
 
