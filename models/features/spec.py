@@ -75,15 +75,13 @@ class FeatureConfig(Settings):
 
 
 class ColumnsConfig(Settings):
-    """Columns of an event."""
+    """Names of the columns of an event; the optional ones are None if the data lacks them."""
 
-    query_id: str = Field(description="ID of the user or session.")
-    candidate_id: str = Field(description="ID of the item to retrieve.")
-    timestamp: str | None = Field(
-        None, description="Time of the event. Default: the order of the file counts."
-    )
-    rating: str | None = Field(None, description="Rating of the event.")
-    event_type: str | None = Field(None, description="Type of the event, such as view or purchase.")
+    query_id: str
+    candidate_id: str
+    timestamp: str | None = None
+    rating: str | None = None
+    event_type: str | None = None
 
 
 class FeaturesConfig(Settings):

@@ -177,32 +177,26 @@ class TwoTowerModel(tfrs.Model):
         else:
             queries = self.embed_positions(inputs, history, present, row_seed)
         if self.uses_full_softmax:
-            vectors = self.candidate_tower(
-                tf.range(self.num_candidates), self._catalogue, seed=_shifted(seed, 100)
+            negatives, log_expected = tf.range(self.num_candidates), tf.zeros([self.num_candidates])
+            negative_vectors = self.candidate_tower(
+                negatives, self._catalogue, seed=_shifted(seed, 100)
             )
             if reconstructs:
-                logits = tf.matmul(queries, vectors, transpose_b=True)
+                logits = tf.matmul(queries, negative_vectors, transpose_b=True)
                 return full_softmax(logits, rows, targets, weights)
-            return sampled_softmax(
-                queries,
-                tf.gather(vectors, targets),
-                vectors,
-                targets,
-                tf.range(self.num_candidates),
-                tf.zeros([self.num_candidates]),
-                weights,
+            target_vectors, hardest = tf.gather(negative_vectors, targets), 0
+        else:
+            negatives, log_expected = draw_negatives(
+                gathered(targets),
+                self._log_frequency,
+                self._training.num_negatives,
+                self._training.num_negatives,
+                seed + 200 if seed is not None else tf.zeros([2], tf.int32),
             )
-        negatives, log_expected = draw_negatives(
-            gathered(targets),
-            self._log_frequency,
-            self._training.num_negatives,
-            self._training.num_negatives,
-            seed + 200 if seed is not None else tf.zeros([2], tf.int32),
-        )
-        vectors = self.candidates(tf.concat([targets, negatives], axis=0), _shifted(seed, 100))
-        target_vectors, negative_vectors = tf.split(
-            vectors, [tf.shape(targets)[0], tf.shape(negatives)[0]]
-        )
+            vectors = self.candidates(tf.concat([targets, negatives], axis=0), _shifted(seed, 100))
+            sizes = [tf.shape(targets)[0], tf.shape(negatives)[0]]
+            target_vectors, negative_vectors = tf.split(vectors, sizes)
+            hardest = self._training.hard_negatives
         return sampled_softmax(
             tf.gather(queries, rows) if reconstructs else queries,
             target_vectors,
@@ -211,7 +205,7 @@ class TwoTowerModel(tfrs.Model):
             negatives,
             log_expected,
             weights,
-            self._training.hard_negatives,
+            hardest,
         )
 
     def _embed_timelines(
