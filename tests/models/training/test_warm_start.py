@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,8 @@ import tf_keras
 from models.config import ModelConfig, TrainingConfig
 from models.errors import WarmStartError
 from models.features.vocabularies import FeatureSizes
-from models.input.timeline_dataset import TimelineDataset
 from models.input.transformed_features import CandidateTable
 from models.towers.export import named_weights
-from models.training.trainer import fit
 from models.training.two_tower_model import TwoTowerModel
 from models.training.warm_start import (
     RowsOfVocabulary,
@@ -27,7 +25,6 @@ from models.training.warm_start import (
     vocabulary_of,
 )
 from tests.builders import feature_spec
-from tests.models.fitting import model_of_ids
 
 SPEC = feature_spec(
     query={"country": {"kind": "categorical"}, "age": {"kind": "numeric", "buckets": 3}},
@@ -198,70 +195,3 @@ def test_incompatible_weights_are_listed_and_change_nothing(settings: dict[str, 
 def test_a_model_without_weights_by_name_is_refused(tmp_path: Path):
     with pytest.raises(WarmStartError, match=r"train once with `training\.warm_start: false`"):
         SavedWeights.read(str(tmp_path), SPEC)
-
-
-def test_a_warm_start_needs_fewer_epochs_after_the_catalogue_has_grown(
-    tmp_path: Path, write_examples: Callable[..., str], deterministic: None
-):
-    spec = feature_spec()
-    rng = np.random.default_rng(3)
-
-    def timelines(users: int, items: int) -> list[list[bytes]]:
-        """Users of two communities, each of which takes every other item."""
-        return [
-            [b"%d" % item for item in rng.choice(items // 2, 6, replace=False) * 2 + user % 2]
-            for user in range(users)
-        ]
-
-    def begin_fit(
-        folder: Path,
-        rows: list[list[bytes]],
-        vocabulary: list[bytes],
-        epochs: int,
-        begin: Callable[[TwoTowerModel], object] | None = None,
-        learning_rate: float = 0.004,
-    ) -> TwoTowerModel:
-        training = TrainingConfig(
-            epochs=epochs, batch_size=16, learning_rate=learning_rate, schedule="constant"
-        )
-        examples = [{"user": [0], "item": [vocabulary.index(item) for item in row]} for row in rows]
-        taken = [item for row in examples for item in row["item"]]
-        tf_keras.utils.set_random_seed(1)
-        counts = np.bincount(taken, minlength=len(vocabulary))
-        model = model_of_ids(ModelConfig(dimension=8), training, counts)
-        data = TimelineDataset([write_examples(folder, examples)], spec, 16, 0.0, 1)
-        fit(model, data, training, folder / "state", str(folder / "log"), begin)
-        return model
-
-    def share_of_own(model: TwoTowerModel, vocabulary: list[bytes]) -> float:
-        """Return the share of own-community items in the best half after a single event."""
-        batch = tf.range(len(vocabulary))[:, None]
-        tower = model.query_tower
-        queries = tower(tf.zeros([len(vocabulary)], tf.int32), {}, tower.encode(batch))
-        scores = tf.matmul(queries, model.candidates(batch[:, 0]), transpose_b=True).numpy()
-        best = np.argsort(-scores, axis=1)[:, : len(vocabulary) // 2]
-        community = np.array([int(item) % 2 for item in vocabulary])
-        return float(np.mean(community[best] == community[:, None]))
-
-    first = [b"%d" % item for item in range(40)]
-    grown = [b"%d" % item for item in reversed(range(48))]
-    old = begin_fit(tmp_path / "old", timelines(120, 40), first, 20, learning_rate=0.02)
-    saved = SavedWeights(weights_of(old), {"item": first}, old.config, "old")
-    rows = timelines(120, 48)
-    shares = {
-        epochs: share_of_own(begin_fit(tmp_path / f"cold {epochs}", rows, grown, epochs), grown)
-        for epochs in (1, 3)
-    }
-    warm = begin_fit(
-        tmp_path / "warm",
-        rows,
-        grown,
-        1,
-        lambda model: restore(model, saved, spec, {"item": grown}),
-    )
-    share = share_of_own(warm, grown)
-    assert share_of_own(old, first) > 0.95
-    # By chance: one half.
-    assert shares[1] < 0.65
-    assert share > 0.8
-    assert share > shares[3], "three times the epochs are not enough from nothing"

