@@ -12,16 +12,8 @@ from models.training.losses import draw_negatives, full_softmax, sampled_softmax
 NUM, DIMENSION = 20, 4
 
 
-@pytest.fixture(scope="module")
-def candidates() -> tf.Tensor:
-    return tf.constant(np.random.default_rng(0).normal(size=(NUM, DIMENSION)), tf.float32)
-
-
-@pytest.fixture(scope="module")
-def queries() -> tf.Tensor:
-    return tf.constant(np.random.default_rng(1).normal(size=(3, DIMENSION)), tf.float32)
-
-
+CANDIDATES = tf.constant(np.random.default_rng(0).normal(size=(NUM, DIMENSION)), tf.float32)
+QUERIES = tf.constant(np.random.default_rng(1).normal(size=(3, DIMENSION)), tf.float32)
 TARGETS = tf.constant([4, 4, 17])
 
 
@@ -36,36 +28,26 @@ def test_full_softmax_of_a_hand_worked_example():
     assert float(weighted) == pytest.approx((each[0] + 2 * each[2]) / 3)
 
 
-def sampled(
-    queries: tf.Tensor, candidates: tf.Tensor, negatives: tf.Tensor, log_expected: tf.Tensor
-) -> float:
+def sampled(negatives: tf.Tensor, log_expected: tf.Tensor) -> float:
+    targets, vectors = tf.gather(CANDIDATES, TARGETS), tf.gather(CANDIDATES, negatives)
+    weights = tf.ones([3])
     return float(
-        sampled_softmax(
-            queries,
-            tf.gather(candidates, TARGETS),
-            tf.gather(candidates, negatives),
-            TARGETS,
-            negatives,
-            log_expected,
-            tf.ones([3]),
-        )
+        sampled_softmax(QUERIES, targets, vectors, TARGETS, negatives, log_expected, weights)
     )
 
 
-def full(queries: tf.Tensor, candidates: tf.Tensor) -> float:
-    logits = tf.matmul(queries, candidates, transpose_b=True)
+def full() -> float:
+    logits = tf.matmul(QUERIES, CANDIDATES, transpose_b=True)
     return float(full_softmax(logits, tf.range(3), TARGETS, tf.ones([3])))
 
 
-def test_the_whole_catalogue_as_negatives_is_the_full_softmax(
-    queries: tf.Tensor, candidates: tf.Tensor
-):
+def test_the_whole_catalogue_as_negatives_is_the_full_softmax():
     # Each candidate once, its log expected count 0; the target itself is an accidental hit.
-    loss = sampled(queries, candidates, tf.range(NUM), tf.zeros([NUM]))
-    assert loss == pytest.approx(full(queries, candidates), rel=1e-5)
+    loss = sampled(tf.range(NUM), tf.zeros([NUM]))
+    assert loss == pytest.approx(full(), rel=1e-5)
 
 
-def test_more_negatives_come_nearer_to_the_full_softmax(queries: tf.Tensor, candidates: tf.Tensor):
+def test_more_negatives_come_nearer_to_the_full_softmax():
     frequency = np.random.default_rng(2).dirichlet(np.ones(NUM))
     log_frequency = tf.constant(np.log(frequency), tf.float32)
 
@@ -81,8 +63,8 @@ def test_more_negatives_come_nearer_to_the_full_softmax(queries: tf.Tensor, cand
                 num_uniform,
                 tf.constant([seed, 0]),
             )
-            found.append(sampled(queries, candidates, negatives, log_expected))
-        return abs(float(np.mean(found)) - full(queries, candidates))
+            found.append(sampled(negatives, log_expected))
+        return abs(float(np.mean(found)) - full())
 
     assert mean_error(20_000) < 0.01
     assert mean_error(20_000) < mean_error(5)
@@ -143,7 +125,7 @@ def test_hard_negatives_are_those_of_the_highest_score_with_their_corrections():
 
 @pytest.mark.parametrize("logits_a_block", [1, 2 * NUM, 10_000_000])
 def test_gradients_are_those_of_the_definition_however_it_is_cut(
-    candidates: tf.Tensor, monkeypatch: pytest.MonkeyPatch, logits_a_block: int
+    monkeypatch: pytest.MonkeyPatch, logits_a_block: int
 ):
     monkeypatch.setattr(losses, "_LOGITS_PER_BLOCK", logits_a_block)
     rng = np.random.default_rng(5)
@@ -152,11 +134,11 @@ def test_gradients_are_those_of_the_definition_however_it_is_cut(
     targets = tf.constant(rng.integers(0, NUM, 7), tf.int32)
     log_expected = tf.constant(rng.normal(size=NUM), tf.float32)
     weights = tf.constant(rng.uniform(size=7), tf.float32)
-    inputs = [queries, positives, candidates]
+    inputs = [queries, positives, CANDIDATES]
 
     def definition() -> tf.Tensor:
         own = tf.reduce_sum(queries * positives, axis=1, keepdims=True)
-        others = tf.matmul(queries, candidates, transpose_b=True) - log_expected
+        others = tf.matmul(queries, CANDIDATES, transpose_b=True) - log_expected
         others -= 1e9 * tf.one_hot(targets, NUM)
         each = tf.reduce_logsumexp(tf.concat([own, others], axis=1), axis=1) - own[:, 0]
         return tf.reduce_sum(weights * each) / tf.reduce_sum(weights)
@@ -166,7 +148,7 @@ def test_gradients_are_those_of_the_definition_however_it_is_cut(
         expected = definition()
         # Twice, so that the gradient from above is not one.
         loss = sampled_softmax(
-            queries, positives, candidates, targets, tf.range(NUM), log_expected, weights
+            queries, positives, CANDIDATES, targets, tf.range(NUM), log_expected, weights
         )
         doubled = 2 * loss
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
