@@ -22,14 +22,11 @@ class ModelConfig(Settings):
     """Architecture of the two towers."""
 
     dimension: int = Field(64, ge=2, le=4096, description="Embedding dimension of both towers.")
+    # On MovieLens 100K, histories alone were as good.
     query_id_embedding: bool = Field(
-        False,
-        description="Learn an embedding for each known query ID. On MovieLens 100K, histories "
-        "alone were as good, and they also work for unknown IDs.",
+        False, description="Learn an embedding for each known query ID, besides the history."
     )
-    candidate_id_embedding: bool = Field(
-        True, description="Learn an embedding for each candidate ID."
-    )
+    candidate_id_embedding: bool = Field(True, description="Learn an embedding per candidate ID.")
     history_encoder: Literal["none", "mean", "recency", "gru", "self_attention"] = Field(
         "mean", description="Encoder that turns the history into a vector."
     )
@@ -37,49 +34,37 @@ class ModelConfig(Settings):
         512, ge=1, le=100_000, description="Number of newest events that the encoder reads."
     )
     share_candidate_ids: bool = Field(
-        False,
-        description="Use the candidate tower's ID embeddings for the events of the history, "
-        "instead of a second table.",
+        False, description="Embed the history with the candidate IDs' table, not with a second one."
     )
     recency_positions: int = Field(
         50,
         ge=1,
         le=1000,
-        description="recency: number of newest events that have a weight. self_attention: largest "
-        "distance between two events that has its own bias.",
+        description="Number of newest events (recency) or of distances (self_attention) that have "
+        "their own weight.",
     )
     recency_heads: int = Field(4, ge=1, le=64, description="recency: number of weighted means.")
     attention_layers: int = Field(2, ge=1, le=12, description="self_attention: number of blocks.")
     attention_heads: int = Field(2, ge=1, le=64, description="self_attention: heads per block.")
     query_hidden_layers: tuple[int, ...] = Field(
-        (), description="Widths of ReLU layers in the query tower, before a linear output layer."
+        (), description="Widths of ReLU layers in the query tower, before a linear layer."
     )
     candidate_hidden_layers: tuple[int, ...] = Field(
-        (),
-        description="Widths of ReLU layers in the candidate tower, before a linear output layer.",
+        (), description="Widths of ReLU layers in the candidate tower, before a linear layer."
     )
+    # Measured on the eval split of MovieLens 100K (random, batch size 32), hit_rate@10: .143 with
+    # 1.0, .160 with .1, .164 with .02, .161 without query features. Adaptive optimizers move all
+    # weights equally fast, and the few feature embeddings, used in every batch, drown out the
+    # history. Lower values cost quality for new queries.
     query_feature_scale: float = Field(
-        # Measured on the eval split of MovieLens 100K (random, batch size 32), hit_rate@10: .143
-        # with 1.0, .160 with .1, .164 with .02, .161 without query features. Adaptive optimizers
-        # move all weights equally fast, and the few feature embeddings, used in every batch,
-        # drown out the history. Lower values cost quality for new queries.
-        0.1,
-        gt=0,
-        le=10,
-        description="Factor applied to the query's feature embeddings before they are added to "
-        "the history.",
+        0.1, gt=0, le=10, description="Factor of the feature embeddings in the query tower."
     )
     similarity: Literal["dot", "cosine"] = Field(
         "dot", description="Similarity between a query and a candidate embedding."
     )
-    temperature: float = Field(
-        # Measured on RetailRocket sessions, recall@20 on validation events: .505 with .07, .547
-        # with .1, .542 with .15.
-        0.1,
-        gt=0,
-        le=10,
-        description="cosine: divisor of the similarity.",
-    )
+    # Measured on validation events of RetailRocket sessions, recall@20: .505 with .07, .547 with .1,
+    # .542 with .15.
+    temperature: float = Field(0.1, gt=0, le=10, description="cosine: divisor of the similarity.")
     candidate_bias: bool = Field(
         True, description="dot: learn a bias, in effect the popularity, of each candidate."
     )
@@ -134,8 +119,7 @@ class TrainingConfig(Settings):
     )
     learning_rate: float = Field(0.015, gt=0, le=10, description="Peak learning rate.")
     schedule: Literal["constant", "cosine"] = Field(
-        "cosine",
-        description="Learning rate after the warm-up. cosine: falls to 0 at the last step.",
+        "cosine", description="Learning rate after the warm-up; cosine falls to 0."
     )
     warmup_fraction: float = Field(
         0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises from 0."
@@ -148,15 +132,10 @@ class TrainingConfig(Settings):
         0.7, ge=0, lt=1, description="Share of the history's events hidden in training."
     )
     shuffle_history: bool = Field(
-        False,
-        description="next_candidate: shuffle the events of each timeline in every epoch, for data "
-        "without order.",
+        False, description="next_candidate: shuffle the events of a timeline in every epoch."
     )
     feature_dropout: float = Field(
-        0.1,
-        ge=0,
-        lt=1,
-        description="Probability that a feature or an ID embedding is hidden in training.",
+        0.1, ge=0, lt=1, description="Probability of hiding a feature or an ID in training."
     )
     event_weights: Mapping[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict,
@@ -174,21 +153,16 @@ class TrainingConfig(Settings):
     max_full_logits: int = Field(
         30_000_000,
         ge=1,
-        description="Most logits per step for which `loss: auto` takes full_softmax. A step has as "
-        "many logits as candidates times its timelines (reconstruct) or its events "
-        "(next_candidate).",
+        description="Most logits per step for which `loss: auto` takes full_softmax: candidates "
+        "times timelines (reconstruct) or times events (next_candidate).",
     )
     num_negatives: int = Field(
         1024,
         ge=1,
-        description="sampled_softmax: number of uniform negatives per step, and at most this many "
-        "in-batch negatives.",
+        description="sampled_softmax: uniform, and at most in-batch, negatives per step.",
     )
     hard_negatives: int = Field(
-        0,
-        ge=0,
-        description="sampled_softmax: use only this many negatives per event, those with the "
-        "highest scores. 0: use all.",
+        0, ge=0, description="sampled_softmax: negatives kept per event, by score. 0: all."
     )
     validation_fraction: float = Field(
         0.0, ge=0, le=0.5, description="Share of the training timelines held out for validation."
@@ -207,9 +181,7 @@ class TrainingConfig(Settings):
         "cluster described by TF_CONFIG.",
     )
     warm_start: bool = Field(
-        False,
-        description="Start from the weights of the last blessed model of earlier data, if there "
-        "is one.",
+        False, description="Start from the last blessed model of earlier data, if there is one."
     )
     checkpoint_every_s: float = Field(
         30.0, ge=0, description="Minimum seconds between checkpoints, which are saved after epochs."

@@ -60,10 +60,7 @@ class TuningConfig(Settings):
         "`evaluation.baseline_metric`.",
     )
     holdout_fraction: float = Field(
-        0.1,
-        gt=0,
-        le=0.5,
-        description="Share of the training timelines on which trials are measured.",
+        0.1, gt=0, le=0.5, description="Share of the training timelines to measure trials on."
     )
     seed: int = Field(42, ge=0, description="Seed of the choice of trials.")
 
