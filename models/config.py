@@ -62,8 +62,8 @@ class ModelConfig(Settings):
     similarity: Literal["dot", "cosine"] = Field(
         "dot", description="Similarity between a query and a candidate embedding."
     )
-    # Measured on validation events of RetailRocket sessions, recall@20: .505 with .07, .547 with .1,
-    # .542 with .15.
+    # Measured on validation events of RetailRocket, recall@20: .505 with .07, .547 with .1, .542
+    # with .15.
     temperature: float = Field(0.1, gt=0, le=10, description="cosine: divisor of the similarity.")
     candidate_bias: bool = Field(
         True, description="dot: learn a bias, in effect the popularity, of each candidate."
