@@ -159,10 +159,11 @@ class TrainingConfig(Settings):
     num_negatives: int = Field(
         1024,
         ge=1,
-        description="sampled_softmax: uniform, and at most in-batch, negatives per step.",
+        description="sampled_softmax: number of uniform negatives per step, and maximum number of "
+        "in-batch negatives.",
     )
     hard_negatives: int = Field(
-        0, ge=0, description="sampled_softmax: negatives kept per event, by score. 0: all."
+        0, ge=0, description="sampled_softmax: use only the best-scoring negatives. 0: use all."
     )
     validation_fraction: float = Field(
         0.0, ge=0, le=0.5, description="Share of the training timelines held out for validation."
