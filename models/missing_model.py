@@ -11,12 +11,12 @@ import tensorflow as tf
 _FILE = "NO_MODEL"
 
 
-def is_no_model(path: str) -> bool:
+def is_missing_model(path: str) -> bool:
     """Return True if the folder of a SavedModel holds the marker file."""
     return bool(tf.io.gfile.exists(os.path.join(path, _FILE)))
 
 
-def write_no_model(path: str, reason: str) -> None:
+def write_missing_model(path: str, reason: str) -> None:
     """Write the marker file, which contains the reason, to the folder of a SavedModel."""
     tf.io.gfile.makedirs(path)
     with tf.io.gfile.GFile(os.path.join(path, _FILE), "w") as file:

@@ -9,9 +9,8 @@ from tfx.types.channel import BaseChannel
 
 from components.run_time_trainer.executor import EPOCHS_KEY
 from components.run_time_trainer.executor import Executor as RunTimeTrainerExecutor
-from models.config import LOSS
+from models.config import LOSS, TuningConfig
 from models.training.trainer import TRAINER_KEY, TrainerConfig
-from models.tuning.config import TuningConfig
 from pipeline.code_hash import code_hash
 from pipeline.config.project import PipelineConfig
 from pipeline.orchestrators.target import Target

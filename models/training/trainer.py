@@ -14,12 +14,12 @@ import tensorflow_transform as tft
 import tf_keras
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from models.config import LOSS, HoldoutMetric, ModelConfig, TrainingConfig
+from models.config import LOSS, HoldoutMetric, ModelConfig, TrainingConfig, TuningConfig
 from models.features.spec import FeatureSpec
 from models.features.vocabularies import FeatureSizes, candidate_counts, read_vocabularies
 from models.input.timeline_dataset import TimelineDataset
 from models.input.transformed_features import CandidateTable
-from models.missing_model import is_no_model
+from models.missing_model import is_missing_model
 from models.settings import Settings
 from models.towers.export import export_towers
 from models.training.checkpoints_and_early_stopping import FitState, progress
@@ -34,7 +34,6 @@ from models.training.holdout_ranks import holdout_ranks
 from models.training.optimizers import make_optimizer
 from models.training.two_tower_model import TwoTowerModel
 from models.training.warm_start import SavedWeights, WarmStart, restore
-from models.tuning.config import TuningConfig
 from models.tuning.search_space import apply, chosen_values
 
 TRAINER_KEY = "trainer"
@@ -260,7 +259,7 @@ def _warm_start(
 ) -> Callable[[TwoTowerModel], None]:
     """Return a function that restores the base model's weights and writes a report."""
     # Read now, so that an unusable base model fails before the model is built.
-    has_base = fn_args.base_model and not is_no_model(fn_args.base_model)
+    has_base = fn_args.base_model and not is_missing_model(fn_args.base_model)
     saved = SavedWeights.read(fn_args.base_model, config.spec) if has_base else None
 
     def initialize(model: TwoTowerModel) -> None:

@@ -7,9 +7,8 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
-from models.config import ModelConfig, TrainingConfig
+from models.config import ModelConfig, RangeConfig, TrainingConfig, TuningConfig
 from models.settings import Settings
-from models.tuning.config import RangeConfig, TuningConfig
 
 _SECTIONS: dict[str, type[Settings]] = {"model": ModelConfig, "training": TrainingConfig}
 _NOT_SEARCHED = {

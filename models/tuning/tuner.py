@@ -19,7 +19,7 @@ from keras_tuner.oracles import BayesianOptimizationOracle, HyperbandOracle, Ran
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
-from models.config import HoldoutMetric
+from models.config import HoldoutMetric, RangeConfig, TuningConfig
 from models.errors import AllTrialsFailedError
 from models.settings import Settings
 from models.training.checkpoints_and_early_stopping import progress
@@ -31,7 +31,6 @@ from models.training.trainer import (
     make_timelines,
     matching_files,
 )
-from models.tuning.config import RangeConfig, TuningConfig
 from models.tuning.search_space import apply, chosen_values, encode, is_integer
 
 TUNER_KEY = "tuner"

@@ -11,7 +11,7 @@ from components.index_builder.config import IndexConfig
 from components.interactions.config import DataConfig, IngestConfig, SplitConfig, has_spans
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.serving_validator.config import ServingConfig
-from models.config import LOSS, HoldoutMetric, ModelConfig, TrainingConfig
+from models.config import LOSS, HoldoutMetric, ModelConfig, TrainingConfig, TuningConfig
 from models.features.spec import (
     ALLOW_PREFIX,
     EVENT_TYPE_KEY,
@@ -22,7 +22,6 @@ from models.features.spec import (
     event_weight_key,
 )
 from models.settings import Settings
-from models.tuning.config import TuningConfig
 from models.tuning.search_space import check_space
 from pipeline.config.did_you_mean import did_you_mean
 from pipeline.config.inputs import CandidatesConfig, EventsConfig, IngestSettings, QueriesConfig

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from models.config import ModelConfig, TrainingConfig
-from models.tuning.config import TuningConfig
+from models.config import ModelConfig, TrainingConfig, TuningConfig
 from models.tuning.search_space import apply, chosen_values, encode
 from pipeline.config.file import parse
 from pipeline.config.project import PipelineConfig

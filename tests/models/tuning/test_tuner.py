@@ -10,12 +10,11 @@ import pytest
 import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from models.config import ModelConfig, TrainingConfig
+from models.config import ModelConfig, TrainingConfig, TuningConfig
 from models.errors import AllTrialsFailedError
 from models.features.spec import FeatureSpec
 from models.training.trainer import TrainerConfig
 from models.tuning import tuner
-from models.tuning.config import TuningConfig
 from models.tuning.tuner import (
     TUNER_KEY,
     TimelineTuner,
