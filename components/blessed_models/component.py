@@ -15,7 +15,7 @@ from tfx.utils import io_utils, path_utils
 from components.artifacts import LAST_SPAN_PROPERTY
 from components.blessed_models.records import BlessedRecord, find_record, write_record
 from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut, why_seen
-from models.missing_model import write_no_model
+from models.missing_model import write_missing_model
 
 
 @component
@@ -65,7 +65,7 @@ def ModelFinder(
     )
     destination = path_utils.serving_model_dir(model.uri)
     if found is None:
-        write_no_model(destination, f"there is no suitable model in {records}")
+        write_missing_model(destination, f"there is no suitable model in {records}")
     else:
         model.set_string_custom_property(HELD_OUT_PROPERTY, found.held_out)
         io_utils.copy_dir(path_utils.serving_model_path(found.model_uri), destination)

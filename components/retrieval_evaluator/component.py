@@ -20,7 +20,7 @@ from components.retrieval_evaluator.evaluate import evaluate
 from components.retrieval_evaluator.gate import Decision
 from components.retrieval_evaluator.report import EVALUATION_FILE, judge, make_report
 from models.features.spec import FeatureSpec
-from models.missing_model import is_no_model
+from models.missing_model import is_missing_model
 from models.settings import Settings
 from models.towers.saved_towers import SavedTowers
 
@@ -97,7 +97,7 @@ def _towers_of(model: Artifact | None) -> str | None:
     if model is None:
         return None
     path: str = path_utils.serving_model_path(model.uri)
-    return None if is_no_model(path) else path
+    return None if is_missing_model(path) else path
 
 
 def _held_out_of(*artifacts: Artifact | None) -> HeldOut | None:

@@ -8,7 +8,7 @@ from tfx.utils import path_utils
 from components.artifacts import LAST_SPAN_PROPERTY
 from components.blessed_models.component import ModelFinder, ModelRecorder, newest_span
 from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut
-from models.missing_model import is_no_model
+from models.missing_model import is_missing_model
 from tests.builders import artifact
 
 
@@ -51,15 +51,15 @@ def find(root: Path, **inputs: Artifact) -> Path:
     return Path(path_utils.serving_model_path(found.uri))
 
 
-def test_says_so_where_there_is_no_model(tmp_path: Path) -> None:
-    assert is_no_model(str(find(tmp_path)))
+def test_writes_a_missing_model_if_there_is_no_record(tmp_path: Path) -> None:
+    assert is_missing_model(str(find(tmp_path)))
 
 
 def test_copies_the_whole_model(tmp_path: Path) -> None:
     examples = artifact(standard_artifacts.Examples, tmp_path / "examples")
     recorded_model(tmp_path, "monday", examples)
     saved = find(tmp_path)
-    assert not is_no_model(str(saved))
+    assert not is_missing_model(str(saved))
     assert (saved / "saved_model.pb").read_text() == "monday"
     assert (saved / "variables" / "variables.index").read_text() == "monday"
 
