@@ -1,10 +1,8 @@
-"""Drives a model server with many requests and measures how it answers."""
+"""Put load on a model server and measure its answers."""
 
-from serving.loadtest.driver import drive
-from serving.loadtest.plan import LoadPlan
-from serving.loadtest.processes import drive_in_processes
-from serving.loadtest.questions import DRIVEN_SIGNATURES, build_requests
-from serving.loadtest.result import LoadResult
+from serving.loadtest.driver import drive, drive_in_processes
+from serving.loadtest.load import LoadPlan, LoadResult
+from serving.loadtest.requests import DRIVEN_SIGNATURES, build_requests
 
 __all__ = [
     "DRIVEN_SIGNATURES",

@@ -1,4 +1,4 @@
-"""Sends requests on one event loop and takes the time of each."""
+"""Send requests and measure the answers, in this process or in several others."""
 
 from __future__ import annotations
 
@@ -6,137 +6,183 @@ import abc
 import asyncio
 import gc
 import itertools
+import multiprocessing
 import random
+import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-import grpc
-
 from serving.clients import wire
-from serving.clients.grpc_protocol import make_channel
-from serving.errors import code_name
-from serving.loadtest.plan import LoadPlan
-from serving.loadtest.result import LoadResult
+from serving.errors import DeadlineExceededError, InvalidArgumentError, ServingError
+from serving.loadtest.http2 import Channel
+from serving.loadtest.load import LoadPlan, LoadResult
 
-_DEADLINE_EXCEEDED = grpc.StatusCode.DEADLINE_EXCEEDED
 _PAUSE_AFTER_ERROR_S = 0.01
+_START_TIMEOUT_S = 60.0
+_barrier: Any = None  # In a load process, set when it starts.
+
+
+def drive_in_processes(plan: LoadPlan, processes: int = 1) -> LoadResult:
+    """Put the load of `plan` on its server from new processes.
+
+    The caller's threads and garbage, such as TensorFlow's, then do not disturb the measurement.
+
+    Args:
+        plan: The whole load.
+        processes: How many processes share it; never more than there are clients.
+
+    Raises:
+        ValueError: If `processes` is less than 1.
+    """
+    if processes < 1:
+        raise ValueError(f"processes must be at least 1, got {processes}")
+    count = min(processes, plan.concurrency or processes)
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(count)
+    with ProcessPoolExecutor(count, context, _set_barrier, (barrier,)) as pool:
+        parts = [plan.share(index, count) for index in range(count)]
+        return LoadResult.merge(list(pool.map(_drive_with_others, parts)))
+
+
+def _set_barrier(barrier: Any) -> None:
+    global _barrier
+    _barrier = barrier
+
+
+def _drive_with_others(plan: LoadPlan) -> LoadResult:
+    _barrier.wait(_START_TIMEOUT_S)  # until the last process has started
+    return asyncio.run(drive(plan))
 
 
 async def drive(plan: LoadPlan) -> LoadResult:
-    """Put the load of `plan` on its server.
-
-    Requests are bytes and answers are left as bytes: what is measured is the server, not the
-    encoding of its client.
-    """
-    channels = [
-        make_channel(grpc.aio, plan.target, plan.tls)
-        for _ in range(min(plan.connections, plan.concurrency or plan.connections))
-    ]
-    calls = [channel.unary_unary(wire.PREDICT) for channel in channels]
+    """Put the load of `plan` on its server from this event loop."""
+    addresses = itertools.cycle(await _addresses(plan.target))
+    count = min(plan.connections, plan.concurrency or plan.connections)
+    channels = [Channel(*next(addresses), wire.PREDICT, plan.tls) for _ in range(count)]
     gc.collect()
     gc.freeze()
     try:
-        load = _OpenLoop(plan, calls) if plan.concurrency is None else _ClosedLoop(plan, calls)
-        return await load.run()
+        load = _OpenLoop if plan.concurrency is None else _ClosedLoop
+        return await load(plan, channels).run()
     finally:
         gc.unfreeze()
-        await asyncio.gather(*(channel.close() for channel in channels))
+        for channel in channels:
+            channel.close()
+
+
+async def _addresses(target: str) -> list[tuple[str, int]]:
+    """Return the addresses of gRPC's form of a target: one, or all of a name."""
+    scheme, _, rest = target.rpartition(":///") if ":///" in target else ("", "", target)
+    if target.startswith(("ipv4:", "ipv6:")):
+        rest = target.partition(":")[2]
+    pairs = [part.rpartition(":") for part in rest.split(",")]
+    if not all(host and port.isdigit() for host, _, port in pairs):
+        raise InvalidArgumentError(f"target must be like 'host:8500', got {target!r}")
+    found = [(host.strip("[]"), int(port)) for host, _, port in pairs]
+    if scheme != "dns":
+        return found
+    host, port = found[0]
+    try:
+        infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError:
+        return found  # each call reports the error
+    return sorted({(info[4][0], port) for info in infos})
 
 
 class _Load(abc.ABC):
-    """What both kinds of load share: one request, and its place in the result."""
+    """One request and how it is counted, for both kinds of load."""
 
-    def __init__(self, plan: LoadPlan, calls: list[Callable[..., Awaitable[bytes]]]) -> None:
+    def __init__(self, plan: LoadPlan, channels: list[Channel]) -> None:
         self._plan = plan
         self._requests = itertools.cycle(plan.requests)
-        self._calls = itertools.cycle(calls)
+        self._channels = itertools.cycle(channels)
         self._result = LoadResult(plan.duration_s)
         self._begins_at = time.monotonic() + plan.warmup_s
         self._ends_at = self._begins_at + plan.duration_s
 
     async def run(self) -> LoadResult:
-        """Warm up, measure, wait for the last answers."""
-        watch = asyncio.ensure_future(self._watch_own_time())
+        """Warm up, measure, and wait for the last answers."""
+        busy = asyncio.ensure_future(self._measure_own_share())
         await self._send_all()
-        await watch
+        self._result.driver_busy = await busy
         return self._result
 
     @abc.abstractmethod
     async def _send_all(self) -> None:
-        """Sends requests until the time is over."""
+        """Send requests until the time is over."""
 
-    async def _watch_own_time(self) -> None:
+    async def _measure_own_share(self) -> float:
         await asyncio.sleep(self._begins_at - time.monotonic())
-        began_at, computed = time.monotonic(), time.thread_time()
+        began_at, used_s = time.monotonic(), time.thread_time()
         await asyncio.sleep(self._ends_at - time.monotonic())
-        self._result.driver_busy = (time.thread_time() - computed) / (time.monotonic() - began_at)
+        return (time.thread_time() - used_s) / (time.monotonic() - began_at)
 
-    async def _ask(self, due_at: float) -> bool:
-        """Send the next request, due at a time, and return whether it was answered."""
+    async def _send(self, due_at: float) -> bool:
+        """Send the next request, due at a time; return whether it was answered."""
         left_s = due_at + self._plan.timeout_s - time.monotonic()
-        if left_s <= 0:  # It could not even be sent in time.
-            self._failed(due_at, _DEADLINE_EXCEEDED, "not sent in time")
-            return False
         try:
-            await next(self._calls)(next(self._requests), timeout=left_s)
-        except grpc.RpcError as error:
-            self._failed(due_at, error.code(), error.details() or "")
+            if left_s <= 0:
+                raise DeadlineExceededError("The load generator could not send it in time")
+            await next(self._channels).call(next(self._requests), left_s)
+        except ServingError as error:
+            self._count_failure(due_at, error)
             return False
         now = time.monotonic()
-        if self._counts(due_at):
+        if self._is_measured(due_at):
             self._result.latencies_s.append(now - due_at)
-        if self._begins_at <= now < self._ends_at:
+        if self._is_measured(now):
             self._result.answered_in_time += 1
         return True
 
-    def _failed(self, due_at: float, code: Any, message: str) -> None:
-        if not self._counts(due_at):
+    def _count_failure(self, due_at: float, error: ServingError) -> None:
+        if not self._is_measured(due_at):
             return
-        name = code_name(code.value[0])
+        name = error.code_name()
         self._result.errors[name] += 1
-        self._result.messages.setdefault(name, message)
-        if code is _DEADLINE_EXCEEDED:
-            # Whoever asked has waited that long; a refusal, which is quick, would flatter.
+        self._result.messages.setdefault(name, error.message)
+        if isinstance(error, DeadlineExceededError):
+            # A user has waited that long. Other errors come quickly and would look good.
             self._result.latencies_s.append(time.monotonic() - due_at)
 
-    def _counts(self, due_at: float) -> bool:
-        return self._begins_at <= due_at < self._ends_at
+    def _is_measured(self, moment: float) -> bool:
+        return self._begins_at <= moment < self._ends_at
 
 
 class _ClosedLoop(_Load):
-    """So many clients, each of which asks again when it is answered."""
+    """A fixed number of clients, each of which sends its next request after an answer."""
 
     async def _send_all(self) -> None:
         await asyncio.gather(*(self._client() for _ in range(self._plan.concurrency or 0)))
 
     async def _client(self) -> None:
         while (now := time.monotonic()) < self._ends_at:
-            if not await self._ask(now):
-                # A server that is away refuses within microseconds: do not spin.
+            if not await self._send(now):
+                # A server that is away refuses within microseconds.
                 await asyncio.sleep(_PAUSE_AFTER_ERROR_S)
 
 
 class _OpenLoop(_Load):
-    """Requests come when they come, whether the ones before were answered or not."""
+    """Requests that arrive independently of the answers."""
 
     async def _send_all(self) -> None:
-        under_way: set[asyncio.Task[bool]] = set()
+        in_progress: set[asyncio.Task[bool]] = set()
         for due_at in self._arrivals():
             early_s = due_at - time.monotonic()
-            # Also when late now and then: answers must be read.
-            if early_s > 0 or len(under_way) % 64 == 0:
+            # Even if it is late, it must read answers now and then.
+            if early_s > 0 or len(in_progress) % 64 == 0:
                 await asyncio.sleep(max(early_s, 0.0))
-            task = asyncio.ensure_future(self._ask(due_at))
-            under_way.add(task)
-            task.add_done_callback(under_way.discard)
-        await asyncio.gather(*under_way)
+            task = asyncio.ensure_future(self._send(due_at))
+            in_progress.add(task)
+            task.add_done_callback(in_progress.discard)
+        await asyncio.gather(*in_progress)
 
     def _arrivals(self) -> Iterator[float]:
-        chance = random.Random(self._plan.seed)
+        random_numbers = random.Random(self._plan.seed)
         due_at = time.monotonic()
         while True:
-            due_at += chance.expovariate(self._plan.rate or 0.0)
+            due_at += random_numbers.expovariate(self._plan.rate or 0.0)
             if due_at >= self._ends_at:
                 return
             yield due_at

@@ -23,7 +23,8 @@ from serving.clients import (
     wire,
 )
 from serving.errors import InvalidArgumentError, ServingError, UnavailableError
-from tests.serving.clients.fake_server import fake_server
+from serving.loadtest import LoadPlan, drive
+from tests.serving.clients.fake_server import fake_server, recommendations
 
 NO_RETRY = RetryPolicy(max_attempts=1)
 
@@ -156,6 +157,20 @@ def test_mutual_tls_needs_the_clients_certificate(
     assert ask(options(certificates, client=True), True) == []
     with pytest.raises(ServingError):
         ask(options(certificates), True)
+
+
+def test_the_load_generator_encrypts(certificates: Path) -> None:
+    credentials = grpc.ssl_server_credentials(
+        [((certificates / "server.key").read_bytes(), (certificates / "server.pem").read_bytes())]
+    )
+    answers = {wire.PREDICT: lambda request, context: recommendations("a")}
+    with fake_server(answers, credentials=credentials) as port:
+        plan = LoadPlan(
+            f"127.0.0.1:{port}", [b""], 0.2, concurrency=2, warmup_s=0.0, tls=options(certificates)
+        )
+        result = asyncio.run(drive(plan))
+    assert result.answered_in_time > 0
+    assert not result.errors
 
 
 def test_files_that_cannot_be_used_are_named(certificates: Path, tmp_path: Path) -> None:

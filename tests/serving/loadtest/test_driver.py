@@ -142,8 +142,8 @@ def test_shares_make_up_the_whole() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({}, "either concurrency or rate"),
-        ({"concurrency": 1, "rate": 1.0}, "either concurrency or rate"),
+        ({}, "Pass either concurrency or rate"),
+        ({"concurrency": 1, "rate": 1.0}, "Pass either concurrency or rate"),
         ({"concurrency": 0}, "concurrency must be above 0, got 0"),
         ({"rate": math.nan}, "rate must be above 0, got nan"),
     ],

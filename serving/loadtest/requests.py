@@ -1,4 +1,4 @@
-"""Real queries as the requests of a load test."""
+"""Turn queries into the serialized requests of a load test."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FORMS: dict[str, Callable[[Query], Query | None]] = {
 }
 
 DRIVEN_SIGNATURES = tuple(_FORMS)
-"""The signatures that queries can be made into requests for."""
+"""The signatures that a load test can call."""
 
 
 def build_requests(
@@ -40,23 +40,22 @@ def build_requests(
     query_id_name: str | None = None,
     candidate_id_name: str | None = None,
 ) -> list[bytes]:
-    """Return serialized PredictRequests, the signatures taking turns.
+    """Return serialized PredictRequests that alternate between the signatures.
 
-    `recommend_excluding` excludes a query's history, `similar_candidates` asks for its newest
-    event.
+    `recommend_excluding` excludes a query's history. `similar_candidates` uses its newest event.
 
     Args:
         metadata: The model's signatures.
         model: The model and version to ask.
         queries: Real queries.
-        signature_names: Of `DRIVEN_SIGNATURES`.
+        signature_names: Some of `DRIVEN_SIGNATURES`.
         batch_size: Queries in a request.
         query_id_name: The input that takes the query id.
         candidate_id_name: The input of `similar_candidates`.
 
     Raises:
-        InvalidArgumentError: If a signature is not among those, or not the model's, or no query
-            can be asked of it.
+        InvalidArgumentError: If the model or this function does not support a signature, or if
+            no query has what it needs.
     """
     protocol = GrpcProtocol(model)
     by_signature = []
@@ -73,17 +72,14 @@ def build_requests(
             id_name = find_id_name(signature, query_id_name, "query_id_name")
         asked = [form for query in queries if (form := _FORMS[name](query)) is not None]
         if not asked:
-            raise InvalidArgumentError(f"no query can be asked of {name!r}: none has a history")
+            raise InvalidArgumentError(f"{name!r} needs queries with a history, but none has one")
+        batches = [asked[start : start + batch_size] for start in range(0, len(asked), batch_size)]
+        inputs = [build_inputs(signature, id_name, batch) for batch in batches]
         by_signature.append(
-            [
-                protocol.predict(
-                    signature, build_inputs(signature, id_name, asked[start : start + batch_size])
-                ).request.SerializeToString()
-                for start in range(0, len(asked), batch_size)
-            ]
+            [protocol.predict(signature, one).request.SerializeToString() for one in inputs]
         )
-    # As many of each: the shorter lists begin anew.
+    # Each signature gets the same number: the shorter lists repeat.
     longest = max(len(requests) for requests in by_signature)
     return [
-        requests[place % len(requests)] for place in range(longest) for requests in by_signature
+        requests[index % len(requests)] for index in range(longest) for requests in by_signature
     ]

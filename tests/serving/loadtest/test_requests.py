@@ -63,5 +63,5 @@ def test_many_queries_in_a_request() -> None:
 def test_what_cannot_be_asked_is_named() -> None:
     with pytest.raises(InvalidArgumentError, match=r"must be one of serving_default.*got 'odd'"):
         build_requests(METADATA, MODEL, QUERIES, ["odd"])
-    with pytest.raises(InvalidArgumentError, match="none has a history"):
+    with pytest.raises(InvalidArgumentError, match="queries with a history"):
         build_requests(METADATA, MODEL, [Query("u")], ["similar_candidates"])

@@ -1,0 +1,143 @@
+"""The plan of a load test and its result."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from serving.clients.tls import TlsOptions
+
+QUANTILES = (0.5, 0.9, 0.99, 0.999)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadPlan:
+    """A load: either a number of clients or a number of requests per second.
+
+    Attributes:
+        target: `host:port` of the server, or `dns:///name:port` for all addresses of a name.
+        requests: Serialized PredictRequests, sent in turn, over and over.
+        duration_s: How long to measure.
+        concurrency: Closed loop: the number of clients. Each sends its next request after an
+            answer.
+        rate: Open loop: requests per second, whether answers come or not. They arrive as from
+            independent users (a Poisson process).
+        warmup_s: The time before the measurement, which has the same load but is not counted.
+        timeout_s: The deadline of a request; in an open loop from the time when it was due.
+        connections: The number of connections that share the requests.
+        seed: The seed of the arrivals.
+        tls: Options of encrypted connections; None for plain ones.
+
+    Raises:
+        ValueError: If not exactly one kind of load is given, or a number is out of range.
+    """
+
+    target: str
+    requests: Sequence[bytes]
+    duration_s: float
+    concurrency: int | None = None
+    rate: float | None = None
+    warmup_s: float = 1.0
+    timeout_s: float = 5.0
+    connections: int = 4
+    seed: int = 0
+    tls: TlsOptions | None = None
+
+    def __post_init__(self) -> None:
+        if (self.concurrency is None) == (self.rate is None):
+            raise ValueError("Pass either concurrency or rate")
+        for name in ("concurrency", "rate", "duration_s", "timeout_s", "connections"):
+            number = getattr(self, name)
+            if number is not None and not number > 0:
+                raise ValueError(f"{name} must be above 0, got {number}")
+        if not self.requests:
+            raise ValueError("There must be at least one request to send")
+
+    def share(self, index: int, count: int) -> LoadPlan:
+        """Return the part of one of `count` drivers that together put the whole load."""
+        first = len(self.requests) * index // count
+        clients = self.concurrency
+        return dataclasses.replace(
+            self,
+            requests=[*self.requests[first:], *self.requests[:first]],
+            concurrency=None if clients is None else (clients + count - 1 - index) // count,
+            rate=None if self.rate is None else self.rate / count,
+            seed=self.seed + index,
+        )
+
+
+@dataclasses.dataclass
+class LoadResult:
+    """Counts and latencies of the requests that began, or were due, during the measurement.
+
+    Attributes:
+        duration_s: The length of the measurement.
+        answered_in_time: Answers that came before the measurement ended.
+        latencies_s: Latencies of answers and of requests that ran out of time. In an open loop
+            they count from the time when the request was due. So they include the wait for a
+            server that does not keep up ("coordinated omission").
+        errors: The number of failed requests by the name of their code.
+        messages: The first message of each code.
+        driver_busy: The share of its time that the load generator computed. Near 1, it was
+            measured and not the server.
+    """
+
+    duration_s: float
+    answered_in_time: int = 0
+    latencies_s: array[float] = dataclasses.field(default_factory=lambda: array("d"))
+    errors: Counter[str] = dataclasses.field(default_factory=Counter)
+    messages: dict[str, str] = dataclasses.field(default_factory=dict)
+    driver_busy: float = 0.0
+
+    @classmethod
+    def merge(cls, results: Sequence[LoadResult]) -> LoadResult:
+        """Return the joint result of several drivers."""
+        merged = cls(max(result.duration_s for result in results))
+        for result in results:
+            merged.answered_in_time += result.answered_in_time
+            merged.latencies_s.extend(result.latencies_s)
+            merged.errors.update(result.errors)
+            merged.messages = {**result.messages, **merged.messages}
+        merged.driver_busy = max(result.driver_busy for result in results)
+        return merged
+
+    @property
+    def requests(self) -> int:
+        """Return the number of requests that were answered or failed."""
+        timed_out = self.errors["DEADLINE_EXCEEDED"]
+        return len(self.latencies_s) - timed_out + self.errors.total()
+
+    @property
+    def throughput(self) -> float:
+        """Return the answers per second."""
+        return self.answered_in_time / self.duration_s
+
+    def quantile_s(self, quantile: float) -> float:
+        """Return the latency that this share of the requests did not exceed; NaN without any."""
+        if not self.latencies_s:
+            return math.nan
+        ordered = sorted(self.latencies_s)
+        return ordered[max(0, math.ceil(quantile * len(ordered)) - 1)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data, with latencies in milliseconds, or null without any."""
+        latencies = {f"p{100 * q:g}": self.quantile_s(q) for q in QUANTILES}
+        if self.latencies_s:
+            mean_s = sum(self.latencies_s) / len(self.latencies_s)
+            latencies |= {"mean": mean_s, "max": max(self.latencies_s)}
+        return {
+            "duration_s": self.duration_s,
+            "requests": self.requests,
+            "throughput_per_s": round(self.throughput, 1),
+            "latency_ms": {
+                name: None if math.isnan(value) else round(1000 * value, 3)
+                for name, value in latencies.items()
+            },
+            "errors": dict(self.errors),
+            "error_messages": self.messages,
+            "driver_busy": round(self.driver_busy, 2),
+        }
