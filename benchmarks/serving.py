@@ -1,16 +1,16 @@
-"""The model server beside its floor, beside the model in process, and through twenty reloads.
+"""Measure the model server against a bare gRPC server, against its model, and through reloads.
 
-The floor is the faster of grpcio's two bare servers: it reads nothing and sends the bytes of a real
-answer. Floor and model server run in processes of their own and take turns in the same minutes; the
-load comes from a client that costs a tenth of grpcio's (`_grpc_load.py`). The model has 100,000
-candidates of width 64 in a ScaNN index, k = 100, users and histories of ten events.
+The bare server is the faster of grpcio's two; it ignores the request and sends the bytes of a real
+answer. The servers run in processes of their own and take turns; so does the load generator,
+`serving.loadtest`. The model has 100,000 candidates of width 64 in a ScaNN index, k = 100, and
+histories of ten events.
 
 Usage: python benchmarks/serving.py [--json] [--rounds N] [--seconds S] [--model DIRECTORY]
 """
 
 import argparse
+import asyncio
 import contextlib
-import json
 import os
 import shutil
 import statistics
@@ -28,10 +28,10 @@ sys.path.insert(0, str(ROOT))
 
 import psutil  # noqa: E402
 
-from benchmarks._grpc_load import run_load, write_messages  # noqa: E402
 from benchmarks._report import environment, report, row  # noqa: E402
 from benchmarks._serving_model import query_inputs  # noqa: E402
 from serving.launcher import RunningModelServer, running_model_server  # noqa: E402
+from serving.loadtest import LoadPlan, drive, drive_in_processes  # noqa: E402
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 NUM_CANDIDATES = 100_000
@@ -86,24 +86,10 @@ def canned_server(kind: str, answer_file: Path) -> Iterator[str]:
         process.wait()
 
 
-def load(target: str, file: Path, clients: int, seconds: float) -> dict[str, float]:
-    """Returns what `run_load` found in a process of its own."""
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(_SCRIPTS / "_grpc_load.py"),
-            target,
-            PREDICT,
-            str(file),
-            str(clients),
-            str(seconds),
-        ],
-        check=True,
-        stdout=subprocess.PIPE,
-        env=_ENVIRONMENT,
+def load(target: str, messages: list[bytes], clients: int, seconds: float) -> LoadPlan:
+    return LoadPlan(
+        target, messages, seconds, concurrency=clients, connections=clients, warmup_s=0.2
     )
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
 
 
 def in_process_p50_s(model: Path, messages_seed: int, calls: int) -> float:
@@ -139,24 +125,26 @@ print(statistics.median(times[100:]))
 def measure_throughput(model: Path, scratch: Path, rounds: int, seconds: float) -> dict[str, float]:
     """Measures floor, server and model in process, taking turns."""
     messages = requests(500)
-    file, answer_file = scratch / "requests", scratch / "answer"
-    write_messages(file, messages)
+    answer_file = scratch / "answer"
     found: dict[str, list[float]] = {}
     with running_model_server(_served(model, scratch / "served")) as server:
         answer_file.write_bytes(ask(server.grpc_target, messages[0]))
         with canned_server("sync", answer_file) as sync, canned_server("aio", answer_file) as aio:
             targets = {"server": server.grpc_target, "sync": sync, "aio": aio}
             for target in targets.values():
-                load(target, file, CLIENTS, 1.0)  # Warm.
+                drive_in_processes(load(target, messages, CLIENTS, 1.0))  # warm-up
             for _ in range(rounds):
                 for name, target in targets.items():
-                    many = load(target, file, CLIENTS, seconds)
-                    one = load(target, file, 1, seconds / 2)
-                    if many["failed"] or one["failed"]:
-                        raise RuntimeError(f"{name} failed requests")
-                    found.setdefault(f"{name}_requests_per_s", []).append(many["requests_per_s"])
-                    found.setdefault(f"{name}_p99_ms", []).append(many["p99_s"] * 1e3)
-                    found.setdefault(f"{name}_one_client_p50_ms", []).append(one["p50_s"] * 1e3)
+                    many = drive_in_processes(load(target, messages, CLIENTS, seconds))
+                    one = drive_in_processes(load(target, messages, 1, seconds / 2))
+                    if failed := {**many.messages, **one.messages}:
+                        raise RuntimeError(f"{name} failed requests: {failed}")
+                    for measure, value in (
+                        ("requests_per_s", many.throughput),
+                        ("p99_ms", many.quantile_s(0.99) * 1e3),
+                        ("one_client_p50_ms", one.quantile_s(0.5) * 1e3),
+                    ):
+                        found.setdefault(f"{name}_{measure}", []).append(value)
                 found.setdefault("in_process_p50_ms", []).append(
                     in_process_p50_s(model, 7, 1000) * 1e3
                 )
@@ -179,20 +167,17 @@ def measure_reloads(model: Path, scratch: Path) -> dict[str, float]:
     flags = ["--file_system_poll_wait_seconds=0.1"]
     with running_model_server(base_path, extra_flags=flags) as server:
         process = psutil.Process(server.pid)
-        run_load(server.grpc_target, PREDICT, messages, CLIENTS, 1.0)
+        drive_in_processes(load(server.grpc_target, messages, CLIENTS, 1.0))
         start = process.memory_info().rss
         total = {"answered": 0.0, "failed": 0.0}
         stop = threading.Event()
 
         def keep_asking() -> None:
             while not stop.is_set():
-                try:
-                    found = run_load(server.grpc_target, PREDICT, messages, 4, 1.0)
-                except (OSError, RuntimeError):  # Also a connection that the server closed.
-                    total["failed"] += 1
-                else:
-                    for key in total:
-                        total[key] += found[key]
+                found = asyncio.run(drive(load(server.grpc_target, messages, 4, 1.0)))
+                failed = found.errors.total()
+                total["failed"] += failed
+                total["answered"] += found.requests - failed
 
         asking = threading.Thread(target=keep_asking)
         asking.start()
