@@ -1,1 +1,1 @@
-"""Serving: an embedded model server, its launcher, and clients for the TensorFlow Serving API."""
+"""The model server, its launcher, load tests, and clients of the TensorFlow Serving API."""

@@ -1,26 +1,43 @@
-"""What can go wrong between a client and a served model, with one table of codes.
+"""The errors of the `serving` package.
 
-The server raises these and its two front ends translate them; the clients receive a code and
-raise the same class again. Codes and HTTP statuses are those of TensorFlow Serving
-(`tensorflow_serving/model_servers/http_server.cc`, `ToHTTPStatusCode`).
+The server raises them, gRPC and REST translate them, and the clients raise the same class again.
+Codes and HTTP statuses are those of TensorFlow Serving (`ToHTTPStatusCode` in
+`tensorflow_serving/model_servers/http_server.cc`).
+
+    ServingError
+    ├── InvalidArgumentError, OutOfRangeError     the request is wrong
+    ├── FailedPreconditionError                   the model cannot do this
+    ├── NotFoundError, UnimplementedError         no such model, version, label or method
+    ├── DeadlineExceededError, CancelledError     no answer in time
+    ├── UnavailableError                          the server is away or busy; a retry may help
+    ├── ResourceExhaustedError                    too little memory, or too large a message
+    ├── InternalError, DataLossError              a defect of the server or the model
+    └── UnknownError, AlreadyExistsError, AbortedError, PermissionDeniedError, UnauthenticatedError
+    LaunchError                                   a model server process did not start
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
+
+
+class LaunchError(RuntimeError):
+    """A model server process did not start; the message ends with the tail of its log."""
 
 
 class ServingError(Exception):
-    """The base of every serving error.
+    """The base class of every error of a request.
 
     Attributes:
         grpc_code: The number of the gRPC status code.
-        http_status: The HTTP status the REST API answers with.
-        retryable: Whether the same request may succeed a moment later.
-        message: The text that goes over the wire.
+        name: The canonical name of the code, such as `INVALID_ARGUMENT`.
+        http_status: The HTTP status of the REST answer.
+        retryable: True if the same request may succeed a moment later.
+        message: The text that is sent to the client.
     """
 
     grpc_code: ClassVar[int] = 2
+    name: ClassVar[str] = "UNKNOWN"
     http_status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
 
@@ -31,116 +48,118 @@ class ServingError(Exception):
     @classmethod
     def code_name(cls) -> str:
         """Return the canonical name of the code, such as `INVALID_ARGUMENT`."""
-        return code_name(cls.grpc_code)
+        return cls.name
 
 
 class CancelledError(ServingError):
     """The caller gave up."""
 
+    grpc_code, name, http_status = 1, "CANCELLED", 499
+
+
+class InternalError(ServingError):
+    """The server or the model has a defect."""
+
+    grpc_code, name, http_status = 13, "INTERNAL", 500
+
 
 class UnknownError(ServingError):
     """An error without a better class."""
 
+    grpc_code, name, http_status = 2, "UNKNOWN", 500
+
 
 class InvalidArgumentError(ServingError):
-    """The request is wrong whatever the state of the server; do not send it again."""
+    """The request is wrong, whatever the state of the server."""
+
+    grpc_code, name, http_status = 3, "INVALID_ARGUMENT", 400
 
 
 class DeadlineExceededError(ServingError):
-    """The answer was not ready in time; a retry would only double the load."""
+    """The answer was not ready in time."""
+
+    grpc_code, name, http_status = 4, "DEADLINE_EXCEEDED", 504
 
 
 class NotFoundError(ServingError):
-    """No such model or version."""
+    """The model, version or label does not exist."""
+
+    grpc_code, name, http_status = 5, "NOT_FOUND", 404
 
 
 class AlreadyExistsError(ServingError):
-    """What was to be made is there already."""
+    """The object to create already exists."""
+
+    grpc_code, name, http_status = 6, "ALREADY_EXISTS", 409
 
 
 class PermissionDeniedError(ServingError):
     """The caller may not do this."""
 
+    grpc_code, name, http_status = 7, "PERMISSION_DENIED", 403
+
 
 class ResourceExhaustedError(ServingError):
-    """The server has too little memory for it, or the message is longer than it takes."""
+    """The server has too little memory, or the message is too large."""
+
+    grpc_code, name, http_status = 8, "RESOURCE_EXHAUSTED", 429
 
 
 class FailedPreconditionError(ServingError):
-    """The model cannot do what the request asks, such as an unknown signature."""
+    """The model cannot do what the request asks for."""
+
+    grpc_code, name, http_status = 9, "FAILED_PRECONDITION", 400
 
 
 class AbortedError(ServingError):
-    """The operation lost a race."""
+    """The operation conflicted with another one."""
+
+    grpc_code, name, http_status = 10, "ABORTED", 409
 
 
 class OutOfRangeError(ServingError):
-    """A value lies outside of what the model accepts."""
+    """A value is outside of what the model accepts."""
+
+    grpc_code, name, http_status = 11, "OUT_OF_RANGE", 400
 
 
 class UnimplementedError(ServingError):
-    """This server does not offer the method."""
+    """The server does not offer the method."""
 
-
-class InternalError(ServingError):
-    """A defect of the server or the model."""
+    grpc_code, name, http_status = 12, "UNIMPLEMENTED", 501
 
 
 class UnavailableError(ServingError):
-    """The server cannot be reached, is going away or has a full queue; a retry may help."""
+    """The server cannot be reached, is shutting down, or has a full queue."""
+
+    grpc_code, name, http_status = 14, "UNAVAILABLE", 503
+    retryable = True
 
 
 class DataLossError(ServingError):
     """Stored data is damaged."""
 
+    grpc_code, name, http_status = 15, "DATA_LOSS", 500
+
 
 class UnauthenticatedError(ServingError):
     """The caller's credentials are missing or wrong."""
 
-
-class _Row(NamedTuple):
-    cls: type[ServingError]
-    grpc_code: int
-    name: str
-    http_status: int
-    retryable: bool = False
+    grpc_code, name, http_status = 16, "UNAUTHENTICATED", 401
 
 
-# One row a code. Where several codes share an HTTP status, the first row is the one that a REST
-# client raises for it.
-_TABLE = (
-    _Row(CancelledError, 1, "CANCELLED", 499),
-    _Row(InternalError, 13, "INTERNAL", 500),
-    _Row(UnknownError, 2, "UNKNOWN", 500),
-    _Row(InvalidArgumentError, 3, "INVALID_ARGUMENT", 400),
-    _Row(DeadlineExceededError, 4, "DEADLINE_EXCEEDED", 504),
-    _Row(NotFoundError, 5, "NOT_FOUND", 404),
-    _Row(AlreadyExistsError, 6, "ALREADY_EXISTS", 409),
-    _Row(PermissionDeniedError, 7, "PERMISSION_DENIED", 403),
-    _Row(ResourceExhaustedError, 8, "RESOURCE_EXHAUSTED", 429),
-    _Row(FailedPreconditionError, 9, "FAILED_PRECONDITION", 400),
-    _Row(AbortedError, 10, "ABORTED", 409),
-    _Row(OutOfRangeError, 11, "OUT_OF_RANGE", 400),
-    _Row(UnimplementedError, 12, "UNIMPLEMENTED", 501),
-    _Row(UnavailableError, 14, "UNAVAILABLE", 503, retryable=True),
-    _Row(DataLossError, 15, "DATA_LOSS", 500),
-    _Row(UnauthenticatedError, 16, "UNAUTHENTICATED", 401),
-)
-
-_CODE_NAMES: dict[int, str] = {row.grpc_code: row.name for row in _TABLE}
-_BY_GRPC_CODE: dict[int, type[ServingError]] = {row.grpc_code: row.cls for row in _TABLE}
-_BY_HTTP_STATUS: dict[int, type[ServingError]] = {
-    row.http_status: row.cls for row in reversed(_TABLE)
-}
-for _row in _TABLE:
-    _row.cls.grpc_code = _row.grpc_code
-    _row.cls.http_status = _row.http_status
-    _row.cls.retryable = _row.retryable
+_CLASSES = ServingError.__subclasses__()
+_BY_GRPC_CODE = {cls.grpc_code: cls for cls in _CLASSES}
+# If several classes share an HTTP status, the first one above counts.
+_BY_HTTP_STATUS = {cls.http_status: cls for cls in reversed(_CLASSES)}
 
 
 def code_name(grpc_code: int) -> str:
     """Return the canonical name for the number of a gRPC status code, `OK` included."""
-    return "OK" if grpc_code == 0 else _CODE_NAMES.get(grpc_code, str(grpc_code))
+    if grpc_code == 0:
+        return "OK"
+    cls = _BY_GRPC_CODE.get(grpc_code)
+    return str(grpc_code) if cls is None else cls.name
 
 
 def from_grpc_code(code: int, message: str) -> ServingError:
@@ -151,6 +170,6 @@ def from_grpc_code(code: int, message: str) -> ServingError:
 def from_http_status(status: int, message: str) -> ServingError:
     """Return the error for an HTTP status.
 
-    Three codes share 400; it comes back as `InvalidArgumentError`.
+    Three codes share the status 400; it returns `InvalidArgumentError` for all of them.
     """
     return _BY_HTTP_STATUS.get(status, UnknownError)(message)

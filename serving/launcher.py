@@ -1,7 +1,6 @@
-"""Starts the model server in a process of its own and stops it again.
+"""Start a model server in a new process for a while, without importing TensorFlow here.
 
-For code that asks a model real questions: validation of an export, tests, benchmarks. The parent
-imports no TensorFlow for it.
+The check before a push, the commands, tests and benchmarks use it.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from serving.errors import LaunchError
 from serving.standby import start_server
 
 _POLL_S = 0.02
@@ -23,19 +23,15 @@ _STOP_TIMEOUT_S = 15.0
 _LOG_TAIL_LINES = 20
 
 
-class LaunchError(RuntimeError):
-    """The server did not come up; the text ends with the tail of its log."""
-
-
 @dataclasses.dataclass(frozen=True)
 class RunningModelServer:
-    """A server that answers.
+    """A server that is ready.
 
     Attributes:
-        grpc_target: What a gRPC client connects to, `host:port`.
-        rest_url: What a REST client puts before `/v1/models/...`.
-        pid: The server's process.
-        log_path: Its log.
+        grpc_target: `host:port` for gRPC clients.
+        rest_url: `http://host:port` for REST clients.
+        pid: The server's process id.
+        log_path: The server's log.
     """
 
     grpc_target: str
@@ -61,13 +57,10 @@ def running_model_server(
     Args:
         base_path: The folder of version folders.
         model_name: The name under which the model is served.
-        timeout_s: How long to wait until the model is available; loading TensorFlow alone takes
+        timeout_s: How long to wait until the model is available. Importing TensorFlow alone takes
             three to six seconds.
-        log_path: Where the log goes; by default to a temporary file that vanishes with the block.
+        log_path: The log file; by default a temporary one that is deleted after the block.
         extra_flags: More flags of `python -m serving.server`.
-
-    Yields:
-        Where the server listens.
 
     Raises:
         LaunchError: If the server ends, or is not ready in time.
@@ -78,7 +71,7 @@ def running_model_server(
         ready_file = Path(scratch, "ready.json")
         flags = [
             f"--model_name={model_name}",
-            # The server runs in another folder than its caller.
+            # The server runs in another folder than the caller.
             f"--model_base_path={os.path.abspath(base_path)}",
             "--port=auto",
             "--rest_api_port=auto",
@@ -117,7 +110,7 @@ def _wait_until_ready(
         if time.monotonic() > deadline:
             raise LaunchError(
                 f"The model server for {os.fspath(base_path)} was not ready within {timeout_s:g} s;"
-                f" give it a larger `timeout_s` if it is still loading.\n{_tail(log)}"
+                f" pass a larger `timeout_s` if it is still loading.\n{_tail(log)}"
             )
         time.sleep(_POLL_S)
     ports: dict[str, int] = json.loads(ready_file.read_text(encoding="utf-8"))

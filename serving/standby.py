@@ -1,11 +1,11 @@
-"""A model server that has imported everything and waits to be told what to serve.
+"""A model server process that has imported TensorFlow and waits for the model to serve.
 
-Importing TensorFlow takes seconds. Whoever knows that a server will soon be needed starts one on
-standby, and `serving.launcher` takes it instead of a new process:
+The import takes seconds. A caller that will soon need a server starts one on standby during other
+work, and `serving.launcher` uses it instead of a new process:
 
     with standby_server():
         ...  # seconds of other work
-        with running_model_server(base_path) as server:  # is up at once
+        with running_model_server(base_path) as server:  # ready at once
             ...
 """
 
@@ -27,7 +27,7 @@ _waiting: list[subprocess.Popen[bytes]] = []
 
 @contextlib.contextmanager
 def standby_server() -> Iterator[None]:
-    """Keep one process on standby for the length of a `with` block, or until it is taken."""
+    """Keep a process on standby during the block, or until `start_server` uses it."""
     process = start_process(["-m", "serving.standby"], subprocess.PIPE, subprocess.DEVNULL)
     _waiting.append(process)
     try:
@@ -40,11 +40,11 @@ def standby_server() -> Iterator[None]:
 
 
 def start_server(flags: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start a model server, from standby where a process waits.
+    """Start a model server; use a process on standby if there is one.
 
     Args:
-        flags: Of `python -m serving.server`.
-        log: Where its output is appended.
+        flags: The flags of `python -m serving.server`.
+        log: The file to append its output to.
     """
     while _waiting:
         process = _waiting.pop()
@@ -53,7 +53,7 @@ def start_server(flags: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         try:
             process.stdin.write(order.encode() + b"\n")
             process.stdin.close()
-        except BrokenPipeError:  # it has died while it waited
+        except BrokenPipeError:  # the process died while it waited
             process.wait()
             continue
         return process
@@ -64,7 +64,7 @@ def start_server(flags: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
 def start_process(
     arguments: Sequence[str], stdin: int, output: int | IO[bytes]
 ) -> subprocess.Popen[bytes]:
-    """Start this Python in the application's folder, with the application on its path."""
+    """Start this Python in the project's folder, with the project on its path."""
     environment = dict(os.environ)
     paths = [str(_APPLICATION_ROOT), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
@@ -75,16 +75,16 @@ def start_process(
         stdin=stdin,
         stdout=output,
         stderr=subprocess.STDOUT,
-        # Ctrl-C in the parent's terminal must not stop the server before the parent's clean-up.
+        # Ctrl-C in the terminal must not stop the server before the parent has cleaned up.
         start_new_session=True,
     )
 
 
 def main() -> int:
-    """Import, wait for the order on standard input, serve.
+    """Import TensorFlow, wait for flags on standard input, and serve.
 
     Returns:
-        The server's exit status; 0 if the parent closed standard input without an order.
+        The server's exit status; 0 if the parent closed standard input without sending flags.
     """
     from serving.server.__main__ import import_tensorflow
     from serving.server.__main__ import main as serve

@@ -24,7 +24,8 @@ def serving_target(
         target: Address of a running server; None starts one on the last push.
         option: How a user names a running server, for the same message.
     """
-    from serving.launcher import LaunchError, running_model_server
+    from serving.errors import LaunchError
+    from serving.launcher import running_model_server
 
     if target is not None:
         yield target

@@ -88,7 +88,7 @@ async def _addresses(target: str) -> list[tuple[str, int]]:
         infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:
         return found  # each call reports the error
-    return sorted({(info[4][0], port) for info in infos})
+    return sorted({(str(info[4][0]), port) for info in infos})
 
 
 class _Load(abc.ABC):

@@ -66,9 +66,10 @@ class Channel:
         Raises:
             ServingError: As reported by the server or the connection.
         """
-        connection = self._connection
-        if connection is None or connection.closed:
-            connection = await self._connect(timeout_s)
+        connection = self._usable_connection()
+        if connection is None:
+            async with self._connecting:  # one of the calls connects
+                connection = self._usable_connection() or await self._connect(timeout_s)
         await connection.call(message, timeout_s)
 
     def close(self) -> None:
@@ -76,24 +77,27 @@ class Channel:
         if self._connection is not None:
             self._connection.close()
 
+    def _usable_connection(self) -> _Connection | None:
+        connection = self._connection
+        return None if connection is None or connection.closed else connection
+
     async def _connect(self, timeout_s: float) -> _Connection:
-        async with self._connecting:
-            if self._connection is None or self._connection.closed:
-                headers = _request_headers(f"{self._host}:{self._port}", self._path)
-                scheme = b"\x86" if self._ssl is None else b"\x87"
-                making = asyncio.get_running_loop().create_connection(
-                    lambda: _Connection(scheme + headers),
-                    self._host,
-                    self._port,
-                    ssl=self._ssl,
-                    server_hostname=self._server_name,
-                )
-                try:
-                    _, self._connection = await asyncio.wait_for(making, timeout_s)
-                except (OSError, asyncio.TimeoutError) as error:
-                    where = f"{self._host}:{self._port}"
-                    raise UnavailableError(f"Cannot connect to {where}: {error}") from error
-            return self._connection
+        headers = _request_headers(f"{self._host}:{self._port}", self._path)
+        scheme = b"\x86" if self._ssl is None else b"\x87"  # in the static table
+        making = asyncio.get_running_loop().create_connection(
+            lambda: _Connection(scheme + headers),
+            self._host,
+            self._port,
+            ssl=self._ssl,
+            server_hostname=self._server_name,
+        )
+        try:
+            _, connection = await asyncio.wait_for(making, timeout_s)
+        except (OSError, asyncio.TimeoutError) as error:
+            where = f"{self._host}:{self._port}"
+            raise UnavailableError(f"Cannot connect to {where}: {error}") from error
+        self._connection = connection
+        return connection
 
 
 @dataclasses.dataclass(eq=False)

@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from serving import standby
-from serving.launcher import LaunchError, running_model_server
+from serving.errors import LaunchError
+from serving.launcher import running_model_server
 from serving.standby import standby_server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +45,7 @@ def test_a_server_that_is_not_ready_in_time_is_reported_and_ended(tmp_path: Path
     log = tmp_path / "log"
     started_at = time.monotonic()
     launching = running_model_server(tmp_path / "absent", timeout_s=0.3, log_path=log)
-    with pytest.raises(LaunchError, match=r"not ready within 0\.3 s; give it a larger"), launching:
+    with pytest.raises(LaunchError, match=r"not ready within 0\.3 s; pass a larger"), launching:
         pass
     assert time.monotonic() - started_at < 10
 

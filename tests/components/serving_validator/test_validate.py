@@ -27,7 +27,8 @@ from components.serving_validator.warmup_replay import (
 )
 from models.input.raw_examples import read_timelines, split_files
 from models.towers.saved_towers import SavedTowers
-from serving.launcher import LaunchError, running_model_server
+from serving.errors import LaunchError
+from serving.launcher import running_model_server
 from tests.builders import artifact
 
 # Every test here starts a model server, which takes some seconds.
