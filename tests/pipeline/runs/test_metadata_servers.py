@@ -7,7 +7,6 @@ from typing import Any
 from pathlib import Path
 
 import pytest
-from ml_metadata.proto import metadata_store_pb2
 
 from pipeline.runs.history import RunHistory
 from pipeline.runs.metadata import open_store
@@ -26,19 +25,6 @@ INPUTS = InputState(span="3", files="f" * 64, settings="a\\b" * 9000, num_files=
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     with metadata_servers.mysql(tmp_path_factory.mktemp("mysql")) as section:
         yield section
-
-
-def test_text_is_read_as_it_was_written(server: dict[str, Any], tmp_path: Path) -> None:
-    config = project(tmp_path, metadata={**server, "database": "texts"})
-    texts = ['it\'s "q"', "é 😀", "50% _x $0", "a\nb\t", "a\\b", "\\", "\\u00e9" * 50_000]
-    store = open_store(config)
-    type_id = store.put_execution_type(metadata_store_pb2.ExecutionType(name="T"))
-    executions = [metadata_store_pb2.Execution(type_id=type_id) for _ in texts]
-    for execution, text in zip(executions, texts, strict=True):
-        execution.custom_properties["text"].string_value = text
-    ids = store.put_executions(executions)
-    found = {e.id: e.custom_properties["text"].string_value for e in store.get_executions_by_id(ids)}
-    assert [found[number] for number in ids] == texts
 
 
 def test_a_run_record_is_read_as_it_was_written(server: dict[str, Any], tmp_path: Path) -> None:

@@ -226,27 +226,6 @@ def executions(folder: Path) -> set[Path]:
     return set(folder.glob("*/*")) | set(folder.glob(".system/executor_execution/*"))
 
 
-def test_two_runs_of_one_configuration_do_not_overlap(
-    finished_run: dict[str, Any], two_tower: Command
-) -> None:
-    import fcntl
-
-    run_dir = finished_run["config_path"].parent.parent / "runs" / "clubs"
-    with (run_dir / "lock").open("a+") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        done = two_tower("run", "--config", str(finished_run["config_path"]))
-    assert done.returncode == 1
-    assert "another run of this configuration" in done.stderr
-
-
-def test_a_run_folder_that_cannot_be_written_is_named(two_tower: Command, tmp_path: Path) -> None:
-    config = write_two_clubs(tmp_path)
-    done = two_tower("run", "--config", str(config), "--set", "runs=/dev/null/runs")
-    assert done.returncode == 1
-    assert "/dev/null/runs/clubs cannot be written" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_a_folder_instead_of_a_file_is_named(two_tower: Command, tmp_path: Path) -> None:
     config = write_two_clubs(tmp_path)
     done = two_tower("run", "--config", str(config), "--set", "events.files=configs")
