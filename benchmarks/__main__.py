@@ -1,4 +1,4 @@
-"""Runs every benchmark, one after the other: `python -m benchmarks`."""
+"""Run every benchmark, one after the other: `python -m benchmarks`."""
 
 import subprocess
 import sys

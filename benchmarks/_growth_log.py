@@ -1,10 +1,9 @@
-"""A synthetic log of a shop that people come back to, and its catalogue, of any size.
+"""Write a synthetic log of a shop with returning users, and its catalogue, of any size.
 
-Items are popular by Zipf's law within their category, and each grows or fades over the year. A
-user has three tastes, of which the later ones take over with time, and comes for a few months, more
-or less often. A visit keeps to one taste; within it an item often leads to the next ones of its
-series. It is written a stretch of time after the other, in the order of time, so that memory does
-not grow with the events.
+Items are popular by Zipf's law within their category, and each grows or fades over the year. A user
+has three tastes, of which the later ones take over with time, and stays for a few months. A visit
+keeps to one taste, and an item often leads to the next ones of its series. The log is written one
+period after the other, in the order of time, so that memory does not grow with the events.
 """
 
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ import polars as pl
 
 Ints = npt.NDArray[np.int64]
 
-EVENTS_A_USER = 20
-EVENTS_AN_ITEM = 20
-_EVENTS_A_VISIT = 5
+EVENTS_PER_USER = 20
+EVENTS_PER_ITEM = 20
+_EVENTS_PER_VISIT = 5
 _NUM_CATEGORIES = 60
-_STRETCHES = 24
-# Of the year that a user stays, in stretches.
+_PERIODS = 24
+# How long a user stays, in periods.
 _STAY = 6
 _START = 1_704_067_200
 _YEAR_S = 366 * 86_400
@@ -31,14 +30,14 @@ _TREND = 1.0
 _NOISE = 0.1
 _LEADS_ON = 0.4
 _TITLE_WORDS = 4
-_WORDS_A_CATEGORY = 120
+_WORDS_PER_CATEGORY = 120
 _NUM_WORDS = 3_000
 _SYLLABLES = ("ba", "cor", "den", "fil", "gam", "hu", "jo", "kel", "lum", "mir", "nov", "pra")
 
 
 @dataclass(frozen=True)
 class GrowthLog:
-    """What was written.
+    """The files of a log.
 
     Attributes:
         events: CSV of user_id, item_id, timestamp.
@@ -54,103 +53,105 @@ class GrowthLog:
 
 
 def write_log(folder: Path, num_events: int, seed: int = 42) -> GrowthLog:
-    """Writes `events.csv` and `catalogue.csv`; one item for `EVENTS_AN_ITEM` events.
+    """Write `events.csv` and `catalogue.csv`, with one item for `EVENTS_PER_ITEM` events.
 
     Args:
-        folder: Gets the files.
+        folder: The folder of the files.
         num_events: Rows of `events.csv`.
         seed: The same seed and size give the same files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    num_items = max(num_events // EVENTS_AN_ITEM, _NUM_CATEGORIES)
+    num_items = max(num_events // EVENTS_PER_ITEM, _NUM_CATEGORIES)
     log = GrowthLog(folder / "events.csv", folder / "catalogue.csv", num_events, num_items)
-    # An item's number is its place; categories and series are neighbours in it.
+    # Items of a category and of a series have neighbouring indices.
     category = np.sort(rng.integers(0, _NUM_CATEGORIES, num_items))
     item_ids = _ids("item", rng.permutation(num_items))
     _catalogue(category, item_ids, rng).write_csv(log.catalogue)
-    stretches = _Stretches(category, max(num_events // EVENTS_A_USER, 1), rng)
+    periods = _Periods(category, max(num_events // EVENTS_PER_USER, 1), rng)
     with log.events.open("wb") as file:
         written = 0
-        for stretch in range(_STRETCHES):
-            wanted = num_events * (stretch + 1) // _STRETCHES - written
-            users, items, times = stretches.draw(stretch, wanted)
+        for period in range(_PERIODS):
+            wanted = num_events * (period + 1) // _PERIODS - written
+            users, items, times = periods.draw(period, wanted)
             table = pl.DataFrame(
                 {"user": users, "item_id": item_ids.gather(items), "timestamp": times}
             ).select(pl.format("user{}", "user").alias("user_id"), "item_id", "timestamp")
-            table.write_csv(file, include_header=stretch == 0)
+            table.write_csv(file, include_header=period == 0)
             written += wanted
     return log
 
 
-class _Stretches:
-    """Draws the events of one stretch of time after the other."""
+class _Periods:
+    """Draw the events of one period after the other."""
 
     def __init__(self, category: Ints, num_users: int, rng: np.random.Generator) -> None:
         self._rng = rng
         number = len(category)
         self._category = category
         self._first = np.searchsorted(category, np.arange(_NUM_CATEGORIES + 1))
-        # Ranks within the category, by chance, and how popularity changes over the year.
+        # Random ranks within the category, and the change of popularity over the year.
         order = np.lexsort((rng.random(number), category))
         rank = np.empty(number, np.int64)
         rank[order] = np.arange(number) - self._first[category[order]] + 1
         self._log_weight = -_ZIPF * np.log(rank)
         self._trend = rng.normal(0.0, _TREND, number)
-        # By arrival: who is there in a stretch stands in a row.
-        self._arrival = np.sort(rng.integers(1 - _STAY, _STRETCHES, num_users))
+        # Sorted by arrival, so that the users of a period are consecutive.
+        self._arrival = np.sort(rng.integers(1 - _STAY, _PERIODS, num_users))
         self._activity = rng.lognormal(0.0, 1.0, num_users)
         self._tastes = rng.integers(0, _NUM_CATEGORIES, [num_users, 3])
 
-    def draw(self, stretch: int, count: int) -> tuple[Ints, Ints, Ints]:
-        """Returns user, item and time of `count` events, in the order of time."""
+    def draw(self, period: int, count: int) -> tuple[Ints, Ints, Ints]:
+        """Return user, item and time of `count` events, in the order of time."""
         rng = self._rng
-        num_visits = 2 * count // _EVENTS_A_VISIT + 10
-        lengths = rng.geometric(1 / _EVENTS_A_VISIT, num_visits)
+        num_visits = 2 * count // _EVENTS_PER_VISIT + 10
+        lengths = rng.geometric(1 / _EVENTS_PER_VISIT, num_visits)
         visit = np.repeat(np.arange(num_visits), lengths)[:count]
-        users = self._visitors(stretch, num_visits)
-        # The later in a user's stay, the later the taste.
-        age = (stretch - self._arrival[users]) / _STAY
+        users = self._visitors(period, num_visits)
+        # Tastes follow each other during a stay.
+        age = (period - self._arrival[users]) / _STAY
         taste = np.minimum(rng.random(num_visits) * 0.8 + age * 2.2, 2.0).astype(np.int64)
         wanted = self._tastes[users, taste][visit]
         stray = rng.random(count) < _NOISE
         wanted[stray] = rng.integers(0, _NUM_CATEGORIES, int(stray.sum()))
-        items = self._led_on(self._popular(stretch, wanted), visit)
-        length_s = _YEAR_S // _STRETCHES
-        starts = _START + stretch * length_s + rng.integers(0, length_s, num_visits)
+        items = self._led_on(self._popular(period, wanted), visit)
+        length_s = _YEAR_S // _PERIODS
+        starts = _START + period * length_s + rng.integers(0, length_s, num_visits)
         waits = np.cumsum(rng.integers(5, 180, count))
         first = np.searchsorted(visit, visit)
         times = starts[visit] + waits - waits[first]
         in_time = np.argsort(times, kind="stable")
         return users[visit][in_time], items[in_time], times[in_time]
 
-    def _visitors(self, stretch: int, count: int) -> Ints:
-        first, last = np.searchsorted(self._arrival, [stretch - _STAY + 1, stretch + 1])
+    def _visitors(self, period: int, count: int) -> Ints:
+        first, last = np.searchsorted(self._arrival, [period - _STAY + 1, period + 1])
         if first == last:
             first, last = 0, len(self._arrival)
         total = np.cumsum(self._activity[first:last])
         drawn: Ints = np.searchsorted(total, self._rng.random(count) * total[-1]) + first
         return drawn
 
-    def _popular(self, stretch: int, wanted: Ints) -> Ints:
-        """Draws an item of each wanted category, by the popularity of these days."""
-        when = stretch / (_STRETCHES - 1) - 0.5
+    def _popular(self, period: int, wanted: Ints) -> Ints:
+        """Draw an item of each wanted category, by the popularity of the period."""
+        when = period / (_PERIODS - 1) - 0.5
         total = np.append(0.0, np.cumsum(np.exp(self._log_weight + self._trend * when)))
         low, high = total[self._first[wanted]], total[self._first[wanted + 1]]
-        places = np.searchsorted(total, low + self._rng.random(len(wanted)) * (high - low), "right")
-        drawn: Ints = np.clip(places - 1, 0, len(self._category) - 1)
+        indices = np.searchsorted(
+            total, low + self._rng.random(len(wanted)) * (high - low), "right"
+        )
+        drawn: Ints = np.clip(indices - 1, 0, len(self._category) - 1)
         return drawn
 
     def _led_on(self, items: Ints, visit: Ints) -> Ints:
-        """Replaces some by the one or two after the item before, of the same visit."""
+        """Replace some items by one of the two that follow the previous item of the visit."""
         count = len(items)
         leads = self._rng.random(count) < _LEADS_ON
         leads[np.flatnonzero(np.diff(visit, prepend=-1))] = False
         steps = np.where(leads, self._rng.integers(1, 3, count), 0)
         anchor = np.maximum.accumulate(np.where(leads, 0, np.arange(count)))
         walked = np.cumsum(steps)
-        places: Ints = items[anchor] + walked - walked[anchor]
-        return np.minimum(places, len(self._category) - 1)
+        indices: Ints = items[anchor] + walked - walked[anchor]
+        return np.minimum(indices, len(self._category) - 1)
 
 
 def _ids(prefix: str, numbers: Ints) -> pl.Series:
@@ -159,14 +160,14 @@ def _ids(prefix: str, numbers: Ints) -> pl.Series:
 
 
 def _catalogue(category: Ints, item_ids: pl.Series, rng: np.random.Generator) -> pl.DataFrame:
-    """Makes categories and titles; a title has two words of its category and two of any."""
+    """Return categories and titles; a title has two words of its category and two others."""
     words = np.array(_words(_NUM_WORDS), dtype=object)
     count = len(category)
-    first_words = rng.integers(0, _NUM_WORDS - _WORDS_A_CATEGORY, _NUM_CATEGORIES)
-    own = first_words[category][:, None] + rng.integers(0, _WORDS_A_CATEGORY, [count, 2])
+    first_words = rng.integers(0, _NUM_WORDS - _WORDS_PER_CATEGORY, _NUM_CATEGORIES)
+    own = first_words[category][:, None] + rng.integers(0, _WORDS_PER_CATEGORY, [count, 2])
     other = rng.integers(0, _NUM_WORDS, [count, _TITLE_WORDS - 2])
     chosen: npt.NDArray[Any] = words[np.concatenate([own, other], axis=1)]
-    columns = {f"word{place}": pl.Series(chosen[:, place]) for place in range(_TITLE_WORDS)}
+    columns = {f"word{index}": pl.Series(chosen[:, index]) for index in range(_TITLE_WORDS)}
     return pl.DataFrame({"item_id": item_ids, "category": category, **columns}).select(
         "item_id",
         pl.format("category{}", "category").alias("category"),

@@ -1,5 +1,13 @@
-"""Runs the components of a pipeline, each in a process of its own, and notes what each took."""
+"""Run the components of a pipeline, each in a new process, and record their times and memory.
 
+As a script it is the process of one component, and writes its figures to RESULT as JSON:
+
+    python benchmarks/_growth_stages.py RESULT RUN_ID COMPONENT CONFIG [KEY=VALUE ...]
+
+CONFIG may be `stock:FOLDER:CSV` for the chain that TFX offers.
+"""
+
+import gc
 import json
 import os
 import resource
@@ -13,23 +21,26 @@ from typing import Any
 
 import psutil
 
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from pipeline.code_hash import application_hash  # noqa: E402
 
-_LOOK_EVERY_S = 0.2
+_POLL_S = 0.2
 _OF = "of"
+_STOCK = "stock:"
 
 Stage = dict[str, Any]
 
 
 class TooMuchMemoryError(Exception):
-    """A stage was ended because it held more than it may."""
+    """A stage was killed because it used too much memory."""
 
 
 class OtherCodeError(Exception):
-    """A folder has what stages of other code, or with other settings, took."""
+    """A folder has the figures of other code or settings."""
 
 
 def run_stages(
@@ -39,24 +50,23 @@ def run_stages(
     settings: Sequence[str] = (),
     most_bytes: int = 17 << 30,
 ) -> dict[str, Stage]:
-    """Runs components in order; those that an earlier call in this folder has run are not repeated.
+    """Run components in order, except those with figures in the folder.
 
     Args:
-        folder: Keeps what each took, `stages.json`, and what each said, `COMPONENT.log`.
-        names: Of the components.
-        config: Of the pipeline, as `_growth_stage.py` takes it.
-        settings: Overrides.
-        most_bytes: A stage whose processes hold more together is ended.
+        folder: The folder of the figures, `stages.json`, and the logs, `COMPONENT.log`.
+        names: The components.
+        config: The configuration, as the script takes it.
+        settings: Settings that override it.
+        most_bytes: A stage whose processes together use more memory is killed.
 
     Returns:
-        By component: `import_cpu_s` and `cpu_s`, before and after the component begins, of all
-        processes that it starts too; `wall_s` after it begins; `process_wall_s` and
-        `process_cpu_s` of the whole process; `import_mb` and `peak_mb`, the most resident memory
-        before the component begins, and ever, of all its processes together.
+        For each component: `import_cpu_s` and `import_mb` of the imports; `cpu_s` (child processes
+        included) and `wall_s` of the component; `process_wall_s` and `process_cpu_s` of the whole
+        process; `peak_mb`, the peak resident memory of all its processes together.
 
     Raises:
-        OtherCodeError: The folder holds figures of other code or settings.
-        TooMuchMemoryError: A stage was ended.
+        OtherCodeError: The folder has figures of other code or settings.
+        TooMuchMemoryError: A stage was killed.
         CalledProcessError: A stage failed; its log says why.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,17 +74,17 @@ def run_stages(
     done: dict[str, Stage] = json.loads(record.read_text()) if record.exists() else {}
     measured_here = {"code": application_hash(), "settings": list(settings)}
     if done.setdefault(_OF, measured_here) != measured_here:
-        raise OtherCodeError(f"{record} is of other code or settings: use another folder")
+        raise OtherCodeError(f"{record} has figures of other code or settings: use another folder")
     for name in names:
         if name in done:
             continue
         result = folder / f"{name}.json"
-        command = [sys.executable, str(ROOT / "benchmarks" / "_growth_stage.py")]
+        command = [sys.executable, str(ROOT / "benchmarks" / "_growth_stages.py")]
         command += [str(result), "growth", name, config, *settings]
         print(f"{time.strftime('%H:%M:%S')} {name} …", file=sys.stderr, flush=True)
         measured = measure(command, folder / f"{name}.log", most_bytes)
         found = json.loads(result.read_text())
-        # Between two looks it may have held more.
+        # The poll may have missed the peak.
         measured["peak_mb"] = max(measured["peak_mb"], found.pop("own_peak_mb"))
         done[name] = {**found, **measured}
         record.write_text(json.dumps(done, indent=2))
@@ -86,10 +96,10 @@ def run_stages(
 
 
 def measure(command: Sequence[str], log: Path, most_bytes: int = 17 << 30) -> dict[str, float]:
-    """Runs a command to its end.
+    """Run a command to its end.
 
     Returns:
-        `process_wall_s`, `process_cpu_s` of it and of what it waited for, and `peak_mb`.
+        `process_wall_s`, `process_cpu_s` with its child processes, and `peak_mb`.
     """
     before = _children_cpu_s()
     started = time.monotonic()
@@ -107,8 +117,8 @@ def measure(command: Sequence[str], log: Path, most_bytes: int = 17 << 30) -> di
             while process.poll() is None:
                 peak = max(peak, resident_bytes(process.pid))
                 if peak > most_bytes:
-                    raise TooMuchMemoryError(f"{' '.join(command)} held {peak / 2**30:.1f} GiB")
-                time.sleep(_LOOK_EVERY_S)
+                    raise TooMuchMemoryError(f"{' '.join(command)} used {peak / 2**30:.1f} GiB")
+                time.sleep(_POLL_S)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -128,7 +138,7 @@ def _children_cpu_s() -> float:
 
 
 def resident_bytes(pid: int) -> int:
-    """Returns what a process and its descendants hold together."""
+    """Return the resident memory of a process and its descendants."""
     total = 0
     try:
         parent = psutil.Process(pid)
@@ -140,3 +150,61 @@ def resident_bytes(pid: int) -> int:
     except psutil.NoSuchProcess:
         pass
     return total
+
+
+def cpu_s() -> float:
+    """Return the CPU seconds of this process and of its finished child processes."""
+    own, theirs = (
+        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return own.ru_utime + own.ru_stime + theirs.ru_utime + theirs.ru_stime
+
+
+def peak_mb() -> float:
+    """Return the peak resident memory of this process.
+
+    `ru_maxrss` would include the memory of the parent at the fork.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
+
+
+def prepare(config: str, overrides: list[str], name: str, run_id: str) -> Any:
+    """Import what the component needs; return a function that runs it."""
+    if config.startswith(_STOCK):
+        from benchmarks._stock_chain import stock_pipeline
+        from pipeline.orchestrators.local.runner import run_component
+
+        _, folder, csv = config.split(":", 2)
+        pipeline = stock_pipeline(Path(folder), Path(csv))
+        return lambda: run_component(pipeline, name, run_id)
+    from pipeline.config.file import load
+    from pipeline.runs.run import run_single_component
+
+    loaded = load(config, overrides)
+    return lambda: run_single_component(loaded, name, run_id)
+
+
+def main() -> None:
+    result, run_id, name, config, *overrides = sys.argv[1:]
+    # As in `two-tower component`: the garbage collector ignores what was imported.
+    gc.disable()
+    run = prepare(config, overrides, name, run_id)
+    gc.freeze()
+    gc.enable()
+    started, before, import_mb = time.monotonic(), cpu_s(), peak_mb()
+    outcome = run()
+    found = {
+        "state": outcome.state,
+        "import_cpu_s": before,
+        "cpu_s": cpu_s() - before,
+        "wall_s": time.monotonic() - started,
+        "import_mb": import_mb,
+        "own_peak_mb": peak_mb(),
+    }
+    Path(result).write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,15 +1,26 @@
-"""The rows of a benchmark, as a table and as JSON."""
+"""The parts that every benchmark shares: its options, its rows, and its table."""
 
+import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parent.parent
+
 Row = dict[str, Any]
+
+
+def options_parser(doc: str) -> argparse.ArgumentParser:
+    """Return a parser with `--json`, described by the first line of a module's docstring."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
 
 
 def row(
@@ -22,10 +33,10 @@ def row(
     larger_is_better: bool = False,
     standard_error: float | None = None,
 ) -> Row:
-    """Returns one result; it is met where `value` is not beyond `must`, which is a bound itself."""
+    """Return one result. It is met if `value` is at or within the bound `must`."""
     found: Row = {"name": name, "value": round(value, 4), "unit": unit, "must": must, "aim": aim}
     found["met"] = None
-    if must is not None:  # of the value as measured: rounding must not lift it over a bound
+    if must is not None:  # compare the exact value: rounding must not lift it over a bound
         found["met"] = value >= must if larger_is_better else value <= must
     if standard_error is not None:
         found["standard_error"] = round(standard_error, 4)
@@ -33,7 +44,7 @@ def row(
 
 
 def environment(*packages: str) -> dict[str, str]:
-    """Returns the hardware, the load when asked, and the versions that the figures hang on."""
+    """Return the hardware, the load, and the versions of Python and packages."""
     cpu = next(
         (
             line.split(":", 1)[1].strip()
@@ -51,7 +62,7 @@ def environment(*packages: str) -> dict[str, str]:
 
 
 def report(about: Mapping[str, Any], rows: Sequence[Row], *, as_json: bool) -> int:
-    """Prints all rows; returns the exit status: 1 where a `must` is missed."""
+    """Print all rows; return the exit status, which is 1 if a `must` is missed."""
     if as_json:
         print(json.dumps({**about, "rows": rows}))
     else:
@@ -62,26 +73,25 @@ def report(about: Mapping[str, Any], rows: Sequence[Row], *, as_json: bool) -> i
 
 
 def status(rows: Sequence[Row]) -> int:
-    """Returns the exit status of a benchmark: 1 where a `must` is missed."""
+    """Return the exit status of a benchmark: 1 if a `must` is missed."""
     return int(any(found["met"] is False for found in rows))
 
 
 def print_head(about: Mapping[str, Any]) -> None:
-    """Prints what the figures hang on, and the head of a Markdown table."""
+    """Print the environment and the head of a Markdown table."""
     print(", ".join(f"{name} {value}" for name, value in about.items() if isinstance(value, str)))
     print("\n| name | value | must | aim | met |\n|---|---|---|---|---|", flush=True)
 
 
 def print_row(found: Row) -> None:
-    """Prints a row of the table."""
+    """Print one row of the table."""
     error = f" ± {found['standard_error']:.4f}" if "standard_error" in found else ""
     must, aim = ("" if found[key] is None else f"{found[key]:g}" for key in ("must", "aim"))
     met = {None: "", True: "yes", False: "no"}[found["met"]]
     if found["met"] and found["aim"] is not None:
         met = "aim" if _reaches_aim(found) else "must"
     value = f"{_shown(found['value'])}{error} {found['unit']}"
-    print(f"| {found['name']} | {value} | {must} | {aim} | {met} |")
-    sys.stdout.flush()
+    print(f"| {found['name']} | {value} | {must} | {aim} | {met} |", flush=True)
 
 
 def _reaches_aim(found: Row) -> bool:
@@ -91,3 +101,17 @@ def _reaches_aim(found: Row) -> bool:
 
 def _shown(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def in_child(script: str, *arguments: object) -> dict[str, float]:
+    """Run a benchmark's hidden `--measure` in a new process; return its last line as JSON."""
+    done = subprocess.run(
+        [sys.executable, script, "--measure", *map(str, arguments)],
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=ROOT,
+    )
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found

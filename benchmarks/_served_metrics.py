@@ -1,4 +1,4 @@
-"""What a served model answers to the questions of an evaluation, asked over gRPC."""
+"""Ask a served model the queries of an evaluation over gRPC."""
 
 import math
 from collections.abc import Iterator
@@ -12,20 +12,20 @@ from serving.clients import RetrievalClient
 from serving.clients.query import Query
 from serving.launcher import running_model_server
 
-_QUERIES_A_REQUEST = 64
+_QUERIES_PER_REQUEST = 64
 
 
 def served_ranks(config: PipelineConfig, serving_dir: str, k: int) -> list[float]:
-    """Asks the newest pushed version in a model server of its own.
+    """Serve the newest pushed version and rank the held-out candidates in its answers.
 
     Args:
-        config: The use; its newest ingested Examples are asked about, by its protocol.
-        serving_dir: Base path of the versions.
-        k: How many candidates are asked for.
+        config: The project; the queries come from its newest Examples, by its protocol.
+        serving_dir: The base path of the versions.
+        k: The number of candidates to request.
 
     Returns:
-        For each held-out event the place of its candidate in the answer, from 1; infinite where it
-        did not come back.
+        For each held-out event the rank of its candidate in the answer, from 1; infinite if it
+        is missing.
     """
     ranks = []
     with (
@@ -37,21 +37,21 @@ def served_ranks(config: PipelineConfig, serving_dir: str, k: int) -> list[float
             timeout_s=60.0,
         ) as client,
     ):
-        for queries, targets in _questions(config):
+        for queries, targets in _evaluation_queries(config):
             answers = client.recommend(queries=queries, k=k)
             for answer, wanted in zip(answers, targets, strict=True):
-                place = {found: rank for rank, found in enumerate(answer.candidate_ids, start=1)}
-                ranks += [place.get(target, math.inf) for target in wanted]
+                rank_of = {found: rank for rank, found in enumerate(answer.candidate_ids, start=1)}
+                ranks += [rank_of.get(target, math.inf) for target in wanted]
     return ranks
 
 
-def _questions(config: PipelineConfig) -> Iterator[tuple[list[Query], list[list[str]]]]:
+def _evaluation_queries(config: PipelineConfig) -> Iterator[tuple[list[Query], list[list[str]]]]:
     settings = config.evaluation.for_split(
         config.split.method, has_times=config.columns.timestamp is not None
     )
     examples = newest_output(config, "TimelineExampleGen", "examples")
     reader = QuestionReader(config.spec, _NoIndex(), settings)
-    for block in reader.read(split_files(examples, settings.split), _QUERIES_A_REQUEST):
+    for block in reader.read(split_files(examples, settings.split), _QUERIES_PER_REQUEST):
         inputs = {name: values.numpy() for name, values in block.inputs.items()}
         queries, targets = [], []
         for row in range(len(block)):
@@ -70,12 +70,12 @@ def _questions(config: PipelineConfig) -> Iterator[tuple[list[Query], list[list[
 
 
 def _plain(value: Any) -> Any:
-    """A feature's value as a client would give it."""
+    """Return a feature's value as a client would pass it."""
     return value.decode() if isinstance(value, bytes) else value.item()
 
 
 class _NoIndex:
-    """The server knows candidates by id."""
+    """A lookup without effect, because the server takes candidates by id."""
 
     def lookup(self, ids: Any) -> Any:
         import tensorflow as tf

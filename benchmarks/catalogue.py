@@ -1,10 +1,9 @@
-"""Memory and time of embedding and indexing a large catalogue, and of search with filters.
+"""Measure memory and time of a large catalogue: embedding, indexing, and search with filters.
 
-Candidates have an id, up to three of 1,000 genres by Zipf's law and a price; towers of 64
-dimensions that cost next to nothing stand in for fitted ones, so what is measured is the pipeline's
-own. Each measurement runs in a process of its own. Memory is the highest anonymous resident size
-(what cannot be dropped: mapped files and the page cache can) less what the imports took. What
-250,000 and 1,000,000 candidates take gives the memory for ten million as a straight line.
+Candidates have an id, up to three of 1,000 genres by Zipf's law, and a price. The towers have 64
+dimensions and cost almost nothing, so the pipeline's own share is measured, in a new process for
+each measurement. Memory is the peak of the anonymous resident size, less that of the imports. The
+memory for ten million candidates is extrapolated linearly from 250,000 and 1,000,000.
 
 Usage: python benchmarks/catalogue.py [--json]
 """
@@ -24,8 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks._child_process import in_child  # noqa: E402
-from benchmarks._report import environment, report, row  # noqa: E402
+from benchmarks._report import environment, in_child, options_parser, report, row  # noqa: E402
 
 DIMENSION = 64
 SIZES = {"250k": 250_000, "1m": 1_000_000}
@@ -54,7 +52,7 @@ def spec() -> Any:
 
 
 def write_examples(folder: Path, count: int) -> None:
-    """Writes the split `candidates` as ingestion does, and an `eval` split of a few queries."""
+    """Write the split `candidates` as ingestion does, and an `eval` split of a few queries."""
     import numpy as np
     import pyarrow as pa
 
@@ -68,14 +66,14 @@ def write_examples(folder: Path, count: int) -> None:
         rows = range(first, min(first + CANDIDATES_A_FILE, count))
         catalogue = pa.table(
             {
-                "genres": ["|".join(f"genre {g}" for g in set(genres[place])) for place in rows],
+                "genres": ["|".join(f"genre {g}" for g in set(genres[index])) for index in rows],
                 "price": pa.array(rng.random(len(rows)), pa.float32()),
             }
         )
-        ids = pa.array([f"candidate {place}" for place in rows])
-        places = np.arange(len(rows))
+        ids = pa.array([f"candidate {index}" for index in rows])
+        indices = np.arange(len(rows))
         with ExampleFile(str(folder / "Split-candidates" / f"data-{first:08d}.gz")) as file:
-            for batch in candidate_batches(spec(), ids, catalogue, places, 100_000):
+            for batch in candidate_batches(spec(), ids, catalogue, indices, 100_000):
                 file.write(batch)
     (folder / "Split-eval").mkdir()
     queries = pa.table(
@@ -91,12 +89,12 @@ def write_examples(folder: Path, count: int) -> None:
 
 
 def write_towers(directory: Path) -> None:
-    """Saves towers whose vectors are pseudo-random functions of the id."""
+    """Save towers whose vectors are pseudo-random functions of the id."""
     import tensorflow as tf
 
     from models.input.raw_inputs import candidate_inputs, query_inputs, same_batch
 
-    frequencies = tf.constant([[1.0 + 0.37 * place for place in range(DIMENSION)]])
+    frequencies = tf.constant([[1.0 + 0.37 * index for index in range(DIMENSION)]])
 
     def vectors(ids: Any) -> Any:
         seeds = tf.cast(tf.strings.to_hash_bucket_fast(ids, 1 << 20), tf.float32)
@@ -118,7 +116,7 @@ def write_towers(directory: Path) -> None:
 
 
 class AnonymousMemory:
-    """Watches this process's anonymous resident size, in a thread."""
+    """Watch this process's anonymous resident size in a thread."""
 
     def __init__(self) -> None:
         self.base = self.peak = self._now()
@@ -135,7 +133,7 @@ class AnonymousMemory:
 
     @property
     def growth_mb(self) -> float:
-        """What came on top of the start, at most."""
+        """Return the peak growth since the start."""
         return (self.peak - self.base) / 1024
 
     def _watch(self) -> None:
@@ -171,7 +169,7 @@ def measure_indexing(folder: Path) -> dict[str, float]:
     from components.candidate_embedder.embedding_files import EmbeddingFiles
     from components.index_builder.build import build_retrieval_model
     from components.index_builder.config import IndexConfig
-    from components.index_builder.exact_index import ExactIndex  # noqa: F401 - no time of its own
+    from components.index_builder.exact_index import ExactIndex  # noqa: F401 - import it now
     from models.input.raw_examples import split_files
     from models.towers.saved_towers import SavedTowers
 
@@ -193,13 +191,13 @@ def measure_indexing(folder: Path) -> dict[str, float]:
 
 
 def measure_search(folder: Path) -> dict[str, float]:
-    """Median latencies of one query through the SavedModel, in ms."""
+    """Return the median latencies of one query through the SavedModel, in ms."""
     import numpy as np
     import tensorflow as tf
 
     recommend = tf.saved_model.load(str(folder / "model")).signatures["recommend_excluding"]
     base = {"history": tf.zeros([1, 0], tf.string), "exclude": tf.zeros([1, 0], tf.string)}
-    # By Zipf's law about a third of the candidates, one in fifty, one in several thousand.
+    # These match about a third of the candidates, one in fifty, and one in several thousand.
     asked = {"none": [], "common": ["genre 0"], "middling": ["genre 19"], "rare": ["genre 900"]}
     found = {}
     for name, genres in asked.items():
@@ -216,7 +214,7 @@ def measure_search(folder: Path) -> dict[str, float]:
 
 
 def for_ten_million(growths_mb: dict[str, float]) -> float:
-    """The straight line through what two sizes take, at ten million, in MB."""
+    """Extrapolate the growth of two sizes linearly to ten million candidates, in MB."""
     (small, large), (low, high) = SIZES.values(), (growths_mb[name] for name in SIZES)
     return high + (high - low) / (large - small) * (TEN_MILLION - large)
 
@@ -226,11 +224,11 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     found = []
     growths: dict[str, dict[str, float]] = {"embedding": {}, "indexing": {}}
     for label, count in SIZES.items():
-        place = folder / label
-        write_examples(place / "examples", count)
-        write_towers(place / "towers")
+        part = folder / label
+        write_examples(part / "examples", count)
+        write_towers(part / "towers")
         for which, measured in growths.items():
-            result = in_child(__file__, which, place)
+            result = in_child(__file__, which, part)
             measured[label] = result["growth_mb"]
             found.append(row(f"{which}_wall_{label}", result["wall_s"], "s"))
             found.append(row(f"{which}_memory_{label}", result["growth_mb"], "MB"))
@@ -249,8 +247,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser = options_parser(__doc__)
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:

@@ -1,8 +1,7 @@
-"""CPU time and memory of TimelineExampleGen beside TFX's own CsvExampleGen, on the same ratings.
+"""Compare CPU time and memory of TimelineExampleGen and TFX's CsvExampleGen on the same ratings.
 
-Each measurement runs in a process of its own. CPU time is that of all threads from the call of the
-executor to its return; imports (the same TensorFlow, TFX and Beam on both sides) are shown apart.
-Memory is the highest resident size, less what the imports took.
+Each measurement runs in a new process. CPU time covers all threads during the executor's call;
+imports are listed separately. Memory is the peak resident size, less that of the imports.
 
 Usage: python benchmarks/example_gen.py [--json] [--skip-stock]
 """
@@ -22,8 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks._child_process import in_child  # noqa: E402
-from benchmarks._report import environment, report, row  # noqa: E402
+from benchmarks._report import environment, in_child, options_parser, report, row  # noqa: E402
 
 NUM_USERS = 6_000
 NUM_ITEMS = 4_000
@@ -31,7 +29,7 @@ BEAM_ARGS = ["--runner=DirectRunner", "--direct_running_mode=in_memory", "--dire
 
 
 def write_ratings(path: Path, count: int) -> None:
-    """Writes random ratings: even users, items by Zipf's law, three years of seconds."""
+    """Write random ratings: uniform users, items by Zipf's law, over three years."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.csv as pa_csv
@@ -48,7 +46,7 @@ def write_ratings(path: Path, count: int) -> None:
 
 
 def write_examples(csv: Path, path: Path) -> None:
-    """Writes the ratings of a CSV file as a TFRecord of `tf.train.Example`, ids as bytes."""
+    """Write the ratings of a CSV file as a TFRecord of `tf.train.Example`, with ids as bytes."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.csv as pa_csv
@@ -143,7 +141,7 @@ def prepare_timeline(csv: Path, out: Path) -> Any:
 
 
 def measure(which: str, csv: Path, out: Path) -> None:
-    """Runs one executor in this process and prints what it took as JSON."""
+    """Run one executor in this process and print its times and memory as JSON."""
     run = (prepare_stock if which == "stock" else prepare_timeline)(csv, out)
     import_cpu_s = time.process_time()
     base_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -203,9 +201,8 @@ def rows(folder: Path, *, skip_stock: bool) -> list[dict[str, Any]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--skip-stock", action="store_true", help="leave out the slow peer")
+    parser = options_parser(__doc__)
+    parser.add_argument("--skip-stock", action="store_true", help="leave out CsvExampleGen")
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:

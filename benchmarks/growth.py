@@ -1,16 +1,14 @@
-"""What each stage costs as a log grows, beside TFX's own chain; and an empty step.
+"""Measure how each stage grows with the log, compare with TFX's own chain, and time an empty step.
 
-A synthetic log (`_growth_log.py`, a fixed seed) of 100,000 and of a million events with an item for
-each twenty, and with `--full` also of ten million, goes through the pipeline as `two-tower init`
-drafts it. Each component runs in a process of its own, as `two-tower component` does for an
-orchestrator. CPU seconds are of all threads, and of processes that a component starts, from its
-beginning to its end; what the imports took is left out of ratios. Memory is the most that all its
-processes hold together (resident), imports included.
+A synthetic log (`_growth_log.py`, fixed seed) with one item for every 20 events goes through the
+pipeline as `two-tower init` drafts it: 100,000 and a million events, and ten million with `--full`.
+Each component runs in a new process, as `two-tower component` does for an orchestrator. CPU seconds
+cover all threads and child processes of a component, without its imports. Memory is the peak
+resident size of all its processes together, imports included.
 
 Usage: python benchmarks/growth.py [--json] [--full] [--folder DIR] [--only PART]
 """
 
-import argparse
 import json
 import shutil
 import statistics
@@ -28,7 +26,7 @@ import yaml  # noqa: E402
 
 from benchmarks._growth_log import GrowthLog, write_log  # noqa: E402
 from benchmarks._growth_stages import Stage, measure, run_stages  # noqa: E402
-from benchmarks._report import environment, report, row  # noqa: E402
+from benchmarks._report import environment, options_parser, report, row  # noqa: E402
 from tests.pipeline.orchestrators.kubeflow.compiled_steps import (  # noqa: E402
     CompiledPipeline,
     compile_for_folder,
@@ -51,9 +49,9 @@ STAGES = (
     "Pusher",
 )
 STOCK_STAGES = ("CsvExampleGen", "StatisticsGen", "SchemaGen", "Transform")
-# What follows the evaluation is measured whether the model is good or not.
+# Measure the stages after the evaluation even if the model is bad.
 PASS_THE_GATE = ("evaluation.min_lift=0",)
-# What takes less says nothing by a ratio.
+# The ratio of a shorter stage has no meaning.
 LEAST_CPU_S = 2.0
 PARTS = ("stock", "pipeline", "step")
 STEPS = 3
@@ -61,7 +59,7 @@ TWO_TOWER = (sys.executable, "-W", "ignore", "-c", "from pipeline.cli.main impor
 
 
 def prepare(folder: Path, num_events: int) -> Path:
-    """Writes the log and drafts its configuration; what is there already is left as it is."""
+    """Write the log and draft its configuration, unless they exist."""
     config = folder / "growth.yaml"
     if config.exists():
         return config
@@ -79,13 +77,13 @@ def stages_of(folder: Path, names: Sequence[str], num_events: int) -> dict[str, 
 
 
 def stock_stages(folder: Path, events: Path) -> dict[str, Stage]:
-    """Runs TFX's own chain; its CSV must be alone in a folder."""
-    place = folder / "stock"
-    (place / "csv").mkdir(parents=True, exist_ok=True)
-    alone = place / "csv" / events.name
+    """Run TFX's own chain on the CSV, which must be alone in a folder."""
+    stock = folder / "stock"
+    (stock / "csv").mkdir(parents=True, exist_ok=True)
+    alone = stock / "csv" / events.name
     if not alone.exists():
         shutil.copyfile(events, alone)
-    return run_stages(place / "stages", STOCK_STAGES, f"stock:{place}:{alone}")
+    return run_stages(stock / "stages", STOCK_STAGES, f"stock:{stock}:{alone}")
 
 
 def stock_rows(folder: Path) -> Iterator[dict[str, Any]]:
@@ -137,7 +135,7 @@ def _above_imports_mb(stage: Stage) -> float:
 
 
 def _model_rows(folder: Path, label: str) -> Iterator[dict[str, Any]]:
-    """What was fitted and asked, without which two sizes' seconds cannot be compared."""
+    """Yield epochs and queries, without which the times of two sizes are not comparable."""
     settings = yaml.safe_load((folder / "growth.yaml").read_text())
     yield row(f"epochs_{label}", settings["training"]["epochs"], "epochs")
     (report_file,) = (folder / "runs").glob("*/artifacts/RetrievalEvaluator/evaluation/*/*.json")
@@ -148,11 +146,11 @@ def _model_rows(folder: Path, label: str) -> Iterator[dict[str, Any]]:
 
 
 def step_rows(folder: Path) -> Iterator[dict[str, Any]]:
-    """A step that reads a small file, as each orchestrator starts one, again and again."""
+    """Time a step that reads a small file, started as each orchestrator does."""
     config = prepare(folder, SIZES["100k"])
     command = [*TWO_TOWER, "component", "ImportSchemaGen", "--config", str(config), "--run-id"]
     walls, cpus = [], []
-    for number in range(STEPS + 1):  # the first reads files from the disk
+    for number in range(STEPS + 1):  # the first one reads files from the disk
         measured = measure([*command, f"step-{number}"], folder / "step.log")
         walls.append(measured["process_wall_s"])
         cpus.append(measured["process_cpu_s"])
@@ -174,22 +172,21 @@ def step_rows(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def rows(folder: Path, parts: Sequence[str], *, full: bool) -> Iterator[dict[str, Any]]:
-    places = {label: folder / label for label in SIZES if full or label != "10m"}
+    folders = {label: folder / label for label in SIZES if full or label != "10m"}
     if "step" in parts:
         yield from step_rows(folder / "step")
     if "stock" in parts:
-        yield from stock_rows(places["1m"])
+        yield from stock_rows(folders["1m"])
     if "pipeline" in parts:
-        yield from pipeline_rows(places)
+        yield from pipeline_rows(folders)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--full", action="store_true", help="also ten million events: an hour")
-    parser.add_argument("--only", choices=PARTS, help="one part of it")
+    parser = options_parser(__doc__)
+    parser.add_argument("--full", action="store_true", help="add ten million events (43 min)")
+    parser.add_argument("--only", choices=PARTS, help="measure only this part")
     parser.add_argument(
-        "--folder", type=Path, help="keep what is made there, and do not repeat what is measured"
+        "--folder", type=Path, help="keep the results there, and do not repeat earlier measurements"
     )
     options = parser.parse_args()
     parts = [options.only] if options.only else PARTS

@@ -1,17 +1,15 @@
-"""The approximate indexes beside exact search, on the same vectors, in the same run.
+"""Compare the approximate indexes with exact search, on the same vectors in the same run.
 
 64 dimensions, k = 100. The candidates are a mixture of 2,000 clusters of unequal size on 24
-factors, with noise of their own; the queries are no items but mixtures of one to three of them,
-with noise. Every index is chosen and tuned as IndexBuilder does it, saved as a SavedModel, and
-asked through a TF1 Session with the settings of the embedded server. Other queries tune than those
-that are timed and judged. Exact search is TensorFlow's matrix product and top-k, through the same
-kind of Session. The contenders take turns, round by round. The bounds are for a million candidates:
-of fewer they are left out, because exact search gains from the processor's cache.
+factors, with noise. A query is a noisy mixture of one to three candidates. Every index is chosen
+and tuned as IndexBuilder does it, saved as a SavedModel, and called through a TF1 Session with the
+settings of the embedded server. Tuning and measuring use different queries. Exact search is
+TensorFlow's matrix product and top-k through the same kind of Session. The indexes take turns. The
+bounds hold for a million candidates; exact search of fewer profits from the processor's cache.
 
 Usage: python benchmarks/index.py [--json] [--candidates 1000000] [--rounds 5]
 """
 
-import argparse
 import os
 import sys
 import tempfile
@@ -26,11 +24,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks._report import environment, report, row  # noqa: E402
+from benchmarks._report import environment, options_parser, report, row  # noqa: E402
 
 DIMENSION, K, BATCH, TARGET = 64, 100, 128, 0.95
 NUM_TUNING, NUM_JUDGING = 1000, 1024
-SINGLES_A_ROUND, BATCHES_A_ROUND = 60, 4
+SINGLES_PER_ROUND, BATCHES_PER_ROUND = 60, 4
 EXACT = "exact_tf"
 FULL_SIZE = 1_000_000
 
@@ -38,7 +36,7 @@ Search = Callable[[Any], tuple[Any, Any]]
 
 
 def vectors_and_queries(num_candidates: int, num_queries: int) -> tuple[Any, Any]:
-    """Unit vectors and queries that are none of them."""
+    """Return unit vectors, and queries that are not among them."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -55,9 +53,9 @@ def vectors_and_queries(num_candidates: int, num_queries: int) -> tuple[Any, Any
         vectors[start : start + rows] = unit(points @ factors + noise)
     mixed = rng.integers(1, 4, num_queries)
     queries = np.zeros((num_queries, DIMENSION), np.float32)
-    for place in range(3):
+    for number in range(3):
         items = vectors[rng.integers(0, num_candidates, num_queries)]
-        queries += np.where((place < mixed)[:, None], items, 0)
+        queries += np.where((number < mixed)[:, None], items, 0)
     noise = rng.normal(size=queries.shape).astype(np.float32) / np.sqrt(DIMENSION)
     return vectors, unit(unit(queries) + np.float32(0.2) * noise)
 
@@ -69,7 +67,7 @@ def unit(rows: Any) -> Any:
 
 
 def through_session(index: Any, directory: str) -> Search:
-    """Saves the search and loads it as the model server does."""
+    """Save the search and load it as the model server does."""
     import tensorflow as tf
     from tensorflow.core.protobuf import config_pb2
 
@@ -98,7 +96,7 @@ def through_session(index: Any, directory: str) -> Search:
 
 
 def peers(vectors: Any) -> dict[str, Search]:
-    """Other libraries, where they are installed."""
+    """Return the indexes of other libraries, if they are installed."""
     found: dict[str, Search] = {}
     if find_spec("hnswlib"):
         import hnswlib
@@ -121,7 +119,7 @@ def peers(vectors: Any) -> dict[str, Search]:
 
 
 def measure(searches: dict[str, Search], queries: Any, rounds: int) -> dict[str, dict[str, float]]:
-    """Times single queries and batches; the contenders take turns."""
+    """Time single queries and batches; the indexes take turns."""
     import numpy as np
 
     single: dict[str, list[float]] = {name: [] for name in searches}
@@ -131,13 +129,13 @@ def measure(searches: dict[str, Search], queries: Any, rounds: int) -> dict[str,
         search(queries[:BATCH])
     for turn in range(rounds):
         for name, search in searches.items():
-            for place in range(SINGLES_A_ROUND):
-                query = queries[(turn * SINGLES_A_ROUND + place) % len(queries)][None]
+            for number in range(SINGLES_PER_ROUND):
+                query = queries[(turn * SINGLES_PER_ROUND + number) % len(queries)][None]
                 started = time.perf_counter()
                 search(query)
                 single[name].append(time.perf_counter() - started)
-            for place in range(BATCHES_A_ROUND):
-                first = (turn * BATCHES_A_ROUND + place) * BATCH % (len(queries) - BATCH + 1)
+            for number in range(BATCHES_PER_ROUND):
+                first = (turn * BATCHES_PER_ROUND + number) * BATCH % (len(queries) - BATCH + 1)
                 rows = queries[first : first + BATCH]
                 started = time.perf_counter()
                 search(rows)
@@ -209,8 +207,7 @@ def rows(num_candidates: int, rounds: int, scratch: str) -> list[dict[str, Any]]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser = options_parser(__doc__)
     parser.add_argument("--candidates", type=int, default=FULL_SIZE)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()

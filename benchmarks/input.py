@@ -1,15 +1,13 @@
-"""Which share of training time is spent waiting for input.
+"""Measure the share of training time that is spent waiting for input.
 
-A fit from the real input pipeline: how long each step waits for its batch, as a share of the epoch.
-An epoch from the very same batches laid ready in memory stands beside it: what the first needs more
-of the processor is the price of the input, the part that runs beside the steps included. Once with
-timelines that are parsed into memory, as they are while they are small, and once read from their
-files in each epoch.
+Steps read the real input pipeline, and the wait for each batch is measured. For comparison, the
+same steps read the same batches from a list in memory; the difference in CPU time is the price of
+the input, including the part that runs in parallel. Timelines come once from memory, as small data
+does, and once from files in each epoch.
 
 Usage: python benchmarks/input.py [--json]
 """
 
-import argparse
 import os
 import statistics
 import sys
@@ -25,7 +23,7 @@ import models  # noqa: F401, I001 - chooses Keras 2 before TensorFlow is importe
 import numpy as np
 import tensorflow as tf
 
-from benchmarks._report import environment, report, row
+from benchmarks._report import environment, options_parser, report, row
 from models.input.transformed_features import CandidateTable
 from models.config import ModelConfig, TrainingConfig
 from models.features.spec import FeatureSpec
@@ -35,7 +33,7 @@ from models.input.timeline_dataset import TimelineDataset
 from models.input.timeline_rows import MEMORY_BYTES
 from models.training.two_tower_model import TwoTowerModel
 
-# At each place; an epoch of the small data takes a fifth of a second, and many are needed.
+# For each measurement. An epoch of the small data takes 0.2 s, so many are needed.
 SECONDS, LEAST_EPOCHS, MOST_EPOCHS = 20.0, 3, 60
 SPEC = FeatureSpec.model_validate(
     {
@@ -43,13 +41,13 @@ SPEC = FeatureSpec.model_validate(
         "features": {"query": {"age": {"kind": "numeric"}, "country": {"kind": "categorical"}}},
     }
 )
-# Name, timelines, mean events, candidates: the size of MovieLens 100K, and sessions.
+# Name, timelines, mean events, candidates. The small data is as large as MovieLens 100K.
 DATA = (("small", 943, 85, 1_682), ("large", 8_000, 17, 20_000))
 MUST, AIM = 0.05, 0.02
 
 
 def write_timelines(path: str, timelines: int, mean_events: int, candidates: int) -> int:
-    """Writes transformed timelines; returns the number of events."""
+    """Write transformed timelines; return the number of events."""
     rng = np.random.default_rng(1)
     lengths = 1 + rng.geometric(1 / mean_events, timelines)
     popular = rng.zipf(1.3, int(lengths.sum())) % candidates
@@ -86,7 +84,7 @@ def make_step(candidates: int, training: TrainingConfig, batches: Any) -> Callab
 
 
 class Epoch(NamedTuple):
-    """What one epoch took."""
+    """The times of one epoch."""
 
     wall_s: float
     waited_s: float
@@ -107,13 +105,13 @@ def fit(step: Callable[[Any], Any], batches: Iterator[Any], steps: int) -> Epoch
 def measure(
     file: str, memory_bytes: int, batch_size: int, step: Callable[[Any], Any]
 ) -> dict[str, float]:
-    """Returns medians over the epochs."""
+    """Return medians over the epochs."""
     timelines = TimelineDataset([file], SPEC, batch_size, 0.0, 1, memory_bytes=memory_bytes)
     ready = list(timelines.epochs(0, 1))
     steps = len(ready)
     fit(step, iter(ready), steps)  # traces
     real = iter(timelines.epochs(0, MOST_EPOCHS + 1))
-    fit(step, real, steps)  # the pipeline is running from here on
+    fit(step, real, steps)  # fills the input pipeline
     found: list[tuple[Epoch, Epoch]] = []
     ends_at = time.perf_counter() + SECONDS
     while len(found) < LEAST_EPOCHS or (len(found) < MOST_EPOCHS and time.perf_counter() < ends_at):
@@ -136,19 +134,18 @@ def rows() -> list[dict[str, Any]]:
             found.append(row(f"{name}_events", events, "events"))
             batches = TimelineDataset([file], SPEC, training.batch_size, 0.0, 1).epochs(0, 1)
             step = make_step(candidates, training, batches)
-            for place, size in (("memory", MEMORY_BYTES), ("files", 0)):
+            for source, size in (("memory", MEMORY_BYTES), ("files", 0)):
                 measured = measure(file, size, training.batch_size, step)
                 found += [
-                    row(f"{name}_{place}_waiting", measured["waiting"], "share", MUST, AIM),
-                    row(f"{name}_{place}_cpu_of_input", measured["cpu"], "share"),
-                    row(f"{name}_{place}_epoch", measured["epoch"], "s"),
+                    row(f"{name}_{source}_waiting", measured["waiting"], "share", MUST, AIM),
+                    row(f"{name}_{source}_cpu_of_input", measured["cpu"], "share"),
+                    row(f"{name}_{source}_epoch", measured["epoch"], "s"),
                 ]
     return found
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser = options_parser(__doc__)
     options = parser.parse_args()
     return report(environment("tensorflow"), rows(), as_json=options.json)
 

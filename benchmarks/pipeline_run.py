@@ -1,13 +1,11 @@
-"""The main job on MovieLens 100K: how long a whole run takes and how good its model is.
+"""Measure the main job on MovieLens 100K: the time of a whole run and the quality of its model.
 
-The whole command is measured, imports included, with nothing from the cache. It stands beside the
-time that the same process takes to import TensorFlow and TFX alone, because that drifts with the
-machine as everything else does.
+The time covers the whole command, imports included, without a cache. The time to import TensorFlow
+and TFX alone is listed too, because both vary with the machine.
 
 Usage: python benchmarks/pipeline_run.py [--json]
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -19,7 +17,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks._report import environment, report, row  # noqa: E402
+from benchmarks._report import environment, options_parser, report, row  # noqa: E402
 
 IMPORTS = "import models, tensorflow, tfx.components.transform.component, apache_beam"
 
@@ -29,7 +27,7 @@ def measure_run(folder: str) -> dict[str, Any]:
     command += ["run", "--config", "movielens_100k", "--set", f"runs={folder}", "--fresh", "--json"]
     started = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    # From outside: what the command itself says misses its start and its end, and is rounded.
+    # The command's own figure does not include its start and end.
     took_s = time.monotonic() - started
     if done.returncode:
         sys.exit(f"the run failed:\n{done.stderr}")
@@ -45,7 +43,7 @@ def measure_imports() -> float:
 
 
 def rows() -> list[dict[str, Any]]:
-    measure_imports()  # files come from the disk the first time
+    measure_imports()  # the first one reads files from the disk
     imports_s = measure_imports()
     with tempfile.TemporaryDirectory() as folder:
         summary = measure_run(folder)
@@ -56,19 +54,18 @@ def rows() -> list[dict[str, Any]]:
     ]
     for name, seconds in summary["component_seconds"].items():
         found.append(row(f"seconds_{name}", seconds, "s"))
-    # What popularity reaches on this protocol with seen films excluded, in the reference run.
+    # The bounds are those of popularity on this protocol, with seen films excluded.
     for name, popularity in (("hit_rate@10", 0.0886), ("hit_rate@100", 0.4149)):
-        for contender, metrics in summary["metrics"].items():
-            must = popularity if contender == "model" else None
+        for ranker, metrics in summary["metrics"].items():
+            must = popularity if ranker == "model" else None
             found.append(
-                row(f"{name}_{contender}", metrics[name], "share", must, larger_is_better=True)
+                row(f"{name}_{ranker}", metrics[name], "share", must, larger_is_better=True)
             )
     return found
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser = options_parser(__doc__)
     options = parser.parse_args()
     about = environment("tfx", "apache-beam", "tensorflow")
     return report(about, rows(), as_json=options.json)

@@ -1,16 +1,15 @@
-"""Retrieval quality: the committed configurations through the pipeline, beside the baselines.
+"""Measure retrieval quality of the committed configurations and of the baselines.
 
-Each row is a whole `two-tower run --config NAME --fresh` in a process and a folder of its own, with
-the seed of the configuration. Every contender answers the same questions over the whole catalogue.
-The pushed model is then served and asked the same questions over gRPC. Standard errors are over
-queries, whose events hang together.
+Each configuration is a whole `two-tower run --config NAME --fresh` in a new process and folder,
+with its own seed. The model and the baselines answer the same queries over the whole catalogue. The
+pushed model is then served and answers the same queries over gRPC. Standard errors are over
+queries, because the events of one query are not independent.
 
-`--ablations` instead fits the first and the last data set with one ingredient changed at a time.
+`--ablations` instead trains on two data sets with one ingredient changed at a time.
 
 Usage: python benchmarks/quality.py [--only CONFIG ...] [--ablations] [--json]
 """
 
-import argparse
 import json
 import math
 import os
@@ -25,15 +24,24 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks._report import Row, environment, print_head, print_row, report, row, status  # noqa: E402
+from benchmarks._report import (  # noqa: E402
+    Row,
+    environment,
+    options_parser,
+    print_head,
+    print_row,
+    report,
+    row,
+    status,
+)
 
-# What is served may differ from what was evaluated by rounding alone.
+# Served and evaluated metrics may differ only by rounding.
 SERVED_TOLERANCE = 0.001
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A metric of a configuration's model, and where it should be."""
+    """The bounds of one metric of a configuration's model."""
 
     metric: str
     must: float
@@ -61,27 +69,38 @@ GOALS: Mapping[str, tuple[Goal, ...]] = {
         Goal("mrr@20", 0.305, 0.32, False),
     ),
 }
-# CPU seconds of the fit that reaches the first row.
+# Bounds on the CPU seconds of the training that reaches the first row.
 FIT_CPU_S = (10.0, 6.0)
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """One ingredient changed at a time, beside a base.
+    """Changes of one ingredient at a time.
 
     Attributes:
-        base: Settings beside the committed ones, for all.
-        changes: Settings of each change.
+        base: Settings that override the committed ones in every training.
+        changes: The settings of each change by its name.
     """
 
     base: tuple[str, ...]
     changes: Mapping[str, tuple[str, ...]]
 
 
-# In the place of settings: the sampled softmax without its correction, which no setting can do.
+# Not a setting: the sampled softmax without its correction for how negatives are drawn.
 WITHOUT_LOGQ = "without logQ"
-# Likewise: a schema of its own goes with it.
+# Not a setting either: it needs another schema.
 WITHOUT_FEATURES = "without features"
+WITHOUT_LOGQ_PROGRAM = """
+import tensorflow as tf
+import models.training.two_tower_model as two_tower
+from pipeline.cli.main import main
+draw = two_tower.draw_negatives
+def draw_uncorrected(*arguments):
+    negatives, log_expected = draw(*arguments)
+    return negatives, tf.zeros_like(log_expected)
+two_tower.draw_negatives = draw_uncorrected
+main()
+"""
 ABLATIONS: Mapping[str, Ablation] = {
     "movielens_100k": Ablation(
         (),
@@ -113,7 +132,7 @@ ABLATIONS: Mapping[str, Ablation] = {
         },
     ),
 }
-# Nothing is served, and nothing but popularity is beside it.
+# The gate refuses the model, so nothing is served. Popularity is the only baseline.
 FITTED_ONLY = ("evaluation.min_metrics={hit_rate@100: 1.0}", "evaluation.baselines=[popularity]")
 
 
@@ -124,7 +143,7 @@ def run(
     fresh: bool = True,
     program: str = "from pipeline.cli.main import main; main()",
 ) -> dict[str, Any]:
-    """Runs a pipeline; a model that its gate refuses is measured too."""
+    """Run a pipeline and return its summary, also if the gate refuses the model."""
     command = [sys.executable, "-c", program]
     command += ["run", "--config", config, "--json", *(["--fresh"] if fresh else [])]
     for setting in (f"runs={runs}", *settings):
@@ -138,7 +157,7 @@ def run(
 
 
 def measured_rows(config: str, runs: str) -> Iterator[Row]:
-    """Runs a configuration and yields its rows."""
+    """Run a configuration and yield its rows."""
     summary = run(config, runs)
     errors = standard_errors(config, runs)
     excluded = loaded(config, runs).evaluation.exclude_seen
@@ -146,16 +165,16 @@ def measured_rows(config: str, runs: str) -> Iterator[Row]:
     for goal in goals:
         table = summary["metrics" if goal.excluded == excluded else "metrics_other"]
         seen = "excluded" if goal.excluded else "counted"
-        for contender, metrics in table.items():
-            mine = contender == "model"
+        for ranker, metrics in table.items():
+            mine = ranker == "model"
             yield row(
-                f"{config}, seen {seen}: {goal.metric} of {contender}",
+                f"{config}, seen {seen}: {goal.metric} of {ranker}",
                 metrics[goal.metric],
                 "share",
                 goal.must if mine else None,
                 goal.aim if mine else None,
                 larger_is_better=True,
-                standard_error=errors(contender, goal.metric, goal.excluded == excluded),
+                standard_error=errors(ranker, goal.metric, goal.excluded == excluded),
             )
     if config == "movielens_100k":
         reached = all(
@@ -163,17 +182,17 @@ def measured_rows(config: str, runs: str) -> Iterator[Row]:
         )
         cpu_s = summary["fit"]["cpu_seconds"]
         must, aim = FIT_CPU_S
-        name = f"{config}: CPU of a fit to the first row's must"
+        name = f"{config}: CPU of the training that reaches the must"
         yield {**row(name, cpu_s, "s", must, aim), "met": reached and cpu_s <= must}
     else:
-        yield row(f"{config}: CPU of the fit", summary["fit"]["cpu_seconds"], "s")
+        yield row(f"{config}: CPU of the training", summary["fit"]["cpu_seconds"], "s")
     yield from served_rows(config, runs, summary, [g for g in goals if g.excluded == excluded])
 
 
 def served_rows(
     config: str, runs: str, summary: dict[str, Any], goals: list[Goal]
 ) -> Iterator[Row]:
-    """How far the served model's answers are from what was evaluated."""
+    """Yield the differences between served and evaluated metrics."""
     from benchmarks._served_metrics import served_ranks
 
     ranks: list[float] = []
@@ -181,7 +200,7 @@ def served_rows(
         k = max(int(goal.metric.partition("@")[2]) for goal in goals)
         ranks = served_ranks(loaded(config, runs), summary["serving_dir"], k)
     for goal in goals:
-        name = f"{config}: served {goal.metric}, apart from evaluated"
+        name = f"{config}: served {goal.metric} less evaluated"
         if not ranks:  # the gate refused the model
             yield row(name, 1.0, "share", SERVED_TOLERANCE)
             continue
@@ -190,9 +209,9 @@ def served_rows(
 
 
 def mean_gain(metric: str, ranks: list[float]) -> float:
-    """Returns hit_rate, mrr or ndcg at k over events of these ranks, infinite for a miss.
+    """Return hit_rate, mrr or ndcg at k for events of these ranks, infinite for a miss.
 
-    Where a question has several right answers, mrr and ndcg would not be this.
+    Each query must have one held-out event for mrr and ndcg.
     """
     kind, _, k = metric.partition("@")
     gains = {
@@ -204,7 +223,7 @@ def mean_gain(metric: str, ranks: list[float]) -> float:
 
 
 def ablation_rows(config: str, runs: str) -> Iterator[Row]:
-    """Fits with one ingredient changed at a time, on what the whole run has transformed."""
+    """Train with one ingredient changed at a time, on the transformed data of the first run."""
     ablation = ABLATIONS[config]
     base = " ".join(ablation.base) or "as committed"
     for what, changes in {base: (), **ablation.changes}.items():
@@ -215,10 +234,9 @@ def ablation_rows(config: str, runs: str) -> Iterator[Row]:
             elif change != WITHOUT_LOGQ:
                 settings.append(change)
         if WITHOUT_LOGQ in changes:
-            # The cache knows nothing of the change.
-            program = "from benchmarks._without_logq import main; main()"
+            # A new folder, because the cache does not notice the change.
             with tempfile.TemporaryDirectory() as apart:
-                summary = run(config, apart, *settings, program=program)
+                summary = run(config, apart, *settings, program=WITHOUT_LOGQ_PROGRAM)
                 error = standard_errors(config, apart)
         else:
             summary = run(config, runs, *settings, fresh=False)
@@ -231,17 +249,17 @@ def ablation_rows(config: str, runs: str) -> Iterator[Row]:
                 "share",
                 standard_error=error("model", goal.metric, True),
             )
-        yield row(f"{config}, {what}: CPU of the fit", summary["fit"]["cpu_seconds"], "s")
+        yield row(f"{config}, {what}: CPU of the training", summary["fit"]["cpu_seconds"], "s")
 
 
 def featureless(config: str, runs: str) -> list[str]:
-    """Returns the settings of a use without its features, and writes the schema that fits."""
+    """Return the settings of a project without its features, and write the matching schema."""
     from google.protobuf import text_format
     from tensorflow_metadata.proto.v0 import schema_pb2
 
-    use = loaded(config, runs)
-    schema = text_format.Parse(Path(use.schema_file).read_text(), schema_pb2.Schema())
-    features = {*use.features.query, *use.features.candidate}
+    project = loaded(config, runs)
+    schema = text_format.Parse(Path(project.schema_file).read_text(), schema_pb2.Schema())
+    features = {*project.features.query, *project.features.candidate}
     kept = [feature for feature in schema.feature if feature.name not in features]
     del schema.feature[:]
     schema.feature.extend(kept)
@@ -256,14 +274,14 @@ def featureless(config: str, runs: str) -> list[str]:
 
 
 def loaded(config: str, runs: str) -> Any:
-    """The configuration as it was run."""
+    """Return the configuration as it was run."""
     from pipeline.config.file import load
 
     return load(config, [f"runs={runs}"])
 
 
 def standard_errors(config: str, runs: str) -> Any:
-    """Returns a function of contender, metric and whether seen are treated as configured."""
+    """Return a function of ranker, metric, and whether seen candidates count as configured."""
     import numpy as np
     import polars as pl
 
@@ -273,9 +291,9 @@ def standard_errors(config: str, runs: str) -> Any:
     uri = newest_output(loaded(config, runs), "RetrievalEvaluator", "evaluation")
     cases = pl.read_parquet(os.path.join(uri, CASES_FILE))
 
-    def error(contender: str, metric: str, configured: bool) -> float:
+    def error(ranker: str, metric: str, configured: bool) -> float:
         kind, _, k = metric.partition("@")
-        rank = pl.col(f"rank_{contender}" if configured else f"rank_other_{contender}")
+        rank = pl.col(f"rank_{ranker}" if configured else f"rank_other_{ranker}")
         gain = {
             "hit_rate": pl.lit(1.0),
             "mrr": 1.0 / rank,
@@ -290,12 +308,11 @@ def standard_errors(config: str, runs: str) -> Any:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="*", choices=list(GOALS), help="these configurations")
+    parser = options_parser(__doc__)
+    parser.add_argument("--only", nargs="*", choices=list(GOALS), help="only these configurations")
     parser.add_argument(
-        "--ablations", action="store_true", help="instead, change one ingredient at a time"
+        "--ablations", action="store_true", help="change one ingredient at a time instead"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     about = environment("tensorflow", "tfx", "numpy")
     if not options.json:
