@@ -205,7 +205,7 @@ def test_between_two_ratings_the_weight_is_between_theirs():
         ("event_type", "event_type", [["buy", "look", "view"], ["view"]], {"look": 0, "view": 0.5}),
     ],
 )
-def test_batches_hold_a_weight_beside_each_event(
+def test_batches_hold_the_weight_of_each_event(
     tmp_path: Path,
     write_examples: Any,
     column: str,
