@@ -1,4 +1,4 @@
-"""The synthetic log of the growth benchmark is what it says."""
+"""The synthetic log of the growth benchmark."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Rows of benchmarks, as they are judged and shown."""
+"""How the rows of benchmarks are judged and printed."""
 
 import json
 
@@ -20,7 +20,7 @@ from benchmarks._report import report, row
         (5.0, None, None, False, None, ""),
     ],
 )
-def test_a_row_is_held_against_its_bounds(
+def test_a_row_is_compared_with_its_bounds(
     value: float,
     must: float | None,
     aim: float | None,

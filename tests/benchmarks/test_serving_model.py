@@ -1,4 +1,4 @@
-"""The model that the serving benchmark asks is one of this project's, whatever becomes of those."""
+"""The model of the serving benchmark is built with the current code of this project."""
 
 import os
 import subprocess

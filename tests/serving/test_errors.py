@@ -13,7 +13,7 @@ def test_every_grpc_code_has_its_class(code: grpc.StatusCode) -> None:
     assert (error.grpc_code, error.code_name(), error.message) == (number, code.name, "text")
 
 
-def test_only_unavailable_is_worth_a_retry() -> None:
+def test_only_unavailable_is_retryable() -> None:
     retryable = [code for code in range(1, 17) if errors.from_grpc_code(code, "").retryable]
     assert retryable == [grpc.StatusCode.UNAVAILABLE.value[0]]
 
@@ -33,7 +33,5 @@ def test_only_unavailable_is_worth_a_retry() -> None:
         (418, errors.UnknownError),
     ],
 )
-def test_http_statuses_come_back_as_the_first_class_of_their_row(
-    status: int, kind: type[errors.ServingError]
-) -> None:
+def test_http_statuses_map_to_the_first_class(status: int, kind: type[errors.ServingError]) -> None:
     assert type(errors.from_http_status(status, "")) is kind

@@ -105,7 +105,7 @@ with running_model_server(sys.argv[1]) as server:
     pytest.fail(f"the server {server_pid} outlived its launcher")
 
 
-def test_a_server_on_standby_is_taken_and_answers(tmp_path: Path, base_path: Path) -> None:
+def test_a_server_on_standby_is_used_and_answers(tmp_path: Path, base_path: Path) -> None:
     log = tmp_path / "log"
     with standby_server():
         [waiting] = standby._waiting
@@ -119,7 +119,7 @@ def test_a_server_on_standby_is_taken_and_answers(tmp_path: Path, base_path: Pat
             assert server.pid != waiting.pid
 
 
-def test_a_server_on_standby_that_nobody_takes_or_that_died_is_no_trouble(
+def test_an_unused_or_dead_server_on_standby_does_no_harm(
     base_path: Path,
 ) -> None:
     with standby_server():

@@ -1,7 +1,10 @@
-"""A gRPC server that answers what a test says, for what a healthy server never does."""
+"""Servers that answer as a test says, for what a healthy server never does."""
 
 from __future__ import annotations
 
+import http.server
+import ssl
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -44,6 +47,49 @@ def fake_server(
         server.stop(None).wait()
 
 
+@contextmanager
+def fake_rest_server(
+    statuses: list[int] | None = None, context: ssl.SSLContext | None = None
+) -> Iterator[int]:
+    """Answer GetModelStatus with each of `statuses`, then 200; 0 drops the connection."""
+    left = [] if statuses is None else statuses
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            status = left.pop(0) if left else 200
+            if status == 0:
+                self.close_connection = True
+                return
+            body = b'{"model_version_status": []}' if status == 200 else b"<html>busy</html>"
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    class Server(http.server.ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            pass  # a client that does not trust the certificate closes the connection
+
+    server = Server(("127.0.0.1", 0), Handler)
+    if context is not None:
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def signature_defs(**inputs_by_signature: dict[str, int]) -> Any:
     """Return a GetModelMetadataResponse: the rank of each string input, by signature.
 
@@ -75,5 +121,5 @@ def recommendations(*candidate_ids: str, version: int = 1) -> Any:
         tensor.tensor_shape.dim.add(size=1)
         tensor.tensor_shape.dim.add(size=len(candidate_ids))
     ids.string_val.extend(candidate.encode() for candidate in candidate_ids)
-    scores.float_val.extend(1.0 / (place + 1) for place in range(len(candidate_ids)))
+    scores.float_val.extend(1.0 / (index + 1) for index in range(len(candidate_ids)))
     return response

@@ -4,7 +4,7 @@ from serving.clients.answer import Prediction, Recommendations, read_recommendat
 from serving.clients.model import Tensor
 
 
-def test_places_that_the_model_could_not_fill_are_dropped() -> None:
+def test_padding_of_short_answers_is_removed() -> None:
     least = -3.4028235e38
     prediction = Prediction(
         {

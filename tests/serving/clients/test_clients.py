@@ -29,16 +29,16 @@ from serving.launcher import RunningModelServer
 
 
 class ClientContract:
-    """What a client must do; a subclass makes one and says what its transport can tell."""
+    """The tests of every client. Subclasses make one and say if its answers have a version."""
 
-    tells_version = True
+    has_version = True
 
     def make_client(self, server: RunningModelServer, **options: Any) -> Any:
-        raise NotImplementedError  # Of a transport: the classes below.
+        raise NotImplementedError
 
     @property
     def version(self) -> int | None:
-        return 1 if self.tells_version else None
+        return 1 if self.has_version else None
 
     @pytest.fixture
     def client(self, server: RunningModelServer) -> Iterator[Any]:
@@ -64,7 +64,7 @@ class ClientContract:
         assert client.recommend(queries=[]) == []
         assert client.similar(candidate_ids=[]) == []
 
-    def test_excluded_candidates_do_not_come_back(self, client: Any) -> None:
+    def test_excluded_candidates_are_not_returned(self, client: Any) -> None:
         answer = client.recommend("ü→1", exclude=["ε→漢", "nowhere"], k=1)
         assert answer.candidate_ids == ("a",)
 
@@ -99,7 +99,7 @@ class ClientContract:
         with pytest.raises(InvalidArgumentError, match="either"):
             client.similar()
 
-    def test_metadata_tells_names_types_and_shapes(self, client: Any) -> None:
+    def test_metadata_has_names_types_and_shapes(self, client: Any) -> None:
         metadata = client.metadata()
         signature = metadata.signatures["recommend_excluding"]
         assert metadata.model_version == 1
@@ -136,7 +136,7 @@ class ClientContract:
         ):
             client.recommend("u1")
 
-    def test_a_version_and_a_label_are_one_too_many(self, server: RunningModelServer) -> None:
+    def test_a_version_and_a_label_exclude_each_other(self, server: RunningModelServer) -> None:
         with pytest.raises(InvalidArgumentError, match=r"at most one of.*got 1 and 'stable'"):
             self.make_client(server, model_version=1, version_label="stable")
 
@@ -164,7 +164,7 @@ class ClientContract:
         ):
             client.status()
 
-    def test_a_call_may_have_a_time_of_its_own(self, client: Any) -> None:
+    def test_a_call_may_have_its_own_timeout(self, client: Any) -> None:
         assert client.recommend("u1", timeout_s=5.0).candidate_ids
         with pytest.raises(DeadlineExceededError):
             client.recommend("u1", timeout_s=1e-9)
@@ -206,7 +206,7 @@ class TestAsyncRetrievalClient(ClientContract):
     def make_client(self, server: RunningModelServer, **options: Any) -> Any:
         return Awaited(lambda: AsyncRetrievalClient(server.grpc_target, **options))
 
-    def test_many_requests_are_under_way_at_once(self, server: RunningModelServer) -> None:
+    def test_many_calls_run_at_once(self, server: RunningModelServer) -> None:
         async def ask_all() -> list[Recommendations]:
             async with AsyncRetrievalClient(server.grpc_target, query_id_name="user_id") as client:
                 return await asyncio.gather(
@@ -218,7 +218,7 @@ class TestAsyncRetrievalClient(ClientContract):
 
 
 class TestRestRetrievalClient(ClientContract):
-    tells_version = False
+    has_version = False
 
     def make_client(self, server: RunningModelServer, **options: Any) -> RestRetrievalClient:
         return RestRetrievalClient(server.rest_url, **options)

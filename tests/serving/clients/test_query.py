@@ -22,7 +22,7 @@ def signature(**inputs: TensorSpec) -> SignatureSpec:
 FULL = signature(user_id=STRING, age=FLOAT, country=STRING, genres=STRINGS, history=STRINGS)
 
 
-def test_what_a_query_does_not_say_is_filled_as_unknown() -> None:
+def test_left_out_inputs_are_filled_as_unknown() -> None:
     inputs = build_inputs(FULL, "user_id", [Query("u1"), Query("u2")])
     assert inputs["user_id"] == Tensor("string", (2,), ["u1", "u2"])
     assert inputs["country"] == Tensor("string", (2,), ["", ""])
@@ -61,13 +61,13 @@ def test_a_fixed_width_is_kept_and_not_exceeded() -> None:
         (Query("u", exclude=["a"]), "'serving_default' takes no exclude"),
     ],
 )
-def test_wrong_queries_are_told_what_is_wrong(query: Query, text: str) -> None:
+def test_wrong_queries_are_refused_with_the_reason(query: Query, text: str) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         build_inputs(FULL, "user_id", [query])
     assert text in caught.value.message
 
 
-def test_a_missing_integer_has_no_stand_in() -> None:
+def test_a_missing_integer_is_refused() -> None:
     counted = signature(user_id=STRING, visits=TensorSpec("int64", (None,)))
     with pytest.raises(InvalidArgumentError, match=r"'visits' must be given.*int64"):
         build_inputs(counted, "user_id", [Query("u")])

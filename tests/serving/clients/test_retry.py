@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import http.server
-import threading
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -26,7 +23,7 @@ from serving.errors import (
     ServingError,
     UnavailableError,
 )
-from tests.serving.clients.fake_server import fake_server
+from tests.serving.clients.fake_server import fake_rest_server, fake_server
 
 FAST = RetryPolicy(max_attempts=3, first_pause_s=0.001)
 
@@ -51,7 +48,7 @@ def ask(flaky: Flaky, policy: RetryPolicy, timeout_s: float) -> str:
     return answer
 
 
-def test_what_is_unavailable_is_tried_again() -> None:
+def test_unavailable_errors_are_retried() -> None:
     flaky = Flaky(UnavailableError("1"), UnavailableError("2"))
     assert ask(flaky, FAST, 5.0) == "answer"
     assert flaky.calls == 3
@@ -66,14 +63,14 @@ def test_the_last_error_is_raised_when_the_attempts_are_used_up() -> None:
 @pytest.mark.parametrize(
     "kind", [DeadlineExceededError, InvalidArgumentError, ResourceExhaustedError]
 )
-def test_what_a_retry_cannot_help_is_raised_at_once(kind: type[ServingError]) -> None:
+def test_other_errors_are_raised_at_once(kind: type[ServingError]) -> None:
     flaky = Flaky(kind("no"))
     with pytest.raises(kind):
         ask(flaky, FAST, 5.0)
     assert flaky.calls == 1
 
 
-def test_a_pause_that_would_outlast_the_time_is_not_begun() -> None:
+def test_a_pause_longer_than_the_time_left_is_not_started() -> None:
     flaky = Flaky(UnavailableError("1"))
     started_at = time.monotonic()
     with pytest.raises(UnavailableError):
@@ -100,7 +97,7 @@ def status_with(failures: list[grpc.StatusCode]) -> dict[str, Any]:
     return {wire.GET_MODEL_STATUS: get_status}
 
 
-def test_grpc_client_outlives_two_failures_but_not_a_full_queue() -> None:
+def test_the_grpc_client_survives_two_failures_but_not_a_full_queue() -> None:
     failures = [grpc.StatusCode.UNAVAILABLE] * 2
     with (
         fake_server(status_with(failures)) as port,
@@ -112,7 +109,7 @@ def test_grpc_client_outlives_two_failures_but_not_a_full_queue() -> None:
             client.status()
 
 
-def test_a_call_that_the_server_drops_is_tried_again() -> None:
+def test_a_call_that_the_server_cancels_is_retried() -> None:
     with (
         fake_server(status_with([grpc.StatusCode.CANCELLED])) as port,
         RetrievalClient(f"127.0.0.1:{port}", retry_policy=FAST) as client,
@@ -120,7 +117,7 @@ def test_a_call_that_the_server_drops_is_tried_again() -> None:
         assert client.status() == []
 
 
-def test_asyncio_client_outlives_two_failures_and_lets_others_run_meanwhile() -> None:
+def test_the_asyncio_client_does_not_block_the_loop_while_it_retries() -> None:
     async def ask(port: int) -> int:
         policy = RetryPolicy(max_attempts=3, first_pause_s=0.2)
         turns_of_others = 0
@@ -137,7 +134,7 @@ def test_asyncio_client_outlives_two_failures_and_lets_others_run_meanwhile() ->
         assert asyncio.run(ask(port)) > 40
 
 
-def test_grpc_client_finds_a_restarted_server_within_its_default_retries() -> None:
+def test_the_default_retries_find_a_restarted_server() -> None:
     with fake_server(status_with([])) as port:
         client = RetrievalClient(f"127.0.0.1:{port}")
         assert client.status() == []
@@ -148,47 +145,14 @@ def test_grpc_client_finds_a_restarted_server_within_its_default_retries() -> No
             assert client.status() == []
 
 
-@pytest.fixture
-def http_server() -> Iterator[Callable[[list[int]], str]]:
-    """A server that answers with the statuses of a list; 0 drops the connection."""
-    statuses: list[int] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            status = statuses.pop(0) if statuses else 200
-            if status == 0:
-                self.close_connection = True
-                return
-            body = b'{"model_version_status": []}' if status == 200 else b"<html>busy</html>"
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def answer_with(wanted: list[int]) -> str:
-        statuses[:] = wanted
-        return f"http://127.0.0.1:{server.server_address[1]}"
-
-    yield answer_with
-    server.shutdown()
-    server.server_close()
-
-
-def test_rest_client_outlives_a_dropped_connection_and_a_busy_proxy(
-    http_server: Callable[[list[int]], str],
-) -> None:
-    with RestRetrievalClient(http_server([200, 0, 503]), retry_policy=FAST) as client:
+def test_the_rest_client_survives_a_dropped_connection_and_a_busy_proxy() -> None:
+    statuses = [200, 0, 503]
+    with (
+        fake_rest_server(statuses) as port,
+        RestRetrievalClient(f"http://127.0.0.1:{port}", retry_policy=FAST) as client,
+    ):
         assert client.status() == []
         assert client.status() == []
-        http_server([503, 503, 503])
+        statuses += [503, 503, 503]
         with pytest.raises(UnavailableError, match="busy"):
             client.status()

@@ -1,4 +1,4 @@
-"""A client outlives a new version with other inputs, asks by version or label, and all replicas."""
+"""Clients of models whose signatures change, with version labels, and with replicas."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ChangingModel:
         return {wire.PREDICT: self.predict, wire.GET_MODEL_METADATA: self.metadata}
 
 
-def test_a_question_is_asked_again_in_the_form_of_the_new_version() -> None:
+def test_a_call_is_repeated_with_the_inputs_of_a_new_version() -> None:
     model = ChangingModel()
     with (
         fake_server(model.answers) as port,
@@ -55,7 +55,7 @@ def test_a_question_is_asked_again_in_the_form_of_the_new_version() -> None:
         assert len(model.asked) == 3
 
 
-def test_a_signature_that_came_with_a_new_version_is_found() -> None:
+def test_a_new_signature_of_a_new_version_is_found() -> None:
     model = ChangingModel()
     with fake_server(model.answers) as port, RetrievalClient(f"127.0.0.1:{port}") as client:
         with pytest.raises(FailedPreconditionError, match="no signature 'similar_candidates'"):
@@ -64,7 +64,7 @@ def test_a_signature_that_came_with_a_new_version_is_found() -> None:
         assert client.similar("a").candidate_ids == ("a", "b")
 
 
-def test_a_question_that_is_wrong_in_every_form_is_not_sent_again() -> None:
+def test_a_call_that_is_wrong_for_every_version_is_not_repeated() -> None:
     model = ChangingModel()
     with fake_server(model.answers) as port, RetrievalClient(f"127.0.0.1:{port}") as client:
         client.recommend("u1")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import http.server
 import ssl
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from serving.clients import (
 )
 from serving.errors import InvalidArgumentError, ServingError, UnavailableError
 from serving.loadtest import LoadPlan, drive
-from tests.serving.clients.fake_server import fake_server, recommendations
+from tests.serving.clients.fake_server import fake_rest_server, fake_server, recommendations
 
 NO_RETRY = RetryPolicy(max_attempts=1)
 
@@ -64,7 +62,7 @@ def options(certificates: Path, *, client: bool = False, **more: Any) -> TlsOpti
 def ask(
     request: pytest.FixtureRequest, certificates: Path
 ) -> Iterator[Callable[[TlsOptions, bool], Any]]:
-    """Ask a server, that wants the client's certificate or not, for its status."""
+    """Return a function that asks a server for its status, with mutual TLS or without."""
     if request.param == "REST":
         yield lambda tls, mutual: _ask_rest(certificates, tls, mutual)
     elif request.param == "gRPC":
@@ -99,40 +97,15 @@ async def _ask_async(certificates: Path, tls: TlsOptions, mutual: bool) -> Any:
 
 
 def _ask_rest(certificates: Path, tls: TlsOptions, mutual: bool) -> Any:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = b'{"model_version_status": []}'
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    class Server(http.server.ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            pass  # a client that does not trust us goes away
-
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
     if mutual:
         context.load_verify_locations(certificates / "ca.pem")
         context.verify_mode = ssl.CERT_REQUIRED
-    server = Server(("127.0.0.1", 0), Handler)
-    server.socket = context.wrap_socket(
-        server.socket, server_side=True, do_handshake_on_connect=False
-    )
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    try:
-        url = f"https://127.0.0.1:{server.server_address[1]}"
+    with fake_rest_server(context=context) as port:
+        url = f"https://127.0.0.1:{port}"
         with RestRetrievalClient(url, tls=tls, retry_policy=NO_RETRY) as client:
             return client.status()
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def test_a_trusted_server_answers(ask: Callable[..., Any], certificates: Path) -> None:

@@ -59,7 +59,7 @@ def test_fields_are_those_of_the_official_message(name: str) -> None:
 
 def assert_same_field(ours: Any, official: Any) -> None:
     assert (ours.name, ours.label) == (official.name, official.label)
-    # An enum is declared as int32, a message that is passed on as it came as bytes: one wire form.
+    # Enums are declared as int32 and the serialized config as bytes, with the same encoding.
     alike = {FieldDescriptor.TYPE_ENUM: FieldDescriptor.TYPE_INT32}
     if ours.name == "config":
         alike[FieldDescriptor.TYPE_MESSAGE] = FieldDescriptor.TYPE_BYTES
@@ -95,9 +95,9 @@ def test_both_sets_of_classes_live_in_one_process() -> None:
     assert predict_pb2.PredictRequest.FromString(ours.SerializeToString()) == official
 
 
-def test_clients_start_without_tensorflow_and_numpy() -> None:
+def test_clients_and_load_tests_import_neither_tensorflow_nor_numpy() -> None:
     script = (
-        "import sys, serving.clients, serving.launcher\n"
+        "import sys, serving.clients, serving.launcher, serving.loadtest\n"
         "print([n for n in ('tensorflow', 'numpy', 'tensorflow_serving') if n in sys.modules])"
     )
     done = subprocess.run(

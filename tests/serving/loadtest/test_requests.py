@@ -42,7 +42,7 @@ def test_a_request_for_each_query() -> None:
     ]
 
 
-def test_signatures_take_turns_and_each_asks_in_its_way() -> None:
+def test_signatures_alternate_and_build_their_own_queries() -> None:
     names = ["recommend_excluding", "similar_candidates"]
     requests = [read(request) for request in build_requests(METADATA, MODEL, QUERIES, names)]
     assert [name for name, _ in requests] == names * 3
@@ -60,7 +60,7 @@ def test_many_queries_in_a_request() -> None:
     assert [read(request)[1]["user"] for request in requests] == [["u1", "u2"], ["u3"]]
 
 
-def test_what_cannot_be_asked_is_named() -> None:
+def test_unusable_signatures_are_refused() -> None:
     with pytest.raises(InvalidArgumentError, match=r"must be one of serving_default.*got 'odd'"):
         build_requests(METADATA, MODEL, QUERIES, ["odd"])
     with pytest.raises(InvalidArgumentError, match="queries with a history"):
