@@ -60,7 +60,7 @@ class Check:
 
 
 def examine(root: Path, environment: dict[str, str]) -> Iterator[Check]:
-    """Run all checks, the quick ones first, and yield each result as soon as it is known.
+    """Run all checks, the quick ones first, and yield the result of each.
 
     Args:
         root: Folder that contains `data` and `runs`.

@@ -1,7 +1,7 @@
 """Errors that the pipeline's code raises for its callers to report.
 
 PipelineError
-├── ConfigError: a configuration cannot be used as it is
+├── ConfigError: a configuration is invalid or cannot be used
 ├── InitError: `two-tower init` cannot draft a configuration from the files
 ├── SchemaError: the curated schema cannot be read or written
 ├── DatasetError: a public dataset cannot be prepared
@@ -24,7 +24,7 @@ class PipelineError(Exception):
 
 
 class ConfigError(PipelineError):
-    """A configuration cannot be used as it is; running again does not help."""
+    """A configuration is invalid or cannot be used; running again does not help."""
 
 
 class InitError(PipelineError):

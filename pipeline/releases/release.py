@@ -96,7 +96,7 @@ class Release:
         return Release(target.versions | set(self.labels.values()), target.labels)
 
     def _with(self, stable: int, canary: int, kept: int | None = None) -> Release:
-        # Labels with other names stay as they are.
+        # Labels with other names do not change.
         labels = {**self.labels, STABLE: stable, CANARY: canary}
         versions = {*labels.values(), *(() if kept is None else (kept,))}
         return Release(frozenset(versions), labels)

@@ -76,7 +76,7 @@ def write_two_clubs(folder: Path, **sections: Any) -> Path:
         "split": {"method": "random", "eval_fraction": 0.2},
         "model": {"dimension": 8},
         "training": {"epochs": 12, "batch_size": 16, "learning_rate": 0.02},
-        # Each item belongs to one club, so counting pairs is as good as any model here.
+        # Each item belongs to one club, so counting pairs works as well as a model here.
         "evaluation": {"ks": [1, 10, 30], "baseline_metric": "hit_rate@10", "min_lift": 0.8},
         "index": {"k": 20},
         "serving": {"validation_requests": 8},
