@@ -58,7 +58,8 @@ def complete_arguments(arguments: Sequence[str]) -> list[str]:
 
     Kubeflow Pipelines leaves the types of inputs empty (`Schema: ""` in
     `GetOutputArtifactsByExecutionId`, backend/src/v2/metadata/client.go), but TFX needs them. The
-    compiled declarations, which are among the arguments, have them.
+    compiled declarations, which are among the arguments, have them. Remove this once the backend
+    sends the types.
     """
     completed = list(arguments)
     executor_input = _executor_input(completed)
@@ -88,7 +89,8 @@ def remove_folder_markers(uris: Iterable[str]) -> int:
 
     TensorFlow's `gfile.makedirs` writes them, with names that end in a slash. Kubeflow's launcher,
     which downloads a step's inputs, makes a file of such an object and then fails with
-    `mkdir …: not a directory` (`DownloadBlob` in backend/src/v2/objectstore).
+    `mkdir …: not a directory` (`DownloadBlob` in backend/src/v2/objectstore). Remove this once the
+    launcher skips such objects.
     """
     folders = [uri.removeprefix(_SCHEME) for uri in uris if uri.startswith(_SCHEME)]
     if not folders:
