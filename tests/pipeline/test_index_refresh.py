@@ -71,7 +71,7 @@ def test_without_a_catalogue_file_there_is_nothing_to_refresh(
     config = write_two_clubs(tmp_path, candidates={"file": None, "features": {}})
     done = two_tower("index", "--config", str(config))
     assert done.returncode == 1
-    assert "set `candidates.file`" in done.stderr
+    assert "`candidates.file`" in done.stderr
     assert "Traceback" not in done.stderr
 
 
