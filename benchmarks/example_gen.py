@@ -1,31 +1,26 @@
 """Compare CPU time and memory of TimelineExampleGen and TFX's CsvExampleGen on the same ratings.
 
-Each measurement runs in a new process. CPU time covers all threads during the executor's call;
-imports are listed separately. Memory is the peak resident size, less that of the imports.
+Each component runs in a new process. CPU time covers all threads and child processes of the
+component, without its imports, which are listed separately. Memory is the peak resident size, less
+that of the imports.
 
 Usage: python benchmarks/example_gen.py [--json] [--skip-stock]
 """
 
-import argparse
 import json
-import os
-import resource
 import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import Any
 
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks._report import environment, in_child, options_parser, report, row  # noqa: E402
+from benchmarks._growth_stages import Stage, run_stages  # noqa: E402
+from benchmarks._report import Row, environment, options_parser, report, row  # noqa: E402
 
 NUM_USERS = 6_000
 NUM_ITEMS = 4_000
-BEAM_ARGS = ["--runner=DirectRunner", "--direct_running_mode=in_memory", "--direct_num_workers=1"]
+SIZES = {"1m": 1_000_000, "4m": 4_000_000}
 
 
 def write_ratings(path: Path, count: int) -> None:
@@ -70,131 +65,66 @@ def write_examples(csv: Path, path: Path) -> None:
             stream.write(b"".join(map(frame, encoder.encode(named))))
 
 
-def prepare_stock(csv: Path, out: Path) -> Any:
-    from tfx.components.example_gen.csv_example_gen import executor
-    from tfx.dsl.components.base import base_beam_executor
-    from tfx.proto import example_gen_pb2
-    from tfx.types import standard_artifacts
-    from tfx.utils import proto_utils
-
-    examples = standard_artifacts.Examples()
-    examples.uri = str(out)
-    splits = [("train", 9), ("eval", 1)]
-    properties = {
-        "input_base": str(csv.parent),
-        "input_config": proto_utils.proto_to_json(
-            example_gen_pb2.Input(
-                splits=[example_gen_pb2.Input.Split(name="all", pattern=csv.name)]
-            )
-        ),
-        "output_config": proto_utils.proto_to_json(
-            example_gen_pb2.Output(
-                split_config=example_gen_pb2.SplitConfig(
-                    splits=[
-                        example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=buckets)
-                        for name, buckets in splits
-                    ]
-                )
-            )
-        ),
-        "output_data_format": example_gen_pb2.FORMAT_TF_EXAMPLE,
-        "output_file_format": example_gen_pb2.FORMAT_TFRECORDS_GZIP,
+def run(folder: Path, interactions: Path) -> Stage:
+    """Run TimelineExampleGen of a minimal project."""
+    folder.mkdir()
+    config = folder / "ratings.yaml"
+    events = {
+        "files": str(interactions),
+        "query_id": "user_id",
+        "candidate_id": "movie_id",
+        "timestamp": "timestamp",
+        "rating": "rating",
     }
-    context = base_beam_executor.BaseBeamExecutor.Context(
-        beam_pipeline_args=list(BEAM_ARGS), tmp_dir=str(out), unique_id="1"
-    )
-    return lambda: executor.Executor(context).Do({}, {"examples": [examples]}, properties)
+    split = {"method": "temporal", "eval_fraction": 0.1}
+    schema = folder / "schema.pbtxt"
+    schema.touch()  # must exist, but ingestion does not read it
+    settings = {"events": events, "split": split, "schema": {"file": str(schema)}}
+    config.write_text(json.dumps(settings), encoding="utf-8")
+    name = "TimelineExampleGen"
+    return run_stages(folder / "stages", [name], str(config))[name]
 
 
-def prepare_timeline(csv: Path, out: Path) -> Any:
-    from tfx.dsl.components.base import base_beam_executor
-    from tfx.types import standard_artifacts
-
-    from components.artifacts import IngestReport, RejectedRows
-    from components.interactions.config import DataConfig, IngestConfig, SplitConfig
-    from components.timeline_example_gen.component import TimelineExampleGen
-    from models.features.spec import ColumnsConfig, FeaturesConfig, FeatureSpec
-
-    config = IngestConfig(
-        data=DataConfig(interactions=str(csv)),
-        split=SplitConfig(method="temporal", eval_fraction=0.1),
-        spec=FeatureSpec(
-            columns=ColumnsConfig(
-                query_id="user_id", candidate_id="movie_id", timestamp="timestamp", rating="rating"
-            ),
-            features=FeaturesConfig(),
-        ),
-    )
-    component = TimelineExampleGen(config=config.model_dump_json())
-    outputs: dict[str, list[Any]] = {
-        "examples": [standard_artifacts.Examples()],
-        "rejected": [RejectedRows()],
-        "report": [IngestReport()],
-    }
-    for key, (artifact,) in outputs.items():
-        artifact.uri = str(out / key)
-    context = base_beam_executor.BaseBeamExecutor.Context(
-        beam_pipeline_args=list(BEAM_ARGS), tmp_dir=str(out), unique_id="1"
-    )
-    executor = component.executor_spec.executor_class(context)
-    return lambda: executor.Do({}, outputs, dict(component.exec_properties))
+def run_stock(folder: Path, csv: Path) -> Stage:
+    """Run CsvExampleGen on the CSV, which must be alone in its folder."""
+    name = "CsvExampleGen"
+    return run_stages(folder / "stages", [name], f"stock:{folder}:{csv}")[name]
 
 
-def measure(which: str, csv: Path, out: Path) -> None:
-    """Run one executor in this process and print its times and memory as JSON."""
-    run = (prepare_stock if which == "stock" else prepare_timeline)(csv, out)
-    import_cpu_s = time.process_time()
-    base_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.monotonic()
-    run()
-    peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(
-        json.dumps(
-            {
-                "cpu_s": time.process_time() - import_cpu_s,
-                "wall_s": time.monotonic() - started,
-                "import_cpu_s": import_cpu_s,
-                "growth_mb": (peak_kb - base_kb) / 1024,
-                "peak_mb": peak_kb / 1024,
-            }
-        )
-    )
+def growth_mb(stage: Stage) -> float:
+    return float(stage["peak_mb"] - stage["import_mb"])
 
 
-def measured(which: str, csv: Path, folder: Path) -> dict[str, float]:
-    return in_child(__file__, which, csv, folder / f"{which}-{csv.stem}")
-
-
-def rows(folder: Path, *, skip_stock: bool) -> list[dict[str, Any]]:
+def rows(folder: Path, *, skip_stock: bool) -> list[Row]:
     paths = {}
-    for label, count in (("1m", 1_000_000), ("4m", 4_000_000)):
+    for label, count in SIZES.items():
         paths[label] = folder / label / f"{label}.csv"
         paths[label].parent.mkdir()
         write_ratings(paths[label], count)
     examples = folder / "1m_examples.tfrecord"
     write_examples(paths["1m"], examples)
-    small = measured("timeline", paths["1m"], folder)
-    of_examples = measured("timeline", examples, folder)
-    large = measured("timeline", paths["4m"], folder)
+    small = run(folder / "small", paths["1m"])
+    from_tfrecord = run(folder / "tfrecord", examples)
+    large = run(folder / "large", paths["4m"])
     found = [
         row("timeline_cpu_1m", small["cpu_s"], "s"),
         row("timeline_wall_1m", small["wall_s"], "s"),
         row("timeline_import_cpu", small["import_cpu_s"], "s"),
         row("timeline_cpu_4m", large["cpu_s"], "s"),
-        row("timeline_tfrecord_cpu_1m", of_examples["cpu_s"], "s"),
-        row("tfrecord_cpu_over_csv", of_examples["cpu_s"] / small["cpu_s"], "ratio"),
-        row("tfrecord_memory_growth_1m", of_examples["growth_mb"], "MB"),
-        row("timeline_memory_growth_1m", small["growth_mb"], "MB"),
-        row("timeline_memory_growth_4m", large["growth_mb"], "MB"),
-        row("memory_growth_4m_over_1m", large["growth_mb"] / small["growth_mb"], "ratio", 2.0, 1.5),
+        row("timeline_tfrecord_cpu_1m", from_tfrecord["cpu_s"], "s"),
+        row("tfrecord_cpu_over_csv", from_tfrecord["cpu_s"] / small["cpu_s"], "ratio"),
+        row("tfrecord_memory_growth_1m", growth_mb(from_tfrecord), "MB"),
+        row("timeline_memory_growth_1m", growth_mb(small), "MB"),
+        row("timeline_memory_growth_4m", growth_mb(large), "MB"),
+        row("memory_growth_4m_over_1m", growth_mb(large) / growth_mb(small), "ratio", 2.0, 1.5),
     ]
     if not skip_stock:
-        stock = measured("stock", paths["1m"], folder)
+        stock = run_stock(folder / "stock", paths["1m"])
         found += [
             row("stock_cpu_1m", stock["cpu_s"], "s"),
             row("stock_wall_1m", stock["wall_s"], "s"),
             row("stock_import_cpu", stock["import_cpu_s"], "s"),
-            row("stock_memory_growth_1m", stock["growth_mb"], "MB"),
+            row("stock_memory_growth_1m", growth_mb(stock), "MB"),
             row("timeline_cpu_over_stock", small["cpu_s"] / stock["cpu_s"], "ratio", 0.05, 0.025),
         ]
     return found
@@ -203,12 +133,7 @@ def rows(folder: Path, *, skip_stock: bool) -> list[dict[str, Any]]:
 def main() -> int:
     parser = options_parser(__doc__)
     parser.add_argument("--skip-stock", action="store_true", help="leave out CsvExampleGen")
-    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.measure:
-        which, csv, out = options.measure
-        measure(which, Path(csv), Path(out))
-        return 0
     with tempfile.TemporaryDirectory() as folder:
         found = rows(Path(folder), skip_stock=options.skip_stock)
     about = environment("tfx", "apache-beam", "tensorflow", "pyarrow", "numpy")
