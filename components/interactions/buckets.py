@@ -1,4 +1,9 @@
-"""How one ingestion is laid out: its files, its buckets, its temporary folder."""
+"""Spread rows over buckets on disk: the plan of an ingestion and its temporary files.
+
+A bucket holds the rows whose IDs share a hash, and fits into memory. Only descriptors of the
+temporary files travel through Beam. Their names are unique, so a bundle that runs twice leaves a
+file that no descriptor refers to, and does no other harm.
+"""
 
 import uuid
 from collections.abc import Iterator, Mapping
@@ -11,37 +16,37 @@ from apache_beam.io.filesystems import FileSystems
 
 from components.interactions.config import SOURCES, IngestConfig, Source
 from components.interactions.sources.columns import FILE, ROW
-from components.interactions.sources.files import SourceFile
+from components.interactions.sources.files import DEFAULT_BLOCK_BYTES, SourceFile
 
 
 @dataclass(frozen=True)
 class Sizing:
-    """What bounds the memory of a worker.
+    """Limits on the memory of a worker.
 
     Attributes:
-        block_bytes: How much of a file is in memory at once.
-        bucket_bytes: How much CSV a bucket stands for; a bucket is in memory as a whole. A single
-            query with more events than this makes its bucket as large.
-        batch_events: How many events are encoded at once.
+        block_bytes: File bytes in memory at once.
+        bucket_bytes: CSV bytes per bucket, which is in memory as a whole. A query with more events
+            makes its bucket larger.
+        batch_events: Events encoded at once.
     """
 
     # With these, 1, 4 and 16 million ratings (20, 82 and 330 MB of CSV) in one process need 160,
     # 202 and 222 MB beyond the imports.
-    block_bytes: int = 16 << 20
+    block_bytes: int = DEFAULT_BLOCK_BYTES
     bucket_bytes: int = 32 << 20
     batch_events: int = 100_000
 
 
 @dataclass(frozen=True)
 class IngestPlan:
-    """What every worker knows.
+    """What every worker of an ingestion needs.
 
     Attributes:
         config: The settings.
-        files: The input, in order.
-        num_buckets: By source; interactions and queries share theirs.
-        spill_dir: Where temporary files go.
-        sizing: What bounds memory.
+        files: The input files, in order.
+        num_buckets: Number of buckets by source; interactions and queries share theirs.
+        spill_dir: The folder for temporary files.
+        sizing: Limits on memory.
     """
 
     config: IngestConfig
@@ -51,7 +56,7 @@ class IngestPlan:
     sizing: Sizing
 
     def id_key(self, source: Source) -> str:
-        """Returns the column whose hash chooses the bucket of a row."""
+        """Return the column whose hash selects the bucket of a row."""
         spec = self.config.spec
         return spec.candidate_id if source == "candidates" else spec.query_id
 
@@ -59,40 +64,33 @@ class IngestPlan:
 def make_plan(
     config: IngestConfig, files: tuple[SourceFile, ...], spill_dir: str, sizing: Sizing
 ) -> IngestPlan:
-    """Returns a plan with as many buckets as the size of the input asks for."""
+    """Return a plan with as many buckets as the size of the input requires."""
     csv_bytes = dict.fromkeys(SOURCES, 0)
     for file in files:
         csv_bytes[file.source] += file.csv_bytes
-    by_query = _ceil(csv_bytes["interactions"] + csv_bytes["queries"], sizing.bucket_bytes)
-    # Distinct ids of events come on top of the catalogue; they are a fraction of the events.
-    by_candidate = _ceil(
-        csv_bytes["candidates"] + csv_bytes["interactions"] // 8, sizing.bucket_bytes
-    )
-    return IngestPlan(
-        config,
-        files,
-        {"interactions": by_query, "queries": by_query, "candidates": by_candidate},
-        spill_dir,
-        sizing,
-    )
-
-
-def _ceil(amount: int, unit: int) -> int:
-    return max(1, -(-amount // unit))
+    events = csv_bytes["interactions"]
+    by_query = max(1, -(-(events + csv_bytes["queries"]) // sizing.bucket_bytes))
+    # The distinct IDs of events join the catalogue; they are a fraction of the events.
+    by_candidate = max(1, -(-(csv_bytes["candidates"] + events // 8) // sizing.bucket_bytes))
+    num_buckets: dict[Source, int] = {
+        "interactions": by_query,
+        "queries": by_query,
+        "candidates": by_candidate,
+    }
+    return IngestPlan(config, files, num_buckets, spill_dir, sizing)
 
 
 @dataclass(frozen=True, order=True)
 class Segment:
-    """Where some rows of one bucket lie; segments sort in the order of the input.
+    """Rows of one bucket in a temporary file; segments sort in the order of the input.
 
     Attributes:
         file: Index of the input file.
-        first_row: Of the rows in it.
-        last_row: Of the rows in it.
-        path: The spill file.
-        offset: In the spill file.
-        size_bytes: In the spill file.
-        num_rows: How many.
+        first_row: Number of the first row in the input file.
+        last_row: Number of the last row in the input file.
+        path: The temporary file.
+        offset: First byte in the temporary file.
+        size_bytes: Number of bytes in the temporary file.
     """
 
     file: int
@@ -101,21 +99,20 @@ class Segment:
     path: str
     offset: int
     size_bytes: int
-    num_rows: int
 
 
 def write_segments(
     table: pa.Table, buckets: npt.NDArray[np.int64], folder: str
 ) -> Iterator[tuple[int, Segment]]:
-    """Writes the rows to one new file, a segment a bucket, keeping their order.
+    """Write rows to one new file, with one segment per bucket.
 
     Args:
-        table: Rows, with their place in the input where it counts.
-        buckets: Of each row [n].
-        folder: Where the file goes.
+        table: Rows, with their input file and row number if they have any.
+        buckets: The bucket of each row [n].
+        folder: The folder for the file.
 
     Yields:
-        Each bucket that has rows, and its segment; after the file is complete.
+        Each bucket that has rows with its segment, after the file is complete.
     """
     if not len(table):
         return
@@ -137,13 +134,17 @@ def write_segments(
         for bucket, part in parts:
             content = _encode(part)
             stream.write(content)
-            found.append((bucket, _describe(part, path, offset, len(content))))
+            file = first = last = 0
+            if ROW in part.schema.names:
+                file, first = part[FILE][0].as_py(), part[ROW][0].as_py()
+                last = part[ROW][-1].as_py()
+            found.append((bucket, Segment(file, first, last, path, offset, len(content))))
             offset += len(content)
     yield from found
 
 
 def read_segment(segment: Segment) -> pa.Table:
-    """Returns the rows of a segment."""
+    """Return the rows of a segment."""
     with FileSystems.open(segment.path) as stream:
         stream.seek(segment.offset)
         content = stream.read(segment.size_bytes)
@@ -151,7 +152,7 @@ def read_segment(segment: Segment) -> pa.Table:
 
 
 def write_table(table: pa.Table, folder: str) -> str:
-    """Writes a table to a new file and returns its path."""
+    """Write a table to a new file and return its path."""
     path = new_path(folder)
     with FileSystems.create(path) as stream:
         stream.write(_encode(table))
@@ -159,13 +160,13 @@ def write_table(table: pa.Table, folder: str) -> str:
 
 
 def read_table(path: str) -> pa.Table:
-    """Returns a table that `write_table` wrote."""
+    """Return a table that `write_table` wrote."""
     with FileSystems.open(path) as stream:
         return pa.ipc.open_stream(pa.py_buffer(stream.read())).read_all()
 
 
 def new_path(folder: str) -> str:
-    """Returns a path in `folder` that nothing else will ever use."""
+    """Return a unique path in a folder."""
     path: str = FileSystems.join(folder, uuid.uuid4().hex)
     return path
 
@@ -175,10 +176,3 @@ def _encode(table: pa.Table) -> pa.Buffer:
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return sink.getvalue()
-
-
-def _describe(part: pa.Table, path: str, offset: int, size_bytes: int) -> Segment:
-    if ROW not in part.schema.names:
-        return Segment(0, 0, 0, path, offset, size_bytes, len(part))
-    file, first, last = part[FILE][0].as_py(), part[ROW][0].as_py(), part[ROW][-1].as_py()
-    return Segment(file, first, last, path, offset, size_bytes, len(part))

@@ -1,4 +1,4 @@
-"""Settings of ingestion: files, formats, what happens to bad rows, and the splits."""
+"""Settings of ingestion: files, formats, bad rows, spans and splits."""
 
 import time
 from datetime import datetime, timezone
@@ -10,6 +10,7 @@ from components.interactions.spans.pattern import (
     ChosenSpans,
     SpanKind,
     SpanPattern,
+    has_spans,
     query_of,
     read_span,
 )
@@ -31,82 +32,81 @@ SOURCES: tuple[Source, ...] = ("interactions", "queries", "candidates")
 
 
 class SpansConfig(Settings):
-    """Which spans of the interactions a run reads."""
+    """The spans of the interactions that a run reads."""
 
     last: str | int = Field(
-        "newest", description="Newest span that is read: newest, a number, or a day as 2026-11-20."
+        "newest", description="Newest span to read: newest, a number, or a date such as 2026-11-20."
     )
     window: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
-        1, description="How many spans are read, the last one included; all: from the first on."
+        1, description="Number of spans to read, including the last one; all: every span up to it."
     )
     missing: Literal["stop", "warn"] = Field(
         "stop",
-        description="What a gap in the window does, or a span in it without a good event; warn: "
-        "the run goes on without it.",
+        description="Action if a span of the window is missing or has no good event; warn: the run "
+        "continues without it.",
     )
 
 
 class BigQueryConfig(Settings):
-    """Where the queries among the sources are executed."""
+    """How BigQuery queries among the sources are executed."""
 
-    project: str = Field(min_length=1, description="Project that is billed.")
+    project: str = Field(min_length=1, description="Google Cloud project to bill.")
     temp_dataset: str | None = Field(
         None,
         min_length=1,
-        description="Dataset of the project for the result while it is read; absent: Beam makes "
-        "one and removes it.",
+        description="Dataset of the project for the temporary result; if absent, Beam creates one "
+        "and removes it.",
     )
     execute: Literal["each_run", "new_text"] = Field(
         "each_run",
-        description="each_run: anew, and all that follows; new_text: only where the query's text "
-        "has changed since an earlier run.",
+        description="each_run: execute the query and everything after it in each run; new_text: "
+        "only if its text has changed since an earlier run.",
     )
 
 
 class DataConfig(Settings):
-    """The files and how to read them."""
+    """The input files and how to read them."""
 
     interactions: str = Field(
-        description="File or glob of the events; {SPAN} or {YYYY}, {MM}, {DD}, and {VERSION} in it "
-        "make spans. Or `bigquery: SELECT …`."
+        description="File or glob of the events, or `bigquery: SELECT …`. The placeholders {SPAN} "
+        "or {YYYY}, {MM}, {DD}, and {VERSION} divide files into spans."
     )
     candidates: str | None = Field(
-        None, description="File or glob of the catalogue; derived from the events if absent."
+        None, description="File or glob of the catalogue; if absent, it is derived from the events."
     )
-    queries: str | None = Field(None, description="File or glob of the queries' features.")
+    queries: str | None = Field(None, description="File or glob of the features of queries.")
     bigquery: BigQueryConfig | None = Field(
-        None, description="Needed where a source is `bigquery: SELECT …` instead of files."
+        None, description="Required if a source is `bigquery: SELECT …`."
     )
     spans: SpansConfig = Field(default_factory=SpansConfig)
     format: Literal["auto", "csv", "parquet", "tfrecord"] = Field(
-        "auto", description="auto: by the suffix, TFRecord without one by its first bytes."
+        "auto", description="auto: by the suffix; TFRecord without a suffix by its first bytes."
     )
     candidate_id_column: str | None = Field(
-        None, description="Column of the ID in the catalogue; that of the events if absent."
+        None, description="ID column of the catalogue; if absent, the name in the events."
     )
     query_id_column: str | None = Field(
-        None, description="Column of the ID in the queries' file; that of the events if absent."
+        None, description="ID column of the queries' file; if absent, the name in the events."
     )
-    delimiter: str = Field(",", min_length=1, max_length=1, description="CSV only.")
+    delimiter: str = Field(",", min_length=1, max_length=1, description="Separator of CSV values.")
     timestamp_unit: Literal["s", "ms", "us", "ns", "iso8601"] = Field(
-        "s", description="Of the timestamp column; Examples hold epoch seconds."
+        "s", description="Unit of the timestamp column; Examples hold seconds since 1970."
     )
     bad_rows: Literal["stop", "reject"] = Field(
-        "stop", description="stop: the run ends naming them; reject: they go to `rejected`."
+        "stop", description="stop: the run fails and names them; reject: they go to `rejected`."
     )
     duplicate_events: Literal["drop", "keep"] = Field(
-        "drop", description="Events equal in query, candidate and timestamp: keep one, or all."
+        "drop", description="Events with equal query, candidate and timestamp: keep one, or all."
     )
     min_rating: float | None = Field(
         None,
-        description="Events with a lower rating are left out of everything, as if they had not "
-        "been; how many is reported.",
+        description="Lowest rating of an event that is used; the report counts the others.",
     )
     max_events: int = Field(
         1000,
         ge=2,
-        description="Longest timeline; a longer one is cut into windows for training, its history "
-        "to the newest events for evaluation.",
+        description="Longest timeline. For training a longer one is cut into windows; for "
+        "evaluation its history is cut to the newest events.",
     )
 
     @model_validator(mode="after")
@@ -147,12 +147,11 @@ class DataConfig(Settings):
     @property
     def queried(self) -> list[str]:
         """The sources that are queries."""
-        sources = ("interactions", "candidates", "queries")
-        return [name for name in sources if query_of(getattr(self, name) or "") is not None]
+        return [name for name in SOURCES if query_of(getattr(self, name) or "") is not None]
 
     @property
     def span_kind(self) -> SpanKind | None:
-        """How the patterns write spans; None: none has any.
+        """Whether spans are numbers or dates; None if no pattern has spans.
 
         Raises:
             ValueError: A pattern cannot be read, or two write spans differently.
@@ -161,16 +160,18 @@ class DataConfig(Settings):
         kinds = {kind for p in patterns if (kind := SpanPattern.parse(p).kind) is not None}
         if len(kinds) > 1:
             raise ValueError(
-                "all patterns must write spans alike, as {SPAN} or as {YYYY}, {MM} and {DD}"
+                "all patterns must write spans the same way, as {SPAN} or as {YYYY}, {MM} and {DD}"
             )
         return kinds.pop() if kinds else None
 
 
 class SplitConfig(Settings):
-    """Which events are held out for prediction."""
+    """The events that are held out for evaluation."""
 
     method: Literal["random", "temporal", "leave_last_out"] = Field(
-        "temporal", description="By a hash of the event; by a global cut; each query's last event."
+        "temporal",
+        description="random: by a hash of the event; temporal: by one time for all; "
+        "leave_last_out: the last event of each query.",
     )
     eval_fraction: float = Field(
         0.1, gt=0, lt=1, description="random, temporal: share of events in `eval`."
@@ -179,19 +180,19 @@ class SplitConfig(Settings):
         0.0,
         ge=0,
         lt=1,
-        description="random, temporal: share of events in `test`; 0: no such split.",
+        description="random, temporal: share of events in `test`; 0: no `test` split.",
     )
     with_test: bool = Field(
         False, description="leave_last_out: the last event is `test`, the one before it `eval`."
     )
     eval_from: datetime | Literal["newest_span"] | None = Field(
         None,
-        description="temporal: first moment of `eval` (UTC), instead of the fractions; "
-        "newest_span: where the newest span begins; of numbered spans the moment with the fewest "
-        "events on the wrong side.",
+        description="temporal: first time of `eval` (UTC), instead of the fractions; newest_span: "
+        "the begin of the newest span. For numbered spans, this is the time with the fewest events "
+        "on the wrong side.",
     )
-    test_from: datetime | None = Field(None, description="temporal: first moment of `test`.")
-    seed: int = Field(42, ge=0, description="random: of the hash.")
+    test_from: datetime | None = Field(None, description="temporal: first time of `test`.")
+    seed: int = Field(42, ge=0, description="random: seed of the hash.")
 
     @field_validator("eval_from", "test_from")
     @classmethod
@@ -219,7 +220,7 @@ class SplitConfig(Settings):
         if self.test_fraction and self.method == "leave_last_out":
             raise ValueError("`test_fraction` is not for leave_last_out; set `with_test` instead")
         if self.test_fraction and self.eval_from:
-            raise ValueError("`test_fraction` means nothing beside `eval_from`; set `test_from`")
+            raise ValueError("`test_fraction` has no effect with `eval_from`; set `test_from`")
         if self.with_test and self.method != "leave_last_out":
             raise ValueError("`with_test` is for leave_last_out; set `test_fraction` instead")
         return self
@@ -236,16 +237,16 @@ class SplitConfig(Settings):
 
 
 class IngestConfig(Settings):
-    """All that ingestion needs, as it crosses into the executor; paths are already resolved."""
+    """The configuration of ingestion, with absolute paths."""
 
     data: DataConfig
     split: SplitConfig = Field(default_factory=SplitConfig)
     spec: FeatureSpec
     chosen_spans: ChosenSpans | None = Field(
-        None, description="Set by `spans.choose_spans`; None: not chosen yet, or there are none."
+        None, description="Set by `choose_spans`; None: not chosen yet, or there are no spans."
     )
     unordered_sources: tuple[Literal["interactions", "candidates", "queries"], ...] = Field(
-        (), description="Set by `export_queries`: the files have no order, a row's content has."
+        (), description="Set by `export_queries`: sources whose rows have no order."
     )
 
     @model_validator(mode="after")
@@ -273,7 +274,7 @@ class IngestConfig(Settings):
 
 
 def check_order(data: DataConfig, columns: ColumnsConfig) -> None:
-    """Checks that events have times where their rows have no order.
+    """Check that events have times if their rows have no order.
 
     Raises:
         ValueError: They have neither.
@@ -285,16 +286,11 @@ def check_order(data: DataConfig, columns: ColumnsConfig) -> None:
         )
 
 
-def has_spans(pattern: str) -> bool:
-    """Whether the files of a pattern come span by span."""
-    return SpanPattern.parse(pattern).kind is not None
-
-
 def check_newest_span(data: DataConfig, split: SplitConfig) -> None:
-    """Checks that a newest span can be held out where the split asks for it.
+    """Check that `split.eval_from: newest_span` is possible.
 
     Raises:
-        ValueError: There are no spans, or the window has a single one.
+        ValueError: There are no spans, or the window has only one.
     """
     if split.eval_from != NEWEST_SPAN:
         return
@@ -313,12 +309,12 @@ def check_newest_span(data: DataConfig, split: SplitConfig) -> None:
 def at_run_time(
     config: IngestConfig, data_directory: str | None = None, span: str | None = None
 ) -> IngestConfig:
-    """Returns the settings with what a run was given.
+    """Return the settings with the values that only a run has.
 
     Args:
-        config: As the pipeline was made with.
-        data_directory: Path or URI that relative patterns start from; None: they stay.
-        span: Becomes `events.spans.last`; None: that stays.
+        config: The settings at compile time.
+        data_directory: Path or URI that relative patterns start from, if given.
+        span: The value of `events.spans.last`, if given.
 
     Raises:
         ValidationError: The span is not possible.
@@ -337,9 +333,9 @@ def at_run_time(
 
 
 def query_fingerprint(data: DataConfig, source: Source) -> str | None:
-    """Returns what stands for a query in cache keys; None: the source is no query.
+    """Return a text for a query in cache keys; None if the source is not a query.
 
-    A result cannot be hashed before there is one, so with `execute: each_run` no two are equal.
+    With `execute: each_run` every text is different, because a result cannot be hashed in advance.
     """
     query = query_of(getattr(data, source) or "")
     if query is None or data.bigquery is None:

@@ -1,37 +1,43 @@
-"""What can go wrong in ingestion, told apart by what the caller can do about it."""
+"""Errors of reading interactions.
 
-from typing import ClassVar
+IngestError                 The input or a setting must change before the run can succeed.
+├── NoInputError            No file matches, or the files have no rows.
+├── MissingSpanError        A span has not been delivered; run again when it has.
+├── QueryError              A BigQuery query cannot run: an extra or the credentials are missing.
+├── UnreadableFileError     A file is damaged or is not of its format.
+├── ColumnError             A declared column is missing, duplicated or has an unusable type.
+├── BadRowsError            Rows do not fit their declaration, and `ingest.bad_rows` is `stop`.
+└── EmptySplitError         A split that must have events has none.
+"""
 
 
 class IngestError(Exception):
-    """The input cannot become Examples; running again does not help until it is changed."""
-
-    retryable: ClassVar[bool] = False
+    """Base class: a retry does not help until the input or a setting changes."""
 
 
 class NoInputError(IngestError):
-    """No file matches, or the files that match hold no rows."""
+    """No file matches a pattern, or the matching files have no rows."""
 
 
 class MissingSpanError(IngestError):
-    """A span that must be there has not been delivered; running again helps when it has."""
+    """A required span has not been delivered."""
 
 
 class QueryError(IngestError):
-    """A query cannot be executed here: the extra, the credentials or the place is missing."""
+    """A BigQuery query cannot run in this environment."""
 
 
 class UnreadableFileError(IngestError):
-    """A file is not what its format says: no CSV, no Parquet, a record that is cut off."""
+    """A file is damaged or is not of its format."""
 
 
 class ColumnError(IngestError):
-    """A declared column is missing, doubled or of a type that cannot serve."""
+    """A declared column is missing, duplicated or has an unusable type."""
 
 
 class BadRowsError(IngestError):
-    """Rows that break the declaration, under `bad_rows: stop`."""
+    """Rows do not fit their declaration, and `ingest.bad_rows` is `stop`."""
 
 
 class EmptySplitError(IngestError):
-    """The split settings leave no events for a split that must have some."""
+    """A split that must have events has none."""

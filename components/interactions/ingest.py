@@ -1,16 +1,18 @@
-"""Runs an ingestion from end to end: the driver's side of the two Beam pipelines."""
+"""Turn input files into Examples.
+
+The files of each source are found and inspected (`sources/`), possibly after the spans to read have
+been chosen (`spans/`). A first Beam pipeline (`read_stage.py`) reads them in blocks, separates bad
+rows (`rows/`), and orders the good ones in buckets on disk (`buckets.py`). Then the cut of a
+temporal split is found (`splits/`). A second pipeline (`write_stage.py`) assigns events to splits
+and writes timelines and candidates (`timelines/`).
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
 
-from components.beam_results import (
-    MakePipeline,
-    make_folder,
-    remove_folder,
-    run_and_collect,
-)
+from components.beam_results import MakePipeline, make_folder, remove_folder, run_and_collect
 from components.interactions.buckets import IngestPlan, Sizing, make_plan
 from components.interactions.config import NEWEST_SPAN, SOURCES, IngestConfig, Source
 from components.interactions.errors import EmptySplitError, NoInputError, UnreadableFileError
@@ -20,9 +22,8 @@ from components.interactions.rows import bad_rows
 from components.interactions.sources.bigquery import export_queries
 from components.interactions.sources.files import find_files, no_rows
 from components.interactions.spans.choice import check_empty_spans, choose_spans, unread_files
-from components.interactions.splits import cut_time
 from components.interactions.splits.assignment import Cut
-from components.interactions.splits.cut_time import find_newest_span
+from components.interactions.splits.cut_time import find_cut, newest_span_begin
 from components.interactions.write_stage import (
     OrderedBuckets,
     SplitFile,
@@ -40,17 +41,17 @@ def ingest(
     make_pipeline: MakePipeline,
     sizing: Sizing = Sizing(),
 ) -> dict[str, Any]:
-    """Turns the input files into Examples, rejected rows and a report.
+    """Turn the input files into Examples, rejected rows and a report.
 
-    Files take their final names after everything has succeeded.
+    Files get their final names after everything has succeeded.
 
     Args:
         config: The settings.
-        examples_dir: Gets one folder `Split-NAME` a split; temporary files lie here too.
-        rejected_dir: Gets `rejected.parquet`.
-        report_dir: Gets `ingest_report.json` and `added_candidates.parquet`.
+        examples_dir: The folder for one folder `Split-NAME` per split, and for temporary files.
+        rejected_dir: The folder for `rejected.parquet`.
+        report_dir: The folder for `ingest_report.json` and `added_candidates.parquet`.
         make_pipeline: Returns a new Beam pipeline; called twice, and once more for queries.
-        sizing: What bounds the memory of a worker.
+        sizing: Limits on the memory of a worker.
 
     Returns:
         The report.
@@ -60,23 +61,13 @@ def ingest(
     """
     config = choose_spans(config)
     unread = unread_files(config)
-    spill_dir = FileSystems.join(examples_dir, ".spill")
-    make_folder(spill_dir)
+    spill_dir = make_folder(FileSystems.join(examples_dir, ".spill"))
     try:
         config = export_queries(config, spill_dir, make_pipeline)
-        files = find_files(config)
-        plan = make_plan(config, files, spill_dir, sizing)
-        facts = ReadFacts.collect(
-            run_and_collect(
-                make_pipeline, lambda pipeline: read_and_order(pipeline, plan), spill_dir
-            )
-        )
-        _check(plan, facts)
-        cut = None
-        if config.split.method == "temporal":
-            times = [bucket.times for bucket in facts.buckets if bucket.times is not None]
-            cut = cut_time.find_cut(config.split, times, _newest_span_us(config, facts))
-        buckets = OrderedBuckets(*(_paths(facts, source) for source in SOURCES))
+        plan, facts = read_sources(config, SOURCES, spill_dir, make_pipeline, sizing)
+        _check_events(plan, facts)
+        cut = _cut(config, facts) if config.split.method == "temporal" else None
+        buckets = OrderedBuckets(*(bucket_paths(facts, source) for source in SOURCES))
         written = run_and_collect(
             make_pipeline,
             lambda pipeline: split_and_write(pipeline, plan, buckets, cut),
@@ -91,14 +82,24 @@ def ingest(
     return report
 
 
-def check_files(plan: IngestPlan, facts: ReadFacts) -> None:
-    """Raises what the first pipeline found to be wrong with files and rows.
+def read_sources(
+    config: IngestConfig,
+    sources: Sequence[Source],
+    spill_dir: str,
+    make_pipeline: MakePipeline,
+    sizing: Sizing,
+) -> tuple[IngestPlan, ReadFacts]:
+    """Run the first pipeline and check its results.
 
     Raises:
         UnreadableFileError: A file could not be read to its end.
         NoInputError: A source has no rows.
-        BadRowsError: There are bad rows and `bad_rows` is stop.
+        BadRowsError: There are bad rows, and `ingest.bad_rows` is `stop`.
     """
+    plan = make_plan(config, find_files(config, sources), spill_dir, sizing)
+    facts = ReadFacts.collect(
+        run_and_collect(make_pipeline, lambda pipeline: read_and_order(pipeline, plan), spill_dir)
+    )
     failures = sorted(file.failure for file in facts.files if file.failure is not None)
     if failures:
         raise UnreadableFileError("\n".join(failures))
@@ -106,41 +107,47 @@ def check_files(plan: IngestPlan, facts: ReadFacts) -> None:
         files = [file for file in plan.files if file.source == source]
         if files and not any(file.num_rows for file in facts.files if file.source == source):
             raise no_rows(source, files)
-    if facts.rejects and plan.config.data.bad_rows == "stop":
+    if facts.rejects and config.data.bad_rows == "stop":
         raise bad_rows.bad_rows_error(facts.rejects)
+    return plan, facts
 
 
-def _check(plan: IngestPlan, facts: ReadFacts) -> None:
-    check_files(plan, facts)
-    if not any(bucket.source == "interactions" for bucket in facts.buckets):
+def bucket_paths(facts: ReadFacts, source: Source) -> dict[int, str]:
+    """Return the paths of a source's ordered buckets by number."""
+    return {bucket.bucket: bucket.path for bucket in facts.of_source(source)}
+
+
+def _check_events(plan: IngestPlan, facts: ReadFacts) -> None:
+    events = facts.of_source("interactions")
+    if not events:
         raise NoInputError(
             "`ingest.bad_rows: reject` rejected every event. "
             + str(bad_rows.bad_rows_error(facts.rejects))
         )
-    events = [bucket for bucket in facts.buckets if bucket.source == "interactions"]
     if not any(bucket.num_rows for bucket in events):
+        num_below = sum(bucket.num_below_min_rating for bucket in events)
         raise NoInputError(
-            f"`events.min_rating: {plan.config.data.min_rating:g}` leaves no event; all "
-            f"{sum(bucket.num_below_min_rating for bucket in events)} are rated lower"
+            f"no event is rated at least `events.min_rating: {plan.config.data.min_rating:g}`; "
+            f"all {num_below} have lower ratings"
         )
     check_empty_spans(plan.config.chosen_spans, facts.spans_with_events(plan))
 
 
-def _newest_span_us(config: IngestConfig, facts: ReadFacts) -> int | None:
+def _cut(config: IngestConfig, facts: ReadFacts) -> Cut:
+    times = [bucket.times for bucket in facts.buckets if bucket.times is not None]
     if config.split.eval_from != NEWEST_SPAN:
-        return None
-    times = [bucket.span_times for bucket in facts.buckets if bucket.span_times is not None]
-    begins = find_newest_span(times)
-    if begins is None:
+        return find_cut(config.split, times)
+    begin = newest_span_begin([b.span_times for b in facts.buckets if b.span_times is not None])
+    if begin is None:
         raise EmptySplitError(
-            "split `eval` has no events: `split.eval_from: newest_span`, and there are none in the "
-            "newest span"
+            "split `eval` has no events: with `split.eval_from: newest_span` it holds those of the "
+            "newest span, which has none"
         )
-    return begins
+    return find_cut(config.split, times, begin)
 
 
 def _check_splits(plan: IngestPlan, cut: Cut | None, files: Sequence[SplitFile]) -> None:
-    """Raises where a split has no events to learn from or to be judged by."""
+    """Check that each split has events."""
     split = plan.config.split
     for name in split.split_names[:-1]:
         if total_counts(files, name)["events"]:
@@ -150,7 +157,8 @@ def _check_splits(plan: IngestPlan, cut: Cut | None, files: Sequence[SplitFile])
             if cut.test_us is not None:
                 moments += f", test from {show_time(cut.test_us)}"
             cause = (
-                f"method temporal cuts into {moments}; an event at a cut belongs to the later split"
+                f"method temporal splits into {moments}; an event exactly at a cut belongs to the "
+                "later split"
             )
         elif split.method == "random":
             cause = (
@@ -161,7 +169,3 @@ def _check_splits(plan: IngestPlan, cut: Cut | None, files: Sequence[SplitFile])
             shortest = 3 if split.with_test else 2
             cause = f"method leave_last_out needs a query with at least {shortest} events"
         raise EmptySplitError(f"split `{name}` has no events: {cause}")
-
-
-def _paths(facts: ReadFacts, source: Source) -> dict[int, str]:
-    return {bucket.bucket: bucket.path for bucket in facts.buckets if bucket.source == source}

@@ -1,4 +1,4 @@
-"""First Beam pipeline: files → checked rows → buckets in order, and all that is wrong with them."""
+"""First Beam pipeline: read and check all files, and order their rows in buckets."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from components.interactions.rows.bad_rows import FileRejects
 from components.interactions.rows.checks import (
     check_rows,
     conflicting_rows,
-    distinct_rows,
+    deduplicate_rows,
     rated_high_enough,
 )
 from components.interactions.sources.columns import FILE, ROW, TIME_US, source_columns
@@ -42,14 +42,14 @@ _FACTS = "facts"
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What reading one file found.
+    """Results of reading one file.
 
     Attributes:
-        source: What the file holds.
-        index: Which of the source's files.
-        num_rows: Data rows, bad ones included.
-        num_good: Those that are not bad.
-        failure: Why it could not be read to its end; None: it could.
+        source: The source of the file.
+        index: The file's index in the source.
+        num_rows: Number of data rows, including bad ones.
+        num_good: Number of good rows.
+        failure: Why the file could not be read to its end; None if it could.
     """
 
     source: Source
@@ -61,17 +61,17 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class BucketFacts:
-    """Where the ordered rows of one bucket lie.
+    """The ordered rows of one bucket.
 
     Attributes:
-        source: What the rows are.
-        bucket: Which.
-        path: A table for `spill.read_table`.
-        num_rows: Rows in it.
-        num_repeated: Rows dropped because they repeat an earlier one.
-        num_below_min_rating: Rows dropped for `events.min_rating`.
-        times: For temporal cuts; None: not needed.
-        span_times: For a cut where the newest span begins; None: not needed.
+        source: The source of the rows.
+        bucket: The number of the bucket.
+        path: A table for `buckets.read_table`.
+        num_rows: Number of rows in it.
+        num_repeated: Number of dropped rows that repeat an earlier one.
+        num_below_min_rating: Number of rows dropped for `events.min_rating`.
+        times: Times of the events, if a temporal cut needs them.
+        span_times: Times by span, if the cut is at the begin of the newest span.
     """
 
     source: Source
@@ -86,7 +86,7 @@ class BucketFacts:
 
 @dataclass
 class ReadFacts:
-    """All that the first pipeline tells the driver."""
+    """Results of the first pipeline."""
 
     files: list[FileFacts] = field(default_factory=list)
     buckets: list[BucketFacts] = field(default_factory=list)
@@ -94,7 +94,7 @@ class ReadFacts:
 
     @classmethod
     def collect(cls, found: Iterable[Any]) -> "ReadFacts":
-        """Sorts what the workers found."""
+        """Group the results of the workers by type."""
         facts = cls()
         for item in found:
             if isinstance(item, FileFacts):
@@ -105,24 +105,26 @@ class ReadFacts:
                 facts.rejects.append(item)
         return facts
 
+    def of_source(self, source: Source) -> list[BucketFacts]:
+        """Return the buckets of a source."""
+        return [bucket for bucket in self.buckets if bucket.source == source]
+
     def spans_with_events(self, plan: IngestPlan) -> set[int]:
         """Return the numbers of the spans that have good events."""
-        good = {
-            found.index for found in self.files if found.source == "interactions" and found.num_good
-        }
+        good = {found.index for found in self.files if _is_event(found) and found.num_good}
         return {
             file.span
             for file in plan.files
-            if file.source == "interactions" and file.index in good and file.span is not None
+            if _is_event(file) and file.index in good and file.span is not None
         }
 
 
 def read_and_order(pipeline: beam.Pipeline, plan: IngestPlan) -> beam.PCollection:
-    """Reads all files; returns `FileFacts`, `BucketFacts` and `FileRejects`."""
+    """Read all files; return `FileFacts`, `BucketFacts` and `FileRejects`."""
     read = (
         pipeline
         | "Files" >> beam.Create([((f.source, f.index), f) for f in plan.files if f.header])
-        # Grouping by distinct keys spreads them over the workers, at half the cost of Reshuffle.
+        # Grouping by distinct keys spreads files over the workers, at half the cost of Reshuffle.
         | "SpreadFiles" >> beam.GroupByKey()
         | "Read" >> beam.ParDo(_ReadFile(plan)).with_outputs(_BAD_ROWS, _FACTS, main="segments")
     )
@@ -141,27 +143,24 @@ def read_and_order(pipeline: beam.Pipeline, plan: IngestPlan) -> beam.PCollectio
 
 
 class _ReadFile(beam.DoFn):
-    """Spills the rows of a file; main output: bucket and segment."""
+    """Write the rows of a file to buckets on disk; the main output is bucket and segment."""
 
     def __init__(self, plan: IngestPlan):
         self._plan = plan
 
     def process(self, keyed: tuple[FileKey, Iterable[SourceFile]]) -> Iterator[Any]:
         (file,) = keyed[1]
-        plan = self._plan
-        data = plan.config.data
+        plan, data = self._plan, self._plan.config.data
         columns = source_columns(plan.config, file.source)
+        names = list(dict.fromkeys(column.column for column in columns))
         num_rows = num_good = 0
         failure = None
-        names = [column.column for column in columns]
         try:
-            for block in read_blocks(
-                file, list(dict.fromkeys(names)), data.delimiter, plan.sizing.block_bytes
-            ):
-                num_rows += len(block.rows) + len(block.misshapen)
+            for block in read_blocks(file, names, data.delimiter, plan.sizing.block_bytes):
+                num_rows += len(block.rows) + len(block.malformed)
                 good, bad = check_rows(block, file.index, columns, data.timestamp_unit)
                 num_good += len(good)
-                for bucket, segment in self._spill(file.source, good):
+                for bucket, segment in self._spread(file.source, good):
                     yield (file.source, bucket), segment
                 for _, segment in write_segments(bad, np.zeros(len(bad), int), plan.spill_dir):
                     yield TaggedOutput(_BAD_ROWS, ((file.source, file.index), segment))
@@ -169,7 +168,7 @@ class _ReadFile(beam.DoFn):
             failure = str(error)
         yield TaggedOutput(_FACTS, FileFacts(file.source, file.index, num_rows, num_good, failure))
 
-    def _spill(self, source: Source, rows: pa.Table) -> Iterator[tuple[int, Segment]]:
+    def _spread(self, source: Source, rows: pa.Table) -> Iterator[tuple[int, Segment]]:
         num_buckets = self._plan.num_buckets[source]
         if num_buckets == 1 or not len(rows):
             buckets = np.zeros(len(rows), np.int64)
@@ -183,7 +182,7 @@ class _ReadFile(beam.DoFn):
 
 
 class _OrderBucket(beam.DoFn):
-    """Brings the rows of a bucket together, in order and without repetitions."""
+    """Join the rows of a bucket, in order and without repetitions."""
 
     def __init__(self, plan: IngestPlan):
         self._plan = plan
@@ -198,25 +197,21 @@ class _OrderBucket(beam.DoFn):
         if source == "interactions":
             yield self._order_events(bucket, rows)
             return
-        key = plan.id_key(source)
-        found = distinct_rows(rows, key)
+        id_column = source_columns(plan.config, source)[0]
+        found = deduplicate_rows(rows, id_column.key)
         path = write_table(found.table, plan.spill_dir)
         yield BucketFacts(source, bucket, path, len(found.table), found.num_repeated)
-        conflicts = conflicting_rows(found.conflicts, key, key)
+        conflicts = conflicting_rows(found.conflicts, id_column.key, id_column.column)
         files = conflicts[FILE].to_numpy()
         for file, segment in write_segments(conflicts, files, plan.spill_dir):
             yield TaggedOutput(_BAD_ROWS, ((source, file), segment))
 
     def _order_events(self, bucket: int, rows: pa.Table) -> BucketFacts:
         plan = self._plan
-        spec, split = plan.config.spec, plan.config.split
-        good = rated_high_enough(rows, plan.config.data.min_rating)
-        ordered = order_events(
-            good,
-            spec.query_id,
-            spec.candidate_id,
-            drop_duplicates=plan.config.data.duplicate_events == "drop",
-        )
+        spec, split, data = plan.config.spec, plan.config.split, plan.config.data
+        good = rated_high_enough(rows, data.min_rating)
+        drops = data.duplicate_events == "drop"
+        ordered = order_events(good, spec.query_id, spec.candidate_id, drop_duplicates=drops)
         times = span_times = None
         if split.eval_from == NEWEST_SPAN:
             span_times = _span_times(good, plan)
@@ -236,7 +231,7 @@ class _OrderBucket(beam.DoFn):
 
 def _span_times(events: pa.Table, plan: IngestPlan) -> SpanTimes:
     newest = max(file.span for file in plan.files if file.span is not None)
-    files = [f.index for f in plan.files if f.source == "interactions" and f.span == newest]
+    files = [f.index for f in plan.files if _is_event(f) and f.span == newest]
     in_newest = pc.is_in(events[FILE], value_set=pa.array(files, events[FILE].type)).to_numpy()
     times = events[TIME_US].to_numpy()
     return SpanTimes(
@@ -245,19 +240,19 @@ def _span_times(events: pa.Table, plan: IngestPlan) -> SpanTimes:
     )
 
 
+def _is_event(file: SourceFile | FileFacts) -> bool:
+    return file.source == "interactions"
+
+
 class _LocateBadRows(beam.DoFn):
-    """Finds the lines of a file's bad rows."""
+    """Find the lines of a file's bad rows."""
 
     def __init__(self, plan: IngestPlan):
         self._plan = plan
 
     def process(self, keyed: tuple[FileKey, Iterable[Segment]]) -> Iterator[FileRejects]:
         (source, index), segments = keyed
-        plan = self._plan
+        plan, data = self._plan, self._plan.config.data
         (file,) = (f for f in plan.files if (f.source, f.index) == (source, index))
-        yield bad_rows.locate(
-            file,
-            sorted(segments),
-            plan.config.data.delimiter,
-            plan.spill_dir if plan.config.data.bad_rows == "reject" else None,
-        )
+        folder = plan.spill_dir if data.bad_rows == "reject" else None
+        yield bad_rows.locate(file, sorted(segments), data.delimiter, folder)

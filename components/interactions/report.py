@@ -1,4 +1,4 @@
-"""What ingestion found and did, in numbers."""
+"""Report what ingestion found and did, in numbers."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,12 @@ from components.beam_results import make_folder
 from components.interactions.buckets import IngestPlan, read_table
 from components.interactions.config import SOURCES, Source
 from components.interactions.read_stage import ReadFacts
-from components.interactions.rows import bad_rows
-from components.interactions.rows.bad_rows import REJECTED_FILE, FileRejects, write_rejected
+from components.interactions.rows.bad_rows import (
+    REJECTED_FILE,
+    FileRejects,
+    count_by_reason,
+    write_rejected,
+)
 from components.interactions.sources.columns import source_columns
 from components.interactions.spans.choice import empty_spans
 from components.interactions.spans.pattern import ChosenSpans, SpanFiles
@@ -23,6 +27,8 @@ from components.interactions.splits.assignment import Cut
 from components.interactions.write_stage import ADDED_ID, SplitFile, total_counts
 
 REPORT_FILE = "ingest_report.json"
+ADDED_FILE = "added_candidates.parquet"
+_NONE_ADDED = pa.table({ADDED_ID: pa.array([], pa.string())})
 _NUM_SHOWN = 5
 
 
@@ -33,29 +39,27 @@ def make_report(
     files: Sequence[SplitFile],
     unread: Mapping[Source, Sequence[str]],
 ) -> dict[str, Any]:
-    """Returns the report as JSON values.
+    """Return the report as JSON values.
 
     Args:
-        plan: What was to be done.
-        facts: What reading found.
-        cut: Where a temporal split was cut.
-        files: What was written.
-        unread: See `spans.unread_files`.
+        plan: The plan of the ingestion.
+        facts: The results of reading.
+        cut: The cut of a temporal split.
+        files: The written files.
+        unread: The result of `choice.unread_files`.
     """
-    train = total_counts(files, "train")
-    candidates = total_counts(files, "candidates")
+    data = plan.config.data
+    train, candidates = total_counts(files, "train"), total_counts(files, "candidates")
+    shown = ("timelines", "events", "history_events", "timelines_cut")
     splits = {}
     for name in plan.config.split.split_names[:-1]:
         counts = total_counts(files, name)
-        splits[name] = {
-            key: counts[key] for key in ("timelines", "events", "history_events", "timelines_cut")
-        }
+        splits[name] = {key: counts[key] for key in shown}
+    ignored = {source: _ignored(plan, source) for source in SOURCES}
     report: dict[str, Any] = {
         "files": _files(plan, facts),
         "spans": _spans(plan, facts, unread),
-        "ignored_columns": {
-            source: ignored for source in SOURCES if (ignored := _ignored(plan, source))
-        },
+        "ignored_columns": {source: names for source, names in ignored.items() if names},
         "events": sum(split["events"] for split in splits.values()),
         "queries": train["queries"],
         "candidates": candidates["candidates"],
@@ -63,14 +67,14 @@ def make_report(
         "events_below_min_rating": sum(bucket.num_below_min_rating for bucket in facts.buckets),
         "repeated_query_rows": _repeated(facts, "queries"),
         "repeated_candidate_rows": _repeated(facts, "candidates"),
-        "rejected_rows": bad_rows.count_by_reason(facts.rejects),
+        "rejected_rows": count_by_reason(facts.rejects),
         "one_event_queries": train["one_event_queries"],
         "splits": splits,
         "cut": _cut(cut),
     }
-    if plan.config.data.queries is not None:
+    if data.queries is not None:
         report["queries_without_features"] = train["queries_without_features"]
-    if plan.config.data.candidates is not None:
+    if data.candidates is not None:
         report["candidates_added_from_train_events"] = candidates["candidates_added"]
         report["candidates_without_train_events"] = candidates["candidates_without_events"]
     return report
@@ -79,16 +83,39 @@ def make_report(
 def make_catalogue_report(
     plan: IngestPlan, facts: ReadFacts, files: Sequence[SplitFile]
 ) -> dict[str, Any]:
-    """Returns the report of reading the catalogue alone, as JSON values."""
+    """Return the report of reading only the catalogue, as JSON values."""
     candidates = total_counts(files, "candidates")
     return {
         "files": _files(plan, facts),
         "ignored_columns": {"candidates": _ignored(plan, "candidates")},
         "candidates": candidates["candidates"],
         "repeated_candidate_rows": _repeated(facts, "candidates"),
-        "rejected_rows": bad_rows.count_by_reason(facts.rejects),
+        "rejected_rows": count_by_reason(facts.rejects),
         "candidates_added_from_train_events": candidates["candidates_added"],
     }
+
+
+def write_reports(
+    report: Mapping[str, Any],
+    rejected: Sequence[FileRejects],
+    files: Sequence[SplitFile],
+    rejected_dir: str,
+    report_dir: str,
+) -> None:
+    """Write the bad rows, the report, and the candidate IDs that the catalogue does not have."""
+    write_rejected(rejected, FileSystems.join(make_folder(rejected_dir), REJECTED_FILE))
+    added = [read_table(file.added) for file in files if file.added is not None]
+    path = FileSystems.join(make_folder(report_dir), ADDED_FILE)
+    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        pq.write_table(pa.concat_tables([_NONE_ADDED, *added]), stream)
+    with FileSystems.create(FileSystems.join(report_dir, REPORT_FILE)) as stream:
+        stream.write(json.dumps(report, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def show_time(micros: int) -> str:
+    """Return a time as ISO 8601."""
+    epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
+    return (epoch + timedelta(microseconds=micros)).isoformat()
 
 
 def _files(plan: IngestPlan, facts: ReadFacts) -> list[Mapping[str, Any]]:
@@ -124,10 +151,8 @@ def _spans(
     }
     for source in SOURCES:
         if spans := chosen.of(source):
-            report[source] = _versions(
-                chosen,
-                [found for found in spans if source != "interactions" or found not in empty],
-            )
+            read = [s for s in spans if source != "interactions" or s not in empty]
+            report[source] = _versions(chosen, read)
     return report
 
 
@@ -142,7 +167,7 @@ def _ignored(plan: IngestPlan, source: Source) -> list[str]:
 
 
 def _repeated(facts: ReadFacts, source: Source) -> int:
-    return sum(bucket.num_repeated for bucket in facts.buckets if bucket.source == source)
+    return sum(bucket.num_repeated for bucket in facts.of_source(source))
 
 
 def _cut(cut: Cut | None) -> dict[str, str] | None:
@@ -150,35 +175,3 @@ def _cut(cut: Cut | None) -> dict[str, str] | None:
         return None
     moments = {"eval_from": cut.eval_us, "test_from": cut.test_us}
     return {name: show_time(micros) for name, micros in moments.items() if micros is not None}
-
-
-def show_time(micros: int) -> str:
-    """Returns a moment as ISO 8601."""
-    epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
-    return (epoch + timedelta(microseconds=micros)).isoformat()
-
-
-ADDED_FILE = "added_candidates.parquet"
-_NONE_ADDED = pa.table({ADDED_ID: pa.array([], pa.string())})
-
-
-def write_reports(
-    report: Mapping[str, Any],
-    rejected: Sequence[FileRejects],
-    files: Sequence[SplitFile],
-    rejected_dir: str,
-    report_dir: str,
-) -> None:
-    """Writes the bad rows, the candidates that only training events have, and the report."""
-    write_rejected(rejected, FileSystems.join(make_folder(rejected_dir), REJECTED_FILE))
-    make_folder(report_dir)
-    _write_added(files, FileSystems.join(report_dir, ADDED_FILE))
-    with FileSystems.create(FileSystems.join(report_dir, REPORT_FILE)) as stream:
-        stream.write(json.dumps(report, indent=2, ensure_ascii=False).encode() + b"\n")
-
-
-def _write_added(files: Sequence[SplitFile], path: str) -> None:
-    """Writes the candidate ids that only training events have, for a later index refresh."""
-    tables = [read_table(file.added) for file in files if file.added is not None]
-    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-        pq.write_table(pa.concat_tables([_NONE_ADDED, *tables]), stream)

@@ -1,19 +1,23 @@
-"""A 64-bit hash of strings that never changes: not with a library, a machine or a block size."""
+"""A 64-bit hash of strings that is the same for every library version, machine and block size."""
 
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Hashes = npt.NDArray[np.uint64]
+Counts = npt.NDArray[np.int64]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _WORD_BYTES = 8
+# Fewer distinct IDs than this are not worth merging yet.
+_LEAST_MERGED = 1 << 20
 
 
 def mix(values: Hashes) -> Hashes:
-    """Scrambles each value.
+    """Scramble each value.
 
     References:
         Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014: the
@@ -26,10 +30,10 @@ def mix(values: Hashes) -> Hashes:
 
 
 def hash_strings(strings: Any, seed: int = 0) -> Hashes:
-    """Returns the hash of each string's bytes, [n].
+    """Return the hash of each string's bytes, [n].
 
     Args:
-        strings: A pyarrow array of strings, or of bytes, without nulls.
+        strings: A pyarrow array of strings or bytes, without nulls.
         seed: Different seeds give independent hashes.
     """
     count = len(strings)
@@ -40,7 +44,7 @@ def hash_strings(strings: Any, seed: int = 0) -> Hashes:
     starts, lengths = offsets[:-1], np.diff(offsets)
     data = np.frombuffer(data_buffer or b"", np.uint8)
     padded = np.concatenate([data, np.zeros(_WORD_BYTES, np.uint8)])
-    # Each place of the data read as a little-endian word: an unaligned view, not a copy.
+    # The little-endian word at each byte of the data: an unaligned view, not a copy.
     words: Hashes = np.ndarray((len(data) + 1,), "<u8", padded.data, 0, (1,))
     hashes = mix(np.uint64(seed % 2**64) ^ mix(lengths.astype(np.uint64)))
     active = np.flatnonzero(lengths > 0)
@@ -53,5 +57,33 @@ def hash_strings(strings: Any, seed: int = 0) -> Hashes:
 
 
 def fraction(hashes: Hashes) -> npt.NDArray[np.float64]:
-    """Returns each hash as a number in [0, 1)."""
+    """Return each hash as a number in [0, 1)."""
     return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+class DistinctIds:
+    """Count how often each ID occurs; memory grows with the distinct IDs only."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[Hashes, Counts]] = []
+        self._num_merged = 0
+
+    def add(self, ids: pa.Array) -> None:
+        """Add IDs: an array of strings without nulls."""
+        counted = pc.value_counts(ids)
+        hashes = hash_strings(counted.field("values"))
+        self._parts.append((hashes, counted.field("counts").to_numpy()))
+        waiting = sum(len(part) for part, _ in self._parts) - self._num_merged
+        # Merging when the number has doubled merges each ID a few times only.
+        if waiting > max(self._num_merged, _LEAST_MERGED):
+            self.merged()
+
+    def merged(self) -> tuple[Hashes, Counts]:
+        """Return the sorted hashes of the distinct IDs, and how often each occurred."""
+        hashes = np.concatenate([np.array([], np.uint64), *(found for found, _ in self._parts)])
+        counts = np.concatenate([np.array([], np.int64), *(found for _, found in self._parts)])
+        distinct, positions = np.unique(hashes, return_inverse=True)
+        summed = np.zeros(len(distinct), np.int64)
+        np.add.at(summed, positions, counts)
+        self._parts, self._num_merged = [(distinct, summed)], len(distinct)
+        return distinct, summed

@@ -1,4 +1,4 @@
-"""Second Beam pipeline: ordered buckets → splits, timelines and the catalogue as files."""
+"""Second Beam pipeline: turn ordered buckets into splits, timelines and candidates in files."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,20 +35,19 @@ from components.interactions.timelines.timelines import (
     train_timelines,
 )
 
-_FILES = "files"
-
-# Column of the ids that only training events have.
+# The column of the candidate IDs that the catalogue does not have.
 ADDED_ID = "candidate_id"
+_FILES = "files"
 
 
 @dataclass(frozen=True)
 class OrderedBuckets:
-    """Where the first pipeline left each bucket; a bucket without rows is not named.
+    """Paths of the ordered buckets by number; a bucket without rows is left out.
 
     Attributes:
-        interactions: Path by bucket.
-        queries: Path by bucket.
-        candidates: Path by bucket.
+        interactions: Buckets of events.
+        queries: Buckets of query features.
+        candidates: Buckets of the catalogue.
     """
 
     interactions: Mapping[int, str]
@@ -58,14 +57,14 @@ class OrderedBuckets:
 
 @dataclass(frozen=True)
 class SplitFile:
-    """One finished file that still has its temporary name.
+    """A complete file that still has its temporary name.
 
     Attributes:
-        split: Which split.
-        bucket: Which of the split's files.
-        path: Where it is.
-        counts: What it holds and what happened on the way, by name.
-        added: A table of the candidate ids in it that the catalogue lacks; None: there are none.
+        split: The split.
+        bucket: The index of the file in the split.
+        path: The temporary path.
+        counts: Numbers for the report, by name.
+        added: Table of the candidate IDs in it that the catalogue does not have, if any.
     """
 
     split: str
@@ -78,7 +77,7 @@ class SplitFile:
 def split_and_write(
     pipeline: beam.Pipeline, plan: IngestPlan, buckets: OrderedBuckets, cut: Cut | None
 ) -> beam.PCollection:
-    """Writes one file for each split and bucket; returns `SplitFile`s."""
+    """Write one file for each split and bucket; return `SplitFile`s."""
     timelines = (
         pipeline
         | "QueryBuckets"
@@ -94,12 +93,12 @@ def split_and_write(
 def write_candidates(
     pipeline: beam.Pipeline, plan: IngestPlan, buckets: OrderedBuckets, seen: beam.PCollection
 ) -> beam.PCollection:
-    """Writes one file of candidates for each bucket; returns `SplitFile`s.
+    """Write one file of candidates for each bucket; return `SplitFile`s.
 
     Args:
-        pipeline: Gets the steps.
-        plan: The layout.
-        buckets: The catalogue's rows.
+        pipeline: The pipeline to extend.
+        plan: The plan of the ingestion.
+        buckets: The ordered buckets.
         seen: Buckets and segments (`id_segments`) of candidates that events have.
     """
     every_bucket: list[tuple[int, Segment | None]] = [
@@ -114,10 +113,10 @@ def write_candidates(
 
 
 def id_segments(plan: IngestPlan, ids: Any) -> Iterator[tuple[int, Segment]]:
-    """Spills candidate ids, a segment for each of the candidates' buckets.
+    """Write candidate IDs to disk, one segment per bucket of candidates.
 
     Args:
-        plan: The layout.
+        plan: The plan of the ingestion.
         ids: Strings without nulls [n].
     """
     num_buckets = np.uint64(plan.num_buckets["candidates"])
@@ -125,8 +124,30 @@ def id_segments(plan: IngestPlan, ids: Any) -> Iterator[tuple[int, Segment]]:
     return write_segments(pa.table({"id": ids}), buckets, plan.spill_dir)
 
 
+def total_counts(files: Sequence[SplitFile], split: str) -> Counter[str]:
+    """Add up the counts of a split's files."""
+    total: Counter[str] = Counter()
+    for file in files:
+        if file.split == split:
+            total.update(file.counts)
+    return total
+
+
+def publish(files: Sequence[SplitFile], splits: Sequence[str], examples_dir: str) -> None:
+    """Give the files of the splits their final names below `examples_dir`."""
+    sources, targets = [], []
+    for split in splits:
+        folder = make_folder(FileSystems.join(examples_dir, f"Split-{split}"))
+        mine = [file for file in files if file.split == split]
+        for file in mine:
+            name = f"data_tfrecord-{file.bucket:05d}-of-{len(mine):05d}.gz"
+            sources.append(file.path)
+            targets.append(FileSystems.join(folder, name))
+    FileSystems.rename(sources, targets)
+
+
 class _WriteTimelines(beam.DoFn):
-    """Writes the splits of one bucket; main output: candidates seen in training."""
+    """Write the splits of one bucket; the main output is the candidates seen in training."""
 
     def __init__(self, plan: IngestPlan, buckets: OrderedBuckets, cut: Cut | None):
         self._plan = plan
@@ -161,15 +182,13 @@ class _WriteTimelines(beam.DoFn):
             totals = {}
             batches = encoder.batches(timelines, plan.sizing.batch_events)
             yield TaggedOutput(_FILES, _write_split(plan, name, bucket, batches, counts))
-        candidates = events[spec.candidate_id].combine_chunks()
-        yield from self._seen(candidates.filter(pa.array(splits == TRAIN)))
-
-    def _seen(self, candidates: Any) -> Iterator[tuple[int, Segment]]:
-        return id_segments(self._plan, candidates.dictionary.take(candidates.indices.unique()))
+        candidates = events[spec.candidate_id].combine_chunks().filter(pa.array(splits == TRAIN))
+        seen = candidates.dictionary.take(candidates.indices.unique())
+        yield from id_segments(plan, seen)
 
 
 class _WriteCandidates(beam.DoFn):
-    """Writes the catalogue rows of one bucket, then the ids that only training events have."""
+    """Write the catalogue rows of one bucket, then the IDs that only training events have."""
 
     def __init__(self, plan: IngestPlan, buckets: OrderedBuckets):
         self._plan = plan
@@ -181,8 +200,7 @@ class _WriteCandidates(beam.DoFn):
         found = [read_segment(segment)["id"] for segment in segments if segment is not None]
         seen = pa.array([], pa.string())
         if found:
-            chunks = [chunk for column in found for chunk in column.chunks]
-            seen = pc.unique(pa.concat_arrays(chunks))
+            seen = pc.unique(pa.concat_arrays([c for column in found for c in column.chunks]))
         path = self._buckets.candidates.get(bucket)
         catalogue = None if path is None else read_table(path)
         known = pa.array([], pa.string())
@@ -191,13 +209,13 @@ class _WriteCandidates(beam.DoFn):
         added = seen.filter(pc.invert(pc.is_in(seen, value_set=known)))
         added = added.take(pc.sort_indices(added))
         ids = pa.concat_arrays([known, added])
-        places = np.concatenate((np.arange(len(known)), np.full(len(added), -1)))
+        rows = np.concatenate((np.arange(len(known)), np.full(len(added), -1)))
         counts = {
             "candidates": len(ids),
             "candidates_added": len(added),
             "candidates_without_events": len(ids) - len(seen),
         }
-        batches = candidate_batches(spec, ids, catalogue, places, plan.sizing.batch_events)
+        batches = candidate_batches(spec, ids, catalogue, rows, plan.sizing.batch_events)
         file = _write_split(plan, "candidates", bucket, batches, counts)
         if len(added) and plan.config.data.candidates is not None:
             path = write_table(pa.table({ADDED_ID: added}), plan.spill_dir)
@@ -206,12 +224,12 @@ class _WriteCandidates(beam.DoFn):
 
 
 def _count(timelines: Timelines, num_events: int) -> dict[str, int]:
-    """Counts a split; `events` are its own, history and events shed at `max_events` apart."""
+    """Count a split; `events` does not include history, nor what `max_events` cuts off."""
     num_targets = int(timelines.is_target.sum())
     return {
         "timelines": len(timelines),
         "events": num_events,
-        "history_events": len(timelines.places) - num_targets if num_targets else 0,
+        "history_events": len(timelines.positions) - num_targets if num_targets else 0,
         "timelines_cut": timelines.num_cut,
     }
 
@@ -228,25 +246,3 @@ def _write_split(
         for batch in batches:
             file.write(batch)
     return SplitFile(split, bucket, path, counts)
-
-
-def total_counts(files: Sequence[SplitFile], split: str) -> Counter[str]:
-    """Adds up the counts of a split's files."""
-    total: Counter[str] = Counter()
-    for file in files:
-        if file.split == split:
-            total.update(file.counts)
-    return total
-
-
-def publish(files: Sequence[SplitFile], splits: Sequence[str], examples_dir: str) -> None:
-    """Gives the files of the splits their final places below `examples_dir`."""
-    sources, targets = [], []
-    for split in splits:
-        folder = make_folder(FileSystems.join(examples_dir, f"Split-{split}"))
-        mine = [file for file in files if file.split == split]
-        for file in mine:
-            name = f"data_tfrecord-{file.bucket:05d}-of-{len(mine):05d}.gz"
-            sources.append(file.path)
-            targets.append(FileSystems.join(folder, name))
-    FileSystems.rename(sources, targets)

@@ -8,7 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from components.drift_gate.config import DistanceConfig, DriftConfig
 from components.index_builder.config import IndexConfig
-from components.interactions.config import DataConfig, IngestConfig, SplitConfig, has_spans
+from components.interactions.config import DataConfig, IngestConfig, SplitConfig
+from components.interactions.spans.pattern import has_spans
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.serving_validator.config import ServingConfig
 from models.config import LOSS, HoldoutMetric, ModelConfig, TrainingConfig, TuningConfig

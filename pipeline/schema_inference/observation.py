@@ -167,7 +167,7 @@ def _rows(
                 yield good.slice(0, left)
                 num_rows += left
                 break
-            num_rows += len(block.rows) + len(block.misshapen)
+            num_rows += len(block.rows) + len(block.malformed)
             yield good
         read.num_rows += num_rows
 

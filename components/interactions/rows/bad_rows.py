@@ -1,4 +1,4 @@
-"""Bad rows: where they stand, what is wrong with them, and the file that keeps them."""
+"""Find the lines of bad rows, report them, and write them to `rejected.parquet`."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,11 +35,11 @@ class FileRejects:
     """The bad rows of one file.
 
     Attributes:
-        source: What the file holds.
-        index: Which of the source's files.
-        counts: Rows by reason.
+        source: The source of the file.
+        index: The file's index in the source.
+        counts: Number of rows by reason.
         first: The first few, as rows of `REJECTED_SCHEMA`.
-        path: All of them as Parquet in that schema; None: they were only counted.
+        path: Parquet file with all of them; None if they were only counted.
     """
 
     source: Source
@@ -52,13 +52,13 @@ class FileRejects:
 def locate(
     file: SourceFile, segments: Sequence[Segment], delimiter: str, folder: str | None
 ) -> FileRejects:
-    """Finds the lines of a file's bad rows.
+    """Find the lines of a file's bad rows; in Parquet and TFRecord a line is a row number.
 
     Args:
-        file: The input file. The line of a row of Parquet or TFRecord is its number.
+        file: The input file.
         segments: Tables in `BAD_ROWS_SCHEMA`, sorted.
-        delimiter: Of the CSV.
-        folder: Where the rows are written; None: only the first few are located.
+        delimiter: The separator of CSV values.
+        folder: The folder to write the rows to; None to find only the first few.
     """
     counts: Counter[str] = Counter()
     first: list[Mapping[str, object]] = []
@@ -79,7 +79,7 @@ def locate(
 
 
 def write_rejected(rejects: Sequence[FileRejects], path: str) -> None:
-    """Writes the bad rows of all files as one Parquet file, which may be empty."""
+    """Write the bad rows of all files to one Parquet file, which may be empty."""
     with FileSystems.create(path) as stream, pq.ParquetWriter(stream, REJECTED_SCHEMA) as writer:
         for found in in_order(rejects):
             if found.path is not None:
@@ -89,7 +89,7 @@ def write_rejected(rejects: Sequence[FileRejects], path: str) -> None:
 
 
 def count_by_reason(rejects: Sequence[FileRejects]) -> dict[str, int]:
-    """Returns the number of bad rows by reason, most frequent first."""
+    """Return the number of bad rows by reason, most frequent first."""
     total: Counter[str] = Counter()
     for found in in_order(rejects):
         total.update(found.counts)
@@ -97,7 +97,7 @@ def count_by_reason(rejects: Sequence[FileRejects]) -> dict[str, int]:
 
 
 def bad_rows_error(rejects: Sequence[FileRejects]) -> BadRowsError:
-    """Returns the one error that names the first bad rows and counts all."""
+    """Return an error that counts all bad rows and shows the first."""
     counts = count_by_reason(rejects)
     shown = [row for found in in_order(rejects) for row in found.first][:_NUM_SHOWN]
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
@@ -111,17 +111,17 @@ def bad_rows_error(rejects: Sequence[FileRejects]) -> BadRowsError:
     return BadRowsError(
         f"{total} bad row{'s' if total > 1 else ''} in the input: {reasons}. The first:\n"
         + "\n".join(lines)
-        + "\nCorrect the input, or set `ingest.bad_rows: reject` to put such rows aside and go on."
+        + "\nFix the input, or set `ingest.bad_rows: reject` to skip such rows."
     )
 
 
 def in_order(rejects: Sequence[FileRejects]) -> list[FileRejects]:
-    """Returns rejects in the order of the input."""
+    """Return rejects in the order of the input."""
     return sorted(rejects, key=lambda found: (SOURCES.index(found.source), found.index))
 
 
 def _in_row_order(segments: Sequence[Segment]) -> Iterator[pa.Table]:
-    """Yields tables of ascending rows; only segments that overlap are in memory together."""
+    """Yield tables of ascending rows; only overlapping segments are in memory together."""
     together: list[Segment] = []
     for segment in segments:
         if together and segment.first_row > max(s.last_row for s in together):

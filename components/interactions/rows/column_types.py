@@ -1,4 +1,4 @@
-"""Turns raw columns into strings, numbers and times, and marks what cannot be turned."""
+"""Convert raw columns to text, numbers and times, and mark the values that do not fit."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.interactions.rows.reasons import (
+from components.interactions.bad_row_reasons import (
     CONTROL_CHARACTER,
     HOLDS_SEPARATOR,
     MISSING,
@@ -38,12 +38,12 @@ _ZONE = r"[ T][\d:.]+(Z|[+-]\d{2}(:?\d{2})?)$"
 
 @dataclass(frozen=True)
 class Values:
-    """A column in its final type, and the rows that did not fit by reason.
+    """A column in its final type, and the rows whose values do not fit.
 
     Attributes:
-        array: String, float32 or int64 (microseconds since 1970, UTC) [n]; what stands at a bad
-            row is arbitrary.
-        faults: Reason and the rows that it holds for [n].
+        array: Strings, float32 or int64 (microseconds since 1970, UTC) [n]. The value in a bad row
+            is arbitrary.
+        faults: Each reason with a mask of its rows [n].
     """
 
     array: Any
@@ -51,7 +51,7 @@ class Values:
 
 
 def text(raw: Any) -> Values:
-    """Reads strings; numbers become their decimal text, lists are joined by spaces."""
+    """Read text; numbers become their decimal text, lists are joined by spaces."""
     kind = raw.type
     if pa.types.is_dictionary(kind):
         return text(raw.cast(kind.value_type))
@@ -66,16 +66,16 @@ def text(raw: Any) -> Values:
     return Values(strings, ((NOT_UTF8, broken),))
 
 
-def categorical(raw: Any, separator: str | None, *, is_one_plain: bool = False) -> Values:
-    """Reads strings, of which one holds many values where there is a `separator`.
+def categorical(raw: Any, separator: str | None, *, unwraps_lists: bool = False) -> Values:
+    """Read categories as text, in which a `separator` divides the values of one row.
 
-    Lists are joined by it, without their nulls. It is a fault where the strings could not be parted
-    into the same values again, or where a list has several and there is no separator.
+    Lists are joined by the separator, without their nulls. A list does not fit if splitting the
+    text would not return its values, or if it has several values and there is no separator.
 
     Args:
-        raw: Values or lists of them [n].
-        separator: What stands between the values of a row; None: a row has one.
-        is_one_plain: Whether a list of one value stands for that value, which may hold separators.
+        raw: Values or lists of values [n].
+        separator: The separator; None if a row has a single value.
+        unwraps_lists: Whether a list of one value means that value, which may contain separators.
     """
     if not _is_list(raw.type):
         return text(raw)
@@ -89,23 +89,23 @@ def categorical(raw: Any, separator: str | None, *, is_one_plain: bool = False) 
     lengths = _lengths(lists)
     rows = np.repeat(np.arange(len(lists)), lengths)[parted]
     ambiguous = np.zeros(len(lists), bool)
-    ambiguous[rows] = lengths[rows] > 1 if is_one_plain else True
+    ambiguous[rows] = lengths[rows] > 1 if unwraps_lists else True
     return Values(joined.array, (*joined.faults, (HOLDS_SEPARATOR, ambiguous)))
 
 
 def single(raw: Any) -> Values:
-    """Takes values out of lists; an empty list is null, and a fault where there are several."""
+    """Read lists as their single values; an empty list is null, several values do not fit."""
     lengths = _lengths(raw)
-    places = np.cumsum(lengths) - 1
-    values = raw.flatten().take(pa.array(places, mask=lengths != 1))
+    positions = np.cumsum(lengths) - 1
+    values = raw.flatten().take(pa.array(positions, mask=lengths != 1))
     return Values(values, ((SEVERAL, lengths > 1),))
 
 
 def identifier(raw: Any) -> Values:
-    """Reads strings that must not be empty nor hold control characters.
+    """Read text that is neither empty nor contains control characters.
 
-    Vocabularies are files of lines, and models/features/preprocessing.py replaces spaces by one
-    such character.
+    Vocabularies are files of lines, and models/features/preprocessing.py replaces spaces with a
+    control character.
     """
     found = text(raw)
     empty = _mask(pc.equal(pc.binary_length(found.array), 0).fill_null(True))
@@ -114,7 +114,7 @@ def identifier(raw: Any) -> Values:
 
 
 def number(raw: Any, *, required: bool = False) -> Values:
-    """Reads float32; empty is null, and a fault where a number is `required`."""
+    """Read float32; an empty value is null, and does not fit if a number is `required`."""
     faults: list[tuple[str, Mask]] = []
     if _is_numeric(raw.type):
         absent = pc.is_null(raw)
@@ -139,9 +139,9 @@ def number(raw: Any, *, required: bool = False) -> Values:
 
 
 def time(raw: Any, unit: TimestampUnit) -> Values:
-    """Reads moments as microseconds since 1970, UTC; finer parts are cut off.
+    """Read times as microseconds since 1970, UTC; finer digits are dropped.
 
-    Times without a zone are UTC. Arrow's own time types keep their unit, whatever `unit` says.
+    Times without a zone are UTC. Arrow's time types have their own unit and ignore `unit`.
     """
     kind = raw.type
     if pa.types.is_dictionary(kind):
@@ -175,7 +175,7 @@ def time(raw: Any, unit: TimestampUnit) -> Values:
 
 
 def _joined(lists: Any, separator: str) -> tuple[Values, Any]:
-    """Returns lists as strings, and the strings that they are made of."""
+    """Return lists as joined text, and the text of their items."""
     items = text(lists.flatten())
     strings = _lists_like(lists, _lengths(lists), items.array)
     broken = np.zeros(len(lists), bool)
@@ -195,7 +195,7 @@ def _without_nulls(lists: Any) -> Any:
 
 
 def _lists_like(lists: Any, lengths: npt.NDArray[np.int64], values: Any) -> Any:
-    """Returns lists of other values, null where `lists` are."""
+    """Return lists of other values, null in the same rows."""
     bounds = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     absent = np.append(_mask(pc.is_null(lists)), False)
     return pa.ListArray.from_arrays(pa.array(bounds, mask=absent), values)
@@ -207,7 +207,7 @@ def _lengths(lists: Any) -> npt.NDArray[np.int64]:
 
 
 def _decimal_text(raw: Any) -> Any:
-    """Returns decimals without exponents and closing zeros: equal ones alike in every scale."""
+    """Return decimals without exponents and trailing zeros, so that the scale does not matter."""
     coded = raw.dictionary_encode()
     shown = [_plain_decimal(value.as_py()) for value in coded.dictionary]
     return pa.array(shown, pa.string()).take(coded.indices)
@@ -223,7 +223,7 @@ def _plain_decimal(value: Decimal) -> str:
 def _iso_8601(raw: Any) -> Values:
     faults, words, absent = _words(raw)
     shaped = _where(pc.match_substring_regex(words, _ISO_8601), words)
-    # Arrow refuses digits beyond the unit.
+    # Arrow rejects digits beyond its unit.
     cut = pc.replace_substring_regex(shaped, r"(\.\d{6})\d+", r"\1")
     zoned = pc.match_substring_regex(cut, _ZONE)
     with_zone = _cast_or_null(_where(zoned, cut), pa.timestamp("us", "UTC")).cast(pa.int64())
@@ -264,7 +264,7 @@ def _time_faults(
 
 
 def _words(raw: Any) -> tuple[list[tuple[str, Mask]], Any, Any]:
-    """Strings without surrounding space, their faults, and which are absent."""
+    """Return faults, text without surrounding space, and a mask of absent values."""
     found = text(raw)
     words = pc.ascii_trim_whitespace(found.array)
     broken = pa.array(found.faults[0][1]) if found.faults else pa.array(np.zeros(len(raw), bool))
@@ -277,7 +277,7 @@ def _where(condition: Any, values: Any) -> Any:
 
 
 def _cast_or_null(array: Any, kind: Any) -> Any:
-    """Casts, with null where a value refuses; halves the array until only refusals are left."""
+    """Cast with null for each value that fails, found by halving the array."""
     try:
         return array.cast(kind)
     except pa.ArrowInvalid:

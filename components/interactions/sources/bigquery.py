@@ -1,6 +1,6 @@
-"""Executes the queries among the sources and writes their rows as Parquet, to be read as files are.
+"""Execute BigQuery queries and write their rows as Parquet files, which are read as any others.
 
-Tested up to the boundary of Beam's own reader; never run against the service.
+This is tested up to the boundary of Beam's reader, and has not run against the service.
 """
 
 import importlib
@@ -29,17 +29,17 @@ from components.interactions.errors import NoInputError, QueryError
 from components.interactions.spans.pattern import query_of
 
 _BLOCK_ROWS = 50_000
-# Without them Beam's reader can be imported, and fails when it is used.
+# Without these modules Beam's reader can be imported, but fails when it is used.
 _EXTRA_MODULES = ("apitools", "google.cloud.bigquery", "google.cloud.bigquery_storage_v1")
 
 
 @dataclass(frozen=True)
 class Reader:
-    """What the extra `bigquery` makes work.
+    """The parts of Beam that need the extra `bigquery`.
 
     Attributes:
-        read: Beam's `ReadFromBigQuery`.
-        dataset: Beam's `DatasetReference`.
+        read: `ReadFromBigQuery`.
+        dataset: `DatasetReference`.
     """
 
     read: Any
@@ -52,13 +52,13 @@ def export_queries(
     make_pipeline: MakePipeline,
     sources: Sequence[Source] = SOURCES,
 ) -> IngestConfig:
-    """Returns settings that name files where they named queries; without queries the same.
+    """Return settings that name files instead of queries.
 
     Args:
-        config: The settings.
-        folder: Gets the rows as Parquet files; it exists.
+        config: The settings; returned unchanged without queries.
+        folder: An existing folder for the rows as Parquet files.
         make_pipeline: Returns a new Beam pipeline; called once if there are queries.
-        sources: Of these the queries are executed.
+        sources: The sources whose queries are executed.
 
     Raises:
         QueryError: The extra or the credentials are missing.
@@ -74,7 +74,7 @@ def export_queries(
     )
     patterns: dict[str, str] = {}
     for source in queries:
-        # What a worker wrote and did not live to tell is not among them.
+        # Files of a worker that died are not among these.
         written = sorted(path for its_source, path in blocks if its_source == source)
         if not written:
             raise NoInputError(f"`{SOURCE_SETTINGS[source]}`: the query has no rows")
@@ -95,7 +95,7 @@ def export_queries(
 
 
 def load_reader() -> Reader:
-    """Returns Beam's reader.
+    """Return Beam's reader.
 
     Raises:
         QueryError: The extra or the credentials are missing.
@@ -105,14 +105,14 @@ def load_reader() -> Reader:
             importlib.import_module(module)
     except ImportError as error:
         raise QueryError(
-            f"BigQuery queries need the extra `bigquery` of setup.py ({error}); docs/data.md says "
-            "how to install it"
+            f"a BigQuery query needs the extra `bigquery` of setup.py ({error}); docs/data.md "
+            "explains how to install it"
         ) from error
     try:
-        # Beam's own client would ask for a login in a browser, and wait.
+        # Beam's client would wait for a login in a browser.
         google.auth.default()
     except DefaultCredentialsError as error:
-        raise QueryError(f"BigQuery queries need Google credentials: {error}") from error
+        raise QueryError(f"a BigQuery query needs Google credentials: {error}") from error
     from apache_beam.io.gcp.bigquery import ReadFromBigQuery
     from apache_beam.io.gcp.internal.clients.bigquery import DatasetReference
 
@@ -132,7 +132,7 @@ def _read(
     folder: str,
 ) -> beam.PCollection:
     options = pipeline.options.view_as(GoogleCloudOptions)
-    # Beam removes the temporary dataset of this project only.
+    # Beam removes the temporary dataset only if it is of this project.
     options.project = options.project or settings.project
     where = {}
     if settings.temp_dataset is not None:
@@ -146,7 +146,7 @@ def _read(
             query=query,
             project=settings.project,
             use_standard_sql=True,
-            # Straight from the service: an export would need a bucket of Cloud Storage.
+            # Read directly from the service: an export would need a Cloud Storage bucket.
             method="DIRECT_READ",
             use_native_datetime=True,
             **where,
@@ -160,7 +160,7 @@ def _read(
 
 
 class _WriteBlock(beam.DoFn):
-    """Writes rows as one Parquet file; gives source and path."""
+    """Write rows to one Parquet file; the output is source and path."""
 
     def __init__(self, source: Source, folder: str):
         self._source = source

@@ -1,43 +1,35 @@
-"""Opens input files on any Beam filesystem."""
+"""Open input files on any filesystem, and hold some of their rows as columns."""
 
 import gzip
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-READ_ERRORS = (OSError, EOFError, zlib.error)
-
-
-@contextmanager
-def open_input(path: str) -> Iterator[Any]:
-    """Opens a file for reading bytes; `.gz` is unpacked.
-
-    Beam would unpack too, but takes a truncated file for a whole one.
-    """
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-        if path.lower().endswith(".gz"):
-            with gzip.open(stream) as unpacked:
-                yield unpacked
-        else:
-            yield stream
+READ_ERRORS = (OSError, EOFError, UnicodeError, zlib.error)
+# A TFRecord begins with the length of its first record and a checksum of that length.
+RECORD_HEAD_BYTES = 12
+_GZIP_MAGIC = b"\x1f\x8b"
+_CRC_MASK_DELTA = 0xA282EAD8
 
 
 @dataclass(frozen=True)
-class MisshapenRow:
-    """A row that cannot be parted into columns.
+class MalformedRow:
+    """A row that cannot be split into columns.
 
     Attributes:
-        row: Its number, from 0, without header and blank lines.
-        column: Where it fails; empty: as a whole.
-        value: What stands there.
-        reason: What is wrong.
+        row: Row number from 0, without the header and blank lines.
+        column: The column that fails, or "" for the whole row.
+        value: The text of the row or value.
+        reason: One of the constants in `bad_row_reasons`.
     """
 
     row: int
@@ -51,22 +43,55 @@ class Block:
     """Consecutive rows of a file.
 
     Attributes:
-        columns: Raw values by column name: bytes from CSV, native types from Parquet, those of
-            features or lists of them from TFRecord.
-        rows: The row number of each, from 0, counted over the whole file [n].
-        misshapen: Rows before the next block that have no place in `columns`.
-        is_one_plain: Whether a list of one value is no list but that value: TFRecord does not tell
-            them apart.
+        columns: Raw values by column name: bytes from CSV, physical types from Parquet, values or
+            lists of values from TFRecord.
+        rows: Number of each row in the file, from 0 [n].
+        malformed: Rows before the next block that are not in `columns`.
+        unwraps_lists: Whether a list of one value means that value: TFRecord does not distinguish
+            them.
     """
 
     columns: dict[str, Any]
     rows: npt.NDArray[np.int64]
-    misshapen: list[MisshapenRow] = field(default_factory=list)
-    is_one_plain: bool = False
+    malformed: list[MalformedRow] = field(default_factory=list)
+    unwraps_lists: bool = False
+
+
+@contextmanager
+def open_input(path: str) -> Iterator[Any]:
+    """Open a file for reading bytes; gzip is recognised by content and decompressed."""
+    # Beam's own decompression silently accepts a truncated file.
+    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        head = stream.read(RECORD_HEAD_BYTES)
+        stream.seek(0)
+        # The length of a record may begin with the same two bytes as gzip.
+        if head.startswith(_GZIP_MAGIC) and not is_record_head(head):
+            with gzip.open(stream) as decompressed:
+                yield decompressed
+        else:
+            yield stream
+
+
+def is_record_head(head: bytes) -> bool:
+    """Return whether bytes begin with the head of a TFRecord."""
+    return len(head) >= RECORD_HEAD_BYTES and masked_crc(head[:8]) == head[8:RECORD_HEAD_BYTES]
+
+
+def masked_crc(data: bytes) -> bytes:
+    """Return the checksum that TFRecord stores for some bytes."""
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + _CRC_MASK_DELTA) & 0xFFFFFFFF)
+
+
+def mask_crcs(crcs: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return TFRecord's form of many CRC-32C values at once."""
+    rotated = (crcs >> np.uint64(15)) | (crcs << np.uint64(17))
+    masked: npt.NDArray[np.uint64] = (rotated + np.uint64(_CRC_MASK_DELTA)) & np.uint64(0xFFFFFFFF)
+    return masked
 
 
 def show_value(value: Any) -> str:
-    """Returns a raw value as text for a person."""
+    """Return a raw value as text for a message."""
     if isinstance(value, list):
         return ", ".join(show_value(item) for item in value)
     if isinstance(value, bytes):

@@ -1,22 +1,18 @@
-"""Which columns of which file are read, and as what."""
+"""The columns that each source must have, and the file types that each kind of column accepts."""
 
-from collections.abc import Mapping
+import difflib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
 
 from components.interactions.config import IngestConfig, Source
-from components.interactions.errors import (
-    ColumnError,
-)
-from components.interactions.sources.tfrecord import (
-    ARROW_TYPES,
-    FeatureKind,
-)
+from components.interactions.errors import ColumnError
 from models.features.spec import EVENT_TYPE_KEY, RATING_KEY
 
-# Columns of spilled tables beside ids and features; `#` keeps them apart from feature names.
+# Columns of intermediate tables. The `#` keeps them apart from feature names.
 FILE = "#file"
 ROW = "#row"
 TIME_US = "#time_us"
@@ -35,10 +31,10 @@ class SourceColumn:
     """One column to read.
 
     Attributes:
-        key: Its name in spilled tables and, but for the time, in Examples.
+        key: Its name in intermediate tables and, except for the time, in Examples.
         column: Its name in the file.
-        kind: What its values must be.
-        separator: For a category that holds many values: what stands between them.
+        kind: Its type.
+        separator: The separator between the values of a multi-valued category.
     """
 
     key: str
@@ -48,86 +44,93 @@ class SourceColumn:
 
 
 def source_columns(config: IngestConfig, source: Source) -> tuple[SourceColumn, ...]:
-    """Returns the declared columns of a source, ids first."""
+    """Return the declared columns of a source, IDs first."""
     columns = config.spec.columns
     if source == "interactions":
-        declared = [
+        optional: list[tuple[str, str | None, ColumnKind]] = [
+            (TIME_US, columns.timestamp, "time"),
+            (RATING_KEY, columns.rating, "rating"),
+            (EVENT_TYPE_KEY, columns.event_type, "event_type"),
+        ]
+        return (
             SourceColumn(columns.query_id, columns.query_id, "id"),
             SourceColumn(columns.candidate_id, columns.candidate_id, "id"),
-        ]
-        if columns.timestamp is not None:
-            declared.append(SourceColumn(TIME_US, columns.timestamp, "time"))
-        if columns.rating is not None:
-            declared.append(SourceColumn(RATING_KEY, columns.rating, "rating"))
-        if columns.event_type is not None:
-            declared.append(SourceColumn(EVENT_TYPE_KEY, columns.event_type, "event_type"))
-        return tuple(declared)
-    of_queries = source == "queries"
-    data = config.data
-    key = columns.query_id if of_queries else columns.candidate_id
-    id_column = data.query_id_column if of_queries else data.candidate_id_column
-    features = config.spec.query_features if of_queries else config.spec.candidate_features
+            *(SourceColumn(key, name, kind) for key, name, kind in optional if name is not None),
+        )
+    is_query = source == "queries"
+    key = columns.query_id if is_query else columns.candidate_id
+    id_column = config.data.query_id_column if is_query else config.data.candidate_id_column
+    features = config.spec.query_features if is_query else config.spec.candidate_features
     return (
         SourceColumn(key, id_column or key, "id"),
         *(
-            SourceColumn(
-                name,
-                feature.column or name,
-                _FEATURE_KINDS[feature.kind],
-                feature.separator,
-            )
-            for name, feature in features.items()
+            SourceColumn(name, f.column or name, _FEATURE_KINDS[f.kind], f.separator)
+            for name, f in features.items()
         ),
     )
 
 
-def _check_types(config: IngestConfig, source: Source, path: str, schema: pa.Schema) -> None:
-    for column in source_columns(config, source):
-        position = schema.get_field_index(column.column)
-        if position >= 0 and not _fits(schema.field(position).type, column.kind):
+def check_names(file: str, names: Sequence[str], columns: Sequence[SourceColumn]) -> None:
+    """Check that a file has each declared column exactly once.
+
+    Raises:
+        ColumnError: A column is missing or duplicated.
+    """
+    counts = Counter(names)
+    for column in (c.column for c in columns):
+        if counts[column] > 1:
             raise ColumnError(
-                f"{path}: column {column.column!r} is {schema.field(position).type}, which cannot "
-                f"be read as {column.kind}"
+                f"{file}: column names must be unique, but {counts[column]} columns are called "
+                f"{column!r}"
+            )
+        if not counts[column]:
+            nearest = difflib.get_close_matches(column, names, n=1, cutoff=0.0)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
+            raise ColumnError(
+                f"{file} has no column {column!r}{hint} Its columns: {', '.join(names)}"
             )
 
 
-def _check_kinds(
-    config: IngestConfig, source: Source, path: str, kinds: Mapping[str, FeatureKind]
-) -> None:
-    schema = pa.schema([(name, ARROW_TYPES[kind]) for name, kind in kinds.items()])
-    _check_types(config, source, path, schema)
-    for column in source_columns(config, source):
-        if column.kind == "time" and kinds.get(column.column) == "float":
+def check_types(path: str, schema: pa.Schema, columns: Sequence[SourceColumn]) -> None:
+    """Check that the declared columns of a typed file can be read as their kinds.
+
+    Raises:
+        ColumnError: A column has a type that its kind does not accept.
+    """
+    for column in columns:
+        index = schema.get_field_index(column.column)
+        if index >= 0 and not accepts(column.kind, schema.field(index).type):
             raise ColumnError(
-                f"{path}: column {column.column!r} is float, whose 24 bits round the seconds of "
-                "today to minutes; write times as int64 or bytes"
+                f"{path}: column {column.column!r} is {schema.field(index).type}, which cannot be "
+                f"read as {column.kind}"
             )
 
 
-def _fits(arrow_type: pa.DataType, kind: ColumnKind) -> bool:
+def accepts(kind: ColumnKind, arrow_type: pa.DataType) -> bool:
+    """Return whether values of an Arrow type can be read as a kind of column."""
     types = pa.types
     if types.is_dictionary(arrow_type):
-        return _fits(arrow_type.value_type, kind)
-    textual = (
+        return accepts(kind, arrow_type.value_type)
+    is_text = (
         types.is_string(arrow_type)
         or types.is_large_string(arrow_type)
         or types.is_binary(arrow_type)
         or types.is_large_binary(arrow_type)
         or types.is_null(arrow_type)
     )
-    if textual or types.is_integer(arrow_type):
+    if is_text or types.is_integer(arrow_type):
         return True
-    inexact = types.is_floating(arrow_type) or types.is_decimal(arrow_type)
+    is_inexact = types.is_floating(arrow_type) or types.is_decimal(arrow_type)
     if kind in ("rating", "number"):
-        return bool(inexact or types.is_boolean(arrow_type))
-    moment = types.is_timestamp(arrow_type) or types.is_date(arrow_type)
+        return bool(is_inexact or types.is_boolean(arrow_type))
+    is_time = types.is_timestamp(arrow_type) or types.is_date(arrow_type)
     if kind == "time":
-        return bool(inexact or moment)
+        return bool(is_inexact or is_time)
     if kind not in ("categorical", "text"):
         return False
     if types.is_list(arrow_type) or types.is_large_list(arrow_type):
         value_type = arrow_type.value_type
-        return not types.is_nested(value_type) and _fits(value_type, kind)
-    # What Arrow can write as text.
-    written = moment or types.is_time(arrow_type) or types.is_boolean(arrow_type)
-    return bool(written or (inexact and not types.is_float16(arrow_type)))
+        return not types.is_nested(value_type) and accepts(kind, value_type)
+    # Arrow can write these types as text.
+    is_writable = is_time or types.is_time(arrow_type) or types.is_boolean(arrow_type)
+    return bool(is_writable or (is_inexact and not types.is_float16(arrow_type)))

@@ -1,5 +1,10 @@
-"""Finds the line of a CSV file on which a record starts; slow, and only run for bad rows."""
+"""Read CSV in columnar blocks of whole records, and find the line of a record.
 
+Arrow's streaming reader is not used: it reads ahead in its own thread, and deadlocks if it fails
+while that thread waits for a Python stream.
+"""
+
+import codecs
 import csv
 import io
 from collections.abc import Iterator, Sequence
@@ -10,61 +15,33 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
+from components.interactions.bad_row_reasons import WRONG_NUMBER_OF_VALUES
 from components.interactions.errors import UnreadableFileError
-from components.interactions.sources.block import READ_ERRORS, Block, MisshapenRow, open_input
+from components.interactions.sources.block import READ_ERRORS, Block, MalformedRow, open_input
 
-# The csv module's own limit (128 KiB) is lower than that of the columnar reader.
+# The csv module's default limit (128 KiB) is lower than that of the columnar reader.
 _LONGEST_FIELD = (1 << 31) - 1
-
-
-def csv_records(stream: Any, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yields each record, the header too, with the 1-based line that it starts on.
-
-    Blank lines count as lines but are no records. Bytes that are not UTF-8 are replaced.
-    """
-    csv.field_size_limit(_LONGEST_FIELD)
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
-    # The csv module refuses NUL, the columnar reader does not.
-    reader = csv.reader((line.replace("\0", "\ufffd") for line in text), delimiter=delimiter)
-    line = 1
-    for record in reader:
-        if record:
-            yield line, record
-        line = reader.line_num + 1
-
-
-class LineLocator:
-    """Tells the line of a data row; rows must be asked for in ascending order."""
-
-    def __init__(self, stream: Any, delimiter: str):
-        self._records = csv_records(stream, delimiter)
-        next(self._records, None)
-        self._row = -1
-        self._line = 0
-
-    def line_of(self, row: int) -> int:
-        """Returns the line of a row, counted from 0 without header and blank lines."""
-        while self._row < row:
-            self._line, _ = next(self._records)
-            self._row += 1
-        return self._line
-
-
-WRONG_WIDTH = "wrong number of values"
-# A row of these is put behind what is parsed. Where it does not come out as the last row, a quoted
-# value was still open and has swallowed it.
+# A row of these marks follows what is parsed. If it is not the last parsed row, an unclosed quote
+# has swallowed it.
 _END_MARK = b"\x1eend\x1e"
 _UNCLOSED = "a quote is never closed"
-# A record that is longer than this many blocks is taken for a quote that never closes, or for no
-# text at all.
+# A record longer than this many blocks has an unclosed quote, or the file is not text.
 _LONGEST_RECORD_BLOCKS = 4
 _NUM_ENDS_TRIED = 8
 
 
 def read_csv_blocks(
-    path: str, header: Sequence[str], columns: list[str], delimiter: str, block_bytes: int
+    path: str, header: Sequence[str], columns: Sequence[str], delimiter: str, block_bytes: int
 ) -> Iterator[Block]:
-    """Yields the blocks of a CSV file in order; see `blocks.read_blocks`."""
+    """Yield the blocks of a CSV file in order; see `files.read_blocks`.
+
+    Args:
+        path: The file.
+        header: The names of all its columns.
+        columns: The columns to read.
+        delimiter: The separator between values.
+        block_bytes: Approximate number of file bytes per block.
+    """
     next_row = 0
     parser = _Parser(header, columns, delimiter)
     try:
@@ -75,7 +52,7 @@ def read_csv_blocks(
                 for end in _likely_ends(rest):
                     block = parser.parse(rest[:end], next_row)
                     if block is not None:
-                        next_row += len(block.rows) + len(block.misshapen)
+                        next_row += len(block.rows) + len(block.malformed)
                         yield block
                         rest = rest[end:]
                         break
@@ -91,11 +68,51 @@ def read_csv_blocks(
         raise _unreadable(path, next_row, delimiter, str(error)) from error
 
 
-def _likely_ends(content: bytes) -> Iterator[int]:
-    """Yields where the last whole record may end, the likeliest place first.
+def csv_records(stream: Any, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield each record, including the header, with the line it starts on, counted from 1.
 
-    A line end is one of a record if an even number of quotes stands before it. Quotes in the middle
-    of unquoted values upset the count, so the last line ends follow, whatever their count.
+    This is slow, and only used for headers and messages. Blank lines count as lines but not as
+    records. Bytes that are not UTF-8 are replaced.
+
+    Raises:
+        UnicodeError: The stream is UTF-16.
+    """
+    if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise UnicodeError("the encoding must be UTF-8, but is UTF-16")
+    stream.seek(0)
+    csv.field_size_limit(_LONGEST_FIELD)
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
+    # The csv module refuses NUL; the columnar reader does not.
+    reader = csv.reader((line.replace("\0", "\ufffd") for line in text), delimiter=delimiter)
+    line = 1
+    for record in reader:
+        if record:
+            yield line, record
+        line = reader.line_num + 1
+
+
+class LineLocator:
+    """Find the lines of data rows; rows must be requested in ascending order."""
+
+    def __init__(self, stream: Any, delimiter: str):
+        self._records = csv_records(stream, delimiter)
+        next(self._records, None)
+        self._row = -1
+        self._line = 0
+
+    def line_of(self, row: int) -> int:
+        """Return the line of a row; rows count from 0, without the header and blank lines."""
+        while self._row < row:
+            self._line, _ = next(self._records)
+            self._row += 1
+        return self._line
+
+
+def _likely_ends(content: bytes) -> Iterator[int]:
+    """Yield where the last whole record may end, the most likely position first.
+
+    A line end is the end of a record if an even number of quotes precedes it. Quotes inside
+    unquoted values upset that count, so the last line ends follow regardless of the count.
     """
     newline = b"\n" if b"\n" in content else b"\r"
     end = last = content.rfind(newline) + 1
@@ -115,69 +132,60 @@ def _likely_ends(content: bytes) -> Iterator[int]:
 
 
 def _endless(rest: bytes) -> str:
-    """Says what is wrong with a stretch that is too long for a record."""
-    if b'"' in rest:
-        return _UNCLOSED
-    return f"no row ends within the {len(rest):,} bytes after it"
+    return _UNCLOSED if b'"' in rest else f"no row ends within the {len(rest):,} bytes after it"
 
 
 class _Parser:
-    """Parses stretches of one file; only the first holds the header."""
+    """Parse consecutive parts of one file; only the first part has the header."""
 
-    def __init__(self, header: Sequence[str], columns: list[str], delimiter: str):
+    def __init__(self, header: Sequence[str], columns: Sequence[str], delimiter: str):
         self._header = list(header)
-        self._columns = columns
+        self._columns = list(columns)
         self._delimiter = delimiter
-        marks = delimiter.encode().join([_END_MARK] * len(header))
-        self._end_row = b"\n" + marks + b"\n"
+        self._end_row = b"\n" + delimiter.encode().join([_END_MARK] * len(header)) + b"\n"
         self._has_header = True
 
     def parse(self, content: bytes, first_row: int) -> Block | None:
-        """Returns the rows of a stretch; None where it ends inside of a quoted value."""
+        """Return the rows of a part, or None if it ends inside a quoted value."""
         content += self._end_row
-        misshapen: list[MisshapenRow] = []
+        malformed: list[MalformedRow] = []
         try:
-            table = self._read(content, first_row, misshapen)
+            table = self._read(content, first_row, malformed)
         except pa.ArrowInvalid:
-            # Arrow cannot report a misshapen row that is not UTF-8. Read as Latin-1, all is text.
-            read_as_latin_1: list[MisshapenRow] = []
-            table = self._read(content.decode("latin-1").encode(), first_row, read_as_latin_1)
+            # Arrow cannot report a malformed row that is not UTF-8. Every byte is valid Latin-1.
+            as_latin_1: list[MalformedRow] = []
+            table = self._read(content.decode("latin-1").encode(), first_row, as_latin_1)
             table = pa.table({name: _from_latin_1(table[name]) for name in self._columns})
-            misshapen = [replace(row, value=_show(row.value)) for row in read_as_latin_1]
+            malformed = [replace(row, value=_show(row.value)) for row in as_latin_1]
         last = table[0][-1].as_py() if len(table) else None
         if last != _END_MARK:
             return None
         self._has_header = False
         num_rows = len(table) - 1
-        taken = [row.row - first_row for row in misshapen]
-        rows = np.arange(first_row, first_row + num_rows + len(taken), dtype=np.int64)
+        skipped = [row.row - first_row for row in malformed]
+        rows = np.arange(first_row, first_row + num_rows + len(skipped), dtype=np.int64)
         arrays = {name: _one_array(table[name].slice(0, num_rows)) for name in self._columns}
-        return Block(arrays, np.delete(rows, taken), misshapen)
+        return Block(arrays, np.delete(rows, skipped), malformed)
 
-    def _read(self, content: bytes, first_row: int, misshapen: list[MisshapenRow]) -> pa.Table:
+    def _read(self, content: bytes, first_row: int, malformed: list[MalformedRow]) -> pa.Table:
         first_number = 2 if self._has_header else 1
 
-        def set_aside(row: Any) -> str:
-            misshapen.append(
-                MisshapenRow(
-                    first_row + row.number - first_number,
-                    "",
-                    f"{row.actual_columns} values instead of {row.expected_columns}: {row.text}",
-                    WRONG_WIDTH,
-                )
-            )
+        def skip(row: Any) -> str:
+            text = f"{row.actual_columns} values instead of {row.expected_columns}: {row.text}"
+            number = first_row + row.number - first_number
+            malformed.append(MalformedRow(number, "", text, WRONG_NUMBER_OF_VALUES))
             return "skip"
 
         return pa_csv.read_csv(
             pa.BufferReader(content),
-            # Without threads Arrow knows the number of a misshapen row.
+            # Only without threads does Arrow know the number of a malformed row.
             read_options=pa_csv.ReadOptions(
                 use_threads=False,
                 block_size=len(content) + 1,
                 column_names=None if self._has_header else self._header,
             ),
             parse_options=pa_csv.ParseOptions(
-                delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=set_aside
+                delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=skip
             ),
             convert_options=pa_csv.ConvertOptions(
                 include_columns=self._columns,
@@ -209,8 +217,8 @@ def _unreadable(path: str, num_rows: int, delimiter: str, problem: str) -> Unrea
         with open_input(path) as stream:
             line = LineLocator(stream, delimiter).line_of(num_rows - 1)
     hint = (
-        ". If a value after that line begins with a quote, see that it ends with one"
+        ". If a value after that line begins with a quote, check that it ends with one"
         if problem == _UNCLOSED
         else ""
     )
-    return UnreadableFileError(f"{path} cannot be read as CSV beyond line {line}: {problem}{hint}")
+    return UnreadableFileError(f"{path} cannot be read as CSV after line {line}: {problem}{hint}")

@@ -1,14 +1,11 @@
-"""The frames that TFRecord puts around records: lengths, checksums, and gzip around all of it.
+"""Read TFRecord files of `tf.train.Example` in columnar blocks, without TensorFlow.
 
 References:
     https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
 """
 
-import gzip
-import io
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import google_crc32c
@@ -16,170 +13,68 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
-from components.interactions.errors import UnreadableFileError
-from components.interactions.sources.block import READ_ERRORS, Block, MisshapenRow, show_value
-
-# Length and its checksum.
-HEAD_BYTES = 12
-_CHECKSUM_BYTES = 4
-_GZIP_MAGIC = b"\x1f\x8b"
-_MASK_DELTA = 0xA282EAD8
-
-
-class FrameError(ValueError):
-    """The bytes are no TFRecord, or no whole one; the message says where."""
-
-
-def frame(record: bytes) -> bytes:
-    """Returns a record as it stands in a file."""
-    length = struct.pack("<Q", len(record))
-    return b"".join((length, _masked_crc(length), record, _masked_crc(record)))
-
-
-def is_head(head: bytes) -> bool:
-    """Whether bytes begin with the length of a record and its checksum."""
-    return len(head) >= HEAD_BYTES and _masked_crc(head[:8]) == head[8:HEAD_BYTES]
-
-
-def is_gzipped(path: str) -> bool:
-    """Whether a file of records is packed, whatever it is called."""
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as raw:
-        return _is_packed(io.BufferedReader(raw).peek(HEAD_BYTES))
-
-
-@contextmanager
-def open_records(path: str) -> Iterator[Any]:
-    """Opens a file for reading frames; gzip is unpacked, whatever the file is called."""
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as raw:
-        stream = io.BufferedReader(raw)
-        if _is_packed(stream.peek(HEAD_BYTES)):
-            with gzip.open(stream) as unpacked:
-                yield unpacked
-        else:
-            yield stream
-
-
-def _is_packed(head: bytes) -> bool:
-    return head.startswith(_GZIP_MAGIC) and not is_head(head)
-
-
-def read_records(stream: Any, block_bytes: int) -> Iterator[list[bytes]]:
-    """Yields the records of a stream, about `block_bytes` of them at a time.
-
-    Raises:
-        FrameError: A checksum is wrong, or the last record is cut off.
-    """
-    rest = b""
-    num_read = 0
-    while content := stream.read(block_bytes):
-        rest += content
-        records, end = _whole_records(rest, num_read)
-        rest = rest[end:]
-        num_read += len(records)
-        if records:
-            yield records
-    if rest:
-        raise FrameError(f"the file ends inside of record {num_read + 1}")
-
-
-def _whole_records(content: bytes, num_before: int) -> tuple[list[bytes], int]:
-    """Returns the records at the beginning of `content`, and where the last one ends."""
-    records: list[bytes] = []
-    checksums: list[bytes] = []
-    crcs: list[int] = []
-    lengths: dict[bytes, int] = {}  # many records are equally long
-    place = 0
-    while place + HEAD_BYTES <= len(content):
-        begin = place + HEAD_BYTES
-        head = content[place:begin]
-        length = lengths.get(head)
-        if length is None:
-            if not is_head(head):
-                raise FrameError(
-                    f"record {num_before + len(records) + 1} does not begin with a length and its "
-                    "checksum"
-                )
-            (length,) = struct.unpack("<Q", head[:8])
-            lengths[head] = length
-        end = begin + length
-        if end + _CHECKSUM_BYTES > len(content):
-            break
-        record = content[begin:end]
-        records.append(record)
-        crcs.append(google_crc32c.value(record))
-        place = end + _CHECKSUM_BYTES
-        checksums.append(content[end:place])
-    wrong = np.flatnonzero(
-        _masked(np.array(crcs, np.uint64)) != np.frombuffer(b"".join(checksums), "<u4")
-    )
-    if len(wrong):
-        raise FrameError(f"the checksum of record {num_before + int(wrong[0]) + 1} is wrong")
-    return records, place
-
-
-def _masked(crcs: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    rotated = (crcs >> np.uint64(15)) | (crcs << np.uint64(17))
-    masked: npt.NDArray[np.uint64] = (rotated + np.uint64(_MASK_DELTA)) & np.uint64(0xFFFFFFFF)
-    return masked
-
-
-def _masked_crc(data: bytes) -> bytes:
-    crc = google_crc32c.value(data)
-    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF)
-
+from components.interactions.bad_row_reasons import NOT_AN_EXAMPLE, WRONG_KIND
+from components.interactions.errors import ColumnError, UnreadableFileError
+from components.interactions.sources.block import (
+    READ_ERRORS,
+    RECORD_HEAD_BYTES,
+    Block,
+    MalformedRow,
+    is_record_head,
+    mask_crcs,
+    masked_crc,
+    open_input,
+    show_value,
+)
 
 FeatureKind = Literal["bytes", "int64", "float"]
 
-NOT_AN_EXAMPLE = "not a tf.train.Example"
-
-ARROW_TYPES: dict[FeatureKind, Any] = {
+# The first records of a file decide which features it has.
+NUM_FIRST_RECORDS = 1000
+_FIRST_BYTES = 1 << 20
+_ARROW_TYPES: dict[FeatureKind, Any] = {
     "bytes": pa.binary(),
     "int64": pa.int64(),
     "float": pa.float32(),
 }
+_DECODED_TYPES: dict[FeatureKind, Any] = {**_ARROW_TYPES, "bytes": pa.large_binary()}
 _SCHEMA_TYPES: dict[FeatureKind, int] = {
     "bytes": schema_pb2.BYTES,
     "int64": schema_pb2.INT,
     "float": schema_pb2.FLOAT,
 }
-# As they are decoded.
-_LARGE_TYPES: dict[FeatureKind, Any] = {**ARROW_TYPES, "bytes": pa.large_binary()}
-# Records that tell which features there are, and how much is read to find them.
-NUM_FIRST_RECORDS = 1000
-_FIRST_BYTES = 1 << 20
+_CHECKSUM_BYTES = 4
 _SHOWN_BYTES = 50
-# A parsed Example takes many times its bytes, so a block is not parsed at once.
+# A parsed Example takes many times its bytes, so a block is parsed in batches.
 _BATCH_RECORDS = 8192
 
 
-def first_records(path: str) -> list[bytes]:
-    """Returns up to `NUM_FIRST_RECORDS` records from the beginning of a file.
+class FrameError(ValueError):
+    """The bytes are not a whole TFRecord; the message says where."""
+
+
+def frame(record: bytes) -> bytes:
+    """Return a record with its length and checksums, as a file stores it."""
+    length = struct.pack("<Q", len(record))
+    return b"".join((length, masked_crc(length), record, masked_crc(record)))
+
+
+def feature_kinds(stream: Any) -> dict[str, FeatureKind]:
+    """Return the features in the first records of a stream, with the kind of their first value.
 
     Raises:
-        FrameError: The file is no TFRecord, or ends inside of its first record.
+        FrameError: The stream is not TFRecord, or no record is a `tf.train.Example` with features.
     """
-    with open_records(path) as stream:
-        return next(read_records(stream, _FIRST_BYTES), [])[:NUM_FIRST_RECORDS]
-
-
-def feature_kinds(records: Sequence[bytes]) -> dict[str, FeatureKind]:
-    """Returns the features that records have, each of the kind of its first value.
-
-    Raises:
-        FrameError: There are records, but none is a `tf.train.Example` with features.
-    """
+    records = next(read_records(stream, _FIRST_BYTES), [])[:NUM_FIRST_RECORDS]
     batches = [_decode(records)]
     if batches[0] is None:
         batches = [_decode([record]) for record in records]
-    decoded = [batch for batch in batches if batch is not None]
     kinds: dict[str, FeatureKind] = {}
     always_empty: dict[str, FeatureKind] = {}
-    for batch in decoded:
+    for batch in (batch for batch in batches if batch is not None):
         for name, kind in _kinds(batch).items():
             # Some writers give an empty list any kind.
             found = kinds if len(batch[name].flatten()) else always_empty
@@ -192,87 +87,143 @@ def feature_kinds(records: Sequence[bytes]) -> dict[str, FeatureKind]:
     return kinds
 
 
+def arrow_schema(kinds: Mapping[str, FeatureKind]) -> pa.Schema:
+    """Return the features of a file as Arrow columns."""
+    return pa.schema([(name, _ARROW_TYPES[kind]) for name, kind in kinds.items()])
+
+
+def check_time(path: str, column: str, kinds: Mapping[str, FeatureKind]) -> None:
+    """Check that a column of times is not a float feature.
+
+    Raises:
+        ColumnError: It is.
+    """
+    if kinds.get(column) == "float":
+        raise ColumnError(
+            f"{path}: column {column!r} is float, which cannot hold the seconds of a present-day "
+            "time (24 bits of precision); write times as int64 or bytes"
+        )
+
+
 def read_tfrecord_blocks(
     path: str, kinds: Mapping[str, FeatureKind], columns: Sequence[str], block_bytes: int
 ) -> Iterator[Block]:
-    """Yields the blocks of a file in order; see `blocks.read_blocks`.
+    """Yield the blocks of a file in order; see `files.read_blocks`.
 
-    A feature with one value in each Example becomes a column of values, null where it is absent;
-    where an Example has several, a column of lists.
+    A feature with at most one value in each Example becomes a column of values, null if absent. If
+    an Example has several values, the column holds lists.
 
     Args:
         path: The file.
-        kinds: Of the columns.
+        kinds: The kind of each feature.
         columns: The features to read.
-        block_bytes: Roughly how much of the file, unpacked, a block holds.
+        block_bytes: Approximate number of decompressed bytes per block.
     """
     wanted = {name: kinds[name] for name in columns}
     next_row = 0
     try:
-        with open_records(path) as stream:
+        with open_input(path) as stream:
             for records in read_records(stream, block_bytes):
-                yield decode_block(records, next_row, wanted)
+                yield _block(records, next_row, wanted)
                 next_row += len(records)
     except (FrameError, *READ_ERRORS) as error:
         raise UnreadableFileError(
-            f"{path} cannot be read as TFRecord beyond record {next_row}: {error}"
+            f"{path} cannot be read as TFRecord after record {next_row}: {error}"
         ) from error
 
 
-def decode_block(
-    records: Sequence[bytes], first_row: int, wanted: Mapping[str, FeatureKind]
-) -> Block:
-    """Returns consecutive records as columns.
+def read_records(stream: Any, block_bytes: int) -> Iterator[list[bytes]]:
+    """Yield the records of a stream, about `block_bytes` of them at a time.
 
-    Args:
-        records: Serialized Examples.
-        first_row: Number of the first, from 0.
-        wanted: The features to read, and of which kind they must be.
+    Raises:
+        FrameError: A checksum is wrong, or the last record is incomplete.
     """
+    rest = b""
+    num_read = 0
+    while content := stream.read(block_bytes):
+        rest += content
+        records, end = _whole_records(rest, num_read)
+        rest = rest[end:]
+        num_read += len(records)
+        if records:
+            yield records
+    if rest:
+        raise FrameError(f"the file ends inside record {num_read + 1}")
+
+
+def _whole_records(content: bytes, num_before: int) -> tuple[list[bytes], int]:
+    """Return the records at the beginning of `content`, and where the last one ends."""
+    records: list[bytes] = []
+    checksums: list[bytes] = []
+    crcs: list[int] = []
+    lengths: dict[bytes, int] = {}  # many records have the same length
+    position = 0
+    while position + RECORD_HEAD_BYTES <= len(content):
+        begin = position + RECORD_HEAD_BYTES
+        head = content[position:begin]
+        length = lengths.get(head)
+        if length is None:
+            if not is_record_head(head):
+                raise FrameError(
+                    f"record {num_before + len(records) + 1} does not begin with a length and its "
+                    "checksum"
+                )
+            (length,) = struct.unpack("<Q", head[:8])
+            lengths[head] = length
+        end = begin + length
+        if end + _CHECKSUM_BYTES > len(content):
+            break
+        record = content[begin:end]
+        records.append(record)
+        crcs.append(google_crc32c.value(record))
+        position = end + _CHECKSUM_BYTES
+        checksums.append(content[end:position])
+    stored = np.frombuffer(b"".join(checksums), "<u4")
+    wrong = np.flatnonzero(mask_crcs(np.array(crcs, np.uint64)) != stored)
+    if len(wrong):
+        raise FrameError(f"the checksum of record {num_before + int(wrong[0]) + 1} is wrong")
+    return records, position
+
+
+def _block(records: Sequence[bytes], first_row: int, wanted: Mapping[str, FeatureKind]) -> Block:
     batches: list[pa.RecordBatch] = []
     rows: list[npt.NDArray[np.int64]] = []
-    misshapen: list[MisshapenRow] = []
-    for row, batch in _decode_all(records, first_row, _schema(wanted)):
-        if batch is None:
-            batch = _decode_odd(records[row - first_row], row, wanted)
-        if isinstance(batch, MisshapenRow):
-            misshapen.append(batch)
-        else:
-            batches.append(batch)
-            rows.append(np.arange(row, row + len(batch), dtype=np.int64))
+    malformed: list[MalformedRow] = []
+    schema = _schema(wanted)
+    for begin in range(0, len(records), _BATCH_RECORDS):
+        some = records[begin : begin + _BATCH_RECORDS]
+        for row, batch in _decode_in_halves(some, first_row + begin, schema):
+            decoded = batch or _decode_odd(records[row - first_row], row, wanted)
+            if isinstance(decoded, MalformedRow):
+                malformed.append(decoded)
+            else:
+                batches.append(decoded)
+                rows.append(np.arange(row, row + len(decoded), dtype=np.int64))
     if not batches:
-        empty = {name: pa.array([], ARROW_TYPES[kind]) for name, kind in wanted.items()}
-        return Block(empty, np.zeros(0, np.int64), misshapen)
+        empty = {name: pa.array([], _ARROW_TYPES[kind]) for name, kind in wanted.items()}
+        return Block(empty, np.zeros(0, np.int64), malformed)
     columns = {
-        name: _column(pa.concat_arrays([batch[name] for batch in batches]), ARROW_TYPES[kind])
+        name: _column(pa.concat_arrays([batch[name] for batch in batches]), _ARROW_TYPES[kind])
         for name, kind in wanted.items()
     }
-    return Block(columns, np.concatenate(rows), misshapen, is_one_plain=True)
+    return Block(columns, np.concatenate(rows), malformed, unwraps_lists=True)
 
 
-def _decode_all(
+def _decode_in_halves(
     records: Sequence[bytes], first_row: int, schema: bytes
 ) -> Iterator[tuple[int, pa.RecordBatch | None]]:
-    for begin in range(0, len(records), _BATCH_RECORDS):
-        batch = records[begin : begin + _BATCH_RECORDS]
-        yield from _decode_apart(batch, first_row + begin, schema)
-
-
-def _decode_apart(
-    records: Sequence[bytes], first_row: int, schema: bytes
-) -> Iterator[tuple[int, pa.RecordBatch | None]]:
-    """Yields stretches that can be decoded together, and None for each record that cannot be."""
+    """Yield ranges of records that decode together, and None for each record that does not."""
     batch = _decode(records, schema)
     if batch is not None or len(records) == 1:
         yield first_row, batch
         return
     half = len(records) // 2
-    yield from _decode_apart(records[:half], first_row, schema)
-    yield from _decode_apart(records[half:], first_row + half, schema)
+    yield from _decode_in_halves(records[:half], first_row, schema)
+    yield from _decode_in_halves(records[half:], first_row + half, schema)
 
 
 def _decode(records: Sequence[bytes], schema: bytes | None = None) -> pa.RecordBatch | None:
-    """Returns records as columns of lists; None where a record is odd."""
+    """Return records as columns of lists, or None if one cannot be decoded."""
     try:
         # A decoder that has failed keeps values of the records that it failed on.
         return ExamplesToRecordBatchDecoder(schema).DecodeBatch(list(records))
@@ -282,12 +233,12 @@ def _decode(records: Sequence[bytes], schema: bytes | None = None) -> pa.RecordB
 
 def _decode_odd(
     record: bytes, row: int, wanted: Mapping[str, FeatureKind]
-) -> pa.RecordBatch | MisshapenRow:
-    """Says what is wrong with a record; an empty list of the wrong kind is nothing wrong."""
+) -> pa.RecordBatch | MalformedRow:
+    """Decode a record without a schema; an empty list of the wrong kind is accepted."""
     batch = _decode([record])
     if batch is None:
         shown = record[:_SHOWN_BYTES].decode("utf-8", errors="backslashreplace")
-        return MisshapenRow(row, "", shown, NOT_AN_EXAMPLE)
+        return MalformedRow(row, "", shown, NOT_AN_EXAMPLE)
     kinds = _kinds(batch)
     columns = []
     for name, kind in wanted.items():
@@ -296,9 +247,9 @@ def _decode_odd(
             continue
         values = batch[name][0].as_py() if name in kinds else None
         if values:
-            shown = show_value(values)
-            return MisshapenRow(row, name, shown, f"{kinds[name]} instead of {kind}")
-        columns.append(pa.nulls(1, pa.large_list(_LARGE_TYPES[kind])))
+            reason = WRONG_KIND.format(found=kinds[name], expected=kind)
+            return MalformedRow(row, name, show_value(values), reason)
+        columns.append(pa.nulls(1, pa.large_list(_DECODED_TYPES[kind])))
     return pa.RecordBatch.from_arrays(columns, list(wanted))
 
 
@@ -311,17 +262,16 @@ def _schema(kinds: Mapping[str, FeatureKind]) -> bytes:
 
 
 def _kinds(batch: pa.RecordBatch) -> dict[str, FeatureKind]:
-    """Returns the kinds of features as far as there are any."""
-    found: dict[str, FeatureKind] = {}
-    for field in batch.schema:
-        if not pa.types.is_null(field.type):
-            value_type = field.type.value_type
-            found[field.name] = next(k for k, large in _LARGE_TYPES.items() if large == value_type)
-    return found
+    kinds = {decoded: kind for kind, decoded in _DECODED_TYPES.items()}
+    return {
+        field.name: kinds[field.type.value_type]
+        for field in batch.schema
+        if not pa.types.is_null(field.type)
+    }
 
 
 def _column(lists: Any, value_type: Any) -> Any:
-    """Returns values where no list has several, else lists; an empty list becomes null."""
+    """Return values if no list has several, otherwise lists; an empty list becomes null."""
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
     values = lists.flatten().cast(value_type)
     if (lengths == 1).all():

@@ -1,7 +1,7 @@
-"""Chooses the spans of a run: plain Python, so that any orchestrator can do it first."""
+"""Choose the spans that a run reads, in plain Python, so that any orchestrator can do it first."""
 
 import logging
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from datetime import datetime, timedelta, timezone
 
 from components.interactions.config import (
@@ -13,14 +13,14 @@ from components.interactions.config import (
     SpansConfig,
 )
 from components.interactions.errors import MissingSpanError, NoInputError
-from components.interactions.spans.listing import list_files_and_others
+from components.interactions.spans.listing import list_files_and_near_misses
 from components.interactions.spans.pattern import (
     ChosenSpans,
-    Delivery,
     InputFile,
     SpanFiles,
     SpanKind,
     SpanPattern,
+    has_spans,
     read_span,
     reads_as_day,
     show_span,
@@ -29,7 +29,7 @@ from components.interactions.spans.pattern import (
 log = logging.getLogger(__name__)
 
 _NUM_SHOWN = 5
-# More gaps than this are no gaps: the numbers do not count spans.
+# With more gaps than this, the numbers do not count spans.
 _MOST_MISSING = 10_000
 
 
@@ -38,22 +38,22 @@ def choose_spans(
     sources: Sequence[Source] = SOURCES,
     catalogue_through: int | None = None,
 ) -> IngestConfig:
-    """Returns the settings with the files of the spans that a run reads.
+    """Return the settings with the files of the spans that a run reads.
 
-    Of each span only the highest version counts. Interactions are a window of spans; catalogue and
-    queries are snapshots: the newest one that is not newer than the window. `split.eval_from:
-    newest_span` becomes the moment at which the newest span begins where spans are dates.
+    Only the highest version of a span counts. The interactions are a window of spans. The catalogue
+    and the queries are snapshots: the newest span that is not newer than the window. If spans are
+    dates, `split.eval_from: newest_span` becomes the midnight at which the newest span begins.
 
     Args:
-        config: The settings; returned as they are where spans are chosen already, or where no
-            pattern has a placeholder.
-        sources: What will be read. Without the interactions, the snapshots are the newest.
-        catalogue_through: The catalogue may be of a span up to this one though it is newer than the
-            window.
+        config: The settings; returned unchanged if spans are chosen already, or if no pattern has a
+            placeholder.
+        sources: The sources to read. Without the interactions, the snapshots are the newest.
+        catalogue_through: The catalogue may be of a span up to this one, even if that is newer than
+            the window.
 
     Raises:
         NoInputError: A pattern matches no file.
-        MissingSpanError: A span that must be there is not, see `events.spans.missing`.
+        MissingSpanError: A required span is missing; see `events.spans.missing`.
     """
     kind = config.data.span_kind
     if config.chosen_spans is not None or kind is None:
@@ -61,19 +61,20 @@ def choose_spans(
     spans = config.data.spans
     last = None if spans.last == "newest" else read_span(spans.last, kind)
     chosen = ChosenSpans(kind=kind)
-    if "interactions" in sources and SpanPattern.parse(config.data.interactions).kind:
+    if "interactions" in sources and has_spans(config.data.interactions):
         window, missing = _window(config, kind, last)
         last = window[-1].span
         chosen = ChosenSpans(
             kind=kind, interactions=window, missing=missing, if_empty=spans.missing
         )
-    snapshots = {
-        source: _snapshot(source, pattern, kind, _not_before(last, catalogue_through, source))
-        for source in ("candidates", "queries")
-        if source in sources
-        and (pattern := getattr(config.data, source)) is not None
-        and SpanPattern.parse(pattern).kind
-    }
+    snapshots: dict[str, SpanFiles] = {}
+    for source in ("candidates", "queries"):
+        pattern = getattr(config.data, source)
+        if source in sources and pattern is not None and has_spans(pattern):
+            through = last
+            if source == "candidates" and last is not None and catalogue_through is not None:
+                through = max(last, catalogue_through)
+            snapshots[source] = _snapshot(source, pattern, kind, through)
     split = config.split
     if split.eval_from == NEWEST_SPAN and kind == "date" and chosen.interactions:
         begin = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(days=last or 0)
@@ -82,143 +83,22 @@ def choose_spans(
         update={
             "chosen_spans": chosen.model_copy(update=snapshots),
             "split": split,
-            # How they were chosen must not tell one run from another that reads the same.
+            # Two runs that read the same spans are the same, however the spans were requested.
             "data": config.data.model_copy(update={"spans": SpansConfig()}),
         }
     )
 
 
-def _window(
-    config: IngestConfig, kind: SpanKind, last: int | None
-) -> tuple[tuple[SpanFiles, ...], tuple[int, ...]]:
-    spans = config.data.spans
-    found = _deliveries("interactions", config.data.interactions)
-    if last is None:
-        last = max(found)
-    if last not in found:
-        known = sorted(found)
-        raise MissingSpanError(
-            f"`events.files`: there is no span {show_span(last, kind)}; there are "
-            f"{len(known)}, from {show_span(known[0], kind)} to {show_span(known[-1], kind)}"
-        )
-    oldest = min(found)
-    first = oldest if spans.window == "all" else max(oldest, last - spans.window + 1)
-    window = tuple(found[span] for span in sorted(found) if first <= span <= last)
-    num_missing = last - first + 1 - len(window)
-    if num_missing > _MOST_MISSING:
-        raise _too_many_missing(window, num_missing, kind)
-    missing = tuple(span for span in range(first, last + 1) if span not in found)
-    if missing and spans.missing == "stop":
-        shown = ", ".join(show_span(span, kind) for span in missing[:_NUM_SHOWN])
-        more = f" and {num_missing - _NUM_SHOWN} more" if num_missing > _NUM_SHOWN else ""
-        raise MissingSpanError(
-            f"`events.files`: span {shown}{more} of {show_span(first, kind)} to "
-            f"{show_span(last, kind)} is missing; deliver it, or go on without it with "
-            f"`events.spans.missing: warn`{_day_hint(window, kind)}"
-        )
-    return window, missing
-
-
-def _too_many_missing(
-    window: Sequence[SpanFiles], num_missing: int, kind: SpanKind
-) -> MissingSpanError:
-    """Names the file beside the largest gap, on the side that has fewer spans."""
-    after = max(range(1, len(window)), key=lambda i: window[i].span - window[i - 1].span)
-    far = window[after] if len(window) - after <= after else window[after - 1]
-    days = kind == "date"
-    remedy = (
-        "; is its name right? Else narrow the window with `events.spans.window`"
-        if days
-        else f". {{SPAN}} must count spans one by one{_day_hint(window, kind)}"
-    )
-    return MissingSpanError(
-        f"`events.files`: {num_missing:,} {'days' if days else 'numbers'} between "
-        f"{show_span(window[0].span, kind)} and {show_span(window[-1].span, kind)} have no file. "
-        f"The one that lies far off is {far.files[0].path}{remedy}"
-    )
-
-
-def _day_hint(window: Sequence[SpanFiles], kind: SpanKind) -> str:
-    if kind == "number" and any(reads_as_day(found.span) for found in window):
-        return "; these numbers read as days: write {YYYY}{MM}{DD} for {SPAN}"
-    return ""
-
-
-def _not_before(last: int | None, catalogue_through: int | None, source: Source) -> int | None:
-    if last is None or catalogue_through is None or source != "candidates":
-        return last
-    return max(last, catalogue_through)
-
-
-def _snapshot(source: Source, pattern: str, kind: SpanKind, last: int | None) -> SpanFiles:
-    found = _deliveries(source, pattern)
-    earlier = [span for span in found if last is None or span <= last]
-    if not earlier:
-        raise MissingSpanError(
-            f"`{SOURCE_SETTINGS[source]}`: there is no span at or before "
-            f"{show_span(last or 0, kind)}; the "
-            f"first is {show_span(min(found), kind)}"
-        )
-    return found[max(earlier)]
-
-
-def _deliveries(source: Source, pattern: str) -> dict[int, SpanFiles]:
-    """Returns each span's highest version."""
-    parsed = SpanPattern.parse(pattern)
-    files: dict[tuple[int, int], list[InputFile]] = {}
-    spellings: dict[tuple[int, int], tuple[str, ...]] = {}
-    listed, others = list_files_and_others(pattern)
-    if others:
-        log.warning(_unread_message(source, pattern, others))
-    for file in listed:
-        try:
-            delivery = parsed.delivery(file.path)
-        except ValueError as error:
-            raise NoInputError(f"`{SOURCE_SETTINGS[source]}`: {error}") from error
-        if delivery is None:
-            continue
-        key = (delivery.span, -1 if delivery.version is None else delivery.version)
-        if spellings.setdefault(key, delivery.spelling) != delivery.spelling:
-            raise _spelled_twice(source, delivery, file.path)
-        files.setdefault(key, []).append(InputFile(path=file.path, size_bytes=file.size_bytes))
-    if not files:
-        near = f". {_unread_message(source, pattern, others)}" if others else ""
-        raise NoInputError(f"`{SOURCE_SETTINGS[source]}`: no file matches {pattern}{near}")
-    # Sorted by version: the last one of a span stays.
-    return {
-        span: SpanFiles(span=span, version=None if version < 0 else version, files=tuple(found))
-        for (span, version), found in sorted(files.items())
-    }
-
-
 def unread_files(config: IngestConfig) -> dict[Source, list[str]]:
-    """Returns the files by source that are named nearly as their spans are, and so are not read."""
-    patterns: Mapping[Source, str | None] = {
-        source: getattr(config.data, source) for source in SOURCES
-    }
+    """Return by source the paths that almost match a pattern with spans, and are not read."""
+    patterns = {source: getattr(config.data, source) for source in SOURCES}
     return {
-        source: others
+        source: near_misses
         for source, pattern in patterns.items()
         if pattern is not None
-        and SpanPattern.parse(pattern).kind is not None
-        and (others := list_files_and_others(pattern)[1])
+        and has_spans(pattern)
+        and (near_misses := list_files_and_near_misses(pattern)[1])
     }
-
-
-def _unread_message(source: Source, pattern: str, others: Sequence[str]) -> str:
-    more = f" and {len(others) - _NUM_SHOWN} more" if len(others) > _NUM_SHOWN else ""
-    return (
-        f"`{SOURCE_SETTINGS[source]}`: named nearly as {pattern}, but not so, and not read: "
-        f"{', '.join(others[:_NUM_SHOWN])}{more}"
-    )
-
-
-def _spelled_twice(source: Source, delivery: Delivery, path: str) -> NoInputError:
-    return NoInputError(
-        f"`{SOURCE_SETTINGS[source]}`: span {delivery.span} is there twice, its number "
-        "written differently, "
-        f"once as in {path}; remove one, or give a width such as {{SPAN:4}}"
-    )
 
 
 def empty_spans(chosen: ChosenSpans | None, with_events: Container[int]) -> tuple[SpanFiles, ...]:
@@ -234,11 +114,11 @@ def empty_spans(chosen: ChosenSpans | None, with_events: Container[int]) -> tupl
 
 
 def check_empty_spans(chosen: ChosenSpans | None, with_events: Container[int]) -> None:
-    """Refuses empty spans where a missing one is refused.
+    """Check that no span is empty, as `events.spans.missing` requires.
 
     Raises:
-        MissingSpanError: There are some and `events.spans.missing` is stop, or the newest span of
-            the window is empty, without which the window is another.
+        MissingSpanError: A span is empty and `events.spans.missing` is `stop`, or the newest span
+            of the window is empty.
     """
     empty = empty_spans(chosen, with_events)
     if chosen is None or not empty:
@@ -246,21 +126,124 @@ def check_empty_spans(chosen: ChosenSpans | None, with_events: Container[int]) -
     newest = chosen.interactions[-1]
     if chosen.if_empty == "warn" and newest not in empty:
         return
-    more = f" and {len(empty) - _NUM_SHOWN} more" if len(empty) > _NUM_SHOWN else ""
-    shown = ", ".join(_show(chosen, found) for found in empty[:_NUM_SHOWN])
+    shown = _join([_show(chosen, found) for found in empty])
     if newest not in empty:
-        remedy = "deliver it again, or go on without it with `events.spans.missing: warn`"
+        remedy = "deliver it again, or continue without it with `events.spans.missing: warn`"
     else:
         remedy = "deliver it again, as a new version"
-        earlier: Sequence[SpanFiles] = [
-            found for found in chosen.interactions if found not in empty
-        ]
+        earlier = [found for found in chosen.interactions if found not in empty]
         if earlier:
-            remedy += f", or run as of {chosen.show(earlier[-1].span)} with `events.spans.last`"
+            last = chosen.show(earlier[-1].span)
+            remedy += f", or run as of {last} with `--set events.spans.last={last}`"
     raise MissingSpanError(
-        f"`events.files`: span {shown}{more} is missing: no good event is in what was "
-        f"delivered; {remedy}"
+        f"`events.files`: span {shown} is missing: its files have no good event; {remedy}"
     )
+
+
+def _window(
+    config: IngestConfig, kind: SpanKind, last: int | None
+) -> tuple[tuple[SpanFiles, ...], tuple[int, ...]]:
+    """Return the spans of the window and the numbers of the missing ones."""
+    spans = config.data.spans
+    found = _deliveries("interactions", config.data.interactions)
+    if last is None:
+        last = max(found)
+    if last not in found:
+        known = sorted(found)
+        raise MissingSpanError(
+            f"`events.files`: there is no span {show_span(last, kind)}; there are {len(known)} "
+            f"spans, from {show_span(known[0], kind)} to {show_span(known[-1], kind)}"
+        )
+    oldest = min(found)
+    first = oldest if spans.window == "all" else max(oldest, last - spans.window + 1)
+    window = tuple(found[span] for span in sorted(found) if first <= span <= last)
+    num_missing = last - first + 1 - len(window)
+    if num_missing > _MOST_MISSING:
+        raise _too_many_missing(window, num_missing, kind)
+    missing = tuple(span for span in range(first, last + 1) if span not in found)
+    if missing and spans.missing == "stop":
+        shown = _join([show_span(span, kind) for span in missing])
+        raise MissingSpanError(
+            f"`events.files`: span {shown} of {show_span(first, kind)} to {show_span(last, kind)} "
+            "is missing; deliver it, or continue without it with `events.spans.missing: warn`"
+            f"{_day_hint(window, kind)}"
+        )
+    return window, missing
+
+
+def _too_many_missing(
+    window: Sequence[SpanFiles], num_missing: int, kind: SpanKind
+) -> MissingSpanError:
+    """Name the file next to the largest gap, on the side that has fewer spans."""
+    after = max(range(1, len(window)), key=lambda i: window[i].span - window[i - 1].span)
+    far = window[after] if len(window) - after <= after else window[after - 1]
+    is_date = kind == "date"
+    remedy = (
+        "; check its name, or narrow the window with `events.spans.window`"
+        if is_date
+        else f". {{SPAN}} must count spans one by one{_day_hint(window, kind)}"
+    )
+    return MissingSpanError(
+        f"`events.files`: {num_missing:,} {'days' if is_date else 'numbers'} between "
+        f"{show_span(window[0].span, kind)} and {show_span(window[-1].span, kind)} have no file. "
+        f"The file far from the others is {far.files[0].path}{remedy}"
+    )
+
+
+def _day_hint(window: Sequence[SpanFiles], kind: SpanKind) -> str:
+    if kind == "number" and any(reads_as_day(found.span) for found in window):
+        return "; these numbers look like dates: write {YYYY}{MM}{DD} instead of {SPAN}"
+    return ""
+
+
+def _snapshot(source: Source, pattern: str, kind: SpanKind, through: int | None) -> SpanFiles:
+    found = _deliveries(source, pattern)
+    earlier = [span for span in found if through is None or span <= through]
+    if not earlier:
+        raise MissingSpanError(
+            f"`{SOURCE_SETTINGS[source]}`: there is no span at or before "
+            f"{show_span(through or 0, kind)}; the first is {show_span(min(found), kind)}"
+        )
+    return found[max(earlier)]
+
+
+def _deliveries(source: Source, pattern: str) -> dict[int, SpanFiles]:
+    """Return the highest version of each span."""
+    setting = SOURCE_SETTINGS[source]
+    parsed = SpanPattern.parse(pattern)
+    files: dict[tuple[int, int], list[InputFile]] = {}
+    spellings: dict[tuple[int, int], tuple[str, ...]] = {}
+    listed, near_misses = list_files_and_near_misses(pattern)
+    unread = f"these files almost match {pattern} and are not read: {_join(near_misses)}"
+    if near_misses:
+        log.warning("`%s`: %s", setting, unread)
+    for file in listed:
+        try:
+            delivery = parsed.delivery(file.path)
+        except ValueError as error:
+            raise NoInputError(f"`{setting}`: {error}") from error
+        if delivery is None:
+            continue
+        key = (delivery.span, -1 if delivery.version is None else delivery.version)
+        if spellings.setdefault(key, delivery.spelling) != delivery.spelling:
+            raise NoInputError(
+                f"`{setting}`: span {delivery.span} has two spellings, one of them in {file.path}; "
+                "remove one, or give a width such as {SPAN:4}"
+            )
+        files.setdefault(key, []).append(InputFile(path=file.path, size_bytes=file.size_bytes))
+    if not files:
+        more = f"; {unread}" if near_misses else ""
+        raise NoInputError(f"`{setting}`: no file matches {pattern}{more}")
+    # Sorted by version: the last one of a span stays.
+    return {
+        span: SpanFiles(span=span, version=None if version < 0 else version, files=tuple(found))
+        for (span, version), found in sorted(files.items())
+    }
+
+
+def _join(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NUM_SHOWN} more" if len(names) > _NUM_SHOWN else ""
+    return ", ".join(names[:_NUM_SHOWN]) + more
 
 
 def _show(chosen: ChosenSpans, found: SpanFiles) -> str:

@@ -1,21 +1,21 @@
-"""Lists the files that a pattern names, on this machine without loading Beam."""
+"""List the files that match a pattern; local files are listed without loading Beam."""
 
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from components.interactions.errors import NoInputError
-from components.interactions.spans.pattern import SpanPattern, is_fixed, segment_regex
+from components.interactions.spans.pattern import SpanPattern, is_fixed, near_regex
 
 
 @dataclass(frozen=True, order=True)
 class ListedFile:
-    """A file and what tells that it has changed.
+    """A file with what shows that it has changed.
 
     Attributes:
-        path: Where it is.
-        size_bytes: As stored.
-        modified_ns: When it was written, since 1970; 0 where the filesystem does not say.
+        path: Its path or URI.
+        size_bytes: Its stored size.
+        modified_ns: Its modification time since 1970; 0 if the filesystem does not report it.
     """
 
     path: str
@@ -24,53 +24,51 @@ class ListedFile:
 
 
 def list_files(pattern: str) -> list[ListedFile]:
-    """Returns the files of a pattern in name order; none where there is none.
-
-    Placeholders stand for any digits.
+    """Return the files that match a pattern, in name order; placeholders match any digits.
 
     Raises:
-        NoInputError: The place cannot be listed, or a file is gone before it is looked at.
+        NoInputError: A folder cannot be listed, or a file disappears meanwhile.
     """
-    return list_files_and_others(pattern)[0]
+    return list_files_and_near_misses(pattern)[0]
 
 
-def list_files_and_others(pattern: str) -> tuple[list[ListedFile], list[str]]:
-    """Returns the files of a pattern, and what is named nearly so, both in name order.
+def list_files_and_near_misses(pattern: str) -> tuple[list[ListedFile], list[str]]:
+    """Return the files that match a pattern, and paths that almost do, both in name order.
 
-    Nearly so: there are digits where the placeholders stand, but not as the pattern has them, as in
-    `day-12` for `day-{SPAN:4}`.
+    An almost matching path has digits in place of the placeholders, but not as the pattern has
+    them: `day-12` for `day-{SPAN:4}`.
 
     Raises:
-        NoInputError: The place cannot be listed.
+        NoInputError: A folder cannot be listed.
     """
     parsed = SpanPattern.parse(pattern)
     if "://" in pattern:
         found = _remote(parsed.glob)
     else:
         first, *rest = pattern.split("/")
-        found = _local(first or "/", rest) if rest else _local(".", [first])
-    regex, near_regex = parsed.regex, parsed.near_regex
-    files, others = [], []
+        found = _local(first or "/", rest) if rest else _local("", [first])
+    regex, near = parsed.regex, parsed.near_regex
+    files, near_misses = [], []
     for file in found:
         if regex.fullmatch(file.path):
             files.append(file)
-        elif near_regex.fullmatch(file.path):
-            others.append(file.path)
-    return sorted(files), sorted(others)
+        elif near.fullmatch(file.path):
+            near_misses.append(file.path)
+    return sorted(files), sorted(near_misses)
 
 
 def _local(folder: str, segments: Sequence[str]) -> Iterator[ListedFile]:
     segment, *rest = segments
     if "**" in segment:
-        for place, _, names in os.walk(folder):
-            yield from (_stated(os.path.join(place, name)) for name in names)
+        for parent, _, names in os.walk(folder):
+            yield from (_stat(os.path.join(parent, name)) for name in names)
         return
     if is_fixed(segment):
         names = [segment]
     else:
-        regex = segment_regex(segment)
+        regex = near_regex(segment)
         try:
-            names = [name for name in os.listdir(folder) if regex.fullmatch(name)]
+            names = [name for name in os.listdir(folder or ".") if regex.fullmatch(name)]
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
@@ -80,14 +78,14 @@ def _local(folder: str, segments: Sequence[str]) -> Iterator[ListedFile]:
         if rest:
             yield from _local(path, rest)
         elif os.path.isfile(path):
-            yield _stated(path)
+            yield _stat(path)
 
 
-def _stated(path: str) -> ListedFile:
+def _stat(path: str) -> ListedFile:
     try:
         state = os.stat(path)
     except OSError as error:
-        raise NoInputError(f"{path} was listed, and cannot be looked at: {error}") from error
+        raise NoInputError(f"{path} disappeared after it was listed: {error}") from error
     return ListedFile(path, state.st_size, state.st_mtime_ns)
 
 

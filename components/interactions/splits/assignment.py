@@ -1,4 +1,4 @@
-"""Says which split each event belongs to."""
+"""Assign each event to a split."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from components.interactions.config import SplitConfig
 from components.interactions.sources.columns import TIME_US
-from components.interactions.stable_hash import fraction, hash_strings, mix
+from components.interactions.stable_hash import Hashes, fraction, hash_strings, mix
 
 TRAIN, EVAL, TEST = 0, 1, 2
 
@@ -18,13 +18,13 @@ SplitCodes = npt.NDArray[np.int8]
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a temporal split cuts, in microseconds since 1970.
+    """The times of a temporal cut, in microseconds since 1970.
 
     An event exactly at a cut belongs to the later split.
 
     Attributes:
-        eval_us: First moment of `eval`.
-        test_us: First moment of `test`; None: there is no such split.
+        eval_us: The first time of `eval`.
+        test_us: The first time of `test`; None without that split.
     """
 
     eval_us: int
@@ -34,27 +34,27 @@ class Cut:
 def assign_splits(
     events: pa.Table, query_id: str, candidate_id: str, config: SplitConfig, cut: Cut | None
 ) -> SplitCodes:
-    """Returns the split of each event [n]: `TRAIN`, `EVAL` or `TEST`.
+    """Return the split of each event [n]: `TRAIN`, `EVAL` or `TEST`.
 
     Args:
-        events: As `order_events` leaves them.
-        query_id: Key of the query id.
-        candidate_id: Key of the candidate id.
-        config: The method.
-        cut: Needed by method temporal.
+        events: The result of `order_events`.
+        query_id: The key of the query ID.
+        candidate_id: The key of the candidate ID.
+        config: The split method.
+        cut: Required by the method `temporal`.
     """
-    queries = np.asarray(events[query_id].combine_chunks().indices)
     if config.method == "temporal":
         if cut is None:
             raise ValueError("method temporal needs a cut")
         return _temporal(events[TIME_US].to_numpy(), cut)
     if config.method == "leave_last_out":
+        queries = np.asarray(events[query_id].combine_chunks().indices)
         return _leave_last_out(queries, with_test=config.with_test)
     return _random(events, query_id, candidate_id, config)
 
 
 def timeline_starts(queries: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Returns where each run of equal values begins."""
+    """Return the index at which each run of equal values begins."""
     return np.flatnonzero(np.concatenate(([True], queries[1:] != queries[:-1]))[: len(queries)])
 
 
@@ -87,7 +87,7 @@ def _random(events: pa.Table, query_id: str, candidate_id: str, config: SplitCon
     if TIME_US in events.schema.names:
         distinguishing = events[TIME_US].to_numpy().view(np.uint64)
     else:
-        distinguishing = _occurrences(pairs)
+        distinguishing = _earlier_occurrences(pairs)
     share = fraction(mix(pairs ^ mix(distinguishing)))
     codes = np.zeros(len(share), np.int8)
     codes[share < config.test_fraction + config.eval_fraction] = EVAL
@@ -95,15 +95,14 @@ def _random(events: pa.Table, query_id: str, candidate_id: str, config: SplitCon
     return codes
 
 
-def _hash_column(column: pa.ChunkedArray, seed: int) -> npt.NDArray[np.uint64]:
+def _hash_column(column: pa.ChunkedArray, seed: int) -> Hashes:
     encoded = column.combine_chunks()
-    hashes: npt.NDArray[np.uint64] = hash_strings(encoded.dictionary, seed)
-    per_event: npt.NDArray[np.uint64] = hashes[np.asarray(encoded.indices)]
+    per_event: Hashes = hash_strings(encoded.dictionary, seed)[np.asarray(encoded.indices)]
     return per_event
 
 
-def _occurrences(pairs: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Counts how often each pair came before."""
+def _earlier_occurrences(pairs: Hashes) -> Hashes:
+    """Return how often each pair occurred before [n]."""
     order = np.argsort(pairs, kind="stable")
     starts = timeline_starts(pairs[order])
     lengths = np.diff(starts, append=len(pairs))

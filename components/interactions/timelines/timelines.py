@@ -1,4 +1,4 @@
-"""Puts the events of a bucket into the order of timelines and drops repeated ones."""
+"""Order the events of a bucket by query and time, and choose the events of each timeline."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,39 +12,60 @@ from components.interactions.splits.assignment import TRAIN, SplitCodes, timelin
 from components.interactions.stable_hash import hash_strings
 
 Codes = npt.NDArray[np.int64]
+Positions = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class OrderedEvents:
-    """Events of a bucket: timelines one after the other, oldest event first.
+    """Events of a bucket, one timeline after the other, oldest event first.
 
     Attributes:
-        table: Dictionary-encoded ids, then time, rating and event type where declared.
-        num_duplicates: How many repeated events were dropped.
+        table: Dictionary-encoded IDs, then time, rating and event type where declared.
+        num_duplicates: Number of dropped duplicates.
     """
 
     table: pa.Table
     num_duplicates: int
 
 
+@dataclass(frozen=True)
+class Timelines:
+    """The timelines of one split, as positions in the ordered events of a bucket.
+
+    Attributes:
+        positions: Events of all timelines, one timeline after the other [n].
+        is_target: Whether the split holds the event out for prediction [n].
+        offsets: Where timelines begin in `positions`, and their end [number of timelines + 1].
+        num_cut: Number of queries that had more events than fit.
+    """
+
+    positions: Positions
+    is_target: npt.NDArray[np.bool_]
+    offsets: Positions
+    num_cut: int
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
 def order_events(
     events: pa.Table, query_id: str, candidate_id: str, *, drop_duplicates: bool
 ) -> OrderedEvents:
-    """Groups events by query, in the order of the queries' hashes, and sorts each group by time.
+    """Group events by query, in the order of the queries' hashes, and sort each group by time.
 
-    Events at the same time, and all events where there is no time, keep the order of the input.
-    Events are duplicates when query, candidate and time are equal; the first is kept. Without
-    times none is: that a query saw a candidate twice is then a fact like any other.
+    Events at the same time, and all events without times, keep the order of the input. Events with
+    the same query, candidate and time are duplicates, of which the first is kept. Without times
+    there are no duplicates: a query may meet a candidate twice.
 
     Args:
-        events: In the order of the input.
-        query_id: Key of the query id.
-        candidate_id: Key of the candidate id.
+        events: Events in the order of the input.
+        query_id: The key of the query ID.
+        candidate_id: The key of the candidate ID.
         drop_duplicates: Whether to drop duplicates.
     """
     queries = _encode(events[query_id])
     candidates = _encode(events[candidate_id])
-    # The order of hashes is stable under any order of files, and shuffles the training split.
+    # The order of hashes does not depend on the order of files, and shuffles the training split.
     ranks = np.argsort(np.argsort(hash_strings(queries.dictionary), kind="stable"))
     query_ranks = ranks[_codes(queries)]
     keep = [name for name in events.schema.names if not name.startswith("#") or name == TIME_US]
@@ -63,6 +84,58 @@ def order_events(
     return OrderedEvents(table.take(pa.array(kept)), len(order) - len(kept))
 
 
+def train_timelines(queries: Codes, splits: SplitCodes, max_events: int) -> Timelines:
+    """Cut each query's training events into windows that end at the newest event.
+
+    Args:
+        queries: The query of each ordered event [n].
+        splits: The split of each ordered event [n].
+        max_events: Longest window; only the oldest window of a query may be shorter.
+    """
+    positions = np.flatnonzero(splits == TRAIN)
+    mine = queries[positions]
+    starts = timeline_starts(mine)
+    lengths = np.diff(starts, append=len(positions))
+    ends = np.repeat(starts + lengths, lengths)
+    windows = (ends - 1 - np.arange(len(positions))) // max_events
+    new = np.concatenate(([True], (mine[1:] != mine[:-1]) | (windows[1:] != windows[:-1])))
+    offsets = np.append(np.flatnonzero(new[: len(positions)]), len(positions))
+    num_cut = int((lengths > max_events).sum())
+    return Timelines(positions, np.zeros(len(positions), bool), offsets, num_cut)
+
+
+def held_out_timelines(
+    queries: Codes, splits: SplitCodes, split: int, max_events: int
+) -> Timelines:
+    """Join each query's events of a later split with the history before the split.
+
+    A timeline that is too long keeps all targets and the newest `max_events` of its history.
+    Targets do not reduce the history: otherwise a query with many targets would lose it.
+
+    Args:
+        queries: The query of each ordered event [n].
+        splits: The split of each ordered event [n].
+        split: `EVAL` or `TEST`; events of earlier splits are history.
+        max_events: Longest history.
+    """
+    num_queries = int(queries.max(initial=-1)) + 1
+    num_targets = np.bincount(queries[splits == split], minlength=num_queries)
+    positions = np.flatnonzero((splits <= split) & (num_targets[queries] > 0))
+    mine = queries[positions]
+    is_target = splits[positions] == split
+    starts = timeline_starts(mine)
+    lengths = np.diff(starts, append=len(positions))
+    # Number of history events from each event to the end of its timeline.
+    history = np.cumsum(~is_target)
+    to_end = np.repeat(history[starts + lengths - 1] if len(starts) else history, lengths)
+    newer = to_end - history + ~is_target
+    fits = is_target | (newer <= max_events)
+    num_cut = len(np.unique(mine[~fits]))
+    positions, is_target, mine = positions[fits], is_target[fits], mine[fits]
+    offsets = np.append(timeline_starts(mine), len(positions))
+    return Timelines(positions, is_target, offsets, num_cut)
+
+
 def _encode(column: pa.ChunkedArray) -> Any:
     encoded = column.combine_chunks().dictionary_encode()
     return encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
@@ -73,97 +146,18 @@ def _codes(encoded: Any) -> Codes:
 
 
 def _repeated(queries: Codes, times: Codes, candidates: Codes) -> npt.NDArray[np.bool_]:
-    """Marks all but the first of equal events; events come sorted by query, then time."""
+    """Mark all but the first of equal events, which are sorted by query and time."""
     repeated = np.zeros(len(times), bool)
     tied = (queries[1:] == queries[:-1]) & (times[1:] == times[:-1])
     in_tie = np.zeros(len(times), bool)
     in_tie[1:] |= tied
     in_tie[:-1] |= tied
-    places = np.flatnonzero(in_tie)
-    # Only events that share a moment can be equal: sort those by candidate, which keeps the order
-    # of appearance among equals.
-    moments = np.cumsum(np.concatenate(([True], ~tied)))[places] if len(places) else places
-    order = np.lexsort((candidates[places], moments))
-    places, moments = places[order], moments[order]
-    equal = (moments[1:] == moments[:-1]) & (np.diff(candidates[places]) == 0)
-    repeated[places[1:][equal]] = True
+    positions = np.flatnonzero(in_tie)
+    # Only events at the same time can be equal. Sorting those by candidate keeps the order of
+    # the input among equal events.
+    ties = np.cumsum(np.concatenate(([True], ~tied)))[positions] if len(positions) else positions
+    order = np.lexsort((candidates[positions], ties))
+    positions, ties = positions[order], ties[order]
+    equal = (ties[1:] == ties[:-1]) & (np.diff(candidates[positions]) == 0)
+    repeated[positions[1:][equal]] = True
     return repeated
-
-
-Places = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Timelines:
-    """The timelines of one split, as places in the ordered events of a bucket.
-
-    Attributes:
-        places: Events of all timelines, one timeline after the other [n].
-        is_target: Whether the split holds the event out for prediction [n].
-        offsets: Where timelines begin in `places`, and their end [number of timelines + 1].
-        num_cut: How many of the queries had more events than fit.
-    """
-
-    places: Places
-    is_target: npt.NDArray[np.bool_]
-    offsets: Places
-    num_cut: int
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-
-def train_timelines(
-    queries: npt.NDArray[np.int64], splits: SplitCodes, max_events: int
-) -> Timelines:
-    """Cuts each query's training events into windows that end at the newest event.
-
-    Args:
-        queries: Of each ordered event [n].
-        splits: Of each ordered event [n].
-        max_events: Longest window; only the oldest one of a query may be shorter.
-    """
-    places = np.flatnonzero(splits == TRAIN)
-    starts = timeline_starts(queries[places])
-    lengths = np.diff(starts, append=len(places))
-    ends = np.repeat(starts + lengths, lengths)
-    windows = (ends - 1 - np.arange(len(places))) // max_events
-    mine = queries[places]
-    new = np.concatenate(([True], (mine[1:] != mine[:-1]) | (windows[1:] != windows[:-1])))
-    offsets = np.append(np.flatnonzero(new[: len(places)]), len(places))
-    return Timelines(
-        places, np.zeros(len(places), bool), offsets, int((lengths > max_events).sum())
-    )
-
-
-def held_out_timelines(
-    queries: npt.NDArray[np.int64], splits: SplitCodes, split: int, max_events: int
-) -> Timelines:
-    """Joins each query's events of a later split with the history that precedes the split.
-
-    A timeline that is too long keeps all targets and the newest of its history, as much as a
-    model would see of it: held-out events take no place from it, or a query with many of them
-    would be asked about without its history.
-
-    Args:
-        queries: Of each ordered event [n].
-        splits: Of each ordered event [n].
-        split: `EVAL` or `TEST`: events of earlier splits are history.
-        max_events: Longest history.
-    """
-    num_queries = int(queries.max(initial=-1)) + 1
-    num_targets = np.bincount(queries[splits == split], minlength=num_queries)
-    places = np.flatnonzero((splits <= split) & (num_targets[queries] > 0))
-    mine = queries[places]
-    is_target = splits[places] == split
-    starts = timeline_starts(mine)
-    lengths = np.diff(starts, append=len(places))
-    # History events from each place to the end of its timeline.
-    history = np.cumsum(~is_target)
-    to_end = np.repeat(history[starts + lengths - 1] if len(starts) else history, lengths)
-    newer = to_end - history + ~is_target
-    fits = is_target | (newer <= max_events)
-    num_cut = len(np.unique(mine[~fits]))
-    places, is_target, mine = places[fits], is_target[fits], mine[fits]
-    offsets = np.append(timeline_starts(mine), len(places))
-    return Timelines(places, is_target, offsets, num_cut)

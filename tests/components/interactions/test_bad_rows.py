@@ -75,9 +75,9 @@ def test_contradicting_descriptions_are_bad_rows(ingestion: Any):
     with pytest.raises(BadRowsError) as caught:
         ingestion("events.csv", LEAVE_LAST, **files)
     assert str(caught.value).splitlines()[1:4] == [
-        "  users.csv line 3: q = 'u' (contradicts an earlier row with this id)",
+        "  users.csv line 3: q = 'u' (contradicts an earlier row with this ID)",
         "  users.csv line 4: age = 'old' (not a finite number)",
-        "  films.csv line 5: c = 'a' (contradicts an earlier row with this id)",
+        "  films.csv line 5: c = 'a' (contradicts an earlier row with this ID)",
     ]
     found = ingestion("events.csv", LEAVE_LAST, bad_rows="reject", **files)
     assert {e["c"][0]: e["title"] for e in found.examples("candidates")} == {
@@ -116,7 +116,7 @@ def test_rejecting_every_event_is_an_error(ingestion: Any):
 def test_unreadable_file_is_one_error_and_leaves_nothing(ingestion: Any):
     ingestion.write("events.csv", 'q,c,t\nu,a,1\nu,"b,2\n')
     with pytest.raises(
-        UnreadableFileError, match=r"events\.csv cannot be read as CSV beyond line 2"
+        UnreadableFileError, match=r"events\.csv cannot be read as CSV after line 2"
     ):
         ingestion("events.csv", LEAVE_LAST)
     assert not list(ingestion.folder.glob("run-*/examples/*"))

@@ -216,9 +216,9 @@ def test_each_run_is_another_unless_the_text_counts() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"bigquery": None}, "`events.files` is a query: set `ingest.bigquery.project`"),
-        ({"interactions": "events.csv"}, "`ingest.bigquery` needs an input"),
-        ({"format": "csv"}, "`ingest.format: csv` would also apply to"),
+        ({"bigquery": None}, "`events.files` is a query: set `data.bigquery.project`"),
+        ({"interactions": "events.csv"}, "`data.bigquery` needs a source"),
+        ({"format": "csv"}, "`data.format: csv` would be that of"),
         ({"interactions": "bigquery: "}, "no query follows"),
         ({"interactions": "bigquery: SELECT * FROM t_{YYYY}{MM}{DD}"}, "a query has no spans"),
         ({"bigquery": {"project": ""}}, "at least 1 character"),
@@ -239,21 +239,18 @@ class TestInAPipeline:
 
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
-        return write_two_clubs(
-            tmp_path,
-            events={"files": f"bigquery: {EVENTS}"},
-            ingest={"bigquery": {"project": "shop"}},
-        )
+        data = {"interactions": f"bigquery: {EVENTS}", "bigquery": {"project": "shop"}}
+        return write_two_clubs(tmp_path, data=data)
 
     def test_query_is_no_path(self, path: Path) -> None:
         loaded = load(str(path))
-        assert loaded.ingestion.data.interactions == f"bigquery: {EVENTS}"
-        assert loaded.ingestion.data.queries == str(path.parent.parent / "users.csv")
-        assert at_run_time(loaded.ingestion, "gs://x").data.interactions == f"bigquery: {EVENTS}"
+        assert loaded.ingest.data.interactions == f"bigquery: {EVENTS}"
+        assert loaded.ingest.data.queries == str(path.parent.parent / "users.csv")
+        assert at_run_time(loaded.ingest, "gs://x").data.interactions == f"bigquery: {EVENTS}"
 
     def test_there_is_always_something_new_unless_the_text_counts(self, path: Path) -> None:
         assert input_state(load(str(path))) != input_state(load(str(path)))
-        by_text = load(str(path), ["ingest.bigquery.execute=new_text"])
+        by_text = load(str(path), ["data.bigquery.execute=new_text"])
         assert input_state(by_text) == input_state(by_text)
 
     def test_schema_is_inferred_from_the_result(
@@ -267,4 +264,4 @@ class TestInAPipeline:
 
     def test_events_need_times(self, path: Path) -> None:
         with pytest.raises(ConfigError, match="whose rows have no order"):
-            load(str(path), ["events.timestamp=null", "split.method=leave_last_out"])
+            load(str(path), ["columns.timestamp=null", "split.method=leave_last_out"])

@@ -19,16 +19,16 @@ FIELD = st.text(alphabet='ab",\n é', max_size=6)
 
 
 def rows_of(path: Path, block_bytes: int, columns: tuple[str, ...] = ("a", "b")) -> Any:
-    """Well-formed rows by number, and numbers of the misshapen ones."""
+    """Well-formed rows by number, and numbers of the malformed ones."""
     file_format = "parquet" if path.suffix == ".parquet" else "csv"
     file = SourceFile("interactions", 0, str(path), path.name, 1, file_format, columns)
     found: dict[int, tuple[Any, ...]] = {}
-    misshapen: list[int] = []
+    malformed: list[int] = []
     for block in read_blocks(file, list(columns), ",", block_bytes):
         lists = [block.columns[name].to_pylist() for name in columns]
         found.update(zip(block.rows.tolist(), zip(*lists, strict=True), strict=True))
-        misshapen += [row.row for row in block.misshapen]
-    return found, misshapen
+        malformed += [row.row for row in block.malformed]
+    return found, malformed
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -43,8 +43,8 @@ def test_blocks_hold_every_record_whatever_their_size(
     csv.writer(text, lineterminator="\n").writerows([["a", "b"], *rows])
     path = tmp_path / "rows.csv"
     path.write_text(text.getvalue(), encoding="utf-8", newline="")
-    found, misshapen = rows_of(path, block_bytes)
-    assert misshapen == [i for i, row in enumerate(rows) if len(row) != 2]
+    found, malformed = rows_of(path, block_bytes)
+    assert malformed == [i for i, row in enumerate(rows) if len(row) != 2]
     assert found == {
         i: tuple(field.encode() for field in row) for i, row in enumerate(rows) if len(row) == 2
     }
@@ -67,7 +67,7 @@ def test_unclosed_quote_is_an_error_that_names_its_place(
 ):
     path = tmp_path / "rows.csv"
     path.write_bytes(b'a,b\n1,2\n3,"x\n' + tail)
-    with pytest.raises(UnreadableFileError, match="beyond line 2: a quote is never closed"):
+    with pytest.raises(UnreadableFileError, match="after line 2: a quote is never closed"):
         rows_of(path, block_bytes)
 
 
@@ -87,7 +87,7 @@ def test_a_stretch_without_a_line_end_is_an_error_not_the_end_of_the_file(
     rows = b"1,2\n" * 100
     path.write_bytes(b"a,b\n" + rows + gap * 1000 + b",2\n" + rows)
     with pytest.raises(
-        UnreadableFileError, match=r"rows\.csv cannot be read as CSV beyond line 101: no row ends"
+        UnreadableFileError, match=r"rows\.csv cannot be read as CSV after line 101: no row ends"
     ):
         rows_of(path, 64)
 
@@ -105,12 +105,12 @@ def test_truncated_gzip_is_an_error(tmp_path: Path):
         rows_of(path, 1000)
 
 
-def test_misshapen_row_need_not_be_utf8(tmp_path: Path):
+def test_malformed_row_need_not_be_utf8(tmp_path: Path):
     path = tmp_path / "rows.csv"
     path.write_bytes("a,b\né,2\n".encode() + b"\xff,3,4\n5,\xe9\n")
-    found, misshapen = rows_of(path, 1000)
+    found, malformed = rows_of(path, 1000)
     assert found == {0: ("é".encode(), b"2"), 2: (b"5", b"\xe9")}
-    assert misshapen == [1]
+    assert malformed == [1]
 
 
 @pytest.mark.parametrize("block_bytes", [1, 100, 10**6])

@@ -5,9 +5,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from components.interactions.rows import column_types
-from components.interactions.rows.column_types import Values
-from components.interactions.rows.reasons import (
+from components.interactions.bad_row_reasons import (
     CONTROL_CHARACTER,
     HOLDS_SEPARATOR,
     MISSING,
@@ -17,6 +15,8 @@ from components.interactions.rows.reasons import (
     SEVERAL,
     TIME_OUT_OF_RANGE,
 )
+from components.interactions.rows import column_types
+from components.interactions.rows.column_types import Values
 
 
 def csv_column(*values: bytes) -> Any:
@@ -94,7 +94,7 @@ def test_a_value_of_a_list_that_would_be_parted_is_a_fault():
     assert faults(found) == {0: HOLDS_SEPARATOR, 1: HOLDS_SEPARATOR}
     assert good(found) == ["a", "a b|c"]
     # In TFRecord one value may well be many in one text.
-    plain = column_types.categorical(lists, "|", is_one_plain=True)
+    plain = column_types.categorical(lists, "|", unwraps_lists=True)
     assert faults(plain) == {0: HOLDS_SEPARATOR}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.interactions.splits.cut_time import SpanTimes, find_newest_span, write_sorted_times
+from components.interactions.splits.cut_time import SpanTimes, newest_span_begin, write_sorted_times
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
@@ -49,7 +49,7 @@ def test_the_fewest_events_lie_on_the_wrong_side(
         expected = min(
             time for time, is_newest in events if is_newest and time // SECOND_US == best
         )
-    assert find_newest_span(written(tmp_path, buckets)) == expected
+    assert newest_span_begin(written(tmp_path, buckets)) == expected
 
 
 def test_spans_that_do_not_overlap_are_cut_at_the_first_event(tmp_path: Path) -> None:
@@ -57,4 +57,4 @@ def test_spans_that_do_not_overlap_are_cut_at_the_first_event(tmp_path: Path) ->
     earlier = [(day + 7 * n, False) for n in range(50)]
     newest = [(day + 1_000 + 7 * n, True) for n in range(50)]
     # All in one second: the earlier ones in it cannot be told from the newest by seconds.
-    assert find_newest_span(written(tmp_path, [earlier, newest])) == day + 1_000
+    assert newest_span_begin(written(tmp_path, [earlier, newest])) == day + 1_000

@@ -8,7 +8,6 @@ import pytest
 
 from components.interactions.errors import (
     ColumnError,
-    IngestError,
     NoInputError,
     UnreadableFileError,
 )
@@ -40,7 +39,7 @@ def test_unknown_filesystem_is_an_error(ingestion: Any):
 @pytest.mark.parametrize("content", ["", "q,c,t", "q,c,t\n", "\n\n", "q,c,t\n\n\n"])
 def test_file_without_rows_is_an_error_that_names_it(ingestion: Any, content: str):
     ingestion.write("events.csv", content)
-    with pytest.raises(NoInputError, match=r"not a single row of data in .*events\.csv"):
+    with pytest.raises(NoInputError, match=r"events\.csv have no row of data"):
         find_files(ingestion.config("events.csv"))
 
 
@@ -63,7 +62,7 @@ def test_missing_feature_column_is_found_in_its_file(ingestion: Any):
 
 def test_doubled_column_is_an_error(ingestion: Any):
     ingestion.write("events.csv", "q,c,t,c\nu,a,1,b\n")
-    with pytest.raises(ColumnError, match="2 columns called 'c'"):
+    with pytest.raises(ColumnError, match="2 columns are called 'c'"):
         find_files(ingestion.config("events.csv"))
 
 
@@ -72,7 +71,7 @@ def test_headers_of_a_pattern_must_agree(ingestion: Any):
     ingestion.write("2.csv", "c,q,t\na,u,1\n")
     assert len(find_files(ingestion.config("*.csv"))) == 2  # another order is no difference
     ingestion.write("3.csv", "q,c,t,extra\nu,a,1,2\n")
-    with pytest.raises(ColumnError, match=r"3\.csv and 1\.csv differ in their columns: extra"):
+    with pytest.raises(ColumnError, match=r"only one of 3\.csv and 1\.csv has extra"):
         find_files(ingestion.config("*.csv"))
 
 
@@ -119,10 +118,6 @@ def test_types_that_have_no_text_are_refused_by_name(ingestion: Any, kind: Any, 
         ColumnError, match=rf"column 'kinds' is {shown}, which cannot be read as {kind}"
     ):
         find_files(config)
-
-
-def test_no_error_of_ingestion_asks_for_another_try():
-    assert not any(kind.retryable for kind in (IngestError, *IngestError.__subclasses__()))
 
 
 def test_fingerprint_sees_contents_and_names_but_not_the_folder(tmp_path: Path, ingestion: Any):

@@ -309,15 +309,15 @@ def test_odd_names_survive_yaml(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"--interactions": "no.csv"}, "there is no file no.csv"),
+        ({"--interactions": "no.csv"}, "no file matches"),
         ({"--query-id": "usr"}, "no column 'usr'; did you mean 'user'?"),
         ({"--candidate-id": "user"}, "--query-id and --candidate-id both name column 'user'"),
         ({"--timestamp": "missing"}, "--timestamp: "),
         ({"--output": "configs/shop.json"}, "must be NAME.yaml"),
         ({"--candidates": "shop/users.csv"}, "--candidate-id: "),
-        ({"--interactions": "shop/empty.csv"}, "holds no rows"),
-        ({"--interactions": "shop/header.csv"}, "holds no rows"),
-        ({"--interactions": "shop/notes.txt"}, "only CSV files"),
+        ({"--interactions": "shop/empty.csv"}, "no row of data"),
+        ({"--interactions": "shop/header.csv"}, "no row of data"),
+        ({"--interactions": "shop/notes.txt"}, "does not tell the format"),
     ],
 )
 def test_an_error_is_one_message(shop: Path, change: dict[str, str], message: str) -> None:
@@ -375,7 +375,7 @@ def test_a_compressed_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> Non
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "events.csv"
     file.write_text("user,item,user\n1,2,3\n")
-    with pytest.raises(InitError, match="several columns of one name"):
+    with pytest.raises(InitError, match=r"columns of events\.csv have this name"):
         read_sample("interactions", str(file))
 
 

@@ -1,6 +1,6 @@
 import pyarrow as pa
 
-from components.interactions.rows.checks import distinct_rows
+from components.interactions.rows.checks import deduplicate_rows
 from components.interactions.sources.columns import FILE, ROW
 
 
@@ -14,7 +14,7 @@ def test_equal_rows_collapse_and_others_conflict_with_the_first():
             ROW: list(range(7)),
         }
     )
-    found = distinct_rows(rows, "c")
+    found = deduplicate_rows(rows, "c")
     assert found.table["c"].to_pylist() == ["a", "b", "c"]
     assert found.table[ROW].to_pylist() == [0, 1, 5]
     assert found.num_repeated == 2  # rows 2 and 4
@@ -23,7 +23,7 @@ def test_equal_rows_collapse_and_others_conflict_with_the_first():
 
 def test_rows_without_features_only_repeat():
     rows = pa.table({"c": ["a", "a"], FILE: pa.array([0, 1], pa.int32()), ROW: [0, 0]})
-    found = distinct_rows(rows, "c")
+    found = deduplicate_rows(rows, "c")
     assert len(found.table) == 1
     assert found.num_repeated == 1
     assert len(found.conflicts) == 0

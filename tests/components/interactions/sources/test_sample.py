@@ -1,0 +1,108 @@
+"""The sample that `init` takes: read by ingestion's readers, without declared columns."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from components.interactions.errors import IngestError, NoInputError, UnreadableFileError
+from components.interactions.sources.sample import Sample, count_rows, read_sample
+from components.interactions.sources.tfrecord import frame
+from tests.components.interactions.test_tfrecord import example
+
+
+def rows(sample: Sample) -> dict[str, list[Any]]:
+    return {name: values.to_pylist() for name, values in sample.columns.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("delimiter", b"q;c\nu;a,b\nv;\n", {"q": ["u", "v"], "c": ["a,b", None]}),
+        ("quotes", b'q,c\nu,"12"" disc"\nv,12" disc\n', {"q": ["u", "v"], "c": ['12" disc'] * 2}),
+        ("blank first lines", b"\n\nq,c\nu,a\n", {"q": ["u"], "c": ["a"]}),
+        ("carriage returns", b"q,c\ru,a\rv,b\r", {"q": ["u", "v"], "c": ["a", "b"]}),
+        ("gzip by content", gzip.compress(b"q,c\nu,a\n"), {"q": ["u"], "c": ["a"]}),
+        ("malformed rows", b"q,c\nu,a\nv,b,x\nw\n", {"q": ["u"], "c": ["a"]}),
+        ("byte order mark, not UTF-8", b"\xef\xbb\xbfq,c\n\xff,a\n", {"q": ["\ufffd"], "c": ["a"]}),
+        ("columns without a name", b"q,c,,\nu,a,,\n", {"q": ["u"], "c": ["a"]}),
+        ("columns of one name", b"q,c,x,x\nu,a,1,2\n", {"q": ["u"], "c": ["a"]}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_reads_csv_as_ingestion_does(
+    tmp_path: Path, name: str, content: bytes, expected: dict[str, list[Any]]
+):
+    (tmp_path / "events.csv").write_bytes(content)
+    sample = read_sample(str(tmp_path / "*.csv"), max_rows=100)
+    assert rows(sample) == expected
+    assert (sample.format, sample.delimiter) == ("csv", ";" if name == "delimiter" else ",")
+    assert sample.num_rows == len(expected["q"])
+    assert sample.num_malformed == (2 if name == "malformed rows" else 0)
+    assert sample.is_complete
+
+
+def test_parquet_parts_of_different_types_get_one_type_and_unreadable_columns_are_named(
+    tmp_path: Path,
+):
+    first = pa.table(
+        {
+            "id": pa.array([1, 2], pa.int32()),
+            "price": [1, 2],
+            "length": pa.array([1, 2], pa.duration("s")),
+            "record": [{"a": 1}] * 2,
+            "tags": [["x"], ["y", "z"]],
+        }
+    )
+    second = first.set_column(0, "id", pa.array([3, 4], pa.int64())).set_column(
+        1, "price", pa.array(["a", "b"])
+    )
+    pq.write_table(first, tmp_path / "1.parquet")
+    pq.write_table(second, tmp_path / "2.parquet")
+    sample = read_sample(str(tmp_path / "*.parquet"), max_rows=3)
+    assert rows(sample) == {
+        "id": [1, 2, 3],
+        "price": ["1", "2", "a"],
+        "tags": [["x"], ["y", "z"], ["x"]],
+    }
+    assert set(sample.unusable) == {"length", "record"}
+    assert not sample.is_complete
+
+
+def test_tfrecord_values_are_text_numbers_or_lists(tmp_path: Path):
+    records = [{"q": "u", "n": 1, "tags": "x"}, {"q": "v", "n": None, "tags": ["y", "z"]}]
+    (tmp_path / "part-0").write_bytes(b"".join(frame(example(row)) for row in records))
+    (tmp_path / "part-1").write_bytes(frame(example({"q": "w", "n": 3, "tags": "x"})))
+    found = rows(read_sample(str(tmp_path / "part-*"), max_rows=10))
+    assert found == {"q": ["u", "v", "w"], "n": [1, None, 3], "tags": [["x"], ["y", "z"], ["x"]]}
+
+
+def test_all_rows_and_distinct_values_are_counted(tmp_path: Path):
+    for part in range(3):
+        (tmp_path / f"{part}.csv").write_text("q,c\nu,a\nv,b\n,c\n")
+    assert count_rows(str(tmp_path / "*.csv"), "q") == (9, 2)
+
+
+@pytest.mark.parametrize(
+    ("files", "error"),
+    [
+        ({}, NoInputError),
+        ({"a.csv": b"q,c\n"}, NoInputError),
+        ({"a.csv": b"q,c\nu,a\n", "b.parquet": b""}, UnreadableFileError),
+        ({"a.csv": b'q,c\nu,"a\n'}, UnreadableFileError),
+        ({"a.csv": "q,c\nu,a\n".encode("utf-16")}, IngestError),
+        ({"a.csv": gzip.compress(b"q,c\nu,a\n" * 50)[:-9]}, UnreadableFileError),
+        ({"a.parquet": b"q,c\nu,a\n"}, UnreadableFileError),
+        ({"a.xlsx": b"PK"}, UnreadableFileError),
+    ],
+)
+def test_files_that_cannot_be_read_are_an_ingestion_error(
+    tmp_path: Path, files: dict[str, bytes], error: type[Exception]
+):
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(error):
+        read_sample(str(tmp_path / "*"), max_rows=10)
