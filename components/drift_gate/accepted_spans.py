@@ -1,13 +1,15 @@
-"""The spans that were let pass, in which version and with which files: a ledger in each profile.
+"""Record the accepted spans: with which version and files, and where their profiles are.
 
-Every run that is let pass leaves a folder with the profiles that it took and the ledger as it is
-then: the newest folder tells which deliveries need not be compared again, and where the profile of
-each lies.
+Each accepted run leaves a folder with new profiles and the whole record. The newest folder tells
+which deliveries need no further comparison. In ML Metadata the folders are artifacts; on a cluster,
+where a step cannot read ML Metadata, they are in a profile store below the pipeline's root, named
+by the newest span and the time.
 """
 
 import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -19,16 +21,16 @@ from components.interactions.config import IngestConfig
 from components.interactions.spans.listing import ListedFile, list_files
 from components.interactions.spans.pattern import SpanFiles
 
-_FILE = "let_pass.json"
+_FILE = "accepted_spans.json"
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """One span as it was delivered.
+    """One delivery of a span.
 
     Attributes:
         span: Its number.
-        version: Which delivery; None where they are not told apart.
+        version: Its version, if the pattern has versions.
         files: Hash of the names, sizes and times of its files.
     """
 
@@ -38,14 +40,14 @@ class Delivery:
 
 
 @dataclass(frozen=True)
-class LetPass:
+class AcceptedSpan:
     """A delivery that later runs need not compare again.
 
     Attributes:
-        delivery: Which.
-        snapshots: Hash of the files of catalogue and queries that were compared with it; empty
-            where it was not the newest span of its run.
-        profile: Folder of its profile; empty where it was taken as it was.
+        delivery: The delivery.
+        snapshots: Hash of the files of catalogue and queries that were compared with it; empty if
+            it was not the newest span of its run.
+        profile: Folder of its profile; empty if it was accepted without one.
     """
 
     delivery: Delivery
@@ -53,18 +55,18 @@ class LetPass:
     profile: str = ""
 
 
-def delivered(config: IngestConfig) -> tuple[list[Delivery], str]:
-    """Returns the window of a run, oldest first, and the hash of its snapshots' files.
+def deliveries(config: IngestConfig) -> tuple[list[Delivery], str]:
+    """Return the window of a run, oldest span first, and the hash of its snapshots' files.
 
     Args:
-        config: With chosen spans that include interactions.
+        config: Settings with chosen spans of interactions.
     """
     chosen = config.chosen_spans
     if chosen is None or not chosen.interactions:
         raise ValueError("drift needs chosen spans of interactions")
     listed = {file.path: file for file in list_files(config.data.interactions)}
     window = [
-        Delivery(span.span, span.version, _digest(_files_of(span, listed)))
+        Delivery(span.span, span.version, _hash_files(_files_of(span, listed)))
         for span in chosen.interactions
     ]
     snapshots: list[ListedFile] = []
@@ -73,58 +75,83 @@ def delivered(config: IngestConfig) -> tuple[list[Delivery], str]:
         (config.data.queries, chosen.queries),
     ):
         if pattern is not None:
-            found = list_files(pattern)
-            snapshots += (
-                found if span is None else _files_of(span, {file.path: file for file in found})
-            )
-    return window, _digest(snapshots)
+            found = {file.path: file for file in list_files(pattern)}
+            snapshots += found.values() if span is None else _files_of(span, found)
+    return window, _hash_files(snapshots)
 
 
-def write_let_pass(
+def write_accepted(
     folder: str,
-    earlier: Sequence[LetPass],
-    passed: Sequence[tuple[LetPass, Profile | None]],
+    earlier: Sequence[AcceptedSpan],
+    accepted: Sequence[tuple[AcceptedSpan, Profile | None]],
 ) -> None:
-    """Writes the profiles of a run that was let pass, and last the ledger: see `is_whole`.
+    """Write the profiles of an accepted run, and then the record.
 
     Args:
-        folder: Of this run.
-        earlier: The ledger until now.
-        passed: What is new in it, the newest span last.
+        folder: The folder of this run.
+        earlier: The record until now.
+        accepted: New entries, the newest span last.
     """
     entries = {entry.delivery: entry for entry in earlier}
-    for entry, profile in passed:
+    for entry, profile in accepted:
         entries.pop(entry.delivery, None)
-        place = ""
+        path = ""
         if profile is not None:
             version = entry.delivery.version
             name = str(entry.delivery.span) + ("" if version is None else f"-v{version}")
-            place = os.path.join(folder, name)
-            fileio.makedirs(place)
-            profile.write(place)
-        entries[entry.delivery] = replace(entry, profile=place)
+            path = os.path.join(folder, name)
+            fileio.makedirs(path)
+            profile.write(path)
+        entries[entry.delivery] = replace(entry, profile=path)
     text = json.dumps([asdict(entry) for entry in entries.values()])
     io_utils.write_string_file(os.path.join(folder, _FILE), text)
 
 
-def read_let_pass(folder: str) -> list[LetPass]:
-    """Reads a ledger, in the order in which its spans were let pass."""
+def read_accepted(folder: str) -> list[AcceptedSpan]:
+    """Return the record in a folder, in the order of acceptance."""
     content = json.loads(io_utils.read_string_file(os.path.join(folder, _FILE)))
-    return [LetPass(**{**entry, "delivery": Delivery(**entry["delivery"])}) for entry in content]
+    return [
+        AcceptedSpan(**{**entry, "delivery": Delivery(**entry["delivery"])}) for entry in content
+    ]
 
 
 def is_whole(folder: str) -> bool:
-    """Whether a ledger was written there, after its profiles."""
+    """Return whether a folder has a record, which is written last."""
     return bool(fileio.exists(os.path.join(folder, _FILE)))
+
+
+def new_folder(store: str, span: int) -> str:
+    """Create the folder of a run in a profile store, and return it.
+
+    Args:
+        store: The folder of all runs' folders.
+        span: The newest span of the run.
+    """
+    folder = os.path.join(store, f"{span}-{time.time_ns()}")
+    fileio.makedirs(folder)
+    return folder
+
+
+def newest_folder(store: str) -> str:
+    """Return the folder of the last accepted run in a profile store, or "" without one."""
+    if not fileio.exists(store):
+        return ""
+    found = []
+    for entry in fileio.listdir(store):
+        name = entry.rstrip("/")  # object stores list folders with a slash
+        span, _, moment = name.partition("-")
+        if span.isdecimal() and moment.isdecimal():
+            found.append((int(moment), os.path.join(store, name)))
+    return next((folder for _, folder in sorted(found, reverse=True) if is_whole(folder)), "")
 
 
 def _files_of(span: SpanFiles, listed: Mapping[str, ListedFile]) -> list[ListedFile]:
     return [listed.get(file.path, ListedFile(file.path, file.size_bytes, 0)) for file in span.files]
 
 
-def _digest(files: Sequence[ListedFile]) -> str:
-    # Where they lie does not count: data that is moved with its times is the same.
-    told = sorted(
+def _hash_files(files: Sequence[ListedFile]) -> str:
+    # The folder does not count: data that is moved with its times is the same.
+    content = sorted(
         [os.path.basename(file.path), file.size_bytes, file.modified_ns] for file in files
     )
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

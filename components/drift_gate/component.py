@@ -19,10 +19,14 @@ from components.artifacts import (
     SpanProfile,
 )
 from components.blessed_models.blessings import NotBlessedError
-from components.drift_gate.accepted_spans import read_let_pass, write_let_pass
+from components.drift_gate.accepted_spans import (
+    new_folder,
+    newest_folder,
+    read_accepted,
+    write_accepted,
+)
 from components.drift_gate.config import DriftConfig
 from components.drift_gate.gate import Gate
-from components.drift_gate.profile_store import new_folder, newest_folder
 from components.drift_gate.span_profile import known_candidates
 from components.interactions.config import IngestConfig, at_run_time
 from components.interactions.errors import MissingSpanError
@@ -98,25 +102,25 @@ def DriftGate(
 
     Raises:
         MissingSpanError: A span is gone, or was delivered again during the run.
-        LostProfileError: The profile of an accepted span is gone; see `Gate.hold`.
+        LostProfileError: The profile of an accepted span is gone; see `Gate.judge`.
         DriftError: Under `action: stop`, with each value beyond its threshold.
     """
     settings = DriftGateConfig.model_validate_json(config)
     ingest = as_ingested(settings.ingest, examples, data_directory)
     good = newest_folder(settings.profiles) if settings.profiles else settings.baseline
-    let_pass = read_let_pass(good) if good else []
+    accepted = read_accepted(good) if good else []
     gate = Gate(
         ingest,
         settings.drift,
         known_candidates(examples, ingest.spec.candidate_id),
-        let_pass,
+        accepted,
         # On a cluster, removing a profile's folder is how a span stops being a baseline.
         may_lack_profiles=bool(settings.profiles) or settings.drift.action == "warn",
     )
-    verdict = gate.hold()
+    verdict = gate.judge()
     text = json.dumps(verdict.report, indent=2, ensure_ascii=False)
     io_utils.write_string_file(os.path.join(profile.uri, REPORT_FILE), text)
-    newest = verdict.passed[-1][0].delivery.span
+    newest = verdict.accepted[-1][0].delivery.span
     profile.set_int_custom_property(SPAN_PROPERTY, newest)
     profile.set_string_custom_property(PROJECT_PROPERTY, settings.project)
     if verdict.drifted:
@@ -129,7 +133,7 @@ def DriftGate(
                 verdict.report,
             )
     folder = new_folder(settings.profiles, newest) if settings.profiles else profile.uri
-    write_let_pass(folder, let_pass, verdict.passed)
+    write_accepted(folder, accepted, verdict.accepted)
 
 
 def as_ingested(

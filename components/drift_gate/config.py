@@ -1,4 +1,4 @@
-"""Settings of drift: by what a new span is held against the last good one, and how far."""
+"""Settings of drift: what a new span is compared by, and how much it may differ."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -9,19 +9,13 @@ from models.settings import Settings
 
 
 class DistanceConfig(Settings):
-    """How far the values of one feature may have moved."""
+    """The largest allowed distance between two distributions of a feature."""
 
     l_infinity: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="categorical: largest change of one value's share.",
+        None, ge=0, le=1, description="categorical: largest change of one value's share."
     )
     jensen_shannon: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="Jensen-Shannon divergence of the two distributions, from 0 to 1.",
+        None, ge=0, le=1, description="Largest Jensen-Shannon divergence, from 0 to 1."
     )
 
     @model_validator(mode="after")
@@ -30,38 +24,34 @@ class DistanceConfig(Settings):
             raise ValueError("give one of `l_infinity` and `jensen_shannon`")
         return self
 
+    @property
+    def threshold(self) -> float:
+        """The given threshold."""
+        return self.l_infinity if self.l_infinity is not None else self.jensen_shannon or 0.0
+
 
 class DriftConfig(Settings):
-    """What a new span is held against the last good one by."""
+    """Thresholds for the comparison of a new span with the last accepted one."""
 
     action: Literal["off", "warn", "stop"] = Field(
-        "off", description="What a value beyond its threshold does; off: nothing is compared."
+        "off", description="Action on a value beyond its threshold; off: compare nothing."
     )
     distances: Mapping[str, DistanceConfig] = Field(
         default_factory=dict,
-        description="By feature, the candidate id, `rating` or `event_type`: how far it may move.",
+        description="Largest distance by feature, candidate ID, `rating` or `event_type`.",
     )
     min_events: float | None = Field(
-        0.5, ge=0, description="Least number of events, as a share of the last good span's."
+        0.5, ge=0, description="Smallest number of events, as a share of the last accepted span's."
     )
     max_events: float | None = Field(
-        2.0, ge=0, description="Greatest number of events, as a share of the last good span's."
+        2.0, ge=0, description="Largest number of events, as a share of the last accepted span's."
     )
     max_unknown: float | None = Field(
-        0.3,
-        ge=0,
-        le=1,
-        description="Greatest share of events with candidates that were not known before.",
+        0.3, ge=0, le=1, description="Largest share of events with previously unknown candidates."
     )
     max_missing: float | None = Field(
-        0.2,
-        ge=0,
-        le=1,
-        description="Greatest difference of the shares of rows that lack a feature.",
+        0.2, ge=0, le=1, description="Largest change of the share of rows without a feature."
     )
     max_churn: float | None = Field(
-        0.5,
-        ge=0,
-        le=1,
-        description="Greatest share of candidates that came or went, among those before and now.",
+        0.5, ge=0, le=1, description="Largest share of candidates that were added or removed."
     )

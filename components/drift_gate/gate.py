@@ -1,11 +1,11 @@
-"""Decides which spans of a run are compared, with which, and what comes of it."""
+"""Decide which spans of a run are compared with which accepted ones, and judge the results."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from components.drift_gate.accepted_spans import Delivery, LetPass, delivered
+from components.drift_gate.accepted_spans import AcceptedSpan, Delivery, deliveries
 from components.drift_gate.comparison import Finding, compare
 from components.drift_gate.config import DriftConfig
 from components.drift_gate.span_profile import Profile, has_profile, take_profile
@@ -15,44 +15,40 @@ from components.interactions.stable_hash import Hashes
 
 log = logging.getLogger(__name__)
 
-# So many new spans beside the newest are compared in one run, each of which is read for it.
+# The gate reads each new span that it compares; it reads at most this many besides the newest.
 MOST_COMPARED = 100
 
 
 class LostProfileError(Exception):
-    """The profile of a span that was let pass is gone, so there is nothing to hold others against.
-
-    Running again helps where it is back.
-    """
+    """The profile of an accepted span is gone; run again when it is back."""
 
 
 @dataclass
 class Verdict:
-    """What came of the comparisons of a run.
+    """The result of a run's comparisons.
 
     Attributes:
-        report: What the report file holds.
-        passed: What is new in the ledger, with the profiles taken; the newest span last.
-        drifted: A sentence for each span that moved too far.
-        is_refused: Whether that ends the run.
+        report: The content of the report file.
+        accepted: New entries of the record with their profiles, the newest span last.
+        drifted: A sentence for each span that differs too much.
+        is_refused: Whether the run must stop.
     """
 
     report: dict[str, Any]
-    passed: list[tuple[LetPass, Profile | None]] = field(default_factory=list)
+    accepted: list[tuple[AcceptedSpan, Profile | None]] = field(default_factory=list)
     drifted: list[str] = field(default_factory=list)
     is_refused: bool = False
 
 
 class Gate:
-    """Holds the spans of a run against those that were let pass.
+    """Compare the spans of a run with accepted ones.
 
     Args:
-        config: With chosen spans that include interactions.
-        drift: The thresholds, and what they do.
-        known: Hashes of the candidates known now: see `Profile`.
-        let_pass: The ledger.
-        may_lack_profiles: Whether a profile whose folder is gone is no measure; else it is an
-            error.
+        config: Settings with chosen spans of interactions.
+        drift: The thresholds and the action.
+        known: Hashes of the currently known candidates; see `Profile`.
+        accepted: The record of accepted spans.
+        may_lack_profiles: Whether to ignore a span whose profile is gone, instead of failing.
     """
 
     def __init__(
@@ -60,76 +56,73 @@ class Gate:
         config: IngestConfig,
         drift: DriftConfig,
         known: Hashes,
-        let_pass: Sequence[LetPass],
+        accepted: Sequence[AcceptedSpan],
         *,
         may_lack_profiles: bool,
     ) -> None:
         self._config = config
         self._drift = drift
         self._known = known
-        self._let_pass = {entry.delivery: entry for entry in let_pass}
+        self._record = {entry.delivery: entry for entry in accepted}
         self._may_lack_profiles = may_lack_profiles
-        self._window, self._snapshots = delivered(config)
+        self._window, self._snapshots = deliveries(config)
         self._files = find_files(config)
-        # Of this run; None: taken as it was.
-        self._passed: dict[Delivery, Profile | None] = {}
-        last = let_pass[-1].profile if let_pass else ""
+        # Spans accepted in this run; None: without a profile.
+        self._accepted: dict[Delivery, Profile | None] = {}
+        last = accepted[-1].profile if accepted else ""
         self._last = Profile.read(last) if last and has_profile(last) else None
 
-    def hold(self) -> Verdict:
-        """Compares every delivery of the window that has not been let pass, oldest first.
+    def judge(self) -> Verdict:
+        """Compare every delivery of the window that is not accepted yet, oldest first.
 
         Raises:
-            LostProfileError: A span's measure was let pass, and its profile is gone.
+            LostProfileError: The profile of a span to compare with is gone.
         """
         *earlier, newest = self._window
-        new = [delivery for delivery in earlier if delivery not in self._let_pass]
-        # Before the first span that was ever noted there is nothing to compare with; a first run
-        # takes its newest span alone for the measure.
-        oldest = min((delivery.span for delivery in self._let_pass), default=newest.span)
+        new = [delivery for delivery in earlier if delivery not in self._record]
+        # Nothing precedes the first recorded span, and a first run records only its newest span.
+        oldest = min((delivery.span for delivery in self._record), default=newest.span)
         compared = [delivery for delivery in new if delivery.span > oldest][-MOST_COMPARED:]
-        taken_as_is = [delivery for delivery in new if delivery not in compared]
-        if taken_as_is:
-            log.warning("%d spans before those compared are taken as they are", len(taken_as_is))
-            self._passed.update(dict.fromkeys(taken_as_is))
+        unchecked = [delivery for delivery in new if delivery not in compared]
+        if unchecked:
+            log.warning("%d earlier spans are accepted without a comparison", len(unchecked))
+            self._accepted.update(dict.fromkeys(unchecked))
         verdict = Verdict({})
-        reports = [self._hold_earlier(delivery, verdict) for delivery in compared]
+        reports = [self._judge_earlier(delivery, verdict) for delivery in compared]
         verdict.report = {
-            **self._hold_newest(newest, verdict),
+            **self._judge_newest(newest, verdict),
             "earlier": reports,
-            "taken_as_is": len(taken_as_is),
+            "accepted_unchecked": len(unchecked),
         }
-        verdict.passed = [
-            (LetPass(delivery, self._snapshots if delivery == newest else ""), profile)
-            for delivery, profile in self._passed.items()
+        verdict.accepted = [
+            (AcceptedSpan(delivery, self._snapshots if delivery == newest else ""), profile)
+            for delivery, profile in self._accepted.items()
         ]
         return verdict
 
-    def _hold_earlier(self, delivery: Delivery, verdict: Verdict) -> dict[str, Any]:
+    def _judge_earlier(self, delivery: Delivery, verdict: Verdict) -> dict[str, Any]:
         profile = self._take(delivery)
-        good = self._measure_of(delivery)
+        good = self._baseline_of(delivery)
         findings = self._compare(profile, good, catalogue=False)
-        if self._judge(profile, good, findings, verdict):
-            self._passed[delivery] = profile
+        if self._note(profile, good, findings, verdict):
+            self._accepted[delivery] = profile
         return _report(profile, good, findings)
 
-    def _hold_newest(self, delivery: Delivery, verdict: Verdict) -> dict[str, Any]:
-        entry = self._let_pass.get(delivery)
-        own = None
-        if entry is not None and entry.profile:
-            own = self._read(entry)
+    def _judge_newest(self, delivery: Delivery, verdict: Verdict) -> dict[str, Any]:
+        entry = self._record.get(delivery)
+        own = self._read(entry) if entry is not None and entry.profile else None
         is_same = own is not None and entry is not None and entry.snapshots == self._snapshots
         if own is not None and is_same:
             profile = replace(own, known=self._known)
         else:
             profile = take_profile(self._config, self._files, delivery.span, self._known)
             profile.version, profile.files = delivery.version, delivery.files
-        # Where only the snapshots are new, the events must not be judged again.
-        good = own if own is not None and not is_same else self._measure_of(delivery)
+        # If only the snapshots are new, the accepted events are not judged again.
+        good = own if own is not None and not is_same else self._baseline_of(delivery)
         findings = self._compare(profile, good)
-        self._judge(profile, good, findings, verdict, was_let_pass=is_same)
-        self._passed[delivery] = profile
-        return {**_report(profile, good, findings), "let_pass_before": is_same}
+        self._note(profile, good, findings, verdict, was_accepted=is_same)
+        self._accepted[delivery] = profile
+        return {**_report(profile, good, findings), "accepted_before": is_same}
 
     def _compare(
         self, profile: Profile, good: Profile | None, *, catalogue: bool = True
@@ -138,64 +131,66 @@ class Gate:
             return []
         return compare(profile, good, self._drift, self._config.spec, catalogue=catalogue)
 
-    def _judge(
+    def _note(
         self,
         profile: Profile,
         good: Profile | None,
         findings: Sequence[Finding],
         verdict: Verdict,
         *,
-        was_let_pass: bool = False,
+        was_accepted: bool = False,
     ) -> bool:
-        """Returns whether a span is let pass, and notes what moved too far."""
+        """Note what differs too much, and return whether the span is accepted."""
         exceeded = [str(finding) for finding in findings if finding.is_exceeded]
         if good is None or not exceeded:
             return True
-        told = f"span {profile.shown_span} has drifted from {good.shown_span}"
-        verdict.drifted.append(f"{told}: {'; '.join(exceeded)}")
-        if was_let_pass or self._drift.action != "stop":
+        verdict.drifted.append(
+            f"span {profile.shown_span} has drifted from span {good.shown_span}: "
+            + "; ".join(exceeded)
+        )
+        if was_accepted or self._drift.action != "stop":
             return True
         verdict.is_refused = True
         return False
 
-    def _measure_of(self, delivery: Delivery) -> Profile | None:
-        """Returns the profile of the nearest earlier span that was let pass."""
-        # Of several deliveries of a span the one that is read now, else the last.
+    def _baseline_of(self, delivery: Delivery) -> Profile | None:
+        """Return the profile of the nearest earlier accepted span."""
+        # Among the deliveries of a span, prefer the one in the window, otherwise the last.
         of_span: dict[int, Delivery] = {}
-        for good in (*self._let_pass, *self._passed):
+        for good in (*self._record, *self._accepted):
             if good.span < delivery.span and of_span.get(good.span) not in self._window:
                 of_span[good.span] = good
         for _, good in sorted(of_span.items(), reverse=True):
-            if (profile := self._passed.get(good)) is not None:
+            if (profile := self._accepted.get(good)) is not None:
                 return profile
-            entry = self._let_pass.get(good)
+            entry = self._record.get(good)
             if entry is None:
-                continue  # taken as it is in this very run
+                continue  # accepted in this run without a profile
             if entry.profile:
                 if (profile := self._read(entry)) is not None:
                     return profile
             elif good in self._window:
-                self._passed[good] = profile = self._take(good)
+                self._accepted[good] = profile = self._take(good)
                 return profile
         return None
 
-    def _read(self, entry: LetPass) -> Profile | None:
+    def _read(self, entry: AcceptedSpan) -> Profile | None:
         if has_profile(entry.profile):
             return Profile.read(entry.profile)
         message = (
-            f"the profile of span {entry.delivery.span}, which was let pass, is gone: "
-            f"{entry.profile}"
+            f"the profile of the accepted span {entry.delivery.span} must be in {entry.profile}, "
+            "but is gone"
         )
         if not self._may_lack_profiles:
             raise LostProfileError(
-                f"{message}. Put the folder back where it was, or run once with `--set "
-                "drift.action=warn`, which goes on without it"
+                f"{message}. Put the folder back, or run once without it with "
+                "`--set drift.action=warn`"
             )
         log.warning(message)
         return None
 
     def _take(self, delivery: Delivery) -> Profile:
-        """Takes the profile of an earlier span, with the catalogue of the last run."""
+        """Take the profile of an earlier span, with the catalogue of the last run."""
         profile = take_profile(
             self._config, self._files, delivery.span, self._known, catalogue=False
         )

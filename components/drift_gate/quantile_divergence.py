@@ -1,4 +1,4 @@
-"""Jensen-Shannon divergence of two samples of numbers of which quantiles are kept."""
+"""Jensen-Shannon divergence of two samples of numbers, from their quantiles."""
 
 from typing import Any
 
@@ -8,24 +8,24 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 
 _Numbers = npt.NDArray[np.float64]
 _NUM_BINS = 10
-# Beyond float32, so that an infinite value still has a place on the line.
+# Beyond float32, so that an infinite value is still on the line.
 _LARGEST = 1e39
 
 
 def quantile_divergence(new: Any, good: Any) -> float:
-    """Returns the Jensen-Shannon divergence of the shares between the tenths of one sample.
+    """Return the Jensen-Shannon divergence of the shares between the deciles of one sample.
 
-    Bins of equal width, which TFDV takes, put all but the outliers of a heavy tail into one bin.
-    Here the deciles of the good sample are the bins, so each holds as much of it; a value that
-    takes a tenth or more has a bin of its own. What lies beyond all of them counts as apart, save
-    the end of a tail that begins among them.
+    Bins of equal width, as in TFDV, put all but the outliers of a heavy tail into one bin. Here the
+    deciles of the good sample are the edges of the bins, so that each bin has a tenth of it. A
+    value that takes a tenth or more has its own bin. Values outside all bins count as different,
+    except the end of a tail that begins inside.
 
     Args:
         new: TFDV's `NumericStatistics` of a sample with values.
-        good: Of the sample that it is held against.
+        good: TFDV's `NumericStatistics` of the sample to compare with.
 
     Returns:
-        From 0, the same, to 1, nothing in common.
+        A number from 0 (equal) to 1 (nothing in common).
 
     References:
         Lin, "Divergence measures based on the Shannon entropy", 1991, with logarithms to base 2.
@@ -42,11 +42,8 @@ class _Quantiles:
     """A distribution, linear between the bounds of TFDV's quantiles histogram."""
 
     def __init__(self, statistics: Any) -> None:
-        [histogram] = [
-            found
-            for found in statistics.histograms
-            if found.type == statistics_pb2.Histogram.QUANTILES
-        ]
+        kind = statistics_pb2.Histogram.QUANTILES
+        [histogram] = [found for found in statistics.histograms if found.type == kind]
         buckets = histogram.buckets
         bounds = [buckets[0].low_value, *(bucket.high_value for bucket in buckets)]
         self.bounds: _Numbers = np.clip(bounds, -_LARGEST, _LARGEST)
@@ -54,53 +51,50 @@ class _Quantiles:
         self.heights: _Numbers = heights / heights[-1]
 
     def at(self, shares: _Numbers) -> _Numbers:
-        """Returns the values below which these shares lie."""
+        """Return the values below which these shares are."""
         values: _Numbers = np.interp(shares, self.heights, self.bounds)
         return values
 
     def below(self, value: float) -> float:
-        """Returns the share below a value."""
-        place = int(np.searchsorted(self.bounds, value, "left"))
-        return self._height(value, place, place)
+        """Return the share below a value."""
+        index = int(np.searchsorted(self.bounds, value, "left"))
+        return self._height(value, index, index)
 
     def up_to(self, value: float) -> float:
-        """Returns the share up to a value, with it."""
-        place = int(np.searchsorted(self.bounds, value, "right"))
-        return self._height(value, place, place - 1)
+        """Return the share up to and including a value."""
+        index = int(np.searchsorted(self.bounds, value, "right"))
+        return self._height(value, index, index - 1)
 
     def before_bucket_of(self, value: float) -> float:
-        """Returns the share below the bucket that a value lies in."""
-        place = int(np.searchsorted(self.bounds, value, "right")) - 1
+        """Return the share below the bucket of a value."""
+        last = int(np.searchsorted(self.bounds, value, "right")) - 1
         first = int(np.searchsorted(self.bounds, value, "left"))
-        return float(self.heights[max(min(place, first), 0)])
+        return float(self.heights[max(min(last, first), 0)])
 
     def through_bucket_of(self, value: float) -> float:
-        """Returns the share up to the end of the bucket that a value lies in."""
-        place = int(np.searchsorted(self.bounds, value, "left"))
+        """Return the share up to the end of the bucket of a value."""
+        first = int(np.searchsorted(self.bounds, value, "left"))
         last = int(np.searchsorted(self.bounds, value, "right")) - 1
-        return float(self.heights[min(max(place, last), len(self.heights) - 1)])
+        return float(self.heights[min(max(first, last), len(self.heights) - 1)])
 
-    def _height(self, value: float, place: int, bound: int) -> float:
+    def _height(self, value: float, index: int, bound: int) -> float:
         if 0 <= bound < len(self.bounds) and self.bounds[bound] == value:
             return float(self.heights[bound])
-        if place == 0:
-            return 0.0
-        if place == len(self.bounds):
-            return 1.0
-        return float(
-            np.interp(value, self.bounds[[place - 1, place]], self.heights[[place - 1, place]])
-        )
+        if index in (0, len(self.bounds)):
+            return float(index > 0)
+        around = [index - 1, index]
+        return float(np.interp(value, self.bounds[around], self.heights[around]))
 
 
 def _shares(sample: _Quantiles, edges: _Numbers, is_value: npt.NDArray[np.bool_]) -> _Numbers:
-    """Returns the share in each bin: between two edges, at edges that are values, and outside."""
+    """Return the share in each bin: between edges, at edges that are values, and outside."""
     cuts = []
-    for place, (edge, alone) in enumerate(zip(edges, is_value, strict=True)):
+    for index, (edge, alone) in enumerate(zip(edges, is_value, strict=True)):
         if alone:
             cuts += [sample.below(edge), sample.up_to(edge)]
-        elif place == 0:
+        elif index == 0:
             cuts.append(sample.before_bucket_of(edge))
-        elif place == len(edges) - 1:
+        elif index == len(edges) - 1:
             cuts.append(sample.through_bucket_of(edge))
         else:
             cuts.append(sample.below(edge))
@@ -108,5 +102,5 @@ def _shares(sample: _Quantiles, edges: _Numbers, is_value: npt.NDArray[np.bool_]
 
 
 def _relative_entropy(shares: _Numbers, middle: _Numbers) -> float:
-    held = shares > 0
-    return float(np.sum(shares[held] * np.log2(shares[held] / middle[held])))
+    present = shares > 0
+    return float(np.sum(shares[present] * np.log2(shares[present] / middle[present])))

@@ -1,56 +1,52 @@
-"""What a span of the input files holds, small enough to keep for years."""
+"""Summarise the content of a span in a profile that is small enough to keep for years."""
 
 import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import tensorflow_data_validation as tfdv
+from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx import types
 from tfx.components.util import tfxio_utils
 from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 from tfx_bsl.tfxio.dataset_options import RecordBatchesOptions
 
-from components.drift_gate.feature_statistics import Statistics
 from components.in_process.statistics_executor import statistics_of
-from components.interactions.buckets import Sizing
 from components.interactions.config import SOURCES, IngestConfig, Source
 from components.interactions.rows.checks import check_rows
 from components.interactions.sources.columns import source_columns
 from components.interactions.sources.files import SourceFile, read_blocks
-from components.interactions.stable_hash import Hashes, hash_strings
-from components.interactions.timelines.examples import feature_lists, single_lists
+from components.interactions.stable_hash import Counts, DistinctIds, Hashes, hash_strings
+from components.interactions.timelines.examples import feature_lists, record_batch, single_lists
 from models.features.spec import EVENT_TYPE_KEY, RATING_KEY
+
+Statistics: TypeAlias = statistics_pb2.DatasetFeatureStatisticsList
 
 _CANDIDATES_FILE = "candidates.npz"
 _BATCH_SIZE = 4096
-# Distances of numbers are told between these: `quantile_divergence`.
+# The resolution of the distances between numbers; see `quantile_divergence`.
 _NUM_QUANTILES = 100
-# Fewer distinct ids than this are not worth merging yet.
-_LEAST_MERGED = 1 << 20
-
-Counts = npt.NDArray[np.int64]
 
 
 @dataclass
 class Profile:
-    """What one span held.
+    """The content of one span.
 
     Attributes:
         span: Its number.
-        shown_span: As people write it.
-        num_events: Good rows of interactions.
-        known: Hashes of the candidates known with it, catalogue and training events, sorted.
+        shown_span: The span as people write it.
+        num_events: Number of good events.
+        known: Sorted hashes of the candidates known with it, from catalogue and training events.
         seen: Hashes of the candidates of its events.
-        seen_counts: How many events each of them has.
-        statistics: TFDV's, by source: of the events of the span, of the queries that have some, and
-            of the catalogue.
-        version: Which delivery; None where they are not told apart.
+        seen_counts: Number of events of each of these.
+        statistics: TFDV's statistics of the span's events, of the features of their queries, and of
+            the catalogue.
+        version: Its version, if the pattern has versions.
         files: Hash of its files.
     """
 
@@ -65,38 +61,27 @@ class Profile:
     files: str = ""
 
     def write(self, folder: str) -> None:
-        """Writes one file a source, and last one for the rest: see `has_profile`."""
+        """Write one file per source, and last one for the rest: see `has_profile`."""
         for source, found in self.statistics.items():
-            io_utils.write_bytes_file(
-                os.path.join(folder, f"{source}.pb"), found.SerializeToString()
-            )
+            path = os.path.join(folder, f"{source}.pb")
+            io_utils.write_bytes_file(path, found.SerializeToString())
+        rest = {key: value for key, value in self.__dict__.items() if key != "statistics"}
+        rest["version"] = -1 if self.version is None else self.version
         content = io.BytesIO()
-        np.savez_compressed(
-            content,
-            span=self.span,
-            shown_span=self.shown_span,
-            num_events=self.num_events,
-            known=self.known,
-            seen=self.seen,
-            seen_counts=self.seen_counts,
-            version=-1 if self.version is None else self.version,
-            files=self.files,
-            sources=np.array(sorted(self.statistics)),
-        )
+        np.savez_compressed(content, sources=np.array(sorted(self.statistics)), **rest)
         io_utils.write_bytes_file(os.path.join(folder, _CANDIDATES_FILE), content.getvalue())
 
     @classmethod
     def read(cls, folder: str) -> "Profile":
-        """Reads what `write` left."""
+        """Read a profile that `write` wrote."""
         content = io_utils.read_bytes_file(os.path.join(folder, _CANDIDATES_FILE))
         with np.load(io.BytesIO(content), allow_pickle=False) as saved:
-            sources = set(saved["sources"].tolist())
             statistics = {
                 source: Statistics.FromString(
                     io_utils.read_bytes_file(os.path.join(folder, f"{source}.pb"))
                 )
                 for source in SOURCES
-                if source in sources
+                if source in saved["sources"]
             }
             return cls(
                 span=int(saved["span"]),
@@ -112,12 +97,12 @@ class Profile:
 
 
 def has_profile(folder: str) -> bool:
-    """Whether a profile was written there to its end."""
+    """Return whether a folder has a complete profile."""
     return bool(fileio.exists(os.path.join(folder, _CANDIDATES_FILE)))
 
 
 def known_candidates(examples: types.Artifact, candidate_id: str) -> Hashes:
-    """Returns the sorted hashes of the candidates in the split `candidates`."""
+    """Return the sorted hashes of the candidates in the split `candidates`."""
     source = tfxio_utils.get_split_tfxio(
         examples=[examples], split="candidates", telemetry_descriptors=["DriftGate"]
     )
@@ -140,132 +125,88 @@ def take_profile(
     *,
     catalogue: bool = True,
 ) -> Profile:
-    """Reads one span of the interactions, its queries, and the catalogue.
+    """Read one span of the interactions, the features of its queries, and the catalogue.
 
-    Memory holds a hash of each distinct id of one span, beside a block of a file.
+    Memory holds a block of a file, and a hash of each distinct ID of the span.
 
     Args:
-        config: With chosen spans that include interactions.
-        files: Of the run.
-        span: Which.
+        config: Settings with chosen spans of interactions.
+        files: The files of the run.
+        span: The number of the span.
         known: See `Profile.known`.
-        catalogue: Whether the catalogue is read.
+        catalogue: Whether to read the catalogue.
     """
-    chosen = config.chosen_spans
+    chosen, spec = config.chosen_spans, config.spec
     if chosen is None:
         raise ValueError("a profile needs chosen spans of interactions")
-    files = [
-        file
-        for file in files
-        if file.header and (file.source != "interactions" or file.span == span)
-    ]
-    spec = config.spec
-    with_queries = bool(spec.query_features) and config.data.queries is not None
-    events = _Events(config, with_queries=with_queries)
-    profile = Profile(
-        span, chosen.show(span), 0, known, np.array([], np.uint64), np.array([], np.int64)
-    )
-    profile.statistics["interactions"] = _statistics(events.batches(files))
-    profile.num_events = events.num_rows
-    profile.seen, profile.seen_counts = events.candidates.merged()
-    if with_queries:
-        asking, _ = events.queries.merged()
+    mine = [f for f in files if f.header and (f.source != "interactions" or f.span == span)]
+    queries = DistinctIds() if spec.query_features and config.data.queries is not None else None
+    candidates = DistinctIds()
+    statistics: dict[Source, Statistics] = {
+        "interactions": _statistics(_event_batches(config, mine, queries, candidates))
+    }
+    seen, seen_counts = candidates.merged()
+    if queries is not None:
+        ids, _ = queries.merged()
         tables = (
-            rows.filter(pa.array(np.isin(_hashes(rows[spec.query_id]), asking)))
-            for rows in _rows(config, files, "queries")
+            rows.filter(pa.array(np.isin(hash_strings(_ids(rows, spec.query_id)), ids)))
+            for rows in _rows(config, mine, "queries")
         )
-        profile.statistics["queries"] = _statistics(
-            _batch(feature_lists(rows, spec.query_features, np.arange(len(rows))))
+        statistics["queries"] = _statistics(
+            record_batch(feature_lists(rows, spec.query_features, np.arange(len(rows))))
             for rows in tables
             if len(rows)
         )
     if catalogue and spec.candidate_features and config.data.candidates is not None:
-        profile.statistics["candidates"] = _statistics(
-            _batch(feature_lists(rows, spec.candidate_features, np.arange(len(rows))))
-            for rows in _rows(config, files, "candidates")
-            if len(rows)
+        statistics["candidates"] = _statistics(
+            record_batch(feature_lists(rows, spec.candidate_features, np.arange(len(rows))))
+            for rows in _rows(config, mine, "candidates")
         )
-    return profile
+    num_events = int(seen_counts.sum())
+    return Profile(span, chosen.show(span), num_events, known, seen, seen_counts, statistics)
 
 
-class _Events:
-    """The events of the span, counted while they are read."""
-
-    def __init__(self, config: IngestConfig, *, with_queries: bool) -> None:
-        self._config = config
-        self._with_queries = with_queries
-        self.num_rows = 0
-        self.queries = _DistinctIds()
-        self.candidates = _DistinctIds()
-
-    def batches(self, files: Sequence[SourceFile]) -> Iterator[pa.RecordBatch]:
-        spec = self._config.spec
-        for rows in _rows(self._config, files, "interactions"):
-            if not len(rows):
-                continue
-            self.num_rows += len(rows)
-            if self._with_queries:
-                self.queries.add(rows[spec.query_id])
-            self.candidates.add(rows[spec.candidate_id])
-            ids = rows[spec.candidate_id].cast(pa.binary()).combine_chunks()
-            lists = {spec.candidate_id: single_lists(ids)}
-            for key in (RATING_KEY, EVENT_TYPE_KEY):
-                if key in rows.schema.names:
-                    values = rows[key].combine_chunks()
-                    is_text = pa.types.is_string(values.type)
-                    lists[key] = single_lists(values.cast(pa.binary()) if is_text else values)
-            yield _batch(lists)
+def _event_batches(
+    config: IngestConfig,
+    files: Sequence[SourceFile],
+    queries: DistinctIds | None,
+    candidates: DistinctIds,
+) -> Iterator[pa.RecordBatch]:
+    """Yield the events of a span, and count their IDs meanwhile."""
+    spec = config.spec
+    for rows in _rows(config, files, "interactions"):
+        if queries is not None:
+            queries.add(_ids(rows, spec.query_id))
+        ids = _ids(rows, spec.candidate_id)
+        candidates.add(ids)
+        lists = {spec.candidate_id: single_lists(ids.cast(pa.binary()))}
+        for key in (RATING_KEY, EVENT_TYPE_KEY):
+            if key in rows.schema.names:
+                values = rows[key].combine_chunks()
+                is_text = pa.types.is_string(values.type)
+                lists[key] = single_lists(values.cast(pa.binary()) if is_text else values)
+        yield record_batch(lists)
 
 
-class _DistinctIds:
-    """Hashes of ids and how often each came; memory grows with the distinct ones alone."""
-
-    def __init__(self) -> None:
-        self._parts: list[tuple[Hashes, Counts]] = []
-        self._num_merged = 0
-
-    def add(self, ids: pa.ChunkedArray) -> None:
-        counted = pc.value_counts(ids.cast(pa.string()).combine_chunks())
-        hashes = hash_strings(counted.field("values"))
-        self._parts.append((hashes, counted.field("counts").to_numpy()))
-        waiting = sum(len(part) for part, _ in self._parts) - self._num_merged
-        # As many again as there are: each id is merged a few times only.
-        if waiting > max(self._num_merged, _LEAST_MERGED):
-            self.merged()
-
-    def merged(self) -> tuple[Hashes, Counts]:
-        """Returns the distinct hashes in order, and the count of each."""
-        hashes = np.concatenate([np.array([], np.uint64), *(found for found, _ in self._parts)])
-        counts = np.concatenate([np.array([], np.int64), *(found for _, found in self._parts)])
-        distinct, places = np.unique(hashes, return_inverse=True)
-        summed = np.zeros(len(distinct), np.int64)
-        np.add.at(summed, places, counts)
-        self._parts, self._num_merged = [(distinct, summed)], len(distinct)
-        return distinct, summed
-
-
-def _hashes(ids: pa.ChunkedArray) -> Hashes:
-    return hash_strings(ids.cast(pa.string()).combine_chunks())
+def _ids(rows: pa.Table, key: str) -> pa.Array:
+    return rows[key].cast(pa.string()).combine_chunks()
 
 
 def _rows(config: IngestConfig, files: Sequence[SourceFile], source: Source) -> Iterator[pa.Table]:
+    """Yield the good rows of a source, block by block."""
     columns = source_columns(config, source)
     names = list(dict.fromkeys(column.column for column in columns))
     for file in files:
         if file.source == source:
-            for block in read_blocks(file, names, config.data.delimiter, Sizing().block_bytes):
-                yield check_rows(block, file.index, columns, config.data.timestamp_unit)[0]
-
-
-def _batch(lists: dict[str, pa.Array]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays(list(lists.values()), list(lists))
+            for block in read_blocks(file, names, config.data.delimiter):
+                rows, _ = check_rows(block, file.index, columns, config.data.timestamp_unit)
+                if len(rows):
+                    yield rows
 
 
 def _statistics(batches: Iterator[pa.RecordBatch]) -> Statistics:
-    found: Statistics = statistics_of(
-        batches,
-        tfdv.StatsOptions(
-            use_sketch_based_topk_uniques=True, num_quantiles_histogram_buckets=_NUM_QUANTILES
-        ),
+    options = tfdv.StatsOptions(
+        use_sketch_based_topk_uniques=True, num_quantiles_histogram_buckets=_NUM_QUANTILES
     )
+    found: Statistics = statistics_of(batches, options)
     return found

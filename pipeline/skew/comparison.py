@@ -17,9 +17,8 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx.types import standard_artifacts
 from tfx.utils import io_utils
 
-from components.drift_gate.comparison import Finding, feature_distance
+from components.drift_gate.comparison import Finding, feature_distance, share_missing
 from components.drift_gate.config import DistanceConfig
-from components.drift_gate.feature_statistics import share_missing
 from components.drift_gate.span_profile import known_candidates
 from components.in_process.statistics_executor import statistics_of
 from components.interactions.stable_hash import Hashes, hash_strings

@@ -225,7 +225,7 @@ def test_ten_days(project: Project) -> None:
     project.deliver(10, users=40)
     code, _, problem = project.command("run")
     assert code == 3
-    assert "span 10 has drifted from 9: events: number (240 after 720)" in problem
+    assert "span 10 has drifted from span 9: events: their number (240 after 720)" in problem
     project.assert_served(ninth["pushed_version"], 9)
 
     # The whole of day 10, and a new version of day 9.

@@ -16,11 +16,11 @@ from tfx.types import standard_artifacts
 
 import components.drift_gate.gate
 from components.artifacts import SpanProfile
+from components.drift_gate.accepted_spans import newest_folder
 from components.drift_gate.comparison import Finding
 from components.drift_gate.component import DriftError, DriftGate, DriftGateConfig
 from components.drift_gate.config import DistanceConfig, DriftConfig
 from components.drift_gate.gate import LostProfileError
-from components.drift_gate.profile_store import newest_folder
 from components.drift_gate.span_profile import Profile
 from components.interactions.config import DataConfig, IngestConfig, SpansConfig
 from components.interactions.errors import MissingSpanError
@@ -173,9 +173,9 @@ def test_a_first_span_is_the_measure_of_the_next(spans: Spans) -> None:
         "baseline": None,
         "events": 100,
         "findings": [],
-        "let_pass_before": False,
+        "accepted_before": False,
         "earlier": [],
-        "taken_as_is": 0,
+        "accepted_unchecked": 0,
     }
     assert first.get_int_custom_property("span") == 1
     assert first.get_string_custom_property("use") == "clubs"
@@ -200,35 +200,36 @@ def test_a_first_span_is_the_measure_of_the_next(spans: Spans) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"items": USUAL[:40]}, r"events: number \(40 after 100\) .* 0\.4 is not at least .* 0\.5"),
-        ({"items": USUAL * 3}, r"events: number .* 3 is not at most `drift.max_events` 2"),
+        (
+            {"items": USUAL[:40]},
+            r"events: .* \(40 after 100\) .* is 0\.4, but must be at least",
+        ),
+        ({"items": USUAL * 3}, r"events: .* is 3, but must be at most 2 \(`drift.max_events`\)"),
         # 40 of 100 events are with 4 candidates that the first span's catalogue lacks.
         (
             {"items": [f"i{n % 10 + 4}" for n in range(100)]},
-            r"candidates: share of events with one of 4 unknown before 0\.4 is not at most",
+            r"candidates: .* 4 previously unknown candidates is 0\.4, but must be at most",
         ),
         # Ten of thirty stayed.
-        ({"known": 30}, r"churn \(20 came, 0 went, 10 stayed\) 0\.6667 is not at most"),
+        ({"known": 30}, r"churn \(20 added, 0 removed, 10 kept\) is 0\.6667, but must"),
         # One item has half of the events instead of a tenth.
         (
             {"items": ["i0"] * 45 + [f"i{n % 10}" for n in range(50)]},
-            r"item: L-infinity distance 0\.42\d* is not at most `drift.distances.item.l_infinity`",
+            r"item: L-infinity distance is 0\.42\d*, .* \(`drift.distances.item.l_infinity`\)",
         ),
-        ({"stars": 1}, "rating: Jensen-Shannon divergence 1 is not at most"),
+        ({"stars": 1}, "rating: Jensen-Shannon divergence is 1, but must"),
         # Half of the users were red, now all are.
-        ({"users": [1, 3, 5]}, r"club: L-infinity distance 0\.5 is not at most"),
+        ({"users": [1, 3, 5]}, r"club: L-infinity distance is 0\.5, but must"),
         # The values that are left are as they were.
         (
             {"clubless": 36},
-            r"club: missing in 90\.0% after 0\.0%; difference 0\.9 is not at most "
-            r"`drift.max_missing` 0\.2",
+            r"club: .* missing values \(90\.0% after 0\.0%\) is 0\.9, but must be at most 0\.2",
         ),
         (
             {"clubless": 40},
-            r"club: L-infinity distance cannot be told: span 2 has no values; "
-            r"`drift.distances.club.l_infinity` 0\.2",
+            r"club: L-infinity distance must be .* but cannot be measured: span 2 has no values",
         ),
-        ({"price": 50.0}, "price: Jensen-Shannon divergence .* is not at most"),
+        ({"price": 50.0}, "price: Jensen-Shannon divergence is .*, but must"),
     ],
 )
 def test_what_has_moved_too_far_stops_with_its_figures(
@@ -237,7 +238,7 @@ def test_what_has_moved_too_far_stops_with_its_figures(
     first = spans.gate(USUAL)
     with pytest.raises(DriftError, match=told) as caught:
         spans.gate(**{"items": USUAL, **change}, baseline=first.uri)
-    assert str(caught.value).startswith("span 2 has drifted from 1: ")
+    assert str(caught.value).startswith("span 2 has drifted from span 1: ")
     # TFX removes the files of a component that fails.
     written = json.loads((spans.folder / "profile-2" / "drift_report.json").read_text())
     assert caught.value.report == written
@@ -251,14 +252,14 @@ def test_under_warn_the_span_is_let_pass_and_reported(spans: Spans) -> None:
     (events, *_) = report(warned)["findings"]
     assert events["value"] == pytest.approx(0.1)
     assert events["exceeded"] is True
-    assert "number (10 after 100)" in events["text"]
+    assert "(10 after 100)" in events["text"]
     # And it is the measure of the next one.
     assert report(spans.gate(USUAL[:10], baseline=warned.uri))["baseline"] == "2"
 
 
 def test_a_span_without_events_is_too_few(spans: Spans) -> None:
     first = spans.gate(USUAL)
-    with pytest.raises(DriftError, match=r"number \(0 after 100\) as a share 0 is not at least"):
+    with pytest.raises(DriftError, match=r"\(0 after 100\) as a share is 0, but must"):
         spans.gate([], baseline=first.uri)
 
 
@@ -287,11 +288,13 @@ def test_on_a_cluster_good_spans_are_found_as_files(spans: Spans, tmp_path: Path
     assert report(spans.gate(USUAL, profiles=profiles))["baseline"] is None
     second = report(spans.gate(USUAL, profiles=profiles))
     assert (second["span"], second["baseline"], second["events"]) == ("2", "1", 100)
-    with pytest.raises(DriftError, match="span 3 has drifted from 2: events"):
+    with pytest.raises(DriftError, match="span 3 has drifted from span 2: events"):
         spans.gate(USUAL[:10], profiles=profiles)
     # What was stopped is never a measure, nor what a killed step left; and it is still there.
     (tmp_path / "profiles" / f"3-{10**20}").mkdir()
-    with pytest.raises(DriftError, match=r"^span 3 has drifted from 2: events: [^.]*0\.1 is not"):
+    with pytest.raises(
+        DriftError, match=r"^span 3 has drifted from span 2: events: [^.]*0\.1, but"
+    ):
         spans.gate(USUAL, profiles=profiles)
     spans.deliver(USUAL, 3)
     fifth = report(spans.gate(USUAL, profiles=profiles))
@@ -312,7 +315,7 @@ def test_spans_that_came_while_nothing_ran_are_compared_too(
     first = spans.gate(USUAL)
     spans.deliver(USUAL[:10])
     spans.deliver(USUAL)
-    with pytest.raises(DriftError, match=r"^span 2 has drifted from 1: events: number") as caught:
+    with pytest.raises(DriftError, match=r"^span 2 has drifted from span 1: events") as caught:
         spans.gate(USUAL, baseline=first.uri)
     # Each against the nearest good one: the third and fourth are as the first was.
     assert "span 3" not in str(caught.value)
@@ -322,19 +325,19 @@ def test_spans_that_came_while_nothing_ran_are_compared_too(
     monkeypatch.setattr(components.drift_gate.gate, "MOST_COMPARED", 1)
     fourth = report(spans.gate(None, baseline=first.uri))
     assert [found["span"] for found in fourth["earlier"]] == ["3"]
-    assert (fourth["taken_as_is"], fourth["earlier"][0]["baseline"]) == (1, "1")
+    assert (fourth["accepted_unchecked"], fourth["earlier"][0]["baseline"]) == (1, "1")
 
 
 def test_a_span_that_is_delivered_again_is_compared_and_becomes_the_measure(spans: Spans) -> None:
     first = spans.gate(USUAL)
     second = spans.gate(USUAL, baseline=first.uri)
     spans.deliver(USUAL[:10], 2)
-    with pytest.raises(DriftError, match=r"^span 2 has drifted from 1: events: number \(10 after"):
+    with pytest.raises(DriftError, match=r"^span 2 has drifted from span 1: .* \(10 after"):
         spans.gate(USUAL, baseline=second.uri)
     spans.deliver(USUAL + USUAL[:60], 2)
     third = spans.gate(None, baseline=second.uri)
     (events, *_) = report(third)["findings"]
-    assert "number (100 after 160)" in events["text"]
+    assert "(100 after 160)" in events["text"]
     [again] = report(third)["earlier"]
     assert (again["span"], again["version"], again["baseline"]) == ("2", 3, "1")
     assert {finding["feature"] for finding in again["findings"]} >= {"events", "item", "club"}
@@ -346,7 +349,7 @@ def test_a_first_run_takes_its_newest_span_alone_for_the_measure(spans: Spans) -
     for count in (50, 10, 100):
         spans.deliver(USUAL[:count])
     first = spans.gate(USUAL)
-    assert (report(first)["baseline"], report(first)["taken_as_is"]) == (None, 3)
+    assert (report(first)["baseline"], report(first)["accepted_unchecked"]) == (None, 3)
     assert [path.name for path in Path(first.uri).iterdir() if path.is_dir()] == ["4-v1"]
     second = spans.gate(USUAL, baseline=first.uri)
     assert (report(second)["baseline"], report(second)["earlier"]) == ("4", [])
@@ -364,15 +367,15 @@ def test_what_was_let_pass_once_does_not_stop_the_next_run(spans: Spans) -> None
         USUAL[:10], baseline=first.uri, drift=DRIFT.model_copy(update={"action": "warn"})
     )
     again = report(spans.gate(None, baseline=warned.uri))
-    assert (again["let_pass_before"], again["baseline"]) == (True, "1")
+    assert (again["accepted_before"], again["baseline"]) == (True, "1")
     assert again["findings"][0]["exceeded"] is True
     # With another catalogue the events are what was let pass still, and the catalogue is judged.
     assert report(spans.gate(None, baseline=warned.uri, known=11))["baseline"] == "2"
-    with pytest.raises(DriftError, match=r"^span 2 has drifted from 2: candidates: churn"):
+    with pytest.raises(DriftError, match=r"^span 2 has drifted from span 2: candidates: churn"):
         spans.gate(None, baseline=warned.uri, known=30)
     # Written anew it is another delivery.
     os.utime(spans.folder / "day-2-v1.csv", ns=(1, 1))
-    with pytest.raises(DriftError, match=r"^span 2 has drifted from 1: events: number"):
+    with pytest.raises(DriftError, match=r"^span 2 has drifted from span 1: events"):
         spans.gate(None, baseline=warned.uri)
 
 
@@ -380,7 +383,10 @@ def test_a_measure_that_is_gone_is_an_error(spans: Spans) -> None:
     first = spans.gate(USUAL)
     second = spans.gate(USUAL, baseline=first.uri)
     shutil.rmtree(Path(second.uri) / "2-v1")
-    with pytest.raises(LostProfileError, match=r"of span 2, .* is gone: .*/2-v1\. Put the folder"):
+    with pytest.raises(
+        LostProfileError,
+        match=r"accepted span 2 must be in .*/2-v1, but is gone\. Put",
+    ):
         spans.gate(USUAL, baseline=second.uri)
     warn = DRIFT.model_copy(update={"action": "warn"})
     assert report(spans.gate(None, baseline=second.uri, drift=warn))["baseline"] == "1"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ml_metadata.proto import metadata_store_pb2
 
-from components.drift_gate.accepted_spans import Delivery, LetPass, read_let_pass, write_let_pass
+from components.drift_gate.accepted_spans import Delivery, AcceptedSpan, read_accepted, write_accepted
 from components.artifacts import PROJECT_PROPERTY, SPAN_PROPERTY, SpanProfile
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import ConfigError
@@ -39,7 +39,7 @@ def accept(
     type_id = store.put_artifact_type(metadata_store_pb2.ArtifactType(name=SpanProfile.TYPE_NAME))
     folder = config.run_dir / "artifacts" / f"{project}-{name or span}"
     folder.mkdir(parents=True)
-    write_let_pass(str(folder), [], [(LetPass(Delivery(span, None, "0")), None)])
+    write_accepted(str(folder), [], [(AcceptedSpan(Delivery(span, None, "0")), None)])
     artifact = Artifact(type_id=type_id, uri=str(folder), state=state)
     artifact.custom_properties[SPAN_PROPERTY].int_value = span
     artifact.custom_properties[PROJECT_PROPERTY].string_value = project
@@ -61,8 +61,8 @@ def test_the_baseline_is_that_of_the_projects_last_accepted_run(config: Pipeline
     accept(config, 10, state=Artifact.ABANDONED)
     accept(config, 11, project="other")
     assert last_accepted_spans(config) == str(again)
-    [entry] = read_let_pass(str(again))
-    assert entry == LetPass(Delivery(5, None, "0"))
+    [entry] = read_accepted(str(again))
+    assert entry == AcceptedSpan(Delivery(5, None, "0"))
 
 
 def test_missing_profiles_stop_a_run(config: PipelineConfig, tmp_path: Path) -> None:
