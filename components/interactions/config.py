@@ -14,7 +14,7 @@ from components.interactions.spans.pattern import (
     query_of,
     read_span,
 )
-from models.features.spec import ColumnsConfig, FeatureSpec
+from models.features.spec import FeatureSpec
 from models.settings import Settings
 
 NEWEST_SPAN = "newest_span"
@@ -65,49 +65,23 @@ class BigQueryConfig(Settings):
 
 
 class DataConfig(Settings):
-    """The input files and how to read them."""
+    """The input files and how to read them, from the user's `events`, `candidates` and so on."""
 
-    interactions: str = Field(
-        description="File or glob of the events, or `bigquery: SELECT …`. The placeholders {SPAN} "
-        "or {YYYY}, {MM}, {DD}, and {VERSION} divide files into spans."
-    )
-    candidates: str | None = Field(
-        None, description="File or glob of the catalogue; if absent, it is derived from the events."
-    )
-    queries: str | None = Field(None, description="File or glob of the features of queries.")
-    bigquery: BigQueryConfig | None = Field(
-        None, description="Required if a source is `bigquery: SELECT …`."
-    )
+    interactions: str
+    candidates: str | None = None
+    queries: str | None = None
+    bigquery: BigQueryConfig | None = None
     spans: SpansConfig = Field(default_factory=SpansConfig)
-    format: Literal["auto", "csv", "parquet", "tfrecord"] = Field(
-        "auto", description="auto: by the suffix; TFRecord without a suffix by its first bytes."
-    )
-    candidate_id_column: str | None = Field(
-        None, description="ID column of the catalogue; if absent, the name in the events."
-    )
-    query_id_column: str | None = Field(
-        None, description="ID column of the queries' file; if absent, the name in the events."
-    )
-    delimiter: str = Field(",", min_length=1, max_length=1, description="Separator of CSV values.")
-    timestamp_unit: Literal["s", "ms", "us", "ns", "iso8601"] = Field(
-        "s", description="Unit of the timestamp column; Examples hold seconds since 1970."
-    )
-    bad_rows: Literal["stop", "reject"] = Field(
-        "stop", description="stop: the run fails and names them; reject: they go to `rejected`."
-    )
-    duplicate_events: Literal["drop", "keep"] = Field(
-        "drop", description="Events with equal query, candidate and timestamp: keep one, or all."
-    )
-    min_rating: float | None = Field(
-        None,
-        description="Lowest rating of an event that is used; the report counts the others.",
-    )
-    max_events: int = Field(
-        1000,
-        ge=2,
-        description="Longest timeline. For training a longer one is cut into windows; for "
-        "evaluation its history is cut to the newest events.",
-    )
+    format: Literal["auto", "csv", "parquet", "tfrecord"] = "auto"
+    # The ID columns of the catalogue and the queries, if they differ from those of the events.
+    candidate_id_column: str | None = None
+    query_id_column: str | None = None
+    delimiter: str = Field(",", min_length=1, max_length=1)
+    timestamp_unit: Literal["s", "ms", "us", "ns", "iso8601"] = "s"
+    bad_rows: Literal["stop", "reject"] = "stop"
+    duplicate_events: Literal["drop", "keep"] = "drop"
+    min_rating: float | None = None
+    max_events: int = Field(1000, ge=2)
 
     @model_validator(mode="after")
     def _queries_can_be_executed(self) -> "DataConfig":
@@ -211,11 +185,8 @@ class SplitConfig(Settings):
             raise ValueError("`test_from` needs `eval_from`")
         if self.test_from and self.eval_from == NEWEST_SPAN:
             raise ValueError("`eval_from: newest_span` leaves nothing for `test_from`")
-        if (
-            self.test_from
-            and not isinstance(self.eval_from, str | None)
-            and (self.test_from <= self.eval_from)
-        ):
+        eval_from = self.eval_from if isinstance(self.eval_from, datetime) else None
+        if self.test_from and eval_from and self.test_from <= eval_from:
             raise ValueError("`test_from` must be later than `eval_from`")
         if self.test_fraction and self.method == "leave_last_out":
             raise ValueError("`test_fraction` is not for leave_last_out; set `with_test` instead")
@@ -250,54 +221,27 @@ class IngestConfig(Settings):
     )
 
     @model_validator(mode="after")
-    def _newest_span_can_be_held_out(self) -> "IngestConfig":
-        if self.chosen_spans is None:
-            check_newest_span(self.data, self.split)
-        return self
-
-    @model_validator(mode="after")
-    def _temporal_has_times(self) -> "IngestConfig":
-        if self.split.method == "temporal" and self.spec.columns.timestamp is None:
+    def _sections_fit_together(self) -> "IngestConfig":
+        data, columns = self.data, self.spec.columns
+        if self.split.eval_from == NEWEST_SPAN and self.chosen_spans is None:
+            _check_newest_span(data)
+        if self.split.method == "temporal" and columns.timestamp is None:
             raise ValueError("`split.method: temporal` needs `events.timestamp`")
-        return self
-
-    @model_validator(mode="after")
-    def _events_have_an_order(self) -> "IngestConfig":
-        check_order(self.data, self.spec.columns)
-        return self
-
-    @model_validator(mode="after")
-    def _least_rating_has_ratings(self) -> "IngestConfig":
-        if self.data.min_rating is not None and self.spec.columns.rating is None:
+        if "interactions" in data.queried and columns.timestamp is None:
+            raise ValueError(
+                "`events.files` is a query, whose rows have no order: set `events.timestamp` to "
+                "the column of the times"
+            )
+        if data.min_rating is not None and columns.rating is None:
             raise ValueError("`events.min_rating` needs `events.rating`")
         return self
 
 
-def check_order(data: DataConfig, columns: ColumnsConfig) -> None:
-    """Check that events have times if their rows have no order.
-
-    Raises:
-        ValueError: They have neither.
-    """
-    if "interactions" in data.queried and columns.timestamp is None:
-        raise ValueError(
-            "`events.files` is a query, whose rows have no order: name the column of the "
-            "times in `events.timestamp`"
-        )
-
-
-def check_newest_span(data: DataConfig, split: SplitConfig) -> None:
-    """Check that `split.eval_from: newest_span` is possible.
-
-    Raises:
-        ValueError: There are no spans, or the window has only one.
-    """
-    if split.eval_from != NEWEST_SPAN:
-        return
+def _check_newest_span(data: DataConfig) -> None:
     if not has_spans(data.interactions):
         raise ValueError(
-            "`split.eval_from: newest_span` needs spans in `events.files`: {SPAN}, or "
-            "{YYYY}, {MM} and {DD}"
+            "`split.eval_from: newest_span` needs spans in `events.files`: {SPAN}, or {YYYY}, {MM} "
+            "and {DD}"
         )
     if data.spans.window == 1:
         raise ValueError(

@@ -98,11 +98,15 @@ def check_types(path: str, schema: pa.Schema, columns: Sequence[SourceColumn]) -
         ColumnError: A column has a type that its kind does not accept.
     """
     for column in columns:
-        index = schema.get_field_index(column.column)
-        if index >= 0 and not accepts(column.kind, schema.field(index).type):
+        kind = schema.field(column.column).type
+        if not accepts(column.kind, kind):
             raise ColumnError(
-                f"{path}: column {column.column!r} is {schema.field(index).type}, which cannot be "
-                f"read as {column.kind}"
+                f"{path}: column {column.column!r} is {kind}, which cannot be read as {column.kind}"
+            )
+        if column.kind == "time" and pa.types.is_float32(kind):
+            raise ColumnError(
+                f"{path}: column {column.column!r} is float, whose 24 bits of precision cannot "
+                "hold the seconds of a present-day time; write integers, doubles or text"
             )
 
 

@@ -41,11 +41,8 @@ from components.interactions.sources.columns import (
 from components.interactions.sources.csv import csv_records, read_csv_blocks
 from components.interactions.sources.tfrecord import (
     NUM_FIRST_RECORDS,
-    FeatureKind,
     FrameError,
-    arrow_schema,
-    check_time,
-    feature_kinds,
+    read_schema,
     read_tfrecord_blocks,
 )
 from components.interactions.spans.choice import choose_spans
@@ -90,7 +87,6 @@ class SourceFile:
         format: Its format.
         header: Its columns; empty if the file has no rows.
         span: Number of its span, if it has one.
-        kinds: The kind of each feature of a TFRecord file.
         schema: The types of the columns of a Parquet or TFRecord file.
         is_compressed: Whether it grows when it is read.
     """
@@ -103,7 +99,6 @@ class SourceFile:
     format: FileFormat
     header: tuple[str, ...] = ()
     span: int | None = None
-    kinds: tuple[tuple[str, FeatureKind], ...] = ()
     schema: pa.Schema | None = None
     is_compressed: bool = False
 
@@ -167,19 +162,14 @@ def inspect_files(
         file = SourceFile(source, index, path, name, size, known or usual, span=span)
         found.append(_inspect(file, delimiter) if known is not None and size else file)
     # Each TFRecord file gets the features of all: what an Example lacks is an empty value.
-    shared: dict[str, FeatureKind] = {}
-    for file in found:
-        shared = {**dict(file.kinds), **shared}
-    return [
-        replace(
-            file,
-            header=tuple(sorted(shared)),
-            kinds=tuple({**shared, **dict(file.kinds)}.items()),
+    records = [file for file in found if file.format == "tfrecord" and file.schema]
+    shared = {field.name: field for file in reversed(records) for field in file.schema or ()}
+    for file in records:
+        schema = pa.schema(
+            {**shared, **{field.name: field for field in file.schema or ()}}.values()
         )
-        if file.kinds
-        else file
-        for file in found
-    ]
+        found[file.index] = replace(file, header=tuple(sorted(shared)), schema=schema)
+    return found
 
 
 def format_of(path: str) -> FileFormat | None:
@@ -264,7 +254,8 @@ def read_blocks(
     if file.format == "csv":
         yield from read_csv_blocks(file.path, file.header, columns, delimiter, block_bytes)
     elif file.format == "tfrecord":
-        yield from read_tfrecord_blocks(file.path, dict(file.kinds), columns, block_bytes)
+        schema = file.schema or pa.schema([])
+        yield from read_tfrecord_blocks(file.path, schema, columns, block_bytes)
     else:
         yield from _read_parquet_blocks(file.path, columns, block_bytes)
 
@@ -321,18 +312,12 @@ def _inspect(file: SourceFile, delimiter: str) -> SourceFile:
     try:
         with open_input(file.path) as stream:
             is_compressed = isinstance(stream, gzip.GzipFile)
-            if file.format == "tfrecord":
-                kinds = feature_kinds(stream)
-                return replace(
-                    file,
-                    header=tuple(sorted(kinds)),
-                    kinds=tuple(kinds.items()),
-                    schema=arrow_schema(kinds),
-                    is_compressed=is_compressed,
-                )
-            if file.format == "parquet":
-                schema = pq.read_schema(stream)
-                return replace(file, header=tuple(schema.names), schema=schema, is_compressed=True)
+            if file.format != "csv":
+                is_parquet = file.format == "parquet"
+                schema = pq.read_schema(stream) if is_parquet else read_schema(stream)
+                is_compressed = is_parquet or is_compressed
+                header = tuple(schema.names)
+                return replace(file, header=header, schema=schema, is_compressed=is_compressed)
             records = csv_records(stream, delimiter)
             _, names = next(records, (0, []))
             # A header without rows counts as an empty file, which Arrow would refuse.
@@ -347,13 +332,11 @@ def _inspect(file: SourceFile, delimiter: str) -> SourceFile:
 
 def _check_columns(files: Sequence[SourceFile], columns: Sequence[SourceColumn]) -> None:
     for file in files:
-        seen = f" (in its first {NUM_FIRST_RECORDS:,} records)" if file.kinds else ""
+        is_records = file.format == "tfrecord"
+        seen = f" (in its first {NUM_FIRST_RECORDS:,} records)" if is_records else ""
         check_names(file.name + seen, file.header, columns)
         if file.schema is not None:
             check_types(file.path, file.schema, columns)
-        for column in columns:
-            if column.kind == "time":
-                check_time(file.path, column.column, dict(file.kinds))
         different = sorted(set(file.header) ^ set(files[0].header))
         if different:
             raise ColumnError(

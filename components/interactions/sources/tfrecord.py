@@ -6,7 +6,7 @@ References:
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -17,7 +17,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
 from components.interactions.bad_row_reasons import NOT_AN_EXAMPLE, WRONG_KIND
-from components.interactions.errors import ColumnError, UnreadableFileError
+from components.interactions.errors import UnreadableFileError
 from components.interactions.sources.block import (
     READ_ERRORS,
     RECORD_HEAD_BYTES,
@@ -30,21 +30,15 @@ from components.interactions.sources.block import (
     show_value,
 )
 
-FeatureKind = Literal["bytes", "int64", "float"]
-
 # The first records of a file decide which features it has.
 NUM_FIRST_RECORDS = 1000
 _FIRST_BYTES = 1 << 20
-_ARROW_TYPES: dict[FeatureKind, Any] = {
-    "bytes": pa.binary(),
-    "int64": pa.int64(),
-    "float": pa.float32(),
-}
-_DECODED_TYPES: dict[FeatureKind, Any] = {**_ARROW_TYPES, "bytes": pa.large_binary()}
-_SCHEMA_TYPES: dict[FeatureKind, int] = {
-    "bytes": schema_pb2.BYTES,
-    "int64": schema_pb2.INT,
-    "float": schema_pb2.FLOAT,
+# Names and schema types of the kinds of features.
+_NAMES = {pa.binary(): "bytes", pa.int64(): "int64", pa.float32(): "float"}
+_SCHEMA_TYPES = {
+    pa.binary(): schema_pb2.BYTES,
+    pa.int64(): schema_pb2.INT,
+    pa.float32(): schema_pb2.FLOAT,
 }
 _CHECKSUM_BYTES = 4
 _SHOWN_BYTES = 50
@@ -62,8 +56,8 @@ def frame(record: bytes) -> bytes:
     return b"".join((length, masked_crc(length), record, masked_crc(record)))
 
 
-def feature_kinds(stream: Any) -> dict[str, FeatureKind]:
-    """Return the features in the first records of a stream, with the kind of their first value.
+def read_schema(stream: Any) -> pa.Schema:
+    """Return the features in the first records of a stream, with the type of their first value.
 
     Raises:
         FrameError: The stream is not TFRecord, or no record is a `tf.train.Example` with features.
@@ -72,41 +66,23 @@ def feature_kinds(stream: Any) -> dict[str, FeatureKind]:
     batches = [_decode(records)]
     if batches[0] is None:
         batches = [_decode([record]) for record in records]
-    kinds: dict[str, FeatureKind] = {}
-    always_empty: dict[str, FeatureKind] = {}
+    types: dict[str, pa.DataType] = {}
+    always_empty: dict[str, pa.DataType] = {}
     for batch in (batch for batch in batches if batch is not None):
-        for name, kind in _kinds(batch).items():
-            # Some writers give an empty list any kind.
-            found = kinds if len(batch[name].flatten()) else always_empty
+        for name, kind in _value_types(batch).items():
+            # Some writers give an empty list any type.
+            found = types if len(batch[name].flatten()) else always_empty
             found.setdefault(name, kind)
-    kinds = {**always_empty, **kinds}
-    if records and not kinds:
+    types = {**always_empty, **types}
+    if records and not types:
         raise FrameError(
             f"none of its first {len(records)} records is a tf.train.Example with features"
         )
-    return kinds
-
-
-def arrow_schema(kinds: Mapping[str, FeatureKind]) -> pa.Schema:
-    """Return the features of a file as Arrow columns."""
-    return pa.schema([(name, _ARROW_TYPES[kind]) for name, kind in kinds.items()])
-
-
-def check_time(path: str, column: str, kinds: Mapping[str, FeatureKind]) -> None:
-    """Check that a column of times is not a float feature.
-
-    Raises:
-        ColumnError: It is.
-    """
-    if kinds.get(column) == "float":
-        raise ColumnError(
-            f"{path}: column {column!r} is float, which cannot hold the seconds of a present-day "
-            "time (24 bits of precision); write times as int64 or bytes"
-        )
+    return pa.schema(sorted(types.items()))
 
 
 def read_tfrecord_blocks(
-    path: str, kinds: Mapping[str, FeatureKind], columns: Sequence[str], block_bytes: int
+    path: str, schema: pa.Schema, columns: Sequence[str], block_bytes: int
 ) -> Iterator[Block]:
     """Yield the blocks of a file in order; see `files.read_blocks`.
 
@@ -115,11 +91,11 @@ def read_tfrecord_blocks(
 
     Args:
         path: The file.
-        kinds: The kind of each feature.
+        schema: The type of each feature.
         columns: The features to read.
         block_bytes: Approximate number of decompressed bytes per block.
     """
-    wanted = {name: kinds[name] for name in columns}
+    wanted = {name: schema.field(name).type for name in columns}
     next_row = 0
     try:
         with open_input(path) as stream:
@@ -185,7 +161,7 @@ def _whole_records(content: bytes, num_before: int) -> tuple[list[bytes], int]:
     return records, position
 
 
-def _block(records: Sequence[bytes], first_row: int, wanted: Mapping[str, FeatureKind]) -> Block:
+def _block(records: Sequence[bytes], first_row: int, wanted: Mapping[str, pa.DataType]) -> Block:
     batches: list[pa.RecordBatch] = []
     rows: list[npt.NDArray[np.int64]] = []
     malformed: list[MalformedRow] = []
@@ -200,10 +176,10 @@ def _block(records: Sequence[bytes], first_row: int, wanted: Mapping[str, Featur
                 batches.append(decoded)
                 rows.append(np.arange(row, row + len(decoded), dtype=np.int64))
     if not batches:
-        empty = {name: pa.array([], _ARROW_TYPES[kind]) for name, kind in wanted.items()}
+        empty = {name: pa.array([], kind) for name, kind in wanted.items()}
         return Block(empty, np.zeros(0, np.int64), malformed)
     columns = {
-        name: _column(pa.concat_arrays([batch[name] for batch in batches]), _ARROW_TYPES[kind])
+        name: _column(pa.concat_arrays([batch[name] for batch in batches]), kind)
         for name, kind in wanted.items()
     }
     return Block(columns, np.concatenate(rows), malformed, unwraps_lists=True)
@@ -232,42 +208,40 @@ def _decode(records: Sequence[bytes], schema: bytes | None = None) -> pa.RecordB
 
 
 def _decode_odd(
-    record: bytes, row: int, wanted: Mapping[str, FeatureKind]
+    record: bytes, row: int, wanted: Mapping[str, pa.DataType]
 ) -> pa.RecordBatch | MalformedRow:
     """Decode a record without a schema; an empty list of the wrong kind is accepted."""
     batch = _decode([record])
     if batch is None:
         shown = record[:_SHOWN_BYTES].decode("utf-8", errors="backslashreplace")
         return MalformedRow(row, "", shown, NOT_AN_EXAMPLE)
-    kinds = _kinds(batch)
+    types = _value_types(batch)
     columns = []
     for name, kind in wanted.items():
-        if kinds.get(name) == kind:
+        if types.get(name) == kind:
             columns.append(batch[name])
             continue
-        values = batch[name][0].as_py() if name in kinds else None
+        values = batch[name][0].as_py() if name in types else None
         if values:
-            reason = WRONG_KIND.format(found=kinds[name], expected=kind)
+            reason = WRONG_KIND.format(found=_NAMES[types[name]], expected=_NAMES[kind])
             return MalformedRow(row, name, show_value(values), reason)
-        columns.append(pa.nulls(1, pa.large_list(_DECODED_TYPES[kind])))
+        decoded = pa.large_binary() if kind == pa.binary() else kind
+        columns.append(pa.nulls(1, pa.large_list(decoded)))
     return pa.RecordBatch.from_arrays(columns, list(wanted))
 
 
-def _schema(kinds: Mapping[str, FeatureKind]) -> bytes:
+def _schema(wanted: Mapping[str, pa.DataType]) -> bytes:
     schema = schema_pb2.Schema()
-    for name, kind in kinds.items():
+    for name, kind in wanted.items():
         schema.feature.add(name=name, type=_SCHEMA_TYPES[kind])
     serialized: bytes = schema.SerializeToString()
     return serialized
 
 
-def _kinds(batch: pa.RecordBatch) -> dict[str, FeatureKind]:
-    kinds = {decoded: kind for kind, decoded in _DECODED_TYPES.items()}
-    return {
-        field.name: kinds[field.type.value_type]
-        for field in batch.schema
-        if not pa.types.is_null(field.type)
-    }
+def _value_types(batch: pa.RecordBatch) -> dict[str, pa.DataType]:
+    lists = {field.name: field.type for field in batch.schema if not pa.types.is_null(field.type)}
+    values = {name: kind.value_type for name, kind in lists.items()}
+    return {n: pa.binary() if kind == pa.large_binary() else kind for n, kind in values.items()}
 
 
 def _column(lists: Any, value_type: Any) -> Any:

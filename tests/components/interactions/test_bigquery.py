@@ -169,7 +169,7 @@ def test_result_without_rows_is_an_error(ingestion: Any, reader: type[FakeReader
     importlib.util.find_spec("apitools") is not None, reason="the extra is installed"
 )
 def test_missing_extra_is_named(ingestion: Any) -> None:
-    with pytest.raises(QueryError, match="need the extra `bigquery`"):
+    with pytest.raises(QueryError, match="needs the extra `bigquery`"):
         ingestion.run(config())
 
 
@@ -183,7 +183,7 @@ def test_missing_credentials_are_an_error_and_no_login(
         raise DefaultCredentialsError("none were found")
 
     monkeypatch.setattr(google.auth, "default", no_credentials)
-    with pytest.raises(QueryError, match="need Google credentials: none were found"):
+    with pytest.raises(QueryError, match="needs Google credentials: none were found"):
         ingestion.run(config())
 
 
@@ -216,11 +216,11 @@ def test_each_run_is_another_unless_the_text_counts() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"bigquery": None}, "`events.files` is a query: set `data.bigquery.project`"),
-        ({"interactions": "events.csv"}, "`data.bigquery` needs a source"),
-        ({"format": "csv"}, "`data.format: csv` would be that of"),
+        ({"bigquery": None}, "`events.files` is a query: set `ingest.bigquery.project`"),
+        ({"interactions": "events.csv"}, "`ingest.bigquery` needs an input"),
+        ({"format": "csv"}, "`ingest.format: csv` would also apply to"),
         ({"interactions": "bigquery: "}, "no query follows"),
-        ({"interactions": "bigquery: SELECT * FROM t_{YYYY}{MM}{DD}"}, "a query has no spans"),
+        ({"interactions": "bigquery: SELECT * FROM t_{YYYY}{MM}{DD}"}, "a query cannot have spans"),
         ({"bigquery": {"project": ""}}, "at least 1 character"),
     ],
 )
@@ -239,18 +239,21 @@ class TestInAPipeline:
 
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
-        data = {"interactions": f"bigquery: {EVENTS}", "bigquery": {"project": "shop"}}
-        return write_two_clubs(tmp_path, data=data)
+        return write_two_clubs(
+            tmp_path,
+            events={"files": f"bigquery: {EVENTS}"},
+            ingest={"bigquery": {"project": "shop"}},
+        )
 
     def test_query_is_no_path(self, path: Path) -> None:
         loaded = load(str(path))
-        assert loaded.ingest.data.interactions == f"bigquery: {EVENTS}"
-        assert loaded.ingest.data.queries == str(path.parent.parent / "users.csv")
-        assert at_run_time(loaded.ingest, "gs://x").data.interactions == f"bigquery: {EVENTS}"
+        assert loaded.ingestion.data.interactions == f"bigquery: {EVENTS}"
+        assert loaded.ingestion.data.queries == str(path.parent.parent / "users.csv")
+        assert at_run_time(loaded.ingestion, "gs://x").data.interactions == f"bigquery: {EVENTS}"
 
     def test_there_is_always_something_new_unless_the_text_counts(self, path: Path) -> None:
         assert input_state(load(str(path))) != input_state(load(str(path)))
-        by_text = load(str(path), ["data.bigquery.execute=new_text"])
+        by_text = load(str(path), ["ingest.bigquery.execute=new_text"])
         assert input_state(by_text) == input_state(by_text)
 
     def test_schema_is_inferred_from_the_result(
@@ -264,4 +267,4 @@ class TestInAPipeline:
 
     def test_events_need_times(self, path: Path) -> None:
         with pytest.raises(ConfigError, match="whose rows have no order"):
-            load(str(path), ["columns.timestamp=null", "split.method=leave_last_out"])
+            load(str(path), ["events.timestamp=null", "split.method=leave_last_out"])

@@ -40,7 +40,7 @@ def test_a_low_rating_does_not_displace_its_duplicate(ingestion: Any):
 
 def test_a_least_rating_that_nobody_reaches_is_an_error(ingestion: Any):
     ingestion.write("events.csv", RATED)
-    with pytest.raises(NoInputError, match=r"min_rating: 6` leaves no event; all 7 are rated"):
+    with pytest.raises(NoInputError, match=r"min_rating: 6`; all 7 have lower"):
         ingestion("events.csv", LEAVE_LAST, rating="r", min_rating=6)
 
 

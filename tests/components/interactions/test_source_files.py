@@ -39,7 +39,7 @@ def test_unknown_filesystem_is_an_error(ingestion: Any):
 @pytest.mark.parametrize("content", ["", "q,c,t", "q,c,t\n", "\n\n", "q,c,t\n\n\n"])
 def test_file_without_rows_is_an_error_that_names_it(ingestion: Any, content: str):
     ingestion.write("events.csv", content)
-    with pytest.raises(NoInputError, match=r"events\.csv have no row of data"):
+    with pytest.raises(NoInputError, match=r"not a single row of data in .*events\.csv"):
         find_files(ingestion.config("events.csv"))
 
 

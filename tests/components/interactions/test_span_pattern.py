@@ -42,10 +42,10 @@ def test_a_delivery_remembers_how_its_number_is_spelled() -> None:
         ("{YYYY}-{MM}.csv", "a date needs"),
         ("{VERSION}.csv", "needs a span"),
         ("{YYYY}{MM}{DD}-{SPAN}.csv", "not both"),
-        ("{SPAN}{VERSION}.csv", "nothing tells where a number"),
-        ("{SPAN:4}{VERSION}.csv", "nothing tells where a number"),
-        ("1{SPAN}.csv", "nothing tells where a number"),
-        ("{YYYY:2}{MM}{DD}.csv", "width of its own"),
+        ("{SPAN}{VERSION}.csv", "a number of any length next to another"),
+        ("{SPAN:4}{VERSION}.csv", "a number of any length next to another"),
+        ("1{SPAN}.csv", "a number of any length next to another"),
+        ("{YYYY:2}{MM}{DD}.csv", "has a fixed width"),
     ],
 )
 def test_a_pattern_that_names_no_span_is_refused(pattern: str, message: str) -> None:
@@ -59,7 +59,7 @@ def test_a_pattern_without_placeholders_has_no_spans() -> None:
 
 
 def test_a_date_that_does_not_exist_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"/d/20261131: its name holds no date"):
+    with pytest.raises(ValueError, match=r"/d/20261131: the date in the name does not exist"):
         SpanPattern.parse("/d/{YYYY}{MM}{DD}").delivery("/d/20261131")
 
 

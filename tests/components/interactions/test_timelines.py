@@ -16,7 +16,7 @@ def show(timelines: Timelines) -> list[str]:
     """Each timeline as places, targets with a star."""
     marks = [
         f"{place}{'*' if target else ''}"
-        for place, target in zip(timelines.places, timelines.is_target, strict=True)
+        for place, target in zip(timelines.positions, timelines.is_target, strict=True)
     ]
     offsets = timelines.offsets
     return [" ".join(marks[start:end]) for start, end in pairwise(offsets)]
@@ -80,10 +80,10 @@ def test_each_event_is_once_in_train_or_a_target(events: list[tuple[int, int]], 
     queries = np.array([query for query, _ in events], np.int64)
     splits = np.array([split for _, split in events], np.int8)
     train = train_timelines(queries, splits, max_events)
-    found = train.places.tolist()
+    found = train.positions.tolist()
     for split in (EVAL, TEST):
         held_out = held_out_timelines(queries, splits, split, max_events)
-        found += held_out.places[held_out.is_target].tolist()
-        assert (splits[held_out.places[~held_out.is_target]] < split).all()
+        found += held_out.positions[held_out.is_target].tolist()
+        assert (splits[held_out.positions[~held_out.is_target]] < split).all()
     assert sorted(found) == list(range(len(events)))
     assert (np.diff(train.offsets) <= max_events).all()
