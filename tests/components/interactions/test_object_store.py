@@ -21,7 +21,7 @@ from components.interactions.sources.tfrecord import frame
 from models.features.spec import FeatureConfig, FeaturesConfig
 from tests.components.interactions.conftest import IN_MEMORY, Ingested
 from tests.components.interactions.object_store import ObjectStore
-from tests.components.interactions.test_tfrecord import example
+from tests.components.interactions.sources.test_tfrecord import example
 
 BUCKET = "obj://bucket"
 TINY = Sizing(block_bytes=2048, bucket_bytes=8192, batch_events=50)

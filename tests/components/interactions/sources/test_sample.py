@@ -11,7 +11,7 @@ import pytest
 from components.interactions.errors import IngestError, NoInputError, UnreadableFileError
 from components.interactions.sources.sample import Sample, count_rows, read_sample
 from components.interactions.sources.tfrecord import frame
-from tests.components.interactions.test_tfrecord import example
+from tests.components.interactions.sources.test_tfrecord import example
 
 
 def rows(sample: Sample) -> dict[str, list[Any]]:

@@ -121,9 +121,7 @@ def test_a_span_without_a_good_event_is_missing(
 def test_a_span_that_was_asked_for_must_be_there(tmp_path: Path, ingestion: Any) -> None:
     deliver(tmp_path, "s1/v1/a.csv", "s3/v1/a.csv")
     for missing in ("stop", "warn"):
-        with pytest.raises(
-            MissingSpanError, match="no span 2; there are 2 spans, from 1 to 3"
-        ):
+        with pytest.raises(MissingSpanError, match="no span 2; there are 2 spans, from 1 to 3"):
             choose_spans(config(ingestion, NUMBERED, last=2, missing=missing))
     with pytest.raises(NoInputError, match="no file matches"):
         choose_spans(config(ingestion, "other-{SPAN}.csv"))

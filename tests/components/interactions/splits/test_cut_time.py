@@ -7,14 +7,19 @@ from hypothesis import strategies as st
 
 from components.interactions.config import SplitConfig
 from components.interactions.splits.assignment import Cut
-from components.interactions.splits.cut_time import find_cut, write_sorted_times
+from components.interactions.splits.cut_time import (
+    SpanTimes,
+    find_cut,
+    newest_span_begin,
+    write_sorted_times,
+)
 
 DAY_US = 86_400_000_000
 # Few distinct values on each level, so that there are ties in days, seconds and microseconds.
 TIMES = st.builds(
     lambda day, second, micro: day * DAY_US + second * 1_000_000 + micro,
     st.sampled_from([-1, 0, 1, 12_345]),
-    st.sampled_from([0, 1, 86_399]),
+    st.sampled_from([0, 1, 2, 86_399]),
     st.sampled_from([0, 1, 999_999]),
 )
 
@@ -49,3 +54,49 @@ def test_given_moments_are_utc_unless_they_say_otherwise():
     aware = datetime(1970, 1, 3, 2, tzinfo=timezone(timedelta(hours=2)))
     config = SplitConfig(method="temporal", eval_from=naive, test_from=aware)
     assert find_cut(config, []) == Cut(DAY_US, 2 * DAY_US)
+
+
+EVENTS = st.lists(st.tuples(TIMES, st.booleans()), max_size=20)
+
+
+def written(folder: Path, buckets: list[list[tuple[int, bool]]]) -> list[SpanTimes]:
+    return [
+        SpanTimes(
+            *(
+                write_sorted_times(
+                    np.array([time for time, is_newest in bucket if is_newest is wanted], np.int64),
+                    str(folder),
+                )
+                for wanted in (True, False)
+            )
+        )
+        for bucket in buckets
+    ]
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(buckets=st.lists(EVENTS, min_size=1, max_size=4))
+def test_the_fewest_events_lie_on_the_wrong_side(
+    tmp_path: Path, buckets: list[list[tuple[int, bool]]]
+) -> None:
+    events = [event for bucket in buckets for event in bucket]
+
+    def misplaced(second: int) -> int:
+        return sum((time // 1_000_000 < second) == is_newest for time, is_newest in events)
+
+    seconds = {time // 1_000_000 for time, is_newest in events if is_newest}
+    expected = None
+    if seconds:
+        best = min(seconds, key=lambda second: (misplaced(second), second))
+        expected = min(
+            time for time, is_newest in events if is_newest and time // 1_000_000 == best
+        )
+    assert newest_span_begin(written(tmp_path, buckets)) == expected
+
+
+def test_spans_that_do_not_overlap_are_cut_at_the_first_event(tmp_path: Path) -> None:
+    day = 20_000 * DAY_US
+    earlier = [(day + 7 * n, False) for n in range(50)]
+    newest = [(day + 1_000 + 7 * n, True) for n in range(50)]
+    # All in one second: the earlier ones in it cannot be told from the newest by seconds.
+    assert newest_span_begin(written(tmp_path, [earlier, newest])) == day + 1_000
