@@ -39,15 +39,7 @@ class Sizing:
 
 @dataclass(frozen=True)
 class IngestPlan:
-    """What every worker of an ingestion needs.
-
-    Attributes:
-        config: The settings.
-        files: The input files, in order.
-        num_buckets: Number of buckets by source; interactions and queries share theirs.
-        spill_dir: The folder for temporary files.
-        sizing: Limits on memory.
-    """
+    """What every worker of an ingestion needs."""
 
     config: IngestConfig
     files: tuple[SourceFile, ...]
@@ -82,16 +74,7 @@ def make_plan(
 
 @dataclass(frozen=True, order=True)
 class Segment:
-    """Rows of one bucket in a temporary file; segments sort in the order of the input.
-
-    Attributes:
-        file: Index of the input file.
-        first_row: Number of the first row in the input file.
-        last_row: Number of the last row in the input file.
-        path: The temporary file.
-        offset: First byte in the temporary file.
-        size_bytes: Number of bytes in the temporary file.
-    """
+    """Rows of one bucket in a temporary file; segments sort in the order of the input."""
 
     file: int
     first_row: int
@@ -105,11 +88,6 @@ def write_segments(
     table: pa.Table, buckets: npt.NDArray[np.int64], folder: str
 ) -> Iterator[tuple[int, Segment]]:
     """Write rows to one new file, with one segment per bucket.
-
-    Args:
-        table: Rows, with their input file and row number if they have any.
-        buckets: The bucket of each row [n].
-        folder: The folder for the file.
 
     Yields:
         Each bucket that has rows with its segment, after the file is complete.

@@ -42,15 +42,7 @@ _FACTS = "facts"
 
 @dataclass(frozen=True)
 class FileFacts:
-    """Results of reading one file.
-
-    Attributes:
-        source: The source of the file.
-        index: The file's index in the source.
-        num_rows: Number of data rows, including bad ones.
-        num_good: Number of good rows.
-        failure: Why the file could not be read to its end; None if it could.
-    """
+    """Results of reading one file; `failure` says why it could not be read to its end."""
 
     source: Source
     index: int
@@ -61,18 +53,7 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class BucketFacts:
-    """The ordered rows of one bucket.
-
-    Attributes:
-        source: The source of the rows.
-        bucket: The number of the bucket.
-        path: A table for `buckets.read_table`.
-        num_rows: Number of rows in it.
-        num_repeated: Number of dropped rows that repeat an earlier one.
-        num_below_min_rating: Number of rows dropped for `events.min_rating`.
-        times: Times of the events, if a temporal cut needs them.
-        span_times: Times by span, if the cut is at the begin of the newest span.
-    """
+    """The ordered rows of one bucket, in a table for `buckets.read_table`."""
 
     source: Source
     bucket: int
@@ -126,107 +107,97 @@ def read_and_order(pipeline: beam.Pipeline, plan: IngestPlan) -> beam.PCollectio
         | "Files" >> beam.Create([((f.source, f.index), f) for f in plan.files if f.header])
         # Grouping by distinct keys spreads files over the workers, at half the cost of Reshuffle.
         | "SpreadFiles" >> beam.GroupByKey()
-        | "Read" >> beam.ParDo(_ReadFile(plan)).with_outputs(_BAD_ROWS, _FACTS, main="segments")
+        | "Read" >> beam.FlatMap(_read_file, plan).with_outputs(_BAD_ROWS, _FACTS, main="segments")
     )
     ordered = (
         read.segments
         | "ByBucket" >> beam.GroupByKey()
-        | "Order" >> beam.ParDo(_OrderBucket(plan)).with_outputs(_BAD_ROWS, main="facts")
+        | "Order" >> beam.FlatMap(_order_bucket, plan).with_outputs(_BAD_ROWS, main="facts")
     )
     rejected = (
         (read[_BAD_ROWS], ordered[_BAD_ROWS])
         | "AllBadRows" >> beam.Flatten()
         | "ByFile" >> beam.GroupByKey()
-        | "Locate" >> beam.ParDo(_LocateBadRows(plan))
+        | "Locate" >> beam.Map(_locate_bad_rows, plan)
     )
     return (read[_FACTS], ordered.facts, rejected) | "AllFacts" >> beam.Flatten()
 
 
-class _ReadFile(beam.DoFn):
+def _read_file(keyed: tuple[FileKey, Iterable[SourceFile]], plan: IngestPlan) -> Iterator[Any]:
     """Write the rows of a file to buckets on disk; the main output is bucket and segment."""
-
-    def __init__(self, plan: IngestPlan):
-        self._plan = plan
-
-    def process(self, keyed: tuple[FileKey, Iterable[SourceFile]]) -> Iterator[Any]:
-        (file,) = keyed[1]
-        plan, data = self._plan, self._plan.config.data
-        columns = source_columns(plan.config, file.source)
-        names = list(dict.fromkeys(column.column for column in columns))
-        num_rows = num_good = 0
-        failure = None
-        try:
-            for block in read_blocks(file, names, data.delimiter, plan.sizing.block_bytes):
-                num_rows += len(block.rows) + len(block.malformed)
-                good, bad = check_rows(block, file.index, columns, data.timestamp_unit)
-                num_good += len(good)
-                for bucket, segment in self._spread(file.source, good):
-                    yield (file.source, bucket), segment
-                for _, segment in write_segments(bad, np.zeros(len(bad), int), plan.spill_dir):
-                    yield TaggedOutput(_BAD_ROWS, ((file.source, file.index), segment))
-        except UnreadableFileError as error:
-            failure = str(error)
-        yield TaggedOutput(_FACTS, FileFacts(file.source, file.index, num_rows, num_good, failure))
-
-    def _spread(self, source: Source, rows: pa.Table) -> Iterator[tuple[int, Segment]]:
-        num_buckets = self._plan.num_buckets[source]
-        if num_buckets == 1 or not len(rows):
-            buckets = np.zeros(len(rows), np.int64)
-        else:
-            ids = rows[self._plan.id_key(source)].combine_chunks().dictionary_encode()
-            if isinstance(ids, pa.ChunkedArray):
-                ids = ids.combine_chunks()
-            hashed = hash_strings(ids.dictionary) % np.uint64(num_buckets)
-            buckets = hashed.astype(np.int64)[np.asarray(ids.indices)]
-        return write_segments(rows, buckets, self._plan.spill_dir)
+    (file,) = keyed[1]
+    data = plan.config.data
+    columns = source_columns(plan.config, file.source)
+    names = list(dict.fromkeys(column.column for column in columns))
+    num_rows = num_good = 0
+    failure = None
+    try:
+        for block in read_blocks(file, names, data.delimiter, plan.sizing.block_bytes):
+            num_rows += len(block.rows) + len(block.malformed)
+            good, bad = check_rows(block, file.index, columns, data.timestamp_unit)
+            num_good += len(good)
+            for bucket, segment in _spread(file.source, good, plan):
+                yield (file.source, bucket), segment
+            for _, segment in write_segments(bad, np.zeros(len(bad), int), plan.spill_dir):
+                yield TaggedOutput(_BAD_ROWS, ((file.source, file.index), segment))
+    except UnreadableFileError as error:
+        failure = str(error)
+    yield TaggedOutput(_FACTS, FileFacts(file.source, file.index, num_rows, num_good, failure))
 
 
-class _OrderBucket(beam.DoFn):
+def _spread(source: Source, rows: pa.Table, plan: IngestPlan) -> Iterator[tuple[int, Segment]]:
+    num_buckets = plan.num_buckets[source]
+    if num_buckets == 1 or not len(rows):
+        buckets = np.zeros(len(rows), np.int64)
+    else:
+        ids = rows[plan.id_key(source)].combine_chunks().dictionary_encode()
+        if isinstance(ids, pa.ChunkedArray):
+            ids = ids.combine_chunks()
+        hashed = hash_strings(ids.dictionary) % np.uint64(num_buckets)
+        buckets = hashed.astype(np.int64)[np.asarray(ids.indices)]
+    return write_segments(rows, buckets, plan.spill_dir)
+
+
+def _order_bucket(keyed: tuple[BucketKey, Iterable[Segment]], plan: IngestPlan) -> Iterator[Any]:
     """Join the rows of a bucket, in order and without repetitions."""
+    (source, bucket), segments = keyed
+    rows = pa.concat_tables([read_segment(segment) for segment in sorted(segments)])
+    if source in plan.config.unordered_sources:
+        content = [name for name in rows.schema.names if name not in (FILE, ROW)]
+        rows = rows.sort_by([(name, "ascending") for name in content])
+    if source == "interactions":
+        yield _order_events(bucket, rows, plan)
+        return
+    id_column = source_columns(plan.config, source)[0]
+    found = deduplicate_rows(rows, id_column.key)
+    path = write_table(found.table, plan.spill_dir)
+    yield BucketFacts(source, bucket, path, len(found.table), found.num_repeated)
+    conflicts = conflicting_rows(found.conflicts, id_column.key, id_column.column)
+    files = conflicts[FILE].to_numpy()
+    for file, segment in write_segments(conflicts, files, plan.spill_dir):
+        yield TaggedOutput(_BAD_ROWS, ((source, file), segment))
 
-    def __init__(self, plan: IngestPlan):
-        self._plan = plan
 
-    def process(self, keyed: tuple[BucketKey, Iterable[Segment]]) -> Iterator[Any]:
-        (source, bucket), segments = keyed
-        plan = self._plan
-        rows = pa.concat_tables([read_segment(segment) for segment in sorted(segments)])
-        if source in plan.config.unordered_sources:
-            content = [name for name in rows.schema.names if name not in (FILE, ROW)]
-            rows = rows.sort_by([(name, "ascending") for name in content])
-        if source == "interactions":
-            yield self._order_events(bucket, rows)
-            return
-        id_column = source_columns(plan.config, source)[0]
-        found = deduplicate_rows(rows, id_column.key)
-        path = write_table(found.table, plan.spill_dir)
-        yield BucketFacts(source, bucket, path, len(found.table), found.num_repeated)
-        conflicts = conflicting_rows(found.conflicts, id_column.key, id_column.column)
-        files = conflicts[FILE].to_numpy()
-        for file, segment in write_segments(conflicts, files, plan.spill_dir):
-            yield TaggedOutput(_BAD_ROWS, ((source, file), segment))
-
-    def _order_events(self, bucket: int, rows: pa.Table) -> BucketFacts:
-        plan = self._plan
-        spec, split, data = plan.config.spec, plan.config.split, plan.config.data
-        good = rated_high_enough(rows, data.min_rating)
-        drops = data.duplicate_events == "drop"
-        ordered = order_events(good, spec.query_id, spec.candidate_id, drop_duplicates=drops)
-        times = span_times = None
-        if split.eval_from == NEWEST_SPAN:
-            span_times = _span_times(good, plan)
-        if split.method == "temporal" and split.eval_from is None:
-            times = write_sorted_times(ordered.table[TIME_US].to_numpy(), plan.spill_dir)
-        return BucketFacts(
-            "interactions",
-            bucket,
-            write_table(ordered.table, plan.spill_dir),
-            len(ordered.table),
-            ordered.num_duplicates,
-            len(rows) - len(good),
-            times,
-            span_times,
-        )
+def _order_events(bucket: int, rows: pa.Table, plan: IngestPlan) -> BucketFacts:
+    spec, split, data = plan.config.spec, plan.config.split, plan.config.data
+    good = rated_high_enough(rows, data.min_rating)
+    drops = data.duplicate_events == "drop"
+    ordered = order_events(good, spec.query_id, spec.candidate_id, drop_duplicates=drops)
+    times = span_times = None
+    if split.eval_from == NEWEST_SPAN:
+        span_times = _span_times(good, plan)
+    if split.method == "temporal" and split.eval_from is None:
+        times = write_sorted_times(ordered.table[TIME_US].to_numpy(), plan.spill_dir)
+    return BucketFacts(
+        "interactions",
+        bucket,
+        write_table(ordered.table, plan.spill_dir),
+        len(ordered.table),
+        ordered.num_duplicates,
+        len(rows) - len(good),
+        times,
+        span_times,
+    )
 
 
 def _span_times(events: pa.Table, plan: IngestPlan) -> SpanTimes:
@@ -244,15 +215,9 @@ def _is_event(file: SourceFile | FileFacts) -> bool:
     return file.source == "interactions"
 
 
-class _LocateBadRows(beam.DoFn):
-    """Find the lines of a file's bad rows."""
-
-    def __init__(self, plan: IngestPlan):
-        self._plan = plan
-
-    def process(self, keyed: tuple[FileKey, Iterable[Segment]]) -> Iterator[FileRejects]:
-        (source, index), segments = keyed
-        plan, data = self._plan, self._plan.config.data
-        (file,) = (f for f in plan.files if (f.source, f.index) == (source, index))
-        folder = plan.spill_dir if data.bad_rows == "reject" else None
-        yield bad_rows.locate(file, sorted(segments), data.delimiter, folder)
+def _locate_bad_rows(keyed: tuple[FileKey, Iterable[Segment]], plan: IngestPlan) -> FileRejects:
+    (source, index), segments = keyed
+    data = plan.config.data
+    (file,) = (f for f in plan.files if (f.source, f.index) == (source, index))
+    folder = plan.spill_dir if data.bad_rows == "reject" else None
+    return bad_rows.locate(file, sorted(segments), data.delimiter, folder)

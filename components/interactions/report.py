@@ -39,15 +39,7 @@ def make_report(
     files: Sequence[SplitFile],
     unread: Mapping[Source, Sequence[str]],
 ) -> dict[str, Any]:
-    """Return the report as JSON values.
-
-    Args:
-        plan: The plan of the ingestion.
-        facts: The results of reading.
-        cut: The cut of a temporal split.
-        files: The written files.
-        unread: The result of `choice.unread_files`.
-    """
+    """Return the report as JSON values."""
     data = plan.config.data
     train, candidates = total_counts(files, "train"), total_counts(files, "candidates")
     shown = ("timelines", "events", "history_events", "timelines_cut")

@@ -42,13 +42,7 @@ _FILES = "files"
 
 @dataclass(frozen=True)
 class OrderedBuckets:
-    """Paths of the ordered buckets by number; a bucket without rows is left out.
-
-    Attributes:
-        interactions: Buckets of events.
-        queries: Buckets of query features.
-        candidates: Buckets of the catalogue.
-    """
+    """Paths of the ordered buckets by number; a bucket without rows is left out."""
 
     interactions: Mapping[int, str]
     queries: Mapping[int, str]
@@ -84,7 +78,7 @@ def split_and_write(
         >> beam.Create([(bucket, None) for bucket in range(plan.num_buckets["interactions"])])
         | "SpreadQueryBuckets" >> beam.GroupByKey()
         | "WriteTimelines"
-        >> beam.ParDo(_WriteTimelines(plan, buckets, cut)).with_outputs(_FILES, main="seen")
+        >> beam.FlatMap(_write_timelines, plan, buckets, cut).with_outputs(_FILES, main="seen")
     )
     candidates = write_candidates(pipeline, plan, buckets, timelines.seen)
     return (timelines[_FILES], candidates) | "AllFiles" >> beam.Flatten()
@@ -95,11 +89,7 @@ def write_candidates(
 ) -> beam.PCollection:
     """Write one file of candidates for each bucket; return `SplitFile`s.
 
-    Args:
-        pipeline: The pipeline to extend.
-        plan: The plan of the ingestion.
-        buckets: The ordered buckets.
-        seen: Buckets and segments (`id_segments`) of candidates that events have.
+    `seen` has the buckets and segments (`id_segments`) of candidates that events have.
     """
     every_bucket: list[tuple[int, Segment | None]] = [
         (bucket, None) for bucket in range(plan.num_buckets["candidates"])
@@ -108,17 +98,12 @@ def write_candidates(
         (seen, pipeline | "CandidateBuckets" >> beam.Create(every_bucket))
         | "SeenAndAll" >> beam.Flatten()
         | "ByCandidateBucket" >> beam.GroupByKey()
-        | "WriteCandidates" >> beam.ParDo(_WriteCandidates(plan, buckets))
+        | "WriteCandidates" >> beam.Map(_write_candidates, plan, buckets)
     )
 
 
 def id_segments(plan: IngestPlan, ids: Any) -> Iterator[tuple[int, Segment]]:
-    """Write candidate IDs to disk, one segment per bucket of candidates.
-
-    Args:
-        plan: The plan of the ingestion.
-        ids: Strings without nulls [n].
-    """
+    """Write candidate IDs, strings without nulls, to one segment per bucket of candidates."""
     num_buckets = np.uint64(plan.num_buckets["candidates"])
     buckets = (hash_strings(ids) % num_buckets).astype(np.int64)
     return write_segments(pa.table({"id": ids}), buckets, plan.spill_dir)
@@ -146,81 +131,72 @@ def publish(files: Sequence[SplitFile], splits: Sequence[str], examples_dir: str
     FileSystems.rename(sources, targets)
 
 
-class _WriteTimelines(beam.DoFn):
+def _write_timelines(
+    keyed: tuple[int, Iterable[None]], plan: IngestPlan, buckets: OrderedBuckets, cut: Cut | None
+) -> Iterator[Any]:
     """Write the splits of one bucket; the main output is the candidates seen in training."""
-
-    def __init__(self, plan: IngestPlan, buckets: OrderedBuckets, cut: Cut | None):
-        self._plan = plan
-        self._buckets = buckets
-        self._cut = cut
-
-    def process(self, keyed: tuple[int, Iterable[None]]) -> Iterator[Any]:
-        bucket, _ = keyed
-        plan, config = self._plan, self._plan.config
-        names = config.split.split_names[:-1]
-        if bucket not in self._buckets.interactions:
-            for name in names:
-                yield TaggedOutput(_FILES, _write_split(plan, name, bucket, (), {}))
-            return
-        events = read_table(self._buckets.interactions[bucket])
-        path = self._buckets.queries.get(bucket)
-        spec, max_events = config.spec, config.data.max_events
-        splits = assign_splits(events, spec.query_id, spec.candidate_id, config.split, self._cut)
-        queries = np.asarray(events[spec.query_id].combine_chunks().indices, dtype=np.int64)
-        encoder = TimelineEncoder(spec, events, None if path is None else read_table(path))
-        totals = {
-            "queries": len(np.unique(queries)),
-            "one_event_queries": int((np.bincount(queries) == 1).sum()),
-            "queries_without_features": encoder.num_without_features,
-        }
-        for code, name in enumerate(names):
-            if code == TRAIN:
-                timelines = train_timelines(queries, splits, max_events)
-            else:
-                timelines = held_out_timelines(queries, splits, code, max_events)
-            counts = {**_count(timelines, int((splits == code).sum())), **totals}
-            totals = {}
-            batches = encoder.batches(timelines, plan.sizing.batch_events)
-            yield TaggedOutput(_FILES, _write_split(plan, name, bucket, batches, counts))
-        candidates = events[spec.candidate_id].combine_chunks().filter(pa.array(splits == TRAIN))
-        seen = candidates.dictionary.take(candidates.indices.unique())
-        yield from id_segments(plan, seen)
+    bucket, _ = keyed
+    config = plan.config
+    names = config.split.split_names[:-1]
+    if bucket not in buckets.interactions:
+        for name in names:
+            yield TaggedOutput(_FILES, _write_split(plan, name, bucket, (), {}))
+        return
+    events = read_table(buckets.interactions[bucket])
+    path = buckets.queries.get(bucket)
+    spec, max_events = config.spec, config.data.max_events
+    splits = assign_splits(events, spec.query_id, spec.candidate_id, config.split, cut)
+    queries = np.asarray(events[spec.query_id].combine_chunks().indices, dtype=np.int64)
+    encoder = TimelineEncoder(spec, events, None if path is None else read_table(path))
+    totals = {
+        "queries": len(np.unique(queries)),
+        "one_event_queries": int((np.bincount(queries) == 1).sum()),
+        "queries_without_features": encoder.num_without_features,
+    }
+    for code, name in enumerate(names):
+        if code == TRAIN:
+            timelines = train_timelines(queries, splits, max_events)
+        else:
+            timelines = held_out_timelines(queries, splits, code, max_events)
+        counts = {**_count(timelines, int((splits == code).sum())), **totals}
+        totals = {}
+        batches = encoder.batches(timelines, plan.sizing.batch_events)
+        yield TaggedOutput(_FILES, _write_split(plan, name, bucket, batches, counts))
+    candidates = events[spec.candidate_id].combine_chunks().filter(pa.array(splits == TRAIN))
+    seen = candidates.dictionary.take(candidates.indices.unique())
+    yield from id_segments(plan, seen)
 
 
-class _WriteCandidates(beam.DoFn):
+def _write_candidates(
+    keyed: tuple[int, Iterable[Segment | None]], plan: IngestPlan, buckets: OrderedBuckets
+) -> SplitFile:
     """Write the catalogue rows of one bucket, then the IDs that only training events have."""
-
-    def __init__(self, plan: IngestPlan, buckets: OrderedBuckets):
-        self._plan = plan
-        self._buckets = buckets
-
-    def process(self, keyed: tuple[int, Iterable[Segment | None]]) -> Iterator[SplitFile]:
-        bucket, segments = keyed
-        plan, spec = self._plan, self._plan.config.spec
-        found = [read_segment(segment)["id"] for segment in segments if segment is not None]
-        seen = pa.array([], pa.string())
-        if found:
-            seen = pc.unique(pa.concat_arrays([c for column in found for c in column.chunks]))
-        path = self._buckets.candidates.get(bucket)
-        catalogue = None if path is None else read_table(path)
-        known = pa.array([], pa.string())
-        if catalogue is not None:
-            known = catalogue[spec.candidate_id].combine_chunks()
-        added = seen.filter(pc.invert(pc.is_in(seen, value_set=known)))
-        added = added.take(pc.sort_indices(added))
-        ids = pa.concat_arrays([known, added])
-        rows = np.concatenate((np.arange(len(known)), np.full(len(added), -1)))
-        counts = {
-            "candidates": len(ids),
-            "candidates_added": len(added),
-            "candidates_without_events": len(ids) - len(seen),
-        }
-        batches = candidate_batches(spec, ids, catalogue, rows, plan.sizing.batch_events)
-        file = _write_split(plan, "candidates", bucket, batches, counts)
-        if len(added) and plan.config.data.candidates is not None:
-            path = write_table(pa.table({ADDED_ID: added}), plan.spill_dir)
-            file = replace(file, added=path)
-        yield file
+    bucket, segments = keyed
+    spec = plan.config.spec
+    found = [read_segment(segment)["id"] for segment in segments if segment is not None]
+    seen = pa.array([], pa.string())
+    if found:
+        seen = pc.unique(pa.concat_arrays([c for column in found for c in column.chunks]))
+    path = buckets.candidates.get(bucket)
+    catalogue = None if path is None else read_table(path)
+    known = pa.array([], pa.string())
+    if catalogue is not None:
+        known = catalogue[spec.candidate_id].combine_chunks()
+    added = seen.filter(pc.invert(pc.is_in(seen, value_set=known)))
+    added = added.take(pc.sort_indices(added))
+    ids = pa.concat_arrays([known, added])
+    rows = np.concatenate((np.arange(len(known)), np.full(len(added), -1)))
+    counts = {
+        "candidates": len(ids),
+        "candidates_added": len(added),
+        "candidates_without_events": len(ids) - len(seen),
+    }
+    batches = candidate_batches(spec, ids, catalogue, rows, plan.sizing.batch_events)
+    file = _write_split(plan, "candidates", bucket, batches, counts)
+    if len(added) and plan.config.data.candidates is not None:
+        path = write_table(pa.table({ADDED_ID: added}), plan.spill_dir)
+        file = replace(file, added=path)
+    return file
 
 
 def _count(timelines: Timelines, num_events: int) -> dict[str, int]:

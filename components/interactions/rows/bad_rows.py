@@ -32,15 +32,7 @@ _NUM_SHOWN = 5
 
 @dataclass(frozen=True)
 class FileRejects:
-    """The bad rows of one file.
-
-    Attributes:
-        source: The source of the file.
-        index: The file's index in the source.
-        counts: Number of rows by reason.
-        first: The first few, as rows of `REJECTED_SCHEMA`.
-        path: Parquet file with all of them; None if they were only counted.
-    """
+    """The bad rows of one file: counts by reason, the first few, and a Parquet file if written."""
 
     source: Source
     index: int

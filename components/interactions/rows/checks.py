@@ -49,12 +49,6 @@ def check_rows(
 
     Only the first bad column of a row counts.
 
-    Args:
-        block: Raw values.
-        file_index: The index of the file, which is noted in each row.
-        columns: The declared columns.
-        unit: The unit of times.
-
     Returns:
         The good rows by column key, and the bad rows in `BAD_ROWS_SCHEMA`, both in file order.
     """

@@ -35,12 +35,7 @@ _EXTRA_MODULES = ("apitools", "google.cloud.bigquery", "google.cloud.bigquery_st
 
 @dataclass(frozen=True)
 class Reader:
-    """The parts of Beam that need the extra `bigquery`.
-
-    Attributes:
-        read: `ReadFromBigQuery`.
-        dataset: `DatasetReference`.
-    """
+    """The parts of Beam that need the extra `bigquery`."""
 
     read: Any
     dataset: Any

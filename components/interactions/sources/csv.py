@@ -33,15 +33,7 @@ _NUM_ENDS_TRIED = 8
 def read_csv_blocks(
     path: str, header: Sequence[str], columns: Sequence[str], delimiter: str, block_bytes: int
 ) -> Iterator[Block]:
-    """Yield the blocks of a CSV file in order; see `files.read_blocks`.
-
-    Args:
-        path: The file.
-        header: The names of all its columns.
-        columns: The columns to read.
-        delimiter: The separator between values.
-        block_bytes: Approximate number of file bytes per block.
-    """
+    """Yield the blocks of a CSV file in order; see `files.read_blocks`."""
     next_row = 0
     parser = _Parser(header, columns, delimiter)
     try:

@@ -88,12 +88,6 @@ def read_tfrecord_blocks(
 
     A feature with at most one value in each Example becomes a column of values, null if absent. If
     an Example has several values, the column holds lists.
-
-    Args:
-        path: The file.
-        schema: The type of each feature.
-        columns: The features to read.
-        block_bytes: Approximate number of decompressed bytes per block.
     """
     wanted = {name: schema.field(name).type for name in columns}
     next_row = 0

@@ -102,12 +102,7 @@ def unread_files(config: IngestConfig) -> dict[Source, list[str]]:
 
 
 def empty_spans(chosen: ChosenSpans | None, with_events: Container[int]) -> tuple[SpanFiles, ...]:
-    """Return the spans of the window that have no good event, oldest first.
-
-    Args:
-        chosen: The spans of a run.
-        with_events: Numbers of the spans that have good events.
-    """
+    """Return the spans of the window that have no good event, oldest first."""
     if chosen is None:
         return ()
     return tuple(found for found in chosen.interactions if found.span not in with_events)

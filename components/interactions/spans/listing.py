@@ -10,13 +10,7 @@ from components.interactions.spans.pattern import SpanPattern, is_fixed, near_re
 
 @dataclass(frozen=True, order=True)
 class ListedFile:
-    """A file with what shows that it has changed.
-
-    Attributes:
-        path: Its path or URI.
-        size_bytes: Its stored size.
-        modified_ns: Its modification time since 1970; 0 if the filesystem does not report it.
-    """
+    """A file; `modified_ns` since 1970 is 0 if the filesystem does not report it."""
 
     path: str
     size_bytes: int

@@ -24,25 +24,14 @@ SpanKind = Literal["number", "date"]
 
 
 class InputFile(Settings):
-    """A file of a span.
-
-    Attributes:
-        path: Its path or URI.
-        size_bytes: Its stored size.
-    """
+    """A file of a span."""
 
     path: str
     size_bytes: int
 
 
 class SpanFiles(Settings):
-    """The files of the newest version of a span.
-
-    Attributes:
-        span: Its number; for a date, days since 1970.
-        version: Its version; None if the pattern has no `{VERSION}`.
-        files: The files in name order.
-    """
+    """The files of the newest version of a span, in name order; a date is days since 1970."""
 
     span: int
     version: int | None
@@ -97,13 +86,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class SpanPattern:
-    """A glob with placeholders.
-
-    Attributes:
-        text: The pattern as configured.
-        kind: Whether spans are numbers or dates; None if the pattern has no spans.
-        has_version: Whether the pattern has `{VERSION}`.
-    """
+    """A glob with placeholders; `kind` is None if it has none."""
 
     text: str
     kind: SpanKind | None

@@ -34,15 +34,7 @@ class Cut:
 def assign_splits(
     events: pa.Table, query_id: str, candidate_id: str, config: SplitConfig, cut: Cut | None
 ) -> SplitCodes:
-    """Return the split of each event [n]: `TRAIN`, `EVAL` or `TEST`.
-
-    Args:
-        events: The result of `order_events`.
-        query_id: The key of the query ID.
-        candidate_id: The key of the candidate ID.
-        config: The split method.
-        cut: Required by the method `temporal`.
-    """
+    """Return the split of each event [n]: `TRAIN`, `EVAL` or `TEST`."""
     if config.method == "temporal":
         if cut is None:
             raise ValueError("method temporal needs a cut")

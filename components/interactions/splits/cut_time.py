@@ -51,12 +51,7 @@ class SortedTimes:
 
 @dataclass(frozen=True)
 class SpanTimes:
-    """The times of one bucket, by whether they belong to the newest span.
-
-    Attributes:
-        newest: Times of events of the newest span.
-        earlier: Times of all other events.
-    """
+    """The times of one bucket, by whether they belong to the newest span."""
 
     newest: SortedTimes
     earlier: SortedTimes

@@ -35,12 +35,7 @@ class HeldOut:
 
     @classmethod
     def of(cls, split: SplitConfig, cut: Mapping[str, str] | None) -> "HeldOut":
-        """Return what a split held out.
-
-        Args:
-            split: The settings.
-            cut: The `cut` of the ingestion's report.
-        """
+        """Return what a split held out."""
         if split.method == "random":
             share = split.test_fraction + split.eval_fraction
             return cls(split.method, seed=split.seed, share=share)
@@ -62,12 +57,7 @@ class HeldOut:
 
 
 def why_seen(now: HeldOut | None, before: HeldOut | None) -> str:
-    """Return why a model may have seen the events held out now, or "" if it has not.
-
-    Args:
-        now: The events held out now.
-        before: The events held out from the model.
-    """
+    """Return why a model may have seen the events held out now, or "" if it has not."""
     if now is None or before is None:
         return "there is no record of what was held out from it"
     if now.method != before.method:

@@ -40,13 +40,7 @@ class TimelineEncoder:
     """Encode the timelines of one bucket as record batches."""
 
     def __init__(self, spec: FeatureSpec, events: pa.Table, queries: pa.Table | None):
-        """Join the bucket's queries with their features.
-
-        Args:
-            spec: IDs and features.
-            events: The result of `order_events`.
-            queries: One row for each query that has features.
-        """
+        """Join the bucket's queries with their features."""
         self._spec = spec
         self._queries = events[spec.query_id].combine_chunks()
         self._candidates = events[spec.candidate_id].combine_chunks()

@@ -17,12 +17,7 @@ Positions = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class OrderedEvents:
-    """Events of a bucket, one timeline after the other, oldest event first.
-
-    Attributes:
-        table: Dictionary-encoded IDs, then time, rating and event type where declared.
-        num_duplicates: Number of dropped duplicates.
-    """
+    """Events of a bucket, one timeline after the other, oldest event first."""
 
     table: pa.Table
     num_duplicates: int
@@ -56,12 +51,6 @@ def order_events(
     Events at the same time, and all events without times, keep the order of the input. Events with
     the same query, candidate and time are duplicates, of which the first is kept. Without times
     there are no duplicates: a query may meet a candidate twice.
-
-    Args:
-        events: Events in the order of the input.
-        query_id: The key of the query ID.
-        candidate_id: The key of the candidate ID.
-        drop_duplicates: Whether to drop duplicates.
     """
     queries = _encode(events[query_id])
     candidates = _encode(events[candidate_id])
@@ -85,13 +74,7 @@ def order_events(
 
 
 def train_timelines(queries: Codes, splits: SplitCodes, max_events: int) -> Timelines:
-    """Cut each query's training events into windows that end at the newest event.
-
-    Args:
-        queries: The query of each ordered event [n].
-        splits: The split of each ordered event [n].
-        max_events: Longest window; only the oldest window of a query may be shorter.
-    """
+    """Cut each query's training events into windows that end at the newest event."""
     positions = np.flatnonzero(splits == TRAIN)
     mine = queries[positions]
     starts = timeline_starts(mine)
@@ -111,12 +94,6 @@ def held_out_timelines(
 
     A timeline that is too long keeps all targets and the newest `max_events` of its history.
     Targets do not reduce the history: otherwise a query with many targets would lose it.
-
-    Args:
-        queries: The query of each ordered event [n].
-        splits: The split of each ordered event [n].
-        split: `EVAL` or `TEST`; events of earlier splits are history.
-        max_events: Longest history.
     """
     num_queries = int(queries.max(initial=-1)) + 1
     num_targets = np.bincount(queries[splits == split], minlength=num_queries)
