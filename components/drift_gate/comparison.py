@@ -40,7 +40,7 @@ class Finding:
 
     @property
     def is_exceeded(self) -> bool:
-        """Whether the value is beyond the threshold, or missing."""
+        """True if the value is beyond the threshold, or missing."""
         if math.isnan(self.value):
             return True
         if self.relation == "at least":

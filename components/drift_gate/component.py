@@ -142,7 +142,7 @@ def as_ingested(
     """Return the settings with the spans that the Examples were made of.
 
     Args:
-        ingest: Returned as it is if its spans are chosen already.
+        ingest: The settings; returned unchanged if spans are chosen already.
         examples: The Examples of `TimelineExampleGen`.
         data_directory: The folder that relative paths start from, known only at run time.
 

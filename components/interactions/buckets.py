@@ -39,7 +39,7 @@ class Sizing:
 
 @dataclass(frozen=True)
 class IngestPlan:
-    """What every worker of an ingestion needs."""
+    """The plan of an ingestion, which every worker gets."""
 
     config: IngestConfig
     files: tuple[SourceFile, ...]

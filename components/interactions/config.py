@@ -48,7 +48,7 @@ class SpansConfig(Settings):
 
 
 class BigQueryConfig(Settings):
-    """How BigQuery queries among the sources are executed."""
+    """The execution of BigQuery queries among the sources."""
 
     project: str = Field(min_length=1, description="Google Cloud project to bill.")
     temp_dataset: str | None = Field(
@@ -125,7 +125,7 @@ class DataConfig(Settings):
 
     @property
     def span_kind(self) -> SpanKind | None:
-        """Whether spans are numbers or dates; None if no pattern has spans.
+        """The kind of spans in the patterns; None without spans.
 
         Raises:
             ValueError: A pattern cannot be read, or two write spans differently.
@@ -214,7 +214,7 @@ class IngestConfig(Settings):
     split: SplitConfig = Field(default_factory=SplitConfig)
     spec: FeatureSpec
     chosen_spans: ChosenSpans | None = Field(
-        None, description="Set by `choose_spans`; None: not chosen yet, or there are no spans."
+        None, description="Set by `choose_spans`; None before that, and without spans."
     )
     unordered_sources: tuple[Literal["interactions", "candidates", "queries"], ...] = Field(
         (), description="Set by `export_queries`: sources whose rows have no order."

@@ -50,7 +50,7 @@ def order_events(
 
     Events at the same time, and all events without times, keep the order of the input. Events with
     the same query, candidate and time are duplicates, of which the first is kept. Without times
-    there are no duplicates: a query may meet a candidate twice.
+    every event is kept: a query may meet a candidate twice.
     """
     queries = _encode(events[query_id])
     candidates = _encode(events[candidate_id])

@@ -87,9 +87,9 @@ class Spans:
         clubless: int = 0,
         **options: Any,
     ) -> SpanProfile:
-        """Delivers a span unless there are no items, and holds the window against the baseline.
+        """Deliver a span if `items` are given, and run the gate on the window.
 
-        With a folder of profiles as on a cluster, where a newer span has come already.
+        With `profiles` the gate runs as on a cluster, where a newer span exists already.
         """
         if items is not None:
             self.deliver(items, **options)
@@ -369,11 +369,11 @@ def test_what_was_let_pass_once_does_not_stop_the_next_run(spans: Spans) -> None
     again = report(spans.gate(None, baseline=warned.uri))
     assert (again["accepted_before"], again["baseline"]) == (True, "1")
     assert again["findings"][0]["exceeded"] is True
-    # With another catalogue the events are what was let pass still, and the catalogue is judged.
+    # With another catalogue only the catalogue is judged: the events are accepted already.
     assert report(spans.gate(None, baseline=warned.uri, known=11))["baseline"] == "2"
     with pytest.raises(DriftError, match=r"^span 2 has drifted from span 2: candidates: churn"):
         spans.gate(None, baseline=warned.uri, known=30)
-    # Written anew it is another delivery.
+    # A file that is written again is another delivery.
     os.utime(spans.folder / "day-2-v1.csv", ns=(1, 1))
     with pytest.raises(DriftError, match=r"^span 2 has drifted from span 1: events"):
         spans.gate(None, baseline=warned.uri)

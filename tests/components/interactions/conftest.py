@@ -24,7 +24,7 @@ from components.interactions.config import DataConfig, IngestConfig, SplitConfig
 from components.interactions.ingest import ingest
 from models.features.spec import ColumnsConfig, FeaturesConfig, FeatureSpec
 
-# The machine may be busy: time is no property of what is tested.
+# The machine may be busy, and the tests do not measure time.
 settings.register_profile("without-deadline", deadline=None)
 settings.load_profile("without-deadline")
 
@@ -50,7 +50,7 @@ def values(feature: tf.train.Feature) -> list[Any]:
 
 @dataclass
 class Ingested:
-    """What an ingestion wrote."""
+    """The outputs of an ingestion."""
 
     folder: Path
     report: dict[str, Any]

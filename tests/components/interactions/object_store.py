@@ -29,7 +29,7 @@ class ObjectStore(FileSystem):  # type: ignore[misc]  # Beam's types are not dec
         return folder, name
 
     def mkdirs(self, path: str) -> None:
-        """Does nothing: there are no folders."""
+        """Do nothing: an object store has no folders."""
 
     def has_dirs(self) -> bool:
         return False

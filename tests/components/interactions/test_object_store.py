@@ -1,4 +1,4 @@
-"""Ingestion where input, temporary files and output lie in an object store."""
+"""Ingestion with input, temporary files and output in an object store."""
 
 from __future__ import annotations
 

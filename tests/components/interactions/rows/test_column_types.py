@@ -76,7 +76,7 @@ def test_lists_are_joined_for_the_separator_without_their_nulls():
     found = column_types.categorical(lists, "|")
     assert faults(found) == {}
     assert found.array.to_pylist() == ["a|b", "", "a|b", "", None, "c"]
-    # A slice keeps what stands before it in memory.
+    # A slice keeps the values before it in memory.
     assert column_types.categorical(lists[2:], "|").array.to_pylist() == ["a|b", "", None, "c"]
     assert column_types.text(lists).array.to_pylist() == ["a b", "", "a b", "", None, "c"]
 

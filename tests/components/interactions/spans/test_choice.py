@@ -84,7 +84,7 @@ def test_a_gap_in_the_window_stops_or_is_reported(tmp_path: Path, ingestion: Any
     early = choose_spans(config(ingestion, DATED, last="2026-11-18", window=7)).chosen_spans
     assert early is not None
     assert early.missing == ()
-    # A late span is in the window as soon as it is there.
+    # A late span joins the window.
     deliver(tmp_path, "2026-11-19/a.csv")
     assert len(read(config(ingestion, DATED, window=3))) == 3
 

@@ -98,5 +98,5 @@ def test_spans_that_do_not_overlap_are_cut_at_the_first_event(tmp_path: Path) ->
     day = 20_000 * DAY_US
     earlier = [(day + 7 * n, False) for n in range(50)]
     newest = [(day + 1_000 + 7 * n, True) for n in range(50)]
-    # All in one second: the earlier ones in it cannot be told from the newest by seconds.
+    # All events are in one second, so seconds do not separate the spans.
     assert newest_span_begin(written(tmp_path, [earlier, newest])) == day + 1_000
