@@ -1,9 +1,9 @@
 """Record the accepted spans: with which version and files, and where their profiles are.
 
-Each accepted run leaves a folder with new profiles and the whole record. Deliveries in
-the newest folder need no further comparison. In ML Metadata the folders are artifacts; on a cluster,
-where a step cannot read ML Metadata, they are in a profile store below the pipeline's root, named
-by the newest span and the time.
+Each accepted run leaves a folder with new profiles and the whole record. Deliveries in the newest
+folder need no further comparison. In ML Metadata the folders are artifacts. On a cluster, where a
+step cannot read ML Metadata, they are in a profile store below the pipeline's root, named by the
+newest span and the time.
 """
 
 import hashlib
