@@ -17,7 +17,7 @@ from typing import Any, Literal
 from ml_metadata import MetadataStore, errors
 from ml_metadata.proto import metadata_store_pb2
 
-from components.interactions.config import has_spans
+from components.interactions.spans.pattern import has_spans
 from pipeline.config.project import PipelineConfig
 from pipeline.runs.metadata import (
     NODE_TYPE,
