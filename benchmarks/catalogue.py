@@ -56,7 +56,8 @@ def write_examples(folder: Path, count: int) -> None:
     import numpy as np
     import pyarrow as pa
 
-    from components.interactions.timelines.examples import ExampleFile, candidate_batches
+    from components.interactions.timelines.examples import candidate_batches
+    from components.interactions.timelines.examples import write_examples as write_file
 
     rng = np.random.default_rng(42)
     weights = 1 / np.arange(1, NUM_GENRES + 1)
@@ -71,10 +72,8 @@ def write_examples(folder: Path, count: int) -> None:
             }
         )
         ids = pa.array([f"candidate {index}" for index in rows])
-        indices = np.arange(len(rows))
-        with ExampleFile(str(folder / "Split-candidates" / f"data-{first:08d}.gz")) as file:
-            for batch in candidate_batches(spec(), ids, catalogue, indices, 100_000):
-                file.write(batch)
+        batches = candidate_batches(spec(), ids, catalogue, np.arange(len(rows)), 100_000)
+        write_file(str(folder / "Split-candidates" / f"data-{first:08d}.gz"), batches)
     (folder / "Split-eval").mkdir()
     queries = pa.table(
         {
@@ -83,9 +82,7 @@ def write_examples(folder: Path, count: int) -> None:
             "is_target": [[0, 1]] * NUM_QUERIES,
         }
     )
-    with ExampleFile(str(folder / "Split-eval" / "data-0.gz")) as file:
-        for batch in queries.to_batches():
-            file.write(batch)
+    write_file(str(folder / "Split-eval" / "data-0.gz"), queries.to_batches())
 
 
 def write_towers(directory: Path) -> None:

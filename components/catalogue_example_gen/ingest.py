@@ -5,10 +5,9 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
-from components.beam_results import MakePipeline, make_folder, remove_folder, run_and_collect
+from components import files
+from components.beam_results import MakePipeline, run_and_collect
 from components.interactions.buckets import IngestPlan, Segment, Sizing
 from components.interactions.config import IngestConfig, Source
 from components.interactions.errors import NoInputError
@@ -61,7 +60,7 @@ def ingest_catalogue(
             "reading the catalogue alone needs `candidates.file`; without it the candidates come "
             "from the events, which only a full run reads"
         )
-    spill_dir = make_folder(FileSystems.join(examples_dir, ".spill"))
+    spill_dir = files.make_folder(f"{examples_dir}/.spill")
     try:
         config = export_queries(config, spill_dir, make_pipeline, _SOURCES)
         plan, facts = read_sources(config, _SOURCES, spill_dir, make_pipeline, sizing)
@@ -78,18 +77,18 @@ def ingest_catalogue(
         publish(written, _SOURCES, examples_dir)
         write_reports(report, facts.rejects, written, rejected_dir, report_dir)
     finally:
-        remove_folder(spill_dir)
+        files.remove(spill_dir)
     return report
 
 
 def _event_candidates(plan: IngestPlan, trained_report_dir: str) -> list[tuple[int, Segment]]:
-    path = FileSystems.join(trained_report_dir, ADDED_FILE)
-    if not FileSystems.exists(path):
+    path = f"{trained_report_dir}/{ADDED_FILE}"
+    if not files.exists(path):
         raise NoInputError(
             f"{path} is missing, which lists the candidates that only the events had when the "
             "model was trained; run the whole pipeline once"
         )
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+    with files.open_to_read(path) as stream:
         ids = pq.read_table(stream).column(ADDED_ID)
     chunks = [chunk for chunk in ids.chunks if len(chunk)]
     return list(id_segments(plan, pa.concat_arrays(chunks))) if chunks else []

@@ -13,9 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from tfx.dsl.io import fileio
-from tfx.utils import io_utils
-
+from components import files
 from components.drift_gate.span_profile import Profile
 from components.interactions.config import IngestConfig
 from components.interactions.spans.listing import ListedFile, list_files
@@ -100,16 +98,15 @@ def write_accepted(
             version = entry.delivery.version
             name = str(entry.delivery.span) + ("" if version is None else f"-v{version}")
             path = os.path.join(folder, name)
-            fileio.makedirs(path)
             profile.write(path)
         entries[entry.delivery] = replace(entry, profile=path)
     text = json.dumps([asdict(entry) for entry in entries.values()])
-    io_utils.write_string_file(os.path.join(folder, _FILE), text)
+    files.write_text(os.path.join(folder, _FILE), text)
 
 
 def read_accepted(folder: str) -> list[AcceptedSpan]:
     """Return the record in a folder, in the order of acceptance."""
-    content = json.loads(io_utils.read_string_file(os.path.join(folder, _FILE)))
+    content = json.loads(files.read_text(os.path.join(folder, _FILE)))
     return [
         AcceptedSpan(**{**entry, "delivery": Delivery(**entry["delivery"])}) for entry in content
     ]
@@ -117,7 +114,7 @@ def read_accepted(folder: str) -> list[AcceptedSpan]:
 
 def is_whole(folder: str) -> bool:
     """Return whether a folder has a record, which is written last."""
-    return bool(fileio.exists(os.path.join(folder, _FILE)))
+    return files.exists(os.path.join(folder, _FILE))
 
 
 def new_folder(store: str, span: int) -> str:
@@ -127,18 +124,13 @@ def new_folder(store: str, span: int) -> str:
         store: The folder of all runs' folders.
         span: The newest span of the run.
     """
-    folder = os.path.join(store, f"{span}-{time.time_ns()}")
-    fileio.makedirs(folder)
-    return folder
+    return files.make_folder(os.path.join(store, f"{span}-{time.time_ns()}"))
 
 
 def newest_folder(store: str) -> str:
     """Return the folder of the last accepted run in a profile store, or "" without one."""
-    if not fileio.exists(store):
-        return ""
     found = []
-    for entry in fileio.listdir(store):
-        name = entry.rstrip("/")  # object stores list folders with a slash
+    for name in files.list_folder(store):
         span, _, moment = name.partition("-")
         if span.isdecimal() and moment.isdecimal():
             found.append((int(moment), os.path.join(store, name)))
@@ -149,9 +141,9 @@ def _files_of(span: SpanFiles, listed: Mapping[str, ListedFile]) -> list[ListedF
     return [listed.get(file.path, ListedFile(file.path, file.size_bytes, 0)) for file in span.files]
 
 
-def _hash_files(files: Sequence[ListedFile]) -> str:
+def _hash_files(listed: Sequence[ListedFile]) -> str:
     # The folder does not count: data that is moved with its times is the same.
     content = sorted(
-        [os.path.basename(file.path), file.size_bytes, file.modified_ns] for file in files
+        [os.path.basename(file.path), file.size_bytes, file.modified_ns] for file in listed
     )
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

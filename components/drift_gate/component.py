@@ -9,8 +9,8 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import Artifact
 from tfx.types.standard_artifacts import Examples
-from tfx.utils import io_utils
 
+from components import files
 from components.artifacts import (
     LAST_SPAN_PROPERTY,
     PROJECT_PROPERTY,
@@ -119,7 +119,7 @@ def DriftGate(
     )
     verdict = gate.judge()
     text = json.dumps(verdict.report, indent=2, ensure_ascii=False)
-    io_utils.write_string_file(os.path.join(profile.uri, REPORT_FILE), text)
+    files.write_text(os.path.join(profile.uri, REPORT_FILE), text)
     newest = verdict.accepted[-1][0].delivery.span
     profile.set_int_custom_property(SPAN_PROPERTY, newest)
     profile.set_string_custom_property(PROJECT_PROPERTY, settings.project)

@@ -12,10 +12,9 @@ import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx import types
 from tfx.components.util import tfxio_utils
-from tfx.dsl.io import fileio
-from tfx.utils import io_utils
 from tfx_bsl.tfxio.dataset_options import RecordBatchesOptions
 
+from components import files
 from components.in_process.statistics_executor import statistics_of
 from components.interactions.config import SOURCES, IngestConfig, Source
 from components.interactions.rows.checks import check_rows
@@ -63,22 +62,21 @@ class Profile:
     def write(self, folder: str) -> None:
         """Write one file per source, and last one for the rest: see `has_profile`."""
         for source, found in self.statistics.items():
-            path = os.path.join(folder, f"{source}.pb")
-            io_utils.write_bytes_file(path, found.SerializeToString())
+            files.write_bytes(os.path.join(folder, f"{source}.pb"), found.SerializeToString())
         rest = {key: value for key, value in self.__dict__.items() if key != "statistics"}
         rest["version"] = -1 if self.version is None else self.version
         content = io.BytesIO()
         np.savez_compressed(content, sources=np.array(sorted(self.statistics)), **rest)
-        io_utils.write_bytes_file(os.path.join(folder, _CANDIDATES_FILE), content.getvalue())
+        files.write_bytes(os.path.join(folder, _CANDIDATES_FILE), content.getvalue())
 
     @classmethod
     def read(cls, folder: str) -> "Profile":
         """Read a profile that `write` wrote."""
-        content = io_utils.read_bytes_file(os.path.join(folder, _CANDIDATES_FILE))
+        content = files.read_bytes(os.path.join(folder, _CANDIDATES_FILE))
         with np.load(io.BytesIO(content), allow_pickle=False) as saved:
             statistics = {
                 source: Statistics.FromString(
-                    io_utils.read_bytes_file(os.path.join(folder, f"{source}.pb"))
+                    files.read_bytes(os.path.join(folder, f"{source}.pb"))
                 )
                 for source in SOURCES
                 if source in saved["sources"]
@@ -98,7 +96,7 @@ class Profile:
 
 def has_profile(folder: str) -> bool:
     """Return whether a folder has a complete profile."""
-    return bool(fileio.exists(os.path.join(folder, _CANDIDATES_FILE)))
+    return files.exists(os.path.join(folder, _CANDIDATES_FILE))
 
 
 def known_candidates(examples: types.Artifact, candidate_id: str) -> Hashes:
@@ -119,7 +117,7 @@ def known_candidates(examples: types.Artifact, candidate_id: str) -> Hashes:
 
 def take_profile(
     config: IngestConfig,
-    files: Sequence[SourceFile],
+    sources: Sequence[SourceFile],
     span: int,
     known: Hashes,
     *,
@@ -131,7 +129,7 @@ def take_profile(
 
     Args:
         config: Settings with chosen spans of interactions.
-        files: The files of the run.
+        sources: The files of the run.
         span: The number of the span.
         known: See `Profile.known`.
         catalogue: Whether to read the catalogue.
@@ -139,7 +137,7 @@ def take_profile(
     chosen, spec = config.chosen_spans, config.spec
     if chosen is None:
         raise ValueError("a profile needs chosen spans of interactions")
-    mine = [f for f in files if f.header and (f.source != "interactions" or f.span == span)]
+    mine = [f for f in sources if f.header and (f.source != "interactions" or f.span == span)]
     queries = DistinctIds() if spec.query_features and config.data.queries is not None else None
     candidates = DistinctIds()
     statistics: dict[Source, Statistics] = {
@@ -168,13 +166,13 @@ def take_profile(
 
 def _event_batches(
     config: IngestConfig,
-    files: Sequence[SourceFile],
+    sources: Sequence[SourceFile],
     queries: DistinctIds | None,
     candidates: DistinctIds,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the events of a span, and count their IDs meanwhile."""
     spec = config.spec
-    for rows in _rows(config, files, "interactions"):
+    for rows in _rows(config, sources, "interactions"):
         if queries is not None:
             queries.add(_ids(rows, spec.query_id))
         ids = _ids(rows, spec.candidate_id)
@@ -192,11 +190,13 @@ def _ids(rows: pa.Table, key: str) -> pa.Array:
     return rows[key].cast(pa.string()).combine_chunks()
 
 
-def _rows(config: IngestConfig, files: Sequence[SourceFile], source: Source) -> Iterator[pa.Table]:
+def _rows(
+    config: IngestConfig, sources: Sequence[SourceFile], source: Source
+) -> Iterator[pa.Table]:
     """Yield the good rows of a source, block by block."""
     columns = source_columns(config, source)
     names = list(dict.fromkeys(column.column for column in columns))
-    for file in files:
+    for file in sources:
         if file.source == source:
             for block in read_blocks(file, names, config.data.delimiter):
                 rows, _ = check_rows(block, file.index, columns, config.data.timestamp_unit)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from apache_beam.io.filesystems import FileSystems
 
+from components import files
 from components.interactions.config import SOURCES, IngestConfig, Source
 from components.interactions.sources.columns import FILE, ROW
 from components.interactions.sources.files import DEFAULT_BLOCK_BYTES, SourceFile
@@ -54,11 +54,11 @@ class IngestPlan:
 
 
 def make_plan(
-    config: IngestConfig, files: tuple[SourceFile, ...], spill_dir: str, sizing: Sizing
+    config: IngestConfig, sources: tuple[SourceFile, ...], spill_dir: str, sizing: Sizing
 ) -> IngestPlan:
     """Return a plan with as many buckets as the size of the input requires."""
     csv_bytes = dict.fromkeys(SOURCES, 0)
-    for file in files:
+    for file in sources:
         csv_bytes[file.source] += file.csv_bytes
     events = csv_bytes["interactions"]
     by_query = max(1, -(-(events + csv_bytes["queries"]) // sizing.bucket_bytes))
@@ -69,7 +69,7 @@ def make_plan(
         "queries": by_query,
         "candidates": by_candidate,
     }
-    return IngestPlan(config, files, num_buckets, spill_dir, sizing)
+    return IngestPlan(config, sources, num_buckets, spill_dir, sizing)
 
 
 @dataclass(frozen=True, order=True)
@@ -108,7 +108,7 @@ def write_segments(
     path = new_path(folder)
     found: list[tuple[int, Segment]] = []
     offset = 0
-    with FileSystems.create(path) as stream:
+    with files.open_to_write(path) as stream:
         for bucket, part in parts:
             content = _encode(part)
             stream.write(content)
@@ -123,7 +123,7 @@ def write_segments(
 
 def read_segment(segment: Segment) -> pa.Table:
     """Return the rows of a segment."""
-    with FileSystems.open(segment.path) as stream:
+    with files.open_to_read(segment.path) as stream:
         stream.seek(segment.offset)
         content = stream.read(segment.size_bytes)
     return pa.ipc.open_stream(pa.py_buffer(content)).read_all()
@@ -132,21 +132,18 @@ def read_segment(segment: Segment) -> pa.Table:
 def write_table(table: pa.Table, folder: str) -> str:
     """Write a table to a new file and return its path."""
     path = new_path(folder)
-    with FileSystems.create(path) as stream:
-        stream.write(_encode(table))
+    files.write_bytes(path, _encode(table))
     return path
 
 
 def read_table(path: str) -> pa.Table:
     """Return a table that `write_table` wrote."""
-    with FileSystems.open(path) as stream:
-        return pa.ipc.open_stream(pa.py_buffer(stream.read())).read_all()
+    return pa.ipc.open_stream(pa.py_buffer(files.read_bytes(path))).read_all()
 
 
 def new_path(folder: str) -> str:
     """Return a unique path in a folder."""
-    path: str = FileSystems.join(folder, uuid.uuid4().hex)
-    return path
+    return f"{folder}/{uuid.uuid4().hex}"
 
 
 def _encode(table: pa.Table) -> pa.Buffer:

@@ -10,9 +10,8 @@ and writes timelines and candidates (`timelines/`).
 from collections.abc import Sequence
 from typing import Any
 
-from apache_beam.io.filesystems import FileSystems
-
-from components.beam_results import MakePipeline, make_folder, remove_folder, run_and_collect
+from components import files
+from components.beam_results import MakePipeline, run_and_collect
 from components.interactions.buckets import IngestPlan, Sizing, make_plan
 from components.interactions.config import NEWEST_SPAN, SOURCES, IngestConfig, Source
 from components.interactions.errors import EmptySplitError, NoInputError, UnreadableFileError
@@ -61,7 +60,7 @@ def ingest(
     """
     config = choose_spans(config)
     unread = unread_files(config)
-    spill_dir = make_folder(FileSystems.join(examples_dir, ".spill"))
+    spill_dir = files.make_folder(f"{examples_dir}/.spill")
     try:
         config = export_queries(config, spill_dir, make_pipeline)
         plan, facts = read_sources(config, SOURCES, spill_dir, make_pipeline, sizing)
@@ -78,7 +77,7 @@ def ingest(
         publish(written, plan.config.split.split_names, examples_dir)
         write_reports(report, facts.rejects, written, rejected_dir, report_dir)
     finally:
-        remove_folder(spill_dir)
+        files.remove(spill_dir)
     return report
 
 
@@ -104,9 +103,9 @@ def read_sources(
     if failures:
         raise UnreadableFileError("\n".join(failures))
     for source in SOURCES:
-        files = [file for file in plan.files if file.source == source]
-        if files and not any(file.num_rows for file in facts.files if file.source == source):
-            raise no_rows(source, files)
+        mine = [file for file in plan.files if file.source == source]
+        if mine and not any(file.num_rows for file in facts.files if file.source == source):
+            raise no_rows(source, mine)
     if facts.rejects and config.data.bad_rows == "stop":
         raise bad_rows.bad_rows_error(facts.rejects)
     return plan, facts
@@ -146,11 +145,11 @@ def _cut(config: IngestConfig, facts: ReadFacts) -> Cut:
     return find_cut(config.split, times, begin)
 
 
-def _check_splits(plan: IngestPlan, cut: Cut | None, files: Sequence[SplitFile]) -> None:
+def _check_splits(plan: IngestPlan, cut: Cut | None, written: Sequence[SplitFile]) -> None:
     """Check that each split has events."""
     split = plan.config.split
     for name in split.split_names[:-1]:
-        if total_counts(files, name)["events"]:
+        if total_counts(written, name)["events"]:
             continue
         if cut is not None:
             moments = f"eval from {show_time(cut.eval_us)}"

@@ -7,10 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
-from components.beam_results import make_folder
+from components import files
 from components.interactions.buckets import IngestPlan, read_table
 from components.interactions.config import SOURCES, Source
 from components.interactions.read_stage import ReadFacts
@@ -36,16 +34,16 @@ def make_report(
     plan: IngestPlan,
     facts: ReadFacts,
     cut: Cut | None,
-    files: Sequence[SplitFile],
+    written: Sequence[SplitFile],
     unread: Mapping[Source, Sequence[str]],
 ) -> dict[str, Any]:
     """Return the report as JSON values."""
     data = plan.config.data
-    train, candidates = total_counts(files, "train"), total_counts(files, "candidates")
+    train, candidates = total_counts(written, "train"), total_counts(written, "candidates")
     shown = ("timelines", "events", "history_events", "timelines_cut")
     splits = {}
     for name in plan.config.split.split_names[:-1]:
-        counts = total_counts(files, name)
+        counts = total_counts(written, name)
         splits[name] = {key: counts[key] for key in shown}
     ignored = {source: _ignored(plan, source) for source in SOURCES}
     report: dict[str, Any] = {
@@ -73,10 +71,10 @@ def make_report(
 
 
 def make_catalogue_report(
-    plan: IngestPlan, facts: ReadFacts, files: Sequence[SplitFile]
+    plan: IngestPlan, facts: ReadFacts, written: Sequence[SplitFile]
 ) -> dict[str, Any]:
     """Return the report of reading only the catalogue, as JSON values."""
-    candidates = total_counts(files, "candidates")
+    candidates = total_counts(written, "candidates")
     return {
         "files": _files(plan, facts),
         "ignored_columns": {"candidates": _ignored(plan, "candidates")},
@@ -90,18 +88,17 @@ def make_catalogue_report(
 def write_reports(
     report: Mapping[str, Any],
     rejected: Sequence[FileRejects],
-    files: Sequence[SplitFile],
+    written: Sequence[SplitFile],
     rejected_dir: str,
     report_dir: str,
 ) -> None:
     """Write the bad rows, the report, and the candidate IDs that the catalogue does not have."""
-    write_rejected(rejected, FileSystems.join(make_folder(rejected_dir), REJECTED_FILE))
-    added = [read_table(file.added) for file in files if file.added is not None]
-    path = FileSystems.join(make_folder(report_dir), ADDED_FILE)
-    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+    write_rejected(rejected, f"{rejected_dir}/{REJECTED_FILE}")
+    added = [read_table(file.added) for file in written if file.added is not None]
+    with files.open_to_write(f"{report_dir}/{ADDED_FILE}") as stream:
         pq.write_table(pa.concat_tables([_NONE_ADDED, *added]), stream)
-    with FileSystems.create(FileSystems.join(report_dir, REPORT_FILE)) as stream:
-        stream.write(json.dumps(report, indent=2, ensure_ascii=False).encode() + b"\n")
+    text = json.dumps(report, indent=2, ensure_ascii=False)
+    files.write_text(f"{report_dir}/{REPORT_FILE}", f"{text}\n")
 
 
 def show_time(micros: int) -> str:

@@ -9,10 +9,9 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import TaggedOutput
 
-from components.beam_results import make_folder
+from components import files
 from components.interactions.buckets import (
     IngestPlan,
     Segment,
@@ -25,9 +24,9 @@ from components.interactions.buckets import (
 from components.interactions.splits.assignment import TRAIN, Cut, assign_splits
 from components.interactions.stable_hash import hash_strings
 from components.interactions.timelines.examples import (
-    ExampleFile,
     TimelineEncoder,
     candidate_batches,
+    write_examples,
 )
 from components.interactions.timelines.timelines import (
     Timelines,
@@ -109,26 +108,26 @@ def id_segments(plan: IngestPlan, ids: Any) -> Iterator[tuple[int, Segment]]:
     return write_segments(pa.table({"id": ids}), buckets, plan.spill_dir)
 
 
-def total_counts(files: Sequence[SplitFile], split: str) -> Counter[str]:
+def total_counts(written: Sequence[SplitFile], split: str) -> Counter[str]:
     """Add up the counts of a split's files."""
     total: Counter[str] = Counter()
-    for file in files:
+    for file in written:
         if file.split == split:
             total.update(file.counts)
     return total
 
 
-def publish(files: Sequence[SplitFile], splits: Sequence[str], examples_dir: str) -> None:
+def publish(written: Sequence[SplitFile], splits: Sequence[str], examples_dir: str) -> None:
     """Give the files of the splits their final names below `examples_dir`."""
     sources, targets = [], []
     for split in splits:
-        folder = make_folder(FileSystems.join(examples_dir, f"Split-{split}"))
-        mine = [file for file in files if file.split == split]
+        folder = files.make_folder(f"{examples_dir}/Split-{split}")
+        mine = [file for file in written if file.split == split]
         for file in mine:
             name = f"data_tfrecord-{file.bucket:05d}-of-{len(mine):05d}.gz"
             sources.append(file.path)
-            targets.append(FileSystems.join(folder, name))
-    FileSystems.rename(sources, targets)
+            targets.append(f"{folder}/{name}")
+    files.rename(sources, targets)
 
 
 def _write_timelines(
@@ -218,7 +217,5 @@ def _write_split(
     counts: Mapping[str, int],
 ) -> SplitFile:
     path = new_path(plan.spill_dir)
-    with ExampleFile(path) as file:
-        for batch in batches:
-            file.write(batch)
+    write_examples(path, batches)
     return SplitFile(split, bucket, path, counts)

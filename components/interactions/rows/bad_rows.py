@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 
+from components import files
 from components.interactions.buckets import Segment, new_path, read_segment
 from components.interactions.config import SOURCES, Source
 from components.interactions.errors import BadRowsError
@@ -62,7 +62,7 @@ def locate(
             if len(wanted):
                 first += next(_with_lines(file, iter([wanted]), delimiter)).to_pylist()
         return FileRejects(file.source, file.index, dict(counts), tuple(first), None)
-    with FileSystems.create(path) as stream, pq.ParquetWriter(stream, REJECTED_SCHEMA) as writer:
+    with files.open_to_write(path) as stream, pq.ParquetWriter(stream, REJECTED_SCHEMA) as writer:
         for located in _with_lines(file, _in_row_order(segments), delimiter):
             writer.write_table(located)
             counts.update(located["reason"].to_pylist())
@@ -72,10 +72,10 @@ def locate(
 
 def write_rejected(rejects: Sequence[FileRejects], path: str) -> None:
     """Write the bad rows of all files to one Parquet file, which may be empty."""
-    with FileSystems.create(path) as stream, pq.ParquetWriter(stream, REJECTED_SCHEMA) as writer:
+    with files.open_to_write(path) as stream, pq.ParquetWriter(stream, REJECTED_SCHEMA) as writer:
         for found in in_order(rejects):
             if found.path is not None:
-                with FileSystems.open(found.path) as part:
+                with files.open_to_read(found.path) as part:
                     for batch in pq.ParquetFile(part).iter_batches():
                         writer.write_batch(batch)
 

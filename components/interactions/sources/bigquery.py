@@ -13,10 +13,10 @@ import apache_beam as beam
 import google.auth
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import GoogleCloudOptions
 from google.auth.exceptions import DefaultCredentialsError
 
+from components import files
 from components.beam_results import MakePipeline, run_and_collect
 from components.interactions.config import (
     SOURCE_SETTINGS,
@@ -73,14 +73,9 @@ def export_queries(
         written = sorted(path for its_source, path in blocks if its_source == source)
         if not written:
             raise NoInputError(f"`{SOURCE_SETTINGS[source]}`: the query has no rows")
-        FileSystems.rename(
-            written,
-            [
-                FileSystems.join(folder, f"{source}-{number:05d}.parquet")
-                for number in range(len(written))
-            ],
-        )
-        patterns[source] = FileSystems.join(folder, f"{source}-*.parquet")
+        names = [f"{folder}/{source}-{number:05d}.parquet" for number in range(len(written))]
+        files.rename(written, names)
+        patterns[source] = f"{folder}/{source}-*.parquet"
     return config.model_copy(
         update={
             "data": config.data.model_copy(update=patterns),
@@ -162,7 +157,7 @@ class _WriteBlock(beam.DoFn):
         self._folder = folder
 
     def process(self, rows: list[dict[str, Any]]) -> Iterator[tuple[Source, str]]:
-        path = FileSystems.join(self._folder, f"exported-{uuid.uuid4().hex}")
-        with FileSystems.create(path) as stream:
+        path = f"{self._folder}/exported-{uuid.uuid4().hex}"
+        with files.open_to_write(path) as stream:
             pq.write_table(pa.Table.from_pylist(rows), stream)
         yield self._source, path

@@ -11,8 +11,8 @@ from typing import Any
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
+
+from components import files
 
 READ_ERRORS = (OSError, EOFError, UnicodeError, zlib.error)
 # A TFRecord begins with the length of its first record and a checksum of that length.
@@ -60,8 +60,7 @@ class Block:
 @contextmanager
 def open_input(path: str) -> Iterator[Any]:
     """Open a file for reading bytes; gzip is recognised by content and decompressed."""
-    # Beam's own decompression silently accepts a truncated file.
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+    with files.open_to_read(path) as stream:
         head = stream.read(RECORD_HEAD_BYTES)
         stream.seek(0)
         # The length of a record may begin with the same two bytes as gzip.

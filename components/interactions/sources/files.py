@@ -9,9 +9,8 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
+from components.files import is_remote, open_to_read
 from components.interactions.config import (
     SOURCE_SETTINGS,
     SOURCES,
@@ -261,7 +260,7 @@ def read_blocks(
 
 
 def _read_parquet_blocks(path: str, columns: Sequence[str], block_bytes: int) -> Iterator[Block]:
-    buffer_bytes = _REMOTE_BUFFER_BYTES if "://" in path else _BUFFER_BYTES
+    buffer_bytes = _REMOTE_BUFFER_BYTES if is_remote(path) else _BUFFER_BYTES
     try:
         with open_input(path) as stream:
             parquet = pq.ParquetFile(stream, buffer_size=buffer_bytes)
@@ -299,7 +298,7 @@ def _below_fixed_folder(path: str, pattern: str) -> str:
 def _content_hash(path: str) -> str:
     content = hashlib.blake2b(digest_size=16)
     try:
-        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        with open_to_read(path) as stream:
             while block := stream.read(_HASH_BLOCK_BYTES):
                 content.update(block)
     except READ_ERRORS as error:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from components.files import is_remote
 from components.interactions.errors import NoInputError
 from components.interactions.spans.pattern import SpanPattern, is_fixed, near_regex
 
@@ -36,7 +37,7 @@ def list_files_and_near_misses(pattern: str) -> tuple[list[ListedFile], list[str
         NoInputError: A folder cannot be listed.
     """
     parsed = SpanPattern.parse(pattern)
-    if "://" in pattern:
+    if is_remote(pattern):
         found = _remote(parsed.glob)
     else:
         first, *rest = pattern.split("/")

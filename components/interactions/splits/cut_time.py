@@ -11,8 +11,8 @@ from datetime import datetime, timezone
 
 import numpy as np
 import numpy.typing as npt
-from apache_beam.io.filesystems import FileSystems
 
+from components import files
 from components.interactions.buckets import new_path
 from components.interactions.config import SplitConfig
 from components.interactions.splits.assignment import Cut
@@ -42,7 +42,7 @@ class SortedTimes:
         if day not in self.by_day:
             return np.array([], _DTYPE)
         before = sum(count for other, count in self.by_day.items() if other < day)
-        with FileSystems.open(self.path) as stream:
+        with files.open_to_read(self.path) as stream:
             stream.seek(before * _DTYPE.itemsize)
             content = stream.read(self.by_day[day] * _DTYPE.itemsize)
         times: Times = np.frombuffer(content, _DTYPE)
@@ -61,8 +61,7 @@ def write_sorted_times(times: Times, folder: str) -> SortedTimes:
     """Write times in ascending order and count them by day."""
     path = new_path(folder)
     ordered = np.sort(times).astype(_DTYPE)
-    with FileSystems.create(path) as stream:
-        stream.write(ordered.tobytes())
+    files.write_bytes(path, ordered.tobytes())
     days, counts = np.unique(ordered // _US_PER_DAY, return_counts=True)
     return SortedTimes(path, dict(zip(days.tolist(), counts.tolist(), strict=True)))
 

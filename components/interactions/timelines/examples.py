@@ -4,18 +4,16 @@ Every column of a record batch holds lists, one per Example; a missing value is 
 """
 
 import zlib
-from collections.abc import Iterator, Mapping
-from types import TracebackType
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
+from components import files
 from components.interactions.sources.columns import TIME_US
 from components.interactions.sources.tfrecord import frame
 from components.interactions.timelines.timelines import Positions, Timelines
@@ -91,35 +89,15 @@ class TimelineEncoder:
         return record_batch(columns)
 
 
-class ExampleFile:
-    """A gzipped TFRecord file of Examples, complete only if the `with` block ends without error."""
-
-    def __init__(self, path: str):
-        self._path = path
-        self._encoder = RecordBatchToExamplesEncoder()
-        self._compress = zlib.compressobj(_COMPRESSION_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
-        self._stream: Any = None
-
-    def __enter__(self) -> "ExampleFile":
-        self._stream = FileSystems.create(
-            self._path, compression_type=CompressionTypes.UNCOMPRESSED
-        )
-        return self
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Append one Example for each row of lists."""
-        framed = b"".join(frame(example) for example in self._encoder.encode(batch))
-        self._stream.write(self._compress.compress(framed))
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self._stream.write(self._compress.flush())
-        self._stream.close()
+def write_examples(path: str, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write one Example for each row of lists to a gzipped TFRecord file, which appears whole."""
+    encoder = RecordBatchToExamplesEncoder()
+    compressor = zlib.compressobj(_COMPRESSION_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
+    with files.open_to_write(path) as stream:
+        for batch in batches:
+            framed = b"".join(frame(example) for example in encoder.encode(batch))
+            stream.write(compressor.compress(framed))
+        stream.write(compressor.flush())
 
 
 def candidate_batches(

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from components.interactions.timelines.examples import ExampleFile, feature_lists
+from components.interactions.timelines.examples import feature_lists, write_examples
 from models.features.spec import FeatureConfig
 
 FEATURES = {
@@ -56,9 +56,7 @@ def test_tensorflow_reads_what_is_written(tmp_path: Path):
         ],
         ["c", "t"],
     )
-    with ExampleFile(path) as file:
-        file.write(batch)
-        file.write(batch)
+    write_examples(path, [batch, batch])
     # The reader checks lengths and checksums.
     records = [record.numpy() for record in tf.data.TFRecordDataset(path, "GZIP")]
     examples = [tf.train.Example.FromString(record) for record in records]
@@ -70,6 +68,5 @@ def test_tensorflow_reads_what_is_written(tmp_path: Path):
 
 def test_a_file_may_hold_nothing(tmp_path: Path):
     path = str(tmp_path / "data.gz")
-    with ExampleFile(path):
-        pass
+    write_examples(path, [])
     assert list(tf.data.TFRecordDataset(path, "GZIP")) == []
