@@ -11,11 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.interactions.buckets import Sizing
 from components.interactions.config import Source
-from components.interactions.rows.checks import check_rows, rated_high_enough
-from components.interactions.sources.columns import FILE, ROW, TIME_US, source_columns
-from components.interactions.sources.files import find_files, read_blocks
+from components.interactions.rows.checks import rated_high_enough, read_rows
+from components.interactions.sources.columns import FILE, ROW, TIME_US
+from components.interactions.sources.files import find_files
 from components.interactions.timelines.examples import feature_lists
 from models.features.spec import FeatureConfig
 from pipeline.config.project import PipelineConfig
@@ -102,14 +101,11 @@ def _rows(
     spans = ingest.data.spans.model_copy(update={"missing": "warn"})
     data = ingest.data.model_copy(update={"spans": spans})
     ingest = ingest.model_copy(update={"data": data})
-    columns = source_columns(ingest, source)
-    names = list(dict.fromkeys(column.column for column in columns))
     wanted = pa.array(list(ids), pa.string())
     for file in find_files(ingest, [source]):
         if not file.header:
             continue
-        for block in read_blocks(file, names, ingest.data.delimiter, Sizing().block_bytes):
-            good, _ = check_rows(block, file.index, columns, ingest.data.timestamp_unit)
+        for good, _ in read_rows(ingest, file):
             if source == "interactions":
                 good = rated_high_enough(good, ingest.data.min_rating)
             found = good.filter(pc.is_in(good[key].cast(pa.string()), value_set=wanted))

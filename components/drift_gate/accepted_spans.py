@@ -24,13 +24,7 @@ _FILE = "accepted_spans.json"
 
 @dataclass(frozen=True)
 class Delivery:
-    """One delivery of a span.
-
-    Attributes:
-        span: Its number.
-        version: Its version, if the pattern has versions.
-        files: Hash of the names, sizes and times of its files.
-    """
+    """One delivery of a span; `files` is a hash of the names, sizes and times of its files."""
 
     span: int
     version: int | None
@@ -54,11 +48,7 @@ class AcceptedSpan:
 
 
 def deliveries(config: IngestConfig) -> tuple[list[Delivery], str]:
-    """Return the window of a run, oldest span first, and the hash of its snapshots' files.
-
-    Args:
-        config: Settings with chosen spans of interactions.
-    """
+    """Return the window of a run, oldest span first, and a hash of the files of its snapshots."""
     chosen = config.chosen_spans
     if chosen is None or not chosen.interactions:
         raise ValueError("drift needs chosen spans of interactions")
@@ -83,13 +73,7 @@ def write_accepted(
     earlier: Sequence[AcceptedSpan],
     accepted: Sequence[tuple[AcceptedSpan, Profile | None]],
 ) -> None:
-    """Write the profiles of an accepted run, and then the record.
-
-    Args:
-        folder: The folder of this run.
-        earlier: The record until now.
-        accepted: New entries, the newest span last.
-    """
+    """Write the profiles of an accepted run, whose newest span is last, and then the record."""
     entries = {entry.delivery: entry for entry in earlier}
     for entry, profile in accepted:
         entries.pop(entry.delivery, None)
@@ -118,12 +102,7 @@ def is_whole(folder: str) -> bool:
 
 
 def new_folder(store: str, span: int) -> str:
-    """Create the folder of a run in a profile store, and return it.
-
-    Args:
-        store: The folder of all runs' folders.
-        span: The newest span of the run.
-    """
+    """Create the folder of a run in a profile store, and return it."""
     return files.make_folder(os.path.join(store, f"{span}-{time.time_ns()}"))
 
 

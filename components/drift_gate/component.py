@@ -139,12 +139,7 @@ def DriftGate(
 def as_ingested(
     ingest: IngestConfig, examples: Artifact, data_directory: str | None
 ) -> IngestConfig:
-    """Return the settings with the spans that the Examples were made of.
-
-    Args:
-        ingest: The settings; returned unchanged if spans are chosen already.
-        examples: The Examples of `TimelineExampleGen`.
-        data_directory: The folder that relative paths start from, known only at run time.
+    """Return the settings with the spans that the Examples were made of, unless already chosen.
 
     Raises:
         MissingSpanError: A span is gone, or was delivered again since.

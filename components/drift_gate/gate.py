@@ -25,14 +25,7 @@ class LostProfileError(Exception):
 
 @dataclass
 class Verdict:
-    """The result of a run's comparisons.
-
-    Attributes:
-        report: The content of the report file.
-        accepted: New entries of the record with their profiles, the newest span last.
-        drifted: A sentence for each span that differs too much.
-        is_refused: Whether the run must stop.
-    """
+    """The result of a run: its report, new accepted spans, and a sentence for each that drifted."""
 
     report: dict[str, Any]
     accepted: list[tuple[AcceptedSpan, Profile | None]] = field(default_factory=list)

@@ -17,9 +17,8 @@ from tfx_bsl.tfxio.dataset_options import RecordBatchesOptions
 from components import files
 from components.in_process.statistics_executor import statistics_of
 from components.interactions.config import SOURCES, IngestConfig, Source
-from components.interactions.rows.checks import check_rows
-from components.interactions.sources.columns import source_columns
-from components.interactions.sources.files import SourceFile, read_blocks
+from components.interactions.rows.checks import read_rows
+from components.interactions.sources.files import SourceFile
 from components.interactions.stable_hash import Counts, DistinctIds, Hashes, hash_strings
 from components.interactions.timelines.examples import feature_lists, record_batch, single_lists
 from models.features.spec import EVENT_TYPE_KEY, RATING_KEY
@@ -194,14 +193,9 @@ def _rows(
     config: IngestConfig, sources: Sequence[SourceFile], source: Source
 ) -> Iterator[pa.Table]:
     """Yield the good rows of a source, block by block."""
-    columns = source_columns(config, source)
-    names = list(dict.fromkeys(column.column for column in columns))
     for file in sources:
         if file.source == source:
-            for block in read_blocks(file, names, config.data.delimiter):
-                rows, _ = check_rows(block, file.index, columns, config.data.timestamp_unit)
-                if len(rows):
-                    yield rows
+            yield from (rows for rows, _ in read_rows(config, file) if len(rows))
 
 
 def _statistics(batches: Iterator[pa.RecordBatch]) -> Statistics:

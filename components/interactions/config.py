@@ -255,11 +255,6 @@ def at_run_time(
 ) -> IngestConfig:
     """Return the settings with the values that only a run has.
 
-    Args:
-        config: The settings at compile time.
-        data_directory: Path or URI that relative patterns start from, if given.
-        span: The value of `events.spans.last`, if given.
-
     Raises:
         ValidationError: The span is not possible.
     """

@@ -22,13 +22,13 @@ from components.interactions.errors import UnreadableFileError
 from components.interactions.rows import bad_rows
 from components.interactions.rows.bad_rows import FileRejects
 from components.interactions.rows.checks import (
-    check_rows,
     conflicting_rows,
     deduplicate_rows,
     rated_high_enough,
+    read_rows,
 )
 from components.interactions.sources.columns import FILE, ROW, TIME_US, source_columns
-from components.interactions.sources.files import SourceFile, read_blocks
+from components.interactions.sources.files import SourceFile
 from components.interactions.splits.cut_time import SortedTimes, SpanTimes, write_sorted_times
 from components.interactions.stable_hash import hash_strings
 from components.interactions.timelines.timelines import order_events
@@ -126,15 +126,11 @@ def read_and_order(pipeline: beam.Pipeline, plan: IngestPlan) -> beam.PCollectio
 def _read_file(keyed: tuple[FileKey, Iterable[SourceFile]], plan: IngestPlan) -> Iterator[Any]:
     """Write the rows of a file to buckets on disk; the main output is bucket and segment."""
     (file,) = keyed[1]
-    data = plan.config.data
-    columns = source_columns(plan.config, file.source)
-    names = list(dict.fromkeys(column.column for column in columns))
     num_rows = num_good = 0
     failure = None
     try:
-        for block in read_blocks(file, names, data.delimiter, plan.sizing.block_bytes):
-            num_rows += len(block.rows) + len(block.malformed)
-            good, bad = check_rows(block, file.index, columns, data.timestamp_unit)
+        for good, bad in read_rows(plan.config, file, plan.sizing.block_bytes):
+            num_rows += len(good) + len(bad)
             num_good += len(good)
             for bucket, segment in _spread(file.source, good, plan):
                 yield (file.source, bucket), segment

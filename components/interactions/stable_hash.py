@@ -30,12 +30,7 @@ def mix(values: Hashes) -> Hashes:
 
 
 def hash_strings(strings: Any, seed: int = 0) -> Hashes:
-    """Return the hash of each string's bytes, [n].
-
-    Args:
-        strings: A pyarrow array of strings or bytes, without nulls.
-        seed: Different seeds give independent hashes.
-    """
+    """Return the hash of each string's bytes [n]; the pyarrow array must not have nulls."""
     count = len(strings)
     is_text = pa.types.is_string(strings.type) or pa.types.is_large_string(strings.type)
     strings = strings.cast(pa.large_string() if is_text else pa.large_binary())

@@ -50,15 +50,7 @@ class OrderedBuckets:
 
 @dataclass(frozen=True)
 class SplitFile:
-    """A complete file that still has its temporary name.
-
-    Attributes:
-        split: The split.
-        bucket: The index of the file in the split.
-        path: The temporary path.
-        counts: Numbers for the report, by name.
-        added: Table of the candidate IDs in it that the catalogue does not have, if any.
-    """
+    """A complete file with its temporary name, and the candidate IDs that the catalogue lacks."""
 
     split: str
     bucket: int

@@ -9,11 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.interactions.buckets import Sizing
 from components.interactions.config import SOURCES, IngestConfig, Source
-from components.interactions.rows.checks import check_rows
-from components.interactions.sources.columns import TIME_US, source_columns
-from components.interactions.sources.files import SourceFile, find_files, read_blocks
+from components.interactions.rows.checks import read_rows
+from components.interactions.sources.columns import TIME_US
+from components.interactions.sources.files import SourceFile, find_files
 from components.interactions.timelines.examples import feature_lists
 from models.features.spec import (
     EVENT_TYPE_KEY,
@@ -146,18 +145,15 @@ def _rows(
 ) -> Iterator[pa.Table]:
     """Yields the good rows of a source block by block and notes the bad ones."""
     read = observed.sources[files[0].source]
-    columns = source_columns(config, files[0].source)
-    names = list(dict.fromkeys(column.column for column in columns))
     share = -(-max_rows // len(files))
     for file in files:
         if not file.header:
             continue
         num_rows = 0
-        for block in read_blocks(file, names, config.data.delimiter, Sizing().block_bytes):
-            if num_rows >= share and len(block.rows):
+        for good, bad in read_rows(config, file):
+            if num_rows >= share and len(good) + len(bad):
                 read.is_complete = False
                 break
-            good, bad = check_rows(block, file.index, columns, config.data.timestamp_unit)
             for row in bad.to_pylist():
                 wrong = BadValue(file.source, row["column"], row["reason"], row["value"])
                 observed.bad_values[wrong] += 1
@@ -167,7 +163,7 @@ def _rows(
                 yield good.slice(0, left)
                 num_rows += left
                 break
-            num_rows += len(block.rows) + len(block.malformed)
+            num_rows += len(good) + len(bad)
             yield good
         read.num_rows += num_rows
 

@@ -1,6 +1,6 @@
 """Separate good rows from bad ones, and keep one row per ID."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.interactions.bad_row_reasons import CONFLICT
+from components.interactions.config import IngestConfig
 from components.interactions.rows import column_types
 from components.interactions.rows.column_types import TimestampUnit, Values
 from components.interactions.sources.block import Block, show_value
-from components.interactions.sources.columns import FILE, ROW, SourceColumn
+from components.interactions.sources.columns import FILE, ROW, SourceColumn, source_columns
+from components.interactions.sources.files import DEFAULT_BLOCK_BYTES, SourceFile, read_blocks
 from models.features.spec import RATING_KEY
 
 BAD_ROWS_SCHEMA = pa.schema(
@@ -29,17 +31,25 @@ _SHOWN_CHARACTERS = 200
 
 @dataclass(frozen=True)
 class DeduplicatedRows:
-    """Rows with distinct IDs.
-
-    Attributes:
-        table: The first row of each ID, in the order of the input.
-        num_repeated: Number of dropped rows that were equal to the first one with their ID.
-        conflicts: Rows that differ from the first one with their ID.
-    """
+    """The first row of each ID, the number of equal ones, and rows that differ from the first."""
 
     table: pa.Table
     num_repeated: int
     conflicts: pa.Table
+
+
+def read_rows(
+    config: IngestConfig, file: SourceFile, block_bytes: int = DEFAULT_BLOCK_BYTES
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Yield the good and the bad rows of a file, block by block; see `check_rows`.
+
+    Raises:
+        UnreadableFileError: The file is damaged or not of its format.
+    """
+    columns = source_columns(config, file.source)
+    names = list(dict.fromkeys(column.column for column in columns))
+    for block in read_blocks(file, names, config.data.delimiter, block_bytes):
+        yield check_rows(block, file.index, columns, config.data.timestamp_unit)
 
 
 def check_rows(

@@ -140,14 +140,7 @@ def inspect_files(
     configured: FileFormat | Literal["auto"],
     delimiter: str,
 ) -> list[SourceFile]:
-    """Return files with their formats and columns.
-
-    Args:
-        source: The source they belong to.
-        pattern: The pattern that they match.
-        matched: Path, size and span of each file.
-        configured: The value of `ingest.format`.
-        delimiter: The separator of CSV values.
+    """Return matched files, given by path, size and span, with their formats and columns.
 
     Raises:
         UnreadableFileError: A file is not of its format, or the format cannot be detected.

@@ -17,15 +17,7 @@ HELD_OUT_PROPERTY = "held_out"
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The events that a model was not trained on.
-
-    Attributes:
-        method: The split method.
-        eval_from: `temporal`: the first time that is held out, ISO 8601.
-        seed: `random`: the seed of the hash.
-        share: `random`: the share of hashes that is held out.
-        last_events: `leave_last_out`: the number of events per query.
-    """
+    """The events that a model was not trained on, as far as the split method describes them."""
 
     method: str
     eval_from: str | None = None

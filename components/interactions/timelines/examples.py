@@ -105,12 +105,7 @@ def candidate_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the candidates in batches with the same columns as timelines.
 
-    Args:
-        spec: IDs and features.
-        ids: The candidate IDs, strings [n].
-        catalogue: Rows with features.
-        rows: Index of each candidate in `catalogue`, or a negative number without features [n].
-        batch_rows: Number of candidates in a batch.
+    `rows` has the index of each candidate in the catalogue; a negative one has no features.
     """
     for first in range(0, len(ids), batch_rows):
         some = ids[first : first + batch_rows]
