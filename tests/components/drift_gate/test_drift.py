@@ -47,7 +47,7 @@ DRIFT = DriftConfig(
 
 
 class Spans:
-    """A use with a span after the other, and the gate on them."""
+    """A project with consecutive spans, and the gate on them."""
 
     def __init__(self, folder: Path, write_examples: WriteExamples) -> None:
         self.folder = folder
@@ -63,7 +63,7 @@ class Spans:
         stars: float = 3,
         users: Sequence[int] = range(40),
     ) -> None:
-        """Delivers the next span, or one again, with one event an item."""
+        """Deliver the next span, or a span again, with one event per item."""
         span = span or max(self._versions, default=0) + 1
         self._versions[span] = version = self._versions.get(span, 0) + 1
         rows = [
@@ -165,7 +165,7 @@ def report(profile: SpanProfile) -> dict[str, Any]:
     return found
 
 
-def test_a_first_span_is_the_measure_of_the_next(spans: Spans) -> None:
+def test_a_first_span_is_the_baseline_of_the_next(spans: Spans) -> None:
     first = spans.gate(USUAL)
     assert report(first) == {
         "span": "1",
@@ -232,7 +232,7 @@ def test_a_first_span_is_the_measure_of_the_next(spans: Spans) -> None:
         ({"price": 50.0}, "price: Jensen-Shannon divergence is .*, but must"),
     ],
 )
-def test_what_has_moved_too_far_stops_with_its_figures(
+def test_a_drifted_span_stops_the_run_with_its_figures(
     spans: Spans, change: dict[str, Any], told: str
 ) -> None:
     first = spans.gate(USUAL)
@@ -244,7 +244,7 @@ def test_what_has_moved_too_far_stops_with_its_figures(
     assert caught.value.report == written
 
 
-def test_under_warn_the_span_is_let_pass_and_reported(spans: Spans) -> None:
+def test_with_warn_the_span_is_accepted_and_reported(spans: Spans) -> None:
     first = spans.gate(USUAL)
     warned = spans.gate(
         USUAL[:10], baseline=first.uri, drift=DRIFT.model_copy(update={"action": "warn"})
@@ -253,17 +253,17 @@ def test_under_warn_the_span_is_let_pass_and_reported(spans: Spans) -> None:
     assert events["value"] == pytest.approx(0.1)
     assert events["exceeded"] is True
     assert "(10 after 100)" in events["text"]
-    # And it is the measure of the next one.
+    # It is the baseline of the next span.
     assert report(spans.gate(USUAL[:10], baseline=warned.uri))["baseline"] == "2"
 
 
-def test_a_span_without_events_is_too_few(spans: Spans) -> None:
+def test_a_span_without_events_has_drifted(spans: Spans) -> None:
     first = spans.gate(USUAL)
     with pytest.raises(DriftError, match=r"\(0 after 100\) as a share is 0, but must"):
         spans.gate([], baseline=first.uri)
 
 
-def test_what_cannot_be_measured_fails_closed() -> None:
+def test_a_missing_value_fails_closed() -> None:
     assert Finding("x", "distance", math.nan, "at most", 1.0, "drift.x").is_exceeded
 
 
@@ -277,7 +277,7 @@ def test_a_profile_is_read_as_it_was_written(spans: Spans) -> None:
     assert set(profile.statistics) == {"interactions", "queries", "candidates"}
 
 
-def test_one_measure_a_feature() -> None:
+def test_a_feature_has_one_distance() -> None:
     for given in ({}, {"l_infinity": 0.1, "jensen_shannon": 0.1}):
         with pytest.raises(ValueError, match="give one of"):
             DistanceConfig(**given)
@@ -290,7 +290,7 @@ def test_on_a_cluster_good_spans_are_found_as_files(spans: Spans, tmp_path: Path
     assert (second["span"], second["baseline"], second["events"]) == ("2", "1", 100)
     with pytest.raises(DriftError, match="span 3 has drifted from span 2: events"):
         spans.gate(USUAL[:10], profiles=profiles)
-    # What was stopped is never a measure, nor what a killed step left; and it is still there.
+    # A refused span is never a baseline, nor the folder of a killed step.
     (tmp_path / "profiles" / f"3-{10**20}").mkdir()
     with pytest.raises(
         DriftError, match=r"^span 3 has drifted from span 2: events: [^.]*0\.1, but"
@@ -303,13 +303,13 @@ def test_on_a_cluster_good_spans_are_found_as_files(spans: Spans, tmp_path: Path
         ("3", "2"),
         ("4", "3"),
     ]
-    # Without its folder a span is no measure.
+    # A span without its folder is not a baseline.
     shutil.rmtree(newest_folder(profiles))
     assert Path(newest_folder(profiles)).name.startswith("2-")
     assert newest_folder(str(tmp_path / "none")) == ""
 
 
-def test_spans_that_came_while_nothing_ran_are_compared_too(
+def test_spans_that_arrived_between_runs_are_compared_too(
     spans: Spans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = spans.gate(USUAL)
@@ -328,7 +328,7 @@ def test_spans_that_came_while_nothing_ran_are_compared_too(
     assert (fourth["accepted_unchecked"], fourth["earlier"][0]["baseline"]) == (1, "1")
 
 
-def test_a_span_that_is_delivered_again_is_compared_and_becomes_the_measure(spans: Spans) -> None:
+def test_a_new_version_of_a_span_is_compared_and_becomes_the_baseline(spans: Spans) -> None:
     first = spans.gate(USUAL)
     second = spans.gate(USUAL, baseline=first.uri)
     spans.deliver(USUAL[:10], 2)
@@ -345,7 +345,7 @@ def test_a_span_that_is_delivered_again_is_compared_and_becomes_the_measure(span
     assert not {"price"} & {finding["feature"] for finding in again["findings"]}
 
 
-def test_a_first_run_takes_its_newest_span_alone_for_the_measure(spans: Spans) -> None:
+def test_a_first_run_takes_only_its_newest_span_as_baseline(spans: Spans) -> None:
     for count in (50, 10, 100):
         spans.deliver(USUAL[:count])
     first = spans.gate(USUAL)
@@ -353,7 +353,7 @@ def test_a_first_run_takes_its_newest_span_alone_for_the_measure(spans: Spans) -
     assert [path.name for path in Path(first.uri).iterdir() if path.is_dir()] == ["4-v1"]
     second = spans.gate(USUAL, baseline=first.uri)
     assert (report(second)["baseline"], report(second)["earlier"]) == ("4", [])
-    # One of those delivered again needs a measure, which is taken now.
+    # A new version of one of them needs a baseline, whose profile is taken now.
     spans.deliver(USUAL, 3)
     warn = DRIFT.model_copy(update={"action": "warn"})
     third = report(spans.gate(None, baseline=second.uri, drift=warn))
@@ -361,7 +361,7 @@ def test_a_first_run_takes_its_newest_span_alone_for_the_measure(spans: Spans) -
     assert third["earlier"][0]["findings"][1]["exceeded"] is True
 
 
-def test_what_was_let_pass_once_does_not_stop_the_next_run(spans: Spans) -> None:
+def test_an_accepted_span_does_not_stop_the_next_run(spans: Spans) -> None:
     first = spans.gate(USUAL)
     warned = spans.gate(
         USUAL[:10], baseline=first.uri, drift=DRIFT.model_copy(update={"action": "warn"})
@@ -379,7 +379,7 @@ def test_what_was_let_pass_once_does_not_stop_the_next_run(spans: Spans) -> None
         spans.gate(None, baseline=warned.uri)
 
 
-def test_a_measure_that_is_gone_is_an_error(spans: Spans) -> None:
+def test_a_lost_profile_is_an_error(spans: Spans) -> None:
     first = spans.gate(USUAL)
     second = spans.gate(USUAL, baseline=first.uri)
     shutil.rmtree(Path(second.uri) / "2-v1")
@@ -392,6 +392,6 @@ def test_a_measure_that_is_gone_is_an_error(spans: Spans) -> None:
     assert report(spans.gate(None, baseline=second.uri, drift=warn))["baseline"] == "1"
 
 
-def test_another_version_than_was_ingested_is_refused(spans: Spans, tmp_path: Path) -> None:
+def test_a_version_other_than_the_ingested_one_is_refused(spans: Spans, tmp_path: Path) -> None:
     with pytest.raises(MissingSpanError, match=r"delivered again .* version 1"):
         spans.gate(USUAL, profiles=str(tmp_path / "profiles"), redelivered=True)

@@ -101,7 +101,7 @@ def test_ingestion_on_another_filesystem_writes_what_it_writes_here(
     assert [found["version"] for found in report["spans"]["interactions"]] == [1, 2]
 
 
-def test_what_is_not_there_is_said_so(ingestion: Any, local: IngestConfig) -> None:
+def test_a_missing_object_is_an_error(ingestion: Any, local: IngestConfig) -> None:
     ObjectStore.objects.clear()
     with pytest.raises(NoInputError, match=r"no file matches obj://bucket/in/day"):
         find_files(in_store(local, ingestion.folder))

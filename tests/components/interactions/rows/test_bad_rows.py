@@ -63,7 +63,7 @@ def test_rejected_rows_are_kept_and_counted(ingestion: Any, sizing: Sizing):
     assert found.report["events"] == 4
 
 
-def test_contradicting_descriptions_are_bad_rows(ingestion: Any):
+def test_contradicting_catalogue_rows_are_bad_rows(ingestion: Any):
     ingestion.write("events.csv", EVENTS)
     ingestion.write("films.csv", "c,title,kinds,more\na,A,x,1\nb,B,,1\na,A,x,2\na,Other,x,1\n")
     ingestion.write("users.csv", "q,age,country\nu,1,X\nu,2,X\nv,old,X\n")

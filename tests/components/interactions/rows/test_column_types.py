@@ -81,14 +81,14 @@ def test_lists_are_joined_for_the_separator_without_their_nulls():
     assert column_types.text(lists).array.to_pylist() == ["a b", "", "a b", "", None, "c"]
 
 
-def test_several_values_are_a_fault_where_one_is_due():
+def test_several_values_are_a_fault_if_one_is_expected():
     lists = pa.array([["a", "b"], ["New York"], [None, "c"], [], None], STRINGS)
     found = column_types.categorical(lists, None)
     assert faults(found) == {0: SEVERAL}
     assert found.array.to_pylist()[1:] == ["New York", "c", None, None]
 
 
-def test_a_value_of_a_list_that_would_be_parted_is_a_fault():
+def test_a_list_value_that_contains_the_separator_is_a_fault():
     lists = pa.array([["rock|roll", "b"], ["a|b"], ["a"], ["a b", "c"]], pa.list_(pa.binary()))
     found = column_types.categorical(lists, "|")
     assert faults(found) == {0: HOLDS_SEPARATOR, 1: HOLDS_SEPARATOR}
@@ -118,7 +118,7 @@ def test_numbers_are_read_and_empty_is_missing():
 @pytest.mark.parametrize(
     "value", [b"x", b"1,5", b"nan", b"inf", b"-inf", b"1e39", b"1e999", b"0x1"]
 )
-def test_what_is_no_finite_float32_is_a_fault(value: bytes):
+def test_a_number_outside_float32_is_a_fault(value: bytes):
     assert faults(column_types.number(csv_column(b"1", value, b""))) == {1: NOT_A_NUMBER}
 
 

@@ -126,7 +126,7 @@ def test_rows_become_the_same_examples_as_those_of_csv(
     assert not list(shuffled.folder.glob("examples/.spill"))
 
 
-def test_query_and_place_reach_the_reader(ingestion: Any, reader: type[FakeReader]) -> None:
+def test_query_and_options_reach_the_reader(ingestion: Any, reader: type[FakeReader]) -> None:
     ingestion.run(config(bigquery={"project": "shop", "temp_dataset": "scratch"}))
     assert reader.options == [
         {
@@ -204,7 +204,7 @@ def test_only_a_run_executes(reader: type[FakeReader]) -> None:
         find_files(config())
 
 
-def test_each_run_is_another_unless_the_text_counts() -> None:
+def test_each_run_is_new_unless_only_the_text_counts() -> None:
     assert fingerprint(config()) != fingerprint(config())
     by_text = {"project": "shop", "execute": "new_text"}
     same = fingerprint(config(bigquery=by_text))

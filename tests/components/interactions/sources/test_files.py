@@ -75,7 +75,7 @@ def test_headers_of_a_pattern_must_agree(ingestion: Any):
         find_files(ingestion.config("*.csv"))
 
 
-def test_suffix_must_tell_the_format_unless_it_is_given(ingestion: Any):
+def test_an_unknown_suffix_needs_a_configured_format(ingestion: Any):
     ingestion.write("events.log", EVENTS)
     with pytest.raises(UnreadableFileError, match=r"set `ingest\.format`"):
         find_files(ingestion.config("events.log"))
@@ -83,7 +83,7 @@ def test_suffix_must_tell_the_format_unless_it_is_given(ingestion: Any):
     assert file.format == "csv"
 
 
-def test_what_is_no_parquet_is_an_error(ingestion: Any):
+def test_a_file_that_is_not_parquet_is_an_error(ingestion: Any):
     ingestion.write("events.parquet", EVENTS)
     with pytest.raises(UnreadableFileError, match=r"events\.parquet cannot be read as parquet"):
         find_files(ingestion.config("events.parquet"))

@@ -37,7 +37,7 @@ def rows_of(path: Path, block_bytes: int, columns: tuple[str, ...] = ("a", "b"))
     rows=st.lists(st.lists(FIELD, min_size=2, max_size=3), min_size=1, max_size=12),
     block_bytes=st.integers(30, 120),
 )
-def test_blocks_hold_every_record_whatever_their_size(
+def test_blocks_of_any_size_hold_every_record(
     tmp_path: Path, rows: list[list[str]], block_bytes: int
 ):
     text = io.StringIO()
@@ -63,7 +63,7 @@ def test_quote_in_an_unquoted_value_is_a_character(tmp_path: Path, block_bytes: 
 
 @pytest.mark.parametrize("block_bytes", [16, 10_000])
 @pytest.mark.parametrize("tail", [b"", b"4,5\n" * 30])
-def test_unclosed_quote_is_an_error_that_names_its_place(
+def test_unclosed_quote_is_an_error_that_names_its_line(
     tmp_path: Path, block_bytes: int, tail: bytes
 ):
     path = tmp_path / "rows.csv"

@@ -22,6 +22,7 @@ from components.interactions.errors import (
 )
 from components.interactions.sources.files import SourceFile, find_files, read_blocks
 from models.features.spec import FeatureConfig, FeaturesConfig
+from tests import builders
 from tests.components.interactions.small_log import FEATURES
 
 TINY = Sizing(block_bytes=256, bucket_bytes=96, batch_events=3)
@@ -33,23 +34,9 @@ EVENTS = [
 
 
 def example(row: Mapping[str, Any]) -> bytes:
-    """Lists become many values, None no feature."""
-    features = {}
-    for name, value in row.items():
-        if value is None:
-            continue
-        values = value if isinstance(value, list) else [value]
-        if any(isinstance(item, str | bytes) for item in values):
-            raw = [item.encode() if isinstance(item, str) else item for item in values]
-            features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=raw))
-        elif any(isinstance(item, float) for item in values):
-            features[name] = tf.train.Feature(float_list=tf.train.FloatList(value=values))
-        else:
-            features[name] = tf.train.Feature(int64_list=tf.train.Int64List(value=values))
-    content: bytes = tf.train.Example(
-        features=tf.train.Features(feature=features)
-    ).SerializeToString()
-    return content
+    """A list becomes several values, None no feature."""
+    present = {name: value for name, value in row.items() if value is not None}
+    return builders.example({n: v if isinstance(v, list) else [v] for n, v in present.items()})
 
 
 def write(path: Path, records: Iterable[Mapping[str, Any] | bytes], compression: str = "") -> Path:
@@ -214,7 +201,7 @@ def test_many_texts_that_are_not_utf8_are_a_bad_row(ingestion: Any, tmp_path: Pa
     assert (genres["a"], genres["d"]) == (["x", "y"], [])
 
 
-def test_lists_that_cannot_be_told_apart_again_are_bad_rows(ingestion: Any, tmp_path: Path):
+def test_lists_that_cannot_be_split_again_are_bad_rows(ingestion: Any, tmp_path: Path):
     write(tmp_path / "events.tfrecord", EVENTS)
     films = [
         {"c": "a", "kinds": ["x", "y"], "land": "CH"},
@@ -265,7 +252,7 @@ def test_an_empty_file_takes_the_format_of_its_siblings(ingestion: Any, tmp_path
     ]
 
 
-def test_a_packed_file_is_sized_alike_whatever_it_is_called(ingestion: Any, tmp_path: Path):
+def test_a_compressed_file_has_the_same_size_under_any_name(ingestion: Any, tmp_path: Path):
     plain = write(tmp_path / "plain", EVENTS)
     ingestion.write("packed", gzip.compress(plain.read_bytes()))
     ingestion.write("named.tfrecord.gz", gzip.compress(plain.read_bytes()))
@@ -355,7 +342,7 @@ def test_truncated_gzip_is_an_error(ingestion: Any, tmp_path: Path):
         (b"short", "cannot be read as tfrecord: the file ends inside record 1"),
     ],
 )
-def test_what_is_no_tfrecord_is_an_error(ingestion: Any, content: bytes, message: str):
+def test_a_file_that_is_not_tfrecord_is_an_error(ingestion: Any, content: bytes, message: str):
     ingestion.write("events.tfrecord", content)
     with pytest.raises(UnreadableFileError, match=message):
         find_files(ingestion.config("events.tfrecord"))
@@ -387,7 +374,7 @@ def test_file_without_records_holds_no_rows(ingestion: Any, tmp_path: Path):
         ({"q": "u", "c": "a", "t": 1.5}, "column 't' is float, whose 24 bits"),
     ],
 )
-def test_feature_that_cannot_serve_is_an_error(
+def test_an_unusable_feature_is_an_error(
     ingestion: Any, tmp_path: Path, row: dict[str, Any], message: str
 ):
     write(tmp_path / "events.tfrecord", [row])
@@ -395,7 +382,7 @@ def test_feature_that_cannot_serve_is_an_error(
         find_files(ingestion.config("events.tfrecord"))
 
 
-def test_first_record_tells_the_format_where_the_suffix_does_not(ingestion: Any, tmp_path: Path):
+def test_the_first_record_decides_the_format_without_a_suffix(ingestion: Any, tmp_path: Path):
     write(tmp_path / "events-00000-of-00003", EVENTS)
     write(tmp_path / "events-00001-of-00003.gz", EVENTS, "GZIP")
     write(tmp_path / "events-00002-of-00003", EVENTS, "GZIP")

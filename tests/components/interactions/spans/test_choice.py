@@ -147,7 +147,7 @@ def test_a_day_far_off_is_named(tmp_path: Path, ingestion: Any) -> None:
         choose_spans(config(ingestion, DATED, window="all", missing="warn"))
 
 
-def test_days_that_are_counted_as_numbers_are_told_so(tmp_path: Path, ingestion: Any) -> None:
+def test_numbers_that_look_like_dates_get_a_hint(tmp_path: Path, ingestion: Any) -> None:
     deliver(tmp_path, "s20261130/v1/a.csv", "s20261201/v1/a.csv")
     hint = r"these numbers look like dates: write \{YYYY\}"
     with pytest.raises(MissingSpanError, match=f"span 20261131.* 65 more .*{hint}"):
@@ -158,7 +158,7 @@ def test_days_that_are_counted_as_numbers_are_told_so(tmp_path: Path, ingestion:
     assert "read as days" not in str(caught.value)
 
 
-def test_files_that_are_named_nearly_so_are_named(
+def test_almost_matching_files_are_reported(
     tmp_path: Path, ingestion: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     deliver(tmp_path, "day-0012/a.csv", "day-13/a.csv", "day-0014b/a.csv", "day-old/a.csv")

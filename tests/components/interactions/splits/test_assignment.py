@@ -42,7 +42,7 @@ def test_random_shares_are_those_of_the_config():
     assert abs(counts[2] - 2000) < 4 * 42
 
 
-def test_random_split_of_an_event_does_not_depend_on_its_place():
+def test_random_split_of_an_event_does_not_depend_on_its_position():
     table = many(1000)
     order = np.random.default_rng(1).permutation(1000)
     codes = np.array(assign(table, method="random", eval_fraction=0.3))
@@ -62,7 +62,7 @@ def test_random_splits_of_two_seeds_are_independent():
     assert abs((one == two).sum() - 10_000) < 4 * 71
 
 
-def test_random_split_tells_occurrences_apart_without_times():
+def test_random_split_distinguishes_occurrences_without_times():
     codes = assign(events(["u"] * 2000, ["a"] * 2000), method="random", eval_fraction=0.5)
     assert 800 < sum(codes) < 1200
 
@@ -86,7 +86,7 @@ def test_temporal_gives_an_event_at_the_cut_to_the_later_split():
         ({"eval_from": "2026-01-01", "test_fraction": 0.1}, "set `test_from`"),
     ],
 )
-def test_what_would_hold_nothing_out_is_refused(settings: dict[str, Any], message: str):
+def test_settings_that_hold_nothing_out_are_refused(settings: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         SplitConfig.model_validate({"method": "temporal", **settings})
 
@@ -99,6 +99,6 @@ def test_what_would_hold_nothing_out_is_refused(settings: dict[str, Any], messag
         (True, [0, 0, 0, 0, 1, 2, 0, 0, 1, 2]),
     ],
 )
-def test_leave_last_out_spares_short_timelines(with_test: bool, expected: list[int]):
+def test_leave_last_out_keeps_short_timelines_for_training(with_test: bool, expected: list[int]):
     table = events(list("uvvwwwxxxx"), list("abcdefghij"))
     assert assign(table, method="leave_last_out", with_test=with_test) == expected

@@ -13,7 +13,7 @@ def split(**settings: Any) -> HeldOut:
     return HeldOut.of(SplitConfig.model_validate(settings), CUT)
 
 
-def test_it_is_read_as_it_was_written() -> None:
+def test_a_record_survives_json() -> None:
     for held_out in (
         split(method="temporal"),
         split(method="random", seed=7),
@@ -43,7 +43,7 @@ def test_it_is_read_as_it_was_written() -> None:
         ({"method": "leave_last_out", "with_test": True}, {"method": "leave_last_out"}, ""),
     ],
 )
-def test_only_what_was_held_out_then_too_is_new_to_a_model(
+def test_a_model_may_have_seen_what_was_not_held_out_from_it(
     before: dict[str, Any], now: dict[str, Any], why: str
 ) -> None:
     found = why_seen(split(**now), split(**before))
@@ -51,7 +51,7 @@ def test_only_what_was_held_out_then_too_is_new_to_a_model(
     assert re.search(why, found)
 
 
-def test_moments_are_compared_as_such() -> None:
+def test_times_are_compared_as_times() -> None:
     # As text, the one with microseconds comes after.
     early = HeldOut("temporal", eval_from="2026-11-20T00:00:00.500000+00:00")
     late = HeldOut("temporal", eval_from="2026-11-20T00:00:01+00:00")

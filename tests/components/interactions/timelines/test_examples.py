@@ -33,7 +33,7 @@ def test_missing_values_are_empty_lists_and_many_values_are_split():
     assert lists["year"].to_pylist() == [[1995], [], [0]]
 
 
-def test_rows_are_taken_by_place_and_unknown_ones_are_empty():
+def test_rows_are_taken_by_index_and_unknown_ones_are_empty():
     lists = feature_lists(ROWS, FEATURES, np.array([-1, 0, -1, 0]))
     assert lists["genres"].to_pylist() == [[], [b"a", b"b", b"c"]] * 2
     assert lists["year"].to_pylist() == [[], [1995]] * 2

@@ -62,7 +62,7 @@ def test_without_times_appearance_counts_and_nothing_is_a_duplicate(
     assert found.num_duplicates == 0
 
 
-def test_each_timeline_stands_in_one_piece():
+def test_each_timeline_is_contiguous():
     rows = [(str(i % 7), "a", i) for i in range(50)]
     queries = order(rows, drop=False).table["q"].to_pylist()
     changes = sum(a != b for a, b in pairwise(queries))

@@ -60,7 +60,7 @@ def test_long_evaluation_keeps_all_targets_and_the_newest_history():
     assert found.num_cut == 1
 
 
-def test_targets_take_no_place_from_the_history():
+def test_targets_do_not_reduce_the_history():
     found = held_out_timelines(np.zeros(5, int), codes(TRAIN, TRAIN, EVAL, EVAL, EVAL), EVAL, 2)
     assert show(found) == ["0 1 2* 3* 4*"]
     assert found.num_cut == 0
