@@ -149,22 +149,22 @@ def time(raw: Any, unit: TimestampUnit) -> Values:
     if pa.types.is_date(kind):
         raw, kind = raw.cast(pa.timestamp("ms")), pa.timestamp("ms")
     if pa.types.is_timestamp(kind):
-        return _epoch(raw.cast(pa.int64()), pc.is_null(raw), kind.unit, ())
+        return _epoch(raw.cast(pa.int64()), pc.is_null(raw), kind.unit)
     if unit == "iso8601":
         return _iso_8601(raw)
     if pa.types.is_integer(kind):
-        return _epoch(raw.cast(pa.int64(), safe=False), pc.is_null(raw), unit, ())
+        return _epoch(raw.cast(pa.int64(), safe=False), pc.is_null(raw), unit)
     if _is_numeric(kind):
-        return _decimal_epoch(raw.cast(pa.float64(), safe=False), pc.is_null(raw), unit, ())
+        return _epoch(raw.cast(pa.float64(), safe=False), pc.is_null(raw), unit)
     try:
-        return _epoch(raw.cast(pa.string()).cast(pa.int64()), pc.is_null(raw), unit, ())
+        return _epoch(raw.cast(pa.string()).cast(pa.int64()), pc.is_null(raw), unit)
     except pa.ArrowInvalid:
         faults, words, absent = _words(raw)
     plain = pc.replace_substring_regex(words, r"^\+", "")
     integers = _where(pc.match_substring_regex(words, _INTEGER), plain)
-    whole = _epoch(integers.cast(pa.int64()), absent, unit, ())
+    whole = _epoch(integers.cast(pa.int64()), absent, unit)
     decimals = _cast_or_null(_where(pc.match_substring_regex(words, _NUMBER), plain), pa.float64())
-    broken = _decimal_epoch(decimals, absent, unit, ())
+    broken = _epoch(decimals, absent, unit)
     is_integer = _mask(pc.is_valid(integers))
     merged = {
         reason: np.where(is_integer, mask, other)
@@ -231,36 +231,29 @@ def _iso_8601(raw: Any) -> Values:
     return _epoch(pc.coalesce(with_zone, without), absent, "us", tuple(faults))
 
 
-def _epoch(counts: Any, absent: Any, unit: str, faults: tuple[tuple[str, Mask], ...]) -> Values:
+def _epoch(
+    counts: Any, absent: Any, unit: str, faults: tuple[tuple[str, Mask], ...] = ()
+) -> Values:
+    """Convert integers or floats in a unit to microseconds."""
     per_s = _UNITS_PER_S[unit]
     missing = _mask(absent)
-    unread = _mask(pc.is_null(counts)) & ~missing
-    values = counts.fill_null(0).to_numpy(zero_copy_only=False)
-    low = max(_FIRST_S * per_s, -_INT64_MAX)
-    high = min(_END_S * per_s, _INT64_MAX)
+    is_float = pa.types.is_floating(counts.type)
+    values = counts.fill_null(np.nan if is_float else 0).to_numpy(zero_copy_only=False)
+    if is_float:
+        unread = ~np.isfinite(values) & ~missing
+        values = np.where(np.isfinite(values), values, 0) / per_s
+        low, high = _FIRST_S, _END_S
+    else:
+        unread = _mask(pc.is_null(counts)) & ~missing
+        low, high = max(_FIRST_S * per_s, -_INT64_MAX), min(_END_S * per_s, _INT64_MAX)
     outside = ~unread & ~missing & ((values < low) | (values >= high))
     values = np.where(outside, 0, values)
-    micros = values * (_US_PER_S // per_s) if per_s <= _US_PER_S else values // 1000
-    return Values(pa.array(micros), _time_faults(faults, missing, unread, outside))
-
-
-def _decimal_epoch(
-    counts: Any, absent: Any, unit: str, faults: tuple[tuple[str, Mask], ...]
-) -> Values:
-    per_s = _UNITS_PER_S[unit]
-    missing = _mask(absent)
-    values = counts.fill_null(np.nan).to_numpy(zero_copy_only=False)
-    unread = ~np.isfinite(values) & ~missing
-    seconds = np.where(np.isfinite(values), values, 0) / per_s
-    outside = ~unread & ~missing & ((seconds < _FIRST_S) | (seconds >= _END_S))
-    micros = np.floor(np.where(outside, 0, seconds) * _US_PER_S).astype(np.int64)
-    return Values(pa.array(micros), _time_faults(faults, missing, unread, outside))
-
-
-def _time_faults(
-    faults: tuple[tuple[str, Mask], ...], missing: Mask, unread: Mask, outside: Mask
-) -> tuple[tuple[str, Mask], ...]:
-    return (*faults, (MISSING, missing), (NOT_A_TIME, unread), (TIME_OUT_OF_RANGE, outside))
+    if is_float:
+        micros = np.floor(values * _US_PER_S).astype(np.int64)
+    else:
+        micros = values * (_US_PER_S // per_s) if per_s <= _US_PER_S else values // 1000
+    found = ((MISSING, missing), (NOT_A_TIME, unread), (TIME_OUT_OF_RANGE, outside))
+    return Values(pa.array(micros), (*faults, *found))
 
 
 def _words(raw: Any) -> tuple[list[tuple[str, Mask]], Any, Any]:
