@@ -71,6 +71,19 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     )
 
 
+def probe(
+    communities: Any,
+    folder: Path,
+    strategy: str,
+    devices: str,
+    training: str,
+    environment: dict[str, str],
+) -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    arguments = (communities.files[0], str(folder), strategy, devices, training)
+    return start("tests.models.training.fit_probe", *arguments, **environment)
+
+
 def finish(process: subprocess.Popen[str]) -> None:
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output[-2000:]
@@ -83,25 +96,22 @@ def results(communities: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[
     fitted = TimelineDataset(communities.files, communities.spec, 1, 0.2, SEED).num_timelines
     # The last step has one timeline, so the second device has none.
     training = json.dumps({**TRAINING, "batch_size": fitted - 1})
-
-    def probe(
-        name: str, strategy: str, devices: str, training: str = training, **environment: str
-    ) -> subprocess.Popen[str]:
-        (folder / name).mkdir(exist_ok=True)
-        arguments = (communities.files[0], str(folder / name), strategy, devices, training)
-        return start("tests.models.training.fit_probe", *arguments, **environment)
-
     one, other = cluster(2)
-    processes = {
-        "alone": probe("alone", "none", "1"),
-        "mirrored": probe("mirrored", "mirrored", "2"),
-        "first worker": probe("first worker", "multi_worker", "1", **one),
-        "second worker": probe("second worker", "multi_worker", "1", **other),
+    kinds: dict[str, tuple[str, str, dict[str, str]]] = {
+        "alone": ("none", "1", {}),
+        "mirrored": ("mirrored", "2", {}),
+        "first worker": ("multi_worker", "1", one),
+        "second worker": ("multi_worker", "1", other),
     }
+    processes = {}
+    for name, (strategy, devices, environment) in kinds.items():
+        processes[name] = probe(
+            communities, folder / name, strategy, devices, training, environment
+        )
     # As if the process had been killed after its first epoch.
     half = json.dumps({**json.loads(training), "epochs": 1, "checkpoint_every_s": 0})
-    finish(probe("resumed", "mirrored", "2", half))
-    processes["resumed"] = probe("resumed", "mirrored", "2")
+    finish(probe(communities, folder / "resumed", "mirrored", "2", half, {}))
+    processes["resumed"] = probe(communities, folder / "resumed", "mirrored", "2", training, {})
     found = {}
     for name, process in processes.items():
         finish(process)
@@ -193,6 +203,8 @@ def test_a_failed_chief_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     "text",
     [
         "",
+        "no JSON",
+        "{}",
         '{"cluster": {"worker": ["a:1"]}}',
         '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
         '{"cluster": {"worker": ["a:1"]}, "task": {"type": "chief", "index": 0}}',
