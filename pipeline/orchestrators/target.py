@@ -13,39 +13,29 @@ PREVIOUS_MODEL = "PreviousModel"
 
 
 class Target(Protocol):
-    """A place that runs pipelines, such as this machine or a cluster."""
+    """A place that runs pipelines, such as this machine or a cluster.
 
-    @property
-    def ingest(self) -> IngestConfig:
-        """Settings of the ingestion."""
+    Attributes:
+        ingest: Settings of the ingestion.
+        ingestion_parameters: Arguments of TimelineExampleGen that are only known at run time.
+        epochs: Number of epochs if it is only known at run time, else None.
+        profiles_dir: Folder with profiles of accepted spans; empty if ML Metadata has them.
+        schema_file: Path of the schema at run time.
+        checkpoint_dir: Folder for checkpoints, from which training continues after it was killed.
+        serving_dir: Base path of the served versions.
+    """
+
+    ingest: IngestConfig
+    ingestion_parameters: dict[str, Any]
+    epochs: Any
+    profiles_dir: str
+    schema_file: str
+    checkpoint_dir: str
+    serving_dir: str
 
     @property
     def input_fingerprint(self) -> str:
         """Hash of the input files, for the cache."""
-
-    @property
-    def ingestion_parameters(self) -> dict[str, Any]:
-        """Arguments of TimelineExampleGen that are only known at run time."""
-
-    @property
-    def epochs(self) -> Any:
-        """Number of epochs if it is only known at run time, else None."""
-
-    @property
-    def profiles_dir(self) -> str:
-        """Folder with profiles of accepted spans; empty if ML Metadata has them."""
-
-    @property
-    def schema_file(self) -> str:
-        """Path of the schema at run time."""
-
-    @property
-    def checkpoint_dir(self) -> str:
-        """Folder for checkpoints, from which training continues after it was killed."""
-
-    @property
-    def serving_dir(self) -> str:
-        """Base path of the served versions."""
 
     def previous_model(self, examples: BaseChannel, fitted_examples: BaseChannel) -> BaseNode:
         """Return the node that finds the model for a warm start, trained on other examples."""
