@@ -1,6 +1,11 @@
-"""Artifact types of this package, and the properties that components read from artifacts."""
+"""Artifact types of this package, properties of artifacts, and the blessings of gates."""
 
+import os
+
+from tfx.components.util import model_utils
 from tfx.types.artifact import Artifact
+
+from components import files
 
 # Properties of Examples that were made of spans: the newest span as people write it, and the
 # version of each span.
@@ -42,3 +47,27 @@ class SpanProfile(Artifact):
     """A folder with the statistics and candidates of spans, and the drift gate's report."""
 
     TYPE_NAME = "components.SpanProfile"
+
+
+class NotBlessedError(Exception):
+    """A gate refused. Another model or other data may pass; running again does not help."""
+
+
+def require_model_blessing(blessing: Artifact) -> None:
+    """Raise NotBlessedError unless the evaluation gate blessed the model."""
+    if not model_utils.is_model_blessed(blessing):
+        raise NotBlessedError(f"the evaluation gate refused the model: {_reasons(blessing)}")
+
+
+def require_infra_blessing(blessing: Artifact) -> None:
+    """Raise NotBlessedError unless the model server gave the right answers."""
+    if not model_utils.is_infra_validated(blessing):
+        raise NotBlessedError(f"the serving gate refused the model: {_reasons(blessing)}")
+
+
+def _reasons(blessing: Artifact) -> str:
+    for name in ("NOT_BLESSED", "INFRA_NOT_BLESSED"):
+        path = os.path.join(blessing.uri, name)
+        if files.exists(path):
+            return "; ".join(files.read_text(path).strip().splitlines())
+    return f"{blessing.uri} holds no blessing"

@@ -8,11 +8,14 @@ Code that hands paths to TensorFlow, which opens them itself, keeps to `tf.io.gf
 
 import contextlib
 import glob as local_glob
+import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import IO, Any, TypeAlias
+
+_BLOCK_BYTES = 1 << 22
 
 Path: TypeAlias = str | os.PathLike[str]
 
@@ -159,9 +162,14 @@ def copy_folder(source: Path, target: Path, last: str = "") -> None:
         source: The folder.
         target: The new folder.
         last: Name of a file, relative to the folder, that is copied after all others.
+
+    Raises:
+        FileNotFoundError: The file to copy last does not exist.
     """
     root = os.fspath(source).rstrip("/")
     names = [path[len(root) + 1 :] for path in walk(root)]
+    if last and last not in names:
+        raise FileNotFoundError(f"there is no {last} in {root}")
     for name in sorted(names, key=lambda name: name == last):
         copy(os.path.join(root, name), os.path.join(target, name))
 
@@ -182,6 +190,18 @@ def new_folder(folder: Path) -> Iterator[str]:
     os.makedirs(partial)
     yield partial
     os.rename(partial, path)
+
+
+def digest_of_folder(folder: Path) -> str:
+    """Return a hash of the names and contents of all files below a folder."""
+    digest = hashlib.sha256()
+    root = os.fspath(folder).rstrip("/")
+    for path in walk(root):
+        digest.update(path[len(root) + 1 :].encode() + b"\0")
+        with open_to_read(path) as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _matches(pattern: str, limit: int | None = None) -> list[str]:

@@ -17,9 +17,7 @@ from tfx.proto import pusher_pb2, transform_pb2
 from tfx.types import standard_artifacts
 from tfx.types.channel import BaseChannel, Channel
 
-from components.anomaly_gate.executor import Executor as AnomalyGateExecutor
 from components.artifacts import IngestReport
-from components.atomic_pusher.executor import Executor as AtomicPusherExecutor
 from components.blessed_models.resolvers import (
     EXAMPLES_KEY,
     INGEST_REPORT_KEY,
@@ -30,15 +28,17 @@ from components.blessed_models.resolvers import (
 from components.candidate_embedder.component import CandidateEmbedder
 from components.catalogue_example_gen.component import CatalogueExampleGen
 from components.drift_gate.component import DriftGate, DriftGateConfig
-from components.in_process.statistics_executor import CODE_HASH_KEY
-from components.in_process.statistics_executor import Executor as StatisticsExecutor
-from components.in_process.transform_executor import Executor as TransformExecutor
 from components.index_builder.component import IndexBuilder, IndexBuilderConfig
 from components.interactions.sources.files import fingerprint
 from components.interactions.spans.choice import choose_spans
 from components.retrieval_evaluator.component import EvaluatorConfig, RetrievalEvaluator
 from components.schema_importer.component import SchemaImporter, hash_of_schema
 from components.serving_validator.component import ServingValidator, ServingValidatorConfig
+from components.stock.example_validator import Executor as AnomalyGateExecutor
+from components.stock.pusher import Executor as AtomicPusherExecutor
+from components.stock.statistics_gen import CODE_HASH_KEY
+from components.stock.statistics_gen import Executor as StatisticsExecutor
+from components.stock.transform import Executor as TransformExecutor
 from components.timeline_example_gen.component import TimelineExampleGen
 from models.features.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY
 from models.settings import Settings

@@ -7,8 +7,8 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.proto import trainer_pb2
 from tfx.types.channel import BaseChannel
 
-from components.run_time_trainer.executor import EPOCHS_KEY
-from components.run_time_trainer.executor import Executor as RunTimeTrainerExecutor
+from components.stock.trainer import EPOCHS_KEY
+from components.stock.trainer import Executor as RunTimeTrainerExecutor
 from models.config import LOSS, TuningConfig
 from models.training.trainer import TRAINER_KEY, TrainerConfig
 from pipeline.code_hash import code_hash
@@ -82,7 +82,7 @@ def _tuner(
     # Imported only here, because KerasTuner imports Keras 3: a sixth of the start of a step.
     from tfx.components.tuner.component import Tuner
 
-    from components.trial_report.executor import Executor as TrialReportExecutor
+    from components.stock.tuner import Executor as TrialReportExecutor
     from models.tuning.tuner import TUNER_KEY, TunerConfig
 
     tuner_config = TunerConfig(

@@ -11,9 +11,8 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
 from tfx.utils import path_utils
 
-from components.artifacts import CandidateEmbeddings
+from components.artifacts import CandidateEmbeddings, require_model_blessing
 from components.beam_results import pipelines_like
-from components.blessed_models.blessings import require_model_blessing
 from components.candidate_embedder.embed import embed_candidates
 from models.features.spec import FeatureSpec
 from models.input.raw_examples import split_files

@@ -16,9 +16,9 @@ from components.artifacts import (
     PROJECT_PROPERTY,
     SPAN_PROPERTY,
     SPANS_PROPERTY,
+    NotBlessedError,
     SpanProfile,
 )
-from components.blessed_models.blessings import NotBlessedError
 from components.drift_gate.accepted_spans import (
     new_folder,
     newest_folder,

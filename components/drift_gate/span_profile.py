@@ -15,7 +15,7 @@ from tfx.components.util import tfxio_utils
 from tfx_bsl.tfxio.dataset_options import RecordBatchesOptions
 
 from components import files
-from components.in_process.statistics_executor import statistics_of
+from components.stock.statistics_gen import statistics_of
 from components.interactions.config import SOURCES, IngestConfig, Source
 from components.interactions.rows.checks import read_rows
 from components.interactions.sources.files import SourceFile

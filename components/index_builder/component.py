@@ -5,8 +5,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
 from tfx.utils import path_utils
 
-from components.artifacts import CandidateEmbeddings, IndexReport
-from components.blessed_models.blessings import require_model_blessing
+from components.artifacts import CandidateEmbeddings, IndexReport, require_model_blessing
 from components.candidate_embedder.embedding_files import EmbeddingFiles
 from components.index_builder.build import build_retrieval_model
 from components.index_builder.config import IndexConfig

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from components.blessed_models.blessings import NotBlessedError
+from components.artifacts import NotBlessedError
 
 
 class IndexBuildError(Exception):

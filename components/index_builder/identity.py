@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.candidate_embedder.embedding_files import EmbeddingFiles
-from components.folder_digest import digest_of_folder
+from components.files import digest_of_folder
 from components.interactions.stable_hash import Hashes, hash_strings, mix
 from models.features.spec import FeatureSpec
 

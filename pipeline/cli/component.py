@@ -34,7 +34,7 @@ def component(
     gc.disable()
     from ml_metadata.errors import StatusError
 
-    from components.blessed_models.blessings import NotBlessedError
+    from components.artifacts import NotBlessedError
     from components.interactions.errors import IngestError
     from pipeline.errors import (
         ComponentFailedError,

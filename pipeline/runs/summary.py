@@ -13,8 +13,8 @@ from tfx.dsl.io import fileio
 from tfx.types import Artifact
 from tfx.utils import io_utils
 
-from components.atomic_pusher.executor import NEWLY_PUSHED_PROPERTY
-from components.blessed_models.blessings import NotBlessedError
+from components.stock.pusher import NEWLY_PUSHED_PROPERTY
+from components.artifacts import NotBlessedError
 from components.blessed_models.resolvers import MODEL_BLESSING_KEY
 from components.drift_gate.component import REPORT_FILE as DRIFT_REPORT_FILE
 from components.drift_gate.component import DriftError
@@ -22,7 +22,7 @@ from components.index_builder.errors import IndexRefusedError
 from components.index_builder.index_report import REPORT_FILE as INDEX_REPORT_FILE
 from components.interactions.report import REPORT_FILE
 from components.retrieval_evaluator.report import EVALUATION_FILE
-from components.trial_report.executor import TRIALS_FILE
+from components.stock.tuner import TRIALS_FILE
 from models.training.trainer import FIT_FILE, WARM_START_FILE
 from pipeline.definition import BLESSED_MODEL
 from pipeline.errors import ComponentFailedError

@@ -7,7 +7,7 @@ from models.features.spec import IS_TARGET_KEY, RATING_KEY
 from pipeline.schema_inference.feature_tally import FeatureTally
 from pipeline.schema_inference.observation import Observation
 
-# As in components/anomaly_gate/executor.py, which would import TensorFlow.
+# As in components/stock/example_validator.py, which would import TensorFlow.
 TIMELINES = "TIMELINES"
 CATALOGUE = "CATALOGUE"
 

@@ -20,8 +20,8 @@ from tfx.utils import io_utils
 from components.drift_gate.comparison import Finding, feature_distance, share_missing
 from components.drift_gate.config import DistanceConfig
 from components.drift_gate.span_profile import known_candidates
-from components.in_process.statistics_executor import statistics_of
 from components.interactions.stable_hash import Hashes, hash_strings
+from components.stock.statistics_gen import statistics_of
 from models.features.preprocessing import SPACE_IN_ID
 from models.features.spec import HISTORY_KEY, FeatureSpec
 from models.features.vocabularies import read_vocabulary

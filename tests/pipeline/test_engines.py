@@ -13,7 +13,7 @@ import tensorflow_data_validation as tfdv
 from tfx.types import Artifact
 from tfx.utils import path_utils
 
-from components.in_process import stored_size
+from components.stock import in_process
 from models.input.raw_examples import split_files
 from models.towers.export import EMBEDDING_KEY
 from models.towers.saved_towers import SavedTowers
@@ -55,7 +55,7 @@ def expected(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Outputs:
 def found(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Outputs:
     folder = tmp_path_factory.mktemp("workers")
     with pytest.MonkeyPatch.context() as patched, worker_pools(folder) as engine:
-        patched.setattr(stored_size, "SMALL_BYTES", 0)
+        patched.setattr(in_process, "SMALL_BYTES", 0)
         settings = (f"runs={folder}/runs", "beam.runner=PortableRunner")
         outputs: Outputs = {}
         for name in (*INGESTION, *ANALYSIS, *TRAINING):

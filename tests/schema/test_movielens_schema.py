@@ -59,7 +59,7 @@ def _anomalies_of(batch: pa.RecordBatch, environment: str) -> dict[str, str]:
     import tensorflow_data_validation as tfdv
     from tensorflow_data_validation.statistics import stats_impl
 
-    from components.anomaly_gate.executor import without_empty_columns
+    from components.stock.example_validator import without_empty_columns
 
     found = tfdv.validate_statistics(
         without_empty_columns(stats_impl.generate_statistics_in_memory(batch)),

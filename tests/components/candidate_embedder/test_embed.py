@@ -12,8 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from tfx.types import standard_artifacts
 from tfx.utils import io_utils
 
-from components.artifacts import CandidateEmbeddings
-from components.blessed_models.blessings import NotBlessedError
+from components.artifacts import CandidateEmbeddings, NotBlessedError
 from components.candidate_embedder.component import CandidateEmbedder
 from components.candidate_embedder.embed import EmbeddingError, embed_candidates
 from components.candidate_embedder.embedding_files import EmbeddingFiles, EmbeddingFilesError

@@ -11,7 +11,7 @@ import pytest
 import tensorflow_data_validation as tfdv
 
 from components.drift_gate.quantile_divergence import quantile_divergence
-from components.in_process.statistics_executor import statistics_of
+from components.stock.statistics_gen import statistics_of
 
 CHANCE = np.random.default_rng(0)
 BULK, SAME_BULK = CHANCE.normal(0, 1, (2, 5000))

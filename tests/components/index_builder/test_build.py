@@ -10,8 +10,7 @@ from pydantic import ValidationError
 from tfx.types import standard_artifacts
 from tfx.utils import io_utils
 
-from components.artifacts import CandidateEmbeddings, IndexReport
-from components.blessed_models.blessings import NotBlessedError
+from components.artifacts import CandidateEmbeddings, IndexReport, NotBlessedError
 from components.candidate_embedder.embedding_files import EmbeddingFiles
 from components.index_builder import saved_retrieval_model
 from components.index_builder.component import IndexBuilder, IndexBuilderConfig

@@ -302,7 +302,7 @@ def test_a_domain_by_name_is_followed() -> None:
 
 
 def test_the_environments_are_those_of_the_gate() -> None:
-    gate = Path(__file__).parents[3] / "components/anomaly_gate/executor.py"
+    gate = Path(__file__).parents[3] / "components/stock/example_validator.py"
     text = gate.read_text()
     assert 'TIMELINES_ENVIRONMENT = "TIMELINES"' in text
     assert 'CATALOGUE_ENVIRONMENT = "CATALOGUE"' in text

@@ -18,8 +18,8 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2, transform_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
-from components.in_process import stored_size
-from components.in_process.transform_executor import Executor
+from components.stock import in_process
+from components.stock.transform import Executor
 from models.features.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY
 from models.features.spec import FeatureSpec
 
@@ -149,7 +149,7 @@ def test_large_data_goes_to_the_stock_executor_in_batches_of_the_datas_size(
         asked.append((outputs, batch))
 
     monkeypatch.setattr(stock.Executor, "Do", do)
-    monkeypatch.setattr(stored_size, "SMALL_BYTES", 1)
+    monkeypatch.setattr(in_process, "SMALL_BYTES", 1)
     examples = standard_artifacts.Examples()
     examples.uri = str(tmp_path)
     examples.split_names = artifact_utils.encode_split_names(["train"])

@@ -1,4 +1,4 @@
-"""A search that also leaves what became of each trial, those that failed too."""
+"""TFX's Tuner with a report of every trial, including those that failed."""
 
 import json
 import os
@@ -8,14 +8,15 @@ from typing import Any
 from tfx import types
 from tfx.components.tuner import executor
 from tfx.types import artifact_utils, standard_component_specs
-from tfx.utils import io_utils
+
+from components import files
 
 # In the folder of the tuner's results, next to TFX's own list of the successful trials.
 TRIALS_FILE = "trials.json"
 
 
 class Executor(executor.Executor):
-    """Runs TFX's Tuner without its summaries on standard output."""
+    """Run Tuner, without its summaries on standard output."""
 
     def Do(  # noqa: N802
         self,
@@ -23,11 +24,11 @@ class Executor(executor.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Searches, and writes the best values and the trials.
+        """Search, and write the best values and the trials.
 
         Args:
-            input_dict: As of the stock executor.
-            output_dict: `best_hyperparameters`; `tuner_results`, which gets `TRIALS_FILE` too.
+            input_dict: Those of the stock executor.
+            output_dict: `best_hyperparameters`; `tuner_results`, which also gets `TRIALS_FILE`.
             exec_properties: `tuner_fn` returns a tuner with `outcomes()`.
         """
         tuner = executor.search(
@@ -41,4 +42,4 @@ class Executor(executor.Executor):
             "metric": tuner.oracle.objective.name,
             "trials": [asdict(outcome) for outcome in tuner.outcomes()],
         }
-        io_utils.write_string_file(os.path.join(folder, TRIALS_FILE), json.dumps(report, indent=2))
+        files.write_text(os.path.join(folder, TRIALS_FILE), json.dumps(report, indent=2))

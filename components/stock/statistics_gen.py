@@ -1,9 +1,7 @@
-"""The stock StatisticsGen, but without Beam where the data is small or Beam has no workers.
+"""TFX's StatisticsGen, without Beam if `runs_in_process`.
 
-Beam spends seconds on setting up its stages before it sees the first Example, and takes twice as
-long for each. TFDV's generators can as well be fed one batch after the other in this process, which
-gives the same statistics in memory that does not grow. Where Beam has more than one process, the
-stock executor takes over from `SMALL_BYTES` on.
+TFDV's generators can be fed one batch after the other. The statistics are the same, and memory does
+not grow with the data.
 """
 
 import os
@@ -17,12 +15,11 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx import types
 from tfx.components.statistics_gen import executor
 from tfx.components.util import tfxio_utils
-from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_component_specs
 from tfx_bsl.tfxio.dataset_options import RecordBatchesOptions
 
-from components.in_process.one_process import has_one_process
-from components.in_process.stored_size import is_small
+from components import files
+from components.stock.in_process import runs_in_process
 
 _EXAMPLES_IN_A_BATCH = 1024
 # A parameter for the cache alone.
@@ -30,7 +27,7 @@ CODE_HASH_KEY = "code_hash"
 
 
 class Executor(executor.Executor):
-    """Runs StatisticsGen, in this process where all splits together are small or Beam is alone."""
+    """Run StatisticsGen."""
 
     def Do(  # noqa: N802
         self,
@@ -38,19 +35,21 @@ class Executor(executor.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes the statistics of each split.
+        """Write the statistics of each split.
 
         Args:
             input_dict: `examples`.
             output_dict: `statistics`.
-            exec_properties: As the stock component's; of them `stats_options_json` counts for
-                work in this process too, and any other sends the work to the stock executor.
+            exec_properties: Those of the stock component. With any other than `stats_options_json`
+                the stock executor does the work.
         """
         examples = artifact_utils.get_single_instance(
             input_dict[standard_component_specs.EXAMPLES_KEY]
         )
-        here = has_one_process(self._beam_pipeline_args) or is_small(examples.uri)
-        if not here or not _only_options_are_set(input_dict, exec_properties):
+        if not (
+            _only_options_are_set(input_dict, exec_properties)
+            and runs_in_process(self._beam_pipeline_args, examples.uri)
+        ):
             super().Do(input_dict, output_dict, exec_properties)
             return
         options_json = exec_properties.get(standard_component_specs.STATS_OPTIONS_JSON_KEY)
@@ -63,15 +62,15 @@ class Executor(executor.Executor):
             options = tfdv.StatsOptions.from_json(options_json) if options_json else None
             computed = statistics_of(_batches(examples, split), options or tfdv.StatsOptions())
             folder = artifact_utils.get_split_uri([statistics], split)
-            fileio.makedirs(folder)
-            with fileio.open(os.path.join(folder, executor.DEFAULT_FILE_NAME), "wb") as output:
-                output.write(computed.SerializeToString())
+            files.write_bytes(
+                os.path.join(folder, executor.DEFAULT_FILE_NAME), computed.SerializeToString()
+            )
 
 
 def statistics_of(
     batches: Iterator[pa.RecordBatch], options: tfdv.StatsOptions
 ) -> statistics_pb2.DatasetFeatureStatisticsList:
-    """Computes what TFDV's `GenerateStatistics` computes, of one batch after the other."""
+    """Compute the statistics of TFDV's `GenerateStatistics`, one batch after the other."""
     generators = stats_impl.get_generators(options, in_memory=True)
     partial = [generator.create_accumulator() for generator in generators]
     for batch in batches:

@@ -1,4 +1,4 @@
-"""TFX's Trainer with a setting that is given to a run, not to the pipeline."""
+"""TFX's Trainer with a number of epochs that only the run knows."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from tfx.utils import json_utils
 from models.config import TrainingConfig
 from models.training.trainer import TRAINER_KEY, TrainerConfig
 
-# Beside the parameters that TFX's Trainer declares.
+# A parameter that TFX's Trainer does not declare.
 EPOCHS_KEY = "epochs"
 
 
 class Executor(executor.GenericExecutor):
-    """Runs Trainer."""
+    """Run Trainer."""
 
     def Do(  # noqa: N802
         self,
@@ -24,12 +24,12 @@ class Executor(executor.GenericExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Fits with the number of epochs that the run was given.
+        """Fit with the number of epochs that the run was given.
 
         Args:
-            input_dict: As of TFX's Trainer.
-            output_dict: As of TFX's Trainer.
-            exec_properties: As of TFX's Trainer, and `epochs`.
+            input_dict: Those of TFX's Trainer.
+            output_dict: Those of TFX's Trainer.
+            exec_properties: Those of TFX's Trainer, and `epochs`.
         """
         given = dict(exec_properties)
         epochs = given.pop(EPOCHS_KEY, None)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tfx.types import artifact, standard_artifacts
 
-from components.blessed_models.blessings import (
+from components.artifacts import (
     NotBlessedError,
     require_infra_blessing,
     require_model_blessing,

@@ -13,8 +13,8 @@ from tfx.components.statistics_gen import executor as stock
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils, standard_artifacts
 
-from components.in_process import statistics_executor as small
-from components.in_process import stored_size
+from components.stock import in_process
+from components.stock import statistics_gen as ours
 
 OPTIONS = tfdv.StatsOptions(use_sketch_based_topk_uniques=True)
 
@@ -72,14 +72,14 @@ def test_it_computes_what_the_stock_executor_computes(
     examples: standard_artifacts.Examples, tmp_path: Path
 ):
     expected = run(stock.Executor, examples, tmp_path / "stock")
-    computed = run(small.Executor, examples, tmp_path / "small")
+    computed = run(ours.Executor, examples, tmp_path / "small")
     assert computed.keys() == expected.keys() == {"train", "candidates"}
     for split, statistics in expected.items():
-        ours = {feature.path.step[0]: feature for feature in computed[split].features}
+        computed_by_name = {feature.path.step[0]: feature for feature in computed[split].features}
         assert computed[split].num_examples == statistics.num_examples
-        assert ours.keys() == {"item", "age"}
+        assert computed_by_name.keys() == {"item", "age"}
         for feature in statistics.features:
-            own = ours[feature.path.step[0]]
+            own = computed_by_name[feature.path.step[0]]
             assert own.type == feature.type
             kind = feature.WhichOneof("stats")
             assert getattr(own, kind).common_stats.num_missing == (
@@ -105,20 +105,20 @@ def test_large_data_and_other_settings_go_to_the_stock_executor(
 ):
     asked = []
     monkeypatch.setattr(stock.Executor, "Do", lambda *arguments: asked.append(arguments))
-    monkeypatch.setattr(stored_size, "SMALL_BYTES", small_bytes)
+    monkeypatch.setattr(in_process, "SMALL_BYTES", small_bytes)
     output = standard_artifacts.ExampleStatistics()
     output.uri = str(tmp_path)
     context = base_beam_executor.BaseBeamExecutor.Context(
         beam_pipeline_args=["--direct_num_workers=2"], tmp_dir=str(tmp_path), unique_id="1"
     )
-    small.Executor(context).Do({"examples": [examples]}, {"statistics": [output]}, properties)
+    ours.Executor(context).Do({"examples": [examples]}, {"statistics": [output]}, properties)
     assert len(asked) == 1
 
 
 def test_large_data_stays_here_where_beam_has_no_other_process(
     examples: standard_artifacts.Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(stored_size, "SMALL_BYTES", 1)
+    monkeypatch.setattr(in_process, "SMALL_BYTES", 1)
     monkeypatch.setattr(stock.Executor, "Do", lambda *arguments: pytest.fail("went to Beam"))
-    computed = run(small.Executor, examples, tmp_path)
+    computed = run(ours.Executor, examples, tmp_path)
     assert computed["train"].num_examples == 2500

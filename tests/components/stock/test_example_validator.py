@@ -17,7 +17,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils
 
-from components.anomaly_gate.executor import AnomaliesError, Executor, without_empty_columns
+from components.stock.example_validator import AnomaliesError, Executor, without_empty_columns
 
 Column = Sequence[Sequence[Any]]
 

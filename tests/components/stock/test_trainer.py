@@ -1,6 +1,6 @@
 import pytest
 
-from components.run_time_trainer.executor import with_epochs
+from components.stock.trainer import with_epochs
 from models.config import ModelConfig, TrainingConfig
 from models.features.spec import ColumnsConfig, FeaturesConfig, FeatureSpec
 from models.training.trainer import TrainerConfig

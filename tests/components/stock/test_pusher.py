@@ -2,20 +2,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pytest
-from tfx.dsl.io import fileio, filesystem_registry
-from tfx.dsl.io.plugins.local import LocalFilesystem
 from tfx.proto import pusher_pb2
 from tfx.types import standard_artifacts
 from tfx.utils import io_utils, proto_utils
 
-from components.atomic_pusher import executor
-from components.atomic_pusher.executor import Executor, newest_version, push
-from components.blessed_models.blessings import NotBlessedError
+from components import files
+from components.artifacts import NotBlessedError
+from components.stock.pusher import Executor, newest_version, push
+from tests.components.interactions.object_store import ObjectStore
 
 
 def save_model(folder: Path, content: str = "graph") -> str:
@@ -37,7 +35,7 @@ def base(tmp_path: Path) -> Path:
     return tmp_path / "serving" / "retrieval"
 
 
-def files(folder: str | Path) -> dict[str, str]:
+def contents(folder: str | Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): path.read_text()
         for path in sorted(Path(folder).rglob("*"))
@@ -48,9 +46,9 @@ def files(folder: str | Path) -> dict[str, str]:
 def test_a_version_holds_the_whole_model_and_its_digest(model: str, base: Path):
     version, path = push(model, str(base))
     assert os.listdir(base) == [str(version)]
-    pushed = files(path)
+    pushed = contents(path)
     assert len(pushed.pop(os.path.join("assets.extra", "digest"))) == 64
-    assert pushed == files(model)
+    assert pushed == contents(model)
 
 
 def test_exports_of_the_same_make_are_one_model_whatever_their_bytes(tmp_path: Path, base: Path):
@@ -112,7 +110,7 @@ def test_a_killed_push_leaves_no_version_and_the_next_one_clears_up(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(executor.io_utils, "copy_file", kill)
+        patched.setattr(files, "copy", kill)
         with pytest.raises(KeyboardInterrupt):
             push(model, str(base))
     assert newest_version(str(base)) == 0
@@ -124,13 +122,15 @@ def test_a_killed_push_leaves_no_version_and_the_next_one_clears_up(
 
 def test_a_failing_copy_leaves_the_versions_as_they_were(model: str, base: Path, tmp_path: Path):
     push(model, str(base))
-    before = files(base)
+    before = contents(base)
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "variables").write_text("no saved_model.pb here")
-    with pytest.raises(fileio.NotFoundError):
+    with pytest.raises(FileNotFoundError):
         push(str(broken), str(base))
-    assert {name: text for name, text in files(base).items() if "incoming-" not in name} == before
+    assert {
+        name: text for name, text in contents(base).items() if "incoming-" not in name
+    } == before
 
 
 def test_what_is_no_version_is_left_alone(model: str, base: Path):
@@ -216,64 +216,21 @@ def test_executor_pushes_nothing_that_a_gate_refused(
     assert not base.exists()
 
 
-class ObjectStore(LocalFilesystem):
-    """`objects://PATH` is PATH here: files appear one by one, and folders cannot be renamed."""
-
-    SUPPORTED_SCHEMES: ClassVar = ["objects://"]
-    written: ClassVar[list[str]] = []
-    fails_at: ClassVar[str] = ""
-
-    @classmethod
-    def _place(cls, path: str) -> str:
-        return path.removeprefix("objects:/")
-
-    @classmethod
-    def open(cls, name: str, mode: str = "r") -> Any:
-        if "w" in mode:
-            if cls.fails_at and name.endswith(cls.fails_at):
-                raise OSError("gone away")
-            cls.written.append(name)
-        return open(cls._place(name), mode)
-
-    @classmethod
-    def exists(cls, path: str) -> bool:
-        return LocalFilesystem.exists(cls._place(path))
-
-    @classmethod
-    def isdir(cls, path: str) -> bool:
-        return LocalFilesystem.isdir(cls._place(path))
-
-    @classmethod
-    def listdir(cls, path: str) -> list[Any]:
-        return [f"{name}/" for name in LocalFilesystem.listdir(cls._place(path))]
-
-    @classmethod
-    def makedirs(cls, path: str) -> None:
-        LocalFilesystem.makedirs(cls._place(path))
-
-    @classmethod
-    def rename(cls, src: str, dst: str, overwrite: bool = False) -> None:
-        raise AssertionError("an object store renames object by object")
-
-
 @pytest.fixture
-def object_store(base: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    filesystem_registry.DEFAULT_FILESYSTEM_REGISTRY.register(ObjectStore, priority=0)
-    monkeypatch.setattr(ObjectStore, "written", [])
-    monkeypatch.setattr(ObjectStore, "fails_at", "")
-    return f"objects:/{base}"
+def object_store() -> Iterator[str]:
+    ObjectStore.objects.clear()
+    yield "obj://bucket/serving"
+    ObjectStore.objects.clear()
 
 
-def test_on_an_object_store_the_file_that_makes_a_version_comes_last(
-    model: str, base: Path, object_store: str
-):
+def test_on_an_object_store_the_file_that_makes_a_version_comes_last(model: str, object_store: str):
     version, path = push(model, object_store)
     assert path == f"{object_store}/{version}"
-    assert len(ObjectStore.written) == 4
-    assert ObjectStore.written[-1] == f"{path}/saved_model.pb"
+    assert len(ObjectStore.objects) == 4
+    assert list(ObjectStore.objects)[-1] == f"{path}/saved_model.pb"
     assert newest_version(object_store) == version
     assert push(model, object_store) == (version, path)
-    assert os.listdir(base) == [str(version)]
+    assert files.list_folder(object_store) == [str(version)]
 
 
 def test_half_a_version_on_an_object_store_is_none(
@@ -281,12 +238,19 @@ def test_half_a_version_on_an_object_store_is_none(
 ):
     first, _ = push(model, object_store)
     other = save_model(tmp_path / "other", "other graph")
+    copy = files.copy
+
+    def copy_or_fail(source: str, target: str) -> None:
+        if target.endswith("variables.index"):
+            raise OSError("gone away")
+        copy(source, target)
+
     with monkeypatch.context() as patched:
-        patched.setattr(ObjectStore, "fails_at", "variables.index")
+        patched.setattr(files, "copy", copy_or_fail)
         with pytest.raises(OSError, match="gone away"):
             push(other, object_store)
     assert newest_version(object_store) == first
     assert push(model, object_store)[0] == first
     second, path = push(other, object_store)
     assert second > first + 1
-    assert files(path.removeprefix("objects:/"))["saved_model.pb"] == "other graph"
+    assert ObjectStore.objects[f"{path}/saved_model.pb"] == b"other graph"

@@ -1,0 +1,128 @@
+"""All patches of TFX, Beam and TensorFlow Transform. Each replaces something for one `with` block.
+
+They were measured with TFX 1.16, Beam 2.65 and Transform 1.16 on one process of Beam's
+DirectRunner. Check each again when one of these versions changes.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+import tensorflow as tf
+from apache_beam.runners.portability.fn_api_runner import worker_handlers
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tensorflow_transform.beam import impl
+from tfx.components.transform import executor
+from tfx_bsl.tfxio import record_based_tfxio
+
+_RECORDS_AT_ONCE = 1024
+
+
+@contextlib.contextmanager
+def transform_batches_of(size: int) -> Iterator[None]:
+    """Make Transform analyse in batches of a fixed size.
+
+    Beam adapts the size of batches to their duration. Moments are summed batch by batch, so their
+    last digits differ from run to run, and the same seed no longer gives the same model.
+
+    Remove when: TFX's Transform has an option for the batch size of Examples. Today it has one for
+    raw records only (`TransformProcessor._GetDesiredBatchSize`).
+    """
+    stock = executor.TransformProcessor
+
+    class Processor(stock):  # type: ignore[misc,valid-type]
+        def _GetDesiredBatchSize(  # noqa: N802
+            self, data_format: int, schema: schema_pb2.Schema
+        ) -> int | None:
+            desired: int | None = super()._GetDesiredBatchSize(data_format, schema)
+            return desired or size
+
+    executor.TransformProcessor = Processor
+    try:
+        yield
+    finally:
+        executor.TransformProcessor = stock
+
+
+@contextlib.contextmanager
+def splits_analysed_as_one() -> Iterator[None]:
+    """Make Transform read all splits that it analyses from one source, without a Flatten.
+
+    Beam's in-process runner gathers a flattened collection in memory before the next stage, and
+    then copies it twice. Stock Transform flattens the splits (`FlattenAnalysisInputs` in
+    `tensorflow_transform.beam.impl`) and the files (`FlattenPCollsFromPatterns` in
+    `tfx_bsl.tfxio.record_based_tfxio`), so its memory grows with the data.
+
+    Gain: the peak memory of Transform no longer grows with the data
+    (`benchmarks/growth.py`).
+
+    Remove when: Beam's in-process runner fuses Flatten into the stage that consumes it.
+    """
+    stock, extract = executor.TransformProcessor, impl._ExtractInputForSavedModelImpl
+    read, expand = record_based_tfxio.ReadTfRecord, extract.expand
+
+    class Processor(stock):  # type: ignore[misc,valid-type]
+        def _JoinUncachedDatasets(  # noqa: N802
+            self,
+            analyze_data_list: list[Any],
+            new_analyze_data_dict: dict[Any, Any],
+            schema: schema_pb2.Schema,
+            analyze_input_columns: list[str],
+        ) -> tuple[list[Any], dict[Any, Any]]:
+            joint = analyze_data_list[0]
+            joint._file_pattern = [dataset.file_pattern for dataset in analyze_data_list]
+            joint._file_format = [dataset.file_format for dataset in analyze_data_list]
+            joint.tfxio = self._CreateTFXIO(joint, schema).Project(analyze_input_columns)
+            return [joint], {joint.dataset_key: joint}
+
+    executor.TransformProcessor = Processor
+    record_based_tfxio.ReadTfRecord = _read
+    extract.expand = _extract
+    try:
+        yield
+    finally:
+        executor.TransformProcessor = stock
+        record_based_tfxio.ReadTfRecord = read
+        extract.expand = expand
+
+
+@contextlib.contextmanager
+def no_side_input_cache() -> Iterator[None]:
+    """Make Beam's in-process worker read side inputs each time instead of caching them.
+
+    Before Beam caches one, it adds up the sizes of all its objects, one by one in Python. A
+    vocabulary reaches Transform as a side input that is read once.
+
+    Gain: minutes for a vocabulary of half a million values.
+
+    Remove when: https://github.com/apache/beam/issues/30360 is fixed, or the in-process worker
+    respects the option `--max_cache_memory_usage_mb`.
+    """
+    before = worker_handlers.STATE_CACHE_SIZE_MB
+    worker_handlers.STATE_CACHE_SIZE_MB = 0
+    try:
+        yield
+    finally:
+        worker_handlers.STATE_CACHE_SIZE_MB = before
+
+
+@beam.ptransform_fn
+@beam.typehints.with_input_types(beam.Pipeline)
+@beam.typehints.with_output_types(bytes)
+def _read(pipeline: beam.Pipeline, file_pattern: Sequence[str]) -> beam.pvalue.PCollection:
+    return pipeline | beam.Create(file_pattern) | beam.FlatMap(_records).with_output_types(bytes)
+
+
+def _records(file_pattern: str) -> Iterator[bytes]:
+    files = sorted(tf.io.gfile.glob(file_pattern))
+    records = tf.data.TFRecordDataset(files, compression_type="GZIP")
+    # Read one at a time, each record would cost a tenth of a millisecond.
+    for batch in records.batch(_RECORDS_AT_ONCE).as_numpy_iterator():
+        yield from batch
+
+
+def _extract(transform: Any, begin: beam.pvalue.PBegin) -> beam.pvalue.PCollection:
+    (examples,) = transform._pcollection_dict.values()
+    # Beam accepts no transform that returns its input unchanged.
+    return examples | beam.Map(lambda batch: batch)
