@@ -4,15 +4,15 @@ A container on Kubeflow or Vertex gets the type of an artifact as a title of the
 `namespace.Name`, and imports the class of that name. So the artifact types can be imported from
 here too, under their `TYPE_NAME`. They are imported on demand.
 
-Import this package before TFX: it spares the import of parts of TFX that no component needs.
+Import this package before TFX: it defers imports that no component needs.
 """
 
 import importlib
 from typing import Any
 
-from components.lazy_packages import import_lazily
+from components.patches.deferred_imports import defer_unneeded_imports
 
-import_lazily("tensorflow_model_analysis", "tfx.components")
+defer_unneeded_imports()
 
 
 def __getattr__(name: str) -> Any:

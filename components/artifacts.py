@@ -14,6 +14,8 @@ SPANS_PROPERTY = "spans"
 # Properties of a SpanProfile: the newest span of the run, and the project.
 SPAN_PROPERTY = "span"
 PROJECT_PROPERTY = "use"
+# In TunerResults, next to TFX's own list of the successful trials.
+TRIALS_FILE = "trials.json"
 
 
 class CandidateEmbeddings(Artifact):

@@ -17,7 +17,11 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx_bsl.coders import example_coder
 from tfx_bsl.tfxio import tensor_to_arrow
 
-from components.patches import no_side_input_cache, splits_analysed_as_one, transform_batches_of
+from components.patches.transform import (
+    no_side_input_cache,
+    splits_analysed_as_one,
+    transform_batches_of,
+)
 from components.stock.in_process import batch_size, runs_in_process
 
 # Of zlib: three times as fast as the default, 6.

@@ -10,9 +10,7 @@ from tfx.components.tuner import executor
 from tfx.types import artifact_utils, standard_component_specs
 
 from components import files
-
-# In the folder of the tuner's results, next to TFX's own list of the successful trials.
-TRIALS_FILE = "trials.json"
+from components.artifacts import TRIALS_FILE
 
 
 class Executor(executor.Executor):

@@ -22,7 +22,7 @@ from components.index_builder.errors import IndexRefusedError
 from components.index_builder.index_report import REPORT_FILE as INDEX_REPORT_FILE
 from components.interactions.report import REPORT_FILE
 from components.retrieval_evaluator.report import EVALUATION_FILE
-from components.stock.tuner import TRIALS_FILE
+from components.artifacts import TRIALS_FILE
 from models.training.trainer import FIT_FILE, WARM_START_FILE
 from pipeline.definition import BLESSED_MODEL
 from pipeline.errors import ComponentFailedError

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
-from components.patches import no_side_input_cache
+from components.patches.transform import no_side_input_cache
 from components.stock import in_process
 from components.stock.in_process import batch_size, runs_in_process
 

@@ -1,4 +1,4 @@
-"""All patches of TFX, Beam and TensorFlow Transform. Each replaces something for one `with` block.
+"""Patches of TFX, Beam and TensorFlow Transform for Transform, each for one `with` block.
 
 They were measured with TFX 1.16, Beam 2.65 and Transform 1.16 on one process of Beam's
 DirectRunner. Check each again when one of these versions changes.

@@ -1,0 +1,53 @@
+"""Import submodules of two packages without the code of the packages themselves.
+
+`tfx.components` imports all components of TFX with their dependencies, such as the Kubernetes
+client. `tensorflow_model_analysis` imports a language toolkit, scikit-learn and its own metrics;
+TFX needs the name of one message of it.
+
+Source: the `__init__.py` of both, in TFX 1.16 and TensorFlow Model Analysis 0.47.
+
+Gain: 1.2 seconds of CPU and 100 MB at each start of a step (5.96 instead of 7.21 seconds, 698
+instead of 800 MB).
+
+Remove when: these files no longer import everything.
+"""
+
+import importlib
+import sys
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import module_from_spec
+from typing import Any
+
+
+def defer_unneeded_imports() -> None:
+    """Put the packages in place without running their code, unless they are imported already.
+
+    The code of a package runs when something else than a submodule is asked for.
+    """
+    tfx = PathFinder.find_spec("tfx")
+    specs = [PathFinder.find_spec("tensorflow_model_analysis")]
+    if tfx is not None:
+        specs.append(PathFinder.find_spec("tfx.components", tfx.submodule_search_locations))
+    for spec in specs:
+        if spec is not None and spec.name not in sys.modules:
+            _defer(spec)
+
+
+def _defer(spec: ModuleSpec) -> None:
+    package = module_from_spec(spec)
+
+    def find(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"module {spec.name!r} has no attribute {name!r}")
+        submodule = f"{spec.name}.{name}"
+        try:
+            return importlib.import_module(submodule)
+        except ModuleNotFoundError as error:
+            if error.name != submodule:
+                raise
+        if vars(package).pop("__getattr__", None) and spec.loader is not None:
+            spec.loader.exec_module(package)
+        return getattr(package, name)
+
+    vars(package)["__getattr__"] = find
+    sys.modules[spec.name] = package
