@@ -15,12 +15,12 @@ from tfx.components.util import tfxio_utils
 from tfx_bsl.tfxio.dataset_options import RecordBatchesOptions
 
 from components import files
-from components.stock.statistics_gen import statistics_of
 from components.interactions.config import SOURCES, IngestConfig, Source
 from components.interactions.rows.checks import read_rows
 from components.interactions.sources.files import SourceFile
 from components.interactions.stable_hash import Counts, DistinctIds, Hashes, hash_strings
 from components.interactions.timelines.examples import feature_lists, record_batch, single_lists
+from components.stock.statistics_gen import statistics_of
 from models.features.spec import EVENT_TYPE_KEY, RATING_KEY
 
 Statistics: TypeAlias = statistics_pb2.DatasetFeatureStatisticsList
