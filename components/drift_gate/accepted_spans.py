@@ -20,6 +20,8 @@ from components.interactions.spans.listing import ListedFile, list_files
 from components.interactions.spans.pattern import SpanFiles
 
 _FILE = "accepted_spans.json"
+# The former name: runs from before the rename still serve as baselines.
+_FORMER_FILE = "let_pass.json"
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,10 @@ def write_accepted(
 
 def read_accepted(folder: str) -> list[AcceptedSpan]:
     """Return the record in a folder, in the order of acceptance."""
-    content = json.loads(files.read_text(os.path.join(folder, _FILE)))
+    path = os.path.join(folder, _FILE)
+    if not files.exists(path):
+        path = os.path.join(folder, _FORMER_FILE)
+    content = json.loads(files.read_text(path))
     return [
         AcceptedSpan(**{**entry, "delivery": Delivery(**entry["delivery"])}) for entry in content
     ]
@@ -98,7 +103,7 @@ def read_accepted(folder: str) -> list[AcceptedSpan]:
 
 def is_whole(folder: str) -> bool:
     """Return whether a folder has a record, which is written last."""
-    return files.exists(os.path.join(folder, _FILE))
+    return any(files.exists(os.path.join(folder, name)) for name in (_FILE, _FORMER_FILE))
 
 
 def new_folder(store: str, span: int) -> str:

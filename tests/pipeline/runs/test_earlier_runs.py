@@ -61,8 +61,12 @@ def test_the_baseline_is_that_of_the_projects_last_accepted_run(config: Pipeline
     accept(config, 10, state=Artifact.ABANDONED)
     accept(config, 11, project="other")
     assert last_accepted_spans(config) == str(again)
-    [entry] = read_accepted(str(again))
-    assert entry == AcceptedSpan(Delivery(5, None, "0"))
+    expected = [AcceptedSpan(Delivery(5, None, "0"))]
+    assert read_accepted(str(again)) == expected
+    # The record had another name once.
+    (again / "accepted_spans.json").rename(again / "let_pass.json")
+    assert last_accepted_spans(config) == str(again)
+    assert read_accepted(str(again)) == expected
 
 
 def test_missing_profiles_stop_a_run(config: PipelineConfig, tmp_path: Path) -> None:
