@@ -4,14 +4,10 @@ import argparse
 import json
 import os
 import platform
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-ROOT = Path(__file__).resolve().parent.parent
 
 Row = dict[str, Any]
 
@@ -101,17 +97,3 @@ def _reaches_aim(found: Row) -> bool:
 
 def _shown(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def in_child(script: str, *arguments: object) -> dict[str, float]:
-    """Run a benchmark's hidden `--measure` in a new process; return its last line as JSON."""
-    done = subprocess.run(
-        [sys.executable, script, "--measure", *map(str, arguments)],
-        check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=ROOT,
-    )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found

@@ -11,6 +11,7 @@ Usage: python benchmarks/catalogue.py [--json]
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import threading
@@ -23,7 +24,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks._report import environment, in_child, options_parser, report, row  # noqa: E402
+from benchmarks._report import environment, options_parser, report, row  # noqa: E402
 
 DIMENSION = 64
 SIZES = {"250k": 250_000, "1m": 1_000_000}
@@ -210,6 +211,20 @@ def measure_search(folder: Path) -> dict[str, float]:
     return found
 
 
+def in_child(which: str, folder: Path) -> dict[str, float]:
+    """Take a measurement in a new process."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--measure", which, str(folder)],
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=ROOT,
+    )
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 def for_ten_million(growths_mb: dict[str, float]) -> float:
     """Extrapolate the growth of two sizes linearly to ten million candidates, in MB."""
     (small, large), (low, high) = SIZES.values(), (growths_mb[name] for name in SIZES)
@@ -225,7 +240,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
         write_examples(part / "examples", count)
         write_towers(part / "towers")
         for which, measured in growths.items():
-            result = in_child(__file__, which, part)
+            result = in_child(which, part)
             measured[label] = result["growth_mb"]
             found.append(row(f"{which}_wall_{label}", result["wall_s"], "s"))
             found.append(row(f"{which}_memory_{label}", result["growth_mb"], "MB"))
@@ -236,7 +251,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
         row("indexing_memory_10m_reasoned", indexing, "MB"),
         row("indexing_memory_over_vectors_10m", indexing / vectors_mb, "ratio", 4.0, 2.5),
     ]
-    search = in_child(__file__, "search", folder / "1m")
+    search = in_child("search", folder / "1m")
     found += [row(f"filter_{name}_p50_1m", value, "ms") for name, value in search.items()]
     slowest = max(search.values())
     found.append(row("slowest_filter_over_none_1m", slowest / search["none"], "ratio", 5.0, 2.0))
