@@ -16,7 +16,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from components.files import write_text
 from pipeline.errors import ReleaseError
 from pipeline.releases.release import Release
-from serving.server.version_policy import aspired_versions
+from serving.server.version_folders import aspired_versions
 
 _PLATFORM = "tensorflow"
 

@@ -20,8 +20,6 @@ def main() -> int:
     """
     flags = parse_flags()
     event_log.configure(flags.log_format)
-    if flags.not_heeded:
-        event_log.warning("flags_not_heeded", flags=",".join(flags.not_heeded))
     try:
         check_ports_are_free(flags)
         _serve(flags)
@@ -32,13 +30,10 @@ def main() -> int:
 
 
 def end_process(status: int) -> NoReturn:
-    """End the process here and now.
+    """End the process without Python's own shutdown.
 
-    What was under way is answered by now. An orderly end of Python would still take the interpreter
-    away from under threads that wait in TensorFlow and gRPC, where some ends are crashes.
-
-    Args:
-        status: The exit status.
+    All requests are answered by now. Threads still wait inside TensorFlow and gRPC, and to finalize
+    the interpreter under them crashes at times.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -46,10 +41,10 @@ def end_process(status: int) -> NoReturn:
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow and all that serves with it, which takes seconds.
+    """Import TensorFlow and the server, which takes seconds.
 
-    Without its banner and its dependencies' warnings, which would bury the log, and without Keras,
-    which TensorFlow imports if it can and which a third of the time would go to.
+    TensorFlow's banner and warnings are off, since they would hide the log. Keras, which TensorFlow
+    imports if it can, is left out: it would take a third of the time.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.simplefilter("ignore")
@@ -59,20 +54,20 @@ def import_tensorflow() -> None:
     import uvloop  # noqa: F401
 
     tf.get_logger().setLevel("ERROR")
-    import serving.server.server  # noqa: F401 - what serves, with it
-    from serving.server import scann_ops
+    import serving.server.server  # noqa: F401
+    from serving.server.loaded_model import register_scann_ops
 
-    scann_ops.register()
+    register_scann_ops()
 
 
 def _serve(flags: ServerFlags) -> None:
-    # Only now, so that --help and a wrong flag answer at once.
+    # Not before the flags are parsed, so that --help and an invalid flag answer at once.
     import_tensorflow()
     import uvloop
 
     from serving.server.server import serve
 
-    # asyncio's own loop, which is written in Python, took a fifth of the time of a request.
+    # asyncio's own loop takes a fifth more time per request.
     uvloop.run(serve(flags))
 
 

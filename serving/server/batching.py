@@ -1,26 +1,27 @@
-"""Runs requests, those that wait for the same computation together, as one batch.
+"""The batcher: requests that wait for the same computation share one run of the model.
 
-A free thread takes what is queued and never waits for more: a lone request goes at once, and while
-a run is under way the requests that arrive queue up and then share the next run. That spares each
-of them the fixed cost of a run; it never holds one back.
+A free thread takes what is queued and never waits for more. A lone request runs at once; requests
+that arrive during a run queue up and share the next one, which spares them the fixed cost of a run.
 
-Requests share a run only where their answers cannot tell: same version, signature and outputs, and
-the same shape but for the first dimension, along which they are laid one after the other. A run
-that fails is repeated request by request, so that an error reaches who caused it.
+Requests share a run only if their answers stay the same: same version, signature and outputs, and
+the same shapes except for the first dimension, along which they are concatenated. If a shared run
+fails, its requests run one by one, so that only the request at fault gets the error.
 """
 
 from __future__ import annotations
 
+import asyncio
 import collections
+import dataclasses
+import os
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Protocol
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from serving.errors import (
-    CancelledError,
     DeadlineExceededError,
     InternalError,
     InvalidArgumentError,
@@ -28,23 +29,39 @@ from serving.errors import (
     UnavailableError,
 )
 from serving.server import event_log
-from serving.server.batching_options import BatchingOptions
 from serving.server.signature import Signature
 from serving.server.tensor_codec import Array
 
 Observer = Callable[[int, int, Sequence[float]], None]
-"""Told of each run: its requests, its rows, and how long each request waited, in seconds."""
+"""Called for each run with its requests, its rows, and the seconds that each request waited."""
 
 
-class Call:
-    """One request on its way through the queue.
+@dataclasses.dataclass(frozen=True)
+class BatchingOptions:
+    """Sizes and limits of the batches.
 
-    Args:
-        signature: What to run.
-        feeds: One array for each of `signature.inputs`, of the dtypes it asks for.
-        outputs: What to compute, as `Signature.select_outputs` returns it.
-        deadline_s: On `time.monotonic()`'s clock; after it the call is not run any more.
+    Attributes:
+        is_enabled: Whether requests share runs.
+        max_batch_rows: Maximum rows of a shared run; a larger request runs alone.
+        max_request_rows: Larger requests are refused; None refuses none.
+        max_waiting: Maximum requests in the queue; more are refused.
+        num_threads: Runs at the same time.
+        pads_inputs: Whether requests whose inputs differ after the first dimension share a run;
+            the narrower ones are padded with "" or 0.
     """
+
+    is_enabled: bool = True
+    max_batch_rows: int = 128
+    max_request_rows: int | None = None
+    max_waiting: int = 10_000
+    # Half of the CPUs compute, the other half read and write requests. With one thread for each
+    # CPU there is always a free one, and no two requests ever meet in the queue.
+    num_threads: int = max(1, (os.cpu_count() or 1) // 2)
+    pads_inputs: bool = False
+
+
+class _Call:
+    """One request in the queue."""
 
     __slots__ = (
         "deadline_s",
@@ -52,9 +69,6 @@ class Call:
         "error",
         "feeds",
         "future",
-        "group",
-        "is_abandoned",
-        "is_row_by_row",
         "outputs",
         "results",
         "rows",
@@ -66,230 +80,201 @@ class Call:
         signature: Signature,
         feeds: Sequence[Array],
         outputs: tuple[str, ...],
-        deadline_s: float | None = None,
+        deadline_s: float | None,
+        future: asyncio.Future[list[Array]],
     ) -> None:
         self.signature = signature
         self.feeds = feeds
         self.outputs = outputs
         self.deadline_s = deadline_s
-        sizes = {feed.shape[0] if feed.ndim else 0 for feed in feeds}
-        self.rows = max(sizes, default=0)
-        # Feeds of one row beside feeds of many do not qualify: the model repeats them for its
-        # batch, and in a larger batch they would stand for one row only.
-        self.is_row_by_row = len(sizes) == 1 and self.rows > 0
-        self.enqueued_s = 0.0
-        self.is_abandoned = False
+        self.future = future
+        self.rows = max((feed.shape[0] for feed in feeds if feed.ndim), default=0)
+        self.enqueued_s = time.monotonic()
         self.results: list[Array] = []
         self.error: ServingError | None = None
-        # Of whoever waits for it; none of the batcher's business.
-        self.future: Any = None
-        self.group: Any = None
 
-
-class Receiver(Protocol):
-    """Who gets the calls back."""
-
-    def __call__(self, calls: list[Call]) -> None:
-        """Take calls whose `results` or `error` is set; called once for those of one run."""
+    def key(self, options: BatchingOptions) -> Hashable:
+        """Return what requests that may share a run have in common."""
+        rows = self.rows
+        # An input of one row counts for the whole batch of its own request. In a larger batch it
+        # would be one row of many.
+        if not (
+            options.is_enabled
+            and rows
+            and self.signature.is_batchable
+            and all(feed.ndim and feed.shape[0] == rows for feed in self.feeds)
+        ):
+            return id(self)
+        if options.pads_inputs:
+            shapes: tuple[Hashable, ...] = tuple([feed.ndim for feed in self.feeds])
+        else:
+            shapes = tuple([feed.shape[1:] for feed in self.feeds])
+        return id(self.signature), self.outputs, shapes
 
 
 class Batcher:
-    """A queue of calls and the threads that run them.
+    """A queue of requests and the threads that run them; belongs to the running event loop.
+
+    Example:
+        batcher = Batcher(BatchingOptions())
+        results = await batcher.run(signature, feeds, signature.outputs)
 
     Args:
         options: Sizes and limits.
-        observer: Told of each run.
+        observer: Called for each run.
     """
 
     def __init__(self, options: BatchingOptions, observer: Observer | None = None) -> None:
         self._options = options
         self._observer = observer
-        # By what may share a run, in the order of their oldest call.
-        self._waiting: collections.OrderedDict[Hashable, collections.deque[_Entry]] = (
+        self._loop = asyncio.get_running_loop()
+        # By key, in the order of the oldest request. Shared with the threads, like the counts.
+        self._waiting: collections.OrderedDict[Hashable, collections.deque[_Call]] = (
             collections.OrderedDict()
         )
-        self.num_waiting = 0
-        self.max_batch_rows = options.max_batch_rows
-        self.max_enqueued_calls = options.max_enqueued_calls
-        self.num_threads = options.num_batch_threads
+        self._num_waiting = 0
+        self._num_busy = 0
+        self._lock = threading.Lock()
         self._is_stopped = False
-        self._changed = threading.Condition(threading.Lock())
-        self._threads = [
-            threading.Thread(target=self._work, name=f"batch-{number}", daemon=True)
-            for number in range(options.num_batch_threads)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._will_start_threads = False
+        self._threads = ThreadPoolExecutor(options.num_threads, thread_name_prefix="batch")
 
-    def submit(self, calls: Sequence[Call], receiver: Receiver) -> None:
-        """Queue calls.
+    async def run(
+        self,
+        signature: Signature,
+        feeds: Sequence[Array],
+        outputs: tuple[str, ...],
+        deadline_s: float | None = None,
+    ) -> list[Array]:
+        """Queue a request and return its results.
 
         Args:
-            calls: The calls.
-            receiver: Gets them back, in a thread of the batcher or in this one; it must not block.
-                Calls of one run with the same receiver come back together. A call that is too
-                large, or that finds the queue full, comes back at once with its error.
-        """
-        refused: list[Call] = []
-        now = time.monotonic()
-        with self._changed:
-            for call in calls:
-                call.error = self._refusal(call)
-                if call.error:
-                    refused.append(call)
-                    continue
-                call.enqueued_s = now
-                key = self._key(call)
-                same = self._waiting.get(key)
-                if same is None:
-                    same = self._waiting[key] = collections.deque()
-                    self._changed.notify()
-                same.append((call, receiver))
-                self.num_waiting += 1
-        if refused:
-            receiver(refused)
-
-    def _refusal(self, call: Call) -> ServingError | None:
-        options = self._options
-        if options.max_request_rows is not None and call.rows > options.max_request_rows:
-            # TensorFlow's batch scheduler.
-            return InvalidArgumentError(
-                f"Task size {call.rows} is larger than maximum input batch size "
-                f"{options.max_request_rows}"
-            )
-        if self._is_stopped:
-            return shutting_down()
-        if self.num_waiting >= options.max_enqueued_calls:
-            return queue_full()
-        return None
-
-    def run(self, call: Call, timeout_s: float) -> list[Array]:
-        """Queue a call and wait for its results.
+            signature: The signature to run.
+            feeds: One array for each of `signature.inputs`.
+            outputs: The outputs to compute, as `Signature.select_outputs` returns them.
+            deadline_s: On the clock of `time.monotonic`; later than that the request is not run.
 
         Raises:
-            DeadlineExceededError: If they are not there in time.
-            ServingError: As the run ends.
+            InvalidArgumentError: If the request has too many rows.
+            UnavailableError: If the queue is full or the server shuts down.
+            DeadlineExceededError: If the request waited past its deadline.
+            ServingError: If the computation fails.
         """
-        done = threading.Event()
-        self.submit([call], _Setter(done))
-        if not done.wait(timeout_s):
-            call.is_abandoned = True
-            raise timed_out()
-        if call.error:
-            raise call.error
-        return call.results
+        call = _Call(signature, feeds, outputs, deadline_s, self._loop.create_future())
+        self._check_limits(call.rows)
+        key = call.key(self._options)
+        with self._lock:
+            self._waiting.setdefault(key, collections.deque()).append(call)
+            self._num_waiting += 1
+        if not self._will_start_threads:
+            # At the end of this turn of the loop, so that requests that arrived together run
+            # together.
+            self._will_start_threads = True
+            self._loop.call_soon(self._start_threads)
+        return await call.future
 
     def stop(self) -> None:
-        """Refuse new calls and drop those that wait; the runs under way go on."""
-        with self._changed:
-            self._is_stopped = True
-            dropped = [entry for same in self._waiting.values() for entry in same]
+        """Refuse new requests and drop the waiting ones; runs in progress go on."""
+        self._is_stopped = True
+        with self._lock:
+            dropped = [call for calls in self._waiting.values() for call in calls]
             self._waiting.clear()
-            self.num_waiting = 0
-            self._changed.notify_all()
-        for call, _ in dropped:
+            self._num_waiting = 0
+        for call in dropped:
             call.error = shutting_down()
-        _give_back(dropped)
+        _deliver(dropped)
+        self._threads.shutdown(wait=False)
 
-    def _key(self, call: Call) -> Hashable:
-        if not (self._options.is_enabled and call.is_row_by_row and call.signature.is_batchable):
-            return id(call)
-        pads = self._options.pads
-        shapes = tuple(
-            [
-                feed.ndim if feed.ndim > 1 and pads(info.alias) else feed.shape[1:]
-                for info, feed in zip(call.signature.inputs, call.feeds, strict=True)
-            ]
-        )
-        return id(call.signature), call.outputs, shapes
+    def _check_limits(self, rows: int) -> None:
+        limit = self._options.max_request_rows
+        if limit is not None and rows > limit:
+            raise InvalidArgumentError(
+                f"Task size {rows} is larger than maximum input batch size {limit}"
+            )
+        if self._is_stopped:
+            raise shutting_down()
+        if self._num_waiting >= self._options.max_waiting:
+            raise queue_full()
+
+    def _start_threads(self) -> None:
+        self._will_start_threads = False
+        with self._lock:
+            num_new = min(self._options.num_threads - self._num_busy, len(self._waiting))
+            self._num_busy += num_new
+        for _ in range(num_new):
+            self._threads.submit(self._work)
 
     def _work(self) -> None:
+        """Run batches until nothing waits; runs in a thread."""
         while True:
-            with self._changed:
-                while not self._waiting:
-                    if self._is_stopped:
-                        return
-                    self._changed.wait()
-                entries = self._take()
+            with self._lock:
+                calls = self._take()
+                if not calls:
+                    self._num_busy -= 1
+                    return
             try:
-                self._run(entries)
-            except Exception as raised:  # The thread must outlive it.
+                self._run(calls)
+            except Exception as raised:  # The callers must get an answer whatever happens here.
                 event_log.error("batch_crashed", error=repr(raised))
-                for call, _ in entries:
+                for call in calls:
                     call.error = InternalError(f"{type(raised).__name__}: {raised}")
-            _give_back(entries)
-            del entries  # Else an idle thread would keep an unloaded version's tensors.
+            self._loop.call_soon_threadsafe(_deliver, calls)
+            del calls  # An idle thread would keep an unloaded version's tensors.
 
-    def _take(self) -> list[_Entry]:
-        """Take the oldest waiting call and all that may run with it."""
+    def _take(self) -> list[_Call]:
+        """Take the oldest waiting request and those that can run with it."""
+        if not self._waiting:
+            return []
         key, same = next(iter(self._waiting.items()))
-        entries, rows = [same.popleft()], 0
-        rows = entries[0][0].rows
-        while same and rows + same[0][0].rows <= self._options.max_batch_rows:
-            entries.append(same.popleft())
-            rows += entries[-1][0].rows
-        if same:  # Behind the others, which have waited as well.
+        calls = [same.popleft()]
+        rows = calls[0].rows
+        while same and rows + same[0].rows <= self._options.max_batch_rows:
+            calls.append(same.popleft())
+            rows += calls[-1].rows
+        if same:  # Behind the other keys, which have waited as well.
             self._waiting.move_to_end(key)
         else:
             del self._waiting[key]
-        self.num_waiting -= len(entries)
-        return entries
+        self._num_waiting -= len(calls)
+        return calls
 
-    def _run(self, entries: list[_Entry]) -> None:
+    def _run(self, calls: list[_Call]) -> None:
         now = time.monotonic()
         live = []
-        for call, _ in entries:
-            if call.is_abandoned:
-                call.error = CancelledError("The caller is gone")
-            elif call.deadline_s is not None and call.deadline_s <= now:
+        for call in calls:
+            if call.deadline_s is not None and call.deadline_s <= now:
                 call.error = timed_out()
-            else:
+            elif not call.future.cancelled():
                 live.append(call)
         if not live:
             return
         if self._observer:
-            self._observer(
-                len(live),
-                sum(call.rows for call in live),
-                [now - call.enqueued_s for call in live],
-            )
+            waited_s = [now - call.enqueued_s for call in live]
+            self._observer(len(live), sum(call.rows for call in live), waited_s)
         if len(live) == 1 or not _run_together(live):
             for call in live:
-                _run_alone(call)
+                try:
+                    call.results = call.signature.compute(call.feeds, call.outputs)
+                except ServingError as error:
+                    call.error = error
 
 
-_Entry = tuple[Call, Receiver]
+def _deliver(calls: Sequence[_Call]) -> None:
+    for call in calls:
+        if call.future.done():  # The caller has given up.
+            continue
+        if call.error:
+            call.future.set_exception(call.error)
+        else:
+            call.future.set_result(call.results)
 
 
-class _Setter:
-    """Receives for one who waits."""
-
-    def __init__(self, done: threading.Event) -> None:
-        self._done = done
-
-    def __call__(self, calls: list[Call]) -> None:
-        self._done.set()
-
-
-def shutting_down() -> UnavailableError:
-    """Return the error of a request that comes too late."""
-    return UnavailableError("The server is shutting down")
-
-
-def queue_full() -> UnavailableError:
-    """Return the error of TensorFlow's batch scheduler when it has no more room."""
-    return UnavailableError("The batch scheduling queue to which this task was submitted is full")
-
-
-def timed_out() -> DeadlineExceededError:
-    """Return the error that TensorFlow's Session has when its time is up."""
-    return DeadlineExceededError("Timed out waiting for notification")
-
-
-def _run_together(calls: Sequence[Call]) -> bool:
-    """Run calls as one; False if that failed or the results are not row by row."""
+def _run_together(calls: Sequence[_Call]) -> bool:
+    """Run requests as one batch; return False if that failed or results are not row by row."""
     first = calls[0]
-    feeds = [_stack([call.feeds[index] for call in calls]) for index in range(len(first.feeds))]
+    feeds = [
+        _concatenate([call.feeds[index] for call in calls]) for index in range(len(first.feeds))
+    ]
     try:
         results = first.signature.compute(feeds, first.outputs)
     except ServingError:
@@ -305,37 +290,31 @@ def _run_together(calls: Sequence[Call]) -> bool:
     return True
 
 
-def _run_alone(call: Call) -> None:
-    try:
-        call.results = call.signature.compute(call.feeds, call.outputs)
-    except ServingError as error:
-        call.error = error
-
-
-def _stack(arrays: list[Array]) -> Array:
-    """Lay arrays one after the other, the narrower ones padded with "" or 0."""
+def _concatenate(arrays: list[Array]) -> Array:
     first = arrays[0]
     if all(array.shape[1:] == first.shape[1:] for array in arrays):
         return np.concatenate(arrays)
-    sizes = np.max([array.shape[1:] for array in arrays], axis=0)
-    rows = sum(len(array) for array in arrays)
-    stacked: Array = np.full(
-        (rows, *sizes), b"" if first.dtype == np.object_ else 0, dtype=first.dtype
-    )
+    widths = np.max([array.shape[1:] for array in arrays], axis=0)
+    padding = b"" if first.dtype == np.object_ else 0
+    padded: Array = np.full((sum(map(len, arrays)), *widths), padding, dtype=first.dtype)
     start = 0
     for array in arrays:
-        place = (slice(start, start + len(array)), *map(slice, array.shape[1:]))
-        stacked[place] = array
+        position = (slice(start, start + len(array)), *map(slice, array.shape[1:]))
+        padded[position] = array
         start += len(array)
-    return stacked
+    return padded
 
 
-def _give_back(entries: Sequence[_Entry]) -> None:
-    by_receiver: dict[int, tuple[Receiver, list[Call]]] = {}
-    for call, receiver in entries:
-        by_receiver.setdefault(id(receiver), (receiver, []))[1].append(call)
-    for receiver, calls in by_receiver.values():
-        try:
-            receiver(calls)
-        except Exception as raised:  # An event loop that is closed takes nothing back.
-            event_log.warning("answers_dropped", calls=len(calls), error=repr(raised))
+def shutting_down() -> UnavailableError:
+    """Return the error of a request that arrives during shutdown."""
+    return UnavailableError("The server is shutting down")
+
+
+def queue_full() -> UnavailableError:
+    """Return the error of TensorFlow's batch scheduler for a full queue."""
+    return UnavailableError("The batch scheduling queue to which this task was submitted is full")
+
+
+def timed_out() -> DeadlineExceededError:
+    """Return the error of TensorFlow's Session for an expired deadline."""
+    return DeadlineExceededError("Timed out waiting for notification")

@@ -1,113 +1,123 @@
-"""Reads the configuration files of TensorFlow Serving, in its own text format.
+"""Reads the configuration files of TensorFlow Serving, in protobuf's text format.
 
-`model_server_config.proto` comes with `tensorflow-serving-api`. The other three messages do not,
-and are declared here with the fields that this server heeds or that it has to tell apart.
-
-References:
-    session_bundle_config.proto, monitoring_config.proto and ssl_config.proto of TensorFlow Serving.
+`tensorflow-serving-api` ships the message of the model config file; `config_files.proto` declares
+the others.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import (
-    descriptor_pb2,
-    descriptor_pool,
-    message_factory,
-    text_format,
-    wrappers_pb2,
-)
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto
+import grpc
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
 
+from serving.server import event_log
+from serving.server.batching import BatchingOptions
+from serving.server.config_files_pb2 import BatchingParameters, MonitoringConfig, SSLConfig
+from serving.server.flags import ServerFlags
+from serving.server.metrics import DEFAULT_PATH
 from serving.server.startup import StartupError
 
-_PACKAGE = "two_tower.model_server"
-_TYPES = {
-    "bool": FieldDescriptorProto.TYPE_BOOL,
-    "int64": FieldDescriptorProto.TYPE_INT64,
-    "string": FieldDescriptorProto.TYPE_STRING,
-}
-_Fields = dict[str, tuple[int, str]]
-
-_MESSAGES: dict[str, _Fields] = {
-    "BatchingParameters": {
-        "max_batch_size": (1, ".google.protobuf.Int64Value"),
-        "batch_timeout_micros": (2, ".google.protobuf.Int64Value"),
-        "max_enqueued_batches": (3, ".google.protobuf.Int64Value"),
-        "num_batch_threads": (4, ".google.protobuf.Int64Value"),
-        "thread_pool_name": (5, ".google.protobuf.StringValue"),
-        "allowed_batch_sizes": (6, "repeated int64"),
-        "pad_variable_length_inputs": (7, "bool"),
-        "enable_large_batch_splitting": (8, ".google.protobuf.BoolValue"),
-        "max_execution_batch_size": (9, ".google.protobuf.Int64Value"),
-    },
-    "PrometheusConfig": {"enable": (1, "bool"), "path": (2, "string")},
-    "MonitoringConfig": {"prometheus_config": (1, f".{_PACKAGE}.PrometheusConfig")},
-    "SSLConfig": {
-        "server_key": (1, "string"),
-        "server_cert": (2, "string"),
-        "custom_ca": (3, "string"),
-        "client_verify": (4, "bool"),
-    },
-}
+# The other fields of BatchingParameters are about waiting for more requests.
+_USED_BATCHING_FIELDS = frozenset(
+    ["max_batch_size", "max_enqueued_batches", "num_batch_threads", "pad_variable_length_inputs"]
+)
 
 
-def read_text_proto(path: str, message: Any, flag: str) -> Any:
-    """Parse a file in protobuf's text format.
-
-    Args:
-        path: The file.
-        message: An empty message; it is filled.
-        flag: The flag that names the file, for the error.
-
-    Returns:
-        `message`.
+def read_model_config(path: str) -> Any:
+    """Return the `ModelServerConfig` of `--model_config_file`.
 
     Raises:
-        StartupError: If the file cannot be read or does not parse.
+        StartupError: If the file cannot be read or parsed.
     """
+    return _read(path, model_server_config_pb2.ModelServerConfig(), "--model_config_file")
+
+
+def read_batching_options(flags: ServerFlags) -> BatchingOptions:
+    """Return the options of `--enable_batching` and `--batching_parameters_file`.
+
+    Raises:
+        StartupError: If the file cannot be read or parsed, or has an invalid value.
+    """
+    options = BatchingOptions(is_enabled=flags.enable_batching)
+    path = flags.batching_parameters_file
+    if path is None:
+        return options
+    flag = "--batching_parameters_file"
+    if not flags.enable_batching:
+        raise StartupError(f"{flag} is set without setting --enable_batching")
+    parameters = _read(path, BatchingParameters(), flag)
+    for name in ("max_batch_size", "max_enqueued_batches", "num_batch_threads"):
+        if parameters.HasField(name) and getattr(parameters, name).value < 1:
+            value = getattr(parameters, name).value
+            raise StartupError(f"{flag}: {name} must be at least 1, but is {value} in {path}")
+    unused = {field.name for field, _ in parameters.ListFields()} - _USED_BATCHING_FIELDS
+    if unused:
+        event_log.warning("batching_parameters_ignored", fields=",".join(sorted(unused)))
+    changes: dict[str, Any] = {"pads_inputs": parameters.pad_variable_length_inputs}
+    if parameters.HasField("max_batch_size"):
+        rows = parameters.max_batch_size.value
+        changes |= {"max_batch_rows": rows, "max_request_rows": rows}
+    if parameters.HasField("max_enqueued_batches"):
+        rows = changes.get("max_batch_rows", options.max_batch_rows)
+        changes["max_waiting"] = parameters.max_enqueued_batches.value * rows
+    if parameters.HasField("num_batch_threads"):
+        changes["num_threads"] = parameters.num_batch_threads.value
+    return dataclasses.replace(options, **changes)
+
+
+def read_metrics_path(path: str | None) -> str | None:
+    """Return the path of the Prometheus page from `--monitoring_config_file`; None for no page.
+
+    Raises:
+        StartupError: If the file cannot be read or parsed.
+    """
+    if path is None:
+        return None
+    config = _read(path, MonitoringConfig(), "--monitoring_config_file").prometheus_config
+    return (config.path or DEFAULT_PATH) if config.enable else None
+
+
+def read_credentials(path: str | None) -> grpc.ServerCredentials | None:
+    """Return the TLS credentials of `--ssl_config_file`; None for plain text.
+
+    The file holds the PEM texts themselves, not file names. With `client_verify`, clients must
+    present a certificate that `custom_ca` has signed.
+
+    Raises:
+        StartupError: If the file cannot be read or parsed, or a field is not a PEM text.
+
+    References:
+        `BuildServerCredentials` in tensorflow_serving/model_servers/server.cc.
+    """
+    if path is None:
+        return None
+    config = _read(path, SSLConfig(), "--ssl_config_file")
+    needed = ["server_key", "server_cert"]
+    if config.custom_ca or config.client_verify:
+        needed.append("custom_ca")
+    for name in needed:
+        if "-----BEGIN " not in getattr(config, name):
+            raise StartupError(
+                f"--ssl_config_file: {name} in {path} must be a PEM text with \\n as line ends, "
+                "not a file name"
+            )
+    return grpc.ssl_server_credentials(
+        [(config.server_key.encode(), config.server_cert.encode())],
+        root_certificates=config.custom_ca.encode() or None,
+        require_client_auth=config.client_verify,
+    )
+
+
+def _read(path: str, message: Any, flag: str) -> Any:
     try:
         return text_format.Parse(Path(path).read_text(encoding="utf-8"), message)
     except (OSError, UnicodeDecodeError) as error:
         raise StartupError(f"{flag}: cannot read {path}: {error}") from error
     except text_format.ParseError as error:
         raise StartupError(
-            f"{flag}: {path} is no {message.DESCRIPTOR.name} in protobuf's text format: {error}"
+            f"{flag}: {path} is not a {message.DESCRIPTOR.name} in protobuf's text format: {error}"
         ) from error
-
-
-def _build() -> dict[str, Any]:
-    file = descriptor_pb2.FileDescriptorProto(
-        name="two_tower/model_server/config_files.proto",
-        package=_PACKAGE,
-        syntax="proto3",
-        dependency=["google/protobuf/wrappers.proto"],
-    )
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for field_name, (number, type_name) in fields.items():
-            field = message.field.add(name=field_name, number=number)
-            is_repeated = type_name.startswith("repeated ")
-            field.label = field.LABEL_REPEATED if is_repeated else field.LABEL_OPTIONAL
-            scalar = _TYPES.get(type_name.removeprefix("repeated "))
-            if scalar is None:
-                field.type, field.type_name = field.TYPE_MESSAGE, type_name
-            else:
-                field.type = scalar
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.AddSerializedFile(file.SerializeToString())
-    # Any: renamed in later protobufs, which the stubs describe.
-    factory: Any = message_factory.MessageFactory(pool)
-    return {
-        name: factory.GetPrototype(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
-        for name in _MESSAGES
-    }
-
-
-_CLASSES = _build()
-BatchingParameters = _CLASSES["BatchingParameters"]
-MonitoringConfig = _CLASSES["MonitoringConfig"]
-SSLConfig = _CLASSES["SSLConfig"]

@@ -1,89 +1,132 @@
-"""The gRPC front end: PredictionService and ModelService on one asyncio server."""
+"""The gRPC server: PredictionService, ModelService and health on one asyncio server."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import time
-from collections.abc import Awaitable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import grpc
-from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
 )
 
-from serving.errors import (
-    CancelledError,
-    DeadlineExceededError,
-    InternalError,
-    ServingError,
-)
+from serving.errors import CancelledError, DeadlineExceededError, InternalError, ServingError
 from serving.server import event_log
-from serving.server.async_batching import AsyncBatcher
-from serving.server.example_methods import (
-    refuse_classify,
-    refuse_multi_inference,
-    refuse_regress,
-)
 from serving.server.flags import AUTO_PORT
-from serving.server.health import Health
-from serving.server.model_service import ModelService
-from serving.server.predict import prepare, respond
+from serving.server.loaded_model import LoadedModel
+from serving.server.model_service import ModelService, check_has_model_spec
+from serving.server.signature import Signature, find_signature, predict_response
+from serving.server.startup import StartupError
+from serving.server.tensor_codec import Array
 
 MESSAGE_LIMIT_BYTES = 1024
-"""Longer error texts are cut here; `ToGRPCStatus` in model_servers/grpc_status_util.cc."""
+"""Longer error texts are cut, as in model_servers/grpc_status_util.cc."""
 
 MAX_MESSAGE_BYTES = 2**31 - 1
 """gRPC's own limit, and TensorFlow Serving's."""
 
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
-
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
-
-_Response = TypeVar("_Response")
-
-
-async def answer(answering: Awaitable[_Response], context: grpc.aio.ServicerContext) -> _Response:
-    """Return what `answering` yields, or abort the call with its error."""
-    try:
-        return await answering
-    except Exception as error:
-        return await abort(context, as_serving_error(error))
+_HEALTH_SERVICES = ("", "ModelService", "PredictionService")  # "" is the whole server.
+_HEALTH = health_pb2.HealthCheckResponse
 
 
-def as_serving_error(error: Exception) -> ServingError:
-    """Return an error that has a code; a defect is logged and becomes INTERNAL."""
-    if isinstance(error, ServingError):
-        return error
-    event_log.error("request_crashed", error=repr(error))
-    return InternalError(f"{type(error).__name__}: {error}")
+@dataclasses.dataclass(frozen=True)
+class GrpcOptions:
+    """Address and limits of the gRPC server.
+
+    Attributes:
+        bind_address: The address to listen on.
+        port: The port, or `AUTO_PORT`.
+        credentials: For TLS; None for plain text.
+        max_request_bytes: Larger requests get RESOURCE_EXHAUSTED.
+        channel_arguments: More arguments of gRPC.
+        has_health_service: Whether `grpc.health.v1` is offered.
+    """
+
+    bind_address: str
+    port: int
+    credentials: grpc.ServerCredentials | None = None
+    max_request_bytes: int = MAX_MESSAGE_BYTES
+    channel_arguments: tuple[tuple[str, int | str], ...] = ()
+    has_health_service: bool = False
 
 
-async def abort(context: grpc.aio.ServicerContext, error: ServingError) -> NoReturn:
-    """End a call with the status of `error`."""
-    await context.abort(_STATUS_CODES[error.grpc_code], truncate(error.message))
-    raise AssertionError("abort returns by raising")
+class GrpcServer:
+    """The gRPC server; listens from construction on, answers from `start` on.
 
+    Must be created on a running event loop.
 
-def truncate(message: str) -> str:
-    """Cut a text to what TensorFlow Serving sends."""
-    encoded = message.encode("utf-8", "surrogateescape")
-    if len(encoded) <= MESSAGE_LIMIT_BYTES:
-        return encoded.decode("utf-8", "replace")
-    return encoded[:MESSAGE_LIMIT_BYTES].decode("utf-8", "ignore") + "...TRUNCATED"
+    Raises:
+        StartupError: If the port is taken.
+    """
+
+    def __init__(self, service: ModelService, options: GrpcOptions) -> None:
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", options.max_request_bytes),
+                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+                # Else a second server could share the port and take half of the calls.
+                ("grpc.so_reuseport", 0),
+                *options.channel_arguments,
+            ]
+        )
+        # First, so that it handles Predict instead of the servicer.
+        self._server.add_generic_rpc_handlers([PredictHandler(service)])
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+            PredictionServicer(service), self._server
+        )
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
+            ModelServicer(service), self._server
+        )
+        self._health = Health() if options.has_health_service else None
+        if self._health:
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self.port: int = self._listen(options)
+
+    async def start(self) -> None:
+        """Start to answer."""
+        if self._health:
+            for name in _HEALTH_SERVICES:
+                await self._health.set(name, _HEALTH.SERVING)
+        await self._server.start()
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuse new calls and wait for the running ones.
+
+        Args:
+            grace_s: Maximum wait.
+        """
+        if self._health:
+            await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)
+
+    def _listen(self, options: GrpcOptions) -> int:
+        host = f"[{options.bind_address}]" if ":" in options.bind_address else options.bind_address
+        address = f"{host}:{0 if options.port == AUTO_PORT else options.port}"
+        try:
+            if options.credentials is None:
+                port: int = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, options.credentials)
+        except RuntimeError as error:
+            raise StartupError(f"--port: cannot listen on {address}: {error}") from error
+        if not port:
+            raise StartupError(f"--port: cannot listen on {address}")
+        return port
 
 
 class PredictHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Answers Predict in bytes, which spares a message for each tensor."""
+    """Answers Predict with serialized responses, which spares a message for each tensor."""
 
     def __init__(self, service: ModelService) -> None:
         self._service = service
         self._metrics = service.metrics
-        self._batcher = AsyncBatcher(service.batcher)
         self._handler = grpc.unary_unary_rpc_method_handler(
             self._predict, request_deserializer=predict_pb2.PredictRequest.FromString
         )
@@ -106,23 +149,26 @@ class PredictHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
             code = DeadlineExceededError if is_late else CancelledError
             self._metrics.request_count.add(name, code.code_name())
             raise
-        except Exception as raised:
+        except Exception as raised:  # Every call must end with a status.
             error = as_serving_error(raised)
             self._metrics.request_count.add(name, error.code_name())
-            return await abort(context, error)
+            return await _abort(context, error)
         self._metrics.request_count.add(name, "OK")
         elapsed_us = (time.monotonic() - started_s) * 1e6
         self._metrics.request_latency.add(elapsed_us, name, "Predict", "GRPC")
         return response
 
     async def _answer(self, request: predict_pb2.PredictRequest, deadline_s: float | None) -> bytes:
-        with self._service.use(request) as model:
-            call = prepare(model, request, deadline_s)
-            started_s = time.monotonic()
-            results = await self._batcher.run(call)
-            elapsed_us = (time.monotonic() - started_s) * 1e6
-            self._metrics.runtime_latency.add(elapsed_us, request.model_spec.name, "Predict", "TF1")
-            return respond(request.model_spec, model.version, call.outputs, results)
+        check_has_model_spec(request)
+        spec = request.model_spec
+
+        def prepare(model: LoadedModel) -> tuple[Signature, list[Array], tuple[str, ...]]:
+            signature = find_signature(model.signatures, spec.signature_name)
+            feeds = signature.feeds_from_protos(request.inputs)
+            return signature, feeds, signature.select_outputs(request.output_filter)
+
+        version, outputs, results = await self._service.predict(spec, prepare, deadline_s)
+        return predict_response(spec, version, outputs, results)
 
 
 class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -132,26 +178,28 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         self._service = service
 
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Describe a version's signatures."""
-        return await answer(asyncio.to_thread(self._service.get_model_metadata, request), context)
+        """Describe the signatures of a version."""
+        try:
+            return self._service.get_model_metadata(request)
+        except ServingError as error:
+            return await _abort(context, error)
 
     async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Refuse, as TensorFlow Serving refuses it for a retrieval signature."""
-        error = refuse_classify(self._service.manager, request)
-        await self._refuse(request.model_spec.name, error, context)
+        """Refuse: retrieval models have no signature for it."""
+        await self._refuse("Classify", request, context)
 
     async def Regress(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Refuse, as TensorFlow Serving refuses it for a retrieval signature."""
-        error = refuse_regress(self._service.manager, request)
-        await self._refuse(request.model_spec.name, error, context)
+        """Refuse: retrieval models have no signature for it."""
+        await self._refuse("Regress", request, context)
 
     async def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Refuse, as TensorFlow Serving refuses it for retrieval signatures."""
-        await abort(context, refuse_multi_inference(self._service.manager, request))
+        """Refuse: retrieval models have no signature for it."""
+        await _abort(context, self._service.refusal("MultiInference", request))
 
-    async def _refuse(self, name: str, error: ServingError, context: Any) -> None:
-        self._service.metrics.request_count.add(name, error.code_name())
-        await abort(context, error)
+    async def _refuse(self, method: str, request: Any, context: Any) -> None:
+        error = self._service.refusal(method, request)
+        self._service.metrics.request_count.add(request.model_spec.name, error.code_name())
+        await _abort(context, error)
 
 
 class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
@@ -161,96 +209,60 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
         self._service = service
 
     async def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Tell the state of one version, or of all."""
-        return await answer(asyncio.to_thread(self._service.get_model_status, request), context)
+        """Return the state of one version, or of all."""
+        try:
+            return self._service.get_model_status(request)
+        except ServingError as error:
+            return await _abort(context, error)
 
     async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Serve other models, versions and labels; returns once new models are available."""
-        return await answer(self._service.reload_config(request), context)
-
-
-@dataclasses.dataclass(frozen=True)
-class GrpcOptions:
-    """How the gRPC front end listens.
-
-    Attributes:
-        bind_address: The address to listen on.
-        port: The port, or `AUTO_PORT`.
-        credentials: For TLS; None for plain text.
-        max_request_bytes: Larger requests are refused by gRPC as RESOURCE_EXHAUSTED.
-        channel_arguments: More of gRPC's own arguments.
-        answers_health_checks: Whether `grpc.health.v1` is offered.
-    """
-
-    bind_address: str
-    port: int
-    credentials: grpc.ServerCredentials | None = None
-    max_request_bytes: int = MAX_MESSAGE_BYTES
-    channel_arguments: tuple[tuple[str, int | str], ...] = ()
-    answers_health_checks: bool = False
-
-
-class GrpcServer:
-    """The gRPC front end; listens from construction on, answers from `start` on.
-
-    Must be made on a running event loop.
-
-    Args:
-        service: Answers the calls.
-        options: How it listens.
-
-    Raises:
-        OSError: If the port is taken.
-    """
-
-    def __init__(self, service: ModelService, options: GrpcOptions) -> None:
-        self._server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", options.max_request_bytes),
-                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-                # Else a second server on the same port would start and take half of the calls.
-                ("grpc.so_reuseport", 0),
-                *options.channel_arguments,
-            ]
-        )
-        self._server.add_generic_rpc_handlers([PredictHandler(service)])  # Before the next one.
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionServicer(service), self._server
-        )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelServicer(service), self._server
-        )
-        self._health = Health() if options.answers_health_checks else None
-        if self._health:
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self.port: int = self._listen(options)
-
-    def _listen(self, options: GrpcOptions) -> int:
-        host = f"[{options.bind_address}]" if ":" in options.bind_address else options.bind_address
-        address = f"{host}:{0 if options.port == AUTO_PORT else options.port}"
+        """Apply a list of models; return once new models are available."""
         try:
-            if options.credentials is None:
-                port: int = self._server.add_insecure_port(address)
-            else:
-                port = self._server.add_secure_port(address, options.credentials)
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {host}:{options.port} for gRPC: {error}") from error
-        if not port:
-            raise OSError(f"cannot listen on {host}:{options.port} for gRPC")
-        return port
+            return await self._service.reload_config(request)
+        except ServingError as error:
+            return await _abort(context, error)
 
-    async def start(self) -> None:
-        """Start to answer."""
-        if self._health:
-            await self._health.enter_serving()
-        await self._server.start()
 
-    async def stop(self, grace_s: float) -> None:
-        """Refuse new calls at once; return when the running ones are answered.
+class Health(health.aio.HealthServicer):  # type: ignore[misc]
+    """The health service; all services are SERVING until shutdown.
 
-        Args:
-            grace_s: How long to wait for them at most.
-        """
-        if self._health:
-            await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace_s)
+    The library's own Watch never ends: one client that watches would hold up the shutdown for the
+    whole grace. This one sends NOT_SERVING and ends.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_shutting_down = asyncio.Event()
+
+    async def enter_graceful_shutdown(self) -> None:
+        """Set every service to NOT_SERVING for good, and end all watches."""
+        await super().enter_graceful_shutdown()
+        self._is_shutting_down.set()
+
+    async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802
+        """Send the status now and when it changes."""
+        for waits in (False, True):
+            if waits:
+                await self._is_shutting_down.wait()
+            status = self._server_status.get(request.service, _HEALTH.SERVICE_UNKNOWN)
+            await context.write(_HEALTH(status=status))
+
+
+def as_serving_error(error: Exception) -> ServingError:
+    """Return `error` if it has a code; log any other one and return INTERNAL."""
+    if isinstance(error, ServingError):
+        return error
+    event_log.error("request_crashed", error=repr(error))
+    return InternalError(f"{type(error).__name__}: {error}")
+
+
+async def _abort(context: Any, error: ServingError) -> NoReturn:
+    await context.abort(_STATUS_CODES[error.grpc_code], _truncate(error.message))
+    raise AssertionError("abort always raises")
+
+
+def _truncate(message: str) -> str:
+    encoded = message.encode("utf-8", "surrogateescape")
+    if len(encoded) <= MESSAGE_LIMIT_BYTES:
+        return encoded.decode("utf-8", "replace")
+    return encoded[:MESSAGE_LIMIT_BYTES].decode("utf-8", "ignore") + "...TRUNCATED"

@@ -1,61 +1,72 @@
-"""All models of the server: the look-up for requests, and the thread that keeps them current."""
+"""All models of the server: find the version for a request, and keep versions and labels current.
+
+References:
+    `ValidateModelConfigList`, `GetPlatform` and `UpdateModelVersionLabelMap` in
+    tensorflow_serving/model_servers/server_core.cc.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.errors import InvalidArgumentError, NotFoundError, UnknownError
-from serving.server import event_log, process_memory
-from serving.server.failed_loads import LoadRetries
-from serving.server.loaded_model import LoadedModel
-from serving.server.model_config import check_model_configs
+from serving.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    UnknownError,
+)
+from serving.server import event_log
+from serving.server.loaded_model import LoadedModel, exempt_imports_from_gc
 from serving.server.model_versions import (
     LoadVersion,
     ModelVersions,
     VersionStatus,
     servable_not_found,
 )
-from serving.server.version_labels import (
-    Labels,
-    UnavailableVersions,
-    labelled_version,
-    read_labels,
-)
+from serving.server.version_folders import LoadRetries
 
+PLATFORM = "tensorflow"
+
+Labels = Mapping[str, Mapping[str, int]]
+"""Versions by label by model."""
+
+_URL_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9.]*://")
 _SETTLE_POLL_S = 0.05
-# Base paths that are still missing are looked for even where nothing else is polled.
-_WAITING_S = 1.0
+# A missing base path is polled even if `poll_wait_s` is 0.
+_MISSING_POLL_S = 1.0
 
 
 class ModelManager:
-    """Finds the version that a request means, and loads what the configuration asks for.
+    """Finds the version that a request names, and loads what the configuration lists.
 
     Args:
         load_version: Loads and warms up a version, or raises.
-        poll_wait_s: Pause between two looks at the base paths; 0 looks only at start-up and after
+        poll_wait_s: Pause between two polls of the base paths; 0 polls only at start-up and after
             each change of the configuration.
-        labels_of_unavailable: Whether versions that are not available may have labels.
-        retries: How often a load that failed is tried again.
+        allows_unavailable_labels: Whether a new label may point to a version that is not available.
+        retries: Limits for retries of a failed load.
     """
 
     def __init__(
         self,
         load_version: LoadVersion,
         poll_wait_s: float,
-        labels_of_unavailable: UnavailableVersions = UnavailableVersions.REFUSED,
+        allows_unavailable_labels: bool = False,
         retries: LoadRetries = LoadRetries(),
     ) -> None:
         self._load_version = load_version
         self._poll_wait_s = poll_wait_s
-        self._labels_of_unavailable = labels_of_unavailable
+        self._allows_unavailable_labels = allows_unavailable_labels
         self._retries = retries
-        # Replaced as wholes, never changed: requests read them without a lock.
+        # Replaced, never changed: requests read them without a lock.
         self._models: dict[str, ModelVersions] = {}
         self._labels: Labels = {}
         self._config = model_server_config_pb2.ModelServerConfig()
@@ -66,15 +77,15 @@ class ModelManager:
 
     def start(self) -> None:
         """Start to load models in the background."""
-        process_memory.keep_what_is_there()
+        exempt_imports_from_gc()
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Stop watching and unload everything.
+        """Stop polling and unload everything.
 
         Args:
-            timeout_s: How long to wait for a load that is under way; after that everything is
-                left to the end of the process. Running requests were given their time before.
+            timeout_s: Maximum wait for a load in progress. After that, the end of the process frees
+                the models.
         """
         self._is_stopping = True
         self._changed.set()
@@ -85,22 +96,21 @@ class ModelManager:
             model.unload_all(timeout_s=0)
 
     def configure(self, config: Any) -> set[str]:
-        """Take over a `ModelServerConfig` as a whole: models that it does not list are unloaded.
+        """Apply a `ModelServerConfig` as a whole: models that it does not list are unloaded.
 
         Returns:
             The models that were not served before; `wait_until_available` waits for them.
 
         Raises:
-            InvalidArgumentError: If the configuration cannot be; nothing changes then.
-            FailedPreconditionError: If a label is for a version that is not available.
+            InvalidArgumentError: If the configuration is invalid; nothing changes then.
+            FailedPreconditionError: If a label points to a version that is not available.
         """
         if config.WhichOneof("config") == "custom_model_config":
             raise InvalidArgumentError("ModelServer does not yet support custom model config.")
         configs = config.model_config_list.config
         with self._configuring:
-            check_model_configs(configs)
-            available = {name: model.available_versions for name, model in self._models.items()}
-            labels = read_labels(configs, available, self._labels, self._labels_of_unavailable)
+            _check_model_configs(configs)
+            labels = self._read_labels(configs)
             listed_before = {listed.name for listed in self._config.model_config_list.config}
             models = dict(self._models)
             for listed in configs:
@@ -140,14 +150,14 @@ class ModelManager:
 
     @property
     def config(self) -> Any:
-        """The `ModelServerConfig` that is served."""
+        """The `ModelServerConfig` in use."""
         return self._config
 
     def use(self, spec: model_pb2.ModelSpec) -> LoadedModel:
-        """Return the version that `spec` means, held until it is released by a `with` block.
+        """Return the version that `spec` names, for use in a `with` block that keeps it loaded.
 
         Raises:
-            InvalidArgumentError: If `spec` names no model, or a label that is not assigned.
+            InvalidArgumentError: If `spec` names no model, or an unknown label.
             NotFoundError: If the model or version is not available.
         """
         name = spec.name
@@ -165,12 +175,12 @@ class ModelManager:
         return model.use(version)
 
     def statuses(self, spec: model_pb2.ModelSpec) -> list[VersionStatus]:
-        """Return the states of one version, or of all versions of a model, newest first.
+        """Return the state of one version, or of all versions of a model, newest first.
 
         A version label is ignored, as in TensorFlow Serving.
 
         Raises:
-            NotFoundError: If there is no such version or no version at all.
+            NotFoundError: If the model has no such version, or no version at all.
         """
         model = self._models.get(spec.name)
         known = model.statuses if model else {}
@@ -183,34 +193,96 @@ class ModelManager:
             raise NotFoundError(f"Could not find any versions of model {spec.name}")
         return [known[version] for version in sorted(known, reverse=True)]
 
+    def _read_labels(self, configs: Any) -> Labels:
+        labels: dict[str, dict[str, int]] = {}
+        for config in configs:
+            model = self._models.get(config.name)
+            available: Collection[int] = model.available_versions if model else ()
+            current = self._labels.get(config.name, {})
+            for label, version in sorted(config.version_labels.items()):
+                is_moved = current.get(label, version) != version
+                may_wait = self._allows_unavailable_labels and not is_moved
+                if version not in available and not may_wait:
+                    raise FailedPreconditionError(
+                        f"Request to assign label to version {version} of model {config.name}, "
+                        "which is not currently available for inference"
+                    )
+                labels.setdefault(config.name, {})[label] = version
+        return labels
+
     def _keep_current(self) -> None:
         while not self._is_stopping:
             self._changed.clear()
             for model in list(self._models.values()):
                 try:
                     model.poll()
-                except Exception as error:  # The watch must outlive a file system's bad moment.
+                except Exception as error:  # The thread must survive errors of the file system.
                     event_log.error("poll_failed", model=model.name, error=repr(error))
                 if self._is_stopping:
                     return
             self._changed.wait(self._pause_s())
 
     def _pause_s(self) -> float | None:
-        """Return the seconds to the next look; None if only a change asks for one."""
-        if not self._is_settled():
-            return _WAITING_S
+        """Return the seconds until the next poll, or None to wait for a change."""
+        models = list(self._models.values())
+        if not all(model.is_settled for model in models):
+            return _MISSING_POLL_S
         if self._poll_wait_s:
             return self._poll_wait_s
-        retries_s = [model.retry_wait_s() for model in list(self._models.values())]
+        retries_s = [model.retry_wait_s() for model in models]
         due_s = [wait_s for wait_s in retries_s if wait_s is not None]
-        return max(_WAITING_S, min(due_s)) if due_s else None
+        return max(_MISSING_POLL_S, min(due_s)) if due_s else None
 
-    def _is_settled(self) -> bool:
-        return all(model.is_settled for model in self._models.values())
+
+def single_model_config(name: str, base_path: str) -> Any:
+    """Return the `ModelServerConfig` for `--model_name` and `--model_base_path`."""
+    config = model_server_config_pb2.ModelServerConfig()
+    config.model_config_list.config.add(
+        name=name, base_path=os.path.abspath(base_path), model_platform=PLATFORM
+    )
+    return config
+
+
+def labelled_version(labels: Labels, model: str, label: str) -> int:
+    """Return the version of a label.
+
+    Raises:
+        InvalidArgumentError: If the model has no such label.
+    """
+    try:
+        return labels[model][label]
+    except KeyError:
+        raise InvalidArgumentError(f"Unrecognized servable version label: {label}") from None
+
+
+def _check_model_configs(configs: Any) -> None:
+    names: set[str] = set()
+    for config in configs:
+        name = config.name
+        if name in names:
+            raise InvalidArgumentError(
+                f"Illegal to list model {name} multiple times in config list"
+            )
+        names.add(name)
+        if not os.path.isabs(config.base_path) and not _URL_SCHEME.match(config.base_path):
+            raise InvalidArgumentError(
+                f"Expected model {name} to have an absolute path or URI; got "
+                f"base_path()={config.base_path}"
+            )
+        if bool(config.model_type) == bool(config.model_platform):
+            which = "both" if config.model_type else "neither"
+            join = "and" if config.model_type else "nor"
+            raise InvalidArgumentError(
+                f"Illegal setting {which} ModelServerConfig::model_type (deprecated) {join} "
+                f"ModelServerConfig::model_platform, model name is {name}"
+            )
+        is_tensorflow = config.model_type == model_server_config_pb2.TENSORFLOW
+        platform = config.model_platform or (PLATFORM if is_tensorflow else config.model_type)
+        if platform != PLATFORM:
+            raise InvalidArgumentError(f"Model {name} requests unsupported platform {platform}")
 
 
 def _describe_failures(models: Iterable[ModelVersions]) -> str | None:
-    """Return what keeps models from being available, in the words of TensorFlow Serving."""
     failures = []
     for model in models:
         if model.available_versions:

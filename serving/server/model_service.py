@@ -1,64 +1,82 @@
-"""What both front ends stand on: the models, the batcher, and the API's smaller methods.
-
-An answer over REST is an answer over gRPC in other clothes.
-"""
+"""The methods that gRPC and REST share: Predict, metadata, status, reload and refused methods."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable
 from typing import Any
 
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     model_management_pb2,
-    predict_pb2,
+    model_pb2,
 )
 
-from serving.errors import InvalidArgumentError
+from serving.errors import InvalidArgumentError, ServingError, UnimplementedError
 from serving.server import event_log
 from serving.server.batching import Batcher
 from serving.server.loaded_model import LoadedModel
 from serving.server.metrics import Metrics
 from serving.server.model_manager import ModelManager
+from serving.server.signature import DEFAULT_SIGNATURE, Signature
+from serving.server.tensor_codec import Array
 
 SIGNATURE_DEF_FIELD = "signature_def"
+# Classify and Regress feed serialized tf.Examples to this input.
+_EXAMPLES_INPUT = "inputs"
+
+Prepare = Callable[[LoadedModel], tuple[Signature, list[Array], tuple[str, ...]]]
 
 
 class ModelService:
-    """TensorFlow Serving's methods over models.
+    """TensorFlow Serving's methods on the loaded models.
 
     Args:
-        manager: Finds the version that a request means.
+        manager: Finds the version that a request names.
         batcher: Runs it.
-        metrics: What is counted and timed.
+        metrics: The server's metrics.
     """
 
     def __init__(self, manager: ModelManager, batcher: Batcher, metrics: Metrics) -> None:
         self.manager = manager
-        self.batcher = batcher
         self.metrics = metrics
+        self._batcher = batcher
 
-    def use(self, request: predict_pb2.PredictRequest) -> LoadedModel:
-        """Return the version that a request means, held until it is released by a `with` block.
+    async def predict(
+        self, spec: model_pb2.ModelSpec, prepare: Prepare, deadline_s: float | None
+    ) -> tuple[int, tuple[str, ...], list[Array]]:
+        """Run a signature.
+
+        Args:
+            spec: The model and version.
+            prepare: Returns signature, feeds and outputs for the version.
+            deadline_s: On the clock of `time.monotonic`.
+
+        Returns:
+            The version, the names of its outputs and one array for each.
 
         Raises:
-            ServingError: With TensorFlow Serving's code and text.
+            ServingError: If the request is invalid or the computation fails.
         """
-        if not request.HasField("model_spec"):
-            raise InvalidArgumentError("Missing ModelSpec")
-        return self.manager.use(request.model_spec)
+        with self.manager.use(spec) as model:
+            signature, feeds, outputs = prepare(model)
+            started_s = time.monotonic()
+            results = await self._batcher.run(signature, feeds, outputs, deadline_s)
+            elapsed_us = (time.monotonic() - started_s) * 1e6
+            self.metrics.runtime_latency.add(elapsed_us, spec.name, "Predict", "TF1")
+            return model.version, outputs, results
 
     def get_model_metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        """Describe a version's signatures.
+        """Describe the signatures of a version.
 
         Raises:
-            ServingError: With TensorFlow Serving's code and text.
+            ServingError: If the request is invalid or the version is not available.
         """
-        if not request.HasField("model_spec"):
-            raise InvalidArgumentError("Missing ModelSpec")
+        check_has_model_spec(request)
         if not request.metadata_field:
             raise InvalidArgumentError(
                 "GetModelMetadataRequest must specify at least one metadata_field"
@@ -79,19 +97,18 @@ class ModelService:
     def get_model_status(
         self, request: get_model_status_pb2.GetModelStatusRequest
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        """Tell the state of one version, or of all.
+        """Return the state of one version, or of all.
 
         Raises:
-            ServingError: With TensorFlow Serving's code and text.
+            ServingError: If the request is invalid or there is no such version.
         """
-        if not request.HasField("model_spec"):
-            raise InvalidArgumentError("Missing ModelSpec")
+        check_has_model_spec(request)
         response = get_model_status_pb2.GetModelStatusResponse()
         for status in self.manager.statuses(request.model_spec):
             row = response.model_version_status.add()
             row.version = status.version
             row.state = int(status.state)
-            # Set also for OK, or the field would be absent where TensorFlow Serving prints it.
+            # Set even if OK, because TensorFlow Serving's JSON has the field in any case.
             row.status.error_code = status.error.grpc_code if status.error else 0
             row.status.error_message = status.error.message if status.error else ""
         return response
@@ -99,19 +116,18 @@ class ModelService:
     async def reload_config(
         self, request: model_management_pb2.ReloadConfigRequest
     ) -> model_management_pb2.ReloadConfigResponse:
-        """Take over a list of models as a whole; return once new models are available.
+        """Apply a list of models as a whole; return once new models are available.
 
         Raises:
-            ServingError: With TensorFlow Serving's code and text.
+            ServingError: If the list is invalid or a new model cannot be loaded.
         """
         if request.config.WhichOneof("config") != "model_config_list":
             raise InvalidArgumentError(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. Only "
                 "ModelConfigList is currently supported"
             )
-        event_log.info(
-            "config_reloaded", models=",".join(_names(request.config.model_config_list.config))
-        )
+        names = [config.name for config in request.config.model_config_list.config]
+        event_log.info("config_reloaded", models=",".join(names))
         before = {name: self.metrics.counter_value(name) for name in request.metric_names}
         await self.manager.wait_until_available(self.manager.configure(request.config))
         response = model_management_pb2.ReloadConfigResponse()
@@ -121,6 +137,42 @@ class ModelService:
             response.metric.add(name=name, int64_value_increase=increase)
         return response
 
+    def refusal(self, method: str, request: Any) -> ServingError:
+        """Return the error for a Classify, Regress or MultiInference request.
 
-def _names(configs: Iterable[Any]) -> list[str]:
-    return [config.name for config in configs]
+        Signatures of retrieval models do not take tf.Examples, so the request is invalid. A
+        signature that takes them is not supported by this server.
+        """
+        try:
+            if isinstance(request, inference_pb2.MultiInferenceRequest):
+                specs = [task.model_spec for task in request.tasks] or [model_pb2.ModelSpec()]
+            else:
+                check_has_model_spec(request)
+                specs = [request.model_spec]
+            for spec in specs:
+                self._check_takes_examples(method, spec)
+        except ServingError as error:
+            return error
+        return UnimplementedError(f"{method} is not supported; use Predict")
+
+    def _check_takes_examples(self, method: str, spec: model_pb2.ModelSpec) -> None:
+        name = spec.signature_name or DEFAULT_SIGNATURE
+        with self.manager.use(spec) as model:
+            if name not in model.signature_defs:
+                raise InvalidArgumentError(f"No signature was found with the name: {name}")
+            inputs = sorted(model.signature_defs[name].inputs)
+        if inputs != [_EXAMPLES_INPUT]:
+            raise InvalidArgumentError(
+                f"{method} needs a signature with one input named '{_EXAMPLES_INPUT}', but "
+                f"{name} of model {spec.name} has {len(inputs)}: {', '.join(inputs)}; use Predict"
+            )
+
+
+def check_has_model_spec(request: Any) -> None:
+    """Check that a request names a model.
+
+    Raises:
+        InvalidArgumentError: If it does not.
+    """
+    if not request.HasField("model_spec"):
+        raise InvalidArgumentError("Missing ModelSpec")

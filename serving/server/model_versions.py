@@ -1,8 +1,7 @@
-"""The life of one model's versions: found, loaded, served, replaced, unloaded.
+"""The versions of one model: find, load, serve, replace and unload them.
 
-A version that is wanted is loaded and warmed up before one that is not wanted any more is
-unloaded, so a model that was available stays so (`AvailabilityPreservingPolicy`); memory must hold
-one version more meanwhile.
+A wanted version is loaded and warmed up before an unwanted one is unloaded, so an available model
+stays available (`AvailabilityPreservingPolicy`). Meanwhile memory has to hold one more version.
 """
 
 from __future__ import annotations
@@ -16,11 +15,16 @@ from types import MappingProxyType
 from typing import Any
 
 from serving.errors import NotFoundError, ServingError, UnknownError, from_grpc_code
-from serving.server import event_log, process_memory
-from serving.server.failed_loads import FailedLoads, LoadRetries
-from serving.server.loaded_model import LoadedModel
-from serving.server.version_folders import VersionFolder, find_version_folders
-from serving.server.version_policy import VersionPolicy, aspired_versions
+from serving.server import event_log
+from serving.server.loaded_model import LoadedModel, free_memory
+from serving.server.version_folders import (
+    FailedLoads,
+    LoadRetries,
+    VersionFolder,
+    VersionPolicy,
+    aspired_versions,
+    find_version_folders,
+)
 
 LoadVersion = Callable[[VersionFolder], LoadedModel]
 
@@ -28,7 +32,7 @@ _REPEAT_WARNING_S = 60.0
 
 
 class State(enum.IntEnum):
-    """A version's state, numbered as `ModelVersionStatus.State` is."""
+    """The state of a version, with the numbers of `ModelVersionStatus.State`."""
 
     START = 10
     LOADING = 20
@@ -39,7 +43,7 @@ class State(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True)
 class VersionStatus:
-    """Where a version stands; `error` is set where its load failed."""
+    """The state of a version, and the error if its load failed."""
 
     version: int
     state: State
@@ -49,14 +53,14 @@ class VersionStatus:
 class ModelVersions:
     """The versions of one model.
 
-    `poll` is called from one thread; everything else may be called from any.
+    `poll` is called from one thread; everything else may be called from any thread.
 
     Args:
         name: The name under which the model is served.
-        base_path: The folder of its version folders.
+        base_path: The folder that contains the version folders.
         load_version: Loads and warms up a version, or raises.
         policy: The versions to serve; by default the newest.
-        retries: How often a load that failed is tried again though nothing has changed.
+        retries: Limits for retries of a failed load.
     """
 
     def __init__(
@@ -68,11 +72,11 @@ class ModelVersions:
         retries: LoadRetries = LoadRetries(),
     ) -> None:
         self.name = name
-        # One tuple, so that the polling thread never sees half of a change; None serves nothing.
+        # One tuple, so that the polling thread never sees half of a change. None: serve nothing.
         self._source: tuple[str, Any] | None = (base_path, policy or VersionPolicy())
         self._load_version = load_version
         self._is_settled = False
-        # Replaced as a whole, never changed: requests read them without a lock.
+        # Replaced, never changed: requests read them without a lock.
         self._available: Mapping[int, LoadedModel] = MappingProxyType({})
         self._statuses: Mapping[int, VersionStatus] = MappingProxyType({})
         self._failed = FailedLoads(retries)
@@ -81,38 +85,38 @@ class ModelVersions:
 
     @property
     def statuses(self) -> Mapping[int, VersionStatus]:
-        """Every version this process has dealt with, also those unloaded since."""
+        """All versions since start-up, unloaded ones included."""
         return self._statuses
 
     @property
     def available_versions(self) -> Collection[int]:
-        """The versions that answer."""
+        """The versions that answer requests."""
         return self._available
 
     def configure(self, base_path: str, policy: Any) -> None:
-        """Serve from another folder or by another policy; `poll` does what it takes."""
+        """Serve from another folder or by another policy, from the next `poll` on."""
         if self._source is None:
             self._is_settled = False
         self._source = (base_path, policy)
-        self._failed.clear()  # What failed before the change gets another try.
+        self._failed.clear()
 
     def drop(self) -> None:
-        """Serve no version any more; `poll` unloads them."""
+        """Serve no version; the next `poll` unloads them."""
         self._source = None
 
     @property
     def is_settled(self) -> bool:
-        """Whether a version was found and has become available or failed."""
+        """True once a version has been found and its load has ended, well or badly."""
         return self._is_settled
 
     def use(self, version: int | None) -> LoadedModel:
-        """Return a version that stays loaded until it is released, best by a `with` block.
+        """Return a version for use in a `with` block, which keeps it loaded.
 
         Args:
-            version: Its number; None for the newest available one.
+            version: The number; None for the newest available version.
 
         Raises:
-            NotFoundError: If it is not available.
+            NotFoundError: If the version is not available.
         """
         while True:
             available = self._available
@@ -122,10 +126,10 @@ class ModelVersions:
                 raise servable_not_found(self.name, version)
             if model.try_acquire():
                 return model
-            # It was taken out of `_available` since it was read: look again.
+            # It was removed from `_available` in the meantime: look again.
 
     def poll(self) -> None:
-        """Look at the base path once and do what it takes to serve what is there."""
+        """Look at the base path once; load and unload what has changed."""
         source = self._source
         if source is None:
             self._unload(set(self._available))
@@ -133,14 +137,14 @@ class ModelVersions:
         base_path, policy = source
         folders = find_version_folders(base_path)
         if folders is None:
-            self._warn_now_and_then("base_path_missing", base_path)
+            self._warn_once_a_minute("base_path_missing", base_path)
             return
         aspired = aspired_versions(policy, folders)
         self._failed.keep_only(aspired - set(self._available))
         if not aspired:
-            self._warn_now_and_then("no_versions_found", base_path)
+            self._warn_once_a_minute("no_versions_found", base_path)
         for version in sorted(aspired - set(self._available), reverse=True):
-            # Until it is worth another try, the older version goes on.
+            # The older version answers until this one is loaded.
             if self._failed.allow(folders[version]):
                 self._load(folders[version])
         if not aspired or aspired & set(self._available):
@@ -149,14 +153,14 @@ class ModelVersions:
             self._is_settled = True
 
     def retry_wait_s(self) -> float | None:
-        """Return the seconds until `poll` will try a failed load again; None if it will not."""
+        """Return the seconds until `poll` retries a failed load, or None if it will not."""
         return None if self._source is None else self._failed.wait_s()
 
     def unload_all(self, timeout_s: float) -> None:
         """Unload everything.
 
         Args:
-            timeout_s: How long to wait for running requests before they are cancelled.
+            timeout_s: Running requests are cancelled after this time.
         """
         self._unload(set(self._available), timeout_s)
 
@@ -197,7 +201,7 @@ class ModelVersions:
             self._set_status(VersionStatus(version, State.UNLOADING))
             model.close(timeout_s)
             del model
-            process_memory.give_back()
+            free_memory()
             self._set_status(VersionStatus(version, State.END))
             event_log.info("version_unloaded", model=self.name, version=version)
 
@@ -205,7 +209,7 @@ class ModelVersions:
         with self._lock:
             self._statuses = MappingProxyType({**self._statuses, status.version: status})
 
-    def _warn_now_and_then(self, event: str, base_path: str) -> None:
+    def _warn_once_a_minute(self, event: str, base_path: str) -> None:
         now = time.monotonic()
         if now - self._warned_at >= _REPEAT_WARNING_S:
             self._warned_at = now

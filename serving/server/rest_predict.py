@@ -1,252 +1,276 @@
-"""REST predict: JSON in the row or the columnar form, and the answer in the same form.
+"""REST predict: JSON in the row or the column format, and the answer in the same format.
+
+Strings that are not UTF-8 pass through unchanged in both directions, as in TensorFlow Serving:
+their bytes are surrogate escapes in between.
 
 References:
-    `FillPredictRequestFromJson` and `MakeJsonFromTensors` in
-    tensorflow_serving/util/json_tensor.cc.
+    https://www.tensorflow.org/tfx/serving/api_rest
+    util/json_tensor.cc of TensorFlow Serving.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import json
 import math
-import time
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from tensorflow_serving.apis import model_pb2
 
 from serving.errors import InvalidArgumentError
-from serving.server.batching import Call
-from serving.server.json_reader import format_error, read_object
-from serving.server.json_tensor import (
-    dense_shape,
-    flatten,
-    from_flat,
-    is_base64_object,
-    to_array,
-)
-from serving.server.json_writer import encode_text, tensor_texts, value_text
 from serving.server.loaded_model import LoadedModel
 from serving.server.model_service import ModelService
-from serving.server.signature import DEFAULT_SIGNATURE, Signature
-from serving.server.tensor_codec import Array
+from serving.server.signature import DEFAULT_SIGNATURE, InputInfo, Signature
+from serving.server.tensor_codec import MAX_RANK, Array, dtype_name, numpy_dtype_of
 
 _BYTES_SUFFIX = "_bytes"
+_SHOWN_CHARACTERS = 100
 
 
-def predict_json(
-    service: ModelService, spec: model_pb2.ModelSpec, body: bytes, timeout_s: float
-) -> bytes:
-    """Answer a REST predict request.
+def read_object(body: bytes) -> dict[str, Any]:
+    """Parse a request body.
 
-    Every input must be given: the defaults of a signature count over gRPC only, as in TensorFlow
-    Serving r2.16.
+    NaN and Infinity are numbers, and a byte order mark is skipped.
 
     Raises:
-        ServingError: With TensorFlow Serving's code and text.
+        InvalidArgumentError: If the body is not a JSON object.
     """
-    document = read_object(body)
+    if not body:
+        raise InvalidArgumentError("JSON Parse error: The document is empty")
+    text = body.decode("utf-8-sig", "surrogateescape")
+    try:
+        document = json.loads(text, parse_float=_finite_float)
+    except RecursionError as error:
+        raise InvalidArgumentError("JSON Parse error: nested too deeply") from error
+    except ValueError as error:  # JSONDecodeError, or an integer with too many digits.
+        raise InvalidArgumentError(f"JSON Parse error: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidArgumentError(f"The body must be a JSON object, but is {_shown(document)}")
+    return document
+
+
+def write_json(value: Any) -> bytes:
+    """Return `value` as JSON, with the bare tokens NaN, Infinity and -Infinity."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
+
+
+def signature_name(document: Mapping[str, Any]) -> str:
+    """Return the signature that a request names, or "".
+
+    Raises:
+        InvalidArgumentError: If the name is not a string.
+    """
     name = document.get("signature_name", "")
     if not isinstance(name, str):
-        raise format_error(
-            document, "not formatted correctly. 'signature_name' key must be a string value."
-        )
-    deadline_s = time.monotonic() + timeout_s
-    with service.manager.use(spec) as model:
-        signature = _signature(model, name)
-        if "instances" in document and "inputs" in document:
-            raise format_error(
-                document,
-                "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to "
-                "exist ",
-            )
+        raise InvalidArgumentError(f"'signature_name' must be a string, but is {_shown(name)}")
+    return name
+
+
+async def predict_json(
+    service: ModelService,
+    spec: model_pb2.ModelSpec,
+    document: Mapping[str, Any],
+    deadline_s: float,
+) -> bytes:
+    """Answer a predict request.
+
+    The request must contain every input of the signature: over REST, TensorFlow Serving 2.16
+    ignores the defaults of a signature.
+
+    Raises:
+        ServingError: If the request is invalid or the computation fails.
+    """
+    if "instances" in document and "inputs" in document:
+        raise InvalidArgumentError("The body must have 'instances' or 'inputs', but has both")
+
+    def prepare(model: LoadedModel) -> tuple[Signature, list[Array], tuple[str, ...]]:
+        signature = _find_signature(model, spec.signature_name)
         if "instances" in document:
-            arrays, as_text = _from_rows(document, signature), _rows_text
+            columns = _columns_of_rows(document["instances"], signature)
         elif "inputs" in document:
-            arrays, as_text = _from_columns(document["inputs"], signature), _columns_text
+            columns = _columns(document["inputs"], signature)
         else:
             raise InvalidArgumentError("Missing 'inputs' or 'instances' key")
-        outputs = signature.outputs
-        call = Call(signature, signature.order_feeds(arrays), outputs, deadline_s)
-        started_s = time.monotonic()
-        results = service.batcher.run(call, deadline_s - started_s)
-        elapsed_us = (time.monotonic() - started_s) * 1e6
-        service.metrics.runtime_latency.add(elapsed_us, spec.name, "Predict", "TF1")
-    return encode_text(as_text(dict(zip(outputs, results, strict=True))))
+        feeds = [_to_array(columns[info.alias], info) for info in signature.inputs]
+        return signature, signature.check_dtypes(feeds), signature.outputs
+
+    _, names, results = await service.predict(spec, prepare, deadline_s)
+    outputs = dict(zip(names, results, strict=True))
+    if "instances" in document:
+        return write_json({"predictions": _rows(outputs)})
+    values = {name: _to_json(name, array) for name, array in outputs.items()}
+    return write_json({"outputs": next(iter(values.values())) if len(values) == 1 else values})
 
 
-def _signature(model: LoadedModel, name: str) -> Signature:
-    signature = model.signatures.get(name or DEFAULT_SIGNATURE)
+def _find_signature(model: LoadedModel, name: str) -> Signature:
+    name = name or DEFAULT_SIGNATURE
+    signature = model.signatures.get(name)
     if signature is None:
         raise InvalidArgumentError(
-            f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def'
+            f'Serving signature name: "{name}" not found in signature def; the model has '
+            f"{', '.join(sorted(model.signatures))}"
         )
     if not signature.inputs:
-        raise InvalidArgumentError(f"Failed to get input map for signature: {name or 'DEFAULT'}")
+        raise InvalidArgumentError(f"Failed to get input map for signature: {name}")
     return signature
 
 
-def _from_rows(document: dict[str, Any], signature: Signature) -> dict[str, Array]:
-    rows = document["instances"]
-    if not isinstance(rows, list):
-        raise format_error(document, "Expecting 'instances' to be an list/array")
-    if not rows:
-        raise format_error(document, "No values in 'instances' array")
-    if not isinstance(rows[0], dict) and len(signature.inputs) > 1:
+def _columns_of_rows(rows: Any, signature: Signature) -> dict[str, list[Any]]:
+    names = {info.alias for info in signature.inputs}
+    if not isinstance(rows, list) or not rows:
         raise InvalidArgumentError(
-            "instances is a plain list, but expecting list of objects as multiple input tensors "
-            "required as per tensorinfo_map"
+            f"'instances' must be a list of at least one row, but is {_shown(rows)}"
         )
-    columns = _RowColumns({info.alias: info.data_type for info in signature.inputs})
-    rows_are_objects = _is_named(rows[0])
+    if len(names) == 1 and not _is_named(rows[0]):
+        if any(_is_named(row) for row in rows):
+            raise InvalidArgumentError("'instances' must be all values or all objects, but is both")
+        return {next(iter(names)): rows}
     for index, row in enumerate(rows):
-        if rows_are_objects:
-            _add_object(columns, row, index)
-        else:
-            _add_plain(columns, row, index)
-    return columns.arrays(len(rows))
-
-
-class _RowColumns:
-    """Collects the values of each input, row by row; all rows must have one shape."""
-
-    def __init__(self, data_types: Mapping[str, int]) -> None:
-        self.data_types = data_types
-        self._flat: dict[str, list[Any]] = {name: [] for name in data_types}
-        self._shapes: dict[str, tuple[int, ...]] = {}
-
-    def add(self, name: str, value: Any) -> None:
-        if name not in self.data_types:
-            raise InvalidArgumentError(f"JSON object: does not have named input: {name}")
-        shape = dense_shape(value)
-        flat = flatten(value, shape, self.data_types[name])
-        expected = self._shapes.setdefault(name, shape)
-        if shape != expected:
-            expected_size = math.prod(expected)
-            if len(flat) != expected_size:
-                raise InvalidArgumentError(
-                    f"Expecting tensor size: {expected_size} but got: {len(flat)}"
-                )
+        if not _is_named(row) or set(row) != names:
             raise InvalidArgumentError(
-                f"Expecting shape {_shape_text(expected)} but got: {_shape_text(shape)}"
+                f"Each row of 'instances' must be an object with the inputs "
+                f"{', '.join(sorted(names))}, but row {index} is {_shown(row)}"
             )
-        self._flat[name] += flat
-
-    def arrays(self, rows: int) -> dict[str, Array]:
-        return {
-            name: from_flat(self._flat[name], (rows, *self._shapes[name]), data_type)
-            for name, data_type in self.data_types.items()
-        }
+    return {name: [row[name] for row in rows] for name in names}
 
 
-def _add_object(columns: _RowColumns, row: Any, index: int) -> None:
-    if not _is_named(row):
-        raise InvalidArgumentError(f"Expecting object but got list at item {index} of input list")
-    for name, value in row.items():
-        try:
-            columns.add(name, value)
-        except InvalidArgumentError as error:
-            raise InvalidArgumentError(
-                f"Failed to process element: {index} key: {name} of 'instances' list. "
-                f"Error: {error.code_name()}: {error.message}"
-            ) from error
-    if set(row) != set(columns.data_types):
-        raise InvalidArgumentError(
-            f"Failed to process element: {index} of 'instances' list. JSON object: "
-            f"{value_text(row)} keys must be equal to: {','.join(sorted(columns.data_types))}"
-        )
-
-
-def _add_plain(columns: _RowColumns, row: Any, index: int) -> None:
-    if _is_named(row):
-        raise InvalidArgumentError(
-            f"Expecting value/list but got object at item {index} of input list"
-        )
-    (name,) = columns.data_types
-    try:
-        columns.add(name, row)
-    except InvalidArgumentError as error:
-        raise InvalidArgumentError(
-            f"Failed to process element: {index} of 'instances' list. "
-            f"Error: {error.code_name()}: {error.message}"
-        ) from error
-
-
-def _from_columns(columns: Any, signature: Signature) -> dict[str, Array]:
+def _columns(columns: Any, signature: Signature) -> dict[str, Any]:
     if not _is_named(columns):
         if len(signature.inputs) > 1:
+            names = ", ".join(sorted(info.alias for info in signature.inputs))
             raise InvalidArgumentError(
-                "inputs is a plain value/list, but expecting an object as multiple input tensors "
-                "required as per tensorinfo_map"
+                f"'inputs' must be an object with {names}, but is {_shown(columns)}"
             )
-        (info,) = signature.inputs
-        return {info.alias: to_array(columns, info.data_type)}
-    arrays = {}
+        return {signature.inputs[0].alias: columns}
     for info in sorted(signature.inputs, key=lambda info: info.alias):
         if info.alias not in columns:
             raise InvalidArgumentError(f"Missing named input: {info.alias} in 'inputs' object.")
-        arrays[info.alias] = to_array(columns[info.alias], info.data_type)
-    return arrays
+    result: dict[str, Any] = columns
+    return result
 
 
-def _rows_text(results: Mapping[str, Array]) -> str:
-    batch_size = -1
-    for name, array in results.items():
-        if array.ndim == 0:
-            raise InvalidArgumentError(f"Tensor name: {name} has no shape information ")
-        if batch_size not in (-1, array.shape[0]):
+def _to_array(value: Any, info: InputInfo) -> Array:
+    """Return nested lists as an array of the input's dtype."""
+    shape = []
+    first = value
+    while isinstance(first, list):
+        shape.append(len(first))
+        if len(shape) >= MAX_RANK:
             raise InvalidArgumentError(
-                f"Tensor name: {name} has inconsistent batch size: {array.shape[0]} "
-                f"expecting: {batch_size}"
+                f"Input {info.alias}: lists are nested deeper than {MAX_RANK - 1} levels"
             )
-        batch_size = array.shape[0]
-    if batch_size == 0:
-        return '{\n    "predictions": []\n}'
-    several = len(results) > 1
-    columns = {
-        name: tensor_texts(
-            array,
-            3 if several else 2,
-            strings_as_base64=name.endswith(_BYTES_SUFFIX),
-            on_one_line=True,
-            split=True,
-        )
-        for name, array in results.items()
-    }
-    if not several:
-        # The odd break before the bracket is TensorFlow Serving's own.
-        (texts,) = columns.values()
-        return f'{{\n    "predictions": [{", ".join(texts)}\n    ]\n}}'
-    rows = []
-    for index in range(batch_size):
-        members = ",\n".join(
-            f'            "{name}": {texts[index]}' for name, texts in columns.items()
-        )
-        rows.append(f"        {{\n{members}\n        }}")
-    return '{\n    "predictions": [\n' + ",\n".join(rows) + "\n    ]\n}"
+        if not first:
+            break
+        first = first[0]
+    leaves: list[Any] = []
+    _collect_leaves(value, tuple(shape), info, leaves)
+    array: Array = np.empty(math.prod(shape), dtype=numpy_dtype_of(info.data_type))
+    array[:] = leaves
+    return array.reshape(shape)
 
 
-def _columns_text(results: Mapping[str, Array]) -> str:
-    several = len(results) > 1
-    columns = {
-        name: tensor_texts(
-            array,
-            2 if several else 1,
-            strings_as_base64=name.endswith(_BYTES_SUFFIX),
-            on_one_line=False,
-            split=False,
-        )[0]
-        for name, array in results.items()
-    }
-    if not several:
-        (text,) = columns.values()
-        return f'{{\n    "outputs": {text}\n}}'
-    members = ",\n".join(f'        "{name}": {text}' for name, text in columns.items())
-    return f'{{\n    "outputs": {{\n{members}\n    }}\n}}'
+def _collect_leaves(value: Any, shape: tuple[int, ...], info: InputInfo, leaves: list[Any]) -> None:
+    if not shape and not isinstance(value, list):
+        leaves.append(_leaf(value, info))
+    elif shape and isinstance(value, list) and len(value) == shape[0]:
+        for item in value:
+            _collect_leaves(item, shape[1:], info, leaves)
+    else:
+        expected = f"a list of {shape[0]}" if shape else "a single value"
+        raise InvalidArgumentError(
+            f"Input {info.alias}: all rows must have the same shape, but where the first one has "
+            f"{expected}, another one has {_shown(value)}"
+        )
+
+
+def _leaf(value: Any, info: InputInfo) -> Any:
+    dtype = np.dtype(numpy_dtype_of(info.data_type))
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if dtype == np.object_ and isinstance(value, str):
+        try:
+            return value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise InvalidArgumentError(
+                f"Input {info.alias}: a string has half a surrogate pair"
+            ) from error
+    if dtype == np.object_ and _is_base64(value):
+        return _decode_base64(value["b64"], info)
+    if dtype == np.bool_ and isinstance(value, bool):
+        return value
+    if dtype.kind == "f" and is_number:
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise InvalidArgumentError(
+                f"Input {info.alias}: {_shown(value)} is too large for a float"
+            ) from error
+    if dtype.kind in "iu" and is_number and isinstance(value, int):
+        limits = np.iinfo(dtype)
+        if limits.min <= value <= limits.max:
+            return value
+    raise InvalidArgumentError(
+        f"Input {info.alias}: values must be of type {dtype_name(info.data_type)}, but one is "
+        f"{_shown(value)}"
+    )
+
+
+def _decode_base64(text: str, info: InputInfo) -> bytes:
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidArgumentError(
+            f"Input {info.alias}: {_shown(text)} is not valid base64"
+        ) from error
+
+
+def _is_base64(value: Any) -> bool:
+    return isinstance(value, dict) and list(value) == ["b64"] and isinstance(value["b64"], str)
 
 
 def _is_named(value: Any) -> bool:
-    return isinstance(value, dict) and not is_base64_object(value)
+    return isinstance(value, dict) and not _is_base64(value)
 
 
-def _shape_text(shape: tuple[int, ...]) -> str:
-    return f"[{','.join(map(str, shape))}]"
+def _rows(outputs: Mapping[str, Array]) -> list[Any]:
+    sizes = {name: array.shape[0] if array.ndim else None for name, array in outputs.items()}
+    if None in sizes.values() or len(set(sizes.values())) > 1:
+        found = ", ".join(f"{name}: {size or 'none'}" for name, size in sizes.items())
+        raise InvalidArgumentError(
+            "In the row format all outputs must have the same batch size, but they have "
+            f"{found}; use the column format ('inputs')"
+        )
+    columns = {name: _to_json(name, array) for name, array in outputs.items()}
+    if len(columns) == 1:
+        rows: list[Any] = next(iter(columns.values()))
+        return rows
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _to_json(name: str, array: Array) -> Any:
+    """Return an array as nested lists."""
+    if array.dtype == np.float32:
+        # By way of the shortest text: 0.1 and not 0.10000000149011612.
+        return array.astype("U32").astype(np.float64).tolist()
+    if array.dtype != np.object_:
+        return array.tolist()
+    texts: Array = np.empty(array.size, object)
+    if name.endswith(_BYTES_SUFFIX):
+        texts[:] = [{"b64": base64.b64encode(value).decode()} for value in array.ravel()]
+    else:
+        texts[:] = [value.decode("utf-8", "surrogateescape") for value in array.ravel()]
+    return texts.reshape(array.shape).tolist()
+
+
+def _finite_float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"the number {text[:_SHOWN_CHARACTERS]} is too large")
+    return value
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"

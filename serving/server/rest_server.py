@@ -1,208 +1,224 @@
-"""The REST front end on the standard library's HTTP server."""
+"""The REST server: TensorFlow Serving's paths, methods and status codes on aiohttp.
+
+It runs in the event loop of the gRPC server and shares the batcher with it.
+
+References:
+    model_servers/http_rest_api_handler.cc and http_rest_api_util.cc of TensorFlow Serving.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
+import dataclasses
+import json
 import re
 import socket
-import threading
-from collections.abc import Iterator
-from email.errors import MissingHeaderBodySeparatorDefect
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import time
+import zlib
 from typing import Any
+from urllib.parse import unquote
 
-from serving.server import event_log
-from serving.server.flags import AUTO_PORT
-from serving.server.model_service import ModelService
-from serving.server.rest_api import HttpAnswer, RestApi
+from aiohttp import web
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+)
 
-MAX_BODY_BYTES = 2**31 - 1
-_MAX_LENGTH_DIGITS = 18
-_MAX_CHUNK_LINE_BYTES = 4096
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n")
-_IDLE_TIMEOUT_S = 300  # A client that is gone without a word must not hold a thread for ever.
+from serving.errors import InvalidArgumentError, ServingError
+from serving.server.batching import timed_out
+from serving.server.grpc_server import as_serving_error
+from serving.server.model_service import SIGNATURE_DEF_FIELD, ModelService
+from serving.server.rest_predict import predict_json, read_object, signature_name, write_json
+from serving.server.version_folders import MAX_VERSION
+
+_VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_PREDICTION_PATH = re.compile(
+    rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<method>classify|regress|predict)", re.ASCII
+)
+_MODEL_PATH = re.compile(
+    rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>/metadata)?", re.ASCII
+)
+_SHUTDOWN_POLL_S = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class RestOptions:
+    """Limits of the REST server.
+
+    Attributes:
+        timeout_s: A request is answered with 504 after this time.
+        max_request_bytes: A larger body, after decompression, is answered with 413.
+        metrics_path: The path of the Prometheus page; None for no page.
+    """
+
+    timeout_s: float
+    max_request_bytes: int
+    metrics_path: str | None = None
 
 
 class RestServer:
-    """Listens from construction on; answers from `start` on.
+    """The REST server on a bound socket; listens and answers from `start` on."""
 
-    Each connection has a thread that reads and writes; models run in the batcher's few threads,
-    the same that serve gRPC.
-
-    Args:
-        service: Answers the calls.
-        bind_address: The address to listen on.
-        port: The port, or `AUTO_PORT`.
-        timeout_s: After this long a request is answered with 504.
-        max_request_bytes: A longer body is answered with 413.
-        metrics_path: Of the Prometheus page; None offers none.
-
-    Raises:
-        OSError: If the port is taken.
-    """
-
-    def __init__(
-        self,
-        service: ModelService,
-        bind_address: str,
-        port: int,
-        *,
-        timeout_s: float,
-        max_request_bytes: int = MAX_BODY_BYTES,
-        metrics_path: str | None = None,
-    ) -> None:
-        self.api = RestApi(service, timeout_s, metrics_path)
-        self.max_request_bytes = max_request_bytes
-        self._running = 0
-        self._idle = threading.Condition()
-        self.draining = False
-        front_end = self
-
-        class Handler(_Handler):
-            rest = front_end
-
-        class Server(ThreadingHTTPServer):
-            address_family = socket.AF_INET6 if ":" in bind_address else socket.AF_INET
-            daemon_threads = True
-            # The default backlog of 5 drops connections of clients that start together.
-            request_queue_size = 128
-
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                event_log.warning("rest_connection_broken", client=client_address[0])
-
-        try:
-            self._server = Server((bind_address, 0 if port == AUTO_PORT else port), Handler)
-        except OSError as error:
-            raise OSError(
-                f"cannot listen on {bind_address}:{port} for REST: {error.strerror}"
-            ) from error
-        self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True
+    def __init__(self, service: ModelService, options: RestOptions, bound: socket.socket) -> None:
+        self._service = service
+        self._options = options
+        self._socket = bound
+        self._num_running = 0
+        self.port: int = bound.getsockname()[1]
+        app = web.Application(client_max_size=options.max_request_bytes)
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        # Bodies are decompressed in `_read_body`, which notices a truncated one.
+        self._runner = web.AppRunner(
+            app, access_log=None, auto_decompress=False, shutdown_timeout=0.0
         )
+        self._site: web.SockSite | None = None
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Start to answer."""
-        self._thread.start()
+        await self._runner.setup()
+        self._site = web.SockSite(self._runner, self._socket)
+        await self._site.start()
 
-    def stop(self, grace_s: float) -> None:
+    async def stop(self, grace_s: float) -> None:
         """Refuse new connections and wait for the running requests.
 
         Args:
-            grace_s: How long to wait at most.
+            grace_s: Maximum wait.
         """
-        self.draining = True
-        self._server.shutdown()
-        self._server.server_close()
-        with self._idle:
-            self._idle.wait_for(lambda: self._running == 0, grace_s)
+        if self._site:
+            await self._site.stop()
+        deadline_s = time.monotonic() + grace_s
+        while self._num_running and time.monotonic() < deadline_s:
+            await asyncio.sleep(_SHUTDOWN_POLL_S)
+        await self._runner.cleanup()
 
-    @contextlib.contextmanager
-    def request(self) -> Iterator[None]:
-        """Count a request as running, so that `stop` waits for it."""
-        with self._idle:
-            self._running += 1
+    async def _answer(self, request: web.Request) -> web.Response:
+        self._num_running += 1
         try:
-            yield
+            return await self._answer_running(request)
         finally:
-            with self._idle:
-                self._running -= 1
-                self._idle.notify_all()
+            self._num_running -= 1
+
+    async def _answer_running(self, request: web.Request) -> web.Response:
+        path = request.rel_url.raw_path
+        metrics = self._service.metrics
+        if path == self._options.metrics_path:
+            return web.Response(body=metrics.page(), content_type="text/plain")
+        if not path.startswith("/v1/"):
+            return _error(404, f"Not found: {path}")
+        pattern = {"POST": _PREDICTION_PATH, "GET": _MODEL_PATH}.get(request.method)
+        match = pattern.fullmatch(path) if pattern else None
+        name = unquote(match["name"] or "") if match else ""
+        started_s = time.monotonic()
+        try:
+            body = await self._read_body(request)
+            if match is None:
+                raise InvalidArgumentError(f"Malformed request: {request.method} {path}")
+            content = await asyncio.wait_for(
+                self._route(request.method, match, name, body), self._options.timeout_s
+            )
+        except asyncio.TimeoutError:
+            error: ServingError = timed_out()
+        except web.HTTPException as refused:  # The body.
+            return _error(refused.status, refused.reason)
+        except Exception as raised:  # Every request must get an answer.
+            error = as_serving_error(raised)
+        else:
+            elapsed_us = (time.monotonic() - started_s) * 1e6
+            method = match.groupdict().get("method") or ""
+            metrics.request_latency.add(elapsed_us, name, method, "REST")
+            metrics.request_count.add(name, "OK")
+            return web.Response(body=content, content_type="application/json")
+        metrics.request_count.add(name, error.code_name())
+        return _error(error.http_status, error.message)
+
+    async def _read_body(self, request: web.Request) -> bytes:
+        limit = self._options.max_request_bytes
+        too_large = web.HTTPRequestEntityTooLarge(
+            limit, reason=f"The request body must have at most {limit} bytes"
+        )
+        encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ("identity", "gzip"):
+            raise web.HTTPUnsupportedMediaType(
+                reason=f"Content-Encoding must be gzip or identity, but is {encoding[:40]}"
+            )
+        if (request.content_length or 0) > limit:
+            raise too_large
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise too_large from None
+        if encoding == "identity":
+            return body
+        decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        try:
+            content = decompressor.decompress(body, limit + 1)
+        except zlib.error as error:
+            raise InvalidArgumentError(f"The request body is not valid gzip: {error}") from error
+        if len(content) > limit:
+            raise too_large
+        if not decompressor.eof or decompressor.unused_data:
+            raise InvalidArgumentError("The request body is not one whole gzip member")
+        return content
+
+    async def _route(self, method: str, match: re.Match[str], name: str, body: bytes) -> bytes:
+        spec = _model_spec(match, name)
+        if method == "GET":
+            if not name:
+                raise InvalidArgumentError("Missing model name in request.")
+            return self._metadata(spec) if match["metadata"] else self._status(spec)
+        document = read_object(body)
+        spec.signature_name = signature_name(document)
+        if match["method"] == "predict":
+            deadline_s = time.monotonic() + self._options.timeout_s
+            return await predict_json(self._service, spec, document, deadline_s)
+        request = classification_pb2.ClassificationRequest(model_spec=spec)
+        raise self._service.refusal(match["method"].capitalize(), request)
+
+    def _status(self, spec: model_pb2.ModelSpec) -> bytes:
+        request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
+        return write_json(_to_dict(self._service.get_model_status(request)))
+
+    def _metadata(self, spec: model_pb2.ModelSpec) -> bytes:
+        request = get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=spec, metadata_field=[SIGNATURE_DEF_FIELD]
+        )
+        response = self._service.get_model_metadata(request)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata[SIGNATURE_DEF_FIELD].Unpack(signatures)
+        return write_json(
+            {
+                "model_spec": _to_dict(response.model_spec),
+                "metadata": {SIGNATURE_DEF_FIELD: _to_dict(signatures)},
+            }
+        )
 
 
-class _BodyError(Exception):
-    """The body cannot be read; the connection must end."""
+def _model_spec(match: re.Match[str], name: str) -> model_pb2.ModelSpec:
+    spec = model_pb2.ModelSpec(name=name)
+    if match["version"]:
+        version = int(match["version"])
+        if version > MAX_VERSION:
+            raise InvalidArgumentError(f"Failed to convert version: {match['version']} to numeric.")
+        spec.version.value = version
+    elif match["label"]:
+        spec.version_label = unquote(match["label"])
+    return spec
 
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
+
+def _to_dict(message: Message) -> dict[str, Any]:
+    return json_format.MessageToDict(
+        message,
+        preserving_proto_field_name=True,
+        # Renamed in protobuf 5, which the stubs describe.
+        including_default_value_fields=True,  # type: ignore[call-arg]
+    )
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """One connection."""
-
-    rest: RestServer
-    protocol_version = "HTTP/1.1"
-    server_version = "two-tower-model-server"
-    sys_version = ""
-    disable_nagle_algorithm = True
-    wbufsize = -1  # Headers and body leave in one packet.
-    timeout = _IDLE_TIMEOUT_S
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
-
-    do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = do_GET  # noqa: N815
-
-    def _answer(self) -> None:
-        with self.rest.request():
-            try:
-                body = self._read_body()
-            except _BodyError as error:
-                self.close_connection = True  # What is left of the body is not read.
-                self.send_error(error.status)
-                return
-            path = self.path.partition("?")[0]
-            self._write(self.rest.api.answer(self.command, path, body))
-
-    def _read_body(self) -> bytes:
-        # Where a proxy may take the body's end to be elsewhere, what follows could be a request of
-        # somebody else's: RFC 9112, 5.1 and 6.3.
-        if any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in self._defects()):
-            raise _BodyError(400)
-        encodings = self.headers.get_all("Transfer-Encoding", [])
-        lengths = self.headers.get_all("Content-Length", [])
-        if len(encodings) + len(lengths) > 1:
-            raise _BodyError(400)
-        if encodings:
-            if encodings[0].strip().lower() != "chunked":
-                raise _BodyError(501)
-            return self._read_chunks()
-        length = lengths[0].strip() if lengths else "0"
-        if not (length.isascii() and length.isdecimal()):
-            raise _BodyError(400)
-        if len(length) > _MAX_LENGTH_DIGITS or int(length) > self.rest.max_request_bytes:
-            raise _BodyError(413)
-        return self.rfile.read(int(length))
-
-    def _defects(self) -> list[Any]:
-        # After a line that is no header, such as `Content-Length : 3`, the parser stops.
-        return self.headers.defects
-
-    def _read_chunks(self) -> bytes:
-        chunks: list[bytes] = []
-        total = 0
-        while size := self._read_chunk_size():
-            total += size
-            if total > self.rest.max_request_bytes:
-                raise _BodyError(413)
-            chunks.append(self.rfile.read(size))
-            if self.rfile.readline(64) != b"\r\n":
-                raise _BodyError(400)
-        while self.rfile.readline(65536).strip():  # Trailers.
-            pass
-        return b"".join(chunks)
-
-    def _read_chunk_size(self) -> int:
-        match = _CHUNK_SIZE.fullmatch(self.rfile.readline(_MAX_CHUNK_LINE_BYTES))
-        if not match:
-            raise _BodyError(400)
-        return int(match[1], 16)
-
-    def _write(self, answer: HttpAnswer) -> None:
-        self.send_response(answer.status)
-        self.send_header("Content-Type", answer.content_type)
-        self.send_header("Content-Length", str(len(answer.body)))
-        if self.rest.draining or answer.closes_connection:
-            self.send_header("Connection", "close")
-            self.close_connection = True
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(answer.body)
-        self.wfile.flush()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Log nothing a request, as TensorFlow Serving."""
+def _error(status: int, message: str) -> web.Response:
+    body = json.dumps({"error": message}, ensure_ascii=False).encode("utf-8", "surrogateescape")
+    return web.Response(status=status, body=body, content_type="application/json")

@@ -1,12 +1,17 @@
-"""One signature of a loaded model: its checks, its defaults, and its prepared Session calls.
+"""One signature of a loaded model: checks a request's tensors, runs them, and writes the answer.
 
-The checks and texts are those of TensorFlow Serving r2.16 (servables/tensorflow/predict_util.cc)
-and of TensorFlow (cc/saved_model/util.cc, `GetInputValues`).
+Error texts are those of TensorFlow Serving 2.16, so that what clients and operators already know
+about an error holds here.
+
+References:
+    servables/tensorflow/predict_util.cc of TensorFlow Serving, and `GetInputValues` in
+    cc/saved_model/util.cc of TensorFlow.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -15,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+from tensorflow_serving.apis import model_pb2
 
 from serving.errors import (
     FailedPreconditionError,
@@ -27,18 +33,24 @@ from serving.server.tensor_codec import (
     TensorParsingError,
     data_type_of,
     decode,
+    delimited,
     dtype_name,
     numpy_dtype_of,
+    wire_bytes,
 )
 
 DEFAULT_SIGNATURE = "serving_default"
+
+# Fields of PredictResponse, and of an entry of its map of outputs, on the wire.
+_OUTPUTS_TAG, _MODEL_SPEC_TAG = b"\x0a", b"\x12"
+_KEY_TAG, _VALUE_TAG = b"\x0a", b"\x12"
 
 MakeCallable = Callable[[config_pb2.CallableOptions], Callable[..., list[Array]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class InputInfo:
-    """How one input of a signature is fed."""
+    """One input of a signature."""
 
     alias: str
     feed_name: str
@@ -50,21 +62,21 @@ class Signature:
     """A signature that can be run.
 
     Args:
-        definition: The SignatureDef as the model carries it.
+        definition: The SignatureDef of the model.
         make_callable: Prepares a Session for a list of feeds and fetches.
 
     Attributes:
-        is_batchable: Whether its shapes are those of a computation row by row: the first
-            dimension of each input and output is open, and a row of an output has a fixed size.
-            An open one could depend on the other rows.
+        is_batchable: Whether the shapes allow row-by-row computation: the first dimension of each
+            input and output is open, and a row of an output has a fixed size. An open size could
+            depend on the other rows.
     """
 
     def __init__(
         self, definition: meta_graph_pb2.SignatureDef, make_callable: MakeCallable
     ) -> None:
         self.definition = definition
-        # Sorted by feed name: TensorFlow's DirectSession numbers its arguments in that order, and
-        # an error about `arg[1]` has to mean the same input here.
+        # Sorted by feed name: DirectSession numbers its arguments in that order, and an error
+        # about `arg[1]` has to mean the same input here.
         self.inputs = tuple(
             sorted(
                 (
@@ -74,9 +86,7 @@ class Signature:
                 key=lambda info: info.feed_name,
             )
         )
-        self._inputs_by_alias = sorted(self.inputs, key=lambda info: info.alias)
-        self._sorted_aliases = tuple(info.alias for info in self._inputs_by_alias)
-        self._aliases = frozenset(self._sorted_aliases)
+        self._aliases = tuple(sorted(definition.inputs))
         self.outputs: tuple[str, ...] = tuple(sorted(definition.outputs))
         self.is_batchable = bool(definition.inputs) and all(
             [
@@ -91,93 +101,69 @@ class Signature:
         self._callables: dict[tuple[str, ...], Callable[..., list[Array]]] = {}
         self._lock = threading.Lock()
 
-    def decode_inputs(self, inputs: Mapping[str, tensor_pb2.TensorProto]) -> dict[str, Array]:
+    def feeds_from_protos(self, inputs: Mapping[str, tensor_pb2.TensorProto]) -> list[Array]:
         """Decode the tensors of a request and fill in the signature's defaults.
 
         Args:
             inputs: The request's tensors by input name.
 
         Returns:
-            One array for each input of the signature.
+            The arrays that `compute` takes.
 
         Raises:
-            InvalidArgumentError: If names are missing, unknown, or a tensor cannot be read.
+            InvalidArgumentError: If an input is missing, unknown, of a wrong dtype or unreadable.
         """
-        if len(inputs) != len(self.inputs):
-            self._check_size(inputs)
-        elif self._aliases.issubset(inputs):
-            return {alias: _decode(alias, inputs[alias]) for alias in self._sorted_aliases}
-        arrays: dict[str, Array] = {}
-        used: set[str] = set()
-        for info in self._inputs_by_alias:
-            alias = info.alias
-            if alias in inputs:
-                arrays[alias] = _decode(alias, inputs[alias])
-                used.add(alias)
-            elif alias in self._defaults:
-                arrays[alias] = self._defaults[alias]
-            else:
+        self._check_names(inputs)
+        return self.check_dtypes(
+            [
+                _decode(info.alias, inputs[info.alias])
+                if info.alias in inputs
+                else self._defaults[info.alias]
+                for info in self.inputs
+            ]
+        )
+
+    def check_dtypes(self, feeds: list[Array]) -> list[Array]:
+        """Return `feeds`, one for each of `inputs`, after a check of their dtypes.
+
+        Raises:
+            InvalidArgumentError: If a dtype is wrong.
+        """
+        for index, (info, feed) in enumerate(zip(self.inputs, feeds, strict=True)):
+            if feed.dtype is not info.dtype and data_type_of(feed) != info.data_type:
                 raise InvalidArgumentError(
-                    f"Signature input alias: {alias}(feed name: {info.feed_name}) not found "
-                    "in request and no default value provided. Inputs expected to be in the "
-                    f"request {{{_join(inputs)}}}, or default input alias set: "
-                    f"{_join(self._defaults)}"
+                    f"Expects arg[{index}] to be {dtype_name(info.data_type)} but "
+                    f"{dtype_name(data_type_of(feed))} is provided"
                 )
-        if len(used) != len(inputs):
-            raise InvalidArgumentError(
-                f"Inputs contains invalid name. Used request inputs: {_join(used)}, "
-                f"request input: {_join(inputs)}"
-            )
-        return arrays
+        return feeds
 
     def select_outputs(self, output_filter: Sequence[str]) -> tuple[str, ...]:
-        """Return the outputs to compute: those asked for, or all.
+        """Return the requested outputs, or all.
 
         Raises:
-            InvalidArgumentError: If a name is unknown or comes twice.
+            InvalidArgumentError: If a name is unknown or repeated.
         """
-        seen: set[str] = set()
+        if not output_filter:
+            return self.outputs
         for alias in output_filter:
             if alias not in self.definition.outputs:
                 raise InvalidArgumentError(
                     f"output tensor alias not found in signature: {alias} "
                     f"Outputs expected to be in the set {{{','.join(self.outputs)}}}."
                 )
-            if alias in seen:
+            if output_filter.count(alias) > 1:
                 raise InvalidArgumentError(f"duplicate output tensor alias: {alias}")
-            seen.add(alias)
-        return tuple(sorted(seen)) or self.outputs
-
-    def order_feeds(self, arrays: Mapping[str, Array]) -> list[Array]:
-        """Return the arrays as `compute` takes them.
-
-        Args:
-            arrays: One array for each input.
-
-        Raises:
-            InvalidArgumentError: At the first input, in the order of feed names, of a wrong dtype.
-        """
-        feeds = [arrays[info.alias] for info in self.inputs]
-        for index, (info, feed) in enumerate(zip(self.inputs, feeds, strict=True)):
-            if feed.dtype is info.dtype:
-                continue
-            given = data_type_of(feed)
-            if given != info.data_type:
-                raise InvalidArgumentError(
-                    f"Expects arg[{index}] to be {dtype_name(info.data_type)} but "
-                    f"{dtype_name(given)} is provided"
-                )
-        return feeds
+        return tuple(sorted(output_filter))
 
     def compute(self, feeds: Sequence[Array], outputs: tuple[str, ...]) -> list[Array]:
         """Compute `outputs`, in their order.
 
         Args:
-            feeds: What `order_feeds` returned.
-            outputs: What `select_outputs` returned.
+            feeds: One array for each of `inputs`.
+            outputs: The result of `select_outputs`.
 
         Raises:
-            ServingError: As the model's operations raise it.
+            ServingError: If an operation of the model fails.
         """
         run = self._callables.get(outputs) or self._prepare(outputs)
         try:
@@ -196,18 +182,32 @@ class Signature:
                 self._callables[outputs] = self._make_callable(options)
             return self._callables[outputs]
 
-    def _check_size(self, inputs: Collection[str]) -> None:
-        expected = self.definition.inputs
-        if len(inputs) == len(expected):
+    def _check_names(self, given: Collection[str]) -> None:
+        missing = [alias for alias in self._aliases if alias not in given]
+        if not missing and len(given) == len(self._aliases):
             return
-        if len(inputs) < len(expected) and self._defaults:
-            return
-        raise InvalidArgumentError(
-            f"input size does not match signature: {len(inputs)}!={len(expected)} "
-            f"len({{{_join(inputs)}}}) != len({{{_join(expected)}}}). "
-            f"Sent extra: {{{_join(set(inputs) - set(expected))}}}. "
-            f"Missing but required: {{{_join(set(expected) - set(inputs))}}}."
-        )
+        unknown = set(given) - set(self._aliases)
+        has_too_few = len(given) < len(self._aliases)
+        if len(given) > len(self._aliases) or (has_too_few and not self._defaults):
+            raise InvalidArgumentError(
+                f"input size does not match signature: {len(given)}!={len(self._aliases)} "
+                f"len({{{_join(given)}}}) != len({{{_join(self._aliases)}}}). "
+                f"Sent extra: {{{_join(unknown)}}}. Missing but required: {{{_join(missing)}}}."
+            )
+        for alias in missing:
+            if alias not in self._defaults:
+                feed_name = self.definition.inputs[alias].name
+                raise InvalidArgumentError(
+                    f"Signature input alias: {alias}(feed name: {feed_name}) not found in request "
+                    "and no default value provided. Inputs expected to be in the request "
+                    f"{{{_join(given)}}}, or default input alias set: {_join(self._defaults)}"
+                )
+        if unknown:
+            used = set(given) - unknown
+            raise InvalidArgumentError(
+                f"Inputs contains invalid name. Used request inputs: {_join(used)}, request input: "
+                f"{_join(given)}"
+            )
 
 
 def find_signature(signatures: Mapping[str, Signature], name: str) -> Signature:
@@ -220,6 +220,41 @@ def find_signature(signatures: Mapping[str, Signature], name: str) -> Signature:
     if name not in signatures:
         raise FailedPreconditionError(f'Serving signature key "{name}" not found.')
     return signatures[name]
+
+
+def predict_response(
+    spec: model_pb2.ModelSpec, version: int, outputs: Sequence[str], results: Sequence[Array]
+) -> bytes:
+    """Return a serialized PredictResponse.
+
+    Written as bytes because that takes a third of the time of filling messages.
+
+    Args:
+        spec: The model spec of the request.
+        version: The version that answered.
+        outputs: The names of the results.
+        results: One array for each output.
+
+    Raises:
+        UnimplementedError: If a result has a dtype that TensorProto fields cannot hold.
+    """
+    parts = [_model_spec(spec.name, spec.signature_name or DEFAULT_SIGNATURE, version)]
+    for alias, array in zip(outputs, results, strict=True):
+        entry = _key(alias) + delimited(_VALUE_TAG, wire_bytes(array))
+        parts.append(delimited(_OUTPUTS_TAG, entry))
+    return b"".join(parts)
+
+
+@functools.lru_cache(maxsize=256)
+def _model_spec(name: str, signature_name: str, version: int) -> bytes:
+    spec = model_pb2.ModelSpec(name=name, signature_name=signature_name)
+    spec.version.value = version
+    return delimited(_MODEL_SPEC_TAG, spec.SerializeToString())
+
+
+@functools.lru_cache(maxsize=256)
+def _key(alias: str) -> bytes:
+    return delimited(_KEY_TAG, alias.encode())
 
 
 def _has_batch_dimension(info: meta_graph_pb2.TensorInfo) -> bool:
@@ -235,13 +270,13 @@ def _numpy_dtype(data_type: int) -> np.dtype[Any] | None:
     try:
         return np.dtype(numpy_dtype_of(data_type))
     except UnimplementedError:
-        return None  # Known once somebody sends a tensor for it.
+        return None  # The error is raised when a request has a tensor for it.
 
 
 def _as_array(result: Any) -> Array:
     if isinstance(result, np.ndarray):
         return result
-    # A Session returns rank 0 as a scalar, and a string of rank 0 as bare bytes.
+    # A Session returns rank 0 as a scalar, and a string of rank 0 as bytes.
     array: Array = np.array(result, dtype=object if isinstance(result, bytes) else None)
     return array
 

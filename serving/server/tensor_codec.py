@@ -1,8 +1,7 @@
-"""TensorProto to NumPy and back, for the few dtypes that requests carry.
+"""TensorProto to NumPy and back, for the dtypes that requests carry.
 
-`tf.make_ndarray` and `tf.make_tensor_proto` do this for every dtype, but check and copy so much
-that they cost more than a small model's whole computation (measured for 100 ids and 100 scores:
-98 us against 14 us for the encoding alone).
+`tf.make_ndarray` and `tf.make_tensor_proto` do this for every dtype, but their checks and copies
+cost more than the computation of a small model: for 100 ids and 100 scores 98 us against 14 us.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ Array = npt.NDArray[Any]
 MAX_RANK = 32
 """NumPy's limit; TensorFlow's own is 254."""
 
-# A tensor of which a part is given is filled up. TensorFlow sets no limit to that: with fifty bytes
-# a request could claim all memory, and with an empty tensor any number of rows.
-_MOST_FILLED_UP = 4096
+# A tensor with fewer values than its shape needs is filled up. TensorFlow has no limit for that:
+# with fifty bytes a request could claim all memory, and with an empty tensor any number of rows.
+_MAX_FILLED_UP = 4096
 
 
 class TensorParsingError(ValueError):
-    """The TensorProto does not hold what its shape and dtype say."""
+    """The content of a TensorProto does not match its shape and dtype."""
 
 
 # DataType -> (NumPy dtype, the repeated field of TensorProto that holds its values).
@@ -60,7 +59,7 @@ def dtype_name(data_type: int) -> str:
 
 
 def numpy_dtype_of(data_type: int) -> npt.DTypeLike:
-    """Return the NumPy dtype that a Session feed of a `DataType` needs.
+    """Return the NumPy dtype that a Session needs for a `DataType`.
 
     Raises:
         UnimplementedError: If tensors of this type have no encoding here.
@@ -88,15 +87,14 @@ def data_type_of(array: Array) -> int:
 def decode(proto: tensor_pb2.TensorProto) -> Array:
     """Return the array that a TensorProto holds.
 
-    Fewer values than the shape asks for are allowed: the last one is repeated and no value at all
-    means zeros or empty strings. But a shape may not claim more than 4,096 elements that the proto
-    has no bytes for.
+    If there are fewer values than the shape needs, the last one is repeated; without any value
+    the array holds zeros or empty strings. At most 4,096 elements are filled up that way.
 
     Returns:
         An array with the proto's shape; strings are `bytes` in an object array.
 
     Raises:
-        TensorParsingError: If the proto contradicts itself.
+        TensorParsingError: If the content does not match shape and dtype.
 
     References:
         `Tensor::FromProto` in tensorflow/core/framework/tensor.cc.
@@ -107,7 +105,7 @@ def decode(proto: tensor_pb2.TensorProto) -> Array:
         raise TensorParsingError(f"dtype {proto.dtype} is not supported") from error
     shape = tuple([dim.size for dim in proto.tensor_shape.dim])
     if shape and (len(shape) > MAX_RANK or min(shape) < 0):
-        raise TensorParsingError(f"no valid shape: {shape}")
+        raise TensorParsingError(f"invalid shape: {shape}")
     count = math.prod(shape)
     content = proto.tensor_content
     if content:
@@ -118,15 +116,15 @@ def decode(proto: tensor_pb2.TensorProto) -> Array:
     values = getattr(proto, field)
     given = len(values)
     if given < count or not count:
-        # Dimensions beside an empty one count too: a model may repeat other inputs for each row.
+        # An empty dimension does not hide large ones: a model may repeat other inputs for each row.
         claimed = math.prod(size or 1 for size in shape)
-        if claimed > max(_MOST_FILLED_UP, proto.ByteSize()):
+        if claimed > max(_MAX_FILLED_UP, proto.ByteSize()):
             raise TensorParsingError(f"the shape {shape} claims more than was sent")
-    array: Array = np.empty(shape, dtype=dtype)
     if given >= count:
-        # By way of a list: NumPy would ask a repeated field for its length and items one by one.
-        array.reshape(-1)[:] = values[:count]
-    elif given:
+        # A slice is a list; NumPy would read the repeated field itself item by item.
+        return np.array(values[:count], dtype=dtype).reshape(shape)
+    array: Array = np.empty(shape, dtype=dtype)
+    if given:
         flat = array.reshape(-1)
         flat[:given] = values[:]
         flat[given:] = values[-1]
@@ -135,23 +133,13 @@ def decode(proto: tensor_pb2.TensorProto) -> Array:
     return array
 
 
-def encode(array: Array, proto: tensor_pb2.TensorProto) -> None:
-    """Write `array` into an empty TensorProto, as `wire_bytes` does.
-
-    Raises:
-        UnimplementedError: If the dtype has no field here.
-    """
-    proto.MergeFromString(wire_bytes(array))
-
-
 def wire_bytes(array: Array) -> bytes:
-    """Return `array` as a serialized TensorProto, values in their typed field.
+    """Return `array` as a serialized TensorProto with the values in their typed field.
 
-    TensorFlow Serving 2.16 answers so (`AsProtoField`), not with `tensor_content`. Writing the
-    bytes takes a third of the time of filling a message and serializing it.
+    TensorFlow Serving 2.16 answers with typed fields as well, not with `tensor_content`.
 
     Raises:
-        UnimplementedError: If the dtype has no field here.
+        UnimplementedError: If the dtype has no TensorProto field.
     """
     data_type = data_type_of(array)
     head = _head(data_type, array.shape)

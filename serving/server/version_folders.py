@@ -1,38 +1,47 @@
-"""Finds the versions of a model that lie complete under its base path."""
+"""Versions on disk: which folders are complete, wanted by a policy, and worth another load.
+
+References:
+    tensorflow_serving/sources/storage_path/file_system_storage_path_source.cc for the policies,
+    core/loader_harness.cc and util/retrier.cc for the retries.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import time
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
+
+from tensorflow_serving.config import file_system_storage_path_source_pb2
 
 SAVED_MODEL_FILE = "saved_model.pb"
 MAX_VERSION = 2**63 - 1
 
+VersionPolicy = (
+    file_system_storage_path_source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy
+)
+
 Fingerprint = frozenset[tuple[str, int, int, int]]
-"""Path, inode, bytes and time of change (ns) of each file of a version."""
+"""Path, inode, size and modification time (ns) of each file of a version."""
 
 
 @dataclasses.dataclass(frozen=True)
 class VersionFolder:
-    """One version on disk.
-
-    Attributes:
-        version: The number the folder is named by.
-        path: The folder.
-    """
+    """One version on disk."""
 
     version: int
     path: Path
 
     def fingerprint(self) -> Fingerprint:
-        """Look at every file: the variables of a copy may come after its `saved_model.pb`."""
+        """Return the state of every file; a copy may bring the variables after the graph."""
         files: set[tuple[str, int, int, int]] = set()
         for folder, _, names in os.walk(self.path):
             for path in (os.path.join(folder, name) for name in names):
                 try:
                     stat = os.stat(path)
-                except OSError:  # Gone since, such as a copy's temporary name.
+                except OSError:  # A temporary name of a copy that is gone by now.
                     continue
                 files.add((path, stat.st_ino, stat.st_size, stat.st_mtime_ns))
         return frozenset(files)
@@ -41,13 +50,12 @@ class VersionFolder:
 def find_version_folders(base_path: str | os.PathLike[str]) -> dict[int, VersionFolder] | None:
     """List the complete versions under `base_path`.
 
-    A folder counts once `saved_model.pb` is in it: TFX's Pusher writes that file last, so a version
-    that it copies stays invisible until it is whole; `failed_loads` is for other orders. Names that
-    are no integers are ignored. Of two names for one number ("7", "007") the one that sorts last
-    counts, as in TensorFlow Serving.
+    A folder is complete once it has `saved_model.pb`: TFX's Pusher writes that file last.
+    `FailedLoads` covers copies in another order. Names other than integers are ignored. If two
+    names stand for one number ("7", "007"), the last in sort order counts.
 
     Returns:
-        The folders by version, or None if `base_path` is not there.
+        The folders by version, or None if `base_path` does not exist.
     """
     try:
         names = sorted(os.listdir(base_path))
@@ -64,3 +72,94 @@ def find_version_folders(base_path: str | os.PathLike[str]) -> dict[int, Version
             continue
         folders[int(name)] = VersionFolder(int(name), path)
     return folders
+
+
+def aspired_versions(policy: Any, found: Collection[int]) -> set[int]:
+    """Return the versions that a policy wants.
+
+    Args:
+        policy: A `VersionPolicy`; an empty one wants the newest version.
+        found: The complete versions on disk.
+    """
+    choice = policy.WhichOneof("policy_choice")
+    if choice == "all":
+        return set(found)
+    if choice == "specific":
+        return set(found) & set(policy.specific.versions)
+    return set(sorted(found)[-max(policy.latest.num_versions, 1) :])
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadRetries:
+    """Limits for retries of a load whose folder has not changed.
+
+    Attributes:
+        max_retries: Attempts after the first one.
+        interval_s: Pause before each of them.
+    """
+
+    max_retries: int = 5
+    interval_s: float = 60.0
+
+
+@dataclasses.dataclass
+class _Failure:
+    tried: Fingerprint
+    last_seen: Fingerprint
+    retries_left: int
+    retry_at_s: float
+
+
+class FailedLoads:
+    """The versions that failed to load, and when to try each again.
+
+    A folder that has changed and then stays the same from one poll to the next is tried again: it
+    may have been an incomplete copy. An unchanged folder is tried again after a pause, since a lack
+    of memory or an error of the file store may pass.
+
+    Used by one thread, except for `clear`.
+    """
+
+    def __init__(self, retries: LoadRetries, clock: Callable[[], float] = time.monotonic) -> None:
+        self._retries = retries
+        self._clock = clock
+        self._failures: dict[int, _Failure] = {}
+
+    def record(self, folder: VersionFolder, fingerprint: Fingerprint) -> None:
+        """Record a failed load.
+
+        Args:
+            folder: The version.
+            fingerprint: The folder's fingerprint from before the load.
+        """
+        before = self._failures.get(folder.version)
+        left = self._retries.max_retries
+        if before is not None and before.tried == fingerprint:
+            left = before.retries_left - 1
+        retry_at_s = self._clock() + self._retries.interval_s
+        self._failures[folder.version] = _Failure(fingerprint, fingerprint, left, retry_at_s)
+
+    def allow(self, folder: VersionFolder) -> bool:
+        """Return whether to load a version now."""
+        failure = self._failures.get(folder.version)
+        if failure is None:
+            return True
+        now = folder.fingerprint()
+        is_stable, failure.last_seen = now == failure.last_seen, now
+        if now != failure.tried:
+            return is_stable
+        return failure.retries_left > 0 and self._clock() >= failure.retry_at_s
+
+    def keep_only(self, versions: Collection[int]) -> None:
+        """Forget the failures of all other versions."""
+        for version in set(self._failures) - set(versions):
+            self._failures.pop(version, None)
+
+    def clear(self) -> None:
+        """Forget all failures, so that each version gets another try."""
+        self._failures = {}
+
+    def wait_s(self) -> float | None:
+        """Return the seconds until the next retry, or None if there will be none."""
+        due_s = [failure.retry_at_s for failure in self._failures.values() if failure.retries_left]
+        return max(0.0, min(due_s) - self._clock()) if due_s else None
