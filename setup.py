@@ -23,6 +23,7 @@ SERVER = [
     "numpy==1.26.4",
     "grpcio==1.65.5",
     "grpcio-health-checking==1.48.2",  # the last one for protobuf 3
+    "aiohttp>=3.11,<4",  # the REST API, in the event loop of gRPC
     "uvloop>=0.19,<1",  # a fifth less time for each request than asyncio's own loop
 ]
 

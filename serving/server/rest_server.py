@@ -35,12 +35,13 @@ from serving.server.model_service import SIGNATURE_DEF_FIELD, ModelService
 from serving.server.rest_predict import predict_json, read_object, signature_name, write_json
 from serving.server.version_folders import MAX_VERSION
 
+# Paths ignore case, methods do not, as in TensorFlow Serving.
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _PREDICTION_PATH = re.compile(
-    rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<method>classify|regress|predict)", re.ASCII
+    rf"(?i:/v1/models/(?P<name>[^/:]+){_VERSION}):(?P<method>classify|regress|predict)", re.ASCII
 )
 _MODEL_PATH = re.compile(
-    rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>/metadata)?", re.ASCII
+    rf"(?i:/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>/metadata)?)", re.ASCII
 )
 _SHUTDOWN_POLL_S = 0.02
 
@@ -108,7 +109,7 @@ class RestServer:
         metrics = self._service.metrics
         if path == self._options.metrics_path:
             return web.Response(body=metrics.page(), content_type="text/plain")
-        if not path.startswith("/v1/"):
+        if not path.lower().startswith("/v1/"):
             return _error(404, f"Not found: {path}")
         pattern = {"POST": _PREDICTION_PATH, "GET": _MODEL_PATH}.get(request.method)
         match = pattern.fullmatch(path) if pattern else None
