@@ -19,7 +19,7 @@ Sender = Callable[[], Awaitable[str]]
 
 
 def predict_request(name: str = "retrieval", signature: str = "", **spec: Any) -> Any:
-    """Returns a request that is right but for what the caller changes."""
+    """Return a request that is right but for what the caller changes."""
     model_spec = wire.ModelSpec(name=name, signature_name=signature, **spec)
     request = wire.PredictRequest(model_spec=model_spec)
     set_text(request.inputs["user_id"], [1], ["user 1"])
@@ -28,7 +28,7 @@ def predict_request(name: str = "retrieval", signature: str = "", **spec: Any) -
 
 
 def set_text(tensor: Any, shape: list[int], values: list[str], dtype: int = _DT_STRING) -> None:
-    """Fills a TensorProto, whether shape and values fit or not."""
+    """Fill a TensorProto, whether shape and values fit or not."""
     tensor.Clear()
     tensor.dtype = dtype
     for size in shape:
@@ -37,7 +37,7 @@ def set_text(tensor: Any, shape: list[int], values: list[str], dtype: int = _DT_
 
 
 def grpc_bodies() -> dict[str, bytes]:
-    """Returns the bodies of wrong Predict calls by what is wrong."""
+    """Return the bodies of wrong Predict calls by what is wrong."""
     requests = {
         "no model": wire.PredictRequest(),
         "unknown model": predict_request("nobody"),
@@ -78,7 +78,7 @@ def grpc_bodies() -> dict[str, bytes]:
 
 
 def http_exchanges() -> dict[str, bytes]:
-    """Returns what is sent over a bare connection to the REST port, by what is wrong."""
+    """Return what is sent over a bare connection to the REST port, by what is wrong."""
 
     def post(path: str, body: bytes, length: int | None = None) -> bytes:
         size = len(body) if length is None else length
@@ -103,7 +103,7 @@ def http_exchanges() -> dict[str, bytes]:
 
 
 def senders(channel: Any, host: str, grpc_port: int, rest_port: int) -> dict[str, Sender]:
-    """Returns by name what sends a malformed request and tells the code, or that it was refused.
+    """Return by name what sends a malformed request and tells the code, or that it was refused.
 
     Args:
         channel: Of `grpc.aio`.

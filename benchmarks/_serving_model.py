@@ -25,7 +25,7 @@ _SEED = 42
 
 
 def clustered_vectors(count: int, seed: int = _SEED) -> npt.NDArray[np.float32]:
-    """Returns unit vectors `[count, 64]` around centres whose sizes follow Zipf's law."""
+    """Return unit vectors `[count, 64]` around centres whose sizes follow Zipf's law."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(_NUM_CLUSTERS, 24)) @ rng.normal(size=(24, DIMENSION))
     weights = 1 / np.arange(1, _NUM_CLUSTERS + 1)
@@ -35,7 +35,7 @@ def clustered_vectors(count: int, seed: int = _SEED) -> npt.NDArray[np.float32]:
 
 
 def query_inputs(rng: np.random.Generator, batch: int, num_candidates: int) -> dict[str, Any]:
-    """Returns raw queries: a user and ten events of history each."""
+    """Return raw queries: a user and ten events of history each."""
     return {
         QUERY_ID: np.array(
             [f"u{row}".encode() for row in rng.integers(0, NUM_USERS, batch)], object
@@ -51,7 +51,7 @@ def query_inputs(rng: np.random.Generator, batch: int, num_candidates: int) -> d
 
 
 def export(directory: Path, num_candidates: int, backend: str, num_users: int = NUM_USERS) -> None:
-    """Writes the model with the signatures of the served contract."""
+    """Write the model with the signatures of the served contract."""
     import tensorflow as tf
 
     from components.index_builder.catalogue_files import CatalogueFiles

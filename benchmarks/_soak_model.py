@@ -26,7 +26,7 @@ _LONGEST_HISTORY = 30
 
 
 def make_model(variant: int, num_candidates: int) -> tuple[Any, dict[str, Any]]:
-    """Returns a module with random towers over an exact index, and its signatures."""
+    """Return a module with random towers over an exact index, and its signatures."""
     import tensorflow as tf
 
     rng = np.random.default_rng(variant)
@@ -94,7 +94,7 @@ def make_model(variant: int, num_candidates: int) -> tuple[Any, dict[str, Any]]:
 
 
 def make_questions(num_candidates: int) -> list[dict[str, Any]]:
-    """Returns queries with histories of all lengths; every third excludes its history."""
+    """Return queries with histories of all lengths; every third excludes its history."""
     rng = np.random.default_rng(99)
     questions = []
     for number in range(NUM_QUESTIONS):
@@ -111,7 +111,7 @@ def make_questions(num_candidates: int) -> list[dict[str, Any]]:
 
 
 def answers(signatures: dict[str, Any], questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns what a model answers: to each question, and for what is similar to its item."""
+    """Return what a model answers: to each question, and for what is similar to its item."""
     import tensorflow as tf
 
     def told(output: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def answers(signatures: dict[str, Any], questions: list[dict[str, Any]]) -> list
 
 
 def write_warmup(directory: Path, questions: list[dict[str, Any]]) -> None:
-    """Writes the requests that a server asks itself before a version becomes available."""
+    """Write the requests that a server asks itself before a version becomes available."""
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 

@@ -29,14 +29,14 @@ _NAMES = {"query_id_name": "user_id", "candidate_id_name": "item_id"}
 
 @dataclass
 class Tally:
-    """What became of the good requests.
+    """Counts and failures of the well-formed requests.
 
     Attributes:
         answered: Right answers by kind of client.
         wrong: Wrong answers, the first few described.
         lost: Requests that a client with retries got no answer to, likewise.
         failures: Failed requests of the client without retries: when, code and text.
-        versions: Answers by version, where it is told.
+        versions: Answers by version, if the API reports it.
     """
 
     answered: Counter[str] = field(default_factory=Counter)
@@ -68,7 +68,7 @@ class Exam:
         ]
 
     def is_right(self, number: int, kind: str, answer: Recommendations) -> bool:
-        """Whether an answer is that of its version, or of any where the version is not told."""
+        """Return whether an answer is right for its version, or for any if it has no version."""
         if answer.model_version is None:
             return any(self._is(right[number][kind], answer) for right in self._answers)
         return self._is(self._answers[answer.model_version % self._variants][number][kind], answer)
@@ -101,7 +101,7 @@ class Traffic:
         self.tally = Tally()
 
     async def run(self) -> None:
-        """Asks until the end."""
+        """Ask until the end."""
         await asyncio.gather(
             *(self._asyncio_client(place) for place in range(4)),
             self._impatient_client(),
@@ -141,7 +141,7 @@ class Traffic:
                 await asyncio.sleep(_PAUSE_S)
 
     async def _impatient_client(self) -> None:
-        """Tries once, so that what fails outside of restarts is seen."""
+        """Try once, so that what fails outside of restarts is seen."""
         queries = self._exam.queries
         async with AsyncRetrievalClient(
             self._grpc_target, retry_policy=IMPATIENT, timeout_s=10.0, **_NAMES

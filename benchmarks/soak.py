@@ -1,17 +1,17 @@
-"""The model server for ten minutes: new versions, kills, restarts, and malformed requests.
+"""Run the model server for ten minutes with new versions, kills, restarts and malformed requests.
 
-Clients ask all the time, over gRPC (asyncio and blocking, single and in batches) and over REST, and
-check each answer against the one that the model of that version gives in process. Meanwhile:
+Clients send requests all the time, over gRPC (asyncio and blocking, single and in batches) and over
+REST. They compare each answer with the one of the same model version in process. Meanwhile:
 
-- for the first half new versions come one after the other, and memory and file descriptors of the
-  one server process are watched;
-- for the second half the server is killed, or told to end, and started again; versions still come;
-- all the time requests of some thirty malformed kinds are sent, which must be refused.
+- In the first half new versions arrive one after the other, and the memory and the file descriptors
+  of the server process are recorded.
+- In the second half the server is also killed or terminated, and started again.
+- Requests of about thirty malformed kinds are sent, and the server must refuse them.
 
-Clients retry as any client does whose server is away for a moment. What must hold: no good request
-stays without an answer, no answer is wrong, nothing malformed is accepted, a client without retries
-fails only while the server is away, the server leaks neither memory nor descriptors, and it ends
-with status 0 where it is told to end.
+Clients retry, as a client does while its server is away for a moment. The benchmark requires that
+every well-formed request is answered, no answer is wrong, nothing malformed is accepted, a client
+without retries fails only while the server is away, the server leaks neither memory nor
+descriptors, and it ends with status 0 after SIGTERM.
 
 Usage: python benchmarks/soak.py [--minutes 10] [--candidates 50000] [--json]
 """
@@ -67,9 +67,9 @@ class Server:
     """A server that is started again and again at the same address.
 
     Attributes:
-        away: From when to when it was not there on purpose.
-        ended_by_itself: How often it ended when nobody told it to.
-        bad_ends: Exit statuses other than 0 of a server that was told to end.
+        away: Start and end of each time that it was down on purpose.
+        ended_by_itself: How often it ended without a signal.
+        bad_ends: Exit statuses other than 0 after SIGTERM.
     """
 
     base_path: Path
@@ -82,7 +82,7 @@ class Server:
     process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
-        """Starts it and waits until a version is available."""
+        """Start it and waits until a version is available."""
         began_at = time.monotonic()
         ready = self.log.with_suffix(".ready")
         ready.unlink(missing_ok=True)
@@ -102,7 +102,7 @@ class Server:
             await asyncio.sleep(0.05)
 
     async def restart(self, number: int) -> None:
-        """Ends it by a signal and starts it again."""
+        """End it by a signal and starts it again."""
         assert self.process is not None
         if self.process.poll() is not None:
             self.ended_by_itself += 1
@@ -112,7 +112,7 @@ class Server:
         self.away.append((went_at, time.monotonic() + _RECONNECT_S))
 
     def end(self, number: int) -> None:
-        """Ends it by a signal; after SIGTERM it must end with status 0."""
+        """End it by a signal; after SIGTERM it must end with status 0."""
         assert self.process is not None
         self.process.send_signal(number)
         status = self.process.wait()
@@ -120,13 +120,13 @@ class Server:
             self.bad_ends.append(status)
 
     def was_away(self, at: float) -> bool:
-        """Whether a request that failed then could not have succeeded."""
+        """Return whether the server was down on purpose at that time."""
         # The last one may still be under way.
         return any(began - 0.1 <= at <= ended for began, ended in self.away)
 
 
 async def push_versions(base_path: Path, folder: Path, period_s: float, ends_at: float) -> int:
-    """Puts new versions into the base path, whole or not at all, and removes old ones."""
+    """Put new versions into the base path, whole or not at all, and removes old ones."""
     number = 1
     while time.monotonic() < ends_at:
         await asyncio.sleep(period_s)
@@ -139,7 +139,7 @@ async def push_versions(base_path: Path, folder: Path, period_s: float, ends_at:
 
 
 async def send_malformed(server: Server, ends_at: float) -> Counter[tuple[str, str]]:
-    """Sends what must be refused and counts it by kind and answer."""
+    """Send what must be refused and counts it by kind and answer."""
     answers: Counter[tuple[str, str]] = Counter()
     options = [("grpc.max_reconnect_backoff_ms", 500)]
     target = f"127.0.0.1:{server.grpc_port}"
@@ -153,7 +153,7 @@ async def send_malformed(server: Server, ends_at: float) -> Counter[tuple[str, s
 
 
 async def watch(server: Server, samples: list[Sample], ends_at: float) -> None:
-    """Takes samples of the server's process."""
+    """Take samples of the server's process."""
     while time.monotonic() < ends_at:
         assert server.process is not None
         with contextlib.suppress(psutil.Error):
@@ -169,7 +169,7 @@ async def watch(server: Server, samples: list[Sample], ends_at: float) -> None:
 async def restart_often(
     server: Server, starts_at: float, ends_at: float, up_s: float
 ) -> Counter[str]:
-    """Kills the server and tells it to end, in turn."""
+    """Kill the server and tells it to end, in turn."""
     done: Counter[str] = Counter()
     await asyncio.sleep(max(0.0, starts_at - time.monotonic()))
     numbers = [signal.SIGKILL, signal.SIGTERM]
@@ -190,7 +190,7 @@ def free_port() -> int:
 
 @dataclass
 class Outcome:
-    """What came of it.
+    """The result of a soak test.
 
     Attributes:
         rows: The figures.
@@ -204,7 +204,7 @@ class Outcome:
 
 
 async def soak(folder: Path, minutes: float) -> Outcome:
-    """Runs all of it on the models in a folder."""
+    """Run all of it on the models in a folder."""
     base_path = folder / "served"
     base_path.mkdir()
     shutil.copytree(folder / f"variant_{1 % VARIANTS}", base_path / "1")

@@ -1,7 +1,7 @@
-"""One line an event: `2026-01-31T12:00:00.000Z INFO version_available model=retrieval version=3`.
+"""The log: `2026-01-31T12:00:00.000Z INFO version_available model=retrieval version=3`.
 
-Values with blanks or quotes are written as JSON strings, so that a line never breaks and every
-line splits the same way. Or as JSON, for log collectors:
+Each event is one line. Values with spaces or quotes are JSON strings, so that every line splits the
+same way. With `--log_format=json`:
 `{"time": "2026-01-31T12:00:00.000Z", "severity": "INFO", "event": "version_available", ...}`.
 """
 
@@ -22,7 +22,7 @@ def configure(log_format: str = TEXT) -> None:
     """Send the events to stderr; call once, at start-up.
 
     Args:
-        log_format: `TEXT`, or `JSON` for one object a line.
+        log_format: `TEXT`, or `JSON` for one object per line.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if log_format == JSON else _TextFormatter())
@@ -37,7 +37,7 @@ def info(event: str, **fields: object) -> None:
 
 
 def warning(event: str, **fields: object) -> None:
-    """Log an event that somebody should look at while the server goes on."""
+    """Log a problem that does not stop the server."""
     _LOGGER.warning(event, extra={_FIELDS: fields})
 
 

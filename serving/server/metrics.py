@@ -1,7 +1,7 @@
-"""What the server counts and times, under TensorFlow Serving's names, as a Prometheus page.
+"""The metrics of the server, with TensorFlow Serving's names, as a Prometheus page.
 
-The names begin with a colon and counters do not end in `_total`, which `prometheus_client` cannot
-write; hence a registry of our own.
+`prometheus_client` cannot write these names: they begin with a colon, and those of counters do not
+end in `_total`.
 
 References:
     tensorflow_serving/util/prometheus_exporter.cc, and the metrics of servables/tensorflow/util.cc,
@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
 
-# A client may ask for any model's name, and each is a label value: their number must have an end.
+# Clients choose model names, and each name is a label value: their number needs a limit.
 MAX_CELLS = 1000
 _OVERFLOW = "other"
 
@@ -46,7 +46,7 @@ class _Metric:
 
 
 class Counter(_Metric):
-    """A number that only grows."""
+    """A number that only increases."""
 
     def __init__(self, name: str, *label_names: str) -> None:
         super().__init__(name, label_names)
@@ -59,7 +59,7 @@ class Counter(_Metric):
             self._cells[labels] = self._cells.get(labels, 0) + 1
 
     def first_value(self) -> int:
-        """Return the first cell's number, as `HandleReloadConfigRequest` tells it."""
+        """Return the number for the first labels, as `HandleReloadConfigRequest` reports it."""
         with self._lock:
             return self._cells[min(self._cells)] if self._cells else 0
 
@@ -74,14 +74,14 @@ class Counter(_Metric):
 
 
 class Histogram(_Metric):
-    """A distribution over buckets whose limits grow by a factor.
+    """A distribution over buckets with exponential limits.
 
     Args:
         name: The metric.
-        label_names: Of its labels.
-        first_limit: Of the first bucket.
-        factor: From each limit to the next.
-        limits: Number of limits; above the last there is one more bucket.
+        label_names: The names of its labels.
+        first_limit: The limit of the first bucket.
+        factor: The ratio of each limit to the one before.
+        limits: The number of limits; above the last there is one more bucket.
     """
 
     def __init__(
@@ -125,14 +125,14 @@ class Histogram(_Metric):
 
 
 def _latency(name: str, *label_names: str) -> Histogram:
-    """From 10 us to some twenty minutes."""
+    """Return a histogram from 10 us to about twenty minutes."""
     return Histogram(
         f"/tensorflow/serving/{name}", *label_names, first_limit=10, factor=1.8, limits=33
     )
 
 
 class Metrics:
-    """All metrics of one server; times are microseconds."""
+    """All metrics of one server; times are in microseconds."""
 
     def __init__(self) -> None:
         self.request_count = Counter("/tensorflow/serving/request_count", "model_name", "status")
@@ -162,7 +162,7 @@ class Metrics:
             self.queuing_latency.add(wait_s * 1e6, "batch_threads")
 
     def page(self) -> bytes:
-        """Return the Prometheus page, metrics in the order of their names."""
+        """Return the Prometheus page, sorted by metric name."""
         lines = [line for metric in self._all() for line in metric.lines()]
         return ("\n".join(lines) + "\n").encode()
 

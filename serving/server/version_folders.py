@@ -52,7 +52,7 @@ def find_version_folders(base_path: str | os.PathLike[str]) -> dict[int, Version
 
     A folder is complete once it has `saved_model.pb`: TFX's Pusher writes that file last.
     `FailedLoads` covers copies in another order. Names other than integers are ignored. If two
-    names stand for one number ("7", "007"), the last in sort order counts.
+    names mean the same number ("7", "007"), the last in sort order counts.
 
     Returns:
         The folders by version, or None if `base_path` does not exist.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,10 @@ import pytest
 import yaml
 
 from serving.errors import DeadlineExceededError, InternalError, ServingError, UnknownError
-from serving.server.batching import Batcher, Call, timed_out
-from serving.server.batching_options import BatchingOptions
+from serving.server.batching import queue_full, timed_out
+from serving.server.model_manager import labelled_version
 from serving.server.model_versions import servable_not_found
 from serving.server.signature import find_signature
-from serving.server.version_labels import labelled_version
 
 MONITORING = Path(__file__).resolve().parents[2] / "deploy" / "monitoring"
 DASHBOARD: dict[str, Any] = json.loads((MONITORING / "dashboard.json").read_text("utf-8"))
@@ -171,30 +169,10 @@ def error_of(call: Any) -> ServingError:
     return caught.value
 
 
-def error_of_a_full_queue() -> ServingError:
-    started, go = threading.Event(), threading.Event()
-
-    def block(calls: Any) -> None:
-        started.set()
-        go.wait(10)
-
-    batcher = Batcher(BatchingOptions(num_batch_threads=1, max_enqueued_calls=1))
-    signature: Any = None
-    refused: list[Call] = []
-    late = Call(signature, [], (), deadline_s=0.0)
-    batcher.submit([late], block)  # Its thread is busy with telling of it.
-    assert started.wait(10)
-    batcher.submit([Call(signature, [], ()) for _ in range(2)], refused.extend)
-    batcher.stop()
-    go.set()
-    assert refused[0].error is not None
-    return refused[0].error
-
-
 def test_alerts_follow_the_statuses_that_the_server_gives() -> None:
     failed, refused = {"RetrievalServerErrors"}, {"RetrievalRefusedRequests"}
     for error, expected in (
-        (error_of_a_full_queue(), failed | {"RetrievalQueueFull"}),
+        (queue_full(), failed | {"RetrievalQueueFull"}),
         (timed_out(), failed),
         (DeadlineExceededError(""), failed),
         (InternalError(""), failed),  # What `as_serving_error` makes of a defect.

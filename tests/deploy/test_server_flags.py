@@ -11,7 +11,7 @@ import yaml
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from serving.server.config_files import (
+from serving.server.config_files_pb2 import (
     BatchingParameters,
     MonitoringConfig,
     SSLConfig,

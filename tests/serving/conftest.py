@@ -1,12 +1,13 @@
 """Small retrieval models with the served contract's signatures, and servers for them.
 
-The golden tests of the gRPC and REST answers can be pointed at a real TensorFlow Serving 2.16:
+The tests of the gRPC and REST answers can run against a real TensorFlow Serving 2.16. Error texts
+of REST differ there:
 
     python tests/serving/conftest.py /models/retrieval/1     # writes the model that they ask
     tensorflow_model_server --model_name=retrieval --model_base_path=/models/retrieval \\
         --port=8500 --rest_api_port=8501
     TENSORFLOW_SERVING_GRPC=127.0.0.1:8500 TENSORFLOW_SERVING_REST=http://127.0.0.1:8501 \\
-        pytest tests/serving/server/test_{grpc_api,grpc_predict,rest_api,rest_errors}.py
+        pytest tests/serving/server/test_{grpc_api,grpc_predict,rest_server,rest_predict}.py
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 K = 3
 CANDIDATES = ["a", "b", "c", "d", "ε→漢"]
-# Scores of the candidates, by query; "" stands for a query that the model does not know.
+# Scores of the candidates, by query; "" means a query that the model does not know.
 SCORES = {
     "": [5.0, 4.0, 3.0, 2.0, 1.0],
     "u1": [1.0, 2.0, 3.0, 4.0, 0.5],
@@ -221,7 +222,7 @@ def install_version(exported_model: Path) -> Callable[[Path, int], Path]:
 def server(
     tmp_path_factory: pytest.TempPathFactory, install_version: Callable[[Path, int], Path]
 ) -> Iterator[RunningModelServer]:
-    """A server for version 1 of the model `retrieval`, for tests that leave it as it is."""
+    """A server for version 1 of the model `retrieval`, for tests that do not change it."""
     real_grpc, real_rest = (os.environ.get(f"TENSORFLOW_SERVING_{api}") for api in ("GRPC", "REST"))
     if real_grpc and real_rest:
         yield RunningModelServer(real_grpc, real_rest, pid=0, log_path=Path(os.devnull))
@@ -230,19 +231,6 @@ def server(
     install_version(base_path, 1)
     with running_model_server(base_path, "retrieval") as running:
         yield running
-
-
-@pytest.fixture
-def golden() -> Callable[[str, str], None]:
-    """Compare a text with a file in `golden/`; UPDATE_GOLDEN=1 writes the files anew."""
-
-    def compare(name: str, text: str) -> None:
-        file = Path(__file__).parent / "model_server" / "golden" / name
-        if os.environ.get("UPDATE_GOLDEN"):
-            file.write_text(text, encoding="utf-8")
-        assert text == file.read_text(encoding="utf-8")
-
-    return compare
 
 
 if __name__ == "__main__":

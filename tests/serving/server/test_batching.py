@@ -1,13 +1,13 @@
-"""Requests share runs; none can tell."""
+"""Requests share runs, and no answer changes because of it."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,13 @@ from tensorflow.core.protobuf import config_pb2
 
 from serving.errors import DeadlineExceededError, InvalidArgumentError, UnavailableError
 from serving.server import loaded_model
-from serving.server.batching import Batcher, Call
-from serving.server.batching_options import BatchingOptions, batching_options
-from serving.server.flags import parse_flags
+from serving.server.batching import Batcher, BatchingOptions
 from serving.server.loaded_model import LoadedModel
-from serving.server.startup import StartupError
+from serving.server.signature import Signature
+from serving.server.tensor_codec import Array
 
 NAN = np.float32("nan")
+Request = tuple[Signature, list[Array], tuple[str, ...]]
 
 
 @pytest.fixture(scope="module")
@@ -34,142 +34,175 @@ def model(exported_model: Path) -> Iterator[LoadedModel]:
     model.close()
 
 
-class Held:
-    """A batcher whose only thread is busy until `release`; then it runs what has queued up."""
+class Blocker:
+    """A signature that keeps a thread busy until `release` is set."""
 
-    def __init__(self, model: LoadedModel, **options: Any) -> None:
+    is_batchable = False
+
+    def __init__(self) -> None:
+        self.started = threading.Event()
+        self.release = threading.Event()
+
+    def compute(self, feeds: Any, outputs: Any) -> list[Array]:
+        self.started.set()
+        assert self.release.wait(20)
+        return []
+
+
+class Held:
+    """A batcher whose only thread is busy until `release`; then it runs what waits."""
+
+    def __init__(self, **options: Any) -> None:
         self.runs: list[int] = []
-        self._go = threading.Event()
         self.batcher = Batcher(
-            BatchingOptions(num_batch_threads=1, **options),
+            BatchingOptions(num_threads=1, **options),
             lambda requests, rows, waits: self.runs.append(requests),
         )
-        self._done: list[threading.Event] = []
-        started = threading.Event()
+        self._blocker: Any = Blocker()
 
-        def block(calls: list[Call]) -> None:
-            started.set()
-            self._go.wait(10)
-
-        self.batcher.submit([call(model, "similar_candidates", movie_id=["a"])], block)
-        assert started.wait(10)
+    async def block(self) -> None:
+        self._blocking = asyncio.ensure_future(self.batcher.run(self._blocker, [], ()))
+        await asyncio.to_thread(self._blocker.started.wait, 20)
         self.runs.clear()
 
-    def submit(self, call: Call) -> None:
-        done = threading.Event()
-        self.batcher.submit([call], lambda calls: done.set())
-        self._done.append(done)
+    def submit(self, request: Request, deadline_s: float | None = None) -> asyncio.Future[Any]:
+        return asyncio.ensure_future(self.batcher.run(*request, deadline_s))
 
-    def release(self) -> list[int]:
-        """Run the rest; return the number of requests in each run."""
-        self._go.set()
-        for done in self._done:
-            assert done.wait(10)
-        self.batcher.stop()
-        return self.runs
+    async def release(self) -> None:
+        await asyncio.sleep(0)  # The submitted requests reach the queue.
+        self._blocker.release.set()
+        await self._blocking
 
 
-def call(
-    model: LoadedModel, signature: str, deadline_s: float | None = None, **inputs: Any
-) -> Call:
-    found = model.signatures[signature]
-    arrays = {
-        name: np.array(
-            [[item.encode() for item in row] if isinstance(row, list) else row for row in value]
-            if isinstance(value[0], list)
-            else [item.encode() if isinstance(item, str) else item for item in value],
-            dtype=found_dtype(found, name),
-        )
-        for name, value in inputs.items()
-    }
-    return Call(found, found.order_feeds(arrays), found.outputs, deadline_s)
+def run_held(test: Callable[[Held], Awaitable[None]], **options: Any) -> None:
+    async def run() -> None:
+        held = Held(**options)
+        await held.block()
+        try:
+            await test(held)
+        finally:
+            await held.release()
+            held.batcher.stop()
+
+    asyncio.run(run())
 
 
-def found_dtype(signature: Any, name: str) -> Any:
-    (info,) = [info for info in signature.inputs if info.alias == name]
-    return info.dtype
+async def runs_of(held: Held, requests: list[Request]) -> tuple[list[int], list[Any]]:
+    """Return how many requests each run had, and the results or errors."""
+    waiting = [held.submit(request) for request in requests]
+    await held.release()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    return held.runs, results
 
 
-def query(model: LoadedModel, users: list[str], history: list[list[str]], **changes: Any) -> Call:
+def request(model: LoadedModel, name: str, **inputs: Any) -> Request:
+    signature = model.signatures[name]
+    feeds = []
+    for info in signature.inputs:
+        encoded = np.vectorize(lambda text: str(text).encode(), otypes=[object])
+        array = np.array(inputs[info.alias])
+        feeds.append(encoded(array) if info.dtype == np.object_ else array.astype(info.dtype))
+    return signature, feeds, signature.outputs
+
+
+def query(model: LoadedModel, users: list[str], history: Any, **changes: Any) -> Request:
     rows = len(users)
-    inputs = {
-        "user_id": users,
-        "age": [NAN] * rows,
-        "country": [""] * rows,
-        "title": [[""]] * rows,
-        "history": history,
-    }
-    return call(model, "serving_default", **{**inputs, **changes})
+    inputs = {"user_id": users, "age": [NAN] * rows, "country": [""] * rows}
+    return request(
+        model,
+        "serving_default",
+        **{**inputs, "title": [[""]] * rows, "history": history, **changes},
+    )
 
 
-def answer_alone(call: Call) -> list[Any]:
-    return [result.tolist() for result in call.signature.compute(call.feeds, call.outputs)]
+def to_lists(results: list[Array]) -> list[Any]:
+    return [result.tolist() for result in results]
 
 
-def answer(call: Call) -> list[Any]:
-    assert call.error is None
-    return [result.tolist() for result in call.results]
+def alone(request: Request) -> list[Any]:
+    signature, feeds, outputs = request
+    return to_lists(signature.compute(feeds, outputs))
 
 
-def test_what_queued_up_shares_one_run(model: LoadedModel) -> None:
-    held = Held(model)
-    calls = [
+def test_waiting_requests_share_one_run(model: LoadedModel) -> None:
+    requests = [
         query(model, ["u1"], [["c"]]),
         query(model, ["ü→1", "?"], [["a"], [""]]),
         query(model, ["u1"], [[""]]),
     ]
-    for each in calls:
-        held.submit(each)
-    assert held.release() == [3]
-    assert [answer(each) for each in calls] == [answer_alone(each) for each in calls]
+
+    async def test(held: Held) -> None:
+        runs, results = await runs_of(held, requests)
+        assert runs == [3]
+        assert [to_lists(result) for result in results] == [alone(each) for each in requests]
+
+    run_held(test)
 
 
 def test_a_lone_request_does_not_wait_for_others(model: LoadedModel) -> None:
-    runs: list[int] = []
-    batcher = Batcher(BatchingOptions(), lambda requests, rows, waits: runs.append(requests))
-    batcher.run(query(model, ["u1"], [["c"]]), timeout_s=10)
-    assert runs == [1]
-    batcher.stop()
+    async def test() -> list[int]:
+        runs: list[int] = []
+        batcher = Batcher(BatchingOptions(), lambda requests, rows, waits: runs.append(requests))
+        await asyncio.wait_for(batcher.run(*query(model, ["u1"], [["c"]])), 10)
+        batcher.stop()
+        return runs
+
+    assert asyncio.run(test()) == [1]
 
 
-def test_signatures_outputs_and_widths_run_apart(model: LoadedModel) -> None:
-    held = Held(model)
+def test_signatures_outputs_and_widths_run_separately(model: LoadedModel) -> None:
     narrow, wide = query(model, ["u1"], [["c"]]), query(model, ["u1"], [["c", "d"]])
-    other = call(model, "similar_candidates", movie_id=["b"])
-    only_scores = Call(narrow.signature, narrow.feeds, ("scores",))
-    calls = [narrow, wide, other, only_scores, query(model, ["ü→1"], [["a"]])]
-    for each in calls:
-        held.submit(each)
-    # The last one joins the first.
-    assert sorted(held.release()) == [1, 1, 1, 2]
-    assert [answer(each) for each in calls] == [
-        answer_alone(Call(each.signature, each.feeds, each.outputs)) for each in calls
-    ]
+    only_scores = (narrow[0], narrow[1], ("scores",))
+    other = request(model, "similar_candidates", movie_id=["b"])
+    requests = [narrow, wide, other, only_scores, query(model, ["ü→1"], [["a"]])]
+
+    async def test(held: Held) -> None:
+        runs, results = await runs_of(held, requests)
+        assert sorted(runs) == [1, 1, 1, 2]  # The last request joins the first.
+        assert [to_lists(result) for result in results] == [alone(each) for each in requests]
+
+    run_held(test)
 
 
-@pytest.mark.parametrize(
-    "options", [{"padded_inputs": frozenset({"history"})}, {"pads_all_inputs": True}]
-)
-def test_inputs_in_which_padding_means_nothing_are_padded(
-    model: LoadedModel, options: dict[str, Any]
-) -> None:
-    held = Held(model, **options)
-    calls = [
+def test_narrow_inputs_are_padded_if_allowed(model: LoadedModel) -> None:
+    requests = [
         query(model, ["u1"], [["c"]]),
         query(model, ["ü→1", "?"], [["a", "b", "c"], ["d", "", ""]]),
-        query(model, ["u1"], np.empty((1, 0)).tolist()),
+        query(model, ["u1"], np.empty((1, 0))),
     ]
-    for each in calls:
-        held.submit(each)
-    assert held.release() == [3]
-    assert [answer(each) for each in calls] == [answer_alone(each) for each in calls]
+
+    async def test(held: Held) -> None:
+        runs, results = await runs_of(held, requests)
+        assert runs == [3]
+        assert [to_lists(result) for result in results] == [alone(each) for each in requests]
+
+    run_held(test, pads_inputs=True)
 
 
-def test_rows_of_one_run_are_limited_and_no_request_is_cut(model: LoadedModel) -> None:
-    held = Held(model, max_batch_rows=3)
-    for rows in (2, 2, 1, 5):
-        held.submit(query(model, ["u1"] * rows, [["c"]] * rows))
-    assert held.release() == [1, 2, 1]
+def test_rows_of_one_run_are_limited_and_no_request_is_split(model: LoadedModel) -> None:
+    requests = [query(model, ["u1"] * rows, [["c"]] * rows) for rows in (2, 2, 1, 5)]
+
+    async def test(held: Held) -> None:
+        runs, _ = await runs_of(held, requests)
+        assert runs == [1, 2, 1]
+
+    run_held(test, max_batch_rows=3)
+
+
+def test_a_busy_signature_does_not_starve_another(model: LoadedModel) -> None:
+    requests = [query(model, ["u1"], [["c"]]) for _ in range(4)]
+    requests.append(request(model, "similar_candidates", movie_id=["b"]))
+
+    async def test(held: Held) -> None:
+        order: list[int] = []
+        waiting = [held.submit(each) for each in requests]
+        for number, future in enumerate(waiting):
+            future.add_done_callback(lambda _, number=number: order.append(number))
+        await held.release()
+        await asyncio.gather(*waiting)
+        assert order == [0, 1, 4, 2, 3]
+
+    run_held(test, max_batch_rows=2)
 
 
 @pytest.fixture(scope="module")
@@ -188,165 +221,144 @@ def picky_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedMode
     model.close()
 
 
-def test_an_error_reaches_only_who_caused_it(model: LoadedModel, picky_model: LoadedModel) -> None:
-    held = Held(model)
-    good, bad, fine = (call(picky_model, "serving_default", count=[count]) for count in (2, -1, 0))
-    for each in (good, bad, fine):
-        held.submit(each)
-    assert held.release() == [3]
-    assert (answer(good), answer(fine)) == ([[2]], [[0]])
-    assert isinstance(bad.error, InvalidArgumentError)
-    assert "negative" in bad.error.message
+def test_only_the_request_at_fault_gets_the_error(picky_model: LoadedModel) -> None:
+    requests = [request(picky_model, "serving_default", count=[count]) for count in (2, -1, 0)]
+
+    async def test(held: Held) -> None:
+        runs, (good, bad, fine) = await runs_of(held, requests)
+        assert runs == [3]
+        assert (to_lists(good), to_lists(fine)) == ([[2]], [[0]])
+        assert isinstance(bad, InvalidArgumentError)
+        assert "negative" in bad.message
+
+    run_held(test)
 
 
-def test_outputs_that_are_not_row_by_row_are_never_shared(model: LoadedModel) -> None:
-    held = Held(model)
-    calls = [call(model, name, movie_id=["a"]) for name in ("odd", "odd", "scalars", "scalars")]
-    # How wide a row of `repeat` is depends on the other rows.
-    calls += [call(model, "repeat", text=["a"], count=[count]) for count in (2, 2)]
-    for each in calls:
-        held.submit(each)
-    assert held.release() == [1] * 6
+def test_outputs_that_are_not_row_by_row_never_share(model: LoadedModel) -> None:
+    names = ("odd", "odd", "scalars", "scalars")
+    requests = [request(model, name, movie_id=["a"]) for name in names]
+    # The width of a row of `repeat` depends on the other rows.
+    requests += [request(model, "repeat", text=["a"], count=[count]) for count in (2, 2)]
+
+    async def test(held: Held) -> None:
+        runs, _ = await runs_of(held, requests)
+        assert runs == [1] * 6
+
+    run_held(test)
 
 
-def test_one_row_that_stands_for_all_is_not_mixed_up(model: LoadedModel) -> None:
-    # The model repeats `age` for its batch; beside another request it would be one row of many.
-    held = Held(model)
-    one_for_all = call(
-        model,
-        "serving_default",
-        user_id=["u1", "?"],
-        age=[np.float32(100)],
-        country=["", ""],
-        title=[[""]] * 2,
-        history=[["c"]] * 2,
-    )
+def test_one_row_that_counts_for_the_whole_request_runs_alone(model: LoadedModel) -> None:
+    one_for_all = query(model, ["u1", "?"], [["c"]] * 2, age=[100])
     other = query(model, ["u1"], [["c"]])
-    held.submit(one_for_all)
-    held.submit(other)
-    assert held.release() == [1, 1]
-    assert answer(one_for_all) == answer_alone(one_for_all)
+
+    async def test(held: Held) -> None:
+        runs, results = await runs_of(held, [one_for_all, other])
+        assert runs == [1, 1]
+        assert to_lists(results[0]) == alone(one_for_all)
+
+    run_held(test)
 
 
-def test_a_request_past_its_deadline_is_not_run(model: LoadedModel) -> None:
-    held = Held(model)
-    late = query(model, ["u1"], [["c"]], deadline_s=time.monotonic() - 1)
-    held.submit(late)
-    assert held.release() == []
-    assert isinstance(late.error, DeadlineExceededError)
+def test_late_and_cancelled_requests_are_not_run(model: LoadedModel) -> None:
+    async def test(held: Held) -> None:
+        late = held.submit(query(model, ["u1"], [["c"]]), time.monotonic() - 1)
+        gone = held.submit(query(model, ["u1"], [["c"]]))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await held.release()
+        with pytest.raises(DeadlineExceededError):
+            await late
+        assert held.runs == []
 
-
-def test_who_stops_waiting_is_not_run_for(model: LoadedModel) -> None:
-    held = Held(model)
-    with pytest.raises(DeadlineExceededError, match="Timed out waiting for notification"):
-        held.batcher.run(query(model, ["u1"], [["c"]]), timeout_s=0.01)
-    held.submit(query(model, ["u1"], [["c"]]))
-    assert held.release() == [1]
+    run_held(test)
 
 
 def test_limits_refuse(model: LoadedModel) -> None:
-    held = Held(model, max_enqueued_calls=1, max_request_rows=2)
-    large = query(model, ["u1"] * 3, [["c"]] * 3)
-    calls = [large, *(query(model, ["u1"], [["c"]]) for _ in range(2))]
-    refused: list[Call] = []
-    held.batcher.submit(calls, refused.extend)
-    assert [(type(each.error), str(each.error)) for each in refused] == [
-        (InvalidArgumentError, "Task size 3 is larger than maximum input batch size 2"),
-        (UnavailableError, "The batch scheduling queue to which this task was submitted is full"),
-    ]
-    held.release()
+    small = query(model, ["u1"], [["c"]])
+
+    async def test(held: Held) -> None:
+        with pytest.raises(InvalidArgumentError, match="Task size 3 is larger than"):
+            await held.batcher.run(*query(model, ["u1"] * 3, [["c"]] * 3))
+        waiting = held.submit(small)
+        await asyncio.sleep(0)
+        with pytest.raises(UnavailableError, match=r"queue .* is full"):
+            await held.batcher.run(*small)
+        await held.release()
+        assert to_lists(await waiting) == alone(small)
+
+    run_held(test, max_waiting=1, max_request_rows=2)
 
 
-def test_stop_gives_back_what_waits_and_refuses_more(model: LoadedModel) -> None:
-    held = Held(model)
-    waiting, late = (query(model, ["u1"], [["c"]]) for _ in range(2))
-    held.submit(waiting)
-    held.batcher.stop()
-    held.release()
-    assert isinstance(waiting.error, UnavailableError)
-    with pytest.raises(UnavailableError, match="The server is shutting down"):
-        held.batcher.run(late, timeout_s=10)
+def test_stop_drops_waiting_requests_and_refuses_more(model: LoadedModel) -> None:
+    async def test(held: Held) -> None:
+        waiting = held.submit(query(model, ["u1"], [["c"]]))
+        await asyncio.sleep(0)
+        held.batcher.stop()
+        with pytest.raises(UnavailableError, match="shutting down"):
+            await waiting
+        with pytest.raises(UnavailableError, match="shutting down"):
+            await held.batcher.run(*query(model, ["u1"], [["c"]]))
+
+    run_held(test)
 
 
-def test_off_means_one_request_a_run(model: LoadedModel) -> None:
-    held = Held(model, is_enabled=False)
-    for _ in range(3):
-        held.submit(query(model, ["u1"], [["c"]]))
-    assert held.release() == [1, 1, 1]
+def test_without_batching_each_request_runs_alone(model: LoadedModel) -> None:
+    async def test(held: Held) -> None:
+        runs, _ = await runs_of(held, [query(model, ["u1"], [["c"]]) for _ in range(3)])
+        assert runs == [1, 1, 1]
+
+    run_held(test, is_enabled=False)
 
 
-def test_many_threads_get_each_their_own_answer(model: LoadedModel) -> None:
-    batcher = Batcher(BatchingOptions(num_batch_threads=2, padded_inputs=frozenset({"history"})))
+def test_a_defect_reaches_the_caller_and_the_thread_goes_on(model: LoadedModel) -> None:
+    class Broken(Blocker):
+        def compute(self, feeds: Any, outputs: Any) -> list[Array]:
+            raise RuntimeError("broken")
+
+    async def test(held: Held) -> None:
+        broken: Any = Broken()
+        failing = held.submit((broken, [], ()))
+        fine = held.submit(query(model, ["u1"], [["c"]]))
+        await held.release()
+        with pytest.raises(Exception, match="RuntimeError: broken"):
+            await failing
+        assert await fine
+
+    run_held(test)
+
+
+def test_many_threads_and_requests_get_the_right_answers(model: LoadedModel) -> None:
     random = np.random.default_rng(0)
-    calls = []
+    requests = []
     for _ in range(200):
         rows, width = random.integers(1, 4), random.integers(1, 4)
         users = random.choice(["u1", "ü→1", "?"], rows).tolist()
         history = random.choice(["a", "b", "c", "d", ""], (rows, width)).tolist()
-        calls.append(query(model, users, history))
-    with ThreadPoolExecutor(16) as pool:
-        results = list(pool.map(lambda each: batcher.run(each, 10), calls))
-    batcher.stop()
-    for each, result in zip(calls, results, strict=True):
-        assert [array.tolist() for array in result] == answer_alone(each)
+        requests.append(query(model, users, history))
+
+    async def test() -> list[Any]:
+        batcher = Batcher(BatchingOptions(num_threads=2, pads_inputs=True))
+        results = await asyncio.gather(*(batcher.run(*each) for each in requests))
+        batcher.stop()
+        return results
+
+    results = asyncio.run(asyncio.wait_for(test(), 60))
+    assert [to_lists(result) for result in results] == [alone(each) for each in requests]
 
 
-def test_an_idle_batcher_keeps_no_version_alive(exported_model: Path) -> None:
-    model = loaded_model.load(exported_model, 1, config_pb2.ConfigProto())
-    batcher = Batcher(BatchingOptions(num_batch_threads=1))
-    batcher.run(query(model, ["u1"], [["c"]]), timeout_s=10)
-    alive = weakref.ref(model.signatures["serving_default"])
-    model.close()
-    del model
-    gc.collect()
-    deadline = time.monotonic() + 5
-    while alive() is not None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert alive() is None
-    batcher.stop()
+def test_an_idle_batcher_keeps_no_version_in_memory(exported_model: Path) -> None:
+    async def test() -> None:
+        model = loaded_model.load(exported_model, 1, config_pb2.ConfigProto())
+        batcher = Batcher(BatchingOptions(num_threads=1))
+        await batcher.run(*query(model, ["u1"], [["c"]]))
+        signature = weakref.ref(model.signatures["serving_default"])
+        model.close()
+        del model
+        deadline = time.monotonic() + 5
+        while signature() is not None and time.monotonic() < deadline:
+            gc.collect()
+            await asyncio.sleep(0.01)
+        assert signature() is None
+        batcher.stop()
 
-
-def options_of(*flags: str) -> BatchingOptions:
-    return batching_options(parse_flags(["--model_base_path=/m", *flags]))
-
-
-def test_the_file_is_tensorflow_servings(tmp_path: Path) -> None:
-    file = tmp_path / "batching.config"
-    file.write_text(
-        "max_batch_size { value: 64 } batch_timeout_micros { value: 500 }\n"
-        "max_enqueued_batches { value: 100 } num_batch_threads { value: 2 }\n"
-        "pad_variable_length_inputs: true"
-    )
-    options = options_of(f"--batching_parameters_file={file}", "--padded_inputs=history,exclude")
-    assert options == BatchingOptions(
-        max_batch_rows=64,
-        max_request_rows=64,
-        max_enqueued_calls=6400,
-        num_batch_threads=2,
-        padded_inputs=frozenset({"history", "exclude"}),
-        pads_all_inputs=True,
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("max_batch_sise { value: 1 }", "is no BatchingParameters in protobuf's text format: 1:1"),
-        ("num_batch_threads { value: 0 }", "num_batch_threads must be at least 1, got 0"),
-    ],
-)
-def test_a_wrong_file_is_one_clear_error(tmp_path: Path, text: str, message: str) -> None:
-    file = tmp_path / "batching.config"
-    file.write_text(text)
-    with pytest.raises(StartupError, match=message):
-        options_of(f"--batching_parameters_file={file}")
-
-
-def test_a_file_without_batching_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(StartupError, match="without setting --enable_batching"):
-        options_of("--enable_batching=false", f"--batching_parameters_file={tmp_path}/x")
-
-
-def test_an_absent_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(StartupError, match="--batching_parameters_file: cannot read"):
-        options_of(f"--batching_parameters_file={tmp_path}/x")
+    asyncio.run(test())

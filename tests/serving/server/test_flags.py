@@ -18,11 +18,9 @@ def test_auto_takes_a_free_port_and_zero_switches_off() -> None:
     assert (flags.port, flags.rest_api_port) == (AUTO_PORT, 0)
 
 
-def test_flags_without_a_meaning_here_are_accepted_and_named() -> None:
-    arguments = ["--model_base_path=/m", "--num_load_threads=1", "--flush_filesystem_caches=false"]
-    flags = parse_flags(arguments)
-    assert flags.not_heeded == ("num_load_threads", "flush_filesystem_caches")
-    assert parse_flags(["--model_base_path=/m"]).not_heeded == ()
+def test_channel_arguments_are_numbers_or_texts() -> None:
+    flags = parse_flags(["--model_base_path=/m", "--grpc_channel_arguments=a=1,b=-2,c=x"])
+    assert flags.grpc_channel_arguments == (("a", 1), ("b", -2), ("c", "x"))
 
 
 @pytest.mark.parametrize(
@@ -31,8 +29,8 @@ def test_flags_without_a_meaning_here_are_accepted_and_named() -> None:
         ([], "one of --model_base_path and --model_config_file is required"),
         (["--model_base_path=/m", "--port=70000"], "must be 'auto' or a number up to 65535"),
         (["--model_base_path=/m", "--port=0", "--rest_api_port=0"], "nothing would be served"),
-        (["--model_base_path=/m", "--port=1", "--rest_api_port=1"], "must differ, both are 1"),
-        (["--model_base_path=/m", "--num_session_threads=0"], "an integer of at least 1"),
+        (["--model_base_path=/m", "--port=1", "--rest_api_port=1"], "must differ, but both are 1"),
+        (["--model_base_path=/m", "--rest_api_timeout_in_ms=0"], "an integer of at least 1"),
         (["--model_base_path=/m", "--enable_model_warmup=maybe"], "must be true or false"),
         (["--model_base_path=/m", "--file_system_poll_wait_seconds=-1"], "at least 0"),
         (
@@ -42,6 +40,7 @@ def test_flags_without_a_meaning_here_are_accepted_and_named() -> None:
         (["--model_base_path=/m", "--max_request_bytes=1.5"], "must be an integer, got '1.5'"),
         (["--model_base_path=/m", "--max_num_load_retries=-1"], "an integer of at least 0"),
         (["--model_base_path=/m", "--model_nam=x"], "unrecognized arguments"),
+        (["--model_base_path=/m", "--log_format=xml"], "must be text or json"),
     ],
 )
 def test_wrong_flags_end_with_status_2_and_a_reason(

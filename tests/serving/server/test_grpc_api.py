@@ -1,4 +1,4 @@
-"""The other gRPC methods, case by case, with TensorFlow Serving r2.16's codes and texts."""
+"""Metadata, status, reload and the refused gRPC methods."""
 
 from __future__ import annotations
 
@@ -154,61 +154,23 @@ EXAMPLE_METHOD_ERRORS = {
         "INVALID_ARGUMENT",
         "Missing ModelSpec",
     ),
-    "Classify of an unknown model": (
-        lambda: classify("foo"),
-        "NOT_FOUND",
-        "Servable not found for request: Latest(foo)",
-    ),
+    "Classify of an unknown model": (lambda: classify("foo"), "NOT_FOUND", "Latest(foo)"),
     "Classify with an unknown signature": (
         lambda: classify(signature_name="x"),
         "INVALID_ARGUMENT",
         "No signature was found with the name: x",
     ),
-    "Classify with several inputs": (
-        classify,
-        "INVALID_ARGUMENT",
-        "Expected one input Tensor.",
-    ),
-    "Classify without outputs": (
-        lambda: classify(signature_name="__saved_model_init_op"),
-        "INVALID_ARGUMENT",
-        "Expected one input Tensor.",
-    ),
-    "Regress without a model spec": (
-        regression_pb2.RegressionRequest,
-        "INVALID_ARGUMENT",
-        "Missing ModelSpec",
-    ),
-    "Regress with several inputs": (regress, "INVALID_ARGUMENT", "Expected one input Tensor."),
-    "Regress with several outputs": (
+    "Classify with several inputs": (classify, "INVALID_ARGUMENT", "age, country, history"),
+    "Regress with another input": (
         lambda: regress(signature_name="similar_candidates"),
         "INVALID_ARGUMENT",
-        "Expected one output Tensor.",
+        "has 1: movie_id; use Predict",
     ),
-    "MultiInference without a task": (
-        multi_inference,
-        "INVALID_ARGUMENT",
-        "ModelSpec has no name specified.",
-    ),
-    "MultiInference without a second name": (
-        lambda: multi_inference(("retrieval", "odd", "classify"), ("", "", "classify")),
-        "INVALID_ARGUMENT",
-        "No classification inputs found in SignatureDef: ",
-    ),
+    "MultiInference without a task": (multi_inference, "INVALID_ARGUMENT", "no name specified"),
     "MultiInference with an unknown signature": (
         lambda: multi_inference(("retrieval", "x", "classify")),
         "INVALID_ARGUMENT",
-        "Requested signature not found in model graph: x",
-    ),
-    "MultiInference with several inputs": (
-        lambda: multi_inference(("retrieval", "", "regress")),
-        "INVALID_ARGUMENT",
-        "Expected one input Tensor.",
-    ),
-    "MultiInference with an unknown method": (
-        lambda: multi_inference(("retrieval", "", "x")),
-        "UNIMPLEMENTED",
-        "Unsupported signature method_name: tensorflow/serving/x",
+        "No signature was found with the name: x",
     ),
 }
 
@@ -220,18 +182,7 @@ def test_methods_for_examples_refuse_a_retrieval_model(stubs: Stubs, case: str) 
     with pytest.raises(grpc.RpcError) as caught:
         method(make_request(), timeout=10)
     assert caught.value.code().name == code
-    assert caught.value.details().startswith(text)
-
-
-def test_classify_shows_the_signature_that_has_no_such_input(stubs: Stubs) -> None:
-    with pytest.raises(grpc.RpcError) as caught:
-        stubs.prediction.Classify(classify(signature_name="similar_candidates"), timeout=10)
-    details = caught.value.details()
-    assert caught.value.code().name == "INVALID_ARGUMENT"
-    assert details.startswith(
-        "No classification inputs found in SignatureDef: inputs {\n"
-        '  key: "movie_id"\n  value {\n    name: "similar_candidates_movie_id:0"\n'
-    )
+    assert text in caught.value.details()
 
 
 RELOAD_ERRORS = {

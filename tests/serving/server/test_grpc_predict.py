@@ -1,8 +1,11 @@
-"""Predict over gRPC, case by case, with the codes and texts of TensorFlow Serving r2.16."""
+"""Predict over gRPC: answers, and refusals with the codes and texts of TensorFlow Serving 2.16."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -10,8 +13,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
-from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from serving.server.grpc_server import PredictHandler
+from serving.server.metrics import Metrics
 from tests.serving.server.grpc_calls import ALL_INPUTS, Stubs, check_error, predict_request
 
 
@@ -86,7 +91,7 @@ PREDICT_ERRORS = {
         "request and no default value provided. Inputs expected to be in the request {x}, or "
         "default input alias set: ",
     ),
-    "wrong name beside defaults": (
+    "wrong name with defaults": (
         lambda: predict_request(user_id=["u1"], x=["a"]),
         "INVALID_ARGUMENT",
         "Inputs contains invalid name. Used request inputs: user_id, request input: user_id,x",
@@ -220,3 +225,31 @@ def test_float_inputs_come_as_values_or_as_content(stubs: Stubs) -> None:
         for age in (values, content)
     ]
     assert answers == [[4.5, 3.5, 2.5]] * 2
+
+
+def test_the_deadline_of_the_caller_goes_with_the_request() -> None:
+    deadlines: list[float | None] = []
+
+    async def predict(spec: Any, prepare: Any, deadline_s: float | None) -> Any:
+        deadlines.append(deadline_s)
+        return 1, (), []
+
+    async def ask(*timeouts_s: float | None) -> None:
+        service: Any = SimpleNamespace(metrics=Metrics(), predict=predict)
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers([PredictHandler(service)])
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            for timeout_s in timeouts_s:
+                await stub.Predict(predict_request("m"), timeout=timeout_s)
+        await server.stop(0)
+
+    started_s = time.monotonic()
+    asyncio.run(ask(100, None))
+    bounded, unbounded = deadlines
+    assert unbounded is None
+    assert bounded is not None
+    # gRPC sends the remaining time in whole units, rounded up.
+    assert started_s + 99 < bounded < time.monotonic() + 101

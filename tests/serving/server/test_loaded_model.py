@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 
 from serving.errors import CancelledError, DataLossError, InvalidArgumentError
-from serving.server import loaded_model, scann_ops
+from serving.server import loaded_model
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = config_pb2.ConfigProto()
@@ -26,10 +28,12 @@ def test_wrong_dtype_has_the_text_and_the_number_of_tensorflows_session(
 ) -> None:
     model = loaded_model.load(exported_model, 1, CONFIG)
     signature = model.signatures["serving_default"]
-    arrays = {**signature.decode_inputs({}), "history": np.int64([[1]])}
+    feeds = signature.feeds_from_protos({})
+    arrays = {info.alias: feed for info, feed in zip(signature.inputs, feeds, strict=True)}
+    arrays["history"] = np.int64([[1]])
 
-    # The oracle is DirectSession::Run, which TensorFlow Serving calls; `Session.run` would
-    # convert the array before, and a prepared call has another text for it.
+    # The oracle is DirectSession::Run, which TensorFlow Serving calls. `Session.run` would
+    # convert the array first, and a prepared call has another error text.
     session = model._session
     feeds = {
         session.graph.get_tensor_by_name(info.feed_name)._as_tf_output(): arrays[info.alias]
@@ -40,7 +44,7 @@ def test_wrong_dtype_has_the_text_and_the_number_of_tensorflows_session(
         session._call_tf_sessionrun(None, feeds, [output._as_tf_output()], [], None)
 
     with pytest.raises(InvalidArgumentError) as caught:
-        signature.order_feeds(arrays)
+        signature.check_dtypes([arrays[info.alias] for info in signature.inputs])
     assert caught.value.message == expected.value.message
     model.close()
 
@@ -67,6 +71,20 @@ def test_a_model_that_is_being_closed_takes_no_requests(exported_model: Path) ->
     model.release()
     model.close()
     assert not model.try_acquire()
+
+
+def test_nothing_of_an_unloaded_version_stays_in_memory(exported_model: Path) -> None:
+    gc.disable()  # Else Python might collect the cycle at any moment.
+    try:
+        model = loaded_model.load(exported_model, 1, CONFIG)
+        graph = weakref.ref(model._session.graph)
+        model.close()
+        del model
+        assert graph() is not None, "the graph is no longer a cycle: free_memory need not collect"
+        loaded_model.free_memory()
+        assert graph() is None
+    finally:
+        gc.enable()
 
 
 def test_requests_that_outlast_the_time_to_close_are_cancelled(slow_model: Path) -> None:
@@ -114,7 +132,7 @@ def scann_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_scann_index_is_searched(scann_model: Path) -> None:
-    assert scann_ops.register()
+    assert loaded_model.register_scann_ops()
     model = loaded_model.load(scann_model, 1, CONFIG)
     query = np.zeros((1, 8), np.float32)
     query[0, 2] = 1.0
@@ -133,8 +151,8 @@ sys.modules["scann"] = None  # As if it were not installed.
 from pathlib import Path
 from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 from serving.errors import FailedPreconditionError
-from serving.server import loaded_model, scann_ops
-print(scann_ops.register())
+from serving.server import loaded_model
+print(loaded_model.register_scann_ops())
 loaded_model.load(Path({str(exported_model)!r}), 1, config_pb2.ConfigProto()).close()
 try:
     loaded_model.load(Path({str(scann_model)!r}), 1, config_pb2.ConfigProto())

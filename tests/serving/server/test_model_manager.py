@@ -21,11 +21,9 @@ from serving.errors import (
     UnknownError,
 )
 from serving.server import loaded_model
-from serving.server.failed_loads import LoadRetries
 from serving.server.loaded_model import LoadedModel
 from serving.server.model_manager import ModelManager
-from serving.server.version_folders import VersionFolder
-from serving.server.version_labels import UnavailableVersions
+from serving.server.version_folders import LoadRetries, VersionFolder
 
 Install = Callable[[Path, int], Path]
 
@@ -140,26 +138,13 @@ def test_a_label_of_a_version_that_is_not_available_changes_nothing(
     assert states(manager, "a") == {1: "AVAILABLE"}
 
 
-@pytest.mark.parametrize(
-    ("allowed", "moving_is_allowed"),
-    [(UnavailableVersions.NEW_LABELS, False), (UnavailableVersions.ALLOWED, True)],
-)
-def test_labels_of_unavailable_versions_if_allowed(
-    base_path: Path, allowed: UnavailableVersions, moving_is_allowed: bool
-) -> None:
-    manager = ModelManager(load, 0, allowed)
+def test_a_new_label_may_wait_for_its_version_if_allowed(base_path: Path) -> None:
+    manager = ModelManager(load, 0, allows_unavailable_labels=True)
     manager.start()
     configure(manager, config(base_path, f"a {ONE} {label('stable', 1)}"))
     assert version_of(manager, "a", "stable") == 1
-    moved = config(base_path, f"a {ONE} {label('stable', 7)}")
-    if moving_is_allowed:
-        manager.configure(moved)
-        assert (
-            version_of(manager, "a", "stable") == "Servable not found for request: Specific(a, 7)"
-        )
-    else:
-        with pytest.raises(FailedPreconditionError, match="assign label to version 7 of model a"):
-            manager.configure(moved)
+    with pytest.raises(FailedPreconditionError, match="assign label to version 7 of model a"):
+        manager.configure(config(base_path, f"a {ONE} {label('stable', 7)}"))
     manager.stop(timeout_s=10)
 
 

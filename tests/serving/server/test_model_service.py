@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from types import SimpleNamespace
 from typing import Any
 
-from tensorflow_serving.apis import model_management_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow_serving.apis import model_management_pb2, regression_pb2
 
+from serving.errors import UnimplementedError
 from serving.server.metrics import Metrics
 from serving.server.model_service import ModelService
 
@@ -24,7 +28,7 @@ class Manager:
             self._metrics.request_count.add("m", "OK")
 
 
-def test_a_reload_tells_by_how_much_the_named_metrics_grew() -> None:
+def test_a_reload_reports_how_much_the_named_metrics_grew() -> None:
     metrics = Metrics()
     metrics.request_count.add("m", "OK")
     manager: Any = Manager(metrics)
@@ -38,3 +42,18 @@ def test_a_reload_tells_by_how_much_the_named_metrics_grew() -> None:
         "/no/such/metric": 0,
     }
     assert response.status.error_code == 0
+
+
+def test_a_signature_for_examples_is_not_supported() -> None:
+    class OneModel:
+        def use(self, spec: Any) -> Any:
+            definition = meta_graph_pb2.SignatureDef(inputs={"inputs": meta_graph_pb2.TensorInfo()})
+            model = SimpleNamespace(signature_defs={"serving_default": definition})
+            return contextlib.nullcontext(model)
+
+    nothing: Any = None
+    manager: Any = OneModel()
+    request = regression_pb2.RegressionRequest()
+    request.model_spec.name = "m"
+    error = ModelService(manager, nothing, Metrics()).refusal("Regress", request)
+    assert isinstance(error, UnimplementedError)

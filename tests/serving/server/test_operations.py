@@ -1,10 +1,11 @@
-"""What a server in production has beside answers: TLS, health, metrics, limits, logs, its own lock.
+"""Operation of a server: TLS, health, metrics, limits and logs.
 
-One server has it all, in a process that finds only the packages of `serving/requirements.lock`.
+The server runs in a process that finds only the packages of `serving/requirements.lock`.
 """
 
 from __future__ import annotations
 
+import gzip
 import importlib.metadata
 import json
 import re
@@ -21,9 +22,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from serving.launcher import RunningModelServer, running_model_server
-from serving.server.flags import parse_flags
-from serving.server.startup import StartupError
-from serving.server.tls import read_credentials
 
 ROOT = Path(__file__).resolve().parents[3]
 METRICS = "/monitoring/prometheus/metrics"
@@ -189,7 +187,7 @@ def test_health_of_what_is_not_there_is_not_found(channel: grpc.Channel) -> None
 
 def metrics(server: RunningModelServer) -> dict[str, float]:
     with urllib.request.urlopen(server.rest_url + METRICS, timeout=10) as answer:
-        assert answer.headers["Content-Type"] == "text/plain"
+        assert answer.headers["Content-Type"].startswith("text/plain")
         lines = answer.read().decode().splitlines()
     samples = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
     return {name: float(value) for name, value in samples}
@@ -230,9 +228,14 @@ def test_requests_beyond_the_limits_are_refused(
     )
     assert error_of(lambda: predict(channel, ["u" * 30_000]))[0] == "RESOURCE_EXHAUSTED"
     url = f"{server.rest_url}/v1/models/retrieval:predict"
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(url, b" " * 30_000, timeout=10)
-    assert caught.value.code == 413
+    for body, headers in (
+        (b" " * 30_000, {}),
+        (gzip.compress(b" " * 30_000), {"Content-Encoding": "gzip"}),
+    ):
+        request = urllib.request.Request(url, body, headers)
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=10)
+        assert caught.value.code == 413
 
 
 def test_the_log_is_one_object_a_line(server: RunningModelServer) -> None:
@@ -246,27 +249,3 @@ def test_the_log_is_one_object_a_line(server: RunningModelServer) -> None:
     ]
     assert events[1]["version"] == 1
     assert {"time", "severity"} <= set(events[0])
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('server_cert: "-----BEGIN CERTIFICATE-----"', "server_key in .* must be a PEM text"),
-        ('server_key: "/etc/key.pem" server_cert: "x"', "server_key in .* must be a PEM text"),
-        (
-            'server_key: "-----BEGIN K" server_cert: "-----BEGIN C" client_verify: true',
-            "custom_ca in .* must be a PEM text",
-        ),
-    ],
-)
-def test_an_ssl_config_that_cannot_be_is_one_clear_error(
-    tmp_path: Path, text: str, message: str
-) -> None:
-    (tmp_path / "ssl.config").write_text(text)
-    with pytest.raises(StartupError, match=message):
-        read_credentials(str(tmp_path / "ssl.config"))
-
-
-def test_channel_arguments_are_numbers_or_texts() -> None:
-    flags = parse_flags(["--model_base_path=/m", "--grpc_channel_arguments=a=1,b=-2,c=x"])
-    assert flags.grpc_channel_arguments == (("a", 1), ("b", -2), ("c", "x"))

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
-from serving.server.tensor_codec import TensorParsingError, decode, encode
+from serving.server.tensor_codec import TensorParsingError, decode, wire_bytes
 
 ARRAYS = [
     np.float32([[1.5, -0.0, np.nan], [np.inf, 1e-45, 3.4e38]]),
@@ -41,8 +41,7 @@ def test_round_trip_agrees_with_tensorflow(array: Any) -> None:
     np.testing.assert_array_equal(decoded, array)
     assert decoded.dtype == array.dtype
 
-    proto = tensor_pb2.TensorProto()
-    encode(array, proto)
+    proto = tensor_pb2.TensorProto.FromString(wire_bytes(array))
     assert not proto.tensor_content
     np.testing.assert_array_equal(tf.make_ndarray(proto), array)
 
