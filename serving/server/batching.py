@@ -60,38 +60,23 @@ class BatchingOptions:
     pads_inputs: bool = False
 
 
+@dataclasses.dataclass(slots=True, eq=False)
 class _Call:
     """One request in the queue."""
 
-    __slots__ = (
-        "deadline_s",
-        "enqueued_s",
-        "error",
-        "feeds",
-        "future",
-        "outputs",
-        "results",
-        "rows",
-        "signature",
-    )
+    signature: Signature
+    feeds: Sequence[Array]
+    outputs: tuple[str, ...]
+    deadline_s: float | None
+    future: asyncio.Future[list[Array]]
+    rows: int = 0
+    enqueued_s: float = 0.0
+    results: list[Array] = dataclasses.field(default_factory=list)
+    error: ServingError | None = None
 
-    def __init__(
-        self,
-        signature: Signature,
-        feeds: Sequence[Array],
-        outputs: tuple[str, ...],
-        deadline_s: float | None,
-        future: asyncio.Future[list[Array]],
-    ) -> None:
-        self.signature = signature
-        self.feeds = feeds
-        self.outputs = outputs
-        self.deadline_s = deadline_s
-        self.future = future
-        self.rows = max((feed.shape[0] for feed in feeds if feed.ndim), default=0)
+    def __post_init__(self) -> None:
+        self.rows = max([feed.shape[0] for feed in self.feeds if feed.ndim], default=0)
         self.enqueued_s = time.monotonic()
-        self.results: list[Array] = []
-        self.error: ServingError | None = None
 
     def key(self, options: BatchingOptions) -> Hashable:
         """Return what requests that may share a run have in common."""

@@ -53,7 +53,6 @@ def _time(record: logging.LogRecord) -> str:
 
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
         fields: dict[str, object] = getattr(record, _FIELDS, {})
         parts = [_time(record), record.levelname, record.getMessage()]
         return " ".join([*parts, *(f"{name}={_value(value)}" for name, value in fields.items())])
@@ -61,7 +60,6 @@ class _TextFormatter(logging.Formatter):
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
         fields: dict[str, object] = getattr(record, _FIELDS, {})
         line = {
             "time": _time(record),

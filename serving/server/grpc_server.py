@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from typing import Any, NoReturn
 
@@ -17,7 +16,7 @@ from tensorflow_serving.apis import (
 
 from serving.errors import CancelledError, DeadlineExceededError, InternalError, ServingError
 from serving.server import event_log
-from serving.server.flags import AUTO_PORT
+from serving.server.flags import AUTO_PORT, ServerFlags
 from serving.server.loaded_model import LoadedModel
 from serving.server.model_service import ModelService, check_has_model_spec
 from serving.server.signature import Signature, find_signature, predict_response
@@ -36,27 +35,6 @@ _HEALTH_SERVICES = ("", "ModelService", "PredictionService")  # "" is the whole 
 _HEALTH = health_pb2.HealthCheckResponse
 
 
-@dataclasses.dataclass(frozen=True)
-class GrpcOptions:
-    """Address and limits of the gRPC server.
-
-    Attributes:
-        bind_address: The address to listen on.
-        port: The port, or `AUTO_PORT`.
-        credentials: For TLS; None for plain text.
-        max_request_bytes: Larger requests get RESOURCE_EXHAUSTED.
-        channel_arguments: More arguments of gRPC.
-        has_health_service: Whether `grpc.health.v1` is offered.
-    """
-
-    bind_address: str
-    port: int
-    credentials: grpc.ServerCredentials | None = None
-    max_request_bytes: int = MAX_MESSAGE_BYTES
-    channel_arguments: tuple[tuple[str, int | str], ...] = ()
-    has_health_service: bool = False
-
-
 class GrpcServer:
     """The gRPC server; listens from construction on, answers from `start` on.
 
@@ -66,14 +44,19 @@ class GrpcServer:
         StartupError: If the port is taken.
     """
 
-    def __init__(self, service: ModelService, options: GrpcOptions) -> None:
+    def __init__(
+        self,
+        service: ModelService,
+        flags: ServerFlags,
+        credentials: grpc.ServerCredentials | None = None,
+    ) -> None:
         self._server = grpc.aio.server(
             options=[
-                ("grpc.max_receive_message_length", options.max_request_bytes),
+                ("grpc.max_receive_message_length", flags.max_request_bytes),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
                 # Else a second server could share the port and take half of the calls.
                 ("grpc.so_reuseport", 0),
-                *options.channel_arguments,
+                *flags.grpc_channel_arguments,
             ]
         )
         # First, so that it handles Predict instead of the servicer.
@@ -84,10 +67,10 @@ class GrpcServer:
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
             ModelServicer(service), self._server
         )
-        self._health = Health() if options.has_health_service else None
+        self._health = Health() if flags.enable_grpc_healthcheck_service else None
         if self._health:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self.port: int = self._listen(options)
+        self.port: int = self._listen(flags.bind_address, flags.port, credentials)
 
     async def start(self) -> None:
         """Start to answer."""
@@ -106,19 +89,21 @@ class GrpcServer:
             await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
 
-    def _listen(self, options: GrpcOptions) -> int:
-        host = f"[{options.bind_address}]" if ":" in options.bind_address else options.bind_address
-        address = f"{host}:{0 if options.port == AUTO_PORT else options.port}"
+    def _listen(
+        self, bind_address: str, port: int, credentials: grpc.ServerCredentials | None
+    ) -> int:
+        host = f"[{bind_address}]" if ":" in bind_address else bind_address
+        address = f"{host}:{0 if port == AUTO_PORT else port}"
         try:
-            if options.credentials is None:
-                port: int = self._server.add_insecure_port(address)
+            if credentials is None:
+                bound: int = self._server.add_insecure_port(address)
             else:
-                port = self._server.add_secure_port(address, options.credentials)
+                bound = self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise StartupError(f"--port: cannot listen on {address}: {error}") from error
-        if not port:
+        if not bound:
             raise StartupError(f"--port: cannot listen on {address}")
-        return port
+        return bound
 
 
 class PredictHandler(grpc.GenericRpcHandler):  # type: ignore[misc]

@@ -9,7 +9,6 @@ References:
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import re
 import socket
@@ -30,6 +29,7 @@ from tensorflow_serving.apis import (
 
 from serving.errors import InvalidArgumentError, ServingError
 from serving.server.batching import timed_out
+from serving.server.flags import ServerFlags
 from serving.server.grpc_server import as_serving_error
 from serving.server.model_service import SIGNATURE_DEF_FIELD, ModelService
 from serving.server.rest_predict import predict_json, read_object, signature_name, write_json
@@ -46,31 +46,31 @@ _MODEL_PATH = re.compile(
 _SHUTDOWN_POLL_S = 0.02
 
 
-@dataclasses.dataclass(frozen=True)
-class RestOptions:
-    """Limits of the REST server.
+class RestServer:
+    """The REST server on a bound socket; listens and answers from `start` on.
 
-    Attributes:
-        timeout_s: A request is answered with 504 after this time.
-        max_request_bytes: A larger body, after decompression, is answered with 413.
+    Args:
+        service: Answers the requests.
+        flags: Limits of time and size.
         metrics_path: The path of the Prometheus page; None for no page.
+        bound: The socket.
     """
 
-    timeout_s: float
-    max_request_bytes: int
-    metrics_path: str | None = None
-
-
-class RestServer:
-    """The REST server on a bound socket; listens and answers from `start` on."""
-
-    def __init__(self, service: ModelService, options: RestOptions, bound: socket.socket) -> None:
+    def __init__(
+        self,
+        service: ModelService,
+        flags: ServerFlags,
+        metrics_path: str | None,
+        bound: socket.socket,
+    ) -> None:
         self._service = service
-        self._options = options
+        self._timeout_s = flags.rest_api_timeout_in_ms / 1000
+        self._max_request_bytes = flags.max_request_bytes
+        self._metrics_path = metrics_path
         self._socket = bound
         self._num_running = 0
         self.port: int = bound.getsockname()[1]
-        app = web.Application(client_max_size=options.max_request_bytes)
+        app = web.Application(client_max_size=flags.max_request_bytes)
         app.router.add_route("*", "/{path:.*}", self._answer)
         # Bodies are decompressed in `_read_body`, which notices a truncated one.
         self._runner = web.AppRunner(
@@ -107,7 +107,7 @@ class RestServer:
     async def _answer_running(self, request: web.Request) -> web.Response:
         path = request.rel_url.raw_path
         metrics = self._service.metrics
-        if path == self._options.metrics_path:
+        if path == self._metrics_path:
             return web.Response(body=metrics.page(), content_type="text/plain")
         if not path.lower().startswith("/v1/"):
             return _error(404, f"Not found: {path}")
@@ -120,7 +120,7 @@ class RestServer:
             if match is None:
                 raise InvalidArgumentError(f"Malformed request: {request.method} {path}")
             content = await asyncio.wait_for(
-                self._route(request.method, match, name, body), self._options.timeout_s
+                self._route(request.method, match, name, body), self._timeout_s
             )
         except asyncio.TimeoutError:
             error: ServingError = timed_out()
@@ -138,7 +138,7 @@ class RestServer:
         return _error(error.http_status, error.message)
 
     async def _read_body(self, request: web.Request) -> bytes:
-        limit = self._options.max_request_bytes
+        limit = self._max_request_bytes
         too_large = web.HTTPRequestEntityTooLarge(
             limit, reason=f"The request body must have at most {limit} bytes"
         )
@@ -175,7 +175,7 @@ class RestServer:
         document = read_object(body)
         spec.signature_name = signature_name(document)
         if match["method"] == "predict":
-            deadline_s = time.monotonic() + self._options.timeout_s
+            deadline_s = time.monotonic() + self._timeout_s
             return await predict_json(self._service, spec, document, deadline_s)
         request = classification_pb2.ClassificationRequest(model_spec=spec)
         raise self._service.refusal(match["method"].capitalize(), request)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
+import grpc
 from tensorflow.core.protobuf import config_pb2
 
 from serving.errors import ServingError
@@ -21,12 +22,12 @@ from serving.server.config_files import (
     read_model_config,
 )
 from serving.server.flags import ServerFlags
-from serving.server.grpc_server import GrpcOptions, GrpcServer
+from serving.server.grpc_server import GrpcServer
 from serving.server.loaded_model import LoadedModel
 from serving.server.metrics import Metrics
 from serving.server.model_manager import ModelManager, single_model_config
 from serving.server.model_service import ModelService
-from serving.server.rest_server import RestOptions, RestServer
+from serving.server.rest_server import RestServer
 from serving.server.startup import StartupError, bound_socket, write_ready_file
 from serving.server.version_folders import LoadRetries, VersionFolder
 
@@ -53,7 +54,8 @@ async def serve(flags: ServerFlags) -> None:
         LoadRetries(flags.max_num_load_retries, flags.load_retry_interval_micros / 1e6),
     )
     # All files are read before a model is loaded, so that mistakes show at once.
-    grpc_options, rest_options = _grpc_options(flags), _rest_options(flags)
+    credentials = read_credentials(flags.ssl_config_file)
+    metrics_path = read_metrics_path(flags.monitoring_config_file)
     batcher = Batcher(read_batching_options(flags), metrics.observe_run)
     try:
         models = manager.configure(_initial_config(flags))
@@ -66,7 +68,7 @@ async def serve(flags: ServerFlags) -> None:
         if await _available_before_stop(manager, models, stop):
             watching.append(loop.create_task(_poll_config(flags, manager)))
             service = ModelService(manager, batcher, metrics)
-            await _answer_until_stopped(flags, service, grpc_options, rest_options, stop)
+            await _answer_until_stopped(flags, service, credentials, metrics_path, stop)
     finally:
         for task in watching:
             task.cancel()
@@ -80,25 +82,6 @@ def _initial_config(flags: ServerFlags) -> Any:
         return read_model_config(flags.model_config_file)
     assert flags.model_base_path is not None
     return single_model_config(flags.model_name, flags.model_base_path)
-
-
-def _grpc_options(flags: ServerFlags) -> GrpcOptions:
-    return GrpcOptions(
-        bind_address=flags.bind_address,
-        port=flags.port,
-        credentials=read_credentials(flags.ssl_config_file),
-        max_request_bytes=flags.max_request_bytes,
-        channel_arguments=flags.grpc_channel_arguments,
-        has_health_service=flags.enable_grpc_healthcheck_service,
-    )
-
-
-def _rest_options(flags: ServerFlags) -> RestOptions:
-    return RestOptions(
-        timeout_s=flags.rest_api_timeout_in_ms / 1000,
-        max_request_bytes=flags.max_request_bytes,
-        metrics_path=read_metrics_path(flags.monitoring_config_file),
-    )
 
 
 async def _poll_config(flags: ServerFlags, manager: ModelManager) -> None:
@@ -192,15 +175,15 @@ def _start_error(error: ServingError) -> str:
 async def _answer_until_stopped(
     flags: ServerFlags,
     service: ModelService,
-    grpc_options: GrpcOptions,
-    rest_options: RestOptions,
+    credentials: grpc.ServerCredentials | None,
+    metrics_path: str | None,
     stop: asyncio.Event,
 ) -> None:
     rest_server: RestServer | None = None
     if flags.rest_api_port:
         bound = bound_socket("--rest_api_port", flags.bind_address, flags.rest_api_port)
-        rest_server = RestServer(service, rest_options, bound)
-    grpc_server = GrpcServer(service, grpc_options) if flags.port else None
+        rest_server = RestServer(service, flags, metrics_path, bound)
+    grpc_server = GrpcServer(service, flags, credentials) if flags.port else None
     servers = [server for server in (rest_server, grpc_server) if server]
     for server in servers:  # Only now that both have their ports.
         await server.start()

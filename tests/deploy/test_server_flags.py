@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -87,18 +86,6 @@ def test_the_embedded_server_has_the_flags(flags: list[str]) -> None:
         if isinstance(held, tuple):
             held = ",".join(f"{key}={number}" for key, number in held)
         assert str(held).lower() in (value, f"{value}.0")
-
-
-def test_every_flag_of_tensorflow_serving_is_known_or_named_as_missing(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with pytest.raises(SystemExit):
-        parse_flags(["--help"])
-    known = set(re.findall(r"--(\w+)", capsys.readouterr().out))
-    page = (DEPLOY.parent / "docs" / "serving.md").read_text(encoding="utf-8")
-    _, _, errors = page.partition("- Other flags are errors:")
-    missing = set(re.findall(r"`--(\w+)`", errors.partition("\n\n")[0]))
-    assert missing == TENSORFLOW_SERVING_FLAGS - known
 
 
 @pytest.mark.parametrize("name", ["deployment.yaml", "stock/deployment.yaml"])
