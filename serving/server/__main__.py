@@ -13,11 +13,7 @@ from serving.server.startup import StartupError, check_ports_are_free
 
 
 def main() -> int:
-    """Run the server.
-
-    Returns:
-        The exit status: 0 after SIGTERM or SIGINT, 1 if the server could not start.
-    """
+    """Run the server; return 0 after SIGTERM or SIGINT, 1 if it could not start."""
     flags = parse_flags()
     event_log.configure(flags.log_format)
     try:

@@ -19,11 +19,7 @@ _FIELDS = "event_fields"
 
 
 def configure(log_format: str = TEXT) -> None:
-    """Send the events to stderr; call once, at start-up.
-
-    Args:
-        log_format: `TEXT`, or `JSON` for one object per line.
-    """
+    """Send the events to stderr, as `TEXT` or `JSON`; call once, at start-up."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if log_format == JSON else _TextFormatter())
     _LOGGER.addHandler(handler)

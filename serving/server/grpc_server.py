@@ -80,11 +80,7 @@ class GrpcServer:
         await self._server.start()
 
     async def stop(self, grace_s: float) -> None:
-        """Refuse new calls and wait for the running ones.
-
-        Args:
-            grace_s: Maximum wait.
-        """
+        """Refuse new calls and wait up to `grace_s` for the running ones."""
         if self._health:
             await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 import socket
 import time
@@ -18,6 +19,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from tensorflow_serving.apis import (
@@ -72,7 +74,9 @@ class RestServer:
         self.port: int = bound.getsockname()[1]
         app = web.Application(client_max_size=flags.max_request_bytes)
         app.router.add_route("*", "/{path:.*}", self._answer)
-        # Bodies are decompressed in `_read_body`, which notices a truncated one.
+        # Else every malformed request would log a traceback.
+        logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+        # `_read_body` decompresses, because aiohttp accepts a truncated gzip body.
         self._runner = web.AppRunner(
             app, access_log=None, auto_decompress=False, shutdown_timeout=0.0
         )
@@ -85,11 +89,7 @@ class RestServer:
         await self._site.start()
 
     async def stop(self, grace_s: float) -> None:
-        """Refuse new connections and wait for the running requests.
-
-        Args:
-            grace_s: Maximum wait.
-        """
+        """Refuse new connections and wait up to `grace_s` for the running requests."""
         if self._site:
             await self._site.stop()
         deadline_s = time.monotonic() + grace_s
@@ -124,8 +124,8 @@ class RestServer:
             )
         except asyncio.TimeoutError:
             error: ServingError = timed_out()
-        except web.HTTPException as refused:  # The body.
-            return _error(refused.status, refused.reason)
+        except _BodyError as refused:
+            return _error(refused.status, str(refused))
         except Exception as raised:  # Every request must get an answer.
             error = as_serving_error(raised)
         else:
@@ -139,31 +139,29 @@ class RestServer:
 
     async def _read_body(self, request: web.Request) -> bytes:
         limit = self._max_request_bytes
-        too_large = web.HTTPRequestEntityTooLarge(
-            limit, reason=f"The request body must have at most {limit} bytes"
-        )
+        too_large = _BodyError(413, f"The request body must have at most {limit} bytes")
         encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("identity", "gzip"):
-            raise web.HTTPUnsupportedMediaType(
-                reason=f"Content-Encoding must be gzip or identity, but is {encoding[:40]}"
-            )
+            raise _BodyError(415, f"Content-Encoding must be gzip, but is {encoding[:40]}")
         if (request.content_length or 0) > limit:
             raise too_large
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             raise too_large from None
+        except (HttpProcessingError, web.RequestPayloadError) as error:
+            raise _BodyError(400, f"The request body is malformed: {error}") from error
         if encoding == "identity":
             return body
         decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
         try:
             content = decompressor.decompress(body, limit + 1)
         except zlib.error as error:
-            raise InvalidArgumentError(f"The request body is not valid gzip: {error}") from error
+            raise _BodyError(400, f"The request body is not valid gzip: {error}") from error
         if len(content) > limit:
             raise too_large
         if not decompressor.eof or decompressor.unused_data:
-            raise InvalidArgumentError("The request body is not one whole gzip member")
+            raise _BodyError(400, "The request body is not one whole gzip member")
         return content
 
     async def _route(self, method: str, match: re.Match[str], name: str, body: bytes) -> bytes:
@@ -197,6 +195,14 @@ class RestServer:
                 "metadata": {SIGNATURE_DEF_FIELD: _to_dict(signatures)},
             }
         )
+
+
+class _BodyError(Exception):
+    """The body of a request cannot be read."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def _model_spec(match: re.Match[str], name: str) -> model_pb2.ModelSpec:

@@ -46,13 +46,7 @@ def bound_socket(flag: str, address: str, port: int) -> socket.socket:
 
 
 def write_ready_file(path: str, grpc_port: int | None, rest_port: int | None) -> None:
-    """Write the ports and the process ID, atomically.
-
-    Args:
-        path: The file; an existing one is replaced.
-        grpc_port: The gRPC port, or None if gRPC is off.
-        rest_port: The REST port, or None if REST is off.
-    """
+    """Write the ports, None for an API that is off, and the process ID, atomically."""
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     content = {"grpc_port": grpc_port, "rest_port": rest_port, "pid": os.getpid()}

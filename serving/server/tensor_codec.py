@@ -1,7 +1,7 @@
 """TensorProto to NumPy and back, for the dtypes that requests carry.
 
 `tf.make_ndarray` and `tf.make_tensor_proto` do this for every dtype, but their checks and copies
-cost more than the computation of a small model: for 100 ids and 100 scores 98 us against 14 us.
+cost more than the computation of a small model: 98 us for 100 ids and 100 scores, here 14 us.
 """
 
 from __future__ import annotations

@@ -75,12 +75,7 @@ def find_version_folders(base_path: str | os.PathLike[str]) -> dict[int, Version
 
 
 def aspired_versions(policy: Any, found: Collection[int]) -> set[int]:
-    """Return the versions that a policy wants.
-
-    Args:
-        policy: A `VersionPolicy`; an empty one wants the newest version.
-        found: The complete versions on disk.
-    """
+    """Return which of the versions on disk a policy wants; an empty one wants the newest."""
     choice = policy.WhichOneof("policy_choice")
     if choice == "all":
         return set(found)
@@ -126,12 +121,7 @@ class FailedLoads:
         self._failures: dict[int, _Failure] = {}
 
     def record(self, folder: VersionFolder, fingerprint: Fingerprint) -> None:
-        """Record a failed load.
-
-        Args:
-            folder: The version.
-            fingerprint: The folder's fingerprint from before the load.
-        """
+        """Record a failed load, with the folder's fingerprint from before the load."""
         before = self._failures.get(folder.version)
         left = self._retries.max_retries
         if before is not None and before.tried == fingerprint:

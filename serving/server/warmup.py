@@ -21,14 +21,7 @@ MAX_RECORDS = 1000
 
 
 def replay(model: LoadedModel, path: Path) -> int:
-    """Run the model's warm-up requests; a failing request fails the version.
-
-    Args:
-        model: The loaded version.
-        path: Its folder.
-
-    Returns:
-        The number of replayed requests.
+    """Run the warm-up requests in a version's folder; return their number.
 
     Raises:
         InvalidArgumentError: If a record cannot be parsed, or there are more than 1,000.

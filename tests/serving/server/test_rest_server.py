@@ -148,7 +148,7 @@ def test_a_body_of_ambiguous_length_ends_the_connection(server: Any, headers: st
         )
         received = b"".join(iter(lambda: connection.recv(65536), b""))
     assert received.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
-    assert received.count(b"HTTP/1.") == 1
+    assert b"AVAILABLE" not in received
 
 
 def test_chunked_bodies_are_read(server: Any) -> None:
