@@ -139,15 +139,17 @@ class Signature:
         """
         if not output_filter:
             return self.outputs
+        seen: set[str] = set()
         for alias in output_filter:
             if alias not in self.definition.outputs:
                 raise InvalidArgumentError(
                     f"output tensor alias not found in signature: {alias} "
                     f"Outputs expected to be in the set {{{','.join(self.outputs)}}}."
                 )
-            if output_filter.count(alias) > 1:
+            if alias in seen:
                 raise InvalidArgumentError(f"duplicate output tensor alias: {alias}")
-        return tuple(sorted(output_filter))
+            seen.add(alias)
+        return tuple(sorted(seen))
 
     def compute(self, feeds: Sequence[Array], outputs: tuple[str, ...]) -> list[Array]:
         """Compute `outputs`, in their order, from one array for each of `inputs`.
