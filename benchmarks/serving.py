@@ -14,6 +14,7 @@ Usage: python benchmarks/serving.py [--json] [--rounds N] [--seconds S] [--model
 import argparse
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import statistics
@@ -45,7 +46,7 @@ _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "
 
 
 def requests(count: int, seed: int = 7) -> list[bytes]:
-    """Returns serialized PredictRequests of one query each."""
+    """Return serialized PredictRequests of one query each."""
     import numpy as np
     from tensorflow_serving.apis import predict_pb2
 
@@ -63,7 +64,7 @@ def requests(count: int, seed: int = 7) -> list[bytes]:
 
 
 def ask(target: str, message: bytes) -> bytes:
-    """Returns the answer to one request, by grpcio's own client."""
+    """Return the answer to one request."""
     import grpc
 
     with grpc.insecure_channel(target) as channel:
@@ -96,7 +97,7 @@ def load(target: str, messages: list[bytes], clients: int, seconds: float) -> Lo
 
 
 def in_process_p50_s(model: Path, messages_seed: int, calls: int) -> float:
-    """Returns the median time of a call of the SavedModel's signature, from arrays to arrays."""
+    """Return the median time of a call of the signature, from arrays to arrays."""
     code = f"""
 import sys, time, statistics
 sys.path.insert(0, {str(ROOT)!r})
@@ -195,7 +196,7 @@ def measure_throughput(
 
 
 def _served(model: Path, base_path: Path, number: int = 1) -> Path:
-    """Puts a model into a base path as a version, whole or not at all."""
+    """Put a model into a base path as a version, atomically."""
     base_path.mkdir(exist_ok=True)
     aside = base_path / "incoming"
     shutil.copytree(model, aside)
@@ -204,7 +205,7 @@ def _served(model: Path, base_path: Path, number: int = 1) -> Path:
 
 
 def measure_reloads(model: Path, scratch: Path) -> dict[str, float]:
-    """Replaces the version twenty times under load."""
+    """Replace the version twenty times under load."""
     base_path = _served(model, scratch / "reloaded")
     messages = requests(100)
     flags = ["--file_system_poll_wait_seconds=0.1"]
@@ -249,7 +250,7 @@ def measure_reloads(model: Path, scratch: Path) -> dict[str, float]:
 
 
 def _bare_server_bytes(scratch: Path) -> int:
-    """Returns the memory of a server whose model holds next to nothing."""
+    """Return the memory of a server with a tiny model."""
     tiny = scratch / "tiny_model"
     subprocess.run(
         [sys.executable, str(_SCRIPTS / "_serving_model.py"), str(tiny), "10", "exact", "10"],
