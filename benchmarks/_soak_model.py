@@ -1,9 +1,9 @@
-"""Retrieval models of several variants with answers that are known, for the soak test.
+"""Make retrieval models of several variants with known answers, for the soak test.
 
 Usage: python benchmarks/_soak_model.py DIRECTORY NUM_CANDIDATES
 
-writes `variant_0` … and `questions.json`: queries, and for each variant what answers them, computed
-by the models in this process.
+It writes a folder `variant_N` for each variant, and `queries.json` with queries and the answers of
+each variant, computed in this process.
 """
 
 import json
@@ -21,7 +21,7 @@ VARIANTS = 4
 DIMENSION = 64
 K = 20
 NUM_USERS = 500
-NUM_QUESTIONS = 60
+NUM_QUERIES = 60
 _LONGEST_HISTORY = 30
 
 
@@ -57,8 +57,8 @@ def make_model(variant: int, num_candidates: int) -> tuple[Any, dict[str, Any]]:
         def search(self, queries: Any, hidden: Any) -> dict[str, Any]:
             scores = tf.matmul(queries, self.item_vectors[:-1], transpose_b=True)
             rows = tf.repeat(tf.range(tf.shape(hidden)[0])[:, None], tf.shape(hidden)[1], axis=1)
-            places = tf.stack([tf.cast(rows, tf.int64), self.items.lookup(hidden)], axis=2)
-            known = tf.boolean_mask(places, places[:, :, 1] < num_candidates)
+            positions = tf.stack([tf.cast(rows, tf.int64), self.items.lookup(hidden)], axis=2)
+            known = tf.boolean_mask(positions, positions[:, :, 1] < num_candidates)
             lowered = tf.fill([tf.shape(known)[0]], np.float32(-1e6))
             scores = tf.tensor_scatter_nd_add(scores, known, lowered)
             values, best = tf.math.top_k(scores, K)
@@ -93,25 +93,25 @@ def make_model(variant: int, num_candidates: int) -> tuple[Any, dict[str, Any]]:
     }
 
 
-def make_questions(num_candidates: int) -> list[dict[str, Any]]:
+def make_queries(num_candidates: int) -> list[dict[str, Any]]:
     """Return queries with histories of all lengths; every third excludes its history."""
     rng = np.random.default_rng(99)
-    questions = []
-    for number in range(NUM_QUESTIONS):
+    queries = []
+    for number in range(NUM_QUERIES):
         # An unknown user and unknown events among them.
         events = rng.integers(0, num_candidates + 5, rng.integers(0, _LONGEST_HISTORY))
-        questions.append(
+        queries.append(
             {
                 "user_id": f"user {rng.integers(0, NUM_USERS + 10)}",
                 "history": [f"item {event}" for event in events],
                 "excludes": number % 3 == 2,
             }
         )
-    return questions
+    return queries
 
 
-def answers(signatures: dict[str, Any], questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what a model answers: to each question, and for what is similar to its item."""
+def answers(signatures: dict[str, Any], queries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the answers to each query, and the candidates similar to an item."""
     import tensorflow as tf
 
     def told(output: dict[str, Any]) -> dict[str, Any]:
@@ -119,10 +119,10 @@ def answers(signatures: dict[str, Any], questions: list[dict[str, Any]]) -> list
         return {"ids": ids, "scores": output["scores"].numpy()[0].tolist()}
 
     found = []
-    for number, question in enumerate(questions):
-        user = tf.constant([question["user_id"]])
-        history = tf.constant([question["history"]], tf.string)
-        if question["excludes"]:
+    for number, query in enumerate(queries):
+        user = tf.constant([query["user_id"]])
+        history = tf.constant([query["history"]], tf.string)
+        if query["excludes"]:
             best = signatures["recommend_excluding"](user, history, history)
         else:
             best = signatures["serving_default"](user, history)
@@ -131,7 +131,7 @@ def answers(signatures: dict[str, Any], questions: list[dict[str, Any]]) -> list
     return found
 
 
-def write_warmup(directory: Path, questions: list[dict[str, Any]]) -> None:
+def write_warmup(directory: Path, queries: list[dict[str, Any]]) -> None:
     """Write the requests that a server asks itself before a version becomes available."""
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
@@ -139,11 +139,11 @@ def write_warmup(directory: Path, questions: list[dict[str, Any]]) -> None:
     (directory / "assets.extra").mkdir()
     file = str(directory / "assets.extra" / "tf_serving_warmup_requests")
     with tf.io.TFRecordWriter(file) as writer:
-        for question in questions[:3]:
+        for query in queries[:3]:
             request = predict_pb2.PredictRequest()
             request.model_spec.name = "retrieval"
-            request.inputs["user_id"].CopyFrom(tf.make_tensor_proto([question["user_id"]]))
-            history = tf.make_tensor_proto([question["history"]], tf.string)
+            request.inputs["user_id"].CopyFrom(tf.make_tensor_proto([query["user_id"]]))
+            history = tf.make_tensor_proto([query["history"]], tf.string)
             request.inputs["history"].CopyFrom(history)
             log = prediction_log_pb2.PredictionLog(
                 predict_log=prediction_log_pb2.PredictLog(request=request)
@@ -155,16 +155,16 @@ def main() -> None:
     directory, num_candidates = Path(sys.argv[1]), int(sys.argv[2])
     import tensorflow as tf
 
-    questions = make_questions(num_candidates)
+    queries = make_queries(num_candidates)
     told = []
     for variant in range(VARIANTS):
         model, signatures = make_model(variant, num_candidates)
         path = directory / f"variant_{variant}"
         tf.saved_model.save(model, str(path), signatures=signatures)
-        write_warmup(path, questions)
-        told.append(answers(signatures, questions))
-    content = {"questions": questions, "answers": told}
-    (directory / "questions.json").write_text(json.dumps(content), encoding="utf-8")
+        write_warmup(path, queries)
+        told.append(answers(signatures, queries))
+    content = {"queries": queries, "answers": told}
+    (directory / "queries.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 if __name__ == "__main__":

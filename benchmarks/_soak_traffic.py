@@ -47,7 +47,7 @@ class Tally:
 
 
 class Exam:
-    """Questions and their right answers.
+    """Queries and their right answers.
 
     Args:
         folder: What `_soak_model.py` wrote.
@@ -55,16 +55,16 @@ class Exam:
     """
 
     def __init__(self, folder: Path, variants: int) -> None:
-        content = json.loads((folder / "questions.json").read_text(encoding="utf-8"))
+        content = json.loads((folder / "queries.json").read_text(encoding="utf-8"))
         self._answers = content["answers"]
         self._variants = variants
         self.queries = [
             Query(
-                question["user_id"],
-                question["history"],
-                exclude=question["history"] if question["excludes"] else (),
+                query["user_id"],
+                query["history"],
+                exclude=query["history"] if query["excludes"] else (),
             )
-            for question in content["questions"]
+            for query in content["queries"]
         ]
 
     def is_right(self, number: int, kind: str, answer: Recommendations) -> bool:
@@ -79,7 +79,7 @@ class Exam:
             abs(one - other) <= _TOLERANCE
             for one, other in zip(right["scores"], answer.scores, strict=True)
         )
-        # Two that score alike may change places.
+        # Two that score alike may swap.
         return close and len(set(right["ids"]) ^ set(answer.candidate_ids)) <= 2
 
 
@@ -103,7 +103,7 @@ class Traffic:
     async def run(self) -> None:
         """Ask until the end."""
         await asyncio.gather(
-            *(self._asyncio_client(place) for place in range(4)),
+            *(self._asyncio_client(client_index) for client_index in range(4)),
             self._impatient_client(),
             asyncio.to_thread(self._blocking_client, RetrievalClient, self._grpc_target, "gRPC"),
             asyncio.to_thread(self._blocking_client, RestRetrievalClient, self._rest_url, "REST"),
@@ -112,17 +112,17 @@ class Traffic:
     def _numbers(self, start: int) -> Any:
         return itertools.cycle(range(start, start + len(self._exam.queries)))
 
-    async def _asyncio_client(self, place: int) -> None:
+    async def _asyncio_client(self, client_index: int) -> None:
         queries = self._exam.queries
         async with AsyncRetrievalClient(
             self._grpc_target, retry_policy=PATIENT, timeout_s=_PATIENCE_S, **_NAMES
         ) as client:
-            for start in self._numbers(17 * place):
+            for start in self._numbers(17 * client_index):
                 if time.monotonic() >= self._ends_at:
                     return
                 number = start % len(queries)
                 try:
-                    if place == 0:
+                    if client_index == 0:
                         # Those that exclude and those that do not go to different signatures.
                         batch = [n for n in range(number, len(queries)) if n % 3 != 2][:8]
                         asked = [queries[n] for n in batch]
@@ -130,7 +130,7 @@ class Traffic:
                             batch, await client.recommend(queries=asked), strict=True
                         ):
                             self._check("gRPC batch", n, "best", answer)
-                    elif place == 1:
+                    elif client_index == 1:
                         answer = await client.similar(f"item {number}")
                         self._check("gRPC similar", number, "similar", answer)
                     else:
@@ -178,7 +178,7 @@ class Traffic:
         if self._exam.is_right(number, kind, answer):
             self.tally.answered[client] += 1
         else:
-            self.tally.wrong.append(f"{client}, question {number}, {kind}: {answer}"[:500])
+            self.tally.wrong.append(f"{client}, query {number}, {kind}: {answer}"[:500])
 
     def _lose(self, client: str, error: ServingError) -> None:
         self.tally.lost.append(f"{client}: {error.code_name()}: {error.message[:300]}")
