@@ -1,4 +1,4 @@
-"""Flags and configuration files of every deployment, held against the server that gets them."""
+"""The servers of every deployment accept their flags and configuration files."""
 
 from __future__ import annotations
 

@@ -185,35 +185,18 @@ def test_methods_for_examples_refuse_a_retrieval_model(stubs: Stubs, case: str) 
     assert text in caught.value.details()
 
 
-RELOAD_ERRORS = {
-    "nothing": (
-        "",
-        "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList "
-        "is currently supported",
-    ),
-    "no list": (
-        "custom_model_config {}",
-        "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList "
-        "is currently supported",
-    ),
-    "one name twice": (
-        'model_config_list { config { name: "X" } config { name: "X" } }',
-        "Illegal to list model X multiple times in config list",
-    ),
-    "relative path": (
-        'model_config_list { config { name: "X" base_path: "p" } }',
-        "Expected model X to have an absolute path or URI; got base_path()=p",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", RELOAD_ERRORS)
-def test_reload_config_refuses(stubs: Stubs, case: str) -> None:
-    config, text = RELOAD_ERRORS[case]
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("", "Only ModelConfigList is currently supported"),
+        ("custom_model_config {}", "Only ModelConfigList is currently supported"),
+        ('model_config_list { config { name: "X" base_path: "p" } }', "absolute path"),
+    ],
+)
+def test_reload_config_refuses(stubs: Stubs, config: str, words: str) -> None:
     request = model_management_pb2.ReloadConfigRequest()
     text_format.Parse(config, request.config)
-    check_error(
-        lambda: stubs.model.HandleReloadConfigRequest(request, timeout=10),
-        "INVALID_ARGUMENT",
-        text,
-    )
+    with pytest.raises(grpc.RpcError) as caught:
+        stubs.model.HandleReloadConfigRequest(request, timeout=10)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert words in caught.value.details()
