@@ -29,16 +29,18 @@ METRICS = "/monitoring/prometheus/metrics"
 BLOCKER = """
 import json, os, sys
 
-class Blocker:
-    def __init__(self, names):
-        self.names = names
+class Filter:
+    def __init__(self, hidden, finders):
+        self.hidden, self.finders = hidden, finders
 
     def find_spec(self, name, path=None, target=None):
-        if name in self.names:
-            raise ModuleNotFoundError(f"{name} is not in serving/requirements.lock", name=name)
+        if name in self.hidden:
+            return None
+        specs = (finder.find_spec(name, path, target) for finder in self.finders)
+        return next(filter(None, specs), None)
 
 with open(os.path.join(os.path.dirname(__file__), "blocked.json")) as file:
-    sys.meta_path.insert(0, Blocker(set(json.load(file))))
+    sys.meta_path[:] = [Filter(set(json.load(file)), list(sys.meta_path))]
 """
 
 
