@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from components.retrieval_evaluator.evaluation_queries import QuestionReader
+from components.retrieval_evaluator.evaluation_queries import EvaluationQueryReader
 from models.input.raw_examples import split_files
 from pipeline.config.project import PipelineConfig
 from pipeline.runs.evaluation import newest_output
@@ -50,7 +50,7 @@ def _evaluation_queries(config: PipelineConfig) -> Iterator[tuple[list[Query], l
         config.split.method, has_times=config.columns.timestamp is not None
     )
     examples = newest_output(config, "TimelineExampleGen", "examples")
-    reader = QuestionReader(config.spec, _NoIndex(), settings)
+    reader = EvaluationQueryReader(config.spec, _NoIndex(), settings)
     for block in reader.read(split_files(examples, settings.split), _QUERIES_PER_REQUEST):
         inputs = {name: values.numpy() for name, values in block.inputs.items()}
         queries, targets = [], []

@@ -140,7 +140,7 @@ def _model_rows(folder: Path, label: str) -> Iterator[dict[str, Any]]:
     yield row(f"epochs_{label}", settings["training"]["epochs"], "epochs")
     (report_file,) = (folder / "runs").glob("*/artifacts/RetrievalEvaluator/evaluation/*/*.json")
     evaluation = json.loads(report_file.read_text())
-    yield row(f"queries_{label}", evaluation["num_questions"], "queries")
+    yield row(f"queries_{label}", evaluation["num_evaluation_queries"], "queries")
     for name, metrics in evaluation["metrics"].items():
         yield row(f"hit_rate@10_of_{name}_{label}", metrics["hit_rate@10"], "share")
 

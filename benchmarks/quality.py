@@ -285,7 +285,7 @@ def standard_errors(config: str, runs: str) -> Any:
     import numpy as np
     import polars as pl
 
-    from components.retrieval_evaluator.case_results import CASES_FILE
+    from components.retrieval_evaluator.event_results import CASES_FILE
     from pipeline.runs.evaluation import newest_output
 
     uri = newest_output(loaded(config, runs), "RetrievalEvaluator", "evaluation")

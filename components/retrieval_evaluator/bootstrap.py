@@ -1,4 +1,4 @@
-"""How sure a metric is, and a difference of two: by drawing queries again and again."""
+"""The bootstrap interval of a metric, and of the difference between two rankers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,24 +13,41 @@ _SEED = 42
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and its interval."""
+    """A value and its confidence interval."""
 
     value: float
     low: float
     high: float
 
 
-class PairedBootstrap:
-    """Resamples queries, the same ones for every contender.
+@dataclass(frozen=True)
+class Comparison:
+    """The model's metric minus `factor` times that of another ranker.
 
-    Queries are drawn, not events: the events of a query are alike, and an interval that took them
-    for independent would be too narrow.
+    Attributes:
+        metric: Name of the metric, such as hit_rate@10.
+        against: Name of the other ranker.
+        factor: Multiplier of the other ranker's metric.
+        interval: The difference, with the same resamples for both rankers.
+    """
+
+    metric: str
+    against: str
+    factor: float
+    interval: Interval
+
+
+class PairedBootstrap:
+    """Resamples queries, the same ones for every ranker.
+
+    Queries are resampled rather than events: the events of a query are correlated, and an interval
+    that treats them as independent would be too narrow.
 
     Args:
-        sums: What each query adds to a contender's metric, by contender [num_queries].
-        weights: Of each query in the metric, the same for all [num_queries].
-        resamples: How often queries are drawn.
-        confidence: Share of the resamples that an interval holds.
+        sums: Contribution of each query to the metric, by ranker `[num_queries]`.
+        weights: Weight of each query, the same for all rankers `[num_queries]`.
+        resamples: Number of resamples.
+        confidence: Share of the resamples inside an interval.
 
     References:
         Efron, Tibshirani. An Introduction to the Bootstrap, 1993. (percentile interval)
@@ -38,41 +55,37 @@ class PairedBootstrap:
     """
 
     def __init__(
-        self,
-        sums: Mapping[str, Floats],
-        weights: Floats,
-        resamples: int,
-        confidence: float,
+        self, sums: Mapping[str, Floats], weights: Floats, resamples: int, confidence: float
     ) -> None:
         self._confidence = confidence
         self._names = list(sums)
-        every = np.stack([*sums.values(), weights])
-        self._values = _ratios(every.sum(axis=1, keepdims=True))[:, 0]
+        stacked = np.stack([*sums.values(), weights])
+        self._values = _ratios(stacked.sum(axis=1, keepdims=True))[:, 0]
         number = len(weights)
-        drawn = np.full((len(every), resamples), np.nan)
-        # A fixed seed: the same evaluation blesses the same model.
-        chance = np.random.default_rng(_SEED)
+        resampled = np.full((len(stacked), resamples), np.nan)
+        # The seed is fixed, so that the same evaluation always gives the same decision.
+        rng = np.random.default_rng(_SEED)
         for resample in range(resamples if number else 0):
-            times = np.bincount(chance.integers(0, number, number), minlength=number)
-            drawn[:, resample] = every @ times
-        self._drawn = _ratios(drawn)
+            times = np.bincount(rng.integers(0, number, number), minlength=number)
+            resampled[:, resample] = stacked @ times
+        self._resampled = _ratios(resampled)
 
-    def interval(self, contender: str) -> Interval:
-        """Returns a contender's metric."""
-        return self.difference(contender, contender, 0.0)
+    def interval(self, ranker: str) -> Interval:
+        """Return the metric of a ranker."""
+        return self.difference(ranker, ranker, 0.0)
 
-    def difference(self, contender: str, other: str, factor: float) -> Interval:
-        """Returns a contender's metric less `factor` times that of another."""
-        place, against = self._names.index(contender), self._names.index(other)
-        drawn = self._drawn[place] - factor * self._drawn[against]
+    def difference(self, ranker: str, other: str, factor: float) -> Interval:
+        """Return the metric of a ranker minus `factor` times that of another."""
+        index, against = self._names.index(ranker), self._names.index(other)
+        resampled = self._resampled[index] - factor * self._resampled[against]
         outside = (1.0 - self._confidence) / 2.0
-        low, high = np.quantile(drawn, [outside, 1.0 - outside])
-        value = self._values[place] - factor * self._values[against]
+        low, high = np.quantile(resampled, [outside, 1.0 - outside])
+        value = self._values[index] - factor * self._values[against]
         return Interval(float(value), float(low), float(high))
 
 
 def _ratios(totals: Floats) -> Floats:
-    """Divides each contender's total `[contenders + 1, n]` by that of the weights, the last."""
+    """Divide the totals `[num_rankers + 1, n]` by the last row, which holds the weights."""
     with np.errstate(invalid="ignore"):
         ratios: Floats = totals[:-1] / totals[-1]
     return ratios

@@ -13,12 +13,11 @@ from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEv
 from tfx.utils import io_utils, path_utils
 
 from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut, why_seen
-from components.retrieval_evaluator.case_results import CASES_FILE, write_cases
-from components.retrieval_evaluator.comparison import LAST_BLESSED
 from components.retrieval_evaluator.config import EvaluationConfig
-from components.retrieval_evaluator.evaluate import evaluate
-from components.retrieval_evaluator.gate import Decision
-from components.retrieval_evaluator.report import EVALUATION_FILE, judge, make_report
+from components.retrieval_evaluator.evaluate import EVALUATION_FILE, evaluate
+from components.retrieval_evaluator.event_results import CASES_FILE, write_cases
+from components.retrieval_evaluator.gate import Decision, decide
+from components.retrieval_evaluator.rankers import LAST_BLESSED
 from models.features.spec import FeatureSpec
 from models.missing_model import is_missing_model
 from models.settings import Settings
@@ -55,7 +54,7 @@ def RetrievalEvaluator(
     ```
 
     The report says if the last blessed model may have been trained on events that are held out
-    now. A property of its blessing, or of the model itself on a cluster, tells what was held out.
+    now. A property of its blessing, or of the model itself on a cluster, records what was held out.
 
     Args:
         examples: Examples with the splits `train`, `candidates` and the evaluated one.
@@ -63,14 +62,14 @@ def RetrievalEvaluator(
         evaluation: `evaluation.json` with the metrics and the gate's checks, and `cases.parquet`
             with the ranks of each held-out event.
         blessing: A ModelBlessing that Pusher and the resolvers understand. Its file
-            `NOT_BLESSED` lists the missed thresholds.
+            `NOT_BLESSED` explains a refusal.
         config: An `EvaluatorConfig`.
         last_blessed_model: The model to compare with.
         last_blessing: Its blessing.
     """
     settings = EvaluatorConfig.model_validate_json(config)
     held_out = examples.get_string_custom_property(HELD_OUT_PROPERTY)
-    result, answers = evaluate(
+    result, events = evaluate(
         SavedTowers(path_utils.serving_model_path(model.uri), settings.spec),
         examples.uri,
         settings.spec,
@@ -82,10 +81,10 @@ def RetrievalEvaluator(
             HeldOut.parse(held_out), _held_out_of(last_blessing, last_blessed_model)
         )
         result = replace(result, last_blessed_advantage=advantage)
-    decision = judge(result, settings.evaluation)
-    report = make_report(result, decision, settings.evaluation)
+    decision = decide(result, settings.evaluation)
+    report = result.report(settings.evaluation, decision.to_json())
     fileio.makedirs(evaluation.uri)
-    write_cases(answers, os.path.join(evaluation.uri, CASES_FILE))
+    write_cases(events, os.path.join(evaluation.uri, CASES_FILE))
     io_utils.write_string_file(
         os.path.join(evaluation.uri, EVALUATION_FILE), json.dumps(report, indent=2)
     )

@@ -1,4 +1,4 @@
-"""Settings of the evaluation and of its gate."""
+"""Settings of the evaluation and its gate."""
 
 import re
 from collections.abc import Mapping
@@ -8,15 +8,15 @@ from pydantic import Field, model_validator
 
 from models.settings import Settings
 
-# A contender scores so many pairs of question and candidate in about a minute and a half.
-_SCORES = 5_000_000_000
-_LEAST_QUESTIONS = 1_000
-# A share's standard error is then at most .0032: more questions would change no decision.
-_MOST_QUESTIONS = 25_000
+# A ranker computes this many scores in about 90 seconds.
+_MAX_SCORES = 5_000_000_000
+_FEWEST_QUERIES = 1_000
+# The standard error of a share is then at most 0.0032: more would not change a decision.
+_MOST_QUERIES = 25_000
 
 METRIC_PATTERN = re.compile(r"(?:query_)?(hit_rate|precision|ndcg|mrr|map)@([1-9][0-9]*)")
 
-Baseline = Literal[
+BaselineName = Literal[
     "popularity",
     "recent_popularity",
     "repeat_history",
@@ -27,72 +27,74 @@ Baseline = Literal[
 
 
 class EvaluationConfig(Settings):
-    """What is measured, and what a model must reach to be served."""
+    """Which metrics are computed, and which a model must reach to be served."""
 
     split: Literal["eval", "test"] = Field(
-        "eval", description="Whose held-out events are predicted."
+        "eval", description="Split whose held-out events are predicted."
     )
     protocol: Literal["auto", "from_cut", "rolling"] = Field(
         "auto",
-        description="from_cut: one question a query, from what precedes the split; rolling: one a "
-        "held-out event, from everything before it; auto: rolling where the split is temporal.",
+        description="from_cut: one evaluation query per query, with the events that are not held "
+        "out as its history. rolling: one per held-out event, with everything before it as its "
+        "history. auto: rolling for a temporal split, else from_cut.",
     )
     min_history: int = Field(
-        0, ge=0, description="Ask only where the history has at least so many events."
+        0, ge=0, description="Minimum number of history events of an evaluation query."
     )
-    max_questions: int | None = Field(
+    max_queries: int | None = Field(
         None,
         ge=1,
-        description="About how many questions to ask: where there are more, queries are drawn, "
-        "each with all its questions; if absent 25,000, of a large catalogue 5,000,000,000 divided "
-        "by its size, but at least 1,000.",
+        description="Approximate maximum number of evaluation queries; beyond it, queries are "
+        "sampled. If absent, 5,000,000,000 divided by the size of the catalogue, but at least "
+        "1,000 and at most 25,000.",
     )
-    ks: tuple[int, ...] = Field((1, 5, 10, 50, 100), description="Cut-offs of the metrics.")
+    ks: tuple[int, ...] = Field((1, 5, 10, 50, 100), description="Cutoffs of the metrics.")
     exclude_seen: bool = Field(
         True,
-        description="Whether candidates of the history are left out of the ranking that decides.",
+        description="Whether the ranking that the gate checks excludes the history's candidates.",
     )
     min_metrics: Mapping[str, float] = Field(
-        default_factory=dict, description="Least values, by names like hit_rate@10."
+        default_factory=dict, description="Minimum value by metric, such as hit_rate@10."
     )
-    baselines: tuple[Baseline, ...] | None = Field(
+    baselines: tuple[BaselineName, ...] | None = Field(
         None,
-        description="What the model is compared with; if absent all that suit the split: those "
-        "that look at the order of events are left out of a random one.",
+        description="Baselines to compare with. If absent, all that suit the split: for a random "
+        "split, those that ignore the order of events.",
     )
     baseline_metric: str = Field(
-        "hit_rate@10", description="On which the model is held against the other contenders."
+        "hit_rate@10",
+        description="Metric on which the model is compared with baselines and the last blessed "
+        "model.",
     )
     min_queries: int = Field(
         20,
         ge=1,
-        description="Fewest held-out queries to compare contenders by; an interval over fewer says "
-        "little.",
+        description="Minimum number of held-out queries for a comparison. With fewer, an interval "
+        "says little.",
     )
     min_lift: float = Field(
         0.9,
         ge=0,
-        description="The model's metric must surely be above this many times the best baseline's; "
-        "0: off.",
+        description="The model's metric must exceed this multiple of the best baseline's, with "
+        "statistical confidence; 0 turns the check off.",
     )
     min_lift_over_last: float = Field(
         0.9,
         ge=0,
-        description="The model's metric must surely be above this many times the last blessed "
-        "model's, on the same events; 0: off.",
+        description="The model's metric must exceed this multiple of the last blessed model's on "
+        "the same events, with statistical confidence; 0 turns the check off.",
     )
     confidence: float = Field(
         0.95,
         gt=0.5,
         lt=1,
-        description="Share of the bootstrap's resamples that an interval holds; the gate looks at "
-        "its lower end.",
+        description="Confidence level of the bootstrap intervals.",
     )
     resamples: int = Field(
-        1000, ge=100, le=100_000, description="How often the bootstrap draws the queries."
+        1000, ge=100, le=100_000, description="Number of bootstrap resamples of the queries."
     )
     slices: tuple[str, ...] = Field(
-        (), description="Categorical query features by whose values metrics are also told apart."
+        (), description="Categorical query features by whose values metrics are also reported."
     )
 
     @model_validator(mode="after")
@@ -103,35 +105,37 @@ class EvaluationConfig(Settings):
             match = METRIC_PATTERN.fullmatch(name)
             if match is None or int(match.group(2)) not in self.ks:
                 raise ValueError(
-                    f"no metric {name!r}: use hit_rate, precision, ndcg, mrr or map, with or "
-                    f"without query_ before it, @ and one of `ks` {list(self.ks)}"
+                    f"unknown metric {name!r}: use hit_rate, precision, ndcg, mrr or map, "
+                    f"optionally with the prefix query_, then @ and one of `ks` {list(self.ks)}"
                 )
         return self
 
-    def questions_among(self, num_candidates: int) -> int:
-        """Returns about how many questions to ask over a catalogue of so many candidates."""
-        if self.max_questions is not None:
-            return self.max_questions
-        affordable = _SCORES // max(num_candidates, 1)
-        return min(max(affordable, _LEAST_QUESTIONS), _MOST_QUESTIONS)
+    def queries_among(self, num_candidates: int) -> int:
+        """Return the approximate number of evaluation queries for a catalogue of this size."""
+        if self.max_queries is not None:
+            return self.max_queries
+        affordable = _MAX_SCORES // max(num_candidates, 1)
+        return min(max(affordable, _FEWEST_QUERIES), _MOST_QUERIES)
 
     def for_split(self, method: str, *, has_times: bool) -> "EvaluationConfig":
-        """Returns these settings with everything chosen that depends on the split.
+        """Return these settings, with protocol and baselines chosen for the split.
 
         Args:
-            method: Of the split.
+            method: Method of the split.
             has_times: Whether events have timestamps.
         """
         chosen: dict[str, object] = {}
         if self.protocol == "auto":
-            # What is asked in production knows everything up to now. Where a hash holds events
-            # out, or each query's last one, everything before the split is all there is.
+            # With a temporal split, a production request knows everything up to the event.
+            # Otherwise the history is everything that is not held out.
             chosen["protocol"] = "rolling" if method == "temporal" else "from_cut"
         if self.baselines is None:
-            # A random split holds out events from the middle of a timeline: what the newest events
-            # of the history are then says nothing.
-            unfit = {"recent_popularity", "sequential_rules", "session_knn"}
+            # A random split holds out events from the middle of a timeline, where the newest
+            # events of the history say nothing.
+            unsuitable = {"recent_popularity", "sequential_rules", "session_knn"}
             if method != "random":
-                unfit = set() if has_times else {"recent_popularity"}
-            chosen["baselines"] = tuple(name for name in get_args(Baseline) if name not in unfit)
+                unsuitable = set() if has_times else {"recent_popularity"}
+            chosen["baselines"] = tuple(
+                name for name in get_args(BaselineName) if name not in unsuitable
+            )
         return self.model_copy(update=chosen)

@@ -1,30 +1,30 @@
-"""Measures the exported towers and the baselines on a split, exactly and over everything."""
+"""Evaluates the exported towers and the baselines on a split, exactly, over the full catalogue."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from components.retrieval_evaluator.answers import (
-    Answers,
-    Contender,
-    ask,
-    baseline_contender,
-    tower_contender,
-)
-from components.retrieval_evaluator.baselines.registry import make_baselines
 from components.retrieval_evaluator.baselines.training_events import (
     TrainingEvents,
     read_training_events,
 )
-from components.retrieval_evaluator.bootstrap import Interval, PairedBootstrap
-from components.retrieval_evaluator.comparison import LAST_BLESSED, MODEL, Comparison
+from components.retrieval_evaluator.bootstrap import Comparison, Interval, PairedBootstrap
 from components.retrieval_evaluator.config import EvaluationConfig
-from components.retrieval_evaluator.evaluation_queries import QuestionReader
+from components.retrieval_evaluator.evaluation_queries import EvaluationQueryReader
+from components.retrieval_evaluator.event_results import EventResults, rank_events
 from components.retrieval_evaluator.metrics import RankMetrics, metric_names
+from components.retrieval_evaluator.rankers import (
+    LAST_BLESSED,
+    MODEL,
+    Ranker,
+    baseline_ranker,
+    make_baselines,
+    towers_ranker,
+)
 from components.retrieval_evaluator.slices import (
     candidate_labels,
     feature_labels,
@@ -35,35 +35,38 @@ from models.features.spec import FeatureSpec
 from models.input.raw_examples import split_files
 from models.towers.saved_towers import SavedTowers
 
-_QUESTIONS_IN_A_BLOCK = 512
+EVALUATION_FILE = "evaluation.json"
 
-# What a model of another data set, another configuration or another version may fail with.
-_UNUSABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, tf.errors.OpError)
+_BLOCK_SIZE = 512
+
+# Errors of a model of another data set, configuration or version.
+_INCOMPATIBLE = (OSError, ValueError, TypeError, KeyError, AttributeError, tf.errors.OpError)
 
 Metrics = Mapping[str, Mapping[str, float]]
-_Labels = npt.NDArray[np.object_]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured.
+    """The result of an evaluation.
 
     Attributes:
-        metrics: Metric by name by contender, seen candidates treated as the config says.
-        metrics_other: The same, treated the other way.
-        slices: Metrics over events by contender, by slice by value.
-        intervals: Of `baseline_metric` by contender.
-        best_baseline: The model beside the baseline that is best on `baseline_metric`.
-        last_blessed: The model beside the last blessed one.
-        last_blessed_problem: Why the last blessed model could not be asked; "" otherwise.
-        last_blessed_advantage: Why it may have been trained on what it was asked; "" otherwise.
-        num_queries: Queries that were asked about.
-        num_questions: Questions: as many as queries, or as events where the protocol is rolling.
-        num_events: Held-out events that were asked about.
-        num_left_out: Held-out events that nobody was asked about: their history is too short.
-        num_not_drawn: Held-out events of queries that were not drawn (`max_questions`).
+        metrics: Metrics by name by ranker, with seen candidates treated as configured.
+        metrics_other: The same, with seen candidates treated the other way.
+        slices: Event metrics by ranker, by slice by value.
+        intervals: Interval of `baseline_metric` by ranker.
+        best_baseline: The model compared with the baseline that has the best `baseline_metric`.
+        last_blessed: The model compared with the last blessed model.
+        last_blessed_problem: Why the last blessed model could not be evaluated; "" if it could.
+        num_queries: Queries with held-out events.
+        num_evaluation_queries: Evaluation queries: one per query, or one per held-out event with
+            the protocol `rolling`.
+        num_events: Held-out events that were ranked.
+        num_left_out: Held-out events that were not ranked because their history is too short.
+        num_not_drawn: Held-out events of queries outside the sample (`max_queries`).
         num_candidates: Size of the catalogue.
         num_unknown_targets: Held-out events whose candidate the catalogue lacks; all are misses.
+        last_blessed_advantage: Why the last blessed model may have been trained on the held-out
+            events; "" if it was not.
     """
 
     metrics: Metrics
@@ -74,13 +77,27 @@ class Evaluation:
     last_blessed: Comparison | None
     last_blessed_problem: str
     num_queries: int
-    num_questions: int
+    num_evaluation_queries: int
     num_events: int
     num_left_out: int
     num_not_drawn: int
     num_candidates: int
     num_unknown_targets: int
     last_blessed_advantage: str = ""
+
+    def report(self, config: EvaluationConfig, gate: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the content of `evaluation.json`."""
+        return {
+            "split": config.split,
+            "protocol": config.protocol,
+            "min_history": config.min_history,
+            "exclude_seen": config.exclude_seen,
+            "baseline_metric": config.baseline_metric,
+            "confidence": config.confidence,
+            "resamples": config.resamples,
+            **asdict(self),
+            "gate": gate,
+        }
 
 
 def evaluate(
@@ -89,22 +106,22 @@ def evaluate(
     spec: FeatureSpec,
     config: EvaluationConfig,
     last_blessed: str | None = None,
-) -> tuple[Evaluation, Answers]:
-    """Predicts the held-out events of `config.split` by `config.protocol`.
+) -> tuple[Evaluation, EventResults]:
+    """Rank the held-out events of `config.split` with the model and the baselines.
 
-    Every contender ranks the same full catalogue for the same events, with the history's
-    candidates excluded and counted.
+    Every ranker ranks the same full catalogue for the same events, once with and once without the
+    candidates of the history.
 
     Args:
-        towers: Asked with what a client would send.
-        examples_uri: Of an Examples artifact with the splits train, candidates and `config.split`.
-        spec: Ids and features.
-        config: As `EvaluationConfig.for_split` returns it.
-        last_blessed: Directory of the exported towers of the last blessed model. One that cannot
-            be asked is no contender; `last_blessed_problem` says why.
+        towers: Towers of the model.
+        examples_uri: URI of Examples with the splits train, candidates and `config.split`.
+        spec: IDs and features.
+        config: Settings, as returned by `EvaluationConfig.for_split`.
+        last_blessed: Directory of the exported towers of the last blessed model. If it cannot be
+            evaluated, `last_blessed_problem` says why.
 
     Returns:
-        The evaluation, and what became of each held-out event.
+        The evaluation, and the results of each held-out event.
 
     Raises:
         FileNotFoundError: The Examples lack a split.
@@ -116,54 +133,56 @@ def evaluate(
     )
     ids, vectors = towers.embed_catalogue(catalogue)
     index_of = _index(ids)
-    reader = QuestionReader(spec, index_of, config, config.questions_among(len(ids)))
-    draw = reader.draw(held_out)
+    reader = EvaluationQueryReader(spec, index_of, config)
+    sample = reader.sample(held_out, config.queries_among(len(ids)))
     training, known_queries = read_training_events(
         split_files(examples_uri, "train"),
         spec,
         lambda unknown: index_of.lookup(tf.constant(unknown, tf.string)).numpy(),
         len(ids),
-        draw.query_ids,
+        sample.query_ids,
     )
-    contenders: dict[str, Contender] = {MODEL: tower_contender(towers, vectors)}
+    rankers: dict[str, Ranker] = {MODEL: towers_ranker(towers, vectors)}
     problem = ""
     if last_blessed is not None:
-        probe = QuestionReader(spec, index_of, config).read(held_out, 1)
+        first_query = EvaluationQueryReader(spec, index_of, config).read(held_out, 1)
         try:
-            before = SavedTowers(last_blessed, spec)
-            contender = tower_contender(before, before.embed_catalogue(catalogue)[1])
-            for question in probe:
-                next(contender(question))
+            last_towers = SavedTowers(last_blessed, spec)
+            ranker = towers_ranker(last_towers, last_towers.embed_catalogue(catalogue)[1])
+            for block in first_query:
+                next(ranker(block))
                 break
-            contenders[LAST_BLESSED] = contender
-        except _UNUSABLE as error:
+            rankers[LAST_BLESSED] = ranker
+        except _INCOMPATIBLE as error:
             problem = f"{last_blessed}: {str(error).strip().partition(chr(10))[0][:300]}"
     for name, baseline in make_baselines(config.baselines, training).items():
-        contenders[name] = baseline_contender(baseline)
-    blocks = reader.read(held_out, _QUESTIONS_IN_A_BLOCK, draw)
-    answers = ask(contenders, blocks, training.counts, config)
-    return _evaluation(answers, training, known_queries, config, problem, reader), answers
+        rankers[name] = baseline_ranker(baseline)
+    blocks = reader.read(held_out, _BLOCK_SIZE, sample)
+    results = rank_events(rankers, blocks, training.counts, config)
+    return _evaluation(results, training, known_queries, config, problem, reader), results
 
 
 def _evaluation(
-    answers: Answers,
+    results: EventResults,
     training: TrainingEvents,
     known_queries: frozenset[bytes],
     config: EvaluationConfig,
     problem: str,
-    reader: QuestionReader,
+    reader: EvaluationQueryReader,
 ) -> Evaluation:
     measured, measured_other = (
         {
-            name: RankMetrics(rank, answers.questions, answers.queries, answers.is_repeated)
+            name: RankMetrics(
+                rank, results.evaluation_queries, results.queries, results.is_repeated
+            )
             for name, rank in ranks.items()
         }
-        for ranks in (answers.ranks, answers.ranks_other)
+        for ranks in (results.ranks, results.ranks_other)
     )
     metrics = _table(measured, config)
-    for name, lists in answers.lists.items():
-        metrics[name] |= lists.metrics(training.counts, answers.history_popularity)
-    parts = {name: of.per_query(config.baseline_metric) for name, of in measured.items()}
+    for name, lists in results.lists.items():
+        metrics[name] |= lists.metrics(training.counts, results.history_popularity)
+    parts = {name: ranker.per_query(config.baseline_metric) for name, ranker in measured.items()}
     bootstrap = PairedBootstrap(
         {name: sums for name, (sums, _) in parts.items()},
         parts[MODEL][1],
@@ -181,10 +200,10 @@ def _evaluation(
         metrics=metrics,
         metrics_other=_table(measured_other, config),
         slices=slice_metrics(
-            _labels(answers, training, known_queries),
-            answers.ranks,
-            answers.questions,
-            answers.queries,
+            _labels(results, training, known_queries),
+            results.ranks,
+            results.evaluation_queries,
+            results.queries,
             config.ks,
         ),
         intervals={name: bootstrap.interval(name) for name in metrics},
@@ -193,13 +212,13 @@ def _evaluation(
             compare(LAST_BLESSED, config.min_lift_over_last) if LAST_BLESSED in metrics else None
         ),
         last_blessed_problem=problem,
-        num_queries=len(np.unique(answers.queries)),
-        num_questions=len(np.unique(answers.questions)),
-        num_events=len(answers.queries),
+        num_queries=len(np.unique(results.queries)),
+        num_evaluation_queries=len(np.unique(results.evaluation_queries)),
+        num_events=len(results.queries),
         num_left_out=reader.num_left_out,
         num_not_drawn=reader.num_not_drawn,
         num_candidates=training.num_candidates,
-        num_unknown_targets=int(np.count_nonzero(answers.targets < 0)),
+        num_unknown_targets=int(np.count_nonzero(results.targets < 0)),
     )
 
 
@@ -211,21 +230,19 @@ def _table(
 
 
 def _labels(
-    answers: Answers, training: TrainingEvents, known_queries: frozenset[bytes]
-) -> dict[str, _Labels]:
-    known = np.array([query in known_queries for query in answers.query_ids], bool)
-    labels: dict[str, _Labels] = {
+    results: EventResults, training: TrainingEvents, known_queries: frozenset[bytes]
+) -> dict[str, npt.NDArray[np.object_]]:
+    known = np.array([query in known_queries for query in results.query_ids], bool)
+    labels = {
         "query": np.where(known, "known", "new").astype(object),
-        "candidate": candidate_labels(answers.targets, training.counts),
-        "popularity": popularity_labels(answers.targets, training.counts),
-        "repeat": np.where(answers.is_repeat, "repeat", "new").astype(object),
+        "candidate": candidate_labels(results.targets, training.counts),
+        "popularity": popularity_labels(results.targets, training.counts),
+        "repeat": np.where(results.is_repeat, "repeat", "new").astype(object),
     }
-    for name, values in answers.features.items():
-        labels[f"feature {name}"] = feature_labels(values)
-    return labels
+    return labels | {f"feature {name}": feature_labels(v) for name, v in results.features.items()}
 
 
 def _index(ids: npt.NDArray[np.object_]) -> tf.lookup.StaticHashTable:
     keys = tf.constant(ids.tolist(), tf.string)
-    positions = tf.range(len(ids), dtype=tf.int64)
-    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, positions), -1)
+    indices = tf.range(len(ids), dtype=tf.int64)
+    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, indices), -1)

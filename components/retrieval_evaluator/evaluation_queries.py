@@ -1,4 +1,4 @@
-"""Turns timelines with held-out events into questions, by the protocol of the evaluation."""
+"""Evaluation queries: requests made from timelines with held-out events, by protocol."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,51 +10,52 @@ import pyarrow as pa
 import tensorflow as tf
 
 from components.interactions.stable_hash import fraction, hash_strings
+from components.retrieval_evaluator.baselines.cooccurrence_scores import Ints, expand
 from components.retrieval_evaluator.config import EvaluationConfig
 from models.features.spec import HISTORY_KEY, FeatureSpec
 from models.input.raw_examples import RawTimelines, read_timelines
 
-# Timelines that are parsed together; their questions are many more where the protocol is rolling.
-_TIMELINES_A_BATCH = 1024
-# Apart from the hashes that split the data.
+# Timelines parsed together. With `rolling`, each gives several evaluation queries.
+_TIMELINES_PER_BATCH = 1024
+# Differs from the seeds of the hashes that split the data.
 _SEED = 20_240_101
 
-Indices = npt.NDArray[np.int64]
 Ids = npt.NDArray[np.object_]
 
 
 @dataclass(frozen=True)
-class Questions:
-    """A block of questions with candidates as indices into the catalogue; -1 is unknown.
+class EvaluationQueries:
+    """A block of evaluation queries, with candidates as catalogue indices; -1 is unknown.
 
     Attributes:
-        inputs: What a client would send (`models.input.raw_inputs.query_inputs`), history included.
-        queries: Running number of each question's query over the split, from 0 [num_questions].
-        query_ids: Its id as bytes [num_questions].
-        history_rows: Ascending question of each event of a history [num_history].
-        history: The events, oldest first within a question [num_history].
-        target_rows: Ascending question of each target [num_targets].
-        targets: Candidates held out [num_targets].
-        target_ids: Their ids as bytes, also of those that the catalogue lacks [num_targets].
+        inputs: The request of a client (`models.input.raw_inputs.query_inputs`), with history.
+        queries: Number of each evaluation query's query, or timeline, over the split, from 0
+            `[num_rows]`.
+        query_ids: IDs of these queries as bytes `[num_rows]`.
+        history_rows: Ascending evaluation query of each history event `[num_history]`.
+        history: Candidates of the history, oldest first within a row `[num_history]`.
+        target_rows: Ascending evaluation query of each target `[num_targets]`.
+        targets: Candidates held out `[num_targets]`.
+        target_ids: IDs of the targets as bytes, known to the catalogue or not `[num_targets]`.
     """
 
     inputs: Mapping[str, tf.Tensor]
-    queries: Indices
+    queries: Ints
     query_ids: Ids
-    history_rows: Indices
-    history: Indices
-    target_rows: Indices
-    targets: Indices
+    history_rows: Ints
+    history: Ints
+    target_rows: Ints
+    targets: Ints
     target_ids: Ids
 
     def __len__(self) -> int:
         return len(self.queries)
 
-    def part(self, first: int, last: int) -> "Questions":
-        """Returns the questions `first` to `last`, without it; `inputs` stay whole."""
+    def part(self, first: int, last: int) -> "EvaluationQueries":
+        """Return the rows `first` to `last` (exclusive); `inputs` stays complete."""
         history = slice(*np.searchsorted(self.history_rows, (first, last)))
         target = slice(*np.searchsorted(self.target_rows, (first, last)))
-        return Questions(
+        return EvaluationQueries(
             inputs=self.inputs,
             queries=self.queries[first:last],
             query_ids=self.query_ids[first:last],
@@ -68,140 +69,126 @@ class Questions:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Questions of a batch of timelines as slices of places in its events.
+    """The evaluation queries of a batch of timelines, as slices of its events.
 
-    The history of question i are the events at `history_pool[history_starts[i]:history_ends[i]]`,
-    and likewise its targets.
+    The history of row i is the events `history_events[history_starts[i]:history_ends[i]]`, and
+    likewise its targets. `rows` holds the timeline of each evaluation query.
     """
 
-    rows: Indices
-    history_pool: Indices
-    history_starts: Indices
-    history_ends: Indices
-    target_pool: Indices
-    target_starts: Indices
-    target_ends: Indices
+    rows: Ints
+    history_events: Ints
+    history_starts: Ints
+    history_ends: Ints
+    target_events: Ints
+    target_starts: Ints
+    target_ends: Ints
 
 
 @dataclass(frozen=True)
-class Draw:
-    """Which queries of a split are asked.
+class QuerySample:
+    """A sample of the queries of a split.
 
     Attributes:
-        share: Of the queries that could be asked, by their hash.
-        query_ids: Of those that are asked, as bytes.
+        share: Queries whose hash is below this share are in the sample.
+        query_ids: IDs of the queries in the sample, as bytes.
     """
 
     share: float
     query_ids: frozenset[bytes]
 
 
-class QuestionReader:
-    """Reads the questions of a split in blocks.
+class EvaluationQueryReader:
+    """Reads the evaluation queries of a split in blocks.
 
-    `from_cut` asks once for each query, with all its other events as the history. `rolling` asks
-    once for each held-out event, with everything before it as the history, held-out events too.
-
-    Where there are more questions than `max_questions`, queries are drawn by a hash of their ids,
-    each with all its questions: the same ones for every model.
+    `from_cut` gives one per query, with all its other events as the history. `rolling` gives one
+    per held-out event, with everything before it as the history, including held-out events.
 
     Args:
-        spec: Ids and features.
-        index_of: Index in the catalogue by candidate id; -1 for unknown.
-        config: The protocol, and how much history a question needs.
-        max_questions: About how many to ask; None: all.
+        spec: IDs and features.
+        index_of: Index in the catalogue by candidate id; -1 if unknown.
+        config: Protocol and minimum history.
 
     Attributes:
-        num_left_out: Held-out events so far that nobody was asked about, for want of history.
-        num_not_drawn: Held-out events so far of queries that were not drawn.
+        num_left_out: Held-out events so far without an evaluation query, for lack of history.
+        num_not_drawn: Held-out events so far of queries outside the sample.
     """
 
     def __init__(
-        self,
-        spec: FeatureSpec,
-        index_of: tf.lookup.StaticHashTable,
-        config: EvaluationConfig,
-        max_questions: int | None = None,
+        self, spec: FeatureSpec, index_of: tf.lookup.StaticHashTable, config: EvaluationConfig
     ) -> None:
         self._spec = spec
         self._index_of = index_of
-        self._rolling = config.protocol == "rolling"
+        self._plan_of = _rolling if config.protocol == "rolling" else _from_cut
         self._min_history = config.min_history
-        self._max_questions = max_questions
         self.num_left_out = 0
         self.num_not_drawn = 0
 
-    def draw(self, files: Sequence[str]) -> Draw:
-        """Chooses the queries to ask, in memory for about `max_questions` of them."""
-        most = math.inf if self._max_questions is None else self._max_questions
-        total, share = 0, 1.0
-        drawn: dict[bytes, float] = {}
-        for timelines in read_timelines(files, self._spec, _TIMELINES_A_BATCH):
-            plan, asked = self._plan(timelines)
-            total += len(asked)
-            share = min(1.0, most / total) if total else 1.0
-            ids = timelines.inputs[self._spec.query_id].numpy()[np.unique(plan.rows[asked])]
-            drawn.update(zip(ids.tolist(), _places(ids).tolist(), strict=True))
-            # The share only shrinks: what it leaves out now, it leaves out in the end.
-            if share < 1.0:
-                drawn = {query: place for query, place in drawn.items() if place < share}
-        return Draw(share, frozenset(drawn))
-
-    def read(
-        self, files: Sequence[str], block_size: int, draw: Draw | None = None
-    ) -> Iterator[Questions]:
-        """Yields blocks of at most `block_size` questions, each with a target.
+    def sample(self, files: Sequence[str], max_queries: float = math.inf) -> QuerySample:
+        """Sample queries by a hash of their ids, so that every model gets the same ones.
 
         Args:
-            files: Of the split.
-            block_size: Questions in a block.
-            draw: Of the same files; None: drawn here, if questions are limited.
+            files: Files of the split.
+            max_queries: Approximate number of evaluation queries, which also bounds memory.
         """
-        if draw is None and self._max_questions is not None:
-            draw = self.draw(files)
-        share = 1.0 if draw is None else draw.share
+        total, share = 0, 1.0
+        sampled: dict[bytes, float] = {}
+        for timelines in read_timelines(files, self._spec, _TIMELINES_PER_BATCH):
+            plan, usable = self._plan(timelines)
+            total += len(usable)
+            share = min(1.0, max_queries / total) if total else 1.0
+            ids = timelines.inputs[self._spec.query_id].numpy()[np.unique(plan.rows[usable])]
+            sampled.update(zip(ids.tolist(), _hashes(ids).tolist(), strict=True))
+            # The share only shrinks: queries that are left out now stay out.
+            if share < 1.0:
+                sampled = {query: number for query, number in sampled.items() if number < share}
+        return QuerySample(share, frozenset(sampled))
+
+    def read(
+        self, files: Sequence[str], block_size: int, sample: QuerySample | None = None
+    ) -> Iterator[EvaluationQueries]:
+        """Yield blocks of at most `block_size` evaluation queries, each with a target."""
+        share = 1.0 if sample is None else sample.share
         num_queries = 0
-        for timelines in read_timelines(files, self._spec, _TIMELINES_A_BATCH):
+        for timelines in read_timelines(files, self._spec, _TIMELINES_PER_BATCH):
             yield from self._blocks(timelines, num_queries, block_size, share)
             num_queries += int(timelines.events.nrows())
 
-    def _plan(self, timelines: RawTimelines) -> tuple["_Plan", Indices]:
-        """Returns what a batch could be asked, and which of it has enough history and a target."""
+    def _plan(self, timelines: RawTimelines) -> tuple[_Plan, Ints]:
+        """Return all possible evaluation queries, and which have enough history and a target."""
         offsets = timelines.events.row_splits.numpy()
-        is_target = timelines.is_target.values.numpy() == 1
-        plan = _rolling(offsets, is_target) if self._rolling else _from_cut(offsets, is_target)
+        plan = self._plan_of(offsets, timelines.is_target.values.numpy() == 1)
         enough = plan.history_ends - plan.history_starts >= self._min_history
         return plan, np.flatnonzero(enough & (plan.target_ends > plan.target_starts))
 
     def _blocks(
         self, timelines: RawTimelines, first_query: int, block_size: int, share: float
-    ) -> Iterator[Questions]:
-        plan, asked = self._plan(timelines)
+    ) -> Iterator[EvaluationQueries]:
+        plan, usable = self._plan(timelines)
         num_targets = plan.target_ends - plan.target_starts
-        self.num_left_out += int(num_targets.sum() - num_targets[asked].sum())
+        self.num_left_out += int(num_targets.sum() - num_targets[usable].sum())
         if share < 1.0:
             query_ids = timelines.inputs[self._spec.query_id].numpy()
-            drawn = _places(query_ids) < share
-            self.num_not_drawn += int(num_targets[asked[~drawn[plan.rows[asked]]]].sum())
-            asked = asked[drawn[plan.rows[asked]]]
+            is_sampled = (_hashes(query_ids) < share)[plan.rows[usable]]
+            self.num_not_drawn += int(num_targets[usable[~is_sampled]].sum())
+            usable = usable[is_sampled]
         ids = timelines.events.values
         indices = self._index_of.lookup(ids).numpy()
-        for start in range(0, len(asked), block_size):
-            some = asked[start : start + block_size]
-            history_rows, places = _expand(plan.history_starts[some], plan.history_ends[some])
-            events = plan.history_pool[places]
-            target_rows, places = _expand(plan.target_starts[some], plan.target_ends[some])
-            held_out = plan.target_pool[places]
-            rows = plan.rows[some]
+        for start in range(0, len(usable), block_size):
+            chosen = usable[start : start + block_size]
+            history_rows, nth = expand(plan.history_starts[chosen], plan.history_ends[chosen])
+            events = plan.history_events[nth]
+            target_rows, nth = expand(plan.target_starts[chosen], plan.target_ends[chosen])
+            held_out = plan.target_events[nth]
+            rows = plan.rows[chosen]
             inputs = {
                 name: tf.gather(values, rows)
                 for name, values in timelines.inputs.items()
                 if name != HISTORY_KEY
             }
-            lengths = np.bincount(history_rows, minlength=len(some))
+            lengths = np.bincount(history_rows, minlength=len(chosen))
             history = tf.RaggedTensor.from_row_lengths(tf.gather(ids, events), lengths)
             inputs[HISTORY_KEY] = history.to_tensor("")
-            yield Questions(
+            yield EvaluationQueries(
                 inputs=inputs,
                 queries=rows + first_query,
                 query_ids=inputs[self._spec.query_id].numpy(),
@@ -213,39 +200,27 @@ class QuestionReader:
             )
 
 
-def _places(query_ids: Ids) -> npt.NDArray[np.float64]:
-    """Returns where each query stands among all, by a hash of its id, in [0, 1)."""
+def _hashes(query_ids: Ids) -> npt.NDArray[np.float64]:
     return fraction(hash_strings(pa.array(query_ids, pa.binary()), _SEED))
 
 
-def _rolling(offsets: Indices, is_target: npt.NDArray[np.bool_]) -> _Plan:
-    """Asks for each held-out event, from all events of its timeline that stand before it."""
+def _rolling(offsets: Ints, is_target: npt.NDArray[np.bool_]) -> _Plan:
     targets = np.flatnonzero(is_target)
     rows = np.searchsorted(offsets, targets, side="right") - 1
     each = np.arange(len(targets))
-    everything = np.arange(len(is_target))
-    return _Plan(rows, everything, offsets[rows], targets, targets, each, each + 1)
+    all_events = np.arange(len(is_target))
+    return _Plan(rows, all_events, offsets[rows], targets, targets, each, each + 1)
 
 
-def _from_cut(offsets: Indices, is_target: npt.NDArray[np.bool_]) -> _Plan:
-    """Asks each timeline once for all its held-out events, from all its others."""
-    held_out = np.concatenate(([0], np.cumsum(is_target)))[offsets]
-    kept = offsets - held_out
-    rows = np.arange(len(offsets) - 1)
+def _from_cut(offsets: Ints, is_target: npt.NDArray[np.bool_]) -> _Plan:
+    target_offsets = np.concatenate(([0], np.cumsum(is_target)))[offsets]
+    history_offsets = offsets - target_offsets
     return _Plan(
-        rows,
+        np.arange(len(offsets) - 1),
         np.flatnonzero(~is_target),
-        kept[:-1],
-        kept[1:],
+        history_offsets[:-1],
+        history_offsets[1:],
         np.flatnonzero(is_target),
-        held_out[:-1],
-        held_out[1:],
+        target_offsets[:-1],
+        target_offsets[1:],
     )
-
-
-def _expand(starts: Indices, ends: Indices) -> tuple[Indices, Indices]:
-    """Returns the slice's number and the place of everything in the slices, one after another."""
-    lengths = ends - starts
-    rows = np.repeat(np.arange(len(starts)), lengths)
-    before = np.cumsum(lengths) - lengths
-    return rows, np.arange(len(rows)) - np.repeat(before - starts, lengths)

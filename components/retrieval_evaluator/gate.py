@@ -1,127 +1,161 @@
-"""Whether a model may be served, and which threshold decided."""
+"""The gate: decides whether a model may be served, and explains a refusal."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from components.retrieval_evaluator.comparison import MODEL, Comparison
+from components.retrieval_evaluator.bootstrap import Comparison
 from components.retrieval_evaluator.config import EvaluationConfig
+from components.retrieval_evaluator.evaluate import Evaluation
+from components.retrieval_evaluator.rankers import MODEL
 
-_AT_LEAST = "at least"
-_ABOVE = "above"
+_IMPROVE = "train longer (training.epochs), use a wider model (model.dimension) or more features"
+# Settings that help to pass, by the setting that a failed check names.
+_ADVICE = {
+    "evaluation.split": "hold out events with the settings of `split`",
+    "evaluation.min_metrics": f"{_IMPROVE}, or lower evaluation.min_metrics",
+    "evaluation.baselines": "add baselines, or turn the check off with evaluation.min_lift: 0",
+    "evaluation.min_queries": "hold out events of more queries, or lower evaluation.min_queries",
+    "evaluation.min_lift": f"{_IMPROVE}, or lower evaluation.min_lift",
+    "evaluation.min_lift_over_last": f"{_IMPROVE}, or lower evaluation.min_lift_over_last",
+}
 
 
 @dataclass(frozen=True)
 class Check:
-    """One threshold: `value` must be `relation` (at least, above) `threshold`."""
+    """One check: `value` must be `relation` (at least, above) `threshold`.
+
+    Attributes:
+        name: Name of the metric or count.
+        value: Measured value.
+        relation: "at least" or "above".
+        threshold: Value to reach.
+        passed: Whether the check passed. A comparison must pass with statistical confidence.
+        setting: Setting that defines the threshold.
+        detail: Explanation of the threshold; empty if there is none.
+    """
 
     name: str
     value: float
     relation: str
     threshold: float
     passed: bool
+    setting: str
+    detail: str = ""
 
     def __str__(self) -> str:
-        """As a sentence for a person."""
-        verb = self.relation if self.passed else f"not {self.relation}"
-        return f"{self.name} {self.value:.4f} is {verb} {self.threshold:.4f}"
+        """Return a sentence for a person."""
+        value, threshold = (
+            f"{number:,}" if isinstance(number, int) else f"{number:.4f}"
+            for number in (self.value, self.threshold)
+        )
+        must = "and must" if self.passed else "but must"
+        return f"{self.name} is {value}, {must} be {self.relation} {threshold}{self.detail}"
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The gate's decision with everything that led to it.
+    """The decision of the gate.
 
     Attributes:
         blessed: Whether the model may be served.
-        checks: Every threshold.
-        problems: What kept a threshold from being looked at at all.
+        checks: Every check.
+        problems: Reasons for which a check could not be made.
     """
 
     blessed: bool
     checks: tuple[Check, ...]
-    problems: tuple[str, ...] = field(default=())
+    problems: tuple[str, ...] = ()
 
     @property
     def refusals(self) -> list[str]:
-        """The thresholds that were missed, as sentences."""
-        return [*(str(check) for check in self.checks if not check.passed), *self.problems]
+        """The failed checks and problems, then advice; empty if the model is blessed."""
+        failed = [check for check in self.checks if not check.passed]
+        lines = [*map(str, failed), *self.problems]
+        for setting in dict.fromkeys(check.setting for check in failed):
+            lines.append(f"To change this: {_ADVICE[setting]}.")
+        return lines
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return plain data for the report."""
         return {
             "blessed": self.blessed,
-            "checks": [asdict(check) for check in self.checks],
+            "checks": [{**asdict(check), "text": str(check)} for check in self.checks],
             "problems": list(self.problems),
         }
 
 
-def decide(
-    metrics: Mapping[str, Mapping[str, float]],
-    num_events: int,
-    num_queries: int,
-    config: EvaluationConfig,
-    best_baseline: Comparison | None = None,
-    last_blessed: Comparison | None = None,
-    last_blessed_problem: str = "",
-    last_blessed_advantage: str = "",
-) -> Decision:
-    """Holds what was measured against the thresholds; fails closed.
+def decide(evaluation: Evaluation, config: EvaluationConfig) -> Decision:
+    """Check an evaluation against the thresholds; fail closed.
 
-    A metric that is missing or not a number is not reached, an evaluation without a single
-    held-out event blesses nothing, and neither does one in which the last blessed model is there
-    and could not be asked.
-
-    Args:
-        metrics: By contender.
-        num_events: Held-out events.
-        num_queries: Queries that they are of. An interval over a few is none: it may have no width
-            at all.
-        config: The thresholds.
-        best_baseline: The model beside the best baseline; None: there is no baseline.
-        last_blessed: The model beside the last blessed one; None: there is none, or it could not
-            be asked.
-        last_blessed_problem: Why it could not be asked.
-        last_blessed_advantage: Why it may have been trained on what it was asked. The comparison
-            counts all the same; whoever reads that it was lost has to know.
+    A metric that is missing or NaN fails its check. An evaluation without held-out events is
+    refused, and so is one in which the last blessed model exists but could not be evaluated.
     """
-    model = metrics.get(MODEL, {})
-    checks = [Check("number of held-out events", num_events, _AT_LEAST, 1, num_events >= 1)]
+    model = evaluation.metrics.get(MODEL, {})
+    best, last = evaluation.best_baseline, evaluation.last_blessed
+    checks = [_count("number of held-out events", evaluation.num_events, 1, "split")]
     for name, threshold in config.min_metrics.items():
         value = model.get(name, math.nan)
-        checks.append(Check(name, value, _AT_LEAST, threshold, value >= threshold))
+        passed = value >= threshold
+        checks.append(Check(name, value, "at least", threshold, passed, "evaluation.min_metrics"))
     if config.min_lift > 0:
-        baselines = 0 if best_baseline is None else 1
-        checks.append(Check("number of baselines", baselines, _AT_LEAST, 1, baselines >= 1))
-        if best_baseline is not None:
-            checks.append(_lower_bound(best_baseline, config.confidence))
-    if (config.min_lift > 0 and best_baseline is not None) or (
-        config.min_lift_over_last > 0 and last_blessed is not None
-    ):
-        enough = num_queries >= config.min_queries
-        name = "number of held-out queries"
-        checks.append(Check(name, num_queries, _AT_LEAST, config.min_queries, enough))
-    problems = []
-    if config.min_lift_over_last > 0:
-        if last_blessed is not None:
-            check = _lower_bound(last_blessed, config.confidence)
-            if last_blessed_advantage:
-                known = f"last_blessed may know the held-out events: {last_blessed_advantage}"
-                check = replace(check, name=f"({known}) {check.name}")
-            checks.append(check)
-        if last_blessed_problem:
-            problems.append(
-                f"the last blessed model cannot be compared with: {last_blessed_problem}; "
-                "`evaluation.min_lift_over_last: 0` blesses without the comparison"
+        checks.append(_count("number of baselines", int(best is not None), 1, "baselines"))
+        if best is not None:
+            checks.append(_comparison(evaluation, best, config, "min_lift"))
+    if config.min_lift_over_last > 0 and last is not None:
+        checks.append(_comparison(evaluation, last, config, "min_lift_over_last"))
+    if any("lift" in check.setting for check in checks):
+        # Over a few queries, an interval can have a width of zero.
+        checks.append(
+            _count(
+                "number of held-out queries",
+                evaluation.num_queries,
+                config.min_queries,
+                "min_queries",
             )
+        )
+    problems = []
+    if config.min_lift_over_last > 0 and evaluation.last_blessed_problem:
+        problems.append(
+            "the last blessed model must be evaluated for comparison, but cannot be: "
+            f"{evaluation.last_blessed_problem}; to bless without the comparison, set "
+            "evaluation.min_lift_over_last: 0 for one run"
+        )
     passed = all(check.passed for check in checks) and not problems
     return Decision(passed, tuple(checks), tuple(problems))
 
 
-def _lower_bound(comparison: Comparison, confidence: float) -> Check:
+def _count(name: str, value: int, least: int, setting: str) -> Check:
+    return Check(name, value, "at least", least, value >= least, f"evaluation.{setting}")
+
+
+def _comparison(
+    evaluation: Evaluation, comparison: Comparison, config: EvaluationConfig, setting: str
+) -> Check:
+    """Require that the lower end of the difference's interval is above 0."""
+    metric, other, factor = comparison.metric, comparison.against, comparison.factor
+    value = evaluation.metrics.get(MODEL, {}).get(metric, math.nan)
+    others = evaluation.metrics.get(other, {}).get(metric, math.nan)
+    is_last = setting == "min_lift_over_last"
+    title = "the last blessed model" if is_last else f"{other}, the best baseline"
     interval = comparison.interval
-    name = (
-        f"{comparison.metric} less {comparison.factor:g} × {comparison.against} is "
-        f"{interval.value:.4f}; its lower bound at {confidence:.3g} confidence"
+    detail = (
+        f" ({factor:g} × the {others:.4f} of {title}): the difference is {interval.value:.4f}, and "
+        f"its {100 * config.confidence:g}% interval over {evaluation.num_queries:,} queries, "
+        f"{interval.low:.4f} to {interval.high:.4f}, must be above 0"
     )
-    return Check(name, interval.low, _ABOVE, 0.0, interval.low > 0.0)
+    if is_last and evaluation.last_blessed_advantage:
+        # The comparison counts all the same, but the reader has to know.
+        detail += (
+            ". The last blessed model may have been trained on the held-out events: "
+            f"{evaluation.last_blessed_advantage}"
+        )
+    return Check(
+        f"{metric} of the model",
+        value,
+        "above",
+        factor * others,
+        interval.low > 0.0,
+        f"evaluation.{setting}",
+        detail,
+    )

@@ -1,9 +1,8 @@
-"""Metrics from ranks.
+"""Metrics: of the ranks of held-out events, and of the lists that a ranker returns.
 
-A held-out event is one right answer to one question. Metrics over events look at each event by
-itself; those over questions and over queries look at each question's list of answers. A question
-has one right answer where the protocol is rolling, and all held-out events of its query where it
-is `from_cut`.
+An event metric looks at each held-out event separately. A list metric looks at the ranked list of
+one evaluation query, which has one right answer with the protocol `rolling`, and with `from_cut`
+all held-out events of its query.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,20 +19,26 @@ _LIST_METRICS = ("precision", "map")
 _QUERY_METRICS = ("query_hit_rate", "query_mrr", "query_ndcg", "query_precision", "query_map")
 
 
-class RankMetrics:
-    """The metrics of one contender.
+def metric_names(ks: Iterable[int]) -> list[str]:
+    """Return the names of all rank metrics for each cutoff."""
+    names = (*EVENT_METRICS, *_LIST_METRICS, *_QUERY_METRICS)
+    return [f"{name}@{k}" for k in ks for name in names]
 
-    Over events: hit_rate (with one right answer, recall), mrr, ndcg (the ideal DCG is one).
-    Over questions: precision and map. Over queries: the standard metrics of each question's list,
-    averaged over the questions of a query, then over queries: query_hit_rate is recall, query_mrr
-    looks at the best right answer, query_ndcg has the ideal DCG of all right answers.
+
+class RankMetrics:
+    """The rank metrics of one ranker.
+
+    Over events: hit_rate (recall, with one right answer), mrr, ndcg (the ideal DCG is 1). Over
+    lists: precision and map. Over queries: the standard metrics of each list, averaged over the
+    lists of a query, then over queries. query_hit_rate is recall, query_mrr uses the best right
+    answer, query_ndcg divides by the ideal DCG of all right answers.
 
     Args:
-        ranks: `[num_events]` from 1, of the held-out candidates.
-        questions: `[num_events]` number of the question of each event, from 0.
-        queries: `[num_events]` number of the query of each event, from 0.
-        is_repeated: `[num_events]` whether the question holds this candidate out once more, before
-            this event; such an event is no further right answer in a list. None: none is.
+        ranks: Rank of each held-out event, from 1 `[num_events]`.
+        lists: Number of the evaluation query of each event `[num_events]`.
+        queries: Number of the query of each event `[num_events]`.
+        is_repeated: Whether the same list has an earlier event with the same candidate
+            `[num_events]`; such an event is not a second right answer. None: no event is.
 
     References:
         Järvelin, Kekäläinen. Cumulated Gain-Based Evaluation of IR Techniques. TOIS 2002.
@@ -41,47 +46,42 @@ class RankMetrics:
     """
 
     def __init__(
-        self, ranks: Ints, questions: Ints, queries: Ints, is_repeated: Bools | None = None
+        self, ranks: Ints, lists: Ints, queries: Ints, is_repeated: Bools | None = None
     ) -> None:
         numbers, self._query = np.unique(queries, return_inverse=True)
         self._num_queries = len(numbers)
         self._event_rank = ranks.astype(np.float64)
         kept = np.ones(len(ranks), bool) if is_repeated is None else ~is_repeated
-        order = np.flatnonzero(kept)[np.lexsort((ranks[kept], questions[kept]))]
-        _, first, self._question, self._num_right = np.unique(
-            questions[order], return_index=True, return_inverse=True, return_counts=True
+        order = np.flatnonzero(kept)[np.lexsort((ranks[kept], lists[kept]))]
+        _, first, self._list, self._num_right = np.unique(
+            lists[order], return_index=True, return_inverse=True, return_counts=True
         )
         self._rank = self._event_rank[order]
-        # The n-th right answer of its question, from 1.
-        self._nth = np.arange(len(order)) - first[self._question] + 1
+        # Counts the right answers of a list, from 1.
+        self._nth = np.arange(len(order)) - first[self._list] + 1
         self._first_rank = self._rank[first]
-        self._question_query = self._query[order][first]
+        self._list_query = self._query[order][first]
         most = self._num_right.max(initial=0)
         self._ideal = np.cumsum(1.0 / np.log2(1.0 + np.arange(1, most + 1)))
 
     def value(self, name: str) -> float:
-        """Returns a metric by name; not a number without events."""
+        """Return a metric by name, such as ndcg@10; NaN without events."""
         sums, weights = self.per_query(name)
         return float(sums.sum() / weights.sum()) if len(sums) else float("nan")
 
     def per_query(self, name: str) -> tuple[Floats, Floats]:
-        """Returns what each query adds to a metric, and its weight in it.
+        """Return the contribution and the weight of each query in a metric, both `[num_queries]`.
 
-        The metric is the sum of the first divided by the sum of the second, over all queries or
-        over any sample of them.
-
-        Args:
-            name: Such as ndcg@10 or query_map@5.
-
-        Returns:
-            Two arrays [num_queries], queries in the order of their numbers.
+        The metric is the sum of the contributions divided by the sum of the weights, over all
+        queries or over any sample of them.
         """
         metric, _, cut = name.partition("@")
         k = int(cut)
         if metric in EVENT_METRICS:
             return self._by_query(self._query, self._of_event(metric, k))
-        of_list = self._of_list(metric.removeprefix("query_"), k)
-        sums, weights = self._by_query(self._question_query, of_list)
+        sums, weights = self._by_query(
+            self._list_query, self._of_list(metric.removeprefix("query_"), k)
+        )
         if metric in _LIST_METRICS:
             return sums, weights
         return sums / weights, np.ones(len(weights))
@@ -90,9 +90,8 @@ class RankMetrics:
         hit = (self._event_rank <= k).astype(np.float64)
         if metric == "hit_rate":
             return hit
-        if metric == "mrr":
-            return np.divide(hit, self._event_rank)
-        return np.divide(hit, np.log2(1.0 + self._event_rank))
+        discount = self._event_rank if metric == "mrr" else np.log2(1.0 + self._event_rank)
+        return np.divide(hit, discount)
 
     def _of_list(self, metric: str, k: int) -> Floats:
         hit = (self._rank <= k).astype(np.float64)
@@ -100,40 +99,87 @@ class RankMetrics:
             best: Floats = (self._first_rank <= k) / self._first_rank
             return best
         if metric == "ndcg":
-            ideal: Floats = self._ideal[np.minimum(k, self._num_right) - 1]
-            gained: Floats = self._sum(hit / np.log2(1.0 + self._rank)) / ideal
-            return gained
+            ideal = self._ideal[np.minimum(k, self._num_right) - 1]
+            return np.divide(self._sum(hit / np.log2(1.0 + self._rank)), ideal)
         if metric == "map":
-            # Tied answers share the rank of the last of them: the n-th is never before place n.
+            # Tied answers share the last rank among them: the n-th answer never ranks above n.
             precisions = self._sum(self._nth / self._rank * hit)
             return np.divide(precisions, np.minimum(k, self._num_right))
-        hits = self._sum(hit)
-        return np.divide(hits, k if metric == "precision" else self._num_right)
+        return np.divide(self._sum(hit), k if metric == "precision" else self._num_right)
 
     def _sum(self, values: Floats) -> Floats:
-        number = len(self._num_right)
-        return np.bincount(self._question, weights=values, minlength=number).astype(np.float64)
+        sums = np.bincount(self._list, weights=values, minlength=len(self._num_right))
+        return sums.astype(np.float64)
 
     def _by_query(self, query: Ints, values: Floats) -> tuple[Floats, Floats]:
         sums = np.bincount(query, weights=values, minlength=self._num_queries)
-        return sums.astype(np.float64), np.bincount(query, minlength=self._num_queries).astype(
-            np.float64
-        )
+        weights = np.bincount(query, minlength=self._num_queries)
+        return sums.astype(np.float64), weights.astype(np.float64)
 
 
-def metrics_at(
-    ranks: Ints,
-    questions: Ints,
-    queries: Ints,
-    ks: Sequence[int],
-    is_repeated: Bools | None = None,
-) -> dict[str, float]:
-    """Returns every metric for each k, in the order of `metric_names`; as `RankMetrics` tells."""
-    metrics = RankMetrics(ranks, questions, queries, is_repeated)
-    return {name: metrics.value(name) for name in metric_names(ks)}
+class ReturnedLists:
+    """Counts how often each candidate is among the first k of a list, for metrics beyond accuracy.
+
+    Args:
+        ks: Cutoffs.
+        num_candidates: Size of the catalogue.
+    """
+
+    def __init__(self, ks: Sequence[int], num_candidates: int) -> None:
+        self._ks = tuple(sorted(ks))
+        # One row for the positions between two cutoffs.
+        self._counts = np.zeros((len(self._ks), num_candidates), np.int64)
+
+    @property
+    def longest(self) -> int:
+        """The largest cutoff."""
+        return self._ks[-1]
+
+    def add(self, positions: Ints, candidates: Ints) -> None:
+        """Count returned candidates and their positions, from 0, in their lists."""
+        between = np.searchsorted(self._ks, positions, side="right")
+        np.add.at(self._counts, (between, candidates), 1)
+
+    def metrics(self, train_counts: Ints, history_popularity: float) -> dict[str, float]:
+        """Return coverage@k, gini@k, novelty@k and popularity_lift@k for each k.
+
+        With n candidates, x_i lists that contain candidate i, and its c_i training events:
+
+        - coverage: share of candidates that are in at least one list.
+        - gini: sum over i of (2 i - n - 1) x_i, x ascending, divided by n times the sum of x; 0
+          if all are returned equally often, near 1 if a few candidates fill every list.
+        - novelty: mean over returned candidates of -log2 p_i, with p_i = (c_i + 1) / (sum c + n).
+        - popularity_lift: mean c_i of the returned candidates, divided by the mean c_i of the
+          histories, minus 1; above 0, the ranker favours popular candidates.
+
+        Args:
+            train_counts: Training events of each candidate `[num_candidates]`.
+            history_popularity: Mean training events of a history's candidates, averaged over the
+                evaluation queries that have a history.
+
+        References:
+            Castells, Hurley, Vargas. Novelty and Diversity in Recommender Systems. Recommender
+            Systems Handbook, 2015. (coverage, Gini, self-information)
+            Abdollahpouri, Mansoury, Burke, Mobasher. The Unfairness of Popularity Bias in
+            Recommendation. RMSE workshop at RecSys 2019. (popularity lift)
+        """
+        surprise = -np.log2((train_counts + 1) / (train_counts.sum() + len(train_counts)))
+        found: dict[str, float] = {}
+        for k, lists in zip(self._ks, np.cumsum(self._counts, axis=0), strict=True):
+            returned = lists.sum()
+            mean = lists / returned if returned else np.full(len(lists), np.nan)
+            found[f"coverage@{k}"] = float((lists > 0).mean())
+            found[f"gini@{k}"] = _gini(lists)
+            found[f"novelty@{k}"] = float(mean @ surprise)
+            found[f"popularity_lift@{k}"] = float(
+                mean @ train_counts / history_popularity - 1.0 if history_popularity else np.nan
+            )
+        return found
 
 
-def metric_names(ks: Iterable[int]) -> list[str]:
-    """Returns the names that `metrics_at` gives, in its order."""
-    names = (*EVENT_METRICS, *_LIST_METRICS, *_QUERY_METRICS)
-    return [f"{name}@{k}" for k in ks for name in names]
+def _gini(counts: Ints) -> float:
+    total, number = counts.sum(), len(counts)
+    if not total:
+        return float("nan")
+    order = 2 * np.arange(1, number + 1) - number - 1
+    return float((order * np.sort(counts)).sum() / (number * total))

@@ -1,4 +1,4 @@
-"""Exact ranks over the full catalogue, by candidate and not by score."""
+"""Exact ranks over the full catalogue, from dense scores or from sparse co-occurrence scores."""
 
 from typing import Any, Protocol
 
@@ -6,119 +6,206 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from components.retrieval_evaluator.baselines.cooccurrence_scores import CooccurrenceScores
+
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 Scores = npt.NDArray[np.floating[Any]]
 
 UNRANKED = np.iinfo(np.int64).max
 
-# Scores that are compared at once: what fits into a processor's cache is faster than all of them.
-_SCORES_AT_ONCE = 1_000_000
+# Scores compared at a time: comparing what fits into the processor's cache is faster.
+_SCORES_PER_CHUNK = 1_000_000
 
 
 class Ranking(Protocol):
-    """All candidates of a block of questions, the best first."""
+    """All candidates of a block of evaluation queries, best first."""
 
     def exclude(self, rows: Ints, candidates: Ints) -> None:
-        """Takes candidates out of the ranking.
-
-        Args:
-            rows: Question of each `[num_excluded]`.
-            candidates: `[num_excluded]`, -1 for one not in the catalogue.
-        """
+        """Remove candidates, each from the ranking of its row; -1 is ignored."""
 
     def ranks(self, target_rows: Ints, targets: Ints) -> Ints:
-        """Returns the rank of each target (`target_ranks`)."""
+        """Return the rank, from 1, of each target among all candidates of its row.
+
+        A target ranks after every candidate with the same score, so that a constant ranker ranks
+        every target last. A target that is excluded, outside the catalogue (-1), or whose score is
+        not finite has the rank `UNRANKED`.
+        """
 
     def best(self, k: int) -> tuple[Ints, Ints]:
-        """Returns the place, from 0, and the candidate of everything among the best k of a row."""
+        """Return the position, from 0, and the candidate of the best k of all rows."""
 
 
 class DenseRanking:
     """A ranking from the score of every candidate.
 
     Args:
-        scores: `[num_questions, num_candidates]`; changed in place.
+        scores: `[num_rows, num_candidates]`; changed in place.
     """
 
     def __init__(self, scores: Scores) -> None:
+        # A non-finite score loses against every other and never gets a rank.
+        if scores.size and not np.isfinite([scores.min(), scores.max()]).all():
+            scores[~np.isfinite(scores)] = -np.inf
         self._scores = scores
-        self._nothing = np.zeros(0, np.int64)
 
     def exclude(self, rows: Ints, candidates: Ints) -> None:
-        """Takes candidates out of the ranking; -1 is none."""
+        """Remove candidates (`Ranking.exclude`)."""
         known = candidates >= 0
         self._scores[rows[known], candidates[known]] = -np.inf
 
     def ranks(self, target_rows: Ints, targets: Ints) -> Ints:
-        """Returns the rank of each target (`target_ranks`)."""
-        return target_ranks(self._scores, self._nothing, self._nothing, target_rows, targets)
+        """Return the rank of each target (`Ranking.ranks`)."""
+        scores = self._scores
+        ranks = np.full(len(targets), UNRANKED, dtype=np.int64)
+        rankable = np.flatnonzero(targets >= 0)
+        target_scores = scores[target_rows[rankable], targets[rankable]]
+        is_finite = target_scores > -np.inf
+        rankable, target_scores = rankable[is_finite], target_scores[is_finite]
+        step = max(1, _SCORES_PER_CHUNK // max(scores.shape[1], 1))
+        for start in range(0, len(rankable), step):
+            chunk = slice(start, start + step)
+            rows = target_rows[rankable[chunk]]
+            # With one target per row, a slice avoids copying the scores.
+            is_range = rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all()
+            row_scores = scores[rows[0] : rows[-1] + 1] if is_range else scores[rows]
+            ranks[rankable[chunk]] = np.count_nonzero(
+                row_scores >= target_scores[chunk, None], axis=1
+            )
+        return ranks
 
     def best(self, k: int) -> tuple[Ints, Ints]:
-        """Returns the place, from 0, and the candidate of everything among the best k of a row.
+        """Return the best k of all rows (`Ranking.best`), without excluded candidates."""
+        scores, k = self._scores, min(k, self._scores.shape[1])
+        num_rows, number = scores.shape
+        # At least k candidates score as much as the k-th best maximum of many parts. Candidates
+        # below that, which are nearly all, cannot be among the best. Four times as fast as top_k.
+        width = number // (8 * k)
+        if width > 1:
+            maxima = scores[:, : number // width * width].reshape(num_rows, -1, width).max(axis=2)
+            least = np.partition(maxima, maxima.shape[1] - k, axis=1)[:, maxima.shape[1] - k]
+            flat = np.flatnonzero(scores >= least[:, None])
+            if len(flat) < 4 * k * num_rows:
+                row, candidate = flat // number, flat % number
+                score = scores[row, candidate]
+                order = np.lexsort((candidate, -score, row))
+                row, candidate, score = row[order], candidate[order], score[order]
+                position = np.arange(len(row)) - np.searchsorted(row, row)
+                kept = (position < k) & (score > -np.inf)
+                return position[kept], candidate[kept]
+        values, best = (part.numpy() for part in tf.math.top_k(scores, k))
+        _, position = np.nonzero(values > -np.inf)
+        return position, best[values > -np.inf].astype(np.int64)
 
-        A candidate with a score of minus infinity is not returned.
-        """
-        return _best(self._scores, min(k, self._scores.shape[1]))
 
+class SparseRanking:
+    """The ranking that `CooccurrenceScores.dense` would give, without a score per candidate.
 
-def target_ranks(
-    scores: npt.NDArray[np.floating[Any]],
-    excluded_rows: npt.NDArray[np.int64],
-    excluded_candidates: npt.NDArray[np.int64],
-    target_rows: npt.NDArray[np.int64],
-    targets: npt.NDArray[np.int64],
-) -> npt.NDArray[np.int64]:
-    """Returns the rank, from 1, of each target among all candidates of its query.
-
-    A target stands behind every candidate that scores as much as it does, so a model that gives
-    all the same score ranks every target last. A target that is excluded, not in the catalogue
-    (index -1), or whose score is not a number has the rank `UNRANKED`.
+    The work grows with the number of candidates found, not with the catalogue. The ranks of the
+    others follow from their popularity and from the number of candidates found or excluded.
 
     Args:
-        scores: `[num_queries, num_candidates]`; changed in place.
-        excluded_rows: `[num_excluded]` query of each excluded candidate.
-        excluded_candidates: `[num_excluded]`, -1 for one not in the catalogue.
-        target_rows: `[num_targets]` query of each target.
-        targets: `[num_targets]` candidate index, or -1.
+        scores: Scores of a block of evaluation queries.
     """
-    # A score that is not a number loses against every other and never wins a rank.
-    if scores.size and not np.isfinite([scores.min(), scores.max()]).all():
-        scores[~np.isfinite(scores)] = -np.inf
-    known = excluded_candidates >= 0
-    scores[excluded_rows[known], excluded_candidates[known]] = -np.inf
-    ranks = np.full(len(targets), UNRANKED, dtype=np.int64)
-    rankable = np.flatnonzero(targets >= 0)
-    own = scores[target_rows[rankable], targets[rankable]]
-    rankable, own = rankable[own > -np.inf], own[own > -np.inf]
-    step = max(1, _SCORES_AT_ONCE // max(scores.shape[1], 1))
-    for start in range(0, len(rankable), step):
-        some = slice(start, start + step)
-        rows = target_rows[rankable[some]]
-        # Questions with one target each come in a row: a slice is a view, an index is a copy.
-        in_a_row = rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all()
-        mine = scores[rows[0] : rows[-1] + 1] if in_a_row else scores[rows]
-        ranks[rankable[some]] = np.count_nonzero(mine >= own[some, None], axis=1)
-    return ranks
+
+    def __init__(self, scores: CooccurrenceScores) -> None:
+        found = scores.found
+        found.sort_indices()
+        self._num_rows, self._size = found.shape
+        self._starts = found.indptr.astype(np.int64)
+        rows = np.repeat(np.arange(self._num_rows), np.diff(self._starts))
+        candidates = found.indices.astype(np.int64)
+        self._keys = rows * self._size + candidates  # ascending
+        # Sorted by row, best first; `position_of` maps an entry of `keys` to that order.
+        order = np.lexsort((-found.data, rows))
+        self._rows, self._candidates = rows, candidates[order]
+        self._position_of = np.empty_like(order)
+        self._position_of[order] = np.arange(len(order))
+        data = found.data[order]
+        differs = (np.diff(data) != 0) | (np.diff(rows) != 0)
+        ends = np.append(np.flatnonzero(differs), len(order) - 1)[: len(order)]
+        # A tie counts against the target: the last position among equal scores.
+        self._tied_to = ends[np.searchsorted(ends, np.arange(len(order)))]
+        self._by_popularity = np.argsort(-scores.popularity, kind="stable")
+        self._popularity_rank = np.empty(self._size, np.int64)
+        self._popularity_rank[self._by_popularity] = np.arange(self._size)
+        # Found and excluded candidates as `row * size + popularity rank`, ascending.
+        self._taken = np.sort(rows * self._size + self._popularity_rank[candidates])
+        self._excluded = np.zeros(0, np.int64)
+        self._is_excluded: Bools = np.zeros(len(order), bool)
+        self._num_excluded = np.zeros(len(order) + 1, np.int64)  # before each entry, and in total
+
+    def exclude(self, rows: Ints, candidates: Ints) -> None:
+        """Remove candidates (`Ranking.exclude`)."""
+        known = candidates >= 0
+        self._excluded = np.unique(rows[known] * self._size + candidates[known])
+        is_found = _contains(self._keys, self._excluded)
+        entry = np.searchsorted(self._keys, self._excluded[is_found])
+        self._is_excluded[self._position_of[entry]] = True
+        others = self._excluded[~is_found]
+        ranks = others // self._size * self._size + self._popularity_rank[others % self._size]
+        self._taken = np.sort(np.concatenate((self._taken, ranks)))
+        self._num_excluded = np.concatenate(([0], np.cumsum(self._is_excluded)))
+
+    def ranks(self, target_rows: Ints, targets: Ints) -> Ints:
+        """Return the rank of each target (`Ranking.ranks`)."""
+        ranks = np.full(len(targets), UNRANKED, np.int64)
+        keys = target_rows * self._size + targets
+        rankable = np.flatnonzero((targets >= 0) & ~_contains(self._excluded, keys))
+        rows, keys = target_rows[rankable], keys[rankable]
+        is_found = _contains(self._keys, keys)
+        first = self._starts[rows[is_found]]
+        entry = np.searchsorted(self._keys, keys[is_found])
+        position = self._tied_to[self._position_of[entry]]
+        before = self._num_excluded[position + 1] - self._num_excluded[first]
+        ranks[rankable[is_found]] = position + 1 - first - before
+        rows = rows[~is_found]
+        popularity = self._popularity_rank[targets[rankable[~is_found]]]
+        taken = np.searchsorted(self._taken, rows * self._size + popularity)
+        taken -= np.searchsorted(self._taken, rows * self._size)
+        ranks[rankable[~is_found]] = self._num_found(rows) + popularity + 1 - taken
+        return ranks
+
+    def best(self, k: int) -> tuple[Ints, Ints]:
+        """Return the best k of all rows (`Ranking.best`)."""
+        position = np.arange(len(self._rows)) - self._starts[self._rows]
+        position -= self._num_excluded[:-1] - self._num_excluded[self._starts[self._rows]]
+        chosen = ~self._is_excluded & (position < k)
+        positions, candidates = self._best_by_popularity(k)
+        return (
+            np.concatenate((position[chosen], positions)),
+            np.concatenate((self._candidates[chosen], candidates)),
+        )
+
+    def _best_by_popularity(self, k: int) -> tuple[Ints, Ints]:
+        """Return the popular candidates that complete rows in which fewer than k were found."""
+        num_found = self._num_found(np.arange(self._num_rows))
+        short = np.flatnonzero(num_found < k)
+        missing = k - num_found[short]
+        starts, ends = (
+            np.searchsorted(self._taken, (short + more) * self._size) for more in (0, 1)
+        )
+        # Among this many of the most popular candidates, enough are not taken.
+        lengths = np.minimum(missing + ends - starts, self._size)
+        row = np.repeat(np.arange(len(short)), lengths)
+        rank = np.arange(len(row)) - (np.cumsum(lengths) - lengths)[row]
+        is_free = ~_contains(self._taken, short[row] * self._size + rank)
+        row, rank = row[is_free], rank[is_free]
+        nth = np.arange(len(row)) - np.searchsorted(row, row)
+        kept = nth < missing[row]
+        row, rank, nth = row[kept], rank[kept], nth[kept]
+        return num_found[short][row] + nth, self._by_popularity[rank]
+
+    def _num_found(self, rows: Ints) -> Ints:
+        """Return the number of candidates of each row that were found and not excluded."""
+        first, last = self._starts[rows], self._starts[rows + 1]
+        found: Ints = last - first - self._num_excluded[last] + self._num_excluded[first]
+        return found
 
 
-def _best(scores: Scores, k: int) -> tuple[Ints, Ints]:
-    """Returns the place, from 0, and the candidate of everything among the best k of a row."""
-    rows, number = scores.shape
-    # At least k candidates score as much as the k-th best of the maxima of many parts: what is
-    # below cannot be among the best, and that is nearly all. A quarter of the time of top_k.
-    width = number // (8 * k)
-    if width > 1:
-        maxima = scores[:, : number // width * width].reshape(rows, -1, width).max(axis=2)
-        least = np.partition(maxima, maxima.shape[1] - k, axis=1)[:, maxima.shape[1] - k]
-        flat = np.flatnonzero(scores >= least[:, None])
-        if len(flat) < 4 * k * rows:
-            row, candidate = flat // number, flat % number
-            score = scores[row, candidate]
-            order = np.lexsort((candidate, -score, row))
-            row, candidate, score = row[order], candidate[order], score[order]
-            place = np.arange(len(row)) - np.searchsorted(row, row)
-            kept = (place < k) & (score > -np.inf)
-            return place[kept], candidate[kept]
-    values, best = (part.numpy() for part in tf.math.top_k(scores, k))
-    _, place = np.nonzero(values > -np.inf)
-    return place, best[values > -np.inf].astype(np.int64)
+def _contains(ascending: Ints, keys: Ints) -> Bools:
+    if not len(ascending):
+        return np.zeros(len(keys), bool)
+    index = np.minimum(np.searchsorted(ascending, keys), len(ascending) - 1)
+    contains: Bools = ascending[index] == keys
+    return contains

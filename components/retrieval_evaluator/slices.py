@@ -1,4 +1,4 @@
-"""Metrics of some of the held-out events: where a model is good and where it is not."""
+"""Metrics by slice: by kind of query, candidate and repeat, and by feature value."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,68 +9,70 @@ import numpy.typing as npt
 from components.retrieval_evaluator.metrics import EVENT_METRICS, RankMetrics
 
 Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.object_]
 
-# Values of a feature with slices of their own; the rarer ones are one slice together.
-_MOST_VALUES = 20
+# Feature values with slices of their own; rarer values share one slice.
+_MAX_VALUES = 20
 # The most popular share of the catalogue.
 _HEAD_SHARE = 0.2
 
 
 def popularity_labels(targets: Ints, train_counts: Ints) -> Labels:
-    """Returns head for targets among the most popular fifth of the catalogue, else tail."""
+    """Return head for targets among the most popular fifth of the catalogue, else tail."""
     number = int(np.ceil(_HEAD_SHARE * len(train_counts)))
-    is_head = np.zeros(len(train_counts) + 1, bool)  # the last: not in the catalogue
+    is_head = np.zeros(len(train_counts) + 1, bool)  # the last one: outside the catalogue
     is_head[np.argsort(-train_counts, kind="stable")[:number]] = True
     is_head[:-1] &= train_counts > 0
     return np.where(is_head[targets], "head", "tail").astype(object)
 
 
 def candidate_labels(targets: Ints, train_counts: Ints) -> Labels:
-    """Returns warm for targets with training events, else cold, or unknown to the catalogue."""
+    """Return warm for targets with training events, cold without, unknown outside the catalogue."""
     warm = np.append(train_counts > 0, False)[targets]
     return np.select([targets < 0, warm], ["unknown", "warm"], "cold").astype(object)
 
 
 def feature_labels(values: Labels) -> Labels:
-    """Returns the values of a feature as text, missing and rare ones under names of their own."""
+    """Return the values of a feature as text, with labels for missing and rare values."""
     text = np.array([value.decode("utf-8", "replace") for value in values], object)
     text[text == ""] = "(missing)"
     names, counts = np.unique(text.astype(str), return_counts=True)
-    kept = names[np.argsort(-counts, kind="stable")[:_MOST_VALUES]]
+    kept = names[np.argsort(-counts, kind="stable")[:_MAX_VALUES]]
     return np.where(np.isin(text.astype(str), kept), text, "(other)").astype(object)
 
 
 def slice_metrics(
     labels: Mapping[str, Labels],
     ranks: Mapping[str, Ints],
-    questions: Ints,
+    lists: Ints,
     queries: Ints,
     ks: Sequence[int],
 ) -> dict[str, dict[str, Any]]:
-    """Returns metrics over events, by slice by value: how many events and queries, and contenders.
+    """Return the event metrics of each ranker, and event and query counts, by slice and value.
 
     Args:
-        labels: Value of each event, by slice [num_events].
-        ranks: Of each event, by contender [num_events].
-        questions: Number of each event's question [num_events].
-        queries: Number of each event's query [num_events].
-        ks: Cut-offs.
+        labels: Value of each event, by slice `[num_events]`.
+        ranks: Rank of each event, by ranker `[num_events]`.
+        lists: Number of the evaluation query of each event `[num_events]`.
+        queries: Number of the query of each event `[num_events]`.
+        ks: Cutoffs.
     """
-    found: dict[str, dict[str, Any]] = {}
     names = [f"{metric}@{k}" for k in ks for metric in EVENT_METRICS]
+    found: dict[str, dict[str, Any]] = {}
     for slice_name, label in labels.items():
         found[slice_name] = {}
         for value in sorted(set(label.tolist())):
-            of = np.flatnonzero(label == value)
-            metrics = {}
-            for contender, rank in ranks.items():
-                measured = RankMetrics(rank[of], questions[of], queries[of])
-                metrics[contender] = {name: measured.value(name) for name in names}
+            part = np.flatnonzero(label == value)
+            measured = {
+                ranker: RankMetrics(rank[part], lists[part], queries[part])
+                for ranker, rank in ranks.items()
+            }
             found[slice_name][value] = {
-                "num_events": len(of),
-                "num_queries": len(np.unique(queries[of])),
-                "metrics": metrics,
+                "num_events": len(part),
+                "num_queries": len(np.unique(queries[part])),
+                "metrics": {
+                    ranker: {name: metrics.value(name) for name in names}
+                    for ranker, metrics in measured.items()
+                },
             }
     return found

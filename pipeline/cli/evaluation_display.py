@@ -1,4 +1,4 @@
-"""An evaluation on the terminal."""
+"""Formats an evaluation for the terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,39 +10,37 @@ _LIST_METRICS = ("coverage", "gini", "novelty", "popularity_lift")
 
 
 def evaluation_tables(report: Mapping[str, Any]) -> list[Table | str]:
-    """Returns everything that a person wants of `evaluation.json`: tables and lines."""
+    """Return tables and lines that show the content of `evaluation.json`."""
     metric = report["baseline_metric"]
     k = metric.partition("@")[2]
     cuts = [name.partition("@")[2] for name in report["metrics"]["model"] if "hit_rate@" in name]
-    cuts = list(dict.fromkeys(cuts))
     shown: list[Table | str] = [title(report)]
     for name in _SHOWN_METRICS:
-        shown.append(_contender_table(report, name, {f"@{cut}": f"{name}@{cut}" for cut in cuts}))
+        columns = {f"@{cut}": f"{name}@{cut}" for cut in dict.fromkeys(cuts)}
+        shown.append(_ranker_table(report, name, columns))
     lists = {name: f"{name}@{k}" for name in _LIST_METRICS}
-    shown.append(_contender_table(report, f"first {k}", lists))
+    shown.append(_ranker_table(report, f"first {k}", lists))
     shown.append(_slices_table(report, metric))
-    level = f"{report['confidence']:.0%} of {report['resamples']:,} resamples"
+    shown.append(
+        f"{metric} with its {report['confidence']:.0%} interval over {report['num_queries']:,} "
+        "queries:"
+    )
     for name, interval in report["intervals"].items():
         shown.append(
-            f"{metric} of {name}: {interval['value']:.4f}, {interval['low']:.4f} to "
-            f"{interval['high']:.4f} in {level}"
+            f"  {name:<20} {interval['value']:.4f}  {interval['low']:.4f} to {interval['high']:.4f}"
         )
-    verdict = "would pass" if report["gate"]["blessed"] else "would be refused"
-    shown.append(f"the gate: {verdict}")
-    for check in report["gate"]["checks"]:
-        mark = "✓" if check["passed"] else "✗"
-        words = check["relation"] if check["passed"] else f"not {check['relation']}"
-        shown.append(
-            f"  {mark} {check['name']} {check['value']:.4f} is {words} {check['threshold']:.4f}"
-        )
-    shown += [f"  ✗ {problem}" for problem in report["gate"]["problems"]]
+    gate = report["gate"]
+    shown.append(f"The gate would {'bless' if gate['blessed'] else 'refuse'} the model:")
+    for check in gate["checks"]:
+        shown.append(f"  {'✓' if check['passed'] else '✗'} {check['text']}")
+    shown += [f"  ✗ {problem}" for problem in gate["problems"]]
     shown.append(f"model     {report['model']}")
     return shown
 
 
 def title(report: Mapping[str, Any]) -> str:
-    """Returns in words what was predicted, of how many, and by which protocol."""
-    seen = "excluded" if report["exclude_seen"] else "counted"
+    """Return a line with the numbers of events, queries and candidates, and the protocol."""
+    seen = "excluded" if report["exclude_seen"] else "included"
     return (
         f"{report['num_events']:,} held-out events of {report['num_queries']:,} queries among "
         f"{report['num_candidates']:,} candidates, {report['protocol']}, seen candidates {seen}"
@@ -50,58 +48,52 @@ def title(report: Mapping[str, Any]) -> str:
 
 
 def metrics_table(
-    report: Mapping[str, Any], contenders: Sequence[str], wanted: Sequence[str]
+    report: Mapping[str, Any], rankers: Sequence[str], metrics: Sequence[str]
 ) -> Table:
-    """Returns metrics by contender.
-
-    Args:
-        report: What `evaluation.json` holds.
-        contenders: The columns, in order.
-        wanted: The rows, in order.
-    """
+    """Return a table with a row per metric and a column per ranker."""
     table = Table(title=title(report), title_justify="left", title_style="bold")
     table.add_column("")
-    for contender in contenders:
-        style = "bold" if contender == "model" else ""
-        table.add_column(contender, justify="right", style=style, overflow="fold")
-    for name in wanted:
-        values = [report["metrics"][contender].get(name) for contender in contenders]
+    for ranker in rankers:
+        style = "bold" if ranker == "model" else ""
+        table.add_column(ranker, justify="right", style=style, overflow="fold")
+    for name in metrics:
+        values = [report["metrics"][ranker].get(name) for ranker in rankers]
         table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
     return table
 
 
-def main_contenders(report: Mapping[str, Any]) -> list[str]:
-    """Returns the contenders that a short table shows: model, last model, best, popularity."""
+def main_rankers(report: Mapping[str, Any]) -> list[str]:
+    """Return the rankers of a short table: model, last blessed, best baseline, popularity."""
     best = [report["best_baseline"]["against"]] if report["best_baseline"] else []
-    wanted = ["model", "last_blessed", *best, "popularity"]
-    return list(dict.fromkeys(name for name in wanted if name in report["metrics"]))
+    names = dict.fromkeys(["model", "last_blessed", *best, "popularity"])
+    return [name for name in names if name in report["metrics"]]
 
 
-def _contender_table(report: Mapping[str, Any], name: str, columns: Mapping[str, str]) -> Table:
-    """Returns a row for each contender; `columns` gives the metric under each heading."""
+def _ranker_table(report: Mapping[str, Any], name: str, columns: Mapping[str, str]) -> Table:
+    """Return a table with a row per ranker; `columns` maps a heading to a metric."""
     table = Table(title_justify="left")
     table.add_column(name)
     for heading in columns:
         table.add_column(heading, justify="right")
-    for contender, metrics in report["metrics"].items():
+    for ranker, metrics in report["metrics"].items():
         numbers = [float(metrics[metric]) for metric in columns.values()]
-        style = "bold" if contender == "model" else ""
-        table.add_row(contender, *(f"{number:.4f}" for number in numbers), style=style)
+        style = "bold" if ranker == "model" else ""
+        table.add_row(ranker, *(f"{number:.4f}" for number in numbers), style=style)
     return table
 
 
 def _slices_table(report: Mapping[str, Any], metric: str) -> Table:
-    shown = main_contenders(report)
-    # Over events: a slice tells events apart, and a query may have some on either side.
-    of_events = metric.removeprefix("query_").replace("precision", "hit_rate").replace("map", "mrr")
-    table = Table(title=f"{of_events} by slice", title_justify="left", title_style="bold")
+    rankers = main_rankers(report)
+    # Slices have event metrics only: the events of one query can be in different slices.
+    metric = metric.removeprefix("query_").replace("precision", "hit_rate").replace("map", "mrr")
+    table = Table(title=f"{metric} by slice", title_justify="left", title_style="bold")
     table.add_column("")
     table.add_column("events", justify="right")
-    for contender in shown:
-        table.add_column(contender, justify="right", style="bold" if contender == "model" else "")
+    for ranker in rankers:
+        table.add_column(ranker, justify="right", style="bold" if ranker == "model" else "")
     for name, values in report["slices"].items():
         for value, measured in values.items():
-            numbers = [float(measured["metrics"][who][of_events]) for who in shown]
+            numbers = [float(measured["metrics"][ranker][metric]) for ranker in rankers]
             table.add_row(
                 f"{name}: {value}",
                 f"{measured['num_events']:,}",

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pipeline.cli.console import stdout
-from pipeline.cli.evaluation_display import main_contenders, metrics_table
+from pipeline.cli.evaluation_display import main_rankers, metrics_table
 
 if TYPE_CHECKING:
     from pipeline.config.project import PipelineConfig
@@ -85,7 +85,7 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
     if summary.metrics:
         report = summary.evaluation
         names = [name for name in summary.metrics["model"] if name.startswith(_SHOWN_METRICS)]
-        console.print(metrics_table(report, main_contenders(report), names))
+        console.print(metrics_table(report, main_rankers(report), names))
     if summary.spans:
         console.print(f"{'spans':<10}{_spans_line(summary)}", **plain)
     for finding in drift_lines(summary):

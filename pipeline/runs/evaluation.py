@@ -1,4 +1,4 @@
-"""Measures a model on what the pipeline has ingested, apart from a run."""
+"""Evaluates a model on the newest ingested data, outside a run, and finds outputs of runs."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -10,50 +10,47 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.utils import path_utils
 
 from components.retrieval_evaluator.evaluate import evaluate
-from components.retrieval_evaluator.report import judge, make_report
+from components.retrieval_evaluator.gate import decide
 from models.towers.saved_towers import SavedTowers
 from pipeline.config.project import PipelineConfig
-from pipeline.runs.metadata import has_metadata, open_store
-from pipeline.runs.metadata import RUN_TYPE
+from pipeline.runs.metadata import RUN_TYPE, has_metadata, open_store
 
 
 class EvaluationError(Exception):
-    """There is nothing to evaluate, or it cannot be; the message says what to do."""
+    """There is no run, no model or no data to evaluate, or the model does not fit the data."""
 
 
 def newest_output(config: PipelineConfig, component: str, key: str) -> str:
-    """Returns the URI of a component's newest output.
+    """Return the URI of a component's newest output.
 
     Args:
-        config: The use.
-        component: Its name in the pipeline.
-        key: Of the output.
+        config: Configuration of the project.
+        component: Name of the component in the pipeline.
+        key: Key of the output.
 
     Raises:
-        EvaluationError: No run of this configuration has got so far.
+        EvaluationError: No run of this project has such an output.
     """
     folder = _folder(config, component, key)
     if has_metadata(config):
-        newest = _newest_below(folder, open_store(config).get_artifacts())
+        newest = _newest_in(folder, open_store(config).get_artifacts())
         if newest is not None:
             return newest
     raise EvaluationError(
-        f"no run of {config.name} has got to {component} yet: there is nothing in {folder}; run "
+        f"no run of {config.name} has finished {component}: {folder} is empty. Run "
         f"`two-tower run --config {config.name}` first"
     )
 
 
 def newest_run_outputs(config: PipelineConfig, keys: Mapping[str, str]) -> dict[str, str]:
-    """Returns the URIs that components put out in the newest run in which all of them did.
-
-    Outputs that a run took from the cache are its own too.
+    """Return the URIs of outputs of the newest run that has all of them, cached ones included.
 
     Args:
-        config: The use.
-        keys: The output's key, by component.
+        config: Configuration of the project.
+        keys: Key of the output, by component.
 
     Raises:
-        EvaluationError: In no run of this configuration did all of them.
+        EvaluationError: No run of this project has all of them.
     """
     if has_metadata(config):
         store = open_store(config)
@@ -62,13 +59,13 @@ def newest_run_outputs(config: PipelineConfig, keys: Mapping[str, str]) -> dict[
         except errors.NotFoundError:
             runs = []
         for run in sorted(runs, key=lambda context: context.id, reverse=True):
-            made = _made_in(store, run)
-            newest = {name: _newest_below(_folder(config, name, keys[name]), made) for name in keys}
+            outputs = _outputs_of(store, run)
+            newest = {name: _newest_in(_folder(config, name, keys[name]), outputs) for name in keys}
             found = {name: uri for name, uri in newest.items() if uri is not None}
             if len(found) == len(keys):
                 return found
     raise EvaluationError(
-        f"no run of {config.name} has left what is needed of {', '.join(keys)} together; run "
+        f"no run of {config.name} has the outputs of {', '.join(keys)}. Run "
         f"`two-tower run --config {config.name}` first"
     )
 
@@ -77,22 +74,22 @@ def _folder(config: PipelineConfig, component: str, key: str) -> str:
     return os.path.join(str(config.run_dir / "artifacts"), component, key, "")
 
 
-def _made_in(
+def _outputs_of(
     store: MetadataStore, run: metadata_store_pb2.Context
 ) -> list[metadata_store_pb2.Artifact]:
     executions = [execution.id for execution in store.get_executions_by_context(run.id)]
     if not executions:
         return []
-    made = {
+    outputs = {
         event.artifact_id
         for event in store.get_events_by_execution_ids(executions)
         if event.type == metadata_store_pb2.Event.OUTPUT
     }
-    artifacts: list[metadata_store_pb2.Artifact] = store.get_artifacts_by_id(sorted(made))
+    artifacts: list[metadata_store_pb2.Artifact] = store.get_artifacts_by_id(sorted(outputs))
     return artifacts
 
 
-def _newest_below(folder: str, artifacts: Iterable[metadata_store_pb2.Artifact]) -> str | None:
+def _newest_in(folder: str, artifacts: Iterable[metadata_store_pb2.Artifact]) -> str | None:
     found = [
         (artifact.id, artifact.uri)
         for artifact in artifacts
@@ -104,31 +101,32 @@ def _newest_below(folder: str, artifacts: Iterable[metadata_store_pb2.Artifact])
 
 
 def evaluate_model(config: PipelineConfig, model_dir: str | None = None) -> dict[str, Any]:
-    """Evaluates a model on the newest ingested Examples, beside the baselines.
+    """Evaluate a model and the baselines on the newest ingested Examples.
 
     Args:
-        config: The use; the split and the columns are those of the run that ingested.
+        config: Configuration of the project; the split and the columns are those of the run that
+            ingested the data.
         model_dir: A SavedModel with `embed_query` and `embed_candidate`, such as a pushed version,
-            or the folder that holds it as `Format-Serving`; None takes the newest trained model.
+            or the folder that contains it as `Format-Serving`. None: the newest trained model.
 
     Returns:
-        What `evaluation.json` holds, and the paths `model` and `examples`.
+        The content of `evaluation.json`, and the paths `model` and `examples`.
 
     Raises:
         EvaluationError: There is no such model or no run, or the model does not fit.
     """
     examples = newest_output(config, "TimelineExampleGen", "examples")
-    place = model_dir or newest_output(config, "Trainer", "model")
+    folder = model_dir or newest_output(config, "Trainer", "model")
     directory = next(
         (
             path
-            for path in (place, path_utils.serving_model_dir(place))
+            for path in (folder, path_utils.serving_model_dir(folder))
             if tf.io.gfile.exists(os.path.join(path, "saved_model.pb"))
         ),
         None,
     )
     if directory is None:
-        raise EvaluationError(f"{place} must be a SavedModel; there is no saved_model.pb in it")
+        raise EvaluationError(f"{folder} must be a SavedModel, but contains no saved_model.pb")
     settings = config.evaluation.for_split(
         config.split.method, has_times=config.columns.timestamp is not None
     )
@@ -140,7 +138,8 @@ def evaluate_model(config: PipelineConfig, model_dir: str | None = None) -> dict
     except (OSError, ValueError, TypeError, KeyError, tf.errors.OpError) as error:
         first = str(error).strip().partition("\n")[0]
         raise EvaluationError(
-            f"the model in {directory} cannot be asked the questions of this configuration: {first}"
+            f"the model in {directory} must accept the queries of this configuration, but fails: "
+            f"{first}"
         ) from error
-    report = make_report(evaluation, judge(evaluation, settings), settings)
+    report = evaluation.report(settings, decide(evaluation, settings).to_json())
     return {"config": config.name, "model": directory, "examples": examples, **report}

@@ -1,4 +1,4 @@
-"""Real queries of the newest run, for whoever wants to ask a served model what users would."""
+"""Real queries of the newest run, to send to a served model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,16 +8,16 @@ from serving.clients.query import Query
 
 
 class NoExamplesError(Exception):
-    """No run has written Examples yet; a run helps."""
+    """No run has written Examples yet; start a run."""
 
 
 def newest_examples(config: PipelineConfig) -> Path:
-    """Returns the Examples of the newest run that ingested its data.
+    """Return the Examples of the newest run that ingested data.
 
     Raises:
-        NoExamplesError: There is none.
+        NoExamplesError: There are none.
     """
-    # Folders are numbered by execution and appear whole.
+    # Folders are numbered by execution and appear complete or not at all.
     artifacts = config.run_dir / "artifacts" / "TimelineExampleGen" / "examples"
     written = [
         path
@@ -25,19 +25,13 @@ def newest_examples(config: PipelineConfig) -> Path:
         if path.name.isdecimal() and any(path.glob(f"Split-{config.evaluation.split}/*"))
     ]
     if not written:
-        raise NoExamplesError(f"{artifacts} holds no Examples yet")
+        raise NoExamplesError(f"{artifacts} contains no Examples yet")
     return max(written, key=lambda path: int(path.name))
 
 
 def evaluation_queries(config: PipelineConfig, examples: Path, count: int) -> Sequence[Query]:
-    """Returns queries of the split that is evaluated, in the order of its files.
-
-    Args:
-        config: The use.
-        examples: The Examples.
-        count: How many queries at most.
-    """
-    # TensorFlow takes seconds to import: not before it is known that there is something to read.
+    """Return at most `count` queries of the evaluated split, in the order of its files."""
+    # TensorFlow takes seconds to import: first make sure that there is something to read.
     from components.serving_validator.sample_queries import Questions
     from models.input.raw_examples import read_timelines, split_files
 

@@ -1,31 +1,33 @@
-"""Item-kNN: candidates that stand in the same timelines as those of the history."""
+"""Item-kNN: candidates that occur in the same timelines as those of the history."""
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
-from components.retrieval_evaluator.baselines.cooccurrence_scores import CountedScores, Scores
-from components.retrieval_evaluator.baselines.histories import Histories
-from components.retrieval_evaluator.baselines.training_events import Indices, TrainingEvents
+from components.retrieval_evaluator.baselines.cooccurrence_scores import (
+    CooccurrenceScores,
+    Floats,
+    Histories,
+    Ints,
+    Scores,
+)
+from components.retrieval_evaluator.baselines.training_events import TrainingEvents
 
-Floats = npt.NDArray[np.float64]
-
-# Of a timeline: its pairs grow with the square of it.
-_NEWEST_EVENTS = 500
-# Co-occurrences that are held before only the nearest are kept.
-_PAIRS_AT_ONCE = 20_000_000
+# The pairs of a timeline grow with the square of its length.
+_NEWEST_EVENTS_PER_TIMELINE = 500
+# Bounds memory: co-occurrences that are computed before only the nearest are kept.
+_PAIRS_PER_CHUNK = 20_000_000
 
 
 class ItemKNN:
     """Scores a candidate by its cosine similarity to the history, summed over the history.
 
-    Order means nothing to it, neither in training nor in the history.
+    The order of events is ignored, both in training and in the history.
 
     Args:
-        training: What to count.
-        popularity: For candidates that are near to nothing.
-        neighbours: How many are kept of each candidate.
-        shrinkage: Added to the norms: what was seen rarely is believed less.
+        training: Events to count.
+        popularity: Order of the candidates that are similar to nothing in the history.
+        neighbours: Number of similar candidates kept for each candidate.
+        shrinkage: Added to the norms, to discount rare candidates.
 
     References:
         Sarwar, Karypis, Konstan, Riedl. Item-based Collaborative Filtering Recommendation
@@ -42,57 +44,62 @@ class ItemKNN:
         self._popularity = popularity
         self._similar = _similarities(training, neighbours, shrinkage)
 
-    def scores(self, histories: Histories) -> CountedScores:
-        """Returns scores for each history."""
+    def scores(self, histories: Histories) -> CooccurrenceScores:
+        """Return scores for each history."""
         known = histories.events >= 0
-        asked = sparse.csr_matrix(
-            (np.ones(known.sum(), np.float32), (histories.rows[known], histories.events[known])),
-            shape=(histories.num_questions, self._similar.shape[0]),
+        queries = _binary(
+            histories.rows[known],
+            histories.events[known],
+            (histories.num_queries, self._similar.shape[0]),
         )
-        asked.data[:] = 1.0  # a candidate met twice is one
-        return CountedScores.untied(asked @ self._similar, self._popularity)
+        return CooccurrenceScores.untied(queries @ self._similar, self._popularity)
+
+
+def _binary(rows: Ints, columns: Ints, shape: tuple[int, int]) -> sparse.csr_matrix:
+    matrix = sparse.csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
+    matrix.sum_duplicates()
+    matrix.data[:] = 1.0  # a repeated candidate counts once
+    return matrix
 
 
 def _similarities(training: TrainingEvents, neighbours: int, shrinkage: float) -> sparse.csr_matrix:
-    timeline, lengths = training.timeline_of, np.diff(training.offsets)
+    timeline = training.timeline_of
     from_end = training.offsets[timeline + 1] - 1 - np.arange(len(timeline))
-    kept = from_end < _NEWEST_EVENTS
-    met = sparse.csr_matrix(
-        (np.ones(kept.sum(), np.float32), (timeline[kept], training.candidates[kept])),
-        shape=(len(lengths), training.num_candidates),
+    kept = from_end < _NEWEST_EVENTS_PER_TIMELINE
+    occurrences = _binary(
+        timeline[kept],
+        training.candidates[kept],
+        (training.num_timelines, training.num_candidates),
     )
-    met.sum_duplicates()
-    met.data[:] = 1.0
-    by_candidate = met.T.tocsr()
+    by_candidate = occurrences.T.tocsr()
     norms = np.sqrt(np.diff(by_candidate.indptr))
-    work = by_candidate @ np.diff(met.indptr)
     parts = []
-    for first, last in _chunks(work):
-        counts = (by_candidate[first:last] @ met).tocsr()
+    for first, last in _chunks(by_candidate @ np.diff(occurrences.indptr)):
+        counts = (by_candidate[first:last] @ occurrences).tocsr()
         parts.append(_nearest(counts, norms, first, neighbours, shrinkage))
     return sparse.vstack(parts).tocsr() if parts else sparse.csr_matrix((0, 0), dtype=np.float32)
 
 
-def _chunks(work: Floats) -> list[tuple[int, int]]:
-    """Cuts the candidates where their co-occurrences become too many at once."""
-    part = (np.cumsum(work) // _PAIRS_AT_ONCE).astype(np.int64)
-    starts = np.flatnonzero(np.diff(part, prepend=-1))
-    ends = np.append(starts[1:], len(work))
+def _chunks(num_pairs: Floats) -> list[tuple[int, int]]:
+    """Split the candidates so that each chunk has a bounded number of co-occurrences."""
+    chunk = (np.cumsum(num_pairs) // _PAIRS_PER_CHUNK).astype(np.int64)
+    starts = np.flatnonzero(np.diff(chunk, prepend=-1))
+    ends = np.append(starts[1:], len(num_pairs))
     return [(int(start), int(end)) for start, end in zip(starts, ends, strict=True)]
 
 
 def _nearest(
     counts: sparse.csr_matrix, norms: Floats, first: int, neighbours: int, shrinkage: float
 ) -> sparse.csr_matrix:
-    """Returns the similarities of each row to its nearest; of equal ones those of lower index."""
+    """Return the similarities of each row to its nearest; ties go to the lower index."""
     starts = counts.indptr
-    columns: list[Indices] = []
+    columns: list[Ints] = []
     values: list[Floats] = []
     for row in range(counts.shape[0]):
-        mine = slice(starts[row], starts[row + 1])
-        column = counts.indices[mine]
-        similarity = counts.data[mine] / (norms[row + first] * norms[column] + shrinkage)
-        similarity[column == row + first] = 0.0  # itself
+        entries = slice(starts[row], starts[row + 1])
+        column = counts.indices[entries]
+        similarity = counts.data[entries] / (norms[row + first] * norms[column] + shrinkage)
+        similarity[column == row + first] = 0.0  # the candidate itself
         # Sorting all of them would take ten times as long.
         if len(column) > neighbours:
             least = np.partition(similarity, -neighbours)[-neighbours]

@@ -1,25 +1,28 @@
-"""Sequential rules: what came after the newest events, in the timelines of others."""
+"""Sequential rules: candidates that followed the newest events in other timelines."""
 
 import numpy as np
 from scipy import sparse
 
-from components.retrieval_evaluator.baselines.cooccurrence_scores import CountedScores, Scores
-from components.retrieval_evaluator.baselines.histories import Histories
+from components.retrieval_evaluator.baselines.cooccurrence_scores import (
+    CooccurrenceScores,
+    Histories,
+    Scores,
+)
 from components.retrieval_evaluator.baselines.training_events import TrainingEvents
 
 
 class SequentialRules:
-    """Counts pairs (a, b) with b after a, nearer ones for more.
+    """Counts pairs (a, b) with b after a, weighted by 1 / distance.
 
-    A candidate's score is the sum over the newest events a of the history, the newest for most, of
-    the weight of (a, b), divided by the popularity of b to a small power.
+    The score of a candidate b is the sum of the weights of (a, b) over the newest events a of the
+    history, newer events counting more, divided by a small power of the popularity of b.
 
     Args:
-        training: What to count.
-        popularity: For candidates that no rule finds.
-        window: How far b may stand after a.
-        decay: Events of the history after which one counts 1/e.
-        power: Of the popularity.
+        training: Events to count.
+        popularity: Order of the candidates that no rule finds.
+        window: Maximum distance from a to b.
+        decay: Number of events after which the weight of a history event drops to 1/e.
+        power: Exponent of the popularity.
 
     References:
         Ludewig, Jannach. Evaluation of Session-based Recommendation Algorithms. UMUAI 2018.
@@ -33,28 +36,26 @@ class SequentialRules:
         decay: float = 4.0,
         power: float = 0.25,
     ) -> None:
-        self._popularity = popularity
-        self._decay = decay
+        self._popularity, self._decay = popularity, decay
         shape = (training.num_candidates, training.num_candidates)
         timeline = training.timeline_of
         rules = sparse.csr_matrix(shape, dtype=np.float32)
         for distance in range(1, window + 1):
-            together = np.flatnonzero(timeline[distance:] == timeline[:-distance])
-            before = training.candidates[together]
-            after = training.candidates[together + distance]
-            weights = np.full(len(together), 1.0 / distance, np.float32)
+            pairs = np.flatnonzero(timeline[distance:] == timeline[:-distance])
+            before, after = training.candidates[pairs], training.candidates[pairs + distance]
+            weights = np.full(len(pairs), 1.0 / distance, np.float32)
             rules = rules + sparse.csr_matrix((weights, (before, after)), shape=shape)
         damping = np.maximum(training.counts, 1).astype(np.float32) ** -power
         self._rules = (rules @ sparse.diags(damping)).tocsr()
 
-    def scores(self, histories: Histories) -> CountedScores:
-        """Returns scores for each history."""
+    def scores(self, histories: Histories) -> CooccurrenceScores:
+        """Return scores for each history."""
         weights = np.exp(-histories.ages / self._decay)
-        # After ten times the decay nothing is left to weigh.
+        # Beyond ten times the decay, the weights are negligible.
         used = (histories.events >= 0) & (histories.ages < 10 * self._decay)
-        asked = sparse.csr_matrix(
+        queries = sparse.csr_matrix(
             (weights[used], (histories.rows[used], histories.events[used])),
-            shape=(histories.num_questions, self._rules.shape[0]),
+            shape=(histories.num_queries, self._rules.shape[0]),
             dtype=np.float32,
         )
-        return CountedScores.untied(asked @ self._rules, self._popularity)
+        return CooccurrenceScores.untied(queries @ self._rules, self._popularity)

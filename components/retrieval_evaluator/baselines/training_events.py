@@ -1,4 +1,4 @@
-"""The training events as arrays, as many of the newest as counting baselines need."""
+"""The training events as arrays, limited to the newest ones, which is what baselines count."""
 
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
@@ -6,67 +6,67 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from components.retrieval_evaluator.baselines.cooccurrence_scores import Ints, expand
 from models.features.spec import FeatureSpec
 from models.input.raw_examples import read_events
 
-_TIMELINES_A_BATCH = 4096
-# Pairs of events are counted: 5 million events are some 50 million pairs, a minute and 2 GB.
+_TIMELINES_PER_BATCH = 4096
+# Baselines count pairs: 5 million events give about 50 million pairs, one minute and 2 GB.
 MAX_EVENTS = 5_000_000
 
-Indices = npt.NDArray[np.int64]
-IndexOf = Callable[[npt.NDArray[np.object_]], Indices]
+IndexOf = Callable[[npt.NDArray[np.object_]], Ints]
 
 
 @dataclass(frozen=True)
 class TrainingEvents:
-    """Timelines of training events, one after the other, candidates as indices.
+    """Timelines of training events, concatenated, with candidates as indices.
 
-    Events whose candidate the catalogue lacks are left out. Timelines stand in the order of their
-    newest event, the most recent last, where there are times.
+    Events of candidates outside the catalogue are left out. Timelines are sorted by their newest
+    event, the most recent last, if there are times.
 
     Attributes:
         num_candidates: Size of the catalogue.
-        counts: Of all training events by candidate [num_candidates].
-        candidates: Of the kept events, oldest first within a timeline [num_events].
-        offsets: Where timelines begin, and their end [num_timelines + 1].
-        times: Epoch seconds [num_events]; None where the data has none.
+        counts: Number of training events of each candidate, including events that are not kept
+            `[num_candidates]`.
+        candidates: Candidates of the kept events, oldest first within a timeline `[num_events]`.
+        offsets: Start of each timeline, and the end `[num_timelines + 1]`.
+        times: Epoch seconds `[num_events]`; None if the data has no timestamps.
     """
 
     num_candidates: int
-    counts: Indices
-    candidates: Indices
-    offsets: Indices
-    times: Indices | None
+    counts: Ints
+    candidates: Ints
+    offsets: Ints
+    times: Ints | None
 
     @property
     def num_timelines(self) -> int:
-        """How many timelines were kept."""
+        """The number of timelines that were kept."""
         return len(self.offsets) - 1
 
     @property
-    def timeline_of(self) -> Indices:
-        """The timeline of each event [num_events]."""
+    def timeline_of(self) -> Ints:
+        """The timeline of each event `[num_events]`."""
         return np.repeat(np.arange(self.num_timelines), np.diff(self.offsets))
 
     def newest(self, max_events: int) -> "TrainingEvents":
-        """Returns the newest timelines that have about `max_events` events together."""
+        """Return the newest timelines, with about `max_events` events in total."""
         first = int(np.searchsorted(self.offsets, len(self.candidates) - max_events))
         return self._timelines(np.arange(first, self.num_timelines)) if first > 0 else self
 
     def by_recency(self) -> "TrainingEvents":
-        """Returns the same timelines in the order of their newest event."""
+        """Return the same timelines, sorted by their newest event."""
         if self.times is None or not len(self.times):
             return self
         return self._timelines(np.argsort(self.times[self.offsets[1:] - 1], kind="stable"))
 
-    def _timelines(self, chosen: Indices) -> "TrainingEvents":
-        lengths = np.diff(self.offsets)[chosen]
-        offsets = np.concatenate(([0], np.cumsum(lengths)))
-        starts = np.repeat(self.offsets[chosen] - offsets[:-1], lengths)
-        places = starts + np.arange(len(starts))
-        times = None if self.times is None else self.times[places]
-        candidates = self.candidates[places]
-        return TrainingEvents(self.num_candidates, self.counts, candidates, offsets, times)
+    def _timelines(self, chosen: Ints) -> "TrainingEvents":
+        _, events = expand(self.offsets[chosen], self.offsets[chosen + 1])
+        offsets = np.concatenate(([0], np.cumsum(np.diff(self.offsets)[chosen])))
+        times = None if self.times is None else self.times[events]
+        return TrainingEvents(
+            self.num_candidates, self.counts, self.candidates[events], offsets, times
+        )
 
 
 def read_training_events(
@@ -74,48 +74,42 @@ def read_training_events(
     spec: FeatureSpec,
     index_of: IndexOf,
     num_candidates: int,
-    asked: Set[bytes],
+    query_ids: Set[bytes],
     max_events: int = MAX_EVENTS,
 ) -> tuple[TrainingEvents, frozenset[bytes]]:
-    """Reads the `train` split.
+    """Read the `train` split.
 
-    Memory is bounded by `max_events`, the catalogue and `asked`, however many timelines there are.
-    Where there are more events, the timelines that ended last are kept, or where there are no times
-    any of them. Counts are of all.
+    Memory is bounded by `max_events`, the catalogue and `query_ids`, however many timelines there
+    are. If there are more events, the timelines that ended last are kept; without times, any.
 
     Args:
-        files: Of the split.
-        spec: Ids and features.
-        index_of: Index in the catalogue by candidate id; -1 for unknown.
+        files: Files of the split.
+        spec: IDs and features.
+        index_of: Returns the index of each candidate id; -1 if the catalogue lacks it.
         num_candidates: Size of the catalogue.
-        asked: Query ids as bytes that the caller wants to know about.
-        max_events: About how many to keep.
+        query_ids: Query ids whose presence the caller wants to know.
+        max_events: Approximate number of events to keep.
 
     Returns:
-        The events, and those of `asked` that have a timeline.
+        The events, and the subset of `query_ids` that have training events.
     """
-    counts = np.zeros(num_candidates, np.int64)  # one array, which all parts share
-    kept = TrainingEvents(
-        num_candidates,
-        counts,
-        np.zeros(0, np.int64),
-        np.zeros(1, np.int64),
-        np.zeros(0, np.int64) if spec.columns.timestamp else None,
-    )
-    parts = [kept]
-    queries: set[bytes] = set()
-    for batch in read_events(files, spec, _TIMELINES_A_BATCH):
-        queries.update(asked & set(batch.queries.tolist()))
+    counts = np.zeros(num_candidates, np.int64)  # one array, shared by all parts
+    nothing = np.zeros(0, np.int64)
+    no_times = nothing if spec.columns.timestamp else None
+    parts = [TrainingEvents(num_candidates, counts, nothing, np.zeros(1, np.int64), no_times)]
+    known_queries: set[bytes] = set()
+    for batch in read_events(files, spec, _TIMELINES_PER_BATCH):
+        known_queries.update(query_ids & set(batch.queries.tolist()))
         indices = index_of(batch.candidates)
         known = indices >= 0
-        offsets = np.concatenate(([0], np.cumsum(known)))[batch.offsets]
-        offsets = np.unique(offsets)  # a timeline of unknown candidates alone is none
+        # Drops timelines that have no known candidate.
+        offsets = np.unique(np.concatenate(([0], np.cumsum(known)))[batch.offsets])
         times = None if batch.times is None else batch.times[known]
         counts += np.bincount(indices[known], minlength=num_candidates)
         parts.append(TrainingEvents(num_candidates, counts, indices[known], offsets, times))
         if sum(len(part.candidates) for part in parts) > 2 * max_events:
             parts = [_joined(parts).by_recency().newest(max_events)]
-    return _joined(parts).by_recency().newest(max_events), frozenset(queries)
+    return _joined(parts).by_recency().newest(max_events), frozenset(known_queries)
 
 
 def _joined(parts: Sequence[TrainingEvents]) -> TrainingEvents:

@@ -177,7 +177,7 @@ def test_a_failing_model_is_not_blessed_and_the_file_says_why(
     evaluated = evaluate([("u", [], ["d"])], min_metrics={"hit_rate@1": 0.5})
     assert evaluated.report["gate"]["blessed"] is False
     assert not model_utils.is_model_blessed(evaluated.blessing)
-    assert evaluated.files == {"NOT_BLESSED": "hit_rate@1 0.0000 is not at least 0.5000\n"}
+    assert "hit_rate@1 is 0.0000, but must be at least 0.5000" in evaluated.files["NOT_BLESSED"]
 
 
 def test_a_split_without_held_out_events_blesses_nothing(evaluate: Callable[..., Evaluated]):
@@ -205,7 +205,7 @@ def test_each_case_is_kept_with_its_rank_by_contender(evaluate: Callable[..., Ev
     assert evaluated.cases.to_pylist() == [
         {
             "query_id": "u",
-            "question": 0,
+            "evaluation_query": 0,
             "candidate_id": "a b",
             "in_catalogue": True,
             "history_length": 1,
@@ -219,7 +219,7 @@ def test_each_case_is_kept_with_its_rank_by_contender(evaluate: Callable[..., Ev
         },
         {
             "query_id": "u",
-            "question": 0,
+            "evaluation_query": 0,
             "candidate_id": "nowhere",
             "in_catalogue": False,
             "history_length": 1,
@@ -232,7 +232,7 @@ def test_each_case_is_kept_with_its_rank_by_contender(evaluate: Callable[..., Ev
         },
         {
             "query_id": "v",
-            "question": 1,
+            "evaluation_query": 1,
             "candidate_id": "ç",
             "in_catalogue": True,
             "history_length": 0,
@@ -263,7 +263,7 @@ def test_slices_tell_queries_and_candidates_apart(evaluate: Callable[..., Evalua
 
 def test_rolling_asks_the_model_with_what_was_held_out_before(evaluate: Callable[..., Evaluated]):
     evaluated = evaluate([("v", [], ["d", "ç"])], protocol="rolling")
-    assert evaluated.report["num_questions"] == 2
+    assert evaluated.report["num_evaluation_queries"] == 2
     # v likes d, then ç best; d is seen by then.
     assert evaluated.cases["rank_model"].to_pylist() == [1, 1]
     assert evaluated.cases["rank_other_model"].to_pylist() == [1, 2]
@@ -305,7 +305,7 @@ def test_a_worse_model_than_the_last_blessed_one_is_refused(
     )
     evaluated = evaluate([("u", [], ["b"])], last_blessed=str(Path(before.directory).parent))
     assert not model_utils.is_model_blessed(evaluated.blessing)
-    assert "less 0.9 × last_blessed is -0.9000" in evaluated.files["NOT_BLESSED"]
+    assert "0.9 × the 1.0000 of the last blessed model" in evaluated.files["NOT_BLESSED"]
     again = evaluate(
         [("u", [], ["b"])],
         last_blessed=str(Path(before.directory).parent),
@@ -320,7 +320,7 @@ def test_a_last_blessed_model_that_cannot_be_asked_blesses_nothing(
     evaluated = evaluate([("v", [], ["d"])], last_blessed=str(tmp_path / "gone"))
     assert not model_utils.is_model_blessed(evaluated.blessing)
     assert evaluated.report["metrics"]["model"]["hit_rate@1"] == 1.0
-    assert "the last blessed model cannot be compared with" in evaluated.files["NOT_BLESSED"]
+    assert "the last blessed model must be evaluated" in evaluated.files["NOT_BLESSED"]
     assert "gone" in evaluated.files["NOT_BLESSED"]
     assert "min_lift_over_last: 0" in evaluated.files["NOT_BLESSED"]
 

@@ -1,4 +1,4 @@
-"""Which questions a protocol asks of timelines that are written out."""
+"""Evaluation queries by protocol, of timelines written as words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from components.retrieval_evaluator.config import EvaluationConfig
-from components.retrieval_evaluator.evaluation_queries import QuestionReader
+from components.retrieval_evaluator.evaluation_queries import EvaluationQueryReader
 from models.features.spec import FeatureSpec
 
 SPEC = FeatureSpec.model_validate(
@@ -20,13 +20,13 @@ SPEC = FeatureSpec.model_validate(
         "features": {"query": {"age": {"kind": "numeric"}}},
     }
 )
-# A star marks what is held out; z is not in the catalogue.
+# A star marks a held-out event; z is not in the catalogue.
 TIMELINES = {"u": "a b* c d* e", "v": "z* a*", "w": "a b"}
 CATALOGUE = "abcde"
 
 
 @pytest.fixture
-def ask(write_examples: Callable[..., str], tmp_path: Path) -> Callable[..., Any]:
+def read(write_examples: Callable[..., str], tmp_path: Path) -> Callable[..., Any]:
     file = write_examples(
         tmp_path,
         [
@@ -46,15 +46,14 @@ def ask(write_examples: Callable[..., str], tmp_path: Path) -> Callable[..., Any
         -1,
     )
 
-    def ask(block_size: int = 100, **settings: Any) -> Any:
-        config = EvaluationConfig(**settings)
-        reader = QuestionReader(SPEC, index_of, config, config.max_questions)
+    def read(block_size: int = 100, **settings: Any) -> Any:
+        reader = EvaluationQueryReader(SPEC, index_of, EvaluationConfig(**settings))
         blocks = list(reader.read([file], block_size))
-        asked = {user for block in blocks for user in block.query_ids}
-        assert reader.draw([file]).query_ids == asked
+        users = {user for block in blocks for user in block.query_ids}
+        assert reader.sample([file]).query_ids == users
         return blocks, reader.num_left_out
 
-    return ask
+    return read
 
 
 def letters(indices: np.ndarray) -> str:
@@ -62,7 +61,7 @@ def letters(indices: np.ndarray) -> str:
 
 
 def shown(blocks: list[Any]) -> list[str]:
-    """Each question as `user: history → targets`."""
+    """Return each evaluation query as `user: history → targets`."""
     found = []
     for block in blocks:
         for number in range(len(block)):
@@ -75,47 +74,47 @@ def shown(blocks: list[Any]) -> list[str]:
     return found
 
 
-def test_from_cut_asks_each_query_once_from_all_that_is_not_held_out(ask: Callable[..., Any]):
-    blocks, left_out = ask(protocol="from_cut")
+def test_from_cut_gives_one_per_query_with_the_events_not_held_out(read: Callable[..., Any]):
+    blocks, left_out = read(protocol="from_cut")
     assert shown(blocks) == ["u: ace → bd", "v:  → ?a"]
     assert left_out == 0
 
 
-def test_rolling_asks_each_held_out_event_from_everything_before_it(ask: Callable[..., Any]):
-    blocks, left_out = ask(protocol="rolling")
+def test_rolling_gives_one_per_held_out_event_with_everything_before_it(read: Callable[..., Any]):
+    blocks, left_out = read(protocol="rolling")
     assert shown(blocks) == ["u: a → b", "u: abc → d", "v:  → ?", "v: ? → a"]
     assert [query for block in blocks for query in block.queries] == [0, 0, 1, 1]
     assert left_out == 0
 
 
-def test_a_question_may_need_a_history(ask: Callable[..., Any]):
-    # What the catalogue lacks is history all the same: the client sends it.
-    blocks, left_out = ask(protocol="rolling", min_history=1)
+def test_a_minimum_history_leaves_events_out(read: Callable[..., Any]):
+    # Candidates outside the catalogue count as history: the client sends them.
+    blocks, left_out = read(protocol="rolling", min_history=1)
     assert shown(blocks) == ["u: a → b", "u: abc → d", "v: ? → a"]
     assert left_out == 1
-    blocks, left_out = ask(protocol="from_cut", min_history=1)
+    blocks, left_out = read(protocol="from_cut", min_history=1)
     assert shown(blocks) == ["u: ace → bd"]
     assert left_out == 2
 
 
 @pytest.mark.parametrize("protocol", ["from_cut", "rolling"])
 @pytest.mark.parametrize("block_size", [1, 2, 3])
-def test_blocks_of_any_size_hold_the_same_questions(
-    ask: Callable[..., Any], protocol: str, block_size: int
+def test_the_block_size_does_not_change_the_evaluation_queries(
+    read: Callable[..., Any], protocol: str, block_size: int
 ):
-    together, _ = ask(protocol=protocol)
-    apart, _ = ask(protocol=protocol, block_size=block_size)
+    together, _ = read(protocol=protocol)
+    apart, _ = read(protocol=protocol, block_size=block_size)
     assert shown(apart) == shown(together)
     assert all(len(block) <= block_size for block in apart)
 
 
-def test_features_of_the_query_stand_beside_each_of_its_questions(ask: Callable[..., Any]):
-    ((block,), _) = ask(protocol="rolling")
+def test_each_evaluation_query_has_the_features_of_its_query(read: Callable[..., Any]):
+    ((block,), _) = read(protocol="rolling")
     np.testing.assert_array_equal(block.inputs["age"].numpy(), [1.0, 1.0, np.nan, np.nan])
 
 
 @pytest.mark.parametrize("protocol", ["rolling", "from_cut"])
-def test_of_too_many_questions_whole_queries_are_drawn(
+def test_sampling_takes_queries_with_all_their_evaluation_queries(
     write_examples: Callable[..., str], tmp_path: Path, protocol: str
 ):
     users = [f"user {number}" for number in range(400)]
@@ -126,41 +125,40 @@ def test_of_too_many_questions_whole_queries_are_drawn(
     index_of = tf.lookup.StaticHashTable(
         tf.lookup.KeyValueTensorInitializer(["a", "b", "c"], tf.range(3, dtype=tf.int64)), -1
     )
-    a_query = 2 if protocol == "rolling" else 1
+    per_user = 2 if protocol == "rolling" else 1
 
-    def read(max_questions: int) -> tuple[list[bytes], int, int]:
-        settings = EvaluationConfig(protocol=protocol)
-        reader = QuestionReader(SPEC, index_of, settings, max_questions)
-        draw = reader.draw([file])
-        asked = [user for block in reader.read([file], 64, draw) for user in block.query_ids]
-        assert draw.query_ids == set(asked)
-        return asked, reader.num_not_drawn, reader.num_left_out
+    def read(max_queries: int) -> tuple[list[bytes], int, int]:
+        reader = EvaluationQueryReader(SPEC, index_of, EvaluationConfig(protocol=protocol))
+        sample = reader.sample([file], max_queries)
+        found = [user for block in reader.read([file], 64, sample) for user in block.query_ids]
+        assert sample.query_ids == set(found)
+        return found, reader.num_not_drawn, reader.num_left_out
 
-    asked, not_drawn, left_out = read(100 * a_query)
-    assert 60 <= len(set(asked)) <= 140
-    assert len(asked) == a_query * len(set(asked))
-    assert (not_drawn, left_out) == (2 * (400 - len(set(asked))), 0)
-    assert read(100 * a_query)[0] == asked
-    fewer, _, _ = read(50 * a_query)
-    assert set(fewer) < set(asked)
-    everybody, not_drawn, _ = read(400 * a_query)
-    assert len(everybody) == 400 * a_query
+    found, not_drawn, left_out = read(100 * per_user)
+    assert 60 <= len(set(found)) <= 140
+    assert len(found) == per_user * len(set(found))
+    assert (not_drawn, left_out) == (2 * (400 - len(set(found))), 0)
+    assert read(100 * per_user)[0] == found
+    fewer, _, _ = read(50 * per_user)
+    assert set(fewer) < set(found)
+    everyone, not_drawn, _ = read(400 * per_user)
+    assert len(everyone) == 400 * per_user
     assert not_drawn == 0
 
 
-def test_a_larger_catalogue_is_asked_fewer_questions():
+def test_a_larger_catalogue_gets_fewer_evaluation_queries():
     config = EvaluationConfig()
-    assert config.questions_among(1_682) == 25_000
-    assert config.questions_among(500_000) == 10_000
-    assert config.questions_among(100_000_000) == 1_000
-    assert EvaluationConfig(max_questions=7).questions_among(500_000) == 7
+    assert config.queries_among(1_682) == 25_000
+    assert config.queries_among(500_000) == 10_000
+    assert config.queries_among(100_000_000) == 1_000
+    assert EvaluationConfig(max_queries=7).queries_among(500_000) == 7
 
 
 @pytest.mark.parametrize(
     ("method", "protocol"),
     [("random", "from_cut"), ("leave_last_out", "from_cut"), ("temporal", "rolling")],
 )
-def test_auto_takes_the_protocol_that_fits_the_split(method: str, protocol: str):
+def test_auto_chooses_the_protocol_that_fits_the_split(method: str, protocol: str):
     assert EvaluationConfig().for_split(method, has_times=True).protocol == protocol
-    told = EvaluationConfig(protocol="rolling")
-    assert told.for_split(method, has_times=True).protocol == "rolling"
+    given = EvaluationConfig(protocol="rolling")
+    assert given.for_split(method, has_times=True).protocol == "rolling"

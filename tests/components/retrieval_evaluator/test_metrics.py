@@ -5,26 +5,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.retrieval_evaluator.metrics import metric_names, metrics_at
-from components.retrieval_evaluator.ranking import UNRANKED
+from components.retrieval_evaluator.metrics import RankMetrics, ReturnedLists, metric_names
+from components.retrieval_evaluator.ranking import UNRANKED, DenseRanking
 
 
 def measure(
     ranks: list[int],
-    questions: list[int],
+    lists: list[int],
     ks: list[int],
     queries: list[int] | None = None,
     is_repeated: list[bool] | None = None,
 ) -> dict[str, float]:
-    """Measures with one question a query unless told otherwise."""
-    asked = np.array(questions, np.int64)
-    return metrics_at(
+    """Measure with one evaluation query per query, unless `queries` says otherwise."""
+    metrics = RankMetrics(
         np.array(ranks, np.int64),
-        asked,
-        asked if queries is None else np.array(queries, np.int64),
-        ks,
+        np.array(lists, np.int64),
+        np.array(lists if queries is None else queries, np.int64),
         None if is_repeated is None else np.array(is_repeated),
     )
+    return {name: metrics.value(name) for name in metric_names(ks)}
 
 
 def of_kind(metrics: dict[str, float], *, over_queries: bool) -> dict[str, float]:
@@ -58,7 +57,7 @@ def test_metrics_of_a_hand_worked_example():
 
 
 def test_metrics_over_queries_of_a_hand_worked_example():
-    # As above.
+    # The same ranks as above.
     metrics = measure([1, 3, 20, 2], [0, 0, 0, 1], [2, 5])
     assert of_kind(metrics, over_queries=True) == pytest.approx(
         {
@@ -79,8 +78,8 @@ def test_metrics_over_queries_of_a_hand_worked_example():
     )
 
 
-def test_queries_weigh_alike_however_often_they_are_asked_about():
-    # Query 0 is asked three times and once answered, query 1 is asked once and answered.
+def test_queries_have_equal_weight_however_many_evaluation_queries_they_have():
+    # Query 0 has three evaluation queries and one hit, query 1 has one of each.
     metrics = measure([1, 9, 9, 2], [0, 1, 2, 3], [5], queries=[0, 0, 0, 1])
     assert metrics["hit_rate@5"] == 2 / 4
     assert metrics["query_hit_rate@5"] == pytest.approx((1 / 3 + 1) / 2)
@@ -89,7 +88,7 @@ def test_queries_weigh_alike_however_often_they_are_asked_about():
     assert metrics["map@5"] == metrics["mrr@5"] == pytest.approx((1 + 1 / 2) / 4)
 
 
-def test_a_candidate_held_out_twice_is_one_right_answer_of_a_list():
+def test_a_candidate_held_out_twice_is_one_right_answer_in_a_list():
     metrics = measure([1, 1, 7], [0, 0, 0], [1], is_repeated=[False, True, False])
     assert metrics["hit_rate@1"] == pytest.approx(2 / 3)
     assert metrics["precision@1"] == 1.0
@@ -97,7 +96,7 @@ def test_a_candidate_held_out_twice_is_one_right_answer_of_a_list():
 
 
 def test_a_perfect_model_has_all_ones():
-    # Two right answers at the ranks 1 and 2 of one query.
+    # Two right answers at the ranks 1 and 2.
     metrics = measure([2, 1], [0, 0], [2])
     assert metrics["hit_rate@2"] == metrics["precision@2"] == metrics["map@2"] == 1.0
 
@@ -108,11 +107,11 @@ def test_unranked_targets_are_misses():
 
 
 def test_queries_without_held_out_events_do_not_count():
-    # Query numbers 1 to 4 hold nothing out.
+    # Queries 1 to 4 have no held-out events.
     assert measure([1, 1], [0, 5], [1])["precision@1"] == 1.0
 
 
-def test_without_events_every_metric_is_no_number():
+def test_without_events_every_metric_is_nan():
     metrics = measure([], [], [1, 10])
     assert list(metrics) == metric_names([1, 10])
     assert all(math.isnan(value) for value in metrics.values())
@@ -131,14 +130,14 @@ def test_a_constant_model_hits_only_where_k_reaches_the_catalogue():
     ),
     st.integers(1, 12),
 )
-def test_equals_metrics_worked_out_list_by_list(right: dict[int, set[int]], k: int):
+def test_equals_metrics_computed_list_by_list(right: dict[int, set[int]], k: int):
     events = [(query, rank) for query, at in right.items() for rank in at]
     metrics = measure([rank for _, rank in events], [query for query, _ in events], [k])
     precisions, average_precisions = [], []
     for at in right.values():
         is_right = [rank in at for rank in range(1, k + 1)]
         precisions.append(sum(is_right) / k)
-        cumulated = [sum(is_right[: place + 1]) / (place + 1) for place in range(k)]
+        cumulated = [sum(is_right[:n]) / n for n in range(1, k + 1)]
         gained = [p for p, hit in zip(cumulated, is_right, strict=True) if hit]
         average_precisions.append(sum(gained) / min(k, len(at)))
     hits = [rank for _, rank in events if rank <= k]
@@ -151,3 +150,46 @@ def test_equals_metrics_worked_out_list_by_list(right: dict[int, set[int]], k: i
             f"map@{k}": np.mean(average_precisions),
         }
     )
+
+
+def lists_measured(
+    scores: list[list[float]], ks: list[int], counts: list[int], history: float = 2.0
+) -> dict[str, float]:
+    lists = ReturnedLists(ks, len(counts))
+    lists.add(*DenseRanking(np.array(scores, np.float32)).best(lists.longest))
+    return lists.metrics(np.array(counts), history)
+
+
+def test_list_metrics_of_a_hand_worked_example():
+    # First answers: 0 and 0; first two: 0, 1 and 0, 2.
+    metrics = lists_measured([[4, 3, 2, 1], [4, 1, 3, 2]], [1, 2], [5, 1, 1, 1])
+    # p = (c + 1) / (8 + 4): one half for 0, a sixth for the others.
+    assert metrics == pytest.approx(
+        {
+            "coverage@1": 1 / 4,
+            "coverage@2": 3 / 4,
+            # x = 0, 0, 0, 2: 3 · 2 / (4 · 2). x = 0, 1, 1, 2: (-1 + 1 + 6) / (4 · 4).
+            "gini@1": 3 / 4,
+            "gini@2": 6 / 16,
+            "novelty@1": 1.0,
+            "novelty@2": (2 * 1.0 + 2 * np.log2(6)) / 4,
+            "popularity_lift@1": 5 / 2 - 1,
+            "popularity_lift@2": (5 + 1 + 5 + 1) / 4 / 2 - 1,
+        }
+    )
+
+
+def test_excluded_candidates_are_not_returned():
+    metrics = lists_measured([[-np.inf, 1.0, -np.inf]], [1, 3, 10], [1, 1, 1])
+    assert [metrics[f"coverage@{k}"] for k in (1, 3, 10)] == pytest.approx([1 / 3] * 3)
+
+
+def test_gini_is_zero_if_all_are_returned_equally_often():
+    assert lists_measured(np.eye(4).tolist(), [1], [1] * 4)["gini@1"] == 0.0
+
+
+def test_list_metrics_without_lists_are_nan():
+    metrics = ReturnedLists([1], 2).metrics(np.array([1, 2]), 0.0)
+    assert np.isnan(metrics["gini@1"])
+    assert metrics["coverage@1"] == 0.0
+    assert np.isnan(metrics["popularity_lift@1"])

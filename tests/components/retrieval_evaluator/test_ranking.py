@@ -1,9 +1,14 @@
+"""Ranks of dense scores, and sparse rankings with dense ones as the oracle."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
-from components.retrieval_evaluator.ranking import UNRANKED, target_ranks
+from components.retrieval_evaluator.baselines.cooccurrence_scores import CooccurrenceScores
+from components.retrieval_evaluator.baselines.popularity import popularity_scores
+from components.retrieval_evaluator.ranking import UNRANKED, DenseRanking, SparseRanking
 
 NOTHING: list[int] = []
 
@@ -15,10 +20,9 @@ def ranks(
     excluded_rows: list[int] = NOTHING,
     excluded: list[int] = NOTHING,
 ) -> list[int]:
-    as_indices = (
-        np.array(values, np.int64) for values in (excluded_rows, excluded, target_rows, targets)
-    )
-    return target_ranks(np.array(scores, np.float32), *as_indices).tolist()
+    ranking = DenseRanking(np.array(scores, np.float32))
+    ranking.exclude(np.array(excluded_rows, np.int64), np.array(excluded, np.int64))
+    return ranking.ranks(np.array(target_rows, np.int64), np.array(targets, np.int64)).tolist()
 
 
 def test_best_score_has_rank_one():
@@ -37,11 +41,11 @@ def test_a_tie_counts_against_the_target():
     assert ranks([[2.0, 1.0, 1.0, 1.0, 0.0]], [0, 0], [2, 0]) == [4, 1]
 
 
-def test_excluded_candidates_do_not_stand_before_a_target():
+def test_excluded_candidates_do_not_rank_before_a_target():
     assert ranks([[3.0, 2.0, 1.0]], [0], [2], [0, 0], [0, 1]) == [1]
 
 
-def test_exclusion_concerns_its_own_query_only():
+def test_exclusion_applies_to_its_own_row_only():
     scores = [[3.0, 2.0], [3.0, 2.0]]
     assert ranks(scores, [0, 1], [1, 1], [0], [0]) == [1, 2]
 
@@ -50,21 +54,17 @@ def test_an_excluded_target_is_unranked():
     assert ranks([[3.0, 2.0]], [0], [0], [0], [0]) == [UNRANKED]
 
 
-def test_an_unknown_target_is_unranked_and_an_unknown_exclusion_excludes_nobody():
+def test_an_unknown_target_is_unranked_and_an_unknown_exclusion_is_ignored():
     # -1 must not be read as "the last candidate".
     assert ranks([[3.0, 2.0]], [0, 0], [-1, 1], [0], [-1]) == [UNRANKED, 2]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_score_that_is_no_number_is_unranked_and_never_in_the_way(bad: float):
+def test_a_score_that_is_not_finite_is_unranked_and_loses_to_every_other(bad: float):
     assert ranks([[bad, 2.0, 1.0]], [0, 0], [0, 2]) == [UNRANKED, 2]
 
 
-def test_a_model_of_nans_ranks_nothing():
-    assert ranks([[np.nan] * 3], [0, 0, 0], [0, 1, 2]) == [UNRANKED] * 3
-
-
-def test_no_targets_no_ranks():
+def test_without_targets_there_are_no_ranks():
     assert ranks([[1.0, 2.0]], [], []) == []
 
 
@@ -72,7 +72,7 @@ def by_sorting(scores: list[float], excluded: set[int], target: int, catalogue: 
     if not 0 <= target < catalogue or target in excluded or not np.isfinite(scores[target]):
         return int(UNRANKED)
     left = [s for c, s in enumerate(scores) if c not in excluded and np.isfinite(s)]
-    # The place of the last one among equals.
+    # The last position among equal scores.
     left.sort(reverse=True)
     return len(left) - left[::-1].index(scores[target])
 
@@ -99,3 +99,106 @@ def test_equals_sorting_one_query_at_a_time(data: st.DataObject):
         [row for row, _ in excluded],
         [candidate for _, candidate in excluded],
     )
+
+
+@pytest.mark.parametrize("kind", ["random", "ascending", "constant", "ties", "excluded"])
+def test_the_best_of_a_large_catalogue_equal_those_of_sorting(kind: str):
+    rng = np.random.default_rng(4)
+    scores = rng.normal(size=(6, 2000)).astype(np.float32)
+    if kind == "ascending":
+        scores.sort(axis=1)
+    if kind == "constant":
+        scores[:] = 1.0
+    if kind == "ties":
+        scores = np.round(scores, 1)
+    if kind == "excluded":
+        scores[:, 5:] = -np.inf
+    best = np.argsort(-scores, axis=1, kind="stable")
+    for k in (3, 10):
+        positions, candidates = DenseRanking(scores.copy()).best(k)
+        row, position = np.nonzero(np.take_along_axis(scores, best[:, :k], axis=1) > -np.inf)
+        assert positions.tolist() == position.tolist()
+        assert candidates.tolist() == best[row, position].tolist()
+
+
+def scores_of(found: list[list[float]], counts: list[int]) -> CooccurrenceScores:
+    matrix = sparse.csr_matrix(np.array(found, np.float64).reshape(-1, len(counts)))
+    return CooccurrenceScores(matrix, popularity_scores(np.array(counts)))
+
+
+def listed(positions: np.ndarray, candidates: np.ndarray) -> list[tuple[int, int]]:
+    return sorted(zip(positions.tolist(), candidates.tolist(), strict=True))
+
+
+def test_found_candidates_come_first_then_popular_ones():
+    ranking = SparseRanking(scores_of([[0, 0, 3, 5], [0, 0, 0, 0]], [4, 9, 1, 1]))
+    everything = np.arange(4)
+    assert ranking.ranks(np.zeros(4, int), everything).tolist() == [4, 3, 2, 1]
+    assert ranking.ranks(np.ones(4, int), everything).tolist() == [2, 1, 3, 4]
+    assert listed(*ranking.best(2)) == [(0, 1), (0, 3), (1, 0), (1, 2)]
+
+
+def test_a_tie_of_sparse_scores_counts_against_the_target():
+    ranking = SparseRanking(scores_of([[2, 2, 0, 2]], [1, 1, 1, 1]))
+    assert ranking.ranks(np.zeros(2, int), np.array([0, 3])).tolist() == [3, 3]
+
+
+def test_an_excluded_or_unknown_target_of_a_sparse_ranking_is_unranked():
+    ranking = SparseRanking(scores_of([[1, 0, 0]], [1, 2, 3]))
+    ranking.exclude(np.zeros(3, int), np.array([0, 2, -1]))
+    found = ranking.ranks(np.zeros(4, int), np.array([0, 1, 2, -1]))
+    assert found.tolist() == [UNRANKED, 1, UNRANKED, UNRANKED]
+    assert listed(*ranking.best(3)) == [(0, 1)]
+
+
+def test_an_empty_block_is_accepted():
+    ranking = SparseRanking(CooccurrenceScores(sparse.csr_matrix((0, 3)), np.ones(3)))
+    ranking.exclude(np.zeros(0, int), np.zeros(0, int))
+    assert len(ranking.ranks(np.zeros(0, int), np.zeros(0, int))) == 0
+    assert listed(*ranking.best(5)) == []
+
+
+Case = tuple[CooccurrenceScores, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    num_rows, size = draw(st.integers(1, 4)), draw(st.integers(1, 12))
+    few = st.sampled_from([0.0, 0.0, 0.0, 1.0, 2.0, 2.5])
+    found = draw(st.lists(few, min_size=num_rows * size, max_size=num_rows * size))
+    counts = draw(st.lists(st.integers(0, 5), min_size=size, max_size=size))
+    rows, candidates = st.integers(0, num_rows - 1), st.integers(-1, size - 1)
+    excluded, targets = (
+        np.array(draw(st.lists(st.tuples(rows, candidates), max_size=20)), np.int64).reshape(-1, 2)
+        for _ in range(2)
+    )
+    scores = scores_of(np.reshape(found, (num_rows, size)).tolist(), counts)
+    return scores, excluded[:, 0], excluded[:, 1], targets[:, 0], targets[:, 1]
+
+
+@settings(max_examples=300, deadline=None)
+@given(cases(), st.integers(1, 14))
+def test_sparse_ranks_and_lists_equal_those_of_dense_scores(case: Case, k: int):
+    scores, excluded_rows, excluded, target_rows, targets = case
+    sparse_ranking, dense = SparseRanking(scores), DenseRanking(scores.dense())
+    for is_excluding in (False, True):
+        if is_excluding:
+            sparse_ranking.exclude(excluded_rows, excluded)
+            dense.exclude(excluded_rows, excluded)
+        expected = dense.ranks(target_rows, targets)
+        assert sparse_ranking.ranks(target_rows, targets).tolist() == expected.tolist()
+        rows_of_best = np.bincount(sparse_ranking.best(k)[0], minlength=k)
+        assert rows_of_best.tolist() == np.bincount(dense.best(k)[0], minlength=k).tolist()
+
+
+@pytest.mark.parametrize("k", [1, 3, 10])
+def test_sparse_lists_equal_those_of_dense_scores_without_ties(k: int):
+    rng = np.random.default_rng(2)
+    found = sparse.random(20, 300, 0.02, format="csr", random_state=rng)
+    scores = CooccurrenceScores.untied(found, popularity_scores(rng.integers(0, 9, 300)))
+    excluded = rng.integers(0, 20, 400), rng.integers(-1, 300, 400)
+    sparse_ranking, dense = SparseRanking(scores), DenseRanking(scores.dense())
+    assert listed(*sparse_ranking.best(k)) == listed(*dense.best(k))
+    sparse_ranking.exclude(*excluded)
+    dense.exclude(*excluded)
+    assert listed(*sparse_ranking.best(k)) == listed(*dense.best(k))

@@ -9,23 +9,19 @@ from components.retrieval_evaluator.slices import (
 )
 
 
-def test_head_is_the_most_popular_fifth_and_nothing_without_events():
+def test_head_is_the_most_popular_fifth_with_training_events():
     counts = np.array([1, 9, 0, 5, 2, 1, 1, 1, 1, 1])
-    assert popularity_labels(np.array([1, 3, 4, -1]), counts).tolist() == [
-        "head",
-        "head",
-        "tail",
-        "tail",
-    ]
+    labels = popularity_labels(np.array([1, 3, 4, -1]), counts)
+    assert labels.tolist() == ["head", "head", "tail", "tail"]
     assert popularity_labels(np.array([0, 1]), np.array([0, 0])).tolist() == ["tail", "tail"]
 
 
-def test_candidates_are_warm_cold_or_not_in_the_catalogue():
+def test_candidates_are_warm_cold_or_unknown():
     labels = candidate_labels(np.array([0, 1, -1]), np.array([3, 0]))
     assert labels.tolist() == ["warm", "cold", "unknown"]
 
 
-def test_features_are_text_with_missing_and_rare_values_apart():
+def test_missing_and_rare_feature_values_have_slices_of_their_own():
     values = np.array([b"", "ü".encode(), *[str(n % 20).encode() for n in range(40)]], object)
     labels = feature_labels(values)
     assert labels[0] == "(other)"
@@ -39,7 +35,7 @@ def test_each_slice_measures_its_own_events():
     found = slice_metrics(
         {"repeat": np.array(["new", "repeat", "new"], object)},
         {"model": np.array([1, 3, 9])},
-        questions=np.array([0, 1, 2]),
+        lists=np.array([0, 1, 2]),
         queries=np.array([0, 0, 1]),
         ks=[2, 5],
     )

@@ -1,4 +1,4 @@
-"""An evaluation on its own, and whether the served model is what was measured."""
+"""`two-tower evaluate`, and whether the served model has the metrics that were measured."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ KS = (1, 10)
 
 @pytest.fixture(scope="module")
 def rolling(finished_run: dict[str, Any], two_tower: Command) -> dict[str, Any]:
-    """The pushed version measured by another protocol than the run's."""
+    """Evaluate the pushed version with another protocol than the run."""
     version = Path(finished_run["serving_dir"]) / str(finished_run["pushed_version"])
     config = str(finished_run["config_path"])
     done = two_tower(
@@ -38,9 +38,9 @@ def test_shows_the_metrics_of_the_run_as_tables(
     )
     assert done.returncode == 0, done.stderr
     shown = " ".join(done.stdout.split())
-    for contender, metrics in finished_run["metrics"].items():
-        assert f"hit_rate@10 of {contender}: {metrics['hit_rate@10']:.4f}" in shown
-    assert "the gate: would pass" in shown
+    for ranker, metrics in finished_run["metrics"].items():
+        assert f"{ranker} {metrics['hit_rate@10']:.4f}" in shown
+    assert "The gate would bless the model" in shown
     assert "repeat: new" in shown
 
 
@@ -56,7 +56,7 @@ def test_measures_a_given_model_by_a_given_protocol(
     finished_run: dict[str, Any], rolling: dict[str, Any]
 ) -> None:
     assert rolling["protocol"] == "rolling"
-    assert rolling["num_questions"] == rolling["num_events"]
+    assert rolling["num_evaluation_queries"] == rolling["num_events"]
     assert set(rolling["slices"]["feature club"]) == {"red", "blue"}
     assert str(finished_run["pushed_version"]) in rolling["model"]
 
@@ -81,9 +81,9 @@ def test_what_is_no_model_is_named(
 
 
 def held_out(finished_run: dict[str, Any], protocol: str) -> Iterator[tuple[Any, list[str]]]:
-    """The questions as a client would ask them, and their right answers."""
+    """Yield queries as a client would send them, and their right answers."""
     from components.retrieval_evaluator.config import EvaluationConfig
-    from components.retrieval_evaluator.evaluation_queries import QuestionReader
+    from components.retrieval_evaluator.evaluation_queries import EvaluationQueryReader
     from models.input.raw_examples import split_files
     from pipeline.config.file import load
     from pipeline.runs.evaluation import newest_output
@@ -92,7 +92,7 @@ def held_out(finished_run: dict[str, Any], protocol: str) -> Iterator[tuple[Any,
     config = load(str(finished_run["config_path"]))
     files = split_files(newest_output(config, "TimelineExampleGen", "examples"), "eval")
     settings = EvaluationConfig(protocol=protocol)
-    for block in QuestionReader(config.spec, _NoIndex(), settings).read(files, 100):
+    for block in EvaluationQueryReader(config.spec, _NoIndex(), settings).read(files, 100):
         inputs = {name: values.numpy() for name, values in block.inputs.items()}
         for row in range(len(block)):
             history = [event.decode() for event in inputs["history"][row] if event]
@@ -103,7 +103,7 @@ def held_out(finished_run: dict[str, Any], protocol: str) -> Iterator[tuple[Any,
 
 
 class _NoIndex:
-    """The server knows candidates by id."""
+    """Stands in for the catalogue: the server knows candidates by id."""
 
     def lookup(self, ids: Any) -> Any:
         import tensorflow as tf

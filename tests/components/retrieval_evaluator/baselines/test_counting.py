@@ -1,4 +1,4 @@
-"""Sequential rules, item-kNN and session-kNN on timelines that are written out."""
+"""Sequential rules, item-kNN and session-kNN on timelines written as words."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from components.retrieval_evaluator.baselines.cooccurrence_scores import CountedScores
+from components.retrieval_evaluator.baselines.cooccurrence_scores import CooccurrenceScores
 from components.retrieval_evaluator.baselines.item_knn import ItemKNN
 from components.retrieval_evaluator.baselines.popularity import popularity_scores
-from components.retrieval_evaluator.baselines.registry import make_baselines
 from components.retrieval_evaluator.baselines.sequential_rules import SequentialRules
 from components.retrieval_evaluator.baselines.session_knn import SessionKNN
-from components.retrieval_evaluator.config import Baseline
+from components.retrieval_evaluator.config import BaselineName
+from components.retrieval_evaluator.rankers import make_baselines
 from tests.components.retrieval_evaluator.baselines.timelines import (
-    asked_with,
+    histories_of,
     ranking,
     trained_on,
 )
@@ -25,33 +25,33 @@ def scored(
     make: Callable[..., Any], timelines: list[str], histories: list[str], size: int, **settings: Any
 ) -> np.ndarray:
     training = trained_on(timelines, size)
-    contender = make(training, popularity_scores(training.counts), **settings)
-    return contender.scores(asked_with(histories)).dense()
+    baseline = make(training, popularity_scores(training.counts), **settings)
+    return baseline.scores(histories_of(histories)).dense()
 
 
-def test_rules_weigh_what_came_after_by_its_distance():
+def test_rules_weigh_followers_by_distance():
     # After a: b once at distance 1, c at 2, d at 3; all are seen once.
     scores = scored(SequentialRules, ["abcd"], ["a"], 4, power=0.0)
     assert ranking(scores) == ["bcda"]
-    # A hair is added for popularity, which tells ties apart.
+    # A tiny part for popularity breaks ties.
     np.testing.assert_allclose(scores[0, 1:], [1, 1 / 2, 1 / 3], rtol=2e-3)
 
 
-def test_rules_run_one_way_and_not_from_one_timeline_into_the_next():
+def test_rules_are_directed_and_stay_within_a_timeline():
     assert scored(SequentialRules, ["ab", "cd"], ["b"], 4).max() < 0
     assert ranking(scored(SequentialRules, ["ab", "cd"], ["c"], 4)) == ["dabc"]
 
 
-def test_rules_listen_to_the_newest_event_most():
+def test_rules_weigh_the_newest_event_most():
     assert ranking(scored(SequentialRules, ["ab", "cd"], ["ac", "ca"], 4)) == ["dbac", "bdac"]
 
 
-def test_rules_look_no_further_than_the_window():
+def test_rules_end_at_the_window():
     assert scored(SequentialRules, ["abcd"], ["a"], 4, window=2)[0, 3] < 0
 
 
-def test_rules_damp_what_is_popular_anyway():
-    # b and c follow a alike, but b is everywhere.
+def test_rules_damp_popular_candidates():
+    # b and c follow a equally often, but b is popular.
     timelines = ["ab", "ac", *["db"] * 8]
     plain = scored(SequentialRules, timelines, ["a"], 4, power=0.0)
     damped = scored(SequentialRules, timelines, ["a"], 4, power=0.5)
@@ -68,22 +68,22 @@ def test_item_knn_is_cosine_similarity():
     assert scores[0, 3] < 0
 
 
-def test_item_knn_counts_a_candidate_once_however_often_it_was_met():
+def test_item_knn_counts_a_repeated_candidate_once():
     once = scored(ItemKNN, ["ab", "ac"], ["a"], 3)
     np.testing.assert_allclose(scored(ItemKNN, ["aabb", "ac"], ["aaa"], 3), once)
 
 
-def test_item_knn_keeps_the_nearest_only():
+def test_item_knn_keeps_only_the_nearest():
     timelines = ["ab", "ab", "ac"]
     assert scored(ItemKNN, timelines, ["a"], 3, neighbours=1)[0, 2] < 0
     assert scored(ItemKNN, timelines, ["a"], 3, neighbours=2)[0, 2] > 0
 
 
-def test_item_knn_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch):
+def test_item_knn_does_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch):
     rng = np.random.default_rng(3)
     timelines = ["".join(chr(97 + c) for c in rng.integers(0, 9, 6)) for _ in range(30)]
     whole = scored(ItemKNN, timelines, ["abc", "i"], 9, neighbours=4)
-    monkeypatch.setattr("components.retrieval_evaluator.baselines.item_knn._PAIRS_AT_ONCE", 50)
+    monkeypatch.setattr("components.retrieval_evaluator.baselines.item_knn._PAIRS_PER_CHUNK", 50)
     np.testing.assert_array_equal(scored(ItemKNN, timelines, ["abc", "i"], 9, neighbours=4), whole)
 
 
@@ -94,13 +94,13 @@ def test_session_knn_worked_by_hand():
     )
     e = np.exp(-1)
     first, second = (1 + e) / np.sqrt(3), 1 / np.sqrt(2)
-    # From the shared b: in "abc" a and c stand one away, in "bd" d does.
+    # From the shared b, a and c in "abc" are at distance 1, and d in "bd".
     expected = [first * e, first + second, first * e, second * e]
     np.testing.assert_allclose(scores[0, :4], expected, rtol=2e-3)
     assert (scores[0, 4:] < 0).all()
 
 
-def test_session_knn_lets_only_the_nearest_vote():
+def test_session_knn_counts_only_the_nearest_timelines():
     scores = scored(SessionKNN, ["abc", "bd"], ["ab"], 4, neighbours=1)
     assert scores[0, 2] > 0 > scores[0, 3]
 
@@ -122,17 +122,17 @@ def brute_session_knn(timelines: list[str], history: str, size: int) -> np.ndarr
             continue
         similarity = sum(np.exp(-age / 2) for age, _ in shared) / np.sqrt(len(timeline))
         match = timeline.rindex(shared[0][1])
-        for place, letter in enumerate(timeline):
-            if abs(place - match) <= 12:
-                weight = np.exp(-abs(place - match) / 3)
+        for index, letter in enumerate(timeline):
+            if abs(index - match) <= 12:
+                weight = np.exp(-abs(index - match) / 3)
                 scores[ord(letter) - 97] += similarity * weight
     return scores
 
 
-@pytest.mark.parametrize("matches_at_once", [1, 40, 1_000_000])
-def test_session_knn_equals_a_plain_loop(monkeypatch: pytest.MonkeyPatch, matches_at_once: int):
+@pytest.mark.parametrize("matches_per_chunk", [1, 40, 1_000_000])
+def test_session_knn_equals_a_plain_loop(monkeypatch: pytest.MonkeyPatch, matches_per_chunk: int):
     monkeypatch.setattr(
-        "components.retrieval_evaluator.baselines.session_knn._MATCHES_AT_ONCE", matches_at_once
+        "components.retrieval_evaluator.baselines.session_knn._MATCHES_PER_CHUNK", matches_per_chunk
     )
     rng = np.random.default_rng(5)
     words = [
@@ -143,7 +143,7 @@ def test_session_knn_equals_a_plain_loop(monkeypatch: pytest.MonkeyPatch, matche
     np.testing.assert_allclose(np.maximum(found, 0), expected, rtol=2e-3)
 
 
-ALL: tuple[Baseline, ...] = (
+ALL: tuple[BaselineName, ...] = (
     "popularity",
     "recent_popularity",
     "repeat_history",
@@ -155,9 +155,11 @@ ALL: tuple[Baseline, ...] = (
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("histories", [["", ""], ["?"], ["?a?", ""], []])
-def test_unknown_and_empty_histories_get_what_is_popular(name: Baseline, histories: list[str]):
+def test_unknown_and_empty_histories_get_popular_candidates(
+    name: BaselineName, histories: list[str]
+):
     training = trained_on(["ab", "b", "c"], 4)
-    scores = make_baselines([name], training)[name](asked_with(histories)).dense()
+    scores = make_baselines([name], training)[name](histories_of(histories)).dense()
     assert scores.shape == (len(histories), 4)
     for history, row in zip(histories, ranking(scores), strict=True):
         if "a" not in history and name != "recent_popularity":
@@ -165,20 +167,20 @@ def test_unknown_and_empty_histories_get_what_is_popular(name: Baseline, histori
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_training_set_of_nothing_known_is_no_error(name: Baseline):
-    scores = make_baselines([name], trained_on([], 3))[name](asked_with(["ab", ""])).dense()
+def test_an_empty_training_set_is_accepted(name: BaselineName):
+    scores = make_baselines([name], trained_on([], 3))[name](histories_of(["ab", ""])).dense()
     assert np.isfinite(scores).all()
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_scores_have_no_ties(name: Baseline):
+def test_scores_have_no_ties(name: BaselineName):
     training = trained_on(["ab", "ac", "ad", "ba"], 8)
-    scores = make_baselines([name], training)[name](asked_with(["a", "ab"])).dense()
+    scores = make_baselines([name], training)[name](histories_of(["a", "ab"])).dense()
     assert all(len(np.unique(row)) == len(row) for row in scores)
 
 
-def test_what_was_found_equally_often_is_not_tied_in_a_large_catalogue():
+def test_equal_scores_are_not_tied_in_a_large_catalogue():
     popularity = popularity_scores(np.arange(50_000))
     found = sparse.csr_matrix(np.full((1, 50_000), 3.0))
-    (row,) = CountedScores.untied(found, popularity).dense()
+    (row,) = CooccurrenceScores.untied(found, popularity).dense()
     assert len(np.unique(row)) == 50_000

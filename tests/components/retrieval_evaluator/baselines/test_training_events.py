@@ -37,7 +37,7 @@ def spec(timestamp: str | None) -> FeatureSpec:
     return FeatureSpec.model_validate({"columns": columns})
 
 
-def test_timelines_stand_by_their_newest_event_and_hold_what_the_catalogue_has(file: str):
+def test_timelines_are_sorted_by_newest_event_and_contain_known_candidates(file: str):
     training, queries = read_training_events([file], spec("time"), index_of, 3, {b"v", b"w", b"y"})
     assert training.candidates.tolist() == [2, 2, 2, 0, 1]
     assert training.offsets.tolist() == [0, 1, 3, 5]
@@ -48,17 +48,17 @@ def test_timelines_stand_by_their_newest_event_and_hold_what_the_catalogue_has(f
     assert queries == {b"v", b"w"}
 
 
-def test_without_times_the_order_is_that_of_the_file(file: str):
+def test_without_times_timelines_keep_the_order_of_the_file(file: str):
     training, _ = read_training_events([file], spec(None), index_of, 3, set())
     assert training.times is None
     assert training.candidates.tolist() == [0, 1, 2, 2, 2]
 
 
 @pytest.mark.parametrize("batch", [1, 100])
-def test_of_too_many_events_the_newest_timelines_are_kept_and_all_are_counted(
+def test_the_newest_timelines_are_kept_but_all_events_are_counted(
     file: str, batch: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(training_events, "_TIMELINES_A_BATCH", batch)
+    monkeypatch.setattr(training_events, "_TIMELINES_PER_BATCH", batch)
     training, _ = read_training_events([file], spec("time"), index_of, 3, set(), max_events=2)
     assert training.candidates.tolist() == [0, 1]
     assert training.counts.tolist() == [1, 1, 3]
@@ -75,16 +75,16 @@ def test_memory_does_not_grow_with_the_timelines(monkeypatch: pytest.MonkeyPatch
             yield RawEvents(ids, (numbers % catalogue).astype(object), None, offsets)
 
     monkeypatch.setattr(training_events, "read_events", read_events)
-    asked = {b"session 7", b"session 49999", b"another"}
+    wanted = {b"session 7", b"session 49999", b"another"}
     tracemalloc.start()
     try:
         training, known = read_training_events(
-            [], spec(None), lambda ids: ids.astype(np.int64), catalogue, asked, max_events=2000
+            [], spec(None), lambda ids: ids.astype(np.int64), catalogue, wanted, max_events=2000
         )
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert known == {b"session 7", b"session 49999"}
     assert training.counts.sum() == batches * batch
-    # A count of every candidate for every batch were 40 MB, all ids some 3 MB more.
+    # Counts per batch would take 40 MB, and all ids 3 MB more.
     assert peak < 4 * 8 * catalogue

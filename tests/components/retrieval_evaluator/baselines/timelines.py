@@ -1,10 +1,10 @@
-"""Timelines written as words: each letter is a candidate, a is 0."""
+"""Builders of timelines written as words: each letter is a candidate, a is 0."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from components.retrieval_evaluator.baselines.histories import Histories
+from components.retrieval_evaluator.baselines.cooccurrence_scores import Histories
 from components.retrieval_evaluator.baselines.training_events import TrainingEvents
 
 
@@ -13,7 +13,7 @@ def indices(word: str) -> list[int]:
 
 
 def trained_on(timelines: Sequence[str], num_candidates: int) -> TrainingEvents:
-    """Each timeline begins when the one before it has ended."""
+    """Return training events in which each timeline starts after the one before it."""
     events = np.array([event for word in timelines for event in indices(word)], np.int64)
     return TrainingEvents(
         num_candidates=num_candidates,
@@ -24,13 +24,13 @@ def trained_on(timelines: Sequence[str], num_candidates: int) -> TrainingEvents:
     )
 
 
-def asked_with(histories: Sequence[str]) -> Histories:
+def histories_of(histories: Sequence[str]) -> Histories:
     rows = [row for row, word in enumerate(histories) for _ in word]
     events = [event for word in histories for event in indices(word)]
     return Histories(len(histories), np.array(rows, np.int64), np.array(events, np.int64))
 
 
 def ranking(scores: np.ndarray) -> list[str]:
-    """The candidates of each row, best first."""
+    """Return the candidates of each row, best first."""
     letters = [np.argsort(-row, kind="stable") for row in scores]
-    return ["".join(chr(ord("a") + place) for place in row) for row in letters]
+    return ["".join(chr(ord("a") + index) for index in row) for row in letters]

@@ -1,1 +1,0 @@
-"""Counting baselines: what a model must beat to be worth serving."""
