@@ -55,10 +55,10 @@ def export(directory: Path, num_candidates: int, backend: str, num_users: int = 
     import tensorflow as tf
 
     from components.index_builder.catalogue_files import CatalogueFiles
-    from components.index_builder.exact_index import ExactIndex
     from components.index_builder.retrieval_model import SERVING_DEFAULT, RetrievalModel
     from components.index_builder.saved_retrieval_model import save_retrieval_model
     from components.index_builder.scann_index import ScannIndex, ScannSettings
+    from components.index_builder.search_index import ExactIndex
     from models.features.spec import ColumnsConfig, FeatureSpec
     from models.input.raw_inputs import candidate_inputs, same_batch
     from models.input.raw_inputs import query_inputs as query_specs

@@ -167,7 +167,7 @@ def measure_indexing(folder: Path) -> dict[str, float]:
     from components.candidate_embedder.embedding_files import EmbeddingFiles
     from components.index_builder.build import build_retrieval_model
     from components.index_builder.config import IndexConfig
-    from components.index_builder.exact_index import ExactIndex  # noqa: F401 - import it now
+    from components.index_builder.search_index import ExactIndex  # noqa: F401 - import it now
     from models.input.raw_examples import split_files
     from models.towers.saved_towers import SavedTowers
 

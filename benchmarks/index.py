@@ -154,9 +154,9 @@ def rows(num_candidates: int, rounds: int, scratch: str) -> list[dict[str, Any]]
 
     import models  # noqa: F401 - chooses Keras 2 before TensorFlow is imported
     from components.index_builder.config import IndexConfig
-    from components.index_builder.exact_index import ExactIndex
     from components.index_builder.index_choice import choose_index
     from components.index_builder.recall import exact_answers, recall_of_each
+    from components.index_builder.search_index import ExactIndex
 
     vectors, queries = vectors_and_queries(num_candidates, NUM_TUNING + NUM_JUDGING)
     tuning, judging = queries[:NUM_TUNING], queries[NUM_TUNING:]

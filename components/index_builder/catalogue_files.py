@@ -1,36 +1,32 @@
-"""What the retrieval model needs of the catalogue beside its vectors, as files for its assets.
+"""Candidate IDs and filter values as files, the assets of the retrieval model, and their lookup.
 
-A lookup table of TensorFlow reads a file of lines, and drops carriage returns on the way. Ids and
-values stand there in base64 (`tf.io.encode_base64`), so that they may hold any byte.
+A TensorFlow lookup table reads a file of lines and drops carriage returns. IDs and values are
+therefore encoded in base64 (`tf.io.encode_base64`), so that they may contain any byte.
 """
 
 import base64
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import tensorflow as tf
 
 from components.candidate_embedder.embedding_files import EmbeddingFiles
-
-_IDS_FILE = "candidate_ids.base64"
 
 
 @dataclass(frozen=True)
 class FilterFiles:
-    """The values of one feature by candidate, and the candidates by value.
-
-    Both are compressed sparse rows: `[num_entries]` and where each row begins, and the end.
+    """The values of one feature by candidate, as compressed sparse rows.
 
     Attributes:
-        values_file: The different values, one a line.
-        num_values: How many.
-        value_indices: Lines of the candidates' values, candidate after candidate.
-        row_splits: Of `value_indices`, `[num_candidates + 1]`.
+        values_file: File with one distinct value per line.
+        num_values: Number of distinct values.
+        value_indices: Lines of the values of all candidates `[num_entries]`.
+        row_splits: Start of each candidate in `value_indices`, and the end `[num_candidates + 1]`.
     """
 
     values_file: str
@@ -39,7 +35,7 @@ class FilterFiles:
     row_splits: npt.NDArray[np.int64]
 
     def by_value(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        """Returns the candidates of each value in turn, and where each value's begin and end."""
+        """Return the candidates of all values, and the start of each value in them, and the end."""
         num_candidates = len(self.row_splits) - 1
         candidates = np.repeat(np.arange(num_candidates, dtype=np.int32), np.diff(self.row_splits))
         counts = np.bincount(self.value_indices, minlength=self.num_values)
@@ -51,12 +47,12 @@ class FilterFiles:
 
 @dataclass(frozen=True)
 class CatalogueFiles:
-    """A catalogue on local disk, in the order of the index.
+    """A catalogue on local disk, in index order.
 
     Attributes:
-        ids_file: The candidate ids, one a line.
-        num_candidates: How many.
-        filters: By the feature's name.
+        ids_file: File with one candidate ID per line.
+        num_candidates: Size of the catalogue.
+        filters: Filter values by feature.
     """
 
     ids_file: str
@@ -67,15 +63,16 @@ class CatalogueFiles:
     def write(
         cls, embeddings: EmbeddingFiles, filters: Sequence[str], directory: str
     ) -> "CatalogueFiles":
-        """Writes what `embeddings` holds.
+        """Write the files of a catalogue.
 
         Args:
             embeddings: The catalogue.
             filters: Categorical candidate features that requests may filter by.
-            directory: Gets the files.
+            directory: Folder for the files.
         """
-        ids_file = os.path.join(directory, _IDS_FILE)
-        num_candidates = _write_lines(ids_file, embeddings.ids())
+        ids_file = os.path.join(directory, "candidate_ids.base64")
+        ids = (name for block in embeddings.ids() for name in block.to_pylist())
+        num_candidates = _write_lines(ids_file, ids)
         return cls(
             ids_file,
             num_candidates,
@@ -83,19 +80,14 @@ class CatalogueFiles:
         )
 
 
-def _write_lines(path: str, blocks: Iterable[Any]) -> int:
+def _write_lines(path: str, values: Iterable[bytes]) -> int:
     count = 0
     with open(path, "wb") as file:
-        for block in blocks:
-            lines = _base64_lines(block.to_pylist())
-            file.writelines(lines)
-            count += len(block)
+        for value in values:
+            # Without padding, like tf.io.encode_base64.
+            file.write(base64.urlsafe_b64encode(value).rstrip(b"=") + b"\n")
+            count += 1
     return count
-
-
-def _base64_lines(values: Iterable[bytes]) -> Iterator[bytes]:
-    # As tf.io.encode_base64 has it: without padding.
-    return (base64.urlsafe_b64encode(value).rstrip(b"=") + b"\n" for value in values)
 
 
 def _write_filter(embeddings: EmbeddingFiles, name: str, directory: str) -> FilterFiles:
@@ -109,17 +101,51 @@ def _write_filter(embeddings: EmbeddingFiles, name: str, directory: str) -> Filt
         else:
             lengths, values = column.is_valid().cast(pa.int32()), column.drop_null()
         encoded = values.dictionary_encode()
-        places = [
+        numbers = [
             index_of.setdefault(value, len(index_of)) for value in encoded.dictionary.to_pylist()
         ]
-        indices.append(np.array(places, np.int32)[encoded.indices.to_numpy()])
+        indices.append(np.array(numbers, np.int32)[encoded.indices.to_numpy()])
         counts.append(lengths.to_numpy(zero_copy_only=False).astype(np.int64))
     path = os.path.join(directory, f"values_of_{name}.base64")
-    with open(path, "wb") as file:
-        file.writelines(_base64_lines(value.encode() for value in index_of))
+    _write_lines(path, (value.encode() for value in index_of))
     return FilterFiles(
         path,
         len(index_of),
         np.concatenate(indices),
         np.concatenate(([0], np.cumsum(np.concatenate(counts)))),
     )
+
+
+class LineIndex(tf.Module):
+    """Looks up the line number of a value in a file of base64 lines, inside the graph.
+
+    Args:
+        path: The file.
+        missing: Result for a value that no line contains.
+    """
+
+    def __init__(self, path: str, missing: int) -> None:
+        super().__init__()
+        self._table = tf.lookup.StaticHashTable(
+            tf.lookup.TextFileInitializer(
+                path,
+                tf.string,
+                tf.lookup.TextFileIndex.WHOLE_LINE,
+                tf.int64,
+                tf.lookup.TextFileIndex.LINE_NUMBER,
+            ),
+            default_value=missing,
+        )
+
+    def lookup(self, values: tf.Tensor) -> tf.Tensor:
+        """Return the line numbers of `values`, int32 of the same shape."""
+        return tf.cast(self._table.lookup(tf.io.encode_base64(values)), tf.int32)
+
+
+def read_lines(path: str) -> tf.Tensor:
+    """Return the values of a file of base64 lines `[num_lines]`.
+
+    They never become Python objects, of which ten million would take a gigabyte.
+    """
+    lines = tf.strings.split(tf.io.read_file(path), "\n")
+    return tf.io.decode_base64(lines[:-1])

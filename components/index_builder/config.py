@@ -8,60 +8,62 @@ from models.settings import Settings
 
 
 class IndexConfig(Settings):
-    """Which index answers, how many candidates, how exact."""
+    """Settings of the retrieval index."""
 
     backend: Literal["auto", "exact", "scann", "partitioned"] = Field(
         "auto",
-        description="auto: exact while it keeps to `latency_budget_ms`, else scann, which needs a "
-        "server with ScaNN's operations, else partitioned. partitioned: approximate with "
-        "TensorFlow's own operations, for every server.",
+        description="auto: exact within `latency_budget_ms`, else scann, else partitioned. scann: "
+        "approximate, needs a server with ScaNN's operations. partitioned: approximate, runs on "
+        "any TensorFlow server.",
     )
-    k: int = Field(100, ge=1, le=10_000, description="Candidates in an answer.")
+    k: int = Field(100, ge=1, le=10_000, description="Number of candidates in a response.")
     latency_budget_ms: float = Field(
-        # Of two cores 1 ms searches about 50,000 64-dimensional vectors exactly.
+        # On two cores, 1 ms is enough to search about 50,000 64-dimensional vectors exactly.
         1.0,
         gt=0,
-        description="auto: exact search is taken while the median query, alone, needs no longer; "
-        "measured where the index is built.",
+        description="auto: maximum median time of a single exact query, measured on the machine "
+        "that builds the index.",
     )
     recall_target: float = Field(
         0.95,
         gt=0,
         le=1,
-        description="Least recall@k against exact search; the settings are tuned to it, and it is "
-        "a gate.",
+        description="Minimum recall@k against exact search, both for tuning and for the gate.",
     )
     max_hit_rate_loss: float = Field(
         0.01,
         ge=0,
         le=1,
-        description="Gate: by how much the hit rate of held-out events among the k may be lower "
-        "through the index than through exact search.",
+        description="Gate: maximum loss of the held-out events' hit rate at k compared with exact "
+        "search.",
     )
     num_recall_queries: int = Field(
         1000,
         ge=1,
-        description="Real queries that judge the index; as many others tune it.",
+        description="Number of real queries that measure the index; as many others tune it.",
     )
     leaves: int | None = Field(
-        None, ge=1, description="scann, partitioned: clusters of the catalogue; tuned if absent."
+        None,
+        ge=1,
+        description="scann, partitioned: number of clusters of the catalogue; tuned if absent.",
     )
     leaves_to_search: int | None = Field(
-        None, ge=1, description="scann, partitioned: clusters searched; tuned if absent."
+        None,
+        ge=1,
+        description="scann, partitioned: number of clusters searched per query; tuned if absent.",
     )
     reorder: int | None = Field(
-        None, ge=1, description="scann: neighbours rescored exactly; tuned if absent."
+        None, ge=1, description="scann: number of neighbours rescored exactly; tuned if absent."
     )
     int8_above_mb: int | None = Field(
         None,
         ge=0,
-        description="scann: one byte a coordinate instead of four where the index would be larger "
-        "than so many MB.",
+        description="scann: size in MB above which coordinates are stored in one byte, not four.",
     )
     filters: tuple[str, ...] = Field(
         (),
-        description="Categorical candidate features that a request may filter by; each costs "
-        "8 bytes a value and 8 a candidate.",
+        description="Categorical candidate features that requests may filter by; each takes "
+        "8 bytes per value and 8 per candidate.",
     )
 
     @model_validator(mode="after")
@@ -72,18 +74,19 @@ class IndexConfig(Settings):
         }
         for name in without.get(self.backend, ()):
             if getattr(self, name) is not None:
-                raise ValueError(f"`{name}` means nothing to `backend: {self.backend}`")
+                raise ValueError(f"`{name}` must be absent with `backend: {self.backend}`")
         return self
 
     @model_validator(mode="after")
     def _search_fits_the_leaves(self) -> "IndexConfig":
         if self.leaves and self.leaves_to_search and self.leaves_to_search > self.leaves:
             raise ValueError(
-                f"`leaves_to_search` {self.leaves_to_search} exceeds `leaves` {self.leaves}"
+                f"`leaves_to_search` must be at most `leaves` {self.leaves}, not "
+                f"{self.leaves_to_search}"
             )
         if self.leaves_to_search and not self.leaves:
-            raise ValueError("`leaves_to_search` means nothing without `leaves`")
+            raise ValueError("`leaves_to_search` requires `leaves`")
         if self.reorder is not None and self.reorder < self.k:
-            # ScaNN silently returns only `reorder` rows for a larger k.
-            raise ValueError(f"`reorder` {self.reorder} must be at least `k` {self.k}")
+            # ScaNN silently returns only `reorder` candidates for a larger k.
+            raise ValueError(f"`reorder` must be at least `k` {self.k}, not {self.reorder}")
         return self

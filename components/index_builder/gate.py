@@ -1,23 +1,36 @@
-"""Whether an index may be served, and which threshold decided."""
+"""The gate of an index: decides whether it is good enough to serve, and explains a refusal."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from components.blessed_models.blessings import NotBlessedError
 from components.index_builder.config import IndexConfig
+
+
+class IndexRefusedError(NotBlessedError):
+    """The index fails a check of its gate; other settings may help, running again does not.
+
+    Attributes:
+        report: Content of the index report. TFX removes the files of a component that fails.
+    """
+
+    def __init__(self, message: str, report: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 @dataclass(frozen=True)
 class Check:
-    """One threshold.
+    """One check: `value` must be `relation` (at least, at most) `threshold`.
 
     Attributes:
-        name: Of what was measured.
-        value: Measured.
-        relation: `at least` or `at most`.
-        threshold: Of the configuration.
-        setting: Its name there.
-        passed: False also where the value is not a number.
+        name: Name of the measure.
+        value: Measured value.
+        relation: "at least" or "at most".
+        threshold: Value of `setting`.
+        setting: Setting that defines the threshold.
+        passed: Whether the check passed; False if the value is NaN.
     """
 
     name: str
@@ -28,42 +41,46 @@ class Check:
     passed: bool
 
     def __str__(self) -> str:
-        """As a sentence for a person."""
-        verb = self.relation if self.passed else f"not {self.relation}"
-        return f"{self.name} {self.value:.4f} is {verb} `{self.setting}` {self.threshold:g}"
+        """Return a sentence for a person."""
+        must = "and must" if self.passed else "but must"
+        return (
+            f"{self.name} is {self.value:.4f}, {must} be {self.relation} {self.threshold:g} "
+            f"({self.setting})"
+        )
 
 
 def check_index(recall: float, hit_rate_loss: float, config: IndexConfig) -> list[Check]:
-    """Holds what was measured on the judging queries against the thresholds; fails closed.
+    """Check the measurements of the judging queries against the thresholds; fail closed.
 
     Args:
         recall: Mean recall@k against exact search.
-        hit_rate_loss: Hit rate of held-out events by exact search less that by the index; NaN
-            where none was held out.
-        config: With the thresholds.
+        hit_rate_loss: Hit rate of held-out events by exact search minus that by the index; NaN
+            without held-out events.
+        config: Settings with the thresholds.
     """
+    target, most = config.recall_target, config.max_hit_rate_loss
     return [
         Check(
             f"recall@{config.k}",
             recall,
             "at least",
-            config.recall_target,
+            target,
             "index.recall_target",
-            recall >= config.recall_target,
+            recall >= target,
         ),
         Check(
-            f"loss of hit_rate@{config.k}",
+            f"the loss of hit_rate@{config.k}",
             hit_rate_loss,
             "at most",
-            config.max_hit_rate_loss,
+            most,
             "index.max_hit_rate_loss",
-            hit_rate_loss <= config.max_hit_rate_loss,
+            hit_rate_loss <= most,
         ),
     ]
 
 
 def to_json(checks: list[Check]) -> Mapping[str, Any]:
-    """As plain data."""
+    """Return plain data for the report."""
     return {
         "passed": all(check.passed for check in checks),
         "checks": [asdict(check) for check in checks],

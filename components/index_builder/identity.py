@@ -1,7 +1,7 @@
-"""Which catalogue, towers and settings a retrieval model is made of.
+"""The identity of a retrieval model: a hash of its catalogue, towers and settings.
 
-Two exports of the same model differ in their bytes: the names of functions count what the process
-has traced. What goes in tells whether a push would change an answer.
+Two exports of the same model differ in their bytes, because function names contain a counter. A
+push changes the served answers only if the inputs of the model change.
 """
 
 import hashlib
@@ -23,23 +23,23 @@ _BETWEEN_VALUES = "\x1f"
 def identity_of(
     towers_directory: str, embeddings: EmbeddingFiles, spec: FeatureSpec, settings: str
 ) -> str:
-    """Returns a hash of all that decides what a retrieval model answers.
+    """Return a hash of everything that decides the answers of a retrieval model.
 
-    The order of the candidates does not count, and neither do their vectors: they follow from the
-    towers and the features, up to the rounding of a batch.
+    The order of the candidates does not matter, and neither do their vectors, which follow from
+    the towers and the features up to rounding.
 
     Args:
         towers_directory: SavedModel of `models.towers.export`.
         embeddings: The catalogue with its features.
-        spec: Ids and features.
-        settings: Of the index, and the code's hash.
+        spec: IDs and features.
+        settings: Settings of the index and hash of the code.
     """
     names = [spec.candidate_id, *spec.candidate_features]
     totals = [0] * len(_SEEDS)
     for block in embeddings.blocks(names):
-        for place, seed in enumerate(_SEEDS):
-            # The order of the rows does not change their sum.
-            totals[place] += int(_row_hashes(block, seed).sum(dtype=np.uint64))
+        for number, seed in enumerate(_SEEDS):
+            # A sum does not depend on the order of the rows.
+            totals[number] += int(_row_hashes(block, seed).sum(dtype=np.uint64))
     digest = hashlib.sha256()
     for part in (digest_of_folder(towers_directory), settings, str(embeddings.num_candidates)):
         digest.update(part.encode() + b"\0")
@@ -50,8 +50,8 @@ def identity_of(
 
 def _row_hashes(block: pa.RecordBatch, seed: int) -> Hashes:
     total = np.zeros(len(block), np.uint64)
-    for place, column in enumerate(block.columns):
-        total += hash_strings(_as_text(column), seed + len(_SEEDS) * place)
+    for number, column in enumerate(block.columns):
+        total += hash_strings(_as_text(column), seed + len(_SEEDS) * number)
     return mix(total)
 
 

@@ -1,32 +1,52 @@
-"""Chooses the backend and its settings by measuring, and builds the index."""
+"""Chooses the backend and its settings by measurement, and builds the index."""
 
 import importlib.util
 import logging
 import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Generic
 
 from components.index_builder.config import IndexConfig
-from components.index_builder.exact_index import ExactIndex
-from components.index_builder.index_plans import IndexPlan, partitioned_plan, scann_plan
+from components.index_builder.partitioned_index import PartitionedIndex, PartitionedSettings
 from components.index_builder.recall import Vectors, exact_answers
-from components.index_builder.search_index import SearchIndex
-from components.index_builder.tuning import Setting, SettingsT, Trial, single_query_ms, tune
+from components.index_builder.search_index import ExactIndex, SearchIndex
+from components.index_builder.tuning import (
+    Setting,
+    SettingsT,
+    Trial,
+    TunableIndex,
+    growing_parts,
+    single_query_ms,
+    tune,
+)
 
-# Below this many candidates ScaNN cannot train its 16-centre codebooks well.
-_LEAST_FOR_SCANN = 256
+if TYPE_CHECKING:
+    from components.index_builder.scann_index import ScannIndex, ScannSettings
+
+# With fewer candidates, ScaNN cannot train its 16-centre codebooks well.
+_FEWEST_FOR_SCANN = 256
+# Up to this many candidates, an index is built in seconds, and several leaf counts are tried.
+_FEW_CANDIDATES = 200_000
+# Leaf counts in square roots of the catalogue; only the last one is used for a large catalogue.
+_SCANN_LEAVES = (1, 2)
+_PARTITIONED_LEAVES = (2, 4)
+# Rescored neighbours in multiples of k.
+_REORDERS = (2, 4, 8)
+_BYTES_PER_MB = 1_000_000
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class IndexChoice:
-    """The index and why it is this one.
+    """The chosen index.
 
     Attributes:
-        index: Built, with the chosen settings.
-        settings: Of the backend.
-        reason: Of the choice, one sentence.
-        trials: What tuning tried.
+        index: The index, built with the chosen settings.
+        settings: Settings of the backend.
+        reason: Why it was chosen.
+        trials: Settings tried by tuning.
     """
 
     index: SearchIndex
@@ -35,53 +55,58 @@ class IndexChoice:
     trials: tuple[Trial, ...] = ()
 
 
-def choose_index(vectors: Vectors, tuning_queries: Vectors, config: IndexConfig) -> IndexChoice:
-    """Builds the index that the configuration asks for.
+@dataclass(frozen=True)
+class _Plan(Generic[SettingsT]):
+    """The settings of an approximate backend that a configuration leaves open.
 
-    What the configuration leaves open is tuned: the cheapest settings whose recall on
-    `tuning_queries` reaches the target. Where none does, the index is exact, and says so; `auto`
-    tries `partitioned` before that.
+    Attributes:
+        backend: Name of the backend.
+        is_configured: Whether nothing is left to tune.
+        leaf_counts: Leaf counts to try.
+        build: Builds the index with a leaf count and default search settings.
+        ladders: Returns the search settings to try (`components.index_builder.tuning`).
+    """
+
+    backend: str
+    is_configured: bool
+    leaf_counts: list[int]
+    build: Callable[[int], TunableIndex[SettingsT]]
+    ladders: Callable[[SettingsT], Iterable[Iterable[SettingsT]]]
+
+
+def choose_index(vectors: Vectors, tuning_queries: Vectors, config: IndexConfig) -> IndexChoice:
+    """Build the configured index, and tune the settings that the configuration leaves open.
+
+    Tuning takes the cheapest settings whose recall on `tuning_queries` reaches the target. If none
+    does, the index is exact; `auto` tries `partitioned` first.
 
     Args:
         vectors: `[num_candidates, dimension]`; may be a mapped file.
-        tuning_queries: `[num_queries, dimension]`, of the query tower for real queries: they lie
-            elsewhere than the candidates, and an index that is good for the one can be bad for
-            the other.
-        config: Of the index.
+        tuning_queries: Embedded real queries `[num_queries, dimension]`. Queries are distributed
+            differently from candidates: an index can be good for one and bad for the other.
+        config: Settings of the index.
     """
-    backend = config.backend
-    if backend == "auto":
-        exact = ExactIndex(vectors)
-        asked = tuning_queries if len(tuning_queries) else vectors[:1]
-        took_ms = single_query_ms(exact, asked, min(config.k, len(vectors)))
-        reason = (
-            f"exact search of a query takes {took_ms:.2f} ms, `index.latency_budget_ms` is "
-            f"{config.latency_budget_ms:g}"
-        )
-        log.info("%s", reason)
-        if took_ms <= config.latency_budget_ms:
-            return IndexChoice(exact, {}, reason)
-        del exact  # a copy of the catalogue
-        return _approximate_of_any(vectors, tuning_queries, config)
-    return _of_backend(backend, vectors, tuning_queries, config)
-
-
-def _approximate_of_any(
-    vectors: Vectors, tuning_queries: Vectors, config: IndexConfig
-) -> IndexChoice:
-    """Returns the first approximate index that reaches the target, or the exact one."""
-    backends = ["scann"] if importlib.util.find_spec("scann") else []
-    refusals = []
-    for backend in [*backends, "partitioned"]:
-        choice = _of_backend(backend, vectors, tuning_queries, config)
+    if config.backend != "auto":
+        return _of_backend(config.backend, vectors, tuning_queries, config)
+    exact = ExactIndex(vectors)
+    queries = tuning_queries if len(tuning_queries) else vectors[:1]
+    took_ms = single_query_ms(exact, queries, min(config.k, len(vectors)))
+    reason = (
+        f"an exact search takes {took_ms:.2f} ms per query; `index.latency_budget_ms` is "
+        f"{config.latency_budget_ms:g}"
+    )
+    log.info("%s", reason)
+    if took_ms <= config.latency_budget_ms:
+        return IndexChoice(exact, {}, reason)
+    del exact  # frees a copy of the catalogue
+    failures = []
+    if importlib.util.find_spec("scann"):
+        choice = _of_backend("scann", vectors, tuning_queries, config)
         if choice.index.backend != "exact":
-            break
-        refusals.append(choice.reason)
-    if not refusals:
-        return choice
-    if choice.index.backend == "exact":
-        refusals.pop()
-    return replace(choice, reason="; ".join([*refusals, choice.reason]))
+            return choice
+        failures.append(choice.reason)
+    choice = _of_backend("partitioned", vectors, tuning_queries, config)
+    return replace(choice, reason="; ".join([*failures, choice.reason]))
 
 
 def _of_backend(
@@ -90,16 +115,16 @@ def _of_backend(
     if backend == "exact":
         return IndexChoice(ExactIndex(vectors), {}, "as configured")
     if backend == "partitioned":
-        return _approximate(partitioned_plan(vectors, config), vectors, tuning_queries, config)
-    if len(vectors) < _LEAST_FOR_SCANN:
+        return _approximate(_partitioned_plan(vectors, config), vectors, tuning_queries, config)
+    if len(vectors) < _FEWEST_FOR_SCANN:
         return _exact_instead(
-            vectors, f"{len(vectors)} candidates are too few for ScaNN ({_LEAST_FOR_SCANN})"
+            vectors, f"ScaNN needs at least {_FEWEST_FOR_SCANN} candidates, not {len(vectors)}"
         )
-    return _approximate(scann_plan(vectors, config), vectors, tuning_queries, config)
+    return _approximate(_scann_plan(vectors, config), vectors, tuning_queries, config)
 
 
 def _approximate(
-    plan: IndexPlan[SettingsT], vectors: Vectors, tuning_queries: Vectors, config: IndexConfig
+    plan: _Plan[SettingsT], vectors: Vectors, tuning_queries: Vectors, config: IndexConfig
 ) -> IndexChoice:
     if plan.is_configured or not len(tuning_queries):
         index = plan.build(plan.leaf_counts[-1])
@@ -111,7 +136,8 @@ def _approximate(
     chosen, least_us = None, math.inf
     for leaves in plan.leaf_counts:
         index = plan.build(leaves)
-        tuned = tune(index, plan.ladders(index), vectors, exact, config.recall_target, least_us)
+        ladders = plan.ladders(index.settings)
+        tuned = tune(index, ladders, vectors, exact, config.recall_target, least_us)
         index.end_tuning()
         trials += tuned.trials
         if tuned.settings is not None:
@@ -121,13 +147,13 @@ def _approximate(
         best = max(trial.assured_recall for trial in trials)
         return _exact_instead(
             vectors,
-            f"no setting of {plan.backend} is sure to reach `index.recall_target` "
-            f"{config.recall_target:g}: the best of {len(trials)} has recall {best:.4f}",
+            f"no setting of {plan.backend} reaches `index.recall_target` {config.recall_target:g} "
+            f"with confidence: the best of {len(trials)} has recall {best:.4f}",
             tuple(trials),
         )
     reason = (
-        f"the cheapest of {len(trials)} settings tried that is sure to reach "
-        f"`index.recall_target` {config.recall_target:g}"
+        f"the cheapest of {len(trials)} settings that reaches `index.recall_target` "
+        f"{config.recall_target:g} with confidence"
     )
     return IndexChoice(chosen, asdict(chosen.settings), reason, tuple(trials))
 
@@ -135,3 +161,68 @@ def _approximate(
 def _exact_instead(vectors: Vectors, why: str, trials: tuple[Trial, ...] = ()) -> IndexChoice:
     log.warning("%s; building the exact index", why)
     return IndexChoice(ExactIndex(vectors), {}, f"exact, because {why}", trials)
+
+
+def _scann_plan(vectors: Vectors, config: IndexConfig) -> "_Plan[ScannSettings]":
+    # Imported here: the other backends work without ScaNN.
+    from components.index_builder.scann_index import ScannIndex, ScannSettings, index_bytes
+
+    num_candidates, k = len(vectors), min(config.k, len(vectors))
+    float_bytes = index_bytes(num_candidates, vectors.shape[1], int8=False)
+    limit_mb = config.int8_above_mb
+    int8 = limit_mb is not None and float_bytes > limit_mb * _BYTES_PER_MB
+    reorders = (
+        [min(config.reorder, num_candidates)]
+        if config.reorder
+        else sorted({min(times * k, num_candidates) for times in _REORDERS})
+    )
+
+    def build(leaves: int) -> "ScannIndex":
+        settings = ScannSettings.choose(
+            num_candidates, k, leaves, config.leaves_to_search, config.reorder, int8
+        )
+        return ScannIndex(vectors, k, settings)
+
+    def ladders(base: "ScannSettings") -> "Iterator[Iterable[ScannSettings]]":
+        for reorder in reorders:
+            parts = [config.leaves_to_search] if config.leaves_to_search else None
+            yield (
+                replace(base, leaves_to_search=part, reorder=reorder)
+                for part in parts or growing_parts(base.leaves)
+            )
+
+    return _Plan(
+        "scann",
+        bool(config.leaves_to_search and config.reorder),
+        _leaf_counts(config.leaves, num_candidates, _SCANN_LEAVES),
+        build,
+        ladders,
+    )
+
+
+def _partitioned_plan(vectors: Vectors, config: IndexConfig) -> _Plan[PartitionedSettings]:
+    def build(leaves: int) -> PartitionedIndex:
+        settings = PartitionedSettings.choose(len(vectors), leaves, config.leaves_to_search)
+        return PartitionedIndex(vectors, settings)
+
+    def ladders(base: PartitionedSettings) -> Iterator[Iterable[PartitionedSettings]]:
+        most = PartitionedSettings.choose(len(vectors), base.leaves, base.leaves)
+        yield (
+            replace(base, blocks_to_search=part) for part in growing_parts(most.blocks_to_search)
+        )
+
+    return _Plan(
+        "partitioned",
+        config.leaves_to_search is not None,
+        _leaf_counts(config.leaves, len(vectors), _PARTITIONED_LEAVES),
+        build,
+        ladders,
+    )
+
+
+def _leaf_counts(configured: int | None, num_candidates: int, roots: tuple[int, ...]) -> list[int]:
+    if configured:
+        return [min(configured, num_candidates)]
+    tried = roots if num_candidates <= _FEW_CANDIDATES else roots[-1:]
+    root = math.sqrt(num_candidates)
+    return sorted({min(num_candidates, round(times * root)) for times in tried})

@@ -1,44 +1,51 @@
-"""The report of an index: what was built, why, how good it is, and what else was tried."""
+"""The report of an index, as JSON and as a picture of recall against query time."""
 
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pygal
+from pygal.style import DefaultStyle
 from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 
-from components.index_builder.trade_off_picture import trade_off_svg
 from components.index_builder.tuning import Setting, Trial
 
 REPORT_FILE = "index_report.json"
 
 PICTURE_FILE = "trade_off.svg"
 
+# The picture has one curve per combination of these; along a curve, more is searched.
+_CURVES = ("leaves", "reorder")
+# Ticks of the time axis in each power of ten.
+_TICKS = (1, 2, 5)
+_LEAST_US = 0.1  # zero has no logarithm
+
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What was built.
+    """The report of an index.
 
     Attributes:
         backend: `exact`, `scann` or `partitioned`.
-        reason: Why this one, with these settings.
-        k: Candidates in an answer.
-        recall: Measured recall@k against exact search on the judging queries.
-        recall_target: What it had to reach.
-        hit_rate_exact: Share of held-out events among the k of exact search; None where nothing was
-            held out.
-        hit_rate: The same through the index.
-        query_ms: Median milliseconds of a query that comes alone.
-        num_candidates: In the index.
-        dimension: Of the vectors.
-        num_recall_queries: Queries that judged.
-        num_tuning_queries: Queries that tuned, others.
-        settings: Of the backend.
+        reason: Why this backend and these settings were chosen.
+        k: Number of candidates in a response.
+        recall: Recall@k against exact search on the judging queries.
+        recall_target: Recall to reach.
+        hit_rate_exact: Share of held-out events among the k of exact search; None without events.
+        hit_rate: The same for the index.
+        query_ms: Median milliseconds of a single query.
+        num_candidates: Size of the catalogue.
+        dimension: Width of the vectors.
+        num_recall_queries: Number of judging queries.
+        num_tuning_queries: Number of tuning queries, which are others.
+        settings: Settings of the backend.
         build_s: Seconds to choose, tune and build the index.
-        gate: Its thresholds and what decided.
-        trials: What tuning tried, as it tried them: the curve of recall against time.
+        gate: The checks of the gate.
+        trials: Settings tried by tuning, in order.
     """
 
     backend: str
@@ -60,7 +67,7 @@ class IndexReport:
 
 
 def write_report(report: IndexReport, directory: str) -> None:
-    """Writes `index_report.json`, and the trade-off as a picture where settings were tried."""
+    """Write `index_report.json`, and `trade_off.svg` if settings were tried."""
     text = json.dumps(asdict(report), indent=2)
     io_utils.write_string_file(os.path.join(directory, REPORT_FILE), text)
     if not report.trials:
@@ -68,3 +75,65 @@ def write_report(report: IndexReport, directory: str) -> None:
     picture = trade_off_svg(report.trials, report.settings, report.k, report.recall_target)
     with fileio.open(os.path.join(directory, PICTURE_FILE), "wb") as file:
         file.write(picture)
+
+
+def trade_off_svg(trials: Sequence[Trial], chosen: Setting, k: int, recall_target: float) -> bytes:
+    """Return an SVG of all trials, the target and the chosen settings.
+
+    The picture is reproducible and loads nothing from the network.
+
+    Args:
+        trials: At least one trial.
+        chosen: Settings of the index; if it is exact instead, no trial has them.
+        k: Number of candidates of recall@k.
+        recall_target: Recall drawn as a line.
+    """
+    ticks = _time_ticks(trial.query_us for trial in trials)
+    picture = pygal.XY(
+        style=DefaultStyle,
+        width=960,
+        height=600,
+        js=[],  # pygal's tooltips are a script from the network
+        legend_at_bottom=True,
+        truncate_legend=-1,
+        x_title="microseconds per query, in batches of 128",
+        y_title=f"recall@{k} against exact search",
+        # Pygal can make both axes logarithmic, or neither.
+        x_labels=[{"value": math.log10(tick), "label": f"{tick:,g}"} for tick in ticks],
+        xrange=(math.log10(ticks[0]), math.log10(ticks[-1])),
+        x_value_formatter=lambda value: f"{10**value:,.1f} µs",
+        value_formatter=lambda value: f"{value:.3f}",
+    )
+    picture.uuid = "trade-off"  # random by default
+    names = [name for name in _CURVES if name in trials[0].settings]
+    curves: dict[str, list[Trial]] = {}
+    for trial in trials:
+        label = ", ".join(f"{name} {trial.settings[name]:,}" for name in names)
+        curves.setdefault(label, []).append(trial)
+    for label, curve in curves.items():
+        picture.add(label, [_point(trial) for trial in curve], dots_size=3)
+    picture.add(
+        "target",
+        [(math.log10(tick), recall_target) for tick in (ticks[0], ticks[-1])],
+        show_dots=False,
+        stroke_style={"dasharray": "6, 6"},
+    )
+    taken = [_point(trial) for trial in trials if trial.settings == chosen]
+    if taken:
+        picture.add("chosen", taken, stroke=False, dots_size=8)
+    drawn: bytes = picture.render()
+    return drawn
+
+
+def _point(trial: Trial) -> tuple[float, float]:
+    return math.log10(max(trial.query_us, _LEAST_US)), trial.recall
+
+
+def _time_ticks(times_us: Iterable[float]) -> list[float]:
+    """Return ticks from just below the shortest time to just above the longest."""
+    times = [max(time, _LEAST_US) for time in times_us]
+    first, last = math.floor(math.log10(min(times))), math.ceil(math.log10(max(times)))
+    ticks = [tick * 10.0**power for power in range(first, last + 1) for tick in _TICKS]
+    below = max(tick for tick in ticks if tick <= min(times))
+    above = min(tick for tick in ticks if tick >= max(times) and tick > below)
+    return [tick for tick in ticks if below <= tick <= above]

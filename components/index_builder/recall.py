@@ -1,27 +1,102 @@
-"""How many of the exact answers an index finds."""
+"""Recall and hit rate of an index, measured with sample queries against exact search."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import tensorflow as tf
 
 from components.index_builder.search_index import SearchIndex, SearchResult
+from models.features.spec import FeatureSpec
+from models.input.raw_examples import read_timelines
+from models.towers.saved_towers import SavedTowers
 
 Vectors = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int32]
 
-QUERIES_A_BATCH = 128
-# Scores of one block: 16 million float32 are 64 MB.
-_SCORES_IN_A_BLOCK = 16_000_000
-# Scores closer than this, relative to the largest, are equal: the order of a sum moves them more.
+QUERIES_PER_BATCH = 128
+_TIMELINES_PER_BATCH = 256
+# Scores computed at a time: 16 million float32 are 64 MB.
+_SCORES_PER_BLOCK = 16_000_000
+# Relative to the largest score: scores closer than this are equal up to the order of summation.
 _ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
+class SampleQueries:
+    """Embedded real queries: some tune the index, others measure it.
+
+    Attributes:
+        tuning: `[num_tuning, dimension]`.
+        judging: `[num_judging, dimension]`.
+        target_rows: Judging query of each held-out event `[num_events]`.
+        targets: Index of its candidate, -1 if the catalogue lacks it `[num_events]`.
+    """
+
+    tuning: Vectors
+    judging: Vectors
+    target_rows: npt.NDArray[np.int64]
+    targets: npt.NDArray[np.int64]
+
+    @classmethod
+    def read(
+        cls,
+        towers: SavedTowers,
+        files: Sequence[str],
+        spec: FeatureSpec,
+        ids: Iterable[pa.Array],
+        count: int,
+    ) -> "SampleQueries":
+        """Embed the first queries of a split and use every other one for tuning.
+
+        Args:
+            towers: Towers of the model.
+            files: GZIP TFRecords of timelines.
+            spec: IDs and features.
+            ids: Candidate IDs in blocks, in index order.
+            count: Number of queries of each kind; half of all queries if there are fewer.
+        """
+        vectors: list[Vectors] = []
+        rows: list[npt.NDArray[np.int64]] = []
+        target_ids: list[bytes] = []
+        num_read = 0
+        for batch in read_timelines(files, spec, _TIMELINES_PER_BATCH):
+            vectors.append(towers.embed_queries(batch.inputs))
+            rows.append(batch.targets.value_rowids().numpy() + num_read)
+            target_ids += batch.targets.values.numpy().tolist()
+            num_read += len(vectors[-1])
+            if num_read >= 2 * count:
+                break
+        queries = np.concatenate(vectors)[: 2 * count]
+        target_rows = np.concatenate(rows)
+        judged = (target_rows < len(queries)) & (target_rows % 2 == 0)
+        return cls(
+            tuning=queries[1::2],
+            judging=queries[0::2],
+            target_rows=target_rows[judged] // 2,
+            targets=_indices_of(ids, target_ids)[judged],
+        )
+
+    def hit_rate(self, found: Indices) -> float:
+        """Return the share of held-out events whose candidate was found; NaN without events.
+
+        Events whose candidate the catalogue lacks are ignored, because no search finds them.
+
+        Args:
+            found: Candidates for each judging query `[num_judging, k]`.
+        """
+        known = self.targets >= 0
+        if not known.any():
+            return float("nan")
+        answers = found[self.target_rows[known]]
+        return float((answers == self.targets[known, None]).any(axis=1).mean())
+
+
+@dataclass(frozen=True)
 class ExactAnswers:
-    """Queries and what exact search finds for them.
+    """Queries with the results of exact search.
 
     Attributes:
         queries: `[num_queries, dimension]`.
@@ -35,22 +110,22 @@ class ExactAnswers:
 
     @property
     def k(self) -> int:
-        """Neighbours that are compared."""
+        """The number of candidates per query."""
         return self.indices.shape[1]
 
 
 def exact_answers(vectors: Vectors, queries: Vectors, k: int) -> ExactAnswers:
-    """Compares every query with every candidate, a block of the catalogue at a time.
+    """Compare every query with every candidate, a block of the catalogue at a time.
 
     Args:
         vectors: `[num_candidates, dimension]`; may be a mapped file.
         queries: `[num_queries, dimension]`.
-        k: At most the number of candidates counts.
+        k: Number of candidates per query, limited by the size of the catalogue.
     """
     k = min(k, len(vectors))
     parts = [
-        _answers_to_batch(vectors, queries[start : start + QUERIES_A_BATCH], k)
-        for start in range(0, len(queries), QUERIES_A_BATCH)
+        _answers_to_batch(vectors, queries[start : start + QUERIES_PER_BATCH], k)
+        for start in range(0, len(queries), QUERIES_PER_BATCH)
     ]
     indices, scores = zip(*parts, strict=True) if parts else ([], [])
     none = np.zeros((0, k))
@@ -62,15 +137,15 @@ def exact_answers(vectors: Vectors, queries: Vectors, k: int) -> ExactAnswers:
 
 
 def recall_of_each(vectors: Vectors, exact: ExactAnswers, found: Indices) -> Vectors:
-    """Returns, for each query, the share of its exact answers that were found, `[num_queries]`.
+    """Return the recall of each query `[num_queries]`.
 
-    A candidate that scores as much as the last of the exact answers counts as one of them: where
-    vectors are equal, which of them exact search names is chance.
+    A candidate that scores as much as the last exact answer counts as right: among equal vectors,
+    it is arbitrary which ones exact search returns.
 
     Args:
         vectors: `[num_candidates, dimension]`.
-        exact: Answers to the same queries.
-        found: `[num_queries, k]`, -1 where nothing was.
+        exact: Exact answers to the same queries.
+        found: Results of the index `[num_queries, k]`, -1 for missing candidates.
     """
     shares = np.zeros(len(found), np.float32)
     for row, (candidates, query, scores) in enumerate(
@@ -83,17 +158,17 @@ def recall_of_each(vectors: Vectors, exact: ExactAnswers, found: Indices) -> Vec
 
 
 def search_in_batches(index: SearchIndex, queries: Vectors, k: int) -> Iterator[Indices]:
-    """Yields what an index finds, `[batch, k]` for each batch of queries."""
+    """Yield the results of an index, `[batch, k]` for each batch of queries."""
     search = served_search(index.search, queries.shape[1])
-    for start in range(0, len(queries), QUERIES_A_BATCH):
-        batch = tf.constant(queries[start : start + QUERIES_A_BATCH])
+    for start in range(0, len(queries), QUERIES_PER_BATCH):
+        batch = tf.constant(queries[start : start + QUERIES_PER_BATCH])
         yield search(batch, tf.constant(k))[0].numpy()
 
 
 def served_search(
     search: Callable[[tf.Tensor, tf.Tensor], SearchResult], dimension: int
 ) -> tf.types.experimental.ConcreteFunction:
-    """Returns a search as a graph, as it is served."""
+    """Return a search as a graph, as it is served."""
     return tf.function(search, autograph=False).get_concrete_function(
         tf.TensorSpec([None, dimension]), tf.TensorSpec([], tf.int32)
     )
@@ -102,15 +177,28 @@ def served_search(
 def _answers_to_batch(vectors: Vectors, queries: Vectors, k: int) -> tuple[Indices, Vectors]:
     best = np.zeros((len(queries), 0), np.float32)
     indices = np.zeros((len(queries), 0), np.int32)
-    rows = max(k, _SCORES_IN_A_BLOCK // len(queries))
+    rows = max(k, _SCORES_PER_BLOCK // len(queries))
     for start in range(0, len(vectors), rows):
         block = vectors[start : start + rows]
-        scores, places = tf.math.top_k(
+        scores, found = tf.math.top_k(
             tf.matmul(queries, block, transpose_b=True), min(k, len(block))
         )
         best = np.concatenate([best, scores.numpy()], axis=1)
-        indices = np.concatenate([indices, places.numpy() + start], axis=1)
+        indices = np.concatenate([indices, found.numpy() + start], axis=1)
         order = np.argsort(-best, axis=1, kind="stable")[:, :k]
         best = np.take_along_axis(best, order, axis=1)
         indices = np.take_along_axis(indices, order, axis=1)
     return indices.astype(np.int32), best
+
+
+def _indices_of(ids: Iterable[pa.Array], candidates: list[bytes]) -> npt.NDArray[np.int64]:
+    """Return the index of each candidate; -1 if the catalogue lacks it."""
+    index_of: dict[bytes, int] = dict.fromkeys(candidates, -1)
+    keys = pa.array(list(index_of), pa.binary())
+    first = 0
+    for block in ids:
+        # A catalogue can have many millions: only the wanted IDs become Python objects.
+        for row in np.flatnonzero(pa.compute.is_in(block, keys).to_numpy(zero_copy_only=False)):
+            index_of[block[row].as_py()] = first + int(row)
+        first += len(block)
+    return np.array([index_of[candidate] for candidate in candidates], np.int64)

@@ -1,33 +1,115 @@
-"""Search with exclusions and filters: k candidates wherever that many qualify.
+"""Search with exclusions and filters that returns k candidates if that many qualify.
 
-The index is asked for more than k, and what does not qualify is dropped. Where too few are left,
-because a filter lets few pass, every candidate that passes it is scored.
+The index returns more than k candidates, and those that do not qualify are dropped. If too few are
+left, because a filter is selective, every candidate that passes the filter is scored.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
-from components.index_builder.candidate_filter import CandidateFilter
+from components.index_builder.catalogue_files import FilterFiles, LineIndex
 from components.index_builder.search_index import SearchIndex
 
-# How many times more candidates a search with a filter asks the index for. Where a filter lets less
-# than about an eighth pass, all that pass are scored.
+# With a filter, the index is asked for this many times more candidates. If less than about an
+# eighth of them pass, all that pass are scored.
 _OVERFETCH = 8
-# Beyond this share of qualifying candidates, scoring all of them beats gathering their vectors.
+# Beyond this share of qualifying candidates, scoring all is faster than gathering their vectors.
 _LARGEST_GATHERED_SHARE = 1 / 16
+
+
+class CandidateFilter(tf.Module):
+    """Filters candidates by the values of one categorical feature.
+
+    It takes eight bytes per candidate, eight per value of a candidate, and each distinct value.
+
+    Args:
+        files: Values of the feature.
+    """
+
+    def __init__(self, files: FilterFiles) -> None:
+        super().__init__()
+        self._num_values = files.num_values
+        # TensorFlow refuses an empty table, for a feature that no candidate has.
+        self._index = LineIndex(files.values_file, self._num_values) if self._num_values else None
+        self._value_indices = _variable(files.value_indices, "value_indices")
+        self._row_splits = _variable(files.row_splits, "row_splits")
+        candidates, value_splits = files.by_value()
+        self._candidates = _variable(candidates, "candidates_by_value")
+        # The last value stands for all values that no candidate has.
+        self._value_splits = _variable(np.append(value_splits, value_splits[-1]), "value_splits")
+
+    def allowed(self, requested: tf.Tensor) -> tf.Tensor:
+        """Return the values that a request allows.
+
+        Args:
+            requested: `[batch, m]` strings, padded with "".
+
+        Returns:
+            `[batch, num_values + 1]` bool. The last column stands for values that no candidate
+            has. A row without requested values is all False.
+        """
+        batch = tf.shape(requested)[0]
+        given = tf.where(requested != "")
+        if self._index is None:
+            values = tf.zeros([tf.shape(given)[0]], tf.int32)
+        else:
+            values = self._index.lookup(tf.gather_nd(requested, given))
+        cells = tf.stack([tf.cast(given[:, 0], tf.int32), values], axis=1)
+        counts = tf.scatter_nd(cells, tf.ones_like(values), [batch, self._num_values + 1])
+        return counts > 0
+
+    def passes(self, allowed: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+        """Return which candidates pass, `[batch, n]` bool.
+
+        Args:
+            allowed: `[batch, num_values + 1]`; in an all-False row, all candidates pass.
+            candidates: `[batch, n]` int32 indices.
+        """
+        width = tf.shape(candidates)[1]
+        flat = tf.reshape(candidates, [-1])
+        values = tf.ragged.range(
+            tf.gather(self._row_splits, flat), tf.gather(self._row_splits, flat + 1)
+        )
+        row = tf.cast(values.value_rowids(), tf.int32) // tf.maximum(width, 1)
+        value = tf.gather(self._value_indices, values.flat_values)
+        hits = tf.gather_nd(allowed, tf.stack([row, value], axis=1))
+        found = tf.reshape(_any_in_row(hits, values.row_splits), tf.shape(candidates))
+        return found | ~tf.reduce_any(allowed, axis=1, keepdims=True)
+
+    def num_matches(self, allowed: tf.Tensor) -> tf.Tensor:
+        """Return an upper bound on the candidates that pass one row of `allowed`; scalar int64.
+
+        If the row allows no value, so that all pass, the result is the largest int64: any other
+        filter is a better start.
+        """
+        values = tf.where(allowed)[:, 0]
+        entries = tf.gather(self._value_splits, values + 1) - tf.gather(self._value_splits, values)
+        return tf.where(tf.size(values) > 0, tf.reduce_sum(entries), tf.int64.max)
+
+    def matches(self, allowed: tf.Tensor) -> tf.Tensor:
+        """Return the candidates `[n]` that pass one row of `allowed`, which allows some value."""
+        values = tf.where(allowed)[:, 0]
+        entries = tf.ragged.range(
+            tf.gather(self._value_splits, values), tf.gather(self._value_splits, values + 1)
+        )
+        # A candidate with two of the values occurs twice.
+        return tf.unique(tf.gather(self._candidates, entries.flat_values)).y
+
 
 Condition = tuple[CandidateFilter, tf.Tensor]
 
 
 class Found(NamedTuple):
-    """An answer, best first; all `[batch, k]`.
+    """The result of a search, best first; all `[batch, k]`.
 
     Attributes:
-        indices: Int32; arbitrary where there is no candidate.
-        scores: Float32; the least float32 where there is no candidate.
-        is_candidate: False in the last places where fewer than k candidates qualify.
+        indices: Int32; arbitrary if there is no candidate.
+        scores: Float32; the least float32 if there is no candidate.
+        is_candidate: False at the end if fewer than k candidates qualify.
     """
 
     indices: tf.Tensor
@@ -42,17 +124,16 @@ def restricted_search(
     exclude: tf.Tensor,
     conditions: Sequence[Condition],
 ) -> Found:
-    """Finds the k best candidates that are not excluded and pass every condition.
+    """Find the k best candidates that are not excluded and pass every condition.
 
     Args:
-        index: Asked for candidates; its recall is that of the answer, unless all that pass are
-            scored.
+        index: The index to search.
         queries: `[batch, dimension]`.
         k: At most the number of candidates.
         exclude: `[batch, m]` int32 indices; negative ones exclude nothing.
-        conditions: Filters and what a request allows of each (`CandidateFilter.allowed`).
+        conditions: Filters with the values that the request allows (`CandidateFilter.allowed`).
     """
-    # Sorted, membership is a binary search; the additional column lets it find something.
+    # Membership is a binary search in sorted rows, which the added column keeps from being empty.
     excluded = tf.sort(tf.pad(exclude, [[0, 0], [0, 1]], constant_values=-1), axis=1)
     count = k + tf.shape(exclude)[1]
     if conditions:
@@ -89,13 +170,13 @@ def _search_rows(
     too_few: tf.Tensor,
     found: Found,
 ) -> Found:
-    """Scores every candidate that qualifies, for the rows that have too few.
+    """Score every candidate that qualifies, for the rows that have too few.
 
-    A row has too few only where a filter lets few pass: from the candidates of the filter that lets
-    the fewest pass, those are kept that the others let pass too.
+    A row has too few only if a filter is selective. The search starts from the candidates of the
+    most selective filter and keeps those that pass the others.
     """
 
-    # One row after the other: together they would need memory for rows x catalogue.
+    # One row at a time: together, they would need memory for rows × catalogue.
     def search_row(row: tf.Tensor) -> Found:
         allowed = [values[row] for _, values in conditions]
         fewest = tf.argmin(
@@ -107,7 +188,7 @@ def _search_rows(
             ),
             output_type=tf.int32,
         )
-        # The default arguments bind this round's.
+        # The default arguments bind the values of this iteration.
         candidates = tf.switch_case(
             fewest,
             [
@@ -142,7 +223,7 @@ def _search_rows(
 
 
 def _best_of(index: SearchIndex, query: tf.Tensor, k: int, candidates: tf.Tensor) -> Found:
-    """Returns the k best of the candidates `[n]`, `[k]` each."""
+    """Return the k best of the candidates `[n]`, all `[k]`."""
     num_candidates = tf.shape(candidates)[0]
     few = int(index.num_candidates * _LARGEST_GATHERED_SHARE)
     scores = tf.cond(
@@ -160,6 +241,15 @@ def _best_of(index: SearchIndex, query: tf.Tensor, k: int, candidates: tf.Tensor
 
 
 def _is_member(sorted_sets: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-    """Returns which `items` `[batch, n]` are in the row's set `[batch, m]`, m > 0."""
-    places = tf.minimum(tf.searchsorted(sorted_sets, items), tf.shape(sorted_sets)[1] - 1)
-    return tf.gather(sorted_sets, places, batch_dims=1) == items
+    """Return which `items` `[batch, n]` are in the set `[batch, m]` of their row, m > 0."""
+    found = tf.minimum(tf.searchsorted(sorted_sets, items), tf.shape(sorted_sets)[1] - 1)
+    return tf.gather(sorted_sets, found, batch_dims=1) == items
+
+
+def _variable(values: npt.NDArray[Any], name: str) -> tf.Variable:
+    return tf.Variable(values, trainable=False, name=name)
+
+
+def _any_in_row(flags: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
+    before = tf.concat([[0], tf.cumsum(tf.cast(flags, tf.int32))], axis=0)
+    return tf.gather(before, row_splits[1:]) > tf.gather(before, row_splits[:-1])

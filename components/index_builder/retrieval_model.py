@@ -1,13 +1,11 @@
-"""The retrieval SavedModel: raw queries in, candidate ids and scores out."""
+"""The served signatures: raw queries in, candidate IDs and scores out."""
 
 from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
-from components.index_builder.candidate_filter import CandidateFilter
-from components.index_builder.catalogue_files import CatalogueFiles
-from components.index_builder.lookup_files import LineIndex, read_lines
-from components.index_builder.restricted_search import restricted_search
+from components.index_builder.catalogue_files import CatalogueFiles, LineIndex, read_lines
+from components.index_builder.restricted_search import CandidateFilter, restricted_search
 from components.index_builder.search_index import SearchIndex
 from models.features.spec import ALLOW_PREFIX, EXCLUDE_KEY, FeatureSpec
 from models.input.raw_inputs import candidate_inputs, query_inputs, same_batch
@@ -24,17 +22,17 @@ SCORES_KEY = "scores"
 
 
 class RetrievalModel(tf.Module):
-    """Answers over an index with the signatures that every backend shares.
+    """Serves an index with the signatures that all backends share.
 
-    An answer has `min(k, num_candidates)` columns. Where fewer candidates are left, after
-    exclusion and filters, the last columns hold "" and the least float32.
+    A response has `min(k, num_candidates)` columns. If exclusions and filters leave fewer
+    candidates, the last columns contain "" and the least float32.
 
     Args:
-        towers: As exported by the trainer; saved along.
-        index: Over the catalogue's vectors.
-        catalogue: Ids and filtered features in the index's order; its files become assets.
-        spec: Ids and features.
-        k: Candidates in an answer.
+        towers: Exported towers, saved as part of the model.
+        index: Index of the catalogue.
+        catalogue: IDs and filter values in index order; its files become assets.
+        spec: IDs and features.
+        k: Number of candidates in a response.
     """
 
     def __init__(
@@ -57,17 +55,17 @@ class RetrievalModel(tf.Module):
         self._k = min(k, catalogue.num_candidates)
 
     def recommend(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the best candidates for raw queries (`models.input.raw_inputs.query_inputs`)."""
+        """Return the best candidates for raw queries (`models.input.raw_inputs.query_inputs`)."""
         queries = self._towers.signatures[EMBED_QUERY](**inputs)[EMBEDDING_KEY]
         indices, scores = self._index.search(queries, tf.constant(self._k))
         return self._answer(tf.gather(self._ids, indices), scores)
 
     def recommend_excluding(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """As `recommend`, but without some candidates.
+        """Return the best candidates with exclusions and filters.
 
         Args:
-            inputs: Beside the queries `exclude` `[batch, m]`, ids, and `allow_FEATURE`
-                `[batch, m]`, values, for each filter; both padded with "".
+            inputs: Raw queries, `exclude` `[batch, m]` with IDs, and `allow_FEATURE` `[batch, m]`
+                with values for each filter; both padded with "".
         """
         rows = same_batch(inputs)
         exclude = rows.pop(EXCLUDE_KEY)
@@ -76,9 +74,9 @@ class RetrievalModel(tf.Module):
         return self._search_without(queries, self._index_of.lookup(exclude), allowed)
 
     def similar(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the candidates nearest to candidates `[batch]`, without themselves.
+        """Return the nearest candidates to candidates `[batch]`, without themselves.
 
-        A candidate that the index does not hold has an empty answer. `allow_FEATURE` filters as in
+        The response to an unknown candidate is empty. `allow_FEATURE` filters as in
         `recommend_excluding`.
         """
         rows = same_batch(inputs)
@@ -93,7 +91,7 @@ class RetrievalModel(tf.Module):
         )
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
-        """Traces the signatures of the served contract."""
+        """Trace all signatures."""
         query = query_inputs(self._spec)
         candidate = candidate_inputs(self._spec)
         candidate_id = {self._spec.candidate_id: candidate[self._spec.candidate_id]}
@@ -118,7 +116,7 @@ class RetrievalModel(tf.Module):
         }
 
     def _allowed(self, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Takes the filters' inputs out of a request."""
+        """Remove the inputs of the filters from a request and return the allowed values."""
         return {
             name: candidate_filter.allowed(rows.pop(allow_key(name)))
             for name, candidate_filter in self._filters.items()
@@ -142,10 +140,10 @@ class RetrievalModel(tf.Module):
 
 
 def _with_ranks_checked(function: _Signature, tensors: Mapping[str, tf.TensorSpec]) -> _Signature:
-    """Refuses tensors of another rank than declared.
+    """Make a signature refuse tensors whose rank is not the declared one.
 
-    What is fed to a graph is not held against the shapes it was traced with: a history of rank 1
-    would be a history of one event for each of many queries.
+    TensorFlow does not check the shapes that are fed to a graph: a history of rank 1 would be
+    taken for many histories of one event.
     """
 
     def checked(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -160,5 +158,5 @@ def _with_ranks_checked(function: _Signature, tensors: Mapping[str, tf.TensorSpe
 
 
 def allow_key(feature: str) -> str:
-    """Returns the input that filters by a candidate feature."""
+    """Return the name of the input that filters by a candidate feature."""
     return ALLOW_PREFIX + feature

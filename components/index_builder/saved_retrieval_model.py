@@ -1,20 +1,31 @@
-"""Writes the retrieval SavedModel: graph, defaults of its inputs, warm-up requests."""
+"""Saves the retrieval model: graph, default inputs, warm-up requests and identity."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from components.index_builder.retrieval_model import RetrievalModel
-from components.index_builder.warmup import Inputs
+from components.candidate_embedder.embedding_files import EmbeddingFiles
+from components.index_builder.retrieval_model import (
+    RECOMMEND_EXCLUDING,
+    SERVING_DEFAULT,
+    SIMILAR_CANDIDATES,
+    RetrievalModel,
+    allow_key,
+)
+from models.features.spec import EXCLUDE_KEY, HISTORY_KEY, FeatureConfig, FeatureSpec
 from models.input.raw_inputs import default_value
+from models.towers.export import EMBED_CANDIDATE, EMBED_QUERY
 
 _SCANN_OPS_NAMESPACE = "Scann"
-# What the model is made of; where it is the same, a push would change nothing.
+# Identifies the content of the model (`components.index_builder.identity`).
 IDENTITY_FILE = os.path.join("assets.extra", "identity")
 _WARMUP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
+
+Inputs = Mapping[str, tf.Tensor]
 
 
 def save_retrieval_model(
@@ -24,18 +35,17 @@ def save_retrieval_model(
     warmup: Iterable[tuple[str, Inputs]],
     identity: str,
 ) -> None:
-    """Saves the model, whole or not at all.
+    """Save the model completely or not at all.
 
-    Every input of every signature gets a default, so that a client may leave it out. Warm-up
-    requests go along, because the first search builds the searcher, which would otherwise happen
-    in the first user's request.
+    Every input of every signature gets a default, so that clients may omit it. Warm-up requests
+    are included, because the first search builds the searcher, which would delay the first user.
 
     Args:
-        model: With its index.
-        directory: Of the SavedModel; must not exist.
-        model_name: Under which it is served; stands in the warm-up requests.
+        model: The model with its index.
+        directory: Folder of the SavedModel; must not exist.
+        model_name: Name under which the model is served, for the warm-up requests.
         warmup: Signatures and inputs of real requests.
-        identity: What the model is made of (`components.index_builder.identity`).
+        identity: Identity of the content (`components.index_builder.identity`).
     """
     aside = f"{directory.rstrip('/')}.incomplete"
     if tf.io.gfile.exists(aside):
@@ -59,7 +69,7 @@ def _write_defaults(directory: str) -> None:
     with tf.io.gfile.GFile(path, "rb") as file:
         saved.ParseFromString(file.read())
     for name, signature in saved.meta_graphs[0].signature_def.items():
-        if name.startswith("__"):  # TensorFlow's own, such as the initialisation of tables
+        if name.startswith("__"):  # internal, such as the initialization of tables
             continue
         for key, info in signature.inputs.items():
             shape = tf.TensorShape(info.tensor_shape)
@@ -83,3 +93,47 @@ def _write_warmup(directory: str, model_name: str, warmup: Iterable[tuple[str, I
                 predict_log=prediction_log_pb2.PredictLog(request=request)
             )
             writer.write(log.SerializeToString())
+
+
+def warmup_requests(
+    query: Inputs, embeddings: EmbeddingFiles, spec: FeatureSpec, filters: tuple[str, ...]
+) -> Iterator[tuple[str, Inputs]]:
+    """Yield signatures and inputs that run every signature, with and without filters.
+
+    Args:
+        query: `models.input.raw_inputs.query_inputs` of a real query, one row.
+        embeddings: The catalogue; the requests use its first candidate.
+        spec: IDs and features.
+        filters: Features that requests may filter by.
+    """
+    names = [spec.candidate_id, *spec.candidate_features]
+    first = next(iter(embeddings.blocks(names))).slice(0, 1)
+    [row] = first.to_pylist()
+    candidate = {
+        spec.candidate_id: tf.constant([row[spec.candidate_id]]),
+        **{name: _raw(row[name], feature) for name, feature in spec.candidate_features.items()},
+    }
+    candidate_id = {spec.candidate_id: candidate[spec.candidate_id]}
+    allow_any = {allow_key(name): tf.zeros([1, 0], tf.string) for name in filters}
+    # The values of one candidate are selective, so that all candidates that pass are scored.
+    allow_few = {
+        allow_key(name): tf.reshape(candidate[name], [1, -1]) for name in filters if row[name]
+    }
+    exclude = {EXCLUDE_KEY: query[HISTORY_KEY]}
+    yield SERVING_DEFAULT, query
+    yield RECOMMEND_EXCLUDING, {**query, **exclude, **allow_any}
+    yield SIMILAR_CANDIDATES, {**candidate_id, **allow_any}
+    if allow_few:
+        yield RECOMMEND_EXCLUDING, {**query, **exclude, **allow_any, **allow_few}
+        yield SIMILAR_CANDIDATES, {**candidate_id, **allow_any, **allow_few}
+    yield EMBED_QUERY, query
+    yield EMBED_CANDIDATE, candidate
+
+
+def _raw(value: Any, feature: FeatureConfig) -> tf.Tensor:
+    """Return a value of the embedding files as a raw input of one row."""
+    if feature.kind == "numeric":
+        return tf.constant([float("nan") if value is None else value], tf.float32)
+    if feature.separator:
+        return tf.constant([value or []], tf.string, [1, len(value or [])])
+    return tf.constant([value or ""])

@@ -1,8 +1,8 @@
-"""Approximate search with ScaNN's TensorFlow ops.
+"""Approximate search with the TensorFlow operations of ScaNN.
 
-Our own module over the ops, because the layer of TensorFlow Recommenders can set neither the
-threshold of anisotropic quantisation nor the training sample: with the same search settings,
-recall is .96 with and .86 without them at a million candidates.
+The layer of TensorFlow Recommenders sets neither the threshold of anisotropic quantization nor the
+training sample. With a million candidates and the same search settings, recall is 0.96 with them
+and 0.86 without.
 """
 
 import math
@@ -16,19 +16,19 @@ from scann.scann_ops.py import scann_ops
 
 from components.index_builder.search_index import SearchResult, completed
 
-_DIMENSIONS_A_BLOCK = 2
+_DIMENSIONS_PER_BLOCK = 2
 _ANISOTROPIC_THRESHOLD = 0.2
 
 
 @dataclass(frozen=True)
 class ScannSettings:
-    """How the index is cut and searched.
+    """Settings of a ScaNN index.
 
     Attributes:
-        leaves: Clusters of the catalogue.
-        leaves_to_search: Of them, for a query.
-        reorder: Neighbours whose scores are computed from the kept vectors.
-        int8: Whether the vectors are kept as one byte a coordinate instead of four.
+        leaves: Number of clusters of the catalogue.
+        leaves_to_search: Number of clusters searched per query.
+        reorder: Number of neighbours whose scores are computed from the stored vectors.
+        int8: Whether a coordinate is stored in one byte instead of four.
     """
 
     leaves: int
@@ -46,10 +46,10 @@ class ScannSettings:
         reorder: int | None,
         int8: bool = False,
     ) -> "ScannSettings":
-        """Fills in what is not given: √n leaves, a fifth of them searched, 4k rescored.
+        """Fill in missing settings: √n leaves, a fifth of them searched, 4k rescored.
 
-        A fifth of 316 leaves and 250 to 400 rescored gave recall@100 = .955 at 100,000 clustered
-        vectors; it holds for up to some million candidates.
+        With 100,000 clustered vectors, searching a fifth of 316 leaves and rescoring 250 to 400
+        neighbours gave a recall@100 of 0.955; this holds up to a few million candidates.
         """
         chosen = leaves or max(1, round(math.sqrt(num_candidates)))
         return cls(
@@ -61,19 +61,19 @@ class ScannSettings:
 
 
 def index_bytes(num_candidates: int, dimension: int, int8: bool) -> int:
-    """Returns the size of the saved index, without ids: vectors, codes and leaf numbers.
+    """Return the size of the saved index without IDs: vectors, codes and leaf numbers.
 
-    A loaded one takes up to two and a half times as much: the searcher keeps a copy of its own.
+    A loaded index takes up to 2.5 times as much, because the searcher keeps its own copy.
     """
-    codes = math.ceil(dimension / _DIMENSIONS_A_BLOCK)
+    codes = math.ceil(dimension / _DIMENSIONS_PER_BLOCK)
     return num_candidates * (dimension * (1 if int8 else 4) + codes + 4)
 
 
 class ScannIndex(tf.Module):
-    """A tree of leaves with anisotropic product quantisation, the best of which are rescored.
+    """Searches a tree of leaves with anisotropic product quantization and rescores the best.
 
-    The searcher is kept as variables (`serialize_to_module`) and made anew inside the graph,
-    which is what a TF1 session, and so TensorFlow Serving, can load.
+    The searcher is stored as variables (`serialize_to_module`) and rebuilt inside the graph, which
+    a TF1 session, and therefore TensorFlow Serving, can load.
 
     References:
         Guo et al. Accelerating Large-Scale Inference with Anisotropic Vector Quantization.
@@ -94,31 +94,31 @@ class ScannIndex(tf.Module):
                 training_sample_size=len(vectors),
             )
             .score_ah(
-                _DIMENSIONS_A_BLOCK, anisotropic_quantization_threshold=_ANISOTROPIC_THRESHOLD
+                _DIMENSIONS_PER_BLOCK, anisotropic_quantization_threshold=_ANISOTROPIC_THRESHOLD
             )
             .reorder(settings.reorder, quantize=settings.int8)
             .build()
         )
         self._module = searcher.serialize_to_module()
-        # The one that training made; each trace of another graph would build it anew.
+        # The trained searcher; each trace of another graph would rebuild it.
         self._trained: Any = searcher
         self._shape = vectors.shape
 
     def search(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
-        """Returns indices and scores `[batch, count]`, best first (`SearchIndex.search`)."""
+        """Return the best candidates (`SearchIndex.search`)."""
         searcher = scann_ops.searcher_from_module(self._module)
         return completed(self, queries, count, self._search_leaves(searcher, queries, count))
 
     def attempt(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
-        """Returns what the leaves hold; the scores of missing places are NaN."""
+        """Return the candidates of the best leaves; missing ones have the score NaN."""
         if self._trained is None:
-            raise RuntimeError("the tuning of this index has ended")
+            raise RuntimeError("attempt() must be called before end_tuning()")
         return self._search_leaves(self._trained, queries, count)
 
     def end_tuning(self) -> None:
-        """Frees what only `attempt` needs: as much memory as the vectors, and more."""
+        """Free the memory that only `attempt` needs: more than that of the vectors."""
         if self._trained is not None:
-            # TensorFlow itself would keep the resource until the process ends.
+            # Otherwise TensorFlow keeps the resource until the process ends.
             tf.raw_ops.DestroyResourceOp(resource=self._trained.searcher_handle)
             self._trained = None
 
@@ -127,29 +127,26 @@ class ScannIndex(tf.Module):
             queries,
             final_num_neighbors=count,
             leaves_to_search=self.settings.leaves_to_search,
-            # Fewer than `count` would silently shorten the answer.
+            # Fewer than `count` would silently shorten the result.
             pre_reorder_num_neighbors=tf.maximum(count, self.settings.reorder),
         )
-        # Missing neighbours come as row 0 with NaN; the columns that all rows miss do not come.
+        # A missing neighbour has index 0 and score NaN; columns that all rows miss are left out.
         missing = [[0, 0], [0, count - tf.shape(indices)[1]]]
         return tf.pad(indices, missing), tf.pad(scores, missing, constant_values=np.nan)
 
     def scores_of_all(self, queries: tf.Tensor) -> tf.Tensor:
-        """Returns the scores `[batch, num_candidates]` of all candidates."""
-        return tf.matmul(queries, self._vectors(), transpose_b=True)
+        """Return the scores `[batch, num_candidates]` of all candidates."""
+        return tf.matmul(queries, self._decoded(self._stored()), transpose_b=True)
 
     def vectors_at(self, indices: tf.Tensor) -> tf.Tensor:
-        """Returns the vectors of candidates, `[…]` to `[…, dimension]`."""
-        return self._decoded(tf.gather(self._kept(), indices))
+        """Return the vectors of candidates, `[…]` to `[…, dimension]`."""
+        return self._decoded(tf.gather(self._stored(), indices))
 
-    def _vectors(self) -> tf.Tensor:
-        return self._decoded(self._kept())
+    def _stored(self) -> tf.Tensor:
+        stored = self._module.int8_dataset if self.settings.int8 else self._module.dataset
+        return tf.reshape(stored, self._shape)
 
-    def _kept(self) -> tf.Tensor:
-        kept = self._module.int8_dataset if self.settings.int8 else self._module.dataset
-        return tf.reshape(kept, self._shape)
-
-    def _decoded(self, kept: tf.Tensor) -> tf.Tensor:
+    def _decoded(self, stored: tf.Tensor) -> tf.Tensor:
         if not self.settings.int8:
-            return kept
-        return tf.cast(kept, tf.float32) / self._module.int8_multipliers
+            return stored
+        return tf.cast(stored, tf.float32) / self._module.int8_multipliers

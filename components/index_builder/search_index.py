@@ -1,7 +1,9 @@
-"""What every search backend does, and how one that found too few is completed."""
+"""The contract of every search backend, the completion of short answers, and exact search."""
 
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 SearchResult = tuple[tf.Tensor, tf.Tensor]
@@ -10,18 +12,18 @@ SearchResult = tuple[tf.Tensor, tf.Tensor]
 class SearchIndex(Protocol):
     """A `tf.Module` that finds the candidates with the largest dot products.
 
-    It is traced into the served graph, so all arguments may be symbolic. Candidates are known by
-    their index, `0 .. num_candidates - 1`, in the order of the vectors it was built from.
+    It is traced into the served graph, so all arguments may be symbolic. A candidate is identified
+    by its index, `0 .. num_candidates - 1`, in the order of the vectors.
     """
 
     backend: str
     num_candidates: int
 
     def search(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
-        """Returns int32 indices and float32 scores, both `[batch, count]`, best first.
+        """Return int32 indices and float32 scores, both `[batch, count]`, best first.
 
-        Every row holds `count` different candidates with finite scores, whatever the settings: a
-        backend whose own search finds fewer compares all of them.
+        Every row has `count` different candidates with finite scores, whatever the settings: a
+        backend that finds fewer compares all candidates for that row.
 
         Args:
             queries: `[batch, dimension]` float32; the batch may be empty.
@@ -29,18 +31,18 @@ class SearchIndex(Protocol):
         """
 
     def scores_of_all(self, queries: tf.Tensor) -> tf.Tensor:
-        """Returns the scores `[batch, num_candidates]` of all candidates, in index order.
+        """Return the scores `[batch, num_candidates]` of all candidates, in index order.
 
-        They are as exact as the vectors that the backend keeps. It reads the whole catalogue: for
-        questions that no search can answer, such as one under a filter that lets few pass.
+        The scores are as exact as the vectors that the backend stores. This reads the whole
+        catalogue: it is for queries that a search cannot answer, for example because of a filter.
         """
 
     def vectors_at(self, indices: tf.Tensor) -> tf.Tensor:
-        """Returns the vectors of candidates, `[…]` to `[…, dimension]`."""
+        """Return the vectors of candidates, `[…]` to `[…, dimension]`."""
 
 
 def search_all(index: SearchIndex, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
-    """Returns what `index.search` would if it compared all candidates."""
+    """Return the result of `index.search` from a comparison with all candidates."""
     scores, indices = tf.math.top_k(index.scores_of_all(queries), count)
     return indices, scores
 
@@ -48,13 +50,14 @@ def search_all(index: SearchIndex, queries: tf.Tensor, count: tf.Tensor) -> Sear
 def completed(
     index: SearchIndex, queries: tf.Tensor, count: tf.Tensor, attempt: SearchResult
 ) -> SearchResult:
-    """Returns what a search found, and where it found too few, what `search_all` finds.
+    """Replace the rows of a search that found too few candidates by those of `search_all`.
 
     Args:
-        index: That was searched.
+        index: The index that was searched.
         queries: `[batch, dimension]`.
         count: Scalar int32.
-        attempt: Indices and scores `[batch, count]`; the scores of missing places are not finite.
+        attempt: Indices and scores `[batch, count]`; the scores of missing candidates are not
+            finite.
     """
     indices, scores = attempt
     is_short = ~tf.reduce_all(tf.math.is_finite(scores), axis=1)
@@ -69,3 +72,32 @@ def completed(
 
     indices, scores = tf.cond(tf.reduce_any(is_short), complete, lambda: (indices, scores))
     return indices, scores
+
+
+class ExactIndex(tf.Module):
+    """Compares every candidate: one matrix product and a top-k.
+
+    Args:
+        vectors: `[num_candidates, dimension]`.
+    """
+
+    backend = "exact"
+
+    def __init__(self, vectors: npt.NDArray[np.float32]) -> None:
+        super().__init__()
+        self.num_candidates = len(vectors)
+        self._vectors = tf.Variable(vectors, trainable=False, name="candidate_vectors")
+
+    def search(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
+        """Return the best candidates (`SearchIndex.search`)."""
+        return search_all(self, queries, count)
+
+    def scores_of_all(self, queries: tf.Tensor) -> tf.Tensor:
+        """Return the scores `[batch, num_candidates]` of all candidates."""
+        return tf.matmul(queries, self._vectors, transpose_b=True)
+
+    def vectors_at(self, indices: tf.Tensor) -> tf.Tensor:
+        """Return the vectors of candidates, `[…]` to `[…, dimension]`."""
+        # Read first: after a gather from the variable itself, TensorFlow copies the whole variable
+        # at every later read, which takes ten times as long as the search.
+        return tf.gather(self._vectors.read_value(), indices)

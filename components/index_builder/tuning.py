@@ -1,4 +1,4 @@
-"""Finds the cheapest settings of an index that reach a recall, by trying them."""
+"""Tunes an index: tries settings to find the cheapest ones that reach a recall."""
 
 import itertools
 import math
@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.index_builder.recall import (
-    QUERIES_A_BATCH,
+    QUERIES_PER_BATCH,
     ExactAnswers,
     Vectors,
     recall_of_each,
@@ -22,13 +22,13 @@ from components.index_builder.search_index import SearchIndex, SearchResult
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-# One step of a ladder: how much more of the catalogue is searched.
+# The searched part of the catalogue grows by this factor per step.
 _STEP = 1.3
-_LEAST_SHARE = 0.005
-# Where two steps in a row gain less, only the last of the ladder is tried yet: something else holds
-# the recall down, such as too few neighbours rescored.
+_SMALLEST_SHARE = 0.005
+# If two steps in a row gain less, only the last step is still tried: something other than the
+# searched part limits the recall, such as the number of rescored neighbours.
 _LEAST_GAIN = 0.0005
-# Standard errors that the mean recall must lie above the target: of as many other queries, one
+# Standard errors by which the mean recall must exceed the target: with as many other queries, one
 # sample in forty then falls short.
 _STANDARD_ERRORS = 2.0
 _SINGLE_QUERIES = 50
@@ -38,30 +38,30 @@ SettingsT = TypeVar("SettingsT", bound="DataclassInstance")
 
 
 class TunableIndex(SearchIndex, Protocol[SettingsT]):
-    """An index whose search settings may be changed between two traces."""
+    """An index whose search settings may change between two traces."""
 
     settings: SettingsT
 
     def attempt(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
-        """Returns what `search` would without looking at all candidates where it finds too few.
+        """Search without comparing all candidates if too few are found.
 
-        The scores of missing places are not finite.
+        The scores of missing candidates are not finite.
         """
 
     def end_tuning(self) -> None:
-        """Frees what only `attempt` needs; it is not asked any more."""
+        """Free the memory that only `attempt` needs."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One point of the trade-off.
+    """The measurement of one setting.
 
     Attributes:
-        settings: Of the backend.
+        settings: Settings of the backend.
         recall: Mean recall@k of the tuning queries against exact search.
-        assured_recall: The mean less two standard errors, which has to reach the target.
-        query_us: Median microseconds a query in batches of 128.
-        num_short: Queries that found fewer than k.
+        assured_recall: The mean minus two standard errors, which must reach the target.
+        query_us: Median microseconds per query in batches of 128.
+        num_short: Number of queries with fewer than k results.
     """
 
     settings: Setting
@@ -71,18 +71,18 @@ class Trial:
     num_short: int
 
     def reaches(self, recall_target: float) -> bool:
-        """Tells whether these settings may be taken."""
+        """Return whether these settings are good enough."""
         return self.assured_recall >= recall_target and not self.num_short
 
 
 @dataclass(frozen=True)
 class Tuned(Generic[SettingsT]):
-    """What tuning found.
+    """The result of tuning.
 
     Attributes:
-        trials: All that was tried.
-        settings: The cheapest that reach the target, None where none does.
-        query_us: What they cost.
+        trials: All trials.
+        settings: The cheapest settings that reach the target, or None.
+        query_us: Their cost.
     """
 
     trials: tuple[Trial, ...]
@@ -98,15 +98,15 @@ def tune(
     recall_target: float,
     most_us: float = math.inf,
 ) -> Tuned[SettingsT]:
-    """Climbs each ladder until the target is reached or it costs more than the best so far.
+    """Climb each ladder until it reaches the target or costs more than the best so far.
 
     Args:
-        index: Over `vectors`; left with the last settings that were tried.
-        ladders: Settings in the order of their cost, each ladder with another second setting.
+        index: Index of `vectors`; keeps the last settings that were tried.
+        ladders: Sequences of settings, each in the order of cost.
         vectors: `[num_candidates, dimension]`.
-        exact: Answers to the tuning queries.
-        recall_target: That the mean recall must reach with two standard errors to spare.
-        most_us: Settings that cost as much are not wanted.
+        exact: Exact answers to the tuning queries.
+        recall_target: Recall to reach with two standard errors to spare.
+        most_us: Cost that settings must stay below.
     """
     trials: list[Trial] = []
     chosen: SettingsT | None = None
@@ -115,7 +115,7 @@ def tune(
         rungs, best_recall, steps_without_gain = list(ladder), -math.inf, 0
         while rungs:
             index.settings = settings = rungs.pop(0)
-            trial = measure(index, vectors, exact)
+            trial = _measure(index, vectors, exact)
             trials.append(trial)
             if trial.query_us >= least_us:
                 break
@@ -130,14 +130,13 @@ def tune(
     return Tuned(tuple(trials), chosen, least_us)
 
 
-def measure(index: TunableIndex[SettingsT], vectors: Vectors, exact: ExactAnswers) -> Trial:
-    """Asks the index the queries of `exact`, in batches, and compares."""
+def _measure(index: TunableIndex[SettingsT], vectors: Vectors, exact: ExactAnswers) -> Trial:
     search = served_search(index.attempt, vectors.shape[1])
     count = tf.constant(exact.k)
     search(tf.constant(exact.queries[:1]), count)  # the first call builds the searcher
     found, seconds = [], []
-    for start in range(0, len(exact.queries), QUERIES_A_BATCH):
-        batch = tf.constant(exact.queries[start : start + QUERIES_A_BATCH])
+    for start in range(0, len(exact.queries), QUERIES_PER_BATCH):
+        batch = tf.constant(exact.queries[start : start + QUERIES_PER_BATCH])
         started = time.perf_counter()
         indices, scores = search(batch, count)
         seconds.append((time.perf_counter() - started) / len(batch))
@@ -156,7 +155,7 @@ def measure(index: TunableIndex[SettingsT], vectors: Vectors, exact: ExactAnswer
 
 
 def single_query_ms(index: SearchIndex, queries: Vectors, k: int) -> float:
-    """Returns the median milliseconds of a query that comes alone."""
+    """Return the median milliseconds of a single query."""
     search = served_search(index.search, queries.shape[1])
     count = tf.constant(k)
     seconds = []
@@ -169,8 +168,8 @@ def single_query_ms(index: SearchIndex, queries: Vectors, k: int) -> float:
 
 
 def growing_parts(whole: int) -> Iterator[int]:
-    """Yields the parts of a whole that are worth a try, smallest first, the last the whole."""
-    part = math.ceil(whole * _LEAST_SHARE)
+    """Yield the parts of a whole to try, smallest first; the last is the whole."""
+    part = math.ceil(whole * _SMALLEST_SHARE)
     while part < whole:
         yield part
         part = max(part + 1, math.ceil(part * _STEP))

@@ -1,7 +1,7 @@
 """Asks a server what the export's own warm-up requests ask, and compares with the model in process.
 
 They are real requests to every signature, with filters and without
-(`components.index_builder.warmup`).
+(`components.index_builder.saved_retrieval_model`).
 """
 
 import os

@@ -20,17 +20,13 @@ CONFIG = IndexConfig(recall_target=0.9, max_hit_rate_loss=0.02)
         (math.nan, math.nan, [False, False]),
     ],
 )
-def test_thresholds_hold_and_what_is_no_number_fails(
-    recall: float, loss: float, passed: list[bool]
-):
+def test_thresholds_are_inclusive_and_nan_fails(recall: float, loss: float, passed: list[bool]):
     checks = check_index(recall, loss, CONFIG)
     assert [check.passed for check in checks] == passed
     assert to_json(checks)["passed"] is all(passed)
 
 
-def test_a_refusal_names_value_and_setting():
+def test_a_check_names_value_threshold_and_setting():
     recall, loss = check_index(0.5, 0.5, CONFIG)
-    assert str(recall) == "recall@100 0.5000 is not at least `index.recall_target` 0.9"
-    assert str(loss) == (
-        "loss of hit_rate@100 0.5000 is not at most `index.max_hit_rate_loss` 0.02"
-    )
+    assert str(recall) == "recall@100 is 0.5000, but must be at least 0.9 (index.recall_target)"
+    assert "0.5000, but must be at most 0.02 (index.max_hit_rate_loss)" in str(loss)

@@ -40,7 +40,7 @@ def identity(tmp_path: Path) -> Identity:
     def of(*parts: Sequence[Row], settings: str = "{}", noise: float = 0.0) -> str:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         folder.mkdir()
-        for place, rows in enumerate(parts):
+        for number, rows in enumerate(parts):
             names, genres, countries, prices = zip(*rows, strict=True)
             raw = {
                 "item": np.array(names, object),
@@ -49,7 +49,7 @@ def identity(tmp_path: Path) -> Identity:
                 "price": np.array(prices, np.float32),
             }
             vectors = np.full([len(rows), 2], noise, np.float32)
-            name = embedding_files.file_name(place, len(parts))
+            name = embedding_files.file_name(number, len(parts))
             writer = embedding_files.EmbeddingWriter(
                 str(folder / name), embedding_files.schema(SPEC, 2)
             )
@@ -61,7 +61,7 @@ def identity(tmp_path: Path) -> Identity:
     return of
 
 
-def test_neither_order_nor_files_nor_rounding_count(identity: Identity) -> None:
+def test_order_files_and_rounding_do_not_matter(identity: Identity) -> None:
     assert identity(ROWS) == identity(ROWS[2:], ROWS[:2]) == identity(ROWS[::-1], noise=1e-7)
 
 
@@ -74,15 +74,15 @@ def test_neither_order_nor_files_nor_rounding_count(identity: Identity) -> None:
         [(b"a", [b"x", b"z"], b"de", 1.5), *ROWS[1:]],
         [(b"a", [b"x", b"y"], b"", 1.5), *ROWS[1:]],
         [(b"a", [b"x", b"y"], b"de", 1.25), *ROWS[1:]],
-        # The same values, with other candidates.
+        # The same values, but of other candidates.
         [(b"a", *ROWS[2][1:]), ROWS[1], (b"c\n\xff", *ROWS[0][1:])],
     ],
 )
-def test_every_candidate_and_feature_counts(identity: Identity, changed: list[Row]) -> None:
+def test_every_candidate_and_feature_matters(identity: Identity, changed: list[Row]) -> None:
     assert identity(changed) != identity(ROWS)
 
 
-def test_settings_and_towers_count(identity: Identity, tmp_path: Path) -> None:
+def test_settings_and_towers_matter(identity: Identity, tmp_path: Path) -> None:
     before = identity(ROWS)
     assert identity(ROWS, settings='{"k": 5}') != before
     (tmp_path / "towers" / "saved_model.pb").write_bytes(b"others")

@@ -32,13 +32,13 @@ def judged_recall(choice: IndexChoice) -> float:
 
 
 @pytest.mark.parametrize("backend", ["scann", "partitioned"])
-def test_tuning_reaches_the_target_on_other_queries_with_less_than_everything(backend: str):
+def test_tuning_reaches_the_target_on_other_queries_without_searching_everything(backend: str):
     choice = choose(backend=backend, leaves=60, recall_target=0.9)
     assert choice.index.backend == backend
     assert 0.88 <= judged_recall(choice) < 1.0
     [taken] = [trial for trial in choice.trials if trial.settings == choice.settings]
     assert taken.reaches(0.9)
-    # Cheaper trials are too inexact; nothing else than the cost decides among the others.
+    # Cheaper trials miss the target; among the others, only the cost decides.
     for trial in choice.trials:
         assert trial.query_us >= taken.query_us or not trial.reaches(0.9)
     # The index that comes back is the one with these settings.
@@ -51,8 +51,8 @@ def test_a_higher_target_searches_more():
     assert low.settings["blocks_to_search"] < high.settings["blocks_to_search"]
 
 
-def test_where_more_leaves_gain_nothing_only_all_of_them_are_tried_yet():
-    # Rescoring no more than are asked for holds the recall down, however many leaves are searched.
+def test_if_more_leaves_gain_nothing_only_all_of_them_are_still_tried():
+    # Rescoring only k neighbours limits the recall, however many leaves are searched.
     choice = choose(backend="scann", leaves=300, reorder=K, recall_target=0.999)
     searched = [trial.settings["leaves_to_search"] for trial in choice.trials]
     recalls = [trial.recall for trial in choice.trials]
@@ -62,8 +62,8 @@ def test_where_more_leaves_gain_nothing_only_all_of_them_are_tried_yet():
     assert choice.index.backend == "exact"
 
 
-def test_what_finds_fewer_than_k_is_not_taken_for_exact():
-    # One block of 32 cannot hold 50; looked at all candidates, every answer would be right.
+def test_a_search_that_finds_fewer_than_k_is_not_counted_as_exact():
+    # One block of 32 cannot contain 50; a comparison with all candidates would be exact.
     choice = choose_index(
         VECTORS, TUNING, IndexConfig(k=50, backend="partitioned", leaves=100, recall_target=0.5)
     )
@@ -72,7 +72,7 @@ def test_what_finds_fewer_than_k_is_not_taken_for_exact():
     assert choice.settings["blocks_to_search"] > 1
 
 
-def test_settings_that_are_given_are_not_tuned():
+def test_configured_settings_are_not_tuned():
     choice = choose(backend="scann", leaves=20, leaves_to_search=3, reorder=30)
     assert choice.settings == {"leaves": 20, "leaves_to_search": 3, "reorder": 30, "int8": False}
     assert choice.trials == ()
@@ -82,25 +82,25 @@ def test_settings_that_are_given_are_not_tuned():
     assert {trial.settings["leaves"] for trial in given.trials} == {20}
 
 
-def test_a_target_that_no_setting_reaches_gives_the_exact_index_and_says_so(
+def test_if_no_setting_reaches_the_target_the_index_is_exact_and_says_so(
     caplog: pytest.LogCaptureFixture,
 ):
     with caplog.at_level(logging.WARNING):
         choice = choose(backend="scann", leaves=50, leaves_to_search=1, recall_target=1.0)
     assert choice.index.backend == "exact"
-    assert choice.reason.startswith("exact, because no setting of scann is sure to reach")
+    assert choice.reason.startswith("exact, because no setting of scann reaches")
     assert "no setting of scann" in caplog.text
     assert choice.trials
     assert judged_recall(choice) == 1.0
 
 
-def test_auto_takes_exact_within_the_budget():
+def test_auto_chooses_exact_within_the_budget():
     choice = choose(backend="auto", latency_budget_ms=1000)
     assert choice.index.backend == "exact"
     assert "`index.latency_budget_ms` is 1000" in choice.reason
 
 
-def test_auto_takes_scann_beyond_it_and_partitioned_where_there_is_none(
+def test_auto_chooses_scann_beyond_the_budget_and_partitioned_without_scann(
     monkeypatch: pytest.MonkeyPatch,
 ):
     given = {"leaves": 20, "leaves_to_search": 5, "reorder": 20, "latency_budget_ms": NEVER_MS}
@@ -109,17 +109,17 @@ def test_auto_takes_scann_beyond_it_and_partitioned_where_there_is_none(
     assert choose(backend="auto", **given).index.backend == "partitioned"
 
 
-def test_auto_tries_partitioned_where_scann_misses_the_target():
-    # Rescoring ten of ten holds ScaNN's recall down; the blocks compare exactly.
+def test_auto_tries_partitioned_if_scann_misses_the_target():
+    # Rescoring only k neighbours limits the recall of ScaNN; the blocks compare exactly.
     choice = choose(
         backend="auto", leaves=20, reorder=K, recall_target=0.97, latency_budget_ms=NEVER_MS
     )
     assert choice.index.backend == "partitioned"
-    assert choice.reason.startswith("exact, because no setting of scann is sure to reach")
+    assert choice.reason.startswith("exact, because no setting of scann reaches")
     assert "the cheapest of" in choice.reason
 
 
-def test_several_numbers_of_leaves_are_tried():
+def test_several_leaf_counts_are_tried():
     choice = choose(backend="scann", recall_target=0.5)
     # Once and twice the square root of 3,000.
     assert {trial.settings["leaves"] for trial in choice.trials} == {55, 110}
@@ -128,10 +128,10 @@ def test_several_numbers_of_leaves_are_tried():
 def test_too_few_candidates_for_scann_are_searched_exactly():
     choice = choose_index(VECTORS[:255], TUNING, IndexConfig(k=K, backend="scann"))
     assert choice.index.backend == "exact"
-    assert "255 candidates are too few" in choice.reason
+    assert "at least 256 candidates, not 255" in choice.reason
 
 
-def test_without_queries_there_are_usual_settings():
+def test_without_queries_default_settings_are_used():
     choice = choose_index(VECTORS, TUNING[:0], IndexConfig(k=K, backend="partitioned"))
     assert choice.index.backend == "partitioned"
     assert "no queries" in choice.reason
@@ -145,12 +145,12 @@ def test_without_queries_there_are_usual_settings():
     ],
 )
 def test_settings_of_another_backend_are_refused(backend: str, name: str):
-    with pytest.raises(ValueError, match=f"`{name}` means nothing to `backend: {backend}`"):
+    with pytest.raises(ValueError, match=f"`{name}` must be absent with `backend: {backend}`"):
         IndexConfig.model_validate({"backend": backend, name: 200})
 
 
 @pytest.mark.parametrize(("limit_mb", "int8"), [(None, False), (1, False), (0, True)])
-def test_int8_where_the_index_would_be_too_large(limit_mb: int | None, int8: bool):
+def test_int8_is_used_above_the_size_limit(limit_mb: int | None, int8: bool):
     # 3,000 x (4 x 8 + 4 + 4) bytes = 0.12 MB.
     choice = choose(
         backend="scann", leaves=20, leaves_to_search=20, reorder=100, int8_above_mb=limit_mb

@@ -8,8 +8,7 @@ import pytest
 
 from components.index_builder.config import IndexConfig
 from components.index_builder.gate import check_index, to_json
-from components.index_builder.index_report import IndexReport, write_report
-from components.index_builder.trade_off_picture import trade_off_svg
+from components.index_builder.index_report import IndexReport, trade_off_svg, write_report
 from components.index_builder.tuning import Trial
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
@@ -41,7 +40,7 @@ def report(trials: tuple[Trial, ...]) -> IndexReport:
     )
 
 
-def test_holds_the_curve_and_the_gate(tmp_path: Path):
+def test_the_report_has_the_curve_and_the_gate(tmp_path: Path):
     write_report(report(TRIALS), str(tmp_path))
     read = json.loads((tmp_path / "index_report.json").read_text())
     assert [trial["recall"] for trial in read["trials"]] == [0.5, 0.8, 0.96]
@@ -49,7 +48,7 @@ def test_holds_the_curve_and_the_gate(tmp_path: Path):
     assert read["hit_rate"] is None
 
 
-def test_draws_the_trade_off_the_same_each_time(tmp_path: Path):
+def test_the_picture_is_reproducible(tmp_path: Path):
     pictures = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -60,24 +59,24 @@ def test_draws_the_trade_off_the_same_each_time(tmp_path: Path):
         assert text in pictures[0]
 
 
-def test_the_picture_marks_what_was_tried_and_taken(tmp_path: Path):
+def test_the_picture_marks_trials_and_the_chosen_settings(tmp_path: Path):
     write_report(report(TRIALS), str(tmp_path))
     picture = ElementTree.parse(tmp_path / "trade_off.svg")
-    # Three trials, the taken one once more, none for the ends of the target's line.
+    # Three trials, the chosen one again, and none for the line of the target.
     dots = [node for node in picture.iter(f"{{{SVG}}}circle") if "dot" in node.get("class", "")]
     assert len(dots) == len(TRIALS) + 1
     labels = [node.text for node in picture.iter(f"{{{SVG}}}text")]
-    assert {"2", "5", "10"} <= set(labels)  # Microseconds, from 3 to 6.
-    # Nothing comes from elsewhere.
+    assert {"2", "5", "10"} <= set(labels)  # microseconds, from 3 to 6
+    # Nothing is loaded from the network.
     assert not [node for node in picture.iter() if node.get("src") or node.get(f"{{{XLINK}}}href")]
 
 
 @pytest.mark.parametrize("query_us", [0.0, 1.0, 10.0, 99.99])
-def test_draws_a_single_trial_whatever_it_took(query_us: float):
+def test_a_single_trial_of_any_cost_is_drawn(query_us: float):
     trial = Trial({"leaves": 4, "blocks_to_search": 4}, 1.0, 1.0, query_us, 0)
     assert b"leaves 4" in trade_off_svg([trial], {}, 10, 0.95)
 
 
-def test_draws_nothing_where_nothing_was_tried(tmp_path: Path):
+def test_without_trials_there_is_no_picture(tmp_path: Path):
     write_report(report(()), str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["index_report.json"]

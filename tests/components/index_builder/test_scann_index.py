@@ -1,4 +1,4 @@
-"""Traps of ScaNN that the index must not pass on."""
+"""Defects of ScaNN that the index must hide from its callers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
-from components.index_builder.exact_index import ExactIndex
 from components.index_builder.scann_index import ScannIndex, ScannSettings
+from components.index_builder.search_index import ExactIndex
 
 NUM, DIMENSION = 400, 8
 
@@ -43,7 +43,7 @@ def test_a_count_beyond_reorder_is_not_cut(exact_search: ScannIndex, queries: tf
         assert len(set(row)) == 100
 
 
-def test_the_whole_catalogue_comes_in_the_exact_order(
+def test_the_whole_catalogue_is_returned_in_exact_order(
     exact_search: ScannIndex, vectors: npt.NDArray[np.float32], queries: tf.Tensor
 ):
     count = tf.constant(NUM)
@@ -56,7 +56,7 @@ def test_the_whole_catalogue_comes_in_the_exact_order(
 def test_a_search_that_finds_too_few_compares_all(
     one_leaf_search: ScannIndex, vectors: npt.NDArray[np.float32], queries: tf.Tensor
 ):
-    # One of eight leaves cannot hold the whole catalogue: ScaNN pads with row 0 and NaN.
+    # One of eight leaves cannot contain the whole catalogue: ScaNN pads with row 0 and NaN.
     count = tf.constant(NUM - 1)
     expected = ExactIndex(vectors).search(queries, count)
     actual = one_leaf_search.search(queries, count)
@@ -64,12 +64,7 @@ def test_a_search_that_finds_too_few_compares_all(
     np.testing.assert_allclose(actual[1], expected[1], rtol=1e-4, atol=1e-5)
 
 
-def test_vectors_come_back_by_index(exact_search: ScannIndex, vectors: npt.NDArray[np.float32]):
-    places = tf.constant([0, 17, NUM - 1])
-    np.testing.assert_array_equal(exact_search.vectors_at(places), vectors[places.numpy()])
-
-
-def test_zero_vectors_and_doubles_are_indexed_once_each():
+def test_zero_and_duplicate_vectors_are_indexed_once_each():
     vectors = np.random.default_rng(5).normal(size=(300, 4)).astype(np.float32)
     vectors[:20], vectors[20:40] = 0.0, vectors[40:60]
     index = ScannIndex(vectors, 10, ScannSettings(leaves=4, leaves_to_search=4, reorder=300))
@@ -86,29 +81,27 @@ def test_zero_vectors_and_doubles_are_indexed_once_each():
         ((10_000, 10, None, None, None), (100, 20, 250)),
         ((10_000, 100, 50, None, None), (50, 10, 400)),
         ((10_000, 100, 50, 7, 120), (50, 7, 120)),
-        # Never more than there are.
+        # Never more than the catalogue has.
         ((300, 100, None, None, None), (17, 4, 300)),
         ((3, 100, 50, None, None), (3, 3, 3)),
     ],
 )
-def test_settings_that_are_not_given_are_chosen(
-    given: tuple[int | None, ...], expected: tuple[int, ...]
-):
+def test_missing_settings_are_chosen(given: tuple[int | None, ...], expected: tuple[int, ...]):
     settings = ScannSettings.choose(*given)
     assert (settings.leaves, settings.leaves_to_search, settings.reorder) == expected
 
 
-def test_what_was_tuned_is_what_is_saved(vectors: npt.NDArray[np.float32], queries: tf.Tensor):
+def test_the_saved_index_is_the_tuned_one(vectors: npt.NDArray[np.float32], queries: tf.Tensor):
     settings = ScannSettings(leaves=8, leaves_to_search=3, reorder=20)
     index = ScannIndex(vectors, 10, settings)
     count = tf.constant(10)
     tuned = index.attempt(queries, count)
     index.end_tuning()
-    index.end_tuning()  # Once more does no harm.
+    index.end_tuning()  # a second call is harmless
     search = tf.function(lambda rows: index.search(rows, count)).get_concrete_function(
         tf.TensorSpec([None, DIMENSION])
     )
     np.testing.assert_array_equal(search(queries)[0], tuned[0])
     np.testing.assert_allclose(search(queries)[1], tuned[1], rtol=1e-6)
-    with pytest.raises(RuntimeError, match="has ended"):
+    with pytest.raises(RuntimeError, match="end_tuning"):
         index.attempt(queries, count)

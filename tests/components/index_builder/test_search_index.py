@@ -13,14 +13,13 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
-from components.index_builder.exact_index import ExactIndex
 from components.index_builder.partitioned_index import (
     BLOCK_SIZE,
     PartitionedIndex,
     PartitionedSettings,
 )
 from components.index_builder.scann_index import ScannIndex, ScannSettings
-from components.index_builder.search_index import SearchIndex
+from components.index_builder.search_index import ExactIndex, SearchIndex
 
 NUM, DIMENSION, K = 400, 8, 10
 Vectors = npt.NDArray[np.float32]
@@ -28,7 +27,7 @@ Vectors = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Backend:
-    """How to build a backend, once so that it finds everything and once so that it does not."""
+    """Builds a backend with settings that find everything, and with settings that do not."""
 
     name: str
     thorough: Callable[[Vectors], SearchIndex]
@@ -59,7 +58,7 @@ def rows(count: int, seed: int = 3, dimension: int = DIMENSION) -> Vectors:
 
 @functools.cache
 def traced(index: SearchIndex, dimension: int) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-    """As in the served graph: batch and count are unknown when it is traced."""
+    """Trace a search as in the served graph, with unknown batch and count."""
     signature = [tf.TensorSpec([None, dimension]), tf.TensorSpec([], tf.int32)]
     return tf.function(index.search, signature, autograph=False)
 
@@ -87,7 +86,7 @@ def hasty(backend: Backend) -> SearchIndex:
 
 
 def tolerance(backend: Backend) -> float:
-    """One byte a coordinate is half of a 127th of the largest off."""
+    """Return the absolute tolerance; one byte per coordinate rounds to 1/127 of the largest."""
     return 0.15 if backend.name == "scann_int8" else 1e-4
 
 
@@ -105,7 +104,7 @@ def assert_valid(
 
 @pytest.mark.parametrize("batch", [0, 1, 2, 300])
 @pytest.mark.parametrize("count", [1, K, NUM - 1, NUM])
-def test_answers_are_whole_different_finite_and_best_first(
+def test_results_are_complete_different_finite_and_best_first(
     backend: Backend, thorough: SearchIndex, hasty: SearchIndex, batch: int, count: int
 ):
     queries = rows(batch, seed=4)
@@ -115,7 +114,7 @@ def test_answers_are_whole_different_finite_and_best_first(
         assert_valid(indices, scores, rows(NUM), queries, tolerance(backend))
 
 
-def test_a_thorough_search_finds_what_exact_search_finds(backend: Backend, thorough: SearchIndex):
+def test_a_thorough_search_equals_exact_search(backend: Backend, thorough: SearchIndex):
     queries = rows(50, seed=5)
     for count in (K, NUM):
         expected = search(ExactIndex(rows(NUM)), queries, count)
@@ -125,19 +124,19 @@ def test_a_thorough_search_finds_what_exact_search_finds(backend: Backend, thoro
             np.testing.assert_array_equal(indices, expected[0])
 
 
-def test_a_row_is_answered_as_if_it_were_alone(
+def test_the_result_of_a_row_does_not_depend_on_the_batch(
     backend: Backend, thorough: SearchIndex, hasty: SearchIndex
 ):
-    # ScaNN by itself ranks leaves a little differently for a batch than for a single query.
+    # ScaNN ranks leaves slightly differently for a batch than for a single query.
     index = thorough if backend.name.startswith("scann") else hasty
     queries = rows(40, seed=6)
     together, _ = search(index, queries, K)
-    for place in (0, 17, 39):
-        alone, _ = search(index, queries[place : place + 1], K)
-        np.testing.assert_array_equal(alone[0], together[place])
+    for row in (0, 17, 39):
+        alone, _ = search(index, queries[row : row + 1], K)
+        np.testing.assert_array_equal(alone[0], together[row])
 
 
-def test_the_length_of_a_query_scales_the_scores_alone(hasty: SearchIndex):
+def test_the_length_of_a_query_only_scales_the_scores(hasty: SearchIndex):
     queries = rows(20, seed=7)
     indices, scores = search(hasty, queries, K)
     same_indices, longer = search(hasty, 8 * queries, K)
@@ -146,9 +145,9 @@ def test_the_length_of_a_query_scales_the_scores_alone(hasty: SearchIndex):
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_few_candidates_come_whole(backend: Backend, count: int):
+def test_a_small_catalogue_is_returned_completely(backend: Backend, count: int):
     if count < backend.least:
-        pytest.skip("the build takes exact search for so few")
+        pytest.skip("the build uses exact search for so few")
     vectors, queries = rows(count), rows(3, seed=8)
     for index in (backend.thorough(vectors), backend.hasty(vectors)):
         indices, scores = search(index, queries, count)
@@ -168,13 +167,13 @@ def test_equal_vectors_are_found_once_each(backend: Backend, value: float):
             assert_valid(indices, scores, vectors, queries, tolerance(backend))
 
 
-def test_vectors_come_back_by_index(backend: Backend, thorough: SearchIndex):
-    places = np.array([[0, 17], [NUM - 1, 17]])
-    kept = thorough.vectors_at(tf.constant(places))
-    np.testing.assert_allclose(kept, rows(NUM)[places], atol=tolerance(backend) / 5)
+def test_vectors_are_returned_by_index(backend: Backend, thorough: SearchIndex):
+    indices = np.array([[0, 17], [NUM - 1, 17]])
+    stored = thorough.vectors_at(tf.constant(indices))
+    np.testing.assert_allclose(stored, rows(NUM)[indices], atol=tolerance(backend) / 5)
 
 
-def test_scores_of_all_are_in_the_order_of_the_catalogue(backend: Backend, thorough: SearchIndex):
+def test_scores_of_all_are_in_index_order(backend: Backend, thorough: SearchIndex):
     queries = rows(3, seed=10)
     np.testing.assert_allclose(
         thorough.scores_of_all(tf.constant(queries)),
@@ -185,8 +184,8 @@ def test_scores_of_all_are_in_the_order_of_the_catalogue(backend: Backend, thoro
     assert thorough.num_candidates == NUM
 
 
-def test_a_server_without_python_answers_the_same(hasty: SearchIndex, tmp_path: Path):
-    """In a Session, as TensorFlow Serving has it; the ScaNN searcher is made anew in there."""
+def test_a_session_without_python_gives_the_same_results(hasty: SearchIndex, tmp_path: Path):
+    """TensorFlow Serving uses a Session, in which the ScaNN searcher is rebuilt."""
     search_of = tf.function(
         lambda queries: dict(zip(("indices", "scores"), hasty.search(queries, K), strict=True)),
         [tf.TensorSpec([None, DIMENSION], name="queries")],
@@ -223,8 +222,8 @@ def test_the_same_vectors_give_the_same_index(backend: Backend, hasty: SearchInd
     np.testing.assert_array_equal(search(hasty, queries, K)[0], again[0])
 
 
-def test_a_query_that_reads_little_finds_a_part_of_the_best():
-    """The hasty settings are not thorough by accident: the tests above would show nothing."""
+def test_hasty_settings_miss_some_of_the_best():
+    """If the hasty settings were thorough, the tests above would prove little."""
     vectors, queries = rows(NUM), rows(50, seed=5)
     expected, _ = search(ExactIndex(vectors), queries, K)
     for backend in BACKENDS[1:]:
@@ -234,3 +233,10 @@ def test_a_query_that_reads_little_finds_a_part_of_the_best():
         )
         assert 0.2 < recall < 0.97, backend.name
     assert BLOCK_SIZE < NUM
+
+
+def test_reading_vectors_does_not_make_later_searches_copy_them():
+    # ResourceGather permanently switches a variable to copy-on-read.
+    index = ExactIndex(np.zeros([4, 2], np.float32))
+    traced = tf.function(index.vectors_at).get_concrete_function(tf.TensorSpec([None], tf.int32))
+    assert "ResourceGather" not in {op.type for op in traced.graph.get_operations()}

@@ -13,9 +13,9 @@ from tfx.types import standard_artifacts
 
 from components.candidate_embedder.embedding_files import EmbeddingFiles
 from components.index_builder.catalogue_files import CatalogueFiles
-from components.index_builder.exact_index import ExactIndex
 from components.index_builder.retrieval_model import RetrievalModel
 from components.index_builder.saved_retrieval_model import save_retrieval_model
+from components.index_builder.search_index import ExactIndex
 from components.serving_validator.component import ServingValidator, ServingValidatorConfig
 from components.serving_validator.config import ServingConfig
 from components.serving_validator.sample_queries import Questions

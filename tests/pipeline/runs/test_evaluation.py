@@ -58,7 +58,7 @@ def outputs(config: PipelineConfig) -> dict[str, str]:
 
 
 def test_outputs_are_those_of_one_run_that_has_them_all(config: PipelineConfig) -> None:
-    with pytest.raises(EvaluationError, match="no run of clubs has left what is needed"):
+    with pytest.raises(EvaluationError, match="no run of clubs has the outputs"):
         outputs(config)
     runs = Runs(config)
     runs.add("1", "StatisticsGen/statistics/1", "Trainer/model/2")

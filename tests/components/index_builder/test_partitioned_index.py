@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from components.index_builder import leaves
-from components.index_builder.leaves import cut_into_leaves, leaf_means
+from components.index_builder import partitioned_index
+from components.index_builder.partitioned_index import cut_into_leaves, leaf_means
 
 
 def clusters(num_clusters: int, size: int) -> np.ndarray:
-    """Clusters far apart, one after the other."""
+    """Return vectors in clusters that are far apart, cluster after cluster."""
     rng = np.random.default_rng(1)
     centres = 100 * rng.normal(size=(num_clusters, 3))
     return (np.repeat(centres, size, axis=0) + rng.normal(size=(num_clusters * size, 3))).astype(
@@ -16,13 +16,13 @@ def clusters(num_clusters: int, size: int) -> np.ndarray:
     )
 
 
-def test_finds_the_clusters_there_are(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(leaves, "_SCORES_IN_A_BLOCK", 100)  # several blocks
+def test_k_means_finds_the_clusters(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(partitioned_index, "_SCORES_PER_BLOCK", 100)  # several blocks
     vectors = clusters(5, 40)
     found = cut_into_leaves(vectors, 20, seed=0)
     # With more leaves than clusters no leaf mixes two of them.
     for leaf in np.unique(found):
-        assert len({place // 40 for place in np.flatnonzero(found == leaf)}) == 1
+        assert len({index // 40 for index in np.flatnonzero(found == leaf)}) == 1
 
 
 def test_leaves_are_numbered_without_gaps_and_the_same_for_a_seed():
