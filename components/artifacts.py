@@ -71,5 +71,5 @@ def _reasons(blessing: Artifact) -> str:
     for name in ("NOT_BLESSED", "INFRA_NOT_BLESSED"):
         path = os.path.join(blessing.uri, name)
         if files.exists(path):
-            return "; ".join(files.read_text(path).strip().splitlines())
+            return "\n  ".join(files.read_text(path).strip().splitlines())
     return f"{blessing.uri} holds no blessing"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from components.blessed_models.blessings import NotBlessedError
+from components.artifacts import NotBlessedError
 from components.index_builder.config import IndexConfig
 
 

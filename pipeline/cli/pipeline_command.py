@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import logging
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -243,5 +244,10 @@ def _note_end(
 
 def _fail(summary: "RunSummary", failure: "ComponentFailedError", log_path: object) -> NoReturn:
     if summary.is_refused:
-        fail(f"{failure.reason}. Nothing was pushed.", code=_REFUSED)
+        # A gate gives one line per check and advice, which are longer than a terminal is wide.
+        lines = [
+            textwrap.fill(line, 73, subsequent_indent="    ", break_on_hyphens=False)
+            for line in failure.reason.splitlines()
+        ]
+        fail("\n".join([*lines, "Nothing was pushed."]), code=_REFUSED)
     fail(f"{failure}\nThe log is {log_path}")

@@ -18,10 +18,10 @@ from components.artifacts import NotBlessedError
 from components.blessed_models.resolvers import MODEL_BLESSING_KEY
 from components.drift_gate.component import REPORT_FILE as DRIFT_REPORT_FILE
 from components.drift_gate.component import DriftError
-from components.index_builder.errors import IndexRefusedError
+from components.index_builder.gate import IndexRefusedError
 from components.index_builder.index_report import REPORT_FILE as INDEX_REPORT_FILE
 from components.interactions.report import REPORT_FILE
-from components.retrieval_evaluator.report import EVALUATION_FILE
+from components.retrieval_evaluator.evaluate import EVALUATION_FILE
 from components.artifacts import TRIALS_FILE
 from models.training.trainer import FIT_FILE, WARM_START_FILE
 from pipeline.definition import BLESSED_MODEL
