@@ -47,13 +47,7 @@ class FilterFiles:
 
 @dataclass(frozen=True)
 class CatalogueFiles:
-    """A catalogue on local disk, in index order.
-
-    Attributes:
-        ids_file: File with one candidate ID per line.
-        num_candidates: Size of the catalogue.
-        filters: Filter values by feature.
-    """
+    """A catalogue on local disk, in index order: a file of IDs, and filter values by feature."""
 
     ids_file: str
     num_candidates: int
@@ -63,13 +57,7 @@ class CatalogueFiles:
     def write(
         cls, embeddings: EmbeddingFiles, filters: Sequence[str], directory: str
     ) -> "CatalogueFiles":
-        """Write the files of a catalogue.
-
-        Args:
-            embeddings: The catalogue.
-            filters: Categorical candidate features that requests may filter by.
-            directory: Folder for the files.
-        """
+        """Write the IDs and the values of the features `filters` to `directory`."""
         ids_file = os.path.join(directory, "candidate_ids.base64")
         ids = (name for block in embeddings.ids() for name in block.to_pylist())
         num_candidates = _write_lines(ids_file, ids)
@@ -117,12 +105,7 @@ def _write_filter(embeddings: EmbeddingFiles, name: str, directory: str) -> Filt
 
 
 class LineIndex(tf.Module):
-    """Looks up the line number of a value in a file of base64 lines, inside the graph.
-
-    Args:
-        path: The file.
-        missing: Result for a value that no line contains.
-    """
+    """Looks up the line number of a value in a file of base64 lines, inside the graph."""
 
     def __init__(self, path: str, missing: int) -> None:
         super().__init__()

@@ -25,10 +25,6 @@ class Check:
     """One check: `value` must be `relation` (at least, at most) `threshold`.
 
     Attributes:
-        name: Name of the measure.
-        value: Measured value.
-        relation: "at least" or "at most".
-        threshold: Value of `setting`.
         setting: Setting that defines the threshold.
         passed: Whether the check passed; False if the value is NaN.
     """

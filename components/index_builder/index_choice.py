@@ -40,14 +40,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class IndexChoice:
-    """The chosen index.
-
-    Attributes:
-        index: The index, built with the chosen settings.
-        settings: Settings of the backend.
-        reason: Why it was chosen.
-        trials: Settings tried by tuning.
-    """
+    """The chosen index, why it was chosen, and the settings that tuning tried."""
 
     index: SearchIndex
     settings: Setting
@@ -57,14 +50,9 @@ class IndexChoice:
 
 @dataclass(frozen=True)
 class _Plan(Generic[SettingsT]):
-    """The settings of an approximate backend that a configuration leaves open.
+    """The leaf counts and search settings of a backend that a configuration leaves open.
 
-    Attributes:
-        backend: Name of the backend.
-        is_configured: Whether nothing is left to tune.
-        leaf_counts: Leaf counts to try.
-        build: Builds the index with a leaf count and default search settings.
-        ladders: Returns the search settings to try (`components.index_builder.tuning`).
+    `build` uses a leaf count and default search settings; `ladders` returns those to try.
     """
 
     backend: str
@@ -137,12 +125,14 @@ def _approximate(
     for leaves in plan.leaf_counts:
         index = plan.build(leaves)
         ladders = plan.ladders(index.settings)
-        tuned = tune(index, ladders, vectors, exact, config.recall_target, least_us)
+        tried, settings, query_us = tune(
+            index, ladders, vectors, exact, config.recall_target, least_us
+        )
         index.end_tuning()
-        trials += tuned.trials
-        if tuned.settings is not None:
-            index.settings = tuned.settings
-            chosen, least_us = index, tuned.query_us
+        trials += tried
+        if settings is not None:
+            index.settings = settings
+            chosen, least_us = index, query_us
     if chosen is None:
         best = max(trial.assured_recall for trial in trials)
         return _exact_instead(

@@ -32,19 +32,13 @@ class IndexReport:
     Attributes:
         backend: `exact`, `scann` or `partitioned`.
         reason: Why this backend and these settings were chosen.
-        k: Number of candidates in a response.
         recall: Recall@k against exact search on the judging queries.
-        recall_target: Recall to reach.
         hit_rate_exact: Share of held-out events among the k of exact search; None without events.
         hit_rate: The same for the index.
         query_ms: Median milliseconds of a single query.
-        num_candidates: Size of the catalogue.
-        dimension: Width of the vectors.
         num_recall_queries: Number of judging queries.
         num_tuning_queries: Number of tuning queries, which are others.
-        settings: Settings of the backend.
         build_s: Seconds to choose, tune and build the index.
-        gate: The checks of the gate.
         trials: Settings tried by tuning, in order.
     """
 
@@ -81,12 +75,6 @@ def trade_off_svg(trials: Sequence[Trial], chosen: Setting, k: int, recall_targe
     """Return an SVG of all trials, the target and the chosen settings.
 
     The picture is reproducible and loads nothing from the network.
-
-    Args:
-        trials: At least one trial.
-        chosen: Settings of the index; if it is exact instead, no trial has them.
-        k: Number of candidates of recall@k.
-        recall_target: Recall drawn as a line.
     """
     ticks = _time_ticks(trial.query_us for trial in trials)
     picture = pygal.XY(

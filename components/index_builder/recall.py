@@ -96,13 +96,7 @@ class SampleQueries:
 
 @dataclass(frozen=True)
 class ExactAnswers:
-    """Queries with the results of exact search.
-
-    Attributes:
-        queries: `[num_queries, dimension]`.
-        indices: `[num_queries, k]`, best first.
-        scores: `[num_queries, k]`.
-    """
+    """Queries `[n, dimension]` with the results of exact search, best first `[n, k]`."""
 
     queries: Vectors
     indices: Indices
@@ -117,10 +111,7 @@ class ExactAnswers:
 def exact_answers(vectors: Vectors, queries: Vectors, k: int) -> ExactAnswers:
     """Compare every query with every candidate, a block of the catalogue at a time.
 
-    Args:
-        vectors: `[num_candidates, dimension]`; may be a mapped file.
-        queries: `[num_queries, dimension]`.
-        k: Number of candidates per query, limited by the size of the catalogue.
+    `vectors` may be a mapped file; `k` is limited by the size of the catalogue.
     """
     k = min(k, len(vectors))
     parts = [
@@ -168,7 +159,7 @@ def search_in_batches(index: SearchIndex, queries: Vectors, k: int) -> Iterator[
 def served_search(
     search: Callable[[tf.Tensor, tf.Tensor], SearchResult], dimension: int
 ) -> tf.types.experimental.ConcreteFunction:
-    """Return a search as a graph, as it is served."""
+    """Trace a search into a graph, as in the served model."""
     return tf.function(search, autograph=False).get_concrete_function(
         tf.TensorSpec([None, dimension]), tf.TensorSpec([], tf.int32)
     )

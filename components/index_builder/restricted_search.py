@@ -25,9 +25,6 @@ class CandidateFilter(tf.Module):
     """Filters candidates by the values of one categorical feature.
 
     It takes eight bytes per candidate, eight per value of a candidate, and each distinct value.
-
-    Args:
-        files: Values of the feature.
     """
 
     def __init__(self, files: FilterFiles) -> None:
@@ -39,7 +36,7 @@ class CandidateFilter(tf.Module):
         self._row_splits = _variable(files.row_splits, "row_splits")
         candidates, value_splits = files.by_value()
         self._candidates = _variable(candidates, "candidates_by_value")
-        # The last value stands for all values that no candidate has.
+        # The last value means any value that no candidate has.
         self._value_splits = _variable(np.append(value_splits, value_splits[-1]), "value_splits")
 
     def allowed(self, requested: tf.Tensor) -> tf.Tensor:
@@ -49,7 +46,7 @@ class CandidateFilter(tf.Module):
             requested: `[batch, m]` strings, padded with "".
 
         Returns:
-            `[batch, num_values + 1]` bool. The last column stands for values that no candidate
+            `[batch, num_values + 1]` bool. The last column is for values that no candidate
             has. A row without requested values is all False.
         """
         batch = tf.shape(requested)[0]

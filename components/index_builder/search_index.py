@@ -50,15 +50,7 @@ def search_all(index: SearchIndex, queries: tf.Tensor, count: tf.Tensor) -> Sear
 def completed(
     index: SearchIndex, queries: tf.Tensor, count: tf.Tensor, attempt: SearchResult
 ) -> SearchResult:
-    """Replace the rows of a search that found too few candidates by those of `search_all`.
-
-    Args:
-        index: The index that was searched.
-        queries: `[batch, dimension]`.
-        count: Scalar int32.
-        attempt: Indices and scores `[batch, count]`; the scores of missing candidates are not
-            finite.
-    """
+    """Replace the rows of a search that have scores that are not finite by `search_all`."""
     indices, scores = attempt
     is_short = ~tf.reduce_all(tf.math.is_finite(scores), axis=1)
 
@@ -75,11 +67,7 @@ def completed(
 
 
 class ExactIndex(tf.Module):
-    """Compares every candidate: one matrix product and a top-k.
-
-    Args:
-        vectors: `[num_candidates, dimension]`.
-    """
+    """Compares every candidate: one matrix product and a top-k."""
 
     backend = "exact"
 

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -57,7 +57,6 @@ class Trial:
     """The measurement of one setting.
 
     Attributes:
-        settings: Settings of the backend.
         recall: Mean recall@k of the tuning queries against exact search.
         assured_recall: The mean minus two standard errors, which must reach the target.
         query_us: Median microseconds per query in batches of 128.
@@ -75,21 +74,6 @@ class Trial:
         return self.assured_recall >= recall_target and not self.num_short
 
 
-@dataclass(frozen=True)
-class Tuned(Generic[SettingsT]):
-    """The result of tuning.
-
-    Attributes:
-        trials: All trials.
-        settings: The cheapest settings that reach the target, or None.
-        query_us: Their cost.
-    """
-
-    trials: tuple[Trial, ...]
-    settings: SettingsT | None
-    query_us: float
-
-
 def tune(
     index: TunableIndex[SettingsT],
     ladders: Iterable[Iterable[SettingsT]],
@@ -97,7 +81,7 @@ def tune(
     exact: ExactAnswers,
     recall_target: float,
     most_us: float = math.inf,
-) -> Tuned[SettingsT]:
+) -> tuple[list[Trial], SettingsT | None, float]:
     """Climb each ladder until it reaches the target or costs more than the best so far.
 
     Args:
@@ -107,6 +91,9 @@ def tune(
         exact: Exact answers to the tuning queries.
         recall_target: Recall to reach with two standard errors to spare.
         most_us: Cost that settings must stay below.
+
+    Returns:
+        All trials, the cheapest settings that reach the target or None, and their cost.
     """
     trials: list[Trial] = []
     chosen: SettingsT | None = None
@@ -127,7 +114,7 @@ def tune(
             best_recall = max(best_recall, trial.recall)
             if steps_without_gain == 2:
                 del rungs[:-1]
-    return Tuned(tuple(trials), chosen, least_us)
+    return trials, chosen, least_us
 
 
 def _measure(index: TunableIndex[SettingsT], vectors: Vectors, exact: ExactAnswers) -> Trial:

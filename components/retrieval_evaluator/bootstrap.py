@@ -22,14 +22,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The model's metric minus `factor` times that of another ranker.
-
-    Attributes:
-        metric: Name of the metric, such as hit_rate@10.
-        against: Name of the other ranker.
-        factor: Multiplier of the other ranker's metric.
-        interval: The difference, with the same resamples for both rankers.
-    """
+    """The interval of the model's metric minus `factor` times that of the ranker `against`."""
 
     metric: str
     against: str

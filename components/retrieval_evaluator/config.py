@@ -27,7 +27,7 @@ BaselineName = Literal[
 
 
 class EvaluationConfig(Settings):
-    """Which metrics are computed, and which a model must reach to be served."""
+    """The metrics to compute, and the thresholds of the gate."""
 
     split: Literal["eval", "test"] = Field(
         "eval", description="Split whose held-out events are predicted."

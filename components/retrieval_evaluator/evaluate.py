@@ -53,17 +53,11 @@ class Evaluation:
         metrics: Metrics by name by ranker, with seen candidates treated as configured.
         metrics_other: The same, with seen candidates treated the other way.
         slices: Event metrics by ranker, by slice by value.
-        intervals: Interval of `baseline_metric` by ranker.
-        best_baseline: The model compared with the baseline that has the best `baseline_metric`.
-        last_blessed: The model compared with the last blessed model.
         last_blessed_problem: Why the last blessed model could not be evaluated; "" if it could.
-        num_queries: Queries with held-out events.
         num_evaluation_queries: Evaluation queries: one per query, or one per held-out event with
             the protocol `rolling`.
-        num_events: Held-out events that were ranked.
         num_left_out: Held-out events that were not ranked because their history is too short.
         num_not_drawn: Held-out events of queries outside the sample (`max_queries`).
-        num_candidates: Size of the catalogue.
         num_unknown_targets: Held-out events whose candidate the catalogue lacks; all are misses.
         last_blessed_advantage: Why the last blessed model may have been trained on the held-out
             events; "" if it was not.
@@ -119,9 +113,6 @@ def evaluate(
         config: Settings, as returned by `EvaluationConfig.for_split`.
         last_blessed: Directory of the exported towers of the last blessed model. If it cannot be
             evaluated, `last_blessed_problem` says why.
-
-    Returns:
-        The evaluation, and the results of each held-out event.
 
     Raises:
         FileNotFoundError: The Examples lack a split.

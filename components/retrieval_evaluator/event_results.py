@@ -29,16 +29,11 @@ class EventResults:
     """One entry per held-out event, in the order in which they were ranked.
 
     Attributes:
-        queries: Number of the event's query `[num_events]`.
-        query_ids: ID of that query as bytes `[num_events]`.
         evaluation_queries: Number of the event's evaluation query `[num_events]`.
         targets: Index of the held-out candidate, -1 if the catalogue lacks it `[num_events]`.
-        target_ids: ID of the candidate as bytes `[num_events]`.
-        history_lengths: Number of events in the history `[num_events]`.
         is_repeat: Whether the history contains the candidate `[num_events]`.
         is_repeated: Whether the evaluation query has an earlier target with the same candidate
             `[num_events]`.
-        features: Query features of `evaluation.slices`, as bytes `[num_events]`.
         ranks: Ranks by ranker, with seen candidates treated as configured `[num_events]`.
         ranks_other: Ranks by ranker, with seen candidates treated the other way `[num_events]`.
         lists: Returned lists by ranker, with seen candidates treated as configured.
@@ -67,14 +62,7 @@ def rank_events(
     train_counts: Ints,
     config: EvaluationConfig,
 ) -> EventResults:
-    """Rank the full catalogue with every ranker for every evaluation query.
-
-    Args:
-        rankers: Rankers by name.
-        blocks: Evaluation queries.
-        train_counts: Training events of each candidate `[num_candidates]`.
-        config: Cutoffs, slices and treatment of seen candidates.
-    """
+    """Rank the full catalogue with every ranker for every evaluation query."""
     size = len(train_counts)
     columns: dict[str, list[npt.NDArray[Any]]] = defaultdict(list)
     features: dict[str, list[Ids]] = {name: [] for name in config.slices}

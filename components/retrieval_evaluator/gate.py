@@ -26,10 +26,6 @@ class Check:
     """One check: `value` must be `relation` (at least, above) `threshold`.
 
     Attributes:
-        name: Name of the metric or count.
-        value: Measured value.
-        relation: "at least" or "above".
-        threshold: Value to reach.
         passed: Whether the check passed. A comparison must pass with statistical confidence.
         setting: Setting that defines the threshold.
         detail: Explanation of the threshold; empty if there is none.
@@ -55,13 +51,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Decision:
-    """The decision of the gate.
-
-    Attributes:
-        blessed: Whether the model may be served.
-        checks: Every check.
-        problems: Reasons for which a check could not be made.
-    """
+    """The decision of the gate: every check, and the problems that prevented a check."""
 
     blessed: bool
     checks: tuple[Check, ...]

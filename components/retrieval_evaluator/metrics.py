@@ -118,12 +118,7 @@ class RankMetrics:
 
 
 class ReturnedLists:
-    """Counts how often each candidate is among the first k of a list, for metrics beyond accuracy.
-
-    Args:
-        ks: Cutoffs.
-        num_candidates: Size of the catalogue.
-    """
+    """Counts how often each candidate is in the first k of a list, for metrics beyond accuracy."""
 
     def __init__(self, ks: Sequence[int], num_candidates: int) -> None:
         self._ks = tuple(sorted(ks))

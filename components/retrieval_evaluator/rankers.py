@@ -38,12 +38,7 @@ Baseline = Callable[[Histories], CooccurrenceScores]
 
 
 def towers_ranker(towers: SavedTowers, vectors: Scores) -> Ranker:
-    """Return a ranker that embeds raw queries, as a server does, and searches exactly.
-
-    Args:
-        towers: Towers of the model.
-        vectors: Embeddings of the catalogue `[num_candidates, dimension]`.
-    """
+    """Return a ranker that embeds raw queries, as a server does, and scores all `vectors`."""
 
     def rank(queries: EvaluationQueries) -> Iterator[tuple[int, int, Ranking]]:
         embeddings = towers.embed_queries(queries.inputs)
@@ -69,15 +64,7 @@ def baseline_ranker(baseline: Baseline) -> Ranker:
 
 
 def make_baselines(names: Sequence[BaselineName], training: TrainingEvents) -> dict[str, Baseline]:
-    """Return baselines by name.
-
-    Args:
-        names: Names, in the order of the report.
-        training: Events to learn from: the training events of the model.
-
-    Raises:
-        ValueError: `recent_popularity` is requested, but the events have no times.
-    """
+    """Return baselines by name, which learn from the training events of the model."""
     popularity = popularity_scores(training.counts)
     makers: dict[BaselineName, Callable[[], Baseline]] = {
         "popularity": lambda: partial(popularity_alone, popularity),

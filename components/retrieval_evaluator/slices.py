@@ -48,15 +48,7 @@ def slice_metrics(
     queries: Ints,
     ks: Sequence[int],
 ) -> dict[str, dict[str, Any]]:
-    """Return the event metrics of each ranker, and event and query counts, by slice and value.
-
-    Args:
-        labels: Value of each event, by slice `[num_events]`.
-        ranks: Rank of each event, by ranker `[num_events]`.
-        lists: Number of the evaluation query of each event `[num_events]`.
-        queries: Number of the query of each event `[num_events]`.
-        ks: Cutoffs.
-    """
+    """Return the event metrics of each ranker, and event and query counts, by slice and value."""
     names = [f"{metric}@{k}" for k in ks for metric in EVENT_METRICS]
     found: dict[str, dict[str, Any]] = {}
     for slice_name, label in labels.items():

@@ -19,7 +19,7 @@ _HALF_LIFE_SHARE = 0.05
 def popularity_scores(counts: Ints | Floats) -> Scores:
     """Return a score in (0, 1] for each candidate, `[num_candidates]`, in the order of `counts`.
 
-    Equal counts are ordered by index, so that there are no ties: ties count against a ranker.
+    Equal counts are ordered by index, which avoids ties: ties count against a ranker.
     """
     order = np.lexsort((np.arange(len(counts)), -counts))
     scores = np.empty(len(counts), np.float32)

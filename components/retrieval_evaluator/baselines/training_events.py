@@ -25,7 +25,6 @@ class TrainingEvents:
     event, the most recent last, if there are times.
 
     Attributes:
-        num_candidates: Size of the catalogue.
         counts: Number of training events of each candidate, including events that are not kept
             `[num_candidates]`.
         candidates: Candidates of the kept events, oldest first within a timeline `[num_events]`.

@@ -43,7 +43,7 @@ IDS = [
 ]
 TAGS = [[f"t{tag}" for tag in range(12) if RNG.random() < 0.5 / (tag + 1)] for _ in IDS]
 COUNTRIES = [
-    ["", "de", "f\nr", "ch"][place] for place in RNG.choice(4, NUM, p=[0.1, 0.6, 0.2, 0.1])
+    ["", "de", "f\nr", "ch"][index] for index in RNG.choice(4, NUM, p=[0.1, 0.6, 0.2, 0.1])
 ]
 VECTORS = RNG.normal(size=(NUM, DIMENSION)).astype(np.float32)
 
@@ -72,8 +72,8 @@ def search(catalogue: CatalogueFiles) -> Any:
     index = ExactIndex(VECTORS)
     filters = {name: CandidateFilter(files) for name, files in catalogue.filters.items()}
 
-    def run(queries: Any, exclude: Any, **asked: Any) -> Any:
-        conditions = [(filters[name], filters[name].allowed(asked[name])) for name in filters]
+    def run(queries: Any, exclude: Any, **requested: Any) -> Any:
+        conditions = [(filters[name], filters[name].allowed(requested[name])) for name in filters]
         return restricted_search(index, queries, K, exclude, conditions)
 
     # Traced once, as when served, for any number of rows, exclusions and values.
@@ -97,11 +97,11 @@ def expected(
 ) -> list[int]:
     scores = VECTORS @ query
     return [
-        int(place)
-        for place in np.argsort(-scores, kind="stable")
-        if place not in exclude
-        and (not tags or set(tags) & set(TAGS[place]))
-        and (not countries or COUNTRIES[place] in countries)
+        int(index)
+        for index in np.argsort(-scores, kind="stable")
+        if index not in exclude
+        and (not tags or set(tags) & set(TAGS[index]))
+        and (not countries or COUNTRIES[index] in countries)
         and not unused
     ][:K]
 
@@ -129,15 +129,15 @@ def test_any_exclusions_and_filters_give_what_brute_force_gives(search: Any, row
         country=padded([row[3] for row in rows]),
         unused=padded([row[4] for row in rows]),
     )
-    for place, (_, excluded, *asked) in enumerate(rows):
-        wanted = expected(queries[place], excluded, *asked)
-        is_candidate = found.is_candidate[place].numpy()
-        assert found.indices[place].numpy()[is_candidate].tolist() == wanted
+    for row, (_, excluded, *requested) in enumerate(rows):
+        wanted = expected(queries[row], excluded, *requested)
+        is_candidate = found.is_candidate[row].numpy()
+        assert found.indices[row].numpy()[is_candidate].tolist() == wanted
         assert is_candidate.tolist() == [True] * len(wanted) + [False] * (K - len(wanted))
         np.testing.assert_allclose(
-            found.scores[place].numpy()[is_candidate], VECTORS[wanted] @ queries[place], rtol=1e-4
+            found.scores[row].numpy()[is_candidate], VECTORS[wanted] @ queries[row], rtol=1e-4
         )
-        assert np.all(found.scores[place].numpy()[~is_candidate] == np.finfo(np.float32).min)
+        assert np.all(found.scores[row].numpy()[~is_candidate] == np.finfo(np.float32).min)
 
 
 def test_ids_of_any_bytes_are_found_and_returned(catalogue: CatalogueFiles):

@@ -1,4 +1,4 @@
-"""The contract that every backend keeps: exact search is the oracle."""
+"""The contract of the served signatures for every backend, with exact search as the oracle."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CONTRACT = (
 )
 LEAST = float(np.finfo(np.float32).min)
 Answer = list[tuple[str, float]]
-# The contract's tests run for each backend that inherits them.
+# The same test runs for each backend.
 PROPERTY = settings(
     max_examples=80,
     deadline=None,
@@ -43,8 +43,8 @@ GENRES = ["drama", "comedy", "é noir", "opera"]
 
 
 @dataclass(frozen=True)
-class Question:
-    """A user, the genres allowed, and whose best candidates are excluded, and how many."""
+class Request:
+    """A user, allowed genres, and the number of another user's best candidates to exclude."""
 
     user: int
     genres: list[str]
@@ -56,8 +56,8 @@ class Question:
         return [*(name for name, _ in best[: self.num_excluded]), "", "no such item"]
 
 
-QUESTIONS = st.builds(
-    Question,
+REQUESTS = st.builds(
+    Request,
     user=st.integers(0, 19),
     genres=st.lists(st.sampled_from(GENRES), max_size=3),
     liked_by=st.integers(0, 19),
@@ -73,7 +73,7 @@ def assert_same(actual: Answer, expected: Answer) -> None:
 
 
 class RetrievalModelContract:
-    """A backend inherits this; its settings must make its search exact."""
+    """Tests that each backend inherits, with settings that make its search exact."""
 
     index: dict[str, Any]
 
@@ -94,14 +94,14 @@ class RetrievalModelContract:
         query = many_towers.embed("user 3", history, 2.5)
         assert_same(served.recommend(["user 3"], [history], [2.5])[0], many_towers.best(query)[:K])
 
-    def test_a_row_is_answered_as_if_it_were_alone(self, served: Any, many_towers: Any):
+    def test_the_response_does_not_depend_on_the_batch(self, served: Any, many_towers: Any):
         users = [*many_towers.queries, "nobody"]
-        history = [list(many_towers.ids[:place]) for place in range(len(users))]
+        history = [list(many_towers.ids[:index]) for index in range(len(users))]
         together = served.recommend(users, history)
         for user, events, answer in zip(users, history, together, strict=True):
             assert_same(answer, many_towers.best(many_towers.embed(user, events))[:K])
 
-    def test_a_batch_of_zero_has_an_answer_of_zero_rows(self, served: Any):
+    def test_an_empty_batch_gets_an_empty_response(self, served: Any):
         empty = {"user": tf.zeros([0], tf.string), "history": tf.zeros([0, 0], tf.string)}
         empty["age"] = tf.zeros([0])
         assert served.signatures["serving_default"](**empty)["scores"].shape == (0, K)
@@ -113,7 +113,7 @@ class RetrievalModelContract:
         assert served.similar([]) == []
 
     def test_a_tensor_of_another_rank_is_refused(self, folder: Path):
-        # What a server feeds is not held against the declared shapes by TensorFlow itself.
+        # TensorFlow itself does not check the shapes that a server feeds.
         model = loaded_model.load(folder, 1, config_pb2.ConfigProto())
         try:
             for name in CONTRACT:
@@ -125,15 +125,15 @@ class RetrievalModelContract:
                 ]
                 good = [np.full(a.shape, b"", a.dtype) if a.dtype == object else a for a in good]
                 signature.compute(good, signature.outputs)
-                for place, array in enumerate(good):
+                for index, array in enumerate(good):
                     for wrong in (array[..., None], array[0]):
-                        feeds = [*good[:place], np.asarray(wrong), *good[place + 1 :]]
+                        feeds = [*good[:index], np.asarray(wrong), *good[index + 1 :]]
                         with pytest.raises(InvalidArgumentError, match="not compatible with"):
                             signature.compute(feeds, signature.outputs)
         finally:
             model.close()
 
-    def test_an_unknown_query_has_k_different_candidates_and_scores(self, served: Any):
+    def test_an_unknown_query_gets_k_different_candidates_and_scores(self, served: Any):
         answer = served.recommend(["\N{SNOWMAN} nobody"])[0]
         assert len({name for name, _ in answer} - {""}) == K
         assert np.all(np.isfinite([score for _, score in answer]))
@@ -144,7 +144,7 @@ class RetrievalModelContract:
             assert scores == sorted(scores, reverse=True)
             assert len({name for name, _ in answer}) == K
 
-    def test_excluded_candidates_give_way_to_the_next_ones(self, served: Any, many_towers: Any):
+    def test_the_next_candidates_replace_excluded_ones(self, served: Any, many_towers: Any):
         query = many_towers.embed("user 1")
         exclude = [name for name, _ in many_towers.best(query)[:4]]
         assert_same(
@@ -162,7 +162,7 @@ class RetrievalModelContract:
             many_towers.best(query, exclude)[:K],
         )
 
-    def test_k_remain_where_more_than_k_are_excluded(self, served: Any, many_towers: Any):
+    def test_k_candidates_remain_if_more_than_k_are_excluded(self, served: Any, many_towers: Any):
         query = many_towers.embed("user 4")
         exclude = [name for name, _ in many_towers.best(query)[: 5 * K]]
         assert_same(
@@ -170,7 +170,7 @@ class RetrievalModelContract:
             many_towers.best(query, exclude)[:K],
         )
 
-    def test_rows_exclude_for_themselves(self, served: Any, many_towers: Any):
+    def test_each_row_has_its_own_exclusions(self, served: Any, many_towers: Any):
         users = ["user 5", "user 6"]
         queries = [many_towers.embed(user) for user in users]
         exclude = [[many_towers.best(queries[0])[0][0]], []]
@@ -178,7 +178,7 @@ class RetrievalModelContract:
         for answer, query, excluded in zip(answers, queries, exclude, strict=True):
             assert_same(answer, many_towers.best(query, excluded)[:K])
 
-    def test_empty_places_fill_up_an_answer_of_too_few(self, served: Any, many_towers: Any):
+    def test_a_short_response_is_padded(self, served: Any, many_towers: Any):
         query = many_towers.embed("user 7")
         exclude = [name for name, _ in many_towers.best(query)[:-3]]
         answer = served.recommend(["user 7"], exclude=[exclude])[0]
@@ -189,10 +189,10 @@ class RetrievalModelContract:
         answer = served.recommend(["user 7"], exclude=[many_towers.ids])[0]
         assert answer == [("", LEAST)] * K
 
-    def test_similar_candidates_are_the_nearest_but_itself(self, served: Any, many_towers: Any):
+    def test_similar_candidates_are_the_nearest_others(self, served: Any, many_towers: Any):
         ids = many_towers.ids[:8]
-        for place, answer in enumerate(served.similar(ids)):
-            nearest = many_towers.best(many_towers.vectors[place], exclude=[ids[place]])
+        for index, answer in enumerate(served.similar(ids)):
+            nearest = many_towers.best(many_towers.vectors[index], exclude=[ids[index]])
             assert_same(answer, nearest[:K])
 
     def test_nothing_is_similar_to_an_unknown_candidate(self, served: Any, many_towers: Any):
@@ -201,44 +201,44 @@ class RetrievalModelContract:
         assert known[0][0] != ""
 
     @PROPERTY
-    @given(asked=st.lists(QUESTIONS, min_size=1, max_size=3))
+    @given(requests=st.lists(REQUESTS, min_size=1, max_size=3))
     def test_exclusions_and_filters_give_what_exact_search_gives(
-        self, served: Any, many_towers: Any, asked: list[Question]
+        self, served: Any, many_towers: Any, requests: list[Request]
     ):
         answers = served.recommend(
-            [f"user {question.user}" for question in asked],
-            exclude=[question.excluded(many_towers) for question in asked],
-            genres=[question.genres for question in asked],
+            [f"user {request.user}" for request in requests],
+            exclude=[request.excluded(many_towers) for request in requests],
+            genres=[request.genres for request in requests],
         )
-        for question, answer in zip(asked, answers, strict=True):
-            query = many_towers.embed(f"user {question.user}")
-            expected = many_towers.best(query, question.excluded(many_towers), question.genres)
+        for request, answer in zip(requests, answers, strict=True):
+            query = many_towers.embed(f"user {request.user}")
+            expected = many_towers.best(query, request.excluded(many_towers), request.genres)
             assert_same(answer[: len(expected)], expected[:K])
             assert answer[len(expected) :] == [("", LEAST)] * (K - len(expected))
 
     @PROPERTY
     @given(
-        places=st.lists(st.integers(0, 299), min_size=1, max_size=3),
+        indices=st.lists(st.integers(0, 299), min_size=1, max_size=3),
         genres=st.lists(st.sampled_from(GENRES), max_size=2),
     )
     def test_similar_candidates_can_be_filtered(
-        self, served: Any, many_towers: Any, places: list[int], genres: list[str]
+        self, served: Any, many_towers: Any, indices: list[int], genres: list[str]
     ):
-        ids = [many_towers.ids[place] for place in places]
-        for place, answer in zip(places, served.similar(ids, [genres] * len(ids)), strict=True):
-            own, vector = many_towers.ids[place], many_towers.vectors[place]
+        ids = [many_towers.ids[index] for index in indices]
+        for index, answer in zip(indices, served.similar(ids, [genres] * len(ids)), strict=True):
+            own, vector = many_towers.ids[index], many_towers.vectors[index]
             expected = many_towers.best(vector, [own], genres)
             assert_same(answer[: len(expected)], expected[:K])
             assert answer[len(expected) :] == [("", LEAST)] * (K - len(expected))
 
-    def test_a_value_that_no_candidate_has_leaves_nothing(self, served: Any):
+    def test_a_value_that_no_candidate_has_gives_an_empty_response(self, served: Any):
         assert served.recommend(["user 1"], genres=[["opera"]])[0] == [("", LEAST)] * K
 
-    def test_an_empty_filter_lets_all_pass(self, served: Any, many_towers: Any):
+    def test_an_empty_filter_accepts_all_candidates(self, served: Any, many_towers: Any):
         expected = many_towers.best(many_towers.embed("user 1"))[:K]
         assert_same(served.recommend(["user 1"], genres=[["", ""]])[0], expected)
 
-    def test_the_input_of_every_filter_has_a_batch(self, served: Any):
+    def test_filter_inputs_have_a_batch_dimension(self, served: Any):
         _, inputs = served.signatures["recommend_excluding"].structured_input_signature
         assert inputs["allow_genres"].shape.as_list() == [None, None]
 
@@ -285,8 +285,8 @@ class RetrievalModelContract:
             "embed_candidate": candidate,
         }
 
-    def test_defaults_answer_beside_given_inputs(self, folder: Path, served: Any):
-        """As the server fills in what a client leaves out: one row for the whole batch."""
+    def test_defaults_fill_in_missing_inputs(self, folder: Path, served: Any):
+        """The server fills in missing inputs with one row for the whole batch."""
         saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
         signature = saved.meta_graphs[0].signature_def["recommend_excluding"]
         defaults = {
@@ -323,7 +323,7 @@ class RetrievalModelContract:
             else:
                 assert answer["candidate_ids"].numpy()[0, 0] != b""
 
-    def test_a_catalogue_smaller_than_k_comes_whole(
+    def test_a_catalogue_smaller_than_k_is_returned_completely(
         self, build: Callable[..., Any], load_served: Callable[[Path], Any], many_towers: Any
     ):
         settings = {**self.index, "k": 1000}
@@ -337,14 +337,14 @@ class RetrievalModelContract:
         without = served.recommend(["user 8"], exclude=[["a b"]])[0]
         assert_same(without[:-1], many_towers.best(query, ["a b"]))
         assert without[-1] == ("", LEAST)
-        # All but itself: one place stays empty.
+        # All but the candidate itself, and one empty position.
         assert served.similar(["a b"])[0][-1] == ("", LEAST)
 
 
 class CoreOperationsContract(RetrievalModelContract):
-    """Of the backends that a stock TensorFlow Serving can load."""
+    """Tests of the backends that a stock TensorFlow Serving can load."""
 
-    def test_needs_no_operation_of_scann(self, folder: Path):
+    def test_contains_no_scann_operation(self, folder: Path):
         saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
         graph = saved.meta_graphs[0].graph_def
         nodes = [*graph.node, *(node for body in graph.library.function for node in body.node_def)]
@@ -352,7 +352,7 @@ class CoreOperationsContract(RetrievalModelContract):
         assert not [node.op for node in nodes if "scann" in node.op.lower()]
 
     @pytest.mark.slow
-    def test_answers_in_a_process_that_never_imports_scann(self, folder: Path):
+    def test_answers_in_a_process_without_scann(self, folder: Path):
         script = (
             "import sys, tensorflow as tf\n"
             f"signatures = tf.saved_model.load({str(folder)!r}).signatures\n"
@@ -370,10 +370,10 @@ class TestExact(CoreOperationsContract):
 
 
 class TestPartitioned(CoreOperationsContract):
-    # All leaves searched: as exact as exact search.
+    # Searching all leaves is exact.
     index = {"backend": "partitioned", "leaves": 8, "leaves_to_search": 8}
 
 
 class TestScann(RetrievalModelContract):
-    # All leaves searched and everything rescored: as exact as exact search.
+    # Searching all leaves and rescoring everything is exact.
     index = {"backend": "scann", "leaves": 8, "leaves_to_search": 8, "reorder": 300}

@@ -1,4 +1,4 @@
-"""The whole component on towers whose every score is known."""
+"""The whole component, with towers whose scores are known."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Evaluated:
 
 @pytest.fixture(scope="module")
 def towers(make_towers: Callable[..., Any]) -> Any:
-    # Every candidate has an axis of its own, so that a user's vector lists its scores.
+    # Each candidate has its own axis, so that a user's vector lists the scores.
     return make_towers(
         {"a b": [1, 0, 0, 0], "b": [0, 1, 0, 0], "ç": [0, 0, 1, 0], "d": [0, 0, 0, 1]},
         {"u": [4, 3, 2, 1], "v": [1, 2, 3, 4], "lost": [float("nan")] * 4},
@@ -133,7 +133,7 @@ def test_measures_the_model_and_the_baselines(evaluate: Callable[..., Evaluated]
     assert evaluated.report["num_candidates"] == 4
 
 
-def test_reports_both_ways_to_treat_seen_candidates(evaluate: Callable[..., Evaluated]):
+def test_reports_metrics_with_and_without_seen_candidates(evaluate: Callable[..., Evaluated]):
     # u has seen a b, of score 4 + 1: without it b is first, with it b is second.
     evaluated = evaluate([("u", ["a b"], ["b"])])
     assert evaluated.report["metrics"]["model"]["hit_rate@1"] == 1.0
@@ -143,7 +143,7 @@ def test_reports_both_ways_to_treat_seen_candidates(evaluate: Callable[..., Eval
     assert swapped.report["metrics_other"]["model"]["hit_rate@1"] == 1.0
 
 
-def test_a_taken_again_candidate_is_found_by_repeat_history_only_if_seen_ones_count(
+def test_repeat_history_finds_a_repeat_unless_seen_candidates_are_excluded(
     evaluate: Callable[..., Evaluated],
 ):
     evaluated = evaluate([("u", ["d"], ["d"])], exclude_seen=False)
@@ -151,7 +151,7 @@ def test_a_taken_again_candidate_is_found_by_repeat_history_only_if_seen_ones_co
     assert evaluated.report["metrics_other"]["repeat_history"]["hit_rate@1"] == 0.0
 
 
-def test_a_target_outside_the_catalogue_is_a_miss_for_everyone(
+def test_a_target_outside_the_catalogue_is_a_miss(
     evaluate: Callable[..., Evaluated],
 ):
     evaluated = evaluate([("u", [], ["a b", "nowhere"])])
@@ -159,10 +159,10 @@ def test_a_target_outside_the_catalogue_is_a_miss_for_everyone(
     assert evaluated.report["metrics"]["model"]["hit_rate@2"] == 0.5
 
 
-def test_a_passing_model_is_blessed_as_tfx_understands_it(evaluate: Callable[..., Evaluated]):
+def test_tfx_recognizes_the_blessing_of_a_model_that_passes(evaluate: Callable[..., Evaluated]):
     evaluated = evaluate([("v", [], ["d"])], min_metrics={"hit_rate@1": 1.0}, min_lift=1.0)
     assert evaluated.report["best_baseline"]["against"] == "popularity"
-    # One query is every resample.
+    # With one query, all resamples are equal.
     assert evaluated.report["best_baseline"]["interval"] == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert evaluated.report["gate"]["blessed"] is True
     assert model_utils.is_model_blessed(evaluated.blessing)
@@ -171,7 +171,7 @@ def test_a_passing_model_is_blessed_as_tfx_understands_it(evaluate: Callable[...
     assert evaluated.blessing.get_int_custom_property("current_model_id") == 17
 
 
-def test_a_failing_model_is_not_blessed_and_the_file_says_why(
+def test_the_file_of_a_refused_model_explains_why(
     evaluate: Callable[..., Evaluated],
 ):
     evaluated = evaluate([("u", [], ["d"])], min_metrics={"hit_rate@1": 0.5})
@@ -180,19 +180,19 @@ def test_a_failing_model_is_not_blessed_and_the_file_says_why(
     assert "hit_rate@1 is 0.0000, but must be at least 0.5000" in evaluated.files["NOT_BLESSED"]
 
 
-def test_a_split_without_held_out_events_blesses_nothing(evaluate: Callable[..., Evaluated]):
+def test_a_split_without_held_out_events_is_refused(evaluate: Callable[..., Evaluated]):
     evaluated = evaluate([("u", ["a b"], [])])
     assert evaluated.report["num_events"] == 0
     assert not model_utils.is_model_blessed(evaluated.blessing)
 
 
-def test_a_model_of_nans_is_a_model_of_misses(evaluate: Callable[..., Evaluated]):
+def test_nan_scores_are_misses(evaluate: Callable[..., Evaluated]):
     evaluated = evaluate([("lost", [], ["d"])], min_metrics={"hit_rate@2": 0.1})
     assert evaluated.report["metrics"]["model"]["hit_rate@2"] == 0.0
     assert not model_utils.is_model_blessed(evaluated.blessing)
 
 
-def test_a_missing_split_is_an_error_and_no_blessing(
+def test_a_missing_split_is_an_error_without_a_blessing(
     evaluate: Callable[..., Evaluated], tmp_path: Path
 ):
     with pytest.raises(FileNotFoundError, match="split 'test'"):
@@ -200,7 +200,7 @@ def test_a_missing_split_is_an_error_and_no_blessing(
     assert not (tmp_path / "blessing").exists()
 
 
-def test_each_case_is_kept_with_its_rank_by_contender(evaluate: Callable[..., Evaluated]):
+def test_the_cases_have_the_rank_of_each_event_by_ranker(evaluate: Callable[..., Evaluated]):
     evaluated = evaluate([("u", ["a b"], ["a b", "nowhere"]), ("v", [], ["ç"])])
     assert evaluated.cases.to_pylist() == [
         {
@@ -247,7 +247,7 @@ def test_each_case_is_kept_with_its_rank_by_contender(evaluate: Callable[..., Ev
     ]
 
 
-def test_slices_tell_queries_and_candidates_apart(evaluate: Callable[..., Evaluated]):
+def test_slices_distinguish_queries_and_candidates(evaluate: Callable[..., Evaluated]):
     evaluated = evaluate([("u", ["a b"], ["b"]), ("nobody", ["d"], ["d"])], exclude_seen=False)
     counts = {
         name: {value: measured["num_events"] for value, measured in values.items()}
@@ -261,18 +261,18 @@ def test_slices_tell_queries_and_candidates_apart(evaluate: Callable[..., Evalua
     }
 
 
-def test_rolling_asks_the_model_with_what_was_held_out_before(evaluate: Callable[..., Evaluated]):
+def test_rolling_adds_earlier_held_out_events_to_the_history(evaluate: Callable[..., Evaluated]):
     evaluated = evaluate([("v", [], ["d", "ç"])], protocol="rolling")
     assert evaluated.report["num_evaluation_queries"] == 2
-    # v likes d, then ç best; d is seen by then.
+    # v ranks d first, then ç; for the second event, d is already seen.
     assert evaluated.cases["rank_model"].to_pylist() == [1, 1]
     assert evaluated.cases["rank_other_model"].to_pylist() == [1, 2]
 
 
-def test_the_last_blessed_model_answers_the_same_questions(
+def test_the_last_blessed_model_ranks_the_same_events(
     evaluate: Callable[..., Evaluated], make_towers: Callable[..., Any]
 ):
-    # It knows neither "d" nor v: all but b score nothing.
+    # It knows neither "d" nor v, so that only b has a score.
     before = make_towers({"a b": [1, 0, 0, 0], "b": [0, 1, 0, 0]}, {"u": [1, 1, 1, 1]})
     evaluated = evaluate([("v", ["b"], ["d"])], last_blessed=str(Path(before.directory).parent))
     metrics = evaluated.report["metrics"]
@@ -289,7 +289,7 @@ def test_a_last_blessed_model_that_may_know_the_held_out_events_is_reported(
     days = ("2026-11-20", "2026-11-21")
     evaluated = evaluate([("u", [], ["a b"])], last_blessed=last, held_out_from=days)
     assert "up to 2026-11-21T00:00:00+00:00" in evaluated.report["last_blessed_advantage"]
-    # For the comparison of the run after this one.
+    # The next run compares with this blessing.
     held_out = HeldOut.parse(evaluated.blessing.get_string_custom_property(HELD_OUT_PROPERTY))
     assert held_out == HeldOut("temporal", eval_from="2026-11-20T00:00:00+00:00")
     evaluated = evaluate([("u", [], ["a b"])], last_blessed=last, held_out_from=days[::-1])
@@ -314,7 +314,7 @@ def test_a_worse_model_than_the_last_blessed_one_is_refused(
     assert model_utils.is_model_blessed(again.blessing)
 
 
-def test_a_last_blessed_model_that_cannot_be_asked_blesses_nothing(
+def test_a_last_blessed_model_that_cannot_be_evaluated_refuses_the_model(
     evaluate: Callable[..., Evaluated], tmp_path: Path
 ):
     evaluated = evaluate([("v", [], ["d"])], last_blessed=str(tmp_path / "gone"))
@@ -325,7 +325,7 @@ def test_a_last_blessed_model_that_cannot_be_asked_blesses_nothing(
     assert "min_lift_over_last: 0" in evaluated.files["NOT_BLESSED"]
 
 
-def test_a_last_blessed_model_of_other_features_blesses_nothing(
+def test_a_last_blessed_model_with_other_features_refuses_the_model(
     evaluate: Callable[..., Evaluated], make_towers: Callable[..., Any], monkeypatch: Any
 ):
     before = make_towers({"a b": [1, 0, 0, 0]}, {"u": [1, 1, 1, 1]})
