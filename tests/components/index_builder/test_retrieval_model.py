@@ -138,20 +138,6 @@ class RetrievalModelContract:
         assert len({name for name, _ in answer} - {""}) == K
         assert np.all(np.isfinite([score for _, score in answer]))
 
-    def test_answers_are_best_first_without_repetition(self, served: Any, many_towers: Any):
-        for answer in served.recommend(list(many_towers.queries)):
-            scores = [score for _, score in answer]
-            assert scores == sorted(scores, reverse=True)
-            assert len({name for name, _ in answer}) == K
-
-    def test_the_next_candidates_replace_excluded_ones(self, served: Any, many_towers: Any):
-        query = many_towers.embed("user 1")
-        exclude = [name for name, _ in many_towers.best(query)[:4]]
-        assert_same(
-            served.recommend(["user 1"], exclude=[exclude])[0],
-            many_towers.best(query, exclude)[:K],
-        )
-
     @pytest.mark.parametrize("exclude", [[], ["a b", "a b", "", "unknown", "a b"]])
     def test_exclusions_may_be_empty_repeated_or_unknown(
         self, served: Any, many_towers: Any, exclude: list[str]
@@ -161,22 +147,6 @@ class RetrievalModelContract:
             served.recommend(["user 2"], exclude=[exclude])[0],
             many_towers.best(query, exclude)[:K],
         )
-
-    def test_k_candidates_remain_if_more_than_k_are_excluded(self, served: Any, many_towers: Any):
-        query = many_towers.embed("user 4")
-        exclude = [name for name, _ in many_towers.best(query)[: 5 * K]]
-        assert_same(
-            served.recommend(["user 4"], exclude=[exclude])[0],
-            many_towers.best(query, exclude)[:K],
-        )
-
-    def test_each_row_has_its_own_exclusions(self, served: Any, many_towers: Any):
-        users = ["user 5", "user 6"]
-        queries = [many_towers.embed(user) for user in users]
-        exclude = [[many_towers.best(queries[0])[0][0]], []]
-        answers = served.recommend(users, exclude=exclude)
-        for answer, query, excluded in zip(answers, queries, exclude, strict=True):
-            assert_same(answer, many_towers.best(query, excluded)[:K])
 
     def test_a_short_response_is_padded(self, served: Any, many_towers: Any):
         query = many_towers.embed("user 7")

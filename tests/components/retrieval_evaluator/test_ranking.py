@@ -29,29 +29,12 @@ def test_best_score_has_rank_one():
     assert ranks([[0.1, 0.9, 0.5]], [0, 0, 0], [0, 1, 2]) == [3, 1, 2]
 
 
-def test_targets_are_ranked_within_their_own_query():
-    assert ranks([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]], [0, 1, 1], [2, 2, 0]) == [3, 1, 3]
-
-
 def test_a_constant_model_ranks_every_target_last():
     assert ranks([[0.5] * 10], [0, 0], [0, 9]) == [10, 10]
 
 
 def test_a_tie_counts_against_the_target():
     assert ranks([[2.0, 1.0, 1.0, 1.0, 0.0]], [0, 0], [2, 0]) == [4, 1]
-
-
-def test_excluded_candidates_do_not_rank_before_a_target():
-    assert ranks([[3.0, 2.0, 1.0]], [0], [2], [0, 0], [0, 1]) == [1]
-
-
-def test_exclusion_applies_to_its_own_row_only():
-    scores = [[3.0, 2.0], [3.0, 2.0]]
-    assert ranks(scores, [0, 1], [1, 1], [0], [0]) == [1, 2]
-
-
-def test_an_excluded_target_is_unranked():
-    assert ranks([[3.0, 2.0]], [0], [0], [0], [0]) == [UNRANKED]
 
 
 def test_an_unknown_target_is_unranked_and_an_unknown_exclusion_is_ignored():
@@ -136,19 +119,6 @@ def test_found_candidates_come_first_then_popular_ones():
     assert ranking.ranks(np.zeros(4, int), everything).tolist() == [4, 3, 2, 1]
     assert ranking.ranks(np.ones(4, int), everything).tolist() == [2, 1, 3, 4]
     assert listed(*ranking.best(2)) == [(0, 1), (0, 3), (1, 0), (1, 2)]
-
-
-def test_a_tie_of_sparse_scores_counts_against_the_target():
-    ranking = SparseRanking(scores_of([[2, 2, 0, 2]], [1, 1, 1, 1]))
-    assert ranking.ranks(np.zeros(2, int), np.array([0, 3])).tolist() == [3, 3]
-
-
-def test_an_excluded_or_unknown_target_of_a_sparse_ranking_is_unranked():
-    ranking = SparseRanking(scores_of([[1, 0, 0]], [1, 2, 3]))
-    ranking.exclude(np.zeros(3, int), np.array([0, 2, -1]))
-    found = ranking.ranks(np.zeros(4, int), np.array([0, 1, 2, -1]))
-    assert found.tolist() == [UNRANKED, 1, UNRANKED, UNRANKED]
-    assert listed(*ranking.best(3)) == [(0, 1)]
 
 
 def test_an_empty_block_is_accepted():
