@@ -9,9 +9,8 @@ from typing import Any
 
 import pygal
 from pygal.style import DefaultStyle
-from tfx.dsl.io import fileio
-from tfx.utils import io_utils
 
+from components import files
 from components.index_builder.tuning import Setting, Trial
 
 REPORT_FILE = "index_report.json"
@@ -62,13 +61,10 @@ class IndexReport:
 
 def write_report(report: IndexReport, directory: str) -> None:
     """Write `index_report.json`, and `trade_off.svg` if settings were tried."""
-    text = json.dumps(asdict(report), indent=2)
-    io_utils.write_string_file(os.path.join(directory, REPORT_FILE), text)
-    if not report.trials:
-        return
-    picture = trade_off_svg(report.trials, report.settings, report.k, report.recall_target)
-    with fileio.open(os.path.join(directory, PICTURE_FILE), "wb") as file:
-        file.write(picture)
+    files.write_text(os.path.join(directory, REPORT_FILE), json.dumps(asdict(report), indent=2))
+    if report.trials:
+        picture = trade_off_svg(report.trials, report.settings, report.k, report.recall_target)
+        files.write_bytes(os.path.join(directory, PICTURE_FILE), picture)
 
 
 def trade_off_svg(trials: Sequence[Trial], chosen: Setting, k: int, recall_target: float) -> bytes:

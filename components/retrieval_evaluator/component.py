@@ -7,11 +7,11 @@ from dataclasses import replace
 from tfx.components.evaluator import constants
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
-from tfx.dsl.io import fileio
 from tfx.types import Artifact
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEvaluation
-from tfx.utils import io_utils, path_utils
+from tfx.utils import path_utils
 
+from components import files
 from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut, why_seen
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.retrieval_evaluator.evaluate import EVALUATION_FILE, evaluate
@@ -83,11 +83,8 @@ def RetrievalEvaluator(
         result = replace(result, last_blessed_advantage=advantage)
     decision = decide(result, settings.evaluation)
     report = result.report(settings.evaluation, decision.to_json())
-    fileio.makedirs(evaluation.uri)
     write_cases(events, os.path.join(evaluation.uri, CASES_FILE))
-    io_utils.write_string_file(
-        os.path.join(evaluation.uri, EVALUATION_FILE), json.dumps(report, indent=2)
-    )
+    files.write_text(os.path.join(evaluation.uri, EVALUATION_FILE), json.dumps(report, indent=2))
     _bless(blessing, model, decision)
     blessing.set_string_custom_property(HELD_OUT_PROPERTY, held_out)
 
@@ -114,9 +111,8 @@ def _bless(blessing: Artifact, model: Artifact, decision: Decision) -> None:
         if decision.blessed
         else (constants.NOT_BLESSED_FILE_NAME, constants.NOT_BLESSED_VALUE)
     )
-    fileio.makedirs(blessing.uri)
     lines = "".join(f"{refusal}\n" for refusal in decision.refusals)
-    io_utils.write_string_file(os.path.join(blessing.uri, name), lines)
+    files.write_text(os.path.join(blessing.uri, name), lines)
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, value)
     blessing.set_string_custom_property(
         constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri

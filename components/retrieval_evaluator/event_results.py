@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tfx.dsl.io import fileio
 
+from components import files
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.retrieval_evaluator.evaluation_queries import EvaluationQueries
 from components.retrieval_evaluator.metrics import ReturnedLists
@@ -138,13 +138,8 @@ def write_cases(results: EventResults, path: str) -> None:
     for prefix, ranks in (("rank", results.ranks), ("rank_other", results.ranks_other)):
         for name, rank in ranks.items():
             columns[f"{prefix}_{name}"] = pa.array(rank, mask=rank == UNRANKED)
-    # Arrow cannot write to TFX's file objects.
-    content = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), content)
-    partial = f"{path}.partial"
-    with fileio.open(partial, "wb") as file:
-        file.write(content.getvalue().to_pybytes())
-    fileio.rename(partial, path, overwrite=True)
+    with files.open_to_write(path) as file:
+        pq.write_table(pa.table(columns), file)
 
 
 def _text(values: object) -> pa.Array:
