@@ -1,4 +1,4 @@
-"""Brings what Beam workers found back to the process that started them."""
+"""Bring the results of Beam workers back to the process that started them."""
 
 import pickle
 import uuid
@@ -22,12 +22,12 @@ def pipelines_like(pipeline: beam.Pipeline) -> MakePipeline:
 def run_and_collect(
     make_pipeline: MakePipeline, build: Callable[[beam.Pipeline], beam.PCollection], folder: str
 ) -> list[Any]:
-    """Runs a pipeline and returns the elements of a collection, in no particular order.
+    """Run a pipeline and return the elements of a collection, in no particular order.
 
     Args:
         make_pipeline: Returns a new Beam pipeline.
-        build: Adds the steps to it; returns the collection, of values that can be pickled.
-        folder: Where the values are handed over; it exists.
+        build: Adds the steps and returns the collection. Its elements are pickled.
+        folder: An existing folder for the hand-over.
     """
     path = FileSystems.join(folder, uuid.uuid4().hex)
     with make_pipeline() as pipeline:

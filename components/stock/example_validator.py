@@ -1,7 +1,7 @@
-"""The stock ExampleValidator, but anomalies stop the run with their names.
+"""TFX's ExampleValidator, except that anomalies stop the run.
 
-The schema's environments tell the two kinds of Examples apart: features that only a timeline or
-only the catalogue has are `not_in_environment` of the other.
+Timelines and the catalogue are validated in two environments of the schema. A feature that only
+one of them has is `not_in_environment` of the other.
 """
 
 import os
@@ -22,11 +22,11 @@ _SHOWN = 5
 
 
 class AnomaliesError(Exception):
-    """The data does not fit the schema; one of the two must change."""
+    """The data does not fit the schema. One of the two must change."""
 
 
 class Executor(executor.Executor):
-    """Runs ExampleValidator and fails where it finds anomalies."""
+    """Run ExampleValidator, and fail if there are anomalies."""
 
     def Do(  # noqa: N802
         self,
@@ -34,15 +34,15 @@ class Executor(executor.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> execution_result_pb2.ExecutorOutput | None:
-        """Validates every split.
+        """Validate every split.
 
         Args:
             input_dict: `statistics`, `schema`.
             output_dict: `anomalies`.
-            exec_properties: As the stock component's.
+            exec_properties: Those of the stock component.
 
         Raises:
-            AnomaliesError: Names the first anomalies by split and feature, and their number.
+            AnomaliesError: The message has the first anomalies by split and feature, and a count.
         """
         output: execution_result_pb2.ExecutorOutput = super().Do(
             input_dict, output_dict, exec_properties
@@ -61,8 +61,8 @@ class Executor(executor.Executor):
                 f"{'anomaly' if len(found) == 1 else 'anomalies'}): "
                 + "; ".join(found[:_SHOWN])
                 + more
-                + ". Mend the data, or accept it with `two-tower schema diff` and an edit of the "
-                "schema"
+                + ". Fix the data, or change the schema: `two-tower schema diff` shows the "
+                "differences"
             )
         return output
 
@@ -86,10 +86,10 @@ class Executor(executor.Executor):
 def without_empty_columns(
     statistics: statistics_pb2.DatasetFeatureStatisticsList,
 ) -> statistics_pb2.DatasetFeatureStatisticsList:
-    """Returns the statistics without features that hold no value in any Example.
+    """Return the statistics without features that have no value in any Example.
 
-    Every Example has every key, so a timeline holds an empty list for each candidate feature. An
-    environment knows such a feature as absent.
+    Every Example has every key, so a timeline has an empty list for each candidate feature. The
+    schema's environments expect such a feature to be absent.
     """
     kept = statistics_pb2.DatasetFeatureStatisticsList()
     kept.CopyFrom(statistics)

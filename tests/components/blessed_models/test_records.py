@@ -57,7 +57,7 @@ def test_a_record_that_is_being_written_does_not_count(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["{", "[]", json.dumps({"model_uri": "m"})])
 def test_an_unreadable_record_is_an_error_that_names_it(tmp_path: Path, content: str) -> None:
     (tmp_path / "00000000000000000001.json").write_text(content)
-    with pytest.raises(RecordError, match=r"0001\.json is no record"):
+    with pytest.raises(RecordError, match=r"0001\.json is not a record"):
         find_record(str(tmp_path))
 
 
