@@ -1,4 +1,4 @@
-"""`two-tower component`: one component of a run, for an orchestrator."""
+"""`two-tower component`: run one component, as an orchestrator does."""
 
 import gc
 import time
@@ -6,16 +6,20 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.console import fail, stderr
+from pipeline.cli.command import command
 from pipeline.cli.options import ConfigOption, SetOption, SpanOption, load_config, span_override
+from pipeline.cli.output import fail, note
+from pipeline.cli.run import REFUSED
 
-_REFUSED = 3
-# Another component of this run may just be giving the lock back.
+# Another component of this run may be about to release the lock.
 _LOCK_ATTEMPTS = 30
 
 
+@command
 def component(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="As `run` shows it.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the component, as `run` shows it.")
+    ],
     run_id: Annotated[
         str, typer.Option(metavar="ID", help="The same for all components of a run.")
     ],
@@ -23,26 +27,17 @@ def component(
     set_: SetOption = None,
     span: SpanOption = None,
 ) -> None:
-    """Run one component; an orchestrator calls this for each, in order.
+    """Run one component. An orchestrator calls this for each component, in order.
 
-    Exit codes: 0 done, 1 failed, 3 refused by a gate.
+    Exit codes: 0 done; 1 failed; 2 wrong usage; 3 refused by a gate.
+
+    Example: two-tower component Trainer --run-id 20261130 -c clicks
     """
-    overrides = [*(set_ or ()), *span_override(span)]
-    loaded = load_config(config, overrides)
-
-    # See `pipeline_command`: looking for garbage among what stays is wasted time.
+    loaded = load_config(config, [*(set_ or ()), *span_override(span)])
+    # As in `run`: the objects of the imports live as long as the process.
     gc.disable()
-    from ml_metadata.errors import StatusError
-
     from components.artifacts import NotBlessedError
-    from components.interactions.errors import IngestError
-    from pipeline.errors import (
-        ComponentFailedError,
-        ConfigError,
-        MetadataUnreachableError,
-        RunInProgressError,
-        UnknownComponentError,
-    )
+    from pipeline.errors import ComponentFailedError, RunInProgressError
     from pipeline.runs.run import run_single_component
 
     gc.freeze()
@@ -50,24 +45,13 @@ def component(
     for attempt in range(_LOCK_ATTEMPTS):
         try:
             outcome = run_single_component(loaded, name, run_id)
-        except RunInProgressError as error:
+        except RunInProgressError:
             if attempt + 1 == _LOCK_ATTEMPTS:
-                fail(str(error))
+                raise
             time.sleep(1)
             continue
         except ComponentFailedError as error:
             refused = isinstance(error.__cause__, NotBlessedError)
-            fail(str(error), code=_REFUSED if refused else 1)
-        except (
-            ConfigError,
-            IngestError,
-            UnknownComponentError,
-            MetadataUnreachableError,
-        ) as error:
-            fail(str(error))
-        except StatusError as error:
-            fail(f"ML Metadata cannot be used: {error}")
-        except OSError as error:
-            fail(f"{loaded.run_dir} cannot be written: {error}")
-        stderr().print(f"{name}: {outcome.state} in {outcome.seconds:.1f} s", markup=False)
+            fail(str(error), code=REFUSED if refused else 1)
+        note(f"{name}: {outcome.state} in {outcome.seconds:.1f} s")
         return

@@ -5,15 +5,14 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.console import fail
-from pipeline.cli.options import JsonOption, SetOption, load_config
+from pipeline.cli.command import command, usage_error
+from pipeline.cli.options import JsonOption, OptionalConfigOption, SetOption, load_config
+from pipeline.cli.output import print_json
 
 
+@command
 def config(
-    config: Annotated[
-        str | None,
-        typer.Option("--config", "-c", help="Name in configs/, or a path that ends in .yaml."),
-    ] = None,
+    config: OptionalConfigOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
     json_schema: Annotated[
@@ -23,20 +22,23 @@ def config(
         bool, typer.Option("--markdown", help="Print the tables of docs/configuration.md.")
     ] = False,
 ) -> None:
-    """Show a configuration with every default filled in."""
+    """Show a configuration with every default filled in.
+
+    Example: two-tower config -c movielens_100k --set training.epochs=10
+    """
     if json_schema or markdown:
         from pipeline.config import reference
 
-        print(
-            json.dumps(reference.json_schema(), indent=1) if json_schema else reference.markdown(),
-            end="\n" if json_schema else "",
-        )
+        if json_schema:
+            print(json.dumps(reference.json_schema(), indent=1))
+        else:
+            print(reference.markdown(), end="")
         return
     if config is None:
-        fail("give a configuration with --config, or --json-schema or --markdown")
+        raise usage_error("give a configuration with --config, or --json-schema or --markdown")
     loaded = load_config(config, set_).model_dump(mode="json", by_alias=True, exclude={"root"})
     if as_json:
-        print(json.dumps(loaded))
+        print_json(loaded)
         return
     import yaml
 

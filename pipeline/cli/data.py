@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from pipeline.cli.console import fail, stdout
 from pipeline.datasets.dataset import Dataset, prepare
+
+from pipeline.cli.command import command
+from pipeline.cli.output import say
 
 
 def default_data_dir() -> Path:
@@ -15,35 +16,36 @@ def default_data_dir() -> Path:
     return (root if (root / "setup.py").is_file() else Path.cwd()) / "data"
 
 
+@command
 def data(
-    name: Annotated[Dataset, typer.Argument(help="Which dataset.")],
+    name: Annotated[Dataset, typer.Argument(help="The dataset.")],
     archive: Annotated[
         list[Path] | None,
         typer.Option(
-            help="The zip file or its unpacked folder, instead of a download; retailrocket's two "
-            "files may be given one by one."
+            metavar="PATH",
+            help="Zip file or its unpacked folder, instead of a download. Repeat it for the two "
+            "files of retailrocket.",
         ),
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="The folder to make the dataset's folder in. [default: data]"),
+        typer.Option(
+            metavar="FOLDER", help="Folder for the dataset's folder.", show_default="data"
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Make it anew if it is there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Prepare it again if it exists already.")
+    ] = False,
 ) -> None:
-    """Prepare a public dataset as CSV files: interactions and, where there are any, features.
+    """Prepare a public dataset as CSV files of interactions and features.
 
-    movielens-100k is downloaded; the others are read from archives that you have.
+    movielens-100k is downloaded. The others are read from archives that you have downloaded.
+
+    Example: two-tower data movielens-100k
     """
-    from pipeline.errors import DatasetError
-
-    folder = data_dir or default_data_dir()
-    try:
-        prepared = prepare(name, folder, archives=archive or [], force=force)
-    except DatasetError as error:
-        fail(str(error))
+    prepared = prepare(name, data_dir or default_data_dir(), archives=archive or [], force=force)
     if prepared.counts is None:
-        message = f"{name.value} is already there: {prepared.folder} (--force makes it anew)"
-    else:
-        counts = ", ".join(f"{count:,} {what}" for what, count in prepared.counts.items())
-        message = f"{name.value}: {counts} in {prepared.folder}"
-    stdout().print(message, markup=False, soft_wrap=True)
+        say(f"{name.value} exists already in {prepared.folder}; --force prepares it again")
+        return
+    counts = ", ".join(f"{count:,} {what}" for what, count in prepared.counts.items())
+    say(f"{name.value}: {counts} in {prepared.folder}")

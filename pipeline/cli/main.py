@@ -1,63 +1,73 @@
 """The `two-tower` command.
 
-Modules of commands import nothing slow at their top, so that `--help` is there at once.
+Modules of commands import nothing slow at their top, so that `--help` answers at once.
 """
+
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
 from pipeline.cli.clean import clean
-from pipeline.cli.compile import compile_
+from pipeline.cli.compile import compile_, submit
 from pipeline.cli.component import component
 from pipeline.cli.config import config
 from pipeline.cli.data import data
 from pipeline.cli.doctor import doctor
 from pipeline.cli.evaluate import evaluate
-from pipeline.cli.index import index
 from pipeline.cli.init import init
 from pipeline.cli.loadtest import loadtest
-from pipeline.cli.promote import promote
-from pipeline.cli.recommend import recommend
-from pipeline.cli.rollback import rollback
-from pipeline.cli.run import run
+from pipeline.cli.recommend import recommend, similar
+from pipeline.cli.release import promote, rollback
+from pipeline.cli.run import index, run
 from pipeline.cli.runs import app as runs
 from pipeline.cli.schema import app as schema
 from pipeline.cli.serve import serve
-from pipeline.cli.similar import similar
 from pipeline.cli.skew import skew
-from pipeline.cli.submit import submit
+
+_COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
+    "Set up": (init, data, config, doctor),
+    "Build": (run, index, component, compile_, submit),
+    "Inspect": (evaluate, skew, clean),
+    "Serve": (serve, recommend, similar, loadtest),
+    "Release": (promote, rollback),
+}
 
 app = typer.Typer(
     name="two-tower",
-    help="From interaction logs to a served two-tower retrieval model.",
+    help="Train, evaluate and serve two-tower recommenders on your interaction logs.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
-    run,
-    evaluate,
-    index,
-    clean,
-    serve,
-    recommend,
-    similar,
-    loadtest,
-    skew,
-    promote,
-    rollback,
-    data,
-    init,
-    config,
-    doctor,
-    submit,
-    component,
-):
-    app.command()(command)
-app.add_typer(runs, name="runs")
-app.command(name="compile")(compile_)
-app.add_typer(schema, name="schema")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("two-tower-retrieval"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None: ...
+
+
+app.add_typer(schema, name="schema", rich_help_panel="Set up")
+for _panel, _commands in _COMMANDS.items():
+    for _command in _commands:
+        app.command(_command.__name__.rstrip("_"), rich_help_panel=_panel)(_command)
+app.add_typer(runs, name="runs", rich_help_panel="Inspect")
 
 
 def main() -> None:
-    """Runs the command."""
+    """Run the command."""
     app()

@@ -1,98 +1,132 @@
-"""Options that several commands share, and what they load."""
+"""Options that several commands share, and the values that are made of them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.console import fail
+from pipeline.cli.command import usage_error
 
 if TYPE_CHECKING:
     from pipeline.config.project import PipelineConfig
     from serving.clients import TlsOptions
 
-ConfigOption = Annotated[
-    str, typer.Option("--config", help="Name under configs/, or a path that ends in .yaml.")
-]
+
+def _config_names(incomplete: str) -> list[str]:
+    return sorted(p.stem for p in Path("configs").glob("*.yaml") if p.stem.startswith(incomplete))
+
+
+_CONFIG = typer.Option(
+    "--config",
+    "-c",
+    metavar="NAME",
+    help="Name in configs/, or a path that ends in .yaml.",
+    autocompletion=_config_names,
+)
+ConfigOption = Annotated[str, _CONFIG]
+OptionalConfigOption = Annotated[str | None, _CONFIG]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: section.key=value."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a setting, such as training.epochs=10. Repeat it for more settings.",
+    ),
 ]
 SpanOption = Annotated[
     str | None,
     typer.Option(
         "--span",
         metavar="SPAN",
-        help="Newest span to read: a number, a day as 2026-11-20, or newest; for "
+        help="Newest span to read: a number, a day such as 2026-11-20, or newest. Short for "
         "--set events.spans.last=SPAN.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-QuietOption = Annotated[
-    bool, typer.Option("--quiet", help="Show nothing unless it fails or a gate refuses.")
-]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 WaitOption = Annotated[
     float,
     typer.Option(
         "--wait",
         metavar="SECONDS",
         min=0,
-        help="How long to wait for another run of the configuration to end; without it the "
-        "command fails at once.",
+        help="How long to wait for another run of this configuration to end.",
     ),
 ]
 TargetOption = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT",
-        help="gRPC address of a running server; without it the last push is served to ask.",
+        help="gRPC address of a running server. If absent, a server is started for this command "
+        "on the last pushed version.",
     ),
 ]
+_CONNECTION = "Encrypted connection"
 TlsCaOption = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Encrypt; PEM of the server's authority.")
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="PEM file of the authority that signed the server's certificate.",
+        rich_help_panel=_CONNECTION,
+    ),
 ]
 TlsCertificateOption = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Encrypt; PEM of this client's certificate.")
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="PEM file of this client's certificate.",
+        rich_help_panel=_CONNECTION,
+    ),
 ]
 TlsKeyOption = Annotated[
-    str | None, typer.Option(metavar="FILE", help="PEM of the key to --tls-certificate.")
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="PEM file of the key of --tls-certificate.",
+        rich_help_panel=_CONNECTION,
+    ),
 ]
 TlsNameOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Encrypt; name in the server's certificate.")
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Name in the server's certificate, if it is not that of the address.",
+        rich_help_panel=_CONNECTION,
+    ),
 ]
 AllowOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="FEATURE=VALUE",
-        help="Only candidates with this value of a feature in `index.filters`; again for another "
-        "value that is also allowed, or for another feature that must match too.",
+        help="Only candidates with this value of a feature in `index.filters`. Repeat it to allow "
+        "further values, or to filter by another feature as well.",
     ),
 ]
 
 
 def span_override(span: str | None) -> list[str]:
-    """Returns what `--span` overrides, for `load_config`."""
+    """Return the override that `--span` stands for."""
     import json
 
-    # Quoted: YAML would read 0010 as the octal 8.
+    # Quoted, because YAML reads 0010 as the octal number 8.
     return [] if span is None else [f"events.spans.last={json.dumps(span)}"]
 
 
-def load_config(name: str, overrides: list[str] | None = None) -> "PipelineConfig":
-    """Loads a configuration, or ends the command with what is wrong with it."""
-    from pipeline.config.file import load
-    from pipeline.errors import ConfigError
+def load_config(name: str, overrides: Sequence[str] | None = None) -> "PipelineConfig":
+    """Load a configuration.
 
-    try:
-        return load(name, overrides or ())
-    except ConfigError as error:
-        fail(str(error))
+    Raises:
+        ConfigError: It is missing or wrong.
+    """
+    from pipeline.config.file import load
+
+    return load(name, overrides or ())
 
 
 def split_ids(texts: Sequence[str] | None) -> list[str]:
-    """Returns the ids of an option: given several times, each time one or more between commas.
+    """Return the IDs of a repeatable option with comma-separated values.
 
-    An id that holds a comma stands in double quotes, as in CSV: `--history '"a,b",c'`.
+    An ID that contains a comma is quoted as in CSV: `--history '"a,b",c'`.
     """
     import csv
 
@@ -100,18 +134,18 @@ def split_ids(texts: Sequence[str] | None) -> list[str]:
     for text in texts or ():
         quoted = '"' in text
         rows = csv.reader([text], skipinitialspace=True) if quoted else [text.split(",")]
-        # Spaces around an id are a habit of writing lists; what is quoted is meant as it is.
+        # Spaces around commas are a habit of writing lists, but quoted IDs are meant literally.
         ids += [part if quoted else part.strip() for row in rows for part in row]
     return [part for part in ids if part]
 
 
 def parse_filters(texts: Sequence[str] | None) -> dict[str, list[str]]:
-    """Returns the allowed values by feature of `FEATURE=VALUE`s, or ends the command."""
+    """Return the allowed values by feature of `--allow FEATURE=VALUE` options."""
     filters: dict[str, list[str]] = {}
     for text in texts or ():
         feature, equals, value = text.partition("=")
         if not (feature and equals and value):
-            fail(f"--allow takes FEATURE=VALUE, got {text!r}")
+            raise usage_error(f"--allow takes FEATURE=VALUE, got {text!r}")
         filters.setdefault(feature, []).append(value)
     return filters
 
@@ -119,13 +153,9 @@ def parse_filters(texts: Sequence[str] | None) -> dict[str, list[str]]:
 def tls_options(
     ca: str | None, certificate: str | None, key: str | None, name: str | None
 ) -> "TlsOptions | None":
-    """Returns how to encrypt, None where no option asks for it."""
+    """Return how to encrypt the connection, or None if no option asks for it."""
     if not (ca or certificate or key or name):
         return None
     from serving.clients import TlsOptions
-    from serving.errors import InvalidArgumentError
 
-    try:
-        return TlsOptions(ca, certificate, key, name)
-    except InvalidArgumentError as error:
-        fail(str(error))
+    return TlsOptions(ca, certificate, key, name)

@@ -1,46 +1,67 @@
-"""`two-tower run`: the whole pipeline on this machine."""
+"""`two-tower run` and `two-tower index`: run components under the lock, and report the outcome."""
 
-from typing import TYPE_CHECKING, Annotated
+import gc
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from pipeline.cli.command import command
 from pipeline.cli.options import (
     ConfigOption,
     JsonOption,
-    QuietOption,
     SetOption,
     SpanOption,
     WaitOption,
     load_config,
     span_override,
 )
-from pipeline.cli.pipeline_command import run_pipeline_command
+from pipeline.cli.output import Verbosity, fail, log_to, print_json, say
 
 if TYPE_CHECKING:
-    from pipeline.cli.run_display import RunDisplay
-    from pipeline.config.project import PipelineConfig
     from pipeline.runs.summary import RunSummary
 
+    from pipeline.cli.display import RunDisplay
+    from pipeline.config.project import PipelineConfig
+    from pipeline.errors import ComponentFailedError
+    from pipeline.runs.history import RunRecord
+    from pipeline.runs.state import InputState
 
+    Work = Callable[[PipelineConfig, str, RunDisplay], RunSummary]
+
+log = logging.getLogger(__name__)
+
+REFUSED = 3
+_NOTHING_NEW = 4
+
+
+@command
 def run(
     config: ConfigOption,
     set_: SetOption = None,
     span: SpanOption = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Run every component, also those that are cached.")
+        bool, typer.Option("--fresh", help="Run every component, without the cache.")
     ] = False,
     force: Annotated[
-        bool,
-        typer.Option("--force", help="Run also where nothing is new; what is cached stays so."),
+        bool, typer.Option("--force", help="Run even if nothing is new, with the cache.")
     ] = False,
     wait_s: WaitOption = 0.0,
-    quiet: QuietOption = False,
+    detailed_exit_code: Annotated[
+        bool, typer.Option("--detailed-exit-code", help="Exit with 4 if nothing is new.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the pipeline: ingest, validate, transform, train, evaluate, index, check, push.
+    """Run the pipeline: ingest, validate, transform, train, evaluate, index, check and push.
 
-    Exit codes: 0 pushed, 1 failed, 3 refused by a gate: drift, evaluation, index or server; 4
-    nothing is new since the last run, so nothing was done.
+    If inputs, settings and code are those of the served version, nothing is done.
+
+    Exit codes: 0 a version was pushed, or nothing is new; 1 failed; 2 wrong usage; 3 refused by a
+    gate (drift, evaluation, index or server).
+
+    Example: two-tower run -c movielens_100k --set training.epochs=10
     """
 
     def work(loaded: "PipelineConfig", run_id: str, display: "RunDisplay") -> "RunSummary":
@@ -48,13 +69,215 @@ def run(
 
         return run_pipeline(loaded, run_id, display, fresh=fresh)
 
-    overrides = [*(set_ or ()), *span_override(span)]
     run_pipeline_command(
-        load_config(config, overrides),
+        load_config(config, [*(set_ or ()), *span_override(span)]),
         work,
         command="run",
         skip_unchanged=not (force or fresh),
+        skipped_status=_NOTHING_NEW if detailed_exit_code else 0,
         wait_s=wait_s,
-        quiet=quiet,
         as_json=as_json,
     )
+
+
+@command
+def index(
+    config: ConfigOption,
+    set_: SetOption = None,
+    wait_s: WaitOption = 0.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Refresh the catalogue: embed it with the last blessed model, build the index and push.
+
+    Exit codes: 0 a version was pushed, or nothing changed; 1 failed; 2 wrong usage; 3 refused by a
+    gate (index or server).
+
+    Example: two-tower index -c movielens_100k
+    """
+
+    def work(loaded: "PipelineConfig", run_id: str, display: "RunDisplay") -> "RunSummary":
+        from pipeline.runs.run import refresh_index
+
+        return refresh_index(loaded, run_id, display)
+
+    run_pipeline_command(
+        load_config(config, set_), work, command="index", wait_s=wait_s, as_json=as_json
+    )
+
+
+def run_pipeline_command(
+    config: "PipelineConfig",
+    work: "Work",
+    *,
+    command: str,
+    skip_unchanged: bool = False,
+    skipped_status: int = 0,
+    wait_s: float = 0.0,
+    as_json: bool,
+) -> None:
+    """Do the work under the run lock, record and print its outcome, and end the command.
+
+    Args:
+        config: The project.
+        work: Takes the configuration, the ID of the run and the display. It imports what it needs
+            when it is called.
+        command: Name of the command in the history.
+        skip_unchanged: Whether to do nothing if the last complete run had the same inputs.
+        skipped_status: Exit status in that case.
+        wait_s: How long to wait for another run of the configuration.
+        as_json: Print one JSON object instead of a table.
+    """
+    from components.interactions.errors import IngestError
+    from pipeline.runs.lock import run_lock
+
+    with run_lock(config.run_dir, wait_s):
+        try:
+            inputs = _inputs(config, command)
+            unchanged = _unchanged(config, inputs) if skip_unchanged else None
+        except (IngestError, OSError) as error:
+            _record_end(config, _begin(config, command, None), None, str(error))
+            raise
+        if unchanged is not None:
+            _show_nothing_new(*unchanged, as_json=as_json)
+            raise typer.Exit(skipped_status)
+        _run_locked(config, work, command, inputs, as_json=as_json)
+
+
+def _inputs(config: "PipelineConfig", command: str) -> "InputState | None":
+    """Return what a run would read."""
+    from pipeline.runs.history import refreshed_through
+    from pipeline.runs.state import input_state, refresh_state
+
+    if command == "run":
+        return input_state(config, refreshed_through(config))
+    # The refresh itself reports a missing catalogue.
+    return None if config.candidates.file is None else refresh_state(config)
+
+
+def _begin(config: "PipelineConfig", command: str, inputs: "InputState | None") -> "RunRecord":
+    from pipeline.runs.history import RunHistory, new_run_id
+    from pipeline.runs.metadata import open_store
+
+    return RunHistory(open_store(config), config.name).begin(new_run_id(), command, inputs)
+
+
+def _unchanged(
+    config: "PipelineConfig", inputs: "InputState | None"
+) -> "tuple[InputState, RunRecord, int] | None":
+    """Return the inputs, the run that read them and its served version; None if any is new."""
+    from pipeline.runs.history import RunHistory, newest_catalogue
+    from pipeline.runs.metadata import has_metadata, open_store
+    from pipeline.runs.state import input_state
+
+    if inputs is None or not has_metadata(config):
+        return None
+    last, refreshes = RunHistory(open_store(config), config.name).since_last_complete()
+    if last is None:
+        return None
+    if refreshes:
+        # A refresh serves a newer catalogue, which is no reason to train again.
+        inputs = input_state(config, newest_catalogue(config, [last]))
+    version = _served_version(config)
+    if (last.files, last.settings) != (inputs.files, inputs.settings) or version not in {
+        record.summary.get("pushed_version") for record in (last, *refreshes)
+    }:
+        return None
+    return inputs, last, version
+
+
+def _show_nothing_new(
+    inputs: "InputState", last: "RunRecord", version: int, *, as_json: bool
+) -> None:
+    if as_json:
+        print_json({"config": last.config, "skipped": True, "same_as": last.to_json()})
+    elif not Verbosity.quiet:
+        through = f", through span {inputs.span}" if inputs.span else ""
+        files = "input file" if inputs.num_files == 1 else "input files"
+        say(
+            f"nothing new: {inputs.num_files:,} {files}{through}, settings and code are those of "
+            f"run {last.run_id}, which is served as version {version}. Use --force to run anyway"
+        )
+
+
+def _served_version(config: "PipelineConfig") -> int:
+    """Return the newest version that a server finds, or 0."""
+    from components.interactions.spans.listing import list_files
+
+    models = list_files(f"{config.serving_dir}/*/saved_model.pb")
+    names = [model.path.split("/")[-2] for model in models]
+    return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
+def _run_locked(
+    config: "PipelineConfig",
+    work: "Work",
+    command: str,
+    inputs: "InputState | None",
+    *,
+    as_json: bool,
+) -> None:
+    from pipeline.cli.display import show_summary
+
+    record = _begin(config, command, inputs)
+    log_path = config.run_dir / "logs" / f"{record.run_id}.log"
+    problem = ""
+    summary = None
+    try:
+        summary = _work_in_log(config, work, record.run_id, log_path)
+    except Exception as error:
+        problem = str(error) or type(error).__name__
+        raise
+    except BaseException as error:
+        problem = type(error).__name__
+        raise
+    finally:
+        _record_end(config, record, summary, problem)
+    if as_json:
+        print_json(summary.to_json())
+    elif not Verbosity.quiet or summary.failure is not None:
+        show_summary(summary, config, log_path)
+    if summary.failure is not None:
+        _fail(summary, summary.failure, log_path)
+
+
+def _work_in_log(
+    config: "PipelineConfig", work: "Work", run_id: str, log_path: Path
+) -> "RunSummary":
+    from pipeline.cli.display import RunDisplay
+
+    with log_to(log_path) as terminal, RunDisplay(terminal, quiet=Verbosity.quiet) as display:
+        # The imports create a million objects that live as long as the process; collecting
+        # garbage among them takes time and frees nothing.
+        gc.disable()
+        import pipeline.runs.run  # noqa: F401 - the slow imports of the work
+
+        gc.freeze()
+        gc.enable()
+        try:
+            return work(config, run_id, display)
+        except OSError as error:
+            log.exception("the run ended")
+            raise OSError(f"{type(error).__name__}: {error}\nThe log is {log_path}") from error
+
+
+def _record_end(
+    config: "PipelineConfig", record: "RunRecord", summary: "RunSummary | None", problem: str
+) -> None:
+    from pipeline.runs.history import RunHistory
+    from pipeline.runs.metadata import open_store
+
+    # A new connection, because the libraries have used their own to the database meanwhile.
+    history = RunHistory(open_store(config), config.name)
+    if summary is None:
+        history.end(record, "failed", problem, {})
+    elif summary.failure is None:
+        history.end(record, "complete", "", summary.to_json())
+    else:
+        state = "refused" if summary.is_refused else "failed"
+        history.end(record, state, str(summary.failure), summary.to_json())
+
+
+def _fail(summary: "RunSummary", failure: "ComponentFailedError", log_path: Path) -> NoReturn:
+    if summary.is_refused:
+        fail(f"{failure.reason}. Nothing was pushed.", code=REFUSED)
+    fail(f"{failure}\nThe log is {log_path}")

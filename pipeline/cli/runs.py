@@ -1,19 +1,25 @@
-"""`two-tower runs`: what became of each run, from ML Metadata."""
+"""`two-tower runs`: list past runs and their status, from ML Metadata."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.console import fail, stdout
-from pipeline.cli.json_output import json_text
-from pipeline.cli.options import ConfigOption, JsonOption, SetOption, load_config
+from pipeline.cli.command import command, usage_error
+from pipeline.cli.options import (
+    ConfigOption,
+    JsonOption,
+    OptionalConfigOption,
+    SetOption,
+    load_config,
+)
+from pipeline.cli.output import fail, new_table, print_json, print_table, say
 
 if TYPE_CHECKING:
     from pipeline.config.project import PipelineConfig
     from pipeline.runs.history import RunRecord
 
-app = typer.Typer(help="List past runs, or show one.", invoke_without_command=True)
+app = typer.Typer(help="List past runs and their status.", invoke_without_command=True)
 
 _DRIFT = "drift"
 _GATES = ("evaluation", "index", "server")
@@ -21,47 +27,49 @@ _STYLES = {"complete": "green", "running": "cyan"}
 
 
 @app.callback()
+@command
 def runs(
     context: typer.Context,
-    config: Annotated[
-        str | None, typer.Option("--config", help="Name under configs/, or a path to a .yaml.")
-    ] = None,
+    config: OptionalConfigOption = None,
     set_: SetOption = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many of the newest.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Number of the newest runs.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """List the runs of a configuration, newest first: span, state, metrics, gates, version."""
+    """List the runs of a project, newest first: span, state, metric, gates and version.
+
+    Example: two-tower runs -c movielens_100k --limit 5
+    """
     if context.invoked_subcommand is not None:
         return
     if config is None:
-        fail("name a configuration: two-tower runs --config NAME")
+        raise usage_error("give a configuration: two-tower runs --config NAME")
     loaded = load_config(config, set_)
     found = _with_results(loaded, _records(loaded)[::-1][:limit])
     if as_json:
-        print(json_text([record.to_json() for record in found]))
+        print_json([record.to_json() for record in found])
         return
-    from rich.table import Table
-
     metric = loaded.evaluation.baseline_metric
-    # Terminals are narrow, and most uses compare no spans.
+    # Terminals are narrow, and few projects compare spans.
     compares_spans = any(_DRIFT in record.summary.get("gates", {}) for record in found)
     gates = (_DRIFT, *_GATES) if compares_spans else _GATES
-    table = Table()
-    for column in ("run", "span", "state", metric, *gates, "version"):
-        table.add_column(column, overflow="fold")
+    table = new_table("run", "span", "state", metric, *gates, "version")
     for record in found:
         table.add_row(*_row(record, metric, gates))
-    stdout().print(table)
+    print_table(table, ids=0)
 
 
-@app.command("show")
+@app.command()
+@command
 def show(
-    run_id: Annotated[str, typer.Argument(metavar="ID", help="Of the run, or how it begins.")],
+    run_id: Annotated[str, typer.Argument(metavar="ID", help="ID of the run, or how it begins.")],
     config: ConfigOption,
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one run: its components, times, metrics, and what it ended with."""
+    """Show the components, times, metrics and outcome of one run.
+
+    Example: two-tower runs show 20261130 -c movielens_100k
+    """
     loaded = load_config(config, set_)
     found = [record for record in _records(loaded) if record.run_id.startswith(run_id)]
     if len(found) != 1:
@@ -77,29 +85,20 @@ def show(
 
     executions = component_executions(open_store(loaded), loaded.name, record.run_id)
     if as_json:
-        content = {**record.to_json(), "components": executions, "summary": record.summary}
-        print(json_text(content))
-        return
-    _print(record, executions)
+        print_json({**record.to_json(), "components": executions, "summary": record.summary})
+    else:
+        _print(record, executions)
 
 
 def _records(config: "PipelineConfig") -> list["RunRecord"]:
-    from ml_metadata.errors import StatusError
-
-    from pipeline.errors import ConfigError, MetadataUnreachableError
     from pipeline.runs.history import RunHistory
     from pipeline.runs.lock import is_locked
     from pipeline.runs.metadata import has_metadata, open_store
 
     if not has_metadata(config):
         return []
-    try:
-        history = RunHistory(open_store(config), config.name)
-        return history.records(is_locked=is_locked(config.run_dir))
-    except (ConfigError, MetadataUnreachableError) as error:
-        fail(str(error))
-    except StatusError as error:
-        fail(f"ML Metadata cannot be read: {error}")
+    history = RunHistory(open_store(config), config.name)
+    return history.records(is_locked=is_locked(config.run_dir))
 
 
 def _with_results(config: "PipelineConfig", records: list["RunRecord"]) -> list["RunRecord"]:
@@ -127,8 +126,6 @@ def _row(record: "RunRecord", metric: str, names: Sequence[str]) -> list[str]:
 def _print(record: "RunRecord", executions: list[dict[str, Any]]) -> None:
     from datetime import datetime, timezone
 
-    plain: dict[str, Any] = {"soft_wrap": True, "markup": False}
-    console = stdout()
     started = datetime.fromtimestamp(record.started_s, timezone.utc)
     lines = {
         "run": f"{record.run_id} of {record.config} ({record.command})",
@@ -143,10 +140,10 @@ def _print(record: "RunRecord", executions: list[dict[str, Any]]) -> None:
     }
     for name, value in lines.items():
         if value != "":
-            console.print(f"{name:<10}{value}", **plain)
+            say(f"{name:<10}{value}")
     for execution in executions:
         seconds = f"{execution['seconds']:.1f} s" if execution["state"] == "complete" else ""
-        console.print(f"  {execution['component']:<20} {execution['state']:<10} {seconds}", **plain)
-    for contender, metrics in record.summary.get("metrics", {}).items():
+        say(f"  {execution['component']:<20} {execution['state']:<10} {seconds}")
+    for ranker, metrics in record.summary.get("metrics", {}).items():
         shown = ", ".join(f"{name} {value:.4f}" for name, value in list(metrics.items())[:6])
-        console.print(f"  {contender:<20} {shown}", **plain)
+        say(f"  {ranker:<20} {shown}")

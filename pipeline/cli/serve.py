@@ -1,4 +1,4 @@
-"""`two-tower serve`: the embedded model server on a configuration's pushed versions."""
+"""`two-tower serve`: the model server on the pushed versions of a project."""
 
 import os
 import sys
@@ -6,44 +6,47 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.console import fail, stderr
+from pipeline.cli.command import command
 from pipeline.cli.options import ConfigOption, SetOption, load_config
-from pipeline.cli.releases import model_config_path
-from pipeline.cli.served_model import refuse_remote
+from pipeline.cli.output import note
+from pipeline.cli.release import model_config_path
+from pipeline.cli.served_model import fail_without_push, require_local
 
 
+@command
 def serve(
     config: ConfigOption,
     port: Annotated[int, typer.Option(help="gRPC port.")] = 8500,
     rest_port: Annotated[int, typer.Option(help="REST port.")] = 8501,
-    bind_address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    bind_address: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on.")
+    ] = "127.0.0.1",
     set_: SetOption = None,
 ) -> None:
-    """Serve the newest pushed version, and newer ones as they come.
+    """Serve the newest pushed version, and newer ones as they are pushed.
 
-    Once `two-tower promote` has been used, what it keeps is served instead: its versions with
-    their labels. Remove that file to go back to the newest version.
+    After the first `two-tower promote`, the promoted versions are served with their labels
+    instead. Remove the model config file to return to the newest version.
+
+    Example: two-tower serve -c movielens_100k --port 8500
     """
     loaded = load_config(config, set_)
-    refuse_remote(loaded)
+    require_local(loaded)
     if not os.path.isdir(loaded.serving_dir):
-        fail(
-            f"nothing has been pushed to {loaded.serving_dir} yet; run "
-            f"`two-tower run --config {config}` first"
-        )
-    kept = model_config_path(loaded)
-    if kept.exists():
-        what = f"what is kept in {kept}"
+        fail_without_push(loaded, config)
+    model_config = model_config_path(loaded)
+    if model_config.exists():
+        what = f"the versions in {model_config}"
         # A label may name a version that is still loading when the server starts.
         allow = "--allow_version_labels_for_unavailable_models=true"
-        served = [f"--model_config_file={kept}", allow]
+        served = [f"--model_config_file={model_config}", allow]
     else:
         what = loaded.serving_dir
         served = [
             f"--model_name={loaded.serving.model_name}",
             f"--model_base_path={loaded.serving_dir}",
         ]
-    stderr().print(f"serving {what} as {loaded.serving.model_name}, Ctrl-C stops", soft_wrap=True)
+    note(f"serving {what} as {loaded.serving.model_name}; stop with Ctrl-C")
     command = [
         sys.executable,
         "-m",
@@ -53,5 +56,5 @@ def serve(
         f"--bind_address={bind_address}",
         *served,
     ]
-    # The server takes this process's place: signals reach it, and its exit code is ours.
+    # The server replaces this process: it gets the signals, and its exit status is the command's.
     os.execv(sys.executable, command)

@@ -1,28 +1,27 @@
-"""A client for a configuration's served model, on a running server or one for the question."""
+"""A client of the served model, on a running server or on one started for the command."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from pipeline.cli.console import fail, stderr
+from pipeline.cli.output import fail, waiting
 
 if TYPE_CHECKING:
     from pipeline.config.project import PipelineConfig
     from serving.clients.grpc_client import RetrievalClient
 
+_OR_TARGET = "or name a server with --target"
+
 
 @contextmanager
-def serving_target(
-    config: "PipelineConfig", config_name: str, target: str | None, option: str = "--target"
-) -> Iterator[str]:
-    """Yields the gRPC address of a server; one that cannot start ends the command with its text.
+def serving_target(config: "PipelineConfig", config_name: str, target: str | None) -> Iterator[str]:
+    """Yield the gRPC address of a server.
 
     Args:
-        config: The use.
-        config_name: As the user gave it, for the message that tells what to run.
-        target: Address of a running server; None starts one on the last push.
-        option: How a user names a running server, for the same message.
+        config: The project.
+        config_name: As the user gave it, for messages.
+        target: Address of a running server; None starts one on the last pushed version.
     """
     from serving.errors import LaunchError
     from serving.launcher import running_model_server
@@ -30,15 +29,12 @@ def serving_target(
     if target is not None:
         yield target
         return
-    refuse_remote(config, f"or name a server with {option}")
-    if not _has_version(config.serving_dir):
-        fail(
-            f"nothing has been pushed to {config.serving_dir} yet; run "
-            f"`two-tower run --config {config_name}` first, or name a server with {option}"
-        )
+    require_local(config, _OR_TARGET)
+    if not pushed_versions(config.serving_dir):
+        fail_without_push(config, config_name, _OR_TARGET)
     with ExitStack() as stack:
         try:
-            with stderr().status("starting the model server"):
+            with waiting("starting the model server"):
                 server = stack.enter_context(
                     running_model_server(
                         config.serving_dir,
@@ -55,34 +51,26 @@ def serving_target(
 def served_model(
     config: "PipelineConfig", config_name: str, target: str | None
 ) -> Iterator["RetrievalClient"]:
-    """Yields a client; a serving error inside ends the command with its text.
-
-    Args:
-        config: The use.
-        config_name: As the user gave it, for the message that tells what to run.
-        target: gRPC address of a running server; None starts one on the last push.
-    """
+    """Yield a client of `serving_target`."""
     from serving.clients.grpc_client import RetrievalClient
-    from serving.errors import ServingError
 
-    with serving_target(config, config_name, target) as address:
-        try:
-            with RetrievalClient(
-                address,
-                config.serving.model_name,
-                timeout_s=config.serving.request_timeout_s,
-                query_id_name=config.columns.query_id,
-                candidate_id_name=config.columns.candidate_id,
-            ) as client:
-                yield client
-        except ServingError as error:
-            fail(str(error))
+    with (
+        serving_target(config, config_name, target) as address,
+        RetrievalClient(
+            address,
+            config.serving.model_name,
+            timeout_s=config.serving.request_timeout_s,
+            query_id_name=config.events.query_id,
+            candidate_id_name=config.events.candidate_id,
+        ) as client,
+    ):
+        yield client
 
 
-def answerable_k(client: "RetrievalClient", config: "PipelineConfig", k: int) -> int:
-    """Returns `k`, or the whole catalogue where that is smaller than an answer could be.
+def possible_k(client: "RetrievalClient", config: "PipelineConfig", k: int) -> int:
+    """Return `k`, or the size of the catalogue if that is smaller than `index.k`.
 
-    A `k` beyond the model's own stays, for the client to refuse.
+    A `k` above `index.k` stays, so that the client refuses it.
     """
     signature = client.metadata().signatures["serving_default"]
     shape = signature.outputs["candidate_ids"].shape
@@ -90,21 +78,28 @@ def answerable_k(client: "RetrievalClient", config: "PipelineConfig", k: int) ->
     return width if width is not None and width < min(k, config.index.k) else k
 
 
-def refuse_remote(config: "PipelineConfig", instead: str = "") -> None:
-    """Ends the command where versions are pushed to an object store, which no server here reads.
-
-    Args:
-        config: The use.
-        instead: What else can be done.
-    """
+def require_local(config: "PipelineConfig", alternative: str = "") -> None:
+    """End the command if versions are pushed to an object store, which no local server reads."""
     if "://" in config.serving_dir:
-        other = f", {instead}" if instead else ""
+        other = f", {alternative}" if alternative else ""
         fail(
             f"`serving.directory` {config.serving_dir} is not a folder of this machine; copy or "
-            f"mount it and give that with `--set serving.directory=FOLDER`{other}"
+            f"mount it and pass `--set serving.directory=FOLDER`{other}"
         )
 
 
-def _has_version(serving_dir: str) -> bool:
-    base = Path(serving_dir)
-    return base.is_dir() and any(path.name.isdecimal() for path in base.iterdir())
+def pushed_versions(folder: str) -> list[int]:
+    """Return the complete versions in a folder, oldest first."""
+    complete = (path.parent.name for path in Path(folder).glob("*/saved_model.pb"))
+    return sorted(int(name) for name in complete if name.isascii() and name.isdecimal())
+
+
+def fail_without_push(
+    config: "PipelineConfig", config_name: str, alternative: str = ""
+) -> NoReturn:
+    """End the command because there is no version to serve."""
+    other = f", {alternative}" if alternative else ""
+    fail(
+        f"nothing has been pushed to {config.serving_dir} yet; run "
+        f"`two-tower run --config {config_name}` first{other}"
+    )
