@@ -9,6 +9,8 @@ PipelineError
 │   ├── ArchiveError: its archive is missing, incomplete or another one
 │   └── DestinationError: its folder cannot be written
 ├── RunInProgressError: another process works on the configuration's runs
+├── NoExamplesError: no run has written Examples yet
+├── EvaluationError: there is no model or no data to evaluate
 ├── MetadataUnreachableError: the database of ML Metadata cannot be reached
 ├── UnknownComponentError: the pipeline has no component of that name
 ├── ComponentFailedError: a component failed, or a gate refused
@@ -53,6 +55,14 @@ class DestinationError(DatasetError):
 
 class RunInProgressError(PipelineError):
     """Another process works on the configuration's runs. A retry helps once it has ended."""
+
+
+class NoExamplesError(PipelineError):
+    """No run has written Examples yet; run the pipeline first."""
+
+
+class EvaluationError(PipelineError):
+    """There is no model or no data to evaluate."""
 
 
 class MetadataUnreachableError(PipelineError):

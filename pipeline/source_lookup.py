@@ -1,7 +1,6 @@
-"""What the source files say about one query or some candidates: what a client knows and sends.
+"""Facts about queries and candidates in the input files: what a client would send or show.
 
-The files are read as ingestion reads them, by its own readers, so that a history here is the
-timeline that the model would have been trained on.
+Ingestion's readers read the files, so that a history equals the timeline in training.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,10 +20,9 @@ from pipeline.config.project import PipelineConfig
 
 
 def query_history(config: PipelineConfig, query_id: str) -> list[str]:
-    """Returns the candidate ids of the events of a query, oldest first; none if unknown.
+    """Return the candidate IDs of a query's events, oldest first; none if it is unknown.
 
-    Rows that ingestion would reject or that are rated too low are left out, and duplicates where
-    it drops them.
+    Rows that ingestion would reject, low ratings and dropped duplicates are left out.
 
     Raises:
         IngestError: A file is missing or unreadable.
@@ -34,9 +32,11 @@ def query_history(config: PipelineConfig, query_id: str) -> list[str]:
     events: list[tuple[Any, ...]] = []
     for table in _rows(config, "interactions", spec.query_id, [query_id]):
         times = table[TIME_US].to_pylist() if timed else [0] * len(table)
-        places = zip(table[FILE].to_pylist(), table[ROW].to_pylist(), strict=True)
+        positions = zip(table[FILE].to_pylist(), table[ROW].to_pylist(), strict=True)
         ids = table[spec.candidate_id].to_pylist()
-        events += [(time, *place, i) for time, place, i in zip(times, places, ids, strict=True)]
+        events += [
+            (time, *position, i) for time, position, i in zip(times, positions, ids, strict=True)
+        ]
     events.sort()
     if timed and config.data.duplicate_events == "drop":
         first = {(time, candidate_id): None for time, _, _, candidate_id in events}
@@ -45,7 +45,7 @@ def query_history(config: PipelineConfig, query_id: str) -> list[str]:
 
 
 def query_features(config: PipelineConfig, query_id: str) -> dict[str, Any]:
-    """Returns the features of a query as the served model takes them; none if unknown.
+    """Return a query's features as the served model takes them; none if it is unknown.
 
     Raises:
         IngestError: A file is missing or unreadable.
@@ -66,9 +66,9 @@ def query_features(config: PipelineConfig, query_id: str) -> dict[str, Any]:
 def describe_candidates(
     config: PipelineConfig, candidate_ids: Sequence[str]
 ) -> dict[str, dict[str, str]]:
-    """Returns, by candidate id, the catalogue's features as text, for a person to read.
+    """Return the catalogue's features as text, by candidate ID.
 
-    A catalogue that is a query is not asked.
+    A catalogue that is a BigQuery query is not read.
 
     Raises:
         IngestError: A file is missing or unreadable.
@@ -76,7 +76,7 @@ def describe_candidates(
     spec = config.spec
     if config.data.candidates is None or not spec.candidate_features:
         return {}
-    if "candidates" in config.data.queried:  # not worth the bill
+    if "candidates" in config.data.queried:  # not worth its cost
         return {}
     described: dict[str, dict[str, str]] = {}
     for table in _rows(config, "candidates", spec.candidate_id, candidate_ids):
@@ -95,9 +95,9 @@ def describe_candidates(
 def _rows(
     config: PipelineConfig, source: Source, key: str, ids: Sequence[str]
 ) -> Iterator[pa.Table]:
-    """Yields the good rows with one of the ids, block by block."""
+    """Yield the good rows with one of the IDs, block by block."""
     ingest = config.ingestion
-    # Who asks a model that is served must not be stopped by what stops the next run.
+    # Missing spans stop a run, but not a request to the served model.
     spans = ingest.data.spans.model_copy(update={"missing": "warn"})
     data = ingest.data.model_copy(update={"spans": spans})
     ingest = ingest.model_copy(update={"data": data})

@@ -60,25 +60,26 @@ def usage_error(message: str) -> typer.BadParameter:
 
 
 def _set_metavar(hint: Any) -> None:
-    """Name the value of an option by its type, and of a flag not at all."""
-    kind, *metadata = get_args(hint) or (hint,)
-    while len(inner := [part for part in get_args(kind) if part is not NoneType]) == 1:
-        kind = inner[0]
-    for info in metadata:
-        if isinstance(info, OptionInfo) and info.metavar is None:
-            info.metavar = _METAVARS.get(kind)
+    """Name the value of an option by its type; a flag has no value."""
+    option = None
+    # Unwrap Optional and Annotated, in either order.
+    while inner := [part for part in get_args(hint) if part is not NoneType]:
+        option = next((part for part in inner if isinstance(part, OptionInfo)), option)
+        hint = inner[0]
+    if option is not None and option.metavar is None:
+        option.metavar = _METAVARS.get(hint)
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:
     """Return the errors whose message is enough; it is called only when there is an error."""
     from components.interactions.errors import IngestError
     from pipeline.errors import PipelineError
-    from serving.errors import ServingError
+    from serving.errors import LaunchError, ServingError
 
     # Importing ML Metadata is slow; without it, none of its errors can have been raised.
     store = sys.modules.get("ml_metadata.errors")
     of_store = () if store is None else (store.StatusError,)
-    return (PipelineError, IngestError, ServingError, OSError, *of_store)
+    return (PipelineError, IngestError, ServingError, LaunchError, OSError, *of_store)
 
 
 def _message(error: Exception) -> str:

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pipeline.datasets.dataset import Dataset, prepare
 
 from pipeline.cli.command import command
 from pipeline.cli.output import say
+from pipeline.datasets.dataset import Dataset, prepare
 
 
 def default_data_dir() -> Path:

@@ -14,10 +14,9 @@ from rich.table import Table
 from pipeline.cli.output import new_table, print_table, say
 
 if TYPE_CHECKING:
-    from pipeline.runs.summary import RunSummary
-
     from pipeline.config.project import PipelineConfig
     from pipeline.orchestrators.local.runner import ComponentOutcome
+    from pipeline.runs.summary import RunSummary
 
 _PROGRESS_LOGGER = "two_tower.progress"
 _SUMMARY_METRICS = ("hit_rate@", "ndcg@")
@@ -86,7 +85,7 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
     """Print metrics of the model and its baselines, index, time and paths of a run."""
     if summary.metrics:
         names = [name for name in summary.metrics["model"] if name.startswith(_SUMMARY_METRICS)]
-        print_table(_metrics_table(summary.evaluation, names))
+        print_table(_metrics_table(summary.evaluation, names), title=_title(summary.evaluation))
     if summary.spans:
         say(f"{'spans':<10}{_spans_line(summary)}")
     for finding in drift_lines(summary):
@@ -174,25 +173,27 @@ def show_evaluation(report: Mapping[str, Any]) -> None:
         print_table(_rankers_table(report, name, {f"@{cut}": f"{name}@{cut}" for cut in cuts}))
     lists = {name: f"{name}@{k}" for name in _LIST_METRICS}
     print_table(_rankers_table(report, f"first {k}", lists))
-    print_table(_slices_table(report, metric))
-    level = f"{report['confidence']:.0%} of {report['resamples']:,} resamples"
+    # Slices are measured over events, because one query may have events in several of them.
+    of_events = metric.removeprefix("query_").replace("precision", "hit_rate").replace("map", "mrr")
+    print_table(_slices_table(report, of_events), title=f"{of_events} by slice")
+    say(
+        f"{metric} with its {report['confidence']:.0%} interval over {report['num_queries']:,} "
+        "queries:"
+    )
     for name, interval in report["intervals"].items():
-        say(
-            f"{metric} of {name}: {interval['value']:.4f}, {interval['low']:.4f} to "
-            f"{interval['high']:.4f} in {level}"
-        )
-    say(f"the gate: {'would pass' if report['gate']['blessed'] else 'would be refused'}")
-    for check in report["gate"]["checks"]:
-        mark = "✓" if check["passed"] else "✗"
-        words = check["relation"] if check["passed"] else f"not {check['relation']}"
-        say(f"  {mark} {check['name']} {check['value']:.4f} is {words} {check['threshold']:.4f}")
-    for problem in report["gate"]["problems"]:
+        low, high = interval["low"], interval["high"]
+        say(f"  {name:<20} {interval['value']:.4f}  {low:.4f} to {high:.4f}")
+    gate = report["gate"]
+    say(f"The gate would {'bless' if gate['blessed'] else 'refuse'} the model:")
+    for check in gate["checks"]:
+        say(f"  {'✓' if check['passed'] else '✗'} {check['text']}")
+    for problem in gate["problems"]:
         say(f"  ✗ {problem}")
     say(f"model     {report['model']}")
 
 
 def _title(report: Mapping[str, Any]) -> str:
-    seen = "excluded" if report["exclude_seen"] else "counted"
+    seen = "excluded" if report["exclude_seen"] else "included"
     return (
         f"{report['num_events']:,} held-out events of {report['num_queries']:,} queries among "
         f"{report['num_candidates']:,} candidates, {report['protocol']}, seen candidates {seen}"
@@ -209,7 +210,7 @@ def _main_rankers(report: Mapping[str, Any]) -> list[str]:
 def _metrics_table(report: Mapping[str, Any], metrics: Sequence[str]) -> Table:
     """Return a row for each metric and a column for each main ranker."""
     rankers = _main_rankers(report)
-    table = new_table("", title=_title(report))
+    table = new_table("")
     _add_numbers(table, rankers)
     for name in metrics:
         values = [report["metrics"][ranker].get(name) for ranker in rankers]
@@ -230,13 +231,11 @@ def _rankers_table(report: Mapping[str, Any], name: str, columns: Mapping[str, s
 
 def _slices_table(report: Mapping[str, Any], metric: str) -> Table:
     rankers = _main_rankers(report)
-    # Slices are measured over events, because one query may have events in several of them.
-    of_events = metric.removeprefix("query_").replace("precision", "hit_rate").replace("map", "mrr")
-    table = new_table("", title=f"{of_events} by slice")
+    table = new_table("")
     _add_numbers(table, ["events", *rankers])
     for name, values in report["slices"].items():
         for value, measured in values.items():
-            numbers = [float(measured["metrics"][ranker][of_events]) for ranker in rankers]
+            numbers = [float(measured["metrics"][ranker][metric]) for ranker in rankers]
             table.add_row(
                 f"{name}: {value}",
                 f"{measured['num_events']:,}",

@@ -11,7 +11,7 @@ from pipeline.cli.output import fail, log_to, print_json
 
 
 class Protocol(str, Enum):
-    """How evaluation queries are made of the held-out events."""
+    """The way in which held-out events become evaluation queries."""
 
     AUTO = "auto"
     FROM_CUT = "from_cut"

@@ -67,8 +67,8 @@ def init(
     written = write_config(request, output, force=force)
     _print_columns(written)
     _print_warnings(written)
-    for file in written.files:
-        say(f"wrote {file}")
+    say(f"wrote {written.file}")
+    say(f"wrote {written.config.schema_file}")
     say(f"next: two-tower run --config {_config_argument(written.file)}")
 
 

@@ -97,7 +97,7 @@ def loadtest(
     from pipeline.cli.served_model import serving_target
     from pipeline.runs.evaluation_queries import evaluation_queries, newest_examples
     from serving.clients import RetrievalClient
-    from serving.clients.model_choice import ModelChoice
+    from serving.clients.model import ModelChoice
     from serving.loadtest import LoadPlan, build_requests, drive_in_processes
 
     examples = newest_examples(loaded)

@@ -105,7 +105,7 @@ AllowOption = Annotated[
 
 
 def span_override(span: str | None) -> list[str]:
-    """Return the override that `--span` stands for."""
+    """Return the override that `--span` is short for."""
     import json
 
     # Quoted, because YAML reads 0010 as the octal number 8.

@@ -45,7 +45,7 @@ def stderr() -> "Console":
 
 
 def say(text: str, *, style: str | None = None) -> None:
-    """Print a line of the result as it is, without markup and without folding."""
+    """Print a line of the result without markup and without folding."""
     stdout().print(text, style=style, markup=False, soft_wrap=True)
 
 
@@ -88,30 +88,26 @@ def _finite(content: Any) -> Any:
     return content
 
 
-def new_table(*headings: str, title: str | None = None, show_header: bool = True) -> "Table":
+def new_table(*headings: str, show_header: bool = True) -> "Table":
     """Return a table without lines, whose text columns fold in a narrow terminal."""
     from rich.table import Table
 
-    table = Table(
-        box=None,
-        pad_edge=False,
-        show_header=show_header,
-        title=title,
-        title_justify="left",
-        title_style="bold",
-    )
+    table = Table(box=None, pad_edge=False, show_header=show_header)
     for heading in headings:
         table.add_column(heading, overflow="fold")
     return table
 
 
-def print_table(table: "Table", *, ids: int | None = None) -> None:
+def print_table(table: "Table", *, title: str = "", ids: int | None = None) -> None:
     """Print a table.
 
     Args:
         table: Rows of text or markup.
+        title: A line above the table.
         ids: Position of the column that holds IDs, which is never folded or cut.
     """
+    if title:
+        say(title, style="bold")
     if ids is not None:
         column = table.columns[ids]
         column.min_width = max((len(str(cell)) for cell in column.cells), default=0)

@@ -143,10 +143,10 @@ def _show_answer(
     from rich.markup import escape
 
     names = list(config.candidates.features)
-    table = new_table("#", config.events.candidate_id, *names, "score", title=escape(title))
+    table = new_table("#", config.events.candidate_id, *names, "score")
     for position, (candidate_id, score) in enumerate(pairs, start=1):
         features = known.get(candidate_id, {})
         cells = [escape(features.get(name, "")) for name in names]
         table.add_row(str(position), escape(candidate_id), *cells, f"{score:.3f}")
-    print_table(table, ids=1)
+    print_table(table, title=title, ids=1)
     stdout().print(f"model version {answer.model_version}", style="dim")

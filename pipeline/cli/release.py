@@ -179,7 +179,7 @@ def _release(
 
 
 def _addresses(targets: Sequence[str]) -> list[str]:
-    """Return each replica's own address: a name that stands for several would give only one."""
+    """Return the address of each replica, because a name of several would give only one."""
     addresses = []
     for target in targets:
         name, _, port = target.removeprefix(_ALL_ADDRESSES).rpartition(":")

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -21,13 +22,12 @@ from pipeline.cli.options import (
 from pipeline.cli.output import Verbosity, fail, log_to, print_json, say
 
 if TYPE_CHECKING:
-    from pipeline.runs.summary import RunSummary
-
     from pipeline.cli.display import RunDisplay
     from pipeline.config.project import PipelineConfig
     from pipeline.errors import ComponentFailedError
     from pipeline.runs.history import RunRecord
     from pipeline.runs.state import InputState
+    from pipeline.runs.summary import RunSummary
 
     Work = Callable[[PipelineConfig, str, RunDisplay], RunSummary]
 
@@ -273,11 +273,18 @@ def _record_end(
     elif summary.failure is None:
         history.end(record, "complete", "", summary.to_json())
     else:
-        state = "refused" if summary.is_refused else "failed"
-        history.end(record, state, str(summary.failure), summary.to_json())
+        problem = str(summary.failure)
+        history.end(
+            record, "refused" if summary.is_refused else "failed", problem, summary.to_json()
+        )
 
 
 def _fail(summary: "RunSummary", failure: "ComponentFailedError", log_path: Path) -> NoReturn:
     if summary.is_refused:
-        fail(f"{failure.reason}. Nothing was pushed.", code=REFUSED)
+        # A gate writes a line per check, which is longer than a terminal is wide.
+        lines = [
+            textwrap.fill(line, 73, subsequent_indent="    ", break_on_hyphens=False)
+            for line in failure.reason.splitlines()
+        ]
+        fail("\n".join([*lines, "Nothing was pushed."]), code=REFUSED)
     fail(f"{failure}\nThe log is {log_path}")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.config.project import PipelineConfig
     from pipeline.runs.history import RunRecord
 
-app = typer.Typer(help="List past runs and their status.", invoke_without_command=True)
+app = typer.Typer(invoke_without_command=True)
 
 _DRIFT = "drift"
 _GATES = ("evaluation", "index", "server")

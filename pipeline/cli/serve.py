@@ -23,7 +23,7 @@ def serve(
     ] = "127.0.0.1",
     set_: SetOption = None,
 ) -> None:
-    """Serve the newest pushed version, and newer ones as they are pushed.
+    """Serve the newest pushed version, and newer ones after each push.
 
     After the first `two-tower promote`, the promoted versions are served with their labels
     instead. Remove the model config file to return to the newest version.

@@ -23,7 +23,6 @@ def serving_target(config: "PipelineConfig", config_name: str, target: str | Non
         config_name: As the user gave it, for messages.
         target: Address of a running server; None starts one on the last pushed version.
     """
-    from serving.errors import LaunchError
     from serving.launcher import running_model_server
 
     if target is not None:
@@ -33,17 +32,14 @@ def serving_target(config: "PipelineConfig", config_name: str, target: str | Non
     if not pushed_versions(config.serving_dir):
         fail_without_push(config, config_name, _OR_TARGET)
     with ExitStack() as stack:
-        try:
-            with waiting("starting the model server"):
-                server = stack.enter_context(
-                    running_model_server(
-                        config.serving_dir,
-                        config.serving.model_name,
-                        timeout_s=config.serving.startup_timeout_s,
-                    )
+        with waiting("starting the model server"):
+            server = stack.enter_context(
+                running_model_server(
+                    config.serving_dir,
+                    config.serving.model_name,
+                    timeout_s=config.serving.startup_timeout_s,
                 )
-        except LaunchError as error:
-            fail(str(error))
+            )
         yield server.grpc_target
 
 

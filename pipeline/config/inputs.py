@@ -82,7 +82,7 @@ class QueriesConfig(Settings):
 
 
 class IngestSettings(Settings):
-    """How the files of all inputs are read."""
+    """Settings for reading the files of all inputs."""
 
     format: Literal["auto", "csv", "parquet", "tfrecord"] = Field(
         "auto",

@@ -40,7 +40,7 @@ class SchemaConfig(Settings):
 
 
 class BeamConfig(Settings):
-    """How Beam runs the data stages."""
+    """The Beam runner of the data stages."""
 
     runner: str = Field("DirectRunner", description="Name of any Beam runner.")
     workers: int = Field(
@@ -54,7 +54,7 @@ class BeamConfig(Settings):
 
     @property
     def has_only_remote_workers(self) -> bool:
-        """Whether no worker can read a file of this machine."""
+        """True if no worker can read a file of this machine."""
         return self.runner.rpartition(".")[2].lower() == "dataflowrunner"
 
     @property

@@ -1,13 +1,13 @@
-"""What the values of one column look like."""
+"""Facts about the values of one column."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 import polars as pl
 
-Content = Literal["number", "boolean", "moment", "list", "string", "other"]
+Content = Literal["number", "boolean", "time", "list", "string", "other"]
 
-# Codes such as 05201 are not numbers: their zeros mean something.
+# Codes such as 05201 are not numbers, because their leading zeros have a meaning.
 _NUMBER = r"^\s*[+-]?(0|[1-9]\d*|0?\.\d+|(0|[1-9]\d*)\.\d*)([eE][+-]?\d+)?\s*$"
 _DATE = r"^\s*\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?$"
 _ADDRESS = r"(?i)(://|^[./\\]|\.(jpe?g|png|gif|webp|svg|html?)$)"
@@ -18,14 +18,14 @@ class ColumnProfile:
     """Facts about a column; shares and means are over the rows that have a value.
 
     Attributes:
-        name: In the file.
-        content: What the values are.
-        num_present: Rows with a value.
-        num_distinct: Distinct values.
-        values: The values as strings, without missing ones; of a list, its items.
-        numbers: The values as numbers; None: they are none.
-        is_integer: Whether all numbers are whole.
-        words: Mean number of words in a string.
+        name: Name in the file.
+        content: Kind of the values.
+        num_present: Number of rows with a value.
+        num_distinct: Number of distinct values.
+        values: Present values as strings; those of lists are flattened.
+        numbers: The values as numbers, or None.
+        is_integer: Whether all numbers are integers.
+        words: Mean number of words per string.
         address_share: Share of URLs and paths.
         number_share: Share of strings that are numbers.
     """
@@ -43,7 +43,7 @@ class ColumnProfile:
 
 
 def profile(column: pl.Series) -> ColumnProfile:
-    """Returns the facts about a column."""
+    """Return the facts about a column."""
     dtype = column.dtype
     if isinstance(dtype, pl.List | pl.Array):
         return _of_lists(column)
@@ -61,7 +61,7 @@ def profile(column: pl.Series) -> ColumnProfile:
     elif dtype == pl.Boolean:
         content = "boolean"
     elif dtype.is_temporal() or (dtype == pl.String and _all_match(values, _DATE)):
-        content = "moment"
+        content = "time"
     return ColumnProfile(
         column.name,
         content,

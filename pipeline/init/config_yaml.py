@@ -1,4 +1,4 @@
-"""Writes a draft as a commented YAML configuration."""
+"""The text of a drafted configuration: YAML with comments."""
 
 import json
 import math
@@ -7,30 +7,32 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.init.draft import Draft, DraftedColumn
-from pipeline.init.event_habits import EventHabits
+from pipeline.init.events import EventStatistics
 
-# Above this share of events that repeat an earlier one, a query wants the same again.
+# Above this share of repeated candidates, seen ones are not excluded from recommendations.
 _REPEATS = 0.1
-# Tried on MovieLens 100K, cut in time, and on RetailRocket's sessions.
-_EVENTS_A_STEP = 2_000
+# Chosen on MovieLens 100K, cut in time, and on RetailRocket's sessions.
+_EVENTS_PER_STEP = 2_000
 _STEPS = 1_000
-# A fit of so many takes a quarter of an hour on two cores. Fewer than three passes cost a large
-# catalogue much.
+# This many steps take 15 minutes on two cores. Large catalogues lose much quality with fewer than
+# three epochs.
 _MOST_STEPS = 20_000
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
-# What YAML reads as something else than a string.
+# Words that YAML does not read as strings.
 _WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 
 
-def config_yaml(draft: Draft, name: str, root: Path) -> str:
-    """Returns the text of a configuration.
+def config_yaml(draft: Draft, name: str, root: Path, settings_schema: str) -> str:
+    """Return the text of a configuration.
 
     Args:
-        draft: What to write.
-        name: Of the use.
-        root: What relative paths will start from.
+        draft: The decisions about columns.
+        name: Name of the project.
+        root: Folder that relative paths start from.
+        settings_schema: Name of the JSON Schema file next to the configuration.
     """
     lines = [
+        f"# yaml-language-server: $schema={settings_schema}",
         f"# {name}: drafted by `two-tower init` from the first rows of the files; edit it freely.",
         "# Relative paths start from the folder of this file, or from the one above `configs/`.",
         "# Settings that are not listed have defaults; `two-tower config` prints all of them.",
@@ -52,7 +54,7 @@ def config_yaml(draft: Draft, name: str, root: Path) -> str:
 
 
 def config_path(path: Path, root: Path) -> str:
-    """Returns a path as a configuration names it: relative to the root where it is below it."""
+    """Return a path for a configuration, relative to the root if it is inside."""
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
@@ -117,11 +119,11 @@ def _left_out(drafted: DraftedColumn) -> str:
 def _split(draft: Draft) -> Iterator[str]:
     yield "split:"
     if draft.columns.timestamp is not None:
-        yield "  # The newest events are held out: what the model meets when it is served."
+        yield "  # The newest events are held out, so the model is evaluated on the future."
         yield "  method: temporal"
         yield "  eval_fraction: 0.1"
     else:
-        yield "  # There are no times for a temporal cut: each query's last event is held out."
+        yield "  # Without times there is no temporal cut, so each query's last event is held out."
         yield "  method: leave_last_out"
 
 
@@ -129,7 +131,7 @@ def _model(draft: Draft) -> Iterator[str]:
     if draft.columns.timestamp is None:
         return
     yield "model:"
-    yield "  # The newest events weigh most, and are looked up among the candidates' own vectors."
+    yield "  # The newest events weigh most. They share the embeddings of the candidates."
     yield "  history_encoder: recency"
     yield "  share_candidate_ids: true"
     yield "  similarity: cosine"
@@ -140,44 +142,41 @@ def _model(draft: Draft) -> Iterator[str]:
 def _training(draft: Draft) -> Iterator[str]:
     yield "training:"
     if draft.columns.timestamp is None:
-        yield "  # Without times: the whole taste from a part of it."
+        yield "  # Without times, the model learns to complete a timeline from a part of it."
         yield "  objective: reconstruct"
-        batch_size, epochs = batches(draft.habits)
-        yield f"  batch_size: {batch_size} # timelines; by how many events they have"
-        yield f"  epochs: {epochs} # by how many events there are"
-        return
-    batch_size, epochs = batches(draft.habits)
-    yield "  # Each event is learned from those before it."
-    yield "  objective: next_candidate"
-    yield "  history_dropout: 0.0"
-    yield "  learning_rate: 0.02"
-    yield f"  batch_size: {batch_size} # timelines; by how many events they have"
-    yield f"  epochs: {epochs} # by how many events there are"
+    else:
+        yield "  # The model learns to predict each event from those before it."
+        yield "  objective: next_candidate"
+        yield "  history_dropout: 0.0"
+        yield "  learning_rate: 0.02"
+    batch_size, epochs = batches(draft.statistics)
+    yield f"  batch_size: {batch_size} # timelines per step, chosen by their length"
+    yield f"  epochs: {epochs} # chosen by the number of events"
 
 
-def batches(habits: EventHabits) -> tuple[int, int]:
-    """Returns timelines a step, and epochs: about a thousand steps of up to 2,000 events.
+def batches(statistics: EventStatistics) -> tuple[int, int]:
+    """Return the batch size and the epochs: about 1,000 steps of up to 2,000 events each.
 
-    But 3 to 20 epochs; of so many events that 3 are more than twenty thousand steps, fewer.
+    There are 3 to 20 epochs, or fewer if 3 are more than 20,000 steps.
     """
-    events_a_step = min(max(habits.num_events / 50, 200), _EVENTS_A_STEP)
-    timelines = events_a_step * habits.num_queries / habits.num_events
+    events_per_step = min(max(statistics.num_events / 50, 200), _EVENTS_PER_STEP)
+    timelines = events_per_step * statistics.num_queries / statistics.num_events
     batch_size = 2 ** min(max(round(math.log2(timelines)), 0), 9)
-    steps_an_epoch = max(habits.num_queries / batch_size, 1)
-    epochs = min(max(round(_STEPS / steps_an_epoch), 3), 20)
-    return batch_size, max(min(epochs, round(_MOST_STEPS / steps_an_epoch)), 1)
+    steps_per_epoch = max(statistics.num_queries / batch_size, 1)
+    epochs = min(max(round(_STEPS / steps_per_epoch), 3), 20)
+    return batch_size, max(min(epochs, round(_MOST_STEPS / steps_per_epoch)), 1)
 
 
 def _evaluation(draft: Draft) -> Iterator[str]:
     yield "evaluation:"
-    # Equal events without times count as repeated rows, which ingestion drops.
-    if draft.habits.repeat_share >= _REPEATS and draft.columns.timestamp is not None:
+    # Without times, ingestion drops equal events as duplicates.
+    if draft.statistics.repeat_share >= _REPEATS and draft.columns.timestamp is not None:
         yield (
-            f"  # {draft.habits.repeat_share:.0%} of the events return to a candidate of the same "
-            "query."
+            f"  # {draft.statistics.repeat_share:.0%} of the events are of a candidate that the "
+            "query has had before."
         )
         yield "  exclude_seen: false"
-    yield "  # A model is served if it is no tenth worse than the best baseline, and reaches these:"
+    yield "  # The gate accepts a model with 90% of the best baseline's metric and these values:"
     yield "  min_metrics: {} # for example { hit_rate@10: 0.1 }, after a first run"
     yield "  min_lift: 0.9"
 

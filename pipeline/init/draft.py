@@ -1,29 +1,33 @@
-"""Drafts a configuration from files: which features, how to split, what to learn."""
+"""Draft of a configuration: which columns become features, and of which kind."""
 
 from dataclasses import dataclass, field
 
 from models.features.spec import RESERVED_KEYS, ColumnsConfig, FeatureConfig
 from pipeline.errors import InitError
 from pipeline.init.column_profile import profile
-from pipeline.init.event_habits import EventHabits, event_habits, has_numbers
-from pipeline.init.event_times import TimestampUnit, likely_time_column, timestamp_unit
-from pipeline.init.feature_kinds import decide_kind
-from pipeline.init.feature_names import SAFE_NAME, safe_feature_name
+from pipeline.init.events import (
+    EventStatistics,
+    TimestampUnit,
+    event_statistics,
+    likely_time_column,
+    timestamp_unit,
+)
+from pipeline.init.feature_kinds import SAFE_NAME, decide_kind, safe_feature_name
 from pipeline.init.source_sample import SourceSample, count_rows, read_sample
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the caller named.
+    """The files and columns that the caller named.
 
     Attributes:
         interactions: File or glob of the events.
+        query_id: Column of the query ID.
+        candidate_id: Column of the candidate ID.
         candidates: File or glob of the catalogue.
         queries: File or glob of the queries' features.
-        query_id: Column.
-        candidate_id: Column.
-        timestamp: Column.
-        rating: Column.
+        timestamp: Column of the time.
+        rating: Column of the rating.
     """
 
     interactions: str
@@ -37,14 +41,14 @@ class Request:
 
 @dataclass(frozen=True)
 class DraftedColumn:
-    """What becomes of one column.
+    """The decision about one column.
 
     Attributes:
         side: `query` or `candidate`.
-        column: In the file.
-        name: Of the feature; None: left out.
-        feature: Its declaration.
-        reason: Why.
+        column: Name in the file.
+        name: Name of the feature, or None if the column is left out.
+        feature: Its declaration, or None.
+        reason: Why, in words.
     """
 
     side: str
@@ -56,38 +60,38 @@ class DraftedColumn:
 
 @dataclass(frozen=True)
 class Draft:
-    """A configuration before it is text.
+    """A configuration before it is written.
 
     Attributes:
-        columns: Ids, timestamp and rating.
-        samples: What was read, by role.
-        unit: Of the timestamp; None: there is none.
-        drafted: All other columns of queries and catalogue.
-        habits: Of the events.
-        unused: Columns of the interactions that nothing uses.
-        hints: What the caller may want to do differently.
+        columns: Columns of IDs, time and rating.
+        samples: The rows that were read, by input.
+        unit: Unit of the time column, or None.
+        drafted: All other columns of queries and candidates.
+        statistics: Statistics of the events.
+        unused: Columns of the events that nothing uses.
+        hints: What the caller may want to change.
     """
 
     columns: ColumnsConfig
     samples: dict[str, SourceSample]
     unit: TimestampUnit | None
     drafted: list[DraftedColumn]
-    habits: EventHabits
+    statistics: EventStatistics
     unused: list[str] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
 
     @property
     def delimiter(self) -> str | None:
-        """Of the CSV files; None: there are none."""
+        """The delimiter of the CSV files, or None if there are none."""
         found = [s.delimiter for s in self.samples.values() if s.delimiter is not None]
         return found[0] if found else None
 
 
 def make_draft(request: Request) -> Draft:
-    """Looks at the files and decides.
+    """Draft a configuration from the first rows of the files.
 
     Raises:
-        InitError: A file or a column is missing, or a column cannot play its role.
+        InitError: A file or a column is missing, or a column has the wrong values.
     """
     _check_roles(request)
     samples = {
@@ -105,9 +109,9 @@ def make_draft(request: Request) -> Draft:
         rating=request.rating,
     )
     unit = None if request.timestamp is None else timestamp_unit(events[request.timestamp])
-    if request.rating is not None and not has_numbers(events[request.rating]):
+    if request.rating is not None and profile(events[request.rating]).content != "number":
         raise InitError(
-            f"--rating {request.rating}: must hold numbers, got {events[request.rating][0]!r}"
+            f"--rating {request.rating} must hold numbers, got {events[request.rating][0]!r}"
         )
     used = [column for column in _roles(request).values() if column is not None]
     draft = Draft(
@@ -115,30 +119,30 @@ def make_draft(request: Request) -> Draft:
         samples=samples,
         unit=unit,
         drafted=_draft_columns(request, samples),
-        habits=_habits(samples["interactions"], columns),
+        statistics=_statistics(samples["interactions"], columns),
         unused=[column for column in events.columns if column not in used],
     )
     if request.timestamp is None and (likely := likely_time_column(events, used)) is not None:
         draft.hints.append(
-            f"column {likely!r} looks like the time of the events: with --timestamp {likely} the "
-            "split is a cut in time, as in production"
+            f"column {likely!r} looks like the time of the events. With --timestamp {likely}, "
+            "evaluation predicts later events from earlier ones, as in production"
         )
         draft.unused.remove(likely)
     if draft.unused:
         draft.hints.append(
-            f"columns of the interactions that nothing uses: {', '.join(draft.unused)}. What "
-            "describes a candidate or a query belongs into a file for --candidates or --queries"
+            f"nothing uses these columns of the events: {', '.join(draft.unused)}. Put features of "
+            "candidates or queries into a file for --candidates or --queries"
         )
     return draft
 
 
-def _habits(events: SourceSample, columns: ColumnsConfig) -> EventHabits:
-    habits = event_habits(events.table, columns)
+def _statistics(events: SourceSample, columns: ColumnsConfig) -> EventStatistics:
+    found = event_statistics(events.table, columns)
     if events.is_complete:
-        return habits
-    # The first rows of a log hold the beginnings of long timelines, and say nothing of its size.
+        return found
+    # The first rows show neither the size of the log nor the length of its timelines.
     num_events, num_queries = count_rows(events, columns.query_id)
-    return EventHabits(num_events, num_queries, habits.repeat_share)
+    return EventStatistics(num_events, num_queries, found.repeat_share)
 
 
 def _roles(request: Request) -> dict[str, str | None]:
@@ -157,26 +161,27 @@ def _check_roles(request: Request) -> None:
             continue
         if column in by_column:
             raise InitError(
-                f"{by_column[column]} and {option} both name column {column!r}; each needs its own"
+                f"{by_column[column]} and {option} must name different columns, both name "
+                f"{column!r}"
             )
         by_column[column] = option
     for option in ("--query-id", "--candidate-id"):
         column = str(_roles(request)[option])
         if not SAFE_NAME.fullmatch(column) or column in RESERVED_KEYS:
             raise InitError(
-                f"{option}: an id's column is also its name in requests to the served model, so it "
-                "must be letters, digits and _, begin with a letter and be none of "
-                f"{', '.join(sorted(RESERVED_KEYS))}; got {column!r}. Rename it in the files"
+                f"{option} must be letters, digits and _, begin with a letter and be none of "
+                f"{', '.join(sorted(RESERVED_KEYS))}, because it is also the name in requests to "
+                f"the served model; got {column!r}. Rename the column in the files"
             )
 
 
 def _check_delimiters(samples: dict[str, SourceSample]) -> None:
     found = {role: s.delimiter for role, s in samples.items() if s.delimiter is not None}
-    # With one column any delimiter will do.
+    # A file with one column fits any delimiter.
     several = {role: d for role, d in found.items() if samples[role].table.width > 1}
     if len(set(several.values())) > 1:
         shown = ", ".join(f"{role} {delimiter!r}" for role, delimiter in several.items())
-        raise InitError(f"all CSV files must have one delimiter, got {shown}")
+        raise InitError(f"all CSV files must have the same delimiter, got {shown}")
 
 
 def _check_columns(request: Request, samples: dict[str, SourceSample]) -> None:

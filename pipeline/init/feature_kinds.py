@@ -1,25 +1,25 @@
-"""Tells what kind of feature a column is, or why it is none."""
+"""Choice of the kind and the name of a column's feature."""
 
 import re
 from dataclasses import dataclass
 
 import polars as pl
 
-from models.features.spec import FeatureConfig
+from models.features.spec import RESERVED_KEYS, FeatureConfig
 from pipeline.init.column_profile import ColumnProfile
 
 _MAX_CODES = 20
 _MAX_CATEGORIES = 50
-# At least so many rows a value on average: fewer, and a value says little beside its row.
-_ROWS_A_CODE = 5
-_ROWS_A_VALUE = 2
+# Least rows per value: with fewer, a value says little more than the row's ID.
+_ROWS_PER_CODE = 5
+_ROWS_PER_VALUE = 2
 _SKEW = 20
 _NUMBER_SHARE = 0.8
 _BUCKETS = 16
 _TEXT_WORDS = 1.8
-# How many rows must hold the separator: a comma also stands in sentences and names.
+# Least share of rows that contain the separator: sentences and names contain commas too.
 _SEPARATORS = {"|": 0.1, ";": 0.3, ",": 0.4}
-_ROWS_A_PART = 5
+_ROWS_PER_PART = 5
 _MAX_PART_WORDS = 3
 _CODE_NAME = re.compile(r"(?i)(^|_)((zip|postal|post)(_?code)?|phone|isbn|ean|upc)$")
 _ID_NAME = re.compile(r"(?i)(^|_)(id|uuid|guid|key|hash|index)$|[a-z]Id$")
@@ -27,11 +27,11 @@ _ID_NAME = re.compile(r"(?i)(^|_)(id|uuid|guid|key|hash|index)$|[a-z]Id$")
 
 @dataclass(frozen=True)
 class KindDecision:
-    """What a column becomes.
+    """The feature that a column becomes.
 
     Attributes:
-        feature: Its declaration, without the column's name; None: left out.
-        reason: Why, for people.
+        feature: Its declaration without the column's name, or None if it is left out.
+        reason: Why, in words.
     """
 
     feature: FeatureConfig | None
@@ -39,15 +39,15 @@ class KindDecision:
 
 
 def decide_kind(column: ColumnProfile) -> KindDecision:
-    """Returns the kind of a column by its values."""
+    """Return the kind of a column, judged by its values."""
     if column.content == "other":
         return _left_out("its type cannot be read as a feature")
     if column.num_present == 0 or column.values.is_empty():
         return _left_out("no row has a value")
     if column.num_distinct == 1:
         return _left_out(f"every row has the same value, {column.values[0][:40]!r}")
-    if column.content == "moment":
-        return _left_out("moments; turn them into a number such as the age in days")
+    if column.content == "time":
+        return _left_out("times; turn them into a number such as the age in days")
     if column.content == "list":
         return _of_list(column)
     if column.content == "boolean":
@@ -60,7 +60,7 @@ def decide_kind(column: ColumnProfile) -> KindDecision:
 def _of_numbers(column: ColumnProfile) -> KindDecision:
     numbers = column.numbers
     if numbers is None or numbers.is_empty():
-        return _left_out("no finite number")
+        return _left_out("no finite numbers")
     low, median, high = (float(numbers.quantile(q, "nearest") or 0) for q in (0, 0.5, 1))
     distinct = column.num_distinct
     if _CODE_NAME.search(column.name):
@@ -68,12 +68,12 @@ def _of_numbers(column: ColumnProfile) -> KindDecision:
     if column.is_integer:
         all_differ = distinct == column.num_present and distinct > _MAX_CODES
         if all_differ and (_ID_NAME.search(column.name) or high - low < 2 * distinct):
-            return _left_out("a different integer in every row, as an id")
+            return _left_out("a different integer in every row, like an ID")
         if _ID_NAME.search(column.name):
-            if distinct * _ROWS_A_VALUE <= column.num_present:
-                return _categorical(f"{distinct:,} ids")
-            return _left_out("an id in almost every row")
-        if distinct <= _MAX_CODES and distinct * _ROWS_A_CODE <= column.num_present:
+            if distinct * _ROWS_PER_VALUE <= column.num_present:
+                return _categorical(f"{distinct:,} IDs")
+            return _left_out("an ID in almost every row")
+        if distinct <= _MAX_CODES and distinct * _ROWS_PER_CODE <= column.num_present:
             return _categorical(f"{distinct} integer codes")
     shown = f"{low:g} to {high:g}"
     if low >= 0 and high > _SKEW * max(median, 1e-9) and distinct > _BUCKETS:
@@ -85,12 +85,12 @@ def _of_numbers(column: ColumnProfile) -> KindDecision:
 def _of_strings(column: ColumnProfile) -> KindDecision:
     distinct, present = column.num_distinct, column.num_present
     if column.address_share > 0.9:
-        return _left_out("addresses or paths")
+        return _left_out("URLs or paths")
     if _CODE_NAME.search(column.name):
-        return _left_out("codes with little to share between rows")
+        return _left_out("codes that few rows share")
     if column.number_share > _NUMBER_SHARE:
         return _left_out(
-            f"numbers, but for {1 - column.number_share:.1%} of the rows; leave those empty"
+            f"numbers except in {1 - column.number_share:.1%} of the rows; leave those empty"
         )
     for separator, least in _SEPARATORS.items():
         if column.values.str.contains(separator, literal=True).sum() < least * present:
@@ -98,27 +98,27 @@ def _of_strings(column: ColumnProfile) -> KindDecision:
         parts = column.values.str.split(separator).explode().str.strip_chars()
         parts = parts.filter(parts != "")
         if _is_small_vocabulary(parts):
-            return _categorical(f"{parts.n_unique():,} values, several in a row", separator)
-    if distinct <= _MAX_CATEGORIES and distinct * _ROWS_A_VALUE <= present:
+            return _categorical(f"{parts.n_unique():,} values, several per row", separator)
+    if distinct <= _MAX_CATEGORIES and distinct * _ROWS_PER_VALUE <= present:
         return _categorical(f"{distinct} values")
     if column.words >= _TEXT_WORDS and distinct > _MAX_CATEGORIES:
-        return KindDecision(FeatureConfig(kind="text"), f"{column.words:.1f} words in a row")
-    if distinct * _ROWS_A_VALUE <= present:
+        return KindDecision(FeatureConfig(kind="text"), f"{column.words:.1f} words per row")
+    if distinct * _ROWS_PER_VALUE <= present:
         return _categorical(f"{distinct:,} values")
     if column.words >= _TEXT_WORDS:
-        return KindDecision(FeatureConfig(kind="text"), f"{column.words:.1f} words in a row")
-    return _left_out(f"{distinct:,} values in {present:,} rows, almost an id")
+        return KindDecision(FeatureConfig(kind="text"), f"{column.words:.1f} words per row")
+    return _left_out(f"{distinct:,} values in {present:,} rows, almost an ID")
 
 
 def _of_list(column: ColumnProfile) -> KindDecision:
     for separator in ("|", ";", "\t"):
         if not column.values.str.contains(separator, literal=True).any():
             return _categorical(f"lists of {column.num_distinct:,} values", separator)
-    return _left_out("lists whose items hold every separator")
+    return _left_out("lists whose items contain every separator")
 
 
 def _is_small_vocabulary(parts: pl.Series) -> bool:
-    if parts.is_empty() or parts.n_unique() * _ROWS_A_PART > parts.len():
+    if parts.is_empty() or parts.n_unique() * _ROWS_PER_PART > parts.len():
         return False
     words = parts.unique().str.count_matches(r"[^\s]+").mean()
     return isinstance(words, int | float) and words <= _MAX_PART_WORDS
@@ -130,3 +130,27 @@ def _categorical(reason: str, separator: str | None = None) -> KindDecision:
 
 def _left_out(reason: str) -> KindDecision:
     return KindDecision(None, reason)
+
+
+SAFE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+def safe_feature_name(column: str, side: str, taken: set[str]) -> str:
+    """Return a unique name for a column's feature that Examples and signatures accept.
+
+    Args:
+        column: Name in the file.
+        side: `query` or `candidate`; the prefix if the plain name is not possible.
+        taken: IDs and features named so far.
+    """
+    plain = re.sub(r"[^A-Za-z0-9_]+", "_", column).strip("_") or "feature"
+    if not plain[0].isalpha():
+        plain = f"{side}_{plain}"
+    name = plain
+    if name in RESERVED_KEYS or name in taken:
+        name = f"{side}_{plain}"
+    number = 2
+    while name in RESERVED_KEYS or name in taken:
+        name = f"{side}_{plain}_{number}"
+        number += 1
+    return name

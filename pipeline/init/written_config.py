@@ -1,5 +1,6 @@
-"""Writes a drafted configuration and its schema, both or, where something fails, neither."""
+"""Writing of a drafted configuration with its schemas: all of them, or none if one fails."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,26 +9,28 @@ import yaml
 
 from pipeline.config.file import parse
 from pipeline.config.project import PipelineConfig
+from pipeline.config.reference import json_schema
 from pipeline.errors import InitError
 from pipeline.init.config_yaml import config_yaml
 from pipeline.init.draft import Draft, Request, make_draft
 from pipeline.schema_inference.config_schema import write_inferred_schema, write_text_file
 from pipeline.schema_inference.observation import Observation
 
+SETTINGS_SCHEMA = "settings.schema.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-# Folders that say nothing of what lies in them.
+# Folder names that say nothing about their content.
 _EMPTY_NAMES = {"", "data", "raw", "input", "inputs", "tmp", "downloads", "csv", "parquet"}
 
 
 @dataclass(frozen=True)
 class WrittenConfig:
-    """What was written.
+    """A drafted configuration and the facts that it was made from.
 
     Attributes:
-        file: The configuration.
-        config: As loaded.
-        draft: What it was made from.
-        observed: What the schema was made from.
+        file: The configuration file.
+        config: Its settings.
+        draft: The decisions about columns.
+        observed: The data that the schema was inferred from.
     """
 
     file: Path
@@ -39,36 +42,38 @@ class WrittenConfig:
 def write_config(
     request: Request, output: Path | None = None, *, force: bool = False
 ) -> WrittenConfig:
-    """Drafts a configuration and writes it with its schema.
+    """Draft a configuration, and write it with the data's schema and the settings' schema.
 
     Args:
         request: Files and columns.
         output: The file to write; `configs/NAME.yaml` in the working directory if absent.
-        force: Whether to replace files that are there.
+        force: Whether to replace files that exist.
 
     Raises:
-        InitError: Nothing can be drafted, or a file is in the way.
-        SchemaError: The data cannot be read as the draft says, or a file cannot be written.
-        ConfigError: The draft is no configuration.
+        InitError: The files do not allow a draft, or an output exists.
+        SchemaError: The data cannot be read as drafted, or a file cannot be written.
+        ConfigError: The draft is not a valid configuration.
     """
     file = (output or default_output(request.interactions)).absolute()
     if file.suffix not in {".yaml", ".yml"} or not _NAME.fullmatch(file.stem):
         raise InitError(
-            f"--output: must be NAME.yaml with a name of letters, digits, _ and -, got {file.name}"
+            f"--output must be NAME.yaml with a name of letters, digits, _ and -, got {file.name}"
         )
     root = file.parent.parent if file.parent.name == "configs" else file.parent
     _check_absent([file, root / "schema" / file.stem / "schema.pbtxt"], force)
     draft = make_draft(request)
-    text = config_yaml(draft, file.stem, root)
+    text = config_yaml(draft, file.stem, root, SETTINGS_SCHEMA)
     content = yaml.safe_load(text)
     config = parse({"name": file.stem, **content, "root": root}, source=str(file))
     observed = write_inferred_schema(config, Path(config.schema_file), force=force)
+    # Editors complete and check the configuration by it. It belongs to the version of the code.
+    write_text_file(file.with_name(SETTINGS_SCHEMA), json.dumps(json_schema(), indent=1) + "\n")
     write_text_file(file, text)
     return WrittenConfig(file, config, draft, observed)
 
 
 def default_output(interactions: str) -> Path:
-    """Returns `configs/NAME.yaml`, named after the file's folder, or after the file itself."""
+    """Return `configs/NAME.yaml`, named after the file's folder or after the file."""
     path = Path(interactions).expanduser().absolute()
     folder = path.parent.name
     name = path.name.split(".")[0] if folder.lower() in _EMPTY_NAMES or "*" in folder else folder
@@ -80,6 +85,6 @@ def _check_absent(files: list[Path], force: bool) -> None:
     present = [str(file) for file in files if file.exists()]
     if present and not force:
         raise InitError(
-            f"{' and '.join(present)} exist{'s' if len(present) == 1 else ''}; name another file "
+            f"{' and '.join(present)} exist{'s' if len(present) == 1 else ''}: choose another file "
             "with --output, or replace with --force"
         )

@@ -13,11 +13,8 @@ from components.retrieval_evaluator.evaluate import evaluate
 from components.retrieval_evaluator.gate import decide
 from models.towers.saved_towers import SavedTowers
 from pipeline.config.project import PipelineConfig
+from pipeline.errors import EvaluationError
 from pipeline.runs.metadata import RUN_TYPE, has_metadata, open_store
-
-
-class EvaluationError(Exception):
-    """There is no run, no model or no data to evaluate, or the model does not fit the data."""
 
 
 def newest_output(config: PipelineConfig, component: str, key: str) -> str:

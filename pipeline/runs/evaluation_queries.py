@@ -4,11 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config.project import PipelineConfig
+from pipeline.errors import NoExamplesError
 from serving.clients.query import Query
-
-
-class NoExamplesError(Exception):
-    """No run has written Examples yet; start a run."""
 
 
 def newest_examples(config: PipelineConfig) -> Path:
@@ -25,7 +22,9 @@ def newest_examples(config: PipelineConfig) -> Path:
         if path.name.isdecimal() and any(path.glob(f"Split-{config.evaluation.split}/*"))
     ]
     if not written:
-        raise NoExamplesError(f"{artifacts} contains no Examples yet")
+        raise NoExamplesError(
+            f"{artifacts} holds no Examples yet; run `two-tower run --config {config.name}` first"
+        )
     return max(written, key=lambda path: int(path.name))
 
 

@@ -1,4 +1,4 @@
-"""Infers and compares schemas of configurations; the errors a caller can tell a user."""
+"""Inference of a configuration's schema, and comparison of the curated schema with the data."""
 
 import os
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from pipeline.schema_inference.schema_differences import Difference, find_differ
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison found.
+    """A comparison of the curated schema with the data.
 
     Attributes:
-        file: The curated schema.
+        file: The schema file.
         observed: The data.
-        differences: Between them; none: a run passes its validation.
+        differences: The differences; without any, a run passes the validation.
     """
 
     file: Path
@@ -40,24 +40,24 @@ def write_inferred_schema(
     force: bool = False,
     max_rows: int = DEFAULT_MAX_ROWS,
 ) -> Observation:
-    """Infers the schema of a configuration's data and writes it as text.
+    """Infer the schema of a configuration's data and write it as text.
 
     Args:
-        config: The use.
-        output: The file to write; its folder is made.
-        force: Whether to replace a file that is there.
-        max_rows: At most about so many rows of each source are read.
+        config: The project.
+        output: The file to write; its folder is created.
+        force: Whether to replace an existing file.
+        max_rows: About how many rows of each input are read at most.
 
     Returns:
-        What was read.
+        The data that was read.
 
     Raises:
-        SchemaError: The file is there, or the data cannot be read.
+        SchemaError: The file exists, or the data cannot be read.
     """
     if output.exists() and not force:
         raise SchemaError(
-            f"{output} exists and may hold edits; compare with `two-tower schema diff`, write "
-            "elsewhere with --output, or replace it with --force"
+            f"{output} exists and may contain edits: compare it with `two-tower schema diff`, "
+            "choose another file with --output, or replace it with --force"
         )
     observed = _observe(config, max_rows)
     write_text_file(output, schema_text(infer_schema(observed), observed, config.name))
@@ -67,7 +67,7 @@ def write_inferred_schema(
 def compare_with_curated_schema(
     config: PipelineConfig, max_rows: int = DEFAULT_MAX_ROWS
 ) -> Comparison:
-    """Holds a configuration's schema file against its data.
+    """Compare a configuration's schema file with its data.
 
     Raises:
         SchemaError: The schema is missing or unreadable, or the data cannot be read.
@@ -79,26 +79,26 @@ def compare_with_curated_schema(
 
 
 def read_schema(file: Path) -> schema_pb2.Schema:
-    """Returns the schema in a text file.
+    """Return the schema in a text file.
 
     Raises:
-        SchemaError: There is none, or it cannot be read as one.
+        SchemaError: The file is missing or not a schema.
     """
     try:
         return text_format.Parse(file.read_text(encoding="utf-8"), schema_pb2.Schema())
     except FileNotFoundError as error:
         raise SchemaError(
-            f"there is no schema {file}; write a first one with `two-tower schema infer`"
+            f"there is no schema {file}; infer a first one with `two-tower schema infer`"
         ) from error
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
         raise SchemaError(f"{file} cannot be read as a schema: {error}") from error
 
 
 def write_text_file(file: Path, text: str) -> None:
-    """Writes a file whole or not at all; makes its folder.
+    """Write a file completely or not at all, and create its folder.
 
     Raises:
-        SchemaError: It cannot be written.
+        SchemaError: The file cannot be written.
     """
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     try:

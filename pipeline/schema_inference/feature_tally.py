@@ -1,4 +1,4 @@
-"""What is known of one feature's values after some rows of its file."""
+"""Counts of the values of one feature."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,26 +10,27 @@ import pyarrow.compute as pc
 ValueType = Literal["BYTES", "INT", "FLOAT"]
 Side = Literal["query", "event", "candidate_id", "candidate"]
 
-# Above this a column is an id or free text; its values would only fill memory.
+# A column with more values is an ID or free text, and counting them would only fill memory.
 MAX_COUNTED_VALUES = 100_000
 
 
 @dataclass
 class FeatureTally:
-    """Counts over the rows of one feature, added to block by block.
+    """Counts over the rows of one feature, updated block by block.
 
     Attributes:
-        name: Its key in Examples.
-        side: Which Examples have it: `candidate_id` both kinds, `candidate` the catalogue, the
-            others timelines.
-        value_type: Of its values in Examples.
-        is_list: Whether an Example may hold several values.
+        name: Key in Examples.
+        side: The Examples that have it: both kinds for `candidate_id`, the catalogue for
+            `candidate`, and timelines otherwise.
+        value_type: Type of its values in Examples.
+        is_list: Whether an Example may have several values.
         counts_values: Whether distinct values are counted.
-        num_rows: Rows read: queries, events or candidates.
-        num_missing: How many of them have no value.
-        values: Occurrences by value; None: not counted, or more than `MAX_COUNTED_VALUES`.
-        minimum: Of numbers; None: there are none.
-        maximum: Of numbers; None: there are none.
+        num_rows: Number of rows read: queries, events or candidates.
+        num_missing: Number of rows without a value.
+        values: Occurrences by value; None if they are not counted, or if there are more than
+            `MAX_COUNTED_VALUES`.
+        minimum: Smallest number, or None.
+        maximum: Largest number, or None.
     """
 
     name: str
@@ -48,17 +49,17 @@ class FeatureTally:
 
     @property
     def num_present(self) -> int:
-        """Rows with a value."""
+        """The number of rows with a value."""
         return self.num_rows - self.num_missing
 
     def add_lists(self, lists: Any) -> None:
-        """Adds rows as Examples hold them, lists of values [n]."""
+        """Add rows as Examples have them: lists of values [n]."""
         self.num_rows += len(lists)
         self.num_missing += pc.sum(pc.equal(pc.list_value_length(lists), 0)).as_py() or 0
         self._add(lists.flatten())
 
     def add_values(self, values: Any) -> None:
-        """Adds rows of exactly one value each [n]."""
+        """Add rows with exactly one value each [n]."""
         self.num_rows += len(values)
         self._add(values)
 

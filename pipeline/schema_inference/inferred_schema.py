@@ -1,4 +1,4 @@
-"""Turns what was observed into a schema that the observed data fits."""
+"""Inference of a schema that the observed data fits."""
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -12,29 +12,29 @@ TIMELINES = "TIMELINES"
 CATALOGUE = "CATALOGUE"
 
 MAX_DOMAIN_VALUES = 50
-# Fewer rows a value, and the next value that is new is a matter of time: not a closed set.
-_MIN_ROWS_A_VALUE = 5
+# With fewer rows per value, new values are likely, so the set of values is not closed.
+_MIN_ROWS_PER_VALUE = 5
 
 _HEADER = """\
-# What the Examples of {name} must be; the run stops at data that differs.
-# Inferred; now it is yours to edit. Read for it:
+# The schema of the Examples of {name}. A run stops if its data does not fit.
+# It was inferred from the following data. Edit it freely.
 {read}
 #
-# - An Example holds an empty list for a missing value, so `value_count {{ min: 1 }}` says that a
-#   value must be there. Give no feature a `shape`: Transform must read all of them as sparse.
-# - Timelines and catalogue have different features: `not_in_environment` tells them apart.
-# - `string_domain` stands where a column has at most {max_values} values{domains}.
-#   Others stop the run; remove the domain where new ones are welcome.
-# - Ranges are left open but for the ratings; narrow them with `float_domain {{ min: max: }}`.
+# - A missing value is an empty list, so `value_count {{ min: 1 }}` means that a value is required.
+#   Do not give a feature a `shape`: Transform must read all of them as sparse.
+# - Timelines and the catalogue have different features, as `not_in_environment` says.
+# - Columns with at most {max_values} values have a `string_domain`{domains}.
+#   Other values stop a run; remove the domain if new values are allowed.
+# - Only ratings have a range; add others with `float_domain {{ min: max: }}`.
 
 """
 
 
 def infer_schema(observed: Observation) -> schema_pb2.Schema:
-    """Returns a schema that accepts what was observed.
+    """Return a schema that the observed data fits.
 
-    String domains are written only where every row was read: what a part of the rows lacks would
-    else stop the run.
+    It has string domains only if every row was read, because a run would stop at values that the
+    sample lacks.
     """
     schema = schema_pb2.Schema(default_environment=[TIMELINES, CATALOGUE])
     for tally in observed.features.values():
@@ -43,11 +43,11 @@ def infer_schema(observed: Observation) -> schema_pb2.Schema:
 
 
 def infer_feature(tally: FeatureTally, *, closed: bool) -> schema_pb2.Feature:
-    """Returns the schema of one feature.
+    """Return the schema of one feature.
 
     Args:
-        tally: What its values are.
-        closed: Whether values that were not seen are wrong.
+        tally: Counts of its values.
+        closed: Whether values that were not observed are wrong.
     """
     feature = schema_pb2.Feature(
         name=tally.name, type=schema_pb2.FeatureType.Value(tally.value_type)
@@ -67,18 +67,18 @@ def infer_feature(tally: FeatureTally, *, closed: bool) -> schema_pb2.Feature:
 
 
 def schema_text(schema: schema_pb2.Schema, observed: Observation, name: str) -> str:
-    """Returns a schema as a file that explains itself."""
+    """Return a schema as text with an explaining header."""
     header = _HEADER.format(
         name=name,
         read="\n".join(f"# - {line}" for line in describe_read(observed).split(", ")),
         max_values=MAX_DOMAIN_VALUES,
-        domains="" if observed.is_complete else " (none here: not every row was read)",
+        domains="" if observed.is_complete else " (none here, because not every row was read)",
     )
     return header + text_format.MessageToString(schema, as_utf8=True)
 
 
 def describe_read(observed: Observation) -> str:
-    """Returns how much of which files was read, for people."""
+    """Return in words how many rows of which inputs were read."""
     return ", ".join(
         f"{'all' if read.is_complete else 'the first'} {read.num_rows:,} rows of {source}"
         + (f" ({read.num_files} files)" if read.num_files > 1 else "")
@@ -97,6 +97,6 @@ def _set_domain(feature: schema_pb2.Feature, tally: FeatureTally, closed: bool) 
         num_values = len(tally.values)
         if (
             num_values <= MAX_DOMAIN_VALUES
-            and num_values * _MIN_ROWS_A_VALUE <= tally.values.total()
+            and num_values * _MIN_ROWS_PER_VALUE <= tally.values.total()
         ):
             feature.string_domain.value.extend(sorted(tally.values))

@@ -1,4 +1,4 @@
-"""Reads a use's files as ingestion does and notes what its Examples would hold."""
+"""Statistics of a project's files, read as ingestion reads them."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -24,18 +24,18 @@ from models.features.spec import (
 )
 from pipeline.schema_inference.feature_tally import FeatureTally
 
-# Of each source; about ten seconds of reading.
+# Per input; reading them takes about ten seconds.
 DEFAULT_MAX_ROWS = 5_000_000
 _US_PER_S = 10**6
 
 
 @dataclass
 class ReadSource:
-    """How much of a source was read.
+    """The part of an input that was read.
 
     Attributes:
-        num_files: Files that match.
-        num_rows: Rows read, bad ones included.
+        num_files: Number of its files.
+        num_rows: Number of rows read, bad ones included.
         is_complete: Whether these are all rows.
     """
 
@@ -46,12 +46,12 @@ class ReadSource:
 
 @dataclass(frozen=True)
 class BadValue:
-    """Why rows of a column cannot become Examples.
+    """A reason why rows cannot become Examples.
 
     Attributes:
-        source: Which file.
-        column: In the file; empty: the row as a whole.
-        reason: What is wrong.
+        source: The input.
+        column: Name in the file; empty for the row as a whole.
+        reason: The problem.
         example: The first such value.
     """
 
@@ -63,13 +63,14 @@ class BadValue:
 
 @dataclass
 class Observation:
-    """All that was seen.
+    """Statistics of all inputs.
 
     Attributes:
-        features: By key in Examples, in the order of the configuration.
-        sources: How much was read.
-        bad_values: Number of bad rows by what is wrong with them.
-        queries_without_row: Queries that have events but no row of features; None: not known.
+        features: Counts by key in Examples, in the order of the configuration.
+        sources: The part of each input that was read.
+        bad_values: Number of bad rows by reason.
+        queries_without_row: Number of queries with events but without a row of features, or None
+            if it is not known.
         candidates_without_row: The same for candidates and the catalogue.
     """
 
@@ -81,19 +82,19 @@ class Observation:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every row of every file was read."""
+        """True if every row of every file was read."""
         return all(source.is_complete for source in self.sources.values())
 
 
 def observe(config: IngestConfig, max_rows: int = DEFAULT_MAX_ROWS) -> Observation:
-    """Reads the files of a use.
+    """Read the files of a project.
 
     Args:
         config: Files with absolute paths, columns and features.
-        max_rows: At most about so many rows of each source, the same share of each of its files.
+        max_rows: About how many rows of each input are read at most, equally from all its files.
 
     Raises:
-        IngestError: A file is missing or unreadable, or a column is.
+        IngestError: A file or a column is missing or unreadable.
     """
     spec = config.spec
     observed = Observation(features=_tallies(spec))
@@ -134,7 +135,7 @@ def _of_feature(name: str, feature: FeatureConfig, side: Any) -> FeatureTally:
         name,
         side,
         "FLOAT" if feature.kind == "numeric" else "BYTES",
-        # Text is one string in Examples; Transform makes words of it.
+        # Text is one string in Examples; Transform splits it into words.
         is_list=feature.separator is not None,
         counts_values=feature.kind == "categorical",
     )
@@ -143,7 +144,7 @@ def _of_feature(name: str, feature: FeatureConfig, side: Any) -> FeatureTally:
 def _rows(
     config: IngestConfig, files: list[SourceFile], observed: Observation, max_rows: int
 ) -> Iterator[pa.Table]:
-    """Yields the good rows of a source block by block and notes the bad ones."""
+    """Yield the good rows of an input block by block, and count the bad ones."""
     read = observed.sources[files[0].source]
     share = -(-max_rows // len(files))
     for file in files:
@@ -171,7 +172,7 @@ def _rows(
 def _observe_events(
     spec: FeatureSpec, rows: Iterator[pa.Table], observed: Observation
 ) -> dict[Source, Any]:
-    """Returns the distinct ids of the events by the source that describes them."""
+    """Return the distinct IDs of the events by the input that has their features."""
     features = observed.features
     queries: Any = pa.array([], pa.string())
     candidates: Any = pa.array([], pa.string())
@@ -207,10 +208,10 @@ def _observe_described(
     for table in rows:
         described = _union(described, table[key])
         if of_queries and events_complete:
-            # A query without events makes no Example.
+            # A query without events has no Example.
             table = table.filter(pc.is_in(table[key], value_set=event_ids[source]))
-        places = np.arange(len(table))
-        for name, lists in feature_lists(table, declared, places).items():
+        rows_in_order = np.arange(len(table))
+        for name, lists in feature_lists(table, declared, rows_in_order).items():
             observed.features[name].add_lists(lists)
     if not observed.sources[source].is_complete:
         return

@@ -1,4 +1,4 @@
-"""Holds a curated schema against what was observed in the data."""
+"""Differences between the curated schema and the observed data."""
 
 import json
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that the schema and the data tell differently.
+    """One difference between the schema and the data.
 
     Attributes:
-        feature: Its name; empty: the schema as a whole.
-        schema_says: What the schema asks for.
-        data_says: What the data holds.
-        edit: What to change in the schema, where it is the schema that is wrong.
+        feature: Name of the feature; empty for the schema as a whole.
+        schema_says: The requirement of the schema.
+        data_says: The fact about the data.
+        edit: The edit to make if the schema is wrong.
     """
 
     feature: str
@@ -32,9 +32,9 @@ class Difference:
 
 
 def find_differences(schema: schema_pb2.Schema, observed: Observation) -> list[Difference]:
-    """Returns what would stop a run, or what Transform could not read, in the schema's order.
+    """Return differences that would stop a run or break Transform, in the order of the schema.
 
-    A schema that allows more than the data holds is no difference: it is meant to.
+    A schema may allow more than the data contains.
     """
     found = list(_environments(schema))
     declared = {feature.name: feature for feature in schema.feature}
@@ -123,7 +123,7 @@ def _number_of_values(feature: schema_pb2.Feature, tally: FeatureTally) -> Itera
             tally.name,
             "present",
             f"no value in {tally.num_rows:,} rows",
-            "remove `presence`, or give the data its values back",
+            "remove `presence`, or restore the values in the data",
         )
     elif tally.num_missing and feature.value_count.min > 0:
         share = tally.num_missing / tally.num_rows
@@ -149,7 +149,7 @@ def _string_domain(
         data_says = (
             f"more than {MAX_COUNTED_VALUES:,} distinct values"
             if tally.counts_values
-            else "ids or free text"
+            else "IDs or free text"
         )
         yield Difference(
             tally.name, f"one of {len(domain)} values", data_says, "remove `string_domain`"
@@ -157,7 +157,7 @@ def _string_domain(
         return
     new = {value: n for value, n in tally.values.most_common() if value not in domain}
     total = tally.values.total()
-    # As in TFDV: this share of the values must be in the domain, all of them by default.
+    # As in TFDV, this share of the values must be in the domain; the default is all of them.
     mass = 1.0
     if feature.HasField("distribution_constraints"):
         mass = feature.distribution_constraints.min_domain_mass
@@ -209,5 +209,5 @@ def _bad_values(observed: Observation) -> Iterator[Difference]:
             bad.column or "a row",
             "rows that can be read",
             f"{count:,} rows of {bad.source}: {bad.reason}, first {bad.example!r}",
-            "none: mend the data, or set `ingest.bad_rows: reject`",
+            "none: fix the data, or set `ingest.bad_rows: reject`",
         )

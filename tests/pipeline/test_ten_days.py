@@ -186,7 +186,7 @@ def test_ten_days(project: Project) -> None:
     project.assert_served(sixth["pushed_version"], 6)
 
     # Day 7 is late, so nothing is new. Then day 8 arrives without it.
-    assert project.command("run")[0] == 4
+    assert project.command("run", "--detailed-exit-code")[0] == 4
     project.deliver(8)
     code, _, problem = project.command("run")
     assert code == 1
@@ -218,7 +218,7 @@ def test_ten_days(project: Project) -> None:
     assert not any(Path(found["path"]).exists() for found in removed["removable"])
     assert project.versions() == {eighth["pushed_version"], ninth["pushed_version"]}
     assert project.command("clean", "--keep", "2")[1]["removable"] == []
-    assert project.command("run")[0] == 4
+    assert project.command("run", "--detailed-exit-code")[0] == 4
     project.assert_served(ninth["pushed_version"], 9)
 
     # A third of day 10 is there: the drift gate refuses it.

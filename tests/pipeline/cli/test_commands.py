@@ -10,6 +10,7 @@ from tests.pipeline.two_clubs import ROOT, Command, write_two_clubs
 
 COMMANDS = [
     "run",
+    "evaluate",
     "runs",
     "clean",
     "skew",
@@ -98,7 +99,7 @@ def test_versions_in_an_object_store_are_not_looked_for_in_a_folder(
 
 def test_recommending_needs_a_query_or_a_history(two_tower: Command, tmp_path: Path) -> None:
     done = two_tower("recommend", "--config", str(write_two_clubs(tmp_path)))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "--query-id" in done.stderr
     assert "--history" in done.stderr
 

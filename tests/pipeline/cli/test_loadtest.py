@@ -12,13 +12,13 @@ from tests.pipeline.two_clubs import Command, write_two_clubs
 def test_before_a_run_it_says_what_to_run(two_tower: Command, tmp_path: Path) -> None:
     done = two_tower("loadtest", "--config", str(write_two_clubs(tmp_path)))
     assert done.returncode == 1
-    assert "holds no Examples yet; run `two-tower run --config" in done.stderr
+    assert "holds no Examples yet" in done.stderr
 
 
 def test_two_kinds_of_load_are_one_too_many(two_tower: Command, tmp_path: Path) -> None:
     config = str(write_two_clubs(tmp_path))
     done = two_tower("loadtest", "--config", config, "--concurrency", "1", "--rate", "5")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "choose one" in done.stderr
 
 
@@ -43,7 +43,7 @@ class TestServed:
         self, two_tower: Command, finished_run: dict[str, Any]
     ) -> None:
         done = two_tower(
-            "loadtest", "--config", str(finished_run["config_path"]), "--server", "127.0.0.1:1"
+            "loadtest", "--config", str(finished_run["config_path"]), "--target", "127.0.0.1:1"
         )
         assert done.returncode == 1
         assert "Traceback" not in done.stderr

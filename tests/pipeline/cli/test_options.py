@@ -1,9 +1,12 @@
+import json
+import math
 from pathlib import Path
 
 import pytest
 import typer
 
 from pipeline.cli.options import load_config, parse_filters, span_override, split_ids
+from pipeline.cli.output import new_table, print_json, print_table
 from tests.pipeline.two_clubs import write_two_clubs
 
 
@@ -32,11 +35,26 @@ def test_filters_gather_the_values_of_a_feature() -> None:
 
 
 @pytest.mark.parametrize("text", ["genres", "=x", "genres=", ""])
-def test_a_filter_without_feature_or_value_ends_the_command(
-    text: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(typer.Exit):
+def test_a_filter_needs_a_feature_and_a_value(text: str) -> None:
+    with pytest.raises(typer.BadParameter):
         parse_filters([text])
+
+
+def test_numbers_that_json_lacks_become_null(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"a": math.nan, "b": [1.5, -math.inf], "c": {"d": (1, "NaN")}})
+    assert json.loads(capsys.readouterr().out) == {
+        "a": None,
+        "b": [1.5, None],
+        "c": {"d": [1, "NaN"]},
+    }
+
+
+def test_ids_are_not_cut_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    table = new_table("id", "text")
+    long_id = "x" * 300
+    table.add_row(long_id, "word " * 100)
+    print_table(table, ids=0)
+    assert long_id in capsys.readouterr().out.splitlines()[1]
 
 
 def test_a_span_is_read_as_it_is_written(tmp_path: Path) -> None:

@@ -18,10 +18,8 @@ from pipeline.errors import InitError
 from pipeline.init.column_profile import profile
 from pipeline.init.config_yaml import batches
 from pipeline.init.draft import Request, make_draft
-from pipeline.init.event_habits import EventHabits
-from pipeline.init.event_times import timestamp_unit
-from pipeline.init.feature_kinds import KindDecision, decide_kind
-from pipeline.init.feature_names import SAFE_NAME, safe_feature_name
+from pipeline.init.events import EventStatistics, timestamp_unit
+from pipeline.init.feature_kinds import SAFE_NAME, KindDecision, decide_kind, safe_feature_name
 from pipeline.init.source_sample import count_rows, read_sample
 from pipeline.init.written_config import default_output, write_config
 from pipeline.source_lookup import describe_candidates, query_history
@@ -120,7 +118,7 @@ def test_reads_the_unit_off_the_values(values: list[object], unit: str) -> None:
 
 
 def test_refuses_times_that_are_none() -> None:
-    with pytest.raises(InitError, match=r"t: must hold epochs or ISO 8601 .*'03/12/2020'"):
+    with pytest.raises(InitError, match=r"t must hold epochs.*'03/12/2020'"):
         timestamp_unit(pl.Series("t", ["03/12/2020"]))
 
 
@@ -183,14 +181,14 @@ def test_writes_a_configuration_that_loads(shop: Path, tmp_path: Path) -> None:
     assert Path(config.schema_file) == tmp_path / "schema/shop/schema.pbtxt"
     assert Path(config.schema_file).is_file()
     text = (tmp_path / "configs/shop.yaml").read_text()
-    assert "# left out: page, addresses or paths" in text
+    assert "# left out: page, URLs or paths" in text
 
 
 def test_names_the_likely_time_and_the_unused_columns(shop: Path) -> None:
     result = CliRunner().invoke(APP, _arguments(shop))
     assert result.exit_code == 0, result.output
     assert "hint: column 'time' looks like the time" in result.output
-    assert "nothing uses: stars." in result.output
+    assert "nothing uses these columns of the events: stars." in result.output
     config = load("shop")
     assert config.split.method == "leave_last_out"
     assert not config.features.query
@@ -266,7 +264,7 @@ def _write_examples(file: Path, names: list[str], rows: list[list[object]]) -> N
 def test_batches_and_epochs_go_by_the_data(
     num_queries: int, num_events: int, batch_size: int, epochs: int
 ) -> None:
-    habits = EventHabits(num_events, num_queries, 0.0)
+    habits = EventStatistics(num_events, num_queries, 0.0)
     assert batches(habits) == (batch_size, epochs)
 
 
@@ -311,7 +309,7 @@ def test_odd_names_survive_yaml(tmp_path: Path) -> None:
     [
         ({"--interactions": "no.csv"}, "no file matches"),
         ({"--query-id": "usr"}, "no column 'usr'; did you mean 'user'?"),
-        ({"--candidate-id": "user"}, "--query-id and --candidate-id both name column 'user'"),
+        ({"--candidate-id": "user"}, "--query-id and --candidate-id must name different columns"),
         ({"--timestamp": "missing"}, "--timestamp: "),
         ({"--output": "configs/shop.json"}, "must be NAME.yaml"),
         ({"--candidates": "shop/users.csv"}, "--candidate-id: "),
@@ -333,7 +331,7 @@ def test_an_error_is_one_message(shop: Path, change: dict[str, str], message: st
 
 
 def test_refuses_an_id_that_no_request_could_name(shop: Path) -> None:
-    with pytest.raises(InitError, match=r"also its name in requests.*'user id'"):
+    with pytest.raises(InitError, match=r"--query-id must be letters.*'user id'"):
         make_draft(Request(str(shop / "events.csv"), "user id", "item"))
 
 

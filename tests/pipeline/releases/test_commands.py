@@ -28,7 +28,7 @@ def test_canary_promotion_and_rollback(two_tower: Command, config: Path) -> None
     server = FakeTensorFlowServing({42, 43})
 
     def release(*arguments: str) -> dict[str, Any]:
-        done = two_tower(*arguments, "--config", str(config), "--server", target, "--json")
+        done = two_tower(*arguments, "--config", str(config), "--target", target, "--json")
         assert done.returncode == 0, done.stderr
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
@@ -58,14 +58,14 @@ def test_canary_promotion_and_rollback(two_tower: Command, config: Path) -> None
         (("promote",), "127.0.0.1:1: UNAVAILABLE"),
         (("rollback",), "no version is stable"),
         (("promote", "--tls-key", "key.pem"), "client_key together"),
-        (("promote", "--server", "dns:///no.such.invalid:1"), "has no address"),
+        (("promote", "--target", "dns:///no.such.invalid:1"), "has no address"),
     ],
 )
 def test_what_cannot_be_done_ends_with_a_message(
     two_tower: Command, config: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     base_path = push(config, 42)
-    done = two_tower(*arguments, "--config", str(config), "--server", "127.0.0.1:1")
+    done = two_tower(*arguments, "--config", str(config), "--target", "127.0.0.1:1")
     assert done.returncode == 1
     assert message in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr

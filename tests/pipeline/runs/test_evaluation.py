@@ -8,7 +8,8 @@ from ml_metadata.proto import metadata_store_pb2
 
 from pipeline.config.project import PipelineConfig
 from pipeline.config.file import load
-from pipeline.runs.evaluation import EvaluationError, newest_run_outputs
+from pipeline.errors import EvaluationError
+from pipeline.runs.evaluation import newest_run_outputs
 from pipeline.runs.metadata import open_store
 from tests.pipeline.two_clubs import write_two_clubs
 
