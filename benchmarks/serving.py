@@ -285,7 +285,7 @@ def rows(found: dict[str, float]) -> list[dict[str, Any]]:
         / found["in_process_p50_ms"],
     }
     bounds = {
-        "share_of_floor": (0.25, 0.50, True),
+        "share_of_floor": (0.35, 0.50, True),
         "requests_per_s_over_against": (1.0, 1.6, True),
         "one_client_p50_over_in_process": (3.5, 2.0, False),
         "reloads_failed_requests": (0, None, False),
