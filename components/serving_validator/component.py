@@ -4,12 +4,12 @@ import os
 
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
-from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
-from tfx.utils import io_utils, path_utils
+from tfx.utils import path_utils
 
+from components import files
 from components.serving_validator.config import ServingConfig
-from components.serving_validator.sample_queries import Questions
+from components.serving_validator.expected_answers import SampleQueries
 from components.serving_validator.validate import validate_serving
 from models.features.spec import FeatureSpec
 from models.input.raw_examples import read_timelines, split_files
@@ -25,9 +25,9 @@ class ServingValidatorConfig(Settings):
     """The configuration of ServingValidator.
 
     Attributes:
-        spec: Columns and features.
-        serving: Served name, number of queries, timeouts.
-        query_split: The split whose timelines are the queries.
+        spec: IDs and features.
+        serving: Served name, number of queries and timeouts.
+        query_split: Split of Examples with the queries.
     """
 
     spec: FeatureSpec
@@ -44,8 +44,8 @@ def ServingValidator(
 ) -> None:
     """Start the model server on an export and compare its answers with the model's own.
 
-    TFX's InfraValidator needs a container engine or a cluster for its server, and checks only
-    that there is an answer.
+    TFX's InfraValidator needs a container engine or a cluster to run a server, and only checks
+    that the server answers.
 
     ```python
     validator = ServingValidator(
@@ -58,21 +58,22 @@ def ServingValidator(
     ```
 
     Args:
-        examples: Examples with the queries.
+        examples: Examples with real queries.
         model: The export of IndexBuilder.
-        blessing: An InfraBlessing that Pusher understands. Its file `INFRA_NOT_BLESSED` lists
-            the differences.
+        blessing: The verdict, for Pusher; its file `INFRA_NOT_BLESSED` lists the problems.
         config: A `ServingValidatorConfig`.
     """
     settings = ServingValidatorConfig.model_validate_json(config)
-    files = split_files(examples.uri, settings.query_split)
-    batches = read_timelines(files, settings.spec, settings.serving.validation_requests)
+    batches = read_timelines(
+        split_files(examples.uri, settings.query_split),
+        settings.spec,
+        settings.serving.validation_requests,
+    )
     problems = validate_serving(
         path_utils.serving_model_path(model.uri),
-        Questions.from_timelines(next(batches), settings.spec),
+        SampleQueries.from_timelines(next(batches), settings.spec),
         settings.serving,
     )
-    fileio.makedirs(blessing.uri)
     name = _NOT_BLESSED_FILE if problems else _BLESSED_FILE
-    io_utils.write_string_file(os.path.join(blessing.uri, name), "\n".join(problems))
+    files.write_text(os.path.join(blessing.uri, name), "\n".join(problems))
     blessing.set_int_custom_property(_BLESSED_PROPERTY, 0 if problems else 1)

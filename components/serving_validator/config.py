@@ -1,4 +1,4 @@
-"""Settings of serving and of the check before it."""
+"""Settings of serving, and of the validation before a push."""
 
 from pydantic import Field
 
@@ -6,14 +6,14 @@ from models.settings import Settings
 
 
 class ServingConfig(Settings):
-    """Where pushed versions go and how they are checked first."""
+    """Settings of the served versions and of the validation before a push."""
 
     model_name: str = Field("retrieval", pattern=r"^[A-Za-z0-9_.-]+$", description="Served name.")
     directory: str | None = Field(
-        None, description="Base path of the versions; `serving/` beside the run if absent."
+        None, description="Base path of the served versions; by default `serving/` in `runs`."
     )
     validation_requests: int = Field(
-        32, ge=1, description="Real queries asked of the server before a push."
+        32, ge=1, description="Number of real queries that a server must answer before a push."
     )
-    startup_timeout_s: float = Field(120.0, gt=0, description="For the server to load the model.")
-    request_timeout_s: float = Field(10.0, gt=0, description="For one answer.")
+    startup_timeout_s: float = Field(120.0, gt=0, description="Timeout for loading the model.")
+    request_timeout_s: float = Field(10.0, gt=0, description="Timeout of one request.")

@@ -1,62 +1,66 @@
-"""Asks a model server about an export and lists what is wrong with its answers."""
+"""Send requests to a model server and compare its answers with those of the model in process."""
 
-import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import numpy as np
 import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from components import files
 from components.serving_validator.config import ServingConfig
-from components.serving_validator.sample_queries import Questions
-from components.serving_validator.warmup_replay import (
-    Replay,
-    replay_in_process,
-    replay_on_server,
+from components.serving_validator.expected_answers import (
+    ExpectedAnswers,
+    SampleQueries,
+    WarmupAnswer,
 )
 from serving.clients.answer import Recommendations
 from serving.clients.grpc_client import RetrievalClient
-from serving.clients.model import decode_text
 from serving.clients.query import Query
-from serving.errors import DeadlineExceededError, ServingError
+from serving.errors import DeadlineExceededError, ServingError, from_grpc_code
 from serving.launcher import running_model_server
 
-_SCORE_TOLERANCE = 1e-3
+# Relative and absolute.
+_TOLERANCE = 1e-3
 _NUM_EXCLUDED = 5
 _NUM_SIMILAR = 8
-_SHOWN = 5
+_NUM_SHOWN = 5
 
 
-def validate_serving(model_path: str, questions: Questions, config: ServingConfig) -> list[str]:
-    """Returns what is wrong with the served model, nothing if all is well.
+def validate_serving(model_path: str, samples: SampleQueries, config: ServingConfig) -> list[str]:
+    """Start the model server on an export and return the problems of its answers.
 
-    Starts the model server as its own process and asks over gRPC: real queries, one by one and
-    all in one request; the same without the best answers; an unknown query; similar candidates; and
-    the model's own warm-up requests, which reach every signature and filter. Answers must have k
-    different candidates, best first, and equal those of the model in process.
+    The server gets the sample queries over gRPC, one by one and in one batch, and then again
+    without their best candidates. It also gets an unknown query, requests for similar candidates,
+    and the warm-up requests of the export. Each answer must have k different candidates, best
+    first, and equal the answer of the model in process where there is one.
 
     Args:
         model_path: The SavedModel.
-        questions: Real queries.
-        config: Name, timeouts.
+        samples: Real queries.
+        config: Served name and timeouts.
+
+    Returns:
+        The first problems, and the number of the others; empty if the answers are right.
 
     Raises:
-        LaunchError: The server did not come up. That may be this machine's fault and not the
-            model's, so it is no verdict that a cache could keep; nothing is pushed all the same.
-        ServingError: The server could not be reached, or not in time; likewise.
+        LaunchError: The server did not start. The machine may be the reason, and not the model, so
+            there is no verdict that the cache could keep.
+        ServingError: The server could not be reached, or not in time; again without a verdict.
     """
-    # The server imports TensorFlow and loads for seconds: meanwhile this process does too.
+    # The server takes seconds to import TensorFlow and load the model; meanwhile this process
+    # computes the expected answers.
     with (
         ThreadPoolExecutor(1) as pool,
         tempfile.TemporaryDirectory(prefix="serving_validator_") as base,
     ):
-        expected = pool.submit(_expected, model_path, questions)
+        computing = pool.submit(ExpectedAnswers.compute, model_path, samples)
         version = os.path.join(base, "1")
-        if "://" in model_path:
-            tf.io.gfile.makedirs(version)
-            _copy(model_path, version)
+        if files.is_remote(model_path):
+            files.copy_folder(model_path, version)
         else:
             os.symlink(os.path.abspath(model_path), version)
         try:
@@ -68,137 +72,130 @@ def validate_serving(model_path: str, questions: Questions, config: ServingConfi
                     server.grpc_target,
                     config.model_name,
                     timeout_s=config.request_timeout_s,
-                    query_id_name=questions.query_id_name,
-                    candidate_id_name=questions.candidate_id_name,
+                    query_id_name=samples.query_id_name,
+                    candidate_id_name=samples.candidate_id_name,
                 ) as client,
             ):
-                alone, together, replays = expected.result()
-                problems = _ask(client, questions, alone, together) + replay_on_server(
-                    replays,
+                expected = computing.result()
+                problems = _check_queries(client, samples.queries, expected)
+                problems += check_warmup_requests(
+                    expected.warmup,
                     server.grpc_target,
                     config.model_name,
                     config.request_timeout_s,
-                    _SCORE_TOLERANCE,
                 )
         except ServingError as error:
             if error.retryable or isinstance(error, DeadlineExceededError):
                 raise
             problems = [f"{type(error).__name__}: {error}"]
-    more = len(problems) - _SHOWN
-    return problems[:_SHOWN] + ([f"… and {more} more"] if more > 0 else [])
+    more = len(problems) - _NUM_SHOWN
+    return problems[:_NUM_SHOWN] + ([f"… and {more} more"] if more > 0 else [])
 
 
-def _ask(
-    client: RetrievalClient,
-    questions: Questions,
-    alone: Sequence[Recommendations],
-    together: Sequence[Recommendations],
+def _check_queries(
+    client: RetrievalClient, queries: Sequence[Query], expected: ExpectedAnswers
 ) -> list[str]:
     problems = []
-    for query, answer in zip(questions.queries, alone, strict=True):
-        problems += _differences(
-            f"query {query.query_id!r}", client.recommend(queries=[query])[0], answer
-        )
-    batch = client.recommend(queries=questions.queries)
-    for query, actual, answer in zip(questions.queries, batch, together, strict=True):
+    for query, answer in zip(queries, expected.single, strict=True):
+        actual = client.recommend(queries=[query])[0]
+        problems += _differences(f"query {query.query_id!r}", actual, answer)
+    in_batch = client.recommend(queries=queries)
+    for query, actual, answer in zip(queries, in_batch, expected.batch, strict=True):
         problems += _differences(f"query {query.query_id!r} in a batch", actual, answer)
-    width = len(alone[0].candidate_ids)
-    for query, answer in zip(questions.queries, alone, strict=True):
-        excluded = answer.candidate_ids[: min(_NUM_EXCLUDED, width - 1)]
-        asked = Query(query.query_id, query.history, query.features, exclude=excluded)
-        actual = client.recommend(queries=[asked])[0]
-        place = f"query {query.query_id!r} with exclusions"
-        problems += _malformed(place, actual, width - len(excluded), width)
+    k = len(expected.single[0].candidate_ids)
+    for query, answer in zip(queries, expected.single, strict=True):
+        excluded = answer.candidate_ids[: min(_NUM_EXCLUDED, k - 1)]
+        restricted = Query(query.query_id, query.history, query.features, exclude=excluded)
+        actual = client.recommend(queries=[restricted])[0]
+        label = f"query {query.query_id!r} with exclusions"
+        problems += _flaws(label, actual, k - len(excluded), k)
         if set(excluded) & set(actual.candidate_ids):
-            problems.append(f"{place}: an excluded candidate came back")
-    problems += _malformed(
-        "an unknown query", client.recommend(query_id="\N{SNOWMAN} nobody"), width, width
-    )
-    for candidate_id in alone[0].candidate_ids[:_NUM_SIMILAR]:
+            problems.append(f"{label}: the answer has an excluded candidate")
+    unknown = client.recommend(query_id="\N{SNOWMAN} nobody")
+    problems += _flaws("an unknown query", unknown, k, k)
+    for candidate_id in expected.single[0].candidate_ids[:_NUM_SIMILAR]:
         actual = client.similar(candidate_id)
-        place = f"similar to {candidate_id!r}"
-        # A catalogue of one candidate holds nothing similar to it.
-        problems += _malformed(place, actual, width - 1, width) if width > 1 else []
+        label = f"similar to {candidate_id!r}"
+        if k > 1:  # in a catalogue of one candidate, nothing is similar to it
+            problems += _flaws(label, actual, k - 1, k)
         if candidate_id in actual.candidate_ids:
-            problems.append(f"{place}: the candidate itself came back")
+            problems.append(f"{label}: the answer has the candidate itself")
     return problems
 
 
-def _differences(place: str, actual: Recommendations, expected: Recommendations) -> list[str]:
-    width = len(expected.candidate_ids)
-    problems = _malformed(place, actual, width, width)
-    if problems:
+def check_warmup_requests(
+    expected: Sequence[WarmupAnswer], target: str, model_name: str, timeout_s: float
+) -> list[str]:
+    """Send warm-up requests to a server and return which answers differ from the expected ones.
+
+    Raises:
+        ServingError: A request failed.
+    """
+    problems = []
+    with grpc.insecure_channel(target) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        for number, answer in enumerate(expected):
+            request = predict_pb2.PredictRequest()
+            request.CopyFrom(answer.request)
+            request.model_spec.name = model_name
+            try:
+                response = stub.Predict(request, timeout=timeout_s)
+            except grpc.RpcError as error:
+                raise from_grpc_code(error.code().value[0], error.details() or "") from error
+            if different := _different_outputs(response, answer):
+                problems.append(
+                    f"warm-up request {number} to {request.model_spec.signature_name}: the "
+                    f"server's {', '.join(different)} differ from the model's"
+                )
+    return problems
+
+
+def _different_outputs(response: predict_pb2.PredictResponse, expected: WarmupAnswer) -> list[str]:
+    if unpaired := set(response.outputs) ^ set(expected.outputs):
+        return sorted(unpaired)
+    different = []
+    for name, wanted in sorted(expected.outputs.items()):
+        actual = tf.make_ndarray(response.outputs[name])
+        if actual.shape != wanted.shape:
+            different.append(name)
+        elif wanted.dtype.kind == "f":
+            if not np.allclose(actual, wanted, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True):
+                different.append(name)
+        # Of candidates with equal scores, the last of k may be another one.
+        elif any(
+            len(set(wanted_row) - set(row)) > 1
+            for wanted_row, row in zip(wanted.tolist(), actual.tolist(), strict=True)
+        ):
+            different.append(name)
+    return different
+
+
+def _differences(label: str, actual: Recommendations, expected: Recommendations) -> list[str]:
+    k = len(expected.candidate_ids)
+    if problems := _flaws(label, actual, k, k):
         return problems
-    # By score and not by place: candidates with equal scores may change places.
-    if not np.allclose(
-        actual.scores, expected.scores, rtol=_SCORE_TOLERANCE, atol=_SCORE_TOLERANCE
-    ):
-        problems.append(f"{place}: the server's scores differ from the model's")
+    if not np.allclose(actual.scores, expected.scores, rtol=_TOLERANCE, atol=_TOLERANCE):
+        problems.append(f"{label}: the server's scores differ from the model's")
+    # IDs are compared as sets, because candidates with equal scores may come in any order.
     common = len(set(actual.candidate_ids) & set(expected.candidate_ids))
     if common < len(set(expected.candidate_ids)) - 1:
-        problems.append(
-            f"{place}: the server and the model share {common} of "
-            f"{len(expected.candidate_ids)} candidates"
-        )
+        problems.append(f"{label}: the server and the model share {common} of {k} candidates")
     return problems
 
 
-def _malformed(place: str, answer: Recommendations, least: int, most: int) -> list[str]:
+def _flaws(label: str, answer: Recommendations, least: int, most: int) -> list[str]:
+    """Return the problems of an answer that show without an expected answer."""
     ids = answer.candidate_ids
     problems = []
     if not least <= len(ids) <= most:
         wanted = str(most) if least == most else f"{least} to {most}"
-        problems.append(f"{place}: {len(ids)} candidates instead of {wanted}")
+        problems.append(f"{label}: {len(ids)} candidates instead of {wanted}")
     if not ids:
-        problems.append(f"{place}: no candidates")
+        problems.append(f"{label}: no candidates")
     if len(set(ids)) != len(ids):
-        problems.append(f"{place}: a candidate came twice")
+        problems.append(f"{label}: the answer has a candidate twice")
     if not np.all(np.isfinite(answer.scores)):
-        problems.append(f"{place}: a score is not a number")
-    if any(np.diff(answer.scores) > _SCORE_TOLERANCE):
-        problems.append(f"{place}: not the best first")
+        problems.append(f"{label}: a score is not a finite number")
+    if any(np.diff(answer.scores) > _TOLERANCE):
+        problems.append(f"{label}: the candidates are not sorted by score")
     return problems
-
-
-def _expected(
-    model_path: str, questions: Questions
-) -> tuple[list[Recommendations], list[Recommendations], list[Replay]]:
-    """Asks the model in process: the questions alone and together, and its warm-up requests.
-
-    An approximate index may take another way for a batch than for a query alone: ScaNN then
-    searches other leaves for some of a hundred queries. Alone, a question keeps the width that the
-    batch has: an answer must not depend on padding.
-    """
-    with contextlib.suppress(ImportError):  # an exact index needs no ops of ScaNN's
-        from scann.scann_ops.py import scann_ops  # noqa: F401 - registers them
-    model = tf.saved_model.load(model_path)
-    signature = model.signatures["serving_default"]
-    alone = [
-        answer
-        for row in range(len(questions.queries))
-        for answer in _answers(
-            signature, {name: values[row : row + 1] for name, values in questions.inputs.items()}
-        )
-    ]
-    together = _answers(signature, questions.inputs)
-    return alone, together, replay_in_process(model_path, model.signatures)
-
-
-def _answers(
-    signature: Callable[..., Mapping[str, tf.Tensor]], inputs: Mapping[str, tf.Tensor]
-) -> list[Recommendations]:
-    answer = signature(**inputs)
-    return [
-        Recommendations(tuple(decode_text(item) for item in ids), tuple(scores), None)
-        for ids, scores in zip(
-            answer["candidate_ids"].numpy().tolist(), answer["scores"].numpy().tolist(), strict=True
-        )
-    ]
-
-
-def _copy(source: str, destination: str) -> None:
-    for folder, _, names in tf.io.gfile.walk(source):
-        target = destination + folder[len(source.rstrip("/")) :]
-        tf.io.gfile.makedirs(target)
-        for name in names:
-            tf.io.gfile.copy(os.path.join(folder, name), os.path.join(target, name))

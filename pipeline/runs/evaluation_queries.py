@@ -31,9 +31,9 @@ def newest_examples(config: PipelineConfig) -> Path:
 def evaluation_queries(config: PipelineConfig, examples: Path, count: int) -> Sequence[Query]:
     """Return at most `count` queries of the evaluated split, in the order of its files."""
     # TensorFlow takes seconds to import: first make sure that there is something to read.
-    from components.serving_validator.sample_queries import Questions
+    from components.serving_validator.expected_answers import SampleQueries
     from models.input.raw_examples import read_timelines, split_files
 
     files = split_files(str(examples), config.evaluation.split)
     batch = next(read_timelines(files, config.spec, batch_size=count))
-    return Questions.from_timelines(batch, config.spec).queries
+    return SampleQueries.from_timelines(batch, config.spec).queries

@@ -18,13 +18,12 @@ from components.index_builder.saved_retrieval_model import save_retrieval_model
 from components.index_builder.search_index import ExactIndex
 from components.serving_validator.component import ServingValidator, ServingValidatorConfig
 from components.serving_validator.config import ServingConfig
-from components.serving_validator.sample_queries import Questions
-from components.serving_validator.validate import validate_serving
-from components.serving_validator.warmup_replay import (
-    Replay,
-    replay_in_process,
-    replay_on_server,
+from components.serving_validator.expected_answers import (
+    SampleQueries,
+    WarmupAnswer,
+    answer_warmup_requests,
 )
+from components.serving_validator.validate import check_warmup_requests, validate_serving
 from models.input.raw_examples import read_timelines, split_files
 from models.towers.saved_towers import SavedTowers
 from serving.errors import LaunchError
@@ -39,7 +38,7 @@ Outputs = dict[str, tf.Tensor]
 
 
 class Muddled(RetrievalModel):
-    """Gives its best candidate twice, with scores that are no numbers."""
+    """Returns its best candidate twice, with scores that are not numbers."""
 
     def recommend(self, **inputs: tf.Tensor) -> Outputs:
         answer = super().recommend(**inputs)
@@ -51,7 +50,7 @@ class Muddled(RetrievalModel):
 
 
 class SeesPadding(RetrievalModel):
-    """Answers another question where the batch has longer histories than one's own."""
+    """Gives answers that depend on the padding of histories."""
 
     def recommend(self, **inputs: tf.Tensor) -> Outputs:
         width = tf.cast(tf.shape(inputs["history"])[1], tf.float32)
@@ -59,8 +58,8 @@ class SeesPadding(RetrievalModel):
         return super().recommend(**{**inputs, "age": age + width})
 
 
-class AnotherWayForBatches(RetrievalModel):
-    """Answers a query in a batch otherwise than alone, as an approximate index may."""
+class DiffersInBatches(RetrievalModel):
+    """Answers a query in a batch differently than alone, as an approximate index may."""
 
     def recommend(self, **inputs: tf.Tensor) -> Outputs:
         rows = tf.cast(tf.shape(inputs["age"])[0], tf.float32)
@@ -68,8 +67,8 @@ class AnotherWayForBatches(RetrievalModel):
         return super().recommend(**{**inputs, "age": age + 3.0 * rows})
 
 
-class FaultyBesideTheDefault(RetrievalModel):
-    """Excludes nothing, and has similar candidates worst first."""
+class FaultyOtherSignatures(RetrievalModel):
+    """Excludes nothing, and returns similar candidates worst first."""
 
     def recommend_excluding(self, **inputs: tf.Tensor) -> Outputs:
         exclude = tf.zeros_like(inputs["exclude"])
@@ -81,16 +80,16 @@ class FaultyBesideTheDefault(RetrievalModel):
 
 
 @pytest.fixture(scope="module")
-def questions(many_towers: Any, many_examples: str) -> Questions:
+def samples(many_towers: Any, many_examples: str) -> SampleQueries:
     files = split_files(many_examples, "eval")
-    return Questions.from_timelines(
+    return SampleQueries.from_timelines(
         next(read_timelines(files, many_towers.spec, 6)), many_towers.spec
     )
 
 
 @pytest.fixture
 def saved(
-    many_towers: Any, many_embeddings: EmbeddingFiles, questions: Questions, tmp_path: Path
+    many_towers: Any, many_embeddings: EmbeddingFiles, samples: SampleQueries, tmp_path: Path
 ) -> Callable[[type[RetrievalModel]], str]:
     def save(model: type[RetrievalModel]) -> str:
         catalogue = CatalogueFiles.write(many_embeddings, (), str(tmp_path))
@@ -101,7 +100,7 @@ def saved(
             model(towers, index, catalogue, many_towers.spec, K),
             directory,
             "retrieval",
-            [("serving_default", questions.inputs)],
+            [("serving_default", samples.inputs)],
             identity="",
         )
         return directory
@@ -110,7 +109,7 @@ def saved(
 
 
 @pytest.fixture
-def run_executor(
+def run_component(
     many_towers: Any, many_examples: str, tmp_path: Path
 ) -> Callable[[str], standard_artifacts.InfraBlessing]:
     def run(directory: str) -> standard_artifacts.InfraBlessing:
@@ -132,112 +131,116 @@ def run_executor(
 
 
 def test_a_good_model_has_no_problems(
-    saved: Callable[[type[RetrievalModel]], str], questions: Questions
+    saved: Callable[[type[RetrievalModel]], str], samples: SampleQueries
 ):
-    assert validate_serving(saved(RetrievalModel), questions, ServingConfig()) == []
+    assert validate_serving(saved(RetrievalModel), samples, ServingConfig()) == []
 
 
-def test_a_batch_is_held_against_a_batch(
-    saved: Callable[[type[RetrievalModel]], str], questions: Questions
+def test_a_batch_is_compared_with_a_batch(
+    saved: Callable[[type[RetrievalModel]], str], samples: SampleQueries
 ):
-    assert validate_serving(saved(AnotherWayForBatches), questions, ServingConfig()) == []
+    assert validate_serving(saved(DiffersInBatches), samples, ServingConfig()) == []
 
 
-def test_faults_of_every_signature_are_named(
-    saved: Callable[[type[RetrievalModel]], str], questions: Questions
+def test_problems_of_every_signature_are_listed(
+    saved: Callable[[type[RetrievalModel]], str], samples: SampleQueries
 ):
-    # Two of them: more would push the later ones out of the first few that are shown.
-    two = Questions(
-        {name: values[:2] for name, values in questions.inputs.items()},
-        questions.queries[:2],
-        questions.query_id_name,
-        questions.candidate_id_name,
+    # With more than two, the later problems would not be among the first few.
+    two = SampleQueries(
+        {name: values[:2] for name, values in samples.inputs.items()},
+        samples.queries[:2],
+        samples.query_id_name,
+        samples.candidate_id_name,
     )
-    problems = validate_serving(saved(FaultyBesideTheDefault), two, ServingConfig())
+    problems = validate_serving(saved(FaultyOtherSignatures), two, ServingConfig())
     assert problems[:2] == [
-        f"query 'user {number}' with exclusions: an excluded candidate came back"
+        f"query 'user {number}' with exclusions: the answer has an excluded candidate"
         for number in range(2)
     ]
     assert problems[2].startswith("similar to ")
-    assert problems[2].endswith("not the best first")
+    assert problems[2].endswith("not sorted by score")
     assert problems[-1] == "… and 5 more"
 
 
-def test_a_warm_up_request_that_is_answered_otherwise_is_named(
-    saved: Callable[[type[RetrievalModel]], str], questions: Questions
+def test_a_different_answer_to_a_warm_up_request_is_listed(
+    saved: Callable[[type[RetrievalModel]], str], samples: SampleQueries
 ):
     directory = saved(RetrievalModel)
-    [replay] = replay_in_process(directory, tf.saved_model.load(directory).signatures)
-    other_ids = {**replay.expected, "candidate_ids": replay.expected["candidate_ids"][::-1]}
-    other_scores = {**replay.expected, "scores": replay.expected["scores"] + 1}
-    asked = [replay, Replay(replay.request, other_ids), Replay(replay.request, other_scores)]
+    [answer] = answer_warmup_requests(directory, tf.saved_model.load(directory).signatures)
+    other_ids = {**answer.outputs, "candidate_ids": answer.outputs["candidate_ids"][::-1]}
+    other_scores = {**answer.outputs, "scores": answer.outputs["scores"] + 1}
+    expected = [
+        answer,
+        WarmupAnswer(answer.request, other_ids),
+        WarmupAnswer(answer.request, other_scores),
+    ]
     base = Path(directory).parent / "served"
     (base / "1").parent.mkdir()
     (base / "1").symlink_to(directory)
     with running_model_server(base, "other name") as server:
-        problems = replay_on_server(asked, server.grpc_target, "other name", 10.0, 1e-3)
+        problems = check_warmup_requests(expected, server.grpc_target, "other name", 10.0)
     assert problems == [
         "warm-up request 1 to serving_default: the server's candidate_ids differ from the model's",
         "warm-up request 2 to serving_default: the server's scores differ from the model's",
     ]
 
 
-def test_an_answer_that_depends_on_the_rest_of_the_batch_is_named(
-    saved: Callable[[type[RetrievalModel]], str], questions: Questions
+def test_an_answer_that_depends_on_padding_is_listed(
+    saved: Callable[[type[RetrievalModel]], str], samples: SampleQueries
 ):
-    # The model in process is asked with all histories at once, padded to 7: some are shorter.
+    # The model in process gets all histories padded to 7, the server gets every other one with 2.
     shorter = [
-        query if place % 2 else type(query)(query.query_id, query.history[:2], query.features)
-        for place, query in enumerate(questions.queries)
+        query if index % 2 else type(query)(query.query_id, query.history[:2], query.features)
+        for index, query in enumerate(samples.queries)
     ]
-    history = questions.inputs["history"].numpy()
+    history = samples.inputs["history"].numpy()
     history[::2, 2:] = b""
-    inputs = {**questions.inputs, "history": tf.constant(history)}
-    asked = Questions(inputs, shorter, questions.query_id_name, questions.candidate_id_name)
+    inputs = {**samples.inputs, "history": tf.constant(history)}
+    asked = SampleQueries(inputs, shorter, samples.query_id_name, samples.candidate_id_name)
     problems = validate_serving(saved(SeesPadding), asked, ServingConfig())
     assert problems[0] == "query 'user 0': the server's scores differ from the model's"
     assert not any("'user 1'" in problem for problem in problems)
 
 
-def test_a_server_that_does_not_come_up_in_time_is_no_verdict_on_the_model(
-    saved: Callable[[type[RetrievalModel]], str], questions: Questions
+def test_a_server_that_does_not_start_in_time_gives_no_verdict(
+    saved: Callable[[type[RetrievalModel]], str], samples: SampleQueries
 ):
-    # Another, or a quieter, machine may start it: an answer here would be kept by a cache.
+    # It may start on another machine, so there must be no verdict that the cache would keep.
     config = ServingConfig(startup_timeout_s=0.01)
     with pytest.raises(LaunchError, match=r"was not ready within 0\.01 s"):
-        validate_serving(saved(RetrievalModel), questions, config)
+        validate_serving(saved(RetrievalModel), samples, config)
 
 
-def test_a_model_that_the_server_cannot_load_is_not_blessed_and_the_log_says_why(
+def test_a_model_that_the_server_cannot_load_is_not_blessed(
     saved: Callable[[type[RetrievalModel]], str],
-    run_executor: Callable[[str], standard_artifacts.InfraBlessing],
+    run_component: Callable[[str], standard_artifacts.InfraBlessing],
     tmp_path: Path,
 ):
     directory = saved(RetrievalModel)
     Path(directory, "saved_model.pb").write_bytes(b"no graph")
     with pytest.raises(LaunchError, match=r"saved_model\.pb"):
-        run_executor(directory)
+        run_component(directory)
     assert not (tmp_path / "blessing").exists()
 
 
-def test_executor_blesses_a_good_model_as_tfx_understands_it(
+def test_the_component_blesses_a_good_model(
     saved: Callable[[type[RetrievalModel]], str],
-    run_executor: Callable[[str], standard_artifacts.InfraBlessing],
+    run_component: Callable[[str], standard_artifacts.InfraBlessing],
 ):
-    blessing = run_executor(saved(RetrievalModel))
+    blessing = run_component(saved(RetrievalModel))
     assert model_utils.is_infra_validated(blessing)
     assert [path.name for path in Path(blessing.uri).iterdir()] == ["INFRA_BLESSED"]
 
 
-def test_executor_does_not_bless_a_faulty_model_and_writes_why(
+def test_the_component_does_not_bless_a_faulty_model_and_lists_the_problems(
     saved: Callable[[type[RetrievalModel]], str],
-    run_executor: Callable[[str], standard_artifacts.InfraBlessing],
+    run_component: Callable[[str], standard_artifacts.InfraBlessing],
 ):
-    blessing = run_executor(saved(Muddled))
+    blessing = run_component(saved(Muddled))
     assert not model_utils.is_infra_validated(blessing)
     (file,) = Path(blessing.uri).iterdir()
     assert file.name == "INFRA_NOT_BLESSED"
     assert file.read_text().splitlines()[:2] == [
-        "query 'user 0': a candidate came twice",
-        "query 'user 0': a score is not a number",
+        "query 'user 0': the answer has a candidate twice",
+        "query 'user 0': a score is not a finite number",
     ]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from components.serving_validator.sample_queries import Questions
+from components.serving_validator.expected_answers import SampleQueries
 from models.features.spec import FeatureSpec
 from models.input.raw_examples import read_timelines
 from serving.clients.query import Query
@@ -24,9 +24,7 @@ SPEC = FeatureSpec.model_validate(
 )
 
 
-def test_a_timeline_becomes_what_a_client_would_send(
-    write_examples: Callable[..., str], tmp_path: Path
-):
+def test_timelines_as_queries_of_a_client(write_examples: Callable[..., str], tmp_path: Path):
     file = write_examples(
         tmp_path,
         [
@@ -48,27 +46,25 @@ def test_a_timeline_becomes_what_a_client_would_send(
             },
         ],
     )
-    questions = Questions.from_timelines(next(read_timelines([file], SPEC, 10)), SPEC)
-    assert questions.queries == [
+    samples = SampleQueries.from_timelines(next(read_timelines([file], SPEC, 10)), SPEC)
+    assert samples.queries == [
         Query("ü 1", ["a b", "→漢"], {"age": 31.0, "country": "CH", "tags": ["x"]}),
-        # What is missing is not sent.
+        # Missing values are not sent.
         Query("u2", [], {"tags": ["x", "y z"]}),
     ]
-    assert (questions.query_id_name, questions.candidate_id_name) == ("user", "item")
-    assert questions.inputs["history"].numpy().tolist() == [
+    assert (samples.query_id_name, samples.candidate_id_name) == ("user", "item")
+    assert samples.inputs["history"].numpy().tolist() == [
         [b"a b", "→漢".encode()],
         [b"", b""],
     ]
-    assert tf.math.is_nan(questions.inputs["age"][1])
+    assert tf.math.is_nan(samples.inputs["age"][1])
 
 
-def test_an_id_that_is_no_text_can_still_be_asked(
-    write_examples: Callable[..., str], tmp_path: Path
-):
+def test_an_id_that_is_not_utf8_can_be_sent(write_examples: Callable[..., str], tmp_path: Path):
     file = write_examples(
         tmp_path,
         [{"user": [b"\xff\xfe"], "item": ["a"], "is_target": [0], "age": [], "country": []}],
     )
-    (query,) = Questions.from_timelines(next(read_timelines([file], SPEC, 1)), SPEC).queries
-    # As Python names files that are no text: the client sends the same bytes.
+    (query,) = SampleQueries.from_timelines(next(read_timelines([file], SPEC, 1)), SPEC).queries
+    # Python's surrogate escapes: the client sends the same bytes.
     assert query.query_id == "\udcff\udcfe"
