@@ -1,12 +1,14 @@
 """Bring the results of Beam workers back to the process that started them."""
 
+import os
 import pickle
 import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
+
+from components import files
 
 MakePipeline = Callable[[], beam.Pipeline]
 
@@ -27,52 +29,33 @@ def run_and_collect(
     Args:
         make_pipeline: Returns a new Beam pipeline.
         build: Adds the steps and returns the collection. Its elements are pickled.
-        folder: An existing folder for the hand-over.
+        folder: An existing folder for the file that has the elements.
     """
-    path = FileSystems.join(folder, uuid.uuid4().hex)
+    path = os.path.join(folder, uuid.uuid4().hex)
     with make_pipeline() as pipeline:
         (
             build(pipeline)
-            | "OneKey" >> beam.Map(_with_one_key)
-            | "Together" >> beam.GroupByKey()
-            | "HandOver" >> beam.ParDo(_HandOver(path))
+            | "AddOneKey" >> beam.Map(_with_one_key)
+            | "Gather" >> beam.GroupByKey()
+            | "Write" >> beam.ParDo(_WriteForDriver(path))
         )
-    if not FileSystems.exists(path):  # the collection was empty
+    if not files.exists(path):  # the collection was empty
         return []
-    with FileSystems.open(path) as stream:
-        found: list[Any] = pickle.loads(stream.read())
-    return found
+    elements: list[Any] = pickle.loads(files.read_bytes(path))
+    return elements
 
 
-def make_folder(path: str) -> str:
-    """Makes a folder unless it is there; returns it."""
-    if not FileSystems.exists(path):
-        FileSystems.mkdirs(path)
-    return path
+def _with_one_key(element: Any) -> tuple[int, Any]:
+    return 0, element
 
 
-def remove_folder(path: str) -> None:
-    """Removes a folder of files, if there is one."""
-    # File by file, because object stores have no folders; where there is one, it goes last.
-    (found,) = FileSystems.match([FileSystems.join(path, "*")])
-    if found.metadata_list:
-        FileSystems.delete([entry.path for entry in found.metadata_list])
-    if FileSystems.exists(path):
-        FileSystems.delete([path])
+class _WriteForDriver(beam.DoFn):
+    """Write the elements to a file, because the driver shares no memory with the workers."""
 
-
-def _with_one_key(found: Any) -> tuple[int, Any]:
-    return 0, found
-
-
-class _HandOver(beam.DoFn):
-    """Hands what the workers found to the driver, which shares no memory with them."""
-
-    def __init__(self, path: str):
+    def __init__(self, path: str) -> None:
         self._path = path
 
     def process(self, keyed: tuple[int, Iterable[Any]]) -> Iterable[None]:
-        _, found = keyed
-        with FileSystems.create(self._path) as stream:
-            stream.write(pickle.dumps(list(found)))
+        _, elements = keyed
+        files.write_bytes(self._path, pickle.dumps(list(elements)))
         return ()

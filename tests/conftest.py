@@ -99,10 +99,8 @@ def many_embeddings(many_towers: KnownTowers, tmp_path_factory: pytest.TempPathF
             "item": np.array([name.encode() for name in names], object),
             "genres": np.array([row + [b""] * (3 - len(row)) for row in genres], object),
         }
-        writer = embedding_files.EmbeddingWriter(
+        embedding_files.write_table(
             str(folder / embedding_files.file_name(part, 2)),
-            embedding_files.schema(spec, DIMENSION),
+            embedding_files.to_table(spec, raw, many_towers.vectors[rows]),
         )
-        writer.write(embedding_files.to_table(spec, raw, many_towers.vectors[rows]))
-        writer.close()
     return embedding_files.EmbeddingFiles(str(folder), spec)

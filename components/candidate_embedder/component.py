@@ -1,4 +1,4 @@
-"""CandidateEmbedder: embed the catalogue, for the index and for external vector stores."""
+"""CandidateEmbedder: embed the catalogue."""
 
 import apache_beam as beam
 from tfx.dsl.component.experimental.annotations import (
@@ -27,7 +27,7 @@ def CandidateEmbedder(
     config: Parameter[str],
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
-    """Embed the `candidates` split with a blessed model, block by block in Beam.
+    """Embed the split `candidates` with a blessed model, for the index and for vector stores.
 
     ```python
     embedder = CandidateEmbedder(
@@ -42,13 +42,13 @@ def CandidateEmbedder(
         examples: Examples with the split `candidates`.
         model: The fitted towers.
         model_blessing: The verdict of the evaluation gate.
-        embeddings: Each candidate once, with its vector and features.
+        embeddings: Parquet files with the vector and the features of each candidate.
         config: A `FeatureSpec`.
         beam_pipeline: Filled in by TFX.
 
     Raises:
         NotBlessedError: The model is not blessed. Later components do not run.
-        EmbeddingError: The catalogue is empty, or a vector is not finite.
+        EmbeddingError: The catalogue is empty, a candidate has no ID, or a vector is not finite.
         ChangedFeaturesError: The model was fitted with other features.
     """
     require_model_blessing(model_blessing)

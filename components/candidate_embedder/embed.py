@@ -1,6 +1,7 @@
-"""Embeds the catalogue in Beam: a block of candidates at a time, each block a file."""
+"""Embed the catalogue in Beam: each worker embeds a block of candidates and writes it to a file."""
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,44 +11,30 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 
-from components.beam_results import MakePipeline, make_folder, remove_folder, run_and_collect
-from components.candidate_embedder.embedding_files import (
-    EmbeddingWriter,
-    file_name,
-    schema,
-    to_table,
-)
+from components import files
+from components.beam_results import MakePipeline, run_and_collect
+from components.candidate_embedder.embedding_files import file_name, to_table, write_table
 from components.interactions.buckets import new_path
 from components.interactions.stable_hash import hash_strings
 from models.features.spec import FeatureSpec
 from models.input.raw_examples import count_examples, read_candidates
 from models.towers.saved_towers import SavedTowers
 
-_CANDIDATES_A_BLOCK = 65_536
-_CANDIDATES_A_BATCH = 4096
-# Of vectors that are held before they are written.
-_ROW_GROUP_BYTES = 32 << 20
+_CANDIDATES_PER_BLOCK = 65_536
+_CANDIDATES_PER_BATCH = 4096
 _NUM_SHOWN = 5
-_BYTES_A_NUMBER = 4
 
 log = logging.getLogger(__name__)
 
 
 class EmbeddingError(Exception):
-    """The catalogue cannot be embedded; running again does not help."""
+    """The catalogue cannot be embedded. Running again does not help."""
 
 
 @dataclass(frozen=True, order=True)
 class Block:
-    """Some candidates of one file of Examples.
-
-    Attributes:
-        file: Index of the file.
-        first: Its first candidate's place in the file.
-        last: The place after its last one.
-    """
+    """The candidates `first` to `last - 1` of one file of Examples, given by its index."""
 
     file: int
     first: int
@@ -56,21 +43,21 @@ class Block:
 
 @dataclass(frozen=True)
 class EmbeddedBlock:
-    """What a worker made of a block.
+    """A block that a worker has embedded.
 
     Attributes:
-        block: Which.
-        path: The Parquet file.
-        id_hashes: Of its candidate ids `[n]`.
-        num_nameless: Candidates without an id.
-        not_finite: Ids whose vector holds a NaN or an infinity, the first few.
-        num_not_finite: How many there are.
+        block: The candidates.
+        path: Parquet file with the vectors and features.
+        id_hashes: Hashes of the candidate IDs `[n]`.
+        num_without_id: Number of candidates that have no ID.
+        not_finite: The first few IDs whose vector has a NaN or an infinity.
+        num_not_finite: Number of such IDs.
     """
 
     block: Block
     path: str
     id_hashes: npt.NDArray[np.uint64]
-    num_nameless: int
+    num_without_id: int
     not_finite: tuple[bytes, ...]
     num_not_finite: int
 
@@ -78,62 +65,59 @@ class EmbeddedBlock:
 def embed_candidates(
     model_path: str,
     spec: FeatureSpec,
-    files: Sequence[str],
+    sources: Sequence[str],
     output_dir: str,
     make_pipeline: MakePipeline,
-    candidates_a_block: int = _CANDIDATES_A_BLOCK,
+    candidates_per_block: int = _CANDIDATES_PER_BLOCK,
 ) -> int:
-    """Writes `embeddings-*.parquet`, all of them or none.
+    """Write `embeddings-*.parquet`, either all files or none, and return the number of candidates.
 
-    The order of the rows is that of the Examples, whatever the workers did. A candidate id that
-    comes again is dropped. A worker holds one block; this process holds eight bytes a candidate.
+    The rows have the order of the Examples. If a candidate ID is repeated, its first candidate is
+    kept. A worker needs memory for one block, and this process needs eight bytes per candidate.
 
     Args:
         model_path: SavedModel of `models.towers.export`.
-        spec: Ids and features.
-        files: The `candidates` split: GZIP TFRecords of raw Examples.
-        output_dir: Gets the files.
+        spec: IDs and features.
+        sources: The split `candidates`: GZIP TFRecords of raw Examples.
+        output_dir: Folder for the files.
         make_pipeline: Returns a new Beam pipeline.
-        candidates_a_block: How many candidates a worker takes at once.
-
-    Returns:
-        The number of candidates.
+        candidates_per_block: Size of a block.
 
     Raises:
-        EmbeddingError: There is no candidate, or one without id, or a vector is not finite.
+        EmbeddingError: The catalogue is empty, a candidate has no ID, or a vector is not finite.
         ChangedFeaturesError: The model was fitted with other features.
     """
-    SavedTowers(model_path, spec)  # says so here, and not from a worker, if the features differ
-    scratch = make_folder(FileSystems.join(output_dir, ".incomplete"))
+    SavedTowers(model_path, spec)  # raises its errors here instead of in a worker
+    scratch = files.make_folder(os.path.join(output_dir, ".incomplete"))
     try:
         found: list[EmbeddedBlock] = run_and_collect(
             make_pipeline,
             lambda pipeline: (
                 pipeline
-                | "Files" >> beam.Create(list(enumerate(files)))
-                # Grouping by distinct keys spreads them over the workers.
-                | "SpreadFiles" >> beam.GroupByKey()
-                | "FindBlocks" >> beam.ParDo(_FindBlocks(candidates_a_block))
-                | "SpreadBlocks" >> beam.GroupByKey()
+                | "Files" >> beam.Create(list(enumerate(sources)))
+                # Grouping by distinct keys distributes the elements over the workers.
+                | "DistributeFiles" >> beam.GroupByKey()
+                | "FindBlocks" >> beam.ParDo(_FindBlocks(candidates_per_block))
+                | "DistributeBlocks" >> beam.GroupByKey()
                 | "Embed" >> beam.ParDo(_Embed(model_path, spec, scratch))
             ),
             scratch,
         )
         found.sort(key=lambda embedded: embedded.block)
         _check(found)
-        paths, num_candidates = _without_repeated(found, spec, scratch)
-        targets = [file_name(place, len(paths)) for place in range(len(paths))]
-        FileSystems.rename(paths, [FileSystems.join(output_dir, name) for name in targets])
+        paths, num_candidates = _without_repeated_ids(found, spec, scratch)
+        names = [file_name(index, len(paths)) for index in range(len(paths))]
+        files.rename(paths, [os.path.join(output_dir, name) for name in names])
     finally:
-        remove_folder(scratch)
+        files.remove(scratch)
     return num_candidates
 
 
 class _FindBlocks(beam.DoFn):
-    """Cuts a file of Examples into blocks, which workers then read apart."""
+    """Divide a file of Examples into blocks."""
 
-    def __init__(self, candidates_a_block: int):
-        self._size = candidates_a_block
+    def __init__(self, candidates_per_block: int) -> None:
+        self._size = candidates_per_block
 
     def process(self, keyed: tuple[int, Iterable[str]]) -> Iterator[tuple[str, tuple[Block, str]]]:
         file, (path,) = keyed
@@ -144,9 +128,9 @@ class _FindBlocks(beam.DoFn):
 
 
 class _Embed(beam.DoFn):
-    """Embeds a block into a file."""
+    """Embed a block and write it to a file."""
 
-    def __init__(self, model_path: str, spec: FeatureSpec, folder: str):
+    def __init__(self, model_path: str, spec: FeatureSpec, folder: str) -> None:
         self._model_path = model_path
         self._spec = spec
         self._folder = folder
@@ -156,35 +140,28 @@ class _Embed(beam.DoFn):
 
     def process(self, keyed: tuple[str, Iterable[tuple[Block, str]]]) -> Iterator[EmbeddedBlock]:
         _, ((block, source),) = keyed
-        path = new_path(self._folder)
-        writer: EmbeddingWriter | None = None
         tables: list[pa.Table] = []
-        hashes, broken, num_nameless = [], [], 0
+        broken: list[bytes] = []
+        num_without_id = 0
         for batch in read_candidates(
-            [source], self._spec, _CANDIDATES_A_BATCH, slice(block.first, block.last)
+            [source], self._spec, _CANDIDATES_PER_BATCH, slice(block.first, block.last)
         ):
             vectors = self._towers.embed_candidates(batch)
             raw = {name: values.numpy() for name, values in batch.items()}
-            table = to_table(self._spec, raw, vectors)
-            num_nameless += int((raw[self._spec.candidate_id] == b"").sum())
-            hashes.append(hash_strings(table.column(0).combine_chunks()))
-            broken += raw[self._spec.candidate_id][~np.isfinite(vectors).all(axis=1)].tolist()
-            if writer is None:
-                writer = EmbeddingWriter(path, schema(self._spec, vectors.shape[1]))
-            tables.append(table)
-            if sum(map(len, tables)) * vectors.shape[1] * _BYTES_A_NUMBER >= _ROW_GROUP_BYTES:
-                writer.write(pa.concat_tables(tables))
-                tables = []
-        if writer is None:  # Blocks are not empty: the file has changed meanwhile.
+            ids = raw[self._spec.candidate_id]
+            tables.append(to_table(self._spec, raw, vectors))
+            num_without_id += int((ids == b"").sum())
+            broken += ids[~np.isfinite(vectors).all(axis=1)].tolist()
+        if not tables:  # blocks are not empty, so the file has changed since it was counted
             raise EmbeddingError(f"{source} ended before candidate {block.first}")
-        if tables:
-            writer.write(pa.concat_tables(tables))
-        writer.close()
+        table = pa.concat_tables(tables)
+        path = new_path(self._folder)
+        write_table(path, table)
         yield EmbeddedBlock(
             block,
             path,
-            np.concatenate(hashes),
-            num_nameless,
+            np.concatenate([hash_strings(ids) for ids in table.column(0).chunks]),
+            num_without_id,
             tuple(broken[:_NUM_SHOWN]),
             len(broken),
         )
@@ -192,31 +169,28 @@ class _Embed(beam.DoFn):
 
 def _check(found: Sequence[EmbeddedBlock]) -> None:
     if not found:
-        raise EmbeddingError("the catalogue must hold a candidate, got none")
-    num_nameless = sum(embedded.num_nameless for embedded in found)
-    if num_nameless:
-        raise EmbeddingError(f"every candidate must have an id, but {num_nameless} have none")
+        raise EmbeddingError("the catalogue must have at least one candidate, but it is empty")
+    num_without_id = sum(embedded.num_without_id for embedded in found)
+    if num_without_id:
+        raise EmbeddingError(f"every candidate must have an ID, but {num_without_id} have none")
     num_broken = sum(embedded.num_not_finite for embedded in found)
     if num_broken:
         shown = [name for embedded in found for name in embedded.not_finite][:_NUM_SHOWN]
         names = ", ".join(name.decode(errors="backslashreplace") for name in shown)
         raise EmbeddingError(
-            f"vectors must be finite, but those of {num_broken} candidates hold a NaN or an "
+            f"vectors must be finite, but those of {num_broken} candidates have a NaN or an "
             f"infinity: {names}{', …' if num_broken > len(shown) else ''}"
         )
 
 
-def _without_repeated(
+def _without_repeated_ids(
     found: Sequence[EmbeddedBlock], spec: FeatureSpec, folder: str
 ) -> tuple[list[str], int]:
-    """Returns the files, written anew where a candidate came again, and how many candidates."""
+    """Return the files and the number of candidates; rewrite files that have repeated IDs."""
     hashes, counts = np.unique(
         np.concatenate([embedded.id_hashes for embedded in found]), return_counts=True
     )
-    num_candidates = int(counts.sum())
-    suspects = hashes[counts > 1]
-    if not len(suspects):
-        return [embedded.path for embedded in found], num_candidates
+    suspects = hashes[counts > 1]  # repeated IDs, and IDs that happen to have the same hash
     seen: set[bytes] = set()
     paths = []
     num_repeated = 0
@@ -225,7 +199,7 @@ def _without_repeated(
         if not is_suspect.any():
             paths.append(embedded.path)
             continue
-        with FileSystems.open(embedded.path) as stream:
+        with files.open_to_read(embedded.path) as stream:
             table = pq.read_table(stream)
         kept = np.ones(len(table), bool)
         for row in np.flatnonzero(is_suspect).tolist():
@@ -233,12 +207,9 @@ def _without_repeated(
             kept[row] = candidate not in seen
             seen.add(candidate)
         num_repeated += int((~kept).sum())
-        if not kept.any():
-            continue
-        writer = EmbeddingWriter(path := new_path(folder), table.schema)
-        writer.write(table.filter(pc.equal(pa.array(kept), True)))
-        writer.close()
-        paths.append(path)
+        if kept.any():
+            write_table(path := new_path(folder), table.filter(pc.equal(pa.array(kept), True)))
+            paths.append(path)
     if num_repeated:
-        log.warning("dropped %d candidates whose id had come before", num_repeated)
-    return paths, num_candidates - num_repeated
+        log.warning("dropped %d candidates with a repeated ID", num_repeated)
+    return paths, int(counts.sum()) - num_repeated

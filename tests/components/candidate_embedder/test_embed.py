@@ -98,7 +98,7 @@ def test_blocks_of_any_size_and_any_workers_give_the_same_rows_in_order(
     np.testing.assert_allclose(vectors, many_towers.vectors, rtol=1e-6)
 
 
-def test_a_candidate_that_comes_again_is_dropped(
+def test_repeated_candidate_ids_are_dropped(
     known: Any, write_examples: WriteExamples, tmp_path: Path
 ) -> None:
     first = write_examples(tmp_path / "1", [candidate("a", "x"), candidate("b"), candidate("a")])
@@ -114,7 +114,7 @@ def test_a_candidate_that_comes_again_is_dropped(
     assert EmbeddingFiles(str(tmp_path), known.spec).num_candidates == 3
 
 
-def test_a_vector_that_is_not_finite_is_named_and_nothing_is_left(
+def test_vectors_that_are_not_finite_are_an_error_and_no_file_remains(
     make_towers: Callable[..., Any], write_examples: WriteExamples, tmp_path: Path
 ) -> None:
     broken = make_towers(
@@ -122,7 +122,7 @@ def test_a_vector_that_is_not_finite_is_named_and_nothing_is_left(
     )
     file = write_examples(tmp_path / "in", [candidate(name) for name in "abc"])
     out = tmp_path / "out"
-    with pytest.raises(EmbeddingError, match="of 2 candidates hold a NaN or an infinity: b, c"):
+    with pytest.raises(EmbeddingError, match=r"of 2 candidates .* infinity: b, c"):
         embed_candidates(broken.directory, broken.spec, [file], str(out), one_worker)
     assert list(out.iterdir()) == []
 
@@ -131,11 +131,11 @@ def test_an_empty_catalogue_is_an_error(
     known: Any, write_examples: WriteExamples, tmp_path: Path
 ) -> None:
     file = write_examples(tmp_path / "in", [])
-    with pytest.raises(EmbeddingError, match="must hold a candidate"):
+    with pytest.raises(EmbeddingError, match="is empty"):
         embed_candidates(known.directory, known.spec, [file], str(tmp_path / "out"), one_worker)
 
 
-def test_features_that_the_model_was_not_fitted_with_are_named(
+def test_features_that_differ_from_those_of_the_model_are_an_error(
     known: Any, write_examples: WriteExamples, tmp_path: Path
 ) -> None:
     file = write_examples(tmp_path / "in", [candidate("a")])
@@ -152,21 +152,21 @@ def test_features_that_the_model_was_not_fitted_with_are_named(
         embed_candidates(known.directory, other, [file], str(tmp_path / "out"), one_worker)
 
 
-def test_a_file_that_is_missing_is_noticed(
+def test_a_missing_file_is_an_error(
     many_towers: Any, write_examples: WriteExamples, tmp_path: Path
 ) -> None:
     file = write_examples(tmp_path / "in", [candidate(name) for name in many_towers.ids])
     spec = many_towers.spec
     embed_candidates(many_towers.directory, spec, [file], str(tmp_path), one_worker, 100)
     (tmp_path / "embeddings-00001-of-00003.parquet").unlink()
-    with pytest.raises(EmbeddingFilesError, match="must hold"):
+    with pytest.raises(EmbeddingFilesError, match="00002"):
         EmbeddingFiles(str(tmp_path), spec)
-    with pytest.raises(EmbeddingFilesError, match="got none"):
+    with pytest.raises(EmbeddingFilesError, match="none"):
         EmbeddingFiles(str(tmp_path / "in"), spec)
 
 
 @pytest.mark.parametrize("blessed", [True, False])
-def test_executor_embeds_for_a_blessed_model_alone(
+def test_the_component_embeds_only_with_a_blessed_model(
     many_towers: Any, many_examples: str, tmp_path: Path, blessed: bool
 ) -> None:
     blessing = artifact(standard_artifacts.ModelBlessing, tmp_path / "blessing")

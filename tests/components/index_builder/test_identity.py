@@ -49,12 +49,10 @@ def identity(tmp_path: Path) -> Identity:
                 "price": np.array(prices, np.float32),
             }
             vectors = np.full([len(rows), 2], noise, np.float32)
-            name = embedding_files.file_name(number, len(parts))
-            writer = embedding_files.EmbeddingWriter(
-                str(folder / name), embedding_files.schema(SPEC, 2)
+            embedding_files.write_table(
+                str(folder / embedding_files.file_name(number, len(parts))),
+                embedding_files.to_table(SPEC, raw, vectors),
             )
-            writer.write(embedding_files.to_table(SPEC, raw, vectors))
-            writer.close()
         files = EmbeddingFiles(str(folder), SPEC)
         return identity_of(str(tmp_path / "towers"), files, SPEC, settings)
 

@@ -58,11 +58,10 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> CatalogueFiles:
         "country": np.array([country.encode() for country in COUNTRIES], object),
         "unused": np.array([b""] * NUM, object),
     }
-    writer = embedding_files.EmbeddingWriter(
-        str(folder / embedding_files.file_name(0, 1)), embedding_files.schema(SPEC, DIMENSION)
+    embedding_files.write_table(
+        str(folder / embedding_files.file_name(0, 1)),
+        embedding_files.to_table(SPEC, raw, VECTORS),
     )
-    writer.write(embedding_files.to_table(SPEC, raw, VECTORS))
-    writer.close()
     files = EmbeddingFiles(str(folder), SPEC)
     return CatalogueFiles.write(files, ("tags", "country", "unused"), str(folder))
 
