@@ -7,7 +7,8 @@ import typer
 
 from pipeline.cli.command import command
 from pipeline.cli.output import say
-from pipeline.datasets.dataset import Dataset, prepare
+from pipeline.datasets.dataset import Dataset
+from pipeline.datasets.prepare import prepare
 
 
 def default_data_dir() -> Path:

@@ -1,30 +1,22 @@
-"""Prepare a public dataset as a folder of CSV files.
+"""The public datasets, and readers of their archives.
 
 The command line imports this module for the names of the datasets, so polars is only imported when
-a dataset is read.
+a file is read.
 """
 
-import fcntl
 import io
-import json
-import os
-import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import ArchiveError, DestinationError
+from pipeline.errors import ArchiveError
 
 if TYPE_CHECKING:
     import polars as pl
-
-# Written last. A folder is complete if it has every file of its manifest, in the right size.
-MANIFEST = "dataset.json"
 
 
 class Dataset(str, Enum):
@@ -56,126 +48,9 @@ class Tables:
     source: str
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """The result of preparing a dataset.
-
-    Attributes:
-        folder: Folder with the CSV files.
-        counts: See `Tables`; None if the folder was already complete.
-    """
-
-    folder: Path
-    counts: Mapping[str, int] | None
-
-
-def prepare(
-    dataset: Dataset, data_dir: Path, *, archives: Sequence[Path] = (), force: bool = False
-) -> Prepared:
-    """Write a dataset's tables as CSV files.
-
-    Args:
-        dataset: The dataset to prepare.
-        data_dir: Folder with one folder for each dataset.
-        archives: Zip file, or the folder it was unpacked into. RetailRocket's two files may be
-            given one by one. Only MovieLens 100K can be downloaded instead.
-        force: Whether to write a complete folder again.
-
-    Raises:
-        DownloadError: No source can be reached.
-        ArchiveError: The archive is missing, incomplete or another one.
-        DestinationError: The folder cannot be written.
-    """
-    folder = data_dir / dataset.folder_name
-    if is_complete(folder) and not force:
-        return Prepared(folder, None)
-    if dataset is Dataset.RETAILROCKET:
-        from pipeline.datasets import retailrocket
-
-        tables = retailrocket.read(archives)
-    else:
-        from pipeline.datasets import movielens
-
-        tables = movielens.read(dataset, archives)
-    with atomic_folder(folder) as partial:
-        for name, table in tables.files.items():
-            table.write_csv(partial / name)
-        manifest = {
-            "name": dataset.value,
-            "source": tables.source,
-            "counts": dict(tables.counts),
-            "bytes": {name: (partial / name).stat().st_size for name in tables.files},
-        }
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    return Prepared(folder, tables.counts)
-
-
-def is_complete(folder: Path) -> bool:
-    """Return whether a folder has every file of its manifest, in the right size."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        sizes: dict[str, int] = manifest["bytes"]
-        return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return False
-
-
 def show_counts(counts: Mapping[str, int]) -> str:
     """Return counts as text, such as "1,682 movies, 943 users"."""
     return ", ".join(f"{count:,} {name}" for name, count in counts.items())
-
-
-@contextmanager
-def atomic_folder(destination: Path) -> Iterator[Path]:
-    """Yield an empty folder that replaces `destination` if the block succeeds.
-
-    If the block raises or the process is killed, `destination` stays as it was; the next call
-    removes what a killed process left behind.
-
-    Raises:
-        DestinationError: The folder cannot be written, or another process is preparing a dataset.
-    """
-    partial = destination.with_name(f".{destination.name}.partial")
-    old = destination.with_name(f".{destination.name}.old")
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(destination.parent):
-            for leftover in (partial, old):
-                shutil.rmtree(leftover, ignore_errors=True)
-            try:
-                partial.mkdir()
-                yield partial
-                if destination.exists():  # A folder cannot be renamed onto one that has files.
-                    destination.rename(old)
-                try:
-                    partial.rename(destination)
-                except OSError:
-                    if old.exists():
-                        old.rename(destination)
-                    raise
-            finally:
-                for leftover in (partial, old):
-                    shutil.rmtree(leftover, ignore_errors=True)
-    except BlockingIOError as error:
-        raise DestinationError(
-            f"another process is preparing a dataset in {destination.parent}; wait for it"
-        ) from error
-    except OSError as error:
-        raise DestinationError(
-            f"{destination} cannot be written: {error}. Check the free disk space and the "
-            "permissions, or give another folder with --data-dir"
-        ) from error
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder; raise BlockingIOError if another process holds it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 class ArchiveMembers:

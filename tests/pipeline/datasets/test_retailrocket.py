@@ -8,8 +8,9 @@ from typer.testing import CliRunner
 
 from pipeline.cli.data import data
 from pipeline.datasets import retailrocket
-from pipeline.datasets.dataset import Dataset, Prepared
-from pipeline.datasets.dataset import prepare as prepare_dataset
+from pipeline.datasets.dataset import Dataset
+from pipeline.datasets.prepare import Prepared
+from pipeline.datasets.prepare import prepare as prepare_dataset
 from pipeline.datasets.retailrocket import TEST_FILE, TRAIN_FILE
 from pipeline.errors import ArchiveError
 
