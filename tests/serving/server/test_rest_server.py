@@ -100,6 +100,7 @@ def test_a_gzip_body_is_read(server: Any, rest: Rest) -> None:
 @pytest.mark.parametrize(
     "body",
     [b"not gzip", gzip.compress(json.dumps(SIMILAR).encode())[:-12], gzip.compress(b"{}") + b"x"],
+    ids=["not gzip", "truncated", "trailing bytes"],
 )
 def test_a_damaged_gzip_body_is_refused(server: Any, body: bytes) -> None:
     status, content = post(server, body)
