@@ -1,8 +1,8 @@
-"""The floor of any gRPC server in Python: it reads nothing and answers the same bytes to each call.
+"""Minimal gRPC server that returns the same bytes to every call, as a lower bound for latency.
 
 Usage: python benchmarks/_canned_server.py sync|aio PATH ANSWER_FILE
 
-It prints its port and ends with its standard input.
+It prints its port and exits when its standard input is closed.
 """
 
 import asyncio

@@ -143,7 +143,7 @@ class _Periods:
         return drawn
 
     def _led_on(self, items: Ints, visit: Ints) -> Ints:
-        """Replace some items by one of the two that follow the previous item of the visit."""
+        """Replace some items with the visit's previous item plus 1 or 2, so order matters."""
         count = len(items)
         leads = self._rng.random(count) < _LEADS_ON
         leads[np.flatnonzero(np.diff(visit, prepend=-1))] = False

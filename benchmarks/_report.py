@@ -69,7 +69,7 @@ def report(about: Mapping[str, Any], rows: Sequence[Row], *, as_json: bool) -> i
 
 
 def status(rows: Sequence[Row]) -> int:
-    """Return the exit status of a benchmark: 1 if a `must` is missed."""
+    """Return the exit status of a benchmark: 1 if a value misses its `must` bound, else 0."""
     return int(any(found["met"] is False for found in rows))
 
 

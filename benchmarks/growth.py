@@ -146,7 +146,7 @@ def _model_rows(folder: Path, label: str) -> Iterator[dict[str, Any]]:
 
 
 def step_rows(folder: Path) -> Iterator[dict[str, Any]]:
-    """Time a step that reads a small file, started as each orchestrator does."""
+    """Time one small component, started as Airflow and as Kubeflow Pipelines start it."""
     config = prepare(folder, SIZES["100k"])
     command = [*TWO_TOWER, "component", "ImportSchemaGen", "--config", str(config), "--run-id"]
     walls, cpus = [], []

@@ -41,7 +41,7 @@ SERVED_TOLERANCE = 0.001
 
 @dataclass(frozen=True)
 class Goal:
-    """The bounds of one metric of a configuration's model."""
+    """Required (`must`) and desired (`aim`) value of one metric of a configuration's model."""
 
     metric: str
     must: float

@@ -126,7 +126,7 @@ class Server:
 
 
 async def push_versions(base_path: Path, folder: Path, period_s: float, ends_at: float) -> int:
-    """Put new versions into the base path, whole or not at all, and removes old ones."""
+    """Add new versions to the base path atomically, and remove old ones."""
     number = 1
     while time.monotonic() < ends_at:
         await asyncio.sleep(period_s)

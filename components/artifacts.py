@@ -33,7 +33,7 @@ class IndexReport(Artifact):
 class IngestReport(Artifact):
     """A folder with `ingest_report.json`, which says what ingestion read, dropped and wrote.
 
-    `added_candidates.parquet` has the IDs that only training events have.
+    `added_candidates.parquet` lists candidates in training events that the catalogue lacks.
     """
 
     TYPE_NAME = "components.IngestReport"

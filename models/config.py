@@ -34,7 +34,7 @@ class ModelConfig(Settings):
         512, ge=1, le=100_000, description="Number of newest events that the encoder reads."
     )
     share_candidate_ids: bool = Field(
-        False, description="Embed the history with the candidate IDs' table, not with a second one."
+        False, description="Use one ID embedding table for the candidate tower and the history."
     )
     recency_positions: int = Field(
         50,
@@ -66,7 +66,7 @@ class ModelConfig(Settings):
     # with .15.
     temperature: float = Field(0.1, gt=0, le=10, description="cosine: divisor of the similarity.")
     candidate_bias: bool = Field(
-        True, description="dot: learn a bias, in effect the popularity, of each candidate."
+        True, description="dot: learn a bias per candidate, which reflects its popularity."
     )
 
     @property
@@ -153,8 +153,9 @@ class TrainingConfig(Settings):
     max_full_logits: int = Field(
         30_000_000,
         ge=1,
-        description="Most logits per step for which `loss: auto` takes full_softmax: candidates "
-        "times timelines (reconstruct) or times events (next_candidate).",
+        description="Largest number of logits per step for which `loss: auto` takes full_softmax. "
+        "It is the number of candidates times that of timelines (reconstruct) or events "
+        "(next_candidate) in the step.",
     )
     num_negatives: int = Field(
         1024,

@@ -103,7 +103,7 @@ def check_machine(root: Path) -> None:
 
 
 def find_uv(folder: Path, log: Path) -> Path:
-    """Return a uv of `UV_VERSION`: the one in `folder`, or a new one installed there with pip."""
+    """Return the path of uv `UV_VERSION`; install it in `folder` with pip if it is not found."""
     own = folder / "uv" / "bin" / "uv"
     found = [path for path in (own, shutil.which("uv")) if path and _version(path) == UV_VERSION]
     if found:

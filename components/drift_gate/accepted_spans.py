@@ -75,7 +75,7 @@ def write_accepted(
     earlier: Sequence[AcceptedSpan],
     accepted: Sequence[tuple[AcceptedSpan, Profile | None]],
 ) -> None:
-    """Write the profiles of an accepted run, whose newest span is last, and then the record."""
+    """Write the profiles of the accepted spans, oldest first, and then the list of all of them."""
     entries = {entry.delivery: entry for entry in earlier}
     for entry, profile in accepted:
         entries.pop(entry.delivery, None)

@@ -51,12 +51,12 @@ class _Quantiles:
         self.heights: _Numbers = heights / heights[-1]
 
     def at(self, shares: _Numbers) -> _Numbers:
-        """Return the values below which these shares are."""
+        """Return the quantiles at `shares`."""
         values: _Numbers = np.interp(shares, self.heights, self.bounds)
         return values
 
     def below(self, value: float) -> float:
-        """Return the share below a value."""
+        """Return the share of the sample that is less than `value`."""
         index = int(np.searchsorted(self.bounds, value, "left"))
         return self._height(value, index, index)
 

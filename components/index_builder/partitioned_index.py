@@ -244,7 +244,7 @@ def cut_into_leaves(vectors: Vectors, num_leaves: int, seed: int) -> npt.NDArray
 def leaf_means(
     vectors: Vectors, leaves: npt.NDArray[np.int32], num_leaves: int
 ) -> tuple[Vectors, npt.NDArray[np.int64]]:
-    """Return the mean, zeros if empty, and the size of each leaf."""
+    """Return the mean vector of each leaf (zeros for an empty leaf) and the leaf sizes."""
     sizes = np.bincount(leaves, minlength=num_leaves)
     order = np.argsort(leaves, kind="stable")
     starts = np.cumsum(sizes) - sizes

@@ -25,7 +25,7 @@ class RetrievalModel(tf.Module):
     """Serves an index with the signatures that all backends share.
 
     A response has `min(k, num_candidates)` columns. If exclusions and filters leave fewer
-    candidates, the last columns contain "" and the least float32.
+    candidates, the last columns contain "" and the lowest finite float32.
 
     Args:
         towers: Exported towers, saved as part of the model.

@@ -42,13 +42,13 @@ class SpansConfig(Settings):
     )
     missing: Literal["stop", "warn"] = Field(
         "stop",
-        description="Action if a span of the window is missing or has no good event; warn: the run "
-        "continues without it.",
+        description="Action if a span of the window is missing or has no valid event; warn: the "
+        "run continues without it.",
     )
 
 
 class BigQueryConfig(Settings):
-    """The execution of BigQuery queries among the sources."""
+    """Settings for inputs that are BigQuery queries."""
 
     project: str = Field(min_length=1, description="Google Cloud project to bill.")
     temp_dataset: str | None = Field(
@@ -162,8 +162,8 @@ class SplitConfig(Settings):
     eval_from: datetime | Literal["newest_span"] | None = Field(
         None,
         description="temporal: first time of `eval` (UTC), instead of the fractions; newest_span: "
-        "the begin of the newest span. For numbered spans, this is the time with the fewest events "
-        "on the wrong side.",
+        "the start of the newest span. For numbered spans, it is the time that best separates "
+        "the events of the newest span from those of earlier ones.",
     )
     test_from: datetime | None = Field(None, description="temporal: first time of `test`.")
     seed: int = Field(42, ge=0, description="random: seed of the hash.")

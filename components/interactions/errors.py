@@ -12,7 +12,7 @@ IngestError                 The input or a setting must change before the run ca
 
 
 class IngestError(Exception):
-    """Base class: a retry does not help until the input or a setting changes."""
+    """Base class of ingestion errors; a retry fails again until the input or a setting changes."""
 
 
 class NoInputError(IngestError):

@@ -94,7 +94,7 @@ class EvaluationConfig(Settings):
         1000, ge=100, le=100_000, description="Number of bootstrap resamples of the queries."
     )
     slices: tuple[str, ...] = Field(
-        (), description="Categorical query features by whose values metrics are also reported."
+        (), description="Categorical query features; metrics are also reported for each value."
     )
 
     @model_validator(mode="after")

@@ -8,7 +8,9 @@ from models.settings import Settings
 class ServingConfig(Settings):
     """Settings of the served versions and of the validation before a push."""
 
-    model_name: str = Field("retrieval", pattern=r"^[A-Za-z0-9_.-]+$", description="Served name.")
+    model_name: str = Field(
+        "retrieval", pattern=r"^[A-Za-z0-9_.-]+$", description="Name of the model in requests."
+    )
     directory: str | None = Field(
         None, description="Base path of the served versions; by default `serving/` in `runs`."
     )

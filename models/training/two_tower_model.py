@@ -43,7 +43,7 @@ class TwoTowerModel(tfrs.Model):
         training: Objective, loss and dropout.
         table: Features of the catalogue.
         counts: Training events per candidate, `[num_candidates]`.
-        num_timelines: Timelines that share the events, if known.
+        num_timelines: Number of timelines that `counts` was computed from, if known.
 
     Example:
         model = TwoTowerModel(spec, sizes, ModelConfig(), TrainingConfig(), table, counts)

@@ -140,7 +140,7 @@ def split_ids(texts: Sequence[str] | None) -> list[str]:
 
 
 def parse_filters(texts: Sequence[str] | None) -> dict[str, list[str]]:
-    """Return the allowed values by feature of `--allow FEATURE=VALUE` options."""
+    """Parse `--allow FEATURE=VALUE` options into a list of allowed values per feature."""
     filters: dict[str, list[str]] = {}
     for text in texts or ():
         feature, equals, value = text.partition("=")

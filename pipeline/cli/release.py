@@ -179,7 +179,7 @@ def _release(
 
 
 def _addresses(targets: Sequence[str]) -> list[str]:
-    """Return the address of each replica, because a name of several would give only one."""
+    """Resolve each `dns:///` target to the addresses of all its replicas."""
     addresses = []
     for target in targets:
         name, _, port = target.removeprefix(_ALL_ADDRESSES).rpartition(":")

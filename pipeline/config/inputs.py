@@ -23,7 +23,7 @@ class EventsConfig(Settings):
         None, description="Column of the time; if absent, events keep the order of the files."
     )
     timestamp_unit: Literal["s", "ms", "us", "ns", "iso8601"] = Field(
-        "s", description="Unit of the time column; Parquet timestamps have their own."
+        "s", description="Unit of the time column; ignored for Parquet timestamps, which have one."
     )
     rating: str | None = Field(None, description="Column of the rating.")
     event_type: str | None = Field(
@@ -98,5 +98,5 @@ class IngestSettings(Settings):
         "to the `rejected` output.",
     )
     bigquery: BigQueryConfig | None = Field(
-        None, description="Where BigQuery runs the queries; needed if an input is one."
+        None, description="BigQuery settings; required if an input is a BigQuery query."
     )

@@ -256,7 +256,7 @@ class PipelineConfig(Settings):
 
     @property
     def ingestion(self) -> IngestConfig:
-        """All that ingestion needs, with absolute paths or URIs."""
+        """The configuration of ingestion, with absolute paths or URIs."""
         data = self.data
         paths = {
             name: self.resolve(path)

@@ -66,7 +66,7 @@ def timestamp_unit(column: pl.Series, option: str = "--timestamp") -> TimestampU
 
 
 def likely_time_column(table: pl.DataFrame, used: Sequence[str]) -> str | None:
-    """Return a column that has the name and the values of a time, or None."""
+    """Return a column whose name and values look like timestamps, or None."""
     for name in table.columns:
         if name in used or not _TIME_NAME.search(name):
             continue

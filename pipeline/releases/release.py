@@ -1,8 +1,9 @@
-"""A release: which versions a server has loaded, which labels they have, and what may follow.
+"""A release: the loaded versions of a model, their labels, and the allowed transitions.
 
-Clients ask for the label `stable`; some of them try `canary` first. Without a trial both labels
-are on one version, so both are always answered. After a promotion the earlier stable version stays
-loaded without a label, so that a rollback only moves labels. So at most two versions are in memory.
+Clients request the label `stable`; some of them request `canary` first. Without a canary, both
+labels point to the same version, so requests for either label succeed. After a promotion, the
+previous stable version stays loaded without a label, so a rollback only moves labels. At most two
+versions are in memory.
 """
 
 from __future__ import annotations

@@ -172,7 +172,7 @@ def _rows(
 def _observe_events(
     spec: FeatureSpec, rows: Iterator[pa.Table], observed: Observation
 ) -> dict[Source, Any]:
-    """Return the distinct IDs of the events by the input that has their features."""
+    """Observe the events, and return their distinct query and candidate IDs by input."""
     features = observed.features
     queries: Any = pa.array([], pa.string())
     candidates: Any = pa.array([], pa.string())

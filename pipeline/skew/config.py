@@ -19,7 +19,7 @@ class SkewConfig(Settings):
         0.2,
         ge=0,
         le=1,
-        description="Largest difference between the shares of queries that lack a feature.",
+        description="Largest difference in the share of missing values of a query feature.",
     )
     max_missing_history: float | None = Field(
         0.2,

@@ -148,7 +148,7 @@ def _listed(values: Any) -> list[Any]:
 
 
 def _prediction_logs(path: Path) -> Iterator[tuple[str, str, dict[str, list[Any]]]]:
-    """Yield the same as `_json_lines`."""
+    """Yield the position, signature and inputs of each request in a PredictionLog file."""
     import tensorflow as tf
     from google.protobuf.message import DecodeError
     from tensorflow_serving.apis import prediction_log_pb2

@@ -57,7 +57,7 @@ def _drive_with_others(plan: LoadPlan) -> LoadResult:
 
 
 async def drive(plan: LoadPlan) -> LoadResult:
-    """Put the load of `plan` on its server from this event loop."""
+    """Send the requests of `plan` to its server from this event loop."""
     addresses = itertools.cycle(await _addresses(plan.target))
     count = min(plan.connections, plan.concurrency or plan.connections)
     channels = [Channel(*next(addresses), wire.PREDICT, plan.tls) for _ in range(count)]

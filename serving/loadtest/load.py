@@ -82,8 +82,8 @@ class LoadResult:
             server that does not keep up ("coordinated omission").
         errors: The number of failed requests by the name of their code.
         messages: The first message of each code.
-        driver_busy: The share of its time that the load generator computed. Near 1, it was
-            measured and not the server.
+        driver_busy: Share of the time in which the load generator itself used the CPU. If it is
+            near 1, the results show the limit of the load generator, not of the server.
     """
 
     duration_s: float

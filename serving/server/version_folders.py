@@ -1,4 +1,4 @@
-"""Versions on disk: which folders are complete, wanted by a policy, and worth another load.
+"""Find complete version folders, apply the version policy, and decide when to retry a load.
 
 References:
     tensorflow_serving/sources/storage_path/file_system_storage_path_source.cc for the policies,

@@ -114,7 +114,7 @@ def identifier(raw: Any) -> Values:
 
 
 def number(raw: Any, *, required: bool = False) -> Values:
-    """Read float32; an empty value is null, and does not fit if a number is `required`."""
+    """Read float32. An empty value becomes null; if `required`, it is also marked as missing."""
     faults: list[tuple[str, Mask]] = []
     if _is_numeric(raw.type):
         absent = pc.is_null(raw)

@@ -102,7 +102,7 @@ def unread_files(config: IngestConfig) -> dict[Source, list[str]]:
 
 
 def empty_spans(chosen: ChosenSpans | None, with_events: Container[int]) -> tuple[SpanFiles, ...]:
-    """Return the spans of the window that have no good event, oldest first."""
+    """Return the spans of the window that have no valid event, oldest first."""
     if chosen is None:
         return ()
     return tuple(found for found in chosen.interactions if found.span not in with_events)
@@ -131,7 +131,7 @@ def check_empty_spans(chosen: ChosenSpans | None, with_events: Container[int]) -
             last = chosen.show(earlier[-1].span)
             remedy += f", or run as of {last} with `--set events.spans.last={last}`"
     raise MissingSpanError(
-        f"`events.files`: span {shown} is missing: its files have no good event; {remedy}"
+        f"`events.files`: span {shown} is missing: its files have no valid event; {remedy}"
     )
 
 

@@ -127,7 +127,7 @@ class SessionKNN:
 
 
 def _sums(keys: Ints, weights: Floats, size: int) -> tuple[Ints, Floats]:
-    """Return the keys below `size` that have weight, ascending, and the sum of each."""
+    """Return the distinct keys in order and their summed weights; all keys are below `size`."""
     if size > _DENSE_RATIO * len(keys):
         found, number = np.unique(keys, return_inverse=True)
         return found, np.bincount(number, weights=weights).astype(np.float64, copy=False)

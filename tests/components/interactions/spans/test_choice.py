@@ -102,7 +102,7 @@ def test_a_span_without_a_good_event_is_missing(
         return ingestion("s{SPAN}/v{VERSION}/*.csv", bad_rows="reject", spans=SpansConfig(**spans))
 
     with pytest.raises(
-        MissingSpanError, match=r"span 2 \(version 2\) is missing: .*no good event.*missing: warn"
+        MissingSpanError, match=r"span 2 \(version 2\) is missing: .*no valid event.*missing: warn"
     ):
         run(window=3)
     found = run(window=3, missing="warn")
