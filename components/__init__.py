@@ -1,10 +1,10 @@
 """The components, one per folder.
 
-A container on Kubeflow or Vertex gets the type of an artifact as a title of the form
-`namespace.Name`, and imports the class of that name. So the artifact types can be imported from
-here too, under their `TYPE_NAME`. They are imported on demand.
+On Kubeflow and Vertex, TFX imports the class of an artifact from its type name, such as
+`components.SpanProfile`. So this package has the artifact types as attributes, which are imported
+on demand.
 
-Import this package before TFX: it defers imports that no component needs.
+Import this package before TFX, because it defers imports that no component needs.
 """
 
 import importlib

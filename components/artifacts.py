@@ -1,17 +1,21 @@
-"""Artifact types of this package, properties of artifacts, and the blessings of gates."""
+"""Artifact types, names of artifact properties, and checks of blessings."""
 
 import os
+from typing import TypeAlias
 
 from tfx.components.util import model_utils
 from tfx.types.artifact import Artifact
 
 from components import files
 
-# Properties of Examples that were made of spans: the newest span as people write it, and the
+# The inputs or outputs of an executor.
+Artifacts: TypeAlias = dict[str, list[Artifact]]
+
+# Properties of Examples that were made from spans: the newest span as text, such as a date, and the
 # version of each span.
 LAST_SPAN_PROPERTY = "last_span"
 SPANS_PROPERTY = "spans"
-# Properties of a SpanProfile: the newest span of the run, and the project.
+# Properties of a SpanProfile: the newest span, and the project.
 SPAN_PROPERTY = "span"
 PROJECT_PROPERTY = "use"
 # In TunerResults, next to TFX's own list of the successful trials.
@@ -31,7 +35,7 @@ class IndexReport(Artifact):
 
 
 class IngestReport(Artifact):
-    """A folder with `ingest_report.json`, which says what ingestion read, dropped and wrote.
+    """A folder with `ingest_report.json`: the counts of what ingestion read, dropped and wrote.
 
     `added_candidates.parquet` lists candidates in training events that the catalogue lacks.
     """
@@ -40,7 +44,7 @@ class IngestReport(Artifact):
 
 
 class RejectedRows(Artifact):
-    """A folder with `rejected.parquet`: the rejected rows, if any."""
+    """A folder with `rejected.parquet`, if rows were rejected."""
 
     TYPE_NAME = "components.RejectedRows"
 
@@ -52,7 +56,7 @@ class SpanProfile(Artifact):
 
 
 class NotBlessedError(Exception):
-    """A gate refused. Another model or other data may pass; running again does not help."""
+    """A gate refused a model. Running again with the same data does not help."""
 
 
 def require_model_blessing(blessing: Artifact) -> None:
@@ -62,7 +66,7 @@ def require_model_blessing(blessing: Artifact) -> None:
 
 
 def require_infra_blessing(blessing: Artifact) -> None:
-    """Raise NotBlessedError unless the model server gave the right answers."""
+    """Raise NotBlessedError unless ServingValidator blessed the model."""
     if not model_utils.is_infra_validated(blessing):
         raise NotBlessedError(f"the serving gate refused the model: {_reasons(blessing)}")
 
@@ -72,4 +76,4 @@ def _reasons(blessing: Artifact) -> str:
         path = os.path.join(blessing.uri, name)
         if files.exists(path):
             return "\n  ".join(files.read_text(path).strip().splitlines())
-    return f"{blessing.uri} holds no blessing"
+    return f"{blessing.uri} has no blessing"

@@ -26,10 +26,8 @@ def run_and_collect(
 ) -> list[Any]:
     """Run a pipeline and return the elements of a collection, in no particular order.
 
-    Args:
-        make_pipeline: Returns a new Beam pipeline.
-        build: Adds the steps and returns the collection. Its elements are pickled.
-        folder: An existing folder for the file that has the elements.
+    `build` adds the steps and returns the collection. Its elements are pickled to a file in an
+    existing folder.
     """
     path = os.path.join(folder, uuid.uuid4().hex)
     with make_pipeline() as pipeline:

@@ -1,9 +1,9 @@
-"""Files and folders of this machine and of object stores, under one set of functions.
+"""Functions for files and folders, on this machine and on object stores.
 
-A path is handled by Python; a URI, such as `gs://bucket/folder`, by the Beam file system of its
-scheme. An object store has no folders: a folder exists there as long as an object is below it.
+Python's standard library handles paths. Beam's file systems handle URIs, such as
+`gs://bucket/folder`. An object store has no folders, so a folder exists there while it has objects.
 
-Code that hands paths to TensorFlow, which opens them itself, keeps to `tf.io.gfile`.
+Code that reads files with TensorFlow uses `tf.io.gfile` instead.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ def is_remote(path: Path) -> bool:
 
 
 def open_to_read(path: Path) -> IO[bytes]:
-    """Open a file for reading, as it is stored: nothing is decompressed."""
+    """Open a file for reading, without decompressing it."""
     if not is_remote(path):
         return open(path, "rb")
     stream: IO[bytes] = _beam().open(os.fspath(path), compression_type="uncompressed")
@@ -46,12 +46,12 @@ def read_text(path: Path) -> str:
 
 @contextlib.contextmanager
 def open_to_write(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for writing that appears whole, when the block ends without an error.
+    """Open a file for writing, which only appears when the block ends without an error.
 
-    Its folder is created, and a file that exists is replaced.
+    Its folder is created, and an existing file is replaced.
     """
     if is_remote(path):
-        # An object appears when it is closed, also after an error: collect the content first.
+        # An object appears when it is closed, even after an error, so collect the content first.
         with tempfile.TemporaryFile() as content:
             yield content
             content.seek(0)
@@ -71,13 +71,13 @@ def open_to_write(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, which appears whole or not at all; see `open_to_write`."""
+    """Write a file as a whole (see `open_to_write`)."""
     with open_to_write(path) as file:
         file.write(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file as UTF-8, which appears whole or not at all; see `open_to_write`."""
+    """Write a file as UTF-8 and as a whole (see `open_to_write`)."""
     write_bytes(path, text.encode())
 
 
@@ -90,7 +90,7 @@ def exists(path: Path) -> bool:
 
 
 def list_folder(folder: Path) -> list[str]:
-    """Return the sorted names of the files and folders in a folder; none if it does not exist."""
+    """Return the sorted names in a folder, or an empty list if it does not exist."""
     if is_remote(folder):
         uri = os.fspath(folder).rstrip("/")
         return sorted({path[len(uri) + 1 :].partition("/")[0] for path in walk(folder)})
@@ -101,7 +101,7 @@ def list_folder(folder: Path) -> list[str]:
 
 
 def glob(pattern: str) -> list[str]:
-    """Return the sorted files of a pattern with `*`."""
+    """Return the sorted paths of the files that match a pattern with `*`."""
     if is_remote(pattern):
         return sorted(_matches(pattern))
     return sorted(path for path in local_glob.glob(pattern) if os.path.isfile(path))
@@ -126,7 +126,7 @@ def make_folder(folder: Path) -> str:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is below it, if it exists."""
+    """Remove a file, or a folder and everything in it, if it exists."""
     if is_remote(path):
         uri = os.fspath(path).rstrip("/")
         if found := walk(uri):
@@ -141,7 +141,7 @@ def remove(path: Path) -> None:
 
 
 def rename(sources: Sequence[str], targets: Sequence[str]) -> None:
-    """Rename files within a file system. On an object store, each takes the time of a copy."""
+    """Rename files within a file system. On an object store, this takes as long as a copy."""
     if sources and is_remote(sources[0]):
         _beam().rename(list(sources), list(targets))
         return
@@ -150,21 +150,16 @@ def rename(sources: Sequence[str], targets: Sequence[str]) -> None:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a file, also from one file system to another."""
+    """Copy a file, if necessary from one file system to another."""
     with open_to_read(source) as read, open_to_write(target) as written:
         shutil.copyfileobj(read, written)
 
 
 def copy_folder(source: Path, target: Path, last: str = "") -> None:
-    """Copy all files below a folder.
-
-    Args:
-        source: The folder.
-        target: The new folder.
-        last: Name of a file, relative to the folder, that is copied after all others.
+    """Copy all files below a folder, and the file `last`, if given, after all others.
 
     Raises:
-        FileNotFoundError: The file to copy last does not exist.
+        FileNotFoundError: `last` does not exist in the folder.
     """
     root = os.fspath(source).rstrip("/")
     names = [path[len(root) + 1 :] for path in walk(root)]
@@ -172,24 +167,6 @@ def copy_folder(source: Path, target: Path, last: str = "") -> None:
         raise FileNotFoundError(f"there is no {last} in {root}")
     for name in sorted(names, key=lambda name: name == last):
         copy(os.path.join(root, name), os.path.join(target, name))
-
-
-@contextlib.contextmanager
-def new_folder(folder: Path) -> Iterator[str]:
-    """Yield an empty folder that is renamed to `folder` when the block ends without an error.
-
-    `folder` must not exist. Only folders of this machine can appear whole: on an object store a
-    folder appears file by file, and its readers need a file that is written last.
-
-    Args:
-        folder: The final path.
-    """
-    path = os.path.abspath(folder)
-    partial = f"{path}.incoming"
-    remove(partial)
-    os.makedirs(partial)
-    yield partial
-    os.rename(partial, path)
 
 
 def digest_of_folder(folder: Path) -> str:

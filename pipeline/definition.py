@@ -53,7 +53,7 @@ from pipeline.runs.metadata import connection_config
 
 # The node of an index refresh that finds the fitted model.
 BLESSED_MODEL = "BlessedModel"
-# Parameters of stock components that name a function of ours by its dotted path.
+# Parameters of stock components that name one of our functions by its dotted path.
 _FUNCTION_KEYS = ("preprocessing_fn", "run_fn", "tuner_fn")
 # The split with real queries for the index's recall and for the serving validator.
 _QUERY_SPLIT = "eval"
@@ -67,7 +67,7 @@ def create_pipeline(
     Args:
         config: The project.
         enable_cache: Whether to skip components whose inputs and code are unchanged.
-        target: This machine, if parts of it are known already.
+        target: This machine, if the spans of the run are chosen already.
 
     Raises:
         ConfigError: The schema file is missing, or Beam's workers would not see the artifacts.
@@ -79,8 +79,8 @@ def create_pipeline(
 def create_refresh_pipeline(config: PipelineConfig) -> tfx_pipeline.Pipeline:
     """Return the pipeline of an index refresh: from the catalogue's files to a pushed model.
 
-    The model was fitted before. The pipeline has the name of the whole pipeline, so that it finds
-    its artifacts and shares its cache.
+    It serves a model that an earlier run has fitted. It has the same name as the whole pipeline,
+    so that both use the same artifacts and cache.
 
     Raises:
         ConfigError: The schema file is missing, there is no catalogue file to read, or Beam's
@@ -113,11 +113,7 @@ def _pipeline(
 
 
 def create_components(config: PipelineConfig, target: Target | None = None) -> list[BaseNode]:
-    """Return the components in the order of the flow.
-
-    Args:
-        config: The project.
-        target: Where they run; by default on this machine.
+    """Return the components of the whole pipeline, in order, for this machine or another target.
 
     Raises:
         ConfigError: The schema file is missing.
@@ -136,8 +132,8 @@ def create_components(config: PipelineConfig, target: Target | None = None) -> l
         examples=examples,
         schema=schema_gen.outputs["schema"],
         preprocessing_fn="models.features.preprocessing.preprocessing_fn",
-        # Held-out events must stay invisible to vocabularies and moments. Evaluation needs no
-        # transformed Examples: the exported model takes raw features.
+        # Held-out events must not influence vocabularies and moments. They are not transformed
+        # either, because evaluation uses the exported model, which takes raw features.
         splits_config=transform_pb2.SplitsConfig(
             analyze=["train", "candidates"], transform=["train", "candidates"]
         ),
@@ -166,7 +162,7 @@ def create_components(config: PipelineConfig, target: Target | None = None) -> l
         examples=examples,
         model=trainer.outputs["model"],
         last_blessed_model=last_blessed.outputs["model"],
-        # A model that was found without ML Metadata has no blessing, but properties of its own.
+        # On a cluster there is no blessing: the model's own properties have what the gate needs.
         last_blessing=last_blessed.outputs.get(MODEL_BLESSING_KEY),
     )
     serving = _serving_components(
@@ -201,7 +197,7 @@ def create_components(config: PipelineConfig, target: Target | None = None) -> l
 
 
 def create_refresh_components(config: PipelineConfig) -> list[BaseNode]:
-    """Return the components of an index refresh in the order of the flow."""
+    """Return the components of an index refresh, in order."""
     ingest = choose_spans(config.ingestion, ["candidates"])
     if ingest.data.candidates is None:
         raise ConfigError(
@@ -240,7 +236,7 @@ def create_refresh_components(config: PipelineConfig) -> list[BaseNode]:
 
 
 def _with_code_hashes(nodes: list[BaseNode]) -> list[BaseNode]:
-    """Return the nodes with a parameter that makes the cache notice an edit of their code."""
+    """Add a hash of its code to the parameters of each node, so that the cache notices edits."""
     for node in nodes:
         modules = [
             node.exec_properties[key].rpartition(".")[0]
@@ -251,18 +247,16 @@ def _with_code_hashes(nodes: list[BaseNode]) -> list[BaseNode]:
             modules.append(node.executor_spec.executor_class.__module__)
         modules = [module for module in modules if is_ours(module)]
         if modules:
-            # TFX passes undeclared parameters on like declared ones, on Kubeflow too.
+            # TFX accepts parameters that a component does not declare, also on Kubeflow.
             node.exec_properties[CODE_HASH_KEY] = code_hash(*modules)
     return nodes
 
 
 def _configured(component: Callable[..., BaseNode], config: Settings, **arguments: Any) -> BaseNode:
-    """Return a component with its configuration as JSON."""
     return component(config=config.model_dump_json(), **arguments)
 
 
 def _drift_gates(config: PipelineConfig, target: Target, examples: BaseChannel) -> list[BaseNode]:
-    """Return the component that compares spans, if the configuration asks for it."""
     if config.drift.action == "off":
         return []
     gate_config = DriftGateConfig(
@@ -288,7 +282,8 @@ def _schema_components(
     """Return the components that validate Examples against the curated schema."""
     statistics_gen = StatisticsGen(
         examples=examples,
-        # Top values from a sketch: exact up to 16,000 different ones, for a third of the work.
+        # A sketch finds the most frequent values in a third of the time. It is exact for up to
+        # 16,000 distinct values.
         stats_options=tfdv.StatsOptions(use_sketch_based_topk_uniques=True),
     )
     statistics_gen.executor_spec = executor_spec.BeamExecutorSpec(StatisticsExecutor)
@@ -316,15 +311,9 @@ def _serving_components(
     model_blessing: BaseChannel,
     serving_dir: str,
 ) -> list[BaseNode]:
-    """Return the components that put a model and a catalogue into service, in order.
+    """Return the components that embed, index, validate and push, in order.
 
-    Args:
-        config: The project.
-        catalogue: Examples with the split `candidates`.
-        timelines: Examples with real queries.
-        model: The fitted towers.
-        model_blessing: The verdict of the evaluation gate.
-        serving_dir: Base path of the served versions.
+    `catalogue` has the candidates and `timelines` has real queries.
     """
     embedder = _configured(
         CandidateEmbedder,

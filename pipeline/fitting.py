@@ -1,4 +1,4 @@
-"""The components that fit models: Tuner, the node that finds an earlier model, and Trainer."""
+"""The components that fit models: Tuner, the node that finds a model to start from, and Trainer."""
 
 from tfx.components.trainer.component import Trainer
 from tfx.components.transform.component import Transform
@@ -24,23 +24,16 @@ _EVAL_ARGS = trainer_pb2.EvalArgs(splits=["candidates"])
 def fitting_components(
     config: PipelineConfig, target: Target, transform: Transform, schema: BaseChannel
 ) -> list[BaseNode]:
-    """Return the components that the configuration asks for, in order; the last is Trainer.
-
-    Args:
-        config: The project.
-        target: Where they run.
-        transform: Provides the transformed Examples.
-        schema: Schema of the raw Examples.
-    """
+    """Return the components that the configuration asks for, in order; the last is Trainer."""
     trainer_config = TrainerConfig(
         spec=config.spec,
         model=config.model,
         training=config.training,
         checkpoint_dir=target.checkpoint_dir,
-        # An interrupted fit is continued only by the code that began it.
+        # Only unchanged code continues an interrupted fit.
         code_hash=code_hash(_RUN_FN.rpartition(".")[0]),
-        # Settings without effect must not invalidate the cache: the watched metric without a
-        # holdout, and the search space without a search.
+        # Settings without effect must not invalidate the cache. Without a holdout, no metric is
+        # watched; without a search, there is no search space.
         watched=config.watched_metric if config.training.validation_fraction else LOSS,
         exclude_seen=config.evaluation.exclude_seen or not config.training.validation_fraction,
         tuning=config.tuning if config.tuning.enabled else TuningConfig(),
@@ -62,7 +55,7 @@ def fitting_components(
         transformed_examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
         schema=schema,
-        # Inputs, so that the cache sees what a fit began with.
+        # These are inputs so that they are part of the cache key.
         base_model=base_model,
         hyperparameters=hyperparameters,
         train_args=_TRAIN_ARGS,
@@ -70,7 +63,7 @@ def fitting_components(
         custom_config={TRAINER_KEY: trainer_config.model_dump(mode="json")},
     )
     if target.epochs is not None:
-        # TFX's Trainer declares no such parameter, and its constructor takes no other.
+        # Set afterwards, because the constructor of TFX's Trainer takes only declared parameters.
         trainer.exec_properties[EPOCHS_KEY] = target.epochs
         trainer.executor_spec = executor_spec.ExecutorClassSpec(RunTimeTrainerExecutor)
     return [*before, trainer]
@@ -79,7 +72,7 @@ def fitting_components(
 def _tuner(
     config: PipelineConfig, trainer: TrainerConfig, transform: Transform, schema: BaseChannel
 ) -> BaseNode:
-    # Imported only here, because KerasTuner imports Keras 3: a sixth of the start of a step.
+    # Imported on demand: KerasTuner imports Keras 3, which takes a sixth of a step's start.
     from tfx.components.tuner.component import Tuner
 
     from components.stock.tuner import Executor as TrialReportExecutor

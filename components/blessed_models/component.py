@@ -1,7 +1,6 @@
 """ModelFinder and ModelRecorder: find earlier blessed models without ML Metadata.
 
-On a cluster they replace the resolvers of `components.blessed_models.resolvers`, and follow the
-same rules.
+On a cluster they replace `components.blessed_models.resolvers`, and follow the same rules.
 """
 
 from collections.abc import Callable
@@ -28,16 +27,9 @@ def ModelFinder(
 ) -> None:
     """Find the newest recorded model and copy it.
 
-    The model to compare a new one with, which is never itself:
-
     ```python
-    finder = ModelFinder(records=folder, current_model=trainer.outputs["model"])
-    ```
-
-    The model to start a fit from, which was fitted on other Examples:
-
-    ```python
-    finder = ModelFinder(
+    baseline = ModelFinder(records=folder, current_model=trainer.outputs["model"])
+    warm_start = ModelFinder(
         records=folder,
         fitted_examples=transform.outputs["transformed_examples"],
         examples=example_gen.outputs["examples"],
@@ -45,13 +37,13 @@ def ModelFinder(
     ```
 
     Args:
-        model: The model, with a property that says what was held out of it. If none is found,
-            a marker instead of a model (`models.missing_model`).
+        model: The model, with a property that says which events were held out of its data. If no
+            model is found, a marker instead (`models.missing_model`).
         records: The folder of the records.
-        current_model: A model that must not be found.
-        fitted_examples: A model that was fitted on these must not be found.
-        examples: The ingested Examples. A model that may have seen the events held out of them is
-            not found; if they have spans, neither is a model of the same or later spans.
+        current_model: A model to skip.
+        fitted_examples: Models that were fitted on these Examples are skipped.
+        examples: The ingested Examples. Models that may have seen their held-out events are
+            skipped. If they have spans, models of the same or later spans are skipped too.
 
     Raises:
         RecordError: A record cannot be read, or its model is gone.
@@ -108,7 +100,7 @@ def newest_span(examples: Artifact | None) -> int | None:
 
 
 def _why_not(examples: Artifact | None) -> Callable[[BlessedRecord], str]:
-    """Return a function that says why a recorded model may have seen what is held out now."""
+    """Return the `why_not` of `find_record`."""
     if examples is None:
         return lambda record: ""
     now = HeldOut.parse(examples.get_string_custom_property(HELD_OUT_PROPERTY))

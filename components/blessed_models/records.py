@@ -59,14 +59,14 @@ def find_record(
 ) -> BlessedRecord | None:
     """Return the newest record, or None if there is none.
 
-    With `before_span`, return the record of the latest span; of several, the one written last.
+    With `before_span`, return the record of the latest span; if it has several, the newest of them.
 
     Args:
         directory: Folder of the records. It need not exist.
         except_model: URI of a model to skip.
         except_examples: URI of Examples; models that were fitted on them are skipped.
-        before_span: Models whose data has this span, later ones, or no spans are skipped.
-        why_not: Returns the reason to skip a model, or an empty string. The log shows it.
+        before_span: Models whose data has this span, later spans or no spans are skipped.
+        why_not: Returns the reason to skip a model, which is logged, or an empty string.
 
     Raises:
         RecordError: A record cannot be read, or its model is gone.

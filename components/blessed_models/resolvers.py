@@ -1,11 +1,4 @@
-"""Resolvers that find an earlier blessed model in ML Metadata.
-
-Each is the strategy of a TFX Resolver, and fills its channels `model` and `model_blessing`:
-
-- `NewestBlessedModelStrategy`: the model that an index refresh serves again;
-- `LastBlessedModelStrategy`: the model that the evaluator compares a new one with;
-- `PreviousBlessedModelStrategy`: the model that a warm start continues from.
-"""
+"""Strategies of TFX's Resolver that find an earlier blessed model in ML Metadata."""
 
 import logging
 from collections.abc import Collection, Iterable, Iterator
@@ -17,7 +10,7 @@ from tfx.components.util import model_utils
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.types import Artifact
 
-from components.artifacts import LAST_SPAN_PROPERTY
+from components.artifacts import LAST_SPAN_PROPERTY, Artifacts
 from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut, why_seen
 
 log = logging.getLogger(__name__)
@@ -28,17 +21,16 @@ CURRENT_KEY = "current"
 EXAMPLES_KEY = "examples"
 INGEST_REPORT_KEY = "ingest_report"
 
-_Channels = dict[str, list[Artifact]]
 _Event = metadata_store_pb2.Event
 _INPUTS = (_Event.INPUT, _Event.DECLARED_INPUT)
 _OUTPUTS = (_Event.OUTPUT, _Event.DECLARED_OUTPUT)
 
 
 class NewestBlessedModelStrategy(ResolverStrategy):
-    """Resolve the newest blessed model with the data that belongs to it.
+    """Resolve the newest blessed model, which an index refresh serves again.
 
-    To serve a model again, one also needs the Examples of its evaluation and the report of their
-    ingestion, and these are not always the newest ones.
+    The Examples of its evaluation and the report of their ingestion are resolved with it, because
+    they are not always the newest ones.
 
     ```python
     blessed_model = Resolver(
@@ -51,9 +43,9 @@ class NewestBlessedModelStrategy(ResolverStrategy):
     ```
     """
 
-    def resolve_artifacts(self, store: MetadataStore, input_dict: _Channels) -> _Channels:
+    def resolve_artifacts(self, store: MetadataStore, input_dict: Artifacts) -> Artifacts:
         """Return one artifact per channel, or empty channels if no model is blessed."""
-        nothing: _Channels = {key: [] for key in input_dict}
+        nothing: Artifacts = {key: [] for key in input_dict}
         for model, blessing in _newest_first(_blessed(input_dict)):
             evaluated = _related(store, {blessing.id}, _OUTPUTS, _INPUTS)
             examples = [found for found in input_dict[EXAMPLES_KEY] if found.id in evaluated]
@@ -73,10 +65,10 @@ class NewestBlessedModelStrategy(ResolverStrategy):
 
 
 class LastBlessedModelStrategy(ResolverStrategy):
-    """Resolve the newest blessed model that is not the current one.
+    """Resolve the newest blessed model other than the current one, which is compared with it.
 
-    TFX's `LatestBlessedModelStrategy` finds the current model itself once it is blessed. A second
-    run would then compare the model with itself, and miss the cache for all that comes after.
+    TFX's `LatestBlessedModelStrategy` would return the current model once it is blessed. A second
+    run would then compare the model with itself, and the cache would have no result for that.
 
     ```python
     resolver = Resolver(
@@ -88,7 +80,7 @@ class LastBlessedModelStrategy(ResolverStrategy):
     ```
     """
 
-    def resolve_artifacts(self, store: MetadataStore, input_dict: _Channels) -> _Channels:
+    def resolve_artifacts(self, store: MetadataStore, input_dict: Artifacts) -> Artifacts:
         """Return the model and its blessing, or empty channels if there is none."""
         current = {model.id for model in input_dict[CURRENT_KEY]}
         for model, blessing in _newest_first(_blessed(input_dict)):
@@ -98,13 +90,11 @@ class LastBlessedModelStrategy(ResolverStrategy):
 
 
 class PreviousBlessedModelStrategy(ResolverStrategy):
-    """Resolve the newest blessed model that was not fitted on the given Examples.
+    """Resolve the newest blessed model that was not fitted on the given Examples, for a warm start.
 
-    TFX's `LatestBlessedModelStrategy` would return the model of the last run, whatever it was
-    fitted on. Repeating a run with unchanged data would then fit the model once more on the same
-    events, and a run that was killed after its blessing would end with another model than an
-    uninterrupted one. Here both find the model that the first attempt started from, so the cache
-    has the rest.
+    TFX's `LatestBlessedModelStrategy` would return the model of the last run. If a run were
+    repeated with unchanged data, the model would then be fitted on the same events again. Here the
+    repeated run starts from the same model as the first one, and its result is in the cache.
 
     ```python
     resolver = Resolver(
@@ -116,15 +106,12 @@ class PreviousBlessedModelStrategy(ResolverStrategy):
     trainer = Trainer(base_model=resolver.outputs["model"], ...)
     ```
 
-    If the Examples are made of spans, only a model of earlier spans is taken, because a model of
-    the same or later spans may have been trained on what is held out now. The newest is then the
-    model of the latest span, even if an older day was run again since.
-
-    A model that may have seen the held-out events because of another split or a later cut is not
-    taken either (`components.interactions.splits.held_out`); the log says so.
+    A model that may have seen the held-out events is skipped with a warning
+    (`components.interactions.splits.held_out`). If the Examples are made of spans, only models of
+    earlier spans are considered, and the newest model is the one of the latest span.
     """
 
-    def resolve_artifacts(self, store: MetadataStore, input_dict: _Channels) -> _Channels:
+    def resolve_artifacts(self, store: MetadataStore, input_dict: Artifacts) -> Artifacts:
         """Return the model and its blessing, or empty channels if there is none."""
         current = {examples.id for examples in input_dict[EXAMPLES_KEY]}
         span, held_out = _newest_span(store, current), _held_out(store, current)
@@ -143,7 +130,7 @@ class PreviousBlessedModelStrategy(ResolverStrategy):
         return {**input_dict, MODEL_KEY: [], MODEL_BLESSING_KEY: []}
 
 
-def _blessed(input_dict: _Channels) -> Iterator[tuple[Artifact, Artifact]]:
+def _blessed(input_dict: Artifacts) -> Iterator[tuple[Artifact, Artifact]]:
     """Yield each blessed model with its blessing."""
     blessings = {
         blessing.get_int_custom_property(ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY): blessing

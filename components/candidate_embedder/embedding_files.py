@@ -90,10 +90,6 @@ def write_table(path: str, table: pa.Table) -> None:
 class EmbeddingFiles:
     """The files of a `CandidateEmbeddings` artifact.
 
-    Args:
-        uri: URI of the artifact.
-        spec: IDs and features.
-
     Raises:
         EmbeddingFilesError: A file is missing.
     """

@@ -34,26 +34,14 @@ def ingest_catalogue(
     make_pipeline: MakePipeline,
     sizing: Sizing = Sizing(),
 ) -> dict[str, Any]:
-    """Turn the catalogue's files into the split `candidates`.
+    """Turn the catalogue's files into the split `candidates`, and return the report.
 
     The split has the candidates of the files, and those that only the training events had when the
     model was trained. So a row that was removed from the files is no longer a candidate, and a
     candidate that never had a row stays.
 
-    Args:
-        config: The settings; `candidates.file` must be set.
-        trained_report_dir: The report of the ingestion that the model was trained on.
-        examples_dir: The folder for `Split-candidates` and for temporary files.
-        rejected_dir: The folder for `rejected.parquet`.
-        report_dir: The folder for `ingest_report.json` and `added_candidates.parquet`.
-        make_pipeline: Returns a new Beam pipeline; called twice, and once more for a query.
-        sizing: Limits on the memory of a worker.
-
-    Returns:
-        The report.
-
-    Raises:
-        IngestError: The input cannot become Examples; the message says why.
+    `trained_report_dir` has the report of the ingestion that the model was trained on. The other
+    arguments and the errors are those of `components.interactions.ingest.ingest`.
     """
     if config.data.candidates is None:
         raise NoInputError(

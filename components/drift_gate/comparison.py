@@ -68,14 +68,9 @@ class Finding:
 def compare(
     new: Profile, good: Profile, config: DriftConfig, spec: FeatureSpec, *, catalogue: bool = True
 ) -> list[Finding]:
-    """Compare a span with an earlier, accepted one.
+    """Compare a span with an earlier, accepted one; skip measures without a threshold.
 
-    Args:
-        new: The span.
-        good: The accepted span.
-        config: The thresholds; a measure without a threshold is skipped.
-        spec: The features.
-        catalogue: Whether to compare the catalogue, which belongs to the newest span of a run.
+    The catalogue belongs to the newest span of a run, so it is not compared for earlier ones.
     """
     found = [
         *_events(new, good, config),

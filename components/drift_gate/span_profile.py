@@ -124,14 +124,8 @@ def take_profile(
 ) -> Profile:
     """Read one span of the interactions, the features of its queries, and the catalogue.
 
-    Memory holds a block of a file, and a hash of each distinct ID of the span.
-
-    Args:
-        config: Settings with chosen spans of interactions.
-        sources: The files of the run.
-        span: The number of the span.
-        known: See `Profile.known`.
-        catalogue: Whether to read the catalogue.
+    Memory holds a block of a file, and a hash of each distinct ID of the span. The configuration
+    must have chosen spans of interactions; `sources` are the files of the run.
     """
     chosen, spec = config.chosen_spans, config.spec
     if chosen is None:

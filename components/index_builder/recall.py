@@ -51,12 +51,8 @@ class SampleQueries:
     ) -> "SampleQueries":
         """Embed the first queries of a split and use every other one for tuning.
 
-        Args:
-            towers: Towers of the model.
-            files: GZIP TFRecords of timelines.
-            spec: IDs and features.
-            ids: Candidate IDs in blocks, in index order.
-            count: Number of queries of each kind; half of all queries if there are fewer.
+        There are `count` queries of each kind, or half of all queries if there are fewer. `ids` are
+        the candidate IDs in blocks, in index order.
         """
         vectors: list[Vectors] = []
         rows: list[npt.NDArray[np.int64]] = []

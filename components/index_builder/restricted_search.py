@@ -40,14 +40,10 @@ class CandidateFilter(tf.Module):
         self._value_splits = _variable(np.append(value_splits, value_splits[-1]), "value_splits")
 
     def allowed(self, requested: tf.Tensor) -> tf.Tensor:
-        """Return the values that a request allows.
+        """Return the values that a request allows, `[batch, num_values + 1]` bool.
 
-        Args:
-            requested: `[batch, m]` strings, padded with "".
-
-        Returns:
-            `[batch, num_values + 1]` bool. The last column is for values that no candidate
-            has. A row without requested values is all False.
+        The last column is for values that no candidate has. A row without requested values is all
+        False. The requested values are `[batch, m]` strings, padded with "".
         """
         batch = tf.shape(requested)[0]
         given = tf.where(requested != "")

@@ -40,7 +40,7 @@ def ingest(
     make_pipeline: MakePipeline,
     sizing: Sizing = Sizing(),
 ) -> dict[str, Any]:
-    """Turn the input files into Examples, rejected rows and a report.
+    """Turn the input files into Examples, rejected rows and a report, and return the report.
 
     Files get their final names after everything has succeeded.
 
@@ -51,9 +51,6 @@ def ingest(
         report_dir: The folder for `ingest_report.json` and `added_candidates.parquet`.
         make_pipeline: Returns a new Beam pipeline; called twice, and once more for queries.
         sizing: Limits on the memory of a worker.
-
-    Returns:
-        The report.
 
     Raises:
         IngestError: The input cannot become Examples; the message says why.

@@ -1,8 +1,8 @@
-"""Import submodules of two packages without the code of the packages themselves.
+"""Import submodules of two packages without running the `__init__.py` of the packages.
 
-`tfx.components` imports all components of TFX with their dependencies, such as the Kubernetes
-client. `tensorflow_model_analysis` imports a language toolkit, scikit-learn and its own metrics;
-TFX needs the name of one message of it.
+`tfx.components` imports all components of TFX and their dependencies, such as the Kubernetes
+client. `tensorflow_model_analysis` imports a language toolkit, scikit-learn and its own metrics,
+but TFX only needs one of its messages.
 
 Source: the `__init__.py` of both, in TFX 1.16 and TensorFlow Model Analysis 0.47.
 
@@ -20,9 +20,9 @@ from typing import Any
 
 
 def defer_unneeded_imports() -> None:
-    """Put the packages in place without running their code, unless they are imported already.
+    """Register the packages without running their code, unless they are imported already.
 
-    The code of a package runs when something else than a submodule is asked for.
+    The code of a package runs when an attribute is read that is not a submodule.
     """
     tfx = PathFinder.find_spec("tfx")
     specs = [PathFinder.find_spec("tensorflow_model_analysis")]

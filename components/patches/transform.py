@@ -1,7 +1,7 @@
-"""Patches of TFX, Beam and TensorFlow Transform for Transform, each for one `with` block.
+"""Patches of TFX, Beam and TensorFlow Transform, each for the duration of one `with` block.
 
 They were measured with TFX 1.16, Beam 2.65 and Transform 1.16 on one process of Beam's
-DirectRunner. Check each again when one of these versions changes.
+DirectRunner. Check them again when one of these versions changes.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from tensorflow_transform.beam import impl
 from tfx.components.transform import executor
 from tfx_bsl.tfxio import record_based_tfxio
 
-_RECORDS_AT_ONCE = 1024
+_RECORDS_PER_BATCH = 1024
 
 
 @contextlib.contextmanager
@@ -24,7 +24,7 @@ def transform_batches_of(size: int) -> Iterator[None]:
     """Make Transform analyse in batches of a fixed size.
 
     Beam adapts the size of batches to their duration. Moments are summed batch by batch, so their
-    last digits differ from run to run, and the same seed no longer gives the same model.
+    last digits would differ from run to run, and the same seed would not give the same model.
 
     Remove when: TFX's Transform has an option for the batch size of Examples. Today it has one for
     raw records only (`TransformProcessor._GetDesiredBatchSize`).
@@ -49,13 +49,12 @@ def transform_batches_of(size: int) -> Iterator[None]:
 def splits_analysed_as_one() -> Iterator[None]:
     """Make Transform read all splits that it analyses from one source, without a Flatten.
 
-    Beam's in-process runner gathers a flattened collection in memory before the next stage, and
+    Beam's in-process runner collects a flattened collection in memory before the next stage, and
     then copies it twice. Stock Transform flattens the splits (`FlattenAnalysisInputs` in
     `tensorflow_transform.beam.impl`) and the files (`FlattenPCollsFromPatterns` in
     `tfx_bsl.tfxio.record_based_tfxio`), so its memory grows with the data.
 
-    Gain: the peak memory of Transform no longer grows with the data
-    (`benchmarks/growth.py`).
+    Gain: the peak memory of Transform does not grow with the data (`benchmarks/growth.py`).
 
     Remove when: Beam's in-process runner fuses Flatten into the stage that consumes it.
     """
@@ -91,8 +90,8 @@ def splits_analysed_as_one() -> Iterator[None]:
 def no_side_input_cache() -> Iterator[None]:
     """Make Beam's in-process worker read side inputs each time instead of caching them.
 
-    Before Beam caches one, it adds up the sizes of all its objects, one by one in Python. A
-    vocabulary reaches Transform as a side input that is read once.
+    Before Beam caches a side input, it adds up the sizes of its objects in Python. Transform gets
+    each vocabulary as a side input that is read only once.
 
     Gain: minutes for a vocabulary of half a million values.
 
@@ -117,12 +116,12 @@ def _read(pipeline: beam.Pipeline, file_pattern: Sequence[str]) -> beam.pvalue.P
 def _records(file_pattern: str) -> Iterator[bytes]:
     files = sorted(tf.io.gfile.glob(file_pattern))
     records = tf.data.TFRecordDataset(files, compression_type="GZIP")
-    # Read one at a time, each record would cost a tenth of a millisecond.
-    for batch in records.batch(_RECORDS_AT_ONCE).as_numpy_iterator():
+    # Without batches, each record would take 0.1 ms.
+    for batch in records.batch(_RECORDS_PER_BATCH).as_numpy_iterator():
         yield from batch
 
 
 def _extract(transform: Any, begin: beam.pvalue.PBegin) -> beam.pvalue.PCollection:
     (examples,) = transform._pcollection_dict.values()
-    # Beam accepts no transform that returns its input unchanged.
+    # Beam does not accept a transform that returns its input.
     return examples | beam.Map(lambda batch: batch)

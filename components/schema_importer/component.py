@@ -1,4 +1,4 @@
-"""SchemaImporter: import the curated schema, in such a way that the cache notices edits."""
+"""SchemaImporter: import the curated schema, with its content as part of the cache key."""
 
 import hashlib
 import os
@@ -6,13 +6,14 @@ import os
 from tfx.components.schema_gen.executor import DEFAULT_FILE_NAME
 from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
-from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import Schema
 from tfx.utils import io_utils
 
+from components import files
+
 
 class OtherSchemaError(Exception):
-    """The file does not have the given hash. Running again does not help."""
+    """The schema file does not have the given hash. Running again does not help."""
 
 
 @component
@@ -21,10 +22,10 @@ def SchemaImporter(
     schema_file: Parameter[str],
     schema_hash: Parameter[str],
 ) -> None:
-    """Import a schema file, unless it is another one than the pipeline was created with.
+    """Import a schema file, which must be the one that the pipeline was created with.
 
-    TFX's ImportSchemaGen caches by the file's path alone: after an edit, a run would continue
-    with the old schema.
+    TFX's ImportSchemaGen caches only by the path of the file, so a run would use the old schema
+    after an edit.
 
     ```python
     schema_gen = SchemaImporter(schema_file=path, schema_hash=hash_of_schema(path))
@@ -32,12 +33,12 @@ def SchemaImporter(
 
     Args:
         schema: The imported schema.
-        schema_file: Path where this component finds the schema.
-        schema_hash: Hash of the file's content.
+        schema_file: Path of the schema at run time.
+        schema_hash: `hash_of_schema` when the pipeline was created.
 
     Raises:
-        OtherSchemaError: The content has another hash, because the container image is older than
-            the compiled pipeline, or because the file was edited since.
+        OtherSchemaError: The file has another hash: it was edited, or the container image is older
+            than the compiled pipeline.
     """
     found = hash_of_schema(schema_file)
     if found != schema_hash:
@@ -51,6 +52,5 @@ def SchemaImporter(
 
 
 def hash_of_schema(file: str) -> str:
-    """Return the hash of a schema's text."""
-    with fileio.open(file, "rb") as opened:
-        return hashlib.sha256(opened.read()).hexdigest()
+    """Return the hash of a schema file."""
+    return hashlib.sha256(files.read_bytes(file)).hexdigest()

@@ -1,7 +1,7 @@
 """TFX's ExampleValidator, except that anomalies stop the run.
 
-Timelines and the catalogue are validated in two environments of the schema. A feature that only
-one of them has is `not_in_environment` of the other.
+The schema has one environment for timelines and one for the catalogue. A feature that only one of
+them has is `not_in_environment` of the other.
 """
 
 import os
@@ -9,11 +9,12 @@ from typing import Any
 
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
-from tfx import types
 from tfx.components.example_validator import executor, labels
 from tfx.proto.orchestration import execution_result_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils
+
+from components.artifacts import Artifacts
 
 TIMELINES_ENVIRONMENT = "TIMELINES"
 CATALOGUE_ENVIRONMENT = "CATALOGUE"
@@ -22,28 +23,16 @@ _SHOWN = 5
 
 
 class AnomaliesError(Exception):
-    """The data does not fit the schema. One of the two must change."""
+    """The data does not fit the schema. Change one of them before the next run."""
 
 
 class Executor(executor.Executor):
     """Run ExampleValidator, and fail if there are anomalies."""
 
     def Do(  # noqa: N802
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
+        self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]
     ) -> execution_result_pb2.ExecutorOutput | None:
-        """Validate every split.
-
-        Args:
-            input_dict: `statistics`, `schema`.
-            output_dict: `anomalies`.
-            exec_properties: Those of the stock component.
-
-        Raises:
-            AnomaliesError: The message has the first anomalies by split and feature, and a count.
-        """
+        """Validate every split; raise AnomaliesError if one has anomalies."""
         output: execution_result_pb2.ExecutorOutput = super().Do(
             input_dict, output_dict, exec_properties
         )
@@ -57,11 +46,9 @@ class Executor(executor.Executor):
         if found:
             more = f" … and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
             raise AnomaliesError(
-                f"the data does not fit the schema ({len(found)} "
-                f"{'anomaly' if len(found) == 1 else 'anomalies'}): "
-                + "; ".join(found[:_SHOWN])
-                + more
-                + ". Fix the data, or change the schema: `two-tower schema diff` shows the "
+                f"the data must fit the schema, but has {len(found)} "
+                f"{'anomaly' if len(found) == 1 else 'anomalies'}: {'; '.join(found[:_SHOWN])}"
+                f"{more}. Fix the data, or change the schema: `two-tower schema diff` shows the "
                 "differences"
             )
         return output
@@ -88,8 +75,8 @@ def without_empty_columns(
 ) -> statistics_pb2.DatasetFeatureStatisticsList:
     """Return the statistics without features that have no value in any Example.
 
-    Every Example has every key, so a timeline has an empty list for each candidate feature. The
-    schema's environments expect such a feature to be absent.
+    Every Example has every key: a timeline has an empty list for each candidate feature, for
+    example. A schema environment treats a feature as present if it has a key.
     """
     kept = statistics_pb2.DatasetFeatureStatisticsList()
     kept.CopyFrom(statistics)

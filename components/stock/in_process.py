@@ -1,7 +1,7 @@
-"""Decide how StatisticsGen and Transform do their work: in this process or in Beam, and in batches.
+"""Decide whether StatisticsGen and Transform use Beam, and how large the batches of Transform are.
 
-To set up Beam's stages costs seconds before the first Example, and each Example then takes twice as
-long. So both work without Beam if all data is small, or if Beam has no process but this one.
+Beam takes seconds to set up its stages, and then twice as long per Example. Both components work
+without Beam if the data is small, or if Beam would only use this process.
 """
 
 import os
@@ -12,26 +12,21 @@ import tensorflow as tf
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
-# As stored, compressed: about five million events.
+# Compressed size of about five million events.
 SMALL_BYTES = 32 * 2**20
-# Stock batches stop growing at 1,000. Values are counted within a batch, and then by Beam, which
-# takes far longer, from batch to batch.
+# Stock batches have at most 1,000 Examples. Larger batches are faster, because Beam merges the
+# counts of batches slowly.
 _MAX_EXAMPLES = 4096
-# Values of the longest feature, which is the events. Moments depend on the batches, so timelines
-# of up to 128 events on average are batched alike.
+# Number of values of the longest feature, which is the events. Moments depend on the batches, so
+# the size is the same for all timelines of up to 128 events on average.
 _MAX_VALUES = 128 * _MAX_EXAMPLES
-# Examples to look at in each split, spread over its files.
+# Number of Examples that are read per split, spread over its files.
 _SAMPLE = 4096
-_DECODED_AT_ONCE = 512
+_EXAMPLES_PER_DECODING = 512
 
 
 def runs_in_process(beam_pipeline_args: Sequence[str], folder: str) -> bool:
-    """Return whether to work without Beam.
-
-    Args:
-        beam_pipeline_args: Arguments of the Beam pipelines.
-        folder: The data.
-    """
+    """Return whether to process the data in a folder without Beam."""
     options = PipelineOptions(list(beam_pipeline_args))
     runner = options.view_as(StandardOptions).runner or "DirectRunner"
     has_one_process = (
@@ -41,13 +36,13 @@ def runs_in_process(beam_pipeline_args: Sequence[str], folder: str) -> bool:
 
 
 def batch_size(folders: Iterable[str]) -> int:
-    """Return how many Examples Transform takes at once: a power of two, at most 4,096.
+    """Return the number of Examples per batch of Transform: a power of two, at most 4,096.
 
-    A batch then has at most 524,288 events on average. The first Examples of each file decide, so
-    the same files have the same batch size on every machine.
+    It is so small that the batches of every folder have at most 524,288 events on average. Since it
+    only depends on the first Examples of each file, it is the same on every machine.
 
     Args:
-        folders: Folders of splits, with GZIP TFRecords of Examples. The longest Examples decide.
+        folders: Folders of splits, with GZIP TFRecords of Examples.
     """
     longest = max(map(_mean_values, folders), default=0.0)
     size = _MAX_EXAMPLES
@@ -67,7 +62,7 @@ def _mean_values(folder: str) -> float:
     values: dict[str, int] = {}
     for file in files:
         records = tf.data.TFRecordDataset(file, compression_type="GZIP").take(per_file)
-        for batch in records.batch(_DECODED_AT_ONCE).as_numpy_iterator():
+        for batch in records.batch(_EXAMPLES_PER_DECODING).as_numpy_iterator():
             decoded = decoder.DecodeBatch(batch.tolist())
             num_examples += decoded.num_rows
             for name, column in zip(decoded.schema.names, decoded.columns, strict=True):

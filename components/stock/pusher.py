@@ -1,8 +1,8 @@
 """TFX's Pusher, except that a version appears in the serving directory whole or not at all.
 
-TensorFlow Serving loads any folder with a number as its name within a second, and the stock
-executor copies into that folder file by file. This one copies to another folder and renames it. An
-object store cannot rename a folder: there `saved_model.pb` is copied last, and a folder without
+TensorFlow Serving loads any folder whose name is a number, within a second, and the stock executor
+copies into that folder file by file. This executor copies to another folder and renames it. An
+object store cannot rename a folder, so there `saved_model.pb` is copied last, and a folder without
 that file is not a version.
 """
 
@@ -10,23 +10,22 @@ import os
 import time
 from typing import Any
 
-from tfx import types
 from tfx.components.pusher import executor
 from tfx.proto import pusher_pb2
-from tfx.types import artifact_utils, standard_component_specs
+from tfx.types import standard_component_specs
 from tfx.utils import proto_utils
 
 from components import files
-from components.artifacts import require_infra_blessing, require_model_blessing
+from components.artifacts import Artifacts, require_infra_blessing, require_model_blessing
 
 # TensorFlow Serving ignores folders whose name is not a number.
 _INCOMING_PREFIX = "incoming-"
 _SAVED_MODEL_FILE = "saved_model.pb"
-# Whether this execution pushed the version, or found it in service already.
+# 1 if this execution pushed the version, 0 if the version was served already.
 NEWLY_PUSHED_PROPERTY = "newly_pushed"
 # TensorFlow Serving ignores this folder.
 _DIGEST_FILE = os.path.join("assets.extra", "digest")
-# An export can say what it was made from; this decides whether two exports are the same.
+# A file of an export that identifies what it was made from.
 _IDENTITY_FILE = os.path.join("assets.extra", "identity")
 
 
@@ -34,26 +33,13 @@ class Executor(executor.Executor):
     """Run Pusher."""
 
     def Do(  # noqa: N802
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
+        self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]
     ) -> None:
-        """Push the model.
-
-        Args:
-            input_dict: `model`, `model_blessing`, `infra_blessing`.
-            output_dict: `pushed_model`, with the destination and version as properties.
-            exec_properties: `push_destination` with a filesystem's `base_directory`.
-
-        Raises:
-            NotBlessedError: A gate refused the model. The serving directory is left as it was.
-        """
-        for key, require in (
-            (standard_component_specs.MODEL_BLESSING_KEY, require_model_blessing),
-            (standard_component_specs.INFRA_BLESSING_KEY, require_infra_blessing),
-        ):
-            require(artifact_utils.get_single_instance(input_dict[key]))
+        """Push the model; raise NotBlessedError before any change if a gate refused it."""
+        [model_blessing] = input_dict[standard_component_specs.MODEL_BLESSING_KEY]
+        [infra_blessing] = input_dict[standard_component_specs.INFRA_BLESSING_KEY]
+        require_model_blessing(model_blessing)
+        require_infra_blessing(infra_blessing)
         destination = pusher_pb2.PushDestination()
         proto_utils.json_to_proto(
             exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination
@@ -61,9 +47,7 @@ class Executor(executor.Executor):
         base = destination.filesystem.base_directory
         before = newest_version(base)
         version, path = push(self.GetModelPath(input_dict), base)
-        pushed = artifact_utils.get_single_instance(
-            output_dict[standard_component_specs.PUSHED_MODEL_KEY]
-        )
+        [pushed] = output_dict[standard_component_specs.PUSHED_MODEL_KEY]
         files.write_text(os.path.join(pushed.uri, "destination.txt"), path + "\n")
         pushed.set_int_custom_property(NEWLY_PUSHED_PROPERTY, int(version != before))
         self._MarkPushed(pushed, pushed_destination=path, pushed_version=str(version))
@@ -72,12 +56,7 @@ class Executor(executor.Executor):
 def push(model_path: str, base: str) -> tuple[int, str]:
     """Copy a SavedModel to `base` as its newest version, unless it is the newest already.
 
-    Args:
-        model_path: Folder of the SavedModel.
-        base: Base path of the versions.
-
-    Returns:
-        The version and its folder.
+    Return the version and its folder.
     """
     digest = _digest(model_path)
     newest = newest_version(base)
@@ -88,7 +67,7 @@ def push(model_path: str, base: str) -> tuple[int, str]:
     for name in files.list_folder(base):
         if name.startswith(_INCOMING_PREFIX):  # left by a push that was killed
             files.remove(os.path.join(base, name))
-    # Also higher than what a killed push left on an object store.
+    # Folders of killed pushes on an object store count, so that their numbers are not used again.
     version = max([int(time.time()), *(number + 1 for number in _numbers(base))])
     path = os.path.join(base, str(version))
     if files.is_remote(base):
@@ -118,7 +97,7 @@ def _numbers(base: str) -> list[int]:
 
 
 def _digest(model_path: str) -> str:
-    """Return what tells models apart by content: artifact IDs start again with new metadata."""
+    """Return a digest of the content. Artifact IDs are not unique across metadata stores."""
     identity = os.path.join(model_path, _IDENTITY_FILE)
     if files.exists(identity):
         return files.read_text(identity)

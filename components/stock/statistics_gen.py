@@ -1,7 +1,7 @@
 """TFX's StatisticsGen, without Beam if `runs_in_process`.
 
-TFDV's generators can be fed one batch after the other. The statistics are the same, and memory does
-not grow with the data.
+TFDV's generators accept one batch after the other. The statistics are the same, and memory does not
+grow with the data.
 """
 
 import os
@@ -19,10 +19,11 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx_bsl.tfxio.dataset_options import RecordBatchesOptions
 
 from components import files
+from components.artifacts import Artifacts
 from components.stock.in_process import runs_in_process
 
 _EXAMPLES_IN_A_BATCH = 1024
-# A parameter for the cache alone.
+# A parameter that only the cache uses.
 CODE_HASH_KEY = "code_hash"
 
 
@@ -30,22 +31,13 @@ class Executor(executor.Executor):
     """Run StatisticsGen."""
 
     def Do(  # noqa: N802
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
+        self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]
     ) -> None:
         """Write the statistics of each split.
 
-        Args:
-            input_dict: `examples`.
-            output_dict: `statistics`.
-            exec_properties: Those of the stock component. With any other than `stats_options_json`
-                the stock executor does the work.
+        If a parameter other than `stats_options_json` is set, the stock executor does the work.
         """
-        examples = artifact_utils.get_single_instance(
-            input_dict[standard_component_specs.EXAMPLES_KEY]
-        )
+        [examples] = input_dict[standard_component_specs.EXAMPLES_KEY]
         if not (
             _only_options_are_set(input_dict, exec_properties)
             and runs_in_process(self._beam_pipeline_args, examples.uri)
@@ -53,9 +45,7 @@ class Executor(executor.Executor):
             super().Do(input_dict, output_dict, exec_properties)
             return
         options_json = exec_properties.get(standard_component_specs.STATS_OPTIONS_JSON_KEY)
-        statistics = artifact_utils.get_single_instance(
-            output_dict[standard_component_specs.STATISTICS_KEY]
-        )
+        [statistics] = output_dict[standard_component_specs.STATISTICS_KEY]
         statistics.split_names = examples.split_names
         statistics.span = examples.span
         for split in artifact_utils.decode_split_names(examples.split_names):
@@ -70,7 +60,7 @@ class Executor(executor.Executor):
 def statistics_of(
     batches: Iterator[pa.RecordBatch], options: tfdv.StatsOptions
 ) -> statistics_pb2.DatasetFeatureStatisticsList:
-    """Compute the statistics of TFDV's `GenerateStatistics`, one batch after the other."""
+    """Return the statistics that TFDV's `GenerateStatistics` computes, without Beam."""
     generators = stats_impl.get_generators(options, in_memory=True)
     partial = [generator.create_accumulator() for generator in generators]
     for batch in batches:

@@ -1,13 +1,13 @@
-"""TFX's Trainer with a number of epochs that only the run knows."""
+"""TFX's Trainer with a number of epochs that is only known at run time."""
 
 from typing import Any
 
 from pydantic import ValidationError
-from tfx import types
 from tfx.components.trainer import executor
 from tfx.types.standard_component_specs import CUSTOM_CONFIG_KEY
 from tfx.utils import json_utils
 
+from components.artifacts import Artifacts
 from models.config import TrainingConfig
 from models.training.trainer import TRAINER_KEY, TrainerConfig
 
@@ -19,18 +19,9 @@ class Executor(executor.GenericExecutor):
     """Run Trainer."""
 
     def Do(  # noqa: N802
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
+        self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]
     ) -> None:
-        """Fit with the number of epochs that the run was given.
-
-        Args:
-            input_dict: Those of TFX's Trainer.
-            output_dict: Those of TFX's Trainer.
-            exec_properties: Those of TFX's Trainer, and `epochs`.
-        """
+        """Fit for as many epochs as the parameter `epochs` says, if it is given."""
         given = dict(exec_properties)
         epochs = given.pop(EPOCHS_KEY, None)
         if epochs is not None:
@@ -44,7 +35,7 @@ def with_epochs(trainer_config: dict[str, Any], epochs: int) -> dict[str, Any]:
     """Return the fields of a `TrainerConfig` with another number of epochs.
 
     Raises:
-        ValueError: The number is not possible.
+        ValueError: The number is not a positive integer.
     """
     config = TrainerConfig.model_validate(trainer_config)
     try:

@@ -1,7 +1,7 @@
-"""TFX's Transform, with batches whose size depends on the data alone, and partly without Beam.
+"""TFX's Transform, with a batch size that only depends on the data, and partly without Beam.
 
-The stock executor analyses the data. To apply its graph to each split costs Beam seconds, mostly to
-load the graph again for each split. Here it is loaded once, if `runs_in_process`.
+The stock executor analyses the data. To transform the splits, Beam would load the graph again for
+each one, which takes seconds. If `runs_in_process`, the graph is loaded once and Beam is not used.
 """
 
 import os
@@ -10,13 +10,13 @@ from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
-from tfx import types
 from tfx.components.transform import executor
 from tfx.components.transform import executor_utils as stock_utils
 from tfx.types import artifact_utils, standard_component_specs
 from tfx_bsl.coders import example_coder
 from tfx_bsl.tfxio import tensor_to_arrow
 
+from components.artifacts import Artifacts
 from components.patches.transform import (
     no_side_input_cache,
     splits_analysed_as_one,
@@ -24,7 +24,7 @@ from components.patches.transform import (
 )
 from components.stock.in_process import batch_size, runs_in_process
 
-# Of zlib: three times as fast as the default, 6.
+# Level 1 of zlib is three times as fast as its default, 6.
 _COMPRESSION_LEVEL = 1
 _FILE_NAME = "transformed_examples-00000-of-00001.gz"
 
@@ -33,18 +33,9 @@ class Executor(executor.Executor):
     """Run Transform."""
 
     def Do(  # noqa: N802
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
+        self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]
     ) -> None:
-        """Analyse the data and transform it.
-
-        Args:
-            input_dict: `examples`, `schema`.
-            output_dict: `transform_graph`, `transformed_examples`.
-            exec_properties: Those of the stock component.
-        """
+        """Analyse the data and transform it."""
         examples = input_dict[standard_component_specs.EXAMPLES_KEY]
         splits = stock_utils.ResolveSplitsConfig(
             exec_properties.get(standard_component_specs.SPLITS_CONFIG_KEY), examples
@@ -59,9 +50,7 @@ class Executor(executor.Executor):
                 super().Do(input_dict, output_dict, exec_properties)
             return
         rest = dict(output_dict)
-        transformed = artifact_utils.get_single_instance(
-            rest.pop(standard_component_specs.TRANSFORMED_EXAMPLES_KEY)
-        )
+        [transformed] = rest.pop(standard_component_specs.TRANSFORMED_EXAMPLES_KEY)
         with transform_batches_of(batch), splits_analysed_as_one(), no_side_input_cache():
             super().Do(input_dict, rest, exec_properties)
         graph = artifact_utils.get_single_uri(

@@ -5,29 +5,22 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from tfx import types
 from tfx.components.tuner import executor
 from tfx.types import artifact_utils, standard_component_specs
 
 from components import files
-from components.artifacts import TRIALS_FILE
+from components.artifacts import TRIALS_FILE, Artifacts
 
 
 class Executor(executor.Executor):
     """Run Tuner, without its summaries on standard output."""
 
     def Do(  # noqa: N802
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
+        self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]
     ) -> None:
-        """Search, and write the best values and the trials.
+        """Search, and write the best values and a report of all trials.
 
-        Args:
-            input_dict: Those of the stock executor.
-            output_dict: `best_hyperparameters`; `tuner_results`, which also gets `TRIALS_FILE`.
-            exec_properties: `tuner_fn` returns a tuner with `outcomes()`.
+        The tuner of `tuner_fn` must have a method `outcomes`, which returns the trials.
         """
         tuner = executor.search(
             input_dict, exec_properties, self._get_tmp_dir(), print_tuning_summary=False

@@ -82,18 +82,3 @@ def test_files_are_renamed_and_copied_with_one_of_them_last(
     files.copy_folder(f"{root}/m", f"{root}/n", last="marker")
     assert copied == [f"{root}/n/z/variables", f"{root}/n/marker"]
     assert files.read_text(f"{root}/n/z/variables") == "m/z/weights"
-
-
-def test_a_folder_appears_whole(tmp_path: Path) -> None:
-    def write(fails: bool) -> None:
-        with files.new_folder(tmp_path / "version") as partial:
-            files.write_text(f"{partial}/a", "a")
-            if fails:
-                raise OSError("no space")
-
-    with pytest.raises(OSError, match="no space"):
-        write(fails=True)
-    assert not (tmp_path / "version").exists()
-    write(fails=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["version"]
-    assert files.read_text(tmp_path / "version" / "a") == "a"

@@ -46,11 +46,8 @@ def locate(
 ) -> FileRejects:
     """Find the lines of a file's bad rows; in Parquet and TFRecord a line is a row number.
 
-    Args:
-        file: The input file.
-        segments: Tables in `BAD_ROWS_SCHEMA`, sorted.
-        delimiter: The separator of CSV values.
-        folder: The folder to write the rows to; None to find only the first few.
+    The segments are sorted tables in `BAD_ROWS_SCHEMA`. The rows are written to the folder; without
+    one, only the first few are found.
     """
     counts: Counter[str] = Counter()
     first: list[Mapping[str, object]] = []

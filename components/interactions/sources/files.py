@@ -232,13 +232,7 @@ def read_blocks(
     delimiter: str,
     block_bytes: int = DEFAULT_BLOCK_BYTES,
 ) -> Iterator[Block]:
-    """Yield the blocks of a file in order, so that memory does not grow with the file.
-
-    Args:
-        file: The file.
-        columns: The columns to read.
-        delimiter: The separator of CSV values.
-        block_bytes: Approximate number of file bytes per block.
+    """Yield blocks of about `block_bytes` in order, so that memory does not grow with the file.
 
     Raises:
         UnreadableFileError: The file is damaged or not of its format.
