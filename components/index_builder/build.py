@@ -45,22 +45,22 @@ def build_retrieval_model(
     identity: str,
     directory: str,
 ) -> IndexReport:
-    """Write the retrieval SavedModel to `directory`.
+    """Build and measure the index, and write the retrieval SavedModel to `directory`.
 
-    The vectors are read from a mapped file, so that memory holds only the copy of the index.
+    The vectors are memory-mapped, so only the index has a copy in memory.
 
     Args:
         towers: Towers of the model.
-        embeddings: The catalogue, embedded by these towers.
+        embeddings: Embeddings of the catalogue, computed by these towers.
         query_files: GZIP TFRecords of timelines, for sample queries and warm-up requests.
         spec: IDs and features.
         config: Settings of the index.
         model_name: Name under which the model is served.
-        identity: Identity of the content (`components.index_builder.identity`).
+        identity: Hash of the model's inputs (`components.index_builder.identity`).
         directory: Folder of the SavedModel; must not exist.
 
     Raises:
-        IndexRefusedError: The gate refuses the index.
+        IndexRefusedError: The index fails its gate.
     """
     with tempfile.TemporaryDirectory(prefix="index_builder_") as scratch:
         vectors = embeddings.vectors(os.path.join(scratch, "vectors"))
@@ -94,7 +94,7 @@ def _build_index(
         found = np.concatenate(list(search_in_batches(index, queries.judging, exact.k)))
     recall = float(recall_of_each(vectors, exact, found).mean())
     hit_rate_exact, hit_rate = queries.hit_rate(exact.indices), queries.hit_rate(found)
-    # Exact search loses nothing, even without held-out events.
+    # Exact search has no loss, even if there are no held-out events and both hit rates are NaN.
     loss = 0.0 if index.backend == "exact" else hit_rate_exact - hit_rate
     checks = check_index(recall, loss, config)
     report = IndexReport(

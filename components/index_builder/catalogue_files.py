@@ -1,7 +1,7 @@
-"""Candidate IDs and filter values as files, the assets of the retrieval model, and their lookup.
+"""Files of candidate IDs and filter values, saved as assets of the model, and their lookup.
 
-A TensorFlow lookup table reads a file of lines and drops carriage returns. IDs and values are
-therefore encoded in base64 (`tf.io.encode_base64`), so that they may contain any byte.
+TensorFlow's lookup tables read text files line by line and drop carriage returns. IDs and values
+are therefore stored in base64 (`tf.io.encode_base64`), so that they may contain any byte.
 """
 
 import base64
@@ -20,13 +20,14 @@ from components.candidate_embedder.embedding_files import EmbeddingFiles
 
 @dataclass(frozen=True)
 class FilterFiles:
-    """The values of one feature by candidate, as compressed sparse rows.
+    """The values of one feature for each candidate, in compressed sparse row (CSR) format.
 
     Attributes:
-        values_file: File with one distinct value per line.
+        values_file: File with one distinct value per line, in base64.
         num_values: Number of distinct values.
-        value_indices: Lines of the values of all candidates `[num_entries]`.
-        row_splits: Start of each candidate in `value_indices`, and the end `[num_candidates + 1]`.
+        value_indices: Line number in `values_file` of each value of each candidate `[num_entries]`.
+        row_splits: Start of each candidate's entries in `value_indices`, then the end of the last
+            `[num_candidates + 1]`.
     """
 
     values_file: str
@@ -35,7 +36,10 @@ class FilterFiles:
     row_splits: npt.NDArray[np.int64]
 
     def by_value(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        """Return the candidates of all values, and the start of each value in them, and the end."""
+        """Return the candidates grouped by value, and the offsets of the groups.
+
+        The candidates are `[num_entries]`, the offsets `[num_values + 1]`.
+        """
         num_candidates = len(self.row_splits) - 1
         candidates = np.repeat(np.arange(num_candidates, dtype=np.int32), np.diff(self.row_splits))
         counts = np.bincount(self.value_indices, minlength=self.num_values)
@@ -47,7 +51,7 @@ class FilterFiles:
 
 @dataclass(frozen=True)
 class CatalogueFiles:
-    """A catalogue on local disk, in index order: a file of IDs, and filter values by feature."""
+    """IDs and filter values of the catalogue in index order, with the strings in local files."""
 
     ids_file: str
     num_candidates: int
@@ -57,7 +61,7 @@ class CatalogueFiles:
     def write(
         cls, embeddings: EmbeddingFiles, filters: Sequence[str], directory: str
     ) -> "CatalogueFiles":
-        """Write the IDs and the values of the features `filters` to `directory`."""
+        """Write the candidate IDs and the values of the features `filters` to `directory`."""
         ids_file = os.path.join(directory, "candidate_ids.base64")
         ids = (name for block in embeddings.ids() for name in block.to_pylist())
         num_candidates = _write_lines(ids_file, ids)
@@ -105,7 +109,7 @@ def _write_filter(embeddings: EmbeddingFiles, name: str, directory: str) -> Filt
 
 
 class LineIndex(tf.Module):
-    """Looks up the line number of a value in a file of base64 lines, inside the graph."""
+    """Graph lookup table that maps a value to its line number in a file of base64 lines."""
 
     def __init__(self, path: str, missing: int) -> None:
         super().__init__()
@@ -121,14 +125,14 @@ class LineIndex(tf.Module):
         )
 
     def lookup(self, values: tf.Tensor) -> tf.Tensor:
-        """Return the line numbers of `values`, int32 of the same shape."""
+        """Return the line numbers of `values`, int32 with the same shape."""
         return tf.cast(self._table.lookup(tf.io.encode_base64(values)), tf.int32)
 
 
 def read_lines(path: str) -> tf.Tensor:
-    """Return the values of a file of base64 lines `[num_lines]`.
+    """Return the decoded lines of a base64 file, `[num_lines]`.
 
-    They never become Python objects, of which ten million would take a gigabyte.
+    The values stay in a tensor: ten million Python objects would take a gigabyte.
     """
     lines = tf.strings.split(tf.io.read_file(path), "\n")
     return tf.io.decode_base64(lines[:-1])

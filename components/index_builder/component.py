@@ -23,8 +23,8 @@ class IndexBuilderConfig(Settings):
     Attributes:
         spec: Columns and features.
         index: Backend, tuning and gate of the index.
-        query_split: The split whose timelines are the sample queries.
-        model_name: The name under which the model is served, for warm-up requests.
+        query_split: Split whose timelines provide the sample queries.
+        model_name: Name under which the model is served, for the warm-up requests.
     """
 
     spec: FeatureSpec
@@ -59,20 +59,21 @@ def IndexBuilder(
     ```
 
     Args:
-        examples: Examples with the sample queries.
-        embeddings: The embedded catalogue.
-        model: The fitted towers.
-        model_blessing: The verdict of the evaluation gate.
-        retrieval_model: A Model under `Format-Serving`, which Pusher takes.
-        report: `index_report.json`: backend, settings, recall compared with exact search.
+        examples: Examples with the split `query_split`, which provides the sample queries.
+        embeddings: Embeddings of the catalogue.
+        model: The trained towers.
+        model_blessing: Blessing of `model` by the evaluation gate.
+        retrieval_model: Model with the SavedModel in `Format-Serving`, as Pusher expects it.
+        report: `index_report.json` with the backend, its settings and its recall against exact
+            search.
         config: An `IndexBuilderConfig`.
-        code_hash: Becomes part of the model's identity.
+        code_hash: Hash of the code; part of the model's identity.
 
     Raises:
         NotBlessedError: The model is not blessed. Later components do not run.
-        IndexRefusedError: The index misses a threshold of its gate.
+        IndexRefusedError: The index fails its gate.
         EmbeddingFilesError: `embeddings` is incomplete.
-        ChangedFeaturesError: The model was fitted with other features.
+        ChangedFeaturesError: The model was trained with other features.
     """
     require_model_blessing(model_blessing)
     settings = IndexBuilderConfig.model_validate_json(config)

@@ -9,10 +9,11 @@ from components.index_builder.config import IndexConfig
 
 
 class IndexRefusedError(NotBlessedError):
-    """The index fails a check of its gate; other settings may help, running again does not.
+    """The index fails a check of its gate; a retry with the same settings fails again.
 
     Attributes:
-        report: Content of the index report. TFX removes the files of a component that fails.
+        report: Content of the index report, because TFX deletes the output files of a failed
+            component.
     """
 
     def __init__(self, message: str, report: Mapping[str, Any]) -> None:
@@ -37,7 +38,7 @@ class Check:
     passed: bool
 
     def __str__(self) -> str:
-        """Return a sentence for a person."""
+        """Return the check as a readable sentence."""
         must = "and must" if self.passed else "but must"
         return (
             f"{self.name} is {self.value:.4f}, {must} be {self.relation} {self.threshold:g} "
@@ -46,12 +47,12 @@ class Check:
 
 
 def check_index(recall: float, hit_rate_loss: float, config: IndexConfig) -> list[Check]:
-    """Check the measurements of the judging queries against the thresholds; fail closed.
+    """Check the recall and the loss of hit rate against their thresholds; NaN fails.
 
     Args:
         recall: Mean recall@k against exact search.
-        hit_rate_loss: Hit rate of held-out events by exact search minus that by the index; NaN
-            without held-out events.
+        hit_rate_loss: Hit rate of exact search minus that of the index; NaN if there are no
+            held-out events.
         config: Settings with the thresholds.
     """
     target, most = config.recall_target, config.max_hit_rate_loss
@@ -76,7 +77,7 @@ def check_index(recall: float, hit_rate_loss: float, config: IndexConfig) -> lis
 
 
 def to_json(checks: list[Check]) -> Mapping[str, Any]:
-    """Return plain data for the report."""
+    """Return the checks as plain data for the report."""
     return {
         "passed": all(check.passed for check in checks),
         "checks": [asdict(check) for check in checks],

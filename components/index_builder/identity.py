@@ -1,7 +1,7 @@
-"""The identity of a retrieval model: a hash of its catalogue, towers and settings.
+"""The identity of a retrieval model: a hash of its towers, catalogue and settings.
 
-Two exports of the same model differ in their bytes, because function names contain a counter. A
-push changes the served answers only if the inputs of the model change.
+Two exports of the same model have different bytes, because function names contain a counter. The
+identity hashes the inputs instead: if it is unchanged, so are the served results.
 """
 
 import hashlib
@@ -23,16 +23,16 @@ _BETWEEN_VALUES = "\x1f"
 def identity_of(
     towers_directory: str, embeddings: EmbeddingFiles, spec: FeatureSpec, settings: str
 ) -> str:
-    """Return a hash of everything that decides the answers of a retrieval model.
+    """Return a hash of everything that determines the results of a retrieval model.
 
-    The order of the candidates does not matter, and neither do their vectors, which follow from
-    the towers and the features up to rounding.
+    The hash does not depend on the order of the candidates. It does not include their vectors,
+    which the towers and the features determine up to rounding.
 
     Args:
         towers_directory: SavedModel of `models.towers.export`.
         embeddings: The catalogue with its features.
         spec: IDs and features.
-        settings: Settings of the index and hash of the code.
+        settings: Configuration of the component, followed by the hash of the code.
     """
     names = [spec.candidate_id, *spec.candidate_features]
     totals = [0] * len(_SEEDS)

@@ -1,4 +1,4 @@
-"""Chooses the backend and its settings by measurement, and builds the index."""
+"""Chooses the backend and its settings by measuring them, and builds the index."""
 
 import importlib.util
 import logging
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 
 # With fewer candidates, ScaNN cannot train its 16-centre codebooks well.
 _FEWEST_FOR_SCANN = 256
-# Up to this many candidates, an index is built in seconds, and several leaf counts are tried.
+# Up to this many candidates, building an index takes seconds, so several leaf counts are tried.
 _FEW_CANDIDATES = 200_000
-# Leaf counts in square roots of the catalogue; only the last one is used for a large catalogue.
+# Leaf counts to try, as multiples of the square root of the catalogue size. Large catalogues use
+# only the last one.
 _SCANN_LEAVES = (1, 2)
 _PARTITIONED_LEAVES = (2, 4)
-# Rescored neighbours in multiples of k.
+# Numbers of rescored neighbours to try, as multiples of k.
 _REORDERS = (2, 4, 8)
 _BYTES_PER_MB = 1_000_000
 
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class IndexChoice:
-    """The chosen index, why it was chosen, and the settings that tuning tried."""
+    """The chosen index, its settings, the reason for the choice, and all trials."""
 
     index: SearchIndex
     settings: Setting
@@ -50,9 +51,13 @@ class IndexChoice:
 
 @dataclass(frozen=True)
 class _Plan(Generic[SettingsT]):
-    """The leaf counts and search settings of a backend that a configuration leaves open.
+    """The settings of a backend that tuning can try.
 
-    `build` uses a leaf count and default search settings; `ladders` returns those to try.
+    Attributes:
+        is_configured: Whether the configuration fixes the search settings, so there is no tuning.
+        leaf_counts: Leaf counts to try.
+        build: Builds an index from a leaf count, with default search settings.
+        ladders: Returns sequences of search settings to try, each from cheap to expensive.
     """
 
     backend: str
@@ -66,12 +71,12 @@ def choose_index(vectors: Vectors, tuning_queries: Vectors, config: IndexConfig)
     """Build the configured index, and tune the settings that the configuration leaves open.
 
     Tuning takes the cheapest settings whose recall on `tuning_queries` reaches the target. If none
-    does, the index is exact; `auto` tries `partitioned` first.
+    does, the result is an exact index; with `backend: auto`, `partitioned` is tried before that.
 
     Args:
-        vectors: `[num_candidates, dimension]`; may be a mapped file.
-        tuning_queries: Embedded real queries `[num_queries, dimension]`. Queries are distributed
-            differently from candidates: an index can be good for one and bad for the other.
+        vectors: `[num_candidates, dimension]`; may be memory-mapped.
+        tuning_queries: Embedded real queries `[num_queries, dimension]`. Candidates cannot replace
+            them, because their distribution differs and so does the recall of an index.
         config: Settings of the index.
     """
     if config.backend != "auto":

@@ -1,4 +1,4 @@
-"""The report of an index, as JSON and as a picture of recall against query time."""
+"""The report of an index as JSON, and a chart of recall against query time."""
 
 import json
 import math
@@ -17,26 +17,26 @@ REPORT_FILE = "index_report.json"
 
 PICTURE_FILE = "trade_off.svg"
 
-# The picture has one curve per combination of these; along a curve, more is searched.
+# The chart has one curve per combination of these settings; the searched part grows along it.
 _CURVES = ("leaves", "reorder")
-# Ticks of the time axis in each power of ten.
+# Ticks of the time axis within each power of ten.
 _TICKS = (1, 2, 5)
 _LEAST_US = 0.1  # zero has no logarithm
 
 
 @dataclass(frozen=True)
 class IndexReport:
-    """The report of an index.
+    """The settings and measurements of an index.
 
     Attributes:
         backend: `exact`, `scann` or `partitioned`.
         reason: Why this backend and these settings were chosen.
-        recall: Recall@k against exact search on the judging queries.
-        hit_rate_exact: Share of held-out events among the k of exact search; None without events.
-        hit_rate: The same for the index.
-        query_ms: Median milliseconds of a single query.
+        recall: Mean recall@k against exact search on the judging queries (`SampleQueries`).
+        hit_rate_exact: hit_rate@k of exact search on held-out events; None if there are none.
+        hit_rate: hit_rate@k of the index on these events; None if there are none.
+        query_ms: Median time of a single query in milliseconds.
         num_recall_queries: Number of judging queries.
-        num_tuning_queries: Number of tuning queries, which are others.
+        num_tuning_queries: Number of tuning queries, none of which is a judging query.
         build_s: Seconds to choose, tune and build the index.
         trials: Settings tried by tuning, in order.
     """
@@ -60,7 +60,7 @@ class IndexReport:
 
 
 def write_report(report: IndexReport, directory: str) -> None:
-    """Write `index_report.json`, and `trade_off.svg` if settings were tried."""
+    """Write `index_report.json`, and `trade_off.svg` if there are trials."""
     files.write_text(os.path.join(directory, REPORT_FILE), json.dumps(asdict(report), indent=2))
     if report.trials:
         picture = trade_off_svg(report.trials, report.settings, report.k, report.recall_target)
@@ -68,21 +68,21 @@ def write_report(report: IndexReport, directory: str) -> None:
 
 
 def trade_off_svg(trials: Sequence[Trial], chosen: Setting, k: int, recall_target: float) -> bytes:
-    """Return an SVG of all trials, the target and the chosen settings.
+    """Return an SVG chart of recall against query time, with all trials, the target and the choice.
 
-    The picture is reproducible and loads nothing from the network.
+    The same trials give the same bytes. The chart loads nothing from the network.
     """
     ticks = _time_ticks(trial.query_us for trial in trials)
     picture = pygal.XY(
         style=DefaultStyle,
         width=960,
         height=600,
-        js=[],  # pygal's tooltips are a script from the network
+        js=[],  # by default, pygal loads a script for tooltips from the network
         legend_at_bottom=True,
         truncate_legend=-1,
         x_title="microseconds per query, in batches of 128",
         y_title=f"recall@{k} against exact search",
-        # Pygal can make both axes logarithmic, or neither.
+        # pygal cannot make only one axis logarithmic, so the values are logarithms.
         x_labels=[{"value": math.log10(tick), "label": f"{tick:,g}"} for tick in ticks],
         xrange=(math.log10(ticks[0]), math.log10(ticks[-1])),
         x_value_formatter=lambda value: f"{10**value:,.1f} µs",

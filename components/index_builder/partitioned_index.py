@@ -1,8 +1,8 @@
-"""Approximate search with TensorFlow's own operations, for servers without those of ScaNN.
+"""Approximate search with TensorFlow's own operations, for servers without ScaNN's operations.
 
 K-means splits the catalogue into leaves. Each leaf is stored in blocks of equal size, the last one
-padded. A search ranks the leaves, takes the blocks of the best ones up to a fixed number, and
-compares every vector in them, so that every query costs the same.
+padded. A search ranks the leaves, reads a fixed number of blocks from the best ones, and scores
+every vector in them, so all queries cost the same.
 """
 
 import math
@@ -16,22 +16,24 @@ from components.index_builder.search_index import SearchResult, completed
 
 Vectors = npt.NDArray[np.float32]
 
-# Vectors per block. With 250 vectors per leaf, 6 % of the blocks is padding.
+# Vectors per block. With 250 vectors per leaf, 6 % of the stored vectors are padding.
 BLOCK_SIZE = 32
-# Leaves, in square roots of the catalogue: with more, ranking them dominates a search.
+# Default number of leaves, as a multiple of the square root of the catalogue size. With more, most
+# of the search time is spent on ranking leaves.
 _LEAVES_PER_ROOT = 4
-# The distance of the best vector of a leaf above the mean, in root mean square distances from it.
-# Measured with a million vectors: with 0.6, a search reads half as many vectors as with 0; with
-# 0.4 or 0.8, it reads a tenth more.
+# Estimate of how far the best vector of a leaf is above the leaf's mean, in units of the root mean
+# square distance from the mean. Measured with a million vectors: with 0.6, a search reads half as
+# many vectors as with 0; with 0.4 or 0.8, it reads a tenth more.
 _SPREAD_WEIGHT = 0.6
-# Vectors gathered at a time; larger batches are processed in parts, which stay in the cache.
+# Maximum size of the vectors gathered at a time. Larger batches are processed in parts, which fit
+# into the processor's cache.
 _GATHERED_BYTES = 16_000_000
 _SEED = 0
-# With a million 64-dimensional vectors in 4,000 leaves, neither more rounds than six nor more than
+# With a million 64-dimensional vectors in 4,000 leaves, neither more than six rounds nor more than
 # 32 samples per leaf reduced the number of vectors that a search reads for a recall of 0.95.
 _SAMPLES_PER_LEAF = 32
 _ROUNDS = 6
-# Scores computed at a time by k-means: 32 million float32 are 128 MB.
+# Maximum number of scores that k-means computes at a time: 32 million float32 take 128 MB.
 _SCORES_PER_BLOCK = 32_000_000
 
 
@@ -51,25 +53,25 @@ class PartitionedSettings:
     def choose(
         cls, num_candidates: int, leaves: int | None, leaves_to_search: int | None
     ) -> "PartitionedSettings":
-        """Fill in missing settings: 4 √n leaves, a twentieth of them searched."""
+        """Return settings, by default with 4 √n leaves, of which a search reads a twentieth."""
         chosen = min(
             leaves or max(1, round(_LEAVES_PER_ROOT * math.sqrt(num_candidates))), num_candidates
         )
         searched = min(leaves_to_search or math.ceil(chosen / 20), chosen)
-        # Half a block per leaf is padding.
+        # On average, half a block per leaf is padding.
         blocks = math.ceil(searched * (num_candidates / chosen / BLOCK_SIZE + 0.5))
         return cls(chosen, blocks)
 
 
 class PartitionedIndex(tf.Module):
-    """Compares the vectors of the best leaves exactly.
+    """Index that scores only the vectors of the best leaves, but these exactly.
 
-    A leaf is ranked by the score of its mean plus a term that grows with the spread of its
-    vectors, because the best of many vectors scores higher than their mean.
+    Leaves are ranked by the score of their mean plus a term that grows with the spread of their
+    vectors, because the best vector of a leaf scores higher than the mean.
 
     Args:
         vectors: `[num_candidates, dimension]`.
-        settings: Number of leaves, and of blocks to search.
+        settings: Numbers of leaves and of blocks to search.
     """
 
     backend = "partitioned"
@@ -87,7 +89,8 @@ class PartitionedIndex(tf.Module):
         order = np.argsort(leaves, kind="stable").astype(np.int32)
         within_leaf = np.arange(self.num_candidates) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         positions = np.repeat(first_block, sizes) * BLOCK_SIZE + within_leaf
-        # One more block of padding, for a query whose leaves have fewer blocks than it reads.
+        # An additional block of padding, for queries whose leaves have fewer blocks than a search
+        # reads.
         num_positions = (self._num_blocks + 1) * BLOCK_SIZE
         blocks = np.zeros((num_positions, self._dimension), np.float32)
         blocks[positions] = vectors[order]
@@ -95,14 +98,14 @@ class PartitionedIndex(tf.Module):
         candidates[positions] = order
         position_of = np.empty(self.num_candidates, np.int32)
         position_of[order] = positions
-        # Added to the scores, so that padding loses against everything.
+        # Added to the scores, so that padding ranks last.
         padding = np.where(candidates < 0, np.float32(-np.inf), np.float32(0.0))
 
         def variable(values: npt.NDArray[np.generic], name: str) -> tf.Variable:
             return tf.Variable(values, trainable=False, name=name)
 
-        # Variables from which rows are gathered are read first: after a gather from a variable
-        # itself, TensorFlow copies the whole variable at every later read.
+        # Before rows are gathered, `read_value()` reads the variable: after a gather from the
+        # variable itself, TensorFlow copies the whole variable on every later read.
         self._means = variable(means, "leaf_means")
         self._spread = variable(_SPREAD_WEIGHT * spread, "leaf_spread")
         self._leaf_blocks = variable(num_blocks.astype(np.int32), "leaf_blocks")
@@ -117,7 +120,7 @@ class PartitionedIndex(tf.Module):
         return completed(self, queries, count, self.attempt(queries, count))
 
     def attempt(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
-        """Return the candidates of the best leaves; missing ones have the score -inf."""
+        """Search only the best leaves; missing candidates have the index -1 and the score -inf."""
         at_once = max(1, _GATHERED_BYTES // self._bytes_read())
         width = tf.minimum(count, self._blocks_to_search() * BLOCK_SIZE)
         indices, scores = tf.cond(
@@ -141,7 +144,7 @@ class PartitionedIndex(tf.Module):
         return tf.gather(scores, self._position_of, axis=1)
 
     def vectors_at(self, indices: tf.Tensor) -> tf.Tensor:
-        """Return the vectors of candidates, `[…]` to `[…, dimension]`."""
+        """Return the vectors `[…, dimension]` of the candidates `indices` `[…]`."""
         vectors = tf.reshape(self._blocks, [-1, self._dimension])
         return tf.gather(vectors, tf.gather(self._position_of.read_value(), indices))
 
@@ -185,7 +188,7 @@ class PartitionedIndex(tf.Module):
     def _blocks_for(self, queries: tf.Tensor) -> tf.Tensor:
         """Return the blocks to read for each query, `[batch, blocks_to_search]`."""
         wanted = self._blocks_to_search()
-        # Enough leaves even if the best ones are small; otherwise padding fills the rest.
+        # Usually enough leaves even if the best ones are small; if not, padding fills the rest.
         mean = self._num_blocks / self._num_leaves
         num_leaves = min(self._num_leaves, math.ceil(1.5 * wanted / mean) + 8)
         scores = tf.matmul(queries, self._means, transpose_b=True)
@@ -204,8 +207,8 @@ class PartitionedIndex(tf.Module):
 def _mean_square_distance(
     vectors: Vectors, leaves: npt.NDArray[np.int32], means: Vectors, sizes: npt.NDArray[np.int64]
 ) -> Vectors:
-    """Return the mean square distance of the vectors of each leaf from its mean."""
-    # The mean square length minus the square length of the mean.
+    """Return the mean squared distance of each leaf's vectors from their mean, `[num_leaves]`."""
+    # This is the mean squared length of the vectors minus the squared length of their mean.
     squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
     mean_squares = np.bincount(leaves, weights=squares) / sizes
     spread = mean_squares - np.einsum("ld,ld->l", means, means, dtype=np.float64)
@@ -213,15 +216,15 @@ def _mean_square_distance(
 
 
 def cut_into_leaves(vectors: Vectors, num_leaves: int, seed: int) -> npt.NDArray[np.int32]:
-    """Return the leaf of each vector by k-means, `[num_vectors]`, without empty leaves.
+    """Cluster vectors with k-means and return the leaf of each, `[num_vectors]`.
 
-    The sums that decide are computed in NumPy, in a fixed order: the same seed gives the same
+    No leaf is empty. NumPy sums the vectors in a fixed order, so the same seed gives the same
     leaves.
 
     Args:
-        vectors: `[num_vectors, dimension]`; may be a mapped file.
-        num_leaves: Maximum number of leaves; equal vectors give fewer.
-        seed: Seed of the sample and the first centres.
+        vectors: `[num_vectors, dimension]`; may be memory-mapped.
+        num_leaves: Maximum number of leaves; there may be fewer, for example if vectors are equal.
+        seed: Seed of the training sample and of the initial centres.
 
     References:
         Lloyd. Least squares quantization in PCM. IEEE Transactions on Information Theory 1982.
@@ -233,7 +236,7 @@ def cut_into_leaves(vectors: Vectors, num_leaves: int, seed: int) -> npt.NDArray
     centres = sample[rng.choice(num_samples, min(num_leaves, num_samples), replace=False)]
     for _ in range(_ROUNDS):
         means, sizes = leaf_means(sample, _nearest(sample, centres), len(centres))
-        # A centre without vectors starts again at a random vector.
+        # A centre without vectors moves to a random vector.
         lost = sizes == 0
         means[lost] = sample[rng.choice(num_samples, int(lost.sum()))]
         centres = means
@@ -255,7 +258,7 @@ def leaf_means(
 
 
 def _nearest(vectors: Vectors, centres: Vectors) -> npt.NDArray[np.int32]:
-    """Return the nearest centre of each vector by Euclidean distance."""
+    """Return the index of the nearest centre (Euclidean) of each vector, `[num_vectors]`."""
     rows = max(1, _SCORES_PER_BLOCK // len(centres))
     offsets = tf.constant(-0.5 * np.square(centres).sum(axis=1))
     transposed = tf.constant(np.ascontiguousarray(centres.T))

@@ -18,21 +18,23 @@ Indices = npt.NDArray[np.int32]
 
 QUERIES_PER_BATCH = 128
 _TIMELINES_PER_BATCH = 256
-# Scores computed at a time: 16 million float32 are 64 MB.
+# Maximum number of scores computed at a time: 16 million float32 take 64 MB.
 _SCORES_PER_BLOCK = 16_000_000
-# Relative to the largest score: scores closer than this are equal up to the order of summation.
+# Scores that differ by less than this share of the largest score count as equal, because the order
+# of summation can change them by as much.
 _ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
 class SampleQueries:
-    """Embedded real queries: some tune the index, others measure it.
+    """Embedded real queries: tuning queries tune the index, judging queries measure the result.
 
     Attributes:
         tuning: `[num_tuning, dimension]`.
         judging: `[num_judging, dimension]`.
-        target_rows: Judging query of each held-out event `[num_events]`.
-        targets: Index of its candidate, -1 if the catalogue lacks it `[num_events]`.
+        target_rows: Row in `judging` of each held-out event's query `[num_events]`.
+        targets: Candidate index of each held-out event, -1 if the catalogue lacks it
+            `[num_events]`.
     """
 
     tuning: Vectors
@@ -49,7 +51,7 @@ class SampleQueries:
         ids: Iterable[pa.Array],
         count: int,
     ) -> "SampleQueries":
-        """Embed the first queries of a split and use every other one for tuning.
+        """Embed the first queries of a split, and use them alternately for judging and tuning.
 
         There are `count` queries of each kind, or half of all queries if there are fewer. `ids` are
         the candidate IDs in blocks, in index order.
@@ -78,10 +80,10 @@ class SampleQueries:
     def hit_rate(self, found: Indices) -> float:
         """Return the share of held-out events whose candidate was found; NaN without events.
 
-        Events whose candidate the catalogue lacks are ignored, because no search finds them.
+        Events whose candidate the catalogue lacks are ignored, because no search can find it.
 
         Args:
-            found: Candidates for each judging query `[num_judging, k]`.
+            found: Candidate indices found for each judging query `[num_judging, k]`.
         """
         known = self.targets >= 0
         if not known.any():
@@ -92,7 +94,7 @@ class SampleQueries:
 
 @dataclass(frozen=True)
 class ExactAnswers:
-    """Queries `[n, dimension]` with the results of exact search, best first `[n, k]`."""
+    """Queries `[num_queries, dimension]` and their exact results `[num_queries, k]`, best first."""
 
     queries: Vectors
     indices: Indices
@@ -105,9 +107,9 @@ class ExactAnswers:
 
 
 def exact_answers(vectors: Vectors, queries: Vectors, k: int) -> ExactAnswers:
-    """Compare every query with every candidate, a block of the catalogue at a time.
+    """Return the k best candidates of each query, after scoring the catalogue block by block.
 
-    `vectors` may be a mapped file; `k` is limited by the size of the catalogue.
+    `vectors` may be memory-mapped. If the catalogue has fewer than k candidates, all are returned.
     """
     k = min(k, len(vectors))
     parts = [
@@ -124,15 +126,15 @@ def exact_answers(vectors: Vectors, queries: Vectors, k: int) -> ExactAnswers:
 
 
 def recall_of_each(vectors: Vectors, exact: ExactAnswers, found: Indices) -> Vectors:
-    """Return the recall of each query `[num_queries]`.
+    """Return the recall@k of each query `[num_queries]`.
 
-    A candidate that scores as much as the last exact answer counts as right: among equal vectors,
-    it is arbitrary which ones exact search returns.
+    A found candidate counts as correct if it scores at least as much as the last exact result: of
+    candidates with equal scores, exact search returns arbitrary ones.
 
     Args:
         vectors: `[num_candidates, dimension]`.
-        exact: Exact answers to the same queries.
-        found: Results of the index `[num_queries, k]`, -1 for missing candidates.
+        exact: Exact results of the same queries.
+        found: Candidate indices from the index `[num_queries, k]`, -1 for missing candidates.
     """
     shares = np.zeros(len(found), np.float32)
     for row, (candidates, query, scores) in enumerate(
@@ -145,7 +147,7 @@ def recall_of_each(vectors: Vectors, exact: ExactAnswers, found: Indices) -> Vec
 
 
 def search_in_batches(index: SearchIndex, queries: Vectors, k: int) -> Iterator[Indices]:
-    """Yield the results of an index, `[batch, k]` for each batch of queries."""
+    """Yield the candidate indices that an index finds, `[batch, k]` per batch of queries."""
     search = served_search(index.search, queries.shape[1])
     for start in range(0, len(queries), QUERIES_PER_BATCH):
         batch = tf.constant(queries[start : start + QUERIES_PER_BATCH])
@@ -184,7 +186,7 @@ def _indices_of(ids: Iterable[pa.Array], candidates: list[bytes]) -> npt.NDArray
     keys = pa.array(list(index_of), pa.binary())
     first = 0
     for block in ids:
-        # A catalogue can have many millions: only the wanted IDs become Python objects.
+        # A catalogue can have millions of IDs, so only the wanted ones become Python objects.
         for row in np.flatnonzero(pa.compute.is_in(block, keys).to_numpy(zero_copy_only=False)):
             index_of[block[row].as_py()] = first + int(row)
         first += len(block)

@@ -1,7 +1,7 @@
 """Search with exclusions and filters that returns k candidates if that many qualify.
 
-The index returns more than k candidates, and those that do not qualify are dropped. If too few are
-left, because a filter is selective, every candidate that passes the filter is scored.
+A search requests more than k candidates from the index and drops those that do not qualify. If a
+selective filter leaves too few, every candidate that passes the filter is scored.
 """
 
 from collections.abc import Sequence
@@ -14,36 +14,38 @@ import tensorflow as tf
 from components.index_builder.catalogue_files import FilterFiles, LineIndex
 from components.index_builder.search_index import SearchIndex
 
-# With a filter, the index is asked for this many times more candidates. If less than about an
-# eighth of them pass, all that pass are scored.
+# With a filter, the index is asked for this many times as many candidates. If less than about an
+# eighth of them pass, every candidate of the catalogue that passes is scored.
 _OVERFETCH = 8
-# Beyond this share of qualifying candidates, scoring all is faster than gathering their vectors.
+# If more than this share of the catalogue qualifies, scoring the whole catalogue is faster than
+# gathering the vectors of the qualifying candidates.
 _LARGEST_GATHERED_SHARE = 1 / 16
 
 
 class CandidateFilter(tf.Module):
     """Filters candidates by the values of one categorical feature.
 
-    It takes eight bytes per candidate, eight per value of a candidate, and each distinct value.
+    It takes 8 bytes per candidate, 8 bytes per value of a candidate, and the distinct values
+    themselves.
     """
 
     def __init__(self, files: FilterFiles) -> None:
         super().__init__()
         self._num_values = files.num_values
-        # TensorFlow refuses an empty table, for a feature that no candidate has.
+        # TensorFlow rejects an empty table, which a feature that no candidate has would need.
         self._index = LineIndex(files.values_file, self._num_values) if self._num_values else None
         self._value_indices = _variable(files.value_indices, "value_indices")
         self._row_splits = _variable(files.row_splits, "row_splits")
         candidates, value_splits = files.by_value()
         self._candidates = _variable(candidates, "candidates_by_value")
-        # The last value means any value that no candidate has.
+        # The last value represents all values that no candidate has.
         self._value_splits = _variable(np.append(value_splits, value_splits[-1]), "value_splits")
 
     def allowed(self, requested: tf.Tensor) -> tf.Tensor:
-        """Return the values that a request allows, `[batch, num_values + 1]` bool.
+        """Return a mask of the values that each request allows, `[batch, num_values + 1]` bool.
 
-        The last column is for values that no candidate has. A row without requested values is all
-        False. The requested values are `[batch, m]` strings, padded with "".
+        The last column represents all values that no candidate has. A row without requested values
+        is all False. `requested` is `[batch, m]` strings, padded with "".
         """
         batch = tf.shape(requested)[0]
         given = tf.where(requested != "")
@@ -56,10 +58,10 @@ class CandidateFilter(tf.Module):
         return counts > 0
 
     def passes(self, allowed: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
-        """Return which candidates pass, `[batch, n]` bool.
+        """Return a mask of the candidates that pass the filter, `[batch, n]` bool.
 
         Args:
-            allowed: `[batch, num_values + 1]`; in an all-False row, all candidates pass.
+            allowed: `[batch, num_values + 1]`; if a row is all False, all candidates pass.
             candidates: `[batch, n]` int32 indices.
         """
         width = tf.shape(candidates)[1]
@@ -74,22 +76,22 @@ class CandidateFilter(tf.Module):
         return found | ~tf.reduce_any(allowed, axis=1, keepdims=True)
 
     def num_matches(self, allowed: tf.Tensor) -> tf.Tensor:
-        """Return an upper bound on the candidates that pass one row of `allowed`; scalar int64.
+        """Return an upper bound of the number of candidates that pass one row of `allowed`.
 
-        If the row allows no value, so that all pass, the result is the largest int64: any other
-        filter is a better start.
+        The result is a scalar int64. It is the largest int64 if the row is all False, that is, if
+        the filter is not used, so that any other filter counts as more selective.
         """
         values = tf.where(allowed)[:, 0]
         entries = tf.gather(self._value_splits, values + 1) - tf.gather(self._value_splits, values)
         return tf.where(tf.size(values) > 0, tf.reduce_sum(entries), tf.int64.max)
 
     def matches(self, allowed: tf.Tensor) -> tf.Tensor:
-        """Return the candidates `[n]` that pass one row of `allowed`, which allows some value."""
+        """Return the candidates `[n]` that pass one row of `allowed` with at least one True."""
         values = tf.where(allowed)[:, 0]
         entries = tf.ragged.range(
             tf.gather(self._value_splits, values), tf.gather(self._value_splits, values + 1)
         )
-        # A candidate with two of the values occurs twice.
+        # A candidate with two allowed values occurs twice in `entries`.
         return tf.unique(tf.gather(self._candidates, entries.flat_values)).y
 
 
@@ -97,11 +99,11 @@ Condition = tuple[CandidateFilter, tf.Tensor]
 
 
 class Found(NamedTuple):
-    """The result of a search, best first; all `[batch, k]`.
+    """The results of a search, best first; all tensors are `[batch, k]`.
 
     Attributes:
-        indices: Int32; arbitrary if there is no candidate.
-        scores: Float32; the least float32 if there is no candidate.
+        indices: Candidate indices, int32; arbitrary if `is_candidate` is False.
+        scores: Float32; the lowest finite float32 if `is_candidate` is False.
         is_candidate: False at the end if fewer than k candidates qualify.
     """
 
@@ -122,11 +124,12 @@ def restricted_search(
     Args:
         index: The index to search.
         queries: `[batch, dimension]`.
-        k: At most the number of candidates.
-        exclude: `[batch, m]` int32 indices; negative ones exclude nothing.
-        conditions: Filters with the values that the request allows (`CandidateFilter.allowed`).
+        k: Number of results; at most the number of candidates.
+        exclude: `[batch, m]` int32 candidate indices; negative ones are ignored.
+        conditions: Filters, each with its mask of allowed values (`CandidateFilter.allowed`).
     """
-    # Membership is a binary search in sorted rows, which the added column keeps from being empty.
+    # Membership is tested by a binary search in sorted rows. The added column ensures that no row
+    # is empty.
     excluded = tf.sort(tf.pad(exclude, [[0, 0], [0, 1]], constant_values=-1), axis=1)
     count = k + tf.shape(exclude)[1]
     if conditions:
@@ -163,13 +166,13 @@ def _search_rows(
     too_few: tf.Tensor,
     found: Found,
 ) -> Found:
-    """Score every candidate that qualifies, for the rows that have too few.
+    """Search the rows `too_few` of `found` again by scoring every candidate that qualifies.
 
-    A row has too few only if a filter is selective. The search starts from the candidates of the
-    most selective filter and keeps those that pass the others.
+    A row has too few candidates only if one of its filters is selective. The search starts from the
+    candidates of the most selective filter and keeps those that pass the others.
     """
 
-    # One row at a time: together, they would need memory for rows × catalogue.
+    # One row at a time, because all rows together would need memory for rows × catalogue scores.
     def search_row(row: tf.Tensor) -> Found:
         allowed = [values[row] for _, values in conditions]
         fewest = tf.argmin(
@@ -216,7 +219,7 @@ def _search_rows(
 
 
 def _best_of(index: SearchIndex, query: tf.Tensor, k: int, candidates: tf.Tensor) -> Found:
-    """Return the k best of the candidates `[n]`, all `[k]`."""
+    """Return the k best of `candidates` `[n]`; all tensors of the result are `[k]`."""
     num_candidates = tf.shape(candidates)[0]
     few = int(index.num_candidates * _LARGEST_GATHERED_SHARE)
     scores = tf.cond(
@@ -234,7 +237,7 @@ def _best_of(index: SearchIndex, query: tf.Tensor, k: int, candidates: tf.Tensor
 
 
 def _is_member(sorted_sets: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-    """Return which `items` `[batch, n]` are in the set `[batch, m]` of their row, m > 0."""
+    """Return a mask of the `items` `[batch, n]` in the set `[batch, m]` of their row; m > 0."""
     found = tf.minimum(tf.searchsorted(sorted_sets, items), tf.shape(sorted_sets)[1] - 1)
     return tf.gather(sorted_sets, found, batch_dims=1) == items
 

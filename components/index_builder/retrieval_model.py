@@ -1,4 +1,4 @@
-"""The served signatures: raw queries in, candidate IDs and scores out."""
+"""The served model, whose signatures map raw queries to candidate IDs and scores."""
 
 from collections.abc import Callable, Mapping
 
@@ -22,7 +22,7 @@ SCORES_KEY = "scores"
 
 
 class RetrievalModel(tf.Module):
-    """Serves an index with the signatures that all backends share.
+    """The towers, an index and the catalogue, with the same signatures for all backends.
 
     A response has `min(k, num_candidates)` columns. If exclusions and filters leave fewer
     candidates, the last columns contain "" and the lowest finite float32.
@@ -61,11 +61,11 @@ class RetrievalModel(tf.Module):
         return self._answer(tf.gather(self._ids, indices), scores)
 
     def recommend_excluding(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return the best candidates with exclusions and filters.
+        """Return the best candidates that are not excluded and pass the filters.
 
         Args:
-            inputs: Raw queries, `exclude` `[batch, m]` with IDs, and `allow_FEATURE` `[batch, m]`
-                with values for each filter; both padded with "".
+            inputs: Raw queries; candidate IDs to exclude, `exclude` `[batch, m]`; and for each
+                filter the allowed values, `allow_FEATURE` `[batch, m]`. Both are padded with "".
         """
         rows = same_batch(inputs)
         exclude = rows.pop(EXCLUDE_KEY)
@@ -74,9 +74,9 @@ class RetrievalModel(tf.Module):
         return self._search_without(queries, self._index_of.lookup(exclude), allowed)
 
     def similar(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return the nearest candidates to candidates `[batch]`, without themselves.
+        """Return, for each given candidate `[batch]`, the other candidates that are most similar.
 
-        The response to an unknown candidate is empty. `allow_FEATURE` filters as in
+        For an unknown candidate, all returned IDs are "". `allow_FEATURE` filters as in
         `recommend_excluding`.
         """
         rows = same_batch(inputs)
@@ -91,7 +91,7 @@ class RetrievalModel(tf.Module):
         )
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
-        """Trace all signatures."""
+        """Trace all signatures and return them by name."""
         query = query_inputs(self._spec)
         candidate = candidate_inputs(self._spec)
         candidate_id = {self._spec.candidate_id: candidate[self._spec.candidate_id]}
@@ -116,7 +116,7 @@ class RetrievalModel(tf.Module):
         }
 
     def _allowed(self, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Remove the inputs of the filters from a request and return the allowed values."""
+        """Remove the filters' inputs from `rows`; return masks of allowed values by feature."""
         return {
             name: candidate_filter.allowed(rows.pop(allow_key(name)))
             for name, candidate_filter in self._filters.items()
@@ -140,10 +140,10 @@ class RetrievalModel(tf.Module):
 
 
 def _with_ranks_checked(function: _Signature, tensors: Mapping[str, tf.TensorSpec]) -> _Signature:
-    """Make a signature refuse tensors whose rank is not the declared one.
+    """Make a signature reject tensors whose rank differs from the declared one.
 
-    TensorFlow does not check the shapes that are fed to a graph: a history of rank 1 would be
-    taken for many histories of one event.
+    TensorFlow does not check the shapes of tensors that are fed to a graph: a history of rank 1
+    would be read as many histories of one event.
     """
 
     def checked(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -158,5 +158,5 @@ def _with_ranks_checked(function: _Signature, tensors: Mapping[str, tf.TensorSpe
 
 
 def allow_key(feature: str) -> str:
-    """Return the name of the input that filters by a candidate feature."""
+    """Return the name of the signature input that filters by a candidate feature."""
     return ALLOW_PREFIX + feature

@@ -21,7 +21,7 @@ from models.input.raw_inputs import default_value
 from models.towers.export import EMBED_CANDIDATE, EMBED_QUERY
 
 _SCANN_OPS_NAMESPACE = "Scann"
-# Identifies the content of the model (`components.index_builder.identity`).
+# Contains the identity of the model (`components.index_builder.identity`).
 IDENTITY_FILE = os.path.join("assets.extra", "identity")
 _WARMUP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
 
@@ -35,17 +35,17 @@ def save_retrieval_model(
     warmup: Iterable[tuple[str, Inputs]],
     identity: str,
 ) -> None:
-    """Save the model completely or not at all.
+    """Save the model atomically, with default inputs, warm-up requests and identity.
 
-    Every input of every signature gets a default, so that clients may omit it. Warm-up requests
-    are included, because the first search builds the searcher, which would delay the first user.
+    Every input of every signature gets a default, so that clients may omit it. The warm-up requests
+    make the server build the searcher at load time, which would otherwise delay the first user.
 
     Args:
         model: The model with its index.
         directory: Folder of the SavedModel; must not exist.
         model_name: Name under which the model is served, for the warm-up requests.
         warmup: Signatures and inputs of real requests.
-        identity: Identity of the content (`components.index_builder.identity`).
+        identity: Hash of the model's inputs (`components.index_builder.identity`).
     """
     aside = f"{directory.rstrip('/')}.incomplete"
     if tf.io.gfile.exists(aside):
@@ -98,10 +98,10 @@ def _write_warmup(directory: str, model_name: str, warmup: Iterable[tuple[str, I
 def warmup_requests(
     query: Inputs, embeddings: EmbeddingFiles, spec: FeatureSpec, filters: tuple[str, ...]
 ) -> Iterator[tuple[str, Inputs]]:
-    """Yield signatures and inputs that run every signature, with and without filters.
+    """Yield requests (signature and inputs) for every signature, with and without filters.
 
     Args:
-        query: `models.input.raw_inputs.query_inputs` of a real query, one row.
+        query: Inputs of one real query (`models.input.raw_inputs.query_inputs`).
         embeddings: The catalogue; the requests use its first candidate.
         spec: IDs and features.
         filters: Features that requests may filter by.
@@ -115,7 +115,7 @@ def warmup_requests(
     }
     candidate_id = {spec.candidate_id: candidate[spec.candidate_id]}
     allow_any = {allow_key(name): tf.zeros([1, 0], tf.string) for name in filters}
-    # The values of one candidate are selective, so that all candidates that pass are scored.
+    # Few candidates share the values of one, so these requests score all candidates that pass.
     allow_few = {
         allow_key(name): tf.reshape(candidate[name], [1, -1]) for name in filters if row[name]
     }
@@ -131,7 +131,7 @@ def warmup_requests(
 
 
 def _raw(value: Any, feature: FeatureConfig) -> tf.Tensor:
-    """Return a value of the embedding files as a raw input of one row."""
+    """Convert a feature value from the embedding files to a raw input with one row."""
     if feature.kind == "numeric":
         return tf.constant([float("nan") if value is None else value], tf.float32)
     if feature.separator:

@@ -1,8 +1,8 @@
 """Approximate search with the TensorFlow operations of ScaNN.
 
-The layer of TensorFlow Recommenders sets neither the threshold of anisotropic quantization nor the
-training sample. With a million candidates and the same search settings, recall is 0.96 with them
-and 0.86 without.
+The ScaNN layer of TensorFlow Recommenders is not used, because it sets neither the threshold of
+anisotropic quantization nor the size of the training sample. With a million candidates and the same
+search settings, recall is 0.96 with both set and 0.86 without.
 """
 
 import math
@@ -27,8 +27,8 @@ class ScannSettings:
     Attributes:
         leaves: Number of clusters of the catalogue.
         leaves_to_search: Number of clusters searched per query.
-        reorder: Number of neighbours whose scores are computed from the stored vectors.
-        int8: Whether a coordinate is stored in one byte instead of four.
+        reorder: Number of neighbours that are rescored with the stored vectors.
+        int8: Whether to store each coordinate of a vector in one byte, not four.
     """
 
     leaves: int
@@ -46,10 +46,10 @@ class ScannSettings:
         reorder: int | None,
         int8: bool = False,
     ) -> "ScannSettings":
-        """Fill in missing settings: √n leaves, a fifth of them searched, 4k rescored.
+        """Return settings, by default with √n leaves, a fifth of them searched, and 4k rescored.
 
         With 100,000 clustered vectors, searching a fifth of 316 leaves and rescoring 250 to 400
-        neighbours gave a recall@100 of 0.955; this holds up to a few million candidates.
+        neighbours gave a recall@100 of 0.955. The defaults suit up to a few million candidates.
         """
         chosen = leaves or max(1, round(math.sqrt(num_candidates)))
         return cls(
@@ -61,19 +61,19 @@ class ScannSettings:
 
 
 def index_bytes(num_candidates: int, dimension: int, int8: bool) -> int:
-    """Return the size of the saved index without IDs: vectors, codes and leaf numbers.
+    """Return the size in bytes of the saved index without IDs: vectors, codes, leaf numbers.
 
-    A loaded index takes up to 2.5 times as much, because the searcher keeps its own copy.
+    A loaded index takes up to 2.5 times as much memory, because the searcher keeps its own copy.
     """
     codes = math.ceil(dimension / _DIMENSIONS_PER_BLOCK)
     return num_candidates * (dimension * (1 if int8 else 4) + codes + 4)
 
 
 class ScannIndex(tf.Module):
-    """Searches a tree of leaves with anisotropic product quantization and rescores the best.
+    """ScaNN index: leaves, anisotropic product quantization, and rescoring of the best neighbours.
 
-    The searcher is stored as variables (`serialize_to_module`) and rebuilt inside the graph, which
-    a TF1 session, and therefore TensorFlow Serving, can load.
+    The searcher is saved as variables (`serialize_to_module`) and rebuilt inside the graph, so a
+    TF1 session, and therefore TensorFlow Serving, can load it.
 
     References:
         Guo et al. Accelerating Large-Scale Inference with Anisotropic Vector Quantization.
@@ -100,7 +100,8 @@ class ScannIndex(tf.Module):
             .build()
         )
         self._module = searcher.serialize_to_module()
-        # The trained searcher; each trace of another graph would rebuild it.
+        # The trained searcher, for `attempt`. A searcher from the module would be rebuilt by each
+        # trace.
         self._trained: Any = searcher
         self._shape = vectors.shape
 
@@ -110,13 +111,13 @@ class ScannIndex(tf.Module):
         return completed(self, queries, count, self._search_leaves(searcher, queries, count))
 
     def attempt(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
-        """Return the candidates of the best leaves; missing ones have the score NaN."""
+        """Search only the best leaves; missing candidates have the index 0 and the score NaN."""
         if self._trained is None:
             raise RuntimeError("attempt() must be called before end_tuning()")
         return self._search_leaves(self._trained, queries, count)
 
     def end_tuning(self) -> None:
-        """Free the memory that only `attempt` needs: more than that of the vectors."""
+        """Free the memory that only `attempt` needs, which is more than that of the vectors."""
         if self._trained is not None:
             # Otherwise TensorFlow keeps the resource until the process ends.
             tf.raw_ops.DestroyResourceOp(resource=self._trained.searcher_handle)
@@ -127,10 +128,11 @@ class ScannIndex(tf.Module):
             queries,
             final_num_neighbors=count,
             leaves_to_search=self.settings.leaves_to_search,
-            # Fewer than `count` would silently shorten the result.
+            # With fewer than `count`, ScaNN would silently return fewer candidates.
             pre_reorder_num_neighbors=tf.maximum(count, self.settings.reorder),
         )
-        # A missing neighbour has index 0 and score NaN; columns that all rows miss are left out.
+        # ScaNN returns index 0 and score NaN for a missing neighbour, and omits a column that is
+        # missing in all rows.
         missing = [[0, 0], [0, count - tf.shape(indices)[1]]]
         return tf.pad(indices, missing), tf.pad(scores, missing, constant_values=np.nan)
 
@@ -139,7 +141,7 @@ class ScannIndex(tf.Module):
         return tf.matmul(queries, self._decoded(self._stored()), transpose_b=True)
 
     def vectors_at(self, indices: tf.Tensor) -> tf.Tensor:
-        """Return the vectors of candidates, `[…]` to `[…, dimension]`."""
+        """Return the vectors `[…, dimension]` of the candidates `indices` `[…]`."""
         return self._decoded(tf.gather(self._stored(), indices))
 
     def _stored(self) -> tf.Tensor:

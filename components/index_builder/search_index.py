@@ -1,4 +1,4 @@
-"""The contract of every search backend, the completion of short answers, and exact search."""
+"""The protocol of search backends, the completion of short results, and exact search."""
 
 from typing import Protocol
 
@@ -12,8 +12,8 @@ SearchResult = tuple[tf.Tensor, tf.Tensor]
 class SearchIndex(Protocol):
     """A `tf.Module` that finds the candidates with the largest dot products.
 
-    It is traced into the served graph, so all arguments may be symbolic. A candidate is identified
-    by its index, `0 .. num_candidates - 1`, in the order of the vectors.
+    Its methods are traced into the served graph, so all arguments may be symbolic. A candidate is
+    identified by its index, `0 .. num_candidates - 1`, in the order of the vectors.
     """
 
     backend: str
@@ -22,8 +22,8 @@ class SearchIndex(Protocol):
     def search(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
         """Return int32 indices and float32 scores, both `[batch, count]`, best first.
 
-        Every row has `count` different candidates with finite scores, whatever the settings: a
-        backend that finds fewer compares all candidates for that row.
+        Every row has `count` distinct candidates with finite scores. If a backend finds fewer for a
+        row, it scores all candidates for that row.
 
         Args:
             queries: `[batch, dimension]` float32; the batch may be empty.
@@ -33,16 +33,17 @@ class SearchIndex(Protocol):
     def scores_of_all(self, queries: tf.Tensor) -> tf.Tensor:
         """Return the scores `[batch, num_candidates]` of all candidates, in index order.
 
-        The scores are as exact as the vectors that the backend stores. This reads the whole
-        catalogue: it is for queries that a search cannot answer, for example because of a filter.
+        The scores are as exact as the stored vectors, which may be quantized. This method reads the
+        whole catalogue, so use it only if `search` cannot answer a query, for example because of a
+        filter.
         """
 
     def vectors_at(self, indices: tf.Tensor) -> tf.Tensor:
-        """Return the vectors of candidates, `[…]` to `[…, dimension]`."""
+        """Return the vectors `[…, dimension]` of the candidates `indices` `[…]`."""
 
 
 def search_all(index: SearchIndex, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
-    """Return the result of `index.search` from a comparison with all candidates."""
+    """Search by scoring all candidates, with the arguments and results of `SearchIndex.search`."""
     scores, indices = tf.math.top_k(index.scores_of_all(queries), count)
     return indices, scores
 
@@ -50,7 +51,7 @@ def search_all(index: SearchIndex, queries: tf.Tensor, count: tf.Tensor) -> Sear
 def completed(
     index: SearchIndex, queries: tf.Tensor, count: tf.Tensor, attempt: SearchResult
 ) -> SearchResult:
-    """Replace the rows of a search that have scores that are not finite by `search_all`."""
+    """Return `attempt`, with rows that have non-finite scores replaced by `search_all`."""
     indices, scores = attempt
     is_short = ~tf.reduce_all(tf.math.is_finite(scores), axis=1)
 
@@ -67,7 +68,7 @@ def completed(
 
 
 class ExactIndex(tf.Module):
-    """Compares every candidate: one matrix product and a top-k."""
+    """Exact search: one matrix product with all candidates and a top-k."""
 
     backend = "exact"
 
@@ -85,7 +86,7 @@ class ExactIndex(tf.Module):
         return tf.matmul(queries, self._vectors, transpose_b=True)
 
     def vectors_at(self, indices: tf.Tensor) -> tf.Tensor:
-        """Return the vectors of candidates, `[…]` to `[…, dimension]`."""
-        # Read first: after a gather from the variable itself, TensorFlow copies the whole variable
-        # at every later read, which takes ten times as long as the search.
+        """Return the vectors `[…, dimension]` of the candidates `indices` `[…]`."""
+        # Read the variable first: after a gather from the variable itself, TensorFlow copies the
+        # whole variable on every later read, which takes ten times as long as the search.
         return tf.gather(self._vectors.read_value(), indices)

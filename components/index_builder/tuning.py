@@ -1,4 +1,4 @@
-"""Tunes an index: tries settings to find the cheapest ones that reach a recall."""
+"""Tunes an index: finds the cheapest search settings that reach a target recall."""
 
 import itertools
 import math
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 # The searched part of the catalogue grows by this factor per step.
 _STEP = 1.3
 _SMALLEST_SHARE = 0.005
-# If two steps in a row gain less, only the last step is still tried: something other than the
-# searched part limits the recall, such as the number of rescored neighbours.
+# If the recall rises by less in two steps in a row, only the last step is still tried: something
+# else limits the recall, such as the number of rescored neighbours.
 _LEAST_GAIN = 0.0005
-# Standard errors by which the mean recall must exceed the target: with as many other queries, one
-# sample in forty then falls short.
+# Standard errors by which the mean recall must exceed the target. If the true recall only equals
+# the target, about one sample of queries in forty passes.
 _STANDARD_ERRORS = 2.0
 _SINGLE_QUERIES = 50
 
@@ -38,12 +38,12 @@ SettingsT = TypeVar("SettingsT", bound="DataclassInstance")
 
 
 class TunableIndex(SearchIndex, Protocol[SettingsT]):
-    """An index whose search settings may change between two traces."""
+    """A search index whose `settings` may change; a trace uses the current ones."""
 
     settings: SettingsT
 
     def attempt(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
-        """Search without comparing all candidates if too few are found.
+        """Search like `search`, but do not score all candidates if too few are found.
 
         The scores of missing candidates are not finite.
         """
@@ -58,8 +58,8 @@ class Trial:
 
     Attributes:
         recall: Mean recall@k of the tuning queries against exact search.
-        assured_recall: The mean minus two standard errors, which must reach the target.
-        query_us: Median microseconds per query in batches of 128.
+        assured_recall: `recall` minus two standard errors; must reach the target.
+        query_us: Median time per query in microseconds, in batches of 128.
         num_short: Number of queries with fewer than k results.
     """
 
@@ -70,7 +70,7 @@ class Trial:
     num_short: int
 
     def reaches(self, recall_target: float) -> bool:
-        """Return whether these settings are good enough."""
+        """Return whether the assured recall reaches the target and no query had too few results."""
         return self.assured_recall >= recall_target and not self.num_short
 
 
@@ -82,18 +82,19 @@ def tune(
     recall_target: float,
     most_us: float = math.inf,
 ) -> tuple[list[Trial], SettingsT | None, float]:
-    """Climb each ladder until it reaches the target or costs more than the best so far.
+    """Try the settings of each ladder until one reaches the target or is slower than the best.
 
     Args:
-        index: Index of `vectors`; keeps the last settings that were tried.
-        ladders: Sequences of settings, each in the order of cost.
+        index: Index of `vectors`; afterwards, it has the settings that were tried last.
+        ladders: Sequences of settings, each from cheap to expensive.
         vectors: `[num_candidates, dimension]`.
-        exact: Exact answers to the tuning queries.
-        recall_target: Recall to reach with two standard errors to spare.
-        most_us: Cost that settings must stay below.
+        exact: Exact results of the tuning queries.
+        recall_target: Recall that the mean minus two standard errors must reach.
+        most_us: Time per query in microseconds that the settings must stay below.
 
     Returns:
-        All trials, the cheapest settings that reach the target or None, and their cost.
+        All trials, the cheapest settings that reach the target or None, and their time per query in
+        microseconds.
     """
     trials: list[Trial] = []
     chosen: SettingsT | None = None
@@ -155,7 +156,7 @@ def single_query_ms(index: SearchIndex, queries: Vectors, k: int) -> float:
 
 
 def growing_parts(whole: int) -> Iterator[int]:
-    """Yield the parts of a whole to try, smallest first; the last is the whole."""
+    """Yield growing integers from about 0.5 % of `whole` up to `whole`."""
     part = math.ceil(whole * _SMALLEST_SHARE)
     while part < whole:
         yield part

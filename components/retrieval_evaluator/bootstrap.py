@@ -1,4 +1,4 @@
-"""The bootstrap interval of a metric, and of the difference between two rankers."""
+"""Bootstrap intervals of a metric and of its difference between two rankers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The interval of the model's metric minus `factor` times that of the ranker `against`."""
+    """Interval of the model's `metric` minus `factor` times that of the ranker `against`."""
 
     metric: str
     against: str
@@ -31,13 +31,13 @@ class Comparison:
 
 
 class PairedBootstrap:
-    """Resamples queries, the same ones for every ranker.
+    """Bootstrap that uses the same resampled queries for all rankers.
 
-    Queries are resampled rather than events: the events of a query are correlated, and an interval
-    that treats them as independent would be too narrow.
+    It resamples queries rather than events, because the events of a query are correlated: an
+    interval that treats them as independent would be too narrow.
 
     Args:
-        sums: Contribution of each query to the metric, by ranker `[num_queries]`.
+        sums: For each ranker, the contribution of each query to the metric `[num_queries]`.
         weights: Weight of each query, the same for all rankers `[num_queries]`.
         resamples: Number of resamples.
         confidence: Share of the resamples inside an interval.
@@ -64,11 +64,11 @@ class PairedBootstrap:
         self._resampled = _ratios(resampled)
 
     def interval(self, ranker: str) -> Interval:
-        """Return the metric of a ranker."""
+        """Return the metric of a ranker with its confidence interval."""
         return self.difference(ranker, ranker, 0.0)
 
     def difference(self, ranker: str, other: str, factor: float) -> Interval:
-        """Return the metric of a ranker minus `factor` times that of another."""
+        """Return the metric of `ranker` minus `factor` times that of `other`, with its interval."""
         index, against = self._names.index(ranker), self._names.index(other)
         resampled = self._resampled[index] - factor * self._resampled[against]
         outside = (1.0 - self._confidence) / 2.0

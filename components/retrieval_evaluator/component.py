@@ -53,19 +53,20 @@ def RetrievalEvaluator(
     )
     ```
 
-    The report says if the last blessed model may have been trained on events that are held out
-    now. A property of its blessing, or of the model itself on a cluster, records what was held out.
+    The report states whether the last blessed model may have been trained on events that are held
+    out now. The events held out from its training are recorded in a property of its blessing or, on
+    a cluster, of the model artifact.
 
     Args:
-        examples: Examples with the splits `train`, `candidates` and the evaluated one.
-        model: The fitted towers.
+        examples: Examples with the splits `train`, `candidates` and `evaluation.split`.
+        model: The trained towers.
         evaluation: `evaluation.json` with the metrics and the gate's checks, and `cases.parquet`
             with the ranks of each held-out event.
         blessing: A ModelBlessing that Pusher and the resolvers understand. Its file
             `NOT_BLESSED` explains a refusal.
         config: An `EvaluatorConfig`.
         last_blessed_model: The model to compare with.
-        last_blessing: Its blessing.
+        last_blessing: The blessing of `last_blessed_model`.
     """
     settings = EvaluatorConfig.model_validate_json(config)
     held_out = examples.get_string_custom_property(HELD_OUT_PROPERTY)
@@ -97,7 +98,7 @@ def _towers_of(model: Artifact | None) -> str | None:
 
 
 def _held_out_of(*artifacts: Artifact | None) -> HeldOut | None:
-    """Return what was held out according to the first artifact that says so, or None."""
+    """Return the held-out events that the first artifact with a record states, or None."""
     for artifact in artifacts:
         text = artifact and artifact.get_string_custom_property(HELD_OUT_PROPERTY)
         if text:

@@ -8,10 +8,11 @@ from pydantic import Field, model_validator
 
 from models.settings import Settings
 
-# A ranker computes this many scores in about 90 seconds.
+# A ranker takes about 90 seconds to compute this many scores.
 _MAX_SCORES = 5_000_000_000
 _FEWEST_QUERIES = 1_000
-# The standard error of a share is then at most 0.0032: more would not change a decision.
+# With this many queries, the standard error of a share is at most 0.0032, so more queries would not
+# change a decision.
 _MOST_QUERIES = 25_000
 
 METRIC_PATTERN = re.compile(r"(?:query_)?(hit_rate|precision|ndcg|mrr|map)@([1-9][0-9]*)")
@@ -111,14 +112,14 @@ class EvaluationConfig(Settings):
         return self
 
     def queries_among(self, num_candidates: int) -> int:
-        """Return the approximate number of evaluation queries for a catalogue of this size."""
+        """Return the approximate maximum number of evaluation queries for this catalogue size."""
         if self.max_queries is not None:
             return self.max_queries
         affordable = _MAX_SCORES // max(num_candidates, 1)
         return min(max(affordable, _FEWEST_QUERIES), _MOST_QUERIES)
 
     def for_split(self, method: str, *, has_times: bool) -> "EvaluationConfig":
-        """Return these settings, with protocol and baselines chosen for the split.
+        """Return a copy in which `protocol` and `baselines` are set according to the split.
 
         Args:
             method: Method of the split.
@@ -126,12 +127,12 @@ class EvaluationConfig(Settings):
         """
         chosen: dict[str, object] = {}
         if self.protocol == "auto":
-            # With a temporal split, a production request knows everything up to the event.
-            # Otherwise the history is everything that is not held out.
+            # With a temporal split, `rolling` matches production: a request knows everything before
+            # the event. Otherwise, the history is everything that is not held out.
             chosen["protocol"] = "rolling" if method == "temporal" else "from_cut"
         if self.baselines is None:
-            # A random split holds out events from the middle of a timeline, where the newest
-            # events of the history say nothing.
+            # A random split holds out events from the middle of a timeline, for which the newest
+            # events of the history are not informative.
             unsuitable = {"recent_popularity", "sequential_rules", "session_knn"}
             if method != "random":
                 unsuitable = set() if has_times else {"recent_popularity"}

@@ -1,4 +1,4 @@
-"""Evaluates the exported towers and the baselines on a split, exactly, over the full catalogue."""
+"""Evaluates the exported towers and the baselines on a split, over the full catalogue."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -39,7 +39,7 @@ EVALUATION_FILE = "evaluation.json"
 
 _BLOCK_SIZE = 512
 
-# Errors of a model of another data set, configuration or version.
+# Errors raised by a model that was trained with another data set, configuration or version.
 _INCOMPATIBLE = (OSError, ValueError, TypeError, KeyError, AttributeError, tf.errors.OpError)
 
 Metrics = Mapping[str, Mapping[str, float]]
@@ -50,15 +50,21 @@ class Evaluation:
     """The result of an evaluation.
 
     Attributes:
-        metrics: Metrics by name by ranker, with seen candidates treated as configured.
-        metrics_other: The same, with seen candidates treated the other way.
-        slices: Event metrics by ranker, by slice by value.
+        metrics: For each ranker, metrics by name, with `exclude_seen` as configured.
+        metrics_other: For each ranker, rank metrics by name, with the opposite of `exclude_seen`.
+        slices: For each slice and value, event metrics by ranker, and numbers of events and
+            queries.
+        intervals: Interval of `baseline_metric` by ranker.
+        best_baseline: Comparison with the best baseline; None without baselines.
+        last_blessed: Comparison with the last blessed model; None if it was not evaluated.
         last_blessed_problem: Why the last blessed model could not be evaluated; "" if it could.
-        num_evaluation_queries: Evaluation queries: one per query, or one per held-out event with
-            the protocol `rolling`.
-        num_left_out: Held-out events that were not ranked because their history is too short.
-        num_not_drawn: Held-out events of queries outside the sample (`max_queries`).
-        num_unknown_targets: Held-out events whose candidate the catalogue lacks; all are misses.
+        num_evaluation_queries: Number of evaluation queries: one per query, or with the protocol
+            `rolling` one per held-out event.
+        num_left_out: Number of held-out events that were not ranked because their history is too
+            short.
+        num_not_drawn: Number of held-out events of queries outside the sample (`max_queries`).
+        num_unknown_targets: Number of held-out events whose candidate the catalogue lacks; all are
+            misses.
         last_blessed_advantage: Why the last blessed model may have been trained on the held-out
             events; "" if it was not.
     """
@@ -103,8 +109,8 @@ def evaluate(
 ) -> tuple[Evaluation, EventResults]:
     """Rank the held-out events of `config.split` with the model and the baselines.
 
-    Every ranker ranks the same full catalogue for the same events, once with and once without the
-    candidates of the history.
+    Every ranker ranks the full catalogue for the same events, once with and once without the
+    history's candidates.
 
     Args:
         towers: Towers of the model.
@@ -116,6 +122,7 @@ def evaluate(
 
     Raises:
         FileNotFoundError: The Examples lack a split.
+        ValueError: The protocol or the baselines are not set.
     """
     if config.protocol == "auto" or config.baselines is None:
         raise ValueError("protocol and baselines depend on the split: use `for_split`")

@@ -1,4 +1,4 @@
-"""Evaluation queries: requests made from timelines with held-out events, by protocol."""
+"""Evaluation queries: requests that a protocol makes from timelines with held-out events."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from components.retrieval_evaluator.config import EvaluationConfig
 from models.features.spec import HISTORY_KEY, FeatureSpec
 from models.input.raw_examples import RawTimelines, read_timelines
 
-# Timelines parsed together. With `rolling`, each gives several evaluation queries.
+# Timelines parsed at a time. With `rolling`, each can give several evaluation queries.
 _TIMELINES_PER_BATCH = 1024
 # Differs from the seeds of the hashes that split the data.
 _SEED = 20_240_101
@@ -25,18 +25,19 @@ Ids = npt.NDArray[np.object_]
 
 @dataclass(frozen=True)
 class EvaluationQueries:
-    """A block of evaluation queries, with candidates as catalogue indices; -1 is unknown.
+    """A block of evaluation queries, with candidates as catalogue indices; -1 if unknown.
 
     Attributes:
-        inputs: The request of a client (`models.input.raw_inputs.query_inputs`), with history.
-        queries: Number of each evaluation query's query, or timeline, over the split, from 0
-            `[num_rows]`.
-        query_ids: IDs of these queries as bytes `[num_rows]`.
-        history_rows: Ascending evaluation query of each history event `[num_history]`.
-        history: Candidates of the history, oldest first within a row `[num_history]`.
-        target_rows: Ascending evaluation query of each target `[num_targets]`.
-        targets: Candidates held out `[num_targets]`.
-        target_ids: IDs of the targets as bytes, known to the catalogue or not `[num_targets]`.
+        inputs: Inputs of a client's request, including the history
+            (`models.input.raw_inputs.query_inputs`).
+        queries: Number of each row's query, counted over the split from 0 `[num_rows]`.
+        query_ids: ID of each row's query as bytes `[num_rows]`.
+        history_rows: Row of each history event, ascending `[num_history]`.
+        history: Candidate of each history event, oldest first within a row `[num_history]`.
+        target_rows: Row of each target, ascending `[num_targets]`.
+        targets: Held-out candidates `[num_targets]`.
+        target_ids: IDs of the targets as bytes, including those not in the catalogue
+            `[num_targets]`.
     """
 
     inputs: Mapping[str, tf.Tensor]
@@ -52,7 +53,7 @@ class EvaluationQueries:
         return len(self.queries)
 
     def part(self, first: int, last: int) -> "EvaluationQueries":
-        """Return the rows `first` to `last` (exclusive); `inputs` stays complete."""
+        """Return the rows from `first` to before `last`; `inputs` keeps all rows."""
         history = slice(*np.searchsorted(self.history_rows, (first, last)))
         target = slice(*np.searchsorted(self.target_rows, (first, last)))
         return EvaluationQueries(
@@ -69,10 +70,10 @@ class EvaluationQueries:
 
 @dataclass(frozen=True)
 class _Plan:
-    """The evaluation queries of a batch of timelines, as slices of its events.
+    """The evaluation queries of a batch of timelines, as slices of the batch's events.
 
-    The history of row i is the events `history_events[history_starts[i]:history_ends[i]]`, and
-    likewise its targets. `rows` holds the timeline of each evaluation query.
+    The history of evaluation query i is `history_events[history_starts[i]:history_ends[i]]`; its
+    targets are defined in the same way. `rows` contains the timeline of each evaluation query.
     """
 
     rows: Ints
@@ -89,7 +90,7 @@ class QuerySample:
     """A sample of the queries of a split.
 
     Attributes:
-        share: Queries whose hash is below this share are in the sample.
+        share: Sampled share; a query is in the sample if its hash, in [0, 1), is below it.
         query_ids: IDs of the queries in the sample, as bytes.
     """
 
@@ -100,17 +101,18 @@ class QuerySample:
 class EvaluationQueryReader:
     """Reads the evaluation queries of a split in blocks.
 
-    `from_cut` gives one per query, with all its other events as the history. `rolling` gives one
-    per held-out event, with everything before it as the history, including held-out events.
+    The protocol `from_cut` gives one evaluation query per query, with all events that are not held
+    out as the history. `rolling` gives one per held-out event, with all earlier events as the
+    history, including held-out ones.
 
     Args:
         spec: IDs and features.
-        index_of: Index in the catalogue by candidate id; -1 if unknown.
+        index_of: Table of catalogue indices by candidate ID; -1 if unknown.
         config: Protocol and minimum history.
 
     Attributes:
-        num_left_out: Held-out events so far without an evaluation query, for lack of history.
-        num_not_drawn: Held-out events so far of queries outside the sample.
+        num_left_out: Number of held-out events read so far whose history is too short.
+        num_not_drawn: Number of held-out events read so far of queries outside the sample.
     """
 
     def __init__(
@@ -124,11 +126,11 @@ class EvaluationQueryReader:
         self.num_not_drawn = 0
 
     def sample(self, files: Sequence[str], max_queries: float = math.inf) -> QuerySample:
-        """Sample queries by a hash of their ids, so that every model gets the same ones.
+        """Sample queries by a hash of their IDs, so that all models get the same sample.
 
         Args:
             files: Files of the split.
-            max_queries: Approximate number of evaluation queries, which also bounds memory.
+            max_queries: Approximate maximum number of evaluation queries; it also bounds memory.
         """
         total, share = 0, 1.0
         sampled: dict[bytes, float] = {}
@@ -138,7 +140,7 @@ class EvaluationQueryReader:
             share = min(1.0, max_queries / total) if total else 1.0
             ids = timelines.inputs[self._spec.query_id].numpy()[np.unique(plan.rows[usable])]
             sampled.update(zip(ids.tolist(), _hashes(ids).tolist(), strict=True))
-            # The share only shrinks: queries that are left out now stay out.
+            # The share only shrinks, so queries outside the sample stay outside.
             if share < 1.0:
                 sampled = {query: number for query, number in sampled.items() if number < share}
         return QuerySample(share, frozenset(sampled))
@@ -146,7 +148,7 @@ class EvaluationQueryReader:
     def read(
         self, files: Sequence[str], block_size: int, sample: QuerySample | None = None
     ) -> Iterator[EvaluationQueries]:
-        """Yield blocks of at most `block_size` evaluation queries, each with a target."""
+        """Yield blocks of at most `block_size` evaluation queries that have a target."""
         share = 1.0 if sample is None else sample.share
         num_queries = 0
         for timelines in read_timelines(files, self._spec, _TIMELINES_PER_BATCH):
@@ -154,7 +156,7 @@ class EvaluationQueryReader:
             num_queries += int(timelines.events.nrows())
 
     def _plan(self, timelines: RawTimelines) -> tuple[_Plan, Ints]:
-        """Return all possible evaluation queries, and which have enough history and a target."""
+        """Return all evaluation queries, and which of them have a target and enough history."""
         offsets = timelines.events.row_splits.numpy()
         plan = self._plan_of(offsets, timelines.is_target.values.numpy() == 1)
         enough = plan.history_ends - plan.history_starts >= self._min_history

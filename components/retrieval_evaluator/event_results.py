@@ -1,4 +1,4 @@
-"""The results of each held-out event: its rank by ranker, in memory and as a Parquet file."""
+"""The rank of each held-out event by each ranker, in memory and as a Parquet file."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ CASES_FILE = "cases.parquet"
 
 @dataclass(frozen=True)
 class EventResults:
-    """One entry per held-out event, in the order in which they were ranked.
+    """The results of all held-out events, in the order in which they were ranked.
 
     Attributes:
         evaluation_queries: Number of the event's evaluation query `[num_events]`.
@@ -34,11 +34,11 @@ class EventResults:
         is_repeat: Whether the history contains the candidate `[num_events]`.
         is_repeated: Whether the evaluation query has an earlier target with the same candidate
             `[num_events]`.
-        ranks: Ranks by ranker, with seen candidates treated as configured `[num_events]`.
-        ranks_other: Ranks by ranker, with seen candidates treated the other way `[num_events]`.
-        lists: Returned lists by ranker, with seen candidates treated as configured.
-        history_popularity: Mean training events of a history's candidates, averaged over the
-            evaluation queries with a known history; 0 if there are none.
+        ranks: Ranks by ranker, with `exclude_seen` as configured `[num_events]`.
+        ranks_other: Ranks by ranker, with the opposite of `exclude_seen` `[num_events]`.
+        lists: Counts of returned candidates by ranker, with `exclude_seen` as configured.
+        history_popularity: Mean number of training events of a history's candidates, averaged over
+            the evaluation queries whose history has a known candidate; 0 if there are none.
     """
 
     queries: Ints
@@ -62,7 +62,7 @@ def rank_events(
     train_counts: Ints,
     config: EvaluationConfig,
 ) -> EventResults:
-    """Rank the full catalogue with every ranker for every evaluation query."""
+    """Rank the catalogue with every ranker for every evaluation query, and collect the results."""
     size = len(train_counts)
     columns: dict[str, list[npt.NDArray[Any]]] = defaultdict(list)
     features: dict[str, list[Ids]] = {name: [] for name in config.slices}
@@ -123,7 +123,7 @@ def rank_events(
 def write_cases(results: EventResults, path: str) -> None:
     """Write one Parquet row per held-out event; the columns are documented in docs/evaluation.md.
 
-    The file appears complete or not at all.
+    The file is written atomically.
     """
     columns: dict[str, pa.Array] = {
         "query_id": _text(results.query_ids),

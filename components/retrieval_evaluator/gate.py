@@ -10,7 +10,7 @@ from components.retrieval_evaluator.evaluate import Evaluation
 from components.retrieval_evaluator.rankers import MODEL
 
 _IMPROVE = "train longer (training.epochs), use a wider model (model.dimension) or more features"
-# Settings that help to pass, by the setting that a failed check names.
+# Advice for the setting of a failed check.
 _ADVICE = {
     "evaluation.split": "hold out events with the settings of `split`",
     "evaluation.min_metrics": f"{_IMPROVE}, or lower evaluation.min_metrics",
@@ -40,7 +40,7 @@ class Check:
     detail: str = ""
 
     def __str__(self) -> str:
-        """Return a sentence for a person."""
+        """Return the check as a readable sentence."""
         value, threshold = (
             f"{number:,}" if isinstance(number, int) else f"{number:.4f}"
             for number in (self.value, self.threshold)
@@ -67,7 +67,7 @@ class Decision:
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data for the report."""
+        """Return the decision as plain data for the report."""
         return {
             "blessed": self.blessed,
             "checks": [{**asdict(check), "text": str(check)} for check in self.checks],
@@ -76,10 +76,10 @@ class Decision:
 
 
 def decide(evaluation: Evaluation, config: EvaluationConfig) -> Decision:
-    """Check an evaluation against the thresholds; fail closed.
+    """Check an evaluation against the thresholds, and return the decision.
 
-    A metric that is missing or NaN fails its check. An evaluation without held-out events is
-    refused, and so is one in which the last blessed model exists but could not be evaluated.
+    A metric that is missing or NaN fails its check. The gate also refuses an evaluation without
+    held-out events, and one in which the last blessed model exists but could not be evaluated.
     """
     model = evaluation.metrics.get(MODEL, {})
     best, last = evaluation.best_baseline, evaluation.last_blessed
@@ -95,7 +95,7 @@ def decide(evaluation: Evaluation, config: EvaluationConfig) -> Decision:
     if config.min_lift_over_last > 0 and last is not None:
         checks.append(_comparison(evaluation, last, config, "min_lift_over_last"))
     if any("lift" in check.setting for check in checks):
-        # Over a few queries, an interval can have a width of zero.
+        # With few queries, an interval can have a width of zero.
         checks.append(
             _count(
                 "number of held-out queries",
@@ -122,7 +122,7 @@ def _count(name: str, value: int, least: int, setting: str) -> Check:
 def _comparison(
     evaluation: Evaluation, comparison: Comparison, config: EvaluationConfig, setting: str
 ) -> Check:
-    """Require that the lower end of the difference's interval is above 0."""
+    """Return a check that passes if the interval of the difference is entirely above 0."""
     metric, other, factor = comparison.metric, comparison.against, comparison.factor
     value = evaluation.metrics.get(MODEL, {}).get(metric, math.nan)
     others = evaluation.metrics.get(other, {}).get(metric, math.nan)
@@ -135,7 +135,7 @@ def _comparison(
         f"{interval.low:.4f} to {interval.high:.4f}, must be above 0"
     )
     if is_last and evaluation.last_blessed_advantage:
-        # The comparison counts all the same, but the reader has to know.
+        # This does not change the result of the check, but readers should know about it.
         detail += (
             ". The last blessed model may have been trained on the held-out events: "
             f"{evaluation.last_blessed_advantage}"

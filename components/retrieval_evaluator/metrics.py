@@ -1,8 +1,8 @@
-"""Metrics: of the ranks of held-out events, and of the lists that a ranker returns.
+"""Metrics of the ranks of held-out events, and of the lists that a ranker returns.
 
-An event metric looks at each held-out event separately. A list metric looks at the ranked list of
-one evaluation query, which has one right answer with the protocol `rolling`, and with `from_cut`
-all held-out events of its query.
+An event metric is computed for each held-out event separately. A list metric is computed for the
+ranked list of one evaluation query. With the protocol `rolling`, a list has one right answer; with
+`from_cut`, all held-out events of the query are right answers.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,17 +28,20 @@ def metric_names(ks: Iterable[int]) -> list[str]:
 class RankMetrics:
     """The rank metrics of one ranker.
 
-    Over events: hit_rate (recall, with one right answer), mrr, ndcg (the ideal DCG is 1). Over
-    lists: precision and map. Over queries: the standard metrics of each list, averaged over the
-    lists of a query, then over queries. query_hit_rate is recall, query_mrr uses the best right
-    answer, query_ndcg divides by the ideal DCG of all right answers.
+    - hit_rate, mrr and ndcg are means over events. Each event is the only right answer, so hit_rate
+      is recall, and the ideal DCG is 1.
+    - precision and map are means over lists.
+    - The metrics with the prefix query_ are list metrics that are averaged over the lists of a
+      query, then over queries. query_hit_rate is recall, query_mrr uses the best-ranked right
+      answer, and query_ndcg divides by the ideal DCG of all right answers.
 
     Args:
         ranks: Rank of each held-out event, from 1 `[num_events]`.
         lists: Number of the evaluation query of each event `[num_events]`.
         queries: Number of the query of each event `[num_events]`.
-        is_repeated: Whether the same list has an earlier event with the same candidate
-            `[num_events]`; such an event is not a second right answer. None: no event is.
+        is_repeated: Whether an earlier event of the same list has the same candidate
+            `[num_events]`; such an event is not another right answer. None: there are no such
+            events.
 
     References:
         Järvelin, Kekäläinen. Cumulated Gain-Based Evaluation of IR Techniques. TOIS 2002.
@@ -57,7 +60,7 @@ class RankMetrics:
             lists[order], return_index=True, return_inverse=True, return_counts=True
         )
         self._rank = self._event_rank[order]
-        # Counts the right answers of a list, from 1.
+        # Number of each right answer within its list, from 1.
         self._nth = np.arange(len(order)) - first[self._list] + 1
         self._first_rank = self._rank[first]
         self._list_query = self._query[order][first]
@@ -102,7 +105,7 @@ class RankMetrics:
             ideal = self._ideal[np.minimum(k, self._num_right) - 1]
             return np.divide(self._sum(hit / np.log2(1.0 + self._rank)), ideal)
         if metric == "map":
-            # Tied answers share the last rank among them: the n-th answer never ranks above n.
+            # Tied answers share the last of their ranks, so the n-th answer never ranks above n.
             precisions = self._sum(self._nth / self._rank * hit)
             return np.divide(precisions, np.minimum(k, self._num_right))
         return np.divide(self._sum(hit), k if metric == "precision" else self._num_right)
@@ -122,7 +125,7 @@ class ReturnedLists:
 
     def __init__(self, ks: Sequence[int], num_candidates: int) -> None:
         self._ks = tuple(sorted(ks))
-        # One row for the positions between two cutoffs.
+        # One row per cutoff, for the positions from the previous cutoff to this one.
         self._counts = np.zeros((len(self._ks), num_candidates), np.int64)
 
     @property
@@ -131,26 +134,26 @@ class ReturnedLists:
         return self._ks[-1]
 
     def add(self, positions: Ints, candidates: Ints) -> None:
-        """Count returned candidates and their positions, from 0, in their lists."""
+        """Count returned candidates, given their positions in the lists, from 0."""
         between = np.searchsorted(self._ks, positions, side="right")
         np.add.at(self._counts, (between, candidates), 1)
 
     def metrics(self, train_counts: Ints, history_popularity: float) -> dict[str, float]:
         """Return coverage@k, gini@k, novelty@k and popularity_lift@k for each k.
 
-        With n candidates, x_i lists that contain candidate i, and its c_i training events:
+        There are n candidates. Candidate i is in x_i lists and has c_i training events.
 
         - coverage: share of candidates that are in at least one list.
-        - gini: sum over i of (2 i - n - 1) x_i, x ascending, divided by n times the sum of x; 0
-          if all are returned equally often, near 1 if a few candidates fill every list.
+        - gini: sum over i of (2 i - n - 1) x_i, with x sorted in ascending order, divided by n
+          times the sum of x. It is 0 if all candidates are returned equally often, and near 1 if a
+          few fill all lists.
         - novelty: mean over returned candidates of -log2 p_i, with p_i = (c_i + 1) / (sum c + n).
         - popularity_lift: mean c_i of the returned candidates, divided by the mean c_i of the
-          histories, minus 1; above 0, the ranker favours popular candidates.
+          histories, minus 1. It is above 0 if the ranker favours popular candidates.
 
         Args:
-            train_counts: Training events of each candidate `[num_candidates]`.
-            history_popularity: Mean training events of a history's candidates, averaged over the
-                evaluation queries that have a history.
+            train_counts: Number of training events of each candidate `[num_candidates]`.
+            history_popularity: See `EventResults`.
 
         References:
             Castells, Hurley, Vargas. Novelty and Diversity in Recommender Systems. Recommender

@@ -28,17 +28,17 @@ LAST_BLESSED = "last_blessed"
 
 # If a baseline finds a smaller share of the candidates, a sparse ranking is faster.
 _SPARSE_SHARE = 0.01
-# 16 MB: larger arrays are returned to the system and allocated again for every block, which takes
-# longer than the multiplication that fills them.
+# 16 MB. Larger arrays are returned to the operating system and allocated again for every block,
+# which takes longer than the multiplication that fills them.
 _SCORES_PER_PART = 4_000_000
 
-# Yields, for parts of a block, the first row, the row after the last, and the ranking.
+# For each part of a block, yields the first row, the row after the last one, and the ranking.
 Ranker = Callable[[EvaluationQueries], Iterator[tuple[int, int, Ranking]]]
 Baseline = Callable[[Histories], CooccurrenceScores]
 
 
 def towers_ranker(towers: SavedTowers, vectors: Scores) -> Ranker:
-    """Return a ranker that embeds raw queries, as a server does, and scores all `vectors`."""
+    """Return a ranker that embeds raw queries, as a server does, and scores all candidates."""
 
     def rank(queries: EvaluationQueries) -> Iterator[tuple[int, int, Ranking]]:
         embeddings = towers.embed_queries(queries.inputs)
@@ -64,7 +64,7 @@ def baseline_ranker(baseline: Baseline) -> Ranker:
 
 
 def make_baselines(names: Sequence[BaselineName], training: TrainingEvents) -> dict[str, Baseline]:
-    """Return baselines by name, which learn from the training events of the model."""
+    """Fit baselines to the training events, and return them by name."""
     popularity = popularity_scores(training.counts)
     makers: dict[BaselineName, Callable[[], Baseline]] = {
         "popularity": lambda: partial(popularity_alone, popularity),

@@ -14,15 +14,15 @@ Scores = npt.NDArray[np.floating[Any]]
 
 UNRANKED = np.iinfo(np.int64).max
 
-# Scores compared at a time: comparing what fits into the processor's cache is faster.
+# Scores compared at a time. It is faster if they fit into the processor's cache.
 _SCORES_PER_CHUNK = 1_000_000
 
 
 class Ranking(Protocol):
-    """All candidates of a block of evaluation queries, best first."""
+    """All candidates, ranked for each evaluation query of a block."""
 
     def exclude(self, rows: Ints, candidates: Ints) -> None:
-        """Remove candidates, each from the ranking of its row; -1 is ignored."""
+        """Remove each candidate from the ranking of its row in `rows`; candidate -1 is ignored."""
 
     def ranks(self, target_rows: Ints, targets: Ints) -> Ints:
         """Return the rank, from 1, of each target among all candidates of its row.
@@ -33,18 +33,23 @@ class Ranking(Protocol):
         """
 
     def best(self, k: int) -> tuple[Ints, Ints]:
-        """Return the position, from 0, and the candidate of the best k of all rows."""
+        """Return the k best candidates of each row.
+
+        Returns:
+            Positions, from 0, and candidates, each for all rows in one array.
+        """
 
 
 class DenseRanking:
-    """A ranking from the score of every candidate.
+    """A ranking by a dense matrix of scores.
 
     Args:
         scores: `[num_rows, num_candidates]`; changed in place.
     """
 
     def __init__(self, scores: Scores) -> None:
-        # A non-finite score loses against every other and never gets a rank.
+        # A candidate with a non-finite score ranks after all others, and a target with one is
+        # unranked.
         if scores.size and not np.isfinite([scores.min(), scores.max()]).all():
             scores[~np.isfinite(scores)] = -np.inf
         self._scores = scores
@@ -75,11 +80,12 @@ class DenseRanking:
         return ranks
 
     def best(self, k: int) -> tuple[Ints, Ints]:
-        """Return the best k of all rows (`Ranking.best`), without excluded candidates."""
+        """Return the k best of each row (`Ranking.best`), without excluded candidates."""
         scores, k = self._scores, min(k, self._scores.shape[1])
         num_rows, number = scores.shape
-        # At least k candidates score as much as the k-th best maximum of many parts. Candidates
-        # below that, which are nearly all, cannot be among the best. Four times as fast as top_k.
+        # Each row is cut into many parts. At least k candidates score as much as the k-th best
+        # maximum of the parts, so candidates below that, which are nearly all, cannot be among the
+        # k best. This is four times as fast as top_k.
         width = number // (8 * k)
         if width > 1:
             maxima = scores[:, : number // width * width].reshape(num_rows, -1, width).max(axis=2)
@@ -99,10 +105,11 @@ class DenseRanking:
 
 
 class SparseRanking:
-    """The ranking that `CooccurrenceScores.dense` would give, without a score per candidate.
+    """The ranking by `CooccurrenceScores.dense`, computed without the dense scores.
 
-    The work grows with the number of candidates found, not with the catalogue. The ranks of the
-    others follow from their popularity and from the number of candidates found or excluded.
+    Its cost grows with the number of candidates found, not with the size of the catalogue. The
+    ranks of the other candidates are computed from their popularity and from the candidates that
+    are found or excluded.
 
     Args:
         scores: Scores of a block of evaluation queries.
@@ -124,7 +131,7 @@ class SparseRanking:
         data = found.data[order]
         differs = (np.diff(data) != 0) | (np.diff(rows) != 0)
         ends = np.append(np.flatnonzero(differs), len(order) - 1)[: len(order)]
-        # A tie counts against the target: the last position among equal scores.
+        # A tie counts against the target, which gets the last position among equal scores.
         self._tied_to = ends[np.searchsorted(ends, np.arange(len(order)))]
         self._by_popularity = np.argsort(-scores.popularity, kind="stable")
         self._popularity_rank = np.empty(self._size, np.int64)
@@ -167,7 +174,7 @@ class SparseRanking:
         return ranks
 
     def best(self, k: int) -> tuple[Ints, Ints]:
-        """Return the best k of all rows (`Ranking.best`)."""
+        """Return the k best of each row (`Ranking.best`)."""
         position = np.arange(len(self._rows)) - self._starts[self._rows]
         position -= self._num_excluded[:-1] - self._num_excluded[self._starts[self._rows]]
         chosen = ~self._is_excluded & (position < k)
@@ -178,14 +185,14 @@ class SparseRanking:
         )
 
     def _best_by_popularity(self, k: int) -> tuple[Ints, Ints]:
-        """Return the popular candidates that complete rows in which fewer than k were found."""
+        """Return the most popular other candidates, for rows in which fewer than k were found."""
         num_found = self._num_found(np.arange(self._num_rows))
         short = np.flatnonzero(num_found < k)
         missing = k - num_found[short]
         starts, ends = (
             np.searchsorted(self._taken, (short + more) * self._size) for more in (0, 1)
         )
-        # Among this many of the most popular candidates, enough are not taken.
+        # This many of the most popular candidates include enough that are not taken.
         lengths = np.minimum(missing + ends - starts, self._size)
         row = np.repeat(np.arange(len(short)), lengths)
         rank = np.arange(len(row)) - (np.cumsum(lengths) - lengths)[row]

@@ -1,4 +1,4 @@
-"""Metrics by slice: by kind of query, candidate and repeat, and by feature value."""
+"""Metrics of slices of the events: by kind of query or candidate, by repeat, by feature value."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,23 +11,23 @@ from components.retrieval_evaluator.metrics import EVENT_METRICS, RankMetrics
 Ints = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.object_]
 
-# Feature values with slices of their own; rarer values share one slice.
+# Maximum number of feature values with their own slice; rarer values share one.
 _MAX_VALUES = 20
-# The most popular share of the catalogue.
+# Share of the catalogue that counts as its head.
 _HEAD_SHARE = 0.2
 
 
 def popularity_labels(targets: Ints, train_counts: Ints) -> Labels:
-    """Return head for targets among the most popular fifth of the catalogue, else tail."""
+    """Return "head" for targets among the most popular fifth of the catalogue, else "tail"."""
     number = int(np.ceil(_HEAD_SHARE * len(train_counts)))
-    is_head = np.zeros(len(train_counts) + 1, bool)  # the last one: outside the catalogue
+    is_head = np.zeros(len(train_counts) + 1, bool)  # the last: outside the catalogue
     is_head[np.argsort(-train_counts, kind="stable")[:number]] = True
     is_head[:-1] &= train_counts > 0
     return np.where(is_head[targets], "head", "tail").astype(object)
 
 
 def candidate_labels(targets: Ints, train_counts: Ints) -> Labels:
-    """Return warm for targets with training events, cold without, unknown outside the catalogue."""
+    """Return "warm" for targets with training events, else "cold" or "unknown" (-1)."""
     warm = np.append(train_counts > 0, False)[targets]
     return np.select([targets < 0, warm], ["unknown", "warm"], "cold").astype(object)
 
@@ -48,7 +48,7 @@ def slice_metrics(
     queries: Ints,
     ks: Sequence[int],
 ) -> dict[str, dict[str, Any]]:
-    """Return the event metrics of each ranker, and event and query counts, by slice and value."""
+    """Return event metrics by ranker, and event and query counts, for each slice and value."""
     names = [f"{metric}@{k}" for k in ks for metric in EVENT_METRICS]
     found: dict[str, dict[str, Any]] = {}
     for slice_name, label in labels.items():

@@ -1,4 +1,4 @@
-"""The input and the output of every baseline: histories, and co-occurrence scores."""
+"""The input and output types of all baselines: histories and co-occurrence scores."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +14,13 @@ Scores = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Histories:
-    """The histories of a block of evaluation queries, candidates as indices.
+    """The histories of a block of evaluation queries, with candidates as catalogue indices.
 
     Attributes:
         num_queries: Number of evaluation queries.
-        rows: Ascending evaluation query of each event `[num_events]`.
-        events: Candidates, oldest first within a history; -1 is unknown `[num_events]`.
+        rows: Evaluation query of each event, ascending `[num_events]`.
+        events: Candidate of each event, oldest first within a history; -1 if unknown
+            `[num_events]`.
     """
 
     num_queries: int
@@ -35,11 +36,11 @@ class Histories:
 
 @dataclass(frozen=True)
 class CooccurrenceScores:
-    """Scores of all candidates: a sparse matrix of the candidates found, then popularity.
+    """Scores of all candidates: sparse scores of those found by a baseline, popularity of the rest.
 
     Attributes:
-        found: Positive scores `[num_queries, num_candidates]`, float64. Candidates without an
-            entry rank after those with one, in the order of `popularity`.
+        found: Positive scores of the candidates found `[num_queries, num_candidates]`, float64. All
+            other candidates rank after them, in the order of `popularity`.
         popularity: Scores in (0, 1] without ties `[num_candidates]` (`popularity_scores`).
     """
 
@@ -48,17 +49,18 @@ class CooccurrenceScores:
 
     @classmethod
     def untied(cls, found: sparse.spmatrix, popularity: Scores) -> "CooccurrenceScores":
-        """Return the scores with ties broken by popularity.
+        """Return scores in which popularity breaks the ties of `found`.
 
-        Ties count against a ranker, which would be unfair to one that counts whole numbers.
+        A tie counts against a ranker, which would be unfair to baselines whose scores are whole
+        numbers.
         """
         found = found.tocsr().astype(np.float64)
-        # In float32, a difference of one rank vanishes in a large catalogue.
+        # float64, because float32 cannot represent a difference of one rank in a large catalogue.
         found.data *= 1.0 + 1e-3 * popularity.astype(np.float64)[found.indices]
         return cls(found, popularity)
 
     def dense(self, first: int = 0, last: int | None = None) -> Scores:
-        """Return all scores of rows `first` to `last` (exclusive), `[…, num_candidates]`."""
+        """Return all scores of the rows from `first` to before `last`, `[…, num_candidates]`."""
         part = self.found[first:last]
         scores = np.repeat((self.popularity.astype(np.float64) - 2.0)[None, :], part.shape[0], 0)
         rows = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
@@ -67,7 +69,7 @@ class CooccurrenceScores:
 
 
 def expand(starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
-    """Return the slice number and the index of every element in the slices, in order."""
+    """Return slice number and index of every element of the slices from `starts` to `ends`."""
     lengths = ends - starts
     rows = np.repeat(np.arange(len(starts)), lengths)
     before = np.cumsum(lengths) - lengths

@@ -12,22 +12,22 @@ from components.retrieval_evaluator.baselines.cooccurrence_scores import (
 )
 from components.retrieval_evaluator.baselines.training_events import TrainingEvents
 
-# The pairs of a timeline grow with the square of its length.
+# The number of pairs in a timeline grows with the square of its length.
 _NEWEST_EVENTS_PER_TIMELINE = 500
-# Bounds memory: co-occurrences that are computed before only the nearest are kept.
+# Bounds memory: co-occurrences computed at a time, before all but the nearest are dropped.
 _PAIRS_PER_CHUNK = 20_000_000
 
 
 class ItemKNN:
-    """Scores a candidate by its cosine similarity to the history, summed over the history.
+    """Baseline that sums the cosine similarities of a candidate to the history's candidates.
 
-    The order of events is ignored, both in training and in the history.
+    It ignores the order of events, both in training and in the history.
 
     Args:
-        training: Events to count.
-        popularity: Order of the candidates that are similar to nothing in the history.
+        training: Training events.
+        popularity: Scores of the candidates that are not similar to any in the history.
         neighbours: Number of similar candidates kept for each candidate.
-        shrinkage: Added to the norms, to discount rare candidates.
+        shrinkage: Added to the product of the norms, to discount rare candidates.
 
     References:
         Sarwar, Karypis, Konstan, Riedl. Item-based Collaborative Filtering Recommendation
@@ -45,7 +45,7 @@ class ItemKNN:
         self._similar = _similarities(training, neighbours, shrinkage)
 
     def scores(self, histories: Histories) -> CooccurrenceScores:
-        """Return scores for each history."""
+        """Return the scores of all candidates for each history."""
         known = histories.events >= 0
         queries = _binary(
             histories.rows[known],
@@ -91,7 +91,7 @@ def _chunks(num_pairs: Floats) -> list[tuple[int, int]]:
 def _nearest(
     counts: sparse.csr_matrix, norms: Floats, first: int, neighbours: int, shrinkage: float
 ) -> sparse.csr_matrix:
-    """Return the similarities of each row to its nearest; ties go to the lower index."""
+    """Return the similarities of each row's nearest candidates; ties go to the lower index."""
     starts = counts.indptr
     columns: list[Ints] = []
     values: list[Floats] = []
@@ -100,7 +100,7 @@ def _nearest(
         column = counts.indices[entries]
         similarity = counts.data[entries] / (norms[row + first] * norms[column] + shrinkage)
         similarity[column == row + first] = 0.0  # the candidate itself
-        # Sorting all of them would take ten times as long.
+        # Sorting the whole row would take ten times as long.
         if len(column) > neighbours:
             least = np.partition(similarity, -neighbours)[-neighbours]
             kept = np.flatnonzero(similarity > least)

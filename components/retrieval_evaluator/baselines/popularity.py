@@ -1,4 +1,4 @@
-"""Baselines without co-occurrences: overall and recent popularity, and the history repeated."""
+"""Baselines without co-occurrences: popularity, recent popularity and repeated history."""
 
 import numpy as np
 from scipy import sparse
@@ -12,27 +12,27 @@ from components.retrieval_evaluator.baselines.cooccurrence_scores import (
 )
 from components.retrieval_evaluator.baselines.training_events import TrainingEvents
 
-# The weight of an event halves each time this share of the training events is newer.
+# The weight of an event halves for every such share of the training events that is newer.
 _HALF_LIFE_SHARE = 0.05
 
 
 def popularity_scores(counts: Ints | Floats) -> Scores:
-    """Return a score in (0, 1] for each candidate, `[num_candidates]`, in the order of `counts`.
+    """Return scores in (0, 1] that rank the candidates by `counts`, `[num_candidates]`.
 
-    Equal counts are ordered by index, which avoids ties: ties count against a ranker.
+    Equal counts are ordered by index to avoid ties, which count against a ranker.
     """
     order = np.lexsort((np.arange(len(counts)), -counts))
     scores = np.empty(len(counts), np.float32)
-    # In (0, 1], float32 distinguishes ranks up to 16.7 million candidates.
+    # In (0, 1], float32 can represent the ranks of up to 16.7 million candidates.
     scores[order] = 1.0 - np.arange(len(counts), dtype=np.float64) / max(len(counts), 1)
     return scores
 
 
 def recent_counts(training: TrainingEvents) -> Floats:
-    """Return counts `[num_candidates]` in which older events weigh less.
+    """Return the training events of each candidate, weighted by age, `[num_candidates]`.
 
-    The age of an event is the number of newer events, not a number of seconds: a quiet month
-    weighs no more than a busy day.
+    The age of an event is the number of newer events, not a time, so a weight falls less in a quiet
+    month than on a busy day.
 
     Raises:
         ValueError: The training events have no timestamps.
@@ -47,17 +47,17 @@ def recent_counts(training: TrainingEvents) -> Floats:
 
 
 def popularity_alone(popularity: Scores, histories: Histories) -> CooccurrenceScores:
-    """Return the same scores for every history."""
+    """Score all candidates by popularity, independently of the history."""
     shape = (histories.num_queries, len(popularity))
     return CooccurrenceScores(sparse.csr_matrix(shape, dtype=np.float64), popularity)
 
 
 def repeat_history(popularity: Scores, histories: Histories) -> CooccurrenceScores:
-    """Rank the candidates of the history first, newest first, then the others by popularity."""
+    """Rank the history's candidates first, from newest to oldest, then the others by popularity."""
     num_candidates = len(popularity)
     known = np.flatnonzero(histories.events >= 0)
     keys = histories.rows[known] * num_candidates + histories.events[known]
-    # A repeated candidate counts by its newest event.
+    # Of a repeated candidate, only the newest event counts.
     keys, from_end = np.unique(keys[::-1], return_index=True)
     order = 1.0 + known[len(known) - 1 - from_end]
     found = sparse.csr_matrix(

@@ -1,4 +1,4 @@
-"""Sequential rules: candidates that followed the newest events in other timelines."""
+"""Sequential rules: candidates that followed the history's newest events in other timelines."""
 
 import numpy as np
 from scipy import sparse
@@ -12,17 +12,17 @@ from components.retrieval_evaluator.baselines.training_events import TrainingEve
 
 
 class SequentialRules:
-    """Counts pairs (a, b) with b after a, weighted by 1 / distance.
+    """Baseline that counts pairs of events (a, b) with b after a, weighted by 1 / distance.
 
     The score of a candidate b is the sum of the weights of (a, b) over the newest events a of the
-    history, newer events counting more, divided by a small power of the popularity of b.
+    history, where newer events count more. It is divided by a small power of the popularity of b.
 
     Args:
-        training: Events to count.
-        popularity: Order of the candidates that no rule finds.
+        training: Training events.
+        popularity: Scores of the candidates that no pair finds.
         window: Maximum distance from a to b.
         decay: Number of events after which the weight of a history event drops to 1/e.
-        power: Exponent of the popularity.
+        power: Exponent of the popularity that divides the score.
 
     References:
         Ludewig, Jannach. Evaluation of Session-based Recommendation Algorithms. UMUAI 2018.
@@ -49,7 +49,7 @@ class SequentialRules:
         self._rules = (rules @ sparse.diags(damping)).tocsr()
 
     def scores(self, histories: Histories) -> CooccurrenceScores:
-        """Return scores for each history."""
+        """Return the scores of all candidates for each history."""
         weights = np.exp(-histories.ages / self._decay)
         # Beyond ten times the decay, the weights are negligible.
         used = (histories.events >= 0) & (histories.ages < 10 * self._decay)

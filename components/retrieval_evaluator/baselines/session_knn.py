@@ -13,26 +13,27 @@ from components.retrieval_evaluator.baselines.cooccurrence_scores import (
 )
 from components.retrieval_evaluator.baselines.training_events import TrainingEvents
 
-# Bounds memory: matches of a history event and a training event.
+# Bounds memory: number of matches of a history event and a training event at a time.
 _MATCHES_PER_CHUNK = 2_000_000
-# Larger score arrays would be allocated from the system for each chunk.
+# Larger score arrays would be allocated by the operating system for each chunk, which is slow.
 _SCORES_PER_CHUNK = 4_000_000
 # If there are fewer scores than this per match, a dense sum is faster than sorting the matches.
 _DENSE_RATIO = 20
-# Weights below e to the power of minus this are ignored.
+# Weights below exp(-_DECAYS) are ignored.
 _DECAYS = 4
 
 
 class SessionKNN:
-    """Finds timelines that share new events with the history and scores the candidates near them.
+    """Baseline that scores the candidates near the shared events in the most similar timelines.
 
-    The similarity of a timeline is the sum over the shared candidates, weighted by their age in
-    the history, divided by the square root of the timeline's length. Its candidates count less
-    with their distance from the shared candidate that is newest in the history.
+    The similarity of a timeline is the sum of the weights of the candidates that it shares with the
+    history, divided by the square root of its length; the weights fall with the age in the history.
+    A similar timeline votes for its candidates. A vote is smaller the farther the candidate is from
+    the shared candidate that is newest in the history.
 
     Args:
-        training: Timelines to search; those that ended last are preferred.
-        popularity: Order of the candidates that occur in no similar timeline.
+        training: Timelines to search. Of equally similar ones, those that ended last are preferred.
+        popularity: Scores of the candidates without a vote.
         neighbours: Number of timelines that vote.
         occurrences: Number of newest timelines considered for each candidate.
         history_decay: Number of events after which the weight of a history event drops to 1/e.
@@ -61,7 +62,7 @@ class SessionKNN:
         self._offsets, self._candidates = training.offsets, training.candidates
         self._timeline = training.timeline_of
         self._norms = 1.0 / np.sqrt(np.maximum(np.diff(training.offsets), 1))
-        # By candidate, its last event in each of the newest timelines that contain it.
+        # For each candidate, the last event in each of the newest timelines that contain it.
         order = np.lexsort((np.arange(len(self._timeline)), self._candidates))
         candidate = self._candidates[order]
         new_timeline = np.diff(self._timeline[order]) != 0
@@ -77,7 +78,7 @@ class SessionKNN:
         ages = histories.ages
         used = (histories.events >= 0) & (ages < _DECAYS * self._history_decay)
         rows, events, ages = histories.rows[used], histories.events[used], ages[used]
-        # A repeated candidate counts by its newest event.
+        # Of a repeated candidate, only the newest event counts.
         key = rows * num_candidates + events
         _, newest = np.unique(key[::-1], return_index=True)
         keep = np.sort(len(key) - 1 - newest)
@@ -100,13 +101,13 @@ class SessionKNN:
         return CooccurrenceScores.untied(found, self._popularity)
 
     def _vote(self, rows: Ints, events: Ints, weights: Floats) -> tuple[Ints, Floats]:
-        """Return keys `row * num_candidates + candidate` and the weights of the votes."""
+        """Return the key `row * num_candidates + candidate` and the weight of each vote."""
         match, nth = expand(self._starts[events], self._ends[events])
         shared = self._last_events[nth]
         num_timelines = len(self._offsets) - 1
         pair = rows[match] * num_timelines + self._timeline[shared]
-        # Groups the matches of a row with a timeline. The sort is stable: the newest event of the
-        # history comes last in its group.
+        # Groups the matches by row and timeline. The sort is stable, so the newest event of the
+        # history is last in its group.
         order = np.argsort(pair, kind="stable")
         pair, shared = pair[order], shared[order]
         begins = np.flatnonzero(np.append(True, pair[1:] != pair[:-1])[: len(pair)])
@@ -147,7 +148,7 @@ def _nearest(rows: Ints, similarity: Floats, neighbours: int) -> Ints:
 
 
 def _row_chunks(rows: Ints, sizes: Ints, rows_per_chunk: int) -> list[tuple[int, int]]:
-    """Split ascending rows, between rows, so that the sizes and rows of a chunk are bounded."""
+    """Split ascending `rows` into chunks of whole rows, with bounded matches and rows."""
     if not len(rows):
         return []
     part = np.cumsum(sizes) // _MATCHES_PER_CHUNK

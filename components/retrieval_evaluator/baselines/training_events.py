@@ -1,4 +1,4 @@
-"""The training events as arrays, limited to the newest ones, which is what baselines count."""
+"""The training events of the baselines: arrays of the newest timelines."""
 
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from models.features.spec import FeatureSpec
 from models.input.raw_examples import read_events
 
 _TIMELINES_PER_BATCH = 4096
-# Baselines count pairs: 5 million events give about 50 million pairs, one minute and 2 GB.
+# Baselines count pairs: 5 million events give about 50 million pairs, which take a minute and 2 GB.
 MAX_EVENTS = 5_000_000
 
 IndexOf = Callable[[npt.NDArray[np.object_]], Ints]
@@ -21,15 +21,15 @@ IndexOf = Callable[[npt.NDArray[np.object_]], Ints]
 class TrainingEvents:
     """Timelines of training events, concatenated, with candidates as indices.
 
-    Events of candidates outside the catalogue are left out. Timelines are sorted by their newest
-    event, the most recent last, if there are times.
+    Events of candidates outside the catalogue are left out. If there are timestamps, timelines are
+    sorted by their newest event, the most recent one last.
 
     Attributes:
-        counts: Number of training events of each candidate, including events that are not kept
-            `[num_candidates]`.
+        counts: Number of training events of each candidate `[num_candidates]`, including those
+            beyond the limit of kept events.
         candidates: Candidates of the kept events, oldest first within a timeline `[num_events]`.
-        offsets: Start of each timeline, and the end `[num_timelines + 1]`.
-        times: Epoch seconds `[num_events]`; None if the data has no timestamps.
+        offsets: Start of each timeline in `candidates`, then the end `[num_timelines + 1]`.
+        times: Time of each kept event in epoch seconds `[num_events]`; None without timestamps.
     """
 
     num_candidates: int
@@ -76,17 +76,17 @@ def read_training_events(
     query_ids: Set[bytes],
     max_events: int = MAX_EVENTS,
 ) -> tuple[TrainingEvents, frozenset[bytes]]:
-    """Read the `train` split.
+    """Read the `train` split, keep its newest timelines, and find which `query_ids` it contains.
 
-    Memory is bounded by `max_events`, the catalogue and `query_ids`, however many timelines there
-    are. If there are more events, the timelines that ended last are kept; without times, any.
+    Memory is bounded by `max_events`, the catalogue and `query_ids`. If there are more events, the
+    timelines that ended last are kept; without timestamps, those that are read last.
 
     Args:
         files: Files of the split.
         spec: IDs and features.
-        index_of: Returns the index of each candidate id; -1 if the catalogue lacks it.
+        index_of: Returns the index of each candidate ID; -1 if the catalogue lacks it.
         num_candidates: Size of the catalogue.
-        query_ids: Query ids whose presence the caller wants to know.
+        query_ids: Query IDs to look for in the split.
         max_events: Approximate number of events to keep.
 
     Returns:
