@@ -18,12 +18,12 @@ DISTRIBUTION = "two-tower-retrieval"
 SERVING_PORTS = {8500: "gRPC", 8501: "REST"}
 
 _GB = 1e9
-# For a run on MovieLens 100K and its model server; larger data needs more.
+# Enough for a run on MovieLens 100K and its model server; larger datasets need more.
 _MEMORY_NEEDED_GB, _MEMORY_COMFORTABLE_GB = 2.0, 6.0
 _DISK_NEEDED_GB, _DISK_COMFORTABLE_GB = 1.0, 5.0
 
-# Runs in a child process: a ScaNN built for another TensorFlow or another CPU can crash the process
-# that imports it, and TensorFlow takes memory.
+# The probe runs in a child process, because a ScaNN built for another TensorFlow or CPU can crash
+# the process that imports it. TensorFlow's memory is free again when the child exits.
 _TENSORFLOW_PROBE = """\
 import json, numpy, tensorflow, scann
 rows = numpy.eye(8, dtype=numpy.float32)
@@ -44,13 +44,13 @@ class Status(str, Enum):
 
 @dataclass(frozen=True)
 class Check:
-    """One check.
+    """The outcome of one check.
 
     Attributes:
-        name: What was checked.
-        status: The result.
-        found: What was found.
-        advice: What to do; empty if nothing needs to be done.
+        name: Name of the checked item, such as `CPU` or a package.
+        status: Whether the check passed.
+        found: Description of the state that was found.
+        advice: Suggested fix; empty if none is needed.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Check:
 
 
 def examine(root: Path, environment: dict[str, str]) -> Iterator[Check]:
-    """Run all checks, the quick ones first, and yield the result of each.
+    """Run all checks, fastest first, and yield the outcome of each.
 
     Args:
         root: Folder that contains `data` and `runs`.
@@ -79,7 +79,7 @@ def examine(root: Path, environment: dict[str, str]) -> Iterator[Check]:
 
 
 def check_python() -> Check:
-    """Check for Python 3.10, the only version that TFX 1.16 and all pinned packages support."""
+    """Check that Python is 3.10, the only version that all pinned packages support."""
     found = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] == (3, 10):
         return Check("Python", Status.OK, found)
@@ -92,7 +92,11 @@ def check_python() -> Check:
 
 
 def check_packages() -> Iterator[Check]:
-    """Check that every package of the `pipeline` extra is installed in its pinned version."""
+    """Check that each package of the `pipeline` extra is installed at its pinned version.
+
+    Yields:
+        A failed check for each wrong package, or one passed check for all.
+    """
     advice = "Run `make`: it installs exactly the packages of requirements.lock."
     try:
         requirements = importlib.metadata.requires(DISTRIBUTION) or []
@@ -119,7 +123,7 @@ def check_packages() -> Iterator[Check]:
 
 
 def check_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Check:
-    """Check for the instructions that ScaNN's wheel is compiled for."""
+    """Check that the CPU has AVX2 and FMA, which ScaNN's wheel requires."""
     try:
         flags = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError as error:
@@ -139,7 +143,7 @@ def check_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Check:
 def check_memory(
     meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")
 ) -> Check:
-    """Check the memory that is available to new processes, within a container's limit."""
+    """Check the free memory: that of the machine, or of the container if it has less."""
     try:
         kilobytes = re.search(r"^MemAvailable:\s*(\d+)", meminfo.read_text("utf-8"), re.MULTILINE)
         free_gb = int(kilobytes[1]) * 1024 / _GB if kilobytes else float("inf")
@@ -157,16 +161,16 @@ def check_memory(
 
 
 def check_disk(folder: Path) -> Check:
-    """Check the free disk space."""
+    """Check the free space on the disk that contains `folder`."""
     free_gb = shutil.disk_usage(folder).free / _GB
     return _enough("disk", free_gb, _DISK_NEEDED_GB, _DISK_COMFORTABLE_GB, "Delete old runs")
 
 
 def check_port(port: int, protocol: str) -> Check:
-    """Check that a model server could listen on a port."""
+    """Check that a model server can listen on `port`."""
     name = f"port {port} ({protocol})"
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-        # Servers set it too: a port whose last connections are still closing counts as free.
+        # Servers set this option too: a port whose last connections are still closing is free.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("", port))
@@ -182,7 +186,7 @@ def check_port(port: int, protocol: str) -> Check:
 
 
 def check_writable(folder: Path) -> Check:
-    """Check that a folder can be written or created."""
+    """Check that files can be created in `folder`, or in its nearest parent that exists."""
     name = f"{folder.name}/"
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     try:

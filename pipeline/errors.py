@@ -1,4 +1,4 @@
-"""Errors that the pipeline's code raises for its callers to report.
+"""Errors of the pipeline, which commands report without a traceback.
 
 PipelineError
 ├── ConfigError: a configuration is invalid or cannot be used
@@ -6,27 +6,27 @@ PipelineError
 ├── SchemaError: the curated schema cannot be read or written
 ├── DatasetError: a public dataset cannot be prepared
 │   ├── DownloadError: its source cannot be reached
-│   ├── ArchiveError: its archive is missing, incomplete or another one
+│   ├── ArchiveError: its archive is missing, incomplete or the wrong one
 │   └── DestinationError: its folder cannot be written
-├── RunInProgressError: another process works on the configuration's runs
+├── RunInProgressError: another process holds the run lock of the project
 ├── NoExamplesError: no run has written Examples yet
 ├── EvaluationError: there is no model or no data to evaluate
 ├── MetadataUnreachableError: the database of ML Metadata cannot be reached
-├── UnknownComponentError: the pipeline has no component of that name
-├── ComponentFailedError: a component failed, or a gate refused
+├── UnknownComponentError: the pipeline has no component with that name
+├── ComponentFailedError: a component failed, or a gate refused the run
 ├── CleaningError: old runs cannot be cleaned up
 ├── SubmitError: a compiled pipeline cannot be submitted to a cluster
 ├── ReleaseError: a release cannot be made as requested
-└── RequestLogError: a log of requests cannot be read
+└── RequestLogError: a request log cannot be read
 """
 
 
 class PipelineError(Exception):
-    """Base class; the message says what to do, so a command prints it and exits with status 1."""
+    """Base class; a command prints the message, which says what to do, and exits with status 1."""
 
 
 class ConfigError(PipelineError):
-    """A configuration is invalid or cannot be used; running again does not help."""
+    """A configuration is invalid or cannot be used; a retry fails until it is changed."""
 
 
 class InitError(PipelineError):
@@ -42,19 +42,19 @@ class DatasetError(PipelineError):
 
 
 class DownloadError(DatasetError):
-    """The source cannot be reached. A retry helps once the network or the mirror is back."""
+    """The source of the dataset cannot be reached; a retry may succeed."""
 
 
 class ArchiveError(DatasetError):
-    """The archive is missing, incomplete or another one. A retry needs another archive."""
+    """The archive is missing, incomplete or the wrong one; a retry needs the right archive."""
 
 
 class DestinationError(DatasetError):
-    """The dataset's folder cannot be written. A retry helps once it can be."""
+    """The dataset's folder cannot be written."""
 
 
 class RunInProgressError(PipelineError):
-    """Another process works on the configuration's runs. A retry helps once it has ended."""
+    """Another process holds the run lock of the project; retry when it has ended."""
 
 
 class NoExamplesError(PipelineError):
@@ -70,15 +70,15 @@ class MetadataUnreachableError(PipelineError):
 
 
 class UnknownComponentError(PipelineError):
-    """The pipeline has no component of that name."""
+    """The pipeline has no component with that name."""
 
 
 class ComponentFailedError(PipelineError):
-    """A component failed; what it raised, if anything, is `__cause__`.
+    """A component failed, or a gate refused the run; `__cause__` is the original exception, if any.
 
     Attributes:
         component: Name of the component.
-        reason: The message of what it raised.
+        reason: Message of the original exception.
     """
 
     def __init__(self, component: str, reason: str) -> None:
@@ -96,8 +96,8 @@ class SubmitError(PipelineError):
 
 
 class ReleaseError(PipelineError):
-    """A release cannot be made as requested; the message says what would be possible."""
+    """A release cannot be made as requested; the message lists the alternatives."""
 
 
 class RequestLogError(PipelineError):
-    """A log of requests cannot be read; the message has the file and the line or record."""
+    """A request log cannot be read; the message names the file and the line or record."""

@@ -1,6 +1,6 @@
-"""Facts about queries and candidates in the input files: what a client would send or show.
+"""Lookup of histories and features in the input files, for requests to a served model.
 
-Ingestion's readers read the files, so that a history equals the timeline in training.
+The lookup reads the files with the readers of ingestion, so a history equals the query's timeline.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,9 +20,9 @@ from pipeline.config.project import PipelineConfig
 
 
 def query_history(config: PipelineConfig, query_id: str) -> list[str]:
-    """Return the candidate IDs of a query's events, oldest first; none if it is unknown.
+    """Return the candidate IDs of a query's events, oldest first; empty if the query is unknown.
 
-    Rows that ingestion would reject, low ratings and dropped duplicates are left out.
+    As in ingestion, rejected rows, events with low ratings and dropped duplicates are excluded.
 
     Raises:
         IngestError: A file is missing or unreadable.
@@ -45,7 +45,7 @@ def query_history(config: PipelineConfig, query_id: str) -> list[str]:
 
 
 def query_features(config: PipelineConfig, query_id: str) -> dict[str, Any]:
-    """Return a query's features as the served model takes them; none if it is unknown.
+    """Return a query's features as model inputs; empty if the query is unknown.
 
     Raises:
         IngestError: A file is missing or unreadable.
@@ -66,9 +66,9 @@ def query_features(config: PipelineConfig, query_id: str) -> dict[str, Any]:
 def describe_candidates(
     config: PipelineConfig, candidate_ids: Sequence[str]
 ) -> dict[str, dict[str, str]]:
-    """Return the catalogue's features as text, by candidate ID.
+    """Return the features of candidates as text, by candidate ID and feature name.
 
-    A catalogue that is a BigQuery query is not read.
+    The result is empty if the catalogue is a BigQuery query, because running it costs money.
 
     Raises:
         IngestError: A file is missing or unreadable.
@@ -76,7 +76,7 @@ def describe_candidates(
     spec = config.spec
     if config.data.candidates is None or not spec.candidate_features:
         return {}
-    if "candidates" in config.data.queried:  # not worth its cost
+    if "candidates" in config.data.queried:
         return {}
     described: dict[str, dict[str, str]] = {}
     for table in _rows(config, "candidates", spec.candidate_id, candidate_ids):
@@ -95,9 +95,9 @@ def describe_candidates(
 def _rows(
     config: PipelineConfig, source: Source, key: str, ids: Sequence[str]
 ) -> Iterator[pa.Table]:
-    """Yield the good rows with one of the IDs, block by block."""
+    """Yield blocks of the valid rows whose column `key` contains one of `ids`."""
     ingest = config.ingestion
-    # Missing spans stop a run, but not a request to the served model.
+    # Missing spans can stop a run, but must not prevent a lookup.
     spans = ingest.data.spans.model_copy(update={"missing": "warn"})
     data = ingest.data.model_copy(update={"spans": spans})
     ingest = ingest.model_copy(update={"data": data})

@@ -29,10 +29,10 @@ def clean(
 ) -> None:
     """Remove the artifacts, logs and served versions of old runs.
 
-    Kept are: the newest complete runs with the cached outputs that they used, and as many index
-    refreshes; runs in progress, and incomplete runs after the last complete one; the run of the
-    last blessed model; the newest version, versions of kept runs, and versions in the model config
-    file; and files that ML Metadata does not list for this project.
+    These are kept: the newest complete runs with the cached outputs that they used, and up to the
+    same number of index refreshes; runs in progress, and incomplete runs after the last complete
+    one; the run of the last blessed model; the newest version, versions of kept runs, and versions
+    in the model config file; and files that ML Metadata does not list for this project.
 
     Example: two-tower clean -c clicks --keep 14 --yes
     """
@@ -45,9 +45,9 @@ def clean(
         fail(f"there is no run of {loaded.name} in {loaded.run_dir}, so nothing to clean")
     file = Path(model_config_file) if model_config_file else model_config_path(loaded)
     if model_config_file and not file.exists():
-        # Without the file, versions that a server has loaded would be removed.
+        # Without the file, the command could remove versions that a server has loaded.
         fail(f"there is no model config file {file}")
-    # A listing needs the lock too: no complete run refers to the artifacts of a run in progress.
+    # Listing needs the lock too: the artifacts of a run in progress would look unused.
     with run_lock(loaded.run_dir, wait_s):
         store = open_store(loaded)
         plan = cleaning.plan_cleaning(loaded, store, keep, file)

@@ -1,4 +1,4 @@
-"""Conventions that all commands share: `--verbose`, `--quiet`, metavars and errors."""
+"""Decorator for all commands: it adds `--verbose` and `--quiet`, metavars and error handling."""
 
 import functools
 import inspect
@@ -55,12 +55,12 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def usage_error(message: str) -> typer.BadParameter:
-    """Return the error for options that contradict each other; it ends with status 2."""
+    """Return an error for wrong usage; raising it ends the command with status 2."""
     return typer.BadParameter(message)
 
 
 def _set_metavar(hint: Any) -> None:
-    """Name the value of an option by its type; a flag has no value."""
+    """Set the metavar of an option from its type, unless it has one; flags get none."""
     option = None
     # Unwrap Optional and Annotated, in either order.
     while inner := [part for part in get_args(hint) if part is not NoneType]:
@@ -71,12 +71,15 @@ def _set_metavar(hint: Any) -> None:
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:
-    """Return the errors whose message is enough; it is called only when there is an error."""
+    """Return the errors to report without a traceback.
+
+    Python calls this only when a command raises, so the imports do not slow down other commands.
+    """
     from components.interactions.errors import IngestError
     from pipeline.errors import PipelineError
     from serving.errors import LaunchError, ServingError
 
-    # Importing ML Metadata is slow; without it, none of its errors can have been raised.
+    # Importing ML Metadata is slow. If it is not imported, it cannot have raised an error.
     store = sys.modules.get("ml_metadata.errors")
     of_store = () if store is None else (store.StatusError,)
     return (PipelineError, IngestError, ServingError, LaunchError, OSError, *of_store)

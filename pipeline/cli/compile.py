@@ -1,4 +1,4 @@
-"""`two-tower compile` and `two-tower submit`: the pipeline on a cluster or in Airflow."""
+"""`two-tower compile` and `two-tower submit`: run the pipeline on a cluster or with Airflow."""
 
 import os
 import sys
@@ -127,7 +127,7 @@ def compile_(
             raise ConfigError(f"--pipeline-root {ROOT_MUST}; got {pipeline_root}")
         else:
             is_vertex = runner is RunnerName.vertex
-            # Vertex AI names GPUs only by their models.
+            # On Vertex AI, a GPU type is always a model name, so there is no default.
             gpu_type = None if is_vertex else KUBERNETES_GPU
             text = compile_pipeline(
                 loaded,
@@ -138,7 +138,7 @@ def compile_(
                 serving_directory,
                 parse_resources(resources or (), gpu_type),
             )
-    # Airflow reads its folder every 30 seconds, so the file must appear complete.
+    # Airflow scans its folder every 30 seconds, so the file must be replaced atomically.
     incoming = output.with_name(f".{output.name}.incoming")
     try:
         incoming.write_text(text, encoding="utf-8")

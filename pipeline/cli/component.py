@@ -1,4 +1,4 @@
-"""`two-tower component`: run one component, as an orchestrator does."""
+"""`two-tower component`: run one component; an orchestrator calls it for each component."""
 
 import gc
 import time
@@ -11,7 +11,7 @@ from pipeline.cli.options import ConfigOption, SetOption, SpanOption, load_confi
 from pipeline.cli.output import fail, note
 from pipeline.cli.run import REFUSED
 
-# Another component of this run may be about to release the lock.
+# Attempts to get the run lock, one per second: the previous component may still hold it.
 _LOCK_ATTEMPTS = 30
 
 
@@ -34,7 +34,7 @@ def component(
     Example: two-tower component Trainer --run-id 20261130 -c clicks
     """
     loaded = load_config(config, [*(set_ or ()), *span_override(span)])
-    # As in `run`: the objects of the imports live as long as the process.
+    # Imported objects live as long as the process, so collecting garbage among them is useless.
     gc.disable()
     from components.artifacts import NotBlessedError
     from pipeline.errors import ComponentFailedError, RunInProgressError

@@ -12,7 +12,7 @@ from pipeline.datasets.prepare import prepare
 
 
 def default_data_dir() -> Path:
-    """Return `data` in the project's root, or in the working directory of an installed copy."""
+    """Return `data` in the repository, or in the working directory if the package is installed."""
     root = Path(__file__).resolve().parents[2]
     return (root if (root / "setup.py").is_file() else Path.cwd()) / "data"
 

@@ -1,4 +1,4 @@
-"""Progress and summary of a run, and the tables of an evaluation."""
+"""Terminal output of a run (progress and summary) and of an evaluation (tables)."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -25,11 +25,11 @@ _LIST_METRICS = ("coverage", "gini", "novelty", "popularity_lift")
 
 
 class RunDisplay(logging.Handler):
-    """The progress of a run on the terminal: a line per component, and a bar while it works.
+    """Progress of a run on the terminal: a bar for the running component, a line per finished one.
 
     Args:
-        terminal: The terminal's stream; the process's standard error goes to the log meanwhile.
-        quiet: Whether to show nothing.
+        terminal: Stream of the terminal. It is not `sys.stderr`, which goes to the log file.
+        quiet: Whether to suppress all output.
     """
 
     def __init__(self, terminal: TextIO, *, quiet: bool = False) -> None:
@@ -61,20 +61,20 @@ class RunDisplay(logging.Handler):
         self._progress.stop()
 
     def component_started(self, name: str, position: int, total: int) -> None:
-        """Show the component that is running."""
-        # A bar without a total only moves until the component reports a fraction.
+        """Show a progress bar for a component."""
+        # A bar without a total pulses until the component reports a fraction.
         self._progress.remove_task(self._task)
         self._task = self._progress.add_task(f"{position}/{total} {name}", total=None, line="")
 
     def component_finished(self, outcome: "ComponentOutcome") -> None:
-        """Print a line for the component."""
+        """Print the name of a component and its time in seconds, or `cached`."""
         if outcome.state == "cached":
             self._console.print(f"  [dim]{outcome.name:<20} cached[/dim]")
         else:
             self._console.print(f"  {outcome.name:<20} {outcome.seconds:6.1f} s")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show a line of progress, and its fraction in the bar if it has one."""
+        """Show a progress message, and update the bar if the record has a `fraction`."""
         self._progress.update(self._task, line=escape(record.getMessage()))
         fraction = getattr(record, "fraction", None)
         if fraction is not None:
@@ -82,7 +82,7 @@ class RunDisplay(logging.Handler):
 
 
 def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path) -> None:
-    """Print metrics of the model and its baselines, index, time and paths of a run."""
+    """Print the summary of a run: metrics, spans, drift, index, time and paths."""
     if summary.metrics:
         names = [name for name in summary.metrics["model"] if name.startswith(_SUMMARY_METRICS)]
         print_table(_metrics_table(summary.evaluation, names), title=_title(summary.evaluation))
@@ -101,7 +101,7 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
             f"recall@{index['k']} {index['recall']:.3f}"
         )
         if index["backend"] == "exact" and index["reason"].startswith("exact, because"):
-            # Exact search that was not asked for is slower, and its time grows with the catalogue.
+            # Warn about a fallback to exact search: its latency grows with the catalogue.
             say(f"          {index['reason']}")
     say(f"time      {summary.total_seconds:.1f} s")
     if summary.pushed_version is not None:
@@ -125,7 +125,7 @@ def _spans_line(summary: "RunSummary") -> str:
 
 
 def drift_lines(summary: "RunSummary") -> list[str]:
-    """Return a line for each drift measure above its threshold, or one line if there is none."""
+    """Return a line per drift measure above its threshold, or one line that there is none."""
     if not summary.drift:
         return []
     earlier = summary.drift.get("earlier", [])
@@ -163,7 +163,7 @@ def _warm_start_line(summary: "RunSummary", config: "PipelineConfig") -> str:
 
 
 def show_evaluation(report: Mapping[str, Any]) -> None:
-    """Print all tables of `evaluation.json` and the checks of the gate."""
+    """Print the metrics and slices of `evaluation.json`, and the checks of the gate."""
     metric = report["baseline_metric"]
     k = metric.partition("@")[2]
     cuts = [name.partition("@")[2] for name in report["metrics"]["model"] if "hit_rate@" in name]
@@ -173,7 +173,7 @@ def show_evaluation(report: Mapping[str, Any]) -> None:
         print_table(_rankers_table(report, name, {f"@{cut}": f"{name}@{cut}" for cut in cuts}))
     lists = {name: f"{name}@{k}" for name in _LIST_METRICS}
     print_table(_rankers_table(report, f"first {k}", lists))
-    # Slices are measured over events, because one query may have events in several of them.
+    # Slices have per-event metrics, because the events of one query can be in several slices.
     of_events = metric.removeprefix("query_").replace("precision", "hit_rate").replace("map", "mrr")
     print_table(_slices_table(report, of_events), title=f"{of_events} by slice")
     say(
@@ -201,14 +201,14 @@ def _title(report: Mapping[str, Any]) -> str:
 
 
 def _main_rankers(report: Mapping[str, Any]) -> list[str]:
-    """Return the rankers of a short table: model, last model, best baseline, popularity."""
+    """Return the model, the last blessed model, the best baseline and popularity, if measured."""
     best = [report["best_baseline"]["against"]] if report["best_baseline"] else []
     wanted = ["model", "last_blessed", *best, "popularity"]
     return list(dict.fromkeys(name for name in wanted if name in report["metrics"]))
 
 
 def _metrics_table(report: Mapping[str, Any], metrics: Sequence[str]) -> Table:
-    """Return a row for each metric and a column for each main ranker."""
+    """Return a table with a row for each metric and a column for each main ranker."""
     rankers = _main_rankers(report)
     table = new_table("")
     _add_numbers(table, rankers)
@@ -219,7 +219,7 @@ def _metrics_table(report: Mapping[str, Any], metrics: Sequence[str]) -> Table:
 
 
 def _rankers_table(report: Mapping[str, Any], name: str, columns: Mapping[str, str]) -> Table:
-    """Return a row for each ranker; `columns` gives the metric under each heading."""
+    """Return a table with a row for each ranker; `columns` maps headings to metrics."""
     table = new_table(name)
     _add_numbers(table, list(columns))
     for ranker, metrics in report["metrics"].items():

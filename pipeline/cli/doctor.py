@@ -1,4 +1,4 @@
-"""`two-tower doctor`: check that this machine and its environment can do the work."""
+"""`two-tower doctor`: check that this machine can run the pipeline and serve its models."""
 
 import os
 from dataclasses import asdict
@@ -20,7 +20,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
     Example: two-tower doctor
     """
-    import models  # noqa: F401 - sets the variable that chooses Keras 2, which the checks pass on
+    import models  # noqa: F401 - sets TF_USE_LEGACY_KERAS, which the checks pass on
     from pipeline.cli.data import default_data_dir
     from pipeline.doctor import Status, examine
 

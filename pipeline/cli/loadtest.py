@@ -1,4 +1,4 @@
-"""`two-tower loadtest`: send real queries to a model server and measure its answers."""
+"""`two-tower loadtest`: measure the throughput and latency of a model server."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +22,7 @@ from pipeline.cli.output import new_table, note, print_json, print_table, say, w
 if TYPE_CHECKING:
     from serving.loadtest import LoadResult
 
-# Above this share of its time, the load generator may limit the measurement.
+# If the load generator is busy for more than this share of the time, it may be the bottleneck.
 _BUSY = 0.85
 
 

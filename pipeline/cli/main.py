@@ -1,6 +1,6 @@
-"""The `two-tower` command.
+"""The `two-tower` command with all its subcommands.
 
-Modules of commands import nothing slow at their top, so that `--help` answers at once.
+Command modules import slow packages inside functions, so that `--help` is fast.
 """
 
 from collections.abc import Callable
@@ -73,5 +73,5 @@ app.add_typer(runs, name="runs", rich_help_panel="Inspect")
 
 
 def main() -> None:
-    """Run the command."""
+    """Run the `two-tower` command; this is its entry point."""
     app()

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the values that are made of them."""
+"""Options that several commands share, and functions that parse their values."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -105,18 +105,18 @@ AllowOption = Annotated[
 
 
 def span_override(span: str | None) -> list[str]:
-    """Return the override that `--span` is short for."""
+    """Return the `--set` override that is equivalent to `--span`; empty if `span` is None."""
     import json
 
-    # Quoted, because YAML reads 0010 as the octal number 8.
+    # The quotes keep leading zeros: YAML reads an unquoted 0010 as the octal number 8.
     return [] if span is None else [f"events.spans.last={json.dumps(span)}"]
 
 
 def load_config(name: str, overrides: Sequence[str] | None = None) -> "PipelineConfig":
-    """Load a configuration.
+    """Load a configuration with `pipeline.config.file.load`, which is slow to import.
 
     Raises:
-        ConfigError: It is missing or wrong.
+        ConfigError: The file is missing or a setting is invalid.
     """
     from pipeline.config.file import load
 
@@ -124,9 +124,9 @@ def load_config(name: str, overrides: Sequence[str] | None = None) -> "PipelineC
 
 
 def split_ids(texts: Sequence[str] | None) -> list[str]:
-    """Return the IDs of a repeatable option with comma-separated values.
+    """Split the comma-separated values of a repeatable option into IDs; empty IDs are dropped.
 
-    An ID that contains a comma is quoted as in CSV: `--history '"a,b",c'`.
+    IDs that contain a comma must be quoted as in CSV: `--history '"a,b",c'`.
     """
     import csv
 
@@ -134,7 +134,7 @@ def split_ids(texts: Sequence[str] | None) -> list[str]:
     for text in texts or ():
         quoted = '"' in text
         rows = csv.reader([text], skipinitialspace=True) if quoted else [text.split(",")]
-        # Spaces around commas are a habit of writing lists, but quoted IDs are meant literally.
+        # People type spaces around commas, so unquoted IDs are stripped. Quoted IDs are literal.
         ids += [part if quoted else part.strip() for row in rows for part in row]
     return [part for part in ids if part]
 
@@ -153,7 +153,7 @@ def parse_filters(texts: Sequence[str] | None) -> dict[str, list[str]]:
 def tls_options(
     ca: str | None, certificate: str | None, key: str | None, name: str | None
 ) -> "TlsOptions | None":
-    """Return how to encrypt the connection, or None if no option asks for it."""
+    """Return the TLS options of a client, or None for an unencrypted connection."""
     if not (ca or certificate or key or name):
         return None
     from serving.clients import TlsOptions

@@ -1,4 +1,4 @@
-"""Printing of results, tables and errors, and logging to a file."""
+"""Terminal output of commands, and redirection of logs to a file."""
 
 import json
 import logging
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-# Nothing is cut or folded in a pipe.
+# Wide enough that lines are neither cut nor wrapped if the output is not a terminal.
 _PIPE_WIDTH = 10_000
 
 
 class Verbosity:
-    """The level that `--verbose` and `--quiet` choose for this process."""
+    """Process-wide values of `--verbose` and `--quiet`."""
 
     verbose = False
     quiet = False
@@ -35,22 +35,22 @@ def _console(stream: TextIO, *, stderr: bool) -> "Console":
 
 
 def stdout() -> "Console":
-    """Return the console for results."""
+    """Return a console for results, on standard output."""
     return _console(sys.stdout, stderr=False)
 
 
 def stderr() -> "Console":
-    """Return the console for errors, warnings and progress."""
+    """Return a console for errors, warnings and progress, on standard error."""
     return _console(sys.stderr, stderr=True)
 
 
 def say(text: str, *, style: str | None = None) -> None:
-    """Print a line of the result without markup and without folding."""
+    """Print `text` on standard output, without interpreting markup and without wrapping."""
     stdout().print(text, style=style, markup=False, soft_wrap=True)
 
 
 def note(text: str, *, style: str | None = None) -> None:
-    """Print a warning or hint on standard error, unless `--quiet` is given."""
+    """Print a warning, hint or status line on standard error, unless `--quiet` is given."""
     if not Verbosity.quiet:
         stderr().print(text, style=style, markup=False, soft_wrap=True)
 
@@ -59,10 +59,10 @@ def fail(message: str, code: int = 1) -> NoReturn:
     """Print an error without a traceback and end the command.
 
     Args:
-        message: What must hold, what was found, where, and what to do.
+        message: The requirement, the value found, its location, and the suggested action.
         code: Exit status.
     """
-    # Square brackets in a message are text, not markup.
+    # `markup=False`, because a message may contain square brackets.
     stderr().print("error:", style="bold red", end=" ")
     stderr().print(message, markup=False, soft_wrap=True)
     raise typer.Exit(code)
@@ -89,7 +89,7 @@ def _finite(content: Any) -> Any:
 
 
 def new_table(*headings: str, show_header: bool = True) -> "Table":
-    """Return a table without lines, whose text columns fold in a narrow terminal."""
+    """Return a table without borders, whose columns wrap in a narrow terminal."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_header=show_header)
@@ -103,8 +103,8 @@ def print_table(table: "Table", *, title: str = "", ids: int | None = None) -> N
 
     Args:
         table: Rows of text or markup.
-        title: A line above the table.
-        ids: Position of the column that holds IDs, which is never folded or cut.
+        title: Line above the table; omitted if empty.
+        ids: Index of the column that contains IDs. This column is never wrapped or cut.
     """
     if title:
         say(title, style="bold")
@@ -116,15 +116,15 @@ def print_table(table: "Table", *, title: str = "", ids: int | None = None) -> N
 
 @contextmanager
 def log_to(log_path: Path) -> Iterator[TextIO]:
-    """Send standard output and error, those of C++ code included, to a log file.
+    """Redirect standard output and standard error, including those of C++ code, to a log file.
 
-    With `--verbose`, Python's log lines are shown on the terminal too.
+    With `--verbose`, Python log lines also appear on the terminal.
 
     Args:
-        log_path: The file; its folder is created.
+        log_path: Log file; text is appended, and its folder is created if needed.
 
     Yields:
-        The terminal's standard error.
+        A stream to the original standard error.
     """
     log_path.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
@@ -141,7 +141,7 @@ def log_to(log_path: Path) -> Iterator[TextIO]:
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
             handlers=handlers,
         )
-        # Beam logs each type hint that it cannot express: thousands of lines per run.
+        # Beam logs each unsupported type hint, which adds thousands of lines per run.
         logging.getLogger("apache_beam.typehints").setLevel(logging.WARNING)
         logging.captureWarnings(True)
         try:

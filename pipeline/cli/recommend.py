@@ -1,4 +1,4 @@
-"""`two-tower recommend` and `two-tower similar`: ask the served model for candidates."""
+"""`two-tower recommend` and `two-tower similar`: request candidates from the served model."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -120,13 +120,13 @@ def _show_answer(
     title: str,
     as_json: bool,
 ) -> None:
-    """Print candidates with their features in the catalogue."""
+    """Print the candidates of a response with their scores and catalogue features."""
     from pipeline.beam_messages import silence_beam_import
 
     silence_beam_import()
     from pipeline.source_lookup import describe_candidates
 
-    # An empty ID fills the answer if fewer candidates are left.
+    # The model pads its output with empty IDs if there are fewer than k candidates.
     pairs = [
         (candidate_id, score)
         for candidate_id, score in zip(answer.candidate_ids, answer.scores, strict=True)

@@ -1,4 +1,4 @@
-"""`two-tower promote` and `two-tower rollback`: choose the version that clients get."""
+"""`two-tower promote` and `two-tower rollback`: set which model versions clients use."""
 
 import fcntl
 import socket
@@ -139,7 +139,7 @@ def rollback(
 
 
 def model_config_path(config: "PipelineConfig") -> Path:
-    """Return the model config file of a project, which is next to its versions."""
+    """Return the default path of the model config file, next to the folder of the versions."""
     return Path(config.serving_dir).parent / "models.config"
 
 
@@ -152,7 +152,7 @@ def _release(
     decide: "Callable[[Release, ModelConfigFile], Release]",
     as_json: bool,
 ) -> None:
-    """Bring the release that `decide` returns to the servers, and print their state."""
+    """Apply the release that `decide` returns to all servers, and print the resulting states."""
     from pipeline.releases.model_config_file import ModelConfigFile
     from pipeline.releases.rollout import Rollout
     from serving.clients.model_admin import ModelAdmin
@@ -197,10 +197,10 @@ def _addresses(targets: Sequence[str]) -> list[str]:
 
 
 def _require_on_disk(file: "ModelConfigFile", version: int) -> None:
-    """Check that a version exists; the server would report it only after its load timeout."""
+    """End the command if a version is missing; a server would only fail at its load timeout."""
     base_path = file.server_base_path()
     if not Path(base_path).is_dir():
-        return  # A path on the server's machine.
+        return  # The path is on the machine of the server, so it cannot be checked.
     present = pushed_versions(base_path)
     if version not in present:
         newest = ", ".join(map(str, present[-5:])) or "none"
@@ -209,7 +209,7 @@ def _require_on_disk(file: "ModelConfigFile", version: int) -> None:
 
 @contextmanager
 def _exclusive(path: Path) -> Iterator[None]:
-    """Hold a lock, because two releases at once would undo each other's steps."""
+    """Lock a model config file, so that concurrent releases do not undo each other's changes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f".{path.name}.lock"), "a") as lock:
         try:

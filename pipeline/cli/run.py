@@ -1,4 +1,4 @@
-"""`two-tower run` and `two-tower index`: run components under the lock, and report the outcome."""
+"""`two-tower run` and `two-tower index`: run the pipeline or a refresh of the index."""
 
 import gc
 import logging
@@ -115,17 +115,20 @@ def run_pipeline_command(
     wait_s: float = 0.0,
     as_json: bool,
 ) -> None:
-    """Do the work under the run lock, record and print its outcome, and end the command.
+    """Call `work` under the run lock, then record and print the outcome of the run.
 
     Args:
-        config: The project.
-        work: Takes the configuration, the ID of the run and the display. It imports what it needs
-            when it is called.
-        command: Name of the command in the history.
-        skip_unchanged: Whether to do nothing if the last complete run had the same inputs.
-        skipped_status: Exit status in that case.
-        wait_s: How long to wait for another run of the configuration.
-        as_json: Print one JSON object instead of a table.
+        config: The configuration of the project.
+        work: Function of the configuration, the run ID and the display, which runs the components.
+            Its slow imports are inside, so that they happen while the display is shown.
+        command: Name of the command in the run history.
+        skip_unchanged: Whether to skip the run if nothing has changed since the last complete run.
+        skipped_status: Exit status of a skipped run.
+        wait_s: Maximum time to wait for another run of the configuration.
+        as_json: Whether to print one JSON object instead of a table.
+
+    Raises:
+        typer.Exit: The run was skipped, failed or was refused by a gate.
     """
     from components.interactions.errors import IngestError
     from pipeline.runs.lock import run_lock
@@ -144,13 +147,13 @@ def run_pipeline_command(
 
 
 def _inputs(config: "PipelineConfig", command: str) -> "InputState | None":
-    """Return what a run would read."""
+    """Return the state of the input files, settings and code, or None without a catalogue file."""
     from pipeline.runs.history import refreshed_through
     from pipeline.runs.state import input_state, refresh_state
 
     if command == "run":
         return input_state(config, refreshed_through(config))
-    # The refresh itself reports a missing catalogue.
+    # Without a catalogue, the refresh itself raises an error.
     return None if config.candidates.file is None else refresh_state(config)
 
 
@@ -164,7 +167,7 @@ def _begin(config: "PipelineConfig", command: str, inputs: "InputState | None") 
 def _unchanged(
     config: "PipelineConfig", inputs: "InputState | None"
 ) -> "tuple[InputState, RunRecord, int] | None":
-    """Return the inputs, the run that read them and its served version; None if any is new."""
+    """Return the inputs, the last complete run and the served version; None if any changed."""
     from pipeline.runs.history import RunHistory, newest_catalogue
     from pipeline.runs.metadata import has_metadata, open_store
     from pipeline.runs.state import input_state
@@ -175,7 +178,7 @@ def _unchanged(
     if last is None:
         return None
     if refreshes:
-        # A refresh serves a newer catalogue, which is no reason to train again.
+        # A refresh already serves the newer catalogue, so the new files need no training.
         inputs = input_state(config, newest_catalogue(config, [last]))
     version = _served_version(config)
     if (last.files, last.settings) != (inputs.files, inputs.settings) or version not in {
@@ -200,7 +203,7 @@ def _show_nothing_new(
 
 
 def _served_version(config: "PipelineConfig") -> int:
-    """Return the newest version that a server finds, or 0."""
+    """Return the newest complete version in the serving folder, or 0 if there is none."""
     from components.interactions.spans.listing import list_files
 
     models = list_files(f"{config.serving_dir}/*/saved_model.pb")
@@ -246,10 +249,10 @@ def _work_in_log(
     from pipeline.cli.display import RunDisplay
 
     with log_to(log_path) as terminal, RunDisplay(terminal, quiet=Verbosity.quiet) as display:
-        # The imports create a million objects that live as long as the process; collecting
-        # garbage among them takes time and frees nothing.
+        # The imports create a million objects that live as long as the process. Scanning them
+        # for garbage takes time and frees nothing.
         gc.disable()
-        import pipeline.runs.run  # noqa: F401 - the slow imports of the work
+        import pipeline.runs.run  # noqa: F401 - triggers the slow imports of `work`
 
         gc.freeze()
         gc.enable()
@@ -266,7 +269,7 @@ def _record_end(
     from pipeline.runs.history import RunHistory
     from pipeline.runs.metadata import open_store
 
-    # A new connection, because the libraries have used their own to the database meanwhile.
+    # Open a new connection: TFX has used its own connections to the database in the meantime.
     history = RunHistory(open_store(config), config.name)
     if summary is None:
         history.end(record, "failed", problem, {})
@@ -281,7 +284,7 @@ def _record_end(
 
 def _fail(summary: "RunSummary", failure: "ComponentFailedError", log_path: Path) -> NoReturn:
     if summary.is_refused:
-        # A gate writes a line per check, which is longer than a terminal is wide.
+        # A gate reports one line per check, and these lines are wider than a terminal.
         lines = [
             textwrap.fill(line, 73, subsequent_indent="    ", break_on_hyphens=False)
             for line in failure.reason.splitlines()

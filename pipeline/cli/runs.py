@@ -49,7 +49,7 @@ def runs(
         print_json([record.to_json() for record in found])
         return
     metric = loaded.evaluation.baseline_metric
-    # Terminals are narrow, and few projects compare spans.
+    # Few projects have a drift gate, so the column is omitted if it would be empty.
     compares_spans = any(_DRIFT in record.summary.get("gates", {}) for record in found)
     gates = (_DRIFT, *_GATES) if compares_spans else _GATES
     table = new_table("run", "span", "state", metric, *gates, "version")

@@ -18,7 +18,7 @@ app = typer.Typer(help="Infer a schema from the data, or compare the two.", no_a
 _MaxRows = Annotated[
     int, typer.Option(metavar="N", min=1, help="Read about this many rows of each input at most.")
 ]
-# As in pipeline/schema_inference/observation.py, which is slow to import.
+# Equals DEFAULT_MAX_ROWS in pipeline/schema_inference/observation.py, which is slow to import.
 _DEFAULT_MAX_ROWS = 5_000_000
 
 
@@ -34,7 +34,7 @@ def infer(
     max_rows: _MaxRows = _DEFAULT_MAX_ROWS,
     set_: SetOption = None,
 ) -> None:
-    """Write a schema that the data fits, as a starting point to edit.
+    """Write a schema that fits the data, as a starting point to edit.
 
     Example: two-tower schema infer -c clicks
     """

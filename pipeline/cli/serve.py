@@ -1,4 +1,4 @@
-"""`two-tower serve`: the model server on the pushed versions of a project."""
+"""`two-tower serve`: start the model server with the pushed versions of a project."""
 
 import os
 import sys
@@ -37,7 +37,7 @@ def serve(
     model_config = model_config_path(loaded)
     if model_config.exists():
         what = f"the versions in {model_config}"
-        # A label may name a version that is still loading when the server starts.
+        # When the server starts, a label may refer to a version that is still loading.
         allow = "--allow_version_labels_for_unavailable_models=true"
         served = [f"--model_config_file={model_config}", allow]
     else:
@@ -56,5 +56,5 @@ def serve(
         f"--bind_address={bind_address}",
         *served,
     ]
-    # The server replaces this process: it gets the signals, and its exit status is the command's.
+    # The server replaces this process, so it receives signals and sets the exit status.
     os.execv(sys.executable, command)

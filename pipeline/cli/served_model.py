@@ -1,4 +1,4 @@
-"""A client of the served model, on a running server or on one started for the command."""
+"""Access to the served model on a running server, or on one that is started for the command."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,12 +16,12 @@ _OR_TARGET = "or name a server with --target"
 
 @contextmanager
 def serving_target(config: "PipelineConfig", config_name: str, target: str | None) -> Iterator[str]:
-    """Yield the gRPC address of a server.
+    """Yield the gRPC address of a model server, which is started and stopped if `target` is None.
 
     Args:
-        config: The project.
-        config_name: As the user gave it, for messages.
-        target: Address of a running server; None starts one on the last pushed version.
+        config: The configuration of the project.
+        config_name: Value of `--config`, for messages.
+        target: Address of a running server, or None to start one with the last pushed version.
     """
     from serving.launcher import running_model_server
 
@@ -47,7 +47,7 @@ def serving_target(config: "PipelineConfig", config_name: str, target: str | Non
 def served_model(
     config: "PipelineConfig", config_name: str, target: str | None
 ) -> Iterator["RetrievalClient"]:
-    """Yield a client of `serving_target`."""
+    """Yield a client that is connected to the server of `serving_target`."""
     from serving.clients.grpc_client import RetrievalClient
 
     with (
@@ -64,9 +64,9 @@ def served_model(
 
 
 def possible_k(client: "RetrievalClient", config: "PipelineConfig", k: int) -> int:
-    """Return `k`, or the size of the catalogue if that is smaller than `index.k`.
+    """Return `k`, or the size of the catalogue if it is smaller than both `k` and `index.k`.
 
-    A `k` above `index.k` stays, so that the client refuses it.
+    With a larger catalogue, a `k` above `index.k` is returned unchanged, and the client refuses it.
     """
     signature = client.metadata().signatures["serving_default"]
     shape = signature.outputs["candidate_ids"].shape
@@ -75,7 +75,7 @@ def possible_k(client: "RetrievalClient", config: "PipelineConfig", k: int) -> i
 
 
 def require_local(config: "PipelineConfig", alternative: str = "") -> None:
-    """End the command if versions are pushed to an object store, which no local server reads."""
+    """End the command if versions are in an object store, which a local server cannot read."""
     if "://" in config.serving_dir:
         other = f", {alternative}" if alternative else ""
         fail(
@@ -85,7 +85,7 @@ def require_local(config: "PipelineConfig", alternative: str = "") -> None:
 
 
 def pushed_versions(folder: str) -> list[int]:
-    """Return the complete versions in a folder, oldest first."""
+    """Return the numbers of the complete versions in a folder, oldest first."""
     complete = (path.parent.name for path in Path(folder).glob("*/saved_model.pb"))
     return sorted(int(name) for name in complete if name.isascii() and name.isdecimal())
 
@@ -93,7 +93,7 @@ def pushed_versions(folder: str) -> list[int]:
 def fail_without_push(
     config: "PipelineConfig", config_name: str, alternative: str = ""
 ) -> NoReturn:
-    """End the command because there is no version to serve."""
+    """End the command with the error that no version has been pushed."""
     other = f", {alternative}" if alternative else ""
     fail(
         f"nothing has been pushed to {config.serving_dir} yet; run "

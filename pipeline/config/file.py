@@ -1,4 +1,4 @@
-"""Reading of configuration files, with messages that name the setting to change."""
+"""Loading and validation of configuration files, with errors that name the setting."""
 
 import datetime
 import json
@@ -18,10 +18,13 @@ CONFIGS_DIR = Path(__file__).resolve().parents[2] / "configs"
 
 
 def find(name_or_path: str) -> Path:
-    """Return the file of a configuration given by path, or by name in `configs/`.
+    """Return the path of a configuration file.
+
+    Args:
+        name_or_path: A path that ends in .yaml or .yml, or a name in `configs/`.
 
     Raises:
-        ConfigError: There is no such file.
+        ConfigError: The file does not exist.
     """
     given = Path(name_or_path)
     if given.suffix in {".yaml", ".yml"}:
@@ -39,18 +42,18 @@ def find(name_or_path: str) -> Path:
 
 
 def load(name_or_path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
-    """Read a configuration.
+    """Load and validate a configuration.
 
-    Relative paths in it start from the folder above `configs/`, or from the file's own folder if
-    that has another name.
+    Relative paths in it are relative to the parent of `configs/`. If the file is in a folder with
+    another name, they are relative to this folder.
 
     Args:
-        name_or_path: `movielens_100k`, or a path that ends in .yaml.
-        overrides: Settings as `section.key=value`; values are YAML.
+        name_or_path: A name in `configs/` such as `movielens_100k`, or a path that ends in .yaml.
+        overrides: Settings as `section.key=value`, where the value is YAML.
 
     Raises:
         ConfigError: The file is missing or unreadable, or a setting is unknown, has a wrong type or
-            contradicts another one. The message names the key, its value and what is allowed.
+            contradicts another one. The message names the key, its value and the allowed values.
     """
     path = find(name_or_path).resolve()
     try:
@@ -77,10 +80,10 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
 
 
 def parse(content: Mapping[str, Any], source: str) -> PipelineConfig:
-    """Validate a configuration that was already read; `source` names it in messages."""
+    """Validate the content of a configuration file; error messages refer to it as `source`."""
     try:
-        # Through JSON, where strict means: no "3" for 3, no 1 for true, but a list for a tuple and
-        # text for a date.
+        # Strict validation of JSON rejects "3" for 3 and 1 for true. Unlike strict validation of
+        # Python objects, it accepts a list for a tuple and a string for a date.
         return PipelineConfig.model_validate_json(
             json.dumps(content, default=_as_text), strict=True
         )
@@ -114,7 +117,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
 
 
 def _explain(detail: Mapping[str, Any]) -> str:
-    """Return one line for an error of pydantic: the key, its value and what is allowed."""
+    """Return a one-line message for a pydantic error: the key, its value and the allowed values."""
     location = [str(part) for part in detail["loc"]]
     key = ".".join(location)
     if detail["type"] == "extra_forbidden":
@@ -141,7 +144,7 @@ def _keys_at(model: type[BaseModel], location: Sequence[str]) -> list[str]:
 
 
 def _section(model: type[BaseModel], location: Sequence[str]) -> type[BaseModel] | None:
-    """Return the settings class at a location such as queries.features.age, or None."""
+    """Return the settings class at a location such as `queries.features.age`, or None."""
     section: Any = model
     for part in location:
         if isinstance(section, type) and issubclass(section, BaseModel):
@@ -149,7 +152,7 @@ def _section(model: type[BaseModel], location: Sequence[str]) -> type[BaseModel]
             if part not in fields:
                 return None
             section = fields[part].annotation
-        else:  # Mapping[str, X]: any key leads to X
+        else:  # Mapping[str, X]: every key has the type X.
             arguments = get_args(section)
             if not arguments:
                 return None

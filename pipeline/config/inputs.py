@@ -1,4 +1,4 @@
-"""Settings of the inputs: the events, the candidates, the queries, and how files are read."""
+"""Settings of the inputs: events, candidates, queries, and the format of the files."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -47,7 +47,7 @@ class EventsConfig(Settings):
 
     @property
     def columns(self) -> ColumnsConfig:
-        """The columns that make a row an event."""
+        """The names of the event columns."""
         return ColumnsConfig(**{name: getattr(self, name) for name in ColumnsConfig.model_fields})
 
 

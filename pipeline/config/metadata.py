@@ -43,8 +43,8 @@ class MetadataConfig(Settings):
                 )
             return self
         if self.ssl_ca is not None:
-            # Tried with ML Metadata 1.17: its MySQL client fails whatever the certificate is. An
-            # encrypted connection to an unverified server is not what the user asked for.
+            # With ML Metadata 1.17, the MySQL client fails with every certificate. Encryption
+            # without verification of the server would not be what the user asked for.
             raise ValueError(
                 "`metadata.ssl_ca` is not supported: ML Metadata cannot check a server's "
                 "certificate. Use a tunnel, and set `metadata.host` to its local end"
@@ -53,7 +53,7 @@ class MetadataConfig(Settings):
         if absent:
             names = ", ".join(f"`metadata.{name}`" for name in absent)
             raise ValueError(f"`metadata.backend: {self.backend}` needs {names}")
-        # ML Metadata writes the name into SQL without quotes.
+        # ML Metadata inserts the name into SQL statements without quotes.
         if not re.fullmatch(r"[0-9A-Za-z_$]+", self.database or ""):
             raise ValueError(
                 "`metadata.database` must consist of letters, digits, `_` and `$`, got "

@@ -1,4 +1,4 @@
-"""Translation of configurations that group settings by `data`, `columns` and `features`."""
+"""Translation of the former sections `data`, `columns` and `features` to the current ones."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +27,7 @@ OLD_SECTIONS = frozenset(name.partition(".")[0] for name in _MOVED)
 
 
 def new_name(setting: str) -> str | None:
-    """Return the present name of a setting, or None if it was not renamed."""
+    """Return the current name of a renamed setting, or None if `setting` was not renamed."""
     for old, new in _MOVED.items():
         if setting == old or setting.startswith(f"{old}."):
             return new + setting[len(old) :]
@@ -35,7 +35,7 @@ def new_name(setting: str) -> str | None:
 
 
 def translation(content: Mapping[str, Any]) -> str | None:
-    """Return the YAML that replaces the old sections, or None if there are none."""
+    """Return the YAML that replaces the former sections, or None if there are none."""
     if not OLD_SECTIONS & content.keys():
         return None
     translated: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The settings of one project, and the rules that hold between sections."""
+"""The settings of one project, with checks across sections."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,14 +54,15 @@ class BeamConfig(Settings):
 
     @property
     def has_only_remote_workers(self) -> bool:
-        """True if no worker can read a file of this machine."""
+        """True if all workers run on other machines, which cannot read local files."""
         return self.runner.rpartition(".")[2].lower() == "dataflowrunner"
 
     @property
     def pipeline_args(self) -> list[str]:
-        """The settings as Beam's command-line arguments, without those that are Beam's defaults.
+        """Beam's command-line arguments for these settings, without Beam's defaults.
 
-        With any argument, TFX packs itself for remote workers: three seconds per component.
+        If there is any argument, TFX packages itself for remote workers, which takes three seconds
+        per component.
         """
         if self.runner == "DirectRunner" and self.workers == 1:
             return list(self.options)
@@ -75,8 +76,8 @@ class BeamConfig(Settings):
 class PipelineConfig(Settings):
     """All settings of one project.
 
-    `events`, `candidates`, `queries` and `ingest` describe the inputs. The code below the pipeline
-    takes the same facts as `ingestion` and `spec`.
+    `events`, `candidates`, `queries` and `ingest` describe the inputs. `ingestion` and `spec`
+    contain the same settings in the form that components and models use.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Name of the project.")
@@ -119,7 +120,7 @@ class PipelineConfig(Settings):
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> "PipelineConfig":
-        # Building these checks the inputs and the split against each other.
+        # Constructing IngestConfig validates the inputs and the split against each other.
         spec = self.spec
         IngestConfig(data=self.data, split=self.split, spec=spec)
         event_weight_key(self.columns, self.training.event_weights)
@@ -210,17 +211,17 @@ class PipelineConfig(Settings):
 
     @property
     def tuning_metric(self) -> str:
-        """The metric that a search compares its trials by."""
+        """The metric that selects the best trial of a search."""
         return self.tuning.metric or self.evaluation.baseline_metric
 
     @property
     def watched_metric(self) -> str:
-        """The metric that stops training early."""
+        """The metric that early stopping monitors."""
         return self.training.early_stopping_metric or self.evaluation.baseline_metric
 
     @property
     def columns(self) -> ColumnsConfig:
-        """The columns that make a row an event."""
+        """The names of the event columns."""
         return self.events.columns
 
     @property
@@ -230,12 +231,12 @@ class PipelineConfig(Settings):
 
     @property
     def spec(self) -> FeatureSpec:
-        """IDs and features, for the code below the pipeline."""
+        """The IDs and features, in the form that components and models use."""
         return FeatureSpec(columns=self.columns, features=self.features)
 
     @property
     def data(self) -> DataConfig:
-        """The files and how to read them, for ingestion, with paths as in the configuration."""
+        """The input files and their format, with paths as in the configuration."""
         return DataConfig(
             interactions=self.events.files,
             candidates=self.candidates.file,
@@ -251,7 +252,7 @@ class PipelineConfig(Settings):
         )
 
     def resolve(self, path: str) -> str:
-        """Return `path` relative to the root, or unchanged if it is absolute or a URI."""
+        """Return `root` joined with `path`; an absolute path or a URI is returned unchanged."""
         return path if "://" in path else str(self.root / path)
 
     @property
@@ -267,19 +268,19 @@ class PipelineConfig(Settings):
 
     @property
     def run_dir(self) -> Path:
-        """The folder of this project's artifacts, metadata and logs."""
+        """The folder for this project's artifacts, metadata and logs."""
         return Path(self.resolve(self.runs)) / self.name
 
     @property
     def serving_dir(self) -> str:
-        """The folder of the served versions."""
+        """The path or URI of the folder for the served versions."""
         if self.serving.directory is not None:
             return self.resolve(self.serving.directory)
         return str(self.run_dir / "serving" / self.serving.model_name)
 
     @property
     def schema_file(self) -> str:
-        """The file of the curated schema."""
+        """The path or URI of the curated schema."""
         return self.resolve(self.data_schema.file or f"schema/{self.name}/schema.pbtxt")
 
 

@@ -1,4 +1,4 @@
-"""The settings as a reference: Markdown tables for the documentation, JSON Schema for editors."""
+"""Reference of all settings: Markdown tables for the documentation, JSON Schema for editors."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -13,16 +13,16 @@ _HEAD = "setting | default | meaning\n---|---|---"
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a configuration file, by which editors complete and check it."""
+    """Return the JSON Schema of a configuration file, for completion and checks in editors."""
     schema = PipelineConfig.model_json_schema(by_alias=True)
     del schema["properties"]["root"]
-    # The name defaults to that of the file.
+    # `name` defaults to the file name.
     schema["required"] = [name for name in schema["required"] if name not in ("root", "name")]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def markdown() -> str:
-    """Return a table for each section, made of the descriptions in the code."""
+    """Return a Markdown table of the settings of each section, with their descriptions."""
     top, sections, shown = [_HEAD], [], dict[type[BaseModel], str]()
     for name, field in PipelineConfig.model_fields.items():
         key = field.alias or name
@@ -37,7 +37,7 @@ def markdown() -> str:
 def _tables(
     section: type[BaseModel], prefix: str, shown: dict[type[BaseModel], str]
 ) -> Iterator[str]:
-    """Yield the table of a section and of those in it, each of them once."""
+    """Yield the tables of a section and its subsections; a class in `shown` is not repeated."""
     shown[section] = prefix
     rows, nested = [_HEAD], list[str]()
     for name, field in section.model_fields.items():
@@ -87,7 +87,7 @@ def _plain(value: Any) -> str:
 
 
 def _parts(annotation: Any) -> Iterator[Any]:
-    """Yield an annotation and the types that it is made of."""
+    """Yield an annotation and, recursively, its type arguments."""
     yield annotation
     if get_origin(annotation) is not Literal:
         for argument in get_args(annotation):

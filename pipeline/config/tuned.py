@@ -1,4 +1,4 @@
-"""Writing of the best values of a search as a configuration."""
+"""Creation of a configuration with the best values of a search."""
 
 import os
 from collections.abc import Mapping
@@ -11,17 +11,17 @@ from pipeline.config.project import PipelineConfig
 
 
 def write_tuned_config(config: PipelineConfig, values: Mapping[str, Any]) -> Path:
-    """Write the configuration with the best values filled in and the search turned off.
+    """Write a copy of the configuration with the best values and without the search.
 
-    Its paths are absolute, so it may be moved. It belongs to the same project: `two-tower run
-    --config` with it trains with these values.
+    Its paths are absolute, so the file can be moved. The name of the project stays the same, so
+    `two-tower run --config FILE` continues the project with these values.
 
     Args:
-        config: The project that was searched.
+        config: The configuration of the search.
         values: The best values, by names such as `model.dimension`.
 
     Returns:
-        `tuned/NAME.yaml` in the folder of the project's runs.
+        The path of the new file, `tuned/NAME.yaml` in the project's run folder.
     """
     content = config.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"root"})
     content["name"] = config.name

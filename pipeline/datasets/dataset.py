@@ -1,7 +1,6 @@
-"""The public datasets, and readers of their archives.
+"""Names of the public datasets, and functions to read their archives.
 
-The command line imports this module for the names of the datasets, so polars is only imported when
-a file is read.
+All commands import this module, so it imports polars, which is slow to import, only to read a file.
 """
 
 import io
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Dataset(str, Enum):
-    """The datasets that can be prepared; the value is the name on the command line."""
+    """Datasets that `two-tower data` can prepare; values are names on the command line."""
 
     ML_100K = "movielens-100k"
     ML_1M = "movielens-1m"
@@ -29,18 +28,18 @@ class Dataset(str, Enum):
 
     @property
     def folder_name(self) -> str:
-        """Name of the dataset's folder, which its configuration reads."""
+        """Name of the dataset's folder in `data`."""
         return self.value.replace("-", "_")
 
 
 @dataclass(frozen=True)
 class Tables:
-    """A dataset in memory.
+    """The tables of a dataset in memory.
 
     Attributes:
-        files: Tables by the name of the CSV file.
-        counts: Number of interactions, items and so on, to be shown and checked.
-        source: The origin of the tables, as text.
+        files: Tables by file name, such as `interactions.csv`.
+        counts: Number of interactions, movies and so on, by name.
+        source: Path, URL or package that the tables were read from.
     """
 
     files: "Mapping[str, pl.DataFrame]"
@@ -49,19 +48,19 @@ class Tables:
 
 
 def show_counts(counts: Mapping[str, int]) -> str:
-    """Return counts as text, such as "1,682 movies, 943 users"."""
+    """Format counts as text, such as "1,682 movies, 943 users"."""
     return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
 
 class ArchiveMembers:
-    """The files of a zip archive or of the folder it was unpacked into.
+    """The files in a zip archive or in the folder that it was unpacked into.
 
-    Files are found by the end of their path: an archive of GroupLens has one folder
-    ("ml-1m/ratings.dat"), which people keep or drop when they unpack or repack it.
+    Files are identified by the end of their path, because the top folder of an archive
+    ("ml-1m/ratings.dat") may be missing after unpacking or repacking.
 
     Args:
-        source: A zip file, a folder, or the bytes of a zip file.
-        name: Name of the source in messages.
+        source: Path of a zip file or folder, or the bytes of a zip file.
+        name: Name of the source for messages.
 
     Raises:
         ArchiveError: The source does not exist, or is neither a zip archive nor a folder.
@@ -91,7 +90,11 @@ class ArchiveMembers:
         return bool(self._find(member))
 
     def read(self, member: str) -> bytes:
-        """Return the bytes of a file, or raise ArchiveError."""
+        """Return the bytes of the file whose path ends with `member`; the shortest path wins.
+
+        Raises:
+            ArchiveError: The file is missing or damaged.
+        """
         found = self._find(member)
         if not found:
             known = sorted(path for path in self._paths if not path.endswith("/"))
@@ -112,7 +115,7 @@ class ArchiveMembers:
 
 
 def check_columns(content: bytes, separator: str, columns: Sequence[str], where: str) -> None:
-    """Raise ArchiveError unless the header of CSV content has exactly these columns."""
+    """Raise ArchiveError unless the header of CSV content equals `columns`."""
     header = content.partition(b"\n")[0].decode("utf-8", "replace").strip().split(separator)
     if header != list(columns):
         raise ArchiveError(
@@ -123,13 +126,16 @@ def check_columns(content: bytes, separator: str, columns: Sequence[str], where:
 def read_csv(
     content: bytes, *, where: str, schema: "Mapping[str, type[pl.DataType]]", **options: Any
 ) -> "pl.DataFrame":
-    """Read CSV content in which no number may be missing; an empty text is null.
+    """Parse CSV content, in which numeric fields must not be empty; empty strings become null.
 
-    `schema` has the columns in order, `where` names the file in messages, and the options are those
-    of `polars.read_csv`.
+    Args:
+        content: The bytes of the file.
+        where: Name of the file for messages.
+        schema: Types of the columns, in order.
+        **options: Options of `polars.read_csv`.
 
     Raises:
-        ArchiveError: A row has the wrong number of fields, or a field has the wrong type.
+        ArchiveError: A line has the wrong number of fields, or a field has the wrong type.
     """
     import polars as pl
     import polars.selectors as cs
@@ -141,7 +147,7 @@ def read_csv(
         raise ArchiveError(
             f"{where}: each line must have {', '.join(schema)}, got: {reason}"
         ) from error
-    # polars fills the missing fields of a short line with nulls.
+    # polars fills missing fields at the end of a line with nulls.
     incomplete = table.with_row_index("row").filter(
         pl.any_horizontal(cs.numeric().exclude("row").is_null())
     )

@@ -1,7 +1,6 @@
-"""MovieLens 100K, 1M and the "latest" family, each in its own layout, read into the same tables.
+"""Readers of MovieLens 100K, 1M and the "latest" family, which produce tables of the same form.
 
-The README in each archive describes its columns and codes. `ml-100k` has 100,000 ratings of 1,682
-films by 943 people, from 1997 and 1998.
+The README in each archive describes its columns and codes.
 
 References:
     F. Maxwell Harper and Joseph A. Konstan. The MovieLens Datasets: History and Context.
@@ -35,7 +34,7 @@ WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407
 ARCHIVE_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 ARCHIVE_SHA256 = "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"
 
-# "latest" grows with each release, so it has no fixed counts.
+# The counts of "latest" change with each release.
 EXPECTED_COUNTS = {
     Dataset.ML_100K: {"interactions": 100_000, "movies": 1_682, "users": 943},
     Dataset.ML_1M: {"interactions": 1_000_209, "movies": 3_883, "users": 6_040},
@@ -49,7 +48,7 @@ _USER_COLUMNS = {
     "occupation": pl.String,
     "zip_code": pl.String,
 }
-# From the README of ml-1m: an age is given as the first year of its group.
+# From the README of ml-1m: the code of an age group is its lowest age, and 1 for "Under 18".
 _AGE_GROUPS_1M = {
     1: "Under 18",
     18: "18-24",
@@ -59,7 +58,7 @@ _AGE_GROUPS_1M = {
     50: "50-55",
     56: "56+",
 }
-# From the README of ml-1m, in the order of the codes from 0.
+# From the README of ml-1m, in the order of their codes, which start at 0.
 _OCCUPATIONS_1M = (
     "other",
     "academic/educator",
@@ -84,20 +83,20 @@ _OCCUPATIONS_1M = (
     "writer",
 )
 _NO_GENRES_LATEST = "(no genres listed)"
-# "Toy Story (1995)"; films that were released on video have "… (1995) (V)".
+# Matches "Toy Story (1995)", and "… (1995) (V)" for films released on video.
 _TITLE_AND_YEAR = r"^(.*?)\s*\((\d{4})\)\s*(?:\(V\))?\s*$"
 
 
 def read(dataset: Dataset, archives: Sequence[Path]) -> Tables:
-    """Read a MovieLens release; MovieLens 100K is downloaded if no archive is given.
+    """Read a MovieLens release from its archive; download MovieLens 100K if no archive is given.
 
-    The files are `interactions.csv` (user_id, movie_id, rating, timestamp in seconds since 1970),
+    The tables are `interactions.csv` (user_id, movie_id, rating, timestamp in seconds since 1970),
     `movies.csv` (movie_id, title without the year, year or null, genres joined by "|") and, except
     for "latest", `users.csv` (user_id, age, gender, occupation, zip_code).
 
     Raises:
         DownloadError: No source can be reached.
-        ArchiveError: The archive is missing, incomplete or another one.
+        ArchiveError: The archive is missing, incomplete or the wrong one.
     """
     if len(archives) > 1:
         raise ArchiveError(f"{dataset.value} is read from one --archive, got {len(archives)}")
@@ -117,7 +116,7 @@ def read(dataset: Dataset, archives: Sequence[Path]) -> Tables:
 
 
 def download_100k() -> Tables:
-    """Download MovieLens 100K from RecBole's wheel, or else from GroupLens."""
+    """Download MovieLens 100K from RecBole's wheel or, if that fails, from GroupLens."""
     try:
         return read_wheel(ArchiveMembers(_download_wheel(), f"the wheel of {WHEEL}"))
     except DatasetError as wheel_error:
@@ -135,14 +134,14 @@ def download_100k() -> Tables:
 
 
 def read_wheel(members: ArchiveMembers) -> Tables:
-    """Read MovieLens 100K from RecBole's wheel; the tables are the same as from `ml-100k.zip`."""
+    """Read MovieLens 100K from RecBole's wheel into the same tables as from `ml-100k.zip`."""
     movies = _recbole_file(
         members,
         "ml-100k.item",
         {"movie_id": pl.Int64, "title": pl.String, "year": pl.String, "genres": pl.String},
     )
-    # RecBole split two titles wrongly: 267 became "unkonwn", and 1412 kept its year in the title
-    # and got the year "V" (released on video).
+    # Two titles are wrong in RecBole's file: that of movie 267 is "unkonwn", and that of movie 1412
+    # contains its year, while its `year` is "V" (released on video).
     titles = _split_title(movies)
     movies = movies.with_columns(
         title=titles["title"].replace("unkonwn", "unknown"),
@@ -185,7 +184,7 @@ def read_100k(members: ArchiveMembers) -> Tables:
 
 
 def read_1m(members: ArchiveMembers) -> Tables:
-    """Read `ratings.dat`, `movies.dat` and `users.dat` of ml-1m; ages and jobs are decoded."""
+    """Read `ratings.dat`, `movies.dat` and `users.dat` of ml-1m; decode ages and occupations."""
     users = _rows(
         members,
         "users.dat",
@@ -226,7 +225,7 @@ def read_1m(members: ArchiveMembers) -> Tables:
 def read_latest(members: ArchiveMembers) -> Tables:
     """Read `ratings.csv` and `movies.csv` of ml-latest, ml-latest-small, ml-20m, ml-25m or ml-32m.
 
-    These releases have no information about users.
+    These releases have no table of users.
     """
     ratings = _csv(
         members,
@@ -252,7 +251,9 @@ def read_latest(members: ArchiveMembers) -> Tables:
 def check(tables: Tables, expected: Mapping[str, int] | None) -> None:
     """Raise ArchiveError unless the tables are complete and consistent.
 
-    `expected` has the release's known counts, or is None if they change over time.
+    Args:
+        tables: The tables to check.
+        expected: Counts of the release, or None if they are not fixed.
     """
     if expected is not None and dict(tables.counts) != dict(expected):
         raise ArchiveError(
@@ -292,7 +293,7 @@ def _tables(
 
 
 def _split_title(movies: pl.DataFrame) -> pl.DataFrame:
-    """Split titles such as "Toy Story (1995)" into `title` and `year`, which may be null."""
+    """Split titles such as "Toy Story (1995)" into `title` and `year`; a missing year is null."""
     title = pl.col("title").str.strip_chars()
     return movies.with_columns(
         title=pl.coalesce(title.str.extract(_TITLE_AND_YEAR, 1), title),
@@ -308,14 +309,14 @@ def _rows(
     encoding: str = "latin-1",
     skip: int = 0,
 ) -> pl.DataFrame:
-    """Read lines of fields without quotes, after the first `skip` lines."""
+    """Read a file of unquoted fields, without its first `skip` lines."""
     where = f"{members.name}: `{member}`"
     try:
         text = members.read(member).decode(encoding).rstrip()
     except UnicodeDecodeError as error:
         raise ArchiveError(f"{where} must be {encoding}: {error}") from error
     if len(separator) > 1:
-        # polars splits at one byte; no MovieLens file contains this control character.
+        # polars needs a separator of one byte; no MovieLens file contains this one.
         text = text.replace(separator, "\x1f")
         separator = "\x1f"
     return read_csv(
@@ -332,7 +333,7 @@ def _rows(
 def _recbole_file(
     members: ArchiveMembers, member: str, schema: Mapping[str, type[pl.DataType]]
 ) -> pl.DataFrame:
-    """Read one of RecBole's tab-separated files, which have types in their header."""
+    """Read a tab-separated file of RecBole, whose header (names with types) is skipped."""
     header = members.read(member).partition(b"\n")[0].decode("utf-8", "replace")
     if len(header.split("\t")) != len(schema):
         raise ArchiveError(

@@ -1,4 +1,4 @@
-"""Prepare a public dataset as a folder of CSV files."""
+"""Conversion of a public dataset to a folder of CSV files."""
 
 import fcntl
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.datasets.dataset import Dataset
 from pipeline.errors import DestinationError
 
-# Written last. A folder is complete if it has every file of its manifest, in the right size.
+# Written last. A folder is complete if all files in its manifest have the recorded sizes.
 MANIFEST = "dataset.json"
 
 
@@ -22,7 +22,7 @@ class Prepared:
 
     Attributes:
         folder: Folder with the CSV files.
-        counts: See `Tables`; None if the folder was already complete.
+        counts: Counts of `Tables`, or None if the folder was already complete.
     """
 
     folder: Path
@@ -32,18 +32,18 @@ class Prepared:
 def prepare(
     dataset: Dataset, data_dir: Path, *, archives: Sequence[Path] = (), force: bool = False
 ) -> Prepared:
-    """Write a dataset's tables as CSV files.
+    """Write the tables of a dataset as CSV files, unless its folder is already complete.
 
     Args:
         dataset: The dataset to prepare.
-        data_dir: Folder with one folder for each dataset.
-        archives: Zip file, or the folder it was unpacked into. RetailRocket's two files may be
-            given one by one. Only MovieLens 100K can be downloaded instead.
-        force: Whether to write a complete folder again.
+        data_dir: Parent of the dataset's folder.
+        archives: The zip file, or the folder that it was unpacked into; for RetailRocket, also its
+            two files. If empty, MovieLens 100K is downloaded.
+        force: Whether to replace a folder that is already complete.
 
     Raises:
         DownloadError: No source can be reached.
-        ArchiveError: The archive is missing, incomplete or another one.
+        ArchiveError: The archive is missing, incomplete or the wrong one.
         DestinationError: The folder cannot be written.
     """
     folder = data_dir / dataset.folder_name
@@ -71,7 +71,7 @@ def prepare(
 
 
 def is_complete(folder: Path) -> bool:
-    """Return whether a folder has every file of its manifest, in the right size."""
+    """Return whether all files in the manifest of a folder exist with the recorded sizes."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         sizes: dict[str, int] = manifest["bytes"]
@@ -84,8 +84,8 @@ def is_complete(folder: Path) -> bool:
 def atomic_folder(destination: Path) -> Iterator[Path]:
     """Yield an empty folder that replaces `destination` if the block succeeds.
 
-    If the block raises or the process is killed, `destination` stays as it was; the next call
-    removes what a killed process left behind.
+    If the block raises or the process is killed, `destination` does not change. The next call
+    removes temporary folders of a killed process.
 
     Raises:
         DestinationError: The folder cannot be written, or another process is preparing a dataset.
@@ -100,7 +100,7 @@ def atomic_folder(destination: Path) -> Iterator[Path]:
             try:
                 partial.mkdir()
                 yield partial
-                if destination.exists():  # A folder cannot be renamed onto one that has files.
+                if destination.exists():  # `rename` cannot replace a non-empty folder.
                     destination.rename(old)
                 try:
                     partial.rename(destination)
@@ -124,7 +124,7 @@ def atomic_folder(destination: Path) -> Iterator[Path]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder; raise BlockingIOError if another process holds it."""
+    """Lock a folder; raise BlockingIOError if another process holds the lock."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

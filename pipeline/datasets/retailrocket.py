@@ -1,8 +1,8 @@
-"""RetailRocket: view sessions of a shop, as filtered and renumbered for COTREC.
+"""Reader of RetailRocket: view sessions of a shop, as filtered and renumbered for COTREC.
 
-Sessions have at least three events. The preprocessing did not keep the original times: they are one
-second apart and only give the order. Every test event is later than every training event, so a
-temporal split at the first test event restores the two files.
+Sessions have at least three events. The timestamps are artificial: events are one second apart in
+their original order. All test events are later than all training events, so a temporal split at the
+first test event reproduces the two files.
 
 References:
     Xia, Yin, Yu, Shao, Cui. Self-Supervised Graph Co-Training for Session-based Recommendation.
@@ -27,11 +27,11 @@ _COLUMNS = {"SessionId": "session_id", "ItemId": "item_id", "Time": "timestamp"}
 
 
 def read(archives: Sequence[Path]) -> Tables:
-    """Read the sessions of both files as one table, training first.
+    """Read both files as one table `interactions.csv`, training events first.
 
     Args:
-        archives: The folder or zip file with the two files, or the two files; each may have been
-            unpacked, without its `.gz`.
+        archives: The folder or zip file that contains the two files, or the two files themselves.
+            They may be decompressed, without the suffix `.gz`.
 
     Raises:
         ArchiveError: A file is missing or is not the expected one.
@@ -70,7 +70,7 @@ def _sessions(archives: Sequence[Path], name: str) -> pl.DataFrame:
 
 
 def _content(archives: Sequence[Path], names: Sequence[str]) -> tuple[bytes, str]:
-    """Return the content of the first file that has one of the names, and its path."""
+    """Return the content of the first file with one of `names`, and its path for messages."""
     for path in archives:
         if path.name in names and path.is_file():
             try:

@@ -1,4 +1,4 @@
-"""Facts about the values of one column."""
+"""Statistics of the values of one column."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,7 +7,7 @@ import polars as pl
 
 Content = Literal["number", "boolean", "time", "list", "string", "other"]
 
-# Codes such as 05201 are not numbers, because their leading zeros have a meaning.
+# Codes such as 05201 are not numbers, because their leading zeros are significant.
 _NUMBER = r"^\s*[+-]?(0|[1-9]\d*|0?\.\d+|(0|[1-9]\d*)\.\d*)([eE][+-]?\d+)?\s*$"
 _DATE = r"^\s*\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?$"
 _ADDRESS = r"(?i)(://|^[./\\]|\.(jpe?g|png|gif|webp|svg|html?)$)"
@@ -15,18 +15,18 @@ _ADDRESS = r"(?i)(://|^[./\\]|\.(jpe?g|png|gif|webp|svg|html?)$)"
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """Facts about a column; shares and means are over the rows that have a value.
+    """Statistics of a column; means and shares are over the rows that have a value.
 
     Attributes:
-        name: Name in the file.
-        content: Kind of the values.
+        name: Name of the column in the file.
+        content: Type of the values.
         num_present: Number of rows with a value.
-        num_distinct: Number of distinct values.
-        values: Present values as strings; those of lists are flattened.
-        numbers: The values as numbers, or None.
+        num_distinct: Number of distinct values; items are counted in a column of lists.
+        values: Non-empty values as strings; lists are flattened.
+        numbers: The finite numbers, or None if the values are not numbers.
         is_integer: Whether all numbers are integers.
         words: Mean number of words per string.
-        address_share: Share of URLs and paths.
+        address_share: Share of strings that are URLs or paths.
         number_share: Share of strings that are numbers.
     """
 
@@ -43,7 +43,7 @@ class ColumnProfile:
 
 
 def profile(column: pl.Series) -> ColumnProfile:
-    """Return the facts about a column."""
+    """Return the statistics of a column."""
     dtype = column.dtype
     if isinstance(dtype, pl.List | pl.Array):
         return _of_lists(column)

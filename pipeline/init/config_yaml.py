@@ -1,4 +1,4 @@
-"""The text of a drafted configuration: YAML with comments."""
+"""Rendering of a drafted configuration as YAML with comments."""
 
 import json
 import math
@@ -9,27 +9,27 @@ from pathlib import Path
 from pipeline.init.draft import Draft, DraftedColumn
 from pipeline.init.events import EventStatistics
 
-# Above this share of repeated candidates, seen ones are not excluded from recommendations.
+# From this share of repeated candidates on, seen candidates may be recommended.
 _REPEATS = 0.1
-# Chosen on MovieLens 100K, cut in time, and on RetailRocket's sessions.
+# Tuned on MovieLens 100K with a temporal split, and on RetailRocket.
 _EVENTS_PER_STEP = 2_000
 _STEPS = 1_000
-# This many steps take 15 minutes on two cores. Large catalogues lose much quality with fewer than
-# three epochs.
+# These steps take 15 minutes on two cores. With large catalogues, fewer than three epochs reduce
+# quality considerably.
 _MOST_STEPS = 20_000
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
-# Words that YAML does not read as strings.
+# Words that YAML reads as a boolean or null.
 _WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 
 
 def config_yaml(draft: Draft, name: str, root: Path, settings_schema: str) -> str:
-    """Return the text of a configuration.
+    """Return the YAML of a drafted configuration.
 
     Args:
-        draft: The decisions about columns.
+        draft: The draft of the configuration.
         name: Name of the project.
-        root: Folder that relative paths start from.
-        settings_schema: Name of the JSON Schema file next to the configuration.
+        root: Folder that relative paths are relative to.
+        settings_schema: Name of the JSON Schema file, which is in the same folder.
     """
     lines = [
         f"# yaml-language-server: $schema={settings_schema}",
@@ -54,7 +54,7 @@ def config_yaml(draft: Draft, name: str, root: Path, settings_schema: str) -> st
 
 
 def config_path(path: Path, root: Path) -> str:
-    """Return a path for a configuration, relative to the root if it is inside."""
+    """Return `path` as text, relative to `root` if it is inside `root`."""
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
@@ -68,7 +68,7 @@ def _events(draft: Draft, root: Path) -> Iterator[str]:
         yield "  # timestamp: no column, so events keep the order of the file"
     else:
         yield f"  timestamp: {_scalar(columns.timestamp)}"
-        # Parquet's own time types keep their unit.
+        # Timestamps in Parquet files have a unit.
         if draft.unit is not None and not sample.table[columns.timestamp].dtype.is_temporal():
             yield f"  timestamp_unit: {draft.unit} # from the values; s, ms, us, ns or iso8601"
     if columns.rating is not None:
@@ -155,9 +155,9 @@ def _training(draft: Draft) -> Iterator[str]:
 
 
 def batches(statistics: EventStatistics) -> tuple[int, int]:
-    """Return the batch size and the epochs: about 1,000 steps of up to 2,000 events each.
+    """Return a batch size and a number of epochs for about 1,000 steps of up to 2,000 events.
 
-    There are 3 to 20 epochs, or fewer if 3 are more than 20,000 steps.
+    The number of epochs is 3 to 20, or less if 3 epochs would need more than 20,000 steps.
     """
     events_per_step = min(max(statistics.num_events / 50, 200), _EVENTS_PER_STEP)
     timelines = events_per_step * statistics.num_queries / statistics.num_events
@@ -169,7 +169,7 @@ def batches(statistics: EventStatistics) -> tuple[int, int]:
 
 def _evaluation(draft: Draft) -> Iterator[str]:
     yield "evaluation:"
-    # Without times, ingestion drops equal events as duplicates.
+    # With timestamps only: without them, ingestion drops repeated candidates as duplicates.
     if draft.statistics.repeat_share >= _REPEATS and draft.columns.timestamp is not None:
         yield (
             f"  # {draft.statistics.repeat_share:.0%} of the events are of a candidate that the "
@@ -184,7 +184,7 @@ def _evaluation(draft: Draft) -> Iterator[str]:
 def _scalar(text: str) -> str:
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
         return text
-    # JSON strings are YAML strings.
+    # Every JSON string is a valid YAML string.
     return json.dumps(text, ensure_ascii=False)
 
 

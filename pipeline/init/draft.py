@@ -1,4 +1,4 @@
-"""Draft of a configuration: which columns become features, and of which kind."""
+"""Draft of a configuration: the choice of features and settings from a sample of the data."""
 
 from dataclasses import dataclass, field
 
@@ -18,7 +18,7 @@ from pipeline.init.source_sample import SourceSample, count_rows, read_sample
 
 @dataclass(frozen=True)
 class Request:
-    """The files and columns that the caller named.
+    """The input files and the columns of IDs, time and rating, as given by the user.
 
     Attributes:
         interactions: File or glob of the events.
@@ -41,14 +41,14 @@ class Request:
 
 @dataclass(frozen=True)
 class DraftedColumn:
-    """The decision about one column.
+    """The decision whether and how a column becomes a feature.
 
     Attributes:
         side: `query` or `candidate`.
-        column: Name in the file.
+        column: Name of the column in the file.
         name: Name of the feature, or None if the column is left out.
-        feature: Its declaration, or None.
-        reason: Why, in words.
+        feature: Settings of the feature, or None if the column is left out.
+        reason: Explanation of the decision for the user.
     """
 
     side: str
@@ -60,16 +60,16 @@ class DraftedColumn:
 
 @dataclass(frozen=True)
 class Draft:
-    """A configuration before it is written.
+    """The decisions that a new configuration is written from.
 
     Attributes:
-        columns: Columns of IDs, time and rating.
-        samples: The rows that were read, by input.
-        unit: Unit of the time column, or None.
-        drafted: All other columns of queries and candidates.
+        columns: Names of the columns of IDs, time and rating.
+        samples: The first rows of each input, by name of the input.
+        unit: Unit of the time column, or None without a time column.
+        drafted: Decisions about the other columns of the queries and candidates.
         statistics: Statistics of the events.
-        unused: Columns of the events that nothing uses.
-        hints: What the caller may want to change.
+        unused: Event columns that the configuration does not use.
+        hints: Suggestions for the user, as text.
     """
 
     columns: ColumnsConfig
@@ -140,7 +140,7 @@ def _statistics(events: SourceSample, columns: ColumnsConfig) -> EventStatistics
     found = event_statistics(events.table, columns)
     if events.is_complete:
         return found
-    # The first rows show neither the size of the log nor the length of its timelines.
+    # The first rows tell neither the number of events nor the length of timelines.
     num_events, num_queries = count_rows(events, columns.query_id)
     return EventStatistics(num_events, num_queries, found.repeat_share)
 
@@ -177,7 +177,7 @@ def _check_roles(request: Request) -> None:
 
 def _check_delimiters(samples: dict[str, SourceSample]) -> None:
     found = {role: s.delimiter for role, s in samples.items() if s.delimiter is not None}
-    # A file with one column fits any delimiter.
+    # A file with a single column has no delimiter.
     several = {role: d for role, d in found.items() if samples[role].table.width > 1}
     if len(set(several.values())) > 1:
         shown = ", ".join(f"{role} {delimiter!r}" for role, delimiter in several.items())

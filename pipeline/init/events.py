@@ -1,4 +1,4 @@
-"""Facts about the events: their time column and its unit, and how queries behave."""
+"""Statistics of the events, and detection of their time column and its unit."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from pipeline.init.column_profile import profile
 
 TimestampUnit = Literal["s", "ms", "us", "ns", "iso8601"]
 
-# The year 5138 in seconds is 1973 in milliseconds, and so on, so no epoch is ambiguous.
+# 1e11 is the year 5138 in seconds and 1973 in milliseconds, so times after 1973 are unambiguous.
 _LIMITS: tuple[tuple[float, TimestampUnit], ...] = ((1e11, "s"), (1e14, "ms"), (1e17, "us"))
 _TIME_NAME = re.compile(
     r"(?i)^(event_?|rating_?|click_?)?(timestamp|time|ts|date|datetime|unix_?time|epoch)(_?(s|ms|us|ns))?$"
@@ -23,12 +23,12 @@ _TIME_NAME = re.compile(
 
 @dataclass(frozen=True)
 class EventStatistics:
-    """Statistics that the settings of training and evaluation depend on.
+    """Statistics of the events that determine the drafted training and evaluation settings.
 
     Attributes:
         num_events: Number of events.
         num_queries: Number of queries.
-        repeat_share: Share of sampled events whose candidate the query has had before.
+        repeat_share: Share of sampled events that repeat a candidate of the same query.
     """
 
     num_events: int
@@ -37,9 +37,9 @@ class EventStatistics:
 
 
 def event_statistics(events: pl.DataFrame, columns: ColumnsConfig) -> EventStatistics:
-    """Return the statistics of a sample."""
+    """Return the statistics of a sample of the events."""
     query, candidate = columns.query_id, columns.candidate_id
-    # Ingestion drops duplicates.
+    # Duplicates are not counted, because ingestion drops them.
     keys = [query, candidate, *([columns.timestamp] if columns.timestamp else [])]
     num_events = events.select(keys).n_unique()
     pairs = events.select(query, candidate).n_unique()
@@ -47,7 +47,7 @@ def event_statistics(events: pl.DataFrame, columns: ColumnsConfig) -> EventStati
 
 
 def timestamp_unit(column: pl.Series, option: str = "--timestamp") -> TimestampUnit:
-    """Return the unit of a time column, judged by the size of its values.
+    """Return the unit of a time column, which is inferred from the magnitude of its values.
 
     Raises:
         InitError: The values are not times.

@@ -1,4 +1,4 @@
-"""Choice of the kind and the name of a column's feature."""
+"""Choice of the kind and name of the feature that a column becomes."""
 
 import re
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from pipeline.init.column_profile import ColumnProfile
 
 _MAX_CODES = 20
 _MAX_CATEGORIES = 50
-# Least rows per value: with fewer, a value says little more than the row's ID.
+# Minimum number of rows per value; with fewer rows, values are almost IDs of the rows.
 _ROWS_PER_CODE = 5
 _ROWS_PER_VALUE = 2
 _SKEW = 20
 _NUMBER_SHARE = 0.8
 _BUCKETS = 16
 _TEXT_WORDS = 1.8
-# Least share of rows that contain the separator: sentences and names contain commas too.
+# Minimum share of rows that contain a separator, because sentences and names contain commas too.
 _SEPARATORS = {"|": 0.1, ";": 0.3, ",": 0.4}
 _ROWS_PER_PART = 5
 _MAX_PART_WORDS = 3
@@ -27,11 +27,11 @@ _ID_NAME = re.compile(r"(?i)(^|_)(id|uuid|guid|key|hash|index)$|[a-z]Id$")
 
 @dataclass(frozen=True)
 class KindDecision:
-    """The feature that a column becomes.
+    """The feature that a column becomes, with the reason.
 
     Attributes:
-        feature: Its declaration without the column's name, or None if it is left out.
-        reason: Why, in words.
+        feature: Settings of the feature without `column`, or None if the column is left out.
+        reason: Explanation of the decision for the user.
     """
 
     feature: FeatureConfig | None
@@ -39,7 +39,7 @@ class KindDecision:
 
 
 def decide_kind(column: ColumnProfile) -> KindDecision:
-    """Return the kind of a column, judged by its values."""
+    """Choose the kind of feature for a column from its name and the statistics of its values."""
     if column.content == "other":
         return _left_out("its type cannot be read as a feature")
     if column.num_present == 0 or column.values.is_empty():
@@ -136,12 +136,12 @@ SAFE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 def safe_feature_name(column: str, side: str, taken: set[str]) -> str:
-    """Return a unique name for a column's feature that Examples and signatures accept.
+    """Return a unique feature name that is valid in Examples and signatures.
 
     Args:
-        column: Name in the file.
-        side: `query` or `candidate`; the prefix if the plain name is not possible.
-        taken: IDs and features named so far.
+        column: Name of the column in the file.
+        side: `query` or `candidate`; a prefix of the name if the column's name is not available.
+        taken: Names that are already in use.
     """
     plain = re.sub(r"[^A-Za-z0-9_]+", "_", column).strip("_") or "feature"
     if not plain[0].isalpha():

@@ -1,4 +1,4 @@
-"""Looks into files whose columns nobody has declared yet."""
+"""Samples of input files whose columns are not configured yet."""
 
 import difflib
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ from components.interactions.sources import sample
 from components.interactions.spans.pattern import query_of
 from pipeline.errors import InitError
 
-# Enough to tell kinds apart; ingestion and the schema read everything.
+# Enough to choose the kinds of features; ingestion reads all rows.
 SAMPLE_ROWS = 500_000
 
 
 @dataclass(frozen=True)
 class SourceSample:
-    """The first rows of a file or of a glob's files.
+    """The first rows of one or more input files.
 
     Attributes:
-        role: The command's option without dashes: interactions, candidates or queries.
-        pattern: As given, made absolute.
-        delimiter: Of CSV files; None: of another format.
-        table: The rows; CSV columns are strings, an empty one is null.
-        is_complete: Whether these are all rows.
-        files: That match the pattern.
+        role: Name of the input: `interactions`, `candidates` or `queries`.
+        pattern: Absolute path or glob.
+        delimiter: Delimiter of CSV files, or None for other formats.
+        table: The rows. CSV columns are strings, where an empty field is null.
+        is_complete: Whether the table contains all rows of all files.
+        files: Paths that match the pattern.
     """
 
     role: str
@@ -36,10 +36,10 @@ class SourceSample:
     files: tuple[str, ...] = ()
 
     def require(self, column: str, option: str) -> None:
-        """Checks that a column is there.
+        """Check that a column exists; `option` is the command-line option that names it.
 
         Raises:
-            InitError: It is not; the message names the nearest one.
+            InitError: The column does not exist; the message suggests the most similar name.
         """
         if column in self.table.columns:
             return
@@ -71,7 +71,7 @@ def read_sample(role: str, pattern: str, max_rows: int = SAMPLE_ROWS) -> SourceS
 
 
 def count_rows(source: SourceSample, column: str) -> tuple[int, int]:
-    """Return how many rows all files have, and how many distinct values of a column.
+    """Return the number of rows in all files, and the number of distinct values of a column.
 
     Raises:
         InitError: A file cannot be read.

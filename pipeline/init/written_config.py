@@ -1,4 +1,4 @@
-"""Writing of a drafted configuration with its schemas: all of them, or none if one fails."""
+"""Creation of a configuration file with its schemas, from a draft."""
 
 import json
 import re
@@ -18,19 +18,19 @@ from pipeline.schema_inference.observation import Observation
 
 SETTINGS_SCHEMA = "settings.schema.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-# Folder names that say nothing about their content.
+# Folder names that are too generic for the name of a project.
 _EMPTY_NAMES = {"", "data", "raw", "input", "inputs", "tmp", "downloads", "csv", "parquet"}
 
 
 @dataclass(frozen=True)
 class WrittenConfig:
-    """A drafted configuration and the facts that it was made from.
+    """The result of `two-tower init`.
 
     Attributes:
-        file: The configuration file.
-        config: Its settings.
-        draft: The decisions about columns.
-        observed: The data that the schema was inferred from.
+        file: Path of the configuration file.
+        config: Settings in the file.
+        draft: The decisions that the file was written from.
+        observed: Statistics of the data that the schema was inferred from.
     """
 
     file: Path
@@ -42,15 +42,15 @@ class WrittenConfig:
 def write_config(
     request: Request, output: Path | None = None, *, force: bool = False
 ) -> WrittenConfig:
-    """Draft a configuration, and write it with the data's schema and the settings' schema.
+    """Write a drafted configuration, the schema of its data, and the JSON Schema of the settings.
 
     Args:
-        request: Files and columns.
-        output: The file to write; `configs/NAME.yaml` in the working directory if absent.
+        request: The input files and columns.
+        output: The file to write; by default, `configs/NAME.yaml` in the working directory.
         force: Whether to replace files that exist.
 
     Raises:
-        InitError: The files do not allow a draft, or an output exists.
+        InitError: The files cannot be used for a draft, or an output file exists.
         SchemaError: The data cannot be read as drafted, or a file cannot be written.
         ConfigError: The draft is not a valid configuration.
     """
@@ -66,14 +66,14 @@ def write_config(
     content = yaml.safe_load(text)
     config = parse({"name": file.stem, **content, "root": root}, source=str(file))
     observed = write_inferred_schema(config, Path(config.schema_file), force=force)
-    # Editors complete and check the configuration by it. It belongs to the version of the code.
+    # Always replaced, because it describes the settings of the installed version.
     write_text_file(file.with_name(SETTINGS_SCHEMA), json.dumps(json_schema(), indent=1) + "\n")
     write_text_file(file, text)
     return WrittenConfig(file, config, draft, observed)
 
 
 def default_output(interactions: str) -> Path:
-    """Return `configs/NAME.yaml`, named after the file's folder or after the file."""
+    """Return `configs/NAME.yaml`, named after the folder of the events or, if generic, the file."""
     path = Path(interactions).expanduser().absolute()
     folder = path.parent.name
     name = path.name.split(".")[0] if folder.lower() in _EMPTY_NAMES or "*" in folder else folder

@@ -1,4 +1,4 @@
-"""The interface between the pipeline's definition and the place where a pipeline runs."""
+"""Interface of the environments that a pipeline can run in, which its definition depends on."""
 
 from typing import Any, Protocol
 
@@ -7,21 +7,21 @@ from tfx.types.channel import BaseChannel
 
 from components.interactions.config import IngestConfig
 
-# IDs of the nodes that find an earlier model; their output is `model`.
+# IDs of the nodes that find an earlier model; their output key is `model`.
 LAST_BLESSED_MODEL = "LastBlessedModel"
 PREVIOUS_MODEL = "PreviousModel"
 
 
 class Target(Protocol):
-    """A place that runs pipelines, such as this machine or a cluster.
+    """An environment that runs pipelines, such as the local machine or a cluster.
 
     Attributes:
-        ingest: Settings of the ingestion.
-        ingestion_parameters: Arguments of TimelineExampleGen that are only known at run time.
-        epochs: Number of epochs if it is only known at run time, else None.
-        profiles_dir: Folder with profiles of accepted spans; empty if ML Metadata has them.
-        schema_file: Path of the schema at run time.
-        checkpoint_dir: Folder for checkpoints, from which training continues after it was killed.
+        ingest: Settings of ingestion.
+        ingestion_parameters: Arguments of TimelineExampleGen that are set when a run starts.
+        epochs: Placeholder for the number of epochs if it is set when a run starts, else None.
+        profiles_dir: Folder for the profiles of accepted spans; empty if ML Metadata records them.
+        schema_file: Path of the curated schema at run time.
+        checkpoint_dir: Folder for checkpoints, which training resumes from if it was killed.
         serving_dir: Base path of the served versions.
     """
 
@@ -35,13 +35,13 @@ class Target(Protocol):
 
     @property
     def input_fingerprint(self) -> str:
-        """Hash of the input files, for the cache."""
+        """Hash of the input files for cache keys, or "" if it is not needed."""
 
     def previous_model(self, examples: BaseChannel, fitted_examples: BaseChannel) -> BaseNode:
-        """Return the node that finds the model for a warm start, trained on other examples."""
+        """Return the node that finds a model of earlier examples for a warm start."""
 
     def last_blessed_model(self, current: BaseChannel) -> BaseNode:
-        """Return the node that finds the model to compare `current` with."""
+        """Return the node that finds the last blessed model, to compare `current` with."""
 
     def after_push(
         self,
@@ -50,4 +50,4 @@ class Target(Protocol):
         fitted_examples: BaseChannel,
         pushed_model: BaseChannel,
     ) -> list[BaseNode]:
-        """Return the nodes that run after a model was pushed."""
+        """Return the nodes to run after a model was pushed."""

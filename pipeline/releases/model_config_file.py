@@ -1,6 +1,6 @@
-"""The model config file of a server: `tensorflow.serving.ModelServerConfig` as text.
+"""Access to a server's model config file: a `tensorflow.serving.ModelServerConfig` as text.
 
-With this file a server has the same versions and labels after a restart.
+The server reads the file when it starts, so versions and labels survive a restart.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _PLATFORM = "tensorflow"
 
 @dataclass(frozen=True)
 class ModelConfigFile:
-    """One model's part of a model config file; other models in the file stay unchanged.
+    """The entry of one model in a model config file; entries of other models are not changed.
 
     All methods raise ReleaseError if the file cannot be read or written.
 
     Attributes:
-        path: Path of the file, which need not exist yet.
+        path: Path of the file, which need not exist.
         model_name: Name of the model.
-        base_path: Base path of the versions, used if the file does not have the model.
+        base_path: Base path of the versions, for a file without an entry of the model.
     """
 
     path: Path
@@ -38,21 +38,21 @@ class ModelConfigFile:
     base_path: str
 
     def release(self) -> Release:
-        """Return the model's release; empty if the file does not have the model."""
+        """Return the release of the model; it is empty if the file has no entry of the model."""
         model = self._model(self._with_model())
         versions = model.model_version_policy.specific.versions
         return Release(frozenset(versions), dict(model.version_labels))
 
     def loaded_versions(self, present: Collection[int]) -> set[int]:
-        """Return those of the `present` versions that a server with this file loads."""
+        """Return the subset of the `present` versions that a server with this file loads."""
         return aspired_versions(self._model(self._with_model()).model_version_policy, present)
 
     def server_base_path(self) -> str:
-        """Return the base path of the versions, as the server sees it."""
+        """Return the base path of the versions on the server's machine."""
         return str(self._model(self._with_model()).base_path)
 
     def write(self, release: Release) -> bytes:
-        """Write a release atomically, and return the content as `serialized` does."""
+        """Write a release to the file atomically, and return the new content as in `serialized`."""
         config = self._with_model()
         model = self._model(config)
         model.ClearField("model_version_policy")
@@ -64,16 +64,16 @@ class ModelConfigFile:
         return _serialized(config)
 
     def serialized(self) -> bytes:
-        """Return the content for a server's gRPC API: a serialized `ModelServerConfig`.
+        """Return the file's content as a serialized `ModelServerConfig`, for the server's gRPC API.
 
-        If the file does not have the model, it is added with its newest version, which is what a
-        server without a file loads.
+        If the file has no entry of the model, one without a version policy is added, so the server
+        loads the newest version, as it does without a file.
         """
         return _serialized(self._with_model())
 
     @contextmanager
     def undone_on_error(self) -> Iterator[None]:
-        """Restore the file if the block raises."""
+        """Restore the content of the file if the block raises."""
         before = self.path.read_text(encoding="utf-8") if self.path.exists() else None
         try:
             yield

@@ -19,11 +19,11 @@ CANARY = "canary"
 
 @dataclass(frozen=True)
 class Release:
-    """The versions of one model that a server may serve.
+    """The loaded versions of one model, and their labels.
 
     Attributes:
         versions: Loaded versions.
-        labels: Version by label; each is one of `versions`.
+        labels: Version by label; all of them are in `versions`.
     """
 
     versions: frozenset[int] = frozenset()
@@ -31,32 +31,32 @@ class Release:
 
     @property
     def stable(self) -> int | None:
-        """The version that clients ask for."""
+        """The version with the label `stable`, which clients request, or None."""
         return self.labels.get(STABLE)
 
     @property
     def canary(self) -> int | None:
-        """The version on trial, if it is not the stable one."""
+        """The version with the label `canary`, or None if it is the stable version."""
         canary = self.labels.get(CANARY)
         return None if canary == self.stable else canary
 
     @property
     def previous(self) -> int | None:
-        """The version that a rollback returns to: loaded, without a label."""
+        """The newest loaded version without a label, which a rollback returns to, or None."""
         unlabelled = self.versions - set(self.labels.values())
         return max(unlabelled, default=None)
 
     def promoted(self, version: int) -> Release:
-        """Return the release in which a version is stable; the earlier stable one stays loaded."""
+        """Return the release after a promotion; the previous stable version stays loaded."""
         return self._with(
             version, version, self.stable if self.stable != version else self.previous
         )
 
     def with_canary(self, version: int) -> Release:
-        """Return the release in which a version is the canary.
+        """Return the release after `version` became the canary.
 
         Raises:
-            ReleaseError: No version is stable, or this one is.
+            ReleaseError: No version is stable, or `version` is the stable one.
         """
         if self.stable is None:
             raise ReleaseError(
@@ -68,13 +68,13 @@ class Release:
         return self._with(self.stable, version)
 
     def rolled_back(self, version: int | None = None) -> Release:
-        """Return the release before the last step: without the canary, else before the promotion.
+        """Return the release without its canary or, if it has none, before its last promotion.
 
         Args:
-            version: The version to make stable instead.
+            version: If given, return the release in which this version is stable instead.
 
         Raises:
-            ReleaseError: There is nothing to return to.
+            ReleaseError: There is neither a canary nor a previous version.
         """
         if version is not None:
             return self._with(version, version)
@@ -89,11 +89,11 @@ class Release:
         return self._with(self.previous, self.previous)
 
     def loading(self, target: Release) -> Release:
-        """Return the step that loads the versions of `target`, without moving labels."""
+        """Return the first step to `target`: its versions are loaded, and labels do not move."""
         return Release(target.versions | set(self.labels.values()), self.labels)
 
     def relabelled(self, target: Release) -> Release:
-        """Return the step that moves the labels, while requests may still use old versions."""
+        """Return the second step to `target`: labels move, and old versions stay loaded."""
         return Release(target.versions | set(self.labels.values()), target.labels)
 
     def _with(self, stable: int, canary: int, kept: int | None = None) -> Release:

@@ -1,4 +1,4 @@
-"""Bring a release to running servers step by step, and keep it in the model config file."""
+"""Rollout of a release to running servers and to their model config file, in safe steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from serving.clients.model_admin import ModelAdmin
 from serving.errors import ServingError
 
 _POLL_S = 0.2
-# A version whose load failed before stays listed as failed until its new load starts.
+# A version that failed to load earlier is listed as failed until its next load starts.
 _OLD_FAILURE_S = 5.0
 
 
@@ -23,17 +23,17 @@ _OLD_FAILURE_S = 5.0
 class Rollout:
     """The rollout of a release to a server, or to all replicas of a server.
 
-    A label may only move to a version that is loaded: otherwise TensorFlow Serving refuses it, or
-    with `--allow_version_labels_for_unavailable_models` sends requests to a missing version. So
-    versions are loaded first, then labels move, then unused versions are unloaded. Each step is
-    made on all servers before the next one: a replica that sees only the last step in the file
-    refuses it forever, because it checks the labels before it loads.
+    A label may only move to a version that is loaded. Otherwise TensorFlow Serving refuses it or,
+    with `--allow_version_labels_for_unavailable_models`, sends requests to a missing version. So
+    versions are loaded first, then labels move, then unused versions are unloaded. All servers
+    finish a step before the next one starts: a replica that polls the file and sees only the last
+    step would refuse it forever, because servers check labels before they load versions.
 
     Attributes:
         servers: The server, or all its replicas.
         file: The file that the servers read when they start. It is written before each step,
-            because a server that polls it would otherwise return to the step before.
-        timeout_s: How long versions may take to load.
+            because servers that poll it would otherwise undo the step.
+        timeout_s: Maximum time for versions to load, in seconds.
     """
 
     servers: Sequence[ModelAdmin]
@@ -41,18 +41,19 @@ class Rollout:
     timeout_s: float
 
     def apply(self, target: Release) -> dict[int, VersionStatus]:
-        """Bring the servers from the file's release to `target`.
+        """Change the servers and the file from the file's release to `target`.
+
+        If this fails, the file and all servers that can be reached are restored.
 
         Returns:
-            The states of the versions afterwards; if servers differ, the least ready state.
+            The resulting state by version. If servers differ, an unavailable state is returned.
 
         Raises:
-            ReleaseError: A version does not become available; everything is as before.
-            ServingError: A server cannot be reached or refuses; the file is as before, and so are
-                the servers that can be reached.
+            ReleaseError: A version does not become available.
+            ServingError: A server cannot be reached or refuses the release.
         """
         before = self.file.release()
-        # Find out whether the servers can be reached before anything is written.
+        # Raise an error before anything is written if a server cannot be reached.
         self._versions()
         try:
             with self.file.undone_on_error():
@@ -61,7 +62,7 @@ class Rollout:
                 self._send(before.relabelled(target))
                 self._send(target)
         except BaseException:
-            # The file is as before, but a server may have made some of the steps.
+            # The file has been restored, but servers may have completed some of the steps.
             for server in self.servers:
                 with contextlib.suppress(ServingError):
                     server.reload_config(self.file.serialized(), self.timeout_s)
@@ -74,7 +75,7 @@ class Rollout:
             server.reload_config(content, self.timeout_s)
 
     def _versions(self) -> dict[int, VersionStatus]:
-        """Return the least ready state of each version that every server lists."""
+        """Return the state of each version that all servers list, preferring unavailable states."""
         merged: dict[int, VersionStatus] | None = None
         for server in self.servers:
             listed = server.versions(self.file.model_name, self.timeout_s)

@@ -1,9 +1,9 @@
-"""Find what old runs left behind that nothing serves or depends on, and remove it.
+"""Removal of artifacts, logs and versions of old runs that are no longer needed.
 
-Artifacts are first marked as deleted in ML Metadata, then files are removed. A removal that is
-killed leaves folders that nothing takes for artifacts, and the next one removes them. TFX's cache
-and resolvers only use live artifacts. What ML Metadata does not know of this project stays: it may
-belong to another project, or may have been made with another database.
+Artifacts are marked as deleted in ML Metadata before their files are removed. TFX's cache and
+resolvers ignore deleted artifacts, so folders that a killed removal leaves behind are not used, and
+the next removal deletes them. Files that ML Metadata does not list for this project are kept,
+because they may belong to another project or another database.
 """
 
 import os
@@ -27,9 +27,9 @@ _Event = metadata_store_pb2.Event
 _BLESSED_KEY = "blessed"
 _CURRENT_MODEL_KEY = "current_model_id"
 _PUSHED_VERSION_KEY = "pushed_version"
-# Profiles of spans are small, and each may become the baseline of a span that is delivered again.
+# Profiles are small, and each may become the baseline of a span that is delivered again.
 _KEPT_COMPONENTS = frozenset({"DriftGate"})
-# A server ignores folders that are not named by a number.
+# Servers ignore folders whose name is not a number.
 _REMOVED_PREFIX = "removed-"
 
 
@@ -38,9 +38,9 @@ class Removable:
     """A folder or file that can be removed.
 
     Attributes:
-        path: Its path.
+        path: Path of the folder or file.
         kind: `artifact`, `version`, `log` or `working folder`.
-        size_bytes: Size of all files in it.
+        size_bytes: Total size of the files, in bytes.
     """
 
     path: str
@@ -50,13 +50,13 @@ class Removable:
 
 @dataclass(frozen=True)
 class CleaningPlan:
-    """What stays and what is removed.
+    """The runs and versions to keep, and the files to remove.
 
     Attributes:
-        kept_runs: IDs of the runs of which everything stays, oldest first.
-        kept_versions: Served versions that stay, with the reason.
-        removable: What is removed, by path.
-        artifact_ids: Artifacts that are marked as deleted in ML Metadata.
+        kept_runs: IDs of the runs to keep completely, oldest first.
+        kept_versions: Served versions to keep, with the reason.
+        removable: Folders and files to remove.
+        artifact_ids: IDs of the artifacts to mark as deleted in ML Metadata.
     """
 
     kept_runs: tuple[str, ...]
@@ -66,30 +66,33 @@ class CleaningPlan:
 
     @property
     def size_bytes(self) -> int:
-        """Size of everything that is removed."""
+        """Total size of the files to remove, in bytes."""
         return sum(found.size_bytes for found in self.removable)
 
 
 def plan_cleaning(
     config: PipelineConfig, store: MetadataStore, keep: int, model_config_file: Path
 ) -> CleaningPlan:
-    """Find what can be removed.
+    """Decide which outputs of old runs to keep and which to remove.
 
-    These stay: everything that the newest `keep` complete runs made or took from the cache, and as
-    many index refreshes since the oldest of these runs; everything of runs that are in progress or
-    that did not complete since the last one that did; the run that made the last blessed model; the
-    newest served version, versions that kept runs pushed, and versions that the model config file
-    labels or loads; and everything that ML Metadata does not know of this project.
+    These runs are kept, with all outputs that they wrote or took from the cache:
+
+    - the newest `keep` complete runs, and up to `keep` index refreshes after the oldest of them
+    - runs in progress, and incomplete runs after the last complete one
+    - the run of the last blessed model
+
+    These versions are kept: the newest one, those that kept runs pushed, and those that the model
+    config file labels or loads. Files that ML Metadata does not list for this project are kept too.
 
     Args:
-        config: The project's configuration.
-        store: Its ML Metadata.
-        keep: How many complete runs to keep, at least 1.
-        model_config_file: The servers' versions and labels; it need not exist.
+        config: The configuration of the project.
+        store: The project's ML Metadata.
+        keep: Number of complete runs to keep, at least 1.
+        model_config_file: The model config file of the servers, which need not exist.
 
     Raises:
-        CleaningError: The runs are not on this machine's file system, or not where ML Metadata
-            says.
+        CleaningError: Served versions are not on this machine, or the artifacts are not in the
+            folders that ML Metadata lists.
         ReleaseError: The model config file cannot be read.
     """
     if "://" in config.serving_dir:
@@ -106,7 +109,7 @@ def plan_cleaning(
     )
     kept_runs = tuple(record.run_id for record in records if record.run_id in kept)
     if not _complete(records, "run"):
-        # Nothing could replace what would be removed.
+        # Without a complete run, there is no replacement for older outputs.
         return CleaningPlan(kept_runs, kept_versions, removable=(), artifact_ids=())
     root = config.run_dir / "artifacts"
     kept_uris = {
@@ -136,7 +139,7 @@ def plan_cleaning(
             if artifact.state != _Artifact.DELETED
             and (
                 artifact.uri in removed_paths
-                # Removed by hand, or by a removal that was killed.
+                # Also mark artifacts that were removed manually or by a killed removal.
                 or (_is_below(artifact.uri, root) and not os.path.exists(artifact.uri))
             )
         ),
@@ -144,7 +147,7 @@ def plan_cleaning(
 
 
 def carry_out(plan: CleaningPlan, store: MetadataStore) -> None:
-    """Remove what a plan lists. The caller holds the run lock."""
+    """Remove the files of a plan; the caller must hold the run lock."""
     artifacts = store.get_artifacts_by_id(list(plan.artifact_ids)) if plan.artifact_ids else []
     for artifact in artifacts:
         artifact.state = _Artifact.DELETED
@@ -153,7 +156,7 @@ def carry_out(plan: CleaningPlan, store: MetadataStore) -> None:
     for found in plan.removable:
         path = Path(found.path)
         if found.kind == "version" and not path.name.startswith(_REMOVED_PREFIX):
-            # A server must never find half a version.
+            # Rename it first, so that a server never finds an incomplete version.
             path = path.rename(path.with_name(_REMOVED_PREFIX + path.name))
         if path.is_dir():
             shutil.rmtree(path)
@@ -162,12 +165,12 @@ def carry_out(plan: CleaningPlan, store: MetadataStore) -> None:
 
 
 class _ProjectMetadata:
-    """A project's part of ML Metadata; several projects may share a database, and run IDs.
+    """The executions and artifacts of one project; projects may share a database and run IDs.
 
     Attributes:
         store: ML Metadata.
-        executions: The project's executions by ID.
-        artifacts: All their inputs and outputs by ID, removed ones too.
+        executions: Executions of the project, by ID.
+        artifacts: Inputs and outputs of these executions by ID, including deleted ones.
     """
 
     def __init__(self, store: MetadataStore, name: str) -> None:
@@ -183,7 +186,7 @@ class _ProjectMetadata:
     def executions_and_artifacts(
         self, run_ids: Iterable[str], *, outputs_only: bool = False
     ) -> tuple[set[int], set[int]]:
-        """Return the executions of runs, and their inputs and outputs."""
+        """Return the IDs of the executions of runs, and of their input and output artifacts."""
         executions: set[int] = set()
         for run_id in run_ids:
             executions |= executions_of(self.store, RUN_TYPE, run_id).keys()
@@ -201,7 +204,7 @@ def _complete(records: Iterable[RunRecord], command: str) -> list[RunRecord]:
 
 
 def _kept_runs(project: _ProjectMetadata, records: list[RunRecord], keep: int) -> set[str]:
-    # A refresh has no statistics, no Transform and no training: it cannot replace a run.
+    # A refresh has no statistics, Transform or training, so it cannot replace a run.
     runs = _complete(records, "run")
     if not runs:
         return {record.run_id for record in records}
@@ -213,7 +216,7 @@ def _kept_runs(project: _ProjectMetadata, records: list[RunRecord], keep: int) -
 
 
 def _run_of_last_blessed(project: _ProjectMetadata, records: list[RunRecord]) -> set[str]:
-    """Return the run that an index refresh would take the model and the Examples from."""
+    """Return the ID of the newest run with the last blessed model, which a refresh would use."""
     blessed = {
         artifact.custom_properties[_CURRENT_MODEL_KEY].int_value
         for artifact in project.of_type("ModelBlessing")
@@ -221,7 +224,7 @@ def _run_of_last_blessed(project: _ProjectMetadata, records: list[RunRecord]) ->
         and artifact.custom_properties[_BLESSED_KEY].int_value == 1
     } & project.artifacts.keys()
     for record in reversed(records):
-        # The newest run that made the model or took it from the cache.
+        # A run has the model if it trained it or took it from the cache.
         if record.command == "run" and blessed:
             _, made = project.executions_and_artifacts([record.run_id], outputs_only=True)
             if max(blessed) in made:
@@ -235,9 +238,9 @@ def _artifact_folders(
     kept_executions: Collection[int],
     kept_uris: Collection[str],
 ) -> Iterator[Removable]:
-    """Yield the output folders, `COMPONENT/OUTPUT/EXECUTION`, that are not kept."""
+    """Yield the output folders `COMPONENT/OUTPUT/EXECUTION` to remove."""
     old_uris = {artifact.uri for artifact in project.artifacts.values()}.difference(kept_uris)
-    # TFX records the artifacts of an execution when it ends, so killed ones left unknown folders.
+    # TFX records outputs when an execution ends, so those of killed executions are not recorded.
     unfinished = {
         (component_of(project.store, execution), str(number))
         for number, execution in project.executions.items()
@@ -272,9 +275,9 @@ def _pushed_versions(
     run_ids: Collection[str],
     artifact_ids: Collection[int],
 ) -> set[int]:
-    """Return the versions that runs pushed, from their summaries or from their Pusher's artifacts.
+    """Return the versions that runs pushed, from run summaries and artifacts of the Pusher.
 
-    Runs of other orchestrators have no summary.
+    Runs of other orchestrators have no summary, so their versions are only in artifacts.
     """
     summaries = (record.summary for record in records if record.run_id in run_ids)
     in_summaries = (summary.get(_PUSHED_VERSION_KEY) for summary in summaries)
@@ -291,7 +294,7 @@ def _pushed_versions(
 def _kept_versions(
     config: PipelineConfig, pushed: Collection[int], model_config_file: Path
 ) -> dict[int, str]:
-    """Return the versions that stay, with the reasons; `pushed` has those of kept runs."""
+    """Return the versions to keep, with the reasons; `pushed` contains those of kept runs."""
     reasons: dict[int, list[str]] = {}
     present = _present_versions(Path(config.serving_dir))
     if present:

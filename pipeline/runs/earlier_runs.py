@@ -1,4 +1,4 @@
-"""Find the spans that earlier runs accepted, and those that this run has already chosen."""
+"""Lookup of the spans that earlier runs accepted, and those that the current run has chosen."""
 
 import logging
 
@@ -20,13 +20,10 @@ INGESTION = "TimelineExampleGen"
 
 
 def ingestion_of_run(config: PipelineConfig, run_id: str) -> IngestConfig | None:
-    """Return the ingestion settings of a run, with the spans that its ingestion has chosen.
+    """Return the ingestion settings of a run with its chosen spans, or None before ingestion.
 
-    When each component runs in its own process, later components must not choose spans again: a
-    span that has arrived since would be in the drift baseline, but not in the training data.
-
-    Returns:
-        The settings, or None if the run has not ingested anything yet.
+    If each component runs in its own process, later components must not choose spans again. A span
+    that arrived after ingestion would be in the drift baseline, but not in the training data.
     """
     if not has_metadata(config):
         return None
@@ -42,11 +39,11 @@ def ingestion_of_run(config: PipelineConfig, run_id: str) -> IngestConfig | None
 def last_accepted_spans(config: PipelineConfig) -> str:
     """Return the URI of the newest profiles of accepted spans, or "" if there are none.
 
-    New spans are compared with them. A refused run leaves no profiles, so its spans never become
-    the baseline of others.
+    The drift gate compares new spans with these profiles. A refused run writes no profiles, so its
+    spans never become a baseline.
 
     Raises:
-        ConfigError: The profiles do not exist any more, and `drift.action` is `stop`.
+        ConfigError: The folder of the profiles is missing, and `drift.action` is `stop`.
     """
     if not has_metadata(config):
         return ""

@@ -1,4 +1,4 @@
-"""Evaluates a model on the newest ingested data, outside a run, and finds outputs of runs."""
+"""Evaluation of a model on the newest ingested data, and lookup of the outputs of runs."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -18,11 +18,11 @@ from pipeline.runs.metadata import RUN_TYPE, has_metadata, open_store
 
 
 def newest_output(config: PipelineConfig, component: str, key: str) -> str:
-    """Return the URI of a component's newest output.
+    """Return the URI of the newest output of a component in any run.
 
     Args:
         config: Configuration of the project.
-        component: Name of the component in the pipeline.
+        component: Name of the component.
         key: Key of the output.
 
     Raises:
@@ -40,14 +40,17 @@ def newest_output(config: PipelineConfig, component: str, key: str) -> str:
 
 
 def newest_run_outputs(config: PipelineConfig, keys: Mapping[str, str]) -> dict[str, str]:
-    """Return the URIs of outputs of the newest run that has all of them, cached ones included.
+    """Return the URIs of outputs of the newest run that wrote or reused all of them.
 
     Args:
         config: Configuration of the project.
-        keys: Key of the output, by component.
+        keys: Output key by component name.
+
+    Returns:
+        URI by component name.
 
     Raises:
-        EvaluationError: No run of this project has all of them.
+        EvaluationError: No run of this project has all outputs.
     """
     if has_metadata(config):
         store = open_store(config)
@@ -101,16 +104,17 @@ def evaluate_model(config: PipelineConfig, model_dir: str | None = None) -> dict
     """Evaluate a model and the baselines on the newest ingested Examples.
 
     Args:
-        config: Configuration of the project; the split and the columns are those of the run that
+        config: Configuration of the project. Its split and columns must be those of the run that
             ingested the data.
         model_dir: A SavedModel with `embed_query` and `embed_candidate`, such as a pushed version,
-            or the folder that contains it as `Format-Serving`. None: the newest trained model.
+            or the folder that contains it as `Format-Serving`. If None, the newest trained model.
 
     Returns:
         The content of `evaluation.json`, and the paths `model` and `examples`.
 
     Raises:
-        EvaluationError: There is no such model or no run, or the model does not fit.
+        EvaluationError: The model or the data of a run is missing, or the model does not accept the
+            queries of this configuration.
     """
     examples = newest_output(config, "TimelineExampleGen", "examples")
     folder = model_dir or newest_output(config, "Trainer", "model")

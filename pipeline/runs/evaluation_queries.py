@@ -1,4 +1,4 @@
-"""Real queries of the newest run, to send to a served model."""
+"""Real queries from the newest Examples, for requests to a served model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +9,12 @@ from serving.clients.query import Query
 
 
 def newest_examples(config: PipelineConfig) -> Path:
-    """Return the Examples of the newest run that ingested data.
+    """Return the folder of the newest Examples.
 
     Raises:
-        NoExamplesError: There are none.
+        NoExamplesError: No run has written Examples with the evaluated split.
     """
-    # Folders are numbered by execution and appear complete or not at all.
+    # Folders are named by execution ID, and ingestion writes them atomically.
     artifacts = config.run_dir / "artifacts" / "TimelineExampleGen" / "examples"
     written = [
         path
@@ -29,8 +29,8 @@ def newest_examples(config: PipelineConfig) -> Path:
 
 
 def evaluation_queries(config: PipelineConfig, examples: Path, count: int) -> Sequence[Query]:
-    """Return at most `count` queries of the evaluated split, in the order of its files."""
-    # TensorFlow takes seconds to import: first make sure that there is something to read.
+    """Return the first `count` queries of the evaluated split, or all if there are fewer."""
+    # Imported here because TensorFlow takes seconds to import.
     from components.serving_validator.expected_answers import SampleQueries
     from models.input.raw_examples import read_timelines, split_files
 

@@ -1,9 +1,8 @@
-"""The history of runs, kept in ML Metadata next to what TFX records there.
+"""The history of runs, which is stored in ML Metadata together with the records of TFX.
 
 TFX records executions and artifacts. `two-tower run` and `two-tower index` also record each run as a
-context of the type `two_tower_run`, which is created before anything slow is imported and completed
-when the run ends. This way a run that was killed, or that never reached its first component, is
-known too.
+context of the type `two_tower_run`. It is created before the slow imports and updated when the run
+ends, so the history includes runs that were killed or that failed before their first component.
 """
 
 import datetime
@@ -31,46 +30,46 @@ from pipeline.runs.state import InputState
 
 _Execution = metadata_store_pb2.Execution
 _TYPE = "two_tower_run"
-# The last component of a full run, and the component that only an index refresh has.
+# The last component of a run, and a component that only an index refresh has.
 _LAST_COMPONENT = "Pusher"
 _REFRESH_COMPONENT = "BlessedModel"
-# Another orchestrator's run is idle between two tasks, and ML Metadata does not tell an idle run
-# from a dead one. After this time without a change it counts as killed.
+# A run of another orchestrator is idle between two tasks, and ML Metadata does not distinguish idle
+# runs from killed ones. After this time without a change, a run is considered killed.
 _SILENCE_S = 24 * 3600.0
 DONE_STATES = frozenset({_Execution.COMPLETE, _Execution.CACHED})
 _FAILED_STATES = frozenset({_Execution.FAILED, _Execution.CANCELED})
 _NUMBERS = ("started_s", "ended_s")
-# Properties that only later runs compare.
+# Properties that `to_json` omits: the summary, and hashes that only later runs compare.
 _INTERNAL = ("catalogue", "files", "settings", "summary")
 
 RunState = Literal["running", "complete", "refused", "failed", "killed"]
 
 
 def new_run_id() -> str:
-    """Return an ID for a run, from the current UTC time; IDs sort by start time."""
+    """Return a run ID that consists of the current UTC time, so that IDs sort by start time."""
     return datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run.
+    """One run in the history.
 
     Attributes:
         config: Name of the configuration.
         run_id: ID of the run in ML Metadata.
         command: `run` or `index`.
         state: `complete`: the model is served; `refused`: a gate refused it; `killed`: the process
-            ended without recording a result. A run of another orchestrator is `complete` once its
-            Pusher is, and `killed` after a day without a change.
+            ended without recording a result. A run of another orchestrator is `complete` if its
+            Pusher has succeeded, and `killed` after a day without a change.
         started_s: Start time in seconds since 1970.
-        ended_s: End time; 0 for a run that is running or was killed.
-        span: Newest span that the run read; empty without spans.
+        ended_s: End time in seconds since 1970; 0 for a run that is running or was killed.
+        span: Newest span that the run read; empty if the inputs have no spans.
         catalogue: See `InputState`.
         files: See `InputState`.
         settings: See `InputState`.
-        problem: Why the run was refused or failed; else empty.
+        problem: Reason why the run was refused or failed, else empty.
         summary: The summary that `two-tower run --json` prints; empty if there is none.
-        host: Name of the machine; empty for another orchestrator's run.
+        host: Host name of the machine; empty for a run of another orchestrator.
     """
 
     config: str
@@ -88,7 +87,7 @@ class RunRecord:
     host: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as plain data, without the hashes that only later runs compare."""
+        """Return the record as JSON-serializable data, with the main results of its summary."""
         results = ("metrics", "gates", "blessed", "pushed_version", "newly_pushed")
         return {
             **{name: value for name, value in self.__dict__.items() if name not in _INTERNAL},
@@ -109,9 +108,10 @@ class RunHistory:
         self._config = config
 
     def begin(self, run_id: str, command: str, inputs: InputState | None) -> RunRecord:
-        """Record that a run starts, and what it reads if that is known.
+        """Record the start of a run and, if known, the state of its inputs.
 
-        The caller holds the run lock, so no other run of this machine is still running.
+        The caller must hold the run lock. So no other run on this machine is in progress, and
+        records that say so are changed to `killed`.
         """
         for record in self._recorded():
             if record.state == "running" and _is_of_this_host(record):
@@ -132,7 +132,7 @@ class RunHistory:
     def end(
         self, record: RunRecord, state: RunState, problem: str, summary: Mapping[str, Any]
     ) -> RunRecord:
-        """Record how a run ended."""
+        """Record the end of a run with its state, problem and summary."""
         return self._write(
             record, state=state, problem=problem, summary=summary, ended_s=time.time()
         )
@@ -141,8 +141,8 @@ class RunHistory:
         """Return all runs, oldest first.
 
         Args:
-            is_locked: Whether the run lock of this machine is held. If it is not, an unfinished
-                run of this machine was killed.
+            is_locked: Whether a process on this machine holds the run lock. If not, unfinished
+                runs of this machine are returned as `killed`.
         """
         found = {
             record.run_id: replace(record, state="killed")
@@ -169,9 +169,10 @@ class RunHistory:
         return _in_order(found.values())
 
     def since_last_complete(self) -> tuple[RunRecord | None, list[RunRecord]]:
-        """Return the newest complete full run, and the complete index refreshes since then.
+        """Return the newest complete run, or None, and the complete index refreshes after it.
 
-        Only runs that recorded what they read count, so those of other orchestrators do not.
+        Runs of other orchestrators are ignored, because they do not record the state of their
+        inputs.
         """
         last, refreshes = None, []
         for record in _in_order(self._recorded()):
@@ -186,7 +187,7 @@ class RunHistory:
     def _was_killed(self, record: RunRecord, is_locked: bool) -> bool:
         if _is_of_this_host(record):
             return not is_locked
-        # The lock of another machine cannot be seen from here.
+        # The run lock of another machine cannot be checked from here.
         executions = executions_of(self._store, RUN_TYPE, record.run_id).values()
         changed_s = max((e.last_update_time_since_epoch for e in executions), default=0) / 1000
         return time.time() - max(changed_s, record.started_s) > _SILENCE_S
@@ -200,7 +201,7 @@ class RunHistory:
         return [record for record in records if record.config == self._config]
 
     def _runs_of_pipeline(self) -> list[metadata_store_pb2.Context]:
-        """Return TFX's contexts of this pipeline's runs; other projects may share the database."""
+        """Return TFX's contexts of this project's runs; other projects may share the database."""
         pipeline = self._store.get_context_by_type_and_name(PIPELINE_TYPE, self._config)
         if pipeline is None:
             return []
@@ -214,13 +215,13 @@ class RunHistory:
         pushes: Collection[int],
         refreshes: Collection[int],
     ) -> RunRecord:
-        """Return what TFX's records say about a run.
+        """Derive the record of a run from its executions in ML Metadata.
 
-        `pushes` and `refreshes` have the IDs of all executions of the Pusher, and of the component
-        that only an index refresh has.
+        `pushes` and `refreshes` contain the IDs of all executions of the Pusher, and of the
+        component that only an index refresh has.
         """
         ordered = sorted(executions, key=lambda execution: execution.id)
-        # Only the last try of a component counts.
+        # The last attempt of a component determines its state.
         states = {execution.type: execution.last_known_state for execution in ordered}
         created = context.create_time_since_epoch
         changed_s = max((e.last_update_time_since_epoch for e in ordered), default=created) / 1000
@@ -267,14 +268,15 @@ class RunHistory:
 
 
 def refreshed_through(config: PipelineConfig) -> int | None:
-    """Return the newest span of the catalogue that is in service.
+    """Return the newest span of the catalogue that is being served.
 
-    An index refresh reads the newest catalogue, but a run only reads one that is not newer than its
-    window. Without this limit, the run after a refresh would bring back the older catalogue.
+    An index refresh reads the newest catalogue, but a run reads one that is not newer than its
+    newest events. If runs may read catalogues up to the span returned here, a run after a refresh
+    does not return to an older catalogue.
 
     Returns:
-        The span's number, or None if the catalogue has no spans, if none is in service, or if the
-        run reads a fixed span.
+        The number of the span. None if the catalogue has no spans, if none is being served, or if
+        the run reads a fixed span.
     """
     if not _reads_newest_catalogue(config) or not has_metadata(config):
         return None
@@ -283,7 +285,7 @@ def refreshed_through(config: PipelineConfig) -> int | None:
 
 
 def newest_catalogue(config: PipelineConfig, records: Sequence[RunRecord]) -> int | None:
-    """Return the newest span of the catalogue that any of the runs has read, as above."""
+    """Return the newest catalogue span that `records` read, or None as in `refreshed_through`."""
     if not _reads_newest_catalogue(config):
         return None
     return max((int(record.catalogue) for record in records if record.catalogue), default=None)
@@ -295,17 +297,17 @@ def _reads_newest_catalogue(config: PipelineConfig) -> bool:
 
 
 def _is_of_this_host(record: RunRecord) -> bool:
-    # Earlier versions did not record the host.
+    # Earlier releases of this package did not record the host.
     return record.host in ("", socket.gethostname())
 
 
 def _in_order(records: Iterable[RunRecord]) -> list[RunRecord]:
-    """Return records oldest first; IDs do not sort by time across orchestrators."""
+    """Return records sorted by start time; IDs of different orchestrators do not sort by time."""
     return sorted(records, key=lambda record: (record.started_s, record.run_id))
 
 
 def _read(context: metadata_store_pb2.Context) -> RunRecord:
-    # Other versions may have recorded fewer or more properties.
+    # Other releases of this package may have recorded fewer or more properties.
     known = {field.name for field in fields(RunRecord)}
     values: dict[str, Any] = {
         name: value.double_value if name in _NUMBERS else value.string_value

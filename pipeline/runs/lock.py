@@ -1,4 +1,4 @@
-"""The run lock, which lets only one process at a time work on a configuration's runs."""
+"""The run lock, which prevents concurrent runs of a project on one machine."""
 
 import fcntl
 import os
@@ -10,7 +10,7 @@ from typing import IO
 
 from pipeline.errors import RunInProgressError
 
-# `is_locked` itself holds the lock for an instant.
+# `run_lock` retries for at least this time, because `is_locked` briefly holds the lock.
 _LEAST_WAIT_S = 0.15
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
@@ -30,14 +30,14 @@ def is_locked(run_dir: Path) -> bool:
 
 @contextmanager
 def run_lock(run_dir: Path, wait_s: float = 0.0) -> Iterator[None]:
-    """Hold the run lock, which the kernel releases if the process is killed.
+    """Hold the run lock during a block; the kernel releases it if the process is killed.
 
     Args:
-        run_dir: Folder of the configuration's runs; created if it does not exist.
-        wait_s: How long to wait while another process holds the lock.
+        run_dir: Run folder of the project, which is created if it does not exist.
+        wait_s: Maximum time to wait for the lock, in seconds.
 
     Raises:
-        RunInProgressError: Another process holds the lock; the message has its process ID.
+        RunInProgressError: Another process holds the lock. The message contains its process ID.
     """
     pause_s = _FIRST_PAUSE_S
     give_up_s = time.monotonic() + max(wait_s, _LEAST_WAIT_S)
@@ -66,7 +66,7 @@ def run_lock(run_dir: Path, wait_s: float = 0.0) -> Iterator[None]:
 
 
 def _is_current(file: IO[str], path: Path) -> bool:
-    """Return whether `path` is still the open file; a lock on a removed file protects nothing."""
+    """Return whether `path` is still the open file; a lock on a removed file has no effect."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

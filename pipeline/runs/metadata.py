@@ -1,6 +1,7 @@
-"""The connection to ML Metadata, and the few queries that several modules need.
+"""Connection to ML Metadata, and queries that several modules share.
 
-A run reads ML Metadata before it imports TensorFlow and TFX, so nothing slow is imported here.
+This module has no slow imports, because a run reads ML Metadata before it imports TensorFlow and
+TFX.
 """
 
 from pathlib import Path
@@ -11,8 +12,8 @@ from ml_metadata.proto import metadata_store_pb2
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import ConfigError, MetadataUnreachableError
 
-# TFX's context types. A pipeline has one context, under it one for each run, named by the run's ID
-# (which several pipelines in one database may share), and one for each component, named
+# TFX's context types. A pipeline has one context. Its child contexts are one per run, whose name is
+# the run ID (not unique across pipelines in a database), and one per component, whose name is
 # `PIPELINE.COMPONENT`.
 PIPELINE_TYPE = "pipeline"
 RUN_TYPE = "pipeline_run"
@@ -22,7 +23,7 @@ _MYSQL_PORT = 3306
 
 
 def connection_config(config: PipelineConfig) -> metadata_store_pb2.ConnectionConfig:
-    """Return how to connect to ML Metadata.
+    """Return the connection settings of ML Metadata.
 
     Raises:
         ConfigError: The password file cannot be read.
@@ -36,7 +37,7 @@ def connection_config(config: PipelineConfig) -> metadata_store_pb2.ConnectionCo
         )
         return connection
     mysql = connection.mysql
-    # For "localhost" MySQL's client uses a Unix socket and ignores the port.
+    # For "localhost", the MySQL client would use a Unix socket and ignore the port.
     mysql.host = "127.0.0.1" if settings.host == "localhost" else settings.host
     mysql.port = settings.port or _MYSQL_PORT
     mysql.user, mysql.database = settings.user, settings.database
@@ -47,12 +48,12 @@ def connection_config(config: PipelineConfig) -> metadata_store_pb2.ConnectionCo
 
 
 def has_metadata(config: PipelineConfig) -> bool:
-    """Return whether there is a database to read; opening a missing SQLite file creates it."""
+    """Return whether the SQLite file exists, because opening creates it; True for MySQL."""
     return config.metadata.backend != "sqlite" or _database_file(config).exists()
 
 
 def open_store(config: PipelineConfig) -> MetadataStore:
-    """Connect to ML Metadata, and create its tables in a new database.
+    """Connect to ML Metadata; the tables of a new database are created.
 
     Raises:
         ConfigError: The password file cannot be read.
@@ -60,7 +61,7 @@ def open_store(config: PipelineConfig) -> MetadataStore:
     """
     try:
         return MetadataStore(connection_config(config))
-    except RuntimeError as error:  # ML Metadata raises nothing more specific
+    except RuntimeError as error:  # ML Metadata raises no more specific error.
         settings = config.metadata
         database = (
             _database_file(config)
@@ -76,7 +77,7 @@ def open_store(config: PipelineConfig) -> MetadataStore:
 def executions_of(
     store: MetadataStore, context_type: str, name: str
 ) -> dict[int, metadata_store_pb2.Execution]:
-    """Return the executions of a context by ID; none if there is no such context."""
+    """Return the executions of a context by ID; empty if the context does not exist."""
     context = store.get_context_by_type_and_name(context_type, name)
     if context is None:
         return {}
@@ -84,7 +85,7 @@ def executions_of(
 
 
 def component_of(store: MetadataStore, execution: metadata_store_pb2.Execution) -> str:
-    """Return the name of the component of an execution."""
+    """Return the name of the component that an execution belongs to."""
     for context in store.get_contexts_by_execution(execution.id):
         if context.type == NODE_TYPE:
             return str(context.name.rpartition(".")[2])

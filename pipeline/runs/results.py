@@ -1,4 +1,4 @@
-"""The results of runs, read from the artifacts and executions in ML Metadata."""
+"""Results of runs, from executions and artifacts in ML Metadata."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -12,16 +12,16 @@ from ml_metadata.proto import metadata_store_pb2
 from pipeline.runs.history import RunRecord
 from pipeline.runs.metadata import PIPELINE_TYPE, RUN_TYPE, component_of, executions_of
 
-# A resolver's outputs were made by another run.
+# The outputs of a resolver are artifacts of earlier runs.
 _RESOLVER = "Resolver"
-# Custom properties and files of artifacts. The modules that define these names import TFX.
+# Names of custom properties and files. The modules that define them are slow to import.
 _LAST_SPAN = "last_span"
 _BLESSED = "blessed"
 _EVALUATION_FILE = "evaluation.json"
 
 
 def component_executions(store: MetadataStore, config: str, run_id: str) -> list[dict[str, Any]]:
-    """Return what TFX executed in a run, in order: component, state, seconds and outputs."""
+    """Return the component, state, duration in seconds and outputs of each execution of a run."""
     pipeline = executions_of(store, PIPELINE_TYPE, config)
     found = executions_of(store, RUN_TYPE, run_id)
     return [
@@ -45,10 +45,10 @@ def component_executions(store: MetadataStore, config: str, run_id: str) -> list
 
 
 def with_results(store: MetadataStore, records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return the records of one configuration, with results added to those without a summary.
+    """Return records of one project, and add results to those without a summary.
 
-    Runs of other orchestrators, runs that were killed and runs in progress have no summary; their
-    span, metrics, gates and version are found in their artifacts.
+    Runs of other orchestrators, killed runs and runs in progress have no summary. Their span,
+    metrics, gates and version are read from their artifacts.
     """
     if all(record.summary for record in records):
         return list(records)
@@ -76,7 +76,7 @@ def _filled(store: MetadataStore, record: RunRecord, pipeline: Collection[int]) 
         version = _text(pushed, "pushed_version")
         if _number(pushed, "pushed") == 1 and version.isdecimal():
             summary["pushed_version"] = int(version)
-            if "newly_pushed" in pushed.custom_properties:  # earlier releases did not write it
+            if "newly_pushed" in pushed.custom_properties:  # Earlier releases did not write it.
                 summary["newly_pushed"] = _number(pushed, "newly_pushed") == 1
     if gates:
         summary["gates"] = gates
@@ -86,10 +86,10 @@ def _filled(store: MetadataStore, record: RunRecord, pipeline: Collection[int]) 
 def _made_in(
     store: MetadataStore, run_id: str, pipeline: Collection[int]
 ) -> dict[str, list[metadata_store_pb2.Artifact]]:
-    """Return what a run made or took from the cache, by type, in the order of its executions.
+    """Return the outputs of a run, including cached ones, by type in the order of executions.
 
-    `pipeline` has the executions of the project: projects that share a database may have runs
-    with the same ID.
+    `pipeline` contains the IDs of the project's executions, because other projects in the database
+    may have runs with the same ID.
     """
     executions = sorted(
         number
@@ -98,7 +98,7 @@ def _made_in(
     )
     found: dict[str, list[metadata_store_pb2.Artifact]] = {}
     for artifact in _outputs(store, executions):
-        # Transform's Examples have no spans.
+        # Skip the Examples of Transform, which have no span.
         if artifact.type != "Examples" or _LAST_SPAN in artifact.custom_properties:
             found.setdefault(artifact.type, []).append(artifact)
     return found
@@ -118,7 +118,7 @@ def _outputs(
 
 
 def _metrics(evaluation: metadata_store_pb2.Artifact) -> dict[str, Any]:
-    """Return the metrics of an evaluation; none if its file was removed or is on another machine."""
+    """Return the metrics of an evaluation; empty if its file is not on this machine."""
     try:
         text = (Path(evaluation.uri) / _EVALUATION_FILE).read_text(encoding="utf-8")
         metrics: dict[str, Any] = json.loads(text)["metrics"]

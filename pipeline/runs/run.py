@@ -1,4 +1,4 @@
-"""Run the pipeline, an index refresh, or one component of a run, on this machine."""
+"""Local execution of the pipeline, an index refresh, or one component of a run."""
 
 import contextlib
 import logging
@@ -24,21 +24,29 @@ from serving.standby import standby_server
 
 log = logging.getLogger(__name__)
 
-# The cache knows nothing of the serving directory. The Pusher itself checks whether the newest
-# version already is its model.
+# Cache keys do not include the content of the serving directory. The Pusher itself checks whether
+# the newest version already contains its model.
 NEVER_CACHED = frozenset({"Pusher"})
 
 
 def run(
     config: PipelineConfig, run_id: str, observer: Observer, *, fresh: bool = False
 ) -> RunSummary:
-    """Run the pipeline; a failed component ends it and is in the summary.
+    """Run the pipeline until it ends or a component fails, and return a summary.
 
-    The caller holds the run lock. With `fresh`, neither the cache nor the checkpoints of a killed
-    run are used.
+    The caller must hold the run lock.
+
+    Args:
+        config: The configuration of the project.
+        run_id: ID of the run.
+        observer: Object that is notified when a component starts and when it has succeeded.
+        fresh: Whether to ignore the cache and remove the checkpoints of a killed run.
+
+    Returns:
+        The summary, whose `failure` is set if a component failed.
 
     Raises:
-        ConfigError: A file that the configuration names is missing.
+        ConfigError: A file in the configuration is missing.
         IngestError: The input files cannot be read.
     """
     if fresh:
@@ -47,13 +55,19 @@ def run(
 
 
 def refresh_index(config: PipelineConfig, run_id: str, observer: Observer) -> RunSummary:
-    """Bring the current catalogue into service with the last blessed model.
+    """Embed, index and push the current catalogue with the last blessed model.
 
-    The caller holds the run lock. Raises the same errors as `run`, and ConfigError if the
-    configuration has no catalogue.
+    The caller must hold the run lock.
+
+    Returns:
+        The summary, whose `failure` is set if a component failed.
+
+    Raises:
+        ConfigError: The configuration has no catalogue, or a file in it is missing.
+        IngestError: The input files cannot be read.
     """
     summary = _run(config, create_refresh_pipeline(config), run_id, observer)
-    # A failure without a cause is that of the resolver, which found no model.
+    # Without a cause, the failure is that of the resolver, which found no blessed model.
     if summary.failure and summary.failure.__cause__ is None and not summary.blessed:
         summary.failure = ComponentFailedError(
             BLESSED_MODEL,
@@ -64,10 +78,16 @@ def refresh_index(config: PipelineConfig, run_id: str, observer: Observer) -> Ru
 
 
 def run_single_component(config: PipelineConfig, name: str, run_id: str) -> ComponentOutcome:
-    """Run one component in this process, for orchestrators that run each one in its own process.
+    """Run one component, for orchestrators that run each component in its own process.
 
-    The components before it have already run under the same run ID. Raises the same errors as
-    `create_pipeline` and `run_component`, and RunInProgressError if another process is running.
+    The upstream components must have succeeded with the same run ID.
+
+    Raises:
+        RunInProgressError: Another process holds the run lock.
+        ConfigError: A file in the configuration is missing.
+        IngestError: The input files cannot be read.
+        UnknownComponentError: See `run_component`.
+        ComponentFailedError: See `run_component`.
     """
     with run_lock(config.run_dir):
         is_ingestion = name == INGESTION
@@ -92,9 +112,9 @@ def _run(config: PipelineConfig, pipeline: Pipeline, run_id: str, observer: Obse
 
 
 class _ServerStarter:
-    """Start the server that ServingValidator needs while other components still work.
+    """Observer that starts the server of ServingValidator in advance, once a model is trained.
 
-    Importing TensorFlow takes the server several seconds.
+    The server needs several seconds to import TensorFlow. It does so while other components run.
     """
 
     def __init__(self, observer: Observer, stack: contextlib.ExitStack) -> None:
@@ -103,7 +123,7 @@ class _ServerStarter:
         self.component_started = observer.component_started
 
     def component_finished(self, outcome: ComponentOutcome) -> None:
-        """Notify the observer, and start a standby server once a new model exists."""
+        """Notify the wrapped observer, and start a standby server after a training."""
         self._observer.component_finished(outcome)
         if outcome.name == "Trainer" and outcome.state == "complete":
             self._stack.enter_context(standby_server())

@@ -1,6 +1,6 @@
-"""The state of everything a run depends on, found without reading the data.
+"""State of the inputs, settings and code that a run depends on, without reading the data.
 
-Two runs with equal states give the same result, so the second one can be skipped.
+Runs with equal states have the same result, so a run is skipped if the state has not changed.
 """
 
 import hashlib
@@ -20,14 +20,14 @@ from pipeline.config.project import PipelineConfig
 
 @dataclass(frozen=True)
 class InputState:
-    """The files, settings and code that a run depends on.
+    """Hashes of the files, settings and code that a run depends on, and its newest spans.
 
     Attributes:
         files: Hash of the names, sizes and modification times of the input files.
         settings: Hash of the configuration, the schema and the code.
-        span: The newest span that is read, as text; empty without spans.
+        span: Newest span of the events, as text; empty if they have no spans.
         num_files: Number of input files.
-        catalogue: Number of the catalogue's span; empty if it has none.
+        catalogue: Number of the catalogue's span, as text; empty if it has none.
     """
 
     files: str
@@ -38,13 +38,13 @@ class InputState:
 
 
 def input_state(config: PipelineConfig, catalogue_through: int | None = None) -> InputState:
-    """Return the state of a run's inputs.
+    """Return the state of the inputs of a run.
 
-    A file that was rewritten counts as changed even if its content is the same. A BigQuery query
-    counts as changed as its fingerprint does.
+    A rewritten file is considered changed, even if its content is the same. A BigQuery query is
+    considered changed if its fingerprint has changed.
 
     Args:
-        config: The project's configuration.
+        config: The configuration of the project.
         catalogue_through: See `choose_spans`.
 
     Raises:
@@ -70,7 +70,7 @@ def input_state(config: PipelineConfig, catalogue_through: int | None = None) ->
     ]
     interactions = () if chosen is None else chosen.interactions
     span = chosen.show(interactions[-1].span) if chosen is not None and interactions else ""
-    # Neither the choice of spans nor the drift thresholds change the result of an accepted run.
+    # Settings of spans and drift only choose the files and accept a run; they do not change its result.
     excluded: dict[str, Any] = {"events": {"spans"}, "drift": True}
     settings = [config.model_dump(mode="json", exclude=excluded), _schema(config)]
     return InputState(
@@ -83,7 +83,7 @@ def input_state(config: PipelineConfig, catalogue_through: int | None = None) ->
 
 
 def refresh_state(config: PipelineConfig) -> InputState:
-    """Return the state of an index refresh: the catalogue's span, and nothing to compare.
+    """Return the state of an index refresh, which only contains the span of the catalogue.
 
     Raises:
         IngestError: There is no catalogue.
@@ -98,7 +98,7 @@ def _catalogue(chosen: ChosenSpans | None) -> str:
 
 def _schema(config: PipelineConfig) -> str:
     if "://" in config.schema_file:
-        return config.schema_file  # TFX's cache sees a change of its content.
+        return config.schema_file  # Not read here; TFX's cache detects changes of its content.
     path = Path(config.schema_file)
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 

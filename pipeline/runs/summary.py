@@ -1,4 +1,4 @@
-"""The summary of a run: its metrics, gates, pushed version and timings, read from its artifacts."""
+"""Summary of a run: metrics, gates, pushed version and timings, read from its artifacts."""
 
 import json
 import os
@@ -31,31 +31,32 @@ from pipeline.orchestrators.local.runner import ComponentOutcome
 
 @dataclass
 class RunSummary:
-    """What a run did, whether or not it succeeded.
+    """The results of a run, which may have failed or been refused by a gate.
 
     Attributes:
         config: Name of the configuration.
         run_id: ID of the run in ML Metadata.
         serving_dir: Base path of the served versions.
-        metrics: Metrics by ranker, with seen candidates excluded or not as configured.
-        metrics_other: The same metrics with seen candidates treated the other way.
-        evaluation: The whole evaluation report.
+        metrics: Metrics by ranker, with the configured `evaluation.exclude_seen`.
+        metrics_other: Metrics by ranker, with the opposite value of `evaluation.exclude_seen`.
+        evaluation: The complete evaluation report.
         gates: `passed` or `refused` for each gate that was reached (drift, evaluation, index,
-            server); the drift gate can also say `nothing to compare`.
-        blessed: Whether the evaluation gate accepted the model, in this run or before.
-        pushed_version: Version that contains this model, pushed now or before, or None.
-        newly_pushed: Whether this run pushed it.
+            server); for the drift gate also `nothing to compare`.
+        blessed: Whether the evaluation gate accepted the model, in this run or an earlier one.
+        pushed_version: Version that contains the model of this run, or None.
+        newly_pushed: Whether this run pushed the version, rather than an earlier one.
         index: The index report.
-        drift: The drift gate's report; empty if spans are not compared.
-        spans: The spans that were read, by source, and the missing ones; empty without spans.
-        fit: Seconds, CPU seconds and epochs of the training.
-        warm_start: The model that training started from, and what it took over; else empty.
-        tuning: The metric, its trials and the best values; empty without tuning.
+        drift: The report of the drift gate; empty if spans are not compared.
+        spans: Spans that were read by source, and missing spans; empty if there are no spans.
+        fit: Wall time and CPU time in seconds, and number of epochs of the training.
+        warm_start: Model that training started from, and the number of kept, new and gone entries
+            of each vocabulary; empty without a warm start.
+        tuning: Metric, trials and best values of a search; empty without tuning.
         tuned_config: Path of a configuration with the best values, or None.
-        component_seconds: Wall time of each component.
+        component_seconds: Wall time of each component, in seconds.
         component_states: `complete` or `cached` for each component.
-        total_seconds: Time since the process started, imports included.
-        failure: The failed component and the reason, or None.
+        total_seconds: Time since the process started in seconds, including imports.
+        failure: The error of the component that failed or refused, or None.
     """
 
     config: str
@@ -82,18 +83,18 @@ class RunSummary:
 
     @property
     def is_refused(self) -> bool:
-        """Whether a gate ended the run, rather than an error."""
+        """True if the run ended because a gate refused it."""
         failure = self.failure
         return failure is not None and isinstance(failure.__cause__, NotBlessedError)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the summary as plain data, without the long evaluation report."""
+        """Return the summary as JSON-serializable data, without the long evaluation report."""
         content = {**self.__dict__, "error": str(self.failure) if self.failure else None}
         del content["evaluation"], content["failure"]
         return content
 
     def fill(self, outcomes: Mapping[str, ComponentOutcome]) -> None:
-        """Add what the components' outcomes and artifacts say."""
+        """Set the attributes from the outcomes of the components and their artifacts."""
         for name, outcome in outcomes.items():
             self.component_seconds[name] = round(outcome.seconds, 2)
             self.component_states[name] = outcome.state
@@ -109,7 +110,7 @@ class RunSummary:
         trials = _output(outcomes, "Tuner", "tuner_results")
         if trials is not None:
             report = _json(trials.uri, TRIALS_FILE)
-            # KerasTuner, too, takes the first of equally good trials.
+            # Like KerasTuner, `max` returns the first of equally good trials.
             ended = [trial for trial in report["trials"] if trial["score"] is not None]
             best = max(ended, key=lambda trial: float(trial["score"]))
             self.tuning = {**report, "best": best["values"]}
@@ -162,7 +163,7 @@ def _drift_result(report: Mapping[str, Any], *, passed: bool) -> str:
 
 
 def _json(folder: str, name: str) -> dict[str, Any]:
-    """Return the content of an artifact's file; empty if the file was not written."""
+    """Return the content of a JSON file in an artifact; empty if the file does not exist."""
     path = os.path.join(folder, name)
     return json.loads(io_utils.read_string_file(path)) if fileio.exists(path) else {}
 

@@ -1,4 +1,4 @@
-"""Inference of a configuration's schema, and comparison of the curated schema with the data."""
+"""Inference of a schema from a project's data, and comparison of the curated schema with it."""
 
 import os
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class Comparison:
     """A comparison of the curated schema with the data.
 
     Attributes:
-        file: The schema file.
-        observed: The data.
-        differences: The differences; without any, a run passes the validation.
+        file: Path of the schema file.
+        observed: Statistics of the data.
+        differences: Differences that would stop a run; empty if the data fits the schema.
     """
 
     file: Path
@@ -40,16 +40,16 @@ def write_inferred_schema(
     force: bool = False,
     max_rows: int = DEFAULT_MAX_ROWS,
 ) -> Observation:
-    """Infer the schema of a configuration's data and write it as text.
+    """Infer a schema from the data of a project, and write it as a text file.
 
     Args:
-        config: The project.
-        output: The file to write; its folder is created.
+        config: The configuration of the project.
+        output: The file to write. Its folder is created if needed.
         force: Whether to replace an existing file.
-        max_rows: About how many rows of each input are read at most.
+        max_rows: Approximate maximum number of rows to read from each input.
 
     Returns:
-        The data that was read.
+        Statistics of the data.
 
     Raises:
         SchemaError: The file exists, or the data cannot be read.
@@ -67,7 +67,7 @@ def write_inferred_schema(
 def compare_with_curated_schema(
     config: PipelineConfig, max_rows: int = DEFAULT_MAX_ROWS
 ) -> Comparison:
-    """Compare a configuration's schema file with its data.
+    """Compare the curated schema of a project with its data.
 
     Raises:
         SchemaError: The schema is missing or unreadable, or the data cannot be read.
@@ -79,7 +79,7 @@ def compare_with_curated_schema(
 
 
 def read_schema(file: Path) -> schema_pb2.Schema:
-    """Return the schema in a text file.
+    """Read a schema from a text file.
 
     Raises:
         SchemaError: The file is missing or not a schema.
@@ -95,7 +95,7 @@ def read_schema(file: Path) -> schema_pb2.Schema:
 
 
 def write_text_file(file: Path, text: str) -> None:
-    """Write a file completely or not at all, and create its folder.
+    """Write a file atomically; its folder is created if needed.
 
     Raises:
         SchemaError: The file cannot be written.

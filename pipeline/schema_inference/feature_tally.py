@@ -1,4 +1,4 @@
-"""Counts of the values of one feature."""
+"""Statistics of the values of one feature."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,19 +10,19 @@ import pyarrow.compute as pc
 ValueType = Literal["BYTES", "INT", "FLOAT"]
 Side = Literal["query", "event", "candidate_id", "candidate"]
 
-# A column with more values is an ID or free text, and counting them would only fill memory.
+# A column with more values is an ID or free text, so counting them only wastes memory.
 MAX_COUNTED_VALUES = 100_000
 
 
 @dataclass
 class FeatureTally:
-    """Counts over the rows of one feature, updated block by block.
+    """Statistics of one feature, which are updated with each block of rows.
 
     Attributes:
-        name: Key in Examples.
-        side: The Examples that have it: both kinds for `candidate_id`, the catalogue for
-            `candidate`, and timelines otherwise.
-        value_type: Type of its values in Examples.
+        name: Key of the feature in Examples.
+        side: Determines which Examples have the feature: those of the catalogue for `candidate`,
+            all for `candidate_id`, and those of timelines otherwise.
+        value_type: Type of the values in Examples.
         is_list: Whether an Example may have several values.
         counts_values: Whether distinct values are counted.
         num_rows: Number of rows read: queries, events or candidates.
@@ -53,13 +53,13 @@ class FeatureTally:
         return self.num_rows - self.num_missing
 
     def add_lists(self, lists: Any) -> None:
-        """Add rows as Examples have them: lists of values [n]."""
+        """Add rows that are lists of values, as in Examples; shape [rows]."""
         self.num_rows += len(lists)
         self.num_missing += pc.sum(pc.equal(pc.list_value_length(lists), 0)).as_py() or 0
         self._add(lists.flatten())
 
     def add_values(self, values: Any) -> None:
-        """Add rows with exactly one value each [n]."""
+        """Add rows with exactly one value each; shape [rows]."""
         self.num_rows += len(values)
         self._add(values)
 

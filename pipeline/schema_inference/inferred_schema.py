@@ -1,4 +1,4 @@
-"""Inference of a schema that the observed data fits."""
+"""Inference of a schema from statistics of the data."""
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -7,12 +7,12 @@ from models.features.spec import IS_TARGET_KEY, RATING_KEY
 from pipeline.schema_inference.feature_tally import FeatureTally
 from pipeline.schema_inference.observation import Observation
 
-# As in components/stock/example_validator.py, which would import TensorFlow.
+# Equal to those in components/stock/example_validator.py, which imports TensorFlow.
 TIMELINES = "TIMELINES"
 CATALOGUE = "CATALOGUE"
 
 MAX_DOMAIN_VALUES = 50
-# With fewer rows per value, new values are likely, so the set of values is not closed.
+# With fewer rows per value, new values are likely, so the feature gets no string domain.
 _MIN_ROWS_PER_VALUE = 5
 
 _HEADER = """\
@@ -31,10 +31,10 @@ _HEADER = """\
 
 
 def infer_schema(observed: Observation) -> schema_pb2.Schema:
-    """Return a schema that the observed data fits.
+    """Return a schema that fits the observed data.
 
-    It has string domains only if every row was read, because a run would stop at values that the
-    sample lacks.
+    It contains string domains only if all rows were read. Otherwise, a run would stop at values
+    that are missing in the sample.
     """
     schema = schema_pb2.Schema(default_environment=[TIMELINES, CATALOGUE])
     for tally in observed.features.values():
@@ -46,8 +46,8 @@ def infer_feature(tally: FeatureTally, *, closed: bool) -> schema_pb2.Feature:
     """Return the schema of one feature.
 
     Args:
-        tally: Counts of its values.
-        closed: Whether values that were not observed are wrong.
+        tally: Statistics of its values.
+        closed: Whether only observed values are allowed, so that a string domain may be set.
     """
     feature = schema_pb2.Feature(
         name=tally.name, type=schema_pb2.FeatureType.Value(tally.value_type)
@@ -67,7 +67,7 @@ def infer_feature(tally: FeatureTally, *, closed: bool) -> schema_pb2.Feature:
 
 
 def schema_text(schema: schema_pb2.Schema, observed: Observation, name: str) -> str:
-    """Return a schema as text with an explaining header."""
+    """Return a schema in text format, with a header of explanatory comments."""
     header = _HEADER.format(
         name=name,
         read="\n".join(f"# - {line}" for line in describe_read(observed).split(", ")),
@@ -78,7 +78,7 @@ def schema_text(schema: schema_pb2.Schema, observed: Observation, name: str) -> 
 
 
 def describe_read(observed: Observation) -> str:
-    """Return in words how many rows of which inputs were read."""
+    """Describe the number of rows and files that were read from each input."""
     return ", ".join(
         f"{'all' if read.is_complete else 'the first'} {read.num_rows:,} rows of {source}"
         + (f" ({read.num_files} files)" if read.num_files > 1 else "")

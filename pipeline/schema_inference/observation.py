@@ -1,4 +1,4 @@
-"""Statistics of a project's files, read as ingestion reads them."""
+"""Statistics of the input files, which are read with the readers of ingestion."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ from models.features.spec import (
 )
 from pipeline.schema_inference.feature_tally import FeatureTally
 
-# Per input; reading them takes about ten seconds.
+# Limit per input; reading this many rows takes about ten seconds.
 DEFAULT_MAX_ROWS = 5_000_000
 _US_PER_S = 10**6
 
@@ -34,9 +34,9 @@ class ReadSource:
     """The part of an input that was read.
 
     Attributes:
-        num_files: Number of its files.
-        num_rows: Number of rows read, bad ones included.
-        is_complete: Whether these are all rows.
+        num_files: Number of files of the input.
+        num_rows: Number of rows that were read, including bad ones.
+        is_complete: Whether all rows of all files were read.
     """
 
     num_files: int
@@ -46,13 +46,13 @@ class ReadSource:
 
 @dataclass(frozen=True)
 class BadValue:
-    """A reason why rows cannot become Examples.
+    """A kind of error that makes rows unusable.
 
     Attributes:
-        source: The input.
-        column: Name in the file; empty for the row as a whole.
-        reason: The problem.
-        example: The first such value.
+        source: Name of the input.
+        column: Name of the column in the file; empty if the error concerns the whole row.
+        reason: Description of the error.
+        example: The first value with this error.
     """
 
     source: Source
@@ -66,12 +66,13 @@ class Observation:
     """Statistics of all inputs.
 
     Attributes:
-        features: Counts by key in Examples, in the order of the configuration.
-        sources: The part of each input that was read.
-        bad_values: Number of bad rows by reason.
+        features: Statistics by key in Examples, in the order of the configuration.
+        sources: Number of files and rows that were read, by input.
+        bad_values: Number of bad rows, by kind of error.
         queries_without_row: Number of queries with events but without a row of features, or None
-            if it is not known.
-        candidates_without_row: The same for candidates and the catalogue.
+            if it is unknown.
+        candidates_without_row: Number of candidates with events but without a row in the catalogue,
+            or None if it is unknown.
     """
 
     features: dict[str, FeatureTally]
@@ -82,16 +83,17 @@ class Observation:
 
     @property
     def is_complete(self) -> bool:
-        """True if every row of every file was read."""
+        """True if all rows of all files were read."""
         return all(source.is_complete for source in self.sources.values())
 
 
 def observe(config: IngestConfig, max_rows: int = DEFAULT_MAX_ROWS) -> Observation:
-    """Read the files of a project.
+    """Read the input files and return their statistics.
 
     Args:
-        config: Files with absolute paths, columns and features.
-        max_rows: About how many rows of each input are read at most, equally from all its files.
+        config: Ingestion settings, with absolute paths.
+        max_rows: Approximate maximum number of rows to read from each input. All files of an input
+            have the same share of it.
 
     Raises:
         IngestError: A file or a column is missing or unreadable.
@@ -135,7 +137,7 @@ def _of_feature(name: str, feature: FeatureConfig, side: Any) -> FeatureTally:
         name,
         side,
         "FLOAT" if feature.kind == "numeric" else "BYTES",
-        # Text is one string in Examples; Transform splits it into words.
+        # In Examples, a text is a single string; Transform splits it into words.
         is_list=feature.separator is not None,
         counts_values=feature.kind == "categorical",
     )
@@ -144,7 +146,7 @@ def _of_feature(name: str, feature: FeatureConfig, side: Any) -> FeatureTally:
 def _rows(
     config: IngestConfig, files: list[SourceFile], observed: Observation, max_rows: int
 ) -> Iterator[pa.Table]:
-    """Yield the good rows of an input block by block, and count the bad ones."""
+    """Yield the valid rows of an input in blocks, and count the bad rows in `observed`."""
     read = observed.sources[files[0].source]
     share = -(-max_rows // len(files))
     for file in files:
@@ -172,7 +174,7 @@ def _rows(
 def _observe_events(
     spec: FeatureSpec, rows: Iterator[pa.Table], observed: Observation
 ) -> dict[Source, Any]:
-    """Observe the events, and return their distinct query and candidate IDs by input."""
+    """Add the events to `observed`, and return their distinct query and candidate IDs."""
     features = observed.features
     queries: Any = pa.array([], pa.string())
     candidates: Any = pa.array([], pa.string())
@@ -208,7 +210,7 @@ def _observe_described(
     for table in rows:
         described = _union(described, table[key])
         if of_queries and events_complete:
-            # A query without events has no Example.
+            # Queries without events are not in Examples.
             table = table.filter(pc.is_in(table[key], value_set=event_ids[source]))
         rows_in_order = np.arange(len(table))
         for name, lists in feature_lists(table, declared, rows_in_order).items():

@@ -1,4 +1,4 @@
-"""Differences between the curated schema and the observed data."""
+"""Search for differences between the curated schema and statistics of the data."""
 
 import json
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ class Difference:
 
     Attributes:
         feature: Name of the feature; empty for the schema as a whole.
-        schema_says: The requirement of the schema.
-        data_says: The fact about the data.
-        edit: The edit to make if the schema is wrong.
+        schema_says: Requirement in the schema.
+        data_says: Observed property of the data.
+        edit: Edit of the schema that resolves the difference, if the data is correct.
     """
 
     feature: str
@@ -32,9 +32,9 @@ class Difference:
 
 
 def find_differences(schema: schema_pb2.Schema, observed: Observation) -> list[Difference]:
-    """Return differences that would stop a run or break Transform, in the order of the schema.
+    """Return the differences that would stop a run or break Transform, in order of the schema.
 
-    A schema may allow more than the data contains.
+    If the schema allows more than the data contains, this is not a difference.
     """
     found = list(_environments(schema))
     declared = {feature.name: feature for feature in schema.feature}
@@ -157,7 +157,7 @@ def _string_domain(
         return
     new = {value: n for value, n in tally.values.most_common() if value not in domain}
     total = tally.values.total()
-    # As in TFDV, this share of the values must be in the domain; the default is all of them.
+    # Share of the values that must be in the domain, with the same default as in TFDV.
     mass = 1.0
     if feature.HasField("distribution_constraints"):
         mass = feature.distribution_constraints.min_domain_mass

@@ -1,4 +1,4 @@
-"""Compare logged requests with the statistics of the data that the served model was trained on."""
+"""Comparison of logged requests with the training data of the served model."""
 
 import math
 import os
@@ -31,24 +31,24 @@ from pipeline.runs.evaluation import newest_run_outputs
 from pipeline.skew.request_log import RequestLog, Row
 
 _BATCH_ROWS = 4096
-# The outputs of a run that trained a model and pushed it.
+# Outputs that only a run has that trained and pushed a model, by component.
 _NEEDED = {
     "TimelineExampleGen": "examples",
     "StatisticsGen": "statistics",
     "Trainer": "model",
     "Pusher": "pushed_model",
 }
-# Has the vocabulary of query IDs, if the model has embeddings for them.
+# Its output contains the vocabulary of query IDs if the model has an embedding for them.
 _TRANSFORM = "Transform"
 _STATISTICS_FILE = os.path.join("Split-train", "FeatureStats.pb")
 
 
 class SkewFinding(Finding):
-    """One measured value; without a threshold it is only shown."""
+    """One measured value; a value without a threshold is only reported."""
 
     @property
     def is_exceeded(self) -> bool:
-        """True if the value exceeds a threshold, or has one but cannot be measured."""
+        """True if there is a threshold, and the value exceeds it or cannot be measured."""
         return self.threshold != math.inf and super().is_exceeded
 
 
@@ -57,11 +57,11 @@ class SkewReport:
     """The result of a comparison.
 
     Attributes:
-        num_requests: Number of requests with queries.
-        num_queries: Number of queries in them.
+        num_requests: Number of requests to signatures whose input is a query.
+        num_queries: Number of queries in these requests.
         num_others: Number of requests to other signatures, which are ignored.
         statistics: URI of the training statistics.
-        findings: All measured values; the threshold is infinite if none is configured.
+        findings: All measured values. The threshold is infinite if none is configured.
     """
 
     num_requests: int
@@ -76,7 +76,7 @@ class SkewReport:
         return any(finding.is_exceeded for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as plain data, with null for an infinite threshold."""
+        """Return the report as JSON-serializable data; an infinite threshold becomes None."""
         findings = [finding.to_json() for finding in self.findings]
         for finding in findings:
             if finding["threshold"] == math.inf:
@@ -87,16 +87,16 @@ class SkewReport:
 def compare_requests(config: PipelineConfig, requests: Path) -> SkewReport:
     """Compare the queries of logged requests with the training timelines of the newest model.
 
-    This is the last model that was trained and pushed: an index refresh has no training timelines,
-    and models of refused runs are not served.
+    The timelines are those of the newest run that trained and pushed a model. Index refreshes have
+    no training timelines, and models of refused runs are not served.
 
     Args:
-        config: The project's configuration.
+        config: The configuration of the project.
         requests: File with logged requests, see `request_log`.
 
     Raises:
-        EvaluationError: There is no such run yet, or its artifacts do not exist any more.
-        RequestLogError: The file is not a log of requests, or has no query.
+        EvaluationError: There is no such run, or its artifacts no longer exist.
+        RequestLogError: The file is not a request log, or contains no query.
     """
     has_query_ids = config.model.query_id_embedding
     needed = {**_NEEDED, **({_TRANSFORM: "transform_graph"} if has_query_ids else {})}
@@ -123,7 +123,7 @@ def compare_requests(config: PipelineConfig, requests: Path) -> SkewReport:
 
 
 class _Queries:
-    """The queries of a log, counted while they are read."""
+    """Iterator over the queries of a request log, which counts their values."""
 
     def __init__(self, spec: FeatureSpec, rows: Iterator[Row]) -> None:
         self._spec = spec
@@ -132,7 +132,7 @@ class _Queries:
         self.num_with: dict[str, int] = dict.fromkeys(spec.query_features, 0)
         self.num_with_history = 0
         self.history: Counter[str] = Counter()
-        # Queries without an ID count as "".
+        # Queries without an ID have the key "".
         self.ids: Counter[str] = Counter()
 
     def batches(self) -> Iterator[pa.RecordBatch]:

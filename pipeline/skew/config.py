@@ -1,4 +1,4 @@
-"""Settings of `two-tower skew`; the configuration imports them, so nothing slow is imported."""
+"""Settings of `two-tower skew`, without slow imports, because every command loads them."""
 
 from collections.abc import Mapping
 
@@ -30,7 +30,7 @@ class SkewConfig(Settings):
     max_unknown: float | None = Field(
         0.1, ge=0, le=1, description="Largest share of history events with unknown candidates."
     )
-    # New queries come every day; IDs of another system would nearly all be unknown.
+    # New queries are normal, but if clients send IDs of another system, almost all are unknown.
     max_unknown_queries: float | None = Field(
         0.5,
         ge=0,

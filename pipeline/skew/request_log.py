@@ -1,6 +1,6 @@
-"""Read logged requests, in one of two formats.
+"""Reader of logged requests, in one of two formats.
 
-- TFRecord files of `PredictionLog`, which TensorFlow Serving's request logging writes.
+- TFRecord files of `PredictionLog`, as written by the request logging of TensorFlow Serving.
 - JSON lines, each the body of a `:predict` request: `{"inputs": …}` or `{"instances": …}`.
 """
 
@@ -24,13 +24,13 @@ Row = dict[str, list[Any]]
 
 @dataclass
 class RequestLog:
-    """A file of logged requests, read once.
+    """A file of logged requests, which is read once.
 
     Attributes:
-        path: The file.
-        spec: Defines the inputs of a query.
-        num_requests: Number of requests with queries, so far.
-        num_others: Number of requests to other signatures, so far.
+        path: Path of the file.
+        spec: Feature specification, which defines the inputs of a query.
+        num_requests: Number of requests with queries that were read so far.
+        num_others: Number of requests to other signatures that were read so far.
     """
 
     path: Path
@@ -39,10 +39,10 @@ class RequestLog:
     num_others: int = field(default=0, init=False)
 
     def rows(self) -> Iterator[Row]:
-        """Yield each query as its values by input, without missing values.
+        """Yield each query as a list of values per input; missing values are omitted.
 
         Raises:
-            RequestLogError: A record cannot be read.
+            RequestLogError: The file or a record cannot be read.
         """
         records = _json_lines if _is_json(self.path) else _prediction_logs
         try:
@@ -63,7 +63,7 @@ class RequestLog:
         """Yield the queries of a request.
 
         Raises:
-            ValueError: A value does not have its input's type, or inputs have different numbers
+            ValueError: A value has the wrong type for its input, or inputs have different numbers
                 of rows.
         """
         spec = self.spec
@@ -86,7 +86,7 @@ class RequestLog:
             row: Row = {}
             for name, convert in kinds.items():
                 column = columns.get(name, [])
-                # A client may send one row for the whole batch.
+                # A client may send a single row of an input for the whole batch.
                 value = column[0 if len(column) == 1 else index] if column else []
                 values = value if isinstance(value, list) else [value]
                 try:
@@ -104,7 +104,7 @@ def _is_json(path: Path) -> bool:
             head = stream.read(64)
     except OSError as error:
         raise RequestLogError(f"{path} cannot be read: {error}") from error
-    # A TFRecord starts with its length in eight bytes, the last of which are zero.
+    # A TFRecord starts with its length as an 8-byte little-endian integer, which ends with zeros.
     if b"\0" in head:
         return False
     if head.lstrip()[:1] not in (b"{", b""):
@@ -115,7 +115,7 @@ def _is_json(path: Path) -> bool:
 
 
 def _json_lines(path: Path) -> Iterator[tuple[str, str, dict[str, list[Any]]]]:
-    """Yield the position of each request, its signature and its inputs."""
+    """Yield the position, signature and inputs of each request in a JSON lines file."""
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
@@ -139,7 +139,7 @@ def _columns(body: Mapping[str, Any]) -> dict[str, list[Any]]:
         raise ValueError("it has neither of them")
     instances = body["instances"]
     names = dict.fromkeys(name for instance in instances for name in instance)
-    # A missing value must not be replaced with that of the next instance.
+    # A missing value becomes None, so that the values of later instances keep their positions.
     return {name: [instance.get(name) for instance in instances] for name in names}
 
 
@@ -185,7 +185,7 @@ def _number(value: Any) -> float:
 def _text(value: Any) -> str:
     if isinstance(value, list | dict):
         raise TypeError(f"must be text, got {value!r:.80}")
-    # JSON can contain half of a surrogate pair, which UTF-8 cannot encode.
+    # JSON can contain unpaired surrogates, which UTF-8 cannot encode.
     text = value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
     return text.decode("utf-8", "replace")
 

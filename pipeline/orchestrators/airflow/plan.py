@@ -1,4 +1,4 @@
-"""Export the pipeline's components and their order as a plan for Airflow."""
+"""Export of the components and their order as a JSON plan, which Airflow turns into a DAG."""
 
 import json
 import shlex
@@ -18,17 +18,17 @@ def airflow_plan(
     two_tower: Sequence[str],
     schedule: str | None,
 ) -> str:
-    """Return the JSON from which `deploy/airflow/two_tower_dags.py` makes a DAG.
+    """Return the JSON plan that `deploy/airflow/two_tower_dags.py` creates a DAG from.
 
-    Airflow reads the file of DAGs every half minute, in an environment without TFX and TensorFlow,
-    so that file cannot import the pipeline's definition.
+    Airflow imports that file every 30 seconds, in an environment without TFX and TensorFlow, so it
+    cannot import the definition of the pipeline.
 
     Args:
-        config: The project's configuration.
-        config_path: Its file, for the components' command.
-        overrides: Settings from the command line.
-        two_tower: The command that runs a component.
-        schedule: Cron expression, or None if runs are only triggered.
+        config: The configuration of the project.
+        config_path: Path of the configuration file, for the commands of the DAG.
+        overrides: Settings from `--set`.
+        two_tower: Words of the command that starts `two-tower`.
+        schedule: Cron expression, or None if runs are only triggered manually.
 
     Raises:
         ConfigError: The schema file is missing.

@@ -1,4 +1,4 @@
-"""Compile the pipeline to a file for Kubeflow Pipelines or Vertex AI."""
+"""Compilation of the pipeline for Kubeflow Pipelines or Vertex AI."""
 
 import json
 import re
@@ -20,8 +20,8 @@ from pipeline.orchestrators.target import LAST_BLESSED_MODEL, PREVIOUS_MODEL
 
 Runner: TypeAlias = Literal["kubeflow", "vertex"]
 
-# These read more than their inputs: data files, earlier models and spans, the serving directory.
-# Importing the schema takes no time, and a cached artifact may have been removed.
+# These components read more than their input artifacts: data files, earlier models and spans, or
+# the serving directory. ImportSchemaGen is fast, and its cached artifact may have been removed.
 _NEVER_CACHED = frozenset(
     {
         "ImportSchemaGen",
@@ -33,12 +33,12 @@ _NEVER_CACHED = frozenset(
         "ModelRecorder",
     }
 )
-# TFX's entrypoint imports TensorFlow before our code: see `models/__init__.py`.
+# TFX's entrypoint imports TensorFlow before `models/__init__.py` can set these variables.
 _ENVIRONMENT = {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
-# The backends support gs://, s3:// and minio:// (`LocalPathForURI` in backend/src/v2/component of
-# kubeflow/pipelines; Vertex AI only gs://), and no paths. TensorFlow only supports gs:// of these:
-# s3:// would need tensorflow-io, and another package for Beam.
+# Kubeflow's backend supports gs://, s3:// and minio:// but not paths (`LocalPathForURI` in
+# backend/src/v2/component of kubeflow/pipelines). Vertex AI and TensorFlow support only gs:// of
+# these: s3:// would need tensorflow-io, and another package for Beam.
 ROOT_MUST = (
     "must be gs://BUCKET/…: the backend keeps artifacts in an object store, and TensorFlow reads "
     "neither s3:// nor minio://"
@@ -46,7 +46,7 @@ ROOT_MUST = (
 
 
 def is_cluster_root(pipeline_root: str) -> bool:
-    """Return whether both the backends and TensorFlow can access a pipeline root."""
+    """Return whether the backends and TensorFlow can all access a pipeline root."""
     return re.match(r"gs://[^/]", pipeline_root) is not None
 
 
@@ -62,14 +62,15 @@ def compile_pipeline(
     """Return the pipeline as KFP pipeline spec 2.1 in YAML, or as a Vertex pipeline job in JSON.
 
     Args:
-        config: The project's configuration.
+        config: The configuration of the project.
         runner: The backend that will run the pipeline.
-        image: Container image of every step, built from `deploy/pipeline.Dockerfile`.
-        pipeline_root: URI of all artifacts, see `is_cluster_root`. Tests, which run the steps
-            without a backend, use a path.
-        data_directory: Default of the run-time parameter of this name.
+        image: Container image of all steps, built from `deploy/pipeline.Dockerfile`.
+        pipeline_root: URI for all artifacts, see `is_cluster_root`. Tests that run the steps
+            without a backend use a path.
+        data_directory: Default of the run parameter `data_directory`.
         serving_dir: Base path of the served versions.
-        resources: Resources by component, from `parse_resources`; the backend chooses the others.
+        resources: Resources by component, from `parse_resources`. Other components have the
+            backend's defaults.
 
     Raises:
         ConfigError: The schema file is missing, a setting cannot be used on a cluster, or an
@@ -105,12 +106,12 @@ def compile_pipeline(
 
 
 def pipeline_name(config: PipelineConfig) -> str:
-    """Return the project's name in Kubeflow's alphabet: lower case, digits and dashes."""
+    """Return the name of the project in lower-case letters, digits and dashes, for Kubeflow."""
     return re.sub(r"[^a-z0-9]+", "-", config.name.lower()).strip("-")
 
 
 def _complete(spec: dict[str, Any], target: ClusterTarget, pipeline_root: str) -> None:
-    """Add what TFX's compiler leaves out: defaults, caching options and environment variables."""
+    """Add parameter defaults and environment variables to a spec, and disable unsafe caching."""
     spec["defaultPipelineRoot"] = pipeline_root
     declared = spec["root"]["inputDefinitions"]["parameters"]
     for name, default in target.parameters.items():
@@ -118,8 +119,8 @@ def _complete(spec: dict[str, Any], target: ClusterTarget, pipeline_root: str) -
     for name, task in spec["root"]["dag"]["tasks"].items():
         if name in _NEVER_CACHED:
             task.pop("cachingOptions", None)
-    # The backends' cache keys contain commands and arguments, but not the environment. So a change
-    # of code that a component's own hash does not cover leaves its cached outputs valid.
+    # The backends' cache keys contain commands and arguments, but no environment variables. So a
+    # change of the whole application's hash does not invalidate all cached outputs.
     variables = {**_ENVIRONMENT, CODE_HASH_VARIABLE: application_hash()}
     environment = [{"name": name, "value": value} for name, value in variables.items()]
     for executor in spec["deploymentSpec"]["executors"].values():

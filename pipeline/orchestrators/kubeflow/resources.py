@@ -1,4 +1,4 @@
-"""Resources of a step's container: cores, memory and GPUs."""
+"""Parsing of container resources: cores, memory and GPUs."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +8,7 @@ from pipeline.config.did_you_mean import did_you_mean
 from pipeline.errors import ConfigError
 
 # Fields of ResourceSpec in api/v2alpha1/pipeline_spec.proto of kubeflow/pipelines. Memory is in
-# units of 10^9 bytes, which its backend writes as Kubernetes' `G`.
+# units of 10^9 bytes, which the backend passes to Kubernetes with the suffix `G`.
 ResourceSpec: TypeAlias = Mapping[str, Any]
 
 KUBERNETES_GPU = "nvidia.com/gpu"
@@ -19,18 +19,18 @@ _BYTES: Mapping[str, int] = {
 
 
 def parse_resources(texts: Sequence[str], gpu_type: str | None = KUBERNETES_GPU) -> dict[str, Any]:
-    """Return the ResourceSpec of each component in `COMPONENT=KEY:VALUE,…`.
+    """Parse `--resources` options into a ResourceSpec per component.
 
-    Keys are `cpu` (cores, or thousandths such as 500m) and `memory` (such as 16G or 16Gi), both
-    limits; `cpu_request` and `memory_request`, which default to the limits; `gpu` (a number) and
-    `gpu_type`.
+    The keys `cpu` (cores such as 2, or millicores such as 500m) and `memory` (such as 16G or 16Gi)
+    are limits. `cpu_request` and `memory_request` default to the limits. `gpu` is the number of
+    GPUs, and `gpu_type` their type.
 
     Args:
-        texts: One text for each component.
-        gpu_type: Default of `gpu_type`; if None, each `gpu` needs one.
+        texts: Options of the form `COMPONENT=KEY:VALUE,…`, one per component.
+        gpu_type: Default of `gpu_type`; if None, `gpu` requires `gpu_type`.
 
     Raises:
-        ConfigError: A text has another form, or two texts have the same component.
+        ConfigError: An option is malformed, or two options are for the same component.
     """
     found: dict[str, Any] = {}
     for text in texts:
@@ -72,7 +72,7 @@ def _spec(text: str, pairs: Sequence[str], gpu_type: str | None) -> dict[str, An
         chosen = values.get("gpu_type") or gpu_type
         if chosen is None:
             raise _error(text, "gpu needs a gpu_type, such as gpu_type:NVIDIA_TESLA_T4")
-        # An int64, which JSON represents as a string.
+        # `count` is an int64, which protobuf's JSON format represents as a string.
         count = str(_parse(text, "gpu", values["gpu"], _count))
         spec["accelerator"] = {"type": chosen, "count": count}
     elif "gpu_type" in values:
@@ -99,7 +99,7 @@ def _cores(value: str) -> float:
 
 
 def _gigabytes(value: str) -> float:
-    # Without a unit Kubernetes would read bytes, but many people mean gigabytes.
+    # The unit is required: without one, Kubernetes assumes bytes, but many people mean gigabytes.
     match = re.fullmatch(r"(\d+)([A-Z]i?)", value)
     if match is None:
         raise ValueError(value)

@@ -1,6 +1,6 @@
 """Run one step of a compiled pipeline: TFX's container entrypoint, adapted to Kubeflow Pipelines.
 
-Usage: python -m pipeline.orchestrators.kubeflow.step ARGUMENTS, which are those of the entrypoint.
+Usage: `python -m pipeline.orchestrators.kubeflow.step ARGUMENTS`, with the entrypoint's arguments.
 """
 
 import importlib
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import components  # noqa: F401 - before TFX, because it defers unneeded imports
+import components  # noqa: F401 - before TFX, because it makes some imports of TFX lazy
 from pipeline.code_hash import application_hash
 
 ENTRYPOINT = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
@@ -21,15 +21,15 @@ CODE_HASH_VARIABLE = "TWO_TOWER_CODE_HASH"
 
 _INPUT_FLAG = "--json_serialized_invocation_args"
 _INPUTS_SPEC_FLAG = "--json_serialized_inputs_spec_args"
-# Kubeflow's launcher adds this output and writes it itself, if it is configured to keep logs. TFX
-# does not know its type, `system.Artifact`.
+# If Kubeflow's launcher is configured to keep logs, it adds this output and writes it itself. TFX
+# does not support its type, `system.Artifact`.
 _LOGS_KEY = "executor-logs"
 _SCHEME = "gs://"
 _STORAGE_PACKAGE = "google.cloud.storage"
 
 
 def main() -> None:
-    """Run the step that `sys.argv` describes."""
+    """Run the step that is described by `sys.argv`."""
     compiled_with = os.environ.get(CODE_HASH_VARIABLE)
     if compiled_with not in (None, found := application_hash()):
         sys.exit(
@@ -39,7 +39,7 @@ def main() -> None:
         )
     sys.argv[1:] = complete_arguments(sys.argv[1:])
     outputs = output_uris(sys.argv[1:])
-    # Checked before the work, because `remove_folder_markers` needs it after the work.
+    # Check before the step runs, because `remove_folder_markers` needs the package afterwards.
     if any(uri.startswith(_SCHEME) for uri in outputs) and not has_storage_client():
         sys.exit(
             "error: outputs on gs:// need the package google-cloud-storage, which this image does "
@@ -47,19 +47,19 @@ def main() -> None:
         )
     try:
         runpy.run_module(ENTRYPOINT, run_name="__main__", alter_sys=True)
-    except SystemExit as ended:  # the entrypoint also exits this way after a success
+    except SystemExit as ended:  # The entrypoint raises it after a success too.
         if ended.code:
             raise
     remove_folder_markers(outputs)
 
 
 def complete_arguments(arguments: Sequence[str]) -> list[str]:
-    """Return a step's arguments with the types of all input artifacts, and without the log output.
+    """Return the arguments of a step with all input types filled in, and without the log output.
 
-    Kubeflow Pipelines leaves the types of inputs empty (`Schema: ""` in
-    `GetOutputArtifactsByExecutionId`, backend/src/v2/metadata/client.go), but TFX needs them. The
-    compiled declarations, which are among the arguments, have them. Remove this once the backend
-    sends the types.
+    Kubeflow Pipelines leaves the types of input artifacts empty (`Schema: ""` in
+    `GetOutputArtifactsByExecutionId`, backend/src/v2/metadata/client.go), but TFX needs them. They
+    are copied from the declarations of the compiled pipeline, which are also in the arguments.
+    Remove this function once the backend sends the types.
     """
     completed = list(arguments)
     executor_input = _executor_input(completed)
@@ -69,7 +69,7 @@ def complete_arguments(arguments: Sequence[str]) -> list[str]:
         declared = spec.get("artifacts", {})
     for key, inputs in executor_input.get("inputs", {}).get("artifacts", {}).items():
         for artifact in inputs.get("artifacts", ()):
-            # A type has one of instanceSchema, schemaTitle and schemaUri.
+            # A type sets one of instanceSchema, schemaTitle and schemaUri.
             if key in declared and not any((artifact.get("type") or {}).values()):
                 artifact["type"] = declared[key]["artifactType"]
     executor_input.get("outputs", {}).get("artifacts", {}).pop(_LOGS_KEY, None)
@@ -79,7 +79,7 @@ def complete_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def output_uris(arguments: Sequence[str]) -> list[str]:
-    """Return the URIs of a step's outputs."""
+    """Return the URIs of the output artifacts in the arguments of a step."""
     outputs = _executor_input(arguments).get("outputs", {}).get("artifacts", {}).values()
     return [artifact["uri"] for output in outputs for artifact in output.get("artifacts", ())]
 
@@ -87,15 +87,15 @@ def output_uris(arguments: Sequence[str]) -> list[str]:
 def remove_folder_markers(uris: Iterable[str]) -> int:
     """Remove the empty objects that mark folders below gs:// URIs, and return their number.
 
-    TensorFlow's `gfile.makedirs` writes them, with names that end in a slash. Kubeflow's launcher,
-    which downloads a step's inputs, makes a file of such an object and then fails with
-    `mkdir …: not a directory` (`DownloadBlob` in backend/src/v2/objectstore). Remove this once the
-    launcher skips such objects.
+    TensorFlow's `gfile.makedirs` creates these objects, whose names end in a slash. When Kubeflow's
+    launcher downloads the inputs of the next step, it writes such an object as a file, and then
+    fails with `mkdir …: not a directory` (`DownloadBlob` in backend/src/v2/objectstore). Remove
+    this function once the launcher skips these objects.
     """
     folders = [uri.removeprefix(_SCHEME) for uri in uris if uri.startswith(_SCHEME)]
     if not folders:
         return 0
-    # The import takes 0.3 s. Buckets know their project, so the client needs none.
+    # Imported here because it takes 0.3 s. Access to a bucket needs no project.
     client = importlib.import_module(_STORAGE_PACKAGE).Client(project=None)
     count = 0
     for folder in folders:

@@ -1,4 +1,4 @@
-"""Submit a compiled pipeline to Kubeflow Pipelines, as a single run or as a recurring run."""
+"""Submission of a compiled pipeline to Kubeflow Pipelines, as a run or a recurring run."""
 
 import contextlib
 import json
@@ -17,8 +17,8 @@ import yaml
 from pipeline.errors import SubmitError
 
 _PARAMETER_TYPES: Mapping[str, type] = {"STRING": str, "NUMBER_INTEGER": int}
-# Checks by parameter name. A step would check too, but only once the run has started. The names are
-# those of target.py, which is slow to import.
+# Requirement and check by parameter name. Steps check the values too, but only after the run has
+# started. target.py defines the names, but is slow to import.
 _CHECKS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "epochs": ("be at least 1", lambda epochs: epochs >= 1),
     "span": ("be newest, a number, or a day such as 2026-11-20", lambda span: _is_span(span)),
@@ -33,10 +33,10 @@ _CRON_FIELDS = 6
 
 @dataclass(frozen=True)
 class Server:
-    """The API of Kubeflow Pipelines.
+    """A server of Kubeflow Pipelines, and the credentials for its API.
 
     Attributes:
-        host: Its URL.
+        host: URL of the API.
         namespace: Namespace of the user, for installations with several users.
         token: Bearer token; if None, kfp uses its own settings and those of the cluster.
         ca_file: PEM file of the authority that signed the server's certificate.
@@ -50,13 +50,13 @@ class Server:
 
 @dataclass(frozen=True)
 class Submitted:
-    """A run that was created.
+    """A run or recurring run that was created.
 
     Attributes:
-        kind: Whether it is a single run or recurs.
-        name: Its name.
-        identity: Its ID on the server.
-        replaced: IDs of the recurring runs that it has replaced.
+        kind: `run` or `recurring run`.
+        name: Name of the run.
+        identity: ID of the run on the server.
+        replaced: IDs of the recurring runs that were deleted.
     """
 
     kind: Literal["run", "recurring run"]
@@ -76,22 +76,24 @@ def submit(
     replace: bool = False,
     service_account: str | None = None,
 ) -> Submitted:
-    """Create a run or a recurring run, of which one runs at a time, without catching up.
+    """Create a run, or a recurring run if `cron` is given.
+
+    A recurring run starts at most one run at a time, and does not catch up on missed ones.
 
     Args:
         package: File from `two-tower compile --runner kubeflow`.
-        server: The server that will run it.
-        experiment: Name of the experiment; created if it does not exist.
+        server: The server that will run the pipeline.
+        experiment: Name of the experiment, which is created if it does not exist.
         name: Name of the run.
         parameters: Values from `read_parameters`.
-        cron: Schedule in UTC; six fields if it starts with seconds, else five.
-        replace: Whether to remove recurring runs of the same name in the experiment, once the new
-            one exists.
+        cron: Cron schedule in UTC, with five fields, or with six if the first is seconds.
+        replace: Whether to delete recurring runs with the same name in the experiment, after the
+            new one was created.
         service_account: Kubernetes service account of the steps.
 
     Raises:
-        SubmitError: kfp is not installed, the server cannot be reached or refuses, or there is a
-            recurring run of that name and `replace` is false.
+        SubmitError: kfp is not installed, the server cannot be reached or refuses the request, or a
+            recurring run with this name exists and `replace` is false.
     """
     with _explained(server.host):
         client = _client(server)
@@ -121,11 +123,11 @@ def submit(
 
 
 def read_parameters(package: Path, texts: Sequence[str]) -> dict[str, Any]:
-    """Return the values of texts such as `epochs=3`, in the types that the pipeline declares.
+    """Parse texts such as `epochs=3` into values of the types that the pipeline declares.
 
     Raises:
         SubmitError: The file is not a compiled pipeline, or a parameter is unknown or has an
-            unusable value.
+            invalid value.
     """
     try:
         spec = yaml.safe_load(package.read_text(encoding="utf-8"))
@@ -179,7 +181,7 @@ def _is_span(text: str) -> bool:
 
 
 def cron_with_seconds(cron: str) -> str:
-    """Return a cron expression with the field for seconds that Kubeflow requires."""
+    """Return a cron expression of six fields, as Kubeflow requires; seconds are 0 by default."""
     fields = cron.split()
     if len(fields) == _CRON_FIELDS - 1:
         return " ".join(["0", *fields])
@@ -219,8 +221,8 @@ def _recurring_runs(client: Any, experiment_id: str, name: str) -> list[str]:
 
 @contextlib.contextmanager
 def _explained(host: str) -> Iterator[None]:
-    """Turn kfp's exceptions into SubmitError, and keep what it prints off standard output."""
-    # urllib3 logs a line on each retry.
+    """Convert exceptions of kfp to SubmitError, and redirect its output to standard error."""
+    # urllib3 logs a warning for each retry.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -229,7 +231,7 @@ def _explained(host: str) -> Iterator[None]:
         raise
     except Exception as error:
         # The exception classes are in packages that are only installed with kfp, so they are
-        # recognized by their attributes and modules; anything else is raised again.
+        # recognized by their attributes and modules. Other exceptions are raised again.
         status = getattr(error, "status", None)
         if status is not None:
             answer = str(getattr(error, "body", "") or getattr(error, "reason", "")).strip()

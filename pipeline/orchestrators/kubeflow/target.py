@@ -1,4 +1,4 @@
-"""A cluster as the target of a pipeline: each component runs in its own container."""
+"""Target for clusters, where each component runs in its own container."""
 
 from typing import Any
 
@@ -21,12 +21,15 @@ EPOCHS_PARAMETER = "epochs"
 
 
 class ClusterTarget:
-    """Containers that share only the pipeline root; a run gets what they read as parameters.
+    """Target for containers that share only the pipeline root.
+
+    The folder of the data, the number of epochs and the span are parameters of each run.
 
     Args:
-        config: The project's configuration.
-        pipeline_root: Path or URI that every container can access.
-        data_directory: Default folder for relative paths in `data`; if None, the image's folder.
+        config: The configuration of the project.
+        pipeline_root: Path or URI that all containers can access.
+        data_directory: Default folder for relative input paths; if None, that of the code in the
+            image.
         serving_dir: Base path of the served versions; if None, `serving.directory` of the
             configuration, or a folder below the pipeline root.
 
@@ -34,7 +37,7 @@ class ClusterTarget:
         ConfigError: The served versions would be written inside a container.
     """
 
-    # The compiling machine need not see the data, and ingestion is never cached.
+    # The machine that compiles may not have the data, and ingestion is never cached.
     input_fingerprint = ""
 
     def __init__(
@@ -46,7 +49,7 @@ class ClusterTarget:
     ) -> None:
         root = f"{pipeline_root.rstrip('/')}/{config.name}"
         self.ingest = IngestConfig(data=config.data, split=config.split, spec=config.spec)
-        # Checkpoints are local files, so they only outlive the container on a mounted root.
+        # Checkpoints are local files, so they outlive the container only on a mounted root.
         self.checkpoint_dir = (
             CHECKPOINT_DIRECTORY if "://" in pipeline_root else f"{root}/checkpoints"
         )
@@ -62,7 +65,7 @@ class ClusterTarget:
             )
         schema = config.data_schema.file or f"schema/{config.name}/schema.pbtxt"
         self.schema_file = schema if _is_absolute(schema) else f"{IMAGE_DIRECTORY}/{schema}"
-        # Parameters of a run, with their defaults.
+        # Parameters of a run and their defaults.
         self.parameters: dict[str, Any] = {
             DATA_DIRECTORY_PARAMETER: data_directory or IMAGE_DIRECTORY,
             EPOCHS_PARAMETER: config.training.epochs,
@@ -77,13 +80,13 @@ class ClusterTarget:
         self.ingestion_parameters: dict[str, Any] = placeholders
 
     def previous_model(self, examples: BaseChannel, fitted_examples: BaseChannel) -> BaseNode:
-        """Return the component that finds the model for a warm start."""
+        """Return the component that finds the earlier model for a warm start."""
         return ModelFinder(
             records=self.records_dir, fitted_examples=fitted_examples, examples=examples
         ).with_id(PREVIOUS_MODEL)
 
     def last_blessed_model(self, current: BaseChannel) -> BaseNode:
-        """Return the component that finds the model to compare `current` with."""
+        """Return the component that finds the last blessed model, to compare `current` with."""
         return ModelFinder(records=self.records_dir, current_model=current).with_id(
             LAST_BLESSED_MODEL
         )

@@ -1,7 +1,8 @@
-"""Run a pipeline's components on this machine, one after the other.
+"""Local runner of a pipeline, which runs its components one after the other.
 
-TFX's own local runner returns normally if a component's inputs cannot be resolved and the component
-never ran. This runner checks each component's state in ML Metadata, and notifies an observer.
+TFX's own local runner reports success even if a component did not run because its inputs could not
+be resolved. This runner checks the state of each component in ML Metadata. It also notifies an
+observer.
 """
 
 import time
@@ -35,8 +36,8 @@ class ComponentOutcome:
     Attributes:
         name: Name of the component.
         state: `complete` or `cached`.
-        seconds: Wall time.
-        outputs: Artifacts by output key.
+        seconds: Wall time in seconds.
+        outputs: Output artifacts by key.
     """
 
     name: str
@@ -46,22 +47,25 @@ class ComponentOutcome:
 
 
 class Observer(Protocol):
-    """Receives the progress of a run."""
+    """Callbacks that report the progress of a run."""
 
     def component_started(self, name: str, position: int, total: int) -> None:
-        """Called when a component starts; `position` counts from 1."""
+        """Handle the start of the component at `position`, which counts from 1."""
 
     def component_finished(self, outcome: ComponentOutcome) -> None:
-        """Called when a component has succeeded."""
+        """Handle the success of a component."""
 
 
 class ObservedLocalRunner(IrBasedRunner):
-    """Runs a pipeline in this process.
+    """TFX runner that runs a pipeline in this process.
 
     Args:
         run_id: ID of the run in ML Metadata.
-        observer: Notified of each component.
-        without_cache: Components that run even if the cache has their outputs.
+        observer: Object that is notified when a component starts and when it has succeeded.
+        without_cache: Names of components that never use cached outputs.
+
+    Attributes:
+        outcomes: Outcomes of the components that have succeeded, by name.
     """
 
     def __init__(
@@ -78,7 +82,7 @@ class ObservedLocalRunner(IrBasedRunner):
         """Run a compiled pipeline.
 
         Raises:
-            ComponentFailedError: A component failed or could not start; later ones did not run.
+            ComponentFailedError: A component failed or could not start. Later ones do not run.
         """
         if run_options is not None:
             raise ValueError("partial runs are not supported; the cache skips what is unchanged")
@@ -98,18 +102,18 @@ class ObservedLocalRunner(IrBasedRunner):
 def run_component(
     pipeline: Pipeline, name: str, run_id: str, without_cache: Collection[str] = ()
 ) -> ComponentOutcome:
-    """Run one component, after the components before it have already run.
+    """Run one component; its upstream components must have succeeded in the same run.
 
     Args:
         pipeline: The pipeline that contains the component.
         name: Name of the component.
         run_id: ID of the run in ML Metadata.
-        without_cache: Components that run even if the cache has their outputs.
+        without_cache: Names of components that never use cached outputs.
 
     Raises:
-        UnknownComponentError: There is no component of this name.
-        ComponentFailedError: It failed or could not start, or a component that it waits for has
-            not succeeded in this run, such as a gate whose output it does not read.
+        UnknownComponentError: The pipeline has no component with this name.
+        ComponentFailedError: The component failed or could not start, or an upstream component,
+            such as a gate, has not succeeded in this run.
     """
     compiled = compiler.Compiler().compile(pipeline)
     runtime_parameter_utils.substitute_runtime_parameter(
@@ -120,7 +124,7 @@ def run_component(
         raise UnknownComponentError(f"there is no component {name!r}; known: {', '.join(nodes)}")
     if name in without_cache:
         nodes[name].execution_options.caching_options.enable_cache = False
-    # An orchestrator's plan that was compiled with other settings may lack a component.
+    # The plan of an orchestrator may lack a component if it was compiled with other settings.
     missing = _not_successful(compiled, nodes[name].upstream_nodes, run_id)
     if missing:
         raise ComponentFailedError(
@@ -134,7 +138,7 @@ def run_component(
 def _not_successful(
     pipeline: pipeline_pb2.Pipeline, names: Collection[str], run_id: str
 ) -> list[str]:
-    """Return the components whose newest execution in a run did not succeed or does not exist."""
+    """Return the components without an execution in a run, or whose newest one did not succeed."""
     with metadata.Metadata(_connection(pipeline)) as handle:
         store = handle.store
         run = store.get_context_by_type_and_name(constants.PIPELINE_RUN_CONTEXT_TYPE_NAME, run_id)
@@ -173,7 +177,7 @@ def _launch(pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode) ->
             custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, name),
         ).launch()
     except Exception as error:
-        # A component may raise any exception, and each of them ends the run. The caller reports it.
+        # A component can raise any exception, which ends the run. The caller reports it.
         raise ComponentFailedError(name, str(error)) from error
     seconds = time.monotonic() - started
     if execution is None or not execution.execution_id:

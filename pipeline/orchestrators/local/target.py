@@ -1,4 +1,4 @@
-"""This machine as the target of a pipeline: local paths, and ML Metadata to find earlier models."""
+"""Target for the local machine, where ML Metadata is used to find earlier models."""
 
 from typing import Any
 
@@ -20,14 +20,13 @@ from pipeline.runs.history import refreshed_through
 
 
 class LocalTarget:
-    """This machine, with all paths from the configuration.
+    """Target for the local machine, with all paths from the configuration.
 
     Args:
-        config: The project's configuration.
-        ingest: Settings with the spans that the run's ingestion has chosen; if None, spans are
-            chosen now.
-        reads_input: Whether this process may read the input files. If not, their fingerprint is
-            empty.
+        config: The configuration of the project.
+        ingest: Ingestion settings with the chosen spans, if ingestion of the run is already done.
+            If None, the spans are chosen now.
+        reads_input: Whether this process reads the input files. If not, their fingerprint is empty.
     """
 
     epochs: Any = None
@@ -52,12 +51,12 @@ class LocalTarget:
 
     @property
     def input_fingerprint(self) -> str:
-        """Hash of the input files, for the cache."""
+        """Hash of the input files for cache keys, or "" if this process does not read them."""
         return fingerprint(self.ingest) if self._reads_input else ""
 
     def previous_model(self, examples: BaseChannel, fitted_examples: BaseChannel) -> BaseNode:
-        """Return the resolver that finds the model for a warm start."""
-        del examples  # ML Metadata knows which ones the transformed examples were made from.
+        """Return the resolver that finds the earlier model for a warm start."""
+        del examples  # ML Metadata records which examples the transformed ones were made from.
         return Resolver(
             strategy_class=PreviousBlessedModelStrategy,
             model=Channel(type=Model),
@@ -66,7 +65,7 @@ class LocalTarget:
         ).with_id(PREVIOUS_MODEL)
 
     def last_blessed_model(self, current: BaseChannel) -> BaseNode:
-        """Return the resolver that finds the model to compare `current` with."""
+        """Return the resolver that finds the last blessed model, to compare `current` with."""
         return Resolver(
             strategy_class=LastBlessedModelStrategy,
             current=current,
@@ -81,6 +80,6 @@ class LocalTarget:
         fitted_examples: BaseChannel,
         pushed_model: BaseChannel,
     ) -> list[BaseNode]:
-        """Return no nodes: ML Metadata already records the model."""
+        """Return no nodes, because ML Metadata already records the model."""
         del model, examples, fitted_examples, pushed_model
         return []
