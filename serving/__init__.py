@@ -1,1 +1,1 @@
-"""The model server, its launcher, load tests, and clients of the TensorFlow Serving API."""
+"""The model server, its launcher, the load generator, and clients of the TensorFlow Serving API."""

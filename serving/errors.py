@@ -1,15 +1,15 @@
 """The errors of the `serving` package.
 
-The server raises them, gRPC and REST translate them, and the clients raise the same class again.
-Codes and HTTP statuses are those of TensorFlow Serving (`ToHTTPStatusCode` in
-`tensorflow_serving/model_servers/http_server.cc`).
+The server raises them and sends them as gRPC status codes or HTTP statuses. The clients convert
+these back and raise the same classes. The mapping of codes to HTTP statuses is TensorFlow Serving's
+(`ToHTTPStatusCode` in `tensorflow_serving/model_servers/http_server.cc`).
 
     ServingError
-    ├── InvalidArgumentError, OutOfRangeError     the request is wrong
-    ├── FailedPreconditionError                   the model cannot do this
+    ├── InvalidArgumentError, OutOfRangeError     the request is invalid
+    ├── FailedPreconditionError                   the model does not support the request
     ├── NotFoundError, UnimplementedError         no such model, version, label or method
     ├── DeadlineExceededError, CancelledError     no answer in time
-    ├── UnavailableError                          the server is away or busy; a retry may help
+    ├── UnavailableError                          the server is down or busy; a retry may help
     ├── ResourceExhaustedError                    too little memory, or too large a message
     ├── InternalError, DataLossError              a defect of the server or the model
     └── UnknownError, AlreadyExistsError, AbortedError, PermissionDeniedError, UnauthenticatedError
@@ -22,18 +22,18 @@ from typing import ClassVar
 
 
 class LaunchError(RuntimeError):
-    """A model server process did not start; the message ends with the tail of its log."""
+    """A model server process did not start; the message ends with the last lines of its log."""
 
 
 class ServingError(Exception):
-    """The base class of every error of a request.
+    """The base class of all request errors.
 
     Attributes:
         grpc_code: The number of the gRPC status code.
         name: The canonical name of the code, such as `INVALID_ARGUMENT`.
-        http_status: The HTTP status of the REST answer.
+        http_status: The HTTP status of the REST response.
         retryable: True if the same request may succeed a moment later.
-        message: The text that is sent to the client.
+        message: The error message for the client.
     """
 
     grpc_code: ClassVar[int] = 2
@@ -52,7 +52,7 @@ class ServingError(Exception):
 
 
 class CancelledError(ServingError):
-    """The caller gave up."""
+    """The request was cancelled."""
 
     grpc_code, name, http_status = 1, "CANCELLED", 499
 
@@ -64,19 +64,19 @@ class InternalError(ServingError):
 
 
 class UnknownError(ServingError):
-    """An error without a better class."""
+    """The error has an unknown code or does not fit any other class."""
 
     grpc_code, name, http_status = 2, "UNKNOWN", 500
 
 
 class InvalidArgumentError(ServingError):
-    """The request is wrong, whatever the state of the server."""
+    """The request is invalid, regardless of the state of the server."""
 
     grpc_code, name, http_status = 3, "INVALID_ARGUMENT", 400
 
 
 class DeadlineExceededError(ServingError):
-    """The answer was not ready in time."""
+    """The response was not ready before the deadline."""
 
     grpc_code, name, http_status = 4, "DEADLINE_EXCEEDED", 504
 
@@ -94,7 +94,7 @@ class AlreadyExistsError(ServingError):
 
 
 class PermissionDeniedError(ServingError):
-    """The caller may not do this."""
+    """The caller has no permission for this operation."""
 
     grpc_code, name, http_status = 7, "PERMISSION_DENIED", 403
 
@@ -106,7 +106,7 @@ class ResourceExhaustedError(ServingError):
 
 
 class FailedPreconditionError(ServingError):
-    """The model cannot do what the request asks for."""
+    """The served model or its state does not allow the request."""
 
     grpc_code, name, http_status = 9, "FAILED_PRECONDITION", 400
 
@@ -118,13 +118,13 @@ class AbortedError(ServingError):
 
 
 class OutOfRangeError(ServingError):
-    """A value is outside of what the model accepts."""
+    """A value is outside the range that the model accepts."""
 
     grpc_code, name, http_status = 11, "OUT_OF_RANGE", 400
 
 
 class UnimplementedError(ServingError):
-    """The server does not offer the method."""
+    """The server does not implement the method."""
 
     grpc_code, name, http_status = 12, "UNIMPLEMENTED", 501
 
@@ -150,12 +150,12 @@ class UnauthenticatedError(ServingError):
 
 _CLASSES = ServingError.__subclasses__()
 _BY_GRPC_CODE = {cls.grpc_code: cls for cls in _CLASSES}
-# If several classes share an HTTP status, the first one above counts.
+# If several classes share an HTTP status, the first one defined above is used.
 _BY_HTTP_STATUS = {cls.http_status: cls for cls in reversed(_CLASSES)}
 
 
 def code_name(grpc_code: int) -> str:
-    """Return the canonical name for the number of a gRPC status code, `OK` included."""
+    """Return the canonical name of a gRPC status code, such as `OK`; unknown ones as digits."""
     if grpc_code == 0:
         return "OK"
     cls = _BY_GRPC_CODE.get(grpc_code)
@@ -163,13 +163,14 @@ def code_name(grpc_code: int) -> str:
 
 
 def from_grpc_code(code: int, message: str) -> ServingError:
-    """Return the error for the number of a gRPC status code."""
+    """Return an error of the class for a gRPC status code."""
     return _BY_GRPC_CODE.get(code, UnknownError)(message)
 
 
 def from_http_status(status: int, message: str) -> ServingError:
-    """Return the error for an HTTP status.
+    """Return an error of the class for an HTTP status.
 
-    Three codes share the status 400; it returns `InvalidArgumentError` for all of them.
+    If several classes have this status, it is the one defined first: `InvalidArgumentError` for
+    400, for example.
     """
     return _BY_HTTP_STATUS.get(status, UnknownError)(message)

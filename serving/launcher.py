@@ -1,6 +1,6 @@
-"""Start a model server in a new process for a while, without importing TensorFlow here.
+"""Temporary model servers in their own processes; the caller does not import TensorFlow.
 
-The check before a push, the commands, tests and benchmarks use it.
+The check before a push, the CLI commands, the tests and the benchmarks use this module.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LOG_TAIL_LINES = 20
 
 @dataclasses.dataclass(frozen=True)
 class RunningModelServer:
-    """A server that is ready.
+    """The addresses, process and log of a server that is ready.
 
     Attributes:
         grpc_target: `host:port` for gRPC clients.
@@ -49,21 +49,21 @@ def running_model_server(
     log_path: str | os.PathLike[str] | None = None,
     extra_flags: Sequence[str] = (),
 ) -> Iterator[RunningModelServer]:
-    """Serve a model for the length of a `with` block.
+    """Run a model server for the duration of a `with` block.
 
         with running_model_server("serving/retrieval") as server:
             client = RetrievalClient(server.grpc_target)
 
     Args:
-        base_path: The folder of version folders.
+        base_path: The folder that contains the version folders.
         model_name: The name under which the model is served.
-        timeout_s: How long to wait until the model is available. Importing TensorFlow alone takes
-            three to six seconds.
+        timeout_s: Time limit until the model is available. Importing TensorFlow alone takes three
+            to six seconds.
         log_path: The log file; by default a temporary one that is deleted after the block.
-        extra_flags: More flags of `python -m serving.server`.
+        extra_flags: Further flags for `python -m serving.server`.
 
     Raises:
-        LaunchError: If the server ends, or is not ready in time.
+        LaunchError: If the server exits before it is ready, or is not ready in time.
     """
     with tempfile.TemporaryDirectory(prefix="model_server_") as scratch:
         log = Path(log_path) if log_path is not None else Path(scratch, "log")
@@ -71,7 +71,7 @@ def running_model_server(
         ready_file = Path(scratch, "ready.json")
         flags = [
             f"--model_name={model_name}",
-            # The server runs in another folder than the caller.
+            # The server's working directory differs from the caller's.
             f"--model_base_path={os.path.abspath(base_path)}",
             "--port=auto",
             "--rest_api_port=auto",

@@ -1,11 +1,11 @@
-"""A model server process that has imported TensorFlow and waits for the model to serve.
+"""A standby process that imports TensorFlow in advance and becomes a model server on request.
 
-The import takes seconds. A caller that will soon need a server starts one on standby during other
-work, and `serving.launcher` uses it instead of a new process:
+The import takes seconds. A caller that will soon need a server can start a standby process and do
+other work in the meantime. `serving.launcher` then uses it instead of a new process:
 
     with standby_server():
         ...  # seconds of other work
-        with running_model_server(base_path) as server:  # ready at once
+        with running_model_server(base_path) as server:  # does not wait for the import
             ...
 """
 
@@ -27,7 +27,7 @@ _waiting: list[subprocess.Popen[bytes]] = []
 
 @contextlib.contextmanager
 def standby_server() -> Iterator[None]:
-    """Keep a process on standby during the block, or until `start_server` uses it."""
+    """Start a standby process; stop it at the end of the block unless `start_server` used it."""
     process = start_process(["-m", "serving.standby"], subprocess.PIPE, subprocess.DEVNULL)
     _waiting.append(process)
     try:
@@ -40,11 +40,11 @@ def standby_server() -> Iterator[None]:
 
 
 def start_server(flags: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start a model server; use a process on standby if there is one.
+    """Start a model server, in a standby process if there is one.
 
     Args:
         flags: The flags of `python -m serving.server`.
-        log: The file to append its output to.
+        log: The file that the server's output is appended to.
     """
     while _waiting:
         process = _waiting.pop()
@@ -64,7 +64,7 @@ def start_server(flags: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
 def start_process(
     arguments: Sequence[str], stdin: int, output: int | IO[bytes]
 ) -> subprocess.Popen[bytes]:
-    """Start this Python in the project's folder, with the project on its path."""
+    """Run this Python interpreter in the application's root folder, with that on its path."""
     environment = dict(os.environ)
     paths = [str(_APPLICATION_ROOT), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
@@ -81,10 +81,10 @@ def start_process(
 
 
 def main() -> int:
-    """Import TensorFlow, wait for flags on standard input, and serve.
+    """Import TensorFlow, wait for the flags and log file on standard input, and run the server.
 
     Returns:
-        The server's exit status; 0 if the parent closed standard input without sending flags.
+        The server's exit status; 0 if the parent closes standard input without sending flags.
     """
     from serving.server.__main__ import import_tensorflow
     from serving.server.__main__ import main as serve

@@ -1,9 +1,10 @@
 """Clients of a served retrieval model. They need grpcio and protobuf, but not TensorFlow.
 
-from serving.clients import RetrievalClient
+Example:
+    from serving.clients import RetrievalClient
 
-with RetrievalClient("127.0.0.1:8500") as client:
-client.recommend("42", history=["1", "50"], exclude=["1", "50"], k=10)
+    with RetrievalClient("127.0.0.1:8500") as client:
+        client.recommend("42", history=["1", "50"], exclude=["1", "50"], k=10)
 """
 
 from serving.clients.answer import Embedding, Recommendations

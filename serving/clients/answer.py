@@ -1,4 +1,4 @@
-"""The answers of a served model, and how to read them from output tensors."""
+"""Results of the clients, and functions that build them from output tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ EMBEDDING = "embedding"
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """The outputs of a signature, and the version that computed them if the protocol names it."""
+    """The output tensors of one request.
+
+    Attributes:
+        outputs: The tensors by output name.
+        model_version: The version that computed them; None if the response does not contain it.
+    """
 
     outputs: Mapping[str, Tensor]
     model_version: int | None
@@ -38,7 +43,7 @@ class Recommendations:
     """Candidates for one query, best first.
 
     Attributes:
-        candidate_ids: The candidates; fewer than requested if fewer are left after filters.
+        candidate_ids: The candidates; fewer than requested if filters leave too few.
         scores: Their scores, in the same order.
         model_version: The version that answered; None over REST, which does not return it.
     """
@@ -62,10 +67,10 @@ class Embedding:
 
 
 def check_k(signature: SignatureSpec, k: int | None) -> None:
-    """Check the requested number of candidates against the model's, if its metadata states one.
+    """Check that the model can return `k` candidates, as far as its metadata states the number.
 
     Raises:
-        InvalidArgumentError: If `k` is not positive or larger than the model's k.
+        InvalidArgumentError: If `k` is less than 1 or more than the model returns.
     """
     if k is None:
         return
@@ -80,10 +85,10 @@ def check_k(signature: SignatureSpec, k: int | None) -> None:
 
 
 def read_recommendations(prediction: Prediction, k: int | None) -> list[Recommendations]:
-    """Return the first `k` candidates for each query; all if `k` is None.
+    """Return the first `k` candidates for each query, or all of them if `k` is None.
 
     Raises:
-        InternalError: If the model's answer does not follow the serving contract.
+        InternalError: If an output is missing or has the wrong shape.
     """
     ids, scores = prediction.output(CANDIDATE_IDS), prediction.output(SCORES)
     if ids.shape != scores.shape:
@@ -100,10 +105,10 @@ def read_recommendations(prediction: Prediction, k: int | None) -> list[Recommen
 
 
 def read_embeddings(prediction: Prediction) -> list[Embedding]:
-    """Return the vector of each row.
+    """Return one embedding for each row of the output `embedding`.
 
     Raises:
-        InternalError: If the model's answer does not follow the serving contract.
+        InternalError: If the output is missing or has the wrong shape.
     """
     rows = prediction.output(EMBEDDING).rows()
     return [Embedding(row, prediction.model_version) for row in rows]

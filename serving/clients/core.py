@@ -1,9 +1,9 @@
-"""Everything that the clients have in common, without any I/O.
+"""The logic that all clients share, without any I/O.
 
-A method of a client is a generator here. It yields the next step, a `Send` or a `Pause`, and
-receives the response, or a `ServingError` raised at the `yield`. So the blocking and the asyncio
-clients share every decision and differ only in how they take a step. httpx's `auth_flow` uses the
-same pattern.
+Each client method is a generator in this module. It yields the next step, a `Send` or a `Pause`.
+The client takes the step and passes the response back, or raises a `ServingError` at the `yield`.
+So the blocking and the asyncio clients share this logic and differ only in their I/O. httpx's
+`auth_flow` uses the same pattern.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Send:
-    """The step: send a request, in the protocol's form, and return the response."""
+    """A step: send a request in the protocol's format, and return the response."""
 
     request: Any
     timeout_s: float
@@ -45,7 +45,7 @@ class Send:
 
 @dataclasses.dataclass(frozen=True)
 class Pause:
-    """The step: wait."""
+    """A step: wait."""
 
     seconds: float
 
@@ -56,25 +56,28 @@ Flow = Generator[Send | Pause, Any, T]
 
 @dataclasses.dataclass(frozen=True)
 class Exchange(Generic[T]):
-    """A request in the form of a protocol, and the function that reads its response."""
+    """A request in the protocol's format, and the function that parses its response."""
 
     request: Any
     read: Callable[[Any], T]
 
 
 class ServingProtocol(Protocol):
-    """The TensorFlow Serving API over gRPC or REST, as requests and responses only."""
+    """Builder of requests and parser of responses for one protocol, gRPC or REST; it sends nothing.
+
+    Each method returns a request and the function that parses its response.
+    """
 
     def predict(
         self, signature: SignatureSpec, inputs: Mapping[str, Tensor]
     ) -> Exchange[Prediction]:
-        """Run a signature."""
+        """Build the request that runs a signature."""
 
     def metadata(self) -> Exchange[ModelMetadata]:
-        """Describe the model's signatures."""
+        """Build the request for the model's signatures."""
 
     def status(self) -> Exchange[list[VersionStatus]]:
-        """List the states of the model's versions."""
+        """Build the request for the states of the model's versions."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,34 +85,36 @@ class RetryPolicy:
     """The number of attempts of a call and the pauses between them.
 
     Attributes:
-        max_attempts: Attempts in total; 1 turns retries off.
-        first_pause_s: The pause before the second attempt; it doubles each time. Each pause is
-            shortened at random by up to half, so that clients of a restarted server do not
-            return all at once.
+        max_attempts: Largest number of attempts of a call, including the first; 1 disables
+            retries.
+        first_pause_s: The pause before the second attempt; it doubles for each further one. Each
+            pause is shortened at random by up to half, so that the clients of a restarted server
+            do not all retry at the same time.
         max_pause_s: The longest pause.
     """
 
-    # The pauses add up to 175 to 350 ms. gRPC itself waits up to 100 ms before it reconnects.
+    # With these defaults, the pauses of a call add up to 175 to 350 ms. gRPC itself waits up to
+    # 100 ms before it reconnects.
     max_attempts: int = 4
     first_pause_s: float = 0.05
     max_pause_s: float = 2.0
 
     def pause_s(self, failures: int) -> float:
-        """Return the pause after this many failures."""
-        # The exponent is bounded because many attempts would overflow a float.
+        """Return the pause in seconds after the given number of failures (1 or more)."""
+        # Without this bound on the exponent, the power overflows a float after many attempts.
         longest_s = min(self.first_pause_s * 2.0 ** min(failures - 1, 60), self.max_pause_s)
         return longest_s * random.uniform(0.5, 1.0)
 
 
 class Deadline:
-    """The end of a call's time, shared by all of its steps."""
+    """The time limit of a call, which includes all of its requests and pauses."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._ends_at = time.monotonic() + timeout_s
 
     def left_s(self) -> float:
-        """Return the seconds that are left.
+        """Return the remaining time in seconds.
 
         Raises:
             DeadlineExceededError: If no time is left.
@@ -120,14 +125,14 @@ class Deadline:
         return left_s
 
     def allows(self, pause_s: float) -> bool:
-        """Return whether time is left after a pause."""
+        """Return whether the deadline is later than the end of a pause that starts now."""
         return time.monotonic() + pause_s < self._ends_at
 
 
 def exchange_with_retries(
     exchange: Exchange[T], policy: RetryPolicy, deadline: Deadline
 ) -> Flow[T]:
-    """Send until there is an answer, the error is not retryable, or attempts or time run out.
+    """Send a request, and retry it after retryable errors while attempts and time are left.
 
     Raises:
         ServingError: The error of the last attempt.
@@ -146,9 +151,9 @@ def exchange_with_retries(
 
 
 class ClientCore:
-    """Build requests from the model's signatures, send them with retries, read the answers.
+    """The client methods as generators: build a request, send it with retries, parse the response.
 
-    The arguments are those of `RetrievalMethods`.
+    `RetrievalMethods` documents the arguments.
     """
 
     def __init__(
@@ -169,7 +174,7 @@ class ClientCore:
     def recommend(
         self, one: Query, many: Sequence[Query] | None, k: int | None, timeout_s: float | None
     ) -> Flow[Recommendations | list[Recommendations]]:
-        """Answer `one` query, or each of `many` if they are given."""
+        """Return recommendations for `one` query, or a list for `many` if it is not None."""
         if many is not None and one != Query():
             raise InvalidArgumentError("Pass either `queries` or the parts of one query, not both")
         queries = [one] if many is None else many
@@ -187,7 +192,7 @@ class ClientCore:
         k: int | None,
         timeout_s: float | None,
     ) -> Flow[Recommendations | list[Recommendations]]:
-        """Find candidates similar to `one`, or to each of `many`."""
+        """Return the candidates similar to `one`, or a list with those for each of `many`."""
         if (one is None) == (many is None):
             raise InvalidArgumentError("Pass either `candidate_id` or `candidate_ids`")
         ids = [one or ""] if many is None else many
@@ -199,17 +204,17 @@ class ClientCore:
     def embed_queries(
         self, queries: Sequence[Query], timeout_s: float | None
     ) -> Flow[list[Embedding]]:
-        """Embed each query."""
+        """Return the embedding of each query."""
         return (yield from self._predict("embed_query", queries, read_embeddings, timeout_s))
 
     def embed_one(
         self, signature_name: str, query: Query, timeout_s: float | None
     ) -> Flow[Embedding]:
-        """Embed a query, or a candidate given as a query with its id and features."""
+        """Return the embedding of a query, or of a candidate (its id and features as a Query)."""
         return (yield from self._predict(signature_name, [query], read_embeddings, timeout_s))[0]
 
     def metadata(self, timeout_s: float | None, *, refresh: bool) -> Flow[ModelMetadata]:
-        """Return the model's signatures; ask for them only once unless `refresh` is set."""
+        """Return the model's signatures, which are cached; `refresh` requests them again."""
         return (yield from self._known_metadata(self._deadline(timeout_s), refresh=refresh))
 
     def status(self, timeout_s: float | None) -> Flow[list[VersionStatus]]:
@@ -232,8 +237,8 @@ class ClientCore:
         try:
             return read((yield from self._send(metadata, name, queries, k, deadline)))
         except (InvalidArgumentError, FailedPreconditionError):
-            # Either the call is wrong, or a newer version has another signature. Only in the
-            # second case can the same call succeed with other inputs.
+            # Either the arguments are wrong, or the server has a newer version with different
+            # inputs. Only in the second case can a second attempt succeed.
             newer = (yield from self._newer_metadata(deadline)) if was_known else None
             if newer is None or newer.signatures.get(name) == metadata.signatures.get(name):
                 raise
@@ -263,7 +268,8 @@ class ClientCore:
         given = self._candidate_id_name
         similar = metadata.signatures.get("similar_candidates")
         if given is None and similar is not None:
-            # `embed_candidate` may have other text inputs; here only the id has rank 1.
+            # `embed_candidate` may have several string inputs of rank 1, but in
+            # `similar_candidates` only the id has rank 1.
             ids = [name for name, spec in similar.inputs.items() if spec.rank == 1]
             given = ids[0] if len(ids) == 1 else None
         return find_id_name(signature, given, "candidate_id_name")
@@ -278,7 +284,8 @@ class ClientCore:
         try:
             return (yield from self._known_metadata(deadline, refresh=True))
         except ServingError:
-            # The error of the call itself says more. Ask again at the next call.
+            # The caller raises the error of its own request, which is more useful. Clear the
+            # cache, so that the next call requests the metadata again.
             self._metadata = None
             return None
 

@@ -1,4 +1,4 @@
-"""The gRPC clients: one that blocks and one for asyncio."""
+"""The gRPC clients: a blocking one and one for asyncio."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ class RetrievalClient(BlockingClient):
             client.recommend("u1", history=["m1", "m2"], features={"age": 30}, k=10)
 
     Args:
-        target: `host:port`, or `dns:///name:port` for all addresses of a name in turn.
+        target: `host:port`, or `dns:///name:port` to send requests to all addresses of the name
+            in turn.
         model_name: The name under which the model is served.
-        tls: Options of an encrypted connection; None for a plain one.
+        tls: TLS options; None for an unencrypted connection.
         channel: A channel to use instead of a new one. The client does not close it.
         options: See `RetrievalMethods`.
 
     Raises:
-        InvalidArgumentError: If an option is invalid or a file of `tls` cannot be read.
+        InvalidArgumentError: If an option is invalid or a file in `tls` cannot be read.
     """
 
     def __init__(
@@ -73,13 +74,14 @@ class AsyncRetrievalClient(
         Coroutine[Any, Any, list[VersionStatus]],
     ]
 ):
-    """A client of a retrieval model over gRPC for asyncio: await each method.
+    """An asyncio client of a retrieval model over gRPC; each method returns a coroutine.
 
         async with AsyncRetrievalClient("127.0.0.1:8500") as client:
             await client.recommend("u1", history=["m1", "m2"], features={"age": 30}, k=10)
 
-    Any number of calls can run at once on its connection. Create and use the client in the same
-    event loop. The arguments are those of `RetrievalClient`; `channel` is one of `grpc.aio`.
+    The calls share a connection and can run concurrently. Create and use the client in the same
+    event loop. The arguments are those of `RetrievalClient`, but `channel` must be a
+    `grpc.aio.Channel`.
     """
 
     def __init__(

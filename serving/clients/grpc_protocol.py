@@ -1,4 +1,4 @@
-"""The TensorFlow Serving API over gRPC: channels, requests and responses."""
+"""Channels, requests and responses of the TensorFlow Serving API over gRPC."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ from serving.errors import (
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", 2**31 - 1),
     ("grpc.max_send_message_length", 2**31 - 1),
-    # The clients have a retry policy; a second layer would multiply the attempts.
+    # The clients retry calls themselves; retries in gRPC would multiply the attempts.
     ("grpc.enable_retries", 0),
-    # gRPC's own pause before it reconnects is a second or more, and no retry shortens it.
+    # By default, gRPC waits 1 s or more before it reconnects, and calls fail in the meantime.
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # Without it, gRPC shares one connection among all clients of the process.
+    # Without this option, all clients of the process share one connection.
     ("grpc.use_local_subchannel_pool", 1),
 )
-# gRPC's schemes for several addresses, which are asked in turn. A bare `host:port` keeps gRPC's
-# default policy, which reconnects as soon as there is a call.
+# Targets with these schemes can have several addresses, which get the requests in turn. A plain
+# `host:port` keeps gRPC's default policy, which only reconnects when there is a call.
 _REPLICA_SCHEMES = ("dns:", "ipv4:", "ipv6:")
 
 _STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
@@ -61,10 +61,10 @@ _SIGNATURE_DEF = "signature_def"
 
 
 def make_channel(library: Any, target: str, tls: TlsOptions | None) -> Any:
-    """Return a channel of `library`, which is `grpc` or `grpc.aio`.
+    """Return a new channel from `library`, which is `grpc` or `grpc.aio`.
 
     Raises:
-        InvalidArgumentError: If a file of `tls` cannot be read.
+        InvalidArgumentError: If a file in `tls` cannot be read.
     """
     options: tuple[tuple[str, Any], ...] = _CHANNEL_OPTIONS
     if target.startswith(_REPLICA_SCHEMES):
@@ -76,7 +76,7 @@ def make_channel(library: Any, target: str, tls: TlsOptions | None) -> Any:
 
 
 def bind(channel: Any) -> Callable[[wire.Message, float], Any]:
-    """Return a function that sends any request of the API on a channel, within seconds."""
+    """Return a function that sends a request of the API, given the request and a timeout in s."""
     calls = {
         request_class: channel.unary_unary(
             path,
@@ -89,17 +89,17 @@ def bind(channel: Any) -> Callable[[wire.Message, float], Any]:
 
 
 def as_serving_error(error: grpc.RpcError) -> ServingError:
-    """Return the error of a failed call."""
+    """Convert gRPC's error of a failed call."""
     code, message = error.code().value[0], error.details() or ""
     if error.code() is grpc.StatusCode.CANCELLED:
-        # The clients never cancel a call and then read its error, so a proxy did, or a server
-        # that was shutting down.
+        # The clients never read the error of a call that they cancelled. So a proxy cancelled
+        # it, or a server that was shutting down.
         return UnavailableError(f"The call was cancelled by the server or a proxy: {message}")
     return from_grpc_code(code, message)
 
 
 class GrpcProtocol:
-    """The requests for one model, and the readers of their responses."""
+    """Builder of gRPC requests for one model, and parser of their responses."""
 
     def __init__(self, model: ModelChoice) -> None:
         self._model = model
@@ -107,10 +107,10 @@ class GrpcProtocol:
     def predict(
         self, signature: SignatureSpec, inputs: Mapping[str, Tensor]
     ) -> Exchange[Prediction]:
-        """Run a signature.
+        """Build the request that runs a signature.
 
         Raises:
-            InvalidArgumentError: If requests cannot carry the type of an input.
+            InvalidArgumentError: If the client does not support the dtype of an input.
         """
         request = wire.PredictRequest(model_spec=_model_spec(self._model, signature.name))
         for name, tensor in inputs.items():
@@ -118,14 +118,14 @@ class GrpcProtocol:
         return Exchange(request, _read_prediction)
 
     def metadata(self) -> Exchange[ModelMetadata]:
-        """Describe the model's signatures."""
+        """Build the request for the model's signatures."""
         request = wire.GetModelMetadataRequest(
             model_spec=_model_spec(self._model), metadata_field=[_SIGNATURE_DEF]
         )
         return Exchange(request, _read_metadata)
 
     def status(self) -> Exchange[list[VersionStatus]]:
-        """List the states of the model's versions."""
+        """Build the request for the states of the model's versions."""
         request = wire.GetModelStatusRequest(model_spec=_model_spec(self._model))
         return Exchange(request, _read_status)
 

@@ -1,4 +1,4 @@
-"""A served model as a client sees it: its versions, its signatures, and their tensors."""
+"""A served model from the client's view: its versions, its signatures, and their tensors."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ DTYPE_NAMES = {1: "float", 2: "double", 3: "int32", 7: "string", 9: "int64", 10:
 
 @dataclasses.dataclass(frozen=True)
 class ModelChoice:
-    """The model to ask, and at most one way to choose its version.
+    """The model that requests are sent to, and optionally a version number or label.
 
     Attributes:
         name: The name under which the model is served.
         version: A version number.
-        label: A version label, such as `stable`, which the server resolves.
+        label: A version label, such as `stable`, which the server resolves to a version.
+
+    Raises:
+        InvalidArgumentError: If both a version and a label are given.
     """
 
     name: str
@@ -37,12 +40,11 @@ class ModelChoice:
 
 @dataclasses.dataclass(frozen=True)
 class TensorSpec:
-    """One input or output of a signature.
+    """The dtype and shape of an input or output of a signature.
 
     Attributes:
         dtype: TensorFlow's name of the dtype, such as `string` or `float`.
-        shape: The size of each dimension, with None for any size. None if even the rank is
-            unknown.
+        shape: The size of each dimension, where None means any size; None if the rank is unknown.
     """
 
     dtype: str
@@ -50,7 +52,7 @@ class TensorSpec:
 
     @classmethod
     def from_sizes(cls, dtype: str, sizes: Sequence[int], *, unknown_rank: bool) -> TensorSpec:
-        """Return the spec for sizes in TensorFlow's form, where -1 means any size."""
+        """Build a spec from dimension sizes as in TensorFlow's protos, where -1 means any size."""
         shape = tuple(size if size >= 0 else None for size in sizes)
         return cls(dtype, None if unknown_rank else shape)
 
@@ -62,7 +64,7 @@ class TensorSpec:
 
 @dataclasses.dataclass(frozen=True)
 class SignatureSpec:
-    """One signature: its inputs and outputs by name."""
+    """The name, inputs and outputs of a signature."""
 
     name: str
     inputs: Mapping[str, TensorSpec]
@@ -85,7 +87,7 @@ class VersionStatus:
         version: The version number.
         state: `START`, `LOADING`, `AVAILABLE`, `UNLOADING` or `END`.
         error_code: The name of a gRPC status code; `OK` if there was no error.
-        error_message: The error's text, or "".
+        error_message: The error message; "" if there was no error.
     """
 
     version: int
@@ -101,7 +103,7 @@ class VersionStatus:
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """Values in row-major order, without NumPy.
+    """A tensor whose values are a flat sequence in row-major order. It does not need NumPy.
 
     Attributes:
         dtype: TensorFlow's name of the dtype, such as `string` or `float`.
@@ -114,7 +116,7 @@ class Tensor:
     values: Sequence[Any]
 
     def rows(self) -> list[tuple[Any, ...]]:
-        """Return the values of each row of a tensor of rank 2.
+        """Split the values of a rank-2 tensor into rows.
 
         Raises:
             InternalError: If the rank is not 2 or the number of values does not match the shape.
@@ -129,10 +131,10 @@ class Tensor:
 
 
 def encode_text(text: str) -> bytes:
-    """Return the bytes of a string; the inverse of `decode_text` for any bytes."""
+    """Encode a string as UTF-8; surrogate escapes from `decode_text` become the original bytes."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def decode_text(content: bytes) -> str:
-    """Return the string for bytes, also for ids that are not valid UTF-8."""
+    """Decode UTF-8, with surrogate escapes for bytes that are not valid UTF-8."""
     return content.decode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""An operator's client: change the models and versions that a running server serves."""
+"""Client for operators that changes the models and versions of a running server."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class ModelAdmin:
 
     Args:
         target: `host:port`.
-        tls: Options of an encrypted connection; None for a plain one.
+        tls: TLS options; None for an unencrypted connection.
 
     Raises:
-        InvalidArgumentError: If a file of `tls` cannot be read.
+        InvalidArgumentError: If a file in `tls` cannot be read.
     """
 
     def __init__(self, target: str, tls: TlsOptions | None = None) -> None:
@@ -43,27 +43,27 @@ class ModelAdmin:
     def reload_config(self, config: bytes, timeout_s: float) -> None:
         """Replace the list of served models, with their versions and labels.
 
-        The call returns when models that are new to the server are available. It does not wait
-        for new versions of a model that the server already serves.
+        The call waits until models that the server did not serve before are available. It does
+        not wait for new versions of other models.
 
         Args:
             config: A serialized `tensorflow.serving.ModelServerConfig`. The server unloads every
                 model that is not in it.
-            timeout_s: How long to wait.
+            timeout_s: Time limit of the call.
 
         Raises:
-            FailedPreconditionError: If a label names a version that is not available.
-            ServingError: As reported by the server or the connection.
+            FailedPreconditionError: If a label is assigned to a version that is not available.
+            ServingError: Any other error of the server or the connection.
         """
         response = self._send(wire.ReloadConfigRequest(config=config), timeout_s)
         if response.status.error_code:
             raise from_grpc_code(response.status.error_code, response.status.error_message)
 
     def versions(self, model_name: str, timeout_s: float) -> dict[int, VersionStatus]:
-        """Return the states of a model's versions by number; empty if the server has none.
+        """Return the state of each version of a model by number; {} if the server has no version.
 
         Raises:
-            ServingError: As reported by the server or the connection.
+            ServingError: Any other error of the server or the connection.
         """
         exchange = GrpcProtocol(ModelChoice(model_name)).status()
         try:

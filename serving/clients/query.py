@@ -1,4 +1,4 @@
-"""Queries, and how they become the input tensors of a signature."""
+"""Queries, and their conversion to the input tensors of a signature."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serving.errors import InvalidArgumentError
 
 HISTORY = "history"
 EXCLUDE = "exclude"
-# An input with this prefix restricts the candidates to certain values of a feature.
+# An input with this prefix contains the allowed values of a candidate feature.
 ALLOW_PREFIX = "allow_"
 
 FeatureValue = str | float | int | Sequence[str]
@@ -26,13 +26,13 @@ class Query:
     """One query for recommendations or an embedding.
 
     Attributes:
-        query_id: Whom or what to recommend to; "" if the model does not know it.
+        query_id: The query id, for example a user id; "" if there is none.
         history: Candidate ids of past events, oldest first.
-        features: The query's features by name: strings, numbers, or lists of strings. Features
-            left out count as unknown.
+        features: The query's features by name: strings, numbers, or lists of strings. Missing
+            features are treated as unknown.
         exclude: Candidate ids that must not be returned.
-        filters: Allowed values by candidate feature. A candidate is returned only if it has one
-            of the values of each feature. An empty list allows every value.
+        filters: Allowed values by candidate feature. A candidate is returned only if, for each
+            of these features, it has an allowed value. An empty list allows all values.
     """
 
     query_id: str = ""
@@ -43,7 +43,7 @@ class Query:
 
     @property
     def is_restricted(self) -> bool:
-        """Return whether some candidates must not be returned."""
+        """Return whether the query has exclusions or filters."""
         return bool(self.exclude) or any(self.filters.values())
 
 
@@ -53,11 +53,11 @@ def find_id_name(signature: SignatureSpec, given: str | None, argument: str) -> 
     Args:
         signature: The signature to search.
         given: The name that the caller configured, if any.
-        argument: The client's argument that configures it, for the message.
+        argument: The client's argument for this name, which error messages mention.
 
     Raises:
-        InvalidArgumentError: If the name is not an input, or if no name was given and several
-            inputs could take the id.
+        InvalidArgumentError: If `given` is not an input, or if it is None and the signature does
+            not have exactly one input that could take the id.
     """
     options = [
         name
@@ -84,11 +84,12 @@ def build_inputs(
 ) -> dict[str, Tensor]:
     """Return the input tensors for a batch of queries.
 
-    Inputs that a query leaves out become "" or NaN, and lists are padded with "" at the end. The
-    model reads both as unknown.
+    Missing values become "" or NaN, and lists are padded with "" or NaN at the end. The model
+    treats both as unknown.
 
     Raises:
-        InvalidArgumentError: If a feature or filter is unknown or of the wrong type.
+        InvalidArgumentError: If a feature or filter is unknown or has the wrong type, or if the
+            signature does not support history or exclusions that a query has.
     """
     for query in queries:
         _check_names(signature, id_name, query)

@@ -43,13 +43,14 @@ class RestRetrievalClient(BlockingClient):
             client.recommend("u1", history=["m1", "m2"], features={"age": 30}, k=10)
 
     Args:
-        url: `http://host:port`, followed by the path before `/v1` if a proxy adds one.
+        url: `http://host:port` or `https://host:port`. If a proxy serves the API under a path
+            prefix, append the prefix (the part before `/v1`).
         model_name: The name under which the model is served.
-        tls: Options of the encrypted connection, for an `https` URL.
+        tls: TLS options, which are only allowed with an `https` URL.
         options: See `RetrievalMethods`.
 
     Raises:
-        InvalidArgumentError: If the URL or an option is invalid, or a file of `tls` cannot be
+        InvalidArgumentError: If the URL or an option is invalid, or a file in `tls` cannot be
             read.
     """
 
@@ -75,7 +76,7 @@ class RestRetrievalClient(BlockingClient):
         )
 
     def close(self) -> None:
-        """Close this thread's connection; the connections of other threads end with them."""
+        """Close this thread's connection. Other connections are closed when their threads end."""
         connection = getattr(self._local, "connection", None)
         if connection is not None:
             connection.close()
@@ -100,8 +101,8 @@ class RestRetrievalClient(BlockingClient):
         try:
             return _exchange(connection, request)
         except (ConnectionError, http.client.RemoteDisconnected):
-            # Servers close kept-alive connections that were idle for a while. That is not a
-            # failure, and every request may be sent twice.
+            # Servers close idle kept-alive connections. So connect again and repeat the request,
+            # which is safe because requests are idempotent.
             if not was_open:
                 raise
         self.close()
@@ -123,7 +124,7 @@ class RestRetrievalClient(BlockingClient):
 
 
 class _HttpsConnection(http.client.HTTPConnection):
-    """An HTTPS connection whose certificate may have another name than the host."""
+    """An HTTPS connection that verifies the certificate against `server_name`, not the host."""
 
     default_port = http.client.HTTPS_PORT
 
@@ -148,11 +149,11 @@ class HttpRequest(NamedTuple):
 
 
 class RestProtocol:
-    """The requests for one model, and the readers of their responses.
+    """Builder of REST requests for one model, and parser of their responses.
 
     Args:
-        prefix: The path before `/v1`.
-        model: The model to ask.
+        prefix: The part of the URL path before `/v1`.
+        model: The model that requests are sent to.
     """
 
     def __init__(self, prefix: str, model: ModelChoice) -> None:
@@ -166,11 +167,11 @@ class RestProtocol:
     def predict(
         self, signature: SignatureSpec, inputs: Mapping[str, Tensor]
     ) -> Exchange[Prediction]:
-        """Run a signature."""
+        """Build the request that runs a signature."""
 
         def read(answer: Any) -> Prediction:
             outputs = answer["outputs"]
-            if not isinstance(outputs, dict):  # a single output is sent without its name
+            if not isinstance(outputs, dict):  # the server omits the name of a single output
                 outputs = {next(iter(signature.outputs)): outputs}
             tensors = {
                 name: _tensor(value, signature.outputs[name].dtype)
@@ -185,11 +186,11 @@ class RestProtocol:
         return Exchange(HttpRequest("POST", f"{self._path}:predict", body), read)
 
     def metadata(self) -> Exchange[ModelMetadata]:
-        """Describe the model's signatures."""
+        """Build the request for the model's signatures."""
         return Exchange(HttpRequest("GET", f"{self._path}/metadata"), _read_metadata)
 
     def status(self) -> Exchange[list[VersionStatus]]:
-        """List the states of the model's versions."""
+        """Build the request for the states of the model's versions."""
         return Exchange(HttpRequest("GET", self._path), _read_status)
 
 

@@ -1,6 +1,7 @@
-"""The methods of every client, blocking or asyncio, over gRPC or REST."""
+"""The methods that all clients share, blocking or asyncio, over gRPC or REST."""
 
-# `_run` returns a value or a coroutine of it, which only the type variables below tell apart.
+# `_run` returns a value in blocking clients and a coroutine in asyncio ones. Only the type
+# variables below distinguish them, so mypy sees `Any`.
 # mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from serving.errors import ServingError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# What the methods return: the values themselves, or coroutines of them.
+# Return types of the methods: plain values, or coroutines for asyncio.
 One = TypeVar("One")
 Many = TypeVar("Many")
 Vector = TypeVar("Vector")
@@ -41,19 +42,21 @@ class ClientOptions(TypedDict, total=False):
 class RetrievalMethods(Generic[One, Many, Vector, Vectors, Metadata, Status]):
     """The methods of a client of one served retrieval model.
 
-    The client learns the names and types of the model's inputs from the server at its first call.
-    When a version with other inputs takes over, it asks for them again and repeats the call.
+    The first call requests the names and types of the model's inputs from the server. If a call
+    fails because a newer version has different inputs, the client requests them again and repeats
+    the call.
 
     Args:
-        make_protocol: Returns the protocol for the chosen model.
+        make_protocol: Function that returns the protocol for a model.
         model_name: The name under which the model is served.
-        model_version: The version to ask; by default the newest.
-        version_label: The label of the version to ask, such as `stable`, instead of its number.
-        timeout_s: How long a call may take, retries included.
-        retry_policy: How often a call is retried while the server is unavailable.
-        query_id_name: The input that takes the query id. Only needed if the model has several
-            inputs that could be it.
-        candidate_id_name: The input that takes the candidate id; likewise.
+        model_version: The version that answers requests; by default the newest.
+        version_label: The label of that version, such as `stable`, instead of its number.
+        timeout_s: Time limit of a call, including retries.
+        retry_policy: The number of attempts and the pauses while the server is unavailable.
+        query_id_name: The input that takes the query id. It is only needed if several inputs
+            could take the id.
+        candidate_id_name: The input that takes the candidate id. It is only needed if several
+            inputs could take the id.
 
     Raises:
         InvalidArgumentError: If both a version and a label are given.
@@ -75,7 +78,7 @@ class RetrievalMethods(Generic[One, Many, Vector, Vectors, Metadata, Status]):
         self._core = ClientCore(protocol, timeout_s, retry_policy, query_id_name, candidate_id_name)
 
     def _run(self, flow: Flow[Any]) -> Any:
-        """Take the steps of a call; return its result, or a coroutine of it."""
+        """Perform the steps of a call; return its result, or a coroutine that returns it."""
         raise NotImplementedError
 
     @overload
@@ -111,23 +114,24 @@ class RetrievalMethods(Generic[One, Many, Vector, Vectors, Metadata, Status]):
         """Return the best candidates for one query, or for each of `queries`.
 
         Args:
-            query_id: Whom or what to recommend to; "" if the model does not know it.
+            query_id: The query id, for example a user id; "" if there is none.
             history: Candidate ids of past events, oldest first.
-            features: The query's features by name; features left out count as unknown.
+            features: The query's features by name; missing features are treated as unknown.
             exclude: Candidate ids that must not be returned.
-            filters: Allowed values by candidate feature; a candidate needs one of each.
+            filters: Allowed values by candidate feature. A candidate is returned only if, for
+                each of these features, it has an allowed value.
             queries: Several queries for one request, instead of the arguments above.
-            k: How many candidates; by default as many as the model returns.
-            timeout_s: How long this call may take, retries included; by default the client's.
+            k: Number of candidates per query; by default as many as the model returns.
+            timeout_s: Time limit of this call, including retries; by default the client's.
 
         Returns:
-            `Recommendations`, or a list of them for `queries`. They hold fewer than `k`
-            candidates if fewer are left.
+            `Recommendations`, or a list of them for `queries`. They contain fewer than `k`
+            candidates if exclusions and filters leave too few.
 
         Raises:
             InvalidArgumentError: If a feature or filter is unknown, or `k` is more than the
                 model returns.
-            ServingError: As reported by the server or the connection.
+            ServingError: Any other error of the server or the connection.
         """
         query = Query(query_id, history, features or {}, exclude, filters or {})
         return self._run(self._core.recommend(query, queries, k, timeout_s))
@@ -163,7 +167,7 @@ class RetrievalMethods(Generic[One, Many, Vector, Vectors, Metadata, Status]):
     ) -> One | Many:
         """Return the candidates most similar to one candidate, or to each of `candidate_ids`.
 
-        The other arguments, the result and the errors are those of `recommend`.
+        See `recommend` for the other arguments, the return value and the errors.
         """
         flow = self._core.similar(candidate_id, candidate_ids, filters or {}, k, timeout_s)
         return self._run(flow)
@@ -181,7 +185,10 @@ class RetrievalMethods(Generic[One, Many, Vector, Vectors, Metadata, Status]):
         return self._run(self._core.embed_one("embed_query", query, timeout_s))
 
     def embed_queries(self, queries: Sequence[Query], *, timeout_s: float | None = None) -> Vectors:
-        """Return the `Embedding` of each query from one request; exclusions have no effect."""
+        """Return the `Embedding` of each query; all are sent in one request.
+
+        Exclusions and filters have no effect.
+        """
         return self._run(self._core.embed_queries(queries, timeout_s))
 
     def embed_candidate(
@@ -196,7 +203,7 @@ class RetrievalMethods(Generic[One, Many, Vector, Vectors, Metadata, Status]):
         return self._run(self._core.embed_one("embed_candidate", candidate, timeout_s))
 
     def metadata(self, *, refresh: bool = False, timeout_s: float | None = None) -> Metadata:
-        """Return the model's signatures; set `refresh` to ask the server again."""
+        """Return the model's signatures, which are cached; `refresh` requests them again."""
         return self._run(self._core.metadata(timeout_s, refresh=refresh))
 
     def status(self, *, timeout_s: float | None = None) -> Status:
@@ -214,7 +221,7 @@ class BlockingClient(
         list[VersionStatus],
     ]
 ):
-    """A client whose methods wait for the answer. Threads may share it."""
+    """Base class of clients whose methods wait for the response. Threads may share a client."""
 
     def __enter__(self) -> Self:
         return self
@@ -227,7 +234,11 @@ class BlockingClient(
         raise NotImplementedError
 
     def _send(self, request: Any, timeout_s: float) -> Any:
-        """Send a request and return the response; raise `ServingError`."""
+        """Send a request and return the response.
+
+        Raises:
+            ServingError: If the request fails.
+        """
         raise NotImplementedError
 
     def _run(self, flow: Flow[Any]) -> Any:

@@ -16,14 +16,17 @@ FilePath = str | os.PathLike[str]
 
 @dataclasses.dataclass(frozen=True)
 class TlsOptions:
-    """TLS, or mutual TLS with a client certificate.
+    """Certificates for TLS, or for mutual TLS if a client certificate is given.
 
     Attributes:
-        root_certificates: PEM file of the authorities to trust; by default those of the library
-            (gRPC's own list, or the system's for REST).
+        root_certificates: PEM file with the trusted root certificates; by default gRPC's own for
+            gRPC, and the system's for REST.
         client_certificate: PEM file with this client's certificate chain, for mutual TLS.
-        client_key: PEM file with its private key.
-        server_name: The name in the server's certificate if it is not the host's.
+        client_key: PEM file with the private key of `client_certificate`.
+        server_name: The name in the server's certificate, if it differs from the host name.
+
+    Raises:
+        InvalidArgumentError: If only one of `client_certificate` and `client_key` is given.
     """
 
     root_certificates: FilePath | None = None
@@ -50,13 +53,13 @@ class TlsOptions:
         )
 
     def channel_options(self) -> tuple[tuple[str, str], ...]:
-        """Return the channel options that go with the credentials."""
+        """Return the gRPC channel options that set `server_name`."""
         if self.server_name is None:
             return ()
         return (("grpc.ssl_target_name_override", self.server_name),)
 
     def ssl_context(self) -> ssl.SSLContext:
-        """Return the context of an HTTPS connection, which does not include `server_name`.
+        """Return the SSL context of a connection; the caller has to pass `server_name` itself.
 
         Raises:
             InvalidArgumentError: If a file cannot be read or contains no certificate or key.

@@ -1,10 +1,10 @@
 """The messages of the TensorFlow Serving API, without TensorFlow.
 
-The official classes (`tensorflow_serving.apis`) import `tensorflow`, which takes seconds and a
-gigabyte. A client needs about twenty small messages. They are declared here in the syntax of the
-original .proto files, with only the fields that clients use, in a descriptor pool of their own, so
-that both sets of classes can be in one process. A test compares each field with the official
-descriptors.
+The official classes (`tensorflow_serving.apis`) need `tensorflow`, whose import takes seconds and
+whose installation takes more than 1 GB. A client needs only about twenty small messages. This
+module declares them in the syntax of the original .proto files, with only the fields that clients
+use. They are in a separate descriptor pool, so that both sets of classes can be used in one
+process. A test compares each field with the official descriptors.
 
 Enums are declared as int32, which has the same encoding.
 """
@@ -97,7 +97,7 @@ def _build_classes() -> dict[str, Any]:
     pool.Add(file)
     if hasattr(message_factory, "GetMessageClass"):
         make_class: Any = message_factory.GetMessageClass
-    else:  # before protobuf 4.22, which the stubs describe
+    else:  # protobuf before 4.22; the type stubs describe later versions
         make_class = message_factory.MessageFactory(pool).GetPrototype  # type: ignore[attr-defined]
     return {
         name: make_class(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in DECLARATIONS

@@ -1,4 +1,4 @@
-"""Put load on a model server and measure its answers."""
+"""Load generator that measures the throughput, latencies and errors of a model server."""
 
 from serving.loadtest.driver import drive, drive_in_processes
 from serving.loadtest.load import LoadPlan, LoadResult

@@ -1,4 +1,4 @@
-"""Send requests and measure the answers, in this process or in several others."""
+"""Load generation in this process or in several new ones."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ from serving.loadtest.load import LoadPlan, LoadResult
 
 _PAUSE_AFTER_ERROR_S = 0.01
 _START_TIMEOUT_S = 60.0
-_barrier: Any = None  # In a load process, set when it starts.
+_barrier: Any = None  # set when a load process starts
 
 
 def drive_in_processes(plan: LoadPlan, processes: int = 1) -> LoadResult:
-    """Put the load of `plan` on its server from new processes.
+    """Send the requests of `plan` to its server from new processes.
 
-    The caller's threads and garbage, such as TensorFlow's, then do not disturb the measurement.
+    There, the threads and garbage collection of the caller, such as TensorFlow's, do not affect
+    the measurement.
 
     Args:
-        plan: The whole load.
-        processes: How many processes share it; never more than there are clients.
+        plan: The total load.
+        processes: Number of processes that share the load. It is reduced to the number of clients
+            if there are fewer.
 
     Raises:
         ValueError: If `processes` is less than 1.
@@ -52,7 +54,7 @@ def _set_barrier(barrier: Any) -> None:
 
 
 def _drive_with_others(plan: LoadPlan) -> LoadResult:
-    _barrier.wait(_START_TIMEOUT_S)  # until the last process has started
+    _barrier.wait(_START_TIMEOUT_S)  # until all processes have started
     return asyncio.run(drive(plan))
 
 
@@ -73,7 +75,7 @@ async def drive(plan: LoadPlan) -> LoadResult:
 
 
 async def _addresses(target: str) -> list[tuple[str, int]]:
-    """Return the addresses of gRPC's form of a target: one, or all of a name."""
+    """Return the (host, port) pairs of a gRPC target; a `dns:///` name is resolved to all."""
     scheme, _, rest = target.rpartition(":///") if ":///" in target else ("", "", target)
     if target.startswith(("ipv4:", "ipv6:")):
         rest = target.partition(":")[2]
@@ -87,12 +89,12 @@ async def _addresses(target: str) -> list[tuple[str, int]]:
     try:
         infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:
-        return found  # each call reports the error
+        return found  # each call will report the error
     return sorted({(str(info[4][0]), port) for info in infos})
 
 
 class _Load(abc.ABC):
-    """One request and how it is counted, for both kinds of load."""
+    """Base class of the load loops: send requests, and count answers, latencies and errors."""
 
     def __init__(self, plan: LoadPlan, channels: list[Channel]) -> None:
         self._plan = plan
@@ -103,7 +105,7 @@ class _Load(abc.ABC):
         self._ends_at = self._begins_at + plan.duration_s
 
     async def run(self) -> LoadResult:
-        """Warm up, measure, and wait for the last answers."""
+        """Send requests during warm-up and measurement, and wait for the last answers."""
         busy = asyncio.ensure_future(self._measure_own_share())
         await self._send_all()
         self._result.driver_busy = await busy
@@ -111,7 +113,7 @@ class _Load(abc.ABC):
 
     @abc.abstractmethod
     async def _send_all(self) -> None:
-        """Send requests until the time is over."""
+        """Send requests until the measurement ends, and wait for their answers."""
 
     async def _measure_own_share(self) -> float:
         await asyncio.sleep(self._begins_at - time.monotonic())
@@ -120,7 +122,7 @@ class _Load(abc.ABC):
         return (time.thread_time() - used_s) / (time.monotonic() - began_at)
 
     async def _send(self, due_at: float) -> bool:
-        """Send the next request, due at a time; return whether it was answered."""
+        """Send the next request, which was due at `due_at`; return whether it succeeded."""
         left_s = due_at + self._plan.timeout_s - time.monotonic()
         try:
             if left_s <= 0:
@@ -143,7 +145,8 @@ class _Load(abc.ABC):
         self._result.errors[name] += 1
         self._result.messages.setdefault(name, error.message)
         if isinstance(error, DeadlineExceededError):
-            # A user has waited that long. Other errors come quickly and would look good.
+            # The user has waited this long. Latencies of other errors do not count: they can be
+            # very short and would make the results look better.
             self._result.latencies_s.append(time.monotonic() - due_at)
 
     def _is_measured(self, moment: float) -> bool:
@@ -151,7 +154,7 @@ class _Load(abc.ABC):
 
 
 class _ClosedLoop(_Load):
-    """A fixed number of clients, each of which sends its next request after an answer."""
+    """A fixed number of clients; each waits for the response before it sends the next request."""
 
     async def _send_all(self) -> None:
         await asyncio.gather(*(self._client() for _ in range(self._plan.concurrency or 0)))
@@ -159,7 +162,7 @@ class _ClosedLoop(_Load):
     async def _client(self) -> None:
         while (now := time.monotonic()) < self._ends_at:
             if not await self._send(now):
-                # A server that is away refuses within microseconds.
+                # If the server is down, calls fail within microseconds.
                 await asyncio.sleep(_PAUSE_AFTER_ERROR_S)
 
 
@@ -170,7 +173,7 @@ class _OpenLoop(_Load):
         in_progress: set[asyncio.Task[bool]] = set()
         for due_at in self._arrivals():
             early_s = due_at - time.monotonic()
-            # Even if it is late, it must read answers now and then.
+            # If it is behind schedule, it must still let other tasks read answers now and then.
             if early_s > 0 or len(in_progress) % 64 == 0:
                 await asyncio.sleep(max(early_s, 0.0))
             task = asyncio.ensure_future(self._send(due_at))

@@ -1,7 +1,8 @@
-"""A small gRPC client for load tests: unary calls with prepared messages over HTTP/2 (RFC 9113).
+"""A small gRPC client for load tests: unary calls with serialized messages over HTTP/2 (RFC 9113).
 
-On few CPUs grpcio's client would be most of what a load test measures. This one encodes nothing,
-decodes headers only of failed calls, and takes about half the CPU time for each call.
+On a machine with few CPUs, grpcio's client would dominate the results of a load test. This client
+encodes no messages, decodes only the headers of failed calls, and takes about half the CPU time
+per call.
 """
 
 from __future__ import annotations
@@ -37,18 +38,18 @@ _RENEW_WINDOW_AFTER = 2**30
 _REFUSED, _CANCEL = 7, 8
 _RESET_ERRORS: dict[int, type[ServingError]] = {
     _CANCEL: CancelledError,
-    11: ResourceExhaustedError,  # the server asks for less load
+    11: ResourceExhaustedError,  # ENHANCE_YOUR_CALM: the server asks for less load
 }
 
 
 class Channel:
-    """A connection for calls of one method, which is made again after it breaks.
+    """A connection for calls of one method. It reconnects at the next call after a failure.
 
     Args:
         host: The server's host.
         port: The server's port.
-        path: The path of the method.
-        tls: Options of an encrypted connection; None for a plain one.
+        path: The gRPC path of the method.
+        tls: TLS options; None for an unencrypted connection.
     """
 
     def __init__(self, host: str, port: int, path: str, tls: TlsOptions | None = None) -> None:
@@ -61,14 +62,14 @@ class Channel:
         self._connecting = asyncio.Lock()
 
     async def call(self, message: bytes, timeout_s: float) -> None:
-        """Send a serialized request and wait for the response, which is discarded.
+        """Send a serialized request, wait for the response, and discard it.
 
         Raises:
-            ServingError: As reported by the server or the connection.
+            ServingError: If the call fails or takes longer than `timeout_s`.
         """
         connection = self._usable_connection()
         if connection is None:
-            async with self._connecting:  # one of the calls connects
+            async with self._connecting:  # one call connects, the others wait for it
                 connection = self._usable_connection() or await self._connect(timeout_s)
         await connection.call(message, timeout_s)
 
@@ -114,15 +115,15 @@ class _Call:
 
 
 class _Connection(asyncio.Protocol):
-    """One HTTP/2 connection with any number of calls in progress."""
+    """An HTTP/2 connection with any number of concurrent calls."""
 
     def __init__(self, headers: bytes) -> None:
         self.closed = False
         self._headers = headers
         self._buffer = bytearray()
         self._calls: dict[int, _Call] = {}
-        self._waiting: deque[_Call] = deque()  # until the server allows another stream
-        self._sending: deque[_Call] = deque()  # until the server's window has room
+        self._waiting: deque[_Call] = deque()  # calls that wait for a free stream
+        self._sending: deque[_Call] = deque()  # calls with unsent data
         self._next_stream = 1
         self._max_streams = 2**31
         self._max_frame = 16_384
@@ -131,7 +132,7 @@ class _Connection(asyncio.Protocol):
 
     async def call(self, message: bytes, timeout_s: float) -> None:
         loop = asyncio.get_running_loop()
-        # gRPC prefixes a message with five bytes: not compressed, and the length.
+        # A gRPC message has a prefix of five bytes: the compression flag and the length.
         prefixed = struct.pack("!BI", 0, len(message)) + message
         call = _Call(prefixed, timeout_s, loop.create_future())
         timer = loop.call_later(timeout_s, self._time_out, call)
@@ -148,7 +149,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        # Without a header table, each block of headers can be decoded, or ignored, by itself.
+        # A header table of size 0 lets each header block be decoded, or ignored, independently.
         settings = struct.pack("!HIHI", _HEADER_TABLE_SIZE, 0, _WINDOW_SIZE, _LARGEST_WINDOW)
         window = struct.pack("!I", _LARGEST_WINDOW - _DEFAULT_WINDOW)
         self._transport.write(
@@ -185,7 +186,7 @@ class _Connection(asyncio.Protocol):
         elif kind == _PING and not flags & _ACK:
             self._transport.write(_frame(_PING, _ACK, 0, payload))
         elif kind == _GOAWAY:
-            self.closed = True  # for new calls
+            self.closed = True  # so new calls use a new connection
             last = int.from_bytes(payload[:4], "big")
             for later in [*(c for s, c in self._calls.items() if s > last), *self._waiting]:
                 self._finish(later, UnavailableError("The server is going away"))
@@ -204,7 +205,7 @@ class _Connection(asyncio.Protocol):
                 increment = struct.pack("!I", self._unacknowledged)
                 self._transport.write(_frame(_WINDOW_UPDATE, 0, 0, increment))
                 self._unacknowledged = 0
-        if call is None:  # it timed out
+        if call is None:  # the call timed out
             return
         if kind == _DATA:
             call.received += len(payload)
@@ -214,11 +215,11 @@ class _Connection(asyncio.Protocol):
             call.headers += payload
         call.has_ended |= kind != _CONTINUATION and bool(flags & _END_STREAM)
         if call.has_ended and (kind == _DATA or flags & _END_HEADERS):
-            # Only a failed call has no message after its prefix.
+            # Only a failed call has no message, so only its headers are decoded.
             self._finish(call, None if call.received > 5 else _read_error(call.headers))
 
     def _receive_reset(self, code: int, call: _Call) -> None:
-        if code == _REFUSED:  # the server did not look at the call, so gRPC sends it again
+        if code == _REFUSED:  # the server did not process the call, so it is safe to repeat
             del self._calls[call.stream]
             self._waiting.append(call)
             self._flush()
@@ -237,7 +238,7 @@ class _Connection(asyncio.Protocol):
         self._flush()
 
     def _flush(self) -> None:
-        """Start calls and send data, as far as the server allows."""
+        """Start waiting calls and send data, within the server's stream and window limits."""
         frames = []
         while self._waiting and len(self._calls) < self._max_streams:
             call = self._waiting.popleft()
@@ -301,7 +302,7 @@ def _request_headers(authority: str, path: str) -> bytes:
 
 
 def _literal(name: bytes, value: bytes) -> bytes:
-    """Return a header field that is not added to the table (RFC 7541, 6.2.2)."""
+    """Encode a header field without adding it to the header table (RFC 7541, 6.2.2)."""
     return b"\x00" + _text(name) + _text(value)
 
 

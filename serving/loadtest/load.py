@@ -1,4 +1,4 @@
-"""The plan of a load test and its result."""
+"""The plan and the result of a load test."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 @dataclasses.dataclass(frozen=True)
 class LoadPlan:
-    """A load: either a number of clients or a number of requests per second.
+    """The requests of a load test, and their rate or the number of clients that send them.
 
     Attributes:
-        target: `host:port` of the server, or `dns:///name:port` for all addresses of a name.
-        requests: Serialized PredictRequests, sent in turn, over and over.
-        duration_s: How long to measure.
-        concurrency: Closed loop: the number of clients. Each sends its next request after an
-            answer.
-        rate: Open loop: requests per second, whether answers come or not. They arrive as from
-            independent users (a Poisson process).
-        warmup_s: The time before the measurement, which has the same load but is not counted.
-        timeout_s: The deadline of a request; in an open loop from the time when it was due.
-        connections: The number of connections that share the requests.
-        seed: The seed of the arrivals.
-        tls: Options of encrypted connections; None for plain ones.
+        target: `host:port` of the server, or `dns:///name:port` for all addresses of the name.
+        requests: Serialized PredictRequests, which are sent in this order and repeated.
+        duration_s: Length of the measurement.
+        concurrency: Closed loop: the number of clients. Each waits for the response before it
+            sends its next request.
+        rate: Open loop: the number of requests per second, regardless of the responses. They
+            arrive at random times, as from independent users (a Poisson process).
+        warmup_s: Length of the warm-up, which has the same load and is not measured.
+        timeout_s: Time limit of a request. In an open loop, it starts when the request is due.
+        connections: Number of connections that share the requests.
+        seed: Random seed of the arrival times in an open loop.
+        tls: TLS options; None for unencrypted connections.
 
     Raises:
-        ValueError: If not exactly one kind of load is given, or a number is out of range.
+        ValueError: If both or neither of `concurrency` and `rate` are given, `requests` is empty,
+            or a number is not positive.
     """
 
     target: str
@@ -58,7 +59,7 @@ class LoadPlan:
             raise ValueError("There must be at least one request to send")
 
     def share(self, index: int, count: int) -> LoadPlan:
-        """Return the part of one of `count` drivers that together put the whole load."""
+        """Return the plan of process `index` of `count` processes that share this load."""
         first = len(self.requests) * index // count
         clients = self.concurrency
         return dataclasses.replace(
@@ -75,13 +76,13 @@ class LoadResult:
     """Counts and latencies of the requests that began, or were due, during the measurement.
 
     Attributes:
-        duration_s: The length of the measurement.
-        answered_in_time: Answers that came before the measurement ended.
-        latencies_s: Latencies of answers and of requests that ran out of time. In an open loop
-            they count from the time when the request was due. So they include the wait for a
-            server that does not keep up ("coordinated omission").
-        errors: The number of failed requests by the name of their code.
-        messages: The first message of each code.
+        duration_s: Length of the measurement.
+        answered_in_time: Number of answers that arrived during the measurement.
+        latencies_s: Latencies of answered requests and of requests that timed out. In an open
+            loop, they start when the request is due, so they include the delay of a server that
+            does not keep up. This avoids "coordinated omission".
+        errors: Number of failed requests by the name of the gRPC status code.
+        messages: The first error message for each of these names.
         driver_busy: Share of the time in which the load generator itself used the CPU. If it is
             near 1, the results show the limit of the load generator, not of the server.
     """
@@ -95,7 +96,7 @@ class LoadResult:
 
     @classmethod
     def merge(cls, results: Sequence[LoadResult]) -> LoadResult:
-        """Return the joint result of several drivers."""
+        """Combine the results of processes that shared a load."""
         merged = cls(max(result.duration_s for result in results))
         for result in results:
             merged.answered_in_time += result.answered_in_time
@@ -113,18 +114,18 @@ class LoadResult:
 
     @property
     def throughput(self) -> float:
-        """Return the answers per second."""
+        """Return the number of answers per second."""
         return self.answered_in_time / self.duration_s
 
     def quantile_s(self, quantile: float) -> float:
-        """Return the latency that this share of the requests did not exceed; NaN without any."""
+        """Return a quantile (0 to 1) of the latencies in seconds; NaN without latencies."""
         if not self.latencies_s:
             return math.nan
         ordered = sorted(self.latencies_s)
         return ordered[max(0, math.ceil(quantile * len(ordered)) - 1)]
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data, with latencies in milliseconds, or null without any."""
+        """Return a JSON-serializable summary; without latencies, the quantiles are None."""
         latencies = {f"p{100 * q:g}": self.quantile_s(q) for q in QUANTILES}
         if self.latencies_s:
             mean_s = sum(self.latencies_s) / len(self.latencies_s)

@@ -1,4 +1,4 @@
-"""Turn queries into the serialized requests of a load test."""
+"""Conversion of queries to the serialized requests of a load test."""
 
 from __future__ import annotations
 
@@ -42,20 +42,21 @@ def build_requests(
 ) -> list[bytes]:
     """Return serialized PredictRequests that alternate between the signatures.
 
-    `recommend_excluding` excludes a query's history. `similar_candidates` uses its newest event.
+    Requests for `recommend_excluding` exclude the query's history. Requests for
+    `similar_candidates` contain the candidate of the query's newest event.
 
     Args:
         metadata: The model's signatures.
-        model: The model and version to ask.
-        queries: Real queries.
-        signature_names: Some of `DRIVEN_SIGNATURES`.
-        batch_size: Queries in a request.
-        query_id_name: The input that takes the query id.
-        candidate_id_name: The input of `similar_candidates`.
+        model: The model and version that the requests are for.
+        queries: The queries to convert.
+        signature_names: Signatures to call, each one of `DRIVEN_SIGNATURES`.
+        batch_size: Number of queries per request.
+        query_id_name: The input that takes the query id; see `RetrievalMethods`.
+        candidate_id_name: The input of `similar_candidates` that takes the candidate id.
 
     Raises:
         InvalidArgumentError: If the model or this function does not support a signature, or if
-            no query has what it needs.
+            `similar_candidates` is requested and no query has a history.
     """
     protocol = GrpcProtocol(model)
     by_signature = []
@@ -78,7 +79,7 @@ def build_requests(
         by_signature.append(
             [protocol.predict(signature, one).request.SerializeToString() for one in inputs]
         )
-    # Each signature gets the same number: the shorter lists repeat.
+    # Repeat the shorter lists, so that all signatures get the same number of requests.
     longest = max(len(requests) for requests in by_signature)
     return [
         requests[index % len(requests)] for index in range(longest) for requests in by_signature

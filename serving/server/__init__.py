@@ -1,13 +1,14 @@
-"""An embedded stand-in for TensorFlow Serving 2.16: `python -m serving.server`.
+"""A model server with the APIs of TensorFlow Serving 2.16: `python -m serving.server`.
 
-It offers the gRPC and REST APIs of `tensorflow_model_server` with the same status codes. It differs
-on purpose in these points:
+It implements the gRPC and REST APIs of `tensorflow_model_server`, with the same status codes. It
+intentionally differs in these points:
 
-* It has the ScaNN ops if `scann` is installed; the stock image does not.
-* It listens on 127.0.0.1 by default, has `auto` ports, and writes them to `--ready_file`.
-* It loads a version once its `saved_model.pb` exists, and retries a failed one when its files
+* It supports the ScaNN ops if `scann` is installed; the official image does not.
+* It listens on 127.0.0.1 by default, can choose free ports (`auto`), and writes the ports to
+  `--ready_file`.
+* It loads a version when its `saved_model.pb` exists. It retries a failed load when the files
   change, not only after a minute.
-* A computation that has started goes on past the caller's deadline; a waiting one is dropped.
-* Requests share runs by default and never wait for one another.
-* Classify, Regress and MultiInference are refused.
+* When a deadline expires, a queued request is dropped, but a computation in progress continues.
+* Batching is on by default, and no request waits for others to fill a batch.
+* Classify, Regress and MultiInference are rejected.
 """

@@ -26,10 +26,10 @@ def main() -> int:
 
 
 def end_process(status: int) -> NoReturn:
-    """End the process without Python's own shutdown.
+    """Exit the process without finalizing the Python interpreter.
 
-    All requests are answered by now. Threads still wait inside TensorFlow and gRPC, and to finalize
-    the interpreter under them crashes at times.
+    All requests have been answered at this point. Finalization sometimes crashes, because threads
+    still wait inside TensorFlow and gRPC.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -37,10 +37,11 @@ def end_process(status: int) -> NoReturn:
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow and the server, which takes seconds.
+    """Import TensorFlow and the server, which takes seconds, and register the ScaNN ops.
 
-    TensorFlow's banner and warnings are off, since they would hide the log. Keras, which TensorFlow
-    imports if it can, is left out: it would take a third of the time.
+    TensorFlow's banner and warnings are disabled, because they would make the log hard to read.
+    The import of Keras, which TensorFlow treats as optional, is blocked: it would take a third of
+    the time.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.simplefilter("ignore")
@@ -57,13 +58,13 @@ def import_tensorflow() -> None:
 
 
 def _serve(flags: ServerFlags) -> None:
-    # Not before the flags are parsed, so that --help and an invalid flag answer at once.
+    # Imported after the flags are parsed, so that --help and invalid flags respond immediately.
     import_tensorflow()
     import uvloop
 
     from serving.server.server import serve
 
-    # asyncio's own loop takes a fifth more time per request.
+    # asyncio's own event loop takes 20 % more time per request.
     uvloop.run(serve(flags))
 
 

@@ -1,11 +1,13 @@
-"""The batcher: requests that wait for the same computation share one run of the model.
+"""The batcher, which computes several queued requests in one run of the model.
 
-A free thread takes what is queued and never waits for more. A lone request runs at once; requests
-that arrive during a run queue up and share the next one, which spares them the fixed cost of a run.
+A free thread takes the queued requests and never waits for more. So a single request runs
+immediately. Requests that arrive while all threads are busy are queued and share the next run,
+which saves the fixed cost of separate runs.
 
-Requests share a run only if their answers stay the same: same version, signature and outputs, and
-the same shapes except for the first dimension, along which they are concatenated. If a shared run
-fails, its requests run one by one, so that only the request at fault gets the error.
+Requests share a run only if this does not change their results. They must have the same version,
+signature and outputs, and the same shapes except for the first dimension, along which they are
+concatenated. If a shared run fails, its requests run one by one, so that only the request that
+causes the error gets it.
 """
 
 from __future__ import annotations
@@ -42,27 +44,28 @@ class BatchingOptions:
 
     Attributes:
         is_enabled: Whether requests share runs.
-        max_batch_rows: Maximum rows of a shared run; a larger request runs alone.
-        max_request_rows: Larger requests are refused; None refuses none.
-        max_waiting: Maximum requests in the queue; more are refused.
-        num_threads: Runs at the same time.
-        pads_inputs: Whether requests whose inputs differ after the first dimension share a run;
-            the narrower ones are padded with "" or 0.
+        max_batch_rows: Maximum number of rows of a shared run; a larger request runs alone.
+        max_request_rows: Maximum number of rows of a request; larger ones are rejected. None for
+            no limit.
+        max_waiting: Maximum number of requests in the queue; further ones are rejected.
+        num_threads: Number of runs at the same time.
+        pads_inputs: Whether requests whose shapes differ after the first dimension share a run;
+            smaller inputs are padded with "" or 0.
     """
 
     is_enabled: bool = True
     max_batch_rows: int = 128
     max_request_rows: int | None = None
     max_waiting: int = 10_000
-    # Half of the CPUs compute, the other half read and write requests. With one thread for each
-    # CPU there is always a free one, and no two requests ever meet in the queue.
+    # Half of the CPUs compute; the other half read requests and write responses. With one thread
+    # per CPU, there would always be a free thread, so requests would never share a run.
     num_threads: int = max(1, (os.cpu_count() or 1) // 2)
     pads_inputs: bool = False
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Call:
-    """One request in the queue."""
+    """A request in the queue, and its results or error."""
 
     signature: Signature
     feeds: Sequence[Array]
@@ -79,10 +82,10 @@ class _Call:
         self.enqueued_s = time.monotonic()
 
     def key(self, options: BatchingOptions) -> Hashable:
-        """Return what requests that may share a run have in common."""
+        """Return a key that is equal for requests that may share a run."""
         rows = self.rows
-        # An input of one row counts for the whole batch of its own request. In a larger batch it
-        # would be one row of many.
+        # All inputs must have the same number of rows. The model may broadcast an input of one
+        # row over its own request, but not after concatenation with the rows of other requests.
         if not (
             options.is_enabled
             and rows
@@ -98,7 +101,7 @@ class _Call:
 
 
 class Batcher:
-    """A queue of requests and the threads that run them; belongs to the running event loop.
+    """A queue of requests and the threads that run them, for use from the current event loop.
 
     Example:
         batcher = Batcher(BatchingOptions())
@@ -113,7 +116,7 @@ class Batcher:
         self._options = options
         self._observer = observer
         self._loop = asyncio.get_running_loop()
-        # By key, in the order of the oldest request. Shared with the threads, like the counts.
+        # Queued requests by key. The threads also access it and the counts, so `_lock` guards them.
         self._waiting: collections.OrderedDict[Hashable, collections.deque[_Call]] = (
             collections.OrderedDict()
         )
@@ -131,18 +134,19 @@ class Batcher:
         outputs: tuple[str, ...],
         deadline_s: float | None = None,
     ) -> list[Array]:
-        """Queue a request and return its results.
+        """Queue a request, wait until it has run, and return one array for each of `outputs`.
 
         Args:
             signature: The signature to run.
             feeds: One array for each of `signature.inputs`.
             outputs: The outputs to compute, as `Signature.select_outputs` returns them.
-            deadline_s: On the clock of `time.monotonic`; later than that the request is not run.
+            deadline_s: Time (of `time.monotonic`) after which the request is no longer started;
+                None for no deadline.
 
         Raises:
             InvalidArgumentError: If the request has too many rows.
-            UnavailableError: If the queue is full or the server shuts down.
-            DeadlineExceededError: If the request waited past its deadline.
+            UnavailableError: If the queue is full or the server is shutting down.
+            DeadlineExceededError: If the deadline passed before the request was started.
             ServingError: If the computation fails.
         """
         call = _Call(signature, feeds, outputs, deadline_s, self._loop.create_future())
@@ -152,14 +156,14 @@ class Batcher:
             self._waiting.setdefault(key, collections.deque()).append(call)
             self._num_waiting += 1
         if not self._will_start_threads:
-            # At the end of this turn of the loop, so that requests that arrived together run
-            # together.
+            # Not before the next iteration of the event loop, so that requests that arrived
+            # together share a run.
             self._will_start_threads = True
             self._loop.call_soon(self._start_threads)
         return await call.future
 
     def stop(self) -> None:
-        """Refuse new requests and drop the waiting ones; runs in progress go on."""
+        """Reject new and queued requests; runs in progress continue."""
         self._is_stopped = True
         with self._lock:
             dropped = [call for calls in self._waiting.values() for call in calls]
@@ -190,7 +194,7 @@ class Batcher:
             self._threads.submit(self._work)
 
     def _work(self) -> None:
-        """Run batches until nothing waits; runs in a thread."""
+        """Run batches in a worker thread until the queue is empty."""
         while True:
             with self._lock:
                 calls = self._take()
@@ -199,15 +203,15 @@ class Batcher:
                     return
             try:
                 self._run(calls)
-            except Exception as raised:  # The callers must get an answer whatever happens here.
+            except Exception as raised:  # The callers must get an answer in any case.
                 event_log.error("batch_crashed", error=repr(raised))
                 for call in calls:
                     call.error = InternalError(f"{type(raised).__name__}: {raised}")
             self._loop.call_soon_threadsafe(_deliver, calls)
-            del calls  # An idle thread would keep an unloaded version's tensors.
+            del calls  # Otherwise an idle thread would keep tensors of an unloaded version.
 
     def _take(self) -> list[_Call]:
-        """Take the oldest waiting request and those that can run with it."""
+        """Remove and return the next queued request and others that can share its run."""
         if not self._waiting:
             return []
         key, same = next(iter(self._waiting.items()))
@@ -216,7 +220,7 @@ class Batcher:
         while same and rows + same[0].rows <= self._options.max_batch_rows:
             calls.append(same.popleft())
             rows += calls[-1].rows
-        if same:  # Behind the other keys, which have waited as well.
+        if same:  # The rest runs after the other keys, whose requests have waited as well.
             self._waiting.move_to_end(key)
         else:
             del self._waiting[key]
@@ -246,7 +250,7 @@ class Batcher:
 
 def _deliver(calls: Sequence[_Call]) -> None:
     for call in calls:
-        if call.future.done():  # The caller has given up.
+        if call.future.done():  # The caller has cancelled it.
             continue
         if call.error:
             call.future.set_exception(call.error)
@@ -255,7 +259,11 @@ def _deliver(calls: Sequence[_Call]) -> None:
 
 
 def _run_together(calls: Sequence[_Call]) -> bool:
-    """Run requests as one batch; return False if that failed or results are not row by row."""
+    """Run requests as one batch.
+
+    Returns:
+        False if the run failed or the outputs do not have one row for each input row.
+    """
     first = calls[0]
     feeds = [
         _concatenate([call.feeds[index] for call in calls]) for index in range(len(first.feeds))
@@ -291,15 +299,15 @@ def _concatenate(arrays: list[Array]) -> Array:
 
 
 def shutting_down() -> UnavailableError:
-    """Return the error of a request that arrives during shutdown."""
+    """Return the error for requests that arrive or wait during shutdown."""
     return UnavailableError("The server is shutting down")
 
 
 def queue_full() -> UnavailableError:
-    """Return the error of TensorFlow's batch scheduler for a full queue."""
+    """Return the error for a full queue, with the message of TensorFlow's batch scheduler."""
     return UnavailableError("The batch scheduling queue to which this task was submitted is full")
 
 
 def timed_out() -> DeadlineExceededError:
-    """Return the error of TensorFlow's Session for an expired deadline."""
+    """Return the error for an expired deadline, with the message of TensorFlow's Session."""
     return DeadlineExceededError("Timed out waiting for notification")

@@ -1,7 +1,7 @@
-"""Reads the configuration files of TensorFlow Serving, in protobuf's text format.
+"""Readers of TensorFlow Serving's configuration files, in protobuf's text format.
 
-`tensorflow-serving-api` ships the message of the model config file; `config_files.proto` declares
-the others.
+The message of the model config file is in the package `tensorflow-serving-api`. The other messages
+are declared in `config_files.proto`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from serving.server.flags import ServerFlags
 from serving.server.metrics import DEFAULT_PATH
 from serving.server.startup import StartupError
 
-# The other fields of BatchingParameters are about waiting for more requests.
+# The other fields of BatchingParameters control the wait for more requests, which does not exist
+# in this server.
 _USED_BATCHING_FIELDS = frozenset(
     ["max_batch_size", "max_enqueued_batches", "num_batch_threads", "pad_variable_length_inputs"]
 )
 
 
 def read_model_config(path: str) -> Any:
-    """Return the `ModelServerConfig` of `--model_config_file`.
+    """Read the `ModelServerConfig` in the file of `--model_config_file`.
 
     Raises:
         StartupError: If the file cannot be read or parsed.
@@ -37,10 +38,11 @@ def read_model_config(path: str) -> Any:
 
 
 def read_batching_options(flags: ServerFlags) -> BatchingOptions:
-    """Return the options of `--enable_batching` and `--batching_parameters_file`.
+    """Return the batching options for `--enable_batching` and `--batching_parameters_file`.
 
     Raises:
-        StartupError: If the file cannot be read or parsed, or has an invalid value.
+        StartupError: If the file cannot be read or parsed, has an invalid value, or is given
+            although batching is disabled.
     """
     options = BatchingOptions(is_enabled=flags.enable_batching)
     path = flags.batching_parameters_file
@@ -70,7 +72,10 @@ def read_batching_options(flags: ServerFlags) -> BatchingOptions:
 
 
 def read_metrics_path(path: str | None) -> str | None:
-    """Return the path of the Prometheus page from `--monitoring_config_file`; None for no page.
+    """Read the URL path of the Prometheus page from the file of `--monitoring_config_file`.
+
+    Returns:
+        The URL path, or None if there is no file or it does not enable the page.
 
     Raises:
         StartupError: If the file cannot be read or parsed.
@@ -82,10 +87,10 @@ def read_metrics_path(path: str | None) -> str | None:
 
 
 def read_credentials(path: str | None) -> grpc.ServerCredentials | None:
-    """Return the TLS credentials of `--ssl_config_file`; None for plain text.
+    """Read the TLS credentials from the file of `--ssl_config_file`; return None without a file.
 
-    The file holds the PEM texts themselves, not file names. With `client_verify`, clients must
-    present a certificate that `custom_ca` has signed.
+    The file contains the PEM texts themselves, not file names. With `client_verify`, clients must
+    present a certificate that is signed by `custom_ca`.
 
     Raises:
         StartupError: If the file cannot be read or parsed, or a field is not a PEM text.

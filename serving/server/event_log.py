@@ -1,7 +1,11 @@
-"""The log: `2026-01-31T12:00:00.000Z INFO version_available model=retrieval version=3`.
+"""The server's log, which has one line per event.
 
-Each event is one line. Values with spaces or quotes are JSON strings, so that every line splits the
-same way. With `--log_format=json`:
+With `--log_format=text`:
+`2026-01-31T12:00:00.000Z INFO version_available model=retrieval version=3`.
+Empty values, and values with whitespace, quotes or `=`, are written as JSON strings, so that lines
+can be parsed reliably.
+
+With `--log_format=json`:
 `{"time": "2026-01-31T12:00:00.000Z", "severity": "INFO", "event": "version_available", ...}`.
 """
 
@@ -19,7 +23,7 @@ _FIELDS = "event_fields"
 
 
 def configure(log_format: str = TEXT) -> None:
-    """Send the events to stderr, as `TEXT` or `JSON`; call once, at start-up."""
+    """Write the events to stderr in the format `TEXT` or `JSON`; call this once, at start-up."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if log_format == JSON else _TextFormatter())
     _LOGGER.addHandler(handler)

@@ -1,4 +1,4 @@
-"""The flags of the server, with the names of `tensorflow_model_server` where it has them."""
+"""The server's command-line flags, named as in `tensorflow_model_server` if they exist there."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _flag(default: Any, metavar: str, parse: Callable[[str], Any], help_text: st
 
 @dataclasses.dataclass(frozen=True)
 class ServerFlags:
-    """The parsed flags."""
+    """The values of the flags; `_flag` also defines their parsers and help texts."""
 
     model_base_path: str | None = _flag(
         None, "FOLDER", str, "Folder with one sub-folder per version, named by its number."
@@ -119,8 +119,8 @@ class ServerFlags:
     tensorflow_intra_op_parallelism: int = _flag(
         0, "N", _integer, "Threads for one operation; 0 lets TensorFlow choose."
     )
-    # A retrieval model is a chain of small operations; to hand each to a pool cost 60 to 100 of
-    # 270 us per request (5 candidates, 2 CPUs).
+    # A retrieval model is a chain of small operations. Running them in a thread pool took 60 to
+    # 100 us of the 270 us of a request (5 candidates, 2 CPUs).
     tensorflow_inter_op_parallelism: int = _flag(
         -1, "N", _integer,
         "Operations of one request that run at the same time; 0 lets TensorFlow choose, a negative "
@@ -174,13 +174,10 @@ class ServerFlags:
 
 
 def parse_flags(argv: Sequence[str] | None = None) -> ServerFlags:
-    """Parse the command line.
+    """Parse the command line. If a flag is invalid, print an error and exit with status 2.
 
     Args:
         argv: The arguments without the program's name; `sys.argv[1:]` if None.
-
-    Returns:
-        The flags. An invalid flag ends the process with status 2 and a usage text.
     """
     parser = argparse.ArgumentParser(
         prog="python -m serving.server",

@@ -1,4 +1,4 @@
-"""The gRPC server: PredictionService, ModelService and health on one asyncio server."""
+"""The gRPC server, which offers PredictionService, ModelService and health checks on asyncio."""
 
 from __future__ import annotations
 
@@ -36,12 +36,17 @@ _HEALTH = health_pb2.HealthCheckResponse
 
 
 class GrpcServer:
-    """The gRPC server; listens from construction on, answers from `start` on.
+    """The gRPC server. It binds its port when it is created and answers calls after `start`.
 
-    Must be created on a running event loop.
+    Create it in a running event loop.
+
+    Args:
+        service: Answers the requests.
+        flags: The server's flags.
+        credentials: TLS credentials; None for unencrypted connections.
 
     Raises:
-        StartupError: If the port is taken.
+        StartupError: If the port is in use.
     """
 
     def __init__(
@@ -54,12 +59,12 @@ class GrpcServer:
             options=[
                 ("grpc.max_receive_message_length", flags.max_request_bytes),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-                # Else a second server could share the port and take half of the calls.
+                # Otherwise a second server could share the port and take half of the calls.
                 ("grpc.so_reuseport", 0),
                 *flags.grpc_channel_arguments,
             ]
         )
-        # First, so that it handles Predict instead of the servicer.
+        # Added first, so that it handles Predict instead of the servicer.
         self._server.add_generic_rpc_handlers([PredictHandler(service)])
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionServicer(service), self._server
@@ -73,14 +78,14 @@ class GrpcServer:
         self.port: int = self._listen(flags.bind_address, flags.port, credentials)
 
     async def start(self) -> None:
-        """Start to answer."""
+        """Start to answer calls."""
         if self._health:
             for name in _HEALTH_SERVICES:
                 await self._health.set(name, _HEALTH.SERVING)
         await self._server.start()
 
     async def stop(self, grace_s: float) -> None:
-        """Refuse new calls and wait up to `grace_s` for the running ones."""
+        """Reject new calls and wait up to `grace_s` seconds for the running ones."""
         if self._health:
             await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
@@ -103,7 +108,7 @@ class GrpcServer:
 
 
 class PredictHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Answers Predict with serialized responses, which spares a message for each tensor."""
+    """Handler of Predict that returns serialized responses, without a message for each tensor."""
 
     def __init__(self, service: ModelService) -> None:
         self._service = service
@@ -113,7 +118,7 @@ class PredictHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
         )
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        """Return the handler if the call is a Predict."""
+        """Return the handler if the called method is Predict, otherwise None."""
         return self._handler if details.method == _PREDICT else None
 
     async def _predict(
@@ -153,28 +158,28 @@ class PredictHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 
 class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """The other methods of `tensorflow.serving.PredictionService`."""
+    """The methods of `tensorflow.serving.PredictionService` except Predict."""
 
     def __init__(self, service: ModelService) -> None:
         self._service = service
 
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Describe the signatures of a version."""
+        """Return the signatures of a version."""
         try:
             return self._service.get_model_metadata(request)
         except ServingError as error:
             return await _abort(context, error)
 
     async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Refuse: retrieval models have no signature for it."""
+        """Reject the call, because retrieval models have no signature for it."""
         await self._refuse("Classify", request, context)
 
     async def Regress(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Refuse: retrieval models have no signature for it."""
+        """Reject the call, because retrieval models have no signature for it."""
         await self._refuse("Regress", request, context)
 
     async def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Refuse: retrieval models have no signature for it."""
+        """Reject the call, because retrieval models have no signature for it."""
         await _abort(context, self._service.refusal("MultiInference", request))
 
     async def _refuse(self, method: str, request: Any, context: Any) -> None:
@@ -184,20 +189,20 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
-    """`tensorflow.serving.ModelService`."""
+    """The methods of `tensorflow.serving.ModelService`."""
 
     def __init__(self, service: ModelService) -> None:
         self._service = service
 
     async def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Return the state of one version, or of all."""
+        """Return the state of one version, or of all versions of a model."""
         try:
             return self._service.get_model_status(request)
         except ServingError as error:
             return await _abort(context, error)
 
     async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Apply a list of models; return once new models are available."""
+        """Replace the list of served models, and wait until new models are available."""
         try:
             return await self._service.reload_config(request)
         except ServingError as error:
@@ -205,10 +210,10 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
 
 
 class Health(health.aio.HealthServicer):  # type: ignore[misc]
-    """The health service; all services are SERVING until shutdown.
+    """The health service, which reports SERVING for all services until shutdown.
 
-    The library's own Watch never ends: one client that watches would hold up the shutdown for the
-    whole grace. This one sends NOT_SERVING and ends.
+    The library's own Watch never ends, so a single watching client would delay the shutdown by the
+    whole grace period. This Watch sends NOT_SERVING at shutdown and ends.
     """
 
     def __init__(self) -> None:
@@ -216,12 +221,12 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]
         self._is_shutting_down = asyncio.Event()
 
     async def enter_graceful_shutdown(self) -> None:
-        """Set every service to NOT_SERVING for good, and end all watches."""
+        """Set all services to NOT_SERVING permanently, and end all Watch calls."""
         await super().enter_graceful_shutdown()
         self._is_shutting_down.set()
 
     async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802
-        """Send the status now and when it changes."""
+        """Send the status now and once more at shutdown."""
         for waits in (False, True):
             if waits:
                 await self._is_shutting_down.wait()
@@ -230,7 +235,7 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]
 
 
 def as_serving_error(error: Exception) -> ServingError:
-    """Return `error` if it has a code; log any other one and return INTERNAL."""
+    """Return a ServingError unchanged; log any other error and convert it to an InternalError."""
     if isinstance(error, ServingError):
         return error
     event_log.error("request_crashed", error=repr(error))

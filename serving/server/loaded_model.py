@@ -1,4 +1,4 @@
-"""One version of a SavedModel in memory: load it into a Session of its own, run it, free it.
+"""A version of a SavedModel in memory, which is loaded into a separate Session.
 
 References:
     cc/saved_model/loader.cc of TensorFlow.
@@ -27,11 +27,13 @@ _MISSING_SCANN_OP = "Op type not registered 'Scann>"
 
 
 class LoadedModel:
-    """A version in memory; a request holds it in a `with` block.
+    """A loaded version of a model.
 
-    It runs in a `tf.compat.v1.Session`, the runtime of TensorFlow Serving. `tf.saved_model.load`
-    leaks a whole index at each reload: 32 MB with 100,000 candidates of width 64. Closed Sessions
-    leak nothing.
+    A request calls `try_acquire` and then uses the model in a `with` block, which releases it.
+
+    The version runs in a `tf.compat.v1.Session`, as in TensorFlow Serving. `tf.saved_model.load`
+    leaks a whole index at each reload: 32 MB with 100,000 candidates of width 64. A closed Session
+    leaks nothing.
     """
 
     def __init__(
@@ -39,13 +41,14 @@ class LoadedModel:
     ) -> None:
         self.version = version
         self._session = session
-        # Copies: a part of the MetaGraphDef would keep all of it in memory, constants included.
+        # Copies, because a reference to a part of the MetaGraphDef would keep all of it in memory,
+        # including the constants.
         self.signature_defs: dict[str, meta_graph_pb2.SignatureDef] = {
             name: copy.deepcopy(definition) for name, definition in meta_graph.signature_def.items()
         }
-        # `Session.make_callable` goes through the slow `Session.run` as soon as there are feeds,
-        # and that refuses shapes by its own rules. This one goes straight to the runtime, whose
-        # errors are those of TensorFlow Serving.
+        # With feeds, `Session.make_callable` uses `Session.run`, which is slow and has its own
+        # shape checks. This method calls the runtime directly, so the errors are the same as in
+        # TensorFlow Serving.
         self.signatures = {
             name: Signature(definition, session._make_callable_from_options)
             for name, definition in self.signature_defs.items()
@@ -63,7 +66,7 @@ class LoadedModel:
             return True
 
     def release(self) -> None:
-        """Undo one `try_acquire`."""
+        """Release the model after one successful `try_acquire`."""
         with self._idle:
             self._num_running -= 1
             if self._is_closing:
@@ -76,16 +79,17 @@ class LoadedModel:
         self.release()
 
     def close(self, timeout_s: float | None = None) -> None:
-        """Free the model once no request uses it.
+        """Wait until no request uses the model, and free it.
 
         Args:
-            timeout_s: Running requests are cancelled after this time; None waits for them.
+            timeout_s: Time limit of the wait, after which running requests are cancelled; None for
+                no limit.
         """
         with self._idle:
             self._is_closing = True
             is_idle = self._idle.wait_for(lambda: self._num_running == 0, timeout_s)
         if is_idle:
-            self.signatures.clear()  # The prepared calls must go before the Session does.
+            self.signatures.clear()  # Their callables must be freed before the Session is closed.
         self._session.close()
 
 
@@ -94,12 +98,12 @@ def load(path: Path, version: int, session_config: config_pb2.ConfigProto) -> Lo
 
     Args:
         path: The version's folder.
-        version: Its number.
-        session_config: Thread counts for the Session.
+        version: The version number.
+        session_config: Configuration of the Session.
 
     Raises:
         DataLossError: If `saved_model.pb` is damaged.
-        InvalidArgumentError: If a default of a signature cannot be read.
+        InvalidArgumentError: If a default value of a signature cannot be decoded.
         FailedPreconditionError: If the model needs the ScaNN ops and they are not registered.
         tf.errors.OpError: If the graph or the variables are damaged.
         RuntimeError: If there is no meta graph with the tag `serve`.
@@ -126,12 +130,12 @@ def load(path: Path, version: int, session_config: config_pb2.ConfigProto) -> Lo
 def register_scann_ops() -> bool:
     """Register ScaNN's ops if the package is installed; return whether they are registered.
 
-    Models without a ScaNN index load in any case.
+    Models without a ScaNN index do not need them.
     """
     try:
         from scann.scann_ops.py import scann_ops  # noqa: F401
     except (ImportError, tf.errors.NotFoundError) as error:
-        # NotFoundError: the package was built for another TensorFlow.
+        # NotFoundError means that the package was built for another version of TensorFlow.
         event_log.warning("scann_ops_missing", error=error)
         return False
     event_log.info("scann_ops_registered")
@@ -141,8 +145,8 @@ def register_scann_ops() -> bool:
 def exempt_imports_from_gc() -> None:
     """Exempt all objects that exist now from garbage collection.
 
-    TensorFlow's modules hold a quarter of a million objects. To scan them took half a second at
-    each `free_memory`, and no request is answered meanwhile.
+    TensorFlow's modules contain about 250,000 objects. Without the exemption, each `free_memory`
+    takes 0.5 s to scan them, and no request is answered in that time.
     """
     gc.collect()
     gc.freeze()
@@ -151,12 +155,13 @@ def exempt_imports_from_gc() -> None:
 def free_memory() -> None:
     """Return the memory of an unloaded version to the operating system.
 
-    A TensorFlow graph is a reference cycle that holds the constants of its model. Only the garbage
-    collector frees it, which takes hours in a quiet server, and glibc keeps freed memory. Without
-    this, each reload of a model with 50,000 candidates cost 6 to 8 MB, now 0.02 MB.
+    A TensorFlow graph is part of a reference cycle and contains the model's constants. Only the
+    garbage collector frees it, which can take hours in a server with little traffic. glibc then
+    keeps the freed memory. Without this function, each reload of a model with 50,000 candidates
+    leaks 6 to 8 MB; with it, 0.02 MB.
     """
     started_s = time.monotonic()
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # The C library is not glibc.
+    with contextlib.suppress(OSError, AttributeError):  # if the C library is not glibc
         ctypes.CDLL(None).malloc_trim(0)
     event_log.info("memory_freed", seconds=time.monotonic() - started_s)

@@ -1,7 +1,7 @@
-"""The metrics of the server, with TensorFlow Serving's names, as a Prometheus page.
+"""The server's metrics, which have TensorFlow Serving's names, and their Prometheus page.
 
-`prometheus_client` cannot write these names: they begin with a colon, and those of counters do not
-end in `_total`.
+`prometheus_client` does not support these names: they begin with a colon, and the names of counters
+do not end in `_total`.
 
 References:
     tensorflow_serving/util/prometheus_exporter.cc, and the metrics of servables/tensorflow/util.cc,
@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
 
-# Clients choose model names, and each name is a label value: their number needs a limit.
+# Limit of cells per metric. Requests can contain any model name, and each name is a label value.
 MAX_CELLS = 1000
 _OVERFLOW = "other"
 
@@ -25,7 +25,7 @@ Labels = tuple[str, ...]
 
 
 class _Metric:
-    """One metric with a cell for each combination of label values."""
+    """A metric with a cell for each combination of label values."""
 
     def __init__(self, name: str, label_names: Labels) -> None:
         self.name = name
@@ -53,18 +53,21 @@ class Counter(_Metric):
         self._cells: dict[Labels, int] = {}
 
     def add(self, *labels: str) -> None:
-        """Count one."""
+        """Increase the cell for these label values by 1."""
         with self._lock:
             labels = self._limited(labels, self._cells)
             self._cells[labels] = self._cells.get(labels, 0) + 1
 
     def first_value(self) -> int:
-        """Return the number for the first labels, as `HandleReloadConfigRequest` reports it."""
+        """Return the value for the first label values in sort order, or 0.
+
+        `HandleReloadConfigRequest` reports this value.
+        """
         with self._lock:
             return self._cells[min(self._cells)] if self._cells else 0
 
     def lines(self) -> Iterator[str]:
-        """Yield the lines of the page."""
+        """Yield the metric's lines of the Prometheus page."""
         with self._lock:
             cells = sorted(self._cells.items())
         if cells:
@@ -74,14 +77,14 @@ class Counter(_Metric):
 
 
 class Histogram(_Metric):
-    """A distribution over buckets with exponential limits.
+    """A histogram whose bucket limits grow exponentially.
 
     Args:
-        name: The metric.
+        name: The name of the metric.
         label_names: The names of its labels.
-        first_limit: The limit of the first bucket.
-        factor: The ratio of each limit to the one before.
-        limits: The number of limits; above the last there is one more bucket.
+        first_limit: The upper limit of the first bucket.
+        factor: The ratio of each limit to the previous one.
+        limits: The number of limits. One more bucket holds the values above the last limit.
     """
 
     def __init__(
@@ -92,19 +95,19 @@ class Histogram(_Metric):
         self._cells: dict[Labels, tuple[list[int], list[float]]] = {}
 
     def add(self, value: float, *labels: str) -> None:
-        """Add one value."""
+        """Add a value to the cell for these label values."""
         with self._lock:
             labels = self._limited(labels, self._cells)
             cell = self._cells.get(labels)
             if cell is None:
                 cell = self._cells[labels] = ([0] * (len(self._limits) + 1), [0.0])
             buckets, total = cell
-            # As in TensorFlow: a value on a limit belongs to the bucket above it.
+            # A value equal to a limit belongs to the bucket above it, as in TensorFlow.
             buckets[bisect.bisect_right(self._limits, value)] += 1
             total[0] += value
 
     def lines(self) -> Iterator[str]:
-        """Yield the lines of the page."""
+        """Yield the metric's lines of the Prometheus page."""
         with self._lock:
             cells = sorted(
                 (labels, list(buckets), total[0])
@@ -125,14 +128,14 @@ class Histogram(_Metric):
 
 
 def _latency(name: str, *label_names: str) -> Histogram:
-    """Return a histogram from 10 us to about twenty minutes."""
+    """Return a histogram of times from 10 us to about 25 minutes."""
     return Histogram(
         f"/tensorflow/serving/{name}", *label_names, first_limit=10, factor=1.8, limits=33
     )
 
 
 class Metrics:
-    """All metrics of one server; times are in microseconds."""
+    """All metrics of a server; times are in microseconds."""
 
     def __init__(self) -> None:
         self.request_count = Counter("/tensorflow/serving/request_count", "model_name", "status")
@@ -155,7 +158,7 @@ class Metrics:
         )
 
     def observe_run(self, requests: int, rows: int, waits_s: Sequence[float]) -> None:
-        """Record a run of the batcher."""
+        """Record a run of the batcher: its number of rows, and the wait of each request."""
         self.run_count.add()
         self.processed_batch_size.add(rows)
         for wait_s in waits_s:
@@ -167,7 +170,7 @@ class Metrics:
         return ("\n".join(lines) + "\n").encode()
 
     def counter_value(self, name: str) -> int:
-        """Return the first value of a counter; 0 if there is no such counter."""
+        """Return `first_value` of the counter with this name; 0 if there is no such counter."""
         for metric in self._all():
             if metric.name == name and isinstance(metric, Counter):
                 return metric.first_value()

@@ -1,4 +1,4 @@
-"""All models of the server: find the version for a request, and keep versions and labels current.
+"""All models of the server, with their versions and labels.
 
 References:
     `ValidateModelConfigList`, `GetPlatform` and `UpdateModelVersionLabelMap` in
@@ -40,17 +40,17 @@ Labels = Mapping[str, Mapping[str, int]]
 
 _URL_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9.]*://")
 _SETTLE_POLL_S = 0.05
-# A missing base path is polled even if `poll_wait_s` is 0.
+# Pause between polls until each model has a version, even if `poll_wait_s` is 0.
 _MISSING_POLL_S = 1.0
 
 
 class ModelManager:
-    """Finds the version that a request names, and loads what the configuration lists.
+    """Registry of the models in the configuration, which it loads and keeps up to date.
 
     Args:
-        load_version: Loads and warms up a version, or raises.
-        poll_wait_s: Pause between two polls of the base paths; 0 polls only at start-up and after
-            each change of the configuration.
+        load_version: Function that loads and warms up a version, or raises an error.
+        poll_wait_s: Pause between two polls of the base paths in seconds; 0 polls only at start-up
+            and after each change of the configuration.
         allows_unavailable_labels: Whether a new label may point to a version that is not available.
         retries: Limits for retries of a failed load.
     """
@@ -66,7 +66,7 @@ class ModelManager:
         self._poll_wait_s = poll_wait_s
         self._allows_unavailable_labels = allows_unavailable_labels
         self._retries = retries
-        # Replaced, never changed: requests read them without a lock.
+        # Requests read these without a lock, so they are replaced and never modified in place.
         self._models: dict[str, ModelVersions] = {}
         self._labels: Labels = {}
         self._config = model_server_config_pb2.ModelServerConfig()
@@ -76,16 +76,16 @@ class ModelManager:
         self._thread = threading.Thread(target=self._keep_current, name="versions", daemon=True)
 
     def start(self) -> None:
-        """Start to load models in the background."""
+        """Start a thread that polls the base paths and loads the models."""
         exempt_imports_from_gc()
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Stop polling and unload everything.
+        """Stop polling and unload all models.
 
         Args:
-            timeout_s: Maximum wait for a load in progress. After that, the end of the process frees
-                the models.
+            timeout_s: Time limit of the wait for a load in progress. If it is exceeded, the models
+                stay in memory until the process exits.
         """
         self._is_stopping = True
         self._changed.set()
@@ -96,13 +96,16 @@ class ModelManager:
             model.unload_all(timeout_s=0)
 
     def configure(self, config: Any) -> set[str]:
-        """Apply a `ModelServerConfig` as a whole: models that it does not list are unloaded.
+        """Replace the configuration with a `ModelServerConfig`; models not in it are unloaded.
+
+        If an error is raised, nothing changes.
 
         Returns:
-            The models that were not served before; `wait_until_available` waits for them.
+            The names of the models that were not in the configuration before, for
+            `wait_until_available`.
 
         Raises:
-            InvalidArgumentError: If the configuration is invalid; nothing changes then.
+            InvalidArgumentError: If the configuration is invalid.
             FailedPreconditionError: If a label points to a version that is not available.
         """
         if config.WhichOneof("config") == "custom_model_config":
@@ -136,10 +139,10 @@ class ModelManager:
         return listed_now - listed_before
 
     async def wait_until_available(self, names: Iterable[str]) -> None:
-        """Wait until models are available.
+        """Wait until each of these models is available or has failed to load.
 
         Raises:
-            UnknownError: If one has failed to load.
+            UnknownError: If a model has no available version because a load failed.
         """
         waiting = [self._models[name] for name in names]
         while not all(model.is_settled for model in waiting):
@@ -150,14 +153,14 @@ class ModelManager:
 
     @property
     def config(self) -> Any:
-        """The `ModelServerConfig` in use."""
+        """The current `ModelServerConfig`."""
         return self._config
 
     def use(self, spec: model_pb2.ModelSpec) -> LoadedModel:
-        """Return the version that `spec` names, for use in a `with` block that keeps it loaded.
+        """Return the version in `spec`, for use in a `with` block that keeps it loaded.
 
         Raises:
-            InvalidArgumentError: If `spec` names no model, or an unknown label.
+            InvalidArgumentError: If `spec` has no model name, or an unknown label.
             NotFoundError: If the model or version is not available.
         """
         name = spec.name
@@ -216,14 +219,14 @@ class ModelManager:
             for model in list(self._models.values()):
                 try:
                     model.poll()
-                except Exception as error:  # The thread must survive errors of the file system.
+                except Exception as error:  # File system errors must not end the thread.
                     event_log.error("poll_failed", model=model.name, error=repr(error))
                 if self._is_stopping:
                     return
             self._changed.wait(self._pause_s())
 
     def _pause_s(self) -> float | None:
-        """Return the seconds until the next poll, or None to wait for a change."""
+        """Return the seconds until the next poll, or None to wait for `configure` or `stop`."""
         models = list(self._models.values())
         if not all(model.is_settled for model in models):
             return _MISSING_POLL_S
@@ -244,7 +247,7 @@ def single_model_config(name: str, base_path: str) -> Any:
 
 
 def labelled_version(labels: Labels, model: str, label: str) -> int:
-    """Return the version of a label.
+    """Return the version that a label points to.
 
     Raises:
         InvalidArgumentError: If the model has no such label.

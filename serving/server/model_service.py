@@ -1,4 +1,4 @@
-"""The methods that gRPC and REST share: Predict, metadata, status, reload and refused methods."""
+"""The API methods behind gRPC and REST: Predict, metadata, status, reload and rejected methods."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ Prepare = Callable[[LoadedModel], tuple[Signature, list[Array], tuple[str, ...]]
 
 
 class ModelService:
-    """TensorFlow Serving's methods on the loaded models.
+    """Implementation of TensorFlow Serving's API methods.
 
     Args:
-        manager: Finds the version that a request names.
-        batcher: Runs it.
+        manager: Finds the version that a request is for.
+        batcher: Runs the signature.
         metrics: The server's metrics.
     """
 
@@ -51,11 +51,12 @@ class ModelService:
 
         Args:
             spec: The model and version.
-            prepare: Returns signature, feeds and outputs for the version.
-            deadline_s: On the clock of `time.monotonic`.
+            prepare: Function of the loaded version that returns the signature, its feeds, and the
+                names of the outputs.
+            deadline_s: Deadline as a time of `time.monotonic`; None for no deadline.
 
         Returns:
-            The version, the names of its outputs and one array for each.
+            The version number, the names of the outputs, and one array for each of them.
 
         Raises:
             ServingError: If the request is invalid or the computation fails.
@@ -71,7 +72,7 @@ class ModelService:
     def get_model_metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        """Describe the signatures of a version.
+        """Return the signatures of a version.
 
         Raises:
             ServingError: If the request is invalid or the version is not available.
@@ -97,7 +98,7 @@ class ModelService:
     def get_model_status(
         self, request: get_model_status_pb2.GetModelStatusRequest
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        """Return the state of one version, or of all.
+        """Return the state of one version, or of all versions of a model.
 
         Raises:
             ServingError: If the request is invalid or there is no such version.
@@ -108,7 +109,7 @@ class ModelService:
             row = response.model_version_status.add()
             row.version = status.version
             row.state = int(status.state)
-            # Set even if OK, because TensorFlow Serving's JSON has the field in any case.
+            # Set even without an error, because TensorFlow Serving's JSON always has this field.
             row.status.error_code = status.error.grpc_code if status.error else 0
             row.status.error_message = status.error.message if status.error else ""
         return response
@@ -116,7 +117,7 @@ class ModelService:
     async def reload_config(
         self, request: model_management_pb2.ReloadConfigRequest
     ) -> model_management_pb2.ReloadConfigResponse:
-        """Apply a list of models as a whole; return once new models are available.
+        """Replace the list of served models, and wait until new models are available.
 
         Raises:
             ServingError: If the list is invalid or a new model cannot be loaded.
@@ -140,8 +141,8 @@ class ModelService:
     def refusal(self, method: str, request: Any) -> ServingError:
         """Return the error for a Classify, Regress or MultiInference request.
 
-        Signatures of retrieval models do not take tf.Examples, so the request is invalid. A
-        signature that takes them is not supported by this server.
+        If the signature does not take tf.Examples, as in retrieval models, the request is invalid.
+        If it does, the method is not implemented by this server.
         """
         try:
             if isinstance(request, inference_pb2.MultiInferenceRequest):
@@ -169,10 +170,10 @@ class ModelService:
 
 
 def check_has_model_spec(request: Any) -> None:
-    """Check that a request names a model.
+    """Check that a request has a ModelSpec.
 
     Raises:
-        InvalidArgumentError: If it does not.
+        InvalidArgumentError: If it has none.
     """
     if not request.HasField("model_spec"):
         raise InvalidArgumentError("Missing ModelSpec")

@@ -1,7 +1,8 @@
-"""The versions of one model: find, load, serve, replace and unload them.
+"""The versions of one model, which are loaded and unloaded according to the version policy.
 
-A wanted version is loaded and warmed up before an unwanted one is unloaded, so an available model
-stays available (`AvailabilityPreservingPolicy`). Meanwhile memory has to hold one more version.
+A new version is loaded and warmed up before an old one is unloaded, so that the model stays
+available (TensorFlow Serving's `AvailabilityPreservingPolicy`). In the meantime, both are in
+memory.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class State(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True)
 class VersionStatus:
-    """The state of a version, and the error if its load failed."""
+    """The state of a version, and its error if the load failed."""
 
     version: int
     state: State
@@ -51,15 +52,15 @@ class VersionStatus:
 
 
 class ModelVersions:
-    """The versions of one model.
+    """The versions of one model, as found in its base path by `poll`.
 
-    `poll` is called from one thread; everything else may be called from any thread.
+    Call `poll` from a single thread. The other methods are thread-safe.
 
     Args:
         name: The name under which the model is served.
         base_path: The folder that contains the version folders.
-        load_version: Loads and warms up a version, or raises.
-        policy: The versions to serve; by default the newest.
+        load_version: Function that loads and warms up a version, or raises an error.
+        policy: The `ServableVersionPolicy`; by default, only the newest version is served.
         retries: Limits for retries of a failed load.
     """
 
@@ -72,11 +73,12 @@ class ModelVersions:
         retries: LoadRetries = LoadRetries(),
     ) -> None:
         self.name = name
-        # One tuple, so that the polling thread never sees half of a change. None: serve nothing.
+        # A single tuple, so that the polling thread never sees a partial change. None means that
+        # no version is served.
         self._source: tuple[str, Any] | None = (base_path, policy or VersionPolicy())
         self._load_version = load_version
         self._is_settled = False
-        # Replaced, never changed: requests read them without a lock.
+        # Requests read these without a lock, so they are replaced and never modified in place.
         self._available: Mapping[int, LoadedModel] = MappingProxyType({})
         self._statuses: Mapping[int, VersionStatus] = MappingProxyType({})
         self._failed = FailedLoads(retries)
@@ -85,7 +87,7 @@ class ModelVersions:
 
     @property
     def statuses(self) -> Mapping[int, VersionStatus]:
-        """All versions since start-up, unloaded ones included."""
+        """The status of each version since start-up, including unloaded ones."""
         return self._statuses
 
     @property
@@ -94,26 +96,26 @@ class ModelVersions:
         return self._available
 
     def configure(self, base_path: str, policy: Any) -> None:
-        """Serve from another folder or by another policy, from the next `poll` on."""
+        """Change the base path and the version policy; the next `poll` applies them."""
         if self._source is None:
             self._is_settled = False
         self._source = (base_path, policy)
         self._failed.clear()
 
     def drop(self) -> None:
-        """Serve no version; the next `poll` unloads them."""
+        """Stop serving the model; the next `poll` unloads its versions."""
         self._source = None
 
     @property
     def is_settled(self) -> bool:
-        """True once a version has been found and its load has ended, well or badly."""
+        """True if a version has been found and each found one has been loaded or has failed."""
         return self._is_settled
 
     def use(self, version: int | None) -> LoadedModel:
-        """Return a version for use in a `with` block, which keeps it loaded.
+        """Return a version, for use in a `with` block that keeps it loaded.
 
         Args:
-            version: The number; None for the newest available version.
+            version: The version number; None for the newest available version.
 
         Raises:
             NotFoundError: If the version is not available.
@@ -126,10 +128,10 @@ class ModelVersions:
                 raise servable_not_found(self.name, version)
             if model.try_acquire():
                 return model
-            # It was removed from `_available` in the meantime: look again.
+            # The version was unloaded after `_available` was read, so read it again.
 
     def poll(self) -> None:
-        """Look at the base path once; load and unload what has changed."""
+        """Check the base path once; load new versions and unload those no longer wanted."""
         source = self._source
         if source is None:
             self._unload(set(self._available))
@@ -144,7 +146,7 @@ class ModelVersions:
         if not aspired:
             self._warn_once_a_minute("no_versions_found", base_path)
         for version in sorted(aspired - set(self._available), reverse=True):
-            # The older version answers until this one is loaded.
+            # The older version serves requests until this one is loaded.
             if self._failed.allow(folders[version]):
                 self._load(folders[version])
         if not aspired or aspired & set(self._available):
@@ -153,14 +155,14 @@ class ModelVersions:
             self._is_settled = True
 
     def retry_wait_s(self) -> float | None:
-        """Return the seconds until `poll` retries a failed load, or None if it will not."""
+        """Return the seconds until the next retry of a failed load is due, or None."""
         return None if self._source is None else self._failed.wait_s()
 
     def unload_all(self, timeout_s: float) -> None:
-        """Unload everything.
+        """Unload all versions.
 
         Args:
-            timeout_s: Running requests are cancelled after this time.
+            timeout_s: Time limit of the wait for running requests, which are then cancelled.
         """
         self._unload(set(self._available), timeout_s)
 

@@ -1,7 +1,7 @@
-"""REST predict: JSON in the row or the column format, and the answer in the same format.
+"""Predict over REST, with JSON in the row or the column format.
 
-Strings that are not UTF-8 pass through unchanged in both directions, as in TensorFlow Serving:
-their bytes are surrogate escapes in between.
+The response has the format of the request. As in TensorFlow Serving, strings that are not valid
+UTF-8 are passed through unchanged; internally, their bytes are surrogate escapes.
 
 References:
     https://www.tensorflow.org/tfx/serving/api_rest
@@ -33,7 +33,7 @@ _SHOWN_CHARACTERS = 100
 def read_object(body: bytes) -> dict[str, Any]:
     """Parse a request body.
 
-    NaN and Infinity are numbers, and a byte order mark is skipped.
+    The tokens NaN and Infinity are accepted as numbers, and a byte order mark is ignored.
 
     Raises:
         InvalidArgumentError: If the body is not a JSON object.
@@ -45,7 +45,7 @@ def read_object(body: bytes) -> dict[str, Any]:
         document = json.loads(text, parse_float=_finite_float)
     except RecursionError as error:
         raise InvalidArgumentError("JSON Parse error: nested too deeply") from error
-    except ValueError as error:  # JSONDecodeError, or an integer with too many digits.
+    except ValueError as error:  # JSONDecodeError, or a number with too many digits
         raise InvalidArgumentError(f"JSON Parse error: {error}") from error
     if not isinstance(document, dict):
         raise InvalidArgumentError(f"The body must be a JSON object, but is {_shown(document)}")
@@ -53,12 +53,12 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def write_json(value: Any) -> bytes:
-    """Return `value` as JSON, with the bare tokens NaN, Infinity and -Infinity."""
+    """Encode `value` as JSON; special floats become the tokens NaN, Infinity and -Infinity."""
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
 
 
 def signature_name(document: Mapping[str, Any]) -> str:
-    """Return the signature that a request names, or "".
+    """Return the signature name in a request, or "" if there is none.
 
     Raises:
         InvalidArgumentError: If the name is not a string.
@@ -77,8 +77,17 @@ async def predict_json(
 ) -> bytes:
     """Answer a predict request.
 
-    The request must contain every input of the signature: over REST, TensorFlow Serving 2.16
-    ignores the defaults of a signature.
+    The request must contain all inputs of the signature. Default values of inputs are ignored, as
+    in the REST API of TensorFlow Serving 2.16.
+
+    Args:
+        service: Runs the signature.
+        spec: The model, version and signature.
+        document: The parsed request body.
+        deadline_s: Deadline as a time of `time.monotonic`.
+
+    Returns:
+        The response body.
 
     Raises:
         ServingError: If the request is invalid or the computation fails.
@@ -153,7 +162,7 @@ def _columns(columns: Any, signature: Signature) -> dict[str, Any]:
 
 
 def _to_array(value: Any, info: InputInfo) -> Array:
-    """Return nested lists as an array of the input's dtype."""
+    """Convert nested lists to an array of the input's dtype."""
     shape = []
     first = value
     while isinstance(first, list):
@@ -250,9 +259,9 @@ def _rows(outputs: Mapping[str, Array]) -> list[Any]:
 
 
 def _to_json(name: str, array: Array) -> Any:
-    """Return an array as nested lists."""
+    """Convert an array to nested lists of JSON values."""
     if array.dtype == np.float32:
-        # By way of the shortest text: 0.1 and not 0.10000000149011612.
+        # Via the shortest decimal form, so that 0.1 does not become 0.10000000149011612.
         return array.astype("U32").astype(np.float64).tolist()
     if array.dtype != np.object_:
         return array.tolist()

@@ -1,6 +1,6 @@
-"""The REST server: TensorFlow Serving's paths, methods and status codes on aiohttp.
+"""The REST server, with the paths, methods and status codes of TensorFlow Serving.
 
-It runs in the event loop of the gRPC server and shares the batcher with it.
+It uses aiohttp, and shares the event loop and the batcher with the gRPC server.
 
 References:
     model_servers/http_rest_api_handler.cc and http_rest_api_util.cc of TensorFlow Serving.
@@ -37,7 +37,7 @@ from serving.server.model_service import SIGNATURE_DEF_FIELD, ModelService
 from serving.server.rest_predict import predict_json, read_object, signature_name, write_json
 from serving.server.version_folders import MAX_VERSION
 
-# Paths ignore case, methods do not, as in TensorFlow Serving.
+# Paths are case-insensitive and methods are case-sensitive, as in TensorFlow Serving.
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _PREDICTION_PATH = re.compile(
     rf"(?i:/v1/models/(?P<name>[^/:]+){_VERSION}):(?P<method>classify|regress|predict)", re.ASCII
@@ -49,13 +49,13 @@ _SHUTDOWN_POLL_S = 0.02
 
 
 class RestServer:
-    """The REST server on a bound socket; listens and answers from `start` on.
+    """The REST server, which listens on a bound socket after `start`.
 
     Args:
         service: Answers the requests.
-        flags: Limits of time and size.
-        metrics_path: The path of the Prometheus page; None for no page.
-        bound: The socket.
+        flags: The server's flags, which limit the time and size of requests.
+        metrics_path: The URL path of the Prometheus page; None for no page.
+        bound: The bound socket.
     """
 
     def __init__(
@@ -74,22 +74,22 @@ class RestServer:
         self.port: int = bound.getsockname()[1]
         app = web.Application(client_max_size=flags.max_request_bytes)
         app.router.add_route("*", "/{path:.*}", self._answer)
-        # Else every malformed request would log a traceback.
+        # Otherwise each malformed request would log a traceback.
         logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
-        # `_read_body` decompresses, because aiohttp accepts a truncated gzip body.
+        # `_read_body` decompresses bodies, because aiohttp accepts truncated gzip bodies.
         self._runner = web.AppRunner(
             app, access_log=None, auto_decompress=False, shutdown_timeout=0.0
         )
         self._site: web.SockSite | None = None
 
     async def start(self) -> None:
-        """Start to answer."""
+        """Start to listen and to answer requests."""
         await self._runner.setup()
         self._site = web.SockSite(self._runner, self._socket)
         await self._site.start()
 
     async def stop(self, grace_s: float) -> None:
-        """Refuse new connections and wait up to `grace_s` for the running requests."""
+        """Reject new connections and wait up to `grace_s` seconds for the running requests."""
         if self._site:
             await self._site.stop()
         deadline_s = time.monotonic() + grace_s
@@ -198,7 +198,7 @@ class RestServer:
 
 
 class _BodyError(Exception):
-    """The body of a request cannot be read."""
+    """The body of a request is invalid, too large or has an unsupported encoding."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -221,7 +221,7 @@ def _to_dict(message: Message) -> dict[str, Any]:
     return json_format.MessageToDict(
         message,
         preserving_proto_field_name=True,
-        # Renamed in protobuf 5, which the stubs describe.
+        # protobuf 5, which the type stubs describe, has renamed this argument.
         including_default_value_fields=True,  # type: ignore[call-arg]
     )
 

@@ -1,4 +1,4 @@
-"""The life of the server: load the models, open the ports, answer, drain and stop."""
+"""The main function of the server: load the models, open the ports, serve until stopped."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _PARENT_POLL_S = 0.5
 
 
 async def serve(flags: ServerFlags) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Run the server until SIGTERM, SIGINT, or the exit of the parent process.
 
     Raises:
-        StartupError: If a file is invalid, a model cannot be loaded, or a port is taken.
+        StartupError: If a file is invalid, a model cannot be loaded, or a port is in use.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -53,7 +53,7 @@ async def serve(flags: ServerFlags) -> None:
         flags.allow_version_labels_for_unavailable_models,
         LoadRetries(flags.max_num_load_retries, flags.load_retry_interval_micros / 1e6),
     )
-    # All files are read before a model is loaded, so that mistakes show at once.
+    # Read all configuration files before a model is loaded, so that errors are reported early.
     credentials = read_credentials(flags.ssl_config_file)
     metrics_path = read_metrics_path(flags.monitoring_config_file)
     batcher = Batcher(read_batching_options(flags), metrics.observe_run)
@@ -63,8 +63,8 @@ async def serve(flags: ServerFlags) -> None:
         raise StartupError(_start_error(error)) from error
     manager.start()
     try:
-        # The ports open once the models are available, as in TensorFlow Serving: a client that can
-        # connect gets answers.
+        # Open the ports only after the models are available, as in TensorFlow Serving. So a client
+        # that can connect gets answers.
         if await _available_before_stop(manager, models, stop):
             watching.append(loop.create_task(_poll_config(flags, manager)))
             service = ModelService(manager, batcher, metrics)
@@ -85,7 +85,7 @@ def _initial_config(flags: ServerFlags) -> Any:
 
 
 async def _poll_config(flags: ServerFlags, manager: ModelManager) -> None:
-    """Apply the model config file when it has changed; an invalid one changes nothing."""
+    """Apply the model config file whenever it changes; log an error if it is invalid."""
     path, wait_s = flags.model_config_file, flags.model_config_file_poll_wait_seconds
     if path is None or wait_s == 0:
         return
@@ -140,7 +140,7 @@ def _warm_up(model: LoadedModel, folder: VersionFolder, metrics: Metrics) -> Non
 
 
 async def _stop_with_parent(parent_pid: int | None, stop: asyncio.Event) -> None:
-    """Stop if the process that started the server was killed and so could not stop it."""
+    """Set `stop` when the parent process has exited, for example because it was killed."""
     if parent_pid is None:
         return
     while os.getppid() == parent_pid:
@@ -152,7 +152,11 @@ async def _stop_with_parent(parent_pid: int | None, stop: asyncio.Event) -> None
 async def _available_before_stop(
     manager: ModelManager, models: Collection[str], stop: asyncio.Event
 ) -> bool:
-    """Wait for the first loads; return False if the server shall stop first."""
+    """Wait until `models` are available; return False if `stop` is set before.
+
+    Raises:
+        StartupError: If a model cannot be loaded.
+    """
     loading = asyncio.create_task(manager.wait_until_available(models))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([loading, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -185,7 +189,7 @@ async def _answer_until_stopped(
         rest_server = RestServer(service, flags, metrics_path, bound)
     grpc_server = GrpcServer(service, flags, credentials) if flags.port else None
     servers = [server for server in (rest_server, grpc_server) if server]
-    for server in servers:  # Only now that both have their ports.
+    for server in servers:  # Only after both ports are bound.
         await server.start()
     rest_port = rest_server.port if rest_server else None
     grpc_port = grpc_server.port if grpc_server else None

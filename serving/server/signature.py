@@ -1,7 +1,6 @@
-"""One signature of a loaded model: checks a request's tensors, runs them, and writes the answer.
+"""Signatures of a loaded model: check the tensors of a request, run them, and encode the response.
 
-Error texts are those of TensorFlow Serving 2.16, so that what clients and operators already know
-about an error holds here.
+Error messages are those of TensorFlow Serving 2.16, so that clients and operators know them.
 
 References:
     servables/tensorflow/predict_util.cc of TensorFlow Serving, and `GetInputValues` in
@@ -41,7 +40,7 @@ from serving.server.tensor_codec import (
 
 DEFAULT_SIGNATURE = "serving_default"
 
-# Fields of PredictResponse, and of an entry of its map of outputs, on the wire.
+# Wire tags of the fields of PredictResponse, and of the entries of its map `outputs`.
 _OUTPUTS_TAG, _MODEL_SPEC_TAG = b"\x0a", b"\x12"
 _KEY_TAG, _VALUE_TAG = b"\x0a", b"\x12"
 
@@ -50,7 +49,14 @@ MakeCallable = Callable[[config_pb2.CallableOptions], Callable[..., list[Array]]
 
 @dataclasses.dataclass(frozen=True)
 class InputInfo:
-    """One input of a signature."""
+    """An input of a signature.
+
+    Attributes:
+        alias: The input's name in the signature.
+        feed_name: The name of the tensor in the graph.
+        data_type: TensorFlow's `DataType`.
+        dtype: The corresponding NumPy dtype; None if the server does not support it.
+    """
 
     alias: str
     feed_name: str
@@ -62,21 +68,21 @@ class Signature:
     """A signature that can be run.
 
     Args:
-        definition: The SignatureDef of the model.
-        make_callable: Prepares a Session for a list of feeds and fetches.
+        definition: The SignatureDef in the SavedModel.
+        make_callable: Method of a Session that returns a function for a list of feeds and fetches.
 
     Attributes:
-        is_batchable: Whether the shapes allow row-by-row computation: the first dimension of each
-            input and output is open, and a row of an output has a fixed size. An open size could
-            depend on the other rows.
+        is_batchable: Whether requests can be concatenated. The first dimension of each input and
+            output must be variable. The other dimensions of outputs must be fixed, because a
+            variable size could depend on the other rows of the batch.
     """
 
     def __init__(
         self, definition: meta_graph_pb2.SignatureDef, make_callable: MakeCallable
     ) -> None:
         self.definition = definition
-        # Sorted by feed name: DirectSession numbers its arguments in that order, and an error
-        # about `arg[1]` has to mean the same input here.
+        # Sorted by feed name, because DirectSession numbers its arguments in this order. So
+        # `arg[1]` in an error message means the same input as in TensorFlow Serving.
         self.inputs = tuple(
             sorted(
                 (
@@ -105,7 +111,8 @@ class Signature:
         """Decode the tensors of a request and fill in the signature's defaults.
 
         Raises:
-            InvalidArgumentError: If an input is missing, unknown, of a wrong dtype or unreadable.
+            InvalidArgumentError: If an input is missing or unknown, has the wrong dtype, or cannot
+                be decoded.
         """
         self._check_names(inputs)
         return self.check_dtypes(
@@ -118,7 +125,7 @@ class Signature:
         )
 
     def check_dtypes(self, feeds: list[Array]) -> list[Array]:
-        """Return `feeds`, one for each of `inputs`, after a check of their dtypes.
+        """Check the dtypes of `feeds`, one for each of `inputs`, and return them unchanged.
 
         Raises:
             InvalidArgumentError: If a dtype is wrong.
@@ -132,7 +139,7 @@ class Signature:
         return feeds
 
     def select_outputs(self, output_filter: Sequence[str]) -> tuple[str, ...]:
-        """Return the requested outputs, or all.
+        """Return the sorted names of the requested outputs, or of all if the filter is empty.
 
         Raises:
             InvalidArgumentError: If a name is unknown or repeated.
@@ -152,7 +159,7 @@ class Signature:
         return tuple(sorted(seen))
 
     def compute(self, feeds: Sequence[Array], outputs: tuple[str, ...]) -> list[Array]:
-        """Compute `outputs`, in their order, from one array for each of `inputs`.
+        """Return one array for each of `outputs`, computed from one array for each of `inputs`.
 
         Raises:
             ServingError: If an operation of the model fails.
@@ -203,7 +210,7 @@ class Signature:
 
 
 def find_signature(signatures: Mapping[str, Signature], name: str) -> Signature:
-    """Return the signature that a gRPC request names; "" means `serving_default`.
+    """Return the signature with the name in a gRPC request; "" means `serving_default`.
 
     Raises:
         FailedPreconditionError: If the model has no such signature.
@@ -219,10 +226,11 @@ def predict_response(
 ) -> bytes:
     """Return a serialized PredictResponse.
 
-    To write the bytes takes 22 us for 100 ids and scores; to fill messages takes 65 us.
+    Writing the bytes directly takes 22 us for 100 ids and scores; with protobuf messages, it takes
+    65 us.
 
     Raises:
-        UnimplementedError: If a result has a dtype that TensorProto fields cannot hold.
+        UnimplementedError: If the server does not support the dtype of a result.
     """
     parts = [_model_spec(spec.name, spec.signature_name or DEFAULT_SIGNATURE, version)]
     for alias, array in zip(outputs, results, strict=True):
@@ -256,13 +264,13 @@ def _numpy_dtype(data_type: int) -> np.dtype[Any] | None:
     try:
         return np.dtype(numpy_dtype_of(data_type))
     except UnimplementedError:
-        return None  # The error is raised when a request has a tensor for it.
+        return None  # A request with a tensor for this input gets the error.
 
 
 def _as_array(result: Any) -> Array:
     if isinstance(result, np.ndarray):
         return result
-    # A Session returns rank 0 as a scalar, and a string of rank 0 as bytes.
+    # A Session returns tensors of rank 0 as scalars, and strings of rank 0 as bytes.
     array: Array = np.array(result, dtype=object if isinstance(result, bytes) else None)
     return array
 

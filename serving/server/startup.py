@@ -1,4 +1,4 @@
-"""Start-up steps that need no TensorFlow: check the ports early, report the ports when ready."""
+"""Start-up functions that do not need TensorFlow: check and bind ports, write the ready file."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from serving.server.flags import AUTO_PORT, ServerFlags
 
 
 class StartupError(Exception):
-    """The server cannot start; the text is for the operator."""
+    """The server cannot start; the message tells the operator how to fix it."""
 
 
 def check_ports_are_free(flags: ServerFlags) -> None:
-    """Fail before the model is loaded if a port is taken.
+    """Check that the ports in the flags are free, before the slow import of TensorFlow.
 
     Raises:
-        StartupError: If a port that the flags name is taken.
+        StartupError: If a port is in use.
     """
     for name, port in (("--port", flags.port), ("--rest_api_port", flags.rest_api_port)):
         if port > 0:
@@ -26,13 +26,18 @@ def check_ports_are_free(flags: ServerFlags) -> None:
 
 
 def bound_socket(flag: str, address: str, port: int) -> socket.socket:
-    """Return a socket that is bound but does not listen yet.
+    """Return a socket that is bound to a port but does not listen yet.
+
+    Args:
+        flag: The flag that sets the port, for the error message.
+        address: The IP address to bind to.
+        port: The port, or `AUTO_PORT`.
 
     Raises:
-        StartupError: If the port is taken.
+        StartupError: If the port is in use.
     """
     bound = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
-    # Old connections that are still closing must not keep a restarted server off its port.
+    # A restarted server can bind its port even if old connections are still closing.
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((address, 0 if port == AUTO_PORT else port))
@@ -46,7 +51,7 @@ def bound_socket(flag: str, address: str, port: int) -> socket.socket:
 
 
 def write_ready_file(path: str, grpc_port: int | None, rest_port: int | None) -> None:
-    """Write the ports, None for an API that is off, and the process ID, atomically."""
+    """Write the ports and the process ID atomically as JSON. A disabled API has the port None."""
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     content = {"grpc_port": grpc_port, "rest_port": rest_port, "pid": os.getpid()}

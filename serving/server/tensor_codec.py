@@ -1,7 +1,8 @@
-"""TensorProto to NumPy and back, for the dtypes that requests carry.
+"""Conversion between TensorProto and NumPy arrays, for the dtypes of requests and responses.
 
-`tf.make_ndarray` and `tf.make_tensor_proto` do this for every dtype, but their checks and copies
-cost more than the computation of a small model: 98 us for 100 ids and 100 scores, here 14 us.
+`tf.make_ndarray` and `tf.make_tensor_proto` support every dtype, but their checks and copies take
+longer than the computation of a small model: 98 us for 100 ids and 100 scores, compared with 14 us
+for this module.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ Array = npt.NDArray[Any]
 MAX_RANK = 32
 """NumPy's limit; TensorFlow's own is 254."""
 
-# A tensor with fewer values than its shape needs is filled up. TensorFlow has no limit for that:
-# with fifty bytes a request could claim all memory, and with an empty tensor any number of rows.
+# If a tensor has fewer values than its shape needs, the rest is filled. TensorFlow has no limit for
+# this, so a request of fifty bytes could use up the memory, and an empty tensor could have any
+# number of rows.
 _MAX_FILLED_UP = 4096
 
 
@@ -30,7 +32,7 @@ class TensorParsingError(ValueError):
     """The content of a TensorProto does not match its shape and dtype."""
 
 
-# DataType -> (NumPy dtype, the repeated field of TensorProto that holds its values).
+# DataType -> (NumPy dtype, repeated field of TensorProto with the values)
 _FIELDS: dict[int, tuple[npt.DTypeLike, str]] = {
     types_pb2.DT_FLOAT: (np.float32, "float_val"),
     types_pb2.DT_DOUBLE: (np.float64, "double_val"),
@@ -46,7 +48,7 @@ _FIELDS: dict[int, tuple[npt.DTypeLike, str]] = {
 }
 _DATA_TYPES: dict[Any, int] = {np.dtype(dtype): number for number, (dtype, _) in _FIELDS.items()}
 
-# Fields of TensorProto on the wire: float_val (5, packed) and string_val (8).
+# Wire tags of TensorProto's fields float_val (5, packed) and string_val (8).
 _FLOAT_VAL_TAG = b"\x2a"
 _STRING_VAL_TAG = b"\x42"
 _SHORT_STRING_TAGS = [_STRING_VAL_TAG + bytes([length]) for length in range(0x80)]
@@ -59,10 +61,10 @@ def dtype_name(data_type: int) -> str:
 
 
 def numpy_dtype_of(data_type: int) -> npt.DTypeLike:
-    """Return the NumPy dtype that a Session needs for a `DataType`.
+    """Return the NumPy dtype for a `DataType`.
 
     Raises:
-        UnimplementedError: If tensors of this type have no encoding here.
+        UnimplementedError: If this module does not support the `DataType`.
     """
     try:
         return _FIELDS[data_type][0]
@@ -76,7 +78,7 @@ def data_type_of(array: Array) -> int:
     """Return the `DataType` of an array.
 
     Raises:
-        UnimplementedError: If tensors of its dtype have no encoding here.
+        UnimplementedError: If this module does not support the array's dtype.
     """
     try:
         return _DATA_TYPES[array.dtype]
@@ -85,10 +87,11 @@ def data_type_of(array: Array) -> int:
 
 
 def decode(proto: tensor_pb2.TensorProto) -> Array:
-    """Return the array that a TensorProto holds.
+    """Convert a TensorProto to an array.
 
-    If there are fewer values than the shape needs, the last one is repeated; without any value
-    the array holds zeros or empty strings. At most 4,096 elements are filled up that way.
+    If there are fewer values than the shape needs, the last one is repeated. If there are none, the
+    array contains zeros or empty strings. In both cases, the number of elements is limited to the
+    larger of 4,096 and the size of the proto in bytes.
 
     Returns:
         An array with the proto's shape; strings are `bytes` in an object array.
@@ -111,17 +114,18 @@ def decode(proto: tensor_pb2.TensorProto) -> Array:
     if content:
         if field == "string_val" or len(content) != count * np.dtype(dtype).itemsize:
             raise TensorParsingError("tensor_content does not fit shape and dtype")
-        # A copy: the Session must not read memory that the request owns.
+        # Copied, because the Session must not read memory that the request owns.
         return np.frombuffer(content, dtype=dtype).reshape(shape).copy()
     values = getattr(proto, field)
     given = len(values)
     if given < count or not count:
-        # An empty dimension does not hide large ones: a model may repeat other inputs for each row.
+        # Dimensions of size 0 count as 1, so that they do not hide large ones: a model may repeat
+        # its other inputs for each row.
         claimed = math.prod(size or 1 for size in shape)
         if claimed > max(_MAX_FILLED_UP, proto.ByteSize()):
             raise TensorParsingError(f"the shape {shape} claims more than was sent")
     if given >= count:
-        # A slice is a list; NumPy would read the repeated field itself item by item.
+        # The slice is a list; NumPy would read a repeated field item by item, which is slower.
         return np.array(values[:count], dtype=dtype).reshape(shape)
     array: Array = np.empty(shape, dtype=dtype)
     if given:
@@ -134,19 +138,20 @@ def decode(proto: tensor_pb2.TensorProto) -> Array:
 
 
 def wire_bytes(array: Array) -> bytes:
-    """Return `array` as a serialized TensorProto with the values in their typed field.
+    """Return `array` as a serialized TensorProto.
 
-    TensorFlow Serving 2.16 answers with typed fields as well, not with `tensor_content`.
+    The values are in the field for their dtype, such as `float_val`, and not in `tensor_content`,
+    as in the responses of TensorFlow Serving 2.16.
 
     Raises:
-        UnimplementedError: If the dtype has no TensorProto field.
+        UnimplementedError: If this module does not support the array's dtype.
     """
     data_type = data_type_of(array)
     head = _head(data_type, array.shape)
     if not array.size:
         return head
     if data_type == types_pb2.DT_FLOAT:
-        # The packed wire form of float_val is the array's memory; no Python float is made.
+        # The packed encoding of float_val equals the array's memory; Python floats are not needed.
         return head + delimited(_FLOAT_VAL_TAG, np.ascontiguousarray(array, dtype="<f4").tobytes())
     values = array.ravel().tolist()
     if data_type == types_pb2.DT_STRING:
@@ -158,12 +163,12 @@ def wire_bytes(array: Array) -> bytes:
 
 
 def delimited(tag: bytes, payload: bytes) -> bytes:
-    """Return a length-delimited field of the protobuf wire format."""
+    """Encode a length-delimited field in the protobuf wire format."""
     return tag + varint(len(payload)) + payload
 
 
 def varint(number: int) -> bytes:
-    """Return a number of at least 0 in the protobuf wire format."""
+    """Encode a non-negative integer as a varint of the protobuf wire format."""
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)

@@ -1,8 +1,8 @@
 """Find complete version folders, apply the version policy, and decide when to retry a load.
 
 References:
-    tensorflow_serving/sources/storage_path/file_system_storage_path_source.cc for the policies,
-    core/loader_harness.cc and util/retrier.cc for the retries.
+    In tensorflow_serving: sources/storage_path/file_system_storage_path_source.cc for the version
+    policies; core/loader_harness.cc and util/retrier.cc for the retries.
 """
 
 from __future__ import annotations
@@ -29,30 +29,33 @@ Fingerprint = frozenset[tuple[str, int, int, int]]
 
 @dataclasses.dataclass(frozen=True)
 class VersionFolder:
-    """One version on disk."""
+    """A version on disk."""
 
     version: int
     path: Path
 
     def fingerprint(self) -> Fingerprint:
-        """Return the state of every file; a copy may bring the variables after the graph."""
+        """Return path, inode, size and modification time of each file in the folder.
+
+        All files are included, because a copy may write `saved_model.pb` before the variables.
+        """
         files: set[tuple[str, int, int, int]] = set()
         for folder, _, names in os.walk(self.path):
             for path in (os.path.join(folder, name) for name in names):
                 try:
                     stat = os.stat(path)
-                except OSError:  # A temporary name of a copy that is gone by now.
+                except OSError:  # for example a temporary file of a copy that no longer exists
                     continue
                 files.add((path, stat.st_ino, stat.st_size, stat.st_mtime_ns))
         return frozenset(files)
 
 
 def find_version_folders(base_path: str | os.PathLike[str]) -> dict[int, VersionFolder] | None:
-    """List the complete versions under `base_path`.
+    """Return the complete version folders in `base_path`.
 
-    A folder is complete once it has `saved_model.pb`: TFX's Pusher writes that file last.
-    `FailedLoads` covers copies in another order. Names other than integers are ignored. If two
-    names mean the same number ("7", "007"), the last in sort order counts.
+    A folder is considered complete if it contains `saved_model.pb`, which TFX's Pusher writes last.
+    `FailedLoads` handles copies in another order. Folders whose names are not integers are ignored.
+    If two names have the same number ("7", "007"), the last one in sort order is used.
 
     Returns:
         The folders by version, or None if `base_path` does not exist.
@@ -75,7 +78,7 @@ def find_version_folders(base_path: str | os.PathLike[str]) -> dict[int, Version
 
 
 def aspired_versions(policy: Any, found: Collection[int]) -> set[int]:
-    """Return which of the versions on disk a policy wants; an empty one wants the newest."""
+    """Return the versions on disk that a policy selects; an empty policy selects the newest."""
     choice = policy.WhichOneof("policy_choice")
     if choice == "all":
         return set(found)
@@ -86,11 +89,11 @@ def aspired_versions(policy: Any, found: Collection[int]) -> set[int]:
 
 @dataclasses.dataclass(frozen=True)
 class LoadRetries:
-    """Limits for retries of a load whose folder has not changed.
+    """Limits for retries of a failed load whose folder has not changed.
 
     Attributes:
-        max_retries: Attempts after the first one.
-        interval_s: Pause before each of them.
+        max_retries: Maximum number of retries.
+        interval_s: Pause before each retry.
     """
 
     max_retries: int = 5
@@ -106,13 +109,13 @@ class _Failure:
 
 
 class FailedLoads:
-    """The versions that failed to load, and when to try each again.
+    """The versions that failed to load, and the times of their retries.
 
-    A folder that has changed and then stays the same from one poll to the next is tried again: it
-    may have been an incomplete copy. An unchanged folder is tried again after a pause, since a lack
-    of memory or an error of the file store may pass.
+    A changed folder, which may have been an incomplete copy, is retried when it has not changed
+    between two polls. An unchanged folder is retried after a pause, because a lack of memory or a
+    storage error may be temporary.
 
-    Used by one thread, except for `clear`.
+    Only `clear` is thread-safe.
     """
 
     def __init__(self, retries: LoadRetries, clock: Callable[[], float] = time.monotonic) -> None:
@@ -121,7 +124,7 @@ class FailedLoads:
         self._failures: dict[int, _Failure] = {}
 
     def record(self, folder: VersionFolder, fingerprint: Fingerprint) -> None:
-        """Record a failed load, with the folder's fingerprint from before the load."""
+        """Record a failed load, given the folder's fingerprint before that load."""
         before = self._failures.get(folder.version)
         left = self._retries.max_retries
         if before is not None and before.tried == fingerprint:
@@ -130,7 +133,7 @@ class FailedLoads:
         self._failures[folder.version] = _Failure(fingerprint, fingerprint, left, retry_at_s)
 
     def allow(self, folder: VersionFolder) -> bool:
-        """Return whether to load a version now."""
+        """Return whether a version should be loaded now."""
         failure = self._failures.get(folder.version)
         if failure is None:
             return True
@@ -141,15 +144,15 @@ class FailedLoads:
         return failure.retries_left > 0 and self._clock() >= failure.retry_at_s
 
     def keep_only(self, versions: Collection[int]) -> None:
-        """Forget the failures of all other versions."""
+        """Forget the failures of all versions that are not in `versions`."""
         for version in set(self._failures) - set(versions):
             self._failures.pop(version, None)
 
     def clear(self) -> None:
-        """Forget all failures, so that each version gets another try."""
+        """Forget all failures, so that the next poll loads the versions again."""
         self._failures = {}
 
     def wait_s(self) -> float | None:
-        """Return the seconds until the next retry, or None if there will be none."""
+        """Return the seconds until the next retry of an unchanged folder, or None."""
         due_s = [failure.retry_at_s for failure in self._failures.values() if failure.retries_left]
         return max(0.0, min(due_s) - self._clock()) if due_s else None

@@ -1,7 +1,7 @@
-"""Replays the warm-up requests that a model carries in its folder.
+"""Warm-up of a loaded model with the requests in its version folder.
 
-A ScaNN index builds its searcher at the first call: 0.1 s with 100,000 candidates, 0.6 s with a
-million. Warm-up spares the first user that wait.
+A ScaNN index builds its searcher at the first call, which takes 0.1 s with 100,000 candidates and
+0.6 s with a million. With warm-up, the first user request does not have to wait for this.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ MAX_RECORDS = 1000
 
 
 def replay(model: LoadedModel, path: Path) -> int:
-    """Run the warm-up requests in a version's folder; return their number.
+    """Run the warm-up requests in a version folder, and return their number.
 
     Raises:
-        InvalidArgumentError: If a record cannot be parsed, or there are more than 1,000.
+        InvalidArgumentError: If a record cannot be parsed, or there are more than `MAX_RECORDS`.
         UnimplementedError: If a record is not a Predict request.
         ServingError: If a request fails.
     """
