@@ -1,4 +1,4 @@
-"""CatalogueExampleGen: read today's catalogue for a model that was fitted earlier."""
+"""CatalogueExampleGen: read the current catalogue for a model that was trained earlier."""
 
 import apache_beam as beam
 from tfx.components.util import examples_utils
@@ -29,7 +29,7 @@ def CatalogueExampleGen(
     input_fingerprint: Parameter[str] = "",
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
-    """Read the catalogue's files without the events.
+    """Read the current catalogue files without reading the events.
 
     ```python
     example_gen = CatalogueExampleGen(
@@ -40,17 +40,17 @@ def CatalogueExampleGen(
     ```
 
     Args:
-        fitted_report: The report of the ingestion that the model was fitted on.
-        examples: The split `candidates`: the rows of the files, and the candidates that only the
-            training events had.
+        fitted_report: Report of the ingestion that produced the model's training data.
+        examples: The split `candidates`: the candidates in the files, and those that occurred only
+            in the training events.
         rejected: The rows rejected under `bad_rows: reject`.
-        report: What was read, dropped, rejected and written.
-        config: The `IngestConfig` of TimelineExampleGen.
-        input_fingerprint: Hash of the catalogue's files. Only the cache uses it.
-        beam_pipeline: Filled in by TFX.
+        report: Counts of the rows that were read, dropped, rejected and written.
+        config: The `IngestConfig` of TimelineExampleGen, as JSON.
+        input_fingerprint: Hash of the catalogue files, used only as part of the cache key.
+        beam_pipeline: Provided by TFX.
 
     Raises:
-        IngestError: The input cannot become Examples.
+        IngestError: The input is missing or invalid.
     """
     del input_fingerprint
     ingest_catalogue(

@@ -1,4 +1,4 @@
-"""Read the current catalogue, without the events that the model was trained on."""
+"""Read the current catalogue without reading the events again."""
 
 from typing import Any
 
@@ -34,14 +34,15 @@ def ingest_catalogue(
     make_pipeline: MakePipeline,
     sizing: Sizing = Sizing(),
 ) -> dict[str, Any]:
-    """Turn the catalogue's files into the split `candidates`, and return the report.
+    """Convert the catalogue files to Examples in the split `candidates`, and return the report.
 
-    The split has the candidates of the files, and those that only the training events had when the
-    model was trained. So a row that was removed from the files is no longer a candidate, and a
-    candidate that never had a row stays.
+    The split has the candidates in the files, and those that occurred only in the training events.
+    A candidate whose row was removed from the files is therefore dropped, while a candidate that
+    never had a row is kept.
 
-    `trained_report_dir` has the report of the ingestion that the model was trained on. The other
-    arguments and the errors are those of `components.interactions.ingest.ingest`.
+    `candidates.file` must be set. `trained_report_dir` is the folder of the report of the ingestion
+    that the model was trained on. The other arguments and the errors are those of
+    `components.interactions.ingest.ingest`.
     """
     if config.data.candidates is None:
         raise NoInputError(

@@ -1,9 +1,9 @@
-"""Record the accepted spans: with which version and files, and where their profiles are.
+"""Record the accepted spans: their versions, the hashes of their files, and their profiles.
 
-Each accepted run leaves a folder with new profiles and the whole record. Deliveries in the newest
-folder need no further comparison. In ML Metadata the folders are artifacts. On a cluster, where a
-step cannot read ML Metadata, they are in a profile store below the pipeline's root, named by the
-newest span and the time.
+Each accepted run writes a folder with its new profiles and the list of all accepted spans, so the
+next run only reads the newest folder. The folders are artifacts in ML Metadata. On a cluster, where
+components cannot read ML Metadata, they are in a profile store below the pipeline root, and their
+names consist of the newest span and the time.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ from components.interactions.spans.listing import ListedFile, list_files
 from components.interactions.spans.pattern import SpanFiles
 
 _FILE = "accepted_spans.json"
-# The former name: runs from before the rename still serve as baselines.
+# The file name in older versions, whose runs can still be baselines.
 _FORMER_FILE = "let_pass.json"
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """One delivery of a span; `files` is a hash of the names, sizes and times of its files."""
+    """A delivery of a span; `files` is a hash of the names, sizes and times of its files."""
 
     span: int
     version: int | None
@@ -35,13 +35,13 @@ class Delivery:
 
 @dataclass(frozen=True)
 class AcceptedSpan:
-    """A delivery that later runs need not compare again.
+    """An accepted delivery, which later runs do not compare again.
 
     Attributes:
         delivery: The delivery.
-        snapshots: Hash of the files of catalogue and queries that were compared with it; empty if
-            it was not the newest span of its run.
-        profile: Folder of its profile; empty if it was accepted without one.
+        snapshots: Hash of the catalogue and query files of the run that accepted it; empty if it
+            was not the newest span of that run.
+        profile: Folder of its profile; empty if it was accepted without a profile.
     """
 
     delivery: Delivery
@@ -50,7 +50,7 @@ class AcceptedSpan:
 
 
 def deliveries(config: IngestConfig) -> tuple[list[Delivery], str]:
-    """Return the window of a run, oldest span first, and a hash of the files of its snapshots."""
+    """Return the deliveries in a run's window, oldest first, and a hash of its snapshot files."""
     chosen = config.chosen_spans
     if chosen is None or not chosen.interactions:
         raise ValueError("drift needs chosen spans of interactions")
@@ -91,7 +91,7 @@ def write_accepted(
 
 
 def read_accepted(folder: str) -> list[AcceptedSpan]:
-    """Return the record in a folder, in the order of acceptance."""
+    """Return the accepted spans listed in a folder, in the order of acceptance."""
     path = os.path.join(folder, _FILE)
     if not files.exists(path):
         path = os.path.join(folder, _FORMER_FILE)
@@ -102,17 +102,17 @@ def read_accepted(folder: str) -> list[AcceptedSpan]:
 
 
 def is_whole(folder: str) -> bool:
-    """Return whether a folder has a record, which is written last."""
+    """Return whether a folder is complete: the list of accepted spans is written last."""
     return any(files.exists(os.path.join(folder, name)) for name in (_FILE, _FORMER_FILE))
 
 
 def new_folder(store: str, span: int) -> str:
-    """Create the folder of a run in a profile store, and return it."""
+    """Create a folder for a run in a profile store, and return its path."""
     return files.make_folder(os.path.join(store, f"{span}-{time.time_ns()}"))
 
 
 def newest_folder(store: str) -> str:
-    """Return the folder of the last accepted run in a profile store, or "" without one."""
+    """Return the newest complete folder in a profile store, or "" if there is none."""
     found = []
     for name in files.list_folder(store):
         span, _, moment = name.partition("-")
@@ -126,7 +126,7 @@ def _files_of(span: SpanFiles, listed: Mapping[str, ListedFile]) -> list[ListedF
 
 
 def _hash_files(listed: Sequence[ListedFile]) -> str:
-    # The folder does not count: data that is moved with its times is the same.
+    # Folders are not hashed, so files that were moved with their times count as unchanged.
     content = sorted(
         [os.path.basename(file.path), file.size_bytes, file.modified_ns] for file in listed
     )

@@ -18,16 +18,16 @@ from models.features.spec import EVENT_TYPE_KEY, RATING_KEY, FeatureSpec
 
 @dataclass(frozen=True)
 class Finding:
-    """One measurement.
+    """A measured difference between two spans, and its threshold.
 
     Attributes:
-        feature: A feature, `events` or `candidates`.
-        measure: What was measured, in words.
-        value: The result; NaN if there was nothing to measure.
-        relation: How the value must relate to the threshold.
-        threshold: The value of the setting.
-        setting: The setting of the threshold.
-        lacking: Why there is no value.
+        feature: Name of the feature, or `events` or `candidates`.
+        measure: Description of the measured quantity, for messages.
+        value: The measured value; NaN if it cannot be measured.
+        relation: Whether the value must be at least or at most the threshold.
+        threshold: The threshold.
+        setting: Name of the setting that has the threshold.
+        lacking: Reason for a value of NaN, for messages.
     """
 
     feature: str
@@ -40,7 +40,7 @@ class Finding:
 
     @property
     def is_exceeded(self) -> bool:
-        """True if the value is beyond the threshold, or missing."""
+        """True if the value violates the threshold or is NaN."""
         if math.isnan(self.value):
             return True
         if self.relation == "at least":
@@ -48,7 +48,7 @@ class Finding:
         return self.value > self.threshold
 
     def to_json(self) -> dict[str, Any]:
-        """Return the finding as JSON values."""
+        """Return the finding as a dictionary for JSON."""
         content = {key: value for key, value in self.__dict__.items() if key != "lacking"}
         if math.isnan(self.value):
             content["value"] = None
@@ -68,9 +68,9 @@ class Finding:
 def compare(
     new: Profile, good: Profile, config: DriftConfig, spec: FeatureSpec, *, catalogue: bool = True
 ) -> list[Finding]:
-    """Compare a span with an earlier, accepted one; skip measures without a threshold.
+    """Measure each difference between a span and an accepted one that has a threshold.
 
-    The catalogue belongs to the newest span of a run, so it is not compared for earlier ones.
+    Only the newest span of a run has a catalogue of its own, so `catalogue` is false for others.
     """
     found = [
         *_events(new, good, config),
@@ -86,11 +86,13 @@ def compare(
 def feature_distance(
     name: str, distance: DistanceConfig, new: Statistics | None, good: Statistics | None
 ) -> float:
-    """Return the distance between two distributions of a feature; NaN if one has no values.
+    """Return the distance between two distributions of a feature; NaN if it is undefined.
+
+    It is undefined if a distribution has no values, and for the L-infinity distance of numbers. The
+    Jensen-Shannon divergence of numbers is `quantile_divergence`. TFDV computes other distances.
 
     References:
-        TFDV, "Checking data skew and drift": L-infinity over the shares of values for categorical
-        features. For numbers, the Jensen-Shannon divergence is `quantile_divergence`.
+        TFDV, "Checking data skew and drift".
     """
     if new is None or good is None or not (has_values(name, new) and has_values(name, good)):
         return math.nan
@@ -103,7 +105,7 @@ def feature_distance(
     feature = schema.feature.add(name=name)
     is_text = now.type == statistics_pb2.FeatureNameStatistics.STRING
     feature.type = schema_pb2.BYTES if is_text else schema_pb2.FLOAT
-    # TFDV measures only what has a threshold; the actual one is applied by `Finding`.
+    # TFDV only measures distances that have a threshold. `Finding` applies the configured one.
     if distance.l_infinity is not None:
         feature.drift_comparator.infinity_norm.threshold = 1.0
     else:
@@ -119,7 +121,7 @@ def feature_distance(
 
 
 def find_feature(name: str, statistics: Statistics) -> Any:
-    """Return the statistics of a feature; None if it has none."""
+    """Return the statistics of a feature, or None if there are none."""
     for dataset in statistics.datasets:
         for feature in dataset.features:
             if list(feature.path.step) == [name]:
@@ -128,7 +130,7 @@ def find_feature(name: str, statistics: Statistics) -> Any:
 
 
 def has_values(name: str, statistics: Statistics | None) -> bool:
-    """Return whether a feature has any value."""
+    """Return whether the statistics count any value of a feature."""
     feature = None if statistics is None else find_feature(name, statistics)
     return feature is not None and bool(_common(feature).tot_num_values)
 
@@ -183,7 +185,7 @@ def _missing(
     for name in (*spec.query_features, *spec.candidate_features, RATING_KEY, EVENT_TYPE_KEY):
         source = _source_of(name, spec)
         now, before = new.statistics.get(source), good.statistics.get(source)
-        # A feature that was not declared at the time has no earlier share.
+        # Skip a feature that was not yet declared when one of the profiles was taken.
         if now is None or before is None or not (_is_known(name, now) and _is_known(name, before)):
             continue
         shares = share_missing(name, now), share_missing(name, before)

@@ -1,4 +1,4 @@
-"""DriftGate: compare a new span with accepted ones before a model learns from it."""
+"""DriftGate: compare new spans with accepted ones before a model is trained on them."""
 
 import json
 import logging
@@ -44,12 +44,12 @@ class DriftGateConfig(Settings):
 
     Attributes:
         project: Name of the project.
-        ingest: The ingestion with its spans chosen. On a cluster no spans are chosen: the gate
-            takes those that ingestion read.
+        ingest: The configuration of ingestion with chosen spans. On a cluster, no spans are chosen
+            yet, and the gate uses the spans that ingestion read.
         drift: The thresholds.
         baseline: URI of the SpanProfile of the last accepted run; empty if there is none.
-        profiles: On a cluster, the folder of accepted profiles, which replaces `baseline`. Empty
-            if ML Metadata has them.
+        profiles: Folder of the profile store on a cluster, used instead of `baseline`; empty if the
+            profiles are artifacts in ML Metadata.
     """
 
     project: str
@@ -60,10 +60,10 @@ class DriftGateConfig(Settings):
 
 
 class DriftError(NotBlessedError):
-    """A span differs too much from the last accepted one. Running again does not help.
+    """A span differs too much from an accepted one; a retry fails again.
 
     Attributes:
-        report: The content of `REPORT_FILE`: TFX removes the files of a component that fails.
+        report: The content of `REPORT_FILE`, because TFX removes the outputs of a failed component.
     """
 
     def __init__(self, message: str, report: dict[str, Any]) -> None:
@@ -78,10 +78,10 @@ def DriftGate(
     config: Parameter[str],
     data_directory: Parameter[str] = None,
 ) -> None:
-    """Profile the new spans of a window and compare them with earlier ones.
+    """Profile the new spans of a window, and compare them with accepted ones.
 
-    The drift comparators of ExampleValidator would see whole windows, in which one day is diluted,
-    and the events of a timeline rather than those of a span.
+    The drift comparators of ExampleValidator do not replace this component: they would compare
+    whole windows, in which one day has little weight, and the events of timelines, not of spans.
 
     ```python
     drift_gate = DriftGate(
@@ -95,15 +95,15 @@ def DriftGate(
 
     Args:
         examples: The ingested Examples. The split `candidates` has the known candidates, and
-            properties name the spans.
-        profile: What later spans are compared with, and the report.
-        config: A `DriftGateConfig`.
-        data_directory: The folder that relative paths start from, known only at run time.
+            properties record the spans that were read.
+        profile: The report and, except on a cluster, the profiles of the accepted spans.
+        config: A `DriftGateConfig`, as JSON.
+        data_directory: Base folder of relative paths, if it is known only at run time.
 
     Raises:
-        MissingSpanError: A span is gone, or was delivered again during the run.
-        LostProfileError: The profile of an accepted span is gone; see `Gate.judge`.
-        DriftError: Under `action: stop`, with each value beyond its threshold.
+        MissingSpanError: A span was removed or delivered again during the run.
+        LostProfileError: The profile of an accepted span is missing.
+        DriftError: A value violates its threshold, and `action` is `stop`.
     """
     settings = DriftGateConfig.model_validate_json(config)
     ingest = as_ingested(settings.ingest, examples, data_directory)
@@ -114,7 +114,7 @@ def DriftGate(
         settings.drift,
         known_candidates(examples, ingest.spec.candidate_id),
         accepted,
-        # On a cluster, removing a profile's folder is how a span stops being a baseline.
+        # On a cluster, people remove the folder of a profile to stop using it as a baseline.
         may_lack_profiles=bool(settings.profiles) or settings.drift.action == "warn",
     )
     verdict = gate.judge()
@@ -139,10 +139,10 @@ def DriftGate(
 def as_ingested(
     ingest: IngestConfig, examples: Artifact, data_directory: str | None
 ) -> IngestConfig:
-    """Return the settings with the spans that the Examples were made of, unless already chosen.
+    """Return the configuration with the spans that ingestion read, unless spans are already chosen.
 
     Raises:
-        MissingSpanError: A span is gone, or was delivered again since.
+        MissingSpanError: A span was removed or delivered again after ingestion.
     """
     if ingest.chosen_spans is not None:
         return ingest
@@ -150,7 +150,7 @@ def as_ingested(
     found = choose_spans(at_run_time(ingest, data_directory, shown))
     read = json.loads(examples.get_string_custom_property(SPANS_PROPERTY))
     chosen = found.chosen_spans or ChosenSpans(kind="number")
-    # A span that arrived since then belongs to the next run.
+    # Spans that arrived after ingestion belong to the next run.
     window = [span for span in chosen.interactions if chosen.show(span.span) in read]
     now = {chosen.show(span.span): span.version for span in window}
     for name, version in read.items():

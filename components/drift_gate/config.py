@@ -1,4 +1,4 @@
-"""Settings of drift: what a new span is compared by, and how much it may differ."""
+"""Settings of DriftGate: the differences to measure and their thresholds."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -26,7 +26,7 @@ class DistanceConfig(Settings):
 
     @property
     def threshold(self) -> float:
-        """The given threshold."""
+        """The threshold that is set."""
         return self.l_infinity if self.l_infinity is not None else self.jensen_shannon or 0.0
 
 

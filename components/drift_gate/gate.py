@@ -1,4 +1,4 @@
-"""Decide which spans of a run are compared with which accepted ones, and judge the results."""
+"""Compare the spans of a run with accepted ones, and decide whether they are accepted too."""
 
 import logging
 from collections.abc import Sequence
@@ -15,17 +15,25 @@ from components.interactions.stable_hash import Hashes
 
 log = logging.getLogger(__name__)
 
-# The gate reads each new span that it compares; it reads at most this many besides the newest.
+# Maximum number of spans to compare in a run besides the newest, because each is read in full.
 MOST_COMPARED = 100
 
 
 class LostProfileError(Exception):
-    """The profile of an accepted span is gone; run again when it is back."""
+    """The profile of an accepted span is missing; a retry succeeds once it is restored."""
 
 
 @dataclass
 class Verdict:
-    """The result of a run: its report, new accepted spans, and a sentence for each that drifted."""
+    """The decision on the spans of a run.
+
+    Attributes:
+        report: Content of the drift report.
+        accepted: Spans to record as accepted unless the run is refused, with their profiles; None
+            if a span has no profile. The newest span is last.
+        drifted: One sentence for each span that differs too much.
+        is_refused: Whether the run must fail.
+    """
 
     report: dict[str, Any]
     accepted: list[tuple[AcceptedSpan, Profile | None]] = field(default_factory=list)
@@ -37,11 +45,11 @@ class Gate:
     """Compare the spans of a run with accepted ones.
 
     Args:
-        config: Settings with chosen spans of interactions.
+        config: The configuration of ingestion, with chosen spans of interactions.
         drift: The thresholds and the action.
-        known: Hashes of the currently known candidates; see `Profile`.
-        accepted: The record of accepted spans.
-        may_lack_profiles: Whether to ignore a span whose profile is gone, instead of failing.
+        known: Sorted hashes of the currently known candidates; see `Profile.known`.
+        accepted: The spans that earlier runs accepted.
+        may_lack_profiles: Whether to skip a span whose profile is missing, instead of failing.
     """
 
     def __init__(
@@ -60,20 +68,20 @@ class Gate:
         self._may_lack_profiles = may_lack_profiles
         self._window, self._snapshots = deliveries(config)
         self._files = find_files(config)
-        # Spans accepted in this run; None: without a profile.
+        # Spans accepted in this run with their profiles; None if accepted without a profile.
         self._accepted: dict[Delivery, Profile | None] = {}
         last = accepted[-1].profile if accepted else ""
         self._last = Profile.read(last) if last and has_profile(last) else None
 
     def judge(self) -> Verdict:
-        """Compare every delivery of the window that is not accepted yet, oldest first.
+        """Compare the newest delivery and all earlier ones that are not accepted yet, oldest first.
 
         Raises:
-            LostProfileError: The profile of a span to compare with is gone.
+            LostProfileError: The profile of a baseline is missing.
         """
         *earlier, newest = self._window
         new = [delivery for delivery in earlier if delivery not in self._record]
-        # Nothing precedes the first recorded span, and a first run records only its newest span.
+        # Spans before the oldest accepted one have no baseline. The first run has no accepted span.
         oldest = min((delivery.span for delivery in self._record), default=newest.span)
         compared = [delivery for delivery in new if delivery.span > oldest][-MOST_COMPARED:]
         unchecked = [delivery for delivery in new if delivery not in compared]
@@ -110,7 +118,7 @@ class Gate:
         else:
             profile = take_profile(self._config, self._files, delivery.span, self._known)
             profile.version, profile.files = delivery.version, delivery.files
-        # If only the snapshots are new, the accepted events are not judged again.
+        # If only the snapshots changed, the baseline is the accepted profile of the same events.
         good = own if own is not None and not is_same else self._baseline_of(delivery)
         findings = self._compare(profile, good)
         self._note(profile, good, findings, verdict, was_accepted=is_same)
@@ -133,7 +141,7 @@ class Gate:
         *,
         was_accepted: bool = False,
     ) -> bool:
-        """Note what differs too much, and return whether the span is accepted."""
+        """Add the violated thresholds to `verdict`, and return whether the span is accepted."""
         exceeded = [str(finding) for finding in findings if finding.is_exceeded]
         if good is None or not exceeded:
             return True
@@ -147,8 +155,8 @@ class Gate:
         return False
 
     def _baseline_of(self, delivery: Delivery) -> Profile | None:
-        """Return the profile of the nearest earlier accepted span."""
-        # Among the deliveries of a span, prefer the one in the window, otherwise the last.
+        """Return the profile of the nearest earlier accepted span, or None."""
+        # Of several deliveries of a span, prefer the one in the window, then the last accepted.
         of_span: dict[int, Delivery] = {}
         for good in (*self._record, *self._accepted):
             if good.span < delivery.span and of_span.get(good.span) not in self._window:
@@ -183,7 +191,7 @@ class Gate:
         return None
 
     def _take(self, delivery: Delivery) -> Profile:
-        """Take the profile of an earlier span, with the catalogue of the last run."""
+        """Profile an earlier span of the window, with the catalogue of the last accepted run."""
         profile = take_profile(
             self._config, self._files, delivery.span, self._known, catalogue=False
         )

@@ -8,17 +8,18 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 
 _Numbers = npt.NDArray[np.float64]
 _NUM_BINS = 10
-# Beyond float32, so that an infinite value is still on the line.
+# Larger than any float32. Infinite bounds are clipped to it, so that interpolation works.
 _LARGEST = 1e39
 
 
 def quantile_divergence(new: Any, good: Any) -> float:
-    """Return the Jensen-Shannon divergence of the shares between the deciles of one sample.
+    """Return the Jensen-Shannon divergence of two samples, binned at the deciles of `good`.
 
-    Bins of equal width, as in TFDV, put all but the outliers of a heavy tail into one bin. Here the
-    deciles of the good sample are the edges of the bins, so that each bin has a tenth of it. A
-    value that takes a tenth or more has its own bin. Values outside all bins count as different,
-    except the end of a tail that begins inside.
+    TFDV uses bins of equal width, and one such bin contains nearly all values of a sample with a
+    heavy tail. Here, the deciles of `good` are the bin edges, so that each bin has a tenth of it.
+    A value that makes up a tenth or more of `good` has its own bin. There is one more bin on each
+    side, for values outside the edges. A histogram bucket that contains the first or last edge
+    counts as inside.
 
     Args:
         new: TFDV's `NumericStatistics` of a sample with values.
@@ -39,7 +40,7 @@ def quantile_divergence(new: Any, good: Any) -> float:
 
 
 class _Quantiles:
-    """A distribution, linear between the bounds of TFDV's quantiles histogram."""
+    """A cumulative distribution, interpolated between the bounds of TFDV's quantiles histogram."""
 
     def __init__(self, statistics: Any) -> None:
         kind = statistics_pb2.Histogram.QUANTILES
@@ -61,18 +62,18 @@ class _Quantiles:
         return self._height(value, index, index)
 
     def up_to(self, value: float) -> float:
-        """Return the share up to and including a value."""
+        """Return the share of the sample that is at most `value`."""
         index = int(np.searchsorted(self.bounds, value, "right"))
         return self._height(value, index, index - 1)
 
     def before_bucket_of(self, value: float) -> float:
-        """Return the share below the bucket of a value."""
+        """Return the share of the sample below the histogram bucket that contains `value`."""
         last = int(np.searchsorted(self.bounds, value, "right")) - 1
         first = int(np.searchsorted(self.bounds, value, "left"))
         return float(self.heights[max(min(last, first), 0)])
 
     def through_bucket_of(self, value: float) -> float:
-        """Return the share up to the end of the bucket of a value."""
+        """Return the share of the sample up to the end of the bucket that contains `value`."""
         first = int(np.searchsorted(self.bounds, value, "left"))
         last = int(np.searchsorted(self.bounds, value, "right")) - 1
         return float(self.heights[min(max(first, last), len(self.heights) - 1)])
@@ -87,7 +88,7 @@ class _Quantiles:
 
 
 def _shares(sample: _Quantiles, edges: _Numbers, is_value: npt.NDArray[np.bool_]) -> _Numbers:
-    """Return the share in each bin: between edges, at edges that are values, and outside."""
+    """Return the share of each bin: outside the edges, between them, and at those in `is_value`."""
     cuts = []
     for index, (edge, alone) in enumerate(zip(edges, is_value, strict=True)):
         if alone:

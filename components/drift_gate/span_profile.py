@@ -1,4 +1,4 @@
-"""Summarise the content of a span in a profile that is small enough to keep for years."""
+"""Profiles that summarise the content of a span and are small enough to keep for years."""
 
 import io
 import os
@@ -27,25 +27,25 @@ Statistics: TypeAlias = statistics_pb2.DatasetFeatureStatisticsList
 
 _CANDIDATES_FILE = "candidates.npz"
 _BATCH_SIZE = 4096
-# The resolution of the distances between numbers; see `quantile_divergence`.
+# More buckets make `quantile_divergence` more precise.
 _NUM_QUANTILES = 100
 
 
 @dataclass
 class Profile:
-    """The content of one span.
+    """A summary of one span.
 
     Attributes:
-        span: Its number.
-        shown_span: The span as people write it.
-        num_events: Number of good events.
-        known: Sorted hashes of the candidates known with it, from catalogue and training events.
-        seen: Hashes of the candidates of its events.
-        seen_counts: Number of events of each of these.
-        statistics: TFDV's statistics of the span's events, of the features of their queries, and of
+        span: Number of the span.
+        shown_span: The span as a number or an ISO date, for messages.
+        num_events: Number of valid events.
+        known: Sorted hashes of the known candidates: those in the catalogue or in training events.
+        seen: Sorted hashes of the distinct candidates in the span's events.
+        seen_counts: Number of events of each candidate in `seen`.
+        statistics: TFDV statistics by source: the span's events, the features of their queries, and
             the catalogue.
-        version: Its version, if the pattern has versions.
-        files: Hash of its files.
+        version: Version of the delivery; None if the pattern has no versions.
+        files: Hash of the files of the delivery.
     """
 
     span: int
@@ -59,7 +59,7 @@ class Profile:
     files: str = ""
 
     def write(self, folder: str) -> None:
-        """Write one file per source, and last one for the rest: see `has_profile`."""
+        """Write one file per source, and then the file that `has_profile` looks for."""
         for source, found in self.statistics.items():
             files.write_bytes(os.path.join(folder, f"{source}.pb"), found.SerializeToString())
         rest = {key: value for key, value in self.__dict__.items() if key != "statistics"}
@@ -70,7 +70,7 @@ class Profile:
 
     @classmethod
     def read(cls, folder: str) -> "Profile":
-        """Read a profile that `write` wrote."""
+        """Read a profile from a folder that `write` wrote."""
         content = files.read_bytes(os.path.join(folder, _CANDIDATES_FILE))
         with np.load(io.BytesIO(content), allow_pickle=False) as saved:
             statistics = {
@@ -122,10 +122,10 @@ def take_profile(
     *,
     catalogue: bool = True,
 ) -> Profile:
-    """Read one span of the interactions, the features of its queries, and the catalogue.
+    """Return the profile of one span, computed from the input files.
 
-    Memory holds a block of a file, and a hash of each distinct ID of the span. The configuration
-    must have chosen spans of interactions; `sources` are the files of the run.
+    One block of a file and a hash of each distinct ID of the span are in memory at a time. The
+    configuration must have chosen spans of interactions; `sources` are the files of the run.
     """
     chosen, spec = config.chosen_spans, config.spec
     if chosen is None:
@@ -163,7 +163,7 @@ def _event_batches(
     queries: DistinctIds | None,
     candidates: DistinctIds,
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the events of a span, and count their IDs meanwhile."""
+    """Yield the events as record batches, and add their IDs to `queries` and `candidates`."""
     spec = config.spec
     for rows in _rows(config, sources, "interactions"):
         if queries is not None:
@@ -186,7 +186,7 @@ def _ids(rows: pa.Table, key: str) -> pa.Array:
 def _rows(
     config: IngestConfig, sources: Sequence[SourceFile], source: Source
 ) -> Iterator[pa.Table]:
-    """Yield the good rows of a source, block by block."""
+    """Yield the valid rows of a source, one block at a time."""
     for file in sources:
         if file.source == source:
             yield from (rows for rows, _ in read_rows(config, file) if len(rows))

@@ -1,4 +1,4 @@
-"""The reasons for which a row is bad, as messages and `rejected.parquet` show them."""
+"""Reasons for rejecting a row, as shown in messages and in `rejected.parquet`."""
 
 MISSING = "missing"
 SEVERAL = "more than one value"

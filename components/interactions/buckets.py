@@ -1,8 +1,8 @@
-"""Spread rows over buckets on disk: the plan of an ingestion and its temporary files.
+"""The plan of an ingestion, and its temporary files with rows partitioned into buckets.
 
-A bucket holds the rows whose IDs share a hash, and fits into memory. Only descriptors of the
-temporary files travel through Beam. Their names are unique, so a bundle that runs twice leaves a
-file that no descriptor refers to, and does no other harm.
+The hash of its ID selects the bucket of a row. Each bucket fits into memory. Beam only transfers
+descriptors of the temporary files. The file names are unique: if Beam runs a bundle twice, an
+unused file remains, but the result is correct.
 """
 
 import uuid
@@ -24,14 +24,14 @@ class Sizing:
     """Limits on the memory of a worker.
 
     Attributes:
-        block_bytes: File bytes in memory at once.
-        bucket_bytes: CSV bytes per bucket, which is in memory as a whole. A query with more events
-            makes its bucket larger.
-        batch_events: Events encoded at once.
+        block_bytes: Number of file bytes to read at once.
+        bucket_bytes: Approximate size of a bucket in bytes of CSV; a whole bucket is in memory. A
+            bucket is larger if one of its queries has more events than this.
+        batch_events: Number of events to encode at once.
     """
 
-    # With these, 1, 4 and 16 million ratings (20, 82 and 330 MB of CSV) in one process need 160,
-    # 202 and 222 MB beyond the imports.
+    # With these defaults, 1, 4 and 16 million ratings (20, 82 and 330 MB of CSV) in one process
+    # take 160, 202 and 222 MB of memory in addition to the imports.
     block_bytes: int = DEFAULT_BLOCK_BYTES
     bucket_bytes: int = 32 << 20
     batch_events: int = 100_000
@@ -39,7 +39,7 @@ class Sizing:
 
 @dataclass(frozen=True)
 class IngestPlan:
-    """The plan of an ingestion, which every worker gets."""
+    """The configuration, input files and bucket numbers of an ingestion, sent to each worker."""
 
     config: IngestConfig
     files: tuple[SourceFile, ...]
@@ -48,7 +48,7 @@ class IngestPlan:
     sizing: Sizing
 
     def id_key(self, source: Source) -> str:
-        """Return the column whose hash selects the bucket of a row."""
+        """Return the ID column that selects the bucket of a row."""
         spec = self.config.spec
         return spec.candidate_id if source == "candidates" else spec.query_id
 
@@ -56,13 +56,14 @@ class IngestPlan:
 def make_plan(
     config: IngestConfig, sources: tuple[SourceFile, ...], spill_dir: str, sizing: Sizing
 ) -> IngestPlan:
-    """Return a plan with as many buckets as the size of the input requires."""
+    """Return a plan whose number of buckets depends on the size of the input."""
     csv_bytes = dict.fromkeys(SOURCES, 0)
     for file in sources:
         csv_bytes[file.source] += file.csv_bytes
     events = csv_bytes["interactions"]
     by_query = max(1, -(-(events + csv_bytes["queries"]) // sizing.bucket_bytes))
-    # The distinct IDs of events join the catalogue; they are a fraction of the events.
+    # Candidates that occur only in events are added to the catalogue. Their IDs are estimated at
+    # an eighth of the size of the events.
     by_candidate = max(1, -(-(csv_bytes["candidates"] + events // 8) // sizing.bucket_bytes))
     num_buckets: dict[Source, int] = {
         "interactions": by_query,
@@ -74,7 +75,7 @@ def make_plan(
 
 @dataclass(frozen=True, order=True)
 class Segment:
-    """Rows of one bucket in a temporary file; segments sort in the order of the input."""
+    """Part of a temporary file with rows of one bucket; segments sort in the order of the input."""
 
     file: int
     first_row: int
@@ -90,7 +91,7 @@ def write_segments(
     """Write rows to one new file, with one segment per bucket.
 
     Yields:
-        Each bucket that has rows with its segment, after the file is complete.
+        The number and the segment of each bucket that has rows, after the file is complete.
     """
     if not len(table):
         return
@@ -137,7 +138,7 @@ def write_table(table: pa.Table, folder: str) -> str:
 
 
 def read_table(path: str) -> pa.Table:
-    """Return a table that `write_table` wrote."""
+    """Read a table from a file that `write_table` wrote."""
     return pa.ipc.open_stream(pa.py_buffer(files.read_bytes(path))).read_all()
 
 

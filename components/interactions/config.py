@@ -18,7 +18,7 @@ from models.features.spec import FeatureSpec
 from models.settings import Settings
 
 NEWEST_SPAN = "newest_span"
-# The settings that name the files of each source.
+# The setting that names the files of each source.
 SOURCE_SETTINGS = {
     "interactions": "events.files",
     "candidates": "candidates.file",
@@ -65,7 +65,10 @@ class BigQueryConfig(Settings):
 
 
 class DataConfig(Settings):
-    """The input files and how to read them, from the user's `events`, `candidates` and so on."""
+    """Settings for reading the input files.
+
+    They come from the sections `events`, `candidates`, `queries` and `ingest` of a configuration.
+    """
 
     interactions: str
     candidates: str | None = None
@@ -120,15 +123,15 @@ class DataConfig(Settings):
 
     @property
     def queried(self) -> list[str]:
-        """The sources that are queries."""
+        """The sources that are BigQuery queries."""
         return [name for name in SOURCES if query_of(getattr(self, name) or "") is not None]
 
     @property
     def span_kind(self) -> SpanKind | None:
-        """The kind of spans in the patterns; None without spans.
+        """The kind of spans in the patterns; None if no pattern has spans.
 
         Raises:
-            ValueError: A pattern cannot be read, or two write spans differently.
+            ValueError: A pattern is invalid, or two patterns have different kinds of spans.
         """
         patterns = [p for p in (self.interactions, self.candidates, self.queries) if p]
         kinds = {kind for p in patterns if (kind := SpanPattern.parse(p).kind) is not None}
@@ -198,7 +201,7 @@ class SplitConfig(Settings):
 
     @property
     def split_names(self) -> tuple[str, ...]:
-        """The splits that ingestion writes, in order."""
+        """Names of the splits that ingestion writes, in order."""
         has_test = (
             self.with_test
             if self.method == "leave_last_out"
@@ -253,10 +256,15 @@ def _check_newest_span(data: DataConfig) -> None:
 def at_run_time(
     config: IngestConfig, data_directory: str | None = None, span: str | None = None
 ) -> IngestConfig:
-    """Return the settings with the values that only a run has.
+    """Return the configuration with values that are known only at run time.
+
+    Args:
+        config: The configuration of ingestion.
+        data_directory: Base folder of relative paths; None to keep them relative.
+        span: New value of `events.spans.last`; None to keep the configured one.
 
     Raises:
-        ValidationError: The span is not possible.
+        ValidationError: The span is invalid.
     """
     data = config.data.model_dump()
     if data_directory is not None:
@@ -272,9 +280,9 @@ def at_run_time(
 
 
 def query_fingerprint(data: DataConfig, source: Source) -> str | None:
-    """Return a text for a query in cache keys; None if the source is not a query.
+    """Return a text that identifies a query in cache keys, or None if the source is not a query.
 
-    With `execute: each_run` every text is different, because a result cannot be hashed in advance.
+    With `execute: each_run`, each call returns a different text, so the query is always executed.
     """
     query = query_of(getattr(data, source) or "")
     if query is None or data.bigquery is None:

@@ -1,12 +1,12 @@
-"""Errors of reading interactions.
+"""Errors of ingestion.
 
 IngestError                 The input or a setting must change before the run can succeed.
 ├── NoInputError            No file matches, or the files have no rows.
-├── MissingSpanError        A span has not been delivered; run again when it has.
+├── MissingSpanError        A required span has not been delivered; retry when it has been.
 ├── QueryError              A BigQuery query cannot run: an extra or the credentials are missing.
-├── UnreadableFileError     A file is damaged or is not of its format.
+├── UnreadableFileError     A file is damaged or does not have the expected format.
 ├── ColumnError             A declared column is missing, duplicated or has an unusable type.
-├── BadRowsError            Rows do not fit their declaration, and `ingest.bad_rows` is `stop`.
+├── BadRowsError            Rows have invalid values, and `ingest.bad_rows` is `stop`.
 └── EmptySplitError         A split that must have events has none.
 """
 
@@ -28,7 +28,7 @@ class QueryError(IngestError):
 
 
 class UnreadableFileError(IngestError):
-    """A file is damaged or is not of its format."""
+    """A file is damaged or does not have the expected format."""
 
 
 class ColumnError(IngestError):
@@ -36,7 +36,7 @@ class ColumnError(IngestError):
 
 
 class BadRowsError(IngestError):
-    """Rows do not fit their declaration, and `ingest.bad_rows` is `stop`."""
+    """Rows have invalid values, and `ingest.bad_rows` is `stop`."""
 
 
 class EmptySplitError(IngestError):

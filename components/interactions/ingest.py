@@ -1,10 +1,12 @@
-"""Turn input files into Examples.
+"""Convert input files to Examples.
 
-The files of each source are found and inspected (`sources/`), possibly after the spans to read have
-been chosen (`spans/`). A first Beam pipeline (`read_stage.py`) reads them in blocks, separates bad
-rows (`rows/`), and orders the good ones in buckets on disk (`buckets.py`). Then the cut of a
-temporal split is found (`splits/`). A second pipeline (`write_stage.py`) assigns events to splits
-and writes timelines and candidates (`timelines/`).
+1. Choose the spans to read, if the patterns have spans (`spans/`).
+2. Find the files of each source and inspect their columns (`sources/`).
+3. In a first Beam pipeline (`read_stage.py`), read the files in blocks, separate bad rows
+   (`rows/`), and order the good ones in buckets on disk (`buckets.py`).
+4. Find the cut of a temporal split (`splits/`).
+5. In a second Beam pipeline (`write_stage.py`), assign the events to splits, and write timelines
+   and candidates (`timelines/`).
 """
 
 from collections.abc import Sequence
@@ -40,20 +42,21 @@ def ingest(
     make_pipeline: MakePipeline,
     sizing: Sizing = Sizing(),
 ) -> dict[str, Any]:
-    """Turn the input files into Examples, rejected rows and a report, and return the report.
+    """Convert the input files to Examples, write rejected rows and a report, and return the report.
 
-    Files get their final names after everything has succeeded.
+    The files of Examples get their final names after both pipelines have succeeded.
 
     Args:
-        config: The settings.
-        examples_dir: The folder for one folder `Split-NAME` per split, and for temporary files.
-        rejected_dir: The folder for `rejected.parquet`.
-        report_dir: The folder for `ingest_report.json` and `added_candidates.parquet`.
-        make_pipeline: Returns a new Beam pipeline; called twice, and once more for queries.
+        config: The configuration of ingestion.
+        examples_dir: Folder for one folder `Split-NAME` per split, and for temporary files.
+        rejected_dir: Folder for `rejected.parquet`.
+        report_dir: Folder for `ingest_report.json` and `added_candidates.parquet`.
+        make_pipeline: Function that returns a new Beam pipeline. It is called twice, or three times
+            if an input is a BigQuery query.
         sizing: Limits on the memory of a worker.
 
     Raises:
-        IngestError: The input cannot become Examples; the message says why.
+        IngestError: The input or a setting is invalid.
     """
     config = choose_spans(config)
     unread = unread_files(config)
@@ -88,8 +91,8 @@ def read_sources(
     """Run the first pipeline and check its results.
 
     Raises:
-        UnreadableFileError: A file could not be read to its end.
-        NoInputError: A source has no rows.
+        UnreadableFileError: A file is damaged or does not have the expected format.
+        NoInputError: The files of a source have no rows.
         BadRowsError: There are bad rows, and `ingest.bad_rows` is `stop`.
     """
     plan = make_plan(config, find_files(config, sources), spill_dir, sizing)
@@ -109,7 +112,7 @@ def read_sources(
 
 
 def bucket_paths(facts: ReadFacts, source: Source) -> dict[int, str]:
-    """Return the paths of a source's ordered buckets by number."""
+    """Return the paths of the ordered buckets of a source, by bucket number."""
     return {bucket.bucket: bucket.path for bucket in facts.of_source(source)}
 
 

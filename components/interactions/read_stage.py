@@ -1,4 +1,4 @@
-"""First Beam pipeline: read and check all files, and order their rows in buckets."""
+"""First Beam pipeline: read and check all files, and write their rows to ordered buckets."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ _FACTS = "facts"
 
 @dataclass(frozen=True)
 class FileFacts:
-    """Results of reading one file; `failure` says why it could not be read to its end."""
+    """Results of reading one file; `failure` is the error that ended reading, or None."""
 
     source: Source
     index: int
@@ -53,7 +53,7 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class BucketFacts:
-    """The ordered rows of one bucket, in a table for `buckets.read_table`."""
+    """Results of ordering one bucket; `buckets.read_table` reads its rows from `path`."""
 
     source: Source
     bucket: int
@@ -101,7 +101,7 @@ class ReadFacts:
 
 
 def read_and_order(pipeline: beam.Pipeline, plan: IngestPlan) -> beam.PCollection:
-    """Read all files; return `FileFacts`, `BucketFacts` and `FileRejects`."""
+    """Read all files, order their rows, and return `FileFacts`, `BucketFacts` and `FileRejects`."""
     read = (
         pipeline
         | "Files" >> beam.Create([((f.source, f.index), f) for f in plan.files if f.header])
@@ -124,7 +124,7 @@ def read_and_order(pipeline: beam.Pipeline, plan: IngestPlan) -> beam.PCollectio
 
 
 def _read_file(keyed: tuple[FileKey, Iterable[SourceFile]], plan: IngestPlan) -> Iterator[Any]:
-    """Write the rows of a file to buckets on disk; the main output is bucket and segment."""
+    """Write the rows of a file to buckets on disk; the main output is buckets and segments."""
     (file,) = keyed[1]
     num_rows = num_good = 0
     failure = None
@@ -155,7 +155,7 @@ def _spread(source: Source, rows: pa.Table, plan: IngestPlan) -> Iterator[tuple[
 
 
 def _order_bucket(keyed: tuple[BucketKey, Iterable[Segment]], plan: IngestPlan) -> Iterator[Any]:
-    """Join the rows of a bucket, in order and without repetitions."""
+    """Concatenate the rows of a bucket, put them in order, and remove duplicates."""
     (source, bucket), segments = keyed
     rows = pa.concat_tables([read_segment(segment) for segment in sorted(segments)])
     if source in plan.config.unordered_sources:

@@ -1,4 +1,4 @@
-"""Report what ingestion found and did, in numbers."""
+"""Report of an ingestion: counts of files, spans, rows, events and candidates."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,10 @@ def make_report(
     written: Sequence[SplitFile],
     unread: Mapping[Source, Sequence[str]],
 ) -> dict[str, Any]:
-    """Return the report as JSON values."""
+    """Return the report of an ingestion as a dictionary for JSON.
+
+    `unread` has the result of `unread_files`.
+    """
     data = plan.config.data
     train, candidates = total_counts(written, "train"), total_counts(written, "candidates")
     shown = ("timelines", "events", "history_events", "timelines_cut")
@@ -73,7 +76,7 @@ def make_report(
 def make_catalogue_report(
     plan: IngestPlan, facts: ReadFacts, written: Sequence[SplitFile]
 ) -> dict[str, Any]:
-    """Return the report of reading only the catalogue, as JSON values."""
+    """Return the report of reading only the catalogue, as a dictionary for JSON."""
     candidates = total_counts(written, "candidates")
     return {
         "files": _files(plan, facts),
@@ -92,7 +95,7 @@ def write_reports(
     rejected_dir: str,
     report_dir: str,
 ) -> None:
-    """Write the bad rows, the report, and the candidate IDs that the catalogue does not have."""
+    """Write the bad rows, the report, and the IDs of candidates that the catalogue lacks."""
     write_rejected(rejected, f"{rejected_dir}/{REJECTED_FILE}")
     added = [read_table(file.added) for file in written if file.added is not None]
     with files.open_to_write(f"{report_dir}/{ADDED_FILE}") as stream:
@@ -102,7 +105,7 @@ def write_reports(
 
 
 def show_time(micros: int) -> str:
-    """Return a time as ISO 8601."""
+    """Format microseconds since 1970 as an ISO 8601 time in UTC."""
     epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
     return (epoch + timedelta(microseconds=micros)).isoformat()
 

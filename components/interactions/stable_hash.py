@@ -12,12 +12,12 @@ Counts = npt.NDArray[np.int64]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _WORD_BYTES = 8
-# Fewer distinct IDs than this are not worth merging yet.
+# Do not merge until more IDs than this are waiting.
 _LEAST_MERGED = 1 << 20
 
 
 def mix(values: Hashes) -> Hashes:
-    """Scramble each value.
+    """Map each value to a pseudorandom one, without collisions.
 
     References:
         Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014: the
@@ -39,7 +39,7 @@ def hash_strings(strings: Any, seed: int = 0) -> Hashes:
     starts, lengths = offsets[:-1], np.diff(offsets)
     data = np.frombuffer(data_buffer or b"", np.uint8)
     padded = np.concatenate([data, np.zeros(_WORD_BYTES, np.uint8)])
-    # The little-endian word at each byte of the data: an unaligned view, not a copy.
+    # words[i] is the little-endian 64-bit word that starts at byte i: an unaligned view, no copy.
     words: Hashes = np.ndarray((len(data) + 1,), "<u8", padded.data, 0, (1,))
     hashes = mix(np.uint64(seed % 2**64) ^ mix(lengths.astype(np.uint64)))
     active = np.flatnonzero(lengths > 0)
@@ -57,19 +57,19 @@ def fraction(hashes: Hashes) -> npt.NDArray[np.float64]:
 
 
 class DistinctIds:
-    """Count how often each ID occurs; memory grows with the distinct IDs only."""
+    """Counts of distinct IDs; memory is proportional to the number of distinct IDs."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[Hashes, Counts]] = []
         self._num_merged = 0
 
     def add(self, ids: pa.Array) -> None:
-        """Add IDs: an array of strings without nulls."""
+        """Count the IDs in an array of strings without nulls."""
         counted = pc.value_counts(ids)
         hashes = hash_strings(counted.field("values"))
         self._parts.append((hashes, counted.field("counts").to_numpy()))
         waiting = sum(len(part) for part, _ in self._parts) - self._num_merged
-        # Merging when the number has doubled merges each ID a few times only.
+        # Merge only when the number has doubled, so that each ID is merged only a few times.
         if waiting > max(self._num_merged, _LEAST_MERGED):
             self.merged()
 

@@ -1,4 +1,4 @@
-"""Second Beam pipeline: turn ordered buckets into splits, timelines and candidates in files."""
+"""Second Beam pipeline: split the ordered buckets, and write timelines and candidates."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,14 +34,14 @@ from components.interactions.timelines.timelines import (
     train_timelines,
 )
 
-# The column of the candidate IDs that the catalogue does not have.
+# The column with the IDs of candidates that the catalogue lacks.
 ADDED_ID = "candidate_id"
 _FILES = "files"
 
 
 @dataclass(frozen=True)
 class OrderedBuckets:
-    """Paths of the ordered buckets by number; a bucket without rows is left out."""
+    """Paths of the ordered buckets by bucket number; buckets without rows are left out."""
 
     interactions: Mapping[int, str]
     queries: Mapping[int, str]
@@ -50,7 +50,15 @@ class OrderedBuckets:
 
 @dataclass(frozen=True)
 class SplitFile:
-    """A complete file with its temporary name, and the candidate IDs that the catalogue lacks."""
+    """A complete file of Examples at its temporary path.
+
+    Attributes:
+        split: Name of the split.
+        bucket: Number of the bucket.
+        path: The temporary path.
+        counts: Counts for the report.
+        added: Path of a table of the candidate IDs that the catalogue lacks, or None.
+    """
 
     split: str
     bucket: int
@@ -80,7 +88,8 @@ def write_candidates(
 ) -> beam.PCollection:
     """Write one file of candidates for each bucket; return `SplitFile`s.
 
-    `seen` has the buckets and segments (`id_segments`) of candidates that events have.
+    `seen` has pairs of bucket and segment with the IDs of candidates in training events; see
+    `id_segments`.
     """
     every_bucket: list[tuple[int, Segment | None]] = [
         (bucket, None) for bucket in range(plan.num_buckets["candidates"])
@@ -94,14 +103,14 @@ def write_candidates(
 
 
 def id_segments(plan: IngestPlan, ids: Any) -> Iterator[tuple[int, Segment]]:
-    """Write candidate IDs, strings without nulls, to one segment per bucket of candidates."""
+    """Write candidate IDs (strings without nulls) to a file with one segment per bucket."""
     num_buckets = np.uint64(plan.num_buckets["candidates"])
     buckets = (hash_strings(ids) % num_buckets).astype(np.int64)
     return write_segments(pa.table({"id": ids}), buckets, plan.spill_dir)
 
 
 def total_counts(written: Sequence[SplitFile], split: str) -> Counter[str]:
-    """Add up the counts of a split's files."""
+    """Return the sums of the counts of a split's files."""
     total: Counter[str] = Counter()
     for file in written:
         if file.split == split:
@@ -110,7 +119,7 @@ def total_counts(written: Sequence[SplitFile], split: str) -> Counter[str]:
 
 
 def publish(written: Sequence[SplitFile], splits: Sequence[str], examples_dir: str) -> None:
-    """Give the files of the splits their final names below `examples_dir`."""
+    """Move the files of the splits to their final paths in `examples_dir`."""
     sources, targets = [], []
     for split in splits:
         folder = files.make_folder(f"{examples_dir}/Split-{split}")
@@ -125,7 +134,7 @@ def publish(written: Sequence[SplitFile], splits: Sequence[str], examples_dir: s
 def _write_timelines(
     keyed: tuple[int, Iterable[None]], plan: IngestPlan, buckets: OrderedBuckets, cut: Cut | None
 ) -> Iterator[Any]:
-    """Write the splits of one bucket; the main output is the candidates seen in training."""
+    """Write the splits of one bucket; the main output is segments of candidates in training."""
     bucket, _ = keyed
     config = plan.config
     names = config.split.split_names[:-1]
@@ -191,7 +200,7 @@ def _write_candidates(
 
 
 def _count(timelines: Timelines, num_events: int) -> dict[str, int]:
-    """Count a split; `events` does not include history, nor what `max_events` cuts off."""
+    """Return the counts of a split; `events` does not include history."""
     num_targets = int(timelines.is_target.sum())
     return {
         "timelines": len(timelines),

@@ -1,4 +1,4 @@
-"""TimelineExampleGen: turn interaction logs into timelines."""
+"""TimelineExampleGen: convert interaction logs to timelines."""
 
 import json
 from typing import Any
@@ -60,23 +60,24 @@ def TimelineExampleGen(
     )
     ```
 
-    Without files of `queries` and `candidates`, both are derived from the events.
+    If `queries` or `candidates` is not set, they are derived from the events.
 
     Args:
         examples: The splits `train`, `eval`, `test` if configured, and `candidates`. Properties
-            say which events are held out and, if there are spans, which spans were read.
+            record the held-out events and, if the input has spans, the spans that were read.
         rejected: The rows rejected under `bad_rows: reject`.
-        report: What was read, dropped, rejected and written.
-        config: An `IngestConfig`. Its paths are absolute unless `data_directory` is given. If its
-            spans are not chosen yet, they are chosen here, and the cache does not notice new ones.
-        input_fingerprint: Hash of the input files. Without it the cache does not notice changed
-            files.
-        data_directory: The folder that relative paths start from, known only at run time.
-        span: The value of `events.spans.last`, known only at run time.
-        beam_pipeline: Filled in by TFX.
+        report: Counts of the rows that were read, dropped, rejected and written.
+        config: An `IngestConfig`, as JSON. Its paths are absolute unless `data_directory` is given.
+            If it has no chosen spans, the component chooses them when it runs, and new spans do not
+            invalidate the cache.
+        input_fingerprint: Hash of the input files. Without it, changed files do not invalidate the
+            cache.
+        data_directory: Base folder of relative paths, if it is known only at run time.
+        span: The value of `events.spans.last`, if it is known only at run time.
+        beam_pipeline: Provided by TFX.
 
     Raises:
-        IngestError: The input cannot become Examples.
+        IngestError: The input is missing or invalid.
     """
     del input_fingerprint
     settings = IngestConfig.model_validate_json(config)
@@ -93,7 +94,7 @@ def TimelineExampleGen(
 
 def _set_spans(examples: Any, chosen: ChosenSpans, read: list[dict[str, Any]]) -> None:
     newest = chosen.interactions[-1]
-    # TFX's file-based generators leave these two at 0 and set custom properties instead.
+    # TFX's file-based ExampleGens leave these two properties at 0 and set custom ones instead.
     examples.span = newest.span
     if newest.version is not None:
         examples.version = newest.version

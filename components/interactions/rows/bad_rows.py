@@ -1,4 +1,4 @@
-"""Find the lines of bad rows, report them, and write them to `rejected.parquet`."""
+"""Find the line numbers of bad rows, report the rows, and write them to `rejected.parquet`."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ _NUM_SHOWN = 5
 
 @dataclass(frozen=True)
 class FileRejects:
-    """The bad rows of one file: counts by reason, the first few, and a Parquet file if written."""
+    """Bad rows of a file: counts by reason, the first few, and the path of all, or None."""
 
     source: Source
     index: int
@@ -44,10 +44,10 @@ class FileRejects:
 def locate(
     file: SourceFile, segments: Sequence[Segment], delimiter: str, folder: str | None
 ) -> FileRejects:
-    """Find the lines of a file's bad rows; in Parquet and TFRecord a line is a row number.
+    """Return a file's bad rows with line numbers, or with row numbers in Parquet and TFRecord.
 
-    The segments are sorted tables in `BAD_ROWS_SCHEMA`. The rows are written to the folder; without
-    one, only the first few are found.
+    `segments` are sorted tables in `BAD_ROWS_SCHEMA`. All rows are written to a Parquet file in
+    `folder`; if it is None, only the first few are located.
     """
     counts: Counter[str] = Counter()
     first: list[Mapping[str, object]] = []
@@ -86,7 +86,7 @@ def count_by_reason(rejects: Sequence[FileRejects]) -> dict[str, int]:
 
 
 def bad_rows_error(rejects: Sequence[FileRejects]) -> BadRowsError:
-    """Return an error that counts all bad rows and shows the first."""
+    """Return an error that counts all bad rows and shows the first few."""
     counts = count_by_reason(rejects)
     shown = [row for found in in_order(rejects) for row in found.first][:_NUM_SHOWN]
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
@@ -105,12 +105,12 @@ def bad_rows_error(rejects: Sequence[FileRejects]) -> BadRowsError:
 
 
 def in_order(rejects: Sequence[FileRejects]) -> list[FileRejects]:
-    """Return rejects in the order of the input."""
+    """Sort rejects by source and file, in the order of the input."""
     return sorted(rejects, key=lambda found: (SOURCES.index(found.source), found.index))
 
 
 def _in_row_order(segments: Sequence[Segment]) -> Iterator[pa.Table]:
-    """Yield tables of ascending rows; only overlapping segments are in memory together."""
+    """Yield tables in row order; only segments that overlap are in memory together."""
     together: list[Segment] = []
     for segment in segments:
         if together and segment.first_row > max(s.last_row for s in together):

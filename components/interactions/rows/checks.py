@@ -31,7 +31,13 @@ _SHOWN_CHARACTERS = 200
 
 @dataclass(frozen=True)
 class DeduplicatedRows:
-    """The first row of each ID, the number of equal ones, and rows that differ from the first."""
+    """Rows after deduplication by ID.
+
+    Attributes:
+        table: The first row of each ID.
+        num_repeated: Number of later rows that equal the first row of their ID.
+        conflicts: Later rows that differ from the first row of their ID.
+    """
 
     table: pa.Table
     num_repeated: int
@@ -41,10 +47,10 @@ class DeduplicatedRows:
 def read_rows(
     config: IngestConfig, file: SourceFile, block_bytes: int = DEFAULT_BLOCK_BYTES
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Yield the good and the bad rows of a file, block by block; see `check_rows`.
+    """Yield the good and the bad rows of each block of a file; see `check_rows`.
 
     Raises:
-        UnreadableFileError: The file is damaged or not of its format.
+        UnreadableFileError: The file is damaged or does not have the expected format.
     """
     columns = source_columns(config, file.source)
     names = list(dict.fromkeys(column.column for column in columns))
@@ -57,10 +63,11 @@ def check_rows(
 ) -> tuple[pa.Table, pa.Table]:
     """Convert a block to typed columns and separate its bad rows.
 
-    Only the first bad column of a row counts.
+    A row with several invalid values is reported once, for the first column in `columns`.
 
     Returns:
-        The good rows by column key, and the bad rows in `BAD_ROWS_SCHEMA`, both in file order.
+        The good rows in columns named by their keys, and the bad rows in `BAD_ROWS_SCHEMA`. Both
+        are in file order.
     """
     good = np.ones(len(block.rows), bool)
     values: dict[str, Any] = {}
@@ -90,15 +97,15 @@ def check_rows(
 
 
 def rated_high_enough(events: pa.Table, min_rating: float | None) -> pa.Table:
-    """Return the events whose rating is at least `min_rating`, or all events without one."""
+    """Return the events rated at least `min_rating`, or all events if it is None."""
     if min_rating is None:
         return events
-    # Compare in the column's precision: 4.1 is above its own float32.
+    # Compare as float32: the float64 4.1 is greater than the 4.1 in a float32 column.
     return events.filter(pc.greater_equal(events[RATING_KEY], pa.scalar(min_rating, pa.float32())))
 
 
 def deduplicate_rows(rows: pa.Table, id_key: str) -> DeduplicatedRows:
-    """Keep the first row of each ID; only the declared columns are compared."""
+    """Keep the first row of each ID, and separate later rows into equal and conflicting ones."""
     rows = rows.combine_chunks()
     encoded = rows[id_key].combine_chunks().dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
@@ -124,7 +131,7 @@ def deduplicate_rows(rows: pa.Table, id_key: str) -> DeduplicatedRows:
 
 
 def conflicting_rows(rows: pa.Table, id_key: str, column: str) -> pa.Table:
-    """Return rows that contradict an earlier one in `BAD_ROWS_SCHEMA`."""
+    """Convert conflicting rows to bad rows in `BAD_ROWS_SCHEMA`."""
     names, reasons = [column] * len(rows), [CONFLICT] * len(rows)
     return _bad_rows(rows[FILE], rows[ROW], names, rows[id_key].to_pylist(), reasons)
 

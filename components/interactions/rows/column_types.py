@@ -1,4 +1,4 @@
-"""Convert raw columns to text, numbers and times, and mark the values that do not fit."""
+"""Convert raw columns to text, numbers and times, and mark invalid values."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -38,12 +38,12 @@ _ZONE = r"[ T][\d:.]+(Z|[+-]\d{2}(:?\d{2})?)$"
 
 @dataclass(frozen=True)
 class Values:
-    """A column in its final type, and the rows whose values do not fit.
+    """A converted column, and the rows that have invalid values.
 
     Attributes:
-        array: Strings, float32 or int64 (microseconds since 1970, UTC) [n]. The value in a bad row
-            is arbitrary.
-        faults: Each reason with a mask of its rows [n].
+        array: Strings, float32 or int64 (microseconds since 1970, UTC) [n]. The value of a row with
+            an invalid value is arbitrary.
+        faults: Pairs of a reason and a mask of the rows that it applies to [n].
     """
 
     array: Any
@@ -51,7 +51,7 @@ class Values:
 
 
 def text(raw: Any) -> Values:
-    """Read text; numbers become their decimal text, lists are joined by spaces."""
+    """Convert values to strings; items of lists are joined by spaces."""
     kind = raw.type
     if pa.types.is_dictionary(kind):
         return text(raw.cast(kind.value_type))
@@ -67,15 +67,16 @@ def text(raw: Any) -> Values:
 
 
 def categorical(raw: Any, separator: str | None, *, unwraps_lists: bool = False) -> Values:
-    """Read categories as text, in which a `separator` divides the values of one row.
+    """Convert categories to strings, in which `separator` divides the values of a row.
 
-    Lists are joined by the separator, without their nulls. A list does not fit if splitting the
-    text would not return its values, or if it has several values and there is no separator.
+    Values of lists are joined, without nulls. A list is invalid if one of its values contains the
+    separator, or if it has several values and there is no separator.
 
     Args:
         raw: Values or lists of values [n].
         separator: The separator; None if a row has a single value.
-        unwraps_lists: Whether a list of one value means that value, which may contain separators.
+        unwraps_lists: Whether to treat a list of one value like the value alone, which may contain
+            separators.
     """
     if not _is_list(raw.type):
         return text(raw)
@@ -94,7 +95,7 @@ def categorical(raw: Any, separator: str | None, *, unwraps_lists: bool = False)
 
 
 def single(raw: Any) -> Values:
-    """Read lists as their single values; an empty list is null, several values do not fit."""
+    """Convert lists to their single values. Empty lists become null; longer lists are invalid."""
     lengths = _lengths(raw)
     positions = np.cumsum(lengths) - 1
     values = raw.flatten().take(pa.array(positions, mask=lengths != 1))
@@ -102,10 +103,10 @@ def single(raw: Any) -> Values:
 
 
 def identifier(raw: Any) -> Values:
-    """Read text that is neither empty nor contains control characters.
+    """Convert IDs to strings; empty values and control characters are invalid.
 
-    Vocabularies are files of lines, and models/features/preprocessing.py replaces spaces with a
-    control character.
+    Vocabulary files have one entry per line, and models/features/preprocessing.py replaces spaces
+    with a control character.
     """
     found = text(raw)
     empty = _mask(pc.equal(pc.binary_length(found.array), 0).fill_null(True))
@@ -114,7 +115,7 @@ def identifier(raw: Any) -> Values:
 
 
 def number(raw: Any, *, required: bool = False) -> Values:
-    """Read float32. An empty value becomes null; if `required`, it is also marked as missing."""
+    """Convert to float32. Empty values become null; if `required`, they are also invalid."""
     faults: list[tuple[str, Mask]] = []
     if _is_numeric(raw.type):
         absent = pc.is_null(raw)
@@ -139,9 +140,10 @@ def number(raw: Any, *, required: bool = False) -> Values:
 
 
 def time(raw: Any, unit: TimestampUnit) -> Values:
-    """Read times as microseconds since 1970, UTC; finer digits are dropped.
+    """Convert times to microseconds since 1970 (UTC), without finer digits.
 
-    Times without a zone are UTC. Arrow's time types have their own unit and ignore `unit`.
+    Times without a zone are UTC. `unit` applies to numbers and text; Arrow's time types have a unit
+    of their own.
     """
     kind = raw.type
     if pa.types.is_dictionary(kind):
@@ -175,7 +177,7 @@ def time(raw: Any, unit: TimestampUnit) -> Values:
 
 
 def _joined(lists: Any, separator: str) -> tuple[Values, Any]:
-    """Return lists as joined text, and the text of their items."""
+    """Join each list to a string; also return the strings of all items."""
     items = text(lists.flatten())
     strings = _lists_like(lists, _lengths(lists), items.array)
     broken = np.zeros(len(lists), bool)
@@ -195,7 +197,7 @@ def _without_nulls(lists: Any) -> Any:
 
 
 def _lists_like(lists: Any, lengths: npt.NDArray[np.int64], values: Any) -> Any:
-    """Return lists of other values, null in the same rows."""
+    """Return lists of other lengths and values that are null in the same rows as `lists`."""
     bounds = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     absent = np.append(_mask(pc.is_null(lists)), False)
     return pa.ListArray.from_arrays(pa.array(bounds, mask=absent), values)
@@ -207,7 +209,7 @@ def _lengths(lists: Any) -> npt.NDArray[np.int64]:
 
 
 def _decimal_text(raw: Any) -> Any:
-    """Return decimals without exponents and trailing zeros, so that the scale does not matter."""
+    """Convert decimals to text without exponents or trailing zeros, whatever their scale."""
     coded = raw.dictionary_encode()
     shown = [_plain_decimal(value.as_py()) for value in coded.dictionary]
     return pa.array(shown, pa.string()).take(coded.indices)
@@ -223,7 +225,7 @@ def _plain_decimal(value: Decimal) -> str:
 def _iso_8601(raw: Any) -> Values:
     faults, words, absent = _words(raw)
     shaped = _where(pc.match_substring_regex(words, _ISO_8601), words)
-    # Arrow rejects digits beyond its unit.
+    # Arrow rejects digits beyond microseconds.
     cut = pc.replace_substring_regex(shaped, r"(\.\d{6})\d+", r"\1")
     zoned = pc.match_substring_regex(cut, _ZONE)
     with_zone = _cast_or_null(_where(zoned, cut), pa.timestamp("us", "UTC")).cast(pa.int64())
@@ -234,7 +236,7 @@ def _iso_8601(raw: Any) -> Values:
 def _epoch(
     counts: Any, absent: Any, unit: str, faults: tuple[tuple[str, Mask], ...] = ()
 ) -> Values:
-    """Convert integers or floats in a unit to microseconds."""
+    """Convert integers or floats in `unit` to microseconds, and mark invalid values."""
     per_s = _UNITS_PER_S[unit]
     missing = _mask(absent)
     is_float = pa.types.is_floating(counts.type)
@@ -257,7 +259,7 @@ def _epoch(
 
 
 def _words(raw: Any) -> tuple[list[tuple[str, Mask]], Any, Any]:
-    """Return faults, text without surrounding space, and a mask of absent values."""
+    """Return the faults, the trimmed text, and a mask of the empty values."""
     found = text(raw)
     words = pc.ascii_trim_whitespace(found.array)
     broken = pa.array(found.faults[0][1]) if found.faults else pa.array(np.zeros(len(raw), bool))
@@ -270,7 +272,7 @@ def _where(condition: Any, values: Any) -> Any:
 
 
 def _cast_or_null(array: Any, kind: Any) -> Any:
-    """Cast with null for each value that fails, found by halving the array."""
+    """Cast an array; values that fail become null, and are found by halving the array."""
     try:
         return array.cast(kind)
     except pa.ArrowInvalid:

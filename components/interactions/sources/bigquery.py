@@ -1,6 +1,6 @@
-"""Execute BigQuery queries and write their rows as Parquet files, which are read as any others.
+"""Execute BigQuery queries and write their rows to Parquet files, which ingestion then reads.
 
-This is tested up to the boundary of Beam's reader, and has not run against the service.
+The tests replace Beam's BigQuery reader. The code has not been run against the service.
 """
 
 import importlib
@@ -29,13 +29,13 @@ from components.interactions.errors import NoInputError, QueryError
 from components.interactions.spans.pattern import query_of
 
 _BLOCK_ROWS = 50_000
-# Without these modules Beam's reader can be imported, but fails when it is used.
+# Without these modules, Beam's reader can be imported but fails when it is used.
 _EXTRA_MODULES = ("apitools", "google.cloud.bigquery", "google.cloud.bigquery_storage_v1")
 
 
 @dataclass(frozen=True)
 class Reader:
-    """The parts of Beam that need the extra `bigquery`."""
+    """The classes of Beam that need the extra `bigquery`."""
 
     read: Any
     dataset: Any
@@ -47,17 +47,17 @@ def export_queries(
     make_pipeline: MakePipeline,
     sources: Sequence[Source] = SOURCES,
 ) -> IngestConfig:
-    """Return settings that name files instead of queries.
+    """Execute the queries, and return a configuration that has their result files instead.
 
     Args:
-        config: The settings; returned unchanged without queries.
-        folder: An existing folder for the rows as Parquet files.
-        make_pipeline: Returns a new Beam pipeline; called once if there are queries.
+        config: The configuration of ingestion; returned unchanged if it has no queries.
+        folder: An existing folder for the Parquet files of the results.
+        make_pipeline: Function that returns a new Beam pipeline; called once if there are queries.
         sources: The sources whose queries are executed.
 
     Raises:
-        QueryError: The extra or the credentials are missing.
-        NoInputError: A query has no rows.
+        QueryError: The extra `bigquery` or the Google credentials are missing.
+        NoInputError: The result of a query has no rows.
     """
     queries = _queries(config, sources)
     settings = config.data.bigquery
@@ -69,7 +69,7 @@ def export_queries(
     )
     patterns: dict[str, str] = {}
     for source in queries:
-        # Files of a worker that died are not among these.
+        # `blocks` does not include files that a failed worker left behind.
         written = sorted(path for its_source, path in blocks if its_source == source)
         if not written:
             raise NoInputError(f"`{SOURCE_SETTINGS[source]}`: the query has no rows")
@@ -85,10 +85,10 @@ def export_queries(
 
 
 def load_reader() -> Reader:
-    """Return Beam's reader.
+    """Import Beam's BigQuery reader, after checking its dependencies and the credentials.
 
     Raises:
-        QueryError: The extra or the credentials are missing.
+        QueryError: The extra `bigquery` or the Google credentials are missing.
     """
     try:
         for module in _EXTRA_MODULES:
@@ -99,7 +99,7 @@ def load_reader() -> Reader:
             "explains how to install it"
         ) from error
     try:
-        # Beam's client would wait for a login in a browser.
+        # Without credentials, Beam's client would wait for a login in a browser.
         google.auth.default()
     except DefaultCredentialsError as error:
         raise QueryError(f"a BigQuery query needs Google credentials: {error}") from error
@@ -122,7 +122,7 @@ def _read(
     folder: str,
 ) -> beam.PCollection:
     options = pipeline.options.view_as(GoogleCloudOptions)
-    # Beam removes the temporary dataset only if it is of this project.
+    # Beam removes the temporary dataset only if it is in this project.
     options.project = options.project or settings.project
     where = {}
     if settings.temp_dataset is not None:
@@ -150,7 +150,7 @@ def _read(
 
 
 class _WriteBlock(beam.DoFn):
-    """Write rows to one Parquet file; the output is source and path."""
+    """Write each batch of rows to a Parquet file; the output is pairs of source and path."""
 
     def __init__(self, source: Source, folder: str):
         self._source = source

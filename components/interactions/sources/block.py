@@ -1,4 +1,4 @@
-"""Open input files on any filesystem, and hold some of their rows as columns."""
+"""Blocks of rows as columns, opening of input files, and TFRecord checksums."""
 
 import gzip
 import struct
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from components import files
 
 READ_ERRORS = (OSError, EOFError, UnicodeError, zlib.error)
-# A TFRecord begins with the length of its first record and a checksum of that length.
+# A TFRecord file begins with the length of its first record and a checksum of that length.
 RECORD_HEAD_BYTES = 12
 _GZIP_MAGIC = b"\x1f\x8b"
 _CRC_MASK_DELTA = 0xA282EAD8
@@ -26,9 +26,9 @@ class MalformedRow:
     """A row that cannot be split into columns.
 
     Attributes:
-        row: Row number from 0, without the header and blank lines.
-        column: The column that fails, or "" for the whole row.
-        value: The text of the row or value.
+        row: Row number, counted from 0 without the header and blank lines.
+        column: Name of the malformed column, or "" for the whole row.
+        value: Text of the malformed value or row.
         reason: One of the constants in `bad_row_reasons`.
     """
 
@@ -45,10 +45,10 @@ class Block:
     Attributes:
         columns: Raw values by column name: bytes from CSV, physical types from Parquet, values or
             lists of values from TFRecord.
-        rows: Number of each row in the file, from 0 [n].
-        malformed: Rows before the next block that are not in `columns`.
-        unwraps_lists: Whether a list of one value means that value: TFRecord does not distinguish
-            them.
+        rows: Row number of each row in the file, counted from 0 [n].
+        malformed: Rows of this part of the file that are not in `columns`.
+        unwraps_lists: Whether to treat a list of one value like the value alone, because TFRecord
+            does not distinguish them.
     """
 
     columns: dict[str, Any]
@@ -59,7 +59,7 @@ class Block:
 
 @contextmanager
 def open_input(path: str) -> Iterator[Any]:
-    """Open a file for reading bytes; gzip is recognised by content and decompressed."""
+    """Open a file for reading bytes; gzip is detected by content and decompressed."""
     with files.open_to_read(path) as stream:
         head = stream.read(RECORD_HEAD_BYTES)
         stream.seek(0)
@@ -72,25 +72,25 @@ def open_input(path: str) -> Iterator[Any]:
 
 
 def is_record_head(head: bytes) -> bool:
-    """Return whether bytes begin with the head of a TFRecord."""
+    """Return whether bytes begin with a TFRecord length and its checksum."""
     return len(head) >= RECORD_HEAD_BYTES and masked_crc(head[:8]) == head[8:RECORD_HEAD_BYTES]
 
 
 def masked_crc(data: bytes) -> bytes:
-    """Return the checksum that TFRecord stores for some bytes."""
+    """Return the masked CRC-32C of bytes, as stored in TFRecord files."""
     crc = google_crc32c.value(data)
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + _CRC_MASK_DELTA) & 0xFFFFFFFF)
 
 
 def mask_crcs(crcs: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Return TFRecord's form of many CRC-32C values at once."""
+    """Mask an array of CRC-32C values as TFRecord does."""
     rotated = (crcs >> np.uint64(15)) | (crcs << np.uint64(17))
     masked: npt.NDArray[np.uint64] = (rotated + np.uint64(_CRC_MASK_DELTA)) & np.uint64(0xFFFFFFFF)
     return masked
 
 
 def show_value(value: Any) -> str:
-    """Return a raw value as text for a message."""
+    """Format a raw value as text for a message."""
     if isinstance(value, list):
         return ", ".join(show_value(item) for item in value)
     if isinstance(value, bytes):

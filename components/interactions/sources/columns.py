@@ -1,4 +1,4 @@
-"""The columns that each source must have, and the file types that each kind of column accepts."""
+"""Declared columns of each source, and checks of their names and types in the files."""
 
 import difflib
 from collections import Counter
@@ -12,7 +12,7 @@ from components.interactions.config import IngestConfig, Source
 from components.interactions.errors import ColumnError
 from models.features.spec import EVENT_TYPE_KEY, RATING_KEY
 
-# Columns of intermediate tables. The `#` keeps them apart from feature names.
+# Columns of intermediate tables. The `#` avoids collisions with feature names.
 FILE = "#file"
 ROW = "#row"
 TIME_US = "#time_us"
@@ -31,10 +31,10 @@ class SourceColumn:
     """One column to read.
 
     Attributes:
-        key: Its name in intermediate tables and, except for the time, in Examples.
-        column: Its name in the file.
-        kind: Its type.
-        separator: The separator between the values of a multi-valued category.
+        key: Name in intermediate tables and, except for the time, in Examples.
+        column: Name in the file.
+        kind: Kind of values, which decides how they are converted.
+        separator: The separator of the values of a multi-valued categorical feature, or None.
     """
 
     key: str
@@ -92,10 +92,10 @@ def check_names(file: str, names: Sequence[str], columns: Sequence[SourceColumn]
 
 
 def check_types(path: str, schema: pa.Schema, columns: Sequence[SourceColumn]) -> None:
-    """Check that the declared columns of a typed file can be read as their kinds.
+    """Check that the types of a file's columns can be read as the declared kinds.
 
     Raises:
-        ColumnError: A column has a type that its kind does not accept.
+        ColumnError: A column has a type that cannot be read as its kind.
     """
     for column in columns:
         kind = schema.field(column.column).type

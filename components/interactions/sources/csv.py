@@ -1,4 +1,4 @@
-"""Read CSV in columnar blocks of whole records, and find the line of a record.
+"""Read CSV in columnar blocks of whole records, and find the line numbers of records.
 
 Arrow's streaming reader is not used: it reads ahead in its own thread, and deadlocks if it fails
 while that thread waits for a Python stream.
@@ -21,11 +21,11 @@ from components.interactions.sources.block import READ_ERRORS, Block, MalformedR
 
 # The csv module's default limit (128 KiB) is lower than that of the columnar reader.
 _LONGEST_FIELD = (1 << 31) - 1
-# A row of these marks follows what is parsed. If it is not the last parsed row, an unclosed quote
-# has swallowed it.
+# The parser appends a row of these marks to its input. If this row is not the last one of the
+# result, the input ends inside a quoted value.
 _END_MARK = b"\x1eend\x1e"
 _UNCLOSED = "a quote is never closed"
-# A record longer than this many blocks has an unclosed quote, or the file is not text.
+# Assume that a record longer than this has an unclosed quote, or that the file is not text.
 _LONGEST_RECORD_BLOCKS = 4
 _NUM_ENDS_TRIED = 8
 
@@ -61,7 +61,7 @@ def read_csv_blocks(
 
 
 def csv_records(stream: Any, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each record, including the header, with the line it starts on, counted from 1.
+    """Yield the line number, counted from 1, and the values of each record, including the header.
 
     This is slow, and only used for headers and messages. Blank lines count as lines but not as
     records. Bytes that are not UTF-8 are replaced.
@@ -74,7 +74,7 @@ def csv_records(stream: Any, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     stream.seek(0)
     csv.field_size_limit(_LONGEST_FIELD)
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
-    # The csv module refuses NUL; the columnar reader does not.
+    # The csv module rejects NUL characters; the columnar reader accepts them.
     reader = csv.reader((line.replace("\0", "\ufffd") for line in text), delimiter=delimiter)
     line = 1
     for record in reader:
@@ -84,7 +84,7 @@ def csv_records(stream: Any, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 
 
 class LineLocator:
-    """Find the lines of data rows; rows must be requested in ascending order."""
+    """Line numbers of data rows; rows must be requested in ascending order."""
 
     def __init__(self, stream: Any, delimiter: str):
         self._records = csv_records(stream, delimiter)
@@ -93,7 +93,7 @@ class LineLocator:
         self._line = 0
 
     def line_of(self, row: int) -> int:
-        """Return the line of a row; rows count from 0, without the header and blank lines."""
+        """Return the line number of `row`, counted from 0 without the header and blank lines."""
         while self._row < row:
             self._line, _ = next(self._records)
             self._row += 1
@@ -101,10 +101,10 @@ class LineLocator:
 
 
 def _likely_ends(content: bytes) -> Iterator[int]:
-    """Yield where the last whole record may end, the most likely position first.
+    """Yield positions at which the last whole record may end, the most likely one first.
 
     A line end is the end of a record if an even number of quotes precedes it. Quotes inside
-    unquoted values upset that count, so the last line ends follow regardless of the count.
+    unquoted values make that count wrong, so the last few line ends are yielded as well.
     """
     newline = b"\n" if b"\n" in content else b"\r"
     end = last = content.rfind(newline) + 1
@@ -128,7 +128,7 @@ def _endless(rest: bytes) -> str:
 
 
 class _Parser:
-    """Parse consecutive parts of one file; only the first part has the header."""
+    """Parser of the consecutive parts of a file, of which only the first has a header."""
 
     def __init__(self, header: Sequence[str], columns: Sequence[str], delimiter: str):
         self._header = list(header)
@@ -144,7 +144,8 @@ class _Parser:
         try:
             table = self._read(content, first_row, malformed)
         except pa.ArrowInvalid:
-            # Arrow cannot report a malformed row that is not UTF-8. Every byte is valid Latin-1.
+            # Arrow cannot report a malformed row that is not UTF-8. Parse the bytes as Latin-1, in
+            # which every byte is valid.
             as_latin_1: list[MalformedRow] = []
             table = self._read(content.decode("latin-1").encode(), first_row, as_latin_1)
             table = pa.table({name: _from_latin_1(table[name]) for name in self._columns})
@@ -170,7 +171,7 @@ class _Parser:
 
         return pa_csv.read_csv(
             pa.BufferReader(content),
-            # Only without threads does Arrow know the number of a malformed row.
+            # Arrow reports the numbers of malformed rows only if it uses no threads.
             read_options=pa_csv.ReadOptions(
                 use_threads=False,
                 block_size=len(content) + 1,

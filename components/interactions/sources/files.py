@@ -61,12 +61,12 @@ _SUFFIXES: dict[str, FileFormat] = {
     ".tfrecords": "tfrecord",
     ".tfrecords.gz": "tfrecord",
 }
-# Approximate ratios to bytes of plain CSV; they only decide the number of buckets. A TFRecord
-# repeats the names of its features in each Example.
+# Approximate sizes relative to plain CSV, used only for the number of buckets. TFRecord is larger
+# because each Example repeats the names of its features.
 _COMPRESSED_EXPANSION = 4
 _TFRECORD_EXPANSION = 4
-# This much of each Parquet column is read at once, instead of a whole row group. A request to an
-# object store costs more than its bytes, so it brings more.
+# Number of bytes of each Parquet column to read at once, instead of a whole row group. It is larger
+# for object stores, whose requests have a high fixed cost.
 _BUFFER_BYTES = 1 << 20
 _REMOTE_BUFFER_BYTES = 8 << 20
 _NUM_SHOWN = 5
@@ -78,16 +78,16 @@ class SourceFile:
     """One input file.
 
     Attributes:
-        source: The source it belongs to.
-        index: Its index among the source's files, in name order.
-        path: Its path or URI.
-        name: The path below the pattern's fixed folder, for messages and reports.
-        size_bytes: Its stored size.
-        format: Its format.
-        header: Its columns; empty if the file has no rows.
-        span: Number of its span, if it has one.
-        schema: The types of the columns of a Parquet or TFRecord file.
-        is_compressed: Whether it grows when it is read.
+        source: The source that the file belongs to.
+        index: Index among the files of the source, in name order.
+        path: Path or URI.
+        name: Path relative to the last folder without wildcards, for messages and reports.
+        size_bytes: Size as stored, before decompression.
+        format: Format of the content.
+        header: Names of the columns; empty if the file has no rows.
+        span: Number of the span, or None.
+        schema: Types of the columns; None for CSV.
+        is_compressed: Whether the content is compressed.
     """
 
     source: Source
@@ -103,20 +103,21 @@ class SourceFile:
 
     @property
     def csv_bytes(self) -> int:
-        """Its approximate size as plain CSV."""
+        """Approximate size as plain CSV, in bytes."""
         size = self.size_bytes * (_COMPRESSED_EXPANSION if self.is_compressed else 1)
         return size // _TFRECORD_EXPANSION if self.format == "tfrecord" else size
 
 
 def find_files(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> tuple[SourceFile, ...]:
-    """Return the files of each source in name order, after checking their declared columns.
+    """Return the files of each source in name order, after checking their columns.
 
     Raises:
-        NoInputError: A pattern matches no file, or only empty ones.
+        NoInputError: A pattern matches no file, or only files without rows.
         MissingSpanError: A required span is missing.
-        UnreadableFileError: A file is not of its format, or the format cannot be detected.
+        UnreadableFileError: A file does not have its format, or the format cannot be detected.
         QueryError: A source is a query that has not been executed; see `export_queries`.
-        ColumnError: A declared column is missing, duplicated or unusable, or headers differ.
+        ColumnError: A declared column is missing, duplicated or has an unusable type, or the files
+            of a source have different columns.
     """
     config = choose_spans(config, sources)
     files: list[SourceFile] = []
@@ -140,20 +141,22 @@ def inspect_files(
     configured: FileFormat | Literal["auto"],
     delimiter: str,
 ) -> list[SourceFile]:
-    """Return matched files, given by path, size and span, with their formats and columns.
+    """Detect the formats of files, and read their columns.
+
+    `matched` has the path, the size in bytes, and the span number or None of each file.
 
     Raises:
-        UnreadableFileError: A file is not of its format, or the format cannot be detected.
+        UnreadableFileError: A file does not have its format, or the format cannot be detected.
     """
     formats = [format_of(path) if configured == "auto" else configured for path, _, _ in matched]
-    # An empty file without a telling name has the format of the others.
+    # An empty file with an unknown suffix gets the format of the others.
     usual: FileFormat = next((known for known in formats if known is not None), "csv")
     found = []
     for index, ((path, size, span), known) in enumerate(zip(matched, formats, strict=True)):
         name = _below_fixed_folder(path, pattern)
         file = SourceFile(source, index, path, name, size, known or usual, span=span)
         found.append(_inspect(file, delimiter) if known is not None and size else file)
-    # Each TFRecord file gets the features of all: what an Example lacks is an empty value.
+    # Each TFRecord file gets the features of all; one that an Example lacks is read as empty.
     records = [file for file in found if file.format == "tfrecord" and file.schema]
     shared = {field.name: field for file in reversed(records) for field in file.schema or ()}
     for file in records:
@@ -168,7 +171,7 @@ def format_of(path: str) -> FileFormat | None:
     """Return the format of a file by its suffix or, for TFRecord, by its first bytes.
 
     Returns:
-        The format, or None for an empty file whose name does not tell it.
+        The format, or None for an empty file with an unknown suffix.
 
     Raises:
         UnreadableFileError: The format cannot be detected.
@@ -203,8 +206,8 @@ def no_rows(source: Source, files: Sequence[SourceFile]) -> NoInputError:
 def fingerprint(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> str:
     """Return a hash of the names, sizes and contents of the input files, for cache keys.
 
-    Moving the whole folder does not change the hash; renaming a file does. A query contributes its
-    `query_fingerprint`.
+    Moving the whole folder does not change the hash; renaming a file does. For a BigQuery query,
+    `query_fingerprint` is hashed instead.
 
     Raises:
         NoInputError: A pattern matches no file.
@@ -232,10 +235,10 @@ def read_blocks(
     delimiter: str,
     block_bytes: int = DEFAULT_BLOCK_BYTES,
 ) -> Iterator[Block]:
-    """Yield blocks of about `block_bytes` in order, so that memory does not grow with the file.
+    """Yield the rows of a file in order, in blocks of about `block_bytes`.
 
     Raises:
-        UnreadableFileError: The file is damaged or not of its format.
+        UnreadableFileError: The file is damaged or does not have its format.
     """
     if file.format == "csv":
         yield from read_csv_blocks(file.path, file.header, columns, delimiter, block_bytes)
@@ -265,7 +268,7 @@ def _read_parquet_blocks(path: str, columns: Sequence[str], block_bytes: int) ->
 
 
 def _match(config: IngestConfig, source: Source, pattern: str) -> list[tuple[str, int, int | None]]:
-    """Return path, size and span of each file, in name order."""
+    """Return the path, size in bytes and span number of each file, in name order."""
     chosen = () if config.chosen_spans is None else config.chosen_spans.of(source)
     if chosen:
         return sorted((f.path, f.size_bytes, span.span) for span in chosen for f in span.files)
@@ -294,7 +297,7 @@ def _content_hash(path: str) -> str:
 
 
 def _inspect(file: SourceFile, delimiter: str) -> SourceFile:
-    """Return a file with its columns."""
+    """Read the columns of a file, and return the file with them."""
     try:
         with open_input(file.path) as stream:
             is_compressed = isinstance(stream, gzip.GzipFile)
@@ -306,7 +309,7 @@ def _inspect(file: SourceFile, delimiter: str) -> SourceFile:
                 return replace(file, header=header, schema=schema, is_compressed=is_compressed)
             records = csv_records(stream, delimiter)
             _, names = next(records, (0, []))
-            # A header without rows counts as an empty file, which Arrow would refuse.
+            # A file with only a header counts as empty, because Arrow would reject it.
             header = tuple(names) if next(records, None) else ()
             return replace(file, header=header, is_compressed=is_compressed)
     except (pa.ArrowException, FrameError, *READ_ERRORS) as error:

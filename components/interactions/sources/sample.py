@@ -1,4 +1,4 @@
-"""Read the first rows of files whose columns nobody has declared yet, with ingestion's readers."""
+"""Read the first rows of files whose columns are not declared yet."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -39,14 +39,14 @@ class Sample:
 
     Attributes:
         files: All files that match the pattern.
-        format: Their format.
+        format: Format of the files.
         delimiter: The separator of CSV values; None for other formats.
-        columns: Values by column name: strings from CSV, in which an empty value is null, physical
-            types from Parquet, and strings, numbers or lists of them from TFRecord.
-        unusable: Why a column is not in `columns`, by column name.
+        columns: Values by column name: strings from CSV, with null for empty values; physical types
+            from Parquet; strings, numbers or lists of them from TFRecord.
+        unusable: Reasons for leaving columns out of `columns`, by column name.
         num_rows: Number of rows in `columns`.
-        num_malformed: Number of rows that could not be split into columns, and are left out.
-        is_complete: Whether the files have no more rows than these.
+        num_malformed: Number of skipped rows that could not be split into columns.
+        is_complete: Whether the sample has all rows of the files.
     """
 
     files: list[str]
@@ -64,7 +64,7 @@ def read_sample(pattern: str, *, max_rows: int) -> Sample:
 
     Args:
         pattern: A file or glob as in `events.files`; it may have span placeholders.
-        max_rows: The number of rows after which reading stops.
+        max_rows: Maximum number of rows to read.
 
     Raises:
         NoInputError: No file matches, or the files have no rows.
@@ -105,10 +105,10 @@ def read_sample(pattern: str, *, max_rows: int) -> Sample:
 
 
 def count_rows(pattern: str, column: str) -> tuple[int, int]:
-    """Return the number of well-formed rows in all files, and of distinct values of a column.
+    """Count the well-formed rows of all files, and the distinct values of a column.
 
     Raises:
-        IngestError: As `read_sample`.
+        IngestError: See `read_sample`.
     """
     files, delimiter = _inspect(pattern)
     distinct = DistinctIds()
@@ -143,7 +143,7 @@ def _inspect(pattern: str) -> tuple[list[SourceFile], str]:
 def _guess_delimiter(path: str) -> str:
     try:
         with open_input(path) as stream:
-            # Read with a delimiter that text does not have, a header is a single value.
+            # With a delimiter that does not occur in text, the whole header is a single value.
             _, header = next(csv_records(stream, "\x1f"), (0, [""]))
     except READ_ERRORS as error:
         raise UnreadableFileError(f"{path} cannot be read as csv: {error}") from error
@@ -151,7 +151,7 @@ def _guess_delimiter(path: str) -> str:
 
 
 def _usable_names(files: list[SourceFile]) -> tuple[list[str], dict[str, str]]:
-    """Return the columns that all files have and that can be read, and why others cannot."""
+    """Return the readable columns that all files have, and a reason for each other column."""
     unusable: dict[str, str] = {}
     for file in files:
         counts = Counter(file.header)
@@ -170,7 +170,7 @@ def _usable_names(files: list[SourceFile]) -> tuple[list[str], dict[str, str]]:
 
 
 def _readable(values: Any, file_format: FileFormat) -> Any:
-    """Return bytes as strings; what is not UTF-8 and what is empty in CSV becomes null."""
+    """Convert bytes to strings; invalid UTF-8 is replaced, and empty CSV values become null."""
     if file_format == "parquet":
         return values
     if pa.types.is_list(values.type):
@@ -192,7 +192,7 @@ def _decoded(values: Any) -> Iterator[str | None]:
 
 
 def _chunked(parts: list[Any]) -> pa.ChunkedArray:
-    """Return arrays as one column, in a type that holds all of them."""
+    """Combine arrays into one column of a type that can represent all of them."""
     kinds = {part.type for part in parts}
     if len(kinds) == 1:
         return pa.chunked_array(parts)

@@ -30,10 +30,10 @@ from components.interactions.sources.block import (
     show_value,
 )
 
-# The first records of a file decide which features it has.
+# This many records at the beginning of a file decide which features it has.
 NUM_FIRST_RECORDS = 1000
 _FIRST_BYTES = 1 << 20
-# Names and schema types of the kinds of features.
+# Names and schema types of the value types of features.
 _NAMES = {pa.binary(): "bytes", pa.int64(): "int64", pa.float32(): "float"}
 _SCHEMA_TYPES = {
     pa.binary(): schema_pb2.BYTES,
@@ -42,16 +42,16 @@ _SCHEMA_TYPES = {
 }
 _CHECKSUM_BYTES = 4
 _SHOWN_BYTES = 50
-# A parsed Example takes many times its bytes, so a block is parsed in batches.
+# A parsed Example is much larger than its bytes, so a block is parsed in batches.
 _BATCH_RECORDS = 8192
 
 
 class FrameError(ValueError):
-    """The bytes are not a whole TFRecord; the message says where."""
+    """The bytes are not valid TFRecord; the message names the record."""
 
 
 def frame(record: bytes) -> bytes:
-    """Return a record with its length and checksums, as a file stores it."""
+    """Return a record with its length and checksums, as stored in a file."""
     length = struct.pack("<Q", len(record))
     return b"".join((length, masked_crc(length), record, masked_crc(record)))
 
@@ -60,7 +60,8 @@ def read_schema(stream: Any) -> pa.Schema:
     """Return the features in the first records of a stream, with the type of their first value.
 
     Raises:
-        FrameError: The stream is not TFRecord, or no record is a `tf.train.Example` with features.
+        FrameError: The stream is not TFRecord, or none of the first records is a `tf.train.Example`
+            with features.
     """
     records = next(read_records(stream, _FIRST_BYTES), [])[:NUM_FIRST_RECORDS]
     batches = [_decode(records)]
@@ -70,7 +71,7 @@ def read_schema(stream: Any) -> pa.Schema:
     always_empty: dict[str, pa.DataType] = {}
     for batch in (batch for batch in batches if batch is not None):
         for name, kind in _value_types(batch).items():
-            # Some writers give an empty list any type.
+            # Some writers give an empty list an arbitrary type.
             found = types if len(batch[name].flatten()) else always_empty
             found.setdefault(name, kind)
     types = {**always_empty, **types}
@@ -86,8 +87,8 @@ def read_tfrecord_blocks(
 ) -> Iterator[Block]:
     """Yield the blocks of a file in order; see `files.read_blocks`.
 
-    A feature with at most one value in each Example becomes a column of values, null if absent. If
-    an Example has several values, the column holds lists.
+    A feature with at most one value per Example of a block becomes a column of values, with null if
+    it is absent. If an Example has several values, the column of the block has lists.
     """
     wanted = {name: schema.field(name).type for name in columns}
     next_row = 0
@@ -103,7 +104,7 @@ def read_tfrecord_blocks(
 
 
 def read_records(stream: Any, block_bytes: int) -> Iterator[list[bytes]]:
-    """Yield the records of a stream, about `block_bytes` of them at a time.
+    """Yield the records of a stream in lists of about `block_bytes` each.
 
     Raises:
         FrameError: A checksum is wrong, or the last record is incomplete.
@@ -122,7 +123,7 @@ def read_records(stream: Any, block_bytes: int) -> Iterator[list[bytes]]:
 
 
 def _whole_records(content: bytes, num_before: int) -> tuple[list[bytes], int]:
-    """Return the records at the beginning of `content`, and where the last one ends."""
+    """Return the whole records at the start of `content`, and the end position of the last one."""
     records: list[bytes] = []
     checksums: list[bytes] = []
     crcs: list[int] = []
@@ -182,7 +183,7 @@ def _block(records: Sequence[bytes], first_row: int, wanted: Mapping[str, pa.Dat
 def _decode_in_halves(
     records: Sequence[bytes], first_row: int, schema: bytes
 ) -> Iterator[tuple[int, pa.RecordBatch | None]]:
-    """Yield ranges of records that decode together, and None for each record that does not."""
+    """Yield the first row and the batch of decodable ranges; None for each undecodable record."""
     batch = _decode(records, schema)
     if batch is not None or len(records) == 1:
         yield first_row, batch
@@ -195,7 +196,7 @@ def _decode_in_halves(
 def _decode(records: Sequence[bytes], schema: bytes | None = None) -> pa.RecordBatch | None:
     """Return records as columns of lists, or None if one cannot be decoded."""
     try:
-        # A decoder that has failed keeps values of the records that it failed on.
+        # Use a new decoder, because one that has failed keeps values of the failed records.
         return ExamplesToRecordBatchDecoder(schema).DecodeBatch(list(records))
     except RuntimeError:
         return None
@@ -204,7 +205,7 @@ def _decode(records: Sequence[bytes], schema: bytes | None = None) -> pa.RecordB
 def _decode_odd(
     record: bytes, row: int, wanted: Mapping[str, pa.DataType]
 ) -> pa.RecordBatch | MalformedRow:
-    """Decode a record without a schema; an empty list of the wrong kind is accepted."""
+    """Decode a record that does not fit the schema; an empty list of another type is accepted."""
     batch = _decode([record])
     if batch is None:
         shown = record[:_SHOWN_BYTES].decode("utf-8", errors="backslashreplace")
@@ -239,7 +240,7 @@ def _value_types(batch: pa.RecordBatch) -> dict[str, pa.DataType]:
 
 
 def _column(lists: Any, value_type: Any) -> Any:
-    """Return values if no list has several, otherwise lists; an empty list becomes null."""
+    """Return plain values if no list has several, otherwise lists; empty lists become null."""
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
     values = lists.flatten().cast(value_type)
     if (lengths == 1).all():

@@ -1,4 +1,7 @@
-"""Choose the spans that a run reads, in plain Python, so that any orchestrator can do it first."""
+"""Choose the spans that a run reads.
+
+Local files are listed without Beam, so that an orchestrator can choose the spans before a run.
+"""
 
 import logging
 from collections.abc import Container, Sequence
@@ -29,7 +32,7 @@ from components.interactions.spans.pattern import (
 log = logging.getLogger(__name__)
 
 _NUM_SHOWN = 5
-# With more gaps than this, the numbers do not count spans.
+# If more spans are missing, assume that the numbers do not count spans.
 _MOST_MISSING = 10_000
 
 
@@ -38,18 +41,20 @@ def choose_spans(
     sources: Sequence[Source] = SOURCES,
     catalogue_through: int | None = None,
 ) -> IngestConfig:
-    """Return the settings with the files of the spans that a run reads.
+    """Return the configuration with the files of the spans that a run reads.
 
-    Only the highest version of a span counts. The interactions are a window of spans. The catalogue
-    and the queries are snapshots: the newest span that is not newer than the window. If spans are
-    dates, `split.eval_from: newest_span` becomes the midnight at which the newest span begins.
+    Only the highest version of a span is used. The interactions are a window of spans. The
+    catalogue and the queries are snapshots: the newest span that is not newer than the window. If
+    spans are dates, `split.eval_from: newest_span` becomes the midnight at which the newest span
+    begins.
 
     Args:
-        config: The settings; returned unchanged if spans are chosen already, or if no pattern has a
-            placeholder.
-        sources: The sources to read. Without the interactions, the snapshots are the newest.
-        catalogue_through: The catalogue may be of a span up to this one, even if that is newer than
-            the window.
+        config: The configuration of ingestion; returned unchanged if spans are already chosen, or
+            if no pattern has spans.
+        sources: The sources to read. Without the interactions, only `events.spans.last` limits the
+            snapshots.
+        catalogue_through: Newest span that the catalogue may have, even if it is newer than the
+            window.
 
     Raises:
         NoInputError: A pattern matches no file.
@@ -83,14 +88,14 @@ def choose_spans(
         update={
             "chosen_spans": chosen.model_copy(update=snapshots),
             "split": split,
-            # Two runs that read the same spans are the same, however the spans were requested.
+            # Runs that read the same spans have equal configurations, however spans were requested.
             "data": config.data.model_copy(update={"spans": SpansConfig()}),
         }
     )
 
 
 def unread_files(config: IngestConfig) -> dict[Source, list[str]]:
-    """Return by source the paths that almost match a pattern with spans, and are not read."""
+    """Return the paths that almost match a pattern with spans and are not read, by source."""
     patterns = {source: getattr(config.data, source) for source in SOURCES}
     return {
         source: near_misses
@@ -169,7 +174,7 @@ def _window(
 def _too_many_missing(
     window: Sequence[SpanFiles], num_missing: int, kind: SpanKind
 ) -> MissingSpanError:
-    """Name the file next to the largest gap, on the side that has fewer spans."""
+    """Return an error that names the file next to the largest gap, on the side with fewer spans."""
     after = max(range(1, len(window)), key=lambda i: window[i].span - window[i - 1].span)
     far = window[after] if len(window) - after <= after else window[after - 1]
     is_date = kind == "date"
@@ -203,7 +208,7 @@ def _snapshot(source: Source, pattern: str, kind: SpanKind, through: int | None)
 
 
 def _deliveries(source: Source, pattern: str) -> dict[int, SpanFiles]:
-    """Return the highest version of each span."""
+    """Return the files of the highest version of each span, by span number."""
     setting = SOURCE_SETTINGS[source]
     parsed = SpanPattern.parse(pattern)
     files: dict[tuple[int, int], list[InputFile]] = {}
@@ -229,7 +234,7 @@ def _deliveries(source: Source, pattern: str) -> dict[int, SpanFiles]:
     if not files:
         more = f"; {unread}" if near_misses else ""
         raise NoInputError(f"`{setting}`: no file matches {pattern}{more}")
-    # Sorted by version: the last one of a span stays.
+    # In ascending order, a higher version of a span replaces a lower one.
     return {
         span: SpanFiles(span=span, version=None if version < 0 else version, files=tuple(found))
         for (span, version), found in sorted(files.items())

@@ -11,7 +11,7 @@ from components.interactions.spans.pattern import SpanPattern, is_fixed, near_re
 
 @dataclass(frozen=True, order=True)
 class ListedFile:
-    """A file; `modified_ns` since 1970 is 0 if the filesystem does not report it."""
+    """A file; `modified_ns` is the time since 1970, or 0 if the filesystem does not report it."""
 
     path: str
     size_bytes: int
@@ -19,10 +19,10 @@ class ListedFile:
 
 
 def list_files(pattern: str) -> list[ListedFile]:
-    """Return the files that match a pattern, in name order; placeholders match any digits.
+    """Return the files that match a pattern, in name order.
 
     Raises:
-        NoInputError: A folder cannot be listed, or a file disappears meanwhile.
+        NoInputError: A folder cannot be listed, or a file disappears while it is listed.
     """
     return list_files_and_near_misses(pattern)[0]
 
@@ -30,11 +30,11 @@ def list_files(pattern: str) -> list[ListedFile]:
 def list_files_and_near_misses(pattern: str) -> tuple[list[ListedFile], list[str]]:
     """Return the files that match a pattern, and paths that almost do, both in name order.
 
-    An almost matching path has digits in place of the placeholders, but not as the pattern has
-    them: `day-12` for `day-{SPAN:4}`.
+    A path almost matches if each placeholder corresponds to any text with a digit, such as `day-12`
+    for `day-{SPAN:4}`.
 
     Raises:
-        NoInputError: A folder cannot be listed.
+        NoInputError: A folder cannot be listed, or a file disappears while it is listed.
     """
     parsed = SpanPattern.parse(pattern)
     if is_remote(pattern):

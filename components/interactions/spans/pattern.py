@@ -1,7 +1,7 @@
 """Patterns of input files, such as `clicks/{YYYY}-{MM}-{DD}/v{VERSION}/*.csv`.
 
-A span is a portion of the data with a number. `{SPAN}` is that number; a date is the number of days
-since 1970. `{VERSION}` counts deliveries of the same span. The terms are those of TFX.
+A span is a numbered portion of the data. Its number is `{SPAN}`, or for a date, the number of days
+since 1970. `{VERSION}` numbers the deliveries of a span. These are the terms of TFX.
 """
 
 import re
@@ -31,7 +31,7 @@ class InputFile(Settings):
 
 
 class SpanFiles(Settings):
-    """The files of the newest version of a span, in name order; a date is days since 1970."""
+    """The files of the highest version of a span, in name order."""
 
     span: int
     version: int | None
@@ -46,8 +46,8 @@ class ChosenSpans(Settings):
         interactions: The window, oldest span first; empty if the pattern has no spans.
         candidates: The snapshot of the catalogue; None if the pattern has no spans.
         queries: The snapshot of the queries; None if the pattern has no spans.
-        missing: Numbers of the spans that the window lacks.
-        if_empty: What to do about a span of the window without a good event.
+        missing: Numbers of the spans in the window that have no files.
+        if_empty: Action if a span of the window has no valid event.
     """
 
     kind: SpanKind
@@ -65,7 +65,7 @@ class ChosenSpans(Settings):
         return () if snapshot is None else (snapshot,)
 
     def show(self, span: int) -> str:
-        """Return a span as people write it."""
+        """Format a span number for people; see `show_span`."""
         return show_span(span, self.kind)
 
 
@@ -74,9 +74,9 @@ class Delivery:
     """The span and version that a path names.
 
     Attributes:
-        span: Its number; for a date, days since 1970.
-        version: None if the pattern has no `{VERSION}`.
-        spelling: The digits in the path: 7 and 07 are the same span in two spellings.
+        span: Number of the span; for a date, days since 1970.
+        version: Number of the version; None if the pattern has no `{VERSION}`.
+        spelling: The digits of each placeholder in the path: 7 and 07 are two spellings of a span.
     """
 
     span: int
@@ -86,7 +86,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class SpanPattern:
-    """A glob with placeholders; `kind` is None if it has none."""
+    """A glob with placeholders for spans; `kind` is None if it has none."""
 
     text: str
     kind: SpanKind | None
@@ -94,10 +94,10 @@ class SpanPattern:
 
     @classmethod
     def parse(cls, text: str) -> "SpanPattern":
-        """Read a pattern.
+        """Parse a pattern.
 
         Raises:
-            ValueError: A placeholder is unknown, or the placeholders do not name a span.
+            ValueError: A placeholder is unknown, or the placeholders do not identify a span.
         """
         found = [match.groups() for match in _PLACEHOLDER.finditer(text)]
         words = {word for word, _ in found}
@@ -133,17 +133,17 @@ class SpanPattern:
 
     @property
     def glob(self) -> str:
-        """The glob for a filesystem, which matches more than `delivery` accepts."""
+        """A glob for filesystems, which also matches some paths that `regex` does not match."""
         return _PLACEHOLDER.sub("*", self.text)
 
     @property
     def regex(self) -> "re.Pattern[str]":
-        """The expression that a whole path must match."""
+        """The regular expression that a whole path must match."""
         return re.compile("".join(_regex_parts(self.text)), re.DOTALL)
 
     @property
     def near_regex(self) -> "re.Pattern[str]":
-        """Like `regex`, but with any name that contains digits in place of a placeholder."""
+        """Like `regex`, but each placeholder matches any text with a digit and without a slash."""
         return near_regex(self.text)
 
     def delivery(self, path: str) -> Delivery | None:
@@ -180,12 +180,12 @@ def has_spans(pattern: str) -> bool:
 
 
 def span_of(day: date) -> int:
-    """Return the number of a day: days since 1970."""
+    """Return the span number of a day: the number of days since 1970."""
     return (day - _EPOCH).days
 
 
 def show_span(span: int, kind: SpanKind) -> str:
-    """Return a span as people write it."""
+    """Format a span number as a number or as an ISO date."""
     return (_EPOCH + timedelta(days=span)).isoformat() if kind == "date" else str(span)
 
 
@@ -199,14 +199,14 @@ def reads_as_day(number: int) -> bool:
 
 
 def read_span(text: str | int, kind: SpanKind) -> int:
-    """Return the number of a span that a person wrote.
+    """Parse a span number, or an ISO date, in a setting.
 
     Raises:
         ValueError: The text is not a span of this kind.
     """
     if kind == "date":
         try:
-            # YAML turns a date into a time.
+            # YAML parsers convert a date to a time at midnight.
             return span_of(date.fromisoformat(str(text).removesuffix("T00:00:00")))
         except ValueError as error:
             raise ValueError(f"a span must be a date such as 2026-11-20, got {text!r}") from error
@@ -216,7 +216,7 @@ def read_span(text: str | int, kind: SpanKind) -> int:
 
 
 def near_regex(pattern: str) -> "re.Pattern[str]":
-    """Return `SpanPattern.near_regex` of a pattern or of one segment of it."""
+    """Return `SpanPattern.near_regex` for a pattern, or for one segment of its path."""
     return re.compile("".join(_regex_parts(pattern, near=True)), re.DOTALL)
 
 

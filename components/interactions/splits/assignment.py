@@ -24,7 +24,7 @@ class Cut:
 
     Attributes:
         eval_us: The first time of `eval`.
-        test_us: The first time of `test`; None without that split.
+        test_us: The first time of `test`; None if there is no such split.
     """
 
     eval_us: int
@@ -46,7 +46,7 @@ def assign_splits(
 
 
 def timeline_starts(queries: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Return the index at which each run of equal values begins."""
+    """Return the start index of each run of equal values."""
     return np.flatnonzero(np.concatenate(([True], queries[1:] != queries[:-1]))[: len(queries)])
 
 
@@ -94,7 +94,7 @@ def _hash_column(column: pa.ChunkedArray, seed: int) -> Hashes:
 
 
 def _earlier_occurrences(pairs: Hashes) -> Hashes:
-    """Return how often each pair occurred before [n]."""
+    """Return the number of earlier occurrences of each pair [n]."""
     order = np.argsort(pairs, kind="stable")
     starts = timeline_starts(pairs[order])
     lengths = np.diff(starts, append=len(pairs))

@@ -1,7 +1,7 @@
 """Find the exact time of a temporal cut without holding all times in memory.
 
-Each bucket counts its events by day and leaves its times sorted on disk. The day of the cut is read
-again and counted by second, and that second by microsecond.
+Each bucket counts its events per day and writes its times to disk in ascending order. Then the
+events of one day are counted per second, and those of one second per microsecond.
 """
 
 from collections import Counter
@@ -30,15 +30,15 @@ class SortedTimes:
     """The sorted times of a bucket on disk.
 
     Attributes:
-        path: File of little-endian int64 microseconds.
-        by_day: Number of events on each day since 1970 that has any.
+        path: File of times in microseconds since 1970, as little-endian int64.
+        by_day: Number of events by day since 1970, for days with events.
     """
 
     path: str
     by_day: Mapping[int, int]
 
     def of_day(self, day: int) -> Times:
-        """Read the times of one day."""
+        """Read the times of one day since 1970."""
         if day not in self.by_day:
             return np.array([], _DTYPE)
         before = sum(count for other, count in self.by_day.items() if other < day)
@@ -51,7 +51,7 @@ class SortedTimes:
 
 @dataclass(frozen=True)
 class SpanTimes:
-    """The times of one bucket, by whether they belong to the newest span."""
+    """The times of one bucket, separated into those of the newest span and of earlier spans."""
 
     newest: SortedTimes
     earlier: SortedTimes
@@ -71,13 +71,14 @@ def find_cut(
 ) -> Cut:
     """Return the cut of a temporal split.
 
-    With fractions, the newest `eval_fraction + test_fraction` of n events, rounded to whole events
-    and at least one, begin at the cut. Events at the same time as the oldest of them join them.
+    With fractions, the newest `eval_fraction + test_fraction` of the events are held out, rounded
+    to whole events and at least one. The cut is the time of the oldest of them; other events at
+    that time are held out too.
 
     Args:
         config: Settings with the method `temporal`.
-        times: The times of all events; not read if the settings name the cut.
-        newest_span_us: From `newest_span_begin`; required by `eval_from: newest_span`.
+        times: The times of all events; not read if `config` has `eval_from`.
+        newest_span_us: Result of `newest_span_begin`; required for `eval_from: newest_span`.
     """
     if isinstance(config.eval_from, str):
         if newest_span_us is None:
@@ -96,27 +97,29 @@ def find_cut(
 def newest_span_begin(times: Sequence[SpanTimes]) -> int | None:
     """Return the time at which the newest span begins, in microseconds since 1970.
 
-    Spans overlap if an event comes late or a clock is wrong. Cutting at the first event of the
-    newest span would let one wrong clock hold out years; cutting after the last event of earlier
-    spans would let one leave nothing to hold out. So of the seconds in which the newest span has an
-    event, the result is in the one with the fewest events on the wrong side: events of the newest
-    span before it and of earlier spans from it on. Ties go to the earliest second.
+    Spans overlap if events arrive late or clocks are wrong. If the newest span began at its first
+    event, a single wrong clock could hold out years of events. If it began after the last event of
+    earlier spans, a single wrong clock could leave no event to hold out. Instead, the function
+    considers each second in which the newest span has an event. It counts the events on the wrong
+    side: those of the newest span before that second, and those of earlier spans in or after it.
+    It chooses the second with the fewest such events, or the earliest of several.
 
-    Memory holds the seconds of a day, and one bucket's times of that day.
+    One bucket's times of a day, and the counts by second, are in memory at a time.
 
     Args:
         times: The times of all events.
 
     Returns:
-        The time of the newest span's first event in that second, or None if it has no event.
+        The time of the newest span's first event in the chosen second, or None if the newest span
+        has no event.
     """
     newest = [bucket.newest for bucket in times]
     earlier = [bucket.earlier for bucket in times]
     days = _beginnings(_by_day(newest), _by_day(earlier))
     if not days:
         return None
-    # The first second of a day misplaces at most this many events, and any second at least
-    # `misplaced - num_earlier` of its day.
+    # The best second has at most this many events on the wrong side. Each second of a day has at
+    # least `misplaced - num_earlier`, so days above the limit are skipped.
     enough = min(day.misplaced for day in days)
     seconds = [
         (day.misplaced + second.misplaced, second.unit)
@@ -134,12 +137,13 @@ def newest_span_begin(times: Sequence[SpanTimes]) -> int | None:
 
 @dataclass(frozen=True)
 class _Beginning:
-    """A day or second in which the newest span has an event.
+    """A day or second that has events of the newest span, which may begin there.
 
     Attributes:
         unit: Number of the day or second since 1970.
-        misplaced: Events on the wrong side of its beginning, minus all events of earlier spans.
-        num_earlier: Events of the earlier spans in it.
+        misplaced: Number of events on the wrong side if the newest span begins with this unit,
+            minus the number of all events of earlier spans.
+        num_earlier: Number of events of earlier spans in this unit.
     """
 
     unit: int
@@ -158,7 +162,7 @@ def _beginnings(newest: Mapping[int, int], earlier: Mapping[int, int]) -> list[_
 
 
 def _num_newest(total: int, share: float) -> int:
-    # The sum of two fractions is inexact in its last bits: 0.1 + 0.2 of 10 events are 3.
+    # Round first, because the sum of two fractions is inexact in its last bits.
     return max(1, int(round(total * share, 6) + 0.5))
 
 
@@ -186,7 +190,7 @@ def _nth_newest(times: Sequence[SortedTimes], n: int) -> int:
 
 
 def _step_down(counts: Mapping[int, int], n: int) -> tuple[int, int]:
-    """Return the class of the n-th highest value, and its rank within the class."""
+    """Return the n-th highest value of counted values, and its rank among equal values."""
     for value in sorted(counts, reverse=True):
         if n <= counts[value]:
             return value, n
@@ -204,7 +208,7 @@ def _by_day(times: Sequence[SortedTimes]) -> Counter[int]:
 def _count_of_day(
     times: Sequence[SortedTimes], day: int, classify: Callable[[Times], Times]
 ) -> Counter[int]:
-    """Count the events of a day by class, with the times of one bucket in memory."""
+    """Count the events of a day by class; the times of one bucket are in memory at a time."""
     counts: Counter[int] = Counter()
     for bucket in times:
         if day in bucket.by_day:

@@ -1,7 +1,7 @@
-"""Record which events a split held out, to tell whether another model may have seen them.
+"""Record which events were held out, to decide whether a model may have been trained on them.
 
-Spans alone do not tell: a late day, a backlog or another split setting can move the cut to before
-the one up to which an earlier model was trained.
+The spans are not enough to decide this: late data or a changed split setting can move the cut
+before the time up to which an earlier model was trained.
 """
 
 import json
@@ -17,7 +17,7 @@ HELD_OUT_PROPERTY = "held_out"
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The events that a model was not trained on, as far as the split method describes them."""
+    """A description of the events that a split held out: its method and parameters."""
 
     method: str
     eval_from: str | None = None
@@ -27,7 +27,7 @@ class HeldOut:
 
     @classmethod
     def of(cls, split: SplitConfig, cut: Mapping[str, str] | None) -> "HeldOut":
-        """Return what a split held out."""
+        """Return the description of a split and its cut."""
         if split.method == "random":
             share = split.test_fraction + split.eval_fraction
             return cls(split.method, seed=split.seed, share=share)
@@ -37,19 +37,24 @@ class HeldOut:
 
     @classmethod
     def parse(cls, text: str) -> "HeldOut | None":
-        """Read the result of `to_json`; None if it is empty or of another version."""
+        """Parse the result of `to_json`; return None if it is empty or has unknown fields."""
         try:
             return cls(**json.loads(text))
         except (TypeError, ValueError):
             return None
 
     def to_json(self) -> str:
-        """Return a text for a property of an artifact."""
+        """Return the description as JSON for a property of an artifact."""
         return json.dumps({k: v for k, v in asdict(self).items() if v is not None})
 
 
 def why_seen(now: HeldOut | None, before: HeldOut | None) -> str:
-    """Return why a model may have seen the events held out now, or "" if it has not."""
+    """Return a reason why a model may have been trained on held-out events, or "" if it was not.
+
+    Args:
+        now: The events that are held out now.
+        before: The events that were held out when the model was trained.
+    """
     if now is None or before is None:
         return "there is no record of what was held out from it"
     if now.method != before.method:

@@ -17,7 +17,7 @@ Positions = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class OrderedEvents:
-    """Events of a bucket, one timeline after the other, oldest event first."""
+    """The events of a bucket, one query after the other, oldest event first."""
 
     table: pa.Table
     num_duplicates: int
@@ -28,10 +28,11 @@ class Timelines:
     """The timelines of one split, as positions in the ordered events of a bucket.
 
     Attributes:
-        positions: Events of all timelines, one timeline after the other [n].
-        is_target: Whether the split holds the event out for prediction [n].
-        offsets: Where timelines begin in `positions`, and their end [number of timelines + 1].
-        num_cut: Number of queries that had more events than fit.
+        positions: Positions of the events, one timeline after the other [n].
+        is_target: True for events that the split holds out, False for history and training [n].
+        offsets: Start of each timeline in `positions`, and the end of the last one [number of
+            timelines + 1].
+        num_cut: Number of queries with more events than fit into a timeline.
     """
 
     positions: Positions
@@ -49,12 +50,12 @@ def order_events(
     """Group events by query, in the order of the queries' hashes, and sort each group by time.
 
     Events at the same time, and all events without times, keep the order of the input. Events with
-    the same query, candidate and time are duplicates, of which the first is kept. Without times
-    every event is kept: a query may meet a candidate twice.
+    the same query, candidate and time are duplicates; `drop_duplicates` keeps the first of them.
+    Without times, all events are kept, because a query may have a candidate in several events.
     """
     queries = _encode(events[query_id])
     candidates = _encode(events[candidate_id])
-    # The order of hashes does not depend on the order of files, and shuffles the training split.
+    # The order of hashes is independent of the order of files, and shuffles the training split.
     ranks = np.argsort(np.argsort(hash_strings(queries.dictionary), kind="stable"))
     query_ranks = ranks[_codes(queries)]
     keep = [name for name in events.schema.names if not name.startswith("#") or name == TIME_US]
@@ -74,7 +75,7 @@ def order_events(
 
 
 def train_timelines(queries: Codes, splits: SplitCodes, max_events: int) -> Timelines:
-    """Cut each query's training events into windows that end at the newest event."""
+    """Divide each query's training events into timelines, starting from the newest event."""
     positions = np.flatnonzero(splits == TRAIN)
     mine = queries[positions]
     starts = timeline_starts(mine)
@@ -90,10 +91,10 @@ def train_timelines(queries: Codes, splits: SplitCodes, max_events: int) -> Time
 def held_out_timelines(
     queries: Codes, splits: SplitCodes, split: int, max_events: int
 ) -> Timelines:
-    """Join each query's events of a later split with the history before the split.
+    """Return timelines of each query's events in a held-out split and of the history before them.
 
     A timeline that is too long keeps all targets and the newest `max_events` of its history.
-    Targets do not reduce the history: otherwise a query with many targets would lose it.
+    Targets do not count towards `max_events`, so a query with many targets keeps its history.
     """
     num_queries = int(queries.max(initial=-1)) + 1
     num_targets = np.bincount(queries[splits == split], minlength=num_queries)
@@ -123,7 +124,7 @@ def _codes(encoded: Any) -> Codes:
 
 
 def _repeated(queries: Codes, times: Codes, candidates: Codes) -> npt.NDArray[np.bool_]:
-    """Mark all but the first of equal events, which are sorted by query and time."""
+    """Return a mask of repeated events, without the first of each; sort by query and time first."""
     repeated = np.zeros(len(times), bool)
     tied = (queries[1:] == queries[:-1]) & (times[1:] == times[:-1])
     in_tie = np.zeros(len(times), bool)
