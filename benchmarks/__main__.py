@@ -1,4 +1,4 @@
-"""Run every benchmark, one after the other: `python -m benchmarks`."""
+"""Run all benchmarks, one after the other: `python -m benchmarks`."""
 
 import subprocess
 import sys

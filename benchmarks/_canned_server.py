@@ -16,7 +16,7 @@ import grpc
 
 def _handlers(path: str, method: Any) -> Any:
     service, _, name = path.strip("/").partition("/")
-    handler = grpc.unary_unary_rpc_method_handler(method)  # Bytes in, bytes out.
+    handler = grpc.unary_unary_rpc_method_handler(method)  # takes and returns bytes
     return grpc.method_handlers_generic_handler(service, {name: handler})
 
 

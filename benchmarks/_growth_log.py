@@ -1,9 +1,10 @@
-"""Write a synthetic log of a shop with returning users, and its catalogue, of any size.
+"""Generator of a synthetic event log and catalogue of a shop with returning users, in any size.
 
-Items are popular by Zipf's law within their category, and each grows or fades over the year. A user
-has three tastes, of which the later ones take over with time, and stays for a few months. A visit
-keeps to one taste, and an item often leads to the next ones of its series. The log is written one
-period after the other, in the order of time, so that memory does not grow with the events.
+Within a category, the popularity of items follows Zipf's law, and each item becomes more or less
+popular over the year. A user stays for a few months and moves through three preferred categories.
+The events of a visit are from one category (except for some noise), and an item is often followed
+by one of its next two neighbours. The log is written period by period in order of time, so that
+memory does not grow with the number of events.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ EVENTS_PER_ITEM = 20
 _EVENTS_PER_VISIT = 5
 _NUM_CATEGORIES = 60
 _PERIODS = 24
-# How long a user stays, in periods.
+# Length of a user's stay, in periods.
 _STAY = 6
 _START = 1_704_067_200
 _YEAR_S = 366 * 86_400
@@ -37,13 +38,13 @@ _SYLLABLES = ("ba", "cor", "den", "fil", "gam", "hu", "jo", "kel", "lum", "mir",
 
 @dataclass(frozen=True)
 class GrowthLog:
-    """The files of a log.
+    """The files of a synthetic log.
 
     Attributes:
-        events: CSV of user_id, item_id, timestamp.
-        catalogue: CSV of item_id, category, title.
-        num_events: Rows of the first.
-        num_items: Rows of the second.
+        events: CSV file with the columns user_id, item_id and timestamp.
+        catalogue: CSV file with the columns item_id, category and title.
+        num_events: Number of rows of `events`.
+        num_items: Number of rows of `catalogue`.
     """
 
     events: Path
@@ -53,18 +54,18 @@ class GrowthLog:
 
 
 def write_log(folder: Path, num_events: int, seed: int = 42) -> GrowthLog:
-    """Write `events.csv` and `catalogue.csv`, with one item for `EVENTS_PER_ITEM` events.
+    """Write `events.csv` and `catalogue.csv`, with one item per `EVENTS_PER_ITEM` events.
 
     Args:
-        folder: The folder of the files.
-        num_events: Rows of `events.csv`.
-        seed: The same seed and size give the same files.
+        folder: The folder for the files.
+        num_events: Number of rows of `events.csv`.
+        seed: Random seed; the same seed and size give the same files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     num_items = max(num_events // EVENTS_PER_ITEM, _NUM_CATEGORIES)
     log = GrowthLog(folder / "events.csv", folder / "catalogue.csv", num_events, num_items)
-    # Items of a category and of a series have neighbouring indices.
+    # Items of the same category have neighbouring indices.
     category = np.sort(rng.integers(0, _NUM_CATEGORIES, num_items))
     item_ids = _ids("item", rng.permutation(num_items))
     _catalogue(category, item_ids, rng).write_csv(log.catalogue)
@@ -83,14 +84,14 @@ def write_log(folder: Path, num_events: int, seed: int = 42) -> GrowthLog:
 
 
 class _Periods:
-    """Draw the events of one period after the other."""
+    """Random generator of events, one period at a time."""
 
     def __init__(self, category: Ints, num_users: int, rng: np.random.Generator) -> None:
         self._rng = rng
         number = len(category)
         self._category = category
         self._first = np.searchsorted(category, np.arange(_NUM_CATEGORIES + 1))
-        # Random ranks within the category, and the change of popularity over the year.
+        # Random popularity ranks within the category; `_trend` is the change over the year.
         order = np.lexsort((rng.random(number), category))
         rank = np.empty(number, np.int64)
         rank[order] = np.arange(number) - self._first[category[order]] + 1
@@ -102,13 +103,13 @@ class _Periods:
         self._tastes = rng.integers(0, _NUM_CATEGORIES, [num_users, 3])
 
     def draw(self, period: int, count: int) -> tuple[Ints, Ints, Ints]:
-        """Return user, item and time of `count` events, in the order of time."""
+        """Return the users, items and times of `count` events, in order of time."""
         rng = self._rng
         num_visits = 2 * count // _EVENTS_PER_VISIT + 10
         lengths = rng.geometric(1 / _EVENTS_PER_VISIT, num_visits)
         visit = np.repeat(np.arange(num_visits), lengths)[:count]
         users = self._visitors(period, num_visits)
-        # Tastes follow each other during a stay.
+        # The preferred category of a user changes over the stay.
         age = (period - self._arrival[users]) / _STAY
         taste = np.minimum(rng.random(num_visits) * 0.8 + age * 2.2, 2.0).astype(np.int64)
         wanted = self._tastes[users, taste][visit]
@@ -132,7 +133,7 @@ class _Periods:
         return drawn
 
     def _popular(self, period: int, wanted: Ints) -> Ints:
-        """Draw an item of each wanted category, by the popularity of the period."""
+        """Draw an item for each category in `wanted`, by the items' popularity in the period."""
         when = period / (_PERIODS - 1) - 0.5
         total = np.append(0.0, np.cumsum(np.exp(self._log_weight + self._trend * when)))
         low, high = total[self._first[wanted]], total[self._first[wanted + 1]]
@@ -143,7 +144,10 @@ class _Periods:
         return drawn
 
     def _led_on(self, items: Ints, visit: Ints) -> Ints:
-        """Replace some items with the visit's previous item plus 1 or 2, so order matters."""
+        """Replace some items with the visit's previous item plus 1 or 2.
+
+        So the order of the events contains information.
+        """
         count = len(items)
         leads = self._rng.random(count) < _LEADS_ON
         leads[np.flatnonzero(np.diff(visit, prepend=-1))] = False
@@ -160,7 +164,7 @@ def _ids(prefix: str, numbers: Ints) -> pl.Series:
 
 
 def _catalogue(category: Ints, item_ids: pl.Series, rng: np.random.Generator) -> pl.DataFrame:
-    """Return categories and titles; a title has two words of its category and two others."""
+    """Return the catalogue; each title has two words typical of its category and two others."""
     words = np.array(_words(_NUM_WORDS), dtype=object)
     count = len(category)
     first_words = rng.integers(0, _NUM_WORDS - _WORDS_PER_CATEGORY, _NUM_CATEGORIES)

@@ -1,10 +1,10 @@
 """Run the components of a pipeline, each in a new process, and record their times and memory.
 
-As a script it is the process of one component, and writes its figures to RESULT as JSON:
+Run as a script, this module runs one component and writes the measurements to RESULT as JSON:
 
     python benchmarks/_growth_stages.py RESULT RUN_ID COMPONENT CONFIG [KEY=VALUE ...]
 
-CONFIG may be `stock:FOLDER:CSV` for the chain that TFX offers.
+CONFIG can be `stock:FOLDER:CSV` for the pipeline of TFX's own components (`_stock_chain.py`).
 """
 
 import gc
@@ -40,7 +40,7 @@ class TooMuchMemoryError(Exception):
 
 
 class OtherCodeError(Exception):
-    """A folder has the figures of other code or settings."""
+    """The folder contains measurements of different code or settings."""
 
 
 def run_stages(
@@ -50,24 +50,24 @@ def run_stages(
     settings: Sequence[str] = (),
     most_bytes: int = 17 << 30,
 ) -> dict[str, Stage]:
-    """Run components in order, except those with figures in the folder.
+    """Run components in order, except those that already have measurements in `folder`.
 
     Args:
-        folder: The folder of the figures, `stages.json`, and the logs, `COMPONENT.log`.
+        folder: The folder for the measurements (`stages.json`) and the logs (`COMPONENT.log`).
         names: The components.
-        config: The configuration, as the script takes it.
-        settings: Settings that override it.
-        most_bytes: A stage whose processes together use more memory is killed.
+        config: The configuration, as in the script's argument CONFIG.
+        settings: Settings that override the configuration, as `KEY=VALUE`.
+        most_bytes: Memory limit of the processes of a stage together; beyond it, they are killed.
 
     Returns:
-        For each component: `import_cpu_s` and `import_mb` of the imports; `cpu_s` (child processes
-        included) and `wall_s` of the component; `process_wall_s` and `process_cpu_s` of the whole
+        For each component: `import_cpu_s` and `import_mb` of the imports; `cpu_s` (including child
+        processes) and `wall_s` of the component; `process_wall_s` and `process_cpu_s` of the whole
         process; `peak_mb`, the peak resident memory of all its processes together.
 
     Raises:
-        OtherCodeError: The folder has figures of other code or settings.
-        TooMuchMemoryError: A stage was killed.
-        CalledProcessError: A stage failed; its log says why.
+        OtherCodeError: If the folder contains measurements of different code or settings.
+        TooMuchMemoryError: If a stage was killed because of `most_bytes`.
+        CalledProcessError: If a stage failed; the reason is in its log.
     """
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / "stages.json"
@@ -84,7 +84,7 @@ def run_stages(
         print(f"{time.strftime('%H:%M:%S')} {name} …", file=sys.stderr, flush=True)
         measured = measure(command, folder / f"{name}.log", most_bytes)
         found = json.loads(result.read_text())
-        # The poll may have missed the peak.
+        # The polling may have missed the peak.
         measured["peak_mb"] = max(measured["peak_mb"], found.pop("own_peak_mb"))
         done[name] = {**found, **measured}
         record.write_text(json.dumps(done, indent=2))
@@ -96,10 +96,14 @@ def run_stages(
 
 
 def measure(command: Sequence[str], log: Path, most_bytes: int = 17 << 30) -> dict[str, float]:
-    """Run a command to its end.
+    """Run a command and measure its time and memory.
 
     Returns:
-        `process_wall_s`, `process_cpu_s` with its child processes, and `peak_mb`.
+        `process_wall_s`, `process_cpu_s` and `peak_mb`, including child processes.
+
+    Raises:
+        TooMuchMemoryError: If it was killed because it used more than `most_bytes`.
+        CalledProcessError: If it failed.
     """
     before = _children_cpu_s()
     started = time.monotonic()
@@ -138,7 +142,7 @@ def _children_cpu_s() -> float:
 
 
 def resident_bytes(pid: int) -> int:
-    """Return the resident memory of a process and its descendants."""
+    """Return the resident memory of a process and its descendants in bytes."""
     total = 0
     try:
         parent = psutil.Process(pid)
@@ -161,9 +165,9 @@ def cpu_s() -> float:
 
 
 def peak_mb() -> float:
-    """Return the peak resident memory of this process.
+    """Return the peak resident memory of this process in MiB.
 
-    `ru_maxrss` would include the memory of the parent at the fork.
+    `ru_maxrss` is not used because it includes the memory of the parent at the fork.
     """
     status = Path("/proc/self/status").read_text(encoding="ascii")
     (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
@@ -171,7 +175,7 @@ def peak_mb() -> float:
 
 
 def prepare(config: str, overrides: list[str], name: str, run_id: str) -> Any:
-    """Import what the component needs; return a function that runs it."""
+    """Import the modules that the component needs, and return a function that runs it."""
     if config.startswith(_STOCK):
         from benchmarks._stock_chain import stock_pipeline
         from pipeline.orchestrators.local.runner import run_component
@@ -188,7 +192,7 @@ def prepare(config: str, overrides: list[str], name: str, run_id: str) -> Any:
 
 def main() -> None:
     result, run_id, name, config, *overrides = sys.argv[1:]
-    # As in `two-tower component`: the garbage collector ignores what was imported.
+    # The garbage collector ignores imported objects, as in `two-tower component`.
     gc.disable()
     run = prepare(config, overrides, name, run_id)
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Requests that a server must refuse, and go on."""
+"""Malformed requests, which a server must reject without failing."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ Sender = Callable[[], Awaitable[str]]
 
 
 def predict_request(name: str = "retrieval", signature: str = "", **spec: Any) -> Any:
-    """Return a request that is right but for what the caller changes."""
+    """Return a valid PredictRequest, except for the parts that the arguments change."""
     model_spec = wire.ModelSpec(name=name, signature_name=signature, **spec)
     request = wire.PredictRequest(model_spec=model_spec)
     set_text(request.inputs["user_id"], [1], ["user 1"])
@@ -28,7 +28,7 @@ def predict_request(name: str = "retrieval", signature: str = "", **spec: Any) -
 
 
 def set_text(tensor: Any, shape: list[int], values: list[str], dtype: int = _DT_STRING) -> None:
-    """Fill a TensorProto, whether shape and values fit or not."""
+    """Fill a TensorProto, without a check that shape and values match."""
     tensor.Clear()
     tensor.dtype = dtype
     for size in shape:
@@ -37,7 +37,7 @@ def set_text(tensor: Any, shape: list[int], values: list[str], dtype: int = _DT_
 
 
 def grpc_bodies() -> dict[str, bytes]:
-    """Return the bodies of wrong Predict calls by what is wrong."""
+    """Return the request bodies of invalid Predict calls, by a description of the error."""
     requests = {
         "no model": wire.PredictRequest(),
         "unknown model": predict_request("nobody"),
@@ -78,7 +78,7 @@ def grpc_bodies() -> dict[str, bytes]:
 
 
 def http_exchanges() -> dict[str, bytes]:
-    """Return what is sent over a bare connection to the REST port, by what is wrong."""
+    """Return the bytes to send to the REST port over TCP, by a description of the error."""
 
     def post(path: str, body: bytes, length: int | None = None) -> bytes:
         size = len(body) if length is None else length
@@ -103,13 +103,16 @@ def http_exchanges() -> dict[str, bytes]:
 
 
 def senders(channel: Any, host: str, grpc_port: int, rest_port: int) -> dict[str, Sender]:
-    """Return by name what sends a malformed request and tells the code, or that it was refused.
+    """Return functions that send one malformed request each, by a description of the error.
+
+    Each function returns the name of a gRPC status code, or `REFUSED` if bytes over TCP did not get
+    an OK response.
 
     Args:
-        channel: Of `grpc.aio`.
-        host: Of the server.
-        grpc_port: For bytes that are no HTTP/2.
-        rest_port: For bytes that are no good HTTP.
+        channel: A `grpc.aio` channel to the server.
+        host: The server's host.
+        grpc_port: The gRPC port, for bytes that are not valid HTTP/2.
+        rest_port: The REST port.
     """
     predict = channel.unary_unary(wire.PREDICT)
 
@@ -142,7 +145,7 @@ async def _exchange(host: str, port: int, content: bytes) -> str:
     try:
         writer.write(content)
         await writer.drain()
-        # Some of these make a server wait for more; then this side gives up, as a client would.
+        # After some of these requests the server waits for more bytes, so limit the wait.
         answer = await asyncio.wait_for(reader.read(4096), 1.0)
         return "OK" if answer.split(b"\r\n")[0].endswith(b" 200 OK") else REFUSED
     except (OSError, asyncio.TimeoutError):

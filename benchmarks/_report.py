@@ -1,4 +1,4 @@
-"""The parts that every benchmark shares: its options, its rows, and its table."""
+"""Command-line options, result rows and tables of the benchmarks."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 
 def options_parser(doc: str) -> argparse.ArgumentParser:
-    """Return a parser with `--json`, described by the first line of a module's docstring."""
+    """Return a parser with the option `--json`, and the first line of `doc` as description."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
@@ -29,10 +29,10 @@ def row(
     larger_is_better: bool = False,
     standard_error: float | None = None,
 ) -> Row:
-    """Return one result. It is met if `value` is at or within the bound `must`."""
+    """Return a result row. `met` is whether `value` meets the bound `must`; None without `must`."""
     found: Row = {"name": name, "value": round(value, 4), "unit": unit, "must": must, "aim": aim}
     found["met"] = None
-    if must is not None:  # compare the exact value: rounding must not lift it over a bound
+    if must is not None:  # compare the exact value, because the rounded one could meet the bound
         found["met"] = value >= must if larger_is_better else value <= must
     if standard_error is not None:
         found["standard_error"] = round(standard_error, 4)
@@ -40,7 +40,7 @@ def row(
 
 
 def environment(*packages: str) -> dict[str, str]:
-    """Return the hardware, the load, and the versions of Python and packages."""
+    """Return the hardware, the load average, and the versions of Python and of `packages`."""
     cpu = next(
         (
             line.split(":", 1)[1].strip()
@@ -58,7 +58,7 @@ def environment(*packages: str) -> dict[str, str]:
 
 
 def report(about: Mapping[str, Any], rows: Sequence[Row], *, as_json: bool) -> int:
-    """Print all rows; return the exit status, which is 1 if a `must` is missed."""
+    """Print all rows as a table or JSON, and return the exit status (see `status`)."""
     if as_json:
         print(json.dumps({**about, "rows": rows}))
     else:
@@ -74,7 +74,7 @@ def status(rows: Sequence[Row]) -> int:
 
 
 def print_head(about: Mapping[str, Any]) -> None:
-    """Print the environment and the head of a Markdown table."""
+    """Print the environment and the header of a Markdown table."""
     print(", ".join(f"{name} {value}" for name, value in about.items() if isinstance(value, str)))
     print("\n| name | value | must | aim | met |\n|---|---|---|---|---|", flush=True)
 

@@ -1,4 +1,4 @@
-"""Ask a served model the queries of an evaluation over gRPC."""
+"""Ranks of the held-out candidates in the responses of a served model."""
 
 import math
 from collections.abc import Iterator
@@ -16,16 +16,16 @@ _QUERIES_PER_REQUEST = 64
 
 
 def served_ranks(config: PipelineConfig, serving_dir: str, k: int) -> list[float]:
-    """Serve the newest pushed version and rank the held-out candidates in its answers.
+    """Serve the newest pushed version, send it the evaluation queries, and return the ranks.
 
     Args:
-        config: The project; the queries come from its newest Examples, by its protocol.
+        config: The project. The queries are from its newest Examples, by its evaluation protocol.
         serving_dir: The base path of the versions.
         k: The number of candidates to request.
 
     Returns:
-        For each held-out event the rank of its candidate in the answer, from 1; infinite if it
-        is missing.
+        For each held-out event, the rank of its candidate in the response, from 1; infinity if
+        the candidate is not in the response.
     """
     ranks = []
     with (
@@ -70,12 +70,12 @@ def _evaluation_queries(config: PipelineConfig) -> Iterator[tuple[list[Query], l
 
 
 def _plain(value: Any) -> Any:
-    """Return a feature's value as a client would pass it."""
+    """Convert a NumPy feature value to the type that the client takes."""
     return value.decode() if isinstance(value, bytes) else value.item()
 
 
 class _NoIndex:
-    """A lookup without effect, because the server takes candidates by id."""
+    """A candidate lookup that returns zeros; the server takes ids, so indices are not needed."""
 
     def lookup(self, ids: Any) -> Any:
         import tensorflow as tf

@@ -1,9 +1,9 @@
-"""Make retrieval models of several variants with known answers, for the soak test.
+"""Write several retrieval models, and their answers to some queries, for the soak test.
 
 Usage: python benchmarks/_soak_model.py DIRECTORY NUM_CANDIDATES
 
-It writes a folder `variant_N` for each variant, and `queries.json` with queries and the answers of
-each variant, computed in this process.
+Each model is in a folder `variant_N`. `queries.json` contains the queries and the answers of each
+variant, which are computed in this process.
 """
 
 import json
@@ -38,7 +38,7 @@ def make_model(variant: int, num_candidates: int) -> tuple[Any, dict[str, Any]]:
         return tf.lookup.StaticHashTable(initializer, len(keys))
 
     def vectors(count: int) -> Any:
-        # The last row, of what is unknown, adds nothing.
+        # The last row is for unknown ids and consists of zeros.
         known = rng.normal(size=(count, DIMENSION)).astype(np.float32)
         return tf.Variable(np.concatenate([known, np.zeros((1, DIMENSION), np.float32)]))
 
@@ -94,11 +94,11 @@ def make_model(variant: int, num_candidates: int) -> tuple[Any, dict[str, Any]]:
 
 
 def make_queries(num_candidates: int) -> list[dict[str, Any]]:
-    """Return queries with histories of all lengths; every third excludes its history."""
+    """Return queries with histories of random lengths; every third excludes its history."""
     rng = np.random.default_rng(99)
     queries = []
     for number in range(NUM_QUERIES):
-        # An unknown user and unknown events among them.
+        # Some of the users and events are unknown to the model.
         events = rng.integers(0, num_candidates + 5, rng.integers(0, _LONGEST_HISTORY))
         queries.append(
             {
@@ -111,7 +111,7 @@ def make_queries(num_candidates: int) -> list[dict[str, Any]]:
 
 
 def answers(signatures: dict[str, Any], queries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the answers to each query, and the candidates similar to an item."""
+    """Return, for each query, the recommendations and the candidates similar to one item."""
     import tensorflow as tf
 
     def told(output: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def answers(signatures: dict[str, Any], queries: list[dict[str, Any]]) -> list[d
 
 
 def write_warmup(directory: Path, queries: list[dict[str, Any]]) -> None:
-    """Write the requests that a server asks itself before a version becomes available."""
+    """Write the warm-up requests, which a server runs before a version becomes available."""
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 

@@ -1,4 +1,4 @@
-"""Clients of the soak test: they ask all the time and check every answer."""
+"""Clients of the soak test, which send requests continuously and check every answer."""
 
 import asyncio
 import itertools
@@ -29,14 +29,15 @@ _NAMES = {"query_id_name": "user_id", "candidate_id_name": "item_id"}
 
 @dataclass
 class Tally:
-    """Counts and failures of the well-formed requests.
+    """Results of the well-formed requests.
 
     Attributes:
-        answered: Right answers by kind of client.
-        wrong: Wrong answers, the first few described.
-        lost: Requests that a client with retries got no answer to, likewise.
-        failures: Failed requests of the client without retries: when, code and text.
-        versions: Answers by version, if the API reports it.
+        answered: Number of correct answers by kind of client.
+        wrong: Descriptions of the wrong answers.
+        lost: Descriptions of the failed requests of clients with retries.
+        failures: Time (of `time.monotonic`) and description of each failed request of the client
+            without retries.
+        versions: Number of answers by model version, where the API returns the version.
     """
 
     answered: Counter[str] = field(default_factory=Counter)
@@ -47,11 +48,11 @@ class Tally:
 
 
 class Exam:
-    """Queries and their right answers.
+    """Queries and their correct answers.
 
     Args:
-        folder: What `_soak_model.py` wrote.
-        variants: How many variants there are; a version holds the variant of its remainder.
+        folder: The folder that `_soak_model.py` wrote.
+        variants: The number of model variants. Version `v` contains variant `v % variants`.
     """
 
     def __init__(self, folder: Path, variants: int) -> None:
@@ -68,7 +69,7 @@ class Exam:
         ]
 
     def is_right(self, number: int, kind: str, answer: Recommendations) -> bool:
-        """Return whether an answer is right for its version, or for any if it has no version."""
+        """Return whether an answer is correct for its version, or for any version if unknown."""
         if answer.model_version is None:
             return any(self._is(right[number][kind], answer) for right in self._answers)
         return self._is(self._answers[answer.model_version % self._variants][number][kind], answer)
@@ -79,18 +80,18 @@ class Exam:
             abs(one - other) <= _TOLERANCE
             for one, other in zip(right["scores"], answer.scores, strict=True)
         )
-        # Two that score alike may swap.
+        # Candidates with nearly equal scores may differ at the end of the list.
         return close and len(set(right["ids"]) ^ set(answer.candidate_ids)) <= 2
 
 
 class Traffic:
-    """All clients.
+    """The clients of the soak test and their joint results.
 
     Args:
-        exam: What they ask.
-        grpc_target: The server over gRPC.
-        rest_url: The server over REST.
-        ends_at: When they stop, by `time.monotonic`.
+        exam: The queries and answers.
+        grpc_target: The server's gRPC address.
+        rest_url: The server's REST URL.
+        ends_at: The end of the test, as a time of `time.monotonic`.
     """
 
     def __init__(self, exam: Exam, grpc_target: str, rest_url: str, ends_at: float) -> None:
@@ -101,7 +102,7 @@ class Traffic:
         self.tally = Tally()
 
     async def run(self) -> None:
-        """Ask until the end."""
+        """Send requests from all clients until the end of the test."""
         await asyncio.gather(
             *(self._asyncio_client(client_index) for client_index in range(4)),
             self._impatient_client(),
@@ -123,7 +124,7 @@ class Traffic:
                 number = start % len(queries)
                 try:
                     if client_index == 0:
-                        # Those that exclude and those that do not go to different signatures.
+                        # Without the queries that exclude: a batch goes to a single signature.
                         batch = [n for n in range(number, len(queries)) if n % 3 != 2][:8]
                         asked = [queries[n] for n in batch]
                         for n, answer in zip(
@@ -141,7 +142,7 @@ class Traffic:
                 await asyncio.sleep(_PAUSE_S)
 
     async def _impatient_client(self) -> None:
-        """Try once, so that what fails outside of restarts is seen."""
+        """Send requests without retries, to detect failures outside of restarts."""
         queries = self._exam.queries
         async with AsyncRetrievalClient(
             self._grpc_target, retry_policy=IMPATIENT, timeout_s=10.0, **_NAMES

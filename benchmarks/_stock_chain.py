@@ -1,4 +1,4 @@
-"""Wire what TFX offers for a CSV of events: CsvExampleGen, StatisticsGen, SchemaGen, Transform."""
+"""TFX's own components for a CSV of events: CsvExampleGen, StatisticsGen, SchemaGen, Transform."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,10 @@ BEAM_ARGS = ["--runner=DirectRunner", "--direct_running_mode=in_memory", "--dire
 
 
 def preprocessing_fn(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Index the items and keep the rest, which is the minimum for a two-tower model."""
+    """Map the item ids to indices and pass the other columns through.
+
+    A two-tower model needs at least this.
+    """
     outputs = {name: _dense(values) for name, values in inputs.items() if name != "item_id"}
     outputs["item_id"] = tft.compute_and_apply_vocabulary(_dense(inputs["item_id"]))
     return outputs
@@ -30,7 +33,7 @@ def _dense(values: Any) -> Any:
 
 
 def stock_pipeline(folder: Path, csv: Path) -> Pipeline:
-    """Return the chain for `csv`, which must be alone in its folder."""
+    """Return the pipeline for `csv`, which must be the only file in its folder."""
     example_gen = CsvExampleGen(input_base=str(csv.parent))
     examples = example_gen.outputs["examples"]
     statistics_gen = StatisticsGen(examples=examples)
@@ -40,7 +43,7 @@ def stock_pipeline(folder: Path, csv: Path) -> Pipeline:
         schema=schema_gen.outputs["schema"],
         preprocessing_fn="benchmarks._stock_chain.preprocessing_fn",
         disable_statistics=True,
-        disable_analyzer_cache=True,  # the pipeline writes none either
+        disable_analyzer_cache=True,  # this project's pipeline does not write a cache either
     )
     return Pipeline(
         pipeline_name="stock",

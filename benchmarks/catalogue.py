@@ -1,9 +1,10 @@
 """Measure memory and time of a large catalogue: embedding, indexing, and search with filters.
 
-Candidates have an id, up to three of 1,000 genres by Zipf's law, and a price. The towers have 64
-dimensions and cost almost nothing, so the pipeline's own share is measured, in a new process for
-each measurement. Memory is the peak of the anonymous resident size, less that of the imports. The
-memory for ten million candidates is extrapolated linearly from 250,000 and 1,000,000.
+Candidates have an id, a price, and up to three of 1,000 genres, whose frequencies follow Zipf's
+law. The towers have 64 dimensions and take almost no time, so that the cost of the pipeline itself
+is measured. Each measurement runs in a new process. Memory is the peak of the anonymous resident
+size minus its size after the imports. The memory for ten million candidates is extrapolated
+linearly from 250,000 and 1,000,000.
 
 Usage: python benchmarks/catalogue.py [--json]
 """
@@ -53,7 +54,7 @@ def spec() -> Any:
 
 
 def write_examples(folder: Path, count: int) -> None:
-    """Write the split `candidates` as ingestion does, and an `eval` split of a few queries."""
+    """Write the split `candidates` as ingestion does, and an `eval` split with 64 queries."""
     import numpy as np
     import pyarrow as pa
 
@@ -87,7 +88,7 @@ def write_examples(folder: Path, count: int) -> None:
 
 
 def write_towers(directory: Path) -> None:
-    """Save towers whose vectors are pseudo-random functions of the id."""
+    """Save towers whose embeddings are pseudo-random functions of the id."""
     import tensorflow as tf
 
     from models.input.raw_inputs import candidate_inputs, query_inputs, same_batch
@@ -114,7 +115,7 @@ def write_towers(directory: Path) -> None:
 
 
 class AnonymousMemory:
-    """Watch this process's anonymous resident size in a thread."""
+    """Context manager that records the peak anonymous resident size of this process."""
 
     def __init__(self) -> None:
         self.base = self.peak = self._now()
@@ -131,7 +132,7 @@ class AnonymousMemory:
 
     @property
     def growth_mb(self) -> float:
-        """Return the peak growth since the start."""
+        """Return the growth from the initial to the peak size in MiB."""
         return (self.peak - self.base) / 1024
 
     def _watch(self) -> None:
@@ -189,13 +190,13 @@ def measure_indexing(folder: Path) -> dict[str, float]:
 
 
 def measure_search(folder: Path) -> dict[str, float]:
-    """Return the median latencies of one query through the SavedModel, in ms."""
+    """Return the median latency of a query through the SavedModel in ms, by kind of filter."""
     import numpy as np
     import tensorflow as tf
 
     recommend = tf.saved_model.load(str(folder / "model")).signatures["recommend_excluding"]
     base = {"history": tf.zeros([1, 0], tf.string), "exclude": tf.zeros([1, 0], tf.string)}
-    # These match about a third of the candidates, one in fifty, and one in several thousand.
+    # The genres match about a third of the candidates, one in fifty, and one in several thousand.
     asked = {"none": [], "common": ["genre 0"], "middling": ["genre 19"], "rare": ["genre 900"]}
     found = {}
     for name, genres in asked.items():
@@ -212,7 +213,7 @@ def measure_search(folder: Path) -> dict[str, float]:
 
 
 def in_child(which: str, folder: Path) -> dict[str, float]:
-    """Take a measurement in a new process."""
+    """Run the measurement `which` in a new process."""
     done = subprocess.run(
         [sys.executable, __file__, "--measure", which, str(folder)],
         check=True,
@@ -226,7 +227,7 @@ def in_child(which: str, folder: Path) -> dict[str, float]:
 
 
 def for_ten_million(growths_mb: dict[str, float]) -> float:
-    """Extrapolate the growth of two sizes linearly to ten million candidates, in MB."""
+    """Extrapolate memory growth in MB linearly from the two sizes to ten million candidates."""
     (small, large), (low, high) = SIZES.values(), (growths_mb[name] for name in SIZES)
     return high + (high - low) / (large - small) * (TEN_MILLION - large)
 

@@ -1,8 +1,8 @@
 """Compare CPU time and memory of TimelineExampleGen and TFX's CsvExampleGen on the same ratings.
 
-Each component runs in a new process. CPU time covers all threads and child processes of the
-component, without its imports, which are listed separately. Memory is the peak resident size, less
-that of the imports.
+Each component runs in a new process. CPU time includes all threads and child processes of the
+component, but not its imports, which are listed separately. Memory is the peak resident size minus
+that after the imports.
 
 Usage: python benchmarks/example_gen.py [--json] [--skip-stock]
 """
@@ -24,7 +24,7 @@ SIZES = {"1m": 1_000_000, "4m": 4_000_000}
 
 
 def write_ratings(path: Path, count: int) -> None:
-    """Write random ratings: uniform users, items by Zipf's law, over three years."""
+    """Write random ratings over three years; item frequencies follow Zipf's law."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.csv as pa_csv
@@ -41,7 +41,7 @@ def write_ratings(path: Path, count: int) -> None:
 
 
 def write_examples(csv: Path, path: Path) -> None:
-    """Write the ratings of a CSV file as a TFRecord of `tf.train.Example`, with ids as bytes."""
+    """Convert a CSV file of ratings to a TFRecord file of `tf.train.Example`, with ids as bytes."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.csv as pa_csv
@@ -66,7 +66,7 @@ def write_examples(csv: Path, path: Path) -> None:
 
 
 def run(folder: Path, interactions: Path) -> Stage:
-    """Run TimelineExampleGen of a minimal project."""
+    """Run TimelineExampleGen of a minimal project on a file of ratings."""
     folder.mkdir()
     config = folder / "ratings.yaml"
     events = {
@@ -86,7 +86,7 @@ def run(folder: Path, interactions: Path) -> Stage:
 
 
 def run_stock(folder: Path, csv: Path) -> Stage:
-    """Run CsvExampleGen on the CSV, which must be alone in its folder."""
+    """Run CsvExampleGen on `csv`, which must be the only file in its folder."""
     name = "CsvExampleGen"
     return run_stages(folder / "stages", [name], f"stock:{folder}:{csv}")[name]
 

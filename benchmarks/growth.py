@@ -1,10 +1,10 @@
-"""Measure how each stage grows with the log, compare with TFX's own chain, and time an empty step.
+"""Measure the cost of each component by log size, of TFX's own components, and of one small step.
 
-A synthetic log (`_growth_log.py`, fixed seed) with one item for every 20 events goes through the
-pipeline as `two-tower init` drafts it: 100,000 and a million events, and ten million with `--full`.
-Each component runs in a new process, as `two-tower component` does for an orchestrator. CPU seconds
-cover all threads and child processes of a component, without its imports. Memory is the peak
-resident size of all its processes together, imports included.
+The input is a synthetic log (`_growth_log.py`, fixed seed) of 100,000 and a million events, and of
+ten million with `--full`. It has one item per 20 events. The configuration is the one that
+`two-tower init` drafts. Each component runs in a new process, as orchestrators start it with
+`two-tower component`. CPU time includes all threads and child processes of a component, but not its
+imports. Memory is the peak resident size of all its processes together, including imports.
 
 Usage: python benchmarks/growth.py [--json] [--full] [--folder DIR] [--only PART]
 """
@@ -49,9 +49,9 @@ STAGES = (
     "Pusher",
 )
 STOCK_STAGES = ("CsvExampleGen", "StatisticsGen", "SchemaGen", "Transform")
-# Measure the stages after the evaluation even if the model is bad.
+# The gate accepts any model, so that the stages after the evaluation are measured in any case.
 PASS_THE_GATE = ("evaluation.min_lift=0",)
-# The ratio of a shorter stage has no meaning.
+# The ratios of shorter stages are not meaningful.
 LEAST_CPU_S = 2.0
 PARTS = ("stock", "pipeline", "step")
 STEPS = 3
@@ -59,7 +59,7 @@ TWO_TOWER = (sys.executable, "-W", "ignore", "-c", "from pipeline.cli.main impor
 
 
 def prepare(folder: Path, num_events: int) -> Path:
-    """Write the log and draft its configuration, unless they exist."""
+    """Write the log and draft a configuration for it, unless they exist; return its path."""
     config = folder / "growth.yaml"
     if config.exists():
         return config
@@ -77,7 +77,7 @@ def stages_of(folder: Path, names: Sequence[str], num_events: int) -> dict[str, 
 
 
 def stock_stages(folder: Path, events: Path) -> dict[str, Stage]:
-    """Run TFX's own chain on the CSV, which must be alone in a folder."""
+    """Run TFX's own components on a copy of the CSV file in a separate folder."""
     stock = folder / "stock"
     (stock / "csv").mkdir(parents=True, exist_ok=True)
     alone = stock / "csv" / events.name
@@ -135,7 +135,7 @@ def _above_imports_mb(stage: Stage) -> float:
 
 
 def _model_rows(folder: Path, label: str) -> Iterator[dict[str, Any]]:
-    """Yield epochs and queries, without which the times of two sizes are not comparable."""
+    """Yield the numbers of epochs and queries, which the times depend on, and the hit rates."""
     settings = yaml.safe_load((folder / "growth.yaml").read_text())
     yield row(f"epochs_{label}", settings["training"]["epochs"], "epochs")
     (report_file,) = (folder / "runs").glob("*/artifacts/RetrievalEvaluator/evaluation/*/*.json")
@@ -150,7 +150,7 @@ def step_rows(folder: Path) -> Iterator[dict[str, Any]]:
     config = prepare(folder, SIZES["100k"])
     command = [*TWO_TOWER, "component", "ImportSchemaGen", "--config", str(config), "--run-id"]
     walls, cpus = [], []
-    for number in range(STEPS + 1):  # the first one reads files from the disk
+    for number in range(STEPS + 1):  # the first run fills the file cache and is not counted
         measured = measure([*command, f"step-{number}"], folder / "step.log")
         walls.append(measured["process_wall_s"])
         cpus.append(measured["process_cpu_s"])

@@ -1,11 +1,12 @@
 """Compare the approximate indexes with exact search, on the same vectors in the same run.
 
-64 dimensions, k = 100. The candidates are a mixture of 2,000 clusters of unequal size on 24
-factors, with noise. A query is a noisy mixture of one to three candidates. Every index is chosen
-and tuned as IndexBuilder does it, saved as a SavedModel, and called through a TF1 Session with the
-settings of the embedded server. Tuning and measuring use different queries. Exact search is
-TensorFlow's matrix product and top-k through the same kind of Session. The indexes take turns. The
-bounds hold for a million candidates; exact search of fewer profits from the processor's cache.
+The vectors have 64 dimensions, and k is 100. The candidates are in 2,000 clusters of unequal size
+on 24 factors, with noise. A query is the sum of one to three candidates, with noise. Each index is
+chosen and tuned as in IndexBuilder, saved as a SavedModel, and called through a TF1 Session with
+the settings of the model server. Tuning and measurement use different queries. Exact search is
+TensorFlow's matrix product and top-k, through the same kind of Session. The measurements alternate
+between the indexes. The bounds apply to a million candidates; with fewer, exact search benefits
+from the processor's cache.
 
 Usage: python benchmarks/index.py [--json] [--candidates 1000000] [--rounds 5]
 """
@@ -36,7 +37,7 @@ Search = Callable[[Any], tuple[Any, Any]]
 
 
 def vectors_and_queries(num_candidates: int, num_queries: int) -> tuple[Any, Any]:
-    """Return unit vectors, and queries that are not among them."""
+    """Return the unit vectors of the candidates, and of queries that differ from all of them."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -67,7 +68,7 @@ def unit(rows: Any) -> Any:
 
 
 def through_session(index: Any, directory: str) -> Search:
-    """Save the search and load it as the model server does."""
+    """Save the index as a SavedModel, load it as the model server does, and return its search."""
     import tensorflow as tf
     from tensorflow.core.protobuf import config_pb2
 
@@ -96,7 +97,7 @@ def through_session(index: Any, directory: str) -> Search:
 
 
 def peers(vectors: Any) -> dict[str, Search]:
-    """Return the indexes of other libraries, if they are installed."""
+    """Return the searches of hnswlib and faiss, if they are installed."""
     found: dict[str, Search] = {}
     if find_spec("hnswlib"):
         import hnswlib
@@ -119,7 +120,10 @@ def peers(vectors: Any) -> dict[str, Search]:
 
 
 def measure(searches: dict[str, Search], queries: Any, rounds: int) -> dict[str, dict[str, float]]:
-    """Time single queries and batches; the indexes take turns."""
+    """Return the median latency of single queries and the throughput of batches per index.
+
+    The measurements alternate between the indexes.
+    """
     import numpy as np
 
     single: dict[str, list[float]] = {name: [] for name in searches}

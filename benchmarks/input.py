@@ -1,9 +1,9 @@
 """Measure the share of training time that is spent waiting for input.
 
-Steps read the real input pipeline, and the wait for each batch is measured. For comparison, the
-same steps read the same batches from a list in memory; the difference in CPU time is the price of
-the input, including the part that runs in parallel. Timelines come once from memory, as small data
-does, and once from files in each epoch.
+Training steps read batches from the real input pipeline, and the wait for each batch is measured.
+For comparison, the same steps read the same batches from a list. The difference in CPU time is the
+cost of the input pipeline, including the part that runs in parallel. Timelines are read once from
+memory, as for small data, and once from files in each epoch.
 
 Usage: python benchmarks/input.py [--json]
 """
@@ -33,7 +33,7 @@ from models.input.timeline_dataset import TimelineDataset
 from models.input.timeline_rows import MEMORY_BYTES
 from models.training.two_tower_model import TwoTowerModel
 
-# For each measurement. An epoch of the small data takes 0.2 s, so many are needed.
+# Time and number of epochs per measurement. An epoch of the small data only takes 0.2 s.
 SECONDS, LEAST_EPOCHS, MOST_EPOCHS = 20.0, 3, 60
 SPEC = FeatureSpec.model_validate(
     {
@@ -41,7 +41,7 @@ SPEC = FeatureSpec.model_validate(
         "features": {"query": {"age": {"kind": "numeric"}, "country": {"kind": "categorical"}}},
     }
 )
-# Name, timelines, mean events, candidates. The small data is as large as MovieLens 100K.
+# Name, timelines, mean events, candidates. The small data has the size of MovieLens 100K.
 DATA = (("small", 943, 85, 1_682), ("large", 8_000, 17, 20_000))
 MUST, AIM = 0.05, 0.02
 
@@ -84,7 +84,7 @@ def make_step(candidates: int, training: TrainingConfig, batches: Any) -> Callab
 
 
 class Epoch(NamedTuple):
-    """The times of one epoch."""
+    """Wall time, wait for batches and CPU time of one epoch."""
 
     wall_s: float
     waited_s: float
@@ -105,11 +105,11 @@ def fit(step: Callable[[Any], Any], batches: Iterator[Any], steps: int) -> Epoch
 def measure(
     file: str, memory_bytes: int, batch_size: int, step: Callable[[Any], Any]
 ) -> dict[str, float]:
-    """Return medians over the epochs."""
+    """Return medians over epochs: the share of waiting, the time, and the CPU share of input."""
     timelines = TimelineDataset([file], SPEC, batch_size, 0.0, 1, memory_bytes=memory_bytes)
     ready = list(timelines.epochs(0, 1))
     steps = len(ready)
-    fit(step, iter(ready), steps)  # traces
+    fit(step, iter(ready), steps)  # traces the step
     real = iter(timelines.epochs(0, MOST_EPOCHS + 1))
     fit(step, real, steps)  # fills the input pipeline
     found: list[tuple[Epoch, Epoch]] = []

@@ -1,7 +1,7 @@
-"""Measure the main job on MovieLens 100K: the time of a whole run and the quality of its model.
+"""Measure the time of a whole pipeline run on MovieLens 100K, and the quality of its model.
 
-The time covers the whole command, imports included, without a cache. The time to import TensorFlow
-and TFX alone is listed too, because both vary with the machine.
+The time is that of the whole command, including imports, without cached results. The time to only
+import TensorFlow and TFX is also listed, because both times depend on the machine.
 
 Usage: python benchmarks/pipeline_run.py [--json]
 """
@@ -27,7 +27,7 @@ def measure_run(folder: str) -> dict[str, Any]:
     command += ["run", "--config", "movielens_100k", "--set", f"runs={folder}", "--fresh", "--json"]
     started = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    # The command's own figure does not include its start and end.
+    # The time that the command reports does not include its start-up and exit.
     took_s = time.monotonic() - started
     if done.returncode:
         sys.exit(f"the run failed:\n{done.stderr}")
@@ -43,7 +43,7 @@ def measure_imports() -> float:
 
 
 def rows() -> list[dict[str, Any]]:
-    measure_imports()  # the first one reads files from the disk
+    measure_imports()  # fills the file cache
     imports_s = measure_imports()
     with tempfile.TemporaryDirectory() as folder:
         summary = measure_run(folder)
@@ -54,7 +54,7 @@ def rows() -> list[dict[str, Any]]:
     ]
     for name, seconds in summary["component_seconds"].items():
         found.append(row(f"seconds_{name}", seconds, "s"))
-    # The bounds are those of popularity on this protocol, with seen films excluded.
+    # The bounds are the metrics of the popularity baseline, with seen films excluded.
     for name, popularity in (("hit_rate@10", 0.0886), ("hit_rate@100", 0.4149)):
         for ranker, metrics in summary["metrics"].items():
             must = popularity if ranker == "model" else None

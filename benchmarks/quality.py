@@ -1,11 +1,11 @@
 """Measure retrieval quality of the committed configurations and of the baselines.
 
-Each configuration is a whole `two-tower run --config NAME --fresh` in a new process and folder,
-with its own seed. The model and the baselines answer the same queries over the whole catalogue. The
-pushed model is then served and answers the same queries over gRPC. Standard errors are over
-queries, because the events of one query are not independent.
+Each configuration runs as `two-tower run --config NAME --fresh` in a new process and folder, with
+the seed in the configuration. The model and the baselines answer the same queries over the whole
+catalogue. The pushed model is then served and answers the same queries over gRPC. Standard errors
+are computed over queries, because the events of one query are not independent.
 
-`--ablations` instead trains on two data sets with one ingredient changed at a time.
+With `--ablations`, models of two data sets are trained with one ingredient changed at a time.
 
 Usage: python benchmarks/quality.py [--only CONFIG ...] [--ablations] [--json]
 """
@@ -41,7 +41,14 @@ SERVED_TOLERANCE = 0.001
 
 @dataclass(frozen=True)
 class Goal:
-    """Required (`must`) and desired (`aim`) value of one metric of a configuration's model."""
+    """Required (`must`) and desired (`aim`) value of one metric of a configuration's model.
+
+    Attributes:
+        metric: The metric, such as `hit_rate@10`.
+        must: The required value.
+        aim: The desired value.
+        excluded: Whether candidates in the history are excluded from the recommendations.
+    """
 
     metric: str
     must: float
@@ -69,26 +76,26 @@ GOALS: Mapping[str, tuple[Goal, ...]] = {
         Goal("mrr@20", 0.305, 0.32, False),
     ),
 }
-# Bounds on the CPU seconds of the training that reaches the first row.
+# `must` and `aim` for the CPU seconds of the movielens_100k training, which has to meet its goals.
 FIT_CPU_S = (10.0, 6.0)
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """Changes of one ingredient at a time.
+    """The settings of the trainings in an ablation study.
 
     Attributes:
         base: Settings that override the committed ones in every training.
-        changes: The settings of each change by its name.
+        changes: Further settings of each training, by its name.
     """
 
     base: tuple[str, ...]
     changes: Mapping[str, tuple[str, ...]]
 
 
-# Not a setting: the sampled softmax without its correction for how negatives are drawn.
+# Not a setting: the sampled softmax without its correction for the sampling of negatives.
 WITHOUT_LOGQ = "without logQ"
-# Not a setting either: it needs another schema.
+# Not a setting, because it needs another schema.
 WITHOUT_FEATURES = "without features"
 WITHOUT_LOGQ_PROGRAM = """
 import tensorflow as tf
@@ -121,7 +128,7 @@ ABLATIONS: Mapping[str, Ablation] = {
         },
     ),
     "retailrocket": Ablation(
-        # A quarter of the CPU of the committed settings.
+        # A quarter of the CPU time of the committed settings.
         ("model.dimension=64", "training.num_negatives=1024", "training.epochs=3"),
         {
             "without logQ": (WITHOUT_LOGQ,),
@@ -132,7 +139,7 @@ ABLATIONS: Mapping[str, Ablation] = {
         },
     ),
 }
-# The gate refuses the model, so nothing is served. Popularity is the only baseline.
+# The gate rejects the model, so nothing is pushed. Popularity is the only baseline.
 FITTED_ONLY = ("evaluation.min_metrics={hit_rate@100: 1.0}", "evaluation.baselines=[popularity]")
 
 
@@ -143,7 +150,7 @@ def run(
     fresh: bool = True,
     program: str = "from pipeline.cli.main import main; main()",
 ) -> dict[str, Any]:
-    """Run a pipeline and return its summary, also if the gate refuses the model."""
+    """Run a pipeline and return its summary, even if the gate rejects the model."""
     command = [sys.executable, "-c", program]
     command += ["run", "--config", config, "--json", *(["--fresh"] if fresh else [])]
     for setting in (f"runs={runs}", *settings):
@@ -157,7 +164,7 @@ def run(
 
 
 def measured_rows(config: str, runs: str) -> Iterator[Row]:
-    """Run a configuration and yield its rows."""
+    """Run a configuration and yield its metrics, CPU time and served metrics."""
     summary = run(config, runs)
     errors = standard_errors(config, runs)
     excluded = loaded(config, runs).evaluation.exclude_seen
@@ -192,7 +199,7 @@ def measured_rows(config: str, runs: str) -> Iterator[Row]:
 def served_rows(
     config: str, runs: str, summary: dict[str, Any], goals: list[Goal]
 ) -> Iterator[Row]:
-    """Yield the differences between served and evaluated metrics."""
+    """Yield the absolute differences between served and evaluated metrics."""
     from benchmarks._served_metrics import served_ranks
 
     ranks: list[float] = []
@@ -201,7 +208,7 @@ def served_rows(
         ranks = served_ranks(loaded(config, runs), summary["serving_dir"], k)
     for goal in goals:
         name = f"{config}: served {goal.metric} less evaluated"
-        if not ranks:  # the gate refused the model
+        if not ranks:  # the gate rejected the model
             yield row(name, 1.0, "share", SERVED_TOLERANCE)
             continue
         apart = abs(mean_gain(goal.metric, ranks) - summary["metrics"]["model"][goal.metric])
@@ -209,9 +216,9 @@ def served_rows(
 
 
 def mean_gain(metric: str, ranks: list[float]) -> float:
-    """Return hit_rate, mrr or ndcg at k for events of these ranks, infinite for a miss.
+    """Return hit_rate@k, mrr@k or ndcg@k, given the rank of each held-out event.
 
-    Each query must have one held-out event for mrr and ndcg.
+    The rank of a miss is infinity. For mrr and ndcg, each query must have a single held-out event.
     """
     kind, _, k = metric.partition("@")
     gains = {
@@ -223,7 +230,10 @@ def mean_gain(metric: str, ranks: list[float]) -> float:
 
 
 def ablation_rows(config: str, runs: str) -> Iterator[Row]:
-    """Train with one ingredient changed at a time, on the transformed data of the first run."""
+    """Train with one ingredient changed at a time, and yield metrics and CPU times.
+
+    Runs share the cached results of earlier ones, except for changes that the cache does not see.
+    """
     ablation = ABLATIONS[config]
     base = " ".join(ablation.base) or "as committed"
     for what, changes in {base: (), **ablation.changes}.items():
@@ -234,7 +244,7 @@ def ablation_rows(config: str, runs: str) -> Iterator[Row]:
             elif change != WITHOUT_LOGQ:
                 settings.append(change)
         if WITHOUT_LOGQ in changes:
-            # A new folder, because the cache does not notice the change.
+            # In a new folder, because the cache does not detect this change.
             with tempfile.TemporaryDirectory() as apart:
                 summary = run(config, apart, *settings, program=WITHOUT_LOGQ_PROGRAM)
                 error = standard_errors(config, apart)
@@ -253,7 +263,7 @@ def ablation_rows(config: str, runs: str) -> Iterator[Row]:
 
 
 def featureless(config: str, runs: str) -> list[str]:
-    """Return the settings of a project without its features, and write the matching schema."""
+    """Write a schema without the project's features; return the settings that use it."""
     from google.protobuf import text_format
     from tensorflow_metadata.proto.v0 import schema_pb2
 
@@ -274,14 +284,18 @@ def featureless(config: str, runs: str) -> list[str]:
 
 
 def loaded(config: str, runs: str) -> Any:
-    """Return the configuration as it was run."""
+    """Load the configuration with the same folder for runs as in `run`."""
     from pipeline.config.file import load
 
     return load(config, [f"runs={runs}"])
 
 
 def standard_errors(config: str, runs: str) -> Any:
-    """Return a function of ranker, metric, and whether seen candidates count as configured."""
+    """Return a function that computes the standard error of a metric in the newest evaluation.
+
+    Its arguments are the ranker, the metric, and whether seen candidates are excluded as configured
+    (True) or the other way around (False).
+    """
     import numpy as np
     import polars as pl
 

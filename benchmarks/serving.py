@@ -1,11 +1,12 @@
-"""Measure the model server against bare gRPC servers, its model in process, and another commit.
+"""Compare the model server with minimal gRPC servers, its model in process, and another commit.
 
-The floor is the faster of grpcio's two bare servers: it ignores the request and sends the bytes of
-a real answer. The servers run in processes of their own and take turns; so does the load generator,
-`serving.loadtest`. The model has 100,000 candidates of width 64 in a ScaNN index, k = 100, and
-histories of ten events. At the end the server replaces its version twenty times under load.
+The minimal servers ignore the request and return the bytes of a real response. They use grpcio's
+synchronous and asyncio servers; the faster one is called the floor. Each server and the load
+generator (`serving.loadtest`) run in separate processes, and the measurements alternate between the
+servers. The model has 100,000 candidates with 64 dimensions in a ScaNN index, and k is 100.
+Histories have ten events. At the end, the server's version is replaced twenty times under load.
 
-`--against CHECKOUT` adds the server of another checkout, which needs its own `.venv`.
+`--against CHECKOUT` adds the server of another checkout, which must have its own `.venv`.
 
 Usage: python benchmarks/serving.py [--json] [--rounds N] [--seconds S] [--model DIRECTORY]
     [--against CHECKOUT] [--skip-reloads]
@@ -46,7 +47,7 @@ _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "
 
 
 def requests(count: int, seed: int = 7) -> list[bytes]:
-    """Return serialized PredictRequests of one query each."""
+    """Return random serialized PredictRequests with one query each."""
     import numpy as np
     from tensorflow_serving.apis import predict_pb2
 
@@ -64,7 +65,7 @@ def requests(count: int, seed: int = 7) -> list[bytes]:
 
 
 def ask(target: str, message: bytes) -> bytes:
-    """Return the answer to one request."""
+    """Send one serialized request and return the serialized response."""
     import grpc
 
     with grpc.insecure_channel(target) as channel:
@@ -97,7 +98,10 @@ def load(target: str, messages: list[bytes], clients: int, seconds: float) -> Lo
 
 
 def in_process_p50_s(model: Path, messages_seed: int, calls: int) -> float:
-    """Return the median time of a call of the signature, from arrays to arrays."""
+    """Return the median time in seconds of a call of the signature in a new process.
+
+    The time includes the conversion from and to NumPy arrays.
+    """
     code = f"""
 import sys, time, statistics
 sys.path.insert(0, {str(ROOT)!r})
@@ -128,7 +132,7 @@ print(statistics.median(times[100:]))
 
 @contextlib.contextmanager
 def server_of(checkout: Path, base_path: Path, scratch: Path) -> Iterator[str]:
-    """Serve a model with the server of another checkout and yield its gRPC address."""
+    """Run the server of another checkout, and yield its gRPC address."""
     package = "serving.server" if (checkout / "serving/server").exists() else "serving.model_server"
     ready_file = scratch / "against.ready"
     with (scratch / "against.log").open("wb") as log:
@@ -157,7 +161,7 @@ def server_of(checkout: Path, base_path: Path, scratch: Path) -> Iterator[str]:
 def measure_throughput(
     model: Path, scratch: Path, rounds: int, seconds: float, against: Path | None
 ) -> dict[str, float]:
-    """Measure the servers and the model in process, in turns."""
+    """Measure the servers and the model in process, alternately, and return medians."""
     messages = requests(500)
     answer_file = scratch / "answer"
     base_path = _served(model, scratch / "served")
@@ -173,7 +177,7 @@ def measure_throughput(
         for target in targets.values():
             drive_in_processes(load(target, messages, CLIENTS, 1.0))  # warm-up
         for number in range(rounds):
-            # Every other round in reverse, so that a trend of the machine's load cancels out.
+            # Reverse every other round, so that trends in the machine's load cancel out.
             for name, target in list(targets.items())[:: -1 if number % 2 else 1]:
                 many = drive_in_processes(load(target, messages, CLIENTS, seconds))
                 one = drive_in_processes(load(target, messages, 1, seconds / 2))
@@ -188,7 +192,7 @@ def measure_throughput(
             found.setdefault("in_process_p50_ms", []).append(in_process_p50_s(model, 7, 1000) * 1e3)
     medians = {name: statistics.median(values) for name, values in found.items()}
     if against:
-        # Of each round, in which the load of the machine was much the same for both.
+        # The ratio is computed per round, because the machine's load is similar within a round.
         pairs = zip(found["server_requests_per_s"], found["against_requests_per_s"], strict=True)
         ratios = [server_rate / other_rate for server_rate, other_rate in pairs]
         medians["requests_per_s_over_against"] = statistics.median(ratios)
@@ -196,7 +200,7 @@ def measure_throughput(
 
 
 def _served(model: Path, base_path: Path, number: int = 1) -> Path:
-    """Put a model into a base path as a version, atomically."""
+    """Copy a model into a base path as a version, atomically; return the base path."""
     base_path.mkdir(exist_ok=True)
     aside = base_path / "incoming"
     shutil.copytree(model, aside)
@@ -205,7 +209,7 @@ def _served(model: Path, base_path: Path, number: int = 1) -> Path:
 
 
 def measure_reloads(model: Path, scratch: Path) -> dict[str, float]:
-    """Replace the version twenty times under load."""
+    """Replace the version twenty times under load; return request counts and memory."""
     base_path = _served(model, scratch / "reloaded")
     messages = requests(100)
     flags = ["--file_system_poll_wait_seconds=0.1"]
@@ -250,7 +254,7 @@ def measure_reloads(model: Path, scratch: Path) -> dict[str, float]:
 
 
 def _bare_server_bytes(scratch: Path) -> int:
-    """Return the memory of a server with a tiny model."""
+    """Return the resident memory of a server with a tiny model in bytes."""
     tiny = scratch / "tiny_model"
     subprocess.run(
         [sys.executable, str(_SCRIPTS / "_serving_model.py"), str(tiny), "10", "exact", "10"],

@@ -1,17 +1,19 @@
 """Run the model server for ten minutes with new versions, kills, restarts and malformed requests.
 
-Clients send requests all the time, over gRPC (asyncio and blocking, single and in batches) and over
-REST. They compare each answer with the one of the same model version in process. Meanwhile:
+Clients continuously send requests over gRPC (asyncio and blocking, single and in batches) and REST.
+They compare each answer with that of the same model version in process. In the meantime:
 
-- In the first half new versions arrive one after the other, and the memory and the file descriptors
-  of the server process are recorded.
-- In the second half the server is also killed or terminated, and started again.
-- Requests of about thirty malformed kinds are sent, and the server must refuse them.
+- New versions are pushed one after the other. The memory and the file descriptors of the server
+  process are recorded.
+- In the second half, the server is also killed or terminated, and started again.
+- About thirty kinds of malformed requests are sent, which the server must reject.
 
-Clients retry, as a client does while its server is away for a moment. The benchmark requires that
-every well-formed request is answered, no answer is wrong, nothing malformed is accepted, a client
-without retries fails only while the server is away, the server leaks neither memory nor
-descriptors, and it ends with status 0 after SIGTERM.
+The benchmark has these requirements:
+
+- Clients with retries get a correct answer to every well-formed request.
+- A client without retries only fails while the server is down.
+- No malformed request is accepted.
+- The server does not leak memory or file descriptors, and exits with status 0 after SIGTERM.
 
 Usage: python benchmarks/soak.py [--minutes 10] [--candidates 50000] [--json]
 """
@@ -46,14 +48,14 @@ ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = 4
 _KEPT_VERSIONS = 3
 _START_TIMEOUT_S = 120.0
-# A client may still be in its pause before it connects again when the server is ready.
+# After the server is ready, a client may still wait this long before it reconnects.
 _RECONNECT_S = 3.0
 _MEGABYTE = 2**20
 
 
 @dataclass
 class Sample:
-    """The server's process at one time."""
+    """Memory, file descriptors and threads of the server process at one time."""
 
     at: float
     pid: int
@@ -64,11 +66,11 @@ class Sample:
 
 @dataclass
 class Server:
-    """A server that is started again and again at the same address.
+    """A model server that can be restarted at the same address.
 
     Attributes:
-        away: Start and end of each time that it was down on purpose.
-        ended_by_itself: How often it ended without a signal.
+        away: Start and end times of its intended downtimes.
+        ended_by_itself: Number of times that it exited without a signal.
         bad_ends: Exit statuses other than 0 after SIGTERM.
     """
 
@@ -82,7 +84,7 @@ class Server:
     process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
-        """Start it and waits until a version is available."""
+        """Start the server and wait until a version is available."""
         began_at = time.monotonic()
         ready = self.log.with_suffix(".ready")
         ready.unlink(missing_ok=True)
@@ -102,7 +104,7 @@ class Server:
             await asyncio.sleep(0.05)
 
     async def restart(self, number: int) -> None:
-        """End it by a signal and starts it again."""
+        """Stop the server with signal `number`, and start it again."""
         assert self.process is not None
         if self.process.poll() is not None:
             self.ended_by_itself += 1
@@ -112,7 +114,7 @@ class Server:
         self.away.append((went_at, time.monotonic() + _RECONNECT_S))
 
     def end(self, number: int) -> None:
-        """End it by a signal; after SIGTERM it must end with status 0."""
+        """Stop the server with signal `number`; record a status other than 0 after SIGTERM."""
         assert self.process is not None
         self.process.send_signal(number)
         status = self.process.wait()
@@ -120,13 +122,17 @@ class Server:
             self.bad_ends.append(status)
 
     def was_away(self, at: float) -> bool:
-        """Return whether the server was down on purpose at that time."""
-        # The last one may still be under way.
+        """Return whether the server was in an intended downtime at this time."""
+        # 0.1 s is a tolerance for the times of failures.
         return any(began - 0.1 <= at <= ended for began, ended in self.away)
 
 
 async def push_versions(base_path: Path, folder: Path, period_s: float, ends_at: float) -> int:
-    """Add new versions to the base path atomically, and remove old ones."""
+    """Add new versions to the base path atomically, and remove old ones.
+
+    Returns:
+        The number of new versions.
+    """
     number = 1
     while time.monotonic() < ends_at:
         await asyncio.sleep(period_s)
@@ -139,7 +145,7 @@ async def push_versions(base_path: Path, folder: Path, period_s: float, ends_at:
 
 
 async def send_malformed(server: Server, ends_at: float) -> Counter[tuple[str, str]]:
-    """Send what must be refused and counts it by kind and answer."""
+    """Send malformed requests, and count them by kind and response."""
     answers: Counter[tuple[str, str]] = Counter()
     options = [("grpc.max_reconnect_backoff_ms", 500)]
     target = f"127.0.0.1:{server.grpc_port}"
@@ -153,7 +159,7 @@ async def send_malformed(server: Server, ends_at: float) -> Counter[tuple[str, s
 
 
 async def watch(server: Server, samples: list[Sample], ends_at: float) -> None:
-    """Take samples of the server's process."""
+    """Append a sample of the server process to `samples` every 0.5 s."""
     while time.monotonic() < ends_at:
         assert server.process is not None
         with contextlib.suppress(psutil.Error):
@@ -169,7 +175,7 @@ async def watch(server: Server, samples: list[Sample], ends_at: float) -> None:
 async def restart_often(
     server: Server, starts_at: float, ends_at: float, up_s: float
 ) -> Counter[str]:
-    """Kill the server and tells it to end, in turn."""
+    """Restart the server with SIGKILL and SIGTERM alternately; return the number of each."""
     done: Counter[str] = Counter()
     await asyncio.sleep(max(0.0, starts_at - time.monotonic()))
     numbers = [signal.SIGKILL, signal.SIGTERM]
@@ -193,9 +199,9 @@ class Outcome:
     """The result of a soak test.
 
     Attributes:
-        rows: The figures.
-        wrong: The first few of everything that went wrong.
-        malformed: Answers to malformed requests by kind.
+        rows: The result rows.
+        wrong: The first few failures of each type.
+        malformed: Number of malformed requests by kind and response.
     """
 
     rows: list[dict[str, Any]]
@@ -204,7 +210,7 @@ class Outcome:
 
 
 async def soak(folder: Path, minutes: float) -> Outcome:
-    """Run all of it on the models in a folder."""
+    """Run the soak test with the models in a folder."""
     base_path = folder / "served"
     base_path.mkdir()
     shutil.copytree(folder / f"variant_{1 % VARIANTS}", base_path / "1")
@@ -212,7 +218,7 @@ async def soak(folder: Path, minutes: float) -> Outcome:
     await server.start()
     began_at = time.monotonic()
     ends_at = began_at + 60 * minutes
-    # The last restart must be over, so that the clients' last requests can be answered.
+    # The last restart must be complete before the end, so that the last requests get answers.
     quiet_at = ends_at - min(30.0, 6 * minutes)
     restarts_from = began_at + 30 * minutes
     exam = Exam(folder, VARIANTS)
@@ -237,14 +243,14 @@ async def soak(folder: Path, minutes: float) -> Outcome:
     accepted = {name for name, answer in malformed if answer == "OK"}
     files = [file for file in (folder / "variant_0").rglob("*") if file.is_file()]
     version_mb = sum(file.stat().st_size for file in files) / _MEGABYTE
-    # One process until the middle: what it holds at the end, and once it had warmed up.
+    # Only the first half, in which the server is not restarted: after warm-up, and at its end.
     first = [sample for sample in samples if sample.at < restarts_from]
     warm = [s for s in first if 0.2 <= (s.at - began_at) / (restarts_from - began_at) < 0.4]
     last = [s for s in first if (s.at - began_at) / (restarts_from - began_at) >= 0.8]
     warm_mb = statistics.median(s.rss_mb for s in warm)
     growth_mb = statistics.median(s.rss_mb for s in last) - warm_mb
-    # One version, and what an allocator keeps of a heap in use. One version lost at each reload
-    # would be many times as much.
+    # One version, and some fragmentation of the heap. A leak of one version per reload would be
+    # many times larger.
     allowed_mb = version_mb + 0.05 * warm_mb
     more_descriptors = statistics.median(s.descriptors for s in last) - statistics.median(
         s.descriptors for s in warm
@@ -291,7 +297,7 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="soak_") as scratch:
         folder = Path(scratch)
-        # TensorFlow in a process of its own: what asks and measures shall be light.
+        # TensorFlow only runs in a separate process, so that this one stays light.
         script = str(ROOT / "benchmarks" / "_soak_model.py")
         making = [sys.executable, script, scratch, str(options.candidates)]
         subprocess.run(making, check=True, cwd=ROOT)

@@ -155,7 +155,7 @@ _BY_HTTP_STATUS = {cls.http_status: cls for cls in reversed(_CLASSES)}
 
 
 def code_name(grpc_code: int) -> str:
-    """Return the canonical name of a gRPC status code, such as `OK`; unknown ones as digits."""
+    """Return the canonical name of a gRPC status code, such as `OK`; the number if unknown."""
     if grpc_code == 0:
         return "OK"
     cls = _BY_GRPC_CODE.get(grpc_code)
@@ -163,14 +163,14 @@ def code_name(grpc_code: int) -> str:
 
 
 def from_grpc_code(code: int, message: str) -> ServingError:
-    """Return an error of the class for a gRPC status code."""
+    """Create the error for a gRPC status code."""
     return _BY_GRPC_CODE.get(code, UnknownError)(message)
 
 
 def from_http_status(status: int, message: str) -> ServingError:
-    """Return an error of the class for an HTTP status.
+    """Create the error for an HTTP status.
 
-    If several classes have this status, it is the one defined first: `InvalidArgumentError` for
-    400, for example.
+    If several classes have this status, the first one is used: `InvalidArgumentError` for 400, for
+    example.
     """
     return _BY_HTTP_STATUS.get(status, UnknownError)(message)

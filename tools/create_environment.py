@@ -1,7 +1,8 @@
 """Create `.venv`: Python 3.10, the locked packages and the `two-tower` command.
 
-`make` calls this with any Python from 3.9; it uses only the standard library. It can be interrupted
-at any point and run again, because the stamp that marks the environment as complete comes last.
+`make` runs this script, which needs Python 3.9 or newer and only the standard library. It can be
+interrupted at any point and run again, because the stamp file, which marks the environment as
+complete, is written last.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 UV_VERSION = "0.13.9"
-NEEDED_GB = 4.0  # .venv takes 3.1 GB, most of it shared with uv's cache on the same disk
+NEEDED_GB = 4.0  # .venv has 3.1 GB, most of which is shared with uv's cache if on the same disk
 _STAMPED = ("setup.py", "requirements.lock", "pyproject.toml", "tools/create_environment.py")
 _ADVICE = (
     "Check the network (UV_DEFAULT_INDEX or PIP_INDEX_URL names a mirror of the package index) and "
@@ -28,17 +29,17 @@ _ADVICE = (
 
 
 class SetupError(Exception):
-    """The environment cannot be created; the message says what to do."""
+    """The environment cannot be created; the message says how to fix it."""
 
 
 def create_environment(root: Path) -> None:
-    """Bring `.venv` up to date with the lock file and `setup.py`; do nothing if it is.
+    """Create or update `.venv` from the lock file and `setup.py`, unless it is up to date.
 
     Args:
-        root: The project's root.
+        root: The project's root folder.
 
     Raises:
-        SetupError: The machine does not fit, or a step failed.
+        SetupError: If the machine is not suitable or a step fails.
     """
     folder = root / ".setup"
     folder.mkdir(exist_ok=True)
@@ -54,7 +55,7 @@ def create_environment(root: Path) -> None:
         log = folder / "setup.log"
         log.unlink(missing_ok=True)
         uv = find_uv(folder, log)
-        # Without a stamp an interrupted sync may have left packages that only look installed.
+        # Without a stamp, create it again: an interrupted sync may have left incomplete packages.
         if not (stamp.exists() and starts(python)):
             run([uv, "venv", "--clear", "--no-project", "--python", "3.10", venv], log)
         stamp.unlink(missing_ok=True)
@@ -68,7 +69,7 @@ def create_environment(root: Path) -> None:
 
 
 def wanted_stamp(root: Path) -> str:
-    """Return a hash of what the environment is made from, and of its path."""
+    """Return a hash of the files that define the environment, and of the project's path."""
     digest = hashlib.sha256(str(root).encode())
     for name in _STAMPED:
         digest.update(b"\0" + (root / name).read_bytes())
@@ -85,7 +86,7 @@ def starts(python: Path) -> bool:
 
 
 def check_machine(root: Path) -> None:
-    """Raise SetupError if the locked packages do not run here or do not fit on the disk."""
+    """Raise SetupError if this machine cannot run the locked packages or lacks disk space."""
     libc, version = platform.libc_ver()
     is_glibc = libc == "glibc" and tuple(map(int, version.split(".")[:2])) >= (2, 28)
     if platform.system() != "Linux" or platform.machine() != "x86_64" or not is_glibc:
@@ -129,8 +130,13 @@ def _version(uv: str | Path) -> str:
 
 
 def run(command: Sequence[str | Path], log: Path) -> None:
-    """Run a command with its output in `log`; raise SetupError with the end of it on failure."""
-    # uv does not look into pyenv's folders, and pyenv's own python3.10 may be a stub that fails.
+    """Run a command and append its output to `log`.
+
+    Raises:
+        SetupError: If the command fails; the message contains the end of the log.
+    """
+    # uv does not search pyenv's folders, and pyenv's `python3.10` on the path may be a shim that
+    # fails.
     pythons = sorted(Path.home().glob(".pyenv/versions/3.10.*/bin"), reverse=True)
     env = {**os.environ, "PATH": os.pathsep.join([*map(str, pythons), os.environ["PATH"]])}
     for ours, pips in (("UV_DEFAULT_INDEX", "PIP_INDEX_URL"), ("SSL_CERT_FILE", "PIP_CERT")):

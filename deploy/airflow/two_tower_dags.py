@@ -1,8 +1,8 @@
-"""Define an Airflow DAG for each `*.two-tower.json` next to this file.
+"""Define an Airflow DAG for each `*.two-tower.json` next to this file or in $TWO_TOWER_PLANS.
 
-`two-tower compile --runner airflow --config NAME -o NAME.two-tower.json` writes these plans. Each
-component is a task that runs `two-tower component` in the pipeline's own environment, because
-Airflow's environment has neither TFX nor TensorFlow. See docs/airflow.md.
+`two-tower compile --runner airflow --config NAME -o NAME.two-tower.json` writes these files, which
+are called plans. Each component becomes a task that runs `two-tower component` in the pipeline's
+own environment, because Airflow's environment has neither TFX nor TensorFlow. See docs/airflow.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from airflow.operators.bash import BashOperator
 
 _SUFFIX = ".two-tower.json"
 _PLANS = Path(os.environ.get("TWO_TOWER_PLANS", Path(__file__).resolve().parent))
-# Values of a run are passed as environment variables, so that the shell cannot execute them.
+# The run ID and span are passed as environment variables, so that the shell does not execute them.
 _COMMAND = '{command} component {name} {arguments} --run-id "$RUN_ID" ${{SPAN:+--span "$SPAN"}}'
 _ENVIRONMENT = {
     "RUN_ID": "{{ dag_run.run_id }}",
@@ -30,14 +30,14 @@ _ENVIRONMENT = {
 
 
 def make_dag(plan: dict) -> DAG:
-    """Return the DAG of a plan: one run at a time, without catching up on missed times."""
+    """Return the DAG of a plan, with at most one active run and without catch-up."""
     with DAG(
         dag_id=plan["dag_id"],
         schedule=plan["schedule"],
         start_date=datetime(2024, 1, 1, tzinfo=timezone.utc),
         catchup=False,
         max_active_runs=1,
-        # Each component holds the run lock: see pipeline/runs/lock.py.
+        # Components cannot run in parallel: each one holds the run lock (pipeline/runs/lock.py).
         max_active_tasks=1,
         params={"span": Param(None, type=["null", "string", "integer"])},
         tags=["two-tower"],
@@ -62,7 +62,7 @@ def make_dag(plan: dict) -> DAG:
 
 
 def make_broken_dag(file: Path, problem: str) -> DAG:
-    """Return a DAG that takes the place of an unreadable plan and fails with the reason."""
+    """Return a DAG that represents an unreadable plan; its only task fails with `problem`."""
     with DAG(
         dag_id=re.sub(r"[^\w.-]", "-", file.name[: -len(_SUFFIX)]),
         schedule=None,
@@ -80,7 +80,7 @@ def make_broken_dag(file: Path, problem: str) -> DAG:
 
 
 for _file in sorted(_PLANS.glob(f"*{_SUFFIX}")):
-    # An exception would remove the DAGs of all other plans too.
+    # An exception here would also remove the DAGs of all other plans.
     try:
         _dag = make_dag(json.loads(_file.read_text(encoding="utf-8")))
     except Exception as _error:

@@ -26,7 +26,7 @@ class Prediction:
     model_version: int | None
 
     def output(self, name: str) -> Tensor:
-        """Return one output.
+        """Return the output with this name.
 
         Raises:
             InternalError: If the model has no such output.
@@ -67,7 +67,7 @@ class Embedding:
 
 
 def check_k(signature: SignatureSpec, k: int | None) -> None:
-    """Check that the model can return `k` candidates, as far as its metadata states the number.
+    """Check that the model can return `k` candidates, if its metadata contains the number.
 
     Raises:
         InvalidArgumentError: If `k` is less than 1 or more than the model returns.

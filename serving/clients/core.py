@@ -63,7 +63,7 @@ class Exchange(Generic[T]):
 
 
 class ServingProtocol(Protocol):
-    """Builder of requests and parser of responses for one protocol, gRPC or REST; it sends nothing.
+    """Interface that builds requests and parses responses for gRPC or REST, without I/O.
 
     Each method returns a request and the function that parses its response.
     """
@@ -85,7 +85,7 @@ class RetryPolicy:
     """The number of attempts of a call and the pauses between them.
 
     Attributes:
-        max_attempts: Largest number of attempts of a call, including the first; 1 disables
+        max_attempts: Maximum number of attempts of a call, including the first; 1 disables
             retries.
         first_pause_s: The pause before the second attempt; it doubles for each further one. Each
             pause is shortened at random by up to half, so that the clients of a restarted server
@@ -125,7 +125,7 @@ class Deadline:
         return left_s
 
     def allows(self, pause_s: float) -> bool:
-        """Return whether the deadline is later than the end of a pause that starts now."""
+        """Return whether a pause that starts now would end before the deadline."""
         return time.monotonic() + pause_s < self._ends_at
 
 

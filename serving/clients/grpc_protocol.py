@@ -44,7 +44,7 @@ _CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 # Targets with these schemes can have several addresses, which get the requests in turn. A plain
-# `host:port` keeps gRPC's default policy, which only reconnects when there is a call.
+# `host:port` keeps gRPC's default policy, which reconnects as soon as there is a call.
 _REPLICA_SCHEMES = ("dns:", "ipv4:", "ipv6:")
 
 _STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
@@ -76,7 +76,7 @@ def make_channel(library: Any, target: str, tls: TlsOptions | None) -> Any:
 
 
 def bind(channel: Any) -> Callable[[wire.Message, float], Any]:
-    """Return a function that sends a request of the API, given the request and a timeout in s."""
+    """Return a function that sends a request of the API, given the request and a timeout (s)."""
     calls = {
         request_class: channel.unary_unary(
             path,

@@ -63,7 +63,7 @@ class ModelAdmin:
         """Return the state of each version of a model by number; {} if the server has no version.
 
         Raises:
-            ServingError: Any other error of the server or the connection.
+            ServingError: If the request fails with any error except NOT_FOUND.
         """
         exchange = GrpcProtocol(ModelChoice(model_name)).status()
         try:

@@ -76,7 +76,7 @@ def _flag(default: Any, metavar: str, parse: Callable[[str], Any], help_text: st
 
 @dataclasses.dataclass(frozen=True)
 class ServerFlags:
-    """The values of the flags; `_flag` also defines their parsers and help texts."""
+    """The values of the command-line flags, with their parsers and help texts."""
 
     model_base_path: str | None = _flag(
         None, "FOLDER", str, "Folder with one sub-folder per version, named by its number."

@@ -157,7 +157,7 @@ class ModelManager:
         return self._config
 
     def use(self, spec: model_pb2.ModelSpec) -> LoadedModel:
-        """Return the version in `spec`, for use in a `with` block that keeps it loaded.
+        """Return the version that `spec` refers to, for use in a `with` block that keeps it loaded.
 
         Raises:
             InvalidArgumentError: If `spec` has no model name, or an unknown label.

@@ -108,7 +108,7 @@ class ModelVersions:
 
     @property
     def is_settled(self) -> bool:
-        """True if a version has been found and each found one has been loaded or has failed."""
+        """True if a poll has found versions and tried to load them, successfully or not."""
         return self._is_settled
 
     def use(self, version: int | None) -> LoadedModel:
@@ -155,7 +155,7 @@ class ModelVersions:
             self._is_settled = True
 
     def retry_wait_s(self) -> float | None:
-        """Return the seconds until the next retry of a failed load is due, or None."""
+        """Return the seconds until the next retry of a failed load is due, or None without one."""
         return None if self._source is None else self._failed.wait_s()
 
     def unload_all(self, timeout_s: float) -> None:

@@ -1,6 +1,6 @@
 """Signatures of a loaded model: check the tensors of a request, run them, and encode the response.
 
-Error messages are those of TensorFlow Serving 2.16, so that clients and operators know them.
+Error messages are those of TensorFlow Serving 2.16, which clients and operators may already know.
 
 References:
     servables/tensorflow/predict_util.cc of TensorFlow Serving, and `GetInputValues` in

@@ -51,7 +51,7 @@ def bound_socket(flag: str, address: str, port: int) -> socket.socket:
 
 
 def write_ready_file(path: str, grpc_port: int | None, rest_port: int | None) -> None:
-    """Write the ports and the process ID atomically as JSON. A disabled API has the port None."""
+    """Write the ports (null for a disabled API) and the process ID to a JSON file, atomically."""
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     content = {"grpc_port": grpc_port, "rest_port": rest_port, "pid": os.getpid()}

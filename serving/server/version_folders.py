@@ -153,6 +153,6 @@ class FailedLoads:
         self._failures = {}
 
     def wait_s(self) -> float | None:
-        """Return the seconds until the next retry of an unchanged folder, or None."""
+        """Return the seconds until the next retry of an unchanged folder, or None without one."""
         due_s = [failure.retry_at_s for failure in self._failures.values() if failure.retries_left]
         return max(0.0, min(due_s) - self._clock()) if due_s else None
