@@ -1,4 +1,4 @@
-"""Check that this machine and its environment can run the pipeline and serve its models."""
+"""Checks whether this machine can run the pipeline and serve its models."""
 
 import importlib.metadata
 import json

@@ -54,7 +54,7 @@ class DestinationError(DatasetError):
 
 
 class RunInProgressError(PipelineError):
-    """Another process holds the run lock of the project; retry when it has ended."""
+    """Another process holds the run lock of the project; retry when that process has ended."""
 
 
 class NoExamplesError(PipelineError):

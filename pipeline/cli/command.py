@@ -1,4 +1,4 @@
-"""Decorator for all commands: it adds `--verbose` and `--quiet`, metavars and error handling."""
+"""Decorator for commands, which adds `--verbose`, `--quiet`, metavars and error handling."""
 
 import functools
 import inspect
@@ -73,7 +73,7 @@ def _set_metavar(hint: Any) -> None:
 def _expected_errors() -> tuple[type[Exception], ...]:
     """Return the errors to report without a traceback.
 
-    Python calls this only when a command raises, so the imports do not slow down other commands.
+    This is called only after a command has raised, so the imports do not slow down other commands.
     """
     from components.interactions.errors import IngestError
     from pipeline.errors import PipelineError

@@ -34,7 +34,7 @@ def component(
     Example: two-tower component Trainer --run-id 20261130 -c clicks
     """
     loaded = load_config(config, [*(set_ or ()), *span_override(span)])
-    # Imported objects live as long as the process, so collecting garbage among them is useless.
+    # Exclude imported objects from garbage collection: they live as long as the process.
     gc.disable()
     from components.artifacts import NotBlessedError
     from pipeline.errors import ComponentFailedError, RunInProgressError

@@ -125,7 +125,7 @@ def _spans_line(summary: "RunSummary") -> str:
 
 
 def drift_lines(summary: "RunSummary") -> list[str]:
-    """Return a line per drift measure above its threshold, or one line that there is none."""
+    """Return a line per drift measure above its threshold, or one line if there is none."""
     if not summary.drift:
         return []
     earlier = summary.drift.get("earlier", [])

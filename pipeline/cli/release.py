@@ -197,7 +197,7 @@ def _addresses(targets: Sequence[str]) -> list[str]:
 
 
 def _require_on_disk(file: "ModelConfigFile", version: int) -> None:
-    """End the command if a version is missing; a server would only fail at its load timeout."""
+    """End the command if a version is missing, which servers report only after a timeout."""
     base_path = file.server_base_path()
     if not Path(base_path).is_dir():
         return  # The path is on the machine of the server, so it cannot be checked.

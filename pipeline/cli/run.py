@@ -167,7 +167,7 @@ def _begin(config: "PipelineConfig", command: str, inputs: "InputState | None") 
 def _unchanged(
     config: "PipelineConfig", inputs: "InputState | None"
 ) -> "tuple[InputState, RunRecord, int] | None":
-    """Return the inputs, the last complete run and the served version; None if any changed."""
+    """Return the inputs, the last complete run and the served version; None if anything changed."""
     from pipeline.runs.history import RunHistory, newest_catalogue
     from pipeline.runs.metadata import has_metadata, open_store
     from pipeline.runs.state import input_state

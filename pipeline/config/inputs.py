@@ -11,7 +11,7 @@ from models.settings import Settings
 
 
 class EventsConfig(Settings):
-    """The interaction log: its files, its columns, and which of its events count."""
+    """The interaction log: its files, its columns, and filters for its events."""
 
     files: str = Field(
         description="File or glob of the events, or `bigquery: SELECT …`. The placeholders {SPAN}, "

@@ -40,7 +40,7 @@ class SchemaConfig(Settings):
 
 
 class BeamConfig(Settings):
-    """The Beam runner of the data stages."""
+    """The Beam runner of the data-processing components."""
 
     runner: str = Field("DirectRunner", description="Name of any Beam runner.")
     workers: int = Field(

@@ -1,6 +1,6 @@
 """Names of the public datasets, and functions to read their archives.
 
-All commands import this module, so it imports polars, which is slow to import, only to read a file.
+All commands import this module, so it imports polars, which is slow, only when a file is read.
 """
 
 import io

@@ -9,13 +9,13 @@ from pathlib import Path
 from pipeline.init.draft import Draft, DraftedColumn
 from pipeline.init.events import EventStatistics
 
-# From this share of repeated candidates on, seen candidates may be recommended.
+# Share of repeated candidates from which `evaluation.exclude_seen` is set to false.
 _REPEATS = 0.1
 # Tuned on MovieLens 100K with a temporal split, and on RetailRocket.
 _EVENTS_PER_STEP = 2_000
 _STEPS = 1_000
-# These steps take 15 minutes on two cores. With large catalogues, fewer than three epochs reduce
-# quality considerably.
+# This number of steps takes 15 minutes on two cores. With large catalogues, fewer than three epochs
+# reduce quality considerably.
 _MOST_STEPS = 20_000
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 # Words that YAML reads as a boolean or null.

@@ -41,7 +41,7 @@ class Request:
 
 @dataclass(frozen=True)
 class DraftedColumn:
-    """The decision whether and how a column becomes a feature.
+    """The decision about one column: the feature that it becomes, or that it is left out.
 
     Attributes:
         side: `query` or `candidate`.
@@ -140,7 +140,7 @@ def _statistics(events: SourceSample, columns: ColumnsConfig) -> EventStatistics
     found = event_statistics(events.table, columns)
     if events.is_complete:
         return found
-    # The first rows tell neither the number of events nor the length of timelines.
+    # The number of events and the length of timelines cannot be estimated from the first rows.
     num_events, num_queries = count_rows(events, columns.query_id)
     return EventStatistics(num_events, num_queries, found.repeat_share)
 

@@ -73,7 +73,10 @@ def write_config(
 
 
 def default_output(interactions: str) -> Path:
-    """Return `configs/NAME.yaml`, named after the folder of the events or, if generic, the file."""
+    """Return the path `configs/NAME.yaml` in the working directory.
+
+    NAME is the name of the folder of the events or, if that is too generic, of the file.
+    """
     path = Path(interactions).expanduser().absolute()
     folder = path.parent.name
     name = path.name.split(".")[0] if folder.lower() in _EMPTY_NAMES or "*" in folder else folder

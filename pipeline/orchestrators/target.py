@@ -1,4 +1,4 @@
-"""Interface of the environments that a pipeline can run in, which its definition depends on."""
+"""Interface between the definition of the pipeline and the environment that runs it."""
 
 from typing import Any, Protocol
 

@@ -89,11 +89,11 @@ class Release:
         return self._with(self.previous, self.previous)
 
     def loading(self, target: Release) -> Release:
-        """Return the first step to `target`: its versions are loaded, and labels do not move."""
+        """Return the first step of a rollout: the versions of `target` are loaded."""
         return Release(target.versions | set(self.labels.values()), self.labels)
 
     def relabelled(self, target: Release) -> Release:
-        """Return the second step to `target`: labels move, and old versions stay loaded."""
+        """Return the second step of a rollout: labels move, and old versions stay loaded."""
         return Release(target.versions | set(self.labels.values()), target.labels)
 
     def _with(self, stable: int, canary: int, kept: int | None = None) -> Release:

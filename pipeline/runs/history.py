@@ -110,8 +110,8 @@ class RunHistory:
     def begin(self, run_id: str, command: str, inputs: InputState | None) -> RunRecord:
         """Record the start of a run and, if known, the state of its inputs.
 
-        The caller must hold the run lock. So no other run on this machine is in progress, and
-        records that say so are changed to `killed`.
+        The caller must hold the run lock. So earlier runs of this machine have ended, and the state
+        of those that are still recorded as `running` is changed to `killed`.
         """
         for record in self._recorded():
             if record.state == "running" and _is_of_this_host(record):

@@ -48,7 +48,10 @@ def connection_config(config: PipelineConfig) -> metadata_store_pb2.ConnectionCo
 
 
 def has_metadata(config: PipelineConfig) -> bool:
-    """Return whether the SQLite file exists, because opening creates it; True for MySQL."""
+    """Return whether the SQLite file exists; always True for MySQL.
+
+    Check this before `open_store`, which creates a missing SQLite file.
+    """
     return config.metadata.backend != "sqlite" or _database_file(config).exists()
 
 

@@ -70,7 +70,7 @@ def input_state(config: PipelineConfig, catalogue_through: int | None = None) ->
     ]
     interactions = () if chosen is None else chosen.interactions
     span = chosen.show(interactions[-1].span) if chosen is not None and interactions else ""
-    # Settings of spans and drift only choose the files and accept a run; they do not change its result.
+    # `events.spans` only selects files, and `drift` only accepts runs. Neither changes the result.
     excluded: dict[str, Any] = {"events": {"spans"}, "drift": True}
     settings = [config.model_dump(mode="json", exclude=excluded), _schema(config)]
     return InputState(

@@ -44,18 +44,18 @@ class RunSummary:
             server); for the drift gate also `nothing to compare`.
         blessed: Whether the evaluation gate accepted the model, in this run or an earlier one.
         pushed_version: Version that contains the model of this run, or None.
-        newly_pushed: Whether this run pushed the version, rather than an earlier one.
+        newly_pushed: Whether this run pushed the version; False if an earlier run did.
         index: The index report.
         drift: The report of the drift gate; empty if spans are not compared.
-        spans: Spans that were read by source, and missing spans; empty if there are no spans.
+        spans: Spans that were read, by source, and missing spans; empty if inputs have no spans.
         fit: Wall time and CPU time in seconds, and number of epochs of the training.
         warm_start: Model that training started from, and the number of kept, new and gone entries
-            of each vocabulary; empty without a warm start.
+            of each vocabulary; empty if warm starts are off.
         tuning: Metric, trials and best values of a search; empty without tuning.
         tuned_config: Path of a configuration with the best values, or None.
         component_seconds: Wall time of each component, in seconds.
         component_states: `complete` or `cached` for each component.
-        total_seconds: Time since the process started in seconds, including imports.
+        total_seconds: Seconds since the process started, including imports.
         failure: The error of the component that failed or refused, or None.
     """
 

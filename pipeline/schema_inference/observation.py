@@ -92,8 +92,8 @@ def observe(config: IngestConfig, max_rows: int = DEFAULT_MAX_ROWS) -> Observati
 
     Args:
         config: Ingestion settings, with absolute paths.
-        max_rows: Approximate maximum number of rows to read from each input. All files of an input
-            have the same share of it.
+        max_rows: Approximate maximum number of rows to read from each input, divided equally among
+            its files.
 
     Raises:
         IngestError: A file or a column is missing or unreadable.

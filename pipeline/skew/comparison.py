@@ -31,7 +31,7 @@ from pipeline.runs.evaluation import newest_run_outputs
 from pipeline.skew.request_log import RequestLog, Row
 
 _BATCH_ROWS = 4096
-# Outputs that only a run has that trained and pushed a model, by component.
+# Output keys by component. Only a run that trained and pushed a model has all these outputs.
 _NEEDED = {
     "TimelineExampleGen": "examples",
     "StatisticsGen": "statistics",

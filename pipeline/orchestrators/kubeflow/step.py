@@ -1,4 +1,4 @@
-"""Run one step of a compiled pipeline: TFX's container entrypoint, adapted to Kubeflow Pipelines.
+"""Entry point of a step of a compiled pipeline, which adapts TFX's entrypoint to Kubeflow.
 
 Usage: `python -m pipeline.orchestrators.kubeflow.step ARGUMENTS`, with the entrypoint's arguments.
 """

@@ -78,7 +78,7 @@ def submit(
 ) -> Submitted:
     """Create a run, or a recurring run if `cron` is given.
 
-    A recurring run starts at most one run at a time, and does not catch up on missed ones.
+    The runs of a recurring run do not overlap, and missed runs are not made up for.
 
     Args:
         package: File from `two-tower compile --runner kubeflow`.

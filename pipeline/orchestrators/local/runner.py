@@ -138,7 +138,7 @@ def run_component(
 def _not_successful(
     pipeline: pipeline_pb2.Pipeline, names: Collection[str], run_id: str
 ) -> list[str]:
-    """Return the components without an execution in a run, or whose newest one did not succeed."""
+    """Return those of `names` whose newest execution in a run failed or does not exist."""
     with metadata.Metadata(_connection(pipeline)) as handle:
         store = handle.store
         run = store.get_context_by_type_and_name(constants.PIPELINE_RUN_CONTEXT_TYPE_NAME, run_id)
