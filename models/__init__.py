@@ -8,5 +8,5 @@ something from `models` first.
 import os
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-# Without accelerators, TensorFlow's C++ log is noise, including its errors.
+# On machines without accelerators, TensorFlow's C++ log is noise, including its errors.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

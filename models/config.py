@@ -14,7 +14,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from models.settings import Settings
 
-# The name to give instead of a metric to watch the validation loss.
+# Value of `training.early_stopping_metric` that selects the validation loss.
 LOSS = "loss"
 
 
@@ -22,7 +22,7 @@ class ModelConfig(Settings):
     """Architecture of the two towers."""
 
     dimension: int = Field(64, ge=2, le=4096, description="Embedding dimension of both towers.")
-    # On MovieLens 100K, histories alone were as good.
+    # On MovieLens 100K, the results were as good with histories alone.
     query_id_embedding: bool = Field(
         False, description="Learn an embedding for each known query ID, besides the history."
     )
@@ -53,9 +53,9 @@ class ModelConfig(Settings):
         (), description="Widths of ReLU layers in the candidate tower, before a linear layer."
     )
     # Measured on the eval split of MovieLens 100K (random, batch size 32), hit_rate@10: .143 with
-    # 1.0, .160 with .1, .164 with .02, .161 without query features. Adaptive optimizers move all
-    # weights equally fast, and the few feature embeddings, used in every batch, drown out the
-    # history. Lower values cost quality for new queries.
+    # 1.0, .160 with .1, .164 with .02, .161 without query features. Adaptive optimizers change all
+    # weights equally fast, so the few feature embeddings, which every batch uses, would dominate
+    # the history. Lower values reduce the quality for new queries.
     query_feature_scale: float = Field(
         0.1, gt=0, le=10, description="Factor of the feature embeddings in the query tower."
     )
@@ -76,7 +76,7 @@ class ModelConfig(Settings):
 
     @property
     def trains_on_padded_histories(self) -> bool:
-        """Return True if the encoder works on padded tensors, so equal lengths save time."""
+        """Return True if the encoder pads histories, so batches of similar lengths save time."""
         return self.history_encoder in ("gru", "self_attention")
 
     @model_validator(mode="after")
@@ -101,7 +101,7 @@ class ModelConfig(Settings):
 
 
 class TrainingConfig(Settings):
-    """Objective, loss, optimizer, early stopping and devices of a fit."""
+    """Objective, loss, optimizer, early stopping and devices of a training run."""
 
     objective: Literal["reconstruct", "next_candidate"] = Field(
         "reconstruct",
@@ -203,7 +203,7 @@ class TrainingConfig(Settings):
 
 
 class RangeConfig(Settings):
-    """Numbers between two limits, which are included."""
+    """A range of numbers that includes both limits."""
 
     min: float = Field(description="Smallest value.")
     max: float = Field(description="Largest value.")
@@ -276,14 +276,14 @@ class TuningConfig(Settings):
 
 @dataclass(frozen=True)
 class HoldoutMetric:
-    """A metric@k that training and search measure on held-out training timelines."""
+    """A metric@k that training and tuning compute on held-out training timelines."""
 
     kind: str
     k: int
 
     @classmethod
     def parse(cls, name: str) -> "HoldoutMetric":
-        """Return the metric of a name such as ndcg@10.
+        """Parse the name of a metric, such as ndcg@10.
 
         Raises:
             ValueError: The name is not one of hit_rate@K, mrr@K and ndcg@K.
@@ -294,7 +294,7 @@ class HoldoutMetric:
         return cls(match[1], int(match[2]))
 
     def mean(self, ranks: npt.NDArray[np.int64]) -> float:
-        """Return the mean over ranks `[num_events]`, which start at 1; 0 without events."""
+        """Return the mean of the metric over `ranks` `[num_events]`, from 1; 0 without events."""
         if len(ranks) == 0:
             return 0.0
         gain = {"hit_rate": 1.0, "mrr": 1.0 / ranks, "ndcg": 1.0 / np.log2(1.0 + ranks)}

@@ -11,7 +11,7 @@ ModelError
 
 
 class ModelError(Exception):
-    """Base class of the package's errors; retrying with the same inputs does not help."""
+    """Base class of the package's errors; a retry with the same inputs fails again."""
 
 
 class ChangedFeaturesError(ModelError, ValueError):

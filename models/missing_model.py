@@ -1,7 +1,8 @@
-"""A model artifact that records that there is no model.
+"""Marker file for a model artifact that has no model.
 
-A cluster step cannot reach ML Metadata, so a step that looks for an earlier model always writes an
-artifact. A marker file distinguishes "no model" from an artifact that is empty by mistake.
+On a cluster, a step cannot query ML Metadata, so the step that looks up an earlier model always
+writes an artifact. The marker file distinguishes "no model" from an artifact that is empty by
+mistake.
 """
 
 import os
@@ -17,7 +18,7 @@ def is_missing_model(path: str) -> bool:
 
 
 def write_missing_model(path: str, reason: str) -> None:
-    """Write the marker file, which contains the reason, to the folder of a SavedModel."""
+    """Write the marker file to the folder of a SavedModel, with the reason as its content."""
     tf.io.gfile.makedirs(path)
     with tf.io.gfile.GFile(os.path.join(path, _FILE), "w") as file:
         file.write(reason + "\n")

@@ -76,7 +76,7 @@ def choose_index(vectors: Vectors, tuning_queries: Vectors, config: IndexConfig)
     Args:
         vectors: `[num_candidates, dimension]`; may be memory-mapped.
         tuning_queries: Embedded real queries `[num_queries, dimension]`. Candidates cannot replace
-            them, because their distribution differs and so does the recall of an index.
+            them: queries have another distribution, for which an index can have another recall.
         config: Settings of the index.
     """
     if config.backend != "auto":

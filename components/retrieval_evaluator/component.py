@@ -98,7 +98,7 @@ def _towers_of(model: Artifact | None) -> str | None:
 
 
 def _held_out_of(*artifacts: Artifact | None) -> HeldOut | None:
-    """Return the held-out events that the first artifact with a record states, or None."""
+    """Return the record of held-out events of the first artifact that has one, or None."""
     for artifact in artifacts:
         text = artifact and artifact.get_string_custom_property(HELD_OUT_PROPERTY)
         if text:

@@ -53,7 +53,7 @@ class EvaluationQueries:
         return len(self.queries)
 
     def part(self, first: int, last: int) -> "EvaluationQueries":
-        """Return the rows from `first` to before `last`; `inputs` keeps all rows."""
+        """Return the rows `first` to `last - 1`; `inputs` keeps all rows."""
         history = slice(*np.searchsorted(self.history_rows, (first, last)))
         target = slice(*np.searchsorted(self.target_rows, (first, last)))
         return EvaluationQueries(

@@ -41,7 +41,7 @@ class Ranking(Protocol):
 
 
 class DenseRanking:
-    """A ranking by a dense matrix of scores.
+    """Ranking by a dense matrix of scores.
 
     Args:
         scores: `[num_rows, num_candidates]`; changed in place.
@@ -105,7 +105,7 @@ class DenseRanking:
 
 
 class SparseRanking:
-    """The ranking by `CooccurrenceScores.dense`, computed without the dense scores.
+    """Ranking by `CooccurrenceScores.dense`, computed without the dense scores.
 
     Its cost grows with the number of candidates found, not with the size of the catalogue. The
     ranks of the other candidates are computed from their popularity and from the candidates that

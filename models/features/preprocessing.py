@@ -30,12 +30,12 @@ def preprocessing_fn(
 
     Args:
         inputs: Raw features by name, `[batch, n]` each.
-        custom_config: `SPEC_KEY` holds the fields of the `FeatureSpec`, `QUERY_VOCABULARY_KEY`
-            whether query IDs get a vocabulary. Without one, all of them get index 0: analysing
-            millions of session IDs would be wasted if the model has no embeddings for them.
+        custom_config: `SPEC_KEY` contains the fields of the `FeatureSpec`, `QUERY_VOCABULARY_KEY`
+            whether query IDs get a vocabulary. Without one, all query IDs get index 0, which avoids
+            analysing millions of session IDs if the model has no embeddings for them.
 
     Returns:
-        Transformed features by the same names, `[batch, n]`: int64 indices into a vocabulary,
+        Transformed features with the same names, `[batch, n]`: int64 indices into a vocabulary,
         whose last index is the out-of-vocabulary bucket, int64 bucket numbers, or float32 z-scores.
     """
     spec = FeatureSpec.model_validate(custom_config[SPEC_KEY])
@@ -69,7 +69,7 @@ def tokens(text: tf.SparseTensor) -> tf.SparseTensor:
 
 def _id_indices(ids: tf.SparseTensor, name: str) -> tf.SparseTensor:
     # A line of a vocabulary with counts is "count id", and Transform's lookup table splits it at
-    # each space. Spaces in IDs are replaced by a character that ingestion rejects in IDs.
+    # each space. Spaces in IDs are therefore replaced by a character that ingestion rejects in IDs.
     spaceless = ids.with_values(tf.strings.regex_replace(ids.values, " ", SPACE_IN_ID))
     return tft.compute_and_apply_vocabulary(
         spaceless,
@@ -99,6 +99,6 @@ def _transformed_feature(
 
 
 def _unit_weights(values: tf.SparseTensor) -> tf.Tensor:
-    # Transform sums weighted values per batch before Beam combines the batches; unweighted values
-    # go through Beam one by one, which took half of the time at a million events.
+    # With weights, Transform sums the values of a batch before Beam combines the batches. Without
+    # weights, each value passes through Beam, which took half of the time with a million events.
     return tf.ones_like(values.values, tf.int64)

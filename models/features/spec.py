@@ -1,4 +1,4 @@
-"""The declaration of IDs and features, from which Transform, towers, index and clients derive."""
+"""The declaration of IDs and features that Transform, towers, index and clients use."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ EXCLUDE_KEY = "exclude"
 # An input of the served signatures with this prefix filters by a candidate feature.
 ALLOW_PREFIX = "allow_"
 
-# Keys of Examples and of the served signatures that IDs and features cannot take.
+# Keys of Examples and of served signatures, which IDs and features must not use.
 RESERVED_KEYS = frozenset(
     {
         TIMESTAMP_KEY,
@@ -70,7 +70,7 @@ class FeatureConfig(Settings):
 
     @property
     def is_index(self) -> bool:
-        """Return True if Transform turns the feature into indices, else into a z-score."""
+        """Return True if Transform converts the feature to indices, False if to z-scores."""
         return self.kind != "numeric" or self.buckets is not None
 
 
@@ -85,7 +85,7 @@ class ColumnsConfig(Settings):
 
 
 class FeaturesConfig(Settings):
-    """Features of both sides by name."""
+    """Query features and candidate features, by name."""
 
     query: Mapping[str, FeatureConfig] = Field(default_factory=dict)
     candidate: Mapping[str, FeatureConfig] = Field(default_factory=dict)
@@ -140,20 +140,20 @@ class FeatureSpec(Settings):
 
     @property
     def query_features(self) -> Mapping[str, FeatureConfig]:
-        """Return the features of the query side by name."""
+        """Return the query features by name."""
         return self.features.query
 
     @property
     def candidate_features(self) -> Mapping[str, FeatureConfig]:
-        """Return the features of the candidate side by name."""
+        """Return the candidate features by name."""
         return self.features.candidate
 
 
 def event_weight_key(columns: ColumnsConfig, weights: Mapping[str, float]) -> str | None:
-    """Return the key of Examples that determines an event's weight; None if all weigh 1.
+    """Return the key of Examples that determines the event weights; None if all weights are 1.
 
     Raises:
-        ValueError: Weights are given without a column for them, or a key is not a rating.
+        ValueError: The data has no column for the weights, or a key of `weights` is not a rating.
     """
     if not weights:
         return None

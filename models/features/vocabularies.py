@@ -13,9 +13,10 @@ from models.features.spec import FeatureSpec
 
 @dataclass(frozen=True)
 class FeatureSizes:
-    """Numbers of rows of the embedding tables, each including the out-of-vocabulary bucket.
+    """Numbers of rows of the embedding tables, including those for out-of-vocabulary values.
 
-    `features` holds the index features of both sides. Normalised numbers have no table.
+    `features` contains the index features of queries and candidates. Numeric features without
+    buckets have no table.
     """
 
     queries: int
@@ -26,7 +27,7 @@ class FeatureSizes:
     def from_transform(
         cls, transform: tft.TFTransformOutput, spec: FeatureSpec, *, query_vocabulary: bool
     ) -> "FeatureSizes":
-        """Read the sizes from Transform's output; without a vocabulary, queries have one row."""
+        """Read the sizes from Transform's output; without a vocabulary, query IDs have one row."""
 
         def size(name: str) -> int:
             return int(transform.vocabulary_size_by_name(name)) + 1
@@ -43,8 +44,8 @@ class FeatureSizes:
 def candidate_counts(transform: tft.TFTransformOutput, spec: FeatureSpec) -> npt.NDArray[np.int64]:
     """Return the number of training events of each candidate, `[num_candidates]` int64.
 
-    The order is that of the vocabulary. Transform counts each candidate once more in the
-    catalogue; this is subtracted.
+    The counts are in the order of the vocabulary. Transform also counts each candidate once in the
+    catalogue, which is subtracted.
     """
     path = transform.vocabulary_file_by_name(spec.candidate_id)
     with tf.io.gfile.GFile(path, "rb") as lines:

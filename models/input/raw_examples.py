@@ -1,4 +1,4 @@
-"""Readers of the raw Examples that ingestion wrote, before Transform."""
+"""Readers of the raw Examples that ingestion writes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ _EXAMPLES_PER_COUNT = 4096
 
 @dataclass(frozen=True)
 class RawTimelines:
-    """A batch of timelines, split into what a query shows and what it should find.
+    """A batch of timelines, split into histories and held-out targets.
 
     Attributes:
         inputs: Inputs of the served signature (`models.input.raw_inputs.query_inputs`), including
             the history.
         history: Candidate IDs that are not held out, `[batch, (events)]`, oldest first.
         targets: Held-out candidate IDs, `[batch, (events)]`.
-        events: Candidate IDs of history and targets, `[batch, (events)]`, oldest first.
+        events: Candidate IDs of all events, `[batch, (events)]`, oldest first.
         is_target: 1 for each held-out element of `events`, `[batch, (events)]`.
     """
 
@@ -42,7 +42,7 @@ class RawTimelines:
 def read_timelines(
     files: Sequence[str], spec: FeatureSpec, batch_size: int
 ) -> Iterator[RawTimelines]:
-    """Yield the timelines in `files`, GZIP TFRecords of raw Examples, in batches."""
+    """Yield batches of the timelines in `files`, which are GZIP TFRecords of raw Examples."""
     parsing = {
         spec.query_id: tf.io.VarLenFeature(tf.string),
         spec.candidate_id: tf.io.RaggedFeature(tf.string),
@@ -64,8 +64,8 @@ class RawEvents:
 
     Attributes:
         queries: Query IDs as bytes, `[batch]`.
-        candidates: Candidate IDs as bytes, one timeline after the other, `[num_events]`.
-        times: Epoch seconds, `[num_events]`; None if the data has no times.
+        candidates: Candidate IDs as bytes, one timeline after another, `[num_events]`.
+        times: Epoch seconds, `[num_events]`; None if the data has no timestamps.
         offsets: Start of each timeline in `candidates`, and the end of the last, `[batch + 1]`.
     """
 
@@ -97,7 +97,7 @@ def read_events(files: Sequence[str], spec: FeatureSpec, batch_size: int) -> Ite
 def read_candidates(
     files: Sequence[str], spec: FeatureSpec, batch_size: int, block: slice = slice(None)
 ) -> Iterator[dict[str, tf.Tensor]]:
-    """Yield the catalogue as `models.input.raw_inputs.candidate_inputs`, in batches.
+    """Yield batches of the catalogue as inputs (`models.input.raw_inputs.candidate_inputs`).
 
     `block` is the range of candidates to read, counted over all files.
     """

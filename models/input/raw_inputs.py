@@ -25,7 +25,7 @@ def candidate_inputs(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
 
 
 def to_sparse(values: tf.Tensor) -> tf.SparseTensor:
-    """Return `[batch]` or `[batch, n]` as sparse `[batch, n]` without missing values.
+    """Convert `[batch]` or `[batch, n]` to a sparse `[batch, n]` without missing values.
 
     Empty strings and non-finite numbers are missing values.
     """
@@ -38,9 +38,9 @@ def to_sparse(values: tf.Tensor) -> tf.SparseTensor:
 
 
 def same_batch(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Repeat inputs of one row for the whole batch.
+    """Repeat inputs that have only one row for the whole batch.
 
-    A client omits what it does not know, and the server's default for it has one row.
+    If a client omits an input, the server uses its default, which has one row.
     """
     sizes = tf.stack([tf.shape(values)[0] for values in inputs.values()])
     # In an empty batch, only the defaults have a row.
@@ -54,7 +54,7 @@ def same_batch(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
 
 def default_value(tensor: tf.TensorSpec) -> tf.Tensor:
-    """Return one row of missing values."""
+    """Return the default of an input: one row of missing values."""
     if tensor.shape.rank == 2:
         return tf.zeros([1, 0], tensor.dtype)
     return tf.constant([""] if tensor.dtype == tf.string else [float("nan")], tensor.dtype)

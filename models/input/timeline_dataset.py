@@ -32,10 +32,11 @@ class TimelineDataset:
         batch_size: Timelines per batch.
         validation_fraction: Share of the timelines held out for validation.
         seed: Seed of the order.
-        bucket_by_length: Sort sixteen batches at a time by length and shuffle them, so that the
-            timelines of a batch have similar lengths and little is computed for padding.
+        bucket_by_length: Whether to sort the timelines of sixteen batches at a time by length, and
+            to shuffle these batches. The timelines of a batch then have similar lengths and little
+            padding.
         event_weights: See `TrainingConfig.event_weights`.
-        memory_bytes: Limit of the size of parsed timelines in memory; larger data is read from the
+        memory_bytes: Maximum size of the parsed timelines in memory; larger data is read from the
             files in each epoch.
 
     Raises:
@@ -82,8 +83,8 @@ class TimelineDataset:
     def epochs(self, first: int, last: int) -> tf.data.Dataset:
         """Return the batches of the epochs `first` to `last - 1`.
 
-        The order within an epoch depends only on the seed and the number of the epoch, so a
-        resumed run sees the same batches as an uninterrupted one.
+        The order within an epoch depends only on the seed and the epoch number, so a resumed run
+        sees the same batches as an uninterrupted one.
         """
         buffer = max(1, min(self._source.shuffle_buffer, self.num_timelines))
 
@@ -115,7 +116,7 @@ class TimelineDataset:
         return self._source.rows(held_out=True).batch(self._batch_size).map(self._dense)
 
     def _is_held_out(self, columns: Mapping[str, tf.RaggedTensor]) -> tf.Tensor:
-        # The bytes of the Example would not do: writers may order its features differently.
+        # The bytes of the Example are not suitable: writers may order its features differently.
         keys = [self._spec.query_id, self._spec.candidate_id]
         indices = tf.concat([columns[key] for key in keys], axis=1)
         content = tf.strings.reduce_join(tf.strings.as_string(indices), axis=1, separator=" ")
@@ -130,10 +131,10 @@ class TimelineDataset:
         shuffled = tf.reshape(tf.gather(batches, order), [-1])
         return tf.concat([shuffled, rows[whole * self._batch_size :]], axis=0)
 
-    # AutoGraph has nothing to convert here, but takes seconds to find out.
+    # AutoGraph has nothing to convert here, but would take seconds to check that.
     @tf.autograph.experimental.do_not_convert
     def _parse(self, serialized: tf.Tensor) -> dict[str, tf.RaggedTensor]:
-        """Parse `[batch]` Examples to columns of `[batch, (n)]`."""
+        """Parse serialised Examples `[batch]` into columns `[batch, (n)]`."""
         spec, weight_key = self._spec, self._weight_key
         parsing = parsing_spec([spec.query_id, spec.candidate_id], spec.query_features)
         if weight_key is not None:
@@ -166,11 +167,12 @@ class TimelineDataset:
 
 
 def event_weights(values: tf.Tensor, weights: Mapping[str, float]) -> tf.Tensor:
-    """Return the weight of each event, float32 of the shape of `values`.
+    """Return the weight of each event, float32 with the shape of `values`.
 
     Args:
-        values: Event types (strings; types without a weight weigh 1) or ratings (float32; weights
-            are interpolated between the given ratings and constant beyond them).
+        values: Event types (strings) or ratings (float32). A type without a given weight has the
+            weight 1. Ratings between two given ones get interpolated weights, and ratings beyond
+            them get the weight of the nearest.
         weights: Weights by event type or rating.
     """
     if values.dtype == tf.string:

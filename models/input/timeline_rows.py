@@ -1,7 +1,7 @@
 """Storage of the transformed timelines during training: in memory if they fit, else in files.
 
-Both classes offer the same methods. A row is a cheap stand-in for a timeline, which can be shuffled
-and batched before its columns are looked up or parsed.
+Both classes have the same methods. A row is a cheap reference to a timeline: rows are shuffled and
+batched first, and then their columns are looked up or parsed.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-# Limit for parsed timelines, about 50 million events.
+# Default limit of the size of parsed timelines; enough for about 50 million events.
 MEMORY_BYTES = 256 << 20
 _ROWS_PER_BLOCK = 4096
 _READ_BYTES = 8 << 20
 
 Columns: TypeAlias = Mapping[str, tf.RaggedTensor]
-# Parses `[batch]` serialised Examples to columns of `[batch, (n)]`.
+# Parses serialised Examples `[batch]` into columns `[batch, (n)]`.
 Parse: TypeAlias = Callable[[tf.Tensor], Columns]
-# Returns which rows are held out, `[batch]` bool.
+# Returns a mask of the held-out rows, `[batch]` bool.
 IsHeldOut: TypeAlias = Callable[[Columns], tf.Tensor]
 
 
@@ -32,7 +32,7 @@ def read_rows(
 
 
 class RowsInMemory:
-    """Timelines that are parsed once, before the first epoch. A row is a row number."""
+    """Timelines that are parsed once and kept in memory. A row is the number of a timeline."""
 
     def __init__(
         self, columns: Columns, sizes: npt.NDArray[np.int32], is_held_out: npt.NDArray[np.bool_]
@@ -48,7 +48,7 @@ class RowsInMemory:
     def read(
         cls, files: Sequence[str], parse: Parse, is_held_out: IsHeldOut | None, memory_bytes: int
     ) -> "RowsInMemory | None":
-        """Return the rows, or None if they take more than `memory_bytes`."""
+        """Read the timelines, or return None if they take more than `memory_bytes`."""
         values: dict[str, list[npt.NDArray[np.generic]]] = {}
         lengths: dict[str, list[npt.NDArray[np.int64]]] = {}
         sizes = [np.zeros(0, np.int32)]
@@ -74,7 +74,7 @@ class RowsInMemory:
         return cls(columns, np.concatenate(sizes), np.concatenate(held_out))
 
     def rows(self, *, held_out: bool) -> tf.data.Dataset:
-        """Return the row numbers, int64, of the validation or the training timelines."""
+        """Return the numbers (int64) of the held-out or of the training timelines."""
         return tf.data.Dataset.from_tensor_slices(np.flatnonzero(self._is_held_out == held_out))
 
     def columns(self, rows: tf.Tensor) -> Columns:
@@ -82,12 +82,12 @@ class RowsInMemory:
         return {name: tf.gather(column, rows) for name, column in self._columns.items()}
 
     def sizes(self, rows: tf.Tensor) -> tf.Tensor:
-        """Return the bytes of each serialised Example, `[batch]` int32."""
+        """Return the size of each serialised Example in bytes, `[batch]` int32."""
         return tf.gather(self._sizes, rows)
 
 
 class RowsInFiles:
-    """Timelines that are read again in each epoch. A row is a serialised Example."""
+    """Timelines that are read from files in each epoch. A row is a serialised Example."""
 
     shuffle_buffer = 100_000
 
@@ -99,7 +99,7 @@ class RowsInFiles:
         self.num_held_out = 0 if is_held_out is None else _count(self.rows(held_out=True))
 
     def rows(self, *, held_out: bool) -> tf.data.Dataset:
-        """Return the serialised validation or training Examples."""
+        """Return the serialised Examples of the held-out or of the training timelines."""
         timelines = _records(self._files)
         if self._is_held_out is None:
             return timelines.take(0) if held_out else timelines
@@ -116,7 +116,7 @@ class RowsInFiles:
         return self._parse(rows)
 
     def sizes(self, rows: tf.Tensor) -> tf.Tensor:
-        """Return the bytes of each serialised Example, `[batch]` int32."""
+        """Return the size of each serialised Example in bytes, `[batch]` int32."""
         return tf.strings.length(rows)
 
 

@@ -1,6 +1,6 @@
-"""Transformed features as the padded tensors that the towers read.
+"""Conversion of transformed features to the padded tensors that the towers read.
 
-Training and serving share these functions, so a row means the same in both.
+Training and serving share these functions, so both give the towers the same tensors.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ Values: TypeAlias = Any  # tf.SparseTensor | tf.RaggedTensor
 
 
 def to_ragged(values: tf.SparseTensor) -> tf.RaggedTensor:
-    """Return `[batch, (n)]` without the gaps of the sparse rows, in the same order."""
+    """Return the values of each sparse row without gaps, `[batch, (n)]`."""
     return tf.RaggedTensor.from_value_rowids(
         values.values, values.indices[:, 0], nrows=values.dense_shape[0], validate=False
     )
@@ -31,7 +31,7 @@ def pad_indices(values: Values, newest: int | None = None) -> tf.Tensor:
     ragged = values if isinstance(values, tf.RaggedTensor) else to_ragged(values)
     ragged = tf.cast(ragged, tf.int32)
     if newest is not None:
-        # Before padding, because the last columns of a short padded row are empty.
+        # Slice before padding, because the last columns of a short padded row are empty.
         ragged = ragged[:, -newest:]
     return ragged.to_tensor(MISSING_INDEX)
 
@@ -39,7 +39,7 @@ def pad_indices(values: Values, newest: int | None = None) -> tf.Tensor:
 def dense_features(
     transformed: Mapping[str, Values], features: Mapping[str, FeatureConfig]
 ) -> dict[str, tf.Tensor]:
-    """Return index features as `[batch, n]` int32 and numbers as `[batch, 1]` float32.
+    """Return index features as `[batch, n]` int32 and other features as `[batch, 1]` float32.
 
     A missing index is `MISSING_INDEX`, a missing number is NaN.
     """
@@ -63,7 +63,7 @@ def _first_number(values: Values) -> tf.Tensor:
 def parsing_spec(
     index_names: Iterable[str], features: Mapping[str, FeatureConfig]
 ) -> dict[str, tf.io.VarLenFeature]:
-    """Return the parsing spec of transformed Examples with these index columns and features."""
+    """Return the parsing spec of transformed Examples with index columns and features."""
     spec = {name: tf.io.VarLenFeature(tf.int64) for name in index_names}
     for name, feature in features.items():
         spec[name] = tf.io.VarLenFeature(tf.int64 if feature.is_index else tf.float32)

@@ -17,16 +17,16 @@ from models.towers.candidate_and_query import CandidateTower, QueryTower
 EMBED_QUERY = "embed_query"
 EMBED_CANDIDATE = "embed_candidate"
 EMBEDDING_KEY = "embedding"
-# Next to the SavedModel, in a folder that TensorFlow Serving ignores.
+# In a folder of the SavedModel that TensorFlow Serving ignores.
 MODEL_CONFIG_FILE = os.path.join("assets.extra", "model_config.json")
 # Attribute of the exported module that holds the weights by name.
 WEIGHTS_ATTRIBUTE = "weights"
-# Neither "/" nor ".", which checkpoints escape.
+# Not "/" or ".", because checkpoints escape them.
 _NAME_SEPARATOR = ":"
 
 
 class ServedTowers(tf.Module):
-    """The towers behind Transform's graph, so that serving and training compute the same."""
+    """Transform's graph followed by the towers, so that serving computes the same as training."""
 
     def __init__(
         self,
@@ -105,8 +105,8 @@ def export_towers(
 def named_weights(towers: Iterable[tf_keras.layers.Layer]) -> dict[str, tf.Variable]:
     """Return the variables by stable names, such as `candidate_tower:ids:embeddings`.
 
-    Keras numbers layers by what the process created before, so its names change between runs.
-    Here, a name is the path of attributes from the tower to the variable, without leading
+    Keras names contain counters of the layers that the process has created, so they change between
+    runs. Here, a name is the path of attributes from the tower to the variable, without leading
     underscores. Exported models carry these names: renaming an attribute of a tower breaks warm
     starts from older models. A variable that both towers use is named after the first tower.
     """

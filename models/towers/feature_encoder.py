@@ -1,4 +1,4 @@
-"""The encoder of the features of one side: the sum of one vector per feature."""
+"""The encoder of query or candidate features: the sum of one vector per feature."""
 
 from collections.abc import Mapping
 
@@ -9,11 +9,11 @@ from models.features.spec import FeatureConfig
 
 
 class FeatureEncoder(tf_keras.layers.Layer):
-    """Sums an embedding per index feature and a learned direction per number.
+    """Layer that sums an embedding per index feature and a linear projection per number.
 
-    Several values of one feature are averaged, and a missing feature adds nothing. In training,
-    each feature of a row is hidden with probability `dropout`, so that the tower learns to answer
-    without it.
+    The embeddings of several values of a feature are averaged. A missing feature adds nothing. In
+    training, each feature of a row is hidden with probability `dropout`, so that the tower learns
+    to work without it. The sum is multiplied by `scale`.
 
     References:
         Kula. Metadata Embeddings for User and Item Cold-start Recommendations. 2015. Eq. 1.
@@ -75,10 +75,10 @@ class FeatureEncoder(tf_keras.layers.Layer):
         return total
 
     def shares(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor | tf.SparseTensor]:
-        """Return index features `[batch, n]` as the share of each value in a row.
+        """Convert index features `[batch, n]` to the share of each value in a row.
 
-        The mean embedding is then a product of `[batch, size]` and `[size, dimension]`, which skips
-        the padding.
+        The mean embedding is then a product of a sparse `[batch, size]` matrix and the table
+        `[size, dimension]`, which does no work for padding.
         """
         encoded: dict[str, tf.Tensor | tf.SparseTensor] = dict(inputs)
         for name, table in self._tables.items():

@@ -1,4 +1,4 @@
-"""Exported towers, loaded in process."""
+"""Exported towers, loaded into this process."""
 
 import functools
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ class SavedTowers:
     """A SavedModel written by `models.towers.export`.
 
     Args:
-        directory: Folder of the SavedModel, whose content must not change.
+        directory: Folder of the SavedModel. It must not change, because the loaded model is cached.
         spec: IDs and features that the model was trained with.
 
     Raises:
@@ -64,7 +64,7 @@ class SavedTowers:
         return np.concatenate(ids), np.concatenate(vectors)
 
 
-# Several components in a row use the same model.
+# Cached, because consecutive components use the same model.
 @functools.lru_cache(maxsize=1)
 def _load(directory: str) -> Any:
     return tf.saved_model.load(directory)

@@ -11,19 +11,19 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-# The command prints the records of this logger as progress; the attribute `fraction` of a record
-# is the share that is done.
+# The command line shows the records of this logger as progress. The attribute `fraction` of a
+# record is the completed share.
 progress = logging.getLogger("two_tower.progress")
 
 
 class FitState(tf_keras.callbacks.Callback):
-    """Saves the state of a fit, stops it early and restores the best weights.
+    """Callback that saves checkpoints, stops training early and restores the best weights.
 
-    Keras' BackupAndRestore and EarlyStopping do not save the best weights and the patience, so a
-    run that was killed and resumed would end with another model than an uninterrupted one.
+    Keras' BackupAndRestore and EarlyStopping do not save the best weights and the epochs since
+    then, so a killed and resumed run would end with a different model from an uninterrupted one.
 
     Args:
-        directory: Folder of the checkpoints, which exist until `discard`.
+        directory: Folder of the checkpoints, which `discard` deletes.
         patience: Epochs without improvement before training stops; 0 never stops.
         every_s: Minimum seconds between checkpoints.
         epochs: Total number of epochs.
@@ -91,7 +91,7 @@ class FitState(tf_keras.callbacks.Callback):
         return bool(self._patience and int(self._epochs_since_best) >= self._patience)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Save the best weights and the state; stop when the patience is exhausted."""
+        """Save the best weights and the state; stop training when the patience is exhausted."""
         logs = dict(logs or {})
         self._epoch.assign(epoch + 1)
         value = -logs["val_loss"] if "val_loss" in logs else None
@@ -123,5 +123,5 @@ class FitState(tf_keras.callbacks.Callback):
             self._best.checkpoint.restore(self._best.latest_checkpoint).expect_partial()
 
     def discard(self) -> None:
-        """Delete the checkpoints, after the export."""
+        """Delete the checkpoints; call this after the export."""
         shutil.rmtree(self._directory, ignore_errors=True)

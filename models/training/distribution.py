@@ -1,4 +1,4 @@
-"""Training on several devices: strategy, cluster, parts of a batch, and what replicas exchange."""
+"""Training on several devices: strategy, cluster, batches and collective operations."""
 
 import json
 import os
@@ -14,10 +14,10 @@ from models.errors import ClusterError, WorkerFailedError
 from models.training.checkpoints_and_early_stopping import progress
 
 if TYPE_CHECKING:
-    # Importing TFX takes seconds, which the model alone does not need.
+    # Not imported at run time: importing TFX takes seconds, and the model does not need it.
     from tfx.components.trainer.fn_args_utils import FnArgs
 
-# Next to the checkpoints, which all workers must be able to read.
+# Stored next to the checkpoints, in a folder that all workers must be able to read.
 ARGUMENTS_FILE = "workers.json"
 _WORKER_MODULE = "models.training.multi_worker"
 _ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +32,7 @@ _PASSED_ON = (
     "hyperparameters",
     "custom_config",
 )
-# Far from the offsets that the model adds to the seed of a step.
+# Much larger than the offsets that the model adds to the seed of a step.
 _SEED_STRIDE = 100_003
 
 
@@ -73,7 +73,7 @@ def read_task() -> tuple[str, int]:
 
 
 def is_chief() -> bool:
-    """Return True if this process exports: the chief, or worker 0 of a cluster without a chief."""
+    """Return True if this process exports the model: the chief or, if there is none, worker 0."""
     kind, index = read_task()
     if "chief" in json.loads(os.environ[_TF_CONFIG])["cluster"]:
         return kind == "chief"
@@ -83,8 +83,8 @@ def is_chief() -> bool:
 def fit_as_chief(fn_args: "FnArgs", folder: Path) -> None:
     """Train in a new process, together with the other workers, and return after the export.
 
-    TensorFlow must configure the cluster before anything else is computed, and other components
-    have already computed in this process. The other workers are started by the user; see
+    TensorFlow must configure the cluster before any other operation, but in this process other
+    components have already used TensorFlow. The user starts the other workers; see
     `models.training.multi_worker`. Their arguments are in `folder` while training runs.
 
     Raises:
@@ -124,7 +124,7 @@ def fit_as_chief(fn_args: "FnArgs", folder: Path) -> None:
 def distribute(
     strategy: tf.distribute.Strategy, make_batches: Callable[[], tf.data.Dataset | None]
 ) -> Any:
-    """Return batches for `fit`: each replica gets an equal part of the rows, in order.
+    """Return batches for Keras' `fit` that give each replica an equal part of the rows, in order.
 
     Every process reads all batches and drops the rows of other processes.
     """
@@ -154,9 +154,9 @@ def distribute(
     return strategy.distribute_datasets_from_function(local_parts)
 
 
-# The functions below run inside a training step. On one device they return what they are given. On
-# several, each replica has some rows of the batch, and together they must compute what one device
-# would compute from all rows.
+# The functions below run inside a training step. With one replica, they have no effect. With
+# several, each replica has a part of the batch's rows, and together they must compute the same as
+# one device with all rows.
 
 
 def gathered(indices: tf.Tensor) -> tf.Tensor:
@@ -164,16 +164,17 @@ def gathered(indices: tf.Tensor) -> tf.Tensor:
     context = _replica_context()
     if context is None:
         return indices
-    # TensorFlow 2.16 crashes when several processes gather nothing at all.
+    # TensorFlow 2.16 crashes if several processes gather only empty tensors.
     everything = context.all_gather(tf.concat([indices, [-1]], axis=0), axis=0)
     return tf.boolean_mask(everything, everything >= 0)
 
 
 def never_empty(gradient: Any) -> Any:
-    """Return a gradient that replicas can sum: a sparse one gets an additional row of zeros.
+    """Add a row of zeros to a sparse gradient, so that replicas can sum it even if it is empty.
 
-    Sparse gradients are summed by gathering their rows; see `gathered`. The added row repeats an
-    index of the gradient, so that a row-wise optimizer moves no other row.
+    Sparse gradients are summed by gathering their rows, which must not all be empty; see
+    `gathered`. The added row repeats an index of the gradient, so that a row-wise optimizer updates
+    no other row.
     """
     if _replica_context() is None or not isinstance(gradient, tf.IndexedSlices):
         return gradient
@@ -187,16 +188,17 @@ def never_empty(gradient: Any) -> Any:
 
 
 def sum_of_all(weight: tf.Tensor) -> tf.Tensor:
-    """Return the sum of the weights of all replicas."""
+    """Return the sum of `weight` over all replicas."""
     context = _replica_context()
     return weight if context is None else context.all_reduce(tf.distribute.ReduceOp.SUM, weight)
 
 
 def share_of_all(weight: tf.Tensor) -> tf.Tensor | float:
-    """Return this replica's share of the weights of all replicas.
+    """Return this replica's share of the sum of `weight` over all replicas.
 
-    The gradients of replicas are summed. Multiplying a replica's mean loss by its share of the
-    events gives the mean over all events; otherwise events of a replica with few would count more.
+    The gradients of replicas are summed. If each replica multiplies its mean loss by its share, the
+    sum is the mean over all events. Otherwise, the events of replicas with few events would count
+    more.
     """
     if _replica_context() is None:
         return 1.0
@@ -204,7 +206,7 @@ def share_of_all(weight: tf.Tensor) -> tf.Tensor | float:
 
 
 def seed_per_replica(seed: tf.Tensor) -> tf.Tensor:
-    """Return a seed for random numbers per row, because replicas have different rows.
+    """Return a different seed for each replica, for random numbers that belong to rows.
 
     Random numbers of the whole step, such as the negatives, use `seed` itself.
     """

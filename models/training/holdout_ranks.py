@@ -1,4 +1,4 @@
-"""Quality on held-out training timelines, for early stopping and for the search of settings.
+"""Ranks on held-out training timelines, for early stopping and for tuning.
 
 Ranks are exact, over the whole catalogue. The events that the evaluation holds out are not used.
 """
@@ -16,9 +16,9 @@ from models.features.spec import FeatureSpec
 from models.training.two_tower_model import TwoTowerModel
 
 _QUERIES_PER_BATCH = 256
-# Share of a timeline without order that is predicted from the rest.
+# reconstruct: share of a timeline's events that are predicted from the rest.
 _HIDDEN_SHARE = 0.2
-# Number of newest events of an ordered timeline that are predicted, each from those before it.
+# next_candidate: number of newest events that are predicted, each from those before it.
 _NEWEST = 5
 
 Batch: TypeAlias = Mapping[str, tf.Tensor]
@@ -26,12 +26,12 @@ Batch: TypeAlias = Mapping[str, tf.Tensor]
 
 @dataclass(frozen=True)
 class HoldoutQuery:
-    """A query made of one timeline.
+    """A query that is made from a timeline, and the events to predict.
 
     Attributes:
         row: Row of the timeline in its batch.
         history: Candidate indices `[num_events]`, oldest first.
-        targets: Candidate indices to predict.
+        targets: Candidate indices to predict `[num_targets]`.
     """
 
     row: int
@@ -51,8 +51,9 @@ def holdout_ranks(
     """Return the rank, from 1, of each target among all candidates.
 
     With `reconstruct`, a random fifth of a timeline's events is predicted from the rest. With
-    `next_candidate`, each of the newest five events is predicted from all events before it. Ties
-    count as ranked before the target. With `exclude_seen`, candidates of the history are left out.
+    `next_candidate`, each of the newest five events is predicted from all events before it.
+    Candidates with the same score rank before the target. With `exclude_seen`, the history's
+    candidates are excluded from the ranking.
 
     Raises:
         DivergedError: A score is not finite.
@@ -120,7 +121,7 @@ def _embed(
 def _ranks(
     scores: npt.NDArray[np.float32], query: HoldoutQuery, exclude_seen: bool
 ) -> npt.NDArray[np.int64]:
-    # Transform's out-of-vocabulary index is one past the catalogue.
+    # The out-of-vocabulary index equals the number of candidates, so it has no score.
     targets = query.targets[query.targets < len(scores)]
     own = scores[targets]
     if exclude_seen:

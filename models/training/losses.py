@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 _MASKED = -1e9
-# Logits in memory at once; 8 million float32 are 32 MB.
+# Maximum number of logits in memory at a time: 8 million float32 take 32 MB.
 _LOGITS_PER_BLOCK = 8_000_000
 
 
@@ -14,7 +14,7 @@ def full_softmax(
 ) -> tf.Tensor:
     """Return the weighted mean of -log softmax(logits)[row, target].
 
-    This form suits few queries with many targets each; `sampled_softmax` takes a query per target.
+    Use it for few queries with many targets each; `sampled_softmax` needs one query per target.
 
     Args:
         logits: `[batch, num_candidates]`.
@@ -39,7 +39,7 @@ def sampled_softmax(
     weights: tf.Tensor,
     hardest: int = 0,
 ) -> tf.Tensor:
-    """Return the softmax loss against shared negatives, corrected for how they were drawn.
+    """Return the mean softmax loss against shared negatives, corrected for their sampling.
 
     The logit of each negative is reduced by the logarithm of its expected count among the negatives
     (logQ correction), which makes the sampled normaliser an unbiased estimate of the full one.
@@ -58,9 +58,9 @@ def sampled_softmax(
         negative_log_expected: Logarithm of the expected count of each negative,
             `[num_negatives]`.
         weights: `[num_events]`.
-        hardest: Number of negatives with the highest scores to keep per event; 0 keeps all. They
-            keep their corrections, so each represents as many candidates as before. Leaving out the
-            easy negatives changes the value of the loss but its gradient very little.
+        hardest: Number of negatives with the highest scores to keep per event; 0 keeps all. Their
+            corrections stay the same, so each represents as many candidates as before. Without the
+            easy negatives, the loss changes, but its gradient changes very little.
 
     References:
         Bengio, Senécal. Adaptive Importance Sampling to Accelerate Training of a Neural
@@ -111,9 +111,9 @@ def _blocks(
     """Compute losses and gradients of the summed loss, a block of events at a time.
 
     Returns:
-        Losses `[num_events]`; derivatives by the positive logit `[num_events]`; gradients through
-        the negative logits by the queries, `[num_events, dimension]`, and by the negative vectors,
-        `[num_negatives, dimension]`.
+        Losses `[num_events]`; derivatives with respect to the positive logits `[num_events]`;
+        gradients through the negative logits with respect to the queries, `[num_events,
+        dimension]`, and to the negative vectors, `[num_negatives, dimension]`.
     """
     num_events = tf.shape(queries)[0]
     block = tf.maximum(1, _LOGITS_PER_BLOCK // tf.maximum(tf.shape(negatives)[0], 1))
@@ -182,19 +182,21 @@ def draw_negatives(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Draw the shared negatives of one step: in-batch targets and uniform candidates.
 
-    The two sources form one mixture: whichever source a candidate came from, its expected count is
-    `in_batch * frequency + num_uniform / num_candidates`. The number of in-batch negatives is
-    limited, because otherwise the logits would grow with the square of the batch's events.
+    The two sources form one mixture, so the expected count of a candidate does not depend on the
+    source that it came from. It is `in_batch * frequency + num_uniform / num_candidates`. The
+    number of in-batch negatives is limited, because otherwise the number of logits would grow with
+    the square of the batch's events.
 
     Args:
         targets: Candidate indices of the batch, `[num_events]` int32.
-        log_frequency: Log share of each candidate in the training events, `[num_candidates]`.
+        log_frequency: Logarithm of each candidate's share of the training events,
+            `[num_candidates]`.
         num_in_batch: Maximum number of `targets` to take, in random order.
         num_uniform: Number of candidates to draw uniformly.
         seed: `[2]` int32.
 
     Returns:
-        Candidate indices `[num_negatives]` int32 and their log expected counts.
+        Candidate indices, int32, and logarithms of their expected counts, both `[num_negatives]`.
     """
     num_candidates = tf.shape(log_frequency)[0]
     uniform = tf.random.stateless_uniform(

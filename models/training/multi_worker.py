@@ -1,7 +1,7 @@
-"""Command of one worker of a `multi_worker` fit.
+"""Command that runs one worker of a training run with `strategy: multi_worker`.
 
-The pipeline runs as the chief, which starts this command for itself and writes a file of arguments.
-Start it on each other machine with the TF_CONFIG of that worker:
+The pipeline runs as the chief: it writes the arguments to a file and runs this command for itself.
+Run the command on each other machine with the TF_CONFIG of that worker:
 
     python -m models.training.multi_worker --arguments runs/NAME/checkpoints/workers.json
 """
@@ -18,7 +18,7 @@ from models.training.trainer import fit_and_export
 
 
 def main() -> None:
-    """Train as the task that TF_CONFIG names; only the chief exports."""
+    """Train as the task in TF_CONFIG; only the chief exports the model."""
     parser = argparse.ArgumentParser(description="Run one worker of a fit.")
     parser.add_argument("--arguments", required=True, help=f"{ARGUMENTS_FILE} of the chief")
     arguments = parser.parse_args()

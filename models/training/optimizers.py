@@ -1,4 +1,4 @@
-"""The optimizer of a fit and its learning rate schedule."""
+"""The optimizer and its learning rate schedule."""
 
 from typing import Any, TypeAlias
 
@@ -11,7 +11,7 @@ Schedule: TypeAlias = Any  # tf_keras.optimizers.schedules.LearningRateSchedule
 
 
 def make_optimizer(training: TrainingConfig, num_steps: int) -> tf_keras.optimizers.Optimizer:
-    """Return the configured optimizer for a fit of `num_steps` steps."""
+    """Return the configured optimizer for a training run of `num_steps` steps."""
     rate = learning_rate(training, num_steps)
     clip = training.gradient_clip_norm
     if training.optimizer == "adamw":
@@ -24,7 +24,7 @@ def make_optimizer(training: TrainingConfig, num_steps: int) -> tf_keras.optimiz
 
 
 def learning_rate(training: TrainingConfig, num_steps: int) -> Schedule:
-    """Return the learning rate by step: a linear warm-up, then constant or half a cosine.
+    """Return the learning rate schedule: linear warm-up, then constant or cosine decay to 0.
 
     References:
         Loshchilov, Hutter. SGDR: Stochastic Gradient Descent with Warm Restarts. 2017. Eq. 5.
@@ -48,12 +48,12 @@ class RowAdamW(tf_keras.optimizers.Adam):
     """AdamW that updates only those rows of an embedding table that a step uses.
 
     Keras' AdamW decays the moments of all rows and moves all rows in each step. With a million
-    candidates, these passes over the tables take almost all of its time. Here, the moments, weights
-    and weight decay of unused rows do not change. Dense gradients are treated as in Keras.
+    candidates, almost all of its time is spent on these passes over the tables. Here, unused rows
+    keep their moments and weights, without weight decay. Dense gradients are treated as in Keras.
 
     Args:
         learning_rate: Learning rate or schedule.
-        decay: Decoupled weight decay, in units of the learning rate.
+        decay: Decoupled weight decay; a step subtracts learning rate × decay × weight.
         **settings: Arguments of Keras' Adam.
 
     References:
@@ -65,7 +65,7 @@ class RowAdamW(tf_keras.optimizers.Adam):
     """
 
     def __init__(self, learning_rate: Any, decay: float = 0.0, **settings: Any) -> None:
-        # The number of used rows changes in each step, and XLA would compile for each number.
+        # Without XLA, which would compile the step again for each number of used rows.
         super().__init__(learning_rate, **{"jit_compile": False, **settings})
         self._decay = decay
 
@@ -97,7 +97,7 @@ class RowAdamW(tf_keras.optimizers.Adam):
 def _updated_rows(
     moment: tf.Variable, rows: tf.Tensor, values: tf.Tensor, beta: float
 ) -> tf.Tensor:
-    """Update some rows of a moving average and return them."""
+    """Update `rows` of a moving average and return them."""
     updated = beta * tf.gather(moment, rows) + (1 - beta) * values
     moment.scatter_update(tf.IndexedSlices(updated, rows))
     return updated

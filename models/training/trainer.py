@@ -37,8 +37,8 @@ from models.training.warm_start import SavedWeights, WarmStart, restore
 from models.tuning.search_space import apply, chosen_values
 
 TRAINER_KEY = "trainer"
-# Files in the folder of the logs: the report of the warm start, and the cost of training (after a
-# restart, of the last part).
+# Files in the log folder: the report of the warm start, and the time and CPU time of training
+# (after a restart, only of the part since then).
 WARM_START_FILE = "warm_start.json"
 FIT_FILE = "fit.json"
 
@@ -46,8 +46,9 @@ FIT_FILE = "fit.json"
 class TrainerConfig(Settings):
     """Configuration of `run_fn`, whose fields are in `custom_config[TRAINER_KEY]`.
 
-    `watched` is the metric for early stopping, and `exclude_seen` whether candidates of the history
-    are left out of it.
+    Attributes:
+        watched: Metric for early stopping.
+        exclude_seen: Whether the ranks for this metric exclude the history's candidates.
     """
 
     spec: FeatureSpec
@@ -65,9 +66,9 @@ def run_fn(fn_args: FnArgs) -> None:
 
     Args:
         fn_args: `train_files` are the transformed timelines and `eval_files` the transformed
-            catalogue. `custom_config[TRAINER_KEY]` holds the fields of a `TrainerConfig`.
-            `base_model` is the model for a warm start, if any, and `hyperparameters` the best
-            values of a search.
+            catalogue. `custom_config[TRAINER_KEY]` contains the fields of a `TrainerConfig`,
+            `base_model` is the model for a warm start, if any, and `hyperparameters` are the best
+            values of a search, if any.
 
     Raises:
         WarmStartError: The base model does not fit the configuration.
@@ -80,12 +81,12 @@ def run_fn(fn_args: FnArgs) -> None:
 
 
 def fit_and_export(fn_args: FnArgs) -> None:
-    """Train in this process, with the arguments of `run_fn`; only the chief exports."""
+    """Train in this process, with the arguments of `run_fn`; only the chief exports the towers."""
     config = _read_config(fn_args)
     # With deterministic kernels, the same seed gives the same model.
     tf.config.experimental.enable_op_determinism()
     tf_keras.utils.set_random_seed(config.training.seed)
-    # TensorFlow can only connect to other workers before anything is computed.
+    # TensorFlow can only connect to other workers before any other operation.
     strategy = make_strategy(config.training.strategy)
     transform = tft.TFTransformOutput(fn_args.transform_output)
     started, started_cpu = time.monotonic(), time.process_time()
@@ -105,7 +106,7 @@ def fit_and_export(fn_args: FnArgs) -> None:
     if config.training.strategy != "multi_worker" or is_chief():
         cost = {
             "seconds": round(time.monotonic() - started, 3),
-            # All threads of this process, including reading and compiling.
+            # The CPU time of all threads of this process, including reading and compilation.
             "cpu_seconds": round(time.process_time() - started_cpu, 3),
             "epochs": state.epochs_done,
             "timelines": timelines.num_timelines,
@@ -133,17 +134,17 @@ def fit(
     *,
     keep_best: bool = True,
 ) -> FitState:
-    """Train `model` in place, resuming from the checkpoint of a killed run with the same inputs.
+    """Train `model` in place, from the checkpoint in `checkpoint_dir` if there is one.
 
     Args:
         model: Towers to train.
         timelines: Training data.
-        training: Settings.
+        training: Settings of the training.
         checkpoint_dir: Folder for checkpoints.
         log_dir: Folder for TensorBoard.
         initialize: Function that sets the initial weights of the built model.
-        measure: See `FitState`.
-        keep_best: Whether to end with the weights of the best epoch.
+        measure: Function that measures the quality after an epoch; see `FitState`.
+        keep_best: Whether to restore the weights of the best epoch at the end.
     """
     strategy = model.distribute_strategy
     is_single_process = training.strategy != "multi_worker"
@@ -152,7 +153,7 @@ def fit(
     state = FitState(
         checkpoint_dir,
         training.early_stopping_patience,
-        # Workers would have to save at the same moment.
+        # Several workers would have to save at the same time.
         training.checkpoint_every_s if is_single_process else math.inf,
         training.epochs,
         measure,
@@ -187,7 +188,7 @@ def fit(
 
 
 def make_timelines(config: TrainerConfig, files: list[str]) -> TimelineDataset:
-    """Return the training data in `files`, transformed timelines."""
+    """Return the dataset of the transformed timelines in `files`."""
     training = config.training
     return TimelineDataset(
         files,
@@ -245,7 +246,7 @@ def _validation_metric(
 
 
 def _read_config(fn_args: FnArgs) -> TrainerConfig:
-    """Return the configuration, updated with the best values of a search."""
+    """Return the configuration, with the best values of a search if there was one."""
     config = TrainerConfig.model_validate(fn_args.custom_config[TRAINER_KEY])
     if not fn_args.hyperparameters:
         return config
@@ -258,7 +259,7 @@ def _warm_start(
     config: TrainerConfig, transform: tft.TFTransformOutput, fn_args: FnArgs
 ) -> Callable[[TwoTowerModel], None]:
     """Return a function that restores the base model's weights and writes a report."""
-    # Read now, so that an unusable base model fails before the model is built.
+    # Read now, so that an unusable base model raises an error before the model is built.
     has_base = fn_args.base_model and not is_missing_model(fn_args.base_model)
     saved = SavedWeights.read(fn_args.base_model, config.spec) if has_base else None
 
@@ -288,7 +289,7 @@ def _write_json(path: str, content: Mapping[str, Any]) -> None:
 
 
 def _checkpoint_dir(config: TrainerConfig, fn_args: FnArgs) -> Path:
-    """Return a folder that a second run finds if and only if its inputs are the same."""
+    """Return a folder for checkpoints that is the same for all runs with the same inputs."""
     inputs = [
         config.model_dump_json(),
         fn_args.transform_output,

@@ -1,4 +1,4 @@
-"""The model that is trained: two towers, the catalogue and the loss."""
+"""The Keras model for training: two towers, the catalogue and the loss."""
 
 from collections.abc import Mapping
 
@@ -24,17 +24,17 @@ from models.training.distribution import (
 )
 from models.training.losses import draw_negatives, full_softmax, sampled_softmax
 
-# Weight of a timeline's first event if nothing is known of the query. It suffices to train the
-# vector of such queries, because the optimizer is invariant to scale, and is too small to move the
-# candidates. With weight 1, RetailRocket sessions had recall@20 / mrr@20 of .548 / .296.
+# Weight of a timeline's first event if nothing is known about the query. It is large enough to
+# train the embedding of such queries, because the optimizer is invariant to scale, and too small to
+# move the candidates. With weight 1, RetailRocket sessions had recall@20 / mrr@20 of .548 / .296.
 _FIRST_EVENT_WEIGHT = 0.01
 
 
 class TwoTowerModel(tfrs.Model):
-    """Trains both towers on batches of `models.input.timeline_dataset.TimelineDataset`.
+    """Model that trains both towers on batches of `TimelineDataset`.
 
-    All random numbers of a step derive from the seed and the number of the step, so a run that
-    resumes from a checkpoint computes exactly what the uninterrupted run would have computed.
+    All random numbers of a step depend only on the seed and the step number, so a run that resumes
+    from a checkpoint computes exactly the same as an uninterrupted run.
 
     Args:
         spec: IDs and features.
@@ -42,7 +42,7 @@ class TwoTowerModel(tfrs.Model):
         config: Architecture.
         training: Objective, loss and dropout.
         table: Features of the catalogue.
-        counts: Training events per candidate, `[num_candidates]`.
+        counts: Number of training events of each candidate, `[num_candidates]`.
         num_timelines: Number of timelines that `counts` was computed from, if known.
 
     Example:
@@ -95,7 +95,7 @@ class TwoTowerModel(tfrs.Model):
         features = {name: tf.gather(values, indices) for name, values in self._table.items()}
         return self.candidate_tower(indices, features, seed=seed)
 
-    # AutoGraph has nothing to convert here, but takes ten seconds to find out.
+    # AutoGraph has nothing to convert here, but would take ten seconds to check that.
     @tf.autograph.experimental.do_not_convert
     def train_step(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Run one optimizer step; Keras calls this."""
@@ -125,15 +125,15 @@ class TwoTowerModel(tfrs.Model):
         return [self._mean_loss]
 
     def _report(self, inputs: Mapping[str, tf.Tensor], loss: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return the mean loss of the epoch's events so far."""
+        """Update the mean loss of the epoch's events so far, and return it."""
         self._mean_loss.update_state(loss, sample_weight=self._total_weight(inputs))
         return {"loss": self._mean_loss.result()}
 
     def _share_of_average_step(self, num_events: tf.Tensor) -> tf.Tensor | float:
-        """Return the events of the batch divided by the average over all batches.
+        """Return the number of events of the batch, divided by the average over all batches.
 
-        Batches bucketed by length differ in their number of events, and all events should have the
-        same influence.
+        Batches that are bucketed by length have different numbers of events, but all events should
+        have the same influence.
         """
         if self._events_per_step is None or self._training.objective == "reconstruct":
             return 1.0
@@ -156,8 +156,8 @@ class TwoTowerModel(tfrs.Model):
     ) -> tf.Tensor:
         """Return the mean loss of the batch's events.
 
-        With several replicas, the events are those of this replica and the negatives are drawn from
-        all of them.
+        With several replicas, these are the events of this replica, but in-batch negatives are
+        drawn from the events of all replicas.
         """
         seed = seed if training else None
         row_seed = None if seed is None else seed_per_replica(seed)
@@ -283,7 +283,7 @@ class TwoTowerModel(tfrs.Model):
         )
 
     def _visible(self, shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Draw the events that the encoder may see."""
+        """Draw a mask of the events that history dropout leaves visible."""
         return keep_mask(shape, self._training.history_dropout, seed + 300) > 0
 
 

@@ -1,8 +1,8 @@
 """Warm start: training that begins with the weights of an earlier model.
 
-Each row of an embedding table belongs to an ID or a value, and its index changes with every run of
-Transform. The exported model contains its weights by name and its vocabularies, so rows are matched
-by their values.
+Each row of an embedding table belongs to an ID or a feature value, and its index changes with every
+run of Transform. Exported models contain their weights by name and their vocabularies, so the rows
+of two models are matched by their values.
 """
 
 import json
@@ -77,7 +77,7 @@ class SavedWeights:
 
 @dataclass(frozen=True)
 class RowsOfVocabulary:
-    """Numbers of values of a vocabulary that kept their rows, are new, and are gone."""
+    """Numbers of values in both vocabularies, only in the new one, and only in the earlier one."""
 
     kept: int
     new: int
@@ -90,7 +90,7 @@ class WarmStart:
 
     Attributes:
         source: Folder of the earlier model, or None if there was none.
-        vocabularies: Rows by name of the vocabulary.
+        vocabularies: Numbers of rows by name of the vocabulary.
         fresh: Names of weights that the earlier model lacks.
         dropped: Names of weights that only the earlier model has.
     """
@@ -113,9 +113,8 @@ def restore(
 ) -> WarmStart:
     """Copy the saved weights into a built model, matching the rows of tables by their values.
 
-    New values keep their random rows. The out-of-vocabulary row and dense layers are copied. The
-    optimizer starts from scratch. `vocabularies` are those of `model`, which does not change if
-    this fails.
+    Rows of new values stay random. Out-of-vocabulary rows and dense layers are copied; the state of
+    the optimizer is not. `vocabularies` are those of `model`. On an error, `model` does not change.
 
     Raises:
         WarmStartError: A weight has another shape or meaning in the earlier model.
@@ -171,7 +170,7 @@ def vocabulary_of(name: str, spec: FeatureSpec) -> str | None:
 def _matching_rows(
     old: Sequence[bytes], new: Sequence[bytes]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the rows of `new` whose values are in `old`, and their rows in `old`."""
+    """Return the rows of `new` whose values are also in `old`, and their rows in `old`."""
     old_rows = {value: row for row, value in enumerate(old)}
     pairs = [(row, old_rows[value]) for row, value in enumerate(new) if value in old_rows]
     matched = np.array(pairs, np.int64).reshape(-1, 2)

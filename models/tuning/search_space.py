@@ -26,7 +26,8 @@ _INTERNAL_PREFIX = "tuner/"
 def check_space(tuning: TuningConfig, model: ModelConfig, training: TrainingConfig) -> None:
     """Check that each value is valid if all other settings stay as configured.
 
-    A trial whose values are only invalid together fails alone, during the search.
+    Values can still be invalid in combination. Such a trial fails during the search, without ending
+    it.
 
     Raises:
         ValueError: A setting cannot be searched, or a value is invalid.
@@ -53,7 +54,7 @@ def is_integer(name: str) -> bool:
 
 
 def encode(values: Sequence[Any]) -> list[int | float | str]:
-    """Return choices in the form that KerasTuner supports: numbers of one type, or JSON."""
+    """Convert choices to types that KerasTuner supports: numbers of one type, or JSON strings."""
     if all(_is_number(value) for value in values):
         whole = all(isinstance(value, int) for value in values)
         return [value if whole else float(value) for value in values]
@@ -61,7 +62,7 @@ def encode(values: Sequence[Any]) -> list[int | float | str]:
 
 
 def decode(name: str, value: Any, tuning: TuningConfig) -> Any:
-    """Return the configuration value for a value that KerasTuner chose."""
+    """Convert a value that KerasTuner chose to a value of the configuration."""
     choices = tuning.space[name]
     if isinstance(choices, RangeConfig) or all(_is_number(choice) for choice in choices):
         return value
@@ -80,7 +81,7 @@ def chosen_values(values: Mapping[str, Any], tuning: TuningConfig) -> dict[str, 
 def apply(
     values: Mapping[str, Any], model: ModelConfig, training: TrainingConfig
 ) -> tuple[ModelConfig, TrainingConfig]:
-    """Return the sections with `values`, by names such as `model.dimension`, replaced.
+    """Return both sections with the settings in `values`, such as `model.dimension`, replaced.
 
     Raises:
         ValueError: The values are not valid together.

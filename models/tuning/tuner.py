@@ -62,9 +62,9 @@ class TrialOutcome:
 
 
 class TimelineTuner(base_tuner.BaseTuner):
-    """Trains the towers once per trial and measures them on held-out training timelines.
+    """Tuner that trains the towers per trial and measures them on held-out training timelines.
 
-    A failed trial is logged and the search continues.
+    If a trial fails, it is logged and the search continues.
     """
 
     def __init__(self, config: TunerConfig, fn_args: FnArgs, directory: Path) -> None:
@@ -79,7 +79,7 @@ class TimelineTuner(base_tuner.BaseTuner):
         )
 
     def run_trial(self, trial: trial_module.Trial, *fit_args: Any, **fit_kwargs: Any) -> Any:
-        """Train with the trial's values and return the metric."""
+        """Train the towers with the trial's values, and return the metric."""
         config = self._config
         try:
             score = self._score(dict(trial.hyperparameters.values))
@@ -95,7 +95,7 @@ class TimelineTuner(base_tuner.BaseTuner):
         return {config.metric: score}
 
     def on_trial_end(self, trial: trial_module.Trial) -> None:
-        """Log the result."""
+        """Log the result of the trial."""
         failure = self._failures.get(trial.trial_id)
         super().on_trial_end(trial)
         done, total = len(self.oracle.end_order), self._config.trainer.tuning.max_trials
@@ -155,14 +155,14 @@ class TimelineTuner(base_tuner.BaseTuner):
             training,
             folder,
             log_dir=str(folder / "log"),
-            # As in the final training, which keeps the last epoch without validation timelines.
+            # As in the final training: without validation timelines, it keeps the last epoch.
             keep_best=configured.training.validation_fraction > 0,
         )
         ranks = holdout_ranks(
             model,
             timelines.validation() or (),
             trainer.spec,
-            # All trials get the same queries, whatever their own objective is.
+            # All trials are measured with the same queries, even if their objectives differ.
             configured.training.objective,
             exclude_seen=self._config.exclude_seen,
             seed=tuning.seed,
@@ -172,7 +172,7 @@ class TimelineTuner(base_tuner.BaseTuner):
 
 
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
-    """Return the tuner; `custom_config[TUNER_KEY]` holds the fields of a `TunerConfig`."""
+    """Return the tuner; `custom_config[TUNER_KEY]` contains the fields of a `TunerConfig`."""
     config = TunerConfig.model_validate(fn_args.custom_config[TUNER_KEY])
     tf.config.experimental.enable_op_determinism()
     # A killed search resumes with its next trial if and only if its inputs are the same.
@@ -185,7 +185,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
 
 
 def make_oracle(config: TunerConfig) -> keras_tuner.Oracle:
-    """Return the algorithm that chooses the trials."""
+    """Return KerasTuner's oracle, which is the algorithm that chooses the trials."""
     tuning = config.trainer.tuning
     common: dict[str, Any] = {
         "objective": keras_tuner.Objective(config.metric, "max"),
@@ -209,7 +209,7 @@ def make_oracle(config: TunerConfig) -> keras_tuner.Oracle:
 
 
 def hyperparameters(tuning: TuningConfig) -> keras_tuner.HyperParameters:
-    """Return the search space as KerasTuner's type."""
+    """Return the search space as KerasTuner's `HyperParameters`."""
     space = keras_tuner.HyperParameters()
     for name, choices in tuning.space.items():
         if not isinstance(choices, RangeConfig):

@@ -60,7 +60,7 @@ class CooccurrenceScores:
         return cls(found, popularity)
 
     def dense(self, first: int = 0, last: int | None = None) -> Scores:
-        """Return all scores of the rows from `first` to before `last`, `[…, num_candidates]`."""
+        """Return the scores of all candidates for the rows `first` to `last - 1`."""
         part = self.found[first:last]
         scores = np.repeat((self.popularity.astype(np.float64) - 2.0)[None, :], part.shape[0], 0)
         rows = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))

@@ -25,7 +25,7 @@ class ItemKNN:
 
     Args:
         training: Training events.
-        popularity: Scores of the candidates that are not similar to any in the history.
+        popularity: Popularity scores, which break ties and order all other candidates.
         neighbours: Number of similar candidates kept for each candidate.
         shrinkage: Added to the product of the norms, to discount rare candidates.
 

@@ -19,7 +19,7 @@ class SequentialRules:
 
     Args:
         training: Training events.
-        popularity: Scores of the candidates that no pair finds.
+        popularity: Popularity scores, which break ties and order all other candidates.
         window: Maximum distance from a to b.
         decay: Number of events after which the weight of a history event drops to 1/e.
         power: Exponent of the popularity that divides the score.

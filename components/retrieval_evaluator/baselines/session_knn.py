@@ -33,7 +33,7 @@ class SessionKNN:
 
     Args:
         training: Timelines to search. Of equally similar ones, those that ended last are preferred.
-        popularity: Scores of the candidates without a vote.
+        popularity: Popularity scores, which break ties and order all other candidates.
         neighbours: Number of timelines that vote.
         occurrences: Number of newest timelines considered for each candidate.
         history_decay: Number of events after which the weight of a history event drops to 1/e.
@@ -148,7 +148,7 @@ def _nearest(rows: Ints, similarity: Floats, neighbours: int) -> Ints:
 
 
 def _row_chunks(rows: Ints, sizes: Ints, rows_per_chunk: int) -> list[tuple[int, int]]:
-    """Split ascending `rows` into chunks of whole rows, with bounded matches and rows."""
+    """Return chunks of `rows` (start, end) that bound matches and rows and never split a row."""
     if not len(rows):
         return []
     part = np.cumsum(sizes) // _MATCHES_PER_CHUNK

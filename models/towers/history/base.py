@@ -1,8 +1,9 @@
 """Base classes of the history encoders.
 
-An encoder has two methods that must agree. `last` gives the state after a whole history, which
-serving needs. `prefixes` gives the state after each event, which training on every position needs:
-`prefixes(x, newest)[:, t] == last(x[:, : t + 1][:, -newest:])`.
+An encoder has two methods that must agree. `last` returns the state after a whole history, for
+serving. `prefixes` returns the state after each event, for training on every position:
+
+    prefixes(x, newest)[:, t] == last(x[:, : t + 1][:, -newest:])
 """
 
 import abc
@@ -12,11 +13,11 @@ import tf_keras
 
 
 class HistoryEncoder(tf_keras.layers.Layer, abc.ABC):
-    """Encodes histories, given as a ragged tensor of vectors `[batch, (events), dimension]`.
+    """Encoder of histories, which are ragged tensors of vectors `[batch, (events), dimension]`.
 
     Events are ordered from the oldest to the newest; the caller removes unknown and hidden ones.
-    Positions count from the newest event, so that a state does not depend on how much was cut off
-    at the old end.
+    Positions count from the newest event, so that a state does not depend on how many old events
+    were cut off.
     """
 
     @abc.abstractmethod
@@ -34,13 +35,13 @@ class HistoryEncoder(tf_keras.layers.Layer, abc.ABC):
 class PaddedEncoder(HistoryEncoder):
     """An encoder that computes all states in one pass over a padded tensor.
 
-    States after more than `newest` events are each encoded from their own window. Training on
-    timelines much longer than `model.max_history` is therefore slow.
+    Each state after more than `newest` events is encoded separately, from a window of these events.
+    Training on timelines much longer than `model.max_history` is therefore slow.
     """
 
     @abc.abstractmethod
     def states(self, vectors: tf.Tensor) -> tf.Tensor:
-        """Encode `[batch, events, dimension]` to the state after each event, of the same shape.
+        """Encode `[batch, events, dimension]` to the state after each event, with the same shape.
 
         Padding is at the end, so a causal encoder needs no mask for it.
         """
@@ -67,11 +68,11 @@ class PaddedEncoder(HistoryEncoder):
         return newest * tf.cast(lengths > 0, tf.float32)[:, None]
 
     def _states(self, vectors: tf.Tensor) -> tf.Tensor:
-        # One more event, so that a batch of empty histories has something to encode.
+        # An additional event, so that the tensor has one even if all histories are empty.
         return self.states(tf.pad(vectors, [[0, 0], [0, 1], [0, 0]]))
 
     def _windows(self, vectors: tf.Tensor, lengths: tf.Tensor, newest: int) -> tf.Tensor:
-        """Encode the states after more than `newest` events, `[batch, rest, dimension]`."""
+        """Return the states after more than `newest` events, `[batch, rest, dimension]`."""
         # The window of the state after `end` events starts at `end - newest`.
         starts = tf.range(1, tf.shape(vectors)[1] - newest + 1)
         positions = tf.where(starts[None, :] + newest <= lengths[:, None])

@@ -9,7 +9,7 @@ _MASK = 1e9
 
 
 class GruEncoder(PaddedEncoder):
-    """Keras' GRU over the events' vectors.
+    """Encoder that runs a Keras GRU over the events' vectors.
 
     References:
         Hidasi et al. Session-based Recommendations with Recurrent Neural Networks. ICLR 2016.
@@ -29,10 +29,10 @@ class GruEncoder(PaddedEncoder):
 
 
 class SelfAttentionEncoder(PaddedEncoder):
-    """Blocks of causal self-attention and dense layers.
+    """Encoder with blocks of causal self-attention and dense layers.
 
-    Instead of absolute positions, each head has a learned bias per distance between two events. A
-    state is therefore the same whether a history is encoded from its first event or from a cut.
+    Instead of absolute positions, each head has a learned bias per distance between two events. The
+    state of a sequence of events therefore does not depend on its position in a timeline.
 
     Args:
         dimension: Dimension of the vectors.

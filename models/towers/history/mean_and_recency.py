@@ -1,4 +1,4 @@
-"""History encoders that average the events: all alike, or the newest with larger weights."""
+"""History encoders that average the events, with equal weights or with weights by recency."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _BLOCK = 64
 
 
 class MeanEncoder(HistoryEncoder):
-    """The mean of the events' vectors, followed by a linear layer. Order does not matter.
+    """Encoder that applies a linear layer to the mean of the events' vectors; ignores order.
 
     Example:
         encoder = MeanEncoder(dimension=64)
@@ -35,7 +35,7 @@ class MeanEncoder(HistoryEncoder):
 
     def prefixes(self, events: tf.RaggedTensor, newest: int) -> tf.Tensor:
         """Encode the history up to and including each event."""
-        # Differences of one running total over all histories, which needs double precision.
+        # The sums are differences of one running total over all histories, which needs float64.
         values = tf.cast(events.values, tf.float64)
         totals = tf.pad(tf.cumsum(values, axis=0), [[1, 0], [0, 0]])
         ends = tf.range(1, tf.shape(values)[0] + 1)
@@ -46,11 +46,12 @@ class MeanEncoder(HistoryEncoder):
 
 
 class RecencyEncoder(HistoryEncoder):
-    """Several weighted means of the newest events, followed by a linear layer.
+    """Encoder that applies a linear layer to several weighted means of the newest events.
 
     Each head has a learned weight per position, counted from the newest event. The initial weights
-    decay exponentially, from "the last event only" to almost a plain mean. The linear layer gives
-    each head its own matrix, so that the last event can have another effect than the whole history.
+    decay exponentially: the first head uses almost only the newest event, and the last head almost
+    computes a plain mean. The linear layer gives each head its own matrix, so that the newest event
+    can have a different effect from the whole history.
 
     Args:
         dimension: Dimension of the vectors.
@@ -118,7 +119,7 @@ class RecencyEncoder(HistoryEncoder):
         return tf.exp(self._log_weights)
 
     def _projected(self, sums: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
-        """Divide `[n, heads, dimension]` by the total weight of `counts` `[n]` events; project."""
+        """Divide `[n, heads, dimension]` by the weight of `counts` `[n]` events, and project."""
         totals = tf.transpose(tf.pad(tf.cumsum(self._weights(), axis=1), [[0, 0], [1, 0]]))
         means = tf.math.divide_no_nan(sums, tf.gather(totals, counts)[:, :, None])
         return self._project(tf.reshape(means, [-1, self._heads * self._dimension]))
