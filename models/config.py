@@ -109,9 +109,10 @@ class TrainingConfig(Settings):
         "data without order. next_candidate: predict each event from those before it.",
     )
     # Measured on MovieLens 100K (random split) on a validation fifth of the training events;
-    # hit_rate@10 / @100 and CPU seconds of the fit: .127 / .572 (7.6 s) with these values,
+    # hit_rate@10 / @100 and CPU seconds of the training: .127 / .572 (7.6 s) with these values,
     # .120 / .569 (9.6 s) with 30 epochs at a constant .006, .127 / .563 (5.8 s) with 12 epochs,
-    # .126 / .576 with history_dropout .5, which scores .052 instead of .057 when seen films count.
+    # .126 / .576 with history_dropout .5, whose hit_rate@10 is .052 instead of .057 if seen films
+    # are not excluded.
     epochs: int = Field(20, ge=1, description="Number of passes over the timelines.")
     batch_size: int = Field(64, ge=1, description="Timelines per training step.")
     optimizer: Literal["adamw", "adam", "adagrad", "sgd"] = Field(
@@ -294,7 +295,7 @@ class HoldoutMetric:
         return cls(match[1], int(match[2]))
 
     def mean(self, ranks: npt.NDArray[np.int64]) -> float:
-        """Return the mean of the metric over `ranks` `[num_events]`, from 1; 0 without events."""
+        """Return the mean over `ranks` `[num_events]`, which start at 1; 0 if there are none."""
         if len(ranks) == 0:
             return 0.0
         gain = {"hit_rate": 1.0, "mrr": 1.0 / ranks, "ndcg": 1.0 / np.log2(1.0 + ranks)}

@@ -13,7 +13,7 @@ _FILE = "NO_MODEL"
 
 
 def is_missing_model(path: str) -> bool:
-    """Return True if the folder of a SavedModel holds the marker file."""
+    """Return True if the folder of a SavedModel contains the marker file."""
     return bool(tf.io.gfile.exists(os.path.join(path, _FILE)))
 
 

@@ -18,7 +18,7 @@ from models.towers.saved_towers import SavedTowers
 
 
 class IndexBuilderConfig(Settings):
-    """The configuration of IndexBuilder.
+    """Configuration of IndexBuilder.
 
     Attributes:
         spec: Columns and features.

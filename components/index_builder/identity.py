@@ -1,7 +1,7 @@
 """The identity of a retrieval model: a hash of its towers, catalogue and settings.
 
 Two exports of the same model have different bytes, because function names contain a counter. The
-identity hashes the inputs instead: if it is unchanged, so are the served results.
+identity hashes the inputs instead: if they are unchanged, so are the served results.
 """
 
 import hashlib

@@ -159,7 +159,7 @@ def _exact_instead(vectors: Vectors, why: str, trials: tuple[Trial, ...] = ()) -
 
 
 def _scann_plan(vectors: Vectors, config: IndexConfig) -> "_Plan[ScannSettings]":
-    # Imported here: the other backends work without ScaNN.
+    # Imported here, because the other backends work without ScaNN.
     from components.index_builder.scann_index import ScannIndex, ScannSettings, index_bytes
 
     num_candidates, k = len(vectors), min(config.k, len(vectors))

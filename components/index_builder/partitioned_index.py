@@ -64,7 +64,7 @@ class PartitionedSettings:
 
 
 class PartitionedIndex(tf.Module):
-    """Index that scores only the vectors of the best leaves, but these exactly.
+    """Index that computes exact scores, but only for the vectors of the best leaves.
 
     Leaves are ranked by the score of their mean plus a term that grows with the spread of their
     vectors, because the best vector of a leaf scores higher than the mean.

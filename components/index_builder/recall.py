@@ -107,7 +107,7 @@ class ExactAnswers:
 
 
 def exact_answers(vectors: Vectors, queries: Vectors, k: int) -> ExactAnswers:
-    """Return the k best candidates of each query, after scoring the catalogue block by block.
+    """Return the exact k best candidates of each query, scoring the catalogue block by block.
 
     `vectors` may be memory-mapped. If the catalogue has fewer than k candidates, all are returned.
     """

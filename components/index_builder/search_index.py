@@ -51,7 +51,7 @@ def search_all(index: SearchIndex, queries: tf.Tensor, count: tf.Tensor) -> Sear
 def completed(
     index: SearchIndex, queries: tf.Tensor, count: tf.Tensor, attempt: SearchResult
 ) -> SearchResult:
-    """Return `attempt`, with rows that have non-finite scores replaced by `search_all`."""
+    """Return `attempt`, but replace rows that have non-finite scores with those of `search_all`."""
     indices, scores = attempt
     is_short = ~tf.reduce_all(tf.math.is_finite(scores), axis=1)
 

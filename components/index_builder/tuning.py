@@ -54,7 +54,7 @@ class TunableIndex(SearchIndex, Protocol[SettingsT]):
 
 @dataclass(frozen=True)
 class Trial:
-    """The measurement of one setting.
+    """The measurements of one combination of settings.
 
     Attributes:
         recall: Mean recall@k of the tuning queries against exact search.
@@ -143,7 +143,7 @@ def _measure(index: TunableIndex[SettingsT], vectors: Vectors, exact: ExactAnswe
 
 
 def single_query_ms(index: SearchIndex, queries: Vectors, k: int) -> float:
-    """Return the median milliseconds of a single query."""
+    """Return the median time of a single query in milliseconds."""
     search = served_search(index.search, queries.shape[1])
     count = tf.constant(k)
     seconds = []
@@ -156,7 +156,7 @@ def single_query_ms(index: SearchIndex, queries: Vectors, k: int) -> float:
 
 
 def growing_parts(whole: int) -> Iterator[int]:
-    """Yield growing integers from about 0.5 % of `whole` up to `whole`."""
+    """Yield increasing numbers of leaves or blocks, from about 0.5 % of `whole` to `whole`."""
     part = math.ceil(whole * _SMALLEST_SHARE)
     while part < whole:
         yield part

@@ -107,7 +107,7 @@ def evaluate(
     config: EvaluationConfig,
     last_blessed: str | None = None,
 ) -> tuple[Evaluation, EventResults]:
-    """Rank the held-out events of `config.split` with the model and the baselines.
+    """Rank the held-out events of `config.split` with all rankers, and compute the metrics.
 
     Every ranker ranks the full catalogue for the same events, once with and once without the
     history's candidates.

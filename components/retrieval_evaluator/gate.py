@@ -51,7 +51,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Decision:
-    """The decision of the gate: every check, and the problems that prevented a check."""
+    """The decision of the gate, with all checks and the problems that prevented a check."""
 
     blessed: bool
     checks: tuple[Check, ...]

@@ -134,7 +134,7 @@ class ReturnedLists:
         return self._ks[-1]
 
     def add(self, positions: Ints, candidates: Ints) -> None:
-        """Count returned candidates, given their positions in the lists, from 0."""
+        """Count returned candidates; `positions` are their positions in their lists, from 0."""
         between = np.searchsorted(self._ks, positions, side="right")
         np.add.at(self._counts, (between, candidates), 1)
 

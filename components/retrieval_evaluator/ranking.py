@@ -14,7 +14,7 @@ Scores = npt.NDArray[np.floating[Any]]
 
 UNRANKED = np.iinfo(np.int64).max
 
-# Scores compared at a time. It is faster if they fit into the processor's cache.
+# Scores compared at a time; few enough to fit into the processor's cache, which is faster.
 _SCORES_PER_CHUNK = 1_000_000
 
 

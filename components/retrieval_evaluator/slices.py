@@ -27,7 +27,7 @@ def popularity_labels(targets: Ints, train_counts: Ints) -> Labels:
 
 
 def candidate_labels(targets: Ints, train_counts: Ints) -> Labels:
-    """Return "warm" for targets with training events, else "cold" or "unknown" (-1)."""
+    """Return "warm" for targets with training events, "unknown" for -1, else "cold"."""
     warm = np.append(train_counts > 0, False)[targets]
     return np.select([targets < 0, warm], ["unknown", "warm"], "cold").astype(object)
 

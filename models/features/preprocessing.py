@@ -23,7 +23,7 @@ SPACE_IN_ID = "\x1f"
 def preprocessing_fn(
     inputs: Mapping[str, tf.SparseTensor], custom_config: Mapping[str, Any]
 ) -> dict[str, tf.SparseTensor]:
-    """Transform a batch of Examples.
+    """Convert a batch of raw Examples to indices and normalised numbers.
 
     All features are sparse, because timelines lack the candidate features and the catalogue lacks
     the query features. Missing values stay missing.

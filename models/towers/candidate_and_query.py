@@ -46,16 +46,17 @@ class CandidateTower(tf_keras.layers.Layer):
     def call(
         self, ids: tf.Tensor, features: Mapping[str, tf.Tensor], seed: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """Embed candidate indices `[batch]` and features `[batch, n]` to `[batch, dimension]`.
+        """Embed candidates, given as indices `[batch]` and features `[batch, n]`.
 
-        `seed`, `[2]` int32, switches on dropout. The out-of-vocabulary index has no ID embedding.
+        The result is `[batch, output_dimension]`. `seed`, `[2]` int32, switches on dropout. The
+        out-of-vocabulary index has no ID embedding.
         """
         known = tf.cast(ids != self.oov, tf.float32)[:, None]
         vectors = self.features(features, seed=seed)
         if self._config.candidate_id_embedding:
             id_vectors = self.ids(ids) * known
             if seed is not None and self.features.has_features:
-                # ID dropout: cold items are represented by their features only.
+                # ID dropout: cold candidates are represented by their features only.
                 id_vectors *= keep_mask(tf.shape(ids), self._dropout, seed - 1)[:, None]
             vectors += id_vectors
         vectors = _apply(self._layers, vectors)
@@ -146,10 +147,11 @@ class QueryTower(tf_keras.layers.Layer):
         history: tf.Tensor,
         seed: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Embed query indices `[batch]`, features `[batch, n]` and encoded histories.
+        """Embed queries, given as indices `[batch]`, features `[batch, n]` and encoded histories.
 
-        `history` is `[batch, dimension]`, or 0 without a history encoder. `seed`, `[2]` int32,
-        switches on dropout. The out-of-vocabulary index has no ID embedding.
+        The result is `[batch, output_dimension]`. `history` is `[batch, dimension]`, or 0 without a
+        history encoder. `seed`, `[2]` int32, switches on dropout. The out-of-vocabulary index has
+        no ID embedding.
         """
         vectors = history + self._features(features, seed=seed)
         if self._config.query_id_embedding:
@@ -164,7 +166,8 @@ class QueryTower(tf_keras.layers.Layer):
             vectors = tf.where(is_empty, self._start, vectors)
         vectors = _apply(self._layers, vectors)
         if self._config.similarity == "cosine":
-            # Candidates keep unit length for the index, so only queries have the temperature.
+            # Candidates keep unit length for the index, so only queries are divided by the
+            # temperature.
             return tf.math.l2_normalize(vectors, axis=-1) / self._config.temperature
         if self._config.candidate_bias:
             return tf.concat([vectors, tf.ones_like(vectors[:, :1])], axis=-1)

@@ -102,5 +102,5 @@ class FeatureEncoder(tf_keras.layers.Layer):
 
 
 def keep_mask(shape: tf.Tensor, dropout: float, seed: tf.Tensor) -> tf.Tensor:
-    """Return 0.0 with probability `dropout` and else 1.0; the same seed gives the same mask."""
+    """Return a mask that is 0.0 with probability `dropout`, else 1.0; `seed` determines it."""
     return tf.cast(tf.random.stateless_uniform(shape, seed) >= dropout, tf.float32)

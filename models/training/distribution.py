@@ -81,7 +81,7 @@ def is_chief() -> bool:
 
 
 def fit_as_chief(fn_args: "FnArgs", folder: Path) -> None:
-    """Train in a new process, together with the other workers, and return after the export.
+    """Train in a new process together with the other workers; return after the export.
 
     TensorFlow must configure the cluster before any other operation, but in this process other
     components have already used TensorFlow. The user starts the other workers; see

@@ -180,7 +180,7 @@ def draw_negatives(
     num_uniform: int,
     seed: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Draw the shared negatives of one step: in-batch targets and uniform candidates.
+    """Draw the shared negatives of one step: in-batch targets and uniformly drawn candidates.
 
     The two sources form one mixture, so the expected count of a candidate does not depend on the
     source that it came from. It is `in_batch * frequency + num_uniform / num_candidates`. The

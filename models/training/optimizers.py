@@ -77,7 +77,7 @@ class RowAdamW(tf_keras.optimizers.Adam):
                 variable.assign_sub(variable * rate * self._decay)
             super().update_step(gradient, variable)
             return
-        # Keras has already summed the gradients of rows that were used several times.
+        # Keras has already summed the gradients of rows that the step uses several times.
         rows, slope = gradient.indices, gradient.values
         index = self._index_dict[self._var_key(variable)]
         step = tf.cast(self.iterations + 1, variable.dtype)

@@ -208,7 +208,7 @@ def make_model(
     candidate_files: list[str],
     num_timelines: int,
 ) -> TwoTowerModel:
-    """Return the configured model with random weights."""
+    """Return the configured model with random initial weights."""
     sizes = FeatureSizes.from_transform(
         transform, config.spec, query_vocabulary=config.model.query_id_embedding
     )

@@ -220,7 +220,7 @@ class TwoTowerModel(tfrs.Model):
         if self.config.encodes_history:
             tower = self.query_tower
             events = tf.ragged.boolean_mask(history, tower.known(history))
-            # As in serving, the encoder reads the newest events only. All events are targets.
+            # As in serving, the encoder reads only the newest events, but all events are targets.
             events = events[:, -self.config.max_history :]
             if seed is not None and self._training.history_dropout > 0:
                 visible = self._visible(tf.shape(events.values), seed)
@@ -273,7 +273,7 @@ class TwoTowerModel(tfrs.Model):
 
     @property
     def _first_events_share_a_query(self) -> bool:
-        """Return True if all queries for a timeline's first event have the same embedding."""
+        """Return True if the queries for all timelines' first events have the same embedding."""
         config = self.config
         return (
             self.query_tower.has_start

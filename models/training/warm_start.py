@@ -77,7 +77,7 @@ class SavedWeights:
 
 @dataclass(frozen=True)
 class RowsOfVocabulary:
-    """Numbers of values in both vocabularies, only in the new one, and only in the earlier one."""
+    """Numbers of values in both vocabularies, only in the new one and only in the earlier one."""
 
     kept: int
     new: int

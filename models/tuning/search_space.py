@@ -24,7 +24,7 @@ _INTERNAL_PREFIX = "tuner/"
 
 
 def check_space(tuning: TuningConfig, model: ModelConfig, training: TrainingConfig) -> None:
-    """Check that each value is valid if all other settings stay as configured.
+    """Check that each value of the space is valid if all other settings stay as configured.
 
     Values can still be invalid in combination. Such a trial fails during the search, without ending
     it.

@@ -185,7 +185,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
 
 
 def make_oracle(config: TunerConfig) -> keras_tuner.Oracle:
-    """Return KerasTuner's oracle, which is the algorithm that chooses the trials."""
+    """Return the configured KerasTuner oracle, which chooses the trials."""
     tuning = config.trainer.tuning
     common: dict[str, Any] = {
         "objective": keras_tuner.Objective(config.metric, "max"),

@@ -81,7 +81,7 @@ def _similarities(training: TrainingEvents, neighbours: int, shrinkage: float) -
 
 
 def _chunks(num_pairs: Floats) -> list[tuple[int, int]]:
-    """Split the candidates so that each chunk has a bounded number of co-occurrences."""
+    """Split the candidates into chunks (start, end) with a bounded number of co-occurrences."""
     chunk = (np.cumsum(num_pairs) // _PAIRS_PER_CHUNK).astype(np.int64)
     starts = np.flatnonzero(np.diff(chunk, prepend=-1))
     ends = np.append(starts[1:], len(num_pairs))

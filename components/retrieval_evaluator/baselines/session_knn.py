@@ -73,7 +73,7 @@ class SessionKNN:
         self._starts = np.maximum(np.searchsorted(candidate, each), self._ends - occurrences)
 
     def scores(self, histories: Histories) -> CooccurrenceScores:
-        """Return scores for each history."""
+        """Return the scores of all candidates for each history."""
         num_candidates = len(self._popularity)
         ages = histories.ages
         used = (histories.events >= 0) & (ages < _DECAYS * self._history_decay)
