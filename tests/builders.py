@@ -56,6 +56,55 @@ def write_examples(folder: Path, rows: Sequence[Row]) -> str:
     return file
 
 
+def examples_artifact(folder: Path, **splits: Sequence[Row]) -> Artifact:
+    """Write Examples by split and return their artifact."""
+    from tfx.types import artifact_utils, standard_artifacts
+
+    made = artifact(standard_artifacts.Examples, folder)
+    made.split_names = artifact_utils.encode_split_names(list(splits))
+    made.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
+    for split, rows in splits.items():
+        write_examples(folder / f"Split-{split}", rows)
+    return made
+
+
+def blessing(kind: type[Artifact], folder: Path, blessed: bool = True, why: str = "") -> Artifact:
+    """Return a ModelBlessing or InfraBlessing with the file that its component writes."""
+    made = artifact(kind, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    prefix = "INFRA_" if kind.TYPE_NAME == "InfraBlessing" else ""
+    (folder / f"{prefix}{'' if blessed else 'NOT_'}BLESSED").write_text(why)
+    made.set_int_custom_property("blessed", int(blessed))
+    return made
+
+
+def executor_context(folder: Path, *beam_arguments: str) -> Any:
+    """Return the context that TFX gives to an executor that uses Beam."""
+    from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+
+    return BaseBeamExecutor.Context(
+        beam_pipeline_args=list(beam_arguments), tmp_dir=str(folder), unique_id="1"
+    )
+
+
+def write_embeddings(
+    folder: Path,
+    spec: FeatureSpec,
+    *parts: tuple[Mapping[str, Sequence[Any]], npt.NDArray[np.float32]],
+) -> Any:
+    """Write raw candidates and their vectors as CandidateEmbedder does, one file for each part."""
+    from components.candidate_embedder import embedding_files
+
+    for number, (columns, vectors) in enumerate(parts):
+        raw = {
+            name: np.array(values, np.float32 if isinstance(values[0], float) else object)
+            for name, values in columns.items()
+        }
+        path = str(folder / embedding_files.file_name(number, len(parts)))
+        embedding_files.write_table(path, embedding_files.to_table(spec, raw, vectors))
+    return embedding_files.EmbeddingFiles(str(folder), spec)
+
+
 def feature_spec(
     query: Mapping[str, Any] | None = None,
     candidate: Mapping[str, Any] | None = None,

@@ -88,19 +88,12 @@ def many_examples(
 @pytest.fixture(scope="session")
 def many_embeddings(many_towers: KnownTowers, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The catalogue of `many_towers` in the format that CandidateEmbedder writes."""
-    from components.candidate_embedder import embedding_files
-
-    folder = tmp_path_factory.mktemp("embeddings")
-    spec = many_towers.spec
-    for part, rows in enumerate((slice(0, 100), slice(100, NUM_MANY))):
+    parts = []
+    for rows in (slice(0, 100), slice(100, NUM_MANY)):
         names = many_towers.ids[rows]
         genres = [[genre.encode() for genre in many_towers.genres[name]] for name in names]
-        raw = {
-            "item": np.array([name.encode() for name in names], object),
-            "genres": np.array([row + [b""] * (3 - len(row)) for row in genres], object),
-        }
-        embedding_files.write_table(
-            str(folder / embedding_files.file_name(part, 2)),
-            embedding_files.to_table(spec, raw, many_towers.vectors[rows]),
-        )
-    return embedding_files.EmbeddingFiles(str(folder), spec)
+        padded = [row + [b""] * (3 - len(row)) for row in genres]
+        columns = {"item": [name.encode() for name in names], "genres": padded}
+        parts.append((columns, many_towers.vectors[rows]))
+    folder = tmp_path_factory.mktemp("embeddings")
+    return builders.write_embeddings(folder, many_towers.spec, *parts)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from components import files
-from tests.components.interactions.object_store import ObjectStore
 
 
 @pytest.fixture(params=["local", "remote"])
-def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    ObjectStore.objects.clear()
-    yield str(tmp_path) if request.param == "local" else "obj://bucket/root"
-    ObjectStore.objects.clear()
+def root(request: pytest.FixtureRequest, object_store: str, tmp_path: Path) -> str:
+    return str(tmp_path) if request.param == "local" else object_store
 
 
 def test_a_file_comes_back_as_it_was_written(root: str) -> None:
@@ -46,11 +42,7 @@ def test_folders_are_listed_and_searched(root: str) -> None:
         files.write_text(f"{root}/{name}", name)
     assert files.list_folder(root) == ["a", "c.txt"]
     assert files.list_folder(f"{root}/none") == []
-    assert files.walk(f"{root}/a/") == [
-        f"{root}/a/1.txt",
-        f"{root}/a/b/2.txt",
-        f"{root}/a/b/3.csv",
-    ]
+    assert files.walk(f"{root}/a/") == [f"{root}/a/1.txt", f"{root}/a/b/2.txt", f"{root}/a/b/3.csv"]
     assert files.glob(f"{root}/a/b/*.txt") == [f"{root}/a/b/2.txt"]
     assert [files.exists(f"{root}/{name}") for name in ("a", "a/b", "c.txt", "d")] == [
         True,
@@ -70,9 +62,7 @@ def test_files_and_folders_are_removed_once_and_again(root: str) -> None:
     assert files.list_folder(root) == []
 
 
-def test_files_are_renamed_and_copied_with_one_of_them_last(
-    root: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_are_renamed_and_copied_in_order(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("m/marker", "m/z/weights"):
         files.write_text(f"{root}/{name}", name)
     files.rename([f"{root}/m/z/weights"], [f"{root}/m/z/variables"])

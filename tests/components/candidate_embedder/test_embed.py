@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from tfx.types import standard_artifacts
-from tfx.utils import io_utils
 
 from components.artifacts import CandidateEmbeddings, NotBlessedError
 from components.candidate_embedder.component import CandidateEmbedder
@@ -18,18 +18,16 @@ from components.candidate_embedder.embed import EmbeddingError, embed_candidates
 from components.candidate_embedder.embedding_files import EmbeddingFiles, EmbeddingFilesError
 from models.errors import ChangedFeaturesError
 from models.features.spec import FeatureSpec
-from tests.builders import artifact
+from tests.builders import artifact, blessing, feature_spec, write_examples
 
-WriteExamples = Callable[..., str]
-
-
-def one_worker() -> beam.Pipeline:
-    return beam.Pipeline(options=PipelineOptions(["--runner=DirectRunner"]))
+Embed = Callable[..., int]
 
 
-def two_workers() -> beam.Pipeline:
-    args = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
-    return beam.Pipeline(options=PipelineOptions(["--runner=DirectRunner", *args]))
+def pipeline(*arguments: str) -> beam.Pipeline:
+    return beam.Pipeline(options=PipelineOptions(["--runner=DirectRunner", *arguments]))
+
+
+two_workers = partial(pipeline, "--direct_num_workers=2", "--direct_running_mode=multi_processing")
 
 
 def candidate(name: str | bytes, *genres: str) -> dict[str, Any]:
@@ -41,24 +39,44 @@ def known(make_towers: Callable[..., Any]) -> Any:
     return make_towers({"a": [1.0, 2.0], "b": [3.0, 4.0], "é ü": [5.0, 6.0]}, {"user": [1.0, 0.0]})
 
 
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def embed(known: Any, tmp_path: Path, out: Path) -> Embed:
+    """Embed the candidates of files with `known`, unless other towers are given."""
+
+    def run(
+        *parts: list[dict[str, Any]],
+        towers: Any = known,
+        spec: FeatureSpec | None = None,
+        workers: Callable[[], beam.Pipeline] = pipeline,
+        block: int = 100,
+    ) -> int:
+        files = [write_examples(tmp_path / f"in{n}", part) for n, part in enumerate(parts)]
+        spec = spec or towers.spec
+        return embed_candidates(towers.directory, spec, files, str(out), workers, block)
+
+    return run
+
+
 def rows(folder: Path) -> list[dict[str, Any]]:
     found = [pq.read_table(path).to_pylist() for path in sorted(folder.glob("*.parquet"))]
     return [row for part in found for row in part]
 
 
 def test_every_candidate_has_its_vector_and_its_features_under_the_documented_schema(
-    known: Any, write_examples: WriteExamples, tmp_path: Path
+    embed: Embed, out: Path
 ) -> None:
-    file = write_examples(
-        tmp_path / "in", [candidate("b", "x", "y"), candidate("é ü"), candidate("a", "z")]
-    )
-    assert embed_candidates(known.directory, known.spec, [file], str(tmp_path), one_worker) == 3
-    assert rows(tmp_path) == [
+    assert embed([candidate("b", "x", "y"), candidate("é ü"), candidate("a", "z")]) == 3
+    assert rows(out) == [
         {"item": b"b", "embedding": [3.0, 4.0], "genres": ["x", "y"]},
         {"item": "é ü".encode(), "embedding": [5.0, 6.0], "genres": None},
         {"item": b"a", "embedding": [1.0, 2.0], "genres": ["z"]},
     ]
-    [path] = tmp_path.glob("*.parquet")
+    [path] = out.glob("*.parquet")
     assert path.name == "embeddings-00000-of-00001.parquet"
     schema = pq.read_schema(path)
     assert str(schema.field("embedding").type) == "fixed_size_list<item: float>[2]"
@@ -66,130 +84,88 @@ def test_every_candidate_has_its_vector_and_its_features_under_the_documented_sc
     assert str(schema.field("genres").type) == "list<item: string>"
 
 
-def test_ids_keep_all_their_bytes(
-    known: Any, write_examples: WriteExamples, tmp_path: Path
-) -> None:
+def test_ids_keep_all_their_bytes(embed: Embed, known: Any, out: Path) -> None:
     ids = [b"a\nb", b"\xff\xfe", b" a ", b"a\r", b"\x00", b'"', b"\\", "漢".encode(), b"a,b"]
-    file = write_examples(tmp_path / "in", [candidate(name) for name in ids])
-    embed_candidates(known.directory, known.spec, [file], str(tmp_path), one_worker)
-    assert [row["item"] for row in rows(tmp_path)] == ids
-    read = [
-        name.as_py() for block in EmbeddingFiles(str(tmp_path), known.spec).ids() for name in block
-    ]
-    assert read == ids
+    embed([candidate(name) for name in ids])
+    assert [row["item"] for row in rows(out)] == ids
+    blocks = EmbeddingFiles(str(out), known.spec).ids()
+    assert [name.as_py() for block in blocks for name in block] == ids
 
 
-@pytest.mark.parametrize("workers", [one_worker, pytest.param(two_workers, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [pipeline, pytest.param(two_workers, marks=pytest.mark.slow)])
 def test_blocks_of_any_size_and_any_workers_give_the_same_rows_in_order(
-    many_towers: Any, write_examples: WriteExamples, tmp_path: Path, workers: Any
+    many_towers: Any, embed: Embed, out: Path, tmp_path: Path, workers: Any
 ) -> None:
-    files = [
-        write_examples(tmp_path / f"in{half}", [candidate(name, "x") for name in names])
-        for half, names in enumerate((many_towers.ids[:130], many_towers.ids[130:]))
-    ]
-    spec = many_towers.spec
-    embed_candidates(many_towers.directory, spec, files, str(tmp_path), workers, 60)
-    read = EmbeddingFiles(str(tmp_path), spec)
-    assert len(list(tmp_path.glob("*.parquet"))) == 6
+    candidates = [candidate(name, "x") for name in many_towers.ids]
+    embed(candidates[:130], candidates[130:], towers=many_towers, workers=workers, block=60)
+    read = EmbeddingFiles(str(out), many_towers.spec)
+    assert len(list(out.glob("*.parquet"))) == 6
     assert (read.num_candidates, read.dimension) == (300, 8)
-    assert [row["item"].decode() for row in rows(tmp_path)] == many_towers.ids
+    assert [row["item"].decode() for row in rows(out)] == many_towers.ids
     vectors = read.vectors(str(tmp_path / "vectors"))
     assert isinstance(vectors, np.memmap)
     np.testing.assert_allclose(vectors, many_towers.vectors, rtol=1e-6)
 
 
-def test_repeated_candidate_ids_are_dropped(
-    known: Any, write_examples: WriteExamples, tmp_path: Path
-) -> None:
-    first = write_examples(tmp_path / "1", [candidate("a", "x"), candidate("b"), candidate("a")])
-    second = write_examples(tmp_path / "2", [candidate("b", "y")])
-    third = write_examples(tmp_path / "3", [candidate("é ü"), candidate("a", "y")])
-    files = [first, second, third]
-    assert embed_candidates(known.directory, known.spec, files, str(tmp_path), one_worker) == 3
-    assert [(row["item"].decode(), row["genres"]) for row in rows(tmp_path)] == [
-        ("a", ["x"]),
-        ("b", None),
-        ("é ü", None),
-    ]
-    assert EmbeddingFiles(str(tmp_path), known.spec).num_candidates == 3
+def test_repeated_candidate_ids_are_dropped(embed: Embed, known: Any, out: Path) -> None:
+    first = [candidate("a", "x"), candidate("b"), candidate("a")]
+    assert embed(first, [candidate("b", "y")], [candidate("é ü"), candidate("a", "y")]) == 3
+    found = [(row["item"].decode(), row["genres"]) for row in rows(out)]
+    assert found == [("a", ["x"]), ("b", None), ("é ü", None)]
+    assert EmbeddingFiles(str(out), known.spec).num_candidates == 3
 
 
 def test_vectors_that_are_not_finite_are_an_error_and_no_file_remains(
-    make_towers: Callable[..., Any], write_examples: WriteExamples, tmp_path: Path
+    make_towers: Callable[..., Any], embed: Embed, out: Path
 ) -> None:
-    broken = make_towers(
-        {"a": [1.0, 2.0], "b": [3.0, float("nan")], "c": [float("inf"), 0.0]}, {"user": [1.0, 0.0]}
-    )
-    file = write_examples(tmp_path / "in", [candidate(name) for name in "abc"])
-    out = tmp_path / "out"
+    vectors = {"a": [1.0, 2.0], "b": [3.0, float("nan")], "c": [float("inf"), 0.0]}
+    broken = make_towers(vectors, {"user": [1.0, 0.0]})
     with pytest.raises(EmbeddingError, match=r"of 2 candidates .* infinity: b, c"):
-        embed_candidates(broken.directory, broken.spec, [file], str(out), one_worker)
+        embed([candidate(name) for name in "abc"], towers=broken)
     assert list(out.iterdir()) == []
 
 
-def test_an_empty_catalogue_is_an_error(
-    known: Any, write_examples: WriteExamples, tmp_path: Path
-) -> None:
-    file = write_examples(tmp_path / "in", [])
+def test_an_empty_catalogue_is_an_error(embed: Embed) -> None:
     with pytest.raises(EmbeddingError, match="is empty"):
-        embed_candidates(known.directory, known.spec, [file], str(tmp_path / "out"), one_worker)
+        embed([])
 
 
-def test_features_that_differ_from_those_of_the_model_are_an_error(
-    known: Any, write_examples: WriteExamples, tmp_path: Path
-) -> None:
-    file = write_examples(tmp_path / "in", [candidate("a")])
-    other = FeatureSpec.model_validate(
-        {
-            "columns": {"query_id": "user", "candidate_id": "item"},
-            "features": {
-                "query": {"age": {"kind": "numeric"}},
-                "candidate": {"genres": {"kind": "categorical"}, "year": {"kind": "numeric"}},
-            },
-        }
+def test_features_that_differ_from_those_of_the_model_are_an_error(embed: Embed) -> None:
+    other = feature_spec(
+        query={"age": {"kind": "numeric"}},
+        candidate={"genres": {"kind": "categorical"}, "year": {"kind": "numeric"}},
     )
     with pytest.raises(ChangedFeaturesError, match="genres was string of rank 2 and is string of"):
-        embed_candidates(known.directory, other, [file], str(tmp_path / "out"), one_worker)
+        embed([candidate("a")], spec=other)
 
 
-def test_a_missing_file_is_an_error(
-    many_towers: Any, write_examples: WriteExamples, tmp_path: Path
-) -> None:
-    file = write_examples(tmp_path / "in", [candidate(name) for name in many_towers.ids])
-    spec = many_towers.spec
-    embed_candidates(many_towers.directory, spec, [file], str(tmp_path), one_worker, 100)
-    (tmp_path / "embeddings-00001-of-00003.parquet").unlink()
+def test_a_missing_file_is_an_error(many_towers: Any, embed: Embed, out: Path) -> None:
+    embed([candidate(name) for name in many_towers.ids], towers=many_towers)
+    (out / "embeddings-00001-of-00003.parquet").unlink()
     with pytest.raises(EmbeddingFilesError, match="00002"):
-        EmbeddingFiles(str(tmp_path), spec)
+        EmbeddingFiles(str(out), many_towers.spec)
     with pytest.raises(EmbeddingFilesError, match="none"):
-        EmbeddingFiles(str(tmp_path / "in"), spec)
+        EmbeddingFiles(str(out.parent / "in0"), many_towers.spec)
 
 
 @pytest.mark.parametrize("blessed", [True, False])
 def test_the_component_embeds_only_with_a_blessed_model(
-    many_towers: Any, many_examples: str, tmp_path: Path, blessed: bool
+    many_towers: Any, many_examples: str, out: Path, tmp_path: Path, blessed: bool
 ) -> None:
-    blessing = artifact(standard_artifacts.ModelBlessing, tmp_path / "blessing")
-    io_utils.write_string_file(
-        str(tmp_path / "blessing" / ("BLESSED" if blessed else "NOT_BLESSED")), ""
-    )
-    blessing.set_int_custom_property("blessed", int(blessed))
-    output = artifact(CandidateEmbeddings, tmp_path / "embeddings")
-
     def do() -> None:
         CandidateEmbedder.test_call(
             examples=artifact(standard_artifacts.Examples, many_examples),
             model=artifact(standard_artifacts.Model, Path(many_towers.directory).parent),
-            model_blessing=blessing,
-            embeddings=output,
+            model_blessing=blessing(standard_artifacts.ModelBlessing, tmp_path / "b", blessed),
+            embeddings=artifact(CandidateEmbeddings, out),
             config=many_towers.spec.model_dump_json(),
             beam_pipeline=beam.Pipeline(),
         )
 
     if blessed:
         do()
-        assert EmbeddingFiles(output.uri, many_towers.spec).num_candidates == 300
+        assert EmbeddingFiles(str(out), many_towers.spec).num_candidates == 300
     else:
         with pytest.raises(NotBlessedError):
             do()
-        assert not Path(output.uri).exists()
+        assert not out.exists()

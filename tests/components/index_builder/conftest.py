@@ -85,6 +85,7 @@ class Served:
 
 
 def padded(lists: list[list[str]]) -> tf.Tensor:
+    """Return rows of strings as one tensor, filled up with empty strings."""
     return tf.ragged.constant(lists, tf.string, ragged_rank=1).to_tensor("")
 
 
@@ -96,8 +97,3 @@ def rows(answer: dict[str, tf.Tensor]) -> list[list[tuple[str, float]]]:
         [(name.decode(), float(score)) for name, score in zip(*row, strict=True)]
         for row in zip(ids, scores, strict=True)
     ]
-
-
-@pytest.fixture(scope="session")
-def load_served() -> Callable[[Path], Served]:
-    return Served

@@ -24,9 +24,3 @@ def test_thresholds_are_inclusive_and_nan_fails(recall: float, loss: float, pass
     checks = check_index(recall, loss, CONFIG)
     assert [check.passed for check in checks] == passed
     assert to_json(checks)["passed"] is all(passed)
-
-
-def test_a_check_names_value_threshold_and_setting():
-    recall, loss = check_index(0.5, 0.5, CONFIG)
-    assert str(recall) == "recall@100 is 0.5000, but must be at least 0.9 (index.recall_target)"
-    assert "0.5000, but must be at most 0.02 (index.max_hit_rate_loss)" in str(loss)

@@ -6,21 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.candidate_embedder import embedding_files
-from components.candidate_embedder.embedding_files import EmbeddingFiles
 from components.index_builder.identity import identity_of
-from models.features.spec import FeatureSpec
+from tests.builders import feature_spec, write_embeddings
 
-SPEC = FeatureSpec.model_validate(
-    {
-        "columns": {"query_id": "user", "candidate_id": "item"},
-        "features": {
-            "candidate": {
-                "genres": {"kind": "categorical", "separator": "|"},
-                "country": {"kind": "categorical"},
-                "price": {"kind": "numeric"},
-            }
-        },
+SPEC = feature_spec(
+    candidate={
+        "genres": {"kind": "categorical", "separator": "|"},
+        "country": {"kind": "categorical"},
+        "price": {"kind": "numeric"},
     }
 )
 Row = tuple[bytes, list[bytes], bytes, float]
@@ -40,20 +33,15 @@ def identity(tmp_path: Path) -> Identity:
     def of(*parts: Sequence[Row], settings: str = "{}", noise: float = 0.0) -> str:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         folder.mkdir()
-        for number, rows in enumerate(parts):
-            names, genres, countries, prices = zip(*rows, strict=True)
-            raw = {
-                "item": np.array(names, object),
-                "genres": np.array(genres, object),
-                "country": np.array(countries, object),
-                "price": np.array(prices, np.float32),
-            }
-            vectors = np.full([len(rows), 2], noise, np.float32)
-            embedding_files.write_table(
-                str(folder / embedding_files.file_name(number, len(parts))),
-                embedding_files.to_table(SPEC, raw, vectors),
+        names = ("item", "genres", "country", "price")
+        embeddings = [
+            (
+                dict(zip(names, zip(*rows, strict=True), strict=True)),
+                np.full([len(rows), 2], noise, np.float32),
             )
-        files = EmbeddingFiles(str(folder), SPEC)
+            for rows in parts
+        ]
+        files = write_embeddings(folder, SPEC, *embeddings)
         return identity_of(str(tmp_path / "towers"), files, SPEC, settings)
 
     return of

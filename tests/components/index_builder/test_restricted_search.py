@@ -11,36 +11,23 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.candidate_embedder import embedding_files
-from components.candidate_embedder.embedding_files import EmbeddingFiles
 from components.index_builder.catalogue_files import CatalogueFiles, LineIndex, read_lines
 from components.index_builder.restricted_search import CandidateFilter, restricted_search
 from components.index_builder.search_index import ExactIndex
-from models.features.spec import FeatureSpec
+from tests.builders import feature_spec, write_embeddings
+from tests.components.index_builder.conftest import padded
 
 NUM, DIMENSION, K = 200, 4, 5
-SPEC = FeatureSpec.model_validate(
-    {
-        "columns": {"query_id": "user", "candidate_id": "item"},
-        "features": {
-            "candidate": {
-                "tags": {"kind": "categorical", "separator": "|"},
-                "country": {"kind": "categorical"},
-                "unused": {"kind": "categorical"},
-            }
-        },
+SPEC = feature_spec(
+    candidate={
+        "tags": {"kind": "categorical", "separator": "|"},
+        "country": {"kind": "categorical"},
+        "unused": {"kind": "categorical"},
     }
 )
 RNG = np.random.default_rng(5)
 # IDs of any bytes, including line ends and invalid UTF-8.
-IDS = [
-    b"\n",
-    b"\r\n",
-    b"\xff\xfe",
-    b"\x00",
-    b"a=b",
-    *(b"%d" % number for number in range(195)),
-]
+IDS = [b"\n", b"\r\n", b"\xff\xfe", b"\x00", b"a=b", *(b"%d" % number for number in range(195))]
 TAGS = [[f"t{tag}" for tag in range(12) if RNG.random() < 0.5 / (tag + 1)] for _ in IDS]
 COUNTRIES = [
     ["", "de", "f\nr", "ch"][index] for index in RNG.choice(4, NUM, p=[0.1, 0.6, 0.2, 0.1])
@@ -51,18 +38,13 @@ VECTORS = RNG.normal(size=(NUM, DIMENSION)).astype(np.float32)
 @pytest.fixture(scope="module")
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> CatalogueFiles:
     folder = tmp_path_factory.mktemp("catalogue")
-    tags = [[*(tag.encode() for tag in row), *[b""] * (12 - len(row))] for row in TAGS]
-    raw = {
-        "item": np.array(IDS, object),
-        "tags": np.array(tags, object),
-        "country": np.array([country.encode() for country in COUNTRIES], object),
-        "unused": np.array([b""] * NUM, object),
+    columns = {
+        "item": IDS,
+        "tags": [[*(tag.encode() for tag in row), *[b""] * (12 - len(row))] for row in TAGS],
+        "country": [country.encode() for country in COUNTRIES],
+        "unused": [b""] * NUM,
     }
-    embedding_files.write_table(
-        str(folder / embedding_files.file_name(0, 1)),
-        embedding_files.to_table(SPEC, raw, VECTORS),
-    )
-    files = EmbeddingFiles(str(folder), SPEC)
+    files = write_embeddings(folder, SPEC, (columns, VECTORS))
     return CatalogueFiles.write(files, ("tags", "country", "unused"), str(folder))
 
 
@@ -81,10 +63,6 @@ def search(catalogue: CatalogueFiles) -> Any:
         tf.TensorSpec([None, None], tf.int32),
         **{name: tf.TensorSpec([None, None], tf.string, name) for name in filters},
     )
-
-
-def padded(rows: list[list[str]]) -> tf.Tensor:
-    return tf.ragged.constant(rows, tf.string, ragged_rank=1).to_tensor("")
 
 
 def expected(

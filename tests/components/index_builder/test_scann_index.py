@@ -23,19 +23,10 @@ def queries() -> tf.Tensor:
     return tf.constant(np.random.default_rng(4).normal(size=(5, DIMENSION)), tf.float32)
 
 
-@pytest.fixture(scope="module")
-def exact_search(vectors: npt.NDArray[np.float32]) -> ScannIndex:
-    return ScannIndex(vectors, 10, ScannSettings(leaves=8, leaves_to_search=8, reorder=20))
-
-
-@pytest.fixture(scope="module")
-def one_leaf_search(vectors: npt.NDArray[np.float32]) -> ScannIndex:
-    return ScannIndex(vectors, 10, ScannSettings(leaves=8, leaves_to_search=1, reorder=NUM))
-
-
-def test_a_count_beyond_reorder_is_not_cut(exact_search: ScannIndex, queries: tf.Tensor):
+def test_more_than_reorder_are_found(vectors: npt.NDArray[np.float32], queries: tf.Tensor) -> None:
     # `reorder` is 20: ScaNN by itself would return 20 columns.
-    indices, scores = exact_search.search(queries, tf.constant(100))
+    index = ScannIndex(vectors, 10, ScannSettings(leaves=8, leaves_to_search=8, reorder=20))
+    indices, scores = index.search(queries, tf.constant(100))
     assert indices.shape == (5, 100)
     assert np.all(indices.numpy() >= 0)
     assert np.all(np.isfinite(scores.numpy()))
@@ -43,34 +34,26 @@ def test_a_count_beyond_reorder_is_not_cut(exact_search: ScannIndex, queries: tf
         assert len(set(row)) == 100
 
 
-def test_the_whole_catalogue_is_returned_in_exact_order(
-    exact_search: ScannIndex, vectors: npt.NDArray[np.float32], queries: tf.Tensor
-):
-    count = tf.constant(NUM)
-    expected = ExactIndex(vectors).search(queries, count)
-    actual = exact_search.search(queries, count)
-    np.testing.assert_allclose(actual[1], expected[1], rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(actual[0], expected[0])
-
-
+@pytest.mark.parametrize(
+    ("leaves_to_search", "reorder", "count"),
+    [
+        (8, 20, NUM),
+        # One of eight leaves cannot contain so many: ScaNN pads with row 0 and NaN.
+        (1, NUM, NUM - 1),
+    ],
+)
 def test_a_search_that_finds_too_few_compares_all(
-    one_leaf_search: ScannIndex, vectors: npt.NDArray[np.float32], queries: tf.Tensor
-):
-    # One of eight leaves cannot contain the whole catalogue: ScaNN pads with row 0 and NaN.
-    count = tf.constant(NUM - 1)
-    expected = ExactIndex(vectors).search(queries, count)
-    actual = one_leaf_search.search(queries, count)
+    vectors: npt.NDArray[np.float32],
+    queries: tf.Tensor,
+    leaves_to_search: int,
+    reorder: int,
+    count: int,
+) -> None:
+    index = ScannIndex(vectors, 10, ScannSettings(8, leaves_to_search, reorder))
+    expected = ExactIndex(vectors).search(queries, tf.constant(count))
+    actual = index.search(queries, tf.constant(count))
     np.testing.assert_array_equal(actual[0], expected[0])
     np.testing.assert_allclose(actual[1], expected[1], rtol=1e-4, atol=1e-5)
-
-
-def test_zero_and_duplicate_vectors_are_indexed_once_each():
-    vectors = np.random.default_rng(5).normal(size=(300, 4)).astype(np.float32)
-    vectors[:20], vectors[20:40] = 0.0, vectors[40:60]
-    index = ScannIndex(vectors, 10, ScannSettings(leaves=4, leaves_to_search=4, reorder=300))
-    indices, scores = index.search(tf.ones([1, 4]), tf.constant(300))
-    assert sorted(indices.numpy()[0]) == list(range(300))
-    assert np.all(np.isfinite(scores.numpy()))
 
 
 @pytest.mark.parametrize(

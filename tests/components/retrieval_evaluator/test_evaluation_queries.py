@@ -12,21 +12,23 @@ import tensorflow as tf
 
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.retrieval_evaluator.evaluation_queries import EvaluationQueryReader
-from models.features.spec import FeatureSpec
+from tests.builders import feature_spec, write_examples
 
-SPEC = FeatureSpec.model_validate(
-    {
-        "columns": {"query_id": "user", "candidate_id": "item"},
-        "features": {"query": {"age": {"kind": "numeric"}}},
-    }
-)
+SPEC = feature_spec(query={"age": {"kind": "numeric"}})
 # A star marks a held-out event; z is not in the catalogue.
 TIMELINES = {"u": "a b* c d* e", "v": "z* a*", "w": "a b"}
 CATALOGUE = "abcde"
 
 
+@pytest.fixture(scope="module")
+def index_of() -> tf.lookup.StaticHashTable:
+    indices = tf.range(len(CATALOGUE), dtype=tf.int64)
+    initializer = tf.lookup.KeyValueTensorInitializer(tf.constant(list(CATALOGUE)), indices)
+    return tf.lookup.StaticHashTable(initializer, -1)
+
+
 @pytest.fixture
-def read(write_examples: Callable[..., str], tmp_path: Path) -> Callable[..., Any]:
+def read(index_of: tf.lookup.StaticHashTable, tmp_path: Path) -> Callable[..., Any]:
     file = write_examples(
         tmp_path,
         [
@@ -38,12 +40,6 @@ def read(write_examples: Callable[..., str], tmp_path: Path) -> Callable[..., An
             }
             for user, events in TIMELINES.items()
         ],
-    )
-    index_of = tf.lookup.StaticHashTable(
-        tf.lookup.KeyValueTensorInitializer(
-            tf.constant(list(CATALOGUE)), tf.range(len(CATALOGUE), dtype=tf.int64)
-        ),
-        -1,
     )
 
     def read(block_size: int = 100, **settings: Any) -> Any:
@@ -74,27 +70,33 @@ def shown(blocks: list[Any]) -> list[str]:
     return found
 
 
-def test_from_cut_gives_one_per_query_with_the_events_not_held_out(read: Callable[..., Any]):
-    blocks, left_out = read(protocol="from_cut")
-    assert shown(blocks) == ["u: ace → bd", "v:  → ?a"]
-    assert left_out == 0
+@pytest.mark.parametrize(
+    ("protocol", "min_history", "expected", "expected_left_out"),
+    [
+        # One per query, with the events that are not held out.
+        ("from_cut", 0, ["u: ace → bd", "v:  → ?a"], 0),
+        # One per held-out event, with everything before it.
+        ("rolling", 0, ["u: a → b", "u: abc → d", "v:  → ?", "v: ? → a"], 0),
+        # Candidates outside the catalogue count as history: the client sends them.
+        ("from_cut", 1, ["u: ace → bd"], 2),
+        ("rolling", 1, ["u: a → b", "u: abc → d", "v: ? → a"], 1),
+    ],
+)
+def test_a_protocol_makes_evaluation_queries_of_timelines(
+    read: Callable[..., Any],
+    protocol: str,
+    min_history: int,
+    expected: list[str],
+    expected_left_out: int,
+) -> None:
+    blocks, left_out = read(protocol=protocol, min_history=min_history)
+    assert (shown(blocks), left_out) == (expected, expected_left_out)
 
 
-def test_rolling_gives_one_per_held_out_event_with_everything_before_it(read: Callable[..., Any]):
-    blocks, left_out = read(protocol="rolling")
-    assert shown(blocks) == ["u: a → b", "u: abc → d", "v:  → ?", "v: ? → a"]
-    assert [query for block in blocks for query in block.queries] == [0, 0, 1, 1]
-    assert left_out == 0
-
-
-def test_a_minimum_history_leaves_events_out(read: Callable[..., Any]):
-    # Candidates outside the catalogue count as history: the client sends them.
-    blocks, left_out = read(protocol="rolling", min_history=1)
-    assert shown(blocks) == ["u: a → b", "u: abc → d", "v: ? → a"]
-    assert left_out == 1
-    blocks, left_out = read(protocol="from_cut", min_history=1)
-    assert shown(blocks) == ["u: ace → bd"]
-    assert left_out == 2
+def test_each_evaluation_query_has_the_features_of_its_query(read: Callable[..., Any]) -> None:
+    ((block,), _) = read(protocol="rolling")
+    assert list(block.queries) == [0, 0, 1, 1]
+    np.testing.assert_array_equal(block.inputs["age"].numpy(), [1.0, 1.0, np.nan, np.nan])
 
 
 @pytest.mark.parametrize("protocol", ["from_cut", "rolling"])
@@ -108,22 +110,14 @@ def test_the_block_size_does_not_change_the_evaluation_queries(
     assert all(len(block) <= block_size for block in apart)
 
 
-def test_each_evaluation_query_has_the_features_of_its_query(read: Callable[..., Any]):
-    ((block,), _) = read(protocol="rolling")
-    np.testing.assert_array_equal(block.inputs["age"].numpy(), [1.0, 1.0, np.nan, np.nan])
-
-
 @pytest.mark.parametrize("protocol", ["rolling", "from_cut"])
 def test_sampling_takes_queries_with_all_their_evaluation_queries(
-    write_examples: Callable[..., str], tmp_path: Path, protocol: str
+    index_of: tf.lookup.StaticHashTable, tmp_path: Path, protocol: str
 ):
     users = [f"user {number}" for number in range(400)]
     file = write_examples(
         tmp_path,
         [{"user": [user], "item": ["a", "b", "c"], "is_target": [0, 1, 1]} for user in users],
-    )
-    index_of = tf.lookup.StaticHashTable(
-        tf.lookup.KeyValueTensorInitializer(["a", "b", "c"], tf.range(3, dtype=tf.int64)), -1
     )
     per_user = 2 if protocol == "rolling" else 1
 

@@ -1,30 +1,24 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import tensorflow as tf
 
 from components.serving_validator.expected_answers import SampleQueries
-from models.features.spec import FeatureSpec
 from models.input.raw_examples import read_timelines
 from serving.clients.query import Query
+from tests.builders import feature_spec, write_examples
 
-SPEC = FeatureSpec.model_validate(
-    {
-        "columns": {"query_id": "user", "candidate_id": "item"},
-        "features": {
-            "query": {
-                "age": {"kind": "numeric"},
-                "country": {"kind": "categorical"},
-                "tags": {"kind": "categorical", "separator": "|"},
-            }
-        },
+SPEC = feature_spec(
+    query={
+        "age": {"kind": "numeric"},
+        "country": {"kind": "categorical"},
+        "tags": {"kind": "categorical", "separator": "|"},
     }
 )
 
 
-def test_timelines_as_queries_of_a_client(write_examples: Callable[..., str], tmp_path: Path):
+def test_timelines_as_queries_of_a_client(tmp_path: Path):
     file = write_examples(
         tmp_path,
         [
@@ -53,14 +47,11 @@ def test_timelines_as_queries_of_a_client(write_examples: Callable[..., str], tm
         Query("u2", [], {"tags": ["x", "y z"]}),
     ]
     assert (samples.query_id_name, samples.candidate_id_name) == ("user", "item")
-    assert samples.inputs["history"].numpy().tolist() == [
-        [b"a b", "→漢".encode()],
-        [b"", b""],
-    ]
+    assert samples.inputs["history"].numpy().tolist() == [[b"a b", "→漢".encode()], [b"", b""]]
     assert tf.math.is_nan(samples.inputs["age"][1])
 
 
-def test_an_id_that_is_not_utf8_can_be_sent(write_examples: Callable[..., str], tmp_path: Path):
+def test_an_id_that_is_not_utf8_can_be_sent(tmp_path: Path):
     file = write_examples(
         tmp_path,
         [{"user": [b"\xff\xfe"], "item": ["a"], "is_target": [0], "age": [], "country": []}],

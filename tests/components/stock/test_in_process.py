@@ -7,22 +7,15 @@ from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from components.patches.transform import no_side_input_cache
 from components.stock import in_process
 from components.stock.in_process import batch_size, runs_in_process
+from tests.builders import example
 
 
 def write(folder: Path, lengths: list[int], num_files: int = 1) -> str:
     folder.mkdir()
     for file in range(num_files):
-        path = str(folder / f"data-{file:05d}-of-{num_files:05d}.gz")
-        with tf.io.TFRecordWriter(path, "GZIP") as writer:
+        with tf.io.TFRecordWriter(str(folder / f"data-{file}.gz"), "GZIP") as writer:
             for length in lengths[file::num_files]:
-                events = tf.train.Int64List(value=range(length))
-                feature = {
-                    "user": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"u"])),
-                    "item": tf.train.Feature(int64_list=events),
-                    "age": tf.train.Feature(),
-                }
-                features = tf.train.Features(feature=feature)
-                writer.write(tf.train.Example(features=features).SerializeToString())
+                writer.write(example({"user": [b"u"], "item": range(length), "age": []}))
     return str(folder)
 
 
@@ -39,9 +32,7 @@ def write(folder: Path, lengths: list[int], num_files: int = 1) -> str:
         ([0], 4096),
     ],
 )
-def test_a_batch_has_about_so_many_events(
-    tmp_path: Path, lengths: list[int], expected: int
-) -> None:
+def test_longer_examples_shrink_batches(tmp_path: Path, lengths: list[int], expected: int) -> None:
     assert batch_size([write(tmp_path / "train", lengths)]) == expected
 
 

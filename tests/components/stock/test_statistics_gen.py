@@ -1,4 +1,4 @@
-"""Statistics without Beam beside those of the stock executor."""
+"""Statistics without Beam, compared with those of the stock executor."""
 
 from __future__ import annotations
 
@@ -6,57 +6,36 @@ import os
 from pathlib import Path
 
 import pytest
-import tensorflow as tf
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx.components.statistics_gen import executor as stock
-from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils, standard_artifacts
+from tfx.types.artifact import Artifact
 
 from components.stock import in_process
 from components.stock import statistics_gen as ours
+from tests.builders import Row, artifact, examples_artifact, executor_context
 
 OPTIONS = tfdv.StatsOptions(use_sketch_based_topk_uniques=True)
 
 
-def example(number: int) -> bytes:
-    item = tf.train.Feature(
-        bytes_list=tf.train.BytesList(value=[b"i%d" % (number % n) for n in range(1, 6)])
-    )
-    age = tf.train.Feature(
-        float_list=tf.train.FloatList(value=[] if number % 3 == 0 else [number % 90])
-    )
-    features = tf.train.Features(feature={"item": item, "age": age})
-    return bytes(tf.train.Example(features=features).SerializeToString())
-
-
 @pytest.fixture(scope="module")
-def examples(tmp_path_factory: pytest.TempPathFactory) -> standard_artifacts.Examples:
-    artifact = standard_artifacts.Examples()
-    artifact.uri = str(tmp_path_factory.mktemp("examples"))
-    artifact.split_names = artifact_utils.encode_split_names(["train", "candidates"])
-    artifact.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    def row(number: int) -> Row:
+        items = [b"i%d" % (number % n) for n in range(1, 6)]
+        return {"item": items, "age": [] if number % 3 == 0 else [float(number % 90)]}
+
     # More than one batch in one split.
-    for split, count in (("train", 2500), ("candidates", 7)):
-        folder = Path(artifact.uri, f"Split-{split}")
-        folder.mkdir()
-        with tf.io.TFRecordWriter(str(folder / "data-00000-of-00001.gz"), "GZIP") as writer:
-            for number in range(count):
-                writer.write(example(number))
-    return artifact
+    splits = {"train": 2500, "candidates": 7}
+    rows = {split: [row(number) for number in range(count)] for split, count in splits.items()}
+    return examples_artifact(tmp_path_factory.mktemp("examples"), **rows)
 
 
 def run(
-    executor: type[stock.Executor],
-    examples: standard_artifacts.Examples,
-    folder: Path,
+    executor: type[stock.Executor], examples: Artifact, folder: Path
 ) -> dict[str, statistics_pb2.DatasetFeatureStatistics]:
-    output = standard_artifacts.ExampleStatistics()
-    output.uri = str(folder / "statistics")
-    context = base_beam_executor.BaseBeamExecutor.Context(
-        beam_pipeline_args=[], tmp_dir=str(folder), unique_id="1"
-    )
-    executor(context).Do(
+    output = artifact(standard_artifacts.ExampleStatistics, folder / "statistics")
+    executor(executor_context(folder)).Do(
         {"examples": [examples]},
         {"statistics": [output]},
         {"stats_options_json": OPTIONS.to_json(), "exclude_splits": "[]"},
@@ -68,9 +47,7 @@ def run(
     return computed
 
 
-def test_it_computes_what_the_stock_executor_computes(
-    examples: standard_artifacts.Examples, tmp_path: Path
-):
+def test_it_computes_what_the_stock_executor_computes(examples: Artifact, tmp_path: Path):
     expected = run(stock.Executor, examples, tmp_path / "stock")
     computed = run(ours.Executor, examples, tmp_path / "small")
     assert computed.keys() == expected.keys() == {"train", "candidates"}
@@ -97,7 +74,7 @@ def test_it_computes_what_the_stock_executor_computes(
     ("small_bytes", "properties"), [(1, {}), (2**30, {"exclude_splits": '["train"]'})]
 )
 def test_large_data_and_other_settings_go_to_the_stock_executor(
-    examples: standard_artifacts.Examples,
+    examples: Artifact,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     small_bytes: int,
@@ -106,17 +83,14 @@ def test_large_data_and_other_settings_go_to_the_stock_executor(
     asked = []
     monkeypatch.setattr(stock.Executor, "Do", lambda *arguments: asked.append(arguments))
     monkeypatch.setattr(in_process, "SMALL_BYTES", small_bytes)
-    output = standard_artifacts.ExampleStatistics()
-    output.uri = str(tmp_path)
-    context = base_beam_executor.BaseBeamExecutor.Context(
-        beam_pipeline_args=["--direct_num_workers=2"], tmp_dir=str(tmp_path), unique_id="1"
-    )
+    output = artifact(standard_artifacts.ExampleStatistics, tmp_path)
+    context = executor_context(tmp_path, "--direct_num_workers=2")
     ours.Executor(context).Do({"examples": [examples]}, {"statistics": [output]}, properties)
     assert len(asked) == 1
 
 
-def test_large_data_stays_here_where_beam_has_no_other_process(
-    examples: standard_artifacts.Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_large_data_stays_here_if_beam_has_no_other_process(
+    examples: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(in_process, "SMALL_BYTES", 1)
     monkeypatch.setattr(stock.Executor, "Do", lambda *arguments: pytest.fail("went to Beam"))

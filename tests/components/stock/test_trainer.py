@@ -2,13 +2,11 @@ import pytest
 
 from components.stock.trainer import with_epochs
 from models.config import ModelConfig, TrainingConfig
-from models.features.spec import ColumnsConfig, FeaturesConfig, FeatureSpec
 from models.training.trainer import TrainerConfig
+from tests.builders import feature_spec
 
 CONFIG = TrainerConfig(
-    spec=FeatureSpec(
-        columns=ColumnsConfig(query_id="user", candidate_id="item"), features=FeaturesConfig()
-    ),
+    spec=feature_spec(),
     model=ModelConfig(),
     training=TrainingConfig(batch_size=32),
     checkpoint_dir="checkpoints",

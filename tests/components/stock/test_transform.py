@@ -1,9 +1,10 @@
-"""Transformed without Beam beside what the stock executor transforms."""
+"""Transformed Examples without Beam, compared with those of the stock executor."""
 
 from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +15,17 @@ from apache_beam.transforms import util
 from google.protobuf import json_format, text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.components.transform import executor as stock
-from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2, transform_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
 from components.stock import in_process
 from components.stock.transform import Executor
 from models.features.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY
-from models.features.spec import FeatureSpec
+from tests.builders import Row, artifact, examples_artifact, executor_context, feature_spec
 
-SPEC = FeatureSpec.model_validate(
-    {
-        "columns": {"query_id": "user", "candidate_id": "item"},
-        "features": {
-            "query": {"age": {"kind": "numeric"}},
-            "candidate": {"genres": {"kind": "categorical", "separator": "|"}},
-        },
-    }
+SPEC = feature_spec(
+    query={"age": {"kind": "numeric"}},
+    candidate={"genres": {"kind": "categorical", "separator": "|"}},
 )
 SCHEMA = """
 feature { name: "user" type: BYTES } feature { name: "item" type: BYTES }
@@ -46,45 +41,20 @@ CANDIDATES = [
 ]
 
 
-def example(row: dict[str, list[Any]]) -> tf.train.Example:
-    features = {}
-    for name, values in row.items():
-        if values and isinstance(values[0], float):
-            features[name] = tf.train.Feature(float_list=tf.train.FloatList(value=values))
-        elif name == "age":
-            features[name] = tf.train.Feature(float_list=tf.train.FloatList())
-        else:
-            features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
-    return tf.train.Example(features=tf.train.Features(feature=features))
-
-
 def transformed(
-    executor: type[stock.Executor], folder: Path, train: list[dict[str, list[Any]]] = TRAIN
+    executor: type[stock.Executor], folder: Path, train: Sequence[Row] = TRAIN
 ) -> dict[str, list[Any]]:
-    examples = standard_artifacts.Examples()
-    examples.uri = str(folder / "examples")
-    examples.split_names = artifact_utils.encode_split_names(["train", "candidates"])
-    examples.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
-    for split, rows in (("train", train), ("candidates", CANDIDATES)):
-        part = Path(examples.uri, f"Split-{split}")
-        part.mkdir(parents=True)
-        with tf.io.TFRecordWriter(str(part / "data-00000-of-00001.gz"), "GZIP") as writer:
-            for row in rows:
-                writer.write(example(row).SerializeToString())
-    schema = standard_artifacts.Schema()
-    schema.uri = str(folder / "schema")
+    examples = examples_artifact(folder / "examples", train=train, candidates=CANDIDATES)
+    schema = artifact(standard_artifacts.Schema, folder / "schema")
     Path(schema.uri).mkdir()
     parsed = text_format.Parse(SCHEMA, schema_pb2.Schema())
     Path(schema.uri, "schema.pbtxt").write_text(text_format.MessageToString(parsed))
-    graph, output = standard_artifacts.TransformGraph(), standard_artifacts.Examples()
-    graph.uri, output.uri = str(folder / "graph"), str(folder / "transformed")
+    graph = artifact(standard_artifacts.TransformGraph, folder / "graph")
+    output = artifact(standard_artifacts.Examples, folder / "transformed")
     splits = transform_pb2.SplitsConfig(
         analyze=["train", "candidates"], transform=["train", "candidates"]
     )
-    context = base_beam_executor.BaseBeamExecutor.Context(
-        beam_pipeline_args=[], tmp_dir=str(folder), unique_id="1"
-    )
-    executor(context).Do(
+    executor(executor_context(folder)).Do(
         {"examples": [examples], "schema": [schema]},
         {"transform_graph": [graph], "transformed_examples": [output]},
         {
@@ -122,9 +92,7 @@ def test_it_transforms_as_the_stock_executor_does(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_slow_machine_has_the_same_moments(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_machine_has_equal_moments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(7)
     train = [
         {"user": [b"u"], "item": [b"a"], "age": [chance.gauss(1990.0, 15.0)]} for _ in range(2500)
@@ -137,7 +105,7 @@ def test_a_slow_machine_has_the_same_moments(
     assert transformed(Executor, tmp_path / "slow", train) == fast
 
 
-def test_large_data_goes_to_the_stock_executor_in_batches_of_the_datas_size(
+def test_large_data_goes_to_the_stock_executor_in_batches_of_its_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     asked = []
@@ -150,23 +118,13 @@ def test_large_data_goes_to_the_stock_executor_in_batches_of_the_datas_size(
 
     monkeypatch.setattr(stock.Executor, "Do", do)
     monkeypatch.setattr(in_process, "SMALL_BYTES", 1)
-    examples = standard_artifacts.Examples()
-    examples.uri = str(tmp_path)
-    examples.split_names = artifact_utils.encode_split_names(["train"])
-    (tmp_path / "Split-train").mkdir()
-    long = example({"item": [b"a"] * 1000}).SerializeToString()
-    with tf.io.TFRecordWriter(str(tmp_path / "Split-train" / "data.gz"), "GZIP") as writer:
-        writer.write(long)
-    context = base_beam_executor.BaseBeamExecutor.Context(
-        beam_pipeline_args=["--direct_num_workers=2"], tmp_dir=str(tmp_path), unique_id="1"
-    )
+    examples = examples_artifact(tmp_path, train=[{"item": [b"a"] * 1000}])
+    context = executor_context(tmp_path, "--direct_num_workers=2")
     Executor(context).Do({"examples": [examples]}, {"transformed_examples": []}, {})
     assert asked == [({"transformed_examples": []}, 512)]
 
 
-def test_no_example_is_gathered_by_a_flatten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_flatten_gathers_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flattened: list[str] = []
     expand = beam.Flatten.expand
 

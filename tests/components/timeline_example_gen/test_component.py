@@ -3,7 +3,6 @@ from pathlib import Path
 from typing import Any
 
 from tfx.components.util import examples_utils, tfxio_utils
-from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import standard_artifacts
 
@@ -11,12 +10,9 @@ from components.artifacts import IngestReport, RejectedRows
 from components.interactions.config import DataConfig, IngestConfig, SpansConfig, SplitConfig
 from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut
 from components.timeline_example_gen.component import TimelineExampleGen
-from models.features.spec import ColumnsConfig, FeaturesConfig, FeatureSpec
-from tests.builders import artifact
+from tests.builders import artifact, executor_context, feature_spec
 
-SPEC = FeatureSpec(
-    columns=ColumnsConfig(query_id="q", candidate_id="c", timestamp="t"), features=FeaturesConfig()
-)
+SPEC = feature_spec(query_id="q", candidate_id="c", timestamp="t")
 
 
 def execute(data: DataConfig, tmp_path: Path) -> dict[str, list[Any]]:
@@ -28,10 +24,7 @@ def execute(data: DataConfig, tmp_path: Path) -> dict[str, list[Any]]:
         "rejected": [artifact(RejectedRows, tmp_path / "rejected")],
         "report": [artifact(IngestReport, tmp_path / "report")],
     }
-    context = base_beam_executor.BaseBeamExecutor.Context(
-        beam_pipeline_args=[], tmp_dir=str(tmp_path), unique_id="1"
-    )
-    executor = component.executor_spec.executor_class(context)
+    executor = component.executor_spec.executor_class(executor_context(tmp_path))
     executor.Do({}, outputs, dict(component.exec_properties))
     return outputs
 

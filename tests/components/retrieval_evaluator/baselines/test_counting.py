@@ -37,17 +37,21 @@ def test_rules_weigh_followers_by_distance():
     np.testing.assert_allclose(scores[0, 1:], [1, 1 / 2, 1 / 3], rtol=2e-3)
 
 
-def test_rules_are_directed_and_stay_within_a_timeline():
-    assert scored(SequentialRules, ["ab", "cd"], ["b"], 4).max() < 0
-    assert ranking(scored(SequentialRules, ["ab", "cd"], ["c"], 4)) == ["dabc"]
+@pytest.mark.parametrize(
+    ("timelines", "history", "expected"),
+    [
+        pytest.param(["ab", "cd"], "c", "dabc", id="rules are directed"),
+        pytest.param(["ab", "cd"], "ac", "dbac", id="the newest event weighs most"),
+        pytest.param(["ab", "cd"], "ca", "bdac", id="the newest event weighs most, reversed"),
+    ],
+)
+def test_rules_rank_followers(timelines: list[str], history: str, expected: str) -> None:
+    assert ranking(scored(SequentialRules, timelines, [history], 4)) == [expected]
 
 
-def test_rules_weigh_the_newest_event_most():
-    assert ranking(scored(SequentialRules, ["ab", "cd"], ["ac", "ca"], 4)) == ["dbac", "bdac"]
-
-
-def test_rules_end_at_the_window():
+def test_rules_end_at_the_window_and_at_the_end_of_a_timeline() -> None:
     assert scored(SequentialRules, ["abcd"], ["a"], 4, window=2)[0, 3] < 0
+    assert scored(SequentialRules, ["ab", "cd"], ["b"], 4).max() < 0
 
 
 def test_rules_damp_popular_candidates():
@@ -73,12 +77,6 @@ def test_item_knn_counts_a_repeated_candidate_once():
     np.testing.assert_allclose(scored(ItemKNN, ["aabb", "ac"], ["aaa"], 3), once)
 
 
-def test_item_knn_keeps_only_the_nearest():
-    timelines = ["ab", "ab", "ac"]
-    assert scored(ItemKNN, timelines, ["a"], 3, neighbours=1)[0, 2] < 0
-    assert scored(ItemKNN, timelines, ["a"], 3, neighbours=2)[0, 2] > 0
-
-
 def test_item_knn_does_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch):
     rng = np.random.default_rng(3)
     timelines = ["".join(chr(97 + c) for c in rng.integers(0, 9, 6)) for _ in range(30)]
@@ -100,16 +98,21 @@ def test_session_knn_worked_by_hand():
     assert (scores[0, 4:] < 0).all()
 
 
-def test_session_knn_counts_only_the_nearest_timelines():
-    scores = scored(SessionKNN, ["abc", "bd"], ["ab"], 4, neighbours=1)
-    assert scores[0, 2] > 0 > scores[0, 3]
-
-
-def test_session_knn_prefers_timelines_that_ended_last_among_equals():
-    scores = scored(SessionKNN, ["ab", "ac"], ["a"], 3, neighbours=1)
-    assert scores[0, 2] > 0 > scores[0, 1]
-    few = scored(SessionKNN, ["ab", "ac"], ["a"], 3, occurrences=1)
-    assert few[0, 2] > 0 > few[0, 1]
+@pytest.mark.parametrize(
+    ("make", "timelines", "history", "settings", "better", "worse"),
+    [
+        (ItemKNN, ["ab", "ab", "ac"], "a", {"neighbours": 1}, "b", "c"),
+        (SessionKNN, ["abc", "bd"], "ab", {"neighbours": 1}, "c", "d"),
+        # Among equals, the timeline that ended last is taken.
+        (SessionKNN, ["ab", "ac"], "a", {"neighbours": 1}, "c", "b"),
+        (SessionKNN, ["ab", "ac"], "a", {"occurrences": 1}, "c", "b"),
+    ],
+)
+def test_only_the_nearest_count(
+    make: Any, timelines: list[str], history: str, settings: Any, better: str, worse: str
+) -> None:
+    [scores] = scored(make, timelines, [history], 4, **settings)
+    assert scores["abcd".index(better)] > 0 > scores["abcd".index(worse)]
 
 
 def brute_session_knn(timelines: list[str], history: str, size: int) -> np.ndarray:
@@ -155,9 +158,7 @@ ALL: tuple[BaselineName, ...] = (
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("histories", [["", ""], ["?"], ["?a?", ""], []])
-def test_unknown_and_empty_histories_get_popular_candidates(
-    name: BaselineName, histories: list[str]
-):
+def test_unknown_and_empty_histories_get_popular_items(name: BaselineName, histories: list[str]):
     training = trained_on(["ab", "b", "c"], 4)
     scores = make_baselines([name], training)[name](histories_of(histories)).dense()
     assert scores.shape == (len(histories), 4)
@@ -167,13 +168,9 @@ def test_unknown_and_empty_histories_get_popular_candidates(
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_an_empty_training_set_is_accepted(name: BaselineName):
-    scores = make_baselines([name], trained_on([], 3))[name](histories_of(["ab", ""])).dense()
-    assert np.isfinite(scores).all()
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_scores_have_no_ties(name: BaselineName):
+def test_scores_are_finite_without_training_events_and_never_tied(name: BaselineName):
+    none = make_baselines([name], trained_on([], 3))[name](histories_of(["ab", ""])).dense()
+    assert np.isfinite(none).all()
     training = trained_on(["ab", "ac", "ad", "ba"], 8)
     scores = make_baselines([name], training)[name](histories_of(["a", "ab"])).dense()
     assert all(len(np.unique(row)) == len(row) for row in scores)

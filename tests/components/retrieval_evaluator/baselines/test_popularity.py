@@ -3,13 +3,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from components.retrieval_evaluator.baselines.cooccurrence_scores import Histories
 from components.retrieval_evaluator.baselines.popularity import (
     popularity_scores,
     recent_counts,
     repeat_history,
 )
-from tests.components.retrieval_evaluator.baselines.timelines import trained_on
+from tests.components.retrieval_evaluator.baselines.timelines import histories_of, trained_on
 
 
 def order(scores: np.ndarray) -> list[int]:
@@ -26,28 +25,21 @@ def test_popularity_has_no_ties_even_in_a_large_catalogue():
     assert len(np.unique(popularity_scores(np.zeros(count, np.int64)))) == count
 
 
-def repeated(counts: list[int], histories: list[list[int]]) -> list[list[int]]:
-    rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
-    events = np.array([event for history in histories for event in history], np.int64)
-    given = Histories(len(histories), rows, events)
-    popularity = popularity_scores(np.array(counts))
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [
+        pytest.param("dc", [2, 3, 0, 1], id="the newest first, and then the most popular"),
+        pytest.param("", [0, 1, 2, 3], id="no history"),
+        pytest.param("cbc", [2, 1, 0, 3], id="a candidate counts by its newest event"),
+        pytest.param("?b", [1, 0, 2, 3], id="unknown candidates are ignored"),
+    ],
+)
+def test_repeat_history_puts_the_history_first(history: str, expected: list[int]) -> None:
+    popularity = popularity_scores(np.array([9, 8, 7, 6]))
     before = popularity.copy()
-    found = [order(row) for row in repeat_history(popularity, given).dense()]
+    found = repeat_history(popularity, histories_of([history, "d"])).dense()
+    assert [order(row) for row in found] == [expected, [3, 0, 1, 2]]
     np.testing.assert_array_equal(popularity, before)
-    return found
-
-
-def test_repeat_history_puts_the_newest_first_and_popularity_after():
-    found = repeated([9, 8, 7, 6], [[3, 2], [], [1]])
-    assert found == [[2, 3, 0, 1], [0, 1, 2, 3], [1, 0, 2, 3]]
-
-
-def test_repeat_history_counts_a_candidate_by_its_newest_event():
-    assert repeated([3, 2, 1], [[2, 1, 2]]) == [[2, 1, 0]]
-
-
-def test_repeat_history_ignores_unknown_candidates():
-    assert repeated([3, 2, 1], [[-1, 1]]) == [[1, 0, 2]]
 
 
 def test_recent_popularity_discounts_old_events():

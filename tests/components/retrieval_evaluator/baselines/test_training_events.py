@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ import pytest
 
 from components.retrieval_evaluator.baselines import training_events
 from components.retrieval_evaluator.baselines.training_events import read_training_events
-from models.features.spec import FeatureSpec
 from models.input.raw_examples import RawEvents
+from tests.builders import feature_spec, write_examples
 
 CATALOGUE = [b"a", b"b", b"c"]
 
@@ -21,7 +21,7 @@ def index_of(ids: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture
-def file(write_examples: Callable[..., str], tmp_path: Path) -> str:
+def file(tmp_path: Path) -> str:
     rows = [("u", "a b", [5, 9]), ("v", "z c", [1, 2]), ("w", "z", [7]), ("x", "c c", [3, 4])]
     return write_examples(
         tmp_path,
@@ -32,13 +32,11 @@ def file(write_examples: Callable[..., str], tmp_path: Path) -> str:
     )
 
 
-def spec(timestamp: str | None) -> FeatureSpec:
-    columns = {"query_id": "user", "candidate_id": "item", "timestamp": timestamp}
-    return FeatureSpec.model_validate({"columns": columns})
+TIMED, UNTIMED = feature_spec(timestamp="time"), feature_spec()
 
 
 def test_timelines_are_sorted_by_newest_event_and_contain_known_candidates(file: str):
-    training, queries = read_training_events([file], spec("time"), index_of, 3, {b"v", b"w", b"y"})
+    training, queries = read_training_events([file], TIMED, index_of, 3, {b"v", b"w", b"y"})
     assert training.candidates.tolist() == [2, 2, 2, 0, 1]
     assert training.offsets.tolist() == [0, 1, 3, 5]
     assert training.times is not None
@@ -49,7 +47,7 @@ def test_timelines_are_sorted_by_newest_event_and_contain_known_candidates(file:
 
 
 def test_without_times_timelines_keep_the_order_of_the_file(file: str):
-    training, _ = read_training_events([file], spec(None), index_of, 3, set())
+    training, _ = read_training_events([file], UNTIMED, index_of, 3, set())
     assert training.times is None
     assert training.candidates.tolist() == [0, 1, 2, 2, 2]
 
@@ -59,7 +57,7 @@ def test_the_newest_timelines_are_kept_but_all_events_are_counted(
     file: str, batch: int, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(training_events, "_TIMELINES_PER_BATCH", batch)
-    training, _ = read_training_events([file], spec("time"), index_of, 3, set(), max_events=2)
+    training, _ = read_training_events([file], TIMED, index_of, 3, set(), max_events=2)
     assert training.candidates.tolist() == [0, 1]
     assert training.counts.tolist() == [1, 1, 3]
 
@@ -79,7 +77,7 @@ def test_memory_does_not_grow_with_the_timelines(monkeypatch: pytest.MonkeyPatch
     tracemalloc.start()
     try:
         training, known = read_training_events(
-            [], spec(None), lambda ids: ids.astype(np.int64), catalogue, wanted, max_events=2000
+            [], UNTIMED, lambda ids: ids.astype(np.int64), catalogue, wanted, max_events=2000
         )
         peak = tracemalloc.get_traced_memory()[1]
     finally:
