@@ -88,7 +88,7 @@ class _Quantiles:
 
 
 def _shares(sample: _Quantiles, edges: _Numbers, is_value: npt.NDArray[np.bool_]) -> _Numbers:
-    """Return the share of each bin: outside the edges, between them, and at those in `is_value`."""
+    """Return the share of each bin: outside the edges, between them, and at edges in `is_value`."""
     cuts = []
     for index, (edge, alone) in enumerate(zip(edges, is_value, strict=True)):
         if alone:

@@ -39,7 +39,7 @@ class Sizing:
 
 @dataclass(frozen=True)
 class IngestPlan:
-    """The configuration, input files and bucket numbers of an ingestion, sent to each worker."""
+    """The configuration, input files and bucket counts of an ingestion, sent to each worker."""
 
     config: IngestConfig
     files: tuple[SourceFile, ...]

@@ -91,7 +91,7 @@ class ReadFacts:
         return [bucket for bucket in self.buckets if bucket.source == source]
 
     def spans_with_events(self, plan: IngestPlan) -> set[int]:
-        """Return the numbers of the spans that have good events."""
+        """Return the numbers of the spans that have valid events."""
         good = {found.index for found in self.files if _is_event(found) and found.num_good}
         return {
             file.span

@@ -1,4 +1,4 @@
-"""Separate good rows from bad ones, and keep one row per ID."""
+"""Separate good rows from bad ones, and remove rows that repeat an ID."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

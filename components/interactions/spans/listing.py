@@ -11,7 +11,7 @@ from components.interactions.spans.pattern import SpanPattern, is_fixed, near_re
 
 @dataclass(frozen=True, order=True)
 class ListedFile:
-    """A file; `modified_ns` is the time since 1970, or 0 if the filesystem does not report it."""
+    """A file; `modified_ns` is nanoseconds since 1970, or 0 if the filesystem does not have it."""
 
     path: str
     size_bytes: int

@@ -27,7 +27,7 @@ class HeldOut:
 
     @classmethod
     def of(cls, split: SplitConfig, cut: Mapping[str, str] | None) -> "HeldOut":
-        """Return the description of a split and its cut."""
+        """Describe the events that a split and its cut hold out."""
         if split.method == "random":
             share = split.test_fraction + split.eval_fraction
             return cls(split.method, seed=split.seed, share=share)

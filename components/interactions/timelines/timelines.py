@@ -91,7 +91,7 @@ def train_timelines(queries: Codes, splits: SplitCodes, max_events: int) -> Time
 def held_out_timelines(
     queries: Codes, splits: SplitCodes, split: int, max_events: int
 ) -> Timelines:
-    """Return timelines of each query's events in a held-out split and of the history before them.
+    """Return one timeline per query: its events in a held-out split, and the history before them.
 
     A timeline that is too long keeps all targets and the newest `max_events` of its history.
     Targets do not count towards `max_events`, so a query with many targets keeps its history.
@@ -124,7 +124,7 @@ def _codes(encoded: Any) -> Codes:
 
 
 def _repeated(queries: Codes, times: Codes, candidates: Codes) -> npt.NDArray[np.bool_]:
-    """Return a mask of repeated events, without the first of each; sort by query and time first."""
+    """Return a mask of all but the first of equal events; the input is sorted by query and time."""
     repeated = np.zeros(len(times), bool)
     tied = (queries[1:] == queries[:-1]) & (times[1:] == times[:-1])
     in_tie = np.zeros(len(times), bool)
