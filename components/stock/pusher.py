@@ -67,7 +67,7 @@ def push(model_path: str, base: str) -> tuple[int, str]:
     for name in files.list_folder(base):
         if name.startswith(_INCOMING_PREFIX):  # left by a push that was killed
             files.remove(os.path.join(base, name))
-    # Folders of killed pushes on an object store count, so that their numbers are not used again.
+    # Incomplete versions on an object store count too, so that their numbers are not used again.
     version = max([int(time.time()), *(number + 1 for number in _numbers(base))])
     path = os.path.join(base, str(version))
     if files.is_remote(base):

@@ -1,7 +1,8 @@
 """TFX's Transform, with a batch size that only depends on the data, and partly without Beam.
 
 The stock executor analyses the data. To transform the splits, Beam would load the graph again for
-each one, which takes seconds. If `runs_in_process`, the graph is loaded once and Beam is not used.
+each one, which takes seconds. If `runs_in_process`, the graph is loaded once, and the splits are
+transformed without Beam.
 """
 
 import os
