@@ -10,11 +10,7 @@ import yaml
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from serving.server.config_files_pb2 import (
-    BatchingParameters,
-    MonitoringConfig,
-    SSLConfig,
-)
+from serving.server.config_files_pb2 import BatchingParameters, MonitoringConfig, SSLConfig
 from serving.server.flags import parse_flags
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -58,10 +54,7 @@ def kubernetes(name: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "flags",
-    [
-        compose("compose.stock.yaml"),
-        kubernetes("stock/deployment.yaml"),
-    ],
+    [compose("compose.stock.yaml"), kubernetes("stock/deployment.yaml")],
     ids=["compose", "Kubernetes"],
 )
 def test_tensorflow_serving_has_the_flags(flags: list[str]) -> None:
@@ -110,18 +103,3 @@ def test_pods_that_the_autoscaler_adds_get_grpc_traffic(name: str) -> None:
 def test_a_configuration_file_parses_as_its_message(name: str, message: Any) -> None:
     text_format.Parse((DEPLOY / "config" / name).read_text(encoding="utf-8"), message)
     assert message.ListFields()
-
-
-def test_every_configuration_file_is_tested() -> None:
-    names = {path.name for path in (DEPLOY / "config").iterdir()}
-    assert names == {"models.config", "monitoring.config", "batching.config", "ssl.config"}
-
-
-def test_the_first_model_config_serves_the_newest_version() -> None:
-    config = text_format.Parse(
-        (DEPLOY / "config" / "models.config").read_text(encoding="utf-8"),
-        ModelServerConfig(),
-    )
-    (model,) = config.model_config_list.config
-    assert (model.name, model.base_path) == ("retrieval", "/models/retrieval")
-    assert model.model_version_policy.latest.num_versions == 1

@@ -12,8 +12,11 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from models.config import ModelConfig, TrainingConfig
 from models.features.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY, preprocessing_fn
 from models.features.spec import FeatureSpec
+from models.features.vocabularies import FeatureSizes, candidate_counts
+from models.input.transformed_features import CandidateTable
 from models.towers.export import export_towers
 from models.training.two_tower_model import TwoTowerModel
 from tests.builders import feature_spec
@@ -184,6 +187,29 @@ def communities(
     rows = [{"user": [user], "item": timeline} for user, timeline in enumerate(timelines)]
     folder = tmp_path_factory.mktemp("communities")
     return Communities(spec, [write_examples(folder, rows)], timelines)
+
+
+def random_model(
+    transformed: Transformed, config: ModelConfig, training: TrainingConfig | None = None
+) -> TwoTowerModel:
+    """Return a model of `TIMELINES` and `CATALOGUE` whose weights are random numbers."""
+    sizes = FeatureSizes.from_transform(transformed.output, RAW_SPEC, query_vocabulary=True)
+    model = TwoTowerModel(
+        RAW_SPEC,
+        sizes,
+        config,
+        training or TrainingConfig(),
+        CandidateTable.read(transformed.catalogue_files, RAW_SPEC, sizes.candidates - 1),
+        candidate_counts(transformed.output, RAW_SPEC),
+    )
+    query = {name: tf.constant([[0]]) for name in ("user", "visits", "country")}
+    history = tf.constant([[0]])
+    model.embed_positions({**query, "age": tf.constant([[0.0]])}, history, history >= 0)
+    model.candidates(tf.constant([0]))
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign(rng.normal(size=variable.shape))
+    return model
 
 
 def export_model(

@@ -20,16 +20,6 @@ def test_a_history_is_in_the_order_of_time_and_not_of_the_file(config: PipelineC
     assert query_history(config, "nobody") == []
 
 
-def test_features_come_as_the_model_takes_them(config: PipelineConfig) -> None:
-    assert query_features(config, "user 1") == {"club": "red"}
-    assert query_features(config, "nobody") == {}
-
-
-def test_candidates_are_described_by_their_features(config: PipelineConfig) -> None:
-    described = describe_candidates(config, ["item é3", "unknown"])
-    assert described == {"item é3": {"label": "Thing number 3", "price": "3.5"}}
-
-
 def test_a_file_that_went_away_is_named(config: PipelineConfig) -> None:
     (config.root / "events.csv").unlink()
     with pytest.raises(IngestError, match=r"events\.csv"):
@@ -45,10 +35,7 @@ def test_rows_that_ingestion_rejects_and_duplicates_are_no_history(config: Pipel
 
 
 def test_events_rated_too_low_are_no_history(tmp_path: Path) -> None:
-    path = write_two_clubs(
-        tmp_path,
-        events={"rating": "stars", "min_rating": 4},
-    )
+    path = write_two_clubs(tmp_path, events={"rating": "stars", "min_rating": 4})
     (tmp_path / "events.csv").write_text(
         "user,item,time,stars\nuser 1,bad,10,1\nuser 1,good,20,4\nuser 1,best,30,5\n"
     )
@@ -65,16 +52,11 @@ def test_times_of_different_zones_are_ordered_as_moments(tmp_path: Path) -> None
 
 
 def test_lists_in_parquet_are_described_and_sent_as_many_values(tmp_path: Path) -> None:
+    separated = {"kind": "categorical", "separator": "|"}
     path = write_two_clubs(
         tmp_path,
-        candidates={
-            "file": "items.parquet",
-            "features": {"label": {"kind": "categorical", "separator": "|"}},
-        },
-        queries={
-            "file": "users.parquet",
-            "features": {"club": {"kind": "categorical", "separator": "|"}},
-        },
+        candidates={"file": "items.parquet", "features": {"label": separated}},
+        queries={"file": "users.parquet", "features": {"club": separated}},
     )
     pq.write_table(pa.table({"item": ["a"], "label": [["new", "red"]]}), tmp_path / "items.parquet")
     pq.write_table(
@@ -92,8 +74,10 @@ def test_files_may_call_the_id_otherwise(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("sku,label,price\na,Thing,1.5\n")
     (tmp_path / "users.csv").write_text("club,account\nred,user 1\n")
     config = load(str(path))
-    assert describe_candidates(config, ["a"]) == {"a": {"label": "Thing", "price": "1.5"}}
+    described = describe_candidates(config, ["a", "unknown"])
+    assert described == {"a": {"label": "Thing", "price": "1.5"}}
     assert query_features(config, "user 1") == {"club": "red"}
+    assert query_features(config, "nobody") == {}
 
 
 def test_a_gap_between_spans_keeps_nobody_from_asking(tmp_path: Path) -> None:

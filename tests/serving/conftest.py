@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,7 +41,7 @@ SCORES = {
 NAN = float("nan")
 
 
-def export_model(path: Path, *, bias: float = 0.0, defaults: bool = True) -> None:
+def export_model(path: Path, *, bias: float = 0.0) -> None:
     """Write a SavedModel that answers from `SCORES`.
 
     A candidate in the history scores 10 less, a candidate in `exclude` never comes back, `age`
@@ -78,79 +79,56 @@ def export_model(path: Path, *, bias: float = 0.0, defaults: bool = True) -> Non
             return scores - 10.0 * tf.cast(seen, tf.float32)
 
     model = Model()
-    query = {
-        "user_id": tf.TensorSpec([None], tf.string, "user_id"),
-        "age": tf.TensorSpec([None], tf.float32, "age"),
-        "country": tf.TensorSpec([None], tf.string, "country"),
-        "title": tf.TensorSpec([None, None], tf.string, "title"),
-        "history": tf.TensorSpec([None, None], tf.string, "history"),
-    }
 
-    @tf.function(input_signature=list(query.values()))
-    def recommend(user_id: Any, age: Any, country: Any, title: Any, history: Any) -> Any:
-        return model.top_k(model.score(user_id, age, country, title, history))
+    def recommend(**inputs: Any) -> Any:
+        return model.top_k(model.score(**inputs))
 
-    @tf.function(
-        input_signature=[*query.values(), tf.TensorSpec([None, None], tf.string, "exclude")]
-    )
-    def recommend_excluding(
-        user_id: Any, age: Any, country: Any, title: Any, history: Any, exclude: Any
-    ) -> Any:
-        scores = model.score(user_id, age, country, title, history)
+    def recommend_excluding(exclude: Any, **inputs: Any) -> Any:
         excluded = tf.reduce_any(exclude[:, :, tf.newaxis] == model.candidates, axis=1)
-        return model.top_k(tf.where(excluded, -1000.0, scores))
+        return model.top_k(tf.where(excluded, -1000.0, model.score(**inputs)))
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "movie_id")])
     def similar_candidates(movie_id: Any) -> Any:
         same = tf.cast(movie_id[:, tf.newaxis] == model.candidates, tf.float32)
         return model.top_k(same * 2.0 - tf.range(5.0) / 3.0)
 
-    @tf.function(input_signature=list(query.values()))
-    def embed_query(user_id: Any, age: Any, country: Any, title: Any, history: Any) -> Any:
-        scores = model.score(user_id, age, country, title, history)
-        return {"embedding": tf.ensure_shape(scores[:, :2], [None, 2])}
+    def embed_query(**inputs: Any) -> Any:
+        return {"embedding": tf.ensure_shape(model.score(**inputs)[:, :2], [None, 2])}
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None], tf.string, "movie_id"),
-            tf.TensorSpec([None], tf.float32, "year"),
-        ]
-    )
     def embed_candidate(movie_id: Any, year: Any) -> Any:
         length = tf.cast(tf.strings.length(movie_id), tf.float32)
         return {"embedding": tf.stack([length, year], axis=1)}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "movie_id")])
     def odd(movie_id: Any) -> Any:
         return {"id_bytes": tf.expand_dims(movie_id, 1), "total": tf.constant([1.5e6, NAN, -0.1])}
 
-    @tf.function(
-        input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.int64, "count")]
-    )
     def repeat(text: Any, count: Any) -> Any:
         repeated = tf.repeat(text, tf.cast(count, tf.int32))
         return {"text": tf.reshape(repeated, [tf.shape(text)[0], -1])}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "movie_id")])
     def scalars(movie_id: Any) -> Any:
         return {"first": movie_id[0], "half": tf.constant(0.5)}
 
-    tf.saved_model.save(
-        model,
-        str(path),
-        signatures={
-            "serving_default": recommend,
-            "recommend_excluding": recommend_excluding,
-            "similar_candidates": similar_candidates,
-            "embed_query": embed_query,
-            "embed_candidate": embed_candidate,
-            "odd": odd,
-            "repeat": repeat,
-            "scalars": scalars,
-        },
-    )
-    if defaults:
-        add_defaults(path, ["serving_default", "recommend_excluding"])
+    text, texts = ([None], tf.string), ([None, None], tf.string)
+    number, integer = ([None], tf.float32), ([None], tf.int64)
+    query = {"user_id": text, "age": number, "country": text, "title": texts, "history": texts}
+    signatures = {
+        "serving_default": (recommend, query),
+        "recommend_excluding": (recommend_excluding, {**query, "exclude": texts}),
+        "similar_candidates": (similar_candidates, {"movie_id": text}),
+        "embed_query": (embed_query, query),
+        "embed_candidate": (embed_candidate, {"movie_id": text, "year": number}),
+        "odd": (odd, {"movie_id": text}),
+        "repeat": (repeat, {"text": text, "count": integer}),
+        "scalars": (scalars, {"movie_id": text}),
+    }
+    functions = {
+        signature: tf.function(function, autograph=False).get_concrete_function(
+            **{name: tf.TensorSpec(*spec, name) for name, spec in inputs.items()}
+        )
+        for signature, (function, inputs) in signatures.items()
+    }
+    tf.saved_model.save(model, str(path), signatures=functions)
+    add_defaults(path, ["serving_default", "recommend_excluding"])
 
 
 def add_defaults(path: Path, signatures: list[str]) -> None:
@@ -216,6 +194,23 @@ def install_version(exported_model: Path) -> Callable[[Path, int], Path]:
         return aside.rename(base_path / str(version))
 
     return install
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority `ca`, and `server` and `client` signed by it, as PEM files with their keys."""
+    folder = tmp_path_factory.mktemp("certificates")
+    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    signed = ["-CA", str(folder / "ca.pem"), "-CAkey", str(folder / "ca.key")]
+    for name in ("ca", "server", "client"):
+        command = [
+            *new, "-nodes", "-keyout", str(folder / f"{name}.key"),
+            "-out", str(folder / f"{name}.pem"), "-subj", f"/CN={name}",
+            "-addext", "subjectAltName=DNS:retrieval.test,IP:127.0.0.1",
+            *(signed if name != "ca" else ("-addext", "keyUsage=critical,keyCertSign")),
+        ]  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

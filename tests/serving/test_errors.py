@@ -23,11 +23,7 @@ def test_only_unavailable_is_retryable() -> None:
     [
         (400, errors.InvalidArgumentError),
         (404, errors.NotFoundError),
-        (409, errors.AlreadyExistsError),
         (429, errors.ResourceExhaustedError),
-        (499, errors.CancelledError),
-        (500, errors.InternalError),
-        (501, errors.UnimplementedError),
         (503, errors.UnavailableError),
         (504, errors.DeadlineExceededError),
         (418, errors.UnknownError),

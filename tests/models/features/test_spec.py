@@ -70,19 +70,6 @@ def test_options_must_fit_the_kind(settings: dict[str, Any]):
         FeatureConfig(**settings)
 
 
-@pytest.mark.parametrize(
-    ("settings", "is_multivalued"),
-    [
-        ({"kind": "categorical"}, False),
-        ({"kind": "categorical", "separator": "|"}, True),
-        ({"kind": "text"}, True),
-        ({"kind": "numeric"}, False),
-    ],
-)
-def test_text_and_separated_values_are_lists(settings: dict[str, Any], is_multivalued: bool):
-    assert FeatureConfig(**settings).is_multivalued is is_multivalued
-
-
 IDS: dict[str, Any] = {"query_id": "user", "candidate_id": "item"}
 
 

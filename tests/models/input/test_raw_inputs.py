@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from models.features.spec import FeatureSpec
@@ -46,17 +46,12 @@ def test_missing_values_leave_no_trace_in_sparse_tensors():
     assert numbers.dense_shape.numpy().tolist() == [4, 1]
 
 
-def batches(**inputs: Any) -> dict[str, list[int]]:
-    repeated = same_batch({name: tf.zeros(shape) for name, shape in inputs.items()})
-    return {name: values.shape.as_list() for name, values in repeated.items()}
-
-
-def test_one_row_is_repeated_for_the_batch():
-    assert batches(a=[3], b=[1], c=[1, 5]) == {"a": [3], "b": [3], "c": [3, 5]}
-
-
-def test_a_batch_of_zero_stays_zero_beside_defaults():
-    assert batches(a=[0], b=[1], c=[1, 0]) == {"a": [0], "b": [0], "c": [0, 0]}
+@pytest.mark.parametrize("rows", [0, 3])
+def test_one_row_is_repeated_for_the_batch(rows: int):
+    given = {"a": [rows], "b": [1], "c": [1, 5]}
+    repeated = same_batch({name: tf.zeros(shape) for name, shape in given.items()})
+    shapes = {name: values.shape.as_list() for name, values in repeated.items()}
+    assert shapes == {"a": [rows], "b": [rows], "c": [rows, 5]}
 
 
 def test_values_are_repeated_and_not_invented():

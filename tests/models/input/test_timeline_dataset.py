@@ -44,18 +44,9 @@ def dataset(
         batch_size: int = 4,
         validation_fraction: float = 0.0,
         seed: int = 1,
-        bucket_by_length: bool = False,
-        memory_bytes: int = IN_MEMORY,
+        **options: Any,
     ) -> TimelineDataset:
-        return TimelineDataset(
-            files,
-            SPEC,
-            batch_size,
-            validation_fraction,
-            seed,
-            bucket_by_length=bucket_by_length,
-            memory_bytes=memory_bytes,
-        )
+        return TimelineDataset(files, SPEC, batch_size, validation_fraction, seed, **options)
 
     return make
 
@@ -124,9 +115,7 @@ def test_rows_are_padded_and_missing_values_marked(dataset: Callable[..., Timeli
             assert countries == ([user % 3] if user % 3 else [])
 
 
-def test_a_split_that_leaves_nothing_on_a_side_is_an_error(
-    dataset: Callable[..., TimelineDataset],
-):
+def test_a_split_that_leaves_nothing_on_a_side_is_an_error(dataset: Callable[..., TimelineDataset]):
     with pytest.raises(ValueError, match="validation_fraction"):
         dataset(validation_fraction=0.000001)
 

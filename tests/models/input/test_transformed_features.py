@@ -31,24 +31,24 @@ def sparse(
     )
 
 
-def test_short_rows_are_padded_at_the_end():
-    padded = pad_indices(sparse([[3], [1, 2, 0], []]))
+HOLES = ((0, 0), (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("values", "newest", "expected"),
+    [
+        (sparse([[3], [1, 2, 0], []]), None, [[3, -1, -1], [1, 2, 0], [-1, -1, -1]]),
+        # Cutting after padding would keep the last columns, where shorter rows have nothing.
+        (sparse([[1], [5, 6, 7, 8, 9], [2, 3]]), 2, [[1, -1], [8, 9], [2, 3]]),
+        (sparse([[4, 5], [6, 7]], holes=HOLES), None, [[4, 5], [6, 7]]),
+        (sparse([[4, 5], [6, 7]], holes=HOLES), 1, [[5], [7]]),
+    ],
+    ids=["padded at the end", "newest of each row", "holes are closed", "newest with holes"],
+)
+def test_rows_become_dense(values: tf.SparseTensor, newest: int | None, expected: list[list[int]]):
+    padded = pad_indices(values) if newest is None else pad_indices(values, newest=newest)
     assert padded.dtype == tf.int32
-    assert padded.numpy().tolist() == [[3, -1, -1], [1, 2, 0], [-1, -1, -1]]
-
-
-def test_newest_keeps_each_rows_own_last_events():
-    # Cutting after padding would keep the last columns, where the shorter rows have nothing.
-    padded = pad_indices(sparse([[1], [5, 6, 7, 8, 9], [2, 3]]), newest=2)
-    assert padded.numpy().tolist() == [[1, -1], [8, 9], [2, 3]]
-
-
-def test_holes_are_closed():
-    holes = ((0, 0), (1, 1))
-    padded = pad_indices(sparse([[4, 5], [6, 7]], holes=holes))
-    assert padded.numpy().tolist() == [[4, 5], [6, 7]]
-    padded = pad_indices(sparse([[4, 5], [6, 7]], holes=holes), newest=1)
-    assert padded.numpy().tolist() == [[5], [7]]
+    assert padded.numpy().tolist() == expected
 
 
 @pytest.mark.parametrize("rows", [0, 3])
@@ -57,31 +57,16 @@ def test_a_batch_without_values_has_no_columns(rows: int):
     assert pad_indices(sparse([[]] * rows), newest=5).shape == (rows, 0)
 
 
-def test_numbers_have_one_column_and_nan_where_missing():
-    dense = dense_features({"age": sparse([[0.5], []], tf.float32)}, {"age": NUMBER})["age"]
-    assert dense.shape == (2, 1)
-    assert dense[0, 0] == 0.5
-    assert math.isnan(dense[1, 0])
-
-
-def test_numbers_have_one_column_even_where_nobody_has_a_value():
-    dense = dense_features({"age": sparse([[], []], tf.float32)}, {"age": NUMBER})["age"]
-    assert dense.shape == (2, 1)
-    assert np.all(np.isnan(dense))
+@pytest.mark.parametrize("rows", [[[0.5], []], [[], []]])
+def test_numbers_have_one_column_and_nan_where_missing(rows: list[list[float]]):
+    dense = dense_features({"age": sparse(rows, tf.float32)}, {"age": NUMBER})["age"]
+    expected = [[row[0] if row else math.nan] for row in rows]
+    np.testing.assert_array_equal(dense, expected)
 
 
 def test_kinds_become_indices_or_numbers():
     kinds = {"age": NUMBER, "year": BUCKET, "country": INDEX, "title": FeatureConfig(kind="text")}
-    assert [name for name, feature in kinds.items() if feature.is_index] == [
-        "year",
-        "country",
-        "title",
-    ]
-    spec = parsing_spec(["item"], kinds)
-    assert {name: feature.dtype for name, feature in spec.items()} == {
-        "item": tf.int64,
-        "age": tf.float32,
-        "year": tf.int64,
-        "country": tf.int64,
-        "title": tf.int64,
-    }
+    indices = [name for name, feature in kinds.items() if feature.is_index]
+    assert indices == ["year", "country", "title"]
+    dtypes = {name: each.dtype for name, each in parsing_spec(["item"], kinds).items()}
+    assert dtypes == {**dict.fromkeys(["item", *indices], tf.int64), "age": tf.float32}

@@ -89,21 +89,12 @@ def test_both_towers_have_one_width(settings: dict[str, Any], width: int):
 
 
 def test_cosine_gives_candidates_unit_length_and_queries_the_temperature():
-    vectors = candidates(candidate_tower(similarity="cosine"), [0, 1, 2], [0, 1, -1])
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
-    vectors = queries(query_tower(similarity="cosine", temperature=0.25), [0, 1], [[1], [2]])
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1 / 0.25, rtol=1e-5)
-
-
-def test_the_zero_vector_is_no_nan_under_cosine():
-    tower = candidate_tower(similarity="cosine")
-    np.testing.assert_array_equal(candidates(tower, [9], [-1]), np.zeros((1, DIMENSION)))
-
-
-def test_an_empty_query_has_a_direction_under_cosine():
+    # Nothing is known of the last candidate, so it has no direction; an empty query has one.
+    vectors = candidates(candidate_tower(similarity="cosine"), [0, 1, 2, 9], [0, 1, -1, -1])
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [1.0, 1.0, 1.0, 0.0], rtol=1e-5)
     tower = query_tower(similarity="cosine", temperature=0.25)
-    (vector,) = queries(tower, [5], [[-1]])
-    assert np.linalg.norm(vector) == pytest.approx(4.0, rel=1e-5)
+    vectors = queries(tower, [0, 1, 5], [[1], [2], [-1]])
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1 / 0.25, rtol=1e-5)
 
 
 def test_an_unknown_query_is_as_one_without_an_id():

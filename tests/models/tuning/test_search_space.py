@@ -13,15 +13,8 @@ from pipeline.config.file import parse
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import ConfigError
 
-BASE: dict[str, Any] = {
-    "name": "clubs",
-    "events": {
-        "files": "events.csv",
-        "query_id": "user",
-        "candidate_id": "item",
-        "timestamp": "t",
-    },
-}
+EVENTS = {"files": "events.csv", "query_id": "user", "candidate_id": "item", "timestamp": "t"}
+BASE: dict[str, Any] = {"name": "clubs", "events": EVENTS}
 
 
 def load(space: dict[str, Any], **sections: Any) -> PipelineConfig:

@@ -11,14 +11,8 @@ from pipeline.config.project import BeamConfig
 from pipeline.errors import ConfigError
 from tests.pipeline.two_clubs import ROOT
 
-MINIMAL: dict[str, Any] = {
-    "events": {
-        "files": "events.csv",
-        "query_id": "user",
-        "candidate_id": "item",
-        "timestamp": "time",
-    },
-}
+EVENTS = {"files": "events.csv", "query_id": "user", "candidate_id": "item", "timestamp": "time"}
+MINIMAL: dict[str, Any] = {"events": EVENTS}
 
 
 def write(folder: Path, content: Any, name: str = "use.yaml") -> str:
@@ -63,16 +57,11 @@ def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
         ("model.dimensions=3", ["unknown key `model.dimensions`", "did you mean `dimension`?"]),
         ("modell.x=3", ["unknown key `modell`", "did you mean `model`?"]),
         ("drift.action=stop", ["`drift` compares spans", "{SPAN}"]),
-        ("drift.min_events=-1", ["`drift.min_events`", "greater than or equal to 0"]),
-        ("events.spans.window=0", ["`events.spans.window", "greater than or equal to 1"]),
         ("events.spans.window=2", ["`events.spans` needs a pattern with {SPAN}"]),
         ("events.files='{SPAM}.csv'", ["unknown placeholder {SPAM}"]),
         ("training.epochs=many", ["`training.epochs`", "integer", "'many'", "passes over"]),
-        ("training.epochs=0", ["`training.epochs`", "greater than or equal to 1"]),
         ("events.timestamp=null", ["`split.method: temporal` needs `events.timestamp`"]),
         ("index.reorder=5", ["`reorder` must be at least `k` 100"]),
-        ("split.eval_fraction=1.5", ["`split.eval_fraction`", "less than 1"]),
-        ("events.files=null", ["`events.files`", "valid string"]),
         ("evaluation.split=test", ["`evaluation.split: test`", "train, eval, candidates"]),
         ("evaluation.min_metrics={hits@10: 1}", ["unknown metric 'hits@10'", "hit_rate"]),
         ("evaluation.slices=[age]", ["`evaluation.slices`", "'age'"]),
@@ -82,8 +71,6 @@ def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
         ("training.early_stopping_patience=3", ["needs validation timelines"]),
         ("training.early_stopping_metric=recall", ["hit_rate@K, mrr@K or ndcg@K", "'recall'"]),
         ("no-equals", ["--set takes section.key=value"]),
-        ("name=a b", ["`name`", "pattern"]),
-        ("training.epochs=true", ["`training.epochs`", "integer", "True"]),
         ("training.batch_size='32'", ["`training.batch_size`", "integer", "'32'"]),
         ("evaluation.exclude_seen='no'", ["`evaluation.exclude_seen`", "boolean"]),
         ("runs=gs://bucket/runs", ["`runs`: must be a local", "gs://bucket", "compile"]),
@@ -136,12 +123,9 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, content: str) 
         load(path)
 
 
-def test_an_unknown_name_lists_the_known_ones() -> None:
+def test_a_configuration_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean `movielens_100k`"):
         load("movielens_100")
-
-
-def test_an_absent_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no configuration file .*absent\.yaml"):
         load(str(tmp_path / "absent.yaml"))
 

@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from pipeline.cli.data import data, default_data_dir
+from pipeline.cli.data import data
 from pipeline.datasets import movielens
 from pipeline.datasets.dataset import ArchiveMembers, Dataset
 from pipeline.datasets.prepare import Prepared, atomic_folder, prepare
@@ -134,18 +134,6 @@ def test_the_command_shows_an_error_as_one_message(tmp_path: Path) -> None:
     assert "Traceback" not in result.output
 
 
-def test_the_default_folder_is_in_the_project() -> None:
-    assert default_data_dir() == ROOT / "data"
-
-
-def test_an_atomic_folder_appears_when_the_block_ends(tmp_path: Path) -> None:
-    with atomic_folder(tmp_path / "deep" / "set") as partial:
-        (partial / "a.csv").write_text("1")
-        assert not (tmp_path / "deep" / "set").exists()
-    assert names(tmp_path / "deep") == ["set"]
-    assert names(tmp_path / "deep" / "set") == ["a.csv"]
-
-
 def test_an_atomic_folder_replaces_the_old_one_or_keeps_it(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "old.csv").write_text("0")
@@ -155,6 +143,11 @@ def test_an_atomic_folder_replaces_the_old_one_or_keeps_it(tmp_path: Path) -> No
     with atomic_folder(tmp_path / "set") as partial:
         (partial / "new.csv").write_text("1")
     assert (names(tmp_path), names(tmp_path / "set")) == (["set"], ["new.csv"])
+    with (
+        pytest.raises(DestinationError, match="--data-dir"),
+        atomic_folder(tmp_path / "set" / "new.csv" / "below"),
+    ):
+        pass
 
 
 def test_a_killed_process_leaves_no_folder_and_a_running_one_is_not_disturbed(
@@ -183,13 +176,6 @@ def test_a_killed_process_leaves_no_folder_and_a_running_one_is_not_disturbed(
     with atomic_folder(tmp_path / "set"):
         pass
     assert names(tmp_path) == ["set"]
-
-
-def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DestinationError, match="--data-dir"):  # noqa: SIM117
-        with atomic_folder(tmp_path / "file" / "set"):
-            pass
 
 
 def test_finds_a_member_with_and_without_the_archives_folder(

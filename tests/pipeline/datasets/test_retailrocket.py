@@ -53,14 +53,6 @@ def test_both_files_become_one_with_training_first(write: Write, tmp_path: Path)
     assert prepare(tmp_path / "data", []).counts is None
 
 
-def test_the_files_may_be_given_one_by_one_and_unpacked(write: Write, tmp_path: Path):
-    folder = write()
-    unpacked = tmp_path / "retailrocket_train.tsv"
-    unpacked.write_bytes(gzip.decompress((folder / TRAIN_FILE).read_bytes()))
-    prepared = prepare(tmp_path / "data", [folder / TEST_FILE, unpacked])
-    assert prepared.counts is not None
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -88,15 +80,17 @@ def test_names_a_file_that_is_missing_or_broken(write: Write, tmp_path: Path):
         prepare(tmp_path / "data", [folder])
 
 
-def test_the_command_takes_a_folder_or_both_files(write: Write, tmp_path: Path):
+def test_the_command_takes_both_files_packed_or_not(write: Write, tmp_path: Path):
     app = typer.Typer()
     app.command()(data)
     folder = write()
+    unpacked = tmp_path / "retailrocket_train.tsv"
+    unpacked.write_bytes(gzip.decompress((folder / TRAIN_FILE).read_bytes()))
     options = ["--data-dir", str(tmp_path / "data")]
     result = CliRunner().invoke(app, ["retailrocket", *options])
     assert result.exit_code == 1
     assert "with --archive" in result.output
-    files = ["--archive", str(folder / TRAIN_FILE), "--archive", str(folder / TEST_FILE)]
+    files = ["--archive", str(folder / TEST_FILE), "--archive", str(unpacked)]
     result = CliRunner().invoke(app, ["retailrocket", *files, *options])
     assert result.exit_code == 0, result.output
     assert "3 sessions, 5 events, 2 items" in result.output

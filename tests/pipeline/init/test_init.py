@@ -17,9 +17,9 @@ from pipeline.config.file import load
 from pipeline.errors import InitError
 from pipeline.init.column_profile import profile
 from pipeline.init.config_yaml import batches
-from pipeline.init.draft import Request, make_draft
+from pipeline.init.draft import Request
 from pipeline.init.events import EventStatistics, timestamp_unit
-from pipeline.init.feature_kinds import SAFE_NAME, KindDecision, decide_kind, safe_feature_name
+from pipeline.init.feature_kinds import SAFE_NAME, decide_kind, safe_feature_name
 from pipeline.init.source_sample import count_rows, read_sample
 from pipeline.init.written_config import default_output, write_config
 from pipeline.source_lookup import describe_candidates, query_history
@@ -29,12 +29,8 @@ APP.command()(init)
 ROWS = 200
 
 
-def _kind(name: str, values: list[object]) -> KindDecision:
-    return decide_kind(profile(pl.Series(name, values, strict=False)))
-
-
 def _described(name: str, values: list[object]) -> str:
-    feature = _kind(name, values).feature
+    feature = decide_kind(profile(pl.Series(name, values, strict=False))).feature
     if feature is None:
         return "left out"
     options = [feature.separator, feature.buckets and f"{feature.buckets} buckets"]
@@ -76,11 +72,6 @@ def test_tells_the_kind_of_a_column(name: str, values: list[object], expected: s
     assert _described(name, values) == expected
 
 
-def test_a_column_that_is_left_out_says_why() -> None:
-    assert "same value, 'x'" in _kind("c", ["x"] * 9).reason
-    assert "5.0% of the rows" in _kind("c", ["NA", *[f"{i}.5" for i in range(19)]]).reason
-
-
 @pytest.mark.parametrize(
     ("column", "taken", "expected"),
     [
@@ -115,9 +106,6 @@ def test_makes_safe_names(column: str, taken: set[str], expected: str) -> None:
 )
 def test_reads_the_unit_off_the_values(values: list[object], unit: str) -> None:
     assert timestamp_unit(pl.Series("t", values)) == unit
-
-
-def test_refuses_times_that_are_none() -> None:
     with pytest.raises(InitError, match=r"t must hold epochs.*'03/12/2020'"):
         timestamp_unit(pl.Series("t", ["03/12/2020"]))
 
@@ -253,11 +241,8 @@ def _write_examples(file: Path, names: list[str], rows: list[list[object]]) -> N
         (130_000, 710_000, 512, 4),  # sessions: a thousand steps
         (943, 100_000, 16, 17),  # users
         (400, 2_000, 32, 20),  # few events
-        (10, 3_000, 1, 20),  # few and long
-        (1, 1_000, 1, 20),
-        (50_000, 1_000_000, 128, 3),
+        (1, 1_000, 1, 20),  # one long timeline
         (390_000, 10_000_000, 64, 3),
-        (1_000_000, 20_000_000, 128, 3),
         (4_000_000, 100_000_000, 64, 1),
     ],
 )
@@ -272,14 +257,6 @@ def test_a_file_elsewhere_keeps_its_absolute_path(shop: Path, tmp_path: Path) ->
     request = Request(str(shop / "events.csv"), "user", "item")
     written = write_config(request, tmp_path / "elsewhere" / "a.yaml")
     assert written.config.data.interactions == str(shop / "events.csv")
-
-
-def test_reads_a_glob_and_the_delimiter(tmp_path: Path) -> None:
-    for part in range(2):
-        (tmp_path / f"e{part}.csv").write_text(f'"u;ser";item\n1;{part}\n')
-    sample = read_sample("interactions", str(tmp_path / "e*.csv"))
-    assert sample.delimiter == ";"
-    assert sample.table.rows() == [("1", "0"), ("1", "1")]
 
 
 def test_a_delimiter_reaches_the_configuration(tmp_path: Path) -> None:
@@ -309,17 +286,16 @@ def test_odd_names_survive_yaml(tmp_path: Path) -> None:
     [
         ({"--interactions": "no.csv"}, "no file matches"),
         ({"--query-id": "usr"}, "no column 'usr'; did you mean 'user'?"),
+        ({"--query-id": "user id"}, "--query-id must be letters"),
         ({"--candidate-id": "user"}, "--query-id and --candidate-id must name different columns"),
         ({"--timestamp": "missing"}, "--timestamp: "),
         ({"--output": "configs/shop.json"}, "must be NAME.yaml"),
         ({"--candidates": "shop/users.csv"}, "--candidate-id: "),
-        ({"--interactions": "shop/empty.csv"}, "no row of data"),
         ({"--interactions": "shop/header.csv"}, "no row of data"),
         ({"--interactions": "shop/notes.txt"}, "does not tell the format"),
     ],
 )
 def test_an_error_is_one_message(shop: Path, change: dict[str, str], message: str) -> None:
-    (shop / "empty.csv").touch()
     (shop / "header.csv").write_text("user,item\n")
     (shop / "notes.txt").write_text("hello")
     given = dict(zip(*[iter(_arguments(shop))] * 2, strict=True)) | change
@@ -328,11 +304,6 @@ def test_an_error_is_one_message(shop: Path, change: dict[str, str], message: st
     assert "error:" in result.output
     assert message in result.output
     assert not Path("configs").exists()
-
-
-def test_refuses_an_id_that_no_request_could_name(shop: Path) -> None:
-    with pytest.raises(InitError, match=r"--query-id must be letters.*'user id'"):
-        make_draft(Request(str(shop / "events.csv"), "user id", "item"))
 
 
 def test_replaces_files_only_when_forced(shop: Path, tmp_path: Path) -> None:
@@ -347,19 +318,12 @@ def test_replaces_files_only_when_forced(shop: Path, tmp_path: Path) -> None:
     assert "events" in yaml.safe_load(config.read_text())
 
 
-def test_rows_that_cannot_be_read_are_said(shop: Path) -> None:
-    with (shop / "events.csv").open("a") as file:
-        file.write("1,2,,1700000000\n")
-    result = CliRunner().invoke(APP, _arguments(shop, "--rating", "stars"))
-    assert result.exit_code == 0, result.output
-    assert "warning: 1 rows cannot be read: column 'stars' of interactions" in result.output
-
-
 def test_a_row_of_too_many_values_or_broken_bytes_does_not_stop_it(shop: Path) -> None:
     with (shop / "events.csv").open("ab") as file:
         file.write(b"1,2,3,1700000000,5\nu\xff,2,3,1700000000\n")
     result = CliRunner().invoke(APP, _arguments(shop))
     assert result.exit_code == 0, result.output
+    assert "warning: " in result.output
     assert "wrong number of values" in result.output
     assert "column 'user' of interactions" in result.output
 

@@ -70,9 +70,3 @@ def test_what_cannot_be_done_ends_with_a_message(
     assert message in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr
     assert not (base_path.parent / "models.config").exists()
-
-
-def test_promoting_before_a_push_says_what_to_run(two_tower: Command, config: Path) -> None:
-    done = two_tower("promote", "--config", str(config))
-    assert done.returncode == 1
-    assert "nothing has been pushed" in done.stderr

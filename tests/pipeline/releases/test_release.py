@@ -12,54 +12,44 @@ def release(*versions: int, **labels: int) -> Release:
     return Release(frozenset(versions), labels)
 
 
-def test_the_first_promotion_loads_one_version_for_both_labels() -> None:
-    assert Release().promoted(42) == release(42, stable=42, canary=42)
-
-
-def test_a_promotion_keeps_what_was_stable() -> None:
-    now = release(42, stable=42, canary=42).promoted(43)
-    assert now == release(42, 43, stable=43, canary=43)
-    assert (now.previous, now.canary) == (42, None)
-
-
-def test_a_second_promotion_forgets_the_version_before_the_last() -> None:
-    assert release(42, 43, stable=43, canary=43).promoted(44) == release(
-        43, 44, stable=44, canary=44
-    )
-
-
-def test_promoting_what_is_stable_changes_nothing() -> None:
-    now = release(42, 43, stable=43, canary=43)
-    assert now.promoted(43) == now
-
-
-def test_a_canary_takes_the_place_of_the_version_before() -> None:
-    now = release(42, 43, stable=43, canary=43).with_canary(44)
-    assert now == release(43, 44, stable=43, canary=44)
-    assert (now.canary, now.previous) == (44, None)
-
-
-def test_a_canary_is_promoted_and_rolled_back() -> None:
-    now = release(43, 44, stable=43, canary=44)
-    assert now.promoted(44) == release(43, 44, stable=44, canary=44)
-    assert now.rolled_back() == release(43, stable=43, canary=43)
-    assert now.promoted(44).rolled_back() == release(43, stable=43, canary=43)
-
-
-def test_a_rollback_unloads_what_was_taken_back() -> None:
-    assert release(42, 43, stable=43, canary=43).rolled_back() == release(42, stable=42, canary=42)
-
-
-def test_a_rollback_may_name_any_version() -> None:
-    assert release(42, 43, stable=43, canary=43).rolled_back(7) == release(7, stable=7, canary=7)
+# A release may keep the version before the stable one loaded.
+ONE = release(42, stable=42, canary=42)
+TWO = release(42, 43, stable=43, canary=43)
+ON_TRIAL = release(43, 44, stable=43, canary=44)
 
 
 @pytest.mark.parametrize(
-    ("now", "message"),
+    ("now", "stable", "canary", "previous"),
+    [(ONE, 42, None, None), (TWO, 43, None, 42), (ON_TRIAL, 43, 44, None)],
+)
+def test_versions_have_roles(
+    now: Release, stable: int, canary: int | None, previous: int | None
+) -> None:
+    assert (now.stable, now.canary, now.previous) == (stable, canary, previous)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
     [
-        (Release(), "no version is stable"),
-        (release(42, stable=42, canary=42), "stable is 42"),
+        (Release().promoted(42), ONE),
+        (ONE.promoted(43), TWO),
+        # The version before the last one is unloaded.
+        (TWO.promoted(44), release(43, 44, stable=44, canary=44)),
+        (TWO.promoted(43), TWO),
+        (TWO.with_canary(44), ON_TRIAL),
+        (ON_TRIAL.promoted(44), release(43, 44, stable=44, canary=44)),
+        (ON_TRIAL.rolled_back(), release(43, stable=43, canary=43)),
+        (ON_TRIAL.promoted(44).rolled_back(), release(43, stable=43, canary=43)),
+        (TWO.rolled_back(), ONE),
+        (TWO.rolled_back(7), release(7, stable=7, canary=7)),
     ],
+)
+def test_each_step_gives_the_next_release(found: Release, expected: Release) -> None:
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("now", "message"), [(Release(), "no version is stable"), (ONE, "stable is 42")]
 )
 def test_a_rollback_to_nothing_is_refused(now: Release, message: str) -> None:
     with pytest.raises(ReleaseError, match=message):
@@ -70,7 +60,7 @@ def test_a_canary_needs_another_version_that_is_stable() -> None:
     with pytest.raises(ReleaseError, match="no version is stable"):
         Release().with_canary(42)
     with pytest.raises(ReleaseError, match="already the stable one"):
-        release(42, stable=42, canary=42).with_canary(42)
+        ONE.with_canary(42)
 
 
 def test_labels_of_somebody_else_stay_with_their_versions() -> None:
@@ -80,6 +70,6 @@ def test_labels_of_somebody_else_stay_with_their_versions() -> None:
 
 
 def test_on_the_way_labels_move_between_loaded_versions_only() -> None:
-    now, target = release(42, 43, stable=43, canary=43), release(43, 44, stable=44, canary=44)
-    assert now.loading(target) == release(43, 44, stable=43, canary=43)
-    assert now.relabelled(target) == release(43, 44, stable=44, canary=44)
+    target = release(43, 44, stable=44, canary=44)
+    assert TWO.loading(target) == release(43, 44, stable=43, canary=43)
+    assert TWO.relabelled(target) == target

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,10 +26,15 @@ def file(tmp_path: Path) -> ModelConfigFile:
 
 @contextmanager
 def rollout(
-    server: FakeTensorFlowServing, file: ModelConfigFile, timeout_s: float = 5.0
+    server: FakeTensorFlowServing,
+    file: ModelConfigFile,
+    timeout_s: float = 5.0,
+    replicas: Sequence[FakeTensorFlowServing] = (),
 ) -> Iterator[Rollout]:
-    with server.running() as target, ModelAdmin(target) as admin:
-        yield Rollout([admin], file, timeout_s)
+    with ExitStack() as stack:
+        targets = [stack.enter_context(each.running()) for each in (server, *replicas)]
+        admins = [stack.enter_context(ModelAdmin(target)) for target in targets]
+        yield Rollout(admins, file, timeout_s)
 
 
 @pytest.mark.parametrize("allow_unavailable", [True, False])
@@ -126,13 +131,7 @@ def test_a_version_that_takes_too_long_is_told_with_its_state(file: ModelConfigF
 def test_every_replica_has_loaded_before_a_label_moves(file: ModelConfigFile) -> None:
     quick = FakeTensorFlowServing({42, 43}, load_s=0.1, allow_unavailable=False)
     slow = FakeTensorFlowServing({42, 43}, load_s=0.8, allow_unavailable=False)
-    with (
-        quick.running() as one,
-        slow.running() as other,
-        ModelAdmin(one) as first,
-        ModelAdmin(other) as second,
-    ):
-        releases = Rollout([first, second], file, 5.0)
+    with rollout(quick, file, replicas=[slow]) as releases:
         releases.apply(Release().promoted(42))
         releases.apply(file.release().promoted(43))
     assert quick.labels == slow.labels == {"stable": 43, "canary": 43}
@@ -140,15 +139,10 @@ def test_every_replica_has_loaded_before_a_label_moves(file: ModelConfigFile) ->
 
 def test_a_replica_that_lacks_a_version_takes_all_of_them_back(file: ModelConfigFile) -> None:
     whole, lacking = FakeTensorFlowServing({42, 43}), FakeTensorFlowServing({42})
-    with (
-        whole.running() as one,
-        lacking.running() as other,
-        ModelAdmin(one) as first,
-        ModelAdmin(other) as second,
-    ):
-        Rollout([first, second], file, 5.0).apply(Release().promoted(42))
+    with rollout(whole, file, replicas=[lacking]) as releases:
+        releases.apply(Release().promoted(42))
         with pytest.raises(ReleaseError, match="does not list it"):
-            Rollout([first, second], file, 1.0).apply(file.release().promoted(43))
+            Rollout(releases.servers, file, 1.0).apply(file.release().promoted(43))
     assert whole.labels == lacking.labels == {"stable": 42, "canary": 42}
     assert whole.available == {42}
 

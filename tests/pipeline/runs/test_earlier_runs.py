@@ -7,11 +7,16 @@ from pathlib import Path
 import pytest
 from ml_metadata.proto import metadata_store_pb2
 
-from components.drift_gate.accepted_spans import Delivery, AcceptedSpan, read_accepted, write_accepted
 from components.artifacts import PROJECT_PROPERTY, SPAN_PROPERTY, SpanProfile
+from components.drift_gate.accepted_spans import (
+    AcceptedSpan,
+    Delivery,
+    read_accepted,
+    write_accepted,
+)
+from pipeline.config.file import load
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import ConfigError
-from pipeline.config.file import load
 from pipeline.runs.earlier_runs import last_accepted_spans
 from pipeline.runs.metadata import open_store
 from tests.builders import project

@@ -4,16 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from pipeline.config.project import PipelineConfig
-from pipeline.config.file import load
-from pipeline.runs.metadata import open_store
 from pipeline.runs.history import RunHistory
+from pipeline.runs.metadata import open_store
 from pipeline.runs.results import with_results
 from tests.pipeline.runs.metadata_rows import MetadataRows
-from tests.pipeline.two_clubs import Command, write_two_clubs
+from tests.pipeline.two_clubs import Command
 
 DONE, FAILED = mlmd.Execution.COMPLETE, mlmd.Execution.FAILED
 

@@ -4,19 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from models.features.spec import ColumnsConfig, FeatureConfig, FeaturesConfig, FeatureSpec
 from pipeline.errors import RequestLogError
 from pipeline.skew.request_log import RequestLog
+from tests.builders import feature_spec
 
-SPEC = FeatureSpec(
-    columns=ColumnsConfig(query_id="user", candidate_id="item"),
-    features=FeaturesConfig(
-        query={
-            "age": FeatureConfig(kind="numeric"),
-            "tags": FeatureConfig(kind="categorical", separator="|"),
-        }
-    ),
-)
+SPEC = feature_spec({"age": {"kind": "numeric"}, "tags": {"kind": "categorical", "separator": "|"}})
 EXPECTED = [
     {"user": ["u1"], "history": ["a", "é"], "age": [30.0], "tags": ["x", "y"]},
     {"user": [], "history": [], "age": [], "tags": []},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 import grpc
 
 from serving.clients import wire
+from tests.builders import http_server
 
 Answer = Callable[[Any, grpc.ServicerContext], Any]
 
@@ -49,7 +49,9 @@ def fake_server(
 
 @contextmanager
 def fake_rest_server(
-    statuses: list[int] | None = None, context: ssl.SSLContext | None = None
+    statuses: list[int] | None = None,
+    context: ssl.SSLContext | None = None,
+    body: bytes = b'{"model_version_status": []}',
 ) -> Iterator[int]:
     """Answer GetModelStatus with each of `statuses`, then 200; 0 drops the connection."""
     left = [] if statuses is None else statuses
@@ -62,32 +64,14 @@ def fake_rest_server(
             if status == 0:
                 self.close_connection = True
                 return
-            body = b'{"model_version_status": []}' if status == 200 else b"<html>busy</html>"
+            sent = body if status == 200 else b"<html>busy</html>"
             self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(sent)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(sent)
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    class Server(http.server.ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            pass  # a client that does not trust the certificate closes the connection
-
-    server = Server(("127.0.0.1", 0), Handler)
-    if context is not None:
-        server.socket = context.wrap_socket(
-            server.socket, server_side=True, do_handshake_on_connect=False
-        )
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        server.server_close()
+    with http_server(Handler, context) as port:
+        yield port
 
 
 def signature_defs(**inputs_by_signature: dict[str, int]) -> Any:

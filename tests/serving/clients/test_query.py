@@ -75,12 +75,9 @@ def test_a_missing_integer_is_refused() -> None:
     assert inputs["visits"] == Tensor("int64", (1,), [3])
 
 
-def test_the_only_text_of_rank_1_is_the_id() -> None:
+def test_an_ambiguous_id_must_be_named() -> None:
     one: Any = signature(user_id=STRING, age=FLOAT, history=STRINGS, exclude=STRINGS)
     assert find_id_name(one, None, "query_id_name") == "user_id"
-
-
-def test_an_ambiguous_id_must_be_named() -> None:
     with pytest.raises(InvalidArgumentError, match=r"'country', 'user_id'.*query_id_name"):
         find_id_name(FULL, None, "query_id_name")
     assert find_id_name(FULL, "user_id", "query_id_name") == "user_id"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -41,13 +43,18 @@ class ChangingModel:
     def answers(self) -> dict[str, Any]:
         return {wire.PREDICT: self.predict, wire.GET_MODEL_METADATA: self.metadata}
 
+    @contextmanager
+    def client(self, **options: Any) -> Iterator[RetrievalClient]:
+        with (
+            fake_server(self.answers) as port,
+            RetrievalClient(f"127.0.0.1:{port}", **options) as client,
+        ):
+            yield client
+
 
 def test_a_call_is_repeated_with_the_inputs_of_a_new_version() -> None:
     model = ChangingModel()
-    with (
-        fake_server(model.answers) as port,
-        RetrievalClient(f"127.0.0.1:{port}", query_id_name="user_id") as client,
-    ):
+    with model.client(query_id_name="user_id") as client:
         assert client.recommend("u1").candidate_ids == ("a", "b")
         model.change()
         assert client.recommend("u1").candidate_ids == ("a", "b")
@@ -57,7 +64,7 @@ def test_a_call_is_repeated_with_the_inputs_of_a_new_version() -> None:
 
 def test_a_new_signature_of_a_new_version_is_found() -> None:
     model = ChangingModel()
-    with fake_server(model.answers) as port, RetrievalClient(f"127.0.0.1:{port}") as client:
+    with model.client() as client:
         with pytest.raises(FailedPreconditionError, match="no signature 'similar_candidates'"):
             client.similar("a")
         model.change()
@@ -66,7 +73,7 @@ def test_a_new_signature_of_a_new_version_is_found() -> None:
 
 def test_a_call_that_is_wrong_for_every_version_is_not_repeated() -> None:
     model = ChangingModel()
-    with fake_server(model.answers) as port, RetrievalClient(f"127.0.0.1:{port}") as client:
+    with model.client() as client:
         client.recommend("u1")
         model.signatures = {"serving_default": {"user_id": 1}}
         with pytest.raises(InvalidArgumentError, match="takes no history"):
@@ -82,10 +89,7 @@ def test_version_and_label_reach_the_server(
     option: dict[str, Any], version: int, label: str
 ) -> None:
     model = ChangingModel()
-    with (
-        fake_server(model.answers) as port,
-        RetrievalClient(f"127.0.0.1:{port}", **option) as client,
-    ):
+    with model.client(**option) as client:
         client.recommend("u1")
     spec = model.asked[0].model_spec
     assert (spec.name, spec.version.value, spec.version_label) == ("retrieval", version, label)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,28 +24,6 @@ from serving.loadtest import LoadPlan, drive
 from tests.serving.clients.fake_server import fake_rest_server, fake_server, recommendations
 
 NO_RETRY = RetryPolicy(max_attempts=1)
-
-
-def openssl(*arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority, and `server` and `client` signed by it, as PEM files."""
-    folder = tmp_path_factory.mktemp("certificates")
-    new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    openssl(
-        *new, "-keyout", str(folder / "ca.key"), "-out", str(folder / "ca.pem"), "-subj", "/CN=ca",
-        "-addext", "keyUsage=critical,keyCertSign",
-    )  # fmt: skip
-    for name in ("server", "client"):
-        openssl(
-            *new, "-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.pem"),
-            "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:retrieval.test",
-            "-CA", str(folder / "ca.pem"), "-CAkey", str(folder / "ca.key"),
-        )  # fmt: skip
-    return folder
 
 
 def options(certificates: Path, *, client: bool = False, **more: Any) -> TlsOptions:
@@ -77,7 +54,10 @@ def _grpc_server(certificates: Path, mutual: bool) -> Any:
         (certificates / "ca.pem").read_bytes() if mutual else None,
         require_client_auth=mutual,
     )
-    answers = {wire.GET_MODEL_STATUS: lambda request, context: wire.GetModelStatusResponse()}
+    answers = {
+        wire.GET_MODEL_STATUS: lambda request, context: wire.GetModelStatusResponse(),
+        wire.PREDICT: lambda request, context: recommendations("a"),
+    }
     return fake_server(answers, credentials=credentials)
 
 
@@ -112,16 +92,16 @@ def test_a_trusted_server_answers(ask: Callable[..., Any], certificates: Path) -
     assert ask(options(certificates), False) == []
 
 
-def test_a_server_of_another_authority_is_not_asked(
-    ask: Callable[..., Any], certificates: Path
+@pytest.mark.parametrize(
+    ("root", "name"),
+    [("client.pem", "retrieval.test"), ("ca.pem", "another.test")],
+    ids=["another authority", "another name"],
+)
+def test_a_server_that_is_not_trusted_is_not_asked(
+    ask: Callable[..., Any], certificates: Path, root: str, name: str
 ) -> None:
     with pytest.raises(UnavailableError):
-        ask(TlsOptions(certificates / "client.pem", server_name="retrieval.test"), False)
-
-
-def test_a_server_of_another_name_is_not_asked(ask: Callable[..., Any], certificates: Path) -> None:
-    with pytest.raises(UnavailableError):
-        ask(TlsOptions(certificates / "ca.pem"), False)
+        ask(TlsOptions(certificates / root, server_name=name), False)
 
 
 def test_mutual_tls_needs_the_clients_certificate(
@@ -133,11 +113,7 @@ def test_mutual_tls_needs_the_clients_certificate(
 
 
 def test_the_load_generator_encrypts(certificates: Path) -> None:
-    credentials = grpc.ssl_server_credentials(
-        [((certificates / "server.key").read_bytes(), (certificates / "server.pem").read_bytes())]
-    )
-    answers = {wire.PREDICT: lambda request, context: recommendations("a")}
-    with fake_server(answers, credentials=credentials) as port:
+    with _grpc_server(certificates, mutual=False) as port:
         plan = LoadPlan(
             f"127.0.0.1:{port}", [b""], 0.2, concurrency=2, warmup_s=0.0, tls=options(certificates)
         )

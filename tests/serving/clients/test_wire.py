@@ -26,27 +26,16 @@ from serving.clients import wire
 
 ROOT = Path(__file__).resolve().parents[3]
 
-OFFICIAL: dict[str, Any] = {
-    "Dim": tensor_shape_pb2.TensorShapeProto.Dim,
-    "TensorShapeProto": tensor_shape_pb2.TensorShapeProto,
-    "TensorProto": tensor_pb2.TensorProto,
-    "TensorInfo": meta_graph_pb2.TensorInfo,
-    "SignatureDef": meta_graph_pb2.SignatureDef,
-    "SignatureDefMap": get_model_metadata_pb2.SignatureDefMap,
-    "Int64Value": wrappers_pb2.Int64Value,
-    "Any": any_pb2.Any,
-    "ModelSpec": model_pb2.ModelSpec,
-    "PredictRequest": predict_pb2.PredictRequest,
-    "PredictResponse": predict_pb2.PredictResponse,
-    "GetModelMetadataRequest": get_model_metadata_pb2.GetModelMetadataRequest,
-    "GetModelMetadataResponse": get_model_metadata_pb2.GetModelMetadataResponse,
-    "GetModelStatusRequest": get_model_status_pb2.GetModelStatusRequest,
-    "StatusProto": status_pb2.StatusProto,
-    "ModelVersionStatus": get_model_status_pb2.ModelVersionStatus,
-    "GetModelStatusResponse": get_model_status_pb2.GetModelStatusResponse,
-    "ReloadConfigRequest": model_management_pb2.ReloadConfigRequest,
-    "ReloadConfigResponse": model_management_pb2.ReloadConfigResponse,
-}
+SOURCES: tuple[Any, ...] = (
+    any_pb2, wrappers_pb2, meta_graph_pb2, tensor_pb2, tensor_shape_pb2,
+    tensor_shape_pb2.TensorShapeProto, get_model_metadata_pb2, get_model_status_pb2,
+    model_management_pb2, model_pb2, predict_pb2, status_pb2,
+)  # fmt: skip
+
+
+def official(name: str) -> Any:
+    """Return TensorFlow's or TensorFlow Serving's message of a name."""
+    return next(getattr(source, name) for source in SOURCES if hasattr(source, name))
 
 
 @pytest.mark.parametrize("name", wire.DECLARATIONS)
@@ -54,25 +43,23 @@ def test_fields_are_those_of_the_official_message(name: str) -> None:
     ours = wire._CLASSES[name].DESCRIPTOR
     assert ours.fields
     for field in ours.fields:
-        assert_same_field(field, OFFICIAL[name].DESCRIPTOR.fields_by_number[field.number])
+        assert_same_field(field, official(name).DESCRIPTOR.fields_by_number[field.number])
 
 
-def assert_same_field(ours: Any, official: Any) -> None:
-    assert (ours.name, ours.label) == (official.name, official.label)
+def assert_same_field(ours: Any, theirs: Any) -> None:
+    assert (ours.name, ours.label) == (theirs.name, theirs.label)
     # Enums are declared as int32 and the serialized config as bytes, with the same encoding.
     alike = {FieldDescriptor.TYPE_ENUM: FieldDescriptor.TYPE_INT32}
     if ours.name == "config":
         alike[FieldDescriptor.TYPE_MESSAGE] = FieldDescriptor.TYPE_BYTES
-    assert ours.type == alike.get(official.type, official.type)
+    assert ours.type == alike.get(theirs.type, theirs.type)
     if ours.message_type is None:
         return
     if ours.message_type.GetOptions().map_entry:
-        for ours_part, official_part in zip(
-            ours.message_type.fields, official.message_type.fields, strict=True
-        ):
-            assert_same_field(ours_part, official_part)
+        for parts in zip(ours.message_type.fields, theirs.message_type.fields, strict=True):
+            assert_same_field(*parts)
     else:
-        assert ours.message_type.name == official.message_type.name
+        assert ours.message_type.name == theirs.message_type.name
 
 
 def test_method_paths_are_the_official_ones() -> None:
@@ -88,11 +75,11 @@ def test_method_paths_are_the_official_ones() -> None:
 
 
 def test_both_sets_of_classes_live_in_one_process() -> None:
-    official = predict_pb2.PredictRequest()
-    official.inputs["user_id"].CopyFrom(tf.make_tensor_proto(["ü", ""]))
-    ours = wire.PredictRequest.FromString(official.SerializeToString())
+    theirs = predict_pb2.PredictRequest()
+    theirs.inputs["user_id"].CopyFrom(tf.make_tensor_proto(["ü", ""]))
+    ours = wire.PredictRequest.FromString(theirs.SerializeToString())
     assert list(ours.inputs["user_id"].string_val) == ["ü".encode(), b""]
-    assert predict_pb2.PredictRequest.FromString(ours.SerializeToString()) == official
+    assert predict_pb2.PredictRequest.FromString(ours.SerializeToString()) == theirs
 
 
 def test_clients_and_load_tests_import_neither_tensorflow_nor_numpy() -> None:

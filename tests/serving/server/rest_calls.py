@@ -18,12 +18,15 @@ class Rest:
         status, _, content = self.ask_raw(method, path, body)
         return status, content.decode("utf-8", "surrogateescape")
 
-    def ask_raw(self, method: str, path: str, body: Any = None) -> tuple[int, Any, bytes]:
-        if body is not None and not isinstance(body, bytes):
+    def ask_raw(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, Any, bytes]:
+        if isinstance(body, dict | list):
             body = json.dumps(body).encode()
         connection = http.client.HTTPConnection(self._address, timeout=10)
         try:
-            connection.request(method, path, body)
+            is_chunked = headers.get("Transfer-Encoding") == "chunked"
+            connection.request(method, path, body, headers, encode_chunked=is_chunked)
             response = connection.getresponse()
             return response.status, response.headers, response.read()
         finally:

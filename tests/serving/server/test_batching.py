@@ -108,11 +108,20 @@ def request(model: LoadedModel, name: str, **inputs: Any) -> Request:
 def query(model: LoadedModel, users: list[str], history: Any, **changes: Any) -> Request:
     rows = len(users)
     inputs = {"user_id": users, "age": [NAN] * rows, "country": [""] * rows}
-    return request(
-        model,
-        "serving_default",
-        **{**inputs, "title": [[""]] * rows, "history": history, **changes},
-    )
+    inputs |= {"title": [[""]] * rows, "history": history, **changes}
+    return request(model, "serving_default", **inputs)
+
+
+def check_runs(requests: list[Request], expected: list[int], **options: Any) -> None:
+    """Check how many requests each run has, and that batching changes no answer."""
+
+    async def test(held: Held) -> None:
+        runs, results = await runs_of(held, requests)
+        assert runs == expected
+        for result, each in zip(results, requests, strict=True):
+            np.testing.assert_equal(to_lists(result), alone(each))
+
+    run_held(test, **options)
 
 
 def to_lists(results: list[Array]) -> list[Any]:
@@ -131,12 +140,7 @@ def test_waiting_requests_share_one_run(model: LoadedModel) -> None:
         query(model, ["u1"], [[""]]),
     ]
 
-    async def test(held: Held) -> None:
-        runs, results = await runs_of(held, requests)
-        assert runs == [3]
-        assert [to_lists(result) for result in results] == [alone(each) for each in requests]
-
-    run_held(test)
+    check_runs(requests, [3])
 
 
 def test_a_lone_request_does_not_wait_for_others(model: LoadedModel) -> None:
@@ -156,12 +160,7 @@ def test_signatures_outputs_and_widths_run_separately(model: LoadedModel) -> Non
     other = request(model, "similar_candidates", movie_id=["b"])
     requests = [narrow, wide, other, only_scores, query(model, ["ü→1"], [["a"]])]
 
-    async def test(held: Held) -> None:
-        runs, results = await runs_of(held, requests)
-        assert sorted(runs) == [1, 1, 1, 2]  # The last request joins the first.
-        assert [to_lists(result) for result in results] == [alone(each) for each in requests]
-
-    run_held(test)
+    check_runs(requests, [2, 1, 1, 1])  # The last request joins the first.
 
 
 def test_narrow_inputs_are_padded_if_allowed(model: LoadedModel) -> None:
@@ -171,22 +170,12 @@ def test_narrow_inputs_are_padded_if_allowed(model: LoadedModel) -> None:
         query(model, ["u1"], np.empty((1, 0))),
     ]
 
-    async def test(held: Held) -> None:
-        runs, results = await runs_of(held, requests)
-        assert runs == [3]
-        assert [to_lists(result) for result in results] == [alone(each) for each in requests]
-
-    run_held(test, pads_inputs=True)
+    check_runs(requests, [3], pads_inputs=True)
 
 
 def test_rows_of_one_run_are_limited_and_no_request_is_split(model: LoadedModel) -> None:
     requests = [query(model, ["u1"] * rows, [["c"]] * rows) for rows in (2, 2, 1, 5)]
-
-    async def test(held: Held) -> None:
-        runs, _ = await runs_of(held, requests)
-        assert runs == [1, 2, 1]
-
-    run_held(test, max_batch_rows=3)
+    check_runs(requests, [1, 2, 1], max_batch_rows=3)
 
 
 def test_a_busy_signature_does_not_starve_another(model: LoadedModel) -> None:
@@ -239,24 +228,12 @@ def test_outputs_that_are_not_row_by_row_never_share(model: LoadedModel) -> None
     requests = [request(model, name, movie_id=["a"]) for name in names]
     # The width of a row of `repeat` depends on the other rows.
     requests += [request(model, "repeat", text=["a"], count=[count]) for count in (2, 2)]
-
-    async def test(held: Held) -> None:
-        runs, _ = await runs_of(held, requests)
-        assert runs == [1] * 6
-
-    run_held(test)
+    check_runs(requests, [1] * 6)
 
 
 def test_one_row_that_counts_for_the_whole_request_runs_alone(model: LoadedModel) -> None:
     one_for_all = query(model, ["u1", "?"], [["c"]] * 2, age=[100])
-    other = query(model, ["u1"], [["c"]])
-
-    async def test(held: Held) -> None:
-        runs, results = await runs_of(held, [one_for_all, other])
-        assert runs == [1, 1]
-        assert to_lists(results[0]) == alone(one_for_all)
-
-    run_held(test)
+    check_runs([one_for_all, query(model, ["u1"], [["c"]])], [1, 1])
 
 
 def test_late_and_cancelled_requests_are_not_run(model: LoadedModel) -> None:
@@ -303,11 +280,7 @@ def test_stop_drops_waiting_requests_and_refuses_more(model: LoadedModel) -> Non
 
 
 def test_without_batching_each_request_runs_alone(model: LoadedModel) -> None:
-    async def test(held: Held) -> None:
-        runs, _ = await runs_of(held, [query(model, ["u1"], [["c"]]) for _ in range(3)])
-        assert runs == [1, 1, 1]
-
-    run_held(test, is_enabled=False)
+    check_runs([query(model, ["u1"], [["c"]])] * 3, [1, 1, 1], is_enabled=False)
 
 
 def test_a_defect_reaches_the_caller_and_the_thread_goes_on(model: LoadedModel) -> None:

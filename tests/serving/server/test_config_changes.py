@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -15,15 +14,11 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf import text_format
-from tensorflow_serving.apis import (
-    get_model_status_pb2,
-    model_management_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
+from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
 
 from serving.launcher import RunningModelServer, running_model_server
+from tests.builders import wait_for
+from tests.serving.server.grpc_calls import Stubs
 
 Install = Callable[[Path, int], Path]
 
@@ -58,37 +53,21 @@ class Served:
     def reload(self, text: str) -> Any:
         request = model_management_pb2.ReloadConfigRequest()
         text_format.Parse(text, request.config)
-        stub = model_service_pb2_grpc.ModelServiceStub(self.channel)
-        return stub.HandleReloadConfigRequest(request, timeout=30)
+        return Stubs(self.channel).model.HandleReloadConfigRequest(request, timeout=30)
 
     def ask(self, name: str, label: str = "", version: int | None = None) -> int | str:
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name = name
-        if label:
-            request.model_spec.version_label = label
-        if version is not None:
-            request.model_spec.version.value = version
-        stub = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
         try:
-            answered: int = stub.Predict(request, timeout=10).model_spec.version.value
+            answer = Stubs(self.channel).predict(name, label=label, version=version)
         except grpc.RpcError as error:
             return f"{error.code().name}: {error.details()}"
-        return answered
+        return int(answer.model_spec.version.value)
 
     def states(self, name: str) -> dict[int, str]:
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = name
-        stub = model_service_pb2_grpc.ModelServiceStub(self.channel)
         names = get_model_status_pb2.ModelVersionStatus.State
-        rows = stub.GetModelStatus(request, timeout=10).model_version_status
+        rows = Stubs(self.channel).model.GetModelStatus(request, timeout=10).model_version_status
         return {row.version: names.Name(row.state) for row in rows}
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.05)
 
 
 @contextlib.contextmanager
@@ -142,15 +121,10 @@ def test_versions_and_labels_of_the_file_answer(served: Served) -> None:
     assert served.ask("retrieval") == 2
     assert served.ask("retrieval", label="stable") == 1
     assert served.ask("retrieval", version=1) == 1
-    assert (
-        served.ask("retrieval", label="x")
-        == "INVALID_ARGUMENT: Unrecognized servable version label: x"
-    )
     # A label belongs to one model.
-    assert (
-        served.ask("other", label="stable")
-        == "INVALID_ARGUMENT: Unrecognized servable version label: stable"
-    )
+    for model, label in (("retrieval", "x"), ("other", "stable")):
+        refusal = f"INVALID_ARGUMENT: Unrecognized servable version label: {label}"
+        assert served.ask(model, label=label) == refusal
 
 
 @pytest.mark.usefixtures("start")
@@ -187,14 +161,3 @@ def test_an_invalid_file_changes_nothing_and_is_logged(served: Served) -> None:
     served.write("model_config_list { nonsense }")
     wait_for(lambda: "config_file_refused" in served.server.log_path.read_text())
     assert served.ask("retrieval", label="stable") == 1
-
-
-@pytest.mark.usefixtures("start")
-def test_an_unloaded_version_has_the_state_end(served: Served) -> None:
-    served.write(served.config(("retrieval", ONE)))
-    wait_for(lambda: served.states("retrieval") == {1: "AVAILABLE", 2: "END"})
-    assert served.ask("retrieval") == 1
-    assert (
-        served.ask("retrieval", version=2)
-        == "NOT_FOUND: Servable not found for request: Specific(retrieval, 2)"
-    )

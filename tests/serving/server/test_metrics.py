@@ -30,12 +30,6 @@ def test_histograms_are_cumulative_and_limits_grow() -> None:
     ]
 
 
-def test_no_labels_leave_empty_braces() -> None:
-    counter = Counter("/runs")
-    counter.add()
-    assert list(counter.lines()) == ["# TYPE :runs counter", ":runs{} 1"]
-
-
 def test_the_number_of_label_values_has_an_end() -> None:
     counter = Counter("/c", "model_name")
     for number in range(MAX_CELLS + 5):

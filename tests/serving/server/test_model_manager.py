@@ -24,6 +24,7 @@ from serving.server import loaded_model
 from serving.server.loaded_model import LoadedModel
 from serving.server.model_manager import ModelManager
 from serving.server.version_folders import LoadRetries, VersionFolder
+from tests.builders import wait_for
 
 Install = Callable[[Path, int], Path]
 
@@ -89,14 +90,6 @@ def version_of(manager: ModelManager, model: str, label: str = "") -> int | str:
 def states(manager: ModelManager, model: str) -> dict[int, str]:
     rows = manager.statuses(model_pb2.ModelSpec(name=model))
     return {row.version: row.state.name for row in rows}
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    async def poll() -> None:
-        while not condition():
-            await asyncio.sleep(0.02)
-
-    asyncio.run(asyncio.wait_for(poll(), 20))
 
 
 def test_models_come_and_go_with_the_list(manager: ModelManager, base_path: Path) -> None:

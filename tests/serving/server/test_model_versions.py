@@ -58,12 +58,6 @@ def states(versions: ModelVersions) -> dict[int, str]:
     return {version: status.state.name for version, status in versions.statuses.items()}
 
 
-def test_missing_base_path_is_waited_for(base_path: Path) -> None:
-    versions = ModelVersions("retrieval", str(base_path / "later"), load)
-    versions.poll()
-    assert (served(versions), states(versions)) == (None, {})
-
-
 def test_newest_version_by_number_is_served(
     versions: ModelVersions, base_path: Path, install_version: Install
 ) -> None:

@@ -9,7 +9,6 @@ import gzip
 import importlib.metadata
 import json
 import re
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,9 +18,9 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from serving.launcher import RunningModelServer, running_model_server
+from tests.serving.server.grpc_calls import Stubs
 
 ROOT = Path(__file__).resolve().parents[3]
 METRICS = "/monitoring/prometheus/metrics"
@@ -68,32 +67,8 @@ def names_outside_of_the_lock() -> set[str]:
     return outside - inside - {"serving"}
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority, and `server` and `client` signed by it."""
-    folder = tmp_path_factory.mktemp("certificates")
-    new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    signed = ["-CA", str(folder / "ca.pem"), "-CAkey", str(folder / "ca.key")]
-    for name in ("ca", "server", "client"):
-        more = signed if name != "ca" else ["-addext", "keyUsage=critical,keyCertSign"]
-        subprocess.run(
-            [
-                "openssl", *new, "-keyout", str(folder / f"{name}.key"),
-                "-out", str(folder / f"{name}.pem"), "-subj", f"/CN={name}",
-                "-addext", "subjectAltName=IP:127.0.0.1", *more,
-            ],
-            check=True,
-            capture_output=True,
-        )  # fmt: skip
-    return folder
-
-
 def ssl_config(certificates: Path) -> str:
-    texts = {
-        "server_key": "server.key",
-        "server_cert": "server.pem",
-        "custom_ca": "ca.pem",
-    }
+    texts = {"server_key": "server.key", "server_cert": "server.pem", "custom_ca": "ca.pem"}
     lines = [
         f"{field}: {json.dumps((certificates / name).read_text())}" for field, name in texts.items()
     ]
@@ -145,13 +120,7 @@ def secure_channel(server: RunningModelServer, certificates: Path, client: str) 
 
 
 def predict(channel: grpc.Channel, users: list[str], name: str = "retrieval") -> Any:
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = name
-    tensor = request.inputs["user_id"]
-    tensor.dtype = 7
-    tensor.tensor_shape.dim.add(size=len(users))
-    tensor.string_val.extend(user.encode() for user in users)
-    return prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=10)
+    return Stubs(channel).predict(name, user_id=users)
 
 
 def error_of(call: Any) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import errno
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ from serving.clients.model import Tensor
 from serving.clients.retrieval_client import BlockingClient
 from serving.errors import DeadlineExceededError
 from serving.launcher import running_model_server
+from tests.builders import wait_for
 
 Install = Callable[[Path, int], Path]
 
@@ -38,14 +40,6 @@ def start_server(*flags: str) -> subprocess.Popen[str]:
         stdout=subprocess.DEVNULL,
         text=True,
     )
-
-
-def wait_for(condition: Callable[[], Any], timeout_s: float = 30.0) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (result := condition()):
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.02)
-    return result
 
 
 def test_from_an_absent_base_path_to_the_third_version(
@@ -154,7 +148,13 @@ def test_slow_requests_time_out_over_rest_and_are_answered_after_sigterm(slow_mo
         assert answers == []
         os.kill(server.pid, signal.SIGTERM)
         wait_for(lambda: "draining" in server.log_path.read_text())
-        wait_for(lambda: refuses_connections(server.rest_url))
+        host, port = server.rest_url.removeprefix("http://").split(":")
+
+        def is_closed() -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex((host, int(port))) == errno.ECONNREFUSED
+
+        wait_for(is_closed)
         asking.join()
         assert answers == [[100_000]]
         wait_for(lambda: "INFO stopped" in server.log_path.read_text())
@@ -200,15 +200,6 @@ def test_a_drain_tells_those_who_watch_and_waits_for_those_who_ask(
     assert serving == [response.SERVING, response.SERVING, response.SERVICE_UNKNOWN]
     assert draining == [[response.NOT_SERVING], [response.NOT_SERVING], [response.SERVICE_UNKNOWN]]
     assert counted == [100_000]
-
-
-def refuses_connections(rest_url: str) -> bool:
-    host, port = rest_url.removeprefix("http://").split(":")
-    try:
-        socket.create_connection((host, int(port))).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 @pytest.mark.parametrize("flag", ["--port", "--rest_api_port"])

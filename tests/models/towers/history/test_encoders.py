@@ -57,18 +57,6 @@ class HistoryEncoderContract:
             served = encoder.last(events[row : row + 1, : t + 1][:, -20:])
             np.testing.assert_allclose(trained[row][t], served[0], rtol=1e-3, atol=1e-4)
 
-    def test_later_events_do_not_change_a_prefix(self, encoder: HistoryEncoder):
-        events = histories([7])
-        changed = events.with_values(
-            tf.concat([events.values[:4], events.values[4:] + 9.0], axis=0)
-        )
-        np.testing.assert_allclose(
-            encoder.prefixes(changed, 5)[:4],
-            encoder.prefixes(events, 5)[:4],
-            rtol=1e-4,
-            atol=1e-5,
-        )
-
     def test_an_empty_history_is_the_zero_vector(self, encoder: HistoryEncoder):
         empty = histories([0, 0])
         assert encoder.last(empty).numpy().tolist() == [[0.0] * DIMENSION] * 2

@@ -1,6 +1,4 @@
-import ast
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ from pipeline.config.file import load
 from pipeline.errors import UnknownComponentError
 from pipeline.orchestrators.airflow.plan import airflow_plan
 from pipeline.runs.run import run_single_component
-from tests.pipeline.two_clubs import ROOT, write_two_clubs
+from tests.pipeline.two_clubs import write_two_clubs
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +39,6 @@ def test_components_come_after_their_upstream_components(config_path: Path) -> N
 def test_an_unknown_component_is_named_with_the_known_ones(config_path: Path) -> None:
     with pytest.raises(UnknownComponentError, match=r"no component 'Train'; known: .*Trainer"):
         run_single_component(load(str(config_path)), "Train", "run-1")
-
-
-def test_the_file_of_dags_only_imports_airflow() -> None:
-    tree = ast.parse((ROOT / "deploy" / "airflow" / "two_tower_dags.py").read_text())
-    imported = {
-        (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name) or ""
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom | ast.Import)
-    }
-    roots = {name.split(".")[0] for name in imported}
-    assert roots - set(sys.stdlib_module_names) == {"airflow"}
 
 
 def test_a_plan_is_replaced_atomically(config_path: Path, tmp_path: Path) -> None:

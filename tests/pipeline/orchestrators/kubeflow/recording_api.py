@@ -4,13 +4,14 @@ Paths and bodies: backend/api/v2beta1 in kubeflow/pipelines.
 """
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.builders import http_server
 
 PREFIX = "/apis/v2beta1"
 
@@ -91,13 +92,6 @@ def recording_api() -> Iterator[RecordingApi]:
 
         do_GET = do_POST = do_DELETE = _handle  # noqa: N815
 
-        def log_message(self, *_: object) -> None:
-            """Log nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        api.url = f"http://127.0.0.1:{server.server_address[1]}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield api
-        finally:
-            server.shutdown()
+    with http_server(Handler) as port:
+        api.url = f"http://127.0.0.1:{port}"
+        yield api

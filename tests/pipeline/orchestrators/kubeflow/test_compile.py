@@ -91,18 +91,6 @@ def test_the_kfp_sdk_loads_the_pipeline(spec: dict[str, Any]) -> None:
     }
 
 
-def test_every_parameter_of_a_run_is_optional(spec: dict[str, Any]) -> None:
-    declared = spec["root"]["inputDefinitions"]["parameters"]
-    assert declared["epochs"] == {
-        "parameterType": "NUMBER_INTEGER",
-        "defaultValue": 12.0,
-        "isOptional": True,
-    }
-    assert declared["data_directory"]["defaultValue"] == "/app"
-    for task, name in (("Trainer", "epochs"), ("TimelineExampleGen", "data_directory")):
-        assert parameters(spec, task)[name] == {"componentInputParameter": name}
-
-
 def test_the_pipeline_has_no_paths_of_the_compiling_machine(
     config_path: Path, spec: dict[str, Any]
 ) -> None:
@@ -132,9 +120,7 @@ def test_the_vertex_job_contains_the_same_pipeline(config_path: Path, spec: dict
     assert job["pipelineSpec"] == spec
 
 
-def test_artifact_types_can_be_imported_by_their_title(
-    spec: dict[str, Any],
-) -> None:
+def test_artifact_types_can_be_imported_by_their_title(spec: dict[str, Any]) -> None:
     titles = set(re.findall(r"title: ([\w.]+)", yaml.dump(spec, width=10_000)))
     own = {title.removeprefix("components.") for title in titles if title.startswith("components")}
     assert own == {"CandidateEmbeddings", "IndexReport", "IngestReport", "RejectedRows"}
@@ -178,9 +164,7 @@ def test_a_run_has_a_parameter_for_the_span_if_there_are_spans(config_path: Path
     assert parameters(spec, "TimelineExampleGen")["span"] == {"componentInputParameter": "span"}
 
 
-def test_a_span_is_compared_with_profiles_below_the_root(
-    tmp_path: Path,
-) -> None:
+def test_a_span_is_compared_with_profiles_below_the_root(tmp_path: Path) -> None:
     path = write_two_clubs(tmp_path, events={"files": "logs/{SPAN}.csv"}, drift={"action": "stop"})
     spec = compiled(path)
     gate = json.loads(constant(spec, "DriftGate", "config"))

@@ -4,9 +4,8 @@ import json
 import os
 import runpy
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -20,6 +19,7 @@ from components.artifacts import IngestReport
 from pipeline.code_hash import application_hash
 from pipeline.orchestrators.kubeflow import step
 from pipeline.orchestrators.kubeflow.step import complete_arguments, remove_folder_markers
+from tests.builders import http_server
 
 OUTPUT = "gs://bucket/pipelines/clubs/1/Transform/transform_graph"
 _PAGE_SIZE = 2
@@ -113,18 +113,11 @@ def objects(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            """Log nothing."""
-
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_address[1]}")
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield stored
-        finally:
-            server.shutdown()
+    with http_server(Handler) as port:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+        yield stored
 
 
 def test_only_the_empty_markers_below_the_outputs_are_removed(objects: dict[str, bytes]) -> None:
@@ -207,7 +200,3 @@ def test_the_launchers_log_is_no_output_of_the_component() -> None:
     logs = artifact(type={"schemaTitle": "system.Artifact"})
     found = completed({}, {"executor-logs": logs, "report": artifact(type=REPORT)})
     assert set(found["outputs"]["artifacts"]) == {"report"}
-
-
-def test_other_arguments_stay() -> None:
-    assert complete_arguments(["--helpfull"]) == ["--helpfull"]
