@@ -65,7 +65,9 @@ def test_unknown_ids_fall_into_the_last_bucket(transformed: Any):
     assert layer(raw)["item"].values.numpy().tolist() == [5, 0, 2, 5]
 
 
-def test_numbers_are_normalised_and_missing_ones_stay_missing(transformed: Any):
+def test_numbers_are_bucketed_or_normalised_and_missing_ones_stay_missing(transformed: Any):
+    # 1 and 2 are below the median, 30 and 40 above it.
+    assert [row["visits"] for row in transformed.timelines] == [[0], [0], [1], [1], []]
     # 20 and 40: mean 30, standard deviation 10.
     ages = [row["age"] for row in transformed.timelines]
     assert ages == [[pytest.approx(-1.0)], [], [pytest.approx(1.0)], [], []]
@@ -79,11 +81,6 @@ def test_numbers_are_normalised_and_missing_ones_stay_missing(transformed: Any):
         [pytest.approx(step, rel=1e-5)],
         [],
     ]
-
-
-def test_numbers_are_cut_into_quantile_buckets(transformed: Any):
-    # 1 and 2 below the median, 30 and 40 above it.
-    assert [row["visits"] for row in transformed.timelines] == [[0], [0], [1], [1], []]
 
 
 def test_titles_become_words_of_any_script(transformed: Any):

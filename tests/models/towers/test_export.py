@@ -11,40 +11,26 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.config import ModelConfig, TrainingConfig
+from models.config import ModelConfig
 from models.features.spec import FeatureSpec
-from models.features.vocabularies import FeatureSizes, candidate_counts
 from models.input.raw_inputs import candidate_inputs, default_value, query_inputs
-from models.input.transformed_features import CandidateTable, dense_features
+from models.input.transformed_features import dense_features
 from models.towers.saved_towers import SavedTowers
 from models.training.two_tower_model import TwoTowerModel
-from tests.models.conftest import export_model
+from tests.models.conftest import export_model, random_model
 
 # Transform and the export take ten seconds each to trace.
 pytestmark = pytest.mark.slow
 
-DIMENSION, MAX_HISTORY, NUM_ITEMS, NUM_USERS = 6, 3, 5, 5
+DIMENSION, MAX_HISTORY, NUM_ITEMS = 6, 3, 5
 NAN = math.nan
 ITEMS = ["a b", "ü→漢", "a", "c", "d"]
 
 
 @pytest.fixture(scope="module")
-def model(transformed: Any, raw_spec: FeatureSpec) -> TwoTowerModel:
-    sizes = FeatureSizes.from_transform(transformed.output, raw_spec, query_vocabulary=True)
-    made = TwoTowerModel(
-        raw_spec,
-        sizes,
-        ModelConfig(dimension=DIMENSION, max_history=MAX_HISTORY, query_id_embedding=True),
-        TrainingConfig(),
-        CandidateTable.read(transformed.catalogue_files, raw_spec, NUM_ITEMS),
-        candidate_counts(transformed.output, raw_spec),
-    )
-    query(made, transformed, raw_spec, transformed.timelines[0])
-    made.candidates(tf.constant([0]))
-    rng = np.random.default_rng(0)
-    for variable in made.trainable_variables:
-        variable.assign(rng.normal(size=variable.shape))
-    return made
+def model(transformed: Any) -> TwoTowerModel:
+    config = ModelConfig(dimension=DIMENSION, max_history=MAX_HISTORY, query_id_embedding=True)
+    return random_model(transformed, config)
 
 
 @pytest.fixture(scope="module")
@@ -182,9 +168,3 @@ def test_one_row_defaults_are_spread_over_the_batch(towers: SavedTowers, raw_spe
     embed = towers.module.signatures["embed_candidate"]
     embedded = embed(**{**candidates, "item": tf.constant(["a", "d"])})["embedding"]
     assert embedded.shape == (2, DIMENSION + 1)
-
-
-def test_signatures_take_batches_of_any_size_and_have_a_static_width(towers: SavedTowers):
-    for name in ("embed_query", "embed_candidate"):
-        signature = towers.module.signatures[name]
-        assert signature.structured_outputs["embedding"].shape.as_list() == [None, DIMENSION + 1]

@@ -12,14 +12,13 @@ import tensorflow as tf
 
 from models.config import ModelConfig, TrainingConfig
 from models.features.spec import FeatureSpec
-from models.features.vocabularies import FeatureSizes, candidate_counts
-from models.input.transformed_features import CandidateTable
+from models.input.raw_inputs import default_value, query_inputs
 from models.towers.saved_towers import SavedTowers
 from models.training.two_tower_model import TwoTowerModel
 from serving.clients import Query, RetrievalClient
 from serving.errors import NotFoundError
 from serving.launcher import running_model_server
-from tests.models.conftest import export_model
+from tests.models.conftest import export_model, random_model
 
 # A Transform graph is traced for each encoder, and a server started.
 pytestmark = pytest.mark.slow
@@ -63,7 +62,18 @@ def answers(
     transformed: Any, raw_spec: FeatureSpec, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Answers]:
     folder = tmp_path_factory.mktemp("parity")
-    models = {name: random_model(name, transformed, raw_spec) for name in ENCODERS}
+    defaults = {name: default_value(spec) for name, spec in query_inputs(raw_spec).items()}
+    histories = tf.ragged.constant(HISTORIES, tf.string, ragged_rank=1).to_tensor("")
+    sent = {**defaults, "user": tf.fill([len(HISTORIES)], USER), "history": histories}
+    training = TrainingConfig(objective="next_candidate")
+    models = {
+        name: random_model(
+            transformed,
+            ModelConfig(dimension=4, max_history=MAX_HISTORY, history_encoder=name, **settings),
+            training,
+        )
+        for name, settings in ENCODERS.items()
+    }
     for version, (name, model) in enumerate(models.items(), start=1):
         export_model(model, raw_spec, transformed.output, str(folder / name / str(version)))
     found = {}
@@ -78,42 +88,12 @@ def answers(
             *served, with_unknown, without = ask(server.grpc_target, version)
             found[name] = Answers(
                 trained(model, transformed),
-                saved.embed_queries(
-                    {
-                        "user": tf.fill([len(HISTORIES)], USER),
-                        "age": tf.fill([len(HISTORIES)], float("nan")),
-                        "visits": tf.fill([len(HISTORIES)], float("nan")),
-                        "country": tf.fill([len(HISTORIES)], ""),
-                        "history": tf.ragged.constant(
-                            HISTORIES, tf.string, ragged_rank=1
-                        ).to_tensor(""),
-                    }
-                ),
+                saved.embed_queries(sent),
                 np.array(served),
                 np.array(with_unknown),
                 np.array(without),
             )
     return found
-
-
-def random_model(encoder: str, transformed: Any, spec: FeatureSpec) -> TwoTowerModel:
-    sizes = FeatureSizes.from_transform(transformed.output, spec, query_vocabulary=True)
-    model = TwoTowerModel(
-        spec,
-        sizes,
-        ModelConfig(
-            dimension=4, max_history=MAX_HISTORY, history_encoder=encoder, **ENCODERS[encoder]
-        ),
-        TrainingConfig(objective="next_candidate"),
-        CandidateTable.read(transformed.catalogue_files, spec, sizes.candidates - 1),
-        candidate_counts(transformed.output, spec),
-    )
-    trained(model, transformed)
-    model.candidates(tf.constant([0]))
-    rng = np.random.default_rng(0)
-    for variable in model.trainable_variables:
-        variable.assign(rng.normal(size=variable.shape))
-    return model
 
 
 def ask(target: str, version: int) -> list[list[float]]:
