@@ -16,29 +16,22 @@ def rates(steps: int, **settings: Any) -> list[float]:
     return [float(schedule(step)) for step in range(steps + 1)]
 
 
-def test_a_constant_rate_stays():
-    assert rates(4, schedule="constant", warmup_fraction=0) == pytest.approx([0.1] * 5)
-
-
-def test_a_warm_up_rises_in_equal_steps():
-    rising = rates(10, schedule="constant", warmup_fraction=0.4)
-    assert rising == pytest.approx([0, 0.025, 0.05, 0.075, *[0.1] * 7])
-
-
-def test_a_cosine_is_half_way_at_half_time_and_ends_at_zero():
-    falling = rates(8, schedule="cosine", warmup_fraction=0)
-    # (1 + cos(pi step / 8)) / 2 at 0, 4 and 8.
-    assert falling[0] == pytest.approx(0.1)
-    assert falling[4] == pytest.approx(0.05)
-    assert falling[8] == pytest.approx(0.0, abs=1e-8)
-    assert falling == sorted(falling, reverse=True)
-
-
-def test_a_cosine_begins_where_the_warm_up_ends():
-    both = rates(10, schedule="cosine", warmup_fraction=0.2)
-    assert both[:3] == pytest.approx([0, 0.05, 0.1])
-    assert both[6] == pytest.approx(0.05)
-    assert both[10] == pytest.approx(0.0, abs=1e-8)
+@pytest.mark.parametrize(
+    ("schedule", "warmup", "expected"),
+    [
+        ("constant", 0, [0.1] * 11),
+        ("constant", 0.4, [0, 0.025, 0.05, 0.075, *[0.1] * 7]),
+        # (1 + cos(pi step / 10)) / 2 at 0, 5 and 10.
+        ("cosine", 0, {0: 0.1, 5: 0.05, 10: 0.0}),
+        ("cosine", 0.2, {0: 0, 1: 0.05, 2: 0.1, 6: 0.05, 10: 0.0}),
+    ],
+)
+def test_the_rate_follows_warm_up_and_schedule(
+    schedule: str, warmup: float, expected: list[float] | dict[int, float]
+):
+    found = rates(10, schedule=schedule, warmup_fraction=warmup)
+    steps = expected if isinstance(expected, dict) else dict(enumerate(expected))
+    assert {step: found[step] for step in steps} == pytest.approx(steps, abs=1e-7)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "adagrad", "sgd"])

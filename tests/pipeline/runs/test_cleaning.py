@@ -10,14 +10,14 @@ import pytest
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from pipeline.runs import cleaning
 from pipeline.errors import CleaningError
+from pipeline.runs import cleaning
 from pipeline.runs.cleaning import CleaningPlan, carry_out, plan_cleaning
-from pipeline.runs.metadata import open_store
 from pipeline.runs.history import RunHistory
+from pipeline.runs.metadata import open_store
 from pipeline.runs.results import component_executions
-from tests.pipeline.runs.metadata_rows import MetadataRows
 from tests.builders import project
+from tests.pipeline.runs.metadata_rows import MetadataRows
 from tests.pipeline.two_clubs import Command
 
 LIVE, DELETED = mlmd.Artifact.LIVE, mlmd.Artifact.DELETED
@@ -354,8 +354,8 @@ def test_the_command_shows_first_and_removes_with_yes(runs: Runs, two_tower: Com
     arguments = ("clean", "--config", str(runs.config.root / "configs" / "clubs.yaml"), "--keep", "1")
     shown = two_tower(*arguments)
     assert shown.returncode == 0, shown.stderr
-    assert "would go  version" in shown.stdout
-    assert "`--yes` removes it" in shown.stdout
+    assert "would remove  version" in shown.stdout
+    assert "pass --yes" in shown.stdout
     assert runs.versions() == ["11", "12"]
     done = two_tower(*arguments, "--yes", "--json")
     assert json.loads(done.stdout)["removed"] is True

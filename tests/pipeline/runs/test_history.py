@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -14,18 +13,15 @@ from typing import Any
 import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from pipeline.runs import history as run_history
 from components.interactions.errors import IngestError
 from pipeline.cli.run import run_pipeline_command
-from pipeline.config.project import PipelineConfig
 from pipeline.config.file import load
-from pipeline.runs.state import input_state, refresh_state
-from pipeline.runs.metadata import open_store
-from pipeline.runs.history import refreshed_through
-from pipeline.runs.history import RunHistory
-from pipeline.errors import RunInProgressError
-from pipeline.runs.lock import is_locked, run_lock
+from pipeline.config.project import PipelineConfig
 from pipeline.orchestrators.local.target import LocalTarget
+from pipeline.runs import history as run_history
+from pipeline.runs.history import RunHistory, refreshed_through
+from pipeline.runs.metadata import open_store
+from pipeline.runs.state import input_state, refresh_state
 from tests.pipeline.runs.metadata_rows import MetadataRows
 from tests.pipeline.two_clubs import ROOT, Command, write_two_clubs
 
@@ -140,12 +136,12 @@ def test_a_run_whose_input_cannot_be_read_is_recorded(
         return True
 
     monkeypatch.setattr(os.path, "isfile", gone)
-    with pytest.raises(IngestError, match=r"events.csv was listed, and cannot be looked at"):
+    with pytest.raises(IngestError, match=r"events.csv disappeared after it was listed"):
         run_pipeline_command(config, work, command="run", skip_unchanged=True, as_json=False)
     monkeypatch.undo()
     (found,) = history(config).records()
     assert found.state == "failed"
-    assert "events.csv was listed" in found.problem
+    assert "events.csv disappeared" in found.problem
 
 
 def test_a_run_folder_that_cannot_be_written_is_named(config: PipelineConfig) -> None:
@@ -208,23 +204,25 @@ def test_a_run_is_skipped_at_once_if_nothing_is_new(
         "try: app(sys.argv[1:])\n"
         "except SystemExit as done: print(done.code, 'tensorflow' in sys.modules)"
     )
-    command = [sys.executable, "-c", code, "run", "--config", str(tmp_path / "configs/clubs.yaml")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    path = str(tmp_path / "configs" / "clubs.yaml")
+
+    def run(*options: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-c", code, "run", "--config", path, *options]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    done = run()
     *said, codes = done.stdout.splitlines()
     assert codes == "0 False", done.stderr
     assert "nothing new: 3 input files, settings and code are those of run 1" in said[0]
     assert "served as version 17" in said[0]
-    done = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True)
-    answer = json.loads(done.stdout.splitlines()[0])
+    answer = json.loads(run("--json").stdout.splitlines()[0])
     assert answer["skipped"] is True
     assert answer["same_as"]["pushed_version"] == 17
     other = (config.run_dir / "lock").open()
     fcntl.flock(other, fcntl.LOCK_EX)
-    done = subprocess.run([*command, "--quiet"], cwd=ROOT, capture_output=True, text=True)
-    assert "another run of this configuration" in done.stderr
+    assert "another run of this configuration" in run("--quiet").stderr
     threading.Timer(3, other.close).start()
-    waiting = [*command, "--quiet", "--wait", "60"]
-    done = subprocess.run(waiting, cwd=ROOT, capture_output=True, text=True)
+    done = run("--quiet", "--wait", "60")
     assert (done.stdout.split(), done.stderr) == (["0", "False"], "")
     assert other.closed
 
