@@ -38,8 +38,9 @@ def test_the_summary_has_the_results_of_a_run(finished_run: dict[str, Any]) -> N
     baselines = {"popularity", "repeat_history", "item_knn"}
     assert set(finished_run["metrics"]) == {"model", *baselines}
     assert set(COMPONENTS) <= set(finished_run["component_seconds"])
-    assert finished_run["index"]["backend"] == "exact"
-    assert finished_run["index"]["recall"] == 1.0
+    # `auto` measures latencies, so on a busy machine it may choose an approximate index.
+    assert finished_run["index"]["backend"] in ("exact", "partitioned", "scann")
+    assert finished_run["index"]["recall"] >= 0.95
     assert versions(finished_run) == [str(finished_run["pushed_version"])]
     # 11 of a user's 30 own items are seen, so knowing the club alone gives a hit rate of 10/19.
     assert finished_run["metrics"]["model"]["hit_rate@10"] > 0.4
@@ -138,7 +139,7 @@ def test_a_new_model_is_compared_with_the_last_blessed_one(
     )
     summary = json.loads(done.stdout)
     assert done.returncode == 3
-    assert "last_blessed" in done.stderr
+    assert "min_lift_over_last" in done.stderr
     assert summary["metrics"]["last_blessed"] == finished_run["metrics"]["model"]
     assert versions(finished_run) == before
 
