@@ -122,7 +122,7 @@ def _approximate(
     if plan.is_configured or not len(tuning_queries):
         index = plan.build(plan.leaf_counts[-1])
         index.end_tuning()
-        reason = "as configured" if plan.is_configured else "not tuned, for lack of queries"
+        reason = "as configured" if plan.is_configured else "not tuned: there are no queries"
         return IndexChoice(index, asdict(index.settings), reason)
     exact = exact_answers(vectors, tuning_queries, config.k)
     trials: list[Trial] = []
