@@ -79,7 +79,7 @@ class RetrievalMethods(Generic[One, Many, Vector, Vectors, Metadata, Status]):
 
     def _run(self, flow: Flow[Any]) -> Any:
         """Perform the steps of a call; return its result, or a coroutine that returns it."""
-        raise NotImplementedError
+        raise NotImplementedError  # Each client of a protocol implements it.
 
     @overload
     def recommend(
@@ -231,7 +231,7 @@ class BlockingClient(
 
     def close(self) -> None:
         """Close the connection."""
-        raise NotImplementedError
+        raise NotImplementedError  # Each client of a protocol implements it.
 
     def _send(self, request: Any, timeout_s: float) -> Any:
         """Send a request and return the response.
@@ -239,7 +239,7 @@ class BlockingClient(
         Raises:
             ServingError: If the request fails.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # Each client of a protocol implements it.
 
     def _run(self, flow: Flow[Any]) -> Any:
         try:
