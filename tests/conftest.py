@@ -55,11 +55,7 @@ def many_towers(make_towers: Callable[..., KnownTowers]) -> KnownTowers:
 
 
 @pytest.fixture(scope="session")
-def many_examples(
-    many_towers: KnownTowers,
-    write_examples: WriteExamples,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> str:
+def many_examples(many_towers: KnownTowers, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Examples for `many_towers`: every user has seen five candidates and will take two more."""
     folder = tmp_path_factory.mktemp("examples")
     rng = np.random.default_rng(8)
@@ -68,21 +64,15 @@ def many_examples(
         events = [many_towers.ids[event] for event in rng.choice(NUM_MANY, 7, replace=False)]
         age = [0.1 * index] if index % 3 else []
         timelines.append({"user": [user], "age": age, "item": events})
-    write_examples(
-        folder / "Split-train", [{**row, "is_target": [0] * 7, "genres": []} for row in timelines]
-    )
-    write_examples(
-        folder / "Split-eval",
-        [{**row, "is_target": [0] * 5 + [1] * 2, "genres": []} for row in timelines],
-    )
-    write_examples(
-        folder / "Split-candidates",
-        [
+    rows = {
+        "train": [{**row, "is_target": [0] * 7, "genres": []} for row in timelines],
+        "eval": [{**row, "is_target": [0] * 5 + [1] * 2, "genres": []} for row in timelines],
+        "candidates": [
             {"item": [name], "genres": list(many_towers.genres[name]), "user": [], "age": []}
             for name in many_towers.ids
         ],
-    )
-    return str(folder)
+    }
+    return builders.examples_artifact(folder, **rows).uri
 
 
 @pytest.fixture(scope="session")

@@ -4,65 +4,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tfx.types import artifact, standard_artifacts
+from tfx.types import standard_artifacts
+from tfx.types.artifact import Artifact
 
-from components.artifacts import (
-    NotBlessedError,
-    require_infra_blessing,
-    require_model_blessing,
+from components.artifacts import NotBlessedError, require_infra_blessing, require_model_blessing
+from tests.builders import artifact, blessing
+
+
+@pytest.mark.parametrize(
+    ("require", "kind", "gate"),
+    [
+        (require_model_blessing, standard_artifacts.ModelBlessing, "the evaluation gate"),
+        (require_infra_blessing, standard_artifacts.InfraBlessing, "the serving gate"),
+    ],
+    ids=["evaluation", "serving"],
 )
-
-Require = Callable[[artifact.Artifact], None]
-
-GATES = [
-    pytest.param(
-        require_model_blessing,
-        standard_artifacts.ModelBlessing,
-        ("BLESSED", "NOT_BLESSED"),
-        "the evaluation gate",
-        id="evaluation",
-    ),
-    pytest.param(
-        require_infra_blessing,
-        standard_artifacts.InfraBlessing,
-        ("INFRA_BLESSED", "INFRA_NOT_BLESSED"),
-        "the serving gate",
-        id="serving",
-    ),
-]
-
-
-def blessing_with(kind: type, folder: Path, file: str | None, value: int | None, text: str = ""):
-    blessing = kind()
-    blessing.uri = str(folder)
-    if file is not None:
-        (folder / file).write_text(text)
-    if value is not None:
-        blessing.set_int_custom_property("blessed", value)
-        if kind is standard_artifacts.InfraBlessing:
-            blessing.set_string_custom_property("blessing_status", str(value))
-    return blessing
-
-
-@pytest.mark.parametrize(("require", "kind", "names", "gate"), GATES)
-def test_a_blessed_model_passes(
-    require: Require, kind: type, names: tuple[str, str], gate: str, tmp_path: Path
-):
-    require(blessing_with(kind, tmp_path, names[0], 1))
-
-
-@pytest.mark.parametrize(("require", "kind", "names", "gate"), GATES)
-def test_a_refusal_names_the_gate_and_its_reasons(
-    require: Require, kind: type, names: tuple[str, str], gate: str, tmp_path: Path
-):
-    blessing = blessing_with(kind, tmp_path, names[1], 0, "first reason\nsecond reason\n")
-    with pytest.raises(NotBlessedError, match=rf"{gate}[^\n]*first reason\s+second reason"):
-        require(blessing)
-
-
-@pytest.mark.parametrize(("require", "kind", "names", "gate"), GATES)
-def test_an_artifact_that_nobody_wrote_is_no_blessing(
-    require: Require, kind: type, names: tuple[str, str], gate: str, tmp_path: Path
-):
+def test_only_a_blessed_model_passes_and_a_refusal_names_the_gate_and_its_reasons(
+    require: Callable[[Artifact], None], kind: type[Artifact], gate: str, tmp_path: Path
+) -> None:
+    require(blessing(kind, tmp_path / "blessed"))
+    refused = blessing(kind, tmp_path / "refused", blessed=False, why="first\nsecond\n")
+    with pytest.raises(NotBlessedError, match=rf"{gate} refused the model: first\s+second"):
+        require(refused)
     with pytest.raises(NotBlessedError, match=f"{gate}.*has no blessing"):
-        require(blessing_with(kind, tmp_path, None, None))
+        require(artifact(kind, tmp_path))

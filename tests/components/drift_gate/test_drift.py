@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tfx.types import standard_artifacts
 
 import components.drift_gate.gate
 from components.artifacts import SpanProfile
@@ -25,15 +24,13 @@ from components.drift_gate.span_profile import Profile
 from components.interactions.config import DataConfig, IngestConfig, SpansConfig
 from components.interactions.errors import MissingSpanError
 from components.interactions.spans.choice import choose_spans
-from models.features.spec import ColumnsConfig, FeatureConfig, FeaturesConfig, FeatureSpec
-from tests.conftest import WriteExamples
+from tests.builders import artifact, examples_artifact, feature_spec
 
-SPEC = FeatureSpec(
-    columns=ColumnsConfig(query_id="user", candidate_id="item", timestamp="time", rating="stars"),
-    features=FeaturesConfig(
-        query={"club": FeatureConfig(kind="categorical")},
-        candidate={"price": FeatureConfig(kind="numeric")},
-    ),
+SPEC = feature_spec(
+    query={"club": {"kind": "categorical"}},
+    candidate={"price": {"kind": "numeric"}},
+    timestamp="time",
+    rating="stars",
 )
 DRIFT = DriftConfig(
     action="stop",
@@ -44,14 +41,14 @@ DRIFT = DriftConfig(
         "price": DistanceConfig(jensen_shannon=0.1),
     },
 )
+WARN = DRIFT.model_copy(update={"action": "warn"})
 
 
 class Spans:
     """A project with consecutive spans, and the gate on them."""
 
-    def __init__(self, folder: Path, write_examples: WriteExamples) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._write_examples = write_examples
         self._versions: dict[int, int] = {}
         self._num_runs = 0
 
@@ -66,11 +63,9 @@ class Spans:
         """Deliver the next span, or a span again, with one event per item."""
         span = span or max(self._versions, default=0) + 1
         self._versions[span] = version = self._versions.get(span, 0) + 1
-        rows = [
-            f"u{users[n % len(users)]},{item},{span},{stars + n % 2}"
-            for n, item in enumerate(items)
-        ]
-        text = "\n".join(["user,item,time,stars", *rows])
+        text = "user,item,time,stars\n"
+        for n, item in enumerate(items):
+            text += f"u{users[n % len(users)]},{item},{span},{stars + n % 2}\n"
         (self.folder / f"day-{span}-v{version}.csv").write_text(text)
 
     def gate(
@@ -82,7 +77,6 @@ class Spans:
         price: float = 1.0,
         drift: DriftConfig = DRIFT,
         profiles: str = "",
-        window: Any = "all",
         redelivered: bool = False,
         clubless: int = 0,
         **options: Any,
@@ -102,18 +96,12 @@ class Spans:
         for name in ("users.csv", f"items-{span}.csv"):
             os.utime(self.folder / name, ns=(1, 1))
         self._num_runs += 1
-        examples = standard_artifacts.Examples()
-        examples.uri = str(self.folder / f"examples-{self._num_runs}")
-        examples.split_names = '["candidates"]'
-        examples.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
-        self._write_examples(
-            Path(examples.uri) / "Split-candidates", [{"item": [f"i{n}"]} for n in range(known)]
+        examples = examples_artifact(
+            self.folder / f"examples-{self._num_runs}",
+            candidates=[{"item": [f"i{n}"]} for n in range(known)],
         )
-        read = sorted(self._versions)[-window:] if window != "all" else sorted(self._versions)
         examples.set_string_custom_property("last_span", str(span))
-        examples.set_string_custom_property(
-            "spans", json.dumps({str(name): self._versions[name] for name in read})
-        )
+        examples.set_string_custom_property("spans", json.dumps(self._versions, sort_keys=True))
         if redelivered:
             text = (self.folder / f"day-{span}-v1.csv").read_text()
             (self.folder / f"day-{span}-v2.csv").write_text(text)
@@ -123,7 +111,7 @@ class Spans:
                 interactions=folder + "day-{SPAN}-v{VERSION}.csv",
                 candidates=folder + "items-{SPAN}.csv",
                 queries=folder + "users.csv",
-                spans=SpansConfig(window=window),
+                spans=SpansConfig(window="all"),
             ),
             spec=SPEC,
         )
@@ -137,8 +125,7 @@ class Spans:
             baseline=baseline,
             profiles=profiles,
         )
-        profile = SpanProfile()
-        profile.uri = str(self.folder / f"profile-{self._num_runs}")
+        profile = artifact(SpanProfile, self.folder / f"profile-{self._num_runs}")
         Path(profile.uri).mkdir()
         try:
             DriftGate.test_call(
@@ -153,8 +140,8 @@ class Spans:
 
 
 @pytest.fixture
-def spans(tmp_path: Path, write_examples: WriteExamples) -> Spans:
-    return Spans(tmp_path, write_examples)
+def spans(tmp_path: Path) -> Spans:
+    return Spans(tmp_path)
 
 
 USUAL = [f"i{n % 10}" for n in range(100)]
@@ -167,43 +154,29 @@ def report(profile: SpanProfile) -> dict[str, Any]:
 
 def test_a_first_span_is_the_baseline_of_the_next(spans: Spans) -> None:
     first = spans.gate(USUAL)
-    assert report(first) == {
-        "span": "1",
-        "version": 1,
-        "baseline": None,
-        "events": 100,
-        "findings": [],
-        "accepted_before": False,
-        "earlier": [],
-        "accepted_unchecked": 0,
-    }
+    profile = Profile.read(str(Path(first.uri) / "1-v1"))
+    assert (profile.span, profile.version, profile.num_events) == (1, 1, 100)
+    np.testing.assert_array_equal(profile.seen_counts, np.full(10, 10))
+    accepted = {"span": "1", "version": 1, "baseline": None, "events": 100, "findings": []}
+    nothing_before = {"accepted_before": False, "earlier": [], "accepted_unchecked": 0}
+    assert report(first) == {**accepted, **nothing_before}
     assert first.get_int_custom_property("span") == 1
     assert first.get_string_custom_property("use") == "clubs"
     again = report(spans.gate(USUAL, baseline=first.uri))
     assert again["baseline"] == "1"
     values = {(f["feature"], f["setting"].split(".")[1]): f["value"] for f in again["findings"]}
-    assert values == {
-        ("events", "min_events"): 1,
-        ("events", "max_events"): 1,
-        ("candidates", "max_unknown"): 0,
-        ("candidates", "max_churn"): 0,
-        ("club", "max_missing"): 0,
-        ("price", "max_missing"): 0,
-        ("rating", "max_missing"): 0,
-        ("item", "distances"): 0,
-        ("rating", "distances"): 0,
-        ("club", "distances"): 0,
-        ("price", "distances"): 0,
-    }
+    zeros = [("candidates", "max_unknown"), ("candidates", "max_churn")]
+    zeros += [(name, "max_missing") for name in ("club", "price", "rating")]
+    zeros += [(name, "distances") for name in ("item", "rating", "club", "price")]
+    ones = [("events", "min_events"), ("events", "max_events")]
+    assert values == {**dict.fromkeys(zeros, 0), **dict.fromkeys(ones, 1)}
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (
-            {"items": USUAL[:40]},
-            r"events: .* \(40 after 100\) .* is 0\.4, but must be at least",
-        ),
+        ({"items": USUAL[:40]}, r"events: .* \(40 after 100\) .* is 0\.4, but must be at least"),
+        ({"items": []}, r"\(0 after 100\) as a share is 0, but must"),
         ({"items": USUAL * 3}, r"events: .* is 3, but must be at most 2 \(`drift.max_events`\)"),
         # 40 of 100 events are with 4 candidates that the first span's catalogue lacks.
         (
@@ -232,9 +205,7 @@ def test_a_first_span_is_the_baseline_of_the_next(spans: Spans) -> None:
         ({"price": 50.0}, "price: Jensen-Shannon divergence is .*, but must"),
     ],
 )
-def test_a_drifted_span_stops_the_run_with_its_figures(
-    spans: Spans, change: dict[str, Any], told: str
-) -> None:
+def test_a_drifted_span_stops_the_run(spans: Spans, change: dict[str, Any], told: str) -> None:
     first = spans.gate(USUAL)
     with pytest.raises(DriftError, match=told) as caught:
         spans.gate(**{"items": USUAL, **change}, baseline=first.uri)
@@ -246,9 +217,7 @@ def test_a_drifted_span_stops_the_run_with_its_figures(
 
 def test_with_warn_the_span_is_accepted_and_reported(spans: Spans) -> None:
     first = spans.gate(USUAL)
-    warned = spans.gate(
-        USUAL[:10], baseline=first.uri, drift=DRIFT.model_copy(update={"action": "warn"})
-    )
+    warned = spans.gate(USUAL[:10], baseline=first.uri, drift=WARN)
     (events, *_) = report(warned)["findings"]
     assert events["value"] == pytest.approx(0.1)
     assert events["exceeded"] is True
@@ -257,24 +226,8 @@ def test_with_warn_the_span_is_accepted_and_reported(spans: Spans) -> None:
     assert report(spans.gate(USUAL[:10], baseline=warned.uri))["baseline"] == "2"
 
 
-def test_a_span_without_events_has_drifted(spans: Spans) -> None:
-    first = spans.gate(USUAL)
-    with pytest.raises(DriftError, match=r"\(0 after 100\) as a share is 0, but must"):
-        spans.gate([], baseline=first.uri)
-
-
 def test_a_missing_value_fails_closed() -> None:
     assert Finding("x", "distance", math.nan, "at most", 1.0, "drift.x").is_exceeded
-
-
-def test_a_profile_is_read_as_it_was_written(spans: Spans) -> None:
-    profile = Profile.read(str(Path(spans.gate(USUAL).uri) / "1-v1"))
-    assert (profile.span, profile.shown_span, profile.num_events) == (1, "1", 100)
-    assert profile.version == 1
-    assert len(profile.files) == 16
-    assert len(profile.known) == len(profile.seen) == 10
-    np.testing.assert_array_equal(profile.seen_counts, np.full(10, 10))
-    assert set(profile.statistics) == {"interactions", "queries", "candidates"}
 
 
 def test_a_feature_has_one_distance() -> None:
@@ -309,9 +262,7 @@ def test_on_a_cluster_good_spans_are_found_as_files(spans: Spans, tmp_path: Path
     assert newest_folder(str(tmp_path / "none")) == ""
 
 
-def test_spans_that_arrived_between_runs_are_compared_too(
-    spans: Spans, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_spans_between_runs_are_compared_too(spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
     first = spans.gate(USUAL)
     spans.deliver(USUAL[:10])
     spans.deliver(USUAL)
@@ -355,17 +306,14 @@ def test_a_first_run_takes_only_its_newest_span_as_baseline(spans: Spans) -> Non
     assert (report(second)["baseline"], report(second)["earlier"]) == ("4", [])
     # A new version of one of them needs a baseline, whose profile is taken now.
     spans.deliver(USUAL, 3)
-    warn = DRIFT.model_copy(update={"action": "warn"})
-    third = report(spans.gate(None, baseline=second.uri, drift=warn))
+    third = report(spans.gate(None, baseline=second.uri, drift=WARN))
     assert [(found["span"], found["baseline"]) for found in third["earlier"]] == [("3", "2")]
     assert third["earlier"][0]["findings"][1]["exceeded"] is True
 
 
 def test_an_accepted_span_does_not_stop_the_next_run(spans: Spans) -> None:
     first = spans.gate(USUAL)
-    warned = spans.gate(
-        USUAL[:10], baseline=first.uri, drift=DRIFT.model_copy(update={"action": "warn"})
-    )
+    warned = spans.gate(USUAL[:10], baseline=first.uri, drift=WARN)
     again = report(spans.gate(None, baseline=warned.uri))
     assert (again["accepted_before"], again["baseline"]) == (True, "1")
     assert again["findings"][0]["exceeded"] is True
@@ -384,12 +332,10 @@ def test_a_lost_profile_is_an_error(spans: Spans) -> None:
     second = spans.gate(USUAL, baseline=first.uri)
     shutil.rmtree(Path(second.uri) / "2-v1")
     with pytest.raises(
-        LostProfileError,
-        match=r"accepted span 2 must be in .*/2-v1, but is gone\. Put",
+        LostProfileError, match=r"accepted span 2 must be in .*/2-v1, but is gone\. Put"
     ):
         spans.gate(USUAL, baseline=second.uri)
-    warn = DRIFT.model_copy(update={"action": "warn"})
-    assert report(spans.gate(None, baseline=second.uri, drift=warn))["baseline"] == "1"
+    assert report(spans.gate(None, baseline=second.uri, drift=WARN))["baseline"] == "1"
 
 
 def test_a_version_other_than_the_ingested_one_is_refused(spans: Spans, tmp_path: Path) -> None:

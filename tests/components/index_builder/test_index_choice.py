@@ -82,9 +82,7 @@ def test_configured_settings_are_not_tuned():
     assert {trial.settings["leaves"] for trial in given.trials} == {20}
 
 
-def test_if_no_setting_reaches_the_target_the_index_is_exact_and_says_so(
-    caplog: pytest.LogCaptureFixture,
-):
+def test_if_no_setting_reaches_the_target_the_index_is_exact(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING):
         choice = choose(backend="scann", leaves=50, leaves_to_search=1, recall_target=1.0)
     assert choice.index.backend == "exact"
@@ -100,9 +98,7 @@ def test_auto_chooses_exact_within_the_budget():
     assert "`index.latency_budget_ms` is 1000" in choice.reason
 
 
-def test_auto_chooses_scann_beyond_the_budget_and_partitioned_without_scann(
-    monkeypatch: pytest.MonkeyPatch,
-):
+def test_auto_beyond_the_budget_is_scann_or_partitioned(monkeypatch: pytest.MonkeyPatch):
     given = {"leaves": 20, "leaves_to_search": 5, "reorder": 20, "latency_budget_ms": NEVER_MS}
     assert choose(backend="auto", **given).index.backend == "scann"
     monkeypatch.setattr(index_choice.importlib.util, "find_spec", lambda name: None)
@@ -119,34 +115,42 @@ def test_auto_tries_partitioned_if_scann_misses_the_target():
     assert "the cheapest of" in choice.reason
 
 
+@pytest.mark.parametrize(
+    ("vectors", "queries", "asked", "chosen", "reason"),
+    [
+        (VECTORS[:255], TUNING, "scann", "exact", "at least 256 candidates, not 255"),
+        (VECTORS, TUNING[:0], "partitioned", "partitioned", "no queries"),
+    ],
+    ids=["too few candidates for ScaNN", "no queries to tune with"],
+)
+def test_what_cannot_be_tuned_has_default_settings_or_is_exact(
+    vectors: np.ndarray, queries: np.ndarray, asked: Any, chosen: str, reason: str
+) -> None:
+    choice = choose_index(vectors, queries, IndexConfig(k=K, backend=asked))
+    assert choice.index.backend == chosen
+    assert reason in choice.reason
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"backend": "exact", name: 200} for name in ("leaves", "reorder", "int8_above_mb")),
+        *({"backend": "partitioned", name: 200} for name in ("reorder", "int8_above_mb")),
+        {"leaves": 4, "leaves_to_search": 5},
+        {"leaves_to_search": 5},
+        {"k": 10, "reorder": 9},
+    ],
+    ids=str,
+)
+def test_impossible_settings_and_those_of_another_backend_are_refused(given: dict[str, Any]):
+    with pytest.raises(ValueError, match=r"must be|requires"):
+        IndexConfig.model_validate(given)
+
+
 def test_several_leaf_counts_are_tried():
     choice = choose(backend="scann", recall_target=0.5)
     # Once and twice the square root of 3,000.
     assert {trial.settings["leaves"] for trial in choice.trials} == {55, 110}
-
-
-def test_too_few_candidates_for_scann_are_searched_exactly():
-    choice = choose_index(VECTORS[:255], TUNING, IndexConfig(k=K, backend="scann"))
-    assert choice.index.backend == "exact"
-    assert "at least 256 candidates, not 255" in choice.reason
-
-
-def test_without_queries_default_settings_are_used():
-    choice = choose_index(VECTORS, TUNING[:0], IndexConfig(k=K, backend="partitioned"))
-    assert choice.index.backend == "partitioned"
-    assert "no queries" in choice.reason
-
-
-@pytest.mark.parametrize(
-    ("backend", "name"),
-    [
-        *(("exact", name) for name in ("leaves", "reorder", "int8_above_mb")),
-        *(("partitioned", name) for name in ("reorder", "int8_above_mb")),
-    ],
-)
-def test_settings_of_another_backend_are_refused(backend: str, name: str):
-    with pytest.raises(ValueError, match=f"`{name}` must be absent with `backend: {backend}`"):
-        IndexConfig.model_validate({"backend": backend, name: 200})
 
 
 @pytest.mark.parametrize(("limit_mb", "int8"), [(None, False), (1, False), (0, True)])

@@ -39,10 +39,9 @@ def test_exact_answers_equal_brute_force(k: int, monkeypatch: pytest.MonkeyPatch
     )
 
 
-def test_exact_search_has_recall_one():
-    exact = exact_answers(VECTORS, QUERIES, 10)
-    found = np.concatenate(list(search_in_batches(ExactIndex(VECTORS), QUERIES, 10)))
-    assert np.all(recall_of_each(VECTORS, exact, found) == 1.0)
+def test_k_is_limited_by_the_catalogue_and_no_queries_have_no_answers():
+    assert exact_answers(VECTORS, QUERIES, 1000).indices.shape == (300, 50)
+    assert exact_answers(VECTORS, QUERIES[:0], 10).indices.shape == (0, 10)
 
 
 @pytest.mark.parametrize("k", [1, 10])
@@ -53,10 +52,8 @@ def test_recall_equals_brute_force(k: int):
     expected = (brute_force(k) < 20).mean(axis=1)
     assert 0.1 < expected.mean() < 0.9
     np.testing.assert_allclose(recall_of_each(VECTORS, exact, found), expected, rtol=1e-6)
-
-
-def test_k_is_limited_by_the_catalogue():
-    assert exact_answers(VECTORS, QUERIES, 1000).indices.shape == (300, 50)
+    found = np.concatenate(list(search_in_batches(ExactIndex(VECTORS), QUERIES, k)))
+    assert np.all(recall_of_each(VECTORS, exact, found) == 1.0)
 
 
 def test_any_of_several_equal_vectors_counts_as_right():
@@ -67,10 +64,6 @@ def test_any_of_several_equal_vectors_counts_as_right():
     assert recall_of_each(vectors, exact, np.array([[7, 8, 9]])) == [1.0]
     [worst] = np.argsort(vectors @ longest[0])[:1]
     assert recall_of_each(vectors, exact, np.array([[8, 9, worst]])) == pytest.approx([2 / 3])
-
-
-def test_without_queries_there_are_no_answers():
-    assert exact_answers(VECTORS, QUERIES[:0], 10).indices.shape == (0, 10)
 
 
 def read(towers: Any, examples: str, ids: list[str], count: int) -> SampleQueries:
@@ -87,9 +80,7 @@ def read(towers: Any, examples: str, ids: list[str], count: int) -> SampleQuerie
 
 
 @pytest.mark.parametrize("count", [3, 10, 1000])
-def test_no_query_is_used_for_both_tuning_and_judging(
-    many_towers: Any, many_examples: str, count: int
-):
+def test_no_query_is_for_both_tuning_and_judging(many_towers: Any, many_examples: str, count: int):
     queries = read(many_towers, many_examples, many_towers.ids, count)
     expected = min(count, len(many_towers.queries) // 2)
     assert queries.tuning.shape == queries.judging.shape == (expected, 8)

@@ -73,6 +73,11 @@ def assert_same(actual: Answer, expected: Answer) -> None:
     )
 
 
+def saved_graph(folder: Path) -> Any:
+    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    return saved.meta_graphs[0]
+
+
 class RetrievalModelContract:
     """Tests that each backend inherits, with settings that make its search exact."""
 
@@ -135,13 +140,12 @@ class RetrievalModelContract:
         assert np.all(np.isfinite([score for _, score in answer]))
 
     @pytest.mark.parametrize("exclude", [[], ["a b", "a b", "", "unknown", "a b"]])
-    def test_exclusions_may_be_empty_repeated_or_unknown(
+    def test_exclusions_and_filters_may_be_empty_repeated_or_unknown(
         self, served: Served, many_towers: Any, exclude: list[str]
     ):
-        query = many_towers.embed("user 2")
-        assert_same(
-            served.recommend(["user 2"], exclude=[exclude])[0], many_towers.best(query, exclude)[:K]
-        )
+        expected = many_towers.best(many_towers.embed("user 2"), exclude)[:K]
+        assert_same(served.recommend(["user 2"], exclude=[exclude])[0], expected)
+        assert_same(served.recommend(["user 2"], exclude=[exclude], genres=[["", ""]])[0], expected)
 
     def test_nothing_is_similar_to_an_unknown_candidate(self, served: Served, many_towers: Any):
         unknown, known = served.similar(["no such item", "item 5"])
@@ -179,10 +183,6 @@ class RetrievalModelContract:
             assert_same(answer[: len(expected)], expected[:K])
             assert answer[len(expected) :] == [("", LEAST)] * (K - len(expected))
 
-    def test_an_empty_filter_accepts_all_candidates(self, served: Served, many_towers: Any):
-        expected = many_towers.best(many_towers.embed("user 1"))[:K]
-        assert_same(served.recommend(["user 1"], genres=[["", ""]])[0], expected)
-
     def test_embeddings_are_those_of_the_towers(self, served: Served, many_towers: Any):
         query = served.signatures["embed_query"](
             user=tf.constant(["user 9"]), age=tf.constant([0.5]), history=tf.constant([["товар 1"]])
@@ -211,15 +211,11 @@ class RetrievalModelContract:
         assert outputs["scores"].dtype == tf.float32
 
     def test_every_input_of_every_signature_has_a_default(self, folder: Path, many_towers: Any):
-        saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-        signatures = {
-            name: signature
-            for name, signature in saved.meta_graphs[0].signature_def.items()
-            if not name.startswith("__")
-        }
+        signatures = saved_graph(folder).signature_def
+        assert {name for name in signatures if not name.startswith("__")} == set(CONTRACT)
         query = set(query_inputs(many_towers.spec))
         candidate = set(candidate_inputs(many_towers.spec))
-        assert {name: set(signature.defaults) for name, signature in signatures.items()} == {
+        assert {name: set(signatures[name].defaults) for name in CONTRACT} == {
             "serving_default": query,
             "recommend_excluding": query | {"exclude", "allow_genres"},
             "similar_candidates": {"item", "allow_genres"},
@@ -228,9 +224,8 @@ class RetrievalModelContract:
         }
 
     def test_defaults_fill_in_missing_inputs(self, folder: Path, served: Served):
-        """The server fills in missing inputs with one row for the whole batch."""
-        saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-        signature = saved.meta_graphs[0].signature_def["recommend_excluding"]
+        # The server fills in missing inputs with one row for the whole batch.
+        signature = saved_graph(folder).signature_def["recommend_excluding"]
         defaults = {
             name: tf.constant(tf.make_ndarray(value)) for name, value in signature.defaults.items()
         }
@@ -285,8 +280,7 @@ class CoreOperationsContract(RetrievalModelContract):
     """Tests of the backends that a stock TensorFlow Serving can load."""
 
     def test_contains_no_scann_operation(self, folder: Path):
-        saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-        graph = saved.meta_graphs[0].graph_def
+        graph = saved_graph(folder).graph_def
         nodes = [*graph.node, *(node for body in graph.library.function for node in body.node_def)]
         assert nodes
         assert not [node.op for node in nodes if "scann" in node.op.lower()]

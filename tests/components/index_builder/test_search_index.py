@@ -167,20 +167,13 @@ def test_equal_vectors_are_found_once_each(backend: Backend, value: float):
             assert_valid(indices, scores, vectors, queries, tolerance(backend))
 
 
-def test_vectors_are_returned_by_index(backend: Backend, thorough: SearchIndex):
-    indices = np.array([[0, 17], [NUM - 1, 17]])
+def test_vectors_and_scores_are_in_index_order(backend: Backend, thorough: SearchIndex):
+    indices, atol = np.array([[0, 17], [NUM - 1, 17]]), tolerance(backend)
     stored = thorough.vectors_at(tf.constant(indices))
-    np.testing.assert_allclose(stored, rows(NUM)[indices], atol=tolerance(backend) / 5)
-
-
-def test_scores_of_all_are_in_index_order(backend: Backend, thorough: SearchIndex):
+    np.testing.assert_allclose(stored, rows(NUM)[indices], atol=atol / 5)
     queries = rows(3, seed=10)
-    np.testing.assert_allclose(
-        thorough.scores_of_all(tf.constant(queries)),
-        queries @ rows(NUM).T,
-        rtol=1e-4,
-        atol=tolerance(backend),
-    )
+    scores = thorough.scores_of_all(tf.constant(queries))
+    np.testing.assert_allclose(scores, queries @ rows(NUM).T, rtol=1e-4, atol=atol)
     assert thorough.num_candidates == NUM
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import os
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,15 +27,6 @@ settings.register_profile("without-deadline", deadline=None)
 settings.load_profile("without-deadline")
 
 IN_MEMORY = ("--runner=DirectRunner", "--direct_running_mode=in_memory")
-
-
-def tfrecords(path: Path) -> Iterator[bytes]:
-    content = gzip.decompress(path.read_bytes())
-    place = 0
-    while place < len(content):
-        (length,) = struct.unpack_from("<Q", content, place)
-        yield content[place + 12 : place + 12 + length]
-        place += 12 + length + 4
 
 
 def values(feature: tf.train.Feature) -> list[Any]:
@@ -65,7 +54,7 @@ class Ingested:
                 for key, feature in tf.train.Example.FromString(record).features.feature.items()
             }
             for path in self.files(split)
-            for record in tfrecords(path)
+            for record in tf.data.TFRecordDataset(str(path), "GZIP").as_numpy_iterator()
         ]
 
     def timelines(self, split: str) -> dict[str, list[Any]]:
@@ -124,10 +113,7 @@ class Ingestion:
         )
 
     def run(
-        self,
-        config: IngestConfig,
-        sizing: Sizing = Sizing(),
-        options: tuple[str, ...] = IN_MEMORY,
+        self, config: IngestConfig, sizing: Sizing = Sizing(), options: tuple[str, ...] = IN_MEMORY
     ) -> Ingested:
         self._runs += 1
         folder = self.folder / f"run-{self._runs}"

@@ -1,12 +1,9 @@
 from components.interactions.config import DataConfig, IngestConfig, at_run_time
-from models.features.spec import ColumnsConfig, FeaturesConfig, FeatureSpec
+from tests.builders import feature_spec
 
 
 def config(**data: str) -> IngestConfig:
-    columns = ColumnsConfig(query_id="user", candidate_id="item", timestamp="time")
-    return IngestConfig(
-        data=DataConfig(**data), spec=FeatureSpec(columns=columns, features=FeaturesConfig())
-    )
+    return IngestConfig(data=DataConfig(**data), spec=feature_spec(timestamp="time"))
 
 
 def test_relative_patterns_start_from_the_runs_directory() -> None:

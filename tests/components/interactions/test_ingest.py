@@ -17,18 +17,16 @@ from hypothesis import strategies as st
 from components.interactions.buckets import Sizing
 from components.interactions.config import SplitConfig
 from components.interactions.errors import BadRowsError, EmptySplitError, NoInputError
-from models.features.spec import ColumnsConfig, FeaturesConfig, FeatureSpec
+from models.features.spec import FeaturesConfig
+from tests.builders import feature_spec
 from tests.components.interactions.small_log import EVENTS, FEATURES
 
 TINY = Sizing(block_bytes=64, bucket_bytes=96, batch_events=3)
 
 
-LEAVE_LAST = SplitConfig(method="leave_last_out")
-
-
 def test_leave_last_out_holds_out_the_newest_event(ingestion: Any):
     ingestion.write("events.csv", EVENTS)
-    found = ingestion("events.csv", LEAVE_LAST)
+    found = ingestion("events.csv")
     assert found.timelines("train") == {"u": "a b c", "v": "b", "w": "a"}
     assert found.timelines("eval") == {"u": "a b c d*", "v": "b c*"}
     assert found.candidates() == ["a", "b", "c"]  # d is after the cut
@@ -36,12 +34,8 @@ def test_leave_last_out_holds_out_the_newest_event(ingestion: Any):
     assert (report["events"], report["queries"], report["candidates"]) == (7, 3, 3)
     assert report["one_event_queries"] == 1
     assert report["splits"]["train"]["events"] == 5
-    assert report["splits"]["eval"] == {
-        "timelines": 2,
-        "events": 2,
-        "history_events": 4,
-        "timelines_cut": 0,
-    }
+    expected = {"timelines": 2, "events": 2, "history_events": 4, "timelines_cut": 0}
+    assert report["splits"]["eval"] == expected
 
 
 def test_temporal_cuts_at_the_quantile_and_ties_go_later(ingestion: Any):
@@ -81,17 +75,10 @@ def test_files_are_read_in_name_order(ingestion: Any, sizing: Sizing):
     ingestion.write("b.csv", "q,c\nu,3\nv,1\nu,4\n")
     ingestion.write("a.csv", "c,q\n1,u\n2,u\n")
     ingestion.write("c.csv", "q,c\nu,5\nv,1\n")
-    found = ingestion("?.csv", LEAVE_LAST, timestamp=None, sizing=sizing)
+    found = ingestion("?.csv", timestamp=None, sizing=sizing)
     assert found.timelines("eval") == {"u": "1 2 3 4 5*", "v": "1 1*"}
     assert found.report["duplicate_events_dropped"] == 0
     assert "timestamp" not in found.examples("train")[0]
-
-
-def test_examples_come_in_the_same_order_each_time(ingestion: Any):
-    ingestion.write("events.csv", EVENTS)
-    one, two = (ingestion("events.csv", LEAVE_LAST, sizing=TINY) for _ in range(2))
-    for split in ("train", "eval", "candidates"):
-        assert one.examples(split) == two.examples(split)
 
 
 @settings(max_examples=8)
@@ -121,11 +108,7 @@ def test_each_event_is_once_in_train_or_once_a_target(
     sizing = Sizing(block_bytes, bucket_bytes, batch_events=4)
     try:
         found = ingestion(
-            "events.csv",
-            split,
-            sizing=sizing,
-            duplicate_events="keep",
-            max_events=max_events,
+            "events.csv", split, sizing=sizing, duplicate_events="keep", max_events=max_events
         )
     except EmptySplitError:
         return
@@ -147,7 +130,7 @@ def test_each_event_is_once_in_train_or_once_a_target(
 
 def test_long_timelines_are_windows_in_train_and_keep_the_newest_history_in_eval(ingestion: Any):
     ingestion.write("events.csv", "q,c,t\n" + "".join(f"u,{i},{i}\n" for i in range(9)))
-    found = ingestion("events.csv", LEAVE_LAST, max_events=3)
+    found = ingestion("events.csv", max_events=3)
     assert sorted(found.timelines("train")["u"]) == ["0 1", "2 3 4", "5 6 7"]
     assert found.timelines("eval") == {"u": "5 6 7 8*"}
     assert found.report["splits"]["train"]["timelines_cut"] == 1
@@ -159,14 +142,8 @@ def test_features_catalogue_and_ids_come_out_as_they_are(ingestion: Any):
     ingestion.write("events.csv", "q,c,t,stars\n007,a,1,5\n007,ü→漢,2,3.5\n7,a,3,1\n7,a,4,1\n")
     ingestion.write("users.csv", "q,age,country,zip\n007,44,UK,1\n8,1,X,2\n")
     ingestion.write("films.csv", 'c,kinds,title\na,"x| y|",A\nb,,"B, ""b"""\n')
-    found = ingestion(
-        "events.csv",
-        LEAVE_LAST,
-        rating="stars",
-        features=FEATURES,
-        queries="users.csv",
-        candidates="films.csv",
-    )
+    files = {"queries": "users.csv", "candidates": "films.csv"}
+    found = ingestion("events.csv", rating="stars", features=FEATURES, **files)
     train = {example["q"][0]: example for example in found.examples("train")}
     assert train["007"] == {
         "q": ["007"],
@@ -199,7 +176,7 @@ def test_catalogue_gains_the_candidates_of_train_events_only(ingestion: Any):
     ingestion.write("events.csv", EVENTS)
     ingestion.write("films.csv", "c,kinds,title\nz,x,Z\nb,y,B\n")
     features = FeaturesConfig(candidate=FEATURES.candidate)
-    found = ingestion("events.csv", LEAVE_LAST, features=features, candidates="films.csv")
+    found = ingestion("events.csv", features=features, candidates="films.csv")
     catalogue = {example["c"][0]: example["title"] for example in found.examples("candidates")}
     assert catalogue == {"z": ["Z"], "b": ["B"], "a": [], "c": []}
     assert found.report["candidates_added_from_train_events"] == 2
@@ -221,9 +198,7 @@ def test_parquet_gives_what_csv_gives(ingestion: Any):
         }
     )
     pq.write_table(table, ingestion.folder / "events.parquet", row_group_size=9)
-    csv, parquet = (
-        ingestion(name, LEAVE_LAST, rating="stars") for name in ("events.csv", "events.parquet")
-    )
+    csv, parquet = (ingestion(name, rating="stars") for name in ("events.csv", "events.parquet"))
     for split in ("train", "eval", "candidates"):
         assert parquet.examples(split) == csv.examples(split)
     assert parquet.report["ignored_columns"] == {"interactions": ["unused"]}
@@ -231,17 +206,17 @@ def test_parquet_gives_what_csv_gives(ingestion: Any):
 
 def test_times_finer_than_seconds_order_events(ingestion: Any):
     ingestion.write("events.csv", "q,c,t\nu,b,1700\nu,a,1200\nu,c,2500\n")
-    found = ingestion("events.csv", LEAVE_LAST, timestamp_unit="ms")
+    found = ingestion("events.csv", timestamp_unit="ms")
     assert found.timelines("eval") == {"u": "a b c*"}
     assert found.examples("eval")[0]["timestamp"] == [1, 1, 2]
 
 
 def test_duplicates_are_dropped_and_counted_or_kept(ingestion: Any):
     ingestion.write("events.csv", "q,c,t\nu,a,1\nu,b,1\nu,a,1\nu,a,2\nu,c,3\n")
-    dropped = ingestion("events.csv", LEAVE_LAST)
+    dropped = ingestion("events.csv")
     assert dropped.timelines("eval") == {"u": "a b a c*"}
     assert dropped.report["duplicate_events_dropped"] == 1
-    kept = ingestion("events.csv", LEAVE_LAST, duplicate_events="keep")
+    kept = ingestion("events.csv", duplicate_events="keep")
     assert kept.timelines("eval") == {"u": "a b a a c*"}
 
 
@@ -272,7 +247,7 @@ def test_a_split_without_events_is_an_error_with_its_cause(
 
 def test_only_final_files_remain(ingestion: Any):
     ingestion.write("events.csv", EVENTS)
-    found = ingestion("events.csv", LEAVE_LAST)
+    found = ingestion("events.csv")
     names = sorted(
         str(path.relative_to(found.folder)) for path in found.folder.rglob("*") if path.is_file()
     )
@@ -292,17 +267,15 @@ def test_only_final_files_remain(ingestion: Any):
 def test_works_in_several_processes(ingestion: Any):
     ingestion.write("1.csv", EVENTS)
     ingestion.write("2.csv", "q,c,t\nw,b,60\nx,a,1\n")
-    config = ingestion.config("*.csv", LEAVE_LAST)
+    config = ingestion.config("*.csv")
     one = ingestion.run(config)
-    two = ingestion.run(
-        config,
-        TINY,
-        (
-            "--runner=DirectRunner",
-            "--direct_running_mode=multi_processing",
-            "--direct_num_workers=2",
-        ),
+    arguments = (
+        "--runner=DirectRunner --direct_running_mode=multi_processing --direct_num_workers=2"
     )
+    two = ingestion.run(config, TINY, tuple(arguments.split()))
+    again = ingestion.run(config, TINY)
+    for split in ("train", "eval", "candidates"):
+        assert again.examples(split) == two.examples(split)
     assert two.timelines("train") == one.timelines("train")
     assert two.timelines("eval") == one.timelines("eval")
     assert two.candidates() == one.candidates()
@@ -313,7 +286,7 @@ RATED = "q,c,t,r\nu,a,1,4.1\nu,b,2,4.0\nu,c,3,5\nu,d,4,1\nv,a,1,4.1\nv,e,2,4.2\n
 
 def test_events_below_the_minimum_rating_are_ignored(ingestion: Any):
     ingestion.write("events.csv", RATED)
-    found = ingestion("events.csv", LEAVE_LAST, rating="r", min_rating=4.1)
+    found = ingestion("events.csv", rating="r", min_rating=4.1)
     # 4.1 itself is enough. Neither d nor w is history, target, candidate or query.
     assert found.timelines("train") == {"u": "a", "v": "a"}
     assert found.timelines("eval") == {"u": "a c*", "v": "a e*"}
@@ -324,7 +297,7 @@ def test_events_below_the_minimum_rating_are_ignored(ingestion: Any):
 
 def test_a_low_rating_does_not_displace_its_duplicate(ingestion: Any):
     ingestion.write("events.csv", "q,c,t,r\nu,a,1,1\nu,a,1,5\nu,b,2,5\n")
-    found = ingestion("events.csv", LEAVE_LAST, rating="r", min_rating=3)
+    found = ingestion("events.csv", rating="r", min_rating=3)
     assert found.timelines("eval") == {"u": "a b*"}
     assert found.report["duplicate_events_dropped"] == 0
 
@@ -332,13 +305,13 @@ def test_a_low_rating_does_not_displace_its_duplicate(ingestion: Any):
 def test_a_minimum_rating_above_all_ratings_is_an_error(ingestion: Any):
     ingestion.write("events.csv", RATED)
     with pytest.raises(NoInputError, match=r"min_rating: 6`; all 7 have lower"):
-        ingestion("events.csv", LEAVE_LAST, rating="r", min_rating=6)
+        ingestion("events.csv", rating="r", min_rating=6)
 
 
 def typed(ingestion: Any) -> Any:
-    config = ingestion.config("events.csv", LEAVE_LAST)
-    columns = ColumnsConfig(query_id="q", candidate_id="c", timestamp="t", event_type="did")
-    return config.model_copy(update={"spec": FeatureSpec(columns=columns)})
+    config = ingestion.config("events.csv")
+    spec = feature_spec(query_id="q", candidate_id="c", timestamp="t", event_type="did")
+    return config.model_copy(update={"spec": spec})
 
 
 def test_event_types_are_aligned_with_their_events(ingestion: Any):

@@ -19,7 +19,7 @@ from components.retrieval_evaluator.component import EvaluatorConfig, RetrievalE
 from components.retrieval_evaluator.config import EvaluationConfig
 from models.errors import ChangedFeaturesError
 from models.towers.saved_towers import SavedTowers
-from tests.builders import artifact
+from tests.builders import artifact, examples_artifact, write_examples
 
 
 @dataclass
@@ -33,6 +33,13 @@ class Evaluated:
         return {path.name: path.read_text() for path in Path(self.blessing.uri).iterdir()}
 
 
+Evaluate = Callable[..., Evaluated]
+
+
+def model_of(towers: Any) -> str:
+    return str(Path(towers.directory).parent)
+
+
 @pytest.fixture(scope="module")
 def towers(make_towers: Callable[..., Any]) -> Any:
     # Each candidate has its own axis, so that a user's vector lists the scores.
@@ -43,19 +50,12 @@ def towers(make_towers: Callable[..., Any]) -> Any:
 
 
 @pytest.fixture
-def evaluate(
-    towers: Any, write_examples: Callable[..., str], tmp_path: Path
-) -> Callable[..., Evaluated]:
-    examples = standard_artifacts.Examples()
-    examples.uri = str(tmp_path / "examples")
+def evaluate(towers: Any, tmp_path: Path) -> Evaluate:
     train = [("u", ["a b"] * 3), ("v", ["b", "ç", "b"]), ("w", ["gone"])]
-    write_examples(
-        tmp_path / "examples" / "Split-train",
-        [{"user": [user], "item": items, "is_target": [0] * len(items)} for user, items in train],
-    )
-    write_examples(
-        tmp_path / "examples" / "Split-candidates",
-        [{"item": [name], "genres": []} for name in towers.ids],
+    examples = examples_artifact(
+        tmp_path / "examples",
+        train=[{"user": [u], "item": items, "is_target": [0] * len(items)} for u, items in train],
+        candidates=[{"item": [name], "genres": []} for name in towers.ids],
     )
 
     def evaluate(
@@ -76,12 +76,10 @@ def evaluate(
                 for user, history, targets in timelines
             ],
         )
-        model = standard_artifacts.Model()
-        model.uri, model.id = str(Path(towers.directory).parent), 17
-        evaluation = standard_artifacts.ModelEvaluation()
-        evaluation.uri = str(tmp_path / "evaluation")
-        blessing = standard_artifacts.ModelBlessing()
-        blessing.uri = str(tmp_path / "blessing")
+        model = artifact(standard_artifacts.Model, Path(towers.directory).parent)
+        model.id = 17
+        evaluation = artifact(standard_artifacts.ModelEvaluation, tmp_path / "evaluation")
+        blessing = artifact(standard_artifacts.ModelBlessing, tmp_path / "blessing")
         config = EvaluatorConfig(
             spec=towers.spec,
             evaluation=EvaluationConfig(
@@ -118,7 +116,7 @@ def evaluate(
     return evaluate
 
 
-def test_measures_the_model_and_the_baselines(evaluate: Callable[..., Evaluated]):
+def test_measures_the_model_and_the_baselines(evaluate: Evaluate):
     evaluated = evaluate([("u", [], ["b"]), ("v", [], ["d", "ç"])])
     metrics = evaluated.report["metrics"]
     # The model ranks b second for u; d first and ç second for v.
@@ -133,7 +131,7 @@ def test_measures_the_model_and_the_baselines(evaluate: Callable[..., Evaluated]
     assert evaluated.report["num_candidates"] == 4
 
 
-def test_reports_metrics_with_and_without_seen_candidates(evaluate: Callable[..., Evaluated]):
+def test_reports_metrics_with_and_without_seen_candidates(evaluate: Evaluate):
     # u has seen a b, of score 4 + 1: without it b is first, with it b is second.
     evaluated = evaluate([("u", ["a b"], ["b"])])
     assert evaluated.report["metrics"]["model"]["hit_rate@1"] == 1.0
@@ -141,25 +139,12 @@ def test_reports_metrics_with_and_without_seen_candidates(evaluate: Callable[...
     swapped = evaluate([("u", ["a b"], ["b"])], exclude_seen=False)
     assert swapped.report["metrics"]["model"]["hit_rate@1"] == 0.0
     assert swapped.report["metrics_other"]["model"]["hit_rate@1"] == 1.0
+    repeated = evaluate([("u", ["d"], ["d"])], exclude_seen=False)
+    assert repeated.report["metrics"]["repeat_history"]["hit_rate@1"] == 1.0
+    assert repeated.report["metrics_other"]["repeat_history"]["hit_rate@1"] == 0.0
 
 
-def test_repeat_history_finds_a_repeat_unless_seen_candidates_are_excluded(
-    evaluate: Callable[..., Evaluated],
-):
-    evaluated = evaluate([("u", ["d"], ["d"])], exclude_seen=False)
-    assert evaluated.report["metrics"]["repeat_history"]["hit_rate@1"] == 1.0
-    assert evaluated.report["metrics_other"]["repeat_history"]["hit_rate@1"] == 0.0
-
-
-def test_a_target_outside_the_catalogue_is_a_miss(
-    evaluate: Callable[..., Evaluated],
-):
-    evaluated = evaluate([("u", [], ["a b", "nowhere"])])
-    assert evaluated.report["num_unknown_targets"] == 1
-    assert evaluated.report["metrics"]["model"]["hit_rate@2"] == 0.5
-
-
-def test_tfx_recognizes_the_blessing_of_a_model_that_passes(evaluate: Callable[..., Evaluated]):
+def test_tfx_recognizes_the_blessing_of_a_model_that_passes(evaluate: Evaluate):
     evaluated = evaluate([("v", [], ["d"])], min_metrics={"hit_rate@1": 1.0}, min_lift=1.0)
     assert evaluated.report["best_baseline"]["against"] == "popularity"
     # With one query, all resamples are equal.
@@ -171,83 +156,57 @@ def test_tfx_recognizes_the_blessing_of_a_model_that_passes(evaluate: Callable[.
     assert evaluated.blessing.get_int_custom_property("current_model_id") == 17
 
 
+@pytest.mark.parametrize(
+    ("timeline", "min_metrics", "why"),
+    [
+        pytest.param(
+            ("u", [], ["d"]),
+            {"hit_rate@1": 0.5},
+            "hit_rate@1 is 0.0000, but must be at least 0.5000",
+            id="a low metric",
+        ),
+        pytest.param(("u", ["a b"], []), {}, "held-out events is 0", id="nothing held out"),
+        pytest.param(("lost", [], ["d"]), {"hit_rate@2": 0.1}, "hit_rate@2 is 0.0000", id="NaN"),
+    ],
+)
 def test_the_file_of_a_refused_model_explains_why(
-    evaluate: Callable[..., Evaluated],
+    evaluate: Evaluate, timeline: Any, min_metrics: dict[str, float], why: str
 ):
-    evaluated = evaluate([("u", [], ["d"])], min_metrics={"hit_rate@1": 0.5})
+    evaluated = evaluate([timeline], min_metrics=min_metrics)
     assert evaluated.report["gate"]["blessed"] is False
     assert not model_utils.is_model_blessed(evaluated.blessing)
-    assert "hit_rate@1 is 0.0000, but must be at least 0.5000" in evaluated.files["NOT_BLESSED"]
+    assert why in evaluated.files["NOT_BLESSED"]
 
 
-def test_a_split_without_held_out_events_is_refused(evaluate: Callable[..., Evaluated]):
-    evaluated = evaluate([("u", ["a b"], [])])
-    assert evaluated.report["num_events"] == 0
-    assert not model_utils.is_model_blessed(evaluated.blessing)
-
-
-def test_nan_scores_are_misses(evaluate: Callable[..., Evaluated]):
-    evaluated = evaluate([("lost", [], ["d"])], min_metrics={"hit_rate@2": 0.1})
-    assert evaluated.report["metrics"]["model"]["hit_rate@2"] == 0.0
-    assert not model_utils.is_model_blessed(evaluated.blessing)
-
-
-def test_a_missing_split_is_an_error_without_a_blessing(
-    evaluate: Callable[..., Evaluated], tmp_path: Path
-):
+def test_a_missing_split_is_an_error_without_a_blessing(evaluate: Evaluate, tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="split 'test'"):
         evaluate([("u", [], ["d"])], split="test")
     assert not (tmp_path / "blessing").exists()
 
 
-def test_the_cases_have_the_rank_of_each_event_by_ranker(evaluate: Callable[..., Evaluated]):
+def test_the_cases_have_the_rank_of_each_event_by_ranker(evaluate: Evaluate):
     evaluated = evaluate([("u", ["a b"], ["a b", "nowhere"]), ("v", [], ["ç"])])
-    assert evaluated.cases.to_pylist() == [
-        {
-            "query_id": "u",
-            "evaluation_query": 0,
-            "candidate_id": "a b",
-            "in_catalogue": True,
-            "history_length": 1,
-            "is_repeat": True,
-            "rank_model": None,  # seen, and therefore excluded
-            "rank_popularity": None,
-            "rank_repeat_history": None,
-            "rank_other_model": 1,
-            "rank_other_popularity": 1,
-            "rank_other_repeat_history": 1,
-        },
-        {
-            "query_id": "u",
-            "evaluation_query": 0,
-            "candidate_id": "nowhere",
-            "in_catalogue": False,
-            "history_length": 1,
-            "is_repeat": False,
-            **dict.fromkeys(
-                f"{kind}_{name}"
-                for kind in ("rank", "rank_other")
-                for name in ("model", "popularity", "repeat_history")
-            ),
-        },
-        {
-            "query_id": "v",
-            "evaluation_query": 1,
-            "candidate_id": "ç",
-            "in_catalogue": True,
-            "history_length": 0,
-            "is_repeat": False,
-            "rank_model": 2,
-            "rank_popularity": 3,
-            "rank_repeat_history": 3,
-            "rank_other_model": 2,
-            "rank_other_popularity": 3,
-            "rank_other_repeat_history": 3,
-        },
+    assert evaluated.report["num_unknown_targets"] == 1
+    names = [
+        f"{kind}_{ranker}"
+        for kind in ("rank", "rank_other")
+        for ranker in ("model", "popularity", "repeat_history")
+    ]
+    others = [name for name in evaluated.cases.column_names if name not in names]
+    assert [tuple(row.values()) for row in evaluated.cases.select(others).to_pylist()] == [
+        ("u", 0, "a b", True, 1, True),
+        ("u", 0, "nowhere", False, 1, False),
+        ("v", 1, "ç", True, 0, False),
+    ]
+    assert others[3:] == ["in_catalogue", "history_length", "is_repeat"]
+    assert [list(row.values()) for row in evaluated.cases.select(names).to_pylist()] == [
+        [None, None, None, 1, 1, 1],  # seen, and therefore excluded
+        [None] * 6,
+        [2, 3, 3, 2, 3, 3],
     ]
 
 
-def test_slices_distinguish_queries_and_candidates(evaluate: Callable[..., Evaluated]):
+def test_slices_distinguish_queries_and_candidates(evaluate: Evaluate):
     evaluated = evaluate([("u", ["a b"], ["b"]), ("nobody", ["d"], ["d"])], exclude_seen=False)
     counts = {
         name: {value: measured["num_events"] for value, measured in values.items()}
@@ -261,7 +220,7 @@ def test_slices_distinguish_queries_and_candidates(evaluate: Callable[..., Evalu
     }
 
 
-def test_rolling_adds_earlier_held_out_events_to_the_history(evaluate: Callable[..., Evaluated]):
+def test_rolling_adds_earlier_held_out_events_to_the_history(evaluate: Evaluate):
     evaluated = evaluate([("v", [], ["d", "ç"])], protocol="rolling")
     assert evaluated.report["num_evaluation_queries"] == 2
     # v ranks d first, then ç; for the second event, d is already seen.
@@ -269,12 +228,10 @@ def test_rolling_adds_earlier_held_out_events_to_the_history(evaluate: Callable[
     assert evaluated.cases["rank_other_model"].to_pylist() == [1, 2]
 
 
-def test_the_last_blessed_model_ranks_the_same_events(
-    evaluate: Callable[..., Evaluated], make_towers: Callable[..., Any]
-):
+def test_the_last_blessed_model_is_ranked(evaluate: Evaluate, make_towers: Callable[..., Any]):
     # It knows neither "d" nor v, so that only b has a score.
     before = make_towers({"a b": [1, 0, 0, 0], "b": [0, 1, 0, 0]}, {"u": [1, 1, 1, 1]})
-    evaluated = evaluate([("v", ["b"], ["d"])], last_blessed=str(Path(before.directory).parent))
+    evaluated = evaluate([("v", ["b"], ["d"])], last_blessed=model_of(before))
     metrics = evaluated.report["metrics"]
     assert metrics["model"]["hit_rate@1"] == 1.0
     assert metrics["last_blessed"]["hit_rate@1"] == 0.0
@@ -282,10 +239,8 @@ def test_the_last_blessed_model_ranks_the_same_events(
     assert evaluated.report["gate"]["blessed"] is True
 
 
-def test_a_last_blessed_model_that_may_know_the_held_out_events_is_reported(
-    evaluate: Callable[..., Evaluated], towers: Any
-):
-    last = str(Path(towers.directory).parent)
+def test_a_last_blessed_model_that_may_know_the_events_is_reported(evaluate: Evaluate, towers: Any):
+    last = model_of(towers)
     days = ("2026-11-20", "2026-11-21")
     evaluated = evaluate([("u", [], ["a b"])], last_blessed=last, held_out_from=days)
     assert "up to 2026-11-21T00:00:00+00:00" in evaluated.report["last_blessed_advantage"]
@@ -297,49 +252,37 @@ def test_a_last_blessed_model_that_may_know_the_held_out_events_is_reported(
     assert evaluated.report["last_blessed"] is not None
 
 
-def test_a_worse_model_than_the_last_blessed_one_is_refused(
-    evaluate: Callable[..., Evaluated], make_towers: Callable[..., Any], towers: Any
-):
-    before = make_towers(
-        dict(zip(towers.ids, towers.vectors.tolist(), strict=True)), {"u": [0, 9, 0, 0]}
-    )
-    evaluated = evaluate([("u", [], ["b"])], last_blessed=str(Path(before.directory).parent))
-    assert not model_utils.is_model_blessed(evaluated.blessing)
-    assert "0.9 × the 1.0000 of the last blessed model" in evaluated.files["NOT_BLESSED"]
-    again = evaluate(
-        [("u", [], ["b"])],
-        last_blessed=str(Path(before.directory).parent),
-        min_lift_over_last=0,
-    )
-    assert model_utils.is_model_blessed(again.blessing)
-
-
-def test_a_last_blessed_model_that_cannot_be_evaluated_refuses_the_model(
-    evaluate: Callable[..., Evaluated], tmp_path: Path
-):
-    evaluated = evaluate([("v", [], ["d"])], last_blessed=str(tmp_path / "gone"))
-    assert not model_utils.is_model_blessed(evaluated.blessing)
-    assert evaluated.report["metrics"]["model"]["hit_rate@1"] == 1.0
-    assert "the last blessed model must be evaluated" in evaluated.files["NOT_BLESSED"]
-    assert "gone" in evaluated.files["NOT_BLESSED"]
-    assert "min_lift_over_last: 0" in evaluated.files["NOT_BLESSED"]
-
-
-def test_a_last_blessed_model_with_other_features_refuses_the_model(
-    evaluate: Callable[..., Evaluated], make_towers: Callable[..., Any], monkeypatch: Any
-):
-    before = make_towers({"a b": [1, 0, 0, 0]}, {"u": [1, 1, 1, 1]})
+@pytest.mark.parametrize(
+    ("last", "why"),
+    [
+        ("better", "0.9 × the 1.0000 of the last blessed model"),
+        ("gone", "the last blessed model must be evaluated"),
+        ("other features", "fitted with `age`"),
+    ],
+)
+def test_a_last_blessed_model_refuses_the_model_unless_the_comparison_is_off(
+    evaluate: Evaluate,
+    make_towers: Callable[..., Any],
+    towers: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    last: str,
+    why: str,
+) -> None:
+    vectors = dict(zip(towers.ids, towers.vectors.tolist(), strict=True))
+    better = make_towers(vectors, {"u": [0, 9, 0, 0]})
     load = SavedTowers.__init__
 
-    def refuse(towers: SavedTowers, directory: str, spec: Any) -> None:
-        if directory == str(before.directory):
+    def load_or_refuse(towers: SavedTowers, directory: str, spec: Any) -> None:
+        if last == "other features" and directory == str(better.directory):
             raise ChangedFeaturesError("fitted with `age`")
         load(towers, directory, spec)
 
-    monkeypatch.setattr(SavedTowers, "__init__", refuse)
-    last = str(Path(before.directory).parent)
-    evaluated = evaluate([("v", [], ["d"])], last_blessed=last)
+    monkeypatch.setattr(SavedTowers, "__init__", load_or_refuse)
+    directory = "/gone" if last == "gone" else model_of(better)
+    evaluated = evaluate([("u", [], ["b"])], last_blessed=directory)
     assert not model_utils.is_model_blessed(evaluated.blessing)
-    assert "fitted with `age`" in evaluated.files["NOT_BLESSED"]
-    again = evaluate([("v", [], ["d"])], last_blessed=last, min_lift_over_last=0)
+    assert "hit_rate@1" in evaluated.report["metrics"]["model"]
+    assert why in evaluated.files["NOT_BLESSED"]
+    assert "min_lift_over_last" in evaluated.files["NOT_BLESSED"]
+    again = evaluate([("u", [], ["b"])], last_blessed=directory, min_lift_over_last=0)
     assert model_utils.is_model_blessed(again.blessing)

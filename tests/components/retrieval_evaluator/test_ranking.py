@@ -25,30 +25,21 @@ def ranks(
     return ranking.ranks(np.array(target_rows, np.int64), np.array(targets, np.int64)).tolist()
 
 
-def test_best_score_has_rank_one():
-    assert ranks([[0.1, 0.9, 0.5]], [0, 0, 0], [0, 1, 2]) == [3, 1, 2]
-
-
-def test_a_constant_model_ranks_every_target_last():
-    assert ranks([[0.5] * 10], [0, 0], [0, 9]) == [10, 10]
-
-
-def test_a_tie_counts_against_the_target():
-    assert ranks([[2.0, 1.0, 1.0, 1.0, 0.0]], [0, 0], [2, 0]) == [4, 1]
-
-
-def test_an_unknown_target_is_unranked_and_an_unknown_exclusion_is_ignored():
-    # -1 must not be read as "the last candidate".
-    assert ranks([[3.0, 2.0]], [0, 0], [-1, 1], [0], [-1]) == [UNRANKED, 2]
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_score_that_is_not_finite_is_unranked_and_loses_to_every_other(bad: float):
-    assert ranks([[bad, 2.0, 1.0]], [0, 0], [0, 2]) == [UNRANKED, 2]
-
-
-def test_without_targets_there_are_no_ranks():
-    assert ranks([[1.0, 2.0]], [], []) == []
+@pytest.mark.parametrize(
+    ("scores", "targets", "expected"),
+    [
+        pytest.param([0.1, 0.9, 0.5], [0, 1, 2], [3, 1, 2], id="the best score has rank one"),
+        pytest.param([0.5] * 10, [0, 9], [10, 10], id="a constant model ranks every target last"),
+        pytest.param([2.0, 1.0, 1.0, 1.0, 0.0], [2, 0], [4, 1], id="ties count against the target"),
+        pytest.param([3.0, 2.0], [-1, 1], [UNRANKED, 2], id="-1 is not the last candidate"),
+        pytest.param([np.nan, 2.0, 1.0], [0, 2], [UNRANKED, 2], id="NaN loses to every other"),
+        pytest.param([np.inf, 2.0, 1.0], [0, 2], [UNRANKED, 2], id="infinity loses too"),
+        pytest.param([1.0, 2.0], [], [], id="no targets"),
+    ],
+)
+def test_ranks_of_one_query(scores: list[float], targets: list[int], expected: list[int]) -> None:
+    # An unknown exclusion is ignored.
+    assert ranks([scores], [0] * len(targets), targets, [0], [-1]) == expected
 
 
 def by_sorting(scores: list[float], excluded: set[int], target: int, catalogue: int) -> int:
@@ -111,14 +102,6 @@ def scores_of(found: list[list[float]], counts: list[int]) -> CooccurrenceScores
 
 def listed(positions: np.ndarray, candidates: np.ndarray) -> list[tuple[int, int]]:
     return sorted(zip(positions.tolist(), candidates.tolist(), strict=True))
-
-
-def test_found_candidates_come_first_then_popular_ones():
-    ranking = SparseRanking(scores_of([[0, 0, 3, 5], [0, 0, 0, 0]], [4, 9, 1, 1]))
-    everything = np.arange(4)
-    assert ranking.ranks(np.zeros(4, int), everything).tolist() == [4, 3, 2, 1]
-    assert ranking.ranks(np.ones(4, int), everything).tolist() == [2, 1, 3, 4]
-    assert listed(*ranking.best(2)) == [(0, 1), (0, 3), (1, 0), (1, 2)]
 
 
 def test_an_empty_block_is_accepted():

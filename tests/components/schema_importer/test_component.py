@@ -3,11 +3,7 @@ from pathlib import Path
 import pytest
 from tfx.types import standard_artifacts
 
-from components.schema_importer.component import (
-    OtherSchemaError,
-    SchemaImporter,
-    hash_of_schema,
-)
+from components.schema_importer.component import OtherSchemaError, SchemaImporter, hash_of_schema
 from tests.builders import artifact
 
 SCHEMA = 'feature { name: "user" type: BYTES }\n'

@@ -15,9 +15,11 @@ from google.protobuf import text_format
 from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 from tfx.types import artifact_utils, standard_artifacts
+from tfx.types.artifact import Artifact
 from tfx.utils import io_utils
 
 from components.stock.example_validator import AnomaliesError, Executor, without_empty_columns
+from tests.builders import artifact
 
 Column = Sequence[Sequence[Any]]
 
@@ -72,7 +74,7 @@ def statistics_of(columns: dict[str, Column]) -> Any:
     )
 
 
-Gate = Callable[..., standard_artifacts.ExampleAnomalies]
+Gate = Callable[..., Artifact]
 
 
 @pytest.fixture
@@ -81,27 +83,24 @@ def gate(tmp_path: Path) -> Gate:
         timelines: dict[str, Column] | None = None,
         catalogue: dict[str, Column] | None = None,
         schema: str = SCHEMA,
-    ) -> standard_artifacts.ExampleAnomalies:
+    ) -> Artifact:
         splits = {
             "train": {**TIMELINES, **(timelines or {})},
             "candidates": {**CATALOGUE, **(catalogue or {})},
         }
-        statistics = standard_artifacts.ExampleStatistics()
-        statistics.uri = str(tmp_path / "statistics")
+        statistics = artifact(standard_artifacts.ExampleStatistics, tmp_path / "statistics")
         statistics.split_names = artifact_utils.encode_split_names(list(splits))
         for split, columns in splits.items():
             io_utils.write_bytes_file(
                 os.path.join(statistics.uri, f"Split-{split}", "FeatureStats.pb"),
                 statistics_of(columns).SerializeToString(),
             )
-        schema_artifact = standard_artifacts.Schema()
-        schema_artifact.uri = str(tmp_path / "schema")
+        schema_artifact = artifact(standard_artifacts.Schema, tmp_path / "schema")
         io_utils.write_string_file(
             os.path.join(schema_artifact.uri, "schema.pbtxt"),
             text_format.MessageToString(text_format.Parse(schema, schema_pb2.Schema())),
         )
-        anomalies = standard_artifacts.ExampleAnomalies()
-        anomalies.uri = str(tmp_path / "anomalies")
+        anomalies = artifact(standard_artifacts.ExampleAnomalies, tmp_path / "anomalies")
         Executor().Do(
             {"statistics": [statistics], "schema": [schema_artifact]},
             {"anomalies": [anomalies]},
@@ -112,8 +111,8 @@ def gate(tmp_path: Path) -> Gate:
     return run
 
 
-def found(artifact: standard_artifacts.ExampleAnomalies, split: str) -> list[str]:
-    content = Path(artifact.uri, f"Split-{split}", "SchemaDiff.pb").read_bytes()
+def found(anomalies: Artifact, split: str) -> list[str]:
+    content = Path(anomalies.uri, f"Split-{split}", "SchemaDiff.pb").read_bytes()
     return sorted(anomalies_pb2.Anomalies.FromString(content).anomaly_info)
 
 
@@ -122,34 +121,37 @@ def test_data_that_fits_the_schema_passes(gate: Gate):
     assert found(anomalies, "train") == found(anomalies, "candidates") == []
 
 
-def test_a_value_outside_the_domain_stops_the_run(gate: Gate):
-    with pytest.raises(AnomaliesError, match=r"has 1 anomaly: train: country: .*FR \(~50%\)\. Fix"):
-        gate({"country": [[b"CH"], [b"FR"], []]})
+@pytest.mark.parametrize(
+    ("role", "column", "values", "told"),
+    [
+        (
+            "timelines",
+            "country",
+            [[b"CH"], [b"FR"], []],
+            r"has 1 anomaly: train: .*FR \(~50%\)\. Fix",
+        ),
+        ("timelines", "age", [[31.0], [], [640.0]], "train: age: .*640>120"),
+        ("timelines", "age", [[], [], []], "train: age: "),
+        ("catalogue", "title", [[b"One"], [], [b"Three"]], "candidates: title: "),
+        # A feature of the other environment, and one that the schema lacks.
+        ("catalogue", "user", [[b"u1"], [], []], "candidates: user: "),
+        ("timelines", "extra", [[b"x"], [b"y"], [b"z"]], "train: extra: New column"),
+    ],
+)
+def test_an_anomaly_stops_the_run_and_is_written(
+    gate: Gate, tmp_path: Path, role: str, column: str, values: Column, told: str
+) -> None:
+    with pytest.raises(AnomaliesError, match=told):
+        gate(**{role: {column: values}})
+    anomalies = artifact(standard_artifacts.ExampleAnomalies, tmp_path / "anomalies")
+    splits = ("train", "candidates")
+    assert [name for split in splits for name in found(anomalies, split)] == [column]
 
 
-def test_a_number_out_of_range_stops_the_run(gate: Gate):
-    with pytest.raises(AnomaliesError, match=r"train: age: .*640>120"):
-        gate({"age": [[31.0], [], [640.0]]})
-
-
-def test_a_feature_that_nobody_has_stops_the_run(gate: Gate):
-    with pytest.raises(AnomaliesError, match="train: age: "):
-        gate({"age": [[], [], []]})
-
-
-def test_a_missing_feature_of_the_catalogue_is_named_with_its_split(gate: Gate):
-    with pytest.raises(AnomaliesError, match="candidates: title: "):
-        gate(catalogue={"title": [[b"One"], [], [b"Three"]]})
-
-
-def test_a_feature_of_the_other_environment_stops_the_run(gate: Gate):
-    with pytest.raises(AnomaliesError, match="candidates: user: "):
-        gate(catalogue={"user": [[b"u1"], [], []]})
-
-
-def test_a_column_that_the_schema_lacks_stops_the_run(gate: Gate):
-    with pytest.raises(AnomaliesError, match="train: extra: New column"):
-        gate({"extra": [[b"x"], [b"y"], [b"z"]]})
+def test_a_schema_without_environments_applies_to_every_split(gate: Gate):
+    plain = 'feature { name: "item" type: BYTES presence { min_fraction: 1.0 } }'
+    with pytest.raises(AnomaliesError, match=r"8 anomalies: train: age: .*candidates: age: "):
+        gate(schema=plain)
 
 
 def test_the_message_shows_the_first_few_and_counts_the_rest(gate: Gate):
@@ -160,21 +162,7 @@ def test_the_message_shows_the_first_few_and_counts_the_rest(gate: Gate):
     assert "… and 3 more" in str(raised.value)
 
 
-def test_anomalies_are_written_before_the_run_stops(gate: Gate, tmp_path: Path):
-    with pytest.raises(AnomaliesError):
-        gate({"country": [[b"CH"], [b"FR"], []]})
-    anomalies = standard_artifacts.ExampleAnomalies()
-    anomalies.uri = str(tmp_path / "anomalies")
-    assert found(anomalies, "train") == ["country"]
-
-
-def test_a_schema_without_environments_is_held_against_every_split(gate: Gate):
-    plain = 'feature { name: "item" type: BYTES presence { min_fraction: 1.0 } }'
-    with pytest.raises(AnomaliesError, match=r"8 anomalies: train: age: .*candidates: age: "):
-        gate(schema=plain)
-
-
-def test_empty_columns_are_dropped_and_the_given_statistics_left_as_they_were():
+def test_empty_columns_are_dropped_from_a_copy():
     statistics = statistics_of(TIMELINES)
     kept = without_empty_columns(statistics).datasets[0].features
     assert [feature.path.step[0] for feature in kept] == ["user", "age", "country", "item"]

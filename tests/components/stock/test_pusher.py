@@ -2,18 +2,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tfx.proto import pusher_pb2
 from tfx.types import standard_artifacts
-from tfx.utils import io_utils, proto_utils
+from tfx.types.artifact import Artifact
+from tfx.utils import proto_utils
 
 from components import files
 from components.artifacts import NotBlessedError
 from components.stock.pusher import Executor, newest_version, push
+from tests.builders import artifact, blessing
 from tests.components.interactions.object_store import ObjectStore
+
+Push = Callable[..., Artifact]
 
 
 def save_model(folder: Path, content: str = "graph") -> str:
@@ -43,15 +47,22 @@ def contents(folder: str | Path) -> dict[str, str]:
     }
 
 
-def test_a_version_holds_the_whole_model_and_its_digest(model: str, base: Path):
+def test_a_version_holds_the_whole_model_and_is_pushed_once(model: str, base: Path):
+    before = int(time.time())
     version, path = push(model, str(base))
-    assert os.listdir(base) == [str(version)]
+    assert before <= version <= int(time.time())
     pushed = contents(path)
     assert len(pushed.pop(os.path.join("assets.extra", "digest"))) == 64
     assert pushed == contents(model)
+    # The same model is pushed once.
+    assert push(model, str(base)) == (version, path)
+    assert os.listdir(base) == [str(version)]
+    # With new metadata, artifacts are numbered from one again.
+    Path(model, "saved_model.pb").write_text("another graph")
+    assert push(model, str(base))[0] > version
 
 
-def test_exports_of_the_same_make_are_one_model_whatever_their_bytes(tmp_path: Path, base: Path):
+def test_exports_of_the_same_identity_are_one_model(tmp_path: Path, base: Path):
     exports = []
     for place, identity in enumerate(("towers and catalogue", "towers and catalogue", "others")):
         exports.append(save_model(tmp_path / str(place), content=f"graph {place}"))
@@ -61,20 +72,8 @@ def test_exports_of_the_same_make_are_one_model_whatever_their_bytes(tmp_path: P
     assert push(exports[2], str(base))[0] > first
 
 
-def test_versions_are_seconds_since_the_epoch(model: str, base: Path):
-    before = int(time.time())
-    version, _ = push(model, str(base))
-    assert before <= version <= int(time.time())
-
-
-def test_the_same_model_is_pushed_once(model: str, base: Path):
-    first = push(model, str(base))
-    assert push(model, str(base)) == first
-    assert len(os.listdir(base)) == 1
-
-
 def test_another_model_becomes_a_higher_version(base: Path, tmp_path: Path):
-    # Within one second too.
+    # Even within one second.
     models = [save_model(tmp_path / f"run {run}", f"graph {run}") for run in range(3)]
     versions = [push(model, str(base))[0] for model in models]
     assert versions == sorted(set(versions))
@@ -87,13 +86,15 @@ def test_a_version_is_higher_than_any_there_even_if_clocks_disagree(model: str, 
     assert version == 100_000_000_000
 
 
-def test_new_content_in_the_same_place_is_another_model(model: str, base: Path):
-    # Artifacts are numbered from one again where the metadata is new.
-    first, _ = push(model, str(base))
-    Path(model, "saved_model.pb").write_text("another graph")
-    second, path = push(model, str(base))
-    assert second > first
-    assert Path(path, "saved_model.pb").read_text() == "another graph"
+def test_other_files_are_kept(model: str, base: Path):
+    assert newest_version(str(base)) == 0
+    names = ["-3", "incoming", "notes"]
+    for name in names:
+        (base / name).mkdir(parents=True)
+    (base / "README").write_text("ours")
+    assert newest_version(str(base)) == 0
+    version, _ = push(model, str(base))
+    assert sorted(os.listdir(base)) == sorted([str(version), "README", *names])
 
 
 def test_an_older_model_can_be_pushed_again(model: str, base: Path, tmp_path: Path):
@@ -103,7 +104,7 @@ def test_an_older_model_can_be_pushed_again(model: str, base: Path, tmp_path: Pa
     assert first < second < third
 
 
-def test_a_killed_push_leaves_no_version_and_the_next_one_clears_up(
+def test_a_killed_push_leaves_no_version_and_the_next_push_cleans_up(
     model: str, base: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def kill(*arguments: object, **options: object) -> None:
@@ -114,7 +115,7 @@ def test_a_killed_push_leaves_no_version_and_the_next_one_clears_up(
         with pytest.raises(KeyboardInterrupt):
             push(model, str(base))
     assert newest_version(str(base)) == 0
-    assert os.listdir(base), "a part of the copy is what this test is about"
+    assert os.listdir(base), "the push must be killed after a part of the copy"
     version, path = push(model, str(base))
     assert os.listdir(base) == [str(version)]
     assert Path(path, "saved_model.pb").exists()
@@ -133,50 +134,20 @@ def test_a_failing_copy_leaves_the_versions_as_they_were(model: str, base: Path,
     } == before
 
 
-def test_what_is_no_version_is_left_alone(model: str, base: Path):
-    (base / "notes").mkdir(parents=True)
-    (base / "README").write_text("ours")
-    version, _ = push(model, str(base))
-    assert sorted(os.listdir(base)) == sorted([str(version), "README", "notes"])
-
-
-@pytest.mark.parametrize("names", [[], ["notes", "incoming-7", "-3"]])
-def test_newest_version_is_zero_where_there_is_none(base: Path, names: list[str]):
-    assert newest_version(str(base)) == 0
-    for name in names:
-        (base / name).mkdir(parents=True)
-    assert newest_version(str(base)) == 0
-
-
 @pytest.fixture
-def run_executor(base: Path, tmp_path: Path) -> Callable[..., standard_artifacts.PushedModel]:
+def run_executor(base: Path, tmp_path: Path) -> Push:
     save_model(tmp_path / "artifact" / "Format-Serving")
 
-    def run(model_blessed: bool = True, infra_blessed: bool = True):
-        model = standard_artifacts.Model()
-        model.uri = str(tmp_path / "artifact")
-        blessings = []
-        for kind, name, blessed in (
-            (standard_artifacts.ModelBlessing, "", model_blessed),
-            (standard_artifacts.InfraBlessing, "INFRA_", infra_blessed),
-        ):
-            blessing = kind()
-            blessing.uri = str(tmp_path / f"{name}blessing")
-            file = f"{name}BLESSED" if blessed else f"{name}NOT_BLESSED"
-            io_utils.write_string_file(os.path.join(blessing.uri, file), "" if blessed else "why")
-            blessing.set_int_custom_property("blessed", int(blessed))
-            blessings.append(blessing)
-        pushed = standard_artifacts.PushedModel()
-        pushed.uri = str(tmp_path / "pushed")
+    def run(model_blessed: bool = True, infra_blessed: bool = True) -> Artifact:
+        model = artifact(standard_artifacts.Model, tmp_path / "artifact")
+        of_model = blessing(standard_artifacts.ModelBlessing, tmp_path / "m", model_blessed, "why")
+        of_infra = blessing(standard_artifacts.InfraBlessing, tmp_path / "i", infra_blessed, "why")
+        pushed = artifact(standard_artifacts.PushedModel, tmp_path / "pushed")
         destination = pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(base))
         )
         Executor().Do(
-            {
-                "model": [model],
-                "model_blessing": [blessings[0]],
-                "infra_blessing": [blessings[1]],
-            },
+            {"model": [model], "model_blessing": [of_model], "infra_blessing": [of_infra]},
             {"pushed_model": [pushed]},
             {"push_destination": proto_utils.proto_to_json(destination)},
         )
@@ -185,9 +156,7 @@ def run_executor(base: Path, tmp_path: Path) -> Callable[..., standard_artifacts
     return run
 
 
-def test_executor_pushes_a_blessed_model_and_marks_where(
-    run_executor: Callable[..., standard_artifacts.PushedModel], base: Path, tmp_path: Path
-):
+def test_the_executor_pushes_a_blessed_model(run_executor: Push, base: Path, tmp_path: Path):
     pushed = run_executor()
     version = pushed.get_string_custom_property("pushed_version")
     assert os.listdir(base) == [version]
@@ -205,25 +174,15 @@ def test_executor_pushes_a_blessed_model_and_marks_where(
         ({"infra_blessed": False}, "the serving gate"),
     ],
 )
-def test_executor_pushes_nothing_that_a_gate_refused(
-    run_executor: Callable[..., standard_artifacts.PushedModel],
-    base: Path,
-    blessed: dict[str, bool],
-    gate: str,
+def test_the_executor_does_not_push_a_refused_model(
+    run_executor: Push, base: Path, blessed: dict[str, bool], gate: str
 ):
     with pytest.raises(NotBlessedError, match=f"{gate} refused the model: why"):
         run_executor(**blessed)
     assert not base.exists()
 
 
-@pytest.fixture
-def object_store() -> Iterator[str]:
-    ObjectStore.objects.clear()
-    yield "obj://bucket/serving"
-    ObjectStore.objects.clear()
-
-
-def test_on_an_object_store_the_file_that_makes_a_version_comes_last(model: str, object_store: str):
+def test_on_an_object_store_saved_model_pb_is_copied_last(model: str, object_store: str):
     version, path = push(model, object_store)
     assert path == f"{object_store}/{version}"
     assert len(ObjectStore.objects) == 4
@@ -233,7 +192,7 @@ def test_on_an_object_store_the_file_that_makes_a_version_comes_last(model: str,
     assert files.list_folder(object_store) == [str(version)]
 
 
-def test_half_a_version_on_an_object_store_is_none(
+def test_an_incomplete_version_on_an_object_store_is_ignored(
     model: str, object_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     first, _ = push(model, object_store)

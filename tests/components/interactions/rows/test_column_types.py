@@ -45,9 +45,14 @@ def test_ids_stay_as_they_are_written():
 
 
 def test_empty_and_broken_ids_are_faults():
-    found = column_types.identifier(csv_column(b"a", b"", b"\xff\xfe", b"b", b"\xe9"))
-    assert faults(found) == {1: MISSING, 2: NOT_UTF8, 4: NOT_UTF8}
-    assert good(found) == ["a", "b"]
+    found = column_types.identifier(
+        csv_column(b"a", b"", b"\xff\xfe", b"b\nc", b"d\re", b"f\x1fg", b"h i")
+    )
+    control = dict.fromkeys((3, 4, 5), CONTROL_CHARACTER)
+    assert faults(found) == {1: MISSING, 2: NOT_UTF8, **control}
+    assert good(found) == ["a", "h i"]
+    for values in ([None, 1], [None, "a"]):
+        assert faults(column_types.identifier(pa.array(values))) == {0: MISSING}
 
 
 @pytest.mark.parametrize(
@@ -61,11 +66,6 @@ def test_empty_and_broken_ids_are_faults():
 )
 def test_parquet_ids_become_text(array: Any, text: list[str]):
     assert column_types.identifier(array).array.to_pylist() == text
-
-
-def test_null_ids_are_missing():
-    assert faults(column_types.identifier(pa.array([1, None]))) == {1: MISSING}
-    assert faults(column_types.identifier(pa.array([None, "a"]))) == {0: MISSING}
 
 
 STRINGS = pa.list_(pa.string())
@@ -109,10 +109,23 @@ def test_equal_decimals_are_one_text_in_every_scale():
     assert column_types.categorical(lists, "|").array.to_pylist() == ["1.5|0"]
 
 
-def test_numbers_are_read_and_empty_is_missing():
-    found = column_types.number(csv_column(b"1", b"-2.5", b"1e3", b".5", b"+4", b" 3 ", b"", b"  "))
-    assert found.array.to_pylist() == [1, -2.5, 1000, 0.5, 4, 3, None, None]
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (
+            csv_column(b"1", b"-2.5", b"1e3", b".5", b"+4", b" 3 ", b"", b"  "),
+            [1, -2.5, 1000, 0.5, 4, 3, None, None],
+        ),
+        (pa.array([True, False]), [1, 0]),
+    ],
+    ids=["CSV", "Parquet"],
+)
+def test_numbers_are_read_and_empty_is_missing(column: Any, expected: list[Any]) -> None:
+    found = column_types.number(column)
+    assert found.array.to_pylist() == expected
     assert faults(found) == {}
+    missing = {row: MISSING for row, value in enumerate(expected) if value is None}
+    assert faults(column_types.number(column, required=True)) == missing
 
 
 @pytest.mark.parametrize(
@@ -120,18 +133,6 @@ def test_numbers_are_read_and_empty_is_missing():
 )
 def test_a_number_outside_float32_is_a_fault(value: bytes):
     assert faults(column_types.number(csv_column(b"1", value, b""))) == {1: NOT_A_NUMBER}
-
-
-def test_required_numbers_must_be_there():
-    assert faults(column_types.number(csv_column(b"1", b""), required=True)) == {1: MISSING}
-    assert faults(column_types.number(pa.array([1.0, None]), required=True)) == {1: MISSING}
-
-
-def test_parquet_numbers_must_be_finite():
-    found = column_types.number(pa.array([1.5, float("nan"), None, float("inf")]))
-    assert faults(found) == {1: NOT_A_NUMBER, 3: NOT_A_NUMBER}
-    assert found.array.to_pylist()[0] == 1.5
-    assert column_types.number(pa.array([True, False])).array.to_pylist() == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -184,6 +185,17 @@ def test_other_times_are_faults(unit: Any, value: bytes, reason: str):
     assert good(found) == [86_400_000_000] * 2
 
 
+def test_parquet_numbers_must_be_finite_and_can_be_times():
+    values = pa.array([1.25, float("nan"), None, float("inf")])
+    found = column_types.number(values)
+    assert faults(found) == {1: NOT_A_NUMBER, 3: NOT_A_NUMBER}
+    assert found.array.to_pylist()[0] == 1.25
+    times = column_types.time(values[:3], "s")
+    assert faults(times) == {1: NOT_A_TIME, 2: MISSING}
+    assert times.array.to_pylist()[0] == 1_250_000
+    assert column_types.time(pa.array([5, 6]), "ms").array.to_pylist() == [5000, 6000]
+
+
 def test_arrow_times_keep_their_unit():
     moment = datetime(1970, 1, 1, 0, 0, 1, 500_000)
     for kind in (pa.timestamp("us"), pa.timestamp("ms"), pa.timestamp("ns")):
@@ -193,15 +205,3 @@ def test_arrow_times_keep_their_unit():
     day = pa.array([date(1970, 1, 2), None])
     assert column_types.time(day, "s").array.to_pylist()[0] == 86_400_000_000
     assert faults(column_types.time(day, "s")) == {1: MISSING}
-
-
-def test_parquet_numbers_can_be_times():
-    assert column_types.time(pa.array([5, 6]), "ms").array.to_pylist() == [5000, 6000]
-    found = column_types.time(pa.array([1.25, float("nan"), None]), "s")
-    assert faults(found) == {1: NOT_A_TIME, 2: MISSING}
-    assert found.array.to_pylist()[0] == 1_250_000
-
-
-def test_ids_with_control_characters_are_faults():
-    found = column_types.identifier(csv_column(b"a", b"b\nc", b"d\re", b"f\x1fg", b"h i"))
-    assert faults(found) == {1: CONTROL_CHARACTER, 2: CONTROL_CHARACTER, 3: CONTROL_CHARACTER}

@@ -32,6 +32,7 @@ from pipeline.config.file import load
 from pipeline.errors import ConfigError
 from pipeline.runs.state import input_state
 from pipeline.schema_inference.config_schema import write_inferred_schema
+from tests.components.interactions.conftest import IN_MEMORY
 from tests.pipeline.two_clubs import write_two_clubs
 
 EVENTS, FILMS, USERS = ("SELECT * FROM `a.b.events`", "SELECT * FROM films", "SELECT * FROM users")
@@ -65,9 +66,7 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> type[FakeReader]:
     """With the rows of 30 events, of which every third shares its moment with another query's."""
     monkeypatch.setattr(FakeReader, "options", [])
     monkeypatch.setattr(
-        bigquery,
-        "load_reader",
-        lambda: bigquery.Reader(FakeReader, SimpleNamespace),
+        bigquery, "load_reader", lambda: bigquery.Reader(FakeReader, SimpleNamespace)
     )
     events = [
         {"q": i % 4, "c": f"é{i * 5 % 7}", "t": _moment(i // 3), "stars": Decimal(i % 5), "x": None}
@@ -99,9 +98,7 @@ def examples(found: Any) -> list[Any]:
     return [found.examples(split) for split in ("train", "eval", "candidates")]
 
 
-def test_rows_become_the_same_examples_as_those_of_csv(
-    ingestion: Any, reader: type[FakeReader]
-) -> None:
+def test_rows_become_the_same_examples_as_csv(ingestion: Any, reader: type[FakeReader]) -> None:
     of_query = ingestion.run(
         config(candidates=f"bigquery:{FILMS}", queries=f"BigQuery: {USERS}", timestamp_unit="s")
     )
@@ -139,15 +136,9 @@ def test_query_and_options_reach_the_reader(ingestion: Any, reader: type[FakeRea
             "temp_dataset": SimpleNamespace(projectId="shop", datasetId="scratch"),
         }
     ]
-
-
-def test_project_of_the_pipeline_stays(ingestion: Any, reader: type[FakeReader]) -> None:
-    ingestion.run(
-        config(),
-        options=("--runner=DirectRunner", "--direct_running_mode=in_memory", "--project=cluster"),
-    )
-    assert reader.options[0]["project of the pipeline"] == "cluster"
-    assert "temp_dataset" not in reader.options[0]
+    ingestion.run(config(), options=(*IN_MEMORY, "--project=cluster"))
+    assert reader.options[1]["project of the pipeline"] == "cluster"
+    assert "temp_dataset" not in reader.options[1]
 
 
 def test_bad_rows_are_set_aside_with_their_value(ingestion: Any, reader: type[FakeReader]) -> None:
@@ -173,9 +164,7 @@ def test_missing_extra_is_named(ingestion: Any) -> None:
         ingestion.run(config())
 
 
-def test_missing_credentials_are_an_error_and_no_login(
-    ingestion: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_credentials_are_an_error(ingestion: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("apitools", "google.cloud.bigquery", "google.cloud.bigquery_storage_v1"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
 
@@ -187,9 +176,7 @@ def test_missing_credentials_are_an_error_and_no_login(
         ingestion.run(config())
 
 
-def test_beams_own_reader_takes_these_options(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_beams_reader_takes_these_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("apitools", reason="needs the extra `bigquery`")
     monkeypatch.setattr(google.auth, "default", lambda: (None, None))
     options = config(bigquery={"project": "shop", "temp_dataset": "scratch"}).data.bigquery
@@ -235,7 +222,7 @@ def test_query_may_hold_braces_and_addresses() -> None:
 
 
 class TestInAPipeline:
-    """A use whose events are a query."""
+    """A project whose events are a query."""
 
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
@@ -256,9 +243,7 @@ class TestInAPipeline:
         by_text = load(str(path), ["ingest.bigquery.execute=new_text"])
         assert input_state(by_text) == input_state(by_text)
 
-    def test_schema_is_inferred_from_the_result(
-        self, path: Path, reader: type[FakeReader], tmp_path: Path
-    ) -> None:
+    def test_schema_is_inferred(self, path: Path, reader: type[FakeReader], tmp_path: Path) -> None:
         reader.rows[EVENTS] = [
             {"user": f"user {i % 3}", "item": "item é1", "time": _moment(i)} for i in range(9)
         ]

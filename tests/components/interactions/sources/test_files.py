@@ -6,11 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.interactions.errors import (
-    ColumnError,
-    NoInputError,
-    UnreadableFileError,
-)
+from components.interactions.errors import ColumnError, NoInputError, UnreadableFileError
 from components.interactions.sources.files import find_files, fingerprint
 from models.features.spec import FeatureConfig, FeaturesConfig
 
@@ -24,9 +20,49 @@ def test_finds_the_files_of_a_pattern_in_name_order(ingestion: Any):
     assert [(file.index, file.name) for file in files] == [(0, "day-02.csv"), (1, "day-10.csv")]
 
 
-def test_no_match_is_an_error(ingestion: Any):
-    with pytest.raises(NoInputError, match=r"`events.files`: no file matches .*x-\*\.csv"):
-        find_files(ingestion.config("x-*.csv"))
+NO_ROWS = (NoInputError, r"not a single row of data in .*events\.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "message"),
+    [
+        ("other.csv", EVENTS, NoInputError, r"`events.files`: no file matches .*events\*"),
+        *(
+            ("events.csv", text, *NO_ROWS)
+            for text in ("", "q,c,t", "q,c,t\n", "\n\n", "q,c,t\n\n\n")
+        ),
+        (
+            "events.csv",
+            "q,c,ts,other\nu,a,1,2\n",
+            ColumnError,
+            r"no column 't'; did you mean 'ts'\?.*q, c, ts, other",
+        ),
+        ("events.csv", "q,c,t,c\nu,a,1,b\n", ColumnError, "2 columns are called 'c'"),
+        ("events.parquet", EVENTS, UnreadableFileError, "events.parquet cannot be read as parquet"),
+        ("events.log", EVENTS, UnreadableFileError, r"set `ingest\.format`"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_an_error_that_names_it(
+    ingestion: Any, name: str, content: str, error: type[Exception], message: str
+) -> None:
+    ingestion.write(name, content)
+    with pytest.raises(error, match=message):
+        find_files(ingestion.config("events*"))
+
+
+def test_an_unknown_suffix_may_have_a_configured_format(ingestion: Any):
+    ingestion.write("events.log", EVENTS)
+    (file,) = find_files(ingestion.config("events.log", format="csv"))
+    assert file.format == "csv"
+
+
+def test_missing_feature_column_is_found_in_its_file(ingestion: Any):
+    ingestion.write("events.csv", EVENTS)
+    ingestion.write("films.csv", "c,titel\na,A\n")
+    features = FeaturesConfig(candidate={"title": FeatureConfig(kind="text")})
+    config = ingestion.config("events.csv", features=features, candidates="films.csv")
+    with pytest.raises(ColumnError, match=r"films\.csv has no column 'title'; did .* 'titel'"):
+        find_files(config)
 
 
 def test_unknown_filesystem_is_an_error(ingestion: Any):
@@ -36,36 +72,6 @@ def test_unknown_filesystem_is_an_error(ingestion: Any):
         find_files(config.model_copy(update={"data": data}))
 
 
-@pytest.mark.parametrize("content", ["", "q,c,t", "q,c,t\n", "\n\n", "q,c,t\n\n\n"])
-def test_file_without_rows_is_an_error_that_names_it(ingestion: Any, content: str):
-    ingestion.write("events.csv", content)
-    with pytest.raises(NoInputError, match=r"not a single row of data in .*events\.csv"):
-        find_files(ingestion.config("events.csv"))
-
-
-def test_missing_column_names_the_nearest(ingestion: Any):
-    ingestion.write("events.csv", "q,c,ts,other\nu,a,1,2\n")
-    with pytest.raises(ColumnError, match=r"no column 't'; did you mean 'ts'\?.*q, c, ts, other"):
-        find_files(ingestion.config("events.csv"))
-
-
-def test_missing_feature_column_is_found_in_its_file(ingestion: Any):
-    ingestion.write("events.csv", EVENTS)
-    ingestion.write("films.csv", "c,titel\na,A\n")
-    features = FeaturesConfig(candidate={"title": FeatureConfig(kind="text")})
-    config = ingestion.config("events.csv", features=features, candidates="films.csv")
-    with pytest.raises(
-        ColumnError, match=r"films\.csv has no column 'title'; did you mean 'titel'"
-    ):
-        find_files(config)
-
-
-def test_doubled_column_is_an_error(ingestion: Any):
-    ingestion.write("events.csv", "q,c,t,c\nu,a,1,b\n")
-    with pytest.raises(ColumnError, match="2 columns are called 'c'"):
-        find_files(ingestion.config("events.csv"))
-
-
 def test_headers_of_a_pattern_must_agree(ingestion: Any):
     ingestion.write("1.csv", EVENTS)
     ingestion.write("2.csv", "c,q,t\na,u,1\n")
@@ -73,20 +79,6 @@ def test_headers_of_a_pattern_must_agree(ingestion: Any):
     ingestion.write("3.csv", "q,c,t,extra\nu,a,1,2\n")
     with pytest.raises(ColumnError, match=r"only one of 3\.csv and 1\.csv has extra"):
         find_files(ingestion.config("*.csv"))
-
-
-def test_an_unknown_suffix_needs_a_configured_format(ingestion: Any):
-    ingestion.write("events.log", EVENTS)
-    with pytest.raises(UnreadableFileError, match=r"set `ingest\.format`"):
-        find_files(ingestion.config("events.log"))
-    (file,) = find_files(ingestion.config("events.log", format="csv"))
-    assert file.format == "csv"
-
-
-def test_a_file_that_is_not_parquet_is_an_error(ingestion: Any):
-    ingestion.write("events.parquet", EVENTS)
-    with pytest.raises(UnreadableFileError, match=r"events\.parquet cannot be read as parquet"):
-        find_files(ingestion.config("events.parquet"))
 
 
 def test_parquet_ids_must_be_exact(ingestion: Any):

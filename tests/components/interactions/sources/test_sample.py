@@ -33,9 +33,7 @@ def rows(sample: Sample) -> dict[str, list[Any]]:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_reads_csv_as_ingestion_does(
-    tmp_path: Path, name: str, content: bytes, expected: dict[str, list[Any]]
-):
+def test_reads_csv_files(tmp_path: Path, name: str, content: bytes, expected: dict[str, list[Any]]):
     (tmp_path / "events.csv").write_bytes(content)
     sample = read_sample(str(tmp_path / "*.csv"), max_rows=100)
     assert rows(sample) == expected
@@ -45,9 +43,7 @@ def test_reads_csv_as_ingestion_does(
     assert sample.is_complete
 
 
-def test_parquet_parts_of_different_types_get_one_type_and_unreadable_columns_are_named(
-    tmp_path: Path,
-):
+def test_parquet_parts_get_one_type_and_unreadable_columns_are_named(tmp_path: Path):
     first = pa.table(
         {
             "id": pa.array([1, 2], pa.int32()),

@@ -76,9 +76,7 @@ def written(folder: Path, buckets: list[list[tuple[int, bool]]]) -> list[SpanTim
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(buckets=st.lists(EVENTS, min_size=1, max_size=4))
-def test_the_cut_misplaces_the_fewest_events(
-    tmp_path: Path, buckets: list[list[tuple[int, bool]]]
-) -> None:
+def test_cut_misplaces_fewest_events(tmp_path: Path, buckets: list[list[tuple[int, bool]]]) -> None:
     events = [event for bucket in buckets for event in bucket]
 
     def misplaced(second: int) -> int:

@@ -38,11 +38,8 @@ def test_rows_are_taken_by_index_and_unknown_ones_are_empty():
     assert lists["genres"].to_pylist() == [[], [b"a", b"b", b"c"]] * 2
     assert lists["year"].to_pylist() == [[], [1995]] * 2
     assert all(array.null_count == 0 for array in lists.values())
-
-
-def test_without_a_file_all_features_are_empty():
-    lists = feature_lists(None, FEATURES, np.array([-1, -1]))
-    assert {name: array.to_pylist() for name, array in lists.items()} == {
+    without_file = feature_lists(None, FEATURES, np.array([-1, -1]))
+    assert {name: array.to_pylist() for name, array in without_file.items()} == {
         name: [[], []] for name in FEATURES
     }
 
@@ -64,9 +61,5 @@ def test_tensorflow_reads_what_is_written(tmp_path: Path):
     assert list(examples[0].features.feature["c"].bytes_list.value) == [b"a", "ü".encode()]
     assert list(examples[3].features.feature["t"].int64_list.value) == [2, 3]
     assert examples[1].features.feature["c"].HasField("bytes_list")
-
-
-def test_a_file_may_hold_nothing(tmp_path: Path):
-    path = str(tmp_path / "data.gz")
     write_examples(path, [])
     assert list(tf.data.TFRecordDataset(path, "GZIP")) == []

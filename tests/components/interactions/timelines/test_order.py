@@ -51,9 +51,7 @@ def test_drops_all_but_the_first_of_equal_events(rows: list[tuple[str, str, int]
 
 
 @given(EVENTS)
-def test_without_times_appearance_counts_and_nothing_is_a_duplicate(
-    rows: list[tuple[str, str, int]],
-):
+def test_without_times_there_are_no_duplicates(rows: list[tuple[str, str, int]]):
     expected: dict[str, list[int]] = {}
     for place, (query, _, _) in enumerate(rows):
         expected.setdefault(query, []).append(place)
