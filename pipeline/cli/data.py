@@ -1,5 +1,6 @@
 """`two-tower data`: prepare a public dataset."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -7,14 +8,29 @@ import typer
 
 from pipeline.cli.command import command
 from pipeline.cli.output import say
-from pipeline.datasets.dataset import Dataset
-from pipeline.datasets.prepare import prepare
+from pipeline.datasets.dataset import Dataset, Tables, prepare, show_counts
 
 
 def default_data_dir() -> Path:
     """Return `data` in the repository, or in the working directory if the package is installed."""
     root = Path(__file__).resolve().parents[2]
     return (root if (root / "setup.py").is_file() else Path.cwd()) / "data"
+
+
+def read_dataset(dataset: Dataset, archives: Sequence[Path]) -> Tables:
+    """Read a dataset from its archives, or download it if there are none and it is public.
+
+    Raises:
+        DownloadError: No source can be reached.
+        ArchiveError: The archive is missing, incomplete or the wrong one.
+    """
+    if dataset is Dataset.RETAILROCKET:
+        from pipeline.datasets import retailrocket
+
+        return retailrocket.read(archives)
+    from pipeline.datasets import movielens
+
+    return movielens.read(dataset, archives)
 
 
 @command
@@ -44,9 +60,10 @@ def data(
 
     Example: two-tower data movielens-100k
     """
-    prepared = prepare(name, data_dir or default_data_dir(), archives=archive or [], force=force)
-    if prepared.counts is None:
-        say(f"{name.value} exists already in {prepared.folder}; --force prepares it again")
-        return
-    counts = ", ".join(f"{count:,} {what}" for what, count in prepared.counts.items())
-    say(f"{name.value}: {counts} in {prepared.folder}")
+    folder, counts = prepare(
+        name, data_dir or default_data_dir(), lambda: read_dataset(name, archive or []), force=force
+    )
+    if counts is None:
+        say(f"{name.value} exists already in {folder}; --force prepares it again")
+    else:
+        say(f"{name.value}: {show_counts(counts)} in {folder}")

@@ -103,17 +103,15 @@ def _print_warnings(written: "WrittenConfig") -> None:
     for hint in written.draft.hints:
         note(f"hint: {hint}")
     observed = written.observed
-    for what, count in (
-        ("queries", observed.queries_without_row),
-        ("candidates", observed.candidates_without_row),
-    ):
+    for what, count in observed.without_row.items():
         if count:
             note(f"warning: {count:,} {what} have events but no row in --{what}, so no features")
-    for bad, count in observed.bad_values.most_common(5):
-        where = f"column {bad.column!r} of {bad.source}" if bad.column else bad.source
+    for (source, column, reason), count in observed.bad_rows.most_common(5):
+        where = f"column {column!r} of {source}" if column else source
+        first = observed.bad_values[source, column, reason]
         note(
-            f"warning: {count:,} rows cannot be read: {where}: {bad.reason}, first "
-            f"{bad.example!r}. Fix them, or set `ingest.bad_rows: reject`"
+            f"warning: {count:,} rows cannot be read: {where}: {reason}, first {first!r}. Fix "
+            "them, or set `ingest.bad_rows: reject`"
         )
 
 

@@ -95,9 +95,6 @@ def _print_rows(observed: "Observation") -> None:
     from pipeline.schema_inference.inferred_schema import describe_read
 
     note(f"read {describe_read(observed)}")
-    for what, count in (
-        ("queries", observed.queries_without_row),
-        ("candidates", observed.candidates_without_row),
-    ):
+    for what, count in observed.without_row.items():
         if count:
             note(f"{count:,} {what} have events but no row in `{what}.file`, so no features")

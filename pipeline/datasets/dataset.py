@@ -1,21 +1,28 @@
-"""Names of the public datasets, and functions to read their archives.
+"""The public datasets: reading of their archives, and conversion to a folder of CSV files.
 
 All commands import this module, so it imports polars, which is slow, only when a file is read.
 """
 
+import fcntl
 import io
+import json
+import os
+import shutil
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline.errors import ArchiveError
+from pipeline.errors import ArchiveError, DestinationError
 
 if TYPE_CHECKING:
     import polars as pl
+
+# Written last. A folder is complete if all files in its manifest have the recorded sizes.
+MANIFEST = "dataset.json"
 
 
 class Dataset(str, Enum):
@@ -26,14 +33,8 @@ class Dataset(str, Enum):
     ML_LATEST = "movielens-latest"
     RETAILROCKET = "retailrocket"
 
-    @property
-    def folder_name(self) -> str:
-        """Name of the dataset's folder in `data`."""
-        return self.value.replace("-", "_")
 
-
-@dataclass(frozen=True)
-class Tables:
+class Tables(NamedTuple):
     """The tables of a dataset in memory.
 
     Attributes:
@@ -45,6 +46,88 @@ class Tables:
     files: "Mapping[str, pl.DataFrame]"
     counts: Mapping[str, int]
     source: str
+
+
+class Prepared(NamedTuple):
+    """A folder with CSV files, and the counts of its tables, or None if it was complete before."""
+
+    folder: Path
+    counts: Mapping[str, int] | None
+
+
+def prepare(
+    dataset: Dataset, data_dir: Path, read: Callable[[], Tables], *, force: bool = False
+) -> Prepared:
+    """Write the tables of a dataset as CSV files, unless its folder is already complete.
+
+    Args:
+        dataset: The dataset to prepare.
+        data_dir: Parent of the dataset's folder.
+        read: Function that returns the tables.
+        force: Whether to replace a folder that is already complete.
+
+    Raises:
+        DatasetError: The tables cannot be read, or the folder cannot be written.
+    """
+    folder = data_dir / dataset.value.replace("-", "_")
+    if _is_complete(folder) and not force:
+        return Prepared(folder, None)
+    tables = read()
+    with atomic_folder(folder) as partial:
+        for name, table in tables.files.items():
+            table.write_csv(partial / name)
+        manifest = {
+            "name": dataset.value,
+            "source": tables.source,
+            "counts": dict(tables.counts),
+            "bytes": {name: (partial / name).stat().st_size for name in tables.files},
+        }
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    return Prepared(folder, tables.counts)
+
+
+@contextmanager
+def atomic_folder(destination: Path) -> Iterator[Path]:
+    """Yield an empty folder that replaces `destination` if the block succeeds.
+
+    If the block raises or the process is killed, `destination` does not change. The next call
+    removes the temporary folder of a killed process.
+
+    Raises:
+        DestinationError: The folder cannot be written, or another process is preparing a dataset.
+    """
+    partial = destination.with_name(f".{destination.name}.partial")
+    try:
+        with ExitStack() as cleanup:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            lock = os.open(destination.parent, os.O_RDONLY)
+            cleanup.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            cleanup.callback(shutil.rmtree, partial, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            yield partial
+            if destination.exists():  # `rename` cannot replace a non-empty folder.
+                shutil.rmtree(destination)
+            partial.rename(destination)
+    except BlockingIOError as error:
+        raise DestinationError(
+            f"another process is preparing a dataset in {destination.parent}; wait for it"
+        ) from error
+    except OSError as error:
+        raise DestinationError(
+            f"{destination} cannot be written: {error}. Check the free disk space and the "
+            "permissions, or give another folder with --data-dir"
+        ) from error
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        sizes: dict[str, int] = manifest["bytes"]
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return False
 
 
 def show_counts(counts: Mapping[str, int]) -> str:
@@ -69,7 +152,6 @@ class ArchiveMembers:
     def __init__(self, source: Path | bytes, name: str) -> None:
         self.name = name
         self._root: Path | zipfile.Path
-        self._paths: list[str]
         if isinstance(source, Path) and not source.exists():
             raise ArchiveError(f"{name} must be a zip archive or a folder, but it does not exist")
         if isinstance(source, Path) and source.is_dir():
@@ -87,7 +169,7 @@ class ArchiveMembers:
 
     def has(self, member: str) -> bool:
         """Return whether a file's path ends with `member`."""
-        return bool(self._find(member))
+        return any(f"/{path}".endswith(f"/{member}") for path in self._paths)
 
     def read(self, member: str) -> bytes:
         """Return the bytes of the file whose path ends with `member`; the shortest path wins.
@@ -95,23 +177,20 @@ class ArchiveMembers:
         Raises:
             ArchiveError: The file is missing or damaged.
         """
-        found = self._find(member)
-        if not found:
+        if not self.has(member):
             known = sorted(path for path in self._paths if not path.endswith("/"))
             more = f" and {len(known) - 5} more" if len(known) > 5 else ""
             raise ArchiveError(
                 f"{self.name} must contain `{member}`, but has {known[:5]}{more}. Is it the right "
                 "archive?"
             )
+        found = (path for path in self._paths if f"/{path}".endswith(f"/{member}"))
         try:
             return (self._root / min(found, key=len)).read_bytes()
         except (zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
             raise ArchiveError(
                 f"{self.name}: `{member}` cannot be read: {error}. Download the archive again"
             ) from error
-
-    def _find(self, member: str) -> list[str]:
-        return [path for path in self._paths if f"/{path}".endswith(f"/{member}")]
 
 
 def check_columns(content: bytes, separator: str, columns: Sequence[str], where: str) -> None:
@@ -128,11 +207,8 @@ def read_csv(
 ) -> "pl.DataFrame":
     """Parse CSV content, in which numeric fields must not be empty; empty strings become null.
 
-    Args:
-        content: The bytes of the file.
-        where: Name of the file for messages.
-        schema: Types of the columns, in order.
-        **options: Options of `polars.read_csv`.
+    `where` is the name of the file for messages, `schema` the types of the columns in order, and
+    `options` are those of `polars.read_csv`.
 
     Raises:
         ArchiveError: A line has the wrong number of fields, or a field has the wrong type.
@@ -148,12 +224,10 @@ def read_csv(
             f"{where}: each line must have {', '.join(schema)}, got: {reason}"
         ) from error
     # polars fills missing fields at the end of a line with nulls.
-    incomplete = table.with_row_index("row").filter(
-        pl.any_horizontal(cs.numeric().exclude("row").is_null())
-    )
+    incomplete = table.filter(pl.any_horizontal(cs.numeric().is_null()))
     if len(incomplete):
         raise ArchiveError(
             f"{where}: each line must have {', '.join(schema)}; a number is missing in "
-            f"{len(incomplete)} lines, the first is {incomplete.drop('row').row(0)}"
+            f"{len(incomplete)} lines, the first is {incomplete.row(0)}"
         )
     return table

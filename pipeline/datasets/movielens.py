@@ -41,12 +41,10 @@ EXPECTED_COUNTS = {
 }
 
 _RATING_COLUMNS = dict.fromkeys(("user_id", "movie_id", "rating", "timestamp"), pl.Int64)
+_MOVIE_COLUMNS = {"movie_id": pl.Int64, "title": pl.String, "genres": pl.String}
 _USER_COLUMNS = {
-    "user_id": pl.Int64,
-    "age": pl.Int64,
-    "gender": pl.String,
-    "occupation": pl.String,
-    "zip_code": pl.String,
+    **dict.fromkeys(("user_id", "age"), pl.Int64),
+    **dict.fromkeys(("gender", "occupation", "zip_code"), pl.String),
 }
 # From the README of ml-1m: the code of an age group is its lowest age, and 1 for "Under 18".
 _AGE_GROUPS_1M = {
@@ -58,29 +56,12 @@ _AGE_GROUPS_1M = {
     50: "50-55",
     56: "56+",
 }
-# From the README of ml-1m, in the order of their codes, which start at 0.
+# From the README of ml-1m, joined by "|" in the order of their codes, which start at 0.
 _OCCUPATIONS_1M = (
-    "other",
-    "academic/educator",
-    "artist",
-    "clerical/admin",
-    "college/grad student",
-    "customer service",
-    "doctor/health care",
-    "executive/managerial",
-    "farmer",
-    "homemaker",
-    "K-12 student",
-    "lawyer",
-    "programmer",
-    "retired",
-    "sales/marketing",
-    "scientist",
-    "self-employed",
-    "technician/engineer",
-    "tradesman/craftsman",
-    "unemployed",
-    "writer",
+    "other|academic/educator|artist|clerical/admin|college/grad student|customer service|"
+    "doctor/health care|executive/managerial|farmer|homemaker|K-12 student|lawyer|programmer|"
+    "retired|sales/marketing|scientist|self-employed|technician/engineer|tradesman/craftsman|"
+    "unemployed|writer"
 )
 _NO_GENRES_LATEST = "(no genres listed)"
 # Matches "Toy Story (1995)", and "… (1995) (V)" for films released on video.
@@ -134,11 +115,18 @@ def download_100k() -> Tables:
 
 
 def read_wheel(members: ArchiveMembers) -> Tables:
-    """Read MovieLens 100K from RecBole's wheel into the same tables as from `ml-100k.zip`."""
-    movies = _recbole_file(
-        members,
-        "ml-100k.item",
-        {"movie_id": pl.Int64, "title": pl.String, "year": pl.String, "genres": pl.String},
+    """Read MovieLens 100K from RecBole's wheel into the same tables as from `ml-100k.zip`.
+
+    The files are tab-separated. Their headers, which name columns and types, are skipped.
+    """
+    columns = {"movie_id": pl.Int64, **dict.fromkeys(("title", "year", "genres"), pl.String)}
+    movies, interactions, users = (
+        _rows(members, f"ml-100k.{name}", "\t", schema, encoding="utf-8", skip=1)
+        for name, schema in (
+            ("item", columns),
+            ("inter", _RATING_COLUMNS),
+            ("user", _USER_COLUMNS),
+        )
     )
     # Two titles are wrong in RecBole's file: that of movie 267 is "unkonwn", and that of movie 1412
     # contains its year, while its `year` is "V" (released on video).
@@ -148,78 +136,51 @@ def read_wheel(members: ArchiveMembers) -> Tables:
         year=pl.col("year").cast(pl.Int64, strict=False).fill_null(titles["year"]),
         genres=pl.col("genres").str.replace_all(" ", "|", literal=True),
     )
-    interactions = _recbole_file(members, "ml-100k.inter", _RATING_COLUMNS)
-    users = _recbole_file(members, "ml-100k.user", _USER_COLUMNS)
-    return _tables(interactions, movies, users, members.name)
+    return _tables(members, interactions, movies, users)
 
 
 def read_100k(members: ArchiveMembers) -> Tables:
     """Read `u.data`, `u.item`, `u.genre` and `u.user` of ml-100k."""
     genres = _rows(members, "u.genre", "|", {"name": pl.String, "column": pl.Int64})
     names: list[str] = genres.sort("column")["name"].to_list()
-    items = _rows(
-        members,
-        "u.item",
-        "|",
-        {
-            "movie_id": pl.Int64,
-            "title": pl.String,
-            **dict.fromkeys(("release_date", "video_date", "url"), pl.String),
-            **dict.fromkeys(names, pl.Int64),
-        },
-    )
+    columns = {
+        "movie_id": pl.Int64,
+        **dict.fromkeys(("title", "release_date", "video_date", "url"), pl.String),
+        **dict.fromkeys(names, pl.Int64),
+    }
     set_names = [pl.when(pl.col(name) == 1).then(pl.lit(name)) for name in names]
-    movies = _split_title(items).select(
-        "movie_id",
-        "title",
-        "year",
-        genres=pl.concat_str(set_names, separator="|", ignore_nulls=True),
+    movies = _split_title(_rows(members, "u.item", "|", columns)).with_columns(
+        genres=pl.concat_str(set_names, separator="|", ignore_nulls=True)
     )
-    return _tables(
-        _rows(members, "u.data", "\t", _RATING_COLUMNS),
-        movies,
-        _rows(members, "u.user", "|", _USER_COLUMNS),
-        members.name,
-    )
+    interactions = _rows(members, "u.data", "\t", _RATING_COLUMNS)
+    return _tables(members, interactions, movies, _rows(members, "u.user", "|", _USER_COLUMNS))
 
 
 def read_1m(members: ArchiveMembers) -> Tables:
     """Read `ratings.dat`, `movies.dat` and `users.dat` of ml-1m; decode ages and occupations."""
-    users = _rows(
-        members,
-        "users.dat",
-        "::",
-        {
-            "user_id": pl.Int64,
-            "gender": pl.String,
-            "age": pl.Int64,
-            "occupation": pl.Int64,
-            "zip_code": pl.String,
-        },
-    )
-    occupations = dict(enumerate(_OCCUPATIONS_1M))
-    for column, codes in (("age", _AGE_GROUPS_1M), ("occupation", occupations)):
+    columns = {
+        "user_id": pl.Int64,
+        "gender": pl.String,
+        **dict.fromkeys(("age", "occupation"), pl.Int64),
+        "zip_code": pl.String,
+    }
+    users = _rows(members, "users.dat", "::", columns)
+    for column, codes in (
+        ("age", _AGE_GROUPS_1M),
+        ("occupation", dict(enumerate(_OCCUPATIONS_1M.split("|")))),
+    ):
         unknown = users.filter(~pl.col(column).is_in(list(codes)))[column].unique()
         if len(unknown):
             raise ArchiveError(
                 f"{members.name}: each `{column}` in `users.dat` must be a code of the README, "
                 f"got {sorted(unknown.to_list())[:3]}"
             )
-    movies = _rows(
-        members, "movies.dat", "::", {"movie_id": pl.Int64, "title": pl.String, "genres": pl.String}
-    )
-    return _tables(
-        _rows(members, "ratings.dat", "::", _RATING_COLUMNS),
-        _split_title(movies).select("movie_id", "title", "year", "genres"),
-        users.select(
-            "user_id",
-            pl.col("age").replace_strict(_AGE_GROUPS_1M, return_dtype=pl.String),
-            "gender",
-            pl.col("occupation").replace_strict(occupations, return_dtype=pl.String),
-            "zip_code",
-        ),
-        members.name,
-    )
+        users = users.with_columns(
+            pl.col(column).replace_strict(codes, return_dtype=pl.String).alias(column)
+        )
+    interactions = _rows(members, "ratings.dat", "::", _RATING_COLUMNS)
+    movies = _split_title(_rows(members, "movies.dat", "::", _MOVIE_COLUMNS))
+    return _tables(members, interactions, movies, users.select(_USER_COLUMNS))
 
 
 def read_latest(members: ArchiveMembers) -> Tables:
@@ -227,33 +188,27 @@ def read_latest(members: ArchiveMembers) -> Tables:
 
     These releases have no table of users.
     """
-    ratings = _csv(
-        members,
-        "ratings.csv",
-        {"userId": pl.Int64, "movieId": pl.Int64, "rating": pl.Float64, "timestamp": pl.Int64},
-    )
-    movies = _csv(
-        members, "movies.csv", {"movieId": pl.Int64, "title": pl.String, "genres": pl.String}
-    )
-    return _tables(
-        ratings.rename({"userId": "user_id", "movieId": "movie_id"}),
-        _split_title(movies).select(
-            pl.col("movieId").alias("movie_id"),
-            "title",
-            "year",
-            pl.col("genres").replace(_NO_GENRES_LATEST, ""),
+    tables = []
+    for member, header, schema in (
+        (
+            "ratings.csv",
+            "userId,movieId,rating,timestamp",
+            _RATING_COLUMNS | {"rating": pl.Float64},
         ),
-        None,
-        members.name,
-    )
+        ("movies.csv", "movieId,title,genres", _MOVIE_COLUMNS),
+    ):
+        content, where = members.read(member), f"{members.name}: `{member}`"
+        check_columns(content, ",", header.split(","), where)
+        tables.append(read_csv(content, where=where, schema=schema, has_header=False, skip_rows=1))
+    interactions, movies = tables
+    movies = _split_title(movies).with_columns(pl.col("genres").replace(_NO_GENRES_LATEST, ""))
+    return _tables(members, interactions, movies)
 
 
 def check(tables: Tables, expected: Mapping[str, int] | None) -> None:
     """Raise ArchiveError unless the tables are complete and consistent.
 
-    Args:
-        tables: The tables to check.
-        expected: Counts of the release, or None if they are not fixed.
+    `expected` has the counts of the release, or is None if they are not fixed.
     """
     if expected is not None and dict(tables.counts) != dict(expected):
         raise ArchiveError(
@@ -282,14 +237,20 @@ def check(tables: Tables, expected: Mapping[str, int] | None) -> None:
 
 
 def _tables(
-    interactions: pl.DataFrame, movies: pl.DataFrame, users: pl.DataFrame | None, source: str
+    members: ArchiveMembers,
+    interactions: pl.DataFrame,
+    movies: pl.DataFrame,
+    users: pl.DataFrame | None = None,
 ) -> Tables:
-    files = {"interactions.csv": interactions, "movies.csv": movies}
+    files = {
+        "interactions.csv": interactions,
+        "movies.csv": movies.select("movie_id", "title", "year", "genres"),
+    }
     if users is not None:
         files["users.csv"] = users
     num_users = interactions["user_id"].n_unique() if users is None else len(users)
     counts = {"interactions": len(interactions), "movies": len(movies), "users": num_users}
-    return Tables(files, counts, source)
+    return Tables(files, counts, members.name)
 
 
 def _split_title(movies: pl.DataFrame) -> pl.DataFrame:
@@ -310,44 +271,20 @@ def _rows(
     skip: int = 0,
 ) -> pl.DataFrame:
     """Read a file of unquoted fields, without its first `skip` lines."""
-    where = f"{members.name}: `{member}`"
-    try:
-        text = members.read(member).decode(encoding).rstrip()
-    except UnicodeDecodeError as error:
-        raise ArchiveError(f"{where} must be {encoding}: {error}") from error
+    text = members.read(member).decode(encoding).rstrip()
     if len(separator) > 1:
         # polars needs a separator of one byte; no MovieLens file contains this one.
         text = text.replace(separator, "\x1f")
         separator = "\x1f"
     return read_csv(
         text.encode("utf-8"),
-        where=where,
+        where=f"{members.name}: `{member}`",
         schema=schema,
         has_header=False,
         skip_rows=skip,
         separator=separator,
         quote_char=None,
     )
-
-
-def _recbole_file(
-    members: ArchiveMembers, member: str, schema: Mapping[str, type[pl.DataType]]
-) -> pl.DataFrame:
-    """Read a tab-separated file of RecBole, whose header (names with types) is skipped."""
-    header = members.read(member).partition(b"\n")[0].decode("utf-8", "replace")
-    if len(header.split("\t")) != len(schema):
-        raise ArchiveError(
-            f"{members.name}: `{member}` must have {len(schema)} columns, got: {header[:100]}"
-        )
-    return _rows(members, member, "\t", schema, encoding="utf-8", skip=1)
-
-
-def _csv(
-    members: ArchiveMembers, member: str, schema: Mapping[str, type[pl.DataType]]
-) -> pl.DataFrame:
-    content, where = members.read(member), f"{members.name}: `{member}`"
-    check_columns(content, ",", list(schema), where)
-    return read_csv(content, where=where, schema=schema)
 
 
 def _download_wheel() -> bytes:

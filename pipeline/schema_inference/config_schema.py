@@ -1,6 +1,5 @@
 """Inference of a schema from a project's data, and comparison of the curated schema with it."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +8,7 @@ import apache_beam as beam
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from components import files
 from components.interactions.errors import IngestError
 from components.interactions.sources.bigquery import export_queries
 from pipeline.config.project import PipelineConfig
@@ -20,13 +20,7 @@ from pipeline.schema_inference.schema_differences import Difference, find_differ
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison of the curated schema with the data.
-
-    Attributes:
-        file: Path of the schema file.
-        observed: Statistics of the data.
-        differences: Differences that would stop a run; empty if the data fits the schema.
-    """
+    """The curated schema's file, the statistics of the data, and what would stop a run."""
 
     file: Path
     observed: Observation
@@ -40,16 +34,13 @@ def write_inferred_schema(
     force: bool = False,
     max_rows: int = DEFAULT_MAX_ROWS,
 ) -> Observation:
-    """Infer a schema from the data of a project, and write it as a text file.
+    """Infer a schema from the data of a project, write it, and return statistics of the data.
 
     Args:
         config: The configuration of the project.
-        output: The file to write. Its folder is created if needed.
+        output: The file to write.
         force: Whether to replace an existing file.
         max_rows: Approximate maximum number of rows to read from each input.
-
-    Returns:
-        Statistics of the data.
 
     Raises:
         SchemaError: The file exists, or the data cannot be read.
@@ -100,11 +91,8 @@ def write_text_file(file: Path, text: str) -> None:
     Raises:
         SchemaError: The file cannot be written.
     """
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(file)
+        files.write_text(file, text)
     except OSError as error:
         raise SchemaError(f"{file} cannot be written: {error}") from error
 

@@ -4,8 +4,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from models.features.spec import IS_TARGET_KEY, RATING_KEY
-from pipeline.schema_inference.feature_tally import FeatureTally
-from pipeline.schema_inference.observation import Observation
+from pipeline.schema_inference.observation import FeatureTally, Observation
 
 # Equal to those in components/stock/example_validator.py, which imports TensorFlow.
 TIMELINES = "TIMELINES"
@@ -43,12 +42,7 @@ def infer_schema(observed: Observation) -> schema_pb2.Schema:
 
 
 def infer_feature(tally: FeatureTally, *, closed: bool) -> schema_pb2.Feature:
-    """Return the schema of one feature.
-
-    Args:
-        tally: Statistics of its values.
-        closed: Whether only observed values are allowed, so that a string domain may be set.
-    """
+    """Return the schema of one feature, with a string domain only if it is `closed`."""
     feature = schema_pb2.Feature(
         name=tally.name, type=schema_pb2.FeatureType.Value(tally.value_type)
     )

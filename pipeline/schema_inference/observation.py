@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -22,43 +22,79 @@ from models.features.spec import (
     FeatureConfig,
     FeatureSpec,
 )
-from pipeline.schema_inference.feature_tally import FeatureTally
+
+ValueType = Literal["BYTES", "INT", "FLOAT"]
+Side = Literal["query", "event", "candidate_id", "candidate"]
 
 # Limit per input; reading this many rows takes about ten seconds.
 DEFAULT_MAX_ROWS = 5_000_000
+# A column with more values is an ID or free text, so counting them only wastes memory.
+MAX_COUNTED_VALUES = 100_000
 _US_PER_S = 10**6
 
 
 @dataclass
-class ReadSource:
-    """The part of an input that was read.
+class FeatureTally:
+    """Statistics of one feature, which are updated with each block of rows.
 
     Attributes:
-        num_files: Number of files of the input.
-        num_rows: Number of rows that were read, including bad ones.
-        is_complete: Whether all rows of all files were read.
+        name: Key of the feature in Examples.
+        side: Determines which Examples have the feature: those of the catalogue for `candidate`,
+            all for `candidate_id`, and those of timelines otherwise.
+        value_type: Type of the values in Examples.
+        is_list: Whether an Example may have several values.
+        values: Occurrences by value; None if they are not counted, or if there are more than
+            `MAX_COUNTED_VALUES`.
+        num_rows: Number of rows read: queries, events or candidates.
+        num_missing: Number of rows without a value.
+        minimum: Smallest number, or None.
+        maximum: Largest number, or None.
     """
+
+    name: str
+    side: Side
+    value_type: ValueType
+    is_list: bool = True
+    values: Counter[str] | None = None
+    num_rows: int = 0
+    num_missing: int = 0
+    minimum: float | None = None
+    maximum: float | None = None
+
+    @property
+    def num_present(self) -> int:
+        """The number of rows with a value."""
+        return self.num_rows - self.num_missing
+
+    def add_lists(self, lists: Any) -> None:
+        """Add rows that are lists of values, as in Examples; shape [rows]."""
+        self.num_missing += pc.sum(pc.equal(pc.list_value_length(lists), 0)).as_py() or 0
+        self.add_values(lists.flatten(), len(lists))
+
+    def add_values(self, values: Any, num_rows: int | None = None) -> None:
+        """Add the values of rows; `num_rows` is None if each row has exactly one value."""
+        self.num_rows += len(values) if num_rows is None else num_rows
+        if self.value_type != "BYTES":
+            found = pc.min_max(values).as_py()
+            bounds = [found["min"], found["max"], self.minimum, self.maximum]
+            known = [bound for bound in bounds if bound is not None]
+            self.minimum, self.maximum = min(known, default=None), max(known, default=None)
+        elif self.values is not None:
+            counted = pc.value_counts(values.cast(pa.string()))
+            self.values.update(
+                dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True))
+            )
+            if len(self.values) > MAX_COUNTED_VALUES:
+                self.values = None
+
+
+@dataclass
+class ReadSource:
+    """Number of files of an input, number of rows that were read, and whether these are all."""
 
     num_files: int
     num_rows: int = 0
     is_complete: bool = True
-
-
-@dataclass(frozen=True)
-class BadValue:
-    """A kind of error that makes rows unusable.
-
-    Attributes:
-        source: Name of the input.
-        column: Name of the column in the file; empty if the error concerns the whole row.
-        reason: Description of the error.
-        example: The first value with this error.
-    """
-
-    source: Source
-    column: str
-    reason: str
-    example: str = field(compare=False)
 
 
 @dataclass
@@ -67,19 +103,18 @@ class Observation:
 
     Attributes:
         features: Statistics by key in Examples, in the order of the configuration.
-        sources: Number of files and rows that were read, by input.
-        bad_values: Number of bad rows, by kind of error.
-        queries_without_row: Number of queries with events but without a row of features, or None
-            if it is unknown.
-        candidates_without_row: Number of candidates with events but without a row in the catalogue,
-            or None if it is unknown.
+        sources: The part of each input that was read.
+        bad_rows: Number of bad rows by source, column (empty for the whole row) and reason.
+        bad_values: The first value of each kind of bad row.
+        without_row: Number of queries and of candidates that have events but no row of their own,
+            if known.
     """
 
     features: dict[str, FeatureTally]
     sources: dict[Source, ReadSource] = field(default_factory=dict)
-    bad_values: Counter[BadValue] = field(default_factory=Counter)
-    queries_without_row: int | None = None
-    candidates_without_row: int | None = None
+    bad_rows: Counter[tuple[Source, str, str]] = field(default_factory=Counter)
+    bad_values: dict[tuple[Source, str, str], str] = field(default_factory=dict)
+    without_row: dict[Source, int] = field(default_factory=dict)
 
     @property
     def is_complete(self) -> bool:
@@ -116,31 +151,28 @@ def observe(config: IngestConfig, max_rows: int = DEFAULT_MAX_ROWS) -> Observati
 
 
 def _tallies(spec: FeatureSpec) -> dict[str, FeatureTally]:
-    found = [FeatureTally(spec.query_id, "query", "BYTES", is_list=False)]
-    found += [_of_feature(name, f, "query") for name, f in spec.query_features.items()]
-    found.append(FeatureTally(spec.candidate_id, "candidate_id", "BYTES", is_list=True))
-    if spec.columns.timestamp is not None:
-        found.append(FeatureTally(TIMESTAMP_KEY, "event", "INT", is_list=True))
-    if spec.columns.rating is not None:
-        found.append(FeatureTally(RATING_KEY, "event", "FLOAT", is_list=True))
-    if spec.columns.event_type is not None:
-        found.append(
-            FeatureTally(EVENT_TYPE_KEY, "event", "BYTES", is_list=True, counts_values=True)
-        )
-    found.append(FeatureTally(IS_TARGET_KEY, "event", "INT", is_list=True))
+    columns = spec.columns
+    found = [
+        FeatureTally(spec.query_id, "query", "BYTES", is_list=False),
+        *(_of_feature(name, f, "query") for name, f in spec.query_features.items()),
+        FeatureTally(spec.candidate_id, "candidate_id", "BYTES"),
+    ]
+    if columns.timestamp is not None:
+        found.append(FeatureTally(TIMESTAMP_KEY, "event", "INT"))
+    if columns.rating is not None:
+        found.append(FeatureTally(RATING_KEY, "event", "FLOAT"))
+    if columns.event_type is not None:
+        found.append(FeatureTally(EVENT_TYPE_KEY, "event", "BYTES", values=Counter()))
+    found.append(FeatureTally(IS_TARGET_KEY, "event", "INT", minimum=0, maximum=1))
     found += [_of_feature(name, f, "candidate") for name, f in spec.candidate_features.items()]
     return {tally.name: tally for tally in found}
 
 
-def _of_feature(name: str, feature: FeatureConfig, side: Any) -> FeatureTally:
-    return FeatureTally(
-        name,
-        side,
-        "FLOAT" if feature.kind == "numeric" else "BYTES",
-        # In Examples, a text is a single string; Transform splits it into words.
-        is_list=feature.separator is not None,
-        counts_values=feature.kind == "categorical",
-    )
+def _of_feature(name: str, feature: FeatureConfig, side: Side) -> FeatureTally:
+    value_type: ValueType = "FLOAT" if feature.kind == "numeric" else "BYTES"
+    values: Counter[str] | None = Counter() if feature.kind == "categorical" else None
+    # In Examples, a text is a single string; Transform splits it into words.
+    return FeatureTally(name, side, value_type, feature.separator is not None, values)
 
 
 def _rows(
@@ -148,27 +180,20 @@ def _rows(
 ) -> Iterator[pa.Table]:
     """Yield the valid rows of an input in blocks, and count the bad rows in `observed`."""
     read = observed.sources[files[0].source]
-    share = -(-max_rows // len(files))
     for file in files:
-        if not file.header:
-            continue
-        num_rows = 0
-        for good, bad in read_rows(config, file):
-            if num_rows >= share and len(good) + len(bad):
-                read.is_complete = False
-                break
+        left = -(-max_rows // len(files))
+        for good, bad in read_rows(config, file) if file.header else ():
             for row in bad.to_pylist():
-                wrong = BadValue(file.source, row["column"], row["reason"], row["value"])
-                observed.bad_values[wrong] += 1
-            left = share - num_rows
-            if len(good) > left:
+                kind = (file.source, row["column"], row["reason"])
+                observed.bad_rows[kind] += 1
+                observed.bad_values.setdefault(kind, row["value"])
+            taken = good.slice(0, left)
+            read.num_rows += len(taken) + len(bad)
+            yield taken
+            if len(taken) < len(good):
                 read.is_complete = False
-                yield good.slice(0, left)
-                num_rows += left
                 break
-            num_rows += len(good) + len(bad)
-            yield good
-        read.num_rows += num_rows
+            left = max(0, left - len(good) - len(bad))
 
 
 def _observe_events(
@@ -191,7 +216,6 @@ def _observe_events(
             seconds = pa.array(table[TIME_US].to_numpy() // _US_PER_S)
             features[TIMESTAMP_KEY].add_values(seconds)
     features[spec.query_id].num_rows = len(queries)
-    features[IS_TARGET_KEY].minimum, features[IS_TARGET_KEY].maximum = 0, 1
     return {"queries": queries, "candidates": candidates}
 
 
@@ -223,10 +247,7 @@ def _observe_described(
     for name in declared:
         observed.features[name].num_rows += num_without
         observed.features[name].num_missing += num_without
-    if of_queries:
-        observed.queries_without_row = num_without
-    else:
-        observed.candidates_without_row = num_without
+    observed.without_row[source] = num_without
 
 
 def _union(known: Any, column: Any) -> Any:

@@ -1,13 +1,22 @@
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from pipeline.datasets.dataset import ArchiveMembers
+from pipeline.cli.data import read_dataset
+from pipeline.datasets import dataset as datasets
+from pipeline.datasets.dataset import ArchiveMembers, Dataset, Prepared
 
 GENRES = ["unknown", "Action", "Animation", "Children's", "Comedy", "Drama"]
+
+
+def prepare(
+    dataset: Dataset, data_dir: Path, archives: Sequence[Path] = (), *, force: bool = False
+) -> Prepared:
+    """Prepare a dataset as the command does."""
+    return datasets.prepare(dataset, data_dir, lambda: read_dataset(dataset, archives), force=force)
 
 
 def _zip_of(members: dict[str, bytes]) -> bytes:

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from pipeline.cli.data import data
 from pipeline.datasets import movielens
-from pipeline.datasets.dataset import ArchiveMembers, Dataset
-from pipeline.datasets.prepare import Prepared, atomic_folder, prepare
+from pipeline.datasets.dataset import ArchiveMembers, Dataset, Prepared, atomic_folder
 from pipeline.errors import ArchiveError, DestinationError, DownloadError
+from tests.pipeline.datasets.conftest import prepare
 from tests.pipeline.two_clubs import ROOT
 
 WriteZip = Callable[[dict[str, bytes]], Path]
@@ -155,7 +155,7 @@ def test_a_killed_process_leaves_no_folder_and_a_running_one_is_not_disturbed(
 ) -> None:
     code = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from pipeline.datasets.prepare import atomic_folder\n"
+        "from pipeline.datasets.dataset import atomic_folder\n"
         "with atomic_folder(Path(sys.argv[1])) as partial:\n"
         "    (partial / 'half.csv').write_text('1')\n"
         "    time.sleep(60)\n"

@@ -50,15 +50,6 @@ def test_100k_is_the_same_from_the_wheel(
         polars.testing.assert_frame_equal(table, archive.files[name])
 
 
-def test_100k_refuses_a_wheel_with_another_layout(
-    wheel_members: dict[str, bytes], opened: Open
-) -> None:
-    name = next(name for name in wheel_members if name.endswith(".user"))
-    members = {**wheel_members, name: b"user_id:token\tage:token\n7\t24\n"}
-    with pytest.raises(ArchiveError, match=r"`ml-100k\.user` must have 5 columns"):
-        read_wheel(opened(members))
-
-
 def test_1m_decodes_ages_and_occupations_and_splits_at_double_colons(
     ml_1m_members: dict[str, bytes], opened: Open
 ) -> None:

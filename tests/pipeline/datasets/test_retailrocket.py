@@ -8,11 +8,10 @@ from typer.testing import CliRunner
 
 from pipeline.cli.data import data
 from pipeline.datasets import retailrocket
-from pipeline.datasets.dataset import Dataset
-from pipeline.datasets.prepare import Prepared
-from pipeline.datasets.prepare import prepare as prepare_dataset
+from pipeline.datasets.dataset import Dataset, Prepared
 from pipeline.datasets.retailrocket import TEST_FILE, TRAIN_FILE
 from pipeline.errors import ArchiveError
+from tests.pipeline.datasets import conftest
 
 TRAIN = [(1, 7, 100), (1, 8, 101), (2, 7, 102)]
 TEST = [(3, 8, 103), (3, 8, 104)]
@@ -21,7 +20,7 @@ Write = Callable[..., Path]
 
 
 def prepare(data_dir: Path, archives: list[Path]) -> Prepared:
-    return prepare_dataset(Dataset.RETAILROCKET, data_dir, archives=archives)
+    return conftest.prepare(Dataset.RETAILROCKET, data_dir, archives)
 
 
 @pytest.fixture

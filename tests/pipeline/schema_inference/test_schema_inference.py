@@ -1,4 +1,5 @@
 import datetime
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,9 +9,8 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.interactions.config import DataConfig, IngestConfig, SplitConfig
-from pipeline.schema_inference.feature_tally import FeatureTally
 from pipeline.schema_inference.inferred_schema import infer_schema, schema_text
-from pipeline.schema_inference.observation import Observation, observe
+from pipeline.schema_inference.observation import FeatureTally, Observation, observe
 from pipeline.schema_inference.schema_differences import Difference, find_differences
 from tests.builders import feature_spec
 
@@ -88,7 +88,7 @@ def test_observes_what_examples_would_hold(config: IngestConfig) -> None:
     assert features["timestamp"].minimum == 1714521600
     assert features["user"].num_rows == USERS
     assert observed.is_complete
-    assert observed.queries_without_row == observed.candidates_without_row == 0
+    assert observed.without_row == {"queries": 0, "candidates": 0}
 
 
 def test_infers_types_values_presence_domains_and_environments(config: IngestConfig) -> None:
@@ -179,7 +179,7 @@ def test_finds_new_and_missing_values(
     schema = infer_schema(observe(config))
     _write_users(tmp_path, countries)
     observed = observe(config)
-    assert observed.queries_without_row == USERS - len(countries)
+    assert observed.without_row["queries"] == USERS - len(countries)
     difference = _only(find_differences(schema, observed))
     assert (difference.feature, difference.data_says) == ("country", says)
     assert edit in difference.edit
@@ -267,9 +267,6 @@ def test_a_domain_by_name_is_followed() -> None:
     schema.feature.add(
         name="country", type="BYTES", domain="countries", not_in_environment=["CATALOGUE"]
     )
-    tally = FeatureTally("country", "query", "BYTES", is_list=False, counts_values=True)
-    assert tally.values is not None
-    tally.values.update({"DE": 3, "FR": 1})
-    tally.num_rows = 4
+    tally = FeatureTally("country", "query", "BYTES", False, Counter({"DE": 3, "FR": 1}), 4)
     difference = _only(find_differences(schema, Observation({"country": tally})))
     assert difference.data_says == "1 new: 'FR' 1×"
