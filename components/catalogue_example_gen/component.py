@@ -15,8 +15,8 @@ from tfx.types.standard_artifacts import Examples
 
 from components.artifacts import IngestReport, RejectedRows
 from components.beam_results import pipelines_like
-from components.catalogue_example_gen.ingest import ingest_catalogue
 from components.interactions.config import IngestConfig
+from components.interactions.ingest import ingest_catalogue
 
 
 @component(use_beam=True)

@@ -16,8 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from components import files
 from components.drift_gate.span_profile import Profile
 from components.interactions.config import IngestConfig
-from components.interactions.spans.listing import ListedFile, list_files
-from components.interactions.spans.pattern import SpanFiles
+from components.interactions.spans.pattern import ListedFile, SpanFiles, list_files
 
 _FILE = "accepted_spans.json"
 # The file name in older versions, whose runs can still be baselines.

@@ -18,6 +18,9 @@ from components.interactions.config import SOURCES, IngestConfig, Source
 from components.interactions.sources.columns import FILE, ROW
 from components.interactions.sources.files import DEFAULT_BLOCK_BYTES, SourceFile
 
+# Paths of tables by source and bucket number; buckets without rows are left out.
+BucketPaths = Mapping[Source, Mapping[int, str]]
+
 
 @dataclass(frozen=True)
 class Sizing:
@@ -65,11 +68,7 @@ def make_plan(
     # Candidates that occur only in events are added to the catalogue. Their IDs are estimated at
     # an eighth of the size of the events.
     by_candidate = max(1, -(-(csv_bytes["candidates"] + events // 8) // sizing.bucket_bytes))
-    num_buckets: dict[Source, int] = {
-        "interactions": by_query,
-        "queries": by_query,
-        "candidates": by_candidate,
-    }
+    num_buckets = dict(zip(SOURCES, (by_query, by_query, by_candidate), strict=True))
     return IngestPlan(config, sources, num_buckets, spill_dir, sizing)
 
 
@@ -108,17 +107,16 @@ def write_segments(
         ]
     path = new_path(folder)
     found: list[tuple[int, Segment]] = []
-    offset = 0
     with files.open_to_write(path) as stream:
         for bucket, part in parts:
-            content = _encode(part)
-            stream.write(content)
             file = first = last = 0
             if ROW in part.schema.names:
-                file, first = part[FILE][0].as_py(), part[ROW][0].as_py()
-                last = part[ROW][-1].as_py()
-            found.append((bucket, Segment(file, first, last, path, offset, len(content))))
-            offset += len(content)
+                file = part[FILE][0].as_py()
+                first, last = part[ROW][0].as_py(), part[ROW][-1].as_py()
+            offset = stream.tell()
+            stream.write(_encode(part))
+            segment = Segment(file, first, last, path, offset, stream.tell() - offset)
+            found.append((bucket, segment))
     yield from found
 
 

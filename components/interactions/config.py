@@ -18,17 +18,15 @@ from models.features.spec import FeatureSpec
 from models.settings import Settings
 
 NEWEST_SPAN = "newest_span"
-# The setting that names the files of each source.
-SOURCE_SETTINGS = {
-    "interactions": "events.files",
-    "candidates": "candidates.file",
-    "queries": "queries.file",
-}
-
-
 Source = Literal["interactions", "queries", "candidates"]
 
-SOURCES: tuple[Source, ...] = ("interactions", "queries", "candidates")
+# The setting that names the files of each source.
+SOURCE_SETTINGS: dict[Source, str] = {
+    "interactions": "events.files",
+    "queries": "queries.file",
+    "candidates": "candidates.file",
+}
+SOURCES = tuple(SOURCE_SETTINGS)
 
 
 class SpansConfig(Settings):
@@ -122,7 +120,7 @@ class DataConfig(Settings):
         return self
 
     @property
-    def queried(self) -> list[str]:
+    def queried(self) -> list[Source]:
         """The sources that are BigQuery queries."""
         return [name for name in SOURCES if query_of(getattr(self, name) or "") is not None]
 
@@ -202,11 +200,8 @@ class SplitConfig(Settings):
     @property
     def split_names(self) -> tuple[str, ...]:
         """Names of the splits that ingestion writes, in order."""
-        has_test = (
-            self.with_test
-            if self.method == "leave_last_out"
-            else bool(self.test_from) or (self.eval_from is None and self.test_fraction > 0)
-        )
+        # The checks above allow only one of the three settings.
+        has_test = self.with_test or bool(self.test_from) or self.test_fraction > 0
         return ("train", "eval", *(("test",) if has_test else ()), "candidates")
 
 
@@ -219,7 +214,7 @@ class IngestConfig(Settings):
     chosen_spans: ChosenSpans | None = Field(
         None, description="Set by `choose_spans`; None before that, and without spans."
     )
-    unordered_sources: tuple[Literal["interactions", "candidates", "queries"], ...] = Field(
+    unordered_sources: tuple[Source, ...] = Field(
         (), description="Set by `export_queries`: sources whose rows have no order."
     )
 
@@ -227,7 +222,16 @@ class IngestConfig(Settings):
     def _sections_fit_together(self) -> "IngestConfig":
         data, columns = self.data, self.spec.columns
         if self.split.eval_from == NEWEST_SPAN and self.chosen_spans is None:
-            _check_newest_span(data)
+            if not has_spans(data.interactions):
+                raise ValueError(
+                    "`split.eval_from: newest_span` needs spans in `events.files`: {SPAN}, or "
+                    "{YYYY}, {MM} and {DD}"
+                )
+            if data.spans.window == 1:
+                raise ValueError(
+                    "`split.eval_from: newest_span` holds out the only span of the window; set "
+                    "`events.spans.window` to 2 or more"
+                )
         if self.split.method == "temporal" and columns.timestamp is None:
             raise ValueError("`split.method: temporal` needs `events.timestamp`")
         if "interactions" in data.queried and columns.timestamp is None:
@@ -240,28 +244,13 @@ class IngestConfig(Settings):
         return self
 
 
-def _check_newest_span(data: DataConfig) -> None:
-    if not has_spans(data.interactions):
-        raise ValueError(
-            "`split.eval_from: newest_span` needs spans in `events.files`: {SPAN}, or {YYYY}, {MM} "
-            "and {DD}"
-        )
-    if data.spans.window == 1:
-        raise ValueError(
-            "`split.eval_from: newest_span` holds out the only span of the window; set "
-            "`events.spans.window` to 2 or more"
-        )
-
-
 def at_run_time(
     config: IngestConfig, data_directory: str | None = None, span: str | None = None
 ) -> IngestConfig:
     """Return the configuration with values that are known only at run time.
 
-    Args:
-        config: The configuration of ingestion.
-        data_directory: Base folder of relative paths; None to keep them relative.
-        span: New value of `events.spans.last`; None to keep the configured one.
+    `data_directory` is the base folder of relative paths, and `span` the value of
+    `events.spans.last`. If one is None, the configured value is kept.
 
     Raises:
         ValidationError: The span is invalid.

@@ -9,8 +9,14 @@
    and candidates (`timelines/`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from components import files
 from components.beam_results import MakePipeline, run_and_collect
@@ -18,19 +24,31 @@ from components.interactions.buckets import IngestPlan, Sizing, make_plan
 from components.interactions.config import NEWEST_SPAN, SOURCES, IngestConfig, Source
 from components.interactions.errors import EmptySplitError, NoInputError, UnreadableFileError
 from components.interactions.read_stage import ReadFacts, read_and_order
-from components.interactions.report import make_report, show_time, write_reports
+from components.interactions.report import (
+    ADDED_FILE,
+    make_catalogue_report,
+    make_report,
+    show_time,
+    write_reports,
+)
 from components.interactions.rows import bad_rows
 from components.interactions.sources.bigquery import export_queries
 from components.interactions.sources.files import find_files, no_rows
 from components.interactions.spans.choice import check_empty_spans, choose_spans, unread_files
 from components.interactions.splits.assignment import Cut
-from components.interactions.splits.cut_time import find_cut, newest_span_begin
+from components.interactions.splits.cut_time import (
+    find_cut,
+    map_sorted_times,
+    newest_span_begin,
+)
 from components.interactions.write_stage import (
-    OrderedBuckets,
+    ADDED_ID,
     SplitFile,
+    id_segments,
     publish,
     split_and_write,
     total_counts,
+    write_candidates,
 )
 
 
@@ -60,43 +78,100 @@ def ingest(
     """
     config = choose_spans(config)
     unread = unread_files(config)
-    spill_dir = files.make_folder(f"{examples_dir}/.spill")
-    try:
+    with _spill_folder(examples_dir) as spill_dir:
         config = export_queries(config, spill_dir, make_pipeline)
-        plan, facts = read_sources(config, SOURCES, spill_dir, make_pipeline, sizing)
+        plan, facts = _read_sources(config, SOURCES, spill_dir, make_pipeline, sizing)
         _check_events(plan, facts)
         cut = _cut(config, facts) if config.split.method == "temporal" else None
-        buckets = OrderedBuckets(*(bucket_paths(facts, source) for source in SOURCES))
         written = run_and_collect(
             make_pipeline,
-            lambda pipeline: split_and_write(pipeline, plan, buckets, cut),
+            lambda pipeline: split_and_write(pipeline, plan, facts.bucket_paths(), cut),
             spill_dir,
         )
         _check_splits(plan, cut, written)
         report = make_report(plan, facts, cut, written, unread)
         publish(written, plan.config.split.split_names, examples_dir)
         write_reports(report, facts.rejects, written, rejected_dir, report_dir)
-    finally:
-        files.remove(spill_dir)
     return report
 
 
-def read_sources(
+def ingest_catalogue(
+    config: IngestConfig,
+    trained_report_dir: str,
+    examples_dir: str,
+    rejected_dir: str,
+    report_dir: str,
+    make_pipeline: MakePipeline,
+    sizing: Sizing = Sizing(),
+) -> dict[str, Any]:
+    """Convert only the catalogue files to Examples, in the split `candidates`.
+
+    The split has the candidates in the files, and those that occurred only in the training events.
+    A candidate whose row was removed from the files is therefore dropped, while a candidate that
+    never had a row is kept.
+
+    `candidates.file` must be set. `trained_report_dir` is the folder of the report of the ingestion
+    that the model was trained on. The other arguments, the result and the errors are those of
+    `ingest`.
+    """
+    if config.data.candidates is None:
+        raise NoInputError(
+            "reading the catalogue alone needs `candidates.file`; without it the candidates come "
+            "from the events, which only a full run reads"
+        )
+    sources: tuple[Source, ...] = ("candidates",)
+    with _spill_folder(examples_dir) as spill_dir:
+        config = export_queries(config, spill_dir, make_pipeline, sources)
+        plan, facts = _read_sources(config, sources, spill_dir, make_pipeline, sizing)
+        seen = list(id_segments(plan, _event_candidates(trained_report_dir)))
+        written = run_and_collect(
+            make_pipeline,
+            lambda pipeline: write_candidates(
+                pipeline,
+                plan,
+                facts.bucket_paths(),
+                pipeline | "EventCandidates" >> beam.Create(seen),
+            ),
+            spill_dir,
+        )
+        report = make_catalogue_report(plan, facts, written)
+        publish(written, sources, examples_dir)
+        write_reports(report, facts.rejects, written, rejected_dir, report_dir)
+    return report
+
+
+@contextmanager
+def _spill_folder(examples_dir: str) -> Iterator[str]:
+    folder = files.make_folder(f"{examples_dir}/.spill")
+    try:
+        yield folder
+    finally:
+        files.remove(folder)
+
+
+def _event_candidates(report_dir: str) -> Any:
+    """Return the IDs of the candidates that only the training events had."""
+    path = f"{report_dir}/{ADDED_FILE}"
+    if not files.exists(path):
+        raise NoInputError(
+            f"{path} is missing, which lists the candidates that only the events had when the "
+            "model was trained; run the whole pipeline once"
+        )
+    with files.open_to_read(path) as stream:
+        ids = pq.read_table(stream)[ADDED_ID]
+    return pa.concat_arrays([pa.array([], pa.string()), *ids.chunks])
+
+
+def _read_sources(
     config: IngestConfig,
     sources: Sequence[Source],
     spill_dir: str,
     make_pipeline: MakePipeline,
     sizing: Sizing,
 ) -> tuple[IngestPlan, ReadFacts]:
-    """Run the first pipeline and check its results.
-
-    Raises:
-        UnreadableFileError: A file is damaged or does not have the expected format.
-        NoInputError: The files of a source have no rows.
-        BadRowsError: There are bad rows, and `ingest.bad_rows` is `stop`.
-    """
+    """Run the first pipeline and check its results."""
     plan = make_plan(config, find_files(config, sources), spill_dir, sizing)
-    facts = ReadFacts.collect(
+    facts = ReadFacts(
         run_and_collect(make_pipeline, lambda pipeline: read_and_order(pipeline, plan), spill_dir)
     )
     failures = sorted(file.failure for file in facts.files if file.failure is not None)
@@ -109,11 +184,6 @@ def read_sources(
     if facts.rejects and config.data.bad_rows == "stop":
         raise bad_rows.bad_rows_error(facts.rejects)
     return plan, facts
-
-
-def bucket_paths(facts: ReadFacts, source: Source) -> dict[int, str]:
-    """Return the paths of the ordered buckets of a source, by bucket number."""
-    return {bucket.bucket: bucket.path for bucket in facts.of_source(source)}
 
 
 def _check_events(plan: IngestPlan, facts: ReadFacts) -> None:
@@ -133,16 +203,22 @@ def _check_events(plan: IngestPlan, facts: ReadFacts) -> None:
 
 
 def _cut(config: IngestConfig, facts: ReadFacts) -> Cut:
-    times = [bucket.times for bucket in facts.buckets if bucket.times is not None]
-    if config.split.eval_from != NEWEST_SPAN:
-        return find_cut(config.split, times)
-    begin = newest_span_begin([b.span_times for b in facts.buckets if b.span_times is not None])
+    with TemporaryDirectory() as folder:
+        by_bucket = [
+            [map_sorted_times(path, folder) for path in bucket.times]
+            for bucket in facts.buckets
+            if bucket.times
+        ]
+        if config.split.eval_from != NEWEST_SPAN:
+            return find_cut(config.split, [times for (times,) in by_bucket])
+        newest, earlier = zip(*by_bucket, strict=True)
+        begin = newest_span_begin(newest, earlier)
     if begin is None:
         raise EmptySplitError(
             "split `eval` has no events: with `split.eval_from: newest_span` it holds those of the "
             "newest span, which has none"
         )
-    return find_cut(config.split, times, begin)
+    return Cut(begin)
 
 
 def _check_splits(plan: IngestPlan, cut: Cut | None, written: Sequence[SplitFile]) -> None:

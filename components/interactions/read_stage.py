@@ -1,7 +1,7 @@
 """First Beam pipeline: read and check all files, and write their rows to ordered buckets."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -11,26 +11,26 @@ import pyarrow.compute as pc
 from apache_beam.pvalue import TaggedOutput
 
 from components.interactions.buckets import (
+    BucketPaths,
     IngestPlan,
     Segment,
     read_segment,
     write_segments,
     write_table,
 )
-from components.interactions.config import NEWEST_SPAN, Source
+from components.interactions.config import NEWEST_SPAN, SOURCES, Source
 from components.interactions.errors import UnreadableFileError
 from components.interactions.rows import bad_rows
 from components.interactions.rows.bad_rows import FileRejects
 from components.interactions.rows.checks import (
-    conflicting_rows,
     deduplicate_rows,
     rated_high_enough,
     read_rows,
 )
 from components.interactions.sources.columns import FILE, ROW, TIME_US, source_columns
 from components.interactions.sources.files import SourceFile
-from components.interactions.splits.cut_time import SortedTimes, SpanTimes, write_sorted_times
-from components.interactions.stable_hash import hash_strings
+from components.interactions.splits.cut_time import write_sorted_times
+from components.interactions.stable_hash import dictionary_encode, hash_strings
 from components.interactions.timelines.timelines import order_events
 
 BucketKey = tuple[Source, int]
@@ -53,7 +53,18 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class BucketFacts:
-    """Results of ordering one bucket; `buckets.read_table` reads its rows from `path`."""
+    """Results of ordering one bucket.
+
+    Attributes:
+        source: The source of the rows.
+        bucket: Number of the bucket.
+        path: File with the rows, for `buckets.read_table`.
+        num_rows: Number of rows in the file.
+        num_repeated: Number of dropped rows that repeat another.
+        num_below_min_rating: Number of ignored events.
+        times: File with the times of all events, if a cut depends on them. With `eval_from:
+            newest_span`, a file for the newest span and a file for earlier ones.
+    """
 
     source: Source
     bucket: int
@@ -61,34 +72,27 @@ class BucketFacts:
     num_rows: int
     num_repeated: int
     num_below_min_rating: int = 0
-    times: SortedTimes | None = None
-    span_times: SpanTimes | None = None
+    times: tuple[str, ...] = ()
 
 
-@dataclass
 class ReadFacts:
-    """Results of the first pipeline."""
+    """Results of the first pipeline, from `FileFacts`, `BucketFacts` and `FileRejects`."""
 
-    files: list[FileFacts] = field(default_factory=list)
-    buckets: list[BucketFacts] = field(default_factory=list)
-    rejects: list[FileRejects] = field(default_factory=list)
-
-    @classmethod
-    def collect(cls, found: Iterable[Any]) -> "ReadFacts":
+    def __init__(self, found: Iterable[Any]):
         """Group the results of the workers by type."""
-        facts = cls()
-        for item in found:
-            if isinstance(item, FileFacts):
-                facts.files.append(item)
-            elif isinstance(item, BucketFacts):
-                facts.buckets.append(item)
-            else:
-                facts.rejects.append(item)
-        return facts
+        found = list(found)
+        self.files = [item for item in found if isinstance(item, FileFacts)]
+        self.buckets = [item for item in found if isinstance(item, BucketFacts)]
+        rejects = [item for item in found if isinstance(item, FileRejects)]
+        self.rejects = sorted(rejects, key=lambda file: (SOURCES.index(file.source), file.index))
 
     def of_source(self, source: Source) -> list[BucketFacts]:
         """Return the buckets of a source."""
         return [bucket for bucket in self.buckets if bucket.source == source]
+
+    def bucket_paths(self) -> BucketPaths:
+        """Return the paths of the ordered buckets by source and bucket number."""
+        return {source: {b.bucket: b.path for b in self.of_source(source)} for source in SOURCES}
 
     def spans_with_events(self, plan: IngestPlan) -> set[int]:
         """Return the numbers of the spans that have valid events."""
@@ -143,12 +147,9 @@ def _read_file(keyed: tuple[FileKey, Iterable[SourceFile]], plan: IngestPlan) ->
 
 def _spread(source: Source, rows: pa.Table, plan: IngestPlan) -> Iterator[tuple[int, Segment]]:
     num_buckets = plan.num_buckets[source]
-    if num_buckets == 1 or not len(rows):
-        buckets = np.zeros(len(rows), np.int64)
-    else:
-        ids = rows[plan.id_key(source)].combine_chunks().dictionary_encode()
-        if isinstance(ids, pa.ChunkedArray):
-            ids = ids.combine_chunks()
+    buckets = np.zeros(len(rows), np.int64)
+    if num_buckets > 1 and len(rows):
+        ids = dictionary_encode(rows[plan.id_key(source)])
         hashed = hash_strings(ids.dictionary) % np.uint64(num_buckets)
         buckets = hashed.astype(np.int64)[np.asarray(ids.indices)]
     return write_segments(rows, buckets, plan.spill_dir)
@@ -165,10 +166,9 @@ def _order_bucket(keyed: tuple[BucketKey, Iterable[Segment]], plan: IngestPlan) 
         yield _order_events(bucket, rows, plan)
         return
     id_column = source_columns(plan.config, source)[0]
-    found = deduplicate_rows(rows, id_column.key)
-    path = write_table(found.table, plan.spill_dir)
-    yield BucketFacts(source, bucket, path, len(found.table), found.num_repeated)
-    conflicts = conflicting_rows(found.conflicts, id_column.key, id_column.column)
+    table, num_repeated, conflicts = deduplicate_rows(rows, id_column.key, id_column.column)
+    path = write_table(table, plan.spill_dir)
+    yield BucketFacts(source, bucket, path, len(table), num_repeated)
     files = conflicts[FILE].to_numpy()
     for file, segment in write_segments(conflicts, files, plan.spill_dir):
         yield TaggedOutput(_BAD_ROWS, ((source, file), segment))
@@ -178,32 +178,24 @@ def _order_events(bucket: int, rows: pa.Table, plan: IngestPlan) -> BucketFacts:
     spec, split, data = plan.config.spec, plan.config.split, plan.config.data
     good = rated_high_enough(rows, data.min_rating)
     drops = data.duplicate_events == "drop"
-    ordered = order_events(good, spec.query_id, spec.candidate_id, drop_duplicates=drops)
-    times = span_times = None
+    table, num_dropped = order_events(good, spec.query_id, spec.candidate_id, drop_duplicates=drops)
+    times = []
     if split.eval_from == NEWEST_SPAN:
-        span_times = _span_times(good, plan)
-    if split.method == "temporal" and split.eval_from is None:
-        times = write_sorted_times(ordered.table[TIME_US].to_numpy(), plan.spill_dir)
+        newest = max(file.span for file in plan.files if file.span is not None)
+        files = [f.index for f in plan.files if _is_event(f) and f.span == newest]
+        in_newest = pc.is_in(good[FILE], value_set=pa.array(files, pa.int32())).to_numpy()
+        moments = good[TIME_US].to_numpy()
+        times = [moments[in_newest], moments[~in_newest]]
+    elif split.method == "temporal" and split.eval_from is None:
+        times = [table[TIME_US].to_numpy()]
     return BucketFacts(
         "interactions",
         bucket,
-        write_table(ordered.table, plan.spill_dir),
-        len(ordered.table),
-        ordered.num_duplicates,
+        write_table(table, plan.spill_dir),
+        len(table),
+        num_dropped,
         len(rows) - len(good),
-        times,
-        span_times,
-    )
-
-
-def _span_times(events: pa.Table, plan: IngestPlan) -> SpanTimes:
-    newest = max(file.span for file in plan.files if file.span is not None)
-    files = [f.index for f in plan.files if _is_event(f) and f.span == newest]
-    in_newest = pc.is_in(events[FILE], value_set=pa.array(files, events[FILE].type)).to_numpy()
-    times = events[TIME_US].to_numpy()
-    return SpanTimes(
-        newest=write_sorted_times(times[in_newest], plan.spill_dir),
-        earlier=write_sorted_times(times[~in_newest], plan.spill_dir),
+        tuple(write_sorted_times(moments, plan.spill_dir) for moments in times),
     )
 
 

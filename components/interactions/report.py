@@ -30,6 +30,24 @@ _NONE_ADDED = pa.table({ADDED_ID: pa.array([], pa.string())})
 _NUM_SHOWN = 5
 
 
+def make_catalogue_report(
+    plan: IngestPlan, facts: ReadFacts, written: Sequence[SplitFile]
+) -> dict[str, Any]:
+    """Return the report of reading only the catalogue, as a dictionary for JSON."""
+    candidates = total_counts(written, "candidates")
+    ignored = {source: _ignored(plan, source) for source in SOURCES}
+    report = {
+        "files": _files(plan, facts),
+        "ignored_columns": {source: names for source, names in ignored.items() if names},
+        "candidates": candidates["candidates"],
+        "repeated_candidate_rows": _repeated(facts, "candidates"),
+        "rejected_rows": count_by_reason(facts.rejects),
+    }
+    if plan.config.data.candidates is not None:
+        report["candidates_added_from_train_events"] = candidates["candidates_added"]
+    return report
+
+
 def make_report(
     plan: IngestPlan,
     facts: ReadFacts,
@@ -48,19 +66,13 @@ def make_report(
     for name in plan.config.split.split_names[:-1]:
         counts = total_counts(written, name)
         splits[name] = {key: counts[key] for key in shown}
-    ignored = {source: _ignored(plan, source) for source in SOURCES}
-    report: dict[str, Any] = {
-        "files": _files(plan, facts),
+    report = make_catalogue_report(plan, facts, written) | {
         "spans": _spans(plan, facts, unread),
-        "ignored_columns": {source: names for source, names in ignored.items() if names},
         "events": sum(split["events"] for split in splits.values()),
         "queries": train["queries"],
-        "candidates": candidates["candidates"],
         "duplicate_events_dropped": _repeated(facts, "interactions"),
         "events_below_min_rating": sum(bucket.num_below_min_rating for bucket in facts.buckets),
         "repeated_query_rows": _repeated(facts, "queries"),
-        "repeated_candidate_rows": _repeated(facts, "candidates"),
-        "rejected_rows": count_by_reason(facts.rejects),
         "one_event_queries": train["one_event_queries"],
         "splits": splits,
         "cut": _cut(cut),
@@ -68,24 +80,8 @@ def make_report(
     if data.queries is not None:
         report["queries_without_features"] = train["queries_without_features"]
     if data.candidates is not None:
-        report["candidates_added_from_train_events"] = candidates["candidates_added"]
         report["candidates_without_train_events"] = candidates["candidates_without_events"]
     return report
-
-
-def make_catalogue_report(
-    plan: IngestPlan, facts: ReadFacts, written: Sequence[SplitFile]
-) -> dict[str, Any]:
-    """Return the report of reading only the catalogue, as a dictionary for JSON."""
-    candidates = total_counts(written, "candidates")
-    return {
-        "files": _files(plan, facts),
-        "ignored_columns": {"candidates": _ignored(plan, "candidates")},
-        "candidates": candidates["candidates"],
-        "repeated_candidate_rows": _repeated(facts, "candidates"),
-        "rejected_rows": count_by_reason(facts.rejects),
-        "candidates_added_from_train_events": candidates["candidates_added"],
-    }
 
 
 def write_reports(

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -13,6 +13,7 @@ from apache_beam.pvalue import TaggedOutput
 
 from components import files
 from components.interactions.buckets import (
+    BucketPaths,
     IngestPlan,
     Segment,
     new_path,
@@ -40,15 +41,6 @@ _FILES = "files"
 
 
 @dataclass(frozen=True)
-class OrderedBuckets:
-    """Paths of the ordered buckets by bucket number; buckets without rows are left out."""
-
-    interactions: Mapping[int, str]
-    queries: Mapping[int, str]
-    candidates: Mapping[int, str]
-
-
-@dataclass(frozen=True)
 class SplitFile:
     """A complete file of Examples at its temporary path.
 
@@ -68,7 +60,7 @@ class SplitFile:
 
 
 def split_and_write(
-    pipeline: beam.Pipeline, plan: IngestPlan, buckets: OrderedBuckets, cut: Cut | None
+    pipeline: beam.Pipeline, plan: IngestPlan, buckets: BucketPaths, cut: Cut | None
 ) -> beam.PCollection:
     """Write one file for each split and bucket; return `SplitFile`s."""
     timelines = (
@@ -84,7 +76,7 @@ def split_and_write(
 
 
 def write_candidates(
-    pipeline: beam.Pipeline, plan: IngestPlan, buckets: OrderedBuckets, seen: beam.PCollection
+    pipeline: beam.Pipeline, plan: IngestPlan, buckets: BucketPaths, seen: beam.PCollection
 ) -> beam.PCollection:
     """Write one file of candidates for each bucket; return `SplitFile`s.
 
@@ -120,30 +112,29 @@ def total_counts(written: Sequence[SplitFile], split: str) -> Counter[str]:
 
 def publish(written: Sequence[SplitFile], splits: Sequence[str], examples_dir: str) -> None:
     """Move the files of the splits to their final paths in `examples_dir`."""
-    sources, targets = [], []
+    targets: dict[str, str] = {}
     for split in splits:
         folder = files.make_folder(f"{examples_dir}/Split-{split}")
         mine = [file for file in written if file.split == split]
         for file in mine:
             name = f"data_tfrecord-{file.bucket:05d}-of-{len(mine):05d}.gz"
-            sources.append(file.path)
-            targets.append(f"{folder}/{name}")
-    files.rename(sources, targets)
+            targets[file.path] = f"{folder}/{name}"
+    files.rename(list(targets), list(targets.values()))
 
 
 def _write_timelines(
-    keyed: tuple[int, Iterable[None]], plan: IngestPlan, buckets: OrderedBuckets, cut: Cut | None
+    keyed: tuple[int, Iterable[None]], plan: IngestPlan, buckets: BucketPaths, cut: Cut | None
 ) -> Iterator[Any]:
     """Write the splits of one bucket; the main output is segments of candidates in training."""
     bucket, _ = keyed
     config = plan.config
     names = config.split.split_names[:-1]
-    if bucket not in buckets.interactions:
+    if bucket not in buckets["interactions"]:
         for name in names:
             yield TaggedOutput(_FILES, _write_split(plan, name, bucket, (), {}))
         return
-    events = read_table(buckets.interactions[bucket])
-    path = buckets.queries.get(bucket)
+    events = read_table(buckets["interactions"][bucket])
+    path = buckets["queries"].get(bucket)
     spec, max_events = config.spec, config.data.max_events
     splits = assign_splits(events, spec.query_id, spec.candidate_id, config.split, cut)
     queries = np.asarray(events[spec.query_id].combine_chunks().indices, dtype=np.int64)
@@ -168,20 +159,17 @@ def _write_timelines(
 
 
 def _write_candidates(
-    keyed: tuple[int, Iterable[Segment | None]], plan: IngestPlan, buckets: OrderedBuckets
+    keyed: tuple[int, Iterable[Segment | None]], plan: IngestPlan, buckets: BucketPaths
 ) -> SplitFile:
     """Write the catalogue rows of one bucket, then the IDs that only training events have."""
     bucket, segments = keyed
     spec = plan.config.spec
     found = [read_segment(segment)["id"] for segment in segments if segment is not None]
-    seen = pa.array([], pa.string())
-    if found:
-        seen = pc.unique(pa.concat_arrays([c for column in found for c in column.chunks]))
-    path = buckets.candidates.get(bucket)
+    none = pa.array([], pa.string())
+    seen = pc.unique(pa.concat_arrays([none, *(c for column in found for c in column.chunks)]))
+    path = buckets["candidates"].get(bucket)
     catalogue = None if path is None else read_table(path)
-    known = pa.array([], pa.string())
-    if catalogue is not None:
-        known = catalogue[spec.candidate_id].combine_chunks()
+    known = none if catalogue is None else catalogue[spec.candidate_id].combine_chunks()
     added = seen.filter(pc.invert(pc.is_in(seen, value_set=known)))
     added = added.take(pc.sort_indices(added))
     ids = pa.concat_arrays([known, added])
@@ -191,12 +179,11 @@ def _write_candidates(
         "candidates_added": len(added),
         "candidates_without_events": len(ids) - len(seen),
     }
-    batches = candidate_batches(spec, ids, catalogue, rows, plan.sizing.batch_events)
-    file = _write_split(plan, "candidates", bucket, batches, counts)
+    added_path = None
     if len(added) and plan.config.data.candidates is not None:
-        path = write_table(pa.table({ADDED_ID: added}), plan.spill_dir)
-        file = replace(file, added=path)
-    return file
+        added_path = write_table(pa.table({ADDED_ID: added}), plan.spill_dir)
+    batches = candidate_batches(spec, ids, catalogue, rows, plan.sizing.batch_events)
+    return _write_split(plan, "candidates", bucket, batches, counts, added_path)
 
 
 def _count(timelines: Timelines, num_events: int) -> dict[str, int]:
@@ -216,7 +203,8 @@ def _write_split(
     bucket: int,
     batches: Iterable[pa.RecordBatch],
     counts: Mapping[str, int],
+    added: str | None = None,
 ) -> SplitFile:
     path = new_path(plan.spill_dir)
     write_examples(path, batches)
-    return SplitFile(split, bucket, path, counts)
+    return SplitFile(split, bucket, path, counts, added)

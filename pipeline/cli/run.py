@@ -204,7 +204,7 @@ def _show_nothing_new(
 
 def _served_version(config: "PipelineConfig") -> int:
     """Return the newest complete version in the serving folder, or 0 if there is none."""
-    from components.interactions.spans.listing import list_files
+    from components.interactions.spans.pattern import list_files
 
     models = list_files(f"{config.serving_dir}/*/saved_model.pb")
     names = [model.path.split("/")[-2] for model in models]

@@ -180,7 +180,7 @@ def read_1m(members: ArchiveMembers) -> Tables:
         )
     interactions = _rows(members, "ratings.dat", "::", _RATING_COLUMNS)
     movies = _split_title(_rows(members, "movies.dat", "::", _MOVIE_COLUMNS))
-    return _tables(members, interactions, movies, users.select(_USER_COLUMNS))
+    return _tables(members, interactions, movies, users.select(*_USER_COLUMNS))
 
 
 def read_latest(members: ArchiveMembers) -> Tables:

@@ -64,10 +64,10 @@ def read_sample(role: str, pattern: str, max_rows: int = SAMPLE_ROWS) -> SourceS
         found = sample.read_sample(str(path), max_rows=max_rows)
     except IngestError as error:
         raise InitError(f"--{role}: {error}") from error
-    table = pl.DataFrame({name: pl.from_arrow(values) for name, values in found.columns.items()})
     if any("columns of" in reason for reason in found.unusable.values()):
         raise InitError(f"--{role}: {next(iter(found.unusable.values()))}")
-    return SourceSample(role, path, found.delimiter, table, found.is_complete, tuple(found.files))
+    files = tuple(found.files)
+    return SourceSample(role, path, found.delimiter, found.table, found.is_complete, files)
 
 
 def count_rows(source: SourceSample, column: str) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from components.interactions.spans.pattern import ChosenSpans
-from components.interactions.spans.listing import ListedFile, list_files
+from components.interactions.spans.pattern import ListedFile, list_files
 from components.interactions.config import query_fingerprint
 from components.interactions.config import SOURCES
 from components.interactions.spans.choice import choose_spans

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from components import files
 from components.interactions.buckets import Segment, new_path, read_segment
-from components.interactions.config import SOURCES, Source
+from components.interactions.config import Source
 from components.interactions.errors import BadRowsError
 from components.interactions.sources.block import open_input
 from components.interactions.sources.columns import FILE, ROW
@@ -70,7 +70,7 @@ def locate(
 def write_rejected(rejects: Sequence[FileRejects], path: str) -> None:
     """Write the bad rows of all files to one Parquet file, which may be empty."""
     with files.open_to_write(path) as stream, pq.ParquetWriter(stream, REJECTED_SCHEMA) as writer:
-        for found in in_order(rejects):
+        for found in rejects:
             if found.path is not None:
                 with files.open_to_read(found.path) as part:
                     for batch in pq.ParquetFile(part).iter_batches():
@@ -80,15 +80,18 @@ def write_rejected(rejects: Sequence[FileRejects], path: str) -> None:
 def count_by_reason(rejects: Sequence[FileRejects]) -> dict[str, int]:
     """Return the number of bad rows by reason, most frequent first."""
     total: Counter[str] = Counter()
-    for found in in_order(rejects):
+    for found in rejects:
         total.update(found.counts)
     return dict(total.most_common())
 
 
 def bad_rows_error(rejects: Sequence[FileRejects]) -> BadRowsError:
-    """Return an error that counts all bad rows and shows the first few."""
+    """Return an error that counts all bad rows and shows the first few.
+
+    `rejects` is in the order of the input.
+    """
     counts = count_by_reason(rejects)
-    shown = [row for found in in_order(rejects) for row in found.first][:_NUM_SHOWN]
+    shown = [row for found in rejects for row in found.first][:_NUM_SHOWN]
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
     lines = [
         f"  {row['file']} line {row['line']}: "
@@ -102,11 +105,6 @@ def bad_rows_error(rejects: Sequence[FileRejects]) -> BadRowsError:
         + "\n".join(lines)
         + "\nFix the input, or set `ingest.bad_rows: reject` to skip such rows."
     )
-
-
-def in_order(rejects: Sequence[FileRejects]) -> list[FileRejects]:
-    """Sort rejects by source and file, in the order of the input."""
-    return sorted(rejects, key=lambda found: (SOURCES.index(found.source), found.index))
 
 
 def _in_row_order(segments: Sequence[Segment]) -> Iterator[pa.Table]:

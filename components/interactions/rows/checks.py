@@ -1,20 +1,19 @@
 """Separate good rows from bad ones, and remove rows that repeat an ID."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.interactions.bad_row_reasons import CONFLICT
 from components.interactions.config import IngestConfig
 from components.interactions.rows import column_types
 from components.interactions.rows.column_types import TimestampUnit, Values
-from components.interactions.sources.block import Block, show_value
+from components.interactions.sources.block import CONFLICT, BadRow, Block, show_value
 from components.interactions.sources.columns import FILE, ROW, SourceColumn, source_columns
 from components.interactions.sources.files import DEFAULT_BLOCK_BYTES, SourceFile, read_blocks
+from components.interactions.stable_hash import dictionary_encode
 from models.features.spec import RATING_KEY
 
 BAD_ROWS_SCHEMA = pa.schema(
@@ -27,21 +26,6 @@ BAD_ROWS_SCHEMA = pa.schema(
     ]
 )
 _SHOWN_CHARACTERS = 200
-
-
-@dataclass(frozen=True)
-class DeduplicatedRows:
-    """Rows after deduplication by ID.
-
-    Attributes:
-        table: The first row of each ID.
-        num_repeated: Number of later rows that equal the first row of their ID.
-        conflicts: Later rows that differ from the first row of their ID.
-    """
-
-    table: pa.Table
-    num_repeated: int
-    conflicts: pa.Table
 
 
 def read_rows(
@@ -71,29 +55,25 @@ def check_rows(
     """
     good = np.ones(len(block.rows), bool)
     values: dict[str, Any] = {}
-    bad = []
-    if malformed := block.malformed:
-        names, shown = [row.column for row in malformed], [row.value for row in malformed]
-        reasons = [row.reason for row in malformed]
-        bad.append(_bad_rows(file_index, [row.row for row in malformed], names, shown, reasons))
+    bad = list(block.malformed)
     for column in columns:
         raw = block.columns[column.column]
         converted = _convert(raw, column, unit, block.unwraps_lists)
         values[column.key] = converted.array
         for reason, mask in converted.faults:
             found = np.flatnonzero(mask & good)
-            if len(found):
-                good[found] = False
-                shown = [show_value(value) for value in raw.take(pa.array(found)).to_pylist()]
-                names, reasons = [column.column] * len(found), [reason] * len(found)
-                bad.append(_bad_rows(file_index, block.rows[found], names, shown, reasons))
+            good[found] = False
+            bad += [
+                BadRow(row, column.column, show_value(value), reason)
+                for row, value in zip(
+                    block.rows[found].tolist(), raw.take(pa.array(found)).to_pylist(), strict=True
+                )
+            ]
     file_indices = np.full(len(good), file_index, np.int32)
     table = pa.table({**values, FILE: pa.array(file_indices), ROW: pa.array(block.rows)})
     if not good.all():
         table = table.filter(pa.array(good))
-    if not bad:
-        return table, BAD_ROWS_SCHEMA.empty_table()
-    return table, pa.concat_tables(bad).sort_by(ROW)
+    return table, _bad_rows((file_index, row) for row in bad)
 
 
 def rated_high_enough(events: pa.Table, min_rating: float | None) -> pa.Table:
@@ -104,13 +84,15 @@ def rated_high_enough(events: pa.Table, min_rating: float | None) -> pa.Table:
     return events.filter(pc.greater_equal(events[RATING_KEY], pa.scalar(min_rating, pa.float32())))
 
 
-def deduplicate_rows(rows: pa.Table, id_key: str) -> DeduplicatedRows:
-    """Keep the first row of each ID, and separate later rows into equal and conflicting ones."""
+def deduplicate_rows(rows: pa.Table, id_key: str, id_column: str) -> tuple[pa.Table, int, pa.Table]:
+    """Separate the rows of a catalogue, or of queries, by whether they repeat an ID.
+
+    Returns:
+        The first row of each ID, the number of later rows that equal it, and the other later rows
+        in `BAD_ROWS_SCHEMA`.
+    """
     rows = rows.combine_chunks()
-    encoded = rows[id_key].combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    codes = np.asarray(encoded.indices)
+    codes = np.asarray(dictionary_encode(rows[id_key]).indices)
     _, firsts = np.unique(codes, return_index=True)
     is_first = np.zeros(len(codes), bool)
     is_first[firsts] = True
@@ -123,17 +105,14 @@ def deduplicate_rows(rows: pa.Table, id_key: str) -> DeduplicatedRows:
             unequal = pc.not_equal(mine, first).fill_null(False)
             one_null = pc.xor(pc.is_null(mine), pc.is_null(first))
             differs |= pc.or_(unequal, one_null).to_numpy()
-    return DeduplicatedRows(
+    conflicts = rows.select([FILE, ROW, id_key]).take(pa.array(later[differs]))
+    files, numbers, ids = (column.to_pylist() for column in conflicts.columns)
+    bad = (BadRow(row, id_column, i, CONFLICT) for row, i in zip(numbers, ids, strict=True))
+    return (
         rows.filter(pa.array(is_first)),
         int((~differs).sum()),
-        rows.take(pa.array(later[differs])),
+        _bad_rows(zip(files, bad, strict=True)),
     )
-
-
-def conflicting_rows(rows: pa.Table, id_key: str, column: str) -> pa.Table:
-    """Convert conflicting rows to bad rows in `BAD_ROWS_SCHEMA`."""
-    names, reasons = [column] * len(rows), [CONFLICT] * len(rows)
-    return _bad_rows(rows[FILE], rows[ROW], names, rows[id_key].to_pylist(), reasons)
 
 
 def _convert(raw: Any, column: SourceColumn, unit: TimestampUnit, unwraps_lists: bool) -> Values:
@@ -152,11 +131,10 @@ def _convert(raw: Any, column: SourceColumn, unit: TimestampUnit, unwraps_lists:
     return column_types.number(raw, required=column.kind == "rating")
 
 
-def _bad_rows(
-    file: Any, rows: Any, columns: Sequence[str], shown: Sequence[str], reasons: Sequence[str]
-) -> pa.Table:
-    if isinstance(file, int):
-        file = np.full(len(columns), file, np.int32)
-    texts = pa.array([value[:_SHOWN_CHARACTERS] for value in shown], pa.string())
-    named, why = pa.array(columns, pa.string()), pa.array(reasons, pa.string())
-    return pa.table([file, rows, named, texts, why], schema=BAD_ROWS_SCHEMA)
+def _bad_rows(rows: Iterable[tuple[int, BadRow]]) -> pa.Table:
+    """Return bad rows, given with the index of their file, in `BAD_ROWS_SCHEMA`."""
+    entries = [
+        (file, bad.row, bad.column, bad.value[:_SHOWN_CHARACTERS], bad.reason) for file, bad in rows
+    ]
+    columns = zip(*sorted(entries, key=lambda entry: entry[:2]), strict=True)
+    return pa.table(list(columns) or [[]] * len(BAD_ROWS_SCHEMA), schema=BAD_ROWS_SCHEMA)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.interactions.bad_row_reasons import (
+from components.interactions.sources.block import (
     CONTROL_CHARACTER,
     HOLDS_SEPARATOR,
     MISSING,

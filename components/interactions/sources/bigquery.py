@@ -6,7 +6,6 @@ The tests replace Beam's BigQuery reader. The code has not been run against the 
 import importlib
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -33,14 +32,6 @@ _BLOCK_ROWS = 50_000
 _EXTRA_MODULES = ("apitools", "google.cloud.bigquery", "google.cloud.bigquery_storage_v1")
 
 
-@dataclass(frozen=True)
-class Reader:
-    """The classes of Beam that need the extra `bigquery`."""
-
-    read: Any
-    dataset: Any
-
-
 def export_queries(
     config: IngestConfig,
     folder: str,
@@ -59,8 +50,12 @@ def export_queries(
         QueryError: The extra `bigquery` or the Google credentials are missing.
         NoInputError: The result of a query has no rows.
     """
-    queries = _queries(config, sources)
     settings = config.data.bigquery
+    queries = {
+        source: query
+        for source in sources
+        if (query := query_of(getattr(config.data, source) or "")) is not None
+    }
     if not queries or settings is None:
         return config
     reader = load_reader()
@@ -84,8 +79,10 @@ def export_queries(
     )
 
 
-def load_reader() -> Reader:
-    """Import Beam's BigQuery reader, after checking its dependencies and the credentials.
+def load_reader() -> tuple[Any, Any]:
+    """Return Beam's classes for reading BigQuery and for naming a dataset.
+
+    Its dependencies and the credentials are checked first.
 
     Raises:
         QueryError: The extra `bigquery` or the Google credentials are missing.
@@ -106,33 +103,27 @@ def load_reader() -> Reader:
     from apache_beam.io.gcp.bigquery import ReadFromBigQuery
     from apache_beam.io.gcp.internal.clients.bigquery import DatasetReference
 
-    return Reader(ReadFromBigQuery, DatasetReference)
-
-
-def _queries(config: IngestConfig, sources: Sequence[Source]) -> dict[Source, str]:
-    found = {source: query_of(getattr(config.data, source) or "") for source in sources}
-    return {source: query for source, query in found.items() if query is not None}
+    return ReadFromBigQuery, DatasetReference
 
 
 def _read(
     pipeline: beam.Pipeline,
-    reader: Reader,
+    reader: tuple[Any, Any],
     queries: dict[Source, str],
     settings: BigQueryConfig,
     folder: str,
 ) -> beam.PCollection:
+    read, dataset = reader
     options = pipeline.options.view_as(GoogleCloudOptions)
     # Beam removes the temporary dataset only if it is in this project.
     options.project = options.project or settings.project
     where = {}
     if settings.temp_dataset is not None:
-        where["temp_dataset"] = reader.dataset(
-            projectId=settings.project, datasetId=settings.temp_dataset
-        )
+        where["temp_dataset"] = dataset(projectId=settings.project, datasetId=settings.temp_dataset)
     written = [
         pipeline
         | f"Query_{source}"
-        >> reader.read(
+        >> read(
             query=query,
             project=settings.project,
             use_standard_sql=True,

@@ -21,15 +21,30 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _CRC_MASK_DELTA = 0xA282EAD8
 
 
+# Reasons for rejecting a row, as shown in messages and in `rejected.parquet`.
+MISSING = "missing"
+SEVERAL = "more than one value"
+HOLDS_SEPARATOR = "a value of the list contains the separator"
+CONTROL_CHARACTER = "contains a control character"
+NOT_UTF8 = "not UTF-8"
+NOT_A_NUMBER = "not a finite number"
+NOT_A_TIME = "not a time"
+TIME_OUT_OF_RANGE = "time outside the years 1 to 9999; check `events.timestamp_unit`"
+CONFLICT = "contradicts an earlier row with this ID"
+WRONG_NUMBER_OF_VALUES = "wrong number of values"
+NOT_AN_EXAMPLE = "not a tf.train.Example"
+WRONG_KIND = "{found} instead of {expected}"
+
+
 @dataclass(frozen=True)
-class MalformedRow:
-    """A row that cannot be split into columns.
+class BadRow:
+    """A row that cannot be used.
 
     Attributes:
         row: Row number, counted from 0 without the header and blank lines.
-        column: Name of the malformed column, or "" for the whole row.
-        value: Text of the malformed value or row.
-        reason: One of the constants in `bad_row_reasons`.
+        column: Name of the column with the invalid value, or "" for the whole row.
+        value: Text of the invalid value or row.
+        reason: One of the reasons in this module.
     """
 
     row: int
@@ -46,14 +61,14 @@ class Block:
         columns: Raw values by column name: bytes from CSV, physical types from Parquet, values or
             lists of values from TFRecord.
         rows: Row number of each row in the file, counted from 0 [n].
-        malformed: Rows of this part of the file that are not in `columns`.
+        malformed: Rows of this part of the file that cannot be split into `columns`.
         unwraps_lists: Whether to treat a list of one value like the value alone, because TFRecord
             does not distinguish them.
     """
 
     columns: dict[str, Any]
     rows: npt.NDArray[np.int64]
-    malformed: list[MalformedRow] = field(default_factory=list)
+    malformed: list[BadRow] = field(default_factory=list)
     unwraps_lists: bool = False
 
 
@@ -80,13 +95,6 @@ def masked_crc(data: bytes) -> bytes:
     """Return the masked CRC-32C of bytes, as stored in TFRecord files."""
     crc = google_crc32c.value(data)
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + _CRC_MASK_DELTA) & 0xFFFFFFFF)
-
-
-def mask_crcs(crcs: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Mask an array of CRC-32C values as TFRecord does."""
-    rotated = (crcs >> np.uint64(15)) | (crcs << np.uint64(17))
-    masked: npt.NDArray[np.uint64] = (rotated + np.uint64(_CRC_MASK_DELTA)) & np.uint64(0xFFFFFFFF)
-    return masked
 
 
 def show_value(value: Any) -> str:

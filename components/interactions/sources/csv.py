@@ -15,9 +15,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from components.interactions.bad_row_reasons import WRONG_NUMBER_OF_VALUES
 from components.interactions.errors import UnreadableFileError
-from components.interactions.sources.block import READ_ERRORS, Block, MalformedRow, open_input
+from components.interactions.sources.block import (
+    READ_ERRORS,
+    WRONG_NUMBER_OF_VALUES,
+    BadRow,
+    Block,
+    open_input,
+    show_value,
+)
 
 # The csv module's default limit (128 KiB) is lower than that of the columnar reader.
 _LONGEST_FIELD = (1 << 31) - 1
@@ -50,7 +56,9 @@ def read_csv_blocks(
                         break
                 else:
                     if len(rest) > block_bytes * _LONGEST_RECORD_BLOCKS:
-                        raise _unreadable(path, next_row, delimiter, _endless(rest))
+                        problem = f"no row ends within the {len(rest):,} bytes after it"
+                        problem = _UNCLOSED if b'"' in rest else problem
+                        raise _unreadable(path, next_row, delimiter, problem)
             if rest:
                 block = parser.parse(rest, next_row)
                 if block is None:
@@ -123,10 +131,6 @@ def _likely_ends(content: bytes) -> Iterator[int]:
         last = content.rfind(newline, 0, last - 1) + 1
 
 
-def _endless(rest: bytes) -> str:
-    return _UNCLOSED if b'"' in rest else f"no row ends within the {len(rest):,} bytes after it"
-
-
 class _Parser:
     """Parser of the consecutive parts of a file, of which only the first has a header."""
 
@@ -140,16 +144,18 @@ class _Parser:
     def parse(self, content: bytes, first_row: int) -> Block | None:
         """Return the rows of a part, or None if it ends inside a quoted value."""
         content += self._end_row
-        malformed: list[MalformedRow] = []
+        malformed: list[BadRow] = []
         try:
             table = self._read(content, first_row, malformed)
         except pa.ArrowInvalid:
             # Arrow cannot report a malformed row that is not UTF-8. Parse the bytes as Latin-1, in
             # which every byte is valid.
-            as_latin_1: list[MalformedRow] = []
+            as_latin_1: list[BadRow] = []
             table = self._read(content.decode("latin-1").encode(), first_row, as_latin_1)
             table = pa.table({name: _from_latin_1(table[name]) for name in self._columns})
-            malformed = [replace(row, value=_show(row.value)) for row in as_latin_1]
+            malformed = [
+                replace(row, value=show_value(row.value.encode("latin-1"))) for row in as_latin_1
+            ]
         last = table[0][-1].as_py() if len(table) else None
         if last != _END_MARK:
             return None
@@ -160,13 +166,13 @@ class _Parser:
         arrays = {name: _one_array(table[name].slice(0, num_rows)) for name in self._columns}
         return Block(arrays, np.delete(rows, skipped), malformed)
 
-    def _read(self, content: bytes, first_row: int, malformed: list[MalformedRow]) -> pa.Table:
+    def _read(self, content: bytes, first_row: int, malformed: list[BadRow]) -> pa.Table:
         first_number = 2 if self._has_header else 1
 
         def skip(row: Any) -> str:
             text = f"{row.actual_columns} values instead of {row.expected_columns}: {row.text}"
             number = first_row + row.number - first_number
-            malformed.append(MalformedRow(number, "", text, WRONG_NUMBER_OF_VALUES))
+            malformed.append(BadRow(number, "", text, WRONG_NUMBER_OF_VALUES))
             return "skip"
 
         return pa_csv.read_csv(
@@ -200,18 +206,12 @@ def _from_latin_1(column: pa.ChunkedArray) -> Any:
     return pa.array([value.decode().encode("latin-1") for value in values], pa.binary())
 
 
-def _show(text: str) -> str:
-    return text.encode("latin-1").decode("utf-8", errors="backslashreplace")
-
-
 def _unreadable(path: str, num_rows: int, delimiter: str, problem: str) -> UnreadableFileError:
     line = 1
     if num_rows > 0:
         with open_input(path) as stream:
             line = LineLocator(stream, delimiter).line_of(num_rows - 1)
-    hint = (
-        ". If a value after that line begins with a quote, check that it ends with one"
-        if problem == _UNCLOSED
-        else ""
-    )
+    hint = ""
+    if problem == _UNCLOSED:
+        hint = ". If a value after that line begins with a quote, check that it ends with one"
     return UnreadableFileError(f"{path} cannot be read as CSV after line {line}: {problem}{hint}")

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -45,21 +46,18 @@ from components.interactions.sources.tfrecord import (
     read_tfrecord_blocks,
 )
 from components.interactions.spans.choice import choose_spans
-from components.interactions.spans.listing import list_files
-from components.interactions.spans.pattern import query_of
+from components.interactions.spans.pattern import list_files, query_of
 
 FileFormat = Literal["csv", "parquet", "tfrecord"]
 
 DEFAULT_BLOCK_BYTES = 16 << 20
+# Any of them may be followed by `.gz`.
 _SUFFIXES: dict[str, FileFormat] = {
     ".csv": "csv",
-    ".csv.gz": "csv",
     ".parquet": "parquet",
     ".pq": "parquet",
     ".tfrecord": "tfrecord",
-    ".tfrecord.gz": "tfrecord",
     ".tfrecords": "tfrecord",
-    ".tfrecords.gz": "tfrecord",
 }
 # Approximate sizes relative to plain CSV, used only for the number of buckets. TFRecord is larger
 # because each Example repeats the names of its features.
@@ -160,25 +158,23 @@ def inspect_files(
     records = [file for file in found if file.format == "tfrecord" and file.schema]
     shared = {field.name: field for file in reversed(records) for field in file.schema or ()}
     for file in records:
-        schema = pa.schema(
-            {**shared, **{field.name: field for field in file.schema or ()}}.values()
-        )
-        found[file.index] = replace(file, header=tuple(sorted(shared)), schema=schema)
+        fields = shared | {field.name: field for field in file.schema or ()}
+        schema = pa.schema(fields.values())
+        found[file.index] = replace(file, header=tuple(sorted(fields)), schema=schema)
     return found
 
 
 def format_of(path: str) -> FileFormat | None:
     """Return the format of a file by its suffix or, for TFRecord, by its first bytes.
 
-    Returns:
-        The format, or None for an empty file with an unknown suffix.
+    The format is None for an empty file with an unknown suffix.
 
     Raises:
         UnreadableFileError: The format cannot be detected.
     """
-    for suffix, file_format in _SUFFIXES.items():
-        if path.lower().endswith(suffix):
-            return file_format
+    suffix = os.path.splitext(path.lower().removesuffix(".gz"))[1]
+    if suffix in _SUFFIXES:
+        return _SUFFIXES[suffix]
     try:
         with open_input(path) as stream:
             head = stream.read(RECORD_HEAD_BYTES)
@@ -224,8 +220,15 @@ def fingerprint(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> st
             total.update(f"{source}\0{query}\n".encode())
             continue
         for path, size, _ in _match(config, source, pattern):
+            content = hashlib.blake2b(digest_size=16)
+            try:
+                with open_to_read(path) as stream:
+                    while block := stream.read(_HASH_BLOCK_BYTES):
+                        content.update(block)
+            except READ_ERRORS as error:
+                raise UnreadableFileError(f"{path} cannot be read: {error}") from error
             name = _below_fixed_folder(path, pattern)
-            total.update(f"{source}\0{name}\0{size}\0{_content_hash(path)}\n".encode())
+            total.update(f"{source}\0{name}\0{size}\0{content.hexdigest()}\n".encode())
     return total.hexdigest()
 
 
@@ -241,12 +244,10 @@ def read_blocks(
         UnreadableFileError: The file is damaged or does not have its format.
     """
     if file.format == "csv":
-        yield from read_csv_blocks(file.path, file.header, columns, delimiter, block_bytes)
-    elif file.format == "tfrecord":
-        schema = file.schema or pa.schema([])
-        yield from read_tfrecord_blocks(file.path, schema, columns, block_bytes)
-    else:
-        yield from _read_parquet_blocks(file.path, columns, block_bytes)
+        return read_csv_blocks(file.path, file.header, columns, delimiter, block_bytes)
+    if file.format == "tfrecord":
+        return read_tfrecord_blocks(file.path, file.schema, columns, block_bytes)
+    return _read_parquet_blocks(file.path, columns, block_bytes)
 
 
 def _read_parquet_blocks(path: str, columns: Sequence[str], block_bytes: int) -> Iterator[Block]:
@@ -285,33 +286,22 @@ def _below_fixed_folder(path: str, pattern: str) -> str:
     return path[pattern.rfind("/", 0, fixed) + 1 :]
 
 
-def _content_hash(path: str) -> str:
-    content = hashlib.blake2b(digest_size=16)
-    try:
-        with open_to_read(path) as stream:
-            while block := stream.read(_HASH_BLOCK_BYTES):
-                content.update(block)
-    except READ_ERRORS as error:
-        raise UnreadableFileError(f"{path} cannot be read: {error}") from error
-    return content.hexdigest()
-
-
 def _inspect(file: SourceFile, delimiter: str) -> SourceFile:
     """Read the columns of a file, and return the file with them."""
     try:
         with open_input(file.path) as stream:
-            is_compressed = isinstance(stream, gzip.GzipFile)
+            file = replace(
+                file,
+                is_compressed=file.format == "parquet" or isinstance(stream, gzip.GzipFile),
+            )
             if file.format != "csv":
-                is_parquet = file.format == "parquet"
-                schema = pq.read_schema(stream) if is_parquet else read_schema(stream)
-                is_compressed = is_parquet or is_compressed
-                header = tuple(schema.names)
-                return replace(file, header=header, schema=schema, is_compressed=is_compressed)
+                read = pq.read_schema if file.format == "parquet" else read_schema
+                schema = read(stream)
+                return replace(file, header=tuple(schema.names), schema=schema)
             records = csv_records(stream, delimiter)
             _, names = next(records, (0, []))
             # A file with only a header counts as empty, because Arrow would reject it.
-            header = tuple(names) if next(records, None) else ()
-            return replace(file, header=header, is_compressed=is_compressed)
+            return replace(file, header=tuple(names) if next(records, None) else ())
     except (pa.ArrowException, FrameError, *READ_ERRORS) as error:
         raise UnreadableFileError(
             f"{file.path} cannot be read as {file.format}: {error}; `ingest.format` selects "

@@ -1,15 +1,14 @@
 """Read the first rows of files whose columns are not declared yet."""
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from components.interactions.errors import NoInputError, QueryError, UnreadableFileError
+from components.interactions.rows.column_types import text
 from components.interactions.sources.block import READ_ERRORS, open_input
 from components.interactions.sources.columns import accepts
 from components.interactions.sources.csv import csv_records
@@ -20,8 +19,7 @@ from components.interactions.sources.files import (
     inspect_files,
     read_blocks,
 )
-from components.interactions.spans.listing import list_files
-from components.interactions.spans.pattern import query_of
+from components.interactions.spans.pattern import list_files, query_of
 from components.interactions.stable_hash import DistinctIds
 
 _DELIMITERS = (",", ";", "\t", "|")
@@ -32,35 +30,24 @@ _BLOCK_BYTES = 1 << 20
 class Sample:
     """The first rows of the files that match a pattern.
 
-    ```python
-    sample = read_sample("logs/*.csv", max_rows=100_000)
-    sample.columns["user_id"]  # strings; an empty value is null
-    ```
-
     Attributes:
         files: All files that match the pattern.
-        format: Format of the files.
         delimiter: The separator of CSV values; None for other formats.
-        columns: Values by column name: strings from CSV, with null for empty values; physical types
+        table: The rows. Values are strings from CSV, with null for empty values; physical types
             from Parquet; strings, numbers or lists of them from TFRecord.
-        unusable: Reasons for leaving columns out of `columns`, by column name.
-        num_rows: Number of rows in `columns`.
-        num_malformed: Number of skipped rows that could not be split into columns.
-        is_complete: Whether the sample has all rows of the files.
+        unusable: Reasons for leaving columns out of `table`, by column name.
+        is_complete: Whether the table has all rows of the files.
     """
 
     files: list[str]
-    format: FileFormat
     delimiter: str | None
-    columns: dict[str, Any]
-    unusable: dict[str, str] = field(default_factory=dict)
-    num_rows: int = 0
-    num_malformed: int = 0
-    is_complete: bool = True
+    table: pl.DataFrame
+    unusable: dict[str, str]
+    is_complete: bool
 
 
 def read_sample(pattern: str, *, max_rows: int) -> Sample:
-    """Read the first rows of the files that match a pattern.
+    """Read the first rows of the files that match a pattern; malformed rows are skipped.
 
     Args:
         pattern: A file or glob as in `events.files`; it may have span placeholders.
@@ -76,31 +63,25 @@ def read_sample(pattern: str, *, max_rows: int) -> Sample:
     if not with_rows:
         raise NoInputError(f"{pattern} has no row of data")
     names, unusable = _usable_names(with_rows)
-    chunks: dict[str, list[Any]] = {name: [] for name in names}
-    num_rows = num_malformed = 0
-    is_complete = True
-    for file in with_rows:
-        for block in read_blocks(file, names, delimiter, _BLOCK_BYTES):
-            wanted = max_rows - num_rows
-            is_complete = len(block.rows) <= wanted
-            for name in names:
-                chunks[name].append(_readable(block.columns[name][:wanted], file.format))
-            num_rows += min(len(block.rows), wanted)
-            num_malformed += len(block.malformed)
-            if not is_complete:
-                break
-        if not is_complete:
+    parts: dict[str, list[pl.Series]] = {name: [] for name in names}
+    wanted = max_rows
+    blocks = (
+        (file.format, block)
+        for file in with_rows
+        for block in read_blocks(file, names, delimiter, _BLOCK_BYTES)
+    )
+    for file_format, block in blocks:
+        for name in names:
+            parts[name].append(_readable(block.columns[name][: max(0, wanted)], file_format))
+        wanted -= len(block.rows)
+        if wanted < 0:
             break
-    file_format = with_rows[0].format
     return Sample(
         [file.path for file in files],
-        file_format,
-        delimiter if file_format == "csv" else None,
-        {name: _chunked(parts) for name, parts in chunks.items()},
+        delimiter if with_rows[0].format == "csv" else None,
+        pl.DataFrame({name: _combined(found) for name, found in parts.items()}),
         unusable,
-        num_rows,
-        num_malformed,
-        is_complete,
+        is_complete=wanted >= 0,
     )
 
 
@@ -117,8 +98,9 @@ def count_rows(pattern: str, column: str) -> tuple[int, int]:
         for block in read_blocks(file, [column], delimiter) if file.header else ():
             num_rows += len(block.rows)
             values = _readable(block.columns[column], file.format)
-            if not pa.types.is_list(values.type):
-                distinct.add(values.cast(pa.string()).drop_null())
+            if values.dtype != pl.List:
+                texts = values.cast(pl.String).drop_nulls()
+                distinct.add(texts.to_arrow(compat_level=pl.CompatLevel.oldest()))
     return num_rows, len(distinct.merged()[0])
 
 
@@ -169,46 +151,23 @@ def _usable_names(files: list[SourceFile]) -> tuple[list[str], dict[str, str]]:
     return [name for name in files[0].header if name not in unusable], unusable
 
 
-def _readable(values: Any, file_format: FileFormat) -> Any:
-    """Convert bytes to strings; invalid UTF-8 is replaced, and empty CSV values become null."""
-    if file_format == "parquet":
-        return values
-    if pa.types.is_list(values.type):
-        return pa.ListArray.from_arrays(values.offsets, _readable(values.values, file_format))
-    if not pa.types.is_binary(values.type):
-        return values
-    try:
-        texts = values.cast(pa.string())
-    except pa.ArrowInvalid:
-        texts = pa.array(list(_decoded(values)), pa.string())
-    if file_format == "csv":
-        texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
-    return texts
+def _readable(values: Any, file_format: FileFormat) -> pl.Series:
+    """Convert bytes to strings; values that are not UTF-8, and empty CSV values, become null."""
+    if file_format != "parquet":
+        if pa.types.is_binary(values.type):
+            values = text(values).array
+        elif pa.types.is_list(values.type) and pa.types.is_binary(values.type.value_type):
+            values = pa.ListArray.from_arrays(values.offsets, text(values.values).array)
+    series = pl.Series(pl.from_arrow(values))
+    return series.replace("", None) if file_format == "csv" else series
 
 
-def _decoded(values: Any) -> Iterator[str | None]:
-    for value in values.to_pylist():
-        yield None if value is None else value.decode("utf-8", errors="replace")
-
-
-def _chunked(parts: list[Any]) -> pa.ChunkedArray:
-    """Combine arrays into one column of a type that can represent all of them."""
-    kinds = {part.type for part in parts}
-    if len(kinds) == 1:
-        return pa.chunked_array(parts)
-    if any(pa.types.is_list(kind) for kind in kinds):
-        parts = [part if pa.types.is_list(part.type) else _in_lists(part) for part in parts]
-        inner = {part.type.value_type for part in parts}
-        common = inner.pop() if len(inner) == 1 else pa.string()
-        return pa.chunked_array([part.cast(pa.list_(common)) for part in parts])
-    if all(pa.types.is_integer(kind) for kind in kinds):
-        common = pa.int64()
-    elif all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds):
-        common = pa.float64()
-    else:
-        common = pa.string()
-    return pa.chunked_array([part.cast(common) for part in parts])
-
-
-def _in_lists(values: Any) -> Any:
-    return pa.ListArray.from_arrays(pa.array(np.arange(len(values) + 1, dtype=np.int32)), values)
+def _combined(parts: list[pl.Series]) -> pl.Series:
+    """Combine series into one of a type that can represent all of them."""
+    if any(part.dtype == pl.List for part in parts):
+        parts = [
+            part if part.dtype == pl.List else pl.select(pl.concat_list(part)).to_series()
+            for part in parts
+        ]
+    frames = [part.alias("").to_frame() for part in parts]
+    return pl.concat(frames, how="vertical_relaxed").to_series()

@@ -8,7 +8,6 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -16,15 +15,15 @@ import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
-from components.interactions.bad_row_reasons import NOT_AN_EXAMPLE, WRONG_KIND
 from components.interactions.errors import UnreadableFileError
 from components.interactions.sources.block import (
+    NOT_AN_EXAMPLE,
     READ_ERRORS,
     RECORD_HEAD_BYTES,
+    WRONG_KIND,
+    BadRow,
     Block,
-    MalformedRow,
     is_record_head,
-    mask_crcs,
     masked_crc,
     open_input,
     show_value,
@@ -125,51 +124,52 @@ def read_records(stream: Any, block_bytes: int) -> Iterator[list[bytes]]:
 def _whole_records(content: bytes, num_before: int) -> tuple[list[bytes], int]:
     """Return the whole records at the start of `content`, and the end position of the last one."""
     records: list[bytes] = []
-    checksums: list[bytes] = []
-    crcs: list[int] = []
     lengths: dict[bytes, int] = {}  # many records have the same length
     position = 0
     while position + RECORD_HEAD_BYTES <= len(content):
         begin = position + RECORD_HEAD_BYTES
         head = content[position:begin]
-        length = lengths.get(head)
-        if length is None:
+        number = num_before + len(records) + 1
+        if head not in lengths:
             if not is_record_head(head):
-                raise FrameError(
-                    f"record {num_before + len(records) + 1} does not begin with a length and its "
-                    "checksum"
-                )
-            (length,) = struct.unpack("<Q", head[:8])
-            lengths[head] = length
-        end = begin + length
+                raise FrameError(f"record {number} does not begin with a length and its checksum")
+            (lengths[head],) = struct.unpack("<Q", head[:8])
+        end = begin + lengths[head]
         if end + _CHECKSUM_BYTES > len(content):
             break
         record = content[begin:end]
-        records.append(record)
-        crcs.append(google_crc32c.value(record))
         position = end + _CHECKSUM_BYTES
-        checksums.append(content[end:position])
-    stored = np.frombuffer(b"".join(checksums), "<u4")
-    wrong = np.flatnonzero(mask_crcs(np.array(crcs, np.uint64)) != stored)
-    if len(wrong):
-        raise FrameError(f"the checksum of record {num_before + int(wrong[0]) + 1} is wrong")
+        if masked_crc(record) != content[end:position]:
+            raise FrameError(f"the checksum of record {number} is wrong")
+        records.append(record)
     return records, position
 
 
 def _block(records: Sequence[bytes], first_row: int, wanted: Mapping[str, pa.DataType]) -> Block:
+    schema = schema_pb2.Schema()
+    for name, kind in wanted.items():
+        schema.feature.add(name=name, type=_SCHEMA_TYPES[kind])
     batches: list[pa.RecordBatch] = []
     rows: list[npt.NDArray[np.int64]] = []
-    malformed: list[MalformedRow] = []
-    schema = _schema(wanted)
+    malformed: list[BadRow] = []
+
+    def decode(some: Sequence[bytes], row: int) -> None:
+        """Decode records; halve them until the undecodable ones are alone."""
+        decoded = _decode(some, schema.SerializeToString())
+        if decoded is None and len(some) > 1:
+            half = len(some) // 2
+            decode(some[:half], row)
+            decode(some[half:], row + half)
+            return
+        decoded = decoded or _decode_odd(some[0], row, wanted)
+        if isinstance(decoded, BadRow):
+            malformed.append(decoded)
+        else:
+            batches.append(decoded)
+            rows.append(np.arange(row, row + len(decoded), dtype=np.int64))
+
     for begin in range(0, len(records), _BATCH_RECORDS):
-        some = records[begin : begin + _BATCH_RECORDS]
-        for row, batch in _decode_in_halves(some, first_row + begin, schema):
-            decoded = batch or _decode_odd(records[row - first_row], row, wanted)
-            if isinstance(decoded, MalformedRow):
-                malformed.append(decoded)
-            else:
-                batches.append(decoded)
-                rows.append(np.arange(row, row + len(decoded), dtype=np.int64))
+        decode(records[begin : begin + _BATCH_RECORDS], first_row + begin)
     if not batches:
         empty = {name: pa.array([], kind) for name, kind in wanted.items()}
         return Block(empty, np.zeros(0, np.int64), malformed)
@@ -178,19 +178,6 @@ def _block(records: Sequence[bytes], first_row: int, wanted: Mapping[str, pa.Dat
         for name, kind in wanted.items()
     }
     return Block(columns, np.concatenate(rows), malformed, unwraps_lists=True)
-
-
-def _decode_in_halves(
-    records: Sequence[bytes], first_row: int, schema: bytes
-) -> Iterator[tuple[int, pa.RecordBatch | None]]:
-    """Yield the first row and the batch of decodable ranges; None for each undecodable record."""
-    batch = _decode(records, schema)
-    if batch is not None or len(records) == 1:
-        yield first_row, batch
-        return
-    half = len(records) // 2
-    yield from _decode_in_halves(records[:half], first_row, schema)
-    yield from _decode_in_halves(records[half:], first_row + half, schema)
 
 
 def _decode(records: Sequence[bytes], schema: bytes | None = None) -> pa.RecordBatch | None:
@@ -204,12 +191,12 @@ def _decode(records: Sequence[bytes], schema: bytes | None = None) -> pa.RecordB
 
 def _decode_odd(
     record: bytes, row: int, wanted: Mapping[str, pa.DataType]
-) -> pa.RecordBatch | MalformedRow:
+) -> pa.RecordBatch | BadRow:
     """Decode a record that does not fit the schema; an empty list of another type is accepted."""
     batch = _decode([record])
     if batch is None:
         shown = record[:_SHOWN_BYTES].decode("utf-8", errors="backslashreplace")
-        return MalformedRow(row, "", shown, NOT_AN_EXAMPLE)
+        return BadRow(row, "", shown, NOT_AN_EXAMPLE)
     types = _value_types(batch)
     columns = []
     for name, kind in wanted.items():
@@ -219,18 +206,10 @@ def _decode_odd(
         values = batch[name][0].as_py() if name in types else None
         if values:
             reason = WRONG_KIND.format(found=_NAMES[types[name]], expected=_NAMES[kind])
-            return MalformedRow(row, name, show_value(values), reason)
+            return BadRow(row, name, show_value(values), reason)
         decoded = pa.large_binary() if kind == pa.binary() else kind
         columns.append(pa.nulls(1, pa.large_list(decoded)))
     return pa.RecordBatch.from_arrays(columns, list(wanted))
-
-
-def _schema(wanted: Mapping[str, pa.DataType]) -> bytes:
-    schema = schema_pb2.Schema()
-    for name, kind in wanted.items():
-        schema.feature.add(name=name, type=_SCHEMA_TYPES[kind])
-    serialized: bytes = schema.SerializeToString()
-    return serialized
 
 
 def _value_types(batch: pa.RecordBatch) -> dict[str, pa.DataType]:

@@ -16,7 +16,6 @@ from components.interactions.config import (
     SpansConfig,
 )
 from components.interactions.errors import MissingSpanError, NoInputError
-from components.interactions.spans.listing import list_files_and_near_misses
 from components.interactions.spans.pattern import (
     ChosenSpans,
     InputFile,
@@ -24,6 +23,7 @@ from components.interactions.spans.pattern import (
     SpanKind,
     SpanPattern,
     has_spans,
+    list_files_and_near_misses,
     read_span,
     reads_as_day,
     show_span,
@@ -126,17 +126,17 @@ def check_empty_spans(chosen: ChosenSpans | None, with_events: Container[int]) -
     newest = chosen.interactions[-1]
     if chosen.if_empty == "warn" and newest not in empty:
         return
-    shown = _join([_show(chosen, found) for found in empty])
-    if newest not in empty:
-        remedy = "deliver it again, or continue without it with `events.spans.missing: warn`"
-    else:
+    remedy = "deliver it again, or continue without it with `events.spans.missing: warn`"
+    if newest in empty:
         remedy = "deliver it again, as a new version"
         earlier = [found for found in chosen.interactions if found not in empty]
         if earlier:
             last = chosen.show(earlier[-1].span)
             remedy += f", or run as of {last} with `--set events.spans.last={last}`"
+    versions = ["" if s.version is None else f" (version {s.version})" for s in empty]
+    shown = [chosen.show(s.span) + version for s, version in zip(empty, versions, strict=True)]
     raise MissingSpanError(
-        f"`events.files`: span {shown} is missing: its files have no valid event; {remedy}"
+        f"`events.files`: {_are_missing(shown)}: the files have no valid event; {remedy}"
     )
 
 
@@ -146,54 +146,50 @@ def _window(
     """Return the spans of the window and the numbers of the missing ones."""
     spans = config.data.spans
     found = _deliveries("interactions", config.data.interactions)
+    oldest, newest = min(found), max(found)
     if last is None:
-        last = max(found)
+        last = newest
     if last not in found:
-        known = sorted(found)
         raise MissingSpanError(
-            f"`events.files`: there is no span {show_span(last, kind)}; there are {len(known)} "
-            f"spans, from {show_span(known[0], kind)} to {show_span(known[-1], kind)}"
+            f"`events.files`: there is no span {show_span(last, kind)}; there are {len(found)} "
+            f"spans, from {show_span(oldest, kind)} to {show_span(newest, kind)}"
         )
-    oldest = min(found)
     first = oldest if spans.window == "all" else max(oldest, last - spans.window + 1)
     window = tuple(found[span] for span in sorted(found) if first <= span <= last)
     num_missing = last - first + 1 - len(window)
+    hint = ""
+    if kind == "number" and any(reads_as_day(delivery.span) for delivery in window):
+        hint = "; these numbers look like dates: write {YYYY}{MM}{DD} instead of {SPAN}"
     if num_missing > _MOST_MISSING:
-        raise _too_many_missing(window, num_missing, kind)
+        what, remedy = "numbers", f". {{SPAN}} must count spans one by one{hint}"
+        if kind == "date":
+            what = "days"
+            remedy = "; check its name, or narrow the window with `events.spans.window`"
+        raise MissingSpanError(
+            f"`events.files`: {num_missing:,} {what} between {show_span(window[0].span, kind)} and "
+            f"{show_span(last, kind)} have no file. The file far from the others is "
+            f"{_far_from_others(window).files[0].path}{remedy}"
+        )
     missing = tuple(span for span in range(first, last + 1) if span not in found)
     if missing and spans.missing == "stop":
-        shown = _join([show_span(span, kind) for span in missing])
+        shown = [show_span(span, kind) for span in missing]
+        among = f" of {show_span(first, kind)} to {show_span(last, kind)}"
         raise MissingSpanError(
-            f"`events.files`: span {shown} of {show_span(first, kind)} to {show_span(last, kind)} "
-            "is missing; deliver it, or continue without it with `events.spans.missing: warn`"
-            f"{_day_hint(window, kind)}"
+            f"`events.files`: {_are_missing(shown, among)}; deliver the data, or continue without "
+            f"it with `events.spans.missing: warn`{hint}"
         )
     return window, missing
 
 
-def _too_many_missing(
-    window: Sequence[SpanFiles], num_missing: int, kind: SpanKind
-) -> MissingSpanError:
-    """Return an error that names the file next to the largest gap, on the side with fewer spans."""
+def _far_from_others(window: Sequence[SpanFiles]) -> SpanFiles:
+    """Return the span next to the largest gap, on the side with fewer spans."""
     after = max(range(1, len(window)), key=lambda i: window[i].span - window[i - 1].span)
-    far = window[after] if len(window) - after <= after else window[after - 1]
-    is_date = kind == "date"
-    remedy = (
-        "; check its name, or narrow the window with `events.spans.window`"
-        if is_date
-        else f". {{SPAN}} must count spans one by one{_day_hint(window, kind)}"
-    )
-    return MissingSpanError(
-        f"`events.files`: {num_missing:,} {'days' if is_date else 'numbers'} between "
-        f"{show_span(window[0].span, kind)} and {show_span(window[-1].span, kind)} have no file. "
-        f"The file far from the others is {far.files[0].path}{remedy}"
-    )
+    return window[after] if len(window) - after <= after else window[after - 1]
 
 
-def _day_hint(window: Sequence[SpanFiles], kind: SpanKind) -> str:
-    if kind == "number" and any(reads_as_day(found.span) for found in window):
-        return "; these numbers look like dates: write {YYYY}{MM}{DD} instead of {SPAN}"
-    return ""
+def _are_missing(spans: Sequence[str], window: str = "") -> str:
+    plural = len(spans) > 1
+    return f"span{'s' * plural} {_join(spans)}{window} {'are' if plural else 'is'} missing"
 
 
 def _snapshot(source: Source, pattern: str, kind: SpanKind, through: int | None) -> SpanFiles:
@@ -211,12 +207,12 @@ def _deliveries(source: Source, pattern: str) -> dict[int, SpanFiles]:
     """Return the files of the highest version of each span, by span number."""
     setting = SOURCE_SETTINGS[source]
     parsed = SpanPattern.parse(pattern)
-    files: dict[tuple[int, int], list[InputFile]] = {}
-    spellings: dict[tuple[int, int], tuple[str, ...]] = {}
     listed, near_misses = list_files_and_near_misses(pattern)
     unread = f"these files almost match {pattern} and are not read: {_join(near_misses)}"
     if near_misses:
         log.warning("`%s`: %s", setting, unread)
+    # The files and the spelling of each span and version.
+    found: dict[tuple[int, int], tuple[list[InputFile], tuple[str, ...]]] = {}
     for file in listed:
         try:
             delivery = parsed.delivery(file.path)
@@ -225,27 +221,23 @@ def _deliveries(source: Source, pattern: str) -> dict[int, SpanFiles]:
         if delivery is None:
             continue
         key = (delivery.span, -1 if delivery.version is None else delivery.version)
-        if spellings.setdefault(key, delivery.spelling) != delivery.spelling:
+        files, spelling = found.setdefault(key, ([], delivery.spelling))
+        if spelling != delivery.spelling:
             raise NoInputError(
                 f"`{setting}`: span {delivery.span} has two spellings, one of them in {file.path}; "
                 "remove one, or give a width such as {SPAN:4}"
             )
-        files.setdefault(key, []).append(InputFile(path=file.path, size_bytes=file.size_bytes))
-    if not files:
+        files.append(InputFile(path=file.path, size_bytes=file.size_bytes))
+    if not found:
         more = f"; {unread}" if near_misses else ""
         raise NoInputError(f"`{setting}`: no file matches {pattern}{more}")
     # In ascending order, a higher version of a span replaces a lower one.
     return {
-        span: SpanFiles(span=span, version=None if version < 0 else version, files=tuple(found))
-        for (span, version), found in sorted(files.items())
+        span: SpanFiles(span=span, version=None if version < 0 else version, files=tuple(files))
+        for (span, version), (files, _) in sorted(found.items())
     }
 
 
 def _join(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NUM_SHOWN} more" if len(names) > _NUM_SHOWN else ""
     return ", ".join(names[:_NUM_SHOWN]) + more
-
-
-def _show(chosen: ChosenSpans, found: SpanFiles) -> str:
-    version = "" if found.version is None else f" (version {found.version})"
-    return f"{chosen.show(found.span)}{version}"

@@ -1,15 +1,21 @@
-"""Patterns of input files, such as `clicks/{YYYY}-{MM}-{DD}/v{VERSION}/*.csv`.
+"""Patterns of input files, such as `clicks/{YYYY}-{MM}-{DD}/v{VERSION}/*.csv`, and their files.
 
 A span is a numbered portion of the data. Its number is `{SPAN}`, or for a date, the number of days
 since 1970. `{VERSION}` numbers the deliveries of a span. These are the terms of TFX.
+
+Local files are listed without loading Beam.
 """
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Literal
+from functools import cache
+from typing import Literal, NamedTuple
 
+from components.files import is_remote
+from components.interactions.errors import NoInputError
 from models.settings import Settings
 
 _EPOCH = date(1970, 1, 1)
@@ -39,13 +45,13 @@ class SpanFiles(Settings):
 
 
 class ChosenSpans(Settings):
-    """The spans that a run reads.
+    """The spans that a run reads; a source has none if its pattern has none.
 
     Attributes:
         kind: Whether spans are numbers or dates.
-        interactions: The window, oldest span first; empty if the pattern has no spans.
-        candidates: The snapshot of the catalogue; None if the pattern has no spans.
-        queries: The snapshot of the queries; None if the pattern has no spans.
+        interactions: The window, oldest span first.
+        candidates: The snapshot of the catalogue.
+        queries: The snapshot of the queries.
         missing: Numbers of the spans in the window that have no files.
         if_empty: Action if a span of the window has no valid event.
     """
@@ -58,7 +64,7 @@ class ChosenSpans(Settings):
     if_empty: Literal["stop", "warn"] = "stop"
 
     def of(self, source: Literal["interactions", "candidates", "queries"]) -> tuple[SpanFiles, ...]:
-        """Return the spans of a source; empty if its pattern has no spans."""
+        """Return the spans of a source."""
         if source == "interactions":
             return self.interactions
         snapshot = self.candidates if source == "candidates" else self.queries
@@ -69,14 +75,10 @@ class ChosenSpans(Settings):
         return show_span(span, self.kind)
 
 
-@dataclass(frozen=True)
-class Delivery:
-    """The span and version that a path names.
+class Delivery(NamedTuple):
+    """The span, the version if the pattern has one, and the digits of each placeholder.
 
-    Attributes:
-        span: Number of the span; for a date, days since 1970.
-        version: Number of the version; None if the pattern has no `{VERSION}`.
-        spelling: The digits of each placeholder in the path: 7 and 07 are two spellings of a span.
+    Of a span, 7 and 07 are two spellings.
     """
 
     span: int
@@ -89,8 +91,7 @@ class SpanPattern:
     """A glob with placeholders for spans; `kind` is None if it has none."""
 
     text: str
-    kind: SpanKind | None
-    has_version: bool
+    kind: SpanKind | None = None
 
     @classmethod
     def parse(cls, text: str) -> "SpanPattern":
@@ -107,44 +108,31 @@ class SpanPattern:
                     "a query cannot have spans; select the period in the query, such as WHERE day "
                     "> DATE_SUB(CURRENT_DATE(), INTERVAL 28 DAY)"
                 )
-            return cls(text, None, False)
-        for word, width in found:
-            if word not in _PLACEHOLDERS:
-                raise ValueError(
-                    f"{text}: unknown placeholder {{{word}}}; use {{SPAN}}, {{VERSION}}, {{YYYY}}, "
-                    "{MM} or {DD}"
-                )
-            if width and word in _DATE_PARTS:
-                raise ValueError(f"{text}: {{{word}}} has a fixed width")
+            return cls(text)
+        unknown = words - _PLACEHOLDERS
         parts = words & _DATE_PARTS.keys()
-        if parts and len(parts) < len(_DATE_PARTS):
-            raise ValueError(f"{text}: a date needs {{YYYY}}, {{MM}} and {{DD}}")
-        if parts and "SPAN" in words:
-            raise ValueError(f"{text}: a span is a number or a date, not both")
-        if "VERSION" in words and not (parts or "SPAN" in words):
-            raise ValueError(f"{text}: {{VERSION}} needs a span, such as {{SPAN}}")
-        if re.search(r"\{(SPAN|VERSION)\}(\{|\d)|(\d|\})\{(SPAN|VERSION)\}", text):
-            raise ValueError(
-                f"{text}: a number of any length next to another one is ambiguous; give widths, "
-                "such as {SPAN:4}"
+        problem = None
+        if unknown:
+            problem = (
+                f"unknown placeholder {{{min(unknown)}}}; use {{SPAN}}, {{VERSION}}, {{YYYY}}, "
+                "{MM} or {DD}"
             )
-        kind: SpanKind | None = "date" if parts else "number" if "SPAN" in words else None
-        return cls(text, kind, "VERSION" in words)
-
-    @property
-    def glob(self) -> str:
-        """A glob for filesystems, which also matches some paths that `regex` does not match."""
-        return _PLACEHOLDER.sub("*", self.text)
-
-    @property
-    def regex(self) -> "re.Pattern[str]":
-        """The regular expression that a whole path must match."""
-        return re.compile("".join(_regex_parts(self.text)), re.DOTALL)
-
-    @property
-    def near_regex(self) -> "re.Pattern[str]":
-        """Like `regex`, but each placeholder matches any text with a digit and without a slash."""
-        return near_regex(self.text)
+        elif any(width and word in _DATE_PARTS for word, width in found):
+            problem = "{YYYY}, {MM} and {DD} have a fixed width"
+        elif parts and len(parts) < len(_DATE_PARTS):
+            problem = "a date needs {YYYY}, {MM} and {DD}"
+        elif parts and "SPAN" in words:
+            problem = "a span is a number or a date, not both"
+        elif "VERSION" in words and not (parts or "SPAN" in words):
+            problem = "{VERSION} needs a span, such as {SPAN}"
+        elif re.search(r"\{(SPAN|VERSION)\}(\{|\d)|(\d|\})\{(SPAN|VERSION)\}", text):
+            problem = (
+                "a number of any length next to another one is ambiguous; give widths, such as "
+                "{SPAN:4}"
+            )
+        if problem:
+            raise ValueError(f"{text}: {problem}")
+        return cls(text, "date" if parts else "number" if "SPAN" in words else None)
 
     def delivery(self, path: str) -> Delivery | None:
         """Return the span and version that a path names; None if it does not match.
@@ -152,20 +140,60 @@ class SpanPattern:
         Raises:
             ValueError: The path matches, but its date does not exist.
         """
-        match = self.regex.fullmatch(path)
+        match = _regex(self.text).fullmatch(path)
         if match is None or self.kind is None:
             return None
         found = match.groupdict()
-        version = int(found["VERSION"]) if self.has_version else None
+        version = int(found["VERSION"]) if "VERSION" in found else None
         if self.kind == "number":
-            span = int(found["SPAN"])
-        else:
-            try:
-                day = date(*(int(found[part]) for part in _DATE_PARTS))
-            except ValueError as error:
-                raise ValueError(f"{path}: the date in the name does not exist: {error}") from error
-            span = span_of(day)
-        return Delivery(span, version, tuple(found.values()))
+            return Delivery(int(found["SPAN"]), version, tuple(found.values()))
+        try:
+            day = date(*(int(found[part]) for part in _DATE_PARTS))
+        except ValueError as error:
+            raise ValueError(f"{path}: the date in the name does not exist: {error}") from error
+        return Delivery((day - _EPOCH).days, version, tuple(found.values()))
+
+
+@dataclass(frozen=True, order=True)
+class ListedFile:
+    """A file; `modified_ns` is nanoseconds since 1970, or 0 if the filesystem does not have it."""
+
+    path: str
+    size_bytes: int
+    modified_ns: int
+
+
+def list_files(pattern: str) -> list[ListedFile]:
+    """Return the files that match a pattern, in name order.
+
+    Raises:
+        NoInputError: A folder cannot be listed, or a file disappears while it is listed.
+    """
+    return list_files_and_near_misses(pattern)[0]
+
+
+def list_files_and_near_misses(pattern: str) -> tuple[list[ListedFile], list[str]]:
+    """Return the files that match a pattern, and paths that almost do, both in name order.
+
+    A path almost matches if each placeholder corresponds to any text with a digit, such as `day-12`
+    for `day-{SPAN:4}`.
+
+    Raises:
+        NoInputError: A folder cannot be listed, or a file disappears while it is listed.
+    """
+    if is_remote(pattern):
+        found = _remote(_PLACEHOLDER.sub("*", pattern))
+    else:
+        first, *rest = pattern.split("/")
+        found = _local(first or "/", rest) if rest else _local("", [first])
+    regex, near = _regex(pattern), _regex(pattern, near=True)
+    files, near_misses = [], []
+    for file in found:
+        if regex.fullmatch(file.path):
+            files.append(file)
+        elif near.fullmatch(file.path):
+            near_misses.append(file.path)
+    return sorted(files), sorted(near_misses)
 
 
 def query_of(pattern: str) -> str | None:
@@ -177,11 +205,6 @@ def query_of(pattern: str) -> str | None:
 def has_spans(pattern: str) -> bool:
     """Return whether the files of a pattern are divided into spans."""
     return SpanPattern.parse(pattern).kind is not None
-
-
-def span_of(day: date) -> int:
-    """Return the span number of a day: the number of days since 1970."""
-    return (day - _EPOCH).days
 
 
 def show_span(span: int, kind: SpanKind) -> str:
@@ -207,7 +230,7 @@ def read_span(text: str | int, kind: SpanKind) -> int:
     if kind == "date":
         try:
             # YAML parsers convert a date to a time at midnight.
-            return span_of(date.fromisoformat(str(text).removesuffix("T00:00:00")))
+            return (date.fromisoformat(str(text).removesuffix("T00:00:00")) - _EPOCH).days
         except ValueError as error:
             raise ValueError(f"a span must be a date such as 2026-11-20, got {text!r}") from error
     if not re.fullmatch(r"\d+", str(text)):
@@ -215,42 +238,72 @@ def read_span(text: str | int, kind: SpanKind) -> int:
     return int(text)
 
 
-def near_regex(pattern: str) -> "re.Pattern[str]":
-    """Return `SpanPattern.near_regex` for a pattern, or for one segment of its path."""
-    return re.compile("".join(_regex_parts(pattern, near=True)), re.DOTALL)
+def _local(folder: str, segments: Sequence[str]) -> Iterator[ListedFile]:
+    segment, *rest = segments
+    if "**" in segment:
+        for parent, _, names in os.walk(folder):
+            yield from (_stat(os.path.join(parent, name)) for name in names)
+        return
+    names = [segment]
+    if _PLACEHOLDER.search(segment) or _GLOB_PART.search(segment):
+        regex = _regex(segment, near=True)
+        try:
+            names = [name for name in os.listdir(folder or ".") if regex.fullmatch(name)]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise NoInputError(f"{folder} cannot be listed: {error}") from error
+    for name in names:
+        path = os.path.join(folder, name)
+        if rest:
+            yield from _local(path, rest)
+        elif os.path.isfile(path):
+            yield _stat(path)
 
 
-def is_fixed(segment: str) -> bool:
-    """Return whether a segment of a pattern matches only itself."""
-    return not (_PLACEHOLDER.search(segment) or _GLOB_PART.search(segment))
+def _stat(path: str) -> ListedFile:
+    try:
+        state = os.stat(path)
+    except OSError as error:
+        raise NoInputError(f"{path} disappeared after it was listed: {error}") from error
+    return ListedFile(path, state.st_size, state.st_mtime_ns)
 
 
-def _regex_parts(text: str, *, near: bool = False) -> Iterator[str]:
+def _remote(glob: str) -> Iterator[ListedFile]:
+    from apache_beam.io.filesystem import BeamIOError
+    from apache_beam.io.filesystems import FileSystems
+
+    try:
+        (matched,) = FileSystems.match([glob])
+    except (BeamIOError, ValueError) as error:
+        raise NoInputError(f"{glob} cannot be listed: {error}") from error
+    for entry in matched.metadata_list:
+        modified = int((entry.last_updated_in_seconds or 0) * 10**9)
+        yield ListedFile(entry.path, entry.size_in_bytes, modified)
+
+
+@cache
+def _regex(text: str, *, near: bool = False) -> "re.Pattern[str]":
+    """Return the regular expression that a whole path, or one segment of it, must match.
+
+    If `near`, each placeholder matches any text with a digit and without a slash.
+    """
+    parts: list[str] = []
     seen: set[str] = set()
     index = 0
     while index < len(text):
         if match := _PLACEHOLDER.match(text, index):
             word, width = match.groups()
             digits = f"{{{width or _DATE_PARTS[word]}}}" if width or word in _DATE_PARTS else "+"
-            if near:
-                yield "[^/]*[0-9][^/]*"
-            else:
-                yield f"(?P={word})" if word in seen else rf"(?P<{word}>[0-9]{digits})"
+            exact = f"(?P={word})" if word in seen else rf"(?P<{word}>[0-9]{digits})"
+            parts.append("[^/]*[0-9][^/]*" if near else exact)
             seen.add(word)
         elif match := _GLOB_PART.match(text, index):
-            yield _glob_regex(match[0])
+            part = match[0]
+            inner = part[1:-1].replace("\\", "\\\\")
+            inner = f"^{inner[1:]}" if inner[:1] in ("!", "^") else inner
+            parts.append({"**": ".*", "*": "[^/]*", "?": "[^/]"}.get(part, f"[{inner}]"))
         else:
-            yield re.escape(text[index])
+            parts.append(re.escape(text[index]))
         index = match.end() if match else index + 1
-
-
-def _glob_regex(part: str) -> str:
-    if part == "**":
-        return ".*"
-    if part == "*":
-        return "[^/]*"
-    if part == "?":
-        return "[^/]"
-    inner = part[1:-1].replace("\\", "\\\\")
-    is_negated = inner[:1] in ("!", "^")
-    return f"[^{inner[1:]}]" if is_negated else f"[{inner}]"
+    return re.compile("".join(parts), re.DOTALL)

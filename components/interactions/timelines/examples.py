@@ -41,10 +41,14 @@ class TimelineEncoder:
         """Join the bucket's queries with their features."""
         self._spec = spec
         self._queries = events[spec.query_id].combine_chunks()
-        self._candidates = events[spec.candidate_id].combine_chunks()
-        self._times = events[TIME_US].to_numpy() // _US_PER_S if spec.columns.timestamp else None
-        self._ratings = events[RATING_KEY].combine_chunks() if spec.columns.rating else None
-        self._types = events[EVENT_TYPE_KEY].combine_chunks() if spec.columns.event_type else None
+        # The columns of events: their values, by key.
+        self._events = {spec.candidate_id: events[spec.candidate_id].combine_chunks()}
+        if spec.columns.timestamp:
+            self._events[TIMESTAMP_KEY] = pa.array(events[TIME_US].to_numpy() // _US_PER_S)
+        if spec.columns.rating:
+            self._events[RATING_KEY] = events[RATING_KEY].combine_chunks()
+        if spec.columns.event_type:
+            self._events[EVENT_TYPE_KEY] = events[EVENT_TYPE_KEY].combine_chunks()
         ids = self._queries.dictionary
         if queries is None:
             found = np.full(len(ids), -1)
@@ -64,26 +68,21 @@ class TimelineEncoder:
             first = last
 
     def _batch(self, timelines: Timelines, first: int, last: int) -> pa.RecordBatch:
-        spec = self._spec
         offsets = timelines.offsets[first : last + 1]
         positions = timelines.positions[offsets[0] : offsets[-1]]
-        events = pa.array(positions)
         bounds = (offsets - offsets[0]).astype(np.int32)
         owners = self._queries.indices.take(pa.array(timelines.positions[offsets[:-1]]))
+        columns = empty_columns(self._spec, len(owners))
         query_ids = self._queries.dictionary.take(owners).cast(pa.binary())
-        columns = {spec.query_id: single_lists(query_ids)}
+        columns[self._spec.query_id] = single_lists(query_ids)
         for name, lists in self._features.items():
             columns[name] = _take(lists, np.asarray(owners))
-        seen = self._candidates.dictionary.take(self._candidates.indices.take(events))
-        columns[spec.candidate_id] = _lists(bounds, seen.cast(pa.binary()))
-        for name, feature in spec.candidate_features.items():
-            columns[name] = empty_lists(value_type(feature), len(owners))
-        if self._times is not None:
-            columns[TIMESTAMP_KEY] = _lists(bounds, pa.array(self._times[positions]))
-        if self._ratings is not None:
-            columns[RATING_KEY] = _lists(bounds, self._ratings.take(events))
-        if self._types is not None:
-            columns[EVENT_TYPE_KEY] = _lists(bounds, self._types.take(events).cast(pa.binary()))
+        for key, column in self._events.items():
+            values = column.take(pa.array(positions))
+            if pa.types.is_dictionary(values.type):
+                values = values.dictionary.take(values.indices)
+            is_text = pa.types.is_string(values.type)
+            columns[key] = _lists(bounds, values.cast(pa.binary()) if is_text else values)
         targets = timelines.is_target[offsets[0] : offsets[-1]]
         columns[IS_TARGET_KEY] = _lists(bounds, pa.array(targets.astype(np.int64)))
         return record_batch(columns)
@@ -109,21 +108,26 @@ def candidate_batches(
     """
     for first in range(0, len(ids), batch_rows):
         some = ids[first : first + batch_rows]
-        count = len(some)
-        columns = {spec.query_id: empty_lists(pa.binary(), count)}
-        for name, feature in spec.query_features.items():
-            columns[name] = empty_lists(value_type(feature), count)
+        columns = empty_columns(spec, len(some))
         columns[spec.candidate_id] = single_lists(some.cast(pa.binary()))
         mine = rows[first : first + batch_rows]
-        columns |= feature_lists(catalogue, spec.candidate_features, mine)
-        if spec.columns.timestamp:
-            columns[TIMESTAMP_KEY] = empty_lists(pa.int64(), count)
-        if spec.columns.rating:
-            columns[RATING_KEY] = empty_lists(pa.float32(), count)
-        if spec.columns.event_type:
-            columns[EVENT_TYPE_KEY] = empty_lists(pa.binary(), count)
-        columns[IS_TARGET_KEY] = empty_lists(pa.int64(), count)
-        yield record_batch(columns)
+        yield record_batch(columns | feature_lists(catalogue, spec.candidate_features, mine))
+
+
+def empty_columns(spec: FeatureSpec, count: int) -> dict[str, Any]:
+    """Return `count` Examples without any value, as columns by key in their usual order."""
+    declared = spec.columns
+    kinds = {
+        spec.query_id: pa.binary(),
+        **{name: value_type(feature) for name, feature in spec.query_features.items()},
+        spec.candidate_id: pa.binary(),
+        **{name: value_type(feature) for name, feature in spec.candidate_features.items()},
+        **({TIMESTAMP_KEY: pa.int64()} if declared.timestamp else {}),
+        **({RATING_KEY: pa.float32()} if declared.rating else {}),
+        **({EVENT_TYPE_KEY: pa.binary()} if declared.event_type else {}),
+        IS_TARGET_KEY: pa.int64(),
+    }
+    return {key: empty_lists(kind, count) for key, kind in kinds.items()}
 
 
 def feature_lists(

@@ -1,7 +1,6 @@
 """Order the events of a bucket by query and time, and choose the events of each timeline."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,18 +8,10 @@ import pyarrow as pa
 
 from components.interactions.sources.columns import TIME_US
 from components.interactions.splits.assignment import TRAIN, SplitCodes, timeline_starts
-from components.interactions.stable_hash import hash_strings
+from components.interactions.stable_hash import dictionary_encode, hash_strings
 
 Codes = npt.NDArray[np.int64]
 Positions = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class OrderedEvents:
-    """The events of a bucket, one query after the other, oldest event first."""
-
-    table: pa.Table
-    num_duplicates: int
 
 
 @dataclass(frozen=True)
@@ -46,32 +37,31 @@ class Timelines:
 
 def order_events(
     events: pa.Table, query_id: str, candidate_id: str, *, drop_duplicates: bool
-) -> OrderedEvents:
+) -> tuple[pa.Table, int]:
     """Group events by query, in the order of the queries' hashes, and sort each group by time.
+
+    Also return the number of dropped duplicates.
 
     Events at the same time, and all events without times, keep the order of the input. Events with
     the same query, candidate and time are duplicates; `drop_duplicates` keeps the first of them.
     Without times, all events are kept, because a query may have a candidate in several events.
     """
-    queries = _encode(events[query_id])
-    candidates = _encode(events[candidate_id])
+    queries = dictionary_encode(events[query_id])
+    candidates = dictionary_encode(events[candidate_id])
     # The order of hashes is independent of the order of files, and shuffles the training split.
     ranks = np.argsort(np.argsort(hash_strings(queries.dictionary), kind="stable"))
-    query_ranks = ranks[_codes(queries)]
+    query_ranks = ranks[np.asarray(queries.indices)]
     keep = [name for name in events.schema.names if not name.startswith("#") or name == TIME_US]
     table = events.select(keep)
     table = table.set_column(keep.index(query_id), query_id, queries)
     table = table.set_column(keep.index(candidate_id), candidate_id, candidates)
-    if TIME_US not in keep:
-        order = np.argsort(query_ranks, kind="stable")
-        return OrderedEvents(table.take(pa.array(order)), 0)
-    times = events[TIME_US].to_numpy()
+    times = events[TIME_US].to_numpy() if TIME_US in keep else np.zeros(len(events), np.int64)
     order = np.lexsort((times, query_ranks))
-    if not drop_duplicates:
-        return OrderedEvents(table.take(pa.array(order)), 0)
-    repeated = _repeated(query_ranks[order], times[order], _codes(candidates)[order])
-    kept = order[~repeated]
-    return OrderedEvents(table.take(pa.array(kept)), len(order) - len(kept))
+    kept = order
+    if drop_duplicates and TIME_US in keep:
+        codes = np.asarray(candidates.indices)
+        kept = order[~_repeated(query_ranks[order], times[order], codes[order])]
+    return table.take(pa.array(kept)), len(order) - len(kept)
 
 
 def train_timelines(queries: Codes, splits: SplitCodes, max_events: int) -> Timelines:
@@ -114,28 +104,14 @@ def held_out_timelines(
     return Timelines(positions, is_target, offsets, num_cut)
 
 
-def _encode(column: pa.ChunkedArray) -> Any:
-    encoded = column.combine_chunks().dictionary_encode()
-    return encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
-
-
-def _codes(encoded: Any) -> Codes:
-    return np.asarray(encoded.indices, dtype=np.int64)
-
-
 def _repeated(queries: Codes, times: Codes, candidates: Codes) -> npt.NDArray[np.bool_]:
     """Return a mask of all but the first of equal events; the input is sorted by query and time."""
     repeated = np.zeros(len(times), bool)
+    # Only events at the same time can be equal. `groups` numbers the queries' distinct times.
     tied = (queries[1:] == queries[:-1]) & (times[1:] == times[:-1])
-    in_tie = np.zeros(len(times), bool)
-    in_tie[1:] |= tied
-    in_tie[:-1] |= tied
-    positions = np.flatnonzero(in_tie)
-    # Only events at the same time can be equal. Sorting those by candidate keeps the order of
-    # the input among equal events.
-    ties = np.cumsum(np.concatenate(([True], ~tied)))[positions] if len(positions) else positions
-    order = np.lexsort((candidates[positions], ties))
-    positions, ties = positions[order], ties[order]
-    equal = (ties[1:] == ties[:-1]) & (np.diff(candidates[positions]) == 0)
-    repeated[positions[1:][equal]] = True
+    positions = np.flatnonzero(np.append(tied, False) | np.append(False, tied))
+    groups = np.cumsum(np.append(True, ~tied))
+    keys = groups[positions] * (candidates.max(initial=0) + 1) + candidates[positions]
+    _, firsts = np.unique(keys, return_index=True)
+    repeated[np.delete(positions, firsts)] = True
     return repeated

@@ -1,6 +1,7 @@
 import pyarrow as pa
 
 from components.interactions.rows.checks import deduplicate_rows
+from components.interactions.sources.block import CONFLICT
 from components.interactions.sources.columns import FILE, ROW
 
 
@@ -14,16 +15,17 @@ def test_equal_rows_collapse_and_others_conflict_with_the_first():
             ROW: list(range(7)),
         }
     )
-    found = deduplicate_rows(rows, "c")
-    assert found.table["c"].to_pylist() == ["a", "b", "c"]
-    assert found.table[ROW].to_pylist() == [0, 1, 5]
-    assert found.num_repeated == 2  # rows 2 and 4
-    assert found.conflicts[ROW].to_pylist() == [3, 6]
+    table, num_repeated, conflicts = deduplicate_rows(rows, "c", "name")
+    assert table["c"].to_pylist() == ["a", "b", "c"]
+    assert table[ROW].to_pylist() == [0, 1, 5]
+    assert num_repeated == 2  # rows 2 and 4
+    assert conflicts.to_pylist() == [
+        {FILE: 0, ROW: row, "column": "name", "value": value, "reason": CONFLICT}
+        for row, value in ((3, "a"), (6, "b"))
+    ]
 
 
 def test_rows_without_features_only_repeat():
     rows = pa.table({"c": ["a", "a"], FILE: pa.array([0, 1], pa.int32()), ROW: [0, 0]})
-    found = deduplicate_rows(rows, "c")
-    assert len(found.table) == 1
-    assert found.num_repeated == 1
-    assert len(found.conflicts) == 0
+    table, num_repeated, conflicts = deduplicate_rows(rows, "c", "c")
+    assert (len(table), num_repeated, len(conflicts)) == (1, 1, 0)

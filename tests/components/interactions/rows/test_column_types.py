@@ -5,7 +5,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from components.interactions.bad_row_reasons import (
+from components.interactions.rows import column_types
+from components.interactions.rows.column_types import Values
+from components.interactions.sources.block import (
     CONTROL_CHARACTER,
     HOLDS_SEPARATOR,
     MISSING,
@@ -15,8 +17,6 @@ from components.interactions.bad_row_reasons import (
     SEVERAL,
     TIME_OUT_OF_RANGE,
 )
-from components.interactions.rows import column_types
-from components.interactions.rows.column_types import Values
 
 
 def csv_column(*values: bytes) -> Any:

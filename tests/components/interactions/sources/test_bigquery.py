@@ -65,9 +65,7 @@ class FakeReader(beam.PTransform):
 def reader(monkeypatch: pytest.MonkeyPatch) -> type[FakeReader]:
     """With the rows of 30 events, of which every third shares its moment with another query's."""
     monkeypatch.setattr(FakeReader, "options", [])
-    monkeypatch.setattr(
-        bigquery, "load_reader", lambda: bigquery.Reader(FakeReader, SimpleNamespace)
-    )
+    monkeypatch.setattr(bigquery, "load_reader", lambda: (FakeReader, SimpleNamespace))
     events = [
         {"q": i % 4, "c": f"é{i * 5 % 7}", "t": _moment(i // 3), "stars": Decimal(i % 5), "x": None}
         for i in range(30)

@@ -10,7 +10,7 @@ from components.interactions.config import IngestConfig, SpansConfig, SplitConfi
 from components.interactions.errors import MissingSpanError, NoInputError
 from components.interactions.sources.files import find_files, fingerprint
 from components.interactions.spans.choice import choose_spans
-from components.interactions.spans.listing import list_files
+from components.interactions.spans.pattern import list_files
 
 NUMBERED = "s{SPAN}/v{VERSION}/*.csv"
 DATED = "{YYYY}-{MM}-{DD}/*.csv"
@@ -133,7 +133,7 @@ def test_numbers_that_do_not_count_spans_are_refused(tmp_path: Path, ingestion: 
 def test_numbers_that_look_like_dates_get_a_hint(tmp_path: Path, ingestion: Any) -> None:
     deliver(tmp_path, "s20261130/v1/a.csv", "s20261201/v1/a.csv")
     hint = r"these numbers look like dates: write \{YYYY\}"
-    with pytest.raises(MissingSpanError, match=f"span 20261131.* 65 more .*{hint}"):
+    with pytest.raises(MissingSpanError, match=f"spans 20261131, .* 65 more .* are .*{hint}"):
         choose_spans(config(ingestion, NUMBERED, window=9999))
 
 

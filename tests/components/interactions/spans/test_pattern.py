@@ -45,7 +45,7 @@ def test_a_delivery_remembers_how_its_number_is_spelled() -> None:
         ("{SPAN}{VERSION}.csv", "a number of any length next to another"),
         ("{SPAN:4}{VERSION}.csv", "a number of any length next to another"),
         ("1{SPAN}.csv", "a number of any length next to another"),
-        ("{YYYY:2}{MM}{DD}.csv", "has a fixed width"),
+        ("{YYYY:2}{MM}{DD}.csv", "have a fixed width"),
     ],
 )
 def test_a_pattern_that_names_no_span_is_refused(pattern: str, message: str) -> None:

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from components.interactions.config import SplitConfig
 from components.interactions.splits.assignment import Cut
 from components.interactions.splits.cut_time import (
-    SpanTimes,
+    Times,
     find_cut,
+    map_sorted_times,
     newest_span_begin,
     write_sorted_times,
 )
@@ -24,6 +25,11 @@ TIMES = st.builds(
 )
 
 
+def write_and_map(times: list[int], folder: Path) -> Times:
+    path = write_sorted_times(np.array(times, np.int64), str(folder))
+    return map_sorted_times(path, str(folder))
+
+
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     buckets=st.lists(st.lists(TIMES, min_size=1, max_size=20), min_size=1, max_size=4),
@@ -36,7 +42,7 @@ def test_cut_is_the_exact_quantile(
     config = SplitConfig(
         method="temporal", eval_fraction=eval_fraction, test_fraction=test_fraction
     )
-    written = [write_sorted_times(np.array(times), str(tmp_path)) for times in buckets]
+    written = [write_and_map(times, tmp_path) for times in buckets]
     newest = sorted((time for times in buckets for time in times), reverse=True)
 
     def brute_force(percent: int) -> int:
@@ -53,25 +59,21 @@ def test_given_moments_are_utc_unless_they_say_otherwise():
     naive = datetime(1970, 1, 2)
     aware = datetime(1970, 1, 3, 2, tzinfo=timezone(timedelta(hours=2)))
     config = SplitConfig(method="temporal", eval_from=naive, test_from=aware)
-    assert find_cut(config, []) == Cut(DAY_US, 2 * DAY_US)
+    assert find_cut(config) == Cut(DAY_US, 2 * DAY_US)
 
 
 EVENTS = st.lists(st.tuples(TIMES, st.booleans()), max_size=20)
 
 
-def written(folder: Path, buckets: list[list[tuple[int, bool]]]) -> list[SpanTimes]:
-    return [
-        SpanTimes(
-            *(
-                write_sorted_times(
-                    np.array([time for time, is_newest in bucket if is_newest is wanted], np.int64),
-                    str(folder),
-                )
-                for wanted in (True, False)
-            )
-        )
-        for bucket in buckets
-    ]
+def begin_of_newest(folder: Path, buckets: list[list[tuple[int, bool]]]) -> int | None:
+    newest, earlier = (
+        [
+            write_and_map([time for time, is_newest in bucket if is_newest is wanted], folder)
+            for bucket in buckets
+        ]
+        for wanted in (True, False)
+    )
+    return newest_span_begin(newest, earlier)
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -89,7 +91,7 @@ def test_cut_misplaces_fewest_events(tmp_path: Path, buckets: list[list[tuple[in
         expected = min(
             time for time, is_newest in events if is_newest and time // 1_000_000 == best
         )
-    assert newest_span_begin(written(tmp_path, buckets)) == expected
+    assert begin_of_newest(tmp_path, buckets) == expected
 
 
 def test_spans_that_do_not_overlap_are_cut_at_the_first_event(tmp_path: Path) -> None:
@@ -97,4 +99,4 @@ def test_spans_that_do_not_overlap_are_cut_at_the_first_event(tmp_path: Path) ->
     earlier = [(day + 7 * n, False) for n in range(50)]
     newest = [(day + 1_000 + 7 * n, True) for n in range(50)]
     # All events are in one second, so seconds do not separate the spans.
-    assert newest_span_begin(written(tmp_path, [earlier, newest])) == day + 1_000
+    assert begin_of_newest(tmp_path, [earlier, newest]) == day + 1_000

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.interactions.sources.columns import TIME_US
-from components.interactions.timelines.timelines import OrderedEvents, order_events
+from components.interactions.timelines.timelines import order_events
 
 EVENTS = st.lists(
     st.tuples(st.sampled_from("uvw"), st.sampled_from("abc"), st.integers(0, 3)),
@@ -15,7 +15,9 @@ EVENTS = st.lists(
 )
 
 
-def order(rows: list[tuple[str, str, int]], *, drop: bool, timed: bool = True) -> OrderedEvents:
+def order(
+    rows: list[tuple[str, str, int]], *, drop: bool, timed: bool = True
+) -> tuple[pa.Table, int]:
     queries, candidates, times = zip(*rows, strict=True)
     columns = {"q": pa.array(queries), "c": pa.array(candidates)}
     if timed:
@@ -24,9 +26,8 @@ def order(rows: list[tuple[str, str, int]], *, drop: bool, timed: bool = True) -
     return order_events(pa.table(columns), "q", "c", drop_duplicates=drop)
 
 
-def timelines(found: OrderedEvents) -> dict[str, list[int]]:
+def timelines(table: pa.Table) -> dict[str, list[int]]:
     """Places of the input by query."""
-    table = found.table
     by_query: dict[str, list[int]] = {}
     for query, place in zip(table["q"].to_pylist(), table["rating"].to_pylist(), strict=True):
         by_query.setdefault(query, []).append(int(place))
@@ -38,16 +39,16 @@ def test_timelines_are_sorted_by_time_and_then_by_appearance(rows: list[tuple[st
     expected: dict[str, list[int]] = {}
     for place in sorted(range(len(rows)), key=lambda place: rows[place][2]):
         expected.setdefault(rows[place][0], []).append(place)
-    assert timelines(order(rows, drop=False)) == expected
+    assert timelines(order(rows, drop=False)[0]) == expected
 
 
 @given(EVENTS)
 def test_drops_all_but_the_first_of_equal_events(rows: list[tuple[str, str, int]]):
-    found = order(rows, drop=True)
+    table, num_duplicates = order(rows, drop=True)
     kept = {rows[place]: place for place in reversed(range(len(rows)))}
-    places = sorted(place for some in timelines(found).values() for place in some)
+    places = sorted(place for some in timelines(table).values() for place in some)
     assert places == sorted(kept.values())
-    assert found.num_duplicates == len(rows) - len(kept)
+    assert num_duplicates == len(rows) - len(kept)
 
 
 @given(EVENTS)
@@ -55,13 +56,13 @@ def test_without_times_there_are_no_duplicates(rows: list[tuple[str, str, int]])
     expected: dict[str, list[int]] = {}
     for place, (query, _, _) in enumerate(rows):
         expected.setdefault(query, []).append(place)
-    found = order(rows, drop=True, timed=False)
-    assert timelines(found) == expected
-    assert found.num_duplicates == 0
+    table, num_duplicates = order(rows, drop=True, timed=False)
+    assert timelines(table) == expected
+    assert num_duplicates == 0
 
 
 def test_each_timeline_is_contiguous():
     rows = [(str(i % 7), "a", i) for i in range(50)]
-    queries = order(rows, drop=False).table["q"].to_pylist()
+    queries = order(rows, drop=False)[0]["q"].to_pylist()
     changes = sum(a != b for a, b in pairwise(queries))
     assert changes == 6

@@ -9,11 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from components.catalogue_example_gen.ingest import ingest_catalogue
 from components.interactions.buckets import Sizing
 from components.interactions.config import DataConfig, IngestConfig, SplitConfig
 from components.interactions.errors import BadRowsError, NoInputError
-from components.interactions.ingest import ingest
+from components.interactions.ingest import ingest, ingest_catalogue
 from components.interactions.sources import bigquery
 from tests.builders import feature_spec
 
@@ -135,7 +134,7 @@ def test_catalogue_may_be_a_query(
             assert self._query == "SELECT 1"
             return pipeline | beam.Create([{"c": "new", "kind_of": "x"}])
 
-    monkeypatch.setattr(bigquery, "load_reader", lambda: bigquery.Reader(FakeReader, None))
+    monkeypatch.setattr(bigquery, "load_reader", lambda: (FakeReader, None))
     queried = {"candidates": "bigquery: SELECT 1", "bigquery": {"project": "shop"}}
     data = DataConfig.model_validate(config().data.model_dump() | queried)
     report = refresh(config().model_copy(update={"data": data}))
