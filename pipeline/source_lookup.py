@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from components.interactions.config import Source
 from components.interactions.rows.checks import rated_high_enough, read_rows
-from components.interactions.sources.columns import FILE, ROW, TIME_US
+from components.interactions.sources.columns import FILE, LINE, TIME_US
 from components.interactions.sources.files import find_files
 from components.interactions.timelines.examples import feature_lists
 from models.features.spec import FeatureConfig
@@ -32,7 +32,7 @@ def query_history(config: PipelineConfig, query_id: str) -> list[str]:
     events: list[tuple[Any, ...]] = []
     for table in _rows(config, "interactions", spec.query_id, [query_id]):
         times = table[TIME_US].to_pylist() if timed else [0] * len(table)
-        positions = zip(table[FILE].to_pylist(), table[ROW].to_pylist(), strict=True)
+        positions = zip(table[FILE].to_pylist(), table[LINE].to_pylist(), strict=True)
         ids = table[spec.candidate_id].to_pylist()
         events += [
             (time, *position, i) for time, position, i in zip(times, positions, ids, strict=True)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from components import files
 from components.interactions.config import SOURCES, IngestConfig, Source
-from components.interactions.sources.columns import FILE, ROW
+from components.interactions.sources.columns import FILE, LINE
 from components.interactions.sources.files import DEFAULT_BLOCK_BYTES, SourceFile
 
 # Paths of tables by source and bucket number; buckets without rows are left out.
@@ -77,8 +77,7 @@ class Segment:
     """Part of a temporary file with rows of one bucket; segments sort in the order of the input."""
 
     file: int
-    first_row: int
-    last_row: int
+    first_line: int
     path: str
     offset: int
     size_bytes: int
@@ -109,13 +108,12 @@ def write_segments(
     found: list[tuple[int, Segment]] = []
     with files.open_to_write(path) as stream:
         for bucket, part in parts:
-            file = first = last = 0
-            if ROW in part.schema.names:
-                file = part[FILE][0].as_py()
-                first, last = part[ROW][0].as_py(), part[ROW][-1].as_py()
+            file = first = 0
+            if LINE in part.schema.names:
+                file, first = part[FILE][0].as_py(), part[LINE][0].as_py()
             offset = stream.tell()
             stream.write(_encode(part))
-            segment = Segment(file, first, last, path, offset, stream.tell() - offset)
+            segment = Segment(file, first, path, offset, stream.tell() - offset)
             found.append((bucket, segment))
     yield from found
 

@@ -21,22 +21,20 @@ from components.interactions.buckets import (
 from components.interactions.config import NEWEST_SPAN, SOURCES, Source
 from components.interactions.errors import UnreadableFileError
 from components.interactions.rows import bad_rows
-from components.interactions.rows.bad_rows import FileRejects
+from components.interactions.rows.bad_rows import StoredBadRows
 from components.interactions.rows.checks import (
     deduplicate_rows,
     rated_high_enough,
     read_rows,
 )
-from components.interactions.sources.columns import FILE, ROW, TIME_US, source_columns
+from components.interactions.sources.columns import FILE, LINE, TIME_US, source_columns
 from components.interactions.sources.files import SourceFile
 from components.interactions.splits.cut_time import write_sorted_times
 from components.interactions.stable_hash import dictionary_encode, hash_strings
 from components.interactions.timelines.timelines import order_events
 
 BucketKey = tuple[Source, int]
-FileKey = tuple[Source, int]
 
-_BAD_ROWS = "bad_rows"
 _FACTS = "facts"
 
 
@@ -76,15 +74,17 @@ class BucketFacts:
 
 
 class ReadFacts:
-    """Results of the first pipeline, from `FileFacts`, `BucketFacts` and `FileRejects`."""
+    """Results of the first pipeline, from `FileFacts`, `BucketFacts` and `StoredBadRows`."""
 
     def __init__(self, found: Iterable[Any]):
         """Group the results of the workers by type."""
         found = list(found)
         self.files = [item for item in found if isinstance(item, FileFacts)]
         self.buckets = [item for item in found if isinstance(item, BucketFacts)]
-        rejects = [item for item in found if isinstance(item, FileRejects)]
-        self.rejects = sorted(rejects, key=lambda file: (SOURCES.index(file.source), file.index))
+        self.rejects = sorted(
+            (item for item in found if isinstance(item, StoredBadRows)),
+            key=lambda bad: (SOURCES.index(bad.source), bad.index, bad.first_line),
+        )
 
     def of_source(self, source: Source) -> list[BucketFacts]:
         """Return the buckets of a source."""
@@ -105,29 +105,23 @@ class ReadFacts:
 
 
 def read_and_order(pipeline: beam.Pipeline, plan: IngestPlan) -> beam.PCollection:
-    """Read all files, order their rows, and return `FileFacts`, `BucketFacts` and `FileRejects`."""
+    """Read all files, order their rows, and return the results that `ReadFacts` groups."""
     read = (
         pipeline
         | "Files" >> beam.Create([((f.source, f.index), f) for f in plan.files if f.header])
         # Grouping by distinct keys spreads files over the workers, at half the cost of Reshuffle.
         | "SpreadFiles" >> beam.GroupByKey()
-        | "Read" >> beam.FlatMap(_read_file, plan).with_outputs(_BAD_ROWS, _FACTS, main="segments")
+        | "Read" >> beam.FlatMap(_read_file, plan).with_outputs(_FACTS, main="segments")
     )
     ordered = (
         read.segments
         | "ByBucket" >> beam.GroupByKey()
-        | "Order" >> beam.FlatMap(_order_bucket, plan).with_outputs(_BAD_ROWS, main="facts")
+        | "Order" >> beam.FlatMap(_order_bucket, plan)
     )
-    rejected = (
-        (read[_BAD_ROWS], ordered[_BAD_ROWS])
-        | "AllBadRows" >> beam.Flatten()
-        | "ByFile" >> beam.GroupByKey()
-        | "Locate" >> beam.Map(_locate_bad_rows, plan)
-    )
-    return (read[_FACTS], ordered.facts, rejected) | "AllFacts" >> beam.Flatten()
+    return (read[_FACTS], ordered) | "AllFacts" >> beam.Flatten()
 
 
-def _read_file(keyed: tuple[FileKey, Iterable[SourceFile]], plan: IngestPlan) -> Iterator[Any]:
+def _read_file(keyed: tuple[Any, Iterable[SourceFile]], plan: IngestPlan) -> Iterator[Any]:
     """Write the rows of a file to buckets on disk; the main output is buckets and segments."""
     (file,) = keyed[1]
     num_rows = num_good = 0
@@ -138,8 +132,8 @@ def _read_file(keyed: tuple[FileKey, Iterable[SourceFile]], plan: IngestPlan) ->
             num_good += len(good)
             for bucket, segment in _spread(file.source, good, plan):
                 yield (file.source, bucket), segment
-            for _, segment in write_segments(bad, np.zeros(len(bad), int), plan.spill_dir):
-                yield TaggedOutput(_BAD_ROWS, ((file.source, file.index), segment))
+            for stored in bad_rows.store(plan, file.source, bad):
+                yield TaggedOutput(_FACTS, stored)
     except UnreadableFileError as error:
         failure = str(error)
     yield TaggedOutput(_FACTS, FileFacts(file.source, file.index, num_rows, num_good, failure))
@@ -160,7 +154,7 @@ def _order_bucket(keyed: tuple[BucketKey, Iterable[Segment]], plan: IngestPlan) 
     (source, bucket), segments = keyed
     rows = pa.concat_tables([read_segment(segment) for segment in sorted(segments)])
     if source in plan.config.unordered_sources:
-        content = [name for name in rows.schema.names if name not in (FILE, ROW)]
+        content = [name for name in rows.schema.names if name not in (FILE, LINE)]
         rows = rows.sort_by([(name, "ascending") for name in content])
     if source == "interactions":
         yield _order_events(bucket, rows, plan)
@@ -169,9 +163,7 @@ def _order_bucket(keyed: tuple[BucketKey, Iterable[Segment]], plan: IngestPlan) 
     table, num_repeated, conflicts = deduplicate_rows(rows, id_column.key, id_column.column)
     path = write_table(table, plan.spill_dir)
     yield BucketFacts(source, bucket, path, len(table), num_repeated)
-    files = conflicts[FILE].to_numpy()
-    for file, segment in write_segments(conflicts, files, plan.spill_dir):
-        yield TaggedOutput(_BAD_ROWS, ((source, file), segment))
+    yield from bad_rows.store(plan, source, conflicts)
 
 
 def _order_events(bucket: int, rows: pa.Table, plan: IngestPlan) -> BucketFacts:
@@ -201,11 +193,3 @@ def _order_events(bucket: int, rows: pa.Table, plan: IngestPlan) -> BucketFacts:
 
 def _is_event(file: SourceFile | FileFacts) -> bool:
     return file.source == "interactions"
-
-
-def _locate_bad_rows(keyed: tuple[FileKey, Iterable[Segment]], plan: IngestPlan) -> FileRejects:
-    (source, index), segments = keyed
-    data = plan.config.data
-    (file,) = (f for f in plan.files if (f.source, f.index) == (source, index))
-    folder = plan.spill_dir if data.bad_rows == "reject" else None
-    return bad_rows.locate(file, sorted(segments), data.delimiter, folder)

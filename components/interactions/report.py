@@ -1,6 +1,7 @@
 """Report of an ingestion: counts of files, spans, rows, events and candidates."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -14,7 +15,7 @@ from components.interactions.config import SOURCES, Source
 from components.interactions.read_stage import ReadFacts
 from components.interactions.rows.bad_rows import (
     REJECTED_FILE,
-    FileRejects,
+    StoredBadRows,
     count_by_reason,
     write_rejected,
 )
@@ -86,7 +87,7 @@ def make_report(
 
 def write_reports(
     report: Mapping[str, Any],
-    rejected: Sequence[FileRejects],
+    rejected: Sequence[StoredBadRows],
     written: Sequence[SplitFile],
     rejected_dir: str,
     report_dir: str,
@@ -108,14 +109,16 @@ def show_time(micros: int) -> str:
 
 def _files(plan: IngestPlan, facts: ReadFacts) -> list[Mapping[str, Any]]:
     rows = {(file.source, file.index): file.num_rows for file in facts.files}
-    rejected = {(found.source, found.index): sum(found.counts.values()) for found in facts.rejects}
+    rejected: Counter[tuple[Source, int]] = Counter()
+    for found in facts.rejects:
+        rejected[found.source, found.index] += sum(found.counts.values())
     return [
         {
             "source": file.source,
             "file": file.name,
             "bytes": file.size_bytes,
             "rows": rows.get((file.source, file.index), 0),
-            "rejected": rejected.get((file.source, file.index), 0),
+            "rejected": rejected[file.source, file.index],
         }
         for file in plan.files
     ]

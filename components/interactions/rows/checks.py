@@ -11,7 +11,7 @@ from components.interactions.config import IngestConfig
 from components.interactions.rows import column_types
 from components.interactions.rows.column_types import TimestampUnit, Values
 from components.interactions.sources.block import CONFLICT, BadRow, Block, show_value
-from components.interactions.sources.columns import FILE, ROW, SourceColumn, source_columns
+from components.interactions.sources.columns import FILE, LINE, SourceColumn, source_columns
 from components.interactions.sources.files import DEFAULT_BLOCK_BYTES, SourceFile, read_blocks
 from components.interactions.stable_hash import dictionary_encode
 from models.features.spec import RATING_KEY
@@ -19,7 +19,7 @@ from models.features.spec import RATING_KEY
 BAD_ROWS_SCHEMA = pa.schema(
     [
         (FILE, pa.int32()),
-        (ROW, pa.int64()),
+        (LINE, pa.int64()),
         ("column", pa.string()),
         ("value", pa.string()),
         ("reason", pa.string()),
@@ -53,7 +53,7 @@ def check_rows(
         The good rows in columns named by their keys, and the bad rows in `BAD_ROWS_SCHEMA`. Both
         are in file order.
     """
-    good = np.ones(len(block.rows), bool)
+    good = np.ones(len(block.lines), bool)
     values: dict[str, Any] = {}
     bad = list(block.malformed)
     for column in columns:
@@ -64,13 +64,13 @@ def check_rows(
             found = np.flatnonzero(mask & good)
             good[found] = False
             bad += [
-                BadRow(row, column.column, show_value(value), reason)
-                for row, value in zip(
-                    block.rows[found].tolist(), raw.take(pa.array(found)).to_pylist(), strict=True
+                BadRow(line, column.column, show_value(value), reason)
+                for line, value in zip(
+                    block.lines[found].tolist(), raw.take(pa.array(found)).to_pylist(), strict=True
                 )
             ]
     file_indices = np.full(len(good), file_index, np.int32)
-    table = pa.table({**values, FILE: pa.array(file_indices), ROW: pa.array(block.rows)})
+    table = pa.table({**values, FILE: pa.array(file_indices), LINE: pa.array(block.lines)})
     if not good.all():
         table = table.filter(pa.array(good))
     return table, _bad_rows((file_index, row) for row in bad)
@@ -100,14 +100,14 @@ def deduplicate_rows(rows: pa.Table, id_key: str, id_column: str) -> tuple[pa.Ta
     originals = firsts[codes[later]]
     differs = np.zeros(len(later), bool)
     for key in rows.schema.names:
-        if key not in (id_key, FILE, ROW):
+        if key not in (id_key, FILE, LINE):
             mine, first = (rows[key].take(pa.array(indices)) for indices in (later, originals))
             unequal = pc.not_equal(mine, first).fill_null(False)
             one_null = pc.xor(pc.is_null(mine), pc.is_null(first))
             differs |= pc.or_(unequal, one_null).to_numpy()
-    conflicts = rows.select([FILE, ROW, id_key]).take(pa.array(later[differs]))
-    files, numbers, ids = (column.to_pylist() for column in conflicts.columns)
-    bad = (BadRow(row, id_column, i, CONFLICT) for row, i in zip(numbers, ids, strict=True))
+    conflicts = rows.select([FILE, LINE, id_key]).take(pa.array(later[differs]))
+    files, lines, ids = (column.to_pylist() for column in conflicts.columns)
+    bad = (BadRow(line, id_column, i, CONFLICT) for line, i in zip(lines, ids, strict=True))
     return (
         rows.filter(pa.array(is_first)),
         int((~differs).sum()),
@@ -134,7 +134,8 @@ def _convert(raw: Any, column: SourceColumn, unit: TimestampUnit, unwraps_lists:
 def _bad_rows(rows: Iterable[tuple[int, BadRow]]) -> pa.Table:
     """Return bad rows, given with the index of their file, in `BAD_ROWS_SCHEMA`."""
     entries = [
-        (file, bad.row, bad.column, bad.value[:_SHOWN_CHARACTERS], bad.reason) for file, bad in rows
+        (file, bad.line, bad.column, bad.value[:_SHOWN_CHARACTERS], bad.reason)
+        for file, bad in rows
     ]
     columns = zip(*sorted(entries, key=lambda entry: entry[:2]), strict=True)
     return pa.table(list(columns) or [[]] * len(BAD_ROWS_SCHEMA), schema=BAD_ROWS_SCHEMA)

@@ -41,13 +41,13 @@ class BadRow:
     """A row that cannot be used.
 
     Attributes:
-        row: Row number, counted from 0 without the header and blank lines.
+        line: Line of a CSV file, or number of the row in other files, counted from 1.
         column: Name of the column with the invalid value, or "" for the whole row.
         value: Text of the invalid value or row.
         reason: One of the reasons in this module.
     """
 
-    row: int
+    line: int
     column: str
     value: str
     reason: str
@@ -60,14 +60,14 @@ class Block:
     Attributes:
         columns: Raw values by column name: bytes from CSV, physical types from Parquet, values or
             lists of values from TFRecord.
-        rows: Row number of each row in the file, counted from 0 [n].
+        lines: Line of each row in a CSV file, or its number in other files, counted from 1 [n].
         malformed: Rows of this part of the file that cannot be split into `columns`.
         unwraps_lists: Whether to treat a list of one value like the value alone, because TFRecord
             does not distinguish them.
     """
 
     columns: dict[str, Any]
-    rows: npt.NDArray[np.int64]
+    lines: npt.NDArray[np.int64]
     malformed: list[BadRow] = field(default_factory=list)
     unwraps_lists: bool = False
 

@@ -14,7 +14,7 @@ from models.features.spec import EVENT_TYPE_KEY, RATING_KEY
 
 # Columns of intermediate tables. The `#` avoids collisions with feature names.
 FILE = "#file"
-ROW = "#row"
+LINE = "#line"
 TIME_US = "#time_us"
 
 ColumnKind = Literal["id", "time", "rating", "event_type", "number", "categorical", "text"]

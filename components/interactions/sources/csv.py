@@ -1,4 +1,4 @@
-"""Read CSV in columnar blocks of whole records, and find the line numbers of records.
+"""Read CSV in columnar blocks of whole records with their line numbers.
 
 Arrow's streaming reader is not used: it reads ahead in its own thread, and deadlocks if it fails
 while that thread waits for a Python stream.
@@ -8,10 +8,10 @@ import codecs
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
@@ -40,7 +40,6 @@ def read_csv_blocks(
     path: str, header: Sequence[str], columns: Sequence[str], delimiter: str, block_bytes: int
 ) -> Iterator[Block]:
     """Yield the blocks of a CSV file in order; see `files.read_blocks`."""
-    next_row = 0
     parser = _Parser(header, columns, delimiter)
     try:
         with open_input(path) as stream:
@@ -48,9 +47,8 @@ def read_csv_blocks(
             while content := stream.read(block_bytes):
                 rest += content
                 for end in _likely_ends(rest):
-                    block = parser.parse(rest[:end], next_row)
+                    block = parser.parse(rest[:end])
                     if block is not None:
-                        next_row += len(block.rows) + len(block.malformed)
                         yield block
                         rest = rest[end:]
                         break
@@ -58,28 +56,22 @@ def read_csv_blocks(
                     if len(rest) > block_bytes * _LONGEST_RECORD_BLOCKS:
                         problem = f"no row ends within the {len(rest):,} bytes after it"
                         problem = _UNCLOSED if b'"' in rest else problem
-                        raise _unreadable(path, next_row, delimiter, problem)
+                        raise _unreadable(path, parser.num_lines, problem)
             if rest:
-                block = parser.parse(rest, next_row)
+                block = parser.parse(rest)
                 if block is None:
-                    raise _unreadable(path, next_row, delimiter, _UNCLOSED)
+                    raise _unreadable(path, parser.num_lines, _UNCLOSED)
                 yield block
     except (pa.ArrowInvalid, *READ_ERRORS) as error:
-        raise _unreadable(path, next_row, delimiter, str(error)) from error
+        raise _unreadable(path, parser.num_lines, str(error)) from error
 
 
 def csv_records(stream: Any, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the line number, counted from 1, and the values of each record, including the header.
 
-    This is slow, and only used for headers and messages. Blank lines count as lines but not as
-    records. Bytes that are not UTF-8 are replaced.
-
-    Raises:
-        UnicodeError: The stream is UTF-16.
+    This is slow. Blank lines count as lines but not as records. Bytes that are not UTF-8 are
+    replaced.
     """
-    if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        raise UnicodeError("the encoding must be UTF-8, but is UTF-16")
-    stream.seek(0)
     csv.field_size_limit(_LONGEST_FIELD)
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
     # The csv module rejects NUL characters; the columnar reader accepts them.
@@ -91,21 +83,11 @@ def csv_records(stream: Any, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         line = reader.line_num + 1
 
 
-class LineLocator:
-    """Line numbers of data rows; rows must be requested in ascending order."""
-
-    def __init__(self, stream: Any, delimiter: str):
-        self._records = csv_records(stream, delimiter)
-        next(self._records, None)
-        self._row = -1
-        self._line = 0
-
-    def line_of(self, row: int) -> int:
-        """Return the line number of `row`, counted from 0 without the header and blank lines."""
-        while self._row < row:
-            self._line, _ = next(self._records)
-            self._row += 1
-        return self._line
+def check_encoding(stream: Any) -> None:
+    """Raise UnicodeError if a stream, which is then at its start again, is UTF-16."""
+    if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise UnicodeError("the encoding must be UTF-8, but is UTF-16")
+    stream.seek(0)
 
 
 def _likely_ends(content: bytes) -> Iterator[int]:
@@ -132,47 +114,61 @@ def _likely_ends(content: bytes) -> Iterator[int]:
 
 
 class _Parser:
-    """Parser of the consecutive parts of a file, of which only the first has a header."""
+    """Parser of the consecutive parts of a file, of which only the first has a header.
+
+    `num_lines` is the number of lines in the parts that have been parsed.
+    """
 
     def __init__(self, header: Sequence[str], columns: Sequence[str], delimiter: str):
+        self.num_lines = 0
         self._header = list(header)
         self._columns = list(columns)
         self._delimiter = delimiter
         self._end_row = b"\n" + delimiter.encode().join([_END_MARK] * len(header)) + b"\n"
-        self._has_header = True
 
-    def parse(self, content: bytes, first_row: int) -> Block | None:
+    def parse(self, content: bytes) -> Block | None:
         """Return the rows of a part, or None if it ends inside a quoted value."""
-        content += self._end_row
-        malformed: list[BadRow] = []
+        marked = content + self._end_row
+        malformed: dict[int, str] = {}
         try:
-            table = self._read(content, first_row, malformed)
+            table = self._read(marked, malformed)
         except pa.ArrowInvalid:
             # Arrow cannot report a malformed row that is not UTF-8. Parse the bytes as Latin-1, in
             # which every byte is valid.
-            as_latin_1: list[BadRow] = []
-            table = self._read(content.decode("latin-1").encode(), first_row, as_latin_1)
+            malformed.clear()
+            table = self._read(marked.decode("latin-1").encode(), malformed)
             table = pa.table({name: _from_latin_1(table[name]) for name in self._columns})
-            malformed = [
-                replace(row, value=show_value(row.value.encode("latin-1"))) for row in as_latin_1
-            ]
-        last = table[0][-1].as_py() if len(table) else None
-        if last != _END_MARK:
+            malformed = {i: show_value(text.encode("latin-1")) for i, text in malformed.items()}
+        if not len(table) or table[0][-1].as_py() != _END_MARK:
             return None
-        self._has_header = False
         num_rows = len(table) - 1
-        skipped = [row.row - first_row for row in malformed]
-        rows = np.arange(first_row, first_row + num_rows + len(skipped), dtype=np.int64)
+        num_headers = int(not self.num_lines)
+        lines = self._lines(content, num_headers + num_rows + len(malformed))
         arrays = {name: _one_array(table[name].slice(0, num_rows)) for name in self._columns}
-        return Block(arrays, np.delete(rows, skipped), malformed)
+        return Block(
+            arrays,
+            np.delete(lines, list(malformed))[num_headers:],
+            [BadRow(int(lines[i]), "", t, WRONG_NUMBER_OF_VALUES) for i, t in malformed.items()],
+        )
 
-    def _read(self, content: bytes, first_row: int, malformed: list[BadRow]) -> pa.Table:
-        first_number = 2 if self._has_header else 1
+    def _lines(self, content: bytes, num_records: int) -> npt.NDArray[np.int64]:
+        """Return the line at which each record of a part begins, and add its lines to the total."""
+        newline = b"\n" if b"\n" in content else b"\r"
+        before = self.num_lines
+        num_lines = content.count(newline) + (not content.endswith(newline))
+        self.num_lines += num_lines
+        if num_lines == num_records:
+            return np.arange(before + 1, before + 1 + num_records, dtype=np.int64)
+        # There are blank lines or values with several lines.
+        found = [line for line, _ in csv_records(io.BytesIO(content), self._delimiter)]
+        return before + np.resize(np.array(found, np.int64), num_records)
+
+    def _read(self, content: bytes, malformed: dict[int, str]) -> pa.Table:
+        """Read a part, and add its malformed records to `malformed` by their index."""
 
         def skip(row: Any) -> str:
-            text = f"{row.actual_columns} values instead of {row.expected_columns}: {row.text}"
-            number = first_row + row.number - first_number
-            malformed.append(BadRow(number, "", text, WRONG_NUMBER_OF_VALUES))
+            values = f"{row.actual_columns} values instead of {row.expected_columns}"
+            malformed[row.number - 1] = f"{values}: {row.text}"
             return "skip"
 
         return pa_csv.read_csv(
@@ -181,7 +177,7 @@ class _Parser:
             read_options=pa_csv.ReadOptions(
                 use_threads=False,
                 block_size=len(content) + 1,
-                column_names=None if self._has_header else self._header,
+                column_names=self._header if self.num_lines else None,
             ),
             parse_options=pa_csv.ParseOptions(
                 delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=skip
@@ -206,11 +202,7 @@ def _from_latin_1(column: pa.ChunkedArray) -> Any:
     return pa.array([value.decode().encode("latin-1") for value in values], pa.binary())
 
 
-def _unreadable(path: str, num_rows: int, delimiter: str, problem: str) -> UnreadableFileError:
-    line = 1
-    if num_rows > 0:
-        with open_input(path) as stream:
-            line = LineLocator(stream, delimiter).line_of(num_rows - 1)
+def _unreadable(path: str, line: int, problem: str) -> UnreadableFileError:
     hint = ""
     if problem == _UNCLOSED:
         hint = ". If a value after that line begins with a quote, check that it ends with one"

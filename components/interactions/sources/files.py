@@ -38,7 +38,7 @@ from components.interactions.sources.columns import (
     check_types,
     source_columns,
 )
-from components.interactions.sources.csv import csv_records, read_csv_blocks
+from components.interactions.sources.csv import check_encoding, csv_records, read_csv_blocks
 from components.interactions.sources.tfrecord import (
     NUM_FIRST_RECORDS,
     FrameError,
@@ -259,7 +259,7 @@ def _read_parquet_blocks(path: str, columns: Sequence[str], block_bytes: int) ->
             groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
             row_bytes = sum(group.total_byte_size for group in groups) // max(1, metadata.num_rows)
             batch_rows = max(1, block_bytes // max(1, row_bytes))
-            next_row = 0
+            next_row = 1
             for batch in parquet.iter_batches(batch_rows, columns=columns, use_threads=False):
                 rows = np.arange(next_row, next_row + len(batch), dtype=np.int64)
                 next_row += len(batch)
@@ -298,6 +298,7 @@ def _inspect(file: SourceFile, delimiter: str) -> SourceFile:
                 read = pq.read_schema if file.format == "parquet" else read_schema
                 schema = read(stream)
                 return replace(file, header=tuple(schema.names), schema=schema)
+            check_encoding(stream)
             records = csv_records(stream, delimiter)
             _, names = next(records, (0, []))
             # A file with only a header counts as empty, because Arrow would reject it.

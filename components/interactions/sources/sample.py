@@ -11,7 +11,7 @@ from components.interactions.errors import NoInputError, QueryError, UnreadableF
 from components.interactions.rows.column_types import text
 from components.interactions.sources.block import READ_ERRORS, open_input
 from components.interactions.sources.columns import accepts
-from components.interactions.sources.csv import csv_records
+from components.interactions.sources.csv import check_encoding, csv_records
 from components.interactions.sources.files import (
     FileFormat,
     SourceFile,
@@ -73,7 +73,7 @@ def read_sample(pattern: str, *, max_rows: int) -> Sample:
     for file_format, block in blocks:
         for name in names:
             parts[name].append(_readable(block.columns[name][: max(0, wanted)], file_format))
-        wanted -= len(block.rows)
+        wanted -= len(block.lines)
         if wanted < 0:
             break
     return Sample(
@@ -96,7 +96,7 @@ def count_rows(pattern: str, column: str) -> tuple[int, int]:
     num_rows = 0
     for file in files:
         for block in read_blocks(file, [column], delimiter) if file.header else ():
-            num_rows += len(block.rows)
+            num_rows += len(block.lines)
             values = _readable(block.columns[column], file.format)
             if values.dtype != pl.List:
                 texts = values.cast(pl.String).drop_nulls()
@@ -125,6 +125,7 @@ def _inspect(pattern: str) -> tuple[list[SourceFile], str]:
 def _guess_delimiter(path: str) -> str:
     try:
         with open_input(path) as stream:
+            check_encoding(stream)
             # With a delimiter that does not occur in text, the whole header is a single value.
             _, header = next(csv_records(stream, "\x1f"), (0, [""]))
     except READ_ERRORS as error:

@@ -94,7 +94,7 @@ def read_tfrecord_blocks(
     try:
         with open_input(path) as stream:
             for records in read_records(stream, block_bytes):
-                yield _block(records, next_row, wanted)
+                yield _block(records, next_row + 1, wanted)
                 next_row += len(records)
     except (FrameError, *READ_ERRORS) as error:
         raise UnreadableFileError(

@@ -13,22 +13,22 @@ from hypothesis import strategies as st
 
 from components.interactions.errors import UnreadableFileError
 from components.interactions.sources import files
-from components.interactions.sources.csv import LineLocator, csv_records
+from components.interactions.sources.csv import csv_records
 from components.interactions.sources.files import SourceFile, read_blocks
 
 FIELD = st.text(alphabet='ab",\n é', max_size=6)
 
 
 def rows_of(path: Path, block_bytes: int, columns: tuple[str, ...] = ("a", "b")) -> Any:
-    """Well-formed rows by number, and numbers of the malformed ones."""
+    """Well-formed rows by line, and lines of the malformed ones."""
     file_format = "parquet" if path.suffix == ".parquet" else "csv"
     file = SourceFile("interactions", 0, str(path), path.name, 1, file_format, columns)
     found: dict[int, tuple[Any, ...]] = {}
     malformed: list[int] = []
     for block in read_blocks(file, list(columns), ",", block_bytes):
         lists = [block.columns[name].to_pylist() for name in columns]
-        found.update(zip(block.rows.tolist(), zip(*lists, strict=True), strict=True))
-        malformed += [row.row for row in block.malformed]
+        found.update(zip(block.lines.tolist(), zip(*lists, strict=True), strict=True))
+        malformed += [row.line for row in block.malformed]
     return found, malformed
 
 
@@ -43,9 +43,14 @@ def test_blocks_of_any_size_hold_all_rows(tmp_path: Path, rows: list[list[str]],
     path = tmp_path / "rows.csv"
     path.write_text(text.getvalue(), encoding="utf-8", newline="")
     found, malformed = rows_of(path, block_bytes)
-    assert malformed == [i for i, row in enumerate(rows) if len(row) != 2]
+    # Each row begins after the header and the lines of earlier rows.
+    heights = [1 + sum(field.count("\n") for field in row) for row in rows]
+    lines = np.cumsum([2, *heights])
+    assert malformed == [line for line, row in zip(lines, rows, strict=False) if len(row) != 2]
     assert found == {
-        i: tuple(field.encode() for field in row) for i, row in enumerate(rows) if len(row) == 2
+        line: tuple(field.encode() for field in row)
+        for line, row in zip(lines, rows, strict=False)
+        if len(row) == 2
     }
 
 
@@ -54,8 +59,9 @@ def test_quote_in_an_unquoted_value_is_a_character(tmp_path: Path, block_bytes: 
     path = tmp_path / "rows.csv"
     path.write_bytes(b'a,b\n1,5" disc\n3,"x\n4,5"\n6,7\n' + b"1,2\n" * 20)
     found, _ = rows_of(path, block_bytes)
-    assert found[0] == (b"1", b'5" disc')
-    assert found[1] == (b"3", b"x\n4,5")
+    assert found[2] == (b"1", b'5" disc')
+    assert found[3] == (b"3", b"x\n4,5")
+    assert found[5] == (b"6", b"7")
     assert len(found) == 23
 
 
@@ -90,7 +96,7 @@ def test_a_stretch_without_a_line_end_is_an_error(tmp_path: Path, gap: bytes):
 def test_reads_gzip_byte_order_mark_and_windows_line_ends(tmp_path: Path):
     path = tmp_path / "rows.csv.gz"
     path.write_bytes(gzip.compress(b"\xef\xbb\xbfa,b\r\n1,2\r\n\r\n3,4"))
-    assert rows_of(path, 1000) == ({0: (b"1", b"2"), 1: (b"3", b"4")}, [])
+    assert rows_of(path, 1000) == ({2: (b"1", b"2"), 4: (b"3", b"4")}, [])
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(UnreadableFileError, match="ended before"):
         rows_of(path, 1000)
@@ -100,8 +106,8 @@ def test_malformed_row_need_not_be_utf8(tmp_path: Path):
     path = tmp_path / "rows.csv"
     path.write_bytes("a,b\né,2\n".encode() + b"\xff,3,4\n5,\xe9\n")
     found, malformed = rows_of(path, 1000)
-    assert found == {0: ("é".encode(), b"2"), 2: (b"5", b"\xe9")}
-    assert malformed == [1]
+    assert found == {2: ("é".encode(), b"2"), 4: (b"5", b"\xe9")}
+    assert malformed == [3]
 
 
 @pytest.mark.parametrize("block_bytes", [1, 100, 10**6])
@@ -110,7 +116,7 @@ def test_parquet_rows_are_numbered_over_row_groups(tmp_path: Path, block_bytes: 
     table = pa.table({"b": list(range(50)), "a": [str(i) for i in range(50)]})
     pq.write_table(table, path, row_group_size=7)
     found, _ = rows_of(path, block_bytes)
-    assert found == {i: (str(i), i) for i in range(50)}
+    assert found == {i + 1: (str(i), i) for i in range(50)}
 
 
 def test_a_row_group_is_not_in_memory_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -139,6 +145,7 @@ def test_records_start_after_quoted_newlines_and_blank_lines():
     assert next(csv_records(io.BytesIO(b"\xef\xbb\xbfa;b\n1;2\n"), ";")) == (1, ["a", "b"])
 
 
-def test_locator_survives_broken_utf8_and_nul():
-    locator = LineLocator(io.BytesIO(b"a\n\xff\n\0\n\n3\n"), ",")
-    assert [locator.line_of(row) for row in (0, 1, 2)] == [2, 3, 5]
+def test_broken_utf8_and_nul_do_not_change_the_lines(tmp_path: Path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"a\n\xff\n\0\n\n3\n")
+    assert list(rows_of(path, 1000, ("a",))[0]) == [2, 3, 5]

@@ -230,10 +230,10 @@ def test_records_that_are_half_of_another_kind_are_not_slow_nor_lost(tmp_path: P
     good = [
         (row, value)
         for block in blocks
-        for row, value in zip(block.rows, block.columns["a"].to_pylist(), strict=True)
+        for row, value in zip(block.lines, block.columns["a"].to_pylist(), strict=True)
     ]
-    assert good == [(i - 1, str(i).encode()) for i in range(1, 3001) if i % 3]
-    assert [row.row for block in blocks for row in block.malformed] == list(range(2, 3000, 3))
+    assert good == [(i, str(i).encode()) for i in range(1, 3001) if i % 3]
+    assert [row.line for block in blocks for row in block.malformed] == list(range(3, 3001, 3))
 
 
 def flip(content: bytes, place: int) -> bytes:
