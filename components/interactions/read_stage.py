@@ -30,7 +30,7 @@ from components.interactions.rows.checks import (
 from components.interactions.sources.columns import FILE, LINE, TIME_US, source_columns
 from components.interactions.sources.files import SourceFile
 from components.interactions.splits.cut_time import write_sorted_times
-from components.interactions.stable_hash import dictionary_encode, hash_strings
+from components.interactions.stable_hash import hash_strings
 from components.interactions.timelines.timelines import order_events
 
 BucketKey = tuple[Source, int]
@@ -143,7 +143,7 @@ def _spread(source: Source, rows: pa.Table, plan: IngestPlan) -> Iterator[tuple[
     num_buckets = plan.num_buckets[source]
     buckets = np.zeros(len(rows), np.int64)
     if num_buckets > 1 and len(rows):
-        ids = dictionary_encode(rows[plan.id_key(source)])
+        ids = rows[plan.id_key(source)].combine_chunks().dictionary_encode()
         hashed = hash_strings(ids.dictionary) % np.uint64(num_buckets)
         buckets = hashed.astype(np.int64)[np.asarray(ids.indices)]
     return write_segments(rows, buckets, plan.spill_dir)

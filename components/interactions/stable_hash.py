@@ -51,12 +51,6 @@ def hash_strings(strings: Any, seed: int = 0) -> Hashes:
     return hashes
 
 
-def dictionary_encode(column: pa.ChunkedArray) -> Any:
-    """Return a column as one dictionary-encoded array."""
-    encoded = column.combine_chunks().dictionary_encode()
-    return encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
-
-
 def fraction(hashes: Hashes) -> npt.NDArray[np.float64]:
     """Return each hash as a number in [0, 1)."""
     return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -1,7 +1,6 @@
 """TimelineExampleGen: convert interaction logs to timelines."""
 
 import json
-from typing import Any
 
 import apache_beam as beam
 from tfx.components.util import examples_utils
@@ -25,7 +24,6 @@ from components.beam_results import pipelines_like
 from components.interactions.config import IngestConfig, at_run_time
 from components.interactions.ingest import ingest
 from components.interactions.spans.choice import choose_spans
-from components.interactions.spans.pattern import ChosenSpans
 from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut
 
 
@@ -43,18 +41,6 @@ def TimelineExampleGen(
     """Read interactions, queries and catalogue, and write one Example per timeline.
 
     ```python
-    config = IngestConfig(
-        data=DataConfig(
-            interactions="/data/clicks-*.parquet",
-            queries="/data/users.csv",
-            candidates="/data/films.csv",
-        ),
-        split=SplitConfig(method="temporal", eval_fraction=0.1),
-        spec=FeatureSpec(
-            columns=ColumnsConfig(query_id="user_id", candidate_id="film_id", timestamp="time"),
-            features=FeaturesConfig(candidate={"title": FeatureConfig(kind="text")}),
-        ),
-    )
     example_gen = TimelineExampleGen(
         config=config.model_dump_json(), input_fingerprint=fingerprint(config)
     )
@@ -88,18 +74,14 @@ def TimelineExampleGen(
     examples_utils.set_file_format(examples, "tfrecords_gzip")
     held_out = HeldOut.of(settings.split, facts["cut"])
     examples.set_string_custom_property(HELD_OUT_PROPERTY, held_out.to_json())
-    if settings.chosen_spans is not None and settings.chosen_spans.interactions:
-        _set_spans(examples, settings.chosen_spans, facts["spans"]["interactions"])
-
-
-def _set_spans(examples: Any, chosen: ChosenSpans, read: list[dict[str, Any]]) -> None:
+    chosen = settings.chosen_spans
+    if chosen is None or not chosen.interactions:
+        return
     newest = chosen.interactions[-1]
     # TFX's file-based ExampleGens leave these two properties at 0 and set custom ones instead.
     examples.span = newest.span
     if newest.version is not None:
         examples.version = newest.version
     examples.set_string_custom_property(LAST_SPAN_PROPERTY, chosen.show(newest.span))
-    examples.set_string_custom_property(
-        SPANS_PROPERTY,
-        json.dumps({found["span"]: found["version"] for found in read}),
-    )
+    versions = {found["span"]: found["version"] for found in facts["spans"]["interactions"]}
+    examples.set_string_custom_property(SPANS_PROPERTY, json.dumps(versions))

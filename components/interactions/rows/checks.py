@@ -13,7 +13,6 @@ from components.interactions.rows.column_types import TimestampUnit, Values
 from components.interactions.sources.block import CONFLICT, BadRow, Block, show_value
 from components.interactions.sources.columns import FILE, LINE, SourceColumn, source_columns
 from components.interactions.sources.files import DEFAULT_BLOCK_BYTES, SourceFile, read_blocks
-from components.interactions.stable_hash import dictionary_encode
 from models.features.spec import RATING_KEY
 
 BAD_ROWS_SCHEMA = pa.schema(
@@ -92,7 +91,7 @@ def deduplicate_rows(rows: pa.Table, id_key: str, id_column: str) -> tuple[pa.Ta
         in `BAD_ROWS_SCHEMA`.
     """
     rows = rows.combine_chunks()
-    codes = np.asarray(dictionary_encode(rows[id_key]).indices)
+    codes = np.asarray(rows[id_key].combine_chunks().dictionary_encode().indices)
     _, firsts = np.unique(codes, return_index=True)
     is_first = np.zeros(len(codes), bool)
     is_first[firsts] = True

@@ -5,7 +5,7 @@ The tests replace Beam's BigQuery reader. The code has not been run against the 
 
 import importlib
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -38,13 +38,10 @@ def export_queries(
     make_pipeline: MakePipeline,
     sources: Sequence[Source] = SOURCES,
 ) -> IngestConfig:
-    """Execute the queries, and return a configuration that has their result files instead.
+    """Execute queries, and return a configuration that has their result files instead.
 
-    Args:
-        config: The configuration of ingestion; returned unchanged if it has no queries.
-        folder: An existing folder for the Parquet files of the results.
-        make_pipeline: Function that returns a new Beam pipeline; called once if there are queries.
-        sources: The sources whose queries are executed.
+    The Parquet files of the results are written to an existing folder. `make_pipeline` is called
+    once if there are queries; otherwise `config` is returned.
 
     Raises:
         QueryError: The extra `bigquery` or the Google credentials are missing.
@@ -134,21 +131,14 @@ def _read(
         )
         | f"Blocks_{source}"
         >> beam.BatchElements(min_batch_size=_BLOCK_ROWS, max_batch_size=_BLOCK_ROWS)
-        | f"Write_{source}" >> beam.ParDo(_WriteBlock(source, folder))
+        | f"Write_{source}" >> beam.Map(_write_block, source, folder)
         for source, query in queries.items()
     ]
     return written | "Written" >> beam.Flatten()
 
 
-class _WriteBlock(beam.DoFn):
-    """Write each batch of rows to a Parquet file; the output is pairs of source and path."""
-
-    def __init__(self, source: Source, folder: str):
-        self._source = source
-        self._folder = folder
-
-    def process(self, rows: list[dict[str, Any]]) -> Iterator[tuple[Source, str]]:
-        path = f"{self._folder}/exported-{uuid.uuid4().hex}"
-        with files.open_to_write(path) as stream:
-            pq.write_table(pa.Table.from_pylist(rows), stream)
-        yield self._source, path
+def _write_block(rows: list[dict[str, Any]], source: Source, folder: str) -> tuple[Source, str]:
+    path = f"{folder}/exported-{uuid.uuid4().hex}"
+    with files.open_to_write(path) as stream:
+        pq.write_table(pa.Table.from_pylist(rows), stream)
+    return source, path

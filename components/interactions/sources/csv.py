@@ -144,7 +144,7 @@ class _Parser:
         num_rows = len(table) - 1
         num_headers = int(not self.num_lines)
         lines = self._lines(content, num_headers + num_rows + len(malformed))
-        arrays = {name: _one_array(table[name].slice(0, num_rows)) for name in self._columns}
+        arrays = {name: table[name].slice(0, num_rows).combine_chunks() for name in self._columns}
         return Block(
             arrays,
             np.delete(lines, list(malformed))[num_headers:],
@@ -188,13 +188,6 @@ class _Parser:
                 strings_can_be_null=False,
             ),
         )
-
-
-def _one_array(column: pa.ChunkedArray) -> Any:
-    combined = column.combine_chunks()
-    if isinstance(combined, pa.ChunkedArray):
-        return pa.concat_arrays(combined.chunks) if combined.chunks else pa.array([], column.type)
-    return combined
 
 
 def _from_latin_1(column: pa.ChunkedArray) -> Any:

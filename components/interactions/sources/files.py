@@ -110,12 +110,8 @@ def find_files(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> tup
     """Return the files of each source in name order, after checking their columns.
 
     Raises:
-        NoInputError: A pattern matches no file, or only files without rows.
-        MissingSpanError: A required span is missing.
-        UnreadableFileError: A file does not have its format, or the format cannot be detected.
-        QueryError: A source is a query that has not been executed; see `export_queries`.
-        ColumnError: A declared column is missing, duplicated or has an unusable type, or the files
-            of a source have different columns.
+        IngestError: A file, a span or a column is missing or unusable, or a source is a query that
+            has not been executed (see `export_queries`).
     """
     config = choose_spans(config, sources)
     files: list[SourceFile] = []
@@ -206,9 +202,7 @@ def fingerprint(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> st
     `query_fingerprint` is hashed instead.
 
     Raises:
-        NoInputError: A pattern matches no file.
-        MissingSpanError: A required span is missing.
-        UnreadableFileError: A file cannot be read.
+        IngestError: A file or a span is missing or unreadable.
     """
     config = choose_spans(config, sources)
     total = hashlib.blake2b(digest_size=16)

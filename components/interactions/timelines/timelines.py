@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from components.interactions.sources.columns import TIME_US
 from components.interactions.splits.assignment import TRAIN, SplitCodes, timeline_starts
-from components.interactions.stable_hash import dictionary_encode, hash_strings
+from components.interactions.stable_hash import hash_strings
 
 Codes = npt.NDArray[np.int64]
 Positions = npt.NDArray[np.int64]
@@ -46,8 +46,8 @@ def order_events(
     the same query, candidate and time are duplicates; `drop_duplicates` keeps the first of them.
     Without times, all events are kept, because a query may have a candidate in several events.
     """
-    queries = dictionary_encode(events[query_id])
-    candidates = dictionary_encode(events[candidate_id])
+    queries = events[query_id].combine_chunks().dictionary_encode()
+    candidates = events[candidate_id].combine_chunks().dictionary_encode()
     # The order of hashes is independent of the order of files, and shuffles the training split.
     ranks = np.argsort(np.argsort(hash_strings(queries.dictionary), kind="stable"))
     query_ranks = ranks[np.asarray(queries.indices)]

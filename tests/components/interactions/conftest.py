@@ -19,13 +19,22 @@ from hypothesis import settings
 
 from components.interactions.buckets import Sizing
 from components.interactions.config import DataConfig, IngestConfig, SplitConfig
-from components.interactions.ingest import ingest
-from models.features.spec import ColumnsConfig, FeaturesConfig, FeatureSpec
+from components.interactions.ingest import ingest, ingest_catalogue
+from models.features.spec import ColumnsConfig, FeatureConfig, FeaturesConfig, FeatureSpec
 
 # The machine may be busy, and the tests do not measure time.
 settings.register_profile("without-deadline", deadline=None)
 settings.load_profile("without-deadline")
 
+# u: a b c d, v: b c, w: a; time runs against the order of the file for u.
+EVENTS = "q,c,t\nu,d,40\nv,b,10\nu,a,10\nu,c,30\nw,a,50\nv,c,20\nu,b,20\n"
+FEATURES = FeaturesConfig(
+    query={"age": FeatureConfig(kind="numeric"), "country": FeatureConfig(kind="categorical")},
+    candidate={
+        "title": FeatureConfig(kind="text"),
+        "genres": FeatureConfig(kind="categorical", separator="|", column="kinds"),
+    },
+)
 IN_MEMORY = ("--runner=DirectRunner", "--direct_running_mode=in_memory")
 
 
@@ -113,15 +122,19 @@ class Ingestion:
         )
 
     def run(
-        self, config: IngestConfig, sizing: Sizing = Sizing(), options: tuple[str, ...] = IN_MEMORY
+        self,
+        config: IngestConfig,
+        sizing: Sizing = Sizing(),
+        options: tuple[str, ...] = IN_MEMORY,
+        fitted: Ingested | None = None,
     ) -> Ingested:
+        """Ingest everything or, for a model that was fitted earlier, only the catalogue."""
         self._runs += 1
         folder = self.folder / f"run-{self._runs}"
-        report = ingest(
-            config,
-            *(str(folder / name) for name in ("examples", "rejected", "report")),
-            lambda: beam.Pipeline(argv=list(options)),
-            sizing,
+        outputs = [str(folder / name) for name in ("examples", "rejected", "report")]
+        start = [config] if fitted is None else [config, str(fitted.folder / "report")]
+        report = (ingest if fitted is None else ingest_catalogue)(
+            *start, *outputs, lambda: beam.Pipeline(argv=list(options)), sizing
         )
         return Ingested(folder, report)
 

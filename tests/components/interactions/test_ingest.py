@@ -19,7 +19,7 @@ from components.interactions.config import SplitConfig
 from components.interactions.errors import BadRowsError, EmptySplitError, NoInputError
 from models.features.spec import FeaturesConfig
 from tests.builders import feature_spec
-from tests.components.interactions.small_log import EVENTS, FEATURES
+from tests.components.interactions.conftest import EVENTS, FEATURES
 
 TINY = Sizing(block_bytes=64, bucket_bytes=96, batch_events=3)
 

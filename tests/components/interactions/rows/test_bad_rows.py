@@ -8,7 +8,7 @@ import pytest
 
 from components.interactions.buckets import Sizing
 from components.interactions.errors import BadRowsError, NoInputError, UnreadableFileError
-from tests.components.interactions.small_log import EVENTS, FEATURES
+from tests.components.interactions.conftest import EVENTS, FEATURES
 
 BAD = (
     b'q,c,t,note\nu,a,1,x\n\nu,b,2,"x\n\ny"\nu,,3,\nv,a,noon,\nv,b\nv,\xff,4,\n'

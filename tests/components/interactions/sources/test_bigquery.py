@@ -139,6 +139,14 @@ def test_query_and_options_reach_the_reader(ingestion: Any, reader: type[FakeRea
     assert "temp_dataset" not in reader.options[1]
 
 
+def test_catalogue_alone_may_be_a_query(ingestion: Any, reader: type[FakeReader]) -> None:
+    with_catalogue = config(candidates=f"bigquery: {FILMS}")
+    fitted = ingestion.run(with_catalogue)
+    reader.rows[FILMS] = [{"c": "new", "kinds": ["a"]}]
+    del reader.rows[EVENTS]
+    assert ingestion.run(with_catalogue, fitted=fitted).candidates() == ["new"]
+
+
 def test_bad_rows_are_set_aside_with_their_value(ingestion: Any, reader: type[FakeReader]) -> None:
     reader.rows[EVENTS] += [{"q": None, "c": "é1", "t": _moment(1), "stars": Decimal(1), "x": None}]
     found = ingestion.run(config(bad_rows="reject"))

@@ -19,7 +19,7 @@ from components.interactions.sources.files import SourceFile, find_files, read_b
 from components.interactions.sources.tfrecord import frame
 from models.features.spec import FeatureConfig, FeaturesConfig
 from tests import builders
-from tests.components.interactions.small_log import FEATURES
+from tests.components.interactions.conftest import FEATURES
 
 TINY = Sizing(block_bytes=256, bucket_bytes=96, batch_events=3)
 EVENTS = [
