@@ -9,10 +9,9 @@ from pydantic import Field, field_validator, model_validator
 from components.interactions.spans.pattern import (
     ChosenSpans,
     SpanKind,
-    SpanPattern,
-    has_spans,
     query_of,
     read_span,
+    span_kind,
 )
 from models.features.spec import FeatureSpec
 from models.settings import Settings
@@ -132,7 +131,7 @@ class DataConfig(Settings):
             ValueError: A pattern is invalid, or two patterns have different kinds of spans.
         """
         patterns = [p for p in (self.interactions, self.candidates, self.queries) if p]
-        kinds = {kind for p in patterns if (kind := SpanPattern.parse(p).kind) is not None}
+        kinds = {kind for p in patterns if (kind := span_kind(p)) is not None}
         if len(kinds) > 1:
             raise ValueError(
                 "all patterns must write spans the same way, as {SPAN} or as {YYYY}, {MM} and {DD}"
@@ -222,7 +221,7 @@ class IngestConfig(Settings):
     def _sections_fit_together(self) -> "IngestConfig":
         data, columns = self.data, self.spec.columns
         if self.split.eval_from == NEWEST_SPAN and self.chosen_spans is None:
-            if not has_spans(data.interactions):
+            if not span_kind(data.interactions):
                 raise ValueError(
                     "`split.eval_from: newest_span` needs spans in `events.files`: {SPAN}, or "
                     "{YYYY}, {MM} and {DD}"

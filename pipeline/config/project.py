@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from components.drift_gate.config import DistanceConfig, DriftConfig
 from components.index_builder.config import IndexConfig
 from components.interactions.config import DataConfig, IngestConfig, SplitConfig
-from components.interactions.spans.pattern import has_spans
+from components.interactions.spans.pattern import span_kind
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.serving_validator.config import ServingConfig
 from models.config import LOSS, HoldoutMetric, ModelConfig, TrainingConfig, TuningConfig
@@ -183,7 +183,7 @@ class PipelineConfig(Settings):
         if self.drift.action == "off":
             return
         data, spec = self.data, self.spec
-        if not has_spans(data.interactions):
+        if not span_kind(data.interactions):
             raise ValueError(
                 "`drift` compares spans, and `events.files` has none: {SPAN}, or {YYYY}, {MM} "
                 "and {DD}"

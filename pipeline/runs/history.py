@@ -16,7 +16,7 @@ from typing import Any, Literal
 from ml_metadata import MetadataStore, errors
 from ml_metadata.proto import metadata_store_pb2
 
-from components.interactions.spans.pattern import has_spans
+from components.interactions.spans.pattern import span_kind
 from pipeline.config.project import PipelineConfig
 from pipeline.runs.metadata import (
     NODE_TYPE,
@@ -293,7 +293,8 @@ def newest_catalogue(config: PipelineConfig, records: Sequence[RunRecord]) -> in
 
 def _reads_newest_catalogue(config: PipelineConfig) -> bool:
     catalogue = config.data.candidates
-    return catalogue is not None and has_spans(catalogue) and config.data.spans.last == "newest"
+    divided = catalogue is not None and span_kind(catalogue) is not None
+    return divided and config.data.spans.last == "newest"
 
 
 def _is_of_this_host(record: RunRecord) -> bool:

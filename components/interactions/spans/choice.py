@@ -21,12 +21,12 @@ from components.interactions.spans.pattern import (
     InputFile,
     SpanFiles,
     SpanKind,
-    SpanPattern,
-    has_spans,
+    find_delivery,
     list_files_and_near_misses,
     read_span,
     reads_as_day,
     show_span,
+    span_kind,
 )
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def choose_spans(
     spans = config.data.spans
     last = None if spans.last == "newest" else read_span(spans.last, kind)
     chosen = ChosenSpans(kind=kind)
-    if "interactions" in sources and has_spans(config.data.interactions):
+    if "interactions" in sources and span_kind(config.data.interactions):
         window, missing = _window(config, kind, last)
         last = window[-1].span
         chosen = ChosenSpans(
@@ -75,7 +75,7 @@ def choose_spans(
     snapshots: dict[str, SpanFiles] = {}
     for source in ("candidates", "queries"):
         pattern = getattr(config.data, source)
-        if source in sources and pattern is not None and has_spans(pattern):
+        if source in sources and pattern is not None and span_kind(pattern):
             through = last
             if source == "candidates" and last is not None and catalogue_through is not None:
                 through = max(last, catalogue_through)
@@ -101,7 +101,7 @@ def unread_files(config: IngestConfig) -> dict[Source, list[str]]:
         source: near_misses
         for source, pattern in patterns.items()
         if pattern is not None
-        and has_spans(pattern)
+        and span_kind(pattern)
         and (near_misses := list_files_and_near_misses(pattern)[1])
     }
 
@@ -206,7 +206,6 @@ def _snapshot(source: Source, pattern: str, kind: SpanKind, through: int | None)
 def _deliveries(source: Source, pattern: str) -> dict[int, SpanFiles]:
     """Return the files of the highest version of each span, by span number."""
     setting = SOURCE_SETTINGS[source]
-    parsed = SpanPattern.parse(pattern)
     listed, near_misses = list_files_and_near_misses(pattern)
     unread = f"these files almost match {pattern} and are not read: {_join(near_misses)}"
     if near_misses:
@@ -215,7 +214,7 @@ def _deliveries(source: Source, pattern: str) -> dict[int, SpanFiles]:
     found: dict[tuple[int, int], tuple[list[InputFile], tuple[str, ...]]] = {}
     for file in listed:
         try:
-            delivery = parsed.delivery(file.path)
+            delivery = find_delivery(pattern, file.path)
         except ValueError as error:
             raise NoInputError(f"`{setting}`: {error}") from error
         if delivery is None:

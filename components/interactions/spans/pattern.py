@@ -86,72 +86,64 @@ class Delivery(NamedTuple):
     spelling: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class SpanPattern:
-    """A glob with placeholders for spans; `kind` is None if it has none."""
+def span_kind(text: str) -> SpanKind | None:
+    """Return the kind of the spans that a pattern divides files into; None if it has none.
 
-    text: str
-    kind: SpanKind | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> "SpanPattern":
-        """Parse a pattern.
-
-        Raises:
-            ValueError: A placeholder is unknown, or the placeholders do not identify a span.
-        """
-        found = [match.groups() for match in _PLACEHOLDER.finditer(text)]
-        words = {word for word, _ in found}
-        if query_of(text) is not None:
-            if _PLACEHOLDERS & words:
-                raise ValueError(
-                    "a query cannot have spans; select the period in the query, such as WHERE day "
-                    "> DATE_SUB(CURRENT_DATE(), INTERVAL 28 DAY)"
-                )
-            return cls(text)
-        unknown = words - _PLACEHOLDERS
-        parts = words & _DATE_PARTS.keys()
-        problem = None
-        if unknown:
-            problem = (
-                f"unknown placeholder {{{min(unknown)}}}; use {{SPAN}}, {{VERSION}}, {{YYYY}}, "
-                "{MM} or {DD}"
+    Raises:
+        ValueError: A placeholder is unknown, or the placeholders do not identify a span.
+    """
+    found = [match.groups() for match in _PLACEHOLDER.finditer(text)]
+    words = {word for word, _ in found}
+    if query_of(text) is not None:
+        if _PLACEHOLDERS & words:
+            raise ValueError(
+                "a query cannot have spans; select the period in the query, such as WHERE day "
+                "> DATE_SUB(CURRENT_DATE(), INTERVAL 28 DAY)"
             )
-        elif any(width and word in _DATE_PARTS for word, width in found):
-            problem = "{YYYY}, {MM} and {DD} have a fixed width"
-        elif parts and len(parts) < len(_DATE_PARTS):
-            problem = "a date needs {YYYY}, {MM} and {DD}"
-        elif parts and "SPAN" in words:
-            problem = "a span is a number or a date, not both"
-        elif "VERSION" in words and not (parts or "SPAN" in words):
-            problem = "{VERSION} needs a span, such as {SPAN}"
-        elif re.search(r"\{(SPAN|VERSION)\}(\{|\d)|(\d|\})\{(SPAN|VERSION)\}", text):
-            problem = (
-                "a number of any length next to another one is ambiguous; give widths, such as "
-                "{SPAN:4}"
-            )
-        if problem:
-            raise ValueError(f"{text}: {problem}")
-        return cls(text, "date" if parts else "number" if "SPAN" in words else None)
+        return None
+    unknown = words - _PLACEHOLDERS
+    parts = words & _DATE_PARTS.keys()
+    problem = None
+    if unknown:
+        problem = (
+            f"unknown placeholder {{{min(unknown)}}}; use {{SPAN}}, {{VERSION}}, {{YYYY}}, "
+            "{MM} or {DD}"
+        )
+    elif any(width and word in _DATE_PARTS for word, width in found):
+        problem = "{YYYY}, {MM} and {DD} have a fixed width"
+    elif parts and len(parts) < len(_DATE_PARTS):
+        problem = "a date needs {YYYY}, {MM} and {DD}"
+    elif parts and "SPAN" in words:
+        problem = "a span is a number or a date, not both"
+    elif "VERSION" in words and not (parts or "SPAN" in words):
+        problem = "{VERSION} needs a span, such as {SPAN}"
+    elif re.search(r"\{(SPAN|VERSION)\}(\{|\d)|(\d|\})\{(SPAN|VERSION)\}", text):
+        problem = (
+            "a number of any length next to another one is ambiguous; give widths, such as {SPAN:4}"
+        )
+    if problem:
+        raise ValueError(f"{text}: {problem}")
+    return "date" if parts else "number" if "SPAN" in words else None
 
-    def delivery(self, path: str) -> Delivery | None:
-        """Return the span and version that a path names; None if it does not match.
 
-        Raises:
-            ValueError: The path matches, but its date does not exist.
-        """
-        match = _regex(self.text).fullmatch(path)
-        if match is None or self.kind is None:
-            return None
-        found = match.groupdict()
-        version = int(found["VERSION"]) if "VERSION" in found else None
-        if self.kind == "number":
-            return Delivery(int(found["SPAN"]), version, tuple(found.values()))
-        try:
-            day = date(*(int(found[part]) for part in _DATE_PARTS))
-        except ValueError as error:
-            raise ValueError(f"{path}: the date in the name does not exist: {error}") from error
-        return Delivery((day - _EPOCH).days, version, tuple(found.values()))
+def find_delivery(text: str, path: str) -> Delivery | None:
+    """Return the span and version that a path names; None if it does not match.
+
+    Raises:
+        ValueError: The path matches, but its date does not exist.
+    """
+    match = _regex(text).fullmatch(path)
+    if match is None:
+        return None
+    found = match.groupdict()
+    version = int(found["VERSION"]) if "VERSION" in found else None
+    if "SPAN" in found:
+        return Delivery(int(found["SPAN"]), version, tuple(found.values()))
+    try:
+        day = date(*(int(found[part]) for part in _DATE_PARTS))
+    except ValueError as error:
+        raise ValueError(f"{path}: the date in the name does not exist: {error}") from error
+    return Delivery((day - _EPOCH).days, version, tuple(found.values()))
 
 
 @dataclass(frozen=True, order=True)
@@ -200,11 +192,6 @@ def query_of(pattern: str) -> str | None:
     """Return the BigQuery query in `bigquery: SELECT …`; None if the pattern names files."""
     match = _QUERY_PREFIX.match(pattern)
     return None if match is None else pattern[match.end() :].strip()
-
-
-def has_spans(pattern: str) -> bool:
-    """Return whether the files of a pattern are divided into spans."""
-    return SpanPattern.parse(pattern).kind is not None
 
 
 def show_span(span: int, kind: SpanKind) -> str:
