@@ -115,14 +115,8 @@ def accepts(kind: ColumnKind, arrow_type: pa.DataType) -> bool:
     types = pa.types
     if types.is_dictionary(arrow_type):
         return accepts(kind, arrow_type.value_type)
-    is_text = (
-        types.is_string(arrow_type)
-        or types.is_large_string(arrow_type)
-        or types.is_binary(arrow_type)
-        or types.is_large_binary(arrow_type)
-        or types.is_null(arrow_type)
-    )
-    if is_text or types.is_integer(arrow_type):
+    texts = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.null())
+    if arrow_type in texts or types.is_integer(arrow_type):
         return True
     is_inexact = types.is_floating(arrow_type) or types.is_decimal(arrow_type)
     if kind in ("rating", "number"):

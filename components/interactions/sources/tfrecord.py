@@ -108,41 +108,29 @@ def read_records(stream: Any, block_bytes: int) -> Iterator[list[bytes]]:
     Raises:
         FrameError: A checksum is wrong, or the last record is incomplete.
     """
-    rest = b""
-    num_read = 0
-    while content := stream.read(block_bytes):
-        rest += content
-        records, end = _whole_records(rest, num_read)
-        rest = rest[end:]
-        num_read += len(records)
-        if records:
-            yield records
-    if rest:
-        raise FrameError(f"the file ends inside record {num_read + 1}")
-
-
-def _whole_records(content: bytes, num_before: int) -> tuple[list[bytes], int]:
-    """Return the whole records at the start of `content`, and the end position of the last one."""
     records: list[bytes] = []
-    lengths: dict[bytes, int] = {}  # many records have the same length
-    position = 0
-    while position + RECORD_HEAD_BYTES <= len(content):
-        begin = position + RECORD_HEAD_BYTES
-        head = content[position:begin]
-        number = num_before + len(records) + 1
-        if head not in lengths:
+    num_bytes = number = 0
+    while head := stream.read(RECORD_HEAD_BYTES):
+        number += 1
+        record = checksum = b""
+        if len(head) == RECORD_HEAD_BYTES:
             if not is_record_head(head):
                 raise FrameError(f"record {number} does not begin with a length and its checksum")
-            (lengths[head],) = struct.unpack("<Q", head[:8])
-        end = begin + lengths[head]
-        if end + _CHECKSUM_BYTES > len(content):
-            break
-        record = content[begin:end]
-        position = end + _CHECKSUM_BYTES
-        if masked_crc(record) != content[end:position]:
+            record = stream.read(int.from_bytes(head[:8], "little"))
+            checksum = stream.read(_CHECKSUM_BYTES)
+        if len(checksum) < _CHECKSUM_BYTES:
+            if records:
+                yield records
+            raise FrameError(f"the file ends inside record {number}")
+        if checksum != masked_crc(record):
             raise FrameError(f"the checksum of record {number} is wrong")
         records.append(record)
-    return records, position
+        num_bytes += len(record)
+        if num_bytes >= block_bytes:
+            yield records
+            records, num_bytes = [], 0
+    if records:
+        yield records
 
 
 def _block(records: Sequence[bytes], first_row: int, wanted: Mapping[str, pa.DataType]) -> Block:
