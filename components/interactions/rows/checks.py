@@ -137,4 +137,4 @@ def _bad_rows(rows: Iterable[tuple[int, BadRow]]) -> pa.Table:
         for file, bad in rows
     ]
     columns = zip(*sorted(entries, key=lambda entry: entry[:2]), strict=True)
-    return pa.table(list(columns) or [[]] * len(BAD_ROWS_SCHEMA), schema=BAD_ROWS_SCHEMA)
+    return pa.table(list(columns) or [()] * len(BAD_ROWS_SCHEMA), schema=BAD_ROWS_SCHEMA)

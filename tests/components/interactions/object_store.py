@@ -91,23 +91,6 @@ class _Upload(io.BytesIO):
         super().close()
 
 
-class _Download(io.RawIOBase):
-    def __init__(self, content: bytes):
-        self._content = io.BytesIO(content)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._content.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._content.tell()
-
+class _Download(io.BytesIO):
     def readinto(self, buffer: Any) -> int:
-        content = self._content.read(min(len(buffer), _MOST_BYTES))
-        buffer[: len(content)] = content
-        return len(content)
+        return super().readinto(memoryview(buffer)[:_MOST_BYTES])
