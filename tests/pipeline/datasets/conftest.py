@@ -19,7 +19,7 @@ def prepare(
     return datasets.prepare(dataset, data_dir, lambda: read_dataset(dataset, archives), force=force)
 
 
-def _zip_of(members: dict[str, bytes]) -> bytes:
+def zip_of(members: dict[str, bytes]) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for name, data in members.items():
@@ -96,22 +96,15 @@ def ml_latest_members() -> dict[str, bytes]:
     }
 
 
-@pytest.fixture
-def opened() -> Callable[[dict[str, bytes]], ArchiveMembers]:
-    """An archive of the given members."""
-    return lambda members: ArchiveMembers(_zip_of(members), "given.zip")
-
-
-@pytest.fixture
-def zip_of() -> Callable[[dict[str, bytes]], bytes]:
-    return _zip_of
+def opened(members: dict[str, bytes]) -> ArchiveMembers:
+    return ArchiveMembers(zip_of(members), "given.zip")
 
 
 @pytest.fixture
 def write_zip(tmp_path: Path) -> Callable[[dict[str, bytes]], Path]:
     def write(members: dict[str, bytes]) -> Path:
         path = tmp_path / "archive.zip"
-        path.write_bytes(_zip_of(members))
+        path.write_bytes(zip_of(members))
         return path
 
     return write

@@ -9,7 +9,7 @@ import polars.testing
 import pytest
 
 from pipeline.datasets import movielens
-from pipeline.datasets.dataset import ArchiveMembers, Tables
+from pipeline.datasets.dataset import Tables
 from pipeline.datasets.movielens import (
     check,
     download_100k,
@@ -19,13 +19,11 @@ from pipeline.datasets.movielens import (
     read_wheel,
 )
 from pipeline.errors import ArchiveError, DownloadError
-
-Open = Callable[[dict[str, bytes]], ArchiveMembers]
-Zip = Callable[[dict[str, bytes]], bytes]
+from tests.pipeline.datasets.conftest import opened, zip_of
 
 
 def test_100k_turns_flags_into_genres_and_splits_the_year(
-    ml_100k_members: dict[str, bytes], opened: Open
+    ml_100k_members: dict[str, bytes],
 ) -> None:
     files = read_100k(opened(ml_100k_members)).files
     assert files["movies.csv"].columns == ["movie_id", "title", "year", "genres"]
@@ -42,7 +40,7 @@ def test_100k_turns_flags_into_genres_and_splits_the_year(
 
 
 def test_100k_is_the_same_from_the_wheel(
-    wheel_members: dict[str, bytes], ml_100k_members: dict[str, bytes], opened: Open
+    wheel_members: dict[str, bytes], ml_100k_members: dict[str, bytes]
 ) -> None:
     wheel, archive = read_wheel(opened(wheel_members)), read_100k(opened(ml_100k_members))
     assert wheel.files.keys() == archive.files.keys()
@@ -51,7 +49,7 @@ def test_100k_is_the_same_from_the_wheel(
 
 
 def test_1m_decodes_ages_and_occupations_and_splits_at_double_colons(
-    ml_1m_members: dict[str, bytes], opened: Open
+    ml_1m_members: dict[str, bytes],
 ) -> None:
     files = read_1m(opened(ml_1m_members)).files
     assert files["users.csv"].columns == ["user_id", "age", "gender", "occupation", "zip_code"]
@@ -63,7 +61,7 @@ def test_1m_decodes_ages_and_occupations_and_splits_at_double_colons(
 
 
 def test_latest_has_half_stars_quoted_titles_and_no_users(
-    ml_latest_members: dict[str, bytes], opened: Open
+    ml_latest_members: dict[str, bytes],
 ) -> None:
     tables = read_latest(opened(ml_latest_members))
     assert tables.counts == {"interactions": 2, "movies": 2, "users": 2}
@@ -86,13 +84,13 @@ def test_latest_has_half_stars_quoted_titles_and_no_users(
     ],
 )
 def test_1m_refuses_rows_that_do_not_fit(
-    ml_1m_members: dict[str, bytes], opened: Open, changes: dict[str, bytes], message: str
+    ml_1m_members: dict[str, bytes], changes: dict[str, bytes], message: str
 ) -> None:
     with pytest.raises(ArchiveError, match=message):
         read_1m(opened({**ml_1m_members, **changes}))
 
 
-def test_another_release_is_refused(ml_latest_members: dict[str, bytes], opened: Open) -> None:
+def test_another_release_is_refused(ml_latest_members: dict[str, bytes]) -> None:
     with pytest.raises(ArchiveError, match=r"must contain `users\.dat`"):
         read_1m(opened(ml_latest_members))
     members = {**ml_latest_members, "ml-latest-small/ratings.csv": b"a,b\n1,2\n"}
@@ -129,7 +127,7 @@ def sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., No
 
 
 def test_a_download_takes_the_wheel_first(
-    sources: Callable[..., None], wheel_members: dict[str, bytes], zip_of: Zip
+    sources: Callable[..., None], wheel_members: dict[str, bytes]
 ) -> None:
     wheel = zip_of(wheel_members)
     sources(wheel, None, wheel)
@@ -140,7 +138,6 @@ def test_a_download_takes_the_wheel_first(
 def test_a_download_takes_the_archive_if_the_wheel_fails(
     sources: Callable[..., None],
     ml_100k_members: dict[str, bytes],
-    zip_of: Zip,
     wheel: bytes | None,
 ) -> None:
     archive = zip_of(ml_100k_members)
