@@ -12,7 +12,7 @@ PACKAGES = ["pipeline*", "components*", "models*", "serving*"]
 
 # `serving.clients` and `serving.loadtest` need nothing else. They run on any Python from 3.10 and
 # with any protobuf from 3.20.3, so that an application can install them next to its own packages.
-CLIENT = ["grpcio>=1.62", "hpack>=4,<5", "protobuf>=3.20.3"]
+CLIENT = ["grpcio>=1.62", "protobuf>=3.20.3"]
 
 # What `python -m serving.server` needs: neither TFX nor Beam. serving/requirements.lock.
 SERVER = [

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from serving.clients import wire
+from serving.clients import messages, messages_pb2
 from serving.errors import code_name
 
 _TIMEOUT_S = 10.0
@@ -20,8 +20,8 @@ Sender = Callable[[], Awaitable[str]]
 
 def predict_request(name: str = "retrieval", signature: str = "", **spec: Any) -> Any:
     """Return a valid PredictRequest, except for the parts that the arguments change."""
-    model_spec = wire.ModelSpec(name=name, signature_name=signature, **spec)
-    request = wire.PredictRequest(model_spec=model_spec)
+    model_spec = messages_pb2.ModelSpec(name=name, signature_name=signature, **spec)
+    request = messages_pb2.PredictRequest(model_spec=model_spec)
     set_text(request.inputs["user_id"], [1], ["user 1"])
     set_text(request.inputs["history"], [1, 1], ["item 1"])
     return request
@@ -39,7 +39,7 @@ def set_text(tensor: Any, shape: list[int], values: list[str], dtype: int = _DT_
 def grpc_bodies() -> dict[str, bytes]:
     """Return the request bodies of invalid Predict calls, by a description of the error."""
     requests = {
-        "no model": wire.PredictRequest(),
+        "no model": messages_pb2.PredictRequest(),
         "unknown model": predict_request("nobody"),
         "unknown version": predict_request(version={"value": 10**9}),
         "unknown label": predict_request(version_label="no such label"),
@@ -114,7 +114,7 @@ def senders(channel: Any, host: str, grpc_port: int, rest_port: int) -> dict[str
         grpc_port: The gRPC port, for bytes that are not valid HTTP/2.
         rest_port: The REST port.
     """
-    predict = channel.unary_unary(wire.PREDICT)
+    predict = channel.unary_unary(messages.PREDICT)
 
     def over_grpc(body: bytes) -> Sender:
         async def send() -> str:

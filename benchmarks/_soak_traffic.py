@@ -155,7 +155,7 @@ class Traffic:
                     answer = (await client.recommend(queries=[queries[number]]))[0]
                     self._check("gRPC without retries", number, "best", answer)
                 except ServingError as error:
-                    failed = f"{error.code_name()}: {error.message[:200]}"
+                    failed = f"{error.code_name}: {error.message[:200]}"
                     self.tally.failures.append((time.monotonic(), failed))
                 await asyncio.sleep(2 * _PAUSE_S)
 
@@ -182,4 +182,4 @@ class Traffic:
             self.tally.wrong.append(f"{client}, query {number}, {kind}: {answer}"[:500])
 
     def _lose(self, client: str, error: ServingError) -> None:
-        self.tally.lost.append(f"{client}: {error.code_name()}: {error.message[:300]}")
+        self.tally.lost.append(f"{client}: {error.code_name}: {error.message[:300]}")

@@ -41,6 +41,8 @@ from serving.loadtest import LoadPlan, drive, drive_in_processes  # noqa: E402
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 NUM_CANDIDATES = 100_000
 CLIENTS = 16
+# One process of the load generator could be the limit.
+LOAD_PROCESSES = 2
 RELOADS = 20
 _SCRIPTS = ROOT / "benchmarks"
 _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -175,11 +177,12 @@ def measure_throughput(
         for kind in ("sync", "aio"):
             targets[kind] = servers.enter_context(canned_server(kind, answer_file))
         for target in targets.values():
-            drive_in_processes(load(target, messages, CLIENTS, 1.0))  # warm-up
+            drive_in_processes(load(target, messages, CLIENTS, 1.0), LOAD_PROCESSES)  # warm-up
         for number in range(rounds):
             # Reverse every other round, so that trends in the machine's load cancel out.
             for name, target in list(targets.items())[:: -1 if number % 2 else 1]:
-                many = drive_in_processes(load(target, messages, CLIENTS, seconds))
+                plan = load(target, messages, CLIENTS, seconds)
+                many = drive_in_processes(plan, LOAD_PROCESSES)
                 one = drive_in_processes(load(target, messages, 1, seconds / 2))
                 if failed := {**many.messages, **one.messages}:
                     raise RuntimeError(f"{name} failed requests: {failed}")

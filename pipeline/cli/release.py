@@ -174,7 +174,7 @@ def _release(
             with waiting(f"waiting for {', '.join(addresses)}"):
                 states = rollout.apply(wanted)
         except ServingError as error:
-            fail(f"{', '.join(addresses)}: {error.code_name()}: {error}")
+            fail(f"{', '.join(addresses)}: {error.code_name}: {error}")
     _show(wanted, states, path, as_json)
 
 

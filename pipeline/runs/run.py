@@ -20,7 +20,7 @@ from pipeline.orchestrators.local.target import LocalTarget
 from pipeline.runs.earlier_runs import INGESTION, ingestion_of_run
 from pipeline.runs.lock import run_lock
 from pipeline.runs.summary import RunSummary
-from serving.standby import standby_server
+from serving.launcher import standby_server
 
 log = logging.getLogger(__name__)
 

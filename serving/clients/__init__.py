@@ -8,11 +8,11 @@ Example:
 """
 
 from serving.clients.answer import Embedding, Recommendations
-from serving.clients.core import RetryPolicy
 from serving.clients.grpc_client import AsyncRetrievalClient, RetrievalClient
 from serving.clients.model import ModelMetadata, SignatureSpec, TensorSpec, VersionStatus
 from serving.clients.query import Query
 from serving.clients.rest_client import RestRetrievalClient
+from serving.clients.retry import RetryPolicy
 from serving.clients.tls import TlsOptions
 
 __all__ = [

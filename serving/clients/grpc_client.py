@@ -3,21 +3,75 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from serving.clients.answer import Embedding, Recommendations
-from serving.clients.core import Flow, Pause
-from serving.clients.grpc_protocol import GrpcProtocol, as_serving_error, bind, make_channel
+from serving.clients.messages import METHODS, GrpcProtocol, Message
 from serving.clients.model import ModelMetadata, VersionStatus
 from serving.clients.retrieval_client import BlockingClient, ClientOptions, RetrievalMethods
+from serving.clients.retry import Flow
 from serving.clients.tls import TlsOptions
-from serving.errors import ServingError
+from serving.errors import ServingError, UnavailableError, from_grpc_code
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
+
+_CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", 2**31 - 1),
+    ("grpc.max_send_message_length", 2**31 - 1),
+    # The clients retry calls themselves; retries in gRPC would multiply the attempts.
+    ("grpc.enable_retries", 0),
+    # By default, gRPC waits 1 s or more before it reconnects, and calls fail in the meantime.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # Without this option, all clients of the process share one connection.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+# Targets with these schemes can have several addresses, which get the requests in turn. A plain
+# `host:port` keeps gRPC's default policy, which reconnects as soon as there is a call.
+_REPLICA_SCHEMES = ("dns:", "ipv4:", "ipv6:")
+
+
+def make_channel(library: Any, target: str, tls: TlsOptions | None) -> Any:
+    """Return a new channel from `library`, which is `grpc` or `grpc.aio`.
+
+    Raises:
+        InvalidArgumentError: If a file in `tls` cannot be read.
+    """
+    options: tuple[tuple[str, Any], ...] = _CHANNEL_OPTIONS
+    if target.startswith(_REPLICA_SCHEMES):
+        options += (("grpc.lb_policy_name", "round_robin"),)
+    if tls is None:
+        return library.insecure_channel(target, options=options)
+    options += tls.channel_options()
+    return library.secure_channel(target, tls.channel_credentials(), options=options)
+
+
+def bind(channel: Any) -> Callable[[Message, float], Any]:
+    """Return a function that sends a request of the API, given the request and a timeout (s)."""
+    calls = {
+        request_class: channel.unary_unary(
+            path,
+            request_serializer=request_class.SerializeToString,
+            response_deserializer=response_class.FromString,
+        )
+        for path, (request_class, response_class) in METHODS.items()
+    }
+    return lambda request, timeout_s: calls[type(request)](request, timeout=timeout_s)
+
+
+def as_serving_error(error: grpc.RpcError) -> ServingError:
+    """Convert gRPC's error of a failed call."""
+    code, message = error.code().value[0], error.details() or ""
+    if error.code() is grpc.StatusCode.CANCELLED:
+        # The clients never read the error of a call that they cancelled. So a proxy cancelled
+        # it, or a server that was shutting down.
+        return UnavailableError(f"The call was cancelled by the server or a proxy: {message}")
+    return from_grpc_code(code, message)
 
 
 class RetrievalClient(BlockingClient):
@@ -110,19 +164,16 @@ class AsyncRetrievalClient(
             await self._channel.close()
 
     async def _run(self, flow: Flow[Any]) -> Any:
+        response: Any = None
         try:
-            step = next(flow)
             while True:
-                response = None
+                step = flow.send(response)
+                if step.pause_s:
+                    await asyncio.sleep(step.pause_s)
                 try:
-                    if isinstance(step, Pause):
-                        await asyncio.sleep(step.seconds)
-                    else:
-                        response = await self._send(step.request, step.timeout_s)
+                    response = await self._send(step.request, step.timeout_s)
                 except ServingError as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(response)
+                    response = error
         except StopIteration as stop:
             return stop.value
 

@@ -9,9 +9,6 @@ from typing import Any
 
 from serving.errors import InternalError, InvalidArgumentError
 
-# tensorflow/core/framework/types.proto
-DTYPE_NAMES = {1: "float", 2: "double", 3: "int32", 7: "string", 9: "int64", 10: "bool"}
-
 
 @dataclasses.dataclass(frozen=True)
 class ModelChoice:
@@ -49,12 +46,6 @@ class TensorSpec:
 
     dtype: str
     shape: tuple[int | None, ...] | None
-
-    @classmethod
-    def from_sizes(cls, dtype: str, sizes: Sequence[int], *, unknown_rank: bool) -> TensorSpec:
-        """Build a spec from dimension sizes as in TensorFlow's protos, where -1 means any size."""
-        shape = tuple(size if size >= 0 else None for size in sizes)
-        return cls(dtype, None if unknown_rank else shape)
 
     @property
     def rank(self) -> int | None:

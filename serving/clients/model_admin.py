@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from serving.clients import wire
-from serving.clients.grpc_protocol import GrpcProtocol, as_serving_error, bind, make_channel
+from serving.clients import messages_pb2
+from serving.clients.grpc_client import as_serving_error, bind, make_channel
+from serving.clients.messages import GrpcProtocol, Message
 from serving.clients.model import ModelChoice, VersionStatus
 from serving.clients.tls import TlsOptions
 from serving.errors import NotFoundError, from_grpc_code
@@ -55,7 +56,7 @@ class ModelAdmin:
             FailedPreconditionError: If a label is assigned to a version that is not available.
             ServingError: Any other error of the server or the connection.
         """
-        response = self._send(wire.ReloadConfigRequest(config=config), timeout_s)
+        response = self._send(messages_pb2.ReloadConfigRequest(config=config), timeout_s)
         if response.status.error_code:
             raise from_grpc_code(response.status.error_code, response.status.error_message)
 
@@ -72,7 +73,7 @@ class ModelAdmin:
             return {}
         return {row.version: row for row in rows}
 
-    def _send(self, request: wire.Message, timeout_s: float) -> wire.Message:
+    def _send(self, request: Message, timeout_s: float) -> Message:
         try:
             return self._call(request, timeout_s)
         except grpc.RpcError as error:

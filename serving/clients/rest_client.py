@@ -6,34 +6,39 @@ import http.client
 import json
 import ssl
 import threading
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlsplit
 
+from google.protobuf import json_format
+
+from serving.clients import messages_pb2
 from serving.clients.answer import Prediction
-from serving.clients.core import Deadline, Exchange
+from serving.clients.messages import Message, read_signatures, read_status
 from serving.clients.model import (
     ModelChoice,
     ModelMetadata,
     SignatureSpec,
     Tensor,
-    TensorSpec,
     VersionStatus,
     decode_text,
     encode_text,
 )
 from serving.clients.retrieval_client import BlockingClient, ClientOptions
+from serving.clients.retry import Deadline, Exchange
 from serving.clients.tls import TlsOptions
 from serving.errors import (
     DeadlineExceededError,
     InternalError,
     InvalidArgumentError,
     UnavailableError,
-    from_http_status,
 )
+from serving.rest_status_codes import from_http_status
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+T = TypeVar("T")
 
 
 class RestRetrievalClient(BlockingClient):
@@ -85,7 +90,7 @@ class RestRetrievalClient(BlockingClient):
     def _send(self, request: HttpRequest, timeout_s: float) -> Any:
         deadline = Deadline(timeout_s)
         try:
-            return _read_answer(*self._exchange(request, deadline))
+            return _read_answer(*self._send_to_kept_connection(request, deadline))
         except TimeoutError as error:
             self.close()
             raise DeadlineExceededError(f"No answer within {timeout_s:.3g} s") from error
@@ -95,18 +100,20 @@ class RestRetrievalClient(BlockingClient):
                 f"Cannot reach {self._host}:{self._port}: {error or type(error).__name__}"
             ) from error
 
-    def _exchange(self, request: HttpRequest, deadline: Deadline) -> tuple[int, bytes]:
+    def _send_to_kept_connection(
+        self, request: HttpRequest, deadline: Deadline
+    ) -> tuple[int, bytes]:
         connection = self._connection(deadline.left_s())
         was_open = connection.sock is not None
         try:
-            return _exchange(connection, request)
+            return _send_over(connection, request)
         except (ConnectionError, http.client.RemoteDisconnected):
             # Servers close idle kept-alive connections. So connect again and repeat the request,
             # which is safe because requests are idempotent.
             if not was_open:
                 raise
         self.close()
-        return _exchange(self._connection(deadline.left_s()), request)
+        return _send_over(self._connection(deadline.left_s()), request)
 
     def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
@@ -183,18 +190,48 @@ class RestProtocol:
             "signature_name": signature.name,
             "inputs": {name: _nested(tensor) for name, tensor in inputs.items()},
         }
-        return Exchange(HttpRequest("POST", f"{self._path}:predict", body), read)
+        return _exchange(HttpRequest("POST", f"{self._path}:predict", body), read)
 
     def metadata(self) -> Exchange[ModelMetadata]:
         """Build the request for the model's signatures."""
-        return Exchange(HttpRequest("GET", f"{self._path}/metadata"), _read_metadata)
+
+        def read(answer: Any) -> ModelMetadata:
+            definitions = _message(
+                answer["metadata"]["signature_def"], messages_pb2.SignatureDefMap()
+            )
+            return ModelMetadata(int(answer["model_spec"]["version"]), read_signatures(definitions))
+
+        return _exchange(HttpRequest("GET", f"{self._path}/metadata"), read)
 
     def status(self) -> Exchange[list[VersionStatus]]:
         """Build the request for the states of the model's versions."""
-        return Exchange(HttpRequest("GET", self._path), _read_status)
+
+        def read(answer: Any) -> list[VersionStatus]:
+            return read_status(_message(answer, messages_pb2.GetModelStatusResponse()))
+
+        return _exchange(HttpRequest("GET", self._path), read)
 
 
-def _exchange(connection: http.client.HTTPConnection, request: HttpRequest) -> tuple[int, bytes]:
+def _message(answer: Any, message: Message) -> Message:
+    if not isinstance(answer, dict):  # ParseDict accepts an empty list
+        raise TypeError("not a JSON object")
+    return json_format.ParseDict(answer, message, ignore_unknown_fields=True)
+
+
+def _exchange(request: HttpRequest, read: Callable[[Any], T]) -> Exchange[T]:
+    def read_or_fail(answer: Any) -> T:
+        try:
+            return read(answer)
+        except (LookupError, TypeError, ValueError, AttributeError, json_format.Error) as error:
+            raise InternalError(
+                "The answer must have the format of TensorFlow Serving's REST API, got "
+                f"{json.dumps(answer)[:100]}"
+            ) from error
+
+    return Exchange(request, read_or_fail)
+
+
+def _send_over(connection: http.client.HTTPConnection, request: HttpRequest) -> tuple[int, bytes]:
     content = None
     if request.body is not None:
         content = encode_text(json.dumps(request.body, ensure_ascii=False))
@@ -214,31 +251,8 @@ def _read_answer(status: int, content: bytes) -> Any:
         raise from_http_status(status, text[:200]) from error
     if status != 200:
         message = answer.get("error", text) if isinstance(answer, dict) else text
-        raise from_http_status(status, message)
+        raise from_http_status(status, str(message))
     return answer
-
-
-def _read_metadata(answer: Any) -> ModelMetadata:
-    definitions = answer["metadata"]["signature_def"]["signature_def"]
-    signatures = {
-        name: SignatureSpec(
-            name, _tensor_specs(definition["inputs"]), _tensor_specs(definition["outputs"])
-        )
-        for name, definition in definitions.items()
-    }
-    return ModelMetadata(int(answer["model_spec"]["version"]), signatures)
-
-
-def _read_status(answer: Any) -> list[VersionStatus]:
-    return [
-        VersionStatus(
-            int(row["version"]),
-            row["state"],
-            row["status"]["error_code"],
-            row["status"]["error_message"],
-        )
-        for row in answer["model_version_status"]
-    ]
 
 
 def _nested(tensor: Tensor) -> list[Any]:
@@ -251,14 +265,3 @@ def _tensor(value: Any, dtype: str) -> Tensor:
     if not (value and isinstance(value[0], list)):
         return Tensor(dtype, (len(value),), value)
     return Tensor(dtype, (len(value), len(value[0])), [item for row in value for item in row])
-
-
-def _tensor_specs(infos: Mapping[str, Any]) -> dict[str, TensorSpec]:
-    return {
-        name: TensorSpec.from_sizes(
-            info["dtype"].removeprefix("DT_").lower(),
-            [int(dim["size"]) for dim in info["tensor_shape"]["dim"]],
-            unknown_rank=info["tensor_shape"]["unknown_rank"],
-        )
-        for name, info in infos.items()
-    }

@@ -6,19 +6,35 @@
 
 from __future__ import annotations
 
+import abc
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypedDict, TypeVar, overload
 
-from serving.clients.answer import Embedding, Recommendations
-from serving.clients.core import ClientCore, Flow, Pause, RetryPolicy, ServingProtocol
-from serving.clients.model import ModelChoice, ModelMetadata, VersionStatus
-from serving.clients.query import FeatureValue, Query
-from serving.errors import ServingError
+from serving.clients.answer import (
+    Embedding,
+    Prediction,
+    Recommendations,
+    check_k,
+    read_embeddings,
+    read_recommendations,
+)
+from serving.clients.model import (
+    ModelChoice,
+    ModelMetadata,
+    SignatureSpec,
+    Tensor,
+    VersionStatus,
+)
+from serving.clients.query import FeatureValue, Query, build_inputs, find_id_name
+from serving.clients.retry import Deadline, Exchange, Flow, RetryPolicy, send_with_retries
+from serving.errors import FailedPreconditionError, InvalidArgumentError, ServingError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+T = TypeVar("T")
 # Return types of the methods: plain values, or coroutines for asyncio.
 One = TypeVar("One")
 Many = TypeVar("Many")
@@ -26,6 +42,21 @@ Vector = TypeVar("Vector")
 Vectors = TypeVar("Vectors")
 Metadata = TypeVar("Metadata")
 Status = TypeVar("Status")
+
+
+class ServingProtocol(Protocol):
+    """Interface that builds requests and parses responses for gRPC or REST, without I/O."""
+
+    def predict(
+        self, signature: SignatureSpec, inputs: Mapping[str, Tensor]
+    ) -> Exchange[Prediction]:
+        """Build the request that runs a signature."""
+
+    def metadata(self) -> Exchange[ModelMetadata]:
+        """Build the request for the model's signatures."""
+
+    def status(self) -> Exchange[list[VersionStatus]]:
+        """Build the request for the states of the model's versions."""
 
 
 class ClientOptions(TypedDict, total=False):
@@ -39,7 +70,7 @@ class ClientOptions(TypedDict, total=False):
     candidate_id_name: str | None
 
 
-class RetrievalMethods(Generic[One, Many, Vector, Vectors, Metadata, Status]):
+class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, Status]):
     """The methods of a client of one served retrieval model.
 
     The first call requests the names and types of the model's inputs from the server. If a call
@@ -74,12 +105,16 @@ class RetrievalMethods(Generic[One, Many, Vector, Vectors, Metadata, Status]):
         query_id_name: str | None = None,
         candidate_id_name: str | None = None,
     ) -> None:
-        protocol = make_protocol(ModelChoice(model_name, model_version, version_label))
-        self._core = ClientCore(protocol, timeout_s, retry_policy, query_id_name, candidate_id_name)
+        self._protocol = make_protocol(ModelChoice(model_name, model_version, version_label))
+        self._timeout_s = timeout_s
+        self._retry_policy = retry_policy
+        self._query_id_name = query_id_name
+        self._candidate_id_name = candidate_id_name
+        self._metadata: ModelMetadata | None = None
 
+    @abc.abstractmethod
     def _run(self, flow: Flow[Any]) -> Any:
         """Perform the steps of a call; return its result, or a coroutine that returns it."""
-        raise NotImplementedError  # Each client of a protocol implements it.
 
     @overload
     def recommend(
@@ -134,7 +169,13 @@ class RetrievalMethods(Generic[One, Many, Vector, Vectors, Metadata, Status]):
             ServingError: Any other error of the server or the connection.
         """
         query = Query(query_id, history, features or {}, exclude, filters or {})
-        return self._run(self._core.recommend(query, queries, k, timeout_s))
+        if queries is not None and query != Query():
+            raise InvalidArgumentError("Pass either `queries` or the parts of one query, not both")
+        asked = [query] if queries is None else queries
+        restricted = any(query.is_restricted for query in asked)
+        name = "recommend_excluding" if restricted else "serving_default"
+        flow = self._search(name, asked, k, timeout_s)
+        return self._run(_first(flow) if queries is None else flow)
 
     @overload
     def similar(
@@ -169,8 +210,12 @@ class RetrievalMethods(Generic[One, Many, Vector, Vectors, Metadata, Status]):
 
         See `recommend` for the other arguments, the return value and the errors.
         """
-        flow = self._core.similar(candidate_id, candidate_ids, filters or {}, k, timeout_s)
-        return self._run(flow)
+        if (candidate_id is None) == (candidate_ids is None):
+            raise InvalidArgumentError("Pass either `candidate_id` or `candidate_ids`")
+        ids = [candidate_id or ""] if candidate_ids is None else candidate_ids
+        asked = [Query(each, filters=filters or {}) for each in ids]
+        flow = self._search("similar_candidates", asked, k, timeout_s)
+        return self._run(_first(flow) if candidate_ids is None else flow)
 
     def embed_query(
         self,
@@ -182,14 +227,14 @@ class RetrievalMethods(Generic[One, Many, Vector, Vectors, Metadata, Status]):
     ) -> Vector:
         """Return the `Embedding` of a query."""
         query = Query(query_id, history, features or {})
-        return self._run(self._core.embed_one("embed_query", query, timeout_s))
+        return self._run(_first(self._predict("embed_query", [query], read_embeddings, timeout_s)))
 
     def embed_queries(self, queries: Sequence[Query], *, timeout_s: float | None = None) -> Vectors:
         """Return the `Embedding` of each query; all are sent in one request.
 
         Exclusions and filters have no effect.
         """
-        return self._run(self._core.embed_queries(queries, timeout_s))
+        return self._run(self._predict("embed_query", queries, read_embeddings, timeout_s))
 
     def embed_candidate(
         self,
@@ -200,15 +245,95 @@ class RetrievalMethods(Generic[One, Many, Vector, Vectors, Metadata, Status]):
     ) -> Vector:
         """Return the `Embedding` of a candidate."""
         candidate = Query(candidate_id, features=features or {})
-        return self._run(self._core.embed_one("embed_candidate", candidate, timeout_s))
+        flow = self._predict("embed_candidate", [candidate], read_embeddings, timeout_s)
+        return self._run(_first(flow))
 
     def metadata(self, *, refresh: bool = False, timeout_s: float | None = None) -> Metadata:
         """Return the model's signatures, which are cached; `refresh` requests them again."""
-        return self._run(self._core.metadata(timeout_s, refresh=refresh))
+        return self._run(self._known_metadata(self._deadline(timeout_s), refresh=refresh))
 
     def status(self, *, timeout_s: float | None = None) -> Status:
         """Return the states of the model's versions, newest first."""
-        return self._run(self._core.status(timeout_s))
+        return self._run(self._exchange(self._protocol.status(), self._deadline(timeout_s)))
+
+    def _search(
+        self, name: str, queries: Sequence[Query], k: int | None, timeout_s: float | None
+    ) -> Flow[list[Recommendations]]:
+        read = functools.partial(read_recommendations, k=k)
+        return self._predict(name, queries, read, timeout_s, k)
+
+    def _predict(
+        self,
+        name: str,
+        queries: Sequence[Query],
+        read: Callable[[Prediction], list[T]],
+        timeout_s: float | None,
+        k: int | None = None,
+    ) -> Flow[list[T]]:
+        if not queries:
+            return []
+        deadline = self._deadline(timeout_s)
+
+        def predict(metadata: ModelMetadata) -> Flow[list[T]]:
+            signature = metadata.signatures.get(name)
+            if signature is None:
+                raise FailedPreconditionError(
+                    f"The model has no signature {name!r}; it has "
+                    f"{', '.join(sorted(metadata.signatures))}"
+                )
+            check_k(signature, k)
+            inputs = build_inputs(signature, self._id_name(metadata, signature), queries)
+            exchange = self._protocol.predict(signature, inputs)
+            return read((yield from self._exchange(exchange, deadline)))
+
+        was_known = self._metadata is not None
+        metadata = yield from self._known_metadata(deadline)
+        try:
+            return (yield from predict(metadata))
+        except (InvalidArgumentError, FailedPreconditionError):
+            # Either the arguments are wrong, or the server has a newer version with different
+            # inputs. Only in the second case can a second attempt succeed.
+            newer = (yield from self._newer_metadata(deadline)) if was_known else None
+            if newer is None or newer.signatures.get(name) == metadata.signatures.get(name):
+                raise
+        return (yield from predict(newer))
+
+    def _id_name(self, metadata: ModelMetadata, signature: SignatureSpec) -> str:
+        if signature.name not in ("similar_candidates", "embed_candidate"):
+            return find_id_name(signature, self._query_id_name, "query_id_name")
+        given = self._candidate_id_name
+        similar = metadata.signatures.get("similar_candidates")
+        if given is None and similar is not None:
+            # `embed_candidate` may have several string inputs of rank 1, but in
+            # `similar_candidates` only the id has rank 1.
+            ids = [name for name, spec in similar.inputs.items() if spec.rank == 1]
+            given = ids[0] if len(ids) == 1 else None
+        return find_id_name(signature, given, "candidate_id_name")
+
+    def _known_metadata(self, deadline: Deadline, *, refresh: bool = False) -> Flow[ModelMetadata]:
+        known = self._metadata
+        if known is None or refresh:
+            known = self._metadata = yield from self._exchange(self._protocol.metadata(), deadline)
+        return known
+
+    def _newer_metadata(self, deadline: Deadline) -> Flow[ModelMetadata | None]:
+        try:
+            return (yield from self._known_metadata(deadline, refresh=True))
+        except ServingError:
+            # The caller raises the error of its own request, which is more useful. Clear the
+            # cache, so that the next call requests the metadata again.
+            self._metadata = None
+            return None
+
+    def _exchange(self, exchange: Exchange[T], deadline: Deadline) -> Flow[T]:
+        return (yield from send_with_retries(exchange, self._retry_policy, deadline))
+
+    def _deadline(self, timeout_s: float | None) -> Deadline:
+        return Deadline(self._timeout_s if timeout_s is None else timeout_s)
+
+
+def _first(flow: Flow[list[T]]) -> Flow[T]:
+    return (yield from flow)[0]
 
 
 class BlockingClient(
@@ -229,31 +354,28 @@ class BlockingClient(
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    @abc.abstractmethod
     def close(self) -> None:
         """Close the connection."""
-        raise NotImplementedError  # Each client of a protocol implements it.
 
+    @abc.abstractmethod
     def _send(self, request: Any, timeout_s: float) -> Any:
         """Send a request and return the response.
 
         Raises:
             ServingError: If the request fails.
         """
-        raise NotImplementedError  # Each client of a protocol implements it.
 
     def _run(self, flow: Flow[Any]) -> Any:
+        response: Any = None
         try:
-            step = next(flow)
             while True:
-                response = None
+                step = flow.send(response)
+                if step.pause_s:
+                    time.sleep(step.pause_s)
                 try:
-                    if isinstance(step, Pause):
-                        time.sleep(step.seconds)
-                    else:
-                        response = self._send(step.request, step.timeout_s)
+                    response = self._send(step.request, step.timeout_s)
                 except ServingError as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(response)
+                    response = error
         except StopIteration as stop:
             return stop.value

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import abc
 import asyncio
 import gc
 import itertools
 import multiprocessing
 import random
-import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from serving.clients import wire
-from serving.errors import DeadlineExceededError, InvalidArgumentError, ServingError
-from serving.loadtest.http2 import Channel
+import grpc
+
+from serving.clients.grpc_client import as_serving_error, make_channel
+from serving.clients.messages import PREDICT
+from serving.errors import DeadlineExceededError, ServingError
 from serving.loadtest.load import LoadPlan, LoadResult
 
 _PAUSE_AFTER_ERROR_S = 0.01
@@ -60,46 +60,26 @@ def _drive_with_others(plan: LoadPlan) -> LoadResult:
 
 async def drive(plan: LoadPlan) -> LoadResult:
     """Send the requests of `plan` to its server from this event loop."""
-    addresses = itertools.cycle(await _addresses(plan.target))
     count = min(plan.connections, plan.concurrency or plan.connections)
-    channels = [Channel(*next(addresses), wire.PREDICT, plan.tls) for _ in range(count)]
+    channels = [make_channel(grpc.aio, plan.target, plan.tls) for _ in range(count)]
     gc.collect()
     gc.freeze()
     try:
-        load = _OpenLoop if plan.concurrency is None else _ClosedLoop
-        return await load(plan, channels).run()
+        return await _Load(plan, channels).run()
     finally:
         gc.unfreeze()
         for channel in channels:
-            channel.close()
+            await channel.close()
 
 
-async def _addresses(target: str) -> list[tuple[str, int]]:
-    """Return the (host, port) pairs of a gRPC target; a `dns:///` name is resolved to all."""
-    scheme, _, rest = target.rpartition(":///") if ":///" in target else ("", "", target)
-    if target.startswith(("ipv4:", "ipv6:")):
-        rest = target.partition(":")[2]
-    pairs = [part.rpartition(":") for part in rest.split(",")]
-    if not all(host and port.isdigit() for host, _, port in pairs):
-        raise InvalidArgumentError(f"target must be like 'host:8500', got {target!r}")
-    found = [(host.strip("[]"), int(port)) for host, _, port in pairs]
-    if scheme != "dns":
-        return found
-    host, port = found[0]
-    try:
-        infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
-        return found  # each call will report the error
-    return sorted({(str(info[4][0]), port) for info in infos})
+class _Load:
+    """Sends requests, and counts answers, latencies and errors."""
 
-
-class _Load(abc.ABC):
-    """Base class of the load loops: send requests, and count answers, latencies and errors."""
-
-    def __init__(self, plan: LoadPlan, channels: list[Channel]) -> None:
+    def __init__(self, plan: LoadPlan, channels: list[grpc.aio.Channel]) -> None:
         self._plan = plan
         self._requests = itertools.cycle(plan.requests)
-        self._channels = itertools.cycle(channels)
+        # Without a serializer, the calls take and return bytes.
+        self._calls = itertools.cycle([channel.unary_unary(PREDICT) for channel in channels])
         self._result = LoadResult(plan.duration_s)
         self._begins_at = time.monotonic() + plan.warmup_s
         self._ends_at = self._begins_at + plan.duration_s
@@ -107,29 +87,50 @@ class _Load(abc.ABC):
     async def run(self) -> LoadResult:
         """Send requests during warm-up and measurement, and wait for the last answers."""
         busy = asyncio.ensure_future(self._measure_own_share())
-        await self._send_all()
+        if self._plan.concurrency is None:
+            await self._send_at_rate(self._plan.rate or 0.0)
+        else:
+            await asyncio.gather(*(self._client() for _ in range(self._plan.concurrency)))
         self._result.driver_busy = await busy
         return self._result
 
-    @abc.abstractmethod
-    async def _send_all(self) -> None:
-        """Send requests until the measurement ends, and wait for their answers."""
+    async def _client(self) -> None:
+        """Closed loop: send the next request after each answer."""
+        while (now := time.monotonic()) < self._ends_at:
+            if not await self._send(now):
+                # If the server is down, calls fail within microseconds.
+                await asyncio.sleep(_PAUSE_AFTER_ERROR_S)
 
-    async def _measure_own_share(self) -> float:
-        await asyncio.sleep(self._begins_at - time.monotonic())
-        began_at, used_s = time.monotonic(), time.thread_time()
-        await asyncio.sleep(self._ends_at - time.monotonic())
-        return (time.thread_time() - used_s) / (time.monotonic() - began_at)
+    async def _send_at_rate(self, rate: float) -> None:
+        """Open loop: send requests that arrive independently of the answers."""
+        in_progress: set[asyncio.Task[bool]] = set()
+        for due_at in self._arrivals(rate):
+            early_s = due_at - time.monotonic()
+            # If it is behind schedule, it must still let other tasks read answers now and then.
+            if early_s > 0 or len(in_progress) % 64 == 0:
+                await asyncio.sleep(max(early_s, 0.0))
+            task = asyncio.ensure_future(self._send(due_at))
+            in_progress.add(task)
+            task.add_done_callback(in_progress.discard)
+        await asyncio.gather(*in_progress)
+
+    def _arrivals(self, rate: float) -> Iterator[float]:
+        random_numbers = random.Random(self._plan.seed)
+        due_at = time.monotonic()
+        while (due_at := due_at + random_numbers.expovariate(rate)) < self._ends_at:
+            yield due_at
 
     async def _send(self, due_at: float) -> bool:
         """Send the next request, which was due at `due_at`; return whether it succeeded."""
         left_s = due_at + self._plan.timeout_s - time.monotonic()
+        if left_s <= 0:
+            late = DeadlineExceededError("The load generator could not send it in time")
+            self._count_failure(due_at, late)
+            return False
         try:
-            if left_s <= 0:
-                raise DeadlineExceededError("The load generator could not send it in time")
-            await next(self._channels).call(next(self._requests), left_s)
-        except ServingError as error:
-            self._count_failure(due_at, error)
+            await next(self._calls)(next(self._requests), timeout=left_s)
+        except grpc.RpcError as error:
+            self._count_failure(due_at, as_serving_error(error))
             return False
         now = time.monotonic()
         if self._is_measured(due_at):
@@ -141,9 +142,8 @@ class _Load(abc.ABC):
     def _count_failure(self, due_at: float, error: ServingError) -> None:
         if not self._is_measured(due_at):
             return
-        name = error.code_name()
-        self._result.errors[name] += 1
-        self._result.messages.setdefault(name, error.message)
+        self._result.errors[error.code_name] += 1
+        self._result.messages.setdefault(error.code_name, error.message)
         if isinstance(error, DeadlineExceededError):
             # The user has waited this long. Latencies of other errors do not count: they can be
             # very short and would make the results look better.
@@ -152,40 +152,8 @@ class _Load(abc.ABC):
     def _is_measured(self, moment: float) -> bool:
         return self._begins_at <= moment < self._ends_at
 
-
-class _ClosedLoop(_Load):
-    """A fixed number of clients; each waits for the response before it sends the next request."""
-
-    async def _send_all(self) -> None:
-        await asyncio.gather(*(self._client() for _ in range(self._plan.concurrency or 0)))
-
-    async def _client(self) -> None:
-        while (now := time.monotonic()) < self._ends_at:
-            if not await self._send(now):
-                # If the server is down, calls fail within microseconds.
-                await asyncio.sleep(_PAUSE_AFTER_ERROR_S)
-
-
-class _OpenLoop(_Load):
-    """Requests that arrive independently of the answers."""
-
-    async def _send_all(self) -> None:
-        in_progress: set[asyncio.Task[bool]] = set()
-        for due_at in self._arrivals():
-            early_s = due_at - time.monotonic()
-            # If it is behind schedule, it must still let other tasks read answers now and then.
-            if early_s > 0 or len(in_progress) % 64 == 0:
-                await asyncio.sleep(max(early_s, 0.0))
-            task = asyncio.ensure_future(self._send(due_at))
-            in_progress.add(task)
-            task.add_done_callback(in_progress.discard)
-        await asyncio.gather(*in_progress)
-
-    def _arrivals(self) -> Iterator[float]:
-        random_numbers = random.Random(self._plan.seed)
-        due_at = time.monotonic()
-        while True:
-            due_at += random_numbers.expovariate(self._plan.rate or 0.0)
-            if due_at >= self._ends_at:
-                return
-            yield due_at
+    async def _measure_own_share(self) -> float:
+        await asyncio.sleep(self._begins_at - time.monotonic())
+        began_at, used_s = time.monotonic(), time.thread_time()
+        await asyncio.sleep(self._ends_at - time.monotonic())
+        return (time.thread_time() - used_s) / (time.monotonic() - began_at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from serving.clients.grpc_protocol import GrpcProtocol
+from serving.clients.messages import GrpcProtocol
 from serving.clients.model import ModelChoice, ModelMetadata
 from serving.clients.query import Query, build_inputs, find_id_name
 from serving.errors import InvalidArgumentError

@@ -11,4 +11,5 @@ intentionally differs in these points:
 * When a deadline expires, a queued request is dropped, but a computation in progress continues.
 * Batching is on by default, and no request waits for others to fill a batch.
 * Classify, Regress and MultiInference are rejected.
+* HandleReloadConfigRequest reports no metrics.
 """

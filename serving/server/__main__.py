@@ -7,9 +7,9 @@ import sys
 import warnings
 from typing import NoReturn
 
+from serving.errors import StartupError
 from serving.server import event_log
-from serving.server.flags import ServerFlags, parse_flags
-from serving.server.startup import StartupError, check_ports_are_free
+from serving.server.flags import ServerFlags, check_ports_are_free, parse_flags
 
 
 def main() -> int:

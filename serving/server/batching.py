@@ -1,8 +1,9 @@
 """The batcher, which computes several queued requests in one run of the model.
 
-A free thread takes the queued requests and never waits for more. So a single request runs
-immediately. Requests that arrive while all threads are busy are queued and share the next run,
-which saves the fixed cost of separate runs.
+Requests that arrive during a run are queued and share the next run, which saves the fixed cost of
+separate runs. No request waits for more requests. Under load, the runs use threads, so that the
+event loop reads further requests in the meantime. If requests are rare and their runs are short,
+they run in the event loop, because the change to another thread and back would take longer.
 
 Requests share a run only if this does not change their results. They must have the same version,
 signature and outputs, and the same shapes except for the first dimension, along which they are
@@ -16,10 +17,10 @@ import asyncio
 import collections
 import dataclasses
 import os
+import queue
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -31,8 +32,15 @@ from serving.errors import (
     UnavailableError,
 )
 from serving.server import event_log
-from serving.server.signature import Signature
+from serving.server.predict import Signature
 from serving.server.tensor_codec import Array
+
+# A run takes place in the event loop if it is expected to take at most so long, and at most this
+# share of the mean time between requests.
+_SHORT_RUN_S = 0.005
+_SMALL_SHARE = 0.33
+# Weight of the newest time between two requests in their mean.
+_INTERVAL_WEIGHT = 0.1
 
 Observer = Callable[[int, int, Sequence[float]], None]
 """Called for each run with its requests, its rows, and the seconds that each request waited."""
@@ -63,45 +71,49 @@ class BatchingOptions:
     pads_inputs: bool = False
 
 
-@dataclasses.dataclass(slots=True, eq=False)
 class _Call:
     """A request in the queue, and its results or error."""
 
-    signature: Signature
-    feeds: Sequence[Array]
-    outputs: tuple[str, ...]
-    deadline_s: float | None
-    future: asyncio.Future[list[Array]]
-    rows: int = 0
-    enqueued_s: float = 0.0
-    results: list[Array] = dataclasses.field(default_factory=list)
-    error: ServingError | None = None
+    __slots__ = (
+        "deadline_s", "enqueued_s", "error", "feeds", "future", "outputs", "results", "rows",
+        "signature",
+    )  # fmt: skip
 
-    def __post_init__(self) -> None:
-        self.rows = max([feed.shape[0] for feed in self.feeds if feed.ndim], default=0)
+    def __init__(
+        self,
+        signature: Signature,
+        feeds: Sequence[Array],
+        outputs: tuple[str, ...],
+        deadline_s: float | None,
+        future: asyncio.Future[list[Array]],
+    ) -> None:
+        self.signature = signature
+        self.feeds = feeds
+        self.outputs = outputs
+        self.deadline_s = deadline_s
+        self.future = future
+        self.rows = max([feed.shape[0] for feed in feeds if feed.ndim], default=0)
         self.enqueued_s = time.monotonic()
+        self.results: list[Array] = []
+        self.error: ServingError | None = None
 
     def key(self, options: BatchingOptions) -> Hashable:
         """Return a key that is equal for requests that may share a run."""
-        rows = self.rows
         # All inputs must have the same number of rows. The model may broadcast an input of one
         # row over its own request, but not after concatenation with the rows of other requests.
         if not (
             options.is_enabled
-            and rows
+            and self.rows
             and self.signature.is_batchable
-            and all(feed.ndim and feed.shape[0] == rows for feed in self.feeds)
+            and all(feed.ndim and feed.shape[0] == self.rows for feed in self.feeds)
         ):
             return id(self)
-        if options.pads_inputs:
-            shapes: tuple[Hashable, ...] = tuple([feed.ndim for feed in self.feeds])
-        else:
-            shapes = tuple([feed.shape[1:] for feed in self.feeds])
-        return id(self.signature), self.outputs, shapes
+        shapes = [feed.ndim if options.pads_inputs else feed.shape[1:] for feed in self.feeds]
+        return id(self.signature), self.outputs, tuple(shapes)
 
 
 class Batcher:
-    """A queue of requests and the threads that run them, for use from the current event loop.
+    """A queue of requests, and the threads that run them, for use from the current event loop.
 
     Example:
         batcher = Batcher(BatchingOptions())
@@ -116,16 +128,20 @@ class Batcher:
         self._options = options
         self._observer = observer
         self._loop = asyncio.get_running_loop()
-        # Queued requests by key. The threads also access it and the counts, so `_lock` guards them.
+        # Queued requests by key, in the order of their oldest one.
         self._waiting: collections.OrderedDict[Hashable, collections.deque[_Call]] = (
             collections.OrderedDict()
         )
         self._num_waiting = 0
         self._num_busy = 0
-        self._lock = threading.Lock()
+        self._will_start = False
         self._is_stopped = False
-        self._will_start_threads = False
-        self._threads = ThreadPoolExecutor(options.num_threads, thread_name_prefix="batch")
+        self._requested_s = time.monotonic()
+        self._mean_interval_s = 0.0
+        # A ThreadPoolExecutor takes 20 us more for each run.
+        self._runs: queue.SimpleQueue[list[_Call] | None] = queue.SimpleQueue()
+        for number in range(options.num_threads):
+            threading.Thread(target=self._work, name=f"batch_{number}", daemon=True).start()
 
     async def run(
         self,
@@ -150,70 +166,68 @@ class Batcher:
             ServingError: If the computation fails.
         """
         call = _Call(signature, feeds, outputs, deadline_s, self._loop.create_future())
-        self._check_limits(call.rows)
-        key = call.key(self._options)
-        with self._lock:
-            self._waiting.setdefault(key, collections.deque()).append(call)
-            self._num_waiting += 1
-        if not self._will_start_threads:
-            # Not before the next iteration of the event loop, so that requests that arrived
-            # together share a run.
-            self._will_start_threads = True
-            self._loop.call_soon(self._start_threads)
-        return await call.future
-
-    def stop(self) -> None:
-        """Reject new and queued requests; runs in progress continue."""
-        self._is_stopped = True
-        with self._lock:
-            dropped = [call for calls in self._waiting.values() for call in calls]
-            self._waiting.clear()
-            self._num_waiting = 0
-        for call in dropped:
-            call.error = shutting_down()
-        _deliver(dropped)
-        self._threads.shutdown(wait=False)
-
-    def _check_limits(self, rows: int) -> None:
         limit = self._options.max_request_rows
-        if limit is not None and rows > limit:
+        if limit is not None and call.rows > limit:
             raise InvalidArgumentError(
-                f"Task size {rows} is larger than maximum input batch size {limit}"
+                f"Task size {call.rows} is larger than maximum input batch size {limit}"
             )
         if self._is_stopped:
             raise shutting_down()
         if self._num_waiting >= self._options.max_waiting:
             raise queue_full()
+        interval_s, self._requested_s = call.enqueued_s - self._requested_s, call.enqueued_s
+        self._mean_interval_s += _INTERVAL_WEIGHT * (interval_s - self._mean_interval_s)
+        self._waiting.setdefault(call.key(self._options), collections.deque()).append(call)
+        self._num_waiting += 1
+        self._start_soon()
+        return await call.future
 
-    def _start_threads(self) -> None:
-        self._will_start_threads = False
-        with self._lock:
-            num_new = min(self._options.num_threads - self._num_busy, len(self._waiting))
-            self._num_busy += num_new
-        for _ in range(num_new):
-            self._threads.submit(self._work)
+    def stop(self) -> None:
+        """Reject new and queued requests; runs in progress continue."""
+        self._is_stopped = True
+        dropped = [call for calls in self._waiting.values() for call in calls]
+        self._waiting.clear()
+        self._num_waiting = 0
+        for call in dropped:
+            call.error = shutting_down()
+        _deliver(dropped)
+        for _ in range(self._options.num_threads):
+            self._runs.put(None)
+
+    def _start_soon(self) -> None:
+        # Not before the next iteration of the event loop, so that requests that arrived together
+        # share a run.
+        if not self._will_start:
+            self._will_start = True
+            self._loop.call_soon(self._start)
+
+    def _start(self) -> None:
+        self._will_start = False
+        while self._waiting and self._num_busy < self._options.num_threads:
+            calls = self._take()
+            longest_s = min(_SHORT_RUN_S, _SMALL_SHARE * self._mean_interval_s)
+            rows = sum(call.rows for call in calls)
+            if not self._num_busy and calls[0].signature.expected_s(rows) <= longest_s:
+                self._run(calls)
+                _deliver(calls)
+            else:
+                self._num_busy += 1
+                self._runs.put(calls)
 
     def _work(self) -> None:
-        """Run batches in a worker thread until the queue is empty."""
-        while True:
-            with self._lock:
-                calls = self._take()
-                if not calls:
-                    self._num_busy -= 1
-                    return
-            try:
-                self._run(calls)
-            except Exception as raised:  # The callers must get an answer in any case.
-                event_log.error("batch_crashed", error=repr(raised))
-                for call in calls:
-                    call.error = InternalError(f"{type(raised).__name__}: {raised}")
-            self._loop.call_soon_threadsafe(_deliver, calls)
+        while (calls := self._runs.get()) is not None:
+            self._run(calls)
+            self._loop.call_soon_threadsafe(self._finish, calls)
             del calls  # Otherwise an idle thread would keep tensors of an unloaded version.
+
+    def _finish(self, calls: list[_Call]) -> None:
+        self._num_busy -= 1
+        _deliver(calls)
+        if self._waiting:
+            self._start_soon()
 
     def _take(self) -> list[_Call]:
         """Remove and return the next queued request and others that can share its run."""
-        if not self._waiting:
-            return []
         key, same = next(iter(self._waiting.items()))
         calls = [same.popleft()]
         rows = calls[0].rows
@@ -228,6 +242,7 @@ class Batcher:
         return calls
 
     def _run(self, calls: list[_Call]) -> None:
+        """Set the results or the error of each request."""
         now = time.monotonic()
         live = []
         for call in calls:
@@ -240,12 +255,17 @@ class Batcher:
         if self._observer:
             waited_s = [now - call.enqueued_s for call in live]
             self._observer(len(live), sum(call.rows for call in live), waited_s)
-        if len(live) == 1 or not _run_together(live):
+        try:
+            if len(live) == 1 or not _run_together(live):
+                for call in live:
+                    try:
+                        call.results = call.signature.compute(call.feeds, call.outputs)
+                    except ServingError as error:
+                        call.error = error
+        except Exception as raised:  # The callers must get an answer in any case.
+            event_log.error("batch_crashed", error=repr(raised))
             for call in live:
-                try:
-                    call.results = call.signature.compute(call.feeds, call.outputs)
-                except ServingError as error:
-                    call.error = error
+                call.error = InternalError(f"{type(raised).__name__}: {raised}")
 
 
 def _deliver(calls: Sequence[_Call]) -> None:

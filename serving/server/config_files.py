@@ -14,12 +14,12 @@ import grpc
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from serving.errors import StartupError
 from serving.server import event_log
 from serving.server.batching import BatchingOptions
 from serving.server.config_files_pb2 import BatchingParameters, MonitoringConfig, SSLConfig
 from serving.server.flags import ServerFlags
 from serving.server.metrics import DEFAULT_PATH
-from serving.server.startup import StartupError
 
 # The other fields of BatchingParameters control the wait for more requests, which does not exist
 # in this server.

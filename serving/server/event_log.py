@@ -15,6 +15,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable
 
 TEXT, JSON = "text", "json"
 
@@ -25,7 +26,7 @@ _FIELDS = "event_fields"
 def configure(log_format: str = TEXT) -> None:
     """Write the events to stderr in the format `TEXT` or `JSON`; call this once, at start-up."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter() if log_format == JSON else _TextFormatter())
+    handler.setFormatter(_Formatter(_json_line if log_format == JSON else _text_line))
     _LOGGER.addHandler(handler)
     _LOGGER.setLevel(logging.INFO)
     _LOGGER.propagate = False
@@ -46,37 +47,30 @@ def error(event: str, **fields: object) -> None:
     _LOGGER.error(event, extra={_FIELDS: fields})
 
 
-def _time(record: logging.LogRecord) -> str:
-    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-    return f"{seconds}.{int(record.msecs):03d}Z"
+class _Formatter(logging.Formatter):
+    def __init__(self, line: Callable[[str, str, str, dict[str, object]], str]) -> None:
+        super().__init__()
+        self._line = line
 
-
-class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        fields: dict[str, object] = getattr(record, _FIELDS, {})
-        parts = [_time(record), record.levelname, record.getMessage()]
-        return " ".join([*parts, *(f"{name}={_value(value)}" for name, value in fields.items())])
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        moment = f"{seconds}.{int(record.msecs):03d}Z"
+        fields = getattr(record, _FIELDS, {})
+        return self._line(moment, record.levelname, record.getMessage(), fields)
 
 
-class _JsonFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        fields: dict[str, object] = getattr(record, _FIELDS, {})
-        line = {
-            "time": _time(record),
-            "severity": record.levelname,
-            "event": record.getMessage(),
-            **{
-                name: value if isinstance(value, int | float | None) else str(value)
-                for name, value in fields.items()
-            },
-        }
-        return json.dumps(line, ensure_ascii=False)
+def _text_line(moment: str, severity: str, event: str, fields: dict[str, object]) -> str:
+    pairs = (f"{name}={_text_value(value)}" for name, value in fields.items())
+    return " ".join([moment, severity, event, *pairs])
 
 
-def _value(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    text = str(value)
+def _text_value(value: object) -> str:
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
     if not text or any(character in text for character in ' "=\n\r\t'):
         return json.dumps(text, ensure_ascii=False)
     return text
+
+
+def _json_line(moment: str, severity: str, event: str, fields: dict[str, object]) -> str:
+    line = {"time": moment, "severity": severity, "event": event, **fields}
+    return json.dumps(line, ensure_ascii=False, default=str)

@@ -1,11 +1,17 @@
-"""The server's command-line flags, named as in `tensorflow_model_server` if they exist there."""
+"""The server's command-line flags, and the sockets for their ports.
+
+The flags have the names of `tensorflow_model_server` if they exist there.
+"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from serving.errors import StartupError
 
 AUTO_PORT = -1
 """Take a free port. 0 means "off", as in TensorFlow Serving."""
@@ -21,29 +27,16 @@ def _port(text: str) -> int:
     raise argparse.ArgumentTypeError(f"must be 'auto' or a number up to {MAX_PORT}, got {text!r}")
 
 
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number of at least 0, got {text!r}")
-    return value
-
-
-def _integer(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be an integer, got {text!r}") from error
-
-
-def _at_least(minimum: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        value = _integer(text)
-        if value < minimum:
+def _at_least(minimum: int, kind: type = int) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = float("nan")
+        if not minimum <= value < float("inf"):
+            article = "an integer" if kind is int else "a number"
             raise argparse.ArgumentTypeError(
-                f"must be an integer of at least {minimum}, got {text!r}"
+                f"must be {article} of at least {minimum}, got {text!r}"
             )
         return value
 
@@ -51,10 +44,8 @@ def _at_least(minimum: int) -> Callable[[str], int]:
 
 
 def _boolean(text: str) -> bool:
-    if text.lower() in ("true", "1"):
-        return True
-    if text.lower() in ("false", "0"):
-        return False
+    if text.lower() in ("true", "1", "false", "0"):
+        return text.lower() in ("true", "1")
     raise argparse.ArgumentTypeError(f"must be true or false, got {text!r}")
 
 
@@ -69,9 +60,17 @@ def _channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
     return tuple(arguments)
 
 
-def _flag(default: Any, metavar: str, parse: Callable[[str], Any], help_text: str) -> Any:
-    metadata = {"type": parse, "metavar": metavar, "help": help_text}
-    return dataclasses.field(default=default, metadata=metadata)
+# By the type of a flag's default; other values are texts.
+_PARSERS: dict[type, Callable[[str], Any]] = {
+    bool: _boolean,
+    int: _at_least(0),
+    float: _at_least(0, float),
+}
+
+
+def _flag(default: Any, help_text: str, parse: Callable[[str], Any] | None = None) -> Any:
+    parse = parse or _PARSERS.get(type(default), str)
+    return dataclasses.field(default=default, metadata={"type": parse, "help": help_text})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,98 +78,89 @@ class ServerFlags:
     """The values of the command-line flags, with their parsers and help texts."""
 
     model_base_path: str | None = _flag(
-        None, "FOLDER", str, "Folder with one sub-folder per version, named by its number."
+        None, "Folder with one sub-folder per version, named by its number."
     )
-    model_name: str = _flag("default", "NAME", str, "Name under which the model is served.")
+    model_name: str = _flag("default", "Name under which the model is served.")
     model_config_file: str | None = _flag(
-        None, "FILE", str,
+        None,
         "Models, versions and labels: a ModelServerConfig in protobuf's text format. Replaces "
         "--model_base_path and --model_name.",
-    )  # fmt: skip
-    model_config_file_poll_wait_seconds: float = _flag(
-        0.0, "SECONDS", _seconds,
-        "Pause between two reads of --model_config_file; 0 reads it only at start-up.",
-    )  # fmt: skip
-    allow_version_labels_for_unavailable_models: bool = _flag(
-        False, "true|false", _boolean,
-        "Allow a new label to point to a version that is not available yet.",
-    )  # fmt: skip
-    port: int = _flag(8500, "PORT", _port, "gRPC port; 0 turns gRPC off, 'auto' takes a free port.")
-    rest_api_port: int = _flag(
-        8501, "PORT", _port, "REST port; 0 turns REST off, 'auto' takes a free port."
     )
-    bind_address: str = _flag("127.0.0.1", "ADDRESS", str, "Address to listen on; 0.0.0.0 for all.")
+    model_config_file_poll_wait_seconds: float = _flag(
+        0.0, "Pause between two reads of --model_config_file; 0 reads it only at start-up."
+    )
+    allow_version_labels_for_unavailable_models: bool = _flag(
+        False, "Allow a new label to point to a version that is not available yet."
+    )
+    port: int = _flag(8500, "gRPC port; 0 turns gRPC off, 'auto' takes a free port.", _port)
+    rest_api_port: int = _flag(
+        8501, "REST port; 0 turns REST off, 'auto' takes a free port.", _port
+    )
+    bind_address: str = _flag("127.0.0.1", "Address to listen on; 0.0.0.0 for all.")
     file_system_poll_wait_seconds: float = _flag(
-        1.0, "SECONDS", _seconds,
-        "Pause between two polls of the base paths; 0 polls only at start-up.",
-    )  # fmt: skip
+        1.0, "Pause between two polls of the base paths; 0 polls only at start-up."
+    )
     max_num_load_retries: int = _flag(
-        5, "N", _at_least(0),
+        5,
         "Retries of a failed load whose folder is unchanged. A changed folder is always tried "
         "again; at start-up each model gets one try.",
-    )  # fmt: skip
-    load_retry_interval_micros: int = _flag(
-        60_000_000, "N", _at_least(0), "Pause before each retry."
     )
+    load_retry_interval_micros: int = _flag(60_000_000, "Pause before each retry.")
     rest_api_timeout_in_ms: int = _flag(
-        30_000, "N", _at_least(1),
-        "Maximum time of a REST request; after that it is answered with 504.",
-    )  # fmt: skip
+        30_000, "Maximum time of a REST request, which is then answered with 504.", _at_least(1)
+    )
     tensorflow_intra_op_parallelism: int = _flag(
-        0, "N", _integer, "Threads for one operation; 0 lets TensorFlow choose."
+        0, "Threads for one operation; 0 lets TensorFlow choose."
     )
     # A retrieval model is a chain of small operations. Running them in a thread pool took 60 to
     # 100 us of the 270 us of a request (5 candidates, 2 CPUs).
     tensorflow_inter_op_parallelism: int = _flag(
-        -1, "N", _integer,
+        -1,
         "Operations of one request that run at the same time; 0 lets TensorFlow choose, a negative "
         "number runs them one after the other in the request's thread.",
-    )  # fmt: skip
+        int,
+    )
     enable_batching: bool = _flag(
-        True, "true|false", _boolean,
+        True,
         "Let waiting requests for the same computation share one run. No request waits for others.",
-    )  # fmt: skip
+    )
     batching_parameters_file: str | None = _flag(
-        None, "FILE", str, "Limits of the batches: a BatchingParameters in protobuf's text format."
+        None, "Limits of the batches: a BatchingParameters in protobuf's text format."
     )
     enable_model_warmup: bool = _flag(
-        True, "true|false", _boolean,
-        "Replay assets.extra/tf_serving_warmup_requests before a version becomes available.",
-    )  # fmt: skip
+        True, "Replay assets.extra/tf_serving_warmup_requests before a version becomes available."
+    )
     shutdown_grace_seconds: float = _flag(
-        10.0, "SECONDS", _seconds, "Time for running requests to finish after SIGTERM or SIGINT."
+        10.0, "Time for running requests to finish after SIGTERM or SIGINT."
     )
     monitoring_config_file: str | None = _flag(
-        None, "FILE", str,
+        None,
         "A MonitoringConfig in protobuf's text format; turns on the Prometheus page on the REST "
         "port.",
-    )  # fmt: skip
+    )
     enable_grpc_healthcheck_service: bool = _flag(
-        False, "true|false", _boolean,
-        'Offer grpc.health.v1 for "", "ModelService" and "PredictionService".',
-    )  # fmt: skip
+        False, 'Offer grpc.health.v1 for "", "ModelService" and "PredictionService".'
+    )
     ssl_config_file: str | None = _flag(
-        None, "FILE", str,
-        "An SSLConfig in protobuf's text format: TLS for gRPC. REST stays plain text.",
-    )  # fmt: skip
+        None, "An SSLConfig in protobuf's text format: TLS for gRPC. REST stays plain text."
+    )
     grpc_channel_arguments: tuple[tuple[str, int | str], ...] = _flag(
-        (), "KEY=VALUE,...", _channel_arguments,
-        "gRPC settings, such as grpc.max_concurrent_streams=100.",
-    )  # fmt: skip
+        (), "gRPC settings, such as grpc.max_concurrent_streams=100.", _channel_arguments
+    )
     max_request_bytes: int = _flag(
-        2**31 - 1, "N", _at_least(1),
+        2**31 - 1,
         "Larger requests are refused with RESOURCE_EXHAUSTED, over REST with 413.",
-    )  # fmt: skip
-    log_format: str = _flag("text", "text|json", str, "Format of the log lines.")
+        _at_least(1),
+    )
+    log_format: str = _flag("text", "Format of the log lines: text or json.")
     ready_file: str | None = _flag(
-        None, "FILE", str,
+        None,
         "File to write once the models are available: JSON with grpc_port, rest_port and pid; the "
         "port of an API that is off is null.",
-    )  # fmt: skip
+    )
     parent_pid: int | None = _flag(
-        None, "PID", _at_least(1),
-        "Stop, as with SIGTERM, when the parent process is no longer this one.",
-    )  # fmt: skip
+        None, "Stop, as with SIGTERM, when the parent process is no longer this one.", _at_least(1)
+    )
 
 
 def parse_flags(argv: Sequence[str] | None = None) -> ServerFlags:
@@ -187,17 +177,55 @@ def parse_flags(argv: Sequence[str] | None = None) -> ServerFlags:
         allow_abbrev=False,
     )
     for field in dataclasses.fields(ServerFlags):
-        options = dict(field.metadata)
+        options: dict[str, Any] = dict(field.metadata)
         if field.default not in (None, ()):
             options["help"] += f" Default: {str(field.default).lower()}."
+        is_switch = isinstance(field.default, bool)
+        options["metavar"] = "true|false" if is_switch else field.name.rpartition("_")[2].upper()
         parser.add_argument(f"--{field.name}", default=field.default, **options)
     flags = ServerFlags(**vars(parser.parse_args(argv)))
     if flags.model_base_path is None and flags.model_config_file is None:
         parser.error("one of --model_base_path and --model_config_file is required")
     if flags.port == 0 and flags.rest_api_port == 0:
         parser.error("--port and --rest_api_port must not both be 0: nothing would be served")
-    if flags.port > 0 and flags.port == flags.rest_api_port:
-        parser.error(f"--port and --rest_api_port must differ, but both are {flags.port}")
     if flags.log_format not in ("text", "json"):
         parser.error(f"--log_format must be text or json, but is {flags.log_format!r}")
+    if flags.port > 0 and flags.port == flags.rest_api_port:
+        parser.error(f"--port and --rest_api_port must differ, but both are {flags.port}")
     return flags
+
+
+def check_ports_are_free(flags: ServerFlags) -> None:
+    """Check that the ports in the flags are free, before the slow import of TensorFlow.
+
+    Raises:
+        StartupError: If a port is in use.
+    """
+    for name, port in (("--port", flags.port), ("--rest_api_port", flags.rest_api_port)):
+        if port > 0:
+            bound_socket(name, flags.bind_address, port).close()
+
+
+def bound_socket(flag: str, address: str, port: int) -> socket.socket:
+    """Return a socket that is bound to a port but does not listen yet.
+
+    Args:
+        flag: The flag that sets the port, for the error message.
+        address: The IP address to bind to.
+        port: The port, or `AUTO_PORT`.
+
+    Raises:
+        StartupError: If the port is in use.
+    """
+    bound = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    # A restarted server can bind its port even if old connections are still closing.
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((address, 0 if port == AUTO_PORT else port))
+    except OSError as error:
+        bound.close()
+        raise StartupError(
+            f"{flag}: cannot listen on {address}:{port}: {error.strerror}. Stop the process that "
+            "uses the port, or choose another one ('auto' takes a free port)"
+        ) from error
+    return bound

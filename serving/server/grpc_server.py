@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from typing import Any, NoReturn
 
 import grpc
@@ -14,13 +15,17 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.errors import CancelledError, DeadlineExceededError, InternalError, ServingError
+from serving.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    InternalError,
+    ServingError,
+    StartupError,
+)
 from serving.server import event_log
 from serving.server.flags import AUTO_PORT, ServerFlags
-from serving.server.loaded_model import LoadedModel
 from serving.server.model_service import ModelService, check_has_model_spec
-from serving.server.signature import Signature, find_signature, predict_response
-from serving.server.startup import StartupError
+from serving.server.predict import Signature, predict_response
 from serving.server.tensor_codec import Array
 
 MESSAGE_LIMIT_BYTES = 1024
@@ -55,6 +60,7 @@ class GrpcServer:
         flags: ServerFlags,
         credentials: grpc.ServerCredentials | None = None,
     ) -> None:
+        self._grace_s = flags.shutdown_grace_seconds
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", flags.max_request_bytes),
@@ -66,12 +72,9 @@ class GrpcServer:
         )
         # Added first, so that it handles Predict instead of the servicer.
         self._server.add_generic_rpc_handlers([PredictHandler(service)])
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionServicer(service), self._server
-        )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelServicer(service), self._server
-        )
+        servicer = _Servicer(service)
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(servicer, self._server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(servicer, self._server)
         self._health = Health() if flags.enable_grpc_healthcheck_service else None
         if self._health:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -84,11 +87,11 @@ class GrpcServer:
                 await self._health.set(name, _HEALTH.SERVING)
         await self._server.start()
 
-    async def stop(self, grace_s: float) -> None:
-        """Reject new calls and wait up to `grace_s` seconds for the running ones."""
+    async def stop(self) -> None:
+        """Reject new calls and wait for the running ones."""
         if self._health:
             await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace_s)
+        await self._server.stop(self._grace_s)
 
     def _listen(
         self, bind_address: str, port: int, credentials: grpc.ServerCredentials | None
@@ -97,14 +100,10 @@ class GrpcServer:
         address = f"{host}:{0 if port == AUTO_PORT else port}"
         try:
             if credentials is None:
-                bound: int = self._server.add_insecure_port(address)
-            else:
-                bound = self._server.add_secure_port(address, credentials)
+                return int(self._server.add_insecure_port(address))
+            return int(self._server.add_secure_port(address, credentials))
         except RuntimeError as error:
             raise StartupError(f"--port: cannot listen on {address}: {error}") from error
-        if not bound:
-            raise StartupError(f"--port: cannot listen on {address}")
-        return bound
 
 
 class PredictHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
@@ -133,11 +132,11 @@ class PredictHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
         except asyncio.CancelledError:
             is_late = deadline_s is not None and time.monotonic() >= deadline_s
             code = DeadlineExceededError if is_late else CancelledError
-            self._metrics.request_count.add(name, code.code_name())
+            self._metrics.request_count.add(name, code.code_name)
             raise
         except Exception as raised:  # Every call must end with a status.
             error = as_serving_error(raised)
-            self._metrics.request_count.add(name, error.code_name())
+            self._metrics.request_count.add(name, error.code_name)
             return await _abort(context, error)
         self._metrics.request_count.add(name, "OK")
         elapsed_us = (time.monotonic() - started_s) * 1e6
@@ -148,65 +147,40 @@ class PredictHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
         check_has_model_spec(request)
         spec = request.model_spec
 
-        def prepare(model: LoadedModel) -> tuple[Signature, list[Array], tuple[str, ...]]:
-            signature = find_signature(model.signatures, spec.signature_name)
+        def prepare(signature: Signature) -> tuple[list[Array], tuple[str, ...]]:
             feeds = signature.feeds_from_protos(request.inputs)
-            return signature, feeds, signature.select_outputs(request.output_filter)
+            return feeds, signature.select_outputs(request.output_filter)
 
         version, outputs, results = await self._service.predict(spec, prepare, deadline_s)
         return predict_response(spec, version, outputs, results)
 
 
-class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """The methods of `tensorflow.serving.PredictionService` except Predict."""
+class _Servicer(
+    prediction_service_pb2_grpc.PredictionServiceServicer,
+    model_service_pb2_grpc.ModelServiceServicer,
+):
+    """The methods of PredictionService and ModelService except Predict."""
 
     def __init__(self, service: ModelService) -> None:
         self._service = service
 
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Return the signatures of a version."""
-        try:
-            return self._service.get_model_metadata(request)
-        except ServingError as error:
-            return await _abort(context, error)
-
-    async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Reject the call, because retrieval models have no signature for it."""
-        await self._refuse("Classify", request, context)
-
-    async def Regress(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Reject the call, because retrieval models have no signature for it."""
-        await self._refuse("Regress", request, context)
-
-    async def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Reject the call, because retrieval models have no signature for it."""
-        await _abort(context, self._service.refusal("MultiInference", request))
-
-    async def _refuse(self, method: str, request: Any, context: Any) -> None:
-        error = self._service.refusal(method, request)
-        self._service.metrics.request_count.add(request.model_spec.name, error.code_name())
-        await _abort(context, error)
-
-
-class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
-    """The methods of `tensorflow.serving.ModelService`."""
-
-    def __init__(self, service: ModelService) -> None:
-        self._service = service
+        return await _answer(context, self._service.get_model_metadata(request))
 
     async def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Return the state of one version, or of all versions of a model."""
-        try:
-            return self._service.get_model_status(request)
-        except ServingError as error:
-            return await _abort(context, error)
+        return await _answer(context, self._service.get_model_status(request))
 
     async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Replace the list of served models, and wait until new models are available."""
-        try:
-            return await self._service.reload_config(request)
-        except ServingError as error:
-            return await _abort(context, error)
+        return await _answer(context, self._service.reload_config(request))
+
+    async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await _answer(context, self._service.refuse("Classify"))
+
+    async def Regress(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await _answer(context, self._service.refuse("Regress"))
+
+    async def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await _answer(context, self._service.refuse("MultiInference"))
 
 
 class Health(health.aio.HealthServicer):  # type: ignore[misc]
@@ -240,6 +214,13 @@ def as_serving_error(error: Exception) -> ServingError:
         return error
     event_log.error("request_crashed", error=repr(error))
     return InternalError(f"{type(error).__name__}: {error}")
+
+
+async def _answer(context: Any, answer: Awaitable[Any]) -> Any:
+    try:
+        return await answer
+    except Exception as raised:  # Every call must end with a status.
+        await _abort(context, as_serving_error(raised))
 
 
 async def _abort(context: Any, error: ServingError) -> NoReturn:

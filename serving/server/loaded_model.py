@@ -15,12 +15,22 @@ import time
 from pathlib import Path
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+from tensorflow_serving.apis import prediction_log_pb2
 
-from serving.errors import DataLossError, FailedPreconditionError
+from serving.errors import (
+    DataLossError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    UnimplementedError,
+)
 from serving.server import event_log
-from serving.server.signature import Signature
+from serving.server.predict import Signature, find_signature
 from serving.server.version_folders import SAVED_MODEL_FILE
+
+WARMUP_REQUESTS_FILE = Path("assets.extra", "tf_serving_warmup_requests")
+MAX_WARMUP_RECORDS = 1000
 
 _TAGS = ["serve"]
 _MISSING_SCANN_OP = "Op type not registered 'Scann>"
@@ -165,3 +175,41 @@ def free_memory() -> None:
     with contextlib.suppress(OSError, AttributeError):  # if the C library is not glibc
         ctypes.CDLL(None).malloc_trim(0)
     event_log.info("memory_freed", seconds=time.monotonic() - started_s)
+
+
+def replay_warmup(model: LoadedModel, path: Path) -> int:
+    """Run the warm-up requests in a version folder, and return their number.
+
+    A ScaNN index builds its searcher at the first call, which takes 0.1 s with 100,000 candidates
+    and 0.6 s with a million. With warm-up, the first user request does not have to wait for this.
+
+    Raises:
+        InvalidArgumentError: If a record cannot be parsed, or there are more than
+            `MAX_WARMUP_RECORDS`.
+        UnimplementedError: If a record is not a Predict request.
+        ServingError: If a request fails.
+    """
+    file = path / WARMUP_REQUESTS_FILE
+    if not file.exists():
+        return 0
+    replayed = 0
+    for record in tf.compat.v1.io.tf_record_iterator(str(file)):
+        if replayed == MAX_WARMUP_RECORDS:
+            raise InvalidArgumentError(
+                f"Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS}) at {file}"
+            )
+        try:
+            log = prediction_log_pb2.PredictionLog.FromString(record)
+        except DecodeError as error:
+            raise InvalidArgumentError(
+                f"Failed to parse warmup record: number {replayed} from {file}"
+            ) from error
+        kind = log.WhichOneof("log_type")
+        if kind != "predict_log":
+            raise UnimplementedError(f"Unsupported log_type for warmup: {kind}")
+        request = log.predict_log.request
+        signature = find_signature(model.signatures, request.model_spec.signature_name)
+        feeds = signature.feeds_from_protos(request.inputs)
+        signature.compute(feeds, signature.select_outputs(request.output_filter))
+        replayed += 1
+    return replayed

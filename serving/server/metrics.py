@@ -13,7 +13,8 @@ from __future__ import annotations
 import bisect
 import re
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
 
@@ -27,16 +28,14 @@ Labels = tuple[str, ...]
 class _Metric:
     """A metric with a cell for each combination of label values."""
 
-    def __init__(self, name: str, label_names: Labels) -> None:
-        self.name = name
+    def __init__(self, name: str, *label_names: str) -> None:
         self.page_name = re.sub(r"[^a-zA-Z0-9_]", ":", name)
         self._label_names = label_names
         self._lock = threading.Lock()
+        self._cells: dict[Labels, Any] = {}
 
-    def _limited(self, labels: Labels, cells: Collection[Labels]) -> Labels:
-        if labels in cells or len(cells) < MAX_CELLS:
-            return labels
-        return (_OVERFLOW,) * len(labels)
+    def _limited(self, labels: Labels) -> Labels:
+        return labels if len(self._cells) < MAX_CELLS else (_OVERFLOW,) * len(labels)
 
     def _label_text(self, labels: Labels) -> str:
         return ",".join(
@@ -48,23 +47,12 @@ class _Metric:
 class Counter(_Metric):
     """A number that only increases."""
 
-    def __init__(self, name: str, *label_names: str) -> None:
-        super().__init__(name, label_names)
-        self._cells: dict[Labels, int] = {}
-
     def add(self, *labels: str) -> None:
         """Increase the cell for these label values by 1."""
         with self._lock:
-            labels = self._limited(labels, self._cells)
+            if labels not in self._cells:
+                labels = self._limited(labels)
             self._cells[labels] = self._cells.get(labels, 0) + 1
-
-    def first_value(self) -> int:
-        """Return the value for the first label values in sort order, or 0.
-
-        `HandleReloadConfigRequest` reports this value.
-        """
-        with self._lock:
-            return self._cells[min(self._cells)] if self._cells else 0
 
     def lines(self) -> Iterator[str]:
         """Yield the metric's lines of the Prometheus page."""
@@ -90,18 +78,16 @@ class Histogram(_Metric):
     def __init__(
         self, name: str, *label_names: str, first_limit: float, factor: float, limits: int
     ) -> None:
-        super().__init__(name, label_names)
+        super().__init__(name, *label_names)
         self._limits = [first_limit * factor**power for power in range(limits)]
-        self._cells: dict[Labels, tuple[list[int], list[float]]] = {}
 
     def add(self, value: float, *labels: str) -> None:
         """Add a value to the cell for these label values."""
         with self._lock:
-            labels = self._limited(labels, self._cells)
-            cell = self._cells.get(labels)
-            if cell is None:
-                cell = self._cells[labels] = ([0] * (len(self._limits) + 1), [0.0])
-            buckets, total = cell
+            if labels not in self._cells:
+                labels = self._limited(labels)
+                self._cells.setdefault(labels, ([0] * (len(self._limits) + 1), [0.0]))
+            buckets, total = self._cells[labels]
             # A value equal to a limit belongs to the bucket above it, as in TensorFlow.
             buckets[bisect.bisect_right(self._limits, value)] += 1
             total[0] += value
@@ -166,19 +152,10 @@ class Metrics:
 
     def page(self) -> bytes:
         """Return the Prometheus page, sorted by metric name."""
-        lines = [line for metric in self._all() for line in metric.lines()]
-        return ("\n".join(lines) + "\n").encode()
-
-    def counter_value(self, name: str) -> int:
-        """Return `first_value` of the counter with this name; 0 if there is no such counter."""
-        for metric in self._all():
-            if metric.name == name and isinstance(metric, Counter):
-                return metric.first_value()
-        return 0
-
-    def _all(self) -> list[Counter | Histogram]:
         metrics = [value for value in vars(self).values() if isinstance(value, Counter | Histogram)]
-        return sorted(metrics, key=lambda metric: metric.name)
+        metrics.sort(key=lambda metric: metric.page_name)
+        lines = [line for metric in metrics for line in metric.lines()]
+        return ("\n".join(lines) + "\n").encode()
 
 
 def _escape(value: str) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import os
 import re
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from tensorflow_serving.apis import model_pb2
@@ -69,8 +69,8 @@ class ModelManager:
         # Requests read these without a lock, so they are replaced and never modified in place.
         self._models: dict[str, ModelVersions] = {}
         self._labels: Labels = {}
-        self._config = model_server_config_pb2.ModelServerConfig()
-        self._configuring = threading.Lock()
+        # The current `ModelServerConfig`.
+        self.config = model_server_config_pb2.ModelServerConfig()
         self._is_stopping = False
         self._changed = threading.Event()
         self._thread = threading.Thread(target=self._keep_current, name="versions", daemon=True)
@@ -93,16 +93,15 @@ class ModelManager:
         if self._thread.is_alive():
             return
         for model in self._models.values():
-            model.unload_all(timeout_s=0)
+            model.unload_all()
 
     def configure(self, config: Any) -> set[str]:
         """Replace the configuration with a `ModelServerConfig`; models not in it are unloaded.
 
-        If an error is raised, nothing changes.
+        Call this from a single thread. If an error is raised, nothing changes.
 
         Returns:
-            The names of the models that were not in the configuration before, for
-            `wait_until_available`.
+            The names of the models that were not in the configuration before.
 
         Raises:
             InvalidArgumentError: If the configuration is invalid.
@@ -111,50 +110,48 @@ class ModelManager:
         if config.WhichOneof("config") == "custom_model_config":
             raise InvalidArgumentError("ModelServer does not yet support custom model config.")
         configs = config.model_config_list.config
-        with self._configuring:
-            _check_model_configs(configs)
-            labels = self._read_labels(configs)
-            listed_before = {listed.name for listed in self._config.model_config_list.config}
-            models = dict(self._models)
-            for listed in configs:
-                model = models.get(listed.name)
-                if model is None:
-                    models[listed.name] = ModelVersions(
-                        listed.name,
-                        listed.base_path,
-                        self._load_version,
-                        listed.model_version_policy,
-                        self._retries,
-                    )
-                else:
-                    model.configure(listed.base_path, listed.model_version_policy)
-            listed_now = {listed.name for listed in configs}
-            for name in set(models) - listed_now:
-                models[name].drop()
-            self._models, self._labels = models, labels
-            self._config = model_server_config_pb2.ModelServerConfig.FromString(
-                config.SerializeToString()
-            )
+        _check_model_configs(configs)
+        labels = self._read_labels(configs)
+        listed_before = {listed.name for listed in self.config.model_config_list.config}
+        models = dict(self._models)
+        for listed in configs:
+            source = (listed.base_path, listed.model_version_policy)
+            if listed.name in models:
+                models[listed.name].configure(*source)
+            else:
+                models[listed.name] = ModelVersions(
+                    listed.name, *source, self._load_version, self._retries
+                )
+        listed_now = {listed.name for listed in configs}
+        for name in set(models) - listed_now:
+            models[name].drop()
+        self._models, self._labels = models, labels
+        self.config = model_server_config_pb2.ModelServerConfig()
+        self.config.CopyFrom(config)
         self._changed.set()
         return listed_now - listed_before
 
-    async def wait_until_available(self, names: Iterable[str]) -> None:
+    async def wait_until_settled(self, names: Iterable[str], *, waits_for_files: bool) -> None:
         """Wait until each of these models is available or has failed to load.
 
+        Args:
+            names: The models.
+            waits_for_files: Wait also while a base path is missing or contains no version, which
+                is an error otherwise.
+
         Raises:
-            UnknownError: If a model has no available version because a load failed.
+            UnknownError: If a model has no available version.
         """
         waiting = [self._models[name] for name in names]
-        while not all(model.is_settled for model in waiting):
+        while not all(
+            model.is_settled or (model.problem and not waits_for_files) for model in waiting
+        ):
             await asyncio.sleep(_SETTLE_POLL_S)
-        problem = _describe_failures(waiting)
-        if problem:
-            raise UnknownError(problem)
-
-    @property
-    def config(self) -> Any:
-        """The current `ModelServerConfig`."""
-        return self._config
+        failures = [cause for model in waiting for cause in _failures(model)]
+        if failures:
+            raise UnknownError(
+                f"{len(failures)} model(s) did not become available: {'; '.join(failures)}"
+            )
 
     def use(self, spec: model_pb2.ModelSpec) -> LoadedModel:
         """Return the version that `spec` refers to, for use in a `with` block that keeps it loaded.
@@ -200,7 +197,7 @@ class ModelManager:
         labels: dict[str, dict[str, int]] = {}
         for config in configs:
             model = self._models.get(config.name)
-            available: Collection[int] = model.available_versions if model else ()
+            available: Collection[int] = model.available if model else ()
             current = self._labels.get(config.name, {})
             for label, version in sorted(config.version_labels.items()):
                 is_moved = current.get(label, version) != version
@@ -220,6 +217,7 @@ class ModelManager:
                 try:
                     model.poll()
                 except Exception as error:  # File system errors must not end the thread.
+                    model.problem = repr(error)
                     event_log.error("poll_failed", model=model.name, error=repr(error))
                 if self._is_stopping:
                     return
@@ -259,43 +257,35 @@ def labelled_version(labels: Labels, model: str, label: str) -> int:
 
 
 def _check_model_configs(configs: Any) -> None:
-    names: set[str] = set()
+    names = [config.name for config in configs]
     for config in configs:
         name = config.name
-        if name in names:
-            raise InvalidArgumentError(
-                f"Illegal to list model {name} multiple times in config list"
-            )
-        names.add(name)
+        if names.count(name) > 1:
+            raise InvalidArgumentError(f"A model must be listed once, but {name} is listed again")
         if not os.path.isabs(config.base_path) and not _URL_SCHEME.match(config.base_path):
             raise InvalidArgumentError(
-                f"Expected model {name} to have an absolute path or URI; got "
-                f"base_path()={config.base_path}"
+                f"base_path of model {name} must be an absolute path or a URI, but is "
+                f"{config.base_path!r}"
             )
-        if bool(config.model_type) == bool(config.model_platform):
-            which = "both" if config.model_type else "neither"
-            join = "and" if config.model_type else "nor"
+        # The field `model_type` is deprecated.
+        if (config.model_platform, config.model_type) not in (
+            (PLATFORM, model_server_config_pb2.MODEL_TYPE_UNSPECIFIED),
+            ("", model_server_config_pb2.TENSORFLOW),
+        ):
             raise InvalidArgumentError(
-                f"Illegal setting {which} ModelServerConfig::model_type (deprecated) {join} "
-                f"ModelServerConfig::model_platform, model name is {name}"
+                f"Model {name} must have `model_platform: {PLATFORM!r}` and no model_type, but has "
+                f"{config.model_platform!r} and {config.model_type}"
             )
-        is_tensorflow = config.model_type == model_server_config_pb2.TENSORFLOW
-        platform = config.model_platform or (PLATFORM if is_tensorflow else config.model_type)
-        if platform != PLATFORM:
-            raise InvalidArgumentError(f"Model {name} requests unsupported platform {platform}")
 
 
-def _describe_failures(models: Iterable[ModelVersions]) -> str | None:
-    failures = []
-    for model in models:
-        if model.available_versions:
-            continue
-        for status in model.statuses.values():
-            if status.error:
-                cause = f"{status.error.code_name()}: {status.error.message}"
-                failures.append(
-                    f"{{{{name: {model.name} version: {status.version}}} due to error: {cause}}}, "
-                )
-    if not failures:
-        return None
-    return f"{len(failures)} model(s) did not become available: {{{''.join(failures)}}}"
+def _failures(model: ModelVersions) -> Iterator[str]:
+    """Yield why a model that is not available could not be loaded."""
+    if model.available:
+        return
+    if not model.is_settled:
+        yield f"{model.name}: {model.problem}"
+    for version, status in model.statuses.items():
+        if status.error:
+            yield (
+                f"{model.name}, version {version}: {status.error.code_name}: {status.error.message}"
+            )

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
-    inference_pb2,
     model_management_pb2,
     model_pb2,
 )
 
-from serving.errors import InvalidArgumentError, ServingError, UnimplementedError
+from serving.errors import InvalidArgumentError
 from serving.server import event_log
 from serving.server.batching import Batcher
-from serving.server.loaded_model import LoadedModel
 from serving.server.metrics import Metrics
 from serving.server.model_manager import ModelManager
-from serving.server.signature import DEFAULT_SIGNATURE, Signature
+from serving.server.predict import Signature, find_signature
 from serving.server.tensor_codec import Array
 
 SIGNATURE_DEF_FIELD = "signature_def"
-# Classify and Regress feed serialized tf.Examples to this input.
-_EXAMPLES_INPUT = "inputs"
 
-Prepare = Callable[[LoadedModel], tuple[Signature, list[Array], tuple[str, ...]]]
+Prepare = Callable[[Signature], tuple[list[Array], tuple[str, ...]]]
 
 
 class ModelService:
@@ -50,9 +46,9 @@ class ModelService:
         """Run a signature.
 
         Args:
-            spec: The model and version.
-            prepare: Function of the loaded version that returns the signature, its feeds, and the
-                names of the outputs.
+            spec: The model, version and signature.
+            prepare: Function of the signature that returns its feeds, and the names of the
+                outputs.
             deadline_s: Deadline as a time of `time.monotonic`; None for no deadline.
 
         Returns:
@@ -62,14 +58,15 @@ class ModelService:
             ServingError: If the request is invalid or the computation fails.
         """
         with self.manager.use(spec) as model:
-            signature, feeds, outputs = prepare(model)
+            signature = find_signature(model.signatures, spec.signature_name)
+            feeds, outputs = prepare(signature)
             started_s = time.monotonic()
             results = await self._batcher.run(signature, feeds, outputs, deadline_s)
             elapsed_us = (time.monotonic() - started_s) * 1e6
             self.metrics.runtime_latency.add(elapsed_us, spec.name, "Predict", "TF1")
             return model.version, outputs, results
 
-    def get_model_metadata(
+    async def get_model_metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """Return the signatures of a version.
@@ -95,7 +92,7 @@ class ModelService:
         response.metadata[SIGNATURE_DEF_FIELD].Pack(signatures)
         return response
 
-    def get_model_status(
+    async def get_model_status(
         self, request: get_model_status_pb2.GetModelStatusRequest
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """Return the state of one version, or of all versions of a model.
@@ -129,44 +126,19 @@ class ModelService:
             )
         names = [config.name for config in request.config.model_config_list.config]
         event_log.info("config_reloaded", models=",".join(names))
-        before = {name: self.metrics.counter_value(name) for name in request.metric_names}
-        await self.manager.wait_until_available(self.manager.configure(request.config))
+        new = self.manager.configure(request.config)
+        await self.manager.wait_until_settled(new, waits_for_files=False)
         response = model_management_pb2.ReloadConfigResponse()
         response.status.error_code = 0
-        for name, value in before.items():
-            increase = self.metrics.counter_value(name) - value
-            response.metric.add(name=name, int64_value_increase=increase)
         return response
 
-    def refusal(self, method: str, request: Any) -> ServingError:
-        """Return the error for a Classify, Regress or MultiInference request.
+    async def refuse(self, method: str) -> NoReturn:
+        """Reject Classify, Regress or MultiInference, which need a signature for tf.Examples.
 
-        If the signature does not take tf.Examples, as in retrieval models, the request is invalid.
-        If it does, the method is not implemented by this server.
+        Raises:
+            InvalidArgumentError: Always.
         """
-        try:
-            if isinstance(request, inference_pb2.MultiInferenceRequest):
-                specs = [task.model_spec for task in request.tasks] or [model_pb2.ModelSpec()]
-            else:
-                check_has_model_spec(request)
-                specs = [request.model_spec]
-            for spec in specs:
-                self._check_takes_examples(method, spec)
-        except ServingError as error:
-            return error
-        return UnimplementedError(f"{method} is not supported; use Predict")
-
-    def _check_takes_examples(self, method: str, spec: model_pb2.ModelSpec) -> None:
-        name = spec.signature_name or DEFAULT_SIGNATURE
-        with self.manager.use(spec) as model:
-            if name not in model.signature_defs:
-                raise InvalidArgumentError(f"No signature was found with the name: {name}")
-            inputs = sorted(model.signature_defs[name].inputs)
-        if inputs != [_EXAMPLES_INPUT]:
-            raise InvalidArgumentError(
-                f"{method} needs a signature with one input named '{_EXAMPLES_INPUT}', but "
-                f"{name} of model {spec.name} has {len(inputs)}: {', '.join(inputs)}; use Predict"
-            )
+        raise InvalidArgumentError(f"{method} needs a signature for tf.Examples; use Predict")
 
 
 def check_has_model_spec(request: Any) -> None:

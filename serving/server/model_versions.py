@@ -11,7 +11,7 @@ import dataclasses
 import enum
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -22,7 +22,6 @@ from serving.server.version_folders import (
     FailedLoads,
     LoadRetries,
     VersionFolder,
-    VersionPolicy,
     aspired_versions,
     find_version_folders,
 )
@@ -30,6 +29,8 @@ from serving.server.version_folders import (
 LoadVersion = Callable[[VersionFolder], LoadedModel]
 
 _REPEAT_WARNING_S = 60.0
+# Longest wait of a poll for the last requests of a version, which is then closed in the background.
+_UNLOAD_WAIT_S = 5.0
 
 
 class State(enum.IntEnum):
@@ -59,8 +60,8 @@ class ModelVersions:
     Args:
         name: The name under which the model is served.
         base_path: The folder that contains the version folders.
+        policy: The `ServableVersionPolicy`; an empty one selects only the newest version.
         load_version: Function that loads and warms up a version, or raises an error.
-        policy: The `ServableVersionPolicy`; by default, only the newest version is served.
         retries: Limits for retries of a failed load.
     """
 
@@ -68,48 +69,38 @@ class ModelVersions:
         self,
         name: str,
         base_path: str,
+        policy: Any,
         load_version: LoadVersion,
-        policy: Any = None,
         retries: LoadRetries = LoadRetries(),
     ) -> None:
         self.name = name
         # A single tuple, so that the polling thread never sees a partial change. None means that
         # no version is served.
-        self._source: tuple[str, Any] | None = (base_path, policy or VersionPolicy())
+        self._source: tuple[str, Any] | None = (base_path, policy)
         self._load_version = load_version
-        self._is_settled = False
-        # Requests read these without a lock, so they are replaced and never modified in place.
-        self._available: Mapping[int, LoadedModel] = MappingProxyType({})
-        self._statuses: Mapping[int, VersionStatus] = MappingProxyType({})
+        # Whether a poll has found versions and tried to load them, successfully or not.
+        self.is_settled = False
+        # Why the newest poll could not load any version, or None.
+        self.problem: str | None = None
+        # The versions that answer requests, and the status of each version since start-up. Requests
+        # read these without a lock, so they are replaced and never modified in place.
+        self.available: Mapping[int, LoadedModel] = MappingProxyType({})
+        self.statuses: Mapping[int, VersionStatus] = MappingProxyType({})
         self._failed = FailedLoads(retries)
         self._warned_at = -_REPEAT_WARNING_S
         self._lock = threading.Lock()
 
-    @property
-    def statuses(self) -> Mapping[int, VersionStatus]:
-        """The status of each version since start-up, including unloaded ones."""
-        return self._statuses
-
-    @property
-    def available_versions(self) -> Collection[int]:
-        """The versions that answer requests."""
-        return self._available
-
     def configure(self, base_path: str, policy: Any) -> None:
         """Change the base path and the version policy; the next `poll` applies them."""
         if self._source is None:
-            self._is_settled = False
+            self.is_settled = False
+        self.problem = None
         self._source = (base_path, policy)
         self._failed.clear()
 
     def drop(self) -> None:
         """Stop serving the model; the next `poll` unloads its versions."""
         self._source = None
-
-    @property
-    def is_settled(self) -> bool:
-        """True if a poll has found versions and tried to load them, successfully or not."""
-        return self._is_settled
 
     def use(self, version: int | None) -> LoadedModel:
         """Return a version, for use in a `with` block that keeps it loaded.
@@ -121,7 +112,7 @@ class ModelVersions:
             NotFoundError: If the version is not available.
         """
         while True:
-            available = self._available
+            available = self.available
             wanted = max(available, default=None) if version is None else version
             model = available.get(wanted) if wanted is not None else None
             if model is None:
@@ -134,37 +125,34 @@ class ModelVersions:
         """Check the base path once; load new versions and unload those no longer wanted."""
         source = self._source
         if source is None:
-            self._unload(set(self._available))
+            self.is_settled = True
+            self._unload(set(self.available))
             return
         base_path, policy = source
         folders = find_version_folders(base_path)
         if folders is None:
-            self._warn_once_a_minute("base_path_missing", base_path)
+            self._report_problem("base_path_missing", base_path)
             return
         aspired = aspired_versions(policy, folders)
-        self._failed.keep_only(aspired - set(self._available))
+        self._failed.keep_only(aspired - set(self.available))
         if not aspired:
-            self._warn_once_a_minute("no_versions_found", base_path)
-        for version in sorted(aspired - set(self._available), reverse=True):
+            self._report_problem("no_versions_found", base_path)
+        for version in sorted(aspired - set(self.available), reverse=True):
             # The older version serves requests until this one is loaded.
             if self._failed.allow(folders[version]):
                 self._load(folders[version])
-        if not aspired or aspired & set(self._available):
-            self._unload(set(self._available) - aspired)
+        if not aspired or aspired & set(self.available):
+            self._unload(set(self.available) - aspired)
         if aspired and source is self._source:
-            self._is_settled = True
+            self.is_settled = True
 
     def retry_wait_s(self) -> float | None:
         """Return the seconds until the next retry of a failed load is due, or None without one."""
         return None if self._source is None else self._failed.wait_s()
 
-    def unload_all(self, timeout_s: float) -> None:
-        """Unload all versions.
-
-        Args:
-            timeout_s: Time limit of the wait for running requests, which are then cancelled.
-        """
-        self._unload(set(self._available), timeout_s)
+    def unload_all(self) -> None:
+        """Unload all versions, and cancel running requests."""
+        self._unload(set(self.available), timeout_s=0)
 
     def _load(self, folder: VersionFolder) -> None:
         started_at = time.monotonic()
@@ -181,11 +169,11 @@ class ModelVersions:
                 "version_failed",
                 model=self.name,
                 version=folder.version,
-                code=error.code_name(),
+                code=error.code_name,
                 error=error.message,
             )
             return
-        self._available = MappingProxyType({**self._available, folder.version: model})
+        self.available = MappingProxyType({**self.available, folder.version: model})
         self._set_status(VersionStatus(folder.version, State.AVAILABLE))
         event_log.info(
             "version_available",
@@ -196,22 +184,32 @@ class ModelVersions:
 
     def _unload(self, versions: set[int], timeout_s: float | None = None) -> None:
         for version in sorted(versions):
-            model = self._available[version]
-            self._available = MappingProxyType(
-                {number: kept for number, kept in self._available.items() if number != version}
+            model = self.available[version]
+            self.available = MappingProxyType(
+                {number: kept for number, kept in self.available.items() if number != version}
             )
             self._set_status(VersionStatus(version, State.UNLOADING))
-            model.close(timeout_s)
+            closing = threading.Thread(target=self._close, args=(model, timeout_s), daemon=True)
             del model
-            free_memory()
+            closing.start()
+            # A request that does not end must not keep the next versions from loading.
+            closing.join(_UNLOAD_WAIT_S)
+
+    def _close(self, model: LoadedModel, timeout_s: float | None) -> None:
+        version = model.version
+        model.close(timeout_s)
+        del model
+        free_memory()
+        if self.statuses[version].state == State.UNLOADING:  # It may have been loaded again.
             self._set_status(VersionStatus(version, State.END))
-            event_log.info("version_unloaded", model=self.name, version=version)
+        event_log.info("version_unloaded", model=self.name, version=version)
 
     def _set_status(self, status: VersionStatus) -> None:
         with self._lock:
-            self._statuses = MappingProxyType({**self._statuses, status.version: status})
+            self.statuses = MappingProxyType({**self.statuses, status.version: status})
 
-    def _warn_once_a_minute(self, event: str, base_path: str) -> None:
+    def _report_problem(self, event: str, base_path: str) -> None:
+        self.problem = f"{event.replace('_', ' ')}: {base_path}"
         now = time.monotonic()
         if now - self._warned_at >= _REPEAT_WARNING_S:
             self._warned_at = now

@@ -11,7 +11,6 @@ References:
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
 from collections.abc import Mapping
@@ -21,9 +20,8 @@ import numpy as np
 from tensorflow_serving.apis import model_pb2
 
 from serving.errors import InvalidArgumentError
-from serving.server.loaded_model import LoadedModel
 from serving.server.model_service import ModelService
-from serving.server.signature import DEFAULT_SIGNATURE, InputInfo, Signature
+from serving.server.predict import InputInfo, Signature
 from serving.server.tensor_codec import MAX_RANK, Array, dtype_name, numpy_dtype_of
 
 _BYTES_SUFFIX = "_bytes"
@@ -38,8 +36,6 @@ def read_object(body: bytes) -> dict[str, Any]:
     Raises:
         InvalidArgumentError: If the body is not a JSON object.
     """
-    if not body:
-        raise InvalidArgumentError("JSON Parse error: The document is empty")
     text = body.decode("utf-8-sig", "surrogateescape")
     try:
         document = json.loads(text, parse_float=_finite_float)
@@ -57,54 +53,38 @@ def write_json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
 
 
-def signature_name(document: Mapping[str, Any]) -> str:
-    """Return the signature name in a request, or "" if there is none.
-
-    Raises:
-        InvalidArgumentError: If the name is not a string.
-    """
-    name = document.get("signature_name", "")
-    if not isinstance(name, str):
-        raise InvalidArgumentError(f"'signature_name' must be a string, but is {_shown(name)}")
-    return name
-
-
 async def predict_json(
-    service: ModelService,
-    spec: model_pb2.ModelSpec,
-    document: Mapping[str, Any],
-    deadline_s: float,
+    service: ModelService, spec: model_pb2.ModelSpec, body: bytes, deadline_s: float
 ) -> bytes:
-    """Answer a predict request.
+    """Answer a predict request with the response body.
 
     The request must contain all inputs of the signature. Default values of inputs are ignored, as
     in the REST API of TensorFlow Serving 2.16.
 
     Args:
         service: Runs the signature.
-        spec: The model, version and signature.
-        document: The parsed request body.
+        spec: The model and version.
+        body: The request body.
         deadline_s: Deadline as a time of `time.monotonic`.
-
-    Returns:
-        The response body.
 
     Raises:
         ServingError: If the request is invalid or the computation fails.
     """
-    if "instances" in document and "inputs" in document:
-        raise InvalidArgumentError("The body must have 'instances' or 'inputs', but has both")
+    document = read_object(body)
+    name = document.get("signature_name", "")
+    if not isinstance(name, str):
+        raise InvalidArgumentError(f"'signature_name' must be a string, but is {_shown(name)}")
+    spec.signature_name = name
+    if ("instances" in document) == ("inputs" in document):
+        raise InvalidArgumentError("The body must have either 'instances' or 'inputs'")
 
-    def prepare(model: LoadedModel) -> tuple[Signature, list[Array], tuple[str, ...]]:
-        signature = _find_signature(model, spec.signature_name)
+    def prepare(signature: Signature) -> tuple[list[Array], tuple[str, ...]]:
         if "instances" in document:
             columns = _columns_of_rows(document["instances"], signature)
-        elif "inputs" in document:
-            columns = _columns(document["inputs"], signature)
         else:
-            raise InvalidArgumentError("Missing 'inputs' or 'instances' key")
+            columns = _columns(document["inputs"], signature)
         feeds = [_to_array(columns[info.alias], info) for info in signature.inputs]
-        return signature, signature.check_dtypes(feeds), signature.outputs
+        return signature.check_dtypes(feeds), signature.outputs
 
     _, names, results = await service.predict(spec, prepare, deadline_s)
     outputs = dict(zip(names, results, strict=True))
@@ -112,19 +92,6 @@ async def predict_json(
         return write_json({"predictions": _rows(outputs)})
     values = {name: _to_json(name, array) for name, array in outputs.items()}
     return write_json({"outputs": next(iter(values.values())) if len(values) == 1 else values})
-
-
-def _find_signature(model: LoadedModel, name: str) -> Signature:
-    name = name or DEFAULT_SIGNATURE
-    signature = model.signatures.get(name)
-    if signature is None:
-        raise InvalidArgumentError(
-            f'Serving signature name: "{name}" not found in signature def; the model has '
-            f"{', '.join(sorted(model.signatures))}"
-        )
-    if not signature.inputs:
-        raise InvalidArgumentError(f"Failed to get input map for signature: {name}")
-    return signature
 
 
 def _columns_of_rows(rows: Any, signature: Signature) -> dict[str, list[Any]]:
@@ -147,92 +114,53 @@ def _columns_of_rows(rows: Any, signature: Signature) -> dict[str, list[Any]]:
 
 
 def _columns(columns: Any, signature: Signature) -> dict[str, Any]:
+    names = sorted(info.alias for info in signature.inputs)
+    if not _is_named(columns) and len(names) == 1:
+        return {names[0]: columns}
     if not _is_named(columns):
-        if len(signature.inputs) > 1:
-            names = ", ".join(sorted(info.alias for info in signature.inputs))
-            raise InvalidArgumentError(
-                f"'inputs' must be an object with {names}, but is {_shown(columns)}"
-            )
-        return {signature.inputs[0].alias: columns}
-    for info in sorted(signature.inputs, key=lambda info: info.alias):
-        if info.alias not in columns:
-            raise InvalidArgumentError(f"Missing named input: {info.alias} in 'inputs' object.")
+        raise InvalidArgumentError(
+            f"'inputs' must be an object with {', '.join(names)}, but is {_shown(columns)}"
+        )
+    for name in names:
+        if name not in columns:
+            raise InvalidArgumentError(f"Missing named input: {name} in 'inputs' object.")
     result: dict[str, Any] = columns
     return result
 
 
 def _to_array(value: Any, info: InputInfo) -> Array:
     """Convert nested lists to an array of the input's dtype."""
-    shape = []
-    first = value
-    while isinstance(first, list):
-        shape.append(len(first))
-        if len(shape) >= MAX_RANK:
-            raise InvalidArgumentError(
-                f"Input {info.alias}: lists are nested deeper than {MAX_RANK - 1} levels"
-            )
-        if not first:
-            break
-        first = first[0]
-    leaves: list[Any] = []
-    _collect_leaves(value, tuple(shape), info, leaves)
-    array: Array = np.empty(math.prod(shape), dtype=numpy_dtype_of(info.data_type))
-    array[:] = leaves
-    return array.reshape(shape)
-
-
-def _collect_leaves(value: Any, shape: tuple[int, ...], info: InputInfo, leaves: list[Any]) -> None:
-    if not shape and not isinstance(value, list):
-        leaves.append(_leaf(value, info))
-    elif shape and isinstance(value, list) and len(value) == shape[0]:
-        for item in value:
-            _collect_leaves(item, shape[1:], info, leaves)
-    else:
-        expected = f"a list of {shape[0]}" if shape else "a single value"
-        raise InvalidArgumentError(
-            f"Input {info.alias}: all rows must have the same shape, but where the first one has "
-            f"{expected}, another one has {_shown(value)}"
-        )
+    nested = np.array(value, dtype=np.object_)
+    array: Array = np.empty(nested.size, dtype=numpy_dtype_of(info.data_type))
+    array[:] = [_leaf(leaf, info) for leaf in nested.ravel()]
+    return array.reshape(nested.shape)
 
 
 def _leaf(value: Any, info: InputInfo) -> Any:
     dtype = np.dtype(numpy_dtype_of(info.data_type))
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if dtype == np.object_ and isinstance(value, str):
-        try:
-            return value.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError as error:
-            raise InvalidArgumentError(
-                f"Input {info.alias}: a string has half a surrogate pair"
-            ) from error
-    if dtype == np.object_ and _is_base64(value):
-        return _decode_base64(value["b64"], info)
-    if dtype == np.bool_ and isinstance(value, bool):
-        return value
-    if dtype.kind == "f" and is_number:
-        try:
-            return float(value)
-        except OverflowError as error:
-            raise InvalidArgumentError(
-                f"Input {info.alias}: {_shown(value)} is too large for a float"
-            ) from error
-    if dtype.kind in "iu" and is_number and isinstance(value, int):
-        limits = np.iinfo(dtype)
-        if limits.min <= value <= limits.max:
-            return value
-    raise InvalidArgumentError(
-        f"Input {info.alias}: values must be of type {dtype_name(info.data_type)}, but one is "
-        f"{_shown(value)}"
-    )
-
-
-def _decode_base64(text: str, info: InputInfo) -> bytes:
+    kind = dtype.kind
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidArgumentError(
-            f"Input {info.alias}: {_shown(text)} is not valid base64"
-        ) from error
+        if kind == "O" and isinstance(value, str):
+            return value.encode("utf-8", "surrogateescape")
+        if kind == "O" and _is_base64(value):
+            text = value["b64"]
+            return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        if kind == "b" and isinstance(value, bool):
+            return value
+        if kind == "f" and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if kind in "iu" and isinstance(value, int) and not isinstance(value, bool):
+            limits = np.iinfo(dtype)
+            if limits.min <= value <= limits.max:
+                return value
+    except (ValueError, OverflowError):
+        pass  # invalid base64, half a surrogate pair, or an integer too large for a float
+    needed = f"a valid {dtype_name(info.data_type)}"
+    if isinstance(value, list):
+        needed = f"of the same shape in all rows, with at most {MAX_RANK} dimensions"
+    raise InvalidArgumentError(
+        f"Input {info.alias}: each value must be {needed}, but one is {_shown(value)}"
+    )
 
 
 def _is_base64(value: Any) -> bool:
@@ -281,5 +209,5 @@ def _finite_float(text: str) -> float:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"

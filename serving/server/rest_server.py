@@ -9,7 +9,6 @@ References:
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 import socket
@@ -23,18 +22,18 @@ from aiohttp.http_exceptions import HttpProcessingError
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from tensorflow_serving.apis import (
-    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_pb2,
 )
 
 from serving.errors import InvalidArgumentError, ServingError
+from serving.rest_status_codes import http_status
 from serving.server.batching import timed_out
 from serving.server.flags import ServerFlags
 from serving.server.grpc_server import as_serving_error
 from serving.server.model_service import SIGNATURE_DEF_FIELD, ModelService
-from serving.server.rest_predict import predict_json, read_object, signature_name, write_json
+from serving.server.rest_predict import predict_json, write_json
 from serving.server.version_folders import MAX_VERSION
 
 # Paths are case-insensitive and methods are case-sensitive, as in TensorFlow Serving.
@@ -45,7 +44,6 @@ _PREDICTION_PATH = re.compile(
 _MODEL_PATH = re.compile(
     rf"(?i:/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>/metadata)?)", re.ASCII
 )
-_SHUTDOWN_POLL_S = 0.02
 
 
 class RestServer:
@@ -70,7 +68,6 @@ class RestServer:
         self._max_request_bytes = flags.max_request_bytes
         self._metrics_path = metrics_path
         self._socket = bound
-        self._num_running = 0
         self.port: int = bound.getsockname()[1]
         app = web.Application(client_max_size=flags.max_request_bytes)
         app.router.add_route("*", "/{path:.*}", self._answer)
@@ -78,33 +75,22 @@ class RestServer:
         logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
         # `_read_body` decompresses bodies, because aiohttp accepts truncated gzip bodies.
         self._runner = web.AppRunner(
-            app, access_log=None, auto_decompress=False, shutdown_timeout=0.0
+            app,
+            access_log=None,
+            auto_decompress=False,
+            shutdown_timeout=flags.shutdown_grace_seconds,
         )
-        self._site: web.SockSite | None = None
 
     async def start(self) -> None:
         """Start to listen and to answer requests."""
         await self._runner.setup()
-        self._site = web.SockSite(self._runner, self._socket)
-        await self._site.start()
+        await web.SockSite(self._runner, self._socket).start()
 
-    async def stop(self, grace_s: float) -> None:
-        """Reject new connections and wait up to `grace_s` seconds for the running requests."""
-        if self._site:
-            await self._site.stop()
-        deadline_s = time.monotonic() + grace_s
-        while self._num_running and time.monotonic() < deadline_s:
-            await asyncio.sleep(_SHUTDOWN_POLL_S)
+    async def stop(self) -> None:
+        """Reject new connections and wait for the running requests."""
         await self._runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.Response:
-        self._num_running += 1
-        try:
-            return await self._answer_running(request)
-        finally:
-            self._num_running -= 1
-
-    async def _answer_running(self, request: web.Request) -> web.Response:
         path = request.rel_url.raw_path
         metrics = self._service.metrics
         if path == self._metrics_path:
@@ -134,8 +120,8 @@ class RestServer:
             metrics.request_latency.add(elapsed_us, name, method, "REST")
             metrics.request_count.add(name, "OK")
             return web.Response(body=content, content_type="application/json")
-        metrics.request_count.add(name, error.code_name())
-        return _error(error.http_status, error.message)
+        metrics.request_count.add(name, error.code_name)
+        return _error(http_status(error), error.message)
 
     async def _read_body(self, request: web.Request) -> bytes:
         limit = self._max_request_bytes
@@ -143,8 +129,6 @@ class RestServer:
         encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("identity", "gzip"):
             raise _BodyError(415, f"Content-Encoding must be gzip, but is {encoding[:40]}")
-        if (request.content_length or 0) > limit:
-            raise too_large
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
@@ -169,24 +153,21 @@ class RestServer:
         if method == "GET":
             if not name:
                 raise InvalidArgumentError("Missing model name in request.")
-            return self._metadata(spec) if match["metadata"] else self._status(spec)
-        document = read_object(body)
-        spec.signature_name = signature_name(document)
-        if match["method"] == "predict":
-            deadline_s = time.monotonic() + self._timeout_s
-            return await predict_json(self._service, spec, document, deadline_s)
-        request = classification_pb2.ClassificationRequest(model_spec=spec)
-        raise self._service.refusal(match["method"].capitalize(), request)
+            return await (self._metadata(spec) if match["metadata"] else self._status(spec))
+        if match["method"] != "predict":
+            await self._service.refuse(match["method"].capitalize())
+        deadline_s = time.monotonic() + self._timeout_s
+        return await predict_json(self._service, spec, body, deadline_s)
 
-    def _status(self, spec: model_pb2.ModelSpec) -> bytes:
+    async def _status(self, spec: model_pb2.ModelSpec) -> bytes:
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
-        return write_json(_to_dict(self._service.get_model_status(request)))
+        return write_json(_to_dict(await self._service.get_model_status(request)))
 
-    def _metadata(self, spec: model_pb2.ModelSpec) -> bytes:
+    async def _metadata(self, spec: model_pb2.ModelSpec) -> bytes:
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=spec, metadata_field=[SIGNATURE_DEF_FIELD]
         )
-        response = self._service.get_model_metadata(request)
+        response = await self._service.get_model_metadata(request)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         response.metadata[SIGNATURE_DEF_FIELD].Unpack(signatures)
         return write_json(
@@ -208,10 +189,13 @@ class _BodyError(Exception):
 def _model_spec(match: re.Match[str], name: str) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=name)
     if match["version"]:
-        version = int(match["version"])
-        if version > MAX_VERSION:
-            raise InvalidArgumentError(f"Failed to convert version: {match['version']} to numeric.")
-        spec.version.value = version
+        digits = match["version"].lstrip("0") or "0"
+        # Python refuses to convert more than 4,300 digits.
+        if len(digits) > len(str(MAX_VERSION)) or int(digits) > MAX_VERSION:
+            raise InvalidArgumentError(
+                f"The version must be a number up to {MAX_VERSION}, but is {digits[:40]}"
+            )
+        spec.version.value = int(digits)
     elif match["label"]:
         spec.version_label = unquote(match["label"])
     return spec
@@ -227,5 +211,5 @@ def _to_dict(message: Message) -> dict[str, Any]:
 
 
 def _error(status: int, message: str) -> web.Response:
-    body = json.dumps({"error": message}, ensure_ascii=False).encode("utf-8", "surrogateescape")
+    body = write_json({"error": message})
     return web.Response(status=status, body=body, content_type="application/json")

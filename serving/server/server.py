@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
 import grpc
 from tensorflow.core.protobuf import config_pb2
 
-from serving.errors import ServingError
-from serving.server import event_log, loaded_model, warmup
+from serving.errors import ServingError, StartupError
+from serving.server import event_log, loaded_model
 from serving.server.batching import Batcher
 from serving.server.config_files import (
     read_batching_options,
@@ -21,14 +23,13 @@ from serving.server.config_files import (
     read_metrics_path,
     read_model_config,
 )
-from serving.server.flags import ServerFlags
+from serving.server.flags import ServerFlags, bound_socket
 from serving.server.grpc_server import GrpcServer
 from serving.server.loaded_model import LoadedModel
 from serving.server.metrics import Metrics
 from serving.server.model_manager import ModelManager, single_model_config
 from serving.server.model_service import ModelService
 from serving.server.rest_server import RestServer
-from serving.server.startup import StartupError, bound_socket, write_ready_file
 from serving.server.version_folders import LoadRetries, VersionFolder
 
 _PARENT_POLL_S = 0.5
@@ -57,18 +58,18 @@ async def serve(flags: ServerFlags) -> None:
     credentials = read_credentials(flags.ssl_config_file)
     metrics_path = read_metrics_path(flags.monitoring_config_file)
     batcher = Batcher(read_batching_options(flags), metrics.observe_run)
-    try:
-        models = manager.configure(_initial_config(flags))
-    except ServingError as error:
-        raise StartupError(_start_error(error)) from error
     manager.start()
     try:
+        models = manager.configure(_initial_config(flags))
         # Open the ports only after the models are available, as in TensorFlow Serving. So a client
         # that can connect gets answers.
         if await _available_before_stop(manager, models, stop):
             watching.append(loop.create_task(_poll_config(flags, manager)))
             service = ModelService(manager, batcher, metrics)
             await _answer_until_stopped(flags, service, credentials, metrics_path, stop)
+    except ServingError as error:
+        code = error.code_name.replace("_", " ").capitalize()
+        raise StartupError(f"Failed to start server. Error: {code}: {error.message}") from error
     finally:
         for task in watching:
             task.cancel()
@@ -112,31 +113,25 @@ def _loader(flags: ServerFlags, metrics: Metrics) -> Callable[[VersionFolder], L
 
     def load(folder: VersionFolder) -> LoadedModel:
         model = loaded_model.load(folder.path, folder.version, session_config)
-        if flags.enable_model_warmup:
-            try:
-                _warm_up(model, folder, metrics)
-            except BaseException:
-                model.close()
-                raise
+        if not flags.enable_model_warmup:
+            return model
+        started_s = time.monotonic()
+        status = "INTERNAL"
+        try:
+            replayed = loaded_model.replay_warmup(model, folder.path)
+            status = "OK"
+        except BaseException as error:
+            status = getattr(error, "code_name", status)
+            model.close()
+            raise
+        finally:
+            elapsed_us = (time.monotonic() - started_s) * 1e6
+            metrics.warmup_latency.add(elapsed_us, str(folder.path), status)
+        if replayed:
+            event_log.info("warmup_replayed", version=folder.version, requests=replayed)
         return model
 
     return load
-
-
-def _warm_up(model: LoadedModel, folder: VersionFolder, metrics: Metrics) -> None:
-    started_s = time.monotonic()
-    status = "INTERNAL"
-    try:
-        replayed = warmup.replay(model, folder.path)
-        status = "OK"
-    except ServingError as error:
-        status = error.code_name()
-        raise
-    finally:
-        elapsed_us = (time.monotonic() - started_s) * 1e6
-        metrics.warmup_latency.add(elapsed_us, str(folder.path), status)
-    if replayed:
-        event_log.info("warmup_replayed", version=folder.version, requests=replayed)
 
 
 async def _stop_with_parent(parent_pid: int | None, stop: asyncio.Event) -> None:
@@ -155,25 +150,16 @@ async def _available_before_stop(
     """Wait until `models` are available; return False if `stop` is set before.
 
     Raises:
-        StartupError: If a model cannot be loaded.
+        ServingError: If a model cannot be loaded.
     """
-    loading = asyncio.create_task(manager.wait_until_available(models))
-    stopping = asyncio.create_task(stop.wait())
+    loading = asyncio.ensure_future(manager.wait_until_settled(models, waits_for_files=True))
+    stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait([loading, stopping], return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if stop.is_set():
-        loading.cancel()
-        return False
-    try:
-        await loading
-    except ServingError as error:
-        raise StartupError(_start_error(error)) from error
-    return True
-
-
-def _start_error(error: ServingError) -> str:
-    code = error.code_name().replace("_", " ").capitalize()
-    return f"Failed to start server. Error: {code}: {error.message}"
+    for task in (loading, stopping):
+        task.cancel()
+    if not stop.is_set():
+        loading.result()
+    return not stop.is_set()
 
 
 async def _answer_until_stopped(
@@ -195,7 +181,16 @@ async def _answer_until_stopped(
     grpc_port = grpc_server.port if grpc_server else None
     event_log.info("serving", address=flags.bind_address, grpc_port=grpc_port, rest_port=rest_port)
     if flags.ready_file:
-        write_ready_file(flags.ready_file, grpc_port, rest_port)
+        _write_ready_file(flags.ready_file, grpc_port, rest_port)
     await stop.wait()
     event_log.info("draining", grace_s=flags.shutdown_grace_seconds)
-    await asyncio.gather(*(server.stop(flags.shutdown_grace_seconds) for server in servers))
+    await asyncio.gather(*(server.stop() for server in servers))
+
+
+def _write_ready_file(path: str, grpc_port: int | None, rest_port: int | None) -> None:
+    """Write the ports (null for a disabled API) and the process ID to a JSON file, atomically."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    content = {"grpc_port": grpc_port, "rest_port": rest_port, "pid": os.getpid()}
+    temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    temporary.replace(target)

@@ -16,7 +16,7 @@ from serving.server.batching import queue_full, timed_out
 from serving.server.metrics import Counter, Metrics
 from serving.server.model_manager import labelled_version
 from serving.server.model_versions import servable_not_found
-from serving.server.signature import find_signature
+from serving.server.predict import find_signature
 
 MONITORING = Path(__file__).resolve().parents[2] / "deploy" / "monitoring"
 DASHBOARD: dict[str, Any] = json.loads((MONITORING / "dashboard.json").read_text("utf-8"))
@@ -26,7 +26,7 @@ ALERTS: dict[str, Any] = yaml.safe_load((MONITORING / "alerts.yaml").read_text("
 def exported() -> dict[str, set[str]]:
     """Return the labels of each metric on the server's page."""
     metrics = Metrics()
-    for metric in metrics._all():
+    for metric in vars(metrics).values():
         labels = metric._label_names
         metric.add(*labels) if isinstance(metric, Counter) else metric.add(1.0, *labels)
     rows = re.findall(r"^([\w:]+)\{(.*)\}", metrics.page().decode(), re.MULTILINE)
@@ -81,7 +81,7 @@ def test_alerts_follow_the_statuses_that_the_server_gives() -> None:
         (error_of(lambda: labelled_version({}, "m", "stable")), refused),
         (error_of(lambda: find_signature({}, "x")), refused),
     ):
-        assert alerts_of(error.code_name()) == expected, error.code_name()
+        assert alerts_of(error.code_name) == expected, error.code_name
     assert alerts_of("OK") == alerts_of("CANCELLED") == set()
 
 

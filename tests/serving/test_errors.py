@@ -4,13 +4,14 @@ import grpc
 import pytest
 
 from serving import errors
+from serving.rest_status_codes import from_http_status, http_status
 
 
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code.value[0]])
 def test_every_grpc_code_has_its_class(code: grpc.StatusCode) -> None:
     number = code.value[0]
     error = errors.from_grpc_code(number, "text")
-    assert (error.grpc_code, error.code_name(), error.message) == (number, code.name, "text")
+    assert (error.grpc_code, error.code_name, error.message) == (number, code.name, "text")
 
 
 def test_only_unavailable_is_retryable() -> None:
@@ -30,4 +31,5 @@ def test_only_unavailable_is_retryable() -> None:
     ],
 )
 def test_http_statuses_map_to_the_first_class(status: int, kind: type[errors.ServingError]) -> None:
-    assert type(errors.from_http_status(status, "")) is kind
+    assert type(from_http_status(status, "")) is kind
+    assert kind is errors.UnknownError or http_status(kind("")) == status

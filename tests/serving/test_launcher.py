@@ -10,10 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serving import standby
+from serving import launcher
 from serving.errors import LaunchError
-from serving.launcher import running_model_server
-from serving.standby import standby_server
+from serving.launcher import running_model_server, standby_server
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -108,10 +107,10 @@ with running_model_server(sys.argv[1]) as server:
 def test_a_server_on_standby_is_used_and_answers(tmp_path: Path, base_path: Path) -> None:
     log = tmp_path / "log"
     with standby_server():
-        [waiting] = standby._waiting
+        [waiting] = launcher._waiting
         with running_model_server(base_path, log_path=log) as server:
             assert server.pid == waiting.pid
-            assert not standby._waiting
+            assert not launcher._waiting
         assert waiting.poll() is not None
         assert "version_available" in log.read_text()
         # There was one; the next server is a new process.
@@ -123,11 +122,11 @@ def test_an_unused_or_dead_server_on_standby_does_no_harm(
     base_path: Path,
 ) -> None:
     with standby_server():
-        [waiting] = standby._waiting
+        [waiting] = launcher._waiting
     assert waiting.poll() is not None
-    assert not standby._waiting
+    assert not launcher._waiting
     with standby_server():
-        [dead] = standby._waiting
+        [dead] = launcher._waiting
         dead.kill()
         dead.wait()
         with running_model_server(base_path) as server:
@@ -137,10 +136,10 @@ def test_an_unused_or_dead_server_on_standby_does_no_harm(
 def test_a_server_on_standby_ends_with_its_parent() -> None:
     script = """
 import os
-from serving import standby
-held = standby.standby_server()
+from serving import launcher
+held = launcher.standby_server()
 held.__enter__()
-print(standby._waiting[0].pid, flush=True)
+print(launcher._waiting[0].pid, flush=True)
 os._exit(1)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)

@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from serving.clients import wire
+from serving.clients import messages, messages_pb2
 from tests.serving.clients.fake_server import fake_server
 
 START, LOADING, AVAILABLE, END = 10, 20, 30, 50
@@ -82,10 +82,10 @@ class FakeTensorFlowServing:
         self._aspired = {v: was.get(v, now) for v in wanted & self.on_disk}
         self._ended = (self._ended | set(was)) - set(self._aspired)
         self.most_loaded = max(self.most_loaded, len(self._aspired))
-        return wire.ReloadConfigResponse()
+        return messages_pb2.ReloadConfigResponse()
 
     def status(self, request: Any, context: grpc.ServicerContext) -> Any:
-        response = wire.GetModelStatusResponse()
+        response = messages_pb2.GetModelStatusResponse()
         for version, state in self.states().items():
             row = response.model_version_status.add(version=version, state=state)
             row.status.error_code = 0
@@ -96,6 +96,6 @@ class FakeTensorFlowServing:
     @contextmanager
     def running(self) -> Iterator[str]:
         """Yield the address."""
-        answers = {wire.RELOAD_CONFIG: self.reload, wire.GET_MODEL_STATUS: self.status}
+        answers = {messages.RELOAD_CONFIG: self.reload, messages.GET_MODEL_STATUS: self.status}
         with fake_server(answers) as port:
             yield f"127.0.0.1:{port}"

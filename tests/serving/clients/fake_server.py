@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from serving.clients import wire
+from serving.clients import messages, messages_pb2
 from tests.builders import http_server
 
 Answer = Callable[[Any, grpc.ServicerContext], Any]
@@ -27,7 +27,7 @@ def fake_server(
 
     class Handler(grpc.GenericRpcHandler):
         def service(self, details: Any) -> Any:
-            request_class, response_class = wire.METHODS[details.method]
+            request_class, response_class = messages.METHODS[details.method]
             return grpc.unary_unary_rpc_method_handler(
                 answers[details.method],
                 request_deserializer=request_class.FromString,
@@ -79,7 +79,7 @@ def signature_defs(**inputs_by_signature: dict[str, int]) -> Any:
 
     Every signature answers with `candidate_ids` and `scores`.
     """
-    definitions = wire.SignatureDefMap()
+    definitions = messages_pb2.SignatureDefMap()
     for name, inputs in inputs_by_signature.items():
         definition = definitions.signature_def[name]
         for alias, rank in inputs.items():
@@ -90,14 +90,14 @@ def signature_defs(**inputs_by_signature: dict[str, int]) -> Any:
             definition.outputs[alias].dtype = dtype
             definition.outputs[alias].tensor_shape.dim.add(size=-1)
             definition.outputs[alias].tensor_shape.dim.add(size=2)
-    response = wire.GetModelMetadataResponse()
+    response = messages_pb2.GetModelMetadataResponse()
     response.metadata["signature_def"].value = definitions.SerializeToString()
     return response
 
 
 def recommendations(*candidate_ids: str, version: int = 1) -> Any:
     """Return a PredictResponse for one query, scores falling from 1."""
-    response = wire.PredictResponse()
+    response = messages_pb2.PredictResponse()
     response.model_spec.version.value = version
     ids, scores = response.outputs["candidate_ids"], response.outputs["scores"]
     for tensor, dtype in ((ids, 7), (scores, 1)):

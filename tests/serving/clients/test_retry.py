@@ -12,12 +12,14 @@ from serving.clients import (
     RestRetrievalClient,
     RetrievalClient,
     RetryPolicy,
-    wire,
+    messages,
+    messages_pb2,
 )
-from serving.clients.core import Deadline, Exchange, exchange_with_retries
 from serving.clients.retrieval_client import BlockingClient
+from serving.clients.retry import Deadline, Exchange, send_with_retries
 from serving.errors import (
     DeadlineExceededError,
+    InternalError,
     InvalidArgumentError,
     ResourceExhaustedError,
     ServingError,
@@ -35,6 +37,9 @@ class Flaky(BlockingClient):
         self.errors = list(errors)
         self.calls = 0
 
+    def close(self) -> None:
+        pass
+
     def _send(self, request: Any, timeout_s: float) -> str:
         self.calls += 1
         if self.errors:
@@ -44,7 +49,7 @@ class Flaky(BlockingClient):
 
 def ask(flaky: Flaky, policy: RetryPolicy, timeout_s: float) -> str:
     exchange: Exchange[str] = Exchange(None, str)
-    answer: str = flaky._run(exchange_with_retries(exchange, policy, Deadline(timeout_s)))
+    answer: str = flaky._run(send_with_retries(exchange, policy, Deadline(timeout_s)))
     return answer
 
 
@@ -92,9 +97,9 @@ def status_with(failures: list[grpc.StatusCode]) -> dict[str, Any]:
     def get_status(request: Any, context: grpc.ServicerContext) -> Any:
         if failures:
             context.abort(failures.pop(0), "not now")
-        return wire.GetModelStatusResponse()
+        return messages_pb2.GetModelStatusResponse()
 
-    return {wire.GET_MODEL_STATUS: get_status}
+    return {messages.GET_MODEL_STATUS: get_status}
 
 
 def test_the_grpc_client_survives_two_failures_but_not_a_full_queue() -> None:
@@ -148,3 +153,17 @@ def test_the_rest_client_survives_a_dropped_connection_and_a_busy_proxy() -> Non
         statuses += [503, 503, 503]
         with pytest.raises(UnavailableError, match="busy"):
             client.status()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[]", b"1", b'{"model_version_status": 1}', b'{"model_version_status": [{"version": "x"}]}'],
+)
+def test_a_json_answer_of_another_format_is_an_internal_error(body: bytes) -> None:
+    with (
+        fake_rest_server(body=body) as port,
+        RestRetrievalClient(f"http://127.0.0.1:{port}", retry_policy=FAST) as client,
+    ):
+        for ask in (client.status, client.metadata):
+            with pytest.raises(InternalError, match="format of TensorFlow Serving's REST API"):
+                ask()

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from serving.clients import RetrievalClient, wire
+from serving.clients import RetrievalClient, messages
 from serving.errors import FailedPreconditionError, InvalidArgumentError
 from tests.serving.clients.fake_server import fake_server, recommendations, signature_defs
 
@@ -41,7 +41,7 @@ class ChangingModel:
 
     @property
     def answers(self) -> dict[str, Any]:
-        return {wire.PREDICT: self.predict, wire.GET_MODEL_METADATA: self.metadata}
+        return {messages.PREDICT: self.predict, messages.GET_MODEL_METADATA: self.metadata}
 
     @contextmanager
     def client(self, **options: Any) -> Iterator[RetrievalClient]:

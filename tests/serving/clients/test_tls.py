@@ -17,7 +17,8 @@ from serving.clients import (
     RetrievalClient,
     RetryPolicy,
     TlsOptions,
-    wire,
+    messages,
+    messages_pb2,
 )
 from serving.errors import InvalidArgumentError, ServingError, UnavailableError
 from serving.loadtest import LoadPlan, drive
@@ -55,8 +56,8 @@ def _grpc_server(certificates: Path, mutual: bool) -> Any:
         require_client_auth=mutual,
     )
     answers = {
-        wire.GET_MODEL_STATUS: lambda request, context: wire.GetModelStatusResponse(),
-        wire.PREDICT: lambda request, context: recommendations("a"),
+        messages.GET_MODEL_STATUS: lambda request, context: messages_pb2.GetModelStatusResponse(),
+        messages.PREDICT: lambda request, context: recommendations("a"),
     }
     return fake_server(answers, credentials=credentials)
 

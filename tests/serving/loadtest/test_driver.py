@@ -12,15 +12,15 @@ from typing import Any
 import grpc
 import pytest
 
-from serving.clients import wire
+from serving.clients import messages
 from serving.loadtest import LoadPlan, LoadResult, drive, drive_in_processes
 from tests.serving.clients.fake_server import Answer, fake_server, recommendations
 
-REQUEST = wire.PredictRequest(model_spec=wire.ModelSpec(name="retrieval")).SerializeToString()
+REQUEST = b""
 
 
 def measure(answer: Answer, **load: Any) -> LoadResult:
-    with fake_server({wire.PREDICT: answer}) as port:
+    with fake_server({messages.PREDICT: answer}) as port:
         return asyncio.run(drive(LoadPlan(f"127.0.0.1:{port}", [REQUEST], **load)))
 
 
@@ -113,7 +113,7 @@ def test_requests_during_the_warm_up_do_not_count() -> None:
 
 
 def test_two_processes_share_one_load() -> None:
-    with fake_server({wire.PREDICT: at_once}) as port:
+    with fake_server({messages.PREDICT: at_once}) as port:
         plan = LoadPlan(f"127.0.0.1:{port}", [REQUEST] * 3, rate=200.0, duration_s=0.5)
         result = drive_in_processes(plan, 2)
     assert 50 < result.requests < 150  # 100 expected, a Poisson number

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from serving.clients import ModelMetadata, Query, SignatureSpec, TensorSpec, wire
+from serving.clients import ModelMetadata, Query, SignatureSpec, TensorSpec, messages_pb2
 from serving.clients.model import ModelChoice
 from serving.errors import InvalidArgumentError
 from serving.loadtest import build_requests
@@ -24,7 +24,7 @@ MODEL = ModelChoice("retrieval", label="stable")
 
 
 def read(request: bytes) -> tuple[str, dict[str, list[str]]]:
-    message = wire.PredictRequest.FromString(request)
+    message = messages_pb2.PredictRequest.FromString(request)
     assert message.model_spec.version_label == "stable"
     inputs = {
         name: [value.decode() for value in tensor.string_val]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import threading
 import time
 import weakref
@@ -20,7 +21,7 @@ from serving.errors import DeadlineExceededError, InvalidArgumentError, Unavaila
 from serving.server import loaded_model
 from serving.server.batching import Batcher, BatchingOptions
 from serving.server.loaded_model import LoadedModel
-from serving.server.signature import Signature
+from serving.server.predict import Signature
 from serving.server.tensor_codec import Array
 
 NAN = np.float32("nan")
@@ -42,6 +43,9 @@ class Blocker:
     def __init__(self) -> None:
         self.started = threading.Event()
         self.release = threading.Event()
+
+    def expected_s(self, rows: int) -> float:
+        return math.inf
 
     def compute(self, feeds: Any, outputs: Any) -> list[Array]:
         self.started.set()
@@ -152,6 +156,51 @@ def test_a_lone_request_does_not_wait_for_others(model: LoadedModel) -> None:
         return runs
 
     assert asyncio.run(test()) == [1]
+
+
+@pytest.mark.parametrize(
+    ("expected_s", "pause_s", "thread"),
+    [
+        (0.001, 0.05, "MainThread"),
+        (0.03, 0.05, "batch_0"),
+        (0.001, 0.0, "batch_0"),
+        (math.inf, 0.05, "batch_0"),
+    ],
+    ids=["short", "long", "many requests", "unknown duration"],
+)
+def test_only_short_runs_of_rare_requests_block_the_event_loop(
+    expected_s: float, pause_s: float, thread: str
+) -> None:
+    class Recorder(Blocker):
+        def expected_s(self, rows: int) -> float:
+            return expected_s
+
+        def compute(self, feeds: Any, outputs: Any) -> list[Array]:
+            threads.append(threading.current_thread().name)
+            return []
+
+    threads: list[str] = []
+    recorder: Any = Recorder()
+
+    async def test() -> None:
+        batcher = Batcher(BatchingOptions(num_threads=1))
+        for _ in range(5):
+            await batcher.run(recorder, [], ())
+            await asyncio.sleep(pause_s)
+        batcher.stop()
+
+    asyncio.run(test())
+    assert threads[-1] == thread
+
+
+def test_the_duration_of_a_run_is_expected_from_the_last_one(exported_model: Path) -> None:
+    model = loaded_model.load(exported_model, 1, config_pb2.ConfigProto())
+    signature, feeds, outputs = request(model, "similar_candidates", movie_id=["a", "b"])
+    assert signature.expected_s(1) == math.inf
+    signature.compute(feeds, outputs)
+    assert 0 < signature.expected_s(1) == signature.expected_s(2) < 10
+    assert signature.expected_s(10) == 5 * signature.expected_s(2)
+    model.close()
 
 
 def test_signatures_outputs_and_widths_run_separately(model: LoadedModel) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from serving.errors import StartupError
 from serving.server import config_files
 from serving.server.batching import BatchingOptions
 from serving.server.flags import parse_flags
-from serving.server.startup import StartupError
 
 
 def batching_options(*flags: str) -> BatchingOptions:

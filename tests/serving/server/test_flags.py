@@ -24,7 +24,10 @@ def test_channel_arguments_are_numbers_or_texts() -> None:
         (["--model_base_path=/m", "--port=1", "--rest_api_port=1"], "must differ, but both are 1"),
         (["--model_base_path=/m", "--enable_model_warmup=maybe"], "must be true or false"),
         (["--model_base_path=/m", "--file_system_poll_wait_seconds=-1"], "at least 0"),
-        (["--model_base_path=/m", "--max_request_bytes=1.5"], "must be an integer, got '1.5'"),
+        (
+            ["--model_base_path=/m", "--max_request_bytes=1.5"],
+            "an integer of at least 1, got '1.5'",
+        ),
         (["--model_base_path=/m", "--model_nam=x"], "unrecognized arguments"),
         (["--model_base_path=/m", "--log_format=xml"], "must be text or json"),
     ],

@@ -51,11 +51,3 @@ def test_metrics_are_in_the_order_of_their_names_and_empty_ones_left_out() -> No
         "# TYPE :tensorflow:serving:batching_session:wrapped_run_count counter",
         "# TYPE :tensorflow:serving:request_latency histogram",
     ]
-
-
-def test_counters_are_found_by_tensorflows_name() -> None:
-    metrics = Metrics()
-    assert metrics.counter_value("/tensorflow/serving/request_count") == 0
-    metrics.request_count.add("m", "OK")
-    assert metrics.counter_value("/tensorflow/serving/request_count") == 1
-    assert metrics.counter_value("/tensorflow/serving/request_latency") == 0

@@ -73,7 +73,8 @@ def label(name: str, version: int) -> str:
 
 def configure(manager: ModelManager, configuration: Any) -> None:
     new = manager.configure(configuration)
-    asyncio.run(asyncio.wait_for(manager.wait_until_available(new), 20))
+    settling = manager.wait_until_settled(new, waits_for_files=False)
+    asyncio.run(asyncio.wait_for(settling, 20))
 
 
 def version_of(manager: ModelManager, model: str, label: str = "") -> int | str:
@@ -147,11 +148,11 @@ X = 'config { name: "X" base_path: "/m" model_platform: "tensorflow" }'
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (f"model_config_list {{ {X} {X} }}", "model X multiple times"),
-        (f"model_config_list {{ {X.replace('/m', 'm')} }}", "absolute path"),
-        (f"model_config_list {{ {X.replace('tensorflow', '')} }}", "setting neither"),
-        (f"model_config_list {{ {X.replace('tensorflow', 'torch')} }}", "platform torch"),
-        (f"model_config_list {{ {X.replace('}', 'model_type: TENSORFLOW }')} }}", "setting both"),
+        (f"model_config_list {{ {X} {X} }}", "must be listed once, but X"),
+        (f"model_config_list {{ {X.replace('/m', 'm')} }}", "must be an absolute path"),
+        (f"model_config_list {{ {X.replace('tensorflow', '')} }}", "no model_type"),
+        (f"model_config_list {{ {X.replace('tensorflow', 'torch')} }}", "has 'torch'"),
+        (f"model_config_list {{ {X.replace('}', 'model_type: TENSORFLOW }')} }}", "no model_type"),
         ("custom_model_config {}", "custom model config"),
     ],
 )
@@ -166,10 +167,33 @@ def test_a_new_model_that_fails_is_reported(manager: ModelManager, base_path: Pa
     with pytest.raises(UnknownError) as caught:
         configure(manager, config(base_path, "a"))
     assert caught.value.message.startswith(
-        "1 model(s) did not become available: {{{name: a version: 2} due to error: DATA_LOSS: "
+        "1 model(s) did not become available: a, version 2: DATA_LOSS: "
     )
     with pytest.raises(NotFoundError):
         manager.use(model_pb2.ModelSpec(name="a"))
+
+
+def test_a_new_model_without_a_version_is_reported_unless_its_files_may_come(
+    manager: ModelManager, tmp_path: Path
+) -> None:
+    absent = config(tmp_path / "absent", "a")
+    with pytest.raises(UnknownError, match=r"available: a: base path missing: .*absent"):
+        configure(manager, absent)
+    waiting = manager.wait_until_settled({"a"}, waits_for_files=True)
+    with pytest.raises(asyncio.TimeoutError):
+        asyncio.run(asyncio.wait_for(waiting, 0.3))
+
+
+def test_nobody_waits_for_a_model_that_has_left_the_list(
+    manager: ModelManager, tmp_path: Path
+) -> None:
+    async def wait() -> None:
+        new = manager.configure(config(tmp_path / "absent", "a"))
+        waiting = asyncio.ensure_future(manager.wait_until_settled(new, waits_for_files=True))
+        manager.configure(model_server_config_pb2.ModelServerConfig())
+        await asyncio.wait_for(waiting, 20)
+
+    asyncio.run(wait())
 
 
 def test_a_failed_load_is_tried_again_even_where_nothing_is_polled(base_path: Path) -> None:

@@ -14,7 +14,7 @@ from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.errors import NotFoundError
-from serving.server import loaded_model, warmup
+from serving.server import loaded_model, model_versions
 from serving.server.loaded_model import LoadedModel
 from serving.server.model_versions import ModelVersions, State
 from serving.server.version_folders import (
@@ -24,6 +24,7 @@ from serving.server.version_folders import (
     aspired_versions,
     find_version_folders,
 )
+from tests.builders import wait_for
 
 Install = Callable[[Path, int], Path]
 
@@ -37,13 +38,13 @@ def base_path(tmp_path: Path) -> Path:
 
 def load(folder: VersionFolder) -> LoadedModel:
     model = loaded_model.load(folder.path, folder.version, config_pb2.ConfigProto())
-    warmup.replay(model, folder.path)
+    loaded_model.replay_warmup(model, folder.path)
     return model
 
 
 @pytest.fixture
 def versions(base_path: Path) -> ModelVersions:
-    return ModelVersions("retrieval", str(base_path), load)
+    return ModelVersions("retrieval", str(base_path), VersionPolicy(), load)
 
 
 def served(versions: ModelVersions) -> int | None:
@@ -101,7 +102,7 @@ def test_new_version_is_available_before_the_old_one_goes(
         seen.append((folder.version, served(versions)))
         return load(folder)
 
-    versions = ModelVersions("retrieval", str(base_path), load_and_look)
+    versions = ModelVersions("retrieval", str(base_path), VersionPolicy(), load_and_look)
     for version in (1, 2):
         install_version(base_path, version)
         versions.poll()
@@ -129,7 +130,7 @@ def counting_versions(base_path: Path, retries: LoadRetries) -> tuple[ModelVersi
         attempts.append(folder.version)
         return load(folder)
 
-    return ModelVersions("m", str(base_path), count_and_load, retries=retries), attempts
+    return ModelVersions("m", str(base_path), VersionPolicy(), count_and_load, retries), attempts
 
 
 def test_broken_version_is_tried_again_once_it_changed_and_stands_still(
@@ -226,9 +227,26 @@ def test_a_version_in_use_is_unloaded_after_its_last_request(
     assert states(versions) == {1: "END", 2: "AVAILABLE"}
 
 
+def test_a_request_that_does_not_end_holds_up_neither_the_next_version_nor_its_own_end(
+    versions: ModelVersions,
+    base_path: Path,
+    install_version: Install,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(model_versions, "_UNLOAD_WAIT_S", 0.01)
+    install_version(base_path, 1)
+    versions.poll()
+    with versions.use(1):
+        for version in (2, 3):
+            install_version(base_path, version)
+            versions.poll()
+        assert (served(versions), versions.statuses[1].state) == (3, State.UNLOADING)
+    wait_for(lambda: states(versions) == {1: "END", 2: "END", 3: "AVAILABLE"})
+
+
 def write_warmup(path: Path, *logs: prediction_log_pb2.PredictionLog | bytes) -> None:
     (path / "assets.extra").mkdir()
-    with tf.io.TFRecordWriter(str(path / warmup.REQUESTS_FILE)) as writer:
+    with tf.io.TFRecordWriter(str(path / loaded_model.WARMUP_REQUESTS_FILE)) as writer:
         for log in logs:
             writer.write(log if isinstance(log, bytes) else log.SerializeToString())
 
@@ -242,16 +260,16 @@ def predict_log(signature: str) -> prediction_log_pb2.PredictionLog:
 def test_warmup_requests_are_replayed(base_path: Path, install_version: Install) -> None:
     path = install_version(base_path, 1)
     model = loaded_model.load(path, 1, config_pb2.ConfigProto())
-    assert warmup.replay(model, path) == 0
+    assert loaded_model.replay_warmup(model, path) == 0
     write_warmup(path, predict_log(""), predict_log("recommend_excluding"))
-    assert warmup.replay(model, path) == 2
+    assert loaded_model.replay_warmup(model, path) == 2
     model.close()
 
 
 @pytest.mark.parametrize(
     ("record", "text"),
     [
-        (predict_log("x"), 'Serving signature key "x" not found.'),
+        (predict_log("x"), 'Serving signature key "x" not found'),
         (prediction_log_pb2.PredictionLog(), "Unsupported log_type for warmup: None"),
         (b"\xff", "Failed to parse warmup record: number 0"),
     ],
@@ -292,7 +310,7 @@ def test_several_versions_are_served_and_the_newest_answers_who_names_none(
 ) -> None:
     for version in (1, 2, 3):
         install_version(base_path, version)
-    versions = ModelVersions("m", str(base_path), load, policy("latest { num_versions: 2 }"))
+    versions = ModelVersions("m", str(base_path), policy("latest { num_versions: 2 }"), load)
     versions.poll()
     assert (served(versions), states(versions)) == (3, {2: "AVAILABLE", 3: "AVAILABLE"})
     with versions.use(2) as model:
@@ -301,7 +319,7 @@ def test_several_versions_are_served_and_the_newest_answers_who_names_none(
     versions.configure(str(base_path), policy("specific { versions: 1 }"))
     versions.poll()
     assert (served(versions), states(versions)) == (1, {1: "AVAILABLE", 2: "END", 3: "END"})
-    versions.unload_all(timeout_s=0)
+    versions.unload_all()
 
 
 def test_wanted_versions_that_fail_leave_the_unwanted_in_service(
@@ -313,7 +331,7 @@ def test_wanted_versions_that_fail_leave_the_unwanted_in_service(
     versions.configure(str(base_path), policy("specific { versions: 2 }"))
     versions.poll()
     assert (served(versions), states(versions)) == (1, {1: "AVAILABLE", 2: "END"})
-    versions.unload_all(timeout_s=0)
+    versions.unload_all()
 
 
 def test_reloading_does_not_mix_up_versions(base_path: Path, install_version: Install) -> None:

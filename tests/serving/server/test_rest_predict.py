@@ -115,7 +115,7 @@ def similar(inputs: Any) -> dict[str, Any]:
 
 # Body, and words of the error.
 ERRORS: dict[str, tuple[Any, list[str]]] = {
-    "no body": (b"", ["JSON Parse error", "empty"]),
+    "no body": (b"", ["JSON Parse error"]),
     "two documents": (b"{}{}", ["JSON Parse error"]),
     "deep JSON": (b"[" * 50_000, ["JSON Parse error", "nested"]),
     "number of more digits than Python reads": (
@@ -125,12 +125,12 @@ ERRORS: dict[str, tuple[Any, list[str]]] = {
     "power beyond double": (b'{"inputs": [-1e999]}', ["JSON Parse error", "1e999"]),
     "not an object": (b"[1]", ["JSON object", "[1]"]),
     "neither key": ({}, ["'inputs'", "'instances'"]),
-    "both keys": ({"inputs": [], "instances": []}, ["'instances'", "'inputs'", "both"]),
+    "both keys": ({"inputs": [], "instances": []}, ["either 'instances' or 'inputs'"]),
     "signature name is not a string": ({"signature_name": 1}, ["'signature_name'", "string", "1"]),
     "unknown signature": ({"signature_name": "x", "instances": ["a"]}, ['"x" not found']),
     "signature without inputs": (
-        {"signature_name": "__saved_model_init_op", "instances": ["a"]},
-        ["input map", "__saved_model_init_op"],
+        {"signature_name": "__saved_model_init_op", "inputs": ["a"]},
+        ["'inputs' must be an object"],
     ),
     "instances is not a list": ({"instances": 1}, ["'instances' must be a list", "1"]),
     "no instances": ({"instances": []}, ["'instances'", "at least one row"]),
@@ -143,7 +143,7 @@ ERRORS: dict[str, tuple[Any, list[str]]] = {
     "row with an unknown input": ({"instances": [query(), query(x=1)]}, ["row 1"]),
     "rows of different sizes": (
         {"instances": [query(history=["a"]), query(history=["a", "b"])]},
-        ["Input history", "same shape", "list of 1", '["a", "b"]'],
+        ["Input history", "same shape", '["a"]'],
     ),
     "object among values": (
         {"signature_name": "similar_candidates", "instances": ["a", {"movie_id": "b"}]},
@@ -153,29 +153,32 @@ ERRORS: dict[str, tuple[Any, list[str]]] = {
         {"inputs": {"user_id": ["u1"]}},
         ["Missing named input: age"],
     ),
-    "number for a string": (similar([1]), ["movie_id", "type string", "1"]),
-    "null": ({"inputs": columns(query(None))}, ["user_id", "type string", "null"]),
+    "number for a string": (similar([1]), ["movie_id", "valid string", "1"]),
+    "null": ({"inputs": columns(query(None))}, ["user_id", "valid string", "null"]),
     "fraction for an integer": (
         {"signature_name": "repeat", "inputs": {"text": ["a"], "count": [1.5]}},
-        ["count", "type int64", "1.5"],
+        ["count", "valid int64", "1.5"],
     ),
     "integer beyond 64 bits": (
         {"signature_name": "repeat", "inputs": {"text": ["a"], "count": [2**63]}},
-        ["count", "type int64", str(2**63)],
+        ["count", "valid int64", str(2**63)],
     ),
     "integer beyond double": (
         b'{"signature_name": "embed_candidate", "inputs": {"movie_id": ["a"], "year": [1%s]}}'
         % (b"0" * 400),
-        ["year", "too large"],
+        ["year", "valid float", "1000"],
     ),
     "list that is too deep": ({"inputs": columns(query(), query([["u1"]]))}, ["user_id", "shape"]),
     "object that is not base64": (similar([{"b65": "YQ=="}]), ["movie_id", "b65"]),
-    "invalid base64": (similar([{"b64": "?"}]), ["movie_id", "base64"]),
+    "invalid base64": (similar([{"b64": "?"}]), ["movie_id", "b64"]),
     "half a surrogate pair": (
         b'{"signature_name": "similar_candidates", "inputs": ["\\ud800"]}',
-        ["movie_id", "surrogate"],
+        ["movie_id", "ud800"],
     ),
-    "lists nested too deeply": (similar(json.loads("[" * 40 + "]" * 40)), ["deeper than 31"]),
+    "lists nested too deeply": (
+        similar(json.loads("[" * 40 + "]" * 40)),
+        ["at most 32"],
+    ),
     "output without a batch in rows": (
         {"signature_name": "scalars", "instances": ["a"]},
         ["same batch size", "first"],

@@ -57,7 +57,9 @@ PATHS = {
     ("POST", "/v1/models/foo:predict"): (404, "Latest(foo)"),
     ("POST", "/v1/models/retrieval/versions/7:predict"): (404, "Specific(retrieval, 7)"),
     ("POST", "/v1/models/retrieval/labels/x:predict"): (400, "label: x"),
-    ("POST", "/v1/models/retrieval/versions/99999999999999999999:predict"): (400, "numeric"),
+    ("POST", "/v1/models/retrieval/versions/99999999999999999999:predict"): (400, "number up to"),
+    ("GET", f"/v1/models/retrieval/versions/{'9' * 5000}"): (400, "number up to"),
+    ("GET", f"/v1/models/retrieval/versions/{'0' * 5000}7"): (404, "version 7"),
     ("GET", "/v1/models/retrieval/labels/x/metadata"): (400, "label: x"),
     ("POST", "/v1/models/retrieval:PREDICT"): (400, "Malformed request: POST"),
     ("POST", "/v1/models/retrieval"): (400, "Malformed request: POST"),
@@ -70,7 +72,7 @@ PATHS = {
     ("GET", "/v1/models/foo/metadata"): (404, "Latest(foo)"),
     ("GET", "/"): (404, "Not found"),
     ("POST", "/v1/models/retrieval:classify"): (400, "use Predict"),
-    ("POST", "/v1/models/foo:regress"): (404, "Latest(foo)"),
+    ("POST", "/v1/models/foo:regress"): (400, "use Predict"),
 }
 
 

@@ -122,7 +122,7 @@ def count(client: BlockingClient, rounds: int) -> list[int]:
     """Ask the slow model, whose signature none of the client's methods covers."""
     signature = client.metadata().signatures["serving_default"]
     inputs = {"rounds": Tensor("int64", (1,), [rounds])}
-    exchange = client._core._protocol.predict(signature, inputs)
+    exchange = client._protocol.predict(signature, inputs)
     return list(exchange.read(client._send(exchange.request, 60)).output("counted").values)
 
 

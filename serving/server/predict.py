@@ -1,17 +1,16 @@
-"""Signatures of a loaded model: check the tensors of a request, run them, and encode the response.
-
-Error messages are those of TensorFlow Serving 2.16, which clients and operators may already know.
+"""Predict: check the tensors of a request, run the signature, and encode the response.
 
 References:
-    servables/tensorflow/predict_util.cc of TensorFlow Serving, and `GetInputValues` in
-    cc/saved_model/util.cc of TensorFlow.
+    servables/tensorflow/predict_util.cc of TensorFlow Serving.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -92,17 +91,21 @@ class Signature:
                 key=lambda info: info.feed_name,
             )
         )
-        self._aliases = tuple(sorted(definition.inputs))
         self.outputs: tuple[str, ...] = tuple(sorted(definition.outputs))
         self.is_batchable = bool(definition.inputs) and all(
             [
                 *(_has_batch_dimension(info) for info in definition.inputs.values()),
-                *(_has_batch_of_fixed_rows(info) for info in definition.outputs.values()),
+                *(
+                    _has_batch_dimension(info)
+                    and all(dim.size >= 0 for dim in info.tensor_shape.dim[1:])
+                    for info in definition.outputs.values()
+                ),
             ]
         )
         self._defaults = {
             alias: _decode(alias, proto) for alias, proto in definition.defaults.items()
         }
+        self._last_run = math.inf, 1  # seconds and rows
         self._make_callable = make_callable
         self._callables: dict[tuple[str, ...], Callable[..., list[Array]]] = {}
         self._lock = threading.Lock()
@@ -146,17 +149,13 @@ class Signature:
         """
         if not output_filter:
             return self.outputs
-        seen: set[str] = set()
-        for alias in output_filter:
-            if alias not in self.definition.outputs:
-                raise InvalidArgumentError(
-                    f"output tensor alias not found in signature: {alias} "
-                    f"Outputs expected to be in the set {{{','.join(self.outputs)}}}."
-                )
-            if alias in seen:
-                raise InvalidArgumentError(f"duplicate output tensor alias: {alias}")
-            seen.add(alias)
-        return tuple(sorted(seen))
+        names = tuple(sorted(set(output_filter)))
+        if len(names) < len(output_filter) or not set(names) <= set(self.outputs):
+            raise InvalidArgumentError(
+                f"output_filter must have different names out of {_join(self.outputs)}, but is "
+                f"{', '.join(output_filter)}"
+            )
+        return names
 
     def compute(self, feeds: Sequence[Array], outputs: tuple[str, ...]) -> list[Array]:
         """Return one array for each of `outputs`, computed from one array for each of `inputs`.
@@ -165,11 +164,19 @@ class Signature:
             ServingError: If an operation of the model fails.
         """
         run = self._callables.get(outputs) or self._prepare(outputs)
+        started_s = time.monotonic()
         try:
             results = run(*feeds)
         except tf.errors.OpError as error:
             raise from_grpc_code(error.error_code, error.message) from error
+        elapsed_s = time.monotonic() - started_s
+        self._last_run = elapsed_s, max([feed.shape[0] for feed in feeds if feed.ndim], default=1)
         return [_as_array(result) for result in results]
+
+    def expected_s(self, rows: int) -> float:
+        """Return the expected seconds of a run, by the last one; infinity before the first one."""
+        last_s, last_rows = self._last_run
+        return last_s * max(1.0, rows / max(1, last_rows))
 
     def _prepare(self, outputs: tuple[str, ...]) -> Callable[..., list[Array]]:
         with self._lock:
@@ -182,42 +189,27 @@ class Signature:
             return self._callables[outputs]
 
     def _check_names(self, given: Collection[str]) -> None:
-        missing = [alias for alias in self._aliases if alias not in given]
-        if not missing and len(given) == len(self._aliases):
-            return
-        unknown = set(given) - set(self._aliases)
-        has_too_few = len(given) < len(self._aliases)
-        if len(given) > len(self._aliases) or (has_too_few and not self._defaults):
+        known = self.definition.inputs
+        missing = [alias for alias in known if alias not in given and alias not in self._defaults]
+        unknown = [alias for alias in given if alias not in known]
+        if missing or unknown:
             raise InvalidArgumentError(
-                f"input size does not match signature: {len(given)}!={len(self._aliases)} "
-                f"len({{{_join(given)}}}) != len({{{_join(self._aliases)}}}). "
-                f"Sent extra: {{{_join(unknown)}}}. Missing but required: {{{_join(missing)}}}."
-            )
-        for alias in missing:
-            if alias not in self._defaults:
-                feed_name = self.definition.inputs[alias].name
-                raise InvalidArgumentError(
-                    f"Signature input alias: {alias}(feed name: {feed_name}) not found in request "
-                    "and no default value provided. Inputs expected to be in the request "
-                    f"{{{_join(given)}}}, or default input alias set: {_join(self._defaults)}"
-                )
-        if unknown:
-            used = set(given) - unknown
-            raise InvalidArgumentError(
-                f"Inputs contains invalid name. Used request inputs: {_join(used)}, request input: "
-                f"{_join(given)}"
+                f"The inputs must be {_join(known)}, but {_join(missing)} are missing and "
+                f"{_join(unknown)} are unknown"
             )
 
 
 def find_signature(signatures: Mapping[str, Signature], name: str) -> Signature:
-    """Return the signature with the name in a gRPC request; "" means `serving_default`.
+    """Return the signature with the name in a request; "" means `serving_default`.
 
     Raises:
         FailedPreconditionError: If the model has no such signature.
     """
     name = name or DEFAULT_SIGNATURE
     if name not in signatures:
-        raise FailedPreconditionError(f'Serving signature key "{name}" not found.')
+        raise FailedPreconditionError(
+            f'Serving signature key "{name}" not found; the model has {_join(signatures)}'
+        )
     return signatures[name]
 
 
@@ -256,10 +248,6 @@ def _has_batch_dimension(info: meta_graph_pb2.TensorInfo) -> bool:
     return not shape.unknown_rank and len(shape.dim) > 0 and shape.dim[0].size == -1
 
 
-def _has_batch_of_fixed_rows(info: meta_graph_pb2.TensorInfo) -> bool:
-    return _has_batch_dimension(info) and all(dim.size >= 0 for dim in info.tensor_shape.dim[1:])
-
-
 def _numpy_dtype(data_type: int) -> np.dtype[Any] | None:
     try:
         return np.dtype(numpy_dtype_of(data_type))
@@ -283,4 +271,4 @@ def _decode(alias: str, proto: tensor_pb2.TensorProto) -> Array:
 
 
 def _join(names: Collection[str]) -> str:
-    return ",".join(sorted(names))
+    return ", ".join(sorted(names)) or "none"

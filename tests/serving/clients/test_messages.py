@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
-from google.protobuf import any_pb2, wrappers_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
@@ -22,13 +21,12 @@ from tensorflow_serving.apis import (
     status_pb2,
 )
 
-from serving.clients import wire
+from serving.clients import messages, messages_pb2
 
 ROOT = Path(__file__).resolve().parents[3]
 
 SOURCES: tuple[Any, ...] = (
-    any_pb2, wrappers_pb2, meta_graph_pb2, tensor_pb2, tensor_shape_pb2,
-    tensor_shape_pb2.TensorShapeProto, get_model_metadata_pb2, get_model_status_pb2,
+    meta_graph_pb2, tensor_pb2, tensor_shape_pb2, get_model_metadata_pb2, get_model_status_pb2,
     model_management_pb2, model_pb2, predict_pb2, status_pb2,
 )  # fmt: skip
 
@@ -38,28 +36,32 @@ def official(name: str) -> Any:
     return next(getattr(source, name) for source in SOURCES if hasattr(source, name))
 
 
-@pytest.mark.parametrize("name", wire.DECLARATIONS)
+@pytest.mark.parametrize("name", messages_pb2.DESCRIPTOR.message_types_by_name)
 def test_fields_are_those_of_the_official_message(name: str) -> None:
-    ours = wire._CLASSES[name].DESCRIPTOR
+    assert_same_message(getattr(messages_pb2, name).DESCRIPTOR, official(name).DESCRIPTOR)
+
+
+def assert_same_message(ours: Any, theirs: Any) -> None:
+    assert ours.name == theirs.name
     assert ours.fields
     for field in ours.fields:
-        assert_same_field(field, official(name).DESCRIPTOR.fields_by_number[field.number])
+        assert_same_field(field, theirs.fields_by_number[field.number])
 
 
 def assert_same_field(ours: Any, theirs: Any) -> None:
     assert (ours.name, ours.label) == (theirs.name, theirs.label)
-    # Enums are declared as int32 and the serialized config as bytes, with the same encoding.
-    alike = {FieldDescriptor.TYPE_ENUM: FieldDescriptor.TYPE_INT32}
-    if ours.name == "config":
-        alike[FieldDescriptor.TYPE_MESSAGE] = FieldDescriptor.TYPE_BYTES
-    assert ours.type == alike.get(theirs.type, theirs.type)
-    if ours.message_type is None:
+    if ours.name == "config":  # the caller serializes it
+        assert (ours.type, theirs.type) == (
+            FieldDescriptor.TYPE_BYTES,
+            FieldDescriptor.TYPE_MESSAGE,
+        )
         return
-    if ours.message_type.GetOptions().map_entry:
-        for parts in zip(ours.message_type.fields, theirs.message_type.fields, strict=True):
-            assert_same_field(*parts)
-    else:
-        assert ours.message_type.name == theirs.message_type.name
+    assert ours.type == theirs.type
+    if ours.enum_type is not None:
+        for value in ours.enum_type.values:
+            assert theirs.enum_type.values_by_name[value.name].number == value.number
+    if ours.message_type is not None:
+        assert_same_message(ours.message_type, theirs.message_type)
 
 
 def test_method_paths_are_the_official_ones() -> None:
@@ -70,14 +72,19 @@ def test_method_paths_are_the_official_ones() -> None:
         for service in (predictions, models)
         for method in service.methods
     }
-    used = {wire.PREDICT, wire.GET_MODEL_METADATA, wire.GET_MODEL_STATUS, wire.RELOAD_CONFIG}
+    used = {
+        messages.PREDICT,
+        messages.GET_MODEL_METADATA,
+        messages.GET_MODEL_STATUS,
+        messages.RELOAD_CONFIG,
+    }
     assert used <= paths
 
 
 def test_both_sets_of_classes_live_in_one_process() -> None:
     theirs = predict_pb2.PredictRequest()
     theirs.inputs["user_id"].CopyFrom(tf.make_tensor_proto(["ü", ""]))
-    ours = wire.PredictRequest.FromString(theirs.SerializeToString())
+    ours = messages_pb2.PredictRequest.FromString(theirs.SerializeToString())
     assert list(ours.inputs["user_id"].string_val) == ["ü".encode(), b""]
     assert predict_pb2.PredictRequest.FromString(ours.SerializeToString()) == theirs
 
