@@ -7,6 +7,7 @@ from tfx.components.util import model_utils
 from tfx.types.artifact import Artifact
 
 from components import files
+from components.errors import NotBlessedError
 
 # The inputs or outputs of an executor.
 Artifacts: TypeAlias = dict[str, list[Artifact]]
@@ -53,10 +54,6 @@ class SpanProfile(Artifact):
     """A folder with the statistics and candidates of spans, and the drift gate's report."""
 
     TYPE_NAME = "components.SpanProfile"
-
-
-class NotBlessedError(Exception):
-    """A gate refused a model. Running again with the same data does not help."""
 
 
 def require_model_blessing(blessing: Artifact) -> None:

@@ -52,7 +52,7 @@ def _hash(files: Iterable[Path]) -> str:
 def _imports(module: str, root: Path) -> tuple[str, ...]:
     """Return the application's modules that a module imports, and the packages that it is in."""
     parents = [module[:index] for index, letter in enumerate(module) if letter == "."]
-    names = [parent for parent in parents if _exists(parent, root)]
+    names = [parent for parent in parents if _find(parent, root)]
     for statement in _statements(ast.parse(_file(module, root).read_bytes())):
         names += filter(is_ours, _imported_names(statement, module, root))
     return tuple(names)
@@ -72,11 +72,11 @@ def _imported_names(node: ast.AST, module: str, root: Path) -> Iterator[str]:
     elif isinstance(node, ast.ImportFrom):
         if node.level:
             raise ValueError(f"imports must be absolute, but {module} has a relative one")
-        if _exists(str(node.module), root):
+        if _find(str(node.module), root):
             yield str(node.module)
         # A name can be a submodule.
         names = (f"{node.module}.{alias.name}" for alias in node.names)
-        yield from (name for name in names if is_ours(name) and _exists(name, root))
+        yield from (name for name in names if is_ours(name) and _find(name, root))
 
 
 def is_ours(module: str) -> bool:
@@ -84,14 +84,12 @@ def is_ours(module: str) -> bool:
     return module.partition(".")[0] in PACKAGES
 
 
-def _exists(module: str, root: Path) -> bool:
+def _find(module: str, root: Path) -> Path | None:
     path = root.joinpath(*module.split("."))
-    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+    return next((f for f in (path.with_suffix(".py"), path / "__init__.py") if f.is_file()), None)
 
 
 def _file(module: str, root: Path) -> Path:
-    path = root.joinpath(*module.split("."))
-    for file in (path.with_suffix(".py"), path / "__init__.py"):
-        if file.is_file():
-            return file
-    raise ModuleNotFoundError(f"there is no module {module} under {root}")
+    if (file := _find(module, root)) is None:
+        raise ModuleNotFoundError(f"there is no module {module} under {root}")
+    return file

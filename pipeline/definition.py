@@ -46,7 +46,6 @@ from pipeline.code_hash import code_hash, is_ours
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import ConfigError
 from pipeline.fitting import fitting_components
-from pipeline.orchestrators.local.target import LocalTarget
 from pipeline.orchestrators.target import Target
 from pipeline.runs.earlier_runs import last_accepted_spans
 from pipeline.runs.metadata import connection_config
@@ -60,19 +59,18 @@ _QUERY_SPLIT = "eval"
 
 
 def create_pipeline(
-    config: PipelineConfig, *, enable_cache: bool = True, target: LocalTarget | None = None
+    config: PipelineConfig, *, enable_cache: bool = True, target: Target | None = None
 ) -> tfx_pipeline.Pipeline:
     """Return the whole pipeline of a project: from the input files to a pushed model.
 
     Args:
         config: The project.
         enable_cache: Whether to skip components whose inputs and code are unchanged.
-        target: This machine, if the spans of the run are chosen already.
+        target: The local machine, if the spans of the run are chosen already.
 
     Raises:
         ConfigError: The schema file is missing, or Beam's workers would not see the artifacts.
     """
-    _check_workers(config)
     return _pipeline(config, create_components(config, target), enable_cache=enable_cache)
 
 
@@ -86,22 +84,18 @@ def create_refresh_pipeline(config: PipelineConfig) -> tfx_pipeline.Pipeline:
         ConfigError: The schema file is missing, there is no catalogue file to read, or Beam's
             workers would not see the artifacts.
     """
-    _check_workers(config)
-    return _pipeline(config, create_refresh_components(config), enable_cache=True)
+    return _pipeline(config, _refresh_components(config), enable_cache=True)
 
 
-def _check_workers(config: PipelineConfig) -> None:
+def _pipeline(
+    config: PipelineConfig, components: list[BaseNode], *, enable_cache: bool
+) -> tfx_pipeline.Pipeline:
     if config.beam.has_only_remote_workers:
         raise ConfigError(
             "Beam's workers must be able to read the files under `runs`, but those of "
             f"`beam.runner: {config.beam.runner}` run elsewhere; choose another `beam.runner`, or "
             "use `two-tower compile --runner kubeflow` or `vertex` with --pipeline-root gs://…"
         )
-
-
-def _pipeline(
-    config: PipelineConfig, components: list[BaseNode], *, enable_cache: bool
-) -> tfx_pipeline.Pipeline:
     return tfx_pipeline.Pipeline(
         pipeline_name=config.name,
         pipeline_root=str(config.run_dir / "artifacts"),
@@ -118,7 +112,7 @@ def create_components(config: PipelineConfig, target: Target | None = None) -> l
     Raises:
         ConfigError: The schema file is missing.
     """
-    target = target or LocalTarget(config)
+    target = target or Target(config)
     example_gen = _configured(
         TimelineExampleGen,
         target.ingest,
@@ -126,8 +120,12 @@ def create_components(config: PipelineConfig, target: Target | None = None) -> l
         **target.ingestion_parameters,
     )
     examples = example_gen.outputs["examples"]
-    statistics_gen, schema_gen, validator = _schema_components(config, examples, target.schema_file)
-    drift_gates = _drift_gates(config, target, examples)
+    checks = _schema_components(config, examples, target.schema_file)
+    _, schema_gen, validator = checks
+    if config.drift.action != "off":
+        drift_gate = _drift_gate(config, target, examples)
+        drift_gate.add_upstream_node(validator)
+        checks.append(drift_gate)
     transform = Transform(
         examples=examples,
         schema=schema_gen.outputs["schema"],
@@ -145,10 +143,8 @@ def create_components(config: PipelineConfig, target: Target | None = None) -> l
         },
     )
     transform.executor_spec = executor_spec.BeamExecutorSpec(TransformExecutor)
-    transform.add_upstream_node(validator)
-    for drift_gate in drift_gates:
-        drift_gate.add_upstream_node(validator)
-        transform.add_upstream_node(drift_gate)
+    for gate in checks[2:]:
+        transform.add_upstream_node(gate)
     *before, trainer = fitting_components(config, target, transform, schema_gen.outputs["schema"])
     last_blessed = target.last_blessed_model(trainer.outputs["model"])
     evaluator = _configured(
@@ -176,10 +172,7 @@ def create_components(config: PipelineConfig, target: Target | None = None) -> l
     return _with_code_hashes(
         [
             example_gen,
-            statistics_gen,
-            schema_gen,
-            validator,
-            *drift_gates,
+            *checks,
             transform,
             *before,
             trainer,
@@ -196,8 +189,7 @@ def create_components(config: PipelineConfig, target: Target | None = None) -> l
     )
 
 
-def create_refresh_components(config: PipelineConfig) -> list[BaseNode]:
-    """Return the components of an index refresh, in order."""
+def _refresh_components(config: PipelineConfig) -> list[BaseNode]:
     ingest = choose_spans(config.ingestion, ["candidates"])
     if ingest.data.candidates is None:
         raise ConfigError(
@@ -220,7 +212,7 @@ def create_refresh_components(config: PipelineConfig) -> list[BaseNode]:
         input_fingerprint=fingerprint(ingest, ["candidates"]),
     )
     examples = example_gen.outputs["examples"]
-    statistics_gen, schema_gen, validator = _schema_components(config, examples, config.schema_file)
+    checks = _schema_components(config, examples, config.schema_file)
     serving = _serving_components(
         config,
         catalogue=examples,
@@ -229,10 +221,8 @@ def create_refresh_components(config: PipelineConfig) -> list[BaseNode]:
         model_blessing=blessed_model.outputs[MODEL_BLESSING_KEY],
         serving_dir=config.serving_dir,
     )
-    serving[0].add_upstream_node(validator)
-    return _with_code_hashes(
-        [blessed_model, example_gen, statistics_gen, schema_gen, validator, *serving]
-    )
+    serving[0].add_upstream_node(checks[-1])
+    return _with_code_hashes([blessed_model, example_gen, *checks, *serving])
 
 
 def _with_code_hashes(nodes: list[BaseNode]) -> list[BaseNode]:
@@ -256,30 +246,26 @@ def _configured(component: Callable[..., BaseNode], config: Settings, **argument
     return component(config=config.model_dump_json(), **arguments)
 
 
-def _drift_gates(config: PipelineConfig, target: Target, examples: BaseChannel) -> list[BaseNode]:
-    if config.drift.action == "off":
-        return []
+def _drift_gate(config: PipelineConfig, target: Target, examples: BaseChannel) -> BaseNode:
     gate_config = DriftGateConfig(
         project=config.name,
         ingest=target.ingest,
         drift=config.drift,
-        baseline="" if target.profiles_dir else last_accepted_spans(config),
+        reference="" if target.profiles_dir else last_accepted_spans(config),
         profiles=target.profiles_dir,
     )
-    return [
-        _configured(
-            DriftGate,
-            gate_config,
-            examples=examples,
-            data_directory=target.ingestion_parameters.get("data_directory"),
-        )
-    ]
+    return _configured(
+        DriftGate,
+        gate_config,
+        examples=examples,
+        data_directory=target.ingestion_parameters.get("data_directory"),
+    )
 
 
 def _schema_components(
     config: PipelineConfig, examples: BaseChannel, schema_file: str
-) -> tuple[BaseNode, BaseNode, BaseNode]:
-    """Return the components that validate Examples against the curated schema."""
+) -> list[BaseNode]:
+    """Return the components that validate Examples against the curated schema, in order."""
     statistics_gen = StatisticsGen(
         examples=examples,
         # A sketch finds the most frequent values in a third of the time. It is exact for up to
@@ -299,7 +285,7 @@ def _schema_components(
         statistics=statistics_gen.outputs["statistics"], schema=schema_gen.outputs["schema"]
     )
     validator.executor_spec = executor_spec.ExecutorClassSpec(AnomalyGateExecutor)
-    return statistics_gen, schema_gen, validator
+    return [statistics_gen, schema_gen, validator]
 
 
 def _serving_components(

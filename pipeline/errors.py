@@ -9,7 +9,6 @@ PipelineError
 │   ├── ArchiveError: its archive is missing, incomplete or the wrong one
 │   └── DestinationError: its folder cannot be written
 ├── RunInProgressError: another process holds the run lock of the project
-├── NoExamplesError: no run has written Examples yet
 ├── EvaluationError: there is no model or no data to evaluate
 ├── MetadataUnreachableError: the database of ML Metadata cannot be reached
 ├── UnknownComponentError: the pipeline has no component with that name
@@ -55,10 +54,6 @@ class DestinationError(DatasetError):
 
 class RunInProgressError(PipelineError):
     """Another process holds the run lock of the project; retry when that process has ended."""
-
-
-class NoExamplesError(PipelineError):
-    """No run has written Examples yet; run the pipeline first."""
 
 
 class EvaluationError(PipelineError):

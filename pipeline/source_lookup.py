@@ -29,19 +29,19 @@ def query_history(config: PipelineConfig, query_id: str) -> list[str]:
     """
     spec = config.spec
     timed = spec.columns.timestamp is not None
-    events: list[tuple[Any, ...]] = []
-    for table in _rows(config, "interactions", spec.query_id, [query_id]):
-        times = table[TIME_US].to_pylist() if timed else [0] * len(table)
-        positions = zip(table[FILE].to_pylist(), table[LINE].to_pylist(), strict=True)
-        ids = table[spec.candidate_id].to_pylist()
-        events += [
-            (time, *position, i) for time, position, i in zip(times, positions, ids, strict=True)
-        ]
-    events.sort()
+    keys = [*([TIME_US] if timed else ()), FILE, LINE]
+    found = [
+        rows.select([*keys, spec.candidate_id])
+        for rows in _rows(config, "interactions", spec.query_id, [query_id])
+    ]
+    if not found:
+        return []
+    events = pa.concat_tables(found).sort_by([(key, "ascending") for key in keys])
+    ids: list[str] = events[spec.candidate_id].to_pylist()
     if timed and config.data.duplicate_events == "drop":
-        first = {(time, candidate_id): None for time, _, _, candidate_id in events}
-        return [candidate_id for _, candidate_id in first]
-    return [event[-1] for event in events]
+        times = events[TIME_US].to_pylist()
+        return [candidate_id for _, candidate_id in dict.fromkeys(zip(times, ids, strict=True))]
+    return ids
 
 
 def query_features(config: PipelineConfig, query_id: str) -> dict[str, Any]:
@@ -74,20 +74,16 @@ def describe_candidates(
         IngestError: A file is missing or unreadable.
     """
     spec = config.spec
-    if config.data.candidates is None or not spec.candidate_features:
-        return {}
-    if "candidates" in config.data.queried:
+    features = spec.candidate_features
+    if config.data.candidates is None or not features or "candidates" in config.data.queried:
         return {}
     described: dict[str, dict[str, str]] = {}
     for table in _rows(config, "candidates", spec.candidate_id, candidate_ids):
-        lists = _lists(table, spec.candidate_features)
+        lists = _lists(table, features)
         for row, candidate_id in enumerate(table[spec.candidate_id].to_pylist()):
             described.setdefault(
                 candidate_id,
-                {
-                    name: _text(values[row], spec.candidate_features[name])
-                    for name, values in lists.items()
-                },
+                {name: _text(values[row], features[name]) for name, values in lists.items()},
             )
     return described
 

@@ -96,6 +96,18 @@ def write_examples(folder: Path, rows: Sequence[Row]) -> str:
     return file
 
 
+def read_numbers(folder: Path) -> list[dict[str, list[float]]]:
+    """Return the numbers in GZIP TFRecords of Examples by feature name, in a fixed order."""
+    import tensorflow as tf
+
+    files = [str(path) for path in sorted(folder.iterdir())]
+    rows = []
+    for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():
+        features = sorted(tf.train.Example.FromString(record).features.feature.items())
+        rows.append({k: list(v.int64_list.value or v.float_list.value) for k, v in features})
+    return sorted(rows, key=str)
+
+
 def examples_artifact(folder: Path, **splits: Sequence[Row]) -> Artifact:
     """Write Examples by split and return their artifact."""
     from tfx.types import artifact_utils, standard_artifacts

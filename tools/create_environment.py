@@ -35,11 +35,8 @@ class SetupError(Exception):
 def create_environment(root: Path) -> None:
     """Create or update `.venv` from the lock file and `setup.py`, unless it is up to date.
 
-    Args:
-        root: The project's root folder.
-
     Raises:
-        SetupError: If the machine is not suitable or a step fails.
+        SetupError: The machine is not suitable, or a step failed.
     """
     folder = root / ".setup"
     folder.mkdir(exist_ok=True)
@@ -78,11 +75,8 @@ def wanted_stamp(root: Path) -> str:
 
 def starts(python: Path) -> bool:
     """Return whether `python` is a working Python 3.10."""
-    code = "import bz2, ctypes, lzma, ssl, sys; sys.exit(sys.version_info[:2] != (3, 10))"
-    try:
-        return subprocess.run([python, "-c", code], capture_output=True).returncode == 0
-    except OSError:
-        return False
+    code = "import bz2, ctypes, lzma, ssl, sys; print(sys.version_info[:2] == (3, 10))"
+    return _answers([python, "-c", code]).strip() == "True"
 
 
 def check_machine(root: Path) -> None:
@@ -106,27 +100,29 @@ def check_machine(root: Path) -> None:
 def find_uv(folder: Path, log: Path) -> Path:
     """Return the path of uv `UV_VERSION`; install it in `folder` with pip if it is not found."""
     own = folder / "uv" / "bin" / "uv"
-    found = [path for path in (own, shutil.which("uv")) if path and _version(path) == UV_VERSION]
-    if found:
-        return Path(found[0])
+    for path in (own, shutil.which("uv")):
+        if path and _answers([path, "--version"]).split()[1:2] == [UV_VERSION]:
+            return Path(path)
     with tempfile.TemporaryDirectory(dir=folder) as aside:
-        pip = [sys.executable, "-m", "pip"]
-        if subprocess.run([*pip, "--version"], capture_output=True).returncode:
-            run([sys.executable, "-m", "venv", Path(aside, "venv")], log)
-            pip = [Path(aside, "venv/bin/python"), "-m", "pip"]
+        python = Path(sys.executable)
+        if not _answers([python, "-m", "pip", "--version"]):
+            run([python, "-m", "venv", Path(aside, "venv")], log)
+            python = Path(aside, "venv/bin/python")
         target = Path(aside, "uv")
-        run([*pip, "install", "--no-deps", "--target", target, f"uv=={UV_VERSION}"], log)
+        pip = [python, "-m", "pip", "install", "--no-deps"]
+        run([*pip, "--target", target, f"uv=={UV_VERSION}"], log)
         shutil.rmtree(folder / "uv", ignore_errors=True)
         target.rename(folder / "uv")
     return own
 
 
-def _version(uv: str | Path) -> str:
+def _answers(command: Sequence[str | Path]) -> str:
+    """Return what a command prints, or "" if it fails or does not exist."""
     try:
-        done = subprocess.run([uv, "--version"], capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True)
     except OSError:
         return ""
-    return done.stdout.split()[1] if done.returncode == 0 else ""
+    return done.stdout if done.returncode == 0 else ""
 
 
 def run(command: Sequence[str | Path], log: Path) -> None:

@@ -12,14 +12,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from components import files
+from components.errors import RecordError
 
 log = logging.getLogger(__name__)
 
 _SUFFIX = ".json"
-
-
-class RecordError(Exception):
-    """A record cannot be used. Running again does not help until it is removed."""
 
 
 @dataclass(frozen=True)

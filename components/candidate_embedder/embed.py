@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from components import files
 from components.beam_results import MakePipeline, run_and_collect
 from components.candidate_embedder.embedding_files import file_name, to_table, write_table
+from components.errors import EmbeddingError
 from components.interactions.buckets import new_path
 from components.interactions.stable_hash import hash_strings
 from models.features.spec import FeatureSpec
@@ -26,10 +27,6 @@ _CANDIDATES_PER_BATCH = 4096
 _NUM_SHOWN = 5
 
 log = logging.getLogger(__name__)
-
-
-class EmbeddingError(Exception):
-    """The catalogue cannot be embedded. Running again does not help."""
 
 
 @dataclass(frozen=True, order=True)

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components import files
+from components.errors import EmbeddingFilesError
 from models.features.spec import FeatureConfig, FeatureSpec
 from models.towers.export import EMBEDDING_KEY
 
@@ -28,10 +29,6 @@ _ROWS_PER_BLOCK = 65_536
 # Size of the vectors of a row group.
 _ROW_GROUP_BYTES = 32 << 20
 _BYTES_PER_NUMBER = 4
-
-
-class EmbeddingFilesError(Exception):
-    """The files of a catalogue are missing or incomplete, or cannot be written."""
 
 
 def file_name(index: int, total: int) -> str:

@@ -16,11 +16,9 @@ from dataclasses import asdict, dataclass, replace
 from components import files
 from components.drift_gate.span_profile import Profile
 from components.interactions.config import IngestConfig
-from components.interactions.spans.pattern import ListedFile, SpanFiles, list_files
+from components.interactions.spans.pattern import ChosenSpans, ListedFile, SpanFiles, list_files
 
 _FILE = "accepted_spans.json"
-# The file name in older versions, whose runs can still be baselines.
-_FORMER_FILE = "let_pass.json"
 
 
 @dataclass(frozen=True)
@@ -48,12 +46,9 @@ class AcceptedSpan:
     profile: str = ""
 
 
-def deliveries(config: IngestConfig) -> tuple[list[Delivery], str]:
+def deliveries(config: IngestConfig, chosen: ChosenSpans) -> tuple[list[Delivery], str]:
     """Return the deliveries in a run's window, oldest first, and a hash of its snapshot files."""
-    chosen = config.chosen_spans
-    if chosen is None or not chosen.interactions:
-        raise ValueError("drift needs chosen spans of interactions")
-    listed = {file.path: file for file in list_files(config.data.interactions)}
+    listed = _listed(config.data.interactions)
     window = [
         Delivery(span.span, span.version, _hash_files(_files_of(span, listed)))
         for span in chosen.interactions
@@ -64,7 +59,7 @@ def deliveries(config: IngestConfig) -> tuple[list[Delivery], str]:
         (config.data.queries, chosen.queries),
     ):
         if pattern is not None:
-            found = {file.path: file for file in list_files(pattern)}
+            found = _listed(pattern)
             snapshots += found.values() if span is None else _files_of(span, found)
     return window, _hash_files(snapshots)
 
@@ -91,18 +86,15 @@ def write_accepted(
 
 def read_accepted(folder: str) -> list[AcceptedSpan]:
     """Return the accepted spans listed in a folder, in the order of acceptance."""
-    path = os.path.join(folder, _FILE)
-    if not files.exists(path):
-        path = os.path.join(folder, _FORMER_FILE)
-    content = json.loads(files.read_text(path))
     return [
-        AcceptedSpan(**{**entry, "delivery": Delivery(**entry["delivery"])}) for entry in content
+        AcceptedSpan(Delivery(**entry["delivery"]), entry["snapshots"], entry["profile"])
+        for entry in json.loads(files.read_text(os.path.join(folder, _FILE)))
     ]
 
 
 def is_whole(folder: str) -> bool:
     """Return whether a folder is complete: the list of accepted spans is written last."""
-    return any(files.exists(os.path.join(folder, name)) for name in (_FILE, _FORMER_FILE))
+    return files.exists(os.path.join(folder, _FILE))
 
 
 def new_folder(store: str, span: int) -> str:
@@ -118,6 +110,10 @@ def newest_folder(store: str) -> str:
         if span.isdecimal() and moment.isdecimal():
             found.append((int(moment), os.path.join(store, name)))
     return next((folder for _, folder in sorted(found, reverse=True) if is_whole(folder)), "")
+
+
+def _listed(pattern: str) -> dict[str, ListedFile]:
+    return {file.path: file for file in list_files(pattern)}
 
 
 def _files_of(span: SpanFiles, listed: Mapping[str, ListedFile]) -> list[ListedFile]:

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-from typing import Any
 
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
@@ -16,7 +15,6 @@ from components.artifacts import (
     PROJECT_PROPERTY,
     SPAN_PROPERTY,
     SPANS_PROPERTY,
-    NotBlessedError,
     SpanProfile,
 )
 from components.drift_gate.accepted_spans import (
@@ -28,6 +26,7 @@ from components.drift_gate.accepted_spans import (
 from components.drift_gate.config import DriftConfig
 from components.drift_gate.gate import Gate
 from components.drift_gate.span_profile import known_candidates
+from components.errors import DriftError
 from components.interactions.config import IngestConfig, at_run_time
 from components.interactions.errors import MissingSpanError
 from components.interactions.spans.choice import choose_spans
@@ -47,28 +46,16 @@ class DriftGateConfig(Settings):
         ingest: The configuration of ingestion with chosen spans. On a cluster, no spans are chosen
             yet, and the gate uses the spans that ingestion read.
         drift: The thresholds.
-        baseline: URI of the SpanProfile of the last accepted run; empty if there is none.
-        profiles: Folder of the profile store on a cluster, used instead of `baseline`; empty if the
-            profiles are artifacts in ML Metadata.
+        reference: URI of the SpanProfile of the last accepted run; empty if there is none.
+        profiles: Folder of the profile store on a cluster, used instead of `reference`; empty if
+            the profiles are artifacts in ML Metadata.
     """
 
     project: str
     ingest: IngestConfig
     drift: DriftConfig
-    baseline: str = ""
+    reference: str = ""
     profiles: str = ""
-
-
-class DriftError(NotBlessedError):
-    """A span differs too much from an accepted one; a retry fails again.
-
-    Attributes:
-        report: The content of `REPORT_FILE`, because TFX removes the outputs of a failed component.
-    """
-
-    def __init__(self, message: str, report: dict[str, Any]) -> None:
-        super().__init__(message)
-        self.report = report
 
 
 @component
@@ -87,7 +74,7 @@ def DriftGate(
     drift_gate = DriftGate(
         examples=example_gen.outputs["examples"],
         config=DriftGateConfig(
-            project="clicks", ingest=ingest, drift=DriftConfig(action="stop"), baseline=uri
+            project="clicks", ingest=ingest, drift=DriftConfig(action="stop"), reference=uri
         ).model_dump_json(),
     )
     transform.add_upstream_node(drift_gate)
@@ -107,33 +94,33 @@ def DriftGate(
     """
     settings = DriftGateConfig.model_validate_json(config)
     ingest = as_ingested(settings.ingest, examples, data_directory)
-    good = newest_folder(settings.profiles) if settings.profiles else settings.baseline
-    accepted = read_accepted(good) if good else []
+    last = newest_folder(settings.profiles) if settings.profiles else settings.reference
+    accepted = read_accepted(last) if last else []
     gate = Gate(
         ingest,
         settings.drift,
         known_candidates(examples, ingest.spec.candidate_id),
         accepted,
-        # On a cluster, people remove the folder of a profile to stop using it as a baseline.
+        # On a cluster, people remove the folder of a profile to stop using it as a reference.
         may_lack_profiles=bool(settings.profiles) or settings.drift.action == "warn",
     )
-    verdict = gate.judge()
-    text = json.dumps(verdict.report, indent=2, ensure_ascii=False)
+    report = gate.judge()
+    text = json.dumps(report, indent=2, ensure_ascii=False)
     files.write_text(os.path.join(profile.uri, REPORT_FILE), text)
-    newest = verdict.accepted[-1][0].delivery.span
+    newest = gate.accepted[-1][0].delivery.span
     profile.set_int_custom_property(SPAN_PROPERTY, newest)
     profile.set_string_custom_property(PROJECT_PROPERTY, settings.project)
-    if verdict.drifted:
-        message = ". ".join(verdict.drifted)
+    if gate.drifted:
+        message = ". ".join(gate.drifted)
         log.warning(message)
-        if verdict.is_refused:
+        if gate.is_refused:
             raise DriftError(
-                f"{message}. Fix the data, or accept it as the new baseline with "
+                f"{message}. Fix the data, or accept it as the new reference with "
                 "`--set drift.action=warn`",
-                verdict.report,
+                report,
             )
     folder = new_folder(settings.profiles, newest) if settings.profiles else profile.uri
-    write_accepted(folder, accepted, verdict.accepted)
+    write_accepted(folder, accepted, gate.accepted)
 
 
 def as_ingested(

@@ -1,4 +1,4 @@
-"""Settings of DriftGate: the differences to measure and their thresholds."""
+"""Settings of comparisons: the differences to measure and their thresholds."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -23,6 +23,11 @@ class DistanceConfig(Settings):
         if (self.l_infinity is None) == (self.jensen_shannon is None):
             raise ValueError("give one of `l_infinity` and `jensen_shannon`")
         return self
+
+    @property
+    def kind(self) -> Literal["l_infinity", "jensen_shannon"]:
+        """Name of the distance that is set."""
+        return "jensen_shannon" if self.l_infinity is None else "l_infinity"
 
     @property
     def threshold(self) -> float:
@@ -54,4 +59,36 @@ class DriftConfig(Settings):
     )
     max_churn: float | None = Field(
         0.5, ge=0, le=1, description="Largest share of candidates that were added or removed."
+    )
+
+
+class SkewConfig(Settings):
+    """Thresholds for the difference between logged requests and the training data."""
+
+    distances: Mapping[str, DistanceConfig] = Field(
+        default_factory=dict,
+        description="Largest distance of each query feature; for histories, of the candidate ID.",
+    )
+    max_missing: float | None = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Largest difference in the share of missing values of a query feature.",
+    )
+    max_missing_history: float | None = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Largest difference between the shares of queries without a history.",
+    )
+    max_unknown: float | None = Field(
+        0.1, ge=0, le=1, description="Largest share of history events with unknown candidates."
+    )
+    # New queries are normal, but if clients send IDs of another system, almost all are unknown.
+    max_unknown_queries: float | None = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Largest share of queries whose ID is unknown or missing; used with "
+        "`model.query_id_embedding`.",
     )

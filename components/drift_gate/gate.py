@@ -2,43 +2,25 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from components.drift_gate.accepted_spans import AcceptedSpan, Delivery, deliveries
-from components.drift_gate.comparison import Finding, compare
+from components.drift_gate.comparison import Finding, Sides, compare_known
 from components.drift_gate.config import DriftConfig
 from components.drift_gate.span_profile import Profile, has_profile, take_profile
-from components.interactions.config import IngestConfig
+from components.errors import LostProfileError
+from components.interactions.config import IngestConfig, Source
 from components.interactions.sources.files import find_files
 from components.interactions.stable_hash import Hashes
+from models.features.spec import EVENT_TYPE_KEY, RATING_KEY, FeatureSpec
 
 log = logging.getLogger(__name__)
 
 # Maximum number of spans to compare in a run besides the newest, because each is read in full.
 MOST_COMPARED = 100
-
-
-class LostProfileError(Exception):
-    """The profile of an accepted span is missing; a retry succeeds once it is restored."""
-
-
-@dataclass
-class Verdict:
-    """The decision on the spans of a run.
-
-    Attributes:
-        report: Content of the drift report.
-        accepted: Spans to record as accepted unless the run is refused, with their profiles; None
-            if a span has no profile. The newest span is last.
-        drifted: One sentence for each span that differs too much.
-        is_refused: Whether the run must fail.
-    """
-
-    report: dict[str, Any]
-    accepted: list[tuple[AcceptedSpan, Profile | None]] = field(default_factory=list)
-    drifted: list[str] = field(default_factory=list)
-    is_refused: bool = False
 
 
 class Gate:
@@ -50,6 +32,10 @@ class Gate:
         known: Sorted hashes of the currently known candidates; see `Profile.known`.
         accepted: The spans that earlier runs accepted.
         may_lack_profiles: Whether to skip a span whose profile is missing, instead of failing.
+
+    Attributes:
+        drifted: One sentence for each span that differs too much.
+        is_refused: Whether the run must fail.
     """
 
     def __init__(
@@ -61,55 +47,59 @@ class Gate:
         *,
         may_lack_profiles: bool,
     ) -> None:
+        if config.chosen_spans is None or not config.chosen_spans.interactions:
+            raise ValueError("drift needs chosen spans of interactions")
+        self.drifted: list[str] = []
+        self.is_refused = False
         self._config = config
         self._drift = drift
         self._known = known
         self._record = {entry.delivery: entry for entry in accepted}
         self._may_lack_profiles = may_lack_profiles
-        self._window, self._snapshots = deliveries(config)
+        self._window, self._snapshots = deliveries(config, config.chosen_spans)
         self._files = find_files(config)
         # Spans accepted in this run with their profiles; None if accepted without a profile.
         self._accepted: dict[Delivery, Profile | None] = {}
         last = accepted[-1].profile if accepted else ""
         self._last = Profile.read(last) if last and has_profile(last) else None
 
-    def judge(self) -> Verdict:
+    @property
+    def accepted(self) -> list[tuple[AcceptedSpan, Profile | None]]:
+        """The spans to record as accepted unless the run is refused; the newest is last."""
+        return [
+            (AcceptedSpan(found, self._snapshots if found == self._window[-1] else ""), profile)
+            for found, profile in self._accepted.items()
+        ]
+
+    def judge(self) -> dict[str, Any]:
         """Compare the newest delivery and all earlier ones that are not accepted yet, oldest first.
 
+        Returns:
+            The content of the drift report.
+
         Raises:
-            LostProfileError: The profile of a baseline is missing.
+            LostProfileError: The profile of a reference is missing.
         """
         *earlier, newest = self._window
         new = [delivery for delivery in earlier if delivery not in self._record]
-        # Spans before the oldest accepted one have no baseline. The first run has no accepted span.
+        # Spans before the oldest accepted one have no reference, as all those of the first run.
         oldest = min((delivery.span for delivery in self._record), default=newest.span)
         compared = [delivery for delivery in new if delivery.span > oldest][-MOST_COMPARED:]
         unchecked = [delivery for delivery in new if delivery not in compared]
         if unchecked:
             log.warning("%d earlier spans are accepted without a comparison", len(unchecked))
             self._accepted.update(dict.fromkeys(unchecked))
-        verdict = Verdict({})
-        reports = [self._judge_earlier(delivery, verdict) for delivery in compared]
-        verdict.report = {
-            **self._judge_newest(newest, verdict),
+        reports = [
+            self._judge(delivery, self._take(delivery), self._reference_of(delivery))
+            for delivery in compared
+        ]
+        return {
+            **self._judge_newest(newest),
             "earlier": reports,
             "accepted_unchecked": len(unchecked),
         }
-        verdict.accepted = [
-            (AcceptedSpan(delivery, self._snapshots if delivery == newest else ""), profile)
-            for delivery, profile in self._accepted.items()
-        ]
-        return verdict
 
-    def _judge_earlier(self, delivery: Delivery, verdict: Verdict) -> dict[str, Any]:
-        profile = self._take(delivery)
-        good = self._baseline_of(delivery)
-        findings = self._compare(profile, good, catalogue=False)
-        if self._note(profile, good, findings, verdict):
-            self._accepted[delivery] = profile
-        return _report(profile, good, findings)
-
-    def _judge_newest(self, delivery: Delivery, verdict: Verdict) -> dict[str, Any]:
+    def _judge_newest(self, delivery: Delivery) -> dict[str, Any]:
         entry = self._record.get(delivery)
         own = self._read(entry) if entry is not None and entry.profile else None
         is_same = own is not None and entry is not None and entry.snapshots == self._snapshots
@@ -117,61 +107,64 @@ class Gate:
             profile = replace(own, known=self._known)
         else:
             profile = take_profile(self._config, self._files, delivery.span, self._known)
-            profile.version, profile.files = delivery.version, delivery.files
-        # If only the snapshots changed, the baseline is the accepted profile of the same events.
-        good = own if own is not None and not is_same else self._baseline_of(delivery)
-        findings = self._compare(profile, good)
-        self._note(profile, good, findings, verdict, was_accepted=is_same)
-        self._accepted[delivery] = profile
-        return {**_report(profile, good, findings), "accepted_before": is_same}
+        # If only the snapshots changed, the reference is the accepted profile of the same events.
+        reference = own if own is not None and not is_same else self._reference_of(delivery)
+        report = self._judge(delivery, profile, reference, is_newest=True, was_accepted=is_same)
+        return {**report, "accepted_before": is_same}
 
-    def _compare(
-        self, profile: Profile, good: Profile | None, *, catalogue: bool = True
-    ) -> list[Finding]:
-        if good is None:
-            return []
-        return compare(profile, good, self._drift, self._config.spec, catalogue=catalogue)
-
-    def _note(
+    def _judge(
         self,
+        delivery: Delivery,
         profile: Profile,
-        good: Profile | None,
-        findings: Sequence[Finding],
-        verdict: Verdict,
+        reference: Profile | None,
         *,
+        is_newest: bool = False,
         was_accepted: bool = False,
-    ) -> bool:
-        """Add the violated thresholds to `verdict`, and return whether the span is accepted."""
+    ) -> dict[str, Any]:
+        """Compare a span with its reference, note the result, and return the span's report."""
+        findings = list[Finding]()
+        if reference is not None:
+            # Only the newest span of a run has a catalogue of its own.
+            findings = compare(
+                profile, reference, self._drift, self._config.spec, catalogue=is_newest
+            )
         exceeded = [str(finding) for finding in findings if finding.is_exceeded]
-        if good is None or not exceeded:
-            return True
-        verdict.drifted.append(
-            f"span {profile.shown_span} has drifted from span {good.shown_span}: "
-            + "; ".join(exceeded)
-        )
-        if was_accepted or self._drift.action != "stop":
-            return True
-        verdict.is_refused = True
-        return False
+        is_refused = bool(exceeded) and not was_accepted and self._drift.action == "stop"
+        if reference is not None and exceeded:
+            self.drifted.append(
+                f"span {profile.shown_span} has drifted from span {reference.shown_span}: "
+                + "; ".join(exceeded)
+            )
+        self.is_refused |= is_refused
+        # A refused span is no reference; the newest one is none in this run anyway.
+        if is_newest or not is_refused:
+            self._accepted[delivery] = profile
+        return {
+            "span": profile.shown_span,
+            "version": delivery.version,
+            "reference": None if reference is None else reference.shown_span,
+            "events": profile.num_events,
+            "findings": [finding.to_json() for finding in findings],
+        }
 
-    def _baseline_of(self, delivery: Delivery) -> Profile | None:
+    def _reference_of(self, delivery: Delivery) -> Profile | None:
         """Return the profile of the nearest earlier accepted span, or None."""
         # Of several deliveries of a span, prefer the one in the window, then the last accepted.
         of_span: dict[int, Delivery] = {}
-        for good in (*self._record, *self._accepted):
-            if good.span < delivery.span and of_span.get(good.span) not in self._window:
-                of_span[good.span] = good
-        for _, good in sorted(of_span.items(), reverse=True):
-            if (profile := self._accepted.get(good)) is not None:
+        for found in (*self._record, *self._accepted):
+            if found.span < delivery.span and of_span.get(found.span) not in self._window:
+                of_span[found.span] = found
+        for _, found in sorted(of_span.items(), reverse=True):
+            if (profile := self._accepted.get(found)) is not None:
                 return profile
-            entry = self._record.get(good)
+            entry = self._record.get(found)
             if entry is None:
                 continue  # accepted in this run without a profile
             if entry.profile:
                 if (profile := self._read(entry)) is not None:
                     return profile
-            elif good in self._window:
-                self._accepted[good] = profile = self._take(good)
+            elif found in self._window:
+                self._accepted[found] = profile = self._take(found)
                 return profile
         return None
 
@@ -195,7 +188,6 @@ class Gate:
         profile = take_profile(
             self._config, self._files, delivery.span, self._known, catalogue=False
         )
-        profile.version, profile.files = delivery.version, delivery.files
         if self._last is not None:
             profile.known = self._last.known
             if "candidates" in self._last.statistics:
@@ -203,11 +195,70 @@ class Gate:
         return profile
 
 
-def _report(profile: Profile, good: Profile | None, findings: Sequence[Finding]) -> dict[str, Any]:
-    return {
-        "span": profile.shown_span,
-        "version": profile.version,
-        "baseline": None if good is None else good.shown_span,
-        "events": profile.num_events,
-        "findings": [finding.to_json() for finding in findings],
-    }
+def compare(
+    new: Profile,
+    reference: Profile,
+    config: DriftConfig,
+    spec: FeatureSpec,
+    *,
+    catalogue: bool = True,
+) -> list[Finding]:
+    """Measure each difference between a span and an accepted one that has a threshold.
+
+    If `catalogue` is false, the candidates and their features are not compared.
+    """
+
+    def sides(name: str) -> Sides:
+        source: Source = "interactions"
+        if name in spec.query_features:
+            source = "queries"
+        elif name in spec.candidate_features:
+            source = "candidates"
+        labels = f"span {new.shown_span}", f"span {reference.shown_span}"
+        return Sides(new.statistics.get(source), reference.statistics.get(source), *labels)
+
+    names = (*spec.query_features, *spec.candidate_features, RATING_KEY, EVENT_TYPE_KEY)
+    now, before = new.num_events, reference.num_events
+    ratio = now / before if before else np.nan
+    volume = f"their number ({now:,} after {before:,}) as a share"
+    least, most, lacking = "drift.min_events", "drift.max_events", "the earlier span has no events"
+    found = [
+        Finding("events", volume, ratio, config.min_events, least, "at least", lacking),
+        Finding("events", volume, ratio, config.max_events, most, "at most", lacking),
+        compare_known(
+            "candidates",
+            "the share of events with {} previously unknown candidates",
+            (new.seen, new.seen_counts),
+            reference.known,
+            config.max_unknown,
+            "drift.max_unknown",
+            "the span has no events",
+        ),
+        *([_churn(new.known, reference.known, config.max_churn)] if catalogue else ()),
+        # A feature may not yet have been declared when one of the profiles was taken.
+        *(
+            sides(name).missing(name, config.max_missing, "drift.max_missing")
+            for name in names
+            if sides(name).both_have(name)
+        ),
+        *(
+            sides(name).distance(name, distance, "drift.distances")
+            for name, distance in config.distances.items()
+        ),
+    ]
+    return [
+        finding
+        for finding in found
+        if finding.threshold is not None
+        and (catalogue or finding.feature not in spec.candidate_features)
+    ]
+
+
+def _churn(new: Hashes, reference: Hashes, threshold: float | None) -> Finding:
+    both = len(np.intersect1d(new, reference, assume_unique=True))
+    either = len(new) + len(reference) - both
+    added, removed = len(new) - both, len(reference) - both
+    measure = f"churn ({added:,} added, {removed:,} removed, {both:,} kept)"
+    churn = 1 - both / either if either else np.nan
+    setting, lacking = "drift.max_churn", "there are no candidates"
+    return Finding("candidates", measure, churn, threshold, setting, lacking=lacking)

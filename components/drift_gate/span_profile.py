@@ -4,29 +4,24 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import tensorflow_data_validation as tfdv
-from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx import types
-from tfx.components.util import tfxio_utils
-from tfx_bsl.tfxio.dataset_options import RecordBatchesOptions
 
 from components import files
+from components.drift_gate.comparison import Statistics
 from components.interactions.config import SOURCES, IngestConfig, Source
 from components.interactions.rows.checks import read_rows
 from components.interactions.sources.files import SourceFile
 from components.interactions.stable_hash import Counts, DistinctIds, Hashes, hash_strings
 from components.interactions.timelines.examples import feature_lists, record_batch, single_lists
-from components.stock.statistics_gen import statistics_of
+from components.stock.statistics_gen import record_batches, statistics_of
 from models.features.spec import EVENT_TYPE_KEY, RATING_KEY
 
-Statistics: TypeAlias = statistics_pb2.DatasetFeatureStatisticsList
-
 _CANDIDATES_FILE = "candidates.npz"
-_BATCH_SIZE = 4096
 # More buckets make `quantile_divergence` more precise.
 _NUM_QUANTILES = 100
 
@@ -36,34 +31,30 @@ class Profile:
     """A summary of one span.
 
     Attributes:
-        span: Number of the span.
         shown_span: The span as a number or an ISO date, for messages.
-        num_events: Number of valid events.
         known: Sorted hashes of the known candidates: those in the catalogue or in training events.
         seen: Sorted hashes of the distinct candidates in the span's events.
         seen_counts: Number of events of each candidate in `seen`.
         statistics: TFDV statistics by source: the span's events, the features of their queries, and
             the catalogue.
-        version: Version of the delivery; None if the pattern has no versions.
-        files: Hash of the files of the delivery.
     """
 
-    span: int
     shown_span: str
-    num_events: int
     known: Hashes
     seen: Hashes
     seen_counts: Counts
     statistics: dict[Source, Statistics] = field(default_factory=dict)
-    version: int | None = None
-    files: str = ""
+
+    @property
+    def num_events(self) -> int:
+        """Number of valid events."""
+        return int(self.seen_counts.sum())
 
     def write(self, folder: str) -> None:
         """Write one file per source, and then the file that `has_profile` looks for."""
         for source, found in self.statistics.items():
             files.write_bytes(os.path.join(folder, f"{source}.pb"), found.SerializeToString())
         rest = {key: value for key, value in self.__dict__.items() if key != "statistics"}
-        rest["version"] = -1 if self.version is None else self.version
         content = io.BytesIO()
         np.savez_compressed(content, sources=np.array(sorted(self.statistics)), **rest)
         files.write_bytes(os.path.join(folder, _CANDIDATES_FILE), content.getvalue())
@@ -80,17 +71,8 @@ class Profile:
                 for source in SOURCES
                 if source in saved["sources"]
             }
-            return cls(
-                span=int(saved["span"]),
-                shown_span=str(saved["shown_span"]),
-                num_events=int(saved["num_events"]),
-                known=saved["known"],
-                seen=saved["seen"],
-                seen_counts=saved["seen_counts"],
-                statistics=statistics,
-                version=int(saved["version"]) if saved["version"] >= 0 else None,
-                files=str(saved["files"]),
-            )
+            known, seen, counts = saved["known"], saved["seen"], saved["seen_counts"]
+            return cls(str(saved["shown_span"]), known, seen, counts, statistics)
 
 
 def has_profile(folder: str) -> bool:
@@ -100,15 +82,9 @@ def has_profile(folder: str) -> bool:
 
 def known_candidates(examples: types.Artifact, candidate_id: str) -> Hashes:
     """Return the sorted hashes of the candidates in the split `candidates`."""
-    source = tfxio_utils.get_split_tfxio(
-        examples=[examples], split="candidates", telemetry_descriptors=["DriftGate"]
-    )
-    options = RecordBatchesOptions(
-        batch_size=_BATCH_SIZE, num_epochs=1, shuffle=False, drop_final_batch=False
-    )
     found = [
         hash_strings(batch.column(batch.schema.get_field_index(candidate_id)).flatten())
-        for batch in source.RecordBatches(options)
+        for batch in record_batches(examples, "candidates")
     ]
     known: Hashes = np.unique(np.concatenate([np.array([], np.uint64), *found]))
     return known
@@ -131,30 +107,25 @@ def take_profile(
     if chosen is None:
         raise ValueError("a profile needs chosen spans of interactions")
     mine = [f for f in sources if f.header and (f.source != "interactions" or f.span == span)]
-    queries = DistinctIds() if spec.query_features and config.data.queries is not None else None
     candidates = DistinctIds()
+    queries = DistinctIds() if spec.query_features and config.data.queries is not None else None
     statistics: dict[Source, Statistics] = {
         "interactions": _statistics(_event_batches(config, mine, queries, candidates))
     }
     seen, seen_counts = candidates.merged()
     if queries is not None:
         ids, _ = queries.merged()
-        tables = (
-            rows.filter(pa.array(np.isin(hash_strings(_ids(rows, spec.query_id)), ids)))
-            for rows in _rows(config, mine, "queries")
-        )
-        statistics["queries"] = _statistics(
-            record_batch(feature_lists(rows, spec.query_features, np.arange(len(rows))))
-            for rows in tables
-            if len(rows)
+        statistics["queries"] = _feature_statistics(
+            spec.query_features,
+            (
+                rows.filter(pa.array(np.isin(hash_strings(_ids(rows, spec.query_id)), ids)))
+                for rows in _rows(config, mine, "queries")
+            ),
         )
     if catalogue and spec.candidate_features and config.data.candidates is not None:
-        statistics["candidates"] = _statistics(
-            record_batch(feature_lists(rows, spec.candidate_features, np.arange(len(rows))))
-            for rows in _rows(config, mine, "candidates")
-        )
-    num_events = int(seen_counts.sum())
-    return Profile(span, chosen.show(span), num_events, known, seen, seen_counts, statistics)
+        tables = _rows(config, mine, "candidates")
+        statistics["candidates"] = _feature_statistics(spec.candidate_features, tables)
+    return Profile(chosen.show(span), known, seen, seen_counts, statistics)
 
 
 def _event_batches(
@@ -190,6 +161,14 @@ def _rows(
     for file in sources:
         if file.source == source:
             yield from (rows for rows, _ in read_rows(config, file) if len(rows))
+
+
+def _feature_statistics(features: Any, tables: Iterator[pa.Table]) -> Statistics:
+    return _statistics(
+        record_batch(feature_lists(rows, features, np.arange(len(rows))))
+        for rows in tables
+        if len(rows)
+    )
 
 
 def _statistics(batches: Iterator[pa.RecordBatch]) -> Statistics:

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from components.candidate_embedder.embedding_files import EmbeddingFiles
+from components.errors import IndexRefusedError
 from components.index_builder.catalogue_files import CatalogueFiles
 from components.index_builder.config import IndexConfig
-from components.index_builder.gate import IndexRefusedError, check_index, to_json
+from components.index_builder.gate import check_index, to_json
 from components.index_builder.index_choice import choose_index
 from components.index_builder.index_report import IndexReport
 from components.index_builder.recall import (

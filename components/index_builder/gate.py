@@ -4,21 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from components.artifacts import NotBlessedError
 from components.index_builder.config import IndexConfig
-
-
-class IndexRefusedError(NotBlessedError):
-    """The index fails a check of its gate; a retry with the same settings fails again.
-
-    Attributes:
-        report: Content of the index report, because TFX deletes the output files of a failed
-            component.
-    """
-
-    def __init__(self, message: str, report: Mapping[str, Any]) -> None:
-        super().__init__(message)
-        self.report = report
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,7 @@ from tfx.types.standard_artifacts import Schema
 from tfx.utils import io_utils
 
 from components import files
-
-
-class OtherSchemaError(Exception):
-    """The schema file does not have the given hash. Running again does not help."""
+from components.errors import OtherSchemaError
 
 
 @component

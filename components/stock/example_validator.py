@@ -15,15 +15,12 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils
 
 from components.artifacts import Artifacts
+from components.errors import AnomaliesError
 
 TIMELINES_ENVIRONMENT = "TIMELINES"
 CATALOGUE_ENVIRONMENT = "CATALOGUE"
 _ANOMALIES_FILE = "SchemaDiff.pb"
 _SHOWN = 5
-
-
-class AnomaliesError(Exception):
-    """The data does not fit the schema. Change one of them before the next run."""
 
 
 class Executor(executor.Executor):

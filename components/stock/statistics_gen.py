@@ -23,6 +23,7 @@ from components.artifacts import Artifacts
 from components.stock.in_process import runs_in_process
 
 _EXAMPLES_IN_A_BATCH = 1024
+_OPTIONS_KEY = standard_component_specs.STATS_OPTIONS_JSON_KEY
 # A parameter that only the cache uses.
 CODE_HASH_KEY = "code_hash"
 
@@ -44,13 +45,15 @@ class Executor(executor.Executor):
         ):
             super().Do(input_dict, output_dict, exec_properties)
             return
-        options_json = exec_properties.get(standard_component_specs.STATS_OPTIONS_JSON_KEY)
+        options_json = exec_properties.get(_OPTIONS_KEY)
         [statistics] = output_dict[standard_component_specs.STATISTICS_KEY]
         statistics.split_names = examples.split_names
         statistics.span = examples.span
         for split in artifact_utils.decode_split_names(examples.split_names):
             options = tfdv.StatsOptions.from_json(options_json) if options_json else None
-            computed = statistics_of(_batches(examples, split), options or tfdv.StatsOptions())
+            computed = statistics_of(
+                record_batches(examples, split), options or tfdv.StatsOptions()
+            )
             folder = artifact_utils.get_split_uri([statistics], split)
             files.write_bytes(
                 os.path.join(folder, executor.DEFAULT_FILE_NAME), computed.SerializeToString()
@@ -71,7 +74,8 @@ def statistics_of(
     return stats_impl.extract_statistics_output(partial, generators)
 
 
-def _batches(examples: types.Artifact, split: str) -> Iterator[pa.RecordBatch]:
+def record_batches(examples: types.Artifact, split: str) -> Iterator[pa.RecordBatch]:
+    """Yield the Examples of a split in batches."""
     source = tfxio_utils.get_split_tfxio(
         examples=[examples], split=split, telemetry_descriptors=["StatisticsGen"]
     )
@@ -82,13 +86,8 @@ def _batches(examples: types.Artifact, split: str) -> Iterator[pa.RecordBatch]:
     return batches
 
 
-def _only_options_are_set(
-    input_dict: dict[str, list[types.Artifact]], exec_properties: dict[str, Any]
-) -> bool:
-    others = exec_properties.keys() - {
-        standard_component_specs.STATS_OPTIONS_JSON_KEY,
-        CODE_HASH_KEY,
-    }
+def _only_options_are_set(input_dict: Artifacts, exec_properties: dict[str, Any]) -> bool:
+    others = exec_properties.keys() - {_OPTIONS_KEY, CODE_HASH_KEY}
     return not input_dict.get(standard_component_specs.SCHEMA_KEY) and all(
         exec_properties[key] in (None, 0, "", "null", "[]", "{}") for key in others
     )

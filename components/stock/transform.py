@@ -6,7 +6,6 @@ transformed without Beam.
 """
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -42,11 +41,11 @@ class Executor(executor.Executor):
             exec_properties.get(standard_component_specs.SPLITS_CONFIG_KEY), examples
         )
         batch = batch_size(
-            artifact_utils.get_split_uri([artifact], split)
-            for artifact in examples
+            artifact_utils.get_split_uri(examples, split)
             for split in sorted({*splits.analyze, *splits.transform})
         )
-        if len(examples) != 1 or not runs_in_process(self._beam_pipeline_args, examples[0].uri):
+        uri = artifact_utils.get_single_uri(examples)
+        if not runs_in_process(self._beam_pipeline_args, uri):
             with transform_batches_of(batch):
                 super().Do(input_dict, output_dict, exec_properties)
             return
@@ -58,41 +57,25 @@ class Executor(executor.Executor):
             output_dict[standard_component_specs.TRANSFORM_GRAPH_KEY]
         )
         stock_utils.SetSplitNames(list(splits.transform), [transformed])
-        apply = _Applier(graph, batch)
+        output = tft.TFTransformOutput(graph)
+        parsing, layer = output.raw_feature_spec(), output.transform_features_layer()
+        encoder = example_coder.RecordBatchToExamplesEncoder(output.transformed_metadata.schema)
+        features = output.transformed_feature_spec().items()
+        converter = tensor_to_arrow.TensorsToRecordBatchConverter(
+            {name: tf.SparseTensorSpec([None, None], feature.dtype) for name, feature in features}
+        )
         for split in splits.transform:
             source = artifact_utils.get_split_uri(examples, split)
             folder = artifact_utils.get_split_uri([transformed], split)
             tf.io.gfile.makedirs(folder)
             options = tf.io.TFRecordOptions("GZIP", compression_level=_COMPRESSION_LEVEL)
             with tf.io.TFRecordWriter(os.path.join(folder, _FILE_NAME), options) as writer:
-                for serialized in apply(source):
-                    writer.write(serialized)
+                for serialized in _records(source).batch(batch):
+                    tensors = layer(tf.io.parse_example(serialized, parsing))
+                    for example in encoder.encode(converter.convert(tensors)):
+                        writer.write(example)
 
 
-class _Applier:
-    """Apply a transform graph, loaded once, to Examples in batches."""
-
-    def __init__(self, transform_graph: str, batch: int) -> None:
-        self._batch = batch
-        output = tft.TFTransformOutput(transform_graph)
-        self._parsing = output.raw_feature_spec()
-        self._layer = output.transform_features_layer()
-        self._encoder = example_coder.RecordBatchToExamplesEncoder(
-            output.transformed_metadata.schema
-        )
-        self._converter: tensor_to_arrow.TensorsToRecordBatchConverter | None = None
-
-    def __call__(self, folder: str) -> Iterator[bytes]:
-        """Yield the transformed Examples of the GZIP TFRecords in a folder, in order."""
-        files = sorted(tf.io.gfile.glob(os.path.join(folder, "*")))
-        records = tf.data.TFRecordDataset(files, compression_type="GZIP")
-        for serialized in records.batch(self._batch):
-            transformed = self._layer(tf.io.parse_example(serialized, self._parsing))
-            if self._converter is None:
-                self._converter = tensor_to_arrow.TensorsToRecordBatchConverter(
-                    {
-                        name: tf.SparseTensorSpec([None, None], values.dtype)
-                        for name, values in transformed.items()
-                    }
-                )
-            yield from self._encoder.encode(self._converter.convert(transformed))
+def _records(folder: str) -> tf.data.Dataset:
+    files = sorted(tf.io.gfile.glob(os.path.join(folder, "*")))
+    return tf.data.TFRecordDataset(files, compression_type="GZIP")

@@ -36,7 +36,7 @@ def component(
     loaded = load_config(config, [*(set_ or ()), *span_override(span)])
     # Exclude imported objects from garbage collection: they live as long as the process.
     gc.disable()
-    from components.artifacts import NotBlessedError
+    from components.errors import NotBlessedError
     from pipeline.errors import ComponentFailedError, RunInProgressError
     from pipeline.runs.run import run_single_component
 

@@ -135,10 +135,10 @@ def drift_lines(summary: "RunSummary") -> list[str]:
         for finding in report["findings"]
         if finding["exceeded"]
     ]
-    baseline = summary.drift["baseline"]
-    if baseline is None and not exceeded:
+    reference = summary.drift["reference"]
+    if reference is None and not exceeded:
         return ["no earlier span to compare with"]
-    return exceeded or [f"none since span {baseline}"]
+    return exceeded or [f"none since span {reference}"]
 
 
 def _tuning_line(summary: "RunSummary") -> str:

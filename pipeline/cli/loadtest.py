@@ -95,12 +95,12 @@ def loadtest(
 
     silence_beam_import()
     from pipeline.cli.served_model import serving_target
-    from pipeline.runs.evaluation_queries import evaluation_queries, newest_examples
+    from pipeline.runs.evaluation import evaluation_queries
     from serving.clients import RetrievalClient
     from serving.clients.model import ModelChoice
     from serving.loadtest import LoadPlan, build_requests, drive_in_processes
 
-    examples = newest_examples(loaded)
+    sampled = evaluation_queries(loaded, queries)
     model = ModelChoice(loaded.serving.model_name, version, label)
     tls = tls_options(tls_ca, tls_certificate, tls_key, tls_name)
     with serving_target(loaded, config, target) as address:
@@ -111,7 +111,7 @@ def loadtest(
         requests = build_requests(
             metadata,
             model,
-            evaluation_queries(loaded, examples, queries),
+            sampled,
             signature or ["serving_default"],
             batch_size=batch,
             query_id_name=loaded.events.query_id,

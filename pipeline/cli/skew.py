@@ -1,6 +1,5 @@
 """`two-tower skew`: compare logged requests with the training data."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,9 +57,5 @@ def _show(report: "SkewReport") -> None:
         f"{report.statistics}"
     )
     for finding in report.findings:
-        if finding.threshold == math.inf:
-            value = "cannot be measured" if math.isnan(finding.value) else f"{finding.value:.4g}"
-            say(f"  {'':<8} {finding.feature}: {finding.measure} {value}")
-        else:
-            mark = "ABOVE" if finding.is_exceeded else "within"
-            say(f"  {mark:<8} {finding}")
+        mark = "ABOVE" if finding.is_exceeded else "within"
+        say(f"  {'' if finding.threshold is None else mark:<8} {finding}")

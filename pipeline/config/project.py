@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from components.drift_gate.config import DistanceConfig, DriftConfig
+from components.drift_gate.config import DistanceConfig, DriftConfig, SkewConfig
 from components.index_builder.config import IndexConfig
 from components.interactions.config import DataConfig, IngestConfig, SplitConfig
 from components.interactions.spans.pattern import span_kind
@@ -27,7 +27,6 @@ from models.tuning.search_space import check_space
 from pipeline.config.did_you_mean import did_you_mean
 from pipeline.config.inputs import CandidatesConfig, EventsConfig, IngestSettings, QueriesConfig
 from pipeline.config.metadata import MetadataConfig
-from pipeline.skew.config import SkewConfig
 
 
 class SchemaConfig(Settings):

@@ -5,8 +5,8 @@ The server reads the file when it starts, so versions and labels survive a resta
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,22 +39,21 @@ class ModelConfigFile:
 
     def release(self) -> Release:
         """Return the release of the model; it is empty if the file has no entry of the model."""
-        model = self._model(self._with_model())
+        _, model = self._parsed()
         versions = model.model_version_policy.specific.versions
         return Release(frozenset(versions), dict(model.version_labels))
 
     def loaded_versions(self, present: Collection[int]) -> set[int]:
         """Return the subset of the `present` versions that a server with this file loads."""
-        return aspired_versions(self._model(self._with_model()).model_version_policy, present)
+        return aspired_versions(self._parsed()[1].model_version_policy, present)
 
     def server_base_path(self) -> str:
         """Return the base path of the versions on the server's machine."""
-        return str(self._model(self._with_model()).base_path)
+        return str(self._parsed()[1].base_path)
 
     def write(self, release: Release) -> bytes:
         """Write a release to the file atomically, and return the new content as in `serialized`."""
-        config = self._with_model()
-        model = self._model(config)
+        config, model = self._parsed()
         model.ClearField("model_version_policy")
         model.ClearField("version_labels")
         model.model_version_policy.specific.versions.extend(sorted(release.versions))
@@ -69,9 +68,9 @@ class ModelConfigFile:
         If the file has no entry of the model, one without a version policy is added, so the server
         loads the newest version, as it does without a file.
         """
-        return _serialized(self._with_model())
+        return _serialized(self._parsed()[0])
 
-    @contextmanager
+    @contextlib.contextmanager
     def undone_on_error(self) -> Iterator[None]:
         """Restore the content of the file if the block raises."""
         before = self.path.read_text(encoding="utf-8") if self.path.exists() else None
@@ -84,28 +83,20 @@ class ModelConfigFile:
                 self._replace(before)
             raise
 
-    def _with_model(self) -> model_server_config_pb2.ModelServerConfig:
-        config = self._read()
+    def _parsed(
+        self,
+    ) -> tuple[model_server_config_pb2.ModelServerConfig, model_server_config_pb2.ModelConfig]:
+        """Return the file's content and, in it, the entry of the model, which may be new."""
+        config = model_server_config_pb2.ModelServerConfig()
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                text_format.Parse(self.path.read_text(encoding="utf-8"), config)
+        except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+            raise ReleaseError(f"{self.path} cannot be read as a model config: {error}") from error
         models = config.model_config_list.config
         if not any(model.name == self.model_name for model in models):
             models.add(name=self.model_name, base_path=self.base_path, model_platform=_PLATFORM)
-        return config
-
-    def _model(
-        self, config: model_server_config_pb2.ModelServerConfig
-    ) -> model_server_config_pb2.ModelConfig:
-        models = config.model_config_list.config
-        return next(model for model in models if model.name == self.model_name)
-
-    def _read(self) -> model_server_config_pb2.ModelServerConfig:
-        config = model_server_config_pb2.ModelServerConfig()
-        try:
-            text_format.Parse(self.path.read_text(encoding="utf-8"), config)
-        except FileNotFoundError:
-            return config
-        except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
-            raise ReleaseError(f"{self.path} cannot be read as a model config: {error}") from error
-        return config
+        return config, next(model for model in models if model.name == self.model_name)
 
     def _replace(self, text: str) -> None:
         try:

@@ -19,12 +19,7 @@ CANARY = "canary"
 
 @dataclass(frozen=True)
 class Release:
-    """The loaded versions of one model, and their labels.
-
-    Attributes:
-        versions: Loaded versions.
-        labels: Version by label; all of them are in `versions`.
-    """
+    """The loaded versions of one model, and the version of each label, which is one of them."""
 
     versions: frozenset[int] = frozenset()
     labels: Mapping[str, int] = field(default_factory=dict)
@@ -70,8 +65,7 @@ class Release:
     def rolled_back(self, version: int | None = None) -> Release:
         """Return the release without its canary or, if it has none, before its last promotion.
 
-        Args:
-            version: If given, return the release in which this version is stable instead.
+        If a version is given, return the release in which it is stable instead.
 
         Raises:
             ReleaseError: There is neither a canary nor a previous version.

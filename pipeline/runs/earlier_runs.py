@@ -3,7 +3,6 @@
 import logging
 
 from ml_metadata import errors
-from ml_metadata.proto import metadata_store_pb2
 
 from components.artifacts import PROJECT_PROPERTY, SPAN_PROPERTY, SpanProfile
 from components.drift_gate.accepted_spans import is_whole
@@ -11,7 +10,7 @@ from components.interactions.config import IngestConfig
 from components.interactions.spans.pattern import show_span
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import ConfigError
-from pipeline.runs.metadata import NODE_TYPE, RUN_TYPE, executions_of, has_metadata, open_store
+from pipeline.runs.metadata import Artifact, has_metadata, newest_execution, open_store
 
 log = logging.getLogger(__name__)
 
@@ -23,16 +22,14 @@ def ingestion_of_run(config: PipelineConfig, run_id: str) -> IngestConfig | None
     """Return the ingestion settings of a run with its chosen spans, or None before ingestion.
 
     If each component runs in its own process, later components must not choose spans again. A span
-    that arrived after ingestion would be in the drift baseline, but not in the training data.
+    that arrived after ingestion would be in the drift reference, but not in the training data.
     """
     if not has_metadata(config):
         return None
-    store = open_store(config)
-    of_run = executions_of(store, RUN_TYPE, run_id)
-    tries = executions_of(store, NODE_TYPE, f"{config.name}.{INGESTION}").keys() & of_run.keys()
-    if not tries:
+    execution = newest_execution(open_store(config), config.name, INGESTION, run_id)
+    if execution is None:
         return None
-    settings = of_run[max(tries)].custom_properties["config"].string_value
+    settings = execution.custom_properties["config"].string_value
     return IngestConfig.model_validate_json(settings)
 
 
@@ -40,7 +37,7 @@ def last_accepted_spans(config: PipelineConfig) -> str:
     """Return the URI of the newest profiles of accepted spans, or "" if there are none.
 
     The drift gate compares new spans with these profiles. A refused run writes no profiles, so its
-    spans never become a baseline.
+    spans never become a reference.
 
     Raises:
         ConfigError: The folder of the profiles is missing, and `drift.action` is `stop`.
@@ -54,7 +51,7 @@ def last_accepted_spans(config: PipelineConfig) -> str:
     live = [
         artifact
         for artifact in artifacts
-        if artifact.state == metadata_store_pb2.Artifact.LIVE
+        if artifact.state == Artifact.LIVE
         and artifact.custom_properties[PROJECT_PROPERTY].string_value == config.name
     ]
     if not live:
@@ -73,7 +70,7 @@ def last_accepted_spans(config: PipelineConfig) -> str:
         raise ConfigError(
             f"{message}. If `runs/` was moved, move it back or put a symbolic link in its old "
             "place. If the profiles are lost, run once with `--set drift.action=warn`: the newest "
-            "span then becomes the first baseline, without a comparison"
+            "span then becomes the first reference, without a comparison"
         )
     log.warning(message)
     return ""

@@ -1,57 +1,50 @@
-"""Evaluation of a model on the newest ingested data, and lookup of the outputs of runs."""
+"""Lookup of the newest outputs of runs, and their use: evaluate a model, and take real queries."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
-from ml_metadata import MetadataStore, errors
-from ml_metadata.proto import metadata_store_pb2
+from ml_metadata import errors
 from tfx.utils import path_utils
 
 from components.retrieval_evaluator.evaluate import evaluate
 from components.retrieval_evaluator.gate import decide
+from components.serving_validator.expected_answers import SampleQueries
+from models.input.raw_examples import read_timelines, split_files
 from models.towers.saved_towers import SavedTowers
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import EvaluationError
-from pipeline.runs.metadata import RUN_TYPE, has_metadata, open_store
+from pipeline.runs.metadata import (
+    RUN_TYPE,
+    Artifact,
+    executions_of,
+    has_metadata,
+    open_store,
+    outputs_of,
+)
+from serving.clients.query import Query
 
 
 def newest_output(config: PipelineConfig, component: str, key: str) -> str:
-    """Return the URI of the newest output of a component in any run.
-
-    Args:
-        config: Configuration of the project.
-        component: Name of the component.
-        key: Key of the output.
+    """Return the URI of one output of the newest run that wrote or reused it.
 
     Raises:
         EvaluationError: No run of this project has such an output.
     """
-    folder = _folder(config, component, key)
-    if has_metadata(config):
-        newest = _newest_in(folder, open_store(config).get_artifacts())
-        if newest is not None:
-            return newest
-    raise EvaluationError(
-        f"no run of {config.name} has finished {component}: {folder} is empty. Run "
-        f"`two-tower run --config {config.name}` first"
-    )
+    return newest_run_outputs(config, {component: key})[component]
 
 
 def newest_run_outputs(config: PipelineConfig, keys: Mapping[str, str]) -> dict[str, str]:
     """Return the URIs of outputs of the newest run that wrote or reused all of them.
 
-    Args:
-        config: Configuration of the project.
-        keys: Output key by component name.
-
-    Returns:
-        URI by component name.
+    `keys` has the output key by component name, and the result has the URI by component name.
 
     Raises:
         EvaluationError: No run of this project has all outputs.
     """
+    root = config.run_dir / "artifacts"
+    folders = {name: os.path.join(str(root), name, key, "") for name, key in keys.items()}
     if has_metadata(config):
         store = open_store(config)
         try:
@@ -59,9 +52,13 @@ def newest_run_outputs(config: PipelineConfig, keys: Mapping[str, str]) -> dict[
         except errors.NotFoundError:
             runs = []
         for run in sorted(runs, key=lambda context: context.id, reverse=True):
-            outputs = _outputs_of(store, run)
-            newest = {name: _newest_in(_folder(config, name, keys[name]), outputs) for name in keys}
-            found = {name: uri for name, uri in newest.items() if uri is not None}
+            found = {
+                name: str(artifact.uri)
+                for artifact in outputs_of(store, executions_of(store, RUN_TYPE, run.name))
+                if artifact.state == Artifact.LIVE and os.path.exists(artifact.uri)
+                for name in keys
+                if artifact.uri.startswith(folders[name])
+            }
             if len(found) == len(keys):
                 return found
     raise EvaluationError(
@@ -70,34 +67,16 @@ def newest_run_outputs(config: PipelineConfig, keys: Mapping[str, str]) -> dict[
     )
 
 
-def _folder(config: PipelineConfig, component: str, key: str) -> str:
-    return os.path.join(str(config.run_dir / "artifacts"), component, key, "")
+def evaluation_queries(config: PipelineConfig, count: int) -> Sequence[Query]:
+    """Return the first `count` queries of the newest evaluated split, or all if there are fewer.
 
-
-def _outputs_of(
-    store: MetadataStore, run: metadata_store_pb2.Context
-) -> list[metadata_store_pb2.Artifact]:
-    executions = [execution.id for execution in store.get_executions_by_context(run.id)]
-    if not executions:
-        return []
-    outputs = {
-        event.artifact_id
-        for event in store.get_events_by_execution_ids(executions)
-        if event.type == metadata_store_pb2.Event.OUTPUT
-    }
-    artifacts: list[metadata_store_pb2.Artifact] = store.get_artifacts_by_id(sorted(outputs))
-    return artifacts
-
-
-def _newest_in(folder: str, artifacts: Iterable[metadata_store_pb2.Artifact]) -> str | None:
-    found = [
-        (artifact.id, artifact.uri)
-        for artifact in artifacts
-        if artifact.uri.startswith(folder)
-        and artifact.state == metadata_store_pb2.Artifact.LIVE
-        and os.path.exists(artifact.uri)
-    ]
-    return str(max(found)[1]) if found else None
+    Raises:
+        EvaluationError: No run has written Examples.
+    """
+    examples = newest_output(config, "TimelineExampleGen", "examples")
+    files = split_files(examples, config.evaluation.split)
+    batch = next(read_timelines(files, config.spec, batch_size=count))
+    return SampleQueries.from_timelines(batch, config.spec).queries
 
 
 def evaluate_model(config: PipelineConfig, model_dir: str | None = None) -> dict[str, Any]:
@@ -118,13 +97,9 @@ def evaluate_model(config: PipelineConfig, model_dir: str | None = None) -> dict
     """
     examples = newest_output(config, "TimelineExampleGen", "examples")
     folder = model_dir or newest_output(config, "Trainer", "model")
+    candidates = (folder, path_utils.serving_model_dir(folder))
     directory = next(
-        (
-            path
-            for path in (folder, path_utils.serving_model_dir(folder))
-            if tf.io.gfile.exists(os.path.join(path, "saved_model.pb"))
-        ),
-        None,
+        (p for p in candidates if tf.io.gfile.exists(os.path.join(p, "saved_model.pb"))), None
     )
     if directory is None:
         raise EvaluationError(f"{folder} must be a SavedModel, but contains no saved_model.pb")

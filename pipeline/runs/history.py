@@ -9,9 +9,9 @@ import datetime
 import json
 import socket
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from ml_metadata import MetadataStore, errors
 from ml_metadata.proto import metadata_store_pb2
@@ -22,13 +22,14 @@ from pipeline.runs.metadata import (
     NODE_TYPE,
     PIPELINE_TYPE,
     RUN_TYPE,
+    Execution,
     executions_of,
     has_metadata,
     open_store,
 )
 from pipeline.runs.state import InputState
 
-_Execution = metadata_store_pb2.Execution
+Context: TypeAlias = metadata_store_pb2.Context
 _TYPE = "two_tower_run"
 # The last component of a run, and a component that only an index refresh has.
 _LAST_COMPONENT = "Pusher"
@@ -36,9 +37,11 @@ _REFRESH_COMPONENT = "BlessedModel"
 # A run of another orchestrator is idle between two tasks, and ML Metadata does not distinguish idle
 # runs from killed ones. After this time without a change, a run is considered killed.
 _SILENCE_S = 24 * 3600.0
-DONE_STATES = frozenset({_Execution.COMPLETE, _Execution.CACHED})
-_FAILED_STATES = frozenset({_Execution.FAILED, _Execution.CANCELED})
+DONE_STATES = frozenset({Execution.COMPLETE, Execution.CACHED})
+_FAILED_STATES = frozenset({Execution.FAILED, Execution.CANCELED})
 _NUMBERS = ("started_s", "ended_s")
+# Attributes of `InputState` that a record contains too.
+_INPUTS = ("span", "catalogue", "files", "settings")
 # Properties that `to_json` omits: the summary, and hashes that only later runs compare.
 _INTERNAL = ("catalogue", "files", "settings", "summary")
 
@@ -96,12 +99,7 @@ class RunRecord:
 
 
 class RunHistory:
-    """The runs of one configuration.
-
-    Args:
-        store: ML Metadata.
-        config: Name of the configuration.
-    """
+    """The runs of one configuration, given by its name."""
 
     def __init__(self, store: MetadataStore, config: str) -> None:
         self._store = store
@@ -116,17 +114,12 @@ class RunHistory:
         for record in self._recorded():
             if record.state == "running" and _is_of_this_host(record):
                 self._write(record, state="killed")
-        record = RunRecord(
-            self._config, run_id, command, started_s=time.time(), host=socket.gethostname()
-        )
-        if inputs is None:
-            return self._write(record)
+        known = {} if inputs is None else {name: getattr(inputs, name) for name in _INPUTS}
         return self._write(
-            record,
-            span=inputs.span,
-            catalogue=inputs.catalogue,
-            files=inputs.files,
-            settings=inputs.settings,
+            RunRecord(self._config, run_id, command),
+            started_s=time.time(),
+            host=socket.gethostname(),
+            **known,
         )
 
     def end(
@@ -140,9 +133,7 @@ class RunHistory:
     def records(self, *, is_locked: bool = True) -> list[RunRecord]:
         """Return all runs, oldest first.
 
-        Args:
-            is_locked: Whether a process on this machine holds the run lock. If not, unfinished
-                runs of this machine are returned as `killed`.
+        If no process on this machine holds the run lock, its unfinished runs are `killed`.
         """
         found = {
             record.run_id: replace(record, state="killed")
@@ -151,22 +142,7 @@ class RunHistory:
             for record in self._recorded()
         }
         others = [context for context in self._runs_of_pipeline() if context.name not in found]
-        if others:
-            pipeline = executions_of(self._store, PIPELINE_TYPE, self._config)
-            pushes, refreshes = (
-                executions_of(self._store, NODE_TYPE, f"{self._config}.{component}").keys()
-                for component in (_LAST_COMPONENT, _REFRESH_COMPONENT)
-            )
-            for context in others:
-                executions = [
-                    execution
-                    for execution in self._store.get_executions_by_context(context.id)
-                    if execution.id in pipeline
-                ]
-                found[context.name] = self._of_another_orchestrator(
-                    context, executions, pushes, refreshes
-                )
-        return _in_order(found.values())
+        return _in_order([*found.values(), *self._of_other_orchestrators(others)])
 
     def since_last_complete(self) -> tuple[RunRecord | None, list[RunRecord]]:
         """Return the newest complete run, or None, and the complete index refreshes after it.
@@ -200,7 +176,7 @@ class RunHistory:
         records = [_read(context) for context in contexts]
         return [record for record in records if record.config == self._config]
 
-    def _runs_of_pipeline(self) -> list[metadata_store_pb2.Context]:
+    def _runs_of_pipeline(self) -> list[Context]:
         """Return TFX's contexts of this project's runs; other projects may share the database."""
         pipeline = self._store.get_context_by_type_and_name(PIPELINE_TYPE, self._config)
         if pipeline is None:
@@ -208,52 +184,47 @@ class RunHistory:
         below = self._store.get_children_contexts_by_context(pipeline.id)
         return [context for context in below if context.type == RUN_TYPE]
 
-    def _of_another_orchestrator(
-        self,
-        context: metadata_store_pb2.Context,
-        executions: Sequence[metadata_store_pb2.Execution],
-        pushes: Collection[int],
-        refreshes: Collection[int],
-    ) -> RunRecord:
-        """Derive the record of a run from its executions in ML Metadata.
-
-        `pushes` and `refreshes` contain the IDs of all executions of the Pusher, and of the
-        component that only an index refresh has.
-        """
-        ordered = sorted(executions, key=lambda execution: execution.id)
-        # The last attempt of a component determines its state.
-        states = {execution.type: execution.last_known_state for execution in ordered}
-        created = context.create_time_since_epoch
-        changed_s = max((e.last_update_time_since_epoch for e in ordered), default=created) / 1000
-        state: RunState = "running"
-        if any(e.id in pushes and e.last_known_state in DONE_STATES for e in ordered):
-            state = "complete"
-        elif _FAILED_STATES & set(states.values()):
-            state = "failed"
-        elif time.time() - changed_s > _SILENCE_S:
-            state = "killed"
-        return RunRecord(
-            self._config,
-            context.name,
-            command="index" if any(e.id in refreshes for e in ordered) else "run",
-            state=state,
-            started_s=min((e.create_time_since_epoch for e in ordered), default=created) / 1000,
-            ended_s=changed_s if state in ("complete", "failed") else 0.0,
+    def _of_other_orchestrators(self, contexts: Sequence[Context]) -> Iterator[RunRecord]:
+        """Derive the records of runs from their executions in ML Metadata."""
+        if not contexts:
+            return
+        pipeline = executions_of(self._store, PIPELINE_TYPE, self._config)
+        pushes, refreshes = (
+            executions_of(self._store, NODE_TYPE, f"{self._config}.{component}").keys()
+            for component in (_LAST_COMPONENT, _REFRESH_COMPONENT)
         )
+        for context in contexts:
+            found = self._store.get_executions_by_context(context.id)
+            ordered = sorted((e for e in found if e.id in pipeline), key=lambda found: found.id)
+            # The last attempt of a component determines its state.
+            states = {execution.type: execution.last_known_state for execution in ordered}
+            created = context.create_time_since_epoch
+            changed_s = max((e.last_update_time_since_epoch for e in ordered), default=created) / 1000
+            state: RunState = "running"
+            if any(e.id in pushes and e.last_known_state in DONE_STATES for e in ordered):
+                state = "complete"
+            elif _FAILED_STATES & set(states.values()):
+                state = "failed"
+            elif time.time() - changed_s > _SILENCE_S:
+                state = "killed"
+            yield RunRecord(
+                self._config,
+                context.name,
+                command="index" if any(e.id in refreshes for e in ordered) else "run",
+                state=state,
+                started_s=min((e.create_time_since_epoch for e in ordered), default=created) / 1000,
+                ended_s=changed_s if state in ("complete", "failed") else 0.0,
+            )
 
     def _write(self, record: RunRecord, **changes: Any) -> RunRecord:
         record = replace(record, **changes)
-        properties = {
-            field.name: metadata_store_pb2.DOUBLE
-            if field.name in _NUMBERS
-            else metadata_store_pb2.STRING
-            for field in fields(record)
-        }
-        context_type = metadata_store_pb2.ContextType(name=_TYPE, properties=properties)
+        context_type = metadata_store_pb2.ContextType(name=_TYPE)
+        for name in record.__dict__:
+            is_number = name in _NUMBERS
+            kind = metadata_store_pb2.DOUBLE if is_number else metadata_store_pb2.STRING
+            context_type.properties[name] = kind
         type_id = self._store.put_context_type(context_type, can_add_fields=True)
-        context = metadata_store_pb2.Context(
-            type_id=type_id, name=f"{record.config}/{record.run_id}"
-        )
+        context = Context(type_id=type_id, name=f"{record.config}/{record.run_id}")
         known = self._store.get_context_by_type_and_name(_TYPE, context.name)
         if known is not None:
             context.id = known.id
@@ -278,7 +249,7 @@ def refreshed_through(config: PipelineConfig) -> int | None:
         The number of the span. None if the catalogue has no spans, if none is being served, or if
         the run reads a fixed span.
     """
-    if not _reads_newest_catalogue(config) or not has_metadata(config):
+    if not has_metadata(config):
         return None
     last, refreshes = RunHistory(open_store(config), config.name).since_last_complete()
     return newest_catalogue(config, [*refreshes, *([] if last is None else [last])])
@@ -286,15 +257,10 @@ def refreshed_through(config: PipelineConfig) -> int | None:
 
 def newest_catalogue(config: PipelineConfig, records: Sequence[RunRecord]) -> int | None:
     """Return the newest catalogue span that `records` read, or None as in `refreshed_through`."""
-    if not _reads_newest_catalogue(config):
+    catalogue = config.data.candidates
+    if catalogue is None or not span_kind(catalogue) or config.data.spans.last != "newest":
         return None
     return max((int(record.catalogue) for record in records if record.catalogue), default=None)
-
-
-def _reads_newest_catalogue(config: PipelineConfig) -> bool:
-    catalogue = config.data.candidates
-    divided = catalogue is not None and span_kind(catalogue) is not None
-    return divided and config.data.spans.last == "newest"
 
 
 def _is_of_this_host(record: RunRecord) -> bool:
@@ -307,7 +273,7 @@ def _in_order(records: Iterable[RunRecord]) -> list[RunRecord]:
     return sorted(records, key=lambda record: (record.started_s, record.run_id))
 
 
-def _read(context: metadata_store_pb2.Context) -> RunRecord:
+def _read(context: Context) -> RunRecord:
     # Other releases of this package may have recorded fewer or more properties.
     known = {field.name for field in fields(RunRecord)}
     values: dict[str, Any] = {

@@ -12,8 +12,7 @@ from pipeline.errors import RunInProgressError
 
 # `run_lock` retries for at least this time, because `is_locked` briefly holds the lock.
 _LEAST_WAIT_S = 0.15
-_FIRST_PAUSE_S = 0.05
-_LONGEST_PAUSE_S = 1.0
+_PAUSE_S = 0.05
 
 
 def is_locked(run_dir: Path) -> bool:
@@ -30,16 +29,13 @@ def is_locked(run_dir: Path) -> bool:
 
 @contextmanager
 def run_lock(run_dir: Path, wait_s: float = 0.0) -> Iterator[None]:
-    """Hold the run lock during a block; the kernel releases it if the process is killed.
+    """Hold the run lock during a block, after at most `wait_s` seconds of waiting for it.
 
-    Args:
-        run_dir: Run folder of the project, which is created if it does not exist.
-        wait_s: Maximum time to wait for the lock, in seconds.
+    The kernel releases it if the process is killed. The folder is created if it does not exist.
 
     Raises:
         RunInProgressError: Another process holds the lock. The message contains its process ID.
     """
-    pause_s = _FIRST_PAUSE_S
     give_up_s = time.monotonic() + max(wait_s, _LEAST_WAIT_S)
     while True:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -61,8 +57,7 @@ def run_lock(run_dir: Path, wait_s: float = 0.0) -> Iterator[None]:
                     lock.flush()
                     yield
                     return
-        time.sleep(pause_s)
-        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        time.sleep(_PAUSE_S)
 
 
 def _is_current(file: IO[str], path: Path) -> bool:

@@ -4,13 +4,18 @@ This module has no slow imports, because a run reads ML Metadata before it impor
 TFX.
 """
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import TypeAlias
 
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import ConfigError, MetadataUnreachableError
+
+Artifact: TypeAlias = metadata_store_pb2.Artifact
+Execution: TypeAlias = metadata_store_pb2.Execution
 
 # TFX's context types. A pipeline has one context. Its child contexts are one per run, whose name is
 # the run ID (not unique across pipelines in a database), and one per component, whose name is
@@ -77,9 +82,7 @@ def open_store(config: PipelineConfig) -> MetadataStore:
         ) from error
 
 
-def executions_of(
-    store: MetadataStore, context_type: str, name: str
-) -> dict[int, metadata_store_pb2.Execution]:
+def executions_of(store: MetadataStore, context_type: str, name: str) -> dict[int, Execution]:
     """Return the executions of a context by ID; empty if the context does not exist."""
     context = store.get_context_by_type_and_name(context_type, name)
     if context is None:
@@ -87,7 +90,28 @@ def executions_of(
     return {found.id: found for found in store.get_executions_by_context(context.id)}
 
 
-def component_of(store: MetadataStore, execution: metadata_store_pb2.Execution) -> str:
+def newest_execution(
+    store: MetadataStore, project: str, component: str, run_id: str
+) -> Execution | None:
+    """Return the newest execution of a component in a run, or None if there is none."""
+    of_component = executions_of(store, NODE_TYPE, f"{project}.{component}")
+    tries = of_component.keys() & executions_of(store, RUN_TYPE, run_id).keys()
+    return of_component[max(tries)] if tries else None
+
+
+def outputs_of(store: MetadataStore, executions: Collection[int]) -> list[Artifact]:
+    """Return the outputs of executions, given by their IDs, in the order of the executions."""
+    events = store.get_events_by_execution_ids(sorted(executions)) if executions else []
+    made_by = {
+        event.artifact_id: event.execution_id
+        for event in events
+        if event.type == metadata_store_pb2.Event.OUTPUT
+    }
+    artifacts = store.get_artifacts_by_id(list(made_by)) if made_by else []
+    return sorted(artifacts, key=lambda artifact: made_by[artifact.id])
+
+
+def component_of(store: MetadataStore, execution: Execution) -> str:
     """Return the name of the component that an execution belongs to."""
     for context in store.get_contexts_by_execution(execution.id):
         if context.type == NODE_TYPE:

@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from ml_metadata import MetadataStore
-from ml_metadata.proto import metadata_store_pb2
 
 from pipeline.runs.history import RunRecord
-from pipeline.runs.metadata import PIPELINE_TYPE, RUN_TYPE, component_of, executions_of
+from pipeline.runs.metadata import (
+    PIPELINE_TYPE,
+    RUN_TYPE,
+    Artifact,
+    Execution,
+    component_of,
+    executions_of,
+    outputs_of,
+)
 
 # The outputs of a resolver are artifacts of earlier runs.
 _RESOLVER = "Resolver"
@@ -27,16 +34,16 @@ def component_executions(store: MetadataStore, config: str, run_id: str) -> list
     return [
         {
             "component": component_of(store, execution),
-            "state": metadata_store_pb2.Execution.State.Name(execution.last_known_state).lower(),
+            "state": Execution.State.Name(execution.last_known_state).lower(),
             "seconds": (execution.last_update_time_since_epoch - execution.create_time_since_epoch)
             / 1000,
             "outputs": [
                 {
                     "type": artifact.type,
                     "uri": artifact.uri,
-                    "state": metadata_store_pb2.Artifact.State.Name(artifact.state).lower(),
+                    "state": Artifact.State.Name(artifact.state).lower(),
                 }
-                for artifact in _outputs(store, [number])
+                for artifact in outputs_of(store, [number])
             ],
         }
         for number, execution in sorted(found.items())
@@ -85,39 +92,26 @@ def _filled(store: MetadataStore, record: RunRecord, pipeline: Collection[int]) 
 
 def _made_in(
     store: MetadataStore, run_id: str, pipeline: Collection[int]
-) -> dict[str, list[metadata_store_pb2.Artifact]]:
+) -> dict[str, list[Artifact]]:
     """Return the outputs of a run, including cached ones, by type in the order of executions.
 
     `pipeline` contains the IDs of the project's executions, because other projects in the database
     may have runs with the same ID.
     """
-    executions = sorted(
+    executions = [
         number
         for number, execution in executions_of(store, RUN_TYPE, run_id).items()
         if number in pipeline and execution.type.rpartition(".")[2] != _RESOLVER
-    )
-    found: dict[str, list[metadata_store_pb2.Artifact]] = {}
-    for artifact in _outputs(store, executions):
+    ]
+    found: dict[str, list[Artifact]] = {}
+    for artifact in outputs_of(store, executions):
         # Skip the Examples of Transform, which have no span.
         if artifact.type != "Examples" or _LAST_SPAN in artifact.custom_properties:
             found.setdefault(artifact.type, []).append(artifact)
     return found
 
 
-def _outputs(
-    store: MetadataStore, executions: Sequence[int]
-) -> list[metadata_store_pb2.Artifact]:
-    events = store.get_events_by_execution_ids(executions) if executions else []
-    made_by = {
-        event.artifact_id: event.execution_id
-        for event in events
-        if event.type == metadata_store_pb2.Event.OUTPUT
-    }
-    artifacts = store.get_artifacts_by_id(list(made_by)) if made_by else []
-    return sorted(artifacts, key=lambda artifact: made_by[artifact.id])
-
-
-def _metrics(evaluation: metadata_store_pb2.Artifact) -> dict[str, Any]:
+def _metrics(evaluation: Artifact) -> dict[str, Any]:
     """Return the metrics of an evaluation; empty if its file is not on this machine."""
     try:
         text = (Path(evaluation.uri) / _EVALUATION_FILE).read_text(encoding="utf-8")
@@ -127,9 +121,9 @@ def _metrics(evaluation: metadata_store_pb2.Artifact) -> dict[str, Any]:
     return metrics
 
 
-def _text(artifact: metadata_store_pb2.Artifact, name: str) -> str:
+def _text(artifact: Artifact, name: str) -> str:
     return str(artifact.custom_properties[name].string_value)
 
 
-def _number(artifact: metadata_store_pb2.Artifact, name: str) -> int:
+def _number(artifact: Artifact, name: str) -> int:
     return int(artifact.custom_properties[name].int_value)

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import shutil
+from typing import Protocol
 
 from tfx.orchestration.pipeline import Pipeline
 
@@ -10,13 +11,8 @@ from pipeline.config.project import PipelineConfig
 from pipeline.config.tuned import write_tuned_config
 from pipeline.definition import BLESSED_MODEL, create_pipeline, create_refresh_pipeline
 from pipeline.errors import ComponentFailedError
-from pipeline.orchestrators.local.runner import (
-    ComponentOutcome,
-    ObservedLocalRunner,
-    Observer,
-    run_component,
-)
-from pipeline.orchestrators.local.target import LocalTarget
+from pipeline.orchestrators.local.runner import ComponentOutcome, run_component, run_components
+from pipeline.orchestrators.target import Target
 from pipeline.runs.earlier_runs import INGESTION, ingestion_of_run
 from pipeline.runs.lock import run_lock
 from pipeline.runs.summary import RunSummary
@@ -24,9 +20,15 @@ from serving.launcher import standby_server
 
 log = logging.getLogger(__name__)
 
-# Cache keys do not include the content of the serving directory. The Pusher itself checks whether
-# the newest version already contains its model.
-NEVER_CACHED = frozenset({"Pusher"})
+
+class Observer(Protocol):
+    """Callbacks that report the progress of a run."""
+
+    def component_started(self, name: str, position: int, total: int) -> None:
+        """Handle the start of the component at `position`, which counts from 1."""
+
+    def component_finished(self, outcome: ComponentOutcome) -> None:
+        """Handle the success of a component."""
 
 
 def run(
@@ -34,16 +36,8 @@ def run(
 ) -> RunSummary:
     """Run the pipeline until it ends or a component fails, and return a summary.
 
-    The caller must hold the run lock.
-
-    Args:
-        config: The configuration of the project.
-        run_id: ID of the run.
-        observer: Object that is notified when a component starts and when it has succeeded.
-        fresh: Whether to ignore the cache and remove the checkpoints of a killed run.
-
-    Returns:
-        The summary, whose `failure` is set if a component failed.
+    The caller must hold the run lock. A `fresh` run ignores the cache and the checkpoints of a
+    killed run. If a component failed, the summary has a `failure`.
 
     Raises:
         ConfigError: A file in the configuration is missing.
@@ -55,12 +49,7 @@ def run(
 
 
 def refresh_index(config: PipelineConfig, run_id: str, observer: Observer) -> RunSummary:
-    """Embed, index and push the current catalogue with the last blessed model.
-
-    The caller must hold the run lock.
-
-    Returns:
-        The summary, whose `failure` is set if a component failed.
+    """Embed, index and push the current catalogue with the last blessed model; see `run`.
 
     Raises:
         ConfigError: The configuration has no catalogue, or a file in it is missing.
@@ -92,38 +81,26 @@ def run_single_component(config: PipelineConfig, name: str, run_id: str) -> Comp
     with run_lock(config.run_dir):
         is_ingestion = name == INGESTION
         ingest = None if is_ingestion else ingestion_of_run(config, run_id)
-        target = LocalTarget(config, ingest, reads_input=is_ingestion)
-        return run_component(create_pipeline(config, target=target), name, run_id, NEVER_CACHED)
+        target = Target(config, ingest, reads_input=is_ingestion)
+        return run_component(create_pipeline(config, target=target), name, run_id)
 
 
 def _run(config: PipelineConfig, pipeline: Pipeline, run_id: str, observer: Observer) -> RunSummary:
     summary = RunSummary(config.name, run_id, config.serving_dir)
+    outcomes: dict[str, ComponentOutcome] = {}
     with contextlib.ExitStack() as stack:
-        runner = ObservedLocalRunner(run_id, _ServerStarter(observer, stack), NEVER_CACHED)
         try:
-            runner.run(pipeline)
+            for outcome in run_components(pipeline, run_id, observer.component_started):
+                outcomes[outcome.name] = outcome
+                observer.component_finished(outcome)
+                if outcome.name == "Trainer" and outcome.state == "complete":
+                    # The server of ServingValidator needs several seconds to import TensorFlow. It
+                    # does so while other components run.
+                    stack.enter_context(standby_server())
         except ComponentFailedError as failure:
             log.exception("the run ended at %s", failure.component)
             summary.failure = failure
-    summary.fill(runner.outcomes)
+    summary.fill(outcomes)
     if summary.tuning:
         summary.tuned_config = str(write_tuned_config(config, summary.tuning["best"]))
     return summary
-
-
-class _ServerStarter:
-    """Observer that starts the server of ServingValidator in advance, once a model is trained.
-
-    The server needs several seconds to import TensorFlow. It does so while other components run.
-    """
-
-    def __init__(self, observer: Observer, stack: contextlib.ExitStack) -> None:
-        self._observer = observer
-        self._stack = stack
-        self.component_started = observer.component_started
-
-    def component_finished(self, outcome: ComponentOutcome) -> None:
-        """Notify the wrapped observer, and start a standby server after a training."""
-        self._observer.component_finished(outcome)
-        if outcome.name == "Trainer" and outcome.state == "complete":
-            self._stack.enter_context(standby_server())

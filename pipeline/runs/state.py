@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.interactions.spans.pattern import ChosenSpans
-from components.interactions.spans.pattern import ListedFile, list_files
-from components.interactions.config import query_fingerprint
-from components.interactions.config import SOURCES
+from components.interactions.config import SOURCES, query_fingerprint
 from components.interactions.spans.choice import choose_spans
+from components.interactions.spans.pattern import ChosenSpans, list_files
 from pipeline.code_hash import application_hash
 from pipeline.config.project import PipelineConfig
 
@@ -41,33 +39,28 @@ def input_state(config: PipelineConfig, catalogue_through: int | None = None) ->
     """Return the state of the inputs of a run.
 
     A rewritten file is considered changed, even if its content is the same. A BigQuery query is
-    considered changed if its fingerprint has changed.
-
-    Args:
-        config: The configuration of the project.
-        catalogue_through: See `choose_spans`.
+    considered changed if its fingerprint has changed. For `catalogue_through`, see `choose_spans`.
 
     Raises:
         IngestError: A file or a span is missing.
     """
     ingest = choose_spans(config.ingestion, catalogue_through=catalogue_through)
     chosen = ingest.chosen_spans
-    files: dict[str, list[ListedFile]] = {}
+    listed: list[list[Any]] = []
     for source in SOURCES:
         pattern = getattr(ingest.data, source)
         if pattern is None:
             continue
         if (query := query_fingerprint(ingest.data, source)) is not None:
-            files[source] = [ListedFile(query, 0, 0)]
+            listed.append([source, query])
             continue
         spans = () if chosen is None else chosen.of(source)
         wanted = {file.path for span in spans for file in span.files}
-        files[source] = [file for file in list_files(pattern) if not spans or file.path in wanted]
-    listed = [
-        [source, file.path, file.size_bytes, file.modified_ns]
-        for source, found in files.items()
-        for file in found
-    ]
+        listed += [
+            [source, file.path, file.size_bytes, file.modified_ns]
+            for file in list_files(pattern)
+            if not spans or file.path in wanted
+        ]
     interactions = () if chosen is None else chosen.interactions
     span = chosen.show(interactions[-1].span) if chosen is not None and interactions else ""
     # `events.spans` only selects files, and `drift` only accepts runs. Neither changes the result.

@@ -9,20 +9,17 @@ from typing import Any
 
 import psutil
 from tfx.components.util import model_utils
-from tfx.dsl.io import fileio
 from tfx.types import Artifact
-from tfx.utils import io_utils
 
-from components.stock.pusher import NEWLY_PUSHED_PROPERTY
-from components.artifacts import NotBlessedError
+from components import files
+from components.artifacts import TRIALS_FILE
 from components.blessed_models.resolvers import MODEL_BLESSING_KEY
 from components.drift_gate.component import REPORT_FILE as DRIFT_REPORT_FILE
-from components.drift_gate.component import DriftError
-from components.index_builder.gate import IndexRefusedError
+from components.errors import DriftError, IndexRefusedError, NotBlessedError
 from components.index_builder.index_report import REPORT_FILE as INDEX_REPORT_FILE
 from components.interactions.report import REPORT_FILE
 from components.retrieval_evaluator.evaluate import EVALUATION_FILE
-from components.artifacts import TRIALS_FILE
+from components.stock.pusher import NEWLY_PUSHED_PROPERTY
 from models.training.trainer import FIT_FILE, WARM_START_FILE
 from pipeline.definition import BLESSED_MODEL
 from pipeline.errors import ComponentFailedError
@@ -98,38 +95,30 @@ class RunSummary:
         for name, outcome in outcomes.items():
             self.component_seconds[name] = round(outcome.seconds, 2)
             self.component_states[name] = outcome.state
-        ingestion = _output(outcomes, "TimelineExampleGen", "report")
-        if ingestion is not None:
-            self.spans = _json(ingestion.uri, REPORT_FILE)["spans"] or {}
+        ingestion = _report(outcomes, "TimelineExampleGen", "report", REPORT_FILE)
+        self.spans = ingestion.get("spans") or {}
+        self.drift = _report(outcomes, "DriftGate", "profile", DRIFT_REPORT_FILE) or self.drift
+        self.index = _report(outcomes, "IndexBuilder", "report", INDEX_REPORT_FILE)
+        # The outputs of a component that failed no longer exist.
         cause = self.failure.__cause__ if self.failure is not None else None
-        profile = _output(outcomes, "DriftGate", "profile")
-        if profile is not None:
-            self.drift = _json(profile.uri, DRIFT_REPORT_FILE)
-        elif isinstance(cause, DriftError):
+        if isinstance(cause, DriftError):
             self.drift = cause.report
-        trials = _output(outcomes, "Tuner", "tuner_results")
-        if trials is not None:
-            report = _json(trials.uri, TRIALS_FILE)
-            # Like KerasTuner, `max` returns the first of equally good trials.
-            ended = [trial for trial in report["trials"] if trial["score"] is not None]
-            best = max(ended, key=lambda trial: float(trial["score"]))
-            self.tuning = {**report, "best": best["values"]}
-        fit = _output(outcomes, "Trainer", "model_run")
-        if fit is not None:
-            self.fit = _json(fit.uri, FIT_FILE)
-            self.warm_start = _json(fit.uri, WARM_START_FILE)
-        evaluation = _output(outcomes, "RetrievalEvaluator", "evaluation")
-        if evaluation is not None:
-            self.evaluation = report = _json(evaluation.uri, EVALUATION_FILE)
-            self.metrics, self.metrics_other = report["metrics"], report["metrics_other"]
-            self.blessed = report["gate"]["blessed"]
-        elif _output(outcomes, BLESSED_MODEL, MODEL_BLESSING_KEY) is not None:
-            self.blessed = True
-        index = _output(outcomes, "IndexBuilder", "report")
-        if index is not None:
-            self.index = _json(index.uri, INDEX_REPORT_FILE)
         elif isinstance(cause, IndexRefusedError):
             self.index = cause.report
+        if tuning := _report(outcomes, "Tuner", "tuner_results", TRIALS_FILE):
+            # Like KerasTuner, `max` returns the first of equally good trials.
+            ended = [trial for trial in tuning["trials"] if trial["score"] is not None]
+            best = max(ended, key=lambda trial: float(trial["score"]))
+            self.tuning = {**tuning, "best": best["values"]}
+        self.fit = _report(outcomes, "Trainer", "model_run", FIT_FILE)
+        self.warm_start = _report(outcomes, "Trainer", "model_run", WARM_START_FILE)
+        self.evaluation = _report(outcomes, "RetrievalEvaluator", "evaluation", EVALUATION_FILE)
+        if self.evaluation:
+            self.metrics = self.evaluation["metrics"]
+            self.metrics_other = self.evaluation["metrics_other"]
+            self.blessed = self.evaluation["gate"]["blessed"]
+        elif _output(outcomes, BLESSED_MODEL, MODEL_BLESSING_KEY) is not None:
+            self.blessed = True
         pushed = _output(outcomes, "Pusher", "pushed_model")
         if pushed is not None and pushed.get_int_custom_property("pushed") == 1:
             self.pushed_version = int(pushed.get_string_custom_property("pushed_version"))
@@ -138,34 +127,31 @@ class RunSummary:
         self.total_seconds = round(time.time() - float(psutil.Process().create_time()), 1)
 
     def _gates(self, outcomes: Mapping[str, ComponentOutcome]) -> dict[str, str]:
-        gates = {}
+        results: dict[str, bool] = {}
         if self.drift:
-            gates["drift"] = _drift_result(self.drift, passed="DriftGate" in outcomes)
+            results["drift"] = "DriftGate" in outcomes
         if self.evaluation:
-            gates["evaluation"] = "passed" if self.blessed else "refused"
-        failed = self.failure.component if self.failure is not None else None
-        if "IndexBuilder" in outcomes:
-            gates["index"] = "passed"
-        elif failed == "IndexBuilder" and self.is_refused:
-            gates["index"] = "refused"
+            results["evaluation"] = self.blessed
+        failed = self.failure.component if self.is_refused and self.failure is not None else None
+        if "IndexBuilder" in outcomes or failed == "IndexBuilder":
+            results["index"] = "IndexBuilder" in outcomes
         infra = _output(outcomes, "ServingValidator", "blessing")
         if infra is not None:
-            gates["server"] = "passed" if model_utils.is_infra_validated(infra) else "refused"
+            results["server"] = model_utils.is_infra_validated(infra)
+        gates = {name: "passed" if passed else "refused" for name, passed in results.items()}
+        compared = [self.drift, *self.drift.get("earlier", ())]
+        if results.get("drift") and all(found["reference"] is None for found in compared):
+            gates["drift"] = "nothing to compare"
         return gates
 
 
-def _drift_result(report: Mapping[str, Any], *, passed: bool) -> str:
-    if not passed:
-        return "refused"
-    compared = [report, *report.get("earlier", ())]
-    is_compared = any(found["baseline"] is not None for found in compared)
-    return "passed" if is_compared else "nothing to compare"
-
-
-def _json(folder: str, name: str) -> dict[str, Any]:
-    """Return the content of a JSON file in an artifact; empty if the file does not exist."""
-    path = os.path.join(folder, name)
-    return json.loads(io_utils.read_string_file(path)) if fileio.exists(path) else {}
+def _report(
+    outcomes: Mapping[str, ComponentOutcome], name: str, key: str, file: str
+) -> dict[str, Any]:
+    """Return the content of a JSON file in an output; empty if there is no such file."""
+    output = _output(outcomes, name, key)
+    path = "" if output is None else os.path.join(output.uri, file)
+    return json.loads(files.read_text(path)) if path and files.exists(path) else {}
 
 
 def _output(outcomes: Mapping[str, ComponentOutcome], name: str, key: str) -> Artifact | None:

@@ -10,6 +10,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class RequestLog:
     """A file of logged requests, which is read once.
 
     Attributes:
-        path: Path of the file.
+        path: Path of the file, which is decompressed if it ends in `.gz`.
         spec: Feature specification, which defines the inputs of a query.
         num_requests: Number of requests with queries that were read so far.
         num_others: Number of requests to other signatures that were read so far.
@@ -44,8 +45,8 @@ class RequestLog:
         Raises:
             RequestLogError: The file or a record cannot be read.
         """
-        records = _json_lines if _is_json(self.path) else _prediction_logs
         try:
+            records = _json_lines if _is_json(self.path) else _prediction_logs
             for where, signature, columns in records(self.path):
                 if signature not in _OF_QUERIES:
                     self.num_others += 1
@@ -97,13 +98,13 @@ class RequestLog:
             yield row
 
 
+def _open(path: Path) -> gzip.GzipFile | BufferedReader:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+
+
 def _is_json(path: Path) -> bool:
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rb") as stream:
-            head = stream.read(64)
-    except OSError as error:
-        raise RequestLogError(f"{path} cannot be read: {error}") from error
+    with _open(path) as stream:
+        head = stream.read(64)
     # A TFRecord starts with its length as an 8-byte little-endian integer, which ends with zeros.
     if b"\0" in head:
         return False
@@ -116,8 +117,7 @@ def _is_json(path: Path) -> bool:
 
 def _json_lines(path: Path) -> Iterator[tuple[str, str, dict[str, list[Any]]]]:
     """Yield the position, signature and inputs of each request in a JSON lines file."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as lines:
+    with _open(path) as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue

@@ -7,7 +7,8 @@ import pytest
 from tfx.types import standard_artifacts
 from tfx.types.artifact import Artifact
 
-from components.artifacts import NotBlessedError, require_infra_blessing, require_model_blessing
+from components.artifacts import require_infra_blessing, require_model_blessing
+from components.errors import NotBlessedError
 from tests.builders import artifact, blessing
 
 

@@ -120,6 +120,18 @@ def test_ports_and_volumes_are_those_that_are_there(deployment: dict[str, Any]) 
     ]
 
 
+def test_pods_run_without_root_and_without_privileges(deployment: dict[str, Any]) -> None:
+    security = pod(deployment)["securityContext"]
+    assert security["runAsNonRoot"] is True
+    assert security["runAsUser"] > 0
+    for container in (server(deployment), *pod(deployment)["initContainers"]):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+
+
 def test_the_grace_covers_the_pause_before_and_the_drain(deployment: dict[str, Any]) -> None:
     pause = int(server(deployment)["lifecycle"]["preStop"]["exec"]["command"][1])
     flag = "--shutdown_grace_seconds="

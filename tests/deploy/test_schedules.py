@@ -45,6 +45,15 @@ def test_commands_are_valid_up_to_reading_their_configuration(command: str) -> N
     assert "--wait" in words  # for a run or a clean in progress
 
 
+def test_cron_times_are_five_fields_within_their_ranges() -> None:
+    jobs = re.findall(r"^([\d*].*?)  +two-tower ", CRON.read_text(), re.MULTILINE)
+    assert len(jobs) == 2
+    for fields in map(str.split, jobs):
+        limits = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+        for field, (least, most) in zip(fields, limits, strict=True):
+            assert field == "*" or least <= int(field) <= most
+
+
 def test_timers_have_services_and_services_need_no_new_systemd() -> None:
     for path in UNITS:
         if path.suffix == ".timer":

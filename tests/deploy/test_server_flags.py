@@ -14,6 +14,7 @@ from serving.server.config_files_pb2 import BatchingParameters, MonitoringConfig
 from serving.server.flags import parse_flags
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+PLACES = ["compose", "Kubernetes"]
 
 # The flags of tensorflow_model_server 2.16.1, in the order of model_servers/main.cc.
 TENSORFLOW_SERVING_FLAGS = {
@@ -53,9 +54,7 @@ def kubernetes(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "flags",
-    [compose("compose.stock.yaml"), kubernetes("stock/deployment.yaml")],
-    ids=["compose", "Kubernetes"],
+    "flags", [compose("compose.stock.yaml"), kubernetes("stock/deployment.yaml")], ids=PLACES
 )
 def test_tensorflow_serving_has_the_flags(flags: list[str]) -> None:
     for flag in flags:
@@ -66,9 +65,7 @@ def test_tensorflow_serving_has_the_flags(flags: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "flags",
-    [compose("compose.yaml"), kubernetes("deployment.yaml")],
-    ids=["compose", "Kubernetes"],
+    "flags", [compose("compose.yaml"), kubernetes("deployment.yaml")], ids=PLACES
 )
 def test_the_embedded_server_has_the_flags(flags: list[str]) -> None:
     parsed = parse_flags(flags)

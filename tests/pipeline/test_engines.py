@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,6 +18,7 @@ from models.towers.export import EMBEDDING_KEY
 from models.towers.saved_towers import SavedTowers
 from pipeline.config.file import load
 from pipeline.runs.run import run_single_component
+from tests.builders import read_numbers
 from tests.pipeline.two_clubs import write_two_clubs
 from tests.pipeline.worker_pools import worker_pools
 
@@ -108,22 +108,12 @@ def test_statistics(expected: Outputs, found: Outputs) -> None:
                 assert other.num_stats.mean == pytest.approx(feature.num_stats.mean)
 
 
-def transformed(outputs: Outputs, split: str) -> list[dict[str, list[Any]]]:
-    rows = []
-    for record in records(Path(outputs["transformed_examples"].uri, f"Split-{split}")):
-        features = tf.train.Example.FromString(record).features.feature
-        rows.append(
-            {
-                name: list(values.int64_list.value or values.float_list.value)
-                for name, values in sorted(features.items())
-            }
-        )
-    return sorted(rows, key=str)
-
-
 @pytest.mark.parametrize("split", ["train", "candidates"])
 def test_transformed_examples(expected: Outputs, found: Outputs, split: str) -> None:
-    ours, theirs = transformed(expected, split), transformed(found, split)
+    ours, theirs = (
+        read_numbers(Path(outputs["transformed_examples"].uri, f"Split-{split}"))
+        for outputs in (expected, found)
+    )
     assert len(theirs) == len(ours) > 0
     for mine, other in zip(ours, theirs, strict=True):
         assert other.keys() == mine.keys()

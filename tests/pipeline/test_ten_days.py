@@ -202,7 +202,7 @@ def test_ten_days(project: Project) -> None:
     project.deliver(9)
     ninth = project.run()
     assert project.days(ninth) == ["7v1", "8v1", "9v1"]
-    assert [(day["span"], day["baseline"]) for day in ninth["drift"]["earlier"]] == [("7", "6")]
+    assert [(day["span"], day["reference"]) for day in ninth["drift"]["earlier"]] == [("7", "6")]
     project.assert_served(ninth["pushed_version"], 9)
 
     # Cleaning shows first what it removes; day 10 shows that nothing else is needed.
@@ -233,8 +233,8 @@ def test_ten_days(project: Project) -> None:
     project.deliver(9, version=2)
     tenth = project.run()
     assert project.days(tenth) == ["8v1", "9v2", "10v2"]
-    assert (tenth["drift"]["baseline"], tenth["gates"]["drift"]) == ("9", "passed")
-    again = [(day["span"], day["version"], day["baseline"]) for day in tenth["drift"]["earlier"]]
+    assert (tenth["drift"]["reference"], tenth["gates"]["drift"]) == ("9", "passed")
+    again = [(day["span"], day["version"], day["reference"]) for day in tenth["drift"]["earlier"]]
     assert again == [("9", 2, "8")]
     assert tenth["warm_start"]["vocabularies"]["item"]["new"] == 1
     project.assert_served(tenth["pushed_version"], 10)

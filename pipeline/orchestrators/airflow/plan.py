@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.config.project import PipelineConfig
 from pipeline.definition import create_pipeline
-from pipeline.orchestrators.local.target import LocalTarget
+from pipeline.orchestrators.target import Target
 
 
 def airflow_plan(
@@ -21,21 +21,15 @@ def airflow_plan(
     """Return the JSON plan that `deploy/airflow/two_tower_dags.py` creates a DAG from.
 
     Airflow imports that file every 30 seconds, in an environment without TFX and TensorFlow, so it
-    cannot import the definition of the pipeline.
-
-    Args:
-        config: The configuration of the project.
-        config_path: Path of the configuration file, for the commands of the DAG.
-        overrides: Settings from `--set`.
-        two_tower: Words of the command that starts `two-tower`.
-        schedule: Cron expression, or None if runs are only triggered manually.
+    cannot import the definition of the pipeline. `two_tower` has the words of the command that
+    starts `two-tower`, and `schedule` is a cron expression, or None if runs are only triggered.
 
     Raises:
         ConfigError: The schema file is missing.
         IngestError: The input files cannot be read.
     """
     settings = [word for override in overrides for word in ("--set", override)]
-    target = LocalTarget(config, reads_input=False)
+    target = Target(config, reads_input=False)
     components: list[dict[str, Any]] = [
         {"name": node.id, "after": sorted(upstream.id for upstream in node.upstream_nodes)}
         for node in create_pipeline(config, target=target).components

@@ -1,7 +1,7 @@
 """Parsing of container resources: cores, memory and GPUs."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from pipeline.config.did_you_mean import did_you_mean
@@ -12,10 +12,20 @@ from pipeline.errors import ConfigError
 ResourceSpec: TypeAlias = Mapping[str, Any]
 
 KUBERNETES_GPU = "nvidia.com/gpu"
+_MILLICORES: Mapping[str, int] = {"": 1000, "m": 1}
+# The unit is required: without one, Kubernetes assumes bytes, but many people mean gigabytes.
 _BYTES: Mapping[str, int] = {
     **{unit: 1000**power for power, unit in enumerate("KMGTP", start=1)},
     **{f"{unit}i": 1024**power for power, unit in enumerate("KMGTP", start=1)},
 }
+# By key: the field of ResourceSpec, the units, and the number of these in a unit of the field.
+_QUANTITIES: Mapping[str, tuple[str, Mapping[str, int], int]] = {
+    "cpu": ("cpuLimit", _MILLICORES, 10**3),
+    "memory": ("memoryLimit", _BYTES, 10**9),
+    "cpu_request": ("cpuRequest", _MILLICORES, 10**3),
+    "memory_request": ("memoryRequest", _BYTES, 10**9),
+}
+_KEYS = (*_QUANTITIES, "gpu", "gpu_type")
 
 
 def parse_resources(texts: Sequence[str], gpu_type: str | None = KUBERNETES_GPU) -> dict[str, Any]:
@@ -23,11 +33,8 @@ def parse_resources(texts: Sequence[str], gpu_type: str | None = KUBERNETES_GPU)
 
     The keys `cpu` (cores such as 2, or millicores such as 500m) and `memory` (such as 16G or 16Gi)
     are limits. `cpu_request` and `memory_request` default to the limits. `gpu` is the number of
-    GPUs, and `gpu_type` their type.
-
-    Args:
-        texts: Options of the form `COMPONENT=KEY:VALUE,…`, one per component.
-        gpu_type: Default of `gpu_type`; if None, `gpu` requires `gpu_type`.
+    GPUs, and `gpu_type` their type, which is required if the argument `gpu_type` is None. There is
+    one option of the form `COMPONENT=KEY:VALUE,…` per component.
 
     Raises:
         ConfigError: An option is malformed, or two options are for the same component.
@@ -61,9 +68,9 @@ def _spec(text: str, pairs: Sequence[str], gpu_type: str | None) -> dict[str, An
             raise _error(text, f"takes {', '.join(_KEYS)} at most once each, as KEY:VALUE")
         values[key] = value
     spec: dict[str, Any] = {}
-    for key, (field, parse) in _NUMBERS.items():
+    for key, (field, units, divisor) in _QUANTITIES.items():
         if key in values:
-            spec[field] = _parse(text, key, values[key], parse)
+            spec[field] = _parse(text, key, values[key], units) / divisor
     for key in ("cpu", "memory"):
         limit, request = spec.get(f"{key}Limit"), spec.get(f"{key}Request")
         if limit is not None and request is not None and request > limit:
@@ -73,56 +80,24 @@ def _spec(text: str, pairs: Sequence[str], gpu_type: str | None) -> dict[str, An
         if chosen is None:
             raise _error(text, "gpu needs a gpu_type, such as gpu_type:NVIDIA_TESLA_T4")
         # `count` is an int64, which protobuf's JSON format represents as a string.
-        count = str(_parse(text, "gpu", values["gpu"], _count))
+        count = str(int(_parse(text, "gpu", values["gpu"], {"": 1})))
         spec["accelerator"] = {"type": chosen, "count": count}
     elif "gpu_type" in values:
         raise _error(text, "gpu_type needs a number of GPUs, such as gpu:1")
     return spec
 
 
-def _parse(text: str, key: str, value: str, parse: Callable[[str], Any]) -> Any:
-    try:
-        number = parse(value)
-    except (KeyError, ValueError) as error:
-        raise _error(text, f"{key} cannot be {value!r}") from error
+def _parse(text: str, key: str, value: str, units: Mapping[str, int]) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([A-Za-z]*)", value)
+    if match is None or match[2] not in units or (key == "gpu" and not value.isdecimal()):
+        raise _error(text, f"{key} cannot be {value!r}")
+    number = float(match[1]) * units[match[2]]
     if number <= 0:
         raise _error(text, f"{key} must be more than 0")
     return number
-
-
-def _cores(value: str) -> float:
-    if re.fullmatch(r"\d+m", value):
-        return int(value[:-1]) / 1000
-    if re.fullmatch(r"\d+(\.\d+)?", value):
-        return float(value)
-    raise ValueError(value)
-
-
-def _gigabytes(value: str) -> float:
-    # The unit is required: without one, Kubernetes assumes bytes, but many people mean gigabytes.
-    match = re.fullmatch(r"(\d+)([A-Z]i?)", value)
-    if match is None:
-        raise ValueError(value)
-    num_bytes = int(match[1]) * _BYTES[match[2]]
-    return num_bytes / 10**9
-
-
-def _count(value: str) -> int:
-    if not re.fullmatch(r"\d+", value):
-        raise ValueError(value)
-    return int(value)
 
 
 def _error(text: str, problem: str) -> ConfigError:
     return ConfigError(
         f"--resources {text}: {problem}. An example is Trainer=cpu:4,memory:16G,gpu:1"
     )
-
-
-_NUMBERS: Mapping[str, tuple[str, Callable[[str], float]]] = {
-    "cpu": ("cpuLimit", _cores),
-    "memory": ("memoryLimit", _gigabytes),
-    "cpu_request": ("cpuRequest", _cores),
-    "memory_request": ("memoryRequest", _gigabytes),
-}
-_KEYS = (*_NUMBERS, "gpu", "gpu_type")

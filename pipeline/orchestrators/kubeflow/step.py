@@ -62,11 +62,8 @@ def complete_arguments(arguments: Sequence[str]) -> list[str]:
     Remove this function once the backend sends the types.
     """
     completed = list(arguments)
-    executor_input = _executor_input(completed)
-    declared: dict[str, Any] = {}
-    if _INPUTS_SPEC_FLAG in completed:
-        spec = json.loads(completed[completed.index(_INPUTS_SPEC_FLAG) + 1])
-        declared = spec.get("artifacts", {})
+    executor_input = _value(completed, _INPUT_FLAG)
+    declared = _value(completed, _INPUTS_SPEC_FLAG).get("artifacts", {})
     for key, inputs in executor_input.get("inputs", {}).get("artifacts", {}).items():
         for artifact in inputs.get("artifacts", ()):
             # A type sets one of instanceSchema, schemaTitle and schemaUri.
@@ -80,7 +77,7 @@ def complete_arguments(arguments: Sequence[str]) -> list[str]:
 
 def output_uris(arguments: Sequence[str]) -> list[str]:
     """Return the URIs of the output artifacts in the arguments of a step."""
-    outputs = _executor_input(arguments).get("outputs", {}).get("artifacts", {}).values()
+    outputs = _value(arguments, _INPUT_FLAG).get("outputs", {}).get("artifacts", {}).values()
     return [artifact["uri"] for output in outputs for artifact in output.get("artifacts", ())]
 
 
@@ -117,11 +114,10 @@ def has_storage_client() -> bool:
         return False
 
 
-def _executor_input(arguments: Sequence[str]) -> dict[str, Any]:
-    if _INPUT_FLAG not in arguments:
-        return {}
-    read: dict[str, Any] = json.loads(arguments[arguments.index(_INPUT_FLAG) + 1])
-    return read
+def _value(arguments: Sequence[str], flag: str) -> dict[str, Any]:
+    """Return the JSON value of a flag; empty if the flag is missing."""
+    found = arguments[arguments.index(flag) + 1] if flag in arguments else "{}"
+    return dict(json.loads(found))
 
 
 if __name__ == "__main__":

@@ -16,15 +16,18 @@ import yaml
 
 from pipeline.errors import SubmitError
 
-_PARAMETER_TYPES: Mapping[str, type] = {"STRING": str, "NUMBER_INTEGER": int}
+_PARAMETER_TYPES: Mapping[str, Callable[[str], Any]] = {"STRING": str, "NUMBER_INTEGER": int}
 # Requirement and check by parameter name. Steps check the values too, but only after the run has
 # started. target.py defines the names, but is slow to import.
-_CHECKS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
-    "epochs": ("be at least 1", lambda epochs: epochs >= 1),
-    "span": ("be newest, a number, or a day such as 2026-11-20", lambda span: _is_span(span)),
+_CHECKS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "epochs": ("be a whole number of at least 1", lambda epochs: epochs >= 1),
+    "span": (
+        "be newest, a number, or a day such as 2026-11-20",
+        lambda span: re.fullmatch("newest|[0-9]+", span) or date.fromisoformat(span),
+    ),
     "data_directory": (
         "be gs://…, or an absolute path in the image",
-        lambda folder: re.match(r"gs://[^/]|/", folder) is not None,
+        lambda folder: re.match(r"gs://[^/]|/", folder),
     ),
 }
 # https://pkg.go.dev/github.com/robfig/cron#hdr-CRON_Expression_Format: the first field is seconds.
@@ -50,14 +53,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Submitted:
-    """A run or recurring run that was created.
-
-    Attributes:
-        kind: `run` or `recurring run`.
-        name: Name of the run.
-        identity: ID of the run on the server.
-        replaced: IDs of the recurring runs that were deleted.
-    """
+    """A run or recurring run that was created, and the IDs of the recurring runs it replaced."""
 
     kind: Literal["run", "recurring run"]
     name: str
@@ -150,34 +146,22 @@ def read_parameters(package: Path, texts: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def _read_value(text: str, name: str, value: str, declared: Any) -> Any:
-    declared_type = str(declared.get("parameterType")) if isinstance(declared, dict) else "None"
-    kind = _PARAMETER_TYPES.get(declared_type)
+def _read_value(text: str, name: str, value: str, declared: Mapping[str, Any]) -> Any:
+    kind = _PARAMETER_TYPES.get(declared["parameterType"])
     if kind is None:
         raise SubmitError(
-            f"--parameter {text}: {name} has the type {declared_type}, which no pipeline of "
-            "`two-tower compile` has"
+            f"--parameter {text}: {name} has the type {declared['parameterType']}, which no "
+            "pipeline of `two-tower compile` has"
         )
+    must, is_valid = _CHECKS.get(name, (f"be a {declared['parameterType']}", lambda _: True))
     try:
         read = kind(value)
+        problem = None if is_valid(read) else ValueError(value)
     except ValueError as error:
-        raise SubmitError(
-            f"--parameter {text}: {name} must be a whole number, got {value!r}"
-        ) from error
-    must, is_valid = _CHECKS.get(name, ("", lambda _: True))
-    if not is_valid(read):
-        raise SubmitError(f"--parameter {text}: {name} must {must}, got {value!r}")
+        problem = error
+    if problem is not None:
+        raise SubmitError(f"--parameter {text}: {name} must {must}, got {value!r}") from problem
     return read
-
-
-def _is_span(text: str) -> bool:
-    if text == "newest" or re.fullmatch(r"[0-9]+", text):
-        return True
-    try:
-        date.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
 
 
 def cron_with_seconds(cron: str) -> str:

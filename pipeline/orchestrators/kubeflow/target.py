@@ -10,17 +10,14 @@ from components.blessed_models.component import ModelFinder, ModelRecorder
 from components.interactions.config import IngestConfig
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import ConfigError
-from pipeline.orchestrators.target import LAST_BLESSED_MODEL, PREVIOUS_MODEL
+from pipeline.orchestrators.target import LAST_BLESSED_MODEL, PREVIOUS_MODEL, Target
 
 # deploy/pipeline.Dockerfile copies the code here.
 IMAGE_DIRECTORY = "/app"
 CHECKPOINT_DIRECTORY = "/tmp/two-tower-checkpoints"
-DATA_DIRECTORY_PARAMETER = "data_directory"
-SPAN_PARAMETER = "span"
-EPOCHS_PARAMETER = "epochs"
 
 
-class ClusterTarget:
+class ClusterTarget(Target):
     """Target for containers that share only the pipeline root.
 
     The folder of the data, the number of epochs and the span are parameters of each run.
@@ -37,9 +34,6 @@ class ClusterTarget:
         ConfigError: The served versions would be written inside a container.
     """
 
-    # The machine that compiles may not have the data, and ingestion is never cached.
-    input_fingerprint = ""
-
     def __init__(
         self,
         config: PipelineConfig,
@@ -47,6 +41,8 @@ class ClusterTarget:
         data_directory: str | None = None,
         serving_dir: str | None = None,
     ) -> None:
+        # There is no fingerprint: the machine that compiles may not have the data, and ingestion is
+        # never cached.
         root = f"{pipeline_root.rstrip('/')}/{config.name}"
         self.ingest = IngestConfig(data=config.data, split=config.split, spec=config.spec)
         # Checkpoints are local files, so they outlive the container only on a mounted root.
@@ -67,17 +63,17 @@ class ClusterTarget:
         self.schema_file = schema if _is_absolute(schema) else f"{IMAGE_DIRECTORY}/{schema}"
         # Parameters of a run and their defaults.
         self.parameters: dict[str, Any] = {
-            DATA_DIRECTORY_PARAMETER: data_directory or IMAGE_DIRECTORY,
-            EPOCHS_PARAMETER: config.training.epochs,
+            "data_directory": data_directory or IMAGE_DIRECTORY,
+            "epochs": config.training.epochs,
         }
         if config.data.span_kind is not None:
-            self.parameters[SPAN_PARAMETER] = str(config.data.spans.last)
+            self.parameters["span"] = str(config.data.spans.last)
         placeholders = {
             name: RuntimeParameter(name=name, ptype=type(default))
             for name, default in self.parameters.items()
         }
-        self.epochs: Any = placeholders.pop(EPOCHS_PARAMETER)
-        self.ingestion_parameters: dict[str, Any] = placeholders
+        self.epochs = placeholders.pop("epochs")
+        self.ingestion_parameters = placeholders
 
     def previous_model(self, examples: BaseChannel, fitted_examples: BaseChannel) -> BaseNode:
         """Return the component that finds the earlier model for a warm start."""
@@ -91,23 +87,9 @@ class ClusterTarget:
             LAST_BLESSED_MODEL
         )
 
-    def after_push(
-        self,
-        model: BaseChannel,
-        examples: BaseChannel,
-        fitted_examples: BaseChannel,
-        pushed_model: BaseChannel,
-    ) -> list[BaseNode]:
+    def after_push(self, **channels: BaseChannel) -> list[BaseNode]:
         """Return the component that records the model for later runs."""
-        return [
-            ModelRecorder(
-                records=self.records_dir,
-                model=model,
-                fitted_examples=fitted_examples,
-                examples=examples,
-                pushed_model=pushed_model,
-            )
-        ]
+        return [ModelRecorder(records=self.records_dir, **channels)]
 
 
 def _is_absolute(path: str) -> bool:

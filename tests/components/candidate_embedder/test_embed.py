@@ -12,10 +12,11 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from tfx.types import standard_artifacts
 
-from components.artifacts import CandidateEmbeddings, NotBlessedError
+from components.artifacts import CandidateEmbeddings
 from components.candidate_embedder.component import CandidateEmbedder
-from components.candidate_embedder.embed import EmbeddingError, embed_candidates
-from components.candidate_embedder.embedding_files import EmbeddingFiles, EmbeddingFilesError
+from components.candidate_embedder.embed import embed_candidates
+from components.candidate_embedder.embedding_files import EmbeddingFiles
+from components.errors import EmbeddingError, EmbeddingFilesError, NotBlessedError
 from models.errors import ChangedFeaturesError
 from models.features.spec import FeatureSpec
 from tests.builders import artifact, blessing, feature_spec, write_examples

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from tfx.types import standard_artifacts
 
-from components.artifacts import CandidateEmbeddings, IndexReport, NotBlessedError
+from components.artifacts import CandidateEmbeddings, IndexReport
 from components.candidate_embedder.embedding_files import EmbeddingFiles
+from components.errors import IndexRefusedError, NotBlessedError
 from components.index_builder import saved_retrieval_model
 from components.index_builder.component import IndexBuilder, IndexBuilderConfig
 from components.index_builder.config import IndexConfig
-from components.index_builder.gate import IndexRefusedError
 from tests.builders import artifact, blessing, write_examples
 
 Build = Callable[..., tuple[Path, Any]]

@@ -18,7 +18,8 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.artifact import Artifact
 from tfx.utils import io_utils
 
-from components.stock.example_validator import AnomaliesError, Executor, without_empty_columns
+from components.errors import AnomaliesError
+from components.stock.example_validator import Executor, without_empty_columns
 from tests.builders import artifact
 
 Column = Sequence[Sequence[Any]]

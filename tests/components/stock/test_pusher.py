@@ -12,7 +12,7 @@ from tfx.types.artifact import Artifact
 from tfx.utils import proto_utils
 
 from components import files
-from components.artifacts import NotBlessedError
+from components.errors import NotBlessedError
 from components.stock.pusher import Executor, newest_version, push
 from tests.builders import artifact, blessing
 from tests.components.interactions.object_store import ObjectStore

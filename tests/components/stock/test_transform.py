@@ -10,7 +10,6 @@ from typing import Any
 
 import apache_beam as beam
 import pytest
-import tensorflow as tf
 from apache_beam.transforms import util
 from google.protobuf import json_format, text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -21,7 +20,14 @@ from tfx.types import artifact_utils, standard_artifacts
 from components.stock import in_process
 from components.stock.transform import Executor
 from models.features.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY
-from tests.builders import Row, artifact, examples_artifact, executor_context, feature_spec
+from tests.builders import (
+    Row,
+    artifact,
+    examples_artifact,
+    executor_context,
+    feature_spec,
+    read_numbers,
+)
 
 SPEC = feature_spec(
     query={"age": {"kind": "numeric"}},
@@ -67,21 +73,9 @@ def transformed(
         },
     )
     assert artifact_utils.decode_split_names(output.split_names) == ["train", "candidates"]
-    return {split: read(Path(output.uri, f"Split-{split}")) for split in ("train", "candidates")}
-
-
-def read(folder: Path) -> list[dict[str, list[float]]]:
-    files = [str(path) for path in sorted(folder.iterdir())]
-    rows = []
-    for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():
-        feature = tf.train.Example.FromString(record).features.feature
-        rows.append(
-            {
-                name: list(values.int64_list.value or values.float_list.value)
-                for name, values in feature.items()
-            }
-        )
-    return sorted(rows, key=lambda row: sorted(row.items()))
+    return {
+        split: read_numbers(Path(output.uri, f"Split-{split}")) for split in ("train", "candidates")
+    }
 
 
 @pytest.mark.slow

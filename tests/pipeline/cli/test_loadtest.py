@@ -12,7 +12,7 @@ from tests.pipeline.two_clubs import Command, write_two_clubs
 def test_before_a_run_it_says_what_to_run(two_tower: Command, tmp_path: Path) -> None:
     done = two_tower("loadtest", "--config", str(write_two_clubs(tmp_path)))
     assert done.returncode == 1
-    assert "holds no Examples yet" in done.stderr
+    assert "no run of clubs has the outputs of TimelineExampleGen" in done.stderr
 
 
 def test_two_kinds_of_load_are_one_too_many(two_tower: Command, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.orchestration.pipeline import Pipeline
 
 import pipeline.runs.run
-from components.drift_gate.component import DriftError
+from components.errors import DriftError
 from pipeline.config.file import load
 from pipeline.config.project import PipelineConfig
 from pipeline.orchestrators.local.runner import ComponentOutcome
@@ -16,7 +16,7 @@ from pipeline.runs.metadata import connection_config
 from pipeline.runs.summary import RunSummary
 from tests.pipeline.two_clubs import write_two_clubs
 
-_REPORT: dict[str, Any] = {"span": "2", "baseline": "1", "events": 7, "findings": [{"value": 0.5}]}
+_REPORT: dict[str, Any] = {"span": "2", "reference": "1", "events": 7, "findings": [{"value": 0.5}]}
 
 
 @component
@@ -48,11 +48,11 @@ def test_the_figures_of_a_span_that_stopped_a_run_are_kept(
     assert summary.to_json()["error"] == "DriftGate: span 2 has drifted from 1"
 
 
-@pytest.mark.parametrize(("baseline", "word"), [("1", "passed"), (None, "nothing to compare")])
+@pytest.mark.parametrize(("reference", "word"), [("1", "passed"), (None, "nothing to compare")])
 def test_what_was_held_against_nothing_is_not_called_passed(
-    baseline: str | None, word: str
+    reference: str | None, word: str
 ) -> None:
-    summary = RunSummary("clubs", "1", "", drift={**_REPORT, "baseline": baseline})
+    summary = RunSummary("clubs", "1", "", drift={**_REPORT, "reference": reference})
     outcome = ComponentOutcome("DriftGate", "complete", 1.0, {})
     summary.fill({"DriftGate": outcome})
     assert summary.gates == {"drift": word}

@@ -17,7 +17,7 @@ from components.interactions.errors import IngestError
 from pipeline.cli.run import run_pipeline_command
 from pipeline.config.file import load
 from pipeline.config.project import PipelineConfig
-from pipeline.orchestrators.local.target import LocalTarget
+from pipeline.orchestrators.target import Target
 from pipeline.runs import history as run_history
 from pipeline.runs.history import RunHistory, refreshed_through
 from pipeline.runs.metadata import open_store
@@ -98,12 +98,17 @@ def test_a_new_run_leaves_those_of_other_orchestrators_alone(config: PipelineCon
     assert [c.name for c in open_store(config).get_contexts_by_type("two_tower_run")] == ["clubs/1"]
 
 
+def begin_on(host: str, config: PipelineConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin a run on a machine of this name."""
+    with monkeypatch.context() as there:
+        there.setattr(run_history.socket, "gethostname", lambda: host)
+        history(config).begin("1", "run", None)
+
+
 def test_only_this_machines_runs_are_marked_as_killed(
     config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_history.socket, "gethostname", lambda: "far")
-    history(config).begin("1", "run", None)
-    monkeypatch.undo()
+    begin_on("far", config, monkeypatch)
     (found,) = history(config).records(is_locked=False)
     assert (found.host, found.state) == ("far", "running")
     history(config).begin("2", "run", None)
@@ -117,9 +122,7 @@ def test_only_this_machines_runs_are_marked_as_killed(
 def test_a_record_without_a_host_belongs_to_this_machine(
     config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_history.socket, "gethostname", lambda: "")
-    history(config).begin("1", "run", None)
-    monkeypatch.undo()
+    begin_on("", config, monkeypatch)
     history(config).begin("2", "run", None)
     assert states(config)["1"] == "killed"
 
@@ -252,7 +255,7 @@ def test_a_refresh_by_a_newer_catalogue_is_not_undone(tmp_path: Path, two_tower:
 
     # A run with a new version of the newest day keeps the new catalogue, and so do later runs.
     def catalogue(*overrides: str) -> int:
-        chosen = LocalTarget(load(str(path), overrides)).ingest.chosen_spans
+        chosen = Target(load(str(path), overrides)).ingest.chosen_spans
         assert chosen is not None
         assert chosen.candidates is not None
         return chosen.candidates.span

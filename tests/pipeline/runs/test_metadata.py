@@ -46,8 +46,6 @@ def test_mysql_is_connected_with_user_and_password(tmp_path: Path) -> None:
     assert connection_config(local).mysql.host == "127.0.0.1"
 
 
-
-
 def test_a_server_that_does_not_answer_is_named(tmp_path: Path) -> None:
     clubs = config(tmp_path, **{**SERVER, "host": "127.0.0.1"}, port=1)
     with pytest.raises(MetadataUnreachableError, match=r"mysql at 127\.0\.0\.1, database 'mlmd'"):

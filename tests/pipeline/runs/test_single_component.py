@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-import pipeline.orchestrators.local.target
+import pipeline.orchestrators.target
 from pipeline.config.file import load
 from pipeline.orchestrators.local.runner import ComponentOutcome
 from pipeline.runs.earlier_runs import ingestion_of_run
@@ -53,7 +53,7 @@ def test_a_run_chooses_its_spans_once(tmp_path: Path, monkeypatch: pytest.Monkey
     run_single_component(config, "TimelineExampleGen", "second")
     with monkeypatch.context() as patched:
         patched.setattr(
-            pipeline.orchestrators.local.target,
+            pipeline.orchestrators.target,
             "fingerprint",
             lambda _: pytest.fail("it reads the files"),
         )
@@ -64,7 +64,7 @@ def test_a_run_chooses_its_spans_once(tmp_path: Path, monkeypatch: pytest.Monkey
     for name in ("StatisticsGen", "ImportSchemaGen", "ExampleValidator"):
         run_single_component(config, name, "second")
     second = report(run_single_component(config, "DriftGate", "second"))
-    assert (second["span"], second["baseline"], second["earlier"]) == ("3", "2", [])
+    assert (second["span"], second["reference"], second["earlier"]) == ("3", "2", [])
     for run_id, expected in (("first", [1, 2]), ("second", [2, 3])):
         choice = ingestion_of_run(config, run_id)
         assert choice is not None

@@ -59,7 +59,7 @@ def test_requests_are_held_against_training(
     assert values["skew.max_missing"] == 0.5
     assert values["skew.distances.club.l_infinity"] == pytest.approx(0.5, abs=0.01)
     beyond = [finding["text"] for finding in report["findings"] if finding["exceeded"]]
-    assert any("missing in 50.0% of requests and in 0.0%" in text for text in beyond)
+    assert any("(50.0% in requests, 0.0% in training timelines)" in text for text in beyond)
 
 
 def test_requests_without_a_history_are_beyond(

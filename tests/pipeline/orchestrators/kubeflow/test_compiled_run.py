@@ -129,6 +129,6 @@ def test_a_span_is_compared_with_that_of_an_earlier_run(tmp_path: Path) -> None:
         report: dict[str, Any] = json.loads((folder / "drift_report.json").read_text())
         return report
 
-    assert ((first := hold(1))["span"], first["baseline"]) == ("1", None)
+    assert ((first := hold(1))["span"], first["reference"]) == ("1", None)
     with pytest.raises(StepFailedError, match=r"span 2 has drifted from 1: events: number"):
         hold(2)

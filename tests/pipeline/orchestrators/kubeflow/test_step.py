@@ -45,19 +45,15 @@ def entrypoint(monkeypatch: pytest.MonkeyPatch, calls: list[Any], code: object) 
     monkeypatch.setattr(runpy, "run_module", run)
 
 
-def test_outputs_are_cleaned_after_the_work(
+def test_outputs_are_cleaned_after_a_success_only(
     calls: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entrypoint(monkeypatch, calls, None)
-    step.main()
-    assert calls == [step.ENTRYPOINT, ("cleaned", OUTPUT)]
-
-
-def test_a_failure_stays_a_failure(calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     entrypoint(monkeypatch, calls, 1)
     with pytest.raises(SystemExit, match="1"):
         step.main()
-    assert calls == [step.ENTRYPOINT]
+    entrypoint(monkeypatch, calls, None)
+    step.main()
+    assert calls == [step.ENTRYPOINT, step.ENTRYPOINT, ("cleaned", OUTPUT)]
 
 
 def test_an_image_with_other_code_is_refused_before_the_work(

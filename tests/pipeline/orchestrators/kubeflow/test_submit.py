@@ -47,11 +47,6 @@ def test_a_run_is_created_in_a_new_experiment(api: RecordingApi) -> None:
     assert run["display_name"] == "clubs"
     assert run["runtime_config"]["parameters"] == {"epochs": 3, "data_directory": "gs://logs"}
     assert set(api.authorizations) == {"Bearer secret"}
-
-
-def test_the_server_gets_the_compiled_pipeline(api: RecordingApi) -> None:
-    submit_package(api)
-    [run] = api.bodies("POST", "/runs")
     sent = run["pipeline_spec"].get("pipeline_spec", run["pipeline_spec"])
     compiled = yaml.safe_load(PACKAGE.read_text())
     assert sent["root"]["dag"]["tasks"].keys() == compiled["root"]["dag"]["tasks"].keys()
@@ -91,13 +86,10 @@ def test_a_recurring_run_is_replaced_after_the_new_one_exists(api: RecordingApi)
     assert [run["recurring_run_id"] for run in api.recurring_runs] == [second.identity]
 
 
-def test_a_refusal_shows_the_servers_message(api: RecordingApi) -> None:
+def test_a_refusal_and_an_unreachable_server_are_explained(api: RecordingApi) -> None:
     api.refusal = 429
     with pytest.raises(SubmitError, match=r"refused with status 429: .*no quota"):
         submit_package(api)
-
-
-def test_an_unreachable_server_is_named(api: RecordingApi) -> None:
     with pytest.raises(SubmitError, match=r"http://127\.0\.0\.1:9 cannot be reached"):
         submit(PACKAGE, Server("http://127.0.0.1:9"), experiment="nightly", name="x", parameters={})
 
@@ -112,8 +104,8 @@ def test_parameters_have_the_declared_types() -> None:
     [
         ("epoch=3", "one of data_directory, epochs; got 'epoch=3'"),
         ("epochs", "NAME=VALUE"),
-        ("epochs=many", "epochs must be a whole number, got 'many'"),
-        ("epochs=0", "epochs must be at least 1, got '0'"),
+        ("epochs=many", "epochs must be a whole number of at least 1, got 'many'"),
+        ("epochs=0", "epochs must be a whole number of at least 1, got '0'"),
         ("data_directory=logs", "data_directory must be gs://…, or an absolute path"),
     ],
 )
