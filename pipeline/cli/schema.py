@@ -8,6 +8,7 @@ import typer
 from pipeline.cli.command import command
 from pipeline.cli.options import ConfigOption, SetOption, load_config
 from pipeline.cli.output import new_table, note, print_table, say
+from pipeline.schema_inference import DEFAULT_MAX_ROWS
 
 if TYPE_CHECKING:
     from pipeline.schema_inference.observation import Observation
@@ -18,8 +19,6 @@ app = typer.Typer(help="Infer a schema from the data, or compare the two.", no_a
 _MaxRows = Annotated[
     int, typer.Option(metavar="N", min=1, help="Read about this many rows of each input at most.")
 ]
-# Equals DEFAULT_MAX_ROWS in pipeline/schema_inference/observation.py, which is slow to import.
-_DEFAULT_MAX_ROWS = 5_000_000
 
 
 @app.command()
@@ -31,7 +30,7 @@ def infer(
         typer.Option(metavar="FILE", help="File to write; `schema.file` if absent."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
-    max_rows: _MaxRows = _DEFAULT_MAX_ROWS,
+    max_rows: _MaxRows = DEFAULT_MAX_ROWS,
     set_: SetOption = None,
 ) -> None:
     """Write a schema that fits the data, as a starting point to edit.
@@ -56,7 +55,7 @@ def infer(
 @app.command()
 @command
 def diff(
-    config: ConfigOption, max_rows: _MaxRows = _DEFAULT_MAX_ROWS, set_: SetOption = None
+    config: ConfigOption, max_rows: _MaxRows = DEFAULT_MAX_ROWS, set_: SetOption = None
 ) -> None:
     """Show where the data differs from the curated schema; exit with 1 if it does.
 

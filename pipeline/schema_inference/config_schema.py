@@ -13,8 +13,9 @@ from components.interactions.errors import IngestError
 from components.interactions.sources.bigquery import export_queries
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import SchemaError
+from pipeline.schema_inference import DEFAULT_MAX_ROWS
 from pipeline.schema_inference.inferred_schema import infer_schema, schema_text
-from pipeline.schema_inference.observation import DEFAULT_MAX_ROWS, Observation, observe
+from pipeline.schema_inference.observation import Observation, observe
 from pipeline.schema_inference.schema_differences import Difference, find_differences
 
 

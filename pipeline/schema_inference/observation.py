@@ -22,12 +22,11 @@ from models.features.spec import (
     FeatureConfig,
     FeatureSpec,
 )
+from pipeline.schema_inference import DEFAULT_MAX_ROWS
 
 ValueType = Literal["BYTES", "INT", "FLOAT"]
 Side = Literal["query", "event", "candidate_id", "candidate"]
 
-# Limit per input; reading this many rows takes about ten seconds.
-DEFAULT_MAX_ROWS = 5_000_000
 # A column with more values is an ID or free text, so counting them only wastes memory.
 MAX_COUNTED_VALUES = 100_000
 _US_PER_S = 10**6
