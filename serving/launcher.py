@@ -119,12 +119,7 @@ def standby_server() -> Iterator[None]:
 
 
 def _start_server(flags: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start a model server, in a standby process if there is one.
-
-    Args:
-        flags: The flags of `python -m serving.server`.
-        log: The file that the server's output is appended to.
-    """
+    """Start a model server, in a standby process if there is one."""
     while _waiting:
         process = _waiting.pop()
         order = json.dumps({"flags": list(flags), "log": os.fspath(log)})
@@ -199,11 +194,7 @@ def _tail(log: Path) -> str:
 
 
 def main() -> int:
-    """Import TensorFlow, wait for the flags and log file on standard input, and run the server.
-
-    Returns:
-        The server's exit status; 0 if the parent closes standard input without sending flags.
-    """
+    """Import TensorFlow, wait for the flags and log file on standard input, and run the server."""
     from serving.server.__main__ import import_tensorflow
     from serving.server.__main__ import main as serve
 

@@ -26,11 +26,7 @@ class Prediction:
     model_version: int | None
 
     def output(self, name: str) -> Tensor:
-        """Return the output with this name.
-
-        Raises:
-            InternalError: If the model has no such output.
-        """
+        """Return the output with this name."""
         if name not in self.outputs:
             raise InternalError(
                 f"The model must have an output {name!r}, got {sorted(self.outputs)}"
@@ -67,11 +63,7 @@ class Embedding:
 
 
 def check_k(signature: SignatureSpec, k: int | None) -> None:
-    """Check that the model can return `k` candidates, if its metadata contains the number.
-
-    Raises:
-        InvalidArgumentError: If `k` is less than 1 or more than the model returns.
-    """
+    """Check that the model can return `k` candidates, if its metadata contains the number."""
     if k is None:
         return
     if k < 1:
@@ -85,11 +77,7 @@ def check_k(signature: SignatureSpec, k: int | None) -> None:
 
 
 def read_recommendations(prediction: Prediction, k: int | None) -> list[Recommendations]:
-    """Return the first `k` candidates for each query, or all of them if `k` is None.
-
-    Raises:
-        InternalError: If an output is missing or has the wrong shape.
-    """
+    """Return the first `k` candidates for each query, or all of them if `k` is None."""
     ids, scores = prediction.output(CANDIDATE_IDS), prediction.output(SCORES)
     if ids.shape != scores.shape:
         raise InternalError(
@@ -105,10 +93,6 @@ def read_recommendations(prediction: Prediction, k: int | None) -> list[Recommen
 
 
 def read_embeddings(prediction: Prediction) -> list[Embedding]:
-    """Return one embedding for each row of the output `embedding`.
-
-    Raises:
-        InternalError: If the output is missing or has the wrong shape.
-    """
+    """Return one embedding for each row of the output `embedding`."""
     rows = prediction.output(EMBEDDING).rows()
     return [Embedding(row, prediction.model_version) for row in rows]

@@ -37,11 +37,7 @@ _REPLICA_SCHEMES = ("dns:", "ipv4:", "ipv6:")
 
 
 def make_channel(library: Any, target: str, tls: TlsOptions | None) -> Any:
-    """Return a new channel from `library`, which is `grpc` or `grpc.aio`.
-
-    Raises:
-        InvalidArgumentError: If a file in `tls` cannot be read.
-    """
+    """Return a new channel from `library`, which is `grpc` or `grpc.aio`."""
     options: tuple[tuple[str, Any], ...] = _CHANNEL_OPTIONS
     if target.startswith(_REPLICA_SCHEMES):
         options += (("grpc.lb_policy_name", "round_robin"),)

@@ -59,11 +59,7 @@ class GrpcProtocol:
     def predict(
         self, signature: SignatureSpec, inputs: Mapping[str, Tensor]
     ) -> Exchange[Prediction]:
-        """Build the request that runs a signature.
-
-        Raises:
-            InvalidArgumentError: If the client does not support the dtype of an input.
-        """
+        """Build the request that runs a signature."""
         request = messages_pb2.PredictRequest(model_spec=_model_spec(self._model, signature.name))
         for name, tensor in inputs.items():
             _encode(name, tensor, request.inputs[name])

@@ -107,11 +107,7 @@ class Tensor:
     values: Sequence[Any]
 
     def rows(self) -> list[tuple[Any, ...]]:
-        """Split the values of a rank-2 tensor into rows.
-
-        Raises:
-            InternalError: If the rank is not 2 or the number of values does not match the shape.
-        """
+        """Split the values of a rank-2 tensor into rows."""
         if len(self.shape) != 2 or len(self.values) != math.prod(self.shape):
             raise InternalError(
                 f"The model must answer with tensors of rank 2, got shape {self.shape} "

@@ -48,17 +48,7 @@ class Query:
 
 
 def find_id_name(signature: SignatureSpec, given: str | None, argument: str) -> str:
-    """Return the name of the input that takes the id.
-
-    Args:
-        signature: The signature to search.
-        given: The name that the caller configured, if any.
-        argument: The client's argument for this name, which error messages mention.
-
-    Raises:
-        InvalidArgumentError: If `given` is not an input, or if it is None and the signature does
-            not have exactly one input that could take the id.
-    """
+    """Return the name of the input that takes the id."""
     options = [
         name
         for name, spec in sorted(signature.inputs.items())
@@ -86,10 +76,6 @@ def build_inputs(
 
     Missing values become "" or NaN, and lists are padded with "" or NaN at the end. The model
     treats both as unknown.
-
-    Raises:
-        InvalidArgumentError: If a feature or filter is unknown or has the wrong type, or if the
-            signature does not support history or exclusions that a query has.
     """
     for query in queries:
         _check_names(signature, id_name, query)

@@ -360,11 +360,7 @@ class BlockingClient(
 
     @abc.abstractmethod
     def _send(self, request: Any, timeout_s: float) -> Any:
-        """Send a request and return the response.
-
-        Raises:
-            ServingError: If the request fails.
-        """
+        """Send a request and return the response."""
 
     def _run(self, flow: Flow[Any]) -> Any:
         response: Any = None

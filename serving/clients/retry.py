@@ -73,11 +73,7 @@ class Deadline:
         self._ends_at = time.monotonic() + timeout_s
 
     def left_s(self, pause_s: float = 0.0) -> float:
-        """Return the time in seconds that is left after a pause.
-
-        Raises:
-            DeadlineExceededError: If no time is left.
-        """
+        """Return the time in seconds that is left after a pause."""
         left_s = self._ends_at - time.monotonic() - pause_s
         if left_s <= 0:
             raise DeadlineExceededError(f"No answer within {self._timeout_s:g} s")

@@ -41,11 +41,7 @@ class TlsOptions:
             )
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
-        """Return the credentials of a gRPC channel.
-
-        Raises:
-            InvalidArgumentError: If a file cannot be read.
-        """
+        """Return the credentials of a gRPC channel."""
         return grpc.ssl_channel_credentials(
             root_certificates=_content("root_certificates", self.root_certificates),
             private_key=_content("client_key", self.client_key),
@@ -59,11 +55,7 @@ class TlsOptions:
         return (("grpc.ssl_target_name_override", self.server_name),)
 
     def ssl_context(self) -> ssl.SSLContext:
-        """Return the SSL context of a connection; the caller has to pass `server_name` itself.
-
-        Raises:
-            InvalidArgumentError: If a file cannot be read or contains no certificate or key.
-        """
+        """Return the SSL context of a connection; the caller has to pass `server_name` itself."""
         try:
             context = ssl.create_default_context(
                 cafile=None if self.root_certificates is None else os.fspath(self.root_certificates)

@@ -34,9 +34,6 @@ def drive_in_processes(plan: LoadPlan, processes: int = 1) -> LoadResult:
         plan: The total load.
         processes: Number of processes that share the load. It is reduced to the number of clients
             if there are fewer.
-
-    Raises:
-        ValueError: If `processes` is less than 1.
     """
     if processes < 1:
         raise ValueError(f"processes must be at least 1, got {processes}")

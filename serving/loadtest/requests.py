@@ -53,10 +53,6 @@ def build_requests(
         batch_size: Number of queries per request.
         query_id_name: The input that takes the query id; see `RetrievalMethods`.
         candidate_id_name: The input of `similar_candidates` that takes the candidate id.
-
-    Raises:
-        InvalidArgumentError: If the model or this function does not support a signature, or if
-            `similar_candidates` is requested and no query has a history.
     """
     protocol = GrpcProtocol(model)
     by_signature = []

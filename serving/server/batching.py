@@ -26,13 +26,12 @@ import numpy as np
 
 from serving.errors import (
     DeadlineExceededError,
-    InternalError,
     InvalidArgumentError,
     ServingError,
     UnavailableError,
 )
 from serving.server import event_log
-from serving.server.predict import Signature
+from serving.server.predict import Signature, as_serving_error
 from serving.server.tensor_codec import Array
 
 # A run takes place in the event loop if it is expected to take at most so long, and at most this
@@ -265,7 +264,7 @@ class Batcher:
         except Exception as raised:  # The callers must get an answer in any case.
             event_log.error("batch_crashed", error=repr(raised))
             for call in live:
-                call.error = InternalError(f"{type(raised).__name__}: {raised}")
+                call.error = as_serving_error(raised)
 
 
 def _deliver(calls: Sequence[_Call]) -> None:
@@ -279,11 +278,7 @@ def _deliver(calls: Sequence[_Call]) -> None:
 
 
 def _run_together(calls: Sequence[_Call]) -> bool:
-    """Run requests as one batch.
-
-    Returns:
-        False if the run failed or the outputs do not have one row for each input row.
-    """
+    """Run requests as one batch."""
     first = calls[0]
     feeds = [
         _concatenate([call.feeds[index] for call in calls]) for index in range(len(first.feeds))

@@ -29,21 +29,12 @@ _USED_BATCHING_FIELDS = frozenset(
 
 
 def read_model_config(path: str) -> Any:
-    """Read the `ModelServerConfig` in the file of `--model_config_file`.
-
-    Raises:
-        StartupError: If the file cannot be read or parsed.
-    """
+    """Read the `ModelServerConfig` in the file of `--model_config_file`."""
     return _read(path, model_server_config_pb2.ModelServerConfig(), "--model_config_file")
 
 
 def read_batching_options(flags: ServerFlags) -> BatchingOptions:
-    """Return the batching options for `--enable_batching` and `--batching_parameters_file`.
-
-    Raises:
-        StartupError: If the file cannot be read or parsed, has an invalid value, or is given
-            although batching is disabled.
-    """
+    """Return the batching options for `--enable_batching` and `--batching_parameters_file`."""
     options = BatchingOptions(is_enabled=flags.enable_batching)
     path = flags.batching_parameters_file
     if path is None:
@@ -72,14 +63,7 @@ def read_batching_options(flags: ServerFlags) -> BatchingOptions:
 
 
 def read_metrics_path(path: str | None) -> str | None:
-    """Read the URL path of the Prometheus page from the file of `--monitoring_config_file`.
-
-    Returns:
-        The URL path, or None if there is no file or it does not enable the page.
-
-    Raises:
-        StartupError: If the file cannot be read or parsed.
-    """
+    """Read the URL path of the Prometheus page from the file of `--monitoring_config_file`."""
     if path is None:
         return None
     config = _read(path, MonitoringConfig(), "--monitoring_config_file").prometheus_config
@@ -91,9 +75,6 @@ def read_credentials(path: str | None) -> grpc.ServerCredentials | None:
 
     The file contains the PEM texts themselves, not file names. With `client_verify`, clients must
     present a certificate that is signed by `custom_ca`.
-
-    Raises:
-        StartupError: If the file cannot be read or parsed, or a field is not a PEM text.
 
     References:
         `BuildServerCredentials` in tensorflow_serving/model_servers/server.cc.

@@ -100,12 +100,6 @@ class ServerFlags:
     file_system_poll_wait_seconds: float = _flag(
         1.0, "Pause between two polls of the base paths; 0 polls only at start-up."
     )
-    max_num_load_retries: int = _flag(
-        5,
-        "Retries of a failed load whose folder is unchanged. A changed folder is always tried "
-        "again; at start-up each model gets one try.",
-    )
-    load_retry_interval_micros: int = _flag(60_000_000, "Pause before each retry.")
     rest_api_timeout_in_ms: int = _flag(
         30_000, "Maximum time of a REST request, which is then answered with 504.", _at_least(1)
     )
@@ -126,9 +120,6 @@ class ServerFlags:
     )
     batching_parameters_file: str | None = _flag(
         None, "Limits of the batches: a BatchingParameters in protobuf's text format."
-    )
-    enable_model_warmup: bool = _flag(
-        True, "Replay assets.extra/tf_serving_warmup_requests before a version becomes available."
     )
     shutdown_grace_seconds: float = _flag(
         10.0, "Time for running requests to finish after SIGTERM or SIGINT."
@@ -164,11 +155,7 @@ class ServerFlags:
 
 
 def parse_flags(argv: Sequence[str] | None = None) -> ServerFlags:
-    """Parse the command line. If a flag is invalid, print an error and exit with status 2.
-
-    Args:
-        argv: The arguments without the program's name; `sys.argv[1:]` if None.
-    """
+    """Parse the command line. If a flag is invalid, print an error and exit with status 2."""
     parser = argparse.ArgumentParser(
         prog="python -m serving.server",
         description="Serve a SavedModel over TensorFlow Serving's gRPC and REST APIs.",
@@ -196,27 +183,14 @@ def parse_flags(argv: Sequence[str] | None = None) -> ServerFlags:
 
 
 def check_ports_are_free(flags: ServerFlags) -> None:
-    """Check that the ports in the flags are free, before the slow import of TensorFlow.
-
-    Raises:
-        StartupError: If a port is in use.
-    """
+    """Check that the ports in the flags are free, before the slow import of TensorFlow."""
     for name, port in (("--port", flags.port), ("--rest_api_port", flags.rest_api_port)):
         if port > 0:
             bound_socket(name, flags.bind_address, port).close()
 
 
 def bound_socket(flag: str, address: str, port: int) -> socket.socket:
-    """Return a socket that is bound to a port but does not listen yet.
-
-    Args:
-        flag: The flag that sets the port, for the error message.
-        address: The IP address to bind to.
-        port: The port, or `AUTO_PORT`.
-
-    Raises:
-        StartupError: If the port is in use.
-    """
+    """Return a socket that is bound to a port but does not listen yet."""
     bound = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     # A restarted server can bind its port even if old connections are still closing.
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -18,14 +18,13 @@ from tensorflow_serving.apis import (
 from serving.errors import (
     CancelledError,
     DeadlineExceededError,
-    InternalError,
     ServingError,
     StartupError,
 )
 from serving.server import event_log
 from serving.server.flags import AUTO_PORT, ServerFlags
 from serving.server.model_service import ModelService, check_has_model_spec
-from serving.server.predict import Signature, predict_response
+from serving.server.predict import Signature, as_serving_error, predict_response
 from serving.server.tensor_codec import Array
 
 MESSAGE_LIMIT_BYTES = 1024
@@ -44,14 +43,6 @@ class GrpcServer:
     """The gRPC server. It binds its port when it is created and answers calls after `start`.
 
     Create it in a running event loop.
-
-    Args:
-        service: Answers the requests.
-        flags: The server's flags.
-        credentials: TLS credentials; None for unencrypted connections.
-
-    Raises:
-        StartupError: If the port is in use.
     """
 
     def __init__(
@@ -135,7 +126,7 @@ class PredictHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
             self._metrics.request_count.add(name, code.code_name)
             raise
         except Exception as raised:  # Every call must end with a status.
-            error = as_serving_error(raised)
+            error = error_of_request(raised)
             self._metrics.request_count.add(name, error.code_name)
             return await _abort(context, error)
         self._metrics.request_count.add(name, "OK")
@@ -208,19 +199,18 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]
             await context.write(_HEALTH(status=status))
 
 
-def as_serving_error(error: Exception) -> ServingError:
-    """Return a ServingError unchanged; log any other error and convert it to an InternalError."""
-    if isinstance(error, ServingError):
-        return error
-    event_log.error("request_crashed", error=repr(error))
-    return InternalError(f"{type(error).__name__}: {error}")
+def error_of_request(error: Exception) -> ServingError:
+    """Return the error to answer a request with; log it if the server has a defect."""
+    if not isinstance(error, ServingError):
+        event_log.error("request_crashed", error=repr(error))
+    return as_serving_error(error)
 
 
 async def _answer(context: Any, answer: Awaitable[Any]) -> Any:
     try:
         return await answer
     except Exception as raised:  # Every call must end with a status.
-        await _abort(context, as_serving_error(raised))
+        await _abort(context, error_of_request(raised))
 
 
 async def _abort(context: Any, error: ServingError) -> NoReturn:

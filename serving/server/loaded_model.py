@@ -106,11 +106,6 @@ class LoadedModel:
 def load(path: Path, version: int, session_config: config_pb2.ConfigProto) -> LoadedModel:
     """Load a SavedModel.
 
-    Args:
-        path: The version's folder.
-        version: The version number.
-        session_config: Configuration of the Session.
-
     Raises:
         DataLossError: If `saved_model.pb` is damaged.
         InvalidArgumentError: If a default value of a signature cannot be decoded.

@@ -22,6 +22,7 @@ from serving.errors import (
     InvalidArgumentError,
     NotFoundError,
     UnknownError,
+    code_name,
 )
 from serving.server import event_log
 from serving.server.loaded_model import LoadedModel, exempt_imports_from_gc
@@ -31,7 +32,6 @@ from serving.server.model_versions import (
     VersionStatus,
     servable_not_found,
 )
-from serving.server.version_folders import LoadRetries
 
 PLATFORM = "tensorflow"
 
@@ -52,7 +52,6 @@ class ModelManager:
         poll_wait_s: Pause between two polls of the base paths in seconds; 0 polls only at start-up
             and after each change of the configuration.
         allows_unavailable_labels: Whether a new label may point to a version that is not available.
-        retries: Limits for retries of a failed load.
     """
 
     def __init__(
@@ -60,12 +59,10 @@ class ModelManager:
         load_version: LoadVersion,
         poll_wait_s: float,
         allows_unavailable_labels: bool = False,
-        retries: LoadRetries = LoadRetries(),
     ) -> None:
         self._load_version = load_version
         self._poll_wait_s = poll_wait_s
         self._allows_unavailable_labels = allows_unavailable_labels
-        self._retries = retries
         # Requests read these without a lock, so they are replaced and never modified in place.
         self._models: dict[str, ModelVersions] = {}
         self._labels: Labels = {}
@@ -102,10 +99,6 @@ class ModelManager:
 
         Returns:
             The names of the models that were not in the configuration before.
-
-        Raises:
-            InvalidArgumentError: If the configuration is invalid.
-            FailedPreconditionError: If a label points to a version that is not available.
         """
         if config.WhichOneof("config") == "custom_model_config":
             raise InvalidArgumentError("ModelServer does not yet support custom model config.")
@@ -119,9 +112,7 @@ class ModelManager:
             if listed.name in models:
                 models[listed.name].configure(*source)
             else:
-                models[listed.name] = ModelVersions(
-                    listed.name, *source, self._load_version, self._retries
-                )
+                models[listed.name] = ModelVersions(listed.name, *source, self._load_version)
         listed_now = {listed.name for listed in configs}
         for name in set(models) - listed_now:
             models[name].drop()
@@ -138,9 +129,6 @@ class ModelManager:
             names: The models.
             waits_for_files: Wait also while a base path is missing or contains no version, which
                 is an error otherwise.
-
-        Raises:
-            UnknownError: If a model has no available version.
         """
         waiting = [self._models[name] for name in names]
         while not all(
@@ -154,12 +142,7 @@ class ModelManager:
             )
 
     def use(self, spec: model_pb2.ModelSpec) -> LoadedModel:
-        """Return the version that `spec` refers to, for use in a `with` block that keeps it loaded.
-
-        Raises:
-            InvalidArgumentError: If `spec` has no model name, or an unknown label.
-            NotFoundError: If the model or version is not available.
-        """
+        """Return the version that `spec` refers to; a `with` block of it keeps it loaded."""
         name = spec.name
         if not name:
             raise InvalidArgumentError("ModelSpec has no name specified.")
@@ -178,9 +161,6 @@ class ModelManager:
         """Return the state of one version, or of all versions of a model, newest first.
 
         A version label is ignored, as in TensorFlow Serving.
-
-        Raises:
-            NotFoundError: If the model has no such version, or no version at all.
         """
         model = self._models.get(spec.name)
         known = model.statuses if model else {}
@@ -245,11 +225,7 @@ def single_model_config(name: str, base_path: str) -> Any:
 
 
 def labelled_version(labels: Labels, model: str, label: str) -> int:
-    """Return the version that a label points to.
-
-    Raises:
-        InvalidArgumentError: If the model has no such label.
-    """
+    """Return the version that a label points to."""
     try:
         return labels[model][label]
     except KeyError:
@@ -285,7 +261,6 @@ def _failures(model: ModelVersions) -> Iterator[str]:
     if not model.is_settled:
         yield f"{model.name}: {model.problem}"
     for version, status in model.statuses.items():
-        if status.error:
-            yield (
-                f"{model.name}, version {version}: {status.error.code_name}: {status.error.message}"
-            )
+        if status.status.error_code:
+            cause = f"{code_name(status.status.error_code)}: {status.status.error_message}"
+            yield f"{model.name}, version {version}: {cause}"

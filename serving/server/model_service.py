@@ -27,13 +27,7 @@ Prepare = Callable[[Signature], tuple[list[Array], tuple[str, ...]]]
 
 
 class ModelService:
-    """Implementation of TensorFlow Serving's API methods.
-
-    Args:
-        manager: Finds the version that a request is for.
-        batcher: Runs the signature.
-        metrics: The server's metrics.
-    """
+    """Implementation of TensorFlow Serving's API methods."""
 
     def __init__(self, manager: ModelManager, batcher: Batcher, metrics: Metrics) -> None:
         self.manager = manager
@@ -69,11 +63,7 @@ class ModelService:
     async def get_model_metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        """Return the signatures of a version.
-
-        Raises:
-            ServingError: If the request is invalid or the version is not available.
-        """
+        """Return the signatures of a version."""
         check_has_model_spec(request)
         if not request.metadata_field:
             raise InvalidArgumentError(
@@ -95,30 +85,16 @@ class ModelService:
     async def get_model_status(
         self, request: get_model_status_pb2.GetModelStatusRequest
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        """Return the state of one version, or of all versions of a model.
-
-        Raises:
-            ServingError: If the request is invalid or there is no such version.
-        """
+        """Return the state of one version, or of all versions of a model."""
         check_has_model_spec(request)
         response = get_model_status_pb2.GetModelStatusResponse()
-        for status in self.manager.statuses(request.model_spec):
-            row = response.model_version_status.add()
-            row.version = status.version
-            row.state = int(status.state)
-            # Set even without an error, because TensorFlow Serving's JSON always has this field.
-            row.status.error_code = status.error.grpc_code if status.error else 0
-            row.status.error_message = status.error.message if status.error else ""
+        response.model_version_status.extend(self.manager.statuses(request.model_spec))
         return response
 
     async def reload_config(
         self, request: model_management_pb2.ReloadConfigRequest
     ) -> model_management_pb2.ReloadConfigResponse:
-        """Replace the list of served models, and wait until new models are available.
-
-        Raises:
-            ServingError: If the list is invalid or a new model cannot be loaded.
-        """
+        """Replace the list of served models, and wait until new models are available."""
         if request.config.WhichOneof("config") != "model_config_list":
             raise InvalidArgumentError(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. Only "
@@ -133,19 +109,11 @@ class ModelService:
         return response
 
     async def refuse(self, method: str) -> NoReturn:
-        """Reject Classify, Regress or MultiInference, which need a signature for tf.Examples.
-
-        Raises:
-            InvalidArgumentError: Always.
-        """
+        """Reject Classify, Regress or MultiInference, which need a signature for tf.Examples."""
         raise InvalidArgumentError(f"{method} needs a signature for tf.Examples; use Predict")
 
 
 def check_has_model_spec(request: Any) -> None:
-    """Check that a request has a ModelSpec.
-
-    Raises:
-        InvalidArgumentError: If it has none.
-    """
+    """Check that a request has a ModelSpec."""
     if not request.HasField("model_spec"):
         raise InvalidArgumentError("Missing ModelSpec")

@@ -7,49 +7,31 @@ memory.
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 import threading
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from serving.errors import NotFoundError, ServingError, UnknownError, from_grpc_code
+from tensorflow_serving.apis import get_model_status_pb2
+
+from serving.errors import NotFoundError, ServingError
 from serving.server import event_log
 from serving.server.loaded_model import LoadedModel, free_memory
+from serving.server.predict import as_serving_error
 from serving.server.version_folders import (
     FailedLoads,
-    LoadRetries,
     VersionFolder,
     aspired_versions,
     find_version_folders,
 )
 
+VersionStatus = get_model_status_pb2.ModelVersionStatus
 LoadVersion = Callable[[VersionFolder], LoadedModel]
 
 _REPEAT_WARNING_S = 60.0
 # Longest wait of a poll for the last requests of a version, which is then closed in the background.
 _UNLOAD_WAIT_S = 5.0
-
-
-class State(enum.IntEnum):
-    """The state of a version, with the numbers of `ModelVersionStatus.State`."""
-
-    START = 10
-    LOADING = 20
-    AVAILABLE = 30
-    UNLOADING = 40
-    END = 50
-
-
-@dataclasses.dataclass(frozen=True)
-class VersionStatus:
-    """The state of a version, and its error if the load failed."""
-
-    version: int
-    state: State
-    error: ServingError | None = None
 
 
 class ModelVersions:
@@ -62,7 +44,6 @@ class ModelVersions:
         base_path: The folder that contains the version folders.
         policy: The `ServableVersionPolicy`; an empty one selects only the newest version.
         load_version: Function that loads and warms up a version, or raises an error.
-        retries: Limits for retries of a failed load.
     """
 
     def __init__(
@@ -71,7 +52,6 @@ class ModelVersions:
         base_path: str,
         policy: Any,
         load_version: LoadVersion,
-        retries: LoadRetries = LoadRetries(),
     ) -> None:
         self.name = name
         # A single tuple, so that the polling thread never sees a partial change. None means that
@@ -85,8 +65,8 @@ class ModelVersions:
         # The versions that answer requests, and the status of each version since start-up. Requests
         # read these without a lock, so they are replaced and never modified in place.
         self.available: Mapping[int, LoadedModel] = MappingProxyType({})
-        self.statuses: Mapping[int, VersionStatus] = MappingProxyType({})
-        self._failed = FailedLoads(retries)
+        self.statuses: Mapping[int, Any] = MappingProxyType({})
+        self._failed = FailedLoads()
         self._warned_at = -_REPEAT_WARNING_S
         self._lock = threading.Lock()
 
@@ -103,14 +83,7 @@ class ModelVersions:
         self._source = None
 
     def use(self, version: int | None) -> LoadedModel:
-        """Return a version, for use in a `with` block that keeps it loaded.
-
-        Args:
-            version: The version number; None for the newest available version.
-
-        Raises:
-            NotFoundError: If the version is not available.
-        """
+        """Return a version, for use in a `with` block that keeps it loaded."""
         while True:
             available = self.available
             wanted = max(available, default=None) if version is None else version
@@ -157,14 +130,14 @@ class ModelVersions:
     def _load(self, folder: VersionFolder) -> None:
         started_at = time.monotonic()
         event_log.info("version_loading", model=self.name, version=folder.version, path=folder.path)
-        self._set_status(VersionStatus(folder.version, State.LOADING))
+        self._set_status(folder.version, VersionStatus.LOADING)
         fingerprint = folder.fingerprint()
         try:
             model = self._load_version(folder)
         except Exception as raised:
-            error = _as_serving_error(raised)
+            error = as_serving_error(raised)
             self._failed.record(folder, fingerprint)
-            self._set_status(VersionStatus(folder.version, State.END, error))
+            self._set_status(folder.version, VersionStatus.END, error)
             event_log.error(
                 "version_failed",
                 model=self.name,
@@ -174,7 +147,7 @@ class ModelVersions:
             )
             return
         self.available = MappingProxyType({**self.available, folder.version: model})
-        self._set_status(VersionStatus(folder.version, State.AVAILABLE))
+        self._set_status(folder.version, VersionStatus.AVAILABLE)
         event_log.info(
             "version_available",
             model=self.name,
@@ -188,7 +161,7 @@ class ModelVersions:
             self.available = MappingProxyType(
                 {number: kept for number, kept in self.available.items() if number != version}
             )
-            self._set_status(VersionStatus(version, State.UNLOADING))
+            self._set_status(version, VersionStatus.UNLOADING)
             closing = threading.Thread(target=self._close, args=(model, timeout_s), daemon=True)
             del model
             closing.start()
@@ -200,13 +173,17 @@ class ModelVersions:
         model.close(timeout_s)
         del model
         free_memory()
-        if self.statuses[version].state == State.UNLOADING:  # It may have been loaded again.
-            self._set_status(VersionStatus(version, State.END))
+        if self.statuses[version].state == VersionStatus.UNLOADING:
+            self._set_status(version, VersionStatus.END)
         event_log.info("version_unloaded", model=self.name, version=version)
 
-    def _set_status(self, status: VersionStatus) -> None:
+    def _set_status(self, version: int, state: int, error: ServingError | None = None) -> None:
+        status = VersionStatus(version=version, state=state)
+        # Set even without an error, because TensorFlow Serving's JSON always has this field.
+        status.status.error_code = error.grpc_code if error else 0
+        status.status.error_message = error.message if error else ""
         with self._lock:
-            self.statuses = MappingProxyType({**self.statuses, status.version: status})
+            self.statuses = MappingProxyType({**self.statuses, version: status})
 
     def _report_problem(self, event: str, base_path: str) -> None:
         self.problem = f"{event.replace('_', ' ')}: {base_path}"
@@ -220,12 +197,3 @@ def servable_not_found(name: str, version: int | None) -> NotFoundError:
     """Return the error for a model or version that is not available."""
     wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
     return NotFoundError(f"Servable not found for request: {wanted}")
-
-
-def _as_serving_error(error: Exception) -> ServingError:
-    if isinstance(error, ServingError):
-        return error
-    code = getattr(error, "error_code", None)  # tf.errors.OpError
-    if isinstance(code, int):
-        return from_grpc_code(code, str(getattr(error, "message", error)))
-    return UnknownError(f"{type(error).__name__}: {error}")

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from tensorflow_serving.apis import model_pb2
 
-from serving.errors import InvalidArgumentError
+from serving.errors import InvalidArgumentError, UnimplementedError
 from serving.server.model_service import ModelService
 from serving.server.predict import InputInfo, Signature
-from serving.server.tensor_codec import MAX_RANK, Array, dtype_name, numpy_dtype_of
+from serving.server.tensor_codec import MAX_RANK, Array, dtype_name
 
 _BYTES_SUFFIX = "_bytes"
 _SHOWN_CHARACTERS = 100
@@ -32,9 +32,6 @@ def read_object(body: bytes) -> dict[str, Any]:
     """Parse a request body.
 
     The tokens NaN and Infinity are accepted as numbers, and a byte order mark is ignored.
-
-    Raises:
-        InvalidArgumentError: If the body is not a JSON object.
     """
     text = body.decode("utf-8-sig", "surrogateescape")
     try:
@@ -60,15 +57,6 @@ async def predict_json(
 
     The request must contain all inputs of the signature. Default values of inputs are ignored, as
     in the REST API of TensorFlow Serving 2.16.
-
-    Args:
-        service: Runs the signature.
-        spec: The model and version.
-        body: The request body.
-        deadline_s: Deadline as a time of `time.monotonic`.
-
-    Raises:
-        ServingError: If the request is invalid or the computation fails.
     """
     document = read_object(body)
     name = document.get("signature_name", "")
@@ -130,14 +118,15 @@ def _columns(columns: Any, signature: Signature) -> dict[str, Any]:
 
 def _to_array(value: Any, info: InputInfo) -> Array:
     """Convert nested lists to an array of the input's dtype."""
+    if info.dtype is None:
+        raise UnimplementedError(f"Tensors of type {dtype_name(info.data_type)} are not supported")
     nested = np.array(value, dtype=np.object_)
-    array: Array = np.empty(nested.size, dtype=numpy_dtype_of(info.data_type))
-    array[:] = [_leaf(leaf, info) for leaf in nested.ravel()]
+    array: Array = np.empty(nested.size, info.dtype)
+    array[:] = [_leaf(leaf, info, info.dtype) for leaf in nested.ravel()]
     return array.reshape(nested.shape)
 
 
-def _leaf(value: Any, info: InputInfo) -> Any:
-    dtype = np.dtype(numpy_dtype_of(info.data_type))
+def _leaf(value: Any, info: InputInfo, dtype: np.dtype[Any]) -> Any:
     kind = dtype.kind
     try:
         if kind == "O" and isinstance(value, str):

@@ -31,7 +31,7 @@ from serving.errors import InvalidArgumentError, ServingError
 from serving.rest_status_codes import http_status
 from serving.server.batching import timed_out
 from serving.server.flags import ServerFlags
-from serving.server.grpc_server import as_serving_error
+from serving.server.grpc_server import error_of_request
 from serving.server.model_service import SIGNATURE_DEF_FIELD, ModelService
 from serving.server.rest_predict import predict_json, write_json
 from serving.server.version_folders import MAX_VERSION
@@ -47,14 +47,7 @@ _MODEL_PATH = re.compile(
 
 
 class RestServer:
-    """The REST server, which listens on a bound socket after `start`.
-
-    Args:
-        service: Answers the requests.
-        flags: The server's flags, which limit the time and size of requests.
-        metrics_path: The URL path of the Prometheus page; None for no page.
-        bound: The bound socket.
-    """
+    """The REST server, which listens on a bound socket after `start`."""
 
     def __init__(
         self,
@@ -113,7 +106,7 @@ class RestServer:
         except _BodyError as refused:
             return _error(refused.status, str(refused))
         except Exception as raised:  # Every request must get an answer.
-            error = as_serving_error(raised)
+            error = error_of_request(raised)
         else:
             elapsed_us = (time.monotonic() - started_s) * 1e6
             method = match.groupdict().get("method") or ""

@@ -30,17 +30,13 @@ from serving.server.metrics import Metrics
 from serving.server.model_manager import ModelManager, single_model_config
 from serving.server.model_service import ModelService
 from serving.server.rest_server import RestServer
-from serving.server.version_folders import LoadRetries, VersionFolder
+from serving.server.version_folders import VersionFolder
 
 _PARENT_POLL_S = 0.5
 
 
 async def serve(flags: ServerFlags) -> None:
-    """Run the server until SIGTERM, SIGINT, or the exit of the parent process.
-
-    Raises:
-        StartupError: If a file is invalid, a model cannot be loaded, or a port is in use.
-    """
+    """Run the server until SIGTERM, SIGINT, or the exit of the parent process."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -52,7 +48,6 @@ async def serve(flags: ServerFlags) -> None:
         _loader(flags, metrics),
         flags.file_system_poll_wait_seconds,
         flags.allow_version_labels_for_unavailable_models,
-        LoadRetries(flags.max_num_load_retries, flags.load_retry_interval_micros / 1e6),
     )
     # Read all configuration files before a model is loaded, so that errors are reported early.
     credentials = read_credentials(flags.ssl_config_file)
@@ -113,8 +108,6 @@ def _loader(flags: ServerFlags, metrics: Metrics) -> Callable[[VersionFolder], L
 
     def load(folder: VersionFolder) -> LoadedModel:
         model = loaded_model.load(folder.path, folder.version, session_config)
-        if not flags.enable_model_warmup:
-            return model
         started_s = time.monotonic()
         status = "INTERNAL"
         try:
@@ -147,11 +140,7 @@ async def _stop_with_parent(parent_pid: int | None, stop: asyncio.Event) -> None
 async def _available_before_stop(
     manager: ModelManager, models: Collection[str], stop: asyncio.Event
 ) -> bool:
-    """Wait until `models` are available; return False if `stop` is set before.
-
-    Raises:
-        ServingError: If a model cannot be loaded.
-    """
+    """Wait until `models` are available; return False if `stop` is set before."""
     loading = asyncio.ensure_future(manager.wait_until_settled(models, waits_for_files=True))
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait([loading, stopping], return_when=asyncio.FIRST_COMPLETED)

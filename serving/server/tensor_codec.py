@@ -60,30 +60,16 @@ def dtype_name(data_type: int) -> str:
     return name.removeprefix("DT_").lower()
 
 
-def numpy_dtype_of(data_type: int) -> npt.DTypeLike:
-    """Return the NumPy dtype for a `DataType`.
-
-    Raises:
-        UnimplementedError: If this module does not support the `DataType`.
-    """
-    try:
-        return _FIELDS[data_type][0]
-    except KeyError as error:
-        raise UnimplementedError(
-            f"Tensors of type {dtype_name(data_type)} are not supported"
-        ) from error
+def numpy_dtype(data_type: int) -> np.dtype[Any] | None:
+    """Return the NumPy dtype for a `DataType`, or None if this module does not support it."""
+    return np.dtype(_FIELDS[data_type][0]) if data_type in _FIELDS else None
 
 
 def data_type_of(array: Array) -> int:
-    """Return the `DataType` of an array.
-
-    Raises:
-        UnimplementedError: If this module does not support the array's dtype.
-    """
-    try:
-        return _DATA_TYPES[array.dtype]
-    except KeyError as error:
-        raise UnimplementedError(f"Tensors of type {array.dtype} are not supported") from error
+    """Return the `DataType` of an array."""
+    if array.dtype not in _DATA_TYPES:
+        raise UnimplementedError(f"Tensors of type {array.dtype} are not supported")
+    return _DATA_TYPES[array.dtype]
 
 
 def decode(proto: tensor_pb2.TensorProto) -> Array:
@@ -91,10 +77,7 @@ def decode(proto: tensor_pb2.TensorProto) -> Array:
 
     If there are fewer values than the shape needs, the last one is repeated. If there are none, the
     array contains zeros or empty strings. In both cases, the number of elements is limited to the
-    larger of 4,096 and the size of the proto in bytes.
-
-    Returns:
-        An array with the proto's shape; strings are `bytes` in an object array.
+    larger of 4,096 and the size of the proto in bytes. Strings are `bytes` in an object array.
 
     Raises:
         TensorParsingError: If the content does not match shape and dtype.
@@ -102,10 +85,9 @@ def decode(proto: tensor_pb2.TensorProto) -> Array:
     References:
         `Tensor::FromProto` in tensorflow/core/framework/tensor.cc.
     """
-    try:
-        dtype, field = _FIELDS[proto.dtype]
-    except KeyError as error:
-        raise TensorParsingError(f"dtype {proto.dtype} is not supported") from error
+    if proto.dtype not in _FIELDS:
+        raise TensorParsingError(f"dtype {proto.dtype} is not supported")
+    dtype, field = _FIELDS[proto.dtype]
     shape = tuple([dim.size for dim in proto.tensor_shape.dim])
     if shape and (len(shape) > MAX_RANK or min(shape) < 0):
         raise TensorParsingError(f"invalid shape: {shape}")
@@ -142,9 +124,6 @@ def wire_bytes(array: Array) -> bytes:
 
     The values are in the field for their dtype, such as `float_val`, and not in `tensor_content`,
     as in the responses of TensorFlow Serving 2.16.
-
-    Raises:
-        UnimplementedError: If this module does not support the array's dtype.
     """
     data_type = data_type_of(array)
     head = _head(data_type, array.shape)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,10 @@ from tensorflow_serving.config import file_system_storage_path_source_pb2
 
 SAVED_MODEL_FILE = "saved_model.pb"
 MAX_VERSION = 2**63 - 1
+
+# Limits for a failed load whose folder has not changed, as in TensorFlow Serving.
+_MAX_RETRIES = 5
+_RETRY_INTERVAL_S = 60.0
 
 VersionPolicy = (
     file_system_storage_path_source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy
@@ -87,19 +91,6 @@ def aspired_versions(policy: Any, found: Collection[int]) -> set[int]:
     return set(sorted(found)[-max(policy.latest.num_versions, 1) :])
 
 
-@dataclasses.dataclass(frozen=True)
-class LoadRetries:
-    """Limits for retries of a failed load whose folder has not changed.
-
-    Attributes:
-        max_retries: Maximum number of retries.
-        interval_s: Pause before each retry.
-    """
-
-    max_retries: int = 5
-    interval_s: float = 60.0
-
-
 @dataclasses.dataclass
 class _Failure:
     tried: Fingerprint
@@ -118,18 +109,16 @@ class FailedLoads:
     Only `clear` is thread-safe.
     """
 
-    def __init__(self, retries: LoadRetries, clock: Callable[[], float] = time.monotonic) -> None:
-        self._retries = retries
-        self._clock = clock
+    def __init__(self) -> None:
         self._failures: dict[int, _Failure] = {}
 
     def record(self, folder: VersionFolder, fingerprint: Fingerprint) -> None:
         """Record a failed load, given the folder's fingerprint before that load."""
         before = self._failures.get(folder.version)
-        left = self._retries.max_retries
+        left = _MAX_RETRIES
         if before is not None and before.tried == fingerprint:
             left = before.retries_left - 1
-        retry_at_s = self._clock() + self._retries.interval_s
+        retry_at_s = time.monotonic() + _RETRY_INTERVAL_S
         self._failures[folder.version] = _Failure(fingerprint, fingerprint, left, retry_at_s)
 
     def allow(self, folder: VersionFolder) -> bool:
@@ -141,7 +130,7 @@ class FailedLoads:
         is_stable, failure.last_seen = now == failure.last_seen, now
         if now != failure.tried:
             return is_stable
-        return failure.retries_left > 0 and self._clock() >= failure.retry_at_s
+        return failure.retries_left > 0 and time.monotonic() >= failure.retry_at_s
 
     def keep_only(self, versions: Collection[int]) -> None:
         """Forget the failures of all versions that are not in `versions`."""
@@ -155,4 +144,4 @@ class FailedLoads:
     def wait_s(self) -> float | None:
         """Return the seconds until the next retry of an unchanged folder, or None without one."""
         due_s = [failure.retry_at_s for failure in self._failures.values() if failure.retries_left]
-        return max(0.0, min(due_s) - self._clock()) if due_s else None
+        return max(0.0, min(due_s) - time.monotonic()) if due_s else None

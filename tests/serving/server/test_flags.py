@@ -22,7 +22,7 @@ def test_channel_arguments_are_numbers_or_texts() -> None:
         (["--model_base_path=/m", "--port=70000"], "must be 'auto' or a number up to 65535"),
         (["--model_base_path=/m", "--port=0", "--rest_api_port=0"], "nothing would be served"),
         (["--model_base_path=/m", "--port=1", "--rest_api_port=1"], "must differ, but both are 1"),
-        (["--model_base_path=/m", "--enable_model_warmup=maybe"], "must be true or false"),
+        (["--model_base_path=/m", "--enable_batching=maybe"], "must be true or false"),
         (["--model_base_path=/m", "--file_system_poll_wait_seconds=-1"], "at least 0"),
         (
             ["--model_base_path=/m", "--max_request_bytes=1.5"],

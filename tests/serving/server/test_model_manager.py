@@ -20,10 +20,11 @@ from serving.errors import (
     ServingError,
     UnknownError,
 )
-from serving.server import loaded_model
+from serving.server import loaded_model, version_folders
 from serving.server.loaded_model import LoadedModel
 from serving.server.model_manager import ModelManager
-from serving.server.version_folders import LoadRetries, VersionFolder
+from serving.server.model_versions import VersionStatus
+from serving.server.version_folders import VersionFolder
 from tests.builders import wait_for
 
 Install = Callable[[Path, int], Path]
@@ -90,7 +91,7 @@ def version_of(manager: ModelManager, model: str, label: str = "") -> int | str:
 
 def states(manager: ModelManager, model: str) -> dict[int, str]:
     rows = manager.statuses(model_pb2.ModelSpec(name=model))
-    return {row.version: row.state.name for row in rows}
+    return {row.version: VersionStatus.State.Name(row.state) for row in rows}
 
 
 def test_models_come_and_go_with_the_list(manager: ModelManager, base_path: Path) -> None:
@@ -196,7 +197,9 @@ def test_nobody_waits_for_a_model_that_has_left_the_list(
     asyncio.run(wait())
 
 
-def test_a_failed_load_is_tried_again_even_where_nothing_is_polled(base_path: Path) -> None:
+def test_a_failed_load_is_tried_again_even_where_nothing_is_polled(
+    base_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     attempts = []
 
     def fail_once(folder: VersionFolder) -> LoadedModel:
@@ -205,7 +208,8 @@ def test_a_failed_load_is_tried_again_even_where_nothing_is_polled(base_path: Pa
             raise OSError("a bad moment")
         return load(folder)
 
-    manager = ModelManager(fail_once, poll_wait_s=0, retries=LoadRetries(1, interval_s=0.2))
+    monkeypatch.setattr(version_folders, "_RETRY_INTERVAL_S", 0.2)
+    manager = ModelManager(fail_once, poll_wait_s=0)
     manager.start()
     with pytest.raises(UnknownError, match="a bad moment"):
         configure(manager, config(base_path, "a"))

@@ -14,11 +14,10 @@ from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.errors import NotFoundError
-from serving.server import loaded_model, model_versions
+from serving.server import loaded_model, model_versions, version_folders
 from serving.server.loaded_model import LoadedModel
-from serving.server.model_versions import ModelVersions, State
+from serving.server.model_versions import ModelVersions, VersionStatus
 from serving.server.version_folders import (
-    LoadRetries,
     VersionFolder,
     VersionPolicy,
     aspired_versions,
@@ -56,7 +55,8 @@ def served(versions: ModelVersions) -> int | None:
 
 
 def states(versions: ModelVersions) -> dict[int, str]:
-    return {version: status.state.name for version, status in versions.statuses.items()}
+    names = VersionStatus.State
+    return {version: names.Name(row.state) for version, row in versions.statuses.items()}
 
 
 def test_newest_version_by_number_is_served(
@@ -118,25 +118,23 @@ def test_broken_version_keeps_the_old_one_and_shows_why(
     (broken / "saved_model.pb").write_bytes(b"no protobuf")
     versions.poll()
     assert (served(versions), states(versions)) == (1, {1: "AVAILABLE", 2: "END"})
-    error = versions.statuses[2].error
-    assert error is not None
-    assert "saved_model.pb" in error.message
+    assert "saved_model.pb" in versions.statuses[2].status.error_message
 
 
-def counting_versions(base_path: Path, retries: LoadRetries) -> tuple[ModelVersions, list[int]]:
+def counting_versions(base_path: Path) -> tuple[ModelVersions, list[int]]:
     attempts: list[int] = []
 
     def count_and_load(folder: VersionFolder) -> LoadedModel:
         attempts.append(folder.version)
         return load(folder)
 
-    return ModelVersions("m", str(base_path), VersionPolicy(), count_and_load, retries), attempts
+    return ModelVersions("m", str(base_path), VersionPolicy(), count_and_load), attempts
 
 
 def test_broken_version_is_tried_again_once_it_changed_and_stands_still(
     base_path: Path, install_version: Install
 ) -> None:
-    versions, attempts = counting_versions(base_path, LoadRetries())
+    versions, attempts = counting_versions(base_path)
     broken = install_version(base_path, 1)
     whole = (broken / "saved_model.pb").read_bytes()
     (broken / "saved_model.pb").write_bytes(whole[:1000])
@@ -151,7 +149,7 @@ def test_broken_version_is_tried_again_once_it_changed_and_stands_still(
 def test_a_copy_in_the_order_of_names_is_served_once_it_is_whole(
     base_path: Path, install_version: Install
 ) -> None:
-    versions, attempts = counting_versions(base_path, LoadRetries())
+    versions, attempts = counting_versions(base_path)
     arriving = install_version(base_path, 1)
     held_back = (arriving / "variables").rename(base_path / "variables")
     for _ in range(3):
@@ -168,16 +166,19 @@ def test_a_copy_in_the_order_of_names_is_served_once_it_is_whole(
 
 
 def test_what_may_pass_is_tried_again_after_a_pause_a_few_times(
-    base_path: Path, install_version: Install
+    base_path: Path, install_version: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (install_version(base_path, 1) / "saved_model.pb").write_bytes(b"no protobuf")
-    versions, attempts = counting_versions(base_path, LoadRetries(2, interval_s=0))
+    monkeypatch.setattr(version_folders, "_MAX_RETRIES", 2)
+    monkeypatch.setattr(version_folders, "_RETRY_INTERVAL_S", 0)
+    versions, attempts = counting_versions(base_path)
     for _ in range(5):
         versions.poll()
     assert attempts == [1, 1, 1]
     assert versions.retry_wait_s() is None
 
-    versions, attempts = counting_versions(base_path, LoadRetries(2, interval_s=60))
+    monkeypatch.setattr(version_folders, "_RETRY_INTERVAL_S", 60)
+    versions, attempts = counting_versions(base_path)
     for _ in range(5):
         versions.poll()
     assert attempts == [1]
@@ -219,7 +220,7 @@ def test_a_version_in_use_is_unloaded_after_its_last_request(
     with versions.use(1) as model:
         polling = threading.Thread(target=versions.poll)
         polling.start()
-        while versions.statuses[1].state != State.UNLOADING:
+        while versions.statuses[1].state != VersionStatus.UNLOADING:
             polling.join(0.01)
         assert served(versions) == 2
         assert model.signatures
@@ -240,7 +241,7 @@ def test_a_request_that_does_not_end_holds_up_neither_the_next_version_nor_its_o
         for version in (2, 3):
             install_version(base_path, version)
             versions.poll()
-        assert (served(versions), versions.statuses[1].state) == (3, State.UNLOADING)
+        assert (served(versions), versions.statuses[1].state) == (3, VersionStatus.UNLOADING)
     wait_for(lambda: states(versions) == {1: "END", 2: "END", 3: "AVAILABLE"})
 
 
@@ -280,9 +281,7 @@ def test_failing_warmup_request_fails_the_version(
     write_warmup(install_version(base_path, 1), record)
     versions.poll()
     assert states(versions) == {1: "END"}
-    error = versions.statuses[1].error
-    assert error is not None
-    assert text in error.message
+    assert text in versions.statuses[1].status.error_message
 
 
 def policy(text: str) -> Any:
