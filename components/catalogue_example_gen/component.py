@@ -16,7 +16,7 @@ from tfx.types.standard_artifacts import Examples
 from components.artifacts import IngestReport, RejectedRows
 from components.beam_results import pipelines_like
 from components.interactions.config import IngestConfig
-from components.interactions.ingest import ingest_catalogue
+from components.interactions.ingest import OutputFolders, ingest_catalogue
 
 
 @component(use_beam=True)
@@ -56,9 +56,7 @@ def CatalogueExampleGen(
     ingest_catalogue(
         IngestConfig.model_validate_json(config),
         fitted_report.uri,
-        examples.uri,
-        rejected.uri,
-        report.uri,
+        OutputFolders(examples.uri, rejected.uri, report.uri),
         pipelines_like(beam_pipeline),
     )
     examples.split_names = artifact_utils.encode_split_names(["candidates"])

@@ -12,7 +12,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
@@ -52,33 +52,38 @@ from components.interactions.write_stage import (
 )
 
 
+class OutputFolders(NamedTuple):
+    """The folders that an ingestion writes to.
+
+    Attributes:
+        examples: Folder for one folder `Split-NAME` per split, and for temporary files.
+        rejected: Folder for `rejected.parquet`.
+        report: Folder for `ingest_report.json` and `added_candidates.parquet`.
+    """
+
+    examples: str
+    rejected: str
+    report: str
+
+
 def ingest(
     config: IngestConfig,
-    examples_dir: str,
-    rejected_dir: str,
-    report_dir: str,
+    outputs: OutputFolders,
     make_pipeline: MakePipeline,
     sizing: Sizing = Sizing(),
 ) -> dict[str, Any]:
     """Convert the input files to Examples, write rejected rows and a report, and return the report.
 
-    The files of Examples get their final names after both pipelines have succeeded.
-
-    Args:
-        config: The configuration of ingestion.
-        examples_dir: Folder for one folder `Split-NAME` per split, and for temporary files.
-        rejected_dir: Folder for `rejected.parquet`.
-        report_dir: Folder for `ingest_report.json` and `added_candidates.parquet`.
-        make_pipeline: Function that returns a new Beam pipeline. It is called twice, or three times
-            if an input is a BigQuery query.
-        sizing: Limits on the memory of a worker.
+    The files of Examples get their final names after both pipelines have succeeded. `sizing` limits
+    the memory of a worker. `make_pipeline` is called twice, or three times if an input is a
+    BigQuery query.
 
     Raises:
         IngestError: The input or a setting is invalid.
     """
     config = choose_spans(config)
     unread = unread_files(config)
-    with _spill_folder(examples_dir) as spill_dir:
+    with _spill_folder(outputs.examples) as spill_dir:
         config = export_queries(config, spill_dir, make_pipeline)
         plan, facts = _read_sources(config, SOURCES, spill_dir, make_pipeline, sizing)
         _check_events(plan, facts)
@@ -90,29 +95,26 @@ def ingest(
         )
         _check_splits(plan, cut, written)
         report = make_report(plan, facts, cut, written, unread)
-        publish(written, plan.config.split.split_names, examples_dir)
-        write_reports(report, facts.rejects, written, rejected_dir, report_dir)
+        publish(written, plan.config.split.split_names, outputs.examples)
+        write_reports(report, facts.rejects, written, outputs.rejected, outputs.report)
     return report
 
 
 def ingest_catalogue(
     config: IngestConfig,
-    trained_report_dir: str,
-    examples_dir: str,
-    rejected_dir: str,
-    report_dir: str,
+    trained_report: str,
+    outputs: OutputFolders,
     make_pipeline: MakePipeline,
     sizing: Sizing = Sizing(),
 ) -> dict[str, Any]:
-    """Convert only the catalogue files to Examples, in the split `candidates`.
+    """Convert only the catalogue files to Examples, in the split `candidates`; see `ingest`.
 
     The split has the candidates in the files, and those that occurred only in the training events.
     A candidate whose row was removed from the files is therefore dropped, while a candidate that
     never had a row is kept.
 
-    `candidates.file` must be set. `trained_report_dir` is the folder of the report of the ingestion
-    that the model was trained on. The other arguments, the result and the errors are those of
-    `ingest`.
+    `candidates.file` must be set. `trained_report` is the folder of the report of the ingestion
+    that the model was trained on.
     """
     if config.data.candidates is None:
         raise NoInputError(
@@ -120,10 +122,10 @@ def ingest_catalogue(
             "from the events, which only a full run reads"
         )
     sources: tuple[Source, ...] = ("candidates",)
-    with _spill_folder(examples_dir) as spill_dir:
+    with _spill_folder(outputs.examples) as spill_dir:
         config = export_queries(config, spill_dir, make_pipeline, sources)
         plan, facts = _read_sources(config, sources, spill_dir, make_pipeline, sizing)
-        seen = list(id_segments(plan, _event_candidates(trained_report_dir)))
+        seen = list(id_segments(plan, _event_candidates(trained_report)))
         written = run_and_collect(
             make_pipeline,
             lambda pipeline: write_candidates(
@@ -135,8 +137,8 @@ def ingest_catalogue(
             spill_dir,
         )
         report = make_catalogue_report(plan, facts, written)
-        publish(written, sources, examples_dir)
-        write_reports(report, facts.rejects, written, rejected_dir, report_dir)
+        publish(written, sources, outputs.examples)
+        write_reports(report, facts.rejects, written, outputs.rejected, outputs.report)
     return report
 
 

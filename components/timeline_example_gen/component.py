@@ -22,7 +22,7 @@ from components.artifacts import (
 )
 from components.beam_results import pipelines_like
 from components.interactions.config import IngestConfig, at_run_time
-from components.interactions.ingest import ingest
+from components.interactions.ingest import OutputFolders, ingest
 from components.interactions.spans.choice import choose_spans
 from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut
 
@@ -68,7 +68,8 @@ def TimelineExampleGen(
     del input_fingerprint
     settings = IngestConfig.model_validate_json(config)
     settings = choose_spans(at_run_time(settings, data_directory, span))
-    facts = ingest(settings, examples.uri, rejected.uri, report.uri, pipelines_like(beam_pipeline))
+    outputs = OutputFolders(examples.uri, rejected.uri, report.uri)
+    facts = ingest(settings, outputs, pipelines_like(beam_pipeline))
     examples.split_names = artifact_utils.encode_split_names(list(settings.split.split_names))
     examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
     examples_utils.set_file_format(examples, "tfrecords_gzip")

@@ -13,13 +13,12 @@ from components.interactions.config import SOURCES, IngestConfig, Source
 from components.interactions.rows.checks import read_rows
 from components.interactions.sources.columns import TIME_US
 from components.interactions.sources.files import SourceFile, find_files
-from components.interactions.timelines.examples import feature_lists
+from components.interactions.timelines.examples import example_types, feature_lists
 from models.features.spec import (
     EVENT_TYPE_KEY,
     IS_TARGET_KEY,
     RATING_KEY,
     TIMESTAMP_KEY,
-    FeatureConfig,
     FeatureSpec,
 )
 from pipeline.schema_inference import DEFAULT_MAX_ROWS
@@ -30,6 +29,11 @@ Side = Literal["query", "event", "candidate_id", "candidate"]
 # A column with more values is an ID or free text, so counting them only wastes memory.
 MAX_COUNTED_VALUES = 100_000
 _US_PER_S = 10**6
+_VALUE_TYPES: dict[pa.DataType, ValueType] = {
+    pa.binary(): "BYTES",
+    pa.int64(): "INT",
+    pa.float32(): "FLOAT",
+}
 
 
 @dataclass
@@ -150,28 +154,22 @@ def observe(config: IngestConfig, max_rows: int = DEFAULT_MAX_ROWS) -> Observati
 
 
 def _tallies(spec: FeatureSpec) -> dict[str, FeatureTally]:
-    columns = spec.columns
-    found = [
-        FeatureTally(spec.query_id, "query", "BYTES", is_list=False),
-        *(_of_feature(name, f, "query") for name, f in spec.query_features.items()),
-        FeatureTally(spec.candidate_id, "candidate_id", "BYTES"),
-    ]
-    if columns.timestamp is not None:
-        found.append(FeatureTally(TIMESTAMP_KEY, "event", "INT"))
-    if columns.rating is not None:
-        found.append(FeatureTally(RATING_KEY, "event", "FLOAT"))
-    if columns.event_type is not None:
-        found.append(FeatureTally(EVENT_TYPE_KEY, "event", "BYTES", values=Counter()))
-    found.append(FeatureTally(IS_TARGET_KEY, "event", "INT", minimum=0, maximum=1))
-    found += [_of_feature(name, f, "candidate") for name, f in spec.candidate_features.items()]
-    return {tally.name: tally for tally in found}
-
-
-def _of_feature(name: str, feature: FeatureConfig, side: Side) -> FeatureTally:
-    value_type: ValueType = "FLOAT" if feature.kind == "numeric" else "BYTES"
-    values: Counter[str] | None = Counter() if feature.kind == "categorical" else None
-    # In Examples, a text is a single string; Transform splits it into words.
-    return FeatureTally(name, side, value_type, feature.separator is not None, values)
+    tallies = {}
+    features = {**spec.query_features, **spec.candidate_features}
+    for key, kind in example_types(spec).items():
+        side: Side = "event"
+        if key == spec.query_id or key in spec.query_features:
+            side = "query"
+        elif key == spec.candidate_id or key in spec.candidate_features:
+            side = "candidate_id" if key == spec.candidate_id else "candidate"
+        feature = features.get(key)
+        # In Examples, a text is a single string; Transform splits it into words.
+        is_list = feature.separator is not None if feature else side != "query"
+        is_counted = feature.kind == "categorical" if feature else key == EVENT_TYPE_KEY
+        values: Counter[str] | None = Counter() if is_counted else None
+        tallies[key] = FeatureTally(key, side, _VALUE_TYPES[kind], is_list, values)
+    tallies[IS_TARGET_KEY].minimum, tallies[IS_TARGET_KEY].maximum = 0, 1
+    return tallies
 
 
 def _rows(

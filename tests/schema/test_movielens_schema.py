@@ -170,7 +170,7 @@ def test_the_gate_accepts_the_examples_of_the_data(tmp_path: Path) -> None:
     from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
     from components.interactions.config import IngestConfig
-    from components.interactions.ingest import ingest
+    from components.interactions.ingest import OutputFolders, ingest
 
     config = load("movielens_100k")
     paths = {name: config.resolve(getattr(config.data, name)) for name in (
@@ -181,7 +181,7 @@ def test_the_gate_accepts_the_examples_of_the_data(tmp_path: Path) -> None:
         folder.mkdir()
     ingest(
         IngestConfig(data=data, split=config.split, spec=config.spec),
-        *map(str, folders),
+        OutputFolders(*map(str, folders)),
         beam.Pipeline,
     )
     for split in config.split.split_names:

@@ -60,8 +60,9 @@ def read_sample(pattern: str, *, max_rows: int) -> Sample:
     """
     files, delimiter = _inspect(pattern)
     with_rows = [file for file in files if file.header]
+    no_rows = NoInputError(f"{pattern} has no row of data")
     if not with_rows:
-        raise NoInputError(f"{pattern} has no row of data")
+        raise no_rows
     names, unusable = _usable_names(with_rows)
     parts: dict[str, list[pl.Series]] = {name: [] for name in names}
     wanted = max_rows
@@ -76,6 +77,8 @@ def read_sample(pattern: str, *, max_rows: int) -> Sample:
         wanted -= len(block.lines)
         if wanted < 0:
             break
+    if wanted == max_rows:
+        raise no_rows
     return Sample(
         [file.path for file in files],
         delimiter if with_rows[0].format == "csv" else None,

@@ -72,7 +72,7 @@ class TimelineEncoder:
         positions = timelines.positions[offsets[0] : offsets[-1]]
         bounds = (offsets - offsets[0]).astype(np.int32)
         owners = self._queries.indices.take(pa.array(timelines.positions[offsets[:-1]]))
-        columns = empty_columns(self._spec, len(owners))
+        columns = _empty_columns(self._spec, len(owners))
         query_ids = self._queries.dictionary.take(owners).cast(pa.binary())
         columns[self._spec.query_id] = single_lists(query_ids)
         for name, lists in self._features.items():
@@ -108,26 +108,25 @@ def candidate_batches(
     """
     for first in range(0, len(ids), batch_rows):
         some = ids[first : first + batch_rows]
-        columns = empty_columns(spec, len(some))
+        columns = _empty_columns(spec, len(some))
         columns[spec.candidate_id] = single_lists(some.cast(pa.binary()))
         mine = rows[first : first + batch_rows]
         yield record_batch(columns | feature_lists(catalogue, spec.candidate_features, mine))
 
 
-def empty_columns(spec: FeatureSpec, count: int) -> dict[str, Any]:
-    """Return `count` Examples without any value, as columns by key in their usual order."""
+def example_types(spec: FeatureSpec) -> dict[str, pa.DataType]:
+    """Return the type of the values of each key of an Example."""
     declared = spec.columns
-    kinds = {
+    return {
         spec.query_id: pa.binary(),
         **{name: value_type(feature) for name, feature in spec.query_features.items()},
         spec.candidate_id: pa.binary(),
-        **{name: value_type(feature) for name, feature in spec.candidate_features.items()},
         **({TIMESTAMP_KEY: pa.int64()} if declared.timestamp else {}),
         **({RATING_KEY: pa.float32()} if declared.rating else {}),
         **({EVENT_TYPE_KEY: pa.binary()} if declared.event_type else {}),
         IS_TARGET_KEY: pa.int64(),
+        **{name: value_type(feature) for name, feature in spec.candidate_features.items()},
     }
-    return {key: empty_lists(kind, count) for key, kind in kinds.items()}
 
 
 def feature_lists(
@@ -159,6 +158,10 @@ def value_type(feature: FeatureConfig) -> Any:
 def empty_lists(kind: Any, count: int) -> Any:
     """Return `count` empty lists whose values have type `kind`."""
     return _lists(np.zeros(count + 1, np.int32), pa.array([], kind))
+
+
+def _empty_columns(spec: FeatureSpec, count: int) -> dict[str, Any]:
+    return {key: empty_lists(kind, count) for key, kind in example_types(spec).items()}
 
 
 def single_lists(values: Any) -> Any:

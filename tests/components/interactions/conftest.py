@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hypothesis import settings
 
 from components.interactions.buckets import Sizing
 from components.interactions.config import DataConfig, IngestConfig, SplitConfig
-from components.interactions.ingest import ingest, ingest_catalogue
+from components.interactions.ingest import OutputFolders, ingest, ingest_catalogue
 from models.features.spec import ColumnsConfig, FeatureConfig, FeaturesConfig, FeatureSpec
 
 # The machine may be busy, and the tests do not measure time.
@@ -131,10 +132,15 @@ class Ingestion:
         """Ingest everything or, for a model that was fitted earlier, only the catalogue."""
         self._runs += 1
         folder = self.folder / f"run-{self._runs}"
-        outputs = [str(folder / name) for name in ("examples", "rejected", "report")]
-        start = [config] if fitted is None else [config, str(fitted.folder / "report")]
-        report = (ingest if fitted is None else ingest_catalogue)(
-            *start, *outputs, lambda: beam.Pipeline(argv=list(options)), sizing
+        outputs = OutputFolders(*(str(folder / name) for name in OutputFolders._fields))
+        run: Any = ingest
+        if fitted is not None:
+            run = partial(ingest_catalogue, trained_report=str(fitted.folder / "report"))
+        report = run(
+            config,
+            outputs=outputs,
+            make_pipeline=lambda: beam.Pipeline(argv=list(options)),
+            sizing=sizing,
         )
         return Ingested(folder, report)
 

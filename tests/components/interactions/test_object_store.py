@@ -15,7 +15,7 @@ import pytest
 from components.interactions.buckets import Sizing
 from components.interactions.config import IngestConfig, SpansConfig, SplitConfig
 from components.interactions.errors import NoInputError
-from components.interactions.ingest import ingest
+from components.interactions.ingest import OutputFolders, ingest
 from components.interactions.sources.files import find_files, fingerprint
 from components.interactions.sources.tfrecord import frame
 from models.features.spec import FeatureConfig, FeaturesConfig
@@ -77,7 +77,7 @@ def test_ingestion_on_another_filesystem_writes_what_it_writes_here(
     before = set(ObjectStore.objects)
     report = ingest(
         config,
-        *(f"{BUCKET}/run/{name}" for name in ("examples", "rejected", "report")),
+        OutputFolders(*(f"{BUCKET}/run/{name}" for name in OutputFolders._fields)),
         lambda: beam.Pipeline(argv=list(IN_MEMORY)),
         TINY,
     )

@@ -7,16 +7,7 @@ import pytest
 
 from components.interactions.rows import column_types
 from components.interactions.rows.column_types import Values
-from components.interactions.sources.block import (
-    CONTROL_CHARACTER,
-    HOLDS_SEPARATOR,
-    MISSING,
-    NOT_A_NUMBER,
-    NOT_A_TIME,
-    NOT_UTF8,
-    SEVERAL,
-    TIME_OUT_OF_RANGE,
-)
+from components.interactions.sources import block
 
 
 def csv_column(*values: bytes) -> Any:
@@ -48,11 +39,11 @@ def test_empty_and_broken_ids_are_faults():
     found = column_types.identifier(
         csv_column(b"a", b"", b"\xff\xfe", b"b\nc", b"d\re", b"f\x1fg", b"h i")
     )
-    control = dict.fromkeys((3, 4, 5), CONTROL_CHARACTER)
-    assert faults(found) == {1: MISSING, 2: NOT_UTF8, **control}
+    control = dict.fromkeys((3, 4, 5), block.CONTROL_CHARACTER)
+    assert faults(found) == {1: block.MISSING, 2: block.NOT_UTF8, **control}
     assert good(found) == ["a", "h i"]
     for values in ([None, 1], [None, "a"]):
-        assert faults(column_types.identifier(pa.array(values))) == {0: MISSING}
+        assert faults(column_types.identifier(pa.array(values))) == {0: block.MISSING}
 
 
 @pytest.mark.parametrize(
@@ -84,18 +75,18 @@ def test_lists_are_joined_for_the_separator_without_their_nulls():
 def test_several_values_are_a_fault_if_one_is_expected():
     lists = pa.array([["a", "b"], ["New York"], [None, "c"], [], None], STRINGS)
     found = column_types.categorical(lists, None)
-    assert faults(found) == {0: SEVERAL}
+    assert faults(found) == {0: block.SEVERAL}
     assert found.array.to_pylist()[1:] == ["New York", "c", None, None]
 
 
 def test_a_list_value_that_contains_the_separator_is_a_fault():
     lists = pa.array([["rock|roll", "b"], ["a|b"], ["a"], ["a b", "c"]], pa.list_(pa.binary()))
     found = column_types.categorical(lists, "|")
-    assert faults(found) == {0: HOLDS_SEPARATOR, 1: HOLDS_SEPARATOR}
+    assert faults(found) == {0: block.HOLDS_SEPARATOR, 1: block.HOLDS_SEPARATOR}
     assert good(found) == ["a", "a b|c"]
     # In TFRecord one value may well be many in one text.
     plain = column_types.categorical(lists, "|", unwraps_lists=True)
-    assert faults(plain) == {0: HOLDS_SEPARATOR}
+    assert faults(plain) == {0: block.HOLDS_SEPARATOR}
 
 
 def test_equal_decimals_are_one_text_in_every_scale():
@@ -124,7 +115,7 @@ def test_numbers_are_read_and_empty_is_missing(column: Any, expected: list[Any])
     found = column_types.number(column)
     assert found.array.to_pylist() == expected
     assert faults(found) == {}
-    missing = {row: MISSING for row, value in enumerate(expected) if value is None}
+    missing = {row: block.MISSING for row, value in enumerate(expected) if value is None}
     assert faults(column_types.number(column, required=True)) == missing
 
 
@@ -132,7 +123,7 @@ def test_numbers_are_read_and_empty_is_missing(column: Any, expected: list[Any])
     "value", [b"x", b"1,5", b"nan", b"inf", b"-inf", b"1e39", b"1e999", b"0x1"]
 )
 def test_a_number_outside_float32_is_a_fault(value: bytes):
-    assert faults(column_types.number(csv_column(b"1", value, b""))) == {1: NOT_A_NUMBER}
+    assert faults(column_types.number(csv_column(b"1", value, b""))) == {1: block.NOT_A_NUMBER}
 
 
 @pytest.mark.parametrize(
@@ -164,18 +155,18 @@ def test_times_become_microseconds(unit: Any, value: bytes, micros: int):
 @pytest.mark.parametrize(
     ("unit", "value", "reason"),
     [
-        ("s", b"", MISSING),
-        ("s", b"yesterday", NOT_A_TIME),
-        ("s", b"nan", NOT_A_TIME),
-        ("s", b"inf", NOT_A_TIME),
-        ("s", b"1e30", TIME_OUT_OF_RANGE),
-        ("s", b"881250949000", TIME_OUT_OF_RANGE),
-        ("s", b"99999999999999999999", TIME_OUT_OF_RANGE),
-        ("s", b"\xff", NOT_UTF8),
-        ("iso8601", b"", MISSING),
-        ("iso8601", b"2020-13-01", NOT_A_TIME),
-        ("iso8601", b"881250949", NOT_A_TIME),
-        ("iso8601", b"2020-01-01T25:00:00", NOT_A_TIME),
+        ("s", b"", block.MISSING),
+        ("s", b"yesterday", block.NOT_A_TIME),
+        ("s", b"nan", block.NOT_A_TIME),
+        ("s", b"inf", block.NOT_A_TIME),
+        ("s", b"1e30", block.TIME_OUT_OF_RANGE),
+        ("s", b"881250949000", block.TIME_OUT_OF_RANGE),
+        ("s", b"99999999999999999999", block.TIME_OUT_OF_RANGE),
+        ("s", b"\xff", block.NOT_UTF8),
+        ("iso8601", b"", block.MISSING),
+        ("iso8601", b"2020-13-01", block.NOT_A_TIME),
+        ("iso8601", b"881250949", block.NOT_A_TIME),
+        ("iso8601", b"2020-01-01T25:00:00", block.NOT_A_TIME),
     ],
 )
 def test_other_times_are_faults(unit: Any, value: bytes, reason: str):
@@ -188,10 +179,10 @@ def test_other_times_are_faults(unit: Any, value: bytes, reason: str):
 def test_parquet_numbers_must_be_finite_and_can_be_times():
     values = pa.array([1.25, float("nan"), None, float("inf")])
     found = column_types.number(values)
-    assert faults(found) == {1: NOT_A_NUMBER, 3: NOT_A_NUMBER}
+    assert faults(found) == {1: block.NOT_A_NUMBER, 3: block.NOT_A_NUMBER}
     assert found.array.to_pylist()[0] == 1.25
     times = column_types.time(values[:3], "s")
-    assert faults(times) == {1: NOT_A_TIME, 2: MISSING}
+    assert faults(times) == {1: block.NOT_A_TIME, 2: block.MISSING}
     assert times.array.to_pylist()[0] == 1_250_000
     assert column_types.time(pa.array([5, 6]), "ms").array.to_pylist() == [5000, 6000]
 
@@ -204,4 +195,4 @@ def test_arrow_times_keep_their_unit():
     assert column_types.time(aware, "s").array.to_pylist() == [1_500_000]
     day = pa.array([date(1970, 1, 2), None])
     assert column_types.time(day, "s").array.to_pylist()[0] == 86_400_000_000
-    assert faults(column_types.time(day, "s")) == {1: MISSING}
+    assert faults(column_types.time(day, "s")) == {1: block.MISSING}

@@ -74,6 +74,12 @@ def test_tfrecord_values_are_text_numbers_or_lists(tmp_path: Path):
     assert found == {"q": ["u", "v", "w"], "n": [1, None, 3], "tags": [["x"], ["y", "z"], ["x"]]}
 
 
+def test_a_parquet_file_without_rows_is_an_ingestion_error(tmp_path: Path):
+    pq.write_table(pa.table({"q": pa.array([], pa.string())}), tmp_path / "a.parquet")
+    with pytest.raises(NoInputError, match="no row"):
+        read_sample(str(tmp_path / "a.parquet"), max_rows=10)
+
+
 def test_all_rows_and_distinct_values_are_counted(tmp_path: Path):
     for part in range(3):
         (tmp_path / f"{part}.csv").write_text("q,c\nu,a\nv,b\n,c\n")
