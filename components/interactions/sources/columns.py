@@ -70,43 +70,41 @@ def source_columns(config: IngestConfig, source: Source) -> tuple[SourceColumn, 
     )
 
 
-def check_names(file: str, names: Sequence[str], columns: Sequence[SourceColumn]) -> None:
-    """Check that a file has each declared column exactly once.
+def check_columns(
+    file: str, names: Sequence[str], schema: pa.Schema | None, columns: Sequence[SourceColumn]
+) -> None:
+    """Check that a file has each declared column exactly once, with a type that can be read.
+
+    `schema` has the types of the columns; None if they are bytes.
 
     Raises:
-        ColumnError: A column is missing or duplicated.
+        ColumnError: A column is missing or duplicated, or its type cannot be read as its kind.
     """
     counts = Counter(names)
-    for column in (c.column for c in columns):
-        if counts[column] > 1:
+    for column in columns:
+        name = column.column
+        if counts[name] > 1:
             raise ColumnError(
-                f"{file}: column names must be unique, but {counts[column]} columns are called "
-                f"{column!r}"
+                f"{file}: column names must be unique, but {counts[name]} columns are called "
+                f"{name!r}"
             )
-        if not counts[column]:
-            nearest = difflib.get_close_matches(column, names, n=1, cutoff=0.0)
+        if not counts[name]:
+            nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
             raise ColumnError(
-                f"{file} has no column {column!r}{hint} Its columns: {', '.join(names)}"
+                f"{file} has no column {name!r}{hint} Its columns: {', '.join(names)}"
             )
-
-
-def check_types(path: str, schema: pa.Schema, columns: Sequence[SourceColumn]) -> None:
-    """Check that the types of a file's columns can be read as the declared kinds.
-
-    Raises:
-        ColumnError: A column has a type that cannot be read as its kind.
-    """
-    for column in columns:
-        kind = schema.field(column.column).type
+        if schema is None:
+            continue
+        kind = schema.field(name).type
         if not accepts(column.kind, kind):
             raise ColumnError(
-                f"{path}: column {column.column!r} is {kind}, which cannot be read as {column.kind}"
+                f"{file}: column {name!r} is {kind}, which cannot be read as {column.kind}"
             )
         if column.kind == "time" and pa.types.is_float32(kind):
             raise ColumnError(
-                f"{path}: column {column.column!r} is float, whose 24 bits of precision cannot "
-                "hold the seconds of a present-day time; write integers, doubles or text"
+                f"{file}: column {name!r} is float, whose 24 bits of precision cannot hold the "
+                "seconds of a present-day time; write integers, doubles or text"
             )
 
 

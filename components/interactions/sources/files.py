@@ -34,8 +34,7 @@ from components.interactions.sources.block import (
 )
 from components.interactions.sources.columns import (
     SourceColumn,
-    check_names,
-    check_types,
+    check_columns,
     source_columns,
 )
 from components.interactions.sources.csv import check_encoding, csv_records, read_csv_blocks
@@ -45,7 +44,7 @@ from components.interactions.sources.tfrecord import (
     read_schema,
     read_tfrecord_blocks,
 )
-from components.interactions.spans.choice import choose_spans
+from components.interactions.spans.choice import choose_spans, join_first
 from components.interactions.spans.pattern import list_files, query_of
 
 FileFormat = Literal["csv", "parquet", "tfrecord"]
@@ -67,7 +66,6 @@ _TFRECORD_EXPANSION = 4
 # for object stores, whose requests have a high fixed cost.
 _BUFFER_BYTES = 1 << 20
 _REMOTE_BUFFER_BYTES = 8 << 20
-_NUM_SHOWN = 5
 _HASH_BLOCK_BYTES = 1 << 20
 
 
@@ -188,10 +186,9 @@ def format_of(path: str) -> FileFormat | None:
 
 def no_rows(source: Source, files: Sequence[SourceFile]) -> NoInputError:
     """Return the error for a source whose files have no rows."""
-    names = ", ".join(file.path for file in files[:_NUM_SHOWN])
-    more = f" and {len(files) - _NUM_SHOWN} more" if len(files) > _NUM_SHOWN else ""
+    names = join_first([file.path for file in files])
     return NoInputError(
-        f"`{SOURCE_SETTINGS[source]}`: there is not a single row of data in {names}{more}"
+        f"`{SOURCE_SETTINGS[source]}`: there is not a single row of data in {names}"
     )
 
 
@@ -308,9 +305,7 @@ def _check_columns(files: Sequence[SourceFile], columns: Sequence[SourceColumn])
     for file in files:
         is_records = file.format == "tfrecord"
         seen = f" (in its first {NUM_FIRST_RECORDS:,} records)" if is_records else ""
-        check_names(file.name + seen, file.header, columns)
-        if file.schema is not None:
-            check_types(file.path, file.schema, columns)
+        check_columns(file.name + seen, file.header, file.schema, columns)
         different = sorted(set(file.header) ^ set(files[0].header))
         if different:
             raise ColumnError(

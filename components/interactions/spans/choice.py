@@ -189,7 +189,7 @@ def _far_from_others(window: Sequence[SpanFiles]) -> SpanFiles:
 
 def _are_missing(spans: Sequence[str], window: str = "") -> str:
     plural = len(spans) > 1
-    return f"span{'s' * plural} {_join(spans)}{window} {'are' if plural else 'is'} missing"
+    return f"span{'s' * plural} {join_first(spans)}{window} {'are' if plural else 'is'} missing"
 
 
 def _snapshot(source: Source, pattern: str, kind: SpanKind, through: int | None) -> SpanFiles:
@@ -207,7 +207,7 @@ def _deliveries(source: Source, pattern: str) -> dict[int, SpanFiles]:
     """Return the files of the highest version of each span, by span number."""
     setting = SOURCE_SETTINGS[source]
     listed, near_misses = list_files_and_near_misses(pattern)
-    unread = f"these files almost match {pattern} and are not read: {_join(near_misses)}"
+    unread = f"these files almost match {pattern} and are not read: {join_first(near_misses)}"
     if near_misses:
         log.warning("`%s`: %s", setting, unread)
     # The files and the spelling of each span and version.
@@ -237,6 +237,7 @@ def _deliveries(source: Source, pattern: str) -> dict[int, SpanFiles]:
     }
 
 
-def _join(names: Sequence[str]) -> str:
+def join_first(names: Sequence[str]) -> str:
+    """Join the first few names, and say how many more there are."""
     more = f" and {len(names) - _NUM_SHOWN} more" if len(names) > _NUM_SHOWN else ""
     return ", ".join(names[:_NUM_SHOWN]) + more

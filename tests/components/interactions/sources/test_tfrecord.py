@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from components.interactions.buckets import Sizing
-from components.interactions.config import SpansConfig, SplitConfig
+from components.interactions.config import SplitConfig
 from components.interactions.errors import ColumnError, NoInputError, UnreadableFileError
 from components.interactions.sources.files import SourceFile, find_files, read_blocks
 from components.interactions.sources.tfrecord import frame
@@ -101,15 +101,6 @@ def test_files_of_a_glob_are_read_block_by_block(ingestion: Any, tmp_path: Path)
     assert found.timelines("train") == expected.timelines("train")
     assert found.timelines("eval") == expected.timelines("eval")
     assert [file["rows"] for file in found.report["files"]] == [20, 20, 20, 0]
-
-
-def test_spans_are_chosen_by_their_names(ingestion: Any, tmp_path: Path):
-    for day in range(1, 5):
-        write(tmp_path / f"2026-11-{day:02}.tfrecord", EVENTS[day * 10 : day * 10 + 10])
-    config = ingestion.config("{YYYY}-{MM}-{DD}.tfrecord", spans=SpansConfig(window=2))
-    names = [file.name for file in find_files(config)]
-    assert names == ["2026-11-03.tfrecord", "2026-11-04.tfrecord"]
-    assert ingestion.run(config).report["events"] == 20
 
 
 def test_feature_that_only_some_examples_have_is_an_empty_value(ingestion: Any, tmp_path: Path):

@@ -16,10 +16,10 @@ NUMBERED = "s{SPAN}/v{VERSION}/*.csv"
 DATED = "{YYYY}-{MM}-{DD}/*.csv"
 
 
-def deliver(folder: Path, *names: str) -> None:
+def deliver(folder: Path, *names: str, rows: str = "a,x,1\n") -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("q,c,t\na,x,1\n")
+        (folder / name).write_text(f"q,c,t\n{rows}")
 
 
 def config(
@@ -198,13 +198,10 @@ DAY_S = 86_400
 
 def test_the_newest_day_is_held_out_from_its_midnight(tmp_path: Path, ingestion: Any) -> None:
     first = int(datetime(2026, 11, 19, tzinfo=timezone.utc).timestamp())
-    deliver(tmp_path, "2026-11-19/a.csv", "2026-11-20/a.csv")
-    ingestion.write("2026-11-19/a.csv", f"q,c,t\na,x,{first}\nb,y,{first + 5}\n")
+    deliver(tmp_path, "2026-11-19/a.csv", rows=f"a,x,{first}\nb,y,{first + 5}\n")
     # The second event of the newest file came a day late: it is no later than what is trained on.
-    ingestion.write(
-        "2026-11-20/a.csv",
-        f"q,c,t\na,z,{first + DAY_S}\na,late,{first + 7}\nb,z,{first + DAY_S + 1}\n",
-    )
+    rows = f"a,z,{first + DAY_S}\na,late,{first + 7}\nb,z,{first + DAY_S + 1}\n"
+    deliver(tmp_path, "2026-11-20/a.csv", rows=rows)
     found = ingestion.run(config(ingestion, DATED, HELD_OUT, window=2))
     assert found.timelines("train") == {"a": "x late", "b": "y"}
     assert found.timelines("eval") == {"a": "x late z*", "b": "y z*"}
@@ -237,9 +234,8 @@ def test_the_newest_day_is_held_out_from_its_midnight(tmp_path: Path, ingestion:
 def test_the_newest_number_is_held_out(
     tmp_path: Path, ingestion: Any, ninth: str, tenth: str, train: Any, held_out: Any
 ) -> None:
-    deliver(tmp_path, "s9/v1/a.csv", "s10/v1/a.csv")
-    ingestion.write("s9/v1/a.csv", f"q,c,t\n{ninth}")
-    ingestion.write("s10/v1/a.csv", f"q,c,t\n{tenth}")
+    deliver(tmp_path, "s9/v1/a.csv", rows=ninth)
+    deliver(tmp_path, "s10/v1/a.csv", rows=tenth)
     found = ingestion.run(config(ingestion, NUMBERED, HELD_OUT, window="all"))
     assert (found.timelines("train"), found.timelines("eval")) == (train, held_out)
     assert found.report["cut"] == {"eval_from": "1970-01-01T00:00:30+00:00"}
