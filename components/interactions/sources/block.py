@@ -1,7 +1,6 @@
 """Blocks of rows as columns, opening of input files, and TFRecord checksums."""
 
 import gzip
-import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,7 +93,8 @@ def is_record_head(head: bytes) -> bool:
 def masked_crc(data: bytes) -> bytes:
     """Return the masked CRC-32C of bytes, as stored in TFRecord files."""
     crc = google_crc32c.value(data)
-    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + _CRC_MASK_DELTA) & 0xFFFFFFFF)
+    masked: int = (((crc >> 15) | (crc << 17)) + _CRC_MASK_DELTA) & 0xFFFFFFFF
+    return masked.to_bytes(4, "little")
 
 
 def show_value(value: Any) -> str:

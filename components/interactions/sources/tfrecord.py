@@ -4,6 +4,7 @@ References:
     https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
 """
 
+import io
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -40,6 +41,7 @@ _SCHEMA_TYPES = {
     pa.float32(): schema_pb2.FLOAT,
 }
 _CHECKSUM_BYTES = 4
+_BUFFER_BYTES = 1 << 18
 _SHOWN_BYTES = 50
 # A parsed Example is much larger than its bytes, so a block is parsed in batches.
 _BATCH_RECORDS = 8192
@@ -103,29 +105,34 @@ def read_tfrecord_blocks(
 
 
 def read_records(stream: Any, block_bytes: int) -> Iterator[list[bytes]]:
-    """Yield the records of a stream in lists of about `block_bytes` each.
+    """Yield the records of a stream, which is closed at the end, in lists of about `block_bytes`.
 
     Raises:
         FrameError: A checksum is wrong, or the last record is incomplete.
     """
     records: list[bytes] = []
     num_bytes = number = 0
-    while head := stream.read(RECORD_HEAD_BYTES):
+    lengths: dict[bytes, int] = {}  # many records have the same length
+    # A gzip stream is slow if it is read in small parts.
+    stream = io.BufferedReader(stream, _BUFFER_BYTES)
+    head = stream.read(RECORD_HEAD_BYTES)
+    while head:
         number += 1
-        record = checksum = b""
-        if len(head) == RECORD_HEAD_BYTES:
+        if head not in lengths and len(head) == RECORD_HEAD_BYTES:
             if not is_record_head(head):
                 raise FrameError(f"record {number} does not begin with a length and its checksum")
-            record = stream.read(int.from_bytes(head[:8], "little"))
-            checksum = stream.read(_CHECKSUM_BYTES)
-        if len(checksum) < _CHECKSUM_BYTES:
+            lengths[head] = int.from_bytes(head[:8], "little")
+        record = stream.read(lengths.get(head, 0))
+        tail = stream.read(_CHECKSUM_BYTES + RECORD_HEAD_BYTES)
+        if len(tail) < _CHECKSUM_BYTES:
             if records:
                 yield records
             raise FrameError(f"the file ends inside record {number}")
-        if checksum != masked_crc(record):
+        if masked_crc(record) != tail[:_CHECKSUM_BYTES]:
             raise FrameError(f"the checksum of record {number} is wrong")
         records.append(record)
         num_bytes += len(record)
+        head = tail[_CHECKSUM_BYTES:]
         if num_bytes >= block_bytes:
             yield records
             records, num_bytes = [], 0
