@@ -12,10 +12,6 @@ def test_relative_patterns_start_from_the_runs_directory() -> None:
     assert data.interactions == "gs://bucket/today/logs/*.csv"
     assert data.candidates == "/fixed/items.csv"
     assert data.queries == "gs://b/u.csv"
-
-
-def test_nothing_given_changes_nothing() -> None:
-    given = config(interactions="logs/*.csv")
     assert at_run_time(given) == given
 
 

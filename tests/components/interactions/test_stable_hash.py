@@ -30,9 +30,7 @@ def test_hash_of_a_string_does_not_depend_on_its_neighbours():
     whole = hash_strings(pa.array(IDS))
     assert hash_strings(pa.array(IDS)[2:5]).tolist() == whole[2:5].tolist()
     assert [int(hash_strings(pa.array([text]))[0]) for text in IDS] == whole.tolist()
-
-
-def test_trailing_zero_bytes_count():
+    # Trailing zero bytes count.
     hashes = hash_strings(pa.array(["a", "a\0", "a\0\0\0\0\0\0\0"]))
     assert len(set(hashes.tolist())) == 3
 

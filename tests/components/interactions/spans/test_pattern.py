@@ -34,9 +34,7 @@ def test_a_path_belongs_to_a_delivery(
 ) -> None:
     found = find_delivery(pattern, path)
     assert (None if found is None else (found.span, found.version)) == expected
-
-
-def test_a_delivery_remembers_how_its_number_is_spelled() -> None:
+    # A delivery knows how its number is spelled.
     assert find_delivery("{SPAN}.csv", "07.csv") == Delivery(7, None, ("07",))
 
 
