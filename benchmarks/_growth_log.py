@@ -7,9 +7,9 @@ by one of its next two neighbours. The log is written period by period in order 
 memory does not grow with the number of events.
 """
 
-from dataclasses import dataclass
+import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,38 +36,27 @@ _NUM_WORDS = 3_000
 _SYLLABLES = ("ba", "cor", "den", "fil", "gam", "hu", "jo", "kel", "lum", "mir", "nov", "pra")
 
 
-@dataclass(frozen=True)
-class GrowthLog:
+class GrowthLog(NamedTuple):
     """The files of a synthetic log.
 
     Attributes:
-        events: CSV file with the columns user_id, item_id and timestamp.
+        events: CSV file with the columns user_id, item_id and timestamp, alone in its folder.
         catalogue: CSV file with the columns item_id, category and title.
-        num_events: Number of rows of `events`.
-        num_items: Number of rows of `catalogue`.
     """
 
     events: Path
     catalogue: Path
-    num_events: int
-    num_items: int
 
 
 def write_log(folder: Path, num_events: int, seed: int = 42) -> GrowthLog:
-    """Write `events.csv` and `catalogue.csv`, with one item per `EVENTS_PER_ITEM` events.
-
-    Args:
-        folder: The folder for the files.
-        num_events: Number of rows of `events.csv`.
-        seed: Random seed; the same seed and size give the same files.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a log with one item per 20 events. The same seed gives the same files."""
+    log = GrowthLog(folder / "events" / "events.csv", folder / "catalogue.csv")
+    log.events.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     num_items = max(num_events // EVENTS_PER_ITEM, _NUM_CATEGORIES)
-    log = GrowthLog(folder / "events.csv", folder / "catalogue.csv", num_events, num_items)
     # Items of the same category have neighbouring indices.
     category = np.sort(rng.integers(0, _NUM_CATEGORIES, num_items))
-    item_ids = _ids("item", rng.permutation(num_items))
+    item_ids = pl.select(pl.format("item{}", pl.Series(rng.permutation(num_items)))).to_series()
     _catalogue(category, item_ids, rng).write_csv(log.catalogue)
     periods = _Periods(category, max(num_events // EVENTS_PER_USER, 1), rng)
     with log.events.open("wb") as file:
@@ -158,11 +147,6 @@ class _Periods:
         return np.minimum(indices, len(self._category) - 1)
 
 
-def _ids(prefix: str, numbers: Ints) -> pl.Series:
-    frame = pl.DataFrame({"number": numbers})
-    return frame.select(pl.format(prefix + "{}", "number").alias("id"))["id"]
-
-
 def _catalogue(category: Ints, item_ids: pl.Series, rng: np.random.Generator) -> pl.DataFrame:
     """Return the catalogue; each title has two words typical of its category and two others."""
     words = np.array(_words(_NUM_WORDS), dtype=object)
@@ -180,11 +164,7 @@ def _catalogue(category: Ints, item_ids: pl.Series, rng: np.random.Generator) ->
 
 
 def _words(count: int) -> list[str]:
-    base = len(_SYLLABLES)
+    parts = itertools.product(("", "s"), *[_SYLLABLES] * 3)
     return [
-        _SYLLABLES[number % base]
-        + _SYLLABLES[number // base % base]
-        + _SYLLABLES[number // base**2 % base]
-        + ("s" if number // base**3 else "")
-        for number in range(count)
+        third + second + first + end for end, first, second, third in itertools.islice(parts, count)
     ]

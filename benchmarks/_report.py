@@ -1,13 +1,15 @@
-"""Command-line options, result rows and tables of the benchmarks."""
+"""Command line, result rows and tables of the benchmarks."""
 
 import argparse
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 Row = dict[str, Any]
 
@@ -17,6 +19,23 @@ def options_parser(doc: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
+
+
+def run(
+    parser: argparse.ArgumentParser, rows: Callable[[Any, Path], Iterable[Row]], *packages: str
+) -> NoReturn:
+    """Parse the command line, print the rows, and exit with 1 if one misses its `must` bound.
+
+    Args:
+        parser: The parser of the script's options.
+        rows: Function of the options and a temporary folder that measures and yields rows.
+        packages: Packages whose versions are printed.
+    """
+    options = parser.parse_args()
+    settings = {name: value for name, value in vars(options).items() if name != "json"}
+    about = {**environment(*packages), **settings}
+    with tempfile.TemporaryDirectory() as folder:
+        sys.exit(report(about, rows(options, Path(folder)), as_json=options.json))
 
 
 def row(
@@ -41,59 +60,46 @@ def row(
 
 def environment(*packages: str) -> dict[str, str]:
     """Return the hardware, the load average, and the versions of Python and of `packages`."""
-    cpu = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "hardware": f"{os.cpu_count()} x {cpu}",
+        "hardware": f"{os.cpu_count()} x {models[0] if models else platform.machine()}",
         "load": f"{os.getloadavg()[0]:.1f}",
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
     }
 
 
-def report(about: Mapping[str, Any], rows: Sequence[Row], *, as_json: bool) -> int:
-    """Print all rows as a table or JSON, and return the exit status (see `status`)."""
+def report(about: Mapping[str, Any], rows: Iterable[Row], *, as_json: bool) -> int:
+    """Print the rows, and return the exit status: 1 if a value misses its `must` bound, else 0.
+
+    A table is printed row by row, as they are measured.
+    """
+    if not as_json:
+        texts = [f"{name} {value}" for name, value in about.items() if isinstance(value, str)]
+        print(", ".join(texts))
+        print("\n| name | value | must | aim | met |\n|---|---|---|---|---|", flush=True)
+    found = []
+    for each in rows:
+        found.append(each)
+        if not as_json:
+            print(_line(each), flush=True)
     if as_json:
-        print(json.dumps({**about, "rows": rows}))
-    else:
-        print_head(about)
-        for found in rows:
-            print_row(found)
-    return status(rows)
+        print(json.dumps({**about, "rows": found}))
+    return int(any(each["met"] is False for each in found))
 
 
-def status(rows: Sequence[Row]) -> int:
-    """Return the exit status of a benchmark: 1 if a value misses its `must` bound, else 0."""
-    return int(any(found["met"] is False for found in rows))
-
-
-def print_head(about: Mapping[str, Any]) -> None:
-    """Print the environment and the header of a Markdown table."""
-    print(", ".join(f"{name} {value}" for name, value in about.items() if isinstance(value, str)))
-    print("\n| name | value | must | aim | met |\n|---|---|---|---|---|", flush=True)
-
-
-def print_row(found: Row) -> None:
-    """Print one row of the table."""
+def _line(found: Row) -> str:
     error = f" ± {found['standard_error']:.4f}" if "standard_error" in found else ""
     must, aim = ("" if found[key] is None else f"{found[key]:g}" for key in ("must", "aim"))
     met = {None: "", True: "yes", False: "no"}[found["met"]]
     if found["met"] and found["aim"] is not None:
         met = "aim" if _reaches_aim(found) else "must"
-    value = f"{_shown(found['value'])}{error} {found['unit']}"
-    print(f"| {found['name']} | {value} | {must} | {aim} | {met} |", flush=True)
+    value = found["value"]
+    shown = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"| {found['name']} | {shown}{error} {found['unit']} | {must} | {aim} | {met} |"
 
 
 def _reaches_aim(found: Row) -> bool:
     value, must, aim = (float(found[key]) for key in ("value", "must", "aim"))
     return value >= aim if aim > must else value <= aim
-
-
-def _shown(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

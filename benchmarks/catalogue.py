@@ -1,6 +1,6 @@
 """Measure memory and time of a large catalogue: embedding, indexing, and search with filters.
 
-Candidates have an id, a price, and up to three of 1,000 genres, whose frequencies follow Zipf's
+Candidates have an ID, a price, and up to three of 1,000 genres, whose frequencies follow Zipf's
 law. The towers have 64 dimensions and take almost no time, so that the cost of the pipeline itself
 is measured. Each measurement runs in a new process. Memory is the peak of the anonymous resident
 size minus its size after the imports. The memory for ten million candidates is extrapolated
@@ -9,23 +9,21 @@ linearly from 250,000 and 1,000,000.
 Usage: python benchmarks/catalogue.py [--json]
 """
 
-import argparse
-import json
 import os
-import subprocess
 import sys
-import tempfile
-import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks._report import environment, options_parser, report, row  # noqa: E402
+import numpy as np
+
+from benchmarks._processes import Measured, measure_call
+from benchmarks._report import Row, options_parser, row, run
 
 DIMENSION = 64
 SIZES = {"250k": 250_000, "1m": 1_000_000}
@@ -41,21 +39,14 @@ BEAM_ARGS = ["--runner=DirectRunner", "--direct_running_mode=in_memory"]
 def spec() -> Any:
     from models.features.spec import FeatureSpec
 
-    candidate = {
-        "genres": {"kind": "categorical", "separator": "|"},
-        "price": {"kind": "numeric"},
-    }
-    return FeatureSpec.model_validate(
-        {
-            "columns": {"query_id": "user", "candidate_id": "item"},
-            "features": {"candidate": candidate},
-        }
-    )
+    genres, price = {"kind": "categorical", "separator": "|"}, {"kind": "numeric"}
+    columns = {"query_id": "user", "candidate_id": "item"}
+    features = {"candidate": {"genres": genres, "price": price}}
+    return FeatureSpec.model_validate({"columns": columns, "features": features})
 
 
 def write_examples(folder: Path, count: int) -> None:
     """Write the split `candidates` as ingestion does, and an `eval` split with 64 queries."""
-    import numpy as np
     import pyarrow as pa
 
     from components.interactions.timelines.examples import candidate_batches
@@ -88,7 +79,7 @@ def write_examples(folder: Path, count: int) -> None:
 
 
 def write_towers(directory: Path) -> None:
-    """Save towers whose embeddings are pseudo-random functions of the id."""
+    """Save towers whose embeddings are pseudo-random functions of the ID."""
     import tensorflow as tf
 
     from models.input.raw_inputs import candidate_inputs, query_inputs, same_batch
@@ -114,57 +105,24 @@ def write_towers(directory: Path) -> None:
     tf.saved_model.save(towers, str(directory), signatures=signatures)
 
 
-class AnonymousMemory:
-    """Context manager that records the peak anonymous resident size of this process."""
-
-    def __init__(self) -> None:
-        self.base = self.peak = self._now()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> "AnonymousMemory":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    @property
-    def growth_mb(self) -> float:
-        """Return the growth from the initial to the peak size in MiB."""
-        return (self.peak - self.base) / 1024
-
-    def _watch(self) -> None:
-        while not self._ended.wait(0.02):
-            self.peak = max(self.peak, self._now())
-
-    def _now(self) -> int:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        [line] = [line for line in status.splitlines() if line.startswith("RssAnon")]
-        return int(line.split()[1])
-
-
-def measure_embedding(folder: Path) -> dict[str, float]:
+def prepare_embedding(folder: str) -> Callable[[], None]:
+    """Return a function that embeds the candidates in a folder."""
     import apache_beam as beam
 
     from components.candidate_embedder.embed import embed_candidates
     from models.input.raw_examples import split_files
 
-    files = split_files(str(folder / "examples"), "candidates")
-    started = time.monotonic()
-    with AnonymousMemory() as memory:
-        embed_candidates(
-            str(folder / "towers"),
-            spec(),
-            files,
-            str(folder / "embeddings"),
-            lambda: beam.Pipeline(argv=list(BEAM_ARGS)),
-        )
-    return {"wall_s": time.monotonic() - started, "growth_mb": memory.growth_mb}
+    files = split_files(f"{folder}/examples", "candidates")
+
+    def embed() -> None:
+        new_pipeline = lambda: beam.Pipeline(argv=list(BEAM_ARGS))  # noqa: E731
+        embed_candidates(f"{folder}/towers", spec(), files, f"{folder}/embeddings", new_pipeline)
+
+    return embed
 
 
-def measure_indexing(folder: Path) -> dict[str, float]:
+def prepare_indexing(folder: str) -> Callable[[], None]:
+    """Return a function that builds the retrieval model from the embeddings in a folder."""
     from components.candidate_embedder.embedding_files import EmbeddingFiles
     from components.index_builder.build import build_retrieval_model
     from components.index_builder.config import IndexConfig
@@ -172,58 +130,49 @@ def measure_indexing(folder: Path) -> dict[str, float]:
     from models.input.raw_examples import split_files
     from models.towers.saved_towers import SavedTowers
 
-    towers = SavedTowers(str(folder / "towers"), spec())
-    embeddings = EmbeddingFiles(str(folder / "embeddings"), spec())
-    started = time.monotonic()
-    with AnonymousMemory() as memory:
+    config = IndexConfig(backend="exact", k=K, num_recall_queries=NUM_QUERIES, filters=("genres",))
+    towers = SavedTowers(f"{folder}/towers", spec())
+    embeddings = EmbeddingFiles(f"{folder}/embeddings", spec())
+    queries = split_files(f"{folder}/examples", "eval")
+
+    def build() -> None:
         build_retrieval_model(
-            towers,
-            embeddings,
-            split_files(str(folder / "examples"), "eval"),
-            spec(),
-            IndexConfig(backend="exact", k=K, num_recall_queries=NUM_QUERIES, filters=("genres",)),
-            "retrieval",
-            "benchmark",
-            str(folder / "model"),
+            towers, embeddings, queries, spec(), config, "retrieval", "benchmark", f"{folder}/model"
         )
-    return {"wall_s": time.monotonic() - started, "growth_mb": memory.growth_mb}
+
+    return build
 
 
-def measure_search(folder: Path) -> dict[str, float]:
-    """Return the median latency of a query through the SavedModel in ms, by kind of filter."""
-    import numpy as np
+def prepare_search(folder: str) -> Callable[[], dict[str, float]]:
+    """Return a function that measures the median latency of a query in ms, by kind of filter."""
     import tensorflow as tf
 
-    recommend = tf.saved_model.load(str(folder / "model")).signatures["recommend_excluding"]
+    model = tf.saved_model.load(f"{folder}/model")
+    recommend = model.signatures["recommend_excluding"]
     base = {"history": tf.zeros([1, 0], tf.string), "exclude": tf.zeros([1, 0], tf.string)}
     # The genres match about a third of the candidates, one in fifty, and one in several thousand.
     asked = {"none": [], "common": ["genre 0"], "middling": ["genre 19"], "rare": ["genre 900"]}
-    found = {}
-    for name, genres in asked.items():
+
+    def latency_ms(genres: list[str]) -> float:
+        allow = tf.constant([genres], tf.string, [1, len(genres)])
         times = []
         for number in range(NUM_SEARCHES):
-            allow = tf.constant([genres], tf.string, [1, len(genres)])
             started = time.monotonic()
             answer = recommend(user=tf.constant([f"user {number}"]), allow_genres=allow, **base)
-            answer["candidate_ids"].numpy()
+            found = answer["candidate_ids"].numpy()
             times.append(1000 * (time.monotonic() - started))
-        assert answer["candidate_ids"].numpy()[0, -1] != b""
-        found[name] = float(np.median(times))
-    return found
+            assert found[0, -1] != b""
+        return float(np.median(times))
+
+    def search() -> dict[str, float]:
+        assert model is not None  # a signature does not keep its model alive
+        return {name: latency_ms(genres) for name, genres in asked.items()}
+
+    return search
 
 
-def in_child(which: str, folder: Path) -> dict[str, float]:
-    """Run the measurement `which` in a new process."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--measure", which, str(folder)],
-        check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=ROOT,
-    )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+def measured(which: str, folder: Path) -> Measured:
+    return measure_call(f"benchmarks.catalogue:{which}", str(folder), log=folder / f"{which}.log")
 
 
 def for_ten_million(growths_mb: dict[str, float]) -> float:
@@ -232,51 +181,29 @@ def for_ten_million(growths_mb: dict[str, float]) -> float:
     return high + (high - low) / (large - small) * (TEN_MILLION - large)
 
 
-def rows(folder: Path) -> list[dict[str, Any]]:
-    vectors_mb = TEN_MILLION * DIMENSION * 4 / 2**20
-    found = []
+def rows(options: Any, folder: Path) -> Iterator[Row]:
     growths: dict[str, dict[str, float]] = {"embedding": {}, "indexing": {}}
     for label, count in SIZES.items():
         part = folder / label
         write_examples(part / "examples", count)
         write_towers(part / "towers")
-        for which, measured in growths.items():
-            result = in_child(which, part)
-            measured[label] = result["growth_mb"]
-            found.append(row(f"{which}_wall_{label}", result["wall_s"], "s"))
-            found.append(row(f"{which}_memory_{label}", result["growth_mb"], "MB"))
-    embedding, indexing = (for_ten_million(measured) for measured in growths.values())
-    found += [
-        row("embedding_memory_10m_reasoned", embedding, "MB", 2048.0, 1024.0),
-        row("vectors_10m", vectors_mb, "MB"),
-        row("indexing_memory_10m_reasoned", indexing, "MB"),
-        row("indexing_memory_over_vectors_10m", indexing / vectors_mb, "ratio", 4.0, 2.5),
-    ]
-    search = in_child("search", folder / "1m")
-    found += [row(f"filter_{name}_p50_1m", value, "ms") for name, value in search.items()]
-    slowest = max(search.values())
-    found.append(row("slowest_filter_over_none_1m", slowest / search["none"], "ratio", 5.0, 2.0))
-    return found
-
-
-def main() -> int:
-    parser = options_parser(__doc__)
-    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.measure:
-        which, folder = options.measure
-        measures = {
-            "embedding": measure_embedding,
-            "indexing": measure_indexing,
-            "search": measure_search,
-        }
-        print(json.dumps(measures[which](Path(folder))))
-        return 0
-    with tempfile.TemporaryDirectory() as folder:
-        found = rows(Path(folder))
-    about = environment("tfx", "apache-beam", "tensorflow", "pyarrow", "numpy")
-    return report(about, found, as_json=options.json)
+        for which, growth in growths.items():
+            result = measured(f"prepare_{which}", part)
+            growth[label] = result["growth_mb"]
+            yield row(f"{which}_wall_{label}", result["wall_s"], "s")
+            yield row(f"{which}_memory_{label}", result["growth_mb"], "MB")
+    vectors_mb = TEN_MILLION * DIMENSION * 4 / 2**20
+    embedding, indexing = map(for_ten_million, growths.values())
+    yield row("embedding_memory_10m_reasoned", embedding, "MB", 2048.0, 1024.0)
+    yield row("vectors_10m", vectors_mb, "MB")
+    yield row("indexing_memory_10m_reasoned", indexing, "MB")
+    yield row("indexing_memory_over_vectors_10m", indexing / vectors_mb, "ratio", 4.0, 2.5)
+    search = measured("prepare_search", folder / "1m")["returned"]
+    for name, latency_ms in search.items():
+        yield row(f"filter_{name}_p50_1m", latency_ms, "ms")
+    slowest = max(search.values()) / search["none"]
+    yield row("slowest_filter_over_none_1m", slowest, "ratio", 5.0, 2.0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(options_parser(__doc__), rows, "tfx", "apache-beam", "tensorflow", "pyarrow", "numpy")

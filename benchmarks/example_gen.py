@@ -9,14 +9,18 @@ Usage: python benchmarks/example_gen.py [--json] [--skip-stock]
 
 import json
 import sys
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks._growth_stages import Stage, run_stages  # noqa: E402
-from benchmarks._report import Row, environment, options_parser, report, row  # noqa: E402
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from benchmarks._processes import Measured, measure_components
+from benchmarks._report import Row, options_parser, row, run
 
 NUM_USERS = 6_000
 NUM_ITEMS = 4_000
@@ -25,10 +29,6 @@ SIZES = {"1m": 1_000_000, "4m": 4_000_000}
 
 def write_ratings(path: Path, count: int) -> None:
     """Write random ratings over three years; item frequencies follow Zipf's law."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.csv as pa_csv
-
     rng = np.random.default_rng(42)
     weights = 1 / np.arange(1, NUM_ITEMS + 1)
     table = {
@@ -41,10 +41,7 @@ def write_ratings(path: Path, count: int) -> None:
 
 
 def write_examples(csv: Path, path: Path) -> None:
-    """Convert a CSV file of ratings to a TFRecord file of `tf.train.Example`, with ids as bytes."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.csv as pa_csv
+    """Convert a CSV file of ratings to a TFRecord file of `tf.train.Example`, with IDs as bytes."""
     from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
     from components.interactions.sources.tfrecord import frame
@@ -65,7 +62,7 @@ def write_examples(csv: Path, path: Path) -> None:
             stream.write(b"".join(map(frame, encoder.encode(named))))
 
 
-def run(folder: Path, interactions: Path) -> Stage:
+def ingest(folder: Path, interactions: Path) -> Measured:
     """Run TimelineExampleGen of a minimal project on a file of ratings."""
     folder.mkdir()
     config = folder / "ratings.yaml"
@@ -81,64 +78,46 @@ def run(folder: Path, interactions: Path) -> Stage:
     schema.touch()  # must exist, but ingestion does not read it
     settings = {"events": events, "split": split, "schema": {"file": str(schema)}}
     config.write_text(json.dumps(settings), encoding="utf-8")
-    name = "TimelineExampleGen"
-    return run_stages(folder / "stages", [name], str(config))[name]
+    (found,) = measure_components(folder / "stages", ["TimelineExampleGen"], config).values()
+    return found
 
 
-def run_stock(folder: Path, csv: Path) -> Stage:
-    """Run CsvExampleGen on `csv`, which must be the only file in its folder."""
-    name = "CsvExampleGen"
-    return run_stages(folder / "stages", [name], f"stock:{folder}:{csv}")[name]
-
-
-def growth_mb(stage: Stage) -> float:
+def _growth_mb(stage: Measured) -> float:
     return float(stage["peak_mb"] - stage["import_mb"])
 
 
-def rows(folder: Path, *, skip_stock: bool) -> list[Row]:
-    paths = {}
+def rows(options: Any, folder: Path) -> Iterator[Row]:
+    paths = {label: folder / label / f"{label}.csv" for label in SIZES}
     for label, count in SIZES.items():
-        paths[label] = folder / label / f"{label}.csv"
         paths[label].parent.mkdir()
         write_ratings(paths[label], count)
     examples = folder / "1m_examples.tfrecord"
     write_examples(paths["1m"], examples)
-    small = run(folder / "small", paths["1m"])
-    from_tfrecord = run(folder / "tfrecord", examples)
-    large = run(folder / "large", paths["4m"])
-    found = [
-        row("timeline_cpu_1m", small["cpu_s"], "s"),
-        row("timeline_wall_1m", small["wall_s"], "s"),
-        row("timeline_import_cpu", small["import_cpu_s"], "s"),
-        row("timeline_cpu_4m", large["cpu_s"], "s"),
-        row("timeline_tfrecord_cpu_1m", from_tfrecord["cpu_s"], "s"),
-        row("tfrecord_cpu_over_csv", from_tfrecord["cpu_s"] / small["cpu_s"], "ratio"),
-        row("tfrecord_memory_growth_1m", growth_mb(from_tfrecord), "MB"),
-        row("timeline_memory_growth_1m", growth_mb(small), "MB"),
-        row("timeline_memory_growth_4m", growth_mb(large), "MB"),
-        row("memory_growth_4m_over_1m", growth_mb(large) / growth_mb(small), "ratio", 2.0, 1.5),
-    ]
-    if not skip_stock:
-        stock = run_stock(folder / "stock", paths["1m"])
-        found += [
-            row("stock_cpu_1m", stock["cpu_s"], "s"),
-            row("stock_wall_1m", stock["wall_s"], "s"),
-            row("stock_import_cpu", stock["import_cpu_s"], "s"),
-            row("stock_memory_growth_1m", growth_mb(stock), "MB"),
-            row("timeline_cpu_over_stock", small["cpu_s"] / stock["cpu_s"], "ratio", 0.05, 0.025),
-        ]
-    return found
-
-
-def main() -> int:
-    parser = options_parser(__doc__)
-    parser.add_argument("--skip-stock", action="store_true", help="leave out CsvExampleGen")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        found = rows(Path(folder), skip_stock=options.skip_stock)
-    about = environment("tfx", "apache-beam", "tensorflow", "pyarrow", "numpy")
-    return report(about, found, as_json=options.json)
+    small = ingest(folder / "small", paths["1m"])
+    from_tfrecord = ingest(folder / "tfrecord", examples)
+    large = ingest(folder / "large", paths["4m"])
+    yield row("timeline_cpu_1m", small["cpu_s"], "s")
+    yield row("timeline_wall_1m", small["wall_s"], "s")
+    yield row("timeline_import_cpu", small["import_cpu_s"], "s")
+    yield row("timeline_cpu_4m", large["cpu_s"], "s")
+    yield row("timeline_tfrecord_cpu_1m", from_tfrecord["cpu_s"], "s")
+    yield row("tfrecord_cpu_over_csv", from_tfrecord["cpu_s"] / small["cpu_s"], "ratio")
+    yield row("tfrecord_memory_growth_1m", _growth_mb(from_tfrecord), "MB")
+    yield row("timeline_memory_growth_1m", _growth_mb(small), "MB")
+    yield row("timeline_memory_growth_4m", _growth_mb(large), "MB")
+    ratio = _growth_mb(large) / _growth_mb(small)
+    yield row("memory_growth_4m_over_1m", ratio, "ratio", 2.0, 1.5)
+    if options.skip_stock:
+        return
+    (stock,) = measure_components(folder / "stock", ["CsvExampleGen"], paths["1m"]).values()
+    yield row("stock_cpu_1m", stock["cpu_s"], "s")
+    yield row("stock_wall_1m", stock["wall_s"], "s")
+    yield row("stock_import_cpu", stock["import_cpu_s"], "s")
+    yield row("stock_memory_growth_1m", _growth_mb(stock), "MB")
+    yield row("timeline_cpu_over_stock", small["cpu_s"] / stock["cpu_s"], "ratio", 0.05, 0.025)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = options_parser(__doc__)
+    parser.add_argument("--skip-stock", action="store_true", help="leave out CsvExampleGen")
+    run(parser, rows, "tfx", "apache-beam", "tensorflow", "pyarrow", "numpy")

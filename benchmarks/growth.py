@@ -6,31 +6,24 @@ ten million with `--full`. It has one item per 20 events. The configuration is t
 `two-tower component`. CPU time includes all threads and child processes of a component, but not its
 imports. Memory is the peak resident size of all its processes together, including imports.
 
-Usage: python benchmarks/growth.py [--json] [--full] [--folder DIR] [--only PART]
+Usage: python benchmarks/growth.py [--json] [--full] [--only PART]
 """
 
 import json
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import yaml  # noqa: E402
+import yaml
 
-from benchmarks._growth_log import GrowthLog, write_log  # noqa: E402
-from benchmarks._growth_stages import Stage, measure, run_stages  # noqa: E402
-from benchmarks._report import environment, options_parser, report, row  # noqa: E402
-from tests.pipeline.orchestrators.kubeflow.compiled_steps import (  # noqa: E402
-    CompiledPipeline,
-    compile_for_folder,
-)
+from benchmarks._growth_log import write_log
+from benchmarks._processes import ROOT, TWO_TOWER, Measured, measure, measure_components
+from benchmarks._report import Row, options_parser, row, run
 
 SIZES = {"100k": 100_000, "1m": 1_000_000, "10m": 10_000_000}
 DATA_STAGES = ("TimelineExampleGen", "StatisticsGen", "Transform")
@@ -50,45 +43,107 @@ STAGES = (
 )
 STOCK_STAGES = ("CsvExampleGen", "StatisticsGen", "SchemaGen", "Transform")
 # The gate accepts any model, so that the stages after the evaluation are measured in any case.
-PASS_THE_GATE = ("evaluation.min_lift=0",)
+PASS_THE_GATE = "evaluation.min_lift=0"
 # The ratios of shorter stages are not meaningful.
 LEAST_CPU_S = 2.0
-PARTS = ("stock", "pipeline", "step")
+PARTS = ("step", "stock", "pipeline")
 STEPS = 3
-TWO_TOWER = (sys.executable, "-W", "ignore", "-c", "from pipeline.cli.main import main; main()")
+COMMAND = (sys.executable, "-W", "ignore", "-c", TWO_TOWER)
 
 
-def prepare(folder: Path, num_events: int) -> Path:
-    """Write the log and draft a configuration for it, unless they exist; return its path."""
-    config = folder / "growth.yaml"
-    if config.exists():
-        return config
-    log: GrowthLog = write_log(folder / "log", num_events)
-    command = [*TWO_TOWER, "init"]
-    command += ["--interactions", str(log.events), "--candidates", str(log.catalogue)]
-    command += ["--query-id", "user_id", "--candidate-id", "item_id", "--timestamp", "timestamp"]
-    subprocess.run([*command, "--output", str(config)], check=True, cwd=ROOT, capture_output=True)
-    return config
+class Log:
+    """A synthetic log, its project, and the measurements of the project's components."""
+
+    def __init__(self, folder: Path, num_events: int) -> None:
+        self.folder = folder
+        self.events, catalogue = write_log(folder / "log", num_events)
+        self.config = folder / "growth.yaml"
+        inputs = {
+            "--interactions": self.events,
+            "--candidates": catalogue,
+            "--query-id": "user_id",
+            "--candidate-id": "item_id",
+            "--timestamp": "timestamp",
+            "--output": self.config,
+        }
+        words = [str(word) for option in inputs.items() for word in option]
+        subprocess.run([*COMMAND, "init", *words], check=True, cwd=ROOT, capture_output=True)
+        self._measured: dict[str, Measured] = {}
+
+    def stages(self, names: tuple[str, ...] = STAGES) -> dict[str, Measured]:
+        """Measure the components that were not measured before; return those in `names`."""
+        new = [name for name in names if name not in self._measured]
+        self._measured |= measure_components(
+            self.folder / "stages", new, self.config, PASS_THE_GATE
+        )
+        return {name: self._measured[name] for name in names}
 
 
-def stages_of(folder: Path, names: Sequence[str], num_events: int) -> dict[str, Stage]:
-    config = prepare(folder, num_events)
-    return run_stages(folder / "stages", names, str(config), PASS_THE_GATE)
+def stock_component(name: str, csv: str) -> Callable[[], None]:
+    """Return a function that runs a component of TFX's own chain for a CSV file of events.
+
+    The CSV file must be the only file in its folder.
+    """
+    from tfx.components.example_gen.csv_example_gen.component import CsvExampleGen
+    from tfx.components.schema_gen.component import SchemaGen
+    from tfx.components.statistics_gen.component import StatisticsGen
+    from tfx.components.transform.component import Transform
+    from tfx.orchestration import metadata
+    from tfx.orchestration.pipeline import Pipeline
+
+    from pipeline.orchestrators.local.runner import run_component
+
+    inputs = Path(csv).parent
+    example_gen = CsvExampleGen(input_base=str(inputs))
+    examples = example_gen.outputs["examples"]
+    statistics_gen = StatisticsGen(examples=examples)
+    schema_gen = SchemaGen(statistics=statistics_gen.outputs["statistics"])
+    transform = Transform(
+        examples=examples,
+        schema=schema_gen.outputs["schema"],
+        preprocessing_fn="benchmarks.growth.preprocessing_fn",
+        disable_statistics=True,
+        disable_analyzer_cache=True,  # this project's pipeline does not write a cache either
+    )
+    root = inputs.parent / "stock"
+    root.mkdir(exist_ok=True)
+    pipeline = Pipeline(
+        pipeline_name="stock",
+        pipeline_root=str(root / "artifacts"),
+        components=[example_gen, statistics_gen, schema_gen, transform],
+        metadata_connection_config=metadata.sqlite_metadata_connection_config(
+            str(root / "metadata.sqlite")
+        ),
+        beam_pipeline_args=["--runner=DirectRunner", "--direct_running_mode=in_memory"],
+    )
+
+    def run() -> None:
+        run_component(pipeline, name, "growth")
+
+    return run
 
 
-def stock_stages(folder: Path, events: Path) -> dict[str, Stage]:
-    """Run TFX's own components on a copy of the CSV file in a separate folder."""
-    stock = folder / "stock"
-    (stock / "csv").mkdir(parents=True, exist_ok=True)
-    alone = stock / "csv" / events.name
-    if not alone.exists():
-        shutil.copyfile(events, alone)
-    return run_stages(stock / "stages", STOCK_STAGES, f"stock:{stock}:{alone}")
+def preprocessing_fn(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Map the item IDs to indices and pass the other columns through.
+
+    A two-tower model needs at least this.
+    """
+    import tensorflow as tf
+    import tensorflow_transform as tft
+
+    def dense(values: Any) -> Any:
+        if isinstance(values, tf.SparseTensor):
+            return tf.sparse.to_dense(values, "" if values.dtype == tf.string else 0)
+        return values
+
+    outputs = {name: dense(values) for name, values in inputs.items()}
+    outputs["item_id"] = tft.compute_and_apply_vocabulary(outputs["item_id"])
+    return outputs
 
 
-def stock_rows(folder: Path) -> Iterator[dict[str, Any]]:
-    ours = stages_of(folder, STAGES[:5], SIZES["1m"])
-    stock = stock_stages(folder, folder / "log" / "events.csv")
+def stock_rows(log: Log) -> Iterator[Row]:
+    ours = log.stages(STAGES[:5])
+    stock = measure_components(log.folder / "stock_stages", STOCK_STAGES, log.events)
     for name in DATA_STAGES:
         yield row(f"{name}_cpu", ours[name]["cpu_s"], "s")
     for name in STOCK_STAGES:
@@ -100,15 +155,15 @@ def stock_rows(folder: Path) -> Iterator[dict[str, Any]]:
     yield row("data_cpu_over_stock", mine / theirs, "ratio", 0.1, 0.05)
 
 
-def pipeline_rows(folders: dict[str, Path]) -> Iterator[dict[str, Any]]:
-    found = {label: stages_of(folder, STAGES, SIZES[label]) for label, folder in folders.items()}
+def pipeline_rows(logs: dict[str, Log]) -> Iterator[Row]:
+    found = {label: log.stages() for label, log in logs.items()}
     for label, stages in found.items():
         for name, stage in stages.items():
             yield row(f"{name}_cpu_{label}", stage["cpu_s"], "s")
             yield row(f"{name}_wall_{label}", stage["process_wall_s"], "s")
             yield row(f"{name}_peak_{label}", stage["peak_mb"], "MB")
             yield row(f"{name}_peak_above_imports_{label}", _above_imports_mb(stage), "MB")
-        yield from _model_rows(folders[label], label)
+        yield from _model_rows(logs[label], label)
         cpu_s = sum(stage["cpu_s"] + stage["import_cpu_s"] for stage in stages.values())
         minutes = sum(stage["process_wall_s"] for stage in stages.values()) / 60
         peak_gib = max(stage["peak_mb"] for stage in stages.values()) / 1024
@@ -130,73 +185,92 @@ def pipeline_rows(folders: dict[str, Path]) -> Iterator[dict[str, Any]]:
         yield row(f"{name}_peak_above_imports_10m_over_1m", above, "ratio")
 
 
-def _above_imports_mb(stage: Stage) -> float:
+def _above_imports_mb(stage: Measured) -> float:
     return float(stage["peak_mb"] - stage["import_mb"])
 
 
-def _model_rows(folder: Path, label: str) -> Iterator[dict[str, Any]]:
+def _model_rows(log: Log, label: str) -> Iterator[Row]:
     """Yield the numbers of epochs and queries, which the times depend on, and the hit rates."""
-    settings = yaml.safe_load((folder / "growth.yaml").read_text())
+    settings = yaml.safe_load(log.config.read_text())
     yield row(f"epochs_{label}", settings["training"]["epochs"], "epochs")
-    (report_file,) = (folder / "runs").glob("*/artifacts/RetrievalEvaluator/evaluation/*/*.json")
-    evaluation = json.loads(report_file.read_text())
+    reports = (log.folder / "runs").glob("*/artifacts/RetrievalEvaluator/evaluation/*/*.json")
+    evaluation = json.loads(next(reports).read_text())
     yield row(f"queries_{label}", evaluation["num_evaluation_queries"], "queries")
     for name, metrics in evaluation["metrics"].items():
         yield row(f"hit_rate@10_of_{name}_{label}", metrics["hit_rate@10"], "share")
 
 
-def step_rows(folder: Path) -> Iterator[dict[str, Any]]:
+def step_rows(log: Log) -> Iterator[Row]:
     """Time one small component, started as Airflow and as Kubeflow Pipelines start it."""
-    config = prepare(folder, SIZES["100k"])
-    command = [*TWO_TOWER, "component", "ImportSchemaGen", "--config", str(config), "--run-id"]
-    walls, cpus = [], []
-    for number in range(STEPS + 1):  # the first run fills the file cache and is not counted
-        measured = measure([*command, f"step-{number}"], folder / "step.log")
-        walls.append(measured["process_wall_s"])
-        cpus.append(measured["process_cpu_s"])
-    yield row("airflow_step_wall", statistics.median(walls[1:]), "s", 8.0, 4.0)
-    yield row("airflow_step_cpu", statistics.median(cpus[1:]), "s")
-    spec = compile_for_folder(
-        config, folder / "root", f"schema.file={folder / 'schema' / 'growth' / 'schema.pbtxt'}"
+    command = [*COMMAND, "component", "ImportSchemaGen", "--config", str(log.config), "--run-id"]
+    output = log.folder / "step.log"
+    # The first run fills the file cache and is not counted.
+    steps = [measure([*command, f"step-{number}"], {}, output) for number in range(STEPS + 1)][1:]
+    yield row("airflow_step_wall", _median(steps, "process_wall_s"), "s", 8.0, 4.0)
+    yield row("airflow_step_cpu", _median(steps, "process_cpu_s"), "s")
+    steps = [measure(*kubeflow_step(log, f"step-{number}"), output) for number in range(STEPS)]
+    yield row("kubeflow_step_wall", _median(steps, "process_wall_s"), "s", 8.0, 4.0)
+
+
+def _median(steps: list[Measured], name: str) -> float:
+    return statistics.median(step[name] for step in steps)
+
+
+def kubeflow_step(log: Log, run_id: str) -> tuple[list[str], dict[str, str]]:
+    """Return the command and environment with which Kubeflow starts ImportSchemaGen."""
+    from pipeline.config.file import load
+    from pipeline.orchestrators.kubeflow.compile import compile_pipeline
+
+    root = log.folder / "root" / run_id
+    schema = f"schema.file={log.folder / 'schema' / 'growth' / 'schema.pbtxt'}"
+    spec = yaml.safe_load(
+        compile_pipeline(load(str(log.config), [schema]), "kubeflow", "image:test", str(root))
     )
-    walls = []
-    for number in range(STEPS):
-        steps = CompiledPipeline(
-            spec,
-            folder / "root" / f"run-{number}",
-            {"data_directory": str(folder)},
-        )
-        steps.run(only=["ImportSchemaGen"])
-        walls.append(steps.seconds["ImportSchemaGen"])
-    yield row("kubeflow_step_wall", statistics.median(walls), "s", 8.0, 4.0)
+    task = spec["root"]["dag"]["tasks"]["ImportSchemaGen"]
+    component = spec["components"][task["componentRef"]["name"]]
+    container = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
+    declared = spec["root"]["inputDefinitions"]["parameters"]
+    values = {key: body.get("defaultValue") for key, body in declared.items()}
+    values["data_directory"] = str(log.folder)
+    parameters = {
+        key: values[given["componentInputParameter"]]
+        if "componentInputParameter" in given
+        else given["runtimeValue"]["constant"]
+        for key, given in task.get("inputs", {}).get("parameters", {}).items()
+    }
+    artifacts = {
+        key: {
+            "artifacts": [
+                {"name": key, "type": body["artifactType"], "uri": str(root / key), "metadata": {}}
+            ]
+        }
+        for key, body in component["outputDefinitions"]["artifacts"].items()
+    }
+    executor_input = {
+        "inputs": {"parameterValues": parameters},
+        "outputs": {"artifacts": artifacts, "outputFile": str(root / "executor_output.json")},
+    }
+    words = [*container["command"], *container["args"]][1:]
+    command = [json.dumps(executor_input) if word == "{{$}}" else word for word in words]
+    return [sys.executable, *command], {each["name"]: each["value"] for each in container["env"]}
 
 
-def rows(folder: Path, parts: Sequence[str], *, full: bool) -> Iterator[dict[str, Any]]:
-    folders = {label: folder / label for label in SIZES if full or label != "10m"}
-    if "step" in parts:
-        yield from step_rows(folder / "step")
-    if "stock" in parts:
-        yield from stock_rows(folders["1m"])
-    if "pipeline" in parts:
-        yield from pipeline_rows(folders)
-
-
-def main() -> int:
-    parser = options_parser(__doc__)
-    parser.add_argument("--full", action="store_true", help="add ten million events (43 min)")
-    parser.add_argument("--only", choices=PARTS, help="measure only this part")
-    parser.add_argument(
-        "--folder", type=Path, help="keep the results there, and do not repeat earlier measurements"
-    )
-    options = parser.parse_args()
+def rows(options: Any, folder: Path) -> Iterator[Row]:
     parts = [options.only] if options.only else PARTS
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = (options.folder or Path(temporary)).absolute()
-        folder.mkdir(parents=True, exist_ok=True)
-        found = list(rows(folder, parts, full=options.full))
-    about = environment("tfx", "apache-beam", "tensorflow", "scann", "pyarrow", "polars")
-    return report(about, found, as_json=options.json)
+    if "step" in parts:
+        yield from step_rows(Log(folder / "step", SIZES["100k"]))
+    if parts == ["step"]:
+        return
+    labels = ["1m"] if parts == ["stock"] else [*SIZES][: 3 if options.full else 2]
+    logs = {label: Log(folder / label, SIZES[label]) for label in labels}
+    if "stock" in parts:
+        yield from stock_rows(logs["1m"])
+    if "pipeline" in parts:
+        yield from pipeline_rows(logs)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = options_parser(__doc__)
+    parser.add_argument("--full", action="store_true", help="add ten million events (43 min)")
+    parser.add_argument("--only", choices=PARTS, help="measure only this part")
+    run(parser, rows, "tfx", "apache-beam", "tensorflow", "scann", "pyarrow", "polars")

@@ -13,33 +13,42 @@ Usage: python benchmarks/index.py [--json] [--candidates 1000000] [--rounds 5]
 
 import os
 import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks._report import environment, options_parser, report, row  # noqa: E402
+import models  # noqa: F401, I001 - chooses Keras 2 before TensorFlow is imported
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
+
+from benchmarks._report import Row, options_parser, row, run
+from components.index_builder.config import IndexConfig
+from components.index_builder.index_choice import choose_index
+from components.index_builder.recall import exact_answers, recall_of_each
+from components.index_builder.search_index import ExactIndex
 
 DIMENSION, K, BATCH, TARGET = 64, 100, 128, 0.95
 NUM_TUNING, NUM_JUDGING = 1000, 1024
 SINGLES_PER_ROUND, BATCHES_PER_ROUND = 60, 4
 EXACT = "exact_tf"
 FULL_SIZE = 1_000_000
+# `must` and `aim` for single queries and for batches, as multiples of exact search.
+BOUNDS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "scann": ((25, 40), (30, 45)),
+    "partitioned": ((6, 15), ()),
+}
 
 Search = Callable[[Any], tuple[Any, Any]]
 
 
 def vectors_and_queries(num_candidates: int, num_queries: int) -> tuple[Any, Any]:
     """Return the unit vectors of the candidates, and of queries that differ from all of them."""
-    import numpy as np
-
     rng = np.random.default_rng(0)
     num_clusters, num_factors = 2000, 24
     factors = rng.normal(size=(num_factors, DIMENSION)).astype(np.float32) / np.sqrt(num_factors)
@@ -62,16 +71,11 @@ def vectors_and_queries(num_candidates: int, num_queries: int) -> tuple[Any, Any
 
 
 def unit(rows: Any) -> Any:
-    import numpy as np
-
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def through_session(index: Any, directory: str) -> Search:
     """Save the index as a SavedModel, load it as the model server does, and return its search."""
-    import tensorflow as tf
-    from tensorflow.core.protobuf import config_pb2
-
     module = tf.Module()
     module.index = index
     search = tf.function(
@@ -119,61 +123,55 @@ def peers(vectors: Any) -> dict[str, Search]:
     return found
 
 
-def measure(searches: dict[str, Search], queries: Any, rounds: int) -> dict[str, dict[str, float]]:
-    """Return the median latency of single queries and the throughput of batches per index.
+def measure(
+    searches: dict[str, Search], queries: Any, rounds: int
+) -> dict[str, tuple[float, float]]:
+    """Return the median latency of single queries in ms, and the queries per second in batches.
 
     The measurements alternate between the indexes.
     """
-    import numpy as np
-
     single: dict[str, list[float]] = {name: [] for name in searches}
     batch: dict[str, list[float]] = {name: [] for name in searches}
+
+    def timed(search: Search, first: int, size: int) -> float:
+        rows = queries[first % (len(queries) - size + 1) :][:size]
+        started = time.perf_counter()
+        search(rows)
+        return time.perf_counter() - started
+
     for search in searches.values():
         search(queries[:1])
         search(queries[:BATCH])
     for turn in range(rounds):
         for name, search in searches.items():
-            for number in range(SINGLES_PER_ROUND):
-                query = queries[(turn * SINGLES_PER_ROUND + number) % len(queries)][None]
-                started = time.perf_counter()
-                search(query)
-                single[name].append(time.perf_counter() - started)
-            for number in range(BATCHES_PER_ROUND):
-                first = (turn * BATCHES_PER_ROUND + number) * BATCH % (len(queries) - BATCH + 1)
-                rows = queries[first : first + BATCH]
-                started = time.perf_counter()
-                search(rows)
-                batch[name].append(time.perf_counter() - started)
+            for number in range(turn * SINGLES_PER_ROUND, (turn + 1) * SINGLES_PER_ROUND):
+                single[name].append(timed(search, number, 1))
+            for number in range(turn * BATCHES_PER_ROUND, (turn + 1) * BATCHES_PER_ROUND):
+                batch[name].append(timed(search, number * BATCH, BATCH))
     return {
-        name: {
-            "p50_ms": float(np.median(single[name])) * 1e3,
-            "qps": BATCH / float(np.median(batch[name])),
-        }
+        name: (float(np.median(single[name])) * 1e3, BATCH / float(np.median(batch[name])))
         for name in searches
     }
 
 
-def rows(num_candidates: int, rounds: int, scratch: str) -> list[dict[str, Any]]:
-    import numpy as np
+def rows(options: Any, scratch: Path) -> Iterator[Row]:
+    for found in measured_rows(options.candidates, options.rounds, scratch):
+        is_full = options.candidates >= FULL_SIZE
+        yield found if is_full else {**found, "must": None, "aim": None, "met": None}
 
-    import models  # noqa: F401 - chooses Keras 2 before TensorFlow is imported
-    from components.index_builder.config import IndexConfig
-    from components.index_builder.index_choice import choose_index
-    from components.index_builder.recall import exact_answers, recall_of_each
-    from components.index_builder.search_index import ExactIndex
 
+def measured_rows(num_candidates: int, rounds: int, scratch: Path) -> Iterator[Row]:
     vectors, queries = vectors_and_queries(num_candidates, NUM_TUNING + NUM_JUDGING)
     tuning, judging = queries[:NUM_TUNING], queries[NUM_TUNING:]
     truth = exact_answers(vectors, judging, K)
     searches = {EXACT: through_session(ExactIndex(vectors), f"{scratch}/exact")}
-    found: list[dict[str, Any]] = []
-    for backend in ("scann", "partitioned"):
+    for backend in BOUNDS:
         started = time.perf_counter()
         config = IndexConfig(backend=backend, k=K, recall_target=TARGET)
         choice = choose_index(vectors, tuning, config)
         seconds = time.perf_counter() - started
         print(f"{backend}: {dict(choice.settings)}; {choice.reason}", file=sys.stderr, flush=True)
-        found.append(row(f"{backend}_choose_and_build", seconds, "s", 180, 60))  # fmt: skip
+        yield row(f"{backend}_choose_and_build", seconds, "s", 180, 60)
         searches[backend] = through_session(choice.index, f"{scratch}/{backend}")
         del choice
     searches |= peers(vectors)
@@ -181,45 +179,24 @@ def rows(num_candidates: int, rounds: int, scratch: str) -> list[dict[str, Any]]
         if name != EXACT:
             parts = [search(judging[at : at + BATCH])[0] for at in range(0, NUM_JUDGING, BATCH)]
             recall = float(recall_of_each(vectors, truth, np.concatenate(parts)).mean())
-            must = TARGET if name in ("scann", "partitioned") else None
-            found.append(row(f"{name}_recall@{K}", recall, "share", must, larger_is_better=True))
+            must = TARGET if name in BOUNDS else None
+            yield row(f"{name}_recall@{K}", recall, "share", must, larger_is_better=True)
     measured = measure(searches, judging, rounds)
-    for name, values in measured.items():
-        found.append(row(f"{name}_single_p50", values["p50_ms"], "ms"))
-        found.append(row(f"{name}_batch_{BATCH}", values["qps"], "queries/s"))
-    exact = measured[EXACT]
-    limits = {"scann": ((25, 40), (30, 45)), "partitioned": ((6, 15), (None, None))}
-    for name, values in measured.items():
-        if name == EXACT:
-            continue
-        (must, aim), (must_qps, aim_qps) = limits.get(name, ((None, None), (None, None)))
-        faster = exact["p50_ms"] / values["p50_ms"]
-        more = values["qps"] / exact["qps"]
-        found.append(
-            row(f"{name}_single_over_exact", faster, "times", must, aim, larger_is_better=True)
-        )
-        found.append(
-            row(f"{name}_batch_over_exact", more, "times", must_qps, aim_qps, larger_is_better=True)
-        )
-    share = measured["partitioned"]["qps"] / measured["scann"]["qps"]
-    found.append(
-        row("partitioned_batch_over_scann", share, "ratio", 1 / 15, 0.2, larger_is_better=True)
-    )
-    if num_candidates < FULL_SIZE:
-        found = [{**entry, "must": None, "aim": None, "met": None} for entry in found]
-    return found
-
-
-def main() -> int:
-    parser = options_parser(__doc__)
-    parser.add_argument("--candidates", type=int, default=FULL_SIZE)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        table = rows(options.candidates, options.rounds, scratch)
-    about = environment("tensorflow", "scann", "numpy")
-    return report({**about, "candidates": options.candidates}, table, as_json=options.json)
+    for name, (p50_ms, per_s) in measured.items():
+        yield row(f"{name}_single_p50", p50_ms, "ms")
+        yield row(f"{name}_batch_{BATCH}", per_s, "queries/s")
+    exact_p50_ms, exact_per_s = measured.pop(EXACT)
+    for name, (p50_ms, per_s) in measured.items():
+        single, batch = BOUNDS.get(name, ((), ()))
+        faster, more = exact_p50_ms / p50_ms, per_s / exact_per_s
+        yield row(f"{name}_single_over_exact", faster, "times", *single, larger_is_better=True)
+        yield row(f"{name}_batch_over_exact", more, "times", *batch, larger_is_better=True)
+    share = measured["partitioned"][1] / measured["scann"][1]
+    yield row("partitioned_batch_over_scann", share, "ratio", 1 / 15, 0.2, larger_is_better=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = options_parser(__doc__)
+    parser.add_argument("--candidates", type=int, default=FULL_SIZE)
+    parser.add_argument("--rounds", type=int, default=5)
+    run(parser, rows, "tensorflow", "scann", "numpy")

@@ -8,10 +8,8 @@ memory, as for small data, and once from files in each epoch.
 Usage: python benchmarks/input.py [--json]
 """
 
-import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +21,7 @@ import models  # noqa: F401, I001 - chooses Keras 2 before TensorFlow is importe
 import numpy as np
 import tensorflow as tf
 
-from benchmarks._report import environment, options_parser, report, row
+from benchmarks._report import Row, options_parser, row, run
 from models.input.transformed_features import CandidateTable
 from models.config import ModelConfig, TrainingConfig
 from models.features.spec import FeatureSpec
@@ -53,16 +51,13 @@ def write_timelines(path: str, timelines: int, mean_events: int, candidates: int
     popular = rng.zipf(1.3, int(lengths.sum())) % candidates
     start = 0
     with tf.io.TFRecordWriter(path, "GZIP") as writer:
-        for row, length in enumerate(lengths):
-            features = {
-                "user": tf.train.Feature(int64_list=tf.train.Int64List(value=[0])),
-                "item": tf.train.Feature(
-                    int64_list=tf.train.Int64List(value=popular[start : start + length])
-                ),
-                "age": tf.train.Feature(float_list=tf.train.FloatList(value=[row % 70])),
-                "country": tf.train.Feature(int64_list=tf.train.Int64List(value=[row % 9])),
-            }
-            example = tf.train.Example(features=tf.train.Features(feature=features))
+        for number, length in enumerate(lengths):
+            example = tf.train.Example()
+            feature = example.features.feature
+            feature["user"].int64_list.value.append(0)
+            feature["item"].int64_list.value.extend(popular[start : start + length])
+            feature["age"].float_list.value.append(number % 70)
+            feature["country"].int64_list.value.append(number % 9)
             writer.write(example.SerializeToString())
             start += length
     return int(lengths.sum())
@@ -104,8 +99,8 @@ def fit(step: Callable[[Any], Any], batches: Iterator[Any], steps: int) -> Epoch
 
 def measure(
     file: str, memory_bytes: int, batch_size: int, step: Callable[[Any], Any]
-) -> dict[str, float]:
-    """Return medians over epochs: the share of waiting, the time, and the CPU share of input."""
+) -> tuple[float, float, float]:
+    """Return medians over epochs: the shares of waiting and of input's CPU, and the time in s."""
     timelines = TimelineDataset([file], SPEC, batch_size, 0.0, 1, memory_bytes=memory_bytes)
     ready = list(timelines.epochs(0, 1))
     steps = len(ready)
@@ -117,38 +112,27 @@ def measure(
     while len(found) < LEAST_EPOCHS or (len(found) < MOST_EPOCHS and time.perf_counter() < ends_at):
         found.append((fit(step, real, steps), fit(step, iter(ready), steps)))
     median = statistics.median
-    return {
-        "waiting": median(real.waited_s / real.wall_s for real, _ in found),
-        "epoch": median(real.wall_s for real, _ in found),
-        "cpu": median(1 - ready.cpu_s / real.cpu_s for real, ready in found),
-    }
+    return (
+        median(real.waited_s / real.wall_s for real, _ in found),
+        median(1 - ready.cpu_s / real.cpu_s for real, ready in found),
+        median(real.wall_s for real, _ in found),
+    )
 
 
-def rows() -> list[dict[str, Any]]:
-    found = []
+def rows(options: Any, folder: Path) -> Iterator[Row]:
     training = TrainingConfig()
-    with tempfile.TemporaryDirectory() as folder:
-        for name, timelines, mean_events, candidates in DATA:
-            file = os.path.join(folder, f"{name}.gz")
-            events = write_timelines(file, timelines, mean_events, candidates)
-            found.append(row(f"{name}_events", events, "events"))
-            batches = TimelineDataset([file], SPEC, training.batch_size, 0.0, 1).epochs(0, 1)
-            step = make_step(candidates, training, batches)
-            for source, size in (("memory", MEMORY_BYTES), ("files", 0)):
-                measured = measure(file, size, training.batch_size, step)
-                found += [
-                    row(f"{name}_{source}_waiting", measured["waiting"], "share", MUST, AIM),
-                    row(f"{name}_{source}_cpu_of_input", measured["cpu"], "share"),
-                    row(f"{name}_{source}_epoch", measured["epoch"], "s"),
-                ]
-    return found
-
-
-def main() -> int:
-    parser = options_parser(__doc__)
-    options = parser.parse_args()
-    return report(environment("tensorflow"), rows(), as_json=options.json)
+    for name, timelines, mean_events, candidates in DATA:
+        file = str(folder / f"{name}.gz")
+        events = write_timelines(file, timelines, mean_events, candidates)
+        yield row(f"{name}_events", events, "events")
+        batches = TimelineDataset([file], SPEC, training.batch_size, 0.0, 1).epochs(0, 1)
+        step = make_step(candidates, training, batches)
+        for source, size in (("memory", MEMORY_BYTES), ("files", 0)):
+            waiting, cpu, epoch_s = measure(file, size, training.batch_size, step)
+            yield row(f"{name}_{source}_waiting", waiting, "share", MUST, AIM)
+            yield row(f"{name}_{source}_cpu_of_input", cpu, "share")
+            yield row(f"{name}_{source}_epoch", epoch_s, "s")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(options_parser(__doc__), rows, "tensorflow")

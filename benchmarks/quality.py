@@ -10,44 +10,29 @@ With `--ablations`, models of two data sets are trained with one ingredient chan
 Usage: python benchmarks/quality.py [--only CONFIG ...] [--ablations] [--json]
 """
 
-import json
-import math
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks._report import (  # noqa: E402
-    Row,
-    environment,
-    options_parser,
-    print_head,
-    print_row,
-    report,
-    row,
-    status,
-)
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks._processes import TWO_TOWER, run_pipeline
+from benchmarks._report import Row, options_parser, row, run
 
 # Served and evaluated metrics may differ only by rounding.
 SERVED_TOLERANCE = 0.001
 
 
-@dataclass(frozen=True)
-class Goal:
+class Goal(NamedTuple):
     """Required (`must`) and desired (`aim`) value of one metric of a configuration's model.
 
-    Attributes:
-        metric: The metric, such as `hit_rate@10`.
-        must: The required value.
-        aim: The desired value.
-        excluded: Whether candidates in the history are excluded from the recommendations.
+    `excluded` is whether candidates in the history are excluded from the recommendations.
     """
 
     metric: str
@@ -80,36 +65,23 @@ GOALS: Mapping[str, tuple[Goal, ...]] = {
 FIT_CPU_S = (10.0, 6.0)
 
 
-@dataclass(frozen=True)
-class Ablation:
-    """The settings of the trainings in an ablation study.
-
-    Attributes:
-        base: Settings that override the committed ones in every training.
-        changes: Further settings of each training, by its name.
-    """
-
-    base: tuple[str, ...]
-    changes: Mapping[str, tuple[str, ...]]
-
-
 # Not a setting: the sampled softmax without its correction for the sampling of negatives.
 WITHOUT_LOGQ = "without logQ"
 # Not a setting, because it needs another schema.
 WITHOUT_FEATURES = "without features"
-WITHOUT_LOGQ_PROGRAM = """
+WITHOUT_LOGQ_PROGRAM = f"""
 import tensorflow as tf
 import models.training.two_tower_model as two_tower
-from pipeline.cli.main import main
 draw = two_tower.draw_negatives
 def draw_uncorrected(*arguments):
     negatives, log_expected = draw(*arguments)
     return negatives, tf.zeros_like(log_expected)
 two_tower.draw_negatives = draw_uncorrected
-main()
+{TWO_TOWER}
 """
-ABLATIONS: Mapping[str, Ablation] = {
-    "movielens_100k": Ablation(
+# Settings of all trainings, and the changes of each training by its name.
+ABLATIONS: Mapping[str, tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]]] = {
+    "movielens_100k": (
         (),
         {
             "sampled softmax instead of full": ("training.loss=sampled_softmax",),
@@ -127,7 +99,7 @@ ABLATIONS: Mapping[str, Ablation] = {
             "16 dimensions": ("model.dimension=16",),
         },
     ),
-    "retailrocket": Ablation(
+    "retailrocket": (
         # A quarter of the CPU time of the committed settings.
         ("model.dimension=64", "training.num_negatives=1024", "training.epochs=3"),
         {
@@ -143,90 +115,82 @@ ABLATIONS: Mapping[str, Ablation] = {
 FITTED_ONLY = ("evaluation.min_metrics={hit_rate@100: 1.0}", "evaluation.baselines=[popularity]")
 
 
-def run(
-    config: str,
-    runs: str,
-    *settings: str,
-    fresh: bool = True,
-    program: str = "from pipeline.cli.main import main; main()",
-) -> dict[str, Any]:
-    """Run a pipeline and return its summary, even if the gate rejects the model."""
-    command = [sys.executable, "-c", program]
-    command += ["run", "--config", config, "--json", *(["--fresh"] if fresh else [])]
-    for setting in (f"runs={runs}", *settings):
-        command += ["--set", setting]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    refused = 3
-    if done.returncode not in (0, refused):
-        sys.exit(f"the run of {config} failed:\n{done.stderr}")
-    summary: dict[str, Any] = json.loads(done.stdout)
-    return summary
+class Evaluation:
+    """The newest evaluation of a project: the rank of each held-out event, by ranker."""
+
+    def __init__(self, config: str, runs: str) -> None:
+        import polars as pl
+
+        from components.retrieval_evaluator.event_results import CASES_FILE
+        from pipeline.runs.evaluation import newest_output
+
+        uri = newest_output(loaded(config, runs), "RetrievalEvaluator", "evaluation")
+        self._cases = pl.read_parquet(os.path.join(uri, CASES_FILE))
+        _, self._query = np.unique(self._cases["query_id"].to_numpy(), return_inverse=True)
+
+    def standard_error(self, ranker: str, metric: str, configured: bool) -> float:
+        """Return the standard error of a metric over queries.
+
+        Args:
+            ranker: The model or a baseline.
+            metric: The metric.
+            configured: Whether seen candidates are excluded as configured, or the other way around.
+        """
+        column = f"rank_{ranker}" if configured else f"rank_other_{ranker}"
+        gain = gains(metric, self._cases[column].cast(float).fill_null(np.inf).to_numpy())
+        sums = np.bincount(self._query, weights=gain - gain.mean())
+        return float(np.sqrt((sums**2).sum()) / len(gain))
+
+
+def gains(metric: str, ranks: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return hit_rate@k, mrr@k or ndcg@k of each held-out event; the rank of a miss is infinity.
+
+    For mrr and ndcg, each query must have a single held-out event.
+    """
+    kind, _, k = metric.partition("@")
+    gain = {"hit_rate": 1.0, "mrr": 1.0 / ranks, "ndcg": 1.0 / np.log2(1.0 + ranks)}[kind]
+    return np.where(ranks <= int(k), gain, 0.0)
 
 
 def measured_rows(config: str, runs: str) -> Iterator[Row]:
     """Run a configuration and yield its metrics, CPU time and served metrics."""
-    summary = run(config, runs)
-    errors = standard_errors(config, runs)
+    summary = run_pipeline(config, runs)
+    evaluation = Evaluation(config, runs)
     excluded = loaded(config, runs).evaluation.exclude_seen
     goals = GOALS[config]
     for goal in goals:
-        table = summary["metrics" if goal.excluded == excluded else "metrics_other"]
+        configured = goal.excluded == excluded
         seen = "excluded" if goal.excluded else "counted"
-        for ranker, metrics in table.items():
-            mine = ranker == "model"
+        for ranker, metrics in summary["metrics" if configured else "metrics_other"].items():
+            bounds = (goal.must, goal.aim) if ranker == "model" else ()
             yield row(
                 f"{config}, seen {seen}: {goal.metric} of {ranker}",
                 metrics[goal.metric],
                 "share",
-                goal.must if mine else None,
-                goal.aim if mine else None,
+                *bounds,
                 larger_is_better=True,
-                standard_error=errors(ranker, goal.metric, goal.excluded == excluded),
+                standard_error=evaluation.standard_error(ranker, goal.metric, configured),
             )
+    model, cpu_s = summary["metrics"]["model"], summary["fit"]["cpu_seconds"]
     if config == "movielens_100k":
-        reached = all(
-            summary["metrics"]["model"][goal.metric] >= goal.must for goal in goals if goal.excluded
-        )
-        cpu_s = summary["fit"]["cpu_seconds"]
-        must, aim = FIT_CPU_S
+        reached = all(model[goal.metric] >= goal.must for goal in goals if goal.excluded)
         name = f"{config}: CPU of the training that reaches the must"
-        yield {**row(name, cpu_s, "s", must, aim), "met": reached and cpu_s <= must}
+        found = row(name, cpu_s, "s", *FIT_CPU_S)
+        yield {**found, "met": reached and found["met"]}
     else:
-        yield row(f"{config}: CPU of the training", summary["fit"]["cpu_seconds"], "s")
-    yield from served_rows(config, runs, summary, [g for g in goals if g.excluded == excluded])
-
-
-def served_rows(
-    config: str, runs: str, summary: dict[str, Any], goals: list[Goal]
-) -> Iterator[Row]:
-    """Yield the absolute differences between served and evaluated metrics."""
+        yield row(f"{config}: CPU of the training", cpu_s, "s")
+    goals = tuple(goal for goal in goals if goal.excluded == excluded)
     from benchmarks._served_metrics import served_ranks
 
-    ranks: list[float] = []
+    # If the gate refused the model, every difference counts as 1.
+    ranks = np.empty(0)
     if summary["pushed_version"] is not None:
         k = max(int(goal.metric.partition("@")[2]) for goal in goals)
-        ranks = served_ranks(loaded(config, runs), summary["serving_dir"], k)
+        ranks = np.array(served_ranks(loaded(config, runs), summary["serving_dir"], k))
     for goal in goals:
         name = f"{config}: served {goal.metric} less evaluated"
-        if not ranks:  # the gate rejected the model
-            yield row(name, 1.0, "share", SERVED_TOLERANCE)
-            continue
-        apart = abs(mean_gain(goal.metric, ranks) - summary["metrics"]["model"][goal.metric])
-        yield row(name, apart, "share", SERVED_TOLERANCE)
-
-
-def mean_gain(metric: str, ranks: list[float]) -> float:
-    """Return hit_rate@k, mrr@k or ndcg@k, given the rank of each held-out event.
-
-    The rank of a miss is infinity. For mrr and ndcg, each query must have a single held-out event.
-    """
-    kind, _, k = metric.partition("@")
-    gains = {
-        "hit_rate": lambda rank: 1.0,
-        "mrr": lambda rank: 1.0 / rank,
-        "ndcg": lambda rank: 1.0 / math.log2(1.0 + rank),
-    }[kind]
-    return sum(gains(rank) for rank in ranks if rank <= int(k)) / len(ranks)
+        served = gains(goal.metric, ranks).mean() if len(ranks) else model[goal.metric] + 1.0
+        yield row(name, abs(float(served) - model[goal.metric]), "share", SERVED_TOLERANCE)
 
 
 def ablation_rows(config: str, runs: str) -> Iterator[Row]:
@@ -234,31 +198,25 @@ def ablation_rows(config: str, runs: str) -> Iterator[Row]:
 
     Runs share the cached results of earlier ones, except for changes that the cache does not see.
     """
-    ablation = ABLATIONS[config]
-    base = " ".join(ablation.base) or "as committed"
-    for what, changes in {base: (), **ablation.changes}.items():
-        settings = [*FITTED_ONLY, *ablation.base]
-        for change in changes:
-            if change == WITHOUT_FEATURES:
-                settings += featureless(config, runs)
-            elif change != WITHOUT_LOGQ:
-                settings.append(change)
+    base, trainings = ABLATIONS[config]
+    for what, changes in {" ".join(base) or "as committed": (), **trainings}.items():
+        settings = [*FITTED_ONLY, *base]
+        settings += [change for change in changes if "=" in change]
+        if WITHOUT_FEATURES in changes:
+            settings += featureless(config, runs)
         if WITHOUT_LOGQ in changes:
             # In a new folder, because the cache does not detect this change.
             with tempfile.TemporaryDirectory() as apart:
-                summary = run(config, apart, *settings, program=WITHOUT_LOGQ_PROGRAM)
-                error = standard_errors(config, apart)
+                summary = run_pipeline(config, apart, *settings, program=WITHOUT_LOGQ_PROGRAM)
+                evaluation = Evaluation(config, apart)
         else:
-            summary = run(config, runs, *settings, fresh=False)
-            error = standard_errors(config, runs)
+            summary = run_pipeline(config, runs, *settings, fresh=False)
+            evaluation = Evaluation(config, runs)
         for goal in GOALS[config][:2]:
             value = summary["metrics"]["model"][goal.metric]
-            yield row(
-                f"{config}, {what}: {goal.metric}",
-                value,
-                "share",
-                standard_error=error("model", goal.metric, True),
-            )
+            error = evaluation.standard_error("model", goal.metric, True)
+            name = f"{config}, {what}: {goal.metric}"
+            yield row(name, value, "share", standard_error=error)
         yield row(f"{config}, {what}: CPU of the training", summary["fit"]["cpu_seconds"], "s")
 
 
@@ -275,71 +233,27 @@ def featureless(config: str, runs: str) -> list[str]:
     schema.feature.extend(kept)
     file = Path(runs) / "featureless.pbtxt"
     file.write_text(text_format.MessageToString(schema))
-    return [
-        "queries.features={}",
-        "candidates.features={}",
-        "index.filters=[]",
-        f"schema.file={file}",
-    ]
+    without = ["queries.features={}", "candidates.features={}", "index.filters=[]"]
+    return [*without, f"schema.file={file}"]
 
 
 def loaded(config: str, runs: str) -> Any:
-    """Load the configuration with the same folder for runs as in `run`."""
+    """Load the configuration with the same folder for runs as in `run_pipeline`."""
     from pipeline.config.file import load
 
     return load(config, [f"runs={runs}"])
 
 
-def standard_errors(config: str, runs: str) -> Any:
-    """Return a function that computes the standard error of a metric in the newest evaluation.
-
-    Its arguments are the ranker, the metric, and whether seen candidates are excluded as configured
-    (True) or the other way around (False).
-    """
-    import numpy as np
-    import polars as pl
-
-    from components.retrieval_evaluator.event_results import CASES_FILE
-    from pipeline.runs.evaluation import newest_output
-
-    uri = newest_output(loaded(config, runs), "RetrievalEvaluator", "evaluation")
-    cases = pl.read_parquet(os.path.join(uri, CASES_FILE))
-
-    def error(ranker: str, metric: str, configured: bool) -> float:
-        kind, _, k = metric.partition("@")
-        rank = pl.col(f"rank_{ranker}" if configured else f"rank_other_{ranker}")
-        gain = {
-            "hit_rate": pl.lit(1.0),
-            "mrr": 1.0 / rank,
-            "ndcg": 1.0 / (rank + 1).log(2.0),
-        }[kind]
-        gains = cases.select("query_id", (gain * (rank <= int(k))).fill_null(0.0).alias("gain"))
-        centred = gains.with_columns(pl.col("gain") - pl.col("gain").mean())
-        sums = centred.group_by("query_id").agg(pl.col("gain").sum())["gain"].to_numpy()
-        return float(np.sqrt((sums**2).sum()) / cases.height)
-
-    return error
+def rows(options: Any, folder: Path) -> Iterator[Row]:
+    measured = ablation_rows if options.ablations else measured_rows
+    for config in options.only or (ABLATIONS if options.ablations else GOALS):
+        yield from measured(config, str(folder / config))
 
 
-def main() -> int:
+if __name__ == "__main__":
     parser = options_parser(__doc__)
     parser.add_argument("--only", nargs="*", choices=list(GOALS), help="only these configurations")
     parser.add_argument(
         "--ablations", action="store_true", help="change one ingredient at a time instead"
     )
-    options = parser.parse_args()
-    about = environment("tensorflow", "tfx", "numpy")
-    if not options.json:
-        print_head(about)
-    rows = []
-    for config in options.only or (ABLATIONS if options.ablations else GOALS):
-        with tempfile.TemporaryDirectory() as runs:
-            for found in (ablation_rows if options.ablations else measured_rows)(config, runs):
-                rows.append(found)
-                if not options.json:
-                    print_row(found)
-    return report(about, rows, as_json=True) if options.json else status(rows)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    run(parser, rows, "tensorflow", "tfx", "numpy")

@@ -5,12 +5,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 
 class MetadataRows:
-    """Writes the executions and artifacts of one pipeline's runs.
-
-    Args:
-        store: ML Metadata.
-        name: Name of the pipeline.
-    """
+    """Writes the executions and artifacts of the runs of one pipeline, `name`."""
 
     def __init__(self, store: MetadataStore, name: str) -> None:
         self.store = store
