@@ -26,8 +26,6 @@ _PERIODS = 24
 _STAY = 6
 _START = 1_704_067_200
 _YEAR_S = 366 * 86_400
-_ZIPF = 1.0
-_TREND = 1.0
 _NOISE = 0.1
 _LEADS_ON = 0.4
 _TITLE_WORDS = 4
@@ -84,8 +82,8 @@ class _Periods:
         order = np.lexsort((rng.random(number), category))
         rank = np.empty(number, np.int64)
         rank[order] = np.arange(number) - self._first[category[order]] + 1
-        self._log_weight = -_ZIPF * np.log(rank)
-        self._trend = rng.normal(0.0, _TREND, number)
+        self._log_weight = -np.log(rank)
+        self._trend = rng.normal(size=number)
         # Sorted by arrival, so that the users of a period are consecutive.
         self._arrival = np.sort(rng.integers(1 - _STAY, _PERIODS, num_users))
         self._activity = rng.lognormal(0.0, 1.0, num_users)
