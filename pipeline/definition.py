@@ -63,10 +63,8 @@ def create_pipeline(
 ) -> tfx_pipeline.Pipeline:
     """Return the whole pipeline of a project: from the input files to a pushed model.
 
-    Args:
-        config: The project.
-        enable_cache: Whether to skip components whose inputs and code are unchanged.
-        target: The local machine, if the spans of the run are chosen already.
+    The cache skips components whose inputs and code are unchanged. A `target` is given if the spans
+    of the run are chosen already.
 
     Raises:
         ConfigError: The schema file is missing, or Beam's workers would not see the artifacts.

@@ -90,7 +90,7 @@ class Sides:
         """
         sides = ((self.new_name, self.new), (self.reference_name, self.reference))
         empty = [name for name, found in sides if not _has_values(feature, found)]
-        value, lacking = math.nan, f"{' and '.join(empty)} has no values"
+        value, lacking = math.nan, f"there are no values in {' or '.join(empty)}"
         if self.new is not None and self.reference is not None and not empty:
             now, before = _feature(feature, self.new), _feature(feature, self.reference)
             value = _distance(config.kind, now, before)

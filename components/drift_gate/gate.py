@@ -26,12 +26,8 @@ MOST_COMPARED = 100
 class Gate:
     """Compare the spans of a run with accepted ones.
 
-    Args:
-        config: The configuration of ingestion, with chosen spans of interactions.
-        drift: The thresholds and the action.
-        known: Sorted hashes of the currently known candidates; see `Profile.known`.
-        accepted: The spans that earlier runs accepted.
-        may_lack_profiles: Whether to skip a span whose profile is missing, instead of failing.
+    `config` has chosen spans of interactions, and `known` the sorted hashes of the currently known
+    candidates. If it `may_lack_profiles`, a span whose profile is missing is skipped.
 
     Attributes:
         drifted: One sentence for each span that differs too much.

@@ -25,13 +25,8 @@ PREVIOUS_MODEL = "PreviousModel"
 class Target:
     """The local machine, where ML Metadata is used to find earlier models.
 
-    `ClusterTarget` replaces it in a compiled pipeline.
-
-    Args:
-        config: The configuration of the project.
-        ingest: Ingestion settings with the chosen spans, if ingestion of the run is already done.
-            If None, the spans are chosen now.
-        reads_input: Whether this process reads the input files.
+    `ClusterTarget` replaces it in a compiled pipeline. The spans of the run are chosen now, unless
+    `ingest` has those that ingestion has chosen.
 
     Attributes:
         ingest: Settings of ingestion.

@@ -18,17 +18,11 @@ CHECKPOINT_DIRECTORY = "/tmp/two-tower-checkpoints"
 
 
 class ClusterTarget(Target):
-    """Target for containers that share only the pipeline root.
+    """Target for containers that share only the pipeline root, which is a path or URI.
 
-    The folder of the data, the number of epochs and the span are parameters of each run.
-
-    Args:
-        config: The configuration of the project.
-        pipeline_root: Path or URI that all containers can access.
-        data_directory: Default folder for relative input paths; if None, that of the code in the
-            image.
-        serving_dir: Base path of the served versions; if None, `serving.directory` of the
-            configuration, or a folder below the pipeline root.
+    The folder of the data, the number of epochs and the span are parameters of each run. The
+    default of the folder is that of the code in the image. The default of the base path of the
+    served versions is `serving.directory`, or a folder below the pipeline root.
 
     Raises:
         ConfigError: The served versions would be written inside a container.
