@@ -30,7 +30,6 @@ from serving.errors import (
     ServingError,
     UnavailableError,
 )
-from serving.server import event_log
 from serving.server.predict import Signature, as_serving_error
 from serving.server.tensor_codec import Array
 
@@ -70,31 +69,19 @@ class BatchingOptions:
     pads_inputs: bool = False
 
 
+@dataclasses.dataclass(slots=True, eq=False)
 class _Call:
     """A request in the queue, and its results or error."""
 
-    __slots__ = (
-        "deadline_s", "enqueued_s", "error", "feeds", "future", "outputs", "results", "rows",
-        "signature",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        signature: Signature,
-        feeds: Sequence[Array],
-        outputs: tuple[str, ...],
-        deadline_s: float | None,
-        future: asyncio.Future[list[Array]],
-    ) -> None:
-        self.signature = signature
-        self.feeds = feeds
-        self.outputs = outputs
-        self.deadline_s = deadline_s
-        self.future = future
-        self.rows = max([feed.shape[0] for feed in feeds if feed.ndim], default=0)
-        self.enqueued_s = time.monotonic()
-        self.results: list[Array] = []
-        self.error: ServingError | None = None
+    signature: Signature
+    feeds: Sequence[Array]
+    outputs: tuple[str, ...]
+    deadline_s: float | None
+    future: asyncio.Future[list[Array]]
+    enqueued_s: float
+    rows: int
+    results: list[Array] | None = None
+    error: ServingError | None = None
 
     def key(self, options: BatchingOptions) -> Hashable:
         """Return a key that is equal for requests that may share a run."""
@@ -164,22 +151,25 @@ class Batcher:
             DeadlineExceededError: If the deadline passed before the request was started.
             ServingError: If the computation fails.
         """
-        call = _Call(signature, feeds, outputs, deadline_s, self._loop.create_future())
+        rows = max([feed.shape[0] for feed in feeds if feed.ndim], default=0)
+        now = time.monotonic()
+        future: asyncio.Future[list[Array]] = self._loop.create_future()
+        call = _Call(signature, feeds, outputs, deadline_s, future, now, rows)
         limit = self._options.max_request_rows
-        if limit is not None and call.rows > limit:
+        if limit is not None and rows > limit:
             raise InvalidArgumentError(
-                f"Task size {call.rows} is larger than maximum input batch size {limit}"
+                f"Task size {rows} is larger than maximum input batch size {limit}"
             )
         if self._is_stopped:
             raise shutting_down()
         if self._num_waiting >= self._options.max_waiting:
             raise queue_full()
-        interval_s, self._requested_s = call.enqueued_s - self._requested_s, call.enqueued_s
+        interval_s, self._requested_s = now - self._requested_s, now
         self._mean_interval_s += _INTERVAL_WEIGHT * (interval_s - self._mean_interval_s)
         self._waiting.setdefault(call.key(self._options), collections.deque()).append(call)
         self._num_waiting += 1
         self._start_soon()
-        return await call.future
+        return await future
 
     def stop(self) -> None:
         """Reject new and queued requests; runs in progress continue."""
@@ -254,16 +244,12 @@ class Batcher:
         if self._observer:
             waited_s = [now - call.enqueued_s for call in live]
             self._observer(len(live), sum(call.rows for call in live), waited_s)
-        try:
-            if len(live) == 1 or not _run_together(live):
-                for call in live:
-                    try:
-                        call.results = call.signature.compute(call.feeds, call.outputs)
-                    except ServingError as error:
-                        call.error = error
-        except Exception as raised:  # The callers must get an answer in any case.
-            event_log.error("batch_crashed", error=repr(raised))
-            for call in live:
+        if len(live) > 1 and _run_together(live):
+            return
+        for call in live:
+            try:
+                call.results = call.signature.compute(call.feeds, call.outputs)
+            except Exception as raised:  # The caller must get an answer in any case.
                 call.error = as_serving_error(raised)
 
 
@@ -274,18 +260,18 @@ def _deliver(calls: Sequence[_Call]) -> None:
         if call.error:
             call.future.set_exception(call.error)
         else:
-            call.future.set_result(call.results)
+            call.future.set_result(call.results or [])
 
 
 def _run_together(calls: Sequence[_Call]) -> bool:
-    """Run requests as one batch."""
+    """Run requests as one batch; return False if it fails or an output has other rows."""
     first = calls[0]
     feeds = [
         _concatenate([call.feeds[index] for call in calls]) for index in range(len(first.feeds))
     ]
     try:
         results = first.signature.compute(feeds, first.outputs)
-    except ServingError:
+    except Exception:  # Each request runs again alone and gets its own error.
         return False
     total = sum(call.rows for call in calls)
     if any(result.ndim == 0 or result.shape[0] != total for result in results):

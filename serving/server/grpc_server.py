@@ -21,7 +21,6 @@ from serving.errors import (
     ServingError,
     StartupError,
 )
-from serving.server import event_log
 from serving.server.flags import AUTO_PORT, ServerFlags
 from serving.server.model_service import ModelService, check_has_model_spec
 from serving.server.predict import Signature, as_serving_error, predict_response
@@ -126,7 +125,7 @@ class PredictHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
             self._metrics.request_count.add(name, code.code_name)
             raise
         except Exception as raised:  # Every call must end with a status.
-            error = error_of_request(raised)
+            error = as_serving_error(raised)
             self._metrics.request_count.add(name, error.code_name)
             return await _abort(context, error)
         self._metrics.request_count.add(name, "OK")
@@ -199,18 +198,11 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]
             await context.write(_HEALTH(status=status))
 
 
-def error_of_request(error: Exception) -> ServingError:
-    """Return the error to answer a request with; log it if the server has a defect."""
-    if not isinstance(error, ServingError):
-        event_log.error("request_crashed", error=repr(error))
-    return as_serving_error(error)
-
-
 async def _answer(context: Any, answer: Awaitable[Any]) -> Any:
     try:
         return await answer
     except Exception as raised:  # Every call must end with a status.
-        await _abort(context, error_of_request(raised))
+        await _abort(context, as_serving_error(raised))
 
 
 async def _abort(context: Any, error: ServingError) -> NoReturn:

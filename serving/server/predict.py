@@ -27,6 +27,7 @@ from serving.errors import (
     ServingError,
     from_grpc_code,
 )
+from serving.server import event_log
 from serving.server.tensor_codec import (
     Array,
     TensorParsingError,
@@ -184,11 +185,12 @@ class Signature:
 
 
 def as_serving_error(error: Exception) -> ServingError:
-    """Return the error with the code of TensorFlow's error; an InternalError for a defect."""
+    """Return the error with the code of TensorFlow's error; log any other error as a defect."""
     if isinstance(error, ServingError):
         return error
     if isinstance(error, tf.errors.OpError):
         return from_grpc_code(error.error_code, error.message)
+    event_log.error("unexpected_error", error=repr(error))
     return InternalError(f"{type(error).__name__}: {error}")
 
 

@@ -31,8 +31,8 @@ from serving.errors import InvalidArgumentError, ServingError
 from serving.rest_status_codes import http_status
 from serving.server.batching import timed_out
 from serving.server.flags import ServerFlags
-from serving.server.grpc_server import error_of_request
 from serving.server.model_service import SIGNATURE_DEF_FIELD, ModelService
+from serving.server.predict import as_serving_error
 from serving.server.rest_predict import predict_json, write_json
 from serving.server.version_folders import MAX_VERSION
 
@@ -106,7 +106,7 @@ class RestServer:
         except _BodyError as refused:
             return _error(refused.status, str(refused))
         except Exception as raised:  # Every request must get an answer.
-            error = error_of_request(raised)
+            error = as_serving_error(raised)
         else:
             elapsed_us = (time.monotonic() - started_s) * 1e6
             method = match.groupdict().get("method") or ""

@@ -1,29 +1,15 @@
-"""Small retrieval models with the served contract's signatures, and servers for them.
-
-The tests of the gRPC and REST answers can run against a real TensorFlow Serving 2.16. Error texts
-of REST differ there:
-
-    python tests/serving/conftest.py /models/retrieval/1     # writes the model that they ask
-    tensorflow_model_server --model_name=retrieval --model_base_path=/models/retrieval \\
-        --port=8500 --rest_api_port=8501
-    TENSORFLOW_SERVING_GRPC=127.0.0.1:8500 TENSORFLOW_SERVING_REST=http://127.0.0.1:8501 \\
-        pytest tests/serving/server/test_{grpc_api,grpc_predict,rest_server,rest_predict}.py
-"""
+"""Small retrieval models with the served contract's signatures, and servers for them."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from serving.launcher import RunningModelServer, running_model_server
 
@@ -218,15 +204,7 @@ def server(
     tmp_path_factory: pytest.TempPathFactory, install_version: Callable[[Path, int], Path]
 ) -> Iterator[RunningModelServer]:
     """A server for version 1 of the model `retrieval`, for tests that do not change it."""
-    real_grpc, real_rest = (os.environ.get(f"TENSORFLOW_SERVING_{api}") for api in ("GRPC", "REST"))
-    if real_grpc and real_rest:
-        yield RunningModelServer(real_grpc, real_rest, pid=0, log_path=Path(os.devnull))
-        return
     base_path = tmp_path_factory.mktemp("served")
     install_version(base_path, 1)
     with running_model_server(base_path, "retrieval") as running:
         yield running
-
-
-if __name__ == "__main__":
-    export_model(Path(sys.argv[1]))

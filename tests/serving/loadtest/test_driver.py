@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from array import array
 from collections import Counter
 from typing import Any
 
 import grpc
-import pytest
 
 from serving.clients import messages
 from serving.loadtest import LoadPlan, LoadResult, drive, drive_in_processes
@@ -128,20 +126,6 @@ def test_the_shares_of_drivers_add_up() -> None:
     rated = LoadPlan("host:1", [b"1"], rate=9.0, duration_s=1.0)
     assert [rated.share(index, 3).rate for index in range(3)] == [3.0, 3.0, 3.0]
     assert len({rated.share(index, 3).seed for index in range(3)}) == 3
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({}, "Pass either concurrency or rate"),
-        ({"concurrency": 1, "rate": 1.0}, "Pass either concurrency or rate"),
-        ({"concurrency": 0}, "concurrency must be above 0, got 0"),
-        ({"rate": math.nan}, "rate must be above 0, got nan"),
-    ],
-)
-def test_a_plan_has_exactly_one_kind_of_load(wrong: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        LoadPlan("host:1", [REQUEST], duration_s=1.0, **wrong)
 
 
 def test_quantiles_use_the_nearest_rank() -> None:

@@ -1,4 +1,4 @@
-"""Predict over gRPC: answers, and refusals with the codes and texts of TensorFlow Serving 2.16."""
+"""Predict over gRPC: answers and refusals."""
 
 from __future__ import annotations
 

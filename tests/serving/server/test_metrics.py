@@ -37,17 +37,3 @@ def test_the_number_of_label_values_has_an_end() -> None:
     lines = list(counter.lines())
     assert len(lines) == MAX_CELLS + 2
     assert ':c{model_name="other"} 5' in lines
-
-
-def test_metrics_are_in_the_order_of_their_names_and_empty_ones_left_out() -> None:
-    metrics = Metrics()
-    assert metrics.page() == b"\n"
-    metrics.request_latency.add(1, "m", "Predict", "GRPC")
-    metrics.observe_run(2, 3, [0.001, 0.002])
-    types = [line for line in metrics.page().decode().splitlines() if line.startswith("#")]
-    assert types == [
-        "# TYPE :tensorflow:serving:batching_session:processed_batch_size histogram",
-        "# TYPE :tensorflow:serving:batching_session:queuing_latency histogram",
-        "# TYPE :tensorflow:serving:batching_session:wrapped_run_count counter",
-        "# TYPE :tensorflow:serving:request_latency histogram",
-    ]
