@@ -22,13 +22,11 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks._report import Row, options_parser, row, run
-from models.input.transformed_features import CandidateTable
 from models.config import ModelConfig, TrainingConfig
 from models.features.spec import FeatureSpec
 from models.training.optimizers import make_optimizer
 from models.features.vocabularies import FeatureSizes
-from models.input.timeline_dataset import TimelineDataset
-from models.input.timeline_rows import MEMORY_BYTES
+from models.input.timeline_dataset import MEMORY_BYTES, TimelineDataset
 from models.training.two_tower_model import TwoTowerModel
 
 # Time and number of epochs per measurement. An epoch of the small data only takes 0.2 s.
@@ -69,8 +67,9 @@ def make_step(candidates: int, training: TrainingConfig, batches: Any) -> Callab
         FeatureSizes(queries=1, candidates=candidates + 1, features={"country": 10}),
         ModelConfig(),
         training,
-        CandidateTable(candidates, {}),
+        {},
         np.ones(candidates, np.int64),
+        1,
     )
     model.compile(optimizer=make_optimizer(training, 1000))
     model.compute_loss(next(iter(batches)))

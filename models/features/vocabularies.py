@@ -1,5 +1,6 @@
 """The vocabularies that Transform computed: sizes, counts and values."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -53,26 +54,25 @@ def candidate_counts(transform: tft.TFTransformOutput, spec: FeatureSpec) -> npt
     return np.maximum(counts - 1, 0)
 
 
-def vocabulary_names(spec: FeatureSpec) -> dict[str, bool]:
-    """Return the names of the vocabularies, and whether their lines start with a count."""
+def vocabulary_names(spec: FeatureSpec) -> list[str]:
+    """Return the names of the vocabularies; those of the two IDs contain counts."""
     features = {**spec.query_features, **spec.candidate_features}
-    return {
-        spec.candidate_id: True,
-        spec.query_id: True,
-        **{name: False for name, feature in features.items() if feature.kind != "numeric"},
-    }
+    names = [name for name, feature in features.items() if feature.kind != "numeric"]
+    return [spec.candidate_id, spec.query_id, *names]
 
 
-def read_vocabularies(
-    transform: tft.TFTransformOutput, spec: FeatureSpec
-) -> dict[str, Sequence[bytes]]:
-    """Return the values of each vocabulary in the order of their indices."""
-    paths = {name: transform.vocabulary_file_by_name(name) for name in vocabulary_names(spec)}
-    return {
-        name: read_vocabulary(paths[name], counted=counted)
-        for name, counted in vocabulary_names(spec).items()
-        if paths[name] is not None
-    }
+def read_vocabularies(directory: str, spec: FeatureSpec) -> dict[str, Sequence[bytes]]:
+    """Return the values of each vocabulary in the order of their indices.
+
+    `directory` is a SavedModel of Transform or of the towers. Query IDs may have no vocabulary.
+    """
+    found: dict[str, Sequence[bytes]] = {}
+    for name in vocabulary_names(spec):
+        path = os.path.join(directory, tf.saved_model.ASSETS_DIRECTORY, name)
+        if tf.io.gfile.exists(path):
+            is_id = name in (spec.candidate_id, spec.query_id)
+            found[name] = read_vocabulary(path, counted=is_id)
+    return found
 
 
 def read_vocabulary(path: str, *, counted: bool) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,15 +26,13 @@ class RawTimelines:
 
     Attributes:
         inputs: Inputs of the served signature (`models.input.raw_inputs.query_inputs`), including
-            the history.
-        history: Candidate IDs that are not held out, `[batch, (events)]`, oldest first.
+            the history, which consists of the events that are not held out.
         targets: Held-out candidate IDs, `[batch, (events)]`.
         events: Candidate IDs of all events, `[batch, (events)]`, oldest first.
         is_target: 1 for each held-out element of `events`, `[batch, (events)]`.
     """
 
     inputs: Mapping[str, tf.Tensor]
-    history: tf.RaggedTensor
     targets: tf.RaggedTensor
     events: tf.RaggedTensor
     is_target: tf.RaggedTensor
@@ -44,29 +43,25 @@ def read_timelines(
 ) -> Iterator[RawTimelines]:
     """Yield batches of the timelines in `files`, which are GZIP TFRecords of raw Examples."""
     parsing = {
-        spec.query_id: tf.io.VarLenFeature(tf.string),
+        spec.query_id: tf.io.RaggedFeature(tf.string),
         spec.candidate_id: tf.io.RaggedFeature(tf.string),
         IS_TARGET_KEY: tf.io.RaggedFeature(tf.int64),
         **_parsing_spec(spec.query_features),
     }
     for parsed in _parsed(files, parsing, batch_size):
         events, is_target = parsed.pop(spec.candidate_id), parsed.pop(IS_TARGET_KEY)
-        history = tf.ragged.boolean_mask(events, is_target == 0)
         inputs = _inputs(parsed, query_inputs(spec))
-        inputs[HISTORY_KEY] = history.to_tensor("")
+        inputs[HISTORY_KEY] = tf.ragged.boolean_mask(events, is_target == 0).to_tensor("")
         targets = tf.ragged.boolean_mask(events, is_target == 1)
-        yield RawTimelines(inputs, history, targets, events, is_target)
+        yield RawTimelines(inputs, targets, events, is_target)
 
 
-@dataclass(frozen=True)
-class RawEvents:
-    """The events of a batch of timelines as flat arrays.
+class RawEvents(NamedTuple):
+    """The events of a batch of timelines as flat arrays, one timeline after another.
 
-    Attributes:
-        queries: Query IDs as bytes, `[batch]`.
-        candidates: Candidate IDs as bytes, one timeline after another, `[num_events]`.
-        times: Epoch seconds, `[num_events]`; None if the data has no timestamps.
-        offsets: Start of each timeline in `candidates`, and the end of the last, `[batch + 1]`.
+    `queries` are the query IDs `[batch]`, and `candidates` the candidate IDs `[num_events]`.
+    `times` are epoch seconds `[num_events]`, or None without timestamps. `offsets` `[batch + 1]`
+    are the start of each timeline and the end of the last.
     """
 
     queries: npt.NDArray[np.object_]
@@ -85,13 +80,9 @@ def read_events(files: Sequence[str], spec: FeatureSpec, batch_size: int) -> Ite
         parsing[TIMESTAMP_KEY] = tf.io.RaggedFeature(tf.int64)
     for parsed in _parsed(files, parsing, batch_size):
         events = parsed[spec.candidate_id]
-        times = parsed.get(TIMESTAMP_KEY)
-        yield RawEvents(
-            queries=parsed[spec.query_id].numpy(),
-            candidates=events.values.numpy(),
-            times=None if times is None else times.values.numpy(),
-            offsets=events.row_splits.numpy(),
-        )
+        times = parsed[TIMESTAMP_KEY].values.numpy() if spec.columns.timestamp else None
+        offsets = events.row_splits.numpy()
+        yield RawEvents(parsed[spec.query_id].numpy(), events.values.numpy(), times, offsets)
 
 
 def read_candidates(
@@ -102,7 +93,7 @@ def read_candidates(
     `block` is the range of candidates to read, counted over all files.
     """
     parsing = {
-        spec.candidate_id: tf.io.VarLenFeature(tf.string),
+        spec.candidate_id: tf.io.RaggedFeature(tf.string),
         **_parsing_spec(spec.candidate_features),
     }
     for parsed in _parsed(files, parsing, batch_size, block):
@@ -127,18 +118,15 @@ def split_files(uri: str, split: str) -> list[str]:
     return files
 
 
-def _parsing_spec(features: Mapping[str, FeatureConfig]) -> dict[str, tf.io.VarLenFeature]:
+def _parsing_spec(features: Mapping[str, FeatureConfig]) -> dict[str, tf.io.RaggedFeature]:
     return {
-        name: tf.io.VarLenFeature(tf.float32 if feature.kind == "numeric" else tf.string)
+        name: tf.io.RaggedFeature(tf.float32 if feature.kind == "numeric" else tf.string)
         for name, feature in features.items()
     }
 
 
 def _parsed(
-    files: Sequence[str],
-    parsing: Mapping[str, object],
-    batch_size: int,
-    block: slice = slice(None),
+    files: Sequence[str], parsing: Mapping[str, object], batch_size: int, block: slice = slice(None)
 ) -> Iterator[dict[str, tf.Tensor]]:
     first = block.start or 0
     records = (
@@ -151,16 +139,15 @@ def _parsed(
 
 
 def _inputs(
-    parsed: Mapping[str, tf.SparseTensor], tensors: Mapping[str, tf.TensorSpec]
+    parsed: Mapping[str, tf.RaggedTensor], tensors: Mapping[str, tf.TensorSpec]
 ) -> dict[str, tf.Tensor]:
     inputs = {}
     for name, tensor in tensors.items():
-        if name not in parsed:
-            continue
-        missing = "" if tensor.dtype == tf.string else float("nan")
-        dense = tf.sparse.to_dense(parsed[name], default_value=missing)
-        if tensor.shape.rank == 1:
-            # If the whole batch lacks the value, there are zero columns.
-            dense = tf.pad(dense, [[0, 0], [0, 1]], constant_values=missing)[:, 0]
-        inputs[name] = dense
+        if name in parsed:
+            missing = "" if tensor.dtype == tf.string else float("nan")
+            inputs[name] = parsed[name].to_tensor(missing)
+            if tensor.shape.rank == 1:
+                # If the whole batch lacks the value, there are zero columns.
+                padded = tf.pad(inputs[name], [[0, 0], [0, 1]], constant_values=missing)
+                inputs[name] = padded[:, 0]
     return inputs

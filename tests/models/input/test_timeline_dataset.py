@@ -9,20 +9,15 @@ import pytest
 import tensorflow as tf
 
 from models.input.timeline_dataset import EVENT_WEIGHT_KEY, TimelineDataset, event_weights
-from models.input.timeline_rows import RowsInFiles, RowsInMemory
-from tests.builders import feature_spec
+from tests.builders import example, feature_spec
 
 NUM = 25
 SPEC = feature_spec(query={"age": {"kind": "numeric"}, "country": {"kind": "categorical"}})
 
 
-IN_MEMORY, IN_FILES = 1 << 20, 0
-
-
 @pytest.fixture(scope="module")
 def dataset(
-    tmp_path_factory: pytest.TempPathFactory,
-    write_examples: Callable[..., str],
+    tmp_path_factory: pytest.TempPathFactory, write_examples: Callable[..., str]
 ) -> Callable[..., TimelineDataset]:
     folder: Path = tmp_path_factory.mktemp("timelines")
     rows: list[dict[str, list[Any]]] = [
@@ -41,10 +36,7 @@ def dataset(
     ]
 
     def make(
-        batch_size: int = 4,
-        validation_fraction: float = 0.0,
-        seed: int = 1,
-        **options: Any,
+        batch_size: int = 4, validation_fraction: float = 0.0, seed: int = 1, **options: Any
     ) -> TimelineDataset:
         return TimelineDataset(files, SPEC, batch_size, validation_fraction, seed, **options)
 
@@ -73,16 +65,8 @@ def test_each_epoch_holds_every_timeline_once(
         assert sorted(epoch) == list(range(NUM))
 
 
-def test_order_changes_from_epoch_to_epoch_and_with_the_seed(
-    dataset: Callable[..., TimelineDataset],
-):
-    first, second = epochs(dataset(), 0, 2)
-    assert first != second
-    assert epochs(dataset(seed=99), 0, 1)[0] not in (first, second)
-
-
 @pytest.mark.parametrize("bucket_by_length", [False, True])
-def test_an_epochs_order_does_not_depend_on_where_one_begins(
+def test_the_order_depends_on_epoch_and_seed_and_not_on_where_one_begins(
     dataset: Callable[..., TimelineDataset], bucket_by_length: bool
 ):
     made = dataset(bucket_by_length=bucket_by_length)
@@ -90,6 +74,7 @@ def test_an_epochs_order_does_not_depend_on_where_one_begins(
     assert epochs(made, 3, 5) == whole[3:]
     assert epochs(made, 0, 5) == whole
     assert whole[0] != whole[1]
+    assert epochs(dataset(bucket_by_length=bucket_by_length, seed=99), 0, 1)[0] not in whole
 
 
 def test_timelines_bucket_by_length_share_a_batch(tmp_path: Path, write_examples: Any):
@@ -139,26 +124,19 @@ def test_what_is_held_out_does_not_depend_on_the_order_of_features_in_the_bytes(
         with tf.io.TFRecordWriter(path, "GZIP") as writer:
             for number in range(NUM):
                 # The bytes of two messages one after the other are the bytes of both merged.
-                parts = [serialized("user", [number]), serialized("item", [number, 7])]
+                parts = [example({"user": [number]}), example({"item": [number, 7]})]
                 writer.write(b"".join(parts[::order]))
         dataset = TimelineDataset([path], SPEC, 4, 0.4, 1)
         held_out.append(users(dataset.validation()))
     assert held_out[0] == held_out[1] != []
 
 
-def serialized(name: str, values: list[int]) -> bytes:
-    feature = tf.train.Feature(int64_list=tf.train.Int64List(value=values))
-    example = tf.train.Example(features=tf.train.Features(feature={name: feature}))
-    return bytes(example.SerializeToString())
-
-
-def test_batches_are_the_same_wherever_the_timelines_are(
-    dataset: Callable[..., TimelineDataset],
-):
+def test_batches_are_the_same_wherever_the_timelines_are(dataset: Callable[..., TimelineDataset]):
     one, other = (
         dataset(validation_fraction=0.4, bucket_by_length=True, memory_bytes=size)
-        for size in (IN_MEMORY, IN_FILES)
+        for size in (1 << 20, 100)
     )
+    assert (one.is_in_memory, other.is_in_memory) == (True, False)
     for batches, others in ((one.epochs(0, 2), other.epochs(0, 2)),
                             (one.validation(), other.validation())):  # fmt: skip
         for batch, same in zip(batches, others, strict=True):
@@ -166,13 +144,6 @@ def test_batches_are_the_same_wherever_the_timelines_are(
             for name, values in batch.items():
                 assert values.dtype == same[name].dtype
                 np.testing.assert_array_equal(values, same[name], name)
-
-
-def test_what_is_too_large_for_memory_is_left_in_its_files(
-    dataset: Callable[..., TimelineDataset],
-):
-    kinds = [type(dataset(memory_bytes=size)._source) for size in (IN_MEMORY, 100, IN_FILES)]
-    assert kinds == [RowsInMemory, RowsInFiles, RowsInFiles]
 
 
 def test_event_types_not_named_weigh_one():

@@ -14,24 +14,11 @@ BUCKET = FeatureConfig(kind="numeric", buckets=3)
 NUMBER = FeatureConfig(kind="numeric")
 
 
-def sparse(
-    rows: list[list[float]], dtype: tf.DType = tf.int64, holes: tuple[tuple[int, int], ...] = ()
-) -> tf.SparseTensor:
-    """Rows of values, each moved one column to the right for every hole before it."""
-    width = max((len(row) for row in rows), default=0) + len(holes)
-    positions, values = [], []
-    for number, row in enumerate(rows):
-        free = [c for c in range(width) if (number, c) not in holes]
-        positions += [(number, free[n]) for n in range(len(row))]
-        values += row
-    return tf.SparseTensor(
-        np.array(positions, np.int64).reshape(-1, 2),
-        tf.constant(values, dtype),
-        [len(rows), width],
-    )
+def sparse(rows: list[list[float]], dtype: tf.DType = tf.int64) -> tf.SparseTensor:
+    return tf.ragged.constant(rows, dtype, ragged_rank=1).to_sparse()
 
 
-HOLES = ((0, 0), (1, 1))
+HOLES = tf.sparse.from_dense(tf.constant([[0, 4, 5], [6, 0, 7]], tf.int64))
 
 
 @pytest.mark.parametrize(
@@ -40,8 +27,8 @@ HOLES = ((0, 0), (1, 1))
         (sparse([[3], [1, 2, 0], []]), None, [[3, -1, -1], [1, 2, 0], [-1, -1, -1]]),
         # Cutting after padding would keep the last columns, where shorter rows have nothing.
         (sparse([[1], [5, 6, 7, 8, 9], [2, 3]]), 2, [[1, -1], [8, 9], [2, 3]]),
-        (sparse([[4, 5], [6, 7]], holes=HOLES), None, [[4, 5], [6, 7]]),
-        (sparse([[4, 5], [6, 7]], holes=HOLES), 1, [[5], [7]]),
+        (HOLES, None, [[4, 5], [6, 7]]),
+        (HOLES, 1, [[5], [7]]),
     ],
     ids=["padded at the end", "newest of each row", "holes are closed", "newest with holes"],
 )
