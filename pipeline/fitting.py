@@ -76,12 +76,10 @@ def _tuner(
     from tfx.components.tuner.component import Tuner
 
     from components.stock.tuner import Executor as TrialReportExecutor
-    from models.tuning.tuner import TUNER_KEY, TunerConfig
 
-    tuner_config = TunerConfig(
-        trainer=trainer,
-        metric=config.tuning_metric,
-        exclude_seen=config.evaluation.exclude_seen,
+    exclude_seen = config.evaluation.exclude_seen
+    tuner_config = trainer.model_copy(
+        update={"watched": config.tuning_metric, "exclude_seen": exclude_seen}
     )
     tuner = Tuner(
         tuner_fn="models.tuning.tuner.tuner_fn",
@@ -90,7 +88,7 @@ def _tuner(
         schema=schema,
         train_args=_TRAIN_ARGS,
         eval_args=_EVAL_ARGS,
-        custom_config={TUNER_KEY: tuner_config.model_dump(mode="json")},
+        custom_config={TRAINER_KEY: tuner_config.model_dump(mode="json")},
     )
     tuner.executor_spec = executor_spec.ExecutorClassSpec(TrialReportExecutor)
     return tuner

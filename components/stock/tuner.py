@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import asdict
 from typing import Any
 
 from tfx.components.tuner import executor
@@ -29,8 +28,5 @@ class Executor(executor.Executor):
         folder = artifact_utils.get_single_uri(
             output_dict[standard_component_specs.TUNER_RESULTS_KEY]
         )
-        report = {
-            "metric": tuner.oracle.objective.name,
-            "trials": [asdict(outcome) for outcome in tuner.outcomes()],
-        }
+        report = {"metric": tuner.oracle.objective.name, "trials": tuner.outcomes()}
         files.write_text(os.path.join(folder, TRIALS_FILE), json.dumps(report, indent=2))

@@ -3,7 +3,7 @@
 import json
 import types
 from collections.abc import Mapping, Sequence
-from typing import Any, Union, get_args, get_origin
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -26,19 +26,22 @@ _INTERNAL_PREFIX = "tuner/"
 def check_space(tuning: TuningConfig, model: ModelConfig, training: TrainingConfig) -> None:
     """Check that each value of the space is valid if all other settings stay as configured.
 
-    Values can still be invalid in combination. Such a trial fails during the search, without ending
-    it.
+    Values can still be invalid in combination. Such a trial fails without ending the search.
 
     Raises:
         ValueError: A setting cannot be searched, or a value is invalid.
     """
+    sections = {"model": model, "training": training}
     problems = [
         problem
         for name, choices in tuning.space.items()
-        for problem in _problems(name, choices, {"model": model, "training": training})
+        for problem in _problems(name, choices, sections)
     ]
-    encoders = [model.history_encoder, *_listed(tuning, "model.history_encoder")]
-    if tuning.enabled and "none" in encoders:
+    encoders = tuning.space.get("model.history_encoder", ())
+    if tuning.enabled and (
+        model.history_encoder == "none"
+        or (not isinstance(encoders, RangeConfig) and "none" in encoders)
+    ):
         problems.append(
             "`tuning` needs a `model.history_encoder` other than none, because trials are measured "
             "on held-out timelines, whose query IDs have no embedding"
@@ -49,30 +52,21 @@ def check_space(tuning: TuningConfig, model: ModelConfig, training: TrainingConf
 
 def is_integer(name: str) -> bool:
     """Return True if a setting of the space is an integer."""
-    section, _, key = name.partition(".")
-    return int in _types(_SECTIONS[section].model_fields[key].annotation)
+    return int in _types(name)
 
 
 def encode(values: Sequence[Any]) -> list[int | float | str]:
     """Convert choices to types that KerasTuner supports: numbers of one type, or JSON strings."""
-    if all(_is_number(value) for value in values):
+    if _are_numbers(values):
         whole = all(isinstance(value, int) for value in values)
         return [value if whole else float(value) for value in values]
     return [json.dumps(value) for value in values]
 
 
-def decode(name: str, value: Any, tuning: TuningConfig) -> Any:
-    """Convert a value that KerasTuner chose to a value of the configuration."""
-    choices = tuning.space[name]
-    if isinstance(choices, RangeConfig) or all(_is_number(choice) for choice in choices):
-        return value
-    return json.loads(value)
-
-
 def chosen_values(values: Mapping[str, Any], tuning: TuningConfig) -> dict[str, Any]:
-    """Return a trial's values by setting, without those that KerasTuner adds."""
+    """Return a trial's values by setting, decoded and without those that KerasTuner adds."""
     return {
-        name: decode(name, value, tuning)
+        name: value if _are_numbers(tuning.space[name]) else json.loads(value)
         for name, value in values.items()
         if not name.startswith(_INTERNAL_PREFIX)
     }
@@ -86,71 +80,51 @@ def apply(
     Raises:
         ValueError: The values are not valid together.
     """
-    sections: dict[str, Any] = {
-        "model": model.model_dump(mode="json"),
-        "training": training.model_dump(mode="json"),
-    }
+    sections: dict[str, Any] = {"model": model.model_dump(), "training": training.model_dump()}
     for name, value in values.items():
         section, _, key = name.partition(".")
         sections[section][key] = value
-    return ModelConfig.model_validate(sections["model"]), TrainingConfig.model_validate(
-        sections["training"]
-    )
+    return ModelConfig(**sections["model"]), TrainingConfig(**sections["training"])
 
 
 def _problems(
     name: str, choices: Sequence[Any] | RangeConfig, sections: Mapping[str, Settings]
 ) -> list[str]:
     setting = f"`tuning.space.{name}`"
-    section, _, key = name.partition(".")
-    if section not in _SECTIONS or key not in _SECTIONS[section].model_fields:
-        known = [
-            f"{part}.{field}" for part, kind in _SECTIONS.items() for field in kind.model_fields
-        ]
-        searched = ", ".join(field for field in known if field not in _NOT_SEARCHED)
+    known = [f"{part}.{key}" for part, kind in _SECTIONS.items() for key in kind.model_fields]
+    if name not in known:
+        searched = ", ".join(each for each in known if each not in _NOT_SEARCHED)
         return [f"{setting} is not a searchable setting; these are: {searched}"]
     if name in _NOT_SEARCHED:
         return [f"{setting} cannot be searched: {_NOT_SEARCHED[name]}"]
     values = choices
     if isinstance(choices, RangeConfig):
-        allowed = _types(_SECTIONS[section].model_fields[key].annotation)
-        if not {int, float} & allowed:
+        limits = choices.min, choices.max
+        if not {int, float} & _types(name):
             return [f"{setting} is not a number; list its values instead of giving min and max"]
-        values = [choices.min, choices.max]
-        if int in allowed:
-            if not all(value.is_integer() for value in values):
-                return [
-                    f"{setting} must have integer limits, got {choices.min:g} to {choices.max:g}"
-                ]
-            values = [int(value) for value in values]
-    return [
-        f"{setting}: {problem}"
-        for value in values
-        if (problem := _problem(sections[section], key, value)) is not None
-    ]
+        if is_integer(name) and not all(limit.is_integer() for limit in limits):
+            return [f"{setting} must have integer limits, got {limits[0]:g} to {limits[1]:g}"]
+        values = [int(limit) if is_integer(name) else limit for limit in limits]
+    problems = []
+    part, _, key = name.partition(".")
+    for value in values:
+        content = {**sections[part].model_dump(mode="json"), key: value}
+        try:
+            # Strict, from JSON: the same validation as for the configuration file.
+            _SECTIONS[part].model_validate_json(json.dumps(content), strict=True)
+        except (ValidationError, TypeError) as error:
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            problems.append(f"{setting}: {reason[0].lower()}{reason[1:]}, got {value!r}")
+    return problems
 
 
-def _problem(section: Settings, key: str, value: Any) -> str | None:
-    content = {**section.model_dump(mode="json"), key: value}
-    try:
-        # Strict, from JSON: the same validation as for the configuration file.
-        type(section).model_validate_json(json.dumps(content), strict=True)
-    except (ValidationError, TypeError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        return f"{reason[0].lower()}{reason[1:]}, got {value!r}"
-    return None
+def _types(name: str) -> set[Any]:
+    section, _, key = name.partition(".")
+    annotation = _SECTIONS[section].model_fields[key].annotation
+    return set(get_args(annotation)) if isinstance(annotation, types.UnionType) else {annotation}
 
 
-def _listed(tuning: TuningConfig, name: str) -> list[Any]:
-    choices = tuning.space.get(name, ())
-    return [] if isinstance(choices, RangeConfig) else list(choices)
-
-
-def _types(annotation: Any) -> set[Any]:
-    if get_origin(annotation) in (Union, types.UnionType):
-        return set(get_args(annotation))
-    return {annotation}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _are_numbers(choices: Sequence[Any] | RangeConfig) -> bool:
+    return isinstance(choices, RangeConfig) or all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in choices
+    )

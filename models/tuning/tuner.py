@@ -1,11 +1,7 @@
 """The `tuner_fn` of TFX's Tuner: searches the configured space of settings."""
 
-import hashlib
 import math
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras_tuner
@@ -19,13 +15,14 @@ from keras_tuner.oracles import BayesianOptimizationOracle, HyperbandOracle, Ran
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
-from models.config import HoldoutMetric, RangeConfig, TuningConfig
+from models.config import RangeConfig, TuningConfig
 from models.errors import AllTrialsFailedError
-from models.settings import Settings
 from models.training.checkpoints_and_early_stopping import progress
-from models.training.holdout_ranks import holdout_ranks
+from models.training.holdout_ranks import holdout_metric
 from models.training.trainer import (
+    TRAINER_KEY,
     TrainerConfig,
+    checkpoint_folder,
     fit,
     make_model,
     make_timelines,
@@ -33,32 +30,8 @@ from models.training.trainer import (
 )
 from models.tuning.search_space import apply, chosen_values, encode, is_integer
 
-TUNER_KEY = "tuner"
 _EPOCHS_KEY = "tuner/epochs"
 _NEVER_S = 1e9
-
-
-class TunerConfig(Settings):
-    """Configuration of `tuner_fn`, whose fields are in `custom_config[TUNER_KEY]`."""
-
-    trainer: TrainerConfig
-    metric: str
-    exclude_seen: bool
-
-
-@dataclass(frozen=True)
-class TrialOutcome:
-    """Result of one trial.
-
-    Attributes:
-        values: Values by setting.
-        score: Value of the metric; None if the trial failed.
-        failure: Reason of the failure; empty if the trial succeeded.
-    """
-
-    values: dict[str, Any]
-    score: float | None
-    failure: str
 
 
 class TimelineTuner(base_tuner.BaseTuner):
@@ -67,74 +40,76 @@ class TimelineTuner(base_tuner.BaseTuner):
     If a trial fails, it is logged and the search continues.
     """
 
-    def __init__(self, config: TunerConfig, fn_args: FnArgs, directory: Path) -> None:
+    def __init__(self, config: TrainerConfig, fn_args: FnArgs) -> None:
         self._config = config
         self._transform = tft.TFTransformOutput(fn_args.transform_graph_path)
         self._train_files = matching_files(fn_args.train_files)
         self._candidate_files = matching_files(fn_args.eval_files)
-        self._folder = directory
-        self._failures: dict[str, str] = {}
-        super().__init__(
-            make_oracle(config), directory=str(directory), project_name="search", overwrite=False
-        )
+        # A killed search resumes with its next trial if and only if its inputs are the same.
+        inputs = fn_args.transform_graph_path, *fn_args.train_files
+        self._folder = checkpoint_folder(config, *inputs)
+        folder = str(self._folder)
+        super().__init__(make_oracle(config), directory=folder, project_name="search")
 
     def run_trial(self, trial: trial_module.Trial, *fit_args: Any, **fit_kwargs: Any) -> Any:
         """Train the towers with the trial's values, and return the metric."""
-        config = self._config
         try:
             score = self._score(dict(trial.hyperparameters.values))
             if not math.isfinite(score):
-                raise FailedTrialError(f"{config.metric} is {score}")
+                raise FailedTrialError(f"{self._config.watched} is {score}")
         except Exception as error:
             # Any failure, such as lack of memory or values that are invalid together, ends only
             # this trial.
-            self._failures[trial.trial_id] = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise FailedTrialError(str(error)) from error
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise FailedTrialError(reason) from error
         finally:
             tf_keras.backend.clear_session()
-        return {config.metric: score}
+        return {self._config.watched: score}
 
     def on_trial_end(self, trial: trial_module.Trial) -> None:
         """Log the result of the trial."""
-        failure = self._failures.get(trial.trial_id)
         super().on_trial_end(trial)
-        done, total = len(self.oracle.end_order), self._config.trainer.tuning.max_trials
-        score = self.oracle.trials[trial.trial_id].score
-        result = f"failed: {failure}" if failure else f"{self._config.metric} {score:.4f}"
+        outcomes, total = self.outcomes(), self._config.tuning.max_trials
+        done, failure, score = len(outcomes), outcomes[-1]["failure"], outcomes[-1]["score"]
+        result = f"failed: {failure}" if failure else f"{self._config.watched} {score:.4f}"
         progress.info("trial %d of %d  %s", done, total, result, extra={"fraction": done / total})
 
     def on_search_end(self) -> None:
         """Delete the state of the search; raise AllTrialsFailedError if no trial succeeded."""
         outcomes = self.outcomes()
         shutil.rmtree(self._folder, ignore_errors=True)
-        if all(outcome.failure for outcome in outcomes):
-            shown = "; ".join(f"{outcome.values}: {outcome.failure}" for outcome in outcomes[:3])
+        if all(outcome["failure"] for outcome in outcomes):
+            first = "; ".join(f"{each['values']}: {each['failure']}" for each in outcomes[:3])
             raise AllTrialsFailedError(
                 f"at least one trial must succeed, but all {len(outcomes)} trials failed; change "
-                f"`tuning.space`. First failures: {shown}"
+                f"`tuning.space`. First failures: {first}"
             )
 
-    def outcomes(self) -> list[TrialOutcome]:
-        """Return the results of the finished trials, in order."""
+    def outcomes(self) -> list[dict[str, Any]]:
+        """Return the finished trials in order: `values` by setting, `score`, and `failure`.
+
+        If a trial failed, `score` is None and `failure` the reason; otherwise `failure` is empty.
+        """
         found = []
-        for trial_id in self.oracle.end_order:
-            trial = self.oracle.trials[trial_id]
-            failed = trial.status != trial_module.TrialStatus.COMPLETED
-            message = (trial.message or "it failed").strip().splitlines()[-1]
+        for trial in map(self.oracle.trials.get, self.oracle.end_order):
+            failure = ""
+            if trial.status != trial_module.TrialStatus.COMPLETED:
+                # KerasTuner keeps the stack trace, which ends with the error of `run_trial`.
+                message = (trial.message or "it failed").strip()
+                failure = message.rpartition("FailedTrialError: ")[2]
             found.append(
-                TrialOutcome(
-                    chosen_values(trial.hyperparameters.values, self._config.trainer.tuning),
-                    None if failed else float(trial.score),
-                    self._failures.get(trial_id, message) if failed else "",
-                )
+                {
+                    "values": chosen_values(trial.hyperparameters.values, self._config.tuning),
+                    "score": None if failure else float(trial.score),
+                    "failure": failure,
+                }
             )
         return found
 
     def _score(self, values: dict[str, Any]) -> float:
-        configured, tuning = self._config.trainer, self._config.trainer.tuning
-        model_config, training = apply(
-            chosen_values(values, tuning), configured.model, configured.training
-        )
+        configured, tuning = self._config, self._config.tuning
+        chosen = chosen_values(values, tuning)
+        model_config, training = apply(chosen, configured.model, configured.training)
         training = training.model_copy(
             update={
                 "validation_fraction": tuning.holdout_fraction,
@@ -149,46 +124,34 @@ class TimelineTuner(base_tuner.BaseTuner):
         timelines = make_timelines(trainer, self._train_files)
         model = make_model(trainer, self._transform, self._candidate_files, timelines.num_timelines)
         folder = self._folder / "fit"
-        state = fit(
+        # As in the final training: without validation timelines, it keeps the last epoch.
+        keep_best = configured.training.validation_fraction > 0
+        state = fit(model, timelines, training, folder, str(folder / "log"), keep_best=keep_best)
+        score = holdout_metric(
+            configured.watched,
             model,
-            timelines,
-            training,
-            folder,
-            log_dir=str(folder / "log"),
-            # As in the final training: without validation timelines, it keeps the last epoch.
-            keep_best=configured.training.validation_fraction > 0,
-        )
-        ranks = holdout_ranks(
-            model,
-            timelines.validation() or (),
-            trainer.spec,
+            timelines.validation(),
             # All trials are measured with the same queries, even if their objectives differ.
             configured.training.objective,
-            exclude_seen=self._config.exclude_seen,
+            exclude_seen=configured.exclude_seen,
             seed=tuning.seed,
         )
         state.discard()
-        return HoldoutMetric.parse(self._config.metric).mean(ranks)
+        return score
 
 
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
-    """Return the tuner; `custom_config[TUNER_KEY]` contains the fields of a `TunerConfig`."""
-    config = TunerConfig.model_validate(fn_args.custom_config[TUNER_KEY])
+    """Return the tuner; `custom_config[TRAINER_KEY]` contains the fields of a `TrainerConfig`."""
+    config = TrainerConfig.model_validate(fn_args.custom_config[TRAINER_KEY])
     tf.config.experimental.enable_op_determinism()
-    # A killed search resumes with its next trial if and only if its inputs are the same.
-    inputs = "\n".join(
-        [config.model_dump_json(), fn_args.transform_graph_path, *fn_args.train_files]
-    )
-    digest = hashlib.sha256(inputs.encode()).hexdigest()[:16]
-    directory = Path(config.trainer.checkpoint_dir) / f"search-{digest}"
-    return TunerFnResult(TimelineTuner(config, fn_args, directory), fit_kwargs={})
+    return TunerFnResult(TimelineTuner(config, fn_args), fit_kwargs={})
 
 
-def make_oracle(config: TunerConfig) -> keras_tuner.Oracle:
+def make_oracle(config: TrainerConfig) -> keras_tuner.Oracle:
     """Return the configured KerasTuner oracle, which chooses the trials."""
-    tuning = config.trainer.tuning
+    tuning = config.tuning
     common: dict[str, Any] = {
-        "objective": keras_tuner.Objective(config.metric, "max"),
+        "objective": keras_tuner.Objective(config.watched, "max"),
         "hyperparameters": hyperparameters(tuning),
         # KerasTuner treats 0 as no seed.
         "seed": tuning.seed + 1,
@@ -198,14 +161,12 @@ def make_oracle(config: TunerConfig) -> keras_tuner.Oracle:
         "max_consecutive_failed_trials": tuning.max_trials + 1,
     }
     if tuning.algorithm == "hyperband":
-        oracle = HyperbandOracle(max_epochs=config.trainer.training.epochs, **common)
+        oracle = HyperbandOracle(max_epochs=config.training.epochs, **common)
         oracle.max_trials = tuning.max_trials
         return oracle
-    kind: Callable[..., keras_tuner.Oracle] = {
-        "random": RandomSearchOracle,
-        "bayesian": BayesianOptimizationOracle,
-    }[tuning.algorithm]
-    return kind(max_trials=tuning.max_trials, **common)
+    if tuning.algorithm == "bayesian":
+        return BayesianOptimizationOracle(max_trials=tuning.max_trials, **common)
+    return RandomSearchOracle(max_trials=tuning.max_trials, **common)
 
 
 def hyperparameters(tuning: TuningConfig) -> keras_tuner.HyperParameters:

@@ -13,15 +13,9 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from models.config import ModelConfig, TrainingConfig, TuningConfig
 from models.errors import AllTrialsFailedError
 from models.features.spec import FeatureSpec
-from models.training.trainer import TrainerConfig
+from models.training.trainer import TRAINER_KEY, TrainerConfig
 from models.tuning import tuner
-from models.tuning.tuner import (
-    TUNER_KEY,
-    TimelineTuner,
-    TrialOutcome,
-    TunerConfig,
-    tuner_fn,
-)
+from models.tuning.tuner import TimelineTuner, tuner_fn
 
 # Transform takes ten seconds to trace.
 pytestmark = pytest.mark.slow
@@ -30,23 +24,20 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def arguments(transformed: Any, raw_spec: FeatureSpec, tmp_path: Path, deterministic: None) -> Any:
     def make(**tuning: Any) -> FnArgs:
-        config = TunerConfig(
-            trainer=TrainerConfig(
-                spec=raw_spec,
-                model=ModelConfig(dimension=4),
-                training=TrainingConfig(epochs=1, batch_size=4),
-                tuning=TuningConfig.model_validate({"holdout_fraction": 0.5, **tuning}),
-                checkpoint_dir=str(tmp_path / "checkpoints"),
-                code_hash="",
-            ),
-            metric="mrr@5",
-            exclude_seen=True,
+        config = TrainerConfig(
+            spec=raw_spec,
+            model=ModelConfig(dimension=4),
+            training=TrainingConfig(epochs=1, batch_size=4),
+            tuning=TuningConfig.model_validate({"holdout_fraction": 0.5, **tuning}),
+            checkpoint_dir=str(tmp_path / "checkpoints"),
+            code_hash="",
+            watched="mrr@5",
         )
         return FnArgs(
             train_files=transformed.timeline_files,
             eval_files=transformed.catalogue_files,
             transform_graph_path=transformed.directory,
-            custom_config={TUNER_KEY: config.model_dump(mode="json")},
+            custom_config={TRAINER_KEY: config.model_dump(mode="json")},
         )
 
     return make
@@ -86,13 +77,13 @@ def test_failed_trials_are_recorded_and_the_search_continues(
     found = search(
         arguments(space={"model.dimension": [4, 8, 16, 32]}, max_trials=20, algorithm=algorithm)
     )
-    outcomes = {outcome.values["model.dimension"]: outcome for outcome in found.outcomes()}
+    outcomes = {each["values"]["model.dimension"]: each for each in found.outcomes()}
     assert {8, 16} <= set(outcomes)
-    assert "ResourceExhaustedError" in outcomes[8].failure
-    assert "OOM" in outcomes[8].failure
-    assert "mrr@5 is nan" in outcomes[16].failure
-    assert outcomes[8].score is outcomes[16].score is None
-    assert outcomes[32] == TrialOutcome({"model.dimension": 32}, 0.5, "")
+    assert "ResourceExhaustedError" in outcomes[8]["failure"]
+    assert "OOM" in outcomes[8]["failure"]
+    assert "mrr@5 is nan" in outcomes[16]["failure"]
+    assert outcomes[8]["score"] is outcomes[16]["score"] is None
+    assert outcomes[32] == {"values": {"model.dimension": 32}, "score": 0.5, "failure": ""}
     assert found.get_best_hyperparameters()[0].values["model.dimension"] == 32
     assert not any((tmp_path / "checkpoints").iterdir())
 
@@ -117,7 +108,7 @@ def test_a_killed_search_resumes_with_the_next_trial(
     arguments: Any, scores: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ):
     given = arguments(space={"model.dimension": [32, 64, 128, 256]}, max_trials=4)
-    whole = [outcome.values for outcome in search(given).outcomes()]
+    whole = [outcome["values"] for outcome in search(given).outcomes()]
     scores.clear()
     fine = TimelineTuner.run_trial
 
@@ -130,7 +121,7 @@ def test_a_killed_search_resumes_with_the_next_trial(
         patched.setattr(TimelineTuner, "run_trial", killed)
         with pytest.raises(KeyboardInterrupt):
             search(given)
-    assert [outcome.values for outcome in search(given).outcomes()] == whole
+    assert [outcome["values"] for outcome in search(given).outcomes()] == whole
     assert len(scores) == 4
 
 
@@ -140,11 +131,7 @@ def test_hyperband_fits_the_better_ones_longer(arguments: Any, scores: list[dict
         algorithm="hyperband",
         max_trials=6,
     )
-    config = TunerConfig.model_validate(given.custom_config[TUNER_KEY])
-    trainer = config.trainer.model_copy(update={"training": TrainingConfig(epochs=9)})
-    given.custom_config[TUNER_KEY] = config.model_copy(update={"trainer": trainer}).model_dump(
-        mode="json"
-    )
+    given.custom_config[TRAINER_KEY]["training"] = TrainingConfig(epochs=9).model_dump(mode="json")
     search(given)
     assert len(scores) == 6
     assert len({values["tuner/epochs"] for values in scores}) > 1 or scores[0]["tuner/epochs"] < 9
@@ -171,6 +158,6 @@ def test_a_trial_is_trained_and_measured(arguments: Any, monkeypatch: pytest.Mon
     assert len(outcomes) == 4
     assert {training.validation_fraction for training in fitted} == {0.5}
     for outcome in outcomes:
-        assert outcome.failure == ""
-        assert outcome.score is not None
-        assert 0 <= outcome.score <= 1
+        assert outcome["failure"] == ""
+        assert outcome["score"] is not None
+        assert 0 <= outcome["score"] <= 1
