@@ -11,6 +11,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from models.config import TrainingConfig
+
 # The command line shows the records of this logger as progress. The attribute `fraction` of a
 # record is the completed share.
 progress = logging.getLogger("two_tower.progress")
@@ -24,31 +26,22 @@ class FitState(tf_keras.callbacks.Callback):
 
     Args:
         directory: Folder of the checkpoints, which `discard` deletes.
-        patience: Epochs without improvement before training stops; 0 never stops.
-        every_s: Minimum seconds between checkpoints.
-        epochs: Total number of epochs.
+        training: Numbers of epochs, patience and minimum time between checkpoints.
         measure: Function that returns the quality of the model after an epoch; higher is better.
             Default: the negative validation loss.
 
     Example:
-        state = FitState(Path("checkpoints"), patience=3, every_s=30, epochs=20)
+        state = FitState(Path("checkpoints"), training)
         model.fit(batches, initial_epoch=state.resume(model), epochs=20, callbacks=[state])
         state.restore_best()
     """
 
     def __init__(
-        self,
-        directory: Path,
-        patience: int,
-        every_s: float,
-        epochs: int,
-        measure: Callable[[], float] | None = None,
+        self, directory: Path, training: TrainingConfig, measure: Callable[[], float] | None = None
     ) -> None:
         super().__init__()
         self._directory = directory
-        self._patience = patience
-        self._every_s = every_s
-        self._epochs = epochs
+        self._training = training
         self._measure = measure
         self._saved_at = time.monotonic()
         self._epoch = tf.Variable(0, dtype=tf.int64)
@@ -74,10 +67,8 @@ class FitState(tf_keras.callbacks.Callback):
     def resume(self, model: tf_keras.Model) -> int:
         """Restore the last checkpoint, if there is one, and return the first epoch to train."""
         self.set_model(model)
-        if self._latest.latest_checkpoint is None:
-            return 0
-        self._latest.checkpoint.restore(self._latest.latest_checkpoint).expect_partial()
-        progress.info("resuming after epoch %d of %d", self.epochs_done, self._epochs)
+        if self._latest.restore_or_initialize() is not None:
+            progress.info("resuming after epoch %d of %d", self.epochs_done, self._training.epochs)
         return self.epochs_done
 
     @property
@@ -88,7 +79,8 @@ class FitState(tf_keras.callbacks.Callback):
     @property
     def stopped_early(self) -> bool:
         """Return True if the quality has not improved for `patience` epochs."""
-        return bool(self._patience and int(self._epochs_since_best) >= self._patience)
+        patience = self._training.early_stopping_patience
+        return bool(patience and int(self._epochs_since_best) >= patience)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Save the best weights and the state; stop training when the patience is exhausted."""
@@ -104,23 +96,21 @@ class FitState(tf_keras.callbacks.Callback):
                 self._best.save()
             else:
                 self._epochs_since_best.assign_add(1)
-        if time.monotonic() - self._saved_at >= self._every_s:
+        waited_s = time.monotonic() - self._saved_at
+        # Several workers would have to save at the same time.
+        may_save = self._training.strategy != "multi_worker"
+        if may_save and waited_s >= self._training.checkpoint_every_s:
             self._latest.save()
             self._saved_at = time.monotonic()
-        progress.info(
-            "epoch %d/%d  %s",
-            epoch + 1,
-            self._epochs,
-            "  ".join(f"{name} {value:.4f}" for name, value in logs.items()),
-            extra={"fraction": (epoch + 1) / self._epochs},
-        )
+        done, total = epoch + 1, self._training.epochs
+        values = "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
+        progress.info("epoch %d/%d  %s", done, total, values, extra={"fraction": done / total})
         if self.stopped_early:
             self.model.stop_training = True
 
     def restore_best(self) -> None:
         """Restore the weights of the best epoch, if one was measured."""
-        if self._best.latest_checkpoint is not None:
-            self._best.checkpoint.restore(self._best.latest_checkpoint).expect_partial()
+        self._best.restore_or_initialize()
 
     def discard(self) -> None:
         """Delete the checkpoints; call this after the export."""

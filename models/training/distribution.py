@@ -4,34 +4,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import tensorflow as tf
 
 from models.errors import ClusterError, WorkerFailedError
 from models.training.checkpoints_and_early_stopping import progress
 
-if TYPE_CHECKING:
-    # Not imported at run time: importing TFX takes seconds, and the model does not need it.
-    from tfx.components.trainer.fn_args_utils import FnArgs
-
 # Stored next to the checkpoints, in a folder that all workers must be able to read.
 ARGUMENTS_FILE = "workers.json"
 _WORKER_MODULE = "models.training.multi_worker"
-_ROOT = Path(__file__).resolve().parents[2]
-_TF_CONFIG = "TF_CONFIG"
-_PASSED_ON = (
-    "train_files",
-    "eval_files",
-    "transform_output",
-    "serving_model_dir",
-    "model_run_dir",
-    "base_model",
-    "hyperparameters",
-    "custom_config",
-)
 # Much larger than the offsets that the model adds to the seed of a step.
 _SEED_STRIDE = 100_003
 
@@ -50,66 +34,64 @@ def make_strategy(name: Literal["none", "mirrored", "multi_worker"]) -> tf.distr
     return tf.distribute.get_strategy()
 
 
-def read_task() -> tuple[str, int]:
-    """Return the type and index of this process's task from TF_CONFIG.
+class Task(NamedTuple):
+    """Task of this process in the cluster; the chief exports the model."""
+
+    kind: str
+    index: int
+    is_chief: bool
+
+
+def read_task() -> Task:
+    """Return the task that TF_CONFIG gives to this process; without a chief, worker 0 is it.
 
     Raises:
         ClusterError: TF_CONFIG is missing or wrong.
     """
-    text = os.environ.get(_TF_CONFIG, "")
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     try:
-        config = json.loads(text)
-        kind, index = config["task"]["type"], int(config["task"]["index"])
-        address = config["cluster"][kind][index]
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+        cluster, kind, index = resolver.cluster_spec(), resolver.task_type, resolver.task_id
+        cluster.task_address(kind, index)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ClusterError(
             "`training.strategy: multi_worker` needs a cluster in the environment variable "
-            f"TF_CONFIG, got {text!r}; set it to, for example, "
+            f"TF_CONFIG, got {os.environ.get('TF_CONFIG', '')!r}; set it to, for example, "
             '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
         ) from error
-    if not isinstance(address, str):
-        raise ClusterError(f"TF_CONFIG must list HOST:PORT for each task, got {address!r}")
-    return kind, index
+    chief = ("chief" if "chief" in cluster.jobs else "worker", 0)
+    return Task(kind, index, (kind, index) == chief)
 
 
-def is_chief() -> bool:
-    """Return True if this process exports the model: the chief or, if there is none, worker 0."""
-    kind, index = read_task()
-    if "chief" in json.loads(os.environ[_TF_CONFIG])["cluster"]:
-        return kind == "chief"
-    return kind == "worker" and index == 0
-
-
-def fit_as_chief(fn_args: "FnArgs", folder: Path) -> None:
+def fit_as_chief(arguments: Mapping[str, Any], folder: Path) -> None:
     """Train in a new process together with the other workers; return after the export.
 
     TensorFlow must configure the cluster before any other operation, but in this process other
     components have already used TensorFlow. The user starts the other workers; see
-    `models.training.multi_worker`. Their arguments are in `folder` while training runs.
+    `models.training.multi_worker`. Their arguments, the fields of TFX's FnArgs, are in `folder`
+    while training runs.
 
     Raises:
         ClusterError: TF_CONFIG is missing, wrong, or describes another worker.
         WorkerFailedError: The process failed.
     """
-    kind, index = read_task()
-    if not is_chief():
+    task = read_task()
+    if not task.is_chief:
         raise ClusterError(
-            f"the pipeline must run as the chief, but TF_CONFIG makes this process {kind} {index}; "
-            f"start the other workers with `python -m {_WORKER_MODULE}`"
+            "the pipeline must run as the chief, but TF_CONFIG makes this process "
+            f"{task.kind} {task.index}; start the other workers with `python -m {_WORKER_MODULE}`"
         )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ARGUMENTS_FILE
     incoming = path.with_suffix(".incoming")
-    incoming.write_text(json.dumps({name: getattr(fn_args, name) for name in _PASSED_ON}))
+    incoming.write_text(json.dumps(arguments))
     os.replace(incoming, path)
     progress.info(
         "waiting for the other workers: python -m %s --arguments %s", _WORKER_MODULE, path
     )
-    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         done = subprocess.run(
             [sys.executable, "-m", _WORKER_MODULE, "--arguments", str(path)],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             check=False,
         )
     finally:
@@ -121,14 +103,11 @@ def fit_as_chief(fn_args: "FnArgs", folder: Path) -> None:
         )
 
 
-def distribute(
-    strategy: tf.distribute.Strategy, make_batches: Callable[[], tf.data.Dataset | None]
-) -> Any:
+def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset | None) -> Any:
     """Return batches for Keras' `fit` that give each replica an equal part of the rows, in order.
 
     Every process reads all batches and drops the rows of other processes.
     """
-    batches = make_batches()
     if batches is None or strategy.num_replicas_in_sync == 1:
         return batches
 
@@ -141,22 +120,20 @@ def distribute(
         def split(batch: dict[str, tf.Tensor]) -> tf.data.Dataset:
             rows = tf.shape(next(iter(batch.values())))[0]
 
-            def part(replica: tf.Tensor) -> dict[str, tf.Tensor]:
+            def part(number: tf.Tensor) -> dict[str, tf.Tensor]:
+                replica = tf.cast(number, tf.int32)
                 start, end = replica * rows // replicas, (replica + 1) * rows // replicas
                 return {name: values[start:end] for name, values in batch.items()}
 
-            return tf.data.Dataset.range(first, first + local).map(
-                lambda replica: part(tf.cast(replica, tf.int32))
-            )
+            return tf.data.Dataset.range(first, first + local).map(part)
 
         return batches.flat_map(split).prefetch(2)
 
     return strategy.distribute_datasets_from_function(local_parts)
 
 
-# The functions below run inside a training step. With one replica, they have no effect. With
-# several, each replica has a part of the batch's rows, and together they must compute the same as
-# one device with all rows.
+# The functions below run inside a training step, in which each replica has a part of the batch's
+# rows. Together, the replicas must compute the same as one device with all rows.
 
 
 def gathered(indices: tf.Tensor) -> tf.Tensor:
@@ -170,11 +147,9 @@ def gathered(indices: tf.Tensor) -> tf.Tensor:
 
 
 def never_empty(gradient: Any) -> Any:
-    """Add a row of zeros to a sparse gradient, so that replicas can sum it even if it is empty.
+    """Add a row of zeros to a sparse gradient, because replicas cannot sum empty ones.
 
-    Sparse gradients are summed by gathering their rows, which must not all be empty; see
-    `gathered`. The added row repeats an index of the gradient, so that a row-wise optimizer updates
-    no other row.
+    The added row repeats an index of the gradient, so a row-wise optimizer updates no other row.
     """
     if _replica_context() is None or not isinstance(gradient, tf.IndexedSlices):
         return gradient
@@ -193,23 +168,8 @@ def sum_of_all(weight: tf.Tensor) -> tf.Tensor:
     return weight if context is None else context.all_reduce(tf.distribute.ReduceOp.SUM, weight)
 
 
-def share_of_all(weight: tf.Tensor) -> tf.Tensor | float:
-    """Return this replica's share of the sum of `weight` over all replicas.
-
-    The gradients of replicas are summed. If each replica multiplies its mean loss by its share, the
-    sum is the mean over all events. Otherwise, the events of replicas with few events would count
-    more.
-    """
-    if _replica_context() is None:
-        return 1.0
-    return tf.math.divide_no_nan(weight, sum_of_all(weight))
-
-
 def seed_per_replica(seed: tf.Tensor) -> tf.Tensor:
-    """Return a different seed for each replica, for random numbers that belong to rows.
-
-    Random numbers of the whole step, such as the negatives, use `seed` itself.
-    """
+    """Return a different seed for each replica, for random numbers that belong to rows."""
     context = _replica_context()
     if context is None:
         return seed

@@ -15,12 +15,7 @@ def full_softmax(
     """Return the weighted mean of -log softmax(logits)[row, target].
 
     Use it for few queries with many targets each; `sampled_softmax` needs one query per target.
-
-    Args:
-        logits: `[batch, num_candidates]`.
-        rows: Row of each event, `[num_events]` int32.
-        targets: Candidate index of each event, `[num_events]` int32.
-        weights: `[num_events]` float32.
+    `logits` is `[batch, num_candidates]`; `rows`, `targets` and `weights` are `[num_events]`.
     """
     chosen = tf.gather_nd(logits, tf.stack([rows, targets], axis=1))
     normaliser = tf.gather(tf.reduce_logsumexp(logits, axis=1), rows)
@@ -55,12 +50,11 @@ def sampled_softmax(
         negative_vectors: `[num_negatives, dimension]`.
         targets: Candidate indices, `[num_events]` int32.
         negatives: Candidate indices, `[num_negatives]` int32.
-        negative_log_expected: Logarithm of the expected count of each negative,
-            `[num_negatives]`.
+        negative_log_expected: Log of the expected count of each negative, `[num_negatives]`.
         weights: `[num_events]`.
         hardest: Number of negatives with the highest scores to keep per event; 0 keeps all. Their
-            corrections stay the same, so each represents as many candidates as before. Without the
-            easy negatives, the loss changes, but its gradient changes very little.
+            corrections stay the same. The loss changes without the easy negatives, but its gradient
+            changes very little.
 
     References:
         Bengio, Senécal. Adaptive Importance Sampling to Accelerate Training of a Neural
@@ -73,16 +67,56 @@ def sampled_softmax(
     def total(
         queries: tf.Tensor, target_vectors: tf.Tensor, negative_vectors: tf.Tensor
     ) -> tuple[tf.Tensor, object]:
-        losses, positive_slopes, query_gradients, negative_gradients = _blocks(
-            queries,
-            tf.reduce_sum(queries * target_vectors, axis=1),
-            negative_vectors,
-            targets,
-            negatives,
-            negative_log_expected,
-            weights,
-            hardest,
+        positive = tf.reduce_sum(queries * target_vectors, axis=1)
+        num_events = tf.shape(queries)[0]
+        block = tf.maximum(1, _LOGITS_PER_BLOCK // tf.maximum(tf.shape(negatives)[0], 1))
+        blocks = tf.maximum(1, -(-num_events // block))
+        transposed = tf.transpose(negative_vectors)
+
+        def one(
+            number: tf.Tensor, parts: tuple[tf.TensorArray, ...], negative_gradients: tf.Tensor
+        ) -> tuple[tf.Tensor, tuple[tf.TensorArray, ...], tf.Tensor]:
+            events = slice(number * block, (number + 1) * block)
+            query, own, weight = queries[events], positive[events], weights[events]
+            scores = tf.matmul(query, transposed)
+            hits = targets[events][:, None] == negatives[None, :]
+            logits = tf.where(hits, _MASKED, scores - negative_log_expected[None, :])
+            if hardest:
+                scores = tf.where(hits, _MASKED, scores)
+                kept = tf.minimum(hardest, tf.shape(scores)[1])
+                threshold = tf.math.top_k(scores, kept).values[:, -1:]
+                logits = tf.where(scores < threshold, _MASKED, logits)
+            highest = tf.maximum(own, tf.reduce_max(logits, axis=1))
+            exponentials = tf.exp(logits - highest[:, None])
+            own_exponential = tf.exp(own - highest)
+            sums = tf.reduce_sum(exponentials, axis=1) + own_exponential
+            losses = weight * (tf.math.log(sums) + highest - own)
+            shares = exponentials * (weight / sums)[:, None]
+            positive_slopes = weight * (own_exponential / sums - 1.0)
+            results = (losses, positive_slopes, tf.matmul(shares, negative_vectors))
+            written = tuple(
+                part.write(number, values) for part, values in zip(parts, results, strict=True)
+            )
+            # Transposing the small result is twice as fast on a CPU as transposing the shares.
+            by_negatives = tf.transpose(tf.matmul(query, shares, transpose_a=True))
+            return number + 1, written, negative_gradients + by_negatives
+
+        def empty(*shape: int | None) -> tf.TensorArray:
+            return tf.TensorArray(
+                tf.float32, blocks, infer_shape=False, element_shape=[None, *shape]
+            )
+
+        _, parts, negative_gradients = tf.while_loop(
+            lambda number, *_: number < blocks,
+            one,
+            (
+                tf.constant(0),
+                (empty(), empty(), empty(queries.shape[1])),
+                tf.zeros_like(negative_vectors),
+            ),
+            parallel_iterations=1,
         )
+        losses, positive_slopes, query_gradients = (part.concat() for part in parts)
 
         def gradients(upstream: tf.Tensor) -> Sequence[tf.Tensor]:
             own = positive_slopes[:, None]
@@ -98,101 +132,21 @@ def sampled_softmax(
     return tf.math.divide_no_nan(summed, tf.reduce_sum(weights))
 
 
-def _blocks(
-    queries: tf.Tensor,
-    positive: tf.Tensor,
-    negative_vectors: tf.Tensor,
-    targets: tf.Tensor,
-    negatives: tf.Tensor,
-    negative_log_expected: tf.Tensor,
-    weights: tf.Tensor,
-    hardest: int,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Compute losses and gradients of the summed loss, a block of events at a time.
-
-    Returns:
-        Losses `[num_events]`; derivatives with respect to the positive logits `[num_events]`;
-        gradients through the negative logits with respect to the queries, `[num_events,
-        dimension]`, and to the negative vectors, `[num_negatives, dimension]`.
-    """
-    num_events = tf.shape(queries)[0]
-    block = tf.maximum(1, _LOGITS_PER_BLOCK // tf.maximum(tf.shape(negatives)[0], 1))
-    blocks = tf.maximum(1, -(-num_events // block))
-    transposed = tf.transpose(negative_vectors)
-
-    def one(
-        number: tf.Tensor,
-        parts: tuple[tf.TensorArray, tf.TensorArray, tf.TensorArray],
-        negative_gradients: tf.Tensor,
-    ) -> tuple[tf.Tensor, tuple[tf.TensorArray, ...], tf.Tensor]:
-        events = slice(number * block, (number + 1) * block)
-        query, own, weight = queries[events], positive[events], weights[events]
-        scores = tf.matmul(query, transposed)
-        hits = targets[events][:, None] == negatives[None, :]
-        logits = tf.where(hits, _MASKED, scores - negative_log_expected[None, :])
-        if hardest:
-            scores = tf.where(hits, _MASKED, scores)
-            kept = tf.minimum(hardest, tf.shape(scores)[1])
-            threshold = tf.math.top_k(scores, kept).values[:, -1:]
-            logits = tf.where(scores < threshold, _MASKED, logits)
-        highest = tf.maximum(own, tf.reduce_max(logits, axis=1))
-        exponentials = tf.exp(logits - highest[:, None])
-        own_exponential = tf.exp(own - highest)
-        sums = tf.reduce_sum(exponentials, axis=1) + own_exponential
-        losses = weight * (tf.math.log(sums) + highest - own)
-        shares = exponentials * (weight / sums)[:, None]
-        positive_slopes = weight * (own_exponential / sums - 1.0)
-        results = (losses, positive_slopes, tf.matmul(shares, negative_vectors))
-        written = tuple(
-            part.write(number, values) for part, values in zip(parts, results, strict=True)
-        )
-        # Transposing the small result is twice as fast on a CPU as transposing the shares.
-        by_negatives = tf.transpose(tf.matmul(query, shares, transpose_a=True))
-        return number + 1, written, negative_gradients + by_negatives
-
-    def empty(*shape: int | None) -> tf.TensorArray:
-        return tf.TensorArray(
-            tf.float32,
-            blocks,
-            infer_shape=False,
-            element_shape=[None, *shape],
-            clear_after_read=True,
-        )
-
-    _, parts, negative_gradients = tf.while_loop(
-        lambda number, *_: number < blocks,
-        one,
-        (
-            tf.constant(0),
-            (empty(), empty(), empty(queries.shape[1])),
-            tf.zeros_like(negative_vectors),
-        ),
-        parallel_iterations=1,
-    )
-    losses, positive_slopes, query_gradients = (part.concat() for part in parts)
-    return losses, positive_slopes, query_gradients, negative_gradients
-
-
 def draw_negatives(
-    targets: tf.Tensor,
-    log_frequency: tf.Tensor,
-    num_in_batch: int,
-    num_uniform: int,
-    seed: tf.Tensor,
+    targets: tf.Tensor, log_frequency: tf.Tensor, num_per_source: int, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Draw the shared negatives of one step: in-batch targets and uniformly drawn candidates.
 
     The two sources form one mixture, so the expected count of a candidate does not depend on the
-    source that it came from. It is `in_batch * frequency + num_uniform / num_candidates`. The
+    source that it came from. It is `in_batch * frequency + num_per_source / num_candidates`. The
     number of in-batch negatives is limited, because otherwise the number of logits would grow with
     the square of the batch's events.
 
     Args:
         targets: Candidate indices of the batch, `[num_events]` int32.
-        log_frequency: Logarithm of each candidate's share of the training events,
-            `[num_candidates]`.
-        num_in_batch: Maximum number of `targets` to take, in random order.
-        num_uniform: Number of candidates to draw uniformly.
+        log_frequency: Log of each candidate's share of the training events, `[num_candidates]`.
+        num_per_source: Number of candidates to draw uniformly, and maximum number of `targets` to
+            take in random order.
         seed: `[2]` int32.
 
     Returns:
@@ -200,11 +154,11 @@ def draw_negatives(
     """
     num_candidates = tf.shape(log_frequency)[0]
     uniform = tf.random.stateless_uniform(
-        [num_uniform], seed, maxval=num_candidates, dtype=tf.int32
+        [num_per_source], seed, maxval=num_candidates, dtype=tf.int32
     )
     order = tf.argsort(tf.random.stateless_uniform(tf.shape(targets), seed + 1))
-    in_batch = tf.gather(targets, order[:num_in_batch])
+    in_batch = tf.gather(targets, order[:num_per_source])
     negatives = tf.concat([in_batch, uniform], axis=0)
     expected = tf.cast(tf.size(in_batch), tf.float32) * tf.exp(tf.gather(log_frequency, negatives))
-    expected += num_uniform / tf.cast(num_candidates, tf.float32)
+    expected += num_per_source / tf.cast(num_candidates, tf.float32)
     return negatives, tf.math.log(expected)

@@ -1,13 +1,11 @@
 """The optimizer and its learning rate schedule."""
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
 from models.config import TrainingConfig
-
-Schedule: TypeAlias = Any  # tf_keras.optimizers.schedules.LearningRateSchedule
 
 
 def make_optimizer(training: TrainingConfig, num_steps: int) -> tf_keras.optimizers.Optimizer:
@@ -16,32 +14,29 @@ def make_optimizer(training: TrainingConfig, num_steps: int) -> tf_keras.optimiz
     clip = training.gradient_clip_norm
     if training.optimizer == "adamw":
         return RowAdamW(rate, training.weight_decay, global_clipnorm=clip)
-    if training.optimizer == "adam":
-        return tf_keras.optimizers.Adam(rate, global_clipnorm=clip)
-    if training.optimizer == "adagrad":
-        return tf_keras.optimizers.Adagrad(rate, global_clipnorm=clip)
-    return tf_keras.optimizers.SGD(rate, momentum=0.9, global_clipnorm=clip)
+    if training.optimizer == "sgd":
+        return tf_keras.optimizers.SGD(rate, momentum=0.9, global_clipnorm=clip)
+    kinds = {"adam": tf_keras.optimizers.Adam, "adagrad": tf_keras.optimizers.Adagrad}
+    return kinds[training.optimizer](rate, global_clipnorm=clip)
 
 
-def learning_rate(training: TrainingConfig, num_steps: int) -> Schedule:
-    """Return the learning rate schedule: linear warm-up, then constant or cosine decay to 0.
+def learning_rate(training: TrainingConfig, num_steps: int) -> Any:
+    """Return Keras' learning rate schedule: linear warm-up, then constant or cosine decay to 0.
 
     References:
         Loshchilov, Hutter. SGDR: Stochastic Gradient Descent with Warm Restarts. 2017. Eq. 5.
     """
     warmup_steps = round(training.warmup_fraction * num_steps)
+    peak = training.learning_rate
+    first = 0.0 if warmup_steps else peak
     if training.schedule == "cosine":
         return tf_keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup_steps else training.learning_rate,
+            first,
             max(1, num_steps - warmup_steps),
-            warmup_target=training.learning_rate if warmup_steps else None,
+            warmup_target=peak if warmup_steps else None,
             warmup_steps=warmup_steps,
         )
-    return tf_keras.optimizers.schedules.PolynomialDecay(
-        0.0 if warmup_steps else training.learning_rate,
-        max(1, warmup_steps),
-        end_learning_rate=training.learning_rate,
-    )
+    return tf_keras.optimizers.schedules.PolynomialDecay(first, max(1, warmup_steps), peak)
 
 
 class RowAdamW(tf_keras.optimizers.Adam):
@@ -50,11 +45,7 @@ class RowAdamW(tf_keras.optimizers.Adam):
     Keras' AdamW decays the moments of all rows and moves all rows in each step. With a million
     candidates, almost all of its time is spent on these passes over the tables. Here, unused rows
     keep their moments and weights, without weight decay. Dense gradients are treated as in Keras.
-
-    Args:
-        learning_rate: Learning rate or schedule.
-        decay: Decoupled weight decay; a step subtracts learning rate × decay × weight.
-        **settings: Arguments of Keras' Adam.
+    A step subtracts learning rate × `decay` × weight.
 
     References:
         Loshchilov, Hutter. Decoupled Weight Decay Regularization. ICLR 2019. Algorithm 2.

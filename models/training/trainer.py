@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +14,20 @@ import tensorflow_transform as tft
 import tf_keras
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from models.config import LOSS, HoldoutMetric, ModelConfig, TrainingConfig, TuningConfig
+from models.config import LOSS, ModelConfig, TrainingConfig, TuningConfig
 from models.features.spec import FeatureSpec
 from models.features.vocabularies import FeatureSizes, candidate_counts, read_vocabularies
 from models.input.timeline_dataset import TimelineDataset
-from models.input.transformed_features import CandidateTable
+from models.input.transformed_features import read_candidate_features
 from models.missing_model import is_missing_model
 from models.settings import Settings
 from models.towers.export import export_towers
 from models.training.checkpoints_and_early_stopping import FitState, progress
-from models.training.distribution import (
-    distribute,
-    fit_as_chief,
-    is_chief,
-    make_strategy,
-    read_task,
-)
-from models.training.holdout_ranks import holdout_ranks
+from models.training.distribution import distribute, fit_as_chief, make_strategy, read_task
+from models.training.holdout_ranks import holdout_metric
 from models.training.optimizers import make_optimizer
 from models.training.two_tower_model import TwoTowerModel
-from models.training.warm_start import SavedWeights, WarmStart, restore
+from models.training.warm_start import SavedWeights, restore
 from models.tuning.search_space import apply, chosen_values
 
 TRAINER_KEY = "trainer"
@@ -44,11 +38,10 @@ FIT_FILE = "fit.json"
 
 
 class TrainerConfig(Settings):
-    """Configuration of `run_fn`, whose fields are in `custom_config[TRAINER_KEY]`.
+    """Configuration of `run_fn` and `tuner_fn`, with its fields in `custom_config[TRAINER_KEY]`.
 
-    Attributes:
-        watched: Metric for early stopping.
-        exclude_seen: Whether the ranks for this metric exclude the history's candidates.
+    `watched` is the metric for early stopping or, in a search, for the choice of the best trial.
+    With `exclude_seen`, the ranks for this metric exclude the history's candidates.
     """
 
     spec: FeatureSpec
@@ -64,18 +57,17 @@ class TrainerConfig(Settings):
 def run_fn(fn_args: FnArgs) -> None:
     """Train the towers and export them.
 
-    Args:
-        fn_args: `train_files` are the transformed timelines and `eval_files` the transformed
-            catalogue. `custom_config[TRAINER_KEY]` contains the fields of a `TrainerConfig`,
-            `base_model` is the model for a warm start, if any, and `hyperparameters` are the best
-            values of a search, if any.
+    `train_files` are the transformed timelines and `eval_files` the transformed catalogue.
+    `base_model` is the model for a warm start, if any, and `hyperparameters` are the best values of
+    a search, if any.
 
     Raises:
         WarmStartError: The base model does not fit the configuration.
     """
     config = _read_config(fn_args)
     if config.training.strategy == "multi_worker":
-        fit_as_chief(fn_args, Path(config.checkpoint_dir))
+        arguments = {**vars(fn_args), "data_accessor": None}
+        fit_as_chief(arguments, Path(config.checkpoint_dir))
     else:
         fit_and_export(fn_args)
 
@@ -94,16 +86,29 @@ def fit_and_export(fn_args: FnArgs) -> None:
     with strategy.scope():
         catalogue = matching_files(fn_args.eval_files)
         model = make_model(config, transform, catalogue, timelines.num_timelines)
+    measure = None
+    if config.watched != LOSS and config.training.validation_fraction:
+        measure = partial(
+            holdout_metric,
+            config.watched,
+            model,
+            timelines.validation(),
+            config.training.objective,
+            exclude_seen=config.exclude_seen,
+            seed=config.training.seed,
+        )
     state = fit(
         model,
         timelines,
         config.training,
-        _checkpoint_dir(config, fn_args),
+        checkpoint_folder(
+            config, fn_args.transform_output, *fn_args.train_files, fn_args.base_model or ""
+        ),
         log_dir=fn_args.model_run_dir,
-        initialize=_warm_start(config, transform, fn_args) if config.training.warm_start else None,
-        measure=_validation_metric(config, model, timelines),
+        initialize=partial(_warm_start, config, fn_args) if config.training.warm_start else None,
+        measure=measure,
     )
-    if config.training.strategy != "multi_worker" or is_chief():
+    if config.training.strategy != "multi_worker" or read_task().is_chief:
         cost = {
             "seconds": round(time.monotonic() - started, 3),
             # The CPU time of all threads of this process, including reading and compilation.
@@ -112,14 +117,8 @@ def fit_and_export(fn_args: FnArgs) -> None:
             "timelines": timelines.num_timelines,
         }
         _write_json(os.path.join(fn_args.model_run_dir, FIT_FILE), cost)
-        export_towers(
-            model.query_tower,
-            model.candidate_tower,
-            config.model,
-            config.spec,
-            transform,
-            fn_args.serving_model_dir,
-        )
+        towers = model.query_tower, model.candidate_tower
+        export_towers(*towers, transform, fn_args.serving_model_dir)
     state.discard()
 
 
@@ -136,28 +135,15 @@ def fit(
 ) -> FitState:
     """Train `model` in place, from the checkpoint in `checkpoint_dir` if there is one.
 
-    Args:
-        model: Towers to train.
-        timelines: Training data.
-        training: Settings of the training.
-        checkpoint_dir: Folder for checkpoints.
-        log_dir: Folder for TensorBoard.
-        initialize: Function that sets the initial weights of the built model.
-        measure: Function that measures the quality after an epoch; see `FitState`.
-        keep_best: Whether to restore the weights of the best epoch at the end.
+    `log_dir` is for TensorBoard. `initialize` sets the initial weights of the built model.
+    `measure` is that of `FitState`. With `keep_best`, `model` ends with the weights of the best
+    epoch.
     """
     strategy = model.distribute_strategy
-    is_single_process = training.strategy != "multi_worker"
-    if not is_single_process:
-        checkpoint_dir /= "-".join(str(part) for part in read_task())
-    state = FitState(
-        checkpoint_dir,
-        training.early_stopping_patience,
-        # Several workers would have to save at the same time.
-        training.checkpoint_every_s if is_single_process else math.inf,
-        training.epochs,
-        measure,
-    )
+    task = read_task() if training.strategy == "multi_worker" else None
+    if task is not None:
+        checkpoint_dir /= f"{task.kind}-{task.index}"
+    state = FitState(checkpoint_dir, training, measure)
     with strategy.scope():
         model.compile(
             optimizer=make_optimizer(training, training.epochs * timelines.steps_per_epoch)
@@ -170,14 +156,14 @@ def fit(
     first = state.resume(model)
     if first < training.epochs and not state.stopped_early:
         callbacks: list[tf_keras.callbacks.Callback] = [state]
-        if is_single_process or is_chief():
+        if task is None or task.is_chief:
             callbacks.append(tf_keras.callbacks.TensorBoard(log_dir, write_graph=False))
         model.fit(
-            distribute(strategy, lambda: timelines.epochs(first, training.epochs)),
+            distribute(strategy, timelines.epochs(first, training.epochs)),
             steps_per_epoch=timelines.steps_per_epoch,
             initial_epoch=first,
             epochs=training.epochs,
-            validation_data=distribute(strategy, timelines.validation),
+            validation_data=distribute(strategy, timelines.validation()),
             validation_steps=timelines.validation_steps,
             callbacks=callbacks,
             verbose=0,
@@ -217,32 +203,10 @@ def make_model(
         sizes,
         config.model,
         config.training,
-        CandidateTable.read(candidate_files, config.spec, sizes.candidates - 1),
+        read_candidate_features(candidate_files, config.spec, sizes.candidates - 1),
         candidate_counts(transform, config.spec),
         num_timelines,
     )
-
-
-def _validation_metric(
-    config: TrainerConfig, model: TwoTowerModel, timelines: TimelineDataset
-) -> Callable[[], float] | None:
-    """Return a function that measures `config.watched`, or None for the validation loss."""
-    if config.watched == LOSS or not config.training.validation_fraction:
-        return None
-    metric = HoldoutMetric.parse(config.watched)
-
-    def measure() -> float:
-        ranks = holdout_ranks(
-            model,
-            timelines.validation() or (),
-            config.spec,
-            config.training.objective,
-            exclude_seen=config.exclude_seen,
-            seed=config.training.seed,
-        )
-        return metric.mean(ranks)
-
-    return measure
 
 
 def _read_config(fn_args: FnArgs) -> TrainerConfig:
@@ -255,31 +219,22 @@ def _read_config(fn_args: FnArgs) -> TrainerConfig:
     return config.model_copy(update={"model": model, "training": training})
 
 
-def _warm_start(
-    config: TrainerConfig, transform: tft.TFTransformOutput, fn_args: FnArgs
-) -> Callable[[TwoTowerModel], None]:
-    """Return a function that restores the base model's weights and writes a report."""
-    # Read now, so that an unusable base model raises an error before the model is built.
-    has_base = fn_args.base_model and not is_missing_model(fn_args.base_model)
-    saved = SavedWeights.read(fn_args.base_model, config.spec) if has_base else None
-
-    def initialize(model: TwoTowerModel) -> None:
-        if saved is None:
-            report = WarmStart(None)
-            progress.info("no blessed model of earlier data; training from random weights")
-        else:
-            report = restore(model, saved, config.spec, read_vocabularies(transform, config.spec))
-            rows = report.vocabularies[config.spec.candidate_id]
-            progress.info(
-                "warm start from %s: %d known, %d new and %d removed candidates",
-                report.source,
-                rows.kept,
-                rows.new,
-                rows.gone,
-            )
-        _write_json(os.path.join(fn_args.model_run_dir, WARM_START_FILE), report.to_json())
-
-    return initialize
+def _warm_start(config: TrainerConfig, fn_args: FnArgs, model: TwoTowerModel) -> None:
+    """Restore the base model's weights, if there is one, and write a report."""
+    report: dict[str, Any] = {"source": None, "vocabularies": {}}
+    if not fn_args.base_model or is_missing_model(fn_args.base_model):
+        progress.info("no blessed model of earlier data; training from random weights")
+    else:
+        transform = tft.TFTransformOutput(fn_args.transform_output)
+        vocabularies = read_vocabularies(transform.transform_savedmodel_dir, config.spec)
+        saved = SavedWeights.read(fn_args.base_model, config.spec)
+        report = restore(model, saved, vocabularies)
+        progress.info(
+            "warm start from %(source)s: %(kept)d known, %(new)d new and %(gone)d removed "
+            "candidates",
+            {**report, **report["vocabularies"][config.spec.candidate_id]},
+        )
+    _write_json(os.path.join(fn_args.model_run_dir, WARM_START_FILE), report)
 
 
 def _write_json(path: str, content: Mapping[str, Any]) -> None:
@@ -288,24 +243,12 @@ def _write_json(path: str, content: Mapping[str, Any]) -> None:
         file.write(json.dumps(content, indent=2))
 
 
-def _checkpoint_dir(config: TrainerConfig, fn_args: FnArgs) -> Path:
+def checkpoint_folder(config: TrainerConfig, *inputs: str) -> Path:
     """Return a folder for checkpoints that is the same for all runs with the same inputs."""
-    inputs = [
-        config.model_dump_json(),
-        fn_args.transform_output,
-        *fn_args.train_files,
-        fn_args.base_model or "",
-    ]
-    return Path(config.checkpoint_dir) / hashlib.sha256("\n".join(inputs).encode()).hexdigest()[:16]
+    content = "\n".join([config.model_dump_json(), *inputs])
+    return Path(config.checkpoint_dir) / hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def matching_files(patterns: list[str]) -> list[str]:
-    """Return the files that match TFX's patterns, sorted.
-
-    Raises:
-        FileNotFoundError: No file matches.
-    """
-    files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
-    if not files:
-        raise FileNotFoundError(f"no transformed Examples match {[os.fspath(p) for p in patterns]}")
-    return files
+    """Return the files that match TFX's patterns, sorted."""
+    return sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))

@@ -1,6 +1,7 @@
 """The Keras model for training: two towers, the catalogue and the loss."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,16 +13,9 @@ from models.config import ModelConfig, TrainingConfig
 from models.features.spec import FeatureSpec
 from models.features.vocabularies import FeatureSizes
 from models.input.timeline_dataset import EVENT_WEIGHT_KEY
-from models.input.transformed_features import CandidateTable
 from models.towers.candidate_and_query import CandidateTower, QueryTower
 from models.towers.feature_encoder import keep_mask
-from models.training.distribution import (
-    gathered,
-    never_empty,
-    seed_per_replica,
-    share_of_all,
-    sum_of_all,
-)
+from models.training.distribution import gathered, never_empty, seed_per_replica, sum_of_all
 from models.training.losses import draw_negatives, full_softmax, sampled_softmax
 
 # Weight of a timeline's first event if nothing is known about the query. It is large enough to
@@ -36,17 +30,11 @@ class TwoTowerModel(tfrs.Model):
     All random numbers of a step depend only on the seed and the step number, so a run that resumes
     from a checkpoint computes exactly the same as an uninterrupted run.
 
-    Args:
-        spec: IDs and features.
-        sizes: Sizes of the embedding tables.
-        config: Architecture.
-        training: Objective, loss and dropout.
-        table: Features of the catalogue.
-        counts: Number of training events of each candidate, `[num_candidates]`.
-        num_timelines: Number of timelines that `counts` was computed from, if known.
+    `candidate_features` are those of `read_candidate_features`. `counts` `[num_candidates]` are the
+    numbers of training events of the candidates, in `num_timelines` timelines.
 
     Example:
-        model = TwoTowerModel(spec, sizes, ModelConfig(), TrainingConfig(), table, counts)
+        model = TwoTowerModel(spec, sizes, ModelConfig(), TrainingConfig(), features, counts, 943)
         model.compile(optimizer=tf_keras.optimizers.Adam(0.01))
         model.fit(dataset.epochs(0, 1))
     """
@@ -57,42 +45,48 @@ class TwoTowerModel(tfrs.Model):
         sizes: FeatureSizes,
         config: ModelConfig,
         training: TrainingConfig,
-        table: CandidateTable,
+        candidate_features: Mapping[str, npt.NDArray[Any]],
         counts: npt.NDArray[np.int64],
-        num_timelines: int | None = None,
+        num_timelines: int,
     ) -> None:
         super().__init__()
-        self._spec = spec
+        self.spec = spec
         self.config = config
         self._training = training
         self.candidate_tower = CandidateTower(spec, sizes, config, training.feature_dropout)
-        self.query_tower = QueryTower(
-            spec,
-            sizes,
-            config,
-            training.feature_dropout,
-            self.candidate_tower.ids if config.share_candidate_ids else None,
+        shared_ids = self.candidate_tower.ids if config.share_candidate_ids else None
+        self.query_tower = QueryTower(spec, sizes, config, training.feature_dropout, shared_ids)
+        # The queries for the first events of all timelines then have the same embedding.
+        self._first_events_share_query = (
+            self.query_tower.start is not None
+            and config.encodes_history
+            and not config.query_id_embedding
+            and not spec.query_features
         )
-        self._table = {name: tf.constant(values) for name, values in table.features.items()}
-        self.num_candidates = table.num_candidates
+        self._features = {name: tf.constant(values) for name, values in candidate_features.items()}
+        self.num_candidates = sizes.candidates - 1
         self._mean_loss = tf_keras.metrics.Mean(name="loss")
         smoothed = np.maximum(counts, 1).astype(np.float64)
         self._log_frequency = tf.constant(np.log(smoothed / smoothed.sum()), tf.float32)
-        self._events_per_step = (
-            float(counts.sum()) / num_timelines * min(training.batch_size, num_timelines)
-            if num_timelines
-            else None
+        step_timelines = min(training.batch_size, num_timelines)
+        self._events_per_step = float(counts.sum()) / num_timelines * step_timelines
+        queries_per_step = self._events_per_step
+        if training.objective == "reconstruct":
+            queries_per_step = training.batch_size
+        is_small = (
+            self.num_candidates <= training.max_full_softmax
+            and self.num_candidates * queries_per_step <= training.max_full_logits
         )
-        self.uses_full_softmax = _uses_full_softmax(
-            training, table.num_candidates, self._events_per_step
+        self.uses_full_softmax = (
+            is_small if training.loss == "auto" else training.loss == "full_softmax"
         )
         self._catalogue = (
-            self.candidate_tower.features.shares(self._table) if self.uses_full_softmax else {}
+            self.candidate_tower.features.shares(self._features) if self.uses_full_softmax else {}
         )
 
     def candidates(self, indices: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
         """Embed known candidates by index, `[n]` to `[n, output_dimension]`."""
-        features = {name: tf.gather(values, indices) for name, values in self._table.items()}
+        features = {name: tf.gather(values, indices) for name, values in self._features.items()}
         return self.candidate_tower(indices, features, seed=seed)
 
     # AutoGraph has nothing to convert here, but would take ten seconds to check that.
@@ -103,9 +97,14 @@ class TwoTowerModel(tfrs.Model):
         seed = tf.stack([tf.constant(self._training.seed % 2**31, tf.int32), step * 1000])
         with tf.GradientTape() as tape:
             loss = self.compute_loss(inputs, training=True, seed=seed)
-            # The gradients of several replicas are summed.
-            part = loss * share_of_all(self._total_weight(inputs))
-            part *= self._share_of_average_step(sum_of_all(self._num_events(inputs)))
+            # The gradients of several replicas are summed. If each replica multiplies its mean
+            # loss by its share of the weight, the sum is the mean over all events.
+            weight = self._total_weight(inputs)
+            part = loss * tf.math.divide_no_nan(weight, sum_of_all(weight))
+            if self._training.objective != "reconstruct":
+                # Batches that are bucketed by length have different numbers of events, but all
+                # events should have the same influence.
+                part *= sum_of_all(self._num_events(inputs)) / self._events_per_step
         gradients = tape.gradient(part, self.trainable_variables)
         self.optimizer.apply_gradients(
             (never_empty(gradient), variable)
@@ -129,30 +128,17 @@ class TwoTowerModel(tfrs.Model):
         self._mean_loss.update_state(loss, sample_weight=self._total_weight(inputs))
         return {"loss": self._mean_loss.result()}
 
-    def _share_of_average_step(self, num_events: tf.Tensor) -> tf.Tensor | float:
-        """Return the number of events of the batch, divided by the average over all batches.
-
-        Batches that are bucketed by length have different numbers of events, but all events should
-        have the same influence.
-        """
-        if self._events_per_step is None or self._training.objective == "reconstruct":
-            return 1.0
-        return num_events / self._events_per_step
-
     def _num_events(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        return tf.math.count_nonzero(inputs[self._spec.candidate_id] >= 0, dtype=tf.float32)
+        return tf.math.count_nonzero(inputs[self.spec.candidate_id] >= 0, dtype=tf.float32)
 
     def _total_weight(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         if EVENT_WEIGHT_KEY not in inputs:
             return self._num_events(inputs)
-        present = inputs[self._spec.candidate_id] >= 0
+        present = inputs[self.spec.candidate_id] >= 0
         return tf.reduce_sum(tf.where(present, inputs[EVENT_WEIGHT_KEY], 0.0))
 
     def compute_loss(
-        self,
-        inputs: Mapping[str, tf.Tensor],
-        training: bool = False,
-        seed: tf.Tensor | None = None,
+        self, inputs: Mapping[str, tf.Tensor], training: bool = False, seed: tf.Tensor | None = None
     ) -> tf.Tensor:
         """Return the mean loss of the batch's events.
 
@@ -161,26 +147,26 @@ class TwoTowerModel(tfrs.Model):
         """
         seed = seed if training else None
         row_seed = None if seed is None else seed_per_replica(seed)
-        history = inputs[self._spec.candidate_id]
+        history = inputs[self.spec.candidate_id]
         weight = inputs.get(EVENT_WEIGHT_KEY, tf.ones_like(history, tf.float32))
         if row_seed is not None and self._training.shuffle_history:
             history, weight = _shuffled(history, weight, row_seed + 500)
         present = history >= 0
         targets, weights = tf.boolean_mask(history, present), tf.boolean_mask(weight, present)
         reconstructs = self._training.objective == "reconstruct"
-        if not reconstructs and self._first_events_share_a_query:
-            known = tf.cast(self.query_tower.known(history), tf.int32)
-            first = tf.boolean_mask(tf.cumsum(known, axis=1, exclusive=True) == 0, present)
-            weights *= tf.where(first, _FIRST_EVENT_WEIGHT, 1.0)
         if reconstructs:
-            queries, rows = self._embed_timelines(inputs, history, present, row_seed)
+            queries = self._embed_timelines(inputs, history, row_seed)
+            rows = tf.cast(tf.where(present)[:, 0], tf.int32)
         else:
-            queries = self.embed_positions(inputs, history, present, row_seed)
+            queries = self.embed_positions(inputs, history, row_seed)
+            if self._first_events_share_query:
+                known = tf.cast(self.query_tower.known(history), tf.int32)
+                first = tf.boolean_mask(tf.cumsum(known, axis=1, exclusive=True) == 0, present)
+                weights *= tf.where(first, _FIRST_EVENT_WEIGHT, 1.0)
+        candidate_seed = None if seed is None else seed + 100
         if self.uses_full_softmax:
             negatives, log_expected = tf.range(self.num_candidates), tf.zeros([self.num_candidates])
-            negative_vectors = self.candidate_tower(
-                negatives, self._catalogue, seed=_shifted(seed, 100)
-            )
+            negative_vectors = self.candidate_tower(negatives, self._catalogue, seed=candidate_seed)
             if reconstructs:
                 logits = tf.matmul(queries, negative_vectors, transpose_b=True)
                 return full_softmax(logits, rows, targets, weights)
@@ -190,10 +176,9 @@ class TwoTowerModel(tfrs.Model):
                 gathered(targets),
                 self._log_frequency,
                 self._training.num_negatives,
-                self._training.num_negatives,
                 seed + 200 if seed is not None else tf.zeros([2], tf.int32),
             )
-            vectors = self.candidates(tf.concat([targets, negatives], axis=0), _shifted(seed, 100))
+            vectors = self.candidates(tf.concat([targets, negatives], axis=0), candidate_seed)
             sizes = [tf.shape(targets)[0], tf.shape(negatives)[0]]
             target_vectors, negative_vectors = tf.split(vectors, sizes)
             hardest = self._training.hard_negatives
@@ -209,13 +194,9 @@ class TwoTowerModel(tfrs.Model):
         )
 
     def _embed_timelines(
-        self,
-        inputs: Mapping[str, tf.Tensor],
-        history: tf.Tensor,
-        present: tf.Tensor,
-        seed: tf.Tensor | None,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Embed one query per timeline, `[batch, dimension]`, and return the rows of the events."""
+        self, inputs: Mapping[str, tf.Tensor], history: tf.Tensor, seed: tf.Tensor | None
+    ) -> tf.Tensor:
+        """Embed one query per timeline, `[batch, dimension]`."""
         encoded: tf.Tensor | float = 0.0
         if self.config.encodes_history:
             tower = self.query_tower
@@ -223,37 +204,29 @@ class TwoTowerModel(tfrs.Model):
             # As in serving, the encoder reads only the newest events, but all events are targets.
             events = events[:, -self.config.max_history :]
             if seed is not None and self._training.history_dropout > 0:
-                visible = self._visible(tf.shape(events.values), seed)
+                dropout = self._training.history_dropout
+                visible = keep_mask(tf.shape(events.values), dropout, seed + 300) > 0
                 events = tf.ragged.boolean_mask(events, events.with_values(visible))
             encoded = tower.history.last(tower.vectors(events))
-        queries = self.query_tower(
-            inputs[self._spec.query_id][:, 0],
-            {name: inputs[name] for name in self._spec.query_features},
-            encoded,
-            seed=_shifted(seed, 400),
-        )
-        return queries, tf.cast(tf.where(present)[:, 0], tf.int32)
+        return self._embed_queries(inputs, encoded, seed)
 
     def embed_positions(
-        self,
-        inputs: Mapping[str, tf.Tensor],
-        history: tf.Tensor,
-        present: tf.Tensor,
-        seed: tf.Tensor | None = None,
+        self, inputs: Mapping[str, tf.Tensor], history: tf.Tensor, seed: tf.Tensor | None = None
     ) -> tf.Tensor:
         """Embed one query per event, from the events before it, `[num_events, dimension]`.
 
-        `inputs` has a row per timeline. `history` and `present` are `[batch, events]`: candidate
-        indices, oldest first, and False for padding. `seed` switches on dropout.
+        `inputs` has a row per timeline. `history` `[batch, events]` contains candidate indices,
+        oldest first, and -1 for padding. `seed` switches on dropout.
         """
-        positions = tf.cast(tf.where(present), tf.int32)
+        positions = tf.cast(tf.where(history >= 0), tf.int32)
         rows = positions[:, 0]
         encoded: tf.Tensor | float = 0.0
         if self.config.encodes_history:
             tower = self.query_tower
             visible = tower.known(history)
             if seed is not None and self._training.history_dropout > 0:
-                visible &= self._visible(tf.shape(history), seed)
+                dropout = self._training.history_dropout
+                visible &= keep_mask(tf.shape(history), dropout, seed + 300) > 0
             events = tf.ragged.boolean_mask(history, visible)
             states = tower.history.prefixes(tower.vectors(events), self.config.max_history)
             num_before = tf.cumsum(tf.cast(visible, tf.int32), axis=1, exclusive=True)
@@ -263,42 +236,19 @@ class TwoTowerModel(tfrs.Model):
             encoded = tf.gather(
                 tf.pad(states, [[1, 0], [0, 0]]), tf.where(num_before > 0, starts + num_before, 0)
             )
-        queries: tf.Tensor = self.query_tower(
-            tf.gather(inputs[self._spec.query_id][:, 0], rows),
-            {name: tf.gather(inputs[name], rows) for name in self._spec.query_features},
+        names = (self.spec.query_id, *self.spec.query_features)
+        repeated = {name: tf.gather(inputs[name], rows) for name in names}
+        return self._embed_queries(repeated, encoded, seed)
+
+    def _embed_queries(
+        self, inputs: Mapping[str, tf.Tensor], encoded: tf.Tensor | float, seed: tf.Tensor | None
+    ) -> tf.Tensor:
+        return self.query_tower(
+            inputs[self.spec.query_id][:, 0],
+            {name: inputs[name] for name in self.spec.query_features},
             encoded,
-            seed=_shifted(seed, 400),
+            seed=None if seed is None else seed + 400,
         )
-        return queries
-
-    @property
-    def _first_events_share_a_query(self) -> bool:
-        """Return True if the queries for all timelines' first events have the same embedding."""
-        config = self.config
-        return (
-            self.query_tower.has_start
-            and config.encodes_history
-            and not config.query_id_embedding
-            and not self._spec.query_features
-        )
-
-    def _visible(self, shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Draw a mask of the events that history dropout leaves visible."""
-        return keep_mask(shape, self._training.history_dropout, seed + 300) > 0
-
-
-def _uses_full_softmax(
-    training: TrainingConfig, num_candidates: int, events_per_step: float | None
-) -> bool:
-    if training.loss != "auto":
-        return training.loss == "full_softmax"
-    queries: float = training.batch_size
-    if training.objective != "reconstruct" and events_per_step is not None:
-        queries = events_per_step
-    return (
-        num_candidates <= training.max_full_softmax
-        and queries * num_candidates <= training.max_full_logits
-    )
 
 
 def _shuffled(
@@ -308,7 +258,3 @@ def _shuffled(
     keys = tf.random.stateless_uniform(tf.shape(history), seed)
     order = tf.argsort(keys + 2.0 * tf.cast(history < 0, tf.float32), axis=1)
     return tf.gather(history, order, batch_dims=1), tf.gather(weight, order, batch_dims=1)
-
-
-def _shifted(seed: tf.Tensor | None, by: int) -> tf.Tensor | None:
-    return None if seed is None else seed + by

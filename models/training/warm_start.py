@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,23 +19,19 @@ import tensorflow as tf
 from models.config import ModelConfig
 from models.errors import WarmStartError
 from models.features.spec import FeatureSpec
-from models.features.vocabularies import read_vocabulary, vocabulary_names
+from models.features.vocabularies import read_vocabularies, vocabulary_names
 from models.towers.export import MODEL_CONFIG_FILE, WEIGHTS_ATTRIBUTE, named_weights
 from models.training.two_tower_model import TwoTowerModel
 
 _KEY = re.compile(rf"{WEIGHTS_ATTRIBUTE}/(.+)/\.ATTRIBUTES/VARIABLE_VALUE")
-_FEATURE_TABLE = re.compile(r"(?:query|candidate)_tower:features:tables:(.+):embeddings")
 
 
 @dataclass(frozen=True)
 class SavedWeights:
-    """Weights and vocabularies of an exported model.
+    """Weights and vocabularies of the exported model in the folder `source`.
 
-    Attributes:
-        values: Weights by name.
-        vocabularies: Values of each vocabulary in the order of their rows, by name.
-        config: Architecture of the model.
-        source: Folder of the model, for messages.
+    `values` are the weights by name, and `vocabularies` the values of each vocabulary, by name, in
+    the order of their rows.
     """
 
     values: Mapping[str, npt.NDArray[np.float32]]
@@ -59,68 +55,35 @@ class SavedWeights:
                 "none: the model was deleted, or was exported by a version without warm starts; "
                 "train once with `training.warm_start: false`"
             ) from error
-        # Settings that no longer exist are ignored.
-        known = {name: value for name, value in saved.items() if name in ModelConfig.model_fields}
         checkpoint = tf.train.load_checkpoint(os.path.join(directory, "variables", "variables"))
         values = {
             match[1]: checkpoint.get_tensor(key)
             for key in checkpoint.get_variable_to_shape_map()
             if (match := _KEY.fullmatch(key))
         }
-        vocabularies: dict[str, Sequence[bytes]] = {}
-        for name, counted in vocabulary_names(spec).items():
-            path = os.path.join(directory, "assets", name)
-            if tf.io.gfile.exists(path):
-                vocabularies[name] = read_vocabulary(path, counted=counted)
-        return cls(values, vocabularies, ModelConfig(**known), directory)
-
-
-@dataclass(frozen=True)
-class RowsOfVocabulary:
-    """Numbers of values in both vocabularies, only in the new one and only in the earlier one."""
-
-    kept: int
-    new: int
-    gone: int
-
-
-@dataclass(frozen=True)
-class WarmStart:
-    """Report of a warm start.
-
-    Attributes:
-        source: Folder of the earlier model, or None if there was none.
-        vocabularies: Numbers of rows by name of the vocabulary.
-        fresh: Names of weights that the earlier model lacks.
-        dropped: Names of weights that only the earlier model has.
-    """
-
-    source: str | None
-    vocabularies: Mapping[str, RowsOfVocabulary] = field(default_factory=dict)
-    fresh: Sequence[str] = ()
-    dropped: Sequence[str] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as plain data."""
-        return asdict(self)
+        # Settings that no longer exist are ignored.
+        known = {name: value for name, value in saved.items() if name in ModelConfig.model_fields}
+        return cls(values, read_vocabularies(directory, spec), ModelConfig(**known), directory)
 
 
 def restore(
-    model: TwoTowerModel,
-    saved: SavedWeights,
-    spec: FeatureSpec,
-    vocabularies: Mapping[str, Sequence[bytes]],
-) -> WarmStart:
+    model: TwoTowerModel, saved: SavedWeights, vocabularies: Mapping[str, Sequence[bytes]]
+) -> dict[str, Any]:
     """Copy the saved weights into a built model, matching the rows of tables by their values.
 
     Rows of new values stay random. Out-of-vocabulary rows and dense layers are copied; the state of
     the optimizer is not. `vocabularies` are those of `model`. On an error, `model` does not change.
 
+    Returns:
+        A report: `source` is the folder of the earlier model, `vocabularies` contains the numbers
+        of `kept`, `new` and `gone` values by vocabulary, `fresh` the names of weights that the
+        earlier model lacks, and `dropped` those that only the earlier model has.
+
     Raises:
         WarmStartError: A weight has another shape or meaning in the earlier model.
     """
     weights = named_weights([model.candidate_tower, model.query_tower])
-    _require_compatible(weights, saved, spec, model.config)
+    _require_compatible(weights, saved, model)
     rows = {
         name: _matching_rows(saved.vocabularies[name], values)
         for name, values in vocabularies.items()
@@ -128,7 +91,7 @@ def restore(
     }
     for name in weights.keys() & saved.values.keys():
         variable, old = weights[name], saved.values[name]
-        vocabulary = vocabulary_of(name, spec)
+        vocabulary = vocabulary_of(name, model.spec)
         if vocabulary not in rows:
             variable.assign(old)
             continue
@@ -137,65 +100,56 @@ def restore(
         values[new_rows] = old[old_rows]
         values[-1] = old[-1]
         variable.assign(values)
-    report = {
-        name: RowsOfVocabulary(
-            kept=len(kept),
-            new=len(vocabularies[name]) - len(kept),
-            gone=len(saved.vocabularies[name]) - len(kept),
-        )
-        for name, (kept, _) in rows.items()
+    return {
+        "source": saved.source,
+        "vocabularies": {
+            name: {
+                "kept": len(kept),
+                "new": len(vocabularies[name]) - len(kept),
+                "gone": len(saved.vocabularies[name]) - len(kept),
+            }
+            for name, (kept, _) in rows.items()
+        },
+        "fresh": sorted(weights.keys() - saved.values.keys()),
+        "dropped": sorted(saved.values.keys() - weights.keys()),
     }
-    return WarmStart(
-        saved.source,
-        report,
-        fresh=sorted(weights.keys() - saved.values.keys()),
-        dropped=sorted(saved.values.keys() - weights.keys()),
-    )
 
 
 def vocabulary_of(name: str, spec: FeatureSpec) -> str | None:
     """Return the vocabulary that indexes the rows of a named weight, or None for other weights."""
-    id_tables = {
+    tables = {
         "candidate_tower:ids:embeddings": spec.candidate_id,
         "candidate_tower:biases:embeddings": spec.candidate_id,
         "query_tower:events:embeddings": spec.candidate_id,
         "query_tower:ids:embeddings": spec.query_id,
     }
-    if name in id_tables:
-        return id_tables[name]
-    table = _FEATURE_TABLE.fullmatch(name)
-    return table[1] if table and table[1] in vocabulary_names(spec) else None
+    for feature in vocabulary_names(spec):
+        for tower in ("candidate_tower", "query_tower"):
+            tables[f"{tower}:features:tables:{feature}:embeddings"] = feature
+    return tables.get(name)
 
 
-def _matching_rows(
-    old: Sequence[bytes], new: Sequence[bytes]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _matching_rows(old: Sequence[bytes], new: Sequence[bytes]) -> tuple[npt.NDArray[np.intp], ...]:
     """Return the rows of `new` whose values are also in `old`, and their rows in `old`."""
-    old_rows = {value: row for row, value in enumerate(old)}
-    pairs = [(row, old_rows[value]) for row, value in enumerate(new) if value in old_rows]
-    matched = np.array(pairs, np.int64).reshape(-1, 2)
-    return matched[:, 0], matched[:, 1]
+    values, old_values = np.array(new, np.object_), np.array(old, np.object_)
+    return np.intersect1d(values, old_values, assume_unique=True, return_indices=True)[1:]
 
 
 def _require_compatible(
-    weights: Mapping[str, tf.Variable],
-    saved: SavedWeights,
-    spec: FeatureSpec,
-    config: ModelConfig,
+    weights: Mapping[str, tf.Variable], saved: SavedWeights, model: TwoTowerModel
 ) -> None:
     problems = []
-    if saved.config.similarity != config.similarity:
-        problems.append(
-            f"`model.similarity` was {saved.config.similarity} and is {config.similarity}"
-        )
+    was, now = saved.config.similarity, model.config.similarity
+    if was != now:
+        problems.append(f"`model.similarity` was {was} and is {now}")
     for name, variable in weights.items():
         if name not in saved.values:
             continue
-        was, now = saved.values[name].shape, tuple(variable.shape)
-        if vocabulary_of(name, spec) in saved.vocabularies:
-            was, now = was[1:], now[1:]
-        if was != now:
-            problems.append(f"{name} was {list(was)} and is {list(now)}")
+        old, new = saved.values[name].shape, tuple(variable.shape)
+        if vocabulary_of(name, model.spec) in saved.vocabularies:
+            old, new = old[1:], new[1:]
+        if old != new:
+            problems.append(f"{name} was {list(old)} and is {list(new)}")
     if problems:
         raise WarmStartError(
             f"a warm start needs the architecture of the last blessed model ({saved.source}), but "

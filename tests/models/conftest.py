@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from models.config import ModelConfig, TrainingConfig
 from models.features.preprocessing import QUERY_VOCABULARY_KEY, SPEC_KEY, preprocessing_fn
 from models.features.spec import FeatureSpec
 from models.features.vocabularies import FeatureSizes, candidate_counts
-from models.input.transformed_features import CandidateTable
+from models.input.transformed_features import read_candidate_features
 from models.towers.export import export_towers
 from models.training.two_tower_model import TwoTowerModel
 from tests.builders import feature_spec
@@ -47,10 +48,6 @@ def timeline(user: str, items: list[str], **features: list[Any]) -> Row:
     return {"user": [user], "item": items, "rating": [4.0] * len(items), **events, **features}
 
 
-def candidate(item: str, **features: list[Any]) -> Row:
-    return {"item": [item], **features}
-
-
 # Events and the catalogue together give every candidate a count of its own: a b 5, ü→漢 4, a 3,
 # c 2, d 1.
 TIMELINES = [
@@ -60,12 +57,12 @@ TIMELINES = [
     timeline("u4", ["a", "ü→漢"], visits=[40.0], country=["JP"]),
     timeline("u5", [], country=["FR"]),
 ]
-CATALOGUE = [
-    candidate("a b", title=["The Thing, 1982!"], genres=["x y", "z"], year=[1980.0]),
-    candidate("ü→漢", title=["東京 物語 the"], genres=["x y"], year=[2000.0]),
-    candidate("a", title=["ÉTÉ été thing THE the"], genres=["rare", "z"]),
-    candidate("c", year=[2020.0]),
-    candidate("d", title=["..."], genres=["z", "x y"]),
+CATALOGUE: list[Row] = [
+    {"item": ["a b"], "title": ["The Thing, 1982!"], "genres": ["x y", "z"], "year": [1980.0]},
+    {"item": ["ü→漢"], "title": ["東京 物語 the"], "genres": ["x y"], "year": [2000.0]},
+    {"item": ["a"], "title": ["ÉTÉ été thing THE the"], "genres": ["rare", "z"]},
+    {"item": ["c"], "year": [2020.0]},
+    {"item": ["d"], "title": ["..."], "genres": ["z", "x y"]},
 ]
 
 
@@ -199,12 +196,12 @@ def random_model(
         sizes,
         config,
         training or TrainingConfig(),
-        CandidateTable.read(transformed.catalogue_files, RAW_SPEC, sizes.candidates - 1),
+        read_candidate_features(transformed.catalogue_files, RAW_SPEC, sizes.candidates - 1),
         candidate_counts(transformed.output, RAW_SPEC),
+        len(TIMELINES),
     )
     query = {name: tf.constant([[0]]) for name in ("user", "visits", "country")}
-    history = tf.constant([[0]])
-    model.embed_positions({**query, "age": tf.constant([[0.0]])}, history, history >= 0)
+    model.embed_positions({**query, "age": tf.constant([[0.0]])}, tf.constant([[0]]))
     model.candidates(tf.constant([0]))
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:
@@ -212,11 +209,21 @@ def random_model(
     return model
 
 
-def export_model(
-    model: TwoTowerModel, spec: FeatureSpec, transform: tft.TFTransformOutput, directory: str
-) -> None:
-    towers = model.query_tower, model.candidate_tower
-    export_towers(*towers, model.config, spec, transform, directory)
+def raw_queries(rows: list[dict[str, Any]]) -> dict[str, tf.Tensor]:
+    """Return inputs of `embed_query` for `RAW_SPEC`; missing keys are missing values."""
+    missing = {"user": "", "age": math.nan, "visits": math.nan, "country": ""}
+    history = [row.get("history", []) for row in rows]
+    return {
+        **{
+            key: tf.constant([row.get(key, value) for row in rows])
+            for key, value in missing.items()
+        },
+        "history": tf.ragged.constant(history, tf.string, ragged_rank=1).to_tensor(""),
+    }
+
+
+def export_model(model: TwoTowerModel, transform: tft.TFTransformOutput, directory: str) -> None:
+    export_towers(model.query_tower, model.candidate_tower, transform, directory)
 
 
 @pytest.fixture
@@ -241,8 +248,3 @@ def fitting(
         return Fitting(communities, tmp_path / folder, **settings)
 
     return make
-
-
-@pytest.fixture
-def checkpoint_dir(tmp_path: Path) -> Path:
-    return tmp_path / "checkpoints"

@@ -14,7 +14,6 @@ import tf_keras
 from models.config import ModelConfig, TrainingConfig
 from models.features.vocabularies import FeatureSizes
 from models.input.timeline_dataset import TimelineDataset
-from models.input.transformed_features import CandidateTable
 from models.training.checkpoints_and_early_stopping import FitState
 from models.training.trainer import fit
 from models.training.two_tower_model import TwoTowerModel
@@ -37,12 +36,11 @@ def model_of_ids(
     training: TrainingConfig,
     counts: np.ndarray,
     num_queries: int = 0,
-    num_timelines: int | None = None,
+    num_timelines: int = NUM_USERS,
 ) -> TwoTowerModel:
     """Return a model of users and items without features, with these events per item."""
     sizes = FeatureSizes(num_queries + 1, len(counts) + 1, features={})
-    table = CandidateTable(len(counts), {})
-    return TwoTowerModel(feature_spec(), sizes, config, training, table, counts, num_timelines)
+    return TwoTowerModel(feature_spec(), sizes, config, training, {}, counts, num_timelines)
 
 
 class Fitting:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tf_keras
@@ -16,13 +15,11 @@ import tf_keras
 from models.config import ModelConfig, TrainingConfig
 from models.input.timeline_dataset import TimelineDataset
 from models.towers.export import named_weights
-from models.training.checkpoints_and_early_stopping import FitState
 from models.training.distribution import make_strategy
 from models.training.trainer import fit
 from tests.builders import feature_spec
+from tests.models.conftest import NUM_ITEMS
 from tests.models.fitting import model_of_ids
-
-NUM_ITEMS = 20
 
 
 def main() -> None:
@@ -44,20 +41,12 @@ def main() -> None:
     with scope.scope():
         counts = np.arange(1, NUM_ITEMS + 1)
         model = model_of_ids(ModelConfig(dimension=4), training, counts)
-    logs: list[dict[str, float]] = []
-    end_of_epoch = FitState.on_epoch_end
-
-    def ended(state: FitState, epoch: int, epoch_logs: Any = None) -> None:
-        logs.append({name: float(value) for name, value in epoch_logs.items()})
-        end_of_epoch(state, epoch, epoch_logs)
-
-    FitState.on_epoch_end = ended  # type: ignore[method-assign]
     folder = Path(output)
     fit(model, timelines, training, folder / "state", str(folder / "log"))
     weights = named_weights([model.candidate_tower, model.query_tower])
     np.savez(folder / "weights.npz", **{name: w.numpy() for name, w in weights.items()})
     (folder / "result.json").write_text(
-        json.dumps({"logs": logs, "replicas": scope.num_replicas_in_sync})
+        json.dumps({"logs": model.history.history, "replicas": scope.num_replicas_in_sync})
     )
 
 

@@ -68,9 +68,7 @@ def test_a_metric_may_stop_the_fit_instead_of_the_loss(fitting: Callable[..., Fi
 
 @pytest.mark.slow
 def test_early_stopping_survives_a_kill(
-    fitting: Callable[..., Fitting],
-    validation_losses: list[float],
-    monkeypatch: pytest.MonkeyPatch,
+    fitting: Callable[..., Fitting], validation_losses: list[float], monkeypatch: pytest.MonkeyPatch
 ):
     whole = fitting("whole", **EARLY)
     whole.fit()

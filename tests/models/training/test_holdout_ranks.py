@@ -20,7 +20,7 @@ UNRANKED = np.iinfo(np.int64).max
 class LastEvent:
     """Scores candidate c after a history that ends with e as -(c - e - 1)²: the next is best."""
 
-    config = ModelConfig(max_history=3)
+    config, spec = ModelConfig(max_history=3), SPEC
     num_candidates = 6
 
     def candidates(self, indices: tf.Tensor) -> tf.Tensor:
@@ -51,12 +51,7 @@ def batch(*rows: list[int]) -> dict[str, tf.Tensor]:
 
 def ranks(*rows: list[int], exclude_seen: bool = False, model: Any = None) -> list[int]:
     return holdout_ranks(
-        model or LastEvent(),
-        [batch(*rows)],
-        SPEC,
-        "next_candidate",
-        exclude_seen=exclude_seen,
-        seed=1,
+        model or LastEvent(), [batch(*rows)], "next_candidate", exclude_seen=exclude_seen, seed=1
     ).tolist()
 
 
@@ -86,9 +81,7 @@ def test_out_of_vocabulary_targets_are_never_found():
 def test_a_random_part_of_an_unordered_timeline_is_predicted_from_the_rest():
     timeline = [0, 1, 2, 3, 4, 5]
     one, again = (
-        holdout_ranks(
-            LastEvent(), [batch(timeline)], SPEC, "reconstruct", exclude_seen=True, seed=3
-        )
+        holdout_ranks(LastEvent(), [batch(timeline)], "reconstruct", exclude_seen=True, seed=3)
         for _ in range(2)
     )
     # A fifth of six is one; five are seen, so it is found first.

@@ -57,11 +57,7 @@ def test_more_negatives_come_nearer_to_the_full_softmax():
             # In-batch negatives come from where targets do: the frequencies.
             batch = np.random.default_rng(seed).choice(NUM, num_uniform, p=frequency)
             negatives, log_expected = draw_negatives(
-                tf.constant(batch, tf.int32),
-                log_frequency,
-                num_uniform,
-                num_uniform,
-                tf.constant([seed, 0]),
+                tf.constant(batch, tf.int32), log_frequency, num_uniform, tf.constant([seed, 0])
             )
             found.append(sampled(negatives, log_expected))
         return abs(float(np.mean(found)) - full())
@@ -73,42 +69,25 @@ def test_more_negatives_come_nearer_to_the_full_softmax():
 def test_negatives_are_the_batch_and_uniform_ones_with_their_expected_counts():
     log_frequency = tf.math.log([0.5, 0.25, 0.125, 0.125])
     targets = tf.constant([0, 2])
-    negatives, log_expected = draw_negatives(targets, log_frequency, 5, 8, tf.constant([1, 2]))
+    negatives, log_expected = draw_negatives(targets, log_frequency, 8, tf.constant([1, 2]))
     assert negatives.shape == (10,)
     assert set(negatives.numpy()[:2].tolist()) == {0, 2}
     # 2 from the batch by frequency, and 8 / 4 = 2 uniform ones each.
     expected = np.array([2 * 0.5 + 2, 2 * 0.25 + 2, 2 * 0.125 + 2, 2 * 0.125 + 2])
     np.testing.assert_allclose(np.exp(log_expected), expected[negatives.numpy()], rtol=1e-5)
+    # Long timelines do not make more negatives.
+    many = tf.zeros([10_000], tf.int32)
+    assert draw_negatives(many, log_frequency, 16, tf.constant([1, 2]))[0].shape == (32,)
 
 
-def test_long_timelines_do_not_make_more_negatives():
-    targets = tf.zeros([10_000], tf.int32)
-    negatives, _ = draw_negatives(targets, tf.zeros([50]), 16, 16, tf.constant([1, 2]))
-    assert negatives.shape == (32,)
-
-
-def test_sampled_softmax_of_a_hand_worked_example():
-    # Target 0 with score log 2. Negatives: 1 with log 3, expected thrice, so it counts 1; the
-    # target itself, which does not count; 2 with log 8, expected twice, so it counts 4.
-    loss = sampled_softmax(
-        tf.constant([[1.0]]),
-        tf.math.log([[2.0]]),
-        tf.math.log([[3.0], [2.0], [8.0]]),
-        tf.constant([0]),
-        tf.constant([1, 0, 2]),
-        tf.math.log([3.0, 1.0, 2.0]),
-        tf.ones([1]),
-    )
-    assert float(loss) == pytest.approx(math.log((2 + 1 + 4) / 2))
-
-
-def test_hard_negatives_are_those_of_the_highest_score_with_their_corrections():
+def test_hand_worked_negatives_count_by_score_and_correction_and_only_the_hardest():
     def loss(hardest: int) -> float:
         return float(
             sampled_softmax(
                 tf.constant([[1.0]]),
                 tf.math.log([[2.0]]),
-                # By score 8, 6, 3; the target's own 9 does not count among them.
+                # By score 8, 6, 3; the target's own 9 does not count among them. Expected twice,
+                # once and three times, they count 4, 6 and 1.
                 tf.math.log([[3.0], [9.0], [8.0], [6.0]]),
                 tf.constant([0]),
                 tf.constant([1, 0, 2, 3]),
@@ -160,7 +139,7 @@ def test_gradients_are_those_of_the_definition_however_it_is_cut(
 
 def test_without_events_there_is_nothing_to_learn():
     nothing, no_vectors = tf.zeros([0], tf.int32), tf.zeros([0, DIMENSION])
-    negatives, log_expected = draw_negatives(nothing, tf.zeros([NUM]), 3, 4, tf.constant([1, 2]))
+    negatives, log_expected = draw_negatives(nothing, tf.zeros([NUM]), 4, tf.constant([1, 2]))
     assert negatives.shape == (4,)
     vectors = tf.Variable(tf.ones([4, DIMENSION]))
     with tf.GradientTape() as tape:

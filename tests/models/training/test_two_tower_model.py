@@ -140,6 +140,7 @@ def fitted(similarity: str) -> TwoTowerModel:
         ),
         TrainingConfig(objective="next_candidate", history_dropout=0.0),
         np.bincount(np.concatenate(FIRST_IS_3), minlength=5),
+        num_timelines=len(FIRST_IS_3),
     )
     model.compile(optimizer=tf_keras.optimizers.Adam(0.05))
     batch = {"user": tf.zeros([len(FIRST_IS_3), 1], tf.int32), "item": tf.constant(FIRST_IS_3)}
