@@ -59,7 +59,8 @@ class CandidateTower(tf_keras.layers.Layer):
                 # ID dropout: cold candidates are represented by their features only.
                 id_vectors *= keep_mask(tf.shape(ids), self._dropout, seed - 1)[:, None]
             vectors += id_vectors
-        vectors = _apply(self._layers, vectors)
+        for layer in self._layers:
+            vectors = layer(vectors)
         if self._config.similarity == "cosine":
             return tf.math.l2_normalize(vectors, axis=-1)
         if self._config.candidate_bias:
@@ -87,42 +88,25 @@ class QueryTower(tf_keras.layers.Layer):
         candidate_ids: tf_keras.layers.Embedding | None = None,
     ) -> None:
         super().__init__(name="query_tower")
-        self._config = config
+        self.spec, self.config = spec, config
         self._dropout = dropout
+        scale = config.query_feature_scale
         self._features = FeatureEncoder(
-            spec.query_features,
-            sizes.features,
-            config.dimension,
-            dropout,
-            config.query_feature_scale,
+            spec.query_features, sizes.features, config.dimension, dropout, scale
         )
         self._ids = _embedding(sizes.queries, config.dimension, "query_id")
-        self._events = (
-            _embedding(sizes.candidates, config.dimension, "history")
-            if candidate_ids is None
-            else candidate_ids
-        )
+        self._events = candidate_ids or _embedding(sizes.candidates, config.dimension, "history")
         self.history = make_history_encoder(config)
         self._layers = _dense_layers(config.query_hidden_layers, config.dimension)
         # Embedding of queries without history and features, which learns to retrieve the most
         # popular candidates. With candidate biases it is not needed, because the biases do that.
         # Adding it to every query instead reduced recall@20 on sessions by .012.
-        self._start = (
-            self.add_weight(
-                name="start",
-                shape=[config.dimension],
-                initializer=tf_keras.initializers.RandomNormal(stddev=_EMBEDDING_STDDEV),
-            )
-            if config.similarity == "cosine" or not config.candidate_bias
-            else None
-        )
+        self.start: tf.Variable | None = None
+        if config.similarity == "cosine" or not config.candidate_bias:
+            initializer = tf_keras.initializers.RandomNormal(stddev=_EMBEDDING_STDDEV)
+            self.start = self.add_weight("start", [config.dimension], initializer=initializer)
         self.oov = sizes.queries - 1
         self._oov_candidate = sizes.candidates - 1
-
-    @property
-    def has_start(self) -> bool:
-        """Return True if queries without any known input have a learned embedding."""
-        return self._start is not None
 
     def known(self, history: tf.Tensor) -> tf.Tensor:
         """Return a mask of the known candidates in `history` `[batch, events]`, without padding."""
@@ -154,22 +138,23 @@ class QueryTower(tf_keras.layers.Layer):
         no ID embedding.
         """
         vectors = history + self._features(features, seed=seed)
-        if self._config.query_id_embedding:
+        if self.config.query_id_embedding:
             known = tf.cast(ids != self.oov, tf.float32)[:, None]
             id_vectors = self._ids(ids) * known
-            if seed is not None and (self._features.has_features or self._config.encodes_history):
+            if seed is not None and (self._features.has_features or self.config.encodes_history):
                 # ID dropout: new queries are represented by their history and features only.
                 id_vectors *= keep_mask(tf.shape(ids), self._dropout, seed - 1)[:, None]
             vectors += id_vectors
-        if self._start is not None:
+        if self.start is not None:
             is_empty = tf.reduce_all(tf.equal(vectors, 0.0), axis=-1, keepdims=True)
-            vectors = tf.where(is_empty, self._start, vectors)
-        vectors = _apply(self._layers, vectors)
-        if self._config.similarity == "cosine":
+            vectors = tf.where(is_empty, self.start, vectors)
+        for layer in self._layers:
+            vectors = layer(vectors)
+        if self.config.similarity == "cosine":
             # Candidates keep unit length for the index, so only queries are divided by the
             # temperature.
-            return tf.math.l2_normalize(vectors, axis=-1) / self._config.temperature
-        if self._config.candidate_bias:
+            return tf.math.l2_normalize(vectors, axis=-1) / self.config.temperature
+        if self.config.candidate_bias:
             return tf.concat([vectors, tf.ones_like(vectors[:, :1])], axis=-1)
         return vectors
 
@@ -181,12 +166,8 @@ def make_history_encoder(config: ModelConfig) -> HistoryEncoder:
     if config.history_encoder == "gru":
         return GruEncoder(config.dimension)
     if config.history_encoder == "self_attention":
-        return SelfAttentionEncoder(
-            config.dimension,
-            config.attention_layers,
-            config.attention_heads,
-            config.recency_positions,
-        )
+        layers, heads = config.attention_layers, config.attention_heads
+        return SelfAttentionEncoder(config.dimension, layers, heads, config.recency_positions)
     return MeanEncoder(config.dimension)
 
 
@@ -204,9 +185,3 @@ def _dense_layers(widths: Sequence[int], dimension: int) -> list[tf_keras.layers
         return []
     hidden = [tf_keras.layers.Dense(width, activation="relu") for width in widths]
     return [*hidden, tf_keras.layers.Dense(dimension)]
-
-
-def _apply(layers: Sequence[tf_keras.layers.Layer], vectors: tf.Tensor) -> tf.Tensor:
-    for layer in layers:
-        vectors = layer(vectors)
-    return vectors

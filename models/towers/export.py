@@ -1,15 +1,13 @@
 """The export of the trained towers: a SavedModel whose signatures take raw features."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
 
 import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
 
-from models.config import ModelConfig
-from models.features.spec import HISTORY_KEY, FeatureSpec
+from models.features.spec import HISTORY_KEY
 from models.input.raw_inputs import candidate_inputs, query_inputs, same_batch, to_sparse
 from models.input.transformed_features import dense_features, pad_indices
 from models.towers.candidate_and_query import CandidateTower, QueryTower
@@ -25,77 +23,57 @@ WEIGHTS_ATTRIBUTE = "weights"
 _NAME_SEPARATOR = ":"
 
 
-class ServedTowers(tf.Module):
-    """Transform's graph followed by the towers, so that serving computes the same as training."""
-
-    def __init__(
-        self,
-        query_tower: QueryTower,
-        candidate_tower: CandidateTower,
-        config: ModelConfig,
-        spec: FeatureSpec,
-        transform: tft.TFTransformOutput,
-    ) -> None:
-        super().__init__()
-        self._spec = spec
-        self._config = config
-        # Keras layers must not be attributes: tf.saved_model.save would trace their own calls too,
-        # which takes 15 s. Only their variables and Transform's tables and files must be saved.
-        transform_layer = transform.transform_features_layer()
-        self._query_tower: Callable[[], QueryTower] = lambda: query_tower
-        self._candidate_tower: Callable[[], CandidateTower] = lambda: candidate_tower
-        self._transform: Callable[[Any], Any] = lambda raw: transform_layer(raw)
-        # Warm starts read the weights by these names.
-        setattr(self, WEIGHTS_ATTRIBUTE, named_weights([candidate_tower, query_tower]))
-        self._transform_resources = transform_layer._saved_model_loader_tracked_dict
-
-    @tf.autograph.experimental.do_not_convert
-    def embed_query(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Embed raw queries (`models.input.raw_inputs.query_inputs`) to `[batch, dimension]`."""
-        spec, tower = self._spec, self._query_tower()
-        raw = {name: to_sparse(values) for name, values in same_batch(inputs).items()}
-        # A history consists of candidate IDs and goes through the candidate vocabulary.
-        raw[spec.candidate_id] = raw.pop(HISTORY_KEY)
-        transformed = self._transform(raw)
-        encoded: tf.Tensor | float = 0.0
-        if self._config.encodes_history:
-            events = pad_indices(transformed[spec.candidate_id])
-            encoded = tower.encode(events, self._config.max_history)
-        ids = _first(transformed[spec.query_id], tower.oov)
-        features = dense_features(transformed, spec.query_features)
-        return {EMBEDDING_KEY: tower(ids, features, encoded)}
-
-    @tf.autograph.experimental.do_not_convert
-    def embed_candidate(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Embed raw candidates (`raw_inputs.candidate_inputs`) to `[batch, dimension]`."""
-        spec, tower = self._spec, self._candidate_tower()
-        transformed = self._transform(
-            {name: to_sparse(values) for name, values in same_batch(inputs).items()}
-        )
-        ids = _first(transformed[spec.candidate_id], tower.oov)
-        features = dense_features(transformed, spec.candidate_features)
-        return {EMBEDDING_KEY: tower(ids, features)}
-
-
 def export_towers(
     query_tower: QueryTower,
     candidate_tower: CandidateTower,
-    config: ModelConfig,
-    spec: FeatureSpec,
     transform: tft.TFTransformOutput,
     directory: str,
 ) -> None:
-    """Write the SavedModel with the signatures `embed_query` and `embed_candidate`."""
-    towers = ServedTowers(query_tower, candidate_tower, config, spec, transform)
+    """Write the SavedModel with the signatures `embed_query` and `embed_candidate`.
+
+    Both run Transform's graph and then a tower, so that serving computes the same as training.
+    `embed_query` takes `models.input.raw_inputs.query_inputs`, and `embed_candidate` takes
+    `candidate_inputs`; both return `[batch, dimension]`.
+    """
+    spec, config = query_tower.spec, query_tower.config
+    transform_layer = transform.transform_features_layer()
+
+    @tf.autograph.experimental.do_not_convert
+    def embed_query(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        raw = {name: to_sparse(values) for name, values in same_batch(inputs).items()}
+        # A history consists of candidate IDs and goes through the candidate vocabulary.
+        raw[spec.candidate_id] = raw.pop(HISTORY_KEY)
+        transformed = transform_layer(raw)
+        encoded: tf.Tensor | float = 0.0
+        if config.encodes_history:
+            events = pad_indices(transformed[spec.candidate_id])
+            encoded = query_tower.encode(events, config.max_history)
+        ids = _first(transformed[spec.query_id], query_tower.oov)
+        features = dense_features(transformed, spec.query_features)
+        return {EMBEDDING_KEY: query_tower(ids, features, encoded)}
+
+    @tf.autograph.experimental.do_not_convert
+    def embed_candidate(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        raw = {name: to_sparse(values) for name, values in same_batch(inputs).items()}
+        transformed = transform_layer(raw)
+        ids = _first(transformed[spec.candidate_id], candidate_tower.oov)
+        features = dense_features(transformed, spec.candidate_features)
+        return {EMBEDDING_KEY: candidate_tower(ids, features)}
+
+    # Keras layers must not be attributes: tf.saved_model.save would trace their own calls too,
+    # which takes 15 s. Only their variables and Transform's tables and files must be saved.
+    module = tf.Module()
+    # Warm starts read the weights by these names.
+    setattr(module, WEIGHTS_ATTRIBUTE, named_weights([candidate_tower, query_tower]))
+    module.transform_resources = transform_layer._saved_model_loader_tracked_dict
     signatures = {
-        EMBED_QUERY: tf.function(towers.embed_query, autograph=False).get_concrete_function(
-            **query_inputs(spec)
-        ),
-        EMBED_CANDIDATE: tf.function(towers.embed_candidate, autograph=False).get_concrete_function(
-            **candidate_inputs(spec)
-        ),
+        name: tf.function(embed, autograph=False).get_concrete_function(**inputs)
+        for name, embed, inputs in (
+            (EMBED_QUERY, embed_query, query_inputs(spec)),
+            (EMBED_CANDIDATE, embed_candidate, candidate_inputs(spec)),
+        )
     }
-    tf.saved_model.save(towers, directory, signatures=signatures)
+    tf.saved_model.save(module, directory, signatures=signatures)
     path = os.path.join(directory, MODEL_CONFIG_FILE)
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.gfile.GFile(path, "w") as file:
@@ -112,24 +90,20 @@ def named_weights(towers: Iterable[tf_keras.layers.Layer]) -> dict[str, tf.Varia
     """
     weights: dict[str, tf.Variable] = {}
     seen: set[int] = set()
+
+    def visit(view: tf.train.TrackableView, node: object, path: tuple[str, ...]) -> None:
+        if id(node) in seen:
+            return
+        seen.add(id(node))
+        if isinstance(node, tf.Variable):
+            weights[_NAME_SEPARATOR.join(part.lstrip("_") for part in path)] = node
+            return
+        for name, child in view.children(node).items():
+            visit(view, child, (*path, name))
+
     for tower in towers:
-        view = tf.train.TrackableView(tower)
-        for path, variable in _variables(view, tower, (tower.name,), seen):
-            weights[_NAME_SEPARATOR.join(part.lstrip("_") for part in path)] = variable
+        visit(tf.train.TrackableView(tower), tower, (tower.name,))
     return weights
-
-
-def _variables(
-    view: tf.train.TrackableView, node: object, path: tuple[str, ...], seen: set[int]
-) -> Iterator[tuple[tuple[str, ...], tf.Variable]]:
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    if isinstance(node, tf.Variable):
-        yield path, node
-        return
-    for name, child in view.children(node).items():
-        yield from _variables(view, child, (*path, name), seen)
 
 
 def _first(indices: tf.SparseTensor, missing: int) -> tf.Tensor:

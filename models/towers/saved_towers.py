@@ -18,11 +18,9 @@ _CANDIDATES_PER_BATCH = 4096
 
 
 class SavedTowers:
-    """A SavedModel written by `models.towers.export`.
+    """A SavedModel written by `models.towers.export`, which was trained with `spec`.
 
-    Args:
-        directory: Folder of the SavedModel. It must not change, because the loaded model is cached.
-        spec: IDs and features that the model was trained with.
+    The folder must not change, because the loaded model is cached.
 
     Raises:
         ChangedFeaturesError: The model was trained with other IDs or features.
@@ -40,17 +38,28 @@ class SavedTowers:
             (EMBED_CANDIDATE, candidate_inputs(spec)),
         ):
             _, trained = self.module.signatures[name].structured_input_signature
-            _require_same_inputs(trained, inputs)
+            was, now = (
+                {key: f"{tensor.dtype.name} of rank {tensor.shape.rank}" for key, tensor in each}
+                for each in (trained.items(), inputs.items())
+            )
+            differences = [
+                f"{key} was {was.get(key, 'no input')} and is {now.get(key, 'no input')}"
+                for key in sorted(was | now)
+                if was.get(key) != now.get(key)
+            ]
+            if differences:
+                raise ChangedFeaturesError(
+                    "the IDs and features of the configuration must be those that the model was "
+                    f"trained with, but {'; '.join(differences)}; change them back or train again"
+                )
 
     def embed_queries(self, inputs: Mapping[str, tf.Tensor]) -> npt.NDArray[np.float32]:
         """Embed raw queries to `[batch, dimension]`."""
-        embeddings = self.module.signatures[EMBED_QUERY](**inputs)[EMBEDDING_KEY]
-        return np.asarray(embeddings.numpy(), np.float32)
+        return np.asarray(self.module.signatures[EMBED_QUERY](**inputs)[EMBEDDING_KEY])
 
     def embed_candidates(self, inputs: Mapping[str, tf.Tensor]) -> npt.NDArray[np.float32]:
         """Embed raw candidates to `[batch, dimension]`."""
-        embeddings = self.module.signatures[EMBED_CANDIDATE](**inputs)[EMBEDDING_KEY]
-        return np.asarray(embeddings.numpy(), np.float32)
+        return np.asarray(self.module.signatures[EMBED_CANDIDATE](**inputs)[EMBEDDING_KEY])
 
     def embed_catalogue(
         self, files: list[str]
@@ -68,25 +77,3 @@ class SavedTowers:
 @functools.lru_cache(maxsize=1)
 def _load(directory: str) -> Any:
     return tf.saved_model.load(directory)
-
-
-def _require_same_inputs(
-    trained: Mapping[str, tf.TensorSpec], configured: Mapping[str, tf.TensorSpec]
-) -> None:
-    was, now = (
-        {
-            name: f"{tensor.dtype.name} of rank {tensor.shape.rank}"
-            for name, tensor in inputs.items()
-        }
-        for inputs in (trained, configured)
-    )
-    differences = [
-        f"{name} was {was.get(name, 'no input')} and is {now.get(name, 'no input')}"
-        for name in sorted(was | now)
-        if was.get(name) != now.get(name)
-    ]
-    if differences:
-        raise ChangedFeaturesError(
-            "the IDs and features of the configuration must be those that the model was trained "
-            f"with, but {'; '.join(differences)}; change them back or train again"
-        )

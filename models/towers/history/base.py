@@ -48,11 +48,11 @@ class PaddedEncoder(HistoryEncoder):
 
     def last(self, events: tf.RaggedTensor) -> tf.Tensor:
         """Encode whole histories to `[batch, dimension]`."""
-        return self._last(_padded(events), tf.cast(events.row_lengths(), tf.int32))
+        return self._last(events.to_tensor(), tf.cast(events.row_lengths(), tf.int32))
 
     def prefixes(self, events: tf.RaggedTensor, newest: int) -> tf.Tensor:
         """Encode the history up to and including each event."""
-        vectors, lengths = _padded(events), tf.cast(events.row_lengths(), tf.int32)
+        vectors, lengths = events.to_tensor(), tf.cast(events.row_lengths(), tf.int32)
         longest = tf.shape(vectors)[1]
         states = self._states(vectors[:, :newest])[:, : tf.minimum(longest, newest)]
         states = tf.cond(
@@ -60,7 +60,7 @@ class PaddedEncoder(HistoryEncoder):
             lambda: tf.concat([states, self._windows(vectors, lengths, newest)], axis=1),
             lambda: states,
         )
-        return tf.gather_nd(states, _positions(events))
+        return tf.boolean_mask(states, tf.sequence_mask(lengths, longest))
 
     def _last(self, vectors: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         states = self._states(vectors)
@@ -84,19 +84,3 @@ class PaddedEncoder(HistoryEncoder):
         encoded = self._last(windows, tf.fill(tf.shape(rows), newest))
         shape = tf.stack([tf.shape(vectors)[0], tf.shape(starts)[0], tf.shape(encoded)[1]])
         return tf.scatter_nd(tf.cast(positions, tf.int32), encoded, shape)
-
-
-def _positions(events: tf.RaggedTensor) -> tf.Tensor:
-    """Return row and column of each event, `[num_events, 2]` int32."""
-    rows = tf.cast(events.value_rowids(), tf.int32)
-    starts = tf.gather(tf.cast(events.row_starts(), tf.int32), rows)
-    return tf.stack([rows, tf.range(tf.shape(rows)[0]) - starts], axis=1)
-
-
-def _padded(events: tf.RaggedTensor) -> tf.Tensor:
-    """Return `[batch, events, dimension]`, padded with zero vectors."""
-    values = events.values
-    width = tf.reduce_max(tf.concat([[0], tf.cast(events.row_lengths(), tf.int32)], axis=0))
-    shape = tf.stack([tf.cast(events.nrows(), tf.int32), width, tf.shape(values)[-1]])
-    dense = tf.scatter_nd(_positions(events), values, shape)
-    return tf.ensure_shape(dense, [None, None, values.shape[-1]])

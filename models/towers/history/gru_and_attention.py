@@ -32,13 +32,8 @@ class SelfAttentionEncoder(PaddedEncoder):
     """Encoder with blocks of causal self-attention and dense layers.
 
     Instead of absolute positions, each head has a learned bias per distance between two events. The
-    state of a sequence of events therefore does not depend on its position in a timeline.
-
-    Args:
-        dimension: Dimension of the vectors.
-        layers: Number of blocks.
-        heads: Attention heads per block; must divide `dimension`.
-        distances: Number of distances with their own bias; larger ones share the last bias.
+    state of a sequence of events therefore does not depend on its position in a timeline. Distances
+    from `distances` on share the last bias. `heads` must divide `dimension`.
 
     References:
         Kang, McAuley. Self-Attentive Sequential Recommendation. ICDM 2018.

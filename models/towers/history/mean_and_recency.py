@@ -1,7 +1,5 @@
 """History encoders that average the events, with equal weights or with weights by recency."""
 
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
 import tf_keras
@@ -46,17 +44,12 @@ class MeanEncoder(HistoryEncoder):
 
 
 class RecencyEncoder(HistoryEncoder):
-    """Encoder that applies a linear layer to several weighted means of the newest events.
+    """Encoder that applies a linear layer to weighted means of the newest `positions` events.
 
     Each head has a learned weight per position, counted from the newest event. The initial weights
     decay exponentially: the first head uses almost only the newest event, and the last head almost
     computes a plain mean. The linear layer gives each head its own matrix, so that the newest event
     can have a different effect from the whole history.
-
-    Args:
-        dimension: Dimension of the vectors.
-        positions: Number of newest events that have a weight; older ones are ignored.
-        heads: Number of means.
 
     Example:
         encoder = RecencyEncoder(dimension=64, positions=50, heads=4)
@@ -66,8 +59,9 @@ class RecencyEncoder(HistoryEncoder):
     def __init__(self, dimension: int, positions: int, heads: int) -> None:
         super().__init__()
         self._dimension, self._positions, self._heads = dimension, positions, heads
+        mean = tf_keras.initializers.Constant(np.tile(np.eye(dimension), [heads, 1]) / heads)
         self._project = tf_keras.layers.Dense(
-            dimension, use_bias=False, kernel_initializer=_mean_of_heads, name="history_projection"
+            dimension, use_bias=False, kernel_initializer=mean, name="history_projection"
         )
         half_lives = np.geomspace(1 / 3, max(positions, 1), heads)
         decays = -np.log(2.0) * np.arange(positions)[None, :] / half_lives[:, None]
@@ -123,9 +117,3 @@ class RecencyEncoder(HistoryEncoder):
         totals = tf.transpose(tf.pad(tf.cumsum(self._weights(), axis=1), [[0, 0], [1, 0]]))
         means = tf.math.divide_no_nan(sums, tf.gather(totals, counts)[:, :, None])
         return self._project(tf.reshape(means, [-1, self._heads * self._dimension]))
-
-
-def _mean_of_heads(shape: Any, dtype: Any = None, **_: Any) -> tf.Tensor:
-    inputs, outputs = shape
-    heads = inputs // outputs
-    return tf.tile(tf.eye(outputs, dtype=dtype or tf.float32), [heads, 1]) / heads

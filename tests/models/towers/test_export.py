@@ -17,7 +17,7 @@ from models.input.raw_inputs import candidate_inputs, default_value, query_input
 from models.input.transformed_features import dense_features
 from models.towers.saved_towers import SavedTowers
 from models.training.two_tower_model import TwoTowerModel
-from tests.models.conftest import export_model, random_model
+from tests.models.conftest import CATALOGUE, TIMELINES, export_model, random_model, raw_queries
 
 # Transform and the export take ten seconds each to trace.
 pytestmark = pytest.mark.slow
@@ -41,7 +41,7 @@ def towers(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> SavedTowers:
     directory = str(tmp_path_factory.mktemp("export") / "Format-Serving")
-    export_model(model, raw_spec, transformed.output, directory)
+    export_model(model, transformed.output, directory)
     return SavedTowers(directory, raw_spec)
 
 
@@ -60,30 +60,13 @@ def query(
     return tower(ids, dense_features(sparse, spec.query_features), encoded).numpy()[0]
 
 
-def raw(rows: list[dict[str, Any]]) -> dict[str, tf.Tensor]:
-    history = [row.get("history", []) for row in rows]
-    return {
-        "user": tf.constant([row.get("user", "") for row in rows], tf.string, [len(rows)]),
-        "age": tf.constant([row.get("age", NAN) for row in rows], tf.float32, [len(rows)]),
-        "visits": tf.constant([row.get("visits", NAN) for row in rows], tf.float32, [len(rows)]),
-        "country": tf.constant([row.get("country", "") for row in rows], tf.string, [len(rows)]),
-        "history": tf.ragged.constant(history, tf.string, ragged_rank=1).to_tensor(""),
-    }
-
-
 # `TIMELINES` of conftest.py as a client sends them.
 QUERIES: list[dict[str, Any]] = [
     {
-        "user": "u 1",
-        "history": ["a b", "ü→漢", "a b", "c"],
-        "age": 20.0,
-        "visits": 1.0,
-        "country": "CH",
-    },
-    {"user": "u2", "history": ["ü→漢", "a", "a b"], "visits": 2.0, "country": "CH"},
-    {"user": "→3", "history": ["a b"], "age": 40.0, "visits": 30.0, "country": "JP"},
-    {"user": "u4", "history": ["a", "ü→漢"], "visits": 40.0, "country": "JP"},
-    {"user": "u5", "country": "FR"},
+        "history": row["item"],
+        **{name: row[name][0] for name in ("user", "age", "visits", "country") if name in row},
+    }
+    for row in TIMELINES
 ]
 
 
@@ -91,29 +74,19 @@ def test_raw_queries_are_embedded_as_transformed_timelines(
     towers: SavedTowers, model: TwoTowerModel, transformed: Any, raw_spec: FeatureSpec
 ):
     # All at once: longer histories of others, beyond `max_history` too, must not matter.
-    together = towers.embed_queries(raw(QUERIES))
+    together = towers.embed_queries(raw_queries(QUERIES))
     for embedding, row in zip(together, transformed.timelines, strict=True):
         expected = query(model, transformed, raw_spec, row)
         np.testing.assert_allclose(embedding, expected, rtol=1e-4, atol=1e-5)
     for embedding, sent in zip(together, QUERIES, strict=True):
-        alone = towers.embed_queries(raw([sent]))[0]
+        alone = towers.embed_queries(raw_queries([sent]))[0]
         np.testing.assert_allclose(embedding, alone, rtol=1e-4, atol=1e-5)
 
 
 def test_raw_candidates_are_embedded_as_the_catalogue_in_memory(
-    towers: SavedTowers,
-    model: TwoTowerModel,
-    write_examples: Callable[..., str],
-    tmp_path: Path,
+    towers: SavedTowers, model: TwoTowerModel, write_examples: Callable[..., str], tmp_path: Path
 ):
-    titles = ["The Thing, 1982!", "東京 物語 the", "ÉTÉ été thing THE the", "", "..."]
-    genres = [["x y", "z"], ["x y"], ["rare", "z"], [], ["z", "x y"]]
-    years = [[1980.0], [2000.0], [], [2020.0], []]
-    rows = [
-        {"item": [item], "title": [title] if title else [], "genres": genre, "year": year}
-        for item, title, genre, year in zip(ITEMS, titles, genres, years, strict=True)
-    ]
-    ids, vectors = towers.embed_catalogue([write_examples(tmp_path, rows)])
+    ids, vectors = towers.embed_catalogue([write_examples(tmp_path, CATALOGUE)])
     assert [name.decode() for name in ids] == ITEMS
     # The vocabulary's order is that of `ITEMS`: by falling count.
     expected = model.candidates(tf.range(NUM_ITEMS))
@@ -123,20 +96,20 @@ def test_raw_candidates_are_embedded_as_the_catalogue_in_memory(
 def test_an_unknown_user_is_answered_from_history_and_features(towers: SavedTowers):
     stranger = {**QUERIES[2], "user": "never seen"}
     anonymous = {**QUERIES[2], "user": ""}
-    known, unknown, missing = towers.embed_queries(raw([QUERIES[2], stranger, anonymous]))
+    known, unknown, missing = towers.embed_queries(raw_queries([QUERIES[2], stranger, anonymous]))
     np.testing.assert_array_equal(unknown, missing)
     assert np.any(known != unknown)
 
 
 def test_an_empty_query_is_the_zero_vector_with_a_one_for_the_bias(towers: SavedTowers):
-    nothing = towers.embed_queries(raw([{}]))[0]
+    nothing = towers.embed_queries(raw_queries([{}]))[0]
     np.testing.assert_allclose(nothing, [0.0] * DIMENSION + [1.0], atol=1e-6)
 
 
 @pytest.mark.parametrize("number", [NAN, math.inf, -math.inf])
 def test_non_finite_numbers_count_as_missing(towers: SavedTowers, number: float):
     embedded = towers.embed_queries(
-        raw([{"user": "u2", "age": number, "visits": number}, {"user": "u2"}])
+        raw_queries([{"user": "u2", "age": number, "visits": number}, {"user": "u2"}])
     )
     assert np.all(np.isfinite(embedded))
     np.testing.assert_array_equal(embedded[0], embedded[1])
@@ -160,7 +133,7 @@ def test_one_row_defaults_are_spread_over_the_batch(towers: SavedTowers, raw_spe
     users = tf.constant(["u 1", "u2"])
     spread = towers.embed_queries({**defaults, "user": users})
     np.testing.assert_array_equal(
-        spread, towers.embed_queries(raw([{"user": "u 1"}, {"user": "u2"}]))
+        spread, towers.embed_queries(raw_queries([{"user": "u 1"}, {"user": "u2"}]))
     )
     empty = towers.embed_queries({**defaults, "user": users[:0]})
     assert empty.shape == (0, DIMENSION + 1)

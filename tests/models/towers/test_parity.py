@@ -12,13 +12,12 @@ import tensorflow as tf
 
 from models.config import ModelConfig, TrainingConfig
 from models.features.spec import FeatureSpec
-from models.input.raw_inputs import default_value, query_inputs
 from models.towers.saved_towers import SavedTowers
 from models.training.two_tower_model import TwoTowerModel
 from serving.clients import Query, RetrievalClient
 from serving.errors import NotFoundError
 from serving.launcher import running_model_server
-from tests.models.conftest import export_model, random_model
+from tests.models.conftest import export_model, random_model, raw_queries
 
 # A Transform graph is traced for each encoder, and a server started.
 pytestmark = pytest.mark.slow
@@ -62,9 +61,7 @@ def answers(
     transformed: Any, raw_spec: FeatureSpec, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Answers]:
     folder = tmp_path_factory.mktemp("parity")
-    defaults = {name: default_value(spec) for name, spec in query_inputs(raw_spec).items()}
-    histories = tf.ragged.constant(HISTORIES, tf.string, ragged_rank=1).to_tensor("")
-    sent = {**defaults, "user": tf.fill([len(HISTORIES)], USER), "history": histories}
+    sent = raw_queries([{"user": USER, "history": history} for history in HISTORIES])
     training = TrainingConfig(objective="next_candidate")
     models = {
         name: random_model(
@@ -75,7 +72,7 @@ def answers(
         for name, settings in ENCODERS.items()
     }
     for version, (name, model) in enumerate(models.items(), start=1):
-        export_model(model, raw_spec, transformed.output, str(folder / name / str(version)))
+        export_model(model, transformed.output, str(folder / name / str(version)))
     found = {}
     base = folder / "served"
     (first, *_) = ENCODERS
@@ -119,7 +116,7 @@ def trained(model: TwoTowerModel, transformed: Any) -> np.ndarray:
         "visits": tf.constant([[-1]]),
         "country": tf.constant([[-1]]),
     }
-    vectors: np.ndarray = model.embed_positions(inputs, history, history >= 0).numpy()
+    vectors: np.ndarray = model.embed_positions(inputs, history).numpy()
     return vectors
 
 
