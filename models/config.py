@@ -5,8 +5,7 @@ This module must stay importable without TensorFlow: every command reads the con
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -80,16 +79,12 @@ class ModelConfig(Settings):
         return self.history_encoder in ("gru", "self_attention")
 
     @model_validator(mode="after")
-    def _query_tower_has_an_input(self) -> "ModelConfig":
+    def _options_are_consistent(self) -> "ModelConfig":
         if not self.encodes_history and not self.query_id_embedding:
             raise ValueError(
                 "the query tower needs an input, but `history_encoder` is none and "
                 "`query_id_embedding` is false; change one of them"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _options_are_consistent(self) -> "ModelConfig":
         if self.history_encoder == "self_attention" and self.dimension % self.attention_heads:
             raise ValueError(
                 f"`dimension` {self.dimension} must be divisible by `attention_heads` "
@@ -221,13 +216,9 @@ class RangeConfig(Settings):
         return self
 
 
-def _kind_of_choices(value: Any) -> str:
-    return "range" if isinstance(value, dict | RangeConfig) else "values"
-
-
 Choices = Annotated[
     Annotated[tuple[Any, ...], Tag("values")] | Annotated[RangeConfig, Tag("range")],
-    Discriminator(_kind_of_choices),
+    Discriminator(lambda value: "range" if isinstance(value, dict | RangeConfig) else "values"),
 ]
 
 
@@ -275,8 +266,7 @@ class TuningConfig(Settings):
         return self
 
 
-@dataclass(frozen=True)
-class HoldoutMetric:
+class HoldoutMetric(NamedTuple):
     """A metric@k that training and tuning compute on held-out training timelines."""
 
     kind: str

@@ -25,18 +25,14 @@ def preprocessing_fn(
 ) -> dict[str, tf.SparseTensor]:
     """Convert a batch of raw Examples to indices and normalised numbers.
 
-    All features are sparse, because timelines lack the candidate features and the catalogue lacks
-    the query features. Missing values stay missing.
+    All features are sparse `[batch, n]`, because timelines lack the candidate features and the
+    catalogue lacks the query features. Missing values stay missing. The outputs are int64 indices
+    into a vocabulary, whose last index is the out-of-vocabulary bucket, int64 bucket numbers, or
+    float32 z-scores.
 
-    Args:
-        inputs: Raw features by name, `[batch, n]` each.
-        custom_config: `SPEC_KEY` contains the fields of the `FeatureSpec`, `QUERY_VOCABULARY_KEY`
-            whether query IDs get a vocabulary. Without one, all query IDs get index 0, which avoids
-            analysing millions of session IDs if the model has no embeddings for them.
-
-    Returns:
-        Transformed features with the same names, `[batch, n]`: int64 indices into a vocabulary,
-        whose last index is the out-of-vocabulary bucket, int64 bucket numbers, or float32 z-scores.
+    In `custom_config`, `SPEC_KEY` contains the fields of the `FeatureSpec`. Without
+    `QUERY_VOCABULARY_KEY`, all query IDs get index 0, which avoids analysing millions of session
+    IDs if the model has no embeddings for them.
     """
     spec = FeatureSpec.model_validate(custom_config[SPEC_KEY])
     outputs = {spec.candidate_id: _id_indices(inputs[spec.candidate_id], spec.candidate_id)}
@@ -48,10 +44,8 @@ def preprocessing_fn(
     )
     for name, feature in {**spec.query_features, **spec.candidate_features}.items():
         outputs[name] = _transformed_feature(inputs[name], name, feature)
-    for name in (TIMESTAMP_KEY, RATING_KEY, EVENT_TYPE_KEY, IS_TARGET_KEY):
-        if name in inputs:
-            outputs[name] = inputs[name]
-    return outputs
+    kept = (TIMESTAMP_KEY, RATING_KEY, EVENT_TYPE_KEY, IS_TARGET_KEY)
+    return outputs | {name: inputs[name] for name in kept if name in inputs}
 
 
 def tokens(text: tf.SparseTensor) -> tf.SparseTensor:
@@ -71,13 +65,7 @@ def _id_indices(ids: tf.SparseTensor, name: str) -> tf.SparseTensor:
     # A line of a vocabulary with counts is "count id", and Transform's lookup table splits it at
     # each space. Spaces in IDs are therefore replaced by a character that ingestion rejects in IDs.
     spaceless = ids.with_values(tf.strings.regex_replace(ids.values, " ", SPACE_IN_ID))
-    return tft.compute_and_apply_vocabulary(
-        spaceless,
-        weights=_unit_weights(spaceless),
-        num_oov_buckets=1,
-        vocab_filename=name,
-        store_frequency=True,
-    )
+    return _vocabulary_indices(spaceless, name, store_frequency=True)
 
 
 def _transformed_feature(
@@ -88,17 +76,18 @@ def _transformed_feature(
             return tft.bucketize(values, feature.buckets)
         return tft.scale_to_z_score(values)
     words = tokens(values) if feature.kind == "text" else values
-    return tft.compute_and_apply_vocabulary(
+    return _vocabulary_indices(
         words,
-        weights=_unit_weights(words),
+        name,
         top_k=feature.max_vocabulary,
         frequency_threshold=feature.min_count if feature.min_count > 1 else None,
-        num_oov_buckets=1,
-        vocab_filename=name,
     )
 
 
-def _unit_weights(values: tf.SparseTensor) -> tf.Tensor:
+def _vocabulary_indices(values: tf.SparseTensor, name: str, **options: Any) -> tf.SparseTensor:
     # With weights, Transform sums the values of a batch before Beam combines the batches. Without
     # weights, each value passes through Beam, which took half of the time with a million events.
-    return tf.ones_like(values.values, tf.int64)
+    weights = tf.ones_like(values.values, tf.int64)
+    return tft.compute_and_apply_vocabulary(
+        values, weights=weights, num_oov_buckets=1, vocab_filename=name, **options
+    )

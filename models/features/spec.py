@@ -19,17 +19,8 @@ ALLOW_PREFIX = "allow_"
 
 # Keys of Examples and of served signatures, which IDs and features must not use.
 RESERVED_KEYS = frozenset(
-    {
-        TIMESTAMP_KEY,
-        RATING_KEY,
-        EVENT_TYPE_KEY,
-        IS_TARGET_KEY,
-        HISTORY_KEY,
-        EXCLUDE_KEY,
-        "candidate_ids",
-        "scores",
-        "embedding",
-    }
+    {TIMESTAMP_KEY, RATING_KEY, EVENT_TYPE_KEY, IS_TARGET_KEY, HISTORY_KEY, EXCLUDE_KEY}
+    | {"candidate_ids", "scores", "embedding"}
 )
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -105,26 +96,23 @@ class FeatureSpec(Settings):
             *((f"queries.features.{name}", name) for name in self.features.query),
             *((f"candidates.features.{name}", name) for name in self.features.candidate),
         ]
-        rename_feature = "rename the feature and give the file's column in its `column`"
         taken: dict[str, str] = {}
         for setting, name in settings:
+            rename = "rename the column in the file"
+            if ".features." in setting:
+                rename = "rename the feature and give the file's column in its `column`"
+            problem = None
             if not _NAME.fullmatch(name):
-                is_feature = ".features." in setting
-                raise ValueError(
+                problem = (
                     f"{setting} must consist of letters, digits and _ and start with a letter, "
-                    f"because it names an input of the model, got {name!r}; "
-                    f"{rename_feature if is_feature else 'rename the column in the file'}"
+                    f"because it names an input of the model, got {name!r}"
                 )
-            if name in RESERVED_KEYS:
-                raise ValueError(
-                    f"{setting} must not be a name that the pipeline uses itself, got {name!r}; "
-                    f"{rename_feature}"
-                )
-            if name in taken:
-                raise ValueError(
-                    f"names must be unique, but {setting} and {taken[name]} are both {name!r}; "
-                    "rename one and give the file's column in its `column`"
-                )
+            elif name in RESERVED_KEYS:
+                problem = f"{setting} must not be a name that the pipeline uses itself: {name!r}"
+            elif name in taken:
+                problem = f"names must be unique, but {setting} and {taken[name]} are both {name!r}"
+            if problem is not None:
+                raise ValueError(f"{problem}; {rename}")
             taken[name] = setting
         return self
 
@@ -163,12 +151,11 @@ def event_weight_key(columns: ColumnsConfig, weights: Mapping[str, float]) -> st
         raise ValueError(
             "`training.event_weights` needs `events.event_type` or `events.rating`; set one"
         )
-    for value in weights:
-        try:
-            float(value)
-        except ValueError:
-            raise ValueError(
-                f"the keys of `training.event_weights` must be ratings, that is numbers, without "
-                f"`events.event_type`, got {value!r}"
-            ) from None
+    try:
+        _ = [float(rating) for rating in weights]
+    except ValueError as error:
+        raise ValueError(
+            "the keys of `training.event_weights` must be ratings, that is numbers, without "
+            f"`events.event_type`: {error}"
+        ) from None
     return RATING_KEY

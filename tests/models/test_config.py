@@ -1,26 +1,31 @@
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
 from models.config import ModelConfig, TrainingConfig
+from models.settings import Settings
 
 
-def test_a_query_tower_must_see_something():
-    with pytest.raises(ValidationError, match="query tower needs an input"):
-        ModelConfig(history_encoder="none")
-    assert ModelConfig(history_encoder="none", query_id_embedding=True)
-
-
-def test_attention_heads_share_the_dimension():
-    with pytest.raises(ValidationError, match="must be divisible by `attention_heads` 3"):
-        ModelConfig(history_encoder="self_attention", dimension=64, attention_heads=3)
-
-
-def test_a_shared_table_must_exist():
-    with pytest.raises(ValidationError, match="candidate_id_embedding"):
-        ModelConfig(share_candidate_ids=True, candidate_id_embedding=False)
-
-
-def test_early_stopping_needs_something_to_watch():
-    with pytest.raises(ValidationError, match="needs validation timelines"):
-        TrainingConfig(early_stopping_patience=3)
-    assert TrainingConfig(early_stopping_patience=3, validation_fraction=0.05)
+@pytest.mark.parametrize(
+    ("section", "settings", "message"),
+    [
+        (ModelConfig, {"history_encoder": "none"}, "query tower needs an input"),
+        (
+            ModelConfig,
+            {"history_encoder": "self_attention", "dimension": 64, "attention_heads": 3},
+            "must be divisible by `attention_heads` 3",
+        ),
+        (
+            ModelConfig,
+            {"share_candidate_ids": True, "candidate_id_embedding": False},
+            "candidate_id_embedding",
+        ),
+        (TrainingConfig, {"early_stopping_patience": 3}, "needs validation timelines"),
+    ],
+)
+def test_settings_that_exclude_each_other_are_an_error(
+    section: type[Settings], settings: dict[str, Any], message: str
+):
+    with pytest.raises(ValidationError, match=message):
+        section(**settings)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from models.features.preprocessing import SPACE_IN_ID, tokens
 from models.features.spec import FeatureSpec
 from models.features.vocabularies import FeatureSizes, candidate_counts
-from models.input.transformed_features import CandidateTable
+from models.input.transformed_features import read_candidate_features
 
 # Transform takes ten seconds to trace and run, however few the Examples.
 pytestmark = pytest.mark.slow
@@ -19,20 +19,11 @@ pytestmark = pytest.mark.slow
 ITEMS = ["a b", "ü→漢", "a", "c", "d"]
 
 
-def test_every_id_has_one_index_by_falling_count(transformed: Any):
+def test_every_id_has_one_index_by_falling_count_in_events_and_catalogue(transformed: Any):
     assert [transformed.index(item) for item in ITEMS] == [0, 1, 2, 3, 4]
-    users = [row["user"][0] for row in transformed.timelines]
-    assert sorted(users) == [0, 1, 2, 3, 4]
-
-
-def test_events_have_the_indices_of_the_catalogue_in_their_order(transformed: Any):
-    assert [row["item"] for row in transformed.timelines] == [
-        [0, 1, 0, 3],
-        [1, 2, 0],
-        [0],
-        [2, 1],
-        [],
-    ]
+    assert sorted(row["user"][0] for row in transformed.timelines) == [0, 1, 2, 3, 4]
+    items = [row["item"] for row in transformed.timelines]
+    assert items == [[0, 1, 0, 3], [1, 2, 0], [0], [2, 1], []]
 
 
 def test_counts_are_those_of_the_events(transformed: Any, raw_spec: FeatureSpec):
@@ -126,13 +117,12 @@ def test_texts_keep_their_rows():
 def test_the_catalogue_is_read_in_the_order_of_the_vocabulary(
     transformed: Any, raw_spec: FeatureSpec
 ):
-    table = CandidateTable.read(transformed.catalogue_files, raw_spec, 5)
-    assert table.num_candidates == 5
-    assert table.features["title"].shape == (5, 5)
-    assert table.features["year"].shape == (5, 1)
+    features = read_candidate_features(transformed.catalogue_files, raw_spec, 5)
+    assert features["title"].shape == (5, 5)
+    assert features["year"].shape == (5, 1)
     for row in transformed.catalogue:
         index = row["item"][0]
         for name in ("title", "genres"):
-            assert [v for v in table.features[name][index] if v >= 0] == row[name]
-        year = table.features["year"][index, 0]
+            assert [v for v in features[name][index] if v >= 0] == row[name]
+        year = features["year"][index, 0]
         assert math.isnan(year) if not row["year"] else year == pytest.approx(row["year"][0])

@@ -5,54 +5,37 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from models.features.spec import (
-    RESERVED_KEYS,
-    ColumnsConfig,
-    FeatureConfig,
-    FeatureSpec,
-    event_weight_key,
-)
+from models.features.spec import RESERVED_KEYS, ColumnsConfig, FeatureConfig, event_weight_key
 from tests.builders import feature_spec
 
-
-def spec(
-    query_id: str = "user",
-    candidate_id: str = "item",
-    query: tuple[str, ...] = (),
-    candidate: tuple[str, ...] = (),
-) -> FeatureSpec:
-    return feature_spec(
-        {name: {"kind": "numeric"} for name in query},
-        {name: {"kind": "text"} for name in candidate},
-        query_id=query_id,
-        candidate_id=candidate_id,
-    )
+X: dict[str, Any] = {"kind": "numeric"}
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED_KEYS))
 def test_names_that_the_pipeline_uses_are_refused_everywhere(name: str):
-    with pytest.raises(ValidationError, match=rf"queries\.features\.{name} must not be"):
-        spec(query=(name,))
-    with pytest.raises(ValidationError, match=rf"candidates\.features\.{name} must not be"):
-        spec(candidate=(name,))
-    with pytest.raises(ValidationError, match=r"events\.query_id must not be"):
-        spec(query_id=name)
-    with pytest.raises(ValidationError, match=r"events\.candidate_id must not be"):
-        spec(candidate_id=name)
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"query": {name: X}}, rf"queries\.features\.{name}"),
+        ({"candidate": {name: X}}, rf"candidates\.features\.{name}"),
+        ({"query_id": name}, r"events\.query_id"),
+        ({"candidate_id": name}, r"events\.candidate_id"),
+    ]
+    for arguments, setting in cases:
+        with pytest.raises(ValidationError, match=f"{setting} must not be"):
+            feature_spec(**arguments)
 
 
 @pytest.mark.parametrize(
-    "names",
+    "arguments",
     [
         {"query_id": "x", "candidate_id": "x"},
-        {"query": ("x",), "candidate": ("x",)},
-        {"query_id": "x", "candidate": ("x",)},
-        {"candidate_id": "x", "query": ("x",)},
+        {"query": {"x": X}, "candidate": {"x": X}},
+        {"query_id": "x", "candidate": {"x": X}},
+        {"candidate_id": "x", "query": {"x": X}},
     ],
 )
-def test_a_name_is_given_once(names: dict[str, Any]):
+def test_a_name_is_given_once(arguments: dict[str, Any]):
     with pytest.raises(ValidationError, match="are both 'x'"):
-        spec(**names)
+        feature_spec(**arguments)
 
 
 @pytest.mark.parametrize(
