@@ -38,7 +38,7 @@ class Task(NamedTuple):
     """Task of this process in the cluster; the chief exports the model."""
 
     kind: str
-    index: int
+    number: int
     is_chief: bool
 
 
@@ -78,7 +78,7 @@ def fit_as_chief(arguments: Mapping[str, Any], folder: Path) -> None:
     if not task.is_chief:
         raise ClusterError(
             "the pipeline must run as the chief, but TF_CONFIG makes this process "
-            f"{task.kind} {task.index}; start the other workers with `python -m {_WORKER_MODULE}`"
+            f"{task.kind} {task.number}; start the other workers with `python -m {_WORKER_MODULE}`"
         )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ARGUMENTS_FILE

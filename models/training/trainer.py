@@ -142,7 +142,7 @@ def fit(
     strategy = model.distribute_strategy
     task = read_task() if training.strategy == "multi_worker" else None
     if task is not None:
-        checkpoint_dir /= f"{task.kind}-{task.index}"
+        checkpoint_dir /= f"{task.kind}-{task.number}"
     state = FitState(checkpoint_dir, training, measure)
     with strategy.scope():
         model.compile(
