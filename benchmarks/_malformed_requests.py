@@ -13,68 +13,63 @@ from serving.errors import code_name
 
 _TIMEOUT_S = 10.0
 _DT_FLOAT, _DT_STRING = 1, 7
-REFUSED = "refused"
 
 Sender = Callable[[], Awaitable[str]]
 
 
-def predict_request(name: str = "retrieval", signature: str = "", **spec: Any) -> Any:
-    """Return a valid PredictRequest, except for the parts that the arguments change."""
-    model_spec = messages_pb2.ModelSpec(name=name, signature_name=signature, **spec)
+def predict_body(model: str = "retrieval", signature: str = "", **changes: Any) -> bytes:
+    """Return the body of a valid PredictRequest, except for the parts that the arguments change.
+
+    Args:
+        model: The model.
+        signature: The signature.
+        changes: Other fields of the ModelSpec; or inputs, as their shape, values and data type,
+            which need not match.
+    """
+    inputs: dict[str, tuple[Any, ...]] = {
+        "user_id": ([1], ["u1"]),
+        "history": ([1, 1], ["item_1"]),
+        **{name: changes.pop(name) for name in [*changes] if isinstance(changes[name], tuple)},
+    }
+    model_spec = messages_pb2.ModelSpec(name=model, signature_name=signature, **changes)
     request = messages_pb2.PredictRequest(model_spec=model_spec)
-    set_text(request.inputs["user_id"], [1], ["user 1"])
-    set_text(request.inputs["history"], [1, 1], ["item 1"])
-    return request
-
-
-def set_text(tensor: Any, shape: list[int], values: list[str], dtype: int = _DT_STRING) -> None:
-    """Fill a TensorProto, without a check that shape and values match."""
-    tensor.Clear()
-    tensor.dtype = dtype
-    for size in shape:
-        tensor.tensor_shape.dim.add(size=size)
-    tensor.string_val.extend(value.encode() for value in values)
+    for name, (shape, values, *dtype) in inputs.items():
+        tensor = request.inputs[name]
+        tensor.dtype = dtype[0] if dtype else _DT_STRING
+        for size in shape:
+            tensor.tensor_shape.dim.add(size=size)
+        tensor.string_val.extend(value.encode() for value in values)
+    body: bytes = request.SerializeToString()
+    return body
 
 
 def grpc_bodies() -> dict[str, bytes]:
     """Return the request bodies of invalid Predict calls, by a description of the error."""
-    requests = {
-        "no model": messages_pb2.PredictRequest(),
-        "unknown model": predict_request("nobody"),
-        "unknown version": predict_request(version={"value": 10**9}),
-        "unknown label": predict_request(version_label="no such label"),
-        "unknown signature": predict_request(signature="no such signature"),
+    valid = predict_body()
+    filtered = messages_pb2.PredictRequest.FromString(valid)
+    filtered.output_filter.append("no such output")
+    return {
+        "no model": b"",
+        "unknown model": predict_body("nobody"),
+        "unknown version": predict_body(version={"value": 10**9}),
+        "unknown label": predict_body(version_label="no such label"),
+        "unknown signature": predict_body(signature="no such signature"),
+        "unknown input": predict_body(other=([1], ["x"])),
+        "wrong dtype": predict_body(user_id=([1], ["u1"], _DT_FLOAT)),
+        "unknown dtype": predict_body(user_id=([1], ["u1"], 999)),
+        "wrong rank": predict_body(history=([1, 1, 1], ["x"])),
+        "negative size": predict_body(history=([1, -7], ["x"])),
+        "size beyond any memory": predict_body(history=([1, 2**50], ["x"])),
+        "sizes whose product overflows": predict_body(history=([2**40, 2**40], ["x"])),
+        "size beyond what was sent": predict_body(history=([1, 2**28], ["x"])),
+        "rows beyond what was sent": predict_body(history=([2**28, 0], [])),
+        "batches of two sizes": predict_body(
+            user_id=([2], ["u1", "u2"]), history=([3, 1], ["x", "y", "z"])
+        ),
+        "unknown output": filtered.SerializeToString(),
+        "no protobuf": b"\xff" * 64,
+        "half a protobuf": valid[: len(valid) // 2],
     }
-    for wrong, name in (("missing input", "history"), ("all inputs missing", "user_id")):
-        requests[wrong] = predict_request()
-        del requests[wrong].inputs[name]
-    del requests["all inputs missing"].inputs["history"]
-    requests["unknown input"] = predict_request()
-    set_text(requests["unknown input"].inputs["no such input"], [1], ["x"])
-    requests["wrong dtype"] = predict_request()
-    requests["wrong dtype"].inputs["user_id"].dtype = _DT_FLOAT
-    requests["unknown dtype"] = predict_request()
-    requests["unknown dtype"].inputs["user_id"].dtype = 999
-    requests["wrong rank"] = predict_request()
-    set_text(requests["wrong rank"].inputs["history"], [1, 1, 1], ["x"])
-    requests["negative size"] = predict_request()
-    set_text(requests["negative size"].inputs["history"], [1, -7], ["x"])
-    requests["size beyond any memory"] = predict_request()
-    set_text(requests["size beyond any memory"].inputs["history"], [1, 2**50], ["x"])
-    requests["sizes whose product overflows"] = predict_request()
-    set_text(requests["sizes whose product overflows"].inputs["history"], [2**40, 2**40], ["x"])
-    requests["size beyond what was sent"] = predict_request()
-    set_text(requests["size beyond what was sent"].inputs["history"], [1, 2**28], ["x"])
-    requests["rows beyond what was sent"] = predict_request()
-    set_text(requests["rows beyond what was sent"].inputs["history"], [2**28, 0], [])
-    requests["batches of two sizes"] = predict_request()
-    set_text(requests["batches of two sizes"].inputs["user_id"], [2], ["user 1", "user 2"])
-    set_text(requests["batches of two sizes"].inputs["history"], [3, 1], ["x", "y", "z"])
-    requests["unknown output"] = predict_request()
-    requests["unknown output"].output_filter.append("no such output")
-    bodies = {name: request.SerializeToString() for name, request in requests.items()}
-    whole = predict_request().SerializeToString()
-    return {**bodies, "no protobuf": b"\xff" * 64, "half a protobuf": whole[: len(whole) // 2]}
 
 
 def http_exchanges() -> dict[str, bytes]:
@@ -102,15 +97,14 @@ def http_exchanges() -> dict[str, bytes]:
     }
 
 
-def senders(channel: Any, host: str, grpc_port: int, rest_port: int) -> dict[str, Sender]:
+def senders(channel: Any, grpc_port: int, rest_port: int) -> dict[str, Sender]:
     """Return functions that send one malformed request each, by a description of the error.
 
-    Each function returns the name of a gRPC status code, or `REFUSED` if bytes over TCP did not get
+    Each function returns the name of a gRPC status code, or "refused" if bytes over TCP did not get
     an OK response.
 
     Args:
         channel: A `grpc.aio` channel to the server.
-        host: The server's host.
         grpc_port: The gRPC port, for bytes that are not valid HTTP/2.
         rest_port: The REST port.
     """
@@ -127,7 +121,7 @@ def senders(channel: Any, host: str, grpc_port: int, rest_port: int) -> dict[str
         return send
 
     def over_tcp(port: int, content: bytes) -> Sender:
-        return lambda: _exchange(host, port, content)
+        return lambda: _exchange(port, content)
 
     return {
         **{name: over_grpc(body) for name, body in grpc_bodies().items()},
@@ -137,9 +131,9 @@ def senders(channel: Any, host: str, grpc_port: int, rest_port: int) -> dict[str
     }
 
 
-async def _exchange(host: str, port: int, content: bytes) -> str:
+async def _exchange(port: int, content: bytes) -> str:
     try:
-        reader, writer = await asyncio.open_connection(host, port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:
         return "UNAVAILABLE"
     try:
@@ -147,9 +141,9 @@ async def _exchange(host: str, port: int, content: bytes) -> str:
         await writer.drain()
         # After some of these requests the server waits for more bytes, so limit the wait.
         answer = await asyncio.wait_for(reader.read(4096), 1.0)
-        return "OK" if answer.split(b"\r\n")[0].endswith(b" 200 OK") else REFUSED
+        return "OK" if answer.split(b"\r\n")[0].endswith(b" 200 OK") else "refused"
     except (OSError, asyncio.TimeoutError):
-        return REFUSED
+        return "refused"
     finally:
         writer.close()
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Run pipelines and components in new processes, and measure their time and memory."""
+"""Run pipelines, components and servers in new processes, and measure their time and memory."""
 
 import gc
 import importlib
@@ -17,6 +17,7 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 TWO_TOWER = "from pipeline.cli.main import main; main()"
 _REFUSED = 3
+_START_TIMEOUT_S = 120.0
 
 Measured = dict[str, Any]
 
@@ -157,6 +158,35 @@ def component(name: str, config: str, *settings: str) -> Callable[[], None]:
         run_single_component(loaded, name, "growth")
 
     return run
+
+
+def start_server(
+    base_path: Path, log: Path, *flags: str, checkout: Path = ROOT
+) -> tuple[subprocess.Popen[bytes], dict[str, int]]:
+    """Start the model server of a checkout, and wait until a version is available.
+
+    Returns:
+        The process, and its ports `grpc_port` and `rest_port`.
+    """
+    package = "serving.server" if (checkout / "serving/server").exists() else "serving.model_server"
+    python = checkout / ".venv/bin/python" if checkout != ROOT else sys.executable
+    ready = log.with_suffix(".ready")
+    ready.unlink(missing_ok=True)
+    command = [python, "-m", package, "--model_name=retrieval", f"--model_base_path={base_path}"]
+    command += [f"--ready_file={ready}", f"--parent_pid={os.getpid()}", *flags]
+    variables = {**os.environ, "PYTHONPATH": str(checkout), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, cwd=checkout, env=variables, stdout=output, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while not ready.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            sys.exit(f"the server of {checkout} did not start:\n{log.read_text()[-3000:]}")
+        time.sleep(0.05)
+    told = json.loads(ready.read_text())
+    return process, {name: told[name] for name in ("grpc_port", "rest_port")}
 
 
 def _cpu_s(who: int) -> float:

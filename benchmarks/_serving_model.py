@@ -1,17 +1,9 @@
-"""Export a retrieval SavedModel with random towers and a given size, for serving benchmarks.
+"""Retrieval models with random towers and a given size, and queries, for serving benchmarks."""
 
-Usage: python benchmarks/_serving_model.py DIRECTORY NUM_CANDIDATES BACKEND [NUM_USERS]
-"""
-
-import os
-import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +13,9 @@ K = 100
 NUM_USERS = 50_000
 QUERY_ID, CANDIDATE_ID = "user_id", "item_id"
 _NUM_CLUSTERS = 2_000
-_SEED = 42
 
 
-def clustered_vectors(count: int, seed: int = _SEED) -> npt.NDArray[np.float32]:
+def clustered_vectors(count: int, seed: int) -> npt.NDArray[np.float32]:
     """Return unit vectors `[count, 64]` in clusters whose sizes follow Zipf's law."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(_NUM_CLUSTERS, 24)) @ rng.normal(size=(24, DIMENSION))
@@ -34,23 +25,26 @@ def clustered_vectors(count: int, seed: int = _SEED) -> npt.NDArray[np.float32]:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def query_inputs(rng: np.random.Generator, batch: int, num_candidates: int) -> dict[str, Any]:
-    """Return the inputs of random queries, each with a user and a history of ten events."""
+def query_inputs(rng: np.random.Generator, num_candidates: int) -> dict[str, Any]:
+    """Return the inputs of a random query, with a user and a history of ten events."""
+    user, events = rng.integers(0, NUM_USERS), rng.integers(0, num_candidates, 10)
+    history = [f"item_{event}".encode() for event in events]
     return {
-        QUERY_ID: np.array(
-            [f"u{row}".encode() for row in rng.integers(0, NUM_USERS, batch)], object
-        ),
-        "history": np.array(
-            [
-                [f"item_{row}".encode() for row in rng.integers(0, num_candidates, 10)]
-                for _ in range(batch)
-            ],
-            object,
-        ),
+        QUERY_ID: np.array([f"u{user}".encode()], object),
+        "history": np.array([history], object),
     }
 
 
-def export(directory: Path, num_candidates: int, backend: str, num_users: int = NUM_USERS) -> None:
+def prepare_export(
+    directory: str, num_candidates: str, backend: str, num_users: str = str(NUM_USERS)
+) -> Callable[[], None]:
+    """Return a function that exports a model (for `measure_call`)."""
+    return lambda: export(directory, int(num_candidates), backend, int(num_users))
+
+
+def export(
+    directory: str, num_candidates: int, backend: str, num_users: int, seed: int = 42
+) -> None:
     """Write a SavedModel with the signatures of a real retrieval model."""
     import tensorflow as tf
 
@@ -60,16 +54,15 @@ def export(directory: Path, num_candidates: int, backend: str, num_users: int = 
     from components.index_builder.scann_index import ScannIndex, ScannSettings
     from components.index_builder.search_index import ExactIndex
     from models.features.spec import ColumnsConfig, FeatureSpec
-    from models.input.raw_inputs import candidate_inputs, same_batch
-    from models.input.raw_inputs import query_inputs as query_specs
-    from models.towers.export import EMBED_CANDIDATE, EMBED_QUERY, EMBEDDING_KEY
+    from models.input.raw_inputs import same_batch
+    from models.towers.export import EMBEDDING_KEY, save_towers
     from models.towers.saved_towers import SavedTowers
 
     spec = FeatureSpec(columns=ColumnsConfig(query_id=QUERY_ID, candidate_id=CANDIDATE_ID))
-    vectors = clustered_vectors(num_candidates)
+    vectors = clustered_vectors(num_candidates, seed)
     # Query embeddings differ from all items: they are the sum of a user vector (the mean of three
     # items) and the mean of the history.
-    rng = np.random.default_rng(_SEED + 1)
+    rng = np.random.default_rng(seed + 1)
     users = vectors[rng.integers(0, num_candidates, (num_users, 3))].mean(axis=1)
     ids = [f"item_{row}" for row in range(num_candidates)]
 
@@ -85,7 +78,7 @@ def export(directory: Path, num_candidates: int, backend: str, num_users: int = 
     class Towers(tf.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.users, self.user_vectors = table([f"u{i}" for i in range(num_users)]), None
+            self.users = table([f"u{row}" for row in range(num_users)])
             self.user_vectors = with_unknown(users)
             self.items, self.item_vectors = table(ids), with_unknown(vectors)
 
@@ -100,39 +93,23 @@ def export(directory: Path, num_candidates: int, backend: str, num_users: int = 
             return {EMBEDDING_KEY: tf.math.l2_normalize(user + mean, axis=1)}
 
         def embed_candidate(self, **inputs: Any) -> dict[str, Any]:
-            return {
-                EMBEDDING_KEY: tf.gather(self.item_vectors, self.items.lookup(inputs[CANDIDATE_ID]))
-            }
+            rows = self.items.lookup(inputs[CANDIDATE_ID])
+            return {EMBEDDING_KEY: tf.gather(self.item_vectors, rows)}
 
     towers = Towers()
     with tempfile.TemporaryDirectory() as scratch:
-        traced = {
-            EMBED_QUERY: (towers.embed_query, query_specs(spec)),
-            EMBED_CANDIDATE: (towers.embed_candidate, candidate_inputs(spec)),
-        }
-        tf.saved_model.save(
-            towers,
-            f"{scratch}/towers",
-            signatures={
-                name: tf.function(function, autograph=False).get_concrete_function(**specs)
-                for name, (function, specs) in traced.items()
-            },
-        )
+        towers_dir = f"{scratch}/towers"
+        save_towers(towers, spec, towers.embed_query, towers.embed_candidate, towers_dir)
         ids_file = Path(scratch, "ids.txt")
-        ids_file.write_text(
-            "".join(f"{line.decode()}\n" for line in tf.io.encode_base64(ids).numpy())
-        )
+        lines = tf.strings.join([tf.io.encode_base64(ids), "\n"]).numpy()
+        ids_file.write_bytes(b"".join(lines))
         index: Any = ExactIndex(vectors)
         if backend == "scann":
             # For 100,000 candidates: 316 leaves, 64 searched, 400 rescored; recall@100 >= 0.95.
             settings = ScannSettings.choose(num_candidates, K, None, None, None)
             index = ScannIndex(vectors, K, settings)
         catalogue = CatalogueFiles(str(ids_file), num_candidates, {})
-        model = RetrievalModel(SavedTowers(f"{scratch}/towers", spec), index, catalogue, spec, K)
-        query = query_inputs(np.random.default_rng(0), 1, num_candidates)
+        model = RetrievalModel(SavedTowers(towers_dir, spec), index, catalogue, spec, K)
+        query = query_inputs(np.random.default_rng(0), num_candidates)
         warmup = [(SERVING_DEFAULT, {name: tf.constant(rows) for name, rows in query.items()})]
-        save_retrieval_model(model, str(directory), "retrieval", warmup, identity="")
-
-
-if __name__ == "__main__":
-    export(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], *map(int, sys.argv[4:]))
+        save_retrieval_model(model, directory, "retrieval", warmup, identity="")

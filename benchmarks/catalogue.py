@@ -82,27 +82,23 @@ def write_towers(directory: Path) -> None:
     """Save towers whose embeddings are pseudo-random functions of the ID."""
     import tensorflow as tf
 
-    from models.input.raw_inputs import candidate_inputs, query_inputs, same_batch
+    from models.input.raw_inputs import same_batch
+    from models.towers.export import save_towers
 
     frequencies = tf.constant([[1.0 + 0.37 * index for index in range(DIMENSION)]])
 
-    def vectors(ids: Any) -> Any:
+    def vectors(raw: Any, name: str) -> Any:
+        ids = same_batch(raw)[name]
         seeds = tf.cast(tf.strings.to_hash_bucket_fast(ids, 1 << 20), tf.float32)
         return {"embedding": tf.sin(seeds[:, None] * frequencies)}
 
-    towers = tf.Module()
-    functions = {
-        "embed_query": (lambda **raw: vectors(same_batch(raw)["user"]), query_inputs(spec())),
-        "embed_candidate": (
-            lambda **raw: vectors(same_batch(raw)["item"]),
-            candidate_inputs(spec()),
-        ),
-    }
-    signatures = {
-        name: tf.function(function, autograph=False).get_concrete_function(**inputs)
-        for name, (function, inputs) in functions.items()
-    }
-    tf.saved_model.save(towers, str(directory), signatures=signatures)
+    save_towers(
+        tf.Module(),
+        spec(),
+        lambda **raw: vectors(raw, "user"),
+        lambda **raw: vectors(raw, "item"),
+        str(directory),
+    )
 
 
 def prepare_embedding(folder: str) -> Callable[[], None]:
@@ -161,7 +157,7 @@ def prepare_search(folder: str) -> Callable[[], dict[str, float]]:
             answer = recommend(user=tf.constant([f"user {number}"]), allow_genres=allow, **base)
             found = answer["candidate_ids"].numpy()
             times.append(1000 * (time.monotonic() - started))
-            assert found[0, -1] != b""
+            assert found[0, -1] != b"", f"fewer than {K} candidates have {genres}"
         return float(np.median(times))
 
     def search() -> dict[str, float]:

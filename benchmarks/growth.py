@@ -202,57 +202,30 @@ def _model_rows(log: Log, label: str) -> Iterator[Row]:
 
 def step_rows(log: Log) -> Iterator[Row]:
     """Time one small component, started as Airflow and as Kubeflow Pipelines start it."""
+    from tests.pipeline.orchestrators.kubeflow.compiled_steps import (
+        CompiledPipeline,
+        compile_for_folder,
+    )
+
     command = [*COMMAND, "component", "ImportSchemaGen", "--config", str(log.config), "--run-id"]
     output = log.folder / "step.log"
     # The first run fills the file cache and is not counted.
     steps = [measure([*command, f"step-{number}"], {}, output) for number in range(STEPS + 1)][1:]
     yield row("airflow_step_wall", _median(steps, "process_wall_s"), "s", 8.0, 4.0)
     yield row("airflow_step_cpu", _median(steps, "process_cpu_s"), "s")
-    steps = [measure(*kubeflow_step(log, f"step-{number}"), output) for number in range(STEPS)]
-    yield row("kubeflow_step_wall", _median(steps, "process_wall_s"), "s", 8.0, 4.0)
+    schema = f"schema.file={log.folder / 'schema' / 'growth' / 'schema.pbtxt'}"
+    seconds = []
+    for number in range(STEPS):
+        root = log.folder / f"kubeflow-{number}"
+        spec = compile_for_folder(log.config, root, schema)
+        pipeline = CompiledPipeline(spec, root, {"data_directory": str(log.folder)})
+        pipeline.run(only=["ImportSchemaGen"])
+        seconds += pipeline.seconds.values()
+    yield row("kubeflow_step_wall", statistics.median(seconds), "s", 8.0, 4.0)
 
 
 def _median(steps: list[Measured], name: str) -> float:
-    return statistics.median(step[name] for step in steps)
-
-
-def kubeflow_step(log: Log, run_id: str) -> tuple[list[str], dict[str, str]]:
-    """Return the command and environment with which Kubeflow starts ImportSchemaGen."""
-    from pipeline.config.file import load
-    from pipeline.orchestrators.kubeflow.compile import compile_pipeline
-
-    root = log.folder / "root" / run_id
-    schema = f"schema.file={log.folder / 'schema' / 'growth' / 'schema.pbtxt'}"
-    spec = yaml.safe_load(
-        compile_pipeline(load(str(log.config), [schema]), "kubeflow", "image:test", str(root))
-    )
-    task = spec["root"]["dag"]["tasks"]["ImportSchemaGen"]
-    component = spec["components"][task["componentRef"]["name"]]
-    container = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
-    declared = spec["root"]["inputDefinitions"]["parameters"]
-    values = {key: body.get("defaultValue") for key, body in declared.items()}
-    values["data_directory"] = str(log.folder)
-    parameters = {
-        key: values[given["componentInputParameter"]]
-        if "componentInputParameter" in given
-        else given["runtimeValue"]["constant"]
-        for key, given in task.get("inputs", {}).get("parameters", {}).items()
-    }
-    artifacts = {
-        key: {
-            "artifacts": [
-                {"name": key, "type": body["artifactType"], "uri": str(root / key), "metadata": {}}
-            ]
-        }
-        for key, body in component["outputDefinitions"]["artifacts"].items()
-    }
-    executor_input = {
-        "inputs": {"parameterValues": parameters},
-        "outputs": {"artifacts": artifacts, "outputFile": str(root / "executor_output.json")},
-    }
-    words = [*container["command"], *container["args"]][1:]
-    command = [json.dumps(executor_input) if word == "{{$}}" else word for word in words]
-    return [sys.executable, *command], {each["name"]: each["value"] for each in container["env"]}
+    return float(statistics.median(step[name] for step in steps))
 
 
 def rows(options: Any, folder: Path) -> Iterator[Row]:

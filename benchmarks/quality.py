@@ -14,7 +14,9 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -27,6 +29,7 @@ from benchmarks._report import Row, options_parser, row, run
 
 # Served and evaluated metrics may differ only by rounding.
 SERVED_TOLERANCE = 0.001
+QUERIES_PER_REQUEST = 64
 
 
 class Goal(NamedTuple):
@@ -115,31 +118,28 @@ ABLATIONS: Mapping[str, tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]]] =
 FITTED_ONLY = ("evaluation.min_metrics={hit_rate@100: 1.0}", "evaluation.baselines=[popularity]")
 
 
-class Evaluation:
-    """The newest evaluation of a project: the rank of each held-out event, by ranker."""
+def standard_error(config: str, runs: str, ranker: str, metric: str, configured: bool) -> float:
+    """Return the standard error over queries of a metric in the newest evaluation.
 
-    def __init__(self, config: str, runs: str) -> None:
-        import polars as pl
+    Args:
+        config: The configuration.
+        runs: Its folder for runs.
+        ranker: The model or a baseline.
+        metric: The metric.
+        configured: Whether seen candidates are excluded as configured, or the other way around.
+    """
+    import polars as pl
 
-        from components.retrieval_evaluator.event_results import CASES_FILE
-        from pipeline.runs.evaluation import newest_output
+    from components.retrieval_evaluator.event_results import CASES_FILE
+    from pipeline.runs.evaluation import newest_output
 
-        uri = newest_output(loaded(config, runs), "RetrievalEvaluator", "evaluation")
-        self._cases = pl.read_parquet(os.path.join(uri, CASES_FILE))
-        _, self._query = np.unique(self._cases["query_id"].to_numpy(), return_inverse=True)
-
-    def standard_error(self, ranker: str, metric: str, configured: bool) -> float:
-        """Return the standard error of a metric over queries.
-
-        Args:
-            ranker: The model or a baseline.
-            metric: The metric.
-            configured: Whether seen candidates are excluded as configured, or the other way around.
-        """
-        column = f"rank_{ranker}" if configured else f"rank_other_{ranker}"
-        gain = gains(metric, self._cases[column].cast(float).fill_null(np.inf).to_numpy())
-        sums = np.bincount(self._query, weights=gain - gain.mean())
-        return float(np.sqrt((sums**2).sum()) / len(gain))
+    uri = newest_output(loaded(config, runs), "RetrievalEvaluator", "evaluation")
+    column = f"rank_{ranker}" if configured else f"rank_other_{ranker}"
+    cases = pl.read_parquet(os.path.join(uri, CASES_FILE), columns=["query_id", column])
+    gain = gains(metric, cases[column].cast(float).fill_null(np.inf).to_numpy())
+    _, query = np.unique(cases["query_id"].to_numpy(), return_inverse=True)
+    sums = np.bincount(query, weights=gain - gain.mean())
+    return float(np.sqrt((sums**2).sum()) / len(gain))
 
 
 def gains(metric: str, ranks: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -155,7 +155,6 @@ def gains(metric: str, ranks: npt.NDArray[np.float64]) -> npt.NDArray[np.float64
 def measured_rows(config: str, runs: str) -> Iterator[Row]:
     """Run a configuration and yield its metrics, CPU time and served metrics."""
     summary = run_pipeline(config, runs)
-    evaluation = Evaluation(config, runs)
     excluded = loaded(config, runs).evaluation.exclude_seen
     goals = GOALS[config]
     for goal in goals:
@@ -169,7 +168,7 @@ def measured_rows(config: str, runs: str) -> Iterator[Row]:
                 "share",
                 *bounds,
                 larger_is_better=True,
-                standard_error=evaluation.standard_error(ranker, goal.metric, configured),
+                standard_error=standard_error(config, runs, ranker, goal.metric, configured),
             )
     model, cpu_s = summary["metrics"]["model"], summary["fit"]["cpu_seconds"]
     if config == "movielens_100k":
@@ -180,8 +179,6 @@ def measured_rows(config: str, runs: str) -> Iterator[Row]:
     else:
         yield row(f"{config}: CPU of the training", cpu_s, "s")
     goals = tuple(goal for goal in goals if goal.excluded == excluded)
-    from benchmarks._served_metrics import served_ranks
-
     # If the gate refused the model, every difference counts as 1.
     ranks = np.empty(0)
     if summary["pushed_version"] is not None:
@@ -191,6 +188,44 @@ def measured_rows(config: str, runs: str) -> Iterator[Row]:
         name = f"{config}: served {goal.metric} less evaluated"
         served = gains(goal.metric, ranks).mean() if len(ranks) else model[goal.metric] + 1.0
         yield row(name, abs(float(served) - model[goal.metric]), "share", SERVED_TOLERANCE)
+
+
+def served_ranks(config: Any, serving_dir: str, k: int) -> list[float]:
+    """Serve the newest pushed version, send it the evaluation queries, and return the ranks.
+
+    The rank of a held-out candidate that is not in the response is infinity.
+    """
+    import tensorflow as tf
+
+    from components.retrieval_evaluator.evaluation_queries import EvaluationQueryReader
+    from components.serving_validator.expected_answers import SampleQueries
+    from models.input.raw_examples import split_files
+    from pipeline.runs.evaluation import newest_output
+    from serving.clients import RetrievalClient
+    from serving.launcher import running_model_server
+
+    settings = config.evaluation.for_split(
+        config.split.method, has_times=config.columns.timestamp is not None
+    )
+    files = split_files(newest_output(config, "TimelineExampleGen", "examples"), settings.split)
+    # The server takes IDs, so the indices of the candidates are not needed.
+    no_index: Any = SimpleNamespace(lookup=lambda ids: tf.zeros_like(ids, tf.int64))
+    reader: Any = EvaluationQueryReader(config.spec, no_index, settings)
+    name, query_id = config.serving.model_name, config.columns.query_id
+    ranks: list[float] = []
+    with (
+        running_model_server(serving_dir, name) as server,
+        RetrievalClient(server.grpc_target, name, query_id_name=query_id, timeout_s=60.0) as client,
+    ):
+        for block in reader.read(files, QUERIES_PER_REQUEST):
+            queries = SampleQueries.from_timelines(block, config.spec).queries
+            if settings.exclude_seen:
+                queries = [replace(query, exclude=query.history) for query in queries]
+            for position, answer in enumerate(client.recommend(queries=queries, k=k)):
+                rank_of = {found: rank for rank, found in enumerate(answer.candidate_ids, start=1)}
+                targets = block.target_ids[block.target_rows == position]
+                ranks += [rank_of.get(target.decode(), np.inf) for target in targets]
+    return ranks
 
 
 def ablation_rows(config: str, runs: str) -> Iterator[Row]:
@@ -206,15 +241,14 @@ def ablation_rows(config: str, runs: str) -> Iterator[Row]:
             settings += featureless(config, runs)
         if WITHOUT_LOGQ in changes:
             # In a new folder, because the cache does not detect this change.
-            with tempfile.TemporaryDirectory() as apart:
-                summary = run_pipeline(config, apart, *settings, program=WITHOUT_LOGQ_PROGRAM)
-                evaluation = Evaluation(config, apart)
+            folder = tempfile.mkdtemp(dir=Path(runs).parent)
+            summary = run_pipeline(config, folder, *settings, program=WITHOUT_LOGQ_PROGRAM)
         else:
-            summary = run_pipeline(config, runs, *settings, fresh=False)
-            evaluation = Evaluation(config, runs)
+            folder = runs
+            summary = run_pipeline(config, folder, *settings, fresh=False)
         for goal in GOALS[config][:2]:
             value = summary["metrics"]["model"][goal.metric]
-            error = evaluation.standard_error("model", goal.metric, True)
+            error = standard_error(config, folder, "model", goal.metric, True)
             name = f"{config}, {what}: {goal.metric}"
             yield row(name, value, "share", standard_error=error)
         yield row(f"{config}, {what}: CPU of the training", summary["fit"]["cpu_seconds"], "s")

@@ -237,7 +237,8 @@ def export_known_towers(
     """Save towers with the signatures of `models.towers.export`."""
     import tensorflow as tf
 
-    from models.input.raw_inputs import candidate_inputs, query_inputs, same_batch
+    from models.input.raw_inputs import same_batch
+    from models.towers.export import save_towers
 
     ids = list(vectors_by_id)
     vectors = np.array(list(vectors_by_id.values()), np.float32)
@@ -278,14 +279,7 @@ def export_known_towers(
             return {"embedding": tf.gather(self.vectors, self.candidate_index.lookup(rows["item"]))}
 
     module = Towers()
-    signatures = {
-        name: tf.function(function, autograph=False).get_concrete_function(**tensors)
-        for name, function, tensors in (
-            ("embed_query", module.embed_query, query_inputs(KNOWN_SPEC)),
-            ("embed_candidate", module.embed_candidate, candidate_inputs(KNOWN_SPEC)),
-        )
-    }
-    tf.saved_model.save(module, directory, signatures=signatures)
+    save_towers(module, KNOWN_SPEC, module.embed_query, module.embed_candidate, directory)
     return towers
 
 

@@ -1,13 +1,13 @@
 """The export of the trained towers: a SavedModel whose signatures take raw features."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
 
-from models.features.spec import HISTORY_KEY
+from models.features.spec import HISTORY_KEY, FeatureSpec
 from models.input.raw_inputs import candidate_inputs, query_inputs, same_batch, to_sparse
 from models.input.transformed_features import dense_features, pad_indices
 from models.towers.candidate_and_query import CandidateTower, QueryTower
@@ -66,6 +66,21 @@ def export_towers(
     # Warm starts read the weights by these names.
     setattr(module, WEIGHTS_ATTRIBUTE, named_weights([candidate_tower, query_tower]))
     module.transform_resources = transform_layer._saved_model_loader_tracked_dict
+    save_towers(module, spec, embed_query, embed_candidate, directory)
+    path = os.path.join(directory, MODEL_CONFIG_FILE)
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    with tf.io.gfile.GFile(path, "w") as file:
+        file.write(config.model_dump_json())
+
+
+def save_towers(
+    module: tf.Module,
+    spec: FeatureSpec,
+    embed_query: Callable[..., dict[str, tf.Tensor]],
+    embed_candidate: Callable[..., dict[str, tf.Tensor]],
+    directory: str,
+) -> None:
+    """Save a module with the signatures `embed_query` and `embed_candidate`."""
     signatures = {
         name: tf.function(embed, autograph=False).get_concrete_function(**inputs)
         for name, embed, inputs in (
@@ -74,10 +89,6 @@ def export_towers(
         )
     }
     tf.saved_model.save(module, directory, signatures=signatures)
-    path = os.path.join(directory, MODEL_CONFIG_FILE)
-    tf.io.gfile.makedirs(os.path.dirname(path))
-    with tf.io.gfile.GFile(path, "w") as file:
-        file.write(config.model_dump_json())
 
 
 def named_weights(towers: Iterable[tf_keras.layers.Layer]) -> dict[str, tf.Variable]:

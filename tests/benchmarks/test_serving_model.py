@@ -1,29 +1,18 @@
 """The model of the serving benchmark is built with the current code of this project."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks._serving_model import export
 from serving.clients import RetrievalClient
 from serving.launcher import running_model_server
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
 def test_the_model_of_the_serving_benchmark_is_built_and_served(tmp_path: Path) -> None:
-    command = [sys.executable, "benchmarks/_serving_model.py", f"{tmp_path}/served/1"]
     (tmp_path / "served").mkdir()
-    subprocess.run(
-        [*command, "300", "scann", "20"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        check=True,
-        timeout=280,
-    )
+    export(f"{tmp_path}/served/1", 300, "scann", 20)
     with (
         running_model_server(tmp_path / "served") as server,
         RetrievalClient(server.grpc_target, query_id_name="user_id") as client,
