@@ -14,37 +14,27 @@ from typing import Any
 import grpc
 
 
-def _handlers(path: str, method: Any) -> Any:
-    service, _, name = path.strip("/").partition("/")
-    handler = grpc.unary_unary_rpc_method_handler(method)  # takes and returns bytes
-    return grpc.method_handlers_generic_handler(service, {name: handler})
-
-
-def serve_sync(path: str, answer: bytes) -> None:
-    server = grpc.server(ThreadPoolExecutor(16))
-    server.add_generic_rpc_handlers([_handlers(path, lambda request, context: answer)])
-    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
-    server.start()
-    sys.stdin.read()
-    server.stop(0)
-
-
-async def serve_aio(path: str, answer: bytes) -> None:
+async def serve(kind: str, path: str, answer: bytes) -> None:
     async def reply(request: bytes, context: Any) -> bytes:
         return answer
 
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers([_handlers(path, reply)])
+    is_aio = kind == "aio"
+    server: Any = grpc.aio.server() if is_aio else grpc.server(ThreadPoolExecutor(16))
+    # The method takes and returns bytes.
+    method = grpc.unary_unary_rpc_method_handler(
+        reply if is_aio else lambda request, context: answer
+    )
+    service, _, name = path.strip("/").partition("/")
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {name: method})])
     print(server.add_insecure_port("127.0.0.1:0"), flush=True)
-    await server.start()
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-    await server.stop(0)
+    starting = server.start()
+    if is_aio:
+        await starting
+    await asyncio.to_thread(sys.stdin.read)
+    stopping = server.stop(0)
+    if is_aio:
+        await stopping
 
 
 if __name__ == "__main__":
-    _kind, _path, _file = sys.argv[1:]
-    _answer = Path(_file).read_bytes()
-    if _kind == "sync":
-        serve_sync(_path, _answer)
-    else:
-        asyncio.run(serve_aio(_path, _answer))
+    asyncio.run(serve(sys.argv[1], sys.argv[2], Path(sys.argv[3]).read_bytes()))

@@ -8,39 +8,13 @@ from typing import Any
 
 import grpc
 
+from benchmarks._serving_model import DT_FLOAT, predict_body
 from serving.clients import messages, messages_pb2
 from serving.errors import code_name
 
 _TIMEOUT_S = 10.0
-_DT_FLOAT, _DT_STRING = 1, 7
 
 Sender = Callable[[], Awaitable[str]]
-
-
-def predict_body(model: str = "retrieval", signature: str = "", **changes: Any) -> bytes:
-    """Return the body of a valid PredictRequest, except for the parts that the arguments change.
-
-    Args:
-        model: The model.
-        signature: The signature.
-        changes: Other fields of the ModelSpec; or inputs, as their shape, values and data type,
-            which need not match.
-    """
-    inputs: dict[str, tuple[Any, ...]] = {
-        "user_id": ([1], ["u1"]),
-        "history": ([1, 1], ["item_1"]),
-        **{name: changes.pop(name) for name in [*changes] if isinstance(changes[name], tuple)},
-    }
-    model_spec = messages_pb2.ModelSpec(name=model, signature_name=signature, **changes)
-    request = messages_pb2.PredictRequest(model_spec=model_spec)
-    for name, (shape, values, *dtype) in inputs.items():
-        tensor = request.inputs[name]
-        tensor.dtype = dtype[0] if dtype else _DT_STRING
-        for size in shape:
-            tensor.tensor_shape.dim.add(size=size)
-        tensor.string_val.extend(value.encode() for value in values)
-    body: bytes = request.SerializeToString()
-    return body
 
 
 def grpc_bodies() -> dict[str, bytes]:
@@ -54,17 +28,17 @@ def grpc_bodies() -> dict[str, bytes]:
         "unknown version": predict_body(version={"value": 10**9}),
         "unknown label": predict_body(version_label="no such label"),
         "unknown signature": predict_body(signature="no such signature"),
-        "unknown input": predict_body(other=([1], ["x"])),
-        "wrong dtype": predict_body(user_id=([1], ["u1"], _DT_FLOAT)),
-        "unknown dtype": predict_body(user_id=([1], ["u1"], 999)),
-        "wrong rank": predict_body(history=([1, 1, 1], ["x"])),
-        "negative size": predict_body(history=([1, -7], ["x"])),
-        "size beyond any memory": predict_body(history=([1, 2**50], ["x"])),
-        "sizes whose product overflows": predict_body(history=([2**40, 2**40], ["x"])),
-        "size beyond what was sent": predict_body(history=([1, 2**28], ["x"])),
+        "unknown input": predict_body(other=([1], [b"x"])),
+        "wrong dtype": predict_body(user_id=([1], [b"u1"], DT_FLOAT)),
+        "unknown dtype": predict_body(user_id=([1], [b"u1"], 999)),
+        "wrong rank": predict_body(history=([1, 1, 1], [b"x"])),
+        "negative size": predict_body(history=([1, -7], [b"x"])),
+        "size beyond any memory": predict_body(history=([1, 2**50], [b"x"])),
+        "sizes whose product overflows": predict_body(history=([2**40, 2**40], [b"x"])),
+        "size beyond what was sent": predict_body(history=([1, 2**28], [b"x"])),
         "rows beyond what was sent": predict_body(history=([2**28, 0], [])),
         "batches of two sizes": predict_body(
-            user_id=([2], ["u1", "u2"]), history=([3, 1], ["x", "y", "z"])
+            user_id=([2], [b"u1", b"u2"]), history=([3, 1], [b"x", b"y", b"z"])
         ),
         "unknown output": filtered.SerializeToString(),
         "no protobuf": b"\xff" * 64,

@@ -86,8 +86,9 @@ def measure_call(prepare: str, *arguments: str, log: Path) -> Measured:
 
     Returns:
         The figures of `measure`; `cpu_s` (with child processes) and `wall_s` of the function;
-        `import_cpu_s` and `import_mb` of the imports; `growth_mb`, the growth of the anonymous
-        memory after the imports; and what the function returned, as `returned`.
+        `import_cpu_s` and `import_mb` of the imports; `above_imports_mb`, the peak minus
+        `import_mb`; `growth_mb`, the growth of the anonymous memory after the imports; and what the
+        function returned, as `returned`.
     """
     print(f"{time.strftime('%H:%M:%S')} {prepare} {arguments[0]}", file=sys.stderr, flush=True)
     result = log.with_suffix(".json")
@@ -96,7 +97,9 @@ def measure_call(prepare: str, *arguments: str, log: Path) -> Measured:
     own = json.loads(result.read_text())
     growth_mb = figures["anonymous_mb"] - own.pop("import_anonymous_mb")
     peak_mb = max(figures["peak_mb"], own.pop("own_peak_mb"))  # the polling may have missed it
-    return {**own, **figures, "peak_mb": peak_mb, "growth_mb": growth_mb}
+    above_imports_mb = peak_mb - own["import_mb"]
+    more = {"peak_mb": peak_mb, "above_imports_mb": above_imports_mb, "growth_mb": growth_mb}
+    return {**own, **figures, **more}
 
 
 def measure_here() -> None:

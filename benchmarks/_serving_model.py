@@ -1,4 +1,4 @@
-"""Retrieval models with random towers and a given size, and queries, for serving benchmarks."""
+"""Retrieval models with random towers and a given size, and their requests, for benchmarks."""
 
 import tempfile
 from collections.abc import Callable
@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from serving.clients import messages_pb2
+
 DIMENSION = 64
 K = 100
 NUM_USERS = 50_000
 QUERY_ID, CANDIDATE_ID = "user_id", "item_id"
+DT_FLOAT, DT_STRING = 1, 7
 _NUM_CLUSTERS = 2_000
 
 
@@ -33,6 +36,32 @@ def query_inputs(rng: np.random.Generator, num_candidates: int) -> dict[str, Any
         QUERY_ID: np.array([f"u{user}".encode()], object),
         "history": np.array([history], object),
     }
+
+
+def predict_body(model: str = "retrieval", signature: str = "", **changes: Any) -> bytes:
+    """Return the body of a valid PredictRequest, except for the parts that the arguments change.
+
+    Args:
+        model: The model.
+        signature: The signature.
+        changes: Other fields of the ModelSpec; or inputs, as their shape, values and data type,
+            which need not match.
+    """
+    inputs: dict[str, tuple[Any, ...]] = {
+        "user_id": ([1], [b"u1"]),
+        "history": ([1, 1], [b"item_1"]),
+        **{name: changes.pop(name) for name in [*changes] if isinstance(changes[name], tuple)},
+    }
+    model_spec = messages_pb2.ModelSpec(name=model, signature_name=signature, **changes)
+    request = messages_pb2.PredictRequest(model_spec=model_spec)
+    for name, (shape, values, *dtype) in inputs.items():
+        tensor = request.inputs[name]
+        tensor.dtype = dtype[0] if dtype else DT_STRING
+        for size in shape:
+            tensor.tensor_shape.dim.add(size=size)
+        tensor.string_val.extend(values)
+    body: bytes = request.SerializeToString()
+    return body
 
 
 def prepare_export(

@@ -162,7 +162,7 @@ def pipeline_rows(logs: dict[str, Log]) -> Iterator[Row]:
             yield row(f"{name}_cpu_{label}", stage["cpu_s"], "s")
             yield row(f"{name}_wall_{label}", stage["process_wall_s"], "s")
             yield row(f"{name}_peak_{label}", stage["peak_mb"], "MB")
-            yield row(f"{name}_peak_above_imports_{label}", _above_imports_mb(stage), "MB")
+            yield row(f"{name}_peak_above_imports_{label}", stage["above_imports_mb"], "MB")
         yield from _model_rows(logs[label], label)
         cpu_s = sum(stage["cpu_s"] + stage["import_cpu_s"] for stage in stages.values())
         minutes = sum(stage["process_wall_s"] for stage in stages.values()) / 60
@@ -181,12 +181,8 @@ def pipeline_rows(logs: dict[str, Log]) -> Iterator[Row]:
     for name in DATA_STAGES:
         ratio = grown[name]["peak_mb"] / small[name]["peak_mb"]
         yield row(f"{name}_peak_10m_over_1m", ratio, "ratio", 2.0, 1.2)
-        above = _above_imports_mb(grown[name]) / _above_imports_mb(small[name])
+        above = grown[name]["above_imports_mb"] / small[name]["above_imports_mb"]
         yield row(f"{name}_peak_above_imports_10m_over_1m", above, "ratio")
-
-
-def _above_imports_mb(stage: Measured) -> float:
-    return float(stage["peak_mb"] - stage["import_mb"])
 
 
 def _model_rows(log: Log, label: str) -> Iterator[Row]:

@@ -14,6 +14,7 @@ Usage: python benchmarks/index.py [--json] [--candidates 1000000] [--rounds 5]
 import os
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -130,8 +131,7 @@ def measure(
 
     The measurements alternate between the indexes.
     """
-    single: dict[str, list[float]] = {name: [] for name in searches}
-    batch: dict[str, list[float]] = {name: [] for name in searches}
+    times: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
 
     def timed(search: Search, first: int, size: int) -> float:
         rows = queries[first % (len(queries) - size + 1) :][:size]
@@ -144,14 +144,11 @@ def measure(
         search(queries[:BATCH])
     for turn in range(rounds):
         for name, search in searches.items():
-            for number in range(turn * SINGLES_PER_ROUND, (turn + 1) * SINGLES_PER_ROUND):
-                single[name].append(timed(search, number, 1))
-            for number in range(turn * BATCHES_PER_ROUND, (turn + 1) * BATCHES_PER_ROUND):
-                batch[name].append(timed(search, number * BATCH, BATCH))
-    return {
-        name: (float(np.median(single[name])) * 1e3, BATCH / float(np.median(batch[name])))
-        for name in searches
-    }
+            for size, count in ((1, SINGLES_PER_ROUND), (BATCH, BATCHES_PER_ROUND)):
+                for number in range(turn * count, (turn + 1) * count):
+                    times[name, size].append(timed(search, number * size, size))
+    median = {key: float(np.median(values)) for key, values in times.items()}
+    return {name: (median[name, 1] * 1e3, BATCH / median[name, BATCH]) for name in searches}
 
 
 def rows(options: Any, scratch: Path) -> Iterator[Row]:

@@ -32,7 +32,8 @@ import psutil
 
 from benchmarks._processes import measure_call, start_server
 from benchmarks._report import Row, options_parser, row, run
-from benchmarks._serving_model import query_inputs
+from benchmarks._serving_model import predict_body, query_inputs
+from serving.clients import messages_pb2
 from serving.launcher import running_model_server
 from serving.loadtest import LoadPlan, drive, drive_in_processes
 
@@ -62,19 +63,12 @@ BOUNDS: dict[str, tuple[float, float | None, bool]] = {
 
 def requests(count: int) -> list[bytes]:
     """Return random serialized PredictRequests with one query each."""
-    from tensorflow_serving.apis import predict_pb2
-
-    from serving.server.tensor_codec import wire_bytes
-
     rng = np.random.default_rng(7)
-    made = []
-    for _ in range(count):
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name = "retrieval"
-        for name, values in query_inputs(rng, NUM_CANDIDATES).items():
-            request.inputs[name].MergeFromString(wire_bytes(values))
-        made.append(request.SerializeToString())
-    return made
+    queries = (query_inputs(rng, NUM_CANDIDATES) for _ in range(count))
+    return [
+        predict_body(**{name: (values.shape, values.ravel()) for name, values in query.items()})
+        for query in queries
+    ]
 
 
 def ask(target: str, message: bytes) -> bytes:
@@ -256,11 +250,9 @@ def measure_reloads(model: Path, scratch: Path) -> dict[str, float]:
 
 
 def _wait_for_version(target: str, message: bytes, number: int) -> None:
-    from tensorflow_serving.apis import predict_pb2
-
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        answer = predict_pb2.PredictResponse.FromString(ask(target, message))
+        answer = messages_pb2.PredictResponse.FromString(ask(target, message))
         if answer.model_spec.version.value == number:
             return
         time.sleep(0.1)

@@ -53,26 +53,30 @@ def calls(root: Path) -> list[str]:
     return [line if line.startswith("pip") else line.split()[0] for line in lines]
 
 
-def test_a_second_set_up_does_nothing_and_says_so(
-    root: Path, module: ModuleType, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda root: (root / "setup.py").touch(), []),
+        (lambda root: (root / "requirements.lock").write_text("2"), ["pip sync", "pip install"]),
+        (lambda root: (root / ".venv/bin/python").unlink(), ["venv", "pip sync", "pip install"]),
+        (lambda root: (root / ".venv/setup.stamp").unlink(), ["venv", "pip sync", "pip install"]),
+    ],
+    ids=["nothing", "an edit", "the Python is gone", "interrupted before the stamp"],
+)
+def test_a_second_set_up_does_what_a_change_needs(
+    root: Path,
+    module: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[Path], None],
+    expected: list[str],
 ) -> None:
     module.create_environment(root)
     assert calls(root) == ["venv", "pip sync", "pip install"]
-    (root / "setup.py").touch()
     capsys.readouterr()
+    change(root)
     module.create_environment(root)
-    assert calls(root) == []
-    assert "nothing to do" in capsys.readouterr().out
-
-
-def test_an_edit_updates_the_packages_and_keeps_the_environment(
-    root: Path, module: ModuleType
-) -> None:
-    module.create_environment(root)
-    calls(root)
-    (root / "requirements.lock").write_text("second")
-    module.create_environment(root)
-    assert calls(root) == ["pip sync", "pip install"]
+    assert calls(root) == expected
+    assert ("nothing to do" in capsys.readouterr().out) is (not expected)
 
 
 def test_a_failure_shows_the_end_of_the_output_and_the_next_set_up_starts_over(
@@ -83,24 +87,6 @@ def test_a_failure_shows_the_end_of_the_output_and_the_next_set_up_starts_over(
         module.create_environment(root)
     (root / "offline").unlink()
     calls(root)
-    module.create_environment(root)
-    assert calls(root) == ["venv", "pip sync", "pip install"]
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda root: (root / ".venv/bin/python").unlink(),
-        lambda root: (root / ".venv/setup.stamp").unlink(),
-    ],
-    ids=["the Python is gone", "interrupted before the stamp"],
-)
-def test_a_damaged_environment_is_created_again(
-    root: Path, module: ModuleType, damage: Callable[[Path], None]
-) -> None:
-    module.create_environment(root)
-    calls(root)
-    damage(root)
     module.create_environment(root)
     assert calls(root) == ["venv", "pip sync", "pip install"]
 
