@@ -210,7 +210,7 @@ def step_rows(log: Log) -> Iterator[Row]:
     yield row("airflow_step_wall", _median(steps, "process_wall_s"), "s", 8.0, 4.0)
     yield row("airflow_step_cpu", _median(steps, "process_cpu_s"), "s")
     schema = f"schema.file={log.folder / 'schema' / 'growth' / 'schema.pbtxt'}"
-    seconds = []
+    seconds: list[float] = []
     for number in range(STEPS):
         root = log.folder / f"kubeflow-{number}"
         spec = compile_for_folder(log.config, root, schema)
