@@ -44,18 +44,11 @@ def test_names_each_package_that_differs_or_is_missing(monkeypatch: pytest.Monke
             raise importlib.metadata.PackageNotFoundError(name)
         return installed[name]
 
-    monkeypatch.setattr(
-        importlib.metadata,
-        "requires",
-        lambda _: [
-            "protobuf>=3.20.3",
-            'mypy>=1.13; extra == "dev"',
-            *(
-                f'{name}; extra == "pipeline"'
-                for name in ("scann==1.3.2", "tensorflow==2.16.2", "pip")
-            ),
-        ],
-    )
+    pinned = [
+        f'{name}; extra == "pipeline"' for name in ("scann==1.3.2", "tensorflow==2.16.2", "pip")
+    ]
+    others = ["protobuf>=3.20.3", 'mypy>=1.13; extra == "dev"']
+    monkeypatch.setattr(importlib.metadata, "requires", lambda _: [*others, *pinned])
     monkeypatch.setattr(importlib.metadata, "version", version)
     checks = list(check_packages())
     assert [(check.name, check.found) for check in checks] == [
@@ -78,16 +71,7 @@ def test_looks_for_avx2_and_fma(tmp_path: Path, flags: str, status: Status, foun
     cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: none\n")
     check = check_cpu(cpuinfo)
     assert (check.status, check.found) == (status, found)
-
-
-def test_an_unreadable_cpuinfo_is_only_a_warning(tmp_path: Path) -> None:
     assert check_cpu(tmp_path / "none").status is Status.WARNING
-
-
-def meminfo(tmp_path: Path, gigabytes: float) -> Path:
-    path = tmp_path / "meminfo"
-    path.write_text(f"MemTotal: 99 kB\nMemAvailable: {int(gigabytes * 1e9 / 1024)} kB\n")
-    return path
 
 
 @pytest.mark.parametrize(
@@ -103,9 +87,11 @@ def meminfo(tmp_path: Path, gigabytes: float) -> Path:
 def test_memory_is_that_of_the_machine_or_the_container(
     tmp_path: Path, gigabytes: float, limit: str, status: Status
 ) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text(f"MemTotal: 99 kB\nMemAvailable: {int(gigabytes * 1e9 / 1024)} kB\n")
     (tmp_path / "memory.max").write_text(limit)
     (tmp_path / "memory.current").write_text("2500000000\n")
-    assert check_memory(meminfo(tmp_path, gigabytes), tmp_path).status is status
+    assert check_memory(meminfo, tmp_path).status is status
 
 
 def test_a_port_in_use_is_a_warning_and_a_free_one_is_not() -> None:
@@ -120,13 +106,9 @@ def test_a_port_in_use_is_a_warning_and_a_free_one_is_not() -> None:
 def test_a_folder_that_can_be_made_is_writable_and_is_not_made(tmp_path: Path) -> None:
     assert check_writable(tmp_path / "a" / "data").status is Status.OK
     assert list(tmp_path.iterdir()) == []
-
-
-def test_names_the_folder_that_cannot_be_written() -> None:
     check = check_writable(Path("/proc/data"))
     assert check.status is Status.FAILED
     assert check.found.startswith("/proc cannot be written")
-    assert check.advice
 
 
 @pytest.mark.slow
@@ -142,18 +124,16 @@ def test_scann_and_keras_2_work_here() -> None:
         ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "ended by signal 4"),
     ],
 )
-def test_says_how_scann_fails(monkeypatch: pytest.MonkeyPatch, probe: str, found: str) -> None:
+def test_says_how_scann_or_keras_fails(
+    monkeypatch: pytest.MonkeyPatch, probe: str, found: str
+) -> None:
     monkeypatch.setattr(pipeline.doctor, "_TENSORFLOW_PROBE", probe)
     (check,) = check_tensorflow({})
     assert (check.status, check.found) == (Status.FAILED, found)
-
-
-def test_keras_3_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    probe = """print('{"keras": "keras", "first": [0, 1, 2, 3, 4, 5, 6, 7]}')"""
-    monkeypatch.setattr(pipeline.doctor, "_TENSORFLOW_PROBE", probe)
+    keras_3 = """print('{"keras": "keras", "first": [0, 1, 2, 3, 4, 5, 6, 7]}')"""
+    monkeypatch.setattr(pipeline.doctor, "_TENSORFLOW_PROBE", keras_3)
     scann, keras = check_tensorflow({})
-    assert scann.status is Status.OK
-    assert keras.status is Status.FAILED
+    assert (scann.status, keras.status) == (Status.OK, Status.FAILED)
     assert "TF_USE_LEGACY_KERAS=1" in keras.advice
 
 
@@ -174,14 +154,6 @@ def test_only_a_failure_fails_the_command(
     assert "[1.0] GB free" in result.output
     as_json = CliRunner().invoke(APP, ["--json"])
     assert as_json.exit_code == exit_code
-    assert json.loads(as_json.stdout) == {
-        "healthy": status is not Status.FAILED,
-        "checks": [
-            {
-                "name": "disk",
-                "status": status.value,
-                "found": "[1.0] GB free",
-                "advice": "Free some space",
-            }
-        ],
-    }
+    shown = json.loads(as_json.stdout)
+    assert shown["healthy"] is (status is not Status.FAILED)
+    assert shown["checks"][0]["status"] == status.value

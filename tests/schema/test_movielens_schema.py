@@ -94,67 +94,40 @@ def test_accepts_timelines_and_catalogue() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("feature", "values", "message"),
+    ("environment", "feature", "values", "message"),
     [
-        ("gender", [[b"X"], [b"M"]], "values missing from the schema: X"),
-        ("gender", [[], [b"M"]], "fewer values than expected"),
-        ("gender", [[b"F", b"M"], [b"M"]], "more values than expected"),
-        ("gender", [[], []], "completely missing"),
-        ("movie_id", [[], []], "completely missing"),
-        ("rating", [[1.0, 6.0], [3.0]], "high value: 6>5"),
-        ("rating", [[0.5, 5.0], [3.0]], "low values: 0.5<1"),
-        ("rating", [[float("nan"), 5.0], [3.0]], "NaN"),
-        ("is_target", [[0, 2], [0]], "large value: 2"),
-        ("age", [[-1.0], [53.0]], "low values: -1<0"),
-        ("title", [[b"Alien"], []], "not in the environment TIMELINES"),
+        ("TIMELINES", "gender", [[b"X"], [b"M"]], "values missing from the schema: X"),
+        ("TIMELINES", "gender", [[], [b"M"]], "fewer values than expected"),
+        ("TIMELINES", "gender", [[b"F", b"M"], [b"M"]], "more values than expected"),
+        ("TIMELINES", "movie_id", [[], []], "completely missing"),
+        ("TIMELINES", "rating", [[1.0, 6.0], [3.0]], "high value: 6>5"),
+        ("TIMELINES", "rating", [[0.5, 5.0], [3.0]], "low values: 0.5<1"),
+        ("TIMELINES", "rating", [[float("nan"), 5.0], [3.0]], "NaN"),
+        ("TIMELINES", "is_target", [[0, 2], [0]], "large value: 2"),
+        ("TIMELINES", "age", [[-1.0], [53.0]], "low values: -1<0"),
+        ("TIMELINES", "title", [[b"Alien"], []], "not in the environment TIMELINES"),
+        ("CATALOGUE", "title", [[], [b"unknown"]], "fewer values than expected"),
+        ("CATALOGUE", "genres", [[], [b"unknown"]], "fewer values than expected"),
+        ("CATALOGUE", "movie_id", [[], [b"11"]], "fewer values than expected"),
+        ("CATALOGUE", "gender", [[b"F"], [b"M"]], "not in the environment CATALOGUE"),
     ],
 )
-def test_finds_what_is_wrong_in_timelines(
-    feature: str, values: list[list[Any]], message: str
+def test_finds_what_is_wrong(
+    environment: str, feature: str, values: list[list[Any]], message: str
 ) -> None:
-    found = _anomalies(_timelines() | {feature: values}, "TIMELINES")
+    columns = _timelines() if environment == "TIMELINES" else _catalogue()
+    found = _anomalies(columns | {feature: values}, environment)
     assert set(found) == {feature}
     assert message in found[feature]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("feature", "values", "message"),
-    [
-        ("title", [[], [b"unknown"]], "fewer values than expected"),
-        ("genres", [[], [b"unknown"]], "fewer values than expected"),
-        ("movie_id", [[], [b"11"]], "fewer values than expected"),
-        ("gender", [[b"F"], [b"M"]], "not in the environment CATALOGUE"),
-    ],
-)
-def test_finds_what_is_wrong_in_the_catalogue(
-    feature: str, values: list[list[Any]], message: str
-) -> None:
-    found = _anomalies(_catalogue() | {feature: values}, "CATALOGUE")
-    assert set(found) == {feature}
-    assert message in found[feature]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("feature", "values", "kind"),
-    [
-        ("age", [[24], [53]], pa.int64()),
-        ("age", [[b"old"], [b"young"]], pa.large_binary()),
-        ("user_id", [[1], [2]], pa.int64()),
-    ],
-)
-def test_finds_a_wrong_type(feature: str, values: list[list[Any]], kind: Any) -> None:
-    columns = _timelines() | {feature: values}
-    found = _anomalies(columns, "TIMELINES", TYPES | {feature: kind})
-    assert "Expected data of type" in found[feature]
-
-
-@pytest.mark.slow
-def test_a_missing_column_is_found() -> None:
-    columns = _timelines()
+def test_finds_a_wrong_type_and_a_missing_column() -> None:
+    columns = _timelines() | {"user_id": [[1], [2]]}
     del columns["age"]
-    assert "missing" in _anomalies(columns, "TIMELINES")["age"]
+    found = _anomalies(columns, "TIMELINES", TYPES | {"user_id": pa.int64()})
+    assert "Expected data of type" in found["user_id"]
+    assert "missing" in found["age"]
 
 
 @needs_data

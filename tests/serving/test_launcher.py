@@ -13,6 +13,7 @@ import pytest
 from serving import launcher
 from serving.errors import LaunchError
 from serving.launcher import running_model_server, standby_server
+from tests.builders import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -94,14 +95,7 @@ with running_model_server(sys.argv[1]) as server:
     launcher.kill()
     launcher.wait()
     launcher.stdout.close()
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            os.kill(server_pid, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.1)
-    pytest.fail(f"the server {server_pid} outlived its launcher")
+    wait_for(lambda: not psutil.pid_exists(server_pid))
 
 
 def test_a_server_on_standby_is_used_and_answers(tmp_path: Path, base_path: Path) -> None:
@@ -118,9 +112,7 @@ def test_a_server_on_standby_is_used_and_answers(tmp_path: Path, base_path: Path
             assert server.pid != waiting.pid
 
 
-def test_an_unused_or_dead_server_on_standby_does_no_harm(
-    base_path: Path,
-) -> None:
+def test_an_unused_or_dead_server_on_standby_does_no_harm(base_path: Path) -> None:
     with standby_server():
         [waiting] = launcher._waiting
     assert waiting.poll() is not None
@@ -143,8 +135,4 @@ print(launcher._waiting[0].pid, flush=True)
 os._exit(1)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
-    orphan = int(done.stdout)
-    deadline = time.monotonic() + 60
-    while psutil.pid_exists(orphan) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not psutil.pid_exists(orphan)
+    wait_for(lambda: not psutil.pid_exists(int(done.stdout)), timeout_s=60)

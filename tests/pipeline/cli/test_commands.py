@@ -9,27 +9,10 @@ import pytest
 from tests.pipeline.two_clubs import ROOT, Command, write_two_clubs
 
 COMMANDS = [
-    "run",
-    "evaluate",
-    "runs",
-    "clean",
-    "skew",
-    "index",
-    "serve",
-    "recommend",
-    "similar",
-    "loadtest",
-    "promote",
-    "rollback",
-    "data",
-    "init",
-    "schema",
-    "config",
-    "compile",
-    "submit",
-    "component",
-    "doctor",
-]
+    "run", "evaluate", "runs", "clean", "skew", "index", "serve", "recommend", "similar",
+    "loadtest", "promote", "rollback", "data", "init", "schema", "config", "compile", "submit",
+    "component", "doctor",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -71,7 +54,13 @@ def test_a_wrong_setting_ends_with_its_message_and_no_traceback(two_tower: Comma
 
 
 @pytest.mark.parametrize(
-    "arguments", [("recommend", "--query-id", "1"), ("similar", "--candidate-id", "1"), ("serve",)]
+    "arguments",
+    [
+        ("recommend", "--query-id", "1"),
+        ("similar", "--candidate-id", "1"),
+        ("serve",),
+        ("promote",),
+    ],
 )
 def test_asking_before_a_push_says_what_to_run(
     two_tower: Command, tmp_path: Path, arguments: tuple[str, ...]
@@ -149,31 +138,23 @@ class TestServed:
         assert 7 not in items
         assert sum(item < 30 for item in items) >= 4
 
-    def test_an_unknown_candidate_is_an_error(
-        self, two_tower: Command, finished_run: dict[str, Any]
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("similar", "--candidate-id", "nothing"), "does not know the candidate 'nothing'"),
+            (("recommend", "--query-id", "user 1", "-k", "21"), "k must be at most 20"),
+            (("recommend", "--query-id", "user 1", "--target", "127.0.0.1:1"), "127.0.0.1:1"),
+            (("loadtest", "--target", "127.0.0.1:1"), "127.0.0.1:1"),
+        ],
+    )
+    def test_what_cannot_be_answered_is_one_message(
+        self,
+        two_tower: Command,
+        finished_run: dict[str, Any],
+        arguments: tuple[str, ...],
+        message: str,
     ) -> None:
-        done = two_tower(
-            "similar", "--config", str(finished_run["config_path"]), "--candidate-id", "nothing"
-        )
+        done = two_tower(*arguments, "--config", str(finished_run["config_path"]))
         assert done.returncode == 1
-        assert "does not know the candidate 'nothing'" in done.stderr
-
-    def test_too_many_candidates_is_an_error_that_names_the_most(
-        self, two_tower: Command, finished_run: dict[str, Any]
-    ) -> None:
-        done = two_tower(
-            "recommend", "--config", str(finished_run["config_path"]), "--query-id", "user 1",
-            "-k", "21",
-        )  # fmt: skip
-        assert done.returncode == 1
-        assert "k must be at most 20" in done.stderr
-
-    def test_a_server_that_is_not_there_is_an_error(
-        self, two_tower: Command, finished_run: dict[str, Any]
-    ) -> None:
-        done = two_tower(
-            "recommend", "--config", str(finished_run["config_path"]), "--query-id", "user 1",
-            "--target", "127.0.0.1:1",
-        )  # fmt: skip
-        assert done.returncode == 1
+        assert message in done.stderr
         assert "Traceback" not in done.stderr
