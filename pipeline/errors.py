@@ -19,6 +19,15 @@ PipelineError
 └── RequestLogError: a request log cannot be read
 """
 
+import difflib
+from collections.abc import Sequence
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """Return the end of a sentence: a suggestion from `known`, or "." if no word is similar."""
+    nearest = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean `{nearest[0]}`?" if nearest else "."
+
 
 class PipelineError(Exception):
     """Base class; a command prints the message, which says what to do, and exits with status 1."""

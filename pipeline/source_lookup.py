@@ -47,11 +47,13 @@ def query_history(config: PipelineConfig, query_id: str) -> list[str]:
 def query_features(config: PipelineConfig, query_id: str) -> dict[str, Any]:
     """Return a query's features as model inputs; empty if the query is unknown.
 
+    The result is empty if they are in a BigQuery query, because running it costs money.
+
     Raises:
         IngestError: A file is missing or unreadable.
     """
     spec = config.spec
-    if config.data.queries is None or not spec.query_features:
+    if config.data.queries is None or not spec.query_features or "queries" in config.data.queried:
         return {}
     for table in _rows(config, "queries", spec.query_id, [query_id]):
         lists = _lists(table.slice(0, 1), spec.query_features)

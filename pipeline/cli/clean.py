@@ -2,14 +2,12 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from pipeline.cli.command import command
-from pipeline.cli.options import ConfigOption, JsonOption, SetOption, WaitOption, load_config
+from pipeline.cli.options import Positive, Project
 from pipeline.cli.output import Verbosity, fail, print_json, say
-from pipeline.cli.release import ModelConfigFileOption, model_config_path
+from pipeline.cli.serve import model_config_path
 
 if TYPE_CHECKING:
     from pipeline.runs.cleaning import CleaningPlan
@@ -17,33 +15,35 @@ if TYPE_CHECKING:
 
 @command
 def clean(
-    config: ConfigOption,
-    keep: Annotated[int, typer.Option(min=1, help="Number of complete runs to keep.")],
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Remove; without it, only list what would be removed.")
-    ] = False,
-    model_config_file: ModelConfigFileOption = None,
-    set_: SetOption = None,
-    wait_s: WaitOption = 0.0,
-    as_json: JsonOption = False,
+    project: Project,
+    keep: Positive,
+    yes: bool = False,
+    model_config_file: Path | None = None,
+    wait_s: float = 0.0,
+    as_json: bool = False,
 ) -> None:
     """Remove the artifacts, logs and served versions of old runs.
 
-    These are kept: the newest complete runs with the cached outputs that they used, and up to the
-    same number of index refreshes; runs in progress, and incomplete runs after the last complete
-    one; the run of the last blessed model; the newest version, versions of kept runs, and versions
-    in the model config file; and files that ML Metadata does not list for this project.
+    The command keeps the newest complete runs with the cached outputs that they used, up to the
+    same number of index refreshes, runs in progress, incomplete runs after the last complete one,
+    and the run of the last blessed model. It keeps the newest version, the versions of kept runs,
+    and the versions in the model config file. Files that ML Metadata does not list for this project
+    are never removed.
 
     Example: two-tower clean -c clicks --keep 14 --yes
+
+    Args:
+        keep (N): Number of complete runs to keep.
+        yes: Remove the outputs. Without this option, they are only listed.
     """
-    loaded = load_config(config, set_)
+    loaded = project.load()
     from pipeline.runs import cleaning
     from pipeline.runs.lock import run_lock
     from pipeline.runs.metadata import has_metadata, open_store
 
     if not has_metadata(loaded):
         fail(f"there is no run of {loaded.name} in {loaded.run_dir}, so nothing to clean")
-    file = Path(model_config_file) if model_config_file else model_config_path(loaded)
+    file = model_config_file or model_config_path(loaded)
     if model_config_file and not file.exists():
         # Without the file, the command could remove versions that a server has loaded.
         fail(f"there is no model config file {file}")
@@ -57,14 +57,15 @@ def clean(
             except OSError as error:
                 fail(f"{error}; run the command again to continue")
     if as_json:
-        content = {
-            "removed": yes,
-            "size_bytes": plan.size_bytes,
-            "kept_runs": plan.kept_runs,
-            "kept_versions": {str(k): why for k, why in plan.kept_versions.items()},
-            "removable": [found.__dict__ for found in plan.removable],
-        }
-        print_json(content)
+        print_json(
+            {
+                "removed": yes,
+                "size_bytes": plan.size_bytes,
+                "kept_runs": plan.kept_runs,
+                "kept_versions": plan.kept_versions,
+                "removable": plan.removable,
+            }
+        )
     elif not Verbosity.quiet:
         _show(plan, removed=yes)
 

@@ -35,30 +35,23 @@ def read_dataset(dataset: Dataset, archives: Sequence[Path]) -> Tables:
 
 @command
 def data(
-    name: Annotated[Dataset, typer.Argument(help="The dataset.")],
-    archive: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="PATH",
-            help="Zip file or its unpacked folder, instead of a download. Repeat it for the two "
-            "files of retailrocket.",
-        ),
-    ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Folder for the dataset's folder.", show_default="data"
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Prepare it again if it exists already.")
-    ] = False,
+    name: Annotated[Dataset, typer.Argument()],
+    archive: list[Path] | None = None,
+    data_dir: Annotated[Path | None, typer.Option(show_default="data")] = None,
+    force: bool = False,
 ) -> None:
     """Prepare a public dataset as CSV files of interactions and features.
 
-    movielens-100k is downloaded. The others are read from archives that you have downloaded.
+    movielens-100k is downloaded. For the others, download the archive and give it as --archive.
 
     Example: two-tower data movielens-100k
+
+    Args:
+        name: Dataset to prepare.
+        archive (PATH): Downloaded zip file, or the folder with its content. Repeat it for the two
+            files of retailrocket.
+        data_dir (FOLDER): Folder in which the dataset's folder is created.
+        force: Prepare the dataset again if it exists.
     """
     folder, counts = prepare(
         name, data_dir or default_data_dir(), lambda: read_dataset(name, archive or []), force=force

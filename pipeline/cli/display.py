@@ -3,13 +3,11 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from pipeline.cli.output import new_table, print_table, say
 
@@ -25,11 +23,9 @@ _LIST_METRICS = ("coverage", "gini", "novelty", "popularity_lift")
 
 
 class RunDisplay(logging.Handler):
-    """Progress of a run on the terminal: a bar for the running component, a line per finished one.
+    """Progress of a run: a bar for the running component, and a line for each finished one.
 
-    Args:
-        terminal: Stream of the terminal. It is not `sys.stderr`, which goes to the log file.
-        quiet: Whether to suppress all output.
+    `terminal` is not `sys.stderr`, which goes to the log file during a run.
     """
 
     def __init__(self, terminal: TextIO, *, quiet: bool = False) -> None:
@@ -51,12 +47,7 @@ class RunDisplay(logging.Handler):
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         logging.getLogger(_PROGRESS_LOGGER).removeHandler(self)
         self._progress.stop()
 
@@ -85,15 +76,18 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
     """Print the summary of a run: metrics, spans, drift, index, time and paths."""
     if summary.metrics:
         names = [name for name in summary.metrics["model"] if name.startswith(_SUMMARY_METRICS)]
-        print_table(_metrics_table(summary.evaluation, names), title=_title(summary.evaluation))
+        rankers = _main_rankers(summary.evaluation)
+        rows = {name: [summary.metrics[ranker].get(name) for ranker in rankers] for name in names}
+        say(_title(summary.evaluation), style="bold")
+        _print_numbers("", rankers, rows)
     if summary.spans:
-        say(f"{'spans':<10}{_spans_line(summary)}")
+        say(f"spans     {_spans_line(summary)}")
     for finding in drift_lines(summary):
-        say(f"{'drift':<10}{finding}")
+        say(f"drift     {finding}")
     if summary.tuning:
-        say(f"{'tuning':<10}{_tuning_line(summary)}")
+        say(f"tuning    {_tuning_line(summary)}")
     if summary.warm_start:
-        say(f"{'warm start':<11}{_warm_start_line(summary, config)}")
+        say(f"warm start {_warm_start_line(summary, config)}")
     if summary.index:
         index = summary.index
         say(
@@ -128,16 +122,15 @@ def drift_lines(summary: "RunSummary") -> list[str]:
     """Return a line per drift measure above its threshold, or one line if there is none."""
     if not summary.drift:
         return []
-    earlier = summary.drift.get("earlier", [])
     exceeded = [
         f"span {report['span']}: {finding['text']}"
-        for report in (*earlier, summary.drift)
+        for report in (*summary.drift.get("earlier", []), summary.drift)
         for finding in report["findings"]
         if finding["exceeded"]
     ]
     reference = summary.drift["reference"]
-    if reference is None and not exceeded:
-        return ["no earlier span to compare with"]
+    if reference is None:
+        return exceeded or ["no earlier span to compare with"]
     return exceeded or [f"none since span {reference}"]
 
 
@@ -166,16 +159,31 @@ def show_evaluation(report: Mapping[str, Any]) -> None:
     """Print the metrics and slices of `evaluation.json`, and the checks of the gate."""
     metric = report["baseline_metric"]
     k = metric.partition("@")[2]
-    cuts = [name.partition("@")[2] for name in report["metrics"]["model"] if "hit_rate@" in name]
-    cuts = list(dict.fromkeys(cuts))
+    measured = report["metrics"]
+    hit_rates = [name for name in measured["model"] if "hit_rate@" in name]
+    cuts = list(dict.fromkeys(name.partition("@")[2] for name in hit_rates))
     say(_title(report))
-    for name in _RANKING_METRICS:
-        print_table(_rankers_table(report, name, {f"@{cut}": f"{name}@{cut}" for cut in cuts}))
-    lists = {name: f"{name}@{k}" for name in _LIST_METRICS}
-    print_table(_rankers_table(report, f"first {k}", lists))
+    tables = {name: {f"@{cut}": f"{name}@{cut}" for cut in cuts} for name in _RANKING_METRICS}
+    tables[f"first {k}"] = {name: f"{name}@{k}" for name in _LIST_METRICS}
+    for corner, columns in tables.items():
+        rows = {
+            ranker: [values[name] for name in columns.values()]
+            for ranker, values in measured.items()
+        }
+        _print_numbers(corner, list(columns), rows)
     # Slices have per-event metrics, because the events of one query can be in several slices.
     of_events = metric.removeprefix("query_").replace("precision", "hit_rate").replace("map", "mrr")
-    print_table(_slices_table(report, of_events), title=f"{of_events} by slice")
+    rankers = _main_rankers(report)
+    slices = {
+        f"{name}: {value}": [
+            f"{found['num_events']:,}",
+            *(found["metrics"][ranker][of_events] for ranker in rankers),
+        ]
+        for name, values in report["slices"].items()
+        for value, found in values.items()
+    }
+    say(f"{of_events} by slice", style="bold")
+    _print_numbers("", ["events", *rankers], slices)
     say(
         f"{metric} with its {report['confidence']:.0%} interval over {report['num_queries']:,} "
         "queries:"
@@ -207,44 +215,15 @@ def _main_rankers(report: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(name for name in wanted if name in report["metrics"]))
 
 
-def _metrics_table(report: Mapping[str, Any], metrics: Sequence[str]) -> Table:
-    """Return a table with a row for each metric and a column for each main ranker."""
-    rankers = _main_rankers(report)
-    table = new_table("")
-    _add_numbers(table, rankers)
-    for name in metrics:
-        values = [report["metrics"][ranker].get(name) for ranker in rankers]
-        table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
-    return table
-
-
-def _rankers_table(report: Mapping[str, Any], name: str, columns: Mapping[str, str]) -> Table:
-    """Return a table with a row for each ranker; `columns` maps headings to metrics."""
-    table = new_table(name)
-    _add_numbers(table, list(columns))
-    for ranker, metrics in report["metrics"].items():
-        numbers = [float(metrics[metric]) for metric in columns.values()]
-        style = "bold" if ranker == "model" else ""
-        table.add_row(ranker, *(f"{number:.4f}" for number in numbers), style=style)
-    return table
-
-
-def _slices_table(report: Mapping[str, Any], metric: str) -> Table:
-    rankers = _main_rankers(report)
-    table = new_table("")
-    _add_numbers(table, ["events", *rankers])
-    for name, values in report["slices"].items():
-        for value, measured in values.items():
-            numbers = [float(measured["metrics"][ranker][metric]) for ranker in rankers]
-            table.add_row(
-                f"{name}: {value}",
-                f"{measured['num_events']:,}",
-                *[f"{number:.4f}" for number in numbers],
-            )
-    return table
-
-
-def _add_numbers(table: Table, headings: Sequence[str]) -> None:
+def _print_numbers(
+    corner: str, headings: Sequence[str], rows: Mapping[str, Sequence[float | str | None]]
+) -> None:
+    """Print a table of metrics; the row and the column of the model are bold."""
+    table = new_table(corner)
     for heading in headings:
         style = "bold" if heading == "model" else ""
         table.add_column(heading, justify="right", style=style, overflow="fold")
+    for name, values in rows.items():
+        cells = [v if isinstance(v, str) else "" if v is None else f"{v:.4f}" for v in values]
+        table.add_row(name, *cells, style="bold" if name == "model" else "")
+    print_table(table)

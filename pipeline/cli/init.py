@@ -7,6 +7,7 @@ import typer
 
 from pipeline.cli.command import command
 from pipeline.cli.output import new_table, note, print_table, say
+from pipeline.cli.schema import note_missing_rows
 
 if TYPE_CHECKING:
     from pipeline.init.written_config import WrittenConfig
@@ -14,62 +15,48 @@ if TYPE_CHECKING:
 
 @command
 def init(
-    events: Annotated[
-        str,
-        typer.Option(
-            "--events", "--interactions", metavar="FILE", help="File or glob of the events."
-        ),
-    ],
-    query_id: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the user or session.")],
-    candidate_id: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the item.")],
-    candidates: Annotated[
-        str | None, typer.Option(metavar="FILE", help="File or glob of the catalogue.")
-    ] = None,
-    queries: Annotated[
-        str | None, typer.Option(metavar="FILE", help="File or glob of the queries' features.")
-    ] = None,
-    timestamp: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Column of the time.")
-    ] = None,
-    rating: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Column of the rating.")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The .yaml file to write.",
-            show_default="configs/NAME.yaml",
-        ),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    events: Annotated[str, typer.Option("--events", "--interactions")],
+    query_id: str,
+    candidate_id: str,
+    candidates: str | None = None,
+    queries: str | None = None,
+    timestamp: str | None = None,
+    rating: str | None = None,
+    output: Annotated[Path | None, typer.Option(show_default="configs/NAME.yaml")] = None,
+    force: bool = False,
 ) -> None:
     """Draft a configuration and a schema from files, ready to run and to edit.
 
     Example: two-tower init --events clicks.csv --query-id user --candidate-id item
     --timestamp time --candidates items.csv
-    """
-    from pipeline.beam_messages import silence_beam_import
 
-    silence_beam_import()
-    from pipeline.init.draft import Request
+    Args:
+        events (FILE): File or glob of the events.
+        query_id (COLUMN): Column of the query ID: the user or the session.
+        candidate_id (COLUMN): Column of the candidate ID: the item.
+        candidates (FILE): File or glob of the catalogue.
+        queries (FILE): File or glob of the queries' features.
+        timestamp (COLUMN): Column of the time.
+        rating (COLUMN): Column of the rating.
+        output (FILE): Configuration file to write, which ends in .yaml.
+        force: Replace files that exist.
+    """
+    from models.features.spec import ColumnsConfig
     from pipeline.init.written_config import write_config
 
-    request = Request(
-        interactions=events,
-        query_id=query_id,
-        candidate_id=candidate_id,
-        candidates=candidates,
-        queries=queries,
-        timestamp=timestamp,
-        rating=rating,
+    files = {"events": events, "candidates": candidates, "queries": queries}
+    columns = ColumnsConfig(
+        query_id=query_id, candidate_id=candidate_id, timestamp=timestamp, rating=rating
     )
-    written = write_config(request, output, force=force)
+    given = {role: pattern for role, pattern in files.items() if pattern is not None}
+    written = write_config(given, columns, output, force=force)
     _print_columns(written)
     _print_warnings(written)
     say(f"wrote {written.file}")
     say(f"wrote {written.config.schema_file}")
-    say(f"next: two-tower run --config {_config_argument(written.file)}")
+    # `run` finds the file by its name if it is in configs/ of the working directory.
+    by_name = written.file == Path.cwd() / "configs" / f"{written.config.name}.yaml"
+    say(f"next: two-tower run --config {written.config.name if by_name else written.file}")
 
 
 def _print_columns(written: "WrittenConfig") -> None:
@@ -77,13 +64,14 @@ def _print_columns(written: "WrittenConfig") -> None:
 
     columns, config = written.draft.columns, written.config
     table = new_table("column", "becomes", "because")
-    table.add_row(escape(columns.query_id), "query ID", "--query-id")
-    table.add_row(escape(columns.candidate_id), "candidate ID", "--candidate-id")
-    if columns.timestamp is not None:
-        unit = written.draft.unit
-        table.add_row(escape(columns.timestamp), f"timestamp ({unit})", "--timestamp")
-    if columns.rating is not None:
-        table.add_row(escape(columns.rating), "rating", "--rating")
+    for name, becomes in (
+        ("query_id", "query ID"),
+        ("candidate_id", "candidate ID"),
+        ("timestamp", f"timestamp ({written.draft.unit})"),
+        ("rating", "rating"),
+    ):
+        if (column := getattr(columns, name)) is not None:
+            table.add_row(escape(column), becomes, f"--{name.replace('_', '-')}")
     for drafted in written.draft.drafted:
         becomes = "[dim]left out[/]"
         if drafted.feature is not None:
@@ -93,7 +81,7 @@ def _print_columns(written: "WrittenConfig") -> None:
             if drafted.feature.buckets:
                 becomes += f" in {drafted.feature.buckets} buckets"
             if drafted.name != drafted.column:
-                becomes += f", named {escape(str(drafted.name))}"
+                becomes += f", named {escape(drafted.name)}"
         table.add_row(escape(drafted.column), becomes, escape(drafted.reason))
     print_table(table)
     say(f"split {config.split.method}, objective {config.training.objective}\n")
@@ -102,10 +90,8 @@ def _print_columns(written: "WrittenConfig") -> None:
 def _print_warnings(written: "WrittenConfig") -> None:
     for hint in written.draft.hints:
         note(f"hint: {hint}")
+    note_missing_rows(written.observed)
     observed = written.observed
-    for what, count in observed.without_row.items():
-        if count:
-            note(f"warning: {count:,} {what} have events but no row in --{what}, so no features")
     for (source, column, reason), count in observed.bad_rows.most_common(5):
         where = f"column {column!r} of {source}" if column else source
         first = observed.bad_values[source, column, reason]
@@ -113,9 +99,3 @@ def _print_warnings(written: "WrittenConfig") -> None:
             f"warning: {count:,} rows cannot be read: {where}: {reason}, first {first!r}. Fix "
             "them, or set `ingest.bad_rows: reject`"
         )
-
-
-def _config_argument(file: Path) -> str:
-    """Return the name by which `run` finds the file from here, or else its path."""
-    by_name = file.parent == Path.cwd() / "configs" and file.suffix == ".yaml"
-    return file.stem if by_name else str(file)

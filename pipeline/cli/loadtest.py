@@ -4,19 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.command import command, usage_error
-from pipeline.cli.options import (
-    ConfigOption,
-    JsonOption,
-    SetOption,
-    TargetOption,
-    TlsCaOption,
-    TlsCertificateOption,
-    TlsKeyOption,
-    TlsNameOption,
-    load_config,
-    tls_options,
-)
+from pipeline.cli.command import command
+from pipeline.cli.options import Positive, Project, Tls
 from pipeline.cli.output import new_table, note, print_json, print_table, say, waiting
 
 if TYPE_CHECKING:
@@ -24,77 +13,58 @@ if TYPE_CHECKING:
 
 # If the load generator is busy for more than this share of the time, it may be the bottleneck.
 _BUSY = 0.85
+_CONCURRENCY = 16
+_SIGNATURE = "serving_default"
+_Seconds = Annotated[float, typer.Option(min=0.001)]
 
 
 @command
 def loadtest(
-    config: ConfigOption,
-    target: TargetOption = None,
-    concurrency: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Closed loop: this many clients, each of which sends a request when its previous "
-            "one is answered.",
-            show_default="16",
-        ),
-    ] = None,
-    rate: Annotated[
-        float | None,
-        typer.Option(
-            min=0.001, help="Open loop: requests per second, sent whether or not answers arrive."
-        ),
-    ] = None,
-    duration: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.1, help="Time to measure.")
-    ] = 10.0,
-    warmup: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.0, help="Time under load before that.")
-    ] = 1.0,
-    signature: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="serving_default, recommend_excluding, similar_candidates or embed_query. Repeat "
-            "it to alternate.",
-            show_default="serving_default",
-        ),
-    ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Queries per request.")] = 1,
-    queries: Annotated[int, typer.Option(min=1, help="Number of different queries.")] = 1000,
-    timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.001, help="Deadline of a request.")
-    ] = 5.0,
-    processes: Annotated[
-        int, typer.Option(min=1, help="Processes that send requests, for a fast server.")
-    ] = 1,
-    label: Annotated[
-        str | None, typer.Option(metavar="LABEL", help="Use the version with this label.")
-    ] = None,
-    version: Annotated[int | None, typer.Option(help="Use this version.")] = None,
-    tls_ca: TlsCaOption = None,
-    tls_certificate: TlsCertificateOption = None,
-    tls_key: TlsKeyOption = None,
-    tls_name: TlsNameOption = None,
-    set_: SetOption = None,
-    as_json: JsonOption = False,
+    project: Project,
+    target: str | None = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, show_default=str(_CONCURRENCY))] = None,
+    rate: Annotated[float | None, typer.Option(min=0.001)] = None,
+    duration: _Seconds = 10.0,
+    warmup: Annotated[float, typer.Option(min=0.0)] = 1.0,
+    signature: Annotated[list[str] | None, typer.Option(show_default=_SIGNATURE)] = None,
+    batch: Positive = 1,
+    queries: Positive = 1000,
+    timeout: _Seconds = 5.0,
+    processes: Positive = 1,
+    label: str | None = None,
+    version: int | None = None,
+    tls: Tls = Tls(),
+    as_json: bool = False,
 ) -> None:
     """Measure a model server under load with real queries of the evaluation split, over gRPC.
 
-    With --rate, latency counts from the time when a request was due, so that a server that is too
-    slow cannot hide it. The exit code is 1 if no request was answered.
+    With --rate, the latency of a request starts when the request was due, so it includes the time
+    that the request waited because the server was too slow. The exit code is 1 if no request was
+    answered.
 
     Example: two-tower loadtest -c movielens_100k --rate 200 --duration 30
+
+    Args:
+        concurrency: Number of clients. Each client sends a request when its previous one is
+            answered (closed loop).
+        rate: Requests per second, which are sent even if answers are late (open loop).
+        duration (SECONDS): Time to measure.
+        warmup (SECONDS): Time under load before the measurement.
+        signature (NAME): serving_default, recommend_excluding, similar_candidates or embed_query.
+            Repeat it to alternate between signatures.
+        batch: Queries per request.
+        queries: Number of different queries.
+        timeout (SECONDS): Deadline of a request.
+        processes: Processes that send requests. A fast server needs several.
+        label (LABEL): Send requests to the version with this label.
+        version: Send requests to this version.
     """
     if concurrency is not None and rate is not None:
-        raise usage_error("--concurrency and --rate are two kinds of load: choose one")
+        raise typer.BadParameter("--concurrency and --rate are two kinds of load: choose one")
     if rate is None and concurrency is None:
-        concurrency = 16
-    loaded = load_config(config, set_)
-    from pipeline.beam_messages import silence_beam_import
-
-    silence_beam_import()
-    from pipeline.cli.served_model import serving_target
+        concurrency = _CONCURRENCY
+    loaded = project.load()
+    from pipeline.cli.serve import serving_target
     from pipeline.runs.evaluation import evaluation_queries
     from serving.clients import RetrievalClient
     from serving.clients.model import ModelChoice
@@ -102,17 +72,18 @@ def loadtest(
 
     sampled = evaluation_queries(loaded, queries)
     model = ModelChoice(loaded.serving.model_name, version, label)
-    tls = tls_options(tls_ca, tls_certificate, tls_key, tls_name)
-    with serving_target(loaded, config, target) as address:
+    signatures = signature or [_SIGNATURE]
+    options = tls.for_client()
+    with serving_target(loaded, project.config, target) as address:
         with RetrievalClient(
-            address, model.name, model_version=version, version_label=label, tls=tls
+            address, model.name, model_version=version, version_label=label, tls=options
         ) as client:
             metadata = client.metadata()
         requests = build_requests(
             metadata,
             model,
             sampled,
-            signature or ["serving_default"],
+            signatures,
             batch_size=batch,
             query_id_name=loaded.events.query_id,
             candidate_id_name=loaded.events.candidate_id,
@@ -125,7 +96,7 @@ def loadtest(
             rate=rate,
             warmup_s=warmup,
             timeout_s=timeout,
-            tls=tls,
+            tls=options,
         )
         with waiting(f"sending requests to {address} for {warmup + duration:g} s"):
             result = drive_in_processes(plan, processes)
@@ -133,7 +104,7 @@ def loadtest(
         "config": loaded.name,
         "server": target or "started for this test",
         "model_version": metadata.model_version,
-        "signatures": signature or ["serving_default"],
+        "signatures": signatures,
         "concurrency": concurrency,
         "rate_per_s": rate,
         "queries_per_request": batch,
@@ -161,18 +132,21 @@ def _show(about: dict[str, Any], result: "LoadResult", as_json: bool) -> None:
         else f"{about['rate_per_s']:g} requests/s, latency from the time when each was due"
     )
     say(f"{load}; model version {about['model_version']}")
-    table = new_table("", show_header=False)
-    table.add_column(justify="right")
-    table.add_row("requests", f"{summary['requests']:,}")
-    table.add_row("answers per second", f"{summary['throughput_per_s']:,.1f}")
+    rows = {
+        "requests": f"{summary['requests']:,}",
+        "answers per second": f"{summary['throughput_per_s']:,.1f}",
+    }
     if about["queries_per_request"] > 1:
         queries = result.throughput * about["queries_per_request"]
-        table.add_row("queries answered per second", f"{queries:,.1f}")
+        rows["queries answered per second"] = f"{queries:,.1f}"
     for name, value in summary["latency_ms"].items():
-        table.add_row(name, "" if value is None else f"{value:,.2f} ms")
-    table.add_row("errors", f"{sum(summary['errors'].values()):,}")
-    for name, count in summary["errors"].items():
-        table.add_row(f"  {name}", f"{count:,}")
+        rows[name] = "" if value is None else f"{value:,.2f} ms"
+    rows["errors"] = f"{sum(summary['errors'].values()):,}"
+    rows |= {f"  {name}": f"{count:,}" for name, count in summary["errors"].items()}
+    table = new_table("", show_header=False)
+    table.add_column(justify="right")
+    for row in rows.items():
+        table.add_row(*row)
     print_table(table)
     for name, message in summary["error_messages"].items():
         say(f"{name}: {message}")

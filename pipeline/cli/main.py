@@ -10,7 +10,6 @@ import typer
 
 from pipeline.cli.clean import clean
 from pipeline.cli.compile import compile_, submit
-from pipeline.cli.component import component
 from pipeline.cli.config import config
 from pipeline.cli.data import data
 from pipeline.cli.doctor import doctor
@@ -19,7 +18,7 @@ from pipeline.cli.init import init
 from pipeline.cli.loadtest import loadtest
 from pipeline.cli.recommend import recommend, similar
 from pipeline.cli.release import promote, rollback
-from pipeline.cli.run import index, run
+from pipeline.cli.run import component, index, run
 from pipeline.cli.runs import app as runs
 from pipeline.cli.schema import app as schema
 from pipeline.cli.serve import serve
@@ -50,19 +49,13 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+_VERSION = typer.Option(
+    "--version", callback=_print_version, is_eager=True, metavar="", help="Print the version."
+)
+
+
 @app.callback()
-def _options(
-    _version: Annotated[
-        bool,
-        typer.Option(
-            "--version",
-            callback=_print_version,
-            is_eager=True,
-            metavar="",
-            help="Print the version.",
-        ),
-    ] = False,
-) -> None: ...
+def _options(_version: Annotated[bool, _VERSION] = False) -> None: ...
 
 
 app.add_typer(schema, name="schema", rich_help_panel="Set up")

@@ -1,12 +1,12 @@
 """Options that several commands share, and functions that parse their values."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from pipeline.cli.command import usage_error
 
 if TYPE_CHECKING:
     from pipeline.config.project import PipelineConfig
@@ -17,110 +17,92 @@ def _config_names(incomplete: str) -> list[str]:
     return sorted(p.stem for p in Path("configs").glob("*.yaml") if p.stem.startswith(incomplete))
 
 
-_CONFIG = typer.Option(
-    "--config",
-    "-c",
-    metavar="NAME",
-    help="Name in configs/, or a path that ends in .yaml.",
-    autocompletion=_config_names,
-)
-ConfigOption = Annotated[str, _CONFIG]
-OptionalConfigOption = Annotated[str | None, _CONFIG]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Override a setting, such as training.epochs=10. Repeat it for more settings.",
-    ),
-]
-SpanOption = Annotated[
-    str | None,
-    typer.Option(
-        "--span",
-        metavar="SPAN",
-        help="Newest span to read: a number, a day such as 2026-11-20, or newest. Short for "
-        "--set events.spans.last=SPAN.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-WaitOption = Annotated[
-    float,
-    typer.Option(
-        "--wait",
-        metavar="SECONDS",
-        min=0,
-        help="How long to wait for another run of this configuration to end.",
-    ),
-]
-TargetOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="HOST:PORT",
-        help="gRPC address of a running server. If absent, a server is started for this command "
-        "on the last pushed version.",
-    ),
-]
-_CONNECTION = "Encrypted connection"
-TlsCaOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE",
-        help="PEM file of the authority that signed the server's certificate.",
-        rich_help_panel=_CONNECTION,
-    ),
-]
-TlsCertificateOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE",
-        help="PEM file of this client's certificate.",
-        rich_help_panel=_CONNECTION,
-    ),
-]
-TlsKeyOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE",
-        help="PEM file of the key of --tls-certificate.",
-        rich_help_panel=_CONNECTION,
-    ),
-]
-TlsNameOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="Name in the server's certificate, if it is not that of the address.",
-        rich_help_panel=_CONNECTION,
-    ),
-]
-AllowOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="FEATURE=VALUE",
-        help="Only candidates with this value of a feature in `index.filters`. Repeat it to allow "
-        "further values, or to filter by another feature as well.",
-    ),
-]
+Positive = Annotated[int, typer.Option(min=1)]
+
+
+@dataclass(frozen=True)
+class Project:
+    """Options that name a project and change its settings.
+
+    Args:
+        config (NAME): Name of a configuration in configs/, or a path that ends in .yaml.
+        set_ (KEY=VALUE): Override a setting, such as training.epochs=10. Repeat it for more
+            settings.
+    """
+
+    config: Annotated[str, typer.Option("--config", "-c", autocompletion=_config_names)]
+    set_: list[str] | None = None
+
+    def load(self, *overrides: str) -> "PipelineConfig":
+        """Load the configuration; `overrides` have the form of `--set`."""
+        from pipeline.config.file import load  # slow to import
+
+        return load(self.config, [*(self.set_ or ()), *overrides])
+
+
+@dataclass(frozen=True)
+class SharedOptions:
+    """Options that several commands share, as parameters with these names.
+
+    Args:
+        span (SPAN): Newest span to read: a number, a day such as 2026-11-20, or newest. Short for
+            --set events.spans.last=SPAN.
+        as_json: Print JSON instead of text.
+        wait_s (SECONDS): Maximum time to wait until another run of this configuration ends.
+        target (HOST:PORT): gRPC address of a running server. By default, the command starts a
+            server with the newest pushed version and stops it at the end.
+        k: Number of candidates.
+        allow (FEATURE=VALUE): Return only candidates whose feature has this value. The feature must
+            be in `index.filters`. Repeat the option for more values or features.
+        model_config_file (FILE): The server's --model_config_file. By default, it is models.config
+            next to the folder of the versions.
+        max_rows (N): Approximate maximum number of rows to read from each input.
+    """
+
+    span: str
+    as_json: Annotated[bool, typer.Option("--json")]
+    wait_s: Annotated[float, typer.Option("--wait", min=0)]
+    target: str
+    k: Annotated[int, typer.Option("-k", min=1)]
+    allow: list[str]
+    model_config_file: Path
+    max_rows: Positive
+
+
+_ENCRYPTION = typer.Option(rich_help_panel="Encrypted connection")
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Options of an encrypted connection to a server.
+
+    Args:
+        tls_ca (FILE): PEM file of the authority that signed the server's certificate.
+        tls_certificate (FILE): PEM file of this client's certificate.
+        tls_key (FILE): PEM file of the private key for --tls-certificate.
+        tls_name (NAME): Name in the server's certificate, if it differs from the host of the
+            address.
+    """
+
+    tls_ca: Annotated[str | None, _ENCRYPTION] = None
+    tls_certificate: Annotated[str | None, _ENCRYPTION] = None
+    tls_key: Annotated[str | None, _ENCRYPTION] = None
+    tls_name: Annotated[str | None, _ENCRYPTION] = None
+
+    def for_client(self) -> "TlsOptions | None":
+        """Return the options of a client, or None for an unencrypted connection."""
+        given = (self.tls_ca, self.tls_certificate, self.tls_key, self.tls_name)
+        if not any(given):
+            return None
+        from serving.clients import TlsOptions
+
+        return TlsOptions(*given)
 
 
 def span_override(span: str | None) -> list[str]:
     """Return the `--set` override that is equivalent to `--span`; empty if `span` is None."""
-    import json
-
     # The quotes keep leading zeros: YAML reads an unquoted 0010 as the octal number 8.
     return [] if span is None else [f"events.spans.last={json.dumps(span)}"]
-
-
-def load_config(name: str, overrides: Sequence[str] | None = None) -> "PipelineConfig":
-    """Load a configuration with `pipeline.config.file.load`, which is slow to import.
-
-    Raises:
-        ConfigError: The file is missing or a setting is invalid.
-    """
-    from pipeline.config.file import load
-
-    return load(name, overrides or ())
 
 
 def split_ids(texts: Sequence[str] | None) -> list[str]:
@@ -145,17 +127,6 @@ def parse_filters(texts: Sequence[str] | None) -> dict[str, list[str]]:
     for text in texts or ():
         feature, equals, value = text.partition("=")
         if not (feature and equals and value):
-            raise usage_error(f"--allow takes FEATURE=VALUE, got {text!r}")
+            raise typer.BadParameter(f"--allow takes FEATURE=VALUE, got {text!r}")
         filters.setdefault(feature, []).append(value)
     return filters
-
-
-def tls_options(
-    ca: str | None, certificate: str | None, key: str | None, name: str | None
-) -> "TlsOptions | None":
-    """Return the TLS options of a client, or None for an unencrypted connection."""
-    if not (ca or certificate or key or name):
-        return None
-    from serving.clients import TlsOptions
-
-    return TlsOptions(ca, certificate, key, name)

@@ -1,11 +1,9 @@
 """Terminal output of commands, and redirection of logs to a file."""
 
-import json
 import logging
-import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
@@ -27,65 +25,45 @@ class Verbosity:
     quiet = False
 
 
-def _console(stream: TextIO, *, stderr: bool) -> "Console":
+def _console(*, stderr: bool = False) -> "Console":
+    """Return a console for results or, with `stderr`, for errors, warnings and progress."""
     from rich.console import Console  # slow to import
 
+    stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else _PIPE_WIDTH
     return Console(stderr=stderr, highlight=False, width=width)
 
 
-def stdout() -> "Console":
-    """Return a console for results, on standard output."""
-    return _console(sys.stdout, stderr=False)
-
-
-def stderr() -> "Console":
-    """Return a console for errors, warnings and progress, on standard error."""
-    return _console(sys.stderr, stderr=True)
-
-
 def say(text: str, *, style: str | None = None) -> None:
     """Print `text` on standard output, without interpreting markup and without wrapping."""
-    stdout().print(text, style=style, markup=False, soft_wrap=True)
+    _console().print(text, style=style, markup=False, soft_wrap=True)
 
 
 def note(text: str, *, style: str | None = None) -> None:
     """Print a warning, hint or status line on standard error, unless `--quiet` is given."""
     if not Verbosity.quiet:
-        stderr().print(text, style=style, markup=False, soft_wrap=True)
+        _console(stderr=True).print(text, style=style, markup=False, soft_wrap=True)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
-    """Print an error without a traceback and end the command.
-
-    Args:
-        message: The requirement, the value found, its location, and the suggested action.
-        code: Exit status.
-    """
+    """Print an error without a traceback and end the command with the exit status `code`."""
+    console = _console(stderr=True)
+    console.print("error:", style="bold red", end=" ")
     # `markup=False`, because a message may contain square brackets.
-    stderr().print("error:", style="bold red", end=" ")
-    stderr().print(message, markup=False, soft_wrap=True)
+    console.print(message, markup=False, soft_wrap=True)
     raise typer.Exit(code)
 
 
 def waiting(text: str) -> AbstractContextManager[Any]:
     """Return a context that shows a spinner, unless `--quiet` is given."""
-    return nullcontext() if Verbosity.quiet else stderr().status(text)
+    return nullcontext() if Verbosity.quiet else _console(stderr=True).status(text)
 
 
 def print_json(content: Any) -> None:
-    """Print one JSON object; NaN and infinite numbers become null."""
-    print(json.dumps(_finite(content), allow_nan=False))
+    """Print JSON; NaN and infinite numbers become null."""
+    from pydantic_core import to_json
 
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, Mapping):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    if isinstance(content, float) and not math.isfinite(content):
-        return None
-    return content
+    print(to_json(content, inf_nan_mode="null").decode())
 
 
 def new_table(*headings: str, show_header: bool = True) -> "Table":
@@ -99,32 +77,21 @@ def new_table(*headings: str, show_header: bool = True) -> "Table":
 
 
 def print_table(table: "Table", *, title: str = "", ids: int | None = None) -> None:
-    """Print a table.
-
-    Args:
-        table: Rows of text or markup.
-        title: Line above the table; omitted if empty.
-        ids: Index of the column that contains IDs. This column is never wrapped or cut.
-    """
+    """Print a table of markup; the column with the index `ids` is never wrapped or cut."""
     if title:
         say(title, style="bold")
     if ids is not None:
         column = table.columns[ids]
         column.min_width = max((len(str(cell)) for cell in column.cells), default=0)
-    stdout().print(table, crop=False)
+    _console().print(table, crop=False)
 
 
 @contextmanager
 def log_to(log_path: Path) -> Iterator[TextIO]:
-    """Redirect standard output and standard error, including those of C++ code, to a log file.
+    """Append standard output and standard error, including those of C++ code, to a log file.
 
-    With `--verbose`, Python log lines also appear on the terminal.
-
-    Args:
-        log_path: Log file; text is appended, and its folder is created if needed.
-
-    Yields:
-        A stream to the original standard error.
+    Yield a stream to the original standard error. With `--verbose`, Python log lines also appear
+    there.
     """
     log_path.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()

@@ -1,92 +1,70 @@
-"""`two-tower run` and `two-tower index`: run the pipeline or a refresh of the index."""
+"""`two-tower run`, `index` and `component`: run the pipeline, an index refresh or one component."""
 
+import contextlib
 import gc
 import logging
 import textwrap
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from pipeline.cli.command import command
-from pipeline.cli.options import (
-    ConfigOption,
-    JsonOption,
-    SetOption,
-    SpanOption,
-    WaitOption,
-    load_config,
-    span_override,
-)
-from pipeline.cli.output import Verbosity, fail, log_to, print_json, say
+from pipeline.cli.options import Project, span_override
+from pipeline.cli.output import Verbosity, fail, log_to, note, print_json, say
+from pipeline.cli.serve import pushed_versions
 
 if TYPE_CHECKING:
-    from pipeline.cli.display import RunDisplay
     from pipeline.config.project import PipelineConfig
-    from pipeline.errors import ComponentFailedError
-    from pipeline.runs.history import RunRecord
+    from pipeline.runs.history import RunHistory, RunRecord, RunState
     from pipeline.runs.state import InputState
     from pipeline.runs.summary import RunSummary
 
-    Work = Callable[[PipelineConfig, str, RunDisplay], RunSummary]
-
 log = logging.getLogger(__name__)
 
-REFUSED = 3
+_REFUSED = 3
 _NOTHING_NEW = 4
+# An orchestrator may start a component while the previous one still holds the run lock.
+_COMPONENT_WAIT_S = 30.0
 
 
 @command
 def run(
-    config: ConfigOption,
-    set_: SetOption = None,
-    span: SpanOption = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Run every component, without the cache.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Run even if nothing is new, with the cache.")
-    ] = False,
-    wait_s: WaitOption = 0.0,
-    detailed_exit_code: Annotated[
-        bool, typer.Option("--detailed-exit-code", help="Exit with 4 if nothing is new.")
-    ] = False,
-    as_json: JsonOption = False,
+    project: Project,
+    span: str | None = None,
+    fresh: bool = False,
+    force: bool = False,
+    wait_s: float = 0.0,
+    detailed_exit_code: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Run the pipeline: ingest, validate, transform, train, evaluate, index, check and push.
 
-    If inputs, settings and code are those of the served version, nothing is done.
+    If the inputs, settings and code are still those of the served version, the run is skipped.
 
     Exit codes: 0 a version was pushed, or nothing is new; 1 failed; 2 wrong usage; 3 refused by a
     gate (drift, evaluation, index or server).
 
     Example: two-tower run -c movielens_100k --set training.epochs=10
+
+    Args:
+        fresh: Run all components, even if nothing is new, without cached results.
+        force: Run even if nothing is new, but use cached results.
+        detailed_exit_code: Exit with 4 if nothing is new.
     """
-
-    def work(loaded: "PipelineConfig", run_id: str, display: "RunDisplay") -> "RunSummary":
-        from pipeline.runs.run import run as run_pipeline
-
-        return run_pipeline(loaded, run_id, display, fresh=fresh)
-
     run_pipeline_command(
-        load_config(config, [*(set_ or ()), *span_override(span)]),
-        work,
-        command="run",
-        skip_unchanged=not (force or fresh),
-        skipped_status=_NOTHING_NEW if detailed_exit_code else 0,
+        project.load(*span_override(span)),
+        "run",
+        fresh=fresh,
+        skipped_status=None if force or fresh else _NOTHING_NEW if detailed_exit_code else 0,
         wait_s=wait_s,
         as_json=as_json,
     )
 
 
 @command
-def index(
-    config: ConfigOption,
-    set_: SetOption = None,
-    wait_s: WaitOption = 0.0,
-    as_json: JsonOption = False,
-) -> None:
+def index(project: Project, wait_s: float = 0.0, as_json: bool = False) -> None:
     """Refresh the catalogue: embed it with the last blessed model, build the index and push.
 
     Exit codes: 0 a version was pushed, or nothing changed; 1 failed; 2 wrong usage; 3 refused by a
@@ -94,56 +72,77 @@ def index(
 
     Example: two-tower index -c movielens_100k
     """
+    run_pipeline_command(project.load(), "index", wait_s=wait_s, as_json=as_json)
 
-    def work(loaded: "PipelineConfig", run_id: str, display: "RunDisplay") -> "RunSummary":
-        from pipeline.runs.run import refresh_index
 
-        return refresh_index(loaded, run_id, display)
+@command
+def component(
+    name: Annotated[str, typer.Argument()], run_id: str, project: Project, span: str | None = None
+) -> None:
+    """Run one component. An orchestrator calls this for each component, in order.
 
-    run_pipeline_command(
-        load_config(config, set_), work, command="index", wait_s=wait_s, as_json=as_json
-    )
+    Exit codes: 0 done; 1 failed; 2 wrong usage; 3 refused by a gate.
+
+    Example: two-tower component Trainer --run-id 20261130 -c clicks
+
+    Args:
+        name (NAME): Name of the component, as `run` shows it.
+        run_id (ID): ID of the run, which is the same for all of its components.
+    """
+    loaded = project.load(*span_override(span))
+    with _uncollected_imports():
+        from components.errors import NotBlessedError
+        from pipeline.errors import ComponentFailedError
+        from pipeline.runs.run import run_single_component
+    try:
+        outcome = run_single_component(loaded, name, run_id, _COMPONENT_WAIT_S)
+    except ComponentFailedError as error:
+        fail(str(error), _REFUSED if isinstance(error.__cause__, NotBlessedError) else 1)
+    note(f"{name}: {outcome.state} in {outcome.seconds:.1f} s")
 
 
 def run_pipeline_command(
     config: "PipelineConfig",
-    work: "Work",
+    command: Literal["run", "index"],
     *,
-    command: str,
-    skip_unchanged: bool = False,
-    skipped_status: int = 0,
+    fresh: bool = False,
+    skipped_status: int | None = None,
     wait_s: float = 0.0,
     as_json: bool,
 ) -> None:
-    """Call `work` under the run lock, then record and print the outcome of the run.
+    """Run the pipeline or an index refresh under the run lock; record and print the outcome.
 
-    Args:
-        config: The configuration of the project.
-        work: Function of the configuration, the run ID and the display, which runs the components.
-            Its slow imports are inside, so that they happen while the display is shown.
-        command: Name of the command in the run history.
-        skip_unchanged: Whether to skip the run if nothing has changed since the last complete run.
-        skipped_status: Exit status of a skipped run.
-        wait_s: Maximum time to wait for another run of the configuration.
-        as_json: Whether to print one JSON object instead of a table.
+    If nothing has changed since the last complete run, the command exits with `skipped_status`,
+    unless this is None.
 
     Raises:
         typer.Exit: The run was skipped, failed or was refused by a gate.
     """
     from components.interactions.errors import IngestError
+    from pipeline.runs.history import new_run_id
     from pipeline.runs.lock import run_lock
 
     with run_lock(config.run_dir, wait_s):
         try:
             inputs = _inputs(config, command)
-            unchanged = _unchanged(config, inputs) if skip_unchanged else None
+            unchanged = None if skipped_status is None else _unchanged(config, inputs)
         except (IngestError, OSError) as error:
-            _record_end(config, _begin(config, command, None), None, str(error))
+            record = _history(config).begin(new_run_id(), command, None)
+            _history(config).end(record, "failed", str(error), {})
             raise
         if unchanged is not None:
             _show_nothing_new(*unchanged, as_json=as_json)
-            raise typer.Exit(skipped_status)
-        _run_locked(config, work, command, inputs, as_json=as_json)
+            raise typer.Exit(skipped_status or 0)
+        record = _history(config).begin(new_run_id(), command, inputs)
+        _run_recorded(config, record, fresh, as_json)
+
+
+def _history(config: "PipelineConfig") -> "RunHistory":
+    """Open the run history with a new connection, because TFX has its own ones in between."""
+    from pipeline.runs.history import RunHistory
+    from pipeline.runs.metadata import open_store
+
+    return RunHistory(open_store(config), config.name)
 
 
 def _inputs(config: "PipelineConfig", command: str) -> "InputState | None":
@@ -157,30 +156,23 @@ def _inputs(config: "PipelineConfig", command: str) -> "InputState | None":
     return None if config.candidates.file is None else refresh_state(config)
 
 
-def _begin(config: "PipelineConfig", command: str, inputs: "InputState | None") -> "RunRecord":
-    from pipeline.runs.history import RunHistory, new_run_id
-    from pipeline.runs.metadata import open_store
-
-    return RunHistory(open_store(config), config.name).begin(new_run_id(), command, inputs)
-
-
 def _unchanged(
     config: "PipelineConfig", inputs: "InputState | None"
 ) -> "tuple[InputState, RunRecord, int] | None":
     """Return the inputs, the last complete run and the served version; None if anything changed."""
-    from pipeline.runs.history import RunHistory, newest_catalogue
-    from pipeline.runs.metadata import has_metadata, open_store
+    from pipeline.runs.history import newest_catalogue
+    from pipeline.runs.metadata import has_metadata
     from pipeline.runs.state import input_state
 
     if inputs is None or not has_metadata(config):
         return None
-    last, refreshes = RunHistory(open_store(config), config.name).since_last_complete()
+    last, refreshes = _history(config).since_last_complete()
     if last is None:
         return None
     if refreshes:
         # A refresh already serves the newer catalogue, so the new files need no training.
         inputs = input_state(config, newest_catalogue(config, [last]))
-    version = _served_version(config)
+    version = max(pushed_versions(config.serving_dir), default=0)
     if (last.files, last.settings) != (inputs.files, inputs.settings) or version not in {
         record.summary.get("pushed_version") for record in (last, *refreshes)
     }:
@@ -202,92 +194,65 @@ def _show_nothing_new(
         )
 
 
-def _served_version(config: "PipelineConfig") -> int:
-    """Return the newest complete version in the serving folder, or 0 if there is none."""
-    from components.interactions.spans.pattern import list_files
-
-    models = list_files(f"{config.serving_dir}/*/saved_model.pb")
-    names = [model.path.split("/")[-2] for model in models]
-    return max((int(name) for name in names if name.isdecimal()), default=0)
-
-
-def _run_locked(
-    config: "PipelineConfig",
-    work: "Work",
-    command: str,
-    inputs: "InputState | None",
-    *,
-    as_json: bool,
+def _run_recorded(
+    config: "PipelineConfig", record: "RunRecord", fresh: bool, as_json: bool
 ) -> None:
     from pipeline.cli.display import show_summary
 
-    record = _begin(config, command, inputs)
     log_path = config.run_dir / "logs" / f"{record.run_id}.log"
-    problem = ""
-    summary = None
     try:
-        summary = _work_in_log(config, work, record.run_id, log_path)
-    except Exception as error:
-        problem = str(error) or type(error).__name__
-        raise
+        summary = _run_in_log(config, record, fresh, log_path)
     except BaseException as error:
-        problem = type(error).__name__
+        problem = (isinstance(error, Exception) and str(error)) or type(error).__name__
+        _history(config).end(record, "failed", problem, {})
         raise
-    finally:
-        _record_end(config, record, summary, problem)
+    failure = summary.failure
+    state: RunState = (
+        "complete" if failure is None else "refused" if summary.is_refused else "failed"
+    )
+    _history(config).end(record, state, str(failure or ""), summary.to_json())
     if as_json:
         print_json(summary.to_json())
-    elif not Verbosity.quiet or summary.failure is not None:
+    elif not Verbosity.quiet or failure is not None:
         show_summary(summary, config, log_path)
-    if summary.failure is not None:
-        _fail(summary, summary.failure, log_path)
+    if failure is None:
+        return
+    if not summary.is_refused:
+        fail(f"{failure}\nThe log is {log_path}")
+    # A gate reports one line per check, and these lines are wider than a terminal.
+    lines = [
+        textwrap.fill(line, 73, subsequent_indent="    ", break_on_hyphens=False)
+        for line in failure.reason.splitlines()
+    ]
+    fail("\n".join([*lines, "Nothing was pushed."]), code=_REFUSED)
 
 
-def _work_in_log(
-    config: "PipelineConfig", work: "Work", run_id: str, log_path: Path
+def _run_in_log(
+    config: "PipelineConfig", record: "RunRecord", fresh: bool, log_path: Path
 ) -> "RunSummary":
     from pipeline.cli.display import RunDisplay
 
     with log_to(log_path) as terminal, RunDisplay(terminal, quiet=Verbosity.quiet) as display:
-        # The imports create a million objects that live as long as the process. Scanning them
-        # for garbage takes time and frees nothing.
-        gc.disable()
-        import pipeline.runs.run  # noqa: F401 - triggers the slow imports of `work`
-
-        gc.freeze()
-        gc.enable()
+        with _uncollected_imports():
+            from pipeline.runs.run import refresh_index
+            from pipeline.runs.run import run as run_pipeline
         try:
-            return work(config, run_id, display)
+            if record.command == "index":
+                return refresh_index(config, record.run_id, display)
+            return run_pipeline(config, record.run_id, display, fresh=fresh)
         except OSError as error:
             log.exception("the run ended")
             raise OSError(f"{type(error).__name__}: {error}\nThe log is {log_path}") from error
 
 
-def _record_end(
-    config: "PipelineConfig", record: "RunRecord", summary: "RunSummary | None", problem: str
-) -> None:
-    from pipeline.runs.history import RunHistory
-    from pipeline.runs.metadata import open_store
+@contextlib.contextmanager
+def _uncollected_imports() -> Iterator[None]:
+    """Exclude the imports in a block from garbage collection.
 
-    # Open a new connection: TFX has used its own connections to the database in the meantime.
-    history = RunHistory(open_store(config), config.name)
-    if summary is None:
-        history.end(record, "failed", problem, {})
-    elif summary.failure is None:
-        history.end(record, "complete", "", summary.to_json())
-    else:
-        problem = str(summary.failure)
-        history.end(
-            record, "refused" if summary.is_refused else "failed", problem, summary.to_json()
-        )
-
-
-def _fail(summary: "RunSummary", failure: "ComponentFailedError", log_path: Path) -> NoReturn:
-    if summary.is_refused:
-        # A gate reports one line per check, and these lines are wider than a terminal.
-        lines = [
-            textwrap.fill(line, 73, subsequent_indent="    ", break_on_hyphens=False)
-            for line in failure.reason.splitlines()
-        ]
-        fail("\n".join([*lines, "Nothing was pushed."]), code=REFUSED)
-    fail(f"{failure}\nThe log is {log_path}")
+    They create a million objects that live as long as the process. Scanning them for garbage takes
+    time and frees nothing.
+    """
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()

@@ -1,18 +1,11 @@
 """`two-tower runs`: list past runs and their status, from ML Metadata."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.command import command, usage_error
-from pipeline.cli.options import (
-    ConfigOption,
-    JsonOption,
-    OptionalConfigOption,
-    SetOption,
-    load_config,
-)
+from pipeline.cli.command import command
+from pipeline.cli.options import Positive, Project
 from pipeline.cli.output import fail, new_table, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -21,8 +14,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(invoke_without_command=True)
 
-_DRIFT = "drift"
-_GATES = ("evaluation", "index", "server")
+_GATES = ("drift", "evaluation", "index", "server")
 _STYLES = {"complete": "green", "running": "cyan"}
 
 
@@ -30,55 +22,63 @@ _STYLES = {"complete": "green", "running": "cyan"}
 @command
 def runs(
     context: typer.Context,
-    config: OptionalConfigOption = None,
-    set_: SetOption = None,
-    limit: Annotated[int, typer.Option(min=1, help="Number of the newest runs.")] = 20,
-    as_json: JsonOption = False,
+    config: str | None = None,
+    set_: list[str] | None = None,
+    limit: Positive = 20,
+    as_json: bool = False,
 ) -> None:
     """List the runs of a project, newest first: span, state, metric, gates and version.
 
     Example: two-tower runs -c movielens_100k --limit 5
+
+    Args:
+        limit: Number of runs to list.
     """
     if context.invoked_subcommand is not None:
         return
     if config is None:
-        raise usage_error("give a configuration: two-tower runs --config NAME")
-    loaded = load_config(config, set_)
+        raise typer.BadParameter("give a configuration: two-tower runs --config NAME")
+    loaded = Project(config, set_).load()
     found = _with_results(loaded, _records(loaded)[::-1][:limit])
     if as_json:
         print_json([record.to_json() for record in found])
         return
     metric = loaded.evaluation.baseline_metric
     # Few projects have a drift gate, so the column is omitted if it would be empty.
-    compares_spans = any(_DRIFT in record.summary.get("gates", {}) for record in found)
-    gates = (_DRIFT, *_GATES) if compares_spans else _GATES
+    compares_spans = any("drift" in record.summary.get("gates", {}) for record in found)
+    gates = _GATES if compares_spans else _GATES[1:]
     table = new_table("run", "span", "state", metric, *gates, "version")
     for record in found:
-        table.add_row(*_row(record, metric, gates))
+        value = record.summary.get("metrics", {}).get("model", {}).get(metric)
+        passed = record.summary.get("gates", {})
+        table.add_row(
+            record.run_id,
+            record.span,
+            f"[{_STYLES.get(record.state, 'red')}]{record.state}[/]",
+            "" if value is None else f"{value:.4f}",
+            *(passed.get(gate, "") for gate in gates),
+            str(record.summary.get("pushed_version") or ""),
+        )
     print_table(table, ids=0)
 
 
 @app.command()
 @command
-def show(
-    run_id: Annotated[str, typer.Argument(metavar="ID", help="ID of the run, or how it begins.")],
-    config: ConfigOption,
-    set_: SetOption = None,
-    as_json: JsonOption = False,
-) -> None:
+def show(run_id: Annotated[str, typer.Argument()], project: Project, as_json: bool = False) -> None:
     """Show the components, times, metrics and outcome of one run.
 
     Example: two-tower runs show 20261130 -c movielens_100k
+
+    Args:
+        run_id (ID): ID of the run, or its first characters.
     """
-    loaded = load_config(config, set_)
+    loaded = project.load()
     found = [record for record in _records(loaded) if record.run_id.startswith(run_id)]
-    if len(found) != 1:
+    if not found:
+        fail(f"there is no run {run_id!r} of {loaded.name}; `two-tower runs` lists them")
+    if len(found) > 1:
         ids = ", ".join(record.run_id for record in found[-5:])
-        fail(
-            f"there is no run {run_id!r} of {loaded.name}; `two-tower runs` lists them"
-            if not found
-            else f"{len(found)} runs of {loaded.name} begin with {run_id!r}: {ids}"
-        )
+        fail(f"{len(found)} runs of {loaded.name} begin with {run_id!r}: {ids}")
     (record,) = _with_results(loaded, found)
     from pipeline.runs.metadata import open_store
     from pipeline.runs.results import component_executions
@@ -106,21 +106,6 @@ def _with_results(config: "PipelineConfig", records: list["RunRecord"]) -> list[
     from pipeline.runs.results import with_results
 
     return with_results(open_store(config), records) if records else []
-
-
-def _row(record: "RunRecord", metric: str, names: Sequence[str]) -> list[str]:
-    value = record.summary.get("metrics", {}).get("model", {}).get(metric)
-    gates = record.summary.get("gates", {})
-    version = record.summary.get("pushed_version")
-    style = _STYLES.get(record.state, "red")
-    return [
-        record.run_id,
-        record.span,
-        f"[{style}]{record.state}[/]",
-        "" if value is None else f"{value:.4f}",
-        *(gates.get(name, "") for name in names),
-        "" if version is None else str(version),
-    ]
 
 
 def _print(record: "RunRecord", executions: list[dict[str, Any]]) -> None:

@@ -1,12 +1,12 @@
 """`two-tower skew`: compare logged requests with the training data."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from pipeline.cli.command import command
-from pipeline.cli.options import ConfigOption, JsonOption, SetOption, load_config
+from pipeline.cli.options import Project
 from pipeline.cli.output import fail, log_to, print_json, say
 
 if TYPE_CHECKING:
@@ -16,25 +16,17 @@ _SKEWED = 3
 
 
 @command
-def skew(
-    config: ConfigOption,
-    requests: Annotated[
-        Path,
-        typer.Option(
-            metavar="FILE",
-            help="TFRecords of PredictionLog messages, or request bodies as JSON lines.",
-        ),
-    ],
-    set_: SetOption = None,
-    as_json: JsonOption = False,
-) -> None:
+def skew(project: Project, requests: Path, as_json: bool = False) -> None:
     """Compare logged requests with the training statistics of the newest run.
 
     Exit codes: 0 within the thresholds of `skew`; 1 failed; 2 wrong usage; 3 above a threshold.
 
     Example: two-tower skew -c movielens_100k --requests requests.jsonl
+
+    Args:
+        requests (FILE): TFRecord file of PredictionLog messages, or request bodies as JSON lines.
     """
-    loaded = load_config(config, set_)
+    loaded = project.load()
     if not loaded.run_dir.exists():
         fail(f"there is no run of {loaded.name} in {loaded.run_dir} to compare with")
     from pipeline.runs.history import new_run_id

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from components.interactions.config import BigQueryConfig, SpansConfig
-from models.features.spec import ColumnsConfig, FeatureConfig
+from models.features.spec import FeatureConfig
 from models.settings import Settings
 
 
@@ -30,8 +30,7 @@ class EventsConfig(Settings):
         None, description="Column of the event type, such as view or purchase."
     )
     min_rating: float | None = Field(
-        None,
-        description="Ignore events with a lower rating everywhere; the summary counts them.",
+        None, description="Ignore events with a lower rating everywhere; the summary counts them."
     )
     duplicates: Literal["drop", "keep"] = Field(
         "drop",
@@ -44,11 +43,6 @@ class EventsConfig(Settings):
         "evaluation keeps the newest events.",
     )
     spans: SpansConfig = Field(default_factory=SpansConfig)
-
-    @property
-    def columns(self) -> ColumnsConfig:
-        """The names of the event columns."""
-        return ColumnsConfig(**{name: getattr(self, name) for name in ColumnsConfig.model_fields})
 
 
 class CandidatesConfig(Settings):

@@ -7,12 +7,9 @@ from pydantic import Field, model_validator
 
 from models.settings import Settings
 
-_SERVER_ONLY = ("host", "port", "database", "user", "password_file", "ssl_ca")
-_NEEDED = ("host", "database", "user")
-
 
 class MetadataConfig(Settings):
-    """The database of ML Metadata."""
+    """The database of ML Metadata. Its client cannot verify the certificate of a server."""
 
     backend: Literal["sqlite", "mysql"] = Field(
         "sqlite", description="`sqlite` is a file in the run folder; `mysql` includes MariaDB."
@@ -28,28 +25,17 @@ class MetadataConfig(Settings):
     password_file: str | None = Field(
         None, description="File whose first line is the password; no password is sent if absent."
     )
-    ssl_ca: str | None = Field(
-        None,
-        description="Always refused: ML Metadata cannot verify a server. Use a tunnel.",
-    )
 
     @model_validator(mode="after")
     def _server_is_named(self) -> "MetadataConfig":
         if self.backend == "sqlite":
-            given = [name for name in _SERVER_ONLY if getattr(self, name) is not None]
-            if given:
-                raise ValueError(
-                    f"`metadata.{given[0]}` needs `metadata.backend: mysql`; the backend is sqlite"
-                )
+            for name, value in self:
+                if name != "backend" and value is not None:
+                    raise ValueError(
+                        f"`metadata.{name}` needs `metadata.backend: mysql`; the backend is sqlite"
+                    )
             return self
-        if self.ssl_ca is not None:
-            # With ML Metadata 1.17, the MySQL client fails with every certificate. Encryption
-            # without verification of the server would not be what the user asked for.
-            raise ValueError(
-                "`metadata.ssl_ca` is not supported: ML Metadata cannot check a server's "
-                "certificate. Use a tunnel, and set `metadata.host` to its local end"
-            )
-        absent = [name for name in _NEEDED if not getattr(self, name)]
+        absent = [name for name in ("host", "database", "user") if not getattr(self, name)]
         if absent:
             names = ", ".join(f"`metadata.{name}`" for name in absent)
             raise ValueError(f"`metadata.backend: {self.backend}` needs {names}")

@@ -1,8 +1,7 @@
 """The settings of one project, with checks across sections."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -24,17 +23,16 @@ from models.features.spec import (
 )
 from models.settings import Settings
 from models.tuning.search_space import check_space
-from pipeline.config.did_you_mean import did_you_mean
 from pipeline.config.inputs import CandidatesConfig, EventsConfig, IngestSettings, QueriesConfig
 from pipeline.config.metadata import MetadataConfig
+from pipeline.errors import did_you_mean
 
 
 class SchemaConfig(Settings):
     """The curated schema that every run validates its data against."""
 
     file: str | None = Field(
-        None,
-        description="Schema file; `schema/NAME/schema.pbtxt` next to `configs/` if absent.",
+        None, description="Schema file; `schema/NAME/schema.pbtxt` next to `configs/` if absent."
     )
 
 
@@ -63,12 +61,12 @@ class BeamConfig(Settings):
         If there is any argument, TFX packages itself for remote workers, which takes three seconds
         per component.
         """
-        if self.runner == "DirectRunner" and self.workers == 1:
-            return list(self.options)
-        args = [f"--runner={self.runner}"]
-        if self.runner == "DirectRunner":
-            args += [f"--direct_num_workers={self.workers}"]
-            args += ["--direct_running_mode=multi_processing"]
+        args = []
+        if self.runner != "DirectRunner":
+            args = [f"--runner={self.runner}"]
+        elif self.workers > 1:
+            workers = f"--direct_num_workers={self.workers}"
+            args = ["--runner=DirectRunner", workers, "--direct_running_mode=multi_processing"]
         return [*args, *self.options]
 
 
@@ -123,33 +121,37 @@ class PipelineConfig(Settings):
         spec = self.spec
         IngestConfig(data=self.data, split=self.split, spec=spec)
         event_weight_key(self.columns, self.training.event_weights)
-        _check_file("queries", self.queries)
-        _check_file("candidates", self.candidates)
-        if self.evaluation.split not in self.split.split_names:
-            raise ValueError(
-                f"`evaluation.split: {self.evaluation.split}` must be a split that `split` makes: "
-                f"{', '.join(self.split.split_names)}"
-            )
+        for section, entity in (("queries", self.queries), ("candidates", self.candidates)):
+            if entity.features and not entity.file:
+                raise ValueError(
+                    f"`{section}.features` needs the file that holds them: set `{section}.file`, "
+                    f"or remove {', '.join(entity.features)}"
+                )
+        splits = self.split.split_names
+        _check_known(
+            "evaluation.split", "a split that `split` makes", self.evaluation.split, splits
+        )
         self._check_filters()
-        self._check_drift()
-        kinds = {name: feature.kind for name, feature in spec.query_features.items()}
+        kinds: dict[str, str] = {name: f.kind for name, f in spec.query_features.items()}
         kinds[spec.candidate_id] = "categorical"
         _check_distances("skew", self.skew.distances, kinds)
+        if self.drift.action != "off":
+            self._check_drift(kinds)
         check_space(self.tuning, self.model, self.training)
         if self.tuning.enabled:
             self._check_metric(self.tuning_metric, "tuning.metric")
         if self.training.validation_fraction:
             self._check_metric(self.watched_metric, "training.early_stopping_metric")
+        sliceable = [
+            name
+            for name, feature in spec.query_features.items()
+            if feature.kind == "categorical" and not feature.is_multivalued
+        ]
+        what = "categorical query features without `separator`"
         for name in self.evaluation.slices:
-            feature = spec.query_features.get(name)
-            if feature is None or feature.kind != "categorical" or feature.is_multivalued:
-                raise ValueError(
-                    "`evaluation.slices` must name categorical query features without "
-                    f"`separator`, got {name!r}"
-                )
-        if self.events.timestamp is None and "recent_popularity" in (
-            self.evaluation.baselines or ()
-        ):
+            _check_known("evaluation.slices", what, name, sliceable)
+        baselines = self.evaluation.baselines or ()
+        if self.events.timestamp is None and "recent_popularity" in baselines:
             raise ValueError("baseline `recent_popularity` needs `events.timestamp`")
         if not self.model.candidate_id_embedding and not spec.candidate_features:
             raise ValueError(
@@ -159,17 +161,10 @@ class PipelineConfig(Settings):
         return self
 
     def _check_filters(self) -> None:
-        spec = self.spec
-        known = [
-            n for n, feature in spec.candidate_features.items() if feature.kind == "categorical"
-        ]
-        taken = {spec.query_id, spec.candidate_id, *spec.query_features}
+        known = [n for n, f in self.candidates.features.items() if f.kind == "categorical"]
+        taken = {self.events.query_id, self.events.candidate_id, *self.queries.features}
         for name in self.index.filters:
-            if name not in known:
-                raise ValueError(
-                    f"`index.filters` must name categorical candidate features, got {name!r}"
-                    f"{did_you_mean(name, known)}; there are: {', '.join(known) or 'none'}"
-                )
+            _check_known("index.filters", "categorical candidate features", name, known)
             if ALLOW_PREFIX + name in taken:
                 raise ValueError(
                     f"`index.filters: {name}` adds an input {ALLOW_PREFIX + name!r}, but a query "
@@ -178,10 +173,8 @@ class PipelineConfig(Settings):
         if len(set(self.index.filters)) < len(self.index.filters):
             raise ValueError("`index.filters` names a feature twice")
 
-    def _check_drift(self) -> None:
-        if self.drift.action == "off":
-            return
-        data, spec = self.data, self.spec
+    def _check_drift(self, kinds: dict[str, str]) -> None:
+        data = self.data
         if not span_kind(data.interactions):
             raise ValueError(
                 "`drift` compares spans, and `events.files` has none: {SPAN}, or {YYYY}, {MM} "
@@ -189,9 +182,7 @@ class PipelineConfig(Settings):
             )
         if data.queried:
             raise ValueError(f"`drift` reads files, and the {data.queried[0]} are a query")
-        features = {**spec.query_features, **spec.candidate_features}
-        kinds: dict[str, str] = {name: feature.kind for name, feature in features.items()}
-        kinds[spec.candidate_id] = "categorical"
+        kinds = {**kinds, **{name: f.kind for name, f in self.candidates.features.items()}}
         if self.events.rating is not None:
             kinds[RATING_KEY] = "numeric"
         if self.events.event_type is not None:
@@ -221,7 +212,8 @@ class PipelineConfig(Settings):
     @property
     def columns(self) -> ColumnsConfig:
         """The names of the event columns."""
-        return self.events.columns
+        names = ColumnsConfig.model_fields
+        return ColumnsConfig(**{name: getattr(self.events, name) for name in names})
 
     @property
     def features(self) -> FeaturesConfig:
@@ -283,13 +275,11 @@ class PipelineConfig(Settings):
         return self.resolve(self.data_schema.file or f"schema/{self.name}/schema.pbtxt")
 
 
-def _check_file(
-    section: Literal["queries", "candidates"], settings: QueriesConfig | CandidatesConfig
-) -> None:
-    if settings.features and not settings.file:
+def _check_known(setting: str, what: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
         raise ValueError(
-            f"`{section}.features` needs the file that holds them: set `{section}.file`, or "
-            f"remove {', '.join(settings.features)}"
+            f"`{setting}` must name {what}, got {name!r}{did_you_mean(name, known)} Known: "
+            f"{', '.join(known) or 'none'}"
         )
 
 
@@ -297,11 +287,7 @@ def _check_distances(
     section: str, distances: Mapping[str, DistanceConfig], kinds: Mapping[str, str]
 ) -> None:
     for name, distance in distances.items():
-        if name not in kinds:
-            raise ValueError(
-                f"`{section}.distances` must name features, got {name!r}"
-                f"{did_you_mean(name, list(kinds))}; there are: {', '.join(kinds)}"
-            )
+        _check_known(f"{section}.distances", "features", name, list(kinds))
         if kinds[name] == "numeric" and distance.l_infinity is not None:
             raise ValueError(
                 f"`{section}.distances.{name}` is numeric: give `jensen_shannon`, not `l_infinity`"

@@ -2,10 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, get_args, get_origin
-
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
+from typing import Any
 
 from pipeline.config.project import PipelineConfig
 
@@ -23,79 +20,62 @@ def json_schema() -> dict[str, Any]:
 
 def markdown() -> str:
     """Return a Markdown table of the settings of each section, with their descriptions."""
-    top, sections, shown = [_HEAD], [], dict[type[BaseModel], str]()
-    for name, field in PipelineConfig.model_fields.items():
-        key = field.alias or name
-        if nested := _section(field):
-            summary = (nested.__doc__ or "").partition("\n")[0]
-            sections += [f"## `{key}`", summary, *_tables(nested, key, shown)]
-        elif name != "root":
-            top.append(_row(key, field))
+    schema = json_schema()
+    top, sections, shown = [_HEAD], [], dict[str, str]()
+    for key, setting in schema["properties"].items():
+        if section := _class_of(setting):
+            summary = schema["$defs"][section]["description"].partition("\n")[0]
+            tables = _tables(schema["$defs"], section, key, shown)
+            sections += [f"## `{key}`", summary, *tables]
+        else:
+            default = "the file's name" if key == "name" else _default(setting)
+            top.append(f"`{key}` | {default} | {setting['description']}")
     return "\n\n".join(["## Top level", "\n".join(top), *sections]) + "\n"
 
 
 def _tables(
-    section: type[BaseModel], prefix: str, shown: dict[type[BaseModel], str]
+    classes: Mapping[str, Any], section: str, prefix: str, shown: dict[str, str]
 ) -> Iterator[str]:
     """Yield the tables of a section and its subsections; a class in `shown` is not repeated."""
     shown[section] = prefix
+    required = classes[section].get("required", ())
     rows, nested = [_HEAD], list[str]()
-    for name, field in section.model_fields.items():
-        key = f"{prefix}.{field.alias or name}"
-        inner = _section(field)
-        if inner is None or field.description:
-            rows.append(_row(key, field))
-        if inner is None:
+    for name, setting in classes[section]["properties"].items():
+        key = f"{prefix}.{name}"
+        if text := setting.get("description"):
+            rows.append(f"`{key}` | {_default(setting, name in required)} | {text}")
+        if (inner := _class_of(setting)) is None:
             continue
-        inner_key = f"{key}.NAME" if get_origin(field.annotation) is Mapping else key
+        inner_key = f"{key}.NAME" if "additionalProperties" in setting else key
         if inner in shown:
             nested.append(f"`{inner_key}` has the settings of `{shown[inner]}`.")
         else:
-            nested += _tables(inner, inner_key, shown)
+            nested += _tables(classes, inner, inner_key, shown)
     yield "\n".join(rows)
     yield from nested
 
 
-def _row(key: str, field: FieldInfo) -> str:
-    return f"`{key}` | {_default(field)} | {field.description}"
+def _parts(schema: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the schema of a setting and, recursively, its parts."""
+    if isinstance(schema, Mapping):
+        yield schema
+        schema = [part for key, part in schema.items() if key != "default"]
+    if isinstance(schema, list):
+        for part in schema:
+            yield from _parts(part)
 
 
-def _default(field: FieldInfo) -> str:
-    choices = [
-        choice
-        for part in _parts(field.annotation)
-        if get_origin(part) is Literal
-        for choice in get_args(part)
-    ]
-    value = None if field.is_required() else field.get_default(call_default_factory=True)
-    if field is PipelineConfig.model_fields["name"]:
-        text = "the file's name"
-    elif field.is_required():
-        text = "**required**"
-    else:
-        text = "none" if value is None else f"`{_plain(value)}`"
+def _class_of(setting: Any) -> str | None:
+    """Return the name of the settings class in the schema of a setting, or None."""
+    return next((p["$ref"].rpartition("/")[2] for p in _parts(setting) if "$ref" in p), None)
+
+
+def _default(setting: Mapping[str, Any], is_required: bool = False) -> str:
+    value = setting.get("default", {})
+    text = "none" if value is None else value if isinstance(value, str) else json.dumps(value)
+    text = "**required**" if is_required else text if value is None else f"`{text}`"
+    choices = [c for p in _parts(setting) for c in [*p.get("enum", ()), p.get("const", value)]]
     others = ", ".join(f"`{choice}`" for choice in choices if choice != value)
     if not others:
         return text
-    return f"{text}: {others}" if field.is_required() else f"{text} or {others}"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return "{}" if isinstance(value, BaseModel) else json.dumps(value)
-
-
-def _parts(annotation: Any) -> Iterator[Any]:
-    """Yield an annotation and, recursively, its type arguments."""
-    yield annotation
-    if get_origin(annotation) is not Literal:
-        for argument in get_args(annotation):
-            yield from _parts(argument)
-
-
-def _section(field: FieldInfo) -> type[BaseModel] | None:
-    for part in _parts(field.annotation):
-        if isinstance(part, type) and issubclass(part, BaseModel):
-            return part
-    return None
+    return f"{text}: {others}" if is_required else f"{text} or {others}"

@@ -1,93 +1,99 @@
-"""Statistics of the values of one column."""
+"""Statistics of the values of one column, and detection of times."""
 
-from dataclasses import dataclass
+import contextlib
+import re
+from dataclasses import dataclass, field
 from typing import Literal
 
 import polars as pl
 
+from pipeline.errors import InitError
+
 Content = Literal["number", "boolean", "time", "list", "string", "other"]
+TimestampUnit = Literal["s", "ms", "us", "ns", "iso8601"]
 
 # Codes such as 05201 are not numbers, because their leading zeros are significant.
-_NUMBER = r"^\s*[+-]?(0|[1-9]\d*|0?\.\d+|(0|[1-9]\d*)\.\d*)([eE][+-]?\d+)?\s*$"
+NUMBER = r"^\s*[+-]?(0|[1-9]\d*|0?\.\d+|(0|[1-9]\d*)\.\d*)([eE][+-]?\d+)?\s*$"
 _DATE = r"^\s*\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?$"
-_ADDRESS = r"(?i)(://|^[./\\]|\.(jpe?g|png|gif|webp|svg|html?)$)"
+# 1e11 is the year 5138 in seconds and 1973 in milliseconds, so times after 1973 are unambiguous.
+_LIMITS: tuple[tuple[float, TimestampUnit], ...] = ((1e11, "s"), (1e14, "ms"), (1e17, "us"))
+_TIME_NAME = re.compile(
+    r"(?i)^(event_?|rating_?|click_?)?(timestamp|time|ts|date|datetime|unix_?time|epoch)(_?(s|ms|us|ns))?$"
+    r"|^(created|updated|occurred|clicked|viewed|rated|event)_?(at|on|time|date|ts|timestamp)$"
+)
 
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """Statistics of a column; means and shares are over the rows that have a value.
-
-    Attributes:
-        name: Name of the column in the file.
-        content: Type of the values.
-        num_present: Number of rows with a value.
-        num_distinct: Number of distinct values; items are counted in a column of lists.
-        values: Non-empty values as strings; lists are flattened.
-        numbers: The finite numbers, or None if the values are not numbers.
-        is_integer: Whether all numbers are integers.
-        words: Mean number of words per string.
-        address_share: Share of strings that are URLs or paths.
-        number_share: Share of strings that are numbers.
-    """
+    """Statistics of a column; means and shares are over the rows that have a value."""
 
     name: str
     content: Content
-    num_present: int
-    num_distinct: int
-    values: pl.Series
-    numbers: pl.Series | None = None
-    is_integer: bool = False
-    words: float = 0.0
-    address_share: float = 0.0
-    number_share: float = 0.0
+    num_present: int  # rows with a value
+    values: pl.Series  # non-empty values as strings; lists are flattened
+    # The finite numbers; empty if the values are not numbers.
+    numbers: pl.Series = field(default_factory=lambda: pl.Series(dtype=pl.Float64))
+
+    @property
+    def num_distinct(self) -> int:
+        """The number of distinct values; items are counted in a column of lists."""
+        return self.values.n_unique()
 
 
 def profile(column: pl.Series) -> ColumnProfile:
     """Return the statistics of a column."""
     dtype = column.dtype
-    if isinstance(dtype, pl.List | pl.Array):
-        return _of_lists(column)
-    if dtype.is_nested() or dtype == pl.Binary or dtype == pl.Object:
-        return ColumnProfile(column.name, "other", column.len() - column.null_count(), 0, column)
-    values = column.drop_nulls().cast(pl.String)
+    is_list = isinstance(dtype, pl.List | pl.Array)
+    items = column.drop_nulls()
+    num_present = items.len()
+    if is_list:
+        items = items.explode().drop_nulls()
+    if items.dtype.is_nested() or items.dtype in (pl.Binary, pl.Object):
+        return ColumnProfile(column.name, "other", num_present, items)
+    values = items.cast(pl.String)
+    if is_list:
+        return ColumnProfile(column.name, "list", num_present, values)
     values = values.filter(values != "")
-    num_distinct = values.n_unique()
-    content: Content = "string"
-    numbers = None
-    if dtype.is_numeric() or (dtype == pl.String and _all_match(values, _NUMBER)):
-        content = "number"
+    if dtype.is_numeric() or (dtype == pl.String and _all_match(values, NUMBER)):
         numbers = values.str.strip_chars().str.strip_prefix("+").cast(pl.Float64)
         numbers = numbers.filter(numbers.is_finite())
-    elif dtype == pl.Boolean:
+        return ColumnProfile(column.name, "number", values.len(), values, numbers)
+    content: Content = "string"
+    if dtype == pl.Boolean:
         content = "boolean"
     elif dtype.is_temporal() or (dtype == pl.String and _all_match(values, _DATE)):
         content = "time"
-    return ColumnProfile(
-        column.name,
-        content,
-        values.len(),
-        num_distinct,
-        values,
-        numbers,
-        is_integer=numbers is not None and bool((numbers == numbers.floor()).all()),
-        words=_mean(values.str.count_matches(r"[^\s_-]+")) if content == "string" else 0.0,
-        address_share=_mean(values.str.contains(_ADDRESS)) if content == "string" else 0.0,
-        number_share=_mean(values.str.contains(_NUMBER)) if content == "string" else 0.0,
+    return ColumnProfile(column.name, content, values.len(), values)
+
+
+def timestamp_unit(column: pl.Series) -> TimestampUnit:
+    """Return the unit of a time column, which is inferred from the magnitude of its values.
+
+    Raises:
+        InitError: The values are not times.
+    """
+    found = profile(column)
+    if found.content == "time":
+        return "iso8601"
+    if not found.numbers.is_empty():
+        middle = abs(float(found.numbers.quantile(0.5, "nearest") or 0))
+        return next((unit for limit, unit in _LIMITS if middle < limit), "ns")
+    shown = repr(found.values[0][:40]) if len(found.values) else "no value"
+    raise InitError(
+        f"--timestamp {column.name} must hold epochs, or ISO 8601 times such as "
+        f"2024-05-01T12:00:00; got {shown}"
     )
 
 
-def _of_lists(column: pl.Series) -> ColumnProfile:
-    items = column.drop_nulls().explode().drop_nulls()
-    if items.dtype.is_nested() or items.dtype == pl.Binary:
-        return ColumnProfile(column.name, "other", column.len(), 0, items)
-    items = items.cast(pl.String)
-    return ColumnProfile(column.name, "list", column.len(), items.n_unique(), items)
+def likely_time_column(table: pl.DataFrame) -> str | None:
+    """Return a column whose name and values look like timestamps, or None."""
+    for column in table.iter_columns():
+        if _TIME_NAME.search(column.name):
+            with contextlib.suppress(InitError):
+                timestamp_unit(column)
+                return column.name
+    return None
 
 
 def _all_match(values: pl.Series, pattern: str) -> bool:
     return values.len() > 0 and bool(values.str.contains(pattern).all())
-
-
-def _mean(series: pl.Series) -> float:
-    mean = series.cast(pl.Float64).mean()
-    return float(mean) if isinstance(mean, int | float) else 0.0

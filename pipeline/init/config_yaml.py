@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.init.draft import Draft, DraftedColumn
-from pipeline.init.events import EventStatistics
+from pipeline.init.draft import Draft, DraftedColumn, EventStatistics
 
 # Share of repeated candidates from which `evaluation.exclude_seen` is set to false.
 _REPEATS = 0.1
@@ -21,47 +20,74 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 # Words that YAML reads as a boolean or null.
 _WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 
+_HEAD = """\
+# yaml-language-server: $schema={settings_schema}
+# {name}: drafted by `two-tower init` from the first rows of the files; edit it freely.
+# Relative paths start from the folder of this file, or from the one above `configs/`.
+# Settings that are not listed have defaults; `two-tower config` prints all of them.
+"""
+_WITH_TIMES = """
+split:
+  # The newest events are held out, so the model is evaluated on the future.
+  method: temporal
+  eval_fraction: 0.1
+
+model:
+  # The newest events weigh most. They share the embeddings of the candidates.
+  history_encoder: recency
+  share_candidate_ids: true
+  similarity: cosine
+  temperature: 0.1
+
+training:
+  # The model learns to predict each event from those before it.
+  objective: next_candidate
+  history_dropout: 0.0
+  learning_rate: 0.02"""
+_WITHOUT_TIMES = """
+split:
+  # Without times there is no temporal cut, so each query's last event is held out.
+  method: leave_last_out
+
+training:
+  # Without times, the model learns to complete a timeline from a part of it.
+  objective: reconstruct"""
+
 
 def config_yaml(draft: Draft, name: str, root: Path, settings_schema: str) -> str:
-    """Return the YAML of a drafted configuration.
+    """Return the YAML of a draft; paths below `root` become relative.
 
-    Args:
-        draft: The draft of the configuration.
-        name: Name of the project.
-        root: Folder that relative paths are relative to.
-        settings_schema: Name of the JSON Schema file, which is in the same folder.
+    `settings_schema` is the name of the JSON Schema file, which is in the same folder.
     """
+    batch_size, epochs = batches(draft.statistics)
+    delimiter = next((s.delimiter for s in draft.samples.values() if s.delimiter), ",")
     lines = [
-        f"# yaml-language-server: $schema={settings_schema}",
-        f"# {name}: drafted by `two-tower init` from the first rows of the files; edit it freely.",
-        "# Relative paths start from the folder of this file, or from the one above `configs/`.",
-        "# Settings that are not listed have defaults; `two-tower config` prints all of them.",
-        "",
+        _HEAD.format(settings_schema=settings_schema, name=name),
         *_events(draft, root),
         "",
         *_entity("candidates", "candidate", draft, root),
         *_entity("queries", "query", draft, root),
-        *_ingest(draft),
-        "",
-        *_split(draft),
-        "",
-        *_model(draft),
-        *_training(draft),
+        "ingest:",
+        *([f"  delimiter: {_scalar(delimiter)}"] if delimiter != "," else []),
+        "  bad_rows: stop # `reject` writes unreadable rows to a separate output and goes on",
+        _WITHOUT_TIMES if draft.columns.timestamp is None else _WITH_TIMES,
+        f"  batch_size: {batch_size} # timelines per step, chosen by their length",
+        f"  epochs: {epochs} # chosen by the number of events",
         "",
         *_evaluation(draft),
     ]
     return "\n".join(lines) + "\n"
 
 
-def config_path(path: Path, root: Path) -> str:
-    """Return `path` as text, relative to `root` if it is inside `root`."""
-    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+def _path(pattern: Path, root: Path) -> str:
+    """Return a path as YAML, relative to `root` if it is inside `root`."""
+    return _scalar(str(pattern.relative_to(root) if pattern.is_relative_to(root) else pattern))
 
 
 def _events(draft: Draft, root: Path) -> Iterator[str]:
-    columns, sample = draft.columns, draft.samples["interactions"]
+    columns, sample = draft.columns, draft.samples["events"]
     yield "events:"
-    yield f"  files: {_scalar(config_path(sample.pattern, root))}"
+    yield f"  files: {_path(sample.pattern, root)}"
     yield f"  query_id: {_scalar(columns.query_id)} # the user or the session"
     yield f"  candidate_id: {_scalar(columns.candidate_id)} # the item to recommend"
     if columns.timestamp is None:
@@ -69,7 +95,7 @@ def _events(draft: Draft, root: Path) -> Iterator[str]:
     else:
         yield f"  timestamp: {_scalar(columns.timestamp)}"
         # Timestamps in Parquet files have a unit.
-        if draft.unit is not None and not sample.table[columns.timestamp].dtype.is_temporal():
+        if not sample.table[columns.timestamp].dtype.is_temporal():
             yield f"  timestamp_unit: {draft.unit} # from the values; s, ms, us, ns or iso8601"
     if columns.rating is not None:
         yield f"  rating: {_scalar(columns.rating)}"
@@ -83,75 +109,27 @@ def _entity(section: str, side: str, draft: Draft, root: Path) -> Iterator[str]:
         return
     drafted = [column for column in draft.drafted if column.side == side]
     yield f"{section}:"
-    yield f"  file: {_scalar(config_path(draft.samples[section].pattern, root))}"
+    yield f"  file: {_path(draft.samples[section].pattern, root)}"
+    indent = "  "
     if any(column.feature for column in drafted):
         yield "  features: # categorical, numeric (`buckets` for skewed values) or text"
-        for column in drafted:
-            yield _feature(column) if column.feature else "    " + _left_out(column)
-    else:
-        yield from ("  " + _left_out(column) for column in drafted)
+        indent = "    "
+    yield from (indent + _column(column) for column in drafted)
     yield ""
 
 
-def _ingest(draft: Draft) -> Iterator[str]:
-    yield "ingest:"
-    if draft.delimiter not in (None, ","):
-        yield f"  delimiter: {_scalar(str(draft.delimiter))}"
-    yield "  bad_rows: stop # `reject` writes unreadable rows to a separate output and goes on"
-
-
-def _feature(drafted: DraftedColumn) -> str:
-    feature = drafted.feature
-    settings = feature.model_dump(exclude_defaults=True) if feature else {}
+def _column(drafted: DraftedColumn) -> str:
+    reason = _comment(drafted.reason)
+    if drafted.feature is None:
+        return f"# left out: {_comment(drafted.column)}, {reason}"
+    settings = drafted.feature.model_dump(exclude_defaults=True)
     if drafted.name != drafted.column:
         settings["column"] = drafted.column
     shown = ", ".join(
         f"{key}: {value if isinstance(value, int) else _scalar(value)}"
         for key, value in settings.items()
     )
-    return f"    {_scalar(str(drafted.name))}: {{ {shown} }} # {_comment(drafted.reason)}"
-
-
-def _left_out(drafted: DraftedColumn) -> str:
-    return f"# left out: {_comment(drafted.column)}, {_comment(drafted.reason)}"
-
-
-def _split(draft: Draft) -> Iterator[str]:
-    yield "split:"
-    if draft.columns.timestamp is not None:
-        yield "  # The newest events are held out, so the model is evaluated on the future."
-        yield "  method: temporal"
-        yield "  eval_fraction: 0.1"
-    else:
-        yield "  # Without times there is no temporal cut, so each query's last event is held out."
-        yield "  method: leave_last_out"
-
-
-def _model(draft: Draft) -> Iterator[str]:
-    if draft.columns.timestamp is None:
-        return
-    yield "model:"
-    yield "  # The newest events weigh most. They share the embeddings of the candidates."
-    yield "  history_encoder: recency"
-    yield "  share_candidate_ids: true"
-    yield "  similarity: cosine"
-    yield "  temperature: 0.1"
-    yield ""
-
-
-def _training(draft: Draft) -> Iterator[str]:
-    yield "training:"
-    if draft.columns.timestamp is None:
-        yield "  # Without times, the model learns to complete a timeline from a part of it."
-        yield "  objective: reconstruct"
-    else:
-        yield "  # The model learns to predict each event from those before it."
-        yield "  objective: next_candidate"
-        yield "  history_dropout: 0.0"
-        yield "  learning_rate: 0.02"
-    batch_size, epochs = batches(draft.statistics)
-    yield f"  batch_size: {batch_size} # timelines per step, chosen by their length"
-    yield f"  epochs: {epochs} # chosen by the number of events"
+    return f"{_scalar(drafted.name)}: {{ {shown} }} # {reason}"
 
 
 def batches(statistics: EventStatistics) -> tuple[int, int]:
@@ -169,12 +147,10 @@ def batches(statistics: EventStatistics) -> tuple[int, int]:
 
 def _evaluation(draft: Draft) -> Iterator[str]:
     yield "evaluation:"
+    repeats = draft.statistics.repeat_share
     # With timestamps only: without them, ingestion drops repeated candidates as duplicates.
-    if draft.statistics.repeat_share >= _REPEATS and draft.columns.timestamp is not None:
-        yield (
-            f"  # {draft.statistics.repeat_share:.0%} of the events are of a candidate that the "
-            "query has had before."
-        )
+    if repeats >= _REPEATS and draft.columns.timestamp is not None:
+        yield f"  # {repeats:.0%} of the events are of a candidate that the query has had before."
         yield "  exclude_seen: false"
     yield "  # The gate accepts a model with 90% of the best baseline's metric and these values:"
     yield "  min_metrics: {} # for example { hit_rate@10: 0.1 }, after a first run"

@@ -1,172 +1,158 @@
 """Draft of a configuration: the choice of features and settings from a sample of the data."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
+import polars as pl
+
+from components.interactions.errors import IngestError, QueryError
+from components.interactions.sources import sample
+from components.interactions.spans.pattern import query_of
 from models.features.spec import RESERVED_KEYS, ColumnsConfig, FeatureConfig
-from pipeline.errors import InitError
-from pipeline.init.column_profile import profile
-from pipeline.init.events import (
-    EventStatistics,
-    TimestampUnit,
-    event_statistics,
-    likely_time_column,
-    timestamp_unit,
-)
+from pipeline.errors import InitError, did_you_mean
+from pipeline.init.column_profile import TimestampUnit, likely_time_column, profile, timestamp_unit
 from pipeline.init.feature_kinds import SAFE_NAME, decide_kind, safe_feature_name
-from pipeline.init.source_sample import SourceSample, count_rows, read_sample
+
+# Enough to choose the kinds of features; ingestion reads all rows.
+_SAMPLE_ROWS = 500_000
 
 
 @dataclass(frozen=True)
-class Request:
-    """The input files and the columns of IDs, time and rating, as given by the user.
+class SourceSample:
+    """The first rows of the `events`, `candidates` or `queries`; empty CSV fields are null."""
 
-    Attributes:
-        interactions: File or glob of the events.
-        query_id: Column of the query ID.
-        candidate_id: Column of the candidate ID.
-        candidates: File or glob of the catalogue.
-        queries: File or glob of the queries' features.
-        timestamp: Column of the time.
-        rating: Column of the rating.
-    """
+    pattern: Path
+    delimiter: str | None  # None if the files are not CSV
+    table: pl.DataFrame
+    is_complete: bool  # whether the table has all rows of all files
 
-    interactions: str
-    query_id: str
-    candidate_id: str
-    candidates: str | None = None
-    queries: str | None = None
-    timestamp: str | None = None
-    rating: str | None = None
+    def require(self, column: str, option: str) -> None:
+        """Raise an InitError if a column is missing; `option` is the option that names it."""
+        names = self.table.columns
+        if column not in names:
+            raise InitError(
+                f"{option}: {self.pattern} has no column {column!r}"
+                f"{did_you_mean(column, names)} Its columns: {', '.join(names)}"
+            )
+
+
+@dataclass(frozen=True)
+class EventStatistics:
+    """Statistics of the events; `repeat_share` is the share that repeat a candidate of a query."""
+
+    num_events: int
+    num_queries: int
+    repeat_share: float
 
 
 @dataclass(frozen=True)
 class DraftedColumn:
-    """The decision about one column: the feature that it becomes, or that it is left out.
+    """The feature that a column of the queries or candidates becomes, with the reason."""
 
-    Attributes:
-        side: `query` or `candidate`.
-        column: Name of the column in the file.
-        name: Name of the feature, or None if the column is left out.
-        feature: Settings of the feature, or None if the column is left out.
-        reason: Explanation of the decision for the user.
-    """
-
-    side: str
+    side: str  # query or candidate
     column: str
-    name: str | None
-    feature: FeatureConfig | None
+    name: str  # of the feature
+    feature: FeatureConfig | None  # None if the column is left out
     reason: str
 
 
 @dataclass(frozen=True)
 class Draft:
-    """The decisions that a new configuration is written from.
-
-    Attributes:
-        columns: Names of the columns of IDs, time and rating.
-        samples: The first rows of each input, by name of the input.
-        unit: Unit of the time column, or None without a time column.
-        drafted: Decisions about the other columns of the queries and candidates.
-        statistics: Statistics of the events.
-        unused: Event columns that the configuration does not use.
-        hints: Suggestions for the user, as text.
-    """
+    """The decisions that a new configuration is written from, and hints for the user."""
 
     columns: ColumnsConfig
     samples: dict[str, SourceSample]
     unit: TimestampUnit | None
     drafted: list[DraftedColumn]
     statistics: EventStatistics
-    unused: list[str] = field(default_factory=list)
-    hints: list[str] = field(default_factory=list)
-
-    @property
-    def delimiter(self) -> str | None:
-        """The delimiter of the CSV files, or None if there are none."""
-        found = [s.delimiter for s in self.samples.values() if s.delimiter is not None]
-        return found[0] if found else None
+    hints: list[str]
 
 
-def make_draft(request: Request) -> Draft:
+def make_draft(files: Mapping[str, str], columns: ColumnsConfig) -> Draft:
     """Draft a configuration from the first rows of the files.
+
+    Args:
+        files: Files or globs of the `events` and, if there are any, `candidates` and `queries`.
+        columns: Names of the columns of IDs, time and rating.
 
     Raises:
         InitError: A file or a column is missing, or a column has the wrong values.
     """
-    _check_roles(request)
-    samples = {
-        role: read_sample(role, pattern)
-        for role in ("interactions", "candidates", "queries")
-        if (pattern := getattr(request, role)) is not None
-    }
+    options = {f"--{name.replace('_', '-')}": column for name, column in columns if column}
+    _check_names(options)
+    samples = {role: read_sample(role, pattern) for role, pattern in files.items()}
     _check_delimiters(samples)
-    _check_columns(request, samples)
-    events = samples["interactions"].table
-    columns = ColumnsConfig(
-        query_id=request.query_id,
-        candidate_id=request.candidate_id,
-        timestamp=request.timestamp,
-        rating=request.rating,
-    )
-    unit = None if request.timestamp is None else timestamp_unit(events[request.timestamp])
-    if request.rating is not None and profile(events[request.rating]).content != "number":
+    for option, column in options.items():
+        samples["events"].require(column, option)
+    events = samples["events"].table
+    unit = None if columns.timestamp is None else timestamp_unit(events[columns.timestamp])
+    if columns.rating is not None and profile(events[columns.rating]).content != "number":
         raise InitError(
-            f"--rating {request.rating} must hold numbers, got {events[request.rating][0]!r}"
+            f"--rating {columns.rating} must hold numbers, got {events[columns.rating][0]!r}"
         )
-    used = [column for column in _roles(request).values() if column is not None]
-    draft = Draft(
-        columns=columns,
-        samples=samples,
-        unit=unit,
-        drafted=_draft_columns(request, samples),
-        statistics=_statistics(samples["interactions"], columns),
-        unused=[column for column in events.columns if column not in used],
-    )
-    if request.timestamp is None and (likely := likely_time_column(events, used)) is not None:
-        draft.hints.append(
+    unused = [column for column in events.columns if column not in options.values()]
+    hints = []
+    if (
+        columns.timestamp is None
+        and (likely := likely_time_column(events.select(unused))) is not None
+    ):
+        hints.append(
             f"column {likely!r} looks like the time of the events. With --timestamp {likely}, "
             "evaluation predicts later events from earlier ones, as in production"
         )
-        draft.unused.remove(likely)
-    if draft.unused:
-        draft.hints.append(
-            f"nothing uses these columns of the events: {', '.join(draft.unused)}. Put features of "
+        unused.remove(likely)
+    if unused:
+        hints.append(
+            f"nothing uses these columns of the events: {', '.join(unused)}. Put features of "
             "candidates or queries into a file for --candidates or --queries"
         )
-    return draft
+    drafted = list(_draft_columns(samples, columns))
+    statistics = _statistics(samples["events"], columns)
+    return Draft(columns, samples, unit, drafted, statistics, hints)
+
+
+def read_sample(role: str, pattern: str, max_rows: int = _SAMPLE_ROWS) -> SourceSample:
+    """Read the first rows of the files that match a pattern.
+
+    Raises:
+        InitError: No file matches, it has no rows, or it is not CSV, Parquet or TFRecord.
+    """
+    path = Path(pattern).expanduser().absolute()
+    try:
+        if query_of(pattern) is not None:
+            raise QueryError("a query cannot be sampled; export some of its rows to a file")
+        found = sample.read_sample(str(path), max_rows=max_rows)
+    except IngestError as error:
+        raise InitError(f"--{role}: {error}") from error
+    for reason in found.unusable.values():
+        if "columns of" in reason:
+            raise InitError(f"--{role}: {reason}")
+    return SourceSample(path, found.delimiter, found.table, found.is_complete)
 
 
 def _statistics(events: SourceSample, columns: ColumnsConfig) -> EventStatistics:
-    found = event_statistics(events.table, columns)
+    query, candidate = columns.query_id, columns.candidate_id
+    # Duplicates are not counted, because ingestion drops them.
+    keys = [query, candidate, *([columns.timestamp] if columns.timestamp else [])]
+    num_events = events.table.select(keys).n_unique()
+    repeat_share = 1 - events.table.select(query, candidate).n_unique() / num_events
     if events.is_complete:
-        return found
+        return EventStatistics(num_events, events.table[query].n_unique(), repeat_share)
     # The number of events and the length of timelines cannot be estimated from the first rows.
-    num_events, num_queries = count_rows(events, columns.query_id)
-    return EventStatistics(num_events, num_queries, found.repeat_share)
+    return EventStatistics(*sample.count_rows(str(events.pattern), query), repeat_share)
 
 
-def _roles(request: Request) -> dict[str, str | None]:
-    return {
-        "--query-id": request.query_id,
-        "--candidate-id": request.candidate_id,
-        "--timestamp": request.timestamp,
-        "--rating": request.rating,
-    }
-
-
-def _check_roles(request: Request) -> None:
+def _check_names(options: Mapping[str, str]) -> None:
     by_column: dict[str, str] = {}
-    for option, column in _roles(request).items():
-        if column is None:
-            continue
-        if column in by_column:
+    for option, column in options.items():
+        first = by_column.setdefault(column, option)
+        if first != option:
             raise InitError(
-                f"{by_column[column]} and {option} must name different columns, both name "
-                f"{column!r}"
+                f"{first} and {option} must name different columns, both name {column!r}"
             )
-        by_column[column] = option
     for option in ("--query-id", "--candidate-id"):
-        column = str(_roles(request)[option])
+        column = options[option]
         if not SAFE_NAME.fullmatch(column) or column in RESERVED_KEYS:
             raise InitError(
                 f"{option} must be letters, digits and _, begin with a letter and be none of "
@@ -175,43 +161,33 @@ def _check_roles(request: Request) -> None:
             )
 
 
-def _check_delimiters(samples: dict[str, SourceSample]) -> None:
-    found = {role: s.delimiter for role, s in samples.items() if s.delimiter is not None}
+def _check_delimiters(samples: Mapping[str, SourceSample]) -> None:
     # A file with a single column has no delimiter.
-    several = {role: d for role, d in found.items() if samples[role].table.width > 1}
-    if len(set(several.values())) > 1:
-        shown = ", ".join(f"{role} {delimiter!r}" for role, delimiter in several.items())
+    found = {
+        role: source.delimiter
+        for role, source in samples.items()
+        if source.delimiter is not None and source.table.width > 1
+    }
+    if len(set(found.values())) > 1:
+        shown = ", ".join(f"{role} {delimiter!r}" for role, delimiter in found.items())
         raise InitError(f"all CSV files must have the same delimiter, got {shown}")
 
 
-def _check_columns(request: Request, samples: dict[str, SourceSample]) -> None:
-    for option, column in _roles(request).items():
-        if column is not None:
-            samples["interactions"].require(column, option)
-    for role, option in (("candidates", "--candidate-id"), ("queries", "--query-id")):
-        if role in samples:
-            samples[role].require(str(_roles(request)[option]), option)
-
-
-def _draft_columns(request: Request, samples: dict[str, SourceSample]) -> list[DraftedColumn]:
-    drafted = []
-    ids = {request.query_id, request.candidate_id}
-    taken = set(ids)
+def _draft_columns(
+    samples: Mapping[str, SourceSample], columns: ColumnsConfig
+) -> Iterator[DraftedColumn]:
+    taken = {columns.query_id, columns.candidate_id}
     for role, side, id_column in (
-        ("queries", "query", request.query_id),
-        ("candidates", "candidate", request.candidate_id),
+        ("queries", "query", columns.query_id),
+        ("candidates", "candidate", columns.candidate_id),
     ):
         if role not in samples:
             continue
-        for column in samples[role].table.iter_columns():
-            if column.name == id_column:
-                continue
-            decision = decide_kind(profile(column))
-            name = None
-            if decision.feature is not None:
+        samples[role].require(id_column, f"--{side}-id")
+        for column in samples[role].table.drop(id_column).iter_columns():
+            feature, reason = decide_kind(profile(column))
+            name = column.name
+            if feature is not None:
                 name = safe_feature_name(column.name, side, taken)
                 taken.add(name)
-            drafted.append(
-                DraftedColumn(side, column.name, name, decision.feature, decision.reason)
-            )
-    return drafted
+            yield DraftedColumn(side, column.name, name, feature, reason)

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from tfx.orchestration.pipeline import Pipeline
 
+from pipeline.config.file import write_tuned_config
 from pipeline.config.project import PipelineConfig
-from pipeline.config.tuned import write_tuned_config
 from pipeline.definition import BLESSED_MODEL, create_pipeline, create_refresh_pipeline
 from pipeline.errors import ComponentFailedError
 from pipeline.orchestrators.local.runner import ComponentOutcome, run_component, run_components
@@ -66,10 +66,13 @@ def refresh_index(config: PipelineConfig, run_id: str, observer: Observer) -> Ru
     return summary
 
 
-def run_single_component(config: PipelineConfig, name: str, run_id: str) -> ComponentOutcome:
+def run_single_component(
+    config: PipelineConfig, name: str, run_id: str, wait_s: float = 0.0
+) -> ComponentOutcome:
     """Run one component, for orchestrators that run each component in its own process.
 
-    The upstream components must have succeeded with the same run ID.
+    The upstream components must have succeeded with the same run ID. If another process holds the
+    run lock, wait for at most `wait_s` seconds.
 
     Raises:
         RunInProgressError: Another process holds the run lock.
@@ -78,7 +81,7 @@ def run_single_component(config: PipelineConfig, name: str, run_id: str) -> Comp
         UnknownComponentError: See `run_component`.
         ComponentFailedError: See `run_component`.
     """
-    with run_lock(config.run_dir):
+    with run_lock(config.run_dir, wait_s):
         is_ingestion = name == INGESTION
         ingest = None if is_ingestion else ingestion_of_run(config, run_id)
         target = Target(config, ingest, reads_input=is_ingestion)

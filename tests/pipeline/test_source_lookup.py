@@ -92,3 +92,16 @@ def test_a_gap_between_spans_keeps_nobody_from_asking(tmp_path: Path) -> None:
     for file in tmp_path.glob("day-*.csv"):
         file.unlink()
     assert describe_candidates(config, ["item é3"]) != {}
+
+
+def test_features_in_bigquery_are_left_out(tmp_path: Path) -> None:
+    path = write_two_clubs(
+        tmp_path,
+        queries={"file": "bigquery: SELECT user, club FROM users"},
+        candidates={"file": "bigquery: SELECT item, label, price FROM items"},
+        ingest={"bigquery": {"project": "shop"}},
+    )
+    config = load(str(path))
+    assert query_features(config, "user 1") == {}
+    assert describe_candidates(config, ["a"]) == {}
+    assert len(query_history(config, "user 1")) == 14

@@ -4,8 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from pipeline.config.did_you_mean import did_you_mean
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, did_you_mean
 
 # Fields of ResourceSpec in api/v2alpha1/pipeline_spec.proto of kubeflow/pipelines. Memory is in
 # units of 10^9 bytes, which the backend passes to Kubernetes with the suffix `G`.

@@ -2,34 +2,68 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from pipeline.cli.command import command
+from pipeline.cli.options import Tls
 from tests.pipeline.two_clubs import ROOT, Command, write_two_clubs
 
-COMMANDS = [
-    "run", "evaluate", "runs", "clean", "skew", "index", "serve", "recommend", "similar",
-    "loadtest", "promote", "rollback", "data", "init", "schema", "config", "compile", "submit",
-    "component", "doctor",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_imports_nothing_slow(command: str) -> None:
-    script = f"""
-import sys
+_HELP = """
+import sys, typer
+from typer.testing import CliRunner
 from pipeline.cli.main import app
-try:
-    app(["{command}", "--help"])
-except SystemExit as done:
-    assert done.code == 0
-slow = {{"tensorflow", "tfx", "apache_beam", "polars", "pyarrow", "numpy"}} & set(sys.modules)
+for command in typer.main.get_command(app).commands:
+    shown = CliRunner().invoke(app, [command, "--help"])
+    assert shown.exit_code == 0 and "Usage" in shown.output, command
+slow = {"tensorflow", "tfx", "apache_beam", "polars", "pyarrow", "numpy"} & set(sys.modules)
 assert not slow, slow
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_help_imports_nothing_slow() -> None:
+    done = subprocess.run([sys.executable, "-c", _HELP], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "Usage" in done.stdout
+
+
+@command
+def _buy(
+    name: Annotated[str, typer.Argument()],
+    tls: Tls,
+    num_items: int = 1,
+    as_json: bool = False,
+    is_gift: bool = False,
+) -> None:
+    """Buy something.
+
+    Args:
+        name (NAME): Name of the
+            thing.
+        num_items: Number of items.
+        is_gift: Wrap them.
+    """
+    print(name, num_items, as_json, is_gift, tls.tls_ca)
+
+
+def test_options_come_from_the_signature_and_the_docstring() -> None:
+    app = typer.Typer()
+    app.command()(_buy)
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "100"}).output
+    for text in ("NAME", "Name of the thing.", "--num-items", "--is-gift ", "--json", "--verbose"):
+        assert text in shown
+    assert "--no-is-gift" not in shown
+    assert "Args" not in shown
+    arguments = ["x", "--num-items", "2", "--json", "--tls-ca", "ca.pem"]
+    assert CliRunner().invoke(app, arguments).output.split() == [
+        "x",
+        "2",
+        "True",
+        "False",
+        "ca.pem",
+    ]
 
 
 def test_config_prints_every_setting_and_can_be_read_again(
@@ -62,27 +96,25 @@ def test_a_wrong_setting_ends_with_its_message_and_no_traceback(two_tower: Comma
         ("promote",),
     ],
 )
-def test_asking_before_a_push_says_what_to_run(
-    two_tower: Command, tmp_path: Path, arguments: tuple[str, ...]
-) -> None:
-    config = write_two_clubs(tmp_path)
-    done = two_tower(*arguments, "--config", str(config))
-    assert done.returncode == 1
-    assert "nothing has been pushed" in done.stderr
-    assert "two-tower run --config" in done.stderr
-
-
 @pytest.mark.parametrize(
-    "arguments", [("recommend", "--query-id", "1"), ("serve",), ("promote",), ("rollback",)]
+    ("serving", "messages"),
+    [
+        ({}, ["nothing has been pushed", "two-tower run --config"]),
+        ({"directory": "gs://b/m"}, ["`serving.directory` gs://b/m is not a folder of this"]),
+    ],
 )
-def test_versions_in_an_object_store_are_not_looked_for_in_a_folder(
-    two_tower: Command, tmp_path: Path, arguments: tuple[str, ...]
+def test_asking_before_a_push_or_without_a_local_folder_says_what_to_do(
+    two_tower: Command,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    serving: dict[str, str],
+    messages: list[str],
 ) -> None:
-    config = write_two_clubs(tmp_path, serving={"directory": "gs://bucket/models"})
+    config = write_two_clubs(tmp_path, serving=serving)
     done = two_tower(*arguments, "--config", str(config))
     assert done.returncode == 1
-    message = " ".join(done.stderr.split())
-    assert "`serving.directory` gs://bucket/models is not a folder of this machine" in message
+    for message in messages:
+        assert message in " ".join(done.stderr.split())
     assert not (tmp_path / "gs:").exists()
 
 

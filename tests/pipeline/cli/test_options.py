@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from pipeline.cli.options import load_config, parse_filters, span_override, split_ids
+from pipeline.cli.options import Project, parse_filters, span_override, split_ids
 from pipeline.cli.output import new_table, print_json, print_table
 from tests.pipeline.two_clubs import write_two_clubs
 
@@ -60,7 +60,7 @@ def test_ids_are_not_cut_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_span_is_read_as_it_is_written(tmp_path: Path) -> None:
     numbered = str(write_two_clubs(tmp_path / "a", events={"files": "day-{SPAN:4}.csv"}))
     for span in ("0010", "10", "newest"):
-        assert load_config(numbered, span_override(span)).events.spans.last == span
+        assert Project(numbered).load(*span_override(span)).events.spans.last == span
     dated = str(write_two_clubs(tmp_path / "b", events={"files": "{YYYY}-{MM}-{DD}.csv"}))
-    assert load_config(dated, span_override("2026-11-20")).events.spans.last == "2026-11-20"
+    assert Project(dated).load(*span_override("2026-11-20")).events.spans.last == "2026-11-20"
     assert span_override(None) == []

@@ -62,7 +62,7 @@ def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
         ("training.epochs=many", ["`training.epochs`", "integer", "'many'", "passes over"]),
         ("events.timestamp=null", ["`split.method: temporal` needs `events.timestamp`"]),
         ("index.reorder=5", ["`reorder` must be at least `k` 100"]),
-        ("evaluation.split=test", ["`evaluation.split: test`", "train, eval, candidates"]),
+        ("evaluation.split=test", ["`evaluation.split`", "'test'", "train, eval, candidates"]),
         ("evaluation.min_metrics={hits@10: 1}", ["unknown metric 'hits@10'", "hit_rate"]),
         ("evaluation.slices=[age]", ["`evaluation.slices`", "'age'"]),
         ("evaluation.baselines=[popular]", ["`evaluation.baselines", "'popularity'"]),
@@ -75,6 +75,11 @@ def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
         ("evaluation.exclude_seen='no'", ["`evaluation.exclude_seen`", "boolean"]),
         ("runs=gs://bucket/runs", ["`runs`: must be a local", "gs://bucket", "compile"]),
         ("root=/x", ["`root` is not a setting"]),
+        ("data.min_rating=4", ["`data.min_rating` is now `events.min_rating`"]),
+        (
+            "split={method: random};events.timestamp=null;evaluation.baselines=[recent_popularity]",
+            ["`recent_popularity` needs"],
+        ),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_would_be_right(
@@ -82,7 +87,7 @@ def test_a_wrong_setting_is_named_with_what_would_be_right(
 ) -> None:
     path = write(tmp_path, MINIMAL)
     with pytest.raises(ConfigError) as caught:
-        load(path, [override])
+        load(path, override.split(";"))
     for part in parts:
         assert part in str(caught.value)
 
@@ -100,32 +105,33 @@ def test_old_sections_are_refused_with_their_translation(tmp_path: Path) -> None
     assert config.ingestion.data.interactions == str(tmp_path / "e.csv")
     assert config.ingest.bad_rows == "reject"
     assert config.candidates.features["price"].kind == "numeric"
-    with pytest.raises(ConfigError, match=r"`data.min_rating` is now `events.min_rating`"):
-        load(write(tmp_path, MINIMAL), ["data.min_rating=4"])
 
 
-def test_recent_popularity_needs_times(tmp_path: Path) -> None:
-    overrides = ["events.timestamp=null", "split.method=random"]
-    overrides.append("evaluation.baselines=[recent_popularity]")
-    with pytest.raises(ConfigError, match="`recent_popularity` needs"):
-        load(write(tmp_path, MINIMAL), overrides)
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1, 2", r"use\.yaml"),
+        ("just words", r"use\.yaml"),
+        ("\x00", r"use\.yaml"),
+        ({"candidates": {"file": "x.csv"}}, "`events` is missing"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_named(
+    tmp_path: Path, content: Any, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(write(tmp_path, content))
 
 
-def test_a_missing_section_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="`events` is missing"):
-        load(write(tmp_path, {"candidates": {"file": "x.csv"}}))
-
-
-@pytest.mark.parametrize("content", ["[1, 2", "just words", "\x00"])
-def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, content: str) -> None:
-    path = write(tmp_path, content)
-    with pytest.raises(ConfigError, match=r"use\.yaml"):
-        load(path)
-
-
-def test_a_configuration_that_does_not_exist_is_named(tmp_path: Path) -> None:
+def test_a_configuration_that_does_not_exist_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ConfigError, match="did you mean `movielens_100k`"):
         load("movielens_100")
+    write(tmp_path / "configs", MINIMAL, "mine.yaml")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"Known: mine, movielens_100k"):
+        load("clicks")
     with pytest.raises(ConfigError, match=r"no configuration file .*absent\.yaml"):
         load(str(tmp_path / "absent.yaml"))
 

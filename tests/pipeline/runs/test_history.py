@@ -130,9 +130,6 @@ def test_a_record_without_a_host_belongs_to_this_machine(
 def test_a_run_whose_input_cannot_be_read_is_recorded(
     config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def work(*arguments: Any) -> Any:
-        raise AssertionError("it must not begin")
-
     def gone(path: str) -> bool:
         """Remove the file after it was listed."""
         Path(path).unlink(missing_ok=True)
@@ -140,7 +137,7 @@ def test_a_run_whose_input_cannot_be_read_is_recorded(
 
     monkeypatch.setattr(os.path, "isfile", gone)
     with pytest.raises(IngestError, match=r"events.csv disappeared after it was listed"):
-        run_pipeline_command(config, work, command="run", skip_unchanged=True, as_json=False)
+        run_pipeline_command(config, "run", skipped_status=0, as_json=False)
     monkeypatch.undo()
     (found,) = history(config).records()
     assert found.state == "failed"
@@ -150,11 +147,11 @@ def test_a_run_whose_input_cannot_be_read_is_recorded(
 def test_a_run_folder_that_cannot_be_written_is_named(config: PipelineConfig) -> None:
     (config.run_dir / "lock").mkdir()
     with pytest.raises(OSError, match=str(config.run_dir)):
-        run_pipeline_command(config, lambda *_: None, command="run", as_json=False)
+        run_pipeline_command(config, "run", as_json=False)
     (config.run_dir / "lock").rmdir()
     (config.run_dir / "logs").write_text("")
     with pytest.raises(OSError, match="logs"):
-        run_pipeline_command(config, lambda *_: None, command="run", as_json=False)
+        run_pipeline_command(config, "run", as_json=False)
     (found,) = history(config).records()
     assert found.state == "failed"
 

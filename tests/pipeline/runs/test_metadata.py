@@ -64,7 +64,6 @@ def test_a_password_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None
         ({"backend": "mysql", "host": "x"}, r"needs `metadata\.database`, `metadata\.user`"),
         ({"host": "x"}, r"`metadata\.host` needs `metadata\.backend: mysql`"),
         ({**SERVER, "database": "two-tower"}, "'two-tower'"),
-        ({**SERVER, "ssl_ca": "ca.pem"}, "tunnel"),
         ({**SERVER, "backend": "postgresql"}, "postgresql"),
     ],
 )
