@@ -69,6 +69,7 @@ def create_pipeline(
     Raises:
         ConfigError: The schema file is missing, or Beam's workers would not see the artifacts.
     """
+    _check_beam(config)
     return _pipeline(config, create_components(config, target), enable_cache=enable_cache)
 
 
@@ -82,18 +83,22 @@ def create_refresh_pipeline(config: PipelineConfig) -> tfx_pipeline.Pipeline:
         ConfigError: The schema file is missing, there is no catalogue file to read, or Beam's
             workers would not see the artifacts.
     """
+    _check_beam(config)
     return _pipeline(config, _refresh_components(config), enable_cache=True)
 
 
-def _pipeline(
-    config: PipelineConfig, components: list[BaseNode], *, enable_cache: bool
-) -> tfx_pipeline.Pipeline:
+def _check_beam(config: PipelineConfig) -> None:
     if config.beam.has_only_remote_workers:
         raise ConfigError(
             "Beam's workers must be able to read the files under `runs`, but those of "
             f"`beam.runner: {config.beam.runner}` run elsewhere; choose another `beam.runner`, or "
             "use `two-tower compile --runner kubeflow` or `vertex` with --pipeline-root gs://…"
         )
+
+
+def _pipeline(
+    config: PipelineConfig, components: list[BaseNode], *, enable_cache: bool
+) -> tfx_pipeline.Pipeline:
     return tfx_pipeline.Pipeline(
         pipeline_name=config.name,
         pipeline_root=str(config.run_dir / "artifacts"),
