@@ -37,17 +37,10 @@ _waiting: list[subprocess.Popen[bytes]] = []
 
 @dataclasses.dataclass(frozen=True)
 class RunningModelServer:
-    """The addresses, process and log of a server that is ready.
+    """The addresses, process and log of a server that is ready."""
 
-    Attributes:
-        grpc_target: `host:port` for gRPC clients.
-        rest_url: `http://host:port` for REST clients.
-        pid: The server's process id.
-        log_path: The server's log.
-    """
-
-    grpc_target: str
-    rest_url: str
+    grpc_target: str  # host:port
+    rest_url: str  # http://host:port
     pid: int
     log_path: Path
 
@@ -163,17 +156,18 @@ def _wait_until_ready(
 ) -> dict[str, int]:
     deadline = time.monotonic() + timeout_s
     while not ready_file.exists():
-        status = process.poll()
-        if status is not None:
-            raise LaunchError(
-                f"The model server for {os.fspath(base_path)} ended with status {status} before "
-                f"the model was available.\n{_tail(log)}"
+        problem = ""
+        if (status := process.poll()) is not None:
+            problem = f"ended with status {status} before the model was available."
+        elif time.monotonic() > deadline:
+            problem = (
+                f"was not ready within {timeout_s:g} s; pass a larger `timeout_s` if it is still "
+                "loading."
             )
-        if time.monotonic() > deadline:
-            raise LaunchError(
-                f"The model server for {os.fspath(base_path)} was not ready within {timeout_s:g} s;"
-                f" pass a larger `timeout_s` if it is still loading.\n{_tail(log)}"
-            )
+        if problem:
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            tail = "\n".join([f"The end of its log ({log}):", *lines[-_LOG_TAIL_LINES:]])
+            raise LaunchError(f"The model server for {os.fspath(base_path)} {problem}\n{tail}")
         time.sleep(_POLL_S)
     ports: dict[str, int] = json.loads(ready_file.read_text(encoding="utf-8"))
     return ports
@@ -186,11 +180,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _tail(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return "\n".join([f"The end of its log ({log}):", *lines[-_LOG_TAIL_LINES:]])
 
 
 def main() -> int:

@@ -15,12 +15,7 @@ EMBEDDING = "embedding"
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """The output tensors of one request.
-
-    Attributes:
-        outputs: The tensors by output name.
-        model_version: The version that computed them; None if the response does not contain it.
-    """
+    """The output tensors of one request by name, and the version of the model, if it is known."""
 
     outputs: Mapping[str, Tensor]
     model_version: int | None
@@ -53,9 +48,7 @@ class Recommendations:
 class Embedding:
     """The vector of one query or candidate.
 
-    Attributes:
-        values: The vector.
-        model_version: The version that answered; None over REST, which does not return it.
+    `model_version` is None over REST, which does not return it.
     """
 
     values: tuple[float, ...]

@@ -70,6 +70,14 @@ def as_serving_error(error: grpc.RpcError) -> ServingError:
     return from_grpc_code(code, message)
 
 
+def send(call: Callable[[Message, float], Message], request: Message, timeout_s: float) -> Message:
+    """Call a function from `bind` of a blocking channel; raise gRPC's error as `ServingError`."""
+    try:
+        return call(request, timeout_s)
+    except grpc.RpcError as error:
+        raise as_serving_error(error) from error
+
+
 class RetrievalClient(BlockingClient):
     """A client of a retrieval model over gRPC.
 
@@ -108,10 +116,7 @@ class RetrievalClient(BlockingClient):
             self._channel.close()
 
     def _send(self, request: Any, timeout_s: float) -> Any:
-        try:
-            return self._call(request, timeout_s)
-        except grpc.RpcError as error:
-            raise as_serving_error(error) from error
+        return send(self._call, request, timeout_s)
 
 
 class AsyncRetrievalClient(
@@ -167,14 +172,8 @@ class AsyncRetrievalClient(
                 if step.pause_s:
                     await asyncio.sleep(step.pause_s)
                 try:
-                    response = await self._send(step.request, step.timeout_s)
-                except ServingError as error:
-                    response = error
+                    response = await self._call(step.request, step.timeout_s)
+                except grpc.RpcError as error:
+                    response = as_serving_error(error)
         except StopIteration as stop:
             return stop.value
-
-    async def _send(self, request: Any, timeout_s: float) -> Any:
-        try:
-            return await self._call(request, timeout_s)
-        except grpc.RpcError as error:
-            raise as_serving_error(error) from error

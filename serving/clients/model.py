@@ -14,10 +14,7 @@ from serving.errors import InternalError, InvalidArgumentError
 class ModelChoice:
     """The model that requests are sent to, and optionally a version number or label.
 
-    Attributes:
-        name: The name under which the model is served.
-        version: A version number.
-        label: A version label, such as `stable`, which the server resolves to a version.
+    The server resolves a label, such as `stable`, to a version.
 
     Raises:
         InvalidArgumentError: If both a version and a label are given.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import grpc
 
 from serving.clients import messages_pb2
-from serving.clients.grpc_client import as_serving_error, bind, make_channel
-from serving.clients.messages import GrpcProtocol, Message
+from serving.clients.grpc_client import bind, make_channel, send
+from serving.clients.messages import GrpcProtocol
 from serving.clients.model import ModelChoice, VersionStatus
 from serving.clients.tls import TlsOptions
 from serving.errors import NotFoundError, from_grpc_code
@@ -56,7 +56,8 @@ class ModelAdmin:
             FailedPreconditionError: If a label is assigned to a version that is not available.
             ServingError: Any other error of the server or the connection.
         """
-        response = self._send(messages_pb2.ReloadConfigRequest(config=config), timeout_s)
+        request = messages_pb2.ReloadConfigRequest(config=config)
+        response = send(self._call, request, timeout_s)
         if response.status.error_code:
             raise from_grpc_code(response.status.error_code, response.status.error_message)
 
@@ -68,13 +69,7 @@ class ModelAdmin:
         """
         exchange = GrpcProtocol(ModelChoice(model_name)).status()
         try:
-            rows = exchange.read(self._send(exchange.request, timeout_s))
+            rows = exchange.read(send(self._call, exchange.request, timeout_s))
         except NotFoundError:
             return {}
         return {row.version: row for row in rows}
-
-    def _send(self, request: Message, timeout_s: float) -> Message:
-        try:
-            return self._call(request, timeout_s)
-        except grpc.RpcError as error:
-            raise as_serving_error(error) from error

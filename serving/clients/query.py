@@ -114,15 +114,10 @@ def _suggestion(name: str, known: Collection[str]) -> str:
 
 
 def _value(query: Query, name: str, id_name: str) -> Any:
-    if name == id_name:
-        return query.query_id
-    if name == HISTORY:
-        return query.history
-    if name == EXCLUDE:
-        return query.exclude
+    given = {id_name: query.query_id, HISTORY: query.history, EXCLUDE: query.exclude}
     if name.startswith(ALLOW_PREFIX) and (allowed := query.filters.get(name[len(ALLOW_PREFIX) :])):
         return allowed
-    return query.features.get(name, _MISSING)
+    return given[name] if name in given else query.features.get(name, _MISSING)
 
 
 def _column(name: str, spec: TensorSpec, values: list[Any]) -> Tensor:

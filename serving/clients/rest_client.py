@@ -32,8 +32,8 @@ from serving.errors import (
     InternalError,
     InvalidArgumentError,
     UnavailableError,
+    from_http_status,
 )
-from serving.rest_status_codes import from_http_status
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -48,8 +48,7 @@ class RestRetrievalClient(BlockingClient):
             client.recommend("u1", history=["m1", "m2"], features={"age": 30}, k=10)
 
     Args:
-        url: `http://host:port` or `https://host:port`. If a proxy serves the API under a path
-            prefix, append the prefix (the part before `/v1`).
+        url: `http://host:port` or `https://host:port`, and the path before `/v1` if there is one.
         model_name: The name under which the model is served.
         tls: TLS options, which are only allowed with an `https` URL.
         options: See `RetrievalMethods`.
@@ -118,16 +117,17 @@ class RestRetrievalClient(BlockingClient):
     def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.connection = self._new_connection()
+            if self._ssl_context is None:
+                connection = http.client.HTTPConnection(self._host, self._port)
+            else:
+                connection = _HttpsConnection(
+                    self._host, self._port, self._ssl_context, self._server_name
+                )
+            self._local.connection = connection
         connection.timeout = timeout_s
         if connection.sock is not None:
             connection.sock.settimeout(timeout_s)
         return connection
-
-    def _new_connection(self) -> http.client.HTTPConnection:
-        if self._ssl_context is None:
-            return http.client.HTTPConnection(self._host, self._port)
-        return _HttpsConnection(self._host, self._port, self._ssl_context, self._server_name)
 
 
 class _HttpsConnection(http.client.HTTPConnection):
@@ -156,12 +156,7 @@ class HttpRequest(NamedTuple):
 
 
 class RestProtocol:
-    """Builder of REST requests for one model, and parser of their responses.
-
-    Args:
-        prefix: The part of the URL path before `/v1`.
-        model: The model that requests are sent to.
-    """
+    """Builder of REST requests for one model, and parser of their responses."""
 
     def __init__(self, prefix: str, model: ModelChoice) -> None:
         self._version = model.version
@@ -196,10 +191,9 @@ class RestProtocol:
         """Build the request for the model's signatures."""
 
         def read(answer: Any) -> ModelMetadata:
-            definitions = _message(
-                answer["metadata"]["signature_def"], messages_pb2.SignatureDefMap()
-            )
-            return ModelMetadata(int(answer["model_spec"]["version"]), read_signatures(definitions))
+            definitions = answer["metadata"]["signature_def"]
+            signatures = read_signatures(_message(definitions, messages_pb2.SignatureDefMap()))
+            return ModelMetadata(int(answer["model_spec"]["version"]), signatures)
 
         return _exchange(HttpRequest("GET", f"{self._path}/metadata"), read)
 

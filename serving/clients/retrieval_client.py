@@ -10,7 +10,7 @@ import abc
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, overload
 
 from serving.clients.answer import (
     Embedding,
@@ -20,13 +20,7 @@ from serving.clients.answer import (
     read_embeddings,
     read_recommendations,
 )
-from serving.clients.model import (
-    ModelChoice,
-    ModelMetadata,
-    SignatureSpec,
-    Tensor,
-    VersionStatus,
-)
+from serving.clients.model import ModelChoice, ModelMetadata, SignatureSpec, VersionStatus
 from serving.clients.query import FeatureValue, Query, build_inputs, find_id_name
 from serving.clients.retry import Deadline, Exchange, Flow, RetryPolicy, send_with_retries
 from serving.errors import FailedPreconditionError, InvalidArgumentError, ServingError
@@ -42,21 +36,6 @@ Vector = TypeVar("Vector")
 Vectors = TypeVar("Vectors")
 Metadata = TypeVar("Metadata")
 Status = TypeVar("Status")
-
-
-class ServingProtocol(Protocol):
-    """Interface that builds requests and parses responses for gRPC or REST, without I/O."""
-
-    def predict(
-        self, signature: SignatureSpec, inputs: Mapping[str, Tensor]
-    ) -> Exchange[Prediction]:
-        """Build the request that runs a signature."""
-
-    def metadata(self) -> Exchange[ModelMetadata]:
-        """Build the request for the model's signatures."""
-
-    def status(self) -> Exchange[list[VersionStatus]]:
-        """Build the request for the states of the model's versions."""
 
 
 class ClientOptions(TypedDict, total=False):
@@ -78,7 +57,7 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
     the call.
 
     Args:
-        make_protocol: Function that returns the protocol for a model.
+        make_protocol: Function that returns the `GrpcProtocol` or `RestProtocol` for a model.
         model_name: The name under which the model is served.
         model_version: The version that answers requests; by default the newest.
         version_label: The label of that version, such as `stable`, instead of its number.
@@ -95,7 +74,7 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
 
     def __init__(
         self,
-        make_protocol: Callable[[ModelChoice], ServingProtocol],
+        make_protocol: Callable[[ModelChoice], Any],
         model_name: str,
         *,
         model_version: int | None = None,
@@ -283,7 +262,7 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
                 )
             check_k(signature, k)
             inputs = build_inputs(signature, self._id_name(metadata, signature), queries)
-            exchange = self._protocol.predict(signature, inputs)
+            exchange: Exchange[Prediction] = self._protocol.predict(signature, inputs)
             return read((yield from self._exchange(exchange, deadline)))
 
         was_known = self._metadata is not None

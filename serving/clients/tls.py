@@ -57,13 +57,9 @@ class TlsOptions:
     def ssl_context(self) -> ssl.SSLContext:
         """Return the SSL context of a connection; the caller has to pass `server_name` itself."""
         try:
-            context = ssl.create_default_context(
-                cafile=None if self.root_certificates is None else os.fspath(self.root_certificates)
-            )
+            context = ssl.create_default_context(cafile=self.root_certificates)
             if self.client_certificate is not None:
-                context.load_cert_chain(
-                    os.fspath(self.client_certificate), os.fspath(self.client_key or "")
-                )
+                context.load_cert_chain(self.client_certificate, self.client_key)
         except OSError as error:
             files = [self.root_certificates, self.client_certificate, self.client_key]
             named = ", ".join(os.fspath(file) for file in files if file is not None)

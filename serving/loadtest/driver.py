@@ -8,7 +8,6 @@ import itertools
 import multiprocessing
 import random
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -101,7 +100,9 @@ class _Load:
     async def _send_at_rate(self, rate: float) -> None:
         """Open loop: send requests that arrive independently of the answers."""
         in_progress: set[asyncio.Task[bool]] = set()
-        for due_at in self._arrivals(rate):
+        random_numbers = random.Random(self._plan.seed)
+        due_at = time.monotonic()
+        while (due_at := due_at + random_numbers.expovariate(rate)) < self._ends_at:
             early_s = due_at - time.monotonic()
             # If it is behind schedule, it must still let other tasks read answers now and then.
             if early_s > 0 or len(in_progress) % 64 == 0:
@@ -110,12 +111,6 @@ class _Load:
             in_progress.add(task)
             task.add_done_callback(in_progress.discard)
         await asyncio.gather(*in_progress)
-
-    def _arrivals(self, rate: float) -> Iterator[float]:
-        random_numbers = random.Random(self._plan.seed)
-        due_at = time.monotonic()
-        while (due_at := due_at + random_numbers.expovariate(rate)) < self._ends_at:
-            yield due_at
 
     async def _send(self, due_at: float) -> bool:
         """Send the next request, which was due at `due_at`; return whether it succeeded."""

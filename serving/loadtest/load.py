@@ -21,7 +21,6 @@ class LoadPlan:
     Attributes:
         target: `host:port` of the server, or `dns:///name:port` for all addresses of the name.
         requests: Serialized PredictRequests, which are sent in this order and repeated.
-        duration_s: Length of the measurement.
         concurrency: Closed loop: the number of clients. Each waits for the response before it
             sends its next request.
         rate: Open loop: the number of requests per second, regardless of the responses. They
@@ -30,7 +29,6 @@ class LoadPlan:
         timeout_s: Time limit of a request. In an open loop, it starts when the request is due.
         connections: Number of connections that share the requests.
         seed: Random seed of the arrival times in an open loop.
-        tls: TLS options; None for unencrypted connections.
 
     Raises:
         ValueError: If both or neither of `concurrency` and `rate` are given, `requests` is empty,
@@ -76,7 +74,6 @@ class LoadResult:
     """Counts and latencies of the requests that began, or were due, during the measurement.
 
     Attributes:
-        duration_s: Length of the measurement.
         answered_in_time: Number of answers that arrived during the measurement.
         latencies_s: Latencies of answered requests and of requests that timed out. In an open
             loop, they start when the request is due, so they include the delay of a server that
@@ -103,7 +100,7 @@ class LoadResult:
             merged.latencies_s.extend(result.latencies_s)
             merged.errors.update(result.errors)
             merged.messages = {**result.messages, **merged.messages}
-        merged.driver_busy = max(result.driver_busy for result in results)
+            merged.driver_busy = max(merged.driver_busy, result.driver_busy)
         return merged
 
     @property

@@ -10,19 +10,11 @@ from serving.clients.model import ModelChoice, ModelMetadata
 from serving.clients.query import Query, build_inputs, find_id_name
 from serving.errors import InvalidArgumentError
 
-
-def _excluding_history(query: Query) -> Query:
-    return dataclasses.replace(query, exclude=query.history)
-
-
-def _newest_event(query: Query) -> Query | None:
-    return Query(query.history[-1]) if query.history else None
-
-
+# The query that a signature is called with, or None if the query does not suit it.
 _FORMS: dict[str, Callable[[Query], Query | None]] = {
     "serving_default": lambda query: query,
-    "recommend_excluding": _excluding_history,
-    "similar_candidates": _newest_event,
+    "recommend_excluding": lambda query: dataclasses.replace(query, exclude=query.history),
+    "similar_candidates": lambda query: Query(query.history[-1]) if query.history else None,
     "embed_query": lambda query: query,
 }
 
@@ -63,10 +55,9 @@ def build_requests(
                 f"got {name!r}"
             )
         signature = metadata.signatures[name]
-        if name == "similar_candidates":
-            id_name = find_id_name(signature, candidate_id_name, "candidate_id_name")
-        else:
-            id_name = find_id_name(signature, query_id_name, "query_id_name")
+        argument = "candidate_id_name" if name == "similar_candidates" else "query_id_name"
+        given = candidate_id_name if name == "similar_candidates" else query_id_name
+        id_name = find_id_name(signature, given, argument)
         asked = [form for query in queries if (form := _FORMS[name](query)) is not None]
         if not asked:
             raise InvalidArgumentError(f"{name!r} needs queries with a history, but none has one")

@@ -14,12 +14,12 @@ causes the error gets it.
 from __future__ import annotations
 
 import asyncio
-import collections
 import dataclasses
 import os
 import queue
 import threading
 import time
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
@@ -49,12 +49,11 @@ class BatchingOptions:
     """Sizes and limits of the batches.
 
     Attributes:
-        is_enabled: Whether requests share runs.
         max_batch_rows: Maximum number of rows of a shared run; a larger request runs alone.
         max_request_rows: Maximum number of rows of a request; larger ones are rejected. None for
             no limit.
         max_waiting: Maximum number of requests in the queue; further ones are rejected.
-        num_threads: Number of runs at the same time.
+        num_threads: Maximum number of runs at the same time.
         pads_inputs: Whether requests whose shapes differ after the first dimension share a run;
             smaller inputs are padded with "" or 0.
     """
@@ -104,10 +103,6 @@ class Batcher:
     Example:
         batcher = Batcher(BatchingOptions())
         results = await batcher.run(signature, feeds, signature.outputs)
-
-    Args:
-        options: Sizes and limits.
-        observer: Called for each run.
     """
 
     def __init__(self, options: BatchingOptions, observer: Observer | None = None) -> None:
@@ -115,9 +110,7 @@ class Batcher:
         self._observer = observer
         self._loop = asyncio.get_running_loop()
         # Queued requests by key, in the order of their oldest one.
-        self._waiting: collections.OrderedDict[Hashable, collections.deque[_Call]] = (
-            collections.OrderedDict()
-        )
+        self._waiting: OrderedDict[Hashable, deque[_Call]] = OrderedDict()
         self._num_waiting = 0
         self._num_busy = 0
         self._will_start = False
@@ -142,8 +135,7 @@ class Batcher:
             signature: The signature to run.
             feeds: One array for each of `signature.inputs`.
             outputs: The outputs to compute, as `Signature.select_outputs` returns them.
-            deadline_s: Time (of `time.monotonic`) after which the request is no longer started;
-                None for no deadline.
+            deadline_s: Time (of `time.monotonic`) after which the request is no longer started.
 
         Raises:
             InvalidArgumentError: If the request has too many rows.
@@ -166,7 +158,7 @@ class Batcher:
             raise queue_full()
         interval_s, self._requested_s = now - self._requested_s, now
         self._mean_interval_s += _INTERVAL_WEIGHT * (interval_s - self._mean_interval_s)
-        self._waiting.setdefault(call.key(self._options), collections.deque()).append(call)
+        self._waiting.setdefault(call.key(self._options), deque()).append(call)
         self._num_waiting += 1
         self._start_soon()
         return await future

@@ -43,23 +43,27 @@ def read_batching_options(flags: ServerFlags) -> BatchingOptions:
     if not flags.enable_batching:
         raise StartupError(f"{flag} is set without setting --enable_batching")
     parameters = _read(path, BatchingParameters(), flag)
-    for name in ("max_batch_size", "max_enqueued_batches", "num_batch_threads"):
-        if parameters.HasField(name) and getattr(parameters, name).value < 1:
-            value = getattr(parameters, name).value
+    numbers = {
+        name: getattr(parameters, name).value
+        for name in ("max_batch_size", "max_enqueued_batches", "num_batch_threads")
+        if parameters.HasField(name)
+    }
+    for name, value in numbers.items():
+        if value < 1:
             raise StartupError(f"{flag}: {name} must be at least 1, but is {value} in {path}")
     unused = {field.name for field, _ in parameters.ListFields()} - _USED_BATCHING_FIELDS
     if unused:
         event_log.warning("batching_parameters_ignored", fields=",".join(sorted(unused)))
-    changes: dict[str, Any] = {"pads_inputs": parameters.pad_variable_length_inputs}
-    if parameters.HasField("max_batch_size"):
-        rows = parameters.max_batch_size.value
-        changes |= {"max_batch_rows": rows, "max_request_rows": rows}
-    if parameters.HasField("max_enqueued_batches"):
-        rows = changes.get("max_batch_rows", options.max_batch_rows)
-        changes["max_waiting"] = parameters.max_enqueued_batches.value * rows
-    if parameters.HasField("num_batch_threads"):
-        changes["num_threads"] = parameters.num_batch_threads.value
-    return dataclasses.replace(options, **changes)
+    rows = numbers.get("max_batch_size", options.max_batch_rows)
+    batches = numbers.get("max_enqueued_batches")
+    return dataclasses.replace(
+        options,
+        max_batch_rows=rows,
+        max_request_rows=numbers.get("max_batch_size"),
+        max_waiting=options.max_waiting if batches is None else batches * rows,
+        num_threads=numbers.get("num_batch_threads", options.num_threads),
+        pads_inputs=parameters.pad_variable_length_inputs,
+    )
 
 
 def read_metrics_path(path: str | None) -> str | None:

@@ -6,7 +6,9 @@ The flags have the names of `tensorflow_model_server` if they exist there.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import math
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,16 +31,11 @@ def _port(text: str) -> int:
 
 def _at_least(minimum: int, kind: type = int) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = float("nan")
-        if not minimum <= value < float("inf"):
-            article = "an integer" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(
-                f"must be {article} of at least {minimum}, got {text!r}"
-            )
-        return value
+        with contextlib.suppress(ValueError):
+            if minimum <= (value := kind(text)) < math.inf:
+                return value
+        article = "an integer" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"must be {article} of at least {minimum}, got {text!r}")
 
     return parse
 

@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
 import grpc
+from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
-    model_service_pb2_grpc,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_management_pb2,
     predict_pb2,
-    prediction_service_pb2_grpc,
 )
 
-from serving.errors import (
-    CancelledError,
-    DeadlineExceededError,
-    ServingError,
-    StartupError,
-)
+from serving.errors import CancelledError, DeadlineExceededError, ServingError, StartupError
 from serving.server.flags import AUTO_PORT, ServerFlags
 from serving.server.model_service import ModelService, check_has_model_spec
 from serving.server.predict import Signature, as_serving_error, predict_response
 from serving.server.tensor_codec import Array
 
-MESSAGE_LIMIT_BYTES = 1024
-"""Longer error texts are cut, as in model_servers/grpc_status_util.cc."""
-
-MAX_MESSAGE_BYTES = 2**31 - 1
-"""gRPC's own limit, and TensorFlow Serving's."""
-
+# Longer error texts are cut, as in model_servers/grpc_status_util.cc.
+_MESSAGE_LIMIT_BYTES = 1024
+# gRPC's own limit, and TensorFlow Serving's.
+_MAX_MESSAGE_BYTES = 2**31 - 1
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
-_PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _HEALTH_SERVICES = ("", "ModelService", "PredictionService")  # "" is the whole server.
 _HEALTH = health_pb2.HealthCheckResponse
 
@@ -54,21 +49,25 @@ class GrpcServer:
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", flags.max_request_bytes),
-                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
                 # Otherwise a second server could share the port and take half of the calls.
                 ("grpc.so_reuseport", 0),
                 *flags.grpc_channel_arguments,
             ]
         )
-        # Added first, so that it handles Predict instead of the servicer.
-        self._server.add_generic_rpc_handlers([PredictHandler(service)])
-        servicer = _Servicer(service)
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(servicer, self._server)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(servicer, self._server)
+        self._server.add_generic_rpc_handlers(rpc_handlers(service))
         self._health = Health() if flags.enable_grpc_healthcheck_service else None
         if self._health:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self.port: int = self._listen(flags.bind_address, flags.port, credentials)
+        host = f"[{flags.bind_address}]" if ":" in flags.bind_address else flags.bind_address
+        address = f"{host}:{0 if flags.port == AUTO_PORT else flags.port}"
+        try:
+            if credentials is None:
+                self.port: int = self._server.add_insecure_port(address)
+            else:
+                self.port = self._server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            raise StartupError(f"--port: cannot listen on {address}: {error}") from error
 
     async def start(self) -> None:
         """Start to answer calls."""
@@ -83,94 +82,77 @@ class GrpcServer:
             await self._health.enter_graceful_shutdown()
         await self._server.stop(self._grace_s)
 
-    def _listen(
-        self, bind_address: str, port: int, credentials: grpc.ServerCredentials | None
-    ) -> int:
-        host = f"[{bind_address}]" if ":" in bind_address else bind_address
-        address = f"{host}:{0 if port == AUTO_PORT else port}"
-        try:
-            if credentials is None:
-                return int(self._server.add_insecure_port(address))
-            return int(self._server.add_secure_port(address, credentials))
-        except RuntimeError as error:
-            raise StartupError(f"--port: cannot listen on {address}: {error}") from error
+
+def rpc_handlers(service: ModelService) -> list[grpc.GenericRpcHandler]:
+    """Return the handlers of PredictionService and ModelService."""
+
+    def handler(
+        answer: Callable[[Any], Awaitable[Message]], request_class: type[Message] | None = None
+    ) -> grpc.RpcMethodHandler:
+        async def handle(request: Any, context: grpc.aio.ServicerContext) -> bytes:
+            try:
+                return (await answer(request)).SerializeToString()
+            except Exception as raised:  # Every call must end with a status.
+                await _abort(context, as_serving_error(raised))
+
+        deserializer = request_class and request_class.FromString
+        return grpc.unary_unary_rpc_method_handler(handle, request_deserializer=deserializer)
+
+    prediction = {
+        method: handler(functools.partial(service.refuse, method))
+        for method in ("Classify", "Regress", "MultiInference")
+    }
+    prediction["GetModelMetadata"] = handler(
+        service.get_model_metadata, get_model_metadata_pb2.GetModelMetadataRequest
+    )
+    prediction["Predict"] = grpc.unary_unary_rpc_method_handler(
+        functools.partial(_predict, service),
+        request_deserializer=predict_pb2.PredictRequest.FromString,
+    )
+    model = {
+        "GetModelStatus": handler(
+            service.get_model_status, get_model_status_pb2.GetModelStatusRequest
+        ),
+        "HandleReloadConfigRequest": handler(
+            service.reload_config, model_management_pb2.ReloadConfigRequest
+        ),
+    }
+    return [
+        grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", prediction),
+        grpc.method_handlers_generic_handler("tensorflow.serving.ModelService", model),
+    ]
 
 
-class PredictHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Handler of Predict that returns serialized responses, without a message for each tensor."""
+async def _predict(
+    service: ModelService, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext
+) -> bytes:
+    """Return a serialized response, which is built without a message for each tensor."""
+    started_s = time.monotonic()
+    metrics, spec = service.metrics, request.model_spec
+    time_remaining_s = context.time_remaining()
+    deadline_s = None if time_remaining_s is None else started_s + time_remaining_s
 
-    def __init__(self, service: ModelService) -> None:
-        self._service = service
-        self._metrics = service.metrics
-        self._handler = grpc.unary_unary_rpc_method_handler(
-            self._predict, request_deserializer=predict_pb2.PredictRequest.FromString
-        )
+    def prepare(signature: Signature) -> tuple[list[Array], tuple[str, ...]]:
+        feeds = signature.feeds_from_protos(request.inputs)
+        return feeds, signature.select_outputs(request.output_filter)
 
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        """Return the handler if the called method is Predict, otherwise None."""
-        return self._handler if details.method == _PREDICT else None
-
-    async def _predict(
-        self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext
-    ) -> bytes:
-        started_s = time.monotonic()
-        name = request.model_spec.name
-        time_remaining_s = context.time_remaining()
-        deadline_s = None if time_remaining_s is None else started_s + time_remaining_s
-        try:
-            response = await self._answer(request, deadline_s)
-        except asyncio.CancelledError:
-            is_late = deadline_s is not None and time.monotonic() >= deadline_s
-            code = DeadlineExceededError if is_late else CancelledError
-            self._metrics.request_count.add(name, code.code_name)
-            raise
-        except Exception as raised:  # Every call must end with a status.
-            error = as_serving_error(raised)
-            self._metrics.request_count.add(name, error.code_name)
-            return await _abort(context, error)
-        self._metrics.request_count.add(name, "OK")
-        elapsed_us = (time.monotonic() - started_s) * 1e6
-        self._metrics.request_latency.add(elapsed_us, name, "Predict", "GRPC")
-        return response
-
-    async def _answer(self, request: predict_pb2.PredictRequest, deadline_s: float | None) -> bytes:
+    try:
         check_has_model_spec(request)
-        spec = request.model_spec
-
-        def prepare(signature: Signature) -> tuple[list[Array], tuple[str, ...]]:
-            feeds = signature.feeds_from_protos(request.inputs)
-            return feeds, signature.select_outputs(request.output_filter)
-
-        version, outputs, results = await self._service.predict(spec, prepare, deadline_s)
-        return predict_response(spec, version, outputs, results)
-
-
-class _Servicer(
-    prediction_service_pb2_grpc.PredictionServiceServicer,
-    model_service_pb2_grpc.ModelServiceServicer,
-):
-    """The methods of PredictionService and ModelService except Predict."""
-
-    def __init__(self, service: ModelService) -> None:
-        self._service = service
-
-    async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await _answer(context, self._service.get_model_metadata(request))
-
-    async def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await _answer(context, self._service.get_model_status(request))
-
-    async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await _answer(context, self._service.reload_config(request))
-
-    async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
-        await _answer(context, self._service.refuse("Classify"))
-
-    async def Regress(self, request: Any, context: Any) -> Any:  # noqa: N802
-        await _answer(context, self._service.refuse("Regress"))
-
-    async def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: N802
-        await _answer(context, self._service.refuse("MultiInference"))
+        version, outputs, results = await service.predict(spec, prepare, deadline_s)
+        response = predict_response(spec, version, outputs, results)
+    except asyncio.CancelledError:
+        is_late = deadline_s is not None and time.monotonic() >= deadline_s
+        code = DeadlineExceededError if is_late else CancelledError
+        metrics.request_count.add(spec.name, code.code_name)
+        raise
+    except Exception as raised:  # Every call must end with a status.
+        error = as_serving_error(raised)
+        metrics.request_count.add(spec.name, error.code_name)
+        await _abort(context, error)
+    metrics.request_count.add(spec.name, "OK")
+    elapsed_us = (time.monotonic() - started_s) * 1e6
+    metrics.request_latency.add(elapsed_us, spec.name, "Predict", "GRPC")
+    return response
 
 
 class Health(health.aio.HealthServicer):  # type: ignore[misc]
@@ -198,13 +180,6 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]
             await context.write(_HEALTH(status=status))
 
 
-async def _answer(context: Any, answer: Awaitable[Any]) -> Any:
-    try:
-        return await answer
-    except Exception as raised:  # Every call must end with a status.
-        await _abort(context, as_serving_error(raised))
-
-
 async def _abort(context: Any, error: ServingError) -> NoReturn:
     await context.abort(_STATUS_CODES[error.grpc_code], _truncate(error.message))
     raise AssertionError("abort always raises")
@@ -212,6 +187,6 @@ async def _abort(context: Any, error: ServingError) -> NoReturn:
 
 def _truncate(message: str) -> str:
     encoded = message.encode("utf-8", "surrogateescape")
-    if len(encoded) <= MESSAGE_LIMIT_BYTES:
+    if len(encoded) <= _MESSAGE_LIMIT_BYTES:
         return encoded.decode("utf-8", "replace")
-    return encoded[:MESSAGE_LIMIT_BYTES].decode("utf-8", "ignore") + "...TRUNCATED"
+    return encoded[:_MESSAGE_LIMIT_BYTES].decode("utf-8", "ignore") + "...TRUNCATED"

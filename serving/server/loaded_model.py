@@ -68,32 +68,25 @@ class LoadedModel:
         self._idle = threading.Condition(threading.Lock())
 
     def try_acquire(self) -> bool:
-        """Keep the model open until `release`; return False if it is being closed."""
+        """Keep the model open until the end of a `with` block; return False if it is closing."""
         with self._idle:
             if self._is_closing:
                 return False
             self._num_running += 1
             return True
 
-    def release(self) -> None:
-        """Release the model after one successful `try_acquire`."""
-        with self._idle:
-            self._num_running -= 1
-            if self._is_closing:
-                self._idle.notify_all()
-
     def __enter__(self) -> LoadedModel:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self.release()
+        with self._idle:
+            self._num_running -= 1
+            self._idle.notify_all()
 
     def close(self, timeout_s: float | None = None) -> None:
-        """Wait until no request uses the model, and free it.
+        """Wait until no request uses the model, or at most `timeout_s`, and free it.
 
-        Args:
-            timeout_s: Time limit of the wait, after which running requests are cancelled; None for
-                no limit.
+        Requests that still run then are cancelled.
         """
         with self._idle:
             self._is_closing = True

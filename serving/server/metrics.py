@@ -11,10 +11,11 @@ References:
 from __future__ import annotations
 
 import bisect
+import itertools
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import ClassVar
 
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
 
@@ -22,46 +23,54 @@ DEFAULT_PATH = "/monitoring/prometheus/metrics"
 MAX_CELLS = 1000
 _OVERFLOW = "other"
 
-Labels = tuple[str, ...]
-
 
 class _Metric:
-    """A metric with a cell for each combination of label values."""
+    """A metric with a list of numbers for each combination of label values."""
 
-    def __init__(self, name: str, *label_names: str) -> None:
+    kind: ClassVar[str]
+
+    def __init__(self, name: str, *label_names: str, cell_size: int = 1) -> None:
         self.page_name = re.sub(r"[^a-zA-Z0-9_]", ":", name)
         self._label_names = label_names
+        self._cell_size = cell_size
         self._lock = threading.Lock()
-        self._cells: dict[Labels, Any] = {}
+        self._cells: dict[tuple[str, ...], list[float]] = {}
 
-    def _limited(self, labels: Labels) -> Labels:
-        return labels if len(self._cells) < MAX_CELLS else (_OVERFLOW,) * len(labels)
+    def _cell(self, labels: tuple[str, ...]) -> list[float]:
+        cell = self._cells.get(labels)
+        if cell is None:
+            if len(self._cells) >= MAX_CELLS:
+                labels = (_OVERFLOW,) * len(labels)
+            cell = self._cells.setdefault(labels, [0] * self._cell_size)
+        return cell
 
-    def _label_text(self, labels: Labels) -> str:
-        return ",".join(
-            f'{name}="{_escape(value)}"'
-            for name, value in zip(self._label_names, labels, strict=True)
-        )
+    def lines(self) -> Iterator[str]:
+        """Yield the metric's lines of the Prometheus page."""
+        with self._lock:
+            cells = sorted((labels, list(cell)) for labels, cell in self._cells.items())
+        if cells:
+            yield f"# TYPE {self.page_name} {self.kind}"
+        for labels, cell in cells:
+            pairs = zip(self._label_names, labels, strict=True)
+            text = ",".join(f'{name}="{_escape(value)}"' for name, value in pairs)
+            yield from self._cell_lines(text, cell)
+
+    def _cell_lines(self, labels: str, cell: list[float]) -> Iterator[str]:
+        raise NotImplementedError
 
 
 class Counter(_Metric):
     """A number that only increases."""
 
+    kind = "counter"
+
     def add(self, *labels: str) -> None:
         """Increase the cell for these label values by 1."""
         with self._lock:
-            if labels not in self._cells:
-                labels = self._limited(labels)
-            self._cells[labels] = self._cells.get(labels, 0) + 1
+            self._cell(labels)[0] += 1
 
-    def lines(self) -> Iterator[str]:
-        """Yield the metric's lines of the Prometheus page."""
-        with self._lock:
-            cells = sorted(self._cells.items())
-        if cells:
-            yield f"# TYPE {self.page_name} counter"
-        for labels, value in cells:
-            yield f"{self.page_name}{{{self._label_text(labels)}}} {value}"
+    def _cell_lines(self, labels: str, cell: list[float]) -> Iterator[str]:
+        yield f"{self.page_name}{{{labels}}} {cell[0]}"
 
 
 class Histogram(_Metric):
@@ -75,42 +84,33 @@ class Histogram(_Metric):
         limits: The number of limits. One more bucket holds the values above the last limit.
     """
 
+    kind = "histogram"
+
     def __init__(
         self, name: str, *label_names: str, first_limit: float, factor: float, limits: int
     ) -> None:
-        super().__init__(name, *label_names)
+        # A cell contains the number of values in each bucket, and the sum of the values.
+        super().__init__(name, *label_names, cell_size=limits + 2)
         self._limits = [first_limit * factor**power for power in range(limits)]
+        self._bucket_names = [*(f"{limit:.6g}" for limit in self._limits), "+Inf"]
 
     def add(self, value: float, *labels: str) -> None:
         """Add a value to the cell for these label values."""
+        # A value equal to a limit belongs to the bucket above it, as in TensorFlow.
+        bucket = bisect.bisect_right(self._limits, value)
         with self._lock:
-            if labels not in self._cells:
-                labels = self._limited(labels)
-                self._cells.setdefault(labels, ([0] * (len(self._limits) + 1), [0.0]))
-            buckets, total = self._cells[labels]
-            # A value equal to a limit belongs to the bucket above it, as in TensorFlow.
-            buckets[bisect.bisect_right(self._limits, value)] += 1
-            total[0] += value
+            cell = self._cell(labels)
+            cell[bucket] += 1
+            cell[-1] += value
 
-    def lines(self) -> Iterator[str]:
-        """Yield the metric's lines of the Prometheus page."""
-        with self._lock:
-            cells = sorted(
-                (labels, list(buckets), total[0])
-                for labels, (buckets, total) in self._cells.items()
-            )
-        if cells:
-            yield f"# TYPE {self.page_name} histogram"
-        names = [*(f"{limit:.6g}" for limit in self._limits), "+Inf"]
-        for labels, buckets, total in cells:
-            text = self._label_text(labels)
-            prefix = f"{self.page_name}_bucket{{{text}{',' if text else ''}"
-            count = 0
-            for name, in_bucket in zip(names, buckets, strict=True):
-                count += in_bucket
-                yield f'{prefix}le="{name}"}} {count}'
-            yield f"{self.page_name}_sum{{{text}}} {total:.6g}"
-            yield f"{self.page_name}_count{{{text}}} {count}"
+    def _cell_lines(self, labels: str, cell: list[float]) -> Iterator[str]:
+        prefix = f"{self.page_name}_bucket{{{labels}{',' if labels else ''}"
+        *buckets, total = cell
+        counts = list(itertools.accumulate(buckets))
+        for name, count in zip(self._bucket_names, counts, strict=True):
+            yield f'{prefix}le="{name}"}} {count}'
+        yield f"{self.page_name}_sum{{{labels}}} {total:.6g}"
+        yield f"{self.page_name}_count{{{labels}}} {counts[-1]}"
 
 
 def _latency(name: str, *label_names: str) -> Histogram:

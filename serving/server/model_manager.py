@@ -8,10 +8,11 @@ References:
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import re
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tensorflow_serving.apis import model_pb2
@@ -34,10 +35,6 @@ from serving.server.model_versions import (
 )
 
 PLATFORM = "tensorflow"
-
-Labels = Mapping[str, Mapping[str, int]]
-"""Versions by label by model."""
-
 _URL_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9.]*://")
 _SETTLE_POLL_S = 0.05
 # Pause between polls until each model has a version, even if `poll_wait_s` is 0.
@@ -49,23 +46,20 @@ class ModelManager:
 
     Args:
         load_version: Function that loads and warms up a version, or raises an error.
-        poll_wait_s: Pause between two polls of the base paths in seconds; 0 polls only at start-up
-            and after each change of the configuration.
+        poll_wait_s: Pause between two polls of the base paths; 0 polls only at start-up and after
+            each change of the configuration.
         allows_unavailable_labels: Whether a new label may point to a version that is not available.
     """
 
     def __init__(
-        self,
-        load_version: LoadVersion,
-        poll_wait_s: float,
-        allows_unavailable_labels: bool = False,
+        self, load_version: LoadVersion, poll_wait_s: float, allows_unavailable_labels: bool = False
     ) -> None:
         self._load_version = load_version
         self._poll_wait_s = poll_wait_s
         self._allows_unavailable_labels = allows_unavailable_labels
         # Requests read these without a lock, so they are replaced and never modified in place.
         self._models: dict[str, ModelVersions] = {}
-        self._labels: Labels = {}
+        self._labels: Mapping[str, Mapping[str, int]] = {}  # versions by label by model
         # The current `ModelServerConfig`.
         self.config = model_server_config_pb2.ModelServerConfig()
         self._is_stopping = False
@@ -78,33 +72,26 @@ class ModelManager:
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Stop polling and unload all models.
-
-        Args:
-            timeout_s: Time limit of the wait for a load in progress. If it is exceeded, the models
-                stay in memory until the process exits.
-        """
+        """Stop polling and unload all models, unless a load takes longer than `timeout_s`."""
         self._is_stopping = True
         self._changed.set()
         self._thread.join(timeout_s)
-        if self._thread.is_alive():
-            return
-        for model in self._models.values():
-            model.unload_all()
+        if not self._thread.is_alive():
+            for model in self._models.values():
+                model.unload_all()
 
     def configure(self, config: Any) -> set[str]:
         """Replace the configuration with a `ModelServerConfig`; models not in it are unloaded.
 
-        Call this from a single thread. If an error is raised, nothing changes.
-
-        Returns:
-            The names of the models that were not in the configuration before.
+        Call this from a single thread. If an error is raised, nothing changes. Return the names of
+        the models that were not in the configuration before.
         """
         if config.WhichOneof("config") == "custom_model_config":
             raise InvalidArgumentError("ModelServer does not yet support custom model config.")
         configs = config.model_config_list.config
         _check_model_configs(configs)
-        labels = self._read_labels(configs)
+        for listed in configs:
+            self._check_labels(listed)
         listed_before = {listed.name for listed in self.config.model_config_list.config}
         models = dict(self._models)
         for listed in configs:
@@ -116,7 +103,8 @@ class ModelManager:
         listed_now = {listed.name for listed in configs}
         for name in set(models) - listed_now:
             models[name].drop()
-        self._models, self._labels = models, labels
+        self._models = models
+        self._labels = {listed.name: dict(listed.version_labels) for listed in configs}
         self.config = model_server_config_pb2.ModelServerConfig()
         self.config.CopyFrom(config)
         self._changed.set()
@@ -125,10 +113,8 @@ class ModelManager:
     async def wait_until_settled(self, names: Iterable[str], *, waits_for_files: bool) -> None:
         """Wait until each of these models is available or has failed to load.
 
-        Args:
-            names: The models.
-            waits_for_files: Wait also while a base path is missing or contains no version, which
-                is an error otherwise.
+        With `waits_for_files`, wait also while a base path is missing or contains no version,
+        which is an error otherwise.
         """
         waiting = [self._models[name] for name in names]
         while not all(
@@ -147,11 +133,13 @@ class ModelManager:
         if not name:
             raise InvalidArgumentError("ModelSpec has no name specified.")
         choice = spec.WhichOneof("version_choice")
-        version = None
+        version = spec.version.value if choice == "version" else None
         if choice == "version_label":
-            version = labelled_version(self._labels, name, spec.version_label)
-        elif choice == "version":
-            version = spec.version.value
+            version = self._labels.get(name, {}).get(spec.version_label)
+            if version is None:
+                raise InvalidArgumentError(
+                    f"Unrecognized servable version label: {spec.version_label}"
+                )
         model = self._models.get(name)
         if model is None:
             raise servable_not_found(name, version)
@@ -173,22 +161,17 @@ class ModelManager:
             raise NotFoundError(f"Could not find any versions of model {spec.name}")
         return [known[version] for version in sorted(known, reverse=True)]
 
-    def _read_labels(self, configs: Any) -> Labels:
-        labels: dict[str, dict[str, int]] = {}
-        for config in configs:
-            model = self._models.get(config.name)
-            available: Collection[int] = model.available if model else ()
-            current = self._labels.get(config.name, {})
-            for label, version in sorted(config.version_labels.items()):
-                is_moved = current.get(label, version) != version
-                may_wait = self._allows_unavailable_labels and not is_moved
-                if version not in available and not may_wait:
-                    raise FailedPreconditionError(
-                        f"Request to assign label to version {version} of model {config.name}, "
-                        "which is not currently available for inference"
-                    )
-                labels.setdefault(config.name, {})[label] = version
-        return labels
+    def _check_labels(self, config: Any) -> None:
+        model = self._models.get(config.name)
+        current = self._labels.get(config.name, {})
+        for label, version in sorted(config.version_labels.items()):
+            is_moved = current.get(label, version) != version
+            may_wait = self._allows_unavailable_labels and not is_moved
+            if not may_wait and (model is None or version not in model.available):
+                raise FailedPreconditionError(
+                    f"Request to assign label to version {version} of model {config.name}, "
+                    "which is not currently available for inference"
+                )
 
     def _keep_current(self) -> None:
         while not self._is_stopping:
@@ -210,9 +193,8 @@ class ModelManager:
             return _MISSING_POLL_S
         if self._poll_wait_s:
             return self._poll_wait_s
-        retries_s = [model.retry_wait_s() for model in models]
-        due_s = [wait_s for wait_s in retries_s if wait_s is not None]
-        return max(_MISSING_POLL_S, min(due_s)) if due_s else None
+        wait_s = min((model.retry_wait_s() for model in models), default=math.inf)
+        return None if wait_s == math.inf else max(_MISSING_POLL_S, wait_s)
 
 
 def single_model_config(name: str, base_path: str) -> Any:
@@ -222,14 +204,6 @@ def single_model_config(name: str, base_path: str) -> Any:
         name=name, base_path=os.path.abspath(base_path), model_platform=PLATFORM
     )
     return config
-
-
-def labelled_version(labels: Labels, model: str, label: str) -> int:
-    """Return the version that a label points to."""
-    try:
-        return labels[model][label]
-    except KeyError:
-        raise InvalidArgumentError(f"Unrecognized servable version label: {label}") from None
 
 
 def _check_model_configs(configs: Any) -> None:
@@ -260,7 +234,7 @@ def _failures(model: ModelVersions) -> Iterator[str]:
         return
     if not model.is_settled:
         yield f"{model.name}: {model.problem}"
-    for version, status in model.statuses.items():
-        if status.status.error_code:
-            cause = f"{code_name(status.status.error_code)}: {status.status.error_message}"
+    for version, row in model.statuses.items():
+        if code := row.status.error_code:
+            cause = f"{code_name(code)}: {row.status.error_message}"
             yield f"{model.name}, version {version}: {cause}"

@@ -37,16 +37,12 @@ class ModelService:
     async def predict(
         self, spec: model_pb2.ModelSpec, prepare: Prepare, deadline_s: float | None
     ) -> tuple[int, tuple[str, ...], list[Array]]:
-        """Run a signature.
+        """Run a signature; return the version, the names of the outputs, and their arrays.
 
         Args:
             spec: The model, version and signature.
-            prepare: Function of the signature that returns its feeds, and the names of the
-                outputs.
+            prepare: Function of the signature that returns its feeds and the names of the outputs.
             deadline_s: Deadline as a time of `time.monotonic`; None for no deadline.
-
-        Returns:
-            The version number, the names of the outputs, and one array for each of them.
 
         Raises:
             ServingError: If the request is invalid or the computation fails.
@@ -73,12 +69,11 @@ class ModelService:
             if field != SIGNATURE_DEF_FIELD:
                 raise InvalidArgumentError(f"Metadata field {field} is not supported")
         response = get_model_metadata_pb2.GetModelMetadataResponse()
-        signatures = get_model_metadata_pb2.SignatureDefMap()
+        response.model_spec.name = request.model_spec.name
         with self.manager.use(request.model_spec) as model:
-            for name, definition in model.signature_defs.items():
-                signatures.signature_def[name].CopyFrom(definition)
-            response.model_spec.name = request.model_spec.name
             response.model_spec.version.value = model.version
+            definitions = model.signature_defs
+        signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=definitions)
         response.metadata[SIGNATURE_DEF_FIELD].Pack(signatures)
         return response
 
@@ -87,9 +82,8 @@ class ModelService:
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """Return the state of one version, or of all versions of a model."""
         check_has_model_spec(request)
-        response = get_model_status_pb2.GetModelStatusResponse()
-        response.model_version_status.extend(self.manager.statuses(request.model_spec))
-        return response
+        statuses = self.manager.statuses(request.model_spec)
+        return get_model_status_pb2.GetModelStatusResponse(model_version_status=statuses)
 
     async def reload_config(
         self, request: model_management_pb2.ReloadConfigRequest
@@ -104,11 +98,9 @@ class ModelService:
         event_log.info("config_reloaded", models=",".join(names))
         new = self.manager.configure(request.config)
         await self.manager.wait_until_settled(new, waits_for_files=False)
-        response = model_management_pb2.ReloadConfigResponse()
-        response.status.error_code = 0
-        return response
+        return model_management_pb2.ReloadConfigResponse(status={"error_code": 0})
 
-    async def refuse(self, method: str) -> NoReturn:
+    async def refuse(self, method: str, request: object = None) -> NoReturn:
         """Reject Classify, Regress or MultiInference, which need a signature for tf.Examples."""
         raise InvalidArgumentError(f"{method} needs a signature for tf.Examples; use Predict")
 

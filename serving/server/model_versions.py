@@ -7,10 +7,10 @@ memory.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from tensorflow_serving.apis import get_model_status_pb2
@@ -39,20 +39,11 @@ class ModelVersions:
 
     Call `poll` from a single thread. The other methods are thread-safe.
 
-    Args:
-        name: The name under which the model is served.
-        base_path: The folder that contains the version folders.
-        policy: The `ServableVersionPolicy`; an empty one selects only the newest version.
-        load_version: Function that loads and warms up a version, or raises an error.
+    `policy` is a `ServableVersionPolicy`; an empty one selects only the newest version.
+    `load_version` loads and warms up a version, or raises an error.
     """
 
-    def __init__(
-        self,
-        name: str,
-        base_path: str,
-        policy: Any,
-        load_version: LoadVersion,
-    ) -> None:
+    def __init__(self, name: str, base_path: str, policy: Any, load_version: LoadVersion) -> None:
         self.name = name
         # A single tuple, so that the polling thread never sees a partial change. None means that
         # no version is served.
@@ -64,8 +55,8 @@ class ModelVersions:
         self.problem: str | None = None
         # The versions that answer requests, and the status of each version since start-up. Requests
         # read these without a lock, so they are replaced and never modified in place.
-        self.available: Mapping[int, LoadedModel] = MappingProxyType({})
-        self.statuses: Mapping[int, Any] = MappingProxyType({})
+        self.available: Mapping[int, LoadedModel] = {}
+        self.statuses: Mapping[int, Any] = {}
         self._failed = FailedLoads()
         self._warned_at = -_REPEAT_WARNING_S
         self._lock = threading.Lock()
@@ -119,9 +110,9 @@ class ModelVersions:
         if aspired and source is self._source:
             self.is_settled = True
 
-    def retry_wait_s(self) -> float | None:
-        """Return the seconds until the next retry of a failed load is due, or None without one."""
-        return None if self._source is None else self._failed.wait_s()
+    def retry_wait_s(self) -> float:
+        """Return the seconds until the next retry of a failed load; infinity without one."""
+        return math.inf if self._source is None else self._failed.wait_s()
 
     def unload_all(self) -> None:
         """Unload all versions, and cancel running requests."""
@@ -138,29 +129,19 @@ class ModelVersions:
             error = as_serving_error(raised)
             self._failed.record(folder, fingerprint)
             self._set_status(folder.version, VersionStatus.END, error)
-            event_log.error(
-                "version_failed",
-                model=self.name,
-                version=folder.version,
-                code=error.code_name,
-                error=error.message,
-            )
+            fields = {"code": error.code_name, "error": error.message}
+            event_log.error("version_failed", model=self.name, version=folder.version, **fields)
             return
-        self.available = MappingProxyType({**self.available, folder.version: model})
+        self.available = {**self.available, folder.version: model}
         self._set_status(folder.version, VersionStatus.AVAILABLE)
-        event_log.info(
-            "version_available",
-            model=self.name,
-            version=folder.version,
-            load_s=time.monotonic() - started_at,
-        )
+        load_s = time.monotonic() - started_at
+        event_log.info("version_available", model=self.name, version=folder.version, load_s=load_s)
 
     def _unload(self, versions: set[int], timeout_s: float | None = None) -> None:
         for version in sorted(versions):
-            model = self.available[version]
-            self.available = MappingProxyType(
-                {number: kept for number, kept in self.available.items() if number != version}
-            )
+            available = dict(self.available)
+            model = available.pop(version)
+            self.available = available
             self._set_status(version, VersionStatus.UNLOADING)
             closing = threading.Thread(target=self._close, args=(model, timeout_s), daemon=True)
             del model
@@ -183,7 +164,7 @@ class ModelVersions:
         status.status.error_code = error.grpc_code if error else 0
         status.status.error_message = error.message if error else ""
         with self._lock:
-            self.statuses = MappingProxyType({**self.statuses, version: status})
+            self.statuses = {**self.statuses, version: status}
 
     def _report_problem(self, event: str, base_path: str) -> None:
         self.problem = f"{event.replace('_', ' ')}: {base_path}"

@@ -50,19 +50,12 @@ MakeCallable = Callable[[config_pb2.CallableOptions], Callable[..., list[Array]]
 
 @dataclasses.dataclass(frozen=True)
 class InputInfo:
-    """An input of a signature.
-
-    Attributes:
-        alias: The input's name in the signature.
-        feed_name: The name of the tensor in the graph.
-        data_type: TensorFlow's `DataType`.
-        dtype: The corresponding NumPy dtype; None if the server does not support it.
-    """
+    """An input of a signature, with its name in the signature and its tensor in the graph."""
 
     alias: str
     feed_name: str
-    data_type: int
-    dtype: np.dtype[Any] | None
+    data_type: int  # TensorFlow's `DataType`
+    dtype: np.dtype[Any] | None  # None if the server does not support it
 
 
 class Signature:
@@ -85,24 +78,15 @@ class Signature:
         # Sorted by feed name, because DirectSession numbers its arguments in this order. So
         # `arg[1]` in an error message means the same input as in TensorFlow Serving.
         self.inputs = tuple(
-            sorted(
-                (
-                    InputInfo(alias, info.name, info.dtype, numpy_dtype(info.dtype))
-                    for alias, info in definition.inputs.items()
-                ),
-                key=lambda info: info.feed_name,
-            )
+            InputInfo(alias, info.name, info.dtype, numpy_dtype(info.dtype))
+            for alias, info in sorted(definition.inputs.items(), key=lambda item: item[1].name)
         )
         self.outputs: tuple[str, ...] = tuple(sorted(definition.outputs))
-        self.is_batchable = bool(definition.inputs) and all(
-            [
-                *(_has_batch_dimension(info) for info in definition.inputs.values()),
-                *(
-                    _has_batch_dimension(info)
-                    and all(dim.size >= 0 for dim in info.tensor_shape.dim[1:])
-                    for info in definition.outputs.values()
-                ),
-            ]
+        inputs, outputs = definition.inputs.values(), definition.outputs.values()
+        self.is_batchable = (
+            len(inputs) > 0
+            and all(_has_batch_dimension(info) for info in (*inputs, *outputs))
+            and all(dim.size >= 0 for info in outputs for dim in info.tensor_shape.dim[1:])
         )
         self._defaults = {
             alias: _decode(alias, proto) for alias, proto in definition.defaults.items()
@@ -115,12 +99,11 @@ class Signature:
     def feeds_from_protos(self, inputs: Mapping[str, tensor_pb2.TensorProto]) -> list[Array]:
         """Decode the tensors of a request and fill in the signature's defaults."""
         self._check_names(inputs)
+        aliases = [info.alias for info in self.inputs]
         return self.check_dtypes(
             [
-                _decode(info.alias, inputs[info.alias])
-                if info.alias in inputs
-                else self._defaults[info.alias]
-                for info in self.inputs
+                _decode(alias, inputs[alias]) if alias in inputs else self._defaults[alias]
+                for alias in aliases
             ]
         )
 

@@ -103,9 +103,9 @@ def _columns_of_rows(rows: Any, signature: Signature) -> dict[str, list[Any]]:
 
 def _columns(columns: Any, signature: Signature) -> dict[str, Any]:
     names = sorted(info.alias for info in signature.inputs)
-    if not _is_named(columns) and len(names) == 1:
-        return {names[0]: columns}
     if not _is_named(columns):
+        if len(names) == 1:
+            return {names[0]: columns}
         raise InvalidArgumentError(
             f"'inputs' must be an object with {', '.join(names)}, but is {_shown(columns)}"
         )

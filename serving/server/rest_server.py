@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import socket
 import time
 import zlib
 from typing import Any
@@ -28,9 +27,8 @@ from tensorflow_serving.apis import (
 )
 
 from serving.errors import InvalidArgumentError, ServingError
-from serving.rest_status_codes import http_status
 from serving.server.batching import timed_out
-from serving.server.flags import ServerFlags
+from serving.server.flags import ServerFlags, bound_socket
 from serving.server.model_service import SIGNATURE_DEF_FIELD, ModelService
 from serving.server.predict import as_serving_error
 from serving.server.rest_predict import predict_json, write_json
@@ -47,21 +45,15 @@ _MODEL_PATH = re.compile(
 
 
 class RestServer:
-    """The REST server, which listens on a bound socket after `start`."""
+    """The REST server. It binds its port when it is created and answers requests after `start`."""
 
-    def __init__(
-        self,
-        service: ModelService,
-        flags: ServerFlags,
-        metrics_path: str | None,
-        bound: socket.socket,
-    ) -> None:
+    def __init__(self, service: ModelService, flags: ServerFlags, metrics_path: str | None) -> None:
         self._service = service
         self._timeout_s = flags.rest_api_timeout_in_ms / 1000
         self._max_request_bytes = flags.max_request_bytes
         self._metrics_path = metrics_path
-        self._socket = bound
-        self.port: int = bound.getsockname()[1]
+        self._socket = bound_socket("--rest_api_port", flags.bind_address, flags.rest_api_port)
+        self.port: int = self._socket.getsockname()[1]
         app = web.Application(client_max_size=flags.max_request_bytes)
         app.router.add_route("*", "/{path:.*}", self._answer)
         # Otherwise each malformed request would log a traceback.
@@ -114,7 +106,7 @@ class RestServer:
             metrics.request_count.add(name, "OK")
             return web.Response(body=content, content_type="application/json")
         metrics.request_count.add(name, error.code_name)
-        return _error(http_status(error), error.message)
+        return _error(error.http_status, error.message)
 
     async def _read_body(self, request: web.Request) -> bytes:
         limit = self._max_request_bytes

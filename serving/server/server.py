@@ -23,7 +23,7 @@ from serving.server.config_files import (
     read_metrics_path,
     read_model_config,
 )
-from serving.server.flags import ServerFlags, bound_socket
+from serving.server.flags import ServerFlags
 from serving.server.grpc_server import GrpcServer
 from serving.server.loaded_model import LoadedModel
 from serving.server.metrics import Metrics
@@ -55,7 +55,11 @@ async def serve(flags: ServerFlags) -> None:
     batcher = Batcher(read_batching_options(flags), metrics.observe_run)
     manager.start()
     try:
-        models = manager.configure(_initial_config(flags))
+        if flags.model_config_file is not None:
+            config = read_model_config(flags.model_config_file)
+        else:
+            config = single_model_config(flags.model_name, flags.model_base_path or "")
+        models = manager.configure(config)
         # Open the ports only after the models are available, as in TensorFlow Serving. So a client
         # that can connect gets answers.
         if await _available_before_stop(manager, models, stop):
@@ -71,13 +75,6 @@ async def serve(flags: ServerFlags) -> None:
         batcher.stop()
         await loop.run_in_executor(None, manager.stop, flags.shutdown_grace_seconds)
         event_log.info("stopped")
-
-
-def _initial_config(flags: ServerFlags) -> Any:
-    if flags.model_config_file is not None:
-        return read_model_config(flags.model_config_file)
-    assert flags.model_base_path is not None
-    return single_model_config(flags.model_name, flags.model_base_path)
 
 
 async def _poll_config(flags: ServerFlags, manager: ModelManager) -> None:
@@ -109,12 +106,11 @@ def _loader(flags: ServerFlags, metrics: Metrics) -> Callable[[VersionFolder], L
     def load(folder: VersionFolder) -> LoadedModel:
         model = loaded_model.load(folder.path, folder.version, session_config)
         started_s = time.monotonic()
-        status = "INTERNAL"
+        status = "OK"
         try:
             replayed = loaded_model.replay_warmup(model, folder.path)
-            status = "OK"
         except BaseException as error:
-            status = getattr(error, "code_name", status)
+            status = getattr(error, "code_name", "INTERNAL")
             model.close()
             raise
         finally:
@@ -158,28 +154,26 @@ async def _answer_until_stopped(
     metrics_path: str | None,
     stop: asyncio.Event,
 ) -> None:
-    rest_server: RestServer | None = None
-    if flags.rest_api_port:
-        bound = bound_socket("--rest_api_port", flags.bind_address, flags.rest_api_port)
-        rest_server = RestServer(service, flags, metrics_path, bound)
-    grpc_server = GrpcServer(service, flags, credentials) if flags.port else None
-    servers = [server for server in (rest_server, grpc_server) if server]
+    rest = RestServer(service, flags, metrics_path) if flags.rest_api_port else None
+    grpc_ = GrpcServer(service, flags, credentials) if flags.port else None
+    servers = [server for server in (rest, grpc_) if server]
     for server in servers:  # Only after both ports are bound.
         await server.start()
-    rest_port = rest_server.port if rest_server else None
-    grpc_port = grpc_server.port if grpc_server else None
-    event_log.info("serving", address=flags.bind_address, grpc_port=grpc_port, rest_port=rest_port)
+    ports = {
+        "grpc_port": grpc_.port if grpc_ else None,
+        "rest_port": rest.port if rest else None,
+    }
+    event_log.info("serving", address=flags.bind_address, **ports)
     if flags.ready_file:
-        _write_ready_file(flags.ready_file, grpc_port, rest_port)
+        _write_ready_file(flags.ready_file, ports)
     await stop.wait()
     event_log.info("draining", grace_s=flags.shutdown_grace_seconds)
     await asyncio.gather(*(server.stop() for server in servers))
 
 
-def _write_ready_file(path: str, grpc_port: int | None, rest_port: int | None) -> None:
+def _write_ready_file(path: str, ports: dict[str, int | None]) -> None:
     """Write the ports (null for a disabled API) and the process ID to a JSON file, atomically."""
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    content = {"grpc_port": grpc_port, "rest_port": rest_port, "pid": os.getpid()}
-    temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps({**ports, "pid": os.getpid()}) + "\n", encoding="utf-8")
     temporary.replace(target)

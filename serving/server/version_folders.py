@@ -7,7 +7,9 @@ References:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
 import os
 import time
 from collections.abc import Collection
@@ -46,11 +48,10 @@ class VersionFolder:
         files: set[tuple[str, int, int, int]] = set()
         for folder, _, names in os.walk(self.path):
             for path in (os.path.join(folder, name) for name in names):
-                try:
+                # A temporary file of a copy may no longer exist.
+                with contextlib.suppress(OSError):
                     stat = os.stat(path)
-                except OSError:  # for example a temporary file of a copy that no longer exists
-                    continue
-                files.add((path, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+                    files.add((path, stat.st_ino, stat.st_size, stat.st_mtime_ns))
         return frozenset(files)
 
 
@@ -59,10 +60,8 @@ def find_version_folders(base_path: str | os.PathLike[str]) -> dict[int, Version
 
     A folder is considered complete if it contains `saved_model.pb`, which TFX's Pusher writes last.
     `FailedLoads` handles copies in another order. Folders whose names are not integers are ignored.
-    If two names have the same number ("7", "007"), the last one in sort order is used.
-
-    Returns:
-        The folders by version, or None if `base_path` does not exist.
+    If two names have the same number ("7", "007"), the last one in sort order is used. Return None
+    if `base_path` does not exist.
     """
     try:
         names = sorted(os.listdir(base_path))
@@ -72,12 +71,9 @@ def find_version_folders(base_path: str | os.PathLike[str]) -> dict[int, Version
     for name in names:
         if not (name.isascii() and name.isdigit()) or int(name) > MAX_VERSION:
             continue
-        path = Path(base_path) / name
-        try:
-            (path / SAVED_MODEL_FILE).stat()
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        folders[int(name)] = VersionFolder(int(name), path)
+        path = Path(base_path, name)
+        if (path / SAVED_MODEL_FILE).exists():
+            folders[int(name)] = VersionFolder(int(name), path)
     return folders
 
 
@@ -115,9 +111,8 @@ class FailedLoads:
     def record(self, folder: VersionFolder, fingerprint: Fingerprint) -> None:
         """Record a failed load, given the folder's fingerprint before that load."""
         before = self._failures.get(folder.version)
-        left = _MAX_RETRIES
-        if before is not None and before.tried == fingerprint:
-            left = before.retries_left - 1
+        is_unchanged = before is not None and before.tried == fingerprint
+        left = before.retries_left - 1 if before and is_unchanged else _MAX_RETRIES
         retry_at_s = time.monotonic() + _RETRY_INTERVAL_S
         self._failures[folder.version] = _Failure(fingerprint, fingerprint, left, retry_at_s)
 
@@ -141,7 +136,7 @@ class FailedLoads:
         """Forget all failures, so that the next poll loads the versions again."""
         self._failures = {}
 
-    def wait_s(self) -> float | None:
-        """Return the seconds until the next retry of an unchanged folder, or None without one."""
+    def wait_s(self) -> float:
+        """Return the seconds until the next retry of an unchanged folder; infinity without one."""
         due_s = [failure.retry_at_s for failure in self._failures.values() if failure.retries_left]
-        return max(0.0, min(due_s) - time.monotonic()) if due_s else None
+        return max(0.0, min(due_s, default=math.inf) - time.monotonic())

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
+from tensorflow_serving.apis.model_pb2 import ModelSpec
 
 from serving.errors import DeadlineExceededError, InternalError, ServingError, UnknownError
 from serving.server.batching import queue_full, timed_out
 from serving.server.metrics import Counter, Metrics
-from serving.server.model_manager import labelled_version
+from serving.server.model_manager import ModelManager
 from serving.server.model_versions import servable_not_found
 from serving.server.predict import find_signature
 
@@ -71,6 +72,7 @@ def error_of(call: Any) -> ServingError:
 
 def test_alerts_follow_the_statuses_that_the_server_gives() -> None:
     failed, refused = {"RetrievalServerErrors"}, {"RetrievalRefusedRequests"}
+    manager = ModelManager(lambda folder: pytest.fail("no load"), 0)
     for error, expected in (
         (queue_full(), failed | {"RetrievalQueueFull"}),
         (timed_out(), failed),
@@ -78,7 +80,7 @@ def test_alerts_follow_the_statuses_that_the_server_gives() -> None:
         (InternalError(""), failed),  # What `as_serving_error` makes of a defect.
         (UnknownError(""), failed),
         (servable_not_found("m", None), refused),
-        (error_of(lambda: labelled_version({}, "m", "stable")), refused),
+        (error_of(lambda: manager.use(ModelSpec(name="m", version_label="x"))), refused),
         (error_of(lambda: find_signature({}, "x")), refused),
     ):
         assert alerts_of(error.code_name) == expected, error.code_name

@@ -4,7 +4,6 @@ import grpc
 import pytest
 
 from serving import errors
-from serving.rest_status_codes import from_http_status, http_status
 
 
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code.value[0]])
@@ -31,5 +30,5 @@ def test_only_unavailable_is_retryable() -> None:
     ],
 )
 def test_http_statuses_map_to_the_first_class(status: int, kind: type[errors.ServingError]) -> None:
-    assert type(from_http_status(status, "")) is kind
-    assert kind is errors.UnknownError or http_status(kind("")) == status
+    assert type(errors.from_http_status(status, "")) is kind
+    assert kind is errors.UnknownError or kind.http_status == status

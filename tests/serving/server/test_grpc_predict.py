@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -14,8 +13,9 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from serving.server.grpc_server import PredictHandler
+from serving.server.grpc_server import rpc_handlers
 from serving.server.metrics import Metrics
+from serving.server.model_service import ModelService
 from tests.serving.server.grpc_calls import ALL_INPUTS, Stubs, check_error, predict_request
 
 
@@ -160,9 +160,10 @@ def test_the_deadline_of_the_caller_goes_with_the_request() -> None:
         return 1, (), []
 
     async def ask(*timeouts_s: float | None) -> None:
-        service: Any = SimpleNamespace(metrics=Metrics(), predict=predict)
+        service: Any = ModelService(None, None, Metrics())  # type: ignore[arg-type]
+        service.predict = predict
         server = grpc.aio.server()
-        server.add_generic_rpc_handlers([PredictHandler(service)])
+        server.add_generic_rpc_handlers(rpc_handlers(service))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

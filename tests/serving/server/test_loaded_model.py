@@ -68,7 +68,8 @@ def test_a_default_that_cannot_be_read_fails_the_load(exported_model: Path, tmp_
 def test_a_model_that_is_being_closed_takes_no_requests(exported_model: Path) -> None:
     model = loaded_model.load(exported_model, 1, CONFIG)
     assert model.try_acquire()
-    model.release()
+    with model:
+        pass
     model.close()
     assert not model.try_acquire()
 
@@ -93,12 +94,11 @@ def test_requests_that_outlast_the_time_to_close_are_cancelled(slow_model: Path)
 
     def count_for_hours() -> None:
         assert model.try_acquire()
-        try:
-            model.signatures["serving_default"].compute([np.int64([10**10])], ("counted",))
-        except CancelledError as error:
-            errors.append(error)
-        finally:
-            model.release()
+        with model:
+            try:
+                model.signatures["serving_default"].compute([np.int64([10**10])], ("counted",))
+            except CancelledError as error:
+                errors.append(error)
 
     counting = threading.Thread(target=count_for_hours)
     counting.start()

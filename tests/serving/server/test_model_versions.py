@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import shutil
 import threading
 from collections.abc import Callable
@@ -175,14 +176,14 @@ def test_what_may_pass_is_tried_again_after_a_pause_a_few_times(
     for _ in range(5):
         versions.poll()
     assert attempts == [1, 1, 1]
-    assert versions.retry_wait_s() is None
+    assert versions.retry_wait_s() == math.inf
 
     monkeypatch.setattr(version_folders, "_RETRY_INTERVAL_S", 60)
     versions, attempts = counting_versions(base_path)
     for _ in range(5):
         versions.poll()
     assert attempts == [1]
-    assert 50 < (versions.retry_wait_s() or 0) <= 60
+    assert 50 < versions.retry_wait_s() <= 60
 
 
 def test_rolling_back_by_removing_the_newest_version(
