@@ -24,13 +24,10 @@ BucketPaths = Mapping[Source, Mapping[int, str]]
 
 @dataclass(frozen=True)
 class Sizing:
-    """Limits on the memory of a worker.
+    """Limits on the memory of a worker: what it reads, orders and encodes at once.
 
-    Attributes:
-        block_bytes: Number of file bytes to read at once.
-        bucket_bytes: Approximate size of a bucket in bytes of CSV; a whole bucket is in memory. A
-            bucket is larger if one of its queries has more events than this.
-        batch_events: Number of events to encode at once.
+    `bucket_bytes` is the approximate size of a bucket in bytes of CSV. A bucket is larger if one of
+    its queries has more events than this.
     """
 
     # With these defaults, 1, 4 and 16 million ratings (20, 82 and 330 MB of CSV) in one process

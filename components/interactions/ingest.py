@@ -36,11 +36,7 @@ from components.interactions.sources.bigquery import export_queries
 from components.interactions.sources.files import find_files, no_rows
 from components.interactions.spans.choice import check_empty_spans, choose_spans, unread_files
 from components.interactions.splits.assignment import Cut
-from components.interactions.splits.cut_time import (
-    find_cut,
-    map_sorted_times,
-    newest_span_begin,
-)
+from components.interactions.splits.cut_time import find_cut, map_sorted_times, newest_span_begin
 from components.interactions.write_stage import (
     ADDED_ID,
     SplitFile,

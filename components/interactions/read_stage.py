@@ -22,11 +22,7 @@ from components.interactions.config import NEWEST_SPAN, SOURCES, Source
 from components.interactions.errors import UnreadableFileError
 from components.interactions.rows import bad_rows
 from components.interactions.rows.bad_rows import StoredBadRows
-from components.interactions.rows.checks import (
-    deduplicate_rows,
-    rated_high_enough,
-    read_rows,
-)
+from components.interactions.rows.checks import deduplicate_rows, rated_high_enough, read_rows
 from components.interactions.sources.columns import FILE, LINE, TIME_US, source_columns
 from components.interactions.sources.files import SourceFile
 from components.interactions.splits.cut_time import write_sorted_times
@@ -51,17 +47,11 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class BucketFacts:
-    """Results of ordering one bucket.
+    """Results of ordering one bucket, whose `num_rows` rows are in `path`.
 
-    Attributes:
-        source: The source of the rows.
-        bucket: Number of the bucket.
-        path: File with the rows, for `buckets.read_table`.
-        num_rows: Number of rows in the file.
-        num_repeated: Number of dropped rows that repeat another.
-        num_below_min_rating: Number of ignored events.
-        times: File with the times of all events, if a cut depends on them. With `eval_from:
-            newest_span`, a file for the newest span and a file for earlier ones.
+    Rows that repeat another, and events below the minimum rating, were dropped. If a cut depends on
+    the times of the events, `times` is a file with them or, with `eval_from: newest_span`, a file
+    for the newest span and a file for earlier ones.
     """
 
     source: Source
@@ -96,12 +86,9 @@ class ReadFacts:
 
     def spans_with_events(self, plan: IngestPlan) -> set[int]:
         """Return the numbers of the spans that have valid events."""
-        good = {found.index for found in self.files if _is_event(found) and found.num_good}
-        return {
-            file.span
-            for file in plan.files
-            if _is_event(file) and file.index in good and file.span is not None
-        }
+        good = {(found.source, found.index) for found in self.files if found.num_good}
+        events = (file for file in plan.files if file.source == "interactions")
+        return {f.span for f in events if f.span is not None and (f.source, f.index) in good}
 
 
 def read_and_order(pipeline: beam.Pipeline, plan: IngestPlan) -> beam.PCollection:
@@ -174,7 +161,8 @@ def _order_events(bucket: int, rows: pa.Table, plan: IngestPlan) -> BucketFacts:
     times = []
     if split.eval_from == NEWEST_SPAN:
         newest = max(file.span for file in plan.files if file.span is not None)
-        files = [f.index for f in plan.files if _is_event(f) and f.span == newest]
+        mine = (file for file in plan.files if file.source == "interactions")
+        files = [file.index for file in mine if file.span == newest]
         in_newest = pc.is_in(good[FILE], value_set=pa.array(files, pa.int32())).to_numpy()
         moments = good[TIME_US].to_numpy()
         times = [moments[in_newest], moments[~in_newest]]
@@ -189,7 +177,3 @@ def _order_events(bucket: int, rows: pa.Table, plan: IngestPlan) -> BucketFacts:
         len(rows) - len(good),
         tuple(write_sorted_times(moments, plan.spill_dir) for moments in times),
     )
-
-
-def _is_event(file: SourceFile | FileFacts) -> bool:
-    return file.source == "interactions"

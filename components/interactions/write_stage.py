@@ -42,13 +42,9 @@ _FILES = "files"
 
 @dataclass(frozen=True)
 class SplitFile:
-    """A complete file of Examples at its temporary path.
+    """A complete file of Examples at its temporary path, with counts for the report.
 
     Attributes:
-        split: Name of the split.
-        bucket: Number of the bucket.
-        path: The temporary path.
-        counts: Counts for the report.
         added: Path of a table of the candidate IDs that the catalogue lacks, or None.
     """
 

@@ -15,9 +15,7 @@ from components.errors import OtherSchemaError
 
 @component
 def SchemaImporter(
-    schema: OutputArtifact[Schema],
-    schema_file: Parameter[str],
-    schema_hash: Parameter[str],
+    schema: OutputArtifact[Schema], schema_file: Parameter[str], schema_hash: Parameter[str]
 ) -> None:
     """Import a schema file, which must be the one that the pipeline was created with.
 

@@ -14,12 +14,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples
 
-from components.artifacts import (
-    LAST_SPAN_PROPERTY,
-    SPANS_PROPERTY,
-    IngestReport,
-    RejectedRows,
-)
+from components.artifacts import LAST_SPAN_PROPERTY, SPANS_PROPERTY, IngestReport, RejectedRows
 from components.beam_results import pipelines_like
 from components.interactions.config import IngestConfig, at_run_time
 from components.interactions.ingest import OutputFolders, ingest

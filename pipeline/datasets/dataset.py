@@ -35,12 +35,9 @@ class Dataset(str, Enum):
 
 
 class Tables(NamedTuple):
-    """The tables of a dataset in memory.
+    """The tables of a dataset by file name, and the counts of interactions, movies and so on.
 
-    Attributes:
-        files: Tables by file name, such as `interactions.csv`.
-        counts: Number of interactions, movies and so on, by name.
-        source: Path, URL or package that the tables were read from.
+    `source` is the path, URL or package that they were read from.
     """
 
     files: "Mapping[str, pl.DataFrame]"
@@ -60,11 +57,7 @@ def prepare(
 ) -> Prepared:
     """Write the tables of a dataset as CSV files, unless its folder is already complete.
 
-    Args:
-        dataset: The dataset to prepare.
-        data_dir: Parent of the dataset's folder.
-        read: Function that returns the tables.
-        force: Whether to replace a folder that is already complete.
+    `data_dir` is the parent of the folder. `force` replaces a complete folder.
 
     Raises:
         DatasetError: The tables cannot be read, or the folder cannot be written.

@@ -122,11 +122,7 @@ def read_wheel(members: ArchiveMembers) -> Tables:
     columns = {"movie_id": pl.Int64, **dict.fromkeys(("title", "year", "genres"), pl.String)}
     movies, interactions, users = (
         _rows(members, f"ml-100k.{name}", "\t", schema, encoding="utf-8", skip=1)
-        for name, schema in (
-            ("item", columns),
-            ("inter", _RATING_COLUMNS),
-            ("user", _USER_COLUMNS),
-        )
+        for name, schema in (("item", columns), ("inter", _RATING_COLUMNS), ("user", _USER_COLUMNS))
     )
     # Two titles are wrong in RecBole's file: that of movie 267 is "unkonwn", and that of movie 1412
     # contains its year, while its `year` is "V" (released on video).
@@ -165,19 +161,15 @@ def read_1m(members: ArchiveMembers) -> Tables:
         "zip_code": pl.String,
     }
     users = _rows(members, "users.dat", "::", columns)
-    for column, codes in (
-        ("age", _AGE_GROUPS_1M),
-        ("occupation", dict(enumerate(_OCCUPATIONS_1M.split("|")))),
-    ):
+    occupations = dict(enumerate(_OCCUPATIONS_1M.split("|")))
+    for column, codes in (("age", _AGE_GROUPS_1M), ("occupation", occupations)):
         unknown = users.filter(~pl.col(column).is_in(list(codes)))[column].unique()
         if len(unknown):
             raise ArchiveError(
                 f"{members.name}: each `{column}` in `users.dat` must be a code of the README, "
                 f"got {sorted(unknown.to_list())[:3]}"
             )
-        users = users.with_columns(
-            pl.col(column).replace_strict(codes, return_dtype=pl.String).alias(column)
-        )
+        users = users.with_columns(pl.col(column).replace_strict(codes, return_dtype=pl.String))
     interactions = _rows(members, "ratings.dat", "::", _RATING_COLUMNS)
     movies = _split_title(_rows(members, "movies.dat", "::", _MOVIE_COLUMNS))
     return _tables(members, interactions, movies, users.select(*_USER_COLUMNS))
@@ -189,12 +181,9 @@ def read_latest(members: ArchiveMembers) -> Tables:
     These releases have no table of users.
     """
     tables = []
+    ratings = _RATING_COLUMNS | {"rating": pl.Float64}
     for member, header, schema in (
-        (
-            "ratings.csv",
-            "userId,movieId,rating,timestamp",
-            _RATING_COLUMNS | {"rating": pl.Float64},
-        ),
+        ("ratings.csv", "userId,movieId,rating,timestamp", ratings),
         ("movies.csv", "movieId,title,genres", _MOVIE_COLUMNS),
     ):
         content, where = members.read(member), f"{members.name}: `{member}`"

@@ -29,9 +29,8 @@ _COLUMNS = {"SessionId": "session_id", "ItemId": "item_id", "Time": "timestamp"}
 def read(archives: Sequence[Path]) -> Tables:
     """Read both files as one table `interactions.csv`, training events first.
 
-    Args:
-        archives: The folder or zip file that contains the two files, or the two files themselves.
-            They may be decompressed, without the suffix `.gz`.
+    `archives` has the folder or zip file that contains the two files, or the two files themselves.
+    They may be decompressed, without the suffix `.gz`.
 
     Raises:
         ArchiveError: A file is missing or is not the expected one.
@@ -41,16 +40,15 @@ def read(archives: Sequence[Path]) -> Tables:
             f"retailrocket is read from {TRAIN_FILE} and {TEST_FILE}: give their folder, or each "
             "file, with --archive"
         )
-    train, test = _sessions(archives, TRAIN_FILE), _sessions(archives, TEST_FILE)
-    for events, expected, name in (
-        (train, TRAIN_COUNTS, TRAIN_FILE),
-        (test, TEST_COUNTS, TEST_FILE),
-    ):
-        if (counts := _counts(events)) != expected:
+    found = []
+    for name, expected in ((TRAIN_FILE, TRAIN_COUNTS), (TEST_FILE, TEST_COUNTS)):
+        found.append(_sessions(archives, name))
+        if (counts := _counts(found[-1])) != expected:
             raise ArchiveError(
                 f"{name} must have {show_counts(expected)}, got {show_counts(counts)}. Is it "
                 "complete?"
             )
+    train, test = found
     _check_order(train, test)
     events = pl.concat([train, test])
     source = ", ".join(str(path) for path in archives)

@@ -29,19 +29,11 @@ class Comparison:
 
 
 def write_inferred_schema(
-    config: PipelineConfig,
-    output: Path,
-    *,
-    force: bool = False,
-    max_rows: int = DEFAULT_MAX_ROWS,
+    config: PipelineConfig, output: Path, *, force: bool = False, max_rows: int = DEFAULT_MAX_ROWS
 ) -> Observation:
     """Infer a schema from the data of a project, write it, and return statistics of the data.
 
-    Args:
-        config: The configuration of the project.
-        output: The file to write.
-        force: Whether to replace an existing file.
-        max_rows: Approximate maximum number of rows to read from each input.
+    About `max_rows` rows are read from each input. `force` replaces an existing file.
 
     Raises:
         SchemaError: The file exists, or the data cannot be read.

@@ -43,9 +43,7 @@ def infer_schema(observed: Observation) -> schema_pb2.Schema:
 
 def infer_feature(tally: FeatureTally, *, closed: bool) -> schema_pb2.Feature:
     """Return the schema of one feature, with a string domain only if it is `closed`."""
-    feature = schema_pb2.Feature(
-        name=tally.name, type=schema_pb2.FeatureType.Value(tally.value_type)
-    )
+    feature = schema_pb2.Feature(name=tally.name, type=tally.value_type)
     if tally.num_present:
         feature.presence.min_count = 1
     if tally.num_present and not tally.num_missing:
@@ -88,9 +86,6 @@ def _set_domain(feature: schema_pb2.Feature, tally: FeatureTally, closed: bool) 
         if tally.name == RATING_KEY and tally.minimum is not None and tally.maximum is not None:
             feature.float_domain.min, feature.float_domain.max = tally.minimum, tally.maximum
     elif tally.values and closed and not tally.is_list:
-        num_values = len(tally.values)
-        if (
-            num_values <= MAX_DOMAIN_VALUES
-            and num_values * _MIN_ROWS_PER_VALUE <= tally.values.total()
-        ):
+        limit = min(MAX_DOMAIN_VALUES, tally.values.total() // _MIN_ROWS_PER_VALUE)
+        if len(tally.values) <= limit:
             feature.string_domain.value.extend(sorted(tally.values))

@@ -38,20 +38,15 @@ _VALUE_TYPES: dict[pa.DataType, ValueType] = {
 
 @dataclass
 class FeatureTally:
-    """Statistics of one feature, which are updated with each block of rows.
+    """Statistics of one feature of Examples, which are updated with each block of rows.
 
     Attributes:
-        name: Key of the feature in Examples.
         side: Determines which Examples have the feature: those of the catalogue for `candidate`,
             all for `candidate_id`, and those of timelines otherwise.
-        value_type: Type of the values in Examples.
         is_list: Whether an Example may have several values.
         values: Occurrences by value; None if they are not counted, or if there are more than
             `MAX_COUNTED_VALUES`.
         num_rows: Number of rows read: queries, events or candidates.
-        num_missing: Number of rows without a value.
-        minimum: Smallest number, or None.
-        maximum: Largest number, or None.
     """
 
     name: str
@@ -84,9 +79,8 @@ class FeatureTally:
             self.minimum, self.maximum = min(known, default=None), max(known, default=None)
         elif self.values is not None:
             counted = pc.value_counts(values.cast(pa.string()))
-            self.values.update(
-                dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True))
-            )
+            values, counts = (field.to_pylist() for field in counted.flatten())
+            self.values.update(dict(zip(values, counts, strict=True)))
             if len(self.values) > MAX_COUNTED_VALUES:
                 self.values = None
 
@@ -106,7 +100,6 @@ class Observation:
 
     Attributes:
         features: Statistics by key in Examples, in the order of the configuration.
-        sources: The part of each input that was read.
         bad_rows: Number of bad rows by source, column (empty for the whole row) and reason.
         bad_values: The first value of each kind of bad row.
         without_row: Number of queries and of candidates that have events but no row of their own,
@@ -126,12 +119,7 @@ class Observation:
 
 
 def observe(config: IngestConfig, max_rows: int = DEFAULT_MAX_ROWS) -> Observation:
-    """Read the input files and return their statistics.
-
-    Args:
-        config: Ingestion settings, with absolute paths.
-        max_rows: Approximate maximum number of rows to read from each input, divided equally among
-            its files.
+    """Read about `max_rows` rows of each input, equally many of its files, and return statistics.
 
     Raises:
         IngestError: A file or a column is missing or unreadable.
@@ -205,10 +193,8 @@ def _observe_events(
         candidates = _union(candidates, table[spec.candidate_id])
         features[spec.candidate_id].num_rows += len(table)
         features[IS_TARGET_KEY].num_rows += len(table)
-        if spec.columns.rating is not None:
-            features[RATING_KEY].add_values(table[RATING_KEY])
-        if spec.columns.event_type is not None:
-            features[EVENT_TYPE_KEY].add_values(table[EVENT_TYPE_KEY])
+        for key in features.keys() & {RATING_KEY, EVENT_TYPE_KEY}:
+            features[key].add_values(table[key])
         if spec.columns.timestamp is not None:
             seconds = pa.array(table[TIME_US].to_numpy() // _US_PER_S)
             features[TIMESTAMP_KEY].add_values(seconds)

@@ -9,24 +9,17 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from pipeline.schema_inference.inferred_schema import CATALOGUE, TIMELINES, infer_feature
-from pipeline.schema_inference.observation import (
-    MAX_COUNTED_VALUES,
-    FeatureTally,
-    Observation,
-)
+from pipeline.schema_inference.observation import MAX_COUNTED_VALUES, FeatureTally, Observation
 
 _SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One difference between the schema and the data.
+    """A difference between the schema and the data.
 
-    Attributes:
-        feature: Name of the feature; empty for the schema as a whole.
-        schema_says: Requirement in the schema.
-        data_says: Observed property of the data.
-        edit: Edit of the schema that resolves the difference, if the data is correct.
+    `feature` is empty for the schema as a whole. `edit` is an edit of the schema that resolves the
+    difference, if the data is correct.
     """
 
     feature: str
@@ -61,14 +54,9 @@ def find_differences(schema: schema_pb2.Schema, observed: Observation) -> list[D
             found.append(Difference(name, "nothing", f"{tally.num_present:,} values", edit))
     for (source, column, reason), count in observed.bad_rows.most_common():
         first = observed.bad_values[source, column, reason]
-        found.append(
-            Difference(
-                column or "a row",
-                "rows that can be read",
-                f"{count:,} rows of {source}: {reason}, first {first!r}",
-                "none: fix the data, or set `ingest.bad_rows: reject`",
-            )
-        )
+        data_says = f"{count:,} rows of {source}: {reason}, first {first!r}"
+        edit = "none: fix the data, or set `ingest.bad_rows: reject`"
+        found.append(Difference(column or "a row", "rows that can be read", data_says, edit))
     return found
 
 

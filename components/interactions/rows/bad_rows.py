@@ -30,14 +30,9 @@ _NUM_SHOWN = 5
 
 @dataclass(frozen=True)
 class StoredBadRows:
-    """Some of the bad rows of one file.
+    """Some of the bad rows of the file with an index, counted by reason.
 
-    Attributes:
-        source: Source of the file.
-        index: Index of the file.
-        first_line: Line of the first of the rows.
-        path: A table in `REJECTED_SCHEMA`, for `buckets.read_table`.
-        counts: Number of the rows by reason.
+    `path` is a table in `REJECTED_SCHEMA`, for `buckets.read_table`.
     """
 
     source: Source

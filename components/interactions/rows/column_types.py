@@ -1,11 +1,11 @@
 """Convert raw columns to text, numbers and times, and mark invalid values."""
 
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,6 +21,7 @@ from components.interactions.sources.block import (
 )
 
 Mask = npt.NDArray[np.bool_]
+Faults = tuple[tuple[str, Mask], ...]
 TimestampUnit = Literal["s", "ms", "us", "ns", "iso8601"]
 
 _UNITS_PER_S = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -30,8 +31,6 @@ _INT64_MAX = 2**63 - 1
 _US_PER_S = 10**6
 
 _CONTROL_CHARACTER = "[\\x00-\\x1f\\x7f]"
-_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-_INTEGER = r"^[+-]?\d{1,18}$"
 _ISO_8601 = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}(:\d{2}(:\d{2}(\.\d+)?)?)?(Z|[+-]\d{2}(:?\d{2})?)?)?$"
 _ZONE = r"[ T][\d:.]+(Z|[+-]\d{2}(:?\d{2})?)$"
 
@@ -47,7 +46,7 @@ class Values:
     """
 
     array: Any
-    faults: tuple[tuple[str, Mask], ...]
+    faults: Faults
 
 
 def text(raw: Any) -> Values:
@@ -70,13 +69,8 @@ def categorical(raw: Any, separator: str | None, *, unwraps_lists: bool = False)
     """Convert categories to strings, in which `separator` divides the values of a row.
 
     Values of lists are joined, without nulls. A list is invalid if one of its values contains the
-    separator, or if it has several values and there is no separator.
-
-    Args:
-        raw: Values or lists of values [n].
-        separator: The separator; None if a row has a single value.
-        unwraps_lists: Whether to treat a list of one value like the value alone, which may contain
-            separators.
+    separator, or if it has several values and there is no separator. `unwraps_lists` treats a list
+    of one value like the value alone, which may contain separators.
     """
     if not _is_list(raw.type):
         return text(raw)
@@ -87,10 +81,9 @@ def categorical(raw: Any, separator: str | None, *, unwraps_lists: bool = False)
         return Values(found.array, (*first.faults, *found.faults))
     joined, items = _joined(lists, separator)
     parted = _mask(pc.match_substring(items, separator).fill_null(False))
-    lengths = _lengths(lists)
-    rows = np.repeat(np.arange(len(lists)), lengths)[parted]
+    rows = _rows_of_items(lists)[parted]
     ambiguous = np.zeros(len(lists), bool)
-    ambiguous[rows] = lengths[rows] > 1 if unwraps_lists else True
+    ambiguous[rows] = _lengths(lists)[rows] > 1 if unwraps_lists else True
     return Values(joined.array, (*joined.faults, (HOLDS_SEPARATOR, ambiguous)))
 
 
@@ -116,27 +109,16 @@ def identifier(raw: Any) -> Values:
 
 def number(raw: Any, *, required: bool = False) -> Values:
     """Convert to float32. Empty values become null; if `required`, they are also invalid."""
-    faults: list[tuple[str, Mask]] = []
+    faults: Faults = ()
     if _is_numeric(raw.type):
-        absent = pc.is_null(raw)
-        wide = raw.cast(pa.float64(), safe=False)
+        absent, wide = pc.is_null(raw), raw.cast(pa.float64(), safe=False)
     else:
-        try:
-            wide = raw.cast(pa.string()).cast(pa.float64())
-            absent = pc.is_null(raw)
-        except pa.ArrowInvalid:
-            found, words, absent = _words(raw)
-            faults += found
-            plain = pc.replace_substring_regex(words, r"^\+", "")
-            wide = _cast_or_null(
-                _where(pc.match_substring_regex(words, _NUMBER), plain), pa.float64()
-            )
+        faults, words, absent = _words(raw)
+        wide = _parsed(words, pl.Float64)
     narrow = wide.cast(pa.float32(), safe=False)
     odd = pc.and_(pc.invert(pc.is_finite(narrow).fill_null(False)), pc.invert(absent))
-    faults.append((NOT_A_NUMBER, _mask(odd)))
-    if required:
-        faults.append((MISSING, _mask(absent)))
-    return Values(narrow, tuple(faults))
+    missing = ((MISSING, _mask(absent)),) if required else ()
+    return Values(narrow, (*faults, (NOT_A_NUMBER, _mask(odd)), *missing))
 
 
 def time(raw: Any, unit: TimestampUnit) -> Values:
@@ -154,26 +136,21 @@ def time(raw: Any, unit: TimestampUnit) -> Values:
         return _epoch(raw.cast(pa.int64()), pc.is_null(raw), kind.unit)
     if unit == "iso8601":
         return _iso_8601(raw)
-    if pa.types.is_integer(kind):
-        return _epoch(raw.cast(pa.int64(), safe=False), pc.is_null(raw), unit)
     if _is_numeric(kind):
-        return _epoch(raw.cast(pa.float64(), safe=False), pc.is_null(raw), unit)
-    try:
-        return _epoch(raw.cast(pa.string()).cast(pa.int64()), pc.is_null(raw), unit)
-    except pa.ArrowInvalid:
-        faults, words, absent = _words(raw)
-    plain = pc.replace_substring_regex(words, r"^\+", "")
-    integers = _where(pc.match_substring_regex(words, _INTEGER), plain)
-    whole = _epoch(integers.cast(pa.int64()), absent, unit)
-    decimals = _cast_or_null(_where(pc.match_substring_regex(words, _NUMBER), plain), pa.float64())
-    broken = _epoch(decimals, absent, unit)
+        counts = raw.cast(pa.int64() if pa.types.is_integer(kind) else pa.float64(), safe=False)
+        return _epoch(counts, pc.is_null(raw), unit)
+    faults, words, absent = _words(raw)
+    integers = _parsed(words, pl.Int64)
+    whole = _epoch(integers, absent, unit, faults)
     is_integer = _mask(pc.is_valid(integers))
-    merged = {
-        reason: np.where(is_integer, mask, other)
-        for (reason, mask), (_, other) in zip(whole.faults, broken.faults, strict=True)
-    }
-    micros = np.where(is_integer, whole.array, broken.array)
-    return Values(pa.array(micros), (*faults, *merged.items()))
+    if (is_integer | _mask(absent)).all():
+        return whole
+    decimal = _epoch(_parsed(words, pl.Float64), absent, unit, faults)
+    merged = (
+        (reason, np.where(is_integer, mask, other))
+        for (reason, mask), (_, other) in zip(whole.faults, decimal.faults, strict=True)
+    )
+    return Values(pa.array(np.where(is_integer, whole.array, decimal.array)), tuple(merged))
 
 
 def _joined(lists: Any, separator: str) -> tuple[Values, Any]:
@@ -182,7 +159,7 @@ def _joined(lists: Any, separator: str) -> tuple[Values, Any]:
     strings = _lists_like(lists, _lengths(lists), items.array)
     broken = np.zeros(len(lists), bool)
     for _, mask in items.faults:
-        broken[np.repeat(np.arange(len(lists)), _lengths(lists))[mask]] = True
+        broken[_rows_of_items(lists)[mask]] = True
     return Values(pc.binary_join(strings, separator), ((NOT_UTF8, broken),)), items.array
 
 
@@ -191,8 +168,7 @@ def _without_nulls(lists: Any) -> Any:
     if not values.null_count:
         return lists
     present = _mask(pc.is_valid(values))
-    rows = np.repeat(np.arange(len(lists)), _lengths(lists))[present]
-    lengths = np.bincount(rows, minlength=len(lists))
+    lengths = np.bincount(_rows_of_items(lists)[present], minlength=len(lists))
     return _lists_like(lists, lengths, values.filter(pa.array(present)))
 
 
@@ -208,18 +184,17 @@ def _lengths(lists: Any) -> npt.NDArray[np.int64]:
     return cast("npt.NDArray[np.int64]", lengths.astype(np.int64))
 
 
+def _rows_of_items(lists: Any) -> npt.NDArray[np.int64]:
+    return np.repeat(np.arange(len(lists)), _lengths(lists))
+
+
 def _decimal_text(raw: Any) -> Any:
     """Convert decimals to text without exponents or trailing zeros, whatever their scale."""
     coded = raw.dictionary_encode()
-    shown = [_plain_decimal(value.as_py()) for value in coded.dictionary]
+    # Adding 0 removes the sign of a negative zero.
+    plain = (f"{value.as_py() + 0:f}" for value in coded.dictionary)
+    shown = [text.rstrip("0").rstrip(".") if "." in text else text for text in plain]
     return pa.array(shown, pa.string()).take(coded.indices)
-
-
-def _plain_decimal(value: Decimal) -> str:
-    written = f"{value:f}"
-    if "." in written:
-        written = written.rstrip("0").rstrip(".")
-    return "0" if written == "-0" else written
 
 
 def _iso_8601(raw: Any) -> Values:
@@ -230,12 +205,10 @@ def _iso_8601(raw: Any) -> Values:
     zoned = pc.match_substring_regex(cut, _ZONE)
     with_zone = _cast_or_null(_where(zoned, cut), pa.timestamp("us", "UTC")).cast(pa.int64())
     without = _cast_or_null(_where(pc.invert(zoned), cut), pa.timestamp("us")).cast(pa.int64())
-    return _epoch(pc.coalesce(with_zone, without), absent, "us", tuple(faults))
+    return _epoch(pc.coalesce(with_zone, without), absent, "us", faults)
 
 
-def _epoch(
-    counts: Any, absent: Any, unit: str, faults: tuple[tuple[str, Mask], ...] = ()
-) -> Values:
+def _epoch(counts: Any, absent: Any, unit: str, faults: Faults = ()) -> Values:
     """Convert integers or floats in `unit` to microseconds, and mark invalid values."""
     per_s = _UNITS_PER_S[unit]
     missing = _mask(absent)
@@ -258,13 +231,18 @@ def _epoch(
     return Values(pa.array(micros), (*faults, *found))
 
 
-def _words(raw: Any) -> tuple[list[tuple[str, Mask]], Any, Any]:
+def _words(raw: Any) -> tuple[Faults, Any, Any]:
     """Return the faults, the trimmed text, and a mask of the empty values."""
     found = text(raw)
     words = pc.ascii_trim_whitespace(found.array)
     broken = pa.array(found.faults[0][1]) if found.faults else pa.array(np.zeros(len(raw), bool))
     empty = pc.or_(pc.is_null(words), pc.equal(words, "").fill_null(True))
-    return list(found.faults), words, pc.and_not(empty, broken)
+    return found.faults, words, pc.and_not(empty, broken)
+
+
+def _parsed(words: Any, kind: type[pl.DataType]) -> Any:
+    """Parse text as numbers; words that are not numbers become null."""
+    return pl.Series(pl.from_arrow(words)).cast(kind, strict=False).to_arrow()
 
 
 def _where(condition: Any, values: Any) -> Any:
@@ -290,12 +268,8 @@ def _is_list(kind: Any) -> bool:
 
 def _is_numeric(kind: Any) -> bool:
     types = pa.types
-    return bool(
-        types.is_integer(kind)
-        or types.is_floating(kind)
-        or types.is_decimal(kind)
-        or types.is_boolean(kind)
-    )
+    tests = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean)
+    return any(test(kind) for test in tests)
 
 
 def _mask(array: Any) -> Mask:

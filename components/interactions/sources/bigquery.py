@@ -49,9 +49,9 @@ def export_queries(
     """
     settings = config.data.bigquery
     queries = {
-        source: query
-        for source in sources
-        if (query := query_of(getattr(config.data, source) or "")) is not None
+        source: query_of(getattr(config.data, source)) or ""
+        for source in config.data.queried
+        if source in sources
     }
     if not queries or settings is None:
         return config
@@ -59,7 +59,7 @@ def export_queries(
     blocks = run_and_collect(
         make_pipeline, lambda pipeline: _read(pipeline, reader, queries, settings, folder), folder
     )
-    patterns: dict[str, str] = {}
+    patterns: dict[str, str] = {source: f"{folder}/{source}-*.parquet" for source in queries}
     for source in queries:
         # `blocks` does not include files that a failed worker left behind.
         written = sorted(path for its_source, path in blocks if its_source == source)
@@ -67,13 +67,8 @@ def export_queries(
             raise NoInputError(f"`{SOURCE_SETTINGS[source]}`: the query has no rows")
         names = [f"{folder}/{source}-{number:05d}.parquet" for number in range(len(written))]
         files.rename(written, names)
-        patterns[source] = f"{folder}/{source}-*.parquet"
-    return config.model_copy(
-        update={
-            "data": config.data.model_copy(update=patterns),
-            "unordered_sources": tuple(queries),
-        }
-    )
+    data = config.data.model_copy(update=patterns)
+    return config.model_copy(update={"data": data, "unordered_sources": tuple(queries)})
 
 
 def load_reader() -> tuple[Any, Any]:

@@ -37,13 +37,10 @@ WRONG_KIND = "{found} instead of {expected}"
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be used.
+    """A row that cannot be used, with one of the reasons in this module.
 
-    Attributes:
-        line: Line of a CSV file, or number of the row in other files, counted from 1.
-        column: Name of the column with the invalid value, or "" for the whole row.
-        value: Text of the invalid value or row.
-        reason: One of the reasons in this module.
+    `line` is the line of a CSV file, or the number of the row in other files, counted from 1.
+    `column` is the column with the invalid value, or "" for the whole row.
     """
 
     line: int
@@ -54,13 +51,12 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive rows of a file.
+    """Consecutive rows of a file, without `malformed` ones that cannot be split into columns.
 
     Attributes:
         columns: Raw values by column name: bytes from CSV, physical types from Parquet, values or
             lists of values from TFRecord.
         lines: Line of each row in a CSV file, or its number in other files, counted from 1 [n].
-        malformed: Rows of this part of the file that cannot be split into `columns`.
         unwraps_lists: Whether to treat a list of one value like the value alone, because TFRecord
             does not distinguish them.
     """

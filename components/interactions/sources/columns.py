@@ -1,7 +1,6 @@
 """Declared columns of each source, and checks of their names and types in the files."""
 
 import difflib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -28,13 +27,10 @@ _FEATURE_KINDS: dict[str, ColumnKind] = {
 
 @dataclass(frozen=True)
 class SourceColumn:
-    """One column to read.
+    """A column of a file, whose `kind` decides how its values are converted.
 
-    Attributes:
-        key: Name in intermediate tables and, except for the time, in Examples.
-        column: Name in the file.
-        kind: Kind of values, which decides how they are converted.
-        separator: The separator of the values of a multi-valued categorical feature, or None.
+    `key` is its name in intermediate tables and, except for the time, in Examples. Only a
+    multi-valued categorical feature has a separator.
     """
 
     key: str
@@ -80,15 +76,13 @@ def check_columns(
     Raises:
         ColumnError: A column is missing or duplicated, or its type cannot be read as its kind.
     """
-    counts = Counter(names)
     for column in columns:
         name = column.column
-        if counts[name] > 1:
+        if (count := names.count(name)) > 1:
             raise ColumnError(
-                f"{file}: column names must be unique, but {counts[name]} columns are called "
-                f"{name!r}"
+                f"{file}: column names must be unique, but {count} columns are called {name!r}"
             )
-        if not counts[name]:
+        if not count:
             nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
             raise ColumnError(

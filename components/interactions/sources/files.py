@@ -32,11 +32,7 @@ from components.interactions.sources.block import (
     is_record_head,
     open_input,
 )
-from components.interactions.sources.columns import (
-    SourceColumn,
-    check_columns,
-    source_columns,
-)
+from components.interactions.sources.columns import check_columns, source_columns
 from components.interactions.sources.csv import check_encoding, csv_records, read_csv_blocks
 from components.interactions.sources.tfrecord import (
     NUM_FIRST_RECORDS,
@@ -74,16 +70,11 @@ class SourceFile:
     """One input file.
 
     Attributes:
-        source: The source that the file belongs to.
         index: Index among the files of the source, in name order.
-        path: Path or URI.
         name: Path relative to the last folder without wildcards, for messages and reports.
         size_bytes: Size as stored, before decompression.
-        format: Format of the content.
         header: Names of the columns; empty if the file has no rows.
-        span: Number of the span, or None.
         schema: Types of the columns; None for CSV.
-        is_compressed: Whether the content is compressed.
     """
 
     source: Source
@@ -121,7 +112,18 @@ def find_files(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> tup
         found = inspect_files(source, pattern, matched, config.data.format, config.data.delimiter)
         if not any(file.header for file in found):
             raise no_rows(source, found)
-        _check_columns([file for file in found if file.header], source_columns(config, source))
+        with_rows = [file for file in found if file.header]
+        for file in with_rows:
+            is_records = file.format == "tfrecord"
+            seen = f" (in its first {NUM_FIRST_RECORDS:,} records)" if is_records else ""
+            check_columns(
+                file.name + seen, file.header, file.schema, source_columns(config, source)
+            )
+            if different := sorted(set(file.header) ^ set(with_rows[0].header)):
+                raise ColumnError(
+                    f"all files of a source must have the same columns, but only one of "
+                    f"{file.name} and {with_rows[0].name} has {', '.join(different)}"
+                )
         files += found
     return tuple(files)
 
@@ -224,10 +226,7 @@ def fingerprint(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> st
 
 
 def read_blocks(
-    file: SourceFile,
-    columns: Sequence[str],
-    delimiter: str,
-    block_bytes: int = DEFAULT_BLOCK_BYTES,
+    file: SourceFile, columns: Sequence[str], delimiter: str, block_bytes: int = DEFAULT_BLOCK_BYTES
 ) -> Iterator[Block]:
     """Yield the rows of a file in order, in blocks of about `block_bytes`.
 
@@ -281,34 +280,20 @@ def _inspect(file: SourceFile, delimiter: str) -> SourceFile:
     """Read the columns of a file, and return the file with them."""
     try:
         with open_input(file.path) as stream:
-            file = replace(
-                file,
-                is_compressed=file.format == "parquet" or isinstance(stream, gzip.GzipFile),
-            )
-            if file.format != "csv":
-                read = pq.read_schema if file.format == "parquet" else read_schema
-                schema = read(stream)
-                return replace(file, header=tuple(schema.names), schema=schema)
-            check_encoding(stream)
-            records = csv_records(stream, delimiter)
-            _, names = next(records, (0, []))
-            # A file with only a header counts as empty, because Arrow would reject it.
-            return replace(file, header=tuple(names) if next(records, None) else ())
+            schema = None
+            if file.format == "csv":
+                check_encoding(stream)
+                records = csv_records(stream, delimiter)
+                _, names = next(records, (0, []))
+                # A file with only a header counts as empty, because Arrow would reject it.
+                names = names if next(records, None) else []
+            else:
+                schema = (pq.read_schema if file.format == "parquet" else read_schema)(stream)
+                names = schema.names
+            compressed = file.format == "parquet" or isinstance(stream, gzip.GzipFile)
+            return replace(file, header=tuple(names), schema=schema, is_compressed=compressed)
     except (pa.ArrowException, FrameError, *READ_ERRORS) as error:
         raise UnreadableFileError(
             f"{file.path} cannot be read as {file.format}: {error}; `ingest.format` selects "
             "another format"
         ) from error
-
-
-def _check_columns(files: Sequence[SourceFile], columns: Sequence[SourceColumn]) -> None:
-    for file in files:
-        is_records = file.format == "tfrecord"
-        seen = f" (in its first {NUM_FIRST_RECORDS:,} records)" if is_records else ""
-        check_columns(file.name + seen, file.header, file.schema, columns)
-        different = sorted(set(file.header) ^ set(files[0].header))
-        if different:
-            raise ColumnError(
-                f"all files of a source must have the same columns, but only one of {file.name} "
-                f"and {files[0].name} has {', '.join(different)}"
-            )

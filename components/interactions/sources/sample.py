@@ -28,15 +28,11 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Sample:
-    """The first rows of the files that match a pattern.
+    """The first rows, or all, of the files that match a pattern.
 
-    Attributes:
-        files: All files that match the pattern.
-        delimiter: The separator of CSV values; None for other formats.
-        table: The rows. Values are strings from CSV, with null for empty values; physical types
-            from Parquet; strings, numbers or lists of them from TFRecord.
-        unusable: Reasons for leaving columns out of `table`, by column name.
-        is_complete: Whether the table has all rows of the files.
+    The values of `table` are strings from CSV, with null for empty values; physical types from
+    Parquet; strings, numbers or lists of them from TFRecord. `unusable` has a reason for each
+    column that the table lacks. `delimiter` is None unless the format is CSV.
     """
 
     files: list[str]
@@ -49,10 +45,6 @@ class Sample:
 def read_sample(pattern: str, *, max_rows: int) -> Sample:
     """Read the first rows of the files that match a pattern; malformed rows are skipped.
 
-    Args:
-        pattern: A file or glob as in `events.files`; it may have span placeholders.
-        max_rows: Maximum number of rows to read.
-
     Raises:
         NoInputError: No file matches, or the files have no rows.
         QueryError: The pattern is a query.
@@ -60,9 +52,6 @@ def read_sample(pattern: str, *, max_rows: int) -> Sample:
     """
     files, delimiter = _inspect(pattern)
     with_rows = [file for file in files if file.header]
-    no_rows = NoInputError(f"{pattern} has no row of data")
-    if not with_rows:
-        raise no_rows
     names, unusable = _usable_names(with_rows)
     parts: dict[str, list[pl.Series]] = {name: [] for name in names}
     wanted = max_rows
@@ -78,7 +67,7 @@ def read_sample(pattern: str, *, max_rows: int) -> Sample:
         if wanted < 0:
             break
     if wanted == max_rows:
-        raise no_rows
+        raise NoInputError(f"{pattern} has no row of data")
     return Sample(
         [file.path for file in files],
         delimiter if with_rows[0].format == "csv" else None,
@@ -152,7 +141,7 @@ def _usable_names(files: list[SourceFile]) -> tuple[list[str], dict[str, str]]:
                 kind = file.schema.field(name).type
                 if not any(accepts(column, kind) for column in ("text", "time", "number")):
                     unusable[name] = f"values of type {kind} cannot be read"
-    return [name for name in files[0].header if name not in unusable], unusable
+    return [name for file in files[:1] for name in file.header if name not in unusable], unusable
 
 
 def _readable(values: Any, file_format: FileFormat) -> pl.Series:

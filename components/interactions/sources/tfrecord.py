@@ -35,11 +35,7 @@ NUM_FIRST_RECORDS = 1000
 _FIRST_BYTES = 1 << 20
 # Names and schema types of the value types of features.
 _NAMES = {pa.binary(): "bytes", pa.int64(): "int64", pa.float32(): "float"}
-_SCHEMA_TYPES = {
-    pa.binary(): schema_pb2.BYTES,
-    pa.int64(): schema_pb2.INT,
-    pa.float32(): schema_pb2.FLOAT,
-}
+_SCHEMA_TYPES = dict(zip(_NAMES, (schema_pb2.BYTES, schema_pb2.INT, schema_pb2.FLOAT), strict=True))
 _CHECKSUM_BYTES = 4
 _BUFFER_BYTES = 1 << 18
 _SHOWN_BYTES = 50
@@ -65,9 +61,8 @@ def read_schema(stream: Any) -> pa.Schema:
             with features.
     """
     records = next(read_records(stream, _FIRST_BYTES), [])[:NUM_FIRST_RECORDS]
-    batches = [_decode(records)]
-    if batches[0] is None:
-        batches = [_decode([record]) for record in records]
+    whole = _decode(records)
+    batches = [_decode([record]) for record in records] if whole is None else [whole]
     types: dict[str, pa.DataType] = {}
     always_empty: dict[str, pa.DataType] = {}
     for batch in (batch for batch in batches if batch is not None):
@@ -75,7 +70,7 @@ def read_schema(stream: Any) -> pa.Schema:
             # Some writers give an empty list an arbitrary type.
             found = types if len(batch[name].flatten()) else always_empty
             found.setdefault(name, kind)
-    types = {**always_empty, **types}
+    types = always_empty | types
     if records and not types:
         raise FrameError(
             f"none of its first {len(records)} records is a tf.train.Example with features"

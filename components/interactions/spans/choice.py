@@ -37,9 +37,7 @@ _MOST_MISSING = 10_000
 
 
 def choose_spans(
-    config: IngestConfig,
-    sources: Sequence[Source] = SOURCES,
-    catalogue_through: int | None = None,
+    config: IngestConfig, sources: Sequence[Source] = SOURCES, catalogue_through: int | None = None
 ) -> IngestConfig:
     """Return the configuration with the files of the spans that a run reads.
 
@@ -48,13 +46,9 @@ def choose_spans(
     spans are dates, `split.eval_from: newest_span` becomes the midnight at which the newest span
     begins.
 
-    Args:
-        config: The configuration of ingestion; returned unchanged if spans are already chosen, or
-            if no pattern has spans.
-        sources: The sources to read. Without the interactions, only `events.spans.last` limits the
-            snapshots.
-        catalogue_through: Newest span that the catalogue may have, even if it is newer than the
-            window.
+    `config` is returned unchanged if spans are already chosen, or if no pattern has spans. Without
+    the interactions in `sources`, only `events.spans.last` limits the snapshots. The catalogue may
+    have a span newer than the window, up to `catalogue_through`.
 
     Raises:
         NoInputError: A pattern matches no file.
@@ -147,8 +141,7 @@ def _window(
     spans = config.data.spans
     found = _deliveries("interactions", config.data.interactions)
     oldest, newest = min(found), max(found)
-    if last is None:
-        last = newest
+    last = newest if last is None else last
     if last not in found:
         raise MissingSpanError(
             f"`events.files`: there is no span {show_span(last, kind)}; there are {len(found)} "
@@ -161,6 +154,9 @@ def _window(
     if kind == "number" and any(reads_as_day(delivery.span) for delivery in window):
         hint = "; these numbers look like dates: write {YYYY}{MM}{DD} instead of {SPAN}"
     if num_missing > _MOST_MISSING:
+        # Show the span next to the largest gap, on the side with fewer spans.
+        after = max(range(1, len(window)), key=lambda i: window[i].span - window[i - 1].span)
+        far = window[after] if len(window) - after <= after else window[after - 1]
         what, remedy = "numbers", f". {{SPAN}} must count spans one by one{hint}"
         if kind == "date":
             what = "days"
@@ -168,7 +164,7 @@ def _window(
         raise MissingSpanError(
             f"`events.files`: {num_missing:,} {what} between {show_span(window[0].span, kind)} and "
             f"{show_span(last, kind)} have no file. The file far from the others is "
-            f"{_far_from_others(window).files[0].path}{remedy}"
+            f"{far.files[0].path}{remedy}"
         )
     missing = tuple(span for span in range(first, last + 1) if span not in found)
     if missing and spans.missing == "stop":
@@ -179,12 +175,6 @@ def _window(
             f"it with `events.spans.missing: warn`{hint}"
         )
     return window, missing
-
-
-def _far_from_others(window: Sequence[SpanFiles]) -> SpanFiles:
-    """Return the span next to the largest gap, on the side with fewer spans."""
-    after = max(range(1, len(window)), key=lambda i: window[i].span - window[i - 1].span)
-    return window[after] if len(window) - after <= after else window[after - 1]
 
 
 def _are_missing(spans: Sequence[str], window: str = "") -> str:

@@ -47,13 +47,8 @@ class SpanFiles(Settings):
 class ChosenSpans(Settings):
     """The spans that a run reads; a source has none if its pattern has none.
 
-    Attributes:
-        kind: Whether spans are numbers or dates.
-        interactions: The window, oldest span first.
-        candidates: The snapshot of the catalogue.
-        queries: The snapshot of the queries.
-        missing: Numbers of the spans in the window that have no files.
-        if_empty: Action if a span of the window has no valid event.
+    `interactions` is the window, oldest span first, and `missing` has the numbers of the spans in
+    it that have no files. `if_empty` is the action if a span of the window has no valid event.
     """
 
     kind: SpanKind
@@ -65,10 +60,9 @@ class ChosenSpans(Settings):
 
     def of(self, source: Literal["interactions", "candidates", "queries"]) -> tuple[SpanFiles, ...]:
         """Return the spans of a source."""
-        if source == "interactions":
-            return self.interactions
-        snapshot = self.candidates if source == "candidates" else self.queries
-        return () if snapshot is None else (snapshot,)
+        snapshots = {"candidates": self.candidates, "queries": self.queries}
+        found = snapshots.get(source, self.interactions)
+        return found if isinstance(found, tuple) else (found,) if found else ()
 
     def show(self, span: int) -> str:
         """Format a span number for people; see `show_span`."""
@@ -76,10 +70,7 @@ class ChosenSpans(Settings):
 
 
 class Delivery(NamedTuple):
-    """The span, the version if the pattern has one, and the digits of each placeholder.
-
-    Of a span, 7 and 07 are two spellings.
-    """
+    """The span, the version if any, and the digits of each placeholder: 7 and 07 differ."""
 
     span: int
     version: int | None
@@ -101,27 +92,19 @@ def span_kind(text: str) -> SpanKind | None:
                 "> DATE_SUB(CURRENT_DATE(), INTERVAL 28 DAY)"
             )
         return None
-    unknown = words - _PLACEHOLDERS
     parts = words & _DATE_PARTS.keys()
-    problem = None
-    if unknown:
-        problem = (
-            f"unknown placeholder {{{min(unknown)}}}; use {{SPAN}}, {{VERSION}}, {{YYYY}}, "
-            "{MM} or {DD}"
-        )
-    elif any(width and word in _DATE_PARTS for word, width in found):
-        problem = "{YYYY}, {MM} and {DD} have a fixed width"
-    elif parts and len(parts) < len(_DATE_PARTS):
-        problem = "a date needs {YYYY}, {MM} and {DD}"
-    elif parts and "SPAN" in words:
-        problem = "a span is a number or a date, not both"
-    elif "VERSION" in words and not (parts or "SPAN" in words):
-        problem = "{VERSION} needs a span, such as {SPAN}"
-    elif re.search(r"\{(SPAN|VERSION)\}(\{|\d)|(\d|\})\{(SPAN|VERSION)\}", text):
-        problem = (
-            "a number of any length next to another one is ambiguous; give widths, such as {SPAN:4}"
-        )
-    if problem:
+    unknown = f"unknown placeholder {{{min(words - _PLACEHOLDERS, default='')}}}"
+    checks = {
+        f"{unknown}; use {{SPAN}}, {{VERSION}}, {{YYYY}}, {{MM}} or {{DD}}": words - _PLACEHOLDERS,
+        "{YYYY}, {MM} and {DD} have a fixed width": any(w and p in _DATE_PARTS for p, w in found),
+        "a date needs {YYYY}, {MM} and {DD}": parts and len(parts) < len(_DATE_PARTS),
+        "a span is a number or a date, not both": parts and "SPAN" in words,
+        "{VERSION} needs a span, such as {SPAN}": words == {"VERSION"},
+        "a number of any length next to another one is ambiguous; give widths, such as {SPAN:4}": (
+            re.search(r"\{(SPAN|VERSION)\}(\{|\d)|(\d|\})\{(SPAN|VERSION)\}", text)
+        ),
+    }
+    if problem := next((problem for problem, applies in checks.items() if applies), None):
         raise ValueError(f"{text}: {problem}")
     return "date" if parts else "number" if "SPAN" in words else None
 
@@ -135,15 +118,12 @@ def find_delivery(text: str, path: str) -> Delivery | None:
     match = _regex(text).fullmatch(path)
     if match is None:
         return None
-    found = match.groupdict()
-    version = int(found["VERSION"]) if "VERSION" in found else None
-    if "SPAN" in found:
-        return Delivery(int(found["SPAN"]), version, tuple(found.values()))
+    found = {name: int(digits) for name, digits in match.groupdict().items()}
     try:
-        day = date(*(int(found[part]) for part in _DATE_PARTS))
+        day = _EPOCH if "SPAN" in found else date(*(found[part] for part in _DATE_PARTS))
     except ValueError as error:
         raise ValueError(f"{path}: the date in the name does not exist: {error}") from error
-    return Delivery((day - _EPOCH).days, version, tuple(found.values()))
+    return Delivery(found.get("SPAN", (day - _EPOCH).days), found.get("VERSION"), match.groups())
 
 
 @dataclass(frozen=True, order=True)

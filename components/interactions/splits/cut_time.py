@@ -61,20 +61,12 @@ def find_cut(config: SplitConfig, times: Sequence[Times] = ()) -> Cut:
 def newest_span_begin(newest: Sequence[Times], earlier: Sequence[Times]) -> int | None:
     """Return the time at which the newest span begins, in microseconds since 1970.
 
-    Spans overlap if events arrive late or clocks are wrong. If the newest span began at its first
-    event, a single wrong clock could hold out years of events. If it began after the last event of
-    earlier spans, a single wrong clock could leave no event to hold out. Instead, the function
-    considers each second in which the newest span has an event. It counts the events on the wrong
-    side: those of the newest span before that second, and those of earlier spans in or after it.
-    It chooses the second with the fewest such events, or the earliest of several.
+    It is the time of the newest span's first event in a second, or None if that span has no event.
+    The second has the fewest events on the wrong side (those of the newest span before it, and
+    those of earlier spans in or after it), and is the earliest of several. A single wrong clock or
+    late event therefore cannot move the cut far.
 
-    Args:
-        newest: The sorted times of the newest span, by bucket.
-        earlier: The sorted times of the earlier spans, by bucket.
-
-    Returns:
-        The time of the newest span's first event in the chosen second, or None if the newest span
-        has no event.
+    `newest` and `earlier` have the sorted times of the newest and of the earlier spans, by bucket.
     """
     seconds = [np.unique(times // _US_PER_S) for times in newest]
     begins = np.unique(np.concatenate(seconds)) * _US_PER_S

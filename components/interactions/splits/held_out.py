@@ -51,16 +51,14 @@ class HeldOut:
 def why_seen(now: HeldOut | None, before: HeldOut | None) -> str:
     """Return a reason why a model may have been trained on held-out events, or "" if it was not.
 
-    Args:
-        now: The events that are held out now.
-        before: The events that were held out when the model was trained.
+    `before` describes the events that were held out when the model was trained.
     """
     if now is None or before is None:
         return "there is no record of what was held out from it"
-    if now.method != before.method:
-        return f"its events were held out by `split.method: {before.method}`, now by {now.method}"
-    if now.seed != before.seed:
-        return f"its events were held out by `split.seed: {before.seed}`, now by {now.seed}"
+    for name in ("method", "seed"):
+        then, today = getattr(before, name), getattr(now, name)
+        if then != today:
+            return f"its events were held out by `split.{name}: {then}`, now by {today}"
     if (now.share or 0) > (before.share or 0):
         return f"a share of {before.share:g} was held out from it, now it is {now.share:g}"
     if (now.last_events or 0) > (before.last_events or 0):

@@ -132,15 +132,11 @@ def example_types(spec: FeatureSpec) -> dict[str, pa.DataType]:
 def feature_lists(
     rows: pa.Table | None, features: Mapping[str, FeatureConfig], chosen: npt.NDArray[np.int64]
 ) -> dict[str, Any]:
-    """Return the features of chosen rows as lists of values.
+    """Return the features of chosen rows as arrays of lists [n], by feature name.
 
-    Args:
-        rows: A column of strings or float32 for each feature; None if no row has features.
-        features: Declared features by name.
-        chosen: Indices of rows; negative for a row without features [n].
-
-    Returns:
-        Arrays of lists by feature name [n]. Missing values are empty lists, not nulls.
+    `rows` has a column of strings or float32 for each feature, or is None if no row has features.
+    `chosen` has indices of rows [n], negative for a row without features. Missing values are empty
+    lists, not nulls.
     """
     return {
         name: empty_lists(value_type(feature), len(chosen))

@@ -16,14 +16,11 @@ Positions = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Timelines:
-    """The timelines of one split, as positions in the ordered events of a bucket.
+    """The timelines of one split, as positions in the ordered events of a bucket [n].
 
-    Attributes:
-        positions: Positions of the events, one timeline after the other [n].
-        is_target: True for events that the split holds out, False for history and training [n].
-        offsets: Start of each timeline in `positions`, and the end of the last one [number of
-            timelines + 1].
-        num_cut: Number of queries with more events than fit into a timeline.
+    `is_target` is true for events that the split holds out, not for history and training [n].
+    `offsets` is the start of each timeline in `positions`, and the end of the last one. `num_cut`
+    counts the queries with more events than fit into a timeline.
     """
 
     positions: Positions
