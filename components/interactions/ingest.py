@@ -49,13 +49,7 @@ from components.interactions.write_stage import (
 
 
 class OutputFolders(NamedTuple):
-    """The folders that an ingestion writes to.
-
-    Attributes:
-        examples: Folder for one folder `Split-NAME` per split, and for temporary files.
-        rejected: Folder for `rejected.parquet`.
-        report: Folder for `ingest_report.json` and `added_candidates.parquet`.
-    """
+    """The folders that an ingestion writes to; `examples` also has temporary files."""
 
     examples: str
     rejected: str

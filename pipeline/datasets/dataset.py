@@ -132,11 +132,7 @@ class ArchiveMembers:
     """The files in a zip archive or in the folder that it was unpacked into.
 
     Files are identified by the end of their path, because the top folder of an archive
-    ("ml-1m/ratings.dat") may be missing after unpacking or repacking.
-
-    Args:
-        source: Path of a zip file or folder, or the bytes of a zip file.
-        name: Name of the source for messages.
+    ("ml-1m/ratings.dat") may be missing after unpacking or repacking. `name` is for messages.
 
     Raises:
         ArchiveError: The source does not exist, or is neither a zip archive nor a folder.

@@ -18,14 +18,7 @@ SplitCodes = npt.NDArray[np.int8]
 
 @dataclass(frozen=True)
 class Cut:
-    """The times of a temporal cut, in microseconds since 1970.
-
-    An event exactly at a cut belongs to the later split.
-
-    Attributes:
-        eval_us: The first time of `eval`.
-        test_us: The first time of `test`; None if there is no such split.
-    """
+    """The first times of `eval` and, if there is one, `test`, in microseconds since 1970."""
 
     eval_us: int
     test_us: int | None = None
@@ -60,15 +53,12 @@ def _temporal(times: npt.NDArray[np.int64], cut: Cut) -> SplitCodes:
 def _leave_last_out(queries: npt.NDArray[Any], *, with_test: bool) -> SplitCodes:
     starts = timeline_starts(queries)
     lengths = np.diff(starts, append=len(queries))
-    last = starts + lengths - 1
-    codes = np.zeros(len(queries), np.int8)
     # A timeline must keep an event to train on.
-    if with_test:
-        long_enough = last[lengths >= 3]
-        codes[long_enough] = TEST
-        codes[long_enough - 1] = EVAL
-    else:
-        codes[last[lengths >= 2]] = EVAL
+    held_out = (EVAL, TEST) if with_test else (EVAL,)
+    last = (starts + lengths - 1)[lengths > len(held_out)]
+    codes = np.zeros(len(queries), np.int8)
+    for back, split in enumerate(reversed(held_out)):
+        codes[last - back] = split
     return codes
 
 
