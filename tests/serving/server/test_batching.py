@@ -147,17 +147,6 @@ def test_waiting_requests_share_one_run(model: LoadedModel) -> None:
     check_runs(requests, [3])
 
 
-def test_a_lone_request_does_not_wait_for_others(model: LoadedModel) -> None:
-    async def test() -> list[int]:
-        runs: list[int] = []
-        batcher = Batcher(BatchingOptions(), lambda requests, rows, waits: runs.append(requests))
-        await asyncio.wait_for(batcher.run(*query(model, ["u1"], [["c"]])), 10)
-        batcher.stop()
-        return runs
-
-    assert asyncio.run(test()) == [1]
-
-
 @pytest.mark.parametrize(
     ("expected_s", "pause_s", "thread"),
     [
