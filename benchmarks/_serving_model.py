@@ -78,10 +78,10 @@ def export(
     import tensorflow as tf
 
     from components.index_builder.catalogue_files import CatalogueFiles
-    from components.index_builder.retrieval_model import SERVING_DEFAULT, RetrievalModel
-    from components.index_builder.saved_retrieval_model import save_retrieval_model
+    from components.index_builder.export import save_retrieval_model
     from components.index_builder.scann_index import ScannIndex, ScannSettings
     from components.index_builder.search_index import ExactIndex
+    from components.index_builder.served_signatures import SERVING_DEFAULT, RetrievalModel
     from models.features.spec import ColumnsConfig, FeatureSpec
     from models.input.raw_inputs import same_batch
     from models.towers.export import EMBEDDING_KEY, save_towers
@@ -135,7 +135,8 @@ def export(
         index: Any = ExactIndex(vectors)
         if backend == "scann":
             # For 100,000 candidates: 316 leaves, 64 searched, 400 rescored; recall@100 >= 0.95.
-            settings = ScannSettings.choose(num_candidates, K, None, None, None)
+            leaves = round(num_candidates**0.5)
+            settings = ScannSettings(leaves, -(-leaves // 5), min(4 * K, num_candidates))
             index = ScannIndex(vectors, K, settings)
         catalogue = CatalogueFiles(str(ids_file), num_candidates, {})
         model = RetrievalModel(SavedTowers(towers_dir, spec), index, catalogue, spec, K)

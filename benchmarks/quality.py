@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -195,12 +194,9 @@ def served_ranks(config: Any, serving_dir: str, k: int) -> list[float]:
 
     The rank of a held-out candidate that is not in the response is infinity.
     """
-    import tensorflow as tf
-
-    from components.retrieval_evaluator.evaluation_queries import EvaluationQueryReader
-    from components.serving_validator.expected_answers import SampleQueries
+    from components.retrieval_evaluator.evaluation_queries import read_queries
     from models.input.raw_examples import split_files
-    from pipeline.runs.evaluation import newest_output
+    from pipeline.runs.evaluation import client_queries, newest_output
     from serving.clients import RetrievalClient
     from serving.launcher import running_model_server
 
@@ -209,16 +205,17 @@ def served_ranks(config: Any, serving_dir: str, k: int) -> list[float]:
     )
     files = split_files(newest_output(config, "TimelineExampleGen", "examples"), settings.split)
     # The server takes IDs, so the indices of the candidates are not needed.
-    no_index: Any = SimpleNamespace(lookup=lambda ids: tf.zeros_like(ids, tf.int64))
-    reader: Any = EvaluationQueryReader(config.spec, no_index, settings)
+    blocks = read_queries(
+        files, config.spec, settings, lambda ids: np.zeros(len(ids), np.int64), QUERIES_PER_REQUEST
+    )
     name, query_id = config.serving.model_name, config.columns.query_id
     ranks: list[float] = []
     with (
         running_model_server(serving_dir, name) as server,
         RetrievalClient(server.grpc_target, name, query_id_name=query_id, timeout_s=60.0) as client,
     ):
-        for block in reader.read(files, QUERIES_PER_REQUEST):
-            queries = SampleQueries.from_timelines(block, config.spec).queries
+        for block in blocks:
+            queries = client_queries(block.inputs, config.spec)
             if settings.exclude_seen:
                 queries = [replace(query, exclude=query.history) for query in queries]
             for position, answer in enumerate(client.recommend(queries=queries, k=k)):

@@ -3,17 +3,22 @@
 On a cluster they replace `components.blessed_models.resolvers`, and follow the same rules.
 """
 
-from collections.abc import Callable
-
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import Artifact
 from tfx.types.standard_artifacts import Examples, Model, PushedModel
 from tfx.utils import io_utils, path_utils
 
+from components import files
 from components.artifacts import LAST_SPAN_PROPERTY
-from components.blessed_models.records import BlessedRecord, find_record, write_record
-from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut, why_seen
+from components.blessed_models.records import (
+    BlessedRecord,
+    read_records,
+    warm_start_record,
+    write_record,
+)
+from components.errors import RecordError
+from components.interactions.splits.held_out import HELD_OUT_PROPERTY
 from models.missing_model import write_missing_model
 
 
@@ -28,7 +33,7 @@ def ModelFinder(
     """Find the newest recorded model and copy it.
 
     ```python
-    baseline = ModelFinder(records=folder, current_model=trainer.outputs["model"])
+    last_blessed = ModelFinder(records=folder, current_model=trainer.outputs["model"])
     warm_start = ModelFinder(
         records=folder,
         fitted_examples=transform.outputs["transformed_examples"],
@@ -48,19 +53,28 @@ def ModelFinder(
     Raises:
         RecordError: A record cannot be read, or its model is gone.
     """
-    found = find_record(
-        records,
-        except_model=current_model and current_model.uri,
-        except_examples=fitted_examples and fitted_examples.uri,
-        before_span=newest_span(examples),
-        why_not=_why_not(examples),
-    )
+    others = [
+        record
+        for record in read_records(records)
+        if record.model_uri != (current_model and current_model.uri)
+        and record.examples_uri != (fitted_examples and fitted_examples.uri)
+    ]
+    if examples is None:
+        found = next(iter(others), None)
+    else:
+        held_out = examples.get_string_custom_property(HELD_OUT_PROPERTY)
+        found = warm_start_record(others, newest_span(examples), held_out)
     destination = path_utils.serving_model_dir(model.uri)
     if found is None:
         write_missing_model(destination, f"there is no suitable model in {records}")
-    else:
-        model.set_string_custom_property(HELD_OUT_PROPERTY, found.held_out)
-        io_utils.copy_dir(path_utils.serving_model_path(found.model_uri), destination)
+        return
+    if not files.exists(found.model_uri):
+        raise RecordError(
+            f"a record in {records} names the model {found.model_uri}, which is gone; restore it, "
+            "or remove the record to continue without it"
+        )
+    model.set_string_custom_property(HELD_OUT_PROPERTY, found.held_out)
+    io_utils.copy_dir(path_utils.serving_model_path(found.model_uri), destination)
 
 
 @component
@@ -71,15 +85,7 @@ def ModelRecorder(
     pushed_model: InputArtifact[PushedModel],
     records: Parameter[str],
 ) -> None:
-    """Record a pushed model for `ModelFinder`; the last step of a run on a cluster.
-
-    Args:
-        model: The model of Trainer.
-        fitted_examples: The transformed Examples that it was fitted on.
-        examples: The ingested Examples.
-        pushed_model: The output of Pusher, which pushes only blessed models.
-        records: The folder of the records.
-    """
+    """Record a model that Pusher has pushed for `ModelFinder`; the last step on a cluster."""
     write_record(
         records,
         BlessedRecord(
@@ -92,16 +98,6 @@ def ModelRecorder(
     )
 
 
-def newest_span(examples: Artifact | None) -> int | None:
+def newest_span(examples: Artifact) -> int | None:
     """Return the newest span of ingested Examples, or None if they have no spans."""
-    if examples is None or not examples.has_custom_property(LAST_SPAN_PROPERTY):
-        return None
-    return int(examples.span)
-
-
-def _why_not(examples: Artifact | None) -> Callable[[BlessedRecord], str]:
-    """Return the `why_not` of `find_record`."""
-    if examples is None:
-        return lambda record: ""
-    now = HeldOut.parse(examples.get_string_custom_property(HELD_OUT_PROPERTY))
-    return lambda record: why_seen(now, HeldOut.parse(record.held_out))
+    return int(examples.span) if examples.has_custom_property(LAST_SPAN_PROPERTY) else None

@@ -8,11 +8,12 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from components import files
 from components.errors import RecordError
+from components.interactions.splits.held_out import HeldOut, why_seen
 
 log = logging.getLogger(__name__)
 
@@ -40,65 +41,45 @@ class BlessedRecord:
 
 def write_record(directory: str, record: BlessedRecord) -> None:
     """Add a record, unless the model has one."""
-    if any(known.model_uri == record.model_uri for _, known in _records(directory)):
-        return
-    name = f"{time.time_ns():020d}{_SUFFIX}"
-    files.write_text(os.path.join(directory, name), json.dumps(asdict(record), indent=2) + "\n")
+    if all(known.model_uri != record.model_uri for known in read_records(directory)):
+        path = os.path.join(directory, f"{time.time_ns():020d}{_SUFFIX}")
+        files.write_text(path, json.dumps(asdict(record), indent=2) + "\n")
 
 
-def find_record(
-    directory: str,
-    *,
-    except_model: str | None = None,
-    except_examples: str | None = None,
-    before_span: int | None = None,
-    why_not: Callable[[BlessedRecord], str] = lambda record: "",
-) -> BlessedRecord | None:
-    """Return the newest record, or None if there is none.
-
-    With `before_span`, return the record of the latest span; if it has several, the newest of them.
-
-    Args:
-        directory: Folder of the records. It need not exist.
-        except_model: URI of a model to skip.
-        except_examples: URI of Examples; models that were fitted on them are skipped.
-        before_span: Models whose data has this span, later spans or no spans are skipped.
-        why_not: Returns the reason to skip a model, which is logged, or an empty string.
+def read_records(directory: str) -> list[BlessedRecord]:
+    """Return the records in a folder, newest first; empty if it does not exist.
 
     Raises:
-        RecordError: A record cannot be read, or its model is gone.
+        RecordError: A record cannot be read.
     """
-    records = _records(directory)
-    if before_span is not None:
-        records.sort(key=lambda found: -1 if found[1].span is None else found[1].span, reverse=True)
-    for path, record in records:
-        if record.model_uri == except_model or record.examples_uri == except_examples:
+    records = []
+    for name in reversed(files.list_folder(directory)):
+        if not name.removesuffix(_SUFFIX).isdecimal():
             continue
-        if before_span is not None and (record.span is None or record.span >= before_span):
-            continue
-        if problem := why_not(record):
-            log.warning("%s is skipped: %s", record.model_uri, problem)
-            continue
-        if not files.exists(record.model_uri):
-            raise RecordError(
-                f"{path} names the model {record.model_uri}, which is gone; restore it, or remove "
-                "the record to continue without it"
-            )
-        return record
+        path = os.path.join(directory, name)
+        try:
+            records.append(BlessedRecord(**json.loads(files.read_text(path))))
+        except (TypeError, ValueError) as error:
+            raise RecordError(f"{path} is not a record of a blessed model: {error}") from error
+    return records
+
+
+def warm_start_record(
+    newest_first: Iterable[BlessedRecord], span: int | None, held_out: str
+) -> BlessedRecord | None:
+    """Return the newest model that cannot have been trained on the events that are held out now.
+
+    `newest_first` has models that were fitted on other Examples, `span` is the newest span of the
+    data, and `held_out` the result of `HeldOut.to_json`. With spans, only models of earlier spans
+    are considered, and the newest model is the one of the latest span.
+    """
+    if span is not None:
+        earlier = [found for found in newest_first if found.span is not None and found.span < span]
+        newest_first = sorted(earlier, key=lambda found: found.span or 0, reverse=True)
+    now = HeldOut.parse(held_out)
+    for record in newest_first:
+        problem = why_seen(now, HeldOut.parse(record.held_out))
+        if not problem:
+            return record
+        log.warning("the fit does not start from %s: %s", record.model_uri, problem)
     return None
-
-
-def _records(directory: str) -> "list[tuple[str, BlessedRecord]]":
-    """Return the records with their paths, newest first."""
-    names = [
-        name for name in files.list_folder(directory) if name.removesuffix(_SUFFIX).isdecimal()
-    ]
-    names.reverse()
-    return [(path, _read(path)) for path in (os.path.join(directory, name) for name in names)]
-
-
-def _read(path: str) -> BlessedRecord:
-    try:
-        return BlessedRecord(**json.loads(files.read_text(path)))
-    except (TypeError, ValueError) as error:
-        raise RecordError(f"{path} is not a record of a blessed model: {error}") from error

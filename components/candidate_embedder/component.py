@@ -38,17 +38,12 @@ def CandidateEmbedder(
     )
     ```
 
-    Args:
-        examples: Examples with the split `candidates`.
-        model: The fitted towers.
-        model_blessing: The verdict of the evaluation gate.
+    Outputs:
         embeddings: Parquet files with the vector and the features of each candidate.
-        config: A `FeatureSpec`.
-        beam_pipeline: Filled in by TFX.
 
     Raises:
         NotBlessedError: The model is not blessed. Later components do not run.
-        EmbeddingError: The catalogue is empty, a candidate has no ID, or a vector is not finite.
+        EmbeddingError: The catalogue is empty, or a vector is not finite.
         ChangedFeaturesError: The model was fitted with other features.
     """
     require_model_blessing(model_blessing)

@@ -26,9 +26,7 @@ from models.towers.export import EMBEDDING_KEY
 
 _PREFIX, _SUFFIX = "embeddings-", ".parquet"
 _ROWS_PER_BLOCK = 65_536
-# Size of the vectors of a row group.
-_ROW_GROUP_BYTES = 32 << 20
-_BYTES_PER_NUMBER = 4
+_ROW_GROUP_BYTES = 32 << 20  # of the vectors, which take four bytes per number
 
 
 def file_name(index: int, total: int) -> str:
@@ -39,35 +37,18 @@ def file_name(index: int, total: int) -> str:
 def to_table(
     spec: FeatureSpec, raw: Mapping[str, npt.NDArray[Any]], vectors: npt.NDArray[np.float32]
 ) -> pa.Table:
-    """Return candidates as rows of a file.
+    """Return candidates as rows of a file, given their inputs and vectors `[n, dimension]`.
 
-    Args:
-        spec: IDs and features.
-        raw: `models.input.raw_inputs.candidate_inputs` by name, each `[n]` or `[n, values]`.
-        vectors: Their vectors `[n, dimension]`.
-
-    Raises:
-        EmbeddingFilesError: A feature's text is not UTF-8.
+    `raw` has `models.input.raw_inputs.candidate_inputs` by name, each `[n]` or `[n, values]`.
     """
-    dimension = vectors.shape[1]
-    fields = [
-        pa.field(spec.candidate_id, pa.binary(), nullable=False),
-        pa.field(EMBEDDING_KEY, pa.list_(pa.float32(), dimension), nullable=False),
-        *(pa.field(name, _type(feature)) for name, feature in spec.candidate_features.items()),
-    ]
     flat = pa.array(np.ascontiguousarray(vectors).reshape(-1))
-    columns = [
-        pa.array(raw[spec.candidate_id], pa.binary()),
-        pa.FixedSizeListArray.from_arrays(flat, dimension),
-    ]
+    columns = {
+        spec.candidate_id: pa.array(raw[spec.candidate_id], pa.binary()),
+        EMBEDDING_KEY: pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
+    }
     for name, feature in spec.candidate_features.items():
-        try:
-            columns.append(_column(raw[name], feature))
-        except pa.ArrowInvalid as error:
-            raise EmbeddingFilesError(
-                f"candidate feature {name!r} must be UTF-8: {error}"
-            ) from error
-    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+        columns[name] = _column(raw[name], feature)
+    return pa.table(columns)
 
 
 def write_table(path: str, table: pa.Table) -> None:
@@ -77,7 +58,7 @@ def write_table(path: str, table: pa.Table) -> None:
         pq.write_table(
             table,
             stream,
-            row_group_size=max(1, _ROW_GROUP_BYTES // (_BYTES_PER_NUMBER * dimension)),
+            row_group_size=max(1, _ROW_GROUP_BYTES // (4 * dimension)),
             # Vectors and IDs do not repeat, so a dictionary and compression would only cost time.
             use_dictionary=table.column_names[2:] or False,
             compression="NONE",
@@ -101,11 +82,9 @@ class EmbeddingFiles:
             )
         self.uri = uri
         self._spec = spec
-        metadata = [self._open(path).metadata for path in self._paths]
-        self.num_candidates = sum(entry.num_rows for entry in metadata)
-        self.dimension: int = (
-            self._open(self._paths[0]).schema_arrow.field(EMBEDDING_KEY).type.list_size
-        )
+        opened = [self._open(path) for path in self._paths]
+        self.num_candidates = sum(file.metadata.num_rows for file in opened)
+        self.dimension: int = opened[0].schema_arrow.field(EMBEDDING_KEY).type.list_size
 
     def blocks(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Yield the columns in blocks of rows, in the order of the index."""
@@ -130,17 +109,10 @@ class EmbeddingFiles:
             mapped[first : first + len(block)] = rows.reshape(-1, self.dimension)
             first += len(block)
         mapped.flush()
-        del mapped
-        return np.memmap(path, np.float32, "r", shape=(self.num_candidates, self.dimension))
+        return mapped
 
     def _open(self, path: str) -> pq.ParquetFile:
         return pq.ParquetFile(files.open_to_read(path))
-
-
-def _type(feature: FeatureConfig) -> pa.DataType:
-    if feature.kind == "numeric":
-        return pa.float32()
-    return pa.list_(pa.string()) if feature.separator else pa.string()
 
 
 def _column(values: npt.NDArray[Any], feature: FeatureConfig) -> pa.Array:

@@ -1,37 +1,32 @@
 """Builds, measures and saves the retrieval model of an embedded catalogue."""
 
 import logging
-import math
 import os
 import tempfile
 import time
 from dataclasses import asdict
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 from components.candidate_embedder.embedding_files import EmbeddingFiles
 from components.errors import IndexRefusedError
+from components.gates import without_nan
 from components.index_builder.catalogue_files import CatalogueFiles
 from components.index_builder.config import IndexConfig
-from components.index_builder.gate import check_index, to_json
-from components.index_builder.index_choice import choose_index
-from components.index_builder.index_report import IndexReport
+from components.index_builder.export import save_retrieval_model, warmup_requests
+from components.index_builder.gate import check_index, refusal
+from components.index_builder.index_choice import choose_index, single_query_ms
 from components.index_builder.recall import (
     SampleQueries,
+    Vectors,
     exact_answers,
     recall_of_each,
     search_in_batches,
 )
-from components.index_builder.retrieval_model import RetrievalModel
-from components.index_builder.saved_retrieval_model import save_retrieval_model, warmup_requests
 from components.index_builder.search_index import SearchIndex
-from components.index_builder.tuning import single_query_ms
+from components.index_builder.served_signatures import RetrievalModel
 from models.features.spec import FeatureSpec
 from models.input.raw_examples import read_timelines
 from models.towers.saved_towers import SavedTowers
-
-_WARMUP_QUERIES = 1
 
 log = logging.getLogger(__name__)
 
@@ -45,30 +40,22 @@ def build_retrieval_model(
     model_name: str,
     identity: str,
     directory: str,
-) -> IndexReport:
-    """Build and measure the index, and write the retrieval SavedModel to `directory`.
+) -> dict[str, Any]:
+    """Write the retrieval SavedModel to a new folder, and return the report of its index.
 
-    The vectors are memory-mapped, so only the index has a copy in memory.
-
-    Args:
-        towers: Towers of the model.
-        embeddings: Embeddings of the catalogue, computed by these towers.
-        query_files: GZIP TFRecords of timelines, for sample queries and warm-up requests.
-        spec: IDs and features.
-        config: Settings of the index.
-        model_name: Name under which the model is served.
-        identity: Hash of the model's inputs (`components.index_builder.identity`).
-        directory: Folder of the SavedModel; must not exist.
+    The towers have computed the embeddings. The timelines in `query_files` provide sample queries
+    and a warm-up request. The vectors are memory-mapped, so only the index has a copy in memory.
 
     Raises:
         IndexRefusedError: The index fails its gate.
+        ValueError: There are no queries to measure the index with.
     """
     with tempfile.TemporaryDirectory(prefix="index_builder_") as scratch:
         vectors = embeddings.vectors(os.path.join(scratch, "vectors"))
         index, report = _build_index(towers, embeddings, vectors, query_files, spec, config)
         catalogue = CatalogueFiles.write(embeddings, config.filters, scratch)
         model = RetrievalModel(towers, index, catalogue, spec, config.k)
-        query = next(read_timelines(query_files, spec, _WARMUP_QUERIES)).inputs
+        query = next(read_timelines(query_files, spec, batch_size=1)).inputs
         warmup = warmup_requests(query, embeddings, spec, config.filters)
         save_retrieval_model(model, directory, model_name, warmup, identity)
     log.info("built %s", report)
@@ -78,11 +65,11 @@ def build_retrieval_model(
 def _build_index(
     towers: SavedTowers,
     embeddings: EmbeddingFiles,
-    vectors: npt.NDArray[np.float32],
+    vectors: Vectors,
     query_files: list[str],
     spec: FeatureSpec,
     config: IndexConfig,
-) -> tuple[SearchIndex, IndexReport]:
+) -> tuple[SearchIndex, dict[str, Any]]:
     queries = SampleQueries.read(
         towers, query_files, spec, embeddings.ids(), config.num_recall_queries
     )
@@ -92,38 +79,38 @@ def _build_index(
     exact = exact_answers(vectors, queries.judging, config.k)
     index, found = choice.index, exact.indices
     if index.backend != "exact":
-        found = np.concatenate(list(search_in_batches(index, queries.judging, exact.k)))
+        found, _ = search_in_batches(index.search, queries.judging, exact.k)
     recall = float(recall_of_each(vectors, exact, found).mean())
     hit_rate_exact, hit_rate = queries.hit_rate(exact.indices), queries.hit_rate(found)
     # Exact search has no loss, even if there are no held-out events and both hit rates are NaN.
     loss = 0.0 if index.backend == "exact" else hit_rate_exact - hit_rate
     checks = check_index(recall, loss, config)
-    report = IndexReport(
-        backend=index.backend,
-        reason=choice.reason,
-        k=exact.k,
-        recall=recall,
-        recall_target=config.recall_target,
-        hit_rate_exact=None if math.isnan(hit_rate_exact) else hit_rate_exact,
-        hit_rate=None if math.isnan(hit_rate) else hit_rate,
-        query_ms=round(single_query_ms(index, queries.judging, exact.k), 3),
-        num_candidates=len(vectors),
-        dimension=vectors.shape[1],
-        num_recall_queries=len(queries.judging),
-        num_tuning_queries=len(queries.tuning),
-        settings=choice.settings,
-        build_s=round(build_s, 3),
-        gate=to_json(checks),
-        trials=choice.trials,
+    report = without_nan(
+        {
+            "backend": index.backend,
+            "reason": choice.reason,
+            "k": exact.k,
+            "recall": recall,
+            "recall_target": config.recall_target,
+            "hit_rate_exact": hit_rate_exact,
+            "hit_rate": hit_rate,
+            "query_ms": round(single_query_ms(index, queries.judging, exact.k), 3),
+            "num_candidates": len(vectors),
+            "dimension": vectors.shape[1],
+            "num_recall_queries": len(queries.judging),
+            "num_tuning_queries": len(queries.tuning),
+            "settings": choice.settings,
+            "build_s": round(build_s, 3),
+            "gate": {
+                "passed": all(check.passed for check in checks),
+                "checks": [check.to_json() for check in checks],
+            },
+            "trials": [asdict(trial) for trial in choice.trials],
+        }
     )
-    refusals = [str(check) for check in checks if not check.passed]
-    if refusals:
+    settings = ", ".join(f"{name} {value}" for name, value in choice.settings.items())
+    about = f"{index.backend} index ({settings}) over {len(queries.judging):,} queries"
+    if message := refusal(checks, config, about):
         log.error("refused %s", report)
-        settings = ", ".join(f"{name} {value}" for name, value in choice.settings.items())
-        raise IndexRefusedError(
-            f"the index gate refused the {index.backend} index ({settings}), measured with "
-            f"{len(queries.judging):,} queries: {'; '.join(refusals)}. To change this: raise "
-            "index.leaves_to_search or remove it to have it tuned, or set index.backend: exact",
-            asdict(report),
-        )
+        raise IndexRefusedError(message, report)
     return index, report

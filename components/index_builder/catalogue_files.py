@@ -17,36 +17,25 @@ import tensorflow as tf
 
 from components.candidate_embedder.embedding_files import EmbeddingFiles
 
+# Not base64. TensorFlow rejects an empty table, which a feature that no candidate has would need.
+_LAST_LINE = b".\n"
+
 
 @dataclass(frozen=True)
 class FilterFiles:
     """The values of one feature for each candidate, in compressed sparse row (CSR) format.
 
     Attributes:
-        values_file: File with one distinct value per line, in base64.
-        num_values: Number of distinct values.
-        value_indices: Line number in `values_file` of each value of each candidate `[num_entries]`.
-        row_splits: Start of each candidate's entries in `value_indices`, then the end of the last
-            `[num_candidates + 1]`.
+        values_file: File with one distinct value per line, in base64, and a last line that
+            represents all values that no candidate has.
+        value_indices: Line number of each value of each candidate `[num_entries]`.
+        row_splits: Start of each candidate's entries, then the end `[num_candidates + 1]`.
     """
 
     values_file: str
     num_values: int
     value_indices: npt.NDArray[np.int32]
     row_splits: npt.NDArray[np.int64]
-
-    def by_value(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        """Return the candidates grouped by value, and the offsets of the groups.
-
-        The candidates are `[num_entries]`, the offsets `[num_values + 1]`.
-        """
-        num_candidates = len(self.row_splits) - 1
-        candidates = np.repeat(np.arange(num_candidates, dtype=np.int32), np.diff(self.row_splits))
-        counts = np.bincount(self.value_indices, minlength=self.num_values)
-        return (
-            candidates[np.argsort(self.value_indices, kind="stable")],
-            np.concatenate(([0], np.cumsum(counts))),
-        )
 
 
 @dataclass(frozen=True)
@@ -63,49 +52,31 @@ class CatalogueFiles:
     ) -> "CatalogueFiles":
         """Write the candidate IDs and the values of the features `filters` to `directory`."""
         ids_file = os.path.join(directory, "candidate_ids.base64")
-        ids = (name for block in embeddings.ids() for name in block.to_pylist())
-        num_candidates = _write_lines(ids_file, ids)
-        return cls(
-            ids_file,
-            num_candidates,
-            {name: _write_filter(embeddings, name, directory) for name in filters},
-        )
+        _write_lines(ids_file, (name for block in embeddings.ids() for name in block.to_pylist()))
+        found = {name: _write_filter(embeddings, name, directory) for name in filters}
+        return cls(ids_file, embeddings.num_candidates, found)
 
 
-def _write_lines(path: str, values: Iterable[bytes]) -> int:
-    count = 0
+def _write_lines(path: str, values: Iterable[bytes], last: bytes = b"") -> None:
     with open(path, "wb") as file:
         for value in values:
             # Without padding, like tf.io.encode_base64.
             file.write(base64.urlsafe_b64encode(value).rstrip(b"=") + b"\n")
-            count += 1
-    return count
+        file.write(last)
 
 
 def _write_filter(embeddings: EmbeddingFiles, name: str, directory: str) -> FilterFiles:
-    index_of: dict[str, int] = {}
-    indices: list[npt.NDArray[np.int32]] = []
-    counts: list[npt.NDArray[np.int64]] = []
-    for batch in embeddings.blocks([name]):
-        column = batch.column(0)
-        if pa.types.is_list(column.type):
-            lengths, values = pc.list_value_length(column).fill_null(0), column.flatten()
-        else:
-            lengths, values = column.is_valid().cast(pa.int32()), column.drop_null()
-        encoded = values.dictionary_encode()
-        numbers = [
-            index_of.setdefault(value, len(index_of)) for value in encoded.dictionary.to_pylist()
-        ]
-        indices.append(np.array(numbers, np.int32)[encoded.indices.to_numpy()])
-        counts.append(lengths.to_numpy(zero_copy_only=False).astype(np.int64))
+    column = pa.chunked_array([block.column(0) for block in embeddings.blocks([name])])
+    if pa.types.is_list(column.type):
+        lengths, values = pc.list_value_length(column).fill_null(0), pc.list_flatten(column)
+    else:
+        lengths, values = column.is_valid().cast(pa.int32()), column.drop_null()
+    encoded = values.dictionary_encode().combine_chunks()
+    distinct = encoded.dictionary.to_pylist()
     path = os.path.join(directory, f"values_of_{name}.base64")
-    _write_lines(path, (value.encode() for value in index_of))
-    return FilterFiles(
-        path,
-        len(index_of),
-        np.concatenate(indices),
-        np.concatenate(([0], np.cumsum(np.concatenate(counts)))),
-    )
+    _write_lines(path, (value.encode() for value in distinct), _LAST_LINE)
+    row_splits = np.concatenate(([0], np.cumsum(lengths.to_numpy(), dtype=np.int64)))
+    return FilterFiles(path, len(distinct), encoded.indices.to_numpy(), row_splits)
 
 
 class LineIndex(tf.Module):

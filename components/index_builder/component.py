@@ -9,7 +9,7 @@ from components.artifacts import CandidateEmbeddings, IndexReport, require_model
 from components.candidate_embedder.embedding_files import EmbeddingFiles
 from components.index_builder.build import build_retrieval_model
 from components.index_builder.config import IndexConfig
-from components.index_builder.identity import identity_of
+from components.index_builder.export import identity_of
 from components.index_builder.index_report import write_report
 from models.features.spec import FeatureSpec
 from models.input.raw_examples import split_files
@@ -21,8 +21,6 @@ class IndexBuilderConfig(Settings):
     """Configuration of IndexBuilder.
 
     Attributes:
-        spec: Columns and features.
-        index: Backend, tuning and gate of the index.
         query_split: Split whose timelines provide the sample queries.
         model_name: Name under which the model is served, for the warm-up requests.
     """
@@ -52,28 +50,21 @@ def IndexBuilder(
         embeddings=embedder.outputs["embeddings"],
         model=trainer.outputs["model"],
         model_blessing=evaluator.outputs["blessing"],
-        config=IndexBuilderConfig(
-            spec=spec, index=IndexConfig(), query_split="eval", model_name="retrieval"
-        ).model_dump_json(),
+        config=IndexBuilderConfig(...).model_dump_json(),
     )
     ```
 
-    Args:
-        examples: Examples with the split `query_split`, which provides the sample queries.
-        embeddings: Embeddings of the catalogue.
-        model: The trained towers.
-        model_blessing: Blessing of `model` by the evaluation gate.
+    Outputs:
         retrieval_model: Model with the SavedModel in `Format-Serving`, as Pusher expects it.
         report: `index_report.json` with the backend, its settings and its recall against exact
             search.
-        config: An `IndexBuilderConfig`.
-        code_hash: Hash of the code; part of the model's identity.
 
     Raises:
         NotBlessedError: The model is not blessed. Later components do not run.
         IndexRefusedError: The index fails its gate.
         EmbeddingFilesError: `embeddings` is incomplete.
         ChangedFeaturesError: The model was trained with other features.
+        ValueError: The split `query_split` has no queries.
     """
     require_model_blessing(model_blessing)
     settings = IndexBuilderConfig.model_validate_json(config)

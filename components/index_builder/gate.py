@@ -1,70 +1,43 @@
 """The gate of an index: decides whether it is good enough to serve, and explains a refusal."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+import math
+from collections.abc import Sequence
 
+from components.gates import Check
 from components.index_builder.config import IndexConfig
 
 
-@dataclass(frozen=True)
-class Check:
-    """One check: `value` must be `relation` (at least, at most) `threshold`.
-
-    Attributes:
-        setting: Setting that defines the threshold.
-        passed: Whether the check passed; False if the value is NaN.
-    """
-
-    name: str
-    value: float
-    relation: str
-    threshold: float
-    setting: str
-    passed: bool
-
-    def __str__(self) -> str:
-        """Return the check as a readable sentence."""
-        must = "and must" if self.passed else "but must"
-        return (
-            f"{self.name} is {self.value:.4f}, {must} be {self.relation} {self.threshold:g} "
-            f"({self.setting})"
-        )
-
-
 def check_index(recall: float, hit_rate_loss: float, config: IndexConfig) -> list[Check]:
-    """Check the recall and the loss of hit rate against their thresholds; NaN fails.
+    """Check the mean recall@k and the loss of hit rate, both against exact search.
 
-    Args:
-        recall: Mean recall@k against exact search.
-        hit_rate_loss: Hit rate of exact search minus that of the index; NaN if there are no
-            held-out events.
-        config: Settings with the thresholds.
+    The loss is NaN, which fails, if no held-out event has a candidate of the catalogue.
     """
-    target, most = config.recall_target, config.max_hit_rate_loss
+
+    def check(name: str, value: float, relation: str, setting: str) -> Check:
+        threshold: float = getattr(config, setting)
+        passed = value >= threshold if relation == "at least" else value <= threshold
+        setting = f"index.{setting}"
+        name = f"{name}@{config.k}"
+        return Check(name, value, relation, threshold, setting, passed, f" ({setting})")
+
     return [
-        Check(
-            f"recall@{config.k}",
-            recall,
-            "at least",
-            target,
-            "index.recall_target",
-            recall >= target,
-        ),
-        Check(
-            f"the loss of hit_rate@{config.k}",
-            hit_rate_loss,
-            "at most",
-            most,
-            "index.max_hit_rate_loss",
-            hit_rate_loss <= most,
-        ),
+        check("recall", recall, "at least", "recall_target"),
+        check("the loss of hit_rate", hit_rate_loss, "at most", "max_hit_rate_loss"),
     ]
 
 
-def to_json(checks: list[Check]) -> Mapping[str, Any]:
-    """Return the checks as plain data for the report."""
-    return {
-        "passed": all(check.passed for check in checks),
-        "checks": [asdict(check) for check in checks],
-    }
+def refusal(checks: Sequence[Check], config: IndexConfig, index: str) -> str:
+    """Return the failed checks of an index and advice as one message; empty if all passed."""
+    failed = [check for check in checks if not check.passed]
+    if not failed:
+        return ""
+    if any(math.isnan(check.value) for check in failed):
+        advice = "hold out events of candidates in the catalogue (settings of `split`)"
+    elif config.leaves_to_search:
+        advice = "raise index.leaves_to_search, or remove it to have it tuned"
+    else:
+        advice = "tune the index with more queries (index.num_recall_queries)"
+    return (
+        f"the index gate refused the {index}: {'; '.join(map(str, failed))}. To change this: "
+        f"{advice}, or set index.backend: exact"
+    )

@@ -1,42 +1,69 @@
-"""Chooses the backend and its settings by measuring them, and builds the index."""
+"""Chooses the backend and its cheapest settings that reach the recall target, by measuring them."""
 
 import importlib.util
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Generic
+from typing import Any
+
+import numpy as np
 
 from components.index_builder.config import IndexConfig
 from components.index_builder.partitioned_index import PartitionedIndex, PartitionedSettings
-from components.index_builder.recall import Vectors, exact_answers
-from components.index_builder.search_index import ExactIndex, SearchIndex
-from components.index_builder.tuning import (
-    Setting,
-    SettingsT,
-    Trial,
-    TunableIndex,
-    growing_parts,
-    single_query_ms,
-    tune,
+from components.index_builder.recall import (
+    ExactAnswers,
+    Vectors,
+    exact_answers,
+    recall_of_each,
+    search_in_batches,
 )
-
-if TYPE_CHECKING:
-    from components.index_builder.scann_index import ScannIndex, ScannSettings
+from components.index_builder.search_index import ExactIndex, SearchIndex
 
 # With fewer candidates, ScaNN cannot train its 16-centre codebooks well.
 _FEWEST_FOR_SCANN = 256
 # Up to this many candidates, building an index takes seconds, so several leaf counts are tried.
 _FEW_CANDIDATES = 200_000
 # Leaf counts to try, as multiples of the square root of the catalogue size. Large catalogues use
-# only the last one.
-_SCANN_LEAVES = (1, 2)
-_PARTITIONED_LEAVES = (2, 4)
+# only the last one. With more leaves, most of the search time is spent on ranking them.
+_LEAVES_PER_ROOT = {"scann": (1, 2), "partitioned": (2, 4)}
 # Numbers of rescored neighbours to try, as multiples of k.
 _REORDERS = (2, 4, 8)
+# The searched part of the catalogue grows by this factor per step.
+_STEP = 1.3
+_SMALLEST_SHARE = 0.005
+# If the recall rises by less in two steps in a row, only the last step is still tried: something
+# else limits the recall, such as the number of rescored neighbours.
+_LEAST_GAIN = 0.0005
+# Standard errors by which the mean recall must exceed the target. If the true recall only equals
+# the target, about one sample of queries in forty passes.
+_STANDARD_ERRORS = 2.0
+_SINGLE_QUERIES = 50
 _BYTES_PER_MB = 1_000_000
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The measurements of one combination of settings.
+
+    Attributes:
+        recall: Mean recall@k of the tuning queries against exact search.
+        assured_recall: `recall` minus two standard errors; must reach the target.
+        query_us: Median time per query in batches of 128.
+        num_short: Number of queries with fewer than k results.
+    """
+
+    settings: Mapping[str, int | bool]
+    recall: float
+    assured_recall: float
+    query_us: float
+    num_short: int
+
+    def reaches(self, recall_target: float) -> bool:
+        """Return whether the assured recall reaches the target and no query had too few results."""
+        return self.assured_recall >= recall_target and not self.num_short
 
 
 @dataclass(frozen=True)
@@ -44,27 +71,9 @@ class IndexChoice:
     """The chosen index, its settings, the reason for the choice, and all trials."""
 
     index: SearchIndex
-    settings: Setting
+    settings: Mapping[str, int | bool]
     reason: str
     trials: tuple[Trial, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Plan(Generic[SettingsT]):
-    """The settings of a backend that tuning can try.
-
-    Attributes:
-        is_configured: Whether the configuration fixes the search settings, so there is no tuning.
-        leaf_counts: Leaf counts to try.
-        build: Builds an index from a leaf count, with default search settings.
-        ladders: Returns sequences of search settings to try, each from cheap to expensive.
-    """
-
-    backend: str
-    is_configured: bool
-    leaf_counts: list[int]
-    build: Callable[[int], TunableIndex[SettingsT]]
-    ladders: Callable[[SettingsT], Iterable[Iterable[SettingsT]]]
 
 
 def choose_index(vectors: Vectors, tuning_queries: Vectors, config: IndexConfig) -> IndexChoice:
@@ -73,14 +82,14 @@ def choose_index(vectors: Vectors, tuning_queries: Vectors, config: IndexConfig)
     Tuning takes the cheapest settings whose recall on `tuning_queries` reaches the target. If none
     does, the result is an exact index; with `backend: auto`, `partitioned` is tried before that.
 
-    Args:
-        vectors: `[num_candidates, dimension]`; may be memory-mapped.
-        tuning_queries: Embedded real queries `[num_queries, dimension]`. Candidates cannot replace
-            them: queries have another distribution, for which an index can have another recall.
-        config: Settings of the index.
+    `vectors` are `[num_candidates, dimension]` and may be memory-mapped. `tuning_queries` are
+    embedded real queries `[num_queries, dimension]`. Candidates cannot replace them: queries have
+    another distribution, for which an index can have another recall.
     """
+    if config.backend == "exact":
+        return IndexChoice(ExactIndex(vectors), {}, "as configured")
     if config.backend != "auto":
-        return _of_backend(config.backend, vectors, tuning_queries, config)
+        return _approximate(config.backend, vectors, tuning_queries, config)
     exact = ExactIndex(vectors)
     queries = tuning_queries if len(tuning_queries) else vectors[:1]
     took_ms = single_query_ms(exact, queries, min(config.k, len(vectors)))
@@ -92,127 +101,80 @@ def choose_index(vectors: Vectors, tuning_queries: Vectors, config: IndexConfig)
     if took_ms <= config.latency_budget_ms:
         return IndexChoice(exact, {}, reason)
     del exact  # frees a copy of the catalogue
-    failures = []
-    if importlib.util.find_spec("scann"):
-        choice = _of_backend("scann", vectors, tuning_queries, config)
-        if choice.index.backend != "exact":
-            return choice
-        failures.append(choice.reason)
-    choice = _of_backend("partitioned", vectors, tuning_queries, config)
-    return replace(choice, reason="; ".join([*failures, choice.reason]))
+    if not importlib.util.find_spec("scann"):
+        return _approximate("partitioned", vectors, tuning_queries, config)
+    choice = _approximate("scann", vectors, tuning_queries, config)
+    if choice.index.backend != "exact":
+        return choice
+    other = _approximate("partitioned", vectors, tuning_queries, config)
+    return replace(other, reason=f"{choice.reason}; {other.reason}")
 
 
-def _of_backend(
-    backend: str, vectors: Vectors, tuning_queries: Vectors, config: IndexConfig
-) -> IndexChoice:
-    if backend == "exact":
-        return IndexChoice(ExactIndex(vectors), {}, "as configured")
-    if backend == "partitioned":
-        return _approximate(_partitioned_plan(vectors, config), vectors, tuning_queries, config)
-    if len(vectors) < _FEWEST_FOR_SCANN:
-        return _exact_instead(
-            vectors, f"ScaNN needs at least {_FEWEST_FOR_SCANN} candidates, not {len(vectors)}"
-        )
-    return _approximate(_scann_plan(vectors, config), vectors, tuning_queries, config)
+def single_query_ms(index: SearchIndex, queries: Vectors, k: int) -> float:
+    """Return the median time of a single query in milliseconds."""
+    rows = np.resize(queries, (_SINGLE_QUERIES, queries.shape[1]))
+    return search_in_batches(index.search, rows, k, batch_size=1)[1] * 1e3
+
+
+def growing_parts(whole: int) -> Iterator[int]:
+    """Yield increasing numbers of leaves or blocks, from about 0.5 % of `whole` to `whole`."""
+    part = math.ceil(whole * _SMALLEST_SHARE)
+    while part < whole:
+        yield part
+        part = max(part + 1, math.ceil(part * _STEP))
+    yield whole
 
 
 def _approximate(
-    plan: _Plan[SettingsT], vectors: Vectors, tuning_queries: Vectors, config: IndexConfig
+    backend: str, vectors: Vectors, tuning_queries: Vectors, config: IndexConfig
 ) -> IndexChoice:
-    if plan.is_configured or not len(tuning_queries):
-        index = plan.build(plan.leaf_counts[-1])
+    """Build an approximate index, or an exact one if no setting reaches the target."""
+    if backend == "scann" and len(vectors) < _FEWEST_FOR_SCANN:
+        why = f"ScaNN needs at least {_FEWEST_FOR_SCANN} candidates, not {len(vectors)}"
+        return _exact_instead(vectors, why)
+    leaf_counts = _leaf_counts(config.leaves, len(vectors), _LEAVES_PER_ROOT[backend])
+    ladders_of = _scann_ladders if backend == "scann" else _partitioned_ladders
+    if config.leaves_to_search and (config.reorder or backend == "partitioned"):
+        [[settings]] = ladders_of(leaf_counts[-1], vectors, config)
+        index = _build(backend, vectors, settings, config.k)
         index.end_tuning()
-        reason = "as configured" if plan.is_configured else "not tuned: there are no queries"
-        return IndexChoice(index, asdict(index.settings), reason)
+        return IndexChoice(index, asdict(settings), "as configured")
+    if not len(tuning_queries):
+        return _exact_instead(vectors, f"there are no queries to tune {backend} with")
     exact = exact_answers(vectors, tuning_queries, config.k)
     trials: list[Trial] = []
     chosen, least_us = None, math.inf
-    for leaves in plan.leaf_counts:
-        index = plan.build(leaves)
-        ladders = plan.ladders(index.settings)
-        tried, settings, query_us = tune(
-            index, ladders, vectors, exact, config.recall_target, least_us
+    for leaves in leaf_counts:
+        ladders = ladders_of(leaves, vectors, config)
+        index = _build(backend, vectors, ladders[0][0], config.k)
+        settings, least_us = _tune(
+            index, ladders, vectors, exact, config.recall_target, least_us, trials
         )
         index.end_tuning()
-        trials += tried
         if settings is not None:
             index.settings = settings
-            chosen, least_us = index, query_us
+            chosen = index
+    target = f"`index.recall_target` {config.recall_target:g} with confidence"
     if chosen is None:
         best = max(trial.assured_recall for trial in trials)
-        return _exact_instead(
-            vectors,
-            f"no setting of {plan.backend} reaches `index.recall_target` {config.recall_target:g} "
-            f"with confidence: the best of {len(trials)} has recall {best:.4f}",
-            tuple(trials),
-        )
-    reason = (
-        f"the cheapest of {len(trials)} settings that reaches `index.recall_target` "
-        f"{config.recall_target:g} with confidence"
-    )
+        why = f"no setting of {backend} reaches {target}: the best of {len(trials)} has recall "
+        return _exact_instead(vectors, f"{why}{best:.4f}", trials)
+    reason = f"the cheapest of {len(trials)} settings that reaches {target}"
     return IndexChoice(chosen, asdict(chosen.settings), reason, tuple(trials))
 
 
-def _exact_instead(vectors: Vectors, why: str, trials: tuple[Trial, ...] = ()) -> IndexChoice:
+def _exact_instead(vectors: Vectors, why: str, trials: Sequence[Trial] = ()) -> IndexChoice:
     log.warning("%s; building the exact index", why)
-    return IndexChoice(ExactIndex(vectors), {}, f"exact, because {why}", trials)
+    return IndexChoice(ExactIndex(vectors), {}, f"exact, because {why}", tuple(trials))
 
 
-def _scann_plan(vectors: Vectors, config: IndexConfig) -> "_Plan[ScannSettings]":
-    # Imported here, because the other backends work without ScaNN.
-    from components.index_builder.scann_index import ScannIndex, ScannSettings, index_bytes
-
-    num_candidates, k = len(vectors), min(config.k, len(vectors))
-    float_bytes = index_bytes(num_candidates, vectors.shape[1], int8=False)
-    limit_mb = config.int8_above_mb
-    int8 = limit_mb is not None and float_bytes > limit_mb * _BYTES_PER_MB
-    reorders = (
-        [min(config.reorder, num_candidates)]
-        if config.reorder
-        else sorted({min(times * k, num_candidates) for times in _REORDERS})
-    )
-
-    def build(leaves: int) -> "ScannIndex":
-        settings = ScannSettings.choose(
-            num_candidates, k, leaves, config.leaves_to_search, config.reorder, int8
-        )
-        return ScannIndex(vectors, k, settings)
-
-    def ladders(base: "ScannSettings") -> "Iterator[Iterable[ScannSettings]]":
-        for reorder in reorders:
-            parts = [config.leaves_to_search] if config.leaves_to_search else None
-            yield (
-                replace(base, leaves_to_search=part, reorder=reorder)
-                for part in parts or growing_parts(base.leaves)
-            )
-
-    return _Plan(
-        "scann",
-        bool(config.leaves_to_search and config.reorder),
-        _leaf_counts(config.leaves, num_candidates, _SCANN_LEAVES),
-        build,
-        ladders,
-    )
-
-
-def _partitioned_plan(vectors: Vectors, config: IndexConfig) -> _Plan[PartitionedSettings]:
-    def build(leaves: int) -> PartitionedIndex:
-        settings = PartitionedSettings.choose(len(vectors), leaves, config.leaves_to_search)
+def _build(backend: str, vectors: Vectors, settings: Any, k: int) -> SearchIndex:
+    if backend == "partitioned":
         return PartitionedIndex(vectors, settings)
+    # Imported here, because the other backends work without ScaNN.
+    from components.index_builder.scann_index import ScannIndex
 
-    def ladders(base: PartitionedSettings) -> Iterator[Iterable[PartitionedSettings]]:
-        most = PartitionedSettings.choose(len(vectors), base.leaves, base.leaves)
-        yield (
-            replace(base, blocks_to_search=part) for part in growing_parts(most.blocks_to_search)
-        )
-
-    return _Plan(
-        "partitioned",
-        config.leaves_to_search is not None,
-        _leaf_counts(config.leaves, len(vectors), _PARTITIONED_LEAVES),
-        build,
-        ladders,
-    )
+    return ScannIndex(vectors, min(k, len(vectors)), settings)
 
 
 def _leaf_counts(configured: int | None, num_candidates: int, roots: tuple[int, ...]) -> list[int]:
@@ -221,3 +183,78 @@ def _leaf_counts(configured: int | None, num_candidates: int, roots: tuple[int, 
     tried = roots if num_candidates <= _FEW_CANDIDATES else roots[-1:]
     root = math.sqrt(num_candidates)
     return sorted({min(num_candidates, round(times * root)) for times in tried})
+
+
+def _scann_ladders(leaves: int, vectors: Vectors, config: IndexConfig) -> list[list[Any]]:
+    """Return sequences of settings to try, each from cheap to expensive."""
+    from components.index_builder.scann_index import ScannSettings, index_bytes
+
+    num_candidates, k = len(vectors), min(config.k, len(vectors))
+    float_bytes = index_bytes(num_candidates, vectors.shape[1], int8=False)
+    limit_mb = config.int8_above_mb
+    int8 = limit_mb is not None and float_bytes > limit_mb * _BYTES_PER_MB
+    reorders = [config.reorder] if config.reorder else [times * k for times in _REORDERS]
+    parts = [config.leaves_to_search] if config.leaves_to_search else growing_parts(leaves)
+    parts = [min(part, leaves) for part in parts]
+    return [
+        [ScannSettings(leaves, part, reorder, int8) for part in parts]
+        for reorder in sorted({min(number, num_candidates) for number in reorders})
+    ]
+
+
+def _partitioned_ladders(leaves: int, vectors: Vectors, config: IndexConfig) -> list[list[Any]]:
+    """Return sequences of settings to try, each from cheap to expensive."""
+    of_leaves = PartitionedSettings.of_leaves
+    if config.leaves_to_search:
+        return [[of_leaves(leaves, min(config.leaves_to_search, leaves), len(vectors))]]
+    most = of_leaves(leaves, leaves, len(vectors))
+    parts = growing_parts(most.blocks_to_search)
+    return [[replace(most, blocks_to_search=part) for part in parts]]
+
+
+def _tune(
+    index: SearchIndex,
+    ladders: Sequence[Sequence[Any]],
+    vectors: Vectors,
+    exact: ExactAnswers,
+    recall_target: float,
+    least_us: float,
+    trials: list[Trial],
+) -> tuple[Any | None, float]:
+    """Try the settings of each ladder until one reaches the target or is slower than the best.
+
+    Trials are added to `trials`. Return the cheapest settings that take less than `least_us`
+    microseconds per query and reach the target, or None, and their time.
+    """
+    chosen = None
+    for ladder in ladders:
+        rungs, best_recall, steps_without_gain = list(ladder), -math.inf, 0
+        while rungs:
+            index.settings = settings = rungs.pop(0)
+            trial = _measure(index, vectors, exact)
+            trials.append(trial)
+            if trial.query_us >= least_us:
+                break
+            if trial.reaches(recall_target):
+                chosen, least_us = settings, trial.query_us
+                break
+            gains = trial.recall >= best_recall + _LEAST_GAIN
+            steps_without_gain = 0 if gains else steps_without_gain + 1
+            best_recall = max(best_recall, trial.recall)
+            if steps_without_gain == 2:
+                del rungs[:-1]
+    return chosen, least_us
+
+
+def _measure(index: SearchIndex, vectors: Vectors, exact: ExactAnswers) -> Trial:
+    found, seconds = search_in_batches(index.attempt, exact.queries, exact.k)
+    shares = recall_of_each(vectors, exact, found)
+    recall = float(shares.mean())
+    error = float(shares.std() / math.sqrt(len(shares)))
+    return Trial(
+        asdict(index.settings),
+        round(recall, 4),
+        round(recall - _STANDARD_ERRORS * error, 4),
+        round(seconds * 1e6, 1),
+        int((found < 0).any(axis=1).sum()),
+    )

@@ -12,15 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from components.index_builder.search_index import SearchResult, completed
+from components.index_builder.search_index import SearchIndex, SearchResult
 
 Vectors = npt.NDArray[np.float32]
 
 # Vectors per block. With 250 vectors per leaf, 6 % of the stored vectors are padding.
 BLOCK_SIZE = 32
-# Default number of leaves, as a multiple of the square root of the catalogue size. With more, most
-# of the search time is spent on ranking leaves.
-_LEAVES_PER_ROOT = 4
 # Estimate of how far the best vector of a leaf is above the leaf's mean, in units of the root mean
 # square distance from the mean. Measured with a million vectors: with 0.6, a search reads half as
 # many vectors as with 0; with 0.4 or 0.8, it reads a tenth more.
@@ -39,39 +36,23 @@ _SCORES_PER_BLOCK = 32_000_000
 
 @dataclass(frozen=True)
 class PartitionedSettings:
-    """Settings of a partitioned index.
-
-    Attributes:
-        leaves: Maximum number of clusters of the catalogue.
-        blocks_to_search: Number of blocks read per query.
-    """
+    """The maximum number of clusters of the catalogue, and the number of blocks read per query."""
 
     leaves: int
     blocks_to_search: int
 
     @classmethod
-    def choose(
-        cls, num_candidates: int, leaves: int | None, leaves_to_search: int | None
-    ) -> "PartitionedSettings":
-        """Return settings, by default with 4 √n leaves, of which a search reads a twentieth."""
-        chosen = min(
-            leaves or max(1, round(_LEAVES_PER_ROOT * math.sqrt(num_candidates))), num_candidates
-        )
-        searched = min(leaves_to_search or math.ceil(chosen / 20), chosen)
+    def of_leaves(cls, leaves: int, searched: int, num_candidates: int) -> "PartitionedSettings":
+        """Return the settings that read about `searched` of the leaves."""
         # On average, half a block per leaf is padding.
-        blocks = math.ceil(searched * (num_candidates / chosen / BLOCK_SIZE + 0.5))
-        return cls(chosen, blocks)
+        return cls(leaves, math.ceil(searched * (num_candidates / leaves / BLOCK_SIZE + 0.5)))
 
 
-class PartitionedIndex(tf.Module):
+class PartitionedIndex(SearchIndex):
     """Index that computes exact scores, but only for the vectors of the best leaves.
 
     Leaves are ranked by the score of their mean plus a term that grows with the spread of their
     vectors, because the best vector of a leaf scores higher than the mean.
-
-    Args:
-        vectors: `[num_candidates, dimension]`.
-        settings: Numbers of leaves and of blocks to search.
     """
 
     backend = "partitioned"
@@ -82,7 +63,12 @@ class PartitionedIndex(tf.Module):
         self.num_candidates, self._dimension = vectors.shape
         leaves = cut_into_leaves(vectors, settings.leaves, _SEED)
         means, sizes = leaf_means(vectors, leaves, int(leaves.max()) + 1)
-        spread = np.sqrt(_mean_square_distance(vectors, leaves, means, sizes))
+        # The squared distances from the mean, averaged over a leaf, are the mean of the squared
+        # lengths of its vectors minus the squared length of their mean.
+        squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
+        variance = np.bincount(leaves, weights=squares) / sizes
+        variance -= np.einsum("ld,ld->l", means, means, dtype=np.float64)
+        spread = np.sqrt(np.maximum(variance, 0.0)).astype(np.float32)
         num_blocks = -(-sizes // BLOCK_SIZE)
         first_block = np.cumsum(num_blocks) - num_blocks
         self._num_leaves, self._num_blocks = len(sizes), int(num_blocks.sum())
@@ -100,24 +86,16 @@ class PartitionedIndex(tf.Module):
         position_of[order] = positions
         # Added to the scores, so that padding ranks last.
         padding = np.where(candidates < 0, np.float32(-np.inf), np.float32(0.0))
-
-        def variable(values: npt.NDArray[np.generic], name: str) -> tf.Variable:
-            return tf.Variable(values, trainable=False, name=name)
-
         # Before rows are gathered, `read_value()` reads the variable: after a gather from the
         # variable itself, TensorFlow copies the whole variable on every later read.
-        self._means = variable(means, "leaf_means")
-        self._spread = variable(_SPREAD_WEIGHT * spread, "leaf_spread")
-        self._leaf_blocks = variable(num_blocks.astype(np.int32), "leaf_blocks")
-        self._first_block = variable(first_block.astype(np.int32), "first_block")
-        self._blocks = variable(blocks.reshape(-1, BLOCK_SIZE, self._dimension), "blocks")
-        self._candidates = variable(candidates, "candidates")
-        self._position_of = variable(position_of, "position_of")
-        self._padding = variable(padding.reshape(-1, BLOCK_SIZE), "padding")
-
-    def search(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
-        """Return the best candidates (`SearchIndex.search`)."""
-        return completed(self, queries, count, self.attempt(queries, count))
+        self._means = tf.Variable(means, False)
+        self._spread = tf.Variable(_SPREAD_WEIGHT * spread, False)
+        self._leaf_blocks = tf.Variable(num_blocks.astype(np.int32), False)
+        self._first_block = tf.Variable(first_block.astype(np.int32), False)
+        self._blocks = tf.Variable(blocks.reshape(-1, BLOCK_SIZE, self._dimension), False)
+        self._candidates = tf.Variable(candidates, False)
+        self._position_of = tf.Variable(position_of, False)
+        self._padding = tf.Variable(padding.reshape(-1, BLOCK_SIZE), False)
 
     def attempt(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
         """Search only the best leaves; missing candidates have the index -1 and the score -inf."""
@@ -134,9 +112,6 @@ class PartitionedIndex(tf.Module):
             tf.pad(scores, missing, constant_values=-np.inf),
         )
 
-    def end_tuning(self) -> None:
-        """Do nothing: an attempt needs no more memory than a search."""
-
     def scores_of_all(self, queries: tf.Tensor) -> tf.Tensor:
         """Return the scores `[batch, num_candidates]` of all candidates."""
         vectors = tf.reshape(self._blocks, [-1, self._dimension])
@@ -149,7 +124,7 @@ class PartitionedIndex(tf.Module):
         return tf.gather(vectors, tf.gather(self._position_of.read_value(), indices))
 
     def _blocks_to_search(self) -> int:
-        return min(self.settings.blocks_to_search, self._num_blocks)
+        return min(int(self.settings.blocks_to_search), self._num_blocks)
 
     def _bytes_read(self) -> int:
         return 4 * self._blocks_to_search() * BLOCK_SIZE * self._dimension
@@ -204,27 +179,11 @@ class PartitionedIndex(tf.Module):
         return tf.where(leaf < num_leaves, blocks, self._num_blocks)
 
 
-def _mean_square_distance(
-    vectors: Vectors, leaves: npt.NDArray[np.int32], means: Vectors, sizes: npt.NDArray[np.int64]
-) -> Vectors:
-    """Return the mean squared distance of each leaf's vectors from their mean, `[num_leaves]`."""
-    # This is the mean squared length of the vectors minus the squared length of their mean.
-    squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
-    mean_squares = np.bincount(leaves, weights=squares) / sizes
-    spread = mean_squares - np.einsum("ld,ld->l", means, means, dtype=np.float64)
-    return np.asarray(np.maximum(spread, 0.0), np.float32)
-
-
 def cut_into_leaves(vectors: Vectors, num_leaves: int, seed: int) -> npt.NDArray[np.int32]:
     """Cluster vectors with k-means and return the leaf of each, `[num_vectors]`.
 
-    No leaf is empty. NumPy sums the vectors in a fixed order, so the same seed gives the same
-    leaves.
-
-    Args:
-        vectors: `[num_vectors, dimension]`; may be memory-mapped.
-        num_leaves: Maximum number of leaves; there may be fewer, for example if vectors are equal.
-        seed: Seed of the training sample and of the initial centres.
+    No leaf is empty. There may be fewer than `num_leaves`, for example if vectors are equal. NumPy
+    sums the vectors in a fixed order, so the same seed gives the same leaves.
 
     References:
         Lloyd. Least squares quantization in PCM. IEEE Transactions on Information Theory 1982.
@@ -260,15 +219,7 @@ def leaf_means(
 def _nearest(vectors: Vectors, centres: Vectors) -> npt.NDArray[np.int32]:
     """Return the index of the nearest centre (Euclidean) of each vector, `[num_vectors]`."""
     rows = max(1, _SCORES_PER_BLOCK // len(centres))
-    offsets = tf.constant(-0.5 * np.square(centres).sum(axis=1))
-    transposed = tf.constant(np.ascontiguousarray(centres.T))
-    return np.concatenate(
-        [
-            tf.argmax(
-                tf.matmul(vectors[start : start + rows], transposed) + offsets,
-                axis=1,
-                output_type=tf.int32,
-            ).numpy()
-            for start in range(0, len(vectors), rows)
-        ]
-    )
+    offsets, transposed = -0.5 * np.square(centres).sum(axis=1), tf.constant(centres.T)
+    parts = [vectors[start : start + rows] for start in range(0, len(vectors), rows)]
+    scores = (tf.matmul(part, transposed) + offsets for part in parts)
+    return np.concatenate([tf.argmax(of, axis=1, output_type=tf.int32).numpy() for of in scores])

@@ -1,6 +1,7 @@
 """Recall and hit rate of an index, measured with sample queries against exact search."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,13 +9,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import tensorflow as tf
 
-from components.index_builder.search_index import SearchIndex, SearchResult
+from components.index_builder.search_index import SearchResult
 from models.features.spec import FeatureSpec
 from models.input.raw_examples import read_timelines
 from models.towers.saved_towers import SavedTowers
 
 Vectors = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int32]
+Search = Callable[[tf.Tensor, tf.Tensor], SearchResult]
 
 QUERIES_PER_BATCH = 128
 _TIMELINES_PER_BATCH = 256
@@ -30,8 +32,8 @@ class SampleQueries:
     """Embedded real queries: tuning queries tune the index, judging queries measure the result.
 
     Attributes:
-        tuning: `[num_tuning, dimension]`.
-        judging: `[num_judging, dimension]`.
+        tuning: `[num_tuning, dimension]`; there may be none.
+        judging: `[num_judging, dimension]`; there is at least one.
         target_rows: Row in `judging` of each held-out event's query `[num_events]`.
         targets: Candidate index of each held-out event, -1 if the catalogue lacks it
             `[num_events]`.
@@ -55,6 +57,9 @@ class SampleQueries:
 
         There are `count` queries of each kind, or half of all queries if there are fewer. `ids` are
         the candidate IDs in blocks, in index order.
+
+        Raises:
+            ValueError: The files have no timelines.
         """
         vectors: list[Vectors] = []
         rows: list[npt.NDArray[np.int64]] = []
@@ -67,6 +72,11 @@ class SampleQueries:
             num_read += len(vectors[-1])
             if num_read >= 2 * count:
                 break
+        if not vectors:
+            raise ValueError(
+                f"the index is measured with queries, but none are in {', '.join(files[:3])}; "
+                "hold out events of at least one query with the settings of `split`"
+            )
         queries = np.concatenate(vectors)[: 2 * count]
         target_rows = np.concatenate(rows)
         judged = (target_rows < len(queries)) & (target_rows % 2 == 0)
@@ -81,9 +91,7 @@ class SampleQueries:
         """Return the share of held-out events whose candidate was found; NaN without events.
 
         Events whose candidate the catalogue lacks are ignored, because no search can find it.
-
-        Args:
-            found: Candidate indices found for each judging query `[num_judging, k]`.
+        `found` has the candidate indices for each judging query `[num_judging, k]`.
         """
         known = self.targets >= 0
         if not known.any():
@@ -112,58 +120,14 @@ def exact_answers(vectors: Vectors, queries: Vectors, k: int) -> ExactAnswers:
     `vectors` may be memory-mapped. If the catalogue has fewer than k candidates, all are returned.
     """
     k = min(k, len(vectors))
-    parts = [
-        _answers_to_batch(vectors, queries[start : start + QUERIES_PER_BATCH], k)
-        for start in range(0, len(queries), QUERIES_PER_BATCH)
-    ]
-    indices, scores = zip(*parts, strict=True) if parts else ([], [])
-    none = np.zeros((0, k))
-    return ExactAnswers(
-        queries,
-        np.concatenate([none.astype(np.int32), *indices]),
-        np.concatenate([none.astype(np.float32), *scores]),
-    )
-
-
-def recall_of_each(vectors: Vectors, exact: ExactAnswers, found: Indices) -> Vectors:
-    """Return the recall@k of each query `[num_queries]`.
-
-    A found candidate counts as correct if it scores at least as much as the last exact result: of
-    candidates with equal scores, exact search returns arbitrary ones.
-
-    Args:
-        vectors: `[num_candidates, dimension]`.
-        exact: Exact results of the same queries.
-        found: Candidate indices from the index `[num_queries, k]`, -1 for missing candidates.
-    """
-    shares = np.zeros(len(found), np.float32)
-    for row, (candidates, query, scores) in enumerate(
-        zip(found, exact.queries, exact.scores, strict=True)
-    ):
-        least = scores[-1] - _ROUNDING * np.abs(scores).max()
-        found_scores = vectors[candidates[candidates >= 0]] @ query
-        shares[row] = np.count_nonzero(found_scores >= least) / exact.k
-    return shares
-
-
-def search_in_batches(index: SearchIndex, queries: Vectors, k: int) -> Iterator[Indices]:
-    """Yield the candidate indices that an index finds, `[batch, k]` per batch of queries."""
-    search = served_search(index.search, queries.shape[1])
+    best, indices = np.zeros((len(queries), k), np.float32), np.zeros((len(queries), k), np.int32)
     for start in range(0, len(queries), QUERIES_PER_BATCH):
-        batch = tf.constant(queries[start : start + QUERIES_PER_BATCH])
-        yield search(batch, tf.constant(k))[0].numpy()
+        rows = slice(start, start + QUERIES_PER_BATCH)
+        indices[rows], best[rows] = _best_of_blocks(vectors, queries[rows], k)
+    return ExactAnswers(queries, indices, best)
 
 
-def served_search(
-    search: Callable[[tf.Tensor, tf.Tensor], SearchResult], dimension: int
-) -> tf.types.experimental.ConcreteFunction:
-    """Trace a search into a graph, as in the served model."""
-    return tf.function(search, autograph=False).get_concrete_function(
-        tf.TensorSpec([None, dimension]), tf.TensorSpec([], tf.int32)
-    )
-
-
-def _answers_to_batch(vectors: Vectors, queries: Vectors, k: int) -> tuple[Indices, Vectors]:
+def _best_of_blocks(vectors: Vectors, queries: Vectors, k: int) -> tuple[Indices, Vectors]:
     best = np.zeros((len(queries), 0), np.float32)
     indices = np.zeros((len(queries), 0), np.int32)
     rows = max(k, _SCORES_PER_BLOCK // len(queries))
@@ -177,7 +141,47 @@ def _answers_to_batch(vectors: Vectors, queries: Vectors, k: int) -> tuple[Indic
         order = np.argsort(-best, axis=1, kind="stable")[:, :k]
         best = np.take_along_axis(best, order, axis=1)
         indices = np.take_along_axis(indices, order, axis=1)
-    return indices.astype(np.int32), best
+    return indices, best
+
+
+def recall_of_each(vectors: Vectors, exact: ExactAnswers, found: Indices) -> Vectors:
+    """Return the recall@k of each query `[num_queries]`.
+
+    `found` has candidate indices `[num_queries, k]`, -1 for missing ones. A candidate counts as
+    correct if it scores at least as much as the last exact result: of candidates with equal scores,
+    exact search returns arbitrary ones.
+    """
+    shares = np.zeros(len(found), np.float32)
+    for row, (candidates, query, scores) in enumerate(
+        zip(found, exact.queries, exact.scores, strict=True)
+    ):
+        least = scores[-1] - _ROUNDING * np.abs(scores).max()
+        found_scores = vectors[candidates[candidates >= 0]] @ query
+        shares[row] = np.count_nonzero(found_scores >= least) / exact.k
+    return shares
+
+
+def search_in_batches(
+    search: Search, queries: Vectors, k: int, batch_size: int = QUERIES_PER_BATCH
+) -> tuple[Indices, float]:
+    """Search in a graph, as the served model does: `SearchIndex.search` or `attempt`.
+
+    Return candidate indices `[num_queries, k]`, -1 for candidates without a finite score, and the
+    median time per query in seconds.
+    """
+    traced = tf.function(search, autograph=False).get_concrete_function(
+        tf.TensorSpec([None, queries.shape[1]]), tf.TensorSpec([], tf.int32)
+    )
+    count = tf.constant(k)
+    traced(tf.constant(queries[:1]), count)  # the first call builds the searcher
+    found, seconds = [], []
+    for start in range(0, len(queries), batch_size):
+        batch = tf.constant(queries[start : start + batch_size])
+        started = time.perf_counter()
+        indices, scores = traced(batch, count)
+        seconds.append((time.perf_counter() - started) / len(batch))
+        found.append(np.where(np.isfinite(scores), indices, -1))
+    return np.concatenate(found), float(np.median(seconds))
 
 
 def _indices_of(ids: Iterable[pa.Array], candidates: list[bytes]) -> npt.NDArray[np.int64]:

@@ -5,14 +5,15 @@ selective filter leaves too few, every candidate that passes the filter is score
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from components.index_builder.catalogue_files import FilterFiles, LineIndex
-from components.index_builder.search_index import SearchIndex
+from components.index_builder.search_index import SearchIndex, SearchResult
+
+# The score of a missing candidate, at the end of a result with fewer than k candidates.
+NO_SCORE = tf.float32.min
 
 # With a filter, the index is asked for this many times as many candidates. If less than about an
 # eighth of them pass, every candidate of the catalogue that passes is scored.
@@ -26,50 +27,43 @@ class CandidateFilter(tf.Module):
     """Filters candidates by the values of one categorical feature.
 
     It takes 8 bytes per candidate, 8 bytes per value of a candidate, and the distinct values
-    themselves.
+    themselves. The last value represents all values that no candidate has.
     """
 
     def __init__(self, files: FilterFiles) -> None:
         super().__init__()
         self._num_values = files.num_values
-        # TensorFlow rejects an empty table, which a feature that no candidate has would need.
-        self._index = LineIndex(files.values_file, self._num_values) if self._num_values else None
-        self._value_indices = _variable(files.value_indices, "value_indices")
-        self._row_splits = _variable(files.row_splits, "row_splits")
-        candidates, value_splits = files.by_value()
-        self._candidates = _variable(candidates, "candidates_by_value")
-        # The last value represents all values that no candidate has.
-        self._value_splits = _variable(np.append(value_splits, value_splits[-1]), "value_splits")
+        self._index = LineIndex(files.values_file, missing=self._num_values)
+        counts = np.bincount(files.value_indices, minlength=self._num_values + 1)
+        owners = np.repeat(
+            np.arange(len(files.row_splits) - 1, dtype=np.int32), np.diff(files.row_splits)
+        )
+        by_value = np.argsort(files.value_indices, kind="stable")
+        # The values of each candidate and the candidates with each value, as rows and their splits.
+        self._value_indices = tf.Variable(files.value_indices, False)
+        self._row_splits = tf.Variable(files.row_splits, False)
+        self._candidates = tf.Variable(owners[by_value], False)
+        self._value_splits = tf.Variable(np.concatenate(([0], np.cumsum(counts))), False)
 
     def allowed(self, requested: tf.Tensor) -> tf.Tensor:
         """Return a mask of the values that each request allows, `[batch, num_values + 1]` bool.
 
-        The last column represents all values that no candidate has. A row without requested values
-        is all False. `requested` is `[batch, m]` strings, padded with "".
+        A row without requested values is all False: all candidates pass. `requested` is
+        `[batch, m]` strings, padded with "".
         """
-        batch = tf.shape(requested)[0]
         given = tf.where(requested != "")
-        if self._index is None:
-            values = tf.zeros([tf.shape(given)[0]], tf.int32)
-        else:
-            values = self._index.lookup(tf.gather_nd(requested, given))
+        values = self._index.lookup(tf.gather_nd(requested, given))
         cells = tf.stack([tf.cast(given[:, 0], tf.int32), values], axis=1)
-        counts = tf.scatter_nd(cells, tf.ones_like(values), [batch, self._num_values + 1])
-        return counts > 0
+        shape = [tf.shape(requested)[0], self._num_values + 1]
+        return tf.scatter_nd(cells, tf.ones_like(values), shape) > 0
 
     def passes(self, allowed: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
-        """Return a mask of the candidates that pass the filter, `[batch, n]` bool.
-
-        Args:
-            allowed: `[batch, num_values + 1]`; if a row is all False, all candidates pass.
-            candidates: `[batch, n]` int32 indices.
-        """
-        width = tf.shape(candidates)[1]
+        """Return a mask of the candidates `[batch, n]` int32 that pass, with the same shape."""
         flat = tf.reshape(candidates, [-1])
         values = tf.ragged.range(
             tf.gather(self._row_splits, flat), tf.gather(self._row_splits, flat + 1)
         )
-        row = tf.cast(values.value_rowids(), tf.int32) // tf.maximum(width, 1)
+        row = tf.cast(values.value_rowids(), tf.int32) // tf.maximum(tf.shape(candidates)[1], 1)
         value = tf.gather(self._value_indices, values.flat_values)
         hits = tf.gather_nd(allowed, tf.stack([row, value], axis=1))
         found = tf.reshape(_any_in_row(hits, values.row_splits), tf.shape(candidates))
@@ -95,21 +89,8 @@ class CandidateFilter(tf.Module):
         return tf.unique(tf.gather(self._candidates, entries.flat_values)).y
 
 
+# A filter with its mask of allowed values (`CandidateFilter.allowed`).
 Condition = tuple[CandidateFilter, tf.Tensor]
-
-
-class Found(NamedTuple):
-    """The results of a search, best first; all tensors are `[batch, k]`.
-
-    Attributes:
-        indices: Candidate indices, int32; arbitrary if `is_candidate` is False.
-        scores: Float32; the lowest finite float32 if `is_candidate` is False.
-        is_candidate: False at the end if fewer than k candidates qualify.
-    """
-
-    indices: tf.Tensor
-    scores: tf.Tensor
-    is_candidate: tf.Tensor
 
 
 def restricted_search(
@@ -118,15 +99,17 @@ def restricted_search(
     k: int,
     exclude: tf.Tensor,
     conditions: Sequence[Condition],
-) -> Found:
+) -> SearchResult:
     """Find the k best candidates that are not excluded and pass every condition.
 
+    If fewer than k candidates qualify, the last scores are `NO_SCORE` with arbitrary indices.
+
     Args:
-        index: The index to search.
+        index: The index to search, with at least `k` candidates.
         queries: `[batch, dimension]`.
-        k: Number of results; at most the number of candidates.
+        k: Number of results.
         exclude: `[batch, m]` int32 candidate indices; negative ones are ignored.
-        conditions: Filters, each with its mask of allowed values (`CandidateFilter.allowed`).
+        conditions: The filters of each query.
     """
     # Membership is tested by a binary search in sorted rows. The added column ensures that no row
     # is empty.
@@ -137,24 +120,29 @@ def restricted_search(
         count *= tf.where(is_filtered, _OVERFETCH, 1)
     count = tf.minimum(count, index.num_candidates)
     indices, scores = index.search(queries, count)
-    qualifies = ~_is_member(excluded, indices)
-    for candidate_filter, allowed in conditions:
-        qualifies &= candidate_filter.passes(allowed, indices)
-    best, order = tf.math.top_k(tf.where(qualifies, scores, tf.float32.min), k)
-    found = Found(
-        tf.gather(indices, order, batch_dims=1),
-        best,
-        tf.gather(qualifies, order, batch_dims=1),
-    )
+    qualifies = _qualifies(indices, excluded, conditions)
+    best, order = tf.math.top_k(tf.where(qualifies, scores, NO_SCORE), k)
+    found = tf.gather(indices, order, batch_dims=1), best
     if not conditions:
         return found
-    too_few = ~found.is_candidate[:, -1] & (count < index.num_candidates)
-    completed = tf.cond(
+    too_few = (best[:, -1] == NO_SCORE) & (count < index.num_candidates)
+    indices, scores = tf.cond(
         tf.reduce_any(too_few),
         lambda: _search_rows(index, queries, k, excluded, conditions, too_few, found),
         lambda: found,
     )
-    return Found(*completed)
+    return indices, scores
+
+
+def _qualifies(
+    candidates: tf.Tensor, excluded: tf.Tensor, conditions: Sequence[Condition]
+) -> tf.Tensor:
+    """Return a mask of the `candidates` `[batch, n]` that are not excluded and pass."""
+    found = tf.minimum(tf.searchsorted(excluded, candidates), tf.shape(excluded)[1] - 1)
+    qualifies = tf.gather(excluded, found, batch_dims=1) != candidates
+    for candidate_filter, allowed in conditions:
+        qualifies &= candidate_filter.passes(allowed, candidates)
+    return qualifies
 
 
 def _search_rows(
@@ -164,8 +152,8 @@ def _search_rows(
     excluded: tf.Tensor,
     conditions: Sequence[Condition],
     too_few: tf.Tensor,
-    found: Found,
-) -> Found:
+    found: SearchResult,
+) -> SearchResult:
     """Search the rows `too_few` of `found` again by scoring every candidate that qualifies.
 
     A row has too few candidates only if one of its filters is selective. The search starts from the
@@ -173,53 +161,33 @@ def _search_rows(
     """
 
     # One row at a time, because all rows together would need memory for rows × catalogue scores.
-    def search_row(row: tf.Tensor) -> Found:
-        allowed = [values[row] for _, values in conditions]
-        fewest = tf.argmin(
-            tf.stack(
-                [
-                    candidate_filter.num_matches(values)
-                    for (candidate_filter, _), values in zip(conditions, allowed, strict=True)
-                ]
-            ),
-            output_type=tf.int32,
-        )
-        # The default arguments bind the values of this iteration.
+    def search_row(row: tf.Tensor) -> SearchResult:
+        of_row = [(condition, allowed[row]) for condition, allowed in conditions]
+        sizes = tf.stack([condition.num_matches(allowed) for condition, allowed in of_row])
+        # The default argument binds the value of this iteration.
         candidates = tf.switch_case(
-            fewest,
-            [
-                lambda candidate_filter=candidate_filter, values=values: candidate_filter.matches(
-                    values
-                )
-                for (candidate_filter, _), values in zip(conditions, allowed, strict=True)
-            ],
+            tf.argmin(sizes, output_type=tf.int32),
+            [lambda pair=pair: pair[0].matches(pair[1]) for pair in of_row],
         )
-        qualifies = ~_is_member(excluded[row][None], candidates[None])
-        for (candidate_filter, _), values in zip(conditions, allowed, strict=True):
-            qualifies &= candidate_filter.passes(values[None], candidates[None])
+        of_row = [(condition, allowed[None]) for condition, allowed in of_row]
+        qualifies = _qualifies(candidates[None], excluded[row][None], of_row)
         return _best_of(index, queries[row], k, tf.boolean_mask(candidates, qualifies[0]))
 
     rows = tf.where(too_few)
-    searched = tf.map_fn(
+    indices, scores = tf.map_fn(
         search_row,
         rows[:, 0],
-        fn_output_signature=Found(
-            tf.TensorSpec([k], tf.int32),
-            tf.TensorSpec([k], tf.float32),
-            tf.TensorSpec([k], tf.bool),
-        ),
+        fn_output_signature=(tf.TensorSpec([k], tf.int32), tf.TensorSpec([k], tf.float32)),
         parallel_iterations=1,
     )
-    return Found(
-        *(
-            tf.tensor_scatter_nd_update(before, rows, after)
-            for before, after in zip(found, searched, strict=True)
-        )
+    return (
+        tf.tensor_scatter_nd_update(found[0], rows, indices),
+        tf.tensor_scatter_nd_update(found[1], rows, scores),
     )
 
 
-def _best_of(index: SearchIndex, query: tf.Tensor, k: int, candidates: tf.Tensor) -> Found:
-    """Return the k best of `candidates` `[n]`; all tensors of the result are `[k]`."""
+def _best_of(index: SearchIndex, query: tf.Tensor, k: int, candidates: tf.Tensor) -> SearchResult:
+    """Return the k best of `candidates` `[n]`, both tensors `[k]`."""
     num_candidates = tf.shape(candidates)[0]
     few = int(index.num_candidates * _LARGEST_GATHERED_SHARE)
     scores = tf.cond(
@@ -229,21 +197,10 @@ def _best_of(index: SearchIndex, query: tf.Tensor, k: int, candidates: tf.Tensor
     )
     best, order = tf.math.top_k(scores, tf.minimum(num_candidates, k))
     missing = [[0, k - tf.shape(best)[0]]]
-    return Found(
+    return (
         tf.ensure_shape(tf.pad(tf.gather(candidates, order), missing), [k]),
-        tf.ensure_shape(tf.pad(best, missing, constant_values=tf.float32.min), [k]),
-        tf.ensure_shape(tf.pad(tf.ones_like(best, tf.bool), missing), [k]),
+        tf.ensure_shape(tf.pad(best, missing, constant_values=NO_SCORE), [k]),
     )
-
-
-def _is_member(sorted_sets: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-    """Return a mask of the `items` `[batch, n]` in the set `[batch, m]` of their row; m > 0."""
-    found = tf.minimum(tf.searchsorted(sorted_sets, items), tf.shape(sorted_sets)[1] - 1)
-    return tf.gather(sorted_sets, found, batch_dims=1) == items
-
-
-def _variable(values: npt.NDArray[Any], name: str) -> tf.Variable:
-    return tf.Variable(values, trainable=False, name=name)
 
 
 def _any_in_row(flags: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:

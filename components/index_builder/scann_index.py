@@ -14,7 +14,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from scann.scann_ops.py import scann_ops
 
-from components.index_builder.search_index import SearchResult, completed
+from components.index_builder.search_index import SearchIndex, SearchResult
 
 _DIMENSIONS_PER_BLOCK = 2
 _ANISOTROPIC_THRESHOLD = 0.2
@@ -22,42 +22,15 @@ _ANISOTROPIC_THRESHOLD = 0.2
 
 @dataclass(frozen=True)
 class ScannSettings:
-    """Settings of a ScaNN index.
+    """The number of clusters, of clusters searched per query, and of rescored neighbours.
 
-    Attributes:
-        leaves: Number of clusters of the catalogue.
-        leaves_to_search: Number of clusters searched per query.
-        reorder: Number of neighbours that are rescored with the stored vectors.
-        int8: Whether to store each coordinate of a vector in one byte, not four.
+    With `int8`, each coordinate of a vector is stored in one byte, not four.
     """
 
     leaves: int
     leaves_to_search: int
     reorder: int
     int8: bool = False
-
-    @classmethod
-    def choose(
-        cls,
-        num_candidates: int,
-        k: int,
-        leaves: int | None,
-        leaves_to_search: int | None,
-        reorder: int | None,
-        int8: bool = False,
-    ) -> "ScannSettings":
-        """Return settings, by default with √n leaves, a fifth of them searched, and 4k rescored.
-
-        With 100,000 clustered vectors, searching a fifth of 316 leaves and rescoring 250 to 400
-        neighbours gave a recall@100 of 0.955. The defaults suit up to a few million candidates.
-        """
-        chosen = leaves or max(1, round(math.sqrt(num_candidates)))
-        return cls(
-            leaves=min(chosen, num_candidates),
-            leaves_to_search=min(leaves_to_search or max(1, math.ceil(chosen / 5)), num_candidates),
-            reorder=min(reorder or max(4 * k, 250), num_candidates),
-            int8=int8,
-        )
 
 
 def index_bytes(num_candidates: int, dimension: int, int8: bool) -> int:
@@ -69,7 +42,7 @@ def index_bytes(num_candidates: int, dimension: int, int8: bool) -> int:
     return num_candidates * (dimension * (1 if int8 else 4) + codes + 4)
 
 
-class ScannIndex(tf.Module):
+class ScannIndex(SearchIndex):
     """ScaNN index: leaves, anisotropic product quantization, and rescoring of the best neighbours.
 
     The searcher is saved as variables (`serialize_to_module`) and rebuilt inside the graph, so a
@@ -88,11 +61,7 @@ class ScannIndex(tf.Module):
         self.settings = settings
         searcher = (
             scann_ops.builder(vectors, k, "dot_product")
-            .tree(
-                settings.leaves,
-                settings.leaves_to_search,
-                training_sample_size=len(vectors),
-            )
+            .tree(settings.leaves, settings.leaves_to_search, training_sample_size=len(vectors))
             .score_ah(
                 _DIMENSIONS_PER_BLOCK, anisotropic_quantization_threshold=_ANISOTROPIC_THRESHOLD
             )
@@ -108,7 +77,7 @@ class ScannIndex(tf.Module):
     def search(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
         """Return the best candidates (`SearchIndex.search`)."""
         searcher = scann_ops.searcher_from_module(self._module)
-        return completed(self, queries, count, self._search_leaves(searcher, queries, count))
+        return self.completed(queries, count, self._search_leaves(searcher, queries, count))
 
     def attempt(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
         """Search only the best leaves; missing candidates have the index 0 and the score NaN."""

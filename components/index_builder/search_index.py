@@ -1,6 +1,6 @@
-"""The protocol of search backends, the completion of short results, and exact search."""
+"""The base class of search backends, and exact search."""
 
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,15 +9,19 @@ import tensorflow as tf
 SearchResult = tuple[tf.Tensor, tf.Tensor]
 
 
-class SearchIndex(Protocol):
-    """A `tf.Module` that finds the candidates with the largest dot products.
+class SearchIndex(tf.Module):
+    """Finds the candidates with the largest dot products.
 
     Its methods are traced into the served graph, so all arguments may be symbolic. A candidate is
     identified by its index, `0 .. num_candidates - 1`, in the order of the vectors.
+
+    Attributes:
+        settings: A dataclass of search settings, which may change; a trace uses the current ones.
     """
 
     backend: str
     num_candidates: int
+    settings: Any = None
 
     def search(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
         """Return int32 indices and float32 scores, both `[batch, count]`, best first.
@@ -29,45 +33,52 @@ class SearchIndex(Protocol):
             queries: `[batch, dimension]` float32; the batch may be empty.
             count: Scalar int32, at most `num_candidates`.
         """
+        return self.completed(queries, count, self.attempt(queries, count))
+
+    def attempt(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
+        """Search like `search`, but give missing candidates a score that is not finite."""
+        raise NotImplementedError
+
+    def end_tuning(self) -> None:
+        """Free the memory that only `attempt` needs."""
 
     def scores_of_all(self, queries: tf.Tensor) -> tf.Tensor:
         """Return the scores `[batch, num_candidates]` of all candidates, in index order.
 
-        The scores are as exact as the stored vectors, which may be quantized. This method reads the
-        whole catalogue, so use it only if `search` cannot answer a query, for example because of a
-        filter.
+        The scores are as exact as the stored vectors, which may be quantized. This reads the whole
+        catalogue, so use it only if `search` cannot answer a query, for example with a filter.
         """
+        raise NotImplementedError
 
     def vectors_at(self, indices: tf.Tensor) -> tf.Tensor:
         """Return the vectors `[…, dimension]` of the candidates `indices` `[…]`."""
+        raise NotImplementedError
+
+    def search_all(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
+        """Search by scoring all candidates."""
+        scores, indices = tf.math.top_k(self.scores_of_all(queries), count)
+        return indices, scores
+
+    def completed(
+        self, queries: tf.Tensor, count: tf.Tensor, attempt: SearchResult
+    ) -> SearchResult:
+        """Replace the rows of `attempt` that lack candidates with those of `search_all`."""
+        indices, scores = attempt
+        is_short = ~tf.reduce_all(tf.math.is_finite(scores), axis=1)
+
+        def complete() -> SearchResult:
+            rows = tf.where(is_short)
+            missing = self.search_all(tf.gather_nd(queries, rows), count)
+            return (
+                tf.tensor_scatter_nd_update(indices, rows, missing[0]),
+                tf.tensor_scatter_nd_update(scores, rows, missing[1]),
+            )
+
+        indices, scores = tf.cond(tf.reduce_any(is_short), complete, lambda: (indices, scores))
+        return indices, scores
 
 
-def search_all(index: SearchIndex, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
-    """Search by scoring all candidates, with the arguments and results of `SearchIndex.search`."""
-    scores, indices = tf.math.top_k(index.scores_of_all(queries), count)
-    return indices, scores
-
-
-def completed(
-    index: SearchIndex, queries: tf.Tensor, count: tf.Tensor, attempt: SearchResult
-) -> SearchResult:
-    """Return `attempt`, but replace rows that have non-finite scores with those of `search_all`."""
-    indices, scores = attempt
-    is_short = ~tf.reduce_all(tf.math.is_finite(scores), axis=1)
-
-    def complete() -> SearchResult:
-        rows = tf.where(is_short)
-        missing = search_all(index, tf.gather_nd(queries, rows), count)
-        return (
-            tf.tensor_scatter_nd_update(indices, rows, missing[0]),
-            tf.tensor_scatter_nd_update(scores, rows, missing[1]),
-        )
-
-    indices, scores = tf.cond(tf.reduce_any(is_short), complete, lambda: (indices, scores))
-    return indices, scores
-
-
-class ExactIndex(tf.Module):
+class ExactIndex(SearchIndex):
     """Exact search: one matrix product with all candidates and a top-k."""
 
     backend = "exact"
@@ -79,7 +90,7 @@ class ExactIndex(tf.Module):
 
     def search(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
         """Return the best candidates (`SearchIndex.search`)."""
-        return search_all(self, queries, count)
+        return self.search_all(queries, count)
 
     def scores_of_all(self, queries: tf.Tensor) -> tf.Tensor:
         """Return the scores `[batch, num_candidates]` of all candidates."""

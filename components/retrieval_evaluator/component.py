@@ -25,7 +25,7 @@ from models.towers.saved_towers import SavedTowers
 
 
 class EvaluatorConfig(Settings):
-    """The configuration of RetrievalEvaluator: columns and features, and the evaluation."""
+    """The configuration of RetrievalEvaluator."""
 
     spec: FeatureSpec
     evaluation: EvaluationConfig
@@ -57,53 +57,42 @@ def RetrievalEvaluator(
     out now. The events held out from its training are recorded in a property of its blessing or, on
     a cluster, of the model artifact.
 
-    Args:
-        examples: Examples with the splits `train`, `candidates` and `evaluation.split`.
-        model: The trained towers.
+    Outputs:
         evaluation: `evaluation.json` with the metrics and the gate's checks, and `cases.parquet`
             with the ranks of each held-out event.
         blessing: A ModelBlessing that Pusher and the resolvers understand. Its file
             `NOT_BLESSED` explains a refusal.
-        config: An `EvaluatorConfig`.
-        last_blessed_model: The model to compare with.
-        last_blessing: The blessing of `last_blessed_model`.
     """
     settings = EvaluatorConfig.model_validate_json(config)
     held_out = examples.get_string_custom_property(HELD_OUT_PROPERTY)
+    last_towers = None
+    if last_blessed_model is not None and settings.evaluation.min_lift_over_last > 0:
+        path = path_utils.serving_model_path(last_blessed_model.uri)
+        last_towers = None if is_missing_model(path) else path
     result, events = evaluate(
         SavedTowers(path_utils.serving_model_path(model.uri), settings.spec),
         examples.uri,
         settings.spec,
         settings.evaluation,
-        _towers_of(last_blessed_model) if settings.evaluation.min_lift_over_last > 0 else None,
+        last_towers,
     )
     if LAST_BLESSED in result.metrics:
-        advantage = why_seen(
-            HeldOut.parse(held_out), _held_out_of(last_blessing, last_blessed_model)
-        )
+        records = [
+            found.get_string_custom_property(HELD_OUT_PROPERTY)
+            for found in (last_blessing, last_blessed_model)
+            if found is not None
+        ]
+        before = next(filter(None, records), "")
+        advantage = why_seen(HeldOut.parse(held_out), HeldOut.parse(before))
         result = replace(result, last_blessed_advantage=advantage)
     decision = decide(result, settings.evaluation)
     report = result.report(settings.evaluation, decision.to_json())
     write_cases(events, os.path.join(evaluation.uri, CASES_FILE))
-    files.write_text(os.path.join(evaluation.uri, EVALUATION_FILE), json.dumps(report, indent=2))
+    files.write_text(
+        os.path.join(evaluation.uri, EVALUATION_FILE), json.dumps(report, indent=2, allow_nan=False)
+    )
     _bless(blessing, model, decision)
     blessing.set_string_custom_property(HELD_OUT_PROPERTY, held_out)
-
-
-def _towers_of(model: Artifact | None) -> str | None:
-    if model is None:
-        return None
-    path: str = path_utils.serving_model_path(model.uri)
-    return None if is_missing_model(path) else path
-
-
-def _held_out_of(*artifacts: Artifact | None) -> HeldOut | None:
-    """Return the record of held-out events of the first artifact that has one, or None."""
-    for artifact in artifacts:
-        text = artifact and artifact.get_string_custom_property(HELD_OUT_PROPERTY)
-        if text:
-            return HeldOut.parse(text)
-    return None
 
 
 def _bless(blessing: Artifact, model: Artifact, decision: Decision) -> None:

@@ -18,13 +18,9 @@ _MOST_QUERIES = 25_000
 METRIC_PATTERN = re.compile(r"(?:query_)?(hit_rate|precision|ndcg|mrr|map)@([1-9][0-9]*)")
 
 BaselineName = Literal[
-    "popularity",
-    "recent_popularity",
-    "repeat_history",
-    "sequential_rules",
-    "item_knn",
-    "session_knn",
-]
+    "popularity", "recent_popularity", "repeat_history",
+    "sequential_rules", "item_knn", "session_knn",
+]  # fmt: skip
 
 
 class EvaluationConfig(Settings):
@@ -119,12 +115,7 @@ class EvaluationConfig(Settings):
         return min(max(affordable, _FEWEST_QUERIES), _MOST_QUERIES)
 
     def for_split(self, method: str, *, has_times: bool) -> "EvaluationConfig":
-        """Return a copy in which `protocol` and `baselines` are set according to the split.
-
-        Args:
-            method: Method of the split.
-            has_times: Whether events have timestamps.
-        """
+        """Return a copy with the `protocol` and `baselines` for a split by `method`."""
         chosen: dict[str, object] = {}
         if self.protocol == "auto":
             # With a temporal split, `rolling` matches production: a request knows everything before
@@ -133,10 +124,9 @@ class EvaluationConfig(Settings):
         if self.baselines is None:
             # A random split holds out events from the middle of a timeline, for which the newest
             # events of the history are not informative.
-            unsuitable = {"recent_popularity", "sequential_rules", "session_knn"}
-            if method != "random":
-                unsuitable = set() if has_times else {"recent_popularity"}
-            chosen["baselines"] = tuple(
-                name for name in get_args(BaselineName) if name not in unsuitable
-            )
+            unsuitable = {"sequential_rules", "session_knn"} if method == "random" else set()
+            if method == "random" or not has_times:
+                unsuitable.add("recent_popularity")
+            names = get_args(BaselineName)
+            chosen["baselines"] = tuple(name for name in names if name not in unsuitable)
         return self.model_copy(update=chosen)

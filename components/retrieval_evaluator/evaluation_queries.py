@@ -1,8 +1,13 @@
-"""Evaluation queries: requests that a protocol makes from timelines with held-out events."""
+"""Evaluation queries: requests that a protocol makes from timelines with held-out events.
+
+The protocol `from_cut` gives one evaluation query per query, with all events that are not held out
+as the history. `rolling` gives one per held-out event, with all earlier events as the history,
+including held-out ones.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +15,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from components.interactions.stable_hash import fraction, hash_strings
-from components.retrieval_evaluator.baselines.cooccurrence_scores import Ints, expand
+from components.retrieval_evaluator.baselines.interface import IndexOf, Ints, expand
 from components.retrieval_evaluator.config import EvaluationConfig
 from models.features.spec import HISTORY_KEY, FeatureSpec
 from models.input.raw_examples import RawTimelines, read_timelines
@@ -36,8 +41,7 @@ class EvaluationQueries:
         history: Candidate of each history event, oldest first within a row `[num_history]`.
         target_rows: Row of each target, ascending `[num_targets]`.
         targets: Held-out candidates `[num_targets]`.
-        target_ids: IDs of the targets as bytes, including those not in the catalogue
-            `[num_targets]`.
+        target_ids: IDs of the targets as bytes, also of unknown ones `[num_targets]`.
     """
 
     inputs: Mapping[str, tf.Tensor]
@@ -56,8 +60,8 @@ class EvaluationQueries:
         """Return the rows `first` to `last - 1`; `inputs` keeps all rows."""
         history = slice(*np.searchsorted(self.history_rows, (first, last)))
         target = slice(*np.searchsorted(self.target_rows, (first, last)))
-        return EvaluationQueries(
-            inputs=self.inputs,
+        return replace(
+            self,
             queries=self.queries[first:last],
             query_ids=self.query_ids[first:last],
             history_rows=self.history_rows[history] - first,
@@ -69,160 +73,120 @@ class EvaluationQueries:
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """The evaluation queries of a batch of timelines, as slices of the batch's events.
-
-    The history of evaluation query i is `history_events[history_starts[i]:history_ends[i]]`; its
-    targets are defined in the same way. `rows` contains the timeline of each evaluation query.
-    """
-
-    rows: Ints
-    history_events: Ints
-    history_starts: Ints
-    history_ends: Ints
-    target_events: Ints
-    target_starts: Ints
-    target_ends: Ints
-
-
-@dataclass(frozen=True)
 class QuerySample:
-    """A sample of the queries of a split.
+    """A sample of the queries of a split, drawn by a hash of their IDs: the same for all models.
 
     Attributes:
         share: Sampled share; a query is in the sample if its hash, in [0, 1), is below it.
-        query_ids: IDs of the queries in the sample, as bytes.
+        num_events: Number of held-out events of all queries that can be evaluated.
+        num_left_out: Number of held-out events whose history is too short.
     """
 
     share: float
     query_ids: frozenset[bytes]
+    num_events: int
+    num_left_out: int
 
 
-class EvaluationQueryReader:
-    """Reads the evaluation queries of a split in blocks.
+@dataclass(frozen=True)
+class _Plan:
+    """The evaluation queries of a batch of timelines, as slices of its reordered events.
 
-    The protocol `from_cut` gives one evaluation query per query, with all events that are not held
-    out as the history. `rolling` gives one per held-out event, with all earlier events as the
-    history, including held-out ones.
-
-    Args:
-        spec: IDs and features.
-        index_of: Table of catalogue indices by candidate ID; -1 if unknown.
-        config: Protocol and minimum history.
-
-    Attributes:
-        num_left_out: Number of held-out events read so far whose history is too short.
-        num_not_drawn: Number of held-out events read so far of queries outside the sample.
+    The history of evaluation query i is `events[starts[i]:cuts[i]]`, its targets are
+    `events[cuts[i]:ends[i]]`, and `rows[i]` is its timeline. `is_usable` marks those that have a
+    target and enough history.
     """
 
-    def __init__(
-        self, spec: FeatureSpec, index_of: tf.lookup.StaticHashTable, config: EvaluationConfig
-    ) -> None:
-        self._spec = spec
-        self._index_of = index_of
-        self._plan_of = _rolling if config.protocol == "rolling" else _from_cut
-        self._min_history = config.min_history
-        self.num_left_out = 0
-        self.num_not_drawn = 0
+    events: Ints
+    rows: Ints
+    starts: Ints
+    cuts: Ints
+    ends: Ints
+    is_usable: npt.NDArray[np.bool_]
 
-    def sample(self, files: Sequence[str], max_queries: float = math.inf) -> QuerySample:
-        """Sample queries by a hash of their IDs, so that all models get the same sample.
 
-        Args:
-            files: Files of the split.
-            max_queries: Approximate maximum number of evaluation queries; it also bounds memory.
-        """
-        total, share = 0, 1.0
-        sampled: dict[bytes, float] = {}
-        for timelines in read_timelines(files, self._spec, _TIMELINES_PER_BATCH):
-            plan, usable = self._plan(timelines)
-            total += len(usable)
-            share = min(1.0, max_queries / total) if total else 1.0
-            ids = timelines.inputs[self._spec.query_id].numpy()[np.unique(plan.rows[usable])]
-            sampled.update(zip(ids.tolist(), _hashes(ids).tolist(), strict=True))
-            # The share only shrinks, so queries outside the sample stay outside.
-            if share < 1.0:
-                sampled = {query: number for query, number in sampled.items() if number < share}
-        return QuerySample(share, frozenset(sampled))
-
-    def read(
-        self, files: Sequence[str], block_size: int, sample: QuerySample | None = None
-    ) -> Iterator[EvaluationQueries]:
-        """Yield blocks of at most `block_size` evaluation queries that have a target."""
-        share = 1.0 if sample is None else sample.share
-        num_queries = 0
-        for timelines in read_timelines(files, self._spec, _TIMELINES_PER_BATCH):
-            yield from self._blocks(timelines, num_queries, block_size, share)
-            num_queries += int(timelines.events.nrows())
-
-    def _plan(self, timelines: RawTimelines) -> tuple[_Plan, Ints]:
-        """Return all evaluation queries, and which of them have a target and enough history."""
-        offsets = timelines.events.row_splits.numpy()
-        plan = self._plan_of(offsets, timelines.is_target.values.numpy() == 1)
-        enough = plan.history_ends - plan.history_starts >= self._min_history
-        return plan, np.flatnonzero(enough & (plan.target_ends > plan.target_starts))
-
-    def _blocks(
-        self, timelines: RawTimelines, first_query: int, block_size: int, share: float
-    ) -> Iterator[EvaluationQueries]:
-        plan, usable = self._plan(timelines)
-        num_targets = plan.target_ends - plan.target_starts
-        self.num_left_out += int(num_targets.sum() - num_targets[usable].sum())
+def sample_queries(
+    files: Sequence[str], spec: FeatureSpec, config: EvaluationConfig, max_queries: float = math.inf
+) -> QuerySample:
+    """Sample queries of a split, with about `max_queries` evaluation queries; bounds memory."""
+    total, share, num_events, num_left_out = 0, 1.0, 0, 0
+    sampled: dict[bytes, float] = {}
+    for timelines in read_timelines(files, spec, _TIMELINES_PER_BATCH):
+        plan = _plan(timelines, config)
+        num_targets = plan.ends - plan.cuts
+        num_events += int(num_targets[plan.is_usable].sum())
+        num_left_out += int(num_targets[~plan.is_usable].sum())
+        total += np.count_nonzero(plan.is_usable)
+        share = min(1.0, max_queries / total) if total else 1.0
+        ids = timelines.inputs[spec.query_id].numpy()[np.unique(plan.rows[plan.is_usable])]
+        sampled.update(zip(ids.tolist(), _hashes(ids).tolist(), strict=True))
+        # The share only shrinks, so queries outside the sample stay outside.
         if share < 1.0:
-            query_ids = timelines.inputs[self._spec.query_id].numpy()
-            is_sampled = (_hashes(query_ids) < share)[plan.rows[usable]]
-            self.num_not_drawn += int(num_targets[usable[~is_sampled]].sum())
-            usable = usable[is_sampled]
+            sampled = {query: number for query, number in sampled.items() if number < share}
+    return QuerySample(share, frozenset(sampled), num_events, num_left_out)
+
+
+def read_queries(
+    files: Sequence[str],
+    spec: FeatureSpec,
+    config: EvaluationConfig,
+    index_of: IndexOf,
+    block_size: int,
+    share: float = 1.0,
+) -> Iterator[EvaluationQueries]:
+    """Yield the evaluation queries of a sample (`QuerySample.share`) in blocks.
+
+    Only those that have a target are included. A block has at most `block_size` rows.
+    """
+    num_queries = 0
+    for timelines in read_timelines(files, spec, _TIMELINES_PER_BATCH):
+        plan = _plan(timelines, config)
+        is_sampled = _hashes(timelines.inputs[spec.query_id].numpy()) < share
+        usable = np.flatnonzero(plan.is_usable & is_sampled[plan.rows])
         ids = timelines.events.values
-        indices = self._index_of.lookup(ids).numpy()
+        indices = index_of(ids)
         for start in range(0, len(usable), block_size):
             chosen = usable[start : start + block_size]
-            history_rows, nth = expand(plan.history_starts[chosen], plan.history_ends[chosen])
-            events = plan.history_events[nth]
-            target_rows, nth = expand(plan.target_starts[chosen], plan.target_ends[chosen])
-            held_out = plan.target_events[nth]
             rows = plan.rows[chosen]
-            inputs = {
-                name: tf.gather(values, rows)
-                for name, values in timelines.inputs.items()
-                if name != HISTORY_KEY
-            }
-            lengths = np.bincount(history_rows, minlength=len(chosen))
+            history_rows, nth = expand(plan.starts[chosen], plan.cuts[chosen])
+            events = plan.events[nth]
+            target_rows, nth = expand(plan.cuts[chosen], plan.ends[chosen])
+            held_out = plan.events[nth]
+            lengths = plan.cuts[chosen] - plan.starts[chosen]
             history = tf.RaggedTensor.from_row_lengths(tf.gather(ids, events), lengths)
-            inputs[HISTORY_KEY] = history.to_tensor("")
+            inputs = {
+                name: history.to_tensor("") if name == HISTORY_KEY else tf.gather(values, rows)
+                for name, values in timelines.inputs.items()
+            }
             yield EvaluationQueries(
                 inputs=inputs,
-                queries=rows + first_query,
-                query_ids=inputs[self._spec.query_id].numpy(),
+                queries=rows + num_queries,
+                query_ids=inputs[spec.query_id].numpy(),
                 history_rows=history_rows,
                 history=indices[events],
                 target_rows=target_rows,
                 targets=indices[held_out],
                 target_ids=tf.gather(ids, held_out).numpy(),
             )
+        num_queries += len(is_sampled)
+
+
+def _plan(timelines: RawTimelines, config: EvaluationConfig) -> _Plan:
+    offsets = timelines.events.row_splits.numpy()
+    is_target = timelines.is_target.values.numpy() == 1
+    if config.protocol == "rolling":
+        events, cuts = np.arange(len(is_target)), np.flatnonzero(is_target)
+        rows, ends = np.searchsorted(offsets, cuts, side="right") - 1, cuts + 1
+    else:
+        rows, ends = np.arange(len(offsets) - 1), offsets[1:]
+        timeline = np.repeat(rows, np.diff(offsets))
+        # The events of each timeline, with the held-out ones last.
+        events = np.lexsort((is_target, timeline))
+        cuts = ends - np.bincount(timeline[is_target], minlength=len(rows))
+    starts = offsets[rows]
+    is_usable = (cuts - starts >= config.min_history) & (ends > cuts)
+    return _Plan(events, rows, starts, cuts, ends, is_usable)
 
 
 def _hashes(query_ids: Ids) -> npt.NDArray[np.float64]:
     return fraction(hash_strings(pa.array(query_ids, pa.binary()), _SEED))
-
-
-def _rolling(offsets: Ints, is_target: npt.NDArray[np.bool_]) -> _Plan:
-    targets = np.flatnonzero(is_target)
-    rows = np.searchsorted(offsets, targets, side="right") - 1
-    each = np.arange(len(targets))
-    all_events = np.arange(len(is_target))
-    return _Plan(rows, all_events, offsets[rows], targets, targets, each, each + 1)
-
-
-def _from_cut(offsets: Ints, is_target: npt.NDArray[np.bool_]) -> _Plan:
-    target_offsets = np.concatenate(([0], np.cumsum(is_target)))[offsets]
-    history_offsets = offsets - target_offsets
-    return _Plan(
-        np.arange(len(offsets) - 1),
-        np.flatnonzero(~is_target),
-        history_offsets[:-1],
-        history_offsets[1:],
-        np.flatnonzero(is_target),
-        target_offsets[:-1],
-        target_offsets[1:],
-    )

@@ -1,7 +1,7 @@
 """The rank of each held-out event by each ranker, in memory and as a Parquet file."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +14,18 @@ from components import files
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.retrieval_evaluator.evaluation_queries import EvaluationQueries
 from components.retrieval_evaluator.metrics import ReturnedLists
-from components.retrieval_evaluator.rankers import Ranker
-from components.retrieval_evaluator.ranking import UNRANKED
+from components.retrieval_evaluator.rankers import UNRANKED, Ranker
 
 Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-Ids = npt.NDArray[np.object_]
 
 CASES_FILE = "cases.parquet"
+
+# Prefixes of the columns with the ranks by ranker, with `exclude_seen` as configured and reversed.
+RANK, RANK_OTHER = "rank_", "rank_other_"
+_FEATURE = "feature_"
+_INTERNAL = ("query", "target")
+# All others are integers.
+_TYPES = {"query_id": object, "candidate_id": object, "in_catalogue": bool, "is_repeat": bool}
 
 
 @dataclass(frozen=True)
@@ -29,31 +33,25 @@ class EventResults:
     """The results of all held-out events, in the order in which they were ranked.
 
     Attributes:
-        evaluation_queries: Number of the event's evaluation query `[num_events]`.
-        targets: Index of the held-out candidate, -1 if the catalogue lacks it `[num_events]`.
-        is_repeat: Whether the history contains the candidate `[num_events]`.
-        is_repeated: Whether the evaluation query has an earlier target with the same candidate
-            `[num_events]`.
-        ranks: Ranks by ranker, with `exclude_seen` as configured `[num_events]`.
-        ranks_other: Ranks by ranker, with the opposite of `exclude_seen` `[num_events]`.
+        columns: The columns of `cases.parquet` (docs/evaluation.md), the number of the `query` in
+            the split, and the catalogue index of the `target`, -1 if unknown; each `[num_events]`.
         lists: Counts of returned candidates by ranker, with `exclude_seen` as configured.
         history_popularity: Mean number of training events of a history's candidates, averaged over
             the evaluation queries whose history has a known candidate; 0 if there are none.
     """
 
-    queries: Ints
-    query_ids: Ids
-    evaluation_queries: Ints
-    targets: Ints
-    target_ids: Ids
-    history_lengths: Ints
-    is_repeat: Bools
-    is_repeated: Bools
-    features: Mapping[str, Ids]
-    ranks: Mapping[str, Ints]
-    ranks_other: Mapping[str, Ints]
+    columns: Mapping[str, npt.NDArray[Any]]
     lists: Mapping[str, ReturnedLists]
     history_popularity: float
+
+    def ranks(self, prefix: str) -> dict[str, Ints]:
+        """Return the ranks `[num_events]` by ranker; `prefix` is `RANK` or `RANK_OTHER`."""
+        return {ranker: self.columns[prefix + ranker] for ranker in self.lists}
+
+    def features(self) -> dict[str, npt.NDArray[np.object_]]:
+        """Return the query features that have slices, by name, `[num_events]`."""
+        names = [name for name in self.columns if name.startswith(_FEATURE)]
+        return {name.removeprefix(_FEATURE): self.columns[name] for name in names}
 
 
 def rank_events(
@@ -63,88 +61,61 @@ def rank_events(
     config: EvaluationConfig,
 ) -> EventResults:
     """Rank the catalogue with every ranker for every evaluation query, and collect the results."""
-    size = len(train_counts)
-    columns: dict[str, list[npt.NDArray[Any]]] = defaultdict(list)
-    features: dict[str, list[Ids]] = {name: [] for name in config.slices}
-    ranks: dict[bool, dict[str, list[Ints]]] = {
-        excluded: {name: [] for name in rankers} for excluded in (False, True)
-    }
+    size, num_rows = len(train_counts), 0
+    parts: dict[str, list[npt.NDArray[Any]]] = defaultdict(list)
+    popularity = [np.zeros(0)]
     lists = {name: ReturnedLists(config.ks, size) for name in rankers}
-    num_rows = 0
+    features = {_FEATURE + name: name for name in config.slices}
     for block in blocks:
         rows, known = block.target_rows, block.history >= 0
         seen = block.history_rows[known] * size + block.history[known]
-        columns["queries"].append(block.queries[rows])
-        columns["query_ids"].append(block.query_ids[rows])
-        columns["evaluation_queries"].append(rows + num_rows)
-        columns["targets"].append(block.targets)
-        columns["target_ids"].append(block.target_ids)
         lengths = np.bincount(block.history_rows, minlength=len(block))
-        columns["history_lengths"].append(lengths[rows])
-        is_seen = np.isin(rows * size + block.targets, seen) & (block.targets >= 0)
-        columns["is_repeat"].append(is_seen)
-        columns["popularity"].append(_mean_popularity(block, train_counts))
-        for name, values in features.items():
-            values.append(block.inputs[name].numpy()[rows])
+        is_known = block.targets >= 0
+        parts["query"].append(block.queries[rows])
+        parts["query_id"].append(block.query_ids[rows])
+        parts["evaluation_query"].append(rows + num_rows)
+        parts["target"].append(block.targets)
+        parts["candidate_id"].append(block.target_ids)
+        parts["in_catalogue"].append(is_known)
+        parts["history_length"].append(lengths[rows])
+        parts["is_repeat"].append(np.isin(rows * size + block.targets, seen) & is_known)
+        for column, name in features.items():
+            parts[column].append(block.inputs[name].numpy()[rows])
+        popularity.append(_mean_popularity(block, train_counts))
         num_rows += len(block)
         for name, ranker in rankers.items():
-            for first, last, ranking in ranker(block):
-                part = block.part(first, last)
+            for part, ranking in ranker(block):
                 for excluded in (False, True):
                     if excluded:
                         ranking.exclude(part.history_rows, part.history)
-                    ranks[excluded][name].append(ranking.ranks(part.target_rows, part.targets))
-                    if excluded == config.exclude_seen:
+                    prefix = RANK if excluded == config.exclude_seen else RANK_OTHER
+                    parts[prefix + name].append(ranking.ranks(part.target_rows, part.targets))
+                    if prefix == RANK:
                         lists[name].add(*ranking.best(lists[name].longest))
-    popularity = _joined(columns["popularity"], np.float64)
-    evaluation_queries = _joined(columns["evaluation_queries"], np.int64)
-    targets = _joined(columns["targets"], np.int64)
-    by_exclusion = {
-        excluded: {name: _joined(parts, np.int64) for name, parts in by_ranker.items()}
-        for excluded, by_ranker in ranks.items()
+    names = ["query_id", "evaluation_query", "candidate_id", "in_catalogue", "history_length"]
+    names += ["is_repeat", *features, *_INTERNAL]
+    names += [prefix + ranker for prefix in (RANK, RANK_OTHER) for ranker in rankers]
+    types = {**_TYPES, **dict.fromkeys(features, object)}
+    columns = {
+        name: np.concatenate([np.zeros(0, types.get(name, np.int64)), *parts[name]])
+        for name in names
     }
-    return EventResults(
-        queries=_joined(columns["queries"], np.int64),
-        query_ids=_joined(columns["query_ids"], object),
-        evaluation_queries=evaluation_queries,
-        targets=targets,
-        target_ids=_joined(columns["target_ids"], object),
-        history_lengths=_joined(columns["history_lengths"], np.int64),
-        is_repeat=_joined(columns["is_repeat"], bool),
-        is_repeated=_is_repeated(evaluation_queries, targets),
-        features={name: _joined(values, object) for name, values in features.items()},
-        ranks=by_exclusion[config.exclude_seen],
-        ranks_other=by_exclusion[not config.exclude_seen],
-        lists=lists,
-        history_popularity=float(popularity.mean()) if len(popularity) else 0.0,
-    )
+    means = np.concatenate(popularity)
+    return EventResults(columns, lists, float(means.mean()) if len(means) else 0.0)
 
 
 def write_cases(results: EventResults, path: str) -> None:
-    """Write one Parquet row per held-out event; the columns are documented in docs/evaluation.md.
-
-    The file is written atomically.
-    """
-    columns: dict[str, pa.Array] = {
-        "query_id": _text(results.query_ids),
-        "evaluation_query": pa.array(results.evaluation_queries),
-        "candidate_id": _text(results.target_ids),
-        "in_catalogue": pa.array(results.targets >= 0),
-        "history_length": pa.array(results.history_lengths),
-        "is_repeat": pa.array(results.is_repeat),
-    }
-    for name, values in results.features.items():
-        columns[f"feature_{name}"] = _text(values)
-    for prefix, ranks in (("rank", results.ranks), ("rank_other", results.ranks_other)):
-        for name, rank in ranks.items():
-            columns[f"{prefix}_{name}"] = pa.array(rank, mask=rank == UNRANKED)
+    """Write one Parquet row per held-out event."""
+    columns = {name: of for name, of in results.columns.items() if name not in _INTERNAL}
+    table = {}
+    for name, values in columns.items():
+        if values.dtype == object:  # Ingestion accepts only UTF-8.
+            table[name] = pa.array(values, pa.binary()).cast(pa.string())
+        else:
+            is_rank = name.startswith((RANK, RANK_OTHER))
+            table[name] = pa.array(values, mask=values == UNRANKED if is_rank else None)
     with files.open_to_write(path) as file:
-        pq.write_table(pa.table(columns), file)
-
-
-def _text(values: object) -> pa.Array:
-    # Ingestion accepts only UTF-8.
-    return pa.array(values, pa.binary()).cast(pa.string())
+        pq.write_table(pa.table(table), file)
 
 
 def _mean_popularity(block: EvaluationQueries, train_counts: Ints) -> npt.NDArray[np.float64]:
@@ -154,15 +125,3 @@ def _mean_popularity(block: EvaluationQueries, train_counts: Ints) -> npt.NDArra
     numbers = np.bincount(rows)
     means: npt.NDArray[np.float64] = sums[numbers > 0] / numbers[numbers > 0]
     return means
-
-
-def _joined(parts: Sequence[npt.NDArray[Any]], dtype: type) -> npt.NDArray[Any]:
-    return (np.concatenate(parts) if parts else np.zeros(0)).astype(dtype)
-
-
-def _is_repeated(evaluation_queries: Ints, targets: Ints) -> Bools:
-    order = np.lexsort((targets, evaluation_queries))
-    again = (np.diff(evaluation_queries[order]) == 0) & (np.diff(targets[order]) == 0)
-    repeated = np.zeros(len(targets), bool)
-    repeated[order[1:]] = again & (targets[order[1:]] >= 0)
-    return repeated

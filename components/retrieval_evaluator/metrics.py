@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 EVENT_METRICS = ("hit_rate", "mrr", "ndcg")
 _LIST_METRICS = ("precision", "map")
@@ -39,9 +38,8 @@ class RankMetrics:
         ranks: Rank of each held-out event, from 1 `[num_events]`.
         lists: Number of the evaluation query of each event `[num_events]`.
         queries: Number of the query of each event `[num_events]`.
-        is_repeated: Whether an earlier event of the same list has the same candidate
-            `[num_events]`; such an event is not another right answer. None: there are no such
-            events.
+        targets: Catalogue index of each event's candidate, -1 if unknown `[num_events]`. A
+            candidate that is held out twice in a list is one right answer. None: all differ.
 
     References:
         Järvelin, Kekäläinen. Cumulated Gain-Based Evaluation of IR Techniques. TOIS 2002.
@@ -49,12 +47,18 @@ class RankMetrics:
     """
 
     def __init__(
-        self, ranks: Ints, lists: Ints, queries: Ints, is_repeated: Bools | None = None
+        self, ranks: Ints, lists: Ints, queries: Ints, targets: Ints | None = None
     ) -> None:
+        self._events = (ranks, lists, queries)
         numbers, self._query = np.unique(queries, return_inverse=True)
-        self._num_queries = len(numbers)
+        self.num_queries = len(numbers)
         self._event_rank = ranks.astype(np.float64)
-        kept = np.ones(len(ranks), bool) if is_repeated is None else ~is_repeated
+        kept = np.ones(len(ranks), bool)
+        if targets is not None:
+            # An event is not another right answer if it repeats the one before it in this order.
+            events = np.lexsort((targets, lists))
+            is_same = (np.diff(lists[events]) == 0) & (np.diff(targets[events]) == 0)
+            kept[events[1:]] = ~is_same | (targets[events[1:]] < 0)
         order = np.flatnonzero(kept)[np.lexsort((ranks[kept], lists[kept]))]
         _, first, self._list, self._num_right = np.unique(
             lists[order], return_index=True, return_inverse=True, return_counts=True
@@ -66,6 +70,14 @@ class RankMetrics:
         self._list_query = self._query[order][first]
         most = self._num_right.max(initial=0)
         self._ideal = np.cumsum(1.0 / np.log2(1.0 + np.arange(1, most + 1)))
+
+    def part(self, events: Ints) -> "RankMetrics":
+        """Return the metrics of some of the events, given by their indices."""
+        return RankMetrics(*(of[events] for of in self._events))
+
+    def values(self, names: Iterable[str]) -> dict[str, float]:
+        """Return metrics by name."""
+        return {name: self.value(name) for name in names}
 
     def value(self, name: str) -> float:
         """Return a metric by name, such as ndcg@10; NaN without events."""
@@ -115,8 +127,8 @@ class RankMetrics:
         return sums.astype(np.float64)
 
     def _by_query(self, query: Ints, values: Floats) -> tuple[Floats, Floats]:
-        sums = np.bincount(query, weights=values, minlength=self._num_queries)
-        weights = np.bincount(query, minlength=self._num_queries)
+        sums = np.bincount(query, weights=values, minlength=self.num_queries)
+        weights = np.bincount(query, minlength=self.num_queries)
         return sums.astype(np.float64), weights.astype(np.float64)
 
 
@@ -141,19 +153,8 @@ class ReturnedLists:
     def metrics(self, train_counts: Ints, history_popularity: float) -> dict[str, float]:
         """Return coverage@k, gini@k, novelty@k and popularity_lift@k for each k.
 
-        There are n candidates. Candidate i is in x_i lists and has c_i training events.
-
-        - coverage: share of candidates that are in at least one list.
-        - gini: sum over i of (2 i - n - 1) x_i, with x sorted in ascending order, divided by n
-          times the sum of x. It is 0 if all candidates are returned equally often, and near 1 if a
-          few fill all lists.
-        - novelty: mean over returned candidates of -log2 p_i, with p_i = (c_i + 1) / (sum c + n).
-        - popularity_lift: mean c_i of the returned candidates, divided by the mean c_i of the
-          histories, minus 1. It is above 0 if the ranker favours popular candidates.
-
-        Args:
-            train_counts: Number of training events of each candidate `[num_candidates]`.
-            history_popularity: See `EventResults`.
+        The definitions are in docs/evaluation.md. `train_counts` has the number of training events
+        of each candidate `[num_candidates]`. `EventResults` explains `history_popularity`.
 
         References:
             Castells, Hurley, Vargas. Novelty and Diversity in Recommender Systems. Recommender

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from components.retrieval_evaluator.event_results import EventResults
 from components.retrieval_evaluator.metrics import EVENT_METRICS, RankMetrics
 
 Ints = npt.NDArray[np.int64]
@@ -15,6 +16,23 @@ Labels = npt.NDArray[np.object_]
 _MAX_VALUES = 20
 # Share of the catalogue that counts as its head.
 _HEAD_SHARE = 0.2
+
+
+def slice_labels(
+    results: EventResults, train_counts: Ints, known_queries: frozenset[bytes]
+) -> dict[str, Labels]:
+    """Return the value of each event by slice; `known_queries` have training events."""
+    columns, targets = results.columns, results.columns["target"]
+    known = np.array([query in known_queries for query in columns["query_id"]], bool)
+    labels = {
+        "query": np.where(known, "known", "new").astype(object),
+        "candidate": candidate_labels(targets, train_counts),
+        "popularity": popularity_labels(targets, train_counts),
+        "repeat": np.where(columns["is_repeat"], "repeat", "new").astype(object),
+    }
+    for name, values in results.features().items():
+        labels[f"feature {name}"] = feature_labels(values)
+    return labels
 
 
 def popularity_labels(targets: Ints, train_counts: Ints) -> Labels:
@@ -42,11 +60,7 @@ def feature_labels(values: Labels) -> Labels:
 
 
 def slice_metrics(
-    labels: Mapping[str, Labels],
-    ranks: Mapping[str, Ints],
-    lists: Ints,
-    queries: Ints,
-    ks: Sequence[int],
+    labels: Mapping[str, Labels], measured: Mapping[str, RankMetrics], ks: Sequence[int]
 ) -> dict[str, dict[str, Any]]:
     """Return event metrics by ranker, and event and query counts, for each slice and value."""
     names = [f"{metric}@{k}" for k in ks for metric in EVENT_METRICS]
@@ -54,17 +68,11 @@ def slice_metrics(
     for slice_name, label in labels.items():
         found[slice_name] = {}
         for value in sorted(set(label.tolist())):
-            part = np.flatnonzero(label == value)
-            measured = {
-                ranker: RankMetrics(rank[part], lists[part], queries[part])
-                for ranker, rank in ranks.items()
-            }
+            events = np.flatnonzero(label == value)
+            parts = {ranker: metrics.part(events) for ranker, metrics in measured.items()}
             found[slice_name][value] = {
-                "num_events": len(part),
-                "num_queries": len(np.unique(queries[part])),
-                "metrics": {
-                    ranker: {name: metrics.value(name) for name in names}
-                    for ranker, metrics in measured.items()
-                },
+                "num_events": len(events),
+                "num_queries": next(iter(parts.values())).num_queries,
+                "metrics": {ranker: part.values(names) for ranker, part in parts.items()},
             }
     return found

@@ -9,7 +9,6 @@ from tfx.utils import path_utils
 
 from components import files
 from components.serving_validator.config import ServingConfig
-from components.serving_validator.expected_answers import SampleQueries
 from components.serving_validator.validate import validate_serving
 from models.features.spec import FeatureSpec
 from models.input.raw_examples import read_timelines, split_files
@@ -22,13 +21,7 @@ _BLESSED_PROPERTY = "blessed"
 
 
 class ServingValidatorConfig(Settings):
-    """The configuration of ServingValidator.
-
-    Attributes:
-        spec: IDs and features.
-        serving: Served name, number of queries and timeouts.
-        query_split: Split of Examples with the queries.
-    """
+    """The configuration of ServingValidator; `query_split` provides the queries."""
 
     spec: FeatureSpec
     serving: ServingConfig
@@ -51,29 +44,19 @@ def ServingValidator(
     validator = ServingValidator(
         examples=example_gen.outputs["examples"],
         model=index_builder.outputs["retrieval_model"],
-        config=ServingValidatorConfig(
-            spec=spec, serving=ServingConfig(), query_split="eval"
-        ).model_dump_json(),
+        config=ServingValidatorConfig(...).model_dump_json(),
     )
     ```
 
-    Args:
-        examples: Examples with real queries.
-        model: The export of IndexBuilder.
+    Outputs:
         blessing: The verdict, for Pusher; its file `INFRA_NOT_BLESSED` lists the problems.
-        config: A `ServingValidatorConfig`.
     """
     settings = ServingValidatorConfig.model_validate_json(config)
-    batches = read_timelines(
-        split_files(examples.uri, settings.query_split),
-        settings.spec,
-        settings.serving.validation_requests,
-    )
-    problems = validate_serving(
-        path_utils.serving_model_path(model.uri),
-        SampleQueries.from_timelines(next(batches), settings.spec),
-        settings.serving,
-    )
+    query_files = split_files(examples.uri, settings.query_split)
+    number = settings.serving.validation_requests
+    queries = next(read_timelines(query_files, settings.spec, number)).inputs
+    path = path_utils.serving_model_path(model.uri)
+    problems = validate_serving(path, queries, settings.spec, settings.serving)
     name = _NOT_BLESSED_FILE if problems else _BLESSED_FILE
     files.write_text(os.path.join(blessing.uri, name), "\n".join(problems))
     blessing.set_int_custom_property(_BLESSED_PROPERTY, 0 if problems else 1)

@@ -1,50 +1,61 @@
 """Send requests to a model server and compare its answers with those of the model in process."""
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
 
 import grpc
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2, prediction_service_pb2_grpc
 
 from components import files
 from components.serving_validator.config import ServingConfig
-from components.serving_validator.expected_answers import (
-    ExpectedAnswers,
-    SampleQueries,
-    WarmupAnswer,
-)
-from serving.clients.answer import Recommendations
-from serving.clients.grpc_client import RetrievalClient
-from serving.clients.query import Query
+from models.features.spec import EXCLUDE_KEY, HISTORY_KEY, FeatureSpec
+from models.input.raw_inputs import default_value
 from serving.errors import DeadlineExceededError, ServingError, from_grpc_code
 from serving.launcher import running_model_server
 
+_WARMUP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
 # Relative and absolute.
 _TOLERANCE = 1e-3
 _NUM_EXCLUDED = 5
 _NUM_SIMILAR = 8
 _NUM_SHOWN = 5
 
+Tensors = Mapping[str, npt.NDArray[Any]]
+Signatures = Mapping[str, Any]
 
-def validate_serving(model_path: str, samples: SampleQueries, config: ServingConfig) -> list[str]:
+
+@dataclass(frozen=True)
+class Request:
+    """A request to a signature, and the outputs of the model in process.
+
+    Each row of the answer must have at least `least` candidates, and none of those in `forbidden`.
+    """
+
+    label: str
+    signature: str
+    inputs: Tensors
+    expected: Tensors
+    least: int = 0
+    forbidden: frozenset[bytes] = frozenset()
+
+
+def validate_serving(
+    model_path: str, queries: Mapping[str, tf.Tensor], spec: FeatureSpec, config: ServingConfig
+) -> list[str]:
     """Start the model server on an export and return the problems of its answers.
 
-    The server gets the sample queries over gRPC, one by one and in one batch, and then again
-    without their best candidates. It also gets an unknown query, requests for similar candidates,
-    and the warm-up requests of the export. Each answer must have k different candidates, best
-    first, and equal the answer of the model in process where there is one.
-
-    Args:
-        model_path: The SavedModel.
-        samples: Real queries.
-        config: Served name and timeouts.
-
-    Returns:
-        The first problems, and the number of the others; empty if the answers are right.
+    The server gets the requests of `requests_of` over gRPC. Each answer must have different
+    candidates, best first, with finite scores, and equal the answer of the model in process.
+    `queries` has the inputs of real queries (`models.input.raw_inputs.query_inputs`). The result
+    has the first problems and the number of the others; it is empty if the answers are right.
 
     Raises:
         LaunchError: The server did not start. The machine may be the reason, and not the model, so
@@ -57,33 +68,17 @@ def validate_serving(model_path: str, samples: SampleQueries, config: ServingCon
         ThreadPoolExecutor(1) as pool,
         tempfile.TemporaryDirectory(prefix="serving_validator_") as base,
     ):
-        computing = pool.submit(ExpectedAnswers.compute, model_path, samples)
+        computing = pool.submit(lambda: list(requests_of(model_path, queries, spec)))
         version = os.path.join(base, "1")
         if files.is_remote(model_path):
             files.copy_folder(model_path, version)
         else:
             os.symlink(os.path.abspath(model_path), version)
         try:
-            with (
-                running_model_server(
-                    base, config.model_name, timeout_s=config.startup_timeout_s
-                ) as server,
-                RetrievalClient(
-                    server.grpc_target,
-                    config.model_name,
-                    timeout_s=config.request_timeout_s,
-                    query_id_name=samples.query_id_name,
-                    candidate_id_name=samples.candidate_id_name,
-                ) as client,
-            ):
-                expected = computing.result()
-                problems = _check_queries(client, samples.queries, expected)
-                problems += check_warmup_requests(
-                    expected.warmup,
-                    server.grpc_target,
-                    config.model_name,
-                    config.request_timeout_s,
-                )
+            with running_model_server(
+                base, config.model_name, timeout_s=config.startup_timeout_s
+            ) as server:
+                problems = check_requests(computing.result(), server.grpc_target, config)
         except ServingError as error:
             if error.retryable or isinstance(error, DeadlineExceededError):
                 raise
@@ -92,41 +87,76 @@ def validate_serving(model_path: str, samples: SampleQueries, config: ServingCon
     return problems[:_NUM_SHOWN] + ([f"… and {more} more"] if more > 0 else [])
 
 
-def _check_queries(
-    client: RetrievalClient, queries: Sequence[Query], expected: ExpectedAnswers
-) -> list[str]:
-    problems = []
-    for query, answer in zip(queries, expected.single, strict=True):
-        actual = client.recommend(queries=[query])[0]
-        problems += _differences(f"query {query.query_id!r}", actual, answer)
-    in_batch = client.recommend(queries=queries)
-    for query, actual, answer in zip(queries, in_batch, expected.batch, strict=True):
-        problems += _differences(f"query {query.query_id!r} in a batch", actual, answer)
-    k = len(expected.single[0].candidate_ids)
-    for query, answer in zip(queries, expected.single, strict=True):
-        excluded = answer.candidate_ids[: min(_NUM_EXCLUDED, k - 1)]
-        restricted = Query(query.query_id, query.history, query.features, exclude=excluded)
-        actual = client.recommend(queries=[restricted])[0]
-        label = f"query {query.query_id!r} with exclusions"
-        problems += _flaws(label, actual, k - len(excluded), k)
-        if set(excluded) & set(actual.candidate_ids):
-            problems.append(f"{label}: the answer has an excluded candidate")
-    unknown = client.recommend(query_id="\N{SNOWMAN} nobody")
-    problems += _flaws("an unknown query", unknown, k, k)
-    for candidate_id in expected.single[0].candidate_ids[:_NUM_SIMILAR]:
-        actual = client.similar(candidate_id)
-        label = f"similar to {candidate_id!r}"
-        if k > 1:  # in a catalogue of one candidate, nothing is similar to it
-            problems += _flaws(label, actual, k - 1, k)
-        if candidate_id in actual.candidate_ids:
-            problems.append(f"{label}: the answer has the candidate itself")
-    return problems
+def requests_of(
+    model_path: str, queries: Mapping[str, tf.Tensor], spec: FeatureSpec
+) -> Iterator[Request]:
+    """Yield requests to a SavedModel, with its answers in this process.
+
+    These are each query alone, all queries in one batch (for which an approximate index may search
+    other leaves), each query without its best candidates, an unknown query, similar candidates of
+    the best ones, and the warm-up requests, which use every signature with and without filters.
+
+    The model gets a query alone with the padding that it has in the batch, and the server gets it
+    without, because an answer must not depend on padding.
+    """
+    with contextlib.suppress(ImportError):  # only ScaNN indexes need its ops
+        from scann.scann_ops.py import scann_ops  # noqa: F401 - registers them
+    signatures = tf.saved_model.load(model_path).signatures
+    batch = {name: values.numpy() for name, values in queries.items()}
+
+    def request(
+        label: str, signature: str, inputs: Tensors, asked: Tensors | None = None, **checks: Any
+    ) -> Request:
+        expected = _answer(signatures, signature, asked or inputs)
+        return Request(label, signature, inputs, expected, **checks)
+
+    whole = request("the queries in a batch", "serving_default", batch)
+    best = whole.expected["candidate_ids"].tolist()
+    k = len(best[0])
+    yield replace(whole, least=k)
+    for row, query_id in enumerate(batch[spec.query_id]):
+        label = f"query {_text(query_id)}"
+        padded = {name: values[row : row + 1] for name, values in batch.items()}
+        history = padded[HISTORY_KEY]
+        alone = {**padded, HISTORY_KEY: history[:, history[0] != b""]}
+        yield request(label, "serving_default", alone, padded, least=k)
+        excluded = best[row][: min(_NUM_EXCLUDED, k - 1)]
+        checks: dict[str, Any] = {"least": k - len(excluded), "forbidden": frozenset(excluded)}
+        without = {**alone, EXCLUDE_KEY: np.array([excluded], object).reshape(1, -1)}
+        yield request(f"{label} with exclusions", "recommend_excluding", without, **checks)
+    unknown = {spec.query_id: np.array(["\N{SNOWMAN} nobody".encode()], object)}
+    yield request("an unknown query", "serving_default", unknown, least=k)
+    for candidate in best[0][:_NUM_SIMILAR]:
+        inputs = {spec.candidate_id: np.array([candidate], object)}
+        checks = {"least": k - 1, "forbidden": frozenset([candidate])}
+        yield request(f"similar to {_text(candidate)}", "similar_candidates", inputs, **checks)
+    for number, message in enumerate(_warmup_messages(model_path)):
+        signature = message.model_spec.signature_name
+        inputs = {name: tf.make_ndarray(value) for name, value in message.inputs.items()}
+        yield request(f"warm-up request {number} to {signature}", signature, inputs)
 
 
-def check_warmup_requests(
-    expected: Sequence[WarmupAnswer], target: str, model_name: str, timeout_s: float
-) -> list[str]:
-    """Send warm-up requests to a server and return which answers differ from the expected ones.
+def _text(name: bytes) -> str:
+    return repr(name.decode(errors="backslashreplace"))
+
+
+def _warmup_messages(model_path: str) -> Iterator[predict_pb2.PredictRequest]:
+    for record in tf.data.TFRecordDataset([os.path.join(model_path, _WARMUP_FILE)]):
+        yield prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+
+
+def _answer(signatures: Signatures, name: str, inputs: Tensors) -> Tensors:
+    """Return the outputs of the model in process, with defaults for missing inputs."""
+    _, tensors = signatures[name].structured_input_signature
+    given = {
+        key: tf.constant(inputs[key], tensor.dtype) if key in inputs else default_value(tensor)
+        for key, tensor in tensors.items()
+    }
+    return {key: values.numpy() for key, values in signatures[name](**given).items()}
+
+
+def check_requests(requests: Iterable[Request], target: str, config: ServingConfig) -> list[str]:
+    """Send requests to a server and return the problems of its answers.
 
     Raises:
         ServingError: A request failed.
@@ -134,68 +164,51 @@ def check_warmup_requests(
     problems = []
     with grpc.insecure_channel(target) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        for number, answer in enumerate(expected):
-            request = predict_pb2.PredictRequest()
-            request.CopyFrom(answer.request)
-            request.model_spec.name = model_name
+        for request in requests:
+            message = predict_pb2.PredictRequest()
+            message.model_spec.name = config.model_name
+            message.model_spec.signature_name = request.signature
+            for name, values in request.inputs.items():
+                message.inputs[name].CopyFrom(tf.make_tensor_proto(values))
             try:
-                response = stub.Predict(request, timeout=timeout_s)
+                response = stub.Predict(message, timeout=config.request_timeout_s)
             except grpc.RpcError as error:
                 raise from_grpc_code(error.code().value[0], error.details() or "") from error
-            if different := _different_outputs(response, answer):
-                problems.append(
-                    f"warm-up request {number} to {request.model_spec.signature_name}: the "
-                    f"server's {', '.join(different)} differ from the model's"
-                )
+            outputs = {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
+            problems += [f"{request.label}: {problem}" for problem in _flaws(request, outputs)]
     return problems
 
 
-def _different_outputs(response: predict_pb2.PredictResponse, expected: WarmupAnswer) -> list[str]:
-    if unpaired := set(response.outputs) ^ set(expected.outputs):
-        return sorted(unpaired)
-    different = []
-    for name, wanted in sorted(expected.outputs.items()):
-        actual = tf.make_ndarray(response.outputs[name])
-        if actual.shape != wanted.shape:
-            different.append(name)
-        elif wanted.dtype.kind == "f":
-            if not np.allclose(actual, wanted, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True):
-                different.append(name)
-        # Of candidates with equal scores, the last of k may be another one.
-        elif any(
-            len(set(wanted_row) - set(row)) > 1
-            for wanted_row, row in zip(wanted.tolist(), actual.tolist(), strict=True)
-        ):
-            different.append(name)
-    return different
+def _flaws(request: Request, outputs: Tensors) -> Iterator[str]:
+    """Yield the problems of an answer."""
+    expected = request.expected
+    k = expected.get("candidate_ids", np.zeros((0, 0))).shape[1]
+    rows = zip(outputs.get("candidate_ids", ()), outputs.get("scores", ()), strict=False)
+    for ids, scores in rows:
+        found = [name for name in ids.tolist() if name]
+        if len(found) < request.least:
+            yield f"{len(found)} candidates instead of {request.least} to {k}"
+        if len(set(found)) != len(found):
+            yield "the answer has a candidate twice"
+        if not np.all(np.isfinite(scores)):
+            yield "a score is not a finite number"
+        if np.any(np.diff(scores) > _TOLERANCE):
+            yield "the candidates are not sorted by score"
+        if request.forbidden & set(found):
+            yield "the answer has a candidate that must not be in it"
+    different = outputs.keys() ^ expected.keys()
+    different |= {
+        name for name in outputs.keys() & expected.keys() if _differ(outputs[name], expected[name])
+    }
+    if different:
+        yield f"the server's {', '.join(sorted(different))} differ from the model's"
 
 
-def _differences(label: str, actual: Recommendations, expected: Recommendations) -> list[str]:
-    k = len(expected.candidate_ids)
-    if problems := _flaws(label, actual, k, k):
-        return problems
-    if not np.allclose(actual.scores, expected.scores, rtol=_TOLERANCE, atol=_TOLERANCE):
-        problems.append(f"{label}: the server's scores differ from the model's")
-    # IDs are compared as sets, because candidates with equal scores may come in any order.
-    common = len(set(actual.candidate_ids) & set(expected.candidate_ids))
-    if common < len(set(expected.candidate_ids)) - 1:
-        problems.append(f"{label}: the server and the model share {common} of {k} candidates")
-    return problems
-
-
-def _flaws(label: str, answer: Recommendations, least: int, most: int) -> list[str]:
-    """Return the problems of an answer that show without an expected answer."""
-    ids = answer.candidate_ids
-    problems = []
-    if not least <= len(ids) <= most:
-        wanted = str(most) if least == most else f"{least} to {most}"
-        problems.append(f"{label}: {len(ids)} candidates instead of {wanted}")
-    if not ids:
-        problems.append(f"{label}: no candidates")
-    if len(set(ids)) != len(ids):
-        problems.append(f"{label}: the answer has a candidate twice")
-    if not np.all(np.isfinite(answer.scores)):
-        problems.append(f"{label}: a score is not a finite number")
-    if any(np.diff(answer.scores) > _TOLERANCE):
-        problems.append(f"{label}: the candidates are not sorted by score")
-    return problems
+def _differ(actual: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> bool:
+    if actual.shape != wanted.shape:
+        return True
+    if wanted.dtype.kind == "f":
+        return not np.allclose(actual, wanted, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True)
+    # IDs are compared as sets, because candidates with equal scores may come in any order, and the
+    # last of k may be another one.
+    return any(len(set(row) - set(other)) > 1 for row, other in zip(wanted, actual, strict=True))

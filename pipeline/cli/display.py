@@ -189,8 +189,8 @@ def show_evaluation(report: Mapping[str, Any]) -> None:
         "queries:"
     )
     for name, interval in report["intervals"].items():
-        low, high = interval["low"], interval["high"]
-        say(f"  {name:<20} {interval['value']:.4f}  {low:.4f} to {high:.4f}")
+        value, low, high = (_number(interval[part]) for part in ("value", "low", "high"))
+        say(f"  {name:<20} {value}  {low} to {high}")
     gate = report["gate"]
     say(f"The gate would {'bless' if gate['blessed'] else 'refuse'} the model:")
     for check in gate["checks"]:
@@ -224,6 +224,11 @@ def _print_numbers(
         style = "bold" if heading == "model" else ""
         table.add_column(heading, justify="right", style=style, overflow="fold")
     for name, values in rows.items():
-        cells = [v if isinstance(v, str) else "" if v is None else f"{v:.4f}" for v in values]
+        cells = [value if isinstance(value, str) else _number(value) for value in values]
         table.add_row(name, *cells, style="bold" if name == "model" else "")
     print_table(table)
+
+
+def _number(value: float | None) -> str:
+    """Return a metric as text; "–" if it has no value, for example without held-out events."""
+    return "–" if value is None else f"{value:.4f}"

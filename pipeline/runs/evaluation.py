@@ -1,5 +1,6 @@
 """Lookup of the newest outputs of runs, and their use: evaluate a model, and take real queries."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from tfx.utils import path_utils
 
 from components.retrieval_evaluator.evaluate import evaluate
 from components.retrieval_evaluator.gate import decide
-from components.serving_validator.expected_answers import SampleQueries
+from models.features.spec import HISTORY_KEY, FeatureSpec
 from models.input.raw_examples import read_timelines, split_files
 from models.towers.saved_towers import SavedTowers
 from pipeline.config.project import PipelineConfig
@@ -23,6 +24,7 @@ from pipeline.runs.metadata import (
     open_store,
     outputs_of,
 )
+from serving.clients.model import decode_text
 from serving.clients.query import Query
 
 
@@ -76,7 +78,30 @@ def evaluation_queries(config: PipelineConfig, count: int) -> Sequence[Query]:
     examples = newest_output(config, "TimelineExampleGen", "examples")
     files = split_files(examples, config.evaluation.split)
     batch = next(read_timelines(files, config.spec, batch_size=count))
-    return SampleQueries.from_timelines(batch, config.spec).queries
+    return client_queries(batch.inputs, config.spec)
+
+
+def client_queries(inputs: Mapping[str, tf.Tensor], spec: FeatureSpec) -> list[Query]:
+    """Return the queries of a client with these inputs of a signature, one per row.
+
+    Missing values and padding are left out.
+    """
+    columns = {name: [_sent(v) for v in of.numpy().tolist()] for name, of in inputs.items()}
+    queries = []
+    for row, query_id in enumerate(columns[spec.query_id]):
+        features = {name: columns[name][row] for name in spec.query_features}
+        known = {name: value for name, value in features.items() if value is not None}
+        queries.append(Query(query_id or "", columns[HISTORY_KEY][row], known))
+    return queries
+
+
+def _sent(value: Any) -> Any:
+    """Return a value in the form that a client sends, or None if it is missing."""
+    if isinstance(value, list):
+        return [decode_text(item) for item in value if item != b""]
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
+    return decode_text(value) or None
 
 
 def evaluate_model(config: PipelineConfig, model_dir: str | None = None) -> dict[str, Any]:

@@ -1,16 +1,17 @@
 """Item-kNN: candidates that occur in the same timelines as those of the history."""
 
+from dataclasses import InitVar, dataclass
+
 import numpy as np
 from scipy import sparse
 
-from components.retrieval_evaluator.baselines.cooccurrence_scores import (
+from components.retrieval_evaluator.baselines.interface import (
     CooccurrenceScores,
-    Floats,
     Histories,
     Ints,
     Scores,
+    TrainingEvents,
 )
-from components.retrieval_evaluator.baselines.training_events import TrainingEvents
 
 # The number of pairs in a timeline grows with the square of its length.
 _NEWEST_EVENTS_PER_TIMELINE = 500
@@ -18,13 +19,13 @@ _NEWEST_EVENTS_PER_TIMELINE = 500
 _PAIRS_PER_CHUNK = 20_000_000
 
 
+@dataclass(eq=False)
 class ItemKNN:
     """Baseline that sums the cosine similarities of a candidate to the history's candidates.
 
     It ignores the order of events, both in training and in the history.
 
-    Args:
-        training: Training events.
+    Attributes:
         popularity: Popularity scores, which break ties and order all other candidates.
         neighbours: Number of similar candidates kept for each candidate.
         shrinkage: Added to the product of the norms, to discount rare candidates.
@@ -34,15 +35,13 @@ class ItemKNN:
         Algorithms. WWW 2001.
     """
 
-    def __init__(
-        self,
-        training: TrainingEvents,
-        popularity: Scores,
-        neighbours: int = 100,
-        shrinkage: float = 10.0,
-    ) -> None:
-        self._popularity = popularity
-        self._similar = _similarities(training, neighbours, shrinkage)
+    training: InitVar[TrainingEvents]
+    popularity: Scores
+    neighbours: int = 100
+    shrinkage: float = 10.0
+
+    def __post_init__(self, training: TrainingEvents) -> None:
+        self._similar = _similarities(training, self.neighbours, self.shrinkage)
 
     def scores(self, histories: Histories) -> CooccurrenceScores:
         """Return the scores of all candidates for each history."""
@@ -52,7 +51,7 @@ class ItemKNN:
             histories.events[known],
             (histories.num_queries, self._similar.shape[0]),
         )
-        return CooccurrenceScores.untied(queries @ self._similar, self._popularity)
+        return CooccurrenceScores.untied(queries @ self._similar, self.popularity)
 
 
 def _binary(rows: Ints, columns: Ints, shape: tuple[int, int]) -> sparse.csr_matrix:
@@ -80,7 +79,7 @@ def _similarities(training: TrainingEvents, neighbours: int, shrinkage: float) -
     return sparse.vstack(parts).tocsr() if parts else sparse.csr_matrix((0, 0), dtype=np.float32)
 
 
-def _chunks(num_pairs: Floats) -> list[tuple[int, int]]:
+def _chunks(num_pairs: Scores) -> list[tuple[int, int]]:
     """Split the candidates into chunks (start, end) with a bounded number of co-occurrences."""
     chunk = (np.cumsum(num_pairs) // _PAIRS_PER_CHUNK).astype(np.int64)
     starts = np.flatnonzero(np.diff(chunk, prepend=-1))
@@ -89,12 +88,12 @@ def _chunks(num_pairs: Floats) -> list[tuple[int, int]]:
 
 
 def _nearest(
-    counts: sparse.csr_matrix, norms: Floats, first: int, neighbours: int, shrinkage: float
+    counts: sparse.csr_matrix, norms: Scores, first: int, neighbours: int, shrinkage: float
 ) -> sparse.csr_matrix:
     """Return the similarities of each row's nearest candidates; ties go to the lower index."""
     starts = counts.indptr
     columns: list[Ints] = []
-    values: list[Floats] = []
+    values: list[Scores] = []
     for row in range(counts.shape[0]):
         entries = slice(starts[row], starts[row + 1])
         column = counts.indices[entries]

@@ -1,22 +1,24 @@
 """Baselines without co-occurrences: popularity, recent popularity and repeated history."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 
-from components.retrieval_evaluator.baselines.cooccurrence_scores import (
+from components.retrieval_evaluator.baselines.interface import (
     CooccurrenceScores,
     Floats,
     Histories,
-    Ints,
     Scores,
+    TrainingEvents,
 )
-from components.retrieval_evaluator.baselines.training_events import TrainingEvents
 
 # The weight of an event halves for every such share of the training events that is newer.
 _HALF_LIFE_SHARE = 0.05
 
 
-def popularity_scores(counts: Ints | Floats) -> Scores:
+def popularity_scores(counts: npt.NDArray[Any]) -> Scores:
     """Return scores in (0, 1] that rank the candidates by `counts`, `[num_candidates]`.
 
     Equal counts are ordered by index to avoid ties, which count against a ranker.

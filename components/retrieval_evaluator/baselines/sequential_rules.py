@@ -1,61 +1,61 @@
 """Sequential rules: candidates that followed the history's newest events in other timelines."""
 
+from dataclasses import InitVar, dataclass
+
 import numpy as np
 from scipy import sparse
 
-from components.retrieval_evaluator.baselines.cooccurrence_scores import (
+from components.retrieval_evaluator.baselines.interface import (
     CooccurrenceScores,
     Histories,
     Scores,
+    TrainingEvents,
 )
-from components.retrieval_evaluator.baselines.training_events import TrainingEvents
 
 
+@dataclass(eq=False)
 class SequentialRules:
     """Baseline that counts pairs of events (a, b) with b after a, weighted by 1 / distance.
 
     The score of a candidate b is the sum of the weights of (a, b) over the newest events a of the
     history, where newer events count more. It is divided by a small power of the popularity of b.
 
-    Args:
-        training: Training events.
+    Attributes:
         popularity: Popularity scores, which break ties and order all other candidates.
-        window: Maximum distance from a to b.
         decay: Number of events after which the weight of a history event drops to 1/e.
         power: Exponent of the popularity that divides the score.
+        window: Maximum distance from a to b.
 
     References:
         Ludewig, Jannach. Evaluation of Session-based Recommendation Algorithms. UMUAI 2018.
     """
 
-    def __init__(
-        self,
-        training: TrainingEvents,
-        popularity: Scores,
-        window: int = 10,
-        decay: float = 4.0,
-        power: float = 0.25,
-    ) -> None:
-        self._popularity, self._decay = popularity, decay
+    training: InitVar[TrainingEvents]
+    popularity: Scores
+    decay: float = 4.0
+    power: float = 0.25
+    window: int = 10
+
+    def __post_init__(self, training: TrainingEvents) -> None:
         shape = (training.num_candidates, training.num_candidates)
         timeline = training.timeline_of
         rules = sparse.csr_matrix(shape, dtype=np.float32)
-        for distance in range(1, window + 1):
+        for distance in range(1, self.window + 1):
             pairs = np.flatnonzero(timeline[distance:] == timeline[:-distance])
             before, after = training.candidates[pairs], training.candidates[pairs + distance]
             weights = np.full(len(pairs), 1.0 / distance, np.float32)
             rules = rules + sparse.csr_matrix((weights, (before, after)), shape=shape)
-        damping = np.maximum(training.counts, 1).astype(np.float32) ** -power
+        damping = np.maximum(training.counts, 1).astype(np.float32) ** -self.power
         self._rules = (rules @ sparse.diags(damping)).tocsr()
 
     def scores(self, histories: Histories) -> CooccurrenceScores:
         """Return the scores of all candidates for each history."""
-        weights = np.exp(-histories.ages / self._decay)
+        weights = np.exp(-histories.ages / self.decay)
         # Beyond ten times the decay, the weights are negligible.
-        used = (histories.events >= 0) & (histories.ages < 10 * self._decay)
+        used = (histories.events >= 0) & (histories.ages < 10 * self.decay)
         queries = sparse.csr_matrix(
             (weights[used], (histories.rows[used], histories.events[used])),
             shape=(histories.num_queries, self._rules.shape[0]),
             dtype=np.float32,
         )
-        return CooccurrenceScores.untied(queries @ self._rules, self._popularity)
+        return CooccurrenceScores.untied(queries @ self._rules, self.popularity)

@@ -1,17 +1,20 @@
 """Session-kNN: candidates near the shared events in the most similar timelines."""
 
+import math
+from dataclasses import InitVar, dataclass
+
 import numpy as np
 from scipy import sparse
 
-from components.retrieval_evaluator.baselines.cooccurrence_scores import (
+from components.retrieval_evaluator.baselines.interface import (
     CooccurrenceScores,
     Floats,
     Histories,
     Ints,
     Scores,
+    TrainingEvents,
     expand,
 )
-from components.retrieval_evaluator.baselines.training_events import TrainingEvents
 
 # Bounds memory: number of matches of a history event and a training event at a time.
 _MATCHES_PER_CHUNK = 2_000_000
@@ -23,6 +26,7 @@ _DENSE_RATIO = 20
 _DECAYS = 4
 
 
+@dataclass(eq=False)
 class SessionKNN:
     """Baseline that scores the candidates near the shared events in the most similar timelines.
 
@@ -31,8 +35,9 @@ class SessionKNN:
     A similar timeline votes for its candidates. A vote is smaller the farther the candidate is from
     the shared candidate that is newest in the history.
 
-    Args:
-        training: Timelines to search. Of equally similar ones, those that ended last are preferred.
+    Of equally similar timelines, those that ended last are preferred.
+
+    Attributes:
         popularity: Popularity scores, which break ties and order all other candidates.
         neighbours: Number of timelines that vote.
         occurrences: Number of newest timelines considered for each candidate.
@@ -45,20 +50,16 @@ class SessionKNN:
         Ludewig, Jannach. Evaluation of Session-based Recommendation Algorithms. UMUAI 2018.
     """
 
-    def __init__(
-        self,
-        training: TrainingEvents,
-        popularity: Scores,
-        neighbours: int = 500,
-        occurrences: int = 1000,
-        history_decay: float = 2.0,
-        distance_decay: float = 3.0,
-    ) -> None:
-        self._popularity = popularity
-        self._neighbours = neighbours
-        self._history_decay = history_decay
-        reach = int(_DECAYS * distance_decay) + 1
-        self._distance_weights = np.exp(-np.arange(reach) / distance_decay)
+    training: InitVar[TrainingEvents]
+    popularity: Scores
+    neighbours: int = 500
+    occurrences: int = 1000
+    history_decay: float = 2.0
+    distance_decay: float = 3.0
+
+    def __post_init__(self, training: TrainingEvents) -> None:
+        reach = int(_DECAYS * self.distance_decay) + 1
+        self._distance_weights = np.exp(-np.arange(reach) / self.distance_decay)
         self._offsets, self._candidates = training.offsets, training.candidates
         self._timeline = training.timeline_of
         self._norms = 1.0 / np.sqrt(np.maximum(np.diff(training.offsets), 1))
@@ -70,24 +71,30 @@ class SessionKNN:
         self._last_events, candidate = order[last], candidate[last]
         each = np.arange(training.num_candidates)
         self._ends = np.searchsorted(candidate, each, side="right")
-        self._starts = np.maximum(np.searchsorted(candidate, each), self._ends - occurrences)
+        self._starts = np.maximum(np.searchsorted(candidate, each), self._ends - self.occurrences)
 
     def scores(self, histories: Histories) -> CooccurrenceScores:
         """Return the scores of all candidates for each history."""
-        num_candidates = len(self._popularity)
+        num_candidates = len(self.popularity)
         ages = histories.ages
-        used = (histories.events >= 0) & (ages < _DECAYS * self._history_decay)
+        used = (histories.events >= 0) & (ages < _DECAYS * self.history_decay)
         rows, events, ages = histories.rows[used], histories.events[used], ages[used]
         # Of a repeated candidate, only the newest event counts.
         key = rows * num_candidates + events
         _, newest = np.unique(key[::-1], return_index=True)
         keep = np.sort(len(key) - 1 - newest)
         rows, events = rows[keep], events[keep]
-        weight = np.exp(-ages[keep] / self._history_decay)
-        num_matches = self._ends[events] - self._starts[events]
+        weight = np.exp(-ages[keep] / self.history_decay)
         keys, totals = [np.zeros(0, np.int64)], [np.zeros(0)]
-        rows_per_chunk = max(1, _SCORES_PER_CHUNK // max(num_candidates, 1))
-        for first, last in _row_chunks(rows, num_matches, rows_per_chunk):
+        matches_per_row = math.ceil(_DECAYS * self.history_decay) * self.occurrences  # at most
+        step = min(
+            _MATCHES_PER_CHUNK // matches_per_row, _SCORES_PER_CHUNK // max(num_candidates, 1)
+        )
+        step = max(1, step)
+        for start in range(0, histories.num_queries, step):
+            first, last = np.searchsorted(rows, (start, start + step))
+            if first == last:
+                continue
             voted, votes = self._vote(rows[first:last], events[first:last], weight[first:last])
             base = int(rows[first]) * num_candidates
             size = (int(rows[last - 1]) + 1) * num_candidates - base
@@ -98,7 +105,7 @@ class SessionKNN:
         found = sparse.csr_matrix(
             (np.concatenate(totals), entries), shape=(histories.num_queries, num_candidates)
         )
-        return CooccurrenceScores.untied(found, self._popularity)
+        return CooccurrenceScores.untied(found, self.popularity)
 
     def _vote(self, rows: Ints, events: Ints, weights: Floats) -> tuple[Ints, Floats]:
         """Return the key `row * num_candidates + candidate` and the weight of each vote."""
@@ -115,7 +122,7 @@ class SessionKNN:
         similarity = np.add.reduceat(weights[match[order]], begins) if len(begins) else weights[:0]
         rows, timelines = np.divmod(pair[lasts], max(num_timelines, 1))
         similarity, shared = similarity * self._norms[timelines], shared[lasts]
-        near = _nearest(rows, similarity, self._neighbours)
+        near = _nearest(rows, similarity, self.neighbours)
         rows, timelines = rows[near], timelines[near]
         shared, similarity = shared[near], similarity[near]
         reach = len(self._distance_weights)
@@ -124,7 +131,7 @@ class SessionKNN:
             np.minimum(self._offsets[timelines + 1], shared + reach),
         )
         weights = self._distance_weights[np.abs(voted - shared[vote])] * similarity[vote]
-        return (rows * len(self._popularity))[vote] + self._candidates[voted], weights
+        return (rows * len(self.popularity))[vote] + self._candidates[voted], weights
 
 
 def _sums(keys: Ints, weights: Floats, size: int) -> tuple[Ints, Floats]:
@@ -145,17 +152,3 @@ def _nearest(rows: Ints, similarity: Floats, neighbours: int) -> Ints:
     many = many[np.lexsort((-similarity[many], rows[many]))]
     nth = np.arange(len(many)) - np.searchsorted(rows[many], rows[many])
     return np.sort(np.concatenate((few, many[nth < neighbours])))
-
-
-def _row_chunks(rows: Ints, sizes: Ints, rows_per_chunk: int) -> list[tuple[int, int]]:
-    """Return chunks of `rows` (start, end) that bound matches and rows and never split a row."""
-    if not len(rows):
-        return []
-    part = np.cumsum(sizes) // _MATCHES_PER_CHUNK
-    begins = np.flatnonzero(np.diff(rows, prepend=-1))
-    changes = np.diff(part[begins], prepend=-1) | np.diff(
-        rows[begins] // rows_per_chunk, prepend=-1
-    )
-    cuts = begins[np.flatnonzero(changes)]
-    ends = np.append(cuts[1:], len(rows))
-    return [(int(start), int(end)) for start, end in zip(cuts, ends, strict=True)]

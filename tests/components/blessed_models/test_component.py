@@ -1,5 +1,7 @@
+import shutil
 from pathlib import Path
 
+import pytest
 from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils as entrypoint_utils
 from tfx.types import Artifact, standard_artifacts
@@ -7,6 +9,7 @@ from tfx.utils import path_utils
 
 from components.artifacts import LAST_SPAN_PROPERTY
 from components.blessed_models.component import ModelFinder, ModelRecorder, newest_span
+from components.errors import RecordError
 from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut
 from models.missing_model import is_missing_model
 from tests.builders import artifact
@@ -75,27 +78,24 @@ def test_follows_the_rules_of_the_resolvers(tmp_path: Path) -> None:
     assert (of_other_data / "saved_model.pb").read_text() == "tuesday"
 
 
-def test_goes_on_from_a_model_of_earlier_spans_only(tmp_path: Path) -> None:
-    fitted = artifact(standard_artifacts.Examples, tmp_path / "fitted")
-    for span, name in ((1, "monday"), (2, "tuesday"), (3, "wednesday")):
-        recorded_model(tmp_path, name, fitted, spanned(tmp_path / f"span-{span}", span))
-    again = find(tmp_path, examples=spanned(tmp_path / "span-2-again", 2))
-    assert (again / "saved_model.pb").read_text() == "monday"
-
-
-def test_a_model_that_may_have_seen_what_is_held_out_is_passed_over_and_says_what_was_its_own(
-    tmp_path: Path,
-) -> None:
+def test_a_model_that_may_have_seen_the_held_out_events_is_skipped(tmp_path: Path) -> None:
     fitted = artifact(standard_artifacts.Examples, tmp_path / "fitted")
     for span, day, name in ((1, 1, "monday"), (2, 9, "tuesday")):
         recorded_model(tmp_path, name, fitted, spanned(tmp_path / f"span-{span}", span, day))
     again = find(tmp_path, examples=spanned(tmp_path / "span-3", 3, day=8))
     assert (again / "saved_model.pb").read_text() == "monday"
-    # What a new model is held against is the last one all the same.
+    # The last blessed model, which a new one is compared with, is the newest one all the same.
     found = artifact(standard_artifacts.Model, tmp_path / "last")
     ModelFinder.test_call(model=found, records=str(tmp_path / "records"))
     of_last = HeldOut.parse(found.get_string_custom_property(HELD_OUT_PROPERTY))
     assert of_last == HeldOut("temporal", eval_from="2026-11-09T00:00:00+00:00")
+
+
+def test_a_model_that_is_gone_is_an_error_that_names_it(tmp_path: Path) -> None:
+    model = recorded_model(tmp_path, "monday", artifact(standard_artifacts.Examples, "examples"))
+    shutil.rmtree(model.uri)
+    with pytest.raises(RecordError, match=r"monday, which is gone"):
+        find(tmp_path)
 
 
 def test_the_newest_span_comes_through_the_messages_of_a_cluster(tmp_path: Path) -> None:
@@ -108,4 +108,3 @@ def test_the_newest_span_comes_through_the_messages_of_a_cluster(tmp_path: Path)
     assert newest_span(examples) == 20_000
     assert HeldOut.parse(examples.get_string_custom_property(HELD_OUT_PROPERTY)) is not None
     assert newest_span(artifact(standard_artifacts.Examples, tmp_path)) is None
-    assert newest_span(None) is None

@@ -10,7 +10,6 @@ import tensorflow as tf
 from components.candidate_embedder.embedding_files import EmbeddingFiles
 from components.index_builder.build import build_retrieval_model
 from components.index_builder.config import IndexConfig
-from components.index_builder.index_report import IndexReport
 from models.input.raw_examples import split_files
 from models.towers.saved_towers import SavedTowers
 
@@ -21,12 +20,12 @@ def build(
     many_examples: str,
     many_embeddings: EmbeddingFiles,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[..., tuple[Path, IndexReport]]:
+) -> Callable[..., tuple[Path, dict[str, Any]]]:
     """Build the retrieval model of `many_towers`; returns its folder and the report."""
 
     def build(
         directory: Path | None = None, examples: str = many_examples, **settings: Any
-    ) -> tuple[Path, IndexReport]:
+    ) -> tuple[Path, dict[str, Any]]:
         settings = {"filters": ("genres",), **settings}
         folder = directory or tmp_path_factory.mktemp("retrieval") / "model"
         report = build_retrieval_model(

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
 import math
+from typing import Any
 
 import pytest
 
+from components.gates import without_nan
 from components.index_builder.config import IndexConfig
-from components.index_builder.gate import check_index, to_json
+from components.index_builder.gate import check_index, refusal
 
 CONFIG = IndexConfig(recall_target=0.9, max_hit_rate_loss=0.02)
 
@@ -23,4 +26,37 @@ CONFIG = IndexConfig(recall_target=0.9, max_hit_rate_loss=0.02)
 def test_thresholds_are_inclusive_and_nan_fails(recall: float, loss: float, passed: list[bool]):
     checks = check_index(recall, loss, CONFIG)
     assert [check.passed for check in checks] == passed
-    assert to_json(checks)["passed"] is all(passed)
+    assert bool(refusal(checks, CONFIG, "index")) is not all(passed)
+    # Valid JSON, which has no NaN.
+    json.dumps(without_nan([check.to_json() for check in checks]), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "recall", "loss", "said", "advised"),
+    [
+        (
+            {"backend": "scann", "leaves": 9, "leaves_to_search": 2},
+            0.5,
+            0.0,
+            "recall@100 is 0.5000, but must be at least 0.9500",
+            "raise index.leaves_to_search, or remove it",
+        ),
+        ({}, 0.5, 0.0, "recall@100 is 0.5000", "tune the index with more queries"),
+        (
+            {},
+            1.0,
+            math.nan,
+            "the loss of hit_rate@100 must be at most 0.0100, but has no value",
+            "hold out events of candidates in the catalogue",
+        ),
+    ],
+)
+def test_a_refusal_advises_only_what_applies(
+    settings: dict[str, Any], recall: float, loss: float, said: str, advised: str
+):
+    config = IndexConfig(**settings)
+    message = refusal(check_index(recall, loss, config), config, "scann index")
+    assert said in message
+    assert f"To change this: {advised}" in message
+    assert "nan" not in message
+    assert ("leaves_to_search" in message) is ("leaves_to_search" in settings)

@@ -8,9 +8,8 @@ import pytest
 
 from components.index_builder import index_choice
 from components.index_builder.config import IndexConfig
-from components.index_builder.index_choice import IndexChoice, choose_index
+from components.index_builder.index_choice import IndexChoice, choose_index, growing_parts
 from components.index_builder.recall import exact_answers, recall_of_each, search_in_batches
-from components.index_builder.tuning import growing_parts
 
 K = 10
 RNG = np.random.default_rng(0)
@@ -27,7 +26,7 @@ def choose(**settings: Any) -> IndexChoice:
 
 def judged_recall(choice: IndexChoice) -> float:
     exact = exact_answers(VECTORS, JUDGING, K)
-    found = np.concatenate(list(search_in_batches(choice.index, JUDGING, K)))
+    found, _ = search_in_batches(choice.index.search, JUDGING, K)
     return float(recall_of_each(VECTORS, exact, found).mean())
 
 
@@ -119,11 +118,11 @@ def test_auto_tries_partitioned_if_scann_misses_the_target():
     ("vectors", "queries", "asked", "chosen", "reason"),
     [
         (VECTORS[:255], TUNING, "scann", "exact", "at least 256 candidates, not 255"),
-        (VECTORS, TUNING[:0], "partitioned", "partitioned", "no queries"),
+        (VECTORS, TUNING[:0], "partitioned", "exact", "no queries"),
     ],
     ids=["too few candidates for ScaNN", "no queries to tune with"],
 )
-def test_what_cannot_be_tuned_has_default_settings_or_is_exact(
+def test_what_cannot_be_tuned_is_exact(
     vectors: np.ndarray, queries: np.ndarray, asked: Any, chosen: str, reason: str
 ) -> None:
     choice = choose_index(vectors, queries, IndexConfig(k=K, backend=asked))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from components.index_builder.recall import (
 from components.index_builder.search_index import ExactIndex
 from models.input.raw_examples import split_files
 from models.towers.saved_towers import SavedTowers
+from tests.builders import write_examples
 
 VECTORS = np.random.default_rng(1).normal(size=(50, 4)).astype(np.float32)
 # More than one batch of 128.
@@ -52,8 +54,14 @@ def test_recall_equals_brute_force(k: int):
     expected = (brute_force(k) < 20).mean(axis=1)
     assert 0.1 < expected.mean() < 0.9
     np.testing.assert_allclose(recall_of_each(VECTORS, exact, found), expected, rtol=1e-6)
-    found = np.concatenate(list(search_in_batches(ExactIndex(VECTORS), QUERIES, k)))
+    found, _ = search_in_batches(ExactIndex(VECTORS).search, QUERIES, k)
     assert np.all(recall_of_each(VECTORS, exact, found) == 1.0)
+
+
+def test_a_split_without_queries_is_an_error(many_towers: Any, tmp_path: Path):
+    write_examples(tmp_path / "Split-eval", [])
+    with pytest.raises(ValueError, match=r"measured with queries.*data-00000-of-00001\.gz"):
+        read(many_towers, str(tmp_path), many_towers.ids, 10)
 
 
 def test_any_of_several_equal_vectors_counts_as_right():

@@ -23,17 +23,6 @@ def queries() -> tf.Tensor:
     return tf.constant(np.random.default_rng(4).normal(size=(5, DIMENSION)), tf.float32)
 
 
-def test_more_than_reorder_are_found(vectors: npt.NDArray[np.float32], queries: tf.Tensor) -> None:
-    # `reorder` is 20: ScaNN by itself would return 20 columns.
-    index = ScannIndex(vectors, 10, ScannSettings(leaves=8, leaves_to_search=8, reorder=20))
-    indices, scores = index.search(queries, tf.constant(100))
-    assert indices.shape == (5, 100)
-    assert np.all(indices.numpy() >= 0)
-    assert np.all(np.isfinite(scores.numpy()))
-    for row in indices.numpy():
-        assert len(set(row)) == 100
-
-
 @pytest.mark.parametrize(
     ("leaves_to_search", "reorder", "count"),
     [
@@ -54,24 +43,6 @@ def test_a_search_that_finds_too_few_compares_all(
     actual = index.search(queries, tf.constant(count))
     np.testing.assert_array_equal(actual[0], expected[0])
     np.testing.assert_allclose(actual[1], expected[1], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        # √10,000 leaves, a fifth of them, 4 · 100 rescored.
-        ((10_000, 100, None, None, None), (100, 20, 400)),
-        ((10_000, 10, None, None, None), (100, 20, 250)),
-        ((10_000, 100, 50, None, None), (50, 10, 400)),
-        ((10_000, 100, 50, 7, 120), (50, 7, 120)),
-        # Never more than the catalogue has.
-        ((300, 100, None, None, None), (17, 4, 300)),
-        ((3, 100, 50, None, None), (3, 3, 3)),
-    ],
-)
-def test_missing_settings_are_chosen(given: tuple[int | None, ...], expected: tuple[int, ...]):
-    settings = ScannSettings.choose(*given)
-    assert (settings.leaves, settings.leaves_to_search, settings.reorder) == expected
 
 
 def test_the_saved_index_is_the_tuned_one(vectors: npt.NDArray[np.float32], queries: tf.Tensor):

@@ -110,7 +110,10 @@ def evaluate(towers: Any, tmp_path: Path) -> Evaluate:
             last_blessed_model=last_model,
             last_blessing=last_blessing,
         )
-        report = json.loads(Path(evaluation.uri, "evaluation.json").read_text())
+        report = json.loads(
+            Path(evaluation.uri, "evaluation.json").read_text(),
+            parse_constant=pytest.fail,  # JSON has no NaN
+        )
         return Evaluated(report, blessing, pq.read_table(f"{evaluation.uri}/cases.parquet"))
 
     return evaluate
@@ -176,6 +179,7 @@ def test_the_file_of_a_refused_model_explains_why(
     assert evaluated.report["gate"]["blessed"] is False
     assert not model_utils.is_model_blessed(evaluated.blessing)
     assert why in evaluated.files["NOT_BLESSED"]
+    assert "nan" not in evaluated.files["NOT_BLESSED"]
 
 
 def test_a_missing_split_is_an_error_without_a_blessing(evaluate: Evaluate, tmp_path: Path):

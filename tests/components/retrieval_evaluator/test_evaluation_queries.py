@@ -11,7 +11,10 @@ import pytest
 import tensorflow as tf
 
 from components.retrieval_evaluator.config import EvaluationConfig
-from components.retrieval_evaluator.evaluation_queries import EvaluationQueryReader
+from components.retrieval_evaluator.evaluation_queries import (
+    read_queries,
+    sample_queries,
+)
 from tests.builders import feature_spec, write_examples
 
 SPEC = feature_spec(query={"age": {"kind": "numeric"}})
@@ -20,15 +23,12 @@ TIMELINES = {"u": "a b* c d* e", "v": "z* a*", "w": "a b"}
 CATALOGUE = "abcde"
 
 
-@pytest.fixture(scope="module")
-def index_of() -> tf.lookup.StaticHashTable:
-    indices = tf.range(len(CATALOGUE), dtype=tf.int64)
-    initializer = tf.lookup.KeyValueTensorInitializer(tf.constant(list(CATALOGUE)), indices)
-    return tf.lookup.StaticHashTable(initializer, -1)
+def index_of(ids: tf.Tensor) -> np.ndarray:
+    return np.array([CATALOGUE.find(name.decode()) for name in ids.numpy()], np.int64)
 
 
 @pytest.fixture
-def read(index_of: tf.lookup.StaticHashTable, tmp_path: Path) -> Callable[..., Any]:
+def read(tmp_path: Path) -> Callable[..., Any]:
     file = write_examples(
         tmp_path,
         [
@@ -43,11 +43,12 @@ def read(index_of: tf.lookup.StaticHashTable, tmp_path: Path) -> Callable[..., A
     )
 
     def read(block_size: int = 100, **settings: Any) -> Any:
-        reader = EvaluationQueryReader(SPEC, index_of, EvaluationConfig(**settings))
-        blocks = list(reader.read([file], block_size))
-        users = {user for block in blocks for user in block.query_ids}
-        assert reader.sample([file]).query_ids == users
-        return blocks, reader.num_left_out
+        config = EvaluationConfig(**settings)
+        blocks = list(read_queries([file], SPEC, config, index_of, block_size))
+        sample = sample_queries([file], SPEC, config)
+        assert sample.query_ids == {user for block in blocks for user in block.query_ids}
+        assert sample.num_events == sum(len(block.targets) for block in blocks)
+        return blocks, sample.num_left_out
 
     return read
 
@@ -111,9 +112,7 @@ def test_the_block_size_does_not_change_the_evaluation_queries(
 
 
 @pytest.mark.parametrize("protocol", ["rolling", "from_cut"])
-def test_sampling_takes_queries_with_all_their_evaluation_queries(
-    index_of: tf.lookup.StaticHashTable, tmp_path: Path, protocol: str
-):
+def test_sampling_takes_queries_with_all_their_evaluation_queries(tmp_path: Path, protocol: str):
     users = [f"user {number}" for number in range(400)]
     file = write_examples(
         tmp_path,
@@ -121,23 +120,21 @@ def test_sampling_takes_queries_with_all_their_evaluation_queries(
     )
     per_user = 2 if protocol == "rolling" else 1
 
-    def read(max_queries: int) -> tuple[list[bytes], int, int]:
-        reader = EvaluationQueryReader(SPEC, index_of, EvaluationConfig(protocol=protocol))
-        sample = reader.sample([file], max_queries)
-        found = [user for block in reader.read([file], 64, sample) for user in block.query_ids]
+    def read(max_queries: int) -> list[bytes]:
+        config = EvaluationConfig(protocol=protocol)
+        sample = sample_queries([file], SPEC, config, max_queries)
+        blocks = read_queries([file], SPEC, config, index_of, 64, sample.share)
+        found = [user for block in blocks for user in block.query_ids]
         assert sample.query_ids == set(found)
-        return found, reader.num_not_drawn, reader.num_left_out
+        assert (sample.num_events, sample.num_left_out) == (800, 0)
+        return found
 
-    found, not_drawn, left_out = read(100 * per_user)
+    found = read(100 * per_user)
     assert 60 <= len(set(found)) <= 140
     assert len(found) == per_user * len(set(found))
-    assert (not_drawn, left_out) == (2 * (400 - len(set(found))), 0)
-    assert read(100 * per_user)[0] == found
-    fewer, _, _ = read(50 * per_user)
-    assert set(fewer) < set(found)
-    everyone, not_drawn, _ = read(400 * per_user)
-    assert len(everyone) == 400 * per_user
-    assert not_drawn == 0
+    assert read(100 * per_user) == found
+    assert set(read(50 * per_user)) < set(found)
+    assert len(read(400 * per_user)) == 400 * per_user
 
 
 def test_a_larger_catalogue_gets_fewer_evaluation_queries():

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.retrieval_evaluator.metrics import RankMetrics, ReturnedLists, metric_names
-from components.retrieval_evaluator.ranking import UNRANKED, DenseRanking
+from components.retrieval_evaluator.rankers import UNRANKED, DenseRanking
 
 
 def measure(
@@ -14,14 +14,14 @@ def measure(
     lists: list[int],
     ks: list[int],
     queries: list[int] | None = None,
-    is_repeated: list[bool] | None = None,
+    targets: list[int] | None = None,
 ) -> dict[str, float]:
     """Measure with one evaluation query per query, unless `queries` says otherwise."""
     metrics = RankMetrics(
         np.array(ranks, np.int64),
         np.array(lists, np.int64),
         np.array(lists if queries is None else queries, np.int64),
-        None if is_repeated is None else np.array(is_repeated),
+        None if targets is None else np.array(targets),
     )
     return {name: metrics.value(name) for name in metric_names(ks)}
 
@@ -74,10 +74,11 @@ def test_queries_have_equal_weight_however_many_evaluation_queries_they_have():
 
 
 def test_a_candidate_held_out_twice_is_one_right_answer_in_a_list():
-    metrics = measure([1, 1, 7], [0, 0, 0], [1], is_repeated=[False, True, False])
-    assert metrics["hit_rate@1"] == pytest.approx(2 / 3)
-    assert metrics["precision@1"] == 1.0
-    assert metrics["query_hit_rate@1"] == 1 / 2
+    metrics = measure([1, 1, 7, 9, 9], [0, 0, 0, 1, 1], [1], targets=[4, 4, 5, -1, -1])
+    assert metrics["hit_rate@1"] == pytest.approx(2 / 5)
+    assert metrics["precision@1"] == 1 / 2
+    # One of two right answers in the first list, none of two unknown ones in the second.
+    assert metrics["query_hit_rate@1"] == 1 / 4
 
 
 def test_unranked_targets_are_misses():

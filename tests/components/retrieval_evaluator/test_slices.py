@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from components.retrieval_evaluator.metrics import RankMetrics
 from components.retrieval_evaluator.slices import (
     candidate_labels,
     feature_labels,
@@ -34,9 +35,7 @@ def test_missing_and_rare_feature_values_have_slices_of_their_own():
 def test_each_slice_measures_its_own_events():
     found = slice_metrics(
         {"repeat": np.array(["new", "repeat", "new"], object)},
-        {"model": np.array([1, 3, 9])},
-        lists=np.array([0, 1, 2]),
-        queries=np.array([0, 0, 1]),
+        {"model": RankMetrics(np.array([1, 3, 9]), np.array([0, 1, 2]), np.array([0, 0, 1]))},
         ks=[2, 5],
     )
     assert set(found["repeat"]) == {"new", "repeat"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,16 @@ from tfx.types import standard_artifacts
 
 from components.candidate_embedder.embedding_files import EmbeddingFiles
 from components.index_builder.catalogue_files import CatalogueFiles
-from components.index_builder.retrieval_model import RetrievalModel
-from components.index_builder.saved_retrieval_model import save_retrieval_model
+from components.index_builder.export import save_retrieval_model
 from components.index_builder.search_index import ExactIndex
+from components.index_builder.served_signatures import RetrievalModel
 from components.serving_validator.component import ServingValidator, ServingValidatorConfig
 from components.serving_validator.config import ServingConfig
-from components.serving_validator.expected_answers import (
-    SampleQueries,
-    WarmupAnswer,
-    answer_warmup_requests,
+from components.serving_validator.validate import (
+    check_requests,
+    requests_of,
+    validate_serving,
 )
-from components.serving_validator.validate import check_warmup_requests, validate_serving
 from models.input.raw_examples import read_timelines, split_files
 from models.towers.saved_towers import SavedTowers
 from serving.errors import LaunchError
@@ -80,16 +80,24 @@ class FaultyOtherSignatures(RetrievalModel):
 
 
 @pytest.fixture(scope="module")
-def samples(many_towers: Any, many_examples: str) -> SampleQueries:
+def queries(many_towers: Any, many_examples: str) -> Outputs:
     files = split_files(many_examples, "eval")
-    return SampleQueries.from_timelines(
-        next(read_timelines(files, many_towers.spec, 6)), many_towers.spec
-    )
+    return next(read_timelines(files, many_towers.spec, 6)).inputs
+
+
+@pytest.fixture
+def validate(many_towers: Any, queries: Outputs) -> Callable[..., list[str]]:
+    """Return the problems of a saved model, asked with `queries` or others."""
+
+    def run(directory: str, inputs: Outputs = queries, **settings: Any) -> list[str]:
+        return validate_serving(directory, inputs, many_towers.spec, ServingConfig(**settings))
+
+    return run
 
 
 @pytest.fixture
 def saved(
-    many_towers: Any, many_embeddings: EmbeddingFiles, samples: SampleQueries, tmp_path: Path
+    many_towers: Any, many_embeddings: EmbeddingFiles, queries: Outputs, tmp_path: Path
 ) -> Callable[[type[RetrievalModel]], str]:
     def save(model: type[RetrievalModel]) -> str:
         catalogue = CatalogueFiles.write(many_embeddings, (), str(tmp_path))
@@ -100,7 +108,7 @@ def saved(
             model(towers, index, catalogue, many_towers.spec, K),
             directory,
             "retrieval",
-            [("serving_default", samples.inputs)],
+            [("serving_default", queries)],
             identity="",
         )
         return directory
@@ -130,31 +138,24 @@ def run_component(
     return run
 
 
+Saved = Callable[[type[RetrievalModel]], str]
+Validate = Callable[..., list[str]]
+
+
+# The second one answers a batch differently, and is compared with its own answer to a batch.
+@pytest.mark.parametrize("model", [RetrievalModel, DiffersInBatches])
 def test_a_good_model_has_no_problems(
-    saved: Callable[[type[RetrievalModel]], str], samples: SampleQueries
+    saved: Saved, validate: Validate, model: type[RetrievalModel]
 ):
-    assert validate_serving(saved(RetrievalModel), samples, ServingConfig()) == []
+    assert validate(saved(model)) == []
 
 
-def test_a_batch_is_compared_with_a_batch(
-    saved: Callable[[type[RetrievalModel]], str], samples: SampleQueries
-):
-    assert validate_serving(saved(DiffersInBatches), samples, ServingConfig()) == []
-
-
-def test_problems_of_every_signature_are_listed(
-    saved: Callable[[type[RetrievalModel]], str], samples: SampleQueries
-):
+def test_problems_of_every_signature_are_listed(saved: Saved, validate: Validate, queries: Outputs):
     # With more than two, the later problems would not be among the first few.
-    two = SampleQueries(
-        {name: values[:2] for name, values in samples.inputs.items()},
-        samples.queries[:2],
-        samples.query_id_name,
-        samples.candidate_id_name,
-    )
-    problems = validate_serving(saved(FaultyOtherSignatures), two, ServingConfig())
+    two = {name: values[:2] for name, values in queries.items()}
+    problems = validate(saved(FaultyOtherSignatures), two)
     assert problems[:2] == [
-        f"query 'user {number}' with exclusions: the answer has an excluded candidate"
+        f"query 'user {number}' with exclusions: the answer has a candidate that must not be in it"
         for number in range(2)
     ]
     assert problems[2].startswith("similar to ")
@@ -162,53 +163,44 @@ def test_problems_of_every_signature_are_listed(
     assert problems[-1] == "… and 5 more"
 
 
-def test_a_different_answer_to_a_warm_up_request_is_listed(
-    saved: Callable[[type[RetrievalModel]], str], samples: SampleQueries
-):
+def test_a_different_answer_is_listed(saved: Saved, many_towers: Any, queries: Outputs):
     directory = saved(RetrievalModel)
-    [answer] = answer_warmup_requests(directory, tf.saved_model.load(directory).signatures)
-    other_ids = {**answer.outputs, "candidate_ids": answer.outputs["candidate_ids"][::-1]}
-    other_scores = {**answer.outputs, "scores": answer.outputs["scores"] + 1}
-    expected = [
-        answer,
-        WarmupAnswer(answer.request, other_ids),
-        WarmupAnswer(answer.request, other_scores),
+    *_, warmup = requests_of(directory, queries, many_towers.spec)
+    other_ids = {**warmup.expected, "candidate_ids": warmup.expected["candidate_ids"][::-1]}
+    other_scores = {**warmup.expected, "scores": warmup.expected["scores"] + 1}
+    requests = [
+        warmup,
+        replace(warmup, expected=other_ids),
+        replace(warmup, expected=other_scores, label="another"),
     ]
     base = Path(directory).parent / "served"
     (base / "1").parent.mkdir()
     (base / "1").symlink_to(directory)
-    with running_model_server(base, "other name") as server:
-        problems = check_warmup_requests(expected, server.grpc_target, "other name", 10.0)
+    with running_model_server(base, "other_name") as server:
+        config = ServingConfig(model_name="other_name")
+        problems = check_requests(requests, server.grpc_target, config)
     assert problems == [
-        "warm-up request 1 to serving_default: the server's candidate_ids differ from the model's",
-        "warm-up request 2 to serving_default: the server's scores differ from the model's",
+        "warm-up request 0 to serving_default: the server's candidate_ids differ from the model's",
+        "another: the server's scores differ from the model's",
     ]
 
 
 def test_an_answer_that_depends_on_padding_is_listed(
-    saved: Callable[[type[RetrievalModel]], str], samples: SampleQueries
+    saved: Saved, validate: Validate, queries: Outputs
 ):
-    # The model in process gets all histories padded to 7, the server gets every other one with 2.
-    shorter = [
-        query if index % 2 else type(query)(query.query_id, query.history[:2], query.features)
-        for index, query in enumerate(samples.queries)
-    ]
-    history = samples.inputs["history"].numpy()
+    # The model in process gets all histories padded to the longest one, the server does not.
+    history = queries["history"].numpy()
     history[::2, 2:] = b""
-    inputs = {**samples.inputs, "history": tf.constant(history)}
-    asked = SampleQueries(inputs, shorter, samples.query_id_name, samples.candidate_id_name)
-    problems = validate_serving(saved(SeesPadding), asked, ServingConfig())
-    assert problems[0] == "query 'user 0': the server's scores differ from the model's"
+    problems = validate(saved(SeesPadding), {**queries, "history": tf.constant(history)})
+    assert problems[0].startswith("query 'user 0': the server's ")
+    assert problems[0].endswith("scores differ from the model's")
     assert not any("'user 1'" in problem for problem in problems)
 
 
-def test_a_server_that_does_not_start_in_time_gives_no_verdict(
-    saved: Callable[[type[RetrievalModel]], str], samples: SampleQueries
-):
+def test_a_server_that_does_not_start_in_time_gives_no_verdict(saved: Saved, validate: Validate):
     # It may start on another machine, so there must be no verdict that the cache would keep.
-    config = ServingConfig(startup_timeout_s=0.01)
     with pytest.raises(LaunchError, match=r"was not ready within 0\.01 s"):
-        validate_serving(saved(RetrievalModel), samples, config)
+        validate(saved(RetrievalModel), startup_timeout_s=0.01)
 
 
 def test_a_model_that_the_server_cannot_load_is_not_blessed(
@@ -241,6 +233,6 @@ def test_the_component_does_not_bless_a_faulty_model_and_lists_the_problems(
     (file,) = Path(blessing.uri).iterdir()
     assert file.name == "INFRA_NOT_BLESSED"
     assert file.read_text().splitlines()[:2] == [
-        "query 'user 0': the answer has a candidate twice",
-        "query 'user 0': a score is not a finite number",
+        "the queries in a batch: the answer has a candidate twice",
+        "the queries in a batch: a score is not a finite number",
     ]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.pipeline.two_clubs import Command, write_two_clubs
@@ -83,32 +84,23 @@ def test_what_is_no_model_is_named(
 def held_out(finished_run: dict[str, Any], protocol: str) -> Iterator[tuple[Any, list[str]]]:
     """Yield queries as a client would send them, and their right answers."""
     from components.retrieval_evaluator.config import EvaluationConfig
-    from components.retrieval_evaluator.evaluation_queries import EvaluationQueryReader
+    from components.retrieval_evaluator.evaluation_queries import read_queries
     from models.input.raw_examples import split_files
     from pipeline.config.file import load
-    from pipeline.runs.evaluation import newest_output
-    from serving.clients.query import Query
+    from pipeline.runs.evaluation import client_queries, newest_output
 
     config = load(str(finished_run["config_path"]))
     files = split_files(newest_output(config, "TimelineExampleGen", "examples"), "eval")
     settings = EvaluationConfig(protocol=protocol)
-    for block in EvaluationQueryReader(config.spec, _NoIndex(), settings).read(files, 100):
-        inputs = {name: values.numpy() for name, values in block.inputs.items()}
-        for row in range(len(block)):
-            history = [event.decode() for event in inputs["history"][row] if event]
-            club = inputs["club"][row].decode()
-            query = Query(inputs["user"][row].decode(), history, {"club": club})
+
+    # The server knows candidates by ID, so their indices do not matter.
+    def index_of(ids: Any) -> np.ndarray:
+        return np.zeros(len(ids), np.int64)
+
+    for block in read_queries(files, config.spec, settings, index_of, 100):
+        for row, query in enumerate(client_queries(block.inputs, config.spec)):
             targets = block.target_ids[block.target_rows == row]
             yield query, [target.decode() for target in targets]
-
-
-class _NoIndex:
-    """Stands in for the catalogue: the server knows candidates by id."""
-
-    def lookup(self, ids: Any) -> Any:
-        import tensorflow as tf
-
-        return tf.zeros_like(ids, tf.int64)
 
 
 @pytest.mark.parametrize(("protocol", "excluded"), [("from_cut", True), ("rolling", False)])

@@ -9,6 +9,7 @@ from tfx.orchestration.pipeline import Pipeline
 
 import pipeline.runs.run
 from components.errors import DriftError
+from pipeline.cli import display
 from pipeline.config.file import load
 from pipeline.config.project import PipelineConfig
 from pipeline.orchestrators.local.runner import ComponentOutcome
@@ -56,3 +57,21 @@ def test_what_was_held_against_nothing_is_not_called_passed(
     outcome = ComponentOutcome("DriftGate", "complete", 1.0, {})
     summary.fill({"DriftGate": outcome})
     assert summary.gates == {"drift": word}
+
+
+def test_a_metric_without_a_value_is_shown_as_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
+    names = (*display._RANKING_METRICS, *display._LIST_METRICS)
+    display.show_evaluation(
+        {
+            "metrics": {"model": {f"{name}@10": None for name in names}},
+            "baseline_metric": "hit_rate@10",
+            "best_baseline": None,
+            "slices": {},
+            "intervals": {"model": {"value": None, "low": None, "high": None}},
+            "gate": {"blessed": False, "checks": [], "problems": ["no events"]},
+            **dict.fromkeys(("num_events", "num_queries", "num_candidates"), 0),
+            **{"protocol": "rolling", "exclude_seen": True, "confidence": 0.95, "model": "/m"},
+        }
+    )
+    shown = capsys.readouterr()
+    assert "model                –  – to –" in shown.out + shown.err

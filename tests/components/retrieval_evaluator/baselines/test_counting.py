@@ -1,13 +1,13 @@
 """Sequential rules, item-kNN and session-kNN on timelines written as words."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from scipy import sparse
 
-from components.retrieval_evaluator.baselines.cooccurrence_scores import CooccurrenceScores
+from components.retrieval_evaluator.baselines.interface import CooccurrenceScores
 from components.retrieval_evaluator.baselines.item_knn import ItemKNN
 from components.retrieval_evaluator.baselines.popularity import popularity_scores
 from components.retrieval_evaluator.baselines.sequential_rules import SequentialRules
@@ -146,14 +146,7 @@ def test_session_knn_equals_a_plain_loop(monkeypatch: pytest.MonkeyPatch, matche
     np.testing.assert_allclose(np.maximum(found, 0), expected, rtol=2e-3)
 
 
-ALL: tuple[BaselineName, ...] = (
-    "popularity",
-    "recent_popularity",
-    "repeat_history",
-    "sequential_rules",
-    "item_knn",
-    "session_knn",
-)
+ALL: tuple[BaselineName, ...] = get_args(BaselineName)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from components.retrieval_evaluator.baselines.cooccurrence_scores import Histories
-from components.retrieval_evaluator.baselines.training_events import TrainingEvents
+from components.retrieval_evaluator.baselines.interface import Histories, TrainingEvents
 
 
 def indices(word: str) -> list[int]:

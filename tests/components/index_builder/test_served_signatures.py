@@ -265,7 +265,7 @@ class RetrievalModelContract:
         if "reorder" in settings:
             settings["reorder"] = 1000
         folder, report = build(**settings)
-        assert report.k == len(many_towers.ids)
+        assert report["k"] == len(many_towers.ids)
         served = Served(folder)
         query = many_towers.embed("user 8")
         assert_same(served.recommend(["user 8"])[0], many_towers.best(query))

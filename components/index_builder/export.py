@@ -1,29 +1,37 @@
-"""Saves the retrieval model: graph, default inputs, warm-up requests and identity."""
+"""Exports the retrieval model: SavedModel, default inputs, warm-up requests and identity."""
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from components.candidate_embedder.embedding_files import EmbeddingFiles
-from components.index_builder.retrieval_model import (
+from components.files import digest_of_folder
+from components.index_builder.served_signatures import (
     RECOMMEND_EXCLUDING,
     SERVING_DEFAULT,
     SIMILAR_CANDIDATES,
     RetrievalModel,
     allow_key,
 )
+from components.interactions.stable_hash import hash_strings
 from models.features.spec import EXCLUDE_KEY, HISTORY_KEY, FeatureConfig, FeatureSpec
 from models.input.raw_inputs import default_value
 from models.towers.export import EMBED_CANDIDATE, EMBED_QUERY
 
 _SCANN_OPS_NAMESPACE = "Scann"
-# Contains the identity of the model (`components.index_builder.identity`).
 IDENTITY_FILE = os.path.join("assets.extra", "identity")
-_WARMUP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
+WARMUP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
+
+_SEEDS = (1, 2)
+_BETWEEN_COLUMNS, _BETWEEN_VALUES = b"\x1e", "\x1f"
 
 Inputs = Mapping[str, tf.Tensor]
 
@@ -35,17 +43,11 @@ def save_retrieval_model(
     warmup: Iterable[tuple[str, Inputs]],
     identity: str,
 ) -> None:
-    """Save the model atomically, with default inputs, warm-up requests and identity.
+    """Save the model atomically to a new folder, with the result of `identity_of`.
 
-    Every input of every signature gets a default, so that clients may omit it. The warm-up requests
-    make the server build the searcher at load time, which would otherwise delay the first user.
-
-    Args:
-        model: The model with its index.
-        directory: Folder of the SavedModel; must not exist.
-        model_name: Name under which the model is served, for the warm-up requests.
-        warmup: Signatures and inputs of real requests.
-        identity: Hash of the model's inputs (`components.index_builder.identity`).
+    Every input of every signature gets a default, so that clients may omit it. `warmup` has
+    signatures and inputs of real requests, addressed to the model `model_name`. They make the
+    server build the searcher at load time, which would otherwise delay the first user.
     """
     aside = f"{directory.rstrip('/')}.incomplete"
     if tf.io.gfile.exists(aside):
@@ -80,7 +82,7 @@ def _write_defaults(directory: str) -> None:
 
 
 def _write_warmup(directory: str, model_name: str, warmup: Iterable[tuple[str, Inputs]]) -> None:
-    path = os.path.join(directory, _WARMUP_FILE)
+    path = os.path.join(directory, WARMUP_FILE)
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.TFRecordWriter(path) as writer:
         for signature_name, inputs in warmup:
@@ -100,15 +102,11 @@ def warmup_requests(
 ) -> Iterator[tuple[str, Inputs]]:
     """Yield requests (signature and inputs) for every signature, with and without filters.
 
-    Args:
-        query: Inputs of one real query (`models.input.raw_inputs.query_inputs`).
-        embeddings: The catalogue; the requests use its first candidate.
-        spec: IDs and features.
-        filters: Features that requests may filter by.
+    `query` has the inputs of one real query (`models.input.raw_inputs.query_inputs`). The requests
+    for similar candidates use the first one of the catalogue.
     """
     names = [spec.candidate_id, *spec.candidate_features]
-    first = next(iter(embeddings.blocks(names))).slice(0, 1)
-    [row] = first.to_pylist()
+    [row] = next(iter(embeddings.blocks(names))).slice(0, 1).to_pylist()
     candidate = {
         spec.candidate_id: tf.constant([row[spec.candidate_id]]),
         **{name: _raw(row[name], feature) for name, feature in spec.candidate_features.items()},
@@ -137,3 +135,34 @@ def _raw(value: Any, feature: FeatureConfig) -> tf.Tensor:
     if feature.separator:
         return tf.constant([value or []], tf.string, [1, len(value or [])])
     return tf.constant([value or ""])
+
+
+def identity_of(
+    towers_directory: str, embeddings: EmbeddingFiles, spec: FeatureSpec, settings: str
+) -> str:
+    """Return a hash of everything that determines the results of a retrieval model.
+
+    Two exports of the same model have different bytes, because function names contain a counter.
+    The identity hashes the inputs instead: the exported towers, the catalogue, and the settings
+    followed by the hash of the code. It depends neither on the order of the candidates nor on their
+    vectors, which the towers and the features determine up to rounding.
+    """
+    totals = [0] * len(_SEEDS)
+    for block in embeddings.blocks([spec.candidate_id, *spec.candidate_features]):
+        rows = pc.binary_join_element_wise(*map(_as_bytes, block.columns), _BETWEEN_COLUMNS)
+        for number, seed in enumerate(_SEEDS):
+            # A sum does not depend on the order of the rows.
+            total = int(hash_strings(rows, seed).sum(dtype=np.uint64))
+            totals[number] = (totals[number] + total) % 2**64
+    digest = hashlib.sha256()
+    for part in (digest_of_folder(towers_directory), settings, embeddings.num_candidates, *totals):
+        digest.update(f"{part}\0".encode())
+    return digest.hexdigest()
+
+
+def _as_bytes(column: Any) -> Any:
+    if pa.types.is_list(column.type):
+        column = pc.binary_join(column, _BETWEEN_VALUES)
+    if pa.types.is_floating(column.type):
+        column = column.cast(pa.string())
+    return column.cast(pa.binary()).fill_null(b"")

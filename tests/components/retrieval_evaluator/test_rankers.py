@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from components.retrieval_evaluator.baselines.cooccurrence_scores import CooccurrenceScores
+from components.retrieval_evaluator.baselines.interface import CooccurrenceScores
 from components.retrieval_evaluator.baselines.popularity import popularity_scores
-from components.retrieval_evaluator.ranking import UNRANKED, DenseRanking, SparseRanking
+from components.retrieval_evaluator.rankers import UNRANKED, DenseRanking, SparseRanking
 
 NOTHING: list[int] = []
 

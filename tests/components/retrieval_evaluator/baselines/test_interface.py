@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.retrieval_evaluator.baselines import training_events
-from components.retrieval_evaluator.baselines.training_events import read_training_events
+from components.retrieval_evaluator.baselines import interface
+from components.retrieval_evaluator.baselines.interface import read_training_events
 from models.input.raw_examples import RawEvents
 from tests.builders import feature_spec, write_examples
 
@@ -56,7 +56,7 @@ def test_without_times_timelines_keep_the_order_of_the_file(file: str):
 def test_the_newest_timelines_are_kept_but_all_events_are_counted(
     file: str, batch: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(training_events, "_TIMELINES_PER_BATCH", batch)
+    monkeypatch.setattr(interface, "_TIMELINES_PER_BATCH", batch)
     training, _ = read_training_events([file], TIMED, index_of, 3, set(), max_events=2)
     assert training.candidates.tolist() == [0, 1]
     assert training.counts.tolist() == [1, 1, 3]
@@ -72,7 +72,7 @@ def test_memory_does_not_grow_with_the_timelines(monkeypatch: pytest.MonkeyPatch
             ids = np.array([b"session %d" % number for number in numbers], object)
             yield RawEvents(ids, (numbers % catalogue).astype(object), None, offsets)
 
-    monkeypatch.setattr(training_events, "read_events", read_events)
+    monkeypatch.setattr(interface, "read_events", read_events)
     wanted = {b"session 7", b"session 49999", b"another"}
     tracemalloc.start()
     try:

@@ -1,11 +1,16 @@
-"""The served model, whose signatures map raw queries to candidate IDs and scores."""
+"""The served signatures, which map raw queries to candidate IDs and scores."""
 
 from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
 from components.index_builder.catalogue_files import CatalogueFiles, LineIndex, read_lines
-from components.index_builder.restricted_search import CandidateFilter, restricted_search
+from components.index_builder.restricted_search import (
+    NO_SCORE,
+    CandidateFilter,
+    Condition,
+    restricted_search,
+)
 from components.index_builder.search_index import SearchIndex
 from models.features.spec import ALLOW_PREFIX, EXCLUDE_KEY, FeatureSpec
 from models.input.raw_inputs import candidate_inputs, query_inputs, same_batch
@@ -25,14 +30,8 @@ class RetrievalModel(tf.Module):
     """The towers, an index and the catalogue, with the same signatures for all backends.
 
     A response has `min(k, num_candidates)` columns. If exclusions and filters leave fewer
-    candidates, the last columns contain "" and the lowest finite float32.
-
-    Args:
-        towers: Exported towers, saved as part of the model.
-        index: Index of the catalogue.
-        catalogue: IDs and filter values in index order; its files become assets.
-        spec: IDs and features.
-        k: Number of candidates in a response.
+    candidates, the last columns contain "" and the lowest finite float32. The files of the
+    catalogue become assets of the SavedModel.
     """
 
     def __init__(
@@ -44,14 +43,10 @@ class RetrievalModel(tf.Module):
         k: int,
     ) -> None:
         super().__init__()
-        self._towers = towers.module
-        self._index = index
+        self._towers, self._index, self._spec = towers.module, index, spec
         self._index_of = LineIndex(catalogue.ids_file, missing=-1)
-        self._ids = tf.Variable(
-            read_lines(catalogue.ids_file), dtype=tf.string, trainable=False, name="ids"
-        )
+        self._ids = tf.Variable(read_lines(catalogue.ids_file), False, dtype=tf.string)
         self._filters = {name: CandidateFilter(file) for name, file in catalogue.filters.items()}
-        self._spec = spec
         self._k = min(k, catalogue.num_candidates)
 
     def recommend(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -63,15 +58,17 @@ class RetrievalModel(tf.Module):
     def recommend_excluding(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return the best candidates that are not excluded and pass the filters.
 
-        Args:
-            inputs: Raw queries; candidate IDs to exclude, `exclude` `[batch, m]`; and for each
-                filter the allowed values, `allow_FEATURE` `[batch, m]`. Both are padded with "".
+        The inputs are raw queries; candidate IDs to exclude, `exclude` `[batch, m]`; and for each
+        filter the allowed values, `allow_FEATURE` `[batch, m]`. Both are padded with "".
         """
         rows = same_batch(inputs)
         exclude = rows.pop(EXCLUDE_KEY)
-        allowed = self._allowed(rows)
+        conditions = self._conditions(rows)
         queries = self._towers.signatures[EMBED_QUERY](**rows)[EMBEDDING_KEY]
-        return self._search_without(queries, self._index_of.lookup(exclude), allowed)
+        excluded = self._index_of.lookup(exclude)
+        return self._restricted_answer(
+            *restricted_search(self._index, queries, self._k, excluded, conditions)
+        )
 
     def similar(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return, for each given candidate `[batch]`, the other candidates that are most similar.
@@ -80,15 +77,11 @@ class RetrievalModel(tf.Module):
         `recommend_excluding`.
         """
         rows = same_batch(inputs)
-        allowed = self._allowed(rows)
+        conditions = self._conditions(rows)
         own = self._index_of.lookup(rows[self._spec.candidate_id])[:, None]
         vectors = self._index.vectors_at(tf.maximum(own[:, 0], 0))
-        answer = self._search_without(vectors, own, allowed)
-        known = own >= 0
-        return self._answer(
-            tf.where(known, answer[CANDIDATE_IDS_KEY], ""),
-            tf.where(known, answer[SCORES_KEY], tf.float32.min),
-        )
+        indices, scores = restricted_search(self._index, vectors, self._k, own, conditions)
+        return self._restricted_answer(indices, tf.where(own >= 0, scores, NO_SCORE))
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """Trace all signatures and return them by name."""
@@ -115,21 +108,16 @@ class RetrievalModel(tf.Module):
             for name, (function, tensors) in traced.items()
         }
 
-    def _allowed(self, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Remove the filters' inputs from `rows`; return masks of allowed values by feature."""
-        return {
-            name: candidate_filter.allowed(rows.pop(allow_key(name)))
+    def _conditions(self, rows: dict[str, tf.Tensor]) -> list[Condition]:
+        """Remove the filters' inputs from `rows`; return the filters with their allowed values."""
+        return [
+            (candidate_filter, candidate_filter.allowed(rows.pop(allow_key(name))))
             for name, candidate_filter in self._filters.items()
-        }
+        ]
 
-    def _search_without(
-        self, queries: tf.Tensor, exclude: tf.Tensor, allowed: dict[str, tf.Tensor]
-    ) -> dict[str, tf.Tensor]:
-        conditions = [(self._filters[name], values) for name, values in allowed.items()]
-        found = restricted_search(self._index, queries, self._k, exclude, conditions)
-        return self._answer(
-            tf.where(found.is_candidate, tf.gather(self._ids, found.indices), ""), found.scores
-        )
+    def _restricted_answer(self, indices: tf.Tensor, scores: tf.Tensor) -> dict[str, tf.Tensor]:
+        ids = tf.where(scores > NO_SCORE, tf.gather(self._ids, indices), "")
+        return self._answer(ids, scores)
 
     def _answer(self, ids: tf.Tensor, scores: tf.Tensor) -> dict[str, tf.Tensor]:
         shape = [None, self._k]

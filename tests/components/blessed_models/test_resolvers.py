@@ -1,4 +1,4 @@
-"""On real ML Metadata, in memory."""
+"""The resolvers; on real ML Metadata in memory, if they read it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,52 @@ from tfx.orchestration import metadata
 from tfx.types.artifact import Artifact
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
 
-from components.blessed_models.resolvers import PreviousBlessedModelStrategy
+from components.blessed_models.resolvers import (
+    LastBlessedModelStrategy,
+    PreviousBlessedModelStrategy,
+)
 from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut
 
 Event = metadata_store_pb2.Event
 RANDOM = HeldOut("random", seed=42, share=0.1)
+
+
+def model(number: int) -> Artifact:
+    artifact = Model()
+    artifact.id = number
+    return artifact
+
+
+def blessing(number: int, blessed: bool) -> Artifact:
+    artifact = ModelBlessing()
+    artifact.set_int_custom_property("blessed", int(blessed))
+    artifact.set_int_custom_property("current_model_id", number)
+    return artifact
+
+
+@pytest.mark.parametrize(
+    ("current", "models", "blessings", "expected"),
+    [
+        pytest.param(5, [5], {}, [], id="a first model has none"),
+        pytest.param(12, [3, 7, 9, 12], {3: True, 7: True, 9: False}, [7], id="the newest blessed"),
+        pytest.param(7, [3, 7], {3: True, 7: True}, [3], id="not itself"),
+        pytest.param(3, [3], {3: True}, [], id="not itself alone"),
+        pytest.param(3, [3, 7], {3: True, 7: True}, [7], id="an older model comes back"),
+    ],
+)
+def test_finds_the_last_blessed_model(
+    current: int, models: list[int], blessings: dict[int, bool], expected: list[int]
+) -> None:
+    found = LastBlessedModelStrategy().resolve_artifacts(
+        None,
+        {
+            "current": [model(current)],
+            "model": [model(number) for number in models],
+            "model_blessing": [blessing(*given) for given in blessings.items()],
+        },
+    )
+    assert len(found["model"]) == len(found["model_blessing"])
+    assert [artifact.id for artifact in found["model"]] == expected
 
 
 class Runs:
@@ -134,14 +175,6 @@ def test_of_spans_only_a_model_of_earlier_ones_is_taken(runs: Runs):
     # Span 3 delivered again, and a run as of long ago.
     assert runs.previous(runs.transformed(3)) == [second.id]
     assert runs.previous(runs.transformed(2)) == []
-
-
-def test_an_old_day_that_was_run_again_does_not_become_the_newest(runs: Runs):
-    ninth = runs.fit(runs.transformed(9), blessed=True)
-    runs.fit(runs.transformed(5), blessed=True)
-    assert runs.previous(runs.transformed(10)) == [ninth.id]
-    anew = runs.fit(runs.transformed(9), blessed=True)
-    assert runs.previous(runs.transformed(10)) == [anew.id]
 
 
 def test_a_model_that_may_have_seen_what_is_held_out_now_is_passed_over(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.index_builder.identity import identity_of
+from components.index_builder.export import identity_of
 from tests.builders import feature_spec, write_embeddings
 
 SPEC = feature_spec(

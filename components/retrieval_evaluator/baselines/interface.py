@@ -1,0 +1,169 @@
+"""The inputs and outputs of all baselines: training events, histories, co-occurrence scores."""
+
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from models.features.spec import FeatureSpec
+from models.input.raw_examples import read_events
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Scores = npt.NDArray[np.floating[Any]]
+# Returns the catalogue index of each candidate ID (bytes or a string tensor); -1 if unknown.
+IndexOf = Callable[[Any], Ints]
+
+_TIMELINES_PER_BATCH = 4096
+# Baselines count pairs: 5 million events give about 50 million pairs, which take a minute and 2 GB.
+MAX_EVENTS = 5_000_000
+
+
+@dataclass(frozen=True)
+class Histories:
+    """The histories of a block of evaluation queries.
+
+    Attributes:
+        rows: Evaluation query of each event, ascending `[num_events]`.
+        events: Catalogue index of each event's candidate, oldest first within a history; -1 if
+            unknown `[num_events]`.
+    """
+
+    num_queries: int
+    rows: Ints
+    events: Ints
+
+    @property
+    def ages(self) -> Ints:
+        """The number of newer events in the same history, for each event `[num_events]`."""
+        ends = np.cumsum(np.bincount(self.rows, minlength=self.num_queries))
+        return ends[self.rows] - 1 - np.arange(len(self.rows))
+
+
+@dataclass(frozen=True)
+class CooccurrenceScores:
+    """Scores of all candidates: sparse scores of those found by a baseline, popularity of the rest.
+
+    Attributes:
+        found: Positive scores of the candidates found `[num_queries, num_candidates]`, float64. All
+            other candidates rank after them, in the order of `popularity`.
+        popularity: Scores in (0, 1] without ties `[num_candidates]` (`popularity_scores`).
+    """
+
+    found: sparse.csr_matrix
+    popularity: Scores
+
+    @classmethod
+    def untied(cls, found: sparse.spmatrix, popularity: Scores) -> "CooccurrenceScores":
+        """Return scores in which popularity breaks the ties of `found`.
+
+        A tie counts against a ranker, which would be unfair to baselines whose scores are whole
+        numbers.
+        """
+        found = found.tocsr().astype(np.float64)
+        # float64, because float32 cannot represent a difference of one rank in a large catalogue.
+        found.data *= 1.0 + 1e-3 * popularity.astype(np.float64)[found.indices]
+        return cls(found, popularity)
+
+    def dense(self, first: int = 0, last: int | None = None) -> Scores:
+        """Return the scores of all candidates for the rows `first` to `last - 1`."""
+        part = self.found[first:last]
+        scores = np.repeat((self.popularity.astype(np.float64) - 2.0)[None, :], part.shape[0], 0)
+        rows = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
+        scores[rows, part.indices] = part.data
+        return scores
+
+
+@dataclass(frozen=True)
+class TrainingEvents:
+    """Timelines of training events, concatenated, with candidates as indices.
+
+    Events of candidates outside the catalogue are left out. If there are timestamps, timelines are
+    sorted by their newest event, the most recent one last.
+
+    Attributes:
+        counts: Number of training events of each candidate `[num_candidates]`, including those
+            beyond the limit of kept events.
+        candidates: Candidates of the kept events, oldest first within a timeline `[num_events]`.
+        offsets: Start of each timeline in `candidates`, then the end `[num_timelines + 1]`.
+        times: Time of each kept event in epoch seconds `[num_events]`; None without timestamps.
+    """
+
+    num_candidates: int
+    counts: Ints
+    candidates: Ints
+    offsets: Ints
+    times: Ints | None
+
+    @property
+    def num_timelines(self) -> int:
+        """The number of timelines that were kept."""
+        return len(self.offsets) - 1
+
+    @property
+    def timeline_of(self) -> Ints:
+        """The timeline of each event `[num_events]`."""
+        return np.repeat(np.arange(self.num_timelines), np.diff(self.offsets))
+
+
+def read_training_events(
+    files: Sequence[str],
+    spec: FeatureSpec,
+    index_of: IndexOf,
+    num_candidates: int,
+    query_ids: Set[bytes],
+    max_events: int = MAX_EVENTS,
+) -> tuple[TrainingEvents, frozenset[bytes]]:
+    """Read the `train` split, keep its newest timelines, and find which `query_ids` it contains.
+
+    Memory is bounded by `max_events`, the catalogue and `query_ids`. If there are more events, the
+    timelines that ended last are kept; without timestamps, those that are read last. `index_of`
+    returns the index of each candidate ID, -1 if the catalogue lacks it.
+    """
+    counts = np.zeros(num_candidates, np.int64)  # one array, shared by all parts
+    nothing = np.zeros(0, np.int64)
+    no_times = nothing if spec.columns.timestamp else None
+    parts = [TrainingEvents(num_candidates, counts, nothing, np.zeros(1, np.int64), no_times)]
+    known_queries: set[bytes] = set()
+    for batch in read_events(files, spec, _TIMELINES_PER_BATCH):
+        known_queries.update(query_ids & set(batch.queries.tolist()))
+        indices = index_of(batch.candidates)
+        known = indices >= 0
+        # Drops timelines that have no known candidate.
+        offsets = np.unique(np.concatenate(([0], np.cumsum(known)))[batch.offsets])
+        times = None if batch.times is None else batch.times[known]
+        counts += np.bincount(indices[known], minlength=num_candidates)
+        parts.append(TrainingEvents(num_candidates, counts, indices[known], offsets, times))
+        if sum(len(part.candidates) for part in parts) > 2 * max_events:
+            parts = [_newest(parts, max_events)]
+    return _newest(parts, max_events), frozenset(known_queries)
+
+
+def _newest(parts: Sequence[TrainingEvents], max_events: int) -> TrainingEvents:
+    """Join parts, sort their timelines by recency, and keep the newest, about `max_events`."""
+    lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+    candidates = np.concatenate([part.candidates for part in parts])
+    given_times = [part.times for part in parts if part.times is not None]
+    times = np.concatenate(given_times) if given_times else None
+    ends = np.cumsum(lengths)
+    order = np.argsort(ends if times is None else times[ends - 1], kind="stable")
+    order = order[np.cumsum(lengths[order][::-1])[::-1] <= max_events]
+    _, events = expand(ends[order] - lengths[order], ends[order])
+    return TrainingEvents(
+        num_candidates=parts[0].num_candidates,
+        counts=parts[0].counts,
+        candidates=candidates[events],
+        offsets=np.concatenate(([0], np.cumsum(lengths[order]))),
+        times=None if times is None else times[events],
+    )
+
+
+def expand(starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
+    """Return slice number and index of every element of the slices from `starts` to `ends`."""
+    lengths = ends - starts
+    rows = np.repeat(np.arange(len(starts)), lengths)
+    before = np.cumsum(lengths) - lengths
+    return rows, np.arange(len(rows)) - np.repeat(before - starts, lengths)
