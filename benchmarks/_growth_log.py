@@ -34,12 +34,7 @@ _SYLLABLES = ("ba", "cor", "den", "fil", "gam", "hu", "jo", "kel", "lum", "mir",
 
 
 class GrowthLog(NamedTuple):
-    """The files of a synthetic log.
-
-    Attributes:
-        events: CSV file with the columns user_id, item_id and timestamp, alone in its folder.
-        catalogue: CSV file with the columns item_id, category and title.
-    """
+    """The files of a synthetic log."""
 
     events: Path
     catalogue: Path

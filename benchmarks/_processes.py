@@ -166,11 +166,7 @@ def component(name: str, config: str, *settings: str) -> Callable[[], None]:
 def start_server(
     base_path: Path, log: Path, *flags: str, checkout: Path = ROOT
 ) -> tuple[subprocess.Popen[bytes], dict[str, int]]:
-    """Start the model server of a checkout, and wait until a version is available.
-
-    Returns:
-        The process, and its ports `grpc_port` and `rest_port`.
-    """
+    """Start the model server of a checkout; return its process and ports when it has a version."""
     package = "serving.server" if (checkout / "serving/server").exists() else "serving.model_server"
     python = checkout / ".venv/bin/python" if checkout != ROOT else sys.executable
     ready = log.with_suffix(".ready")

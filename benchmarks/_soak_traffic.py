@@ -93,14 +93,6 @@ class Traffic:
         answers: Their correct answers. Version `v` contains variant `v % VARIANTS`.
         ports: The server's `grpc_port` and `rest_port`.
         ends_at: The end of the test, as a time of `time.monotonic`.
-
-    Attributes:
-        answered: Number of correct answers by kind of client.
-        wrong: Descriptions of the wrong answers.
-        lost: Descriptions of the failed requests of clients with retries.
-        failures: Time (of `time.monotonic`) and description of each failed request of the client
-            without retries.
-        versions: Number of answers by model version, if the API returns the version.
     """
 
     def __init__(

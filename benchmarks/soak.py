@@ -57,15 +57,7 @@ class Sample(NamedTuple):
 
 
 class Server:
-    """A model server that can be restarted at the same address.
-
-    Attributes:
-        process: The server process.
-        ports: Its `grpc_port` and `rest_port`.
-        away: Start and end times of its intended downtimes.
-        ended_by_itself: Number of times that it exited without a signal.
-        bad_ends: Exit statuses other than 0 after SIGTERM.
-    """
+    """A model server that can be restarted at the same address."""
 
     def __init__(self, base_path: Path, log: Path) -> None:
         self._base_path, self._log = base_path, log
@@ -104,11 +96,7 @@ class Server:
 
 
 async def push_versions(base_path: Path, folder: Path, period_s: float, ends_at: float) -> int:
-    """Add new versions to the base path atomically, and remove old ones.
-
-    Returns:
-        The number of new versions.
-    """
+    """Add new versions to the base path atomically, remove old ones, and return their number."""
     number = 1
     while time.monotonic() < ends_at:
         await asyncio.sleep(period_s)

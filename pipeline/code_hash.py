@@ -18,9 +18,6 @@ _ROOT = Path(__file__).resolve().parent.parent
 def code_hash(*modules: str) -> str:
     """Return a hash of modules and of all modules that they import, also inside functions.
 
-    Args:
-        modules: Dotted names, such as `models.training.trainer`.
-
     Raises:
         ModuleNotFoundError: A module does not exist.
     """

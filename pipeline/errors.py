@@ -78,12 +78,7 @@ class UnknownComponentError(PipelineError):
 
 
 class ComponentFailedError(PipelineError):
-    """A component failed, or a gate refused the run; `__cause__` is the original exception, if any.
-
-    Attributes:
-        component: Name of the component.
-        reason: Message of the original exception.
-    """
+    """A component failed, or a gate refused the run; `__cause__` is the original exception."""
 
     def __init__(self, component: str, reason: str) -> None:
         super().__init__(f"{component}: {reason}")

@@ -159,20 +159,13 @@ def share_missing(name: str, statistics: Statistics | None) -> float:
 
 
 def quantile_divergence(new: Any, reference: Any) -> float:
-    """Return the Jensen-Shannon divergence of two samples, binned at the deciles of `reference`.
+    """Return the Jensen-Shannon divergence of two samples, from 0 (equal) to 1, by deciles.
 
     TFDV uses bins of equal width, and one such bin contains nearly all values of a sample with a
     heavy tail. Here, the deciles of `reference` are the bin edges, so each bin has a tenth of it.
     A value that makes up a tenth or more of `reference` has its own bin. There is one more bin on
     each side, for values outside the edges. A histogram bucket that contains the first or last edge
-    counts as inside.
-
-    Args:
-        new: TFDV's `NumericStatistics` of a sample with values.
-        reference: TFDV's `NumericStatistics` of the sample to compare with.
-
-    Returns:
-        A number from 0 (equal) to 1 (nothing in common).
+    counts as inside. `new` and `reference` are TFDV's statistics of samples with values.
     """
     samples = _cumulative(new), _cumulative(reference)
     bounds, heights = samples[1]

@@ -28,10 +28,6 @@ class Gate:
 
     `config` has chosen spans of interactions, and `known` the sorted hashes of the currently known
     candidates. If it `may_lack_profiles`, a span whose profile is missing is skipped.
-
-    Attributes:
-        drifted: One sentence for each span that differs too much.
-        is_refused: Whether the run must fail.
     """
 
     def __init__(
@@ -68,10 +64,7 @@ class Gate:
         ]
 
     def judge(self) -> dict[str, Any]:
-        """Compare the newest delivery and all earlier ones that are not accepted yet, oldest first.
-
-        Returns:
-            The content of the drift report.
+        """Compare all deliveries that are not accepted yet, oldest first, and return the report.
 
         Raises:
             LostProfileError: The profile of a reference is missing.

@@ -40,9 +40,6 @@ def batch_size(folders: Iterable[str]) -> int:
 
     It is so small that the batches of every folder have at most 524,288 events on average. Since it
     only depends on the first Examples of each file, it is the same on every machine.
-
-    Args:
-        folders: Folders of splits, with GZIP TFRecords of Examples.
     """
     longest = max(map(_mean_values, folders), default=0.0)
     size = _MAX_EXAMPLES

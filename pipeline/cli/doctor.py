@@ -84,12 +84,7 @@ def doctor(as_json: bool = False) -> None:
 
 
 def examine(root: Path, environment: dict[str, str]) -> Iterator[Check]:
-    """Run all checks, fastest first, and yield the outcome of each.
-
-    Args:
-        root: Folder that contains `data` and `runs`.
-        environment: Environment variables for the process that imports TensorFlow.
-    """
+    """Run all checks, fastest first, and yield the outcome of each."""
     yield check_python()
     yield from check_packages()
     yield check_cpu()

@@ -62,11 +62,8 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
     """Load and validate a configuration.
 
     Relative paths in it are relative to the parent of `configs/`. If the file is in a folder with
-    another name, they are relative to this folder.
-
-    Args:
-        name_or_path: A name in `configs/` such as `movielens_100k`, or a path that ends in .yaml.
-        overrides: Settings as `section.key=value`, where the value is YAML.
+    another name, they are relative to this folder. `overrides` are settings as `section.key=value`,
+    where the value is YAML.
 
     Raises:
         ConfigError: The file is missing or unreadable, or a setting is unknown, has a wrong type or

@@ -72,10 +72,6 @@ class Draft:
 def make_draft(files: Mapping[str, str], columns: ColumnsConfig) -> Draft:
     """Draft a configuration from the first rows of the files.
 
-    Args:
-        files: Files or globs of the `events` and, if there are any, `candidates` and `queries`.
-        columns: Names of the columns of IDs, time and rating.
-
     Raises:
         InitError: A file or a column is missing, or a column has the wrong values.
     """

@@ -41,12 +41,10 @@ class Rollout:
     timeout_s: float
 
     def apply(self, target: Release) -> dict[int, VersionStatus]:
-        """Change the servers and the file from the file's release to `target`.
+        """Change servers and file from the file's release to `target`; return the state by version.
 
-        If this fails, the file and all servers that can be reached are restored.
-
-        Returns:
-            The resulting state by version. If servers differ, an unavailable state is returned.
+        If this fails, the file and all servers that can be reached are restored. If the
+        servers' states of a version differ, an unavailable one is returned.
 
         Raises:
             ReleaseError: A version does not become available.

@@ -29,12 +29,7 @@ _REMOVED_PREFIX = "removed-"
 
 @dataclass(frozen=True)
 class Removable:
-    """A folder or file that can be removed.
-
-    Attributes:
-        kind: `artifact`, `version`, `log` or `working folder`.
-        size_bytes: Total size of the files.
-    """
+    """A folder or file to remove; `kind` is artifact, version, log or working folder."""
 
     path: str
     kind: str
@@ -44,11 +39,6 @@ class Removable:
 @dataclass(frozen=True)
 class CleaningPlan:
     """The runs and versions to keep, and the files to remove.
-
-    Attributes:
-        kept_runs: IDs of the runs to keep completely, oldest first.
-        kept_versions: Served versions to keep, with the reason.
-        artifact_ids: IDs of the artifacts to mark as deleted in ML Metadata.
     """
 
     kept_runs: tuple[str, ...]
@@ -148,12 +138,6 @@ def carry_out(plan: CleaningPlan, store: MetadataStore) -> None:
 
 class _Project:
     """The runs, executions and artifacts of one project; projects may share a database and run IDs.
-
-    Attributes:
-        records: The runs, oldest first.
-        executions: The executions, by ID.
-        artifacts: Their inputs and outputs by ID, including deleted ones.
-        root: Folder of the artifacts.
     """
 
     def __init__(self, config: PipelineConfig, store: MetadataStore) -> None:

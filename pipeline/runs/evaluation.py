@@ -105,16 +105,11 @@ def _sent(value: Any) -> Any:
 
 
 def evaluate_model(config: PipelineConfig, model_dir: str | None = None) -> dict[str, Any]:
-    """Evaluate a model and the baselines on the newest ingested Examples.
+    """Evaluate a model; return the content of `evaluation.json`, and paths as `model` and `examples`.
 
-    Args:
-        config: Configuration of the project. Its split and columns must be those of the run that
-            ingested the data.
-        model_dir: A SavedModel with `embed_query` and `embed_candidate`, such as a pushed version,
-            or the folder that contains it as `Format-Serving`. If None, the newest trained model.
-
-    Returns:
-        The content of `evaluation.json`, and the paths `model` and `examples`.
+    `model_dir` is a SavedModel of the towers, such as a pushed version, or the folder that contains
+    it as `Format-Serving`; if it is None, the newest trained model is evaluated. The split and the
+    columns of `config` must be those of the run that ingested the data.
 
     Raises:
         EvaluationError: The model or the data of a run is missing, or the model does not accept the

@@ -42,15 +42,7 @@ _STATISTICS_FILE = os.path.join("Split-train", "FeatureStats.pb")
 
 @dataclass(frozen=True)
 class SkewReport:
-    """The result of a comparison.
-
-    Attributes:
-        num_requests: Number of requests to signatures whose input is a query.
-        num_queries: Number of queries in these requests.
-        num_others: Number of requests to other signatures, which are ignored.
-        statistics: URI of the training statistics.
-        findings: All measured values.
-    """
+    """The result of a comparison."""
 
     num_requests: int
     num_queries: int
@@ -74,10 +66,6 @@ def compare_requests(config: PipelineConfig, requests: Path) -> SkewReport:
 
     The timelines are those of the newest run that trained and pushed a model. Index refreshes have
     no training timelines, and models of refused runs are not served.
-
-    Args:
-        config: The configuration of the project.
-        requests: File with logged requests, see `request_log`.
 
     Raises:
         EvaluationError: There is no such run, or its artifacts no longer exist.
@@ -107,13 +95,7 @@ def compare_requests(config: PipelineConfig, requests: Path) -> SkewReport:
 
 
 class Queries:
-    """The queries of a request log, which are read once and counted.
-
-    Attributes:
-        num_rows: Number of queries that were read so far.
-        history: Their history events.
-        ids: Their query IDs; a query without an ID has the ID "".
-    """
+    """The queries of a request log, which are read once and counted."""
 
     def __init__(self, spec: FeatureSpec, rows: Iterator[Row]) -> None:
         self._spec = spec

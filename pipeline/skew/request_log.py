@@ -25,14 +25,7 @@ Row = dict[str, list[Any]]
 
 @dataclass
 class RequestLog:
-    """A file of logged requests, which is read once.
-
-    Attributes:
-        path: Path of the file, which is decompressed if it ends in `.gz`.
-        spec: Feature specification, which defines the inputs of a query.
-        num_requests: Number of requests with queries that were read so far.
-        num_others: Number of requests to other signatures that were read so far.
-    """
+    """A file of logged requests, which is read once."""
 
     path: Path
     spec: FeatureSpec

@@ -24,15 +24,10 @@ _barrier: Any = None  # set when a load process starts
 
 
 def drive_in_processes(plan: LoadPlan, processes: int = 1) -> LoadResult:
-    """Send the requests of `plan` to its server from new processes.
+    """Send the requests of `plan` to its server from at most `processes` new processes.
 
     There, the threads and garbage collection of the caller, such as TensorFlow's, do not affect
     the measurement.
-
-    Args:
-        plan: The total load.
-        processes: Number of processes that share the load. It is reduced to the number of clients
-            if there are fewer.
     """
     if processes < 1:
         raise ValueError(f"processes must be at least 1, got {processes}")

@@ -32,19 +32,10 @@ def build_requests(
     query_id_name: str | None = None,
     candidate_id_name: str | None = None,
 ) -> list[bytes]:
-    """Return serialized PredictRequests that alternate between the signatures.
+    """Return serialized PredictRequests that alternate between signatures of `DRIVEN_SIGNATURES`.
 
     Requests for `recommend_excluding` exclude the query's history. Requests for
     `similar_candidates` contain the candidate of the query's newest event.
-
-    Args:
-        metadata: The model's signatures.
-        model: The model and version that the requests are for.
-        queries: The queries to convert.
-        signature_names: Signatures to call, each one of `DRIVEN_SIGNATURES`.
-        batch_size: Number of queries per request.
-        query_id_name: The input that takes the query id; see `RetrievalMethods`.
-        candidate_id_name: The input of `similar_candidates` that takes the candidate id.
     """
     protocol = GrpcProtocol(model)
     by_signature = []

@@ -39,10 +39,8 @@ class ModelService:
     ) -> tuple[int, tuple[str, ...], list[Array]]:
         """Run a signature; return the version, the names of the outputs, and their arrays.
 
-        Args:
-            spec: The model, version and signature.
-            prepare: Function of the signature that returns its feeds and the names of the outputs.
-            deadline_s: Deadline as a time of `time.monotonic`; None for no deadline.
+        `prepare` returns the feeds of a signature and the names of the outputs. `deadline_s` is a
+        time of `time.monotonic`, or None.
 
         Raises:
             ServingError: If the request is invalid or the computation fails.

@@ -61,16 +61,8 @@ def compile_pipeline(
 ) -> str:
     """Return the pipeline as KFP pipeline spec 2.1 in YAML, or as a Vertex pipeline job in JSON.
 
-    Args:
-        config: The configuration of the project.
-        runner: The backend that will run the pipeline.
-        image: Container image of all steps, built from `deploy/pipeline.Dockerfile`.
-        pipeline_root: URI for all artifacts, see `is_cluster_root`. Tests that run the steps
-            without a backend use a path.
-        data_directory: Default of the run parameter `data_directory`.
-        serving_dir: Base path of the served versions.
-        resources: Resources by component, from `parse_resources`. Other components have the
-            backend's defaults.
+    `pipeline_root` must satisfy `is_cluster_root`, except in tests that run the steps without a
+    backend. Components without `resources` (from `parse_resources`) have the backend's defaults.
 
     Raises:
         ConfigError: The schema file is missing, a setting cannot be used on a cluster, or an

@@ -75,17 +75,9 @@ def submit(
     """Create a run, or a recurring run if `cron` is given.
 
     The runs of a recurring run do not overlap, and missed runs are not made up for.
-
-    Args:
-        package: File from `two-tower compile --runner kubeflow`.
-        server: The server that will run the pipeline.
-        experiment: Name of the experiment, which is created if it does not exist.
-        name: Name of the run.
-        parameters: Values from `read_parameters`.
-        cron: Cron schedule in UTC, with five fields, or with six if the first is seconds.
-        replace: Whether to delete recurring runs with the same name in the experiment, after the
-            new one was created.
-        service_account: Kubernetes service account of the steps.
+    `package` is a file from `two-tower compile --runner kubeflow`, and `parameters` come from
+    `read_parameters`. `cron` is in UTC and has five fields, or six if the first is seconds. With
+    `replace`, recurring runs with the same name are deleted after the new one was created.
 
     Raises:
         SubmitError: kfp is not installed, the server cannot be reached or refuses the request, or a
