@@ -9,7 +9,7 @@ intentionally differs in these points:
 * It loads a version when its `saved_model.pb` exists. It retries a failed load when the files
   change, not only after a minute.
 * When a deadline expires, a queued request is dropped, but a computation in progress continues.
-* Batching is on by default, and no request waits for others to fill a batch.
+* Batching is on by default, and no timer waits for requests to fill a batch.
 * Classify, Regress and MultiInference are rejected.
 * HandleReloadConfigRequest reports no metrics.
 """

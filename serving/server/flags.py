@@ -113,7 +113,7 @@ class ServerFlags:
     )
     enable_batching: bool = _flag(
         True,
-        "Let waiting requests for the same computation share one run. No request waits for others.",
+        "Let waiting requests for the same computation share one run. A lone request never waits.",
     )
     batching_parameters_file: str | None = _flag(
         None, "Limits of the batches: a BatchingParameters in protobuf's text format."

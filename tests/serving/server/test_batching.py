@@ -147,6 +147,23 @@ def test_waiting_requests_share_one_run(model: LoadedModel) -> None:
     check_runs(requests, [3])
 
 
+def test_requests_share_a_run_while_others_keep_arriving(model: LoadedModel) -> None:
+    async def test() -> list[int]:
+        runs: list[int] = []
+        batcher = Batcher(BatchingOptions(), lambda requests, rows, waits: runs.append(requests))
+
+        async def ask_after(turns: int) -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await batcher.run(*query(model, ["u1"], [["c"]]))
+
+        await asyncio.gather(*(ask_after(turns) for turns in (0, 0, 4, 8)))
+        batcher.stop()
+        return runs
+
+    assert asyncio.run(test()) == [4]
+
+
 @pytest.mark.parametrize(
     ("expected_s", "pause_s", "thread"),
     [
