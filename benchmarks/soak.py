@@ -154,9 +154,8 @@ async def soak(
 ) -> tuple[list[Row], dict[str, Any]]:
     """Run the soak test with the models in a folder.
 
-    Returns:
-        The rows; and the first few failures of each type (`wrong`) and the numbers of malformed
-        requests by kind and response (`malformed`).
+    The second result has the first failures by type (`wrong`) and the numbers of malformed requests
+    by kind and response (`malformed`).
     """
     base_path = folder / "served"
     base_path.mkdir()

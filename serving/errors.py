@@ -38,7 +38,6 @@ class ServingError(Exception):
         http_status: The HTTP status of the response over REST.
         code_name: The canonical name of the code, such as `INVALID_ARGUMENT`.
         retryable: True if the same request may succeed a moment later.
-        message: The error message for the client.
     """
 
     grpc_code: ClassVar[int]

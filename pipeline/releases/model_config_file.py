@@ -29,7 +29,6 @@ class ModelConfigFile:
 
     Attributes:
         path: Path of the file, which need not exist.
-        model_name: Name of the model.
         base_path: Base path of the versions, for a file without an entry of the model.
     """
 

@@ -243,11 +243,8 @@ def refreshed_through(config: PipelineConfig) -> int | None:
 
     An index refresh reads the newest catalogue, but a run reads one that is not newer than its
     newest events. If runs may read catalogues up to the span returned here, a run after a refresh
-    does not return to an older catalogue.
-
-    Returns:
-        The number of the span. None if the catalogue has no spans, if none is being served, or if
-        the run reads a fixed span.
+    does not return to an older catalogue. The result is None if the catalogue has no spans, if
+    none is being served, or if the run reads a fixed span.
     """
     if not has_metadata(config):
         return None

@@ -24,7 +24,6 @@ class InputState:
         files: Hash of the names, sizes and modification times of the input files.
         settings: Hash of the configuration, the schema and the code.
         span: Newest span of the events, as text; empty if they have no spans.
-        num_files: Number of input files.
         catalogue: Number of the catalogue's span, as text; empty if it has none.
     """
 

@@ -72,10 +72,8 @@ class VersionStatus:
     """The state of one version on the server.
 
     Attributes:
-        version: The version number.
         state: `START`, `LOADING`, `AVAILABLE`, `UNLOADING` or `END`.
         error_code: The name of a gRPC status code; `OK` if there was no error.
-        error_message: The error message; "" if there was no error.
     """
 
     version: int
