@@ -69,11 +69,9 @@ setup(
         "client": [],
         "server": SERVER,
         "pipeline": PIPELINE,
-        # `two-tower submit`, and Google Cloud Storage. Apart, because it asks for an older urllib3:
-        # deploy/kubeflow/requirements.lock.
+        # `two-tower submit` and GCS need an older urllib3: deploy/kubeflow/requirements.lock.
         "kubeflow": [*PIPELINE, "kfp==2.5.0"],  # the last one for protobuf 3
-        # Queries as sources: what Beam's reader of BigQuery imports. Beam's whole `gcp` extra does
-        # not fit the lock (google-auth-httplib2), these beside it do; docs/data.md installs them.
+        # The imports of Beam's BigQuery reader. Beam's extra `gcp` conflicts with the lock.
         "bigquery": [
             "google-apitools==0.5.35",
             "google-cloud-bigquery==3.47.0",
@@ -86,7 +84,7 @@ setup(
             "hypothesis>=6.100",
             "import-linter>=2.1",
             "jsonschema>=4",  # compose files and alert rules
-            "kubernetes>=26",  # its models are what manifests are held against
+            "kubernetes>=26",  # its models validate the manifests
             "mypy>=1.13",
             "pytest>=8.3",
             "pytest-xdist>=3.6",

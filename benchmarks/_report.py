@@ -71,10 +71,7 @@ def environment(*packages: str) -> dict[str, str]:
 
 
 def report(about: Mapping[str, Any], rows: Iterable[Row], *, as_json: bool) -> int:
-    """Print the rows, and return the exit status: 1 if a value misses its `must` bound, else 0.
-
-    A table is printed row by row, as they are measured.
-    """
+    """Print each row once it is measured, and return 1 if a value misses its `must`, else 0."""
     if not as_json:
         texts = [f"{name} {value}" for name, value in about.items() if isinstance(value, str)]
         print(", ".join(texts))

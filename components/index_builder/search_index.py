@@ -1,5 +1,6 @@
 """The base class of search backends, and exact search."""
 
+import abc
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import tensorflow as tf
 SearchResult = tuple[tf.Tensor, tf.Tensor]
 
 
-class SearchIndex(tf.Module):
+class SearchIndex(tf.Module, abc.ABC):
     """Finds the candidates with the largest dot products.
 
     Its methods are traced into the served graph, so all arguments may be symbolic. A candidate is
@@ -35,24 +36,24 @@ class SearchIndex(tf.Module):
         """
         return self.completed(queries, count, self.attempt(queries, count))
 
+    @abc.abstractmethod
     def attempt(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
         """Search like `search`, but give missing candidates a score that is not finite."""
-        raise NotImplementedError
 
     def end_tuning(self) -> None:
         """Free the memory that only `attempt` needs."""
 
+    @abc.abstractmethod
     def scores_of_all(self, queries: tf.Tensor) -> tf.Tensor:
         """Return the scores `[batch, num_candidates]` of all candidates, in index order.
 
         The scores are as exact as the stored vectors, which may be quantized. This reads the whole
         catalogue, so use it only if `search` cannot answer a query, for example with a filter.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def vectors_at(self, indices: tf.Tensor) -> tf.Tensor:
         """Return the vectors `[…, dimension]` of the candidates `indices` `[…]`."""
-        raise NotImplementedError
 
     def search_all(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
         """Search by scoring all candidates."""
@@ -88,9 +89,11 @@ class ExactIndex(SearchIndex):
         self.num_candidates = len(vectors)
         self._vectors = tf.Variable(vectors, trainable=False, name="candidate_vectors")
 
-    def search(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
-        """Return the best candidates (`SearchIndex.search`)."""
+    def attempt(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
+        """Return the best candidates; none is ever missing."""
         return self.search_all(queries, count)
+
+    search = attempt
 
     def scores_of_all(self, queries: tf.Tensor) -> tf.Tensor:
         """Return the scores `[batch, num_candidates]` of all candidates."""

@@ -31,7 +31,7 @@ class Decision:
 
     @property
     def blessed(self) -> bool:
-        """Whether all checks passed and no problem prevented one."""
+        """True if all checks passed and no problem prevented one."""
         return all(check.passed for check in self.checks) and not self.problems
 
     @property

@@ -155,7 +155,7 @@ async def _predict(
     return response
 
 
-class Health(health.aio.HealthServicer):  # type: ignore[misc]
+class Health(health.aio.HealthServicer):  # type: ignore[misc]  # The package has no types.
     """The health service, which reports SERVING for all services until shutdown.
 
     The library's own Watch never ends, so a single watching client would delay the shutdown by the

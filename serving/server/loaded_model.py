@@ -112,7 +112,7 @@ def load(path: Path, version: int, session_config: config_pb2.ConfigProto) -> Lo
         with graph.as_default():
             meta_graph = tf.compat.v1.saved_model.loader.load(session, _TAGS, str(path))
         return LoadedModel(version, session, meta_graph)
-    except Exception as error:
+    except Exception as error:  # Every failure must free the session.
         session.close()
         if isinstance(error, OSError) and str(error).startswith("Cannot parse file"):
             raise DataLossError(f"Can't parse {path / SAVED_MODEL_FILE} as binary proto") from error

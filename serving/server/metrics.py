@@ -10,6 +10,7 @@ References:
 
 from __future__ import annotations
 
+import abc
 import bisect
 import itertools
 import re
@@ -24,7 +25,7 @@ MAX_CELLS = 1000
 _OVERFLOW = "other"
 
 
-class _Metric:
+class _Metric(abc.ABC):
     """A metric with a list of numbers for each combination of label values."""
 
     kind: ClassVar[str]
@@ -55,8 +56,9 @@ class _Metric:
             text = ",".join(f'{name}="{_escape(value)}"' for name, value in pairs)
             yield from self._cell_lines(text, cell)
 
+    @abc.abstractmethod
     def _cell_lines(self, labels: str, cell: list[float]) -> Iterator[str]:
-        raise NotImplementedError
+        """Yield the lines of one cell."""
 
 
 class Counter(_Metric):

@@ -125,7 +125,7 @@ class ModelVersions:
         fingerprint = folder.fingerprint()
         try:
             model = self._load_version(folder)
-        except Exception as raised:
+        except Exception as raised:  # A bad version must not end the thread.
             error = as_serving_error(raised)
             self._failed.record(folder, fingerprint)
             self._set_status(folder.version, VersionStatus.END, error)

@@ -22,7 +22,7 @@ def test_tables_of_settings_are_current() -> None:
 
 
 def commands(page: Path) -> Iterator[str]:
-    """What stands behind `two-tower` in the blocks of a page, without comments and pipes."""
+    """Yield the arguments of each `two-tower` command on a page, without comments and pipes."""
     text = re.sub(r"\\\n\s*", " ", page.read_text("utf-8"))
     for block in re.findall(r"```(?:console|bash)\n(.*?)```", text, flags=re.DOTALL):
         for line in map(str.strip, block.splitlines()):

@@ -16,7 +16,7 @@ POPULARITY = {"hit_rate@10": 0.0886, "hit_rate@100": 0.4149}
 def test_ratings_become_recommendations_with_titles(two_tower: Command, tmp_path: Path) -> None:
     fetched = two_tower("data", "movielens-100k", timeout_s=600)
     if fetched.returncode:
-        pytest.skip(f"MovieLens 100K cannot be had here: {fetched.stderr.strip()[-300:]}")
+        pytest.skip(f"MovieLens 100K cannot be downloaded here: {fetched.stderr.strip()[-300:]}")
     runs = ("--set", f"runs={tmp_path}")
     done = two_tower("run", "--config", "movielens_100k", *runs, "--json", timeout_s=600)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The curated schema, held against TFDV as the anomaly gate uses it."""
+"""The curated schema is validated with TFDV, as the anomaly gate does."""
 
 from pathlib import Path
 from typing import Any

@@ -61,7 +61,7 @@ def test_finds_the_last_blessed_model(
 
 
 class Runs:
-    """What earlier runs left."""
+    """Writes artifacts of earlier runs to a metadata store."""
 
     def __init__(self, store: Any) -> None:
         self.store = store

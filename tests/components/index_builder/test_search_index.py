@@ -147,7 +147,7 @@ def test_the_length_of_a_query_only_scales_the_scores(hasty: SearchIndex):
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_a_small_catalogue_is_returned_completely(backend: Backend, count: int):
     if count < backend.least:
-        pytest.skip("the build uses exact search for so few")
+        pytest.skip("IndexBuilder uses exact search for so few candidates")
     vectors, queries = rows(count), rows(3, seed=8)
     for index in (backend.thorough(vectors), backend.hasty(vectors)):
         indices, scores = search(index, queries, count)
@@ -209,7 +209,7 @@ def test_a_session_without_python_gives_the_same_results(hasty: SearchIndex, tmp
 
 def test_the_same_vectors_give_the_same_index(backend: Backend, hasty: SearchIndex):
     if backend.name.startswith("scann"):
-        pytest.skip("ScaNN's training takes no seed")
+        pytest.skip("ScaNN has no seed, so its index differs between builds")
     queries = rows(30, seed=11)
     again = search(backend.hasty(rows(NUM)), queries, K)
     np.testing.assert_array_equal(search(hasty, queries, K)[0], again[0])

@@ -1,4 +1,4 @@
-"""What a step imports, in a process of its own."""
+"""A step does not import heavy packages that it does not use."""
 
 import subprocess
 import sys

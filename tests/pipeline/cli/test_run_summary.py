@@ -1,4 +1,4 @@
-"""What a run that a gate stopped leaves: through the real runner, with one component."""
+"""A run that a gate stopped leaves a summary. The real runner runs one component."""
 
 from pathlib import Path
 from typing import Any
