@@ -41,8 +41,9 @@ lint: setup ## check style and format with ruff
 type: setup ## check types with mypy, strict
 	@$(BIN)/mypy
 
-imports: setup ## check the import layers with import-linter
+imports: setup ## check import layers with import-linter, and that there are no import cycles
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest tests/test_imports.py
 
 bench: setup ## run the benchmarks (takes minutes; needs a quiet machine)
 	@$(BIN)/python -m benchmarks

@@ -70,6 +70,35 @@ def open_to_write(path: Path) -> Iterator[IO[bytes]]:
             os.remove(partial)
 
 
+@contextlib.contextmanager
+def open_folder_to_write(folder: Path) -> Iterator[str]:
+    """Yield an empty folder, which becomes `folder` when the block ends without an error.
+
+    An existing folder is replaced. The next call repairs what a killed process left.
+    """
+    target = os.fspath(folder).rstrip("/")
+    parent, name = os.path.split(target)
+    incoming, replaced = (
+        os.path.join(parent, f".{name}.{end}") for end in ("incoming", "replaced")
+    )
+    if exists(replaced) and not exists(target):
+        os.rename(replaced, target)
+    remove(incoming)
+    try:
+        yield make_folder(incoming)
+        if is_remote(target):
+            remove(target)
+            copy_folder(incoming, target)
+            return
+        remove(replaced)
+        if exists(target):  # `rename` cannot replace a folder that is not empty.
+            os.rename(target, replaced)
+        os.rename(incoming, target)
+        remove(replaced)
+    finally:
+        remove(incoming)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file as a whole (see `open_to_write`)."""
     with open_to_write(path) as file:

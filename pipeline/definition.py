@@ -11,12 +11,12 @@ from tfx.components.transform.component import Transform
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver
-from tfx.dsl.io import fileio
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.proto import pusher_pb2, transform_pb2
 from tfx.types import standard_artifacts
 from tfx.types.channel import BaseChannel, Channel
 
+from components import files
 from components.artifacts import IngestReport
 from components.blessed_models.resolvers import (
     EXAMPLES_KEY,
@@ -276,7 +276,7 @@ def _schema_components(
         stats_options=tfdv.StatsOptions(use_sketch_based_topk_uniques=True),
     )
     statistics_gen.executor_spec = executor_spec.BeamExecutorSpec(StatisticsExecutor)
-    if not fileio.exists(config.schema_file):
+    if not files.exists(config.schema_file):
         raise ConfigError(
             f"there is no schema at {config.schema_file}; write a first one with "
             "`two-tower schema infer` and review it, or set `schema.file`"

@@ -131,7 +131,7 @@ def _start_server(flags: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
 def _start_process(
     arguments: Sequence[str], stdin: int, output: int | IO[bytes]
 ) -> subprocess.Popen[bytes]:
-    """Run this Python interpreter in the application's root folder, with that on its path."""
+    """Run this Python interpreter in the application's root folder, with it on the path."""
     environment = dict(os.environ)
     paths = [str(_APPLICATION_ROOT), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)

@@ -192,7 +192,7 @@ def compare(
     *,
     catalogue: bool = True,
 ) -> list[Finding]:
-    """Measure each difference between a span and an accepted one that has a threshold.
+    """Measure the differences between a span and an accepted one, where a threshold is set.
 
     If `catalogue` is false, the candidates and their features are not compared.
     """

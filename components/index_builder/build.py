@@ -1,4 +1,4 @@
-"""Builds, measures and saves the retrieval model of an embedded catalogue."""
+"""Build, measure and save the retrieval model of an embedded catalogue."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Exports the retrieval model: SavedModel, default inputs, warm-up requests and identity."""
+"""Export the retrieval model: SavedModel, default inputs, warm-up requests and identity."""
 
 import hashlib
 import os
@@ -12,8 +12,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from components import files
 from components.candidate_embedder.embedding_files import EmbeddingFiles
-from components.files import digest_of_folder
 from components.index_builder.served_signatures import (
     RECOMMEND_EXCLUDING,
     SERVING_DEFAULT,
@@ -49,27 +49,18 @@ def save_retrieval_model(
     signatures and inputs of real requests, addressed to the model `model_name`. They make the
     server build the searcher at load time, which would otherwise delay the first user.
     """
-    aside = f"{directory.rstrip('/')}.incomplete"
-    if tf.io.gfile.exists(aside):
-        tf.io.gfile.rmtree(aside)
-    tf.saved_model.save(
-        model,
-        aside,
-        signatures=model.signatures(),
-        options=tf.saved_model.SaveOptions(namespace_whitelist=[_SCANN_OPS_NAMESPACE]),
-    )
-    _write_defaults(aside)
-    _write_warmup(aside, model_name, warmup)
-    with tf.io.gfile.GFile(os.path.join(aside, IDENTITY_FILE), "w") as file:
-        file.write(identity)
-    tf.io.gfile.rename(aside, directory)
+    options = tf.saved_model.SaveOptions(namespace_whitelist=[_SCANN_OPS_NAMESPACE])
+    with files.open_folder_to_write(directory) as folder:
+        tf.saved_model.save(model, folder, signatures=model.signatures(), options=options)
+        _write_defaults(folder)
+        _write_warmup(folder, model_name, warmup)
+        files.write_text(os.path.join(folder, IDENTITY_FILE), identity)
 
 
 def _write_defaults(directory: str) -> None:
     path = os.path.join(directory, "saved_model.pb")
     saved = saved_model_pb2.SavedModel()
-    with tf.io.gfile.GFile(path, "rb") as file:
-        saved.ParseFromString(file.read())
+    saved.ParseFromString(files.read_bytes(path))
     for name, signature in saved.meta_graphs[0].signature_def.items():
         if name.startswith("__"):  # internal, such as the initialization of tables
             continue
@@ -77,13 +68,12 @@ def _write_defaults(directory: str) -> None:
             shape = tf.TensorShape(info.tensor_shape)
             tensor = tf.TensorSpec(shape, tf.as_dtype(info.dtype), key)
             signature.defaults[key].CopyFrom(tf.make_tensor_proto(default_value(tensor).numpy()))
-    with tf.io.gfile.GFile(path, "wb") as file:
-        file.write(saved.SerializeToString(deterministic=True))
+    files.write_bytes(path, saved.SerializeToString(deterministic=True))
 
 
 def _write_warmup(directory: str, model_name: str, warmup: Iterable[tuple[str, Inputs]]) -> None:
     path = os.path.join(directory, WARMUP_FILE)
-    tf.io.gfile.makedirs(os.path.dirname(path))
+    files.make_folder(os.path.dirname(path))
     with tf.io.TFRecordWriter(path) as writer:
         for signature_name, inputs in warmup:
             request = predict_pb2.PredictRequest()
@@ -155,7 +145,12 @@ def identity_of(
             total = int(hash_strings(rows, seed).sum(dtype=np.uint64))
             totals[number] = (totals[number] + total) % 2**64
     digest = hashlib.sha256()
-    for part in (digest_of_folder(towers_directory), settings, embeddings.num_candidates, *totals):
+    for part in (
+        files.digest_of_folder(towers_directory),
+        settings,
+        embeddings.num_candidates,
+        *totals,
+    ):
         digest.update(f"{part}\0".encode())
     return digest.hexdigest()
 

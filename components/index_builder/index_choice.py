@@ -1,4 +1,4 @@
-"""Chooses the backend and its cheapest settings that reach the recall target, by measuring them."""
+"""Measure index backends and choose the cheapest settings that reach the recall target."""
 
 import importlib.util
 import logging

@@ -1,4 +1,4 @@
-"""Evaluates the exported towers and the baselines on a split, over the full catalogue."""
+"""Evaluate the exported towers and the baselines on a split, over the full catalogue."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

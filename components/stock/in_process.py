@@ -12,6 +12,8 @@ import tensorflow as tf
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
+from components import files
+
 # Compressed size of about five million events.
 SMALL_BYTES = 32 * 2**20
 # Stock batches have at most 1,000 Examples. Larger batches are faster, because Beam merges the
@@ -50,15 +52,15 @@ def batch_size(folders: Iterable[str]) -> int:
 
 def _mean_values(folder: str) -> float:
     """Return the mean number of values of an Example's longest feature."""
-    files = sorted(tf.io.gfile.glob(os.path.join(folder, "*")))
-    if not files:
+    paths = files.glob(os.path.join(folder, "*"))
+    if not paths:
         return 0.0
-    per_file = -(-_SAMPLE // len(files))
+    per_file = -(-_SAMPLE // len(paths))
     decoder = ExamplesToRecordBatchDecoder()
     num_examples = 0
     values: dict[str, int] = {}
-    for file in files:
-        records = tf.data.TFRecordDataset(file, compression_type="GZIP").take(per_file)
+    for path in paths:
+        records = tf.data.TFRecordDataset(path, compression_type="GZIP").take(per_file)
         for batch in records.batch(_EXAMPLES_PER_DECODING).as_numpy_iterator():
             decoded = decoder.DecodeBatch(batch.tolist())
             num_examples += decoded.num_rows

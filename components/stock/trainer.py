@@ -19,7 +19,7 @@ class Executor(executor.GenericExecutor):
     def Do(  # noqa: N802
         self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]
     ) -> None:
-        """Fit for as many epochs as the parameter `epochs` says, which `run_fn` validates."""
+        """Train for the number of epochs in the parameter `epochs`, which `run_fn` validates."""
         given = dict(exec_properties)
         custom_config = json_utils.loads(given[CUSTOM_CONFIG_KEY])
         custom_config[TRAINER_KEY]["training"]["epochs"] = given.pop(EPOCHS_KEY)

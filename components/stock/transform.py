@@ -16,6 +16,7 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx_bsl.coders import example_coder
 from tfx_bsl.tfxio import tensor_to_arrow
 
+from components import files
 from components.artifacts import Artifacts
 from components.patches.transform import (
     no_side_input_cache,
@@ -67,7 +68,7 @@ class Executor(executor.Executor):
         for split in splits.transform:
             source = artifact_utils.get_split_uri(examples, split)
             folder = artifact_utils.get_split_uri([transformed], split)
-            tf.io.gfile.makedirs(folder)
+            files.make_folder(folder)
             options = tf.io.TFRecordOptions("GZIP", compression_level=_COMPRESSION_LEVEL)
             with tf.io.TFRecordWriter(os.path.join(folder, _FILE_NAME), options) as writer:
                 for serialized in _records(source).batch(batch):
@@ -77,5 +78,5 @@ class Executor(executor.Executor):
 
 
 def _records(folder: str) -> tf.data.Dataset:
-    files = sorted(tf.io.gfile.glob(os.path.join(folder, "*")))
-    return tf.data.TFRecordDataset(files, compression_type="GZIP")
+    paths = files.glob(os.path.join(folder, "*"))
+    return tf.data.TFRecordDataset(paths, compression_type="GZIP")

@@ -18,7 +18,7 @@ from typer.models import OptionInfo, ParameterInfo
 from pipeline.cli.options import Project, SharedOptions
 from pipeline.cli.output import Verbosity, fail
 
-_METAVARS: dict[Any, str] = {bool: "", int: "N", float: "X", str: "TEXT"}
+_METAVARS: dict[Any, str] = {int: "N", float: "X", str: "TEXT"}
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def _print_version(wanted: bool) -> None:
 
 
 _VERSION = typer.Option(
-    "--version", callback=_print_version, is_eager=True, metavar="", help="Print the version."
+    "--version", callback=_print_version, is_eager=True, help="Print the version."
 )
 
 
@@ -65,6 +65,18 @@ for _panel, _commands in _COMMANDS.items():
 app.add_typer(runs, name="runs", rich_help_panel="Inspect")
 
 
+def _hide_flag_types(command: Any, parent: typer.Context | None = None) -> None:
+    """Hide `<bool>` in the help of a command and its subcommands; Typer has no setting for it."""
+    context = typer.Context(command, parent=parent, **command.context_settings)
+    for parameter in command.get_params(context):
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    for subcommand in getattr(command, "commands", {}).values():
+        _hide_flag_types(subcommand, context)
+
+
 def main() -> None:
     """Run the `two-tower` command; this is its entry point."""
-    app()
+    root = typer.main.get_command(app)
+    _hide_flag_types(root)
+    root()

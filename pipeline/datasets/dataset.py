@@ -7,7 +7,6 @@ import fcntl
 import io
 import json
 import os
-import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from components import files
 from pipeline.errors import ArchiveError, DestinationError
 
 if TYPE_CHECKING:
@@ -83,26 +83,18 @@ def prepare(
 def atomic_folder(destination: Path) -> Iterator[Path]:
     """Yield an empty folder that replaces `destination` if the block succeeds.
 
-    If the block raises or the process is killed, `destination` does not change. The next call
-    removes the temporary folder of a killed process.
+    If the block raises or the process is killed, `destination` does not change.
 
     Raises:
         DestinationError: The folder cannot be written, or another process is preparing a dataset.
     """
-    partial = destination.with_name(f".{destination.name}.partial")
     try:
         with ExitStack() as cleanup:
             destination.parent.mkdir(parents=True, exist_ok=True)
             lock = os.open(destination.parent, os.O_RDONLY)
             cleanup.callback(os.close, lock)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            cleanup.callback(shutil.rmtree, partial, ignore_errors=True)
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            yield partial
-            if destination.exists():  # `rename` cannot replace a non-empty folder.
-                shutil.rmtree(destination)
-            partial.rename(destination)
+            yield Path(cleanup.enter_context(files.open_folder_to_write(destination)))
     except BlockingIOError as error:
         raise DestinationError(
             f"another process is preparing a dataset in {destination.parent}; wait for it"

@@ -51,7 +51,7 @@ class ModelConfigFile:
         return str(self._parsed()[1].base_path)
 
     def write(self, release: Release) -> bytes:
-        """Write a release to the file atomically, and return the new content as in `serialized`."""
+        """Write a release to the file atomically; return its content as `serialized` does."""
         config, model = self._parsed()
         model.ClearField("model_version_policy")
         model.ClearField("version_labels")

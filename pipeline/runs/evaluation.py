@@ -1,4 +1,4 @@
-"""Lookup of the newest outputs of runs, and their use: evaluate a model, and take real queries."""
+"""Find the newest outputs of runs, to evaluate a model or to get real queries."""
 
 import math
 import os
@@ -9,6 +9,7 @@ import tensorflow as tf
 from ml_metadata import errors
 from tfx.utils import path_utils
 
+from components import files
 from components.retrieval_evaluator.evaluate import evaluate
 from components.retrieval_evaluator.gate import decide
 from models.features.spec import HISTORY_KEY, FeatureSpec
@@ -76,8 +77,8 @@ def evaluation_queries(config: PipelineConfig, count: int) -> Sequence[Query]:
         EvaluationError: No run has written Examples.
     """
     examples = newest_output(config, "TimelineExampleGen", "examples")
-    files = split_files(examples, config.evaluation.split)
-    batch = next(read_timelines(files, config.spec, batch_size=count))
+    paths = split_files(examples, config.evaluation.split)
+    batch = next(read_timelines(paths, config.spec, batch_size=count))
     return client_queries(batch.inputs, config.spec)
 
 
@@ -119,7 +120,7 @@ def evaluate_model(config: PipelineConfig, model_dir: str | None = None) -> dict
     folder = model_dir or newest_output(config, "Trainer", "model")
     candidates = (folder, path_utils.serving_model_dir(folder))
     directory = next(
-        (p for p in candidates if tf.io.gfile.exists(os.path.join(p, "saved_model.pb"))), None
+        (p for p in candidates if files.exists(os.path.join(p, "saved_model.pb"))), None
     )
     if directory is None:
         raise EvaluationError(f"{folder} must be a SavedModel, but contains no saved_model.pb")

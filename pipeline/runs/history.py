@@ -241,10 +241,9 @@ class RunHistory:
 def refreshed_through(config: PipelineConfig) -> int | None:
     """Return the newest span of the catalogue that is being served.
 
-    An index refresh reads the newest catalogue, but a run reads one that is not newer than its
-    newest events. If runs may read catalogues up to the span returned here, a run after a refresh
-    does not return to an older catalogue. The result is None if the catalogue has no spans, if
-    none is being served, or if the run reads a fixed span.
+    An index refresh may publish a newer catalogue than the newest events. A later run may read
+    catalogues up to this span, so that it does not return to an older one. The result is None if
+    the catalogue has no spans, if none is being served, or if the run reads a fixed span.
     """
     if not has_metadata(config):
         return None

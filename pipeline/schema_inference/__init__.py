@@ -1,6 +1,6 @@
-"""Inference of a schema from the data of a project, and comparison of the two.
+"""Infer a schema from the data of a project, and compare a schema with the data.
 
-The limit is defined here because the command shows it, and the modules below are slow to import.
+`DEFAULT_MAX_ROWS` is defined here because `--help` shows it, and the modules are slow to import.
 """
 
 # Limit per input; reading this many rows takes about ten seconds.

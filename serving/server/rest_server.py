@@ -1,6 +1,7 @@
 """The REST server, with the paths, methods and status codes of TensorFlow Serving.
 
-It uses aiohttp, and shares the event loop and the batcher with the gRPC server.
+Each class of `serving.errors` has the HTTP status of its answers. The server uses aiohttp, and
+shares the event loop and the batcher with the gRPC server.
 
 References:
     model_servers/http_rest_api_handler.cc and http_rest_api_util.cc of TensorFlow Serving.

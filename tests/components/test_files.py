@@ -72,3 +72,13 @@ def test_files_are_renamed_and_copied_in_order(root: str, monkeypatch: pytest.Mo
     files.copy_folder(f"{root}/m", f"{root}/n", last="marker")
     assert copied == [f"{root}/n/z/variables", f"{root}/n/marker"]
     assert files.read_text(f"{root}/n/z/variables") == "m/z/weights"
+
+
+def test_a_folder_appears_whole_or_not_at_all(root: str) -> None:
+    for text in ("old", "new"):
+        with files.open_folder_to_write(f"{root}/set") as folder:
+            files.write_text(f"{folder}/{text}", text)
+    assert files.list_folder(f"{root}/set") == ["new"]
+    with pytest.raises(ZeroDivisionError), files.open_folder_to_write(f"{root}/set") as folder:
+        files.write_text(f"{folder}/half", str(1 / 0))
+    assert [path.rpartition("/")[2] for path in files.walk(root)] == ["new"]
