@@ -61,7 +61,8 @@ def test_labels_follow_a_release_and_outlive_a_restart(base_path: Path) -> None:
             states = releases.apply(change(file.release()))
             assert version_of(target, "stable") == stable
             assert version_of(target, "canary") == canary
-            assert {v for v, row in states.items() if row.is_available} == file.release().versions
+            # A version that is no longer released may still be unloading.
+            assert {v for v, row in states.items() if row.is_available} >= file.release().versions
         with pytest.raises(ReleaseError, match=r"version 44 .* loading it failed"):
             releases.apply(file.release().promoted(44))
         assert (version_of(target, "stable"), version_of(target, "canary")) == (42, 43)
