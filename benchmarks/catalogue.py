@@ -1,10 +1,9 @@
 """Measure memory and time of a large catalogue: embedding, indexing, and search with filters.
 
 Candidates have an ID, a price, and up to three of 1,000 genres, whose frequencies follow Zipf's
-law. The towers have 64 dimensions and take almost no time, so that the cost of the pipeline itself
-is measured. Each measurement runs in a new process. Memory is the peak of the anonymous resident
-size minus its size after the imports. The memory for ten million candidates is extrapolated
-linearly from 250,000 and 1,000,000.
+law. The towers have 64 dimensions and take almost no time. Each measurement runs in a new process.
+Memory is the peak of the anonymous resident size minus its size after the imports. For ten million
+candidates, it is extrapolated linearly from 250,000 and 1,000,000.
 
 Usage: python benchmarks/catalogue.py [--json]
 """

@@ -1,10 +1,9 @@
 """Measure the cost of each component by log size, of TFX's own components, and of one small step.
 
-The input is a synthetic log (`_growth_log.py`, fixed seed) of 100,000 and a million events, and of
-ten million with `--full`. It has one item per 20 events. The configuration is the one that
-`two-tower init` drafts. Each component runs in a new process, as orchestrators start it with
-`two-tower component`. CPU time includes all threads and child processes of a component, but not its
-imports. Memory is the peak resident size of all its processes together, including imports.
+The input is a synthetic log (`_growth_log.py`) of 100,000 and a million events, and of ten million
+with `--full`, with one item per 20 events. The configuration is drafted by `two-tower init`. Each
+component runs in a new process, as orchestrators start it. CPU time includes all threads and child
+processes, but not imports. Memory is the peak resident size of all processes, including imports.
 
 Usage: python benchmarks/growth.py [--json] [--full] [--only PART]
 """

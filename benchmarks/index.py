@@ -3,10 +3,9 @@
 The vectors have 64 dimensions, and k is 100. The candidates are in 2,000 clusters of unequal size
 on 24 factors, with noise. A query is the sum of one to three candidates, with noise. Each index is
 chosen and tuned as in IndexBuilder, saved as a SavedModel, and called through a TF1 Session with
-the settings of the model server. Tuning and measurement use different queries. Exact search is
-TensorFlow's matrix product and top-k, through the same kind of Session. The measurements alternate
-between the indexes. The bounds apply to a million candidates; with fewer, exact search benefits
-from the processor's cache.
+the settings of the model server. Exact search is TensorFlow's matrix product and top-k. Tuning and
+measurement use different queries, and the measurements alternate between the indexes. The bounds
+apply to a million candidates.
 
 Usage: python benchmarks/index.py [--json] [--candidates 1000000] [--rounds 5]
 """

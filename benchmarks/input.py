@@ -1,9 +1,8 @@
 """Measure the share of training time that is spent waiting for input.
 
 Training steps read batches from the real input pipeline, and the wait for each batch is measured.
-For comparison, the same steps read the same batches from a list. The difference in CPU time is the
-cost of the input pipeline, including the part that runs in parallel. Timelines are read once from
-memory, as for small data, and once from files in each epoch.
+For comparison, the same steps read the same batches from a list: the difference in CPU time is the
+cost of the input pipeline. Timelines are read from memory and, in each epoch, from files.
 
 Usage: python benchmarks/input.py [--json]
 """

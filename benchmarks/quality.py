@@ -1,9 +1,8 @@
 """Measure retrieval quality of the committed configurations and of the baselines.
 
-Each configuration runs as `two-tower run --config NAME --fresh` in a new process and folder, with
-the seed in the configuration. The model and the baselines answer the same queries over the whole
-catalogue. The pushed model is then served and answers the same queries over gRPC. Standard errors
-are computed over queries, because the events of one query are not independent.
+Each configuration runs as `two-tower run --config NAME --fresh` in a new process and folder. The
+model and the baselines answer the same queries over the whole catalogue. The pushed model is then
+served and answers them over gRPC. Standard errors are over queries, whose events are dependent.
 
 With `--ablations`, models of two data sets are trained with one ingredient changed at a time.
 

@@ -1,10 +1,10 @@
 """Compare the model server with minimal gRPC servers, its model in process, and another commit.
 
-The minimal servers ignore the request and return the bytes of a real response. They use grpcio's
-synchronous and asyncio servers; the faster one is called the floor. Each server and the load
-generator (`serving.loadtest`) run in separate processes, and the measurements alternate between the
-servers. The model has 100,000 candidates with 64 dimensions in a ScaNN index, and k is 100.
-Histories have ten events. At the end, the server's version is replaced twenty times under load.
+The minimal servers return the bytes of a real response, with grpcio's synchronous and asyncio
+servers; the faster one is called the floor. The servers and the load generator (`serving.loadtest`)
+run in separate processes, and the measurements alternate. The model has 100,000 candidates with 64
+dimensions in a ScaNN index, and k is 100. Histories have ten events. At the end, the server's
+version is replaced twenty times under load.
 
 `--against CHECKOUT` adds the server of another checkout, which must have its own `.venv`.
 

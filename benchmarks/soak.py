@@ -1,19 +1,13 @@
 """Run the model server for ten minutes with new versions, kills, restarts and malformed requests.
 
 Clients continuously send requests over gRPC (asyncio and blocking, single and in batches) and REST.
-They compare each answer with that of the same model version in process. In the meantime:
+They compare each answer with that of the same model version in process. In the meantime, new
+versions are pushed, and about thirty kinds of malformed requests are sent. In the second half, the
+server is also killed or terminated, and started again.
 
-- New versions are pushed one after the other. The memory and the file descriptors of the server
-  process are recorded.
-- In the second half, the server is also killed or terminated, and started again.
-- About thirty kinds of malformed requests are sent, which the server must reject.
-
-The benchmark has these requirements:
-
-- Clients with retries get a correct answer to every well-formed request.
-- A client without retries only fails while the server is down.
-- No malformed request is accepted.
-- The server does not leak memory or file descriptors, and exits with status 0 after SIGTERM.
+The server must reject all malformed requests, not leak memory or file descriptors, and exit with
+status 0 after SIGTERM. Clients with retries must get a correct answer to every well-formed request.
+A client without retries may only fail while the server is down.
 
 Usage: python benchmarks/soak.py [--minutes 10] [--candidates 50000] [--json]
 """

@@ -1,12 +1,17 @@
 """The components, one per folder.
 
 On Kubeflow and Vertex, TFX imports the class of an artifact from its type name, such as
-`components.SpanProfile`. So this package has the artifact types as attributes, which are imported
-on demand.
+`components.SpanProfile`, so this package has the artifact types as attributes.
+
+Import this package before TFX, because it defers imports that no component needs.
 """
 
 import importlib
 from typing import Any
+
+from components.patches.deferred_imports import defer_unneeded_imports
+
+defer_unneeded_imports()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,7 @@
 """Create `.venv`: Python 3.10, the locked packages and the `two-tower` command.
 
-`make` runs this script, which needs Python 3.9 or newer and only the standard library. It can be
-interrupted at any point and run again, because the stamp file, which marks the environment as
-complete, is written last.
+`make` runs this script with Python 3.9 or newer and without packages. It can be interrupted and run
+again, because the stamp file, which marks the environment as complete, is written last.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 UV_VERSION = "0.13.9"
-NEEDED_GB = 4.0  # .venv has 3.1 GB, most of which is shared with uv's cache if on the same disk
 _STAMPED = ("setup.py", "requirements.lock", "pyproject.toml", "tools/create_environment.py")
 _ADVICE = (
     "Check the network (UV_DEFAULT_INDEX or PIP_INDEX_URL names a mirror of the package index) and "
@@ -33,11 +31,7 @@ class SetupError(Exception):
 
 
 def create_environment(root: Path) -> None:
-    """Create or update `.venv` from the lock file and `setup.py`, unless it is up to date.
-
-    Raises:
-        SetupError: The machine is not suitable, or a step failed.
-    """
+    """Create or update `.venv` from the lock file and `setup.py`, unless it is up to date."""
     folder = root / ".setup"
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
@@ -47,19 +41,18 @@ def create_environment(root: Path) -> None:
         if stamp.exists() and stamp.read_text() == wanted_stamp(root) and starts(python):
             print("The environment .venv is up to date: nothing to do.")
             return
-        check_machine(root)
-        print("Creating .venv (about 3 GB; one to ten minutes)", flush=True)
+        check_machine()
+        print("Creating .venv (needs 4 GB; takes one to ten minutes)", flush=True)
         log = folder / "setup.log"
         log.unlink(missing_ok=True)
         uv = find_uv(folder, log)
-        # Without a stamp, create it again: an interrupted sync may have left incomplete packages.
+        # Without a stamp, an interrupted sync may have left incomplete packages.
         if not (stamp.exists() and starts(python)):
             run([uv, "venv", "--clear", "--no-project", "--python", "3.10", venv], log)
         stamp.unlink(missing_ok=True)
-        into = ["--python", python]
-        sync = [uv, "pip", "sync", *into, "--require-hashes", "--compile-bytecode"]
+        sync = [uv, "pip", "sync", "--python", python, "--require-hashes", "--compile-bytecode"]
         run([*sync, root / "requirements.lock"], log)
-        install = [uv, "pip", "install", *into, "--no-deps", "--no-build-isolation"]
+        install = [uv, "pip", "install", "--python", python, "--no-deps", "--no-build-isolation"]
         run([*install, "--editable", root], log)
         stamp.write_text(wanted_stamp(root))
     print("Done. `make help` lists the targets; the command is\n    .venv/bin/two-tower --help")
@@ -79,8 +72,8 @@ def starts(python: Path) -> bool:
     return _answers([python, "-c", code]).strip() == "True"
 
 
-def check_machine(root: Path) -> None:
-    """Raise SetupError if this machine cannot run the locked packages or lacks disk space."""
+def check_machine() -> None:
+    """Raise SetupError if this machine cannot run the locked packages."""
     libc, version = platform.libc_ver()
     is_glibc = libc == "glibc" and tuple(map(int, version.split(".")[:2])) >= (2, 28)
     if platform.system() != "Linux" or platform.machine() != "x86_64" or not is_glibc:
@@ -88,12 +81,6 @@ def check_machine(root: Path) -> None:
             "The locked packages need Linux on x86_64 with glibc 2.28 or newer (Debian 10, Ubuntu "
             f"20.04); this is {platform.system()} on {platform.machine()} with "
             f"{libc or 'another libc'} {version}. Use such a machine or a debian:12 container."
-        )
-    free_gb = shutil.disk_usage(root).free / 1e9
-    if free_gb < NEEDED_GB and not (root / ".venv").exists():
-        raise SetupError(
-            f"{NEEDED_GB} GB of free disk space are needed; {root} has {free_gb:.1f} GB. "
-            "Free some space and run `make` again."
         )
 
 
@@ -126,22 +113,16 @@ def _answers(command: Sequence[str | Path]) -> str:
 
 
 def run(command: Sequence[str | Path], log: Path) -> None:
-    """Run a command and append its output to `log`.
-
-    Raises:
-        SetupError: If the command fails; the message contains the end of the log.
-    """
-    # uv does not search pyenv's folders, and pyenv's `python3.10` on the path may be a shim that
-    # fails.
+    """Run a command and append its output to `log`; if it fails, show the end of the log."""
+    # uv does not search pyenv's folders, and `python3.10` on the path may be a shim that fails.
     pythons = sorted(Path.home().glob(".pyenv/versions/3.10.*/bin"), reverse=True)
     env = {**os.environ, "PATH": os.pathsep.join([*map(str, pythons), os.environ["PATH"]])}
     for ours, pips in (("UV_DEFAULT_INDEX", "PIP_INDEX_URL"), ("SSL_CERT_FILE", "PIP_CERT")):
         if pips in env:
             env.setdefault(ours, env[pips])
+    null = subprocess.DEVNULL
     with log.open("ab") as output:
-        status = subprocess.call(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env
-        )
+        status = subprocess.call(command, stdin=null, stdout=output, stderr=output, env=env)
     if status:
         lines = log.read_text(errors="replace").splitlines()[-20:]
         what = " ".join(map(str, command[:4]))

@@ -28,10 +28,9 @@ def transform_batches_of(size: int) -> Iterator[None]:
     Beam adapts the size of batches to their duration. Moments are summed batch by batch, so their
     last digits would differ from run to run, and the same seed would not give the same model.
 
-    Gain: a run with the same data and seed gives the same model. Upstream has no issue about it.
+    Gain: equal data and seeds give equal models. Upstream has no issue about it.
 
-    Remove when: TFX's Transform has an option for the batch size of Examples. Today it has one for
-    raw records only (`TransformProcessor._GetDesiredBatchSize`).
+    Remove when: Transform has an option for the batch size of Examples, as of raw records.
     """
     stock = executor.TransformProcessor
 

@@ -94,9 +94,6 @@ def test_a_failure_shows_the_end_of_the_output_and_the_next_set_up_starts_over(
 def test_a_machine_that_does_not_fit_is_refused_before_anything_is_created(
     root: Path, module: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "NEEDED_GB", 1e9)
-    with pytest.raises(module.SetupError, match="free disk space"):
-        module.create_environment(root)
     monkeypatch.setattr(module.platform, "machine", lambda: "aarch64")
     with pytest.raises(module.SetupError, match=r"x86_64.*aarch64"):
         module.create_environment(root)

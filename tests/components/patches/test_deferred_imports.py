@@ -1,0 +1,26 @@
+"""A step does not import heavy packages that it does not use."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("nltk", "sklearn", "keras_tuner", "kubernetes", "tensorflow_model_analysis.metrics")
+CODE = f"""
+import sys
+import pipeline.runs.run
+print([name for name in {HEAVY} if name in sys.modules])
+from tfx.components import CsvExampleGen, bulk_inferrer
+from tfx import components
+import tensorflow_model_analysis as tfma
+print(hasattr(components, "Evaluator"), hasattr(components, "nothing"), hasattr(tfma, "EvalConfig"))
+"""
+
+
+@pytest.mark.slow
+def test_a_step_imports_nothing_that_it_does_not_need() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CODE], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-2:] == ["[]", "True False True"]
