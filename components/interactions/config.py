@@ -18,6 +18,7 @@ from models.settings import Settings
 
 NEWEST_SPAN = "newest_span"
 Source = Literal["interactions", "queries", "candidates"]
+IdNormalization = Literal["nfc", "strip", "case", "float_suffix", "leading_zeros"]
 
 # The setting that names the files of each source.
 SOURCE_SETTINGS: dict[Source, str] = {
@@ -79,6 +80,10 @@ class DataConfig(Settings):
     delimiter: str = Field(",", min_length=1, max_length=1)
     timestamp_unit: Literal["s", "ms", "us", "ns", "iso8601"] = "s"
     bad_rows: Literal["stop", "reject"] = "stop"
+    missing_values: tuple[str, ...] = ()
+    normalize_ids: tuple[IdNormalization, ...] = ()
+    max_unmatched_ids: float = 0.5
+    warn_unmatched_ids: float = 0.05
     duplicate_events: Literal["drop", "keep"] = "drop"
     min_rating: float | None = None
     max_events: int = Field(1000, ge=2)

@@ -7,6 +7,7 @@ IngestError                 The input or a setting must change before the run ca
 ├── UnreadableFileError     A file is damaged or does not have the expected format.
 ├── ColumnError             A declared column is missing, duplicated or has an unusable type.
 ├── BadRowsError            Rows have invalid values, and `ingest.bad_rows` is `stop`.
+├── UnmatchedIdsError       Too many events or IDs have no row in the catalogue or the queries.
 └── EmptySplitError         A split that must have events has none.
 """
 
@@ -37,6 +38,10 @@ class ColumnError(IngestError):
 
 class BadRowsError(IngestError):
     """Rows have invalid values, and `ingest.bad_rows` is `stop`."""
+
+
+class UnmatchedIdsError(IngestError):
+    """Too many events or IDs have no row in the catalogue or the queries."""
 
 
 class EmptySplitError(IngestError):

@@ -15,14 +15,16 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components import files
 from components.beam_results import MakePipeline, run_and_collect
-from components.interactions.buckets import IngestPlan, Sizing, make_plan
+from components.interactions.buckets import IngestPlan, Sizing, make_plan, read_table
 from components.interactions.config import NEWEST_SPAN, SOURCES, IngestConfig, Source
 from components.interactions.errors import EmptySplitError, NoInputError, UnreadableFileError
+from components.interactions.joins import Join, check_joins, make_join
 from components.interactions.read_stage import ReadFacts, read_and_order
 from components.interactions.report import (
     ADDED_FILE,
@@ -84,7 +86,9 @@ def ingest(
             spill_dir,
         )
         _check_splits(plan, cut, written)
-        report = make_report(plan, facts, cut, written, unread)
+        joins = _joins(plan, facts, written)
+        check_joins(joins, config.data)
+        report = make_report(plan, facts, cut, written, unread, joins)
         publish(written, plan.config.split.split_names, outputs.examples)
         write_reports(report, facts.rejects, written, outputs.rejected, outputs.report)
     return report
@@ -115,7 +119,9 @@ def ingest_catalogue(
     with _spill_folder(outputs.examples) as spill_dir:
         config = export_queries(config, spill_dir, make_pipeline, sources)
         plan, facts = _read_sources(config, sources, spill_dir, make_pipeline, sizing)
-        seen = list(id_segments(plan, _event_candidates(trained_report)))
+        ids = _event_candidates(trained_report)
+        once = np.ones(len(ids), np.int64)
+        seen = list(id_segments(plan, ids, once, once))
         written = run_and_collect(
             make_pipeline,
             lambda pipeline: write_candidates(
@@ -211,6 +217,20 @@ def _cut(config: IngestConfig, facts: ReadFacts) -> Cut:
             "newest span, which has none"
         )
     return Cut(begin)
+
+
+def _joins(plan: IngestPlan, facts: ReadFacts, written: Sequence[SplitFile]) -> list[Join]:
+    joins = []
+    for source, split in (("queries", "train"), ("candidates", "candidates")):
+        buckets, key = facts.of_source(source), plan.id_key(source)
+        if buckets:
+            unmatched = [found for f in written if f.split == split for found in f.unmatched_ids]
+            num_rows = sum(bucket.num_rows for bucket in buckets)
+            ids = (read_table(bucket.path)[key].combine_chunks() for bucket in buckets)
+            counts = total_counts(written, split)
+            data = plan.config.data
+            joins.append(make_join(data, source, counts, num_rows, unmatched, ids))
+    return joins
 
 
 def _check_splits(plan: IngestPlan, cut: Cut | None, written: Sequence[SplitFile]) -> None:

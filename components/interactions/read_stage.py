@@ -1,7 +1,8 @@
 """First Beam pipeline: read and check all files, and write their rows to ordered buckets."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
@@ -23,6 +24,7 @@ from components.interactions.errors import UnreadableFileError
 from components.interactions.rows import bad_rows
 from components.interactions.rows.bad_rows import StoredBadRows
 from components.interactions.rows.checks import deduplicate_rows, rated_high_enough, read_rows
+from components.interactions.rows.missing_words import WordCounts, count_missing_words
 from components.interactions.sources.columns import FILE, LINE, TIME_US, source_columns
 from components.interactions.sources.files import SourceFile
 from components.interactions.splits.cut_time import write_sorted_times
@@ -51,7 +53,7 @@ class BucketFacts:
 
     Rows that repeat another, and events below the minimum rating, were dropped. If a cut depends on
     the times of the events, `times` is a file with them or, with `eval_from: newest_span`, a file
-    for the newest span and a file for earlier ones.
+    for the newest span and a file for earlier ones. `missing_words` counts the remaining rows.
     """
 
     source: Source
@@ -61,6 +63,7 @@ class BucketFacts:
     num_repeated: int
     num_below_min_rating: int = 0
     times: tuple[str, ...] = ()
+    missing_words: WordCounts = field(default_factory=Counter)
 
 
 class ReadFacts:
@@ -146,10 +149,12 @@ def _order_bucket(keyed: tuple[BucketKey, Iterable[Segment]], plan: IngestPlan) 
     if source == "interactions":
         yield _order_events(bucket, rows, plan)
         return
-    id_column = source_columns(plan.config, source)[0]
+    columns = source_columns(plan.config, source)
+    id_column = columns[0]
     table, num_repeated, conflicts = deduplicate_rows(rows, id_column.key, id_column.column)
     path = write_table(table, plan.spill_dir)
-    yield BucketFacts(source, bucket, path, len(table), num_repeated)
+    words = count_missing_words(table, source, columns)
+    yield BucketFacts(source, bucket, path, len(table), num_repeated, missing_words=words)
     yield from bad_rows.store(plan, source, conflicts)
 
 
@@ -176,4 +181,5 @@ def _order_events(bucket: int, rows: pa.Table, plan: IngestPlan) -> BucketFacts:
         num_dropped,
         len(rows) - len(good),
         tuple(write_sorted_times(moments, plan.spill_dir) for moments in times),
+        count_missing_words(table, "interactions", source_columns(plan.config, "interactions")),
     )

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from components import files
 from components.interactions.buckets import IngestPlan, read_table
 from components.interactions.config import SOURCES, Source
+from components.interactions.joins import Join, join_warnings
 from components.interactions.read_stage import ReadFacts
 from components.interactions.rows.bad_rows import (
     REJECTED_FILE,
@@ -19,6 +20,7 @@ from components.interactions.rows.bad_rows import (
     count_by_reason,
     write_rejected,
 )
+from components.interactions.rows.missing_words import missing_word_warnings
 from components.interactions.sources.columns import source_columns
 from components.interactions.spans.choice import empty_spans
 from components.interactions.spans.pattern import ChosenSpans, SpanFiles
@@ -37,12 +39,14 @@ def make_catalogue_report(
     """Return the report of reading only the catalogue, as a dictionary for JSON."""
     candidates = total_counts(written, "candidates")
     ignored = {source: _ignored(plan, source) for source in SOURCES}
+    missing_words = sum((bucket.missing_words for bucket in facts.buckets), Counter())
     report = {
         "files": _files(plan, facts),
         "ignored_columns": {source: names for source, names in ignored.items() if names},
         "candidates": candidates["candidates"],
         "repeated_candidate_rows": _repeated(facts, "candidates"),
         "rejected_rows": count_by_reason(facts.rejects),
+        "warnings": missing_word_warnings(missing_words),
     }
     if plan.config.data.candidates is not None:
         report["candidates_added_from_train_events"] = candidates["candidates_added"]
@@ -55,6 +59,7 @@ def make_report(
     cut: Cut | None,
     written: Sequence[SplitFile],
     unread: Mapping[Source, Sequence[str]],
+    joins: Sequence[Join],
 ) -> dict[str, Any]:
     """Return the report of an ingestion as a dictionary for JSON.
 
@@ -67,10 +72,13 @@ def make_report(
     for name in plan.config.split.split_names[:-1]:
         counts = total_counts(written, name)
         splits[name] = {key: counts[key] for key in shown}
-    report = make_catalogue_report(plan, facts, written) | {
+    catalogue = make_catalogue_report(plan, facts, written)
+    report = catalogue | {
+        "joins": {join.source: join.to_json() for join in joins},
+        "warnings": [*join_warnings(joins, data), *catalogue["warnings"]],
         "spans": _spans(plan, facts, unread),
         "events": sum(split["events"] for split in splits.values()),
-        "queries": train["queries"],
+        "queries": train["num_ids"],
         "duplicate_events_dropped": _repeated(facts, "interactions"),
         "events_below_min_rating": sum(bucket.num_below_min_rating for bucket in facts.buckets),
         "repeated_query_rows": _repeated(facts, "queries"),
@@ -79,7 +87,7 @@ def make_report(
         "cut": _cut(cut),
     }
     if data.queries is not None:
-        report["queries_without_features"] = train["queries_without_features"]
+        report["queries_without_features"] = train["unmatched_ids"]
     if data.candidates is not None:
         report["candidates_without_train_events"] = candidates["candidates_without_events"]
     return report

@@ -23,7 +23,7 @@ from components.interactions.buckets import (
     write_table,
 )
 from components.interactions.splits.assignment import TRAIN, Cut, assign_splits
-from components.interactions.stable_hash import hash_strings
+from components.interactions.stable_hash import Counts, hash_strings
 from components.interactions.timelines.examples import (
     TimelineEncoder,
     candidate_batches,
@@ -38,6 +38,10 @@ from components.interactions.timelines.timelines import (
 # The column with the IDs of candidates that the catalogue lacks.
 ADDED_ID = "candidate_id"
 _FILES = "files"
+# Number of unmatched IDs that a pipeline returns, and that each bucket returns at least.
+_MOST_SAMPLED = 1000
+_LEAST_SAMPLED = 5
+_NO_IDS = pa.schema({"id": pa.string(), "events": pa.int64(), "train": pa.int64()}).empty_table()
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class SplitFile:
 
     Attributes:
         added: Path of a table of the candidate IDs that the catalogue lacks, or None.
+        unmatched_ids: Some IDs of events that have no row in the queries (`train`) or in the
+            catalogue (`candidates`); see `joins.py`.
     """
 
     split: str
@@ -53,6 +59,7 @@ class SplitFile:
     path: str
     counts: Mapping[str, int]
     added: str | None = None
+    unmatched_ids: tuple[str, ...] = ()
 
 
 def split_and_write(
@@ -76,8 +83,7 @@ def write_candidates(
 ) -> beam.PCollection:
     """Write one file of candidates for each bucket; return `SplitFile`s.
 
-    `seen` has pairs of bucket and segment with the IDs of candidates in training events; see
-    `id_segments`.
+    `seen` has pairs of bucket and segment with the IDs of candidates in events; see `id_segments`.
     """
     every_bucket: list[tuple[int, Segment | None]] = [
         (bucket, None) for bucket in range(plan.num_buckets["candidates"])
@@ -90,11 +96,18 @@ def write_candidates(
     )
 
 
-def id_segments(plan: IngestPlan, ids: Any) -> Iterator[tuple[int, Segment]]:
-    """Write candidate IDs (strings without nulls) to a file with one segment per bucket."""
+def id_segments(
+    plan: IngestPlan, ids: Any, num_events: Counts, num_train: Counts
+) -> Iterator[tuple[int, Segment]]:
+    """Write distinct candidate IDs to a file with one segment per bucket.
+
+    `ids` are strings without nulls [n]; `num_events` and `num_train` count their events, and those
+    of them in training [n].
+    """
     num_buckets = np.uint64(plan.num_buckets["candidates"])
     buckets = (hash_strings(ids) % num_buckets).astype(np.int64)
-    return write_segments(pa.table({"id": ids}), buckets, plan.spill_dir)
+    table = pa.table({"id": ids, "events": num_events, "train": num_train})
+    return write_segments(table, buckets, plan.spill_dir)
 
 
 def total_counts(written: Sequence[SplitFile], split: str) -> Counter[str]:
@@ -133,25 +146,32 @@ def _write_timelines(
     path = buckets["queries"].get(bucket)
     spec, max_events = config.spec, config.data.max_events
     splits = assign_splits(events, spec.query_id, spec.candidate_id, config.split, cut)
-    queries = np.asarray(events[spec.query_id].combine_chunks().indices, dtype=np.int64)
+    query_ids = events[spec.query_id].combine_chunks()
+    queries = np.asarray(query_ids.indices, dtype=np.int64)
     encoder = TimelineEncoder(spec, events, None if path is None else read_table(path))
+    num_events = np.bincount(queries, minlength=len(query_ids.dictionary))
+    unmatched = np.flatnonzero(encoder.without_features)
     totals = {
-        "queries": len(np.unique(queries)),
-        "one_event_queries": int((np.bincount(queries) == 1).sum()),
-        "queries_without_features": encoder.num_without_features,
+        "one_event_queries": int((num_events == 1).sum()),
+        **_join_counts(num_events, unmatched),
     }
+    sampled = _sampled(plan, query_ids.dictionary, unmatched)
     for code, name in enumerate(names):
         if code == TRAIN:
             timelines = train_timelines(queries, splits, max_events)
         else:
             timelines = held_out_timelines(queries, splits, code, max_events)
         counts = {**_count(timelines, int((splits == code).sum())), **totals}
-        totals = {}
         batches = encoder.batches(timelines, plan.sizing.batch_events)
-        yield TaggedOutput(_FILES, _write_split(plan, name, bucket, batches, counts))
-    candidates = events[spec.candidate_id].combine_chunks().filter(pa.array(splits == TRAIN))
-    seen = candidates.dictionary.take(candidates.indices.unique())
-    yield from id_segments(plan, seen)
+        file = _write_split(plan, name, bucket, batches, counts, unmatched_ids=sampled)
+        yield TaggedOutput(_FILES, file)
+        totals, sampled = {}, ()
+    candidates = events[spec.candidate_id].combine_chunks()
+    codes, num_ids = np.asarray(candidates.indices), len(candidates.dictionary)
+    num_all, num_train = (
+        np.bincount(some, minlength=num_ids) for some in (codes, codes[splits == TRAIN])
+    )
+    yield from id_segments(plan, candidates.dictionary, num_all, num_train)
 
 
 def _write_candidates(
@@ -160,26 +180,51 @@ def _write_candidates(
     """Write the catalogue rows of one bucket, then the IDs that only training events have."""
     bucket, segments = keyed
     spec = plan.config.spec
-    found = [read_segment(segment)["id"] for segment in segments if segment is not None]
-    none = pa.array([], pa.string())
-    seen = pc.unique(pa.concat_arrays([none, *(c for column in found for c in column.chunks)]))
+    found = [read_segment(segment) for segment in segments if segment is not None]
+    seen = pa.concat_tables([_NO_IDS, *found]).combine_chunks()
+    coded = seen["id"].combine_chunks().dictionary_encode()
+    num_events, num_train = (
+        np.bincount(np.asarray(coded.indices), seen[name], len(coded.dictionary)).astype(np.int64)
+        for name in ("events", "train")
+    )
     path = buckets["candidates"].get(bucket)
     catalogue = None if path is None else read_table(path)
-    known = none if catalogue is None else catalogue[spec.candidate_id].combine_chunks()
-    added = seen.filter(pc.invert(pc.is_in(seen, value_set=known)))
+    known = seen["id"][:0] if catalogue is None else catalogue[spec.candidate_id]
+    known = known.combine_chunks()
+    is_unmatched = ~np.asarray(pc.is_in(coded.dictionary, value_set=known), bool)
+    added = coded.dictionary.filter(pa.array(is_unmatched & (num_train > 0)))
     added = added.take(pc.sort_indices(added))
     ids = pa.concat_arrays([known, added])
     rows = np.concatenate((np.arange(len(known)), np.full(len(added), -1)))
+    unmatched = np.flatnonzero(is_unmatched)
     counts = {
         "candidates": len(ids),
         "candidates_added": len(added),
-        "candidates_without_events": len(ids) - len(seen),
+        "candidates_without_events": len(ids) - int((num_train > 0).sum()),
+        **_join_counts(num_events, unmatched),
     }
     added_path = None
     if len(added) and plan.config.data.candidates is not None:
         added_path = write_table(pa.table({ADDED_ID: added}), plan.spill_dir)
     batches = candidate_batches(spec, ids, catalogue, rows, plan.sizing.batch_events)
-    return _write_split(plan, "candidates", bucket, batches, counts, added_path)
+    sampled = _sampled(plan, coded.dictionary, unmatched)
+    return _write_split(plan, "candidates", bucket, batches, counts, added_path, sampled)
+
+
+def _join_counts(num_events: Counts, unmatched: Counts) -> dict[str, int]:
+    """Return the counts of a join from the events of each ID and the positions of unmatched IDs."""
+    return {
+        "num_events": int(num_events.sum()),
+        "unmatched_events": int(num_events[unmatched].sum()),
+        "num_ids": len(num_events),
+        "unmatched_ids": len(unmatched),
+    }
+
+
+def _sampled(plan: IngestPlan, ids: Any, positions: Counts) -> tuple[str, ...]:
+    """Return some IDs of a bucket, few enough that those of all buckets are few."""
+    share = max(_LEAST_SAMPLED, _MOST_SAMPLED // max(plan.num_buckets.values()))
+    return tuple(ids.take(pa.array(positions[:share])).to_pylist())
 
 
 def _count(timelines: Timelines, num_events: int) -> dict[str, int]:
@@ -200,7 +245,8 @@ def _write_split(
     batches: Iterable[pa.RecordBatch],
     counts: Mapping[str, int],
     added: str | None = None,
+    unmatched_ids: tuple[str, ...] = (),
 ) -> SplitFile:
     path = new_path(plan.spill_dir)
     write_examples(path, batches)
-    return SplitFile(split, bucket, path, counts, added)
+    return SplitFile(split, bucket, path, counts, added, unmatched_ids)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from components.interactions.config import BigQueryConfig, SpansConfig
+from components.interactions.config import BigQueryConfig, IdNormalization, SpansConfig
 from models.features.spec import FeatureConfig
 from models.settings import Settings
 
@@ -90,6 +90,26 @@ class IngestSettings(Settings):
         "stop",
         description="stop: a row that cannot be read ends the run; reject: such rows are written "
         "to the `rejected` output.",
+    )
+    missing_values: tuple[str, ...] = Field(
+        (),
+        description="Words in text columns that mean a missing value, such as NULL; in quotes.",
+    )
+    normalize_ids: tuple[IdNormalization, ...] = Field(
+        (),
+        description="Changes to the IDs of all inputs, for sources that write them differently; "
+        "nfc: Unicode NFC; strip: no spaces around them; case: lower case; float_suffix: 14.0 "
+        "becomes 14; leading_zeros: 0042 becomes 42. Requests must contain the changed IDs.",
+    )
+    max_unmatched_ids: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Highest share of the events, and of the distinct IDs in them, without a row "
+        "in `candidates.file` or `queries.file`; above it the run stops.",
+    )
+    warn_unmatched_ids: float = Field(
+        0.05, ge=0, le=1, description="Share of events or IDs without a row that gives a warning."
     )
     bigquery: BigQueryConfig | None = Field(
         None, description="BigQuery settings; required if an input is a BigQuery query."

@@ -37,12 +37,17 @@ def read_rows(
     """
     columns = source_columns(config, file.source)
     names = list(dict.fromkeys(column.column for column in columns))
-    for block in read_blocks(file, names, config.data.delimiter, block_bytes):
-        yield check_rows(block, file.index, columns, config.data.timestamp_unit)
+    data = config.data
+    for block in read_blocks(file, names, data.delimiter, block_bytes):
+        yield check_rows(block, file.index, columns, data.timestamp_unit, data.missing_values)
 
 
 def check_rows(
-    block: Block, file_index: int, columns: Sequence[SourceColumn], unit: TimestampUnit
+    block: Block,
+    file_index: int,
+    columns: Sequence[SourceColumn],
+    unit: TimestampUnit,
+    missing_values: Sequence[str] = (),
 ) -> tuple[pa.Table, pa.Table]:
     """Convert a block to typed columns and separate its bad rows.
 
@@ -57,7 +62,11 @@ def check_rows(
     bad = list(block.malformed)
     for column in columns:
         raw = block.columns[column.column]
-        converted = _convert(raw, column, unit, block.unwraps_lists)
+        if missing_values:
+            known = column_types.without_words(raw, missing_values, column.separator)
+        else:
+            known = raw
+        converted = _convert(known, column, unit, block.unwraps_lists)
         values[column.key] = converted.array
         for reason, mask in converted.faults:
             found = np.flatnonzero(mask & good)
@@ -124,7 +133,7 @@ def _convert(raw: Any, column: SourceColumn, unit: TimestampUnit, unwraps_lists:
         values = _convert(single.array, column, unit, unwraps_lists)
         return Values(values.array, (*single.faults, *values.faults))
     if column.kind in ("id", "event_type"):
-        return column_types.identifier(raw)
+        return column_types.identifier(raw, column.normalizations)
     if column.kind == "time":
         return column_types.time(raw, unit)
     return column_types.number(raw, required=column.kind == "rating")

@@ -1,5 +1,6 @@
 """Convert raw columns to text, numbers and times, and mark invalid values."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -9,6 +10,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from components.interactions.config import IdNormalization
+from components.interactions.rows.id_normalization import normalize
 from components.interactions.sources.block import (
     CONTROL_CHARACTER,
     HOLDS_SEPARATOR,
@@ -95,16 +98,38 @@ def single(raw: Any) -> Values:
     return Values(values, ((SEVERAL, lengths > 1),))
 
 
-def identifier(raw: Any) -> Values:
+def without_words(raw: Any, words: Sequence[str], separator: str | None = None) -> Any:
+    """Replace values of text that equal one of `words` by null, ignoring spaces around them.
+
+    Such items of lists, and such parts of values with a separator, are replaced or left out.
+    """
+    if pa.types.is_dictionary(raw.type):
+        return without_words(raw.cast(raw.type.value_type), words, separator)
+    if _is_list(raw.type):
+        return _lists_like(raw, _lengths(raw), without_words(raw.flatten(), words))
+    if raw.type not in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary()):
+        return raw
+    strings = text(raw).array
+    if separator is not None:
+        parts = without_words(pc.split_pattern(strings, separator), words)
+        joined = pc.binary_join(_without_nulls(parts), separator).cast(raw.type)
+        return pc.if_else(pc.is_valid(strings), joined, raw)
+    trimmed = pc.utf8_trim_whitespace(strings)
+    is_word = pc.is_in(trimmed, value_set=pa.array(words, trimmed.type))
+    return pc.if_else(is_word, pa.scalar(None, raw.type), raw)
+
+
+def identifier(raw: Any, normalizations: Sequence[IdNormalization] = ()) -> Values:
     """Convert IDs to strings; empty values and control characters are invalid.
 
     Vocabulary files have one entry per line, and models/features/preprocessing.py replaces spaces
     with a control character.
     """
     found = text(raw)
-    empty = _mask(pc.equal(pc.binary_length(found.array), 0).fill_null(True))
-    control = _mask(pc.match_substring_regex(found.array, _CONTROL_CHARACTER).fill_null(False))
-    return Values(found.array, (*found.faults, (MISSING, empty), (CONTROL_CHARACTER, control)))
+    ids = normalize(found.array, normalizations)
+    empty = _mask(pc.equal(pc.binary_length(ids), 0).fill_null(True))
+    control = _mask(pc.match_substring_regex(ids, _CONTROL_CHARACTER).fill_null(False))
+    return Values(ids, (*found.faults, (MISSING, empty), (CONTROL_CHARACTER, control)))
 
 
 def number(raw: Any, *, required: bool = False) -> Values:

@@ -3,11 +3,12 @@
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import pyarrow as pa
 
-from components.interactions.config import IngestConfig, Source
+from components.interactions.config import IdNormalization, IngestConfig, Source
 from components.interactions.errors import ColumnError
 from models.features.spec import EVENT_TYPE_KEY, RATING_KEY
 
@@ -30,18 +31,20 @@ class SourceColumn:
     """A column of a file, whose `kind` decides how its values are converted.
 
     `key` is its name in intermediate tables and, except for the time, in Examples. Only a
-    multi-valued categorical feature has a separator.
+    multi-valued categorical feature has a separator, and only an ID has normalisations.
     """
 
     key: str
     column: str
     kind: ColumnKind
     separator: str | None = None
+    normalizations: tuple[IdNormalization, ...] = ()
 
 
 def source_columns(config: IngestConfig, source: Source) -> tuple[SourceColumn, ...]:
     """Return the declared columns of a source, IDs first."""
     columns = config.spec.columns
+    identifier = partial(SourceColumn, kind="id", normalizations=config.data.normalize_ids)
     if source == "interactions":
         optional: list[tuple[str, str | None, ColumnKind]] = [
             (TIME_US, columns.timestamp, "time"),
@@ -49,8 +52,8 @@ def source_columns(config: IngestConfig, source: Source) -> tuple[SourceColumn, 
             (EVENT_TYPE_KEY, columns.event_type, "event_type"),
         ]
         return (
-            SourceColumn(columns.query_id, columns.query_id, "id"),
-            SourceColumn(columns.candidate_id, columns.candidate_id, "id"),
+            identifier(columns.query_id, columns.query_id),
+            identifier(columns.candidate_id, columns.candidate_id),
             *(SourceColumn(key, name, kind) for key, name, kind in optional if name is not None),
         )
     is_query = source == "queries"
@@ -58,7 +61,7 @@ def source_columns(config: IngestConfig, source: Source) -> tuple[SourceColumn, 
     id_column = config.data.query_id_column if is_query else config.data.candidate_id_column
     features = config.spec.query_features if is_query else config.spec.candidate_features
     return (
-        SourceColumn(key, id_column or key, "id"),
+        identifier(key, id_column or key),
         *(
             SourceColumn(name, f.column or name, _FEATURE_KINDS[f.kind], f.separator)
             for name, f in features.items()

@@ -56,7 +56,8 @@ class TimelineEncoder:
             known = queries[spec.query_id].combine_chunks()
             found = pc.index_in(ids, value_set=known).fill_null(-1).to_numpy(zero_copy_only=False)
         self._features = feature_lists(queries, spec.query_features, found.astype(np.int64))
-        self.num_without_features = int((found < 0).sum())
+        # One flag per distinct query.
+        self.without_features = found < 0
 
     def batches(self, timelines: Timelines, batch_events: int) -> Iterator[pa.RecordBatch]:
         """Yield batches of whole timelines, each of about `batch_events` events."""
