@@ -221,7 +221,9 @@ def _cut(config: IngestConfig, facts: ReadFacts) -> Cut:
 
 def _joins(plan: IngestPlan, facts: ReadFacts, written: Sequence[SplitFile]) -> list[Join]:
     joins = []
-    for source, split in (("queries", "train"), ("candidates", "candidates")):
+    # Each source, and the split whose files have the counts of its join.
+    splits: dict[Source, str] = {"queries": "train", "candidates": "candidates"}
+    for source, split in splits.items():
         buckets, key = facts.of_source(source), plan.id_key(source)
         if buckets:
             unmatched = [found for f in written if f.split == split for found in f.unmatched_ids]

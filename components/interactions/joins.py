@@ -42,7 +42,9 @@ class Join:
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts and, if there are, the example and the remedy."""
-        found = {key: value for key, value in vars(self).items() if isinstance(value, int)}
+        found: dict[str, Any] = {
+            key: value for key, value in vars(self).items() if isinstance(value, int)
+        }
         if self.example is not None:
             found["example"] = list(self.example)
         if self.remedy is not None:
@@ -68,9 +70,14 @@ def make_join(
         unmatched: Some of the unmatched IDs.
         row_ids: Blocks of the IDs of the file, which are read only if they are needed.
     """
-    names = ("num_events", "unmatched_events", "num_ids", "unmatched_ids")
-    matched = counts["num_ids"] - counts["unmatched_ids"]
-    join = Join(source, *(counts[name] for name in names), num_rows - matched)
+    join = Join(
+        source,
+        num_events=counts["num_events"],
+        unmatched_events=counts["unmatched_events"],
+        num_ids=counts["num_ids"],
+        unmatched_ids=counts["unmatched_ids"],
+        rows_without_events=num_rows - (counts["num_ids"] - counts["unmatched_ids"]),
+    )
     if join.unmatched_share <= min(data.warn_unmatched_ids, data.max_unmatched_ids):
         return join
     blocks = iter(row_ids)

@@ -13,8 +13,32 @@ from components.interactions.sources.columns import SourceColumn
 
 # Spellings of databases, pandas, R, Excel, JavaScript and UCI datasets.
 MISSING_WORDS = frozenset(
-    "NULL Null null (null) <null> \\N nil NaN nan NAN -nan NaT None none NA N/A n/a <NA> #NA #N/A "
-    "#NULL! undefined ? -".split()
+    [
+        "NULL",
+        "Null",
+        "null",
+        "(null)",
+        "<null>",
+        "\\N",
+        "nil",
+        "NaN",
+        "nan",
+        "NAN",
+        "-nan",
+        "NaT",
+        "None",
+        "none",
+        "NA",
+        "N/A",
+        "n/a",
+        "<NA>",
+        "#NA",
+        "#N/A",
+        "#NULL!",
+        "undefined",
+        "?",
+        "-",
+    ]
 )
 _WORDS = pa.array(sorted(MISSING_WORDS))
 _NUM_SHOWN = 5

@@ -108,6 +108,7 @@ class Ingestion:
         **data: Any,
     ) -> IngestConfig:
         """Settings for columns q, c and t; files are named relative to the folder."""
+        data = {"max_unmatched_ids": 1.0, **data}  # Many small inputs lack rows.
         for key in ("candidates", "queries"):
             if key in data:
                 data[key] = str(self.folder / data[key])
