@@ -12,11 +12,20 @@ import pyarrow.compute as pc
 
 from components.interactions.config import Source
 from components.interactions.rows.checks import rated_high_enough, read_rows
+from components.interactions.rows.id_normalization import normalize
 from components.interactions.sources.columns import FILE, LINE, TIME_US
 from components.interactions.sources.files import find_files
 from components.interactions.timelines.examples import feature_lists
 from models.features.spec import FeatureConfig
 from pipeline.config.project import PipelineConfig
+
+
+def served_ids(config: PipelineConfig, ids: Sequence[str]) -> list[str]:
+    """Return IDs in the form that the served model knows: with `ingest.normalize_ids`."""
+    known: list[str] = normalize(
+        pa.array(ids, pa.string()), config.ingest.normalize_ids
+    ).to_pylist()
+    return known
 
 
 def query_history(config: PipelineConfig, query_id: str) -> list[str]:

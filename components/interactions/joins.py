@@ -98,7 +98,7 @@ def check_joins(joins: Sequence[Join], data: DataConfig) -> None:
     """
     limit = data.max_unmatched_ids
     if any(join.unmatched_share > limit for join in joins):
-        found = "\n".join(f"  {text}." for text in _descriptions(joins, data))
+        found = "\n".join(f"  {text}." for text in _descriptions(joins, data).values())
         raise UnmatchedIdsError(
             f"At most {_percent(limit)} of the events, and of the IDs in them, may lack a row in "
             f"`queries.file` or `candidates.file`, but:\n{found}\nFix the files or the settings, "
@@ -110,17 +110,19 @@ def join_warnings(joins: Sequence[Join], data: DataConfig) -> list[str]:
     """Return a warning for each join whose share is above `warn_unmatched_ids`."""
     limit = data.max_unmatched_ids
     stops = f". A run stops above {_percent(limit)} (`ingest.max_unmatched_ids`)"
-    is_above = any(join.unmatched_share > limit for join in joins)
-    return [text + (stops if is_above else "") for text in _descriptions(joins, data)]
+    return [
+        text + (stops if join.unmatched_share > limit else "")
+        for join, text in _descriptions(joins, data).items()
+    ]
 
 
-def _descriptions(joins: Sequence[Join], data: DataConfig) -> list[str]:
+def _descriptions(joins: Sequence[Join], data: DataConfig) -> dict[Join, str]:
     limit = min(data.warn_unmatched_ids, data.max_unmatched_ids)
     above = [join for join in joins if join.unmatched_share > limit]
     # One setting applies to all sources, so each description gives the value that fixes all.
     needed = {name for join in above if join.remedy for name in join.remedy.normalizations}
     setting = f"`ingest.normalize_ids: [{', '.join(in_order({*needed, *data.normalize_ids}))}]`"
-    return [_describe(join, setting) for join in above]
+    return {join: _describe(join, setting) for join in above}
 
 
 def _describe(join: Join, setting: str) -> str:

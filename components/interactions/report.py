@@ -46,7 +46,7 @@ def make_catalogue_report(
         "candidates": candidates["candidates"],
         "repeated_candidate_rows": _repeated(facts, "candidates"),
         "rejected_rows": count_by_reason(facts.rejects),
-        "warnings": missing_word_warnings(missing_words),
+        "warnings": missing_word_warnings(missing_words, plan.config.data.missing_values),
     }
     if plan.config.data.candidates is not None:
         report["candidates_added_from_train_events"] = candidates["candidates_added"]

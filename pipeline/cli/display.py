@@ -80,6 +80,8 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
         rows = {name: [summary.metrics[ranker].get(name) for ranker in rankers] for name in names}
         say(_title(summary.evaluation), style="bold")
         _print_numbers("", rankers, rows)
+    for warning in summary.warnings:
+        say(f"warning   {warning}")
     if summary.spans:
         say(f"spans     {_spans_line(summary)}")
     for finding in drift_lines(summary):

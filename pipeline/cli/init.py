@@ -7,7 +7,7 @@ import typer
 
 from pipeline.cli.command import command
 from pipeline.cli.output import new_table, note, print_table, say
-from pipeline.cli.schema import note_missing_rows
+from pipeline.cli.schema import note_warnings
 
 if TYPE_CHECKING:
     from pipeline.init.written_config import WrittenConfig
@@ -90,7 +90,7 @@ def _print_columns(written: "WrittenConfig") -> None:
 def _print_warnings(written: "WrittenConfig") -> None:
     for hint in written.draft.hints:
         note(f"hint: {hint}")
-    note_missing_rows(written.observed)
+    note_warnings(written.observed)
     observed = written.observed
     for (source, column, reason), count in observed.bad_rows.most_common(5):
         where = f"column {column!r} of {source}" if column else source

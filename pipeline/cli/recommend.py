@@ -45,11 +45,13 @@ def recommend(
         raise typer.BadParameter("give a query with --query-id, or its events with --history")
     filters = parse_filters(allow)
     loaded = project.load()
-    from pipeline.source_lookup import query_features, query_history
+    from pipeline.source_lookup import query_features, query_history, served_ids
 
-    events = split_ids(history) if history else query_history(loaded, query_id)
+    (query_id,) = served_ids(loaded, [query_id])
+    given = served_ids(loaded, split_ids(history or []))
+    events = given if history else query_history(loaded, query_id)
     features = query_features(loaded, query_id)
-    excluded = split_ids(exclude) + ([] if include_seen else events)
+    excluded = served_ids(loaded, split_ids(exclude)) + ([] if include_seen else events)
     if query_id and not events and not history:
         note(f"{query_id!r} has no events in the files, so the answer is not personal")
     if query_id and "queries" in loaded.data.queried:
@@ -86,6 +88,9 @@ def similar(
     """
     filters = parse_filters(allow)
     loaded = project.load()
+    from pipeline.source_lookup import served_ids
+
+    (candidate_id,) = served_ids(loaded, [candidate_id])
     with served_model(loaded, project.config, target) as client:
         answer = client.similar(candidate_id, filters=filters, k=possible_k(client, loaded, k))
     if not answer.candidate_ids:

@@ -79,13 +79,10 @@ def _print_rows(observed: "Observation") -> None:
     from pipeline.schema_inference.inferred_schema import describe_read
 
     note(f"read {describe_read(observed)}")
-    note_missing_rows(observed)
+    note_warnings(observed)
 
 
-def note_missing_rows(observed: "Observation") -> None:
-    """Warn about queries and candidates that have events but no row in their own file."""
-    for what, count in observed.without_row.items():
-        if count:
-            note(
-                f"warning: {count:,} {what} have events but no row in `{what}.file`, so no features"
-            )
+def note_warnings(observed: "Observation") -> None:
+    """Show the warnings about the data."""
+    for text in observed.warnings:
+        note(f"warning: {text}")

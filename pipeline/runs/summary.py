@@ -44,6 +44,7 @@ class RunSummary:
         newly_pushed: Whether this run pushed the version; False if an earlier run did.
         index: The index report.
         drift: The report of the drift gate; empty if spans are not compared.
+        warnings: Problems of the data that did not end the run.
         spans: Spans that were read, by source, and missing spans; empty if inputs have no spans.
         fit: Wall time and CPU time in seconds, and number of epochs of the training.
         warm_start: Model that training started from, and the number of kept, new and gone entries
@@ -68,6 +69,7 @@ class RunSummary:
     newly_pushed: bool = False
     index: Mapping[str, Any] = field(default_factory=dict)
     drift: Mapping[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     spans: Mapping[str, Any] = field(default_factory=dict)
     fit: Mapping[str, Any] = field(default_factory=dict)
     warm_start: Mapping[str, Any] = field(default_factory=dict)
@@ -97,6 +99,8 @@ class RunSummary:
             self.component_states[name] = outcome.state
         ingestion = _report(outcomes, "TimelineExampleGen", "report", REPORT_FILE)
         self.spans = ingestion.get("spans") or {}
+        catalogue = _report(outcomes, "CatalogueExampleGen", "report", REPORT_FILE)
+        self.warnings = [*ingestion.get("warnings", ()), *catalogue.get("warnings", ())]
         self.drift = _report(outcomes, "DriftGate", "profile", DRIFT_REPORT_FILE) or self.drift
         self.index = _report(outcomes, "IndexBuilder", "report", INDEX_REPORT_FILE)
         # The outputs of a component that failed no longer exist.

@@ -1,7 +1,7 @@
 """Statistics of the input files, which are read with the readers of ingestion."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,8 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.interactions.config import SOURCES, IngestConfig, Source
+from components.interactions.joins import Join, join_warnings, make_join
 from components.interactions.rows.checks import read_rows
-from components.interactions.sources.columns import TIME_US
+from components.interactions.rows.missing_words import (
+    WordCounts,
+    count_missing_words,
+    missing_word_warnings,
+)
+from components.interactions.sources.columns import TIME_US, source_columns
 from components.interactions.sources.files import SourceFile, find_files
 from components.interactions.timelines.examples import example_types, feature_lists
 from models.features.spec import (
@@ -28,6 +34,8 @@ Side = Literal["query", "event", "candidate_id", "candidate"]
 
 # A column with more values is an ID or free text, so counting them only wastes memory.
 MAX_COUNTED_VALUES = 100_000
+# Number of unmatched IDs whose normalised forms are looked up.
+_NUM_SAMPLED = 1000
 _US_PER_S = 10**6
 _VALUE_TYPES: dict[pa.DataType, ValueType] = {
     pa.binary(): "BYTES",
@@ -102,15 +110,18 @@ class Observation:
         features: Statistics by key in Examples, in the order of the configuration.
         bad_rows: Number of bad rows by source, column (empty for the whole row) and reason.
         bad_values: The first value of each kind of bad row.
-        without_row: Number of queries and of candidates that have events but no row of their own,
-            if known.
+        joins: The joins of the events with the files of queries and candidates that were read
+            completely.
+        warnings: Problems of the data that do not make it unreadable.
     """
 
     features: dict[str, FeatureTally]
     sources: dict[Source, ReadSource] = field(default_factory=dict)
     bad_rows: Counter[tuple[Source, str, str]] = field(default_factory=Counter)
     bad_values: dict[tuple[Source, str, str], str] = field(default_factory=dict)
-    without_row: dict[Source, int] = field(default_factory=dict)
+    joins: dict[Source, Join] = field(default_factory=dict)
+    missing_words: WordCounts = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def is_complete(self) -> bool:
@@ -127,7 +138,7 @@ def observe(config: IngestConfig, max_rows: int = DEFAULT_MAX_ROWS) -> Observati
     spec = config.spec
     observed = Observation(features=_tallies(spec))
     files = find_files(config)
-    event_ids: dict[Source, Any] = {}
+    event_ids: dict[Source, pa.Table] = {}
     for source in SOURCES:
         mine = [file for file in files if file.source == source]
         if not mine:
@@ -137,7 +148,11 @@ def observe(config: IngestConfig, max_rows: int = DEFAULT_MAX_ROWS) -> Observati
         if source == "interactions":
             event_ids = _observe_events(spec, rows, observed)
         else:
-            _observe_described(spec, source, rows, event_ids, observed)
+            _observe_described(config, source, rows, event_ids[source], observed)
+    texts = join_warnings(list(observed.joins.values()), config.data)
+    texts += missing_word_warnings(observed.missing_words, config.data.missing_values)
+    sampled = "" if observed.is_complete else "in the rows that were read, "
+    observed.warnings = [sampled + text for text in texts]
     return observed
 
 
@@ -164,7 +179,8 @@ def _rows(
     config: IngestConfig, files: list[SourceFile], observed: Observation, max_rows: int
 ) -> Iterator[pa.Table]:
     """Yield the valid rows of an input in blocks, and count the bad rows in `observed`."""
-    read = observed.sources[files[0].source]
+    source = files[0].source
+    columns, read = source_columns(config, source), observed.sources[source]
     for file in files:
         left = -(-max_rows // len(files))
         for good, bad in read_rows(config, file) if file.header else ():
@@ -174,6 +190,7 @@ def _rows(
                 observed.bad_values.setdefault(kind, row["value"])
             taken = good.slice(0, left)
             read.num_rows += len(taken) + len(bad)
+            observed.missing_words += count_missing_words(taken, source, columns)
             yield taken
             if len(taken) < len(good):
                 read.is_complete = False
@@ -183,14 +200,15 @@ def _rows(
 
 def _observe_events(
     spec: FeatureSpec, rows: Iterator[pa.Table], observed: Observation
-) -> dict[Source, Any]:
-    """Add the events to `observed`, and return their distinct query and candidate IDs."""
+) -> dict[Source, pa.Table]:
+    """Add the events to `observed`; return the number of `events` by `id` of each other source."""
     features = observed.features
-    queries: Any = pa.array([], pa.string())
-    candidates: Any = pa.array([], pa.string())
+    keys: dict[Source, str] = {"queries": spec.query_id, "candidates": spec.candidate_id}
+    counted: dict[Source, list[pa.Table]] = {source: [] for source in keys}
     for table in rows:
-        queries = _union(queries, table[spec.query_id])
-        candidates = _union(candidates, table[spec.candidate_id])
+        for source, key in keys.items():
+            ids, counts = pc.value_counts(table[key]).flatten()
+            counted[source].append(pa.table({"id": ids.cast(pa.string()), "events": counts}))
         features[spec.candidate_id].num_rows += len(table)
         features[IS_TARGET_KEY].num_rows += len(table)
         for key in features.keys() & {RATING_KEY, EVENT_TYPE_KEY}:
@@ -198,17 +216,22 @@ def _observe_events(
         if spec.columns.timestamp is not None:
             seconds = pa.array(table[TIME_US].to_numpy() // _US_PER_S)
             features[TIMESTAMP_KEY].add_values(seconds)
-    features[spec.query_id].num_rows = len(queries)
-    return {"queries": queries, "candidates": candidates}
+    summed = {
+        source: pa.concat_tables(parts).group_by("id").aggregate([("events", "sum")])
+        for source, parts in counted.items()
+    }
+    features[spec.query_id].num_rows = len(summed["queries"])
+    return {source: table.rename_columns(["events", "id"]) for source, table in summed.items()}
 
 
 def _observe_described(
-    spec: FeatureSpec,
+    config: IngestConfig,
     source: Source,
     rows: Iterator[pa.Table],
-    event_ids: Mapping[Source, Any],
+    events: pa.Table,
     observed: Observation,
 ) -> None:
+    spec = config.spec
     of_queries = source == "queries"
     key = spec.query_id if of_queries else spec.candidate_id
     declared = spec.query_features if of_queries else spec.candidate_features
@@ -218,19 +241,26 @@ def _observe_described(
         described = _union(described, table[key])
         if of_queries and events_complete:
             # Queries without events are not in Examples.
-            table = table.filter(pc.is_in(table[key], value_set=event_ids[source]))
+            table = table.filter(pc.is_in(table[key], value_set=events["id"]))
         rows_in_order = np.arange(len(table))
         for name, lists in feature_lists(table, declared, rows_in_order).items():
             observed.features[name].add_lists(lists)
     if not observed.sources[source].is_complete:
         return
-    num_without = len(event_ids[source]) - int(
-        pc.sum(pc.is_in(event_ids[source], value_set=described)).as_py() or 0
-    )
+    without = events.filter(pc.invert(pc.is_in(events["id"], value_set=described)))
+    num_without = len(without)
     for name in declared:
         observed.features[name].num_rows += num_without
         observed.features[name].num_missing += num_without
-    observed.without_row[source] = num_without
+    counts = {
+        "num_events": pc.sum(events["events"]).as_py() or 0,
+        "unmatched_events": pc.sum(without["events"]).as_py() or 0,
+        "num_ids": len(events),
+        "unmatched_ids": num_without,
+    }
+    sampled = without["id"][:_NUM_SAMPLED].to_pylist()
+    join = make_join(config.data, source, counts, len(described), sampled, [described])
+    observed.joins[source] = join
 
 
 def _union(known: Any, column: Any) -> Any:

@@ -12,6 +12,8 @@ from components import files
 from components.interactions.buckets import IngestPlan, read_table, write_table
 from components.interactions.config import Source
 from components.interactions.errors import BadRowsError
+from components.interactions.rows.missing_words import MISSING_WORDS, missing_values_setting
+from components.interactions.sources.block import NOT_A_NUMBER
 from components.interactions.sources.columns import FILE, LINE
 
 REJECTED_FILE = "rejected.parquet"
@@ -80,13 +82,17 @@ def bad_rows_error(rejects: Sequence[StoredBadRows]) -> BadRowsError:
     # Each of them has at least one row.
     tables = [read_table(found.path) for found in rejects[:_NUM_SHOWN]]
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+    rows = pa.concat_tables(tables).slice(0, _NUM_SHOWN).to_pylist()
     lines = [
         f"  {row['file']} line {row['line']}: "
         + (f"{row['column']} = {row['value']!r}" if row["column"] else f"{row['value']!r}")
         + f" ({row['reason']})"
-        for row in pa.concat_tables(tables).slice(0, _NUM_SHOWN).to_pylist()
+        for row in rows
     ]
     total = sum(counts.values())
+    not_numbers = {row["value"].strip() for row in rows if row["reason"] == NOT_A_NUMBER}
+    if words := sorted(not_numbers & MISSING_WORDS):
+        lines.append(f"To read such words as missing values, set {missing_values_setting(words)}.")
     return BadRowsError(
         f"{total} bad row{'s' if total > 1 else ''} in the input: {reasons}. The first:\n"
         + "\n".join(lines)

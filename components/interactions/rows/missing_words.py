@@ -13,32 +13,12 @@ from components.interactions.sources.columns import SourceColumn
 
 # Spellings of databases, pandas, R, Excel, JavaScript and UCI datasets.
 MISSING_WORDS = frozenset(
-    [
-        "NULL",
-        "Null",
-        "null",
-        "(null)",
-        "<null>",
-        "\\N",
-        "nil",
-        "NaN",
-        "nan",
-        "NAN",
-        "-nan",
-        "NaT",
-        "None",
-        "none",
-        "NA",
-        "N/A",
-        "n/a",
-        "<NA>",
-        "#NA",
-        "#N/A",
-        "#NULL!",
-        "undefined",
-        "?",
-        "-",
-    ]
+    word
+    for words in (
+        "NULL Null null (null) <null> \\N nil None none NaN nan NAN -nan NaT",
+        "NA N/A n/a <NA> #NA #N/A #NULL! undefined ? -",
+    )
+    for word in words.split()
 )
 _WORDS = pa.array(sorted(MISSING_WORDS))
 _NUM_SHOWN = 5
@@ -59,17 +39,25 @@ def count_missing_words(
     return counts
 
 
-def missing_word_warnings(counts: WordCounts) -> list[str]:
-    """Return a warning for each column that has words for missing values."""
+def missing_word_warnings(counts: WordCounts, missing_values: Sequence[str]) -> list[str]:
+    """Return a warning for each column that has words for missing values.
+
+    `missing_values` are the words that the configuration has already.
+    """
     by_column: dict[tuple[Source, str], Counter[str]] = {}
     for (source, column, word), count in sorted(counts.items()):
         by_column.setdefault((source, column), Counter())[word] += count
     return [
         f"column {column!r} of `{SOURCE_SETTINGS[source]}` has words that often mark a missing "
         f"value: {_shown(words)}. They are read like any other value. If they mean a missing "
-        f"value, set `ingest.missing_values: {json.dumps(list(words), ensure_ascii=False)}`"
+        f"value, set {missing_values_setting([*missing_values, *words])}"
         for (source, column), words in by_column.items()
     ]
+
+
+def missing_values_setting(words: Sequence[str]) -> str:
+    """Return the setting that treats words as missing; YAML would read a bare NULL as no word."""
+    return f"`ingest.missing_values: {json.dumps(words)}`"
 
 
 def _count(values: Any, separator: str | None) -> Iterator[tuple[str, int]]:
@@ -90,5 +78,5 @@ def _is_word(values: Any) -> Any:
 
 
 def _shown(words: Counter[str]) -> str:
-    shown = [f"{word!r} ({count:,} rows)" for word, count in words.most_common(_NUM_SHOWN)]
+    shown = [f"'{word}' ({count:,} rows)" for word, count in words.most_common(_NUM_SHOWN)]
     return ", ".join([*shown, *(["…"] if len(words) > _NUM_SHOWN else [])])
