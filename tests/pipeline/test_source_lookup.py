@@ -7,7 +7,7 @@ import pytest
 from components.interactions.errors import IngestError
 from pipeline.config.file import load
 from pipeline.config.project import PipelineConfig
-from pipeline.source_lookup import describe_candidates, query_features, query_history
+from pipeline.source_lookup import describe_candidates, query_features, query_history, served_ids
 from tests.pipeline.two_clubs import write_two_clubs
 
 
@@ -65,6 +65,14 @@ def test_lists_in_parquet_are_described_and_sent_as_many_values(tmp_path: Path) 
     config = load(str(path))
     assert describe_candidates(config, ["a"]) == {"a": {"label": "new|red"}}
     assert query_features(config, "user 1") == {"club": ["blue", "tall"]}
+
+
+def test_normalized_ids_are_those_of_the_served_model(tmp_path: Path) -> None:
+    path = write_two_clubs(tmp_path, ingest={"normalize_ids": ["strip", "float_suffix"]})
+    (tmp_path / "events.csv").write_text("user,item,time\n7.0,a ,10\n 7,b.0,20\n")
+    config = load(str(path))
+    assert served_ids(config, ["7.0", " x"]) == ["7", "x"]
+    assert query_history(config, "7") == ["a", "b.0"]
 
 
 def test_files_may_call_the_id_otherwise(tmp_path: Path) -> None:

@@ -93,4 +93,4 @@ def test_a_file_that_cannot_be_used_is_one_message(
 
 def test_users_without_a_row_are_said(shop: Path) -> None:
     (shop / "users.csv").write_text("user,country\nu1,DE\n")
-    assert "19 queries have events but no row in `queries.file`" in _run("infer")[1]
+    assert "95% of their 20 query IDs have no row in `queries.file`" in _run("infer")[1]

@@ -320,6 +320,17 @@ def test_replaces_files_only_when_forced(shop: Path, tmp_path: Path) -> None:
     assert "events" in yaml.safe_load(config.read_text())
 
 
+def test_ids_that_do_not_join_and_words_for_missing_values_are_warned_about(shop: Path) -> None:
+    events = pl.read_csv(shop / "events.csv").cast(pl.String)
+    changed = pl.col("item") + ".0", pl.col("user").replace("3", "NULL")
+    events.with_columns(*changed).write_csv(shop / "events.csv")
+    output = CliRunner().invoke(APP, _arguments(shop)).output
+    assert "100% of their 30 candidate IDs have no row in `candidates.file`" in output
+    assert "`ingest.normalize_ids: [float_suffix]`, 100% of these IDs" in output
+    assert "'NULL' (6 rows)" in output
+    assert 'set `ingest.missing_values: ["NULL"]`' in output
+
+
 def test_a_row_of_too_many_values_or_broken_bytes_does_not_stop_it(shop: Path) -> None:
     with (shop / "events.csv").open("ab") as file:
         file.write(b"1,2,3,1700000000,5\nu\xff,2,3,1700000000\n")

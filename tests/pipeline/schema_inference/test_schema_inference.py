@@ -88,7 +88,10 @@ def test_observes_what_examples_would_hold(config: IngestConfig) -> None:
     assert features["timestamp"].minimum == 1714521600
     assert features["user"].num_rows == USERS
     assert observed.is_complete
-    assert observed.without_row == {"queries": 0, "candidates": 0}
+    assert {s: j.unmatched_ids for s, j in observed.joins.items()} == {
+        "queries": 0,
+        "candidates": 0,
+    }
 
 
 def test_infers_types_values_presence_domains_and_environments(config: IngestConfig) -> None:
@@ -179,7 +182,7 @@ def test_finds_new_and_missing_values(
     schema = infer_schema(observe(config))
     _write_users(tmp_path, countries)
     observed = observe(config)
-    assert observed.without_row["queries"] == USERS - len(countries)
+    assert observed.joins["queries"].unmatched_ids == USERS - len(countries)
     difference = _only(find_differences(schema, observed))
     assert (difference.feature, difference.data_says) == ("country", says)
     assert edit in difference.edit

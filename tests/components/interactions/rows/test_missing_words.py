@@ -1,0 +1,61 @@
+from typing import Any
+
+import pytest
+
+from components.interactions.buckets import Sizing
+from components.interactions.errors import BadRowsError
+from models.features.spec import FeatureConfig, FeaturesConfig
+
+FEATURES = FeaturesConfig(
+    candidate={
+        "brand": FeatureConfig(kind="categorical"),
+        "tags": FeatureConfig(kind="categorical", separator="|"),
+        "price": FeatureConfig(kind="numeric"),
+    }
+)
+
+
+@pytest.fixture
+def shop(ingestion: Any) -> Any:
+    ingestion.write("events.csv", "q,c,t\nu,a,1\nNULL,b,2\nu, nan,3\nNULL,a,4\nu,b,5\n")
+    ingestion.write("items.csv", "c,brand,tags,price\na,\\N,x|NA|y,1\nb,Nan & Co, NA ,2\n")
+    return ingestion
+
+
+@pytest.mark.parametrize("sizing", [Sizing(), Sizing(block_bytes=32, bucket_bytes=32)])
+def test_words_for_missing_values_are_named_with_their_setting(shop: Any, sizing: Sizing) -> None:
+    found = shop("events.csv", candidates="items.csv", features=FEATURES, sizing=sizing)
+    warnings = [text for text in found.report["warnings"] if text.startswith("column")]
+    assert [text.partition(" has ")[0] for text in warnings] == [
+        "column 'brand' of `candidates.file`",
+        "column 'tags' of `candidates.file`",
+        "column 'c' of `events.files`",
+        "column 'q' of `events.files`",
+    ]
+    assert "'\\N' (1 rows)" in warnings[0]
+    assert warnings[0].endswith('`ingest.missing_values: ["\\\\N"]`')
+    assert "'NA' (2 rows)" in warnings[1]
+    assert "'NULL' (2 rows)" in warnings[3]
+    # Words are values like any other.
+    assert found.candidates() == [" nan", "a", "b"]
+
+
+def test_listed_words_are_missing_values(shop: Any) -> None:
+    words = {"missing_values": ("NULL", "nan", "NA", "\\N"), "features": FEATURES}
+    with pytest.raises(BadRowsError, match=r"q = 'NULL' \(missing\)"):
+        shop("events.csv", candidates="items.csv", **words)
+    found = shop("events.csv", candidates="items.csv", bad_rows="reject", **words)
+    assert found.report["rejected_rows"] == {"missing": 3}
+    assert not any(text.startswith("column") for text in found.report["warnings"])
+    a, b = sorted(found.examples("candidates"), key=lambda example: example["c"])
+    assert (a["brand"], a["tags"], a["price"]) == ([], ["x", "y"], [1.0])
+    assert (b["brand"], b["tags"]) == (["Nan & Co"], [])
+
+
+def test_a_word_instead_of_a_number_names_the_setting(shop: Any) -> None:
+    shop.write("items.csv", "c,brand,tags,price\na,x,x,NA\nb,x,x,2\n")
+    options = {"candidates": "items.csv", "features": FEATURES}
+    with pytest.raises(BadRowsError, match=r'set `ingest.missing_values: \["NA"\]`'):
+        shop("events.csv", **options)
+    found = shop("events.csv", **options, missing_values=("NA",))
+    assert [example["price"] for example in found.examples("candidates")][0] == []
