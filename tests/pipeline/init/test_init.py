@@ -324,7 +324,8 @@ def test_ids_that_do_not_join_and_words_for_missing_values_are_warned_about(shop
     events = pl.read_csv(shop / "events.csv").cast(pl.String)
     changed = pl.col("item") + ".0", pl.col("user").replace("3", "NULL")
     events.with_columns(*changed).write_csv(shop / "events.csv")
-    output = CliRunner().invoke(APP, _arguments(shop)).output
+    arguments = _arguments(shop, "--candidates", str(shop / "items.parquet"))
+    output = CliRunner().invoke(APP, arguments).output
     assert "100% of their 30 candidate IDs have no row in `candidates.file`" in output
     assert "`ingest.normalize_ids: [float_suffix]`, 100% of these IDs" in output
     assert "'NULL' (6 rows)" in output
