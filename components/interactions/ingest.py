@@ -224,9 +224,12 @@ def _joins(plan: IngestPlan, facts: ReadFacts, written: Sequence[SplitFile]) -> 
     # Each source, and the split whose files have the counts of its join.
     splits: dict[Source, str] = {"queries": "train", "candidates": "candidates"}
     for source, split in splits.items():
-        buckets, key = facts.of_source(source), plan.id_key(source)
-        if buckets:
-            unmatched = [found for f in written if f.split == split for found in f.unmatched_ids]
+        key = plan.id_key(source)
+        if buckets := sorted(facts.of_source(source), key=lambda found: found.bucket):
+            # Beam returns results in no particular order.
+            unmatched = sorted(
+                id_ for file in written if file.split == split for id_ in file.unmatched_ids
+            )
             num_rows = sum(bucket.num_rows for bucket in buckets)
             ids = (read_table(bucket.path)[key].combine_chunks() for bucket in buckets)
             counts = total_counts(written, split)

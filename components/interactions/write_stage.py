@@ -22,6 +22,7 @@ from components.interactions.buckets import (
     write_segments,
     write_table,
 )
+from components.interactions.config import Source
 from components.interactions.splits.assignment import TRAIN, Cut, assign_splits
 from components.interactions.stable_hash import Counts, hash_strings
 from components.interactions.timelines.examples import (
@@ -155,7 +156,7 @@ def _write_timelines(
         "one_event_queries": int((num_events == 1).sum()),
         **_join_counts(num_events, unmatched),
     }
-    sampled = _sampled(plan, query_ids.dictionary, unmatched)
+    sampled = _sampled(plan, "queries", query_ids.dictionary, unmatched)
     for code, name in enumerate(names):
         if code == TRAIN:
             timelines = train_timelines(queries, splits, max_events)
@@ -207,7 +208,7 @@ def _write_candidates(
     if len(added) and plan.config.data.candidates is not None:
         added_path = write_table(pa.table({ADDED_ID: added}), plan.spill_dir)
     batches = candidate_batches(spec, ids, catalogue, rows, plan.sizing.batch_events)
-    sampled = _sampled(plan, coded.dictionary, unmatched)
+    sampled = _sampled(plan, "candidates", coded.dictionary, unmatched)
     return _write_split(plan, "candidates", bucket, batches, counts, added_path, sampled)
 
 
@@ -221,10 +222,16 @@ def _join_counts(num_events: Counts, unmatched: Counts) -> dict[str, int]:
     }
 
 
-def _sampled(plan: IngestPlan, ids: Any, positions: Counts) -> tuple[str, ...]:
-    """Return some IDs of a bucket, few enough that those of all buckets are few."""
-    share = max(_LEAST_SAMPLED, _MOST_SAMPLED // max(plan.num_buckets.values()))
-    return tuple(ids.take(pa.array(positions[:share])).to_pylist())
+def _sampled(plan: IngestPlan, source: Source, ids: Any, unmatched: Counts) -> tuple[str, ...]:
+    """Return the unmatched IDs of a bucket that have the lowest hashes; they are a random sample.
+
+    The sample is empty if the source has no file.
+    """
+    if getattr(plan.config.data, source) is None:
+        return ()
+    found = ids.take(pa.array(unmatched))
+    count = max(_LEAST_SAMPLED, _MOST_SAMPLED // plan.num_buckets[source])
+    return tuple(found.take(pa.array(np.argsort(hash_strings(found))[:count])).to_pylist())
 
 
 def _count(timelines: Timelines, num_events: int) -> dict[str, int]:
