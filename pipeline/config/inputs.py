@@ -1,9 +1,9 @@
 """Settings of the inputs: events, candidates, queries, and the format of the files."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from components.interactions.config import BigQueryConfig, IdNormalization, SpansConfig
 from models.features.spec import FeatureConfig
@@ -114,3 +114,10 @@ class IngestSettings(Settings):
     bigquery: BigQueryConfig | None = Field(
         None, description="BigQuery settings; required if an input is a BigQuery query."
     )
+
+    @field_validator("missing_values", mode="before")
+    @classmethod
+    def _words_are_quoted(cls, words: Any) -> Any:
+        if isinstance(words, list | tuple) and None in words:
+            raise ValueError("each word must be in quotes, because YAML reads a bare NULL as none")
+        return words
