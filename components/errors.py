@@ -4,7 +4,8 @@ ComponentError                  A component cannot do its work. Running again do
 │                               where it says so.
 ├── NotBlessedError             A gate refused the data or the model.
 │   ├── DriftError              A span differs too much from an accepted one.
-│   └── IndexRefusedError       The index fails a check of its gate.
+│   ├── IndexRefusedError       The index fails a check of its gate.
+│   └── CatalogueRefusedError   Too many candidates in service would vanish.
 ├── LostProfileError            The profile of an accepted span is missing.
 ├── AnomaliesError              The data does not fit the schema.
 ├── OtherSchemaError            The schema file is not the one that the pipeline was created with.
@@ -42,6 +43,10 @@ class DriftError(NotBlessedError):
 
 class IndexRefusedError(NotBlessedError):
     """The index fails a check of its gate."""
+
+
+class CatalogueRefusedError(NotBlessedError):
+    """Too many candidates in service would vanish, or they cannot be compared."""
 
 
 class LostProfileError(ComponentError):

@@ -35,6 +35,7 @@ from components.retrieval_evaluator.component import EvaluatorConfig, RetrievalE
 from components.schema_importer.component import SchemaImporter, hash_of_schema
 from components.serving_validator.component import ServingValidator, ServingValidatorConfig
 from components.stock.example_validator import Executor as AnomalyGateExecutor
+from components.stock.pusher import MAX_REMOVED_KEY
 from components.stock.pusher import Executor as AtomicPusherExecutor
 from components.stock.statistics_gen import CODE_HASH_KEY
 from components.stock.statistics_gen import Executor as StatisticsExecutor
@@ -337,6 +338,7 @@ def _serving_components(
         push_destination=pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=serving_dir)
         ),
+        custom_config={MAX_REMOVED_KEY: config.candidates.max_removed},
         custom_executor_spec=executor_spec.ExecutorClassSpec(AtomicPusherExecutor),
     )
     return [embedder, index_builder, serving_validator, pusher]

@@ -17,6 +17,8 @@ import tensorflow as tf
 
 from components.candidate_embedder.embedding_files import EmbeddingFiles
 
+# Name of the asset with the candidate IDs, one per line.
+IDS_FILE = "candidate_ids.base64"
 # Not base64. TensorFlow rejects an empty table, which a feature that no candidate has would need.
 _LAST_LINE = b".\n"
 
@@ -51,7 +53,7 @@ class CatalogueFiles:
         cls, embeddings: EmbeddingFiles, filters: Sequence[str], directory: str
     ) -> "CatalogueFiles":
         """Write the candidate IDs and the values of the features `filters` to `directory`."""
-        ids_file = os.path.join(directory, "candidate_ids.base64")
+        ids_file = os.path.join(directory, IDS_FILE)
         _write_lines(ids_file, (name for block in embeddings.ids() for name in block.to_pylist()))
         found = {name: _write_filter(embeddings, name, directory) for name in filters}
         return cls(ids_file, embeddings.num_candidates, found)

@@ -1,4 +1,4 @@
-"""TFX's Pusher, except that a version appears in the serving directory whole or not at all.
+"""TFX's Pusher, except that it applies the catalogue gate and that a version appears as a whole.
 
 TensorFlow Serving loads any folder whose name is a number, within a second, and the stock executor
 copies into that folder file by file. This executor copies to another folder and renames it. An
@@ -6,6 +6,7 @@ object store cannot rename a folder, so there `saved_model.pb` is copied last, a
 that file is not a version.
 """
 
+import json
 import os
 import time
 from typing import Any
@@ -17,6 +18,7 @@ from tfx.utils import proto_utils
 
 from components import files
 from components.artifacts import Artifacts, require_infra_blessing, require_model_blessing
+from components.stock.catalogue_gate import check_candidates
 
 # TensorFlow Serving ignores folders whose name is not a number.
 _INCOMING_PREFIX = "incoming-"
@@ -27,6 +29,8 @@ NEWLY_PUSHED_PROPERTY = "newly_pushed"
 _DIGEST_FILE = os.path.join("assets.extra", "digest")
 # A file of an export that identifies what it was made from.
 _IDENTITY_FILE = os.path.join("assets.extra", "identity")
+# Key in `custom_config` of the setting `candidates.max_removed`.
+MAX_REMOVED_KEY = "max_removed"
 
 
 class Executor(executor.Executor):
@@ -46,7 +50,12 @@ class Executor(executor.Executor):
         )
         base = destination.filesystem.base_directory
         before = newest_version(base)
-        version, path = push(self.GetModelPath(input_dict), base)
+        model_path = self.GetModelPath(input_dict)
+        if before:
+            settings = json.loads(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+            served = os.path.join(base, str(before))
+            check_candidates(model_path, served, settings[MAX_REMOVED_KEY])
+        version, path = push(model_path, base)
         [pushed] = output_dict[standard_component_specs.PUSHED_MODEL_KEY]
         files.write_text(os.path.join(pushed.uri, "destination.txt"), path + "\n")
         pushed.set_int_custom_property(NEWLY_PUSHED_PROPERTY, int(version != before))

@@ -44,7 +44,7 @@ def run(
     If the inputs, settings and code are still those of the served version, the run is skipped.
 
     Exit codes: 0 a version was pushed, or nothing is new; 1 failed; 2 wrong usage; 3 refused by a
-    gate (drift, evaluation, index or server).
+    gate (drift, evaluation, index, server or catalogue).
 
     Example: two-tower run -c movielens_100k --set training.epochs=10
 
@@ -68,7 +68,7 @@ def index(project: Project, wait_s: float = 0.0, as_json: bool = False) -> None:
     """Refresh the catalogue: embed it with the last blessed model, build the index and push.
 
     Exit codes: 0 a version was pushed, or nothing changed; 1 failed; 2 wrong usage; 3 refused by a
-    gate (index or server).
+    gate (index, server or catalogue).
 
     Example: two-tower index -c movielens_100k
     """

@@ -59,6 +59,13 @@ class CandidatesConfig(Settings):
     features: Mapping[str, FeatureConfig] = Field(
         default_factory=dict, description="Candidate features by name; they need `file`."
     )
+    max_removed: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Largest share of the candidates in service that a push may remove; 1 turns "
+        "the check off.",
+    )
 
 
 class QueriesConfig(Settings):

@@ -62,8 +62,9 @@ def input_state(config: PipelineConfig, catalogue_through: int | None = None) ->
         ]
     interactions = () if chosen is None else chosen.interactions
     span = chosen.show(interactions[-1].span) if chosen is not None and interactions else ""
-    # `events.spans` only selects files, and `drift` only accepts runs. Neither changes the result.
-    excluded: dict[str, Any] = {"events": {"spans"}, "drift": True}
+    # `events.spans` only selects files; `drift` and `candidates.max_removed` only accept runs. None
+    # of them changes the result.
+    excluded: dict[str, Any] = {"events": {"spans"}, "candidates": {"max_removed"}, "drift": True}
     settings = [config.model_dump(mode="json", exclude=excluded), _schema(config)]
     return InputState(
         files=_digest([listed, [span.version for span in interactions]]),

@@ -15,7 +15,12 @@ from components import files
 from components.artifacts import TRIALS_FILE
 from components.blessed_models.resolvers import MODEL_BLESSING_KEY
 from components.drift_gate.component import REPORT_FILE as DRIFT_REPORT_FILE
-from components.errors import DriftError, IndexRefusedError, NotBlessedError
+from components.errors import (
+    CatalogueRefusedError,
+    DriftError,
+    IndexRefusedError,
+    NotBlessedError,
+)
 from components.index_builder.index_report import REPORT_FILE as INDEX_REPORT_FILE
 from components.interactions.report import REPORT_FILE
 from components.retrieval_evaluator.evaluate import EVALUATION_FILE
@@ -38,7 +43,7 @@ class RunSummary:
         metrics_other: Metrics by ranker, with the opposite value of `evaluation.exclude_seen`.
         evaluation: The complete evaluation report.
         gates: `passed` or `refused` for each gate that was reached (drift, evaluation, index,
-            server); for the drift gate also `nothing to compare`.
+            server, catalogue); for the drift gate also `nothing to compare`.
         blessed: Whether the evaluation gate accepted the model, in this run or an earlier one.
         pushed_version: Version that contains the model of this run, or None.
         newly_pushed: Whether this run pushed the version; False if an earlier run did.
@@ -142,6 +147,9 @@ class RunSummary:
         infra = _output(outcomes, "ServingValidator", "blessing")
         if infra is not None:
             results["server"] = model_utils.is_infra_validated(infra)
+        is_removal = isinstance(self.failure and self.failure.__cause__, CatalogueRefusedError)
+        if "Pusher" in outcomes or is_removal:
+            results["catalogue"] = not is_removal
         gates = {name: "passed" if passed else "refused" for name, passed in results.items()}
         compared = [self.drift, *self.drift.get("earlier", ())]
         if results.get("drift") and all(found["reference"] is None for found in compared):

@@ -35,6 +35,12 @@ def test_items_are_added_and_removed_without_training(
     kept = [line for line in items.splitlines() if not line.startswith("item é7,")]
     changed = tmp_path / "changed.csv"
     changed.write_text("\n".join([*kept, "item é60,Thing number 7,0.5"]) + "\n", encoding="utf-8")
+    strict = {"candidates.file": changed, "candidates.max_removed": 0}
+    refused = index(two_tower, finished_run, serving, **strict)
+    assert refused.returncode == 3
+    assert json.loads(refused.stdout)["gates"]["catalogue"] == "refused"
+    assert "1 of 60 (1.7%) would: 'item é7'" in " ".join(refused.stderr.split())
+    assert len(list(serving.iterdir())) == 1
     refreshed = index(two_tower, finished_run, serving, **{"candidates.file": changed})
     assert refreshed.returncode == 0, refreshed.stderr
     summary = json.loads(refreshed.stdout)

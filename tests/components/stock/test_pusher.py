@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import base64
+import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +15,7 @@ from tfx.types.artifact import Artifact
 from tfx.utils import proto_utils
 
 from components import files
-from components.errors import NotBlessedError
+from components.errors import CatalogueRefusedError, NotBlessedError
 from components.stock.pusher import Executor, newest_version, push
 from tests.builders import artifact, blessing
 from tests.components.interactions.object_store import ObjectStore
@@ -136,20 +139,32 @@ def test_a_failing_copy_leaves_the_versions_as_they_were(model: str, base: Path,
 
 @pytest.fixture
 def run_executor(base: Path, tmp_path: Path) -> Push:
-    save_model(tmp_path / "artifact" / "Format-Serving")
-
-    def run(model_blessed: bool = True, infra_blessed: bool = True) -> Artifact:
+    def run(
+        ids: str = "a b",
+        max_removed: float = 0.5,
+        model_blessed: bool = True,
+        infra_blessed: bool = True,
+        base: str = str(base),
+    ) -> Artifact:
+        shutil.rmtree(tmp_path / "artifact", ignore_errors=True)
+        exported = Path(save_model(tmp_path / "artifact" / "Format-Serving", ids))
+        lines = (base64.urlsafe_b64encode(name.encode()).rstrip(b"=") for name in ids.split())
+        (exported / "assets").mkdir()
+        (exported / "assets" / "candidate_ids.base64").write_bytes(b"\n".join([*lines, b""]))
         model = artifact(standard_artifacts.Model, tmp_path / "artifact")
         of_model = blessing(standard_artifacts.ModelBlessing, tmp_path / "m", model_blessed, "why")
         of_infra = blessing(standard_artifacts.InfraBlessing, tmp_path / "i", infra_blessed, "why")
         pushed = artifact(standard_artifacts.PushedModel, tmp_path / "pushed")
         destination = pusher_pb2.PushDestination(
-            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(base))
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=base)
         )
         Executor().Do(
             {"model": [model], "model_blessing": [of_model], "infra_blessing": [of_infra]},
             {"pushed_model": [pushed]},
-            {"push_destination": proto_utils.proto_to_json(destination)},
+            {
+                "push_destination": proto_utils.proto_to_json(destination),
+                "custom_config": json.dumps({"max_removed": max_removed}),
+            },
         )
         return pushed
 
@@ -180,6 +195,49 @@ def test_the_executor_does_not_push_a_refused_model(
     with pytest.raises(NotBlessedError, match=f"{gate} refused the model: why"):
         run_executor(**blessed)
     assert not base.exists()
+
+
+def test_a_push_that_removes_too_many_candidates_in_service_is_refused(
+    run_executor: Push, base: Path
+):
+    run_executor("7 42 1é x")
+    run_executor("7 42 new")  # half of the candidates
+    before = os.listdir(base)
+    for ids in ("7", "7.0 42.0 new.0"):
+        with pytest.raises(CatalogueRefusedError):
+            run_executor(ids, max_removed=0.6)
+    with pytest.raises(CatalogueRefusedError) as refused:
+        run_executor("7 1é 42.0", max_removed=0.1)
+    assert os.listdir(base) == before
+    for part in ("at most 10%", "2 of 3 (66.7%)", "'42', 'new'", "'1é', '42.0'", str(base)):
+        assert part in str(refused.value)
+    run_executor("other", max_removed=1)
+    assert len(os.listdir(base)) == 3
+
+
+@pytest.mark.parametrize("damage", [os.remove, lambda path: Path(path).write_bytes(b"")])
+def test_a_push_over_a_version_without_candidate_ids_needs_the_override(
+    run_executor: Push, base: Path, damage: Callable[[Path], object]
+):
+    run_executor()
+    [path] = base.glob("*/assets/candidate_ids.base64")
+    damage(path)
+    with pytest.raises(CatalogueRefusedError, match="max_removed=1") as refused:
+        run_executor("a b c")
+    assert str(path) in str(refused.value)
+    assert len(os.listdir(base)) == 1
+    run_executor("a b c", max_removed=1)
+    assert len(os.listdir(base)) == 2
+
+
+def test_candidates_in_service_on_an_object_store_are_compared(
+    run_executor: Push, object_store: str
+):
+    run_executor("a b", base=object_store)
+    with pytest.raises(CatalogueRefusedError, match="2 of 2"):
+        run_executor("c d", base=object_store)
+    run_executor("a c", base=object_store)
+    assert len(files.list_folder(object_store)) == 2
 
 
 def test_on_an_object_store_saved_model_pb_is_copied_last(model: str, object_store: str):
