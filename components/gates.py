@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Check:
-    """A measured value that must be `relation` (at least, at most, above) `threshold`.
+    """A measured value that must be `relation` (at least, at most, above, below) `threshold`.
 
     Attributes:
         setting: Setting that defines the threshold.

@@ -15,6 +15,9 @@ _FEWEST_QUERIES = 1_000
 # change a decision.
 _MOST_QUERIES = 25_000
 
+# A metric can tell rankers apart if a random order reaches less than this share of its best value.
+MAX_CHANCE = 0.5
+
 METRIC_PATTERN = re.compile(r"(?:query_)?(hit_rate|precision|ndcg|mrr|map)@([1-9][0-9]*)")
 
 BaselineName = Literal[
@@ -61,7 +64,8 @@ class EvaluationConfig(Settings):
     baseline_metric: str = Field(
         "hit_rate@10",
         description="Metric on which the model is compared with baselines and the last blessed "
-        "model.",
+        "model. If a random order reaches half of its best value, the largest smaller cutoff in "
+        "`ks` for which it does not is used.",
     )
     min_queries: int = Field(
         20,

@@ -15,7 +15,7 @@ from components.retrieval_evaluator.baselines.interface import (
     read_training_events,
 )
 from components.retrieval_evaluator.bootstrap import Comparison, Interval, PairedBootstrap
-from components.retrieval_evaluator.config import EvaluationConfig
+from components.retrieval_evaluator.config import MAX_CHANCE, EvaluationConfig
 from components.retrieval_evaluator.evaluation_queries import (
     QuerySample,
     read_queries,
@@ -62,7 +62,11 @@ class Evaluation:
         metrics: Metrics by ranker and name, with `exclude_seen` as configured.
         metrics_other: Rank metrics by ranker and name, with the opposite of `exclude_seen`.
         slices: Event metrics by ranker, and numbers of events and queries, by slice and value.
-        intervals: Interval of `baseline_metric` by ranker.
+        intervals: Interval of `gate_metric` by ranker.
+        gate_metric: Metric of the comparisons: `baseline_metric`, or the same one with a smaller
+            cutoff if that can tell rankers apart better.
+        chance: Share of its best value that a random order reaches, by metric: for those that
+            were considered as `gate_metric`, and for `min_metrics`.
         best_baseline: Comparison with the best baseline; None without baselines.
         last_blessed: Comparison with the last blessed model; None if it was not evaluated.
         last_blessed_problem: Why the last blessed model could not be evaluated; "" if it could.
@@ -89,12 +93,27 @@ class Evaluation:
     num_not_drawn: int
     num_candidates: int
     num_unknown_targets: int
+    gate_metric: str
+    chance: Mapping[str, float]
     last_blessed_advantage: str = ""
+
+    @property
+    def chance_text(self) -> str:
+        """The chance levels of `gate_metric` and of those that cannot tell rankers apart."""
+        if not self.chance[self.gate_metric] >= 0:
+            return "no held-out event has a candidate that can be ranked"
+        shares = [
+            f"{share:.1%} of the best {name}"
+            for name, share in self.chance.items()
+            if name == self.gate_metric or share >= MAX_CHANCE
+        ]
+        return f"a random order reaches {', '.join(shares)}"
 
     def report(self, config: EvaluationConfig, gate: Mapping[str, Any]) -> dict[str, Any]:
         """Return the content of `evaluation.json`, with null for metrics that have no value."""
         settings = config.model_dump(include=_REPORTED_SETTINGS)
-        content: dict[str, Any] = without_nan({**settings, **asdict(self), "gate": gate})
+        measured = {**asdict(self), "chance_text": self.chance_text}
+        content: dict[str, Any] = without_nan({**settings, **measured, "gate": gate})
         return content
 
 
@@ -163,7 +182,8 @@ def _evaluation(
         | results.lists[name].metrics(training.counts, results.history_popularity)
         for name, ranker in measured.items()
     }
-    parts = {name: ranker.per_query(config.baseline_metric) for name, ranker in measured.items()}
+    gate_metric, chance = _gate_metric(measured[MODEL], columns["num_ranked"], config)
+    parts = {name: ranker.per_query(gate_metric) for name, ranker in measured.items()}
     bootstrap = PairedBootstrap(
         {name: sums for name, (sums, _) in parts.items()},
         parts[MODEL][1],
@@ -173,10 +193,10 @@ def _evaluation(
 
     def compare(against: str, factor: float) -> Comparison:
         difference = bootstrap.difference(MODEL, against, factor)
-        return Comparison(config.baseline_metric, against, factor, difference)
+        return Comparison(gate_metric, against, factor, difference)
 
     baselines = [name for name in metrics if name not in (MODEL, LAST_BLESSED)]
-    best = max(baselines, key=lambda name: metrics[name][config.baseline_metric], default=None)
+    best = max(baselines, key=lambda name: metrics[name][gate_metric], default=None)
     return Evaluation(
         metrics=metrics,
         metrics_other={name: ranker.values(names) for name, ranker in measured_other.items()},
@@ -196,7 +216,27 @@ def _evaluation(
         num_not_drawn=sample.num_events - len(queries),
         num_candidates=training.num_candidates,
         num_unknown_targets=int(np.count_nonzero(targets < 0)),
+        gate_metric=gate_metric,
+        chance=chance,
     )
+
+
+def _gate_metric(
+    model: RankMetrics, num_ranked: npt.NDArray[np.int64], config: EvaluationConfig
+) -> tuple[str, dict[str, float]]:
+    """Return `Evaluation.gate_metric` and `Evaluation.chance`.
+
+    The metric is the one with the smallest cutoff if none can tell rankers apart.
+    """
+    name, _, cut = config.baseline_metric.partition("@")
+    chance: dict[str, float] = {}
+    metric = config.baseline_metric
+    for k in sorted((k for k in config.ks if k <= int(cut)), reverse=True):
+        metric = f"{name}@{k}"
+        chance[metric] = model.chance(metric, num_ranked)
+        if not chance[metric] >= MAX_CHANCE:  # also if it has no value
+            break
+    return metric, chance | {name: model.chance(name, num_ranked) for name in config.min_metrics}
 
 
 def _index_of(ids: npt.NDArray[np.object_]) -> IndexOf:

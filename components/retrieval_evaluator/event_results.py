@@ -23,7 +23,7 @@ CASES_FILE = "cases.parquet"
 # Prefixes of the columns with the ranks by ranker, with `exclude_seen` as configured and reversed.
 RANK, RANK_OTHER = "rank_", "rank_other_"
 _FEATURE = "feature_"
-_INTERNAL = ("query", "target")
+_INTERNAL = ("query", "target", "num_ranked")
 # All others are integers.
 _TYPES = {"query_id": object, "candidate_id": object, "in_catalogue": bool, "is_repeat": bool}
 
@@ -34,7 +34,8 @@ class EventResults:
 
     Attributes:
         columns: The columns of `cases.parquet` (docs/evaluation.md), the number of the `query` in
-            the split, and the catalogue index of the `target`, -1 if unknown; each `[num_events]`.
+            the split, the catalogue index of the `target`, -1 if unknown, and the number of
+            candidates that can be ranked (`num_ranked`); each `[num_events]`.
         lists: Counts of returned candidates by ranker, with `exclude_seen` as configured.
         history_popularity: Mean number of training events of a history's candidates, averaged over
             the evaluation queries whose history has a known candidate; 0 if there are none.
@@ -79,6 +80,8 @@ def rank_events(
         parts["in_catalogue"].append(is_known)
         parts["history_length"].append(lengths[rows])
         parts["is_repeat"].append(np.isin(rows * size + block.targets, seen) & is_known)
+        num_seen = np.bincount(np.unique(seen) // size, minlength=len(block))
+        parts["num_ranked"].append(size - num_seen[rows] * config.exclude_seen)
         for column, name in features.items():
             parts[column].append(block.inputs[name].numpy()[rows])
         popularity.append(_mean_popularity(block, train_counts))

@@ -6,15 +6,18 @@ from typing import Any
 
 from components.gates import Check
 from components.retrieval_evaluator.bootstrap import Comparison
-from components.retrieval_evaluator.config import EvaluationConfig
+from components.retrieval_evaluator.config import MAX_CHANCE, EvaluationConfig
 from components.retrieval_evaluator.evaluate import Evaluation
 from components.retrieval_evaluator.rankers import LAST_BLESSED, MODEL
 
 _IMPROVE = "train longer (training.epochs), use a wider model (model.dimension) or more features"
+_KS = "evaluation.ks"
 # Advice for the setting of a failed check.
 _ADVICE = {
     "evaluation.split": "hold out events with the settings of `split`",
     "evaluation.min_metrics": f"{_IMPROVE}, or lower evaluation.min_metrics",
+    _KS: "use a metric with a smaller cutoff (evaluation.ks, evaluation.baseline_metric), "
+    "or hold out events of queries that can choose from more candidates",
     "evaluation.baselines": "add baselines, or turn the check off with evaluation.min_lift: 0",
     "evaluation.min_queries": "hold out events of more queries, or lower evaluation.min_queries",
     "evaluation.min_lift": f"{_IMPROVE}, or lower evaluation.min_lift",
@@ -64,6 +67,11 @@ def decide(evaluation: Evaluation, config: EvaluationConfig) -> Decision:
         value = evaluation.metrics.get(MODEL, {}).get(name, math.nan)
         passed = value >= threshold
         checks.append(Check(name, value, "at least", threshold, "evaluation.min_metrics", passed))
+        chance = evaluation.chance.get(name, math.nan)
+        if threshold > 0 and chance >= MAX_CHANCE:
+            passed = threshold > chance
+            title, detail = f"the minimum of {name}", ", which a random order reaches"
+            checks.append(Check(title, threshold, "above", chance, _KS, passed, detail))
     comparisons = []
     if config.min_lift > 0:
         checks.append(_count("baselines", int(best is not None), 1, "baselines"))
@@ -77,6 +85,10 @@ def decide(evaluation: Evaluation, config: EvaluationConfig) -> Decision:
         # With few queries, an interval can have a width of zero.
         number, least = evaluation.num_queries, config.min_queries
         checks.append(_count("held-out queries", number, least, "min_queries"))
+        title = f"the chance level of {evaluation.gate_metric}"
+        chance, detail = evaluation.chance[evaluation.gate_metric], f": {evaluation.chance_text}"
+        passed = chance < MAX_CHANCE
+        checks.append(Check(title, chance, "below", MAX_CHANCE, _KS, passed, detail))
     problems: tuple[str, ...] = ()
     if config.min_lift_over_last > 0 and evaluation.last_blessed_problem:
         problems = (
@@ -113,5 +125,7 @@ def _lift(
             ". The last blessed model may have been trained on the held-out events: "
             f"{evaluation.last_blessed_advantage}"
         )
+    if metric != config.baseline_metric:
+        detail += f". {metric} replaces {config.baseline_metric}: {evaluation.chance_text}"
     name, passed = f"{metric} of the model", interval.low > 0.0
     return Check(name, value, "above", factor * others, setting, passed, detail)

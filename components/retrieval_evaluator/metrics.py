@@ -59,7 +59,7 @@ class RankMetrics:
             events = np.lexsort((targets, lists))
             is_same = (np.diff(lists[events]) == 0) & (np.diff(targets[events]) == 0)
             kept[events[1:]] = ~is_same | (targets[events[1:]] < 0)
-        order = np.flatnonzero(kept)[np.lexsort((ranks[kept], lists[kept]))]
+        self._order = order = np.flatnonzero(kept)[np.lexsort((ranks[kept], lists[kept]))]
         _, first, self._list, self._num_right = np.unique(
             lists[order], return_index=True, return_inverse=True, return_counts=True
         )
@@ -101,6 +101,28 @@ class RankMetrics:
             return sums, weights
         return sums / weights, np.ones(len(weights))
 
+    def chance(self, name: str, num_ranked: Ints) -> float:
+        """Return the expected value of a metric for a random order, as a share of the best value.
+
+        It is the mean over the events or lists that have a right answer among the ranked
+        candidates, and NaN if there are none. `num_ranked` is the number of candidates that can be
+        ranked for each event `[num_events]`.
+        """
+        metric, _, cut = name.removeprefix("query_").partition("@")
+        is_ranked = self._event_rank <= num_ranked
+        if name.startswith(EVENT_METRICS):
+            sizes = num_ranked[is_ranked]
+            right = np.ones(len(sizes), np.int64)
+        else:
+            in_order = self._order[is_ranked[self._order]]
+            _, first, right = np.unique(
+                self._list[is_ranked[self._order]], return_index=True, return_counts=True
+            )
+            sizes = num_ranked[in_order[first]]
+        pairs, times = np.unique(np.stack((sizes, right)), axis=1, return_counts=True)
+        shares = [_chance(metric, int(cut), *pair) for pair in pairs.T.tolist()]
+        return float(np.average(shares, weights=times)) if shares else float("nan")
+
     def _of_event(self, metric: str, k: int) -> Floats:
         hit = (self._event_rank <= k).astype(np.float64)
         if metric == "hit_rate":
@@ -130,6 +152,21 @@ class RankMetrics:
         sums = np.bincount(query, weights=values, minlength=self.num_queries)
         weights = np.bincount(query, minlength=self.num_queries)
         return sums.astype(np.float64), weights.astype(np.float64)
+
+
+def _chance(metric: str, k: int, num_ranked: int, num_right: int) -> float:
+    """Return the expected metric@k of a random order, divided by that of the best order."""
+    ranks = np.arange(1, min(k, num_ranked) + 1)
+    if metric == "mrr":
+        # Probability that all candidates up to a rank are wrong.
+        wrong = np.cumprod(np.maximum(1 - num_right / (num_ranked - ranks + 1), 0))
+        return float(((np.append(1, wrong[:-1]) - wrong) / ranks).sum())
+    gains = 1 / np.log2(1 + ranks) if metric == "ndcg" else np.ones(len(ranks))
+    best = gains[:num_right].sum()
+    if metric == "map":
+        # Expected precision at a rank whose candidate is right.
+        gains = (1 + (ranks - 1) * (num_right - 1) / max(num_ranked - 1, 1)) / ranks
+    return float(num_right / num_ranked * gains.sum() / best)
 
 
 class ReturnedLists:

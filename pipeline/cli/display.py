@@ -80,6 +80,9 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
         rows = {name: [summary.metrics[ranker].get(name) for ranker in rankers] for name in names}
         say(_title(summary.evaluation), style="bold")
         _print_numbers("", rankers, rows)
+        metric, wanted = (summary.evaluation[name] for name in ("gate_metric", "baseline_metric"))
+        replaced = "" if metric == wanted else f" instead of {wanted}"
+        say(f"gate      {metric}{replaced}: {summary.evaluation['chance_text']}")
     for warning in summary.warnings:
         say(f"warning   {warning}")
     if summary.spans:
@@ -159,7 +162,7 @@ def _warm_start_line(summary: "RunSummary", config: "PipelineConfig") -> str:
 
 def show_evaluation(report: Mapping[str, Any]) -> None:
     """Print the metrics and slices of `evaluation.json`, and the checks of the gate."""
-    metric = report["baseline_metric"]
+    metric = report["gate_metric"]
     k = metric.partition("@")[2]
     measured = report["metrics"]
     hit_rates = [name for name in measured["model"] if "hit_rate@" in name]

@@ -71,7 +71,7 @@ def _filled(store: MetadataStore, record: RunRecord, pipeline: Collection[int]) 
     if "components.SpanProfile" in made:
         gates["drift"] = "passed"
     for evaluation in made.get("ModelEvaluation", ())[-1:]:
-        summary["metrics"] = _metrics(evaluation)
+        summary |= _evaluated(evaluation)
     for blessing in made.get("ModelBlessing", ())[-1:]:
         summary["blessed"] = _number(blessing, _BLESSED) == 1
         gates["evaluation"] = "passed" if summary["blessed"] else "refused"
@@ -111,14 +111,15 @@ def _made_in(
     return found
 
 
-def _metrics(evaluation: Artifact) -> dict[str, Any]:
-    """Return the metrics of an evaluation; empty if its file is not on this machine."""
+def _evaluated(evaluation: Artifact) -> dict[str, Any]:
+    """Return the metrics and the gate's metric; no metrics if the file is not on this machine."""
     try:
         text = (Path(evaluation.uri) / _EVALUATION_FILE).read_text(encoding="utf-8")
-        metrics: dict[str, Any] = json.loads(text)["metrics"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    return metrics
+        report: dict[str, Any] = json.loads(text)
+    except (OSError, ValueError):
+        report = {}
+    # Earlier releases did not write `gate_metric`.
+    return {"metrics": report.get("metrics", {}), "gate_metric": report.get("gate_metric", "")}
 
 
 def _text(artifact: Artifact, name: str) -> str:

@@ -42,6 +42,8 @@ class RunSummary:
         metrics: Metrics by ranker, with the configured `evaluation.exclude_seen`.
         metrics_other: Metrics by ranker, with the opposite value of `evaluation.exclude_seen`.
         evaluation: The complete evaluation report.
+        gate_metric: Metric on which the evaluation gate compared the model; empty if there was no
+            evaluation.
         gates: `passed` or `refused` for each gate that was reached (drift, evaluation, index,
             server, catalogue); for the drift gate also `nothing to compare`.
         blessed: Whether the evaluation gate accepted the model, in this run or an earlier one.
@@ -68,6 +70,7 @@ class RunSummary:
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     metrics_other: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
+    gate_metric: str = ""
     gates: dict[str, str] = field(default_factory=dict)
     blessed: bool = False
     pushed_version: int | None = None
@@ -124,6 +127,7 @@ class RunSummary:
         self.evaluation = _report(outcomes, "RetrievalEvaluator", "evaluation", EVALUATION_FILE)
         if self.evaluation:
             self.metrics = self.evaluation["metrics"]
+            self.gate_metric = self.evaluation["gate_metric"]
             self.metrics_other = self.evaluation["metrics_other"]
             self.blessed = self.evaluation["gate"]["blessed"]
         elif _output(outcomes, BLESSED_MODEL, MODEL_BLESSING_KEY) is not None:

@@ -232,6 +232,38 @@ def test_rolling_adds_earlier_held_out_events_to_the_history(evaluate: Evaluate)
     assert evaluated.cases["rank_other_model"].to_pylist() == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("history", "settings", "metric", "chance", "blessed"),
+    [
+        # All four candidates can be ranked, then three, two and one of them.
+        ([], {}, "hit_rate@1", 1 / 4, True),
+        (["a b"], {}, "hit_rate@1", 1 / 3, True),
+        (["a b", "b", "b"], {}, "hit_rate@1", 1 / 2, False),
+        (["a b", "b", "b"], {"exclude_seen": False}, "hit_rate@1", 1 / 4, True),
+        (["a b", "b", "ç"], {}, "hit_rate@1", 1.0, False),
+        # The first rank counts more, also if all candidates are returned.
+        (["gone"], {"baseline_metric": "query_mrr@3"}, "query_mrr@3", 11 / 24, True),
+        # Without a smaller cutoff, there is no metric to compare by.
+        ([], {"ks": [3]}, "hit_rate@3", 3 / 4, False),
+    ],
+)
+def test_the_gate_uses_the_largest_cutoff_that_a_random_order_does_not_reach(
+    evaluate: Evaluate,
+    history: list[str],
+    settings: dict[str, Any],
+    metric: str,
+    chance: float,
+    blessed: bool,
+) -> None:
+    given = {"ks": [1, 2, 3], "baseline_metric": "hit_rate@3", "min_lift": 0.5, **settings}
+    evaluated = evaluate([("v", history, ["d"])], baselines=["popularity"], **given)
+    report = evaluated.report
+    assert report["gate_metric"] == report["best_baseline"]["metric"] == metric
+    assert report["chance"][metric] == pytest.approx(chance)
+    assert report["gate"]["blessed"] is blessed
+    assert blessed or f"chance level of {metric}" in evaluated.files["NOT_BLESSED"]
+
+
 def test_the_last_blessed_model_is_ranked(evaluate: Evaluate, make_towers: Callable[..., Any]):
     # It knows neither "d" nor v, so that only b has a score.
     before = make_towers({"a b": [1, 0, 0, 0], "b": [0, 1, 0, 0]}, {"u": [1, 1, 1, 1]})

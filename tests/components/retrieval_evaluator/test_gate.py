@@ -35,6 +35,8 @@ EVALUATION = Evaluation(
     num_not_drawn=0,
     num_candidates=5,
     num_unknown_targets=0,
+    gate_metric="hit_rate@10",
+    chance={"hit_rate@10": 0.1},
 )
 
 
@@ -94,6 +96,28 @@ def test_a_last_blessed_model_that_may_know_the_answers_is_still_compared_with()
     ).blessed
 
 
+@pytest.mark.parametrize("chance", [0.5, 1.0, math.nan])
+def test_a_comparison_needs_a_metric_that_a_random_order_does_not_reach(chance: float):
+    measured = {"chance": {"hit_rate@10": 1.0, "hit_rate@5": chance}, "gate_metric": "hit_rate@5"}
+    refusal, advice = gate(**measured).refusals
+    assert (
+        "chance level of hit_rate@5 must be" in refusal
+        or "100.0% of the best hit_rate@10" in refusal
+    )
+    assert "evaluation.ks" in advice
+    assert gate({"min_lift": 0}, **measured).blessed
+
+
+def test_a_minimum_that_a_random_order_reaches_refuses():
+    metrics = {"model": {"hit_rate@10": 0.9, "ndcg@5": 0.1}, "popularity": {"hit_rate@10": 0.2}}
+    chance = {"hit_rate@10": 0.7, "ndcg@5": 0.2}
+    low = {"min_metrics": {"hit_rate@10": 0.6, "ndcg@5": 0.1}, "min_lift": 0}
+    refusal, _ = gate(low, metrics=metrics, chance=chance).refusals
+    assert refusal.startswith("the minimum of hit_rate@10 is 0.6000, but must be above 0.7000")
+    high = {"min_metrics": {"hit_rate@10": 0.8}, "min_lift": 0}
+    assert gate(high, metrics=metrics, chance=chance).blessed
+
+
 def test_a_comparison_needs_enough_queries():
     refusal, advice = gate(num_queries=19).refusals
     assert refusal == "number of held-out queries is 19, but must be at least 20"
@@ -134,7 +158,7 @@ def test_the_report_is_json_with_every_check():
     decision = gate(last_blessed=compared("last_blessed", 0.1))
     report = json.loads(json.dumps(decision.to_json()))
     assert report["blessed"] is True
-    assert [check["value"] for check in report["checks"]] == [10, 1, 0.3, 0.3, 20]
+    assert [check["value"] for check in report["checks"]] == [10, 1, 0.3, 0.3, 20, 0.1]
     assert all("and must be" in check["text"] for check in report["checks"])
 
 

@@ -64,7 +64,7 @@ def test_a_metric_without_a_value_is_shown_as_a_dash(capsys: pytest.CaptureFixtu
     display.show_evaluation(
         {
             "metrics": {"model": {f"{name}@10": None for name in names}},
-            "baseline_metric": "hit_rate@10",
+            "gate_metric": "hit_rate@10",
             "best_baseline": None,
             "slices": {},
             "intervals": {"model": {"value": None, "low": None, "high": None}},
