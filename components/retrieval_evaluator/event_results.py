@@ -35,7 +35,8 @@ class EventResults:
     Attributes:
         columns: The columns of `cases.parquet` (docs/evaluation.md), the number of the `query` in
             the split, the catalogue index of the `target`, -1 if unknown, and the number of
-            candidates that can be ranked (`num_ranked`); each `[num_events]`.
+            candidates among which it is ranked (`num_ranked`), 0 if it cannot be ranked; each
+            `[num_events]`.
         lists: Counts of returned candidates by ranker, with `exclude_seen` as configured.
         history_popularity: Mean number of training events of a history's candidates, averaged over
             the evaluation queries whose history has a known candidate; 0 if there are none.
@@ -79,9 +80,11 @@ def rank_events(
         parts["candidate_id"].append(block.target_ids)
         parts["in_catalogue"].append(is_known)
         parts["history_length"].append(lengths[rows])
-        parts["is_repeat"].append(np.isin(rows * size + block.targets, seen) & is_known)
+        is_repeat = np.isin(rows * size + block.targets, seen) & is_known
+        parts["is_repeat"].append(is_repeat)
         num_seen = np.bincount(np.unique(seen) // size, minlength=len(block))
-        parts["num_ranked"].append(size - num_seen[rows] * config.exclude_seen)
+        is_ranked = is_known & ~(is_repeat & config.exclude_seen)
+        parts["num_ranked"].append((size - num_seen[rows] * config.exclude_seen) * is_ranked)
         for column, name in features.items():
             parts[column].append(block.inputs[name].numpy()[rows])
         popularity.append(_mean_popularity(block, train_counts))

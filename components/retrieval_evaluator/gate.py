@@ -16,8 +16,8 @@ _KS = "evaluation.ks"
 _ADVICE = {
     "evaluation.split": "hold out events with the settings of `split`",
     "evaluation.min_metrics": f"{_IMPROVE}, or lower evaluation.min_metrics",
-    _KS: "use a metric with a smaller cutoff (evaluation.ks, evaluation.baseline_metric), "
-    "or hold out events of queries that can choose from more candidates",
+    _KS: "add a smaller cutoff to evaluation.ks, or let queries choose from more candidates: use a "
+    "larger catalogue or, if queries repeat candidates, evaluation.exclude_seen: false",
     "evaluation.baselines": "add baselines, or turn the check off with evaluation.min_lift: 0",
     "evaluation.min_queries": "hold out events of more queries, or lower evaluation.min_queries",
     "evaluation.min_lift": f"{_IMPROVE}, or lower evaluation.min_lift",

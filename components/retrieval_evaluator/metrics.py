@@ -104,21 +104,19 @@ class RankMetrics:
     def chance(self, name: str, num_ranked: Ints) -> float:
         """Return the expected value of a metric for a random order, as a share of the best value.
 
-        It is the mean over the events or lists that have a right answer among the ranked
-        candidates, and NaN if there are none. `num_ranked` is the number of candidates that can be
-        ranked for each event `[num_events]`.
+        `num_ranked` is the number of candidates among which each event is ranked, 0 if it cannot be
+        ranked `[num_events]`. The result is the mean over the events or lists that can be ranked,
+        and NaN if there are none.
         """
         metric, _, cut = name.removeprefix("query_").partition("@")
-        is_ranked = self._event_rank <= num_ranked
-        if name.startswith(EVENT_METRICS):
-            sizes = num_ranked[is_ranked]
-            right = np.ones(len(sizes), np.int64)
-        else:
-            in_order = self._order[is_ranked[self._order]]
+        sizes = num_ranked[num_ranked > 0]
+        right = np.ones(len(sizes), np.int64)
+        if not name.startswith(EVENT_METRICS):
+            in_lists = num_ranked[self._order]
             _, first, right = np.unique(
-                self._list[is_ranked[self._order]], return_index=True, return_counts=True
+                self._list[in_lists > 0], return_index=True, return_counts=True
             )
-            sizes = num_ranked[in_order[first]]
+            sizes = in_lists[in_lists > 0][first]
         pairs, times = np.unique(np.stack((sizes, right)), axis=1, return_counts=True)
         shares = [_chance(metric, int(cut), *pair) for pair in pairs.T.tolist()]
         return float(np.average(shares, weights=times)) if shares else float("nan")

@@ -67,29 +67,27 @@ def test_metrics_of_a_hand_worked_example():
 @pytest.mark.parametrize("k", [1, 2, 3, 7])
 def test_chance_is_the_mean_over_all_orders_divided_by_the_best(k: int):
     # Three right answers among five candidates, one among three, and one that is not ranked.
-    sizes, lists = [5, 5, 5, 3, 3], [0, 0, 0, 1, 2]
+    num_ranked, lists = np.array([5, 5, 5, 3, 0]), np.array([0, 0, 0, 1, 2])
     orders = [
         [*first, second, UNRANKED]
         for first in itertools.permutations(range(1, 6), 3)
         for second in range(1, 4)
     ]
-    found = [RankMetrics(np.array(ranks), np.array(lists), np.array(lists)) for ranks in orders]
+    found = [RankMetrics(np.array(ranks), lists, lists) for ranks in orders]
     for name in metric_names([k]):
         of_event = name.startswith(("hit_rate", "mrr", "ndcg"))
         shares = []
-        for part in ([0, 1, 2], [3]):
+        # Each event is the only right answer of an event metric.
+        for part in [[0], [1], [2], [3]] if of_event else [[0, 1, 2], [3]]:
             values = [metrics.part(np.array(part)).value(name) for metrics in found]
-            # Each event is the only right answer of an event metric, so rank 1 is its best.
-            shares += [np.mean(values) / (1 if of_event else max(values))] * (
-                len(part) if of_event else 1
-            )
-        assert found[0].chance(name, np.array(sizes)) == pytest.approx(np.mean(shares))
+            shares.append(np.mean(values) / max(values))
+        assert found[0].chance(name, num_ranked) == pytest.approx(np.mean(shares))
 
 
 def test_chance_has_no_value_if_nothing_is_ranked():
     metrics = RankMetrics(np.array([UNRANKED]), np.array([0]), np.array([0]))
-    assert math.isnan(metrics.chance("hit_rate@1", np.array([3])))
-    assert math.isnan(metrics.chance("query_mrr@1", np.array([3])))
+    assert math.isnan(metrics.chance("hit_rate@1", np.array([0])))
+    assert math.isnan(metrics.chance("query_mrr@1", np.array([0])))
 
 
 def test_queries_have_equal_weight_however_many_evaluation_queries_they_have():
