@@ -19,6 +19,8 @@ SPANS_PROPERTY = "spans"
 # Properties of a SpanProfile: the newest span, and the project.
 SPAN_PROPERTY = "span"
 PROJECT_PROPERTY = "use"
+# Property of a ModelBlessing: 0 if the model's ranking stage is not served.
+RANKING_PROPERTY = "serves_ranking"
 # In TunerResults, next to TFX's own list of the successful trials.
 TRIALS_FILE = "trials.json"
 
@@ -60,6 +62,13 @@ def require_model_blessing(blessing: Artifact) -> None:
     """Raise NotBlessedError unless the evaluation gate blessed the model."""
     if not model_utils.is_model_blessed(blessing):
         raise NotBlessedError(f"the evaluation gate refused the model: {_reasons(blessing)}")
+
+
+def serves_ranking(blessing: Artifact) -> bool:
+    """Return whether the model's ranking stage, if it has one, is better than the retriever."""
+    if not blessing.has_custom_property(RANKING_PROPERTY):
+        return True
+    return bool(blessing.get_int_custom_property(RANKING_PROPERTY))
 
 
 def require_infra_blessing(blessing: Artifact) -> None:

@@ -4,6 +4,7 @@ ModelError
 ├── ChangedFeaturesError   the model was trained with other features
 ├── WarmStartError         the earlier model does not fit the configuration
 ├── DivergedError          scores or weights are not finite
+├── TooFewEventsError      there are too few training events for the ranker
 ├── ClusterError           TF_CONFIG is missing or wrong
 ├── WorkerFailedError      the chief's training process failed
 └── AllTrialsFailedError   no trial of a search finished
@@ -24,6 +25,10 @@ class WarmStartError(ModelError):
 
 class DivergedError(ModelError):
     """The scores of the model are not finite: training has diverged."""
+
+
+class TooFewEventsError(ModelError):
+    """There are too few training events to train a ranker."""
 
 
 class ClusterError(ModelError):

@@ -35,8 +35,11 @@ def fitting_components(
         # Settings without effect must not invalidate the cache. Without a holdout, no metric is
         # watched; without a search, there is no search space.
         watched=config.watched_metric if config.training.validation_fraction else LOSS,
-        exclude_seen=config.evaluation.exclude_seen or not config.training.validation_fraction,
+        exclude_seen=config.evaluation.exclude_seen
+        or not (config.training.validation_fraction or config.ranking.enabled),
         tuning=config.tuning if config.tuning.enabled else TuningConfig(),
+        ranking=config.ranking if config.ranking.enabled else None,
+        split_by_time=config.split.method == "temporal" or not config.ranking.enabled,
     )
     before: list[BaseNode] = []
     hyperparameters = base_model = None

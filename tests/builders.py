@@ -283,6 +283,53 @@ def export_known_towers(
     return towers
 
 
+def ranking_tables(timelines: Sequence[Sequence[int]], num_candidates: int) -> Any:
+    """Count timelines of candidate indices, whose events happen one after the other."""
+    from models.ranking.tables import RankingTables, TrainingEvents
+
+    lengths = [len(timeline) for timeline in timelines]
+    candidates = np.array([event for timeline in timelines for event in timeline], np.int64)
+    offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+    return RankingTables.count(
+        TrainingEvents(candidates, np.arange(len(candidates)), offsets), num_candidates
+    )
+
+
+def add_ranking_stage(
+    towers: KnownTowers,
+    timelines: Sequence[Sequence[int]],
+    weights: Mapping[str, float],
+    *,
+    exclude_seen: bool = False,
+    num_candidates: int = 5,
+) -> None:
+    """Add a linear ranking stage to saved towers: a score is a weighted sum of the features.
+
+    `timelines` are the training events as indices of the candidates.
+    """
+    from models.features.preprocessing import SPACE_IN_ID
+    from models.ranking.features import feature_names
+    from models.ranking.ranker import make_ranker
+    from models.ranking.stage import StageSettings, save_stage
+
+    names = feature_names(repeats=not exclude_seen)
+    ranker = make_ranker("linear", len(names))
+    # The ranker clips large z-scores, so the deviations are large.
+    deviation = 100.0
+    kernel = np.array([[deviation * weights.get(name, 0.0)] for name in names])
+    ranker.set_weights([np.zeros(len(names)), np.full(len(names), 1 / deviation), kernel])
+    settings = StageSettings(
+        model="linear", num_candidates=num_candidates, exclude_seen=exclude_seen, features=names
+    )
+    tables = ranking_tables(timelines, len(towers.ids))
+    save_stage(towers.directory, settings, tables, ranker)
+    assets = Path(towers.directory) / "assets"
+    assets.mkdir(exist_ok=True)
+    # As in a vocabulary of Transform, in which another character replaces the spaces of IDs.
+    lines = [f"1 {name.replace(' ', SPACE_IN_ID)}\n" for name in towers.ids]
+    (assets / "item").write_text("".join(lines))
+
+
 def project(folder: Path, *overrides: str, **sections: Any) -> PipelineConfig:
     """Write the two clubs to a folder and return their configuration; the run folder exists.
 

@@ -4,7 +4,9 @@ import logging
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from components.candidate_embedder.embedding_files import EmbeddingFiles
@@ -26,6 +28,7 @@ from components.index_builder.search_index import SearchIndex
 from components.index_builder.served_signatures import RetrievalModel
 from models.features.spec import FeatureSpec
 from models.input.raw_examples import read_timelines
+from models.ranking.stage import load_stage, read_settings
 from models.towers.saved_towers import SavedTowers
 
 log = logging.getLogger(__name__)
@@ -40,11 +43,14 @@ def build_retrieval_model(
     model_name: str,
     identity: str,
     directory: str,
+    *,
+    ranked: bool = True,
 ) -> dict[str, Any]:
     """Write the retrieval SavedModel to a new folder, and return the report of its index.
 
     The towers have computed the embeddings. The timelines in `query_files` provide sample queries
     and a warm-up request. The vectors are memory-mapped, so only the index has a copy in memory.
+    If the model has a ranking stage and `ranked` is true, the stage is part of the retrieval model.
 
     Raises:
         IndexRefusedError: The index fails its gate.
@@ -52,11 +58,25 @@ def build_retrieval_model(
     """
     with tempfile.TemporaryDirectory(prefix="index_builder_") as scratch:
         vectors = embeddings.vectors(os.path.join(scratch, "vectors"))
-        index, report = _build_index(towers, embeddings, vectors, query_files, spec, config)
+        stage, num_ranked = read_settings(towers.directory) if ranked else None, 0
+        searched = config
+        if stage is not None:
+            # The index must be good enough for the candidates of the ranker.
+            num_ranked = max(config.k, stage.num_candidates)
+            searched = config.model_copy(update={"k": num_ranked})
+        index, report = _build_index(towers, embeddings, vectors, query_files, spec, searched)
         catalogue = CatalogueFiles.write(embeddings, config.filters, scratch)
-        model = RetrievalModel(towers, index, catalogue, spec, config.k)
+        build: Callable[..., RetrievalModel] = RetrievalModel
+        if stage is not None:
+            # Imported here, because it is only needed with a ranking stage.
+            from components.index_builder.ranked_signatures import RankedRetrievalModel
+
+            ids = [name for block in embeddings.ids() for name in block.to_pylist()]
+            ranking = load_stage(towers.directory, spec, ids, index.vectors_at)
+            build = partial(RankedRetrievalModel, ranking, num_ranked)
+        model = build(towers=towers, index=index, catalogue=catalogue, spec=spec, k=config.k)
         query = next(read_timelines(query_files, spec, batch_size=1)).inputs
-        warmup = warmup_requests(query, embeddings, spec, config.filters)
+        warmup = warmup_requests(query, embeddings, spec, config.filters, ranked=stage is not None)
         save_retrieval_model(model, directory, model_name, warmup, identity)
     log.info("built %s", report)
     return report

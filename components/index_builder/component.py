@@ -5,7 +5,12 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
 from tfx.utils import path_utils
 
-from components.artifacts import CandidateEmbeddings, IndexReport, require_model_blessing
+from components.artifacts import (
+    CandidateEmbeddings,
+    IndexReport,
+    require_model_blessing,
+    serves_ranking,
+)
 from components.candidate_embedder.embedding_files import EmbeddingFiles
 from components.index_builder.build import build_retrieval_model
 from components.index_builder.config import IndexConfig
@@ -79,5 +84,6 @@ def IndexBuilder(
         settings.model_name,
         identity_of(towers_directory, files, settings.spec, config + code_hash),
         path_utils.serving_model_dir(retrieval_model.uri),
+        ranked=serves_ranking(model_blessing),
     )
     write_report(built, report.uri)

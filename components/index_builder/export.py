@@ -15,6 +15,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from components import files
 from components.candidate_embedder.embedding_files import EmbeddingFiles
 from components.index_builder.served_signatures import (
+    CANDIDATE_IDS_KEY,
     RECOMMEND_EXCLUDING,
     SERVING_DEFAULT,
     SIMILAR_CANDIDATES,
@@ -88,9 +89,16 @@ def _write_warmup(directory: str, model_name: str, warmup: Iterable[tuple[str, I
 
 
 def warmup_requests(
-    query: Inputs, embeddings: EmbeddingFiles, spec: FeatureSpec, filters: tuple[str, ...]
+    query: Inputs,
+    embeddings: EmbeddingFiles,
+    spec: FeatureSpec,
+    filters: tuple[str, ...],
+    *,
+    ranked: bool = False,
 ) -> Iterator[tuple[str, Inputs]]:
     """Yield requests (signature and inputs) for every signature, with and without filters.
+
+    A `ranked` model has the signatures of a ranking stage too.
 
     `query` has the inputs of one real query (`models.input.raw_inputs.query_inputs`). The requests
     for similar candidates use the first one of the catalogue.
@@ -114,6 +122,9 @@ def warmup_requests(
     if allow_few:
         yield RECOMMEND_EXCLUDING, {**query, **exclude, **allow_any, **allow_few}
         yield SIMILAR_CANDIDATES, {**candidate_id, **allow_any, **allow_few}
+    if ranked:
+        yield "retrieve", query
+        yield "rank", {**query, CANDIDATE_IDS_KEY: query[HISTORY_KEY]}
     yield EMBED_QUERY, query
     yield EMBED_CANDIDATE, candidate
 

@@ -111,16 +111,14 @@ def restricted_search(
         exclude: `[batch, m]` int32 candidate indices; negative ones are ignored.
         conditions: The filters of each query.
     """
-    # Membership is tested by a binary search in sorted rows. The added column ensures that no row
-    # is empty.
-    excluded = tf.sort(tf.pad(exclude, [[0, 0], [0, 1]], constant_values=-1), axis=1)
+    excluded = sorted_exclusions(exclude)
     count = k + tf.shape(exclude)[1]
     if conditions:
         is_filtered = tf.reduce_any(tf.stack([tf.reduce_any(values) for _, values in conditions]))
         count *= tf.where(is_filtered, _OVERFETCH, 1)
     count = tf.minimum(count, index.num_candidates)
     indices, scores = index.search(queries, count)
-    qualifies = _qualifies(indices, excluded, conditions)
+    qualifies = qualifying(indices, excluded, conditions)
     best, order = tf.math.top_k(tf.where(qualifies, scores, NO_SCORE), k)
     found = tf.gather(indices, order, batch_dims=1), best
     if not conditions:
@@ -134,10 +132,19 @@ def restricted_search(
     return indices, scores
 
 
-def _qualifies(
+def sorted_exclusions(exclude: tf.Tensor) -> tf.Tensor:
+    """Return candidate indices `[batch, m]` as sorted rows for `qualifying`."""
+    # Membership is tested by a binary search. The added column ensures that no row is empty.
+    return tf.sort(tf.pad(exclude, [[0, 0], [0, 1]], constant_values=-1), axis=1)
+
+
+def qualifying(
     candidates: tf.Tensor, excluded: tf.Tensor, conditions: Sequence[Condition]
 ) -> tf.Tensor:
-    """Return a mask of the `candidates` `[batch, n]` that are not excluded and pass."""
+    """Return a mask of the `candidates` `[batch, n]` that are not excluded and pass.
+
+    `excluded` is a result of `sorted_exclusions`.
+    """
     found = tf.minimum(tf.searchsorted(excluded, candidates), tf.shape(excluded)[1] - 1)
     qualifies = tf.gather(excluded, found, batch_dims=1) != candidates
     for candidate_filter, allowed in conditions:
@@ -170,7 +177,7 @@ def _search_rows(
             [lambda pair=pair: pair[0].matches(pair[1]) for pair in of_row],
         )
         of_row = [(condition, allowed[None]) for condition, allowed in of_row]
-        qualifies = _qualifies(candidates[None], excluded[row][None], of_row)
+        qualifies = qualifying(candidates[None], excluded[row][None], of_row)
         return _best_of(index, queries[row], k, tf.boolean_mask(candidates, qualifies[0]))
 
     rows = tf.where(too_few)

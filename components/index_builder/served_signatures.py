@@ -85,6 +85,15 @@ class RetrievalModel(tf.Module):
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """Trace all signatures and return them by name."""
+        return {
+            name: tf.function(
+                _with_ranks_checked(function, tensors), autograph=False
+            ).get_concrete_function(**tensors)
+            for name, (function, tensors) in self._functions().items()
+        }
+
+    def _functions(self) -> dict[str, tuple[_Signature, dict[str, tf.TensorSpec]]]:
+        """Return the functions and inputs of all signatures by name."""
         query = query_inputs(self._spec)
         candidate = candidate_inputs(self._spec)
         candidate_id = {self._spec.candidate_id: candidate[self._spec.candidate_id]}
@@ -94,18 +103,12 @@ class RetrievalModel(tf.Module):
             for name in map(allow_key, self._filters)
         }
         towers = self._towers.signatures
-        traced = {
+        return {
             SERVING_DEFAULT: (self.recommend, query),
             RECOMMEND_EXCLUDING: (self.recommend_excluding, {**query, **exclude, **allow}),
             SIMILAR_CANDIDATES: (self.similar, {**candidate_id, **allow}),
             EMBED_QUERY: (lambda **inputs: towers[EMBED_QUERY](**inputs), query),
             EMBED_CANDIDATE: (lambda **inputs: towers[EMBED_CANDIDATE](**inputs), candidate),
-        }
-        return {
-            name: tf.function(
-                _with_ranks_checked(function, tensors), autograph=False
-            ).get_concrete_function(**tensors)
-            for name, (function, tensors) in traced.items()
         }
 
     def _conditions(self, rows: dict[str, tf.Tensor]) -> list[Condition]:

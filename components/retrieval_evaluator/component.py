@@ -12,6 +12,7 @@ from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEv
 from tfx.utils import path_utils
 
 from components import files
+from components.artifacts import RANKING_PROPERTY, serves_ranking
 from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut, why_seen
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.retrieval_evaluator.evaluate import EVALUATION_FILE, evaluate
@@ -75,6 +76,7 @@ def RetrievalEvaluator(
         settings.spec,
         settings.evaluation,
         last_towers,
+        last_is_ranked=last_blessing is None or serves_ranking(last_blessing),
     )
     if LAST_BLESSED in result.metrics:
         records = [
@@ -92,6 +94,8 @@ def RetrievalEvaluator(
         os.path.join(evaluation.uri, EVALUATION_FILE), json.dumps(report, indent=2, allow_nan=False)
     )
     _bless(blessing, model, decision)
+    if result.ranking is not None:
+        blessing.set_int_custom_property(RANKING_PROPERTY, int(result.ranking.served))
     blessing.set_string_custom_property(HELD_OUT_PROPERTY, held_out)
 
 

@@ -1,7 +1,7 @@
 """Evaluate the exported towers and the baselines on a split, over the full catalogue."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,18 +31,24 @@ from components.retrieval_evaluator.metrics import RankMetrics, metric_names
 from components.retrieval_evaluator.rankers import (
     LAST_BLESSED,
     MODEL,
-    Ranker,
     baseline_ranker,
     make_baselines,
-    towers_ranker,
 )
 from components.retrieval_evaluator.slices import slice_labels, slice_metrics
+from components.retrieval_evaluator.two_stage_ranking import (
+    RANKED,
+    RankingResult,
+    choose_served,
+    model_rankers,
+)
 from models.features.spec import FeatureSpec
 from models.input.raw_examples import split_files
 from models.towers.saved_towers import SavedTowers
 
 EVALUATION_FILE = "evaluation.json"
 _BLOCK_SIZE = 512
+# The columns of `EventResults` that `RankMetrics` needs, except the ranks.
+_EVENTS = ("evaluation_query", "query", "target")
 _REPORTED_SETTINGS = {
     *("split", "protocol", "min_history", "exclude_seen"),
     *("baseline_metric", "confidence", "resamples"),
@@ -77,6 +83,7 @@ class Evaluation:
         num_unknown_targets: Number of held-out events whose candidate the catalogue lacks: misses.
         last_blessed_advantage: Why the last blessed model may have been trained on the held-out
             events; "" if it was not.
+        ranking: The ranking stage; None if the model has none.
     """
 
     metrics: Metrics
@@ -96,6 +103,7 @@ class Evaluation:
     gate_metric: str
     chance: Mapping[str, float]
     last_blessed_advantage: str = ""
+    ranking: RankingResult | None = None
 
     @property
     def chance_text(self) -> str:
@@ -123,13 +131,16 @@ def evaluate(
     spec: FeatureSpec,
     config: EvaluationConfig,
     last_blessed: str | None = None,
+    *,
+    last_is_ranked: bool = True,
 ) -> tuple[Evaluation, EventResults]:
     """Rank the held-out events of `config.split` with all rankers, and compute the metrics.
 
     Every ranker ranks the full catalogue for the same events, once with and once without the
     history's candidates. `config` is a result of `EvaluationConfig.for_split`. `last_blessed` is
     the directory of the exported towers of the last blessed model; if it cannot be evaluated,
-    `last_blessed_problem` says why.
+    `last_blessed_problem` says why. `last_is_ranked` is whether its ranking stage was served, if it
+    has one.
 
     Raises:
         FileNotFoundError: The Examples lack a split.
@@ -146,20 +157,26 @@ def evaluate(
     training, known_queries = read_training_events(
         split_files(examples_uri, "train"), spec, index_of, len(ids), sample.query_ids
     )
-    rankers: dict[str, Ranker] = {MODEL: towers_ranker(towers, vectors)}
+    rankers = model_rankers(towers, spec, ids, vectors)
     problem = ""
     if last_blessed is not None:
         try:
             last_towers = SavedTowers(last_blessed, spec)
             vectors = last_towers.embed_catalogue(catalogue)[1]
-            rankers[LAST_BLESSED] = towers_ranker(last_towers, vectors)
+            served = model_rankers(last_towers, spec, ids, vectors, ranked=last_is_ranked)
+            rankers[LAST_BLESSED] = next(iter(served.values()))
         except _INCOMPATIBLE as error:
             problem = f"{last_blessed}: {str(error).strip().partition(chr(10))[0][:300]}"
     for name, baseline in make_baselines(config.baselines, training).items():
         rankers[name] = baseline_ranker(baseline)
     blocks = read_queries(held_out, spec, config, index_of, _BLOCK_SIZE, sample.share)
     results = rank_events(rankers, blocks, training.counts, config)
-    return _evaluation(results, training, known_queries, config, problem, sample), results
+    ranking = None
+    if RANKED in rankers:
+        metric, _ = _gate_metric(_measured(results, RANK)[RANKED], results, config)
+        results, ranking = choose_served(results, metric, config, towers)
+    evaluation = _evaluation(results, training, known_queries, config, problem, sample)
+    return replace(evaluation, ranking=ranking), results
 
 
 def _evaluation(
@@ -170,19 +187,15 @@ def _evaluation(
     problem: str,
     sample: QuerySample,
 ) -> Evaluation:
-    columns = results.columns
-    lists, queries, targets = (columns[name] for name in ("evaluation_query", "query", "target"))
-    measured, measured_other = (
-        {name: RankMetrics(rank, lists, queries, targets) for name, rank in ranks.items()}
-        for ranks in (results.ranks(RANK), results.ranks(RANK_OTHER))
-    )
+    lists, queries, targets = (results.columns[name] for name in _EVENTS)
+    measured, measured_other = (_measured(results, prefix) for prefix in (RANK, RANK_OTHER))
     names = metric_names(config.ks)
     metrics = {
         name: ranker.values(names)
         | results.lists[name].metrics(training.counts, results.history_popularity)
         for name, ranker in measured.items()
     }
-    gate_metric, chance = _gate_metric(measured[MODEL], columns["num_ranked"], config)
+    gate_metric, chance = _gate_metric(measured[MODEL], results, config)
     parts = {name: ranker.per_query(gate_metric) for name, ranker in measured.items()}
     bootstrap = PairedBootstrap(
         {name: sums for name, (sums, _) in parts.items()},
@@ -195,7 +208,7 @@ def _evaluation(
         difference = bootstrap.difference(MODEL, against, factor)
         return Comparison(gate_metric, against, factor, difference)
 
-    baselines = [name for name in metrics if name not in (MODEL, LAST_BLESSED)]
+    baselines = [name for name in config.baselines or () if name in metrics]
     best = max(baselines, key=lambda name: metrics[name][gate_metric], default=None)
     return Evaluation(
         metrics=metrics,
@@ -221,13 +234,20 @@ def _evaluation(
     )
 
 
+def _measured(results: EventResults, prefix: str) -> dict[str, RankMetrics]:
+    """Return the rank metrics by ranker; `prefix` is `RANK` or `RANK_OTHER`."""
+    events = [results.columns[name] for name in _EVENTS]
+    return {name: RankMetrics(rank, *events) for name, rank in results.ranks(prefix).items()}
+
+
 def _gate_metric(
-    model: RankMetrics, num_ranked: npt.NDArray[np.int64], config: EvaluationConfig
+    model: RankMetrics, results: EventResults, config: EvaluationConfig
 ) -> tuple[str, dict[str, float]]:
     """Return `Evaluation.gate_metric` and `Evaluation.chance`.
 
     The metric is the one with the smallest cutoff if none can tell rankers apart.
     """
+    num_ranked = results.columns["num_ranked"]
     name, _, cut = config.baseline_metric.partition("@")
     chance: dict[str, float] = {}
     metric = config.baseline_metric

@@ -77,7 +77,7 @@ def towers_ranker(towers: SavedTowers, vectors: Scores) -> Ranker:
 
     def rank(queries: EvaluationQueries) -> Ranked:
         embeddings = towers.embed_queries(queries.inputs)
-        for first, last, part in _parts(queries, len(vectors)):
+        for first, last, part in parts(queries, len(vectors)):
             yield part, DenseRanking(embeddings[first:last] @ vectors.T)
 
     return rank
@@ -92,7 +92,7 @@ def baseline_ranker(baseline: Baseline) -> Ranker:
         if scores.found.nnz < _SPARSE_SHARE * num_rows * num_candidates:
             yield queries, SparseRanking(scores)
             return
-        for first, last, part in _parts(queries, num_candidates):
+        for first, last, part in parts(queries, num_candidates):
             yield part, DenseRanking(scores.dense(first, last))
 
     return rank
@@ -114,9 +114,10 @@ def make_baselines(names: Sequence[BaselineName], training: TrainingEvents) -> d
     return {name: makers[name]() for name in names}
 
 
-def _parts(
+def parts(
     queries: EvaluationQueries, num_candidates: int
 ) -> Iterator[tuple[int, int, EvaluationQueries]]:
+    """Yield parts of a block with few enough scores for memory, with their first and last row."""
     step = max(1, _SCORES_PER_PART // max(num_candidates, 1))
     for first in range(0, len(queries), step):
         last = min(first + step, len(queries))

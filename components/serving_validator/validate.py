@@ -113,6 +113,9 @@ def requests_of(
     whole = request("the queries in a batch", "serving_default", batch)
     best = whole.expected["candidate_ids"].tolist()
     k = len(best[0])
+    if "retrieval_scores" in whole.expected:
+        # A ranking stage may exclude seen candidates, which leaves fewer of a small catalogue.
+        k = min(sum(name != b"" for name in row) for row in best)
     yield replace(whole, least=k)
     for row, query_id in enumerate(batch[spec.query_id]):
         label = f"query {_text(query_id)}"
@@ -120,13 +123,13 @@ def requests_of(
         history = padded[HISTORY_KEY]
         alone = {**padded, HISTORY_KEY: history[:, history[0] != b""]}
         yield request(label, "serving_default", alone, padded, least=k)
-        excluded = best[row][: min(_NUM_EXCLUDED, k - 1)]
+        excluded = best[row][: max(0, min(_NUM_EXCLUDED, k - 1))]
         checks: dict[str, Any] = {"least": k - len(excluded), "forbidden": frozenset(excluded)}
         without = {**alone, EXCLUDE_KEY: np.array([excluded], object).reshape(1, -1)}
         yield request(f"{label} with exclusions", "recommend_excluding", without, **checks)
     unknown = {spec.query_id: np.array(["\N{SNOWMAN} nobody".encode()], object)}
     yield request("an unknown query", "serving_default", unknown, least=k)
-    for candidate in best[0][:_NUM_SIMILAR]:
+    for candidate in filter(None, best[0][:_NUM_SIMILAR]):
         inputs = {spec.candidate_id: np.array([candidate], object)}
         checks = {"least": k - 1, "forbidden": frozenset([candidate])}
         yield request(f"similar to {_text(candidate)}", "similar_candidates", inputs, **checks)

@@ -6,7 +6,8 @@ from itertools import pairwise
 import numpy as np
 import tensorflow as tf
 
-from models.features.spec import RATING_KEY, FeatureSpec, event_weight_key
+from models.features.spec import RATING_KEY, TIMESTAMP_KEY, FeatureSpec, event_weight_key
+from models.input.hold_back import HoldBack
 from models.input.transformed_features import dense_features, pad_indices, parsing_spec
 
 EVENT_WEIGHT_KEY = "event_weight"
@@ -32,6 +33,7 @@ class TimelineDataset:
         bucket_by_length: Whether to sort the timelines of sixteen batches at a time by length, and
             to shuffle these batches, so that a batch has little padding.
         event_weights: See `TrainingConfig.event_weights`.
+        hold_back: Rule that leaves out the newest events of timelines, or None.
         memory_bytes: Maximum size of the timelines in memory; larger data is read from the files in
             each epoch.
 
@@ -54,6 +56,7 @@ class TimelineDataset:
         *,
         bucket_by_length: bool = False,
         event_weights: Mapping[str, float] | None = None,
+        hold_back: HoldBack | None = None,
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         self._spec = spec
@@ -62,6 +65,7 @@ class TimelineDataset:
         self._seed = seed
         self._bucket_by_length = bucket_by_length
         self._event_weights = event_weights or {}
+        self._hold_back = hold_back
         self._weight_key = event_weight_key(spec.columns, self._event_weights)
         self._read(files, memory_bytes)
         if self.num_timelines == 0 or (self._held_out_buckets and not self._num_held_out):
@@ -79,6 +83,7 @@ class TimelineDataset:
         blocks = (
             tf.data.TFRecordDataset(files, compression_type="GZIP", buffer_size=_READ_BYTES)
             .batch(_ROWS_PER_BLOCK)
+            .map(self._with_events)
             .map(lambda rows: (rows, self._is_held_out(rows)))
             .prefetch(1)
         )
@@ -140,6 +145,15 @@ class TimelineDataset:
         return self._held_out.batch(self._batch_size).map(self._dense)
 
     @tf.autograph.experimental.do_not_convert
+    def _with_events(self, rows: tf.Tensor) -> tf.Tensor:
+        """Drop the timelines of which all events are held back."""
+        if self._hold_back is None:
+            return rows
+        parsing = {TIMESTAMP_KEY: tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64)}
+        times = tf.io.parse_example(rows, parsing)[TIMESTAMP_KEY]
+        return tf.boolean_mask(rows, self._hold_back.num_kept(times) > 0)
+
+    @tf.autograph.experimental.do_not_convert
     def _is_held_out(self, rows: tf.Tensor) -> tf.Tensor:
         if not self._held_out_buckets:
             return tf.zeros(tf.shape(rows), tf.bool)
@@ -170,7 +184,13 @@ class TimelineDataset:
             parsing[weight_key] = tf.io.RaggedFeature(
                 tf.float32 if weight_key == RATING_KEY else tf.string, row_splits_dtype=tf.int64
             )
+        if self._hold_back is not None:
+            parsing |= parsing_spec([TIMESTAMP_KEY], {})
         columns = tf.io.parse_example(rows, parsing)
+        if self._hold_back is not None:
+            num_kept = self._hold_back.num_kept(columns.pop(TIMESTAMP_KEY))
+            for name in filter(None, (spec.candidate_id, weight_key)):
+                columns[name] = first_of_rows(columns[name], num_kept)
         batch = {name: pad_indices(columns[name]) for name in ids}
         batch |= dense_features(columns, spec.query_features)
         if weight_key is not None:
@@ -178,6 +198,12 @@ class TimelineDataset:
             weights = event_weights(column.values, self._event_weights)
             batch[EVENT_WEIGHT_KEY] = column.with_values(weights).to_tensor()
         return batch
+
+
+def first_of_rows(values: tf.RaggedTensor, number: tf.Tensor) -> tf.RaggedTensor:
+    """Return the first `number` `[batch]` values of each row, `[batch, (n)]`."""
+    nth = tf.ragged.range(values.row_lengths())
+    return tf.ragged.boolean_mask(values, nth < number[:, None])
 
 
 def event_weights(values: tf.Tensor, weights: Mapping[str, float]) -> tf.Tensor:

@@ -31,6 +31,7 @@ class SavedTowers:
     """
 
     def __init__(self, directory: str, spec: FeatureSpec) -> None:
+        self.directory = directory
         self.module = _load(directory)
         self._spec = spec
         for name, inputs in (

@@ -55,7 +55,7 @@ def holdout_ranks(
             rows, histories, targets = zip(
                 *queries[start : start + _QUERIES_PER_BATCH], strict=True
             )
-            scores = _embed(model, batch, rows, histories) @ table.T
+            scores = embed_histories(model, batch, rows, histories) @ table.T
             if not np.isfinite(scores).all():
                 raise DivergedError(
                     "scores must be finite, but training has diverged; reduce "
@@ -86,12 +86,13 @@ def _queries(
         yield events[:position], events[position : position + 1]
 
 
-def _embed(
+def embed_histories(
     model: TwoTowerModel,
     batch: Mapping[str, tf.Tensor],
     rows: Sequence[int],
     histories: Sequence[Indices],
 ) -> npt.NDArray[np.float32]:
+    """Embed queries with the ID and features of the `rows` of a batch, and the given histories."""
     tower, config, spec = model.query_tower, model.config, model.spec
     encoded: tf.Tensor | float = 0.0
     if config.encodes_history:

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
@@ -17,9 +19,11 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from models.config import LOSS, ModelConfig, TrainingConfig, TuningConfig
 from models.features.spec import FeatureSpec
 from models.features.vocabularies import FeatureSizes, candidate_counts, read_vocabularies
+from models.input.hold_back import HoldBack
 from models.input.timeline_dataset import TimelineDataset
 from models.input.transformed_features import read_candidate_features
 from models.missing_model import is_missing_model
+from models.ranking.config import RankingConfig
 from models.settings import Settings
 from models.towers.export import export_towers
 from models.training.checkpoints_and_early_stopping import FitState, progress
@@ -31,10 +35,11 @@ from models.training.warm_start import SavedWeights, restore
 from models.tuning.search_space import apply, chosen_values
 
 TRAINER_KEY = "trainer"
-# Files in the log folder: the report of the warm start, and the time and CPU time of training
-# (after a restart, only of the part since then).
+# Files in the log folder: the report of the warm start, the time and CPU time of training (after a
+# restart, only of the part since then), and the report of the ranking stage.
 WARM_START_FILE = "warm_start.json"
 FIT_FILE = "fit.json"
+RANKING_FILE = "ranking.json"
 
 
 class TrainerConfig(Settings):
@@ -52,6 +57,8 @@ class TrainerConfig(Settings):
     watched: str = LOSS
     exclude_seen: bool = True
     tuning: TuningConfig = TuningConfig()
+    ranking: RankingConfig | None = None
+    split_by_time: bool = True
 
 
 def run_fn(fn_args: FnArgs) -> None:
@@ -77,15 +84,71 @@ def fit_and_export(fn_args: FnArgs) -> None:
     config = _read_config(fn_args)
     # With deterministic kernels, the same seed gives the same model.
     tf.config.experimental.enable_op_determinism()
-    tf_keras.utils.set_random_seed(config.training.seed)
     # TensorFlow can only connect to other workers before any other operation.
     strategy = make_strategy(config.training.strategy)
     transform = tft.TFTransformOutput(fn_args.transform_output)
     started, started_cpu = time.monotonic(), time.process_time()
-    timelines = make_timelines(config, matching_files(fn_args.train_files))
+    files = matching_files(fn_args.train_files)
+    trained, states = None, []
+    if config.ranking is not None:
+        # Imported on demand: without a ranker, it would only take time.
+        from models.ranking.training import HeldBackEvents, train_ranking_stage
+
+        events = HeldBackEvents.read(
+            files, config.spec, config.ranking.held_back_fraction, by_time=config.split_by_time
+        )
+        number = len(candidate_counts(transform, config.spec))
+        counts = np.bincount(events.before.candidates, minlength=number)[:number]
+        model, state, timelines = _fit_towers(
+            config, fn_args, transform, strategy, (events.rule, counts)
+        )
+        states.append(state)
+        trained = train_ranking_stage(
+            model,
+            events,
+            config.ranking,
+            exclude_seen=config.exclude_seen,
+            seed=config.training.seed,
+        )
+    if config.ranking is None or config.ranking.refit_retriever:
+        model, state, timelines = _fit_towers(config, fn_args, transform, strategy)
+        states.append(state)
+    if config.training.strategy != "multi_worker" or read_task().is_chief:
+        towers = model.query_tower, model.candidate_tower
+        export_towers(*towers, transform, fn_args.serving_model_dir)
+        if trained is not None:
+            trained.save(fn_args.serving_model_dir)
+            _write_json(os.path.join(fn_args.model_run_dir, RANKING_FILE), trained.report)
+        cost = {
+            "seconds": round(time.monotonic() - started, 3),
+            # The CPU time of all threads of this process, including reading and compilation.
+            "cpu_seconds": round(time.process_time() - started_cpu, 3),
+            "epochs": states[-1].epochs_done,
+            "timelines": timelines.num_timelines,
+        }
+        _write_json(os.path.join(fn_args.model_run_dir, FIT_FILE), cost)
+    for state in states:
+        state.discard()
+
+
+def _fit_towers(
+    config: TrainerConfig,
+    fn_args: FnArgs,
+    transform: tft.TFTransformOutput,
+    strategy: tf.distribute.Strategy,
+    held_back: tuple[HoldBack, npt.NDArray[np.int64]] | None = None,
+) -> tuple[TwoTowerModel, FitState, TimelineDataset]:
+    """Train the towers, without the events that are held back for the ranker, if any.
+
+    `held_back` is the rule and the number of other events of each candidate.
+    """
+    # A served retriever does not depend on whether another one was trained before it.
+    tf_keras.utils.set_random_seed(config.training.seed)
+    hold_back, counts = held_back or (None, None)
+    timelines = make_timelines(config, matching_files(fn_args.train_files), hold_back)
     with strategy.scope():
         catalogue = matching_files(fn_args.eval_files)
-        model = make_model(config, transform, catalogue, timelines.num_timelines)
+        model = make_model(config, transform, catalogue, timelines.num_timelines, counts)
     measure = None
     if config.watched != LOSS and config.training.validation_fraction:
         measure = partial(
@@ -97,29 +160,25 @@ def fit_and_export(fn_args: FnArgs) -> None:
             exclude_seen=config.exclude_seen,
             seed=config.training.seed,
         )
+    # An earlier model may have seen the events that are held back.
+    warm_start = config.training.warm_start and hold_back is None
+    folder = checkpoint_folder(
+        config,
+        fn_args.transform_output,
+        *fn_args.train_files,
+        fn_args.base_model or "",
+        *([] if hold_back is None else [repr(hold_back)]),
+    )
     state = fit(
         model,
         timelines,
         config.training,
-        checkpoint_folder(
-            config, fn_args.transform_output, *fn_args.train_files, fn_args.base_model or ""
-        ),
+        folder,
         log_dir=fn_args.model_run_dir,
-        initialize=partial(_warm_start, config, fn_args) if config.training.warm_start else None,
+        initialize=partial(_warm_start, config, fn_args) if warm_start else None,
         measure=measure,
     )
-    if config.training.strategy != "multi_worker" or read_task().is_chief:
-        cost = {
-            "seconds": round(time.monotonic() - started, 3),
-            # The CPU time of all threads of this process, including reading and compilation.
-            "cpu_seconds": round(time.process_time() - started_cpu, 3),
-            "epochs": state.epochs_done,
-            "timelines": timelines.num_timelines,
-        }
-        _write_json(os.path.join(fn_args.model_run_dir, FIT_FILE), cost)
-        towers = model.query_tower, model.candidate_tower
-        export_towers(*towers, transform, fn_args.serving_model_dir)
-    state.discard()
+    return model, state, timelines
 
 
 def fit(
@@ -173,7 +232,9 @@ def fit(
     return state
 
 
-def make_timelines(config: TrainerConfig, files: list[str]) -> TimelineDataset:
+def make_timelines(
+    config: TrainerConfig, files: list[str], hold_back: HoldBack | None = None
+) -> TimelineDataset:
     """Return the dataset of the transformed timelines in `files`."""
     training = config.training
     return TimelineDataset(
@@ -185,6 +246,7 @@ def make_timelines(config: TrainerConfig, files: list[str]) -> TimelineDataset:
         bucket_by_length=training.objective == "next_candidate"
         and config.model.trains_on_padded_histories,
         event_weights=training.event_weights,
+        hold_back=hold_back,
     )
 
 
@@ -193,8 +255,12 @@ def make_model(
     transform: tft.TFTransformOutput,
     candidate_files: list[str],
     num_timelines: int,
+    counts: npt.NDArray[np.int64] | None = None,
 ) -> TwoTowerModel:
-    """Return the configured model with random initial weights."""
+    """Return the configured model with random initial weights.
+
+    `counts` are the numbers of events of the candidates; by default, those in all training events.
+    """
     sizes = FeatureSizes.from_transform(
         transform, config.spec, query_vocabulary=config.model.query_id_embedding
     )
@@ -204,7 +270,7 @@ def make_model(
         config.model,
         config.training,
         read_candidate_features(candidate_files, config.spec, sizes.candidates - 1),
-        candidate_counts(transform, config.spec),
+        candidate_counts(transform, config.spec) if counts is None else counts,
         num_timelines,
     )
 

@@ -85,6 +85,8 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
         say(f"gate      {metric}{replaced}: {summary.evaluation['chance_text']}")
     for warning in summary.warnings:
         say(f"warning   {warning}")
+    if summary.evaluation.get("ranking"):
+        say(f"ranking   {_ranking_line(summary.evaluation)}")
     if summary.spans:
         say(f"spans     {_spans_line(summary)}")
     for finding in drift_lines(summary):
@@ -137,6 +139,17 @@ def drift_lines(summary: "RunSummary") -> list[str]:
     if reference is None:
         return exceeded or ["no earlier span to compare with"]
     return exceeded or [f"none since span {reference}"]
+
+
+def _ranking_line(report: Mapping[str, Any]) -> str:
+    ranking = report["ranking"]
+    comparison = ranking["comparison"]
+    value, low, high = (_number(comparison["interval"][part]) for part in ("value", "low", "high"))
+    found = f"{comparison['metric']} of the ranked list less that of the retrieved one is {value}"
+    interval = f"{report['confidence']:.0%} interval {low} to {high}"
+    if ranking["served"]:
+        return f"served: {found}, {interval}"
+    return f"not served, the retriever alone is: {found}, {interval}, which must be above 0"
 
 
 def _tuning_line(summary: "RunSummary") -> str:
@@ -196,6 +209,8 @@ def show_evaluation(report: Mapping[str, Any]) -> None:
     for name, interval in report["intervals"].items():
         value, low, high = (_number(interval[part]) for part in ("value", "low", "high"))
         say(f"  {name:<20} {value}  {low} to {high}")
+    if report.get("ranking"):
+        say(f"ranking   {_ranking_line(report)}")
     gate = report["gate"]
     say(f"The gate would {'bless' if gate['blessed'] else 'refuse'} the model:")
     for check in gate["checks"]:
@@ -214,9 +229,12 @@ def _title(report: Mapping[str, Any]) -> str:
 
 
 def _main_rankers(report: Mapping[str, Any]) -> list[str]:
-    """Return the model, the last blessed model, the best baseline and popularity, if measured."""
+    """Return the model, its other list, the last blessed model, the best baseline and popularity.
+
+    Those that were not measured are left out.
+    """
     best = [report["best_baseline"]["against"]] if report["best_baseline"] else []
-    wanted = ["model", "last_blessed", *best, "popularity"]
+    wanted = ["model", "ranked", "retrieved", "last_blessed", *best, "popularity"]
     return list(dict.fromkeys(name for name in wanted if name in report["metrics"]))
 
 

@@ -21,6 +21,7 @@ from models.features.spec import (
     FeatureSpec,
     event_weight_key,
 )
+from models.ranking.config import RankingConfig
 from models.settings import Settings
 from models.tuning.search_space import check_space
 from pipeline.config.inputs import CandidatesConfig, EventsConfig, IngestSettings, QueriesConfig
@@ -86,6 +87,7 @@ class PipelineConfig(Settings):
     model: ModelConfig = Field(default_factory=ModelConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     tuning: TuningConfig = Field(default_factory=TuningConfig)
+    ranking: RankingConfig = Field(default_factory=RankingConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     drift: DriftConfig = Field(default_factory=DriftConfig)
     index: IndexConfig = Field(default_factory=IndexConfig)
@@ -138,6 +140,8 @@ class PipelineConfig(Settings):
         if self.drift.action != "off":
             self._check_drift(kinds)
         check_space(self.tuning, self.model, self.training)
+        if self.ranking.enabled:
+            self._check_ranking()
         if self.tuning.enabled:
             self._check_metric(self.tuning_metric, "tuning.metric")
         if self.training.validation_fraction:
@@ -188,6 +192,21 @@ class PipelineConfig(Settings):
         if self.events.event_type is not None:
             kinds[EVENT_TYPE_KEY] = "categorical"
         _check_distances("drift", self.drift.distances, kinds)
+
+    def _check_ranking(self) -> None:
+        needs = {
+            "`events.timestamp`": self.events.timestamp is not None,
+            "`split.method` temporal or leave_last_out": self.split.method != "random",
+            "`training.objective: next_candidate`": self.training.objective == "next_candidate",
+            "`training.strategy` none or mirrored": self.training.strategy != "multi_worker",
+        }
+        missing = [need for need, is_met in needs.items() if not is_met]
+        if missing:
+            raise ValueError(
+                "`ranking.enabled` needs events in order, because the ranker learns from the "
+                f"newest ones, but {' and '.join(missing)} must be set; or set `ranking.enabled: "
+                "false`"
+            )
 
     def _check_metric(self, name: str, setting: str) -> None:
         try:

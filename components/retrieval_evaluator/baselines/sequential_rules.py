@@ -11,6 +11,7 @@ from components.retrieval_evaluator.baselines.interface import (
     Scores,
     TrainingEvents,
 )
+from models.ranking.cooccurrence import count_successors
 
 
 @dataclass(eq=False)
@@ -37,14 +38,8 @@ class SequentialRules:
     window: int = 10
 
     def __post_init__(self, training: TrainingEvents) -> None:
-        shape = (training.num_candidates, training.num_candidates)
-        timeline = training.timeline_of
-        rules = sparse.csr_matrix(shape, dtype=np.float32)
-        for distance in range(1, self.window + 1):
-            pairs = np.flatnonzero(timeline[distance:] == timeline[:-distance])
-            before, after = training.candidates[pairs], training.candidates[pairs + distance]
-            weights = np.full(len(pairs), 1.0 / distance, np.float32)
-            rules = rules + sparse.csr_matrix((weights, (before, after)), shape=shape)
+        size = training.num_candidates
+        rules = count_successors(training.candidates, training.offsets, size, self.window)
         damping = np.maximum(training.counts, 1).astype(np.float32) ** -self.power
         self._rules = (rules @ sparse.diags(damping)).tocsr()
 

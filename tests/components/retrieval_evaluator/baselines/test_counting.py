@@ -81,7 +81,7 @@ def test_item_knn_does_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch):
     rng = np.random.default_rng(3)
     timelines = ["".join(chr(97 + c) for c in rng.integers(0, 9, 6)) for _ in range(30)]
     whole = scored(ItemKNN, timelines, ["abc", "i"], 9, neighbours=4)
-    monkeypatch.setattr("components.retrieval_evaluator.baselines.item_knn._PAIRS_PER_CHUNK", 50)
+    monkeypatch.setattr("models.ranking.cooccurrence._PAIRS_PER_CHUNK", 50)
     np.testing.assert_array_equal(scored(ItemKNN, timelines, ["abc", "i"], 9, neighbours=4), whole)
 
 

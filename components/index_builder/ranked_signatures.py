@@ -1,0 +1,126 @@
+"""The served signatures of a model with a ranking stage: retrieve, then rank."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from components.index_builder.restricted_search import (
+    NO_SCORE,
+    Condition,
+    qualifying,
+    restricted_search,
+    sorted_exclusions,
+)
+from components.index_builder.search_index import SearchIndex
+from components.index_builder.served_signatures import (
+    CANDIDATE_IDS_KEY,
+    SCORES_KEY,
+    RetrievalModel,
+)
+from models.features.spec import EXCLUDE_KEY, HISTORY_KEY
+from models.input.raw_inputs import query_inputs, same_batch
+from models.ranking.features import Retrieved, newest_first
+from models.ranking.stage import RankingStage
+from models.towers.export import EMBED_QUERY, EMBEDDING_KEY
+
+RETRIEVE = "retrieve"
+RANK = "rank"
+RETRIEVAL_SCORES_KEY = "retrieval_scores"
+
+
+class RankedRetrievalModel(RetrievalModel):
+    """A retrieval model whose best candidates are ordered by a ranking stage.
+
+    `recommend` and `recommend_excluding` return the scores of the ranker, and those of the
+    retriever as `retrieval_scores`. If the ranker was trained to exclude seen candidates, they
+    never return candidates of the history. `retrieve` is the retriever alone.
+
+    Args:
+        stage: The ranking stage, with the candidate indices of `index`.
+        num_ranked: Number of candidates that the index finds for the ranker.
+        arguments: Those of `RetrievalModel`.
+    """
+
+    def __init__(
+        self, stage: RankingStage, num_ranked: int, index: SearchIndex, **arguments: Any
+    ) -> None:
+        super().__init__(index=index, **arguments)
+        self._stage = stage
+        self._num_ranked = min(max(self._k, num_ranked), index.num_candidates)
+
+    def recommend(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return the best candidates for raw queries (`models.input.raw_inputs.query_inputs`)."""
+        rows = same_batch(inputs)
+        nothing = tf.zeros([tf.shape(rows[HISTORY_KEY])[0], 0], tf.string)
+        return self._ranked_answer(rows, nothing, [])
+
+    def recommend_excluding(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return the best candidates that are not excluded and pass the filters.
+
+        The inputs are those of `RetrievalModel.recommend_excluding`.
+        """
+        rows = same_batch(inputs)
+        exclude = rows.pop(EXCLUDE_KEY)
+        return self._ranked_answer(rows, exclude, self._conditions(rows))
+
+    def rank(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return the scores `[batch, m]` of the given `candidate_ids` `[batch, m]`, in their order.
+
+        They are those that `recommend` returns. Unknown candidates and "" have the lowest finite
+        float32.
+        """
+        rows = same_batch(inputs)
+        given = self._index_of.lookup(rows.pop(CANDIDATE_IDS_KEY))
+        nothing = tf.zeros([tf.shape(given)[0], 0], tf.int32)
+        queries, history, _, top_scores, _ = self._find(rows, nothing, [])
+        candidates = tf.maximum(given, 0)
+        scores = tf.linalg.matvec(self._index.vectors_at(candidates), queries)
+        scores = tf.where(given >= 0, scores, NO_SCORE)
+        retrieved = Retrieved(*newest_first(history), top_scores)
+        return {
+            SCORES_KEY: self._stage.rank(retrieved, candidates, scores),
+            RETRIEVAL_SCORES_KEY: scores,
+        }
+
+    def _functions(self) -> dict[str, Any]:
+        functions: dict[str, Any] = super()._functions()
+        query = query_inputs(self._spec)
+        given = {CANDIDATE_IDS_KEY: tf.TensorSpec([None, None], tf.string, CANDIDATE_IDS_KEY)}
+        functions[RETRIEVE] = (super().recommend, query)
+        functions[RANK] = (self.rank, {**query, **given})
+        return functions
+
+    def _find(
+        self, rows: dict[str, tf.Tensor], exclude: tf.Tensor, conditions: list[Condition]
+    ) -> tuple[tf.Tensor, ...]:
+        """Return query vectors, histories, the retriever's candidates and scores, and exclusions.
+
+        Candidates are indices, also those to exclude `[batch, m]`.
+        """
+        queries = self._towers.signatures[EMBED_QUERY](**rows)[EMBEDDING_KEY]
+        history = self._index_of.lookup(rows[HISTORY_KEY])
+        if self._stage.exclude_seen:
+            exclude = tf.concat([exclude, history], axis=1)
+        found = restricted_search(self._index, queries, self._num_ranked, exclude, conditions)
+        return queries, history, *found, exclude
+
+    def _ranked_answer(
+        self, rows: dict[str, tf.Tensor], exclude: tf.Tensor, conditions: list[Condition]
+    ) -> dict[str, tf.Tensor]:
+        excluded = self._index_of.lookup(exclude)
+        queries, history, found, top_scores, excluded = self._find(rows, excluded, conditions)
+        ascending = sorted_exclusions(excluded)
+        candidates, retrieval_scores, scores = self._stage.order(
+            queries,
+            history,
+            found,
+            top_scores,
+            lambda candidates: qualifying(candidates, ascending, conditions),
+        )
+        best, order = tf.math.top_k(scores, self._k)
+        indices, retrieval_scores = (
+            tf.gather(of, order, batch_dims=1) for of in (candidates, retrieval_scores)
+        )
+        retrieval_scores = tf.ensure_shape(retrieval_scores, [None, self._k])
+        answer = self._restricted_answer(indices, best)
+        return {**answer, RETRIEVAL_SCORES_KEY: retrieval_scores}

@@ -1,0 +1,208 @@
+"""Rankings of a model with a ranking stage: the retriever's, with its best candidates ranked again.
+
+The candidates that are ranked are those that the served model ranks, so evaluation and serving
+give the same order.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from components.retrieval_evaluator.bootstrap import Comparison, PairedBootstrap
+from components.retrieval_evaluator.config import EvaluationConfig
+from components.retrieval_evaluator.evaluation_queries import EvaluationQueries
+from components.retrieval_evaluator.event_results import RANK, RANK_OTHER, EventResults
+from components.retrieval_evaluator.metrics import RankMetrics
+from components.retrieval_evaluator.rankers import (
+    MODEL,
+    DenseRanking,
+    Ints,
+    Ranked,
+    Ranker,
+    Scores,
+    parts,
+    towers_ranker,
+)
+from models.features.spec import FeatureSpec
+from models.ranking.stage import NO_SCORE, RankingStage, load_stage, read_settings
+from models.towers.saved_towers import SavedTowers
+
+# The two lists of a model with a ranking stage. The one that is served is called `MODEL` instead.
+RANKED, RETRIEVED = "ranked", "retrieved"
+
+_QUERIES_PER_BATCH = 256
+
+
+@dataclass(frozen=True)
+class RankingResult:
+    """The comparison of the ranked list with the retrieved one.
+
+    Attributes:
+        served: Whether the ranked list is better with statistical confidence, and is served.
+        comparison: The ranked list compared with the retrieved one.
+        num_candidates: Number of candidates that the retriever gives to the ranker.
+        recall: Share of the held-out events whose candidate is among them.
+    """
+
+    served: bool
+    comparison: Comparison
+    num_candidates: int
+    recall: float
+
+
+def model_rankers(
+    towers: SavedTowers,
+    spec: FeatureSpec,
+    ids: npt.NDArray[np.object_],
+    vectors: Scores,
+    *,
+    ranked: bool = True,
+) -> dict[str, Ranker]:
+    """Return the rankers of a model by name: `MODEL`, or `RANKED` and `RETRIEVED`.
+
+    Without `ranked`, a ranking stage is ignored.
+    """
+    retriever = towers_ranker(towers, vectors)
+    settings = read_settings(towers.directory) if ranked else None
+    if settings is None:
+        return {MODEL: retriever}
+    table = tf.constant(vectors)
+    stage = load_stage(towers.directory, spec, ids.tolist(), lambda index: tf.gather(table, index))
+    number = min(settings.num_candidates, len(ids))
+    return {RANKED: two_stage_ranker(towers, vectors, stage, number), RETRIEVED: retriever}
+
+
+def two_stage_ranker(
+    towers: SavedTowers, vectors: Scores, stage: RankingStage, num_candidates: int
+) -> Ranker:
+    """Return a ranker that ranks the retriever's best candidates again."""
+    tensor = tf.TensorSpec([None, None])
+    indices = tf.TensorSpec([None, None], tf.int32)
+
+    @tf.function(input_signature=[tensor, indices, tensor], autograph=False)
+    def order(queries: tf.Tensor, history: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        top_scores, top = tf.math.top_k(tf.maximum(scores, NO_SCORE), num_candidates)
+        return stage.order(
+            queries,
+            history,
+            top,
+            top_scores,
+            lambda found: tf.gather(scores, found, batch_dims=1) > NO_SCORE,
+        )[::2]
+
+    def rank(queries: EvaluationQueries) -> Ranked:
+        embeddings = towers.embed_queries(queries.inputs)
+        for first, last, part in parts(queries, len(vectors)):
+            mine = embeddings[first:last]
+            ranking = TwoStageRanking(order, mine, part, mine @ vectors.T)
+            if stage.exclude_seen:
+                ranking.exclude(part.history_rows, part.history)
+            yield part, ranking
+
+    return rank
+
+
+class TwoStageRanking:
+    """Ranking by scores of the retriever `[num_rows, num_candidates]`, and of `order` for the best.
+
+    Excluded candidates are not ranked; others take their place among the retriever's best.
+    """
+
+    def __init__(
+        self, order: Any, queries: Scores, part: EvaluationQueries, retrieval_scores: Scores
+    ) -> None:
+        self._order, self._queries, self._part = order, queries, part
+        self._retrieval_scores = retrieval_scores
+        self._ranking: DenseRanking | None = None
+
+    def exclude(self, rows: Ints, candidates: Ints) -> None:
+        """Remove candidates (`Ranking.exclude`)."""
+        cells = rows[candidates >= 0], candidates[candidates >= 0]
+        if np.isfinite(self._retrieval_scores[cells]).any():
+            self._retrieval_scores[cells] = -np.inf
+            self._ranking = None
+
+    def ranks(self, target_rows: Ints, targets: Ints) -> Ints:
+        """Return the rank of each target (`Ranking.ranks`)."""
+        return self._ranked().ranks(target_rows, targets)
+
+    def best(self, k: int) -> tuple[Ints, Ints]:
+        """Return the k best of each row (`Ranking.best`)."""
+        return self._ranked().best(k)
+
+    def _ranked(self) -> DenseRanking:
+        if self._ranking is None:
+            scores = self._retrieval_scores.copy()
+            for first in range(0, len(scores), _QUERIES_PER_BATCH):
+                rows = slice(first, first + _QUERIES_PER_BATCH)
+                history = _padded(self._part, first, first + _QUERIES_PER_BATCH)
+                candidates, ranked = self._order(self._queries[rows], history, scores[rows])
+                _put_on_top(scores[rows], candidates.numpy(), ranked.numpy())
+            self._ranking = DenseRanking(scores)
+        return self._ranking
+
+
+def _padded(part: EvaluationQueries, first: int, last: int) -> npt.NDArray[np.int32]:
+    """Return the histories of some rows `[num_rows, events]`, with -1 at the end."""
+    events = slice(*np.searchsorted(part.history_rows, (first, last)))
+    rows = part.history_rows[events] - first
+    lengths = np.bincount(rows, minlength=min(last, len(part)) - first)
+    padded = np.full((len(lengths), max(1, lengths.max(initial=0))), -1, np.int32)
+    nth = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    padded[rows, nth] = part.history[events]
+    return padded
+
+
+def _put_on_top(scores: Scores, candidates: Ints, ranked: Scores) -> None:
+    """Give the ranked candidates scores above all others, in their order; equal ones stay equal."""
+    rows, columns = np.nonzero(ranked > NO_SCORE)
+    # Numbers from 1, because the difference of two scores may be less than float32 can represent
+    # next to the largest score of the retriever.
+    order = np.lexsort((ranked[rows, columns], rows))
+    values = ranked[rows, columns][order]
+    is_new = np.append(True, (np.diff(values) != 0) | (np.diff(rows[order]) != 0))
+    numbers = np.empty(len(rows), np.int64)
+    numbers[order] = np.cumsum(is_new)
+    starts = np.full(len(scores), np.iinfo(np.int64).max)
+    np.minimum.at(starts, rows, numbers)
+    top = scores.max(axis=1, initial=0.0)
+    scores[rows, candidates[rows, columns]] = top[rows] + numbers - starts[rows] + 1.0
+
+
+def choose_served(
+    results: EventResults, metric: str, config: EvaluationConfig, towers: SavedTowers
+) -> tuple[EventResults, RankingResult]:
+    """Call the ranked list `MODEL` if it is better than the retrieved one, else the retrieved one.
+
+    The difference in `metric` must be above 0 with statistical confidence.
+    """
+    columns = results.columns
+    events = [columns[name] for name in ("evaluation_query", "query", "target")]
+    parts_of = {
+        name: RankMetrics(results.ranks(RANK)[name], *events).per_query(metric)
+        for name in (RANKED, RETRIEVED)
+    }
+    bootstrap = PairedBootstrap(
+        {name: sums for name, (sums, _) in parts_of.items()},
+        parts_of[RANKED][1],
+        config.resamples,
+        config.confidence,
+    )
+    difference = bootstrap.difference(RANKED, RETRIEVED, 1.0)
+    comparison = Comparison(metric, RETRIEVED, 1.0, difference)
+    settings = read_settings(towers.directory)
+    num_candidates = settings.num_candidates if settings else 0
+    found = columns[RANK + RETRIEVED] <= num_candidates
+    recall = float(found.mean()) if len(found) else float("nan")
+    result = RankingResult(difference.low > 0.0, comparison, num_candidates, recall)
+    served = RANKED if result.served else RETRIEVED
+    names = {prefix + served: prefix + MODEL for prefix in (RANK, RANK_OTHER)}
+    lists: Mapping[str, Any] = {
+        MODEL if name == served else name: of for name, of in results.lists.items()
+    }
+    renamed = {names.get(name, name): of for name, of in columns.items()}
+    return replace(results, columns=renamed, lists=lists), result

@@ -1,0 +1,125 @@
+"""Co-occurrence of candidates in timelines: sequential rules and item-kNN.
+
+Timelines are concatenated: `candidates` `[num_events]` has the candidate index of each event,
+oldest first within a timeline, and `offsets` `[num_timelines + 1]` the starts and the end.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.floating[Any]]
+
+# The number of pairs in a timeline grows with the square of its length.
+_NEWEST_EVENTS_PER_TIMELINE = 500
+# Bounds memory: co-occurrences computed at a time, before all but the nearest are dropped.
+_PAIRS_PER_CHUNK = 20_000_000
+
+
+def count_successors(
+    candidates: Ints, offsets: Ints, num_candidates: int, window: int
+) -> sparse.csr_matrix:
+    """Count pairs (a, b) with b at most `window` events after a, weighted by 1 / distance.
+
+    References:
+        Ludewig, Jannach. Evaluation of Session-based Recommendation Algorithms. UMUAI 2018.
+    """
+    shape = (num_candidates, num_candidates)
+    timeline = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    rules = sparse.csr_matrix(shape, dtype=np.float32)
+    for distance in range(1, window + 1):
+        pairs = np.flatnonzero(timeline[distance:] == timeline[:-distance])
+        before, after = candidates[pairs], candidates[pairs + distance]
+        weights = np.full(len(pairs), 1.0 / distance, np.float32)
+        rules = rules + sparse.csr_matrix((weights, (before, after)), shape=shape)
+    return rules
+
+
+def find_similar(
+    candidates: Ints, offsets: Ints, num_candidates: int, neighbours: int, shrinkage: float
+) -> sparse.csr_matrix:
+    """Return the cosine similarities of each candidate's nearest neighbours by shared timelines.
+
+    `shrinkage` is added to the product of the norms, to discount rare candidates.
+
+    References:
+        Sarwar, Karypis, Konstan, Riedl. Item-based Collaborative Filtering Recommendation
+        Algorithms. WWW 2001.
+    """
+    timeline = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    kept = offsets[timeline + 1] - 1 - np.arange(len(timeline)) < _NEWEST_EVENTS_PER_TIMELINE
+    occurrences = binary(timeline[kept], candidates[kept], (len(offsets) - 1, num_candidates))
+    by_candidate = occurrences.T.tocsr()
+    norms = np.sqrt(np.diff(by_candidate.indptr))
+    parts = []
+    for first, last in _chunks(by_candidate @ np.diff(occurrences.indptr)):
+        counts = (by_candidate[first:last] @ occurrences).tocsr()
+        parts.append(_nearest(counts, norms, first, neighbours, shrinkage))
+    return sparse.vstack(parts).tocsr() if parts else sparse.csr_matrix((0, 0), dtype=np.float32)
+
+
+def binary(rows: Ints, columns: Ints, shape: tuple[int, int]) -> sparse.csr_matrix:
+    """Return a matrix with 1 at each given cell; a repeated cell counts once."""
+    matrix = sparse.csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
+    matrix.sum_duplicates()
+    matrix.data[:] = 1.0
+    return matrix
+
+
+def largest_of_rows(
+    matrix: sparse.csr_matrix, number: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Return the columns and values of the largest entries of each row, `[num_rows, number]`.
+
+    Rows are sorted by value, and ties go to the lower column. Missing entries have the column -1
+    and the value 0.
+    """
+    num_rows = matrix.shape[0]
+    rows = np.repeat(np.arange(num_rows), np.diff(matrix.indptr))
+    order = np.lexsort((matrix.indices, -matrix.data, rows))
+    nth = np.arange(len(order)) - matrix.indptr[rows]
+    kept = nth < number
+    columns = np.full((num_rows, number), -1, np.int32)
+    values = np.zeros((num_rows, number), np.float32)
+    columns[rows[kept], nth[kept]] = matrix.indices[order[kept]]
+    values[rows[kept], nth[kept]] = matrix.data[order[kept]]
+    return columns, values
+
+
+def _chunks(num_pairs: Floats) -> list[tuple[int, int]]:
+    """Split the candidates into chunks (start, end) with a bounded number of co-occurrences."""
+    chunk = (np.cumsum(num_pairs) // _PAIRS_PER_CHUNK).astype(np.int64)
+    starts = np.flatnonzero(np.diff(chunk, prepend=-1))
+    ends = np.append(starts[1:], len(num_pairs))
+    return [(int(start), int(end)) for start, end in zip(starts, ends, strict=True)]
+
+
+def _nearest(
+    counts: sparse.csr_matrix, norms: Floats, first: int, neighbours: int, shrinkage: float
+) -> sparse.csr_matrix:
+    """Return the similarities of each row's nearest candidates; ties go to the lower index."""
+    starts = counts.indptr
+    columns: list[Ints] = []
+    values: list[Floats] = []
+    for row in range(counts.shape[0]):
+        entries = slice(starts[row], starts[row + 1])
+        column = counts.indices[entries]
+        similarity = counts.data[entries] / (norms[row + first] * norms[column] + shrinkage)
+        similarity[column == row + first] = 0.0  # the candidate itself
+        # Sorting the whole row would take ten times as long.
+        if len(column) > neighbours:
+            least = np.partition(similarity, -neighbours)[-neighbours]
+            kept = np.flatnonzero(similarity > least)
+            tied = np.flatnonzero(similarity == least)
+            lowest = tied[np.argsort(column[tied])][: neighbours - len(kept)]
+            kept = np.concatenate((kept, lowest))
+            column, similarity = column[kept], similarity[kept]
+        near = similarity > 0
+        columns.append(column[near])
+        values.append(similarity[near])
+    offsets = np.cumsum([0, *map(len, columns)])
+    data = np.concatenate(values).astype(np.float32)
+    return sparse.csr_matrix((data, np.concatenate(columns), offsets), shape=counts.shape)

@@ -1,0 +1,171 @@
+"""The counts of training events that the features of the ranking stage are computed from."""
+
+import io
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from models.ranking.cooccurrence import count_successors, find_similar, largest_of_rows
+
+Ints = npt.NDArray[np.int64]
+Neighbours = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+
+# More neighbours did not help: 17 MB with 43,000 candidates.
+_NUM_NEIGHBOURS = 50
+_WINDOW = 10
+# Exponent of the popularity that divides a rule, as in the baseline.
+_RULES_POWER = 0.25
+_SHRINKAGE = 10.0
+# Pairs are only counted in about this many newest events; five million take a minute and 2 GB.
+_MAX_EVENTS = 5_000_000
+# "Recent" is the newest twentieth of the events.
+_RECENT_SHARE = 0.05
+# Candidates without events have the age of an event in the middle.
+_UNKNOWN_AGE = 0.5
+
+
+@dataclass(frozen=True)
+class TrainingEvents:
+    """Training timelines, concatenated, with candidates as indices.
+
+    Attributes:
+        candidates: Candidate of each event, oldest first within a timeline `[num_events]`.
+        times: Time of each event in epoch seconds `[num_events]`.
+        offsets: Start of each timeline, then the end `[num_timelines + 1]`.
+    """
+
+    candidates: Ints
+    times: Ints
+    offsets: Ints
+
+    def first(self, num_kept: Ints) -> "TrainingEvents":
+        """Return the first `num_kept` `[num_timelines]` events of each timeline."""
+        lengths = np.diff(self.offsets)
+        nth = np.arange(len(self.candidates)) - np.repeat(self.offsets[:-1], lengths)
+        kept = nth < np.repeat(num_kept, lengths)
+        offsets = np.concatenate(([0], np.cumsum(num_kept)))
+        return TrainingEvents(self.candidates[kept], self.times[kept], offsets)
+
+    def newest(self, max_events: int) -> "TrainingEvents":
+        """Return the timelines that ended last, with about `max_events` events."""
+        if len(self.candidates) <= max_events:
+            return self
+        lengths = np.diff(self.offsets)
+        ends = np.where(lengths > 0, self.times[np.maximum(self.offsets[1:] - 1, 0)], 0)
+        order = np.argsort(-ends, kind="stable")
+        kept = np.zeros(len(lengths), bool)
+        kept[order[np.cumsum(lengths[order]) <= max_events]] = True
+        return self.first(np.where(kept, lengths, 0))
+
+
+@dataclass(frozen=True)
+class RankingTables:
+    """Counts of candidates and pairs, in the order of the vocabulary or of a catalogue.
+
+    Neighbours are candidate indices, sorted by value, and -1 for missing ones.
+
+    Attributes:
+        popularity: log(1 + number of events) `[num_candidates]`.
+        recent: log(1 + number of recent events), scaled to the length of all `[num_candidates]`.
+        age: Share of all events that are newer than the candidate's first one `[num_candidates]`.
+        idle: Share of all events that are newer than the candidate's last one `[num_candidates]`.
+        successors, successor_values: Candidates that follow, and log(1 + their weight), discounted
+            by their popularity `[num_candidates, n]`.
+        similar, similar_values: Candidates in the same timelines, and their cosine similarity
+            `[num_candidates, n]`.
+    """
+
+    popularity: Floats
+    recent: Floats
+    age: Floats
+    idle: Floats
+    successors: Neighbours
+    successor_values: Floats
+    similar: Neighbours
+    similar_values: Floats
+
+    @classmethod
+    def count(cls, events: TrainingEvents, num_candidates: int) -> "RankingTables":
+        """Count training events; candidates outside `0 … num_candidates - 1` are left out."""
+        known = (events.candidates >= 0) & (events.candidates < num_candidates)
+        offsets = np.concatenate(([0], np.cumsum(known)))[events.offsets]
+        events = TrainingEvents(events.candidates[known], events.times[known], offsets)
+        number = len(events.candidates)
+        by_time = events.candidates[np.argsort(events.times, kind="stable")]
+        counts = np.bincount(by_time, minlength=num_candidates)
+        num_recent = max(1, int(number * _RECENT_SHARE))
+        recent = np.bincount(by_time[-num_recent:], minlength=num_candidates)
+        first = np.full(num_candidates, number * (1.0 - _UNKNOWN_AGE))
+        last = first.copy()
+        # Of several assignments to one index, NumPy keeps the last.
+        last[by_time] = np.arange(number)
+        first[by_time[::-1]] = np.arange(number)[::-1]
+        paired = events.newest(_MAX_EVENTS)
+        rules = count_successors(paired.candidates, paired.offsets, num_candidates, _WINDOW)
+        is_other = np.repeat(np.arange(num_candidates), np.diff(rules.indptr)) != rules.indices
+        popularity = np.maximum(counts, 1).astype(np.float32)[rules.indices]
+        rules.data = np.log1p(rules.data * popularity**-_RULES_POWER) * is_other
+        rules.eliminate_zeros()
+        successors, successor_values = largest_of_rows(rules, _NUM_NEIGHBOURS)
+        cosines = find_similar(
+            paired.candidates, paired.offsets, num_candidates, _NUM_NEIGHBOURS, _SHRINKAGE
+        )
+        similar, similar_values = largest_of_rows(cosines, _NUM_NEIGHBOURS)
+        return cls(
+            popularity=np.log1p(counts).astype(np.float32),
+            recent=np.log1p(recent * (number / num_recent)).astype(np.float32),
+            age=(1.0 - first / max(number, 1)).astype(np.float32),
+            idle=(1.0 - last / max(number, 1)).astype(np.float32),
+            successors=successors,
+            successor_values=successor_values,
+            similar=similar,
+            similar_values=similar_values,
+        )
+
+    def reordered(self, old_of_new: Ints) -> "RankingTables":
+        """Return the tables for another catalogue.
+
+        Args:
+            old_of_new: The index in these tables of each candidate of the catalogue; -1 for
+                candidates that the tables lack `[num_new]`.
+        """
+        new_of_old = np.full(len(self.popularity) + 1, -1, np.int32)  # the last is for -1
+        new_of_old[old_of_new[old_of_new >= 0]] = np.flatnonzero(old_of_new >= 0)
+        missing = {"age": _UNKNOWN_AGE, "idle": _UNKNOWN_AGE, "successors": -1, "similar": -1}
+
+        def moved(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            if name in ("successors", "similar"):
+                values = new_of_old[values]
+            filler = np.full((1, *values.shape[1:]), missing.get(name, 0.0), values.dtype)
+            taken: npt.NDArray[Any] = np.concatenate([values, filler])[old_of_new]
+            return taken
+
+        return RankingTables(**{name: moved(name, of) for name, of in vars(self).items()})
+
+    def save(self, path: str) -> None:
+        """Write the tables to a file."""
+        save_arrays(path, vars(self))
+
+    @classmethod
+    def load(cls, path: str) -> "RankingTables":
+        """Read the tables from a file."""
+        arrays = load_arrays(path)
+        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+
+
+def save_arrays(path: str, arrays: dict[str, npt.NDArray[Any]]) -> None:
+    """Write arrays by name to a local or remote file."""
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    with tf.io.gfile.GFile(path, "wb") as file:
+        file.write(content.getvalue())
+
+
+def load_arrays(path: str) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of a file by name."""
+    with tf.io.gfile.GFile(path, "rb") as file, np.load(io.BytesIO(file.read())) as arrays:
+        return dict(arrays)

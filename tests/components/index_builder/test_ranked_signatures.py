@@ -1,0 +1,196 @@
+"""The signatures of a model with a ranking stage, with plain Python as the oracle."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.index_builder.build import build_retrieval_model
+from components.index_builder.config import IndexConfig
+from components.retrieval_evaluator.config import EvaluationConfig
+from components.retrieval_evaluator.evaluation_queries import read_queries
+from components.retrieval_evaluator.two_stage_ranking import RANKED, model_rankers
+from models.input.raw_examples import split_files
+from models.towers.saved_towers import SavedTowers
+from tests.builders import add_ranking_stage
+from tests.components.index_builder.conftest import padded
+
+K, NUM_RANKED = 10, 30
+LEAST = float(np.finfo(np.float32).min)
+RNG = np.random.default_rng(4)
+TIMELINES = [RNG.zipf(1.3, 6).clip(1, 300) - 1 for _ in range(200)]
+COUNTS = Counter(np.concatenate(TIMELINES).tolist())
+# Without the score of the retriever, many candidates would tie.
+WEIGHTS = {"popularity": 1.0, "score": 0.1, "place_1": 2.0}
+HISTORY = ["item 7", "a b", "unknown", "item 200", "item 7"]
+
+
+class Ranked:
+    """A retrieval model with a ranking stage, and the expected answers."""
+
+    def __init__(self, folder: Path, towers: Any, embeddings: Any, examples: str, **options: Any):
+        self.exclude_seen = options.pop("exclude_seen")
+        shutil.copytree(towers.directory, folder / "towers")
+        self.towers = replace(towers, directory=str(folder / "towers"))
+        add_ranking_stage(
+            self.towers,
+            TIMELINES,
+            WEIGHTS,
+            exclude_seen=self.exclude_seen,
+            num_candidates=NUM_RANKED,
+        )
+        self.saved = SavedTowers(self.towers.directory, towers.spec)
+        build_retrieval_model(
+            self.saved,
+            embeddings,
+            split_files(examples, "eval"),
+            towers.spec,
+            IndexConfig(k=K, filters=("genres",), **options),
+            "retrieval",
+            "identity",
+            str(folder / "model"),
+        )
+        self.module = tf.saved_model.load(str(folder / "model"))
+
+    def call(self, signature: str, users: list[str], **lists: list[list[str]]) -> Any:
+        inputs = {name: padded(rows) for name, rows in lists.items()}
+        inputs |= {"user": tf.constant(users), "age": tf.fill([len(users)], float("nan"))}
+        answer = self.module.signatures[signature](**inputs)
+        return {name: values.numpy() for name, values in answer.items()}
+
+    def score(self, name: str, retrieval_score: float, history: list[str]) -> float:
+        number = COUNTS[self.towers.ids.index(name)]
+        known = [event for event in history if event in self.towers.ids]
+        is_newest = not self.exclude_seen and known[-1:] == [name]
+        return float(np.log1p(number) + 0.1 * retrieval_score + 2.0 * is_newest)
+
+    def best(
+        self,
+        user: str,
+        history: list[str],
+        exclude: Sequence[str] = (),
+        genres: Sequence[str] = (),
+    ) -> list[tuple[str, float]]:
+        hidden = [*exclude, *(history if self.exclude_seen else [])]
+        query = self.towers.embed(user, history)
+        found = dict(self.towers.best(query, hidden, genres)[:NUM_RANKED])
+        allowed = dict(self.towers.best(query, hidden, genres))
+        if not self.exclude_seen:
+            found |= {name: allowed[name] for name in history if name in allowed}
+        scores = {name: self.score(name, score, history) for name, score in found.items()}
+        return sorted(scores.items(), key=lambda pair: -pair[1])[:K]
+
+
+@pytest.fixture(scope="module")
+def make(
+    many_towers: Any, many_embeddings: Any, many_examples: str, tmp_path_factory: Any
+) -> Callable[..., Ranked]:
+    def make(**options: Any) -> Ranked:
+        folder = tmp_path_factory.mktemp("ranked")
+        return Ranked(folder, many_towers, many_embeddings, many_examples, **options)
+
+    return make
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["repeats", "exclude_seen"])
+def ranked(request: pytest.FixtureRequest, make: Callable[..., Ranked]) -> Ranked:
+    return make(backend="exact", exclude_seen=request.param)
+
+
+def assert_equal(answer: Any, row: int, expected: list[tuple[str, float]]) -> None:
+    names = [name.decode() for name in answer["candidate_ids"][row]]
+    assert names == [name for name, _ in expected] + [""] * (K - len(expected))
+    scores = answer["scores"][row]
+    np.testing.assert_allclose(scores[: len(expected)], [s for _, s in expected], rtol=1e-4)
+    assert (scores[len(expected) :] == LEAST).all()
+
+
+def test_the_best_candidates_and_the_history_are_ranked(ranked: Ranked):
+    histories = [HISTORY, [], ["item 9"]]
+    users = ["user 1", "user 2", "nobody"]
+    answer = ranked.call("serving_default", users, history=histories)
+    for row, (user, history) in enumerate(zip(users, histories, strict=True)):
+        assert_equal(answer, row, ranked.best(user, history))
+        # Another row must not change it, nor its padding.
+        assert_equal(
+            ranked.call("serving_default", [user], history=[history]), 0, ranked.best(user, history)
+        )
+    if ranked.exclude_seen:
+        assert not {*HISTORY} & {name.decode() for name in answer["candidate_ids"][0]}
+
+
+def test_retrieval_scores_are_those_of_the_retriever(ranked: Ranked):
+    answer = ranked.call("serving_default", ["user 1"], history=[HISTORY])
+    scores = dict(ranked.towers.best(ranked.towers.embed("user 1", HISTORY)))
+    wanted = [scores[name.decode()] for name in answer["candidate_ids"][0]]
+    np.testing.assert_allclose(answer["retrieval_scores"][0], wanted, rtol=1e-4, atol=1e-5)
+    retrieved = ranked.call("retrieve", ["user 1"], history=[HISTORY])
+    assert [name.decode() for name in retrieved["candidate_ids"][0]] == [*scores][:K]
+
+
+@pytest.mark.parametrize("genres", [[], ["comedy"], ["é noir"], ["opera"]])
+def test_exclusions_and_filters_hold_for_the_history_too(ranked: Ranked, genres: list[str]):
+    exclude = ["item 200", ranked.best("user 3", HISTORY)[0][0], "", "unknown"]
+    answer = ranked.call(
+        "recommend_excluding",
+        ["user 3"],
+        history=[HISTORY],
+        exclude=[exclude],
+        allow_genres=[genres],
+    )
+    assert_equal(answer, 0, ranked.best("user 3", HISTORY, exclude, genres))
+
+
+def test_rank_scores_given_candidates_in_their_order(ranked: Ranked):
+    names = [name for name, _ in ranked.best("user 1", HISTORY)]
+    given = ["no such item", *names[::-1], ""]
+    answer = ranked.call("rank", ["user 1"], history=[HISTORY], candidate_ids=[given])
+    served = ranked.call("serving_default", ["user 1"], history=[HISTORY])
+    np.testing.assert_allclose(answer["scores"][0][1:-1], served["scores"][0][::-1], rtol=1e-4)
+    assert answer["scores"][0][[0, -1]].tolist() == [LEAST, LEAST]
+    assert np.isfinite(answer["retrieval_scores"]).all()
+
+
+def test_an_empty_batch_gets_an_empty_response(ranked: Ranked):
+    answer = ranked.module.signatures["serving_default"](
+        user=tf.zeros([0], tf.string), history=tf.zeros([0, 0], tf.string), age=tf.zeros([0])
+    )
+    assert answer["scores"].shape == (0, K)
+
+
+@pytest.mark.parametrize("index", [{"backend": "partitioned"}, {"backend": "scann"}])
+def test_approximate_indexes_rank_what_they_find(make: Callable[..., Ranked], index: Any):
+    leaves = {"leaves": 10, "leaves_to_search": 10}
+    reorder = {"reorder": 300} if index["backend"] == "scann" else {}
+    ranked = make(exclude_seen=False, **index, **leaves, **reorder)
+    answer = ranked.call("serving_default", ["user 1"], history=[HISTORY])
+    assert_equal(answer, 0, ranked.best("user 1", HISTORY))
+
+
+def test_the_evaluation_ranks_what_is_served(ranked: Ranked, many_examples: str):
+    ids = np.array([name.encode() for name in ranked.towers.ids], object)
+    index_of = {name: index for index, name in enumerate(ids)}
+    rank = model_rankers(ranked.saved, ranked.towers.spec, ids, ranked.towers.vectors)[RANKED]
+    [block] = read_queries(
+        split_files(many_examples, "eval"),
+        ranked.towers.spec,
+        EvaluationConfig(protocol="rolling"),
+        lambda names: np.array([index_of[name] for name in names.numpy()]),
+        block_size=100,
+    )
+    [(_, ranking)] = rank(block)
+    positions, candidates = ranking.best(K)
+    answer = ranked.module.signatures["serving_default"](**block.inputs)["candidate_ids"].numpy()
+    evaluated = np.full(answer.shape, b"", object)
+    rows = np.cumsum(positions == 0) - 1
+    evaluated[rows, positions] = ids[candidates]
+    assert len(answer) == len(block) > 20
+    np.testing.assert_array_equal(evaluated, answer)

@@ -1,0 +1,90 @@
+"""The ranking stage from the events to the served model, and through a refresh of the index."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+
+from tests.pipeline.two_clubs import Command, run_to_summary, write_two_clubs
+
+pytestmark = pytest.mark.slow
+
+SETTINGS: dict[str, Any] = {
+    "split": {"method": "temporal"},
+    # It ignores the order of events, which only the ranker knows then.
+    "model": {"history_encoder": "mean"},
+    "training": {"objective": "next_candidate", "history_dropout": 0.0, "epochs": 3},
+    "evaluation": {"baseline_metric": "hit_rate@1"},
+    "ranking": {"enabled": True, "num_candidates": 25, "epochs": 20},
+}
+
+
+@pytest.fixture(scope="module")
+def walks(tmp_path_factory: pytest.TempPathFactory, two_tower: Command) -> tuple[Path, Any]:
+    """A run on users who take the items of their club one after the other."""
+    folder = tmp_path_factory.mktemp("walks")
+    config = write_two_clubs(folder, **SETTINGS)
+    chance = random.Random(3)
+    events = ["user,item,time"]
+    for user in range(240):
+        start = chance.randrange(30)
+        for step in range(14):
+            item = (start + step) % 30 + 30 * (user % 2)
+            events.append(f"user {user},item é{item},{1_000_000_000 + user + 1000 * step}")
+    (folder / "events.csv").write_text("\n".join(events) + "\n", encoding="utf-8")
+    return config, run_to_summary(two_tower, config)
+
+
+def served(summary: Any) -> Any:
+    return tf.saved_model.load(f"{summary['serving_dir']}/{summary['pushed_version']}").signatures
+
+
+def test_the_ranked_list_is_served_if_it_is_better(walks: tuple[Path, Any]):
+    config, summary = walks
+    metrics = summary["metrics"]
+    assert metrics["model"]["hit_rate@1"] > 0.9 > metrics["retrieved"]["hit_rate@1"]
+    folder = config.parent.parent / "runs" / "clubs" / "artifacts" / "Trainer" / "model_run"
+    [report] = [json.loads(path.read_text()) for path in folder.rglob("ranking.json")]
+    assert report["queries"] > 100
+    assert next(iter(report["measured"]["importance"])).startswith("rules")
+    history = tf.constant([["item é7", "item é8", "item é9"]])
+    answer = served(summary)["serving_default"](
+        user=tf.constant(["new"]), club=tf.constant(["blue"]), history=history
+    )
+    assert answer["candidate_ids"][0, 0].numpy().decode() == "item é10"
+    assert "retrieval_scores" in answer
+
+
+def test_a_refresh_of_the_index_keeps_the_ranking_stage(
+    walks: tuple[Path, Any], two_tower: Command
+):
+    config, _ = walks
+    items = config.parent.parent / "items.csv"
+    lines = items.read_text(encoding="utf-8").splitlines()
+    # The catalogue has another order, loses an item and gets one that training did not know.
+    changed = [lines[0], "item new,Thing number 10,1.5", *lines[:11:-1], *lines[1:10]]
+    items.write_text("\n".join(changed) + "\n", encoding="utf-8")
+    done = two_tower("index", "--config", str(config), "--json")
+    assert done.returncode == 0, done.stderr
+    history = tf.constant([["item é40", "item é41", "item é42"]])
+    signatures = served(json.loads(done.stdout))
+    query = {"user": tf.constant(["new"]), "club": tf.constant(["red"]), "history": history}
+    best = signatures["serving_default"](**query)["candidate_ids"][0, 0].numpy().decode()
+    assert best == "item é43"
+    given = tf.constant([["item new", "item é20", "item é43"]])
+    scores = signatures["rank"](**query, candidate_ids=given)["scores"][0].numpy()
+    assert scores.argmax() == 2
+    assert scores.min() > tf.float32.min
+
+
+def test_a_random_split_has_no_newest_events_to_learn_from(tmp_path: Path, two_tower: Command):
+    config = write_two_clubs(tmp_path, ranking={"enabled": True})
+    done = two_tower("run", "--config", str(config))
+    assert done.returncode == 1
+    assert "`ranking.enabled` needs" in done.stderr
+    assert "split.method" in done.stderr
