@@ -17,6 +17,8 @@ _STEPS = 1_000
 # reduce quality considerably.
 _MOST_STEPS = 20_000
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
+# A ranker learns from a tenth of the events, of which it needs about 3,000.
+_RANKED_EVENTS = 30_000
 # Words that YAML reads as a boolean or null.
 _WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 
@@ -74,6 +76,7 @@ def config_yaml(draft: Draft, name: str, root: Path, settings_schema: str) -> st
         f"  batch_size: {batch_size} # timelines per step, chosen by their length",
         f"  epochs: {epochs} # chosen by the number of events",
         "",
+        *_ranking(draft),
         *_evaluation(draft),
     ]
     return "\n".join(lines) + "\n"
@@ -143,6 +146,14 @@ def batches(statistics: EventStatistics) -> tuple[int, int]:
     steps_per_epoch = max(statistics.num_queries / batch_size, 1)
     epochs = min(max(round(_STEPS / steps_per_epoch), 3), 20)
     return batch_size, max(min(epochs, round(_MOST_STEPS / steps_per_epoch)), 1)
+
+
+def _ranking(draft: Draft) -> Iterator[str]:
+    if draft.columns.timestamp is not None and draft.statistics.num_events >= _RANKED_EVENTS:
+        yield "ranking:"
+        yield "  # A second model orders the candidates; it is served if it is better."
+        yield "  enabled: true"
+        yield ""
 
 
 def _evaluation(draft: Draft) -> Iterator[str]:

@@ -190,10 +190,14 @@ def test_names_the_likely_time_and_the_unused_columns(shop: Path) -> None:
     assert not config.features.candidate
 
 
-def test_events_with_times_learn_the_next_candidate(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("num_sessions", "ranked"), [(9, False), (10_000, True)])
+def test_events_with_times_learn_the_next_candidate(
+    tmp_path: Path, num_sessions: int, ranked: bool
+) -> None:
     # Every session: 0, 1, 0 within two minutes, so a third of the events returns to a candidate.
     file = tmp_path / "clicks.parquet"
-    events = [(f"s{s}", i % 2, 1_700_000_000_000 + 60_000 * i) for s in range(9) for i in range(3)]
+    times = [1_700_000_000_000 + 60_000 * i for i in range(3)]
+    events = [(f"s{s}", i % 2, times[i]) for s in range(num_sessions) for i in range(3)]
     pl.DataFrame(events, ["session", "item", "ts"], orient="row").write_parquet(file)
     written = _draft(tmp_path / "clicks.yaml", file, query_id="session", timestamp="ts")
     assert written.config.training.objective == "next_candidate"
@@ -201,6 +205,7 @@ def test_events_with_times_learn_the_next_candidate(tmp_path: Path) -> None:
     assert (model.history_encoder, model.similarity) == ("recency", "cosine")
     assert model.share_candidate_ids
     assert training.learning_rate == 0.02
+    assert written.config.ranking.enabled is ranked
     assert written.config.evaluation.exclude_seen is False
     assert written.config.data.timestamp_unit == "ms"
     assert written.config.data.interactions == "clicks.parquet"
