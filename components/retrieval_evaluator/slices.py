@@ -1,5 +1,6 @@
 """Metrics of slices of the events: by kind of query or candidate, by repeat, by feature value."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,9 +55,10 @@ def feature_labels(values: Labels) -> Labels:
     """Return the values of a feature as text, with labels for missing and rare values."""
     text = np.array([value.decode("utf-8", "replace") for value in values], object)
     text[text == ""] = "(missing)"
-    names, counts = np.unique(text.astype(str), return_counts=True)
-    kept = names[np.argsort(-counts, kind="stable")[:_MAX_VALUES]]
-    return np.where(np.isin(text.astype(str), kept), text, "(other)").astype(object)
+    counts = Counter(text.tolist())
+    kept = set(sorted(counts, key=lambda value: (-counts[value], value))[:_MAX_VALUES])
+    is_kept = np.array([value in kept for value in text], bool)
+    return np.where(is_kept, text, "(other)").astype(object)
 
 
 def slice_metrics(

@@ -14,6 +14,7 @@ from models.features.spec import (
     FeatureConfig,
     FeatureSpec,
 )
+from models.features.vocabularies import escape_line_ends
 
 SPEC_KEY = "feature_spec"
 QUERY_VOCABULARY_KEY = "query_vocabulary"
@@ -74,8 +75,14 @@ def _transformed_feature(
     if feature.kind == "numeric":
         if feature.buckets is not None:
             return tft.bucketize(values, feature.buckets)
-        return tft.scale_to_z_score(values)
-    words = tokens(values) if feature.kind == "text" else values
+        # In float32, the squares of large numbers lose digits or overflow.
+        scaled = tft.scale_to_z_score(tf.cast(values, tf.float64))
+        return tf.cast(scaled, tf.float32)
+    words = (
+        tokens(values)
+        if feature.kind == "text"
+        else values.with_values(escape_line_ends(values.values))
+    )
     return _vocabulary_indices(
         words,
         name,

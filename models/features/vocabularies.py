@@ -1,6 +1,7 @@
 """The vocabularies that Transform computed: sizes, counts and values."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from models.features.spec import FeatureSpec
+
+_ESCAPED = re.compile(rb"\\([\\nr])")
+_RAW = {b"\\": b"\\", b"n": b"\n", b"r": b"\r"}
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,24 @@ def read_vocabularies(directory: str, spec: FeatureSpec) -> dict[str, Sequence[b
 
 
 def read_vocabulary(path: str, *, counted: bool) -> list[bytes]:
-    """Return the values of a vocabulary file; with `counted`, each line starts with a count."""
+    """Return the values of a vocabulary file.
+
+    With `counted`, each line starts with a count and holds an ID, otherwise an escaped value.
+    """
     with tf.io.gfile.GFile(path, "rb") as file:
         # `splitlines` would also split at characters that Transform allows in values.
         lines: list[bytes] = file.read().split(b"\n")
     lines.pop()
-    return [line.partition(b" ")[2] for line in lines] if counted else lines
+    if counted:
+        return [line.partition(b" ")[2] for line in lines]
+    return [_ESCAPED.sub(lambda found: _RAW[found[1]], line) for line in lines]
+
+
+def escape_line_ends(values: tf.Tensor) -> tf.Tensor:
+    """Escape backslashes and line ends in feature values, so that each fits into a line.
+
+    Transform leaves values with line ends out of a vocabulary. `read_vocabulary` restores them.
+    """
+    for pattern, replacement in ((r"\\", r"\\\\"), ("\n", r"\\n"), ("\r", r"\\r")):
+        values = tf.strings.regex_replace(values, pattern, replacement)
+    return values

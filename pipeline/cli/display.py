@@ -193,7 +193,7 @@ def show_evaluation(report: Mapping[str, Any]) -> None:
     of_events = metric.removeprefix("query_").replace("precision", "hit_rate").replace("map", "mrr")
     rankers = _main_rankers(report)
     slices = {
-        f"{name}: {value}": [
+        f"{name}: {value if value.isprintable() else repr(value)}": [
             f"{found['num_events']:,}",
             *(found["metrics"][ranker][of_events] for ranker in rankers),
         ]
@@ -248,7 +248,7 @@ def _print_numbers(
         table.add_column(heading, justify="right", style=style, overflow="fold")
     for name, values in rows.items():
         cells = [value if isinstance(value, str) else _number(value) for value in values]
-        table.add_row(name, *cells, style="bold" if name == "model" else "")
+        table.add_row(escape(name), *cells, style="bold" if name == "model" else "")
     print_table(table)
 
 

@@ -48,6 +48,9 @@ def timeline(user: str, items: list[str], **features: list[Any]) -> Row:
     return {"user": [user], "item": items, "rating": [4.0] * len(items), **events, **features}
 
 
+# A category that a file of lines cannot hold as it is.
+LINE_ENDS = "x\r\ny\\n\u2028\0 "
+
 # Events and the catalogue together give every candidate a count of its own: a b 5, ü→漢 4, a 3,
 # c 2, d 1.
 TIMELINES = [
@@ -58,11 +61,11 @@ TIMELINES = [
     timeline("u5", [], country=["FR"]),
 ]
 CATALOGUE: list[Row] = [
-    {"item": ["a b"], "title": ["The Thing, 1982!"], "genres": ["x y", "z"], "year": [1980.0]},
-    {"item": ["ü→漢"], "title": ["東京 物語 the"], "genres": ["x y"], "year": [2000.0]},
+    {"item": ["a b"], "title": ["The Thing, 1982!"], "genres": [LINE_ENDS, "z"], "year": [1980.0]},
+    {"item": ["ü→漢"], "title": ["東京 物語 the"], "genres": [LINE_ENDS], "year": [2000.0]},
     {"item": ["a"], "title": ["ÉTÉ été thing THE the"], "genres": ["rare", "z"]},
     {"item": ["c"], "year": [2020.0]},
-    {"item": ["d"], "title": ["..."], "genres": ["z", "x y"]},
+    {"item": ["d"], "title": ["..."], "genres": ["z", LINE_ENDS]},
 ]
 
 

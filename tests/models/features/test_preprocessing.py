@@ -35,7 +35,7 @@ def test_sizes_hold_the_out_of_vocabulary_bucket(transformed: Any, raw_spec: Fea
     sizes = FeatureSizes.from_transform(transformed.output, raw_spec, query_vocabulary=True)
     assert (sizes.queries, sizes.candidates) == (6, 6)
     # Two countries and the bucket; two buckets of visits; words: the, thing, 1982, 東京, 物語, été;
-    # genres that come twice or more: "x y" and z. Ages and years have no size.
+    # genres that come twice or more: LINE_ENDS and z. Ages and years have no size.
     assert sizes.features == {"country": 3, "visits": 2, "title": 7, "genres": 3}
 
 
