@@ -1,7 +1,7 @@
 """First Beam pipeline: read and check all files, and write their rows to ordered buckets."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ from components.interactions.rows import bad_rows
 from components.interactions.rows.bad_rows import StoredBadRows
 from components.interactions.rows.checks import deduplicate_rows, rated_high_enough, read_rows
 from components.interactions.rows.missing_words import WordCounts, count_missing_words
+from components.interactions.rows.outliers import NumberSketch
 from components.interactions.sources.columns import FILE, LINE, TIME_US, source_columns
 from components.interactions.sources.files import SourceFile
 from components.interactions.splits.cut_time import write_sorted_times
@@ -38,13 +39,17 @@ _FACTS = "facts"
 
 @dataclass(frozen=True)
 class FileFacts:
-    """Results of reading one file; `failure` is the error that ended reading, or None."""
+    """Results of reading one file; `failure` is the error that ended reading, or None.
+
+    `numbers` has a sketch of each numeric feature by name.
+    """
 
     source: Source
     index: int
     num_rows: int
     num_good: int
     failure: str | None = None
+    numbers: Mapping[str, NumberSketch] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -116,17 +121,22 @@ def _read_file(keyed: tuple[Any, Iterable[SourceFile]], plan: IngestPlan) -> Ite
     (file,) = keyed[1]
     num_rows = num_good = 0
     failure = None
+    columns = source_columns(plan.config, file.source)
+    numbers = {column.key: NumberSketch() for column in columns if column.kind == "number"}
     try:
         for good, bad in read_rows(plan.config, file, plan.sizing.block_bytes):
             num_rows += len(good) + len(bad)
             num_good += len(good)
+            for name, sketch in numbers.items():
+                sketch.add(good[name])
             for bucket, segment in _spread(file.source, good, plan):
                 yield (file.source, bucket), segment
             for stored in bad_rows.store(plan, file.source, bad):
                 yield TaggedOutput(_FACTS, stored)
     except UnreadableFileError as error:
         failure = str(error)
-    yield TaggedOutput(_FACTS, FileFacts(file.source, file.index, num_rows, num_good, failure))
+    facts = FileFacts(file.source, file.index, num_rows, num_good, failure, numbers)
+    yield TaggedOutput(_FACTS, facts)
 
 
 def _spread(source: Source, rows: pa.Table, plan: IngestPlan) -> Iterator[tuple[int, Segment]]:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -21,6 +21,7 @@ from components.interactions.rows.bad_rows import (
     write_rejected,
 )
 from components.interactions.rows.missing_words import missing_word_warnings
+from components.interactions.rows.outliers import NumberSketch
 from components.interactions.sources.columns import source_columns
 from components.interactions.spans.choice import empty_spans
 from components.interactions.spans.pattern import ChosenSpans, SpanFiles
@@ -46,7 +47,10 @@ def make_catalogue_report(
         "candidates": candidates["candidates"],
         "repeated_candidate_rows": _repeated(facts, "candidates"),
         "rejected_rows": count_by_reason(facts.rejects),
-        "warnings": missing_word_warnings(missing_words, plan.config.data.missing_values),
+        "warnings": [
+            *missing_word_warnings(missing_words, plan.config.data.missing_values),
+            *_number_warnings(plan, facts),
+        ],
     }
     if plan.config.data.candidates is not None:
         report["candidates_added_from_train_events"] = candidates["candidates_added"]
@@ -167,6 +171,21 @@ def _ignored(plan: IngestPlan, source: Source) -> list[str]:
 
 def _repeated(facts: ReadFacts, source: Source) -> int:
     return sum(bucket.num_repeated for bucket in facts.of_source(source))
+
+
+def _number_warnings(plan: IngestPlan, facts: ReadFacts) -> Iterator[str]:
+    spec = plan.config.spec
+    for source, features in (
+        ("queries", spec.query_features),
+        ("candidates", spec.candidate_features),
+    ):
+        for name, feature in features.items():
+            if feature.kind == "numeric" and feature.buckets is None:
+                sketch = NumberSketch()
+                for file in facts.files:
+                    if file.source == source and name in file.numbers:
+                        sketch.merge(file.numbers[name])
+                yield from sketch.warnings(f"{source}.features.{name}")
 
 
 def _cut(cut: Cut | None) -> dict[str, str] | None:

@@ -16,6 +16,8 @@ HISTORY_KEY = "history"
 EXCLUDE_KEY = "exclude"
 # An input of the served signatures with this prefix filters by a candidate feature.
 ALLOW_PREFIX = "allow_"
+# The largest number whose square is a finite float32. Larger ones ruin sums and norms.
+LARGEST_NUMBER = 1.8e19
 
 # Keys of Examples and of served signatures, which IDs and features must not use.
 RESERVED_KEYS = frozenset(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from models.features.spec import HISTORY_KEY, FeatureConfig, FeatureSpec
+from models.features.spec import HISTORY_KEY, LARGEST_NUMBER, FeatureConfig, FeatureSpec
 
 
 def query_inputs(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
@@ -27,11 +27,11 @@ def candidate_inputs(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
 def to_sparse(values: tf.Tensor) -> tf.SparseTensor:
     """Convert `[batch]` or `[batch, n]` to a sparse `[batch, n]` without missing values.
 
-    Empty strings and non-finite numbers are missing values.
+    Missing values are empty strings, NaN, and the numbers that ingestion rejects as too large.
     """
     if values.shape.rank == 1:
         values = values[:, None]
-    present = values != "" if values.dtype == tf.string else tf.math.is_finite(values)
+    present = values != "" if values.dtype == tf.string else tf.abs(values) <= LARGEST_NUMBER
     positions = tf.where(present)
     shape = tf.shape(values, out_type=tf.int64)
     return tf.SparseTensor(positions, tf.gather_nd(values, positions), shape)

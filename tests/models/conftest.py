@@ -54,9 +54,9 @@ LINE_ENDS = "x\r\ny\\n\u2028\0 "
 # Events and the catalogue together give every candidate a count of its own: a b 5, ü→漢 4, a 3,
 # c 2, d 1.
 TIMELINES = [
-    timeline("u 1", ["a b", "ü→漢", "a b", "c"], age=[20.0], visits=[1.0], country=["CH"]),
+    timeline("u 1", ["a b", "ü→漢", "a b", "c"], age=[-1.8e19], visits=[1.0], country=["CH"]),
     timeline("u2", ["ü→漢", "a", "a b"], visits=[2.0], country=["CH"]),
-    timeline("→3", ["a b"], age=[40.0], visits=[30.0], country=["JP"]),
+    timeline("→3", ["a b"], age=[1.8e19], visits=[30.0], country=["JP"]),
     timeline("u4", ["a", "ü→漢"], visits=[40.0], country=["JP"]),
     timeline("u5", [], country=["FR"]),
 ]

@@ -21,7 +21,9 @@ from components.interactions.sources.block import (
     NOT_UTF8,
     SEVERAL,
     TIME_OUT_OF_RANGE,
+    TOO_LARGE,
 )
+from models.features.spec import LARGEST_NUMBER
 
 Mask = npt.NDArray[np.bool_]
 Faults = tuple[tuple[str, Mask], ...]
@@ -133,17 +135,21 @@ def identifier(raw: Any, normalizations: Sequence[IdNormalization] = ()) -> Valu
 
 
 def number(raw: Any, *, required: bool = False) -> Values:
-    """Convert to float32. Empty values become null; if `required`, they are also invalid."""
+    """Convert to float32. Empty values become null; if `required`, they are also invalid.
+
+    The square of each number must be a finite float32.
+    """
     faults: Faults = ()
     if _is_numeric(raw.type):
         absent, wide = pc.is_null(raw), raw.cast(pa.float64(), safe=False)
     else:
         faults, words, absent = _words(raw)
         wide = _parsed(words, pl.Float64)
-    narrow = wide.cast(pa.float32(), safe=False)
-    odd = pc.and_(pc.invert(pc.is_finite(narrow).fill_null(False)), pc.invert(absent))
+    odd = pc.and_(pc.invert(pc.is_finite(wide).fill_null(False)), pc.invert(absent))
+    large = pc.greater(pc.abs(wide), LARGEST_NUMBER).fill_null(False)
     missing = ((MISSING, _mask(absent)),) if required else ()
-    return Values(narrow, (*faults, (NOT_A_NUMBER, _mask(odd)), *missing))
+    found = ((NOT_A_NUMBER, _mask(odd)), (TOO_LARGE, _mask(large)), *missing)
+    return Values(wide.cast(pa.float32(), safe=False), (*faults, *found))
 
 
 def time(raw: Any, unit: TimestampUnit) -> Values:
@@ -161,6 +167,9 @@ def time(raw: Any, unit: TimestampUnit) -> Values:
         return _epoch(raw.cast(pa.int64()), pc.is_null(raw), kind.unit)
     if unit == "iso8601":
         return _iso_8601(raw)
+    if pa.types.is_uint64(kind):
+        # A plain cast would wrap large counts to negative ones.
+        raw = pc.min_element_wise(raw, pa.scalar(_INT64_MAX, kind), skip_nulls=False)
     if _is_numeric(kind):
         counts = raw.cast(pa.int64() if pa.types.is_integer(kind) else pa.float64(), safe=False)
         return _epoch(counts, pc.is_null(raw), unit)

@@ -326,3 +326,15 @@ def test_an_event_without_its_type_is_a_bad_row(ingestion: Any):
     ingestion.write("events.csv", "q,c,t,did\nu,a,1,view\nu,b,2,\n")
     with pytest.raises(BadRowsError, match="did"):
         ingestion.run(typed(ingestion))
+
+
+def test_a_sentinel_in_any_file_is_a_warning_of_the_report(ingestion: Any):
+    ingestion.write("events.csv", EVENTS)
+    for part in range(2):
+        ages = [(f"u{part}-{n}", n) for n in range(20, 60)] + [(f"none-{part}", -999)]
+        rows = "".join(f"{name},{age},x\n" for name, age in ages)
+        ingestion.write(f"users-{part}.csv", "q,age,country\n" + rows)
+    features = FeaturesConfig(query=FEATURES.query)
+    found = ingestion("events.csv", queries="users-*.csv", features=features, sizing=TINY)
+    (warning,) = found.report["warnings"]
+    assert "`queries.features.age`: 2 of 82 values are -999" in warning

@@ -29,6 +29,8 @@ def test_missing_and_rare_feature_values_have_slices_of_their_own():
     assert labels[1] == "(other)"
     assert set(labels[2:]) == {str(n) for n in range(20)}
     assert feature_labels(np.array([b"", "ü".encode()], object)).tolist() == ["(missing)", "ü"]
+    odd = [b"a", b"a\0", b"a\n", b"[/a]"]
+    assert feature_labels(np.array(odd, object)).tolist() == [value.decode() for value in odd]
     assert feature_labels(np.zeros(0, object)).tolist() == []
 
 

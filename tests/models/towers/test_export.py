@@ -106,8 +106,8 @@ def test_an_empty_query_is_the_zero_vector_with_a_one_for_the_bias(towers: Saved
     np.testing.assert_allclose(nothing, [0.0] * DIMENSION + [1.0], atol=1e-6)
 
 
-@pytest.mark.parametrize("number", [NAN, math.inf, -math.inf])
-def test_non_finite_numbers_count_as_missing(towers: SavedTowers, number: float):
+@pytest.mark.parametrize("number", [NAN, math.inf, -math.inf, 3.4e38])
+def test_non_finite_and_too_large_numbers_count_as_missing(towers: SavedTowers, number: float):
     embedded = towers.embed_queries(
         raw_queries([{"user": "u2", "age": number, "visits": number}, {"user": "u2"}])
     )

@@ -120,10 +120,14 @@ def test_numbers_are_read_and_empty_is_missing(column: Any, expected: list[Any])
 
 
 @pytest.mark.parametrize(
-    "value", [b"x", b"1,5", b"nan", b"inf", b"-inf", b"1e39", b"1e999", b"0x1"]
+    ("value", "reason"),
+    [
+        *((text, block.NOT_A_NUMBER) for text in (b"x", b"1,5", b"nan", b"-inf", b"1e999", b"0x1")),
+        *((text, block.TOO_LARGE) for text in (b"3.4028235e38", b"-9.96921e36", b"1e39", b"2e19")),
+    ],
 )
-def test_a_number_outside_float32_is_a_fault(value: bytes):
-    assert faults(column_types.number(csv_column(b"1", value, b""))) == {1: block.NOT_A_NUMBER}
+def test_a_number_without_a_square_in_float32_is_a_fault(value: bytes, reason: str):
+    assert faults(column_types.number(csv_column(b"-1.7e19", value, b""))) == {1: reason}
 
 
 @pytest.mark.parametrize(
@@ -185,6 +189,23 @@ def test_parquet_numbers_must_be_finite_and_can_be_times():
     assert faults(times) == {1: block.NOT_A_TIME, 2: block.MISSING}
     assert times.array.to_pylist()[0] == 1_250_000
     assert column_types.time(pa.array([5, 6]), "ms").array.to_pylist() == [5000, 6000]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        pa.array([2**64 - 1, 2**63, 2**63 - 1], pa.uint64()),
+        pa.array([-(2**63), 2**63 - 1], pa.int64()),
+        pa.array([1e300, -1e300]),
+        pa.array([Decimal(10) ** 30]),
+    ],
+)
+def test_extreme_numbers_are_never_wrapped_to_times(numbers: Any, unit: Any):
+    found = column_types.time(numbers, unit)
+    assert faults(found) == dict.fromkeys(range(len(numbers)), block.TIME_OUT_OF_RANGE)
+    fine = column_types.time(pa.array([7, None], pa.uint64()), "s")
+    assert (faults(fine), good(fine)) == ({1: block.MISSING}, [7_000_000])
 
 
 def test_arrow_times_keep_their_unit():
