@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
-from serving.clients.model import SignatureSpec, Tensor
+from serving.clients.model import SignatureSpec, Tensor, shown
 from serving.errors import InternalError, InvalidArgumentError
 
 CANDIDATE_IDS = "candidate_ids"
@@ -55,10 +56,12 @@ class Embedding:
     model_version: int | None
 
 
-def check_k(signature: SignatureSpec, k: int | None) -> None:
+def check_k(signature: SignatureSpec, k: Any) -> None:
     """Check that the model can return `k` candidates, if its metadata contains the number."""
     if k is None:
         return
+    if not isinstance(k, int) or isinstance(k, bool) or not abs(k) < 2**63:
+        raise InvalidArgumentError(f"k must be an integer, got {shown(k)}")
     if k < 1:
         raise InvalidArgumentError(f"k must be at least 1, got {k}")
     spec = signature.outputs.get(CANDIDATE_IDS)

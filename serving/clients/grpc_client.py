@@ -10,11 +10,11 @@ import grpc
 
 from serving.clients.answer import Embedding, Recommendations
 from serving.clients.messages import METHODS, GrpcProtocol, Message
-from serving.clients.model import ModelMetadata, VersionStatus
+from serving.clients.model import ModelMetadata, VersionStatus, encode_text
 from serving.clients.retrieval_client import BlockingClient, ClientOptions, RetrievalMethods
 from serving.clients.retry import Flow
 from serving.clients.tls import TlsOptions
-from serving.errors import ServingError, UnavailableError, from_grpc_code
+from serving.errors import InvalidArgumentError, ServingError, UnavailableError, from_grpc_code
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -38,6 +38,9 @@ _REPLICA_SCHEMES = ("dns:", "ipv4:", "ipv6:")
 
 def make_channel(library: Any, target: str, tls: TlsOptions | None) -> Any:
     """Return a new channel from `library`, which is `grpc` or `grpc.aio`."""
+    if not isinstance(target, str):
+        raise InvalidArgumentError(f"target must be like 'host:8500', got {target!r}")
+    encode_text(target)
     options: tuple[tuple[str, Any], ...] = _CHANNEL_OPTIONS
     if target.startswith(_REPLICA_SCHEMES):
         options += (("grpc.lb_policy_name", "round_robin"),)

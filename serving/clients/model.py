@@ -9,6 +9,8 @@ from typing import Any
 
 from serving.errors import InternalError, InvalidArgumentError
 
+_SHOWN_CHARACTERS = 100
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelChoice:
@@ -17,7 +19,7 @@ class ModelChoice:
     The server resolves a label, such as `stable`, to a version.
 
     Raises:
-        InvalidArgumentError: If both a version and a label are given.
+        InvalidArgumentError: If both a version and a label are given, or one is invalid.
     """
 
     name: str
@@ -25,6 +27,15 @@ class ModelChoice:
     label: str | None = None
 
     def __post_init__(self) -> None:
+        version = self.version
+        if version is not None and not (type(version) is int and 0 <= version < 2**63):
+            raise InvalidArgumentError(
+                f"model_version must be an integer from 0, got {shown(version)}"
+            )
+        for argument, text in (("model_name", self.name), ("version_label", self.label or "")):
+            if not isinstance(text, str):
+                raise InvalidArgumentError(f"{argument} must be a string, got {shown(text)}")
+            encode_text(text)
         if self.version is not None and self.label is not None:
             raise InvalidArgumentError(
                 "Pass at most one of model_version and version_label, got "
@@ -113,10 +124,31 @@ class Tensor:
 
 
 def encode_text(text: str) -> bytes:
-    """Encode a string as UTF-8; surrogate escapes from `decode_text` become the original bytes."""
-    return text.encode("utf-8", "surrogateescape")
+    """Encode a string as UTF-8; surrogate escapes from `decode_text` become the original bytes.
+
+    Raises:
+        InvalidArgumentError: The string contains half a surrogate pair.
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        half = text[error.start : error.end]
+        raise InvalidArgumentError(
+            f"Text must not contain half of a surrogate pair, got {half!r}"
+        ) from error
 
 
 def decode_text(content: bytes) -> str:
     """Decode UTF-8, with surrogate escapes for bytes that are not valid UTF-8."""
     return content.decode("utf-8", "surrogateescape")
+
+
+def shown(value: Any) -> str:
+    """Return a value and its type for a message."""
+    try:
+        text = repr(value)
+    except Exception:  # Python refuses to write integers of many digits.
+        text = "a value that cannot be shown"
+    if len(text) > _SHOWN_CHARACTERS:
+        text = text[:_SHOWN_CHARACTERS] + "…"
+    return f"{text} of type {type(value).__name__}"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from serving.clients.model import SignatureSpec, Tensor, TensorSpec
+from serving.clients.model import SignatureSpec, Tensor, TensorSpec, shown
 from serving.errors import InvalidArgumentError
 
 HISTORY = "history"
@@ -15,15 +16,25 @@ EXCLUDE = "exclude"
 # An input with this prefix contains the allowed values of a candidate feature.
 ALLOW_PREFIX = "allow_"
 
-FeatureValue = str | float | int | Sequence[str]
+FeatureValue = str | float | int | Iterable[str] | None
 
 _MISSING: Any = object()
-_FLOATS = ("float", "double")
+FLOATS = ("float", "double")
+# The largest number of each type.
+_LIMITS = {
+    "float": (2 - 2**-23) * 2.0**127,
+    "double": sys.float_info.max,
+    "int32": 2**31 - 1,
+    "int64": 2**63 - 1,
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Query:
     """One query for recommendations or an embedding.
+
+    Lists may be any iterables, such as NumPy arrays or generators, and values may be NumPy scalars;
+    they become tuples and plain values. None means that an attribute or a feature is not given.
 
     Attributes:
         query_id: The query id, for example a user id; "" if there is none.
@@ -41,10 +52,59 @@ class Query:
     exclude: Sequence[str] = ()
     filters: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = plain(getattr(self, field.name))
+            if field.name in ("features", "filters"):
+                value = _named_values(field.name, value)
+            elif value is None:
+                value = field.default
+            elif field.name != "query_id" and not isinstance(value, tuple):
+                raise InvalidArgumentError(
+                    f"{field.name!r} must be a list of strings, got {shown(value)}"
+                )
+            object.__setattr__(self, field.name, value)
+
     @property
     def is_restricted(self) -> bool:
         """Return whether the query has exclusions or filters."""
-        return bool(self.exclude) or any(self.filters.values())
+        return bool(self.exclude or self.filters)
+
+
+def plain(value: Any) -> Any:
+    """Convert iterables, except strings and mappings, to tuples, and scalars to Python values.
+
+    NumPy arrays and scalars and the columns of pandas and PyArrow have a method `tolist`. Bytes
+    become strings if they are valid UTF-8.
+    """
+    if isinstance(value, (str, Mapping)):
+        return value
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
+    to_list = getattr(value, "tolist", None)
+    if callable(to_list):
+        value = to_list()
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
+        try:
+            return tuple([item if type(item) is str else plain(item) for item in value])
+        except TypeError:  # A scalar of a class whose arrays are iterable.
+            return value
+    return value
+
+
+def _named_values(argument: str, values: Any) -> dict[str, Any]:
+    """Return the features or filters that are given."""
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise InvalidArgumentError(f"{argument} must be a mapping by name, got {shown(values)}")
+    found = {name: plain(value) for name, value in values.items()}
+    if argument == "filters":
+        found = {name: None if isinstance(v, tuple) and not v else v for name, v in found.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def find_id_name(signature: SignatureSpec, given: str | None, argument: str) -> str:
@@ -55,7 +115,7 @@ def find_id_name(signature: SignatureSpec, given: str | None, argument: str) -> 
         if spec.dtype == "string" and spec.rank == 1 and name not in (HISTORY, EXCLUDE)
     ]
     if given is not None:
-        if given not in signature.inputs:
+        if given not in list(signature.inputs):
             raise InvalidArgumentError(
                 f"{argument} must be an input of {signature.name!r}, such as "
                 f"{_quoted(options)}, got {given!r}"
@@ -91,16 +151,16 @@ def _check_names(signature: SignatureSpec, id_name: str, query: Query) -> None:
             raise InvalidArgumentError(f"The model's signature {signature.name!r} takes no {name}")
     allowing = {name for name, spec in signature.inputs.items() if _is_filter(name, spec)}
     for name in query.filters:
-        if ALLOW_PREFIX + name not in allowing:
+        if f"{ALLOW_PREFIX}{name}" not in allowing:
             raise InvalidArgumentError(
                 f"The model's signature {signature.name!r} has no filter {name!r}; "
-                + _suggestion(name, {allow.removeprefix(ALLOW_PREFIX) for allow in allowing})
+                + _suggestion(str(name), {allow.removeprefix(ALLOW_PREFIX) for allow in allowing})
             )
     features = set(signature.inputs) - {id_name, HISTORY, EXCLUDE}
     for name in query.features:
         if name not in features:
             raise InvalidArgumentError(
-                f"The model has no feature {name!r}; {_suggestion(name, features - allowing)}"
+                f"The model has no feature {name!r}; {_suggestion(str(name), features - allowing)}"
             )
 
 
@@ -127,7 +187,7 @@ def _column(name: str, spec: TensorSpec, values: list[Any]) -> Tensor:
     for value in column:
         if not _has_type(value, spec.dtype):
             raise InvalidArgumentError(
-                f"{name!r} must be a {spec.dtype}, got {value!r} of type {type(value).__name__}"
+                f"{name!r} must be {_needed(value, spec)}, got {shown(value)}"
             )
     return Tensor(spec.dtype, (len(column),), column)
 
@@ -135,8 +195,16 @@ def _column(name: str, spec: TensorSpec, values: list[Any]) -> Tensor:
 def _padded(name: str, spec: TensorSpec, values: list[Any]) -> Tensor:
     rows = [() if value is _MISSING else value for value in values]
     for row in rows:
-        if isinstance(row, str) or not all(_has_type(item, spec.dtype) for item in row):
-            raise InvalidArgumentError(f"{name!r} must be a list of {spec.dtype}s, got {row!r}")
+        if not isinstance(row, tuple):
+            raise InvalidArgumentError(
+                f"{name!r} must be a list of {spec.dtype}s, got {shown(row)}"
+            )
+        for item in row:
+            if not _has_type(item, spec.dtype):
+                raise InvalidArgumentError(
+                    f"{name!r} must be a list of {spec.dtype}s; each must be "
+                    f"{_needed(item, spec)}, got {shown(item)}"
+                )
     width = max((len(row) for row in rows), default=0)
     if spec.shape and spec.shape[1] is not None:
         if width > spec.shape[1]:
@@ -152,7 +220,7 @@ def _padded(name: str, spec: TensorSpec, values: list[Any]) -> Tensor:
 def _missing_value(name: str, spec: TensorSpec) -> Any:
     if spec.dtype == "string":
         return ""
-    if spec.dtype in _FLOATS:
+    if spec.dtype in FLOATS:
         return float("nan")
     raise InvalidArgumentError(
         f"The feature {name!r} must be given, because {spec.dtype} has no value for unknown"
@@ -164,7 +232,16 @@ def _has_type(value: Any, dtype: str) -> bool:
         return isinstance(value, str)
     if isinstance(value, bool):
         return dtype == "bool"
-    return isinstance(value, (int, float) if dtype in _FLOATS else int)
+    if not isinstance(value, (int, float) if dtype in FLOATS else int):
+        return False
+    limit = _LIMITS.get(dtype)
+    # NaN, which is not equal to itself, stands for unknown.
+    return limit is None or value != value or -limit - 1 <= value <= limit
+
+
+def _needed(value: Any, spec: TensorSpec) -> str:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return f"a {spec.dtype}" + (" within its range" if is_number and spec.dtype in _LIMITS else "")
 
 
 def _quoted(names: Collection[str]) -> str:

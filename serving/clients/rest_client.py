@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import ssl
 import threading
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ from serving.clients.model import (
     decode_text,
     encode_text,
 )
+from serving.clients.query import FLOATS
 from serving.clients.retrieval_client import BlockingClient, ClientOptions
 from serving.clients.retry import Deadline, Exchange
 from serving.clients.tls import TlsOptions
@@ -66,17 +68,23 @@ class RestRetrievalClient(BlockingClient):
         tls: TlsOptions | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except (AttributeError, ValueError):  # not a string, or an invalid port
+            parts, host, port = urlsplit(""), None, None
+        if parts.scheme not in ("http", "https") or not host:
             raise InvalidArgumentError(f"url must be like 'http://host:8501', got {url!r}")
         if tls is not None and parts.scheme != "https":
             raise InvalidArgumentError(f"tls needs an https URL, got {url!r}")
         self._ssl_context = (tls or TlsOptions()).ssl_context() if parts.scheme == "https" else None
-        self._server_name = (tls and tls.server_name) or parts.hostname
-        self._host, self._port = parts.hostname, parts.port
+        self._server_name = (tls and tls.server_name) or host
+        self._host, self._port = host, port
         self._local = threading.local()
         super().__init__(
-            lambda model: RestProtocol(parts.path.rstrip("/"), model), model_name, **options
+            lambda model: RestProtocol(quote(parts.path.rstrip("/"), "/%"), model),
+            model_name,
+            **options,
         )
 
     def close(self) -> None:
@@ -93,7 +101,7 @@ class RestRetrievalClient(BlockingClient):
         except TimeoutError as error:
             self.close()
             raise DeadlineExceededError(f"No answer within {timeout_s:.3g} s") from error
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, UnicodeError, http.client.HTTPException) as error:
             self.close()
             raise UnavailableError(
                 f"Cannot reach {self._host}:{self._port}: {error or type(error).__name__}"
@@ -256,6 +264,11 @@ def _nested(tensor: Tensor) -> list[Any]:
 
 
 def _tensor(value: Any, dtype: str) -> Tensor:
-    if not (value and isinstance(value[0], list)):
-        return Tensor(dtype, (len(value),), value)
-    return Tensor(dtype, (len(value), len(value[0])), [item for row in value for item in row])
+    if value and isinstance(value[0], list):
+        shape: tuple[int, ...] = (len(value), len(value[0]))
+        value = [item for row in value for item in row]
+    else:
+        shape = (len(value),)
+    if dtype in FLOATS and None in value:  # JSON has no NaN.
+        value = [math.nan if item is None else item for item in value]
+    return Tensor(dtype, shape, value)

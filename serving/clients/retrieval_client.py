@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, overload
 
 from serving.clients.answer import (
@@ -20,13 +20,27 @@ from serving.clients.answer import (
     read_embeddings,
     read_recommendations,
 )
-from serving.clients.model import ModelChoice, ModelMetadata, SignatureSpec, VersionStatus
-from serving.clients.query import FeatureValue, Query, build_inputs, find_id_name
+from serving.clients.model import (
+    ModelChoice,
+    ModelMetadata,
+    SignatureSpec,
+    VersionStatus,
+    shown,
+)
+from serving.clients.query import (
+    FeatureValue,
+    Query,
+    build_inputs,
+    find_id_name,
+    plain,
+)
 from serving.clients.retry import Deadline, Exchange, Flow, RetryPolicy, send_with_retries
 from serving.errors import FailedPreconditionError, InvalidArgumentError, ServingError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+_TIMEOUT_S = 5.0
 
 T = TypeVar("T")
 # Return types of the methods: plain values, or coroutines for asyncio.
@@ -43,8 +57,8 @@ class ClientOptions(TypedDict, total=False):
 
     model_version: int | None
     version_label: str | None
-    timeout_s: float
-    retry_policy: RetryPolicy
+    timeout_s: float | None
+    retry_policy: RetryPolicy | None
     query_id_name: str | None
     candidate_id_name: str | None
 
@@ -61,7 +75,7 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
         model_name: The name under which the model is served.
         model_version: The version that answers requests; by default the newest.
         version_label: The label of that version, such as `stable`, instead of its number.
-        timeout_s: Time limit of a call, including retries.
+        timeout_s: Time limit of a call, including retries; by default 5.
         retry_policy: The number of attempts and the pauses while the server is unavailable.
         query_id_name: The input that takes the query id. It is only needed if several inputs
             could take the id.
@@ -69,7 +83,7 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
             inputs could take the id.
 
     Raises:
-        InvalidArgumentError: If both a version and a label are given.
+        InvalidArgumentError: If an option is invalid, or both a version and a label are given.
     """
 
     def __init__(
@@ -79,14 +93,14 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
         *,
         model_version: int | None = None,
         version_label: str | None = None,
-        timeout_s: float = 5.0,
-        retry_policy: RetryPolicy = RetryPolicy(),
+        timeout_s: float | None = None,
+        retry_policy: RetryPolicy | None = None,
         query_id_name: str | None = None,
         candidate_id_name: str | None = None,
     ) -> None:
-        self._protocol = make_protocol(ModelChoice(model_name, model_version, version_label))
-        self._timeout_s = timeout_s
-        self._retry_policy = retry_policy
+        self._protocol = make_protocol(ModelChoice(model_name, plain(model_version), version_label))
+        self._timeout_s = _TIMEOUT_S if timeout_s is None else timeout_s
+        self._retry_policy = retry_policy or RetryPolicy()
         self._query_id_name = query_id_name
         self._candidate_id_name = candidate_id_name
         self._metadata: ModelMetadata | None = None
@@ -98,30 +112,30 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
     @overload
     def recommend(
         self,
-        query_id: str = ...,
+        query_id: str | None = ...,
         *,
-        history: Sequence[str] = ...,
+        history: Iterable[str] | None = ...,
         features: Mapping[str, FeatureValue] | None = ...,
-        exclude: Sequence[str] = ...,
-        filters: Mapping[str, Sequence[str]] | None = ...,
+        exclude: Iterable[str] | None = ...,
+        filters: Mapping[str, Iterable[str] | None] | None = ...,
         k: int | None = ...,
         timeout_s: float | None = ...,
     ) -> One: ...
 
     @overload
     def recommend(
-        self, *, queries: Sequence[Query], k: int | None = ..., timeout_s: float | None = ...
+        self, *, queries: Iterable[Query], k: int | None = ..., timeout_s: float | None = ...
     ) -> Many: ...
 
     def recommend(
         self,
-        query_id: str = "",
+        query_id: str | None = None,
         *,
-        history: Sequence[str] = (),
+        history: Iterable[str] | None = None,
         features: Mapping[str, FeatureValue] | None = None,
-        exclude: Sequence[str] = (),
-        filters: Mapping[str, Sequence[str]] | None = None,
-        queries: Sequence[Query] | None = None,
+        exclude: Iterable[str] | None = None,
+        filters: Mapping[str, Iterable[str] | None] | None = None,
+        queries: Iterable[Query] | None = None,
         k: int | None = None,
         timeout_s: float | None = None,
     ) -> One | Many:
@@ -129,7 +143,7 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
 
         Args:
             query_id: The query id, for example a user id; "" if there is none.
-            history: Candidate ids of past events, oldest first.
+            history: Candidate ids of past events, oldest first, in any iterable.
             features: The query's features by name; missing features are treated as unknown.
             exclude: Candidate ids that must not be returned.
             filters: Allowed values by candidate feature. A candidate is returned only if, for
@@ -143,14 +157,14 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
             candidates if exclusions and filters leave too few.
 
         Raises:
-            InvalidArgumentError: If a feature or filter is unknown, or `k` is more than the
-                model returns.
+            InvalidArgumentError: If a feature or filter is unknown, a value does not have the type
+                of its input, or `k` is more than the model returns.
             ServingError: Any other error of the server or the connection.
         """
-        query = Query(query_id, history, features or {}, exclude, filters or {})
+        query = _query(query_id, history, features, exclude, filters)
         if queries is not None and query != Query():
             raise InvalidArgumentError("Pass either `queries` or the parts of one query, not both")
-        asked = [query] if queries is None else queries
+        asked = [query] if queries is None else _queries(queries)
         restricted = any(query.is_restricted for query in asked)
         name = "recommend_excluding" if restricted else "serving_default"
         flow = self._search(name, asked, k, timeout_s)
@@ -161,7 +175,7 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
         self,
         candidate_id: str,
         *,
-        filters: Mapping[str, Sequence[str]] | None = ...,
+        filters: Mapping[str, Iterable[str] | None] | None = ...,
         k: int | None = ...,
         timeout_s: float | None = ...,
     ) -> One: ...
@@ -170,8 +184,8 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
     def similar(
         self,
         *,
-        candidate_ids: Sequence[str],
-        filters: Mapping[str, Sequence[str]] | None = ...,
+        candidate_ids: Iterable[str],
+        filters: Mapping[str, Iterable[str] | None] | None = ...,
         k: int | None = ...,
         timeout_s: float | None = ...,
     ) -> Many: ...
@@ -180,8 +194,8 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
         self,
         candidate_id: str | None = None,
         *,
-        candidate_ids: Sequence[str] | None = None,
-        filters: Mapping[str, Sequence[str]] | None = None,
+        candidate_ids: Iterable[str] | None = None,
+        filters: Mapping[str, Iterable[str] | None] | None = None,
         k: int | None = None,
         timeout_s: float | None = None,
     ) -> One | Many:
@@ -191,39 +205,42 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
         """
         if (candidate_id is None) == (candidate_ids is None):
             raise InvalidArgumentError("Pass either `candidate_id` or `candidate_ids`")
-        ids = [candidate_id or ""] if candidate_ids is None else candidate_ids
-        asked = [Query(each, filters=filters or {}) for each in ids]
+        ids = (candidate_id,) if candidate_ids is None else plain(candidate_ids)
+        if not isinstance(ids, tuple):
+            raise InvalidArgumentError(f"candidate_ids must be a list of strings, got {shown(ids)}")
+        asked = [_query(each, filters=filters) for each in ids]
         flow = self._search("similar_candidates", asked, k, timeout_s)
         return self._run(_first(flow) if candidate_ids is None else flow)
 
     def embed_query(
         self,
-        query_id: str = "",
+        query_id: str | None = None,
         *,
-        history: Sequence[str] = (),
+        history: Iterable[str] | None = None,
         features: Mapping[str, FeatureValue] | None = None,
         timeout_s: float | None = None,
     ) -> Vector:
         """Return the `Embedding` of a query."""
-        query = Query(query_id, history, features or {})
+        query = _query(query_id, history, features)
         return self._run(_first(self._predict("embed_query", [query], read_embeddings, timeout_s)))
 
-    def embed_queries(self, queries: Sequence[Query], *, timeout_s: float | None = None) -> Vectors:
+    def embed_queries(self, queries: Iterable[Query], *, timeout_s: float | None = None) -> Vectors:
         """Return the `Embedding` of each query; all are sent in one request.
 
         Exclusions and filters have no effect.
         """
-        return self._run(self._predict("embed_query", queries, read_embeddings, timeout_s))
+        asked = _queries(queries)
+        return self._run(self._predict("embed_query", asked, read_embeddings, timeout_s))
 
     def embed_candidate(
         self,
-        candidate_id: str = "",
+        candidate_id: str | None = None,
         *,
         features: Mapping[str, FeatureValue] | None = None,
         timeout_s: float | None = None,
     ) -> Vector:
         """Return the `Embedding` of a candidate."""
-        candidate = Query(candidate_id, features=features or {})
+        candidate = _query(candidate_id, features=features)
         flow = self._predict("embed_candidate", [candidate], read_embeddings, timeout_s)
         return self._run(_first(flow))
 
@@ -238,6 +255,7 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
     def _search(
         self, name: str, queries: Sequence[Query], k: int | None, timeout_s: float | None
     ) -> Flow[list[Recommendations]]:
+        k = plain(k)
         read = functools.partial(read_recommendations, k=k)
         return self._predict(name, queries, read, timeout_s, k)
 
@@ -308,7 +326,19 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
         return (yield from send_with_retries(exchange, self._retry_policy, deadline))
 
     def _deadline(self, timeout_s: float | None) -> Deadline:
-        return Deadline(self._timeout_s if timeout_s is None else timeout_s)
+        return Deadline(plain(self._timeout_s if timeout_s is None else timeout_s))
+
+
+def _query(*values: Any, **named: Any) -> Query:
+    """Return a query of values that it converts, which its types do not describe."""
+    return Query(*values, **named)
+
+
+def _queries(queries: Any) -> Sequence[Query]:
+    found = plain(queries)
+    if not isinstance(found, tuple) or not all(isinstance(query, Query) for query in found):
+        raise InvalidArgumentError(f"queries must be a list of Query objects, got {shown(queries)}")
+    return found
 
 
 def _first(flow: Flow[list[T]]) -> Flow[T]:

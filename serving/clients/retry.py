@@ -13,7 +13,11 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar
 
-from serving.errors import DeadlineExceededError, ServingError
+from serving.clients.model import shown
+from serving.errors import DeadlineExceededError, InvalidArgumentError, ServingError
+
+# A year. Sockets and gRPC cannot wait for much more.
+_LONGEST_S = 31_536_000
 
 T = TypeVar("T")
 
@@ -66,9 +70,17 @@ class RetryPolicy:
 
 
 class Deadline:
-    """The time limit of a call, which includes all of its requests and pauses."""
+    """The time limit of a call, which includes all of its requests and pauses.
+
+    Raises:
+        InvalidArgumentError: `timeout_s` is not a number up to a year.
+    """
 
     def __init__(self, timeout_s: float) -> None:
+        if not isinstance(timeout_s, (int, float)) or not timeout_s <= _LONGEST_S:
+            raise InvalidArgumentError(
+                f"timeout_s must be at most {_LONGEST_S:,} seconds, got {shown(timeout_s)}"
+            )
         self._timeout_s = timeout_s
         self._ends_at = time.monotonic() + timeout_s
 

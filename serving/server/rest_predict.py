@@ -1,7 +1,8 @@
 """Predict over REST, with JSON in the row or the column format.
 
-The response has the format of the request. As in TensorFlow Serving, strings that are not valid
-UTF-8 are passed through unchanged; internally, their bytes are surrogate escapes.
+The response has the format of the request. Unlike those of TensorFlow Serving, responses are always
+valid JSON: special floats become null, and bytes that are not UTF-8 become U+FFFD. In requests,
+strings that are not valid UTF-8 are read; internally, their bytes are surrogate escapes.
 
 References:
     https://www.tensorflow.org/tfx/serving/api_rest
@@ -31,7 +32,8 @@ _SHOWN_CHARACTERS = 100
 def read_object(body: bytes) -> dict[str, Any]:
     """Parse a request body.
 
-    The tokens NaN and Infinity are accepted as numbers, and a byte order mark is ignored.
+    The tokens NaN and Infinity are accepted as numbers, as null is for NaN. A byte order mark is
+    ignored.
     """
     text = body.decode("utf-8-sig", "surrogateescape")
     try:
@@ -46,8 +48,8 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def write_json(value: Any) -> bytes:
-    """Encode `value` as JSON; special floats become the tokens NaN, Infinity and -Infinity."""
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
+    """Encode `value`, which has no special floats, as JSON."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
 
 
 async def predict_json(
@@ -136,6 +138,8 @@ def _leaf(value: Any, info: InputInfo, dtype: np.dtype[Any]) -> Any:
             return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
         if kind == "b" and isinstance(value, bool):
             return value
+        if kind == "f" and value is None:
+            return math.nan
         if kind == "f" and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
         if kind in "iu" and isinstance(value, int) and not isinstance(value, bool):
@@ -179,14 +183,18 @@ def _to_json(name: str, array: Array) -> Any:
     """Convert an array to nested lists of JSON values."""
     if array.dtype == np.float32:
         # Via the shortest decimal form, so that 0.1 does not become 0.10000000149011612.
-        return array.astype("U32").astype(np.float64).tolist()
+        array = array.astype("U32").astype(np.float64)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        values = array.astype(object)
+        values[~np.isfinite(array)] = None
+        return values.tolist()
     if array.dtype != np.object_:
         return array.tolist()
     texts: Array = np.empty(array.size, object)
     if name.endswith(_BYTES_SUFFIX):
         texts[:] = [{"b64": base64.b64encode(value).decode()} for value in array.ravel()]
     else:
-        texts[:] = [value.decode("utf-8", "surrogateescape") for value in array.ravel()]
+        texts[:] = [value.decode("utf-8", "replace") for value in array.ravel()]
     return texts.reshape(array.shape).tolist()
 
 

@@ -113,7 +113,7 @@ class RestServer:
         limit = self._max_request_bytes
         too_large = _BodyError(413, f"The request body must have at most {limit} bytes")
         encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-        if encoding not in ("identity", "gzip"):
+        if encoding not in ("identity", "gzip", "x-gzip"):
             raise _BodyError(415, f"Content-Encoding must be gzip, but is {encoding[:40]}")
         try:
             body = await request.read()

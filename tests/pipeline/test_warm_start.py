@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,16 @@ import pytest
 
 from models.training.warm_start import SavedWeights, vocabulary_of
 from pipeline.config.file import load
+from pipeline.runs.evaluation import newest_output
+from serving.clients import RestRetrievalClient, RetrievalClient
+from serving.launcher import running_model_server
 from tests.pipeline.two_clubs import Command, run_to_summary, write_two_clubs
 
 pytestmark = pytest.mark.slow
+
+# Categories that a file of lines cannot hold as they are.
+SEA = "blue\r\nsea\\n "
+GENRES = ["two\nlines", "carriage\rreturn", "back\\nslash\u2028"]
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +32,13 @@ def grown(
     config = write_two_clubs(
         folder,
         model={"query_id_embedding": True},
+        candidates={
+            "features": {
+                "label": {"kind": "text"},
+                "price": {"kind": "numeric"},
+                "genre": {"kind": "categorical"},
+            }
+        },
         # The steps are so small that training does not change the weights.
         training={
             "warm_start": True,
@@ -31,12 +46,23 @@ def grown(
             "weight_decay": 0.0,
             "epochs": 1,
         },
-        evaluation={"min_lift": 0, "min_lift_over_last": 0},
+        evaluation={"min_lift": 0, "min_lift_over_last": 0, "slices": ["club"]},
+        index={"filters": ["genre"]},
     )
+    schema = folder / "schema" / "clubs" / "schema.pbtxt"
+    text = schema.read_text().replace('"blue"', json.dumps(SEA))
+    schema.write_text(
+        text + 'feature { name: "genre" type: BYTES not_in_environment: "TIMELINES" }'
+    )
+    users = (folder / "users.csv").read_bytes()
+    (folder / "users.csv").write_bytes(users.replace(b",blue", f',"{SEA}"'.encode()))
+    header, *rows = (folder / "items.csv").read_text("utf-8").splitlines()
+    rows = [f'{row},"{GENRES[number % 3]}"' for number, row in enumerate(rows)]
+    (folder / "items.csv").write_bytes("\n".join([f"{header},genre", *rows, ""]).encode())
     summaries = [run_to_summary(two_tower, config)]
     # Three new items, and a very popular one that comes first in the vocabulary.
     with (folder / "items.csv").open("a") as items:
-        items.writelines(f"item é{i},Novel thing {i},{i}.5\n" for i in range(60, 64))
+        items.writelines(f"item é{i},Novel thing {i},{i}.5,new\n" for i in range(60, 64))
     with (folder / "events.csv").open("a", encoding="utf-8") as events:
         for user in range(300):
             events.write(f"user {user},item é{60 + user % 3},{1_000_050_000 + user}\n")
@@ -84,6 +110,31 @@ def test_old_ids_keep_their_vectors_and_the_repeated_run_is_cached(
     assert again["warm_start"] == second["warm_start"]
     assert again["pushed_version"] == second["pushed_version"]
     assert again["metrics"] == second["metrics"]
+
+
+def test_categories_with_line_ends_are_kept_sliced_and_filtered(
+    grown: tuple[Path, list[dict[str, Any]]],
+):
+    path, (_, second, _) = grown
+    config, vocabularies = load(str(path)), second["warm_start"]["vocabularies"]
+    assert vocabularies["club"] == {"kept": 2, "new": 0, "gone": 0}
+    assert vocabularies["genre"] == {"kept": 3, "new": 1, "gone": 0}
+    folder = newest_output(config, "RetrievalEvaluator", "evaluation")
+    report = json.loads(Path(folder, "evaluation.json").read_text("utf-8"))
+    assert set(report["slices"]["feature club"]) == {"red", SEA}
+    with (
+        running_model_server(second["serving_dir"], "retrieval") as server,
+        RetrievalClient(server.grpc_target, query_id_name="user") as client,
+        RestRetrievalClient(server.rest_url, query_id_name="user") as rest,
+    ):
+        sea, red = (client.embed_query(features={"club": club}) for club in (SEA, "red"))
+        assert len({sea, red, client.embed_query(features={"club": "unknown"})}) == 3
+        for number, genre in enumerate(GENRES):
+            answer = client.recommend("user 1", filters={"genre": [genre]})
+            found = {int(name.removeprefix("item é")) for name in answer.candidate_ids}
+            assert found == {item for item in range(60) if item % 3 == number}
+            over_rest = rest.recommend("user 1", filters={"genre": [genre]})
+            assert over_rest.candidate_ids == answer.candidate_ids
 
 
 def test_a_model_that_does_not_fit_ends_the_run_with_what_to_do(

@@ -81,8 +81,8 @@ class NumberSketch:
                 is_far[position] = False
                 yield (
                     f"`{setting}`: {number:,} of {total:,} values are {end:.9g}, and all others "
-                    f"are between {low:.3g} and {high:.3g}. If {end:.9g} stands for a missing value, "
-                    "leave these values empty."
+                    f"are between {low:.3g} and {high:.3g}. If {end:.9g} stands for a missing "
+                    "value, leave these values empty."
                 )
         if is_far.any():
             shown = min(self.extremes) if is_far[0] else max(self.extremes)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from serving.clients import (
@@ -50,6 +55,74 @@ class ClientContract:
         assert answer == Recommendations(("d", "b"), (4.5, 2.5), self.version)
         # By default, it returns as many as the model.
         assert client.recommend("u1").candidate_ids == ("d", "c", "b")
+
+    @pytest.mark.parametrize(
+        "history",
+        [
+            ("c", "b"),
+            (name for name in "cb"),
+            deque(["c", "b"]),
+            np.array(["c", "b"]),
+            np.array([b"c", b"b"]),
+            np.array(["c", "b"], object),
+            pd.Series(["c", "b"], index=[7, 9]),
+            pa.array(["c", "b"]),
+        ],
+        ids=lambda history: type(history).__name__,
+    )
+    def test_lists_may_be_any_iterables(self, client: Any, history: Any) -> None:
+        features = {"age": np.float32(0.5), "title": np.array(["x"]), "country": None}
+        # A generator can be read once.
+        query = Query(np.str_("u1"), history, features, exclude=pd.Series(["d"]))
+        expected = client.recommend(
+            "u1", history=["c", "b"], features={"age": 0.5, "title": ["x"]}, exclude=["d"], k=2
+        )
+        assert client.recommend(queries=np.array([query, None])[:1], k=np.int64(2)) == [expected]
+        answer = client.recommend(
+            query.query_id, history=query.history, features=features, exclude=query.exclude, k=2
+        )
+        assert answer == expected
+
+    def test_none_means_not_given(self, client: Any) -> None:
+        answer = client.recommend(
+            None, history=None, features=None, exclude=None, filters=None, queries=None, k=None
+        )
+        assert answer == client.recommend()
+        assert client.embed_query(None, history=None, features={"age": None}).values == (5.0, 4.0)
+        length, year = client.embed_candidate("abc", features={"year": None}).values
+        assert (length, math.isnan(year)) == (3.0, True)
+
+    def test_an_empty_filter_is_no_filter(self, client: Any) -> None:
+        filters = {"genres": [], "country": None, "year": np.array([])}
+        assert client.recommend("u1", filters=filters) == client.recommend("u1")
+        assert client.similar(candidate_ids=iter("ab"), filters=filters, k=1) == client.similar(
+            candidate_ids=["a", "b"], k=1
+        )
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            *({"query_id": value} for value in ("\ud800", b"\xff", 7, ["u1"], np.array([1, 2]))),
+            *(
+                {"history": value}
+                for value in ("c", 7, {"c": 1}, ["c", None], [["c"]], ["\udfff!"])
+            ),
+            *({"features": {"age": value}} for value in (math.inf, 1e300, 10**5000, "7", [1.0])),
+            {"features": [("age", 1.0)]},
+            {"features": {1: 1.0}},
+            {"filters": {"genres": "x"}},
+            *({"k": value} for value in (-1, 2.0, "2", True, math.nan, 10**30)),
+            {"queries": "u1"},
+            {"queries": [None]},
+            {"timeout_s": "1"},
+            {"timeout_s": math.inf},
+        ],
+    )
+    def test_invalid_values_are_refused_by_the_documented_class(
+        self, client: Any, arguments: dict[str, Any]
+    ) -> None:
+        with pytest.raises(InvalidArgumentError):
+            client.recommend(**arguments)
 
     def test_recommends_for_a_batch(self, client: Any) -> None:
         queries = [Query("u1", ["d", "c"]), Query("ü→1", features={"title": ["a", "b"]}), Query()]
@@ -123,6 +196,15 @@ class ClientContract:
     def test_a_version_and_a_label_exclude_each_other(self, server: RunningModelServer) -> None:
         with pytest.raises(InvalidArgumentError, match=r"at most one of.*got 1 and 'stable'"):
             self.make_client(server, model_version=1, version_label="stable")
+
+    @pytest.mark.parametrize(
+        "options", [{"model_version": 1.5}, {"model_version": -1}, {"model_name": "\ud800"}]
+    )
+    def test_invalid_options_are_refused(
+        self, server: RunningModelServer, options: dict[str, Any]
+    ) -> None:
+        with pytest.raises(InvalidArgumentError):
+            self.make_client(server, **options)
 
     def test_a_feature_that_the_model_lacks_is_refused(self, client: Any) -> None:
         for _ in range(2):  # the signatures are learned before the first, and looked up again
@@ -208,7 +290,8 @@ class TestRestRetrievalClient(ClientContract):
         return RestRetrievalClient(server.rest_url, **options)
 
     def test_the_url_must_fit(self) -> None:
-        with pytest.raises(InvalidArgumentError, match="url must be like 'http://host:8501'"):
-            RestRetrievalClient("127.0.0.1:8501")
+        for url in ("127.0.0.1:8501", "http://h:99999", "http://[::1", None, 7):
+            with pytest.raises(InvalidArgumentError, match="url must be like 'http://host:8501'"):
+                RestRetrievalClient(url)  # type: ignore[arg-type]
         with pytest.raises(InvalidArgumentError, match="tls needs an https URL"):
             RestRetrievalClient("http://127.0.0.1:8501", tls=TlsOptions())

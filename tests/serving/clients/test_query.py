@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import re
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serving.clients import Query, SignatureSpec, TensorSpec
-from serving.clients.model import Tensor
+from serving.clients.messages import GrpcProtocol
+from serving.clients.model import ModelChoice, Tensor, encode_text
 from serving.clients.query import build_inputs, find_id_name
-from serving.errors import InvalidArgumentError
+from serving.clients.rest_client import RestProtocol
+from serving.errors import InvalidArgumentError, ServingError
 
 STRING, FLOAT = TensorSpec("string", (None,)), TensorSpec("float", (None,))
 STRINGS = TensorSpec("string", (None, None))
@@ -115,3 +122,28 @@ def test_only_exclusions_and_filters_with_values_restrict_a_query() -> None:
     assert Query("u", exclude=["a"]).is_restricted
     assert Query("u", filters={"genres": ["x"]}).is_restricted
     assert not Query("u", ["a"], filters={"genres": []}).is_restricted
+
+
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**400), 10**400)
+    | st.floats()
+    | st.text(st.characters(), max_size=3)
+    | st.binary(max_size=3)
+    | st.sampled_from([np.float32(2), np.array(["a"]), np.array(3), np.array([[1.5]]), object()]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=2),
+    max_leaves=5,
+)
+
+
+@given(JUNK, JUNK, st.dictionaries(st.sampled_from(list(FULL.inputs)), JUNK) | JUNK)
+def test_any_value_is_sent_or_refused_by_a_serving_error(
+    query_id: Any, history: Any, features: Any
+) -> None:
+    with contextlib.suppress(ServingError):
+        inputs = build_inputs(FULL, "user_id", [Query(query_id, history, features)])
+        GrpcProtocol(ModelChoice("m")).predict(FULL, inputs)
+        encode_text(
+            json.dumps(RestProtocol("", ModelChoice("m")).predict(FULL, inputs).request.body)
+        )

@@ -88,8 +88,9 @@ def test_refused_paths(rest: Rest, method: str, path: str) -> None:
 ZIPPED = gzip.compress(json.dumps(SIMILAR).encode())
 
 
-def test_a_gzip_body_is_read(rest: Rest) -> None:
-    status, _, content = rest.ask_raw("POST", PREDICT, ZIPPED, **{"Content-Encoding": "gzip"})
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP"])
+def test_a_gzip_body_is_read(rest: Rest, encoding: str) -> None:
+    status, _, content = rest.ask_raw("POST", PREDICT, ZIPPED, **{"Content-Encoding": encoding})
     assert (status, content.decode()) == rest.ask("POST", PREDICT, SIMILAR)
 
 
