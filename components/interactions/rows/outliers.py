@@ -82,7 +82,8 @@ class NumberSketch:
                 yield (
                     f"`{setting}`: {number:,} of {total:,} values are {end:.9g}, and all others "
                     f"are between {low:.3g} and {high:.3g}. If {end:.9g} stands for a missing "
-                    "value, leave these values empty."
+                    "value, leave these values empty, or add their spelling in CSV files to "
+                    "`ingest.missing_values`."
                 )
         if is_far.any():
             shown = min(self.extremes) if is_far[0] else max(self.extremes)
