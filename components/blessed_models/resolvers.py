@@ -8,6 +8,7 @@ from tfx.components.evaluator.constants import ARTIFACT_PROPERTY_CURRENT_MODEL_I
 from tfx.components.util import model_utils
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.types import Artifact
+from tfx.types.standard_artifacts import PushedModel
 
 from components.artifacts import LAST_SPAN_PROPERTY, Artifacts
 from components.blessed_models.records import BlessedRecord, warm_start_record
@@ -25,15 +26,19 @@ _OUTPUTS = (_Event.OUTPUT, _Event.DECLARED_OUTPUT)
 
 
 class NewestBlessedModelStrategy(ResolverStrategy):
-    """Resolve the newest blessed model, which an index refresh serves again.
+    """Resolve the newest blessed model that was pushed, which an index refresh serves again.
 
+    A gate after the evaluation may have refused a newer one, for example because of its catalogue.
     The Examples of its evaluation and the report of their ingestion are resolved with it, because
     they are not always the newest ones.
     """
 
     def resolve_artifacts(self, store: MetadataStore, input_dict: Artifacts) -> Artifacts:
-        """Return one artifact per channel, or empty channels if no model is blessed."""
-        for model, blessing in _blessed(input_dict)[:1]:
+        """Return one artifact per channel, or empty channels if no blessed model was pushed."""
+        pushed = {found.id for found in store.get_artifacts_by_type(PushedModel.TYPE_NAME)}
+        given = _related(store, pushed, _OUTPUTS, _INPUTS)
+        blessings = [found for found in input_dict[MODEL_BLESSING_KEY] if found.id in given]
+        for model, blessing in _blessed({**input_dict, MODEL_BLESSING_KEY: blessings})[:1]:
             evaluated = _related(store, {blessing.id}, _OUTPUTS, _INPUTS)
             examples = [found for found in input_dict[EXAMPLES_KEY] if found.id in evaluated][:1]
             ingested = _related(store, {found.id for found in examples}, _OUTPUTS, _OUTPUTS)

@@ -65,7 +65,7 @@ def run(
 
 @command
 def index(project: Project, wait_s: float = 0.0, as_json: bool = False) -> None:
-    """Refresh the catalogue: embed it with the last blessed model, build the index and push.
+    """Refresh the catalogue: embed it with the last pushed model, build the index and push.
 
     Exit codes: 0 a version was pushed, or nothing changed; 1 failed; 2 wrong usage; 3 refused by a
     gate (index, server or catalogue).

@@ -181,7 +181,7 @@ class _Project:
         return {record.run_id for record in kept} | self._run_of_last_blessed()
 
     def _run_of_last_blessed(self) -> set[str]:
-        """Return the ID of the newest run with the last blessed model, which a refresh would use."""
+        """Return the ID of the newest run with the last blessed model, which the gate compares with."""
         blessed = {
             artifact.custom_properties["current_model_id"].int_value
             for artifact in self._of_type("ModelBlessing")

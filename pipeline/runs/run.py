@@ -49,7 +49,7 @@ def run(
 
 
 def refresh_index(config: PipelineConfig, run_id: str, observer: Observer) -> RunSummary:
-    """Embed, index and push the current catalogue with the last blessed model; see `run`.
+    """Embed, index and push the current catalogue with the last pushed model; see `run`.
 
     Raises:
         ConfigError: The configuration has no catalogue, or a file in it is missing.
@@ -60,7 +60,7 @@ def refresh_index(config: PipelineConfig, run_id: str, observer: Observer) -> Ru
     if summary.failure and summary.failure.__cause__ is None and not summary.blessed:
         summary.failure = ComponentFailedError(
             BLESSED_MODEL,
-            "a blessed model is needed to embed the catalogue, but none has been blessed yet, or "
+            "a pushed model is needed to embed the catalogue, but none has been pushed yet, or "
             "its artifacts were removed. Run the whole pipeline first: `two-tower run`",
         )
     return summary

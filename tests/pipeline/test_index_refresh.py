@@ -63,11 +63,11 @@ def test_items_are_added_and_removed_without_training(
         assert client.similar("item é7").candidate_ids == ()
 
 
-def test_without_a_blessed_model_nothing_is_embedded(two_tower: Command, tmp_path: Path) -> None:
+def test_without_a_pushed_model_nothing_is_embedded(two_tower: Command, tmp_path: Path) -> None:
     config = write_two_clubs(tmp_path)
     done = two_tower("index", "--config", str(config))
     assert done.returncode == 1
-    assert "none has been blessed yet" in done.stderr
+    assert "none has been pushed yet" in done.stderr
     assert not (tmp_path / "runs" / "clubs" / "serving").exists()
 
 

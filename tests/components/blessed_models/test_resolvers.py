@@ -10,10 +10,12 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.components.evaluator.constants import ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY
 from tfx.orchestration import metadata
 from tfx.types.artifact import Artifact
-from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
+from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, PushedModel
 
+from components.artifacts import IngestReport
 from components.blessed_models.resolvers import (
     LastBlessedModelStrategy,
+    NewestBlessedModelStrategy,
     PreviousBlessedModelStrategy,
 )
 from components.interactions.splits.held_out import HELD_OUT_PROPERTY, HeldOut
@@ -99,11 +101,12 @@ class Runs:
         self.execute([self.put(ingested)], made)
         return made
 
-    def execute(self, inputs: list[Artifact], model: Artifact) -> None:
+    def execute(self, inputs: list[Artifact], *outputs: Artifact) -> None:
         (execution,) = self.store.put_executions(
             [metadata_store_pb2.Execution(type_id=self._trainer)]
         )
-        events = [(Event.INPUT, artifact) for artifact in inputs] + [(Event.OUTPUT, model)]
+        events = [(Event.INPUT, artifact) for artifact in inputs]
+        events += [(Event.OUTPUT, artifact) for artifact in outputs]
         self.store.put_events(
             [
                 Event(type=kind, artifact_id=artifact.id, execution_id=execution)
@@ -127,6 +130,25 @@ def runs() -> Iterator[Runs]:
         metadata_store_pb2.ConnectionConfig(fake_database=metadata_store_pb2.FakeDatabaseConfig())
     ) as handle:
         yield Runs(handle.store)
+
+
+def test_an_index_refresh_serves_the_newest_model_that_was_pushed(runs: Runs):
+    examples, report = runs.put(Examples()), runs.put(IngestReport())
+    runs.execute([], examples, report)
+    pushed, _ = runs.fit(examples, blessed=True), runs.fit(examples, blessed=True)
+    for model, blessing in zip(runs.models, runs.blessings, strict=True):
+        runs.execute([model, examples], blessing)
+
+    def resolved() -> list[int]:
+        given = {"model": runs.models, "model_blessing": runs.blessings}
+        found = NewestBlessedModelStrategy().resolve_artifacts(
+            runs.store, {**given, "examples": [examples], "ingest_report": [report]}
+        )
+        return [model.id for model in found["model"]]
+
+    assert resolved() == []
+    runs.execute([runs.blessings[0]], runs.put(PushedModel()))
+    assert resolved() == [pushed.id]
 
 
 def test_a_first_run_has_none(runs: Runs):
