@@ -125,6 +125,8 @@ class IngestSettings(Settings):
     @field_validator("missing_values", mode="before")
     @classmethod
     def _words_are_quoted(cls, words: Any) -> Any:
-        if isinstance(words, list | tuple) and None in words:
+        if not isinstance(words, list | tuple):
+            return words
+        if None in words:
             raise ValueError("each word must be in quotes, because YAML reads a bare NULL as none")
-        return words
+        return tuple(words)  # Strict validation takes a list only directly from JSON.

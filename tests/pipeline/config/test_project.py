@@ -46,9 +46,11 @@ def test_every_committed_configuration_loads() -> None:
 
 def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL)
-    config = load(path, ["training.epochs=3", "evaluation.ks=[1, 10]", "queries.features={}"])
+    words = 'ingest.missing_values=["NULL", nan]'
+    config = load(path, ["training.epochs=3", "evaluation.ks=[1, 10]", words])
     assert config.training.epochs == 3
     assert config.evaluation.ks == (1, 10)
+    assert config.ingest.missing_values == ("NULL", "nan")
 
 
 @pytest.mark.parametrize(
@@ -70,6 +72,7 @@ def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
         ("model.history_encoder=none", ["query tower needs an input"]),
         ("training.early_stopping_patience=3", ["needs validation timelines"]),
         ("training.early_stopping_metric=recall", ["hit_rate@K, mrr@K or ndcg@K", "'recall'"]),
+        ("ingest.missing_values=[NULL]", ["`ingest.missing_values`", "in quotes"]),
         ("no-equals", ["--set takes section.key=value"]),
         ("training.batch_size='32'", ["`training.batch_size`", "integer", "'32'"]),
         ("evaluation.exclude_seen='no'", ["`evaluation.exclude_seen`", "boolean"]),
