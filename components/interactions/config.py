@@ -4,8 +4,9 @@ import time
 from datetime import datetime, timezone
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from components.interactions.rows.time_formats import check_timestamp_unit
 from components.interactions.spans.pattern import (
     ChosenSpans,
     SpanKind,
@@ -13,10 +14,11 @@ from components.interactions.spans.pattern import (
     read_span,
     span_kind,
 )
-from models.features.spec import FeatureSpec
+from models.features.spec import FeatureSpec, NumberFormat
 from models.settings import Settings
 
 NEWEST_SPAN = "newest_span"
+TimestampUnit = Annotated[str, AfterValidator(check_timestamp_unit)]
 Source = Literal["interactions", "queries", "candidates"]
 IdNormalization = Literal["nfc", "strip", "case", "float_suffix", "leading_zeros"]
 
@@ -78,7 +80,8 @@ class DataConfig(Settings):
     candidate_id_column: str | None = None
     query_id_column: str | None = None
     delimiter: str = Field(",", min_length=1, max_length=1)
-    timestamp_unit: Literal["s", "ms", "us", "ns", "iso8601"] = "s"
+    timestamp_unit: TimestampUnit = "s"
+    rating_format: NumberFormat | None = None
     bad_rows: Literal["stop", "reject"] = "stop"
     missing_values: tuple[str, ...] = ()
     normalize_ids: tuple[IdNormalization, ...] = ()

@@ -30,10 +30,10 @@ from components.interactions.report import (
     ADDED_FILE,
     make_catalogue_report,
     make_report,
-    show_time,
     write_reports,
 )
 from components.interactions.rows import bad_rows
+from components.interactions.rows.time_formats import show_time
 from components.interactions.sources.bigquery import export_queries
 from components.interactions.sources.files import find_files, no_rows
 from components.interactions.spans.choice import check_empty_spans, choose_spans, unread_files

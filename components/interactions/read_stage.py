@@ -58,7 +58,8 @@ class BucketFacts:
 
     Rows that repeat another, and events below the minimum rating, were dropped. If a cut depends on
     the times of the events, `times` is a file with them or, with `eval_from: newest_span`, a file
-    for the newest span and a file for earlier ones. `missing_words` counts the remaining rows.
+    for the newest span and a file for earlier ones. `missing_words` counts the remaining rows, and
+    `time_range` is the first and the last time.
     """
 
     source: Source
@@ -69,6 +70,7 @@ class BucketFacts:
     num_below_min_rating: int = 0
     times: tuple[str, ...] = ()
     missing_words: WordCounts = field(default_factory=Counter)
+    time_range: tuple[int, int] | None = None
 
 
 class ReadFacts:
@@ -183,6 +185,7 @@ def _order_events(bucket: int, rows: pa.Table, plan: IngestPlan) -> BucketFacts:
         times = [moments[in_newest], moments[~in_newest]]
     elif split.method == "temporal" and split.eval_from is None:
         times = [table[TIME_US].to_numpy()]
+    bounds = pc.min_max(table[TIME_US]).as_py() if spec.columns.timestamp and len(table) else None
     return BucketFacts(
         "interactions",
         bucket,
@@ -192,4 +195,5 @@ def _order_events(bucket: int, rows: pa.Table, plan: IngestPlan) -> BucketFacts:
         len(rows) - len(good),
         tuple(write_sorted_times(moments, plan.spill_dir) for moments in times),
         count_missing_words(table, "interactions", source_columns(plan.config, "interactions")),
+        (bounds["min"], bounds["max"]) if bounds else None,
     )

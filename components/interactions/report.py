@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +21,7 @@ from components.interactions.rows.bad_rows import (
 )
 from components.interactions.rows.missing_words import missing_word_warnings
 from components.interactions.rows.outliers import NumberSketch
+from components.interactions.rows.time_formats import show_time, time_warnings
 from components.interactions.sources.columns import source_columns
 from components.interactions.spans.choice import empty_spans
 from components.interactions.spans.pattern import ChosenSpans, SpanFiles
@@ -71,6 +71,8 @@ def make_report(
     """
     data = plan.config.data
     train, candidates = total_counts(written, "train"), total_counts(written, "candidates")
+    ranges = [bucket.time_range for bucket in facts.buckets if bucket.time_range is not None]
+    times = (min(first for first, _ in ranges), max(last for _, last in ranges)) if ranges else ()
     shown = ("timelines", "events", "history_events", "timelines_cut")
     splits = {}
     for name in plan.config.split.split_names[:-1]:
@@ -79,7 +81,11 @@ def make_report(
     catalogue = make_catalogue_report(plan, facts, written)
     report = catalogue | {
         "joins": {join.source: join.to_json() for join in joins},
-        "warnings": [*join_warnings(joins, data), *catalogue["warnings"]],
+        "warnings": [
+            *join_warnings(joins, data),
+            *catalogue["warnings"],
+            *(time_warnings(*times) if times else []),
+        ],
         "spans": _spans(plan, facts, unread),
         "events": sum(split["events"] for split in splits.values()),
         "queries": train["num_ids"],
@@ -89,6 +95,7 @@ def make_report(
         "one_event_queries": train["one_event_queries"],
         "splits": splits,
         "cut": _cut(cut),
+        "times": [show_time(micros) for micros in times],
     }
     if data.queries is not None:
         report["queries_without_features"] = train["unmatched_ids"]
@@ -111,12 +118,6 @@ def write_reports(
         pq.write_table(pa.concat_tables([_NONE_ADDED, *added]), stream)
     text = json.dumps(report, indent=2, ensure_ascii=False)
     files.write_text(f"{report_dir}/{REPORT_FILE}", f"{text}\n")
-
-
-def show_time(micros: int) -> str:
-    """Format microseconds since 1970 as an ISO 8601 time in UTC."""
-    epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
-    return (epoch + timedelta(microseconds=micros)).isoformat()
 
 
 def _files(plan: IngestPlan, facts: ReadFacts) -> list[Mapping[str, Any]]:

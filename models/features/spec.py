@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from models.settings import Settings
 
@@ -26,6 +26,32 @@ RESERVED_KEYS = frozenset(
 )
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_NUMBER_FORMAT = re.compile(r"([^\d+-]*)1([.,'’ _]?)234([.,])5([^\d+-]*)")
+
+ListFormat = Literal["json", "python"]
+
+
+def number_format_parts(number_format: str) -> tuple[str, str, str, str]:
+    """Return the prefix, thousands separator, decimal separator and suffix of a number format.
+
+    Raises:
+        ValueError: The text does not show the number 1234.5.
+    """
+    found = _NUMBER_FORMAT.fullmatch(number_format)
+    if found is None or found[2] == found[3]:
+        raise ValueError(
+            "must show how the file writes the number 1234.5, such as '1.234,5', '1234,5 €' or "
+            f"'$1,234.5', got {number_format!r}"
+        )
+    return found[1], found[2], found[3], found[4]
+
+
+def _check_number_format(number_format: str) -> str:
+    number_format_parts(number_format)
+    return number_format
+
+
+NumberFormat = Annotated[str, AfterValidator(_check_number_format)]
 
 
 class FeatureConfig(Settings):
@@ -35,6 +61,16 @@ class FeatureConfig(Settings):
     column: str | None = Field(None, description="Column in the file. Default: the feature's name.")
     separator: str | None = Field(
         None, min_length=1, description="categorical: separator of several values in one field."
+    )
+    list_format: ListFormat | None = Field(
+        None,
+        description="categorical: format of fields that are lists as text, such as `['a', 'b']`; "
+        "`separator`, which must not occur in a value, joins the values.",
+    )
+    number_format: NumberFormat | None = Field(
+        None,
+        description="numeric: how the file writes 1234.5 as text, such as `1.234,5` or "
+        "`$1,234.5`, with currency or percent sign; default: plain numbers.",
     )
     buckets: int | None = Field(
         None, ge=2, le=10_000, description="numeric: split into this many quantile buckets."
@@ -50,6 +86,10 @@ class FeatureConfig(Settings):
     def _options_fit_the_kind(self) -> "FeatureConfig":
         if self.separator is not None and self.kind != "categorical":
             raise ValueError(f"`separator` is for kind categorical, this feature is {self.kind}")
+        if self.list_format is not None and self.separator is None:
+            raise ValueError("`list_format` needs `separator`, such as '|', to join the values")
+        if self.number_format is not None and self.kind != "numeric":
+            raise ValueError(f"`number_format` is for kind numeric, this feature is {self.kind}")
         if self.buckets is not None and self.kind != "numeric":
             raise ValueError(f"`buckets` is for kind numeric, this feature is {self.kind}")
         if self.kind == "numeric" and (self.max_vocabulary is not None or self.min_count > 1):

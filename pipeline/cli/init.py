@@ -21,6 +21,7 @@ def init(
     candidates: str | None = None,
     queries: str | None = None,
     timestamp: str | None = None,
+    timestamp_unit: str | None = None,
     rating: str | None = None,
     output: Annotated[Path | None, typer.Option(show_default="configs/NAME.yaml")] = None,
     force: bool = False,
@@ -37,6 +38,7 @@ def init(
         candidates (FILE): File or glob of the catalogue.
         queries (FILE): File or glob of the queries' features.
         timestamp (COLUMN): Column of the time.
+        timestamp_unit (UNIT): Value of `events.timestamp_unit`, if it cannot be detected.
         rating (COLUMN): Column of the rating.
         output (FILE): Configuration file to write, which ends in .yaml.
         force: Replace files that exist.
@@ -49,7 +51,7 @@ def init(
         query_id=query_id, candidate_id=candidate_id, timestamp=timestamp, rating=rating
     )
     given = {role: pattern for role, pattern in files.items() if pattern is not None}
-    written = write_config(given, columns, output, force=force)
+    written = write_config(given, columns, output, timestamp_unit=timestamp_unit, force=force)
     _print_columns(written)
     _print_warnings(written)
     say(f"wrote {written.file}")
@@ -64,20 +66,30 @@ def _print_columns(written: "WrittenConfig") -> None:
 
     columns, config = written.draft.columns, written.config
     table = new_table("column", "becomes", "because")
-    for name, becomes in (
-        ("query_id", "query ID"),
-        ("candidate_id", "candidate ID"),
-        ("timestamp", f"timestamp ({written.draft.unit})"),
-        ("rating", "rating"),
+    times, rating_format = written.draft.times, written.draft.rating_format
+    for name, becomes, detail in (
+        ("query_id", "query ID", ""),
+        ("candidate_id", "candidate ID", ""),
+        (
+            "timestamp",
+            f"timestamp ({times.unit})" if times else "",
+            f", read as {times.range}" if times else "",
+        ),
+        ("rating", f"rating ({rating_format})" if rating_format else "rating", ""),
     ):
         if (column := getattr(columns, name)) is not None:
-            table.add_row(escape(column), becomes, f"--{name.replace('_', '-')}")
+            option = f"--{name.replace('_', '-')}"
+            table.add_row(escape(column), escape(becomes), f"{option}{detail}")
     for drafted in written.draft.drafted:
         becomes = "[dim]left out[/]"
         if drafted.feature is not None:
             becomes = f"{drafted.side} feature, {drafted.feature.kind}"
-            if drafted.feature.separator:
+            if drafted.feature.list_format:
+                becomes += f" in {drafted.feature.list_format} lists"
+            elif drafted.feature.separator:
                 becomes += f" separated by {escape(repr(drafted.feature.separator))}"
+            if drafted.feature.number_format:
+                becomes += f" written as {escape(drafted.feature.number_format)}"
             if drafted.feature.buckets:
                 becomes += f" in {drafted.feature.buckets} buckets"
             if drafted.name != drafted.column:

@@ -5,8 +5,13 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from components.interactions.config import BigQueryConfig, IdNormalization, SpansConfig
-from models.features.spec import FeatureConfig
+from components.interactions.config import (
+    BigQueryConfig,
+    IdNormalization,
+    SpansConfig,
+    TimestampUnit,
+)
+from models.features.spec import FeatureConfig, NumberFormat
 from models.settings import Settings
 
 
@@ -22,10 +27,15 @@ class EventsConfig(Settings):
     timestamp: str | None = Field(
         None, description="Column of the time; if absent, events keep the order of the files."
     )
-    timestamp_unit: Literal["s", "ms", "us", "ns", "iso8601"] = Field(
-        "s", description="Unit of the time column; ignored for Parquet timestamps, which have one."
+    timestamp_unit: TimestampUnit = Field(
+        "s",
+        description="Format of the time column: s, ms, us or ns since 1970, iso8601, excel, or a "
+        "pattern such as `%d.%m.%Y %H:%M`; ignored for Parquet timestamps.",
     )
     rating: str | None = Field(None, description="Column of the rating.")
+    rating_format: NumberFormat | None = Field(
+        None, description="Format of ratings that are text, as `number_format` of a feature."
+    )
     event_type: str | None = Field(
         None, description="Column of the event type, such as view or purchase."
     )

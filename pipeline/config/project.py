@@ -255,6 +255,7 @@ class PipelineConfig(Settings):
             query_id_column=self.queries.id_column,
             spans=self.events.spans,
             timestamp_unit=self.events.timestamp_unit,
+            rating_format=self.events.rating_format,
             min_rating=self.events.min_rating,
             duplicate_events=self.events.duplicates,
             max_events=self.events.max_timeline,

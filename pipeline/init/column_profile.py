@@ -1,4 +1,4 @@
-"""Statistics of the values of one column, and detection of times."""
+"""Statistics of the values of one column."""
 
 import contextlib
 import re
@@ -8,15 +8,15 @@ from typing import Literal
 import polars as pl
 
 from pipeline.errors import InitError
+from pipeline.init.format_detection import (
+    find_lists,
+    find_numbers,
+    find_times,
+    looks_like_times,
+)
 
 Content = Literal["number", "boolean", "time", "list", "string", "other"]
-TimestampUnit = Literal["s", "ms", "us", "ns", "iso8601"]
 
-# Codes such as 05201 are not numbers, because their leading zeros are significant.
-NUMBER = r"^\s*[+-]?(0|[1-9]\d*|0?\.\d+|(0|[1-9]\d*)\.\d*)([eE][+-]?\d+)?\s*$"
-_DATE = r"^\s*\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?$"
-# 1e11 is the year 5138 in seconds and 1973 in milliseconds, so times after 1973 are unambiguous.
-_LIMITS: tuple[tuple[float, TimestampUnit], ...] = ((1e11, "s"), (1e14, "ms"), (1e17, "us"))
 _TIME_NAME = re.compile(
     r"(?i)^(event_?|rating_?|click_?)?(timestamp|time|ts|date|datetime|unix_?time|epoch)(_?(s|ms|us|ns))?$"
     r"|^(created|updated|occurred|clicked|viewed|rated|event)_?(at|on|time|date|ts|timestamp)$"
@@ -33,6 +33,9 @@ class ColumnProfile:
     values: pl.Series  # non-empty values as strings; lists are flattened
     # The finite numbers; empty if the values are not numbers.
     numbers: pl.Series = field(default_factory=lambda: pl.Series(dtype=pl.Float64))
+    number_format: str | None = None  # of numbers that are text; None if they are plain
+    list_format: str | None = None  # of lists that are text
+    problem: str = ""  # a reason why the values cannot be used
 
     @property
     def num_distinct(self) -> int:
@@ -54,35 +57,34 @@ def profile(column: pl.Series) -> ColumnProfile:
     if is_list:
         return ColumnProfile(column.name, "list", num_present, values)
     values = values.filter(values != "")
-    if dtype.is_numeric() or (dtype == pl.String and _all_match(values, NUMBER)):
-        numbers = values.str.strip_chars().str.strip_prefix("+").cast(pl.Float64)
+    if dtype.is_numeric():
+        numbers = values.cast(pl.Float64)
         numbers = numbers.filter(numbers.is_finite())
         return ColumnProfile(column.name, "number", values.len(), values, numbers)
-    content: Content = "string"
-    if dtype == pl.Boolean:
-        content = "boolean"
-    elif dtype.is_temporal() or (dtype == pl.String and _all_match(values, _DATE)):
+    if dtype == pl.String:
+        return _profile_of_text(column.name, values)
+    content: Content = "boolean" if dtype == pl.Boolean else "string"
+    if dtype.is_temporal():
         content = "time"
     return ColumnProfile(column.name, content, values.len(), values)
 
 
-def timestamp_unit(column: pl.Series) -> TimestampUnit:
-    """Return the unit of a time column, which is inferred from the magnitude of its values.
-
-    Raises:
-        InitError: The values are not times.
-    """
-    found = profile(column)
-    if found.content == "time":
-        return "iso8601"
-    if not found.numbers.is_empty():
-        middle = abs(float(found.numbers.quantile(0.5, "nearest") or 0))
-        return next((unit for limit, unit in _LIMITS if middle < limit), "ns")
-    shown = repr(found.values[0][:40]) if len(found.values) else "no value"
-    raise InitError(
-        f"--timestamp {column.name} must hold epochs, or ISO 8601 times such as "
-        f"2024-05-01T12:00:00; got {shown}"
-    )
+def _profile_of_text(name: str, values: pl.Series) -> ColumnProfile:
+    num_present = values.len()
+    lists = find_lists(values)
+    numbers = find_numbers(values) if lists is None else None
+    found = lists or numbers
+    if found is not None and found.problem:
+        return ColumnProfile(name, "string", num_present, values, problem=found.problem)
+    if lists is not None:
+        return ColumnProfile(name, "list", num_present, lists.values, list_format=lists.format)
+    if numbers is not None:
+        finite = numbers.values.filter(numbers.values.is_finite())
+        return ColumnProfile(
+            name, "number", num_present, values, finite, number_format=numbers.format
+        )
+    content: Content = "time" if looks_like_times(values) else "string"
+    return ColumnProfile(name, content, num_present, values)
 
 
 def likely_time_column(table: pl.DataFrame) -> str | None:
@@ -90,10 +92,6 @@ def likely_time_column(table: pl.DataFrame) -> str | None:
     for column in table.iter_columns():
         if _TIME_NAME.search(column.name):
             with contextlib.suppress(InitError):
-                timestamp_unit(column)
+                find_times(column)
                 return column.name
     return None
-
-
-def _all_match(values: pl.Series, pattern: str) -> bool:
-    return values.len() > 0 and bool(values.str.contains(pattern).all())

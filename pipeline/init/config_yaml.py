@@ -98,10 +98,12 @@ def _events(draft: Draft, root: Path) -> Iterator[str]:
     else:
         yield f"  timestamp: {_scalar(columns.timestamp)}"
         # Timestamps in Parquet files have a unit.
-        if not sample.table[columns.timestamp].dtype.is_temporal():
-            yield f"  timestamp_unit: {draft.unit} # from the values; s, ms, us, ns or iso8601"
+        if draft.times and not sample.table[columns.timestamp].dtype.is_temporal():
+            yield f"  timestamp_unit: {_scalar(draft.times.unit)} # read as {draft.times.range}"
     if columns.rating is not None:
         yield f"  rating: {_scalar(columns.rating)}"
+    if draft.rating_format is not None:
+        yield f"  rating_format: {_scalar(draft.rating_format)}"
 
 
 def _entity(section: str, side: str, draft: Draft, root: Path) -> Iterator[str]:

@@ -11,8 +11,9 @@ from components.interactions.sources import sample
 from components.interactions.spans.pattern import query_of
 from models.features.spec import RESERVED_KEYS, ColumnsConfig, FeatureConfig
 from pipeline.errors import InitError, did_you_mean
-from pipeline.init.column_profile import TimestampUnit, likely_time_column, profile, timestamp_unit
+from pipeline.init.column_profile import likely_time_column, profile
 from pipeline.init.feature_kinds import SAFE_NAME, decide_kind, safe_feature_name
+from pipeline.init.format_detection import FoundTimes, find_times
 
 # Enough to choose the kinds of features; ingestion reads all rows.
 _SAMPLE_ROWS = 500_000
@@ -63,14 +64,19 @@ class Draft:
 
     columns: ColumnsConfig
     samples: dict[str, SourceSample]
-    unit: TimestampUnit | None
+    times: FoundTimes | None  # None without a time column
+    rating_format: str | None
     drafted: list[DraftedColumn]
     statistics: EventStatistics
     hints: list[str]
 
 
-def make_draft(files: Mapping[str, str], columns: ColumnsConfig) -> Draft:
+def make_draft(
+    files: Mapping[str, str], columns: ColumnsConfig, timestamp_unit: str | None = None
+) -> Draft:
     """Draft a configuration from the first rows of the files.
+
+    `timestamp_unit` is detected if it is None.
 
     Raises:
         InitError: A file or a column is missing, or a column has the wrong values.
@@ -82,11 +88,15 @@ def make_draft(files: Mapping[str, str], columns: ColumnsConfig) -> Draft:
     for option, column in options.items():
         samples["events"].require(column, option)
     events = samples["events"].table
-    unit = None if columns.timestamp is None else timestamp_unit(events[columns.timestamp])
-    if columns.rating is not None and profile(events[columns.rating]).content != "number":
-        raise InitError(
-            f"--rating {columns.rating} must hold numbers, got {events[columns.rating][0]!r}"
-        )
+    times = rating = None
+    if columns.timestamp is not None:
+        times = find_times(events[columns.timestamp], timestamp_unit)
+    if columns.rating is not None:
+        rating = profile(events[columns.rating])
+        if rating.content != "number":
+            found = rating.problem or f"got {events[columns.rating][0]!r}"
+            raise InitError(f"--rating {columns.rating} must hold numbers: {found}")
+    rating_format = None if rating is None else rating.number_format
     unused = [column for column in events.columns if column not in options.values()]
     hints = []
     if (
@@ -105,7 +115,7 @@ def make_draft(files: Mapping[str, str], columns: ColumnsConfig) -> Draft:
         )
     drafted = list(_draft_columns(samples, columns))
     statistics = _statistics(samples["events"], columns)
-    return Draft(columns, samples, unit, drafted, statistics, hints)
+    return Draft(columns, samples, times, rating_format, drafted, statistics, hints)
 
 
 def read_sample(role: str, pattern: str, max_rows: int = _SAMPLE_ROWS) -> SourceSample:

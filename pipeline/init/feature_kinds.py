@@ -7,7 +7,8 @@ from typing import TypeAlias
 import polars as pl
 
 from models.features.spec import RESERVED_KEYS, FeatureConfig
-from pipeline.init.column_profile import NUMBER, ColumnProfile
+from pipeline.init.column_profile import ColumnProfile
+from pipeline.init.format_detection import NUMBER, all_match, are_numbers
 
 _MAX_CODES = 20
 _MAX_CATEGORIES = 50
@@ -26,6 +27,7 @@ _ADDRESS_SHARE = 0.9
 _ADDRESS = r"(?i)(://|^[./\\]|\.(jpe?g|png|gif|webp|svg|html?)$)"
 _CODE_NAME = re.compile(r"(?i)(^|_)((zip|postal|post)(_?code)?|phone|isbn|ean|upc)$")
 _ID_NAME = re.compile(r"(?i)(^|_)(id|uuid|guid|key|hash|index)$|[a-z]Id$")
+_LIST_FORMATS = {"json": "JSON", "python": "Python"}
 SAFE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 # The settings of a feature without `column`, or None for a column that is left out; and the reason.
@@ -40,6 +42,8 @@ def decide_kind(column: ColumnProfile) -> Decision:
         return _left_out("no row has a value")
     if column.num_distinct == 1:
         return _left_out(f"every row has the same value, {column.values[0][:40]!r}")
+    if column.problem:
+        return _left_out(column.problem)
     if column.content == "time":
         return _left_out("times; turn them into a number such as the age in days")
     if column.content == "list":
@@ -59,7 +63,7 @@ def _of_numbers(column: ColumnProfile) -> Decision:
     distinct = column.num_distinct
     if _CODE_NAME.search(column.name):
         return _left_out("a code, not a quantity")
-    if (numbers == numbers.floor()).all():
+    if column.number_format is None and (numbers == numbers.floor()).all():
         all_differ = distinct == column.num_present and distinct > _MAX_CODES
         if all_differ and (_ID_NAME.search(column.name) or high - low < 2 * distinct):
             return _left_out("a different integer in every row, like an ID")
@@ -69,11 +73,15 @@ def _of_numbers(column: ColumnProfile) -> Decision:
             return _left_out("an ID in almost every row")
         if distinct <= _MAX_CODES and distinct * _ROWS_PER_CODE <= column.num_present:
             return _categorical(f"{distinct} integer codes")
+    number_format = column.number_format
     shown = f"{low:g} to {high:g}"
+    if number_format is not None:
+        longest = column.values.str.len_chars().arg_max() or 0
+        shown += f", read from text such as {column.values[longest]!r}"
     if low >= 0 and high > _SKEW * max(median, 1e-9) and distinct > _BUCKETS:
-        feature = FeatureConfig(kind="numeric", buckets=_BUCKETS)
+        feature = FeatureConfig(kind="numeric", buckets=_BUCKETS, number_format=number_format)
         return feature, f"{shown}, half up to {median:g}: skewed"
-    return FeatureConfig(kind="numeric"), shown
+    return FeatureConfig(kind="numeric", number_format=number_format), shown
 
 
 def _of_strings(column: ColumnProfile) -> Decision:
@@ -84,6 +92,9 @@ def _of_strings(column: ColumnProfile) -> Decision:
         return _left_out("codes that few rows share")
     if (share := _mean(values.str.contains(NUMBER))) > _NUMBER_SHARE:
         return _left_out(f"numbers except in {1 - share:.1%} of the rows; leave those empty")
+    is_formatted = are_numbers(values)
+    if is_formatted.all():
+        return _left_out(f"numbers in no format that fits all, first {values[0][:40]!r}")
     for separator, least in _SEPARATORS.items():
         if values.str.contains(separator, literal=True).sum() < least * present:
             continue
@@ -91,6 +102,9 @@ def _of_strings(column: ColumnProfile) -> Decision:
         parts = parts.filter(parts != "")
         if _is_small_vocabulary(parts):
             return _categorical(f"{parts.n_unique():,} values, several per row", separator)
+    if (share := _mean(is_formatted)) > _NUMBER_SHARE:
+        other = values.filter(~is_formatted)[0][:40]
+        return _left_out(f"numbers except in {1 - share:.1%} of the rows, such as {other!r}")
     is_repeated = distinct * _ROWS_PER_VALUE <= present
     words = _mean(values.str.count_matches(r"[^\s_-]+"))
     if words >= _TEXT_WORDS and not (is_repeated and distinct <= _MAX_CATEGORIES):
@@ -101,9 +115,17 @@ def _of_strings(column: ColumnProfile) -> Decision:
 
 
 def _of_list(column: ColumnProfile) -> Decision:
+    if all_match(column.values, NUMBER) and column.values.str.contains(r"[.eE]").any():
+        return _left_out("lists of numbers with fractions, like a vector")
     for separator in ("|", ";", "\t"):
         if not column.values.str.contains(separator, literal=True).any():
-            return _categorical(f"lists of {column.num_distinct:,} values", separator)
+            reason = f"lists of {column.num_distinct:,} values"
+            if column.list_format is not None:
+                reason += f" as {_LIST_FORMATS[column.list_format]} text"
+            feature = FeatureConfig(
+                kind="categorical", separator=separator, list_format=column.list_format
+            )
+            return feature, reason
     return _left_out("lists whose items contain every separator")
 
 

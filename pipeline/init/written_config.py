@@ -38,12 +38,13 @@ def write_config(
     columns: ColumnsConfig,
     output: Path | None = None,
     *,
+    timestamp_unit: str | None = None,
     force: bool = False,
 ) -> WrittenConfig:
     """Write a drafted configuration, the schema of its data, and the JSON Schema of the settings.
 
-    `files` and `columns` are those of `make_draft`. By default, the output is `configs/NAME.yaml`
-    in the working directory. With `force`, files that exist are replaced.
+    `files`, `columns` and `timestamp_unit` are those of `make_draft`. By default, the output is
+    `configs/NAME.yaml` in the working directory. With `force`, files that exist are replaced.
 
     Raises:
         InitError: The files cannot be used for a draft, or an output file exists.
@@ -62,7 +63,7 @@ def write_config(
         raise InitError(
             f"{present} must not exist: choose another file with --output, or replace with --force"
         )
-    draft = make_draft(files, columns)
+    draft = make_draft(files, columns, timestamp_unit)
     text = config_yaml(draft, file.stem, root, SETTINGS_SCHEMA)
     config = parse({"name": file.stem, **yaml.safe_load(text), "root": root}, source=str(file))
     observed = write_inferred_schema(config, Path(config.schema_file), force=force)

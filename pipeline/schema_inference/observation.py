@@ -17,6 +17,7 @@ from components.interactions.rows.missing_words import (
     count_missing_words,
     missing_word_warnings,
 )
+from components.interactions.rows.time_formats import time_warnings
 from components.interactions.sources.columns import TIME_US, source_columns
 from components.interactions.sources.files import SourceFile, find_files
 from components.interactions.timelines.examples import example_types, feature_lists
@@ -151,6 +152,9 @@ def observe(config: IngestConfig, max_rows: int = DEFAULT_MAX_ROWS) -> Observati
             _observe_described(config, source, rows, event_ids[source], observed)
     texts = join_warnings(list(observed.joins.values()), config.data)
     texts += missing_word_warnings(observed.missing_words, config.data.missing_values)
+    times = observed.features.get(TIMESTAMP_KEY)
+    if times is not None and times.minimum is not None and times.maximum is not None:
+        texts += time_warnings(*(int(s) * _US_PER_S for s in (times.minimum, times.maximum)))
     sampled = "" if observed.is_complete else "in the rows that were read, "
     observed.warnings = [sampled + text for text in texts]
     return observed

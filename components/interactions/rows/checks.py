@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from components.interactions.config import IngestConfig
 from components.interactions.rows import column_types
-from components.interactions.rows.column_types import TimestampUnit, Values
+from components.interactions.rows.column_types import Values
 from components.interactions.sources.block import CONFLICT, BadRow, Block, show_value
 from components.interactions.sources.columns import FILE, LINE, SourceColumn, source_columns
 from components.interactions.sources.files import DEFAULT_BLOCK_BYTES, SourceFile, read_blocks
@@ -46,7 +46,7 @@ def check_rows(
     block: Block,
     file_index: int,
     columns: Sequence[SourceColumn],
-    unit: TimestampUnit,
+    unit: str,
     missing_values: Sequence[str] = (),
 ) -> tuple[pa.Table, pa.Table]:
     """Convert a block to typed columns and separate its bad rows.
@@ -123,11 +123,13 @@ def deduplicate_rows(rows: pa.Table, id_key: str, id_column: str) -> tuple[pa.Ta
     )
 
 
-def _convert(raw: Any, column: SourceColumn, unit: TimestampUnit, unwraps_lists: bool) -> Values:
+def _convert(raw: Any, column: SourceColumn, unit: str, unwraps_lists: bool) -> Values:
     if column.kind == "text":
         return column_types.text(raw)
     if column.kind == "categorical":
-        return column_types.categorical(raw, column.separator, unwraps_lists=unwraps_lists)
+        return column_types.categorical(
+            raw, column.separator, unwraps_lists=unwraps_lists, list_format=column.list_format
+        )
     if pa.types.is_list(raw.type):
         single = column_types.single(raw)
         values = _convert(single.array, column, unit, unwraps_lists)
@@ -136,7 +138,7 @@ def _convert(raw: Any, column: SourceColumn, unit: TimestampUnit, unwraps_lists:
         return column_types.identifier(raw, column.normalizations)
     if column.kind == "time":
         return column_types.time(raw, unit)
-    return column_types.number(raw, required=column.kind == "rating")
+    return column_types.number(raw, column.number_format, required=column.kind == "rating")
 
 
 def _bad_rows(rows: Iterable[tuple[int, BadRow]]) -> pa.Table:

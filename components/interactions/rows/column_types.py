@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,28 +12,36 @@ import pyarrow.compute as pc
 
 from components.interactions.config import IdNormalization
 from components.interactions.rows.id_normalization import normalize
+from components.interactions.rows.text_formats import parsed_lists, plain_numbers
+from components.interactions.rows.time_formats import (
+    patterned_as_iso_8601,
+    respelt_as_iso_8601,
+)
 from components.interactions.sources.block import (
     CONTROL_CHARACTER,
     HOLDS_SEPARATOR,
     MISSING,
+    NOT_A_LIST,
     NOT_A_NUMBER,
     NOT_A_TIME,
+    NOT_IN_FORMAT,
     NOT_UTF8,
     SEVERAL,
     TIME_OUT_OF_RANGE,
     TOO_LARGE,
 )
-from models.features.spec import LARGEST_NUMBER
+from models.features.spec import LARGEST_NUMBER, ListFormat
 
 Mask = npt.NDArray[np.bool_]
 Faults = tuple[tuple[str, Mask], ...]
-TimestampUnit = Literal["s", "ms", "us", "ns", "iso8601"]
 
 _UNITS_PER_S = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _FIRST_S = -62_135_596_800  # 0001-01-01
 _END_S = 253_402_300_800  # 10000-01-01
 _INT64_MAX = 2**63 - 1
 _US_PER_S = 10**6
+_S_PER_DAY = 86_400.0
+_EXCEL_1970 = 25_569.0  # Excel's number for 1970-01-01
 
 _CONTROL_CHARACTER = "[\\x00-\\x1f\\x7f]"
 _ISO_8601 = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}(:\d{2}(:\d{2}(\.\d+)?)?)?(Z|[+-]\d{2}(:?\d{2})?)?)?$"
@@ -70,13 +78,26 @@ def text(raw: Any) -> Values:
     return Values(strings, ((NOT_UTF8, broken),))
 
 
-def categorical(raw: Any, separator: str | None, *, unwraps_lists: bool = False) -> Values:
+def categorical(
+    raw: Any,
+    separator: str | None,
+    *,
+    unwraps_lists: bool = False,
+    list_format: ListFormat | None = None,
+) -> Values:
     """Convert categories to strings, in which `separator` divides the values of a row.
 
     Values of lists are joined, without nulls. A list is invalid if one of its values contains the
     separator, or if it has several values and there is no separator. `unwraps_lists` treats a list
-    of one value like the value alone, which may contain separators.
+    of one value like the value alone, which may contain separators. `list_format` is the format of
+    lists that are text.
     """
+    if not _is_list(raw.type) and list_format is not None:
+        faults, words, absent = _words(raw)
+        lists = parsed_lists(_where(pc.invert(absent), words), list_format)
+        unread = _mask(pc.and_not(pc.is_null(lists), absent))
+        found = categorical(lists, separator)
+        return Values(found.array, (*faults, (NOT_A_LIST, unread), *found.faults))
     if not _is_list(raw.type):
         return text(raw)
     lists = _without_nulls(raw)
@@ -134,16 +155,21 @@ def identifier(raw: Any, normalizations: Sequence[IdNormalization] = ()) -> Valu
     return Values(ids, (*found.faults, (MISSING, empty), (CONTROL_CHARACTER, control)))
 
 
-def number(raw: Any, *, required: bool = False) -> Values:
+def number(raw: Any, number_format: str | None = None, *, required: bool = False) -> Values:
     """Convert to float32. Empty values become null; if `required`, they are also invalid.
 
-    The square of each number must be a finite float32.
+    The square of each number must be a finite float32. `number_format` is the format of numbers
+    that are text, as in `FeatureConfig`.
     """
     faults: Faults = ()
     if _is_numeric(raw.type):
         absent, wide = pc.is_null(raw), raw.cast(pa.float64(), safe=False)
     else:
         faults, words, absent = _words(raw)
+        if number_format is not None:
+            plain = plain_numbers(words, number_format)
+            unread = pc.and_not(pc.is_null(plain), absent)
+            faults, words = (*faults, (NOT_IN_FORMAT, _mask(unread))), plain
         wide = _parsed(words, pl.Float64)
     odd = pc.and_(pc.invert(pc.is_finite(wide).fill_null(False)), pc.invert(absent))
     large = pc.greater(pc.abs(wide), LARGEST_NUMBER).fill_null(False)
@@ -152,11 +178,11 @@ def number(raw: Any, *, required: bool = False) -> Values:
     return Values(wide.cast(pa.float32(), safe=False), (*faults, *found))
 
 
-def time(raw: Any, unit: TimestampUnit) -> Values:
+def time(raw: Any, unit: str) -> Values:
     """Convert times to microseconds since 1970 (UTC), without finer digits.
 
-    Times without a zone are UTC. `unit` applies to numbers and text; Arrow's time types have a unit
-    of their own.
+    Times without a zone are UTC. `unit` is an `events.timestamp_unit`. It applies to numbers and
+    text; Arrow's time types have a unit of their own.
     """
     kind = raw.type
     if pa.types.is_dictionary(kind):
@@ -170,6 +196,10 @@ def time(raw: Any, unit: TimestampUnit) -> Values:
     if pa.types.is_uint64(kind):
         # A plain cast would wrap large counts to negative ones.
         raw = pc.min_element_wise(raw, pa.scalar(_INT64_MAX, kind), skip_nulls=False)
+    if "%" in unit:
+        return _iso_8601(raw.cast(pa.int64(), safe=False) if _is_numeric(kind) else raw, unit)
+    if unit == "excel":
+        return _excel(raw)
     if _is_numeric(kind):
         counts = raw.cast(pa.int64() if pa.types.is_integer(kind) else pa.float64(), safe=False)
         return _epoch(counts, pc.is_null(raw), unit)
@@ -231,15 +261,29 @@ def _decimal_text(raw: Any) -> Any:
     return pa.array(shown, pa.string()).take(coded.indices)
 
 
-def _iso_8601(raw: Any) -> Values:
+def _iso_8601(raw: Any, pattern: str | None = None) -> Values:
     faults, words, absent = _words(raw)
-    shaped = _where(pc.match_substring_regex(words, _ISO_8601), words)
+    if pattern is not None:
+        words = patterned_as_iso_8601(words, pattern)
+    is_plain = pc.match_substring_regex(words, _ISO_8601)
+    if pattern is None and not pc.all(pc.or_(is_plain, absent)).as_py():
+        words = pc.if_else(is_plain, words, respelt_as_iso_8601(words))
+        is_plain = pc.match_substring_regex(words, _ISO_8601)
+    shaped = _where(is_plain, words)
     # Arrow rejects digits beyond microseconds.
     cut = pc.replace_substring_regex(shaped, r"(\.\d{6})\d+", r"\1")
     zoned = pc.match_substring_regex(cut, _ZONE)
     with_zone = _cast_or_null(_where(zoned, cut), pa.timestamp("us", "UTC")).cast(pa.int64())
     without = _cast_or_null(_where(pc.invert(zoned), cut), pa.timestamp("us")).cast(pa.int64())
     return _epoch(pc.coalesce(with_zone, without), absent, "us", faults)
+
+
+def _excel(raw: Any) -> Values:
+    """Convert days since 1899-12-30 to microseconds, rounded to seconds."""
+    faults, words, absent = _words(raw)
+    days = _parsed(pc.replace_substring(words, ",", "."), pl.Float64)
+    seconds = pc.round(pc.multiply(pc.subtract(days, _EXCEL_1970), _S_PER_DAY))
+    return _epoch(seconds, absent, "s", faults)
 
 
 def _epoch(counts: Any, absent: Any, unit: str, faults: Faults = ()) -> Values:

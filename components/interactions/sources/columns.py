@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from components.interactions.config import IdNormalization, IngestConfig, Source
 from components.interactions.errors import ColumnError
-from models.features.spec import EVENT_TYPE_KEY, RATING_KEY
+from models.features.spec import EVENT_TYPE_KEY, RATING_KEY, ListFormat
 
 # Columns of intermediate tables. The `#` avoids collisions with feature names.
 FILE = "#file"
@@ -31,7 +31,8 @@ class SourceColumn:
     """A column of a file, whose `kind` decides how its values are converted.
 
     `key` is its name in intermediate tables and, except for the time, in Examples. Only a
-    multi-valued categorical feature has a separator, and only an ID has normalisations.
+    multi-valued categorical feature has a separator, and only an ID has normalisations. The formats
+    are those of numbers and lists that are text.
     """
 
     key: str
@@ -39,6 +40,8 @@ class SourceColumn:
     kind: ColumnKind
     separator: str | None = None
     normalizations: tuple[IdNormalization, ...] = ()
+    number_format: str | None = None
+    list_format: ListFormat | None = None
 
 
 def source_columns(config: IngestConfig, source: Source) -> tuple[SourceColumn, ...]:
@@ -51,10 +54,15 @@ def source_columns(config: IngestConfig, source: Source) -> tuple[SourceColumn, 
             (RATING_KEY, columns.rating, "rating"),
             (EVENT_TYPE_KEY, columns.event_type, "event_type"),
         ]
+        rating = config.data.rating_format
         return (
             identifier(columns.query_id, columns.query_id),
             identifier(columns.candidate_id, columns.candidate_id),
-            *(SourceColumn(key, name, kind) for key, name, kind in optional if name is not None),
+            *(
+                SourceColumn(key, name, kind, number_format=rating if kind == "rating" else None)
+                for key, name, kind in optional
+                if name is not None
+            ),
         )
     is_query = source == "queries"
     key = columns.query_id if is_query else columns.candidate_id
@@ -63,7 +71,14 @@ def source_columns(config: IngestConfig, source: Source) -> tuple[SourceColumn, 
     return (
         identifier(key, id_column or key),
         *(
-            SourceColumn(name, f.column or name, _FEATURE_KINDS[f.kind], f.separator)
+            SourceColumn(
+                name,
+                f.column or name,
+                _FEATURE_KINDS[f.kind],
+                f.separator,
+                number_format=f.number_format,
+                list_format=f.list_format,
+            )
             for name, f in features.items()
         ),
     )

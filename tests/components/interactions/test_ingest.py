@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from components.interactions.buckets import Sizing
 from components.interactions.config import SplitConfig
@@ -209,6 +211,28 @@ def test_times_finer_than_seconds_order_events(ingestion: Any):
     found = ingestion("events.csv", timestamp_unit="ms")
     assert found.timelines("eval") == {"u": "a b c*"}
     assert found.examples("eval")[0]["timestamp"] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("times", "warning"),
+    [
+        ("3/4/2024 3/13/2024 3/5/2024", None),
+        ("3/4/2024 3/4/2024 3/4/2024", "all are at one instant"),
+        ("3/4/1989 3/4/2024 3/5/2024", "from 1989-03-04T.* before 1990"),
+        ("3/4/2024 3/4/2924 3/5/2024", "in the future"),
+    ],
+)
+def test_implausible_times_are_warned_about(ingestion: Any, times: str, warning: str | None):
+    rows = (f"u,{name},{time}\n" for name, time in zip("abc", times.split(), strict=True))
+    ingestion.write("events.csv", "q,c,t\n" + "".join(rows))
+    found = ingestion("events.csv", timestamp_unit="%m/%d/%Y").report["warnings"]
+    assert [re.search(warning or "", text) is not None for text in found] == [True] * bool(warning)
+
+
+@pytest.mark.parametrize("unit", ["", "days", "%d.%m.%y", "%H:%M", "%d.%m.%Y %I:%M", "%Y%Y%m%d"])
+def test_a_unit_must_determine_a_time(ingestion: Any, unit: str):
+    with pytest.raises(ValidationError, match="timestamp_unit"):
+        ingestion.config("events.csv", timestamp_unit=unit)
 
 
 def test_duplicates_are_dropped_and_counted_or_kept(ingestion: Any):

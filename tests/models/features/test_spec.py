@@ -43,6 +43,10 @@ def test_a_name_is_given_once(arguments: dict[str, Any]):
     [
         {"kind": "numeric", "separator": "|"},
         {"kind": "text", "separator": "|"},
+        {"kind": "categorical", "list_format": "json"},
+        {"kind": "categorical", "number_format": "1234,5"},
+        {"kind": "numeric", "number_format": "1,234,5"},
+        {"kind": "numeric", "number_format": "12,50"},
         {"kind": "categorical", "buckets": 5},
         {"kind": "numeric", "max_vocabulary": 10},
         {"kind": "numeric", "min_count": 2},

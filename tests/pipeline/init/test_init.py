@@ -17,10 +17,11 @@ from models.features.spec import RESERVED_KEYS, ColumnsConfig
 from pipeline.cli.init import init
 from pipeline.config.file import load
 from pipeline.errors import InitError
-from pipeline.init.column_profile import profile, timestamp_unit
+from pipeline.init.column_profile import profile
 from pipeline.init.config_yaml import batches
 from pipeline.init.draft import EventStatistics, read_sample
 from pipeline.init.feature_kinds import SAFE_NAME, decide_kind, safe_feature_name
+from pipeline.init.format_detection import find_times
 from pipeline.init.written_config import default_output, write_config
 from pipeline.source_lookup import describe_candidates, query_history
 
@@ -105,9 +106,9 @@ def test_makes_safe_names(column: str, taken: set[str], expected: str) -> None:
     ],
 )
 def test_reads_the_unit_off_the_values(values: list[object], unit: str) -> None:
-    assert timestamp_unit(pl.Series("t", values)) == unit
-    with pytest.raises(InitError, match=r"t must hold epochs.*'03/12/2020'"):
-        timestamp_unit(pl.Series("t", ["03/12/2020"]))
+    assert find_times(pl.Series("t", values)).unit == unit
+    with pytest.raises(InitError, match=r"t must hold epochs.*'03/12/20'"):
+        find_times(pl.Series("t", ["03/12/20"]))
 
 
 @pytest.fixture

@@ -131,6 +131,30 @@ def test_a_number_without_a_square_in_float32_is_a_fault(value: bytes, reason: s
 
 
 @pytest.mark.parametrize(
+    ("number_format", "values", "expected", "bad"),
+    [
+        ("1234,5", [b"3,75", b"", b"1.050"], [3.75, None], [2]),
+        ("1.234,5 EUR", [b"1.050,5EUR", b"-2 EUR", b"7"], [1050.5, -2], [2]),
+        ("$1,234.5", [b"-$1,050", b"$10,50", b"$0,050", b"$1e3"], [-1050, 1000], [1, 2]),
+    ],
+)  # fmt: skip
+def test_a_number_that_does_not_fit_the_declared_format_is_a_fault(
+    number_format: str, values: list[bytes], expected: list[Any], bad: list[int]
+):
+    found = column_types.number(csv_column(*values), number_format)
+    assert faults(found) == dict.fromkeys(bad, block.NOT_IN_FORMAT)
+    assert good(found) == expected
+
+
+def test_lists_that_are_text_become_lists():
+    values = [b"['a', \"it's\", None, 1.5]", b"['a' 'b']", b"", b"[{'a': 1}]", b"['x|y']", b"a"]
+    found = column_types.categorical(csv_column(*values), "|", list_format="python")
+    unread = {3: block.NOT_A_LIST, 4: block.HOLDS_SEPARATOR, 5: block.NOT_A_LIST}
+    assert faults(found) == unread
+    assert good(found) == ["a|it's|1.5", "a|b", None]
+
+
+@pytest.mark.parametrize(
     ("unit", "value", "micros"),
     [
         ("s", b"881250949", 881_250_949_000_000),
@@ -148,6 +172,14 @@ def test_a_number_without_a_square_in_float32_is_a_fault(value: bytes, reason: s
         ("iso8601", b"1970-01-01T00:00:00.0000019Z", 1),
         ("iso8601", b"1970-01-01T02:00:00+02:00", 0),
         ("iso8601", b"1970-01-01T00:00:00Z", 0),
+        ("iso8601", b"1970-01-01T02:00+02:00[Europe/Berlin]", 0),
+        ("iso8601", b"1970-01-01 00:00:00.1234567 +0000 UTC", 123_456),
+        ("%Y%m%d", b"19700102", 86_400_000_000),
+        ("%Y%m%d", b"19700102.0", 86_400_000_000),
+        ("%m/%d/%Y %I:%M %p", "1/1/1970 12:01\u202fAM".encode(), 60_000_000),
+        ("%d.%m.%Y %H:%M:%S.%f", b"02.01.1970 0:00:00", 86_400_000_000),
+        ("excel", b"25569,5", 43_200_000_000),
+        ("excel", b"25570.041667", 90_000_000_000),
     ],
 )
 def test_times_become_microseconds(unit: Any, value: bytes, micros: int):
@@ -171,10 +203,19 @@ def test_times_become_microseconds(unit: Any, value: bytes, micros: int):
         ("iso8601", b"2020-13-01", block.NOT_A_TIME),
         ("iso8601", b"881250949", block.NOT_A_TIME),
         ("iso8601", b"2020-01-01T25:00:00", block.NOT_A_TIME),
+        # The offset of Berlin depends on the date.
+        ("iso8601", b"2020-01-01T00:00[Europe/Berlin]", block.NOT_A_TIME),
+        ("%Y%m%d", b"2020011", block.NOT_A_TIME),
+        ("%Y%m%d", b"20200230", block.NOT_A_TIME),
+        ("%d.%m.%Y", b"1.2.20", block.NOT_A_TIME),
+        ("%m/%d/%Y %I:%M %p", b"1/2/2020 13:00 PM", block.NOT_A_TIME),
+        ("excel", b"1e12", block.TIME_OUT_OF_RANGE),
     ],
 )
 def test_other_times_are_faults(unit: Any, value: bytes, reason: str):
-    fine = b"1970-01-02" if unit == "iso8601" else b"86400"
+    written = {"iso8601": b"1970-01-02", "%Y%m%d": b"19700102", "%d.%m.%Y": b"2.1.1970"}
+    written |= {"%m/%d/%Y %I:%M %p": b"1/2/1970 12:00 AM", "excel": b"25570"}
+    fine = written.get(unit, b"86400")
     found = column_types.time(csv_column(fine, value, fine), unit)
     assert faults(found) == {1: reason}
     assert good(found) == [86_400_000_000] * 2
