@@ -199,13 +199,16 @@ class PipelineConfig(Settings):
             "`split.method` temporal or leave_last_out": self.split.method != "random",
             "`training.objective: next_candidate`": self.training.objective == "next_candidate",
             "`training.strategy` none or mirrored": self.training.strategy != "multi_worker",
+            # A warm start may have seen the events that the first retriever must not see.
+            "`ranking.refit_retriever` or `training.warm_start: false`": (
+                self.ranking.refit_retriever or not self.training.warm_start
+            ),
         }
         missing = [need for need, is_met in needs.items() if not is_met]
         if missing:
             raise ValueError(
-                "`ranking.enabled` needs events in order, because the ranker learns from the "
-                f"newest ones, but {' and '.join(missing)} must be set; or set `ranking.enabled: "
-                "false`"
+                "`ranking.enabled` needs a retriever that has not seen the newest events, which "
+                f"the ranker learns from: set {' and '.join(missing)}, or `ranking.enabled: false`"
             )
 
     def _check_metric(self, name: str, setting: str) -> None:

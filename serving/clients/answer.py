@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serving.clients.model import SignatureSpec, Tensor, shown
@@ -86,6 +86,14 @@ def read_recommendations(prediction: Prediction, k: int | None) -> list[Recommen
         count = count if k is None else min(count, k)
         found.append(Recommendations(row_ids[:count], row_scores[:count], prediction.model_version))
     return found
+
+
+def read_scores(prediction: Prediction, candidate_ids: Sequence[str]) -> list[Recommendations]:
+    """Return the given candidates with the scores that the model returns for them."""
+    return [
+        Recommendations(tuple(candidate_ids), row[: len(candidate_ids)], prediction.model_version)
+        for row in prediction.output(SCORES).rows()
+    ]
 
 
 def read_embeddings(prediction: Prediction) -> list[Embedding]:

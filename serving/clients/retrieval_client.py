@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, overload
 
 from serving.clients.answer import (
+    CANDIDATE_IDS,
     Embedding,
     Prediction,
     Recommendations,
     check_k,
     read_embeddings,
     read_recommendations,
+    read_scores,
 )
 from serving.clients.model import (
     ModelChoice,
@@ -211,6 +213,28 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
         asked = [_query(each, filters=filters) for each in ids]
         flow = self._search("similar_candidates", asked, k, timeout_s)
         return self._run(_first(flow) if candidate_ids is None else flow)
+
+    def rank(
+        self,
+        candidate_ids: Iterable[str],
+        *,
+        query_id: str | None = None,
+        history: Iterable[str] | None = None,
+        features: Mapping[str, FeatureValue] | None = None,
+        timeout_s: float | None = None,
+    ) -> One:
+        """Return `Recommendations` with the given candidates in their order, and their scores.
+
+        The model needs a ranking stage. Unknown candidates have the lowest score.
+        """
+        given = plain(candidate_ids)
+        if not isinstance(given, tuple):
+            raise InvalidArgumentError(
+                f"candidate_ids must be a list of strings, got {shown(given)}"
+            )
+        query = _query(query_id, history, {**(features or {}), CANDIDATE_IDS: given})
+        read = functools.partial(read_scores, candidate_ids=given)
+        return self._run(_first(self._predict("rank", [query], read, timeout_s)))
 
     def embed_query(
         self,

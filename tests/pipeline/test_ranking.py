@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
+from serving.clients import RestRetrievalClient, RetrievalClient
+from serving.launcher import running_model_server
 from tests.pipeline.two_clubs import Command, run_to_summary, write_two_clubs
 
 pytestmark = pytest.mark.slow
@@ -58,6 +60,23 @@ def test_the_ranked_list_is_served_if_it_is_better(walks: tuple[Path, Any]):
     )
     assert answer["candidate_ids"][0, 0].numpy().decode() == "item é10"
     assert "retrieval_scores" in answer
+
+
+@pytest.mark.parametrize("client_class", [RetrievalClient, RestRetrievalClient])
+def test_clients_rank_given_candidates(walks: tuple[Path, Any], client_class: Any):
+    _, summary = walks
+    history = ["item é7", "item é8", "item é9"]
+    given = ("item é30", "item é10", "no such item")
+    with running_model_server(summary["serving_dir"], "retrieval") as server:
+        is_rest = client_class is RestRetrievalClient
+        target = server.rest_url if is_rest else server.grpc_target
+        with client_class(target, query_id_name="user") as client:
+            ranked = client.rank(given, history=history)
+            best = client.recommend(history=history)
+    assert ranked.candidate_ids == given
+    assert ranked.scores[1] > ranked.scores[0] > ranked.scores[2]
+    served_scores = dict(zip(best.candidate_ids, best.scores, strict=True))
+    assert ranked.scores[1] == pytest.approx(served_scores["item é10"], rel=1e-4)
 
 
 def test_a_refresh_of_the_index_keeps_the_ranking_stage(
