@@ -8,6 +8,7 @@ enter only through dot products: those of two trainings are not comparable, but 
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from models.ranking.tables import RankingTables
@@ -17,6 +18,11 @@ NUM_RECENT = 50
 _NUM_NEWEST = 10
 _LAGS = 5
 _DECAY = 4.0
+_ROUNDING = 1e-6
+# Weights of the rules from the newest events in the features `rules_1` to `rules_3` and `rules`.
+_RULES = np.concatenate(
+    [np.eye(_NUM_NEWEST, 3), np.exp(-np.arange(_NUM_NEWEST) / _DECAY)[:, None]], axis=1
+).astype(np.float32)
 
 # Returns the vectors `[…, dimension]` of candidate indices `[…]`.
 VectorsAt = Callable[[tf.Tensor], tf.Tensor]
@@ -89,10 +95,15 @@ class RankingFeatures(tf.Module):
     def __init__(self, tables: RankingTables, vectors_at: VectorsAt, *, repeats: bool) -> None:
         super().__init__()
         self.names = feature_names(repeats=repeats)
+        self._repeats = repeats
         self._vectors_at = vectors_at
-        self._tables = {
-            name: tf.Variable(values, trainable=False) for name, values in vars(tables).items()
-        }
+        trend = tables.recent - tables.popularity
+        columns = [tables.popularity, tables.recent, trend, tables.age, tables.idle]
+        self._columns = tf.Variable(np.stack(columns, axis=1), trainable=False)
+        neighbours = [tables.successors, tables.similar]
+        self._neighbours = [tf.Variable(of, trainable=False) for of in neighbours]
+        values = [tables.successor_values, tables.similar_values]
+        self._values = [tf.Variable(of, trainable=False) for of in values]
 
     def __call__(self, retrieved: Retrieved, candidates: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
         """Return the features `[batch, n, len(names)]` of candidates.
@@ -104,49 +115,47 @@ class RankingFeatures(tf.Module):
             candidates: Candidate indices `[batch, n]` int32.
             scores: Their scores by the retriever `[batch, n]`.
         """
-        newest = retrieved.recent[:, :_NUM_NEWEST]
-        is_event = newest >= 0
-        # Reading a variable first avoids a copy of it by every gather.
-        tables = {name: of.read_value() for name, of in self._tables.items()}
-        found = self._of_scores(retrieved.top_scores, scores)
-        for name in ("popularity", "recent", "age", "idle"):
-            found[name] = tf.gather(tables[name], candidates)
-        found["trend"] = found["recent"] - found["popularity"]
-        own = tf.maximum(newest, 0)
+        # Few large operations, because a single request spends its time on their number.
+        blocks = [
+            _of_scores(retrieved.top_scores, scores),
+            # Reading a variable first avoids a copy of it by every gather.
+            tf.gather(self._columns.read_value(), candidates),
+            *self._of_events(retrieved.recent[:, :_NUM_NEWEST], candidates),
+            _of_history(retrieved, candidates),
+        ]
+        if self._repeats:
+            blocks.append(_of_places(candidates, retrieved.recent))
+        return tf.concat(blocks, axis=2)
+
+    def _of_events(self, newest: tf.Tensor, candidates: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Return the features of rules, of co-occurrence, and of similarity to `newest` events."""
+        own, is_event = tf.maximum(newest, 0), newest >= 0
         near, values = (
-            tf.concat([tf.gather(tables[name], own) for name in names], axis=1)
-            for names in (("successors", "similar"), ("successor_values", "similar_values"))
+            tf.concat([tf.gather(table.read_value(), own) for table in tables], axis=1)
+            for tables in (self._neighbours, self._values)
         )
-        is_event_of_table = tf.concat([is_event, is_event], axis=1)
-        near = tf.where(is_event_of_table[:, :, None], near, -1)
+        near = tf.where(tf.tile(is_event, [1, len(self._neighbours)])[:, :, None], near, -1)
         rules, cosines = tf.split(_joined(candidates, near, values), 2, axis=2)
-        for lag in (1, 2, 3):
-            found[f"rules_{lag}"] = rules[:, :, lag - 1]
-        decay = tf.exp(-tf.range(_NUM_NEWEST, dtype=tf.float32) / _DECAY)
-        found["rules"] = tf.linalg.matvec(rules, decay)
-        found["cooccurrence_max"] = tf.reduce_max(cosines, axis=2)
-        found["cooccurrence"] = _mean(cosines, is_event)
+        share = tf.cast(is_event, tf.float32)
+        share = tf.math.divide_no_nan(share, tf.reduce_sum(share, axis=1, keepdims=True))
         vectors = tf.math.l2_normalize(self._vectors_at(candidates), axis=-1)
         events = tf.math.l2_normalize(self._vectors_at(own), axis=-1)
         similarities = tf.matmul(vectors, events, transpose_b=True)
-        similarities = tf.where(is_event[:, None, :], similarities, 0.0)
-        found["similarity_last"] = similarities[:, :, 0]
-        found["similarity_max"] = tf.reduce_max(
-            tf.where(is_event[:, None, :], similarities, -1.0), axis=2
+        similarities = tf.where(is_event[:, None, :], similarities, -1.0)
+        last = tf.where(is_event[:, None, 0], similarities[:, :, 0], 0.0)
+        return (
+            tf.linalg.matmul(rules, _RULES),
+            tf.stack([tf.reduce_max(cosines, axis=2), tf.linalg.matvec(cosines, share)], axis=2),
+            tf.stack(
+                [last, tf.reduce_max(similarities, axis=2), tf.linalg.matvec(similarities, share)],
+                axis=2,
+            ),
         )
-        found["similarity"] = _mean(similarities, is_event)
-        length = tf.cast(retrieved.length, tf.float32)
-        found["length"] = tf.math.log1p(length)[:, None]
-        found["distinct"] = _distinct(retrieved.recent)[:, None]
-        if "place" in self.names:
-            found |= _of_places(candidates, retrieved.recent)
-        shape = tf.shape(candidates)
-        return tf.stack([tf.broadcast_to(found[name], shape) for name in self.names], axis=2)
 
-    def _of_scores(self, top_scores: tf.Tensor, scores: tf.Tensor) -> dict[str, tf.Tensor]:
-        ahead = tf.searchsorted(-top_scores, -scores)
-        rank = tf.cast(ahead, tf.float32) + 1.0
-        return {"score": scores, "rank": tf.math.log(rank), "margin": scores - top_scores[:, :1]}
+
+def _of_scores(top_scores: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+    rank = tf.cast(tf.searchsorted(-top_scores, -scores), tf.float32) + 1.0
+    return tf.stack([scores, tf.math.log(rank), scores - top_scores[:, :1]], axis=2)
 
 
 def newest_first(history: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -189,34 +198,28 @@ def _joined(candidates: tf.Tensor, near: tf.Tensor, values: tf.Tensor) -> tf.Ten
     )
 
 
-def _mean(values: tf.Tensor, is_event: tf.Tensor) -> tf.Tensor:
-    number = tf.reduce_sum(tf.cast(is_event, tf.float32), axis=1, keepdims=True)
-    return tf.math.divide_no_nan(tf.reduce_sum(values, axis=2), number)
-
-
-def _distinct(recent: tf.Tensor) -> tf.Tensor:
-    ascending = tf.sort(recent, axis=1)
-    is_new = tf.concat([recent[:, :1] >= -1, ascending[:, 1:] != ascending[:, :-1]], axis=1)
-    is_event = ascending >= 0
-    number, events = (
-        tf.reduce_sum(tf.cast(mask, tf.float32), axis=1) for mask in (is_new & is_event, is_event)
+def _of_history(retrieved: Retrieved, candidates: tf.Tensor) -> tf.Tensor:
+    ascending = tf.sort(retrieved.recent, axis=1)
+    is_new = (ascending >= 0) & (
+        ascending != tf.pad(ascending[:, :-1], [[0, 0], [1, 0]], constant_values=-1)
     )
-    return tf.math.divide_no_nan(number, events)
+    number, events = (
+        tf.reduce_sum(tf.cast(mask, tf.float32), axis=1) for mask in (is_new, ascending >= 0)
+    )
+    length = tf.math.log1p(tf.cast(retrieved.length, tf.float32))
+    of_query = tf.stack([length, tf.math.divide_no_nan(number, events)], axis=1)
+    shape = [*tf.unstack(tf.shape(candidates)), of_query.shape[1]]
+    return tf.broadcast_to(of_query[:, None, :], shape)
 
 
-def _of_places(candidates: tf.Tensor, recent: tf.Tensor) -> dict[str, tf.Tensor]:
+def _of_places(candidates: tf.Tensor, recent: tf.Tensor) -> tf.Tensor:
     is_event = tf.cast(candidates[:, :, None] == recent[:, None, :], tf.float32)
     reciprocal = is_event / tf.range(1.0, NUM_RECENT + 1)
-    places = tf.math.top_k(reciprocal, 2).values
+    place = tf.reduce_max(reciprocal, axis=2, keepdims=True)
+    second = tf.reduce_max(tf.where(reciprocal < place, reciprocal, 0.0), axis=2)
     times = tf.reduce_sum(is_event, axis=2)
     events = tf.reduce_sum(tf.cast(recent >= 0, tf.float32), axis=1, keepdims=True)
-    return {
-        **{
-            f"place_{lag}": tf.cast(tf.abs(places[:, :, 0] - 1.0 / lag) < 1e-6, tf.float32)
-            for lag in range(1, _LAGS + 1)
-        },
-        "place": places[:, :, 0],
-        "second_place": places[:, :, 1],
-        "times": tf.math.log1p(times),
-        "share": tf.math.divide_no_nan(times, events),
-    }
+    share = tf.math.divide_no_nan(times, events)
+    others = tf.stack([place[:, :, 0], second, tf.math.log1p(times), share], axis=2)
+    is_place = tf.abs(place - 1.0 / tf.range(1.0, _LAGS + 1)) < _ROUNDING
+    return tf.concat([tf.cast(is_place, tf.float32), others], axis=2)
