@@ -18,7 +18,7 @@ NUM_RECENT = 50
 _NUM_NEWEST = 10
 _LAGS = 5
 _DECAY = 4.0
-_ROUNDING = 1e-6
+_ROUNDING = 1e-5
 # Weights of the rules from the newest events in the features `rules_1` to `rules_3` and `rules`.
 _RULES = np.concatenate(
     [np.eye(_NUM_NEWEST, 3), np.exp(-np.arange(_NUM_NEWEST) / _DECAY)[:, None]], axis=1
@@ -154,7 +154,9 @@ class RankingFeatures(tf.Module):
 
 
 def _of_scores(top_scores: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
-    rank = tf.cast(tf.searchsorted(-top_scores, -scores), tf.float32) + 1.0
+    # The same score may differ by rounding, if it was computed for a list of another size.
+    margin = _ROUNDING * tf.abs(top_scores[:, :1])
+    rank = tf.cast(tf.searchsorted(-top_scores, -scores - margin), tf.float32) + 1.0
     return tf.stack([scores, tf.math.log(rank), scores - top_scores[:, :1]], axis=2)
 
 
@@ -191,11 +193,14 @@ def _joined(candidates: tf.Tensor, near: tf.Tensor, values: tf.Tensor) -> tf.Ten
     matches = tf.where(tf.gather(ascending, index, batch_dims=1) == flat)
     row, column = (tf.cast(matches[:, axis], tf.int32) for axis in (0, 1))
     position = tf.gather_nd(order, tf.stack([row, tf.gather_nd(index, matches)], axis=1))
-    return tf.scatter_nd(
+    joined = tf.scatter_nd(
         tf.stack([row, position, column // num_near], axis=1),
         tf.gather_nd(tf.reshape(values, tf.shape(flat)), matches),
         [batch, number, num_events],
     )
+    # A candidate that is repeated has been found at one of its positions only.
+    found_at = tf.gather(order, tf.searchsorted(ascending, candidates), batch_dims=1)
+    return tf.gather(joined, found_at, batch_dims=1)
 
 
 def _of_history(retrieved: Retrieved, candidates: tf.Tensor) -> tf.Tensor:

@@ -112,6 +112,13 @@ def test_features_do_not_depend_on_the_other_candidates_and_queries():
     )
     together = np.stack([*computed().values()], axis=2)
     np.testing.assert_allclose(alone[0, 0], together[0, 3], rtol=1e-5)
+    # Repeated, and with a score that was rounded in another way.
+    repeated = features(
+        Retrieved(*newest_first(tf.constant(HISTORIES[:1])), tf.constant(TOP_SCORES[:1])),
+        tf.constant([[5, 5]]),
+        tf.constant([[3.0, 2.9999995]]),
+    )
+    np.testing.assert_allclose(repeated[0], [alone[0, 0]] * 2, rtol=1e-5, atol=1e-6)
 
 
 def test_missing_candidates_of_the_retriever_rank_behind_all():
