@@ -166,7 +166,7 @@ def _put_on_top(scores: Scores, candidates: Ints, ranked: Scores) -> None:
     values = ranked[rows, columns][order]
     is_new = np.append(True, (np.diff(values) != 0) | (np.diff(rows[order]) != 0))
     numbers = np.empty(len(rows), np.int64)
-    numbers[order] = np.cumsum(is_new)
+    numbers[order] = np.cumsum(is_new)[: len(values)]  # there may be none
     starts = np.full(len(scores), np.iinfo(np.int64).max)
     np.minimum.at(starts, rows, numbers)
     top = scores.max(axis=1, initial=0.0)
