@@ -127,8 +127,8 @@ def train_ranking_stage(
     if found < _FEWEST_QUERIES:
         raise TooFewEventsError(
             f"the ranker must learn from at least {_FEWEST_QUERIES} events, but of the "
-            f"{len(chosen)} newest training events that have a history, the retriever finds the "
-            f"candidates of {found}; turn the ranker off with `ranking.enabled: false`"
+            f"{len(chosen)} newest training events, the retriever finds the candidates of {found}; "
+            "turn the ranker off with `ranking.enabled: false`"
         )
     features, is_candidate = (np.concatenate(part) for part in zip(*samples, strict=True))
     del samples
@@ -165,13 +165,11 @@ def _read(
 def _choose_targets(
     held_back: HeldBackEvents, num_candidates: int, number: int, rng: np.random.Generator
 ) -> Ints:
-    """Return the indices of at most `number` events that are held back and have a history."""
+    """Return the indices of at most `number` events that are held back, also first ones."""
     events, num_kept = held_back.events, held_back.num_kept
     lengths = np.diff(events.offsets)
     nth = np.arange(len(events.candidates)) - np.repeat(events.offsets[:-1], lengths)
-    is_target = (nth >= np.maximum(np.repeat(num_kept, lengths), 1)) & (
-        events.candidates < num_candidates
-    )
+    is_target = (nth >= np.repeat(num_kept, lengths)) & (events.candidates < num_candidates)
     targets = np.flatnonzero(is_target)
     if len(targets) > number:
         targets = np.sort(rng.choice(targets, number, replace=False))

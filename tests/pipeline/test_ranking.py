@@ -38,6 +38,9 @@ def walks(tmp_path_factory: pytest.TempPathFactory, two_tower: Command) -> tuple
         for step in range(14):
             item = (start + step) % 30 + 30 * (user % 2)
             events.append(f"user {user},item é{item},{1_000_000_000 + user + 1000 * step}")
+    # Users without a history when the events that the ranker learns from begin.
+    for user in range(240, 270):
+        events += [f"user {user},item é{i},{1_000_011_500 + 100 * i}" for i in range(3)]
     (folder / "events.csv").write_text("\n".join(events) + "\n", encoding="utf-8")
     return config, run_to_summary(two_tower, config)
 
