@@ -87,7 +87,9 @@ def plain(value: Any) -> Any:
     to_list = getattr(value, "tolist", None)
     if callable(to_list):
         value = to_list()
-    if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
+    # A data frame is iterable too, but its items are the names of its columns.
+    is_named = isinstance(value, Mapping) or hasattr(value, "keys")
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) and not is_named:
         try:
             return tuple([item if type(item) is str else plain(item) for item in value])
         except TypeError:  # A scalar of a class whose arrays are iterable.

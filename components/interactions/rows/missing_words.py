@@ -15,8 +15,8 @@ from components.interactions.sources.columns import SourceColumn
 MISSING_WORDS = frozenset(
     word
     for words in (
-        "NULL Null null (null) <null> \\N nil None none NaN nan NAN -nan NaT",
-        "NA N/A n/a <NA> #NA #N/A #NULL! undefined ? -",
+        "NULL Null null (null) <null> \\N NIL nil NONE None none NaN Nan nan NAN -nan NaT",
+        "NA N/A n/a N.A. n.a. <NA> #NA #N/A #NULL! #REF! #VALUE! UNDEFINED undefined ? - --",
     )
     for word in words.split()
 )

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +73,14 @@ def test_wrong_queries_are_refused_with_the_reason(query: Query, text: str) -> N
     with pytest.raises(InvalidArgumentError) as caught:
         build_inputs(FULL, "user_id", [query])
     assert text in caught.value.message
+
+
+def test_a_data_frame_is_not_read_as_the_names_of_its_columns() -> None:
+    frame: Any = pd.DataFrame({"item": ["a", "b"]})
+    with pytest.raises(InvalidArgumentError, match="'history' must be a list of strings"):
+        Query("u", frame)
+    inputs = build_inputs(FULL, "user_id", [Query("u", frame["item"])])
+    assert inputs["history"].values == ["a", "b"]
 
 
 def test_a_missing_integer_is_refused() -> None:
