@@ -1,6 +1,7 @@
 """Settings of ingestion: files, formats, bad rows, spans and splits."""
 
 import time
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Annotated, Literal
 
@@ -21,6 +22,8 @@ NEWEST_SPAN = "newest_span"
 TimestampUnit = Annotated[str, AfterValidator(check_timestamp_unit)]
 Source = Literal["interactions", "queries", "candidates"]
 IdNormalization = Literal["nfc", "strip", "case", "float_suffix", "leading_zeros"]
+FileFormat = Literal["csv", "jsonl", "parquet", "tfrecord"]
+Delimiter = Annotated[str, Field(pattern="^[\\x01-\\x7f]$")]
 
 # The setting that names the files of each source.
 SOURCE_SETTINGS: dict[Source, str] = {
@@ -75,11 +78,17 @@ class DataConfig(Settings):
     queries: str | None = None
     bigquery: BigQueryConfig | None = None
     spans: SpansConfig = Field(default_factory=SpansConfig)
-    format: Literal["auto", "csv", "parquet", "tfrecord"] = "auto"
+    # The format and the delimiter of all sources, and those of single sources.
+    format: FileFormat | Literal["auto"] = "auto"
+    delimiter: Delimiter | None = None
+    formats: Mapping[Source, FileFormat | Literal["auto"]] = Field(default_factory=dict)
+    delimiters: Mapping[Source, Delimiter] = Field(default_factory=dict)
+    # The ID columns of the events, if they differ from the keys in Examples.
+    event_candidate_id_column: str | None = None
+    event_query_id_column: str | None = None
     # The ID columns of the catalogue and the queries, if they differ from those of the events.
     candidate_id_column: str | None = None
     query_id_column: str | None = None
-    delimiter: str = Field(",", min_length=1, max_length=1)
     timestamp_unit: TimestampUnit = "s"
     rating_format: NumberFormat | None = None
     bad_rows: Literal["stop", "reject"] = "stop"
@@ -100,12 +109,12 @@ class DataConfig(Settings):
             )
         if self.bigquery is not None and not queries:
             raise ValueError("`ingest.bigquery` needs an input that is `bigquery: SELECT …`")
-        if queries and self.format != "auto":
-            raise ValueError(
-                f"`ingest.format: {self.format}` would also apply to "
-                f"`{SOURCE_SETTINGS[queries[0]]}`, which is a query; leave `auto`"
-            )
         for source in queries:
+            if (chosen := self.reading(source)[0]) != "auto":
+                raise ValueError(
+                    f"`format: {chosen}` is for files, and would also apply to "
+                    f"`{SOURCE_SETTINGS[source]}`, which is a query; leave `auto`"
+                )
             if not query_of(getattr(self, source)):
                 raise ValueError(f"`{SOURCE_SETTINGS[source]}`: no query follows `bigquery:`")
         return self
@@ -125,6 +134,11 @@ class DataConfig(Settings):
             except ValueError as error:
                 raise ValueError(f"`events.spans.last`: {error}") from error
         return self
+
+    def reading(self, source: Source) -> tuple[FileFormat | Literal["auto"], str | None]:
+        """Return the format, and the delimiter or None, of the files of a source."""
+        delimiter = self.delimiters.get(source, self.delimiter)
+        return self.formats.get(source, self.format), delimiter
 
     @property
     def queried(self) -> list[Source]:

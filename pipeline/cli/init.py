@@ -32,11 +32,11 @@ def init(
     --timestamp time --candidates items.csv
 
     Args:
-        events (FILE): File or glob of the events.
+        events (FILE): File, folder or glob of the events.
         query_id (COLUMN): Column of the query ID: the user or the session.
         candidate_id (COLUMN): Column of the candidate ID: the item.
-        candidates (FILE): File or glob of the catalogue.
-        queries (FILE): File or glob of the queries' features.
+        candidates (FILE): File, folder or glob of the catalogue.
+        queries (FILE): File, folder or glob of the queries' features.
         timestamp (COLUMN): Column of the time.
         timestamp_unit (UNIT): Value of `events.timestamp_unit`, if it cannot be detected.
         rating (COLUMN): Column of the rating.
@@ -100,6 +100,8 @@ def _print_columns(written: "WrittenConfig") -> None:
 
 
 def _print_warnings(written: "WrittenConfig") -> None:
+    from components.interactions.rows.bad_rows import hints
+
     for hint in written.draft.hints:
         note(f"hint: {hint}")
     note_warnings(written.observed)
@@ -109,5 +111,5 @@ def _print_warnings(written: "WrittenConfig") -> None:
         first = observed.bad_values[source, column, reason]
         note(
             f"warning: {count:,} rows cannot be read: {where}: {reason}, first {first!r}. Fix "
-            "them, or set `ingest.bad_rows: reject`"
+            f"them, or set `ingest.bad_rows: reject`.{hints([reason])}"
         )

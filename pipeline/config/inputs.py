@@ -7,6 +7,8 @@ from pydantic import Field, field_validator
 
 from components.interactions.config import (
     BigQueryConfig,
+    Delimiter,
+    FileFormat,
     IdNormalization,
     SpansConfig,
     TimestampUnit,
@@ -15,15 +17,38 @@ from models.features.spec import FeatureConfig, NumberFormat
 from models.settings import Settings
 
 
-class EventsConfig(Settings):
+class FilesConfig(Settings):
+    """The format of the files of one input."""
+
+    format: FileFormat | Literal["auto"] | None = Field(
+        None, description="Format of these files; `ingest.format` if absent."
+    )
+    delimiter: Delimiter | None = Field(
+        None, description="Delimiter of these files, if they are CSV; `ingest.delimiter` if absent."
+    )
+
+
+class EventsConfig(FilesConfig):
     """The interaction log: its files, its columns, and filters for its events."""
 
     files: str = Field(
-        description="File or glob of the events, or `bigquery: SELECT …`. The placeholders {SPAN}, "
-        "or {YYYY}, {MM} and {DD}, and {VERSION} divide the files into spans."
+        description="File, folder or glob of the events, or `bigquery: SELECT …`. The placeholders "
+        "{SPAN}, or {YYYY}, {MM} and {DD}, and {VERSION} divide the files into spans."
     )
-    query_id: str = Field(description="Column of the query ID: the user or the session.")
-    candidate_id: str = Field(description="Column of the candidate ID: the item.")
+    query_id: str = Field(
+        description="Column of the query ID: the user or the session. It is also the name in "
+        "requests."
+    )
+    candidate_id: str = Field(
+        description="Column of the candidate ID: the item. It is also the name in requests."
+    )
+    query_id_column: str | None = Field(
+        None, description="Column of the query ID, if its name differs from `events.query_id`."
+    )
+    candidate_id_column: str | None = Field(
+        None,
+        description="Column of the candidate ID, if its name differs from `events.candidate_id`.",
+    )
     timestamp: str | None = Field(
         None, description="Column of the time; if absent, events keep the order of the files."
     )
@@ -55,16 +80,16 @@ class EventsConfig(Settings):
     spans: SpansConfig = Field(default_factory=SpansConfig)
 
 
-class CandidatesConfig(Settings):
+class CandidatesConfig(FilesConfig):
     """The catalogue: its file, its ID column and the features of the candidates."""
 
     file: str | None = Field(
         None,
-        description="File or glob of the catalogue, one row per candidate, or `bigquery: SELECT "
-        "…`. If absent, the candidates are those of the training events.",
+        description="File, folder or glob of the catalogue, one row per candidate, or `bigquery: "
+        "SELECT …`. If absent, the candidates are those of the training events.",
     )
     id_column: str | None = Field(
-        None, description="Column of the candidate ID; `events.candidate_id` if absent."
+        None, description="Column of the candidate ID; that of the events if absent."
     )
     features: Mapping[str, FeatureConfig] = Field(
         default_factory=dict, description="Candidate features by name; they need `file`."
@@ -78,14 +103,14 @@ class CandidatesConfig(Settings):
     )
 
 
-class QueriesConfig(Settings):
+class QueriesConfig(FilesConfig):
     """The attributes of queries: their file, its ID column and the features."""
 
     file: str | None = Field(
-        None, description="File or glob with one row per query, or `bigquery: SELECT …`."
+        None, description="File, folder or glob with one row per query, or `bigquery: SELECT …`."
     )
     id_column: str | None = Field(
-        None, description="Column of the query ID; `events.query_id` if absent."
+        None, description="Column of the query ID; that of the events if absent."
     )
     features: Mapping[str, FeatureConfig] = Field(
         default_factory=dict, description="Query features by name; they need `file`."
@@ -95,13 +120,11 @@ class QueriesConfig(Settings):
 class IngestSettings(Settings):
     """Settings for reading the files of all inputs."""
 
-    format: Literal["auto", "csv", "parquet", "tfrecord"] = Field(
-        "auto",
-        description="File format; auto decides by the suffix, or by the first bytes if there is "
-        "none.",
+    format: FileFormat | Literal["auto"] = Field(
+        "auto", description="File format; auto decides by the first bytes and the suffix."
     )
-    delimiter: str = Field(
-        ",", min_length=1, max_length=1, description="Delimiter of the CSV files."
+    delimiter: Delimiter | None = Field(
+        None, description="Delimiter of the CSV files; detected from their first rows if absent."
     )
     bad_rows: Literal["stop", "reject"] = Field(
         "stop",

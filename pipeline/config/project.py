@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from components.drift_gate.config import DistanceConfig, DriftConfig, SkewConfig
 from components.index_builder.config import IndexConfig
-from components.interactions.config import DataConfig, IngestConfig, SplitConfig
+from components.interactions.config import DataConfig, IngestConfig, Source, SplitConfig
 from components.interactions.spans.pattern import span_kind
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.serving_validator.config import ServingConfig
@@ -24,7 +24,13 @@ from models.features.spec import (
 from models.ranking.config import RankingConfig
 from models.settings import Settings
 from models.tuning.search_space import check_space
-from pipeline.config.inputs import CandidatesConfig, EventsConfig, IngestSettings, QueriesConfig
+from pipeline.config.inputs import (
+    CandidatesConfig,
+    EventsConfig,
+    FilesConfig,
+    IngestSettings,
+    QueriesConfig,
+)
 from pipeline.config.metadata import MetadataConfig
 from pipeline.errors import did_you_mean
 
@@ -250,7 +256,16 @@ class PipelineConfig(Settings):
     @property
     def data(self) -> DataConfig:
         """The input files and their format, with paths as in the configuration."""
+        sections: dict[Source, FilesConfig] = {
+            "interactions": self.events,
+            "candidates": self.candidates,
+            "queries": self.queries,
+        }
         return DataConfig(
+            formats={source: s.format for source, s in sections.items() if s.format},
+            delimiters={source: s.delimiter for source, s in sections.items() if s.delimiter},
+            event_query_id_column=self.events.query_id_column,
+            event_candidate_id_column=self.events.candidate_id_column,
             interactions=self.events.files,
             candidates=self.candidates.file,
             queries=self.queries.file,

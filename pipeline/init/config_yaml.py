@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.init.draft import Draft, DraftedColumn, EventStatistics
+from components.interactions.spans.pattern import span_kind
+from pipeline.init.draft import Draft, DraftedColumn, EventStatistics, id_keys
 
 # Share of repeated candidates from which `evaluation.exclude_seen` is set to false.
 _REPEATS = 0.1
@@ -62,7 +63,6 @@ def config_yaml(draft: Draft, name: str, root: Path, settings_schema: str) -> st
     `settings_schema` is the name of the JSON Schema file, which is in the same folder.
     """
     batch_size, epochs = batches(draft.statistics)
-    delimiter = next((s.delimiter for s in draft.samples.values() if s.delimiter), ",")
     lines = [
         _HEAD.format(settings_schema=settings_schema, name=name),
         *_events(draft, root),
@@ -70,7 +70,6 @@ def config_yaml(draft: Draft, name: str, root: Path, settings_schema: str) -> st
         *_entity("candidates", "candidate", draft, root),
         *_entity("queries", "query", draft, root),
         "ingest:",
-        *([f"  delimiter: {_scalar(delimiter)}"] if delimiter != "," else []),
         "  bad_rows: stop # `reject` writes unreadable rows to a separate output and goes on",
         _WITHOUT_TIMES if draft.columns.timestamp is None else _WITH_TIMES,
         f"  batch_size: {batch_size} # timelines per step, chosen by their length",
@@ -91,8 +90,16 @@ def _events(draft: Draft, root: Path) -> Iterator[str]:
     columns, sample = draft.columns, draft.samples["events"]
     yield "events:"
     yield f"  files: {_path(sample.pattern, root)}"
-    yield f"  query_id: {_scalar(columns.query_id)} # the user or the session"
-    yield f"  candidate_id: {_scalar(columns.candidate_id)} # the item to recommend"
+    if span_kind(str(sample.pattern)):
+        yield "  spans: { window: all, missing: warn } # every span, even if one between is missing"
+    query_id, candidate_id = id_keys(columns)
+    for setting, key, column, meaning in (
+        ("query_id", query_id, columns.query_id, "the user or the session"),
+        ("candidate_id", candidate_id, columns.candidate_id, "the item to recommend"),
+    ):
+        yield f"  {setting}: {_scalar(key)} # {meaning}"
+        if key != column:
+            yield f"  {setting}_column: {_scalar(column)} # in the files; requests use {key}"
     if columns.timestamp is None:
         yield "  # timestamp: no column, so events keep the order of the file"
     else:

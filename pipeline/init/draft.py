@@ -9,10 +9,10 @@ import polars as pl
 from components.interactions.errors import IngestError, QueryError
 from components.interactions.sources import sample
 from components.interactions.spans.pattern import query_of
-from models.features.spec import RESERVED_KEYS, ColumnsConfig, FeatureConfig
+from models.features.spec import ColumnsConfig, FeatureConfig
 from pipeline.errors import InitError, did_you_mean
 from pipeline.init.column_profile import likely_time_column, profile
-from pipeline.init.feature_kinds import SAFE_NAME, decide_kind, safe_feature_name
+from pipeline.init.feature_kinds import decide_kind, safe_feature_name
 from pipeline.init.format_detection import FoundTimes, find_times
 
 # Enough to choose the kinds of features; ingestion reads all rows.
@@ -24,13 +24,18 @@ class SourceSample:
     """The first rows of the `events`, `candidates` or `queries`; empty CSV fields are null."""
 
     pattern: Path
-    delimiter: str | None  # None if the files are not CSV
     table: pl.DataFrame
+    unusable: Mapping[str, str]  # a reason for each column that the table lacks
     is_complete: bool  # whether the table has all rows of all files
 
     def require(self, column: str, option: str) -> None:
         """Raise an InitError if a column is missing; `option` is the option that names it."""
         names = self.table.columns
+        if column in self.unusable:
+            raise InitError(
+                f"{option}: column {column!r} of {self.pattern} cannot be used: "
+                f"{self.unusable[column]}"
+            )
         if column not in names:
             raise InitError(
                 f"{option}: {self.pattern} has no column {column!r}"
@@ -84,7 +89,6 @@ def make_draft(
     options = {f"--{name.replace('_', '-')}": column for name, column in columns if column}
     _check_names(options)
     samples = {role: read_sample(role, pattern) for role, pattern in files.items()}
-    _check_delimiters(samples)
     for option, column in options.items():
         samples["events"].require(column, option)
     events = samples["events"].table
@@ -128,13 +132,11 @@ def read_sample(role: str, pattern: str, max_rows: int = _SAMPLE_ROWS) -> Source
     try:
         if query_of(pattern) is not None:
             raise QueryError("a query cannot be sampled; export some of its rows to a file")
-        found = sample.read_sample(str(path), max_rows=max_rows)
+        newest_span = role != "events"  # as ingestion does
+        found = sample.read_sample(str(path), max_rows=max_rows, newest_span=newest_span)
     except IngestError as error:
         raise InitError(f"--{role}: {error}") from error
-    for reason in found.unusable.values():
-        if "columns of" in reason:
-            raise InitError(f"--{role}: {reason}")
-    return SourceSample(path, found.delimiter, found.table, found.is_complete)
+    return SourceSample(path, found.table, found.unusable, found.is_complete)
 
 
 def _statistics(events: SourceSample, columns: ColumnsConfig) -> EventStatistics:
@@ -157,32 +159,18 @@ def _check_names(options: Mapping[str, str]) -> None:
             raise InitError(
                 f"{first} and {option} must name different columns, both name {column!r}"
             )
-    for option in ("--query-id", "--candidate-id"):
-        column = options[option]
-        if not SAFE_NAME.fullmatch(column) or column in RESERVED_KEYS:
-            raise InitError(
-                f"{option} must be letters, digits and _, begin with a letter and be none of "
-                f"{', '.join(sorted(RESERVED_KEYS))}, because it is also the name in requests to "
-                f"the served model; got {column!r}. Rename the column in the files"
-            )
 
 
-def _check_delimiters(samples: Mapping[str, SourceSample]) -> None:
-    # A file with a single column has no delimiter.
-    found = {
-        role: source.delimiter
-        for role, source in samples.items()
-        if source.delimiter is not None and source.table.width > 1
-    }
-    if len(set(found.values())) > 1:
-        shown = ", ".join(f"{role} {delimiter!r}" for role, delimiter in found.items())
-        raise InitError(f"all CSV files must have the same delimiter, got {shown}")
+def id_keys(columns: ColumnsConfig) -> tuple[str, str]:
+    """Return the names of the query ID and the candidate ID in requests to the served model."""
+    query_key = safe_feature_name(columns.query_id, "query", set())
+    return query_key, safe_feature_name(columns.candidate_id, "candidate", {query_key})
 
 
 def _draft_columns(
     samples: Mapping[str, SourceSample], columns: ColumnsConfig
 ) -> Iterator[DraftedColumn]:
-    taken = {columns.query_id, columns.candidate_id}
+    taken = set(id_keys(columns))
     for role, side, id_column in (
         ("queries", "query", columns.query_id),
         ("candidates", "candidate", columns.candidate_id),
@@ -197,3 +185,5 @@ def _draft_columns(
                 name = safe_feature_name(column.name, side, taken)
                 taken.add(name)
             yield DraftedColumn(side, column.name, name, feature, reason)
+        for name, reason in samples[role].unusable.items():
+            yield DraftedColumn(side, name or "(no name)", name, None, reason)

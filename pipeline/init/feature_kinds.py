@@ -28,7 +28,6 @@ _ADDRESS = r"(?i)(://|^[./\\]|\.(jpe?g|png|gif|webp|svg|html?)$)"
 _CODE_NAME = re.compile(r"(?i)(^|_)((zip|postal|post)(_?code)?|phone|isbn|ean|upc)$")
 _ID_NAME = re.compile(r"(?i)(^|_)(id|uuid|guid|key|hash|index)$|[a-z]Id$")
 _LIST_FORMATS = {"json": "JSON", "python": "Python"}
-SAFE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 # The settings of a feature without `column`, or None for a column that is left out; and the reason.
 Decision: TypeAlias = tuple[FeatureConfig | None, str]

@@ -80,6 +80,8 @@ def default_output(events: str) -> Path:
     """
     path = Path(events).expanduser().absolute()
     folder = path.parent.name
-    name = path.name.split(".")[0] if folder.lower() in _EMPTY_NAMES or "*" in folder else folder
-    name = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-") or "retrieval"
+    is_general = folder.lower() in _EMPTY_NAMES or re.search(r"[*{]", folder)
+    name = path.name.split(".")[0] if is_general else folder
+    name = re.sub(r"\{[A-Z0-9:]*\}|[^A-Za-z0-9_-]+", "_", name)
+    name = re.sub(r"_[_-]+", "_", name).strip("_-") or "retrieval"
     return Path.cwd() / "configs" / f"{name}.yaml"

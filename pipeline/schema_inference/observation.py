@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from components.interactions.config import SOURCES, IngestConfig, Source
 from components.interactions.joins import Join, join_warnings, make_join
-from components.interactions.rows.checks import read_rows
+from components.interactions.rows.checks import deduplicate_rows, read_rows
 from components.interactions.rows.missing_words import (
     WordCounts,
     count_missing_words,
@@ -185,14 +185,14 @@ def _rows(
     """Yield the valid rows of an input in blocks, and count the bad rows in `observed`."""
     source = files[0].source
     columns, read = source_columns(config, source), observed.sources[source]
+    described = []
     for file in files:
         left = -(-max_rows // len(files))
         for good, bad in read_rows(config, file) if file.header else ():
-            for row in bad.to_pylist():
-                kind = (file.source, row["column"], row["reason"])
-                observed.bad_rows[kind] += 1
-                observed.bad_values.setdefault(kind, row["value"])
+            _count_bad_rows(source, bad, observed)
             taken = good.slice(0, left)
+            if source != "interactions":
+                described.append(taken)
             read.num_rows += len(taken) + len(bad)
             observed.missing_words += count_missing_words(taken, source, columns)
             yield taken
@@ -200,6 +200,17 @@ def _rows(
                 read.is_complete = False
                 break
             left = max(0, left - len(good) - len(bad))
+    if described:
+        ids = columns[0]
+        conflicts = deduplicate_rows(pa.concat_tables(described), ids.key, ids.column)[2]
+        _count_bad_rows(source, conflicts, observed)
+
+
+def _count_bad_rows(source: Source, bad: pa.Table, observed: Observation) -> None:
+    for row in bad.to_pylist():
+        kind = (source, row["column"], row["reason"])
+        observed.bad_rows[kind] += 1
+        observed.bad_values.setdefault(kind, row["value"])
 
 
 def _observe_events(

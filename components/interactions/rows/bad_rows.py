@@ -1,7 +1,7 @@
 """Store bad rows on disk, report the first of them, and write all to `rejected.parquet`."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -13,7 +13,12 @@ from components.interactions.buckets import IngestPlan, read_table, write_table
 from components.interactions.config import Source
 from components.interactions.errors import BadRowsError
 from components.interactions.rows.missing_words import MISSING_WORDS, missing_values_setting
-from components.interactions.sources.block import NOT_A_NUMBER
+from components.interactions.sources.block import (
+    CONFLICT,
+    MIXED_QUOTES,
+    NOT_A_NUMBER,
+    NOT_UTF8,
+)
 from components.interactions.sources.columns import FILE, LINE
 
 REJECTED_FILE = "rejected.parquet"
@@ -28,6 +33,12 @@ REJECTED_SCHEMA = pa.schema(
     ]
 )
 _NUM_SHOWN = 5
+_HINTS = {
+    CONFLICT: "If each file is a whole catalogue, write {YYYY}, {MM} and {DD} in the setting, so "
+    "that only the newest file is read.",
+    MIXED_QUOTES: "Write the quotes in all values either twice or with a backslash.",
+    NOT_UTF8: "Convert the file, for example with `iconv -f WINDOWS-1252 -t UTF-8`.",
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,11 @@ def count_by_reason(rejects: Sequence[StoredBadRows]) -> dict[str, int]:
     return dict(total.most_common())
 
 
+def hints(reasons: Collection[str]) -> str:
+    """Return sentences about fixing bad rows with these reasons, each after a space."""
+    return "".join(f" {hint}" for reason, hint in _HINTS.items() if reason in reasons)
+
+
 def bad_rows_error(rejects: Sequence[StoredBadRows]) -> BadRowsError:
     """Return an error that counts all bad rows and shows the first few.
 
@@ -97,4 +113,5 @@ def bad_rows_error(rejects: Sequence[StoredBadRows]) -> BadRowsError:
         f"{total} bad row{'s' if total > 1 else ''} in the input: {reasons}. The first:\n"
         + "\n".join(lines)
         + "\nFix the input, or set `ingest.bad_rows: reject` to skip such rows."
+        + hints(counts)
     )

@@ -38,7 +38,7 @@ def read_rows(
     columns = source_columns(config, file.source)
     names = list(dict.fromkeys(column.column for column in columns))
     data = config.data
-    for block in read_blocks(file, names, data.delimiter, block_bytes):
+    for block in read_blocks(file, names, block_bytes):
         yield check_rows(block, file.index, columns, data.timestamp_unit, data.missing_values)
 
 

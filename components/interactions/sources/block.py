@@ -1,5 +1,7 @@
 """Blocks of rows as columns, opening of input files, and TFRecord checksums."""
 
+import bz2
+import codecs
 import gzip
 import zlib
 from collections.abc import Iterator
@@ -10,15 +12,29 @@ from typing import Any
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from components import files
 
 READ_ERRORS = (OSError, EOFError, UnicodeError, zlib.error)
 # A TFRecord file begins with the length of its first record and a checksum of that length.
 RECORD_HEAD_BYTES = 12
-_GZIP_MAGIC = b"\x1f\x8b"
+_OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
+# Contents that are not read, by their first bytes.
+_FOREIGN = {
+    b"PK\x03\x04": "a ZIP archive or an Excel workbook; extract it, or save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook; save the sheet as CSV",
+    b"\x28\xb5\x2f\xfd": "compressed with Zstandard; decompress it, or use gzip or bzip2",
+    b"\xfd7zXZ": "compressed with xz; decompress it, or use gzip or bzip2",
+}
+_ENCODINGS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_ENCODING_BYTES = 128
 _CRC_MASK_DELTA = 0xA282EAD8
-
 
 # Reasons for rejecting a row, as shown in messages and in `rejected.parquet`.
 MISSING = "missing"
@@ -34,6 +50,8 @@ NOT_A_TIME = "not a time"
 TIME_OUT_OF_RANGE = "time outside the years 1 to 9999; check `events.timestamp_unit`"
 CONFLICT = "contradicts an earlier row with this ID"
 WRONG_NUMBER_OF_VALUES = "wrong number of values"
+MIXED_QUOTES = 'contains \\", which does not fit the other quotes of the file'
+NOT_JSON = "not a JSON object"
 NOT_AN_EXAMPLE = "not a tf.train.Example"
 WRONG_KIND = "{found} instead of {expected}"
 
@@ -72,16 +90,43 @@ class Block:
 
 @contextmanager
 def open_input(path: str) -> Iterator[Any]:
-    """Open a file for reading bytes; gzip is detected by content and decompressed."""
+    """Open a file for reading bytes; gzip and bzip2 are detected by content and decompressed.
+
+    Raises:
+        OSError: The file cannot be opened, or is an archive or compressed in another way.
+    """
     with files.open_to_read(path) as stream:
         head = stream.read(RECORD_HEAD_BYTES)
         stream.seek(0)
-        # The length of a record may begin with the same two bytes as gzip.
-        if head.startswith(_GZIP_MAGIC) and not is_record_head(head):
-            with gzip.open(stream) as decompressed:
-                yield decompressed
-        else:
+        # The length of a record may begin with the same bytes as a compressed file.
+        known = [magic for magic in (*_OPENERS, *_FOREIGN) if head.startswith(magic)]
+        if not known or is_record_head(head):
             yield stream
+        elif known[0] in _FOREIGN:
+            raise OSError(f"it is {_FOREIGN[known[0]]}")
+        else:
+            with _OPENERS[known[0]](stream) as decompressed:
+                yield decompressed
+
+
+def is_compressed(stream: Any) -> bool:
+    """Return whether `open_input` decompresses a stream."""
+    return isinstance(stream, gzip.GzipFile | bz2.BZ2File)
+
+
+def as_utf8(stream: Any) -> Any:
+    """Return a stream of text as UTF-8, converted from UTF-16 or UTF-32 if necessary."""
+    head = stream.read(_ENCODING_BYTES)
+    stream.seek(0)
+    encoding = next((name for bom, name in _ENCODINGS.items() if head.startswith(bom)), None)
+    # Without a byte order mark, every other byte of Western text is zero.
+    for first, name in ((1, "utf-16-le"), (0, "utf-16-be")):
+        zeros, others = head[first::2].count(0), head[1 - first :: 2].count(0)
+        if encoding is None and not others and 2 * zeros > len(head[first::2]):
+            encoding = name
+    if encoding is None:
+        return stream
+    return pa.transcoding_input_stream(pa.PythonFile(stream, mode="r"), encoding, "utf-8")
 
 
 def is_record_head(head: bytes) -> bool:

@@ -1,7 +1,7 @@
 """Declared columns of each source, and checks of their names and types in the files."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -46,8 +46,10 @@ class SourceColumn:
 
 def source_columns(config: IngestConfig, source: Source) -> tuple[SourceColumn, ...]:
     """Return the declared columns of a source, IDs first."""
-    columns = config.spec.columns
-    identifier = partial(SourceColumn, kind="id", normalizations=config.data.normalize_ids)
+    columns, data = config.spec.columns, config.data
+    query_id = data.event_query_id_column or columns.query_id
+    candidate_id = data.event_candidate_id_column or columns.candidate_id
+    identifier = partial(SourceColumn, kind="id", normalizations=data.normalize_ids)
     if source == "interactions":
         optional: list[tuple[str, str | None, ColumnKind]] = [
             (TIME_US, columns.timestamp, "time"),
@@ -56,8 +58,8 @@ def source_columns(config: IngestConfig, source: Source) -> tuple[SourceColumn, 
         ]
         rating = config.data.rating_format
         return (
-            identifier(columns.query_id, columns.query_id),
-            identifier(columns.candidate_id, columns.candidate_id),
+            identifier(columns.query_id, query_id),
+            identifier(columns.candidate_id, candidate_id),
             *(
                 SourceColumn(key, name, kind, number_format=rating if kind == "rating" else None)
                 for key, name, kind in optional
@@ -66,10 +68,12 @@ def source_columns(config: IngestConfig, source: Source) -> tuple[SourceColumn, 
         )
     is_query = source == "queries"
     key = columns.query_id if is_query else columns.candidate_id
-    id_column = config.data.query_id_column if is_query else config.data.candidate_id_column
+    id_column = (
+        data.query_id_column or query_id if is_query else data.candidate_id_column or candidate_id
+    )
     features = config.spec.query_features if is_query else config.spec.candidate_features
     return (
-        identifier(key, id_column or key),
+        identifier(key, id_column),
         *(
             SourceColumn(
                 name,
@@ -101,7 +105,8 @@ def check_columns(
                 f"{file}: column names must be unique, but {count} columns are called {name!r}"
             )
         if not count:
-            nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+            same = [other for other in names if _plain(other) == _plain(name)]
+            nearest = same or difflib.get_close_matches(name, names, n=1, cutoff=0.0)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
             raise ColumnError(
                 f"{file} has no column {name!r}{hint} Its columns: {', '.join(names)}"
@@ -118,6 +123,28 @@ def check_columns(
                 f"{file}: column {name!r} is float, whose 24 bits of precision cannot hold the "
                 "seconds of a present-day time; write integers, doubles or text"
             )
+
+
+def check_same_columns(headers: Mapping[str, Sequence[str]]) -> None:
+    """Check that all files of a source have the same columns; `headers` is by file name.
+
+    Raises:
+        ColumnError: A file has other columns than the first one.
+    """
+    first = next(iter(headers), "")
+    for file, header in headers.items():
+        more, fewer = ({*a} - {*b} for a, b in ((header, headers[first]), (headers[first], header)))
+        if more or fewer:
+            similar = [(a, b) for a in more for b in fewer if _plain(a) == _plain(b)]
+            hint = "".join(f"; {a!r} and {b!r} look alike" for a, b in sorted(similar))
+            raise ColumnError(
+                f"all files of a source must have the same columns, but only one of {file} and "
+                f"{first} has {', '.join(sorted(more | fewer))}{hint}"
+            )
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name)).lower()
 
 
 def accepts(kind: ColumnKind, arrow_type: pa.DataType) -> bool:

@@ -1,10 +1,9 @@
 """Find the files of each source, inspect their columns, and read them in blocks of rows."""
 
-import gzip
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -15,25 +14,27 @@ from components.files import is_remote, open_to_read
 from components.interactions.config import (
     SOURCE_SETTINGS,
     SOURCES,
+    FileFormat,
     IngestConfig,
     Source,
     query_fingerprint,
 )
-from components.interactions.errors import (
-    ColumnError,
-    NoInputError,
-    QueryError,
-    UnreadableFileError,
-)
+from components.interactions.errors import NoInputError, QueryError, UnreadableFileError
+from components.interactions.sources import jsonl
 from components.interactions.sources.block import (
     READ_ERRORS,
-    RECORD_HEAD_BYTES,
     Block,
+    is_compressed,
     is_record_head,
     open_input,
 )
-from components.interactions.sources.columns import check_columns, source_columns
-from components.interactions.sources.csv import check_encoding, csv_records, read_csv_blocks
+from components.interactions.sources.columns import (
+    check_columns,
+    check_same_columns,
+    source_columns,
+)
+from components.interactions.sources.csv import read_csv_blocks
+from components.interactions.sources.csv_dialect import Dialect, inspect_csv
 from components.interactions.sources.tfrecord import (
     NUM_FIRST_RECORDS,
     FrameError,
@@ -43,21 +44,26 @@ from components.interactions.sources.tfrecord import (
 from components.interactions.spans.choice import choose_spans, join_first
 from components.interactions.spans.pattern import list_files, query_of
 
-FileFormat = Literal["csv", "parquet", "tfrecord"]
-
 DEFAULT_BLOCK_BYTES = 16 << 20
-# Any of them may be followed by `.gz`.
+# Any of them may be followed by `.gz` or `.bz2`.
 _SUFFIXES: dict[str, FileFormat] = {
     ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
     ".parquet": "parquet",
     ".pq": "parquet",
     ".tfrecord": "tfrecord",
     ".tfrecords": "tfrecord",
 }
-# Approximate sizes relative to plain CSV, used only for the number of buckets. TFRecord is larger
-# because each Example repeats the names of its features.
+_PARQUET_MAGIC = b"PAR1"
+_HEAD_BYTES = 4096
+# Formats that repeat the names of the columns in each row. The first rows decide the columns.
+_NAMED_VALUES = ("jsonl", "tfrecord")
+# Approximate sizes relative to plain CSV, used only for the number of buckets.
 _COMPRESSED_EXPANSION = 4
-_TFRECORD_EXPANSION = 4
+_NAMED_VALUES_EXPANSION = 4
 # Number of bytes of each Parquet column to read at once, instead of a whole row group. It is larger
 # for object stores, whose requests have a high fixed cost.
 _BUFFER_BYTES = 1 << 20
@@ -75,6 +81,7 @@ class SourceFile:
         size_bytes: Size as stored, before decompression.
         header: Names of the columns; empty if the file has no rows.
         schema: Types of the columns; None for CSV.
+        dialect: How the values of a CSV file are written.
     """
 
     source: Source
@@ -82,17 +89,18 @@ class SourceFile:
     path: str
     name: str
     size_bytes: int
-    format: FileFormat
+    format: FileFormat = "csv"
     header: tuple[str, ...] = ()
     span: int | None = None
     schema: pa.Schema | None = None
     is_compressed: bool = False
+    dialect: Dialect = field(default_factory=Dialect)
 
     @property
     def csv_bytes(self) -> int:
         """Approximate size as plain CSV, in bytes."""
         size = self.size_bytes * (_COMPRESSED_EXPANSION if self.is_compressed else 1)
-        return size // _TFRECORD_EXPANSION if self.format == "tfrecord" else size
+        return size // _NAMED_VALUES_EXPANSION if self.format in _NAMED_VALUES else size
 
 
 def find_files(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> tuple[SourceFile, ...]:
@@ -109,21 +117,15 @@ def find_files(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> tup
         if pattern is None:
             continue
         matched = _match(config, source, pattern)
-        found = inspect_files(source, pattern, matched, config.data.format, config.data.delimiter)
+        found = inspect_files(source, pattern, matched, *config.data.reading(source))
         if not any(file.header for file in found):
             raise no_rows(source, found)
-        with_rows = [file for file in found if file.header]
-        for file in with_rows:
-            is_records = file.format == "tfrecord"
-            seen = f" (in its first {NUM_FIRST_RECORDS:,} records)" if is_records else ""
-            check_columns(
-                file.name + seen, file.header, file.schema, source_columns(config, source)
-            )
-            if different := sorted(set(file.header) ^ set(with_rows[0].header)):
-                raise ColumnError(
-                    f"all files of a source must have the same columns, but only one of "
-                    f"{file.name} and {with_rows[0].name} has {', '.join(different)}"
-                )
+        for file in found:
+            if file.header:
+                seen = f" (in its first {NUM_FIRST_RECORDS:,} records)"
+                name = file.name + seen * (file.format in _NAMED_VALUES)
+                check_columns(name, file.header, file.schema, source_columns(config, source))
+        check_same_columns({file.name: file.header for file in found if file.header})
         files += found
     return tuple(files)
 
@@ -133,56 +135,54 @@ def inspect_files(
     pattern: str,
     matched: Sequence[tuple[str, int, int | None]],
     configured: FileFormat | Literal["auto"],
-    delimiter: str,
+    delimiter: str | None,
 ) -> list[SourceFile]:
     """Detect the formats of files, and read their columns.
 
-    `matched` has the path, the size in bytes, and the span number or None of each file.
+    `matched` has the path, the size in bytes, and the span number or None of each file. The
+    delimiter of each CSV file is detected if it is None.
 
     Raises:
         UnreadableFileError: A file does not have its format, or the format cannot be detected.
     """
-    formats = [format_of(path) if configured == "auto" else configured for path, _, _ in matched]
-    # An empty file with an unknown suffix gets the format of the others.
-    usual: FileFormat = next((known for known in formats if known is not None), "csv")
     found = []
-    for index, ((path, size, span), known) in enumerate(zip(matched, formats, strict=True)):
+    for index, (path, size, span) in enumerate(matched):
         name = _below_fixed_folder(path, pattern)
-        file = SourceFile(source, index, path, name, size, known or usual, span=span)
-        found.append(_inspect(file, delimiter) if known is not None and size else file)
-    # Each TFRecord file gets the features of all; one that an Example lacks is read as empty.
-    records = [file for file in found if file.format == "tfrecord" and file.schema]
-    shared = {field.name: field for file in reversed(records) for field in file.schema or ()}
-    for file in records:
+        file = SourceFile(source, index, path, name, size, span=span)
+        found.append(_inspect(file, configured, delimiter) if size else file)
+    # An empty file gets the format of the others.
+    usual = next((file.format for file in found if file.header), None)
+    found = [file if file.header else replace(file, format=usual or file.format) for file in found]
+    # Each file with named values gets the columns of all; one that a row lacks is read as empty.
+    named = [file for file in found if file.format in _NAMED_VALUES and file.schema]
+    shared = {field.name: field for file in reversed(named) for field in file.schema or ()}
+    for file in named:
         fields = shared | {field.name: field for field in file.schema or ()}
         schema = pa.schema(fields.values())
         found[file.index] = replace(file, header=tuple(sorted(fields)), schema=schema)
     return found
 
 
-def format_of(path: str) -> FileFormat | None:
-    """Return the format of a file by its suffix or, for TFRecord, by its first bytes.
-
-    The format is None for an empty file with an unknown suffix.
+def _detect_format(path: str, head: bytes) -> FileFormat:
+    """Return the format of a file by its first bytes and its suffix.
 
     Raises:
         UnreadableFileError: The format cannot be detected.
     """
-    suffix = os.path.splitext(path.lower().removesuffix(".gz"))[1]
-    if suffix in _SUFFIXES:
-        return _SUFFIXES[suffix]
-    try:
-        with open_input(path) as stream:
-            head = stream.read(RECORD_HEAD_BYTES)
-    except READ_ERRORS:
-        head = b"?"
-    if not head:
-        return None
+    if head.startswith(_PARQUET_MAGIC):
+        return "parquet"
     if is_record_head(head):
         return "tfrecord"
+    suffix = os.path.splitext(path.lower().removesuffix(".gz").removesuffix(".bz2"))[1]
+    if suffix in _SUFFIXES:
+        return _SUFFIXES[suffix]
+    if head.lstrip().startswith(b"{"):
+        return "jsonl"
+    if not head or any(delimiter in head for delimiter in b",;\t|"):
+        return "csv"
     raise UnreadableFileError(
-        f"{path}: the suffix does not tell the format (known: {', '.join(_SUFFIXES)}); set "
-        "`ingest.format` to csv, parquet or tfrecord"
+        f"{path}: the suffix does not tell the format (known: {', '.join(_SUFFIXES)}), nor do the "
+        "first bytes; set `format` to csv, jsonl, parquet or tfrecord"
     )
 
 
@@ -226,7 +226,7 @@ def fingerprint(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> st
 
 
 def read_blocks(
-    file: SourceFile, columns: Sequence[str], delimiter: str, block_bytes: int = DEFAULT_BLOCK_BYTES
+    file: SourceFile, columns: Sequence[str], block_bytes: int = DEFAULT_BLOCK_BYTES
 ) -> Iterator[Block]:
     """Yield the rows of a file in order, in blocks of about `block_bytes`.
 
@@ -234,7 +234,9 @@ def read_blocks(
         UnreadableFileError: The file is damaged or does not have its format.
     """
     if file.format == "csv":
-        return read_csv_blocks(file.path, file.header, columns, delimiter, block_bytes)
+        return read_csv_blocks(file.path, file.header, columns, file.dialect, block_bytes)
+    if file.format == "jsonl":
+        return jsonl.read_jsonl_blocks(file.path, columns, block_bytes)
     if file.format == "tfrecord":
         return read_tfrecord_blocks(file.path, file.schema, columns, block_bytes)
     return _read_parquet_blocks(file.path, columns, block_bytes)
@@ -276,24 +278,36 @@ def _below_fixed_folder(path: str, pattern: str) -> str:
     return path[pattern.rfind("/", 0, fixed) + 1 :]
 
 
-def _inspect(file: SourceFile, delimiter: str) -> SourceFile:
-    """Read the columns of a file, and return the file with them."""
+def _inspect(
+    file: SourceFile, configured: FileFormat | Literal["auto"], delimiter: str | None
+) -> SourceFile:
+    """Read the columns of a file, and return the file with them and with its format."""
+    schema, dialect, found = None, Dialect(), configured
     try:
         with open_input(file.path) as stream:
-            schema = None
-            if file.format == "csv":
-                check_encoding(stream)
-                records = csv_records(stream, delimiter)
-                _, names = next(records, (0, []))
-                # A file with only a header counts as empty, because Arrow would reject it.
-                names = names if next(records, None) else []
+            head = stream.read(_HEAD_BYTES)
+            stream.seek(0)
+            found = _detect_format(file.path, head) if configured == "auto" else configured
+            if found == "csv":
+                dialect, names = inspect_csv(file.path, stream, delimiter)
             else:
-                schema = (pq.read_schema if file.format == "parquet" else read_schema)(stream)
+                if found == "jsonl":
+                    schema = jsonl.read_types(stream, NUM_FIRST_RECORDS)
+                else:
+                    schema = (pq.read_schema if found == "parquet" else read_schema)(stream)
                 names = schema.names
-            compressed = file.format == "parquet" or isinstance(stream, gzip.GzipFile)
-            return replace(file, header=tuple(names), schema=schema, is_compressed=compressed)
+            return replace(
+                file,
+                format=found,
+                header=tuple(names),
+                schema=schema,
+                is_compressed=found == "parquet" or is_compressed(stream),
+                dialect=dialect,
+            )
     except (pa.ArrowException, FrameError, *READ_ERRORS) as error:
+        shown = f"{file.path} cannot be read"
+        if found == "auto":
+            raise UnreadableFileError(f"{shown}: {error}") from error
         raise UnreadableFileError(
-            f"{file.path} cannot be read as {file.format}: {error}; `ingest.format` selects "
-            "another format"
+            f"{shown} as {found}: {error}; `format` selects another format"
         ) from error

@@ -115,7 +115,7 @@ def find_delivery(text: str, path: str) -> Delivery | None:
     Raises:
         ValueError: The path matches, but its date does not exist.
     """
-    match = _regex(text).fullmatch(path)
+    match = _regex(text).fullmatch(path) or _regex(text, in_folder=True).fullmatch(path)
     if match is None:
         return None
     found = {name: int(digits) for name, digits in match.groupdict().items()}
@@ -138,6 +138,9 @@ class ListedFile:
 def list_files(pattern: str) -> list[ListedFile]:
     """Return the files that match a pattern, in name order.
 
+    If only folders match, these are all files below them. Files and folders whose names begin with
+    `_` or `.` are left out unless the pattern writes that character.
+
     Raises:
         NoInputError: A folder cannot be listed, or a file disappears while it is listed.
     """
@@ -153,18 +156,22 @@ def list_files_and_near_misses(pattern: str) -> tuple[list[ListedFile], list[str
     Raises:
         NoInputError: A folder cannot be listed, or a file disappears while it is listed.
     """
-    if is_remote(pattern):
-        found = _remote(_PLACEHOLDER.sub("*", pattern))
-    else:
-        first, *rest = pattern.split("/")
-        found = _local(first or "/", rest) if rest else _local("", [first])
-    regex, near = _regex(pattern), _regex(pattern, near=True)
-    files, near_misses = [], []
-    for file in found:
-        if regex.fullmatch(file.path):
-            files.append(file)
-        elif near.fullmatch(file.path):
-            near_misses.append(file.path)
+    pattern = pattern.rstrip("/")
+    files: list[ListedFile] = []
+    near_misses: list[str] = []
+    for in_folder in (False, True):
+        text = f"{pattern}/**" if in_folder else pattern
+        regex = _regex(pattern, in_folder=in_folder)
+        near = _regex(pattern, near=True, in_folder=in_folder)
+        for file in _remote(_PLACEHOLDER.sub("*", text)) if is_remote(text) else _local_files(text):
+            if _is_hidden(file.path, text):
+                continue
+            if regex.fullmatch(file.path):
+                files.append(file)
+            elif near.fullmatch(file.path):
+                near_misses.append(file.path)
+        if files:
+            break
     return sorted(files), sorted(near_misses)
 
 
@@ -203,6 +210,20 @@ def read_span(text: str | int, kind: SpanKind) -> int:
     if not re.fullmatch(r"\d+", str(text)):
         raise ValueError(f"a span of {{SPAN}} must be a number, got {text!r}")
     return int(text)
+
+
+def _is_hidden(path: str, pattern: str) -> bool:
+    """Return whether a wildcard alone matches a name that begins with `_` or `.`."""
+    segments = pattern.split("/")
+    return any(
+        name[:1] in ("_", ".") and segments[min(index, len(segments) - 1)][:1] in ("*", "?", "[")
+        for index, name in enumerate(path.split("/"))
+    )
+
+
+def _local_files(pattern: str) -> Iterator[ListedFile]:
+    first, *rest = pattern.split("/")
+    return _local(first or "/", rest) if rest else _local("", [first])
 
 
 def _local(folder: str, segments: Sequence[str]) -> Iterator[ListedFile]:
@@ -250,10 +271,11 @@ def _remote(glob: str) -> Iterator[ListedFile]:
 
 
 @cache
-def _regex(text: str, *, near: bool = False) -> "re.Pattern[str]":
+def _regex(text: str, *, near: bool = False, in_folder: bool = False) -> "re.Pattern[str]":
     """Return the regular expression that a whole path, or one segment of it, must match.
 
-    If `near`, each placeholder matches any text with a digit and without a slash.
+    If `near`, each placeholder matches any text with a digit and without a slash. If `in_folder`,
+    the text matches a folder, and the path is that of a file below it.
     """
     parts: list[str] = []
     seen: set[str] = set()
@@ -273,4 +295,4 @@ def _regex(text: str, *, near: bool = False) -> "re.Pattern[str]":
         else:
             parts.append(re.escape(text[index]))
         index = match.end() if match else index + 1
-    return re.compile("".join(parts), re.DOTALL)
+    return re.compile("".join(parts) + "/.*" * in_folder, re.DOTALL)

@@ -20,7 +20,7 @@ from pipeline.errors import InitError
 from pipeline.init.column_profile import profile
 from pipeline.init.config_yaml import batches
 from pipeline.init.draft import EventStatistics, read_sample
-from pipeline.init.feature_kinds import SAFE_NAME, decide_kind, safe_feature_name
+from pipeline.init.feature_kinds import decide_kind, safe_feature_name
 from pipeline.init.format_detection import find_times
 from pipeline.init.written_config import default_output, write_config
 from pipeline.source_lookup import describe_candidates, query_history
@@ -88,7 +88,7 @@ def test_tells_the_kind_of_a_column(name: str, values: list[object], expected: s
 def test_makes_safe_names(column: str, taken: set[str], expected: str) -> None:
     name = safe_feature_name(column, "candidate", taken)
     assert name == expected
-    assert SAFE_NAME.fullmatch(name)
+    assert name.isidentifier()
     assert name not in RESERVED_KEYS | taken
 
 
@@ -267,12 +267,43 @@ def test_a_file_elsewhere_keeps_its_absolute_path(shop: Path, tmp_path: Path) ->
     assert written.config.data.interactions == str(shop / "events.csv")
 
 
-def test_a_delimiter_reaches_the_configuration(tmp_path: Path) -> None:
-    file = tmp_path / "events.csv"
-    file.write_text("user\titem\n" + "".join(f"{i % 4}\t{i % 3}\n" for i in range(12)))
-    written = _draft(tmp_path / "tabs.yaml", file)
-    assert written.config.data.delimiter == "\t"
-    assert load(str(tmp_path / "tabs.yaml")) == written.config
+def test_columns_with_any_name_in_files_of_any_dialect(tmp_path: Path) -> None:
+    events, items = tmp_path / "events.tsv", tmp_path / "items.csv"
+    rows = [f"{i % 4}\t{i % 3}\t{i}\n" for i in range(12)]
+    events.write_text("user.id\titem no\trating\n" + "".join(rows))
+    items.write_text("item no;titel;titel;x\n" + "".join(f"{i};a;b;{i}.5\n" for i in range(3)))
+    written = _draft(
+        tmp_path / "odd.yaml", events, items, query_id="user.id", candidate_id="item no"
+    )
+    config = load(str(tmp_path / "odd.yaml"))
+    assert config == written.config
+    assert (config.spec.query_id, config.spec.candidate_id) == ("user_id", "item_no")
+    assert query_history(config, "1") == ["1", "2", "0"]
+    assert describe_candidates(config, ["2"]) == {"2": {"x": "2.5"}}
+    assert "# left out: titel, 2 columns" in (tmp_path / "odd.yaml").read_text()
+
+
+def test_a_pattern_with_dates_reads_all_days_and_the_newest_catalogue(tmp_path: Path) -> None:
+    for day in (1, 3):
+        rows = "".join(f"{i % 4},{i % 3},{i}\n" for i in range(day * 12, day * 12 + 12))
+        (tmp_path / f"2024-05-0{day}.csv").write_text("user,item,time\n" + rows)
+        items = "".join(f"{i},{i * day}\n" for i in range(3))
+        (tmp_path / f"items-2024-05-0{day}.csv").write_text("item,price\n" + items)
+    days, items = tmp_path / "{YYYY}-{MM}-{DD}.csv", tmp_path / "items-{YYYY}-{MM}-{DD}.csv"
+    written = _draft(tmp_path / "days.yaml", days, items, timestamp="time")
+    assert len(query_history(written.config, "1")) == 6
+    assert describe_candidates(written.config, ["2"]) == {"2": {"price": "6"}}
+
+
+def test_conflicts_between_daily_catalogues_are_announced(shop: Path) -> None:
+    for day in (1, 2):
+        rows = "".join(f"{i},{i * day}\n" for i in range(1, 30))
+        (shop / f"day-{day}.csv").write_text("item,price\n" + rows)
+    result = CliRunner().invoke(APP, _arguments(shop, "--candidates", str(shop / "day-*.csv")))
+    assert result.exit_code == 0, result.output
+    shown = " ".join(result.output.split())
+    assert "29 rows cannot be read: column 'item' of candidates: contradicts" in shown
+    assert "{YYYY}" in shown
 
 
 def test_odd_names_survive_yaml(tmp_path: Path) -> None:
@@ -294,7 +325,7 @@ def test_odd_names_survive_yaml(tmp_path: Path) -> None:
         ({"--events": "no.csv"}, "--events: no file matches"),
         ({"--query-id": "usr"}, "no column 'usr'; did you mean `user`? Its columns: user, item"),
         ({"--query-id": "zzz"}, "no column 'zzz'. Its columns: user, item"),
-        ({"--query-id": "user id"}, "--query-id must be letters"),
+        ({"--query-id": "user id"}, "no column 'user id'; did you mean `user`?"),
         ({"--candidate-id": "user"}, "--query-id and --candidate-id must name different columns"),
         ({"--timestamp": "missing"}, "--timestamp: "),
         ({"--output": "configs/shop.json"}, "must be NAME.yaml"),
@@ -357,8 +388,8 @@ def test_a_compressed_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> Non
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "events.csv"
     file.write_text("user,item,user\n1,2,3\n")
-    with pytest.raises(InitError, match=r"columns of events\.csv have this name"):
-        read_sample("events", str(file))
+    with pytest.raises(InitError, match=r"--query-id: .* 2 columns of events\.csv have this name"):
+        _draft(tmp_path / "twice.yaml", file)
 
 
 @pytest.mark.parametrize(
@@ -368,6 +399,7 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
         ("/x/data/clicks-*.parquet", "clicks"),
         ("/x/data/clicks.csv.gz", "clicks"),
         ("/x/day=*/clicks.csv", "clicks"),
+        ("/x/data/clicks-{YYYY}-{MM}-{DD}.csv", "clicks"),
     ],
 )
 def test_is_named_after_the_folder_or_the_file(interactions: str, name: str) -> None:

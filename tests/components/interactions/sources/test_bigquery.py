@@ -211,7 +211,7 @@ def test_each_run_is_new_unless_only_the_text_counts() -> None:
     [
         ({"bigquery": None}, "`events.files` is a query: set `ingest.bigquery.project`"),
         ({"interactions": "events.csv"}, "`ingest.bigquery` needs an input"),
-        ({"format": "csv"}, "`ingest.format: csv` would also apply to"),
+        ({"format": "csv"}, "`format: csv` is for files, and would also apply to"),
         ({"interactions": "bigquery: "}, "no query follows"),
         ({"interactions": "bigquery: SELECT * FROM t_{YYYY}{MM}{DD}"}, "a query cannot have spans"),
         ({"bigquery": {"project": ""}}, "at least 1 character"),

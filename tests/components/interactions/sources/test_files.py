@@ -6,7 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from components.interactions.config import SpansConfig
 from components.interactions.errors import ColumnError, NoInputError, UnreadableFileError
+from components.interactions.rows.checks import read_rows
 from components.interactions.sources.files import find_files, fingerprint
 from models.features.spec import FeatureConfig, FeaturesConfig
 
@@ -39,11 +41,17 @@ NO_ROWS = (NoInputError, r"not a single row of data in .*events\.csv")
         ),
         ("events.csv", "q,c,t,c\nu,a,1,b\n", ColumnError, "2 columns are called 'c'"),
         ("events.parquet", EVENTS, UnreadableFileError, "events.parquet cannot be read as parquet"),
-        ("events.log", EVENTS, UnreadableFileError, r"set `ingest\.format`"),
+        ("events.log", "hello\n", UnreadableFileError, r"suffix does not tell .* set `format`"),
+        ("events.csv", b"PK\x03\x04", UnreadableFileError, "a ZIP archive or an Excel workbook"),
+        ("events.csv", b"\x28\xb5\x2f\xfd", UnreadableFileError, "compressed with Zstandard"),
+        ("events.csv", b"\0\1,\2\n", UnreadableFileError, "it is not text"),
+        ("events.csv", '"q,c,t\nu,a,1\n', UnreadableFileError, "a quote is never closed"),
+        ("events.json", '[{"q": "u"},\n{"q": "v"}]', UnreadableFileError, "one object per line"),
+        ("events.csv", "q,c,T\nu,a,1\n", ColumnError, r"no column 't'; did you mean 'T'\?"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_an_error_that_names_it(
-    ingestion: Any, name: str, content: str, error: type[Exception], message: str
+    ingestion: Any, name: str, content: str | bytes, error: type[Exception], message: str
 ) -> None:
     ingestion.write(name, content)
     with pytest.raises(error, match=message):
@@ -79,6 +87,41 @@ def test_headers_of_a_pattern_must_agree(ingestion: Any):
     ingestion.write("3.csv", "q,c,t,extra\nu,a,1,2\n")
     with pytest.raises(ColumnError, match=r"only one of 3\.csv and 1\.csv has extra"):
         find_files(ingestion.config("*.csv"))
+    ingestion.write("3.csv", "q,c,T,t\nu,a,1,2\n")
+    ingestion.write("2.csv", "q,c,t, t\nu,a,1,2\n")
+    with pytest.raises(ColumnError, match="look alike"):
+        find_files(ingestion.config("[23].csv"))
+
+
+def test_each_source_has_its_own_delimiter_and_id_columns(ingestion: Any):
+    ingestion.write("events.csv", "user id|item.no|t,s\nu|a|1\nv,w|b|2\n")
+    ingestion.write("items.txt", "item.no\tx\na\t1\n")
+    config = ingestion.config(
+        "events.csv",
+        candidates="items.txt",
+        timestamp="t,s",
+        formats={"candidates": "csv"},
+        delimiters={"interactions": "|"},
+        event_query_id_column="user id",
+        event_candidate_id_column="item.no",
+    )
+    events, items = find_files(config)
+    (good, bad), *_ = read_rows(config, events)
+    assert good.select(["q", "c"]).to_pydict() == {"q": ["u", "v,w"], "c": ["a", "b"]}
+    assert next(read_rows(config, items))[0]["c"].to_pylist() == ["a"]
+    assert not len(bad)
+
+
+@pytest.mark.parametrize("pattern", ["e", "e/", "e/*", "e/day=*", "e/{YYYY}-{MM}-{DD}"])
+def test_a_folder_stands_for_the_data_files_in_it(ingestion: Any, pattern: str):
+    days = ["day=1", "day=2"] if "day" in pattern else ["2024-05-01", "2024-05-02"]
+    for name in (*(f"{day}/part-{i}.csv" for day in days for i in range(2)), "_SUCCESS",
+                 f"{days[0]}/.part-0.csv.crc", f"{days[1]}/_temporary/part-9.csv"):  # fmt: skip
+        (ingestion.folder / "e" / name).parent.mkdir(parents=True, exist_ok=True)
+        ingestion.write(f"e/{name}", EVENTS if name.endswith(".csv") else "")
+    spans = SpansConfig(window="all" if "YYYY" in pattern else 1)
+    found = [file.path for file in find_files(ingestion.config(pattern, spans=spans))]
+    assert found == [f"{ingestion.folder}/e/{day}/part-{i}.csv" for day in days for i in range(2)]
 
 
 def test_parquet_ids_must_be_exact(ingestion: Any):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from components.interactions.errors import UnreadableFileError
 from components.interactions.sources import files
-from components.interactions.sources.csv import csv_records
+from components.interactions.sources.csv_dialect import csv_records
 from components.interactions.sources.files import SourceFile, read_blocks
 
 FIELD = st.text(alphabet='ab",\n é', max_size=6)
@@ -25,7 +25,7 @@ def rows_of(path: Path, block_bytes: int, columns: tuple[str, ...] = ("a", "b"))
     file = SourceFile("interactions", 0, str(path), path.name, 1, file_format, columns)
     found: dict[int, tuple[Any, ...]] = {}
     malformed: list[int] = []
-    for block in read_blocks(file, list(columns), ",", block_bytes):
+    for block in read_blocks(file, list(columns), block_bytes):
         lists = [block.columns[name].to_pylist() for name in columns]
         found.update(zip(block.lines.tolist(), zip(*lists, strict=True), strict=True))
         malformed += [row.line for row in block.malformed]
@@ -79,7 +79,7 @@ def test_unclosed_quote_in_a_column_that_is_not_read_is_an_error_too(tmp_path: P
     path.write_bytes(b'a,b,note\n1,2,fine\n3,4,"oops\n5,6,x\n7,8,x\n')
     file = SourceFile("interactions", 0, str(path), "rows.csv", 1, "csv", ("a", "b", "note"))
     with pytest.raises(UnreadableFileError, match="a quote is never closed"):
-        list(read_blocks(file, ["a", "b"], ",", 1000))
+        list(read_blocks(file, ["a", "b"], 1000))
 
 
 @pytest.mark.parametrize("gap", [b"y", b"\0"])

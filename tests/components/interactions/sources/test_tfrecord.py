@@ -216,7 +216,7 @@ def test_records_that_are_half_of_another_kind_are_not_slow_nor_lost(tmp_path: P
     path = write(tmp_path / "rows.tfrecord", rows)
     schema = pa.schema([("a", pa.binary())])
     file = SourceFile("interactions", 0, str(path), path.name, 1, "tfrecord", ("a",), None, schema)
-    blocks = list(read_blocks(file, ["a"], ",", 10_000))
+    blocks = list(read_blocks(file, ["a"], 10_000))
     assert len(blocks) > 3
     good = [
         (row, value)
@@ -298,7 +298,7 @@ def test_the_first_record_decides_the_format_without_a_suffix(ingestion: Any, tm
     files = find_files(ingestion.config("events-*"))
     assert [file.format for file in files] == ["tfrecord"] * 3
     for file in files:
-        (block,) = read_blocks(file, ["c"], ",", 1 << 20)
+        (block,) = read_blocks(file, ["c"], 1 << 20)
         assert block.columns["c"].to_pylist() == [row["c"].encode() for row in EVENTS]
 
 
