@@ -7,11 +7,17 @@ Import this package before TFX, because it defers imports that no component need
 """
 
 import importlib
+import logging
+import warnings
 from typing import Any
 
 from components.patches.deferred_imports import defer_unneeded_imports
 
 defer_unneeded_imports()
+# Beam warns about each cloud file system that is not installed, and Google's packages warn that
+# support for Python 3.10 ends. Neither needs action.
+logging.getLogger("apache_beam.io.filesystems").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", category=FutureWarning, module="google")
 
 
 def __getattr__(name: str) -> Any:

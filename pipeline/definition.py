@@ -339,6 +339,6 @@ def _serving_components(
             filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=serving_dir)
         ),
         custom_config={MAX_REMOVED_KEY: config.candidates.max_removed},
-        custom_executor_spec=executor_spec.ExecutorClassSpec(AtomicPusherExecutor),
     )
+    pusher.executor_spec = executor_spec.ExecutorClassSpec(AtomicPusherExecutor)
     return [embedder, index_builder, serving_validator, pusher]

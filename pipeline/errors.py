@@ -29,6 +29,11 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     return f"; did you mean `{nearest[0]}`?" if nearest else "."
 
 
+def reason_of(error: Exception) -> str:
+    """Return the reason of an error without the path, for messages that start with the path."""
+    return str(getattr(error, "strerror", None) or error)
+
+
 class PipelineError(Exception):
     """Base class; a command prints the message, which says what to do, and exits with status 1."""
 

@@ -55,7 +55,7 @@ def fitting_components(
         before.append(previous)
     trainer = Trainer(
         run_fn=_RUN_FN,
-        transformed_examples=transform.outputs["transformed_examples"],
+        examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
         schema=schema,
         # These are inputs so that they are part of the cache key.

@@ -1,5 +1,6 @@
 """Settings of ingestion: files, formats, bad rows, spans and splits."""
 
+import contextlib
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -190,12 +191,16 @@ class SplitConfig(Settings):
     test_from: datetime | None = Field(None, description="temporal: first time of `test`.")
     seed: int = Field(42, ge=0, description="random: seed of the hash.")
 
-    @field_validator("eval_from", "test_from")
+    @field_validator("eval_from", "test_from", mode="before")
     @classmethod
-    def _naive_is_utc(cls, moment: datetime | str | None) -> datetime | str | None:
-        if not isinstance(moment, datetime) or moment.tzinfo is not None:
-            return moment
-        return moment.replace(tzinfo=timezone.utc)
+    def _read_iso_time(cls, moment: object) -> object:
+        """Read a date as its midnight, which pydantic does not, and times without a zone as UTC."""
+        if isinstance(moment, str):
+            with contextlib.suppress(ValueError):
+                moment = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+        if isinstance(moment, datetime) and moment.tzinfo is None:
+            return moment.replace(tzinfo=timezone.utc)
+        return moment
 
     @model_validator(mode="after")
     def _options_fit_the_method(self) -> "SplitConfig":

@@ -194,10 +194,12 @@ def event_weight_key(columns: ColumnsConfig, weights: Mapping[str, float]) -> st
             "`training.event_weights` needs `events.event_type` or `events.rating`; set one"
         )
     try:
-        _ = [float(rating) for rating in weights]
-    except ValueError as error:
+        ratings = {float(rating) for rating in weights}
+    except ValueError:
+        ratings = set()
+    if len(ratings) < len(weights):
         raise ValueError(
-            "the keys of `training.event_weights` must be ratings, that is numbers, without "
-            f"`events.event_type`: {error}"
-        ) from None
+            "without `events.event_type`, the keys of `training.event_weights` must be ratings, "
+            f"that is different numbers, got {', '.join(weights)}"
+        )
     return RATING_KEY

@@ -6,7 +6,13 @@ from itertools import pairwise
 import numpy as np
 import tensorflow as tf
 
-from models.features.spec import RATING_KEY, TIMESTAMP_KEY, FeatureSpec, event_weight_key
+from models.features.spec import (
+    EVENT_TYPE_KEY,
+    RATING_KEY,
+    TIMESTAMP_KEY,
+    FeatureSpec,
+    event_weight_key,
+)
 from models.input.hold_back import HoldBack
 from models.input.transformed_features import dense_features, pad_indices, parsing_spec
 
@@ -36,6 +42,9 @@ class TimelineDataset:
         hold_back: Rule that leaves out the newest events of timelines, or None.
         memory_bytes: Maximum size of the timelines in memory; larger data is read from the files in
             each epoch.
+
+    Attributes:
+        warnings: Sentences about `event_weights` that have no effect on these timelines.
 
     Raises:
         ValueError: No timeline is left for training or for validation.
@@ -67,7 +76,10 @@ class TimelineDataset:
         self._event_weights = event_weights or {}
         self._hold_back = hold_back
         self._weight_key = event_weight_key(spec.columns, self._event_weights)
+        self._used_weights: set[float] = set()
+        self._unknown_types, self._known_types = set(self._event_weights), [""]
         self._read(files, memory_bytes)
+        self.warnings = self._weights_without_effect()
         if self.num_timelines == 0 or (self._held_out_buckets and not self._num_held_out):
             raise ValueError(
                 "training and validation must each have a timeline, but "
@@ -91,6 +103,8 @@ class TimelineDataset:
         num_bytes = 0
         for rows, is_held_out in blocks:
             num_bytes += int(tf.reduce_sum(tf.strings.length(rows)))
+            if self._weight_key is not None:
+                self._count_weights(rows)
             for side in (False, True):
                 chosen = tf.boolean_mask(rows, is_held_out == side)
                 counts[side] += len(chosen)
@@ -106,6 +120,29 @@ class TimelineDataset:
             ).unbatch()
             for side in (False, True)
         )
+
+    def _count_weights(self, rows: tf.Tensor) -> None:
+        parsed = tf.io.parse_example(rows, self._weight_parsing)
+        values = tf.unique(parsed[self._weight_key].values)[0]
+        if len(self._used_weights) < 2:
+            self._used_weights |= set(event_weights(values, self._event_weights).numpy().tolist())
+        if self._weight_key == EVENT_TYPE_KEY and self._unknown_types:
+            types = [value.decode() for value in values.numpy().tolist()]
+            self._unknown_types.difference_update(types)
+            self._known_types = types[:5]
+
+    def _weights_without_effect(self) -> list[str]:
+        if len(self._used_weights) == 1:
+            return [
+                "`training.event_weights` has no effect: every training event has the weight "
+                f"{min(self._used_weights):g}"
+            ]
+        if self._weight_key != EVENT_TYPE_KEY or not self._unknown_types:
+            return []
+        return [
+            f"`training.event_weights` has no effect for {', '.join(sorted(self._unknown_types))}: "
+            f"no training event has this type. There is {', '.join(self._known_types)}"
+        ]
 
     def epochs(self, first: int, last: int) -> tf.data.Dataset:
         """Return the batches of the epochs `first` to `last - 1`.
@@ -173,17 +210,20 @@ class TimelineDataset:
         shuffled = tf.reshape(tf.gather(batches, order), [-1])
         return tf.concat([shuffled, rows[whole * self._batch_size :]], axis=0)
 
+    @property
+    def _weight_parsing(self) -> dict[str, tf.io.RaggedFeature]:
+        if self._weight_key is None:
+            return {}
+        kind = tf.float32 if self._weight_key == RATING_KEY else tf.string
+        return {self._weight_key: tf.io.RaggedFeature(kind, row_splits_dtype=tf.int64)}
+
     # AutoGraph has nothing to convert here, but would take seconds to check that.
     @tf.autograph.experimental.do_not_convert
     def _dense(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """Convert serialised Examples `[batch]` to a batch."""
         spec, weight_key = self._spec, self._weight_key
         ids = [spec.query_id, spec.candidate_id]
-        parsing = parsing_spec(ids, spec.query_features)
-        if weight_key is not None:
-            parsing[weight_key] = tf.io.RaggedFeature(
-                tf.float32 if weight_key == RATING_KEY else tf.string, row_splits_dtype=tf.int64
-            )
+        parsing = parsing_spec(ids, spec.query_features) | self._weight_parsing
         if self._hold_back is not None:
             parsing |= parsing_spec([TIMESTAMP_KEY], {})
         columns = tf.io.parse_example(rows, parsing)

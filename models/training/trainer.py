@@ -125,6 +125,7 @@ def fit_and_export(fn_args: FnArgs) -> None:
             "cpu_seconds": round(time.process_time() - started_cpu, 3),
             "epochs": states[-1].epochs_done,
             "timelines": timelines.num_timelines,
+            "warnings": timelines.warnings,
         }
         _write_json(os.path.join(fn_args.model_run_dir, FIT_FILE), cost)
     for state in states:

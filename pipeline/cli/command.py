@@ -2,10 +2,8 @@
 
 import functools
 import inspect
-import logging
 import re
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
@@ -49,10 +47,6 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         Verbosity.verbose, Verbosity.quiet = values.pop("verbose"), values.pop("quiet")
         for name, kind in groups.items():
             values[name] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
-        # Beam warns about each cloud file system that is not installed, and Google's packages warn
-        # that support for Python 3.10 ends. Neither needs action.
-        logging.getLogger("apache_beam.io.filesystems").setLevel(logging.ERROR)
-        warnings.filterwarnings("ignore", category=FutureWarning, module="google")
         try:
             function(**values)
         except _expected_errors() as error:

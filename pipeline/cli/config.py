@@ -41,6 +41,6 @@ def config(
     if as_json:
         print_json(loaded)
         return
-    import yaml
+    from pipeline.config.yaml_text import write_yaml
 
-    print(yaml.safe_dump(loaded, sort_keys=False, allow_unicode=True), end="")
+    print(write_yaml(loaded), end="")

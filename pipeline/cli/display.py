@@ -91,6 +91,9 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
         say(f"spans     {_spans_line(summary)}")
     for finding in drift_lines(summary):
         say(f"drift     {finding}")
+    if config.events.min_rating is not None and summary.fit:
+        minimum = f"`events.min_rating: {config.events.min_rating:g}`"
+        say(f"ratings   {summary.num_below_min_rating:,} events below {minimum} are ignored")
     if summary.tuning:
         say(f"tuning    {_tuning_line(summary)}")
     if summary.warm_start:

@@ -23,6 +23,7 @@ def init(
     timestamp: str | None = None,
     timestamp_unit: str | None = None,
     rating: str | None = None,
+    event_type: str | None = None,
     output: Annotated[Path | None, typer.Option(show_default="configs/NAME.yaml")] = None,
     force: bool = False,
 ) -> None:
@@ -39,7 +40,8 @@ def init(
         queries (FILE): File, folder or glob of the queries' features.
         timestamp (COLUMN): Column of the time.
         timestamp_unit (UNIT): Value of `events.timestamp_unit`, if it cannot be detected.
-        rating (COLUMN): Column of the rating.
+        rating (COLUMN): Column of the rating, or of another value of an event such as dwell time.
+        event_type (COLUMN): Column of the event type, such as view or purchase.
         output (FILE): Configuration file to write, which ends in .yaml.
         force: Replace files that exist.
     """
@@ -48,7 +50,11 @@ def init(
 
     files = {"events": events, "candidates": candidates, "queries": queries}
     columns = ColumnsConfig(
-        query_id=query_id, candidate_id=candidate_id, timestamp=timestamp, rating=rating
+        query_id=query_id,
+        candidate_id=candidate_id,
+        timestamp=timestamp,
+        rating=rating,
+        event_type=event_type,
     )
     given = {role: pattern for role, pattern in files.items() if pattern is not None}
     written = write_config(given, columns, output, timestamp_unit=timestamp_unit, force=force)
@@ -76,6 +82,7 @@ def _print_columns(written: "WrittenConfig") -> None:
             f", read as {times.range}" if times else "",
         ),
         ("rating", f"rating ({rating_format})" if rating_format else "rating", ""),
+        ("event_type", "event type", ""),
     ):
         if (column := getattr(columns, name)) is not None:
             option = f"--{name.replace('_', '-')}"
@@ -102,7 +109,9 @@ def _print_columns(written: "WrittenConfig") -> None:
 def _print_warnings(written: "WrittenConfig") -> None:
     from components.interactions.rows.bad_rows import hints
 
-    for hint in written.draft.hints:
+    config = written.config
+    no_effect = config.events.columns_without_effect(config.training.event_weights)
+    for hint in [*written.draft.hints, *no_effect]:
         note(f"hint: {hint}")
     note_warnings(written.observed)
     observed = written.observed

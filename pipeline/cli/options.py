@@ -101,7 +101,7 @@ class Tls:
 
 def span_override(span: str | None) -> list[str]:
     """Return the `--set` override that is equivalent to `--span`; empty if `span` is None."""
-    # The quotes keep leading zeros: YAML reads an unquoted 0010 as the octal number 8.
+    # The quotes keep a wrong span, such as 1e3, as it was typed for the error message.
     return [] if span is None else [f"events.spans.last={json.dumps(span)}"]
 
 

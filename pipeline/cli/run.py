@@ -4,7 +4,7 @@ import contextlib
 import gc
 import logging
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -53,9 +53,11 @@ def run(
         force: Run even if nothing is new, but use cached results.
         detailed_exit_code: Exit with 4 if nothing is new.
     """
+    overrides = span_override(span)
     run_pipeline_command(
-        project.load(*span_override(span)),
+        project.load(*overrides),
         "run",
+        overrides=[*(project.set_ or ()), *overrides],
         fresh=fresh,
         skipped_status=None if force or fresh else _NOTHING_NEW if detailed_exit_code else 0,
         wait_s=wait_s,
@@ -72,7 +74,10 @@ def index(project: Project, wait_s: float = 0.0, as_json: bool = False) -> None:
 
     Example: two-tower index -c movielens_100k
     """
-    run_pipeline_command(project.load(), "index", wait_s=wait_s, as_json=as_json)
+    overrides = project.set_ or ()
+    run_pipeline_command(
+        project.load(), "index", overrides=overrides, wait_s=wait_s, as_json=as_json
+    )
 
 
 @command
@@ -89,15 +94,19 @@ def component(
         name (NAME): Name of the component, as `run` shows it.
         run_id (ID): ID of the run, which is the same for all of its components.
     """
+    from pipeline.errors import ComponentFailedError
+
     loaded = project.load(*span_override(span))
-    with _uncollected_imports():
-        from components.errors import NotBlessedError
-        from pipeline.errors import ComponentFailedError
-        from pipeline.runs.run import run_single_component
+    log_path = loaded.run_dir / "logs" / f"{run_id}.log"
     try:
-        outcome = run_single_component(loaded, name, run_id, _COMPONENT_WAIT_S)
+        with log_to(log_path):
+            with _uncollected_imports():
+                from components.errors import NotBlessedError
+                from pipeline.runs.run import run_single_component
+            outcome = run_single_component(loaded, name, run_id, _COMPONENT_WAIT_S)
     except ComponentFailedError as error:
-        fail(str(error), _REFUSED if isinstance(error.__cause__, NotBlessedError) else 1)
+        code = _REFUSED if isinstance(error.__cause__, NotBlessedError) else 1
+        fail(f"{error}\nThe log is {log_path}", code)
     note(f"{name}: {outcome.state} in {outcome.seconds:.1f} s")
 
 
@@ -105,6 +114,7 @@ def run_pipeline_command(
     config: "PipelineConfig",
     command: Literal["run", "index"],
     *,
+    overrides: Sequence[str] = (),
     fresh: bool = False,
     skipped_status: int | None = None,
     wait_s: float = 0.0,
@@ -112,6 +122,7 @@ def run_pipeline_command(
 ) -> None:
     """Run the pipeline or an index refresh under the run lock; record and print the outcome.
 
+    `overrides` are recorded; `config` already contains them.
     If nothing has changed since the last complete run, the command exits with `skipped_status`,
     unless this is None.
 
@@ -127,13 +138,13 @@ def run_pipeline_command(
             inputs = _inputs(config, command)
             unchanged = None if skipped_status is None else _unchanged(config, inputs)
         except (IngestError, OSError) as error:
-            record = _history(config).begin(new_run_id(), command, None)
+            record = _history(config).begin(new_run_id(), command, None, overrides)
             _history(config).end(record, "failed", str(error), {})
             raise
         if unchanged is not None:
             _show_nothing_new(*unchanged, as_json=as_json)
             raise typer.Exit(skipped_status or 0)
-        record = _history(config).begin(new_run_id(), command, inputs)
+        record = _history(config).begin(new_run_id(), command, inputs, overrides)
         _run_recorded(config, record, fresh, as_json)
 
 

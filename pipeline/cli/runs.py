@@ -1,5 +1,6 @@
 """`two-tower runs`: list past runs and their status, from ML Metadata."""
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -43,19 +44,21 @@ def runs(
     if as_json:
         print_json([record.to_json() for record in found])
         return
-    metric = loaded.evaluation.baseline_metric
+    metrics = [_gate_metric(record, loaded.evaluation.baseline_metric) for record in found]
+    # Runs that ended before the evaluation have no metric.
+    names = {name for name, _ in metrics} - {""}
+    metric = names.pop() if len(names) == 1 else "metric"
     # Few projects have a drift gate, so the column is omitted if it would be empty.
     compares_spans = any("drift" in record.summary.get("gates", {}) for record in found)
     gates = _GATES if compares_spans else _GATES[1:]
     table = new_table("run", "span", "state", metric, *gates, "version")
-    for record in found:
-        value = record.summary.get("metrics", {}).get("model", {}).get(metric)
+    for record, (name, value) in zip(found, metrics, strict=True):
         passed = record.summary.get("gates", {})
         table.add_row(
             record.run_id,
             record.span,
             f"[{_STYLES.get(record.state, 'red')}]{record.state}[/]",
-            "" if value is None else f"{value:.4f}",
+            value if name == metric else f"{name} {value}",
             *(passed.get(gate, "") for gate in gates),
             str(record.summary.get("pushed_version") or ""),
         )
@@ -87,7 +90,7 @@ def show(run_id: Annotated[str, typer.Argument()], project: Project, as_json: bo
     if as_json:
         print_json({**record.to_json(), "components": executions, "summary": record.summary})
     else:
-        _print(record, executions)
+        _print(record, executions, loaded.evaluation.baseline_metric)
 
 
 def _records(config: "PipelineConfig") -> list["RunRecord"]:
@@ -108,9 +111,24 @@ def _with_results(config: "PipelineConfig", records: list["RunRecord"]) -> list[
     return with_results(open_store(config), records) if records else []
 
 
-def _print(record: "RunRecord", executions: list[dict[str, Any]]) -> None:
+def _gate_metric(record: "RunRecord", default: str) -> tuple[str, str]:
+    """Return the name and the value of the metric that the gate compared; empty without metrics.
+
+    Earlier releases did not record the name, which is `default` then.
+    """
+    measured = record.summary.get("metrics", {}).get("model", {})
+    name = (record.summary.get("gate_metric") or default) if measured else ""
+    return name, _number(measured.get(name))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _print(record: "RunRecord", executions: list[dict[str, Any]], baseline_metric: str) -> None:
     from datetime import datetime, timezone
 
+    metric = _gate_metric(record, baseline_metric)
     started = datetime.fromtimestamp(record.started_s, timezone.utc)
     lines = {
         "run": f"{record.run_id} of {record.config} ({record.command})",
@@ -119,6 +137,8 @@ def _print(record: "RunRecord", executions: list[dict[str, Any]]) -> None:
         "time": f"{record.ended_s - record.started_s:.1f} s" if record.ended_s else "",
         "host": record.host,
         "span": record.span,
+        "set": shlex.join(record.overrides),
+        "metric": " ".join(metric).strip(),
         "gates": ", ".join(f"{k} {v}" for k, v in record.summary.get("gates", {}).items()),
         "version": record.summary.get("pushed_version") or "",
         "problem": record.problem,
@@ -130,5 +150,6 @@ def _print(record: "RunRecord", executions: list[dict[str, Any]]) -> None:
         seconds = f"{execution['seconds']:.1f} s" if execution["state"] == "complete" else ""
         say(f"  {execution['component']:<20} {execution['state']:<10} {seconds}")
     for ranker, metrics in record.summary.get("metrics", {}).items():
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in list(metrics.items())[:6])
+        names = sorted(metrics, key=lambda name: name != metric[0])
+        shown = ", ".join(f"{name} {_number(metrics[name])}" for name in names[:6])
         say(f"  {ranker:<20} {shown}")

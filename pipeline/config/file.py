@@ -1,19 +1,19 @@
 """Reading and writing of configuration files, with errors that name the setting."""
 
-import datetime
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from components.files import write_text
 from models.features.spec import ColumnsConfig
 from pipeline.config.project import PipelineConfig
-from pipeline.errors import ConfigError, did_you_mean
+from pipeline.config.yaml_text import read_yaml, write_yaml
+from pipeline.errors import ConfigError, did_you_mean, reason_of
 
 CONFIGS_DIR = Path(__file__).resolve().parents[2] / "configs"
 # Former names of settings, and their current ones.
@@ -46,12 +46,17 @@ def find(name_or_path: str) -> Path:
     if given.suffix in {".yaml", ".yml"}:
         if given.is_file():
             return given
-        raise ConfigError(f"there is no configuration file {given}")
+        known = sorted(path.name for path in given.parent.glob("*.y*ml"))
+        raise ConfigError(
+            f"there is no configuration file {given}{did_you_mean(given.name, known)} YAML files "
+            f"in {given.parent}: {', '.join(known) or 'none'}"
+        )
     folders = (Path.cwd() / "configs", CONFIGS_DIR)
     for folder in folders:
         if (folder / f"{name_or_path}.yaml").is_file():
             return folder / f"{name_or_path}.yaml"
     known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    known += sorted(path.name for path in Path.cwd().glob("*.y*ml"))
     raise ConfigError(
         f"there is no configuration {name_or_path!r}{did_you_mean(name_or_path, known)} Known: "
         f"{', '.join(known) or 'none'}. A path must end in .yaml"
@@ -71,9 +76,9 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
     """
     path = find(name_or_path).resolve()
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
+        content = read_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {reason_of(error)}") from error
     if not isinstance(content, dict):
         raise ConfigError(
             f"{path} must hold sections such as `events:`, got {type(content).__name__}"
@@ -102,12 +107,13 @@ def parse(content: Mapping[str, Any], source: str) -> PipelineConfig:
     try:
         # Strict validation of JSON rejects "3" for 3 and 1 for true. Unlike strict validation of
         # Python objects, it accepts a list for a tuple and a string for a date.
-        return PipelineConfig.model_validate_json(
-            json.dumps(content, default=_as_text), strict=True
-        )
+        return PipelineConfig.model_validate_json(json.dumps(content, default=str), strict=True)
     except ValidationError as error:
-        lines = [_explain(detail) for detail in error.errors()]
-        raise ConfigError(f"{source}:\n  " + "\n  ".join(lines)) from error
+        raise ConfigError("\n  ".join([f"{source}:", *_explain(error)])) from error
+    except ValueError as error:
+        raise ConfigError(
+            f"{source}: no anchor must contain an alias of itself: {error}"
+        ) from error
 
 
 def write_tuned_config(config: PipelineConfig, values: Mapping[str, Any]) -> Path:
@@ -133,14 +139,8 @@ def write_tuned_config(config: PipelineConfig, values: Mapping[str, Any]) -> Pat
     if config.serving.directory is not None:
         content["serving"]["directory"] = config.serving_dir
     path = config.run_dir / "tuned" / f"{config.name}.yaml"
-    write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    write_text(path, write_yaml(content))
     return path
-
-
-def _as_text(value: object) -> str:
-    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
-        return f"{value.isoformat()}T00:00:00"
-    return value.isoformat() if isinstance(value, datetime.datetime) else str(value)
 
 
 def _apply(content: dict[str, Any], override: str) -> None:
@@ -157,8 +157,8 @@ def _apply(content: dict[str, Any], override: str) -> None:
         if not isinstance(target, dict):
             raise ConfigError(f"--set {override}: {section!r} is a value, not a section")
     try:
-        target[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        target[last] = read_yaml(value)
+    except ValueError as error:
         raise ConfigError(f"--set {override}: the value is not YAML: {error}") from error
 
 
@@ -171,42 +171,68 @@ def _translation(content: Mapping[str, Any]) -> str:
         if isinstance(values, Mapping) and key in values:
             new_section, new_key = new.split(".")
             translated.setdefault(new_section, {})[new_key] = values[key]
-    return yaml.safe_dump(translated, sort_keys=False, allow_unicode=True)
+    return write_yaml(translated)
 
 
-def _explain(detail: Mapping[str, Any]) -> str:
-    """Return a one-line message for a pydantic error: the key, its value and the allowed values."""
-    location = [str(part) for part in detail["loc"]]
-    key = ".".join(location)
-    if detail["type"] == "extra_forbidden":
-        known = [key for key in _fields_at(location[:-1]) if key != "root"]
-        hint = did_you_mean(location[-1], known)
-        return f"unknown key `{key}`{hint} Known here: {', '.join(known)}"
-    if detail["type"] == "missing":
-        return f"`{key}` is missing{_describe(location)}"
-    if detail["type"] == "value_error":
-        return (f"`{key}`: " if key else "") + str(detail["ctx"]["error"])
-    message = detail["msg"][0].lower() + detail["msg"][1:]
-    return f"`{key}`: {message}, got {detail['input']!r}{_describe(location)}"
+def _explain(error: ValidationError) -> list[str]:
+    """Return a line per wrong setting: the key, its value and the allowed values."""
+    lines: dict[str, str] = {}
+    for detail in error.errors():
+        location, fields, field = _locate([str(part) for part in detail["loc"]])
+        key, message = ".".join(location), detail["msg"][0].lower() + detail["msg"][1:]
+        if detail["type"].startswith("bool_"):
+            message = "must be true or false"
+        about = f" ({field.description.rstrip('.')})" if field and field.description else ""
+        if detail["type"] == "extra_forbidden":
+            known = [name for name in fields if name != "root"]
+            hint = did_you_mean(location[-1], known)
+            lines[key] = f"unknown key `{key}`{hint} Known here: {', '.join(known)}"
+        elif detail["type"] == "missing":
+            lines[key] = f"`{key}` is missing{about}"
+        elif detail["type"] == "value_error":
+            text = str(detail["ctx"]["error"])
+            # Checks of a whole section name the settings themselves.
+            lines[key] = text if not key or f"`{key}" in text else f"`{key}`: {text}"
+        elif key in lines:  # Another type that the setting may have.
+            lines[key] = lines[key].replace(", got ", f", or {message}, got ", 1)
+        else:
+            lines[key] = f"`{key}`: {message}, got {detail['input']!r}{about}"
+    return list(lines.values())
 
 
-def _fields_at(location: Sequence[str]) -> dict[str, FieldInfo]:
-    """Return the settings by key at a location such as `queries.features.age`; empty if unknown."""
-    section: Any = PipelineConfig
+def _locate(
+    location: Sequence[str],
+) -> tuple[list[str], Mapping[str, FieldInfo], FieldInfo | None]:
+    """Return the keys of a setting, the settings next to it by key, and its field, if known.
+
+    Between them, pydantic's locations have a name for each member of a union of types.
+    """
+    keys: list[str] = []
+    kind: Any = PipelineConfig
+    fields: dict[str, FieldInfo] = {}
     for part in location:
-        if fields := _fields(section):
-            section = fields[part].annotation if part in fields else None
-        else:  # Mapping[str, X]: every key has the type X.
-            section = (get_args(section) or [None])[-1]
-    return _fields(section)
+        kind, *others = _members(kind)
+        if others:
+            kind = next((member for member in (kind, *others) if _fields(member)), None)
+            continue
+        if fields := _fields(kind):
+            kind = fields[part].annotation if part in fields else None
+        else:  # Each key of a mapping, and each index of a tuple, has the same type.
+            kind = next((arg for arg in reversed(get_args(kind)) if arg is not Ellipsis), None)
+        keys.append(part)
+    return keys, fields, fields.get(keys[-1]) if keys else None
+
+
+def _members(kind: Any) -> list[Any]:
+    """Return the members of a union of types except None, or the type itself."""
+    if get_origin(kind) is Annotated:
+        return _members(get_args(kind)[0])
+    if get_origin(kind) not in (Union, UnionType):
+        return [kind]
+    return [member for arg in get_args(kind) if arg is not NoneType for member in _members(arg)]
 
 
 def _fields(section: Any) -> dict[str, FieldInfo]:
     if not (isinstance(section, type) and issubclass(section, BaseModel)):
         return {}
     return {field.alias or name: field for name, field in section.model_fields.items()}
-
-
-def _describe(location: Sequence[str]) -> str:
-    field = _fields_at(location[:-1]).get(location[-1])
-    return f" ({field.description.rstrip('.')})" if field and field.description else ""

@@ -79,6 +79,23 @@ class EventsConfig(FilesConfig):
     )
     spans: SpansConfig = Field(default_factory=SpansConfig)
 
+    def columns_without_effect(self, event_weights: Mapping[str, float]) -> list[str]:
+        """Return a sentence per column that is validated, but changes no training or evaluation."""
+        weights = "`training.event_weights` to weight events in the loss"
+        minimum = "`events.min_rating` to ignore events with a low rating"
+        uses = {}
+        if not event_weights:
+            uses = {"event_type": weights, "rating": f"{minimum}, or {weights}"}
+        if self.event_type is not None:  # The keys of the weights are types, not ratings.
+            uses["rating"] = minimum
+        if self.min_rating is not None:
+            uses.pop("rating", None)
+        return [
+            f"`events.{name}: {column}` has no effect on training or evaluation. Set {use}"
+            for name, use in uses.items()
+            if (column := getattr(self, name)) is not None
+        ]
+
 
 class CandidatesConfig(FilesConfig):
     """The catalogue: its file, its ID column and the features of the candidates."""

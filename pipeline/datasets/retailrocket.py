@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.datasets.dataset import ArchiveMembers, Tables, check_columns, read_csv, show_counts
-from pipeline.errors import ArchiveError
+from pipeline.errors import ArchiveError, reason_of
 
 TRAIN_FILE, TEST_FILE = "retailrocket_train.tsv.gz", "retailrocket_test.tsv.gz"
 TRAIN_COUNTS = {"sessions": 126_168, "events": 685_984, "items": 36_968}
@@ -74,7 +74,7 @@ def _content(archives: Sequence[Path], names: Sequence[str]) -> tuple[bytes, str
             try:
                 return path.read_bytes(), str(path)
             except OSError as error:
-                raise ArchiveError(f"{path} cannot be read: {error}") from error
+                raise ArchiveError(f"{path} cannot be read: {reason_of(error)}") from error
         if path.is_dir() or path.suffix == ".zip":
             members = ArchiveMembers(path, str(path))
             for name in names:

@@ -1,12 +1,15 @@
 """Rendering of a drafted configuration as YAML with comments."""
 
-import json
 import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import polars as pl
+
 from components.interactions.spans.pattern import span_kind
+from pipeline.config.yaml_text import quote
+from pipeline.init.column_profile import profile
 from pipeline.init.draft import Draft, DraftedColumn, EventStatistics, id_keys
 
 # Share of repeated candidates from which `evaluation.exclude_seen` is set to false.
@@ -20,7 +23,7 @@ _MOST_STEPS = 20_000
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 # A ranker learns from a tenth of the events, of which it needs about 3,000.
 _RANKED_EVENTS = 30_000
-# Words that YAML reads as a boolean or null.
+# Words that YAML 1.1 or 1.2 reads as a boolean or null.
 _WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 
 _HEAD = """\
@@ -74,6 +77,7 @@ def config_yaml(draft: Draft, name: str, root: Path, settings_schema: str) -> st
         _WITHOUT_TIMES if draft.columns.timestamp is None else _WITH_TIMES,
         f"  batch_size: {batch_size} # timelines per step, chosen by their length",
         f"  epochs: {epochs} # chosen by the number of events",
+        *_event_weights(draft),
         "",
         *_ranking(draft),
         *_evaluation(draft),
@@ -108,9 +112,24 @@ def _events(draft: Draft, root: Path) -> Iterator[str]:
         if draft.times and not sample.table[columns.timestamp].dtype.is_temporal():
             yield f"  timestamp_unit: {_scalar(draft.times.unit)} # read as {draft.times.range}"
     if columns.rating is not None:
-        yield f"  rating: {_scalar(columns.rating)}"
+        uses = "`min_rating`" if columns.event_type else "`min_rating` or `training.event_weights`"
+        median = profile(sample.table[columns.rating]).numbers.quantile(0.5, "nearest") or 0
+        yield f"  rating: {_scalar(columns.rating)} # has no effect without {uses}"
+        yield f"  # min_rating: {median:g} # would ignore events with a lower rating"
     if draft.rating_format is not None:
         yield f"  rating_format: {_scalar(draft.rating_format)}"
+    if columns.event_type is not None:
+        column = _scalar(columns.event_type)
+        yield f"  event_type: {column} # has no effect without `training.event_weights`"
+
+
+def _event_weights(draft: Draft) -> Iterator[str]:
+    """Yield a comment with a weight for each of the most frequent event types."""
+    if draft.columns.event_type is not None:
+        column = draft.samples["events"].table[draft.columns.event_type].drop_nulls()
+        types = column.cast(pl.String).value_counts(sort=True)[:10, 0]
+        weights = ", ".join(f"{_scalar(name)}: 1" for name in types)
+        yield f"  # event_weights: {{ {weights} }} # weights in the loss, by event type"
 
 
 def _entity(section: str, side: str, draft: Draft, root: Path) -> Iterator[str]:
@@ -180,8 +199,7 @@ def _evaluation(draft: Draft) -> Iterator[str]:
 def _scalar(text: str) -> str:
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
         return text
-    # Every JSON string is a valid YAML string.
-    return json.dumps(text, ensure_ascii=False)
+    return quote(text)
 
 
 def _comment(text: str) -> str:

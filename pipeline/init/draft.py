@@ -114,7 +114,8 @@ def make_draft(
         unused.remove(likely)
     if unused:
         hints.append(
-            f"nothing uses these columns of the events: {', '.join(unused)}. Put features of "
+            f"nothing uses these columns of the events: {', '.join(unused)}. Name a rating or "
+            "dwell time with --rating, and the event type with --event-type. Put features of "
             "candidates or queries into a file for --candidates or --queries"
         )
     drafted = list(_draft_columns(samples, columns))

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from models.features.spec import ColumnsConfig
 from pipeline.config.file import parse, root_of
 from pipeline.config.project import PipelineConfig
 from pipeline.config.reference import json_schema
+from pipeline.config.yaml_text import read_yaml
 from pipeline.errors import InitError
 from pipeline.init.config_yaml import config_yaml
 from pipeline.init.draft import Draft, make_draft
@@ -65,7 +64,7 @@ def write_config(
         )
     draft = make_draft(files, columns, timestamp_unit)
     text = config_yaml(draft, file.stem, root, SETTINGS_SCHEMA)
-    config = parse({"name": file.stem, **yaml.safe_load(text), "root": root}, source=str(file))
+    config = parse({"name": file.stem, **read_yaml(text), "root": root}, source=str(file))
     observed = write_inferred_schema(config, Path(config.schema_file), force=force)
     # Always replaced, because it describes the settings of the installed version.
     write_text_file(file.with_name(SETTINGS_SCHEMA), json.dumps(json_schema(), indent=1) + "\n")

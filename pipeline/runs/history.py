@@ -72,6 +72,8 @@ class RunRecord:
         settings: See `InputState`.
         problem: Reason why the run was refused or failed, else empty.
         summary: The summary that `two-tower run --json` prints; empty if there is none.
+        overrides: The overrides of settings with `--set`, and `--span` in the same form; unknown for
+            runs of other orchestrators.
         host: Host name of the machine; empty for a run of another orchestrator.
     """
 
@@ -88,10 +90,11 @@ class RunRecord:
     problem: str = ""
     summary: Mapping[str, Any] = field(default_factory=dict)
     host: str = ""
+    overrides: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON-serializable data, with the main results of its summary."""
-        results = ("metrics", "gates", "blessed", "pushed_version", "newly_pushed")
+        results = ("gate_metric", "metrics", "gates", "blessed", "pushed_version", "newly_pushed")
         return {
             **{name: value for name, value in self.__dict__.items() if name not in _INTERNAL},
             **{name: self.summary.get(name) for name in results},
@@ -105,8 +108,10 @@ class RunHistory:
         self._store = store
         self._config = config
 
-    def begin(self, run_id: str, command: str, inputs: InputState | None) -> RunRecord:
-        """Record the start of a run and, if known, the state of its inputs.
+    def begin(
+        self, run_id: str, command: str, inputs: InputState | None, overrides: Sequence[str] = ()
+    ) -> RunRecord:
+        """Record the start of a run with its overrides and, if known, the state of its inputs.
 
         The caller must hold the run lock. So earlier runs of this machine have ended, and the state
         of those that are still recorded as `running` is changed to `killed`.
@@ -119,6 +124,7 @@ class RunHistory:
             RunRecord(self._config, run_id, command),
             started_s=time.time(),
             host=socket.gethostname(),
+            overrides=list(overrides),
             **known,
         )
 
@@ -278,4 +284,5 @@ def _read(context: Context) -> RunRecord:
         if name in known
     }
     values["summary"] = json.loads(values.get("summary") or "{}")
+    values["overrides"] = json.loads(values.get("overrides") or "[]")
     return RunRecord(**values)

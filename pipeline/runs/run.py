@@ -45,7 +45,17 @@ def run(
     """
     if fresh:
         shutil.rmtree(config.run_dir / "checkpoints", ignore_errors=True)
-    return _run(config, create_pipeline(config, enable_cache=not fresh), run_id, observer)
+    summary = _run(config, create_pipeline(config, enable_cache=not fresh), run_id, observer)
+    if not summary.fit:  # The run ended earlier, for a reason that is reported.
+        return summary
+    events = config.events
+    summary.warnings += events.columns_without_effect(config.training.event_weights)
+    if events.min_rating is not None and not summary.num_below_min_rating:
+        summary.warnings.append(
+            f"`events.min_rating: {events.min_rating:g}` has no effect: no event has a lower value "
+            f"of `events.rating: {events.rating}`"
+        )
+    return summary
 
 
 def refresh_index(config: PipelineConfig, run_id: str, observer: Observer) -> RunSummary:
@@ -85,7 +95,11 @@ def run_single_component(
         is_ingestion = name == INGESTION
         ingest = None if is_ingestion else ingestion_of_run(config, run_id)
         target = Target(config, ingest, reads_input=is_ingestion)
-        return run_component(create_pipeline(config, target=target), name, run_id)
+        try:
+            return run_component(create_pipeline(config, target=target), name, run_id)
+        except ComponentFailedError:
+            log.exception("the run ended at %s", name)
+            raise
 
 
 def _run(config: PipelineConfig, pipeline: Pipeline, run_id: str, observer: Observer) -> RunSummary:

@@ -51,7 +51,8 @@ class RunSummary:
         newly_pushed: Whether this run pushed the version; False if an earlier run did.
         index: The index report.
         drift: The report of the drift gate; empty if spans are not compared.
-        warnings: Problems of the data that did not end the run.
+        warnings: Problems of the data that did not end the run, and settings without effect.
+        num_below_min_rating: Number of events that `events.min_rating` excluded.
         spans: Spans that were read, by source, and missing spans; empty if inputs have no spans.
         fit: Wall time and CPU time in seconds, and number of epochs of the training.
         warm_start: Model that training started from, and the number of kept, new and gone entries
@@ -78,6 +79,7 @@ class RunSummary:
     index: Mapping[str, Any] = field(default_factory=dict)
     drift: Mapping[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    num_below_min_rating: int = 0
     spans: Mapping[str, Any] = field(default_factory=dict)
     fit: Mapping[str, Any] = field(default_factory=dict)
     warm_start: Mapping[str, Any] = field(default_factory=dict)
@@ -122,7 +124,9 @@ class RunSummary:
             ended = [trial for trial in tuning["trials"] if trial["score"] is not None]
             best = max(ended, key=lambda trial: float(trial["score"]))
             self.tuning = {**tuning, "best": best["values"]}
+        self.num_below_min_rating = ingestion.get("events_below_min_rating", 0)
         self.fit = _report(outcomes, "Trainer", "model_run", FIT_FILE)
+        self.warnings += self.fit.get("warnings", [])
         self.warm_start = _report(outcomes, "Trainer", "model_run", WARM_START_FILE)
         self.evaluation = _report(outcomes, "RetrievalEvaluator", "evaluation", EVALUATION_FILE)
         if self.evaluation:

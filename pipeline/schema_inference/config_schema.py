@@ -12,7 +12,7 @@ from components import files
 from components.interactions.errors import IngestError
 from components.interactions.sources.bigquery import export_queries
 from pipeline.config.project import PipelineConfig
-from pipeline.errors import SchemaError
+from pipeline.errors import SchemaError, reason_of
 from pipeline.schema_inference import DEFAULT_MAX_ROWS
 from pipeline.schema_inference.inferred_schema import infer_schema, schema_text
 from pipeline.schema_inference.observation import Observation, observe
@@ -75,7 +75,7 @@ def read_schema(file: Path) -> schema_pb2.Schema:
             f"there is no schema {file}; infer a first one with `two-tower schema infer`"
         ) from error
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
-        raise SchemaError(f"{file} cannot be read as a schema: {error}") from error
+        raise SchemaError(f"{file} cannot be read as a schema: {reason_of(error)}") from error
 
 
 def write_text_file(file: Path, text: str) -> None:
@@ -87,7 +87,7 @@ def write_text_file(file: Path, text: str) -> None:
     try:
         files.write_text(file, text)
     except OSError as error:
-        raise SchemaError(f"{file} cannot be written: {error}") from error
+        raise SchemaError(f"{file} cannot be written: {reason_of(error)}") from error
 
 
 def _observe(config: PipelineConfig, max_rows: int) -> Observation:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from models.features.spec import HISTORY_KEY, FeatureSpec
-from pipeline.errors import RequestLogError
+from pipeline.errors import RequestLogError, reason_of
 
 # Signatures whose input is a query.
 _OF_QUERIES = frozenset({"", "serving_default", "recommend_excluding", "embed_query"})
@@ -51,7 +51,7 @@ class RequestLog:
                     raise RequestLogError(f"{where}: {error}") from error
                 yield from rows
         except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-            raise RequestLogError(f"{self.path} cannot be read: {error}") from error
+            raise RequestLogError(f"{self.path} cannot be read: {reason_of(error)}") from error
 
     def _rows(self, columns: Mapping[str, list[Any]]) -> Iterator[Row]:
         """Yield the queries of a request.
@@ -160,7 +160,7 @@ def _prediction_logs(path: Path) -> Iterator[tuple[str, str, dict[str, list[Any]
                 }
             except (TypeError, ValueError) as error:
                 raise RequestLogError(
-                    f"{where} has a tensor that cannot be read: {error}"
+                    f"{where} has a tensor that cannot be read: {reason_of(error)}"
                 ) from error
             yield where, request.model_spec.signature_name, columns
     except (tf.errors.OpError, DecodeError) as error:

@@ -203,8 +203,7 @@ def read_span(text: str | int, kind: SpanKind) -> int:
     """
     if kind == "date":
         try:
-            # YAML parsers convert a date to a time at midnight.
-            return (date.fromisoformat(str(text).removesuffix("T00:00:00")) - _EPOCH).days
+            return (date.fromisoformat(str(text)) - _EPOCH).days
         except ValueError as error:
             raise ValueError(f"a span must be a date such as 2026-11-20, got {text!r}") from error
     if not re.fullmatch(r"\d+", str(text)):

@@ -5,12 +5,12 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
-import yaml
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
 from pipeline.code_hash import application_hash
 from pipeline.config.project import PipelineConfig
+from pipeline.config.yaml_text import write_yaml
 from pipeline.definition import create_components
 from pipeline.errors import ConfigError
 from pipeline.orchestrators.kubeflow.resources import ResourceSpec, check_components
@@ -93,8 +93,7 @@ def compile_pipeline(
     _add_resources(job["pipelineSpec"], resources or {})
     if runner == "vertex":
         return json.dumps(job, indent=2, sort_keys=True) + "\n"
-    text: str = yaml.safe_dump(job["pipelineSpec"], sort_keys=True, allow_unicode=True)
-    return text
+    return write_yaml(job["pipelineSpec"], sort_keys=True)
 
 
 def pipeline_name(config: PipelineConfig) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import components  # noqa: F401 - before TFX, because it makes some imports of TFX lazy
+import models  # noqa: F401 - before TensorFlow, because it configures Keras and the log level
 from pipeline.code_hash import application_hash
 
 ENTRYPOINT = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"

@@ -12,9 +12,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from pipeline.errors import SubmitError
+from pipeline.config.yaml_text import read_yaml
+from pipeline.errors import SubmitError, reason_of
 
 _PARAMETER_TYPES: Mapping[str, Callable[[str], Any]] = {"STRING": str, "NUMBER_INTEGER": int}
 # Requirement and check by parameter name. Steps check the values too, but only after the run has
@@ -118,10 +117,10 @@ def read_parameters(package: Path, texts: Sequence[str]) -> dict[str, Any]:
             invalid value.
     """
     try:
-        spec = yaml.safe_load(package.read_text(encoding="utf-8"))
+        spec = read_yaml(package.read_text(encoding="utf-8"))
         declared = spec["root"]["inputDefinitions"]["parameters"]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SubmitError(f"{package} cannot be read: {error}") from error
+    except (OSError, ValueError) as error:
+        raise SubmitError(f"{package} cannot be read: {reason_of(error)}") from error
     except (KeyError, TypeError) as error:
         raise SubmitError(
             f"{package} is not a compiled pipeline; `two-tower compile --runner kubeflow` makes one"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,23 @@ def test_batches_hold_the_weight_of_each_event(
         events = batch["item"][row].numpy() >= 0
         expected = [[1.0, 0.0, 0.5], [0.5]][user]
         np.testing.assert_allclose(batch[EVENT_WEIGHT_KEY][row].numpy()[events], expected)
+
+
+@pytest.mark.parametrize(
+    ("key", "weights", "warning"),
+    [
+        ("event_type", {"buy": 5, "view": 1}, None),
+        ("event_type", {"buy": 5, "View": 2}, "no effect for View: .* There is buy, view"),
+        ("event_type", {"buys": 5}, "every training event has the weight 1"),
+        ("rating", {"1": 0.5, "5": 1}, None),
+        ("rating", {"1": 0.5, "2": 1}, "every training event has the weight 1"),
+    ],
+)
+def test_weights_that_change_nothing_are_named(
+    tmp_path: Path, write_examples: Any, key: str, weights: dict[str, float], warning: str | None
+):
+    values: list[Any] = ["buy", "view"] if key == "event_type" else [3.0, 4.0]
+    files = [write_examples(tmp_path, [{"user": [0], "item": [0, 1], key: values}])]
+    made = TimelineDataset(files, feature_spec(**{key: key}), 2, 0.0, 1, event_weights=weights)
+    assert len(made.warnings) == (warning is not None)
+    assert all(re.search(str(warning), text) for text in made.warnings)

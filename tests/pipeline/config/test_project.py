@@ -47,7 +47,9 @@ def test_every_committed_configuration_loads() -> None:
 def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL)
     words = 'ingest.missing_values=["NULL", nan]'
-    config = load(path, ["training.epochs=3", "evaluation.ks=[1, 10]", words])
+    config = load(
+        path, ["training.epochs=3", "evaluation.ks=[1, 10]", "queries.features={}", words]
+    )
     assert config.training.epochs == 3
     assert config.evaluation.ks == (1, 10)
     assert config.ingest.missing_values == ("NULL", "nan")
@@ -72,12 +74,17 @@ def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
         ("model.history_encoder=none", ["query tower needs an input"]),
         ("training.early_stopping_patience=3", ["needs validation timelines"]),
         ("training.early_stopping_metric=recall", ["hit_rate@K, mrr@K or ndcg@K", "'recall'"]),
-        ("ingest.missing_values=[NULL]", ["`ingest.missing_values`", "in quotes"]),
         ("no-equals", ["--set takes section.key=value"]),
         ("training.batch_size='32'", ["`training.batch_size`", "integer", "'32'"]),
-        ("evaluation.exclude_seen='no'", ["`evaluation.exclude_seen`", "boolean"]),
+        ("evaluation.exclude_seen='no'", ["`evaluation.exclude_seen`", "true or false"]),
         ("runs=gs://bucket/runs", ["`runs`: must be a local", "gs://bucket", "compile"]),
         ("root=/x", ["`root` is not a setting"]),
+        ("evaluation.exclude_seen=no", ["`evaluation.exclude_seen`", "true or false, got 'no'"]),
+        ("split.eval_from=20240501", ["`split.eval_from`: input", "datetime, or", "'newest_span'"]),
+        ("tuning.space={model.dimension: {min: 2}}", ["`tuning.space.model.dimension.max` is"]),
+        ("ingest.bigquery={projekt: x}", ["unknown key", "did you mean `project`?"]),
+        ("training={epochs: 1, epochs: 2}", ["--set training=", "`epochs`", "lines 1 and 1"]),
+        ("ingest.missing_values=[NULL]", ["`ingest.missing_values`", "must be in quotes"]),
         ("data.min_rating=4", ["`data.min_rating` is now `events.min_rating`"]),
         (
             "split={method: random};events.timestamp=null;evaluation.baselines=[recent_popularity]",
@@ -116,6 +123,8 @@ def test_old_sections_are_refused_with_their_translation(tmp_path: Path) -> None
         ("[1, 2", r"use\.yaml"),
         ("just words", r"use\.yaml"),
         ("\x00", r"use\.yaml"),
+        ("events: &a {files: *a}", r"use\.yaml.*anchor"),
+        ("training: {epochs: 1}\nsplit: {}\ntraining: {}", r"use\.yaml.*lines 1 and 3"),
         ({"candidates": {"file": "x.csv"}}, "`events` is missing"),
     ],
 )
@@ -135,8 +144,38 @@ def test_a_configuration_that_does_not_exist_is_named(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"Known: mine, movielens_100k"):
         load("clicks")
-    with pytest.raises(ConfigError, match=r"no configuration file .*absent\.yaml"):
-        load(str(tmp_path / "absent.yaml"))
+    write(tmp_path, MINIMAL, "here.yaml")
+    with pytest.raises(ConfigError, match=r"did you mean `here\.yaml`\? Known: mine, .*here\.yaml"):
+        load("her")
+    with pytest.raises(ConfigError, match=r"no configuration file .*hero\.yaml; .* `here\.yaml`"):
+        load(str(tmp_path / "hero.yaml"))
+
+
+def test_a_message_names_a_section_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, MINIMAL), ["metadata.port=3", "tuning.enabled=true"])
+    assert str(caught.value).split() == str(caught.value).replace("`metadata`:", "").split()
+    assert "\n  `tuning.enabled` needs" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("events", "weights", "without_effect"),
+    [
+        ({"rating": "stars"}, {}, ["rating"]),
+        ({"rating": "stars", "min_rating": 2}, {}, []),
+        ({"rating": "stars"}, {"1": 0.5}, []),
+        ({"event_type": "type"}, {}, ["event_type"]),
+        ({"rating": "stars", "event_type": "type"}, {"buy": 2}, ["rating"]),
+        ({"rating": "stars", "event_type": "type", "min_rating": 2}, {"buy": 2}, []),
+    ],
+)
+def test_declared_columns_without_effect_are_named(
+    tmp_path: Path, events: dict[str, Any], weights: dict[str, Any], without_effect: list[str]
+) -> None:
+    content = {"events": EVENTS | events, "training": {"event_weights": weights}}
+    config = load(write(tmp_path, content))
+    found = config.events.columns_without_effect(config.training.event_weights)
+    assert [text.split(":")[0] for text in found] == [f"`events.{name}" for name in without_effect]
 
 
 def test_dates_are_moments_in_utc(tmp_path: Path) -> None:

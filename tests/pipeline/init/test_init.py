@@ -191,6 +191,29 @@ def test_names_the_likely_time_and_the_unused_columns(shop: Path) -> None:
     assert not config.features.candidate
 
 
+def test_names_declared_columns_that_have_no_effect_yet(tmp_path: Path) -> None:
+    file = tmp_path / "events.csv"
+    rows = [f"{n % 5},{n % 3},{n % 4},{['no', 'view', '1e3'][n % 3]}" for n in range(30)]
+    file.write_text("\n".join(["user,item,stars,on", *rows]) + "\n")
+    output = str(tmp_path / "shop.yaml")
+    arguments = ["--events", str(file), "--query-id", "user", "--candidate-id", "item"]
+    result = CliRunner().invoke(
+        APP, [*arguments, "--rating", "stars", "--event-type", "on", "--output", output]
+    )
+    assert "`events.event_type: on` has no effect" in result.output
+    assert "`events.rating: stars` has no effect" in result.output
+    text = Path(output).read_text()
+    assert '\n  event_type: "on" # has no effect without `training.event_weights`' in text
+    # The drafted comments are settings that give the columns an effect.
+    for setting in ("min_rating", "event_weights"):
+        text = text.replace(f"# {setting}:", f"{setting}:")
+    Path(output).write_text(text)
+    config = load(output)
+    assert config.events.min_rating == 1
+    assert config.training.event_weights == {"no": 1, "view": 1, "1e3": 1}
+    assert config.events.columns_without_effect(config.training.event_weights) == []
+
+
 @pytest.mark.parametrize(("num_sessions", "ranked"), [(9, False), (10_000, True)])
 def test_events_with_times_learn_the_next_candidate(
     tmp_path: Path, num_sessions: int, ranked: bool

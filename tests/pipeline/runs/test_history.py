@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from components.interactions.errors import IngestError
+from pipeline.cli.runs import app as runs_app
 from pipeline.cli.run import run_pipeline_command
 from pipeline.config.file import load
 from pipeline.config.project import PipelineConfig
@@ -176,6 +178,22 @@ def test_a_record_is_read_as_it_was_written(config: PipelineConfig) -> None:
     assert record.started_s <= record.ended_s
     assert history(config).since_last_complete()[0] == record
     assert RunHistory(open_store(config), "another").records() == []
+
+
+def test_a_run_is_shown_with_its_overrides_and_the_metric_of_its_gate(
+    config: PipelineConfig, tmp_path: Path
+) -> None:
+    metrics = {"model": {"hit_rate@10": 0.5, "ndcg@5": 0.25}}
+    runs = history(config)
+    record = runs.begin("1", "run", None, ["training.epochs=3", "runs=a b"])
+    runs.end(record, "refused", "", {"gate_metric": "ndcg@5", "metrics": metrics})
+    path = str(tmp_path / "configs" / "clubs.yaml")
+    shown = CliRunner().invoke(runs_app, ["show", "1", "-c", path]).output
+    assert "set       training.epochs=3 'runs=a b'\n" in shown
+    assert "metric    ndcg@5 0.2500\n" in shown
+    assert "model                ndcg@5 0.2500, hit_rate@10 0.5000" in shown
+    (listed,) = json.loads(CliRunner().invoke(runs_app, ["-c", path, "--json"]).output)
+    assert (listed["gate_metric"], listed["overrides"]) == ("ndcg@5", list(record.overrides))
 
 
 def test_the_state_changes_with_a_file_a_setting_or_the_schema(

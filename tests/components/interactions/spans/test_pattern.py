@@ -68,7 +68,7 @@ def test_a_date_that_does_not_exist_is_an_error() -> None:
 
 def test_spans_are_read_and_shown_as_people_write_them() -> None:
     assert show_span(DAY, "date") == "2026-11-20"
-    assert read_span("2026-11-20", "date") == read_span("2026-11-20T00:00:00", "date") == DAY
+    assert read_span("2026-11-20", "date") == DAY
     assert read_span("17", "number") == read_span(17, "number") == 17
     assert read_span("0010", "number") == 10
     for text, kind in (("17", "date"), ("2026-11-20", "number"), (-1, "number")):
