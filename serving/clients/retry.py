@@ -77,7 +77,7 @@ class Deadline:
     """
 
     def __init__(self, timeout_s: float) -> None:
-        if not isinstance(timeout_s, (int, float)) or not timeout_s <= _LONGEST_S:
+        if not isinstance(timeout_s, (int, float)) or not abs(timeout_s) <= _LONGEST_S:
             raise InvalidArgumentError(
                 f"timeout_s must be at most {_LONGEST_S:,} seconds, got {shown(timeout_s)}"
             )

@@ -17,6 +17,7 @@ from components.interactions.sources.block import (
     CONFLICT,
     MIXED_QUOTES,
     NOT_A_NUMBER,
+    NOT_IN_FORMAT,
     NOT_UTF8,
 )
 from components.interactions.sources.columns import FILE, LINE
@@ -89,10 +90,11 @@ def hints(reasons: Collection[str]) -> str:
     return "".join(f" {hint}" for reason, hint in _HINTS.items() if reason in reasons)
 
 
-def bad_rows_error(rejects: Sequence[StoredBadRows]) -> BadRowsError:
+def bad_rows_error(rejects: Sequence[StoredBadRows], missing_values: Sequence[str]) -> BadRowsError:
     """Return an error that counts all bad rows and shows the first few.
 
-    `rejects` is in the order of the input.
+    `rejects` is in the order of the input. `missing_values` are the words that the configuration
+    has already.
     """
     counts = count_by_reason(rejects)
     # Each of them has at least one row.
@@ -106,9 +108,11 @@ def bad_rows_error(rejects: Sequence[StoredBadRows]) -> BadRowsError:
         for row in rows
     ]
     total = sum(counts.values())
-    not_numbers = {row["value"].strip() for row in rows if row["reason"] == NOT_A_NUMBER}
+    reasons_of_words = (NOT_A_NUMBER, NOT_IN_FORMAT)
+    not_numbers = {row["value"].strip() for row in rows if row["reason"] in reasons_of_words}
     if words := sorted(not_numbers & MISSING_WORDS):
-        lines.append(f"To read such words as missing values, set {missing_values_setting(words)}.")
+        setting = missing_values_setting([*missing_values, *words])
+        lines.append(f"To read such words as missing values, set {setting}.")
     return BadRowsError(
         f"{total} bad row{'s' if total > 1 else ''} in the input: {reasons}. The first:\n"
         + "\n".join(lines)

@@ -55,8 +55,13 @@ def test_listed_words_are_missing_values(shop: Any) -> None:
 def test_a_word_instead_of_a_number_names_the_setting(shop: Any) -> None:
     shop.write("items.csv", "c,brand,tags,price\na,x,x,NA\nb,x,x,2\n")
     options = {"candidates": "items.csv", "features": FEATURES}
+    with pytest.raises(BadRowsError, match=r'set `ingest.missing_values: \["NULL", "NA"\]`'):
+        shop("events.csv", **options, missing_values=("NULL",))
+    shop.write("items.csv", "c,brand,tags,price\na,x,x,NA\nb,x,x,2 €\n")
+    priced = {"price": FeatureConfig(kind="numeric", number_format="1234.5 €")}
     with pytest.raises(BadRowsError, match=r'set `ingest.missing_values: \["NA"\]`'):
-        shop("events.csv", **options)
+        shop("events.csv", candidates="items.csv", features=FeaturesConfig(candidate=priced))
+    shop.write("items.csv", "c,brand,tags,price\na,x,x,NA\nb,x,x,2\n")
     found = shop("events.csv", **options, missing_values=("NA",))
     prices = {example["c"][0]: example["price"] for example in found.examples("candidates")}
     assert prices["a"] == []
