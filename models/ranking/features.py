@@ -52,11 +52,11 @@ FEATURES = {
 # Only if candidates of the history can be recommended.
 REPEAT_FEATURES = {
     **{
-        f"place_{lag}": f"1 if the candidate's newest event is number {lag} of the history, "
+        f"position_{lag}": f"1 if the candidate's newest event is number {lag} of the history, "
         "counted from the newest"
         for lag in range(1, _LAGS + 1)
     },
-    "place": "reciprocal of that number; 0 if the candidate is not in the newest 50 events",
+    "position": "reciprocal of that number; 0 if the candidate is not in the newest 50 events",
     "second_place": "reciprocal of the number of the candidate's event before that; 0 without one",
     "times": "log of the candidate's number of events in the newest 50",
     "share": "share of the newest 50 events that are the candidate's",
@@ -124,7 +124,7 @@ class RankingFeatures(tf.Module):
             _of_history(retrieved, candidates),
         ]
         if self._repeats:
-            blocks.append(_of_places(candidates, retrieved.recent))
+            blocks.append(_of_positions(candidates, retrieved.recent))
         return tf.concat(blocks, axis=2)
 
     def _of_events(self, newest: tf.Tensor, candidates: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -217,14 +217,14 @@ def _of_history(retrieved: Retrieved, candidates: tf.Tensor) -> tf.Tensor:
     return tf.broadcast_to(of_query[:, None, :], shape)
 
 
-def _of_places(candidates: tf.Tensor, recent: tf.Tensor) -> tf.Tensor:
+def _of_positions(candidates: tf.Tensor, recent: tf.Tensor) -> tf.Tensor:
     is_event = tf.cast(candidates[:, :, None] == recent[:, None, :], tf.float32)
     reciprocal = is_event / tf.range(1.0, NUM_RECENT + 1)
-    place = tf.reduce_max(reciprocal, axis=2, keepdims=True)
-    second = tf.reduce_max(tf.where(reciprocal < place, reciprocal, 0.0), axis=2)
+    position = tf.reduce_max(reciprocal, axis=2, keepdims=True)
+    second = tf.reduce_max(tf.where(reciprocal < position, reciprocal, 0.0), axis=2)
     times = tf.reduce_sum(is_event, axis=2)
     events = tf.reduce_sum(tf.cast(recent >= 0, tf.float32), axis=1, keepdims=True)
     share = tf.math.divide_no_nan(times, events)
-    others = tf.stack([place[:, :, 0], second, tf.math.log1p(times), share], axis=2)
-    is_place = tf.abs(place - 1.0 / tf.range(1.0, _LAGS + 1)) < _ROUNDING
-    return tf.concat([tf.cast(is_place, tf.float32), others], axis=2)
+    others = tf.stack([position[:, :, 0], second, tf.math.log1p(times), share], axis=2)
+    is_position = tf.abs(position - 1.0 / tf.range(1.0, _LAGS + 1)) < _ROUNDING
+    return tf.concat([tf.cast(is_position, tf.float32), others], axis=2)

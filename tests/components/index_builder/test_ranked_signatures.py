@@ -29,7 +29,7 @@ RNG = np.random.default_rng(4)
 TIMELINES = [RNG.zipf(1.3, 6).clip(1, 300) - 1 for _ in range(200)]
 COUNTS = Counter(np.concatenate(TIMELINES).tolist())
 # Without the score of the retriever, many candidates would tie.
-WEIGHTS = {"popularity": 1.0, "score": 0.1, "place_1": 2.0}
+WEIGHTS = {"popularity": 1.0, "score": 0.1, "position_1": 2.0}
 HISTORY = ["item 7", "a b", "unknown", "item 200", "item 7"]
 
 

@@ -59,7 +59,7 @@ def expected(
     rules = [neighbour(TABLES.successors, TABLES.successor_values, e, candidate) for e in newest]
     cosines = [neighbour(TABLES.similar, TABLES.similar_values, e, candidate) for e in newest]
     similar = [cosine(candidate, event) for event in newest]
-    places = [1 / (nth + 1) for nth, event in enumerate(newest) if event == candidate]
+    positions = [1 / (nth + 1) for nth, event in enumerate(newest) if event == candidate]
     ruled = [*rules, 0.0, 0.0, 0.0]
     return {
         "score": score,
@@ -81,11 +81,11 @@ def expected(
         "similarity": mean(similar),
         "length": log1p(len(newest)),
         "distinct": len(set(newest)) / len(newest) if newest else 0.0,
-        **{f"place_{n}": float(bool(places) and places[0] == 1 / n) for n in range(1, 6)},
-        "place": places[0] if places else 0.0,
-        "second_place": places[1] if len(places) > 1 else 0.0,
-        "times": log1p(len(places)),
-        "share": len(places) / len(newest) if newest else 0.0,
+        **{f"position_{n}": float(bool(positions) and positions[0] == 1 / n) for n in range(1, 6)},
+        "position": positions[0] if positions else 0.0,
+        "second_place": positions[1] if len(positions) > 1 else 0.0,
+        "times": log1p(len(positions)),
+        "share": len(positions) / len(newest) if newest else 0.0,
     }
 
 
@@ -99,8 +99,8 @@ def test_each_feature_has_its_definition(row: int):
         assert actual == pytest.approx(wanted, rel=1e-4, abs=1e-5)
 
 
-def test_places_are_left_out_if_seen_candidates_are_excluded():
-    assert set(computed()) - set(computed(repeats=False)) >= {"place", "times", "place_1"}
+def test_positions_are_left_out_if_seen_candidates_are_excluded():
+    assert set(computed()) - set(computed(repeats=False)) >= {"position", "times", "position_1"}
 
 
 def test_features_do_not_depend_on_the_other_candidates_and_queries():
