@@ -14,7 +14,8 @@ COLOUR = FeaturesConfig(candidate={"colour": FeatureConfig(kind="categorical")})
 
 
 def _write(ingestion: Any, events: list[tuple[str, str]], items: list[str], users: list[str]):
-    lines = [f"{query},{candidate},{time}\n" for time, (query, candidate) in enumerate(events)]
+    numbered = enumerate(events, start=1_700_000_000)  # in 2023: a plausible time
+    lines = [f"{query},{candidate},{time}\n" for time, (query, candidate) in numbered]
     ingestion.write("events.csv", "q,c,t\n" + "".join(lines))
     ingestion.write("items.csv", "c,colour\n" + "".join(f"{id_},red\n" for id_ in items))
     ingestion.write("users.csv", "q\n" + "".join(f"{id_}\n" for id_ in users))
