@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.config.yaml_text import quote, read_yaml, write_yaml
@@ -48,6 +48,7 @@ _PRINTABLE = st.text(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(_LOOKALIKES | _PRINTABLE, _LOOKALIKES | _PRINTABLE | st.floats(allow_nan=False))
 )
