@@ -33,6 +33,8 @@ _FORMATTED = (
     r"((?:0|[1-9]\d*|[1-9]\d{0,2}(?:[.,'’ \x{a0}\x{202f}\x{2009}]\d{3})+)(?:[.,]\d+)?)"
     rf"\s*({_UNIT})?\s*$"
 )
+# Numbers in which all points may be thousands separators; three decimals in all rows are plain.
+_DOT_OR_THOUSANDS = r"^\s*[+-]?(\d{1,3}|[1-9]\d{0,2}\.\d{3})\s*$"
 _NUMBER_FORMATS = (
     "1234.5", "1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5", "1’234.5",
 )  # fmt: skip
@@ -105,7 +107,10 @@ def find_times(column: pl.Series, unit: str | None = None) -> FoundTimes:
 
 def find_numbers(values: pl.Series) -> FoundValues | None:
     """Return the numbers that strings have in a single format, or None if there is none."""
-    formats: list[str | None] = [None] if all_match(values, NUMBER) else []
+    is_plain = all_match(values, NUMBER)
+    if is_plain and (all_match(values, r"\.") or not all_match(values, _DOT_OR_THOUSANDS)):
+        return FoundValues(_numbers(values, None))
+    formats: list[str | None] = [None] if is_plain else []
     if all_match(values, _FORMATTED):
         groups = values.str.extract_groups(_FORMATTED).struct.unnest()
         units = groups.select("1", "3").unique()
@@ -118,14 +123,14 @@ def find_numbers(values: pl.Series) -> FoundValues | None:
         formats += [f"{before}{layout}{after}" for layout in _NUMBER_FORMATS]
     read: dict[str | None, pl.Series] = {}
     for rows in (values.head(_TESTED_ROWS), values):
-        read = {f: numbers for f in formats if (numbers := _numbers(rows, f)) is not None}
+        tried = {found: _numbers(rows, found) for found in formats}
+        read = {found: n for found, n in tried.items() if not n.null_count()}
         formats = list(read)
     if not read:
         return None
     (number_format, numbers), *others = read.items()
     other = next((found for _, found in others if not found.equals(numbers)), None)
-    # A column with decimal points in all rows is plain, even if it has three decimals.
-    if other is None or (number_format is None and all_match(values, r"\.")):
+    if other is None:
         return FoundValues(numbers, number_format)
     row = int((numbers != other).cast(pl.Int8).arg_max() or 0)
     shown = f"{values[row]!r} can be {numbers[row]:g} or {other[row]:g}"
@@ -155,7 +160,7 @@ def are_numbers(values: pl.Series) -> pl.Series:
 
 def looks_like_times(values: pl.Series) -> bool:
     """Return whether strings are times in a format that ingestion reads."""
-    return bool(_units(values.head(_TESTED_ROWS)) and _units(values))
+    return bool(_units(values))
 
 
 def all_match(values: pl.Series, pattern: str) -> bool:
@@ -166,7 +171,7 @@ def all_match(values: pl.Series, pattern: str) -> bool:
 def _detected_unit(column: pl.Series) -> str:
     values = column.cast(pl.String).drop_nulls()
     values = values.filter(values != "")
-    units = _units(values.head(_TESTED_ROWS)) and _units(values)
+    units = _units(values)
     if len(units) == 1:
         return units[0]
     shown = (
@@ -186,21 +191,23 @@ def _detected_unit(column: pl.Series) -> str:
 
 def _units(values: pl.Series) -> list[str]:
     """Return the units that read all values or, if there is none, almost all."""
-    if values.is_empty():
-        return []
     values = values.str.replace(_EXCEL_WITH_COMMA, "$1.$2")
-    numbers = values.filter(values.str.contains(NUMBER))
-    if len(numbers) >= _MIN_SHARE * len(values):
-        candidates = [_unit_of_numbers(numbers)]
+    first = values.head(_TESTED_ROWS)
+    numbers = first.filter(first.str.contains(NUMBER))
+    if first.is_empty():
+        units = []
+    elif len(numbers) >= _MIN_SHARE * len(first):
+        units = [_unit_of_numbers(numbers)]
     else:
         # The longest value has all parts that others may lack, such as a fraction.
-        longest = values[int(values.str.len_chars().arg_max() or 0)]
-        candidates = ["iso8601", *_patterns(longest)]
-    shares = {unit: _times(values, unit)[1].mean() for unit in candidates}
-    if shares.get("iso8601", 0) >= _MIN_SHARE:
+        units = ["iso8601", *_patterns(first[int(first.str.len_chars().arg_max() or 0)])]
+    shares: dict[str, float] = {}
+    for rows in (first, values):
+        shares = {unit: _times(rows, unit)[1].mean() for unit in units}
+        units = [unit for unit, share in shares.items() if share >= _MIN_SHARE]
+    if "iso8601" in units:
         return ["iso8601"]
-    best = [unit for unit, share in shares.items() if share == 1]
-    return best or [unit for unit, share in shares.items() if share >= _MIN_SHARE]
+    return [unit for unit in units if shares[unit] == 1] or units
 
 
 def _unit_of_numbers(values: pl.Series) -> str:
@@ -253,13 +260,12 @@ def _times(values: pl.Series, unit: str) -> tuple[Any, Any]:
     return np.asarray(found.array), ~np.any([mask for _, mask in found.faults], axis=0)
 
 
-def _numbers(values: pl.Series, number_format: str | None) -> pl.Series | None:
-    """Return the numbers in a format, or None if one of the values is not a number in it."""
+def _numbers(values: pl.Series, number_format: str | None) -> pl.Series:
+    """Return the numbers in a format; values that are not numbers in it become null."""
     words = values.str.strip_chars().str.strip_prefix("+")
     if number_format is not None:
         words = pl.Series(pl.from_arrow(plain_numbers(_strings(words), number_format)))
-    numbers = words.cast(pl.Float64, strict=False)
-    return None if numbers.null_count() else numbers
+    return words.cast(pl.Float64, strict=False)
 
 
 def _strings(values: pl.Series) -> Any:

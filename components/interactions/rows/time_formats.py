@@ -15,22 +15,28 @@ _EARLIEST = datetime(1990, 1, 1, tzinfo=timezone.utc)
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
-_DIGITS = r"\d{1,2}"
-_DIRECTIVES = {
-    "%Y": r"(?P<year>\d{4})",
-    "%m": rf"(?P<month>{_DIGITS})",
-    "%b": r"(?P<name>[A-Za-z]{3})[A-Za-z]*\.?",
-    "%d": rf"(?P<day>{_DIGITS})",
-    "%H": rf"(?P<hour>{_DIGITS})",
-    "%I": rf"(?P<half>{_DIGITS})",
-    "%M": rf"(?P<minute>{_DIGITS})",
-    "%S": rf"(?P<second>{_DIGITS})",
-    "%f": r"(?P<fraction>\d+)",
-    ".%f": r"(?:[.,](?P<fraction>\d+))?",
-    "%p": r"(?P<noon>(?i:[ap]\.?m\.?))",
-    "%z": r"(?P<zone>Z|UTC|GMT|[+-]\d{2}:?\d{2})",
-    "%a": r"[A-Za-z]{3,9}",
+# One or two digits; without the question marks, exactly two.
+_DIGITS = {
+    "%m": "0?[1-9]|1[0-2]",
+    "%d": "0?[1-9]|[12][0-9]|3[01]",
+    "%H": "[01]?[0-9]|2[0-3]",
+    "%I": "0?[1-9]|1[0-2]",
+    "%M": "[0-5]?[0-9]",
+    "%S": "[0-5]?[0-9]",
 }
+# Each group has the name of its directive.
+_DIRECTIVES = {
+    "%Y": "(?P<Y>[0-9]{4})",
+    "%b": r"(?P<b>[A-Za-z]{3})[A-Za-z]*\.?",
+    **{name: f"(?P<{name[1]}>{d})" for name, d in _DIGITS.items()},
+    **{f"%0{name[1]}": f"(?P<{name[1]}>{d.replace('?', '')})" for name, d in _DIGITS.items()},
+    "%f": "(?P<f>[0-9]+)",
+    ".%f": "(?:[.,](?P<f>[0-9]+))?",
+    "%p": r"(?P<p>(?i:[ap]\.?m\.?))",
+    "%z": "(?P<z>Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2})",
+    "%a": "[A-Za-z]{3,9}",
+}
+_KNOWN = " ".join(name for name in _DIRECTIVES if "%0" not in name and "." not in name)
 # Digits that follow each other without a character between them need a fixed length.
 _ADJACENT = re.compile(r"(?<=%[YmdHIMS])%[mdHIMS]|%[mdHIMS](?=%[YmdHIMSfz])")
 _SPACES = "[\u00a0\u202f ]+"
@@ -59,12 +65,12 @@ def check_timestamp_unit(unit: str) -> str:
             f"{unit!r}"
         )
     found = _directives(unit)
-    unknown = [name for name in found if f"%{name}" not in _DIRECTIVES]
+    unknown = [name for name in found if f"%{name}" not in _KNOWN.split()]
     problem = None
     if "y" in unknown:
         problem = "years must have four digits, because %y does not tell the century"
     elif unknown:
-        problem = f"%{unknown[0]} is unknown; known are {' '.join(_DIRECTIVES)}"
+        problem = f"%{unknown[0]} is unknown; known are {_KNOWN}"
     elif len(set(found)) < len(found):
         problem = "each directive must occur once"
     elif not {"Y", "d"} <= set(found) or ("m" in found) == ("b" in found):
@@ -96,21 +102,21 @@ def patterned_as_iso_8601(words: Any, pattern: str) -> Any:
             return absent
         return pc.utf8_lpad(pc.struct_field(found, [names.index(name)]), width, "0")
 
-    month, hour = part("month"), part("hour")
-    if "name" in names:
-        number = pc.index_in(pc.utf8_lower(part("name")), value_set=pa.array(MONTHS))
+    month, hour = part("m"), part("H")
+    if "b" in names:
+        number = pc.index_in(pc.utf8_lower(part("b")), value_set=pa.array(MONTHS))
         month = _two_digits(pc.add(number, 1))
-    if "half" in names:
+    if "I" in names:
         halves = pa.array(["12", *(f"{half:02}" for half in range(1, 12))])
-        is_afternoon = pc.starts_with(pc.utf8_lower(part("noon")), "p")
-        number = pc.index_in(part("half"), value_set=halves)
+        is_afternoon = pc.starts_with(pc.utf8_lower(part("p")), "p")
+        number = pc.index_in(part("I"), value_set=halves)
         hour = _two_digits(pc.add(number, pc.if_else(is_afternoon, 12, 0)))
-    zone = part("zone", "", 0)
-    if "zone" in names:
+    zone = part("z", "", 0)
+    if "z" in names:
         zone = pc.replace_substring_regex(zone, "^(UTC|GMT)$", "Z")
-    date = pc.binary_join_element_wise(part("year"), month, part("day"), "-")
-    clock = pc.binary_join_element_wise(hour, part("minute"), part("second"), ":")
-    fraction = part("fraction", "0", 1)
+    date = pc.binary_join_element_wise(part("Y"), month, part("d"), "-")
+    clock = pc.binary_join_element_wise(hour, part("M"), part("S"), ":")
+    fraction = part("f", "0", 1)
     return pc.binary_join_element_wise(date, "T", clock, ".", fraction, zone, "")
 
 
@@ -148,8 +154,7 @@ def _regex(pattern: str) -> str:
         if position % 2 == 0:
             regex += re.escape(part)
         else:
-            found = _DIRECTIVES[part.replace("%0", "%")]
-            regex += found.replace(_DIGITS, r"\d{2}") if "%0" in part else found
+            regex += _DIRECTIVES[part]
     return f"^{regex}$"
 
 
