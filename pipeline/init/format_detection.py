@@ -35,6 +35,12 @@ _FORMATTED = (
 )
 # Numbers in which all points may be thousands separators; three decimals in all rows are plain.
 _DOT_OR_THOUSANDS = r"^\s*[+-]?(\d{1,3}|[1-9]\d{0,2}\.\d{3})\s*$"
+# Numbers that no declared format reads: (1,050.00), 5-, \u22125, 1,23,000 and Rs. 5.
+_OTHER_NUMBER = (
+    rf"^\s*({_UNIT}|Rs\.?)?\s*[(+\x{{2212}}-]?\s*({_UNIT}|Rs\.?)?\s*"
+    r"(0|[1-9]\d*|[1-9]\d{0,2}([.,]\d{3})+|[1-9]\d?(,\d{2})+,\d{3})([.,]\d+)?"
+    rf"\s*({_UNIT})?[)\x{{2212}}-]?\s*$"
+)
 _NUMBER_FORMATS = (
     "1234.5", "1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5", "1’234.5",
 )  # fmt: skip
@@ -154,8 +160,8 @@ def find_lists(values: pl.Series) -> FoundValues | None:
 
 
 def are_numbers(values: pl.Series) -> pl.Series:
-    """Return whether each string is a number in some format."""
-    return values.str.contains(NUMBER) | values.str.contains(_FORMATTED)
+    """Return whether each string is a number, also in a format that ingestion does not read."""
+    return values.str.contains(f"{NUMBER}|{_FORMATTED}|{_OTHER_NUMBER}")
 
 
 def looks_like_times(values: pl.Series) -> bool:

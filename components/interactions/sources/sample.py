@@ -103,12 +103,16 @@ def _inspect(pattern: str, *, newest_span: bool = False) -> list[SourceFile]:
     """Return the files that have rows."""
     if query_of(pattern) is not None:
         raise QueryError("a query cannot be sampled; export some of its rows to a file")
-    listed = list_files(pattern)
+    try:
+        has_spans = span_kind(pattern) is not None
+        listed = list_files(pattern)
+        spans = [_span(pattern, file.path) for file in listed] if has_spans else []
+    except ValueError as error:
+        raise NoInputError(str(error)) from error
     if not listed:
         raise NoInputError(f"no file matches {pattern}")
-    if newest_span and span_kind(pattern):
-        newest = max(_span(pattern, file.path) for file in listed)
-        listed = [file for file in listed if _span(pattern, file.path) == newest]
+    if newest_span and has_spans:
+        listed = [file for file, span in zip(listed, spans, strict=True) if span == max(spans)]
     matched = [(file.path, file.size_bytes, None) for file in listed]
     files = inspect_files("interactions", pattern, matched, "auto", None)
     with_rows = [file for file in files if file.header]
@@ -176,6 +180,9 @@ def _combined(parts: list[pl.Series]) -> pl.Series:
             for part in parts
         ]
     frames = [part.alias("").to_frame() for part in parts]
+    # A common type of times and numbers would have the numbers as times of another unit.
+    if len({part.dtype.is_temporal() for part in parts if part.dtype != pl.Null}) > 1:
+        return pl.concat([frame.cast(as_text) for frame in frames]).to_series()
     try:
         return pl.concat(frames, how="vertical_relaxed").to_series()
     except pl.exceptions.PolarsError:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from components.interactions.rows import column_types
 from models.features.spec import ColumnsConfig
 from pipeline.errors import InitError
+from pipeline.init.column_profile import profile
+from pipeline.init.feature_kinds import decide_kind
 from pipeline.init.format_detection import find_lists, find_numbers, find_times
 from pipeline.init.written_config import write_config
 from pipeline.source_lookup import describe_candidates
@@ -126,6 +128,16 @@ def test_ambiguous_numbers_have_a_problem(values: list[str], problem: str) -> No
     found = find_numbers(pl.Series(values))
     assert found is not None
     assert problem in found.problem
+
+
+@pytest.mark.parametrize(
+    "write", ["(1,20{}.50)", "1,23,10{}", "Rs. 1,50{}", "\u22121{}.5", "1{}.5-"]
+)
+def test_numbers_in_no_readable_format_do_not_become_categories(write: str) -> None:
+    values = pl.Series([write.format(row % 4) for row in range(60)])
+    feature, reason = decide_kind(profile(values))
+    assert feature is None
+    assert "numbers in no format" in reason
 
 
 @settings(deadline=None, max_examples=200)

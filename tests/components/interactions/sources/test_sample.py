@@ -2,6 +2,8 @@
 
 import bz2
 import gzip
+import re
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,13 @@ def test_types_without_a_common_one_become_text(tmp_path: Path):
     assert found["y"].to_list() == [["1.5"], ["true"]]
 
 
+def test_numbers_and_times_in_one_column_are_text(tmp_path: Path):
+    for name, value in (("1", 1_700_000_000), ("2", datetime(2024, 5, 1))):
+        pq.write_table(pa.table({"time": [value]}), tmp_path / f"{name}.parquet")
+    found = read_sample(str(tmp_path / "*.parquet"), max_rows=9).table["time"].to_list()
+    assert found == ["1700000000", "2024-05-01 00:00:00.000000"]
+
+
 def test_times_that_cannot_be_printed_are_null(tmp_path: Path):
     times = pa.array([2**60, None, 1], pa.timestamp("s"))
     days = pa.array([2**31 - 1, None, 1], pa.int32()).cast(pa.date32())
@@ -126,6 +135,18 @@ def test_only_the_newest_catalogue_of_a_pattern_with_dates_is_read(tmp_path: Pat
     pattern = str(tmp_path / "{YYYY}-{MM}-{DD}.csv")
     assert read_sample(pattern, max_rows=9, newest_span=True).table["price"].to_list() == ["2"]
     assert len(read_sample(pattern, max_rows=9).table) == 2
+
+
+@pytest.mark.parametrize(
+    ("dates", "message"),
+    [("{YYYY}-{MM}-{DD}", "2024-02-30.csv: the date in the name"), ("{YYYY}-{MM}", "{DD}")],
+)
+def test_dates_that_are_incomplete_or_do_not_exist_are_named(
+    tmp_path: Path, dates: str, message: str
+):
+    (tmp_path / "2024-02-30.csv").write_text("c,price\na,1\n")
+    with pytest.raises(NoInputError, match=re.escape(message)):
+        read_sample(str(tmp_path / f"{dates}.csv"), max_rows=9)
 
 
 def test_tfrecord_values_are_text_numbers_or_lists(tmp_path: Path):
