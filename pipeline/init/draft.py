@@ -36,6 +36,11 @@ class SourceSample:
                 f"{option}: column {column!r} of {self.pattern} cannot be used: "
                 f"{self.unusable[column]}"
             )
+        if column in names and self.table[column].dtype.is_nested():
+            raise InitError(
+                f"{option}: column {column!r} of {self.pattern} must have one value per row, but "
+                "has lists"
+            )
         if column not in names:
             raise InitError(
                 f"{option}: {self.pattern} has no column {column!r}"

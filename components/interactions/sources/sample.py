@@ -73,7 +73,7 @@ def read_sample(pattern: str, *, max_rows: int, newest_span: bool = False) -> Sa
         problem = f"{pattern} has no row of data"
         for file, row in malformed:
             problem = (
-                f"{pattern} has no valid row: line {row.line} of {file.name} has the "
+                f"{pattern} has no valid row. The first is line {row.line} of {file.name}: "
                 f"{row.reason}: {row.value}. The columns are {', '.join(file.header)}"
             )
         raise NoInputError(problem)

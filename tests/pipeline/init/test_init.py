@@ -408,6 +408,15 @@ def test_a_compressed_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> Non
     assert read_sample("events", str(file)).table.rows() == [("1", "2")]
 
 
+@pytest.mark.parametrize("column", ["query_id", "timestamp", "rating"])
+def test_lists_are_refused_where_one_value_is_needed(tmp_path: Path, column: str) -> None:
+    file = tmp_path / "events.parquet"
+    table = {"user": ["a"], "item": ["b"], "lists": [[1]]}
+    pl.DataFrame(table).write_parquet(file)
+    with pytest.raises(InitError, match=r"'lists' of .* must have one value per row"):
+        _draft(tmp_path / "lists.yaml", file, **{column: "lists"})
+
+
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "events.csv"
     file.write_text("user,item,user\n1,2,3\n")

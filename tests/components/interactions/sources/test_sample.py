@@ -125,7 +125,7 @@ def test_times_that_cannot_be_printed_are_null(tmp_path: Path):
 
 def test_without_a_valid_row_the_first_invalid_one_is_shown(tmp_path: Path):
     (tmp_path / "a.csv").write_text("q,c\nu,a,\nv,b,\n")
-    with pytest.raises(NoInputError, match=r"line 2 of a\.csv has the wrong number of values: 3"):
+    with pytest.raises(NoInputError, match=r"line 2 of a\.csv: wrong number of values: 3"):
         read_sample(str(tmp_path / "a.csv"), max_rows=10)
 
 
