@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from serving.clients.answer import Embedding, Recommendations
+from serving.clients.blocking_client import BlockingClient
 from serving.clients.messages import METHODS, GrpcProtocol, Message
 from serving.clients.model import ModelMetadata, VersionStatus, encode_text
-from serving.clients.retrieval_client import BlockingClient, ClientOptions, RetrievalMethods
+from serving.clients.retrieval_client import ClientOptions, RetrievalMethods
 from serving.clients.retry import Flow
 from serving.clients.tls import TlsOptions
 from serving.errors import InvalidArgumentError, ServingError, UnavailableError, from_grpc_code

@@ -147,7 +147,7 @@ def shown(value: Any) -> str:
     """Return a value and its type for a message."""
     try:
         text = repr(value)
-    except Exception:  # Python refuses to write integers of many digits.
+    except Exception:  # `repr` of any class can fail, and that of an integer of many digits does.
         text = "a value that cannot be shown"
     if len(text) > _SHOWN_CHARACTERS:
         text = text[:_SHOWN_CHARACTERS] + "…"

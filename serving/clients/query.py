@@ -237,7 +237,7 @@ def _has_type(value: Any, dtype: str) -> bool:
     if not isinstance(value, (int, float) if dtype in FLOATS else int):
         return False
     limit = _LIMITS.get(dtype)
-    # NaN, which is not equal to itself, stands for unknown.
+    # NaN, which is not equal to itself, means an unknown value.
     return limit is None or value != value or -limit - 1 <= value <= limit
 
 

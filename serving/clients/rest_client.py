@@ -15,6 +15,7 @@ from google.protobuf import json_format
 
 from serving.clients import messages_pb2
 from serving.clients.answer import Prediction
+from serving.clients.blocking_client import BlockingClient
 from serving.clients.messages import Message, read_signatures, read_status
 from serving.clients.model import (
     ModelChoice,
@@ -26,7 +27,7 @@ from serving.clients.model import (
     encode_text,
 )
 from serving.clients.query import FLOATS
-from serving.clients.retrieval_client import BlockingClient, ClientOptions
+from serving.clients.retrieval_client import ClientOptions
 from serving.clients.retry import Deadline, Exchange
 from serving.clients.tls import TlsOptions
 from serving.errors import (

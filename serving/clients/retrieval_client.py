@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import abc
 import functools
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, overload
 
 from serving.clients.answer import (
     CANDIDATE_IDS,
-    Embedding,
     Prediction,
     Recommendations,
     check_k,
@@ -26,7 +24,6 @@ from serving.clients.model import (
     ModelChoice,
     ModelMetadata,
     SignatureSpec,
-    VersionStatus,
     shown,
 )
 from serving.clients.query import (
@@ -40,7 +37,7 @@ from serving.clients.retry import Deadline, Exchange, Flow, RetryPolicy, send_wi
 from serving.errors import FailedPreconditionError, InvalidArgumentError, ServingError
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    pass
 
 _TIMEOUT_S = 5.0
 
@@ -367,44 +364,3 @@ def _queries(queries: Any) -> Sequence[Query]:
 
 def _first(flow: Flow[list[T]]) -> Flow[T]:
     return (yield from flow)[0]
-
-
-class BlockingClient(
-    RetrievalMethods[
-        Recommendations,
-        list[Recommendations],
-        Embedding,
-        list[Embedding],
-        ModelMetadata,
-        list[VersionStatus],
-    ]
-):
-    """Base class of clients whose methods wait for the response. Threads may share a client."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    @abc.abstractmethod
-    def close(self) -> None:
-        """Close the connection."""
-
-    @abc.abstractmethod
-    def _send(self, request: Any, timeout_s: float) -> Any:
-        """Send a request and return the response."""
-
-    def _run(self, flow: Flow[Any]) -> Any:
-        response: Any = None
-        try:
-            while True:
-                step = flow.send(response)
-                if step.pause_s:
-                    time.sleep(step.pause_s)
-                try:
-                    response = self._send(step.request, step.timeout_s)
-                except ServingError as error:
-                    response = error
-        except StopIteration as stop:
-            return stop.value

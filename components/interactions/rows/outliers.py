@@ -81,7 +81,7 @@ class NumberSketch:
                 is_far[position] = False
                 yield (
                     f"`{setting}`: {number:,} of {total:,} values are {end:.9g}, and all others "
-                    f"are between {low:.3g} and {high:.3g}. If {end:.9g} stands for a missing "
+                    f"are between {low:.3g} and {high:.3g}. If {end:.9g} means a missing "
                     "value, leave these values empty, or add their spelling in CSV files to "
                     "`ingest.missing_values`."
                 )

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -308,6 +309,6 @@ def _inspect(
         shown = f"{file.path} cannot be read"
         if found == "auto":
             raise UnreadableFileError(f"{shown}: {error}") from error
-        raise UnreadableFileError(
-            f"{shown} as {found}: {error}; `format` selects another format"
-        ) from error
+        is_damaged = isinstance(error, EOFError | zlib.error)
+        remedy = "write the file again" if is_damaged else "`format` selects another format"
+        raise UnreadableFileError(f"{shown} as {found}: {error}; {remedy}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import math
 from collections import deque
@@ -33,13 +34,13 @@ from serving.errors import (
 from serving.launcher import RunningModelServer
 
 
-class ClientContract:
+class ClientContract(abc.ABC):
     """The tests of every client. Subclasses make one and say if its answers have a version."""
 
     has_version = True
 
-    def make_client(self, server: RunningModelServer, **options: Any) -> Any:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def make_client(self, server: RunningModelServer, **options: Any) -> Any: ...
 
     @property
     def version(self) -> int | None:

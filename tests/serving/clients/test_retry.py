@@ -15,7 +15,7 @@ from serving.clients import (
     messages,
     messages_pb2,
 )
-from serving.clients.retrieval_client import BlockingClient
+from serving.clients.blocking_client import BlockingClient
 from serving.clients.retry import Deadline, Exchange, send_with_retries
 from serving.errors import (
     DeadlineExceededError,

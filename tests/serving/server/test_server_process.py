@@ -21,8 +21,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.clients import RestRetrievalClient, RetrievalClient
+from serving.clients.blocking_client import BlockingClient
 from serving.clients.model import Tensor
-from serving.clients.retrieval_client import BlockingClient
 from serving.errors import DeadlineExceededError
 from serving.launcher import running_model_server
 from tests.builders import wait_for

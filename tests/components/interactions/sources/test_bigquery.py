@@ -163,7 +163,8 @@ def test_result_without_rows_is_an_error(ingestion: Any, reader: type[FakeReader
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("apitools") is not None, reason="the extra is installed"
+    importlib.util.find_spec("apitools") is not None,
+    reason="the extra, whose absence is tested, is installed",
 )
 def test_missing_extra_is_named(ingestion: Any) -> None:
     with pytest.raises(QueryError, match="needs the extra `bigquery`"):
