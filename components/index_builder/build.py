@@ -17,6 +17,7 @@ from components.index_builder.config import IndexConfig
 from components.index_builder.export import save_retrieval_model, warmup_requests
 from components.index_builder.gate import check_index, refusal
 from components.index_builder.index_choice import choose_index, single_query_ms
+from components.index_builder.ranked_signatures import RankedRetrievalModel
 from components.index_builder.recall import (
     SampleQueries,
     Vectors,
@@ -68,9 +69,6 @@ def build_retrieval_model(
         catalogue = CatalogueFiles.write(embeddings, config.filters, scratch)
         build: Callable[..., RetrievalModel] = RetrievalModel
         if stage is not None:
-            # Imported here, because it is only needed with a ranking stage.
-            from components.index_builder.ranked_signatures import RankedRetrievalModel
-
             ids = [name for block in embeddings.ids() for name in block.to_pylist()]
             ranking = load_stage(towers.directory, spec, ids, index.vectors_at)
             build = partial(RankedRetrievalModel, ranking, num_ranked)

@@ -14,6 +14,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from components import files
 from components.candidate_embedder.embedding_files import EmbeddingFiles
+from components.index_builder.ranked_signatures import RANK, RETRIEVE
 from components.index_builder.served_signatures import (
     CANDIDATE_IDS_KEY,
     RECOMMEND_EXCLUDING,
@@ -123,8 +124,8 @@ def warmup_requests(
         yield RECOMMEND_EXCLUDING, {**query, **exclude, **allow_any, **allow_few}
         yield SIMILAR_CANDIDATES, {**candidate_id, **allow_any, **allow_few}
     if ranked:
-        yield "retrieve", query
-        yield "rank", {**query, CANDIDATE_IDS_KEY: query[HISTORY_KEY]}
+        yield RETRIEVE, query
+        yield RANK, {**query, CANDIDATE_IDS_KEY: candidate_id[spec.candidate_id][None]}
     yield EMBED_QUERY, query
     yield EMBED_CANDIDATE, candidate
 

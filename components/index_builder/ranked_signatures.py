@@ -66,11 +66,13 @@ class RankedRetrievalModel(RetrievalModel):
     def rank(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return the scores `[batch, m]` of the given `candidate_ids` `[batch, m]`, in their order.
 
-        They are those that `recommend` returns. Unknown candidates and "" have the lowest finite
-        float32.
+        Candidates that `recommend` returns have the same scores there. Unknown candidates and ""
+        have the lowest finite float32.
         """
         rows = same_batch(inputs)
         given = self._index_of.lookup(rows.pop(CANDIDATE_IDS_KEY))
+        # The features need at least one candidate, so an unknown one is added.
+        given = tf.pad(given, [[0, 0], [0, 1]], constant_values=-1)
         nothing = tf.zeros([tf.shape(given)[0], 0], tf.int32)
         queries, history, _, top_scores, _ = self._find(rows, nothing, [])
         candidates = tf.maximum(given, 0)
@@ -78,8 +80,8 @@ class RankedRetrievalModel(RetrievalModel):
         scores = tf.where(given >= 0, scores, NO_SCORE)
         retrieved = Retrieved(*newest_first(history), top_scores)
         return {
-            SCORES_KEY: self._stage.rank(retrieved, candidates, scores),
-            RETRIEVAL_SCORES_KEY: scores,
+            SCORES_KEY: self._stage.rank(retrieved, candidates, scores)[:, :-1],
+            RETRIEVAL_SCORES_KEY: scores[:, :-1],
         }
 
     def _functions(self) -> dict[str, Any]:

@@ -11,9 +11,7 @@ import tensorflow as tf
 
 from components.index_builder.catalogue_files import FilterFiles, LineIndex
 from components.index_builder.search_index import SearchIndex, SearchResult
-
-# The score of a missing candidate, at the end of a result with fewer than k candidates.
-NO_SCORE = tf.float32.min
+from models.ranking.stage import NO_SCORE
 
 # With a filter, the index is asked for this many times as many candidates. If less than about an
 # eighth of them pass, every candidate of the catalogue that passes is scored.

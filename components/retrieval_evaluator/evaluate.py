@@ -173,8 +173,8 @@ def evaluate(
     results = rank_events(rankers, blocks, training.counts, config)
     ranking = None
     if RANKED in rankers:
-        metric, _ = _gate_metric(_measured(results, RANK)[RANKED], results, config)
-        results, ranking = choose_served(results, metric, config, towers)
+        metric, chance = _gate_metric(_measured(results, RANK)[RANKED], results, config)
+        results, ranking = choose_served(results, metric, chance[metric], config, towers)
     evaluation = _evaluation(results, training, known_queries, config, problem, sample)
     return replace(evaluation, ranking=ranking), results
 

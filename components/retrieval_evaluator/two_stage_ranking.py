@@ -13,7 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from components.retrieval_evaluator.bootstrap import Comparison, PairedBootstrap
-from components.retrieval_evaluator.config import EvaluationConfig
+from components.retrieval_evaluator.config import MAX_CHANCE, EvaluationConfig
 from components.retrieval_evaluator.evaluation_queries import EvaluationQueries
 from components.retrieval_evaluator.event_results import RANK, RANK_OTHER, EventResults
 from components.retrieval_evaluator.metrics import RankMetrics
@@ -174,11 +174,16 @@ def _put_on_top(scores: Scores, candidates: Ints, ranked: Scores) -> None:
 
 
 def choose_served(
-    results: EventResults, metric: str, config: EvaluationConfig, towers: SavedTowers
+    results: EventResults,
+    metric: str,
+    chance: float,
+    config: EvaluationConfig,
+    towers: SavedTowers,
 ) -> tuple[EventResults, RankingResult]:
     """Call the ranked list `MODEL` if it is better than the retrieved one, else the retrieved one.
 
-    The difference in `metric` must be above 0 with statistical confidence.
+    The difference in `metric`, whose chance level is `chance`, must be above 0 with statistical
+    confidence. The retrieved list stays if the gate could not compare models either.
     """
     columns = results.columns
     events = [columns[name] for name in ("evaluation_query", "query", "target")]
@@ -198,7 +203,8 @@ def choose_served(
     num_candidates = settings.num_candidates if settings else 0
     found = columns[RANK + RETRIEVED] <= num_candidates
     recall = float(found.mean()) if len(found) else float("nan")
-    result = RankingResult(difference.low > 0.0, comparison, num_candidates, recall)
+    can_tell = len(np.unique(events[1])) >= config.min_queries and chance < MAX_CHANCE
+    result = RankingResult(can_tell and difference.low > 0.0, comparison, num_candidates, recall)
     served = RANKED if result.served else RETRIEVED
     names = {prefix + served: prefix + MODEL for prefix in (RANK, RANK_OTHER)}
     lists: Mapping[str, Any] = {

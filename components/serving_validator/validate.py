@@ -15,6 +15,8 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2, prediction_service_pb2_grpc
 
 from components import files
+from components.index_builder.catalogue_files import IDS_FILE
+from components.index_builder.ranked_signatures import RETRIEVAL_SCORES_KEY
 from components.serving_validator.config import ServingConfig
 from models.features.spec import EXCLUDE_KEY, HISTORY_KEY, FeatureSpec
 from models.input.raw_inputs import default_value
@@ -113,18 +115,21 @@ def requests_of(
     whole = request("the queries in a batch", "serving_default", batch)
     best = whole.expected["candidate_ids"].tolist()
     k = len(best[0])
-    if "retrieval_scores" in whole.expected:
+    leasts = [k] * len(best)
+    if RETRIEVAL_SCORES_KEY in whole.expected:
         # A ranking stage may exclude seen candidates, which leaves fewer of a small catalogue.
-        k = min(sum(name != b"" for name in row) for row in best)
-    yield replace(whole, least=k)
+        size = files.read_bytes(os.path.join(model_path, "assets", IDS_FILE)).count(b"\n")
+        leasts = [max(0, min(k, size - len({*row} - {b""}))) for row in batch[HISTORY_KEY].tolist()]
+    yield replace(whole, least=min(leasts))
     for row, query_id in enumerate(batch[spec.query_id]):
         label = f"query {_text(query_id)}"
         padded = {name: values[row : row + 1] for name, values in batch.items()}
         history = padded[HISTORY_KEY]
         alone = {**padded, HISTORY_KEY: history[:, history[0] != b""]}
-        yield request(label, "serving_default", alone, padded, least=k)
-        excluded = best[row][: max(0, min(_NUM_EXCLUDED, k - 1))]
-        checks: dict[str, Any] = {"least": k - len(excluded), "forbidden": frozenset(excluded)}
+        least = leasts[row]
+        yield request(label, "serving_default", alone, padded, least=least)
+        excluded = best[row][: max(0, min(_NUM_EXCLUDED, least - 1))]
+        checks: dict[str, Any] = {"least": least - len(excluded), "forbidden": frozenset(excluded)}
         without = {**alone, EXCLUDE_KEY: np.array([excluded], object).reshape(1, -1)}
         yield request(f"{label} with exclusions", "recommend_excluding", without, **checks)
     unknown = {spec.query_id: np.array(["\N{SNOWMAN} nobody".encode()], object)}

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 import tf_keras
 
-from models.errors import TooFewEventsError
+from models.errors import DivergedError, TooFewEventsError
 from models.features.spec import TIMESTAMP_KEY, FeatureSpec
 from models.input.hold_back import HoldBack
 from models.input.transformed_features import dense_features, pad_indices, parsing_spec
@@ -112,6 +112,7 @@ def train_ranking_stage(
     Each of these events is predicted from all events before it.
 
     Raises:
+        DivergedError: The weights of the ranker are not finite.
         TooFewEventsError: The retriever finds the candidates of too few events.
     """
     started = time.process_time()
@@ -133,8 +134,12 @@ def train_ranking_stage(
     features, is_candidate = (np.concatenate(part) for part in zip(*samples, strict=True))
     del samples
     # Measured on other queries than those that it learns from.
-    measured = rng.random(len(features)) < _MEASURED_SHARE
+    measured = np.zeros(len(features), bool)
+    measured[rng.permutation(found)[: round(_MEASURED_SHARE * found)]] = True
+    tf_keras.utils.set_random_seed(seed)  # also if the retriever was trained in an earlier process
     ranker = train_ranker(features[~measured], is_candidate[~measured], config, rng)
+    if not all(np.isfinite(weights).all() for weights in ranker.get_weights()):
+        raise DivergedError("the weights of the ranker are not finite: its training has diverged")
     names = stage.features.names
     quality = measure(ranker, features[measured], is_candidate[measured], names, rng)
     settings = StageSettings(

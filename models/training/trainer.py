@@ -175,7 +175,7 @@ def _fit_towers(
         timelines,
         config.training,
         folder,
-        log_dir=fn_args.model_run_dir,
+        log_dir=os.path.join(fn_args.model_run_dir, *([] if hold_back is None else ["held_back"])),
         initialize=partial(_warm_start, config, fn_args) if warm_start else None,
         measure=measure,
     )

@@ -200,6 +200,11 @@ class PipelineConfig(Settings):
         _check_distances("drift", self.drift.distances, kinds)
 
     def _check_ranking(self) -> None:
+        if self.ranking.num_candidates < self.index.k:
+            raise ValueError(
+                f"`ranking.num_candidates` must be at least `index.k` ({self.index.k}), because "
+                f"all returned candidates are ranked, but is {self.ranking.num_candidates}"
+            )
         needs = {
             "`events.timestamp`": self.events.timestamp is not None,
             "`split.method` temporal or leave_last_out": self.split.method != "random",
