@@ -180,7 +180,7 @@ def _read_sources(
         if mine and not any(file.num_rows for file in facts.files if file.source == source):
             raise no_rows(source, mine)
     if facts.rejects and config.data.bad_rows == "stop":
-        raise bad_rows.bad_rows_error(facts.rejects, config.data.missing_values)
+        raise bad_rows.bad_rows_error(facts.rejects, config)
     return plan, facts
 
 
@@ -189,7 +189,7 @@ def _check_events(plan: IngestPlan, facts: ReadFacts) -> None:
     if not events:
         raise NoInputError(
             "`ingest.bad_rows: reject` rejected every event. "
-            + str(bad_rows.bad_rows_error(facts.rejects, plan.config.data.missing_values))
+            + str(bad_rows.bad_rows_error(facts.rejects, plan.config))
         )
     if not any(bucket.num_rows for bucket in events):
         num_below = sum(bucket.num_below_min_rating for bucket in events)

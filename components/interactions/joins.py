@@ -38,7 +38,10 @@ class Join:
     @property
     def unmatched_share(self) -> float:
         """The larger of the shares of events and of distinct IDs without a row."""
-        return max(self.unmatched_events / self.num_events, self.unmatched_ids / self.num_ids)
+        return max(
+            self.unmatched_events / max(self.num_events, 1),
+            self.unmatched_ids / max(self.num_ids, 1),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts and, if there are, the example and the remedy."""

@@ -39,17 +39,13 @@ _FACTS = "facts"
 
 @dataclass(frozen=True)
 class FileFacts:
-    """Results of reading one file; `failure` is the error that ended reading, or None.
-
-    `numbers` has a sketch of each numeric feature by name.
-    """
+    """Results of reading one file; `failure` is the error that ended reading, or None."""
 
     source: Source
     index: int
     num_rows: int
     num_good: int
     failure: str | None = None
-    numbers: Mapping[str, NumberSketch] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,8 +54,8 @@ class BucketFacts:
 
     Rows that repeat another, and events below the minimum rating, were dropped. If a cut depends on
     the times of the events, `times` is a file with them or, with `eval_from: newest_span`, a file
-    for the newest span and a file for earlier ones. `missing_words` counts the remaining rows, and
-    `time_range` is the first and the last time.
+    for the newest span and a file for earlier ones. Of the remaining rows, `missing_words` has
+    counts, `numbers` a sketch of each numeric feature, and `time_range` the first and last time.
     """
 
     source: Source
@@ -70,6 +66,7 @@ class BucketFacts:
     num_below_min_rating: int = 0
     times: tuple[str, ...] = ()
     missing_words: WordCounts = field(default_factory=Counter)
+    numbers: Mapping[str, NumberSketch] = field(default_factory=dict)
     time_range: tuple[int, int] | None = None
 
 
@@ -123,22 +120,17 @@ def _read_file(keyed: tuple[Any, Iterable[SourceFile]], plan: IngestPlan) -> Ite
     (file,) = keyed[1]
     num_rows = num_good = 0
     failure = None
-    columns = source_columns(plan.config, file.source)
-    numbers = {column.key: NumberSketch() for column in columns if column.kind == "number"}
     try:
         for good, bad in read_rows(plan.config, file, plan.sizing.block_bytes):
             num_rows += len(good) + len(bad)
             num_good += len(good)
-            for name, sketch in numbers.items():
-                sketch.add(good[name])
             for bucket, segment in _spread(file.source, good, plan):
                 yield (file.source, bucket), segment
             for stored in bad_rows.store(plan, file.source, bad):
                 yield TaggedOutput(_FACTS, stored)
     except UnreadableFileError as error:
         failure = str(error)
-    facts = FileFacts(file.source, file.index, num_rows, num_good, failure, numbers)
-    yield TaggedOutput(_FACTS, facts)
+    yield TaggedOutput(_FACTS, FileFacts(file.source, file.index, num_rows, num_good, failure))
 
 
 def _spread(source: Source, rows: pa.Table, plan: IngestPlan) -> Iterator[tuple[int, Segment]]:
@@ -165,8 +157,15 @@ def _order_bucket(keyed: tuple[BucketKey, Iterable[Segment]], plan: IngestPlan) 
     id_column = columns[0]
     table, num_repeated, conflicts = deduplicate_rows(rows, id_column.key, id_column.column)
     path = write_table(table, plan.spill_dir)
-    words = count_missing_words(table, source, columns)
-    yield BucketFacts(source, bucket, path, len(table), num_repeated, missing_words=words)
+    yield BucketFacts(
+        source,
+        bucket,
+        path,
+        len(table),
+        num_repeated,
+        missing_words=count_missing_words(table, source, columns),
+        numbers={c.key: NumberSketch(table[c.key]) for c in columns if c.kind == "number"},
+    )
     yield from bad_rows.store(plan, source, conflicts)
 
 
@@ -195,5 +194,5 @@ def _order_events(bucket: int, rows: pa.Table, plan: IngestPlan) -> BucketFacts:
         len(rows) - len(good),
         tuple(write_sorted_times(moments, plan.spill_dir) for moments in times),
         count_missing_words(table, "interactions", source_columns(plan.config, "interactions")),
-        (bounds["min"], bounds["max"]) if bounds else None,
+        time_range=(bounds["min"], bounds["max"]) if bounds else None,
     )

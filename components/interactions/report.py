@@ -48,7 +48,7 @@ def make_catalogue_report(
         "repeated_candidate_rows": _repeated(facts, "candidates"),
         "rejected_rows": count_by_reason(facts.rejects),
         "warnings": [
-            *missing_word_warnings(missing_words, plan.config.data.missing_values),
+            *missing_word_warnings(missing_words, plan.config.data),
             *_number_warnings(plan, facts),
         ],
     }
@@ -183,9 +183,8 @@ def _number_warnings(plan: IngestPlan, facts: ReadFacts) -> Iterator[str]:
         for name, feature in features.items():
             if feature.kind == "numeric" and feature.buckets is None:
                 sketch = NumberSketch()
-                for file in facts.files:
-                    if file.source == source and name in file.numbers:
-                        sketch.merge(file.numbers[name])
+                for bucket in facts.of_source(source):
+                    sketch.merge(bucket.numbers[name])
                 yield from sketch.warnings(f"{source}.features.{name}")
 
 

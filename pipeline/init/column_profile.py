@@ -90,7 +90,7 @@ def _profile_of_text(name: str, values: pl.Series) -> ColumnProfile:
 def likely_time_column(table: pl.DataFrame) -> str | None:
     """Return a column whose name and values look like timestamps, or None."""
     for column in table.iter_columns():
-        if _TIME_NAME.search(column.name):
+        if _TIME_NAME.search(column.name) and not column.dtype.is_nested():
             with contextlib.suppress(InitError):
                 find_times(column)
                 return column.name

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from components.interactions.rows import column_types
+from components.interactions.rows.missing_words import MISSING_WORDS
 from components.interactions.rows.text_formats import parsed_lists, plain_numbers
 from components.interactions.rows.time_formats import (
     MONTHS,
@@ -176,13 +177,14 @@ def all_match(values: pl.Series, pattern: str) -> bool:
 
 def _detected_unit(column: pl.Series) -> str:
     values = column.cast(pl.String).drop_nulls()
-    values = values.filter(values != "")
+    # Rows without a time are bad rows, which ingestion reports.
+    values = values.filter(~values.str.strip_chars().is_in(["", *MISSING_WORDS]))
     units = _units(values)
     if len(units) == 1:
         return units[0]
-    shown = (
-        ", ".join(repr(v[:40]) for v in values.unique(maintain_order=True).head(3)) or "no value"
-    )
+    shapes = values.str.replace_all(r"\d", "0")
+    examples = [*values.filter(shapes.is_first_distinct()), *values.unique(maintain_order=True)]
+    shown = ", ".join(repr(value[:40]) for value in dict.fromkeys(examples[:3])) or "no value"
     if units:
         raise InitError(
             f"--timestamp {column.name} must determine day and month, but its values fit "

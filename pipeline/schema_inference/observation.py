@@ -19,7 +19,7 @@ from components.interactions.rows.missing_words import (
 )
 from components.interactions.rows.time_formats import time_warnings
 from components.interactions.sources.columns import TIME_US, source_columns
-from components.interactions.sources.files import SourceFile, find_files
+from components.interactions.sources.files import SourceFile, find_files, no_rows
 from components.interactions.timelines.examples import example_types, feature_lists
 from models.features.spec import (
     EVENT_TYPE_KEY,
@@ -151,7 +151,7 @@ def observe(config: IngestConfig, max_rows: int = DEFAULT_MAX_ROWS) -> Observati
         else:
             _observe_described(config, source, rows, event_ids[source], observed)
     texts = join_warnings(list(observed.joins.values()), config.data)
-    texts += missing_word_warnings(observed.missing_words, config.data.missing_values)
+    texts += missing_word_warnings(observed.missing_words, config.data)
     times = observed.features.get(TIMESTAMP_KEY)
     if times is not None and times.minimum is not None and times.maximum is not None:
         texts += time_warnings(*(int(s) * _US_PER_S for s in (times.minimum, times.maximum)))
@@ -200,6 +200,8 @@ def _rows(
                 read.is_complete = False
                 break
             left = max(0, left - len(good) - len(bad))
+    if not read.num_rows:
+        raise no_rows(source, files)
     if described:
         ids = columns[0]
         conflicts = deduplicate_rows(pa.concat_tables(described), ids.key, ids.column)[2]

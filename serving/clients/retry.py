@@ -54,6 +54,9 @@ class RetryPolicy:
             pause is shortened at random by up to half, so that the clients of a restarted server
             do not all retry at the same time.
         max_pause_s: The longest pause.
+
+    Raises:
+        InvalidArgumentError: There is no attempt, or a pause is not a number from 0 to a year.
     """
 
     # With these defaults, the pauses of a call add up to 175 to 350 ms. gRPC itself waits up to
@@ -61,6 +64,18 @@ class RetryPolicy:
     max_attempts: int = 4
     first_pause_s: float = 0.05
     max_pause_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.max_attempts, int) or self.max_attempts < 1:
+            raise InvalidArgumentError(
+                f"max_attempts must be an integer of at least 1, got {shown(self.max_attempts)}"
+            )
+        for name in ("first_pause_s", "max_pause_s"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0 <= value <= _LONGEST_S:
+                raise InvalidArgumentError(
+                    f"{name} must be from 0 to {_LONGEST_S:,} seconds, got {shown(value)}"
+                )
 
     def pause_s(self, failures: int) -> float:
         """Return the pause in seconds after the given number of failures (1 or more)."""

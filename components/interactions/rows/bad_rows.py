@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from components import files
 from components.interactions.buckets import IngestPlan, read_table, write_table
-from components.interactions.config import Source
+from components.interactions.config import IngestConfig, Source
 from components.interactions.errors import BadRowsError
 from components.interactions.rows.missing_words import MISSING_WORDS, missing_values_setting
 from components.interactions.sources.block import (
@@ -90,12 +90,8 @@ def hints(reasons: Collection[str]) -> str:
     return "".join(f" {hint}" for reason, hint in _HINTS.items() if reason in reasons)
 
 
-def bad_rows_error(rejects: Sequence[StoredBadRows], missing_values: Sequence[str]) -> BadRowsError:
-    """Return an error that counts all bad rows and shows the first few.
-
-    `rejects` is in the order of the input. `missing_values` are the words that the configuration
-    has already.
-    """
+def bad_rows_error(rejects: Sequence[StoredBadRows], config: IngestConfig) -> BadRowsError:
+    """Return an error that counts all bad rows, given in the order of the input, and shows some."""
     counts = count_by_reason(rejects)
     # Each of them has at least one row.
     tables = [read_table(found.path) for found in rejects[:_NUM_SHOWN]]
@@ -108,10 +104,15 @@ def bad_rows_error(rejects: Sequence[StoredBadRows], missing_values: Sequence[st
         for row in rows
     ]
     total = sum(counts.values())
-    reasons_of_words = (NOT_A_NUMBER, NOT_IN_FORMAT)
-    not_numbers = {row["value"].strip() for row in rows if row["reason"] in reasons_of_words}
-    if words := sorted(not_numbers & MISSING_WORDS):
-        setting = missing_values_setting([*missing_values, *words])
+    known = config.data.missing_values
+    not_numbers = {
+        row["value"].strip()
+        for row in rows
+        # A rating is required, so its row would still be bad.
+        if row["reason"] in (NOT_A_NUMBER, NOT_IN_FORMAT) and row["source"] != "interactions"
+    }
+    if words := sorted(not_numbers & MISSING_WORDS - {*known}):
+        setting = missing_values_setting([*known, *words])
         lines.append(f"To read such words as missing values, set {setting}.")
     return BadRowsError(
         f"{total} bad row{'s' if total > 1 else ''} in the input: {reasons}. The first:\n"

@@ -62,11 +62,7 @@ def check_rows(
     bad = list(block.malformed)
     for column in columns:
         raw = block.columns[column.column]
-        if missing_values:
-            known = column_types.without_words(raw, missing_values, column.separator)
-        else:
-            known = raw
-        converted = _convert(known, column, unit, block.unwraps_lists)
+        converted = _convert(raw, column, unit, block.unwraps_lists, missing_values)
         values[column.key] = converted.array
         for reason, mask in converted.faults:
             found = np.flatnonzero(mask & good)
@@ -123,12 +119,25 @@ def deduplicate_rows(rows: pa.Table, id_key: str, id_column: str) -> tuple[pa.Ta
     )
 
 
-def _convert(raw: Any, column: SourceColumn, unit: str, unwraps_lists: bool) -> Values:
+def _convert(
+    raw: Any,
+    column: SourceColumn,
+    unit: str,
+    unwraps_lists: bool,
+    missing_values: Sequence[str] = (),
+) -> Values:
+    if missing_values:
+        separator = None if column.list_format else column.separator
+        raw = column_types.without_words(raw, missing_values, separator)
     if column.kind == "text":
         return column_types.text(raw)
     if column.kind == "categorical":
         return column_types.categorical(
-            raw, column.separator, unwraps_lists=unwraps_lists, list_format=column.list_format
+            raw,
+            column.separator,
+            unwraps_lists=unwraps_lists,
+            list_format=column.list_format,
+            missing_values=missing_values,
         )
     if pa.types.is_list(raw.type):
         single = column_types.single(raw)

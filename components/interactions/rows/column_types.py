@@ -84,19 +84,20 @@ def categorical(
     *,
     unwraps_lists: bool = False,
     list_format: ListFormat | None = None,
+    missing_values: Sequence[str] = (),
 ) -> Values:
     """Convert categories to strings, in which `separator` divides the values of a row.
 
     Values of lists are joined, without nulls. A list is invalid if one of its values contains the
     separator, or if it has several values and there is no separator. `unwraps_lists` treats a list
     of one value like the value alone, which may contain separators. `list_format` is the format of
-    lists that are text.
+    lists that are text, whose items are left out if they equal one of `missing_values`.
     """
     if not _is_list(raw.type) and list_format is not None:
         faults, words, absent = _words(raw)
         lists = parsed_lists(_where(pc.invert(absent), words), list_format)
         unread = _mask(pc.and_not(pc.is_null(lists), absent))
-        found = categorical(lists, separator)
+        found = categorical(without_words(lists, missing_values), separator)
         return Values(found.array, (*faults, (NOT_A_LIST, unread), *found.faults))
     if not _is_list(raw.type):
         return text(raw)
@@ -124,12 +125,16 @@ def single(raw: Any) -> Values:
 def without_words(raw: Any, words: Sequence[str], separator: str | None = None) -> Any:
     """Replace values of text that equal one of `words` by null, ignoring spaces around them.
 
+    The word "nan", in any case, also replaces the NaN of float columns.
+
     Such items of lists, and such parts of values with a separator, are replaced or left out.
     """
     if pa.types.is_dictionary(raw.type):
         return without_words(raw.cast(raw.type.value_type), words, separator)
     if _is_list(raw.type):
         return _lists_like(raw, _lengths(raw), without_words(raw.flatten(), words))
+    if pa.types.is_floating(raw.type) and "nan" in {word.lower() for word in words}:
+        return _where(pc.invert(pc.is_nan(raw)), raw)
     if raw.type not in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary()):
         return raw
     strings = text(raw).array

@@ -2,13 +2,13 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.interactions.config import SOURCE_SETTINGS, Source
+from components.interactions.config import SOURCE_SETTINGS, DataConfig, Source
 from components.interactions.sources.columns import SourceColumn
 
 # Spellings of databases, pandas, R, Excel, JavaScript and UCI datasets.
@@ -32,27 +32,33 @@ def count_missing_words(
 ) -> WordCounts:
     """Count the words for missing values in the IDs, event types and categories of rows."""
     counts: WordCounts = Counter()
-    for column in columns:
-        if column.kind in ("id", "event_type", "categorical"):
-            for word, count in _count(rows[column.key].combine_chunks(), column.separator):
-                counts[source, column.column, word] += count
+    # Several features may have the same column.
+    read = {c.column: c for c in columns if c.kind in ("id", "event_type", "categorical")}
+    for name, column in read.items():
+        for word, count in _count(rows[column.key].combine_chunks(), column.separator):
+            counts[source, name, word] += count
     return counts
 
 
-def missing_word_warnings(counts: WordCounts, missing_values: Sequence[str]) -> list[str]:
-    """Return a warning for each column that has words for missing values.
-
-    `missing_values` are the words that the configuration has already.
-    """
+def missing_word_warnings(counts: WordCounts, data: DataConfig) -> list[str]:
+    """Return a warning for each column that has words for missing values."""
     by_column: dict[tuple[Source, str], Counter[str]] = {}
     for (source, column, word), count in sorted(counts.items()):
         by_column.setdefault((source, column), Counter())[word] += count
     return [
         f"column {column!r} of `{SOURCE_SETTINGS[source]}` has words that often mark a missing "
         f"value: {_shown(words)}. They are read like any other value. If they mean a missing "
-        f"value, set {missing_values_setting([*missing_values, *words])}"
+        f"value, set {missing_values_setting([*data.missing_values, *_spellings(words, data)])}"
         for (source, column), words in by_column.items()
     ]
+
+
+def _spellings(words: Iterable[str], data: DataConfig) -> list[str]:
+    """Return words as they can be in the files, because those that were counted are normalised."""
+    if "case" not in data.normalize_ids:
+        return list(words)
+    lower = {word.lower() for word in words}
+    return sorted(word for word in MISSING_WORDS if word.lower() in lower)
 
 
 def missing_values_setting(words: Sequence[str]) -> str:
@@ -78,5 +84,5 @@ def _is_word(values: Any) -> Any:
 
 
 def _shown(words: Counter[str]) -> str:
-    shown = [f"'{word}' ({count:,} rows)" for word, count in words.most_common(_NUM_SHOWN)]
+    shown = [f"'{word}' ({count:,} times)" for word, count in words.most_common(_NUM_SHOWN)]
     return ", ".join([*shown, *(["…"] if len(words) > _NUM_SHOWN else [])])

@@ -31,9 +31,12 @@ class NumberSketch:
     7 bits of the mantissa. `extremes` has the exact smallest and largest value and their numbers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *columns: pa.ChunkedArray) -> None:
+        """Count the values of columns."""
         self.counts: Counter[int] = Counter()
         self.extremes: Counter[float] = Counter()
+        for column in columns:
+            self.add(column)
 
     def add(self, column: pa.ChunkedArray) -> None:
         """Add the values of a column without its nulls."""

@@ -15,14 +15,15 @@ from components.interactions.sources.block import as_utf8
 UNCLOSED = "a quote is never closed"
 # The csv module's default limit (128 KiB) is lower than that of the columnar reader.
 _LONGEST_FIELD = (1 << 31) - 1
-# The first bytes decide the dialect; the first records decide the delimiter and the header.
-_FIRST_BYTES = 4 << 20
+# The first records decide the delimiter and the header.
 _NUM_FIRST_RECORDS = 5
 _DELIMITERS = (",", ";", "\t", "|", "\x01", "~", "^")
 _NO_DELIMITER = "\x1f"
 _ONLY_DELIMITERS = re.compile(r"[\s,;|]*")
 # Excel's first line that names the delimiter.
 _NAMED_DELIMITER = re.compile(r"sep=([\x01-\x7f])", re.IGNORECASE)
+_NUMBER = re.compile(r"\s*[+-]?[\d.]+\s*")
+_PROSE = re.compile(r"^#\s|^#$|\w \w+ \w")
 # What a quoted value contains if its quotes are doubled, or escaped by backslashes.
 _DOUBLED = rb'[^"]*(?:""[^"]*)*'
 _ESCAPED = rb'[^"\\]*(?:\\.[^"\\]*)*'
@@ -61,17 +62,20 @@ class Dialect:
         )
 
 
-def inspect_csv(path: str, stream: Any, delimiter: str | None) -> tuple[Dialect, list[str]]:
+def inspect_csv(
+    path: str, stream: Any, delimiter: str | None, num_bytes: int
+) -> tuple[Dialect, list[str]]:
     """Return the dialect of a file and the names of its columns, which are empty without rows.
 
-    Blank lines, Excel's `sep=;` and lines that begin with `#` may precede the header. The delimiter
-    is detected if it is None.
+    Blank lines, Excel's `sep=;` and lines that begin with `#` may precede the header, which may be
+    the last of these lines. The delimiter is detected if it is None. Only the first `num_bytes` are
+    read.
 
     Raises:
         UnicodeError: The file is not text.
         UnreadableFileError: A quote of the header is never closed.
     """
-    content = as_utf8(stream).read(_FIRST_BYTES)
+    content = as_utf8(stream).read(num_bytes)
     if b"\0" in content.partition(b"\n")[0]:
         raise UnicodeError("it is not text")
     line, comment_line, named = _find_header(content)
@@ -79,15 +83,22 @@ def inspect_csv(path: str, stream: Any, delimiter: str | None) -> tuple[Dialect,
     candidates = _DELIMITERS if delimiter is None else (delimiter,)
     found = [(_first_records(content, name, line), name) for name in candidates]
     records, delimiter = max(found, key=lambda pair: (_fits(pair[0]), _width(pair[0])))
-    if comment_line and _fits(commented := _first_records(content, delimiter, comment_line)):
+    if comment_line and _is_header(commented := _first_records(content, delimiter, comment_line)):
         records = commented
     if len(records) < 2:
         if content.count(b'"') % 2:
             raise unreadable(path, line - 1, UNCLOSED)
         return Dialect(delimiter), []
     (_, header), (first_row_line, _) = records[:2]
+    # Some programs end only the header, or only the rows, with a delimiter.
+    if {len(values) for _, values in records[1:]} == {len(header) + 1} and not any(
+        values[-1] for _, values in records[1:]
+    ):
+        header.append("")
+    elif not header[-1] and all(len(values) == len(header) - 1 for _, values in records[1:]):
+        header.pop()
     dialect = Dialect(delimiter, _escapes_quotes(content, delimiter), first_row_line - 1)
-    return dialect, [name.lstrip("\ufeff") for name in header]
+    return dialect, [name.lstrip("\ufeff").strip() for name in header]
 
 
 def csv_records(stream: Any, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -160,6 +171,17 @@ def _first_records(content: bytes, delimiter: str, line: int) -> list[tuple[int,
 
 def _width(records: Sequence[tuple[int, list[str]]]) -> int:
     return len(records[0][1]) if records else 0
+
+
+def _is_header(commented: Sequence[tuple[int, list[str]]]) -> bool:
+    """Return whether a comment is the header of the records that follow it.
+
+    Before another header, it is prose with as many delimiters.
+    """
+    if not _fits(commented):
+        return False
+    (_, names), (_, values) = commented[:2]
+    return any(map(_NUMBER.fullmatch, values)) or not any(map(_PROSE.search, names))
 
 
 def _fits(records: Sequence[tuple[int, list[str]]]) -> bool:

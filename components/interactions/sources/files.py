@@ -3,7 +3,7 @@
 import hashlib
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -59,6 +59,9 @@ _SUFFIXES: dict[str, FileFormat] = {
     ".tfrecords": "tfrecord",
 }
 _PARQUET_MAGIC = b"PAR1"
+# The first bytes decide the dialect of a CSV file: at most so many of a file, and of all files.
+_DIALECT_BYTES = 4 << 20
+_DIALECT_BYTES_OF_ALL = 256 << 20
 _HEAD_BYTES = 4096
 # Formats that repeat the names of the columns in each row. The first rows decide the columns.
 _NAMED_VALUES = ("jsonl", "tfrecord")
@@ -147,10 +150,16 @@ def inspect_files(
         UnreadableFileError: A file does not have its format, or the format cannot be detected.
     """
     found = []
+    num_bytes = min(_DIALECT_BYTES, max(_HEAD_BYTES, _DIALECT_BYTES_OF_ALL // len(matched)))
     for index, (path, size, span) in enumerate(matched):
         name = _below_fixed_folder(path, pattern)
         file = SourceFile(source, index, path, name, size, span=span)
-        found.append(_inspect(file, configured, delimiter) if size else file)
+        found.append(_inspect(file, configured, delimiter, num_bytes) if size else file)
+    # The names in the headers of CSV files may differ in case.
+    headers = [file.header for file in found if file.header and file.format == "csv"]
+    spellings = {name.lower(): name for name in headers[0]} if headers else {}
+    if headers and len(spellings) == len(headers[0]):
+        found = [_respelt(file, spellings) if file.format == "csv" else file for file in found]
     # An empty file gets the format of the others.
     usual = next((file.format for file in found if file.header), None)
     found = [file if file.header else replace(file, format=usual or file.format) for file in found]
@@ -183,7 +192,8 @@ def _detect_format(path: str, head: bytes) -> FileFormat:
         return "csv"
     raise UnreadableFileError(
         f"{path}: the suffix does not tell the format (known: {', '.join(_SUFFIXES)}), nor do the "
-        "first bytes; set `format` to csv, jsonl, parquet or tfrecord"
+        "first bytes; select the files with a pattern such as *.csv, or set `format` to csv, "
+        "jsonl, parquet or tfrecord"
     )
 
 
@@ -279,8 +289,15 @@ def _below_fixed_folder(path: str, pattern: str) -> str:
     return path[pattern.rfind("/", 0, fixed) + 1 :]
 
 
+def _respelt(file: SourceFile, spellings: Mapping[str, str]) -> SourceFile:
+    return replace(file, header=tuple(spellings.get(name.lower(), name) for name in file.header))
+
+
 def _inspect(
-    file: SourceFile, configured: FileFormat | Literal["auto"], delimiter: str | None
+    file: SourceFile,
+    configured: FileFormat | Literal["auto"],
+    delimiter: str | None,
+    num_bytes: int,
 ) -> SourceFile:
     """Read the columns of a file, and return the file with them and with its format."""
     schema, dialect, found = None, Dialect(), configured
@@ -290,7 +307,7 @@ def _inspect(
             stream.seek(0)
             found = _detect_format(file.path, head) if configured == "auto" else configured
             if found == "csv":
-                dialect, names = inspect_csv(file.path, stream, delimiter)
+                dialect, names = inspect_csv(file.path, stream, delimiter, num_bytes)
             else:
                 if found == "jsonl":
                     schema = jsonl.read_types(stream, NUM_FIRST_RECORDS)
@@ -307,8 +324,9 @@ def _inspect(
             )
     except (pa.ArrowException, FrameError, *READ_ERRORS) as error:
         shown = f"{file.path} cannot be read"
-        if found == "auto":
-            raise UnreadableFileError(f"{shown}: {error}") from error
-        is_damaged = isinstance(error, EOFError | zlib.error)
-        remedy = "write the file again" if is_damaged else "`format` selects another format"
-        raise UnreadableFileError(f"{shown} as {found}: {error}; {remedy}") from error
+        if found != "auto":
+            shown += f" as {found}"
+        if isinstance(error, EOFError | zlib.error):
+            raise UnreadableFileError(f"{shown}: {error}; write the file again") from error
+        hint = "" if found == "auto" else "; `format` selects another format"
+        raise UnreadableFileError(f"{shown}: {error}{hint}") from error

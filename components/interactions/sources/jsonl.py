@@ -25,6 +25,7 @@ from components.interactions.sources.block import (
 )
 
 _FIRST_BYTES = 1 << 20
+_LONGEST_LINE = 64 << 20
 # Parsed objects are several times larger than their text.
 _MAX_BLOCK_BYTES = 4 << 20
 _PARSE_ERRORS = (ValueError, RecursionError)
@@ -39,6 +40,8 @@ def read_types(stream: Any, num_records: int) -> pa.Schema:
     """
     content = as_utf8(stream).read(_FIRST_BYTES)
     whole = content if len(content) < _FIRST_BYTES else content[: content.rfind(b"\n") + 1]
+    if content and not whole:
+        raise UnicodeError("its first line is longer than 1 MB; write one object per line")
     lines = [line for line in whole.splitlines() if line.strip()][:num_records]
     rows = [row for line in lines if isinstance(row := _parsed(line), dict)]
     if content.strip() and not rows:
@@ -65,6 +68,8 @@ def read_jsonl_blocks(path: str, columns: Sequence[str], block_bytes: int) -> It
                 if lines:
                     yield _block(lines, num_lines, columns)
                     num_lines += len(lines)
+                if len(rest) > _LONGEST_LINE:
+                    raise OSError(f"no line ends within the {len(rest):,} bytes after it")
             if rest:
                 yield _block([rest], num_lines, columns)
     except READ_ERRORS as error:

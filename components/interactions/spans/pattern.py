@@ -24,6 +24,9 @@ _PLACEHOLDERS = {"SPAN", "VERSION", *_DATE_PARTS}
 _PLACEHOLDER = re.compile(r"\{([A-Z]+)(?::([1-9]\d?))?\}")
 # The wildcards of a glob; `**` crosses folders, `*` does not.
 _GLOB_PART = re.compile(r"\*\*|\*|\?|\[[!^]?\]?[^\]/]*\]")
+# The regular expressions of a name that may follow, and of the rest of a path.
+_NOT_HIDDEN = "(?![_.])"
+_SEGMENTS = f"(?:[^/]|/{_NOT_HIDDEN})*"
 _QUERY_PREFIX = re.compile(r"bigquery:(?!//)\s*", re.IGNORECASE)
 
 SpanKind = Literal["number", "date"]
@@ -164,8 +167,6 @@ def list_files_and_near_misses(pattern: str) -> tuple[list[ListedFile], list[str
         regex = _regex(pattern, in_folder=in_folder)
         near = _regex(pattern, near=True, in_folder=in_folder)
         for file in _remote(_PLACEHOLDER.sub("*", text)) if is_remote(text) else _local_files(text):
-            if _is_hidden(file.path, text):
-                continue
             if regex.fullmatch(file.path):
                 files.append(file)
             elif near.fullmatch(file.path):
@@ -209,15 +210,6 @@ def read_span(text: str | int, kind: SpanKind) -> int:
     if not re.fullmatch(r"\d+", str(text)):
         raise ValueError(f"a span of {{SPAN}} must be a number, got {text!r}")
     return int(text)
-
-
-def _is_hidden(path: str, pattern: str) -> bool:
-    """Return whether a wildcard alone matches a name that begins with `_` or `.`."""
-    segments = pattern.split("/")
-    return any(
-        name[:1] in ("_", ".") and segments[min(index, len(segments) - 1)][:1] in ("*", "?", "[")
-        for index, name in enumerate(path.split("/"))
-    )
 
 
 def _local_files(pattern: str) -> Iterator[ListedFile]:
@@ -274,7 +266,8 @@ def _regex(text: str, *, near: bool = False, in_folder: bool = False) -> "re.Pat
     """Return the regular expression that a whole path, or one segment of it, must match.
 
     If `near`, each placeholder matches any text with a digit and without a slash. If `in_folder`,
-    the text matches a folder, and the path is that of a file below it.
+    the text matches a folder, and the path is that of a file below it. A wildcard at the beginning
+    of a name does not match `_` or `.`.
     """
     parts: list[str] = []
     seen: set[str] = set()
@@ -290,8 +283,10 @@ def _regex(text: str, *, near: bool = False, in_folder: bool = False) -> "re.Pat
             part = match[0]
             inner = part[1:-1].replace("\\", "\\\\")
             inner = f"^{inner[1:]}" if inner[:1] in ("!", "^") else inner
-            parts.append({"**": ".*", "*": "[^/]*", "?": "[^/]"}.get(part, f"[{inner}]"))
+            in_segment = {"**": _SEGMENTS, "*": "[^/]*", "?": "[^/]"}.get(part, f"[{inner}]")
+            starts_name = index == 0 or text[index - 1] == "/"
+            parts.append(_NOT_HIDDEN * starts_name + in_segment)
         else:
             parts.append(re.escape(text[index]))
         index = match.end() if match else index + 1
-    return re.compile("".join(parts) + "/.*" * in_folder, re.DOTALL)
+    return re.compile("".join(parts) + f"/{_NOT_HIDDEN}{_SEGMENTS}" * in_folder, re.DOTALL)

@@ -158,6 +158,8 @@ def test_rank_scores_given_candidates_in_their_order(ranked: Ranked):
         answer["scores"][0], [LEAST, *scores[::-1], LEAST, *scores], rtol=1e-4
     )
     assert np.isfinite(answer["retrieval_scores"]).all()
+    none = ranked.call("rank", ["user 1"], history=[HISTORY], candidate_ids=[[]])
+    assert none["scores"].shape == (1, 0)
 
 
 def test_an_empty_batch_gets_an_empty_response(ranked: Ranked):

@@ -24,7 +24,9 @@ Evaluate = Callable[..., tuple[dict[str, Any], Any]]
 
 @pytest.fixture
 def evaluate(make_towers: Callable[..., Any], tmp_path: Path) -> Evaluate:
-    def evaluate(target: str, weights: dict[str, float]) -> tuple[dict[str, Any], Any]:
+    def evaluate(
+        target: str, weights: dict[str, float], min_queries: int = 3
+    ) -> tuple[dict[str, Any], Any]:
         axes = {"a": [1, 0, 0, 0], "b": [0, 1, 0, 0], "c": [0, 0, 1, 0], "d": [0, 0, 0, 1]}
         towers = make_towers(axes, {f"u{number}": [4, 3, 2, 1] for number in range(3)})
         add_ranking_stage(towers, COUNTS, weights, num_candidates=3)
@@ -46,6 +48,7 @@ def evaluate(make_towers: Callable[..., Any], tmp_path: Path) -> Evaluate:
             ks=(1, 2, 3),
             baseline_metric="hit_rate@1",
             min_lift=0,
+            min_queries=min_queries,
             exclude_seen=False,
         )
         RetrievalEvaluator.test_call(
@@ -85,5 +88,12 @@ def test_otherwise_the_retrieved_list_is_the_model(
     assert report["metrics"]["model"]["hit_rate@1"] == hits[target]
     assert report["metrics"]["ranked"]["hit_rate@1"] == 0.0
     assert report["metrics"]["ranked"]["hit_rate@2"] == 0.0
+    assert report["ranking"]["served"] is False
+    assert not serves_ranking(blessing)
+
+
+def test_too_few_queries_do_not_show_that_the_ranked_list_is_better(evaluate: Evaluate):
+    report, blessing = evaluate("c", {"popularity": 1.0}, min_queries=4)
+    assert report["metrics"]["ranked"]["hit_rate@1"] == 1.0
     assert report["ranking"]["served"] is False
     assert not serves_ranking(blessing)

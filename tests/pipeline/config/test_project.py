@@ -85,6 +85,7 @@ def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
         ("ingest.bigquery={projekt: x}", ["unknown key", "did you mean `project`?"]),
         ("training={epochs: 1, epochs: 2}", ["--set training=", "`epochs`", "lines 1 and 1"]),
         ("ingest.missing_values=[NULL]", ["`ingest.missing_values`", "must be in quotes"]),
+        ("ranking={enabled: true, num_candidates: 50}", ["must be at least `index.k` (100)"]),
         ("data.min_rating=4", ["`data.min_rating` is now `events.min_rating`"]),
         (
             "split={method: random};events.timestamp=null;evaluation.baselines=[recent_popularity]",

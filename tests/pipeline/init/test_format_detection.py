@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from components.interactions.rows import column_types
 from models.features.spec import ColumnsConfig
 from pipeline.errors import InitError
-from pipeline.init.column_profile import profile
+from pipeline.init.column_profile import likely_time_column, profile
 from pipeline.init.feature_kinds import decide_kind
 from pipeline.init.format_detection import find_lists, find_numbers, find_times
 from pipeline.init.written_config import write_config
@@ -75,7 +75,7 @@ def test_detected_times_are_the_times_that_were_written(
         (["5/1/2024 3:07 PM", "6/2/2024 4:00 AM"], "day and month.*--timestamp-unit"),
         (["13/1/24", "14/1/24"], "a year of four digits; got '13/1/24'"),
         (["2024-05-01 07:00:00 CEST"], "CEST"),
-        (["5/13/2024", "13/5/2024"], "must hold"),
+        (["5/13/2024", "5/14/2024", "13/5/2024"], "must hold.*'5/13/2024', '13/5/2024'"),
     ],
 )
 def test_times_that_can_be_misread_are_refused(values: list[str], message: str) -> None:
@@ -186,3 +186,13 @@ def test_drafted_formats_reach_the_features(tmp_path: Path) -> None:
     text = (tmp_path / "shop.yaml").read_text()
     assert "# left out: views, '1,050' can be 1.05 or 1050" in text
     assert "2024-05-01T07:00:00 to 2024-05-24T07:00:00 UTC" in text
+
+
+def test_times_may_be_missing_in_many_rows() -> None:
+    found = find_times(pl.Series("t", ["2024-05-01", "NaT", "NULL", "2024-05-02"]))
+    assert found.unit == "iso8601"
+
+
+def test_a_list_is_not_the_time_of_an_event() -> None:
+    table = pl.DataFrame({"time": [[1_714_521_600]], "ts": ["2024-05-01"]})
+    assert likely_time_column(table) == "ts"

@@ -303,7 +303,7 @@ def test_ids_that_do_not_join_and_words_for_missing_values_are_warned_about(shop
     output = CliRunner().invoke(APP, arguments).output
     assert "100% of their 30 candidate IDs have no row in `candidates.file`" in output
     assert "`ingest.normalize_ids: [float_suffix]`, 100% of these IDs" in output
-    assert "'NULL' (6 rows)" in output
+    assert "'NULL' (6 times)" in output
     assert 'set `ingest.missing_values: ["NULL"]`' in output
 
 
@@ -322,7 +322,7 @@ def test_a_compressed_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> Non
     file.write_bytes(gzip.compress("\ufeffuser,item\n1,2\n".encode()))
     assert read_sample("events", str(file)).table.rows() == [("1", "2")]
     file.write_bytes(file.read_bytes()[:-9])
-    with pytest.raises(InitError, match="before the end.*; write the file again"):
+    with pytest.raises(InitError, match=r"before the end.*; write the file again"):
         read_sample("events", str(file))
 
 

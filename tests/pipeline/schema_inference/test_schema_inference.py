@@ -9,6 +9,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.interactions.config import DataConfig, IngestConfig, SplitConfig
+from components.interactions.errors import NoInputError
 from pipeline.schema_inference.inferred_schema import infer_schema, schema_text
 from pipeline.schema_inference.observation import FeatureTally, Observation, observe
 from pipeline.schema_inference.schema_differences import Difference, find_differences
@@ -273,3 +274,14 @@ def test_a_domain_by_name_is_followed() -> None:
     tally = FeatureTally("country", "query", "BYTES", False, Counter({"DE": 3, "FR": 1}), 4)
     difference = _only(find_differences(schema, Observation({"country": tally})))
     assert difference.data_says == "1 new: 'FR' 1×"
+
+
+def test_without_a_valid_event_there_is_no_join(config: IngestConfig, tmp_path: Path) -> None:
+    table = pl.read_parquet(tmp_path / "events.parquet")
+    bad = table.with_columns(user=pl.lit(""))
+    bad.write_parquet(tmp_path / "events.parquet")
+    observed = observe(config)
+    assert observed.bad_rows["interactions", "user", "missing"] == len(table)
+    table.clear().write_parquet(tmp_path / "events.parquet")
+    with pytest.raises(NoInputError, match="not a single row"):
+        observe(config)

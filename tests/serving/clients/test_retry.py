@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import Any
 
@@ -167,3 +168,12 @@ def test_a_json_answer_of_another_format_is_an_internal_error(body: bytes) -> No
         for ask in (client.status, client.metadata):
             with pytest.raises(InternalError, match="format of TensorFlow Serving's REST API"):
                 ask()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"max_attempts": 0}, {"max_attempts": "4"}, {"first_pause_s": -1}, {"max_pause_s": math.nan}],
+)
+def test_a_policy_that_cannot_be_followed_is_refused(options: dict[str, Any]):
+    with pytest.raises(InvalidArgumentError, match=next(iter(options))):
+        RetryPolicy(**options)

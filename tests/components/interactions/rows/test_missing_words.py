@@ -1,5 +1,8 @@
+import math
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from components.interactions.buckets import Sizing
@@ -32,10 +35,10 @@ def test_words_for_missing_values_are_named_with_their_setting(shop: Any, sizing
         "column 'c' of `events.files`",
         "column 'q' of `events.files`",
     ]
-    assert "'\\N' (1 rows)" in warnings[0]
+    assert "'\\N' (1 times)" in warnings[0]
     assert warnings[0].endswith('`ingest.missing_values: ["\\\\N"]`')
-    assert "'NA' (2 rows)" in warnings[1]
-    assert "'NULL' (2 rows)" in warnings[3]
+    assert "'NA' (2 times)" in warnings[1]
+    assert "'NULL' (2 times)" in warnings[3]
     # Words are values like any other.
     assert found.candidates() == [" nan", "a", "b"]
 
@@ -65,3 +68,43 @@ def test_a_word_instead_of_a_number_names_the_setting(shop: Any) -> None:
     found = shop("events.csv", **options, missing_values=("NA",))
     prices = {example["c"][0]: example["price"] for example in found.examples("candidates")}
     assert prices["a"] == []
+
+
+def test_each_column_is_counted_once_and_words_are_advised_as_the_files_write_them(
+    shop: Any,
+) -> None:
+    brand = FeatureConfig(kind="categorical", column="brand")
+    found = shop(
+        "events.csv",
+        candidates="items.csv",
+        features=FeaturesConfig(candidate={"brand": brand, "maker": brand}),
+        normalize_ids=("case",),
+    )
+    warnings = {text.split()[1]: text for text in found.report["warnings"] if "words" in text}
+    assert "'\\N' (1 times)" in warnings["'brand'"]
+    assert '"NULL", "Null", "null"' in warnings["'q'"]
+
+
+def test_missing_values_are_left_out_of_lists_and_float_columns(ingestion: Any) -> None:
+    ingestion.write("events.csv", "q,c,t\nu,a,1\n")
+    table = pa.table({"c": ["a"], "tags": ["['x', 'NULL']"], "price": [math.nan]})
+    pq.write_table(table, ingestion.folder / "items.parquet")
+    features = FeaturesConfig(
+        candidate={
+            "tags": FeatureConfig(kind="categorical", separator="|", list_format="python"),
+            "price": FeatureConfig(kind="numeric"),
+        }
+    )
+    options = {"candidates": "items.parquet", "features": features}
+    with pytest.raises(BadRowsError, match=r'set `ingest.missing_values: \["NULL", "nan"\]`'):
+        ingestion("events.csv", **options, missing_values=("NULL",))
+    found = ingestion("events.csv", **options, missing_values=("NULL", "nan"))
+    (example,) = found.examples("candidates")
+    assert (example["tags"], example["price"]) == (["x"], [])
+
+
+def test_a_setting_that_does_not_help_is_not_advised(ingestion: Any) -> None:
+    ingestion.write("events.csv", "q,c,t,r\nu,a,1,NaN\n")
+    with pytest.raises(BadRowsError) as raised:
+        ingestion("events.csv", rating="r")
+    assert "missing_values" not in str(raised.value)

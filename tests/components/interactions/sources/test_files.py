@@ -112,7 +112,7 @@ def test_each_source_has_its_own_delimiter_and_id_columns(ingestion: Any):
     assert not len(bad)
 
 
-@pytest.mark.parametrize("pattern", ["e", "e/", "e/*", "e/day=*", "e/{YYYY}-{MM}-{DD}"])
+@pytest.mark.parametrize("pattern", ["e", "e/", "e/*", "e/**", "e/day=*", "e/{YYYY}-{MM}-{DD}"])
 def test_a_folder_stands_for_the_data_files_in_it(ingestion: Any, pattern: str):
     days = ["day=1", "day=2"] if "day" in pattern else ["2024-05-01", "2024-05-02"]
     for name in (*(f"{day}/part-{i}.csv" for day in days for i in range(2)), "_SUCCESS",

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.interactions.errors import ColumnError
+from components.interactions.errors import ColumnError, UnreadableFileError
 from components.interactions.rows.checks import read_rows
+from components.interactions.sources import jsonl
 from components.interactions.sources.files import find_files
 from components.interactions.sources.sample import read_sample
 from models.features.spec import FeatureConfig, FeaturesConfig
@@ -93,3 +94,13 @@ def test_the_sample_has_the_values_of_ingestion(ingestion: Any, rows: list[tuple
     table = read_sample(str(Path(ingestion.folder) / "items.jsonl"), max_rows=99).table
     found = [None if price is None else float(price) for price in table["price"]]
     assert list(zip(table["c"], found, table["tags"], strict=True)) == expected
+
+
+def test_a_line_without_an_end_is_named(ingestion: Any, monkeypatch: pytest.MonkeyPatch):
+    config = write(ingestion, {"c": "a", "tags": ["x"], "price": 1}, json.dumps({"c": "y" * 100}))
+    monkeypatch.setattr(jsonl, "_LONGEST_LINE", 50)
+    with pytest.raises(UnreadableFileError, match="after line 1: no line ends within"):
+        read(config, block_bytes=60)
+    ingestion.write("long.jsonl", json.dumps({"c": "y" * (1 << 20)}))
+    with pytest.raises(UnreadableFileError, match="its first line is longer than 1 MB"):
+        find_files(ingestion.config("long.jsonl"))

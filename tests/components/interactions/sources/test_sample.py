@@ -41,6 +41,10 @@ def rows(sample: Sample) -> dict[str, list[Any]]:
         ("Excel", b'\xef\xbb\xbf"sep=;"\r\nq;c\r\nu;a,b\r\n', {"q": ["u"], "c": ["a,b"]}),
         ("comments", b"# from x\n# a, b, c\n\n,,\nq,c\nu,#a\n", {"q": ["u"], "c": ["#a"]}),
         ("a header with #", b"#q,c\nu,a\n", {"#q": ["u"], "c": ["a"]}),
+        ("a comment with a comma", b"# by a, b\nq,c\nu,a\n", {"q": ["u"], "c": ["a"]}),
+        ("spaces in the header", b"q , c\nu,a\n", {"q": ["u"], "c": ["a"]}),
+        ("a delimiter after each row", b"q,c\nu,a,\nv,b,\n", {"q": ["u", "v"], "c": ["a", "b"]}),
+        ("a delimiter after the header", b"q,c,\nu,a\nv,b\n", {"q": ["u", "v"], "c": ["a", "b"]}),
         (
             "names with commas",
             b'q\t"a,b,c"\tc\nu\t1,2\ta\n',
@@ -189,3 +193,10 @@ def test_files_that_cannot_be_read_are_an_ingestion_error(
         (tmp_path / name).write_bytes(content)
     with pytest.raises(error):
         read_sample(str(tmp_path / "*"), max_rows=10)
+
+
+def test_names_in_the_headers_of_csv_files_may_differ_in_case(tmp_path: Path):
+    (tmp_path / "1.csv").write_text("user,item\nu,a\n")
+    (tmp_path / "2.csv").write_text("Item, USER\nb,v\n")
+    sample = read_sample(str(tmp_path / "*.csv"), max_rows=100)
+    assert rows(sample) == {"user": ["u", "v"], "item": ["a", "b"]}
