@@ -86,7 +86,7 @@ def test_each_column_is_counted_once_and_words_are_advised_as_the_files_write_th
 
 
 def test_missing_values_are_left_out_of_lists_and_float_columns(ingestion: Any) -> None:
-    ingestion.write("events.csv", "q,c,t\nu,a,1\n")
+    ingestion.write("events.csv", "q,c,t\nu,a,1\nu,a,2\n")
     table = pa.table({"c": ["a"], "tags": ["['x', 'NULL']"], "price": [math.nan]})
     pq.write_table(table, ingestion.folder / "items.parquet")
     features = FeaturesConfig(
