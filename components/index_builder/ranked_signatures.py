@@ -5,7 +5,6 @@ from typing import Any
 import tensorflow as tf
 
 from components.index_builder.restricted_search import (
-    NO_SCORE,
     Condition,
     qualifying,
     restricted_search,
@@ -20,7 +19,7 @@ from components.index_builder.served_signatures import (
 from models.features.spec import EXCLUDE_KEY, HISTORY_KEY
 from models.input.raw_inputs import query_inputs, same_batch
 from models.ranking.features import Retrieved, newest_first
-from models.ranking.stage import RankingStage
+from models.ranking.stage import NO_SCORE, RankingStage
 from models.towers.export import EMBED_QUERY, EMBEDDING_KEY
 
 RETRIEVE = "retrieve"

@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from components.index_builder.catalogue_files import CatalogueFiles, LineIndex, read_lines
 from components.index_builder.restricted_search import (
-    NO_SCORE,
     CandidateFilter,
     Condition,
     restricted_search,
@@ -14,6 +13,7 @@ from components.index_builder.restricted_search import (
 from components.index_builder.search_index import SearchIndex
 from models.features.spec import ALLOW_PREFIX, EXCLUDE_KEY, FeatureSpec
 from models.input.raw_inputs import candidate_inputs, query_inputs, same_batch
+from models.ranking.stage import NO_SCORE
 from models.towers.export import EMBED_CANDIDATE, EMBED_QUERY, EMBEDDING_KEY
 from models.towers.saved_towers import SavedTowers
 

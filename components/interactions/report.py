@@ -27,6 +27,7 @@ from components.interactions.spans.choice import empty_spans
 from components.interactions.spans.pattern import ChosenSpans, SpanFiles
 from components.interactions.splits.assignment import Cut
 from components.interactions.write_stage import ADDED_ID, SplitFile, total_counts
+from models.features.spec import FeatureConfig
 
 REPORT_FILE = "ingest_report.json"
 ADDED_FILE = "added_candidates.parquet"
@@ -176,10 +177,11 @@ def _repeated(facts: ReadFacts, source: Source) -> int:
 
 def _number_warnings(plan: IngestPlan, facts: ReadFacts) -> Iterator[str]:
     spec = plan.config.spec
-    for source, features in (
-        ("queries", spec.query_features),
-        ("candidates", spec.candidate_features),
-    ):
+    described: dict[Source, Mapping[str, FeatureConfig]] = {
+        "queries": spec.query_features,
+        "candidates": spec.candidate_features,
+    }
+    for source, features in described.items():
         for name, feature in features.items():
             if feature.kind == "numeric" and feature.buckets is None:
                 sketch = NumberSketch()
