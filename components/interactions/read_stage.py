@@ -1,7 +1,7 @@
 """First Beam pipeline: read and check all files, and write their rows to ordered buckets."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from components.interactions.rows import bad_rows
 from components.interactions.rows.bad_rows import StoredBadRows
 from components.interactions.rows.checks import deduplicate_rows, rated_high_enough, read_rows
 from components.interactions.rows.missing_words import WordCounts, count_missing_words
-from components.interactions.rows.outliers import NumberSketch
+from components.interactions.rows.outliers import Sketches, sketch_numbers
 from components.interactions.sources.columns import FILE, LINE, TIME_US, source_columns
 from components.interactions.sources.files import SourceFile
 from components.interactions.splits.cut_time import write_sorted_times
@@ -66,7 +66,7 @@ class BucketFacts:
     num_below_min_rating: int = 0
     times: tuple[str, ...] = ()
     missing_words: WordCounts = field(default_factory=Counter)
-    numbers: Mapping[str, NumberSketch] = field(default_factory=dict)
+    numbers: Sketches = field(default_factory=dict)
     time_range: tuple[int, int] | None = None
 
 
@@ -164,7 +164,7 @@ def _order_bucket(keyed: tuple[BucketKey, Iterable[Segment]], plan: IngestPlan) 
         len(table),
         num_repeated,
         missing_words=count_missing_words(table, source, columns),
-        numbers={c.key: NumberSketch(table[c.key]) for c in columns if c.kind == "number"},
+        numbers=sketch_numbers(table, source, columns),
     )
     yield from bad_rows.store(plan, source, conflicts)
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -20,14 +20,13 @@ from components.interactions.rows.bad_rows import (
     write_rejected,
 )
 from components.interactions.rows.missing_words import missing_word_warnings
-from components.interactions.rows.outliers import NumberSketch
+from components.interactions.rows.outliers import number_warnings
 from components.interactions.rows.time_formats import show_time, time_warnings
 from components.interactions.sources.columns import source_columns
 from components.interactions.spans.choice import empty_spans
 from components.interactions.spans.pattern import ChosenSpans, SpanFiles
 from components.interactions.splits.assignment import Cut
 from components.interactions.write_stage import ADDED_ID, SplitFile, total_counts
-from models.features.spec import FeatureConfig
 
 REPORT_FILE = "ingest_report.json"
 ADDED_FILE = "added_candidates.parquet"
@@ -50,7 +49,7 @@ def make_catalogue_report(
         "rejected_rows": count_by_reason(facts.rejects),
         "warnings": [
             *missing_word_warnings(missing_words, plan.config.data),
-            *_number_warnings(plan, facts),
+            *number_warnings((bucket.numbers for bucket in facts.buckets), plan.config.spec),
         ],
     }
     if plan.config.data.candidates is not None:
@@ -173,21 +172,6 @@ def _ignored(plan: IngestPlan, source: Source) -> list[str]:
 
 def _repeated(facts: ReadFacts, source: Source) -> int:
     return sum(bucket.num_repeated for bucket in facts.of_source(source))
-
-
-def _number_warnings(plan: IngestPlan, facts: ReadFacts) -> Iterator[str]:
-    spec = plan.config.spec
-    described: dict[Source, Mapping[str, FeatureConfig]] = {
-        "queries": spec.query_features,
-        "candidates": spec.candidate_features,
-    }
-    for source, features in described.items():
-        for name, feature in features.items():
-            if feature.kind == "numeric" and feature.buckets is None:
-                sketch = NumberSketch()
-                for bucket in facts.of_source(source):
-                    sketch.merge(bucket.numbers[name])
-                yield from sketch.warnings(f"{source}.features.{name}")
 
 
 def _cut(cut: Cut | None) -> dict[str, str] | None:

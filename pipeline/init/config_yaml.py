@@ -140,7 +140,11 @@ def _entity(section: str, side: str, draft: Draft, root: Path) -> Iterator[str]:
         return
     drafted = [column for column in draft.drafted if column.side == side]
     yield f"{section}:"
-    yield f"  file: {_path(draft.samples[section].pattern, root)}"
+    sample = draft.samples[section]
+    yield f"  file: {_path(sample.pattern, root)}"
+    of_events = getattr(draft.columns, f"{side}_id")
+    if (id_column := sample.id_column(of_events)) != of_events:
+        yield f"  id_column: {_scalar(id_column)} # {_comment(of_events)} in the events"
     indent = "  "
     if any(column.feature for column in drafted):
         yield "  features: # categorical, numeric (`buckets` for skewed values) or text"

@@ -8,6 +8,7 @@ import polars as pl
 
 from components.interactions.errors import IngestError, QueryError
 from components.interactions.sources import sample
+from components.interactions.sources.columns import plain_name
 from components.interactions.spans.pattern import query_of
 from models.features.spec import ColumnsConfig, FeatureConfig
 from pipeline.errors import InitError, did_you_mean
@@ -46,6 +47,19 @@ class SourceSample:
                 f"{option}: {self.pattern} has no column {column!r}"
                 f"{did_you_mean(column, names)} Its columns: {', '.join(names)}"
             )
+
+    def id_column(self, column: str) -> str:
+        """Return the column of the IDs that the events have in `column`.
+
+        This is the same column, or else the only one whose name differs in case, spaces and
+        punctuation, or is `id`.
+        """
+        names = self.table.columns
+        for wanted in (plain_name(column), "id"):
+            similar = [name for name in names if plain_name(name) == wanted]
+            if column not in names and len(similar) == 1:
+                return similar[0]
+        return column
 
 
 @dataclass(frozen=True)
@@ -183,6 +197,7 @@ def _draft_columns(
     ):
         if role not in samples:
             continue
+        id_column = samples[role].id_column(id_column)
         samples[role].require(id_column, f"--{side}-id")
         for column in samples[role].table.drop(id_column).iter_columns():
             feature, reason = decide_kind(profile(column))

@@ -17,6 +17,7 @@ from components.interactions.rows.missing_words import (
     count_missing_words,
     missing_word_warnings,
 )
+from components.interactions.rows.outliers import Sketches, number_warnings, sketch_numbers
 from components.interactions.rows.time_formats import time_warnings
 from components.interactions.sources.columns import TIME_US, source_columns
 from components.interactions.sources.files import SourceFile, find_files, no_rows
@@ -122,6 +123,7 @@ class Observation:
     bad_values: dict[tuple[Source, str, str], str] = field(default_factory=dict)
     joins: dict[Source, Join] = field(default_factory=dict)
     missing_words: WordCounts = field(default_factory=Counter)
+    numbers: list[Sketches] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -152,6 +154,7 @@ def observe(config: IngestConfig, max_rows: int = DEFAULT_MAX_ROWS) -> Observati
             _observe_described(config, source, rows, event_ids[source], observed)
     texts = join_warnings(list(observed.joins.values()), config.data)
     texts += missing_word_warnings(observed.missing_words, config.data)
+    texts += number_warnings(observed.numbers, spec)
     times = observed.features.get(TIMESTAMP_KEY)
     if times is not None and times.minimum is not None and times.maximum is not None:
         texts += time_warnings(*(int(s) * _US_PER_S for s in (times.minimum, times.maximum)))
@@ -195,6 +198,7 @@ def _rows(
                 described.append(taken)
             read.num_rows += len(taken) + len(bad)
             observed.missing_words += count_missing_words(taken, source, columns)
+            observed.numbers.append(sketch_numbers(taken, source, columns))
             yield taken
             if len(taken) < len(good):
                 read.is_complete = False

@@ -1,11 +1,15 @@
 """Warnings about numbers that are far from the rest of a feature, such as sentinels."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from components.interactions.config import Source
+from components.interactions.sources.columns import SourceColumn
+from models.features.spec import FeatureSpec
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -105,6 +109,31 @@ class NumberSketch:
         spread = (third - first) or (last - fifth) or abs(median)
         far: npt.NDArray[np.bool_] = (np.abs(values - median) > _FAR * spread) & (spread > 0)
         return far
+
+
+# The sketches of columns of numbers by source and name.
+Sketches = Mapping[tuple[Source, str], NumberSketch]
+
+
+def sketch_numbers(rows: pa.Table, source: Source, columns: Sequence[SourceColumn]) -> Sketches:
+    """Return a sketch of each column of numbers of a table."""
+    numbers = [column.key for column in columns if column.kind == "number"]
+    return {(source, key): NumberSketch(rows[key]) for key in numbers}
+
+
+def number_warnings(parts: Iterable[Sketches], spec: FeatureSpec) -> list[str]:
+    """Return warnings about the numeric features without buckets, given parts of their rows."""
+    total: dict[tuple[Source, str], NumberSketch] = {}
+    for part in parts:
+        for key, sketch in part.items():
+            total.setdefault(key, NumberSketch()).merge(sketch)
+    features = {**spec.query_features, **spec.candidate_features}
+    return [
+        text
+        for (source, name), sketch in total.items()
+        if features[name].buckets is None
+        for text in sketch.warnings(f"{source}.features.{name}")
+    ]
 
 
 def _quantile(values: Floats, counts: Ints, share: float) -> float:

@@ -105,7 +105,7 @@ def check_columns(
                 f"{file}: column names must be unique, but {count} columns are called {name!r}"
             )
         if not count:
-            same = [other for other in names if _plain(other) == _plain(name)]
+            same = [other for other in names if plain_name(other) == plain_name(name)]
             nearest = same or difflib.get_close_matches(name, names, n=1, cutoff=0.0)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
             raise ColumnError(
@@ -115,8 +115,9 @@ def check_columns(
             continue
         kind = schema.field(name).type
         if not accepts(column.kind, kind):
+            hint = "; write integers or text" if column.kind in ("id", "event_type") else ""
             raise ColumnError(
-                f"{file}: column {name!r} is {kind}, which cannot be read as {column.kind}"
+                f"{file}: column {name!r} is {kind}, which cannot be read as {column.kind}{hint}"
             )
         if column.kind == "time" and pa.types.is_float32(kind):
             raise ColumnError(
@@ -135,7 +136,7 @@ def check_same_columns(headers: Mapping[str, Sequence[str]]) -> None:
     for file, header in headers.items():
         more, fewer = ({*a} - {*b} for a, b in ((header, headers[first]), (headers[first], header)))
         if more or fewer:
-            similar = [(a, b) for a in more for b in fewer if _plain(a) == _plain(b)]
+            similar = [(a, b) for a in more for b in fewer if plain_name(a) == plain_name(b)]
             hint = "".join(f"; {a!r} and {b!r} look alike" for a, b in sorted(similar))
             raise ColumnError(
                 f"all files of a source must have the same columns, but only one of {file} and "
@@ -143,7 +144,8 @@ def check_same_columns(headers: Mapping[str, Sequence[str]]) -> None:
             )
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Return the letters and digits of a name, in lower case."""
     return "".join(filter(str.isalnum, name)).lower()
 
 

@@ -370,3 +370,26 @@ def test_all_rows_are_counted_where_a_sample_was_read(tmp_path: Path, suffix: st
     rows, users = count_rows(str(file), "user")
     assert rows == 4_000
     assert users == pytest.approx(1_000, rel=0.1)
+
+
+def test_the_catalogue_may_name_its_ids_differently(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text("user,item_id\na,1\na,2\nb,1\nb,2\n")
+    columns = ColumnsConfig(query_id="user", candidate_id="item_id")
+    for number, name in enumerate(("Item ID", "ID")):
+        (tmp_path / "items.csv").write_text(f"{name},price\n1,-999\n2,3\n")
+        files = {role: str(tmp_path / f"{role}.csv") for role in ("events", "items")}
+        files["candidates"] = files.pop("items")
+        written = write_config(files, columns, tmp_path / f"shop_{number}.yaml")
+        assert written.config.candidates.id_column == name
+        assert not written.observed.joins["candidates"].unmatched_ids
+
+
+def test_sentinels_are_warned_about(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text("user,item\n" + "u,0\nu,1\n" * 20)
+    prices = "\n".join(f"{i},{-999 if i % 10 == 3 else i}" for i in range(60))
+    (tmp_path / "items.csv").write_text(f"item,price\n{prices}\n")
+    files = {"events": str(tmp_path / "events.csv"), "candidates": str(tmp_path / "items.csv")}
+    columns = ColumnsConfig(query_id="user", candidate_id="item")
+    written = write_config(files, columns, tmp_path / "shop.yaml")
+    (text,) = (text for text in written.observed.warnings if "price" in text)
+    assert "6 of 60 values are -999" in text
