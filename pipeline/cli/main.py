@@ -16,6 +16,7 @@ from pipeline.cli.doctor import doctor
 from pipeline.cli.evaluate import evaluate
 from pipeline.cli.init import init
 from pipeline.cli.loadtest import loadtest
+from pipeline.cli.outcomes import outcomes
 from pipeline.cli.recommend import recommend, similar
 from pipeline.cli.release import promote, rollback
 from pipeline.cli.run import component, index, run
@@ -27,7 +28,7 @@ from pipeline.cli.skew import skew
 _COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Set up": (init, data, config, doctor),
     "Build": (run, index, component, compile_, submit),
-    "Inspect": (evaluate, skew, clean),
+    "Inspect": (evaluate, skew, outcomes, clean),
     "Serve": (serve, recommend, similar, loadtest),
     "Release": (promote, rollback),
 }

@@ -12,11 +12,13 @@ import typer
 
 from pipeline.cli.command import command
 from pipeline.cli.options import Project, Tls
+from pipeline.cli.outcomes import Joined
 from pipeline.cli.output import fail, print_json, say, waiting
 from pipeline.cli.serve import fail_without_push, model_config_path, pushed_versions, require_local
 
 if TYPE_CHECKING:
     from pipeline.config.project import PipelineConfig
+    from pipeline.outcomes.outcomes import Outcomes
     from pipeline.releases.model_config_file import ModelConfigFile
     from pipeline.releases.release import Release
     from serving.clients import VersionStatus
@@ -64,6 +66,8 @@ def promote(
     project: Project,
     version: _Version | None = None,
     canary: bool = False,
+    if_better: bool = False,
+    joined: Joined = Joined(),
     servers: Servers = Servers(),
     tls: Tls = Tls(),
     as_json: bool = False,
@@ -75,16 +79,27 @@ def promote(
     `two-tower rollback`. The model config file is updated, so that a restarted server has the same
     versions and labels.
 
+    With --if-better, the canary is only promoted if its hit rate, by the request log and the events
+    after it, is higher than that of the stable version with statistical confidence.
+
+    Exit codes: 0 promoted; 1 failed; 2 wrong usage; 3 the canary is not better.
+
     Example: two-tower promote -c clicks --canary --target models.example:8500
 
     Args:
         version: Number of the version.
         canary: Give the label canary instead of stable.
+        if_better: Promote the canary only if it is better than the stable version.
     """
     loaded = project.load()
+    if if_better and (canary or version is not None):
+        fail("--if-better promotes the canary, so --canary and --version must not be given", 2)
+    outcomes = joined.measure(loaded) if if_better else None
 
     def decide(now: "Release", file: "ModelConfigFile") -> "Release":
         chosen = version
+        if outcomes is not None:
+            _require_better(now, outcomes, loaded.evaluation.min_queries)
         if chosen is None and not canary:
             chosen = now.canary
         if chosen is None:
@@ -117,6 +132,31 @@ def rollback(
         version: Give the label stable to this version instead, and remove the canary.
     """
     _release(project.load(), servers, tls, lambda now, file: now.rolled_back(version), as_json)
+
+
+def _require_better(now: "Release", outcomes: "Outcomes", min_queries: int) -> None:
+    """End the command with status 3 unless the canary is better than the stable version."""
+    if now.canary is None or now.stable is None:
+        fail("--if-better needs a canary and a stable version, but one of them is missing", 3)
+    for version in (now.canary, now.stable):
+        found = outcomes.of_versions.get(version)
+        number = 0 if found is None else found[0].num_queries
+        if number < min_queries:
+            fail(
+                f"the request log must have answers of version {version} to at least {min_queries} "
+                f"queries (`evaluation.min_queries`), but has {number}. Nothing was promoted",
+                3,
+            )
+    difference = outcomes.difference(now.canary, now.stable)
+    rates = [outcomes.of_versions[v][0].hit_rate.value for v in (now.canary, now.stable)]
+    text = (
+        f"the hit rate of canary {now.canary} is {rates[0]:.4f}, that of stable {now.stable} is "
+        f"{rates[1]:.4f}; the 95% interval of the difference is {difference.low:.4f} to "
+        f"{difference.high:.4f}"
+    )
+    if not difference.low > 0:
+        fail(f"{text}, but must be above 0. Nothing was promoted", 3)
+    say(text)
 
 
 def _release(

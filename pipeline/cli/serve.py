@@ -21,7 +21,11 @@ _OR_TARGET = ", or name a server with --target"
 
 @command
 def serve(
-    project: Project, port: int = 8500, rest_port: int = 8501, bind_address: str = "127.0.0.1"
+    project: Project,
+    port: int = 8500,
+    rest_port: int = 8501,
+    bind_address: str = "127.0.0.1",
+    request_log: Path | None = None,
 ) -> None:
     """Serve the newest pushed version, and newer ones after each push.
 
@@ -34,6 +38,7 @@ def serve(
         port: gRPC port.
         rest_port: REST port.
         bind_address (ADDRESS): Address to listen on.
+        request_log (FOLDER): Folder for a log of the requests and the candidates they got.
     """
     loaded = project.load()
     require_local(loaded)
@@ -49,6 +54,8 @@ def serve(
         what = loaded.serving_dir
         served = [f"--model_name={loaded.serving.model_name}", f"--model_base_path={what}"]
     note(f"serving {what} as {loaded.serving.model_name}; stop with Ctrl-C")
+    if request_log is not None:
+        served.append(f"--request_log_folder={request_log.absolute()}")
     listen = [f"--port={port}", f"--rest_api_port={rest_port}", f"--bind_address={bind_address}"]
     # The server replaces this process, so it receives signals and sets the exit status.
     os.execv(sys.executable, [sys.executable, "-m", "serving.server", *listen, *served])

@@ -140,6 +140,16 @@ class ServerFlags:
         "Larger requests are refused with RESOURCE_EXHAUSTED, over REST with 413.",
         _at_least(1),
     )
+    request_log_folder: str | None = _flag(
+        None, "Folder for the request log: JSON lines with answered requests and the candidates."
+    )
+    request_log_sample: float = _flag(1.0, "Share of the requests to log.")
+    request_log_max_bytes: int = _flag(
+        100_000_000, "Size from which a new file of the request log is begun.", _at_least(1)
+    )
+    request_log_max_files: int = _flag(
+        10, "Number of files of the request log to keep.", _at_least(1)
+    )
     log_format: str = _flag("text", "Format of the log lines: text or json.")
     ready_file: str | None = _flag(
         None,
@@ -174,6 +184,8 @@ def parse_flags(argv: Sequence[str] | None = None) -> ServerFlags:
         parser.error("--port and --rest_api_port must not both be 0: nothing would be served")
     if flags.log_format not in ("text", "json"):
         parser.error(f"--log_format must be text or json, but is {flags.log_format!r}")
+    if flags.request_log_sample > 1:
+        parser.error(f"--request_log_sample must be at most 1, but is {flags.request_log_sample}")
     if flags.port > 0 and flags.port == flags.rest_api_port:
         parser.error(f"--port and --rest_api_port must differ, but both are {flags.port}")
     return flags

@@ -1,4 +1,4 @@
-"""The server's metrics, which have TensorFlow Serving's names, and their Prometheus page.
+"""The server's metrics, which have TensorFlow Serving's names if it has them, and their page.
 
 `prometheus_client` does not support these names: they begin with a colon, and the names of counters
 do not end in `_total`.
@@ -130,6 +130,7 @@ class Metrics:
         self.request_latency = _latency("request_latency", "model_name", "API", "entrypoint")
         self.runtime_latency = _latency("runtime_latency", "model_name", "API", "runtime")
         self.warmup_latency = _latency("model_warmup_latency", "model_path", "status")
+        self.request_log_count = Counter("/two_tower/serving/request_log_count", "status")
         self.queuing_latency = Histogram(
             "/tensorflow/serving/batching_session/queuing_latency",
             "thread_pool_name",

@@ -19,6 +19,7 @@ from serving.server.batching import Batcher
 from serving.server.metrics import Metrics
 from serving.server.model_manager import ModelManager
 from serving.server.predict import Signature, find_signature
+from serving.server.request_log import RequestLog
 from serving.server.tensor_codec import Array
 
 SIGNATURE_DEF_FIELD = "signature_def"
@@ -29,10 +30,17 @@ Prepare = Callable[[Signature], tuple[list[Array], tuple[str, ...]]]
 class ModelService:
     """Implementation of TensorFlow Serving's API methods."""
 
-    def __init__(self, manager: ModelManager, batcher: Batcher, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        manager: ModelManager,
+        batcher: Batcher,
+        metrics: Metrics,
+        request_log: RequestLog | None = None,
+    ) -> None:
         self.manager = manager
         self.metrics = metrics
         self._batcher = batcher
+        self._request_log = request_log
 
     async def predict(
         self, spec: model_pb2.ModelSpec, prepare: Prepare, deadline_s: float | None
@@ -52,6 +60,9 @@ class ModelService:
             results = await self._batcher.run(signature, feeds, outputs, deadline_s)
             elapsed_us = (time.monotonic() - started_s) * 1e6
             self.metrics.runtime_latency.add(elapsed_us, spec.name, "Predict", "TF1")
+            if self._request_log is not None:
+                answer = dict(zip(outputs, results, strict=True))
+                self._request_log.add(spec, model.version, signature, feeds, answer)
             return model.version, outputs, results
 
     async def get_model_metadata(

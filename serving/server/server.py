@@ -29,6 +29,7 @@ from serving.server.loaded_model import LoadedModel
 from serving.server.metrics import Metrics
 from serving.server.model_manager import ModelManager, single_model_config
 from serving.server.model_service import ModelService
+from serving.server.request_log import RequestLog
 from serving.server.rest_server import RestServer
 from serving.server.version_folders import VersionFolder
 
@@ -53,6 +54,7 @@ async def serve(flags: ServerFlags) -> None:
     credentials = read_credentials(flags.ssl_config_file)
     metrics_path = read_metrics_path(flags.monitoring_config_file)
     batcher = Batcher(read_batching_options(flags), metrics.observe_run)
+    request_log = _request_log(flags, metrics)
     manager.start()
     try:
         if flags.model_config_file is not None:
@@ -64,7 +66,7 @@ async def serve(flags: ServerFlags) -> None:
         # that can connect gets answers.
         if await _available_before_stop(manager, models, stop):
             watching.append(loop.create_task(_poll_config(flags, manager)))
-            service = ModelService(manager, batcher, metrics)
+            service = ModelService(manager, batcher, metrics, request_log)
             await _answer_until_stopped(flags, service, credentials, metrics_path, stop)
     except ServingError as error:
         code = error.code_name.replace("_", " ").capitalize()
@@ -73,6 +75,8 @@ async def serve(flags: ServerFlags) -> None:
         for task in watching:
             task.cancel()
         batcher.stop()
+        if request_log is not None:
+            await loop.run_in_executor(None, request_log.stop)
         await loop.run_in_executor(None, manager.stop, flags.shutdown_grace_seconds)
         event_log.info("stopped")
 
@@ -95,6 +99,18 @@ async def _poll_config(flags: ServerFlags, manager: ModelManager) -> None:
             if str(error) != last_problem:  # Log once, not on every poll.
                 last_problem = str(error)
                 event_log.error("config_file_refused", path=path, error=error)
+
+
+def _request_log(flags: ServerFlags, metrics: Metrics) -> RequestLog | None:
+    if flags.request_log_folder is None:
+        return None
+    return RequestLog(
+        flags.request_log_folder,
+        flags.request_log_sample,
+        flags.request_log_max_bytes,
+        flags.request_log_max_files,
+        metrics,
+    )
 
 
 def _loader(flags: ServerFlags, metrics: Metrics) -> Callable[[VersionFolder], LoadedModel]:

@@ -9,6 +9,7 @@ import gzip
 import importlib.metadata
 import json
 import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,10 +18,11 @@ from typing import Any
 
 import grpc
 import pytest
+import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.launcher import RunningModelServer, running_model_server
-from tests.serving.server.grpc_calls import Stubs
+from tests.serving.server.grpc_calls import Stubs, predict_request
 
 ROOT = Path(__file__).resolve().parents[3]
 METRICS = "/monitoring/prometheus/metrics"
@@ -76,8 +78,16 @@ def ssl_config(certificates: Path) -> str:
 
 
 @pytest.fixture(scope="module")
+def requests_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("requests")
+
+
+@pytest.fixture(scope="module")
 def server(
-    tmp_path_factory: pytest.TempPathFactory, exported_model: Path, certificates: Path
+    tmp_path_factory: pytest.TempPathFactory,
+    exported_model: Path,
+    certificates: Path,
+    requests_folder: Path,
 ) -> Iterator[RunningModelServer]:
     folder = tmp_path_factory.mktemp("operated")
     (folder / "models").mkdir()
@@ -98,6 +108,9 @@ def server(
         "--max_request_bytes=20000",
         "--grpc_channel_arguments=grpc.max_concurrent_streams=100",
         "--log_format=json",
+        f"--request_log_folder={requests_folder}",
+        "--request_log_max_bytes=1",  # a file for each request
+        "--request_log_max_files=3",
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder / "site"))
@@ -212,3 +225,24 @@ def test_the_log_is_one_object_a_line(server: RunningModelServer) -> None:
     ]
     assert events[1]["version"] == 1
     assert {"time", "severity"} <= set(events[0])
+
+
+def test_answered_requests_are_logged_in_a_bounded_number_of_files(
+    server: RunningModelServer, channel: grpc.Channel, requests_folder: Path
+) -> None:
+    name = ':two_tower:serving:request_log_count{status="written"}'
+    before = metrics(server).get(name, 0)
+    request = predict_request(user_id=["u1", "u2"], history=[["a", ""], ["", ""]])
+    answers = [Stubs(channel).prediction.Predict(request, timeout=10) for _ in range(4)]
+    error_of(lambda: predict(channel, ["u1"], name="foo"))
+    until = time.monotonic() + 10
+    while metrics(server).get(name, 0) < before + 4 and time.monotonic() < until:
+        time.sleep(0.05)
+    files = sorted(requests_folder.glob("*.jsonl"))
+    assert len(files) == 3
+    (line,) = files[-1].read_text().splitlines()
+    entry = json.loads(line)
+    assert (entry["model"], entry["version"], entry["label"]) == ("retrieval", 1, "")
+    assert (entry["inputs"]["user_id"], entry["inputs"]["history"]) == (["u1", "u2"], [["a"], []])
+    names = tf.make_ndarray(answers[-1].outputs["candidate_ids"])
+    assert entry["candidate_ids"] == [[name.decode() for name in row if name] for row in names]
