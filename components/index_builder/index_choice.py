@@ -28,7 +28,7 @@ _FEW_CANDIDATES = 200_000
 # only the last one. With more leaves, most of the search time is spent on ranking them.
 _LEAVES_PER_ROOT = {"scann": (1, 2), "partitioned": (2, 4)}
 # Numbers of rescored neighbours to try, as multiples of k.
-_REORDERS = (2, 4, 8)
+_REORDERS = (2, 3, 4, 8)
 # The searched part of the catalogue grows by this factor per step.
 _STEP = 1.3
 _SMALLEST_SHARE = 0.005

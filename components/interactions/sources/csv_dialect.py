@@ -80,7 +80,8 @@ def inspect_csv(
         raise UnicodeError("it is not text")
     line, comment_line, named = _find_header(content)
     delimiter = named or delimiter
-    candidates = _DELIMITERS if delimiter is None else (delimiter,)
+    present = [name for name in _DELIMITERS if name.encode() in content] or _DELIMITERS[:1]
+    candidates = present if delimiter is None else [delimiter]
     found = [(_first_records(content, name, line), name) for name in candidates]
     records, delimiter = max(found, key=lambda pair: (_fits(pair[0]), _width(pair[0])))
     if comment_line and _is_header(commented := _first_records(content, delimiter, comment_line)):

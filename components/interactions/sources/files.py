@@ -4,6 +4,7 @@ import hashlib
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -73,6 +74,7 @@ _NAMED_VALUES_EXPANSION = 4
 _BUFFER_BYTES = 1 << 20
 _REMOTE_BUFFER_BYTES = 8 << 20
 _HASH_BLOCK_BYTES = 1 << 20
+_HASH_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -223,17 +225,27 @@ def fingerprint(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> st
         if (query := query_fingerprint(config.data, source)) is not None:
             total.update(f"{source}\0{query}\n".encode())
             continue
-        for path, size, _ in _match(config, source, pattern):
-            content = hashlib.blake2b(digest_size=16)
-            try:
-                with open_to_read(path) as stream:
-                    while block := stream.read(_HASH_BLOCK_BYTES):
-                        content.update(block)
-            except READ_ERRORS as error:
-                raise UnreadableFileError(f"{path} cannot be read: {error}") from error
-            name = _below_fixed_folder(path, pattern)
-            total.update(f"{source}\0{name}\0{size}\0{content.hexdigest()}\n".encode())
+        matched = _match(config, source, pattern)
+        # Threads wait for object stores and hash large files in parallel, but slow down small ones.
+        num_bytes = sum(size for _, size, _ in matched)
+        is_slow = is_remote(pattern) or num_bytes > _HASH_BLOCK_BYTES * len(matched)
+        with ThreadPoolExecutor(_HASH_THREADS) as threads:
+            contents = (threads.map if is_slow else map)(_content_hash, [m[0] for m in matched])
+            for (path, size, _), content in zip(matched, contents, strict=True):
+                name = _below_fixed_folder(path, pattern)
+                total.update(f"{source}\0{name}\0{size}\0{content}\n".encode())
     return total.hexdigest()
+
+
+def _content_hash(path: str) -> str:
+    content = hashlib.blake2b(digest_size=16)
+    try:
+        with open_to_read(path) as stream:
+            while block := stream.read(_HASH_BLOCK_BYTES):
+                content.update(block)
+    except READ_ERRORS as error:
+        raise UnreadableFileError(f"{path} cannot be read: {error}") from error
+    return content.hexdigest()
 
 
 def read_blocks(
