@@ -199,9 +199,7 @@ def served_ranks(config: Any, serving_dir: str, k: int) -> list[float]:
     from serving.clients import RetrievalClient
     from serving.launcher import running_model_server
 
-    settings = config.evaluation.for_split(
-        config.split.method, has_times=config.columns.timestamp is not None
-    )
+    settings = config.evaluation.for_split(config.split.method, config.spec)
     files = split_files(newest_output(config, "TimelineExampleGen", "examples"), settings.split)
     # The server takes IDs, so the indices of the candidates are not needed.
     blocks = read_queries(

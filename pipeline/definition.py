@@ -155,9 +155,8 @@ def create_components(config: PipelineConfig, target: Target | None = None) -> l
         RetrievalEvaluator,
         EvaluatorConfig(
             spec=config.spec,
-            evaluation=config.evaluation.for_split(
-                config.split.method, has_times=config.columns.timestamp is not None
-            ),
+            evaluation=config.evaluation.for_split(config.split.method, config.spec),
+            left_out=config.evaluation.left_out(config.split.method, config.spec),
         ),
         examples=examples,
         model=trainer.outputs["model"],

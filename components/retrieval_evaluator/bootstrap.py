@@ -1,5 +1,6 @@
 """Bootstrap intervals of a metric and of its difference between two rankers."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,11 @@ class Interval:
     value: float
     low: float
     high: float
+
+    @property
+    def order(self) -> float:
+        """`low` for comparisons; without a value, it is below all others."""
+        return -math.inf if math.isnan(self.low) else self.low
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 
 from tfx.components.evaluator import constants
@@ -26,10 +27,11 @@ from models.towers.saved_towers import SavedTowers
 
 
 class EvaluatorConfig(Settings):
-    """The configuration of RetrievalEvaluator."""
+    """The configuration of RetrievalEvaluator; `left_out` is that of `evaluate`."""
 
     spec: FeatureSpec
     evaluation: EvaluationConfig
+    left_out: Mapping[str, str] = {}
 
 
 @component
@@ -77,6 +79,7 @@ def RetrievalEvaluator(
         settings.evaluation,
         last_towers,
         last_is_ranked=last_blessing is None or serves_ranking(last_blessing),
+        left_out=settings.left_out,
     )
     if LAST_BLESSED in result.metrics:
         records = [

@@ -1,7 +1,7 @@
 """Evaluate the exported towers and the baselines on a split, over the full catalogue."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,10 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from components.gates import without_nan
+from components.retrieval_evaluator.baselines.fitting import fit_baselines
 from components.retrieval_evaluator.baselines.interface import (
     IndexOf,
+    Ints,
     TrainingEvents,
     read_training_events,
 )
@@ -32,9 +34,8 @@ from components.retrieval_evaluator.rankers import (
     LAST_BLESSED,
     MODEL,
     baseline_ranker,
-    make_baselines,
 )
-from components.retrieval_evaluator.slices import slice_labels, slice_metrics
+from components.retrieval_evaluator.slices import candidate_labels, slice_labels, slice_metrics
 from components.retrieval_evaluator.two_stage_ranking import (
     RANKED,
     RankingResult,
@@ -73,7 +74,9 @@ class Evaluation:
             cutoff if that can tell rankers apart better.
         chance: Share of its best value that a random order reaches, by metric: for those that
             were considered as `gate_metric`, and for `min_metrics`.
-        best_baseline: Comparison with the best baseline; None without baselines.
+        best_baseline: Of the comparisons with the baselines, the one whose interval has the
+            smallest lower end; None without baselines.
+        left_out_baselines: Why other baselines were not measured, by name.
         last_blessed: Comparison with the last blessed model; None if it was not evaluated.
         last_blessed_problem: Why the last blessed model could not be evaluated; "" if it could.
         num_evaluation_queries: Number of evaluation queries: one per query, or with the protocol
@@ -83,6 +86,8 @@ class Evaluation:
         num_unknown_targets: Number of held-out events whose candidate the catalogue lacks: misses.
         last_blessed_advantage: Why the last blessed model may have been trained on the held-out
             events; "" if it was not.
+        cold: Shares of the cold candidates, which have no training events, in the held-out events
+            (`targets`) and in the model's hits among the first k of `gate_metric` (`hits`).
         ranking: The ranking stage; None if the model has none.
     """
 
@@ -103,6 +108,8 @@ class Evaluation:
     gate_metric: str
     chance: Mapping[str, float]
     last_blessed_advantage: str = ""
+    left_out_baselines: Mapping[str, str] = field(default_factory=dict)
+    cold: Mapping[str, float] = field(default_factory=dict)
     ranking: RankingResult | None = None
 
     @property
@@ -133,6 +140,7 @@ def evaluate(
     last_blessed: str | None = None,
     *,
     last_is_ranked: bool = True,
+    left_out: Mapping[str, str] | None = None,
 ) -> tuple[Evaluation, EventResults]:
     """Rank the held-out events of `config.split` with all rankers, and compute the metrics.
 
@@ -140,7 +148,7 @@ def evaluate(
     history's candidates. `config` is a result of `EvaluationConfig.for_split`. `last_blessed` is
     the directory of the exported towers of the last blessed model; if it cannot be evaluated,
     `last_blessed_problem` says why. `last_is_ranked` is whether its ranking stage was served, if it
-    has one.
+    has one. `left_out` is the result of `unsuitable_baselines`.
 
     Raises:
         FileNotFoundError: The Examples lack a split.
@@ -167,8 +175,15 @@ def evaluate(
             rankers[LAST_BLESSED] = next(iter(served.values()))
         except _INCOMPATIBLE as error:
             problem = f"{last_blessed}: {str(error).strip().partition(chr(10))[0][:300]}"
-    for name, baseline in make_baselines(config.baselines, training).items():
-        rankers[name] = baseline_ranker(baseline)
+    names, left_out = list(config.baselines), dict(left_out or {})
+    if "ease" in names and len(ids) > config.max_ease_candidates:
+        names.remove("ease")
+        left_out["ease"] = (
+            f"there are {len(ids):,} candidates, more than `evaluation.max_ease_candidates: "
+            f"{config.max_ease_candidates}`"
+        )
+    fitted = fit_baselines(names, training, spec, catalogue, held_out, index_of)
+    rankers |= {name: baseline_ranker(baseline) for name, baseline in fitted.items()}
     blocks = read_queries(held_out, spec, config, index_of, _BLOCK_SIZE, sample.share)
     results = rank_events(rankers, blocks, training.counts, config)
     ranking = None
@@ -176,7 +191,7 @@ def evaluate(
         metric, chance = _gate_metric(_measured(results, RANK)[RANKED], results, config)
         results, ranking = choose_served(results, metric, chance[metric], config, towers)
     evaluation = _evaluation(results, training, known_queries, config, problem, sample)
-    return replace(evaluation, ranking=ranking), results
+    return replace(evaluation, ranking=ranking, left_out_baselines=left_out), results
 
 
 def _evaluation(
@@ -208,8 +223,9 @@ def _evaluation(
         difference = bootstrap.difference(MODEL, against, factor)
         return Comparison(gate_metric, against, factor, difference)
 
-    baselines = [name for name in config.baselines or () if name in metrics]
-    best = max(baselines, key=lambda name: metrics[name][gate_metric], default=None)
+    baselines = [
+        compare(name, config.min_lift) for name in config.baselines or () if name in metrics
+    ]
     return Evaluation(
         metrics=metrics,
         metrics_other={name: ranker.values(names) for name, ranker in measured_other.items()},
@@ -217,7 +233,9 @@ def _evaluation(
             slice_labels(results, training.counts, known_queries), measured, config.ks
         ),
         intervals={name: bootstrap.interval(name) for name in metrics},
-        best_baseline=None if best is None else compare(best, config.min_lift),
+        # A model that exceeds each baseline with this confidence exceeds the best one with it: an
+        # intersection-union test, which needs no correction for their number.
+        best_baseline=min(baselines, key=lambda found: found.interval.order, default=None),
         last_blessed=(
             compare(LAST_BLESSED, config.min_lift_over_last) if LAST_BLESSED in metrics else None
         ),
@@ -231,7 +249,15 @@ def _evaluation(
         num_unknown_targets=int(np.count_nonzero(targets < 0)),
         gate_metric=gate_metric,
         chance=chance,
+        cold=_cold_shares(results, training.counts, int(gate_metric.partition("@")[2])),
     )
+
+
+def _cold_shares(results: EventResults, train_counts: Ints, k: int) -> dict[str, float]:
+    is_cold = candidate_labels(results.columns["target"], train_counts) == "cold"
+    is_hit = results.columns[RANK + MODEL] <= k
+    chosen = {"targets": is_cold, "hits": is_cold[is_hit]}
+    return {name: float(of.mean()) if len(of) else float("nan") for name, of in chosen.items()}
 
 
 def _measured(results: EventResults, prefix: str) -> dict[str, RankMetrics]:

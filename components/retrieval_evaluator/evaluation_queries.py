@@ -42,6 +42,8 @@ class EvaluationQueries:
         target_rows: Row of each target, ascending `[num_targets]`.
         targets: Held-out candidates `[num_targets]`.
         target_ids: IDs of the targets as bytes, also of unknown ones `[num_targets]`.
+        times: Time of each row's first target in epoch seconds `[num_rows]`; None without
+            timestamps.
     """
 
     inputs: Mapping[str, tf.Tensor]
@@ -52,6 +54,7 @@ class EvaluationQueries:
     target_rows: Ints
     targets: Ints
     target_ids: Ids
+    times: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -69,6 +72,7 @@ class EvaluationQueries:
             target_rows=self.target_rows[target] - first,
             targets=self.targets[target],
             target_ids=self.target_ids[target],
+            times=None if self.times is None else self.times[first:last],
         )
 
 
@@ -145,6 +149,7 @@ def read_queries(
         usable = np.flatnonzero(plan.is_usable & is_sampled[plan.rows])
         ids = timelines.events.values
         indices = index_of(ids)
+        times = None if timelines.times is None else timelines.times.values.numpy()
         for start in range(0, len(usable), block_size):
             chosen = usable[start : start + block_size]
             rows = plan.rows[chosen]
@@ -167,8 +172,20 @@ def read_queries(
                 target_rows=target_rows,
                 targets=indices[held_out],
                 target_ids=tf.gather(ids, held_out).numpy(),
+                times=None if times is None else times[plan.events[plan.cuts[chosen]]],
             )
         num_queries += len(is_sampled)
+
+
+def read_held_out(files: Sequence[str], spec: FeatureSpec, index_of: IndexOf) -> tuple[Ints, Ints]:
+    """Return the times and candidates of all held-out events of a split with timestamps."""
+    times, candidates = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for timelines in read_timelines(files, spec, _TIMELINES_PER_BATCH):
+        assert timelines.times is not None
+        is_target = timelines.is_target.values.numpy() == 1
+        times.append(timelines.times.values.numpy()[is_target])
+        candidates.append(index_of(timelines.events.values.numpy()[is_target]))
+    return np.concatenate(times), np.concatenate(candidates)
 
 
 def _plan(timelines: RawTimelines, config: EvaluationConfig) -> _Plan:

@@ -22,6 +22,14 @@ _ADVICE = {
     "evaluation.min_queries": "hold out events of more queries, or lower evaluation.min_queries",
     "evaluation.min_lift": f"{_IMPROVE}, or lower evaluation.min_lift",
     "evaluation.min_lift_over_last": f"{_IMPROVE}, or lower evaluation.min_lift_over_last",
+    "evaluation.max_overlap": "let the history matter more (model.history_encoder, fewer query "
+    "features, or training.epochs), or raise evaluation.max_overlap",
+    "evaluation.min_cold_share": "declare features that describe new candidates "
+    "(candidates.features), raise training.feature_dropout, or lower evaluation.min_cold_share",
+    "evaluation.min_coverage_over_last": "compare the data and the configuration with those of the "
+    "last blessed model, or lower evaluation.min_coverage_over_last",
+    "evaluation.max_popularity_shift": "compare the data and the configuration with those of the "
+    "last blessed model, or raise evaluation.max_popularity_shift",
 }
 
 
@@ -89,6 +97,8 @@ def decide(evaluation: Evaluation, config: EvaluationConfig) -> Decision:
         chance, detail = evaluation.chance[evaluation.gate_metric], f": {evaluation.chance_text}"
         passed = chance < MAX_CHANCE
         checks.append(Check(title, chance, "below", MAX_CHANCE, _KS, passed, detail))
+    if evaluation.num_events:
+        checks += _behaviour(evaluation, config)
     problems: tuple[str, ...] = ()
     if config.min_lift_over_last > 0 and evaluation.last_blessed_problem:
         problems = (
@@ -97,6 +107,47 @@ def decide(evaluation: Evaluation, config: EvaluationConfig) -> Decision:
             "evaluation.min_lift_over_last: 0 for one run",
         )
     return Decision(tuple(checks), problems)
+
+
+def _behaviour(evaluation: Evaluation, config: EvaluationConfig) -> list[Check]:
+    """Return the checks of the lists that the model returns, regardless of the right answers."""
+    k = evaluation.gate_metric.partition("@")[2]
+    model, last = (evaluation.metrics.get(name, {}) for name in (MODEL, LAST_BLESSED))
+    checks = []
+
+    def check(name: str, value: float, relation: str, limit: float, setting: str, why: str) -> None:
+        passed = value <= limit if relation == "at most" else value >= limit
+        checks.append(
+            Check(name, value, relation, limit, f"evaluation.{setting}", passed, f" ({why})")
+        )
+
+    if config.max_overlap < 1 and evaluation.num_evaluation_queries > 1:
+        why = "the mean share of the other queries' lists that contain a returned candidate"
+        overlap = model.get(f"overlap@{k}", math.nan)
+        check(
+            f"overlap@{k} of the model", overlap, "at most", config.max_overlap, "max_overlap", why
+        )
+    targets, hits = (evaluation.cold.get(name, math.nan) for name in ("targets", "hits"))
+    if config.min_cold_share > 0 and targets > 0:
+        least = config.min_cold_share
+        why = f"{least:g} × their share of the held-out events, {targets:.4f}"
+        name = f"the cold candidates' share of the model's hits at {k}"
+        check(name, hits, "at least", least * targets, "min_cold_share", why)
+    if evaluation.last_blessed is None:
+        return checks
+    if config.min_coverage_over_last > 0:
+        least, before = config.min_coverage_over_last, last.get(f"coverage@{k}", math.nan)
+        why = f"{least:g} × the {before:.4f} of the last blessed model"
+        coverage, setting = model.get(f"coverage@{k}", math.nan), "min_coverage_over_last"
+        check(f"coverage@{k} of the model", coverage, "at least", least * before, setting, why)
+    if math.isfinite(config.max_popularity_shift):
+        now, before = (found.get(f"novelty@{k}", math.nan) for found in (model, last))
+        more = "more" if now < before else "less"
+        why = f"the candidates of the model are {more} popular than those of the last blessed model"
+        shift, setting = 2.0 ** abs(now - before), "max_popularity_shift"
+        name = f"the popularity shift of the first {k}"
+        check(name, shift, "at most", config.max_popularity_shift, setting, why)
+    return checks
 
 
 def _count(name: str, value: int, least: int, setting: str) -> Check:

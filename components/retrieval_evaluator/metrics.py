@@ -174,6 +174,7 @@ class ReturnedLists:
         self._ks = tuple(sorted(ks))
         # One row per cutoff, for the positions from the previous cutoff to this one.
         self._counts = np.zeros((len(self._ks), num_candidates), np.int64)
+        self._num_lists = 0
 
     @property
     def longest(self) -> int:
@@ -184,9 +185,10 @@ class ReturnedLists:
         """Count returned candidates; `positions` are their positions in their lists, from 0."""
         between = np.searchsorted(self._ks, positions, side="right")
         np.add.at(self._counts, (between, candidates), 1)
+        self._num_lists += int(np.count_nonzero(positions == 0))
 
     def metrics(self, train_counts: Ints, history_popularity: float) -> dict[str, float]:
-        """Return coverage@k, gini@k, novelty@k and popularity_lift@k for each k.
+        """Return coverage@k, gini@k, overlap@k, novelty@k and popularity_lift@k for each k.
 
         The definitions are in docs/evaluation.md. `train_counts` has the number of training events
         of each candidate `[num_candidates]`. `EventResults` explains `history_popularity`.
@@ -204,6 +206,7 @@ class ReturnedLists:
             mean = lists / returned if returned else np.full(len(lists), np.nan)
             found[f"coverage@{k}"] = float((lists > 0).mean())
             found[f"gini@{k}"] = _gini(lists)
+            found[f"overlap@{k}"] = _overlap(lists, self._num_lists)
             found[f"novelty@{k}"] = float(mean @ surprise)
             found[f"popularity_lift@{k}"] = float(
                 mean @ train_counts / history_popularity - 1.0 if history_popularity else np.nan
@@ -217,3 +220,9 @@ def _gini(counts: Ints) -> float:
         return float("nan")
     order = 2 * np.arange(1, number + 1) - number - 1
     return float((order * np.sort(counts)).sum() / (number * total))
+
+
+def _overlap(counts: Ints, num_lists: int) -> float:
+    """Return the mean share of the other lists that contain a returned candidate."""
+    pairs = counts.sum() * (num_lists - 1)
+    return float((counts * (counts - 1)).sum() / pairs) if pairs > 0 else float("nan")

@@ -4,8 +4,7 @@ A ranker is the model, the last blessed model or a baseline. For a block of eval
 yields rankings of all candidates, from dense scores or from sparse co-occurrence scores.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,18 +14,8 @@ import tensorflow as tf
 from components.retrieval_evaluator.baselines.interface import (
     CooccurrenceScores,
     Histories,
-    TrainingEvents,
+    LinearScores,
 )
-from components.retrieval_evaluator.baselines.item_knn import ItemKNN
-from components.retrieval_evaluator.baselines.popularity import (
-    popularity_alone,
-    popularity_scores,
-    recent_counts,
-    repeat_history,
-)
-from components.retrieval_evaluator.baselines.sequential_rules import SequentialRules
-from components.retrieval_evaluator.baselines.session_knn import SessionKNN
-from components.retrieval_evaluator.config import BaselineName
 from components.retrieval_evaluator.evaluation_queries import EvaluationQueries
 from models.towers.saved_towers import SavedTowers
 
@@ -69,7 +58,7 @@ class Ranking(Protocol):
 # Yields the rankings of a block part by part, each with the evaluation queries of that part.
 Ranked = Iterator[tuple[EvaluationQueries, Ranking]]
 Ranker = Callable[[EvaluationQueries], Ranked]
-Baseline = Callable[[Histories], CooccurrenceScores]
+Baseline = Callable[[Histories], CooccurrenceScores | LinearScores]
 
 
 def towers_ranker(towers: SavedTowers, vectors: Scores) -> Ranker:
@@ -87,31 +76,18 @@ def baseline_ranker(baseline: Baseline) -> Ranker:
     """Return a ranker that scores candidates with a baseline."""
 
     def rank(queries: EvaluationQueries) -> Ranked:
-        scores = baseline(Histories(len(queries), queries.history_rows, queries.history))
-        num_rows, num_candidates = scores.found.shape
-        if scores.found.nnz < _SPARSE_SHARE * num_rows * num_candidates:
+        histories = Histories(len(queries), queries.history_rows, queries.history, queries.times)
+        scores = baseline(histories)
+        size = len(scores.popularity)
+        if isinstance(scores, CooccurrenceScores) and (
+            scores.found.nnz < _SPARSE_SHARE * len(queries) * size
+        ):
             yield queries, SparseRanking(scores)
             return
-        for first, last, part in parts(queries, num_candidates):
+        for first, last, part in parts(queries, size):
             yield part, DenseRanking(scores.dense(first, last))
 
     return rank
-
-
-def make_baselines(names: Sequence[BaselineName], training: TrainingEvents) -> dict[str, Baseline]:
-    """Fit baselines to the training events, and return them by name."""
-    popularity = popularity_scores(training.counts)
-    makers: dict[BaselineName, Callable[[], Baseline]] = {
-        "popularity": lambda: partial(popularity_alone, popularity),
-        "recent_popularity": lambda: partial(
-            popularity_alone, popularity_scores(recent_counts(training))
-        ),
-        "repeat_history": lambda: partial(repeat_history, popularity),
-        "sequential_rules": lambda: SequentialRules(training, popularity).scores,
-        "item_knn": lambda: ItemKNN(training, popularity).scores,
-        "session_knn": lambda: SessionKNN(training, popularity).scores,
-    }
-    return {name: makers[name]() for name in names}
 
 
 def parts(

@@ -30,12 +30,14 @@ class RawTimelines:
         targets: Held-out candidate IDs, `[batch, (events)]`.
         events: Candidate IDs of all events, `[batch, (events)]`, oldest first.
         is_target: 1 for each held-out element of `events`, `[batch, (events)]`.
+        times: Epoch seconds of `events`, `[batch, (events)]`; None without timestamps.
     """
 
     inputs: Mapping[str, tf.Tensor]
     targets: tf.RaggedTensor
     events: tf.RaggedTensor
     is_target: tf.RaggedTensor
+    times: tf.RaggedTensor | None = None
 
 
 def read_timelines(
@@ -48,12 +50,15 @@ def read_timelines(
         IS_TARGET_KEY: tf.io.RaggedFeature(tf.int64),
         **_parsing_spec(spec.query_features),
     }
+    if spec.columns.timestamp:
+        parsing[TIMESTAMP_KEY] = tf.io.RaggedFeature(tf.int64)
     for parsed in _parsed(files, parsing, batch_size):
+        times = parsed.pop(TIMESTAMP_KEY, None)
         events, is_target = parsed.pop(spec.candidate_id), parsed.pop(IS_TARGET_KEY)
         inputs = _inputs(parsed, query_inputs(spec))
         inputs[HISTORY_KEY] = tf.ragged.boolean_mask(events, is_target == 0).to_tensor("")
         targets = tf.ragged.boolean_mask(events, is_target == 1)
-        yield RawTimelines(inputs, targets, events, is_target)
+        yield RawTimelines(inputs, targets, events, is_target, times)
 
 
 class RawEvents(NamedTuple):

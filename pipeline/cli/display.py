@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _PROGRESS_LOGGER = "two_tower.progress"
 _SUMMARY_METRICS = ("hit_rate@", "ndcg@")
 _RANKING_METRICS = ("hit_rate", "ndcg", "mrr")
-_LIST_METRICS = ("coverage", "gini", "novelty", "popularity_lift")
+_LIST_METRICS = ("coverage", "gini", "overlap", "novelty", "popularity_lift")
 
 
 class RunDisplay(logging.Handler):
@@ -83,6 +83,8 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
         metric, wanted = (summary.evaluation[name] for name in ("gate_metric", "baseline_metric"))
         replaced = "" if metric == wanted else f" instead of {wanted}"
         say(f"gate      {metric}{replaced}: {summary.evaluation['chance_text']}")
+        for line in _left_out_lines(summary.evaluation):
+            say(f"left out  {line}")
     for warning in summary.warnings:
         say(f"warning   {warning}")
     if summary.evaluation.get("ranking"):
@@ -192,6 +194,8 @@ def show_evaluation(report: Mapping[str, Any]) -> None:
             for ranker, values in measured.items()
         }
         _print_numbers(corner, list(columns), rows)
+    for line in _left_out_lines(report):
+        say(f"left out  {line}")
     # Slices have per-event metrics, because the events of one query can be in several slices.
     of_events = metric.removeprefix("query_").replace("precision", "hit_rate").replace("map", "mrr")
     rankers = _main_rankers(report)
@@ -212,6 +216,9 @@ def show_evaluation(report: Mapping[str, Any]) -> None:
     for name, interval in report["intervals"].items():
         value, low, high = (_number(interval[part]) for part in ("value", "low", "high"))
         say(f"  {name:<20} {value}  {low} to {high}")
+    if report["cold"]["targets"]:
+        targets, hits = (_number(report["cold"][name]) for name in ("targets", "hits"))
+        say(f"cold      share of cold candidates in the hits {hits}, in the events {targets}")
     if report.get("ranking"):
         say(f"ranking   {_ranking_line(report)}")
     gate = report["gate"]
@@ -239,6 +246,14 @@ def _main_rankers(report: Mapping[str, Any]) -> list[str]:
     best = [report["best_baseline"]["against"]] if report["best_baseline"] else []
     wanted = ["model", "ranked", "retrieved", "last_blessed", *best, "popularity"]
     return list(dict.fromkeys(name for name in wanted if name in report["metrics"]))
+
+
+def _left_out_lines(report: Mapping[str, Any]) -> list[str]:
+    """Return the baselines that were not measured, with a line per reason."""
+    names: dict[str, list[str]] = {}
+    for name, reason in report["left_out_baselines"].items():
+        names.setdefault(reason, []).append(name)
+    return [f"{', '.join(of)}: {reason}" for reason, of in names.items()]
 
 
 def _print_numbers(

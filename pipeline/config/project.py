@@ -9,7 +9,11 @@ from components.drift_gate.config import DistanceConfig, DriftConfig, SkewConfig
 from components.index_builder.config import IndexConfig
 from components.interactions.config import DataConfig, IngestConfig, Source, SplitConfig
 from components.interactions.spans.pattern import span_kind
-from components.retrieval_evaluator.config import EvaluationConfig
+from components.retrieval_evaluator.config import (
+    NEED_TIMES,
+    EvaluationConfig,
+    categorical_features,
+)
 from components.serving_validator.config import ServingConfig
 from models.config import LOSS, HoldoutMetric, ModelConfig, TrainingConfig, TuningConfig
 from models.features.spec import (
@@ -161,8 +165,11 @@ class PipelineConfig(Settings):
         for name in self.evaluation.slices:
             _check_known("evaluation.slices", what, name, sliceable)
         baselines = self.evaluation.baselines or ()
-        if self.events.timestamp is None and "recent_popularity" in baselines:
-            raise ValueError("baseline `recent_popularity` needs `events.timestamp`")
+        for name in NEED_TIMES:
+            if self.events.timestamp is None and name in baselines:
+                raise ValueError(f"baseline `{name}` needs `events.timestamp`")
+        if "content" in baselines and not categorical_features(spec):
+            raise ValueError("baseline `content` needs a categorical feature of candidates")
         if not self.model.candidate_id_embedding and not spec.candidate_features:
             raise ValueError(
                 "`model.candidate_id_embedding: false` needs `candidates.features`, or the "

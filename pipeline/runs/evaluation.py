@@ -124,12 +124,11 @@ def evaluate_model(config: PipelineConfig, model_dir: str | None = None) -> dict
     )
     if directory is None:
         raise EvaluationError(f"{folder} must be a SavedModel, but contains no saved_model.pb")
-    settings = config.evaluation.for_split(
-        config.split.method, has_times=config.columns.timestamp is not None
-    )
+    settings = config.evaluation.for_split(config.split.method, config.spec)
     try:
         towers = SavedTowers(directory, config.spec)
-        evaluation, _ = evaluate(towers, examples, config.spec, settings)
+        left_out = config.evaluation.left_out(config.split.method, config.spec)
+        evaluation, _ = evaluate(towers, examples, config.spec, settings, left_out=left_out)
     except FileNotFoundError as error:
         raise EvaluationError(f"{error}; run the pipeline with this configuration first") from error
     except (OSError, ValueError, TypeError, KeyError, tf.errors.OpError) as error:

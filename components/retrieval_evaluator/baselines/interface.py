@@ -1,6 +1,6 @@
 """The inputs and outputs of all baselines: training events, histories, co-occurrence scores."""
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ IndexOf = Callable[[Any], Ints]
 _TIMELINES_PER_BATCH = 4096
 # Baselines count pairs: 5 million events give about 50 million pairs, which take a minute and 2 GB.
 MAX_EVENTS = 5_000_000
+# Candidates that a baseline keeps for a query if it finds many; the others rank by popularity.
+KEPT = 500
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,14 @@ class Histories:
         rows: Evaluation query of each event, ascending `[num_events]`.
         events: Catalogue index of each event's candidate, oldest first within a history; -1 if
             unknown `[num_events]`.
+        times: Time of each evaluation query in epoch seconds `[num_queries]`; None without
+            timestamps.
     """
 
     num_queries: int
     rows: Ints
     events: Ints
+    times: Ints | None = None
 
     @property
     def ages(self) -> Ints:
@@ -75,6 +80,49 @@ class CooccurrenceScores:
         rows = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
         scores[rows, part.indices] = part.data
         return scores
+
+
+@dataclass(frozen=True)
+class LinearScores:
+    """Scores of all candidates as a matrix product, computed part by part.
+
+    Attributes:
+        queries: The history of each query `[num_queries, num_candidates]`.
+        events: Vector of each candidate in a history `[num_candidates, dimension]`.
+        candidates: Vector of each candidate that is ranked, or None if `events` are the scores
+            `[num_candidates, dimension]`.
+        popularity: Popularity scores, which break ties.
+    """
+
+    queries: sparse.csr_matrix
+    events: npt.NDArray[np.float32]
+    candidates: npt.NDArray[np.float32] | None
+    popularity: Scores
+
+    def dense(self, first: int = 0, last: int | None = None) -> Scores:
+        """Return the scores of all candidates for the rows `first` to `last - 1`."""
+        scores: Scores = self.queries[first:last] @ self.events
+        if self.candidates is not None:
+            scores = scores @ self.candidates.T
+        # Too little to change the order of candidates that are related to the history.
+        scores += 1e-6 * self.popularity
+        return scores
+
+
+def best_rows(rows: Iterable[tuple[Ints, Floats]], num_candidates: int) -> sparse.csr_matrix:
+    """Return the `KEPT` best candidates of each row, given as candidates and positive scores."""
+    candidates, scores = [np.zeros(0, np.int64)], [np.zeros(0)]
+    for found, values in rows:
+        if len(found) > KEPT:
+            kept = np.argpartition(values, -KEPT)[-KEPT:]
+            found, values = found[kept], values[kept]
+        candidates.append(found)
+        scores.append(values)
+    offsets = np.cumsum([len(found) for found in candidates])
+    return sparse.csr_matrix(
+        (np.concatenate(scores), np.concatenate(candidates), offsets),
+        shape=(len(offsets) - 1, num_candidates),
+    )
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,34 @@ def test_measures_the_model_and_the_baselines(evaluate: Evaluate):
     assert evaluated.report["num_candidates"] == 4
 
 
+def test_ease_is_left_out_if_the_catalogue_is_too_large(evaluate: Evaluate):
+    baselines = {"baselines": ["popularity", "svd", "ease"]}
+    report = evaluate([("u", ["a b"], ["b"])], max_ease_candidates=3, **baselines).report
+    assert set(report["metrics"]) == {"model", "popularity", "svd"}
+    assert "4 candidates, more than" in report["left_out_baselines"]["ease"]
+    report = evaluate([("u", ["a b"], ["b"])], max_ease_candidates=4, **baselines).report
+    assert report["left_out_baselines"] == {}
+    assert "ease" in report["metrics"]
+
+
+def test_the_report_has_the_shares_of_cold_candidates(evaluate: Evaluate):
+    # d has no training events; the model ranks it first for v.
+    report = evaluate([("v", [], ["d", "ç"]), ("u", [], ["ç"])]).report
+    assert report["cold"] == {"targets": pytest.approx(1 / 3), "hits": 1.0}
+
+
+def test_the_hardest_baseline_decides(evaluate: Evaluate):
+    # Popularity ranks b second; the history has it.
+    queries = [("u", ["b"], ["b"])] * 2
+    settings = {
+        "exclude_seen": False,
+        "min_lift": 0.5,
+        "baselines": ["popularity", "repeat_history"],
+    }
+    report = evaluate(queries, **settings).report
+    assert report["best_baseline"]["against"] == "repeat_history"
+
+
 def test_reports_metrics_with_and_without_seen_candidates(evaluate: Evaluate):
     # u has seen a b, of score 4 + 1: without it b is first, with it b is second.
     evaluated = evaluate([("u", ["a b"], ["b"])])

@@ -150,6 +150,6 @@ def test_a_larger_catalogue_gets_fewer_evaluation_queries():
     [("random", "from_cut"), ("leave_last_out", "from_cut"), ("temporal", "rolling")],
 )
 def test_auto_chooses_the_protocol_that_fits_the_split(method: str, protocol: str):
-    assert EvaluationConfig().for_split(method, has_times=True).protocol == protocol
+    assert EvaluationConfig().for_split(method, SPEC).protocol == protocol
     given = EvaluationConfig(protocol="rolling")
-    assert given.for_split(method, has_times=True).protocol == "rolling"
+    assert given.for_split(method, SPEC).protocol == "rolling"

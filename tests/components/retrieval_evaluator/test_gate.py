@@ -1,26 +1,29 @@
 import json
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
 from components.retrieval_evaluator.bootstrap import Comparison, Interval
-from components.retrieval_evaluator.config import EvaluationConfig
+from components.retrieval_evaluator.config import BaselineName, EvaluationConfig
 from components.retrieval_evaluator.evaluate import Evaluation
 from components.retrieval_evaluator.gate import Decision, decide
+from models.features.spec import FeatureSpec
+from tests.builders import feature_spec
 
 
 def compared(against: str, low: float, factor: float = 1.0) -> Comparison:
     return Comparison("hit_rate@10", against, factor, Interval(0.1, low, 0.2))
 
 
+BEHAVIOUR = {f"overlap@{k}": 0.1 for k in (5, 10)} | {"coverage@10": 0.4, "novelty@10": 9.0}
 EVALUATION = Evaluation(
     metrics={
-        "model": {"hit_rate@10": 0.3, "ndcg@5": 0.1},
+        "model": {"hit_rate@10": 0.3, "ndcg@5": 0.1, **BEHAVIOUR},
         "popularity": {"hit_rate@10": 0.2},
-        "last_blessed": {"hit_rate@10": 0.25},
+        "last_blessed": {"hit_rate@10": 0.25, **BEHAVIOUR},
     },
     metrics_other={},
     slices={},
@@ -109,7 +112,8 @@ def test_a_comparison_needs_a_metric_that_a_random_order_does_not_reach(chance: 
 
 
 def test_a_minimum_that_a_random_order_reaches_refuses():
-    metrics = {"model": {"hit_rate@10": 0.9, "ndcg@5": 0.1}, "popularity": {"hit_rate@10": 0.2}}
+    model = {"hit_rate@10": 0.9, "ndcg@5": 0.1, **BEHAVIOUR}
+    metrics = {"model": model, "popularity": {"hit_rate@10": 0.2}}
     chance = {"hit_rate@10": 0.7, "ndcg@5": 0.2}
     low = {"min_metrics": {"hit_rate@10": 0.6, "ndcg@5": 0.1}, "min_lift": 0}
     refusal, _ = gate(low, metrics=metrics, chance=chance).refusals
@@ -135,6 +139,52 @@ def test_refuses_if_the_last_blessed_model_cannot_be_evaluated_and_says_what_to_
     assert gate({"min_lift_over_last": 0}, last_blessed_problem="gone").blessed
 
 
+LAST = {"last_blessed": compared("last_blessed", 0.01)}
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "measured", "refused", "off"),
+    [
+        ({"overlap@10": 0.96}, {}, "overlap@10 of the model is 0.9600", {"max_overlap": 1.0}),
+        ({"overlap@10": math.nan}, {}, "overlap@10 of the model must be", {"max_overlap": 1.0}),
+        (
+            {"coverage@10": 0.19},
+            LAST,
+            "0.1900, but must be at least 0.2000 (0.5 × the 0.4000 of the last blessed model)",
+            {"min_coverage_over_last": 0.0},
+        ),
+        (
+            {"novelty@10": 6.0},
+            LAST,
+            "8.0000, but must be at most 4.0000 (the candidates of the model are more popular",
+            {"max_popularity_shift": math.inf},
+        ),
+        ({"novelty@10": 12.0}, LAST, "less popular", {"max_popularity_shift": 9.0}),
+    ],
+)
+def test_refuses_lists_that_hardly_differ_or_have_collapsed(
+    behaviour: dict[str, float], measured: dict[str, Any], refused: str, off: dict[str, float]
+) -> None:
+    model = {**EVALUATION.metrics["model"], **behaviour}
+    measured = {"metrics": {**EVALUATION.metrics, "model": model}, **measured}
+    refusal, advice = gate(**measured).refusals
+    assert refused in refusal
+    assert f"evaluation.{next(iter(off))}" in advice
+    assert gate(off, **measured).blessed
+
+
+@pytest.mark.parametrize("hits", [0.0, 0.24, math.nan])
+def test_refuses_a_model_that_hardly_finds_cold_candidates_if_set(hits: float):
+    cold = {"targets": 0.5, "hits": hits}
+    refusal, advice = gate({"min_cold_share": 0.5}, cold=cold).refusals
+    assert "0.2500" in refusal
+    assert "0.5 × their share of the held-out events, 0.5000" in refusal
+    assert "candidates.features" in advice
+    assert gate({"min_cold_share": 0.5}, cold={"targets": 0.5, "hits": 0.25}).blessed
+    # Without cold targets, there is nothing to find.
+    assert gate({"min_cold_share": 0.5}, cold={"targets": 0.0, "hits": 0.0}).blessed
+
+
 def test_a_lift_of_zero_turns_a_comparison_off():
     assert gate({"min_lift": 0}, best_baseline=compared("popularity", -1.0)).blessed
     assert gate({"min_lift_over_last": 0}, last_blessed=compared("last_blessed", -1.0)).blessed
@@ -158,7 +208,8 @@ def test_the_report_is_json_with_every_check():
     decision = gate(last_blessed=compared("last_blessed", 0.1))
     report = json.loads(json.dumps(decision.to_json()))
     assert report["blessed"] is True
-    assert [check["value"] for check in report["checks"]] == [10, 1, 0.3, 0.3, 20, 0.1]
+    values = [check["value"] for check in report["checks"]]
+    assert values == [10, 1, 0.3, 0.3, 20, 0.1, 0.1, 0.4, 1.0]
     assert all("and must be" in check["text"] for check in report["checks"])
 
 
@@ -181,12 +232,21 @@ def test_config_refuses_metrics_that_are_not_computed_and_nan_thresholds(setting
         EvaluationConfig(**settings)
 
 
-def test_default_baselines_suit_the_split():
-    def chosen(method: str, *, has_times: bool = True) -> set[str]:
-        return set(EvaluationConfig().for_split(method, has_times=has_times).baselines or ())
+def test_default_baselines_suit_the_data_and_the_split():
+    shop = feature_spec(candidate={"brand": {"kind": "categorical"}}, timestamp="time")
 
-    assert chosen("random") == {"popularity", "repeat_history", "item_knn"}
-    assert chosen("temporal") > {"sequential_rules", "session_knn", "recent_popularity"}
-    assert "recent_popularity" not in chosen("leave_last_out", has_times=False)
-    given = EvaluationConfig(baselines=("popularity",)).for_split("temporal", has_times=True)
-    assert given.baselines == ("popularity",)
+    def chosen(method: str, spec: FeatureSpec) -> set[str]:
+        config = EvaluationConfig()
+        baselines = set(config.for_split(method, spec).baselines or ())
+        assert baselines | set(config.left_out(method, spec)) == set(get_args(BaselineName))
+        return baselines
+
+    regardless_of_order = {"popularity", "repeat_history", "item_knn", "svd", "ease"}
+    assert chosen("random", feature_spec()) == regardless_of_order
+    assert chosen("random", shop) == regardless_of_order | {"content"}
+    assert chosen("temporal", shop) == set(get_args(BaselineName))
+    without_times = chosen("leave_last_out", feature_spec())
+    assert without_times == regardless_of_order | {"sequential_rules", "session_knn"}
+    given = EvaluationConfig(baselines=("popularity",))
+    assert given.for_split("temporal", shop).baselines == ("popularity",)
+    assert given.left_out("temporal", shop) == {}

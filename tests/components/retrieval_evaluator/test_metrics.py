@@ -173,6 +173,9 @@ def test_list_metrics_of_a_hand_worked_example():
             # x = 0, 0, 0, 2: 3 · 2 / (4 · 2). x = 0, 1, 1, 2: (-1 + 1 + 6) / (4 · 4).
             "gini@1": 3 / 4,
             "gini@2": 6 / 16,
+            # Each list has 0, and another list has 0; 1 and 2 are in one list each.
+            "overlap@1": 1.0,
+            "overlap@2": 2 / 4,
             "novelty@1": 1.0,
             "novelty@2": (2 * 1.0 + 2 * np.log2(6)) / 4,
             "popularity_lift@1": 5 / 2 - 1,

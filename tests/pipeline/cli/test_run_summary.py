@@ -66,6 +66,8 @@ def test_a_metric_without_a_value_is_shown_as_a_dash(capsys: pytest.CaptureFixtu
             "metrics": {"model": {f"{name}@10": None for name in names}},
             "gate_metric": "hit_rate@10",
             "best_baseline": None,
+            "cold": {"targets": 0.25, "hits": None},
+            "left_out_baselines": {"newest": "there are no times", "ease": "there are too many"},
             "slices": {},
             "intervals": {"model": {"value": None, "low": None, "high": None}},
             "gate": {"blessed": False, "checks": [], "problems": ["no events"]},
@@ -75,3 +77,5 @@ def test_a_metric_without_a_value_is_shown_as_a_dash(capsys: pytest.CaptureFixtu
     )
     shown = capsys.readouterr()
     assert "model                –  – to –" in shown.out + shown.err
+    assert "in the hits –, in the events 0.2500" in shown.out + shown.err
+    assert "left out  newest: there are no times\n" in shown.out + shown.err

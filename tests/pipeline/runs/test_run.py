@@ -35,7 +35,7 @@ def test_the_summary_has_the_results_of_a_run(finished_run: dict[str, Any]) -> N
     assert finished_run["config"] == "clubs"
     assert finished_run["blessed"] is True
     assert finished_run["error"] is None
-    baselines = {"popularity", "repeat_history", "item_knn"}
+    baselines = {"popularity", "repeat_history", "item_knn", "svd", "ease"}
     assert set(finished_run["metrics"]) == {"model", *baselines}
     assert set(COMPONENTS) <= set(finished_run["component_seconds"])
     assert finished_run["index"]["backend"] == "exact"
