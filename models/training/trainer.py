@@ -30,6 +30,7 @@ from models.training.checkpoints_and_early_stopping import FitState, progress
 from models.training.distribution import distribute, fit_as_chief, make_strategy, read_task
 from models.training.holdout_ranks import holdout_metric
 from models.training.optimizers import make_optimizer
+from models.training.svd_start import start_from_svd
 from models.training.two_tower_model import TwoTowerModel
 from models.training.warm_start import SavedWeights, restore
 from models.tuning.search_space import apply, chosen_values
@@ -145,6 +146,11 @@ def _fit_towers(
     """
     # A served retriever does not depend on whether another one was trained before it.
     tf_keras.utils.set_random_seed(config.training.seed)
+    if config.model.kind == "svd":
+        # All timelines are used: there are no epochs to choose from, and no weights to start from.
+        unused = {"validation_fraction": 0.0, "warm_start": False}
+        training = config.training.model_copy(update=unused)
+        config = config.model_copy(update={"training": training})
     hold_back, counts = held_back or (None, None)
     timelines = make_timelines(config, matching_files(fn_args.train_files), hold_back)
     with strategy.scope():
@@ -195,10 +201,12 @@ def fit(
 ) -> FitState:
     """Train `model` in place, from the checkpoint in `checkpoint_dir` if there is one.
 
-    `log_dir` is for TensorBoard. `initialize` sets the initial weights of the built model.
-    `measure` is that of `FitState`. With `keep_best`, `model` ends with the weights of the best
-    epoch.
+    A model of the kind `svd` has no epochs. `log_dir` is for TensorBoard. `initialize` sets the
+    initial weights of the built model. `measure` is that of `FitState`. With `keep_best`, `model`
+    ends with the weights of the best epoch.
     """
+    if model.config.kind == "svd":
+        training = training.model_copy(update={"epochs": 0, "start": "svd"})
     strategy = model.distribute_strategy
     task = read_task() if training.strategy == "multi_worker" else None
     if task is not None:
@@ -210,6 +218,8 @@ def fit(
         )
         # Variables and optimizer slots must exist before a checkpoint can be restored into them.
         model.compute_loss(next(iter(timelines.epochs(0, 1))), training=False)
+        if training.start == "svd":
+            start_from_svd(model, timelines)
         if initialize is not None:
             initialize(model)
         model.optimizer.build(model.trainable_variables)
