@@ -318,6 +318,7 @@ def _serving_components(
             index=config.index,
             query_split=_QUERY_SPLIT,
             model_name=config.serving.model_name,
+            return_fields=config.serving.return_fields,
         ),
         examples=timelines,
         embeddings=embedder.outputs["embeddings"],

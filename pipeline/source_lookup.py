@@ -85,7 +85,7 @@ def describe_candidates(
         IngestError: A file is missing or unreadable.
     """
     spec = config.spec
-    features = spec.candidate_features
+    features = spec.catalogue_features
     if config.data.candidates is None or not features or "candidates" in config.data.queried:
         return {}
     described: dict[str, dict[str, str]] = {}

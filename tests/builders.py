@@ -223,6 +223,20 @@ KNOWN_SPEC = feature_spec(
 )
 
 
+# The same with features that only answers contain.
+RETURNED = {"title": {"kind": "text", "learn": False}, "price": {"kind": "numeric", "learn": False}}
+DESCRIBED_SPEC = feature_spec(
+    query={"age": {"kind": "numeric"}},
+    candidate={"genres": {"kind": "categorical", "separator": "|"}, **RETURNED},
+)
+
+
+def title_and_price(name: str) -> tuple[str, float]:
+    """Return the values of a candidate; some are missing."""
+    title = "" if len(name) % 3 == 0 else f"{name}, the “best”\n"
+    return title, math.nan if name.endswith("7") else len(name) / 4
+
+
 def _genres(index: int) -> list[str]:
     """Return genres of different frequency; one candidate in three has none."""
     found = {"drama": index % 2 == 0, "comedy": index % 3 == 0, "é noir": index % 75 == 3}

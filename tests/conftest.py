@@ -77,13 +77,19 @@ def many_examples(many_towers: KnownTowers, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="session")
 def many_embeddings(many_towers: KnownTowers, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The catalogue of `many_towers` in the format that CandidateEmbedder writes."""
+    """The catalogue of `many_towers`, with titles and prices, as CandidateEmbedder writes it."""
     parts = []
     for rows in (slice(0, 100), slice(100, NUM_MANY)):
         names = many_towers.ids[rows]
         genres = [[genre.encode() for genre in many_towers.genres[name]] for name in names]
         padded = [row + [b""] * (3 - len(row)) for row in genres]
-        columns = {"item": [name.encode() for name in names], "genres": padded}
+        titles, prices = zip(*map(builders.title_and_price, names), strict=True)
+        columns = {
+            "item": [name.encode() for name in names],
+            "genres": padded,
+            "title": [title.encode() for title in titles],
+            "price": prices,
+        }
         parts.append((columns, many_towers.vectors[rows]))
     folder = tmp_path_factory.mktemp("embeddings")
-    return builders.write_embeddings(folder, many_towers.spec, *parts)
+    return builders.write_embeddings(folder, builders.DESCRIBED_SPEC, *parts)

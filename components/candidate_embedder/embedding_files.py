@@ -39,14 +39,14 @@ def to_table(
 ) -> pa.Table:
     """Return candidates as rows of a file, given their inputs and vectors `[n, dimension]`.
 
-    `raw` has `models.input.raw_inputs.candidate_inputs` by name, each `[n]` or `[n, values]`.
+    `raw` has `models.input.raw_inputs.catalogue_inputs` by name, each `[n]` or `[n, values]`.
     """
     flat = pa.array(np.ascontiguousarray(vectors).reshape(-1))
     columns = {
         spec.candidate_id: pa.array(raw[spec.candidate_id], pa.binary()),
         EMBEDDING_KEY: pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
     }
-    for name, feature in spec.candidate_features.items():
+    for name, feature in spec.catalogue_features.items():
         columns[name] = _column(raw[name], feature)
     return pa.table(columns)
 

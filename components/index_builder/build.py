@@ -4,7 +4,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -45,6 +45,7 @@ def build_retrieval_model(
     identity: str,
     directory: str,
     *,
+    return_fields: Sequence[str] = (),
     ranked: bool = True,
 ) -> dict[str, Any]:
     """Write the retrieval SavedModel to a new folder, and return the report of its index.
@@ -52,6 +53,7 @@ def build_retrieval_model(
     The towers have computed the embeddings. The timelines in `query_files` provide sample queries
     and a warm-up request. The vectors are memory-mapped, so only the index has a copy in memory.
     If the model has a ranking stage and `ranked` is true, the stage is part of the retrieval model.
+    `return_fields` are the features whose values answers contain.
 
     Raises:
         IndexRefusedError: The index fails its gate.
@@ -66,7 +68,8 @@ def build_retrieval_model(
             num_ranked = max(config.k, stage.num_candidates)
             searched = config.model_copy(update={"k": num_ranked})
         index, report = _build_index(towers, embeddings, vectors, query_files, spec, searched)
-        catalogue = CatalogueFiles.write(embeddings, config.filters, scratch)
+        fields = {name: spec.catalogue_features[name] for name in return_fields}
+        catalogue = CatalogueFiles.write(embeddings, config.filters, scratch, fields)
         build: Callable[..., RetrievalModel] = RetrievalModel
         if stage is not None:
             ids = [name for block in embeddings.ids() for name in block.to_pylist()]

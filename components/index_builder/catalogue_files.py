@@ -1,4 +1,4 @@
-"""Files of candidate IDs and filter values, saved as assets of the model, and their lookup.
+"""Candidate IDs, filter values and returned fields of the catalogue, and the lookup of strings.
 
 TensorFlow's lookup tables read text files line by line and drop carriage returns. IDs and values
 are therefore stored in base64 (`tf.io.encode_base64`), so that they may contain any byte.
@@ -6,8 +6,8 @@ are therefore stored in base64 (`tf.io.encode_base64`), so that they may contain
 
 import base64
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import tensorflow as tf
 
 from components.candidate_embedder.embedding_files import EmbeddingFiles
+from models.features.spec import FeatureConfig
 
 # Name of the asset with the candidate IDs, one per line.
 IDS_FILE = "candidate_ids.base64"
@@ -42,21 +43,41 @@ class FilterFiles:
 
 @dataclass(frozen=True)
 class CatalogueFiles:
-    """IDs and filter values of the catalogue in index order, with the strings in local files."""
+    """IDs, filter values and returned fields of the catalogue in index order.
+
+    The strings of IDs and filters are in local files. A field is a tensor `[num_candidates]`:
+    float32 for a numeric feature, and otherwise strings, in which the separator joins several
+    values. Missing values are NaN or "".
+    """
 
     ids_file: str
     num_candidates: int
     filters: dict[str, FilterFiles]
+    fields: Mapping[str, tf.Tensor] = field(default_factory=dict)
 
     @classmethod
     def write(
-        cls, embeddings: EmbeddingFiles, filters: Sequence[str], directory: str
+        cls,
+        embeddings: EmbeddingFiles,
+        filters: Sequence[str],
+        directory: str,
+        fields: Mapping[str, FeatureConfig] | None = None,
     ) -> "CatalogueFiles":
-        """Write the candidate IDs and the values of the features `filters` to `directory`."""
+        """Write the candidate IDs and the values of the features `filters` to `directory`.
+
+        `fields` are the features whose values are read.
+        """
         ids_file = os.path.join(directory, IDS_FILE)
         _write_lines(ids_file, (name for block in embeddings.ids() for name in block.to_pylist()))
-        found = {name: _write_filter(embeddings, name, directory) for name in filters}
-        return cls(ids_file, embeddings.num_candidates, found)
+        return cls(
+            ids_file,
+            embeddings.num_candidates,
+            {name: _write_filter(embeddings, name, directory) for name in filters},
+            {
+                name: _read_field(embeddings, name, feature, directory)
+                for name, feature in (fields or {}).items()
+            },
+        )
 
 
 def _write_lines(path: str, values: Iterable[bytes], last: bytes = b"") -> None:
@@ -79,6 +100,20 @@ def _write_filter(embeddings: EmbeddingFiles, name: str, directory: str) -> Filt
     _write_lines(path, (value.encode() for value in distinct), _LAST_LINE)
     row_splits = np.concatenate(([0], np.cumsum(lengths.to_numpy(), dtype=np.int64)))
     return FilterFiles(path, len(distinct), encoded.indices.to_numpy(), row_splits)
+
+
+def _read_field(
+    embeddings: EmbeddingFiles, name: str, feature: FeatureConfig, directory: str
+) -> tf.Tensor:
+    columns = (block.column(0) for block in embeddings.blocks([name]))
+    if feature.kind == "numeric":
+        return tf.concat([column.to_numpy(zero_copy_only=False) for column in columns], axis=0)
+    if feature.separator is not None:
+        columns = (pc.binary_join(column, feature.separator) for column in columns)
+    path = os.path.join(directory, f"field_{name}.base64")
+    values = (value for column in columns for value in column.fill_null("").to_pylist())
+    _write_lines(path, (value.encode() for value in values))
+    return read_lines(path)
 
 
 class LineIndex(tf.Module):

@@ -28,12 +28,14 @@ class IndexBuilderConfig(Settings):
     Attributes:
         query_split: Split whose timelines provide the sample queries.
         model_name: Name under which the model is served, for the warm-up requests.
+        return_fields: See `ServingConfig`.
     """
 
     spec: FeatureSpec
     index: IndexConfig
     query_split: str
     model_name: str
+    return_fields: tuple[str, ...] = ()
 
 
 @component
@@ -84,6 +86,7 @@ def IndexBuilder(
         settings.model_name,
         identity_of(towers_directory, files, settings.spec, config + code_hash),
         path_utils.serving_model_dir(retrieval_model.uri),
+        return_fields=settings.return_fields,
         ranked=serves_ranking(model_blessing),
     )
     write_report(built, report.uri)

@@ -25,7 +25,7 @@ from components.index_builder.served_signatures import (
 )
 from components.interactions.stable_hash import hash_strings
 from models.features.spec import EXCLUDE_KEY, HISTORY_KEY, FeatureConfig, FeatureSpec
-from models.input.raw_inputs import default_value
+from models.input.raw_inputs import candidate_inputs, default_value
 from models.towers.export import EMBED_CANDIDATE, EMBED_QUERY
 
 _SCANN_OPS_NAMESPACE = "Scann"
@@ -104,11 +104,11 @@ def warmup_requests(
     `query` has the inputs of one real query (`models.input.raw_inputs.query_inputs`). The requests
     for similar candidates use the first one of the catalogue.
     """
-    names = [spec.candidate_id, *spec.candidate_features]
+    names = [spec.candidate_id, *spec.catalogue_features]
     [row] = next(iter(embeddings.blocks(names))).slice(0, 1).to_pylist()
     candidate = {
         spec.candidate_id: tf.constant([row[spec.candidate_id]]),
-        **{name: _raw(row[name], feature) for name, feature in spec.candidate_features.items()},
+        **{name: _raw(row[name], feature) for name, feature in spec.catalogue_features.items()},
     }
     candidate_id = {spec.candidate_id: candidate[spec.candidate_id]}
     allow_any = {allow_key(name): tf.zeros([1, 0], tf.string) for name in filters}
@@ -127,7 +127,7 @@ def warmup_requests(
         yield RETRIEVE, query
         yield RANK, {**query, CANDIDATE_IDS_KEY: candidate_id[spec.candidate_id][None]}
     yield EMBED_QUERY, query
-    yield EMBED_CANDIDATE, candidate
+    yield EMBED_CANDIDATE, {name: candidate[name] for name in candidate_inputs(spec)}
 
 
 def _raw(value: Any, feature: FeatureConfig) -> tf.Tensor:
@@ -150,7 +150,7 @@ def identity_of(
     vectors, which the towers and the features determine up to rounding.
     """
     totals = [0] * len(_SEEDS)
-    for block in embeddings.blocks([spec.candidate_id, *spec.candidate_features]):
+    for block in embeddings.blocks([spec.candidate_id, *spec.catalogue_features]):
         rows = pc.binary_join_element_wise(*map(_as_bytes, block.columns), _BETWEEN_COLUMNS)
         for number, seed in enumerate(_SEEDS):
             # A sum does not depend on the order of the rows.

@@ -123,5 +123,5 @@ class RankedRetrievalModel(RetrievalModel):
             tf.gather(of, order, batch_dims=1) for of in (candidates, retrieval_scores)
         )
         retrieval_scores = tf.ensure_shape(retrieval_scores, [None, self._k])
-        answer = self._restricted_answer(indices, best)
+        answer = self._answer(indices, best)
         return {**answer, RETRIEVAL_SCORES_KEY: retrieval_scores}

@@ -30,8 +30,9 @@ class RetrievalModel(tf.Module):
     """The towers, an index and the catalogue, with the same signatures for all backends.
 
     A response has `min(k, num_candidates)` columns. If exclusions and filters leave fewer
-    candidates, the last columns contain "" and the lowest finite float32. The files of the
-    catalogue become assets of the SavedModel.
+    candidates, the last columns contain "" and the lowest finite float32. Each field of the
+    catalogue is a further output, with "" or NaN there. The files of the catalogue become assets of
+    the SavedModel.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class RetrievalModel(tf.Module):
         self._towers, self._index, self._spec = towers.module, index, spec
         self._index_of = LineIndex(catalogue.ids_file, missing=-1)
         self._ids = tf.Variable(read_lines(catalogue.ids_file), False, dtype=tf.string)
+        self._fields = {name: tf.Variable(of, False) for name, of in catalogue.fields.items()}
         self._filters = {name: CandidateFilter(file) for name, file in catalogue.filters.items()}
         self._k = min(k, catalogue.num_candidates)
 
@@ -53,7 +55,7 @@ class RetrievalModel(tf.Module):
         """Return the best candidates for raw queries (`models.input.raw_inputs.query_inputs`)."""
         queries = self._towers.signatures[EMBED_QUERY](**inputs)[EMBEDDING_KEY]
         indices, scores = self._index.search(queries, tf.constant(self._k))
-        return self._answer(tf.gather(self._ids, indices), scores)
+        return self._answer(indices, scores)
 
     def recommend_excluding(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return the best candidates that are not excluded and pass the filters.
@@ -66,9 +68,7 @@ class RetrievalModel(tf.Module):
         conditions = self._conditions(rows)
         queries = self._towers.signatures[EMBED_QUERY](**rows)[EMBEDDING_KEY]
         excluded = self._index_of.lookup(exclude)
-        return self._restricted_answer(
-            *restricted_search(self._index, queries, self._k, excluded, conditions)
-        )
+        return self._answer(*restricted_search(self._index, queries, self._k, excluded, conditions))
 
     def similar(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return, for each given candidate `[batch]`, the other candidates that are most similar.
@@ -81,7 +81,7 @@ class RetrievalModel(tf.Module):
         own = self._index_of.lookup(rows[self._spec.candidate_id])[:, None]
         vectors = self._index.vectors_at(tf.maximum(own[:, 0], 0))
         indices, scores = restricted_search(self._index, vectors, self._k, own, conditions)
-        return self._restricted_answer(indices, tf.where(own >= 0, scores, NO_SCORE))
+        return self._answer(indices, tf.where(own >= 0, scores, NO_SCORE))
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """Trace all signatures and return them by name."""
@@ -118,16 +118,13 @@ class RetrievalModel(tf.Module):
             for name, candidate_filter in self._filters.items()
         ]
 
-    def _restricted_answer(self, indices: tf.Tensor, scores: tf.Tensor) -> dict[str, tf.Tensor]:
-        ids = tf.where(scores > NO_SCORE, tf.gather(self._ids, indices), "")
-        return self._answer(ids, scores)
-
-    def _answer(self, ids: tf.Tensor, scores: tf.Tensor) -> dict[str, tf.Tensor]:
-        shape = [None, self._k]
-        return {
-            CANDIDATE_IDS_KEY: tf.ensure_shape(ids, shape),
-            SCORES_KEY: tf.ensure_shape(scores, shape),
-        }
+    def _answer(self, indices: tf.Tensor, scores: tf.Tensor) -> dict[str, tf.Tensor]:
+        is_found = scores > NO_SCORE
+        answer = {SCORES_KEY: scores}
+        for name, values in {CANDIDATE_IDS_KEY: self._ids, **self._fields}.items():
+            missing = "" if values.dtype == tf.string else float("nan")
+            answer[name] = tf.where(is_found, tf.gather(values, indices), missing)
+        return {name: tf.ensure_shape(of, [None, self._k]) for name, of in answer.items()}
 
 
 def _with_ranks_checked(function: _Signature, tensors: Mapping[str, tf.TensorSpec]) -> _Signature:

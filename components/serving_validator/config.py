@@ -14,6 +14,11 @@ class ServingConfig(Settings):
     directory: str | None = Field(
         None, description="Base path of the served versions; by default `serving/` in `runs`."
     )
+    return_fields: tuple[str, ...] = Field(
+        (),
+        description="Columns of the catalogue that answers contain, such as title and price: "
+        "features by name, and other columns of `candidates.file` as text.",
+    )
     validation_requests: int = Field(
         32, ge=1, description="Number of real queries that a server must answer before a push."
     )

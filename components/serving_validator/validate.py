@@ -29,6 +29,7 @@ _TOLERANCE = 1e-3
 _NUM_EXCLUDED = 5
 _NUM_SIMILAR = 8
 _NUM_SHOWN = 5
+_IDS, _SCORES = "candidate_ids", "scores"
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 Signatures = Mapping[str, Any]
@@ -113,7 +114,7 @@ def requests_of(
         return Request(label, signature, inputs, expected, **checks)
 
     whole = request("the queries in a batch", "serving_default", batch)
-    best = whole.expected["candidate_ids"].tolist()
+    best = whole.expected[_IDS].tolist()
     k = len(best[0])
     leasts = [k] * len(best)
     if RETRIEVAL_SCORES_KEY in whole.expected:
@@ -190,8 +191,8 @@ def check_requests(requests: Iterable[Request], target: str, config: ServingConf
 def _flaws(request: Request, outputs: Tensors) -> Iterator[str]:
     """Yield the problems of an answer."""
     expected = request.expected
-    k = expected.get("candidate_ids", np.zeros((0, 0))).shape[1]
-    rows = zip(outputs.get("candidate_ids", ()), outputs.get("scores", ()), strict=False)
+    k = expected.get(_IDS, np.zeros((0, 0))).shape[1]
+    rows = zip(outputs.get(_IDS, ()), outputs.get(_SCORES, ()), strict=False)
     for ids, scores in rows:
         found = [name for name in ids.tolist() if name]
         if len(found) < request.least:
@@ -204,19 +205,38 @@ def _flaws(request: Request, outputs: Tensors) -> Iterator[str]:
             yield "the candidates are not sorted by score"
         if request.forbidden & set(found):
             yield "the answer has a candidate that must not be in it"
-    different = outputs.keys() ^ expected.keys()
-    different |= {
-        name for name in outputs.keys() & expected.keys() if _differ(outputs[name], expected[name])
-    }
+    different = outputs.keys() ^ expected.keys() or _different_outputs(outputs, expected)
     if different:
         yield f"the server's {', '.join(sorted(different))} differ from the model's"
 
 
-def _differ(actual: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> bool:
-    if actual.shape != wanted.shape:
-        return True
-    if wanted.dtype.kind == "f":
-        return not np.allclose(actual, wanted, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True)
-    # IDs are compared as sets, because candidates with equal scores may come in any order, and the
-    # last of k may be another one.
-    return any(len(set(row) - set(other)) > 1 for row, other in zip(wanted, actual, strict=True))
+def _different_outputs(actual: Tensors, wanted: Tensors) -> set[str]:
+    """Return the outputs whose values differ, of answers with the same outputs.
+
+    IDs are compared as sets, because candidates with equal scores may come in any order, and the
+    last of k may be another one. The other outputs except `scores` are compared candidate by
+    candidate.
+    """
+    different = {name for name in wanted if actual[name].shape != wanted[name].shape}
+    if different or _IDS not in wanted:
+        return different or {name for name in wanted if not _are_close(actual[name], wanted[name])}
+    if not _are_close(actual[_SCORES], wanted[_SCORES]):
+        different.add(_SCORES)
+    for row, ids in enumerate(wanted[_IDS].tolist()):
+        nth = {name: number for number, name in enumerate(actual[_IDS][row].tolist())}
+        common = [number for number, name in enumerate(ids) if name in nth]
+        same = [nth[ids[number]] for number in common]
+        if len({*ids} - nth.keys()) > 1:
+            different.add(_IDS)
+        different |= {
+            name
+            for name in wanted.keys() - {_IDS, _SCORES}
+            if not _are_close(actual[name][row, same], wanted[name][row, common])
+        }
+    return different
+
+
+def _are_close(actual: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> bool:
+    if wanted.dtype.kind != "f":
+        return bool(np.array_equal(actual, wanted))
+    return bool(np.allclose(actual, wanted, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True))

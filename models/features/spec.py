@@ -22,7 +22,7 @@ LARGEST_NUMBER = 1.8e19
 # Keys of Examples and of served signatures, which IDs and features must not use.
 RESERVED_KEYS = frozenset(
     {TIMESTAMP_KEY, RATING_KEY, EVENT_TYPE_KEY, IS_TARGET_KEY, HISTORY_KEY, EXCLUDE_KEY}
-    | {"candidate_ids", "scores", "embedding"}
+    | {"candidate_ids", "scores", "retrieval_scores", "embedding"}
 )
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -81,6 +81,11 @@ class FeatureConfig(Settings):
     min_count: int = Field(
         1, ge=1, description="categorical, text: drop values that occur fewer times."
     )
+    learn: bool = Field(
+        True,
+        description="false: the model does not learn from the candidate feature, which is only for "
+        "`serving.return_fields` and `index.filters`.",
+    )
 
     @model_validator(mode="after")
     def _options_fit_the_kind(self) -> "FeatureConfig":
@@ -94,6 +99,10 @@ class FeatureConfig(Settings):
             raise ValueError(f"`buckets` is for kind numeric, this feature is {self.kind}")
         if self.kind == "numeric" and (self.max_vocabulary is not None or self.min_count > 1):
             raise ValueError("`max_vocabulary` and `min_count` are for categorical and text")
+        if not self.learn and (self.buckets or self.max_vocabulary or self.min_count > 1):
+            raise ValueError(
+                "`buckets`, `max_vocabulary` and `min_count` have no effect with `learn: false`"
+            )
         return self
 
     @property
@@ -138,6 +147,12 @@ class FeatureSpec(Settings):
             *((f"queries.features.{name}", name) for name in self.features.query),
             *((f"candidates.features.{name}", name) for name in self.features.candidate),
         ]
+        unused = [name for name, feature in self.features.query.items() if not feature.learn]
+        if unused:
+            raise ValueError(
+                f"`learn: false` is for candidate features, but is set for {', '.join(unused)}; "
+                "remove the query feature"
+            )
         taken: dict[str, str] = {}
         for setting, name in settings:
             rename = "rename the column in the file"
@@ -175,7 +190,12 @@ class FeatureSpec(Settings):
 
     @property
     def candidate_features(self) -> Mapping[str, FeatureConfig]:
-        """Return the candidate features by name."""
+        """Return the candidate features that the model learns from, by name."""
+        return {name: feature for name, feature in self.catalogue_features.items() if feature.learn}
+
+    @property
+    def catalogue_features(self) -> Mapping[str, FeatureConfig]:
+        """Return all candidate features, also those that the model does not learn from."""
         return self.features.candidate
 
 

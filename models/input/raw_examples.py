@@ -15,7 +15,7 @@ from models.features.spec import (
     FeatureConfig,
     FeatureSpec,
 )
-from models.input.raw_inputs import candidate_inputs, query_inputs
+from models.input.raw_inputs import catalogue_inputs, query_inputs
 
 _EXAMPLES_PER_COUNT = 4096
 
@@ -93,16 +93,16 @@ def read_events(files: Sequence[str], spec: FeatureSpec, batch_size: int) -> Ite
 def read_candidates(
     files: Sequence[str], spec: FeatureSpec, batch_size: int, block: slice = slice(None)
 ) -> Iterator[dict[str, tf.Tensor]]:
-    """Yield batches of the catalogue as inputs (`models.input.raw_inputs.candidate_inputs`).
+    """Yield batches of the catalogue as inputs (`models.input.raw_inputs.catalogue_inputs`).
 
     `block` is the range of candidates to read, counted over all files.
     """
     parsing = {
         spec.candidate_id: tf.io.RaggedFeature(tf.string),
-        **_parsing_spec(spec.candidate_features),
+        **_parsing_spec(spec.catalogue_features),
     }
     for parsed in _parsed(files, parsing, batch_size, block):
-        yield _inputs(parsed, candidate_inputs(spec))
+        yield _inputs(parsed, catalogue_inputs(spec))
 
 
 def count_examples(file: str) -> int:

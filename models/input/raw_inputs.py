@@ -18,10 +18,12 @@ def query_inputs(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
 
 def candidate_inputs(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
     """Return the inputs that describe a candidate: ID and features."""
-    return {
-        spec.candidate_id: tf.TensorSpec([None], tf.string, spec.candidate_id),
-        **{name: _input(name, feature) for name, feature in spec.candidate_features.items()},
-    }
+    return _of_candidates(spec, spec.candidate_features)
+
+
+def catalogue_inputs(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
+    """Return `candidate_inputs` and the features that the model does not learn from."""
+    return _of_candidates(spec, spec.catalogue_features)
 
 
 def to_sparse(values: tf.Tensor) -> tf.SparseTensor:
@@ -58,6 +60,15 @@ def default_value(tensor: tf.TensorSpec) -> tf.Tensor:
     if tensor.shape.rank == 2:
         return tf.zeros([1, 0], tensor.dtype)
     return tf.constant([""] if tensor.dtype == tf.string else [float("nan")], tensor.dtype)
+
+
+def _of_candidates(
+    spec: FeatureSpec, features: Mapping[str, FeatureConfig]
+) -> dict[str, tf.TensorSpec]:
+    return {
+        spec.candidate_id: tf.TensorSpec([None], tf.string, spec.candidate_id),
+        **{name: _input(name, feature) for name, feature in features.items()},
+    }
 
 
 def _input(name: str, feature: FeatureConfig) -> tf.TensorSpec:

@@ -59,8 +59,9 @@ class SavedTowers:
         return np.asarray(self.module.signatures[EMBED_QUERY](**inputs)[EMBEDDING_KEY])
 
     def embed_candidates(self, inputs: Mapping[str, tf.Tensor]) -> npt.NDArray[np.float32]:
-        """Embed raw candidates to `[batch, dimension]`."""
-        return np.asarray(self.module.signatures[EMBED_CANDIDATE](**inputs)[EMBEDDING_KEY])
+        """Embed raw candidates (`catalogue_inputs`) to `[batch, dimension]`."""
+        given = {name: inputs[name] for name in candidate_inputs(self._spec)}
+        return np.asarray(self.module.signatures[EMBED_CANDIDATE](**given)[EMBEDDING_KEY])
 
     def embed_catalogue(
         self, files: list[str]

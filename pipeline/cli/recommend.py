@@ -107,13 +107,21 @@ def _show_answer(
     title: str,
     as_json: bool,
 ) -> None:
-    """Print the candidates of a response with their scores and catalogue features."""
-    from pipeline.source_lookup import describe_candidates
+    """Print the candidates of a response with their scores and fields.
 
-    # The model pads its output with empty IDs if there are fewer than k candidates.
+    Features that the model does not return are read from the catalogue.
+    """
     scores = dict(zip(answer.candidate_ids, answer.scores, strict=True))
-    scores.pop("", None)
-    known = describe_candidates(config, list(scores))
+    names = list(config.spec.catalogue_features)
+    returned = [name for name in names if name in answer.fields]
+    known: dict[str, dict[str, Any]] = {}
+    if len(returned) < len(names):
+        from pipeline.source_lookup import describe_candidates
+
+        known = {**describe_candidates(config, list(scores))}
+    for number, candidate_id in enumerate(scores):
+        fields = {name: answer.fields[name][number] for name in returned}
+        known[candidate_id] = {**known.get(candidate_id, {}), **_present(fields)}
     if as_json:
         candidates = [
             {"candidate_id": candidate_id, "score": score, **known.get(candidate_id, {})}
@@ -123,11 +131,19 @@ def _show_answer(
         return
     from rich.markup import escape
 
-    names = list(config.candidates.features)
     table = new_table("#", config.events.candidate_id, *names, "score")
     for position, (candidate_id, score) in enumerate(scores.items(), start=1):
         features = known.get(candidate_id, {})
-        cells = [escape(features.get(name, "")) for name in names]
+        cells = [escape(_text(features.get(name, ""))) for name in names]
         table.add_row(str(position), escape(candidate_id), *cells, f"{score:.3f}")
     print_table(table, title=title, ids=1)
     say(f"model version {answer.model_version}", style="dim")
+
+
+def _present(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that are neither "" nor NaN, which is not equal to itself."""
+    return {name: value for name, value in fields.items() if value != "" and value == value}
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -21,6 +21,7 @@ from models.features.spec import (
     EVENT_TYPE_KEY,
     RATING_KEY,
     ColumnsConfig,
+    FeatureConfig,
     FeaturesConfig,
     FeatureSpec,
     event_weight_key,
@@ -144,6 +145,7 @@ class PipelineConfig(Settings):
             "evaluation.split", "a split that `split` makes", self.evaluation.split, splits
         )
         self._check_filters()
+        self._check_return_fields()
         kinds: dict[str, str] = {name: f.kind for name, f in spec.query_features.items()}
         kinds[spec.candidate_id] = "categorical"
         _check_distances("skew", self.skew.distances, kinds)
@@ -190,6 +192,16 @@ class PipelineConfig(Settings):
         if len(set(self.index.filters)) < len(self.index.filters):
             raise ValueError("`index.filters` names a feature twice")
 
+    def _check_return_fields(self) -> None:
+        fields = self.serving.return_fields
+        if fields and not self.candidates.file:
+            raise ValueError(
+                "`serving.return_fields` needs the file that holds them: set `candidates.file`, or "
+                f"remove {', '.join(fields)}"
+            )
+        if len(set(fields)) < len(fields):
+            raise ValueError("`serving.return_fields` names a column twice")
+
     def _check_drift(self, kinds: dict[str, str]) -> None:
         data = self.data
         if not span_kind(data.interactions):
@@ -199,7 +211,7 @@ class PipelineConfig(Settings):
             )
         if data.queried:
             raise ValueError(f"`drift` reads files, and the {data.queried[0]} are a query")
-        kinds = {**kinds, **{name: f.kind for name, f in self.candidates.features.items()}}
+        kinds = {**kinds, **{name: f.kind for name, f in self.spec.candidate_features.items()}}
         if self.events.rating is not None:
             kinds[RATING_KEY] = "numeric"
         if self.events.event_type is not None:
@@ -257,8 +269,12 @@ class PipelineConfig(Settings):
 
     @property
     def features(self) -> FeaturesConfig:
-        """The features of queries and candidates."""
-        return FeaturesConfig(query=self.queries.features, candidate=self.candidates.features)
+        """The features of queries and candidates, and the other columns that answers contain."""
+        declared = self.candidates.features
+        returned = {
+            name: FeatureConfig(kind="text", learn=False) for name in self.serving.return_fields
+        }
+        return FeaturesConfig(query=self.queries.features, candidate={**returned, **declared})
 
     @property
     def spec(self) -> FeatureSpec:

@@ -165,12 +165,12 @@ def observe(config: IngestConfig, max_rows: int = DEFAULT_MAX_ROWS) -> Observati
 
 def _tallies(spec: FeatureSpec) -> dict[str, FeatureTally]:
     tallies = {}
-    features = {**spec.query_features, **spec.candidate_features}
+    features = {**spec.query_features, **spec.catalogue_features}
     for key, kind in example_types(spec).items():
         side: Side = "event"
         if key == spec.query_id or key in spec.query_features:
             side = "query"
-        elif key == spec.candidate_id or key in spec.candidate_features:
+        elif key == spec.candidate_id or key in spec.catalogue_features:
             side = "candidate_id" if key == spec.candidate_id else "candidate"
         feature = features.get(key)
         # In Examples, a text is a single string; Transform splits it into words.
@@ -255,7 +255,7 @@ def _observe_described(
     spec = config.spec
     of_queries = source == "queries"
     key = spec.query_id if of_queries else spec.candidate_id
-    declared = spec.query_features if of_queries else spec.candidate_features
+    declared = spec.query_features if of_queries else spec.catalogue_features
     events_complete = observed.sources["interactions"].is_complete
     described: Any = pa.array([], pa.string())
     for table in rows:

@@ -38,11 +38,22 @@ class Recommendations:
         candidate_ids: The candidates; fewer than requested if filters leave too few.
         scores: Their scores, in the same order.
         model_version: The version that answered; None over REST, which does not return it.
+        fields: The other outputs for each candidate by name, in the same order, such as
+            `retrieval_scores` and `serving.return_fields`; "" and NaN are missing values. They are
+            attributes too: `answer.title` is `answer.fields["title"]`.
     """
 
     candidate_ids: tuple[str, ...]
     scores: tuple[float, ...]
     model_version: int | None
+    fields: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict, hash=False)
+
+    def __getattr__(self, name: str) -> tuple[Any, ...]:
+        fields: Mapping[str, tuple[Any, ...]] = self.__dict__.get("fields", {})
+        if name not in fields:
+            known = ", ".join(fields) or "none"
+            raise AttributeError(f"the answer has no field {name!r}; its fields: {known}")
+        return fields[name]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,26 +85,40 @@ def check_k(signature: SignatureSpec, k: Any) -> None:
 
 def read_recommendations(prediction: Prediction, k: int | None) -> list[Recommendations]:
     """Return the first `k` candidates for each query, or all of them if `k` is None."""
-    ids, scores = prediction.output(CANDIDATE_IDS), prediction.output(SCORES)
-    if ids.shape != scores.shape:
-        raise InternalError(
-            f"candidate_ids and scores must have the same shape, got {ids.shape} and {scores.shape}"
-        )
     found = []
-    for row_ids, row_scores in zip(ids.rows(), scores.rows(), strict=True):
+    for row in _rows(prediction, (CANDIDATE_IDS, SCORES)):
+        ids = row[CANDIDATE_IDS]
         # If too few candidates are left, the model pads the end of a row with "".
-        count = row_ids.index("") if "" in row_ids else len(row_ids)
+        count = ids.index("") if "" in ids else len(ids)
         count = count if k is None else min(count, k)
-        found.append(Recommendations(row_ids[:count], row_scores[:count], prediction.model_version))
+        first = {name: values[:count] for name, values in row.items()}
+        found.append(
+            Recommendations(
+                first.pop(CANDIDATE_IDS), first.pop(SCORES), prediction.model_version, first
+            )
+        )
     return found
 
 
 def read_scores(prediction: Prediction, candidate_ids: Sequence[str]) -> list[Recommendations]:
     """Return the given candidates with the scores that the model returns for them."""
-    return [
-        Recommendations(tuple(candidate_ids), row[: len(candidate_ids)], prediction.model_version)
-        for row in prediction.output(SCORES).rows()
-    ]
+    given = tuple(candidate_ids)
+    found = []
+    for row in _rows(prediction, (SCORES,)):
+        first = {name: values[: len(given)] for name, values in row.items()}
+        found.append(Recommendations(given, first.pop(SCORES), prediction.model_version, first))
+    return found
+
+
+def _rows(prediction: Prediction, required: Sequence[str]) -> list[dict[str, tuple[Any, ...]]]:
+    """Return the outputs of each query by name; each has a value for every candidate."""
+    for name in required:
+        prediction.output(name)
+    shapes = {name: tensor.shape for name, tensor in prediction.outputs.items()}
+    if len(set(shapes.values())) > 1:
+        raise InternalError(f"All outputs must have the same shape, got {shapes}")
+    columns = [tensor.rows() for tensor in prediction.outputs.values()]
+    return [dict(zip(shapes, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def read_embeddings(prediction: Prediction) -> list[Embedding]:

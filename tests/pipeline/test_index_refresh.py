@@ -41,7 +41,21 @@ def test_items_are_added_and_removed_without_training(
     assert json.loads(refused.stdout)["gates"]["catalogue"] == "refused"
     assert "1 of 60 (1.7%) would: 'item é7'" in " ".join(refused.stderr.split())
     assert len(list(serving.iterdir())) == 1
-    refreshed = index(two_tower, finished_run, serving, **{"candidates.file": changed})
+    # Answers can contain other columns of the new file, also without training.
+    lines = changed.read_text(encoding="utf-8").splitlines()
+    described = [f"{lines[0]},Shelf no", *(f"{line},B{i}" for i, line in enumerate(lines[1:]))]
+    changed.write_text("\n".join(described) + "\n", encoding="utf-8")
+    schema = tmp_path / "schema.pbtxt"
+    known = (finished_run["config_path"].parent.parent / "schema/clubs/schema.pbtxt").read_text()
+    shelf = 'feature { name: "shelf" type: BYTES not_in_environment: "TIMELINES" }'
+    schema.write_text(known + shelf)
+    settings = {
+        "candidates.file": changed,
+        "candidates.features.shelf": "{kind: text, column: Shelf no, learn: false}",
+        "schema.file": schema,
+        "serving.return_fields": "[shelf, price]",
+    }
+    refreshed = index(two_tower, finished_run, serving, **settings)
     assert refreshed.returncode == 0, refreshed.stderr
     summary = json.loads(refreshed.stdout)
     assert summary["newly_pushed"] is True
@@ -59,6 +73,7 @@ def test_items_are_added_and_removed_without_training(
         answer = client.recommend("user 1", exclude=others)
         assert answer.candidate_ids == ("item é60",)
         assert answer.model_version == summary["pushed_version"]
+        assert (answer.shelf, answer.price) == (("B59",), (0.5,))
         assert len(client.similar("item é60").candidate_ids) == 20
         assert client.similar("item é7").candidate_ids == ()
 

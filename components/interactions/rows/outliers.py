@@ -131,7 +131,7 @@ def number_warnings(parts: Iterable[Sketches], spec: FeatureSpec) -> list[str]:
     return [
         text
         for (source, name), sketch in total.items()
-        if features[name].buckets is None
+        if name in features and features[name].buckets is None
         for text in sketch.warnings(f"{source}.features.{name}")
     ]
 

@@ -71,7 +71,7 @@ def source_columns(config: IngestConfig, source: Source) -> tuple[SourceColumn, 
     id_column = (
         data.query_id_column or query_id if is_query else data.candidate_id_column or candidate_id
     )
-    features = config.spec.query_features if is_query else config.spec.candidate_features
+    features = config.spec.query_features if is_query else config.spec.catalogue_features
     return (
         identifier(key, id_column),
         *(

@@ -112,7 +112,7 @@ def candidate_batches(
         columns = _empty_columns(spec, len(some))
         columns[spec.candidate_id] = single_lists(some.cast(pa.binary()))
         mine = rows[first : first + batch_rows]
-        yield record_batch(columns | feature_lists(catalogue, spec.candidate_features, mine))
+        yield record_batch(columns | feature_lists(catalogue, spec.catalogue_features, mine))
 
 
 def example_types(spec: FeatureSpec) -> dict[str, pa.DataType]:
@@ -126,7 +126,7 @@ def example_types(spec: FeatureSpec) -> dict[str, pa.DataType]:
         **({RATING_KEY: pa.float32()} if declared.rating else {}),
         **({EVENT_TYPE_KEY: pa.binary()} if declared.event_type else {}),
         IS_TARGET_KEY: pa.int64(),
-        **{name: value_type(feature) for name, feature in spec.candidate_features.items()},
+        **{name: value_type(feature) for name, feature in spec.catalogue_features.items()},
     }
 
 

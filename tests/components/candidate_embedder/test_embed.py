@@ -19,7 +19,7 @@ from components.candidate_embedder.embedding_files import EmbeddingFiles
 from components.errors import EmbeddingError, EmbeddingFilesError, NotBlessedError
 from models.errors import ChangedFeaturesError
 from models.features.spec import FeatureSpec
-from tests.builders import artifact, blessing, feature_spec, write_examples
+from tests.builders import DESCRIBED_SPEC, artifact, blessing, feature_spec, write_examples
 
 Embed = Callable[..., None]
 
@@ -83,6 +83,14 @@ def test_every_candidate_has_its_vector_and_its_features_under_the_documented_sc
     assert str(schema.field("embedding").type) == "fixed_size_list<item: float>[2]"
     assert str(schema.field("item").type) == "binary"
     assert str(schema.field("genres").type) == "list<item: string>"
+
+
+def test_features_that_the_model_does_not_learn_from_are_columns_too(
+    embed: Embed, out: Path
+) -> None:
+    described = {**candidate("b"), "title": ["B"], "price": [2.5]}
+    embed([described, candidate("a")], spec=DESCRIBED_SPEC)
+    assert [(row["title"], row["price"]) for row in rows(out)] == [("B", 2.5), (None, None)]
 
 
 def test_ids_keep_all_their_bytes(embed: Embed, known: Any, out: Path) -> None:

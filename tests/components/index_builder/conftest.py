@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -12,6 +14,7 @@ from components.index_builder.build import build_retrieval_model
 from components.index_builder.config import IndexConfig
 from models.input.raw_examples import split_files
 from models.towers.saved_towers import SavedTowers
+from tests.builders import DESCRIBED_SPEC, title_and_price
 
 
 @pytest.fixture(scope="session")
@@ -32,15 +35,19 @@ def build(
             SavedTowers(many_towers.directory, many_towers.spec),
             many_embeddings,
             split_files(examples, "eval"),
-            many_towers.spec,
+            DESCRIBED_SPEC,
             IndexConfig(**settings),
             "retrieval",
             "identity",
             str(folder),
+            return_fields=FIELDS,
         )
         return folder, report
 
     return build
+
+
+FIELDS = ("title", "price", "genres")
 
 
 class Served:
@@ -83,15 +90,27 @@ class Served:
         return rows(answer)
 
 
+def assert_fields(answer: dict[str, Any]) -> None:
+    """Check that the fields of an answer are those of its candidates."""
+    ids = np.array(answer["candidate_ids"])
+    expected = [title_and_price(name.decode()) if name else ("", math.nan) for name in ids.flat]
+    for index, name in enumerate(FIELDS[:2]):
+        values = np.array(answer[name])
+        assert values.shape == ids.shape
+        wanted = [row[index].encode() if index == 0 else row[index] for row in expected]
+        np.testing.assert_array_equal(values.ravel(), np.array(wanted, values.dtype))
+
+
 def padded(lists: list[list[str]]) -> tf.Tensor:
     """Return rows of strings as one tensor, filled up with empty strings."""
     return tf.ragged.constant(lists, tf.string, ragged_rank=1).to_tensor("")
 
 
 def rows(answer: dict[str, tf.Tensor]) -> list[list[tuple[str, float]]]:
-    assert set(answer) == {"candidate_ids", "scores"}
+    assert set(answer) == {"candidate_ids", "scores", *FIELDS}
     ids, scores = answer["candidate_ids"].numpy(), answer["scores"].numpy()
     assert ids.shape == scores.shape
+    assert_fields(answer)
     return [
         [(name.decode(), float(score)) for name, score in zip(*row, strict=True)]
         for row in zip(ids, scores, strict=True)

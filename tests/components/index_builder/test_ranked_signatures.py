@@ -20,8 +20,8 @@ from components.retrieval_evaluator.evaluation_queries import read_queries
 from components.retrieval_evaluator.two_stage_ranking import RANKED, model_rankers
 from models.input.raw_examples import split_files
 from models.towers.saved_towers import SavedTowers
-from tests.builders import add_ranking_stage
-from tests.components.index_builder.conftest import padded
+from tests.builders import DESCRIBED_SPEC, add_ranking_stage
+from tests.components.index_builder.conftest import FIELDS, assert_fields, padded
 
 K, NUM_RANKED = 10, 30
 LEAST = float(np.finfo(np.float32).min)
@@ -52,11 +52,12 @@ class Ranked:
             self.saved,
             embeddings,
             split_files(examples, "eval"),
-            towers.spec,
+            DESCRIBED_SPEC,
             IndexConfig(k=K, filters=("genres",), **options),
             "retrieval",
             "identity",
             str(folder / "model"),
+            return_fields=FIELDS,
         )
         self.module = tf.saved_model.load(str(folder / "model"))
 
@@ -111,6 +112,7 @@ def assert_equal(answer: Any, row: int, expected: list[tuple[str, float]]) -> No
     scores = answer["scores"][row]
     np.testing.assert_allclose(scores[: len(expected)], [s for _, s in expected], rtol=1e-4)
     assert (scores[len(expected) :] == LEAST).all()
+    assert_fields(answer)
 
 
 def test_the_best_candidates_and_the_history_are_ranked(ranked: Ranked):

@@ -183,6 +183,15 @@ class RetrievalModelContract:
             assert_same(answer[: len(expected)], expected[:K])
             assert answer[len(expected) :] == [("", LEAST)] * (K - len(expected))
 
+    def test_several_values_of_a_field_are_joined(self, served: Served, many_towers: Any):
+        answer = served.signatures["similar_candidates"](
+            item=tf.constant(["a b"]), allow_genres=tf.constant([["comedy"]])
+        )
+        names = [name.decode() for name in answer["candidate_ids"][0].numpy()]
+        genres = [value.decode() for value in answer["genres"][0].numpy()]
+        assert genres == ["|".join(many_towers.genres[name]) for name in names]
+        assert any("|" in value for value in genres)
+
     def test_embeddings_are_those_of_the_towers(self, served: Served, many_towers: Any):
         query = served.signatures["embed_query"](
             user=tf.constant(["user 9"]), age=tf.constant([0.5]), history=tf.constant([["товар 1"]])

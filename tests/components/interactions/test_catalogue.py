@@ -73,6 +73,21 @@ def test_an_event_candidate_that_the_file_has_now_comes_once_with_its_features(
     assert kinds(refresh("now.csv", "c,kind_of\nevent-only,x\n")) == {"event-only": ["x"]}
 
 
+def test_a_refresh_reads_columns_that_only_answers_contain(
+    ingestion: Ingestion, fitted: Ingested
+) -> None:
+    ingestion.write("now.csv", 'c,kind_of,Title,price\na,x,"Café, 2nd",9.5\nb,y,,\n')
+    returned = {
+        "title": FeatureConfig(kind="text", column="Title", learn=False),
+        "price": FeatureConfig(kind="numeric", learn=False),
+    }
+    features = FeaturesConfig(candidate={**FEATURES.candidate, **returned})
+    config = ingestion.config("events.csv", timestamp=None, features=features, candidates="now.csv")
+    examples = ingestion.run(config, TINY, fitted=fitted).examples("candidates")
+    found = {example["c"][0]: (example["title"], example["price"]) for example in examples}
+    assert found == {"a": (["Café, 2nd"], [9.5]), "b": ([], []), "event-only": ([], [])}
+
+
 def test_bad_rows_and_missing_files_are_errors_that_leave_nothing(
     refresh: Refresh, ingestion: Ingestion, fitted: Ingested
 ) -> None:

@@ -28,7 +28,7 @@ from models.input.raw_examples import read_timelines, split_files
 from models.towers.saved_towers import SavedTowers
 from serving.errors import LaunchError
 from serving.launcher import running_model_server
-from tests.builders import artifact
+from tests.builders import DESCRIBED_SPEC, artifact
 
 # Every test here starts a model server, which takes some seconds.
 pytestmark = pytest.mark.slow
@@ -100,7 +100,8 @@ def saved(
     many_towers: Any, many_embeddings: EmbeddingFiles, queries: Outputs, tmp_path: Path
 ) -> Callable[[type[RetrievalModel]], str]:
     def save(model: type[RetrievalModel]) -> str:
-        catalogue = CatalogueFiles.write(many_embeddings, (), str(tmp_path))
+        fields = {"title": DESCRIBED_SPEC.catalogue_features["title"]}
+        catalogue = CatalogueFiles.write(many_embeddings, (), str(tmp_path), fields)
         towers = SavedTowers(many_towers.directory, many_towers.spec)
         index = ExactIndex(many_towers.vectors)
         directory = str(tmp_path / "model" / "Format-Serving")
@@ -166,10 +167,18 @@ def test_problems_of_every_signature_are_listed(saved: Saved, validate: Validate
 def test_a_different_answer_is_listed(saved: Saved, many_towers: Any, queries: Outputs):
     directory = saved(RetrievalModel)
     *_, warmup = requests_of(directory, queries, many_towers.spec)
-    other_ids = {**warmup.expected, "candidate_ids": warmup.expected["candidate_ids"][::-1]}
+    other_ids = {name: of if name == "scores" else of[::-1] for name, of in warmup.expected.items()}
     other_scores = {**warmup.expected, "scores": warmup.expected["scores"] + 1}
+    other_titles = {**warmup.expected, "title": warmup.expected["title"][:, ::-1]}
+    # Candidates with equal scores may change places, with their titles.
+    swapped = {
+        name: values if name == "scores" else values[:, [1, 0, *range(2, K)]]
+        for name, values in warmup.expected.items()
+    }
     requests = [
         warmup,
+        replace(warmup, expected=swapped),
+        replace(warmup, expected=other_titles),
         replace(warmup, expected=other_ids),
         replace(warmup, expected=other_scores, label="another"),
     ]
@@ -180,6 +189,7 @@ def test_a_different_answer_is_listed(saved: Saved, many_towers: Any, queries: O
         config = ServingConfig(model_name="other_name")
         problems = check_requests(requests, server.grpc_target, config)
     assert problems == [
+        "warm-up request 0 to serving_default: the server's title differ from the model's",
         "warm-up request 0 to serving_default: the server's candidate_ids differ from the model's",
         "another: the server's scores differ from the model's",
     ]

@@ -50,11 +50,21 @@ def test_a_name_is_given_once(arguments: dict[str, Any]):
         {"kind": "categorical", "buckets": 5},
         {"kind": "numeric", "max_vocabulary": 10},
         {"kind": "numeric", "min_count": 2},
+        {"kind": "text", "min_count": 2, "learn": False},
     ],
 )
 def test_options_must_fit_the_kind(settings: dict[str, Any]):
     with pytest.raises(ValidationError):
         FeatureConfig(**settings)
+
+
+def test_only_candidates_have_features_that_the_model_does_not_learn_from():
+    unused = {"kind": "text", "learn": False}
+    spec = feature_spec(candidate={"title": unused, "genre": {"kind": "categorical"}})
+    assert list(spec.candidate_features) == ["genre"]
+    assert list(spec.catalogue_features) == ["title", "genre"]
+    with pytest.raises(ValidationError, match="for candidate features, but is set for name"):
+        feature_spec(query={"name": unused})
 
 
 IDS: dict[str, Any] = {"query_id": "user", "candidate_id": "item"}

@@ -71,6 +71,12 @@ def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
         ("evaluation.slices=[age]", ["`evaluation.slices`", "'age'"]),
         ("evaluation.baselines=[popular]", ["`evaluation.baselines", "'popularity'"]),
         ("queries.features={age: {kind: numeric}}", ["`queries.features` needs", "queries.file"]),
+        ("serving.return_fields=[title]", ["`serving.return_fields` needs", "candidates.file"]),
+        (
+            "candidates.file=x.csv;serving.return_fields=[title, title]",
+            ["`serving.return_fields` names a column twice"],
+        ),
+        ("candidates.file=x.csv;serving.return_fields=[The title]", ["The title", "`column`"]),
         ("model.history_encoder=none", ["query tower needs an input"]),
         ("training.early_stopping_patience=3", ["needs validation timelines"]),
         ("training.early_stopping_metric=recall", ["hit_rate@K, mrr@K or ndcg@K", "'recall'"]),
@@ -101,6 +107,17 @@ def test_a_wrong_setting_is_named_with_what_would_be_right(
         load(path, override.split(";"))
     for part in parts:
         assert part in str(caught.value)
+
+
+def test_returned_columns_are_read_but_not_learned_from(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL)
+    features = "candidates.features={price: {kind: numeric}}"
+    config = load(path, ["candidates.file=x.csv", features, "serving.return_fields=[title, price]"])
+    assert {name: f.kind for name, f in config.spec.catalogue_features.items()} == {
+        "title": "text",
+        "price": "numeric",
+    }
+    assert list(config.spec.candidate_features) == ["price"]
 
 
 def test_old_sections_are_refused_with_their_translation(tmp_path: Path) -> None:
