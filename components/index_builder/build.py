@@ -16,7 +16,7 @@ from components.index_builder.catalogue_files import CatalogueFiles
 from components.index_builder.config import IndexConfig
 from components.index_builder.export import save_retrieval_model, warmup_requests
 from components.index_builder.gate import check_index, refusal
-from components.index_builder.index_choice import choose_index, single_query_ms
+from components.index_builder.index_choice import IndexChoice, choose_index, single_query_ms
 from components.index_builder.ranked_signatures import RankedRetrievalModel
 from components.index_builder.recall import (
     SampleQueries,
@@ -25,7 +25,7 @@ from components.index_builder.recall import (
     recall_of_each,
     search_in_batches,
 )
-from components.index_builder.search_index import SearchIndex
+from components.index_builder.search_index import ExactIndex
 from components.index_builder.served_signatures import RetrievalModel
 from models.features.spec import FeatureSpec
 from models.input.raw_examples import read_timelines
@@ -61,21 +61,27 @@ def build_retrieval_model(
     """
     with tempfile.TemporaryDirectory(prefix="index_builder_") as scratch:
         vectors = embeddings.vectors(os.path.join(scratch, "vectors"))
-        stage, num_ranked = read_settings(towers.directory) if ranked else None, 0
+        stage, num_ranked = read_settings(towers.directory) if ranked else None, None
         searched = config
         if stage is not None:
             # The index must be good enough for the candidates of the ranker.
             num_ranked = max(config.k, stage.num_candidates)
             searched = config.model_copy(update={"k": num_ranked})
-        index, report = _build_index(towers, embeddings, vectors, query_files, spec, searched)
+        queries = SampleQueries.read(
+            towers, query_files, spec, embeddings.ids(), config.num_recall_queries
+        )
+        started = time.monotonic()
+        choice = choose_index(vectors, queries.tuning, searched)
+        build_s = time.monotonic() - started
         fields = {name: spec.catalogue_features[name] for name in return_fields}
         catalogue = CatalogueFiles.write(embeddings, config.filters, scratch, fields)
         build: Callable[..., RetrievalModel] = RetrievalModel
-        if stage is not None:
+        if num_ranked is not None:
             ids = [name for block in embeddings.ids() for name in block.to_pylist()]
-            ranking = load_stage(towers.directory, spec, ids, index.vectors_at)
+            ranking = load_stage(towers.directory, spec, ids, choice.index.vectors_at)
             build = partial(RankedRetrievalModel, ranking, num_ranked)
-        model = build(towers=towers, index=index, catalogue=catalogue, spec=spec, k=config.k)
+        model = build(towers=towers, index=choice.index, catalogue=catalogue, spec=spec, k=config.k)
+        report = _measure(model, choice, vectors, queries, config, num_ranked, build_s)
         query = next(read_timelines(query_files, spec, batch_size=1)).inputs
         warmup = warmup_requests(query, embeddings, spec, config.filters, ranked=stage is not None)
         save_retrieval_model(model, directory, model_name, warmup, identity)
@@ -83,30 +89,36 @@ def build_retrieval_model(
     return report
 
 
-def _build_index(
-    towers: SavedTowers,
-    embeddings: EmbeddingFiles,
+def _measure(
+    model: RetrievalModel,
+    choice: IndexChoice,
     vectors: Vectors,
-    query_files: list[str],
-    spec: FeatureSpec,
+    queries: SampleQueries,
     config: IndexConfig,
-) -> tuple[SearchIndex, dict[str, Any]]:
-    queries = SampleQueries.read(
-        towers, query_files, spec, embeddings.ids(), config.num_recall_queries
-    )
-    started = time.monotonic()
-    choice = choose_index(vectors, queries.tuning, config)
-    build_s = time.monotonic() - started
-    exact = exact_answers(vectors, queries.judging, config.k)
-    index, found = choice.index, exact.indices
+    num_ranked: int | None,
+    build_s: float,
+) -> dict[str, Any]:
+    """Return the report of an index that passes the gate.
+
+    Raises:
+        IndexRefusedError: The index fails its gate.
+    """
+    index = choice.index
+    exact = exact_answers(vectors, queries.judging, num_ranked or config.k)
+    found = exact.indices
     if index.backend != "exact":
         found, _ = search_in_batches(index.search, queries.judging, exact.k)
     recall = float(recall_of_each(vectors, exact, found).mean())
     hit_rate_exact, hit_rate = queries.hit_rate(exact.indices), queries.hit_rate(found)
+    if isinstance(model, RankedRetrievalModel):
+        hit_rate_exact = hit_rate = queries.hit_rate(model.answers(queries.inputs))
+        if index.backend != "exact":
+            answers = model.answers(queries.inputs, ExactIndex(vectors))
+            hit_rate_exact = queries.hit_rate(answers)
     # Exact search has no loss, even if there are no held-out events and both hit rates are NaN.
     loss = 0.0 if index.backend == "exact" else hit_rate_exact - hit_rate
-    checks = check_index(recall, loss, config)
-    report = without_nan(
+    checks = check_index(recall, loss, config, num_ranked)
+    report: dict[str, Any] = without_nan(
         {
             "backend": index.backend,
             "reason": choice.reason,
@@ -134,4 +146,4 @@ def _build_index(
     if message := refusal(checks, config, about):
         log.error("refused %s", report)
         raise IndexRefusedError(message, report)
-    return index, report
+    return report

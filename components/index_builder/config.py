@@ -35,7 +35,7 @@ class IndexConfig(Settings):
         ge=0,
         le=1,
         description="Gate: maximum loss of the held-out events' hit rate at k compared with exact "
-        "search.",
+        "search; with a ranking stage, that of the ranked list.",
     )
     num_recall_queries: int = Field(
         1000,

@@ -7,22 +7,26 @@ from components.gates import Check
 from components.index_builder.config import IndexConfig
 
 
-def check_index(recall: float, hit_rate_loss: float, config: IndexConfig) -> list[Check]:
+def check_index(
+    recall: float, hit_rate_loss: float, config: IndexConfig, num_ranked: int | None = None
+) -> list[Check]:
     """Check the mean recall@k and the loss of hit rate, both against exact search.
 
-    The loss is NaN, which fails, if no held-out event has a candidate of the catalogue.
+    The loss is NaN, which fails, if no held-out event has a candidate of the catalogue. With a
+    ranking stage, `num_ranked` is the number of candidates that it gets: the recall is that of
+    these, and the loss that of the ranked list.
     """
 
     def check(name: str, value: float, relation: str, setting: str) -> Check:
         threshold: float = getattr(config, setting)
         passed = value >= threshold if relation == "at least" else value <= threshold
         setting = f"index.{setting}"
-        name = f"{name}@{config.k}"
         return Check(name, value, relation, threshold, setting, passed, f" ({setting})")
 
+    loss = f"the loss of hit_rate@{config.k}" + (" of the ranked list" if num_ranked else "")
     return [
-        check("recall", recall, "at least", "recall_target"),
-        check("the loss of hit_rate", hit_rate_loss, "at most", "max_hit_rate_loss"),
+        check(f"recall@{num_ranked or config.k}", recall, "at least", "recall_target"),
+        check(loss, hit_rate_loss, "at most", "max_hit_rate_loss"),
     ]
 
 

@@ -1,7 +1,10 @@
 """The served signatures of a model with a ranking stage: retrieve, then rank."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from components.index_builder.restricted_search import (
@@ -61,6 +64,23 @@ class RankedRetrievalModel(RetrievalModel):
         rows = same_batch(inputs)
         exclude = rows.pop(EXCLUDE_KEY)
         return self._ranked_answer(rows, exclude, self._conditions(rows))
+
+    def answers(
+        self, batches: Iterable[Mapping[str, tf.Tensor]], index: SearchIndex | None = None
+    ) -> npt.NDArray[np.object_]:
+        """Return the candidate IDs `[num_queries, k]` for raw queries, with this or another index.
+
+        The queries are in batches of `models.input.raw_inputs.query_inputs`.
+        """
+        own = self._index
+        try:
+            self._index = index or own
+            traced = tf.function(self.recommend, autograph=False)
+            answer = traced.get_concrete_function(**query_inputs(self._spec))
+        finally:
+            self._index = own
+        found = [answer(**batch)[CANDIDATE_IDS_KEY].numpy() for batch in batches]
+        return np.concatenate(found)
 
     def rank(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return the scores `[batch, m]` of the given `candidate_ids` `[batch, m]`, in their order.

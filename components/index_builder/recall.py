@@ -1,7 +1,7 @@
 """Recall and hit rate of an index, measured with sample queries against exact search."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,15 +34,19 @@ class SampleQueries:
     Attributes:
         tuning: `[num_tuning, dimension]`; there may be none.
         judging: `[num_judging, dimension]`; there is at least one.
+        inputs: Raw inputs of the judging queries in batches.
         target_rows: Row in `judging` of each held-out event's query `[num_events]`.
         targets: Candidate index of each held-out event, -1 if the catalogue lacks it
             `[num_events]`.
+        target_ids: Their candidate IDs `[num_events]`.
     """
 
     tuning: Vectors
     judging: Vectors
+    inputs: Sequence[Mapping[str, tf.Tensor]]
     target_rows: npt.NDArray[np.int64]
     targets: npt.NDArray[np.int64]
+    target_ids: npt.NDArray[np.object_]
 
     @classmethod
     def read(
@@ -62,11 +66,15 @@ class SampleQueries:
             ValueError: The files have no timelines.
         """
         vectors: list[Vectors] = []
+        inputs: list[Mapping[str, tf.Tensor]] = []
         rows: list[npt.NDArray[np.int64]] = []
         target_ids: list[bytes] = []
         num_read = 0
         for batch in read_timelines(files, spec, _TIMELINES_PER_BATCH):
             vectors.append(towers.embed_queries(batch.inputs))
+            # Only the last batch may have an odd number of timelines.
+            judging = slice(0, 2 * count - num_read, 2)
+            inputs.append({name: values[judging] for name, values in batch.inputs.items()})
             rows.append(batch.targets.value_rowids().numpy() + num_read)
             target_ids += batch.targets.values.numpy().tolist()
             num_read += len(vectors[-1])
@@ -83,21 +91,24 @@ class SampleQueries:
         return cls(
             tuning=queries[1::2],
             judging=queries[0::2],
+            inputs=inputs,
             target_rows=target_rows[judged] // 2,
             targets=_indices_of(ids, target_ids)[judged],
+            target_ids=np.array(target_ids, np.object_)[judged],
         )
 
-    def hit_rate(self, found: Indices) -> float:
+    def hit_rate(self, found: Indices | npt.NDArray[np.object_]) -> float:
         """Return the share of held-out events whose candidate was found; NaN without events.
 
         Events whose candidate the catalogue lacks are ignored, because no search can find it.
-        `found` has the candidate indices for each judging query `[num_judging, k]`.
+        `found` has the candidate indices, or IDs, for each judging query `[num_judging, k]`.
         """
         known = self.targets >= 0
         if not known.any():
             return float("nan")
+        targets = self.target_ids if found.dtype == np.object_ else self.targets
         answers = found[self.target_rows[known]]
-        return float((answers == self.targets[known, None]).any(axis=1).mean())
+        return float((answers == targets[known, None]).any(axis=1).mean())
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,12 @@ def test_thresholds_are_inclusive_and_nan_fails(recall: float, loss: float, pass
     json.dumps(without_nan([check.to_json() for check in checks]), allow_nan=False)
 
 
+def test_the_loss_of_a_ranking_stage_is_that_of_the_ranked_list():
+    recall, loss = map(str, check_index(0.95, 0.0, CONFIG, num_ranked=200))
+    assert recall.startswith("recall@200 is 0.9500")
+    assert loss.startswith("the loss of hit_rate@100 of the ranked list is 0.0000")
+
+
 @pytest.mark.parametrize(
     ("settings", "recall", "loss", "said", "advised"),
     [

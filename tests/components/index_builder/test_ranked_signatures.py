@@ -18,7 +18,7 @@ from components.index_builder.config import IndexConfig
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.retrieval_evaluator.evaluation_queries import read_queries
 from components.retrieval_evaluator.two_stage_ranking import RANKED, model_rankers
-from models.input.raw_examples import split_files
+from models.input.raw_examples import read_timelines, split_files
 from models.towers.saved_towers import SavedTowers
 from tests.builders import DESCRIBED_SPEC, add_ranking_stage
 from tests.components.index_builder.conftest import FIELDS, assert_fields, padded
@@ -48,7 +48,7 @@ class Ranked:
             num_candidates=NUM_RANKED,
         )
         self.saved = SavedTowers(self.towers.directory, towers.spec)
-        build_retrieval_model(
+        self.report = build_retrieval_model(
             self.saved,
             embeddings,
             split_files(examples, "eval"),
@@ -178,6 +178,26 @@ def test_approximate_indexes_rank_what_they_find(make: Callable[..., Ranked], in
     ranked = make(exclude_seen=False, **index, **leaves, **reorder)
     answer = ranked.call("serving_default", ["user 1"], history=[HISTORY])
     assert_equal(answer, 0, ranked.best("user 1", HISTORY))
+
+
+def test_the_index_is_judged_by_the_ranked_list(
+    ranked: Ranked, make: Callable[..., Ranked], many_examples: str
+):
+    leaves = {"leaves": 12, "leaves_to_search": 1}
+    gate = {"recall_target": 0.01, "max_hit_rate_loss": 1.0}
+    other = make(exclude_seen=ranked.exclude_seen, backend="partitioned", **leaves, **gate)
+    [queries] = read_timelines(split_files(many_examples, "eval"), DESCRIBED_SPEC, 100)
+    rates = []
+    for each in (ranked, other):
+        answer = each.module.signatures["serving_default"](**queries.inputs)
+        answers = [set(row.tolist()) for row in answer["candidate_ids"].numpy()[::2]]
+        targets = queries.targets.to_list()[::2]
+        pairs = zip(answers, targets, strict=True)
+        rates.append(np.mean([name in found for found, names in pairs for name in names]))
+    assert rates[0] != rates[1]
+    assert other.report["hit_rate_exact"] == ranked.report["hit_rate"] == pytest.approx(rates[0])
+    assert other.report["hit_rate"] == pytest.approx(rates[1])
+    assert other.report["k"] == NUM_RANKED
 
 
 def test_the_evaluation_ranks_what_is_served(ranked: Ranked, many_examples: str):

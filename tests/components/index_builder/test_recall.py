@@ -105,6 +105,10 @@ def test_targets_belong_to_their_query(many_towers: Any, many_examples: str):
     own = queries.targets.reshape(10, 2)
     assert queries.hit_rate(own[:, :1]) == 0.5
     assert queries.hit_rate(np.roll(own, 1, axis=0)) < 0.2
+    ids = np.array([name.encode() for name in many_towers.ids], object)
+    assert queries.hit_rate(ids[own[:, :1]]) == 0.5
+    [inputs] = queries.inputs
+    assert inputs["user"].numpy().tolist() == [b"user %d" % number for number in range(0, 20, 2)]
 
 
 def test_candidates_outside_the_catalogue_do_not_count(many_towers: Any, many_examples: str):
