@@ -1,6 +1,7 @@
 """Quality of a ranker on events that it has not learned from, and the importance of features."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,24 @@ def measure(
         f"ndcg@{_K}": {"ranked": float(ranked.mean()), "retrieved": float(retrieved.mean())},
         "importance": dict(sorted(importance.items(), key=lambda item: -item[1]["value"])),
     }
+
+
+def cross_norms(kernel: Floats, columns: Mapping[str, slice]) -> dict[tuple[str, str], float]:
+    """Return the weights of the products of two features in a cross layer, largest first.
+
+    The weight of a pair is the Frobenius norm of its blocks in the kernel `[num_inputs,
+    num_inputs]`. `columns` are the inputs of each feature by its name.
+
+    References:
+        Wang et al. DCN V2: Improved Deep & Cross Network and Practical Lessons for Web-scale
+        Learning to Rank Systems. WWW 2021. (section 7.6)
+    """
+    squares = np.square(kernel, dtype=np.float64)
+    norms = {}
+    for pair in combinations_with_replacement(columns, 2):
+        blocks = {pair, pair[::-1]}
+        norms[pair] = sum(float(squares[columns[a], columns[b]].sum()) for a, b in blocks) ** 0.5
+    return dict(sorted(norms.items(), key=lambda item: -item[1]))
 
 
 def _gains(scores: Floats, is_candidate: npt.NDArray[np.bool_]) -> Gains:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+import tensorflow_recommenders as tfrs
 import tf_keras
 
 from models.errors import DivergedError, TooFewEventsError
@@ -21,8 +22,9 @@ from models.input.hold_back import HoldBack
 from models.input.transformed_features import dense_features, pad_indices, parsing_spec
 from models.ranking.config import RankingConfig
 from models.ranking.features import Retrieved, newest_first
-from models.ranking.importance import measure
+from models.ranking.importance import cross_norms, measure
 from models.ranking.ranker import train_ranker
+from models.ranking.report import PAIR, write_report
 from models.ranking.stage import NO_SCORE, RankingStage, StageSettings, save_stage
 from models.ranking.tables import RankingTables, TrainingEvents
 from models.training.holdout_ranks import embed_histories
@@ -98,6 +100,10 @@ class TrainedRanker:
         """Add the ranking stage to the exported towers."""
         save_stage(directory, self.settings, self.tables, self.ranker)
 
+    def save_report(self, directory: str) -> None:
+        """Write the report and the importance of the features."""
+        write_report(self.report, directory)
+
 
 def train_ranking_stage(
     model: TwoTowerModel,
@@ -154,7 +160,13 @@ def train_ranking_stage(
         "queries_with_target_found": found,
         "cpu_seconds": round(time.process_time() - started, 3),
         "measured": quality,
+        "crosses": {},
     }
+    if config.model == "dcn":
+        cross = next(layer for layer in ranker.layers if isinstance(layer, tfrs.layers.dcn.Cross))
+        columns = {name: slice(number, number + 1) for number, name in enumerate(names)}
+        norms = cross_norms(cross.get_weights()[0], columns)
+        report["crosses"] = {PAIR.join(pair): norm for pair, norm in norms.items()}
     log.info("trained a ranker: %s", report)
     return TrainedRanker(ranker, settings, tables, report)
 

@@ -36,11 +36,10 @@ from models.training.warm_start import SavedWeights, restore
 from models.tuning.search_space import apply, chosen_values
 
 TRAINER_KEY = "trainer"
-# Files in the log folder: the report of the warm start, the time and CPU time of training (after a
-# restart, only of the part since then), and the report of the ranking stage.
+# Files in the log folder: the report of the warm start, and the time and CPU time of training
+# (after a restart, only of the part since then).
 WARM_START_FILE = "warm_start.json"
 FIT_FILE = "fit.json"
-RANKING_FILE = "ranking.json"
 
 
 class TrainerConfig(Settings):
@@ -119,7 +118,7 @@ def fit_and_export(fn_args: FnArgs) -> None:
         export_towers(*towers, transform, fn_args.serving_model_dir)
         if trained is not None:
             trained.save(fn_args.serving_model_dir)
-            _write_json(os.path.join(fn_args.model_run_dir, RANKING_FILE), trained.report)
+            trained.save_report(fn_args.model_run_dir)
         cost = {
             "seconds": round(time.monotonic() - started, 3),
             # The CPU time of all threads of this process, including reading and compilation.

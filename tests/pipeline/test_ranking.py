@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
@@ -57,6 +58,15 @@ def test_the_ranked_list_is_served_if_it_is_better(walks: tuple[Path, Any]):
     [report] = [json.loads(path.read_text()) for path in folder.rglob("ranking.json")]
     assert report["queries"] > 100
     assert next(iter(report["measured"]["importance"])).startswith("rules")
+    [table] = folder.rglob("feature_importance.parquet")
+    assert pq.read_table(table)["feature"].to_pylist() == [*report["measured"]["importance"]]
+    [table] = folder.rglob("feature_crosses.parquet")
+    crosses = pq.read_table(table).to_pylist()
+    assert [f"{row['feature']} × {row['other_feature']}" for row in crosses] == [*report["crosses"]]
+    assert {path.stem for path in folder.rglob("*.svg")} == {
+        "feature_importance",
+        "feature_crosses",
+    }
     history = tf.constant([["item é7", "item é8", "item é9"]])
     answer = served(summary)["serving_default"](
         user=tf.constant(["new"]), club=tf.constant(["blue"]), history=history
