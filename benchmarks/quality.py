@@ -203,7 +203,12 @@ def served_ranks(config: Any, serving_dir: str, k: int) -> list[float]:
     files = split_files(newest_output(config, "TimelineExampleGen", "examples"), settings.split)
     # The server takes IDs, so the indices of the candidates are not needed.
     blocks = read_queries(
-        files, config.spec, settings, lambda ids: np.zeros(len(ids), np.int64), QUERIES_PER_REQUEST
+        files,
+        config.spec,
+        settings,
+        lambda ids: np.zeros(len(ids), np.int64),
+        1,
+        QUERIES_PER_REQUEST,
     )
     name, query_id = config.serving.model_name, config.columns.query_id
     ranks: list[float] = []

@@ -40,6 +40,9 @@ def fitting_components(
         tuning=config.tuning if config.tuning.enabled else TuningConfig(),
         ranking=config.ranking if config.ranking.enabled else None,
         split_by_time=config.split.method == "temporal" or not config.ranking.enabled,
+        only_listed=config.ranking.enabled
+        and config.candidates.only_listed
+        and config.candidates.file is not None,
     )
     before: list[BaseNode] = []
     hyperparameters = base_model = None

@@ -41,8 +41,8 @@ def CatalogueExampleGen(
 
     Args:
         fitted_report: Report of the ingestion that produced the model's training data.
-        examples: The split `candidates`: the candidates in the files, and those that occurred only
-            in the training events.
+        examples: The split `candidates`: the candidates in the files and, without
+            `candidates.only_listed`, those that occurred only in the training events.
         rejected: The rows rejected under `bad_rows: reject`.
         report: Counts of the rows that were read, dropped, rejected and written.
         config: The `IngestConfig` of TimelineExampleGen, as JSON.

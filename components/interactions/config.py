@@ -95,6 +95,7 @@ class DataConfig(Settings):
     bad_rows: Literal["stop", "reject"] = "stop"
     missing_values: tuple[str, ...] = ()
     normalize_ids: tuple[IdNormalization, ...] = ()
+    only_listed: bool = True
     max_unmatched_ids: float = 0.5
     warn_unmatched_ids: float = 0.05
     duplicate_events: Literal["drop", "keep"] = "drop"

@@ -103,9 +103,9 @@ def ingest_catalogue(
 ) -> dict[str, Any]:
     """Convert only the catalogue files to Examples, in the split `candidates`; see `ingest`.
 
-    The split has the candidates in the files, and those that occurred only in the training events.
-    A candidate whose row was removed from the files is therefore dropped, while a candidate that
-    never had a row is kept.
+    The split has the candidates in the files and, without `candidates.only_listed`, those that
+    never had a row but occurred in the training events. A candidate whose row was removed from the
+    files is dropped.
 
     `candidates.file` must be set. `trained_report` is the folder of the report of the ingestion
     that the model was trained on.

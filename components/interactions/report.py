@@ -48,11 +48,13 @@ def make_catalogue_report(
         "repeated_candidate_rows": _repeated(facts, "candidates"),
         "rejected_rows": count_by_reason(facts.rejects),
         "warnings": [
+            *_not_listed(plan, candidates["candidates_not_listed"]),
             *missing_word_warnings(missing_words, plan.config.data),
             *number_warnings((bucket.numbers for bucket in facts.buckets), plan.config.spec),
         ],
     }
     if plan.config.data.candidates is not None:
+        report["candidates_not_listed"] = candidates["candidates_not_listed"]
         report["candidates_added_from_train_events"] = candidates["candidates_added"]
     return report
 
@@ -172,6 +174,16 @@ def _ignored(plan: IngestPlan, source: Source) -> list[str]:
 
 def _repeated(facts: ReadFacts, source: Source) -> int:
     return sum(bucket.num_repeated for bucket in facts.of_source(source))
+
+
+def _not_listed(plan: IngestPlan, number: int) -> list[str]:
+    data = plan.config.data
+    if not number or data.candidates is None or not data.only_listed:
+        return []
+    return [
+        f"{number:,} candidates of training events have no row in `candidates.file`, so they are "
+        "never recommended. `candidates.only_listed: false` recommends them too"
+    ]
 
 
 def _cut(cut: Cut | None) -> dict[str, str] | None:

@@ -178,7 +178,10 @@ def _write_timelines(
 def _write_candidates(
     keyed: tuple[int, Iterable[Segment | None]], plan: IngestPlan, buckets: BucketPaths
 ) -> SplitFile:
-    """Write the catalogue rows of one bucket, then the IDs that only training events have."""
+    """Write the catalogue rows of one bucket, then the IDs that only training events have.
+
+    With `only_listed`, such IDs are only counted, unless there is no catalogue.
+    """
     bucket, segments = keyed
     spec = plan.config.spec
     found = [read_segment(segment) for segment in segments if segment is not None]
@@ -193,20 +196,23 @@ def _write_candidates(
     known = seen["id"][:0] if catalogue is None else catalogue[spec.candidate_id]
     known = known.combine_chunks()
     is_unmatched = ~np.asarray(pc.is_in(coded.dictionary, value_set=known), bool)
-    added = coded.dictionary.filter(pa.array(is_unmatched & (num_train > 0)))
-    added = added.take(pc.sort_indices(added))
+    not_listed = coded.dictionary.filter(pa.array(is_unmatched & (num_train > 0)))
+    not_listed = not_listed.take(pc.sort_indices(not_listed))
+    has_catalogue = plan.config.data.candidates is not None
+    added = not_listed[:0] if has_catalogue and plan.config.data.only_listed else not_listed
     ids = pa.concat_arrays([known, added])
     rows = np.concatenate((np.arange(len(known)), np.full(len(added), -1)))
     unmatched = np.flatnonzero(is_unmatched)
     counts = {
         "candidates": len(ids),
         "candidates_added": len(added),
-        "candidates_without_events": len(ids) - int((num_train > 0).sum()),
+        "candidates_not_listed": len(not_listed),
+        "candidates_without_events": len(known) - int((~is_unmatched & (num_train > 0)).sum()),
         **_join_counts(num_events, unmatched),
     }
     added_path = None
-    if len(added) and plan.config.data.candidates is not None:
-        added_path = write_table(pa.table({ADDED_ID: added}), plan.spill_dir)
+    if len(not_listed) and has_catalogue:
+        added_path = write_table(pa.table({ADDED_ID: not_listed}), plan.spill_dir)
     batches = candidate_batches(spec, ids, catalogue, rows, plan.sizing.batch_events)
     sampled = _sampled(plan, "candidates", coded.dictionary, unmatched)
     return _write_split(plan, "candidates", bucket, batches, counts, added_path, sampled)

@@ -5,15 +5,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from components.gates import without_nan
 from components.retrieval_evaluator.baselines.fitting import fit_baselines
 from components.retrieval_evaluator.baselines.interface import (
-    IndexOf,
+    CandidateIndex,
     Ints,
-    TrainingEvents,
     read_training_events,
 )
 from components.retrieval_evaluator.bootstrap import Comparison, Interval, PairedBootstrap
@@ -83,7 +81,8 @@ class Evaluation:
             `rolling` one per held-out event.
         num_left_out: Number of held-out events whose history is too short to be ranked.
         num_not_drawn: Number of held-out events of queries outside the sample (`max_queries`).
-        num_unknown_targets: Number of held-out events whose candidate the catalogue lacks: misses.
+        num_unknown_targets: Number of held-out events whose candidate the catalogue lacks: misses
+            of every ranker.
         last_blessed_advantage: Why the last blessed model may have been trained on the held-out
             events; "" if it was not.
         cold: Shares of the cold candidates, which have no training events, in the held-out events
@@ -160,11 +159,12 @@ def evaluate(
         split_files(examples_uri, split) for split in ("candidates", config.split)
     )
     ids, vectors = towers.embed_catalogue(catalogue)
-    index_of = _index_of(ids)
+    index_of = CandidateIndex(ids)
     sample = sample_queries(held_out, spec, config, config.queries_among(len(ids)))
     training, known_queries = read_training_events(
-        split_files(examples_uri, "train"), spec, index_of, len(ids), sample.query_ids
+        split_files(examples_uri, "train"), spec, index_of.add, len(ids), sample.query_ids
     )
+    counts = training.counts[: len(ids)]
     rankers = model_rankers(towers, spec, ids, vectors)
     problem = ""
     if last_blessed is not None:
@@ -176,27 +176,27 @@ def evaluate(
         except _INCOMPATIBLE as error:
             problem = f"{last_blessed}: {str(error).strip().partition(chr(10))[0][:300]}"
     names, left_out = list(config.baselines), dict(left_out or {})
-    if "ease" in names and len(ids) > config.max_ease_candidates:
+    if "ease" in names and training.num_candidates > config.max_ease_candidates:
         names.remove("ease")
         left_out["ease"] = (
-            f"there are {len(ids):,} candidates, more than `evaluation.max_ease_candidates: "
-            f"{config.max_ease_candidates}`"
+            f"there are {training.num_candidates:,} candidates, more than "
+            f"`evaluation.max_ease_candidates: {config.max_ease_candidates}`"
         )
     fitted = fit_baselines(names, training, spec, catalogue, held_out, index_of)
     rankers |= {name: baseline_ranker(baseline) for name, baseline in fitted.items()}
-    blocks = read_queries(held_out, spec, config, index_of, _BLOCK_SIZE, sample.share)
-    results = rank_events(rankers, blocks, training.counts, config)
+    blocks = read_queries(held_out, spec, config, index_of, len(ids), _BLOCK_SIZE, sample.share)
+    results = rank_events(rankers, blocks, counts, config)
     ranking = None
     if RANKED in rankers:
         metric, chance = _gate_metric(_measured(results, RANK)[RANKED], results, config)
         results, ranking = choose_served(results, metric, chance[metric], config, towers)
-    evaluation = _evaluation(results, training, known_queries, config, problem, sample)
+    evaluation = _evaluation(results, counts, known_queries, config, problem, sample)
     return replace(evaluation, ranking=ranking, left_out_baselines=left_out), results
 
 
 def _evaluation(
     results: EventResults,
-    training: TrainingEvents,
+    train_counts: Ints,
     known_queries: frozenset[bytes],
     config: EvaluationConfig,
     problem: str,
@@ -207,7 +207,7 @@ def _evaluation(
     names = metric_names(config.ks)
     metrics = {
         name: ranker.values(names)
-        | results.lists[name].metrics(training.counts, results.history_popularity)
+        | results.lists[name].metrics(train_counts, results.history_popularity)
         for name, ranker in measured.items()
     }
     gate_metric, chance = _gate_metric(measured[MODEL], results, config)
@@ -230,7 +230,7 @@ def _evaluation(
         metrics=metrics,
         metrics_other={name: ranker.values(names) for name, ranker in measured_other.items()},
         slices=slice_metrics(
-            slice_labels(results, training.counts, known_queries), measured, config.ks
+            slice_labels(results, train_counts, known_queries), measured, config.ks
         ),
         intervals={name: bootstrap.interval(name) for name in metrics},
         # A model that exceeds each baseline with this confidence exceeds the best one with it: an
@@ -245,11 +245,11 @@ def _evaluation(
         num_events=len(queries),
         num_left_out=sample.num_left_out,
         num_not_drawn=sample.num_events - len(queries),
-        num_candidates=training.num_candidates,
+        num_candidates=len(train_counts),
         num_unknown_targets=int(np.count_nonzero(targets < 0)),
         gate_metric=gate_metric,
         chance=chance,
-        cold=_cold_shares(results, training.counts, int(gate_metric.partition("@")[2])),
+        cold=_cold_shares(results, train_counts, int(gate_metric.partition("@")[2])),
     )
 
 
@@ -283,10 +283,3 @@ def _gate_metric(
         if not chance[metric] >= MAX_CHANCE:  # also if it has no value
             break
     return metric, chance | {name: model.chance(name, num_ranked) for name in config.min_metrics}
-
-
-def _index_of(ids: npt.NDArray[np.object_]) -> IndexOf:
-    keys = tf.constant(ids.tolist(), tf.string)
-    indices = tf.range(len(ids), dtype=tf.int64)
-    table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, indices), -1)
-    return lambda names: table.lookup(tf.convert_to_tensor(names, tf.string)).numpy()

@@ -30,7 +30,7 @@ Ids = npt.NDArray[np.object_]
 
 @dataclass(frozen=True)
 class EvaluationQueries:
-    """A block of evaluation queries, with candidates as catalogue indices; -1 if unknown.
+    """A block of evaluation queries, with candidates as indices (`CandidateIndex`); -1 if unknown.
 
     Attributes:
         inputs: Inputs of a client's request, including the history
@@ -40,8 +40,9 @@ class EvaluationQueries:
         history_rows: Row of each history event, ascending `[num_history]`.
         history: Candidate of each history event, oldest first within a row `[num_history]`.
         target_rows: Row of each target, ascending `[num_targets]`.
-        targets: Held-out candidates `[num_targets]`.
+        targets: Held-out candidates; -1 if the catalogue lacks them `[num_targets]`.
         target_ids: IDs of the targets as bytes, also of unknown ones `[num_targets]`.
+        num_candidates: Number of candidates of the catalogue.
         times: Time of each row's first target in epoch seconds `[num_rows]`; None without
             timestamps.
     """
@@ -54,7 +55,13 @@ class EvaluationQueries:
     target_rows: Ints
     targets: Ints
     target_ids: Ids
+    num_candidates: int
     times: Ints | None = None
+
+    @property
+    def listed_history(self) -> Ints:
+        """`history`, but -1 for candidates that the catalogue lacks."""
+        return np.where(self.history < self.num_candidates, self.history, -1)
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -135,12 +142,14 @@ def read_queries(
     spec: FeatureSpec,
     config: EvaluationConfig,
     index_of: IndexOf,
+    num_candidates: int,
     block_size: int,
     share: float = 1.0,
 ) -> Iterator[EvaluationQueries]:
     """Yield the evaluation queries of a sample (`QuerySample.share`) in blocks.
 
-    Only those that have a target are included. A block has at most `block_size` rows.
+    Only those that have a target are included. A block has at most `block_size` rows. The catalogue
+    has the indices below `num_candidates`.
     """
     num_queries = 0
     for timelines in read_timelines(files, spec, _TIMELINES_PER_BATCH):
@@ -150,6 +159,7 @@ def read_queries(
         ids = timelines.events.values
         indices = index_of(ids)
         times = None if timelines.times is None else timelines.times.values.numpy()
+        listed = np.where(indices < num_candidates, indices, -1)
         for start in range(0, len(usable), block_size):
             chosen = usable[start : start + block_size]
             rows = plan.rows[chosen]
@@ -170,8 +180,9 @@ def read_queries(
                 history_rows=history_rows,
                 history=indices[events],
                 target_rows=target_rows,
-                targets=indices[held_out],
+                targets=listed[held_out],
                 target_ids=tf.gather(ids, held_out).numpy(),
+                num_candidates=num_candidates,
                 times=None if times is None else times[plan.events[plan.cuts[chosen]]],
             )
         num_queries += len(is_sampled)

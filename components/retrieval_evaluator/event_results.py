@@ -69,8 +69,9 @@ def rank_events(
     lists = {name: ReturnedLists(config.ks, size) for name in rankers}
     features = {_FEATURE + name: name for name in config.slices}
     for block in blocks:
-        rows, known = block.target_rows, block.history >= 0
-        seen = block.history_rows[known] * size + block.history[known]
+        rows, history = block.target_rows, block.listed_history
+        known = history >= 0
+        seen = block.history_rows[known] * size + history[known]
         lengths = np.bincount(block.history_rows, minlength=len(block))
         is_known = block.targets >= 0
         parts["query"].append(block.queries[rows])
@@ -93,7 +94,7 @@ def rank_events(
             for part, ranking in ranker(block):
                 for excluded in (False, True):
                     if excluded:
-                        ranking.exclude(part.history_rows, part.history)
+                        ranking.exclude(part.history_rows, part.listed_history)
                     prefix = RANK if excluded == config.exclude_seen else RANK_OTHER
                     parts[prefix + name].append(ranking.ranks(part.target_rows, part.targets))
                     if prefix == RANK:
@@ -125,7 +126,7 @@ def write_cases(results: EventResults, path: str) -> None:
 
 
 def _mean_popularity(block: EvaluationQueries, train_counts: Ints) -> npt.NDArray[np.float64]:
-    known = block.history >= 0
+    known = block.listed_history >= 0
     rows = block.history_rows[known]
     sums = np.bincount(rows, weights=train_counts[block.history[known]])
     numbers = np.bincount(rows)

@@ -77,7 +77,7 @@ def baseline_ranker(baseline: Baseline) -> Ranker:
 
     def rank(queries: EvaluationQueries) -> Ranked:
         histories = Histories(len(queries), queries.history_rows, queries.history, queries.times)
-        scores = baseline(histories)
+        scores = baseline(histories).first(queries.num_candidates)
         size = len(scores.popularity)
         if isinstance(scores, CooccurrenceScores) and (
             scores.found.nnz < _SPARSE_SHARE * len(queries) * size

@@ -100,7 +100,7 @@ def two_stage_ranker(
             mine = embeddings[first:last]
             ranking = TwoStageRanking(order, mine, part, mine @ vectors.T)
             if stage.exclude_seen:
-                ranking.exclude(part.history_rows, part.history)
+                ranking.exclude(part.history_rows, part.listed_history)
             yield part, ranking
 
     return rank
@@ -153,7 +153,7 @@ def _padded(part: EvaluationQueries, first: int, last: int) -> npt.NDArray[np.in
     lengths = np.bincount(rows, minlength=min(last, len(part)) - first)
     padded = np.full((len(lengths), max(1, lengths.max(initial=0))), -1, np.int32)
     nth = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    padded[rows, nth] = part.history[events]
+    padded[rows, nth] = part.listed_history[events]
     return padded
 
 

@@ -36,10 +36,16 @@ def preprocessing_fn(
     IDs if the model has no embeddings for them.
     """
     spec = FeatureSpec.model_validate(custom_config[SPEC_KEY])
-    outputs = {spec.candidate_id: _id_indices(inputs[spec.candidate_id], spec.candidate_id)}
-    queries = inputs[spec.query_id]
+    queries, candidates = inputs[spec.query_id], inputs[spec.candidate_id]
+    # The vocabulary counts events. A row of the catalogue has no query and counts 0.
+    is_timeline = tf.math.bincount(
+        tf.cast(queries.indices[:, 0], tf.int32),
+        minlength=tf.cast(queries.dense_shape[0], tf.int32),
+    )
+    events = tf.cast(tf.gather(is_timeline, candidates.indices[:, 0]), tf.int64)
+    outputs = {spec.candidate_id: _id_indices(candidates, spec.candidate_id, events)}
     outputs[spec.query_id] = (
-        _id_indices(queries, spec.query_id)
+        _id_indices(queries, spec.query_id, tf.ones_like(queries.values, tf.int64))
         if custom_config[QUERY_VOCABULARY_KEY]
         else queries.with_values(tf.zeros_like(queries.values, tf.int64))
     )
@@ -62,11 +68,11 @@ def tokens(text: tf.SparseTensor) -> tf.SparseTensor:
     return tf.strings.split(tf.strings.reduce_join(words, axis=1)).to_sparse()
 
 
-def _id_indices(ids: tf.SparseTensor, name: str) -> tf.SparseTensor:
+def _id_indices(ids: tf.SparseTensor, name: str, counts: tf.Tensor) -> tf.SparseTensor:
     # A line of a vocabulary with counts is "count id", and Transform's lookup table splits it at
     # each space. Spaces in IDs are therefore replaced by a character that ingestion rejects in IDs.
     spaceless = ids.with_values(tf.strings.regex_replace(ids.values, " ", SPACE_IN_ID))
-    return _vocabulary_indices(spaceless, name, store_frequency=True)
+    return _vocabulary_indices(spaceless, name, counts, store_frequency=True)
 
 
 def _transformed_feature(
@@ -86,15 +92,17 @@ def _transformed_feature(
     return _vocabulary_indices(
         words,
         name,
+        tf.ones_like(words.values, tf.int64),
         top_k=feature.max_vocabulary,
         frequency_threshold=feature.min_count if feature.min_count > 1 else None,
     )
 
 
-def _vocabulary_indices(values: tf.SparseTensor, name: str, **options: Any) -> tf.SparseTensor:
+def _vocabulary_indices(
+    values: tf.SparseTensor, name: str, counts: tf.Tensor, **options: Any
+) -> tf.SparseTensor:
     # With weights, Transform sums the values of a batch before Beam combines the batches. Without
     # weights, each value passes through Beam, which took half of the time with a million events.
-    weights = tf.ones_like(values.values, tf.int64)
     return tft.compute_and_apply_vocabulary(
-        values, weights=weights, num_oov_buckets=1, vocab_filename=name, **options
+        values, weights=counts, num_oov_buckets=1, vocab_filename=name, **options
     )

@@ -49,13 +49,12 @@ class FeatureSizes:
 def candidate_counts(transform: tft.TFTransformOutput, spec: FeatureSpec) -> npt.NDArray[np.int64]:
     """Return the number of training events of each candidate, `[num_candidates]` int64.
 
-    The counts are in the order of the vocabulary. Transform also counts each candidate once in the
-    catalogue, which is subtracted.
+    The counts are in the order of the vocabulary, which has the candidates of the training events
+    and of the catalogue.
     """
     path = transform.vocabulary_file_by_name(spec.candidate_id)
     with tf.io.gfile.GFile(path, "rb") as lines:
-        counts = np.array([int(line.split(b" ", 1)[0]) for line in lines], dtype=np.int64)
-    return np.maximum(counts - 1, 0)
+        return np.array([int(line.split(b" ", 1)[0]) for line in lines], dtype=np.int64)
 
 
 def vocabulary_names(spec: FeatureSpec) -> list[str]:

@@ -79,13 +79,32 @@ def read_candidate_features(
     `files` are GZIP TFRecords of the transformed split `candidates`. The features are
     `[num_candidates, n]` int32 or `[num_candidates, 1]` float32, padded as by `dense_features`.
     """
-    examples = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(_ALL)
-    parsing = parsing_spec([spec.candidate_id], spec.candidate_features)
-    parsed = tf.io.parse_example(examples.get_single_element(), parsing)
-    order = pad_indices(parsed[spec.candidate_id])[:, 0].numpy()
+    order, parsed = _read_catalogue(files, spec, spec.candidate_features)
     features = {}
     for name, values in dense_features(parsed, spec.candidate_features).items():
         missing = float("nan") if values.dtype == tf.float32 else MISSING_INDEX
         features[name] = np.full((num_candidates, values.shape[1]), missing, values.numpy().dtype)
         features[name][order] = values
     return features
+
+
+def listed_candidates(
+    files: list[str], spec: FeatureSpec, num_candidates: int
+) -> npt.NDArray[np.bool_]:
+    """Return a mask of the candidates of the vocabulary that the catalogue has.
+
+    `files` are those of `read_candidate_features`.
+    """
+    is_listed = np.zeros(num_candidates, bool)
+    is_listed[_read_catalogue(files, spec, {})[0]] = True
+    return is_listed
+
+
+def _read_catalogue(
+    files: list[str], spec: FeatureSpec, features: Mapping[str, FeatureConfig]
+) -> tuple[npt.NDArray[np.int32], dict[str, tf.RaggedTensor]]:
+    """Return the index of each candidate of the catalogue, and its features."""
+    examples = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(_ALL)
+    parsing = parsing_spec([spec.candidate_id], features)
+    parsed = tf.io.parse_example(examples.get_single_element(), parsing)
+    return pad_indices(parsed[spec.candidate_id])[:, 0].numpy(), parsed

@@ -42,6 +42,7 @@ _FEWEST_QUERIES = 100
 _MEASURED_SHARE = 0.1
 
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ class TrainedRanker:
 def train_ranking_stage(
     model: TwoTowerModel,
     held_back: HeldBackEvents,
+    selectable: Bools,
     config: RankingConfig,
     *,
     exclude_seen: bool,
@@ -115,7 +117,9 @@ def train_ranking_stage(
 ) -> TrainedRanker:
     """Train a ranker on the events that were held back from the retriever `model`.
 
-    Each of these events is predicted from all events before it.
+    Each of these events is predicted from all events before it, among the `selectable` candidates
+    `[num_candidates]`. These must not depend on the events that are held back: if the only cold
+    candidates were those that are chosen later, the ranker would learn that cold ones are best.
 
     Raises:
         DivergedError: The weights of the ranker are not finite.
@@ -127,9 +131,11 @@ def train_ranking_stage(
     vectors = tf.constant(model.candidates(tf.range(size)))
     stage = RankingStage(tables, lambda index: tf.gather(vectors, index), exclude_seen=exclude_seen)
     rng = np.random.default_rng(seed)
-    chosen = _choose_targets(held_back, size, config.max_queries, rng)
-    sampler = _Sampler(stage, vectors, min(config.num_candidates, size))
-    samples = [sampler.sample(*queries, rng) for queries in _queries(model, held_back, chosen)]
+    chosen = _choose_targets(held_back, selectable, config.max_queries, rng)
+    sampler = _Sampler(stage, vectors, selectable, config.num_candidates)
+    samples = [
+        sampler.sample(*queries, rng) for queries in _queries(model, held_back, selectable, chosen)
+    ]
     found = sum(len(features) for features, _ in samples)
     if found < _FEWEST_QUERIES:
         raise TooFewEventsError(
@@ -180,25 +186,26 @@ def _read(
 
 
 def _choose_targets(
-    held_back: HeldBackEvents, num_candidates: int, number: int, rng: np.random.Generator
+    held_back: HeldBackEvents, selectable: Bools, number: int, rng: np.random.Generator
 ) -> Ints:
     """Return the indices of at most `number` events that are held back, also first ones."""
     events, num_kept = held_back.events, held_back.num_kept
+    is_selectable = np.append(selectable, False)[events.candidates]
     lengths = np.diff(events.offsets)
     nth = np.arange(len(events.candidates)) - np.repeat(events.offsets[:-1], lengths)
-    is_target = (nth >= np.repeat(num_kept, lengths)) & (events.candidates < num_candidates)
-    targets = np.flatnonzero(is_target)
+    targets = np.flatnonzero((nth >= np.repeat(num_kept, lengths)) & is_selectable)
     if len(targets) > number:
         targets = np.sort(rng.choice(targets, number, replace=False))
     return targets
 
 
 def _queries(
-    model: TwoTowerModel, held_back: HeldBackEvents, chosen: Ints
+    model: TwoTowerModel, held_back: HeldBackEvents, selectable: Bools, chosen: Ints
 ) -> Iterator[tuple[tf.Tensor, tf.Tensor, Ints]]:
     """Yield the query vectors, histories and targets of the chosen events in batches.
 
-    Histories are candidate indices `[batch, events]`, oldest first; negative if unknown.
+    Histories are candidate indices `[batch, events]`, oldest first, and -1 for candidates that are
+    not selectable: as in serving, the ranker knows only those.
     """
     spec, size, events = model.spec, model.num_candidates, held_back.events
     step = int(np.clip(_SCORES_PER_BLOCK // size, 1, _QUERIES_PER_BATCH))
@@ -218,7 +225,8 @@ def _queries(
             ]
             queries = embed_histories(model, batch, (rows - first).tolist(), histories)
             padded = tf_keras.utils.pad_sequences(histories, padding="post", value=-1)
-            history = np.where(padded < size, padded, -1)
+            # The last two are for the out-of-vocabulary index and for padding.
+            history = np.where(np.append(selectable, [False, False])[padded], padded, -1)
             yield tf.constant(queries), tf.constant(history), events.candidates[targets]
         first = last
 
@@ -226,11 +234,15 @@ def _queries(
 class _Sampler:
     """Makes the lists of candidates that the ranker learns from."""
 
-    def __init__(self, stage: RankingStage, vectors: tf.Tensor, num_candidates: int) -> None:
+    def __init__(
+        self, stage: RankingStage, vectors: tf.Tensor, selectable: Bools, num_candidates: int
+    ) -> None:
+        num_candidates = min(num_candidates, len(selectable))
         self._num_listed = min(1 + _NUM_NEGATIVES, num_candidates)
 
         def find(queries: tf.Tensor, history: tf.Tensor) -> tuple[tf.Tensor, ...]:
             scores = tf.matmul(queries, vectors, transpose_b=True)
+            scores = tf.where(selectable, scores, NO_SCORE)
             if stage.exclude_seen:
                 seen = tf.where(history >= 0)
                 cells = tf.stack(

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 import tf_keras
 
@@ -22,13 +24,21 @@ class CandidateTower(tf_keras.layers.Layer):
     With `candidate_bias`, the last coordinate of a candidate is its bias and that of a query is 1.
     The score is then a plain dot product, which any index supports.
 
+    `known` `[sizes.candidates]` marks the candidates whose IDs were trained; the others have no ID
+    embedding and no bias. Default: all but the out-of-vocabulary one.
+
     Example:
         tower = CandidateTower(spec, sizes, ModelConfig(dimension=64), dropout=0.1)
         vectors = tower(tf.constant([0, 1]), {"genre": tf.constant([[3], [7]])})  # [2, 65]
     """
 
     def __init__(
-        self, spec: FeatureSpec, sizes: FeatureSizes, config: ModelConfig, dropout: float
+        self,
+        spec: FeatureSpec,
+        sizes: FeatureSizes,
+        config: ModelConfig,
+        dropout: float,
+        known: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         super().__init__(name="candidate_tower")
         self._config = config
@@ -42,16 +52,16 @@ class CandidateTower(tf_keras.layers.Layer):
         )
         self._layers = _dense_layers(config.candidate_hidden_layers, config.dimension)
         self.oov = sizes.candidates - 1
+        self._is_known = _known_or_all(known, sizes)
 
     def call(
         self, ids: tf.Tensor, features: Mapping[str, tf.Tensor], seed: tf.Tensor | None = None
     ) -> tf.Tensor:
         """Embed candidates, given as indices `[batch]` and features `[batch, n]`.
 
-        The result is `[batch, output_dimension]`. `seed`, `[2]` int32, switches on dropout. The
-        out-of-vocabulary index has no ID embedding.
+        The result is `[batch, output_dimension]`. `seed`, `[2]` int32, switches on dropout.
         """
-        known = tf.cast(ids != self.oov, tf.float32)[:, None]
+        known = tf.cast(tf.gather(self._is_known, ids), tf.float32)[:, None]
         vectors = self.features(features, seed=seed)
         if self._config.candidate_id_embedding:
             id_vectors = self.ids(ids) * known
@@ -72,6 +82,7 @@ class QueryTower(tf_keras.layers.Layer):
     """Tower that embeds queries: ID embedding plus encoded features and history, then dense layers.
 
     The history's events are embedded with `candidate_ids`, or by default with a separate table.
+    Those that are not `known` (`CandidateTower`) are ignored.
 
     Example:
         tower = QueryTower(spec, sizes, ModelConfig(dimension=64), dropout=0.1)
@@ -86,6 +97,7 @@ class QueryTower(tf_keras.layers.Layer):
         config: ModelConfig,
         dropout: float,
         candidate_ids: tf_keras.layers.Embedding | None = None,
+        known: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         super().__init__(name="query_tower")
         self.spec, self.config = spec, config
@@ -106,11 +118,11 @@ class QueryTower(tf_keras.layers.Layer):
             initializer = tf_keras.initializers.RandomNormal(stddev=EMBEDDING_STDDEV)
             self.start = self.add_weight("start", [config.dimension], initializer=initializer)
         self.oov = sizes.queries - 1
-        self._oov_candidate = sizes.candidates - 1
+        self._is_known = _known_or_all(known, sizes)
 
     def known(self, history: tf.Tensor) -> tf.Tensor:
         """Return a mask of the known candidates in `history` `[batch, events]`, without padding."""
-        return (history >= 0) & (history != self._oov_candidate)
+        return (history >= 0) & tf.gather(self._is_known, tf.maximum(history, 0))
 
     def encode(self, history: tf.Tensor, newest: int | None = None) -> tf.Tensor:
         """Encode the `newest` known events of `history` to `[batch, dimension]`.
@@ -169,6 +181,11 @@ def make_history_encoder(config: ModelConfig) -> HistoryEncoder:
         layers, heads = config.attention_layers, config.attention_heads
         return SelfAttentionEncoder(config.dimension, layers, heads, config.recency_positions)
     return MeanEncoder(config.dimension)
+
+
+def _known_or_all(known: npt.NDArray[np.bool_] | None, sizes: FeatureSizes) -> tf.Tensor:
+    all_but_oov = np.arange(sizes.candidates) < sizes.candidates - 1
+    return tf.constant(all_but_oov if known is None else known)
 
 
 def _embedding(size: int, dimension: int, name: str) -> tf_keras.layers.Embedding:

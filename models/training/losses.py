@@ -133,17 +133,22 @@ def sampled_softmax(
 
 
 def draw_negatives(
-    targets: tf.Tensor, log_frequency: tf.Tensor, num_per_source: int, seed: tf.Tensor
+    targets: tf.Tensor,
+    warm: tf.Tensor,
+    log_frequency: tf.Tensor,
+    num_per_source: int,
+    seed: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Draw the shared negatives of one step: in-batch targets and uniformly drawn candidates.
 
     The two sources form one mixture, so the expected count of a candidate does not depend on the
-    source that it came from. It is `in_batch * frequency + num_per_source / num_candidates`. The
-    number of in-batch negatives is limited, because otherwise the number of logits would grow with
-    the square of the batch's events.
+    source that it came from. It is `in_batch * frequency + num_per_source / num_warm`. The number
+    of in-batch negatives is limited, because otherwise the number of logits would grow with the
+    square of the batch's events.
 
     Args:
         targets: Candidate indices of the batch, `[num_events]` int32.
+        warm: Indices of the candidates that have training events, `[num_warm]` int32.
         log_frequency: Log of each candidate's share of the training events, `[num_candidates]`.
         num_per_source: Number of candidates to draw uniformly, and maximum number of `targets` to
             take in random order.
@@ -152,13 +157,11 @@ def draw_negatives(
     Returns:
         Candidate indices, int32, and logarithms of their expected counts, both `[num_negatives]`.
     """
-    num_candidates = tf.shape(log_frequency)[0]
-    uniform = tf.random.stateless_uniform(
-        [num_per_source], seed, maxval=num_candidates, dtype=tf.int32
-    )
+    num_warm = tf.shape(warm)[0]
+    uniform = tf.random.stateless_uniform([num_per_source], seed, maxval=num_warm, dtype=tf.int32)
     order = tf.argsort(tf.random.stateless_uniform(tf.shape(targets), seed + 1))
     in_batch = tf.gather(targets, order[:num_per_source])
-    negatives = tf.concat([in_batch, uniform], axis=0)
+    negatives = tf.concat([in_batch, tf.gather(warm, uniform)], axis=0)
     expected = tf.cast(tf.size(in_batch), tf.float32) * tf.exp(tf.gather(log_frequency, negatives))
-    expected += num_per_source / tf.cast(num_candidates, tf.float32)
+    expected += num_per_source / tf.cast(num_warm, tf.float32)
     return negatives, tf.math.log(expected)

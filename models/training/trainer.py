@@ -21,7 +21,7 @@ from models.features.spec import FeatureSpec
 from models.features.vocabularies import FeatureSizes, candidate_counts, read_vocabularies
 from models.input.hold_back import HoldBack
 from models.input.timeline_dataset import TimelineDataset
-from models.input.transformed_features import read_candidate_features
+from models.input.transformed_features import listed_candidates, read_candidate_features
 from models.missing_model import is_missing_model
 from models.ranking.config import RankingConfig
 from models.settings import Settings
@@ -46,7 +46,8 @@ class TrainerConfig(Settings):
     """Configuration of `run_fn` and `tuner_fn`, with its fields in `custom_config[TRAINER_KEY]`.
 
     `watched` is the metric for early stopping or, in a search, for the choice of the best trial.
-    With `exclude_seen`, the ranks for this metric exclude the history's candidates.
+    With `exclude_seen`, the ranks for this metric exclude the history's candidates. With
+    `only_listed`, the catalogue has only candidates that were in its file.
     """
 
     spec: FeatureSpec
@@ -59,6 +60,7 @@ class TrainerConfig(Settings):
     tuning: TuningConfig = TuningConfig()
     ranking: RankingConfig | None = None
     split_by_time: bool = True
+    only_listed: bool = False
 
 
 def run_fn(fn_args: FnArgs) -> None:
@@ -106,6 +108,9 @@ def fit_and_export(fn_args: FnArgs) -> None:
         trained = train_ranking_stage(
             model,
             events,
+            listed_candidates(matching_files(fn_args.eval_files), config.spec, number)
+            if config.only_listed
+            else counts > 0,
             config.ranking,
             exclude_seen=config.exclude_seen,
             seed=config.training.seed,

@@ -30,6 +30,9 @@ class TwoTowerModel(tfrs.Model):
     All random numbers of a step depend only on the seed and the step number, so a run that resumes
     from a checkpoint computes exactly the same as an uninterrupted run.
 
+    Cold candidates, which have no training events, are not negatives: otherwise, they would all be
+    trained to have low scores. They are represented by their features only.
+
     `candidate_features` are those of `read_candidate_features`. `counts` `[num_candidates]` are the
     numbers of training events of the candidates, in `num_timelines` timelines.
 
@@ -53,9 +56,10 @@ class TwoTowerModel(tfrs.Model):
         self.spec = spec
         self.config = config
         self._training = training
-        self.candidate_tower = CandidateTower(spec, sizes, config, training.feature_dropout)
+        dropout, known = training.feature_dropout, np.append(counts > 0, False)
+        self.candidate_tower = CandidateTower(spec, sizes, config, dropout, known)
         shared_ids = self.candidate_tower.ids if config.share_candidate_ids else None
-        self.query_tower = QueryTower(spec, sizes, config, training.feature_dropout, shared_ids)
+        self.query_tower = QueryTower(spec, sizes, config, dropout, shared_ids, known)
         # The queries for the first events of all timelines then have the same embedding.
         self._first_events_share_query = (
             self.query_tower.start is not None
@@ -66,22 +70,30 @@ class TwoTowerModel(tfrs.Model):
         self._features = {name: tf.constant(values) for name, values in candidate_features.items()}
         self.num_candidates = sizes.candidates - 1
         self._mean_loss = tf_keras.metrics.Mean(name="loss")
+        warm = np.flatnonzero(counts)
+        self._warm = tf.constant(warm, tf.int32)
+        # The number of each warm candidate; -1 for cold ones, which cannot be targets.
+        self._warm_number = tf.constant(np.where(counts > 0, np.cumsum(counts > 0) - 1, -1))
         smoothed = np.maximum(counts, 1).astype(np.float64)
-        self._log_frequency = tf.constant(np.log(smoothed / smoothed.sum()), tf.float32)
+        self._log_frequency = tf.constant(np.log(smoothed / counts.sum()), tf.float32)
         step_timelines = min(training.batch_size, num_timelines)
         self._events_per_step = float(counts.sum()) / num_timelines * step_timelines
         queries_per_step = self._events_per_step
         if training.objective == "reconstruct":
             queries_per_step = training.batch_size
         is_small = (
-            self.num_candidates <= training.max_full_softmax
-            and self.num_candidates * queries_per_step <= training.max_full_logits
+            len(warm) <= training.max_full_softmax
+            and len(warm) * queries_per_step <= training.max_full_logits
         )
         self.uses_full_softmax = (
             is_small if training.loss == "auto" else training.loss == "full_softmax"
         )
-        self._catalogue = (
-            self.candidate_tower.features.shares(self._features) if self.uses_full_softmax else {}
+        self._warm_features = (
+            self.candidate_tower.features.shares(
+                {name: tf.gather(values, warm) for name, values in self._features.items()}
+            )
+            if self.uses_full_softmax
+            else {}
         )
 
     def candidates(self, indices: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
@@ -165,15 +177,19 @@ class TwoTowerModel(tfrs.Model):
                 weights *= tf.where(first, _FIRST_EVENT_WEIGHT, 1.0)
         candidate_seed = None if seed is None else seed + 100
         if self.uses_full_softmax:
-            negatives, log_expected = tf.range(self.num_candidates), tf.zeros([self.num_candidates])
-            negative_vectors = self.candidate_tower(negatives, self._catalogue, seed=candidate_seed)
+            negatives, log_expected = self._warm, tf.zeros(self._warm.shape)
+            negative_vectors = self.candidate_tower(
+                negatives, self._warm_features, seed=candidate_seed
+            )
+            numbers = tf.gather(self._warm_number, targets)
             if reconstructs:
                 logits = tf.matmul(queries, negative_vectors, transpose_b=True)
-                return full_softmax(logits, rows, targets, weights)
-            target_vectors, hardest = tf.gather(negative_vectors, targets), 0
+                return full_softmax(logits, rows, tf.cast(numbers, tf.int32), weights)
+            target_vectors, hardest = tf.gather(negative_vectors, numbers), 0
         else:
             negatives, log_expected = draw_negatives(
                 gathered(targets),
+                self._warm,
                 self._log_frequency,
                 self._training.num_negatives,
                 seed + 200 if seed is not None else tf.zeros([2], tf.int32),

@@ -232,9 +232,12 @@ def show_evaluation(report: Mapping[str, Any]) -> None:
 
 def _title(report: Mapping[str, Any]) -> str:
     seen = "excluded" if report["exclude_seen"] else "included"
+    unknown = report["num_unknown_targets"]
+    misses = f" ({unknown:,} of candidates that the catalogue lacks)" if unknown else ""
     return (
-        f"{report['num_events']:,} held-out events of {report['num_queries']:,} queries among "
-        f"{report['num_candidates']:,} candidates, {report['protocol']}, seen candidates {seen}"
+        f"{report['num_events']:,} held-out events{misses} of {report['num_queries']:,} queries "
+        f"among {report['num_candidates']:,} candidates, {report['protocol']}, seen candidates "
+        f"{seen}"
     )
 
 

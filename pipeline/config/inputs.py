@@ -111,6 +111,11 @@ class CandidatesConfig(FilesConfig):
     features: Mapping[str, FeatureConfig] = Field(
         default_factory=dict, description="Candidate features by name; they need `file`."
     )
+    only_listed: bool = Field(
+        True,
+        description="Recommend only candidates that have a row in `file`; others may be in "
+        "histories. false: recommend those of training events too.",
+    )
     max_removed: float = Field(
         0.5,
         ge=0,

@@ -299,6 +299,7 @@ class PipelineConfig(Settings):
             queries=self.queries.file,
             candidate_id_column=self.candidates.id_column,
             query_id_column=self.queries.id_column,
+            only_listed=self.candidates.only_listed,
             spans=self.events.spans,
             timestamp_unit=self.events.timestamp_unit,
             rating_format=self.events.rating_format,

@@ -54,6 +54,8 @@ def fit_baselines(
     if "content" in names:
         batches = read_candidates(catalogue, spec, _CANDIDATES_PER_BATCH)
         values = feature_values(batches, categorical_features(spec))
+        # Nothing is known about the candidates that only training events have.
+        values.resize(training.num_candidates, values.shape[1])
     return make_baselines(names, training, log, values)
 
 

@@ -1,11 +1,12 @@
 """The inputs and outputs of all baselines: training events, histories, co-occurrence scores."""
 
 from collections.abc import Callable, Iterable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 from scipy import sparse
 
 from models.features.spec import FeatureSpec
@@ -14,7 +15,7 @@ from models.input.raw_examples import read_events
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Scores = npt.NDArray[np.floating[Any]]
-# Returns the catalogue index of each candidate ID (bytes or a string tensor); -1 if unknown.
+# Returns the index of each candidate ID (bytes or a string tensor); -1 if unknown.
 IndexOf = Callable[[Any], Ints]
 
 _TIMELINES_PER_BATCH = 4096
@@ -24,14 +25,49 @@ MAX_EVENTS = 5_000_000
 KEPT = 500
 
 
+class CandidateIndex:
+    """Indices of candidates: those of the catalogue, then those that only training events have.
+
+    The latter are never recommended, but the events of a history that come before and after them
+    are counted as they happened.
+    """
+
+    def __init__(self, ids: npt.NDArray[np.object_]) -> None:
+        initializer = tf.lookup.KeyValueTensorInitializer(
+            tf.constant(ids.tolist(), tf.string), tf.range(len(ids), dtype=tf.int64)
+        )
+        self._listed = tf.lookup.StaticHashTable(initializer, -1)
+        self._others: dict[bytes, int] = {}
+        self._num_listed = len(ids)
+
+    def __call__(self, names: Any) -> Ints:
+        """Return the index of each ID; -1 if it is unknown (`IndexOf`)."""
+        return self._indices(names, lambda name: self._others.get(name, -1))
+
+    def add(self, names: Any) -> Ints:
+        """Return the index of each ID, after adding unknown ones."""
+        others = self._others
+        return self._indices(
+            names, lambda name: others.setdefault(name, self._num_listed + len(others))
+        )
+
+    def _indices(self, names: Any, index_of_other: Callable[[bytes], int]) -> Ints:
+        names = tf.convert_to_tensor(names, tf.string)
+        indices: Ints = self._listed.lookup(names).numpy()
+        others = np.flatnonzero(indices < 0)
+        if len(others):
+            indices[others] = list(map(index_of_other, tf.gather(names, others).numpy()))
+        return indices
+
+
 @dataclass(frozen=True)
 class Histories:
     """The histories of a block of evaluation queries.
 
     Attributes:
         rows: Evaluation query of each event, ascending `[num_events]`.
-        events: Catalogue index of each event's candidate, oldest first within a history; -1 if
-            unknown `[num_events]`.
+        events: Index of each event's candidate (`CandidateIndex`), oldest first within a history;
+            -1 if unknown `[num_events]`.
         times: Time of each evaluation query in epoch seconds `[num_queries]`; None without
             timestamps.
     """
@@ -73,6 +109,12 @@ class CooccurrenceScores:
         found.data *= 1.0 + 1e-3 * popularity.astype(np.float64)[found.indices]
         return cls(found, popularity)
 
+    def first(self, num_candidates: int) -> "CooccurrenceScores":
+        """Return the scores of the first candidates."""
+        if num_candidates == self.found.shape[1]:
+            return self
+        return CooccurrenceScores(self.found[:, :num_candidates], self.popularity[:num_candidates])
+
     def dense(self, first: int = 0, last: int | None = None) -> Scores:
         """Return the scores of all candidates for the rows `first` to `last - 1`."""
         part = self.found[first:last]
@@ -98,6 +140,17 @@ class LinearScores:
     events: npt.NDArray[np.float32]
     candidates: npt.NDArray[np.float32] | None
     popularity: Scores
+
+    def first(self, num_candidates: int) -> "LinearScores":
+        """Return the scores of the first candidates."""
+        events, candidates = self.events, self.candidates
+        if candidates is None:
+            events = events[:, :num_candidates]
+        else:
+            candidates = candidates[:num_candidates]
+        return replace(
+            self, events=events, candidates=candidates, popularity=self.popularity[:num_candidates]
+        )
 
     def dense(self, first: int = 0, last: int | None = None) -> Scores:
         """Return the scores of all candidates for the rows `first` to `last - 1`."""
@@ -129,8 +182,7 @@ def best_rows(rows: Iterable[tuple[Ints, Floats]], num_candidates: int) -> spars
 class TrainingEvents:
     """Timelines of training events, concatenated, with candidates as indices.
 
-    Events of candidates outside the catalogue are left out. If there are timestamps, timelines are
-    sorted by their newest event, the most recent one last.
+    If there are timestamps, timelines are sorted by their newest event, the most recent one last.
 
     Attributes:
         counts: Number of training events of each candidate `[num_candidates]`, including those
@@ -169,12 +221,12 @@ def read_training_events(
 
     Memory is bounded by `max_events`, the catalogue and `query_ids`. If there are more events, the
     timelines that ended last are kept; without timestamps, those that are read last. `index_of`
-    returns the index of each candidate ID, -1 if the catalogue lacks it.
+    returns the index of each candidate ID, -1 to leave its events out. Indices may be
+    `num_candidates` or more.
     """
-    counts = np.zeros(num_candidates, np.int64)  # one array, shared by all parts
-    nothing = np.zeros(0, np.int64)
+    counts, nothing = np.zeros(num_candidates, np.int64), np.zeros(0, np.int64)
     no_times = nothing if spec.columns.timestamp else None
-    parts = [TrainingEvents(num_candidates, counts, nothing, np.zeros(1, np.int64), no_times)]
+    parts = [TrainingEvents(0, nothing, nothing, np.zeros(1, np.int64), no_times)]
     known_queries: set[bytes] = set()
     for batch in read_events(files, spec, _TIMELINES_PER_BATCH):
         known_queries.update(query_ids & set(batch.queries.tolist()))
@@ -183,11 +235,14 @@ def read_training_events(
         # Drops timelines that have no known candidate.
         offsets = np.unique(np.concatenate(([0], np.cumsum(known)))[batch.offsets])
         times = None if batch.times is None else batch.times[known]
-        counts += np.bincount(indices[known], minlength=num_candidates)
-        parts.append(TrainingEvents(num_candidates, counts, indices[known], offsets, times))
+        found = np.bincount(indices[known], minlength=len(counts))
+        found[: len(counts)] += counts
+        counts = found
+        parts.append(TrainingEvents(0, nothing, indices[known], offsets, times))
         if sum(len(part.candidates) for part in parts) > 2 * max_events:
             parts = [_newest(parts, max_events)]
-    return _newest(parts, max_events), frozenset(known_queries)
+    training = replace(_newest(parts, max_events), num_candidates=len(counts), counts=counts)
+    return training, frozenset(known_queries)
 
 
 def _newest(parts: Sequence[TrainingEvents], max_events: int) -> TrainingEvents:

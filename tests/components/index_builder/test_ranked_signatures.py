@@ -209,6 +209,7 @@ def test_the_evaluation_ranks_what_is_served(ranked: Ranked, many_examples: str)
         ranked.towers.spec,
         EvaluationConfig(protocol="rolling"),
         lambda names: np.array([index_of[name] for name in names.numpy()]),
+        len(ids),
         block_size=100,
     )
     [(_, ranking)] = rank(block)

@@ -24,7 +24,11 @@ def fitted(ingestion: Ingestion) -> Ingested:
     ingestion.write("events.csv", "q,c\n" + "\n".join(events) + "\n")
     ingestion.write("items.csv", "c,kind_of\na,x\nb,y\nd,x\nunseen,y\n")
     config = ingestion.config(
-        "events.csv", timestamp=None, features=FEATURES, candidates="items.csv"
+        "events.csv",
+        timestamp=None,
+        features=FEATURES,
+        candidates="items.csv",
+        only_listed=False,
     )
     return ingestion.run(config, TINY)
 
@@ -34,6 +38,7 @@ def refresh(ingestion: Ingestion, fitted: Ingested) -> Refresh:
     def run(items: str, content: str = "", **data: Any) -> Ingested:
         if content:
             ingestion.write(items, content)
+        data = {"only_listed": False, **data}
         config = ingestion.config(
             "events.csv", timestamp=None, features=FEATURES, candidates=items, **data
         )
@@ -58,6 +63,12 @@ def test_rows_come_and_go_with_the_file_and_event_candidates_stay(refresh: Refre
     assert [path.name for path in (found.folder / "examples").iterdir()] == ["Split-candidates"]
     added = pq.read_table(found.folder / "report" / "added_candidates.parquet")
     assert added.to_pydict() == {"candidate_id": ["event-only"]}
+
+
+def test_with_only_listed_the_candidates_are_those_of_the_file(refresh: Refresh) -> None:
+    found = refresh("now.csv", "c,kind_of\ne,z\na,y\n", only_listed=True)
+    assert kinds(found) == {"a": ["y"], "e": ["z"]}
+    assert found.report["candidates_not_listed"] == 1
 
 
 def test_an_unchanged_catalogue_gives_the_candidates_of_the_run(

@@ -174,15 +174,20 @@ def test_features_catalogue_and_ids_come_out_as_they_are(ingestion: Any):
     assert report["ignored_columns"] == {"queries": ["zip"]}
 
 
-def test_catalogue_gains_the_candidates_of_train_events_only(ingestion: Any):
+def test_candidates_of_train_events_without_a_row_are_recommended_only_on_request(ingestion: Any):
     ingestion.write("events.csv", EVENTS)
     ingestion.write("films.csv", "c,kinds,title\nz,x,Z\nb,y,B\n")
     features = FeaturesConfig(candidate=FEATURES.candidate)
-    found = ingestion("events.csv", features=features, candidates="films.csv")
-    catalogue = {example["c"][0]: example["title"] for example in found.examples("candidates")}
-    assert catalogue == {"z": ["Z"], "b": ["B"], "a": [], "c": []}
-    assert found.report["candidates_added_from_train_events"] == 2
-    assert found.report["candidates_without_train_events"] == 1
+    options = {"features": features, "candidates": "films.csv"}
+    for only_listed, added in ((False, {"a": [], "c": []}), (True, {})):
+        found = ingestion("events.csv", **options, only_listed=only_listed)
+        catalogue = {example["c"][0]: example["title"] for example in found.examples("candidates")}
+        assert catalogue == {"z": ["Z"], "b": ["B"], **added}
+        assert found.timelines("train")["u"] == "a b c"
+        assert found.report["candidates_not_listed"] == 2
+        assert found.report["candidates_added_from_train_events"] == len(added)
+        assert found.report["candidates_without_train_events"] == 1
+        assert any("2 candidates" in text for text in found.report["warnings"]) is only_listed
 
 
 def test_parquet_gives_what_csv_gives(ingestion: Any):

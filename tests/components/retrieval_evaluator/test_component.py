@@ -51,7 +51,7 @@ def towers(make_towers: Callable[..., Any]) -> Any:
 
 @pytest.fixture
 def evaluate(towers: Any, tmp_path: Path) -> Evaluate:
-    train = [("u", ["a b"] * 3), ("v", ["b", "ç", "b"]), ("w", ["gone"])]
+    train = [("u", ["a b"] * 3), ("v", ["b", "ç", "b"]), ("w", ["gone", "ç"])]
     examples = examples_artifact(
         tmp_path / "examples",
         train=[{"user": [u], "item": items, "is_target": [0] * len(items)} for u, items in train],
@@ -125,7 +125,7 @@ def test_measures_the_model_and_the_baselines(evaluate: Evaluate):
     # The model ranks b second for u; d first and ç second for v.
     assert metrics["model"]["hit_rate@1"] == pytest.approx(1 / 3)
     assert metrics["model"]["hit_rate@2"] == 1.0
-    # Trained on: a b 3, b 2, ç 1, d 0. Only b is within 2.
+    # Trained on: a b 3, b 2, ç 2, d 0. Only b is within 2.
     assert metrics["popularity"]["hit_rate@2"] == pytest.approx(1 / 3)
     for name, value in metrics["popularity"].items():
         assert metrics["repeat_history"][name] == pytest.approx(value, nan_ok=True)
@@ -160,6 +160,19 @@ def test_the_hardest_baseline_decides(evaluate: Evaluate):
     }
     report = evaluate(queries, **settings).report
     assert report["best_baseline"]["against"] == "repeat_history"
+
+
+def test_candidates_that_are_not_listed_are_in_histories_but_never_ranked(evaluate: Evaluate):
+    evaluated = evaluate(
+        [("v", ["gone"], ["ç"]), ("v", [], ["gone"])],
+        baselines=("popularity", "sequential_rules"),
+    )
+    report = evaluated.report
+    assert (report["num_candidates"], report["num_unknown_targets"]) == (4, 1)
+    # ç followed `gone` in training; `gone` itself is a miss of every ranker.
+    assert report["metrics"]["sequential_rules"]["hit_rate@1"] == 0.5
+    assert report["metrics"]["popularity"]["hit_rate@2"] == 0.0
+    assert evaluated.cases["rank_sequential_rules"].to_pylist() == [1, None]
 
 
 def test_reports_metrics_with_and_without_seen_candidates(evaluate: Evaluate):

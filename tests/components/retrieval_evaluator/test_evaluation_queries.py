@@ -44,7 +44,7 @@ def read(tmp_path: Path) -> Callable[..., Any]:
 
     def read(block_size: int = 100, **settings: Any) -> Any:
         config = EvaluationConfig(**settings)
-        blocks = list(read_queries([file], SPEC, config, index_of, block_size))
+        blocks = list(read_queries([file], SPEC, config, index_of, len(CATALOGUE), block_size))
         sample = sample_queries([file], SPEC, config)
         assert sample.query_ids == {user for block in blocks for user in block.query_ids}
         assert sample.num_events == sum(len(block.targets) for block in blocks)
@@ -123,7 +123,7 @@ def test_sampling_takes_queries_with_all_their_evaluation_queries(tmp_path: Path
     def read(max_queries: int) -> list[bytes]:
         config = EvaluationConfig(protocol=protocol)
         sample = sample_queries([file], SPEC, config, max_queries)
-        blocks = read_queries([file], SPEC, config, index_of, 64, sample.share)
+        blocks = read_queries([file], SPEC, config, index_of, len(CATALOGUE), 64, sample.share)
         found = [user for block in blocks for user in block.query_ids]
         assert sample.query_ids == set(found)
         assert (sample.num_events, sample.num_left_out) == (800, 0)

@@ -57,7 +57,11 @@ def test_more_negatives_come_nearer_to_the_full_softmax():
             # In-batch negatives come from where targets do: the frequencies.
             batch = np.random.default_rng(seed).choice(NUM, num_uniform, p=frequency)
             negatives, log_expected = draw_negatives(
-                tf.constant(batch, tf.int32), log_frequency, num_uniform, tf.constant([seed, 0])
+                tf.constant(batch, tf.int32),
+                tf.range(NUM),
+                log_frequency,
+                num_uniform,
+                tf.constant([seed, 0]),
             )
             found.append(sampled(negatives, log_expected))
         return abs(float(np.mean(found)) - full())
@@ -69,7 +73,8 @@ def test_more_negatives_come_nearer_to_the_full_softmax():
 def test_negatives_are_the_batch_and_uniform_ones_with_their_expected_counts():
     log_frequency = tf.math.log([0.5, 0.25, 0.125, 0.125])
     targets = tf.constant([0, 2])
-    negatives, log_expected = draw_negatives(targets, log_frequency, 8, tf.constant([1, 2]))
+    warm, seed = tf.range(4), tf.constant([1, 2])
+    negatives, log_expected = draw_negatives(targets, warm, log_frequency, 8, seed)
     assert negatives.shape == (10,)
     assert set(negatives.numpy()[:2].tolist()) == {0, 2}
     # 2 from the batch by frequency, and 8 / 4 = 2 uniform ones each.
@@ -77,7 +82,13 @@ def test_negatives_are_the_batch_and_uniform_ones_with_their_expected_counts():
     np.testing.assert_allclose(np.exp(log_expected), expected[negatives.numpy()], rtol=1e-5)
     # Long timelines do not make more negatives.
     many = tf.zeros([10_000], tf.int32)
-    assert draw_negatives(many, log_frequency, 16, tf.constant([1, 2]))[0].shape == (32,)
+    assert draw_negatives(many, warm, log_frequency, 16, seed)[0].shape == (32,)
+    # A candidate without events is never drawn, and the others are drawn more often instead.
+    warm = tf.constant([0, 1, 2])
+    negatives, log_expected = draw_negatives(targets, warm, log_frequency, 96, seed)
+    assert set(negatives.numpy().tolist()) == {0, 1, 2}
+    expected = np.array([2 * 0.5 + 32, 2 * 0.25 + 32, 2 * 0.125 + 32])
+    np.testing.assert_allclose(np.exp(log_expected), expected[negatives.numpy()], rtol=1e-5)
 
 
 def test_hand_worked_negatives_count_by_score_and_correction_and_only_the_hardest():
@@ -139,7 +150,8 @@ def test_gradients_are_those_of_the_definition_however_it_is_cut(
 
 def test_without_events_there_is_nothing_to_learn():
     nothing, no_vectors = tf.zeros([0], tf.int32), tf.zeros([0, DIMENSION])
-    negatives, log_expected = draw_negatives(nothing, tf.zeros([NUM]), 4, tf.constant([1, 2]))
+    every, seed = tf.range(NUM), tf.constant([1, 2])
+    negatives, log_expected = draw_negatives(nothing, every, tf.zeros([NUM]), 4, seed)
     assert negatives.shape == (4,)
     vectors = tf.Variable(tf.ones([4, DIMENSION]))
     with tf.GradientTape() as tape:

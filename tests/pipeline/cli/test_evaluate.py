@@ -97,7 +97,7 @@ def held_out(finished_run: dict[str, Any], protocol: str) -> Iterator[tuple[Any,
     def index_of(ids: Any) -> np.ndarray:
         return np.zeros(len(ids), np.int64)
 
-    for block in read_queries(files, config.spec, settings, index_of, 100):
+    for block in read_queries(files, config.spec, settings, index_of, 1, 100):
         for row, query in enumerate(client_queries(block.inputs, config.spec)):
             targets = block.target_ids[block.target_rows == row]
             yield query, [target.decode() for target in targets]

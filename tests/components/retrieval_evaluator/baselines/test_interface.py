@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from components.retrieval_evaluator.baselines import interface
-from components.retrieval_evaluator.baselines.interface import read_training_events
+from components.retrieval_evaluator.baselines.interface import (
+    CandidateIndex,
+    read_training_events,
+)
 from models.input.raw_examples import RawEvents
 from tests.builders import feature_spec, write_examples
 
@@ -30,6 +33,15 @@ def file(tmp_path: Path) -> str:
             for user, events, times in rows
         ],
     )
+
+
+def test_candidates_that_only_events_have_follow_those_of_the_catalogue(file: str):
+    index = CandidateIndex(np.array(CATALOGUE, object))
+    training, _ = read_training_events([file], UNTIMED, index.add, 3, set())
+    assert training.candidates.tolist() == [0, 1, 3, 2, 3, 2, 2]
+    assert training.counts.tolist() == [1, 1, 3, 2]
+    assert training.num_candidates == 4
+    assert index(np.array([b"z", b"b", b"new"], object)).tolist() == [3, 1, -1]
 
 
 TIMED, UNTIMED = feature_spec(timestamp="time"), feature_spec()
