@@ -46,6 +46,12 @@ class IngestReport(Artifact):
     TYPE_NAME = "components.IngestReport"
 
 
+class Recommendations(Artifact):
+    """A folder with `recommendations-*.parquet` (`components.batch_recommender.answers`)."""
+
+    TYPE_NAME = "components.Recommendations"
+
+
 class RejectedRows(Artifact):
     """A folder with `rejected.parquet`, if rows were rejected."""
 

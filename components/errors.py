@@ -11,7 +11,8 @@ ComponentError                  A component cannot do its work. Running again do
 ├── OtherSchemaError            The schema file is not the one that the pipeline was created with.
 ├── RecordError                 A record of a blessed model cannot be used.
 ├── EmbeddingError              The catalogue cannot be embedded.
-└── EmbeddingFilesError         The files of an embedded catalogue are missing or incomplete.
+├── EmbeddingFilesError         The files of an embedded catalogue are missing or incomplete.
+└── BatchError                  Recommendations cannot be written to files.
 
 Errors of ingestion are in `components.interactions.errors`.
 """
@@ -71,3 +72,7 @@ class EmbeddingError(ComponentError):
 
 class EmbeddingFilesError(ComponentError):
     """The files of a catalogue are missing or incomplete, or cannot be written."""
+
+
+class BatchError(ComponentError):
+    """The model cannot answer the request, or the output cannot be written."""

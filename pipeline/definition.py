@@ -18,6 +18,7 @@ from tfx.types.channel import BaseChannel, Channel
 
 from components import files
 from components.artifacts import IngestReport
+from components.batch_recommender.component import BatchRecommender, BatchRecommenderConfig
 from components.blessed_models.resolvers import (
     EXAMPLES_KEY,
     INGEST_REPORT_KEY,
@@ -60,18 +61,24 @@ _QUERY_SPLIT = "eval"
 
 
 def create_pipeline(
-    config: PipelineConfig, *, enable_cache: bool = True, target: Target | None = None
+    config: PipelineConfig,
+    *,
+    enable_cache: bool = True,
+    target: Target | None = None,
+    push: bool = True,
 ) -> tfx_pipeline.Pipeline:
     """Return the whole pipeline of a project: from the input files to a pushed model.
 
     The cache skips components whose inputs and code are unchanged. A `target` is given if the spans
-    of the run are chosen already.
+    of the run are chosen already. Without `push`, it ends before the components that change what is
+    served, and has no drift gate, which would accept spans.
 
     Raises:
         ConfigError: The schema file is missing, or Beam's workers would not see the artifacts.
     """
     _check_beam(config)
-    return _pipeline(config, create_components(config, target), enable_cache=enable_cache)
+    components = create_components(config, target, push=push)
+    return _pipeline(config, components, enable_cache=enable_cache)
 
 
 def create_refresh_pipeline(config: PipelineConfig) -> tfx_pipeline.Pipeline:
@@ -110,8 +117,12 @@ def _pipeline(
     )
 
 
-def create_components(config: PipelineConfig, target: Target | None = None) -> list[BaseNode]:
+def create_components(
+    config: PipelineConfig, target: Target | None = None, *, push: bool = True
+) -> list[BaseNode]:
     """Return the components of the whole pipeline, in order, for this machine or another target.
+
+    For `push`, see `create_pipeline`.
 
     Raises:
         ConfigError: The schema file is missing.
@@ -126,7 +137,7 @@ def create_components(config: PipelineConfig, target: Target | None = None) -> l
     examples = example_gen.outputs["examples"]
     checks = _schema_components(config, examples, target.schema_file)
     _, schema_gen, validator = checks
-    if config.drift.action != "off":
+    if config.drift.action != "off" and push:
         drift_gate = _drift_gate(config, target, examples)
         drift_gate.add_upstream_node(validator)
         checks.append(drift_gate)
@@ -170,26 +181,17 @@ def create_components(config: PipelineConfig, target: Target | None = None) -> l
         timelines=examples,
         model=trainer.outputs["model"],
         model_blessing=evaluator.outputs["blessing"],
-        serving_dir=target.serving_dir,
+        serving_dir=target.serving_dir if push else None,
     )
-    return _with_code_hashes(
-        [
-            example_gen,
-            *checks,
-            transform,
-            *before,
-            trainer,
-            last_blessed,
-            evaluator,
-            *serving,
-            *target.after_push(
-                model=trainer.outputs["model"],
-                examples=examples,
-                fitted_examples=transform.outputs["transformed_examples"],
-                pushed_model=serving[-1].outputs["pushed_model"],
-            ),
-        ]
-    )
+    nodes = [example_gen, *checks, transform, *before, trainer, last_blessed, evaluator, *serving]
+    for pusher in [node for node in serving if node.id == "Pusher"]:
+        nodes += target.after_push(
+            model=trainer.outputs["model"],
+            examples=examples,
+            fitted_examples=transform.outputs["transformed_examples"],
+            pushed_model=pusher.outputs["pushed_model"],
+        )
+    return _with_code_hashes(nodes)
 
 
 def _refresh_components(config: PipelineConfig) -> list[BaseNode]:
@@ -298,11 +300,12 @@ def _serving_components(
     timelines: BaseChannel,
     model: BaseChannel,
     model_blessing: BaseChannel,
-    serving_dir: str,
+    serving_dir: str | None,
 ) -> list[BaseNode]:
-    """Return the components that embed, index, validate and push, in order.
+    """Return the components that embed, index, validate, push and recommend, in order.
 
-    `catalogue` has the candidates and `timelines` has real queries.
+    `catalogue` has the candidates and `timelines` has real queries. If `serving_dir` is None, the
+    list ends with validation.
     """
     embedder = _configured(
         CandidateEmbedder,
@@ -331,6 +334,9 @@ def _serving_components(
         examples=timelines,
         model=index_builder.outputs["retrieval_model"],
     )
+    nodes = [embedder, index_builder, serving_validator]
+    if serving_dir is None:
+        return nodes
     pusher = Pusher(
         model=index_builder.outputs["retrieval_model"],
         model_blessing=model_blessing,
@@ -341,4 +347,20 @@ def _serving_components(
         custom_config={MAX_REMOVED_KEY: config.candidates.max_removed},
     )
     pusher.executor_spec = executor_spec.ExecutorClassSpec(AtomicPusherExecutor)
-    return [embedder, index_builder, serving_validator, pusher]
+    nodes.append(pusher)
+    if config.batch.enabled:
+        recommender_config = BatchRecommenderConfig(
+            spec=config.spec,
+            batch=config.batch,
+            index_k=config.index.k,
+            splits=config.split.split_names[:-1],
+        )
+        recommender = _configured(
+            BatchRecommender,
+            recommender_config,
+            examples=timelines,
+            model=index_builder.outputs["retrieval_model"],
+            pushed_model=pusher.outputs["pushed_model"],
+        )
+        nodes.append(recommender)
+    return nodes

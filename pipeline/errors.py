@@ -9,6 +9,7 @@ PipelineError
 │   ├── ArchiveError: its archive is missing, incomplete or the wrong one
 │   └── DestinationError: its folder cannot be written
 ├── RunInProgressError: another process holds the run lock of the project
+├── UnknownRunError: the project has no run with that ID
 ├── EvaluationError: there is no model or no data to evaluate
 ├── MetadataUnreachableError: the database of ML Metadata cannot be reached
 ├── UnknownComponentError: the pipeline has no component with that name
@@ -68,6 +69,10 @@ class DestinationError(DatasetError):
 
 class RunInProgressError(PipelineError):
     """Another process holds the run lock of the project; retry when that process has ended."""
+
+
+class UnknownRunError(PipelineError):
+    """The project has no run with that ID, or several runs begin with it."""
 
 
 class EvaluationError(PipelineError):

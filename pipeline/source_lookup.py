@@ -18,6 +18,7 @@ from components.interactions.sources.files import find_files
 from components.interactions.timelines.examples import feature_lists
 from models.features.spec import FeatureConfig
 from pipeline.config.project import PipelineConfig
+from serving.clients.query import Query
 
 
 def served_ids(config: PipelineConfig, ids: Sequence[str]) -> list[str]:
@@ -26,6 +27,32 @@ def served_ids(config: PipelineConfig, ids: Sequence[str]) -> list[str]:
         pa.array(ids, pa.string()), config.ingest.normalize_ids
     ).to_pylist()
     return known
+
+
+def known_query(
+    config: PipelineConfig,
+    query_id: str,
+    history: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+    *,
+    include_seen: bool = False,
+) -> Query:
+    """Return the query of a client in production, with the query's features and history.
+
+    The history is read from the files of the events, unless it is given. Its candidates are
+    excluded, unless `include_seen` is true.
+
+    Raises:
+        IngestError: A file is missing or unreadable.
+    """
+    (query_id,) = served_ids(config, [query_id])
+    events = query_history(config, query_id) if history is None else served_ids(config, history)
+    return Query(
+        query_id,
+        events,
+        query_features(config, query_id),
+        [*served_ids(config, exclude), *(() if include_seen else events)],
+    )
 
 
 def query_history(config: PipelineConfig, query_id: str) -> list[str]:

@@ -27,7 +27,8 @@ class Sizing:
     """Limits on the memory of a worker: what it reads, orders and encodes at once.
 
     `bucket_bytes` is the approximate size of a bucket in bytes of CSV. A bucket is larger if one of
-    its queries has more events than this.
+    its queries has more events than this. `num_buckets` replaces the number of buckets of queries
+    that follows from it.
     """
 
     # With these defaults, 1, 4 and 16 million ratings (20, 82 and 330 MB of CSV) in one process
@@ -35,6 +36,7 @@ class Sizing:
     block_bytes: int = DEFAULT_BLOCK_BYTES
     bucket_bytes: int = 32 << 20
     batch_events: int = 100_000
+    num_buckets: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def make_plan(
         csv_bytes[file.source] += file.csv_bytes
     events = csv_bytes["interactions"]
     by_query = max(1, -(-(events + csv_bytes["queries"]) // sizing.bucket_bytes))
+    by_query = sizing.num_buckets or by_query
     # Candidates that occur only in events are added to the catalogue. Their IDs are estimated at
     # an eighth of the size of the events.
     by_candidate = max(1, -(-(csv_bytes["candidates"] + events // 8) // sizing.bucket_bytes))

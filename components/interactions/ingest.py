@@ -77,7 +77,7 @@ def ingest(
     unread = unread_files(config)
     with _spill_folder(outputs.examples) as spill_dir:
         config = export_queries(config, spill_dir, make_pipeline)
-        plan, facts = _read_sources(config, SOURCES, spill_dir, make_pipeline, sizing)
+        plan, facts = read_sources(config, SOURCES, spill_dir, make_pipeline, sizing)
         _check_events(plan, facts)
         cut = _cut(config, facts) if config.split.method == "temporal" else None
         written = run_and_collect(
@@ -118,7 +118,7 @@ def ingest_catalogue(
     sources: tuple[Source, ...] = ("candidates",)
     with _spill_folder(outputs.examples) as spill_dir:
         config = export_queries(config, spill_dir, make_pipeline, sources)
-        plan, facts = _read_sources(config, sources, spill_dir, make_pipeline, sizing)
+        plan, facts = read_sources(config, sources, spill_dir, make_pipeline, sizing)
         ids = _event_candidates(trained_report)
         once = np.ones(len(ids), np.int64)
         seen = list(id_segments(plan, ids, once, once))
@@ -160,14 +160,18 @@ def _event_candidates(report_dir: str) -> Any:
     return pa.concat_arrays([pa.array([], pa.string()), *ids.chunks])
 
 
-def _read_sources(
+def read_sources(
     config: IngestConfig,
     sources: Sequence[Source],
     spill_dir: str,
     make_pipeline: MakePipeline,
     sizing: Sizing,
 ) -> tuple[IngestPlan, ReadFacts]:
-    """Run the first pipeline and check its results."""
+    """Run the first pipeline on some sources, check its results, and return them with the plan.
+
+    Raises:
+        IngestError: A file cannot be read, has no rows, or has bad rows that are not accepted.
+    """
     plan = make_plan(config, find_files(config, sources), spill_dir, sizing)
     facts = ReadFacts(
         run_and_collect(make_pipeline, lambda pipeline: read_and_order(pipeline, plan), spill_dir)

@@ -1,6 +1,5 @@
 """Send requests to a model server and compare its answers with those of the model in process."""
 
-import contextlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,10 +15,10 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2, prediction_
 
 from components import files
 from components.index_builder.catalogue_files import IDS_FILE
+from components.index_builder.loaded_model import LoadedModel, Tensors
 from components.index_builder.ranked_signatures import RETRIEVAL_SCORES_KEY
 from components.serving_validator.config import ServingConfig
 from models.features.spec import EXCLUDE_KEY, HISTORY_KEY, FeatureSpec
-from models.input.raw_inputs import default_value
 from serving.errors import DeadlineExceededError, ServingError, from_grpc_code
 from serving.launcher import running_model_server
 
@@ -30,9 +29,6 @@ _NUM_EXCLUDED = 5
 _NUM_SIMILAR = 8
 _NUM_SHOWN = 5
 _IDS, _SCORES = "candidate_ids", "scores"
-
-Tensors = Mapping[str, npt.NDArray[Any]]
-Signatures = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -102,15 +98,13 @@ def requests_of(
     The model gets a query alone with the padding that it has in the batch, and the server gets it
     without, because an answer must not depend on padding.
     """
-    with contextlib.suppress(ImportError):  # only ScaNN indexes need its ops
-        from scann.scann_ops.py import scann_ops  # noqa: F401 - registers them
-    signatures = tf.saved_model.load(model_path).signatures
+    model = LoadedModel(model_path)
     batch = {name: values.numpy() for name, values in queries.items()}
 
     def request(
         label: str, signature: str, inputs: Tensors, asked: Tensors | None = None, **checks: Any
     ) -> Request:
-        expected = _answer(signatures, signature, asked or inputs)
+        expected = model.answer(signature, asked or inputs)
         return Request(label, signature, inputs, expected, **checks)
 
     whole = request("the queries in a batch", "serving_default", batch)
@@ -152,16 +146,6 @@ def _text(name: bytes) -> str:
 def _warmup_messages(model_path: str) -> Iterator[predict_pb2.PredictRequest]:
     for record in tf.data.TFRecordDataset([os.path.join(model_path, _WARMUP_FILE)]):
         yield prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
-
-
-def _answer(signatures: Signatures, name: str, inputs: Tensors) -> Tensors:
-    """Return the outputs of the model in process, with defaults for missing inputs."""
-    _, tensors = signatures[name].structured_input_signature
-    given = {
-        key: tf.constant(inputs[key], tensor.dtype) if key in inputs else default_value(tensor)
-        for key, tensor in tensors.items()
-    }
-    return {key: values.numpy() for key, values in signatures[name](**given).items()}
 
 
 def check_requests(requests: Iterable[Request], target: str, config: ServingConfig) -> list[str]:

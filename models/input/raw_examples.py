@@ -18,6 +18,7 @@ from models.features.spec import (
 from models.input.raw_inputs import catalogue_inputs, query_inputs
 
 _EXAMPLES_PER_COUNT = 4096
+_EXAMPLES_PER_PARSE = 16_384
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,14 @@ def read_timelines(
         spec.query_id: tf.io.RaggedFeature(tf.string),
         spec.candidate_id: tf.io.RaggedFeature(tf.string),
         IS_TARGET_KEY: tf.io.RaggedFeature(tf.int64),
-        **_parsing_spec(spec.query_features),
+        **parsing_of_features(spec.query_features),
     }
     if spec.columns.timestamp:
         parsing[TIMESTAMP_KEY] = tf.io.RaggedFeature(tf.int64)
     for parsed in _parsed(files, parsing, batch_size):
         times = parsed.pop(TIMESTAMP_KEY, None)
         events, is_target = parsed.pop(spec.candidate_id), parsed.pop(IS_TARGET_KEY)
-        inputs = _inputs(parsed, query_inputs(spec))
+        inputs = padded_inputs(parsed, query_inputs(spec))
         inputs[HISTORY_KEY] = tf.ragged.boolean_mask(events, is_target == 0).to_tensor("")
         targets = tf.ragged.boolean_mask(events, is_target == 1)
         yield RawTimelines(inputs, targets, events, is_target, times)
@@ -99,10 +100,10 @@ def read_candidates(
     """
     parsing = {
         spec.candidate_id: tf.io.RaggedFeature(tf.string),
-        **_parsing_spec(spec.catalogue_features),
+        **parsing_of_features(spec.catalogue_features),
     }
     for parsed in _parsed(files, parsing, batch_size, block):
-        yield _inputs(parsed, catalogue_inputs(spec))
+        yield padded_inputs(parsed, catalogue_inputs(spec))
 
 
 def count_examples(file: str) -> int:
@@ -123,7 +124,16 @@ def split_files(uri: str, split: str) -> list[str]:
     return files
 
 
-def _parsing_spec(features: Mapping[str, FeatureConfig]) -> dict[str, tf.io.RaggedFeature]:
+def parse_file(file: str, parsing: Mapping[str, object]) -> dict[str, tf.RaggedTensor]:
+    """Return all rows of a GZIP TFRecord file, parsed with the features of `parsing`."""
+    parts = list(_parsed([file], parsing, _EXAMPLES_PER_PARSE))
+    if not parts:
+        return dict(tf.io.parse_example(tf.zeros([0], tf.string), parsing))
+    return {name: tf.concat([part[name] for part in parts], axis=0) for name in parsing}
+
+
+def parsing_of_features(features: Mapping[str, FeatureConfig]) -> dict[str, tf.io.RaggedFeature]:
+    """Return how `tf.io.parse_example` parses features, as ragged rows."""
     return {
         name: tf.io.RaggedFeature(tf.float32 if feature.kind == "numeric" else tf.string)
         for name, feature in features.items()
@@ -143,9 +153,10 @@ def _parsed(
     yield from records.map(lambda rows: tf.io.parse_example(rows, parsing)).prefetch(1)
 
 
-def _inputs(
+def padded_inputs(
     parsed: Mapping[str, tf.RaggedTensor], tensors: Mapping[str, tf.TensorSpec]
 ) -> dict[str, tf.Tensor]:
+    """Return ragged rows as inputs of a signature; inputs that were not parsed are left out."""
     inputs = {}
     for name, tensor in tensors.items():
         if name in parsed:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipeline.cli.command import command
 from pipeline.cli.options import Positive, Project
 from pipeline.cli.output import Verbosity, fail, print_json, say
-from pipeline.cli.serve import model_config_path
+from pipeline.releases.answering_model import model_config_path
 
 if TYPE_CHECKING:
     from pipeline.runs.cleaning import CleaningPlan

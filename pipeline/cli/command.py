@@ -111,6 +111,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
 
     This is called only after a command has raised, so the imports do not slow down other commands.
     """
+    from components.errors import BatchError
     from components.interactions.errors import IngestError
     from pipeline.errors import PipelineError
     from serving.errors import LaunchError, ServingError
@@ -118,7 +119,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     # Importing ML Metadata is slow. If it is not imported, it cannot have raised an error.
     store = sys.modules.get("ml_metadata.errors")
     of_store = () if store is None else (store.StatusError,)
-    return (PipelineError, IngestError, ServingError, LaunchError, OSError, *of_store)
+    return (PipelineError, IngestError, BatchError, ServingError, LaunchError, OSError, *of_store)
 
 
 def _message(error: Exception) -> str:

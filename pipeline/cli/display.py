@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pipeline.cli.output import new_table, print_table, say
+from pipeline.releases.answering_model import other_stable_version
 
 if TYPE_CHECKING:
     from pipeline.config.project import PipelineConfig
@@ -113,6 +114,14 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
     if summary.pushed_version is not None:
         verb = "pushed    version" if summary.newly_pushed else "serving   already version"
         say(f"{verb} {summary.pushed_version} in {summary.serving_dir}")
+        if stable := other_stable_version(config, summary.pushed_version):
+            say(f"answering {stable}")
+    elif summary.fit:
+        if summary.is_experiment and summary.failure is None:
+            say("pushed    nothing, because this is an experiment; --push pushes the model")
+        say(f"try       two-tower recommend --config {config.name} --run {summary.run_id}")
+    if batch := summary.recommendations:
+        say(f"batch     {batch['num_queries']:,} queries answered in {batch['folder']}")
     if summary.tuned_config is not None:
         say(f"tuned     {summary.tuned_config}")
     say(f"log       {log_path}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.command import command
-from pipeline.cli.options import Positive, Project, Tls
+from pipeline.cli.options import Model, Positive, Project, Tls
 from pipeline.cli.output import new_table, note, print_json, print_table, say, waiting
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def loadtest(
     if rate is None and concurrency is None:
         concurrency = _CONCURRENCY
     loaded = project.load()
-    from pipeline.cli.serve import serving_target
+    from pipeline.cli.serve import chosen_model, serving_target
     from pipeline.runs.evaluation import evaluation_queries
     from serving.clients import RetrievalClient
     from serving.clients.model import ModelChoice
@@ -74,7 +74,8 @@ def loadtest(
     model = ModelChoice(loaded.serving.model_name, version, label)
     signatures = signature or [_SIGNATURE]
     options = tls.for_client()
-    with serving_target(loaded, project.config, target) as address:
+    answering = chosen_model(loaded, project.config, Model(version), target)
+    with serving_target(loaded, answering, target) as address:
         with RetrievalClient(
             address, model.name, model_version=version, version_label=label, tls=options
         ) as client:

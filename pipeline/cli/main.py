@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.cli.batch import batch
 from pipeline.cli.clean import clean
 from pipeline.cli.compile import compile_, submit
 from pipeline.cli.config import config
@@ -29,7 +30,7 @@ _COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Set up": (init, data, config, doctor),
     "Build": (run, index, component, compile_, submit),
     "Inspect": (evaluate, skew, outcomes, clean),
-    "Serve": (serve, recommend, similar, loadtest),
+    "Serve": (serve, recommend, similar, batch, loadtest),
     "Release": (promote, rollback),
 }
 

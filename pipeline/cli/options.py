@@ -41,6 +41,21 @@ class Project:
 
 
 @dataclass(frozen=True)
+class Model:
+    """Options that name the model that answers.
+
+    Args:
+        version (N): Number of a pushed version. By default, the stable version answers, or the
+            newest one if none was promoted.
+        run (ID): Use the model of this run, even if it was refused or not pushed. The first
+            characters of the ID suffice.
+    """
+
+    version: Annotated[int | None, typer.Option(min=1)] = None
+    run: Annotated[str | None, typer.Option("--run")] = None
+
+
+@dataclass(frozen=True)
 class SharedOptions:
     """Options that several commands share, as parameters with these names.
 
@@ -50,7 +65,7 @@ class SharedOptions:
         as_json: Print JSON instead of text.
         wait_s (SECONDS): Maximum time to wait until another run of this configuration ends.
         target (HOST:PORT): gRPC address of a running server. By default, the command starts a
-            server with the newest pushed version and stops it at the end.
+            server with the model and stops it at the end.
         k: Number of candidates.
         allow (FEATURE=VALUE): Return only candidates whose feature has this value. The feature must
             be in `index.filters`. Repeat the option for more values or features.
@@ -64,7 +79,7 @@ class SharedOptions:
     wait_s: Annotated[float, typer.Option("--wait", min=0)]
     target: str
     k: Annotated[int, typer.Option("-k", min=1)]
-    allow: list[str]
+    allow: Annotated[list[str], typer.Option("--allow", "--filter")]
     model_config_file: Path
     max_rows: Positive
 

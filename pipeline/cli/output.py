@@ -25,13 +25,16 @@ class Verbosity:
     quiet = False
 
 
-def _console(*, stderr: bool = False) -> "Console":
-    """Return a console for results or, with `stderr`, for errors, warnings and progress."""
+def _console(*, stderr: bool = False, stream: TextIO | None = None) -> "Console":
+    """Return a console for results or, with `stderr`, for errors, warnings and progress.
+
+    `stream` is that of `log_to`.
+    """
     from rich.console import Console  # slow to import
 
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else _PIPE_WIDTH
-    return Console(stderr=stderr, highlight=False, width=width)
+    found = stream or (sys.stderr if stderr else sys.stdout)
+    width = None if found.isatty() else _PIPE_WIDTH
+    return Console(stderr=stderr, file=stream, highlight=False, width=width)
 
 
 def say(text: str, *, style: str | None = None) -> None:
@@ -54,9 +57,12 @@ def fail(message: str, code: int = 1) -> NoReturn:
     raise typer.Exit(code)
 
 
-def waiting(text: str) -> AbstractContextManager[Any]:
-    """Return a context that shows a spinner, unless `--quiet` is given."""
-    return nullcontext() if Verbosity.quiet else _console(stderr=True).status(text)
+def waiting(text: str, stream: TextIO | None = None) -> AbstractContextManager[Any]:
+    """Return a context that shows a spinner, unless `--quiet` is given.
+
+    Within `log_to`, `stream` is the stream that it yields.
+    """
+    return nullcontext() if Verbosity.quiet else _console(stderr=True, stream=stream).status(text)
 
 
 def print_json(content: Any) -> None:

@@ -1,16 +1,18 @@
 """`two-tower recommend` and `two-tower similar`: request candidates from the served model."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from pipeline.cli.command import command
-from pipeline.cli.options import Project, parse_filters, split_ids
+from pipeline.cli.options import Model, Project, parse_filters, split_ids
 from pipeline.cli.output import fail, new_table, note, print_json, print_table, say
 from pipeline.cli.serve import possible_k, served_model
 
 if TYPE_CHECKING:
     from pipeline.config.project import PipelineConfig
+    from pipeline.releases.answering_model import AnsweringModel
     from serving.clients.answer import Recommendations
 
 
@@ -23,6 +25,7 @@ def recommend(
     exclude: list[str] | None = None,
     allow: list[str] | None = None,
     include_seen: bool = False,
+    model: Model = Model(),
     target: str | None = None,
     as_json: bool = False,
 ) -> None:
@@ -45,29 +48,28 @@ def recommend(
         raise typer.BadParameter("give a query with --query-id, or its events with --history")
     filters = parse_filters(allow)
     loaded = project.load()
-    from pipeline.source_lookup import query_features, query_history, served_ids
+    from pipeline.source_lookup import known_query
 
-    (query_id,) = served_ids(loaded, [query_id])
-    given = served_ids(loaded, split_ids(history or []))
-    events = given if history else query_history(loaded, query_id)
-    features = query_features(loaded, query_id)
-    excluded = served_ids(loaded, split_ids(exclude)) + ([] if include_seen else events)
-    if query_id and not events and not history:
+    given = split_ids(history) if history else None
+    asked = known_query(loaded, query_id, given, split_ids(exclude), include_seen=include_seen)
+    query_id = asked.query_id
+    if query_id and not asked.history and not history:
         note(f"{query_id!r} has no events in the files, so the answer is not personal")
     if query_id and "queries" in loaded.data.queried:
         note("`queries.file` is a BigQuery query, so the request has no features of the query")
-    with served_model(loaded, project.config, target) as client:
+    with served_model(loaded, project.config, model, target) as (client, answering):
         answer = client.recommend(
             query_id,
-            history=events,
-            features=features,
-            exclude=excluded,
+            history=asked.history,
+            features=asked.features,
+            exclude=asked.exclude,
             filters=filters,
             k=possible_k(client, loaded, k),
         )
-    title = f"for {loaded.events.query_id} {query_id or '(unknown)'} with {len(events)} events"
-    query = {"query_id": query_id, "num_history": len(events), "num_excluded": len(excluded)}
-    _show_answer(loaded, answer, query, title, as_json)
+    number = len(asked.history)
+    title = f"for {loaded.events.query_id} {query_id or '(unknown)'} with {number} events"
+    query = {"query_id": query_id, "num_history": number, "num_excluded": len(asked.exclude)}
+    _show_answer(loaded, answer, answering, query, title, as_json)
 
 
 @command
@@ -76,6 +78,7 @@ def similar(
     candidate_id: str,
     k: int = 10,
     allow: list[str] | None = None,
+    model: Model = Model(),
     target: str | None = None,
     as_json: bool = False,
 ) -> None:
@@ -91,18 +94,19 @@ def similar(
     from pipeline.source_lookup import served_ids
 
     (candidate_id,) = served_ids(loaded, [candidate_id])
-    with served_model(loaded, project.config, target) as client:
+    with served_model(loaded, project.config, model, target) as (client, answering):
         answer = client.similar(candidate_id, filters=filters, k=possible_k(client, loaded, k))
     if not answer.candidate_ids:
         problem = f"the served model does not know the candidate {candidate_id!r}"
         fail(f"no candidate passes the filters, or {problem}" if filters else problem)
     title = f"similar to {loaded.events.candidate_id} {candidate_id}"
-    _show_answer(loaded, answer, {"candidate_id": candidate_id}, title, as_json)
+    _show_answer(loaded, answer, answering, {"candidate_id": candidate_id}, title, as_json)
 
 
 def _show_answer(
     config: "PipelineConfig",
     answer: "Recommendations",
+    model: "AnsweringModel",
     query: dict[str, Any],
     title: str,
     as_json: bool,
@@ -111,6 +115,8 @@ def _show_answer(
 
     Features that the model does not return are read from the catalogue.
     """
+    if model.run is None:
+        model = replace(model, version=answer.model_version)
     scores = dict(zip(answer.candidate_ids, answer.scores, strict=True))
     names = list(config.spec.catalogue_features)
     returned = [name for name in names if name in answer.fields]
@@ -127,7 +133,8 @@ def _show_answer(
             {"candidate_id": candidate_id, "score": score, **known.get(candidate_id, {})}
             for candidate_id, score in scores.items()
         ]
-        print_json({**query, "model_version": answer.model_version, "candidates": candidates})
+        version = {"model_version": model.version, "model": str(model)}
+        print_json({**query, **version, "candidates": candidates})
         return
     from rich.markup import escape
 
@@ -137,7 +144,7 @@ def _show_answer(
         cells = [escape(_text(features.get(name, ""))) for name in names]
         table.add_row(str(position), escape(candidate_id), *cells, f"{score:.3f}")
     print_table(table, title=title, ids=1)
-    say(f"model version {answer.model_version}", style="dim")
+    say(str(model), style="dim")
 
 
 def _present(fields: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from pipeline.cli.command import command
 from pipeline.cli.options import Project, Tls
 from pipeline.cli.outcomes import Joined
 from pipeline.cli.output import fail, print_json, say, waiting
-from pipeline.cli.serve import fail_without_push, model_config_path, pushed_versions, require_local
+from pipeline.cli.serve import fail_without_push, require_local
+from pipeline.releases.answering_model import model_config_path, pushed_versions
 
 if TYPE_CHECKING:
     from pipeline.config.project import PipelineConfig

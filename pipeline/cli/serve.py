@@ -5,12 +5,24 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NoReturn
+
+import typer
 
 from components import files
 from pipeline.cli.command import command
-from pipeline.cli.options import Project
-from pipeline.cli.output import fail, note, waiting
+from pipeline.cli.options import Model, Project
+from pipeline.cli.output import fail, log_to, note, waiting
+from pipeline.releases.answering_model import (
+    AnsweringModel,
+    answering_model,
+    answering_version,
+    model_config_path,
+    pushed_versions,
+    stable_version,
+)
+from pipeline.releases.release import STABLE
 
 if TYPE_CHECKING:
     from pipeline.config.project import PipelineConfig
@@ -53,40 +65,67 @@ def serve(
     else:
         what = loaded.serving_dir
         served = [f"--model_name={loaded.serving.model_name}", f"--model_base_path={what}"]
+    pushed = pushed_versions(loaded.serving_dir)
+    version, reason = answering_version(loaded, pushed) if pushed else (None, "")
+    asked = f" to requests for the label {STABLE}" if reason == STABLE else ""
     note(f"serving {what} as {loaded.serving.model_name}; stop with Ctrl-C")
     if request_log is not None:
         served.append(f"--request_log_folder={request_log.absolute()}")
+    if version is not None:
+        note(f"version {version} answers{asked}, because it is the {reason} one")
     listen = [f"--port={port}", f"--rest_api_port={rest_port}", f"--bind_address={bind_address}"]
     # The server replaces this process, so it receives signals and sets the exit status.
     os.execv(sys.executable, [sys.executable, "-m", "serving.server", *listen, *served])
 
 
-def model_config_path(config: "PipelineConfig") -> Path:
-    """Return the default path of the model config file, next to the folder of the versions."""
-    return Path(config.serving_dir).parent / "models.config"
+def chosen_model(
+    config: "PipelineConfig", config_name: str, options: Model, target: str | None
+) -> AnsweringModel | None:
+    """Return the model that `options` name, or None if the server `target` answers.
+
+    `config_name` is `--config`, for messages.
+    """
+    if target is not None:
+        if options.run is not None:
+            raise typer.BadParameter("--run cannot be combined with --target")
+        return None
+    return local_model(config, config_name, options, _OR_TARGET)
+
+
+def local_model(
+    config: "PipelineConfig", config_name: str, options: Model, alternative: str = ""
+) -> AnsweringModel:
+    """Return the model that `options` name, which is on this machine."""
+    require_local(config, alternative)
+    if options.run is not None:
+        log_path = config.run_dir / "logs" / "models.log"
+        with log_to(log_path) as terminal, waiting("finding the model", terminal):
+            return answering_model(config, run=options.run)
+    if options.version is None and not pushed_versions(config.serving_dir):
+        fail_without_push(config, config_name, alternative)
+    return answering_model(config, options.version)
 
 
 @contextmanager
-def serving_target(config: "PipelineConfig", config_name: str, target: str | None) -> Iterator[str]:
-    """Yield the gRPC address of a model server, which is started and stopped if `target` is None.
+def serving_target(
+    config: "PipelineConfig", model: AnsweringModel | None, target: str | None
+) -> Iterator[str]:
+    """Yield the gRPC address of a model server; if `target` is None, one is started and stopped.
 
-    The started server has the last pushed version. `config_name` is `--config`, for messages.
+    The started server has only `model`.
     """
     from serving.launcher import running_model_server
 
-    if target is not None:
-        yield target
+    if model is None or target is not None:
+        yield str(target)
         return
-    require_local(config, _OR_TARGET)
-    if not pushed_versions(config.serving_dir):
-        fail_without_push(config, config_name, _OR_TARGET)
     with ExitStack() as stack:
+        base = stack.enter_context(TemporaryDirectory(prefix="answering_model_"))
+        os.symlink(os.path.abspath(model.path), f"{base}/{model.version or 1}")
         with waiting("starting the model server"):
             server = stack.enter_context(
                 running_model_server(
-                    config.serving_dir,
-                    config.serving.model_name,
-                    timeout_s=config.serving.startup_timeout_s,
+                    base, config.serving.model_name, timeout_s=config.serving.startup_timeout_s
                 )
             )
         yield server.grpc_target
@@ -94,22 +133,32 @@ def serving_target(config: "PipelineConfig", config_name: str, target: str | Non
 
 @contextmanager
 def served_model(
-    config: "PipelineConfig", config_name: str, target: str | None
-) -> Iterator["RetrievalClient"]:
-    """Yield a client that is connected to the server of `serving_target`."""
+    config: "PipelineConfig", config_name: str, options: Model, target: str | None
+) -> Iterator[tuple["RetrievalClient", AnsweringModel]]:
+    """Yield a client, and the model that answers it.
+
+    The model of a server `target` has the version in `options` or, after a promotion, the label
+    `stable`.
+    """
     from serving.clients.grpc_client import RetrievalClient
 
+    model = chosen_model(config, config_name, options, target)
+    label, version = None, options.version
+    if model is None and version is None and stable_version(config) is not None:
+        label = STABLE
     with (
-        serving_target(config, config_name, target) as address,
+        serving_target(config, model, target) as address,
         RetrievalClient(
             address,
             config.serving.model_name,
+            model_version=version,
+            version_label=label,
             timeout_s=config.serving.request_timeout_s,
             query_id_name=config.events.query_id,
             candidate_id_name=config.events.candidate_id,
         ) as client,
     ):
-        yield client
+        yield client, model or AnsweringModel(address, version, label or "")
 
 
 def possible_k(client: "RetrievalClient", config: "PipelineConfig", k: int) -> int:
@@ -130,15 +179,6 @@ def require_local(config: "PipelineConfig", alternative: str = "") -> None:
             f"`serving.directory` {config.serving_dir} is not a folder of this machine; copy or "
             f"mount it and pass `--set serving.directory=FOLDER`{alternative}"
         )
-
-
-def pushed_versions(folder: str) -> list[int]:
-    """Return the numbers of the complete versions in a folder, oldest first."""
-    return sorted(
-        int(name)
-        for name in files.list_folder(folder)
-        if name.isascii() and name.isdecimal() and files.exists(f"{folder}/{name}/saved_model.pb")
-    )
 
 
 def fail_without_push(

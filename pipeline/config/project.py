@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
+from components.batch_recommender.config import BatchConfig
 from components.drift_gate.config import DistanceConfig, DriftConfig, SkewConfig
 from components.index_builder.config import IndexConfig
 from components.interactions.config import DataConfig, IngestConfig, Source, SplitConfig
@@ -104,6 +105,7 @@ class PipelineConfig(Settings):
     index: IndexConfig = Field(default_factory=IndexConfig)
     skew: SkewConfig = Field(default_factory=SkewConfig)
     serving: ServingConfig = Field(default_factory=ServingConfig)
+    batch: BatchConfig = Field(default_factory=BatchConfig)
     data_schema: SchemaConfig = Field(default_factory=SchemaConfig, alias="schema")
     beam: BeamConfig = Field(default_factory=BeamConfig)
     metadata: MetadataConfig = Field(default_factory=MetadataConfig)
@@ -189,6 +191,12 @@ class PipelineConfig(Settings):
                     f"`index.filters: {name}` adds an input {ALLOW_PREFIX + name!r}, but a query "
                     "feature or an ID already has that name; rename it"
                 )
+        if self.batch.enabled and self.batch.k > self.index.k:
+            raise ValueError(
+                f"`batch.k` must be at most `index.k: {self.index.k}`, got {self.batch.k}"
+            )
+        for name in self.batch.filters:
+            _check_known("batch.filters", "features in `index.filters`", name, self.index.filters)
         if len(set(self.index.filters)) < len(self.index.filters):
             raise ValueError("`index.filters` names a feature twice")
 

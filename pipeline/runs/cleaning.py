@@ -17,6 +17,7 @@ from ml_metadata.proto import metadata_store_pb2
 
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import CleaningError
+from pipeline.releases.answering_model import CANDIDATES_FOLDER
 from pipeline.releases.model_config_file import ModelConfigFile
 from pipeline.runs.history import DONE_STATES, RunHistory, RunRecord
 from pipeline.runs.metadata import PIPELINE_TYPE, RUN_TYPE, Artifact, component_of, executions_of
@@ -188,11 +189,14 @@ class _Project:
             if artifact.state == Artifact.LIVE
             and artifact.custom_properties["blessed"].int_value == 1
         } & self.artifacts.keys()
+        pushed = {artifact.id for artifact in self._of_type("PushedModel")}
         for record in reversed(self.records):
-            # A run has the model if it trained it or took it from the cache.
+            # A run has the model if it trained it or took it from the cache. Models that were not
+            # pushed are not compared with.
             if record.command == "run" and blessed:
                 _, made = self.executions_and_artifacts([record.run_id], outputs_only=True)
-                if max(blessed) in made:
+                has_pushed = record.summary.get("pushed_version") is not None or pushed & made
+                if blessed & made and has_pushed:
                     return {record.run_id}
         return set()
 
@@ -242,11 +246,14 @@ class _Project:
                 yield Removable(str(folder), "working folder", _size(folder))
 
     def logs(self, kept: Collection[str]) -> Iterator[Removable]:
-        """Yield the logs of runs that are not kept."""
+        """Yield the logs of runs that are not kept, and the models built to inspect them."""
         for record in self.records:
             log = self._run_dir / "logs" / f"{record.run_id}.log"
             if record.run_id not in kept and log.is_file():
                 yield Removable(str(log), "log", log.stat().st_size)
+            model = self._run_dir / CANDIDATES_FOLDER / record.run_id
+            if record.run_id not in kept and model.is_dir():
+                yield Removable(str(model), "working folder", _size(model))
 
     def _of_type(self, name: str) -> list[Artifact]:
         return [artifact for artifact in self.artifacts.values() if artifact.type == name]

@@ -17,53 +17,48 @@ from models.input.raw_examples import read_timelines, split_files
 from models.towers.saved_towers import SavedTowers
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import EvaluationError
-from pipeline.runs.metadata import (
-    RUN_TYPE,
-    Artifact,
-    executions_of,
-    has_metadata,
-    open_store,
-    outputs_of,
-)
+from pipeline.runs.history import experiments_of
+from pipeline.runs.metadata import RUN_TYPE, has_metadata, open_store
+from pipeline.runs.results import live_outputs
 from serving.clients.model import decode_text
 from serving.clients.query import Query
 
 
-def newest_output(config: PipelineConfig, component: str, key: str) -> str:
+def newest_output(
+    config: PipelineConfig, component: str, key: str, *, experiments: bool = False
+) -> str:
     """Return the URI of one output of the newest run that wrote or reused it.
 
     Raises:
         EvaluationError: No run of this project has such an output.
     """
-    return newest_run_outputs(config, {component: key})[component]
+    return newest_run_outputs(config, {component: key}, experiments=experiments)[component]
 
 
-def newest_run_outputs(config: PipelineConfig, keys: Mapping[str, str]) -> dict[str, str]:
+def newest_run_outputs(
+    config: PipelineConfig, keys: Mapping[str, str], *, experiments: bool = False
+) -> dict[str, str]:
     """Return the URIs of outputs of the newest run that wrote or reused all of them.
 
     `keys` has the output key by component name, and the result has the URI by component name.
+    Experiments only count if `experiments` is true.
 
     Raises:
         EvaluationError: No run of this project has all outputs.
     """
-    root = config.run_dir / "artifacts"
-    folders = {name: os.path.join(str(root), name, key, "") for name, key in keys.items()}
     if has_metadata(config):
         store = open_store(config)
         try:
             runs = store.get_contexts_by_type(RUN_TYPE)
         except errors.NotFoundError:
             runs = []
+        ignored = set() if experiments else experiments_of(config)
         for run in sorted(runs, key=lambda context: context.id, reverse=True):
-            found = {
-                name: str(artifact.uri)
-                for artifact in outputs_of(store, executions_of(store, RUN_TYPE, run.name))
-                if artifact.state == Artifact.LIVE and os.path.exists(artifact.uri)
-                for name in keys
-                if artifact.uri.startswith(folders[name])
-            }
-            if len(found) == len(keys):
-                return found
+            if run.name in ignored:
+                continue
+            outputs = live_outputs(config, store, run.name)
+            if keys.items() <= outputs.keys():
+                return {name: str(outputs[name, key].uri) for name, key in keys.items()}
     raise EvaluationError(
         f"no run of {config.name} has the outputs of {', '.join(keys)}. Run "
         f"`two-tower run --config {config.name}` first"
@@ -116,8 +111,8 @@ def evaluate_model(config: PipelineConfig, model_dir: str | None = None) -> dict
         EvaluationError: The model or the data of a run is missing, or the model does not accept the
             queries of this configuration.
     """
-    examples = newest_output(config, "TimelineExampleGen", "examples")
-    folder = model_dir or newest_output(config, "Trainer", "model")
+    examples = newest_output(config, "TimelineExampleGen", "examples", experiments=not model_dir)
+    folder = model_dir or newest_output(config, "Trainer", "model", experiments=True)
     candidates = (folder, path_utils.serving_model_dir(folder))
     directory = next(
         (p for p in candidates if files.exists(os.path.join(p, "saved_model.pb"))), None

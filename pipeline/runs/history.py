@@ -18,6 +18,8 @@ from ml_metadata.proto import metadata_store_pb2
 
 from components.interactions.spans.pattern import span_kind
 from pipeline.config.project import PipelineConfig
+from pipeline.errors import UnknownRunError
+from pipeline.runs.lock import is_locked
 from pipeline.runs.metadata import (
     NODE_TYPE,
     PIPELINE_TYPE,
@@ -42,8 +44,16 @@ _FAILED_STATES = frozenset({Execution.FAILED, Execution.CANCELED})
 _NUMBERS = ("started_s", "ended_s")
 # Attributes of `InputState` that a record contains too.
 _INPUTS = ("span", "catalogue", "files", "settings")
-# Properties that `to_json` omits: the summary, and hashes that only later runs compare.
-_INTERNAL = ("catalogue", "files", "settings", "summary")
+# Properties that `to_json` omits: the summary, all settings, and hashes that later runs compare.
+_INTERNAL = ("catalogue", "files", "settings", "summary", "configuration")
+
+# Properties that are stored as JSON, and their values in records of earlier releases.
+_JSON_PROPERTIES = {
+    "summary": "{}",
+    "overrides": "[]",
+    "is_experiment": "false",
+    "configuration": "{}",
+}
 
 RunState = Literal["running", "complete", "refused", "failed", "killed"]
 
@@ -61,7 +71,7 @@ class RunRecord:
         config: Name of the configuration.
         run_id: ID of the run in ML Metadata.
         command: `run` or `index`.
-        state: `complete`: the model is served; `refused`: a gate refused it; `killed`: the process
+        state: `complete`: the model is served or, in an experiment, could be; `refused`: a gate refused it; `killed`: the process
             ended without recording a result. A run of another orchestrator is `complete` if its
             Pusher has succeeded, and `killed` after a day without a change.
         started_s: Start time in seconds since 1970.
@@ -75,6 +85,9 @@ class RunRecord:
         overrides: The overrides of settings with `--set`, and `--span` in the same form; unknown for
             runs of other orchestrators.
         host: Host name of the machine; empty for a run of another orchestrator.
+        name: The name of the experiment, from `--name`.
+        is_experiment: Whether the run must not push its model.
+        configuration: All settings with which the run was made; empty if they are unknown.
     """
 
     config: str
@@ -91,6 +104,9 @@ class RunRecord:
     summary: Mapping[str, Any] = field(default_factory=dict)
     host: str = ""
     overrides: list[str] = field(default_factory=list)
+    name: str = ""
+    is_experiment: bool = False
+    configuration: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON-serializable data, with the main results of its summary."""
@@ -109,9 +125,9 @@ class RunHistory:
         self._config = config
 
     def begin(
-        self, run_id: str, command: str, inputs: InputState | None, overrides: Sequence[str] = ()
+        self, run_id: str, command: str, inputs: InputState | None, **about: Any
     ) -> RunRecord:
-        """Record the start of a run with its overrides and, if known, the state of its inputs.
+        """Record the start of a run with other attributes and, if known, the state of its inputs.
 
         The caller must hold the run lock. So earlier runs of this machine have ended, and the state
         of those that are still recorded as `running` is changed to `killed`.
@@ -124,7 +140,7 @@ class RunHistory:
             RunRecord(self._config, run_id, command),
             started_s=time.time(),
             host=socket.gethostname(),
-            overrides=list(overrides),
+            **about,
             **known,
         )
 
@@ -153,12 +169,12 @@ class RunHistory:
     def since_last_complete(self) -> tuple[RunRecord | None, list[RunRecord]]:
         """Return the newest complete run, or None, and the complete index refreshes after it.
 
-        Runs of other orchestrators are ignored, because they do not record the state of their
+        Experiments are ignored, and runs of other orchestrators are ignored, because they do not record the state of their
         inputs.
         """
         last, refreshes = None, []
         for record in _in_order(self._recorded()):
-            if record.state != "complete":
+            if record.state != "complete" or record.is_experiment:
                 continue
             if record.command == "index":
                 refreshes.append(record)
@@ -244,6 +260,36 @@ class RunHistory:
         return record
 
 
+def records_of(config: PipelineConfig) -> list[RunRecord]:
+    """Return all runs of a project, oldest first; empty if there has been none."""
+    if not has_metadata(config):
+        return []
+    history = RunHistory(open_store(config), config.name)
+    return history.records(is_locked=is_locked(config.run_dir))
+
+
+def experiments_of(config: PipelineConfig) -> set[str]:
+    """Return the IDs of the experiments of a project."""
+    return {record.run_id for record in records_of(config) if record.is_experiment}
+
+
+def find_run(config: PipelineConfig, run_id: str) -> RunRecord:
+    """Return the run with an ID, which may be given by its first characters.
+
+    Raises:
+        UnknownRunError: There is no such run, or there are several.
+    """
+    found = [record for record in records_of(config) if record.run_id.startswith(run_id)]
+    if not found:
+        raise UnknownRunError(
+            f"there is no run {run_id!r} of {config.name}; `two-tower runs` lists them"
+        )
+    if len(found) > 1:
+        ids = ", ".join(record.run_id for record in found[-5:])
+        raise UnknownRunError(f"{len(found)} runs of {config.name} begin with {run_id!r}: {ids}")
+    return found[0]
+
+
 def refreshed_through(config: PipelineConfig) -> int | None:
     """Return the newest span of the catalogue that is being served.
 
@@ -283,6 +329,6 @@ def _read(context: Context) -> RunRecord:
         for name, value in context.properties.items()
         if name in known
     }
-    values["summary"] = json.loads(values.get("summary") or "{}")
-    values["overrides"] = json.loads(values.get("overrides") or "[]")
+    for name, missing in _JSON_PROPERTIES.items():
+        values[name] = json.loads(values.get(name) or missing)
     return RunRecord(**values)

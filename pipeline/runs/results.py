@@ -8,6 +8,7 @@ from typing import Any
 
 from ml_metadata import MetadataStore
 
+from pipeline.config.project import PipelineConfig
 from pipeline.runs.history import RunRecord
 from pipeline.runs.metadata import (
     PIPELINE_TYPE,
@@ -19,7 +20,6 @@ from pipeline.runs.metadata import (
     outputs_of,
 )
 
-# The outputs of a resolver are artifacts of earlier runs.
 _RESOLVER = "Resolver"
 # Names of custom properties and files. The modules that define them are slow to import.
 _LAST_SPAN = "last_span"
@@ -49,6 +49,21 @@ def component_executions(store: MetadataStore, config: str, run_id: str) -> list
         for number, execution in sorted(found.items())
         if number in pipeline
     ]
+
+
+def live_outputs(
+    config: PipelineConfig, store: MetadataStore, run_id: str
+) -> dict[tuple[str, str], Artifact]:
+    """Return the outputs of a run that still exist, by component and output key."""
+    root = config.run_dir / "artifacts"
+    pipeline = executions_of(store, PIPELINE_TYPE, config.name).keys()
+    found = {}
+    for artifact in outputs_of(store, _executions(store, run_id, pipeline)):
+        path = Path(artifact.uri)
+        if artifact.state == Artifact.LIVE and path.is_relative_to(root) and path.exists():
+            component, key = path.relative_to(root).parts[:2]
+            found[component, key] = artifact
+    return found
 
 
 def with_results(store: MetadataStore, records: Sequence[RunRecord]) -> list[RunRecord]:
@@ -98,17 +113,21 @@ def _made_in(
     `pipeline` contains the IDs of the project's executions, because other projects in the database
     may have runs with the same ID.
     """
-    executions = [
-        number
-        for number, execution in executions_of(store, RUN_TYPE, run_id).items()
-        if number in pipeline and execution.type.rpartition(".")[2] != _RESOLVER
-    ]
     found: dict[str, list[Artifact]] = {}
-    for artifact in outputs_of(store, executions):
+    for artifact in outputs_of(store, _executions(store, run_id, pipeline)):
         # Skip the Examples of Transform, which have no span.
         if artifact.type != "Examples" or _LAST_SPAN in artifact.custom_properties:
             found.setdefault(artifact.type, []).append(artifact)
     return found
+
+
+def _executions(store: MetadataStore, run_id: str, pipeline: Collection[int]) -> list[int]:
+    """Return the executions of a run except those of resolvers, which output earlier artifacts."""
+    return [
+        number
+        for number, execution in executions_of(store, RUN_TYPE, run_id).items()
+        if number in pipeline and execution.type.rpartition(".")[2] != _RESOLVER
+    ]
 
 
 def _evaluated(evaluation: Artifact) -> dict[str, Any]:

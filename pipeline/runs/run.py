@@ -32,12 +32,18 @@ class Observer(Protocol):
 
 
 def run(
-    config: PipelineConfig, run_id: str, observer: Observer, *, fresh: bool = False
+    config: PipelineConfig,
+    run_id: str,
+    observer: Observer,
+    *,
+    fresh: bool = False,
+    push: bool = True,
 ) -> RunSummary:
     """Run the pipeline until it ends or a component fails, and return a summary.
 
     The caller must hold the run lock. A `fresh` run ignores the cache and the checkpoints of a
-    killed run. If a component failed, the summary has a `failure`.
+    killed run. Without `push`, it is an experiment, whose model is not served. If a component
+    failed, the summary has a `failure`.
 
     Raises:
         ConfigError: A file in the configuration is missing.
@@ -45,7 +51,9 @@ def run(
     """
     if fresh:
         shutil.rmtree(config.run_dir / "checkpoints", ignore_errors=True)
-    summary = _run(config, create_pipeline(config, enable_cache=not fresh), run_id, observer)
+    pipeline = create_pipeline(config, enable_cache=not fresh, push=push)
+    summary = _run(config, pipeline, run_id, observer)
+    summary.is_experiment = not push
     if not summary.fit:  # The run ended earlier, for a reason that is reported.
         return summary
     events = config.events

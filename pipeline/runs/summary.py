@@ -13,6 +13,7 @@ from tfx.types import Artifact
 
 from components import files
 from components.artifacts import TRIALS_FILE
+from components.batch_recommender.recommend import REPORT_FILE as BATCH_REPORT_FILE
 from components.blessed_models.resolvers import MODEL_BLESSING_KEY
 from components.drift_gate.component import REPORT_FILE as DRIFT_REPORT_FILE
 from components.errors import (
@@ -39,6 +40,7 @@ class RunSummary:
         config: Name of the configuration.
         run_id: ID of the run in ML Metadata.
         serving_dir: Base path of the served versions.
+        is_experiment: Whether the run must not push its model.
         metrics: Metrics by ranker, with the configured `evaluation.exclude_seen`.
         metrics_other: Metrics by ranker, with the opposite value of `evaluation.exclude_seen`.
         evaluation: The complete evaluation report.
@@ -50,6 +52,7 @@ class RunSummary:
         pushed_version: Version that contains the model of this run, or None.
         newly_pushed: Whether this run pushed the version; False if an earlier run did.
         index: The index report.
+        recommendations: The report of BatchRecommender, and its folder; empty if it did not run.
         drift: The report of the drift gate; empty if spans are not compared.
         warnings: Problems of the data that did not end the run, and settings without effect.
         num_below_min_rating: Number of events that `events.min_rating` excluded.
@@ -68,6 +71,7 @@ class RunSummary:
     config: str
     run_id: str
     serving_dir: str
+    is_experiment: bool = False
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     metrics_other: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
@@ -77,6 +81,7 @@ class RunSummary:
     pushed_version: int | None = None
     newly_pushed: bool = False
     index: Mapping[str, Any] = field(default_factory=dict)
+    recommendations: Mapping[str, Any] = field(default_factory=dict)
     drift: Mapping[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     num_below_min_rating: int = 0
@@ -140,6 +145,10 @@ class RunSummary:
         if pushed is not None and pushed.get_int_custom_property("pushed") == 1:
             self.pushed_version = int(pushed.get_string_custom_property("pushed_version"))
             self.newly_pushed = pushed.get_int_custom_property(NEWLY_PUSHED_PROPERTY) == 1
+        key = "recommendations"
+        if batch := _report(outcomes, "BatchRecommender", key, BATCH_REPORT_FILE):
+            folder = _output(outcomes, "BatchRecommender", key)
+            self.recommendations = {**batch, "folder": folder and folder.uri}
         self.gates = self._gates(outcomes)
         self.total_seconds = round(time.time() - float(psutil.Process().create_time()), 1)
 

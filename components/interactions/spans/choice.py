@@ -126,7 +126,7 @@ def check_empty_spans(chosen: ChosenSpans | None, with_events: Container[int]) -
         earlier = [found for found in chosen.interactions if found not in empty]
         if earlier:
             last = chosen.show(earlier[-1].span)
-            remedy += f", or run as of {last} with `--set events.spans.last={last}`"
+            remedy += f", or run as of {last} with `--span {last}`"
     versions = ["" if s.version is None else f" (version {s.version})" for s in empty]
     shown = [chosen.show(s.span) + version for s, version in zip(empty, versions, strict=True)]
     raise MissingSpanError(

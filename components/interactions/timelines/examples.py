@@ -49,13 +49,8 @@ class TimelineEncoder:
             self._events[RATING_KEY] = events[RATING_KEY].combine_chunks()
         if spec.columns.event_type:
             self._events[EVENT_TYPE_KEY] = events[EVENT_TYPE_KEY].combine_chunks()
-        ids = self._queries.dictionary
-        if queries is None:
-            found = np.full(len(ids), -1)
-        else:
-            known = queries[spec.query_id].combine_chunks()
-            found = pc.index_in(ids, value_set=known).fill_null(-1).to_numpy(zero_copy_only=False)
-        self._features = feature_lists(queries, spec.query_features, found.astype(np.int64))
+        found = _rows_of(self._queries.dictionary, queries, spec.query_id)
+        self._features = feature_lists(queries, spec.query_features, found)
         # One flag per distinct query.
         self.without_features = found < 0
 
@@ -113,6 +108,26 @@ def candidate_batches(
         columns[spec.candidate_id] = single_lists(some.cast(pa.binary()))
         mine = rows[first : first + batch_rows]
         yield record_batch(columns | feature_lists(catalogue, spec.catalogue_features, mine))
+
+
+def query_batch(spec: FeatureSpec, ids: Any, queries: pa.Table | None) -> pa.RecordBatch:
+    """Return queries without events, with the features that a table has for them.
+
+    `ids` are strings without nulls [n]. The table may lack some of the features.
+    """
+    names = () if queries is None else queries.schema.names
+    features = {name: f for name, f in spec.query_features.items() if name in names}
+    found = feature_lists(queries, features, _rows_of(ids, queries, spec.query_id))
+    own = {spec.query_id: single_lists(ids.cast(pa.binary()))}
+    return record_batch(_empty_columns(spec, len(ids)) | own | found)
+
+
+def _rows_of(ids: Any, rows: pa.Table | None, key: str) -> npt.NDArray[np.int64]:
+    """Return the row of each ID; negative if a table has none."""
+    if rows is None:
+        return np.full(len(ids), -1)
+    found = pc.index_in(ids, value_set=rows[key].combine_chunks()).fill_null(-1)
+    return np.asarray(found.to_numpy(zero_copy_only=False), np.int64)
 
 
 def example_types(spec: FeatureSpec) -> dict[str, pa.DataType]:

@@ -193,6 +193,16 @@ def test_the_run_of_the_last_blessed_model_stays(runs: Runs) -> None:
     assert runs.plan(1).kept_runs == ("1", "3")
 
 
+def test_the_blessed_model_of_an_experiment_is_not_compared_with(runs: Runs) -> None:
+    runs.run("1", 11)
+    runs.run("2", 12, blessed=0)
+    history = RunHistory(runs.store, runs.name)
+    record = history.begin("3", "run", None, is_experiment=True)
+    runs.fit("3")
+    history.end(record, "complete", "", {})
+    assert runs.plan(1).kept_runs == ("1", "3")
+
+
 def test_runs_are_ordered_by_their_start_and_not_by_their_id(runs: Runs) -> None:
     runs.dag_run("scheduled__2026-11-21T00:00:00+00:00", 11)
     time.sleep(0.002)  # ML Metadata counts in milliseconds
