@@ -34,7 +34,7 @@ def run_pipeline(
         fresh: Whether to ignore cached results.
         program: Python code that starts the `two-tower` command.
     """
-    command = [sys.executable, "-c", program, "run", "--config", config, "--json"]
+    command = [sys.executable, "-c", program, "run", "--config", config, "--push", "--json"]
     command += ["--fresh"] if fresh else []
     for setting in (f"runs={runs}", *settings):
         command += ["--set", setting]

@@ -26,19 +26,17 @@ _OUTPUTS = (_Event.OUTPUT, _Event.DECLARED_OUTPUT)
 
 
 class NewestBlessedModelStrategy(ResolverStrategy):
-    """Resolve the newest blessed model that was pushed, which an index refresh serves again.
+    """Resolve the newest blessed model, which an index refresh serves again.
 
-    A gate after the evaluation may have refused a newer one, for example because of its catalogue.
-    The Examples of its evaluation and the report of their ingestion are resolved with it, because
-    they are not always the newest ones.
+    Here and below, only models that were pushed count. A newer one may belong to an experiment, or
+    a gate after the evaluation may have refused it, for example because of its catalogue. The
+    Examples of its evaluation and the report of their ingestion are resolved with it, because they
+    are not always the newest ones.
     """
 
     def resolve_artifacts(self, store: MetadataStore, input_dict: Artifacts) -> Artifacts:
         """Return one artifact per channel, or empty channels if no blessed model was pushed."""
-        pushed = {found.id for found in store.get_artifacts_by_type(PushedModel.TYPE_NAME)}
-        given = _related(store, pushed, _OUTPUTS, _INPUTS)
-        blessings = [found for found in input_dict[MODEL_BLESSING_KEY] if found.id in given]
-        for model, blessing in _blessed({**input_dict, MODEL_BLESSING_KEY: blessings})[:1]:
+        for model, blessing in _blessed(store, input_dict)[:1]:
             evaluated = _related(store, {blessing.id}, _OUTPUTS, _INPUTS)
             examples = [found for found in input_dict[EXAMPLES_KEY] if found.id in evaluated][:1]
             ingested = _related(store, {found.id for found in examples}, _OUTPUTS, _OUTPUTS)
@@ -63,7 +61,7 @@ class LastBlessedModelStrategy(ResolverStrategy):
     def resolve_artifacts(self, store: MetadataStore, input_dict: Artifacts) -> Artifacts:
         """Return the model and its blessing, or empty channels if there is none."""
         current = {model.id for model in input_dict[CURRENT_KEY]}
-        others = [found for found in _blessed(input_dict) if found[0].id not in current]
+        others = [found for found in _blessed(store, input_dict) if found[0].id not in current]
         return _resolved(input_dict, others[:1])
 
 
@@ -82,7 +80,7 @@ class PreviousBlessedModelStrategy(ResolverStrategy):
         """Return the model and its blessing, or empty channels if there is none."""
         current = {examples.id for examples in input_dict[EXAMPLES_KEY]}
         others = {}
-        for model, blessing in _blessed(input_dict):
+        for model, blessing in _blessed(store, input_dict):
             fitted_on = _related(store, {model.id}, (_Event.OUTPUT,), (_Event.INPUT,))
             if not current & fitted_on:
                 span, held_out = _of_ingestion(store, fitted_on)
@@ -92,12 +90,14 @@ class PreviousBlessedModelStrategy(ResolverStrategy):
         return _resolved(input_dict, [] if found is None else [others[found]])
 
 
-def _blessed(input_dict: Artifacts) -> list[tuple[Artifact, Artifact]]:
-    """Return each blessed model with its blessing, newest first."""
+def _blessed(store: MetadataStore, input_dict: Artifacts) -> list[tuple[Artifact, Artifact]]:
+    """Return each blessed model that was pushed with its blessing, newest first."""
+    pushed = {found.id for found in store.get_artifacts_by_type(PushedModel.TYPE_NAME)}
+    given = _related(store, pushed, _OUTPUTS, _INPUTS)
     blessings = {
         blessing.get_int_custom_property(ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY): blessing
         for blessing in input_dict[MODEL_BLESSING_KEY]
-        if model_utils.is_model_blessed(blessing)
+        if blessing.id in given and model_utils.is_model_blessed(blessing)
     }
     models = sorted(input_dict[MODEL_KEY], key=lambda model: int(model.id), reverse=True)
     return [(model, blessings[model.id]) for model in models if model.id in blessings]

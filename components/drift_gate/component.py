@@ -116,7 +116,7 @@ def DriftGate(
         if gate.is_refused:
             raise DriftError(
                 f"{message}. Fix the data, or accept it as the new reference with "
-                "`--set drift.action=warn`",
+                "`--set drift.action=warn --push`",
                 report,
             )
     folder = new_folder(settings.profiles, newest) if settings.profiles else profile.uri

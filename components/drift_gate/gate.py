@@ -167,7 +167,7 @@ class Gate:
         if not self._may_lack_profiles:
             raise LostProfileError(
                 f"{message}. Put the folder back, or run once without it with "
-                "`--set drift.action=warn`"
+                "`--set drift.action=warn --push`"
             )
         log.warning(message)
         return None

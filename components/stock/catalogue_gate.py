@@ -40,7 +40,7 @@ def check_candidates(model_path: str, served_path: str, max_removed: float) -> N
             f"service yet: {_show(added)}\n"
             f"The version in service is {served_path}\n"
             "To change this: check that the catalogue is complete and spells its IDs as before. If "
-            f"the change is intended, accept it once with {_OVERRIDE}."
+            f"the change is intended, accept it once with {_OVERRIDE} (and --push in a run)."
         )
 
 
@@ -59,7 +59,8 @@ def _read_ids(model_path: str) -> Any:
     raise CatalogueRefusedError(
         "the catalogue gate refused the push: the candidates of the new model are compared with "
         f"those in service (candidates.max_removed), but {path} cannot be read: {reason}\n"
-        f"To change this: restore the file, or push without the comparison: {_OVERRIDE}."
+        f"To change this: restore the file, or push without the comparison: {_OVERRIDE} (and "
+        "--push in a run)."
     )
 
 

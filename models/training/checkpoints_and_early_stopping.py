@@ -1,5 +1,6 @@
 """The Keras callback that saves checkpoints, resumes from them and stops early."""
 
+import datetime
 import logging
 import math
 import shutil
@@ -43,7 +44,8 @@ class FitState(tf_keras.callbacks.Callback):
         self._directory = directory
         self._training = training
         self._measure = measure
-        self._saved_at = time.monotonic()
+        self._saved_at = self._began_at = time.monotonic()
+        self._first_epoch = 0
         self._epoch = tf.Variable(0, dtype=tf.int64)
         self._best_value = tf.Variable(-math.inf, dtype=tf.float64)
         self._epochs_since_best = tf.Variable(0, dtype=tf.int64)
@@ -82,9 +84,14 @@ class FitState(tf_keras.callbacks.Callback):
         patience = self._training.early_stopping_patience
         return bool(patience and int(self._epochs_since_best) >= patience)
 
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Start to measure the time of an epoch."""
+        self._began_at, self._first_epoch = time.monotonic(), self.epochs_done
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Save the best weights and the state; stop training when the patience is exhausted."""
-        logs = dict(logs or {})
+        # Callbacks share the logs, so the metric is also written for TensorBoard.
+        logs = {} if logs is None else logs
         self._epoch.assign(epoch + 1)
         value = -logs["val_loss"] if "val_loss" in logs else None
         if self._measure is not None:
@@ -104,7 +111,10 @@ class FitState(tf_keras.callbacks.Callback):
             self._saved_at = time.monotonic()
         done, total = epoch + 1, self._training.epochs
         values = "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
-        progress.info("epoch %d/%d  %s", done, total, values, extra={"fraction": done / total})
+        seconds = (time.monotonic() - self._began_at) / (done - self._first_epoch)
+        left = f"at most {datetime.timedelta(seconds=round(seconds * (total - done)))} left"
+        extra = {"fraction": done / total}
+        progress.info("epoch %d/%d  %s  %s", done, total, values, left, extra=extra)
         if self.stopped_early:
             self.model.stop_training = True
 

@@ -13,7 +13,7 @@ import typer
 from pipeline.cli.command import command
 from pipeline.cli.options import Project, span_override
 from pipeline.cli.output import Verbosity, fail, log_to, note, print_json, say
-from pipeline.cli.serve import pushed_versions
+from pipeline.releases.answering_model import other_stable_version, pushed_versions
 
 if TYPE_CHECKING:
     from pipeline.config.project import PipelineConfig
@@ -35,31 +35,41 @@ def run(
     span: str | None = None,
     fresh: bool = False,
     force: bool = False,
+    name: str = "",
+    push: Annotated[bool | None, typer.Option("--push/--no-push", show_default=False)] = None,
     wait_s: float = 0.0,
     detailed_exit_code: bool = False,
     as_json: bool = False,
 ) -> None:
     """Run the pipeline: ingest, validate, transform, train, evaluate, index, check and push.
 
-    If the inputs, settings and code are still those of the served version, the run is skipped.
+    If the inputs, settings and code are still those of the served version, the run is skipped. A
+    run with --set or --name is an experiment: without --push, it changes nothing that is served, is
+    never compared with, and accepts no spans.
 
     Exit codes: 0 a version was pushed, or nothing is new; 1 failed; 2 wrong usage; 3 refused by a
     gate (drift, evaluation, index, server or catalogue).
 
-    Example: two-tower run -c movielens_100k --set training.epochs=10
+    Example: two-tower run -c movielens_100k --set training.epochs=10 --name longer
 
     Args:
         fresh: Run all components, even if nothing is new, without cached results.
         force: Run even if nothing is new, but use cached results.
+        name (EXPERIMENT): Name of the experiment in `two-tower runs`.
+        push: Push the model if the gates accept it, or not. By default, experiments do not push.
         detailed_exit_code: Exit with 4 if nothing is new.
     """
     overrides = span_override(span)
+    is_experiment = bool(project.set_ or name) if push is None else not push
+    always = force or fresh or is_experiment
     run_pipeline_command(
         project.load(*overrides),
         "run",
         overrides=[*(project.set_ or ()), *overrides],
+        name=name,
+        is_experiment=is_experiment,
         fresh=fresh,
-        skipped_status=None if force or fresh else _NOTHING_NEW if detailed_exit_code else 0,
+        skipped_status=None if always else _NOTHING_NEW if detailed_exit_code else 0,
         wait_s=wait_s,
         as_json=as_json,
     )
@@ -115,6 +125,8 @@ def run_pipeline_command(
     command: Literal["run", "index"],
     *,
     overrides: Sequence[str] = (),
+    name: str = "",
+    is_experiment: bool = False,
     fresh: bool = False,
     skipped_status: int | None = None,
     wait_s: float = 0.0,
@@ -122,7 +134,8 @@ def run_pipeline_command(
 ) -> None:
     """Run the pipeline or an index refresh under the run lock; record and print the outcome.
 
-    `overrides` are recorded; `config` already contains them.
+    `overrides` and the name are recorded; `config` already contains the overrides. An experiment
+    does not push.
     If nothing has changed since the last complete run, the command exits with `skipped_status`,
     unless this is None.
 
@@ -133,18 +146,24 @@ def run_pipeline_command(
     from pipeline.runs.history import new_run_id
     from pipeline.runs.lock import run_lock
 
+    about = {
+        "overrides": list(overrides),
+        "name": name,
+        "is_experiment": is_experiment,
+        "configuration": config.model_dump(mode="json", by_alias=True, exclude={"root"}),
+    }
     with run_lock(config.run_dir, wait_s):
         try:
             inputs = _inputs(config, command)
             unchanged = None if skipped_status is None else _unchanged(config, inputs)
         except (IngestError, OSError) as error:
-            record = _history(config).begin(new_run_id(), command, None, overrides)
+            record = _history(config).begin(new_run_id(), command, None, **about)
             _history(config).end(record, "failed", str(error), {})
             raise
         if unchanged is not None:
-            _show_nothing_new(*unchanged, as_json=as_json)
+            _show_nothing_new(config, *unchanged, as_json=as_json)
             raise typer.Exit(skipped_status or 0)
-        record = _history(config).begin(new_run_id(), command, inputs, overrides)
+        record = _history(config).begin(new_run_id(), command, inputs, **about)
         _run_recorded(config, record, fresh, as_json)
 
 
@@ -192,7 +211,12 @@ def _unchanged(
 
 
 def _show_nothing_new(
-    inputs: "InputState", last: "RunRecord", version: int, *, as_json: bool
+    config: "PipelineConfig",
+    inputs: "InputState",
+    last: "RunRecord",
+    version: int,
+    *,
+    as_json: bool,
 ) -> None:
     if as_json:
         print_json({"config": last.config, "skipped": True, "same_as": last.to_json()})
@@ -201,8 +225,10 @@ def _show_nothing_new(
         files = "input file" if inputs.num_files == 1 else "input files"
         say(
             f"nothing new: {inputs.num_files:,} {files}{through}, settings and code are those of "
-            f"run {last.run_id}, which is served as version {version}. Use --force to run anyway"
+            f"run {last.run_id}, which was pushed as version {version}. Use --force to run anyway"
         )
+        if stable := other_stable_version(config, version):
+            say(stable)
 
 
 def _run_recorded(
@@ -250,7 +276,9 @@ def _run_in_log(
         try:
             if record.command == "index":
                 return refresh_index(config, record.run_id, display)
-            return run_pipeline(config, record.run_id, display, fresh=fresh)
+            return run_pipeline(
+                config, record.run_id, display, fresh=fresh, push=not record.is_experiment
+            )
         except OSError as error:
             log.exception("the run ended")
             raise OSError(f"{type(error).__name__}: {error}\nThe log is {log_path}") from error

@@ -1,4 +1,4 @@
-"""`two-tower runs`: list past runs and their status, from ML Metadata."""
+"""`two-tower runs`: list past runs and their status, and compare them, from ML Metadata."""
 
 import shlex
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,7 +7,7 @@ import typer
 
 from pipeline.cli.command import command
 from pipeline.cli.options import Positive, Project
-from pipeline.cli.output import fail, new_table, print_json, print_table, say
+from pipeline.cli.output import new_table, print_json, print_table, say
 
 if TYPE_CHECKING:
     from pipeline.config.project import PipelineConfig
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(invoke_without_command=True)
 
 _GATES = ("drift", "evaluation", "index", "server")
+_COMPARED = ("hit_rate@", "mrr@", "ndcg@", "coverage@", "novelty@")
 _STYLES = {"complete": "green", "running": "cyan"}
 
 
@@ -28,7 +29,7 @@ def runs(
     limit: Positive = 20,
     as_json: bool = False,
 ) -> None:
-    """List the runs of a project, newest first: span, state, metric, gates and version.
+    """List the runs of a project, newest first: span, state, metric, gates, version and overrides.
 
     Example: two-tower runs -c movielens_100k --limit 5
 
@@ -40,10 +41,14 @@ def runs(
     if config is None:
         raise typer.BadParameter("give a configuration: two-tower runs --config NAME")
     loaded = Project(config, set_).load()
-    found = _with_results(loaded, _records(loaded)[::-1][:limit])
+    from pipeline.runs.history import records_of
+
+    found = _with_results(loaded, records_of(loaded)[::-1][:limit])
     if as_json:
         print_json([record.to_json() for record in found])
         return
+    from rich.markup import escape
+
     metrics = [_gate_metric(record, loaded.evaluation.baseline_metric) for record in found]
     # Runs that ended before the evaluation have no metric.
     names = {name for name, _ in metrics} - {""}
@@ -51,8 +56,14 @@ def runs(
     # Few projects have a drift gate, so the column is omitted if it would be empty.
     compares_spans = any("drift" in record.summary.get("gates", {}) for record in found)
     gates = _GATES if compares_spans else _GATES[1:]
-    table = new_table("run", "span", "state", metric, *gates, "version")
-    for record, (name, value) in zip(found, metrics, strict=True):
+    columns = {
+        "name": [escape(record.name) for record in found],
+        "set": [escape(shlex.join(record.overrides)) for record in found],
+    }
+    # The columns of experiments are omitted too if they would be empty.
+    columns = {heading: cells for heading, cells in columns.items() if any(cells)}
+    table = new_table("run", "span", "state", metric, *gates, "version", *columns)
+    for row, (record, (name, value)) in enumerate(zip(found, metrics, strict=True)):
         passed = record.summary.get("gates", {})
         table.add_row(
             record.run_id,
@@ -61,6 +72,7 @@ def runs(
             value if name == metric else f"{name} {value}",
             *(passed.get(gate, "") for gate in gates),
             str(record.summary.get("pushed_version") or ""),
+            *(cells[row] for cells in columns.values()),
         )
     print_table(table, ids=0)
 
@@ -76,16 +88,11 @@ def show(run_id: Annotated[str, typer.Argument()], project: Project, as_json: bo
         run_id (ID): ID of the run, or its first characters.
     """
     loaded = project.load()
-    found = [record for record in _records(loaded) if record.run_id.startswith(run_id)]
-    if not found:
-        fail(f"there is no run {run_id!r} of {loaded.name}; `two-tower runs` lists them")
-    if len(found) > 1:
-        ids = ", ".join(record.run_id for record in found[-5:])
-        fail(f"{len(found)} runs of {loaded.name} begin with {run_id!r}: {ids}")
-    (record,) = _with_results(loaded, found)
+    from pipeline.runs.history import find_run
     from pipeline.runs.metadata import open_store
     from pipeline.runs.results import component_executions
 
+    (record,) = _with_results(loaded, [find_run(loaded, run_id)])
     executions = component_executions(open_store(loaded), loaded.name, record.run_id)
     if as_json:
         print_json({**record.to_json(), "components": executions, "summary": record.summary})
@@ -93,15 +100,30 @@ def show(run_id: Annotated[str, typer.Argument()], project: Project, as_json: bo
         _print(record, executions, loaded.evaluation.baseline_metric)
 
 
-def _records(config: "PipelineConfig") -> list["RunRecord"]:
-    from pipeline.runs.history import RunHistory
-    from pipeline.runs.lock import is_locked
-    from pipeline.runs.metadata import has_metadata, open_store
+@app.command()
+@command
+def compare(
+    run_ids: Annotated[list[str], typer.Argument()], project: Project, as_json: bool = False
+) -> None:
+    """Compare runs with the first one: settings, metrics with paired intervals, time and size.
 
-    if not has_metadata(config):
-        return []
-    history = RunHistory(open_store(config), config.name)
-    return history.records(is_locked=is_locked(config.run_dir))
+    An interval is that of the difference from the first run, over the queries that both evaluated.
+
+    Example: two-tower runs compare 20261129 20261130 -c movielens_100k
+
+    Args:
+        run_ids (ID): IDs of two or more runs, or their first characters.
+    """
+    if len(run_ids) < 2:
+        raise typer.BadParameter("name at least two runs")
+    loaded = project.load()
+    from pipeline.runs.comparison import compare_runs
+
+    found = compare_runs(loaded, run_ids)
+    if as_json:
+        print_json(found)
+    else:
+        _print_comparison(found)
 
 
 def _with_results(config: "PipelineConfig", records: list["RunRecord"]) -> list["RunRecord"]:
@@ -137,11 +159,21 @@ def _print(record: "RunRecord", executions: list[dict[str, Any]], baseline_metri
         "time": f"{record.ended_s - record.started_s:.1f} s" if record.ended_s else "",
         "host": record.host,
         "span": record.span,
+        "name": record.name,
         "set": shlex.join(record.overrides),
         "metric": " ".join(metric).strip(),
         "gates": ", ".join(f"{k} {v}" for k, v in record.summary.get("gates", {}).items()),
         "version": record.summary.get("pushed_version") or "",
         "problem": record.problem,
+        "curves": next(
+            (
+                f"tensorboard --logdir {shlex.quote(output['uri'])}"
+                for execution in executions
+                for output in execution["outputs"]
+                if output["type"] == "ModelRun"
+            ),
+            "",
+        ),
     }
     for name, value in lines.items():
         if value != "":
@@ -153,3 +185,39 @@ def _print(record: "RunRecord", executions: list[dict[str, Any]], baseline_metri
         names = sorted(metrics, key=lambda name: name != metric[0])
         shown = ", ".join(f"{name} {_number(metrics[name])}" for name in names[:6])
         say(f"  {ranker:<20} {shown}")
+
+
+def _print_comparison(found: dict[str, Any]) -> None:
+    from rich.markup import escape
+
+    def show(title: str, rows: dict[str, list[Any]]) -> None:
+        table = new_table("", *(escape(run["name"] or run["run_id"]) for run in found["runs"]))
+        for name, cells in rows.items():
+            table.add_row(escape(name), *(escape(str(cell)) for cell in cells))
+        print_table(table, title=title)
+
+    def cells(key: str, pattern: str) -> list[str]:
+        values = [run[key] for run in found["runs"]]
+        return ["–" if value is None else pattern.format(value) for value in values]
+
+    for run in found["runs"]:
+        say(f"{run['run_id']}  {run['name']}  {run['state']}  {shlex.join(run['overrides'])}")
+    show("settings that differ", found["settings"])
+    rows: dict[str, list[Any]] = {}
+    for metric, (first, *others) in found["metrics"].items():
+        if not metric.startswith(_COMPARED):
+            continue
+        rows[metric] = [_number(first)]
+        for value, difference in zip(others, found["differences"], strict=True):
+            interval = (difference or {"intervals": {}})["intervals"].get(metric)
+            shown = interval and f" ({interval['low']:+.4f} to {interval['high']:+.4f})"
+            rows[metric].append(f"{_number(value)}{shown or ''}")
+    show("metrics of the model, with intervals of the difference from the first run", rows)
+    costs = {
+        "run": cells("seconds", "{:.1f} s"),
+        "training": cells("training_seconds", "{:.1f} s"),
+        "epochs": cells("epochs", "{}"),
+    }
+    sizes = [run["model_bytes"] for run in found["runs"]]
+    costs["model"] = ["–" if size is None else f"{size / 1e6:.1f} MB" for size in sizes]
+    show("time and size", costs)

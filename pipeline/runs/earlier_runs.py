@@ -69,8 +69,8 @@ def last_accepted_spans(config: PipelineConfig) -> str:
     if config.drift.action == "stop":
         raise ConfigError(
             f"{message}. If `runs/` was moved, move it back or put a symbolic link in its old "
-            "place. If the profiles are lost, run once with `--set drift.action=warn`: the newest "
-            "span then becomes the first reference, without a comparison"
+            "place. If the profiles are lost, run once with `--set drift.action=warn --push`: the "
+            "newest span then becomes the first reference, without a comparison"
         )
     log.warning(message)
     return ""

@@ -18,7 +18,7 @@ def test_ratings_become_recommendations_with_titles(two_tower: Command, tmp_path
     if fetched.returncode:
         pytest.skip(f"MovieLens 100K cannot be downloaded here: {fetched.stderr.strip()[-300:]}")
     runs = ("--set", f"runs={tmp_path}")
-    done = two_tower("run", "--config", "movielens_100k", *runs, "--json", timeout_s=600)
+    done = two_tower("run", "--config", "movielens_100k", *runs, "--push", "--json", timeout_s=600)
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     for name, least in POPULARITY.items():

@@ -192,7 +192,7 @@ def test_ten_days(project: Project) -> None:
     assert code == 1
     assert "span 7 of 6 to 8 is missing" in problem
     project.assert_served(sixth["pushed_version"], 6)
-    eighth = project.run("--set", "events.spans.missing=warn")
+    eighth = project.run("--set", "events.spans.missing=warn", "--push")
     assert project.days(eighth) == ["6v1", "8v1"]
     assert eighth["spans"]["missing"] == ["7"]
     project.assert_served(eighth["pushed_version"], 8)

@@ -24,44 +24,6 @@ Event = metadata_store_pb2.Event
 RANDOM = HeldOut("random", seed=42, share=0.1)
 
 
-def model(number: int) -> Artifact:
-    artifact = Model()
-    artifact.id = number
-    return artifact
-
-
-def blessing(number: int, blessed: bool) -> Artifact:
-    artifact = ModelBlessing()
-    artifact.set_int_custom_property("blessed", int(blessed))
-    artifact.set_int_custom_property("current_model_id", number)
-    return artifact
-
-
-@pytest.mark.parametrize(
-    ("current", "models", "blessings", "expected"),
-    [
-        pytest.param(5, [5], {}, [], id="a first model has none"),
-        pytest.param(12, [3, 7, 9, 12], {3: True, 7: True, 9: False}, [7], id="the newest blessed"),
-        pytest.param(7, [3, 7], {3: True, 7: True}, [3], id="not itself"),
-        pytest.param(3, [3], {3: True}, [], id="not itself alone"),
-        pytest.param(3, [3, 7], {3: True, 7: True}, [7], id="an older model comes back"),
-    ],
-)
-def test_finds_the_last_blessed_model(
-    current: int, models: list[int], blessings: dict[int, bool], expected: list[int]
-) -> None:
-    found = LastBlessedModelStrategy().resolve_artifacts(
-        None,
-        {
-            "current": [model(current)],
-            "model": [model(number) for number in models],
-            "model_blessing": [blessing(*given) for given in blessings.items()],
-        },
-    )
-    assert len(found["model"]) == len(found["model_blessing"])
-    assert [artifact.id for artifact in found["model"]] == expected
-
-
 class Runs:
     """Writes artifacts of earlier runs to a metadata store."""
 
@@ -80,13 +42,15 @@ class Runs:
         (artifact.id,) = self.store.put_artifacts([artifact.mlmd_artifact])
         return artifact
 
-    def fit(self, examples: Artifact, blessed: bool) -> Artifact:
+    def fit(self, examples: Artifact, blessed: bool, pushed: bool = True) -> Artifact:
         model, blessing = self.put(Model()), ModelBlessing()
         self.execute([examples], model)
         blessing.set_int_custom_property("blessed", int(blessed))
         blessing.set_int_custom_property(ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)
         self.models.append(model)
         self.blessings.append(self.put(blessing))
+        if blessed and pushed:
+            self.execute([blessing], self.put(PushedModel()))
         return model
 
     def transformed(self, span: int | None = None, held_out: HeldOut | None = RANDOM) -> Artifact:
@@ -135,7 +99,7 @@ def runs() -> Iterator[Runs]:
 def test_an_index_refresh_serves_the_newest_model_that_was_pushed(runs: Runs):
     examples, report = runs.put(Examples()), runs.put(IngestReport())
     runs.execute([], examples, report)
-    pushed, _ = runs.fit(examples, blessed=True), runs.fit(examples, blessed=True)
+    runs.fit(examples, blessed=True, pushed=False)
     for model, blessing in zip(runs.models, runs.blessings, strict=True):
         runs.execute([model, examples], blessing)
 
@@ -148,7 +112,32 @@ def test_an_index_refresh_serves_the_newest_model_that_was_pushed(runs: Runs):
 
     assert resolved() == []
     runs.execute([runs.blessings[0]], runs.put(PushedModel()))
-    assert resolved() == [pushed.id]
+    assert resolved() == [runs.models[0].id]
+
+
+@pytest.mark.parametrize(
+    ("current", "blessed", "expected"),
+    [
+        pytest.param(0, [True], None, id="a first model has none"),
+        pytest.param(3, [True, True, False, True], 1, id="the newest blessed"),
+        pytest.param(1, [True, True], 0, id="not itself"),
+        pytest.param(0, [True, True], 1, id="an older model comes back"),
+        pytest.param(2, [True, None, True], 0, id="not the model of an experiment"),
+    ],
+)
+def test_finds_the_last_blessed_model(
+    runs: Runs, current: int, blessed: list[bool | None], expected: int | None
+) -> None:
+    """None in `blessed` is a model that was blessed but not pushed."""
+    for each in blessed:
+        runs.fit(runs.put(Examples()), blessed=each is not False, pushed=each is not None)
+    given = {"model": runs.models, "model_blessing": runs.blessings}
+    found = LastBlessedModelStrategy().resolve_artifacts(
+        runs.store, {**given, "current": [runs.models[current]]}
+    )
+    assert len(found["model"]) == len(found["model_blessing"])
+    wanted = [] if expected is None else [runs.models[expected].id]
+    assert [artifact.id for artifact in found["model"]] == wanted
 
 
 def test_a_first_run_has_none(runs: Runs):

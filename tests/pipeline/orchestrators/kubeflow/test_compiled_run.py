@@ -49,7 +49,9 @@ def compared(
     config, data_directory, query_id = request.param(folder / "project")
     schema = data_directory / "schema" / config.stem / "schema.pbtxt"
     runs = f"runs={folder / 'runs'}"
-    ran = two_tower("run", "--config", str(config), "--set", runs, "--json", timeout_s=600)
+    ran = two_tower(
+        "run", "--config", str(config), "--set", runs, "--push", "--json", timeout_s=600
+    )
     assert ran.returncode == 0, ran.stderr
     root = folder / "root"
     steps = CompiledPipeline(

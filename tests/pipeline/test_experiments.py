@@ -1,0 +1,104 @@
+"""Experiments: runs that do not change what is served."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.cli import run as run_command
+from pipeline.cli.main import app
+from pipeline.config.project import PipelineConfig
+from pipeline.definition import create_components
+from tests.builders import project
+from tests.pipeline.two_clubs import Command, write_two_clubs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_experiment", "may_be_skipped"),
+    [
+        ([], False, True),
+        (["--span", "3"], False, True),
+        (["--set", "training.epochs=1"], True, False),
+        (["--name", "wide"], True, False),
+        (["--no-push"], True, False),
+        (["--set", "training.epochs=1", "--push"], False, True),
+    ],
+)
+def test_overrides_and_names_make_experiments(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    is_experiment: bool,
+    may_be_skipped: bool,
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(run_command, "run_pipeline_command", lambda *_, **kept: given.update(kept))
+    config = write_two_clubs(tmp_path, events={"files": "day-{SPAN}.csv"})
+    done = CliRunner().invoke(app, ["run", "--config", str(config), *arguments])
+    assert done.exit_code == 0, done.output
+    assert given["is_experiment"] is is_experiment
+    assert (given["skipped_status"] is not None) is may_be_skipped
+
+
+def test_an_experiment_ends_before_the_components_that_others_rely_on(tmp_path: Path) -> None:
+    def names(config: PipelineConfig, **options: bool) -> set[str]:
+        return {node.id for node in create_components(config, **options)}
+
+    config = project(tmp_path, "batch.enabled=true", "batch.k=5", events={"files": "events.csv"})
+    every = names(config)
+    assert every - names(config, push=False) == {"Pusher", "BatchRecommender"}
+
+
+@pytest.mark.long
+def test_experiments_and_refused_runs_can_be_tried_and_compared(
+    tmp_path: Path, two_tower: Command
+) -> None:
+    config = str(write_two_clubs(tmp_path, batch={"enabled": True, "k": 5}))
+
+    def run(*arguments: str, status: int = 0) -> dict[str, Any]:
+        done = two_tower("run", "--config", config, "--json", *arguments)
+        assert done.returncode == status, done.stderr
+        summary: dict[str, Any] = json.loads(done.stdout)
+        return summary
+
+    def ask(command: str, *arguments: str) -> Any:
+        done = two_tower(command, *arguments, "--config", config, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    impossible = "evaluation.min_metrics={hit_rate@10: 0.99}"
+    refused = run("--set", impossible, "--push", status=3)
+    tried = ask("recommend", "--query-id", "user 1", "-k", "5", "--run", refused["run_id"])
+    assert len(tried["candidates"]) == 5
+    assert "refused" in tried["model"]
+
+    pushed = run()
+    assert pushed["recommendations"]["num_queries"] == 240
+    experiment = run("--set", "training.epochs=1", "--name", "brief")
+    assert experiment["pushed_version"] is None
+    assert [path.name for path in Path(pushed["serving_dir"]).iterdir()] == [
+        str(pushed["pushed_version"])
+    ]
+    listed = {record["run_id"]: record for record in ask("runs")}
+    assert listed[experiment["run_id"]]["name"] == "brief"
+    assert listed[experiment["run_id"]]["overrides"] == ["training.epochs=1"]
+    compared = ask("runs", "compare", pushed["run_id"], experiment["run_id"])
+    assert compared["settings"] == {"training.epochs": [12, 1]}
+    assert compared["differences"][0]["queries"] > 200
+    assert compared["differences"][0]["intervals"]["hit_rate@10"]["high"] < 0
+
+    # The files, the command and the server have the same answers.
+    report = ask("batch", "--output", str(tmp_path / "out"), "-k", "5")
+    assert report["num_rows"] == 240 * 5
+    answer = ask("recommend", "--query-id", "user 1", "-k", "5")
+    assert answer["model_version"] == pushed["pushed_version"]
+    wanted = [row["candidate_id"] for row in answer["candidates"]]
+    for folder in (tmp_path / "out", Path(pushed["recommendations"]["folder"])):
+        rows = pl.read_parquet(folder / "*.parquet").filter(pl.col("user") == "user 1")
+        assert rows["item"].to_list() == wanted
+        assert rows["model_version"].unique().to_list() == [pushed["pushed_version"]]
