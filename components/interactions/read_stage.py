@@ -1,7 +1,7 @@
 """First Beam pipeline: read and check all files, and write their rows to ordered buckets."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,7 @@ from components.interactions.timelines.timelines import order_events
 BucketKey = tuple[Source, int]
 
 _FACTS = "facts"
+_DAY_US = 24 * 3600 * 1_000_000
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class BucketFacts:
     Rows that repeat another, and events below the minimum rating, were dropped. If a cut depends on
     the times of the events, `times` is a file with them or, with `eval_from: newest_span`, a file
     for the newest span and a file for earlier ones. Of the remaining rows, `missing_words` has
-    counts, `numbers` a sketch of each numeric feature, and `time_range` the first and last time.
+    counts, `numbers` a sketch of each numeric feature, `time_range` the first and last time, and
+    `days` the number of events by day, counted from 1970.
     """
 
     source: Source
@@ -68,6 +70,7 @@ class BucketFacts:
     missing_words: WordCounts = field(default_factory=Counter)
     numbers: Sketches = field(default_factory=dict)
     time_range: tuple[int, int] | None = None
+    days: Mapping[int, int] = field(default_factory=dict)
 
 
 class ReadFacts:
@@ -184,7 +187,8 @@ def _order_events(bucket: int, rows: pa.Table, plan: IngestPlan) -> BucketFacts:
         times = [moments[in_newest], moments[~in_newest]]
     elif split.method == "temporal" and split.eval_from is None:
         times = [table[TIME_US].to_numpy()]
-    bounds = pc.min_max(table[TIME_US]).as_py() if spec.columns.timestamp and len(table) else None
+    known = table[TIME_US].to_numpy() if spec.columns.timestamp else np.zeros(0, np.int64)
+    days, per_day = np.unique(known // _DAY_US, return_counts=True)
     return BucketFacts(
         "interactions",
         bucket,
@@ -194,5 +198,6 @@ def _order_events(bucket: int, rows: pa.Table, plan: IngestPlan) -> BucketFacts:
         len(rows) - len(good),
         tuple(write_sorted_times(moments, plan.spill_dir) for moments in times),
         count_missing_words(table, "interactions", source_columns(plan.config, "interactions")),
-        time_range=(bounds["min"], bounds["max"]) if bounds else None,
+        time_range=(int(known.min()), int(known.max())) if len(known) else None,
+        days=dict(zip(days.tolist(), per_day.tolist(), strict=True)),
     )

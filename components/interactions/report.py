@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -98,6 +99,9 @@ def make_report(
         "splits": splits,
         "cut": _cut(cut),
         "times": [show_time(micros) for micros in times],
+        "events_by_day": {
+            str(np.datetime64(day, "D")): number for day, number in sorted(_by_day(facts).items())
+        },
     }
     if data.queries is not None:
         report["queries_without_features"] = train["unmatched_ids"]
@@ -184,6 +188,13 @@ def _not_listed(plan: IngestPlan, number: int) -> list[str]:
         f"{number:,} candidates of training events have no row in `candidates.file`, so they are "
         "never recommended. `candidates.only_listed: false` recommends them too"
     ]
+
+
+def _by_day(facts: ReadFacts) -> Counter[int]:
+    total: Counter[int] = Counter()
+    for bucket in facts.buckets:
+        total.update(bucket.days)
+    return total
 
 
 def _cut(cut: Cut | None) -> dict[str, str] | None:

@@ -1,8 +1,9 @@
 """Bootstrap intervals of a metric and of its difference between two rankers."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,7 @@ class Comparison:
 
 
 class PairedBootstrap:
-    """Bootstrap that uses the same resampled queries for all rankers.
+    """Bootstrap that uses the same resampled queries for all rankers, or rankers and metrics.
 
     It resamples queries rather than events, because the events of a query are correlated: an
     interval that treats them as independent would be too narrow.
@@ -54,7 +55,7 @@ class PairedBootstrap:
     """
 
     def __init__(
-        self, sums: Mapping[str, Floats], weights: Floats, resamples: int, confidence: float
+        self, sums: Mapping[Any, Floats], weights: Floats, resamples: int, confidence: float
     ) -> None:
         self._confidence = confidence
         self._names = list(sums)
@@ -69,11 +70,11 @@ class PairedBootstrap:
             resampled[:, resample] = stacked @ times
         self._resampled = _ratios(resampled)
 
-    def interval(self, ranker: str) -> Interval:
+    def interval(self, ranker: Hashable) -> Interval:
         """Return the metric of a ranker with its confidence interval."""
         return self.difference(ranker, ranker, 0.0)
 
-    def difference(self, ranker: str, other: str, factor: float) -> Interval:
+    def difference(self, ranker: Hashable, other: Hashable, factor: float) -> Interval:
         """Return the metric of `ranker` minus `factor` times that of `other`, with its interval."""
         index, against = self._names.index(ranker), self._names.index(other)
         resampled = self._resampled[index] - factor * self._resampled[against]

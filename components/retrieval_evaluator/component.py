@@ -61,8 +61,8 @@ def RetrievalEvaluator(
     a cluster, of the model artifact.
 
     Outputs:
-        evaluation: `evaluation.json` with the metrics and the gate's checks, and `cases.parquet`
-            with the ranks of each held-out event.
+        evaluation: `evaluation.json` with the metrics and the gate's checks, `cases.parquet` with
+            the ranks of each held-out event, and `examples.json` and `items.parquet` with samples.
         blessing: A ModelBlessing that Pusher and the resolvers understand. Its file
             `NOT_BLESSED` explains a refusal.
     """
@@ -72,7 +72,7 @@ def RetrievalEvaluator(
     if last_blessed_model is not None and settings.evaluation.min_lift_over_last > 0:
         path = path_utils.serving_model_path(last_blessed_model.uri)
         last_towers = None if is_missing_model(path) else path
-    result, events = evaluate(
+    result, events, samples = evaluate(
         SavedTowers(path_utils.serving_model_path(model.uri), settings.spec),
         examples.uri,
         settings.spec,
@@ -93,6 +93,7 @@ def RetrievalEvaluator(
     decision = decide(result, settings.evaluation)
     report = result.report(settings.evaluation, decision.to_json())
     write_cases(events, os.path.join(evaluation.uri, CASES_FILE))
+    samples.write(evaluation.uri)
     files.write_text(
         os.path.join(evaluation.uri, EVALUATION_FILE), json.dumps(report, indent=2, allow_nan=False)
     )

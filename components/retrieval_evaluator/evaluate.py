@@ -33,9 +33,11 @@ from components.retrieval_evaluator.rankers import (
     MODEL,
     baseline_ranker,
 )
+from components.retrieval_evaluator.samples import Samples, take_samples
 from components.retrieval_evaluator.slices import candidate_labels, slice_labels, slice_metrics
 from components.retrieval_evaluator.two_stage_ranking import (
     RANKED,
+    RETRIEVED,
     RankingResult,
     choose_served,
     model_rankers,
@@ -68,6 +70,7 @@ class Evaluation:
         metrics_other: Rank metrics by ranker and name, with the opposite of `exclude_seen`.
         slices: Event metrics by ranker, and numbers of events and queries, by slice and value.
         intervals: Interval of `gate_metric` by ranker.
+        curves: Intervals by ranker of `gate_metric` with each cutoff in `ks`.
         gate_metric: Metric of the comparisons: `baseline_metric`, or the same one with a smaller
             cutoff if that can tell rankers apart better.
         chance: Share of its best value that a random order reaches, by metric: for those that
@@ -94,6 +97,7 @@ class Evaluation:
     metrics_other: Metrics
     slices: Mapping[str, Mapping[str, Any]]
     intervals: Mapping[str, Interval]
+    curves: Mapping[str, Mapping[str, Interval]]
     best_baseline: Comparison | None
     last_blessed: Comparison | None
     last_blessed_problem: str
@@ -140,7 +144,7 @@ def evaluate(
     *,
     last_is_ranked: bool = True,
     left_out: Mapping[str, str] | None = None,
-) -> tuple[Evaluation, EventResults]:
+) -> tuple[Evaluation, EventResults, Samples]:
     """Rank the held-out events of `config.split` with all rankers, and compute the metrics.
 
     Every ranker ranks the full catalogue for the same events, once with and once without the
@@ -170,9 +174,9 @@ def evaluate(
     if last_blessed is not None:
         try:
             last_towers = SavedTowers(last_blessed, spec)
-            vectors = last_towers.embed_catalogue(catalogue)[1]
-            served = model_rankers(last_towers, spec, ids, vectors, ranked=last_is_ranked)
-            rankers[LAST_BLESSED] = next(iter(served.values()))
+            last_vectors = last_towers.embed_catalogue(catalogue)[1]
+            last = model_rankers(last_towers, spec, ids, last_vectors, ranked=last_is_ranked)
+            rankers[LAST_BLESSED] = next(iter(last.values()))
         except _INCOMPATIBLE as error:
             problem = f"{last_blessed}: {str(error).strip().partition(chr(10))[0][:300]}"
     names, left_out = list(config.baselines), dict(left_out or {})
@@ -184,14 +188,27 @@ def evaluate(
         )
     fitted = fit_baselines(names, training, spec, catalogue, held_out, index_of)
     rankers |= {name: baseline_ranker(baseline) for name, baseline in fitted.items()}
-    blocks = read_queries(held_out, spec, config, index_of, len(ids), _BLOCK_SIZE, sample.share)
-    results = rank_events(rankers, blocks, counts, config)
+    reading = held_out, spec, config, index_of, len(ids), _BLOCK_SIZE, sample.share
+    results = rank_events(rankers, read_queries(*reading), counts, config)
     ranking = None
     if RANKED in rankers:
         metric, chance = _gate_metric(_measured(results, RANK)[RANKED], results, config)
         results, ranking = choose_served(results, metric, chance[metric], config, towers)
     evaluation = _evaluation(results, counts, known_queries, config, problem, sample)
-    return replace(evaluation, ranking=ranking, left_out_baselines=left_out), results
+    served = MODEL if ranking is None else RANKED if ranking.served else RETRIEVED
+    samples = take_samples(
+        results,
+        rankers[served],
+        read_queries(*reading),
+        catalogue,
+        spec,
+        ids,
+        vectors,
+        counts,
+        exclude_seen=config.exclude_seen,
+    )
+    evaluation = replace(evaluation, ranking=ranking, left_out_baselines=left_out)
+    return evaluation, results, samples
 
 
 def _evaluation(
@@ -211,16 +228,24 @@ def _evaluation(
         for name, ranker in measured.items()
     }
     gate_metric, chance = _gate_metric(measured[MODEL], results, config)
-    parts = {name: ranker.per_query(gate_metric) for name, ranker in measured.items()}
+    cuts = [f"{gate_metric.partition('@')[0]}@{k}" for k in config.ks]
+    # With other cutoffs, the weights of the queries are the same.
+    parts = {
+        (name, metric): ranker.per_query(metric)
+        for name, ranker in measured.items()
+        for metric in cuts
+    }
     bootstrap = PairedBootstrap(
-        {name: sums for name, (sums, _) in parts.items()},
-        parts[MODEL][1],
+        {key: sums for key, (sums, _) in parts.items()},
+        parts[MODEL, gate_metric][1],
         config.resamples,
         config.confidence,
     )
+    curves = {cut: {name: bootstrap.interval((name, cut)) for name in metrics} for cut in cuts}
 
     def compare(against: str, factor: float) -> Comparison:
-        difference = bootstrap.difference(MODEL, against, factor)
+        keys = (MODEL, gate_metric), (against, gate_metric)
+        difference = bootstrap.difference(*keys, factor)
         return Comparison(gate_metric, against, factor, difference)
 
     baselines = [
@@ -232,7 +257,8 @@ def _evaluation(
         slices=slice_metrics(
             slice_labels(results, train_counts, known_queries), measured, config.ks
         ),
-        intervals={name: bootstrap.interval(name) for name in metrics},
+        intervals=curves[gate_metric],
+        curves=curves,
         # A model that exceeds each baseline with this confidence exceeds the best one with it: an
         # intersection-union test, which needs no correction for their number.
         best_baseline=min(baselines, key=lambda found: found.interval.order, default=None),

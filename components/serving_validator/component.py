@@ -1,5 +1,6 @@
 """ServingValidator: send real queries to a real model server before a push."""
 
+import json
 import os
 
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
@@ -18,6 +19,7 @@ from models.settings import Settings
 _BLESSED_FILE = "INFRA_BLESSED"
 _NOT_BLESSED_FILE = "INFRA_NOT_BLESSED"
 _BLESSED_PROPERTY = "blessed"
+LATENCIES_FILE = "latencies.json"
 
 
 class ServingValidatorConfig(Settings):
@@ -49,14 +51,16 @@ def ServingValidator(
     ```
 
     Outputs:
-        blessing: The verdict, for Pusher; its file `INFRA_NOT_BLESSED` lists the problems.
+        blessing: The verdict, for Pusher; its file `INFRA_NOT_BLESSED` lists the problems, and
+            `latencies.json` has the times of the queries alone in milliseconds.
     """
     settings = ServingValidatorConfig.model_validate_json(config)
     query_files = split_files(examples.uri, settings.query_split)
     number = settings.serving.validation_requests
     queries = next(read_timelines(query_files, settings.spec, number)).inputs
     path = path_utils.serving_model_path(model.uri)
-    problems = validate_serving(path, queries, settings.spec, settings.serving)
-    name = _NOT_BLESSED_FILE if problems else _BLESSED_FILE
-    files.write_text(os.path.join(blessing.uri, name), "\n".join(problems))
-    blessing.set_int_custom_property(_BLESSED_PROPERTY, 0 if problems else 1)
+    check = validate_serving(path, queries, settings.spec, settings.serving)
+    name = _NOT_BLESSED_FILE if check.problems else _BLESSED_FILE
+    files.write_text(os.path.join(blessing.uri, name), "\n".join(check.problems))
+    files.write_text(os.path.join(blessing.uri, LATENCIES_FILE), json.dumps(check.latencies_ms))
+    blessing.set_int_custom_property(_BLESSED_PROPERTY, 0 if check.problems else 1)

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -32,6 +33,14 @@ _IDS, _SCORES = "candidate_ids", "scores"
 
 
 @dataclass(frozen=True)
+class ServerCheck:
+    """The problems of a server's answers, and its times for a query alone in milliseconds."""
+
+    problems: list[str]
+    latencies_ms: list[float]
+
+
+@dataclass(frozen=True)
 class Request:
     """A request to a signature, and the outputs of the model in process.
 
@@ -45,16 +54,21 @@ class Request:
     least: int = 0
     forbidden: frozenset[bytes] = frozenset()
 
+    @property
+    def is_alone(self) -> bool:
+        """True if the request has one row."""
+        return all(len(values) == 1 for values in self.inputs.values())
+
 
 def validate_serving(
     model_path: str, queries: Mapping[str, tf.Tensor], spec: FeatureSpec, config: ServingConfig
-) -> list[str]:
-    """Start the model server on an export and return the problems of its answers.
+) -> ServerCheck:
+    """Start the model server on an export and check its answers.
 
     The server gets the requests of `requests_of` over gRPC. Each answer must have different
     candidates, best first, with finite scores, and equal the answer of the model in process.
     `queries` has the inputs of real queries (`models.input.raw_inputs.query_inputs`). The result
-    has the first problems and the number of the others; it is empty if the answers are right.
+    has the first problems and the number of the others; there are none if the answers are right.
 
     Raises:
         LaunchError: The server did not start. The machine may be the reason, and not the model, so
@@ -77,13 +91,14 @@ def validate_serving(
             with running_model_server(
                 base, config.model_name, timeout_s=config.startup_timeout_s
             ) as server:
-                problems = check_requests(computing.result(), server.grpc_target, config)
+                check = check_requests(computing.result(), server.grpc_target, config)
         except ServingError as error:
             if error.retryable or isinstance(error, DeadlineExceededError):
                 raise
-            problems = [f"{type(error).__name__}: {error}"]
-    more = len(problems) - _NUM_SHOWN
-    return problems[:_NUM_SHOWN] + ([f"… and {more} more"] if more > 0 else [])
+            check = ServerCheck([f"{type(error).__name__}: {error}"], [])
+    more = len(check.problems) - _NUM_SHOWN
+    rest = [f"… and {more} more"] if more > 0 else []
+    return replace(check, problems=check.problems[:_NUM_SHOWN] + rest)
 
 
 def requests_of(
@@ -148,13 +163,14 @@ def _warmup_messages(model_path: str) -> Iterator[predict_pb2.PredictRequest]:
         yield prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
 
 
-def check_requests(requests: Iterable[Request], target: str, config: ServingConfig) -> list[str]:
-    """Send requests to a server and return the problems of its answers.
+def check_requests(requests: Iterable[Request], target: str, config: ServingConfig) -> ServerCheck:
+    """Send requests to a server, one after the other, and check its answers.
 
     Raises:
         ServingError: A request failed.
     """
-    problems = []
+    problems: list[str] = []
+    latencies_ms = []
     with grpc.insecure_channel(target) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         for request in requests:
@@ -163,13 +179,17 @@ def check_requests(requests: Iterable[Request], target: str, config: ServingConf
             message.model_spec.signature_name = request.signature
             for name, values in request.inputs.items():
                 message.inputs[name].CopyFrom(tf.make_tensor_proto(values))
+            started = time.perf_counter()
             try:
                 response = stub.Predict(message, timeout=config.request_timeout_s)
             except grpc.RpcError as error:
                 raise from_grpc_code(error.code().value[0], error.details() or "") from error
+            latency_ms = round(1000 * (time.perf_counter() - started), 3)
+            if request.signature == "serving_default" and request.is_alone:
+                latencies_ms.append(latency_ms)
             outputs = {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
             problems += [f"{request.label}: {problem}" for problem in _flaws(request, outputs)]
-    return problems
+    return ServerCheck(problems, latencies_ms)
 
 
 def _flaws(request: Request, outputs: Tensors) -> Iterator[str]:

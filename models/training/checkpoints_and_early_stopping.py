@@ -31,6 +31,9 @@ class FitState(tf_keras.callbacks.Callback):
         measure: Function that returns the quality of the model after an epoch; higher is better.
             Default: the negative validation loss.
 
+    Attributes:
+        history: Losses and validation metric of each epoch since the start or restart.
+
     Example:
         state = FitState(Path("checkpoints"), training)
         model.fit(batches, initial_epoch=state.resume(model), epochs=20, callbacks=[state])
@@ -44,6 +47,7 @@ class FitState(tf_keras.callbacks.Callback):
         self._directory = directory
         self._training = training
         self._measure = measure
+        self.history: list[dict[str, float]] = []
         self._saved_at = self._began_at = time.monotonic()
         self._first_epoch = 0
         self._epoch = tf.Variable(0, dtype=tf.int64)
@@ -110,6 +114,7 @@ class FitState(tf_keras.callbacks.Callback):
             self._latest.save()
             self._saved_at = time.monotonic()
         done, total = epoch + 1, self._training.epochs
+        self.history.append({"epoch": done, **{name: float(of) for name, of in logs.items()}})
         values = "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
         seconds = (time.monotonic() - self._began_at) / (done - self._first_epoch)
         left = f"at most {datetime.timedelta(seconds=round(seconds * (total - done)))} left"

@@ -129,6 +129,9 @@ def fit_and_export(fn_args: FnArgs) -> None:
             # The CPU time of all threads of this process, including reading and compilation.
             "cpu_seconds": round(time.process_time() - started_cpu, 3),
             "epochs": states[-1].epochs_done,
+            "stopped_early": states[-1].stopped_early,
+            "watched": config.watched,
+            "history": states[-1].history,
             "timelines": timelines.num_timelines,
             "warnings": timelines.warnings,
         }

@@ -124,6 +124,8 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
         say(f"batch     {batch['num_queries']:,} queries answered in {batch['folder']}")
     if summary.tuned_config is not None:
         say(f"tuned     {summary.tuned_config}")
+    if summary.report is not None:
+        say(f"report    {Path(summary.report).as_uri()}")
     say(f"log       {log_path}")
 
 

@@ -20,6 +20,7 @@ from pipeline.cli.loadtest import loadtest
 from pipeline.cli.outcomes import outcomes
 from pipeline.cli.recommend import recommend, similar
 from pipeline.cli.release import promote, rollback
+from pipeline.cli.report import report
 from pipeline.cli.run import component, index, run
 from pipeline.cli.runs import app as runs
 from pipeline.cli.schema import app as schema
@@ -29,7 +30,7 @@ from pipeline.cli.skew import skew
 _COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Set up": (init, data, config, doctor),
     "Build": (run, index, component, compile_, submit),
-    "Inspect": (evaluate, skew, outcomes, clean),
+    "Inspect": (report, evaluate, skew, outcomes, clean),
     "Serve": (serve, recommend, similar, batch, loadtest),
     "Release": (promote, rollback),
 }

@@ -247,7 +247,8 @@ def _run_recorded(
     state: RunState = (
         "complete" if failure is None else "refused" if summary.is_refused else "failed"
     )
-    _history(config).end(record, state, str(failure or ""), summary.to_json())
+    record = _history(config).end(record, state, str(failure or ""), summary.to_json())
+    summary.report = _report(config, record, log_path)
     if as_json:
         print_json(summary.to_json())
     elif not Verbosity.quiet or failure is not None:
@@ -262,6 +263,18 @@ def _run_recorded(
         for line in failure.reason.splitlines()
     ]
     fail("\n".join([*lines, "Nothing was pushed."]), code=_REFUSED)
+
+
+def _report(config: "PipelineConfig", record: "RunRecord", log_path: Path) -> str | None:
+    """Write the report of a run and return its path, or None with a warning if this fails."""
+    try:
+        with log_to(log_path):
+            from pipeline.report.page import write_report
+
+            return str(write_report(config, record))
+    except Exception as error:  # whatever it is, the run has ended and keeps its result
+        note(f"warning: the report cannot be written: {type(error).__name__}: {error}")
+        return None
 
 
 def _run_in_log(

@@ -30,7 +30,7 @@ _REMOVED_PREFIX = "removed-"
 
 @dataclass(frozen=True)
 class Removable:
-    """A folder or file to remove; `kind` is artifact, version, log or working folder."""
+    """A folder or file to remove; `kind` is artifact, version, log, report or working folder."""
 
     path: str
     kind: str
@@ -246,7 +246,7 @@ class _Project:
                 yield Removable(str(folder), "working folder", _size(folder))
 
     def logs(self, kept: Collection[str]) -> Iterator[Removable]:
-        """Yield the logs of runs that are not kept, and the models built to inspect them."""
+        """Yield the logs and reports of runs that are not kept, and their models to inspect."""
         for record in self.records:
             log = self._run_dir / "logs" / f"{record.run_id}.log"
             if record.run_id not in kept and log.is_file():
@@ -254,6 +254,9 @@ class _Project:
             model = self._run_dir / CANDIDATES_FOLDER / record.run_id
             if record.run_id not in kept and model.is_dir():
                 yield Removable(str(model), "working folder", _size(model))
+            report = self._run_dir / "reports" / record.run_id
+            if record.run_id not in kept and report.is_dir():
+                yield Removable(str(report), "report", _size(report))
 
     def _of_type(self, name: str) -> list[Artifact]:
         return [artifact for artifact in self.artifacts.values() if artifact.type == name]

@@ -1,6 +1,6 @@
 """Comparison of runs: the settings that differ, metrics with paired intervals, time and size."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -62,11 +62,11 @@ def compare_runs(config: PipelineConfig, run_ids: Sequence[str]) -> dict[str, An
 
 def differing_settings(configurations: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Return the settings whose values differ, by dotted name, with one value per configuration."""
-    flat = [dict(_flat(configuration)) for configuration in configurations]
-    known = [values for values in flat if values]
-    names = dict.fromkeys(name for values in flat for name in values)
+    settings = [dict(flat(configuration)) for configuration in configurations]
+    known = [values for values in settings if values]
+    names = dict.fromkeys(name for values in settings for name in values)
     return {
-        name: [values.get(name) for values in flat]
+        name: [values.get(name) for values in settings]
         for name in names
         if any(values.get(name) != known[0].get(name) for values in known)
     }
@@ -91,10 +91,11 @@ def paired_difference(
     return {"queries": len(both), "intervals": intervals}
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Any:
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and the value of each setting."""
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 

@@ -123,7 +123,7 @@ def evaluate_model(config: PipelineConfig, model_dir: str | None = None) -> dict
     try:
         towers = SavedTowers(directory, config.spec)
         left_out = config.evaluation.left_out(config.split.method, config.spec)
-        evaluation, _ = evaluate(towers, examples, config.spec, settings, left_out=left_out)
+        evaluation, *_ = evaluate(towers, examples, config.spec, settings, left_out=left_out)
     except FileNotFoundError as error:
         raise EvaluationError(f"{error}; run the pipeline with this configuration first") from error
     except (OSError, ValueError, TypeError, KeyError, tf.errors.OpError) as error:

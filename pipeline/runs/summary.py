@@ -65,6 +65,7 @@ class RunSummary:
         component_seconds: Wall time of each component, in seconds.
         component_states: `complete` or `cached` for each component.
         total_seconds: Seconds since the process started, including imports.
+        report: Path of the report as HTML, or None if it is not written.
         failure: The error of the component that failed or refused, or None.
     """
 
@@ -93,6 +94,7 @@ class RunSummary:
     component_seconds: dict[str, float] = field(default_factory=dict)
     component_states: dict[str, str] = field(default_factory=dict)
     total_seconds: float = 0.0
+    report: str | None = None
     failure: ComponentFailedError | None = None
 
     @property

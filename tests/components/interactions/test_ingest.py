@@ -216,6 +216,7 @@ def test_times_finer_than_seconds_order_events(ingestion: Any):
     found = ingestion("events.csv", timestamp_unit="ms")
     assert found.timelines("eval") == {"u": "a b c*"}
     assert found.examples("eval")[0]["timestamp"] == [1, 1, 2]
+    assert found.report["events_by_day"] == {"1970-01-01": 3}
 
 
 @pytest.mark.parametrize(

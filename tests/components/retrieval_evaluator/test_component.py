@@ -27,6 +27,8 @@ class Evaluated:
     report: dict[str, Any]
     blessing: standard_artifacts.ModelBlessing
     cases: pa.Table
+    items: pa.Table
+    examples: list[dict[str, Any]]
 
     @property
     def files(self) -> dict[str, str]:
@@ -114,7 +116,11 @@ def evaluate(towers: Any, tmp_path: Path) -> Evaluate:
             Path(evaluation.uri, "evaluation.json").read_text(),
             parse_constant=pytest.fail,  # JSON has no NaN
         )
-        return Evaluated(report, blessing, pq.read_table(f"{evaluation.uri}/cases.parquet"))
+        cases, items = (
+            pq.read_table(f"{evaluation.uri}/{name}.parquet") for name in ("cases", "items")
+        )
+        examples_text = Path(evaluation.uri, "examples.json").read_text(encoding="utf-8")
+        return Evaluated(report, blessing, cases, items, json.loads(examples_text)["queries"])
 
     return evaluate
 
@@ -173,6 +179,31 @@ def test_candidates_that_are_not_listed_are_in_histories_but_never_ranked(evalua
     assert report["metrics"]["sequential_rules"]["hit_rate@1"] == 0.5
     assert report["metrics"]["popularity"]["hit_rate@2"] == 0.0
     assert evaluated.cases["rank_sequential_rules"].to_pylist() == [1, None]
+
+
+def test_reports_intervals_for_every_cutoff(evaluate: Evaluate):
+    report = evaluate([("u", [], ["b"]), ("v", [], ["d", "ç"])]).report
+    assert set(report["curves"]) == {"hit_rate@1", "hit_rate@2"}
+    assert report["curves"]["hit_rate@1"] == report["intervals"]
+    # Both queries find all of their events among two candidates.
+    assert report["curves"]["hit_rate@2"]["model"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_writes_example_queries_with_the_served_list_and_the_fields_of_its_items(
+    evaluate: Evaluate,
+):
+    evaluated = evaluate([("u", ["a b"], ["b", "nowhere"]), ("v", [], ["d", "ç"])])
+    first, second = evaluated.examples
+    # v finds d first and ç second. u finds b first, but its other event cannot be ranked.
+    assert (first["kind"], first["query_id"], first["recommended"][0]) == ("best", "u", "b")
+    assert (first["history"], first["features"]) == (["a b"], {"age": None})
+    assert "a b" not in first["recommended"]
+    assert first["held_out"] == [{"id": "b", "rank": 1}, {"id": "nowhere", "rank": None}]
+    assert second["held_out"] == [{"id": "d", "rank": 1}, {"id": "ç", "rank": 2}]
+    # The most popular items first: a b 3, b 2, ç 1, d 0.
+    ids = [name.decode() for name in evaluated.items["item"].to_pylist()]
+    assert ids == ["a b", "b", "ç", "d"]
+    assert {"genres", "embedding"} < set(evaluated.items.column_names)
 
 
 def test_reports_metrics_with_and_without_seen_candidates(evaluate: Evaluate):

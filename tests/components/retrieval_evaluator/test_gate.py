@@ -28,6 +28,7 @@ EVALUATION = Evaluation(
     metrics_other={},
     slices={},
     intervals={},
+    curves={},
     best_baseline=compared("popularity", 0.05),
     last_blessed=None,
     last_blessed_problem="",

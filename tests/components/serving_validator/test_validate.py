@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -90,7 +91,8 @@ def validate(many_towers: Any, queries: Outputs) -> Callable[..., list[str]]:
     """Return the problems of a saved model, asked with `queries` or others."""
 
     def run(directory: str, inputs: Outputs = queries, **settings: Any) -> list[str]:
-        return validate_serving(directory, inputs, many_towers.spec, ServingConfig(**settings))
+        config = ServingConfig(**settings)
+        return validate_serving(directory, inputs, many_towers.spec, config).problems
 
     return run
 
@@ -187,7 +189,7 @@ def test_a_different_answer_is_listed(saved: Saved, many_towers: Any, queries: O
     (base / "1").symlink_to(directory)
     with running_model_server(base, "other_name") as server:
         config = ServingConfig(model_name="other_name")
-        problems = check_requests(requests, server.grpc_target, config)
+        problems = check_requests(requests, server.grpc_target, config).problems
     assert problems == [
         "warm-up request 0 to serving_default: the server's title differ from the model's",
         "warm-up request 0 to serving_default: the server's candidate_ids differ from the model's",
@@ -231,7 +233,12 @@ def test_the_component_blesses_a_good_model(
 ):
     blessing = run_component(saved(RetrievalModel))
     assert model_utils.is_infra_validated(blessing)
-    assert [path.name for path in Path(blessing.uri).iterdir()] == ["INFRA_BLESSED"]
+    latencies = Path(blessing.uri) / "latencies.json"
+    assert {path.name for path in Path(blessing.uri).iterdir()} == {"INFRA_BLESSED", latencies.name}
+    # The two queries and the unknown one; the warm-up request has several rows.
+    found = json.loads(latencies.read_text())
+    assert len(found) == 3
+    assert min(found) > 0
 
 
 def test_the_component_does_not_bless_a_faulty_model_and_lists_the_problems(
@@ -240,8 +247,7 @@ def test_the_component_does_not_bless_a_faulty_model_and_lists_the_problems(
 ):
     blessing = run_component(saved(Muddled))
     assert not model_utils.is_infra_validated(blessing)
-    (file,) = Path(blessing.uri).iterdir()
-    assert file.name == "INFRA_NOT_BLESSED"
+    file = Path(blessing.uri) / "INFRA_NOT_BLESSED"
     assert file.read_text().splitlines()[:2] == [
         "the queries in a batch: the answer has a candidate twice",
         "the queries in a batch: a score is not a finite number",

@@ -61,7 +61,8 @@ def test_a_metric_may_stop_the_fit_instead_of_the_loss(fitting: Callable[..., Fi
         seen.append(run.weights)
         return [0.1, 0.7, 0.3, 0.7, 0.2][len(seen) - 1]
 
-    run.fit(measure)
+    state = run.fit(measure)
+    assert [epoch["validation_metric"] for epoch in state.history] == [0.1, 0.7, 0.3, 0.7, 0.2]
     assert len(seen) == 5  # the fourth is no better than the second
     assert_equal(run.weights, seen[1])
 

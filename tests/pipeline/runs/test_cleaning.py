@@ -117,6 +117,9 @@ class Runs(MetadataRows):
         logs = self.config.run_dir / "logs"
         logs.mkdir(exist_ok=True)
         (logs / f"{run_id}.log").write_text("log")
+        report = logs.parent / "reports" / run_id
+        report.mkdir(parents=True)
+        (report / "report.html").write_text("report")
         if version is not None:
             self.version(version)
             history.end(record, "complete", "", {"pushed_version": version})
@@ -163,6 +166,7 @@ def test_old_runs_are_removed_except_what_kept_runs_took_from_the_cache(runs: Ru
     assert runs.outputs() == {"Gen/out/1", "Trainer/out/8", "Judge/out/9"}
     assert runs.versions() == ["13"]
     assert [path.name for path in (runs.config.run_dir / "logs").iterdir()] == ["3.log"]
+    assert [path.name for path in (runs.config.run_dir / "reports").iterdir()] == ["3"]
     for output, state in runs.states().items():
         assert state == (LIVE if output in runs.outputs() else DELETED), output
     assert runs.plan(1).removable == ()

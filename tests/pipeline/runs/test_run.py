@@ -122,6 +122,15 @@ def test_a_refused_model_ends_the_run_with_code_3_and_leaves_the_served_versions
     assert (summary["blessed"], summary["pushed_version"]) == (False, None)
     assert summary["gates"] == {"evaluation": "refused"}
     assert summary["metrics"]["model"]["hit_rate@10"] < 0.99
+    # The report of a refused run names the gate, and what differs from the run before.
+    page = Path(summary["report"])
+    facts = json.loads(page.with_name("report.json").read_text(encoding="utf-8"))
+    verdict = facts["verdict"]["sentence"]
+    assert verdict.startswith("Refused by the evaluation gate: hit_rate@10 is ")
+    assert "must be at least 0.9900" in verdict
+    assert facts["verdict"]["advice"]
+    assert facts["changes"]["settings"]["evaluation.min_metrics.hit_rate@10"] == [None, 0.99]
+    assert page.exists()
 
 
 def test_a_new_model_is_compared_with_the_last_blessed_one(

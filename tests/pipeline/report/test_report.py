@@ -1,0 +1,172 @@
+"""The report of a real run, and its page in a real browser."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.cli import run as run_command
+from pipeline.cli.main import app
+from pipeline.config.project import PipelineConfig
+from pipeline.report.page import render
+from pipeline.runs.history import RunRecord
+
+pytestmark = pytest.mark.slow
+
+# A script, quotes, a template, Vega's expressions, and a letter that turns the text after it.
+_HOSTILE = (
+    "</script><img src=x onerror=hacked()>\"'&{{7*7}}${datum.x} \N{RIGHT-TO-LEFT OVERRIDE}שלום"
+)
+
+
+@pytest.fixture(scope="session")
+def folder(finished_run: dict[str, Any]) -> Path:
+    """The folder of the report of a whole run."""
+    return Path(finished_run["report"]).parent
+
+
+@pytest.fixture(scope="session")
+def facts(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def look(browser: Any, page_file: Path, width: int = 1280, scheme: str = "light") -> Any:
+    """Open a page, check that it draws every chart without problems, and return it."""
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(page_file.as_uri())
+    places = page.locator("[data-chart]")
+    for number in range(places.count()):
+        places.nth(number).locator("svg").wait_for()
+    assert problems == []
+    assert requests == [page_file.as_uri()]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    return page
+
+
+def test_the_facts_are_those_of_the_artifacts(
+    facts: dict[str, Any], folder: Path, finished_run: dict[str, Any]
+) -> None:
+    artifacts = folder.parents[1] / "artifacts"
+    (evaluation,) = (artifacts / "RetrievalEvaluator" / "evaluation").iterdir()
+    assert facts["evaluation"] == json.loads((evaluation / "evaluation.json").read_text())
+    assert facts["index"] == finished_run["index"]
+    assert [found["epoch"] for found in facts["training"]["history"]] == list(range(1, 13))
+    assert sum(facts["data"]["events_by_day"].values()) == facts["data"]["events"] == 240 * 14
+    assert len(facts["latencies_ms"]) >= 8
+    assert facts["settings"]["training.epochs"] == 12
+    assert facts["changes"] == {"since": None, "settings": {}}
+    kinds = [example["kind"] for example in facts["examples"]]
+    assert kinds == [kind for kind in ("best", "worst", "random") for _ in range(4)]
+    shown = {name for example in facts["examples"] for name in example["recommended"]}
+    assert all(facts["items"][name]["name"].startswith("Thing number ") for name in shown)
+    assert len(facts["map"]["points"]) == 60
+
+
+def test_the_page_shows_the_verdict_and_draws_every_chart(
+    facts: dict[str, Any], folder: Path, chromium: Any
+) -> None:
+    assert (folder / "report.html").stat().st_size < 2_000_000
+    page = look(chromium, folder / "report.html")
+    evaluation = facts["evaluation"]
+    text = page.inner_text("body")
+    assert facts["verdict"]["sentence"] in text
+    assert f"Version {facts['run']['pushed_version']} was pushed" in text
+    for name, metrics in evaluation["metrics"].items():
+        row = page.locator("tr", has=page.locator(f"th:text-is('{name}')"))
+        assert f"{metrics['hit_rate@10']:.4f}" in row.inner_text()
+        assert f"{metrics['coverage@10']:.4f}" in row.inner_text()
+    for check in evaluation["gate"]["checks"]:
+        assert check["text"] in text
+    drawn = page.eval_on_selector_all("[data-chart]", "all => all.map(e => e.dataset.chart)")
+    wanted = {"curve_hit_rate", "slices", "list_coverage", "loss", "latency", "volume", "map"}
+    assert wanted < set(drawn)
+    assert page.locator("[data-chart=map] path").count() >= 60
+
+
+def test_the_page_fits_a_telephone_in_the_dark(folder: Path, chromium: Any) -> None:
+    page = look(chromium, folder / "report.html", width=360, scheme="dark")
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert background == "rgb(16, 21, 27)"
+    line = page.locator("[data-chart=loss] path[stroke]").first
+    assert line.evaluate("e => getComputedStyle(e).stroke") != "none"
+
+
+def test_hostile_text_stays_text(facts: dict[str, Any], chromium: Any, tmp_path: Path) -> None:
+    hostile = copy.deepcopy(facts)
+    example = hostile["examples"][0]
+    item = example["recommended"][0]
+    hostile["items"][item] |= {"name": _HOSTILE, "label": _HOSTILE}
+    example |= {"query_id": _HOSTILE, "features": {_HOSTILE: _HOSTILE}}
+    hostile["map"] = {
+        "feature": _HOSTILE,
+        "points": [
+            {**point, "name": _HOSTILE, "group": _HOSTILE} for point in facts["map"]["points"]
+        ],
+    }
+    slices = hostile["evaluation"]["slices"]
+    slices[f"feature {_HOSTILE}"] = {_HOSTILE: slices["query"]["known"]}
+    hostile["rejected"] = [
+        {"file": _HOSTILE, "line": 1, "column": None, "value": _HOSTILE, "reason": "bad"}
+    ]
+    hostile["data"]["rejected_rows"] = {"bad": 1}
+    hostile["changes"] = {"since": _HOSTILE, "settings": {_HOSTILE: [None, _HOSTILE]}}
+    hostile["verdict"]["sentence"] = f"`{_HOSTILE}`"
+    hostile["warnings"] = [_HOSTILE]
+    file = tmp_path / "report.html"
+    file.write_text(render(hostile), encoding="utf-8")
+    page = look(chromium, file)
+    assert page.locator("img").count() == 0
+    assert page.locator(".verdict code").inner_text() == _HOSTILE
+    assert page.locator("#examples bdi", has_text=_HOSTILE).count() >= 3
+    # The colour of a point changes if its group is picked in the legend.
+    page.locator("[data-chart=map] .role-legend-symbol path").first.click()
+
+
+def test_the_command_writes_a_report_again(folder: Path, finished_run: dict[str, Any]) -> None:
+    page = folder / "report.html"
+    page.unlink()
+    words = ["report", finished_run["run_id"], "-c", str(finished_run["config_path"])]
+    done = CliRunner().invoke(app, [*words, "--no-open"])
+    assert done.exit_code == 0, done.output
+    assert page.as_uri() in done.output
+    assert page.exists()
+    unknown = CliRunner().invoke(app, [*words[:1], "1999", *words[2:]])
+    assert unknown.exit_code == 1
+    assert "there is no run '1999'" in unknown.output
+
+
+def test_a_report_that_fails_is_a_warning(
+    config: PipelineConfig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Path:
+        raise KeyError("gate")
+
+    monkeypatch.setattr("pipeline.report.page.write_report", fail)
+    record = RunRecord(config.name, "1", state="complete")
+    assert run_command._report(config, record, config.run_dir / "log") is None
+    assert "warning: the report cannot be written: KeyError: 'gate'" in capsys.readouterr().err
