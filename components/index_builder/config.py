@@ -75,7 +75,8 @@ class IndexConfig(Settings):
             "partitioned": ("reorder", "int8_above_mb"),
         }
         for name in without.get(self.backend, ()):
-            if name in self.model_fields_set and getattr(self, name) is not None:
+            # A configuration that crosses the boundary of a component as JSON has all defaults.
+            if getattr(self, name) not in (None, type(self).model_fields[name].default):
                 raise ValueError(f"`{name}` must be absent with `backend: {self.backend}`")
         return self
 
