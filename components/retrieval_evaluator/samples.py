@@ -91,12 +91,11 @@ def take_samples(
             ranking.exclude(part.history_rows, part.listed_history)
         positions, candidates = ranking.best(_NUM_RECOMMENDED)
         best = candidates[np.argsort(positions)]
-        order |= dict.fromkeys(
-            [*best.tolist(), *query.listed_history.tolist(), *query.targets.tolist()]
-        )
         is_mine = results.columns["evaluation_query"] == row
         ranks = results.columns[RANK + MODEL][is_mine]
         shown = np.argsort(ranks, kind="stable")[:_NUM_SHOWN]
+        items = best, query.listed_history[-_NUM_SHOWN:], query.targets[shown]
+        order |= dict.fromkeys(np.concatenate(items).tolist())
         history = query.inputs[HISTORY_KEY].numpy()[0]
         history = history[history != b""]
         examples.append(

@@ -59,7 +59,8 @@ def gather(config: PipelineConfig, record: RunRecord, store: MetadataStore) -> F
             {name: execution[name] for name in ("component", "state", "seconds")}
             for execution in executions
         ],
-        "evaluation": evaluation,
+        # Earlier releases did not write all that a page needs.
+        "evaluation": evaluation if "gate_metric" in evaluation else {},
         "training": _json(folders, "Trainer", "model_run", "fit.json"),
         "warm_start": _json(folders, "Trainer", "model_run", "warm_start.json"),
         "ranking": _json(folders, "Trainer", "model_run", "ranking.json"),
@@ -72,7 +73,8 @@ def gather(config: PipelineConfig, record: RunRecord, store: MetadataStore) -> F
         or summary.get("drift")
         or {},
         "latencies_ms": _json(folders, "ServingValidator", "blessing", "latencies.json") or [],
-        "data": _json(folders, "TimelineExampleGen", "report", "ingest_report.json"),
+        "data": _json(folders, "TimelineExampleGen", "report", "ingest_report.json")
+        or _json(folders, "CatalogueExampleGen", "report", "ingest_report.json"),
         "rejected": _rejected(folders),
         "warnings": summary.get("warnings") or [],
         "settings": settings,

@@ -21,6 +21,7 @@ from pipeline.report.facts import gather, report_folder
 from pipeline.report.verdict import event_metric, number, rankers
 from pipeline.runs.history import RunRecord
 from pipeline.runs.metadata import open_store
+from pipeline.runs.results import with_results
 
 PAGE_FILE = "report.html"
 _HERE = Path(__file__).parent
@@ -61,7 +62,9 @@ _VEGA_CONFIG = {
 
 def write_report(config: PipelineConfig, record: RunRecord) -> Path:
     """Write `report.html` and `report.json` of a run, and return the path of the page."""
-    facts = gather(config, record, open_store(config))
+    store = open_store(config)
+    (record,) = with_results(store, [record])
+    facts = gather(config, record, store)
     folder = report_folder(config, record.run_id)
     text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False, default=str)
     files.write_text(str(folder / FACTS_FILE), text)

@@ -61,6 +61,8 @@ def test_items_are_added_and_removed_without_training(
     assert summary["newly_pushed"] is True
     assert summary["index"]["num_candidates"] == 60
     assert "Trainer" not in summary["component_states"]
+    page = Path(summary["report"]).read_text(encoding="utf-8")
+    assert f"Version {summary['pushed_version']} was pushed with a catalogue of 60" in page
     assert len(list(serving.iterdir())) == 2
 
     with (

@@ -152,6 +152,8 @@ def test_data_that_breaks_the_schema_stops_the_run_by_name(
     assert done.returncode == 1
     for part in ("ExampleValidator", "schema", "club", "green"):
         assert part in done.stderr
+    (page,) = (tmp_path / "runs" / "clubs" / "reports").glob("*/report.html")
+    assert "Failed: ExampleValidator: " in page.read_text(encoding="utf-8")
     assert not (tmp_path / "runs" / "clubs" / "serving").exists()
 
 
