@@ -30,7 +30,8 @@ def verdict(facts: Facts) -> dict[str, Any]:
         checks = facts["evaluation"].get("gate", {}) if gate == "evaluation" else {}
         failed = [check["text"] for check in checks.get("checks", ()) if not check["passed"]]
         reasons = [*failed, *checks.get("problems", ())] or reasons
-        sentence = f"Refused by the {gate} gate: {reasons[0] if reasons else 'no reason recorded'}"
+        by = f"the {gate} gate" if gate else "a gate"
+        sentence = f"Refused by {by}: {reasons[0] if reasons else 'no reason recorded'}"
     elif state == "complete":
         sentence = _pushed(facts)
     elif state == "failed":
