@@ -107,7 +107,7 @@ def _vega_bundle() -> str:
     """Return Vega, Vega-Lite and Vega-Embed as one script; this takes two seconds."""
     import vl_convert
 
-    bundle: str = vl_convert.javascript_bundle()
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     return bundle
 
 
