@@ -172,7 +172,7 @@ def test_the_hardest_baseline_decides(evaluate: Evaluate):
 def test_candidates_that_are_not_listed_are_in_histories_but_never_ranked(evaluate: Evaluate):
     evaluated = evaluate(
         [("v", ["gone"], ["ç"]), ("v", [], ["gone"])],
-        baselines=("popularity", "sequential_rules"),
+        baselines=("popularity", "sequential_rules", "content", "svd", "ease"),
     )
     report = evaluated.report
     assert (report["num_candidates"], report["num_unknown_targets"]) == (4, 1)
@@ -180,6 +180,7 @@ def test_candidates_that_are_not_listed_are_in_histories_but_never_ranked(evalua
     assert report["metrics"]["sequential_rules"]["hit_rate@1"] == 0.5
     assert report["metrics"]["popularity"]["hit_rate@2"] == 0.0
     assert evaluated.cases["rank_sequential_rules"].to_pylist() == [1, None]
+    assert evaluated.cases["rank_ease"].to_pylist() == [1, None]
 
 
 def test_reports_intervals_for_every_cutoff(evaluate: Evaluate):

@@ -51,7 +51,7 @@ def files(tmp_path: Path) -> tuple[list[str], list[str]]:
 def test_held_out_events_count_for_later_queries(files: tuple[list[str], list[str]]):
     catalogue, held_out = files
     config = EvaluationConfig(protocol="rolling")
-    (queries,) = read_queries(held_out, SPEC, config, index_of, 10)
+    (queries,) = read_queries(held_out, SPEC, config, index_of, 5, 10)
     assert queries.times is not None
     assert queries.times.tolist() == [10, 12]
     assert queries.part(1, 2).times.tolist() == [12]
