@@ -44,6 +44,7 @@ def verdict(facts: Facts) -> dict[str, Any]:
         "sentence": sentence.rstrip(".") + ".",
         "reasons": [reason for reason in reasons[1:] if reason],
         "advice": advice,
+        "training": _training(facts),
     }
 
 
@@ -65,6 +66,18 @@ def _pushed(facts: Facts) -> str:
         number = facts["index"].get("num_candidates")
         return f"{pushed} with a catalogue of {number:,} candidates" if number else pushed
     return f"{pushed}: {comparison_text(facts['evaluation'])}"
+
+
+def _training(facts: Facts) -> str:
+    """Return how long the training took, and what ended it."""
+    training = facts["training"]
+    if not training:
+        return ""
+    most = facts["settings"].get("training.epochs")
+    why = "all epochs were trained"
+    if training.get("stopped_early"):
+        why = f"stopped early, because {training['watched']} did not improve"
+    return f"{training['epochs']} of {most} epochs in {training['seconds']:.0f} s; {why}."
 
 
 def comparison_text(evaluation: Facts) -> str:

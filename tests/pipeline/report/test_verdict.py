@@ -16,8 +16,9 @@ def facts(state: str, problem: str = "", **run: Any) -> dict[str, Any]:
     slices = {"cold": (100, 0.1), "warm": (900, 0.32), "rare": (5, 0.0)}
     return {
         "run": {"state": state, "problem": problem, "gates": {}, **run},
-        "settings": {"split.method": "random"},
+        "settings": {"split.method": "random", "training.epochs": 40},
         "index": {},
+        "training": {"epochs": 7, "seconds": 61.2, "stopped_early": True, "watched": "hit_rate@10"},
         "evaluation": {
             "gate_metric": _METRIC,
             "confidence": 0.95,
@@ -80,6 +81,12 @@ def test_a_refusal_by_another_gate_has_its_reason():
     problem = "DriftGate: span 2 has drifted from span 1: events is 9"
     found = verdict(facts("refused", problem, gates={"drift": "refused", "evaluation": "passed"}))
     assert found["sentence"] == f"Refused by the drift gate: {problem}."
+
+
+def test_the_reason_of_the_end_of_the_training_is_named():
+    assert verdict(facts("complete"))["training"] == (
+        "7 of 40 epochs in 61 s; stopped early, because hit_rate@10 did not improve."
+    )
 
 
 def test_the_limits_name_weak_slices_with_enough_events():
