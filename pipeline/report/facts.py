@@ -135,7 +135,9 @@ def _samples(config: PipelineConfig, folders: Folders) -> Facts:
     return {
         "examples": examples,
         "items": {
-            name: {"name": _name(config, name, rows), **rows[name]} for name in ids if name in shown
+            name: {"name": _name(config, name, rows), "fields": rows[name]}
+            for name in ids
+            if name in shown
         },
         "map": {
             "feature": categories[0] if categories else "",
@@ -202,7 +204,8 @@ def _changes(config: PipelineConfig, record: RunRecord, store: MetadataStore) ->
     before = [
         found
         for found in RunHistory(store, config.name).records()
-        if found.started_s < record.started_s and found.configuration
+        if found.started_s < record.started_s
+        and (found.command, bool(found.configuration)) == (record.command, True)
     ]
     if not before or not record.configuration:
         return {"since": None, "settings": {}}

@@ -14,6 +14,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from components import files
+from components.gates import without_nan
 from pipeline.config.project import PipelineConfig
 from pipeline.report.charts import LISTS, charts
 from pipeline.report.facts import FACTS_FILE as FACTS_FILE
@@ -64,7 +65,7 @@ def write_report(config: PipelineConfig, record: RunRecord) -> Path:
     """Write `report.html` and `report.json` of a run, and return the path of the page."""
     store = open_store(config)
     (record,) = with_results(store, [record])
-    facts = gather(config, record, store)
+    facts = without_nan(gather(config, record, store))
     folder = report_folder(config, record.run_id)
     text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False, default=str)
     files.write_text(str(folder / FACTS_FILE), text)

@@ -120,7 +120,7 @@ def test_hostile_text_stays_text(facts: dict[str, Any], chromium: Any, tmp_path:
     hostile = copy.deepcopy(facts)
     example = hostile["examples"][0]
     item = example["recommended"][0]
-    hostile["items"][item] |= {"name": _HOSTILE, "label": _HOSTILE}
+    hostile["items"][item] = {"name": _HOSTILE, "fields": {"label": _HOSTILE, "name": "plain"}}
     example |= {"query_id": _HOSTILE, "features": {_HOSTILE: _HOSTILE}}
     hostile["map"] = {
         "feature": _HOSTILE,
