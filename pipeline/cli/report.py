@@ -1,5 +1,6 @@
 """`two-tower report`: write the report of a run again, and open it."""
 
+import webbrowser
 from typing import Annotated
 
 import typer
@@ -41,4 +42,4 @@ def report(
         return
     say(page.as_uri())
     if not no_open:
-        typer.launch(page.as_uri())
+        webbrowser.open(page.as_uri())  # does nothing on a machine without a browser
