@@ -50,10 +50,7 @@ def answering_model(
         ReleaseError: There is no such version or run, or nothing has been pushed.
     """
     if run is not None:
-        # Imported here, because only this case needs TensorFlow and ML Metadata.
-        from pipeline.releases.candidate_model import model_of_run
-
-        return model_of_run(config, run)
+        return _model_of_run(config, run)
     pushed = pushed_versions(config.serving_dir)
     if version is None:
         version, reason = answering_version(config, pushed)
@@ -65,6 +62,21 @@ def answering_model(
             f"version {version} is not in {config.serving_dir}; the newest versions there: {newest}"
         )
     return AnsweringModel(f"{config.serving_dir}/{version}", version, reason)
+
+
+def _model_of_run(config: PipelineConfig, run: str) -> AnsweringModel:
+    # Imported here, because only this case needs TensorFlow and ML Metadata.
+    from pipeline.releases.candidate_model import unpushed_model
+    from pipeline.runs.history import find_run
+
+    record = find_run(config, run)
+    version = record.summary.get("pushed_version")
+    if version in pushed_versions(config.serving_dir):
+        reason = f"of run {record.run_id}"
+        return AnsweringModel(f"{config.serving_dir}/{version}", version, reason, record.run_id)
+    path = unpushed_model(config, record, config.run_dir / CANDIDATES_FOLDER / record.run_id)
+    reason = f"model of run {record.run_id}, which was not pushed ({record.state})"
+    return AnsweringModel(path, None, reason, record.run_id)
 
 
 def answering_version(config: PipelineConfig, pushed: list[int]) -> tuple[int, str]:

@@ -1,12 +1,11 @@
 """The retrieval model of a run, which is built for inspection if the run did not get that far."""
 
-import os
 import tempfile
+from pathlib import Path
 
 import apache_beam as beam
 from tfx.utils import path_utils
 
-from components import files
 from components.artifacts import RANKING_PROPERTY
 from components.candidate_embedder.embed import embed_candidates
 from components.candidate_embedder.embedding_files import EmbeddingFiles
@@ -15,23 +14,20 @@ from models.input.raw_examples import split_files
 from models.towers.saved_towers import SavedTowers
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import ReleaseError
-from pipeline.releases.answering_model import CANDIDATES_FOLDER, AnsweringModel, pushed_versions
-from pipeline.runs.history import find_run
+from pipeline.runs.history import RunRecord
 from pipeline.runs.metadata import open_store
 from pipeline.runs.results import live_outputs
 
 
-def model_of_run(config: PipelineConfig, run: str) -> AnsweringModel:
-    """Return the model of a run; see `answering_model`."""
-    record = find_run(config, run)
-    version = record.summary.get("pushed_version")
-    if version in pushed_versions(config.serving_dir):
-        reason = f"of run {record.run_id}"
-        return AnsweringModel(f"{config.serving_dir}/{version}", version, reason, record.run_id)
-    reason = f"model of run {record.run_id}, which was not pushed ({record.state})"
+def unpushed_model(config: PipelineConfig, record: RunRecord, folder: Path) -> str:
+    """Return the path of the model of a run, which is built in `folder` if the run has none.
+
+    Raises:
+        ReleaseError: The run has trained no model, or its artifacts are gone.
+    """
     outputs = live_outputs(config, open_store(config), record.run_id)
     if (built := outputs.get(("IndexBuilder", "retrieval_model"))) is not None:
-        return AnsweringModel(path_utils.serving_model_path(built.uri), None, reason, record.run_id)
+        return str(path_utils.serving_model_path(built.uri))
     model, examples = (
         outputs.get(key) for key in (("Trainer", "model"), ("TimelineExampleGen", "examples"))
     )
@@ -40,13 +36,12 @@ def model_of_run(config: PipelineConfig, run: str) -> AnsweringModel:
             f"run {record.run_id} must have trained a model, but ended before that or was cleaned"
             f"{f': {record.problem}' if record.problem else ''}"
         )
-    folder = os.path.join(config.run_dir, CANDIDATES_FOLDER, record.run_id)
-    if not files.exists(folder):
+    if not folder.exists():
         blessing = outputs.get(("RetrievalEvaluator", "blessing"))
         of_blessing = {} if blessing is None else blessing.custom_properties
         ranked = RANKING_PROPERTY not in of_blessing or of_blessing[RANKING_PROPERTY].int_value
-        _build(config, str(model.uri), str(examples.uri), folder, ranked=bool(ranked))
-    return AnsweringModel(folder, None, reason, record.run_id)
+        _build(config, str(model.uri), str(examples.uri), str(folder), ranked=bool(ranked))
+    return str(folder)
 
 
 def _build(config: PipelineConfig, model: str, examples: str, folder: str, *, ranked: bool) -> None:

@@ -71,7 +71,9 @@ def test_a_metric_without_a_value_is_shown_as_a_dash(capsys: pytest.CaptureFixtu
             "slices": {},
             "intervals": {"model": {"value": None, "low": None, "high": None}},
             "gate": {"blessed": False, "checks": [], "problems": ["no events"]},
-            **dict.fromkeys(("num_events", "num_queries", "num_candidates"), 0),
+            **dict.fromkeys(
+                ("num_events", "num_queries", "num_candidates", "num_unknown_targets"), 0
+            ),
             **{"protocol": "rolling", "exclude_seen": True, "confidence": 0.95, "model": "/m"},
         }
     )

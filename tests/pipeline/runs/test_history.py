@@ -185,7 +185,7 @@ def test_a_run_is_shown_with_its_overrides_and_the_metric_of_its_gate(
 ) -> None:
     metrics = {"model": {"hit_rate@10": 0.5, "ndcg@5": 0.25}}
     runs = history(config)
-    record = runs.begin("1", "run", None, ["training.epochs=3", "runs=a b"])
+    record = runs.begin("1", "run", None, overrides=["training.epochs=3", "runs=a b"])
     runs.end(record, "refused", "", {"gate_metric": "ndcg@5", "metrics": metrics})
     path = str(tmp_path / "configs" / "clubs.yaml")
     shown = CliRunner().invoke(runs_app, ["show", "1", "-c", path]).output
@@ -232,7 +232,7 @@ def test_a_run_is_skipped_at_once_if_nothing_is_new(
     *said, codes = done.stdout.splitlines()
     assert codes == "0 False", done.stderr
     assert "nothing new: 3 input files, settings and code are those of run 1" in said[0]
-    assert "served as version 17" in said[0]
+    assert "pushed as version 17" in said[0]
     answer = json.loads(run("--json").stdout.splitlines()[0])
     assert answer["skipped"] is True
     assert answer["same_as"]["pushed_version"] == 17
@@ -266,7 +266,7 @@ def test_a_refresh_by_a_newer_catalogue_is_not_undone(tmp_path: Path, two_tower:
     (version / "saved_model.pb").write_text("")
     done = two_tower("run", "--config", str(path))
     assert done.returncode == 0, done.stderr
-    assert "which is served as version 18" in done.stdout
+    assert "which was pushed as version 18" in done.stdout
 
     # A run with a new version of the newest day keeps the new catalogue, and so do later runs.
     def catalogue(*overrides: str) -> int:
