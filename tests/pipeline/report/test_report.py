@@ -130,6 +130,19 @@ def test_hostile_text_stays_text(facts: dict[str, Any], chromium: Any, tmp_path:
     }
     slices = hostile["evaluation"]["slices"]
     slices[f"feature {_HOSTILE}"] = {_HOSTILE: slices["query"]["known"]}
+    hostile["evaluation"]["ranking"] = {
+        "served": True,
+        "comparison": hostile["evaluation"]["best_baseline"],
+        "num_candidates": 20,
+        "recall": 0.5,
+        "tasks": {
+            _HOSTILE: {
+                "loss": "squared_error",
+                "num_events": 1234,
+                "metrics": {"model": {"rmse": 0.25}, "mean": {"rmse": None}},
+            }
+        },
+    }
     hostile["rejected"] = [
         {"file": _HOSTILE, "line": 1, "column": None, "value": _HOSTILE, "reason": "bad"}
     ]
@@ -142,6 +155,8 @@ def test_hostile_text_stays_text(facts: dict[str, Any], chromium: Any, tmp_path:
     page = look(chromium, file)
     assert page.locator("img").count() == 0
     assert page.locator(".verdict code").inner_text() == _HOSTILE
+    task = page.locator("table", has=page.locator("th:text-is('rmse')"))
+    assert task.inner_text().split() == ["prediction", "rmse", "model", "0.2500", "mean", "–"]
     assert page.locator("#examples bdi", has_text=_HOSTILE).count() >= 3
     # The colour of a point changes if its group is picked in the legend.
     page.locator("[data-chart=map] .role-legend-symbol path").first.click()
