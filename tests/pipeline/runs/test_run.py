@@ -71,7 +71,7 @@ def test_a_run_is_skipped_if_nothing_is_new_and_the_first_one_is_listed(
     path = str(finished_run["config_path"])
     done = two_tower("run", "--config", path)
     assert done.returncode == 0, done.stderr
-    assert f"served as version {finished_run['pushed_version']}" in done.stdout
+    assert f"pushed as version {finished_run['pushed_version']}" in done.stdout
     runs = json.loads(two_tower("runs", "--config", path, "--json").stdout)
     (first,) = (run for run in runs if run["run_id"] == finished_run["run_id"])
     assert first["state"] == "complete"
