@@ -53,6 +53,11 @@ class ModelConfig(Settings):
     share_candidate_ids: bool = Field(
         False, description="Use one ID embedding table for the candidate tower and the history."
     )
+    history_features: bool = Field(
+        True,
+        description="Embed the events of the history by the features of their candidates too, not "
+        "only by ID. `share_candidate_ids` then also shares the features' embeddings.",
+    )
     recency_positions: int = Field(
         50,
         ge=1,
@@ -159,11 +164,6 @@ class TrainingConfig(Settings):
     )
     feature_dropout: float = Field(
         0.1, ge=0, lt=1, description="Probability of hiding a feature or an ID in training."
-    )
-    event_weights: Mapping[str, Annotated[float, Field(ge=0)]] = Field(
-        default_factory=dict,
-        description="Weight of an event in the loss, by event type or else by rating, for example "
-        "{purchase: 5, view: 1} or {1: 0.1, 5: 1}.",
     )
     loss: Literal["auto", "full_softmax", "sampled_softmax"] = Field(
         "auto",

@@ -168,6 +168,7 @@ def create_components(
             spec=config.spec,
             evaluation=config.evaluation.for_split(config.split.method, config.spec),
             left_out=config.evaluation.left_out(config.split.method, config.spec),
+            weights=config.evaluation_weights,
         ),
         examples=examples,
         model=trainer.outputs["model"],

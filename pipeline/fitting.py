@@ -29,6 +29,7 @@ def fitting_components(
         spec=config.spec,
         model=config.model,
         training=config.training,
+        weights=config.event_weights,
         checkpoint_dir=target.checkpoint_dir,
         # Only unchanged code continues an interrupted fit.
         code_hash=code_hash(_RUN_FN.rpartition(".")[0]),

@@ -94,7 +94,7 @@ def query_features(config: PipelineConfig, query_id: str) -> dict[str, Any]:
     for table in _rows(config, "queries", spec.query_id, [query_id]):
         lists = _lists(table.slice(0, 1), spec.query_features)
         return {
-            name: values[0] if spec.query_features[name].separator else values[0][0]
+            name: values[0] if spec.query_features[name].is_list else values[0][0]
             for name, values in lists.items()
             if values[0]
         }
@@ -159,5 +159,7 @@ def _decoded(value: Any) -> Any:
 
 
 def _text(values: Sequence[Any], feature: FeatureConfig) -> str:
+    if feature.kind == "vector":
+        return f"{len(values)} numbers"
     words = [f"{value:g}" if isinstance(value, float) else value for value in values]
     return (feature.separator or " ").join(words)

@@ -160,13 +160,18 @@ def write_embeddings(
 def feature_spec(
     query: Mapping[str, Any] | None = None,
     candidate: Mapping[str, Any] | None = None,
-    **columns: str,
+    context: Mapping[str, Any] | None = None,
+    **columns: Any,
 ) -> FeatureSpec:
     """Return a spec of users and items with these features, such as `age={"kind": "numeric"}`."""
     return FeatureSpec.model_validate(
         {
             "columns": {"query_id": "user", "candidate_id": "item", **columns},
-            "features": {"query": query or {}, "candidate": candidate or {}},
+            "features": {
+                "query": query or {},
+                "candidate": candidate or {},
+                "context": context or {},
+            },
         }
     )
 

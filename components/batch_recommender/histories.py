@@ -15,7 +15,13 @@ import tensorflow as tf
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
 from components.interactions.timelines.examples import query_batch
-from models.features.spec import HISTORY_KEY, IS_TARGET_KEY, FeatureSpec
+from models.features.spec import (
+    EVENT_TYPE_KEY,
+    HISTORY_KEY,
+    HISTORY_TYPES_KEY,
+    IS_TARGET_KEY,
+    FeatureSpec,
+)
 from models.input.raw_examples import padded_inputs, parse_file, parsing_of_features
 from models.input.raw_inputs import query_inputs
 
@@ -28,12 +34,14 @@ class Queries:
     """Queries in the order of the lengths of their histories.
 
     `features` also has the query IDs, all as ragged rows; `history` has the candidate IDs of all
-    events, oldest first. The first `num_unknown` queries have no events.
+    events, oldest first, and `types` their types, if the model reads them. The first `num_unknown`
+    queries have no events.
     """
 
     features: Mapping[str, tf.RaggedTensor]
     history: tf.RaggedTensor
     num_unknown: int
+    types: tf.RaggedTensor | None = None
 
     def __len__(self) -> int:
         return int(self.history.nrows())
@@ -52,7 +60,11 @@ class Queries:
     def inputs(self, spec: FeatureSpec, rows: slice) -> dict[str, tf.Tensor]:
         """Return the inputs of a signature (`models.input.raw_inputs.query_inputs`)."""
         some = {name: values[rows] for name, values in self.features.items()}
-        inputs = padded_inputs(some, query_inputs(spec))
+        # The context of a future request is unknown.
+        context = {name: tf.fill([rows.stop - rows.start], "") for name in spec.context}
+        inputs = {**padded_inputs(some, query_inputs(spec)), **context}
+        if self.types is not None:
+            inputs[HISTORY_TYPES_KEY] = self.types[rows].to_tensor("")
         return {**inputs, HISTORY_KEY: self.history[rows].to_tensor("")}
 
 
@@ -77,6 +89,8 @@ def read_queries(
         IS_TARGET_KEY: tf.io.RaggedFeature(tf.int64),
         **parsing_of_features(spec.query_features),
     }
+    if spec.columns.event_types:
+        parsing[EVENT_TYPE_KEY] = tf.io.RaggedFeature(tf.string)
     parts: list[Rows] = []
     num_requested = 0
     if requested is not None:
@@ -92,6 +106,7 @@ def read_queries(
 def _merge(rows: Rows, spec: FeatureSpec, num_requested: int | None) -> Queries:
     """Merge the rows of each query; the first `num_requested` rows have no events."""
     events, is_target = rows.pop(spec.candidate_id), rows.pop(IS_TARGET_KEY)
+    types = rows.pop(EVENT_TYPE_KEY, None)
     ids = pa.array(rows[spec.query_id].values.numpy(), pa.binary()).dictionary_encode()
     codes: Indices = np.asarray(ids.indices, np.int64)
     lengths, starts = events.row_lengths().numpy(), events.row_starts().numpy()
@@ -116,11 +131,16 @@ def _merge(rows: Rows, spec: FeatureSpec, num_requested: int | None) -> Queries:
         np.stack([first[chosen], starts[newest]], axis=1),
         np.stack([older[chosen], lengths[newest]], axis=1),
     )
-    history = tf.RaggedTensor.from_row_lengths(
-        tf.gather(events.values, positions), sizes[chosen], validate=False
+    history, event_types = (
+        None
+        if of_events is None
+        else tf.RaggedTensor.from_row_lengths(
+            tf.gather(of_events.values, positions), sizes[chosen], validate=False
+        )
+        for of_events in (events, types)
     )
     features = {name: tf.gather(values, newest) for name, values in rows.items()}
-    return Queries(features, history, int((sizes[chosen] == 0).sum()))
+    return Queries(features, history, int((sizes[chosen] == 0).sum()), event_types)
 
 
 def _totals(codes: Indices, values: Any, number: int) -> Indices:

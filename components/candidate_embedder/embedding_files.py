@@ -118,12 +118,14 @@ class EmbeddingFiles:
 def _column(values: npt.NDArray[Any], feature: FeatureConfig) -> pa.Array:
     if feature.kind == "numeric":
         return pa.array(values, pa.float32(), mask=~np.isfinite(values))
-    present = values != b""
-    if not feature.separator:
+    present = np.isfinite(values) if feature.holds_numbers else values != b""
+    if not feature.is_list:
         return pa.array(values, pa.binary(), mask=~present).cast(pa.string())
     counts = present.sum(axis=1)
     offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
-    kept = pa.array(values[present], pa.binary()).cast(pa.string())
+    kept = pa.array(values[present])
+    if not feature.holds_numbers:
+        kept = kept.cast(pa.binary()).cast(pa.string())
     # In Arrow 10, a missing offset marks a missing list.
     bounds = pa.array(offsets, mask=np.append(counts == 0, False))
     return pa.ListArray.from_arrays(bounds, kept)

@@ -134,6 +134,8 @@ def _raw(value: Any, feature: FeatureConfig) -> tf.Tensor:
     """Convert a feature value from the embedding files to a raw input with one row."""
     if feature.kind == "numeric":
         return tf.constant([float("nan") if value is None else value], tf.float32)
+    if feature.kind == "vector":
+        return tf.constant([value or []], tf.float32, [1, len(value or [])])
     if feature.separator:
         return tf.constant([value or []], tf.string, [1, len(value or [])])
     return tf.constant([value or ""])
@@ -169,6 +171,8 @@ def identity_of(
 
 def _as_bytes(column: Any) -> Any:
     if pa.types.is_list(column.type):
+        if pa.types.is_floating(column.type.value_type):
+            column = column.cast(pa.list_(pa.string()))
         column = pc.binary_join(column, _BETWEEN_VALUES)
     if pa.types.is_floating(column.type):
         column = column.cast(pa.string())

@@ -100,6 +100,9 @@ class DataConfig(Settings):
     warn_unmatched_ids: float = 0.05
     duplicate_events: Literal["drop", "keep"] = "drop"
     min_rating: float | None = None
+    collapse_within_s: float | None = None
+    # Event types by ascending weight.
+    type_order: tuple[str, ...] = ()
     max_events: int = Field(1000, ge=2)
 
     @model_validator(mode="after")

@@ -30,7 +30,7 @@ from components.interactions.sources.columns import FILE, LINE, TIME_US, source_
 from components.interactions.sources.files import SourceFile
 from components.interactions.splits.cut_time import write_sorted_times
 from components.interactions.stable_hash import hash_strings
-from components.interactions.timelines.timelines import order_events
+from components.interactions.timelines.timelines import collapse_funnels, order_events
 
 BucketKey = tuple[Source, int]
 
@@ -53,7 +53,8 @@ class FileFacts:
 class BucketFacts:
     """Results of ordering one bucket, whose `num_rows` rows are in `path`.
 
-    Rows that repeat another, and events below the minimum rating, were dropped. If a cut depends on
+    Rows that repeat another, events below the minimum rating, and events of a funnel except one
+    (`collapse_funnels`) were dropped. If a cut depends on
     the times of the events, `times` is a file with them or, with `eval_from: newest_span`, a file
     for the newest span and a file for earlier ones. Of the remaining rows, `missing_words` has
     counts, `numbers` a sketch of each numeric feature, `time_range` the first and last time, and
@@ -66,6 +67,7 @@ class BucketFacts:
     num_rows: int
     num_repeated: int
     num_below_min_rating: int = 0
+    num_collapsed: int = 0
     times: tuple[str, ...] = ()
     missing_words: WordCounts = field(default_factory=Counter)
     numbers: Sketches = field(default_factory=dict)
@@ -177,6 +179,12 @@ def _order_events(bucket: int, rows: pa.Table, plan: IngestPlan) -> BucketFacts:
     good = rated_high_enough(rows, data.min_rating)
     drops = data.duplicate_events == "drop"
     table, num_dropped = order_events(good, spec.query_id, spec.candidate_id, drop_duplicates=drops)
+    num_collapsed = 0
+    if data.collapse_within_s is not None:
+        keys = spec.query_id, spec.candidate_id
+        table, num_collapsed = collapse_funnels(
+            table, *keys, data.type_order, data.collapse_within_s
+        )
     times = []
     if split.eval_from == NEWEST_SPAN:
         newest = max(file.span for file in plan.files if file.span is not None)
@@ -196,6 +204,7 @@ def _order_events(bucket: int, rows: pa.Table, plan: IngestPlan) -> BucketFacts:
         len(table),
         num_dropped,
         len(rows) - len(good),
+        num_collapsed,
         tuple(write_sorted_times(moments, plan.spill_dir) for moments in times),
         count_missing_words(table, "interactions", source_columns(plan.config, "interactions")),
         time_range=(int(known.min()), int(known.max())) if len(known) else None,

@@ -94,6 +94,7 @@ def make_report(
         "queries": train["num_ids"],
         "duplicate_events_dropped": _repeated(facts, "interactions"),
         "events_below_min_rating": sum(bucket.num_below_min_rating for bucket in facts.buckets),
+        "events_collapsed": sum(bucket.num_collapsed for bucket in facts.buckets),
         "repeated_query_rows": _repeated(facts, "queries"),
         "one_event_queries": train["one_event_queries"],
         "splits": splits,

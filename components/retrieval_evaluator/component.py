@@ -20,7 +20,7 @@ from components.retrieval_evaluator.evaluate import EVALUATION_FILE, evaluate
 from components.retrieval_evaluator.event_results import CASES_FILE, write_cases
 from components.retrieval_evaluator.gate import Decision, decide
 from components.retrieval_evaluator.rankers import LAST_BLESSED
-from models.features.spec import FeatureSpec
+from models.features.spec import EventWeights, FeatureSpec
 from models.missing_model import is_missing_model
 from models.settings import Settings
 from models.towers.saved_towers import SavedTowers
@@ -31,6 +31,7 @@ class EvaluatorConfig(Settings):
 
     spec: FeatureSpec
     evaluation: EvaluationConfig
+    weights: EventWeights = EventWeights()
     left_out: Mapping[str, str] = {}
 
 
@@ -78,6 +79,7 @@ def RetrievalEvaluator(
         settings.spec,
         settings.evaluation,
         last_towers,
+        weights=settings.weights,
         last_is_ranked=last_blessing is None or serves_ranking(last_blessing),
         left_out=settings.left_out,
     )

@@ -34,6 +34,11 @@ class EvaluationConfig(Settings):
     split: Literal["eval", "test"] = Field(
         "eval", description="Split whose held-out events are predicted."
     )
+    targets: tuple[str, ...] = Field(
+        (),
+        description="Event types of the held-out events that are predicted, from `events.types`. "
+        "Default: all whose weight is above 0.",
+    )
     protocol: Literal["auto", "from_cut", "rolling"] = Field(
         "auto",
         description="from_cut: one evaluation query per query, with the events that are not held "
@@ -129,7 +134,8 @@ class EvaluationConfig(Settings):
         1000, ge=100, le=100_000, description="Number of bootstrap resamples of the queries."
     )
     slices: tuple[str, ...] = Field(
-        (), description="Categorical query features; metrics are also reported for each value."
+        (),
+        description="Categorical query features or context; metrics are also reported by value.",
     )
 
     @model_validator(mode="after")

@@ -22,6 +22,7 @@ from components.retrieval_evaluator.evaluation_queries import (
     sample_queries,
 )
 from components.retrieval_evaluator.event_results import (
+    METRIC_COLUMNS,
     RANK,
     RANK_OTHER,
     EventResults,
@@ -42,14 +43,12 @@ from components.retrieval_evaluator.two_stage_ranking import (
     choose_served,
     model_rankers,
 )
-from models.features.spec import FeatureSpec
+from models.features.spec import EventWeights, FeatureSpec
 from models.input.raw_examples import split_files
 from models.towers.saved_towers import SavedTowers
 
 EVALUATION_FILE = "evaluation.json"
 _BLOCK_SIZE = 512
-# The columns of `EventResults` that `RankMetrics` needs, except the ranks.
-_EVENTS = ("evaluation_query", "query", "target")
 _REPORTED_SETTINGS = {
     *("split", "protocol", "min_history", "exclude_seen"),
     *("baseline_metric", "confidence", "resamples"),
@@ -83,6 +82,7 @@ class Evaluation:
         num_evaluation_queries: Number of evaluation queries: one per query, or with the protocol
             `rolling` one per held-out event.
         num_left_out: Number of held-out events whose history is too short to be ranked.
+        num_without_weight: Number of held-out events with weight 0, which are not targets.
         num_not_drawn: Number of held-out events of queries outside the sample (`max_queries`).
         num_unknown_targets: Number of held-out events whose candidate the catalogue lacks: misses
             of every ranker.
@@ -105,6 +105,7 @@ class Evaluation:
     num_evaluation_queries: int
     num_events: int
     num_left_out: int
+    num_without_weight: int
     num_not_drawn: int
     num_candidates: int
     num_unknown_targets: int
@@ -142,6 +143,7 @@ def evaluate(
     config: EvaluationConfig,
     last_blessed: str | None = None,
     *,
+    weights: EventWeights | None = None,
     last_is_ranked: bool = True,
     left_out: Mapping[str, str] | None = None,
 ) -> tuple[Evaluation, EventResults, Samples]:
@@ -150,8 +152,9 @@ def evaluate(
     Every ranker ranks the full catalogue for the same events, once with and once without the
     history's candidates. `config` is a result of `EvaluationConfig.for_split`. `last_blessed` is
     the directory of the exported towers of the last blessed model; if it cannot be evaluated,
-    `last_blessed_problem` says why. `last_is_ranked` is whether its ranking stage was served, if it
-    has one. `left_out` is the result of `unsuitable_baselines`.
+    `last_blessed_problem` says why. Events count by their `weights`. `last_is_ranked` is whether
+    the ranking stage of the last blessed model was served, if it has one. `left_out` is the result
+    of `unsuitable_baselines`.
 
     Raises:
         FileNotFoundError: The Examples lack a split.
@@ -164,7 +167,7 @@ def evaluate(
     )
     ids, vectors = towers.embed_catalogue(catalogue)
     index_of = CandidateIndex(ids)
-    sample = sample_queries(held_out, spec, config, config.queries_among(len(ids)))
+    sample = sample_queries(held_out, spec, config, config.queries_among(len(ids)), weights)
     training, known_queries = read_training_events(
         split_files(examples_uri, "train"), spec, index_of.add, len(ids), sample.query_ids
     )
@@ -188,7 +191,7 @@ def evaluate(
         )
     fitted = fit_baselines(names, training, spec, catalogue, held_out, index_of)
     rankers |= {name: baseline_ranker(baseline) for name, baseline in fitted.items()}
-    reading = held_out, spec, config, index_of, len(ids), _BLOCK_SIZE, sample.share
+    reading = held_out, spec, config, index_of, len(ids), _BLOCK_SIZE, sample.share, weights
     results = rank_events(rankers, read_queries(*reading), counts, config)
     ranking = None
     if RANKED in rankers:
@@ -219,7 +222,7 @@ def _evaluation(
     problem: str,
     sample: QuerySample,
 ) -> Evaluation:
-    lists, queries, targets = (results.columns[name] for name in _EVENTS)
+    lists, queries, targets, _ = (results.columns[name] for name in METRIC_COLUMNS)
     measured, measured_other = (_measured(results, prefix) for prefix in (RANK, RANK_OTHER))
     names = metric_names(config.ks)
     metrics = {
@@ -270,6 +273,7 @@ def _evaluation(
         num_evaluation_queries=len(np.unique(lists)),
         num_events=len(queries),
         num_left_out=sample.num_left_out,
+        num_without_weight=sample.num_without_weight,
         num_not_drawn=sample.num_events - len(queries),
         num_candidates=len(train_counts),
         num_unknown_targets=int(np.count_nonzero(targets < 0)),
@@ -288,7 +292,7 @@ def _cold_shares(results: EventResults, train_counts: Ints, k: int) -> dict[str,
 
 def _measured(results: EventResults, prefix: str) -> dict[str, RankMetrics]:
     """Return the rank metrics by ranker; `prefix` is `RANK` or `RANK_OTHER`."""
-    events = [results.columns[name] for name in _EVENTS]
+    events = [results.columns[name] for name in METRIC_COLUMNS]
     return {name: RankMetrics(rank, *events) for name, rank in results.ranks(prefix).items()}
 
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 from components.interactions.stable_hash import fraction, hash_strings
 from components.retrieval_evaluator.baselines.interface import IndexOf, Ints, expand
 from components.retrieval_evaluator.config import EvaluationConfig
-from models.features.spec import HISTORY_KEY, FeatureSpec
+from models.features.spec import HISTORY_KEY, HISTORY_TYPES_KEY, EventWeights, FeatureSpec
 from models.input.raw_examples import RawTimelines, read_timelines
 
 # Timelines parsed at a time. With `rolling`, each can give several evaluation queries.
@@ -42,6 +42,8 @@ class EvaluationQueries:
         target_rows: Row of each target, ascending `[num_targets]`.
         targets: Held-out candidates; -1 if the catalogue lacks them `[num_targets]`.
         target_ids: IDs of the targets as bytes, also of unknown ones `[num_targets]`.
+        target_weights: Weights of the targets `[num_targets]`.
+        target_types: Event types of the targets as bytes, if there are any `[num_targets]`.
         num_candidates: Number of candidates of the catalogue.
         times: Time of each row's first target in epoch seconds `[num_rows]`; None without
             timestamps.
@@ -56,6 +58,8 @@ class EvaluationQueries:
     targets: Ints
     target_ids: Ids
     num_candidates: int
+    target_weights: npt.NDArray[np.float64]
+    target_types: Ids | None
     times: Ints | None = None
 
     @property
@@ -79,6 +83,8 @@ class EvaluationQueries:
             target_rows=self.target_rows[target] - first,
             targets=self.targets[target],
             target_ids=self.target_ids[target],
+            target_weights=self.target_weights[target],
+            target_types=None if self.target_types is None else self.target_types[target],
             times=None if self.times is None else self.times[first:last],
         )
 
@@ -91,12 +97,14 @@ class QuerySample:
         share: Sampled share; a query is in the sample if its hash, in [0, 1), is below it.
         num_events: Number of held-out events of all queries that can be evaluated.
         num_left_out: Number of held-out events whose history is too short.
+        num_without_weight: Number of held-out events with weight 0, which are not targets.
     """
 
     share: float
     query_ids: frozenset[bytes]
     num_events: int
     num_left_out: int
+    num_without_weight: int
 
 
 @dataclass(frozen=True)
@@ -117,16 +125,22 @@ class _Plan:
 
 
 def sample_queries(
-    files: Sequence[str], spec: FeatureSpec, config: EvaluationConfig, max_queries: float = math.inf
+    files: Sequence[str],
+    spec: FeatureSpec,
+    config: EvaluationConfig,
+    max_queries: float = math.inf,
+    weights: EventWeights | None = None,
 ) -> QuerySample:
     """Sample queries of a split, with about `max_queries` evaluation queries; bounds memory."""
-    total, share, num_events, num_left_out = 0, 1.0, 0, 0
+    total, share, num_events, num_left_out, num_without_weight = 0, 1.0, 0, 0, 0
     sampled: dict[bytes, float] = {}
-    for timelines in read_timelines(files, spec, _TIMELINES_PER_BATCH):
+    for timelines in read_timelines(files, spec, _TIMELINES_PER_BATCH, weights):
         plan = _plan(timelines, config)
         num_targets = plan.ends - plan.cuts
         num_events += int(num_targets[plan.is_usable].sum())
         num_left_out += int(num_targets[~plan.is_usable].sum())
+        is_weightless = (timelines.is_target.values == 1) & (timelines.weights == 0)
+        num_without_weight += int(tf.math.count_nonzero(is_weightless))
         total += np.count_nonzero(plan.is_usable)
         share = min(1.0, max_queries / total) if total else 1.0
         ids = timelines.inputs[spec.query_id].numpy()[np.unique(plan.rows[plan.is_usable])]
@@ -134,7 +148,7 @@ def sample_queries(
         # The share only shrinks, so queries outside the sample stay outside.
         if share < 1.0:
             sampled = {query: number for query, number in sampled.items() if number < share}
-    return QuerySample(share, frozenset(sampled), num_events, num_left_out)
+    return QuerySample(share, frozenset(sampled), num_events, num_left_out, num_without_weight)
 
 
 def read_queries(
@@ -145,6 +159,7 @@ def read_queries(
     num_candidates: int,
     block_size: int,
     share: float = 1.0,
+    weights: EventWeights | None = None,
 ) -> Iterator[EvaluationQueries]:
     """Yield the evaluation queries of a sample (`QuerySample.share`) in blocks.
 
@@ -152,7 +167,7 @@ def read_queries(
     has the indices below `num_candidates`.
     """
     num_queries = 0
-    for timelines in read_timelines(files, spec, _TIMELINES_PER_BATCH):
+    for timelines in read_timelines(files, spec, _TIMELINES_PER_BATCH, weights):
         plan = _plan(timelines, config)
         is_sampled = _hashes(timelines.inputs[spec.query_id].numpy()) < share
         usable = np.flatnonzero(plan.is_usable & is_sampled[plan.rows])
@@ -160,6 +175,7 @@ def read_queries(
         indices = index_of(ids)
         times = None if timelines.times is None else timelines.times.values.numpy()
         listed = np.where(indices < num_candidates, indices, -1)
+        weight_of = timelines.weights.numpy().astype(np.float64)
         for start in range(0, len(usable), block_size):
             chosen = usable[start : start + block_size]
             rows = plan.rows[chosen]
@@ -168,11 +184,16 @@ def read_queries(
             target_rows, nth = expand(plan.cuts[chosen], plan.ends[chosen])
             held_out = plan.events[nth]
             lengths = plan.cuts[chosen] - plan.starts[chosen]
-            history = tf.RaggedTensor.from_row_lengths(tf.gather(ids, events), lengths)
-            inputs = {
-                name: history.to_tensor("") if name == HISTORY_KEY else tf.gather(values, rows)
-                for name, values in timelines.inputs.items()
-            }
+            inputs = {name: tf.gather(values, rows) for name, values in timelines.inputs.items()}
+            first_targets = plan.events[plan.cuts[chosen]]
+            for name, values in timelines.context.items():
+                inputs[name] = tf.gather(values.values, first_targets)
+            of_events = {HISTORY_KEY: ids}
+            if timelines.types is not None and HISTORY_TYPES_KEY in inputs:
+                of_events[HISTORY_TYPES_KEY] = timelines.types.values
+            for name, values in of_events.items():
+                lists = tf.RaggedTensor.from_row_lengths(tf.gather(values, events), lengths)
+                inputs[name] = lists.to_tensor("")
             yield EvaluationQueries(
                 inputs=inputs,
                 queries=rows + num_queries,
@@ -182,6 +203,12 @@ def read_queries(
                 target_rows=target_rows,
                 targets=listed[held_out],
                 target_ids=tf.gather(ids, held_out).numpy(),
+                target_weights=weight_of[held_out],
+                target_types=(
+                    None
+                    if timelines.types is None
+                    else tf.gather(timelines.types.values, held_out).numpy()
+                ),
                 num_candidates=num_candidates,
                 times=None if times is None else times[plan.events[plan.cuts[chosen]]],
             )
@@ -201,15 +228,19 @@ def read_held_out(files: Sequence[str], spec: FeatureSpec, index_of: IndexOf) ->
 
 def _plan(timelines: RawTimelines, config: EvaluationConfig) -> _Plan:
     offsets = timelines.events.row_splits.numpy()
-    is_target = timelines.is_target.values.numpy() == 1
+    is_held_out = timelines.is_target.values.numpy() == 1
+    is_target = is_held_out & (timelines.weights.numpy() > 0)
     if config.protocol == "rolling":
         events, cuts = np.arange(len(is_target)), np.flatnonzero(is_target)
         rows, ends = np.searchsorted(offsets, cuts, side="right") - 1, cuts + 1
     else:
-        rows, ends = np.arange(len(offsets) - 1), offsets[1:]
+        rows = np.arange(len(offsets) - 1)
         timeline = np.repeat(rows, np.diff(offsets))
-        # The events of each timeline, with the held-out ones last.
+        # The events of each timeline, with the targets last, and without other held-out events.
         events = np.lexsort((is_target, timeline))
+        events = events[(is_target | ~is_held_out)[events]]
+        offsets = np.append(0, np.cumsum(np.bincount(timeline[events], minlength=len(rows))))
+        ends = offsets[1:]
         cuts = ends - np.bincount(timeline[is_target], minlength=len(rows))
     starts = offsets[rows]
     is_usable = (cuts - starts >= config.min_history) & (ends > cuts)

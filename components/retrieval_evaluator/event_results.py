@@ -24,8 +24,13 @@ CASES_FILE = "cases.parquet"
 RANK, RANK_OTHER = "rank_", "rank_other_"
 _FEATURE = "feature_"
 _INTERNAL = ("query", "target", "num_ranked")
+# The columns that `RankMetrics` needs, except the ranks.
+METRIC_COLUMNS = ("evaluation_query", "query", "target", "weight")
 # All others are integers.
-_TYPES = {"query_id": object, "candidate_id": object, "in_catalogue": bool, "is_repeat": bool}
+_TYPES = {
+    **{"query_id": object, "candidate_id": object, "event_type": object, "weight": np.float64},
+    **{"in_catalogue": bool, "is_repeat": bool},
+}
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,9 @@ def rank_events(
         parts["evaluation_query"].append(rows + num_rows)
         parts["target"].append(block.targets)
         parts["candidate_id"].append(block.target_ids)
+        parts["weight"].append(block.target_weights)
+        if block.target_types is not None:
+            parts["event_type"].append(block.target_types)
         parts["in_catalogue"].append(is_known)
         parts["history_length"].append(lengths[rows])
         is_repeat = np.isin(rows * size + block.targets, seen) & is_known
@@ -100,7 +108,8 @@ def rank_events(
                     if prefix == RANK:
                         lists[name].add(*ranking.best(lists[name].longest))
     names = ["query_id", "evaluation_query", "candidate_id", "in_catalogue", "history_length"]
-    names += ["is_repeat", *features, *_INTERNAL]
+    names += ["is_repeat", "weight", *(["event_type"] if "event_type" in parts else [])]
+    names += [*features, *_INTERNAL]
     names += [prefix + ranker for prefix in (RANK, RANK_OTHER) for ranker in rankers]
     types = {**_TYPES, **dict.fromkeys(features, object)}
     columns = {

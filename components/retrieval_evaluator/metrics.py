@@ -27,8 +27,8 @@ def metric_names(ks: Iterable[int]) -> list[str]:
 class RankMetrics:
     """The rank metrics of one ranker.
 
-    - hit_rate, mrr and ndcg are means over events. Each event is the only right answer, so hit_rate
-      is recall, and the ideal DCG is 1.
+    - hit_rate, mrr and ndcg are weighted means over events. Each event is the only right answer, so
+      hit_rate is recall, and the ideal DCG is 1.
     - precision and map are means over lists.
     - The metrics with the prefix query_ are list metrics that are averaged over the lists of a
       query, then over queries. query_hit_rate is recall, query_mrr uses the best-ranked right
@@ -40,6 +40,7 @@ class RankMetrics:
         queries: Number of the query of each event `[num_events]`.
         targets: Catalogue index of each event's candidate, -1 if unknown `[num_events]`. A
             candidate that is held out twice in a list is one right answer. None: all differ.
+        weights: Weight of each event `[num_events]`. None: all are 1.
 
     References:
         Järvelin, Kekäläinen. Cumulated Gain-Based Evaluation of IR Techniques. TOIS 2002.
@@ -47,9 +48,15 @@ class RankMetrics:
     """
 
     def __init__(
-        self, ranks: Ints, lists: Ints, queries: Ints, targets: Ints | None = None
+        self,
+        ranks: Ints,
+        lists: Ints,
+        queries: Ints,
+        targets: Ints | None = None,
+        weights: Floats | None = None,
     ) -> None:
         self._events = (ranks, lists, queries)
+        self._weight = np.ones(len(ranks)) if weights is None else weights
         numbers, self._query = np.unique(queries, return_inverse=True)
         self.num_queries = len(numbers)
         self._event_rank = ranks.astype(np.float64)
@@ -73,7 +80,8 @@ class RankMetrics:
 
     def part(self, events: Ints) -> "RankMetrics":
         """Return the metrics of some of the events, given by their indices."""
-        return RankMetrics(*(of[events] for of in self._events))
+        ranks, lists, queries = (of[events] for of in self._events)
+        return RankMetrics(ranks, lists, queries, weights=self._weight[events])
 
     def values(self, names: Iterable[str]) -> dict[str, float]:
         """Return metrics by name."""
@@ -93,7 +101,8 @@ class RankMetrics:
         metric, _, cut = name.partition("@")
         k = int(cut)
         if metric in EVENT_METRICS:
-            return self._by_query(self._query, self._of_event(metric, k))
+            sums, _ = self._by_query(self._query, self._of_event(metric, k) * self._weight)
+            return sums, self._by_query(self._query, self._weight)[0]
         sums, weights = self._by_query(
             self._list_query, self._of_list(metric.removeprefix("query_"), k)
         )

@@ -31,6 +31,8 @@ def slice_labels(
         "popularity": popularity_labels(targets, train_counts),
         "repeat": np.where(columns["is_repeat"], "repeat", "new").astype(object),
     }
+    if "event_type" in columns:
+        labels["event type"] = feature_labels(columns["event_type"])
     for name, values in results.features().items():
         labels[f"feature {name}"] = feature_labels(values)
     return labels

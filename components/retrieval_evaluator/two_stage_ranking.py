@@ -15,7 +15,12 @@ import tensorflow as tf
 from components.retrieval_evaluator.bootstrap import Comparison, PairedBootstrap
 from components.retrieval_evaluator.config import MAX_CHANCE, EvaluationConfig
 from components.retrieval_evaluator.evaluation_queries import EvaluationQueries
-from components.retrieval_evaluator.event_results import RANK, RANK_OTHER, EventResults
+from components.retrieval_evaluator.event_results import (
+    METRIC_COLUMNS,
+    RANK,
+    RANK_OTHER,
+    EventResults,
+)
 from components.retrieval_evaluator.metrics import RankMetrics
 from components.retrieval_evaluator.rankers import (
     MODEL,
@@ -186,7 +191,7 @@ def choose_served(
     confidence. The retrieved list stays if the gate could not compare models either.
     """
     columns = results.columns
-    events = [columns[name] for name in ("evaluation_query", "query", "target")]
+    events = [columns[name] for name in METRIC_COLUMNS]
     parts_of = {
         name: RankMetrics(results.ranks(RANK)[name], *events).per_query(metric)
         for name in (RANKED, RETRIEVED)

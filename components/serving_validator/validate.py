@@ -19,7 +19,7 @@ from components.index_builder.catalogue_files import IDS_FILE
 from components.index_builder.loaded_model import LoadedModel, Tensors
 from components.index_builder.ranked_signatures import RETRIEVAL_SCORES_KEY
 from components.serving_validator.config import ServingConfig
-from models.features.spec import EXCLUDE_KEY, HISTORY_KEY, FeatureSpec
+from models.features.spec import EXCLUDE_KEY, HISTORY_KEY, HISTORY_TYPES_KEY, FeatureSpec
 from serving.errors import DeadlineExceededError, ServingError, from_grpc_code
 from serving.launcher import running_model_server
 
@@ -134,8 +134,9 @@ def requests_of(
     for row, query_id in enumerate(batch[spec.query_id]):
         label = f"query {_text(query_id)}"
         padded = {name: values[row : row + 1] for name, values in batch.items()}
-        history = padded[HISTORY_KEY]
-        alone = {**padded, HISTORY_KEY: history[:, history[0] != b""]}
+        present = padded[HISTORY_KEY][0] != b""
+        lists = padded.keys() & {HISTORY_KEY, HISTORY_TYPES_KEY}
+        alone = {**padded, **{name: padded[name][:, present] for name in lists}}
         least = leasts[row]
         yield request(label, "serving_default", alone, padded, least=least)
         excluded = best[row][: max(0, min(_NUM_EXCLUDED, least - 1))]

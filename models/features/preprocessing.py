@@ -9,6 +9,7 @@ import tensorflow_transform as tft
 from models.features.spec import (
     EVENT_TYPE_KEY,
     IS_TARGET_KEY,
+    MISSING_INDEX,
     RATING_KEY,
     TIMESTAMP_KEY,
     FeatureConfig,
@@ -19,6 +20,7 @@ from models.features.vocabularies import escape_line_ends
 SPEC_KEY = "feature_spec"
 QUERY_VOCABULARY_KEY = "query_vocabulary"
 SPACE_IN_ID = "\x1f"
+_MAX_LEVELS = 8
 
 
 def preprocessing_fn(
@@ -28,8 +30,8 @@ def preprocessing_fn(
 
     All features are sparse `[batch, n]`, because timelines lack the candidate features and the
     catalogue lacks the query features. Missing values stay missing. The outputs are int64 indices
-    into a vocabulary, whose last index is the out-of-vocabulary bucket, int64 bucket numbers, or
-    float32 z-scores.
+    into a vocabulary, whose last index is the out-of-vocabulary bucket, int64 bucket numbers,
+    float32 z-scores, or the float32 numbers of vectors as they are.
 
     In `custom_config`, `SPEC_KEY` contains the fields of the `FeatureSpec`. Without
     `QUERY_VOCABULARY_KEY`, all query IDs get index 0, which avoids analysing millions of session
@@ -49,8 +51,13 @@ def preprocessing_fn(
         if custom_config[QUERY_VOCABULARY_KEY]
         else queries.with_values(tf.zeros_like(queries.values, tf.int64))
     )
-    for name, feature in {**spec.query_features, **spec.candidate_features}.items():
+    for name, feature in {**spec.request_features, **spec.candidate_features}.items():
         outputs[name] = _transformed_feature(inputs[name], name, feature)
+    for name in spec.context:
+        # Each event has a value, so that the values stay aligned; a missing one is "".
+        missing = tf.constant(MISSING_INDEX, tf.int64)
+        indices = tf.where(inputs[name].values == "", missing, outputs[name].values)
+        outputs[name] = outputs[name].with_values(indices)
     kept = (TIMESTAMP_KEY, RATING_KEY, EVENT_TYPE_KEY, IS_TARGET_KEY)
     return outputs | {name: inputs[name] for name in kept if name in inputs}
 
@@ -68,6 +75,25 @@ def tokens(text: tf.SparseTensor) -> tf.SparseTensor:
     return tf.strings.split(tf.strings.reduce_join(words, axis=1)).to_sparse()
 
 
+def prefixes(paths: tf.SparseTensor, separator: str) -> tf.SparseTensor:
+    """Return the prefixes of paths `[batch, 1]`, such as a and a>b of "a > b", `[batch, n]`.
+
+    Spaces around a level do not matter. Levels beyond the eighth are ignored.
+    """
+    dense = tf.sparse.to_dense(paths, default_value="")[:, :1]
+    levels = tf.strings.split(tf.strings.reduce_join(dense, axis=1), separator)
+    padded = tf.strings.strip(levels[:, :_MAX_LEVELS].to_tensor("", shape=[None, _MAX_LEVELS]))
+    found = [
+        tf.where(
+            padded[:, level] != "",
+            tf.strings.reduce_join(padded[:, : level + 1], axis=1, separator=separator),
+            "",
+        )
+        for level in range(_MAX_LEVELS)
+    ]
+    return tf.sparse.from_dense(tf.stack(found, axis=1))
+
+
 def _id_indices(ids: tf.SparseTensor, name: str, counts: tf.Tensor) -> tf.SparseTensor:
     # A line of a vocabulary with counts is "count id", and Transform's lookup table splits it at
     # each space. Spaces in IDs are therefore replaced by a character that ingestion rejects in IDs.
@@ -78,17 +104,20 @@ def _id_indices(ids: tf.SparseTensor, name: str, counts: tf.Tensor) -> tf.Sparse
 def _transformed_feature(
     values: tf.SparseTensor, name: str, feature: FeatureConfig
 ) -> tf.SparseTensor:
+    if feature.kind == "vector":
+        return values
     if feature.kind == "numeric":
         if feature.buckets is not None:
             return tft.bucketize(values, feature.buckets)
         # In float32, the squares of large numbers lose digits or overflow.
         scaled = tft.scale_to_z_score(tf.cast(values, tf.float64))
         return tf.cast(scaled, tf.float32)
-    words = (
-        tokens(values)
-        if feature.kind == "text"
-        else values.with_values(escape_line_ends(values.values))
-    )
+    if feature.kind == "text":
+        words = tokens(values)
+    else:
+        if feature.path_separator is not None:
+            values = prefixes(values, feature.path_separator)
+        words = values.with_values(escape_line_ends(values.values))
     return _vocabulary_indices(
         words,
         name,

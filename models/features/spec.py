@@ -1,7 +1,7 @@
 """The declaration of IDs and features that Transform, towers, index and clients use."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -13,21 +13,25 @@ RATING_KEY = "rating"
 EVENT_TYPE_KEY = "event_type"
 IS_TARGET_KEY = "is_target"
 HISTORY_KEY = "history"
+HISTORY_TYPES_KEY = "history_types"
 EXCLUDE_KEY = "exclude"
 # An input of the served signatures with this prefix filters by a candidate feature.
 ALLOW_PREFIX = "allow_"
+# The index of a missing value of a feature, and of padding.
+MISSING_INDEX = -1
 # The largest number whose square is a finite float32. Larger ones ruin sums and norms.
 LARGEST_NUMBER = 1.8e19
 
 # Keys of Examples and of served signatures, which IDs and features must not use.
 RESERVED_KEYS = frozenset(
-    {TIMESTAMP_KEY, RATING_KEY, EVENT_TYPE_KEY, IS_TARGET_KEY, HISTORY_KEY, EXCLUDE_KEY}
-    | {"candidate_ids", "scores", "retrieval_scores", "embedding"}
+    {TIMESTAMP_KEY, RATING_KEY, EVENT_TYPE_KEY, IS_TARGET_KEY, HISTORY_KEY, HISTORY_TYPES_KEY}
+    | {EXCLUDE_KEY, "candidate_ids", "scores", "retrieval_scores", "embedding"}
 )
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _NUMBER_FORMAT = re.compile(r"([^\d+-]*)1([.,'’ _]?)234([.,])5([^\d+-]*)")
 
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 ListFormat = Literal["json", "python"]
 
 
@@ -57,11 +61,18 @@ NumberFormat = Annotated[str, AfterValidator(_check_number_format)]
 class FeatureConfig(Settings):
     """One feature of a query or of a candidate."""
 
-    kind: Literal["categorical", "numeric", "text"] = Field(description="Kind of the values.")
+    kind: Literal["categorical", "numeric", "text", "path", "vector"] = Field(
+        description="Kind of the values. path: a category in a tree, of which each prefix is a "
+        "value. vector: a list of numbers, such as a pretrained embedding."
+    )
     column: str | None = Field(None, description="Column in the file. Default: the feature's name.")
     separator: str | None = Field(
         None, min_length=1, description="categorical: separator of several values in one field."
     )
+    path_separator: str | None = Field(
+        None, min_length=1, description="path: separator of the levels, such as `>` or `/`."
+    )
+    dimension: int | None = Field(None, ge=1, description="vector: number of values.")
     list_format: ListFormat | None = Field(
         None,
         description="categorical: format of fields that are lists as text, such as `['a', 'b']`; "
@@ -76,10 +87,10 @@ class FeatureConfig(Settings):
         None, ge=2, le=10_000, description="numeric: split into this many quantile buckets."
     )
     max_vocabulary: int | None = Field(
-        None, ge=1, description="categorical, text: keep only this many most frequent values."
+        None, ge=1, description="categorical, text, path: keep only this many most frequent values."
     )
     min_count: int = Field(
-        1, ge=1, description="categorical, text: drop values that occur fewer times."
+        1, ge=1, description="categorical, text, path: drop values that occur fewer times."
     )
     learn: bool = Field(
         True,
@@ -91,14 +102,22 @@ class FeatureConfig(Settings):
     def _options_fit_the_kind(self) -> "FeatureConfig":
         if self.separator is not None and self.kind != "categorical":
             raise ValueError(f"`separator` is for kind categorical, this feature is {self.kind}")
+        if (self.path_separator is not None) != (self.kind == "path"):
+            raise ValueError(
+                f"`path_separator` is required for kind path, and only for it; got {self.kind}"
+            )
+        if (self.dimension is not None) != (self.kind == "vector"):
+            raise ValueError(
+                f"`dimension` is required for kind vector, and only for it; got {self.kind}"
+            )
         if self.list_format is not None and self.separator is None:
             raise ValueError("`list_format` needs `separator`, such as '|', to join the values")
         if self.number_format is not None and self.kind != "numeric":
             raise ValueError(f"`number_format` is for kind numeric, this feature is {self.kind}")
         if self.buckets is not None and self.kind != "numeric":
             raise ValueError(f"`buckets` is for kind numeric, this feature is {self.kind}")
-        if self.kind == "numeric" and (self.max_vocabulary is not None or self.min_count > 1):
-            raise ValueError("`max_vocabulary` and `min_count` are for categorical and text")
+        if self.holds_numbers and (self.max_vocabulary is not None or self.min_count > 1):
+            raise ValueError("`max_vocabulary` and `min_count` are for categorical, text and path")
         if not self.learn and (self.buckets or self.max_vocabulary or self.min_count > 1):
             raise ValueError(
                 "`buckets`, `max_vocabulary` and `min_count` have no effect with `learn: false`"
@@ -108,28 +127,43 @@ class FeatureConfig(Settings):
     @property
     def is_multivalued(self) -> bool:
         """Return True if a row holds a list of values."""
-        return self.kind == "text" or self.separator is not None
+        return self.kind in ("text", "path") or self.separator is not None
+
+    @property
+    def is_list(self) -> bool:
+        """Return True if a request has a list of values."""
+        return self.separator is not None or self.kind == "vector"
+
+    @property
+    def holds_numbers(self) -> bool:
+        """Return True if the raw values are numbers, False if they are text."""
+        return self.kind in ("numeric", "vector")
 
     @property
     def is_index(self) -> bool:
-        """Return True if Transform converts the feature to indices, False if to z-scores."""
-        return self.kind != "numeric" or self.buckets is not None
+        """Return True if Transform converts the feature to indices, False if to numbers."""
+        return not self.holds_numbers or self.buckets is not None
 
 
 class ColumnsConfig(Settings):
-    """Names of the columns of an event; the optional ones are None if the data lacks them."""
+    """Names of the columns of an event; the optional ones are None if the data lacks them.
+
+    `event_types` are the types that the history encoder knows, in the order of their weights.
+    """
 
     query_id: str
     candidate_id: str
     timestamp: str | None = None
     rating: str | None = None
     event_type: str | None = None
+    event_types: tuple[str, ...] = ()
 
 
 class FeaturesConfig(Settings):
-    """Query features and candidate features, by name."""
+    """Query features, candidate features and the context of events, by name."""
 
     query: Mapping[str, FeatureConfig] = Field(default_factory=dict)
+    context: Mapping[str, FeatureConfig] = Field(default_factory=dict)
     candidate: Mapping[str, FeatureConfig] = Field(default_factory=dict)
 
 
@@ -145,6 +179,7 @@ class FeatureSpec(Settings):
             ("events.query_id", self.query_id),
             ("events.candidate_id", self.candidate_id),
             *((f"queries.features.{name}", name) for name in self.features.query),
+            *((f"events.context.{name}", name) for name in self.features.context),
             *((f"candidates.features.{name}", name) for name in self.features.candidate),
         ]
         unused = [name for name, feature in self.features.query.items() if not feature.learn]
@@ -156,7 +191,7 @@ class FeatureSpec(Settings):
         taken: dict[str, str] = {}
         for setting, name in settings:
             rename = "rename the column in the file"
-            if ".features." in setting:
+            if ".features." in setting or ".context." in setting:
                 rename = "rename the feature and give the file's column in its `column`"
             problem = None
             if not _NAME.fullmatch(name):
@@ -171,6 +206,12 @@ class FeatureSpec(Settings):
             if problem is not None:
                 raise ValueError(f"{problem}; {rename}")
             taken[name] = setting
+        for name, feature in self.features.context.items():
+            if feature.kind != "categorical" or feature.is_multivalued:
+                raise ValueError(
+                    f"`events.context.{name}` must be categorical without `separator`, because an "
+                    "event has one value"
+                )
         return self
 
     @property
@@ -185,8 +226,18 @@ class FeatureSpec(Settings):
 
     @property
     def query_features(self) -> Mapping[str, FeatureConfig]:
-        """Return the query features by name."""
+        """Return the query features by name, which are the same for all events of a query."""
         return self.features.query
+
+    @property
+    def context(self) -> Mapping[str, FeatureConfig]:
+        """Return the features of single events by name, such as the device."""
+        return self.features.context
+
+    @property
+    def request_features(self) -> Mapping[str, FeatureConfig]:
+        """Return the features of a request by name: query features and context."""
+        return {**self.features.query, **self.features.context}
 
     @property
     def candidate_features(self) -> Mapping[str, FeatureConfig]:
@@ -199,27 +250,29 @@ class FeatureSpec(Settings):
         return self.features.candidate
 
 
-def event_weight_key(columns: ColumnsConfig, weights: Mapping[str, float]) -> str | None:
-    """Return the key of Examples that determines the event weights; None if all weights are 1.
+class EventWeights(Settings):
+    """Weights of events in the loss and in the metrics: the product of those below.
 
-    Raises:
-        ValueError: The data has no column for the weights, or a key of `weights` is not a rating.
+    Attributes:
+        types: Weight by event type.
+        ratings: Weight by rating, interpolated between two of them; ratings beyond them get the
+            weight of the nearest.
+        other_types: Weight of the event types that `types` lacks.
     """
-    if not weights:
-        return None
-    if columns.event_type is not None:
-        return EVENT_TYPE_KEY
-    if columns.rating is None:
-        raise ValueError(
-            "`training.event_weights` needs `events.event_type` or `events.rating`; set one"
-        )
-    try:
-        ratings = {float(rating) for rating in weights}
-    except ValueError:
-        ratings = set()
-    if len(ratings) < len(weights):
-        raise ValueError(
-            "without `events.event_type`, the keys of `training.event_weights` must be ratings, "
-            f"that is different numbers, got {', '.join(weights)}"
-        )
-    return RATING_KEY
+
+    types: Mapping[str, Weight] = Field(default_factory=dict)
+    ratings: Mapping[str, Weight] = Field(default_factory=dict)
+    other_types: float = 1.0
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Return the keys of Examples that determine the weights; none if all weights are 1."""
+        by_type = self.other_types != 1.0 or any(weight != 1.0 for weight in self.types.values())
+        return (EVENT_TYPE_KEY,) * by_type + (RATING_KEY,) * bool(self.ratings)
+
+    def of_targets(self, types: Sequence[str]) -> "EventWeights":
+        """Return the weights with 0 for all event types except `types`, or these if it is empty."""
+        if not types:
+            return self
+        kept = {name: self.types.get(name, self.other_types) for name in types}
+        return self.model_copy(update={"types": kept, "other_types": 0.0})

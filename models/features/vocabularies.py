@@ -39,7 +39,7 @@ class FeatureSizes:
 
         features = {
             name: feature.buckets or size(name)
-            for name, feature in {**spec.query_features, **spec.candidate_features}.items()
+            for name, feature in {**spec.request_features, **spec.candidate_features}.items()
             if feature.is_index
         }
         queries = size(spec.query_id) if query_vocabulary else 1
@@ -59,8 +59,8 @@ def candidate_counts(transform: tft.TFTransformOutput, spec: FeatureSpec) -> npt
 
 def vocabulary_names(spec: FeatureSpec) -> list[str]:
     """Return the names of the vocabularies; those of the two IDs contain counts."""
-    features = {**spec.query_features, **spec.candidate_features}
-    names = [name for name, feature in features.items() if feature.kind != "numeric"]
+    features = {**spec.request_features, **spec.candidate_features}
+    names = [name for name, feature in features.items() if not feature.holds_numbers]
     return [spec.candidate_id, spec.query_id, *names]
 
 

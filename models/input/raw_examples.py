@@ -9,12 +9,16 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from models.features.spec import (
+    EVENT_TYPE_KEY,
     HISTORY_KEY,
+    HISTORY_TYPES_KEY,
     IS_TARGET_KEY,
     TIMESTAMP_KEY,
+    EventWeights,
     FeatureConfig,
     FeatureSpec,
 )
+from models.input.event_weights import event_weights, weight_parsing
 from models.input.raw_inputs import catalogue_inputs, query_inputs
 
 _EXAMPLES_PER_COUNT = 4096
@@ -27,10 +31,14 @@ class RawTimelines:
 
     Attributes:
         inputs: Inputs of the served signature (`models.input.raw_inputs.query_inputs`), including
-            the history, which consists of the events that are not held out.
+            the history, which consists of the events that are not held out, and the context of the
+            newest event.
         targets: Held-out candidate IDs, `[batch, (events)]`.
         events: Candidate IDs of all events, `[batch, (events)]`, oldest first.
         is_target: 1 for each held-out element of `events`, `[batch, (events)]`.
+        context: Values of the context of each element of `events`, by name, `[batch, (events)]`.
+        types: Event type of each element of `events`, or None without types `[batch, (events)]`.
+        weights: Weight of each element of `events`, flat `[num_events]`.
         times: Epoch seconds of `events`, `[batch, (events)]`; None without timestamps.
     """
 
@@ -38,28 +46,45 @@ class RawTimelines:
     targets: tf.RaggedTensor
     events: tf.RaggedTensor
     is_target: tf.RaggedTensor
+    context: Mapping[str, tf.RaggedTensor]
+    types: tf.RaggedTensor | None
+    weights: tf.Tensor
     times: tf.RaggedTensor | None = None
 
 
 def read_timelines(
-    files: Sequence[str], spec: FeatureSpec, batch_size: int
+    files: Sequence[str], spec: FeatureSpec, batch_size: int, weights: EventWeights | None = None
 ) -> Iterator[RawTimelines]:
     """Yield batches of the timelines in `files`, which are GZIP TFRecords of raw Examples."""
+    weights = weights or EventWeights()
     parsing = {
         spec.query_id: tf.io.RaggedFeature(tf.string),
         spec.candidate_id: tf.io.RaggedFeature(tf.string),
         IS_TARGET_KEY: tf.io.RaggedFeature(tf.int64),
         **parsing_of_features(spec.query_features),
+        **parsing_of_features(spec.context),
+        **weight_parsing(weights),
     }
     if spec.columns.timestamp:
         parsing[TIMESTAMP_KEY] = tf.io.RaggedFeature(tf.int64)
+    if spec.columns.event_type:
+        parsing[EVENT_TYPE_KEY] = tf.io.RaggedFeature(tf.string)
     for parsed in _parsed(files, parsing, batch_size):
         times = parsed.pop(TIMESTAMP_KEY, None)
         events, is_target = parsed.pop(spec.candidate_id), parsed.pop(IS_TARGET_KEY)
-        inputs = padded_inputs(parsed, query_inputs(spec))
+        event_weight = (
+            event_weights(parsed, weights) if weights.keys else tf.ones(tf.shape(events.values))
+        )
+        context = {name: parsed.pop(name) for name in spec.context}
+        newest = {name: values[:, -1:] for name, values in context.items()}
+        inputs = padded_inputs({**parsed, **newest}, query_inputs(spec))
         inputs[HISTORY_KEY] = tf.ragged.boolean_mask(events, is_target == 0).to_tensor("")
         targets = tf.ragged.boolean_mask(events, is_target == 1)
-        yield RawTimelines(inputs, targets, events, is_target, times)
+        types = parsed.get(EVENT_TYPE_KEY)
+        if spec.columns.event_types:
+            known = tf.ragged.boolean_mask(types, is_target == 0)
+            inputs[HISTORY_TYPES_KEY] = known.to_tensor("")
+        yield RawTimelines(inputs, targets, events, is_target, context, types, event_weight, times)
 
 
 class RawEvents(NamedTuple):
@@ -135,7 +160,7 @@ def parse_file(file: str, parsing: Mapping[str, object]) -> dict[str, tf.RaggedT
 def parsing_of_features(features: Mapping[str, FeatureConfig]) -> dict[str, tf.io.RaggedFeature]:
     """Return how `tf.io.parse_example` parses features, as ragged rows."""
     return {
-        name: tf.io.RaggedFeature(tf.float32 if feature.kind == "numeric" else tf.string)
+        name: tf.io.RaggedFeature(tf.float32 if feature.holds_numbers else tf.string)
         for name, feature in features.items()
     }
 

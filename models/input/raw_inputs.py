@@ -4,15 +4,22 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from models.features.spec import HISTORY_KEY, LARGEST_NUMBER, FeatureConfig, FeatureSpec
+from models.features.spec import (
+    HISTORY_KEY,
+    HISTORY_TYPES_KEY,
+    LARGEST_NUMBER,
+    FeatureConfig,
+    FeatureSpec,
+)
 
 
 def query_inputs(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
-    """Return the inputs that describe a query: ID, features, history."""
+    """Return the inputs that describe a query: ID, features, context, history, event types."""
+    lists = (HISTORY_KEY, HISTORY_TYPES_KEY) if spec.columns.event_types else (HISTORY_KEY,)
     return {
         spec.query_id: tf.TensorSpec([None], tf.string, spec.query_id),
-        **{name: _input(name, feature) for name, feature in spec.query_features.items()},
-        HISTORY_KEY: tf.TensorSpec([None, None], tf.string, HISTORY_KEY),
+        **{name: _input(name, feature) for name, feature in spec.request_features.items()},
+        **{name: tf.TensorSpec([None, None], tf.string, name) for name in lists},
     }
 
 
@@ -72,6 +79,5 @@ def _of_candidates(
 
 
 def _input(name: str, feature: FeatureConfig) -> tf.TensorSpec:
-    if feature.kind == "numeric":
-        return tf.TensorSpec([None], tf.float32, name)
-    return tf.TensorSpec([None, None] if feature.separator else [None], tf.string, name)
+    shape = [None, None] if feature.is_list else [None]
+    return tf.TensorSpec(shape, tf.float32 if feature.holds_numbers else tf.string, name)

@@ -1,20 +1,24 @@
 """Training batches of transformed timelines."""
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 
-import numpy as np
 import tensorflow as tf
 
 from models.features.spec import (
     EVENT_TYPE_KEY,
-    RATING_KEY,
+    HISTORY_TYPES_KEY,
     TIMESTAMP_KEY,
+    EventWeights,
     FeatureSpec,
-    event_weight_key,
 )
+from models.input.event_weights import event_weights, weight_parsing
 from models.input.hold_back import HoldBack
-from models.input.transformed_features import dense_features, pad_indices, parsing_spec
+from models.input.transformed_features import (
+    dense_features,
+    pad_indices,
+    parsing_spec,
+    type_indices,
+)
 
 EVENT_WEIGHT_KEY = "event_weight"
 # Default limit of the size of timelines in memory; enough for about 50 million events.
@@ -31,20 +35,21 @@ class TimelineDataset:
     """Batches of the transformed split `train`, in an order determined by the seed.
 
     A batch is a dictionary of the query ID index `[batch, 1]`, the candidate indices of the events
-    `[batch, events]`, dense query features, and event weights `[batch, events]` if there are any.
+    `[batch, events]`, dense query features, and if there are any, event weights and indices of
+    event types and of the context `[batch, events]`.
     `validation_fraction` of the timelines, chosen by a hash of their events, are held out.
 
     Args:
         files: GZIP TFRecords of transformed timelines.
         bucket_by_length: Whether to sort the timelines of sixteen batches at a time by length, and
             to shuffle these batches, so that a batch has little padding.
-        event_weights: See `TrainingConfig.event_weights`.
+        weights: Weights of the events in the loss.
         hold_back: Rule that leaves out the newest events of timelines, or None.
         memory_bytes: Maximum size of the timelines in memory; larger data is read from the files in
             each epoch.
 
     Attributes:
-        warnings: Sentences about `event_weights` that have no effect on these timelines.
+        warnings: Sentences about weights that have no effect on these timelines.
 
     Raises:
         ValueError: No timeline is left for training or for validation.
@@ -64,7 +69,7 @@ class TimelineDataset:
         seed: int,
         *,
         bucket_by_length: bool = False,
-        event_weights: Mapping[str, float] | None = None,
+        weights: EventWeights | None = None,
         hold_back: HoldBack | None = None,
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
@@ -73,11 +78,10 @@ class TimelineDataset:
         self._held_out_buckets = int(validation_fraction * _HASH_BUCKETS)
         self._seed = seed
         self._bucket_by_length = bucket_by_length
-        self._event_weights = event_weights or {}
+        self._weights = weights or EventWeights()
         self._hold_back = hold_back
-        self._weight_key = event_weight_key(spec.columns, self._event_weights)
         self._used_weights: set[float] = set()
-        self._unknown_types, self._known_types = set(self._event_weights), [""]
+        self._unknown_types, self._known_types = set(self._weights.types), [""]
         self._read(files, memory_bytes)
         self.warnings = self._weights_without_effect()
         if self.num_timelines == 0 or (self._held_out_buckets and not self._num_held_out):
@@ -103,7 +107,7 @@ class TimelineDataset:
         num_bytes = 0
         for rows, is_held_out in blocks:
             num_bytes += int(tf.reduce_sum(tf.strings.length(rows)))
-            if self._weight_key is not None:
+            if self._weights.keys:
                 self._count_weights(rows)
             for side in (False, True):
                 chosen = tf.boolean_mask(rows, is_held_out == side)
@@ -122,25 +126,26 @@ class TimelineDataset:
         )
 
     def _count_weights(self, rows: tf.Tensor) -> None:
-        parsed = tf.io.parse_example(rows, self._weight_parsing)
-        values = tf.unique(parsed[self._weight_key].values)[0]
+        parsed = tf.io.parse_example(rows, weight_parsing(self._weights))
         if len(self._used_weights) < 2:
-            self._used_weights |= set(event_weights(values, self._event_weights).numpy().tolist())
-        if self._weight_key == EVENT_TYPE_KEY and self._unknown_types:
-            types = [value.decode() for value in values.numpy().tolist()]
+            weights = tf.unique(event_weights(parsed, self._weights))[0]
+            self._used_weights |= set(weights.numpy().tolist())
+        if EVENT_TYPE_KEY in parsed and self._unknown_types:
+            found = tf.unique(parsed[EVENT_TYPE_KEY].values)[0].numpy().tolist()
+            types = [value.decode() for value in found]
             self._unknown_types.difference_update(types)
             self._known_types = types[:5]
 
     def _weights_without_effect(self) -> list[str]:
         if len(self._used_weights) == 1:
             return [
-                "`training.event_weights` has no effect: every training event has the weight "
-                f"{min(self._used_weights):g}"
+                "`events.types` and `events.rating_weights` have no effect: every training event "
+                f"has the weight {min(self._used_weights):g}"
             ]
-        if self._weight_key != EVENT_TYPE_KEY or not self._unknown_types:
+        if EVENT_TYPE_KEY not in self._weights.keys or not self._unknown_types:
             return []
         return [
-            f"`training.event_weights` has no effect for {', '.join(sorted(self._unknown_types))}: "
+            f"`events.types` has no effect for {', '.join(sorted(self._unknown_types))}: "
             f"no training event has this type. There is {', '.join(self._known_types)}"
         ]
 
@@ -210,33 +215,34 @@ class TimelineDataset:
         shuffled = tf.reshape(tf.gather(batches, order), [-1])
         return tf.concat([shuffled, rows[whole * self._batch_size :]], axis=0)
 
-    @property
-    def _weight_parsing(self) -> dict[str, tf.io.RaggedFeature]:
-        if self._weight_key is None:
-            return {}
-        kind = tf.float32 if self._weight_key == RATING_KEY else tf.string
-        return {self._weight_key: tf.io.RaggedFeature(kind, row_splits_dtype=tf.int64)}
-
     # AutoGraph has nothing to convert here, but would take seconds to check that.
     @tf.autograph.experimental.do_not_convert
     def _dense(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """Convert serialised Examples `[batch]` to a batch."""
-        spec, weight_key = self._spec, self._weight_key
-        ids = [spec.query_id, spec.candidate_id]
-        parsing = parsing_spec(ids, spec.query_features) | self._weight_parsing
+        spec, weights = self._spec, self._weights
+        ids = [spec.query_id, spec.candidate_id, *spec.context]
+        parsing = parsing_spec(ids, spec.query_features) | weight_parsing(weights)
+        types = (EVENT_TYPE_KEY,) if spec.columns.event_types else ()
+        parsing |= {
+            name: tf.io.RaggedFeature(tf.string, row_splits_dtype=tf.int64) for name in types
+        }
         if self._hold_back is not None:
             parsing |= parsing_spec([TIMESTAMP_KEY], {})
         columns = tf.io.parse_example(rows, parsing)
         if self._hold_back is not None:
             num_kept = self._hold_back.num_kept(columns.pop(TIMESTAMP_KEY))
-            for name in filter(None, (spec.candidate_id, weight_key)):
+            for name in {*ids[1:], *weights.keys, *types}:
                 columns[name] = first_of_rows(columns[name], num_kept)
         batch = {name: pad_indices(columns[name]) for name in ids}
         batch |= dense_features(columns, spec.query_features)
-        if weight_key is not None:
-            column = columns[weight_key]
-            weights = event_weights(column.values, self._event_weights)
-            batch[EVENT_WEIGHT_KEY] = column.with_values(weights).to_tensor()
+        events = columns[spec.candidate_id]
+        if types:
+            indices = type_indices(columns[EVENT_TYPE_KEY].values, spec)
+            batch[HISTORY_TYPES_KEY] = events.with_values(indices).to_tensor(-1)
+        if weights.keys:
+            batch[EVENT_WEIGHT_KEY] = events.with_values(
+                event_weights(columns, weights)
+            ).to_tensor()
         return batch
 
 
@@ -244,22 +250,3 @@ def first_of_rows(values: tf.RaggedTensor, number: tf.Tensor) -> tf.RaggedTensor
     """Return the first `number` `[batch]` values of each row, `[batch, (n)]`."""
     nth = tf.ragged.range(values.row_lengths())
     return tf.ragged.boolean_mask(values, nth < number[:, None])
-
-
-def event_weights(values: tf.Tensor, weights: Mapping[str, float]) -> tf.Tensor:
-    """Return the weight of each event, float32 with the shape of `values`.
-
-    `values` are event types (strings) or ratings (float32). A type without a given weight has the
-    weight 1. Ratings between two given ones get interpolated weights, and ratings beyond them get
-    the weight of the nearest.
-    """
-    if values.dtype == tf.string:
-        found = tf.ones(tf.shape(values))
-        for name, weight in weights.items():
-            found = tf.where(values == name, tf.constant(weight, tf.float32), found)
-        return found
-    known = sorted((np.float32(rating), np.float32(weight)) for rating, weight in weights.items())
-    found = tf.fill(tf.shape(values), known[0][1])
-    for (left, low), (right, high) in pairwise(known):
-        found += tf.clip_by_value((values - left) / (right - left), 0.0, 1.0) * (high - low)
-    return found

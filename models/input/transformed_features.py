@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.features.spec import FeatureConfig, FeatureSpec
+from models.features.spec import MISSING_INDEX, FeatureConfig, FeatureSpec
 
-MISSING_INDEX = -1
 # A batch size for all rows at once.
 _ALL = 1 << 40
 
@@ -28,17 +27,25 @@ def pad_indices(values: Values, newest: int | None = None) -> tf.Tensor:
     return ragged.to_tensor(MISSING_INDEX)
 
 
+def type_indices(types: tf.Tensor, spec: FeatureSpec) -> tf.Tensor:
+    """Return the position of each event type in the declared types, int32; -1 for others."""
+    found = tf.fill(tf.shape(types), MISSING_INDEX)
+    for number, name in enumerate(spec.columns.event_types):
+        found = tf.where(types == name, number, found)
+    return found
+
+
 def dense_features(
     transformed: Mapping[str, Values], features: Mapping[str, FeatureConfig]
 ) -> dict[str, tf.Tensor]:
-    """Return index features as `[batch, n]` int32 and other features as `[batch, 1]` float32.
+    """Return index features as `[batch, n]` int32 and other features as `[batch, n]` float32.
 
-    A missing index is `MISSING_INDEX`, a missing number is NaN.
+    A missing index is `MISSING_INDEX`, a missing number is NaN. Only vectors have several numbers.
     """
     return {
         name: pad_indices(transformed[name])
         if feature.is_index
-        else _first_number(transformed[name])
+        else _numbers(transformed[name], feature.dimension or 1)
         for name, feature in features.items()
     }
 
@@ -52,10 +59,8 @@ def _to_ragged(values: Values) -> tf.RaggedTensor:
     )
 
 
-def _first_number(values: Values) -> tf.Tensor:
-    padded = _to_ragged(values).to_tensor(float("nan"))
-    # If the whole batch lacks the number, there are zero columns.
-    return tf.pad(padded, [[0, 0], [0, 1]], constant_values=float("nan"))[:, :1]
+def _numbers(values: Values, width: int) -> tf.Tensor:
+    return _to_ragged(values)[:, :width].to_tensor(float("nan"), shape=[None, width])
 
 
 def parsing_spec(

@@ -6,7 +6,7 @@ hit_rate@20 on shop sessions was .464 instead of .578, and .521 without a ranker
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,15 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 
 from models.errors import DivergedError, TooFewEventsError
-from models.features.spec import TIMESTAMP_KEY, FeatureSpec
+from models.features.spec import EVENT_TYPE_KEY, TIMESTAMP_KEY, EventWeights, FeatureSpec
+from models.input.event_weights import event_weights, weight_parsing
 from models.input.hold_back import HoldBack
-from models.input.transformed_features import dense_features, pad_indices, parsing_spec
+from models.input.transformed_features import (
+    dense_features,
+    pad_indices,
+    parsing_spec,
+    type_indices,
+)
 from models.ranking.config import RankingConfig
 from models.ranking.features import Retrieved, newest_first
 from models.ranking.importance import cross_norms, measure
@@ -53,16 +59,26 @@ class HeldBackEvents:
         events: The events; candidates outside the vocabulary have the last index.
         rule: The rule that holds events back.
         num_kept: Number of events of each timeline that are not held back `[num_timelines]`.
+        weights: Weight of each event `[num_events]`.
+        types: Index of the type of each event, -1 if unknown `[num_events]`.
     """
 
     files: Sequence[str]
     events: TrainingEvents
     rule: HoldBack
     num_kept: Ints
+    weights: npt.NDArray[np.float32]
+    types: npt.NDArray[np.int32]
 
     @classmethod
     def read(
-        cls, files: Sequence[str], spec: FeatureSpec, share: float, *, by_time: bool
+        cls,
+        files: Sequence[str],
+        spec: FeatureSpec,
+        share: float,
+        *,
+        by_time: bool,
+        weights: EventWeights | None = None,
     ) -> "HeldBackEvents":
         """Read transformed timelines, and hold back about `share` of their events.
 
@@ -72,15 +88,27 @@ class HeldBackEvents:
             TooFewEventsError: All events have the same time.
         """
         keys = [spec.candidate_id, TIMESTAMP_KEY]
-        parts = [[batch[key] for key in keys] for batch in _read(files, spec, keys)]
+        weights = weights or EventWeights()
+        parsing = parsing_spec(keys, {}) | weight_parsing(weights)
+        if spec.columns.event_types:
+            parsing[EVENT_TYPE_KEY] = tf.io.RaggedFeature(tf.string, row_splits_dtype=tf.int64)
+        parts = list(_read(files, parsing))
         candidates, times = (
-            np.concatenate([part[number].values.numpy() for part in parts]) for number in (0, 1)
+            np.concatenate([part[key].values.numpy() for part in parts]) for key in keys
         )
-        lengths = np.concatenate([ids.row_lengths().numpy() for ids, _ in parts])
+        lengths = np.concatenate([part[keys[0]].row_lengths().numpy() for part in parts])
+        weight_of = np.ones(len(candidates), np.float32)
+        if weights.keys:
+            weight_of = np.concatenate([event_weights(part, weights).numpy() for part in parts])
         events = TrainingEvents(candidates, times, np.concatenate(([0], np.cumsum(lengths))))
         rule = HoldBack.before_time(times, share) if by_time else HoldBack(share)
         num_kept = rule.num_kept(tf.RaggedTensor.from_row_splits(times, events.offsets)).numpy()
-        return cls(files, events, rule, num_kept)
+        types = np.full(len(candidates), -1, np.int32)
+        if spec.columns.event_types:
+            types = np.concatenate(
+                [type_indices(part[EVENT_TYPE_KEY].values, spec).numpy() for part in parts]
+            )
+        return cls(files, events, rule, num_kept, weight_of, types)
 
     @property
     def before(self) -> TrainingEvents:
@@ -178,9 +206,8 @@ def train_ranking_stage(
 
 
 def _read(
-    files: Sequence[str], spec: FeatureSpec, names: Sequence[str], *, features: bool = False
+    files: Sequence[str], parsing: Mapping[str, tf.io.RaggedFeature]
 ) -> Iterator[dict[str, tf.RaggedTensor]]:
-    parsing = parsing_spec(names, spec.query_features if features else {})
     records = tf.data.TFRecordDataset(list(files), compression_type="GZIP")
     yield from records.batch(_TIMELINES_PER_BATCH).map(lambda r: tf.io.parse_example(r, parsing))
 
@@ -188,13 +215,22 @@ def _read(
 def _choose_targets(
     held_back: HeldBackEvents, selectable: Bools, number: int, rng: np.random.Generator
 ) -> Ints:
-    """Return the indices of at most `number` events that are held back, also first ones."""
+    """Return the indices of at most `number` events that are held back, also first ones.
+
+    Events are drawn by their weights; those with weight 0 are only part of histories.
+    """
     events, num_kept = held_back.events, held_back.num_kept
     is_selectable = np.append(selectable, False)[events.candidates]
     lengths = np.diff(events.offsets)
     nth = np.arange(len(events.candidates)) - np.repeat(events.offsets[:-1], lengths)
-    targets = np.flatnonzero((nth >= np.repeat(num_kept, lengths)) & is_selectable)
-    if len(targets) > number:
+    is_target = (nth >= np.repeat(num_kept, lengths)) & is_selectable
+    targets = np.flatnonzero(is_target & (held_back.weights > 0))
+    weights = held_back.weights[targets].astype(np.float64)
+    if len(np.unique(weights)) > 1:
+        # With replacement, so that weights have an effect if there are few events too.
+        drawn = rng.choice(targets, min(number, len(targets)), p=weights / weights.sum())
+        targets = np.sort(drawn)
+    elif len(targets) > number:
         targets = np.sort(rng.choice(targets, number, replace=False))
     return targets
 
@@ -211,19 +247,25 @@ def _queries(
     step = int(np.clip(_SCORES_PER_BLOCK // size, 1, _QUERIES_PER_BATCH))
     timeline = np.searchsorted(events.offsets, chosen, side="right") - 1
     first = 0
-    for parsed in _read(held_back.files, spec, [spec.query_id], features=True):
-        batch = {spec.query_id: pad_indices(parsed[spec.query_id])}
+    names = [spec.query_id, *spec.context]
+    for parsed in _read(held_back.files, parsing_spec(names, spec.query_features)):
+        batch = {name: pad_indices(parsed[name]) for name in names}
         batch |= dense_features(parsed, spec.query_features)
         last = first + int(batch[spec.query_id].shape[0])
         mine = slice(*np.searchsorted(timeline, (first, last)))
         for start in range(mine.start, mine.stop, step):
             targets = chosen[start : min(start + step, mine.stop)]
             rows = timeline[start : start + len(targets)]
-            histories = [
-                events.candidates[events.offsets[row] : target].astype(np.int32)
-                for row, target in zip(rows, targets, strict=True)
-            ]
-            queries = embed_histories(model, batch, (rows - first).tolist(), histories)
+            histories, types = (
+                [
+                    of_event[events.offsets[row] : target].astype(np.int32)
+                    for row, target in zip(rows, targets, strict=True)
+                ]
+                for of_event in (events.candidates, held_back.types)
+            )
+            in_batch = (rows - first).tolist(), histories, types
+            positions = (targets - events.offsets[rows]).tolist()
+            queries = embed_histories(model, batch, *in_batch, positions)
             padded = tf_keras.utils.pad_sequences(histories, padding="post", value=-1)
             # The last two are for the out-of-vocabulary index and for padding.
             history = np.where(np.append(selectable, [False, False])[padded], padded, -1)

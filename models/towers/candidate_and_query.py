@@ -81,8 +81,11 @@ class CandidateTower(tf_keras.layers.Layer):
 class QueryTower(tf_keras.layers.Layer):
     """Tower that embeds queries: ID embedding plus encoded features and history, then dense layers.
 
-    The history's events are embedded with `candidate_ids`, or by default with a separate table.
-    Those that are not `known` (`CandidateTower`) are ignored.
+    The history's events are embedded as candidates are: an ID embedding plus the features in
+    `catalogue`, which has those of each candidate by index (`dense_features` or
+    `FeatureEncoder.shares`). The tables are those of `candidates`, or by default separate ones.
+    Events are ignored if nothing is known of them: neither a `known` ID (`CandidateTower`) nor a
+    feature.
 
     Example:
         tower = QueryTower(spec, sizes, ModelConfig(dimension=64), dropout=0.1)
@@ -96,7 +99,8 @@ class QueryTower(tf_keras.layers.Layer):
         sizes: FeatureSizes,
         config: ModelConfig,
         dropout: float,
-        candidate_ids: tf_keras.layers.Embedding | None = None,
+        candidates: CandidateTower | None = None,
+        catalogue: Mapping[str, tf.Tensor | tf.SparseTensor] | None = None,
         known: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         super().__init__(name="query_tower")
@@ -104,10 +108,32 @@ class QueryTower(tf_keras.layers.Layer):
         self._dropout = dropout
         scale = config.query_feature_scale
         self._features = FeatureEncoder(
-            spec.query_features, sizes.features, config.dimension, dropout, scale
+            spec.request_features, sizes.features, config.dimension, dropout, scale
         )
         self._ids = _embedding(sizes.queries, config.dimension, "query_id")
-        self._events = candidate_ids or _embedding(sizes.candidates, config.dimension, "history")
+        self._events = (
+            candidates.ids
+            if candidates
+            else _embedding(sizes.candidates, config.dimension, "history")
+        )
+        uses_features = config.history_features and config.encodes_history
+        self._catalogue = dict(catalogue or {}) if uses_features else {}
+        self._event_features = (
+            candidates.features
+            if candidates
+            else FeatureEncoder(
+                {name: spec.candidate_features[name] for name in self._catalogue},
+                sizes.features,
+                config.dimension,
+                dropout,
+            )
+        )
+        self._has_types = bool(spec.columns.event_types) and config.encodes_history
+        if self._has_types:
+            # The vector of an event is scaled and shifted by its type.
+            shape = [len(spec.columns.event_types), config.dimension]
+            self._type_scales = self.add_weight("type_scales", shape, initializer="ones")
+            self._type_shifts = self.add_weight("type_shifts", shape, initializer="zeros")
         self.history = make_history_encoder(config)
         self._layers = _dense_layers(config.query_hidden_layers, config.dimension)
         # Embedding of queries without history and features, which learns to retrieve the most
@@ -118,23 +144,84 @@ class QueryTower(tf_keras.layers.Layer):
             initializer = tf_keras.initializers.RandomNormal(stddev=EMBEDDING_STDDEV)
             self.start = self.add_weight("start", [config.dimension], initializer=initializer)
         self.oov = sizes.queries - 1
-        self._is_known = _known_or_all(known, sizes)
+        self._num_candidates = sizes.candidates - 1
+        self._has_id = self._is_known = _known_or_all(known, sizes)
+        for values in self._catalogue.values():
+            self._is_known |= tf.pad(_has_value(values), [[0, 1]])
 
     def known(self, history: tf.Tensor) -> tf.Tensor:
         """Return a mask of the known candidates in `history` `[batch, events]`, without padding."""
         return (history >= 0) & tf.gather(self._is_known, tf.maximum(history, 0))
 
-    def encode(self, history: tf.Tensor, newest: int | None = None) -> tf.Tensor:
+    def encode(
+        self,
+        history: tf.Tensor,
+        newest: int | None = None,
+        types: tf.Tensor | None = None,
+        table: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         """Encode the `newest` known events of `history` to `[batch, dimension]`.
 
-        `history` is `[batch, events]` candidate indices, oldest first, with -1 for padding.
+        `history` is `[batch, events]` candidate indices, oldest first, with -1 for padding, and
+        `types` the types of these events. `table` is a result of `event_table`, if it is already
+        computed.
         """
-        events = tf.ragged.boolean_mask(history, self.known(history))
-        return self.history.last(self.vectors(events if newest is None else events[:, -newest:]))
+        known = self.known(history)
+        events = tf.ragged.boolean_mask(history, known)
+        kinds = None if types is None else tf.ragged.boolean_mask(types, known)
+        if newest is not None:
+            events = events[:, -newest:]
+            kinds = None if kinds is None else kinds[:, -newest:]
+        return self.history.last(self.vectors(events, kinds, table=table))
 
-    def vectors(self, events: tf.RaggedTensor) -> tf.RaggedTensor:
-        """Return the embeddings of known candidate indices, `[batch, (events), dimension]`."""
-        return events.with_values(self._events(events.values))
+    def vectors(
+        self,
+        events: tf.RaggedTensor,
+        types: tf.RaggedTensor | None = None,
+        seed: tf.Tensor | None = None,
+        table: tf.Tensor | None = None,
+    ) -> tf.RaggedTensor:
+        """Return the embeddings of known candidate indices, `[batch, (events), dimension]`.
+
+        `types` are indices of the events' types, negative if unknown. `seed`, `[2]` int32, switches
+        on the dropout of IDs and features.
+        """
+        if table is not None:
+            vectors = tf.gather(table, events.values)
+        else:
+            vectors = self._candidate_vectors(events.values, seed)
+        if types is not None and self._has_types:
+            known, index = types.values[:, None] >= 0, tf.maximum(types.values, 0)
+            vectors *= tf.where(known, tf.gather(self._type_scales, index), 1.0)
+            vectors += tf.where(known, tf.gather(self._type_shifts, index), 0.0)
+        return events.with_values(vectors)
+
+    def _candidate_vectors(self, indices: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
+        if not self._catalogue:
+            return self._events(indices)
+        if any(isinstance(of, tf.SparseTensor) for of in self._catalogue.values()):
+            # The features of the whole catalogue are one sparse product.
+            candidates, positions = tf.range(self._num_candidates), indices
+            features = self._catalogue
+        else:
+            # Each candidate is embedded once, because most are in many events.
+            candidates, positions = tf.unique(indices)
+            features = {name: tf.gather(of, candidates) for name, of in self._catalogue.items()}
+        has_id = tf.cast(tf.gather(self._has_id, indices), tf.float32)
+        vectors = self._events(indices) * has_id[:, None]
+        if seed is not None:
+            kept = keep_mask(tf.shape(candidates), self._dropout, seed - 1)
+            vectors *= tf.gather(kept, positions)[:, None]
+        return vectors + tf.gather(self._event_features(features, seed=seed), positions)
+
+    def event_table(self) -> tf.Tensor | None:
+        """Return the embedding of each known candidate in a history, `[num_candidates, dimension]`.
+
+        None if events are embedded by ID only.
+        """
+        if not self._catalogue:
+            return None
+        return self._candidate_vectors(tf.range(self._num_candidates), None)
 
     def call(
         self,
@@ -181,6 +268,15 @@ def make_history_encoder(config: ModelConfig) -> HistoryEncoder:
         layers, heads = config.attention_layers, config.attention_heads
         return SelfAttentionEncoder(config.dimension, layers, heads, config.recency_positions)
     return MeanEncoder(config.dimension)
+
+
+def _has_value(values: tf.Tensor | tf.SparseTensor) -> tf.Tensor:
+    """Return whether each candidate has a value of a feature, `[num_candidates]`."""
+    if isinstance(values, tf.SparseTensor):
+        rows, number = tf.cast(values.indices[:, 0], tf.int32), values.dense_shape[0]
+        return tf.math.bincount(rows, minlength=tf.cast(number, tf.int32)) > 0
+    is_present = values >= 0 if values.dtype.is_integer else tf.math.is_finite(values)
+    return tf.reduce_any(is_present, axis=1)
 
 
 def _known_or_all(known: npt.NDArray[np.bool_] | None, sizes: FeatureSizes) -> tf.Tensor:

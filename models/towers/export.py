@@ -7,9 +7,9 @@ import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
 
-from models.features.spec import HISTORY_KEY, FeatureSpec
+from models.features.spec import HISTORY_KEY, HISTORY_TYPES_KEY, FeatureSpec
 from models.input.raw_inputs import candidate_inputs, query_inputs, same_batch, to_sparse
-from models.input.transformed_features import dense_features, pad_indices
+from models.input.transformed_features import dense_features, pad_indices, type_indices
 from models.towers.candidate_and_query import CandidateTower, QueryTower
 
 EMBED_QUERY = "embed_query"
@@ -37,19 +37,27 @@ def export_towers(
     """
     spec, config = query_tower.spec, query_tower.config
     transform_layer = transform.transform_features_layer()
+    module = tf.Module()
+    table = query_tower.event_table() if config.encodes_history else None
+    if table is not None:
+        table = module.event_vectors = tf.Variable(table, trainable=False)
 
     @tf.autograph.experimental.do_not_convert
     def embed_query(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        raw = {name: to_sparse(values) for name, values in same_batch(inputs).items()}
+        rows = same_batch(inputs)
+        types = None
+        if spec.columns.event_types:
+            types = _aligned_types(rows.pop(HISTORY_TYPES_KEY), rows[HISTORY_KEY], spec)
+        raw = {name: to_sparse(values) for name, values in rows.items()}
         # A history consists of candidate IDs and goes through the candidate vocabulary.
         raw[spec.candidate_id] = raw.pop(HISTORY_KEY)
         transformed = transform_layer(raw)
         encoded: tf.Tensor | float = 0.0
         if config.encodes_history:
             events = pad_indices(transformed[spec.candidate_id])
-            encoded = query_tower.encode(events, config.max_history)
+            encoded = query_tower.encode(events, config.max_history, types, table)
         ids = _first(transformed[spec.query_id], query_tower.oov)
-        features = dense_features(transformed, spec.query_features)
+        features = dense_features(transformed, spec.request_features)
         return {EMBEDDING_KEY: query_tower(ids, features, encoded)}
 
     @tf.autograph.experimental.do_not_convert
@@ -62,7 +70,6 @@ def export_towers(
 
     # Keras layers must not be attributes: tf.saved_model.save would trace their own calls too,
     # which takes 15 s. Only their variables and Transform's tables and files must be saved.
-    module = tf.Module()
     # Warm starts read the weights by these names.
     setattr(module, WEIGHTS_ATTRIBUTE, named_weights([candidate_tower, query_tower]))
     module.transform_resources = transform_layer._saved_model_loader_tracked_dict
@@ -115,6 +122,16 @@ def named_weights(towers: Iterable[tf_keras.layers.Layer]) -> dict[str, tf.Varia
     for tower in towers:
         visit(tf.train.TrackableView(tower), tower, (tower.name,))
     return weights
+
+
+def _aligned_types(types: tf.Tensor, history: tf.Tensor, spec: FeatureSpec) -> tf.Tensor:
+    """Return the index of the type of each event, without the gaps of the history.
+
+    A client may give fewer types than events, or none.
+    """
+    width = tf.shape(history)[1]
+    indices = tf.pad(type_indices(types, spec), [[0, 0], [0, width]], constant_values=-1)
+    return tf.ragged.boolean_mask(indices[:, :width], history != "").to_tensor(-1)
 
 
 def _first(indices: tf.SparseTensor, missing: int) -> tf.Tensor:

@@ -9,7 +9,7 @@ from models.features.spec import FeatureConfig
 
 
 class FeatureEncoder(tf_keras.layers.Layer):
-    """Layer that sums an embedding per index feature and a linear projection per number.
+    """Layer that sums an embedding per index feature and a projection per number or vector.
 
     The embeddings of several values of a feature are averaged. A missing feature adds nothing. In
     training, each feature of a row is hidden with probability `dropout`, so that the tower learns
@@ -66,8 +66,11 @@ class FeatureEncoder(tf_keras.layers.Layer):
             if feature.is_index:
                 vector = self._mean_embedding(name, inputs[name])
             else:
-                present = tf.math.is_finite(inputs[name])
+                present = tf.reduce_all(tf.math.is_finite(inputs[name]), axis=1, keepdims=True)
                 value = tf.where(present, inputs[name], 0.0)
+                if feature.kind == "vector":
+                    # Pretrained embeddings have lengths of their own.
+                    value = tf.math.l2_normalize(value, axis=1)
                 vector = self._directions[name](value) * tf.cast(present, tf.float32)
             if seed is not None and self._dropout > 0:
                 vector *= keep_mask(tf.shape(vector)[:1], self._dropout, seed + number)[:, None]

@@ -13,6 +13,7 @@ import tf_keras
 
 from models.config import HoldoutMetric
 from models.errors import DivergedError
+from models.features.spec import HISTORY_TYPES_KEY
 from models.training.two_tower_model import TwoTowerModel
 
 _QUERIES_PER_BATCH = 256
@@ -46,16 +47,19 @@ def holdout_ranks(
     rng = np.random.default_rng(seed)
     ranks = [np.zeros(0, np.int64)]
     for batch in batches:
+        all_events = batch[model.spec.candidate_id].numpy()
+        all_types = batch.get(HISTORY_TYPES_KEY, tf.fill(all_events.shape, -1)).numpy()
         queries = [
-            (row, *query)
-            for row, events in enumerate(batch[model.spec.candidate_id].numpy())
-            for query in _queries(events[events >= 0], objective, rng)
+            (row, events[visible], types[visible], hidden[0], events[hidden])
+            for row, (events, types) in enumerate(zip(all_events, all_types, strict=True))
+            for visible, hidden in _queries(int((events >= 0).sum()), objective, rng)
         ]
         for start in range(0, len(queries), _QUERIES_PER_BATCH):
-            rows, histories, targets = zip(
+            rows, histories, types, positions, targets = zip(
                 *queries[start : start + _QUERIES_PER_BATCH], strict=True
             )
-            scores = embed_histories(model, batch, rows, histories) @ table.T
+            scores = embed_histories(model, batch, rows, histories, types, positions)
+            scores = scores @ table.T
             if not np.isfinite(scores).all():
                 raise DivergedError(
                     "scores must be finite, but training has diverged; reduce "
@@ -72,17 +76,18 @@ def holdout_metric(name: str, model: TwoTowerModel, *data: Any, **options: Any) 
 
 
 def _queries(
-    events: Indices, objective: str, rng: np.random.Generator
-) -> Iterator[tuple[Indices, Indices]]:
-    """Yield the histories and targets that are made from the events of a timeline."""
+    number: int, objective: str, rng: np.random.Generator
+) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+    """Yield positions of histories and of targets that are made from `number` events."""
+    events = np.arange(number)
     if objective == "reconstruct":
-        if len(events) > 1:
-            num_hidden = max(1, round(_HIDDEN_SHARE * len(events)))
-            hidden = np.zeros(len(events), bool)
-            hidden[rng.choice(len(events), num_hidden, replace=False)] = True
+        if number > 1:
+            num_hidden = max(1, round(_HIDDEN_SHARE * number))
+            hidden = np.zeros(number, bool)
+            hidden[rng.choice(number, num_hidden, replace=False)] = True
             yield events[~hidden], events[hidden]
         return
-    for position in range(max(1, len(events) - _NEWEST), len(events)):
+    for position in range(max(1, number - _NEWEST), number):
         yield events[:position], events[position : position + 1]
 
 
@@ -91,16 +96,33 @@ def embed_histories(
     batch: Mapping[str, tf.Tensor],
     rows: Sequence[int],
     histories: Sequence[Indices],
+    types: Sequence[Indices] | None = None,
+    positions: Sequence[int] = (),
 ) -> npt.NDArray[np.float32]:
-    """Embed queries with the ID and features of the `rows` of a batch, and the given histories."""
+    """Embed queries with the ID and features of the `rows` of a batch, and the given histories.
+
+    `types` are the types of the events in the histories. If events have a context, `positions` are
+    those of the events in the batch whose context the queries have.
+    """
     tower, config, spec = model.query_tower, model.config, model.spec
     encoded: tf.Tensor | float = 0.0
     if config.encodes_history:
-        padded = tf_keras.utils.pad_sequences(histories, padding="post", value=-1)
-        encoded = tower.encode(tf.constant(padded), config.max_history)
+        padded, kinds = (
+            None
+            if lists is None
+            else tf.constant(tf_keras.utils.pad_sequences(lists, padding="post", value=-1))
+            for lists in (histories, types)
+        )
+        encoded = tower.encode(padded, config.max_history, kinds)
     vectors = tower(
         tf.gather(batch[spec.query_id], rows)[:, 0],
-        {name: tf.gather(batch[name], rows) for name in spec.query_features},
+        {
+            **{name: tf.gather(batch[name], rows) for name in spec.query_features},
+            **{
+                name: tf.gather_nd(batch[name], tf.stack([rows, positions], axis=1))[:, None]
+                for name in spec.context
+            },
+        },
         encoded,
     )
     return np.asarray(vectors)

@@ -34,7 +34,7 @@ def start_from_svd(model: TwoTowerModel, timelines: TimelineDataset) -> None:
     weights = named_weights([model.candidate_tower, model.query_tower])
     if model.config.kind == "svd":
         for name, weight in weights.items():
-            if ":features:" in name:
+            if ":features:" in name or ":event_features:" in name:
                 weight.assign(tf.zeros_like(weight))
         counts = np.bincount(events, minlength=number).astype(np.float32)
         biases = _POPULARITY_WEIGHT * counts / max(counts.max(initial=0), 1)

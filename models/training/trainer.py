@@ -17,7 +17,7 @@ import tf_keras
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from models.config import LOSS, ModelConfig, TrainingConfig, TuningConfig
-from models.features.spec import FeatureSpec
+from models.features.spec import EventWeights, FeatureSpec
 from models.features.vocabularies import FeatureSizes, candidate_counts, read_vocabularies
 from models.input.hold_back import HoldBack
 from models.input.timeline_dataset import TimelineDataset
@@ -53,6 +53,7 @@ class TrainerConfig(Settings):
     spec: FeatureSpec
     model: ModelConfig
     training: TrainingConfig
+    weights: EventWeights = EventWeights()
     checkpoint_dir: str
     code_hash: str
     watched: str = LOSS
@@ -97,7 +98,11 @@ def fit_and_export(fn_args: FnArgs) -> None:
         from models.ranking.training import HeldBackEvents, train_ranking_stage
 
         events = HeldBackEvents.read(
-            files, config.spec, config.ranking.held_back_fraction, by_time=config.split_by_time
+            files,
+            config.spec,
+            config.ranking.held_back_fraction,
+            by_time=config.split_by_time,
+            weights=config.weights,
         )
         number = len(candidate_counts(transform, config.spec))
         counts = np.bincount(events.before.candidates, minlength=number)[:number]
@@ -263,7 +268,7 @@ def make_timelines(
         training.seed,
         bucket_by_length=training.objective == "next_candidate"
         and config.model.trains_on_padded_histories,
-        event_weights=training.event_weights,
+        weights=config.weights,
         hold_back=hold_back,
     )
 

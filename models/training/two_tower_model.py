@@ -10,7 +10,7 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 
 from models.config import ModelConfig, TrainingConfig
-from models.features.spec import FeatureSpec
+from models.features.spec import HISTORY_TYPES_KEY, FeatureSpec
 from models.features.vocabularies import FeatureSizes
 from models.input.timeline_dataset import EVENT_WEIGHT_KEY
 from models.towers.candidate_and_query import CandidateTower, QueryTower
@@ -58,15 +58,6 @@ class TwoTowerModel(tfrs.Model):
         self._training = training
         dropout, known = training.feature_dropout, np.append(counts > 0, False)
         self.candidate_tower = CandidateTower(spec, sizes, config, dropout, known)
-        shared_ids = self.candidate_tower.ids if config.share_candidate_ids else None
-        self.query_tower = QueryTower(spec, sizes, config, dropout, shared_ids, known)
-        # The queries for the first events of all timelines then have the same embedding.
-        self._first_events_share_query = (
-            self.query_tower.start is not None
-            and config.encodes_history
-            and not config.query_id_embedding
-            and not spec.query_features
-        )
         self._features = {name: tf.constant(values) for name, values in candidate_features.items()}
         self.num_candidates = sizes.candidates - 1
         self._mean_loss = tf_keras.metrics.Mean(name="loss")
@@ -94,6 +85,18 @@ class TwoTowerModel(tfrs.Model):
             )
             if self.uses_full_softmax
             else {}
+        )
+        catalogue = self._features
+        if self.uses_full_softmax:
+            catalogue = self.candidate_tower.features.shares(self._features)
+        shared = self.candidate_tower if config.share_candidate_ids else None
+        self.query_tower = QueryTower(spec, sizes, config, dropout, shared, catalogue, known)
+        # The queries for the first events of all timelines then have the same embedding.
+        self._first_events_share_query = (
+            self.query_tower.start is not None
+            and config.encodes_history
+            and not config.query_id_embedding
+            and not spec.request_features
         )
 
     def candidates(self, indices: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
@@ -162,7 +165,10 @@ class TwoTowerModel(tfrs.Model):
         history = inputs[self.spec.candidate_id]
         weight = inputs.get(EVENT_WEIGHT_KEY, tf.ones_like(history, tf.float32))
         if row_seed is not None and self._training.shuffle_history:
-            history, weight = _shuffled(history, weight, row_seed + 500)
+            names = [name for name in (HISTORY_TYPES_KEY, *self.spec.context) if name in inputs]
+            columns = history, weight, *(inputs[name] for name in names)
+            history, weight, *shuffled = _shuffled(row_seed + 500, *columns)
+            inputs = {**inputs, **dict(zip(names, shuffled, strict=True))}
         present = history >= 0
         targets, weights = tf.boolean_mask(history, present), tf.boolean_mask(weight, present)
         reconstructs = self._training.objective == "reconstruct"
@@ -216,14 +222,14 @@ class TwoTowerModel(tfrs.Model):
         encoded: tf.Tensor | float = 0.0
         if self.config.encodes_history:
             tower = self.query_tower
-            events = tf.ragged.boolean_mask(history, tower.known(history))
             # As in serving, the encoder reads only the newest events, but all events are targets.
-            events = events[:, -self.config.max_history :]
+            known = tower.known(history)
+            number = tf.cumsum(tf.cast(known, tf.int32), axis=1, reverse=True)
+            visible = known & (number <= self.config.max_history)
             if seed is not None and self._training.history_dropout > 0:
                 dropout = self._training.history_dropout
-                visible = keep_mask(tf.shape(events.values), dropout, seed + 300) > 0
-                events = tf.ragged.boolean_mask(events, events.with_values(visible))
-            encoded = tower.history.last(tower.vectors(events))
+                visible &= keep_mask(tf.shape(history), dropout, seed + 300) > 0
+            encoded = tower.history.last(self._event_vectors(inputs, history, visible, seed)[1])
         return self._embed_queries(inputs, encoded, seed)
 
     def embed_positions(
@@ -243,8 +249,8 @@ class TwoTowerModel(tfrs.Model):
             if seed is not None and self._training.history_dropout > 0:
                 dropout = self._training.history_dropout
                 visible &= keep_mask(tf.shape(history), dropout, seed + 300) > 0
-            events = tf.ragged.boolean_mask(history, visible)
-            states = tower.history.prefixes(tower.vectors(events), self.config.max_history)
+            events, vectors = self._event_vectors(inputs, history, visible, seed)
+            states = tower.history.prefixes(vectors, self.config.max_history)
             num_before = tf.cumsum(tf.cast(visible, tf.int32), axis=1, exclusive=True)
             num_before = tf.gather_nd(num_before, positions)
             # State 0 is that of an empty history.
@@ -254,23 +260,37 @@ class TwoTowerModel(tfrs.Model):
             )
         names = (self.spec.query_id, *self.spec.query_features)
         repeated = {name: tf.gather(inputs[name], rows) for name in names}
+        for name in self.spec.context:
+            repeated[name] = tf.gather_nd(inputs[name], positions)[:, None]
         return self._embed_queries(repeated, encoded, seed)
+
+    def _event_vectors(
+        self,
+        inputs: Mapping[str, tf.Tensor],
+        history: tf.Tensor,
+        visible: tf.Tensor,
+        seed: tf.Tensor | None,
+    ) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+        """Return the visible events `[batch, (events)]` and their embeddings."""
+        events, types = tf.ragged.boolean_mask(history, visible), None
+        if HISTORY_TYPES_KEY in inputs:
+            types = tf.ragged.boolean_mask(inputs[HISTORY_TYPES_KEY], visible)
+        event_seed = None if seed is None else seed + 600
+        return events, self.query_tower.vectors(events, types, seed=event_seed)
 
     def _embed_queries(
         self, inputs: Mapping[str, tf.Tensor], encoded: tf.Tensor | float, seed: tf.Tensor | None
     ) -> tf.Tensor:
         return self.query_tower(
             inputs[self.spec.query_id][:, 0],
-            {name: inputs[name] for name in self.spec.query_features},
+            {name: inputs[name] for name in self.spec.request_features},
             encoded,
             seed=None if seed is None else seed + 400,
         )
 
 
-def _shuffled(
-    history: tf.Tensor, weight: tf.Tensor, seed: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Shuffle the events of each row; padding stays at the end."""
+def _shuffled(seed: tf.Tensor, history: tf.Tensor, *columns: tf.Tensor) -> list[tf.Tensor]:
+    """Shuffle the events of each row, in all columns alike; padding stays at the end."""
     keys = tf.random.stateless_uniform(tf.shape(history), seed)
     order = tf.argsort(keys + 2.0 * tf.cast(history < 0, tf.float32), axis=1)
-    return tf.gather(history, order, batch_dims=1), tf.gather(weight, order, batch_dims=1)
+    return [tf.gather(values, order, batch_dims=1) for values in (history, *columns)]

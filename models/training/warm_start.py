@@ -124,8 +124,12 @@ def vocabulary_of(name: str, spec: FeatureSpec) -> str | None:
         "query_tower:ids:embeddings": spec.query_id,
     }
     for feature in vocabulary_names(spec):
-        for tower in ("candidate_tower", "query_tower"):
-            tables[f"{tower}:features:tables:{feature}:embeddings"] = feature
+        for encoder in (
+            "candidate_tower:features",
+            "query_tower:features",
+            "query_tower:event_features",
+        ):
+            tables[f"{encoder}:tables:{feature}:embeddings"] = feature
     return tables.get(name)
 
 

@@ -97,6 +97,8 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
     if config.events.min_rating is not None and summary.fit:
         minimum = f"`events.min_rating: {config.events.min_rating:g}`"
         say(f"ratings   {summary.num_below_min_rating:,} events below {minimum} are ignored")
+    if summary.evaluation and (line := _weights_line(summary, config)):
+        say(f"events    {line}")
     if summary.tuning:
         say(f"tuning    {_tuning_line(summary)}")
     if summary.warm_start:
@@ -127,6 +129,19 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
     if summary.report is not None:
         say(f"report    {Path(summary.report).as_uri()}")
     say(f"log       {log_path}")
+
+
+def _weights_line(summary: "RunSummary", config: "PipelineConfig") -> str:
+    parts = []
+    for what, weights in (("type", config.events.types), ("rating", config.events.rating_weights)):
+        if weights:
+            shown = ", ".join(f"{name} {weight:g}" for name, weight in list(weights.items())[:10])
+            parts.append(f"weights by {what} in training and evaluation: {shown}")
+    if targets := config.evaluation.targets:
+        parts.append(f"targets of the evaluation: {', '.join(targets)}")
+    if parts and (number := summary.evaluation["num_without_weight"]):
+        parts.append(f"{number:,} held-out events with weight 0 are not targets")
+    return "; ".join(parts)
 
 
 def _spans_line(summary: "RunSummary") -> str:

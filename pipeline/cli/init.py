@@ -110,8 +110,7 @@ def _print_warnings(written: "WrittenConfig") -> None:
     from components.interactions.rows.bad_rows import hints
 
     config = written.config
-    no_effect = config.events.columns_without_effect(config.training.event_weights)
-    for hint in [*written.draft.hints, *no_effect]:
+    for hint in [*written.draft.hints, *config.events.columns_without_effect]:
         note(f"hint: {hint}")
     note_warnings(written.observed)
     observed = written.observed

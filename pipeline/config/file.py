@@ -90,6 +90,12 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
         )
     for override in overrides:
         _apply(content, override)
+    training = content.get("training")
+    if isinstance(training, dict) and "event_weights" in training:
+        raise ConfigError(
+            f"{path}: `training.event_weights` is now `events.types`, or `events.rating_weights` "
+            "for ratings, which have an effect on the evaluation too"
+        )
     if "root" in content:
         raise ConfigError(
             f"{path}: `root` is not a setting; the location of the file decides where paths start"

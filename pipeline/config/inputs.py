@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from components.interactions.config import (
     BigQueryConfig,
@@ -13,7 +13,7 @@ from components.interactions.config import (
     SpansConfig,
     TimestampUnit,
 )
-from models.features.spec import FeatureConfig, NumberFormat
+from models.features.spec import FeatureConfig, NumberFormat, Weight
 from models.settings import Settings
 
 
@@ -64,12 +64,35 @@ class EventsConfig(FilesConfig):
     event_type: str | None = Field(
         None, description="Column of the event type, such as view or purchase."
     )
+    types: Mapping[str, Weight] = Field(
+        default_factory=dict,
+        description="Weight by event type, such as {view: 1, purchase: 5}, in the loss and in the "
+        "metrics. Events with weight 0 are only part of histories. Default: 1.",
+    )
+    context: Mapping[str, FeatureConfig] = Field(
+        default_factory=dict,
+        description="Features of single events by name, such as device or place: in requests, "
+        "those of the moment. They must be categorical, and need `training.objective: "
+        "next_candidate`.",
+    )
+    rating_weights: Mapping[str, Weight] = Field(
+        default_factory=dict,
+        description="Weight by rating or dwell time, such as {1: 0.1, 5: 1}, in the loss and in "
+        "the metrics; interpolated between these ratings.",
+    )
     min_rating: float | None = Field(
         None, description="Ignore events with a lower rating everywhere; the summary counts them."
     )
     duplicates: Literal["drop", "keep"] = Field(
         "drop",
         description="Keep one of several events with equal query, candidate and time, or keep all.",
+    )
+    collapse_within_s: float | None = Field(
+        None,
+        ge=0,
+        description="Make a funnel, such as view, cart and purchase of a candidate, one event of "
+        "the type with the highest weight in `types`, if each of its events is at most this many "
+        "seconds after the one before. Default: keep all events.",
     )
     max_timeline: int = Field(
         1000,
@@ -79,17 +102,43 @@ class EventsConfig(FilesConfig):
     )
     spans: SpansConfig = Field(default_factory=SpansConfig)
 
-    def columns_without_effect(self, event_weights: Mapping[str, float]) -> list[str]:
-        """Return a sentence per column that is validated, but changes no training or evaluation."""
-        weights = "`training.event_weights` to weight events in the loss"
-        minimum = "`events.min_rating` to ignore events with a low rating"
+    @model_validator(mode="after")
+    def _weights_have_columns(self) -> "EventsConfig":
+        for setting, column in (
+            ("types", "event_type"),
+            ("rating_weights", "rating"),
+            ("collapse_within_s", "types"),
+            ("collapse_within_s", "timestamp"),
+        ):
+            if getattr(self, setting) not in (None, {}) and not getattr(self, column):
+                raise ValueError(f"`events.{setting}` needs `events.{column}`")
+        try:
+            ratings = {float(rating) for rating in self.rating_weights}
+        except ValueError:
+            ratings = set()
+        if len(ratings) < len(self.rating_weights):
+            raise ValueError(
+                "the keys of `events.rating_weights` must be different numbers, got "
+                f"{', '.join(self.rating_weights)}"
+            )
+        return self
+
+    @property
+    def event_types(self) -> tuple[str, ...]:
+        """The types that the history encoder knows."""
+        return tuple(self.types)
+
+    @property
+    def columns_without_effect(self) -> list[str]:
+        """A sentence per column that is validated, but changes no training or evaluation."""
         uses = {}
-        if not event_weights:
-            uses = {"event_type": weights, "rating": f"{minimum}, or {weights}"}
-        if self.event_type is not None:  # The keys of the weights are types, not ratings.
-            uses["rating"] = minimum
-        if self.min_rating is not None:
-            uses.pop("rating", None)
+        if not self.types:
+            uses["event_type"] = "`events.types` to weight events"
+        if not self.rating_weights and self.min_rating is None:
+            uses["rating"] = (
+                "`events.min_rating` to ignore events with a low rating, or "
+                "`events.rating_weights` to weight events"
+            )
         return [
             f"`events.{name}: {column}` has no effect on training or evaluation. Set {use}"
             for name, use in uses.items()

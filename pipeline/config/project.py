@@ -22,10 +22,10 @@ from models.features.spec import (
     EVENT_TYPE_KEY,
     RATING_KEY,
     ColumnsConfig,
+    EventWeights,
     FeatureConfig,
     FeaturesConfig,
     FeatureSpec,
-    event_weight_key,
 )
 from models.ranking.config import RankingConfig
 from models.settings import Settings
@@ -135,7 +135,15 @@ class PipelineConfig(Settings):
         # Constructing IngestConfig validates the inputs and the split against each other.
         spec = self.spec
         IngestConfig(data=self.data, split=self.split, spec=spec)
-        event_weight_key(self.columns, self.training.event_weights)
+        for name in self.evaluation.targets:
+            known = [kind for kind, weight in self.events.types.items() if weight > 0]
+            what = "types with a weight above 0 in `events.types`"
+            _check_known("evaluation.targets", what, name, known)
+        if self.events.context and self.training.objective != "next_candidate":
+            raise ValueError(
+                "`events.context` belongs to the event that is predicted from those before it: set "
+                f"`training.objective: next_candidate`, got {self.training.objective}"
+            )
         for section, entity in (("queries", self.queries), ("candidates", self.candidates)):
             if entity.features and not entity.file:
                 raise ValueError(
@@ -162,10 +170,10 @@ class PipelineConfig(Settings):
             self._check_metric(self.watched_metric, "training.early_stopping_metric")
         sliceable = [
             name
-            for name, feature in spec.query_features.items()
+            for name, feature in spec.request_features.items()
             if feature.kind == "categorical" and not feature.is_multivalued
         ]
-        what = "categorical query features without `separator`"
+        what = "categorical query features or context without `separator`"
         for name in self.evaluation.slices:
             _check_known("evaluation.slices", what, name, sliceable)
         baselines = self.evaluation.baselines or ()
@@ -183,7 +191,7 @@ class PipelineConfig(Settings):
 
     def _check_filters(self) -> None:
         known = [n for n, f in self.candidates.features.items() if f.kind == "categorical"]
-        taken = {self.events.query_id, self.events.candidate_id, *self.queries.features}
+        taken = {self.events.query_id, self.events.candidate_id, *self.spec.request_features}
         for name in self.index.filters:
             _check_known("index.filters", "categorical candidate features", name, known)
             if ALLOW_PREFIX + name in taken:
@@ -209,6 +217,11 @@ class PipelineConfig(Settings):
             )
         if len(set(fields)) < len(fields):
             raise ValueError("`serving.return_fields` names a column twice")
+        vectors = [name for name, f in self.candidates.features.items() if f.kind == "vector"]
+        if returned := set(fields) & set(vectors):
+            raise ValueError(
+                f"`serving.return_fields` must not have vectors, got {', '.join(sorted(returned))}"
+            )
 
     def _check_drift(self, kinds: dict[str, str]) -> None:
         data = self.data
@@ -276,13 +289,27 @@ class PipelineConfig(Settings):
         return ColumnsConfig(**{name: getattr(self.events, name) for name in names})
 
     @property
+    def event_weights(self) -> EventWeights:
+        """The weights of events in training."""
+        return EventWeights(types=self.events.types, ratings=self.events.rating_weights)
+
+    @property
+    def evaluation_weights(self) -> EventWeights:
+        """The weights of events in the evaluation: those in training, but only of targets."""
+        return self.event_weights.of_targets(self.evaluation.targets)
+
+    @property
     def features(self) -> FeaturesConfig:
-        """The features of queries and candidates, and the other columns that answers contain."""
+        """The features of queries, events and candidates, and other columns that answers have."""
         declared = self.candidates.features
         returned = {
             name: FeatureConfig(kind="text", learn=False) for name in self.serving.return_fields
         }
-        return FeaturesConfig(query=self.queries.features, candidate={**returned, **declared})
+        return FeaturesConfig(
+            query=self.queries.features,
+            context=self.events.context,
+            candidate={**returned, **declared},
+        )
 
     @property
     def spec(self) -> FeatureSpec:
@@ -312,10 +339,18 @@ class PipelineConfig(Settings):
             timestamp_unit=self.events.timestamp_unit,
             rating_format=self.events.rating_format,
             min_rating=self.events.min_rating,
+            collapse_within_s=self.events.collapse_within_s,
+            type_order=self._type_order,
             duplicate_events=self.events.duplicates,
             max_events=self.events.max_timeline,
             **{name: getattr(self.ingest, name) for name in IngestSettings.model_fields},
         )
+
+    @property
+    def _type_order(self) -> tuple[str, ...]:
+        if self.events.collapse_within_s is None:
+            return ()  # Weights do not change the ingestion then.
+        return tuple(sorted(self.events.types, key=self.events.types.__getitem__))
 
     def resolve(self, path: str) -> str:
         """Return `root` joined with `path`; an absolute path or a URI is returned unchanged."""
@@ -367,3 +402,5 @@ def _check_distances(
             raise ValueError(
                 f"`{section}.distances.{name}` is numeric: give `jensen_shannon`, not `l_infinity`"
             )
+        if kinds[name] == "vector":
+            raise ValueError(f"`{section}.distances.{name}` is a vector, which has no distance")

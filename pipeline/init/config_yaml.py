@@ -77,7 +77,6 @@ def config_yaml(draft: Draft, name: str, root: Path, settings_schema: str) -> st
         _WITHOUT_TIMES if draft.columns.timestamp is None else _WITH_TIMES,
         f"  batch_size: {batch_size} # timelines per step, chosen by their length",
         f"  epochs: {epochs} # chosen by the number of events",
-        *_event_weights(draft),
         "",
         *_ranking(draft),
         *_evaluation(draft),
@@ -112,24 +111,18 @@ def _events(draft: Draft, root: Path) -> Iterator[str]:
         if draft.times and not sample.table[columns.timestamp].dtype.is_temporal():
             yield f"  timestamp_unit: {_scalar(draft.times.unit)} # read as {draft.times.range}"
     if columns.rating is not None:
-        uses = "`min_rating`" if columns.event_type else "`min_rating` or `training.event_weights`"
         median = profile(sample.table[columns.rating]).numbers.quantile(0.5, "nearest") or 0
-        yield f"  rating: {_scalar(columns.rating)} # has no effect without {uses}"
+        yield f"  rating: {_scalar(columns.rating)} # has no effect without the next lines"
         yield f"  # min_rating: {median:g} # would ignore events with a lower rating"
+        yield f"  # rating_weights: {{ {median:g}: 1 }} # would weight events by their ratings"
     if draft.rating_format is not None:
         yield f"  rating_format: {_scalar(draft.rating_format)}"
     if columns.event_type is not None:
         column = _scalar(columns.event_type)
-        yield f"  event_type: {column} # has no effect without `training.event_weights`"
-
-
-def _event_weights(draft: Draft) -> Iterator[str]:
-    """Yield a comment with a weight for each of the most frequent event types."""
-    if draft.columns.event_type is not None:
-        column = draft.samples["events"].table[draft.columns.event_type].drop_nulls()
-        types = column.cast(pl.String).value_counts(sort=True)[:10, 0]
-        weights = ", ".join(f"{_scalar(name)}: 1" for name in types)
-        yield f"  # event_weights: {{ {weights} }} # weights in the loss, by event type"
+        yield f"  event_type: {column}"
+        types = sample.table[columns.event_type].drop_nulls().cast(pl.String)
+        weights = ", ".join(f"{_scalar(name)}: 1" for name in types.value_counts(sort=True)[:10, 0])
+        yield f"  types: {{ {weights} }} # weights in training and evaluation"
 
 
 def _entity(section: str, side: str, draft: Draft, root: Path) -> Iterator[str]:

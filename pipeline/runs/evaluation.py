@@ -12,7 +12,7 @@ from tfx.utils import path_utils
 from components import files
 from components.retrieval_evaluator.evaluate import evaluate
 from components.retrieval_evaluator.gate import decide
-from models.features.spec import HISTORY_KEY, FeatureSpec
+from models.features.spec import HISTORY_KEY, HISTORY_TYPES_KEY, FeatureSpec
 from models.input.raw_examples import read_timelines, split_files
 from models.towers.saved_towers import SavedTowers
 from pipeline.config.project import PipelineConfig
@@ -85,7 +85,8 @@ def client_queries(inputs: Mapping[str, tf.Tensor], spec: FeatureSpec) -> list[Q
     columns = {name: [_sent(v) for v in of.numpy().tolist()] for name, of in inputs.items()}
     queries = []
     for row, query_id in enumerate(columns[spec.query_id]):
-        features = {name: columns[name][row] for name in spec.query_features}
+        names = [*spec.request_features, *({HISTORY_TYPES_KEY} & columns.keys())]
+        features = {name: columns[name][row] for name in names}
         known = {name: value for name, value in features.items() if value is not None}
         queries.append(Query(query_id or "", columns[HISTORY_KEY][row], known))
     return queries
@@ -94,6 +95,8 @@ def client_queries(inputs: Mapping[str, tf.Tensor], spec: FeatureSpec) -> list[Q
 def _sent(value: Any) -> Any:
     """Return a value in the form that a client sends, or None if it is missing."""
     if isinstance(value, list):
+        if value and isinstance(value[0], float):
+            return [item for item in value if not math.isnan(item)]
         return [decode_text(item) for item in value if item != b""]
     if isinstance(value, float):
         return None if math.isnan(value) else value
@@ -122,8 +125,14 @@ def evaluate_model(config: PipelineConfig, model_dir: str | None = None) -> dict
     settings = config.evaluation.for_split(config.split.method, config.spec)
     try:
         towers = SavedTowers(directory, config.spec)
-        left_out = config.evaluation.left_out(config.split.method, config.spec)
-        evaluation, *_ = evaluate(towers, examples, config.spec, settings, left_out=left_out)
+        evaluation, *_ = evaluate(
+            towers,
+            examples,
+            config.spec,
+            settings,
+            weights=config.evaluation_weights,
+            left_out=config.evaluation.left_out(config.split.method, config.spec),
+        )
     except FileNotFoundError as error:
         raise EvaluationError(f"{error}; run the pipeline with this configuration first") from error
     except (OSError, ValueError, TypeError, KeyError, tf.errors.OpError) as error:

@@ -174,7 +174,7 @@ def _tallies(spec: FeatureSpec) -> dict[str, FeatureTally]:
             side = "candidate_id" if key == spec.candidate_id else "candidate"
         feature = features.get(key)
         # In Examples, a text is a single string; Transform splits it into words.
-        is_list = feature.separator is not None if feature else side != "query"
+        is_list = feature.is_list if feature else side != "query"
         is_counted = feature.kind == "categorical" if feature else key == EVENT_TYPE_KEY
         values: Counter[str] | None = Counter() if is_counted else None
         tallies[key] = FeatureTally(key, side, _VALUE_TYPES[kind], is_list, values)

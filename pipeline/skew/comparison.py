@@ -114,7 +114,7 @@ class Queries:
             columns = {spec.candidate_id: _lists(rows, HISTORY_KEY, pa.binary())}
             self.history.add(columns[spec.candidate_id].flatten())
             for name, feature in spec.query_features.items():
-                kind = pa.float32() if feature.kind == "numeric" else pa.binary()
+                kind = pa.float32() if feature.holds_numbers else pa.binary()
                 columns[name] = _lists(rows, name, kind)
             yield pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
 

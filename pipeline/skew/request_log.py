@@ -65,7 +65,7 @@ class RequestLog:
             spec.query_id: _text,
             HISTORY_KEY: _text,
             **{
-                name: _number if feature.kind == "numeric" else _text
+                name: _number if feature.holds_numbers else _text
                 for name, feature in spec.query_features.items()
             },
         }

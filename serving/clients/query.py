@@ -16,7 +16,7 @@ EXCLUDE = "exclude"
 # An input with this prefix contains the allowed values of a candidate feature.
 ALLOW_PREFIX = "allow_"
 
-FeatureValue = str | float | int | Iterable[str] | None
+FeatureValue = str | float | int | Iterable[str] | Iterable[float] | None
 
 _MISSING: Any = object()
 FLOATS = ("float", "double")
@@ -39,7 +39,7 @@ class Query:
     Attributes:
         query_id: The query id, for example a user id; "" if there is none.
         history: Candidate ids of past events, oldest first.
-        features: The query's features by name: strings, numbers, or lists of strings. Missing
+        features: The query's features by name: strings, numbers, or lists of them. Missing
             features are treated as unknown.
         exclude: Candidate ids that must not be returned.
         filters: Allowed values by candidate feature. A candidate is returned only if, for each

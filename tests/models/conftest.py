@@ -37,15 +37,26 @@ RAW_SPEC = feature_spec(
         "title": {"kind": "text"},
         "genres": {"kind": "categorical", "separator": "|", "min_count": 2},
         "year": {"kind": "numeric"},
+        "section": {"kind": "path", "path_separator": ">"},
+        "cover": {"kind": "vector", "dimension": 3},
     },
+    context={"device": {"kind": "categorical"}},
     timestamp="t",
     rating="rating",
+    event_type="did",
+    event_types=("view", "buy"),
 )
 
 
 def timeline(user: str, items: list[str], **features: list[Any]) -> Row:
-    events = {"timestamp": list(range(len(items))), "is_target": [0] * len(items)}
-    return {"user": [user], "item": items, "rating": [4.0] * len(items), **events, **features}
+    events = {
+        "timestamp": list(range(len(items))),
+        "is_target": [0] * len(items),
+        "rating": [4.0] * len(items),
+        "device": [("web", "", "app")[number % 3] for number in range(len(items))],
+        "event_type": [("view", "buy", "other")[number % 3] for number in range(len(items))],
+    }
+    return {"user": [user], "item": items, **events, **features}
 
 
 # A category that a file of lines cannot hold as it is.
@@ -63,9 +74,14 @@ TIMELINES = [
 CATALOGUE: list[Row] = [
     {"item": ["a b"], "title": ["The Thing, 1982!"], "genres": [LINE_ENDS, "z"], "year": [1980.0]},
     {"item": ["ü→漢"], "title": ["東京 物語 the"], "genres": [LINE_ENDS], "year": [2000.0]},
-    {"item": ["a"], "title": ["ÉTÉ été thing THE the"], "genres": ["rare", "z"]},
-    {"item": ["c"], "year": [2020.0]},
-    {"item": ["d"], "title": ["..."], "genres": ["z", LINE_ENDS]},
+    {
+        "item": ["a"],
+        "title": ["ÉTÉ été thing THE the"],
+        "genres": ["rare", "z"],
+        "cover": [3.0, 0.0, 4.0],
+    },
+    {"item": ["c"], "year": [2020.0], "section": ["film > noir"], "cover": [0.1] * 3},
+    {"item": ["d"], "title": ["..."], "genres": ["z", LINE_ENDS], "section": ["film"]},
 ]
 
 
@@ -86,6 +102,12 @@ class Transformed:
                 return int(row["item"][0])
         raise KeyError(item)
 
+    def device(self, name: str) -> int:
+        for raw, row in zip(TIMELINES, self.timelines, strict=True):
+            if name in raw["device"]:
+                return int(row["device"][raw["device"].index(name)])
+        raise KeyError(name)
+
 
 @pytest.fixture(scope="session")
 def raw_spec() -> FeatureSpec:
@@ -100,7 +122,8 @@ def transformed(
     import tensorflow_transform.beam as tft_beam
     from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
-    floats, integers = {"age", "visits", "year", "rating"}, {"timestamp", "is_target"}
+    floats = {"age", "visits", "year", "rating", "cover"}
+    integers = {"timestamp", "is_target"}
     names = {name for row in [*TIMELINES, *CATALOGUE] for name in row}
     parsing = {
         name: tf.io.VarLenFeature(
@@ -203,7 +226,7 @@ def random_model(
         candidate_counts(transformed.output, RAW_SPEC),
         len(TIMELINES),
     )
-    query = {name: tf.constant([[0]]) for name in ("user", "visits", "country")}
+    query = {name: tf.constant([[0]]) for name in ("user", "visits", "country", "device")}
     model.embed_positions({**query, "age": tf.constant([[0.0]])}, tf.constant([[0]]))
     model.candidates(tf.constant([0]))
     rng = np.random.default_rng(0)
@@ -214,14 +237,17 @@ def random_model(
 
 def raw_queries(rows: list[dict[str, Any]]) -> dict[str, tf.Tensor]:
     """Return inputs of `embed_query` for `RAW_SPEC`; missing keys are missing values."""
-    missing = {"user": "", "age": math.nan, "visits": math.nan, "country": ""}
-    history = [row.get("history", []) for row in rows]
+    missing = {"user": "", "age": math.nan, "visits": math.nan, "country": "", "device": ""}
+    lists = {name: [row.get(name, []) for row in rows] for name in ("history", "history_types")}
     return {
         **{
             key: tf.constant([row.get(key, value) for row in rows])
             for key, value in missing.items()
         },
-        "history": tf.ragged.constant(history, tf.string, ragged_rank=1).to_tensor(""),
+        **{
+            name: tf.ragged.constant(values, tf.string, ragged_rank=1).to_tensor("")
+            for name, values in lists.items()
+        },
     }
 
 

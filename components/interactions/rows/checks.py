@@ -126,6 +126,8 @@ def _convert(
     unwraps_lists: bool,
     missing_values: Sequence[str] = (),
 ) -> Values:
+    if column.dimension is not None:
+        return column_types.vector(raw, column.dimension)
     if missing_values:
         separator = None if column.list_format else column.separator
         raw = column_types.without_words(raw, missing_values, separator)

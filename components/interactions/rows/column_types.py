@@ -24,6 +24,7 @@ from components.interactions.sources.block import (
     NOT_A_LIST,
     NOT_A_NUMBER,
     NOT_A_TIME,
+    NOT_A_VECTOR,
     NOT_IN_FORMAT,
     NOT_UTF8,
     SEVERAL,
@@ -112,6 +113,35 @@ def categorical(
     ambiguous = np.zeros(len(lists), bool)
     ambiguous[rows] = _lengths(lists)[rows] > 1 if unwraps_lists else True
     return Values(joined.array, (*joined.faults, (HOLDS_SEPARATOR, ambiguous)))
+
+
+def vector(raw: Any, dimension: int) -> Values:
+    """Convert lists of `dimension` numbers to the bytes of float32 numbers.
+
+    Null and empty lists become null. Bytes can be compared and joined as the other columns can.
+    """
+    if pa.types.is_fixed_size_list(raw.type):
+        raw = raw.cast(pa.list_(raw.type.value_type))
+    if not _is_list(raw.type):
+        empty = pc.equal(pc.binary_length(raw.cast(pa.string())), 0)
+        return Values(
+            pa.nulls(len(raw), pa.binary()), ((NOT_A_VECTOR, ~_mask(empty.fill_null(True))),)
+        )
+    lengths = _lengths(raw)
+    items = raw.flatten().cast(pa.float64()).to_numpy(zero_copy_only=False)
+    rows = np.flatnonzero(lengths == dimension)
+    of_rows = items[np.isin(_rows_of_items(raw), rows)].reshape(-1, dimension)
+    is_good = (np.abs(of_rows) <= LARGEST_NUMBER).all(axis=1)  # False for NaN
+    numbers = np.zeros((len(raw), dimension), np.float32)
+    numbers[rows[is_good]] = of_rows[is_good]
+    present = np.zeros(len(raw), bool)
+    present[rows[is_good]] = True
+    buffers = [None, pa.py_buffer(numbers.tobytes())]
+    packed = pa.FixedSizeBinaryArray.from_buffers(pa.binary(4 * dimension), len(raw), buffers).cast(
+        pa.binary()
+    )
+    array = pc.if_else(pa.array(present), packed, pa.scalar(None, pa.binary()))
+    return Values(array, ((NOT_A_VECTOR, (lengths > 0) & ~present),))
 
 
 def single(raw: Any) -> Values:

@@ -17,12 +17,16 @@ FILE = "#file"
 LINE = "#line"
 TIME_US = "#time_us"
 
-ColumnKind = Literal["id", "time", "rating", "event_type", "number", "categorical", "text"]
+ColumnKind = Literal[
+    "id", "time", "rating", "event_type", "number", "categorical", "text", "vector"
+]
 
 _FEATURE_KINDS: dict[str, ColumnKind] = {
     "numeric": "number",
     "categorical": "categorical",
     "text": "text",
+    "path": "categorical",
+    "vector": "vector",
 }
 
 
@@ -42,6 +46,7 @@ class SourceColumn:
     normalizations: tuple[IdNormalization, ...] = ()
     number_format: str | None = None
     list_format: ListFormat | None = None
+    dimension: int | None = None
 
 
 def source_columns(config: IngestConfig, source: Source) -> tuple[SourceColumn, ...]:
@@ -65,6 +70,10 @@ def source_columns(config: IngestConfig, source: Source) -> tuple[SourceColumn, 
                 for key, name, kind in optional
                 if name is not None
             ),
+            *(
+                SourceColumn(name, feature.column or name, "categorical")
+                for name, feature in config.spec.context.items()
+            ),
         )
     is_query = source == "queries"
     key = columns.query_id if is_query else columns.candidate_id
@@ -82,6 +91,7 @@ def source_columns(config: IngestConfig, source: Source) -> tuple[SourceColumn, 
                 f.separator,
                 number_format=f.number_format,
                 list_format=f.list_format,
+                dimension=f.dimension,
             )
             for name, f in features.items()
         ),
@@ -152,6 +162,10 @@ def plain_name(name: str) -> str:
 def accepts(kind: ColumnKind, arrow_type: pa.DataType) -> bool:
     """Return whether values of an Arrow type can be read as a kind of column."""
     types = pa.types
+    if kind == "vector":
+        is_list = types.is_list(arrow_type) or types.is_large_list(arrow_type)
+        is_list |= types.is_fixed_size_list(arrow_type)
+        return bool(is_list and accepts("number", arrow_type.value_type))
     if types.is_dictionary(arrow_type):
         return accepts(kind, arrow_type.value_type)
     texts = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.null())

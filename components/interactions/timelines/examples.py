@@ -49,6 +49,9 @@ class TimelineEncoder:
             self._events[RATING_KEY] = events[RATING_KEY].combine_chunks()
         if spec.columns.event_type:
             self._events[EVENT_TYPE_KEY] = events[EVENT_TYPE_KEY].combine_chunks()
+        for name in spec.context:
+            # As many values as events, so a missing one is "", which is in no vocabulary.
+            self._events[name] = events[name].combine_chunks().fill_null("")
         found = _rows_of(self._queries.dictionary, queries, spec.query_id)
         self._features = feature_lists(queries, spec.query_features, found)
         # One flag per distinct query.
@@ -140,6 +143,7 @@ def example_types(spec: FeatureSpec) -> dict[str, pa.DataType]:
         **({TIMESTAMP_KEY: pa.int64()} if declared.timestamp else {}),
         **({RATING_KEY: pa.float32()} if declared.rating else {}),
         **({EVENT_TYPE_KEY: pa.binary()} if declared.event_type else {}),
+        **dict.fromkeys(spec.context, pa.binary()),
         IS_TARGET_KEY: pa.int64(),
         **{name: value_type(feature) for name, feature in spec.catalogue_features.items()},
     }
@@ -164,7 +168,7 @@ def feature_lists(
 
 def value_type(feature: FeatureConfig) -> Any:
     """Return the Arrow type of a feature's values in Examples."""
-    return pa.float32() if feature.kind == "numeric" else pa.binary()
+    return pa.float32() if feature.holds_numbers else pa.binary()
 
 
 def empty_lists(kind: Any, count: int) -> Any:
@@ -187,6 +191,10 @@ def record_batch(columns: Mapping[str, Any]) -> pa.RecordBatch:
 
 
 def _feature_lists(column: Any, feature: FeatureConfig) -> Any:
+    if feature.dimension is not None:
+        numbers = np.frombuffer(b"".join(column.drop_null().to_pylist()), np.float32)
+        counts = np.cumsum(_flags(pc.is_valid(column)) * feature.dimension)
+        return _lists(np.append(0, counts).astype(np.int32), pa.array(numbers))
     if feature.separator is not None:
         parts = pc.split_pattern(column.fill_null(""), feature.separator)
         values = pc.utf8_trim_whitespace(parts.flatten())

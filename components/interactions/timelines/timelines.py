@@ -1,17 +1,22 @@
 """Order the events of a bucket by query and time, and choose the events of each timeline."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from components.interactions.sources.columns import TIME_US
 from components.interactions.splits.assignment import TRAIN, SplitCodes, timeline_starts
 from components.interactions.stable_hash import hash_strings
+from models.features.spec import EVENT_TYPE_KEY
 
 Codes = npt.NDArray[np.int64]
 Positions = npt.NDArray[np.int64]
+
+_US_PER_S = 1e6
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,32 @@ def order_events(
         codes = np.asarray(candidates.indices)
         kept = order[~_repeated(query_ranks[order], times[order], codes[order])]
     return table.take(pa.array(kept)), len(order) - len(kept)
+
+
+def collapse_funnels(
+    events: pa.Table, query_id: str, candidate_id: str, types: Sequence[str], within_s: float
+) -> tuple[pa.Table, int]:
+    """Make each funnel, such as view, cart and purchase of one candidate, one event.
+
+    Also return the number of removed events. Events of the same query and candidate are one funnel
+    if each is at most `within_s` seconds after the one before. Its first event of the highest type
+    is kept. `types` are in ascending order; other types are the lowest. `events` are a result of
+    `order_events`.
+    """
+    queries, candidates = (
+        np.asarray(events[name].combine_chunks().indices) for name in (query_id, candidate_id)
+    )
+    times = events[TIME_US].to_numpy()
+    names = events[EVENT_TYPE_KEY].combine_chunks().cast(pa.string())
+    found = pc.index_in(names, value_set=pa.array(types, pa.string())).fill_null(-1)
+    order = np.lexsort((times, candidates, queries))
+    is_same = (np.diff(queries[order]) == 0) & (np.diff(candidates[order]) == 0)
+    is_same &= np.diff(times[order]) <= within_s * _US_PER_S
+    funnels = np.cumsum(~np.append(False, is_same)[: len(order)])
+    best = np.lexsort((-found.to_numpy()[order], funnels))
+    firsts = np.flatnonzero(np.diff(funnels[best], prepend=0))
+    kept = np.sort(order[best[firsts]])
+    return events.take(pa.array(kept)), len(order) - len(kept)
 
 
 def train_timelines(queries: Codes, splits: SplitCodes, max_events: int) -> Timelines:

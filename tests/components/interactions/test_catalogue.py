@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from components.interactions.buckets import Sizing
 from components.interactions.errors import BadRowsError, NoInputError
+from components.interactions.sources.block import CONFLICT, NOT_A_VECTOR
 from models.features.spec import FeatureConfig, FeaturesConfig
 from tests.components.interactions.conftest import Ingested, Ingestion
 
@@ -112,3 +114,37 @@ def test_bad_rows_and_missing_files_are_errors_that_leave_nothing(
     (fitted.folder / "report" / "added_candidates.parquet").unlink()
     with pytest.raises(NoInputError, match=r"added_candidates\.parquet is missing"):
         refresh("items.csv")
+
+
+def test_vectors_are_read_from_lists_of_numbers(ingestion: Ingestion) -> None:
+    ingestion.write("events.csv", "q,c\nu,a\nu,b\nv,a\n")
+    rows = {
+        "a": [0.5, -1.0],
+        "b": None,
+        "c": [],
+        "d": [2.0, None],
+        "e": [1.0],
+        "f": [1.0, 2.0, 3.0],
+        "g": [float("inf"), 0.0],
+    }
+    ids, lists = [*rows, "a"], [*rows.values(), [0.5, 1.0]]
+    table = pa.table({"c": ids, "cover": pa.array(lists, pa.list_(pa.float64()))})
+    pq.write_table(table, ingestion.folder / "items.parquet")
+    features = FeaturesConfig(candidate={"cover": FeatureConfig(kind="vector", dimension=2)})
+    config = ingestion.config(
+        "events.csv",
+        timestamp=None,
+        features=features,
+        candidates="items.parquet",
+        bad_rows="reject",
+    )
+    found = ingestion.run(config)
+    examples = {example["c"][0]: example["cover"] for example in found.examples("candidates")}
+    assert examples == {"a": [0.5, -1.0], "b": [], "c": []}
+    reasons = [(bad["value"], bad["reason"]) for bad in found.rejected()]
+    assert len(reasons) == 5
+    assert reasons.count(("a", CONFLICT)) == 1
+    assert sum(reason == NOT_A_VECTOR for _, reason in reasons) == 4
+    text = {"candidates": ingestion.write("items.csv", "c,cover\na,0.5\nb,\n")}
+    config = config.model_copy(update={"data": config.data.model_copy(update=text)})
+    assert [bad["reason"] for bad in ingestion.run(config).rejected()] == [NOT_A_VECTOR]

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from components.interactions.buckets import Sizing
 from components.interactions.config import SplitConfig
 from components.interactions.errors import BadRowsError, EmptySplitError, NoInputError
-from models.features.spec import FeaturesConfig
+from models.features.spec import FeatureConfig, FeaturesConfig
 from tests.builders import feature_spec
 from tests.components.interactions.conftest import EVENTS, FEATURES
 
@@ -350,6 +350,14 @@ def test_event_types_are_aligned_with_their_events(ingestion: Any):
     (example,) = found.examples("eval")
     assert (example["c"], example["event_type"]) == (["a", "b", "c"], ["view", "buy", "küssen"])
     assert all(candidate["event_type"] == [] for candidate in found.examples("candidates"))
+
+
+def test_the_context_is_aligned_with_its_events_and_may_be_missing(ingestion: Any):
+    ingestion.write("events.csv", "q,c,t,place\nu,b,2,\nu,a,1,home\nu,c,3,work\n")
+    context = {"at": FeatureConfig(kind="categorical", column="place")}
+    found = ingestion("events.csv", features=FeaturesConfig(context=context))
+    (example,) = found.examples("eval")
+    assert (example["c"], example["at"]) == (["a", "b", "c"], ["home", "", "work"])
 
 
 def test_an_event_without_its_type_is_a_bad_row(ingestion: Any):

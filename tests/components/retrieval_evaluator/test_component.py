@@ -272,11 +272,11 @@ def test_the_cases_have_the_rank_of_each_event_by_ranker(evaluate: Evaluate):
     ]
     others = [name for name in evaluated.cases.column_names if name not in names]
     assert [tuple(row.values()) for row in evaluated.cases.select(others).to_pylist()] == [
-        ("u", 0, "a b", True, 1, True),
-        ("u", 0, "nowhere", False, 1, False),
-        ("v", 1, "ç", True, 0, False),
+        ("u", 0, "a b", True, 1, True, 1.0),
+        ("u", 0, "nowhere", False, 1, False, 1.0),
+        ("v", 1, "ç", True, 0, False, 1.0),
     ]
-    assert others[3:] == ["in_catalogue", "history_length", "is_repeat"]
+    assert others[3:] == ["in_catalogue", "history_length", "is_repeat", "weight"]
     assert [list(row.values()) for row in evaluated.cases.select(names).to_pylist()] == [
         [None, None, None, 1, 1, 1],  # seen, and therefore excluded
         [None] * 6,

@@ -15,6 +15,7 @@ from components.retrieval_evaluator.evaluation_queries import (
     read_queries,
     sample_queries,
 )
+from models.features.spec import EventWeights
 from tests.builders import feature_spec, write_examples
 
 SPEC = feature_spec(query={"age": {"kind": "numeric"}})
@@ -92,6 +93,58 @@ def test_a_protocol_makes_evaluation_queries_of_timelines(
 ) -> None:
     blocks, left_out = read(protocol=protocol, min_history=min_history)
     assert (shown(blocks), left_out) == (expected, expected_left_out)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "expected"),
+    [
+        # The held-out views are history of later events, but no targets.
+        ("rolling", ["u: abc → d:buy×5", "v:  → a:buy×5"]),
+        ("from_cut", ["u: ac → d:buy×5", "v:  → a:buy×5"]),
+    ],
+)
+def test_only_targets_are_predicted_and_they_have_weights(
+    tmp_path: Path, protocol: str, expected: list[str]
+):
+    timelines = {"u": "a b* c d* e*", "v": "a*", "w": "a b*"}
+    buys = {"u": "d", "v": "a", "w": ""}
+    file = write_examples(
+        tmp_path,
+        [
+            {
+                "user": [user],
+                "age": [],
+                "item": events.replace("*", "").split(),
+                "event_type": [
+                    "buy" if event[0] in buys[user] else "view" for event in events.split()
+                ],
+                "is_target": [int("*" in event) for event in events.split()],
+            }
+            for user, events in timelines.items()
+        ],
+    )
+    spec = feature_spec(query={"age": {"kind": "numeric"}}, event_type="did")
+    weights = EventWeights(types={"view": 1.0, "buy": 5.0}).of_targets(["buy"])
+    config = EvaluationConfig(protocol=protocol)
+    (block,) = read_queries([file], spec, config, index_of, len(CATALOGUE), 9, weights=weights)
+    found = [
+        f"{line}:{kind.decode()}×{weight:g}"
+        for line, kind, weight in zip(
+            shown([block]), block.target_types, block.target_weights, strict=True
+        )
+    ]
+    assert found == expected
+    sample = sample_queries([file], spec, config, weights=weights)
+    assert (sample.num_events, sample.num_without_weight) == (2, 3)
+
+
+@pytest.mark.parametrize(("protocol", "expected"), [("rolling", "web,app"), ("from_cut", "web")])
+def test_a_query_has_the_context_of_its_target(tmp_path: Path, protocol: str, expected: str):
+    row = {"user": ["u"], "item": ["a", "b", "c", "d"], "is_target": [0, 1, 1, 0]}
+    file = write_examples(tmp_path, [{**row, "device": ["tv", "web", "app", "tv"]}])
+    spec = feature_spec(context={"device": {"kind": "categorical"}})
+    (block,) = read_queries([file], spec, EvaluationConfig(protocol=protocol), index_of, 5, 9)
+    assert ",".join(name.decode() for name in block.inputs["device"].numpy()) == expected
 
 
 def test_each_evaluation_query_has_the_features_of_its_query(read: Callable[..., Any]) -> None:

@@ -36,6 +36,7 @@ EVALUATION = Evaluation(
     num_evaluation_queries=20,
     num_events=10,
     num_left_out=0,
+    num_without_weight=0,
     num_not_drawn=0,
     num_candidates=5,
     num_unknown_targets=0,

@@ -198,3 +198,17 @@ def test_list_metrics_without_lists_are_nan():
     assert np.isnan(metrics["gini@1"])
     assert metrics["coverage@1"] == 0.0
     assert np.isnan(metrics["popularity_lift@1"])
+
+
+def test_events_count_by_their_weights():
+    metrics = RankMetrics(
+        np.array([1, 9, 2]),
+        np.array([0, 1, 2]),
+        np.array([0, 0, 1]),
+        weights=np.array([5.0, 1.0, 2.0]),
+    )
+    assert metrics.value("hit_rate@1") == pytest.approx(5 / 8)
+    assert metrics.value("mrr@5") == pytest.approx((5 + 2 / 2) / 8)
+    assert metrics.part(np.array([1, 2])).value("hit_rate@5") == pytest.approx(2 / 3)
+    # Right answers of a list are right or not.
+    assert metrics.value("precision@1") == pytest.approx(1 / 3)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.features.preprocessing import SPACE_IN_ID, tokens
+from models.features.preprocessing import SPACE_IN_ID, prefixes, tokens
 from models.features.spec import FeatureSpec
 from models.features.vocabularies import FeatureSizes, candidate_counts
 from models.input.transformed_features import read_candidate_features
@@ -36,7 +37,10 @@ def test_sizes_hold_the_out_of_vocabulary_bucket(transformed: Any, raw_spec: Fea
     assert (sizes.queries, sizes.candidates) == (6, 6)
     # Two countries and the bucket; two buckets of visits; words: the, thing, 1982, 東京, 物語, été;
     # genres that come twice or more: LINE_ENDS and z. Ages and years have no size.
-    assert sizes.features == {"country": 3, "visits": 2, "title": 7, "genres": 3}
+    assert sizes.features == {
+        **{"country": 3, "visits": 2, "title": 7, "genres": 3, "section": 3},
+        "device": 3,
+    }
 
 
 def test_values_beyond_the_vocabulary_fall_into_the_last_bucket(transformed: Any):
@@ -114,12 +118,24 @@ def test_texts_keep_their_rows():
     assert words.dense_shape.numpy()[0] == 4
 
 
+def test_each_prefix_of_a_path_is_a_value(transformed: Any):
+    paths = tf.SparseTensor([[0, 0], [2, 0]], ["a > b>c", ">".join("abcdefghij")], [3, 1])
+    found = tf.RaggedTensor.from_sparse(prefixes(paths, ">")).to_list()
+    assert found[:2] == [[b"a", b"a>b", b"a>b>c"], []]
+    assert found[2] == [">".join("abcdefgh"[: level + 1]).encode() for level in range(8)]
+    sections = [row["section"] for row in transformed.catalogue]
+    # The more frequent value is first: film is in both.
+    assert sections == [[], [], [], [0, 1], [0]]
+
+
 def test_the_catalogue_is_read_in_the_order_of_the_vocabulary(
     transformed: Any, raw_spec: FeatureSpec
 ):
     features = read_candidate_features(transformed.catalogue_files, raw_spec, 5)
     assert features["title"].shape == (5, 5)
     assert features["year"].shape == (5, 1)
+    covers = features["cover"][[transformed.index("a"), transformed.index("d")]]
+    np.testing.assert_array_equal(covers, [[3.0, 0.0, 4.0], [math.nan] * 3])
     for row in transformed.catalogue:
         index = row["item"][0]
         for name in ("title", "genres"):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from models.features.spec import RESERVED_KEYS, ColumnsConfig, FeatureConfig, event_weight_key
+from models.features.spec import RESERVED_KEYS, EventWeights, FeatureConfig
 from tests.builders import feature_spec
 
 X: dict[str, Any] = {"kind": "numeric"}
@@ -51,6 +51,10 @@ def test_a_name_is_given_once(arguments: dict[str, Any]):
         {"kind": "numeric", "max_vocabulary": 10},
         {"kind": "numeric", "min_count": 2},
         {"kind": "text", "min_count": 2, "learn": False},
+        {"kind": "path"},
+        {"kind": "text", "path_separator": ">"},
+        {"kind": "vector"},
+        {"kind": "numeric", "dimension": 3},
     ],
 )
 def test_options_must_fit_the_kind(settings: dict[str, Any]):
@@ -67,19 +71,10 @@ def test_only_candidates_have_features_that_the_model_does_not_learn_from():
         feature_spec(query={"name": unused})
 
 
-IDS: dict[str, Any] = {"query_id": "user", "candidate_id": "item"}
-
-
-def test_types_decide_before_ratings_and_nothing_without_weights():
-    both = ColumnsConfig(**IDS, rating="stars", event_type="did")
-    assert event_weight_key(both, {"buy": 2.0}) == "event_type"
-    assert event_weight_key(ColumnsConfig(**IDS, rating="stars"), {"5": 1.0}) == "rating"
-    assert event_weight_key(both, {}) is None
-    assert event_weight_key(ColumnsConfig(**IDS), {}) is None
-
-
-def test_weights_need_a_column_and_ratings_numbers():
-    with pytest.raises(ValueError, match=r"needs `events\.event_type` or"):
-        event_weight_key(ColumnsConfig(**IDS), {"buy": 2.0})
-    with pytest.raises(ValueError, match="must be ratings"):
-        event_weight_key(ColumnsConfig(**IDS, rating="stars"), {"buy": 2.0})
+def test_targets_keep_their_weights_and_other_types_have_none():
+    weights = EventWeights(types={"view": 1.0, "buy": 5.0}, ratings={"5": 2.0})
+    assert weights.of_targets(()) == weights
+    targets = weights.of_targets(["buy"])
+    assert (targets.types, targets.other_types, targets.ratings) == ({"buy": 5}, 0, {"5": 2})
+    assert EventWeights(types={"view": 1.0}).keys == ()
+    assert EventWeights(types={"view": 1.0}).of_targets(["view"]).keys == ("event_type",)

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from models.errors import TooFewEventsError
+from models.features.spec import EventWeights
 from models.input.hold_back import HoldBack
 from models.input.timeline_dataset import EVENT_WEIGHT_KEY, TimelineDataset
 from models.ranking.training import HeldBackEvents
@@ -43,7 +44,13 @@ def test_the_newest_quarter_is_held_back(files: list[str], by_time: bool, before
     assert np.diff(seen.offsets).tolist() == [*map(len, before)]
     assert seen.candidates.tolist() == wanted
     dataset = TimelineDataset(
-        files, SPEC, 2, 0.0, 1, hold_back=held_back.rule, event_weights={"0": 0, "100": 100}
+        files,
+        SPEC,
+        2,
+        0.0,
+        1,
+        hold_back=held_back.rule,
+        weights=EventWeights(ratings={"0": 0, "100": 100}),
     )
     assert dataset.num_timelines == sum(map(bool, before))
     trained = []

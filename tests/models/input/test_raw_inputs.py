@@ -26,13 +26,17 @@ def test_inputs_are_what_a_client_knows(raw_spec: FeatureSpec):
         "age": ("float32", 1),
         "visits": ("float32", 1),
         "country": ("string", 1),
+        "device": ("string", 1),
         "history": ("string", 2),
+        "history_types": ("string", 2),
     }
     assert described(candidate_inputs(raw_spec)) == {
         "item": ("string", 1),
         "title": ("string", 1),
         "genres": ("string", 2),
         "year": ("float32", 1),
+        "section": ("string", 1),
+        "cover": ("float32", 2),
     }
 
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.input.timeline_dataset import EVENT_WEIGHT_KEY, TimelineDataset, event_weights
+from models.features.spec import EventWeights
+from models.input.event_weights import event_weights
+from models.input.timeline_dataset import EVENT_WEIGHT_KEY, TimelineDataset
 from tests.builders import example, feature_spec
 
 NUM = 25
@@ -147,62 +149,50 @@ def test_batches_are_the_same_wherever_the_timelines_are(dataset: Callable[..., 
                 np.testing.assert_array_equal(values, same[name], name)
 
 
-def test_event_types_not_named_weigh_one():
-    types = tf.constant([["buy", "view"], ["seen", ""]])
-    weights = event_weights(types, {"buy": 5.0, "view": 0.0})
-    assert weights.numpy().tolist() == [[5.0, 0.0], [1.0, 1.0]]
+def test_batches_hold_the_weight_of_each_event(tmp_path: Path, write_examples: Any):
+    rows = [
+        {
+            "user": [user],
+            "item": list(range(len(types))),
+            "event_type": types,
+            "rating": [float(2 + event) for event in range(len(types))],
+        }
+        for user, types in enumerate([["buy", "look", "view"], ["view"]])
+    ]
+    weights = EventWeights(types={"look": 0, "view": 0.5}, ratings={"2": 1.0, "6": 3.0})
+    spec = feature_spec(event_type="event_type", rating="rating")
+    made = TimelineDataset([write_examples(tmp_path, rows)], spec, 2, 0.0, 1, weights=weights)
+    (batch,) = made.epochs(0, 1)
+    for row, user in enumerate(batch["user"][:, 0].numpy()):
+        events = batch["item"][row].numpy() >= 0
+        # The product of the weight of the type, by default 1, and of the rating.
+        expected = [[1.0, 0.0, 0.5 * 2.0], [0.5]][user]
+        np.testing.assert_allclose(batch[EVENT_WEIGHT_KEY][row].numpy()[events], expected)
 
 
 def test_between_two_ratings_the_weight_is_between_theirs():
-    ratings = tf.constant([0.0, 1.0, 2.0, 3.0, 4.5, 5.0, 9.0])
-    weights = event_weights(ratings, {"5": 1.0, "3": 0.4, "1": 0.0})
+    ratings = tf.ragged.constant([[0.0, 1.0, 2.0, 3.0], [4.5, 5.0, 9.0]])
+    weights = event_weights(
+        {"rating": ratings}, EventWeights(ratings={"5": 1.0, "3": 0.4, "1": 0.0})
+    )
     np.testing.assert_allclose(weights, [0.0, 0.0, 0.2, 0.4, 0.85, 1.0, 1.0], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("column", "key", "values", "weights"),
+    ("weights", "warning"),
     [
-        ("rating", "rating", [[5.0, 1.0, 3.0], [3.0]], {"1": 0.0, "5": 1.0}),
-        ("event_type", "event_type", [["buy", "look", "view"], ["view"]], {"look": 0, "view": 0.5}),
-    ],
-)
-def test_batches_hold_the_weight_of_each_event(
-    tmp_path: Path,
-    write_examples: Any,
-    column: str,
-    key: str,
-    values: list[list[Any]],
-    weights: dict[str, float],
-):
-    rows = [
-        {"user": [user], "item": list(range(len(row))), key: row} for user, row in enumerate(values)
-    ]
-    spec = feature_spec(**{column: column})
-    made = TimelineDataset(
-        [write_examples(tmp_path, rows)], spec, 2, 0.0, seed=1, event_weights=weights
-    )
-    (batch,) = made.epochs(0, 1)
-    for row, user in enumerate(batch["user"][:, 0].numpy()):
-        events = batch["item"][row].numpy() >= 0
-        expected = [[1.0, 0.0, 0.5], [0.5]][user]
-        np.testing.assert_allclose(batch[EVENT_WEIGHT_KEY][row].numpy()[events], expected)
-
-
-@pytest.mark.parametrize(
-    ("key", "weights", "warning"),
-    [
-        ("event_type", {"buy": 5, "view": 1}, None),
-        ("event_type", {"buy": 5, "View": 2}, "no effect for View: .* There is buy, view"),
-        ("event_type", {"buys": 5}, "every training event has the weight 1"),
-        ("rating", {"1": 0.5, "5": 1}, None),
-        ("rating", {"1": 0.5, "2": 1}, "every training event has the weight 1"),
+        ({"types": {"buy": 5, "view": 1}}, None),
+        ({"types": {"buy": 5, "View": 2}}, "no effect for View: .* There is buy, view"),
+        ({"types": {"buys": 5}}, "every training event has the weight 1"),
+        ({"ratings": {"1": 0.5, "5": 1}}, None),
+        ({"ratings": {"1": 0.5, "2": 1}}, "every training event has the weight 1"),
     ],
 )
 def test_weights_that_change_nothing_are_named(
-    tmp_path: Path, write_examples: Any, key: str, weights: dict[str, float], warning: str | None
+    tmp_path: Path, write_examples: Any, weights: dict[str, Any], warning: str | None
 ):
-    values: list[Any] = ["buy", "view"] if key == "event_type" else [3.0, 4.0]
-    files = [write_examples(tmp_path, [{"user": [0], "item": [0, 1], key: values}])]
-    made = TimelineDataset(files, feature_spec(**{key: key}), 2, 0.0, 1, event_weights=weights)
+    row = {"user": [0], "item": [0, 1], "event_type": ["buy", "view"], "rating": [3.0, 4.0]}
+    files, given = [write_examples(tmp_path, [row])], EventWeights(**weights)
+    made = TimelineDataset(files, feature_spec(), 2, 0.0, 1, weights=given)
     assert len(made.warnings) == (warning is not None)
     assert all(re.search(str(warning), text) for text in made.warnings)

@@ -105,6 +105,28 @@ def test_an_unknown_query_is_as_one_without_an_id():
     assert np.any(known != unknown)
 
 
+def test_with_shared_embeddings_an_event_is_embedded_as_its_candidate():
+    candidate, genres = candidate_tower(), [[0], [1], [-1], [0], [1], [0], [1], [0], [1]]
+    tower = QueryTower(SPEC, SIZES, config(), 0.0, candidate, {"genre": tf.constant(genres)})
+    expected = candidates(candidate, list(range(9)), [genre for (genre,) in genres])
+    table = tower.event_table()
+    np.testing.assert_allclose(table, expected[:, :DIMENSION], rtol=1e-6)
+    history = tf.constant([[4, 8, 4, 9, -1], [2, -1, -1, -1, -1]])
+    np.testing.assert_allclose(
+        tower.encode(history, 2, table=table), tower.encode(history, 2), rtol=1e-6
+    )
+
+
+def test_in_training_an_event_now_and_then_has_its_features_only():
+    genres = {"genre": tf.ones([9, 1], tf.int32)}
+    tower = QueryTower(SPEC, SIZES, config(), 0.5, candidate_tower(0.5), genres)
+    events = tf.ragged.constant([list(range(9))], tf.int32)
+    drawn = [tower.vectors(events, seed=tf.constant([1, n])).values.numpy() for n in range(60)]
+    # Events 3 and 4 have one genre, so they are equal if only that is left, or nothing.
+    same = {tuple(each[3].round(4)) for each in drawn if np.array_equal(each[3], each[4])}
+    assert len(same) == 2
+
+
 def test_a_hidden_id_leaves_the_features():
     # Everything is hidden now and then; with the same seed the same rows.
     tower = candidate_tower(dropout=0.5)

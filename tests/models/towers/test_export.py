@@ -14,7 +14,7 @@ import tensorflow as tf
 from models.config import ModelConfig
 from models.features.spec import FeatureSpec
 from models.input.raw_inputs import candidate_inputs, default_value, query_inputs
-from models.input.transformed_features import dense_features
+from models.input.transformed_features import dense_features, type_indices
 from models.towers.saved_towers import SavedTowers
 from models.training.two_tower_model import TwoTowerModel
 from tests.models.conftest import CATALOGUE, TIMELINES, export_model, random_model, raw_queries
@@ -53,17 +53,22 @@ def query(
         name: tf.ragged.constant([row[name]], dtype, ragged_rank=1).to_sparse()
         for name, dtype in (("age", tf.float32), ("visits", tf.int64), ("country", tf.int64))
     }
+    newest = [index for index in row["device"][-1:] if index >= 0]
+    sparse["device"] = tf.ragged.constant([newest], tf.int64, ragged_rank=1).to_sparse()
     tower = model.query_tower
     events = tf.constant([row["item"]], tf.int32, [1, len(row["item"])])
-    encoded = tower.encode(events, MAX_HISTORY)
+    types = type_indices(tf.constant([row["event_type"]], tf.string, events.shape), spec)
+    encoded = tower.encode(events, MAX_HISTORY, types)
     ids = tf.constant([row["user"][0]], tf.int32)
-    return tower(ids, dense_features(sparse, spec.query_features), encoded).numpy()[0]
+    return tower(ids, dense_features(sparse, spec.request_features), encoded).numpy()[0]
 
 
 # `TIMELINES` of conftest.py as a client sends them.
 QUERIES: list[dict[str, Any]] = [
     {
         "history": row["item"],
+        "history_types": row["event_type"],
+        "device": (row["device"] or [""])[-1],
         **{name: row[name][0] for name in ("user", "age", "visits", "country") if name in row},
     }
     for row in TIMELINES
@@ -121,6 +126,9 @@ def test_an_unknown_candidate_is_embedded_by_its_features(towers: SavedTowers):
         "title": tf.constant(["The thing", "the THING", ""]),
         "genres": tf.constant([["z"], ["z"], [""]]),
         "year": tf.constant([1990.0, 1990.0, NAN]),
+        "section": tf.constant(["film>war", "film > unknown", ""]),
+        # Only the direction of a vector counts; a part of one is no vector.
+        "cover": tf.constant([[1.0, 0.0, 1.0], [2.0, 0.0, 2.0], [1.0, NAN, NAN]]),
     }
     new, newer, bare = towers.module.signatures["embed_candidate"](**inputs)["embedding"].numpy()
     np.testing.assert_array_equal(new, newer)

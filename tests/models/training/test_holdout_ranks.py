@@ -33,7 +33,7 @@ class LastEvent:
         def tower(ids: tf.Tensor, features: Any, encoded: tf.Tensor) -> tf.Tensor:
             return tf.stack([tf.ones_like(encoded), encoded, encoded * encoded], axis=1)
 
-        def encode(events: tf.Tensor, newest: int) -> tf.Tensor:
+        def encode(events: tf.Tensor, newest: int, types: tf.Tensor) -> tf.Tensor:
             assert newest == self.config.max_history
             length = tf.reduce_sum(tf.cast(events >= 0, tf.int32), axis=1)
             return tf.cast(tf.gather(events, length - 1, batch_dims=1), tf.float32) + 1.0

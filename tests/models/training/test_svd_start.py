@@ -52,7 +52,7 @@ def test_features_add_nothing_to_a_model_of_kind_svd(transformed: Transformed):
     model = random_model(transformed, ModelConfig(kind="svd", dimension=3))
     start_from_svd(model, TimelineDataset(transformed.timeline_files, RAW_SPEC, 2, 0.0, 1))
     features = {"age": tf.constant([[9.0]])}
-    features |= {name: tf.constant([[1]]) for name in ("visits", "country")}
+    features |= {name: tf.constant([[1]]) for name in ("visits", "country", "device")}
     query = model.query_tower(tf.constant([0]), features, tf.zeros([1, 3]))
     np.testing.assert_array_equal(query, [[0, 0, 0, 1]])
     # d has features, but no events.

@@ -11,7 +11,9 @@ import tensorflow as tf
 import tf_keras
 
 from models.config import ModelConfig, TrainingConfig
+from models.features.vocabularies import FeatureSizes
 from models.training.two_tower_model import TwoTowerModel, _shuffled
+from tests.builders import feature_spec
 from tests.models.conftest import NUM_ITEMS
 from tests.models.fitting import Fitting, model_of_ids
 
@@ -116,7 +118,7 @@ def test_a_shuffled_history_keeps_its_events_and_its_padding(fitting: Callable[.
     weight = tf.cast(history, tf.float32) / 10
     orders = set()
     for seed in range(20):
-        shuffled, weights = _shuffled(history, weight, tf.constant([seed, 0]))
+        shuffled, weights = _shuffled(tf.constant([seed, 0]), history, weight)
         np.testing.assert_array_equal(weights, tf.cast(shuffled, tf.float32) / 10)
         shuffled = shuffled.numpy()
         assert sorted(shuffled[0, :5]) == [1, 2, 3, 4, 5]
@@ -147,6 +149,60 @@ def fitted(similarity: str) -> TwoTowerModel:
     for _ in range(60):
         model.train_step(batch)
     return model
+
+
+def test_a_history_of_candidates_without_events_says_what_their_features_say():
+    # Timelines stay within one of two genres; the candidates 8 and 9 have a genre and no events.
+    tf_keras.utils.set_random_seed(5)
+    genres = np.arange(10)[:, None] % 2
+    timelines = [[first, (first + 2) % 8, (first + 4) % 8] for first in range(8)]
+    model = TwoTowerModel(
+        feature_spec(candidate={"genre": {"kind": "categorical"}}),
+        FeatureSizes(queries=1, candidates=11, features={"genre": 3}),
+        ModelConfig(dimension=8, history_encoder="recency", share_candidate_ids=True),
+        TrainingConfig(objective="next_candidate", history_dropout=0.0, feature_dropout=0.3),
+        {"genre": genres.astype(np.int32)},
+        np.bincount(np.concatenate(timelines), minlength=10),
+        num_timelines=8,
+    )
+    model.compile(optimizer=tf_keras.optimizers.Adam(0.1))
+    batch = {"user": tf.zeros([8, 1], tf.int32), "item": tf.constant(timelines)}
+    for _ in range(30):
+        model.train_step(batch)
+    encoded = model.query_tower.encode(tf.constant([[8], [9]]))
+    queries = model.query_tower(tf.zeros([2], tf.int32), {}, encoded)
+    scores = tf.matmul(queries, model.candidates(tf.range(8)), transpose_b=True)
+    best = tf.math.top_k(scores, 4).indices.numpy() % 2
+    np.testing.assert_array_equal(best, [[0] * 4, [1] * 4])
+
+
+def test_the_type_of_an_event_changes_what_comes_next():
+    # Whoever views one of the candidates 0 to 3 takes the one 4 above it, and whoever buys one, 8.
+    tf_keras.utils.set_random_seed(5)
+    timelines = [[item, item + 4 + 4 * kind] for item in range(4) for kind in (0, 1)]
+    types = tf.constant([[kind, -1] for _ in range(4) for kind in (0, 1)])
+    spec = feature_spec(event_type="did", event_types=("view", "buy"))
+    model = TwoTowerModel(
+        spec,
+        FeatureSizes(queries=1, candidates=13, features={}),
+        ModelConfig(dimension=16, history_encoder="recency", candidate_bias=False),
+        TrainingConfig(objective="next_candidate", history_dropout=0.0),
+        {},
+        np.bincount(np.concatenate(timelines), minlength=12),
+        num_timelines=8,
+    )
+    model.compile(optimizer=tf_keras.optimizers.Adam(0.1))
+    batch = {
+        "user": tf.zeros([8, 1], tf.int32),
+        "item": tf.constant(timelines),
+        "history_types": types,
+    }
+    for _ in range(30):
+        model.train_step(batch)
+    encoded = model.query_tower.encode(batch["item"][:, :1], types=types[:, :1])
+    queries = model.query_tower(tf.zeros([8], tf.int32), {}, encoded)
+    scores = tf.matmul(queries, model.candidates(tf.range(4, 12)), transpose_b=True)
+    assert (tf.argmax(scores, axis=1) + 4).numpy().tolist() == [last for _, last in timelines]
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])

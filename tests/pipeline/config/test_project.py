@@ -177,23 +177,45 @@ def test_a_message_names_a_section_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("events", "weights", "without_effect"),
+    ("events", "without_effect"),
     [
-        ({"rating": "stars"}, {}, ["rating"]),
-        ({"rating": "stars", "min_rating": 2}, {}, []),
-        ({"rating": "stars"}, {"1": 0.5}, []),
-        ({"event_type": "type"}, {}, ["event_type"]),
-        ({"rating": "stars", "event_type": "type"}, {"buy": 2}, ["rating"]),
-        ({"rating": "stars", "event_type": "type", "min_rating": 2}, {"buy": 2}, []),
+        ({"rating": "stars"}, ["rating"]),
+        ({"rating": "stars", "min_rating": 2}, []),
+        ({"rating": "stars", "rating_weights": {1: 0.5}}, []),
+        ({"event_type": "type"}, ["event_type"]),
+        ({"rating": "stars", "event_type": "type", "types": {"buy": 2}}, ["rating"]),
     ],
 )
 def test_declared_columns_without_effect_are_named(
-    tmp_path: Path, events: dict[str, Any], weights: dict[str, Any], without_effect: list[str]
+    tmp_path: Path, events: dict[str, Any], without_effect: list[str]
 ) -> None:
-    content = {"events": EVENTS | events, "training": {"event_weights": weights}}
-    config = load(write(tmp_path, content))
-    found = config.events.columns_without_effect(config.training.event_weights)
+    config = load(write(tmp_path, {"events": EVENTS | events}))
+    found = config.events.columns_without_effect
     assert [text.split(":")[0] for text in found] == [f"`events.{name}" for name in without_effect]
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"events.types": "{buy: 2}"}, "`events.types` needs `events.event_type`"),
+        ({"events.rating_weights": "{5: 2}"}, "`events.rating_weights` needs `events.rating`"),
+        ({"events.rating": "stars", "events.rating_weights": "{a: 2}"}, "different numbers, got a"),
+        (
+            {
+                "events.event_type": "type",
+                "events.types": "{buy: 2, view: 0}",
+                "evaluation.targets": "[view]",
+            },
+            "`evaluation.targets` must name types with a weight above 0 .* Known: buy",
+        ),
+        ({"training.event_weights": "{buy: 2}"}, "is now `events.types`"),
+    ],
+)
+def test_weights_need_their_column_and_targets_a_weight(
+    tmp_path: Path, settings: dict[str, str], problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        load(write(tmp_path, MINIMAL), [f"{name}={value}" for name, value in settings.items()])
 
 
 def test_dates_are_moments_in_utc(tmp_path: Path) -> None:

@@ -115,18 +115,17 @@ def test_names_declared_columns_that_have_no_effect_yet(tmp_path: Path) -> None:
     result = CliRunner().invoke(
         APP, [*arguments, "--rating", "stars", "--event-type", "on", "--output", output]
     )
-    assert "`events.event_type: on` has no effect" in result.output
     assert "`events.rating: stars` has no effect" in result.output
     text = Path(output).read_text()
-    assert '\n  event_type: "on" # has no effect without `training.event_weights`' in text
     # The drafted comments are settings that give the columns an effect.
-    for setting in ("min_rating", "event_weights"):
+    for setting in ("min_rating", "rating_weights"):
         text = text.replace(f"# {setting}:", f"{setting}:")
     Path(output).write_text(text)
     config = load(output)
     assert config.events.min_rating == 1
-    assert config.training.event_weights == {"no": 1, "view": 1, "1e3": 1}
-    assert config.events.columns_without_effect(config.training.event_weights) == []
+    assert config.events.rating_weights == {"1": 1}
+    assert config.events.types == {"no": 1, "view": 1, "1e3": 1}
+    assert config.events.columns_without_effect == []
 
 
 @pytest.mark.parametrize(("num_sessions", "ranked"), [(9, False), (10_000, True)])

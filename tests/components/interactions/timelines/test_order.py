@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.interactions.sources.columns import TIME_US
-from components.interactions.timelines.timelines import order_events
+from components.interactions.timelines.timelines import collapse_funnels, order_events
 
 EVENTS = st.lists(
     st.tuples(st.sampled_from("uvw"), st.sampled_from("abc"), st.integers(0, 3)),
@@ -59,6 +59,36 @@ def test_without_times_there_are_no_duplicates(rows: list[tuple[str, str, int]])
     table, num_duplicates = order(rows, drop=True, timed=False)
     assert timelines(table) == expected
     assert num_duplicates == 0
+
+
+def test_a_funnel_is_its_first_event_of_the_highest_type():
+    # Query, candidate, time in seconds, type; the last column is whether the event is kept.
+    rows = [
+        ("u", "a", 0, "view", False),
+        ("u", "b", 1, "view", True),
+        ("u", "a", 10, "buy", True),
+        ("u", "a", 20, "buy", False),
+        ("u", "a", 29, "cart", False),
+        # Too long after the last event of the funnel.
+        ("u", "a", 40, "odd", False),
+        ("u", "a", 41, "view", True),
+        ("v", "a", 41, "odd", True),
+    ]
+    queries, candidates, times, types, is_kept = zip(*rows, strict=True)
+    columns = {
+        "q": pa.array(queries),
+        "c": pa.array(candidates),
+        TIME_US: pa.array([time * 1_000_000 for time in times], pa.int64()),
+        "event_type": pa.array(types),
+        "rating": pa.array(np.arange(len(rows), dtype=np.float32)),
+    }
+    table, _ = order_events(pa.table(columns), "q", "c", drop_duplicates=True)
+    found, num_removed = collapse_funnels(table, "q", "c", ["view", "cart", "buy"], 10)
+    kept = np.flatnonzero(is_kept)
+    assert sorted(place for some in timelines(found).values() for place in some) == [*kept]
+    assert num_removed == len(rows) - len(kept)
+    assert all(places == sorted(places) for places in timelines(found).values())
+    assert collapse_funnels(table[:0], "q", "c", ["view"], 10)[1] == 0
 
 
 def test_each_timeline_is_contiguous():
