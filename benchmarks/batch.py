@@ -111,6 +111,8 @@ def rows(options: Any, scratch: Path) -> Iterator[Row]:
         measured[number] = found
         per_s = number / found["wall_s"]
         yield row(f"users_{number}", per_s, "users/s", 4000, 12_000, larger_is_better=True)
+        # The CPU time of all threads, which does not depend on other processes of the machine.
+        yield row(f"cpu_{number}", 1e6 * found["cpu_s"] / number, "µs/user")
         yield row(f"memory_{number}", found["growth_mb"], "MB")
     small, large = (measured[number] for number in (options.small, options.large))
     growth = large["growth_mb"] / small["growth_mb"]
