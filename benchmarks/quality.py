@@ -87,7 +87,7 @@ ABLATIONS: Mapping[str, tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]]] =
         {
             "sampled softmax instead of full": ("training.loss=sampled_softmax",),
             "sampled softmax without logQ": ("training.loss=sampled_softmax", WITHOUT_LOGQ),
-            "no history dropout": ("training.history_dropout=0",),
+            "history dropout 0.1": ("training.history_dropout=0.1",),
             "no popularity term": ("model.candidate_bias=false",),
             "no features": (WITHOUT_FEATURES,),
             "ids instead of history": (

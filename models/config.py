@@ -44,7 +44,7 @@ class ModelConfig(Settings):
         False, description="Learn an embedding for each known query ID, besides the history."
     )
     candidate_id_embedding: bool = Field(True, description="Learn an embedding per candidate ID.")
-    history_encoder: Literal["none", "mean", "recency", "gru", "self_attention"] = Field(
+    history_encoder: Literal["none", "mean", "recency", "recency_attention"] = Field(
         "mean", description="Encoder that turns the history into a vector."
     )
     max_history: int = Field(
@@ -62,12 +62,20 @@ class ModelConfig(Settings):
         50,
         ge=1,
         le=1000,
-        description="Number of newest events (recency) or of distances (self_attention) that have "
-        "their own weight.",
+        description="Number of newest events, and in recency_attention also of distances, that "
+        "have their own weight.",
     )
     recency_heads: int = Field(4, ge=1, le=64, description="recency: number of weighted means.")
-    attention_layers: int = Field(2, ge=1, le=12, description="self_attention: number of blocks.")
-    attention_heads: int = Field(2, ge=1, le=64, description="self_attention: heads per block.")
+    attention_heads: int = Field(
+        2, ge=1, le=64, description="recency_attention: number of attention heads."
+    )
+    attention_dropout: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="recency_attention: share of the values that the attention and the dense layer "
+        "add that is hidden in training.",
+    )
     query_hidden_layers: tuple[int, ...] = Field(
         (), description="Widths of ReLU layers in the query tower, before a linear layer."
     )
@@ -96,11 +104,6 @@ class ModelConfig(Settings):
         """Return True if the query tower reads the history."""
         return self.history_encoder != "none"
 
-    @property
-    def trains_on_padded_histories(self) -> bool:
-        """Return True if the encoder pads histories, so batches of similar lengths save time."""
-        return self.history_encoder in ("gru", "self_attention")
-
     @model_validator(mode="after")
     def _options_are_consistent(self) -> "ModelConfig":
         if not self.encodes_history and not self.query_id_embedding:
@@ -108,7 +111,7 @@ class ModelConfig(Settings):
                 "the query tower needs an input, but `history_encoder` is none and "
                 "`query_id_embedding` is false; change one of them"
             )
-        if self.history_encoder == "self_attention" and self.dimension % self.attention_heads:
+        if self.history_encoder == "recency_attention" and self.dimension % self.attention_heads:
             raise ValueError(
                 f"`dimension` {self.dimension} must be divisible by `attention_heads` "
                 f"{self.attention_heads}"
@@ -135,17 +138,19 @@ class TrainingConfig(Settings):
         description="Initial embeddings of candidates. svd: vectors of a truncated SVD of the "
         "events, which suits `objective: reconstruct`.",
     )
-    # Measured on MovieLens 100K (random split) on a validation fifth of the training events;
-    # hit_rate@10 / @100 and CPU seconds of the training: .127 / .572 (7.6 s) with these values,
-    # .120 / .569 (9.6 s) with 30 epochs at a constant .006, .127 / .563 (5.8 s) with 12 epochs,
-    # .126 / .576 with history_dropout .5, whose hit_rate@10 is .052 instead of .057 if seen films
-    # are not excluded.
     epochs: int = Field(20, ge=1, description="Number of passes over the timelines.")
     batch_size: int = Field(64, ge=1, description="Timelines per training step.")
     optimizer: Literal["adamw", "adam", "adagrad", "sgd"] = Field(
         "adamw", description="Optimizer. sgd has a momentum of 0.9."
     )
     learning_rate: float = Field(0.015, gt=0, le=10, description="Peak learning rate.")
+    dense_learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=10,
+        description="adamw: peak learning rate of all weights that are not embedding tables. "
+        "Default: `learning_rate`.",
+    )
     schedule: Literal["constant", "cosine"] = Field(
         "cosine", description="Learning rate after the warm-up; cosine falls to 0."
     )
@@ -157,7 +162,11 @@ class TrainingConfig(Settings):
         None, gt=0, description="Largest global norm of the gradients. Default: no clipping."
     )
     history_dropout: float = Field(
-        0.7, ge=0, lt=1, description="Share of the history's events hidden in training."
+        0.5,
+        ge=0,
+        lt=1,
+        description="Share of the history's events hidden in training. reconstruct needs more "
+        "than 0.",
     )
     shuffle_history: bool = Field(
         False, description="next_candidate: shuffle the events of a timeline in every epoch."
@@ -171,7 +180,7 @@ class TrainingConfig(Settings):
         "logits per step, else sampled_softmax.",
     )
     max_full_softmax: int = Field(
-        20_000, ge=1, description="Largest catalogue for which `loss: auto` takes full_softmax."
+        50_000, ge=1, description="Largest catalogue for which `loss: auto` takes full_softmax."
     )
     max_full_logits: int = Field(
         30_000_000,
@@ -184,21 +193,25 @@ class TrainingConfig(Settings):
         1024,
         ge=1,
         description="sampled_softmax: number of uniform negatives per step, and maximum number of "
-        "in-batch negatives.",
+        "in-batch negatives. With reconstruct, one row of logits per timeline makes many cheap.",
     )
     hard_negatives: int = Field(
         0, ge=0, description="sampled_softmax: use only the best-scoring negatives. 0: use all."
     )
-    validation_fraction: float = Field(
-        0.0, ge=0, le=0.5, description="Share of the training timelines held out for validation."
+    validation_fraction: float | None = Field(
+        None,
+        ge=0,
+        le=0.5,
+        description="Share of the training timelines held out for early stopping. Default: 5%, but "
+        "at most 500 timelines, and none if 5% are fewer than 100 or with several workers.",
     )
     early_stopping_metric: str | None = Field(
         None,
         description="Metric on the validation timelines that selects the best epoch: loss, "
-        "hit_rate@K, mrr@K or ndcg@K. Default: `evaluation.baseline_metric`.",
+        "hit_rate@K, mrr@K or ndcg@K. Default: the one most like `evaluation.baseline_metric`.",
     )
     early_stopping_patience: int = Field(
-        0, ge=0, description="Epochs without improvement before training stops. 0: never stop."
+        3, ge=0, description="Epochs without improvement before training stops. 0: never stop."
     )
     strategy: Literal["none", "mirrored", "multi_worker"] = Field(
         "none",
@@ -214,12 +227,28 @@ class TrainingConfig(Settings):
     seed: int = Field(42, ge=0, description="Seed of initial weights, shuffling and dropout.")
 
     @model_validator(mode="after")
-    def _early_stopping_has_validation_timelines(self) -> "TrainingConfig":
-        if self.early_stopping_patience and not self.validation_fraction:
+    def _optimizer_has_two_rates(self) -> "TrainingConfig":
+        if self.dense_learning_rate is not None and self.optimizer != "adamw":
             raise ValueError(
-                "`early_stopping_patience` needs validation timelines, but `validation_fraction` "
-                "is 0; set it, for example to 0.05"
+                f"`dense_learning_rate` needs `optimizer: adamw`, got {self.optimizer}; remove one"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _options_suit_reconstruct(self) -> "TrainingConfig":
+        if self.objective == "reconstruct" and self.hard_negatives:
+            raise ValueError(
+                "`hard_negatives` needs `objective: next_candidate`, got reconstruct; remove one"
+            )
+        if self.objective == "reconstruct" and not self.history_dropout:
+            raise ValueError(
+                "`objective: reconstruct` needs a `history_dropout` above 0, got 0: the model "
+                "would only learn to copy its input; set it, for example to 0.5"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _early_stopping_metric_is_known(self) -> "TrainingConfig":
         if self.early_stopping_metric not in (None, LOSS):
             HoldoutMetric.parse(self.early_stopping_metric)
         return self

@@ -35,9 +35,9 @@ def fitting_components(
         code_hash=code_hash(_RUN_FN.rpartition(".")[0]),
         # Settings without effect must not invalidate the cache. Without a holdout, no metric is
         # watched; without a search, there is no search space.
-        watched=config.watched_metric if config.training.validation_fraction else LOSS,
+        watched=LOSS if config.training.validation_fraction == 0 else config.watched_metric,
         exclude_seen=config.evaluation.exclude_seen
-        or not (config.training.validation_fraction or config.ranking.enabled),
+        or (config.training.validation_fraction == 0 and not config.ranking.enabled),
         tuning=config.tuning if config.tuning.enabled else TuningConfig(),
         ranking=config.ranking if config.ranking.enabled else None,
         split_by_time=config.split.method == "temporal" or not config.ranking.enabled,

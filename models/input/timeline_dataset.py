@@ -26,7 +26,9 @@ MEMORY_BYTES = 256 << 20
 _READ_BYTES = 8 << 20
 _ROWS_PER_BLOCK = 4096
 _HASH_BUCKETS = 1_000_000
-_BATCHES_PER_GROUP = 16
+# Without a `validation_fraction`: more timelines would not change which epoch is the best, and the
+# training would miss them. With fewer, chance would choose.
+_USUAL_SHARE, _MOST_HELD_OUT, _FEWEST_HELD_OUT = 0.05, 500, 100
 # Number of timelines to shuffle at a time if they are not in memory.
 _SHUFFLED_FROM_FILES = 100_000
 
@@ -37,12 +39,11 @@ class TimelineDataset:
     A batch is a dictionary of the query ID index `[batch, 1]`, the candidate indices of the events
     `[batch, events]`, dense query features, and if there are any, event weights and indices of
     event types and of the context `[batch, events]`.
-    `validation_fraction` of the timelines, chosen by a hash of their events, are held out.
+    `validation_fraction` of the timelines, chosen by a hash of their events, are held out; None
+    holds out 5%, but at most 500 timelines, and none if there would be fewer than 100.
 
     Args:
         files: GZIP TFRecords of transformed timelines.
-        bucket_by_length: Whether to sort the timelines of sixteen batches at a time by length, and
-            to shuffle these batches, so that a batch has little padding.
         weights: Weights of the events in the loss.
         hold_back: Rule that leaves out the newest events of timelines, or None.
         memory_bytes: Maximum size of the timelines in memory; larger data is read from the files in
@@ -65,44 +66,42 @@ class TimelineDataset:
         files: Sequence[str],
         spec: FeatureSpec,
         batch_size: int,
-        validation_fraction: float,
+        validation_fraction: float | None,
         seed: int,
         *,
-        bucket_by_length: bool = False,
         weights: EventWeights | None = None,
         hold_back: HoldBack | None = None,
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         self._spec = spec
         self._batch_size = batch_size
-        self._held_out_buckets = int(validation_fraction * _HASH_BUCKETS)
         self._seed = seed
-        self._bucket_by_length = bucket_by_length
         self._weights = weights or EventWeights()
         self._hold_back = hold_back
         self._used_weights: set[float] = set()
         self._unknown_types, self._known_types = set(self._weights.types), [""]
-        self._read(files, memory_bytes)
+        rows = (
+            tf.data.TFRecordDataset(files, compression_type="GZIP", buffer_size=_READ_BYTES)
+            .batch(_ROWS_PER_BLOCK)
+            .map(self._with_events)
+        )
+        share = _usual_share(rows) if validation_fraction is None else validation_fraction
+        self._held_out_buckets = int(share * _HASH_BUCKETS)
+        self._read(rows, memory_bytes)
         self.warnings = self._weights_without_effect()
         if self.num_timelines == 0 or (self._held_out_buckets and not self._num_held_out):
             raise ValueError(
                 "training and validation must each have a timeline, but "
-                f"`training.validation_fraction` {validation_fraction:g} leaves "
+                f"`training.validation_fraction` {share:g} leaves "
                 f"{self.num_timelines} for training and {self._num_held_out} for validation"
             )
         self.steps_per_epoch = -(-self.num_timelines // batch_size)
         # Keras expects None if there is no validation data.
         self.validation_steps = -(-self._num_held_out // batch_size) or None
 
-    def _read(self, files: Sequence[str], memory_bytes: int) -> None:
+    def _read(self, rows: tf.data.Dataset, memory_bytes: int) -> None:
         """Count the timelines, and keep them in memory if they are not too large."""
-        blocks = (
-            tf.data.TFRecordDataset(files, compression_type="GZIP", buffer_size=_READ_BYTES)
-            .batch(_ROWS_PER_BLOCK)
-            .map(self._with_events)
-            .map(lambda rows: (rows, self._is_held_out(rows)))
-            .prefetch(1)
-        )
+        blocks = rows.map(lambda rows: (rows, self._is_held_out(rows))).prefetch(1)
         counts, kept = [0, 0], ([tf.constant([], tf.string)], [tf.constant([], tf.string)])
         num_bytes = 0
         for rows, is_held_out in blocks:
@@ -164,13 +163,6 @@ class TimelineDataset:
             timelines = self._training.shuffle(
                 buffer, seed=self._seed + number, reshuffle_each_iteration=False
             )
-            if self._bucket_by_length:
-                groups = timelines.batch(_BATCHES_PER_GROUP * self._batch_size).enumerate()
-                timelines = groups.map(
-                    lambda group, rows: self._sorted_batches(
-                        rows, tf.stack([number + self._seed, group])
-                    )
-                ).unbatch()
             return timelines.batch(self._batch_size)
 
         return (
@@ -206,15 +198,6 @@ class TimelineDataset:
         content = tf.strings.reduce_join(tf.strings.as_string(indices), axis=1, separator=" ")
         return tf.strings.to_hash_bucket_fast(content, _HASH_BUCKETS) < self._held_out_buckets
 
-    def _sorted_batches(self, rows: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Sort rows by length and shuffle whole batches; an incomplete batch stays last."""
-        rows = tf.gather(rows, tf.argsort(tf.strings.length(rows), stable=True))
-        whole = tf.size(rows) // self._batch_size
-        order = tf.argsort(tf.random.stateless_uniform([whole], seed))
-        batches = tf.reshape(rows[: whole * self._batch_size], [whole, self._batch_size])
-        shuffled = tf.reshape(tf.gather(batches, order), [-1])
-        return tf.concat([shuffled, rows[whole * self._batch_size :]], axis=0)
-
     # AutoGraph has nothing to convert here, but would take seconds to check that.
     @tf.autograph.experimental.do_not_convert
     def _dense(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -244,6 +227,13 @@ class TimelineDataset:
                 event_weights(columns, weights)
             ).to_tensor()
         return batch
+
+
+def _usual_share(blocks: tf.data.Dataset) -> float:
+    """Return the share of the timelines to hold out, 0 if they would be too few to measure on."""
+    num_timelines = sum(len(rows) for rows in blocks)
+    held_out = min(_USUAL_SHARE * num_timelines, _MOST_HELD_OUT)
+    return held_out / num_timelines if held_out >= _FEWEST_HELD_OUT else 0.0
 
 
 def first_of_rows(values: tf.RaggedTensor, number: tf.Tensor) -> tf.RaggedTensor:

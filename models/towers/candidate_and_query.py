@@ -12,8 +12,8 @@ from models.features.spec import FeatureSpec
 from models.features.vocabularies import FeatureSizes
 from models.towers.feature_encoder import FeatureEncoder, keep_mask
 from models.towers.history.base import HistoryEncoder
-from models.towers.history.gru_and_attention import GruEncoder, SelfAttentionEncoder
 from models.towers.history.mean_and_recency import MeanEncoder, RecencyEncoder
+from models.towers.history.recency_attention import RecencyAttentionEncoder
 
 EMBEDDING_STDDEV = 0.05
 
@@ -172,7 +172,8 @@ class QueryTower(tf_keras.layers.Layer):
         if newest is not None:
             events = events[:, -newest:]
             kinds = None if kinds is None else kinds[:, -newest:]
-        return self.history.last(self.vectors(events, kinds, table=table))
+        vectors = self.vectors(events, kinds, table=table)
+        return self.history.last(vectors, self.config.max_history)
 
     def vectors(
         self,
@@ -262,11 +263,14 @@ def make_history_encoder(config: ModelConfig) -> HistoryEncoder:
     """Return the configured history encoder; for `none`, one that is never called."""
     if config.history_encoder == "recency":
         return RecencyEncoder(config.dimension, config.recency_positions, config.recency_heads)
-    if config.history_encoder == "gru":
-        return GruEncoder(config.dimension)
-    if config.history_encoder == "self_attention":
-        layers, heads = config.attention_layers, config.attention_heads
-        return SelfAttentionEncoder(config.dimension, layers, heads, config.recency_positions)
+    if config.history_encoder == "recency_attention":
+        return RecencyAttentionEncoder(
+            config.dimension,
+            config.recency_positions,
+            config.recency_heads,
+            config.attention_heads,
+            config.attention_dropout,
+        )
     return MeanEncoder(config.dimension)
 
 

@@ -17,6 +17,11 @@ from models.config import TrainingConfig
 # The command line shows the records of this logger as progress. The attribute `fraction` of a
 # record is the completed share.
 progress = logging.getLogger("two_tower.progress")
+# A metric of held-out timelines changes by chance between epochs. Of two epochs whose values differ
+# by less than this factor, the later one is better, because its learning rate is lower. Without
+# this rule, a run on lastfm (94 held-out timelines) stopped after 14 of 20 epochs; its recall@20
+# was .294, and .299 after 20.
+_TIE = 0.98
 
 
 class FitState(tf_keras.callbacks.Callback):
@@ -29,7 +34,8 @@ class FitState(tf_keras.callbacks.Callback):
         directory: Folder of the checkpoints, which `discard` deletes.
         training: Numbers of epochs, patience and minimum time between checkpoints.
         measure: Function that returns the quality of the model after an epoch; higher is better.
-            Default: the negative validation loss.
+            A later epoch replaces an earlier one if its quality is no more than 2% lower. Default:
+            the negative validation loss, without this tolerance.
 
     Attributes:
         history: Losses and validation metric of each epoch since the start or restart.
@@ -83,6 +89,11 @@ class FitState(tf_keras.callbacks.Callback):
         return int(self._epoch)
 
     @property
+    def best_epoch(self) -> int:
+        """Return the epoch with the best quality, from 1; without a measure, the last one."""
+        return self.epochs_done - int(self._epochs_since_best)
+
+    @property
     def stopped_early(self) -> bool:
         """Return True if the quality has not improved for `patience` epochs."""
         patience = self._training.early_stopping_patience
@@ -101,8 +112,10 @@ class FitState(tf_keras.callbacks.Callback):
         if self._measure is not None:
             value = logs["validation_metric"] = self._measure()
         if value is not None:
-            if value > float(self._best_value):
-                self._best_value.assign(value)
+            best = float(self._best_value)
+            tie = _TIE if self._measure is not None else 1.0
+            if value > best or value > tie * best:
+                self._best_value.assign(max(value, best))
                 self._epochs_since_best.assign(0)
                 self._best.save()
             else:
@@ -125,7 +138,8 @@ class FitState(tf_keras.callbacks.Callback):
 
     def restore_best(self) -> None:
         """Restore the weights of the best epoch, if one was measured."""
-        self._best.restore_or_initialize()
+        if self._best.restore_or_initialize() is not None and self.best_epoch < self.epochs_done:
+            progress.info("epoch %d was the best of %d", self.best_epoch, self.epochs_done)
 
     def discard(self) -> None:
         """Delete the checkpoints; call this after the export."""

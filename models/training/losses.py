@@ -24,6 +24,48 @@ def full_softmax(
     )
 
 
+def rows_candidates(
+    targets: tf.Tensor, negatives: tf.Tensor, negative_log_expected: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return the candidates that `sampled_rows_softmax` needs logits of.
+
+    Args:
+        targets: Candidate indices, `[num_events]` int32.
+        negatives: Candidate indices, `[num_negatives]` int32.
+        negative_log_expected: Log of the expected count of each negative, `[num_negatives]`.
+
+    Returns:
+        The distinct candidate indices `[n]`, the position of each target in them `[num_events]`,
+        and the log weight of each candidate as a negative `[n]`.
+    """
+    candidates, positions = tf.unique(tf.concat([targets, negatives], axis=0))
+    own, drawn = tf.split(positions, [tf.size(targets), tf.size(negatives)])
+    weights = tf.math.unsorted_segment_sum(
+        tf.exp(-negative_log_expected), drawn, tf.size(candidates)
+    )
+    return candidates, own, tf.where(weights > 0, tf.math.log(weights), _MASKED)
+
+
+def sampled_rows_softmax(
+    logits: tf.Tensor,
+    rows: tf.Tensor,
+    targets: tf.Tensor,
+    log_weights: tf.Tensor,
+    weights: tf.Tensor,
+) -> tf.Tensor:
+    """Return the weighted mean softmax loss of few queries with many targets each.
+
+    All targets of a row share its normaliser. The row's own targets are exact terms of it, and the
+    other candidates are negatives with the weights of `rows_candidates`, so the normaliser is an
+    unbiased estimate of the full one. `logits` is `[batch, n]`; `rows`, `targets` (columns of
+    `logits`) and `weights` are `[num_events]`.
+    """
+    own = tf.stack([rows, targets], axis=1)
+    correction = tf.broadcast_to(log_weights, tf.shape(logits))
+    correction = tf.tensor_scatter_nd_update(correction, own, tf.zeros_like(weights))
+    return full_softmax(logits + correction, rows, targets, weights)
+
+
 def sampled_softmax(
     queries: tf.Tensor,
     target_vectors: tf.Tensor,

@@ -13,7 +13,8 @@ def make_optimizer(training: TrainingConfig, num_steps: int) -> tf_keras.optimiz
     rate = learning_rate(training, num_steps)
     clip = training.gradient_clip_norm
     if training.optimizer == "adamw":
-        return RowAdamW(rate, training.weight_decay, global_clipnorm=clip)
+        scale = (training.dense_learning_rate or training.learning_rate) / training.learning_rate
+        return RowAdamW(rate, training.weight_decay, scale, global_clipnorm=clip)
     if training.optimizer == "sgd":
         return tf_keras.optimizers.SGD(rate, momentum=0.9, global_clipnorm=clip)
     kinds = {"adam": tf_keras.optimizers.Adam, "adagrad": tf_keras.optimizers.Adagrad}
@@ -45,7 +46,9 @@ class RowAdamW(tf_keras.optimizers.Adam):
     Keras' AdamW decays the moments of all rows and moves all rows in each step. With a million
     candidates, almost all of its time is spent on these passes over the tables. Here, unused rows
     keep their moments and weights, without weight decay. Dense gradients are treated as in Keras.
-    A step subtracts learning rate × `decay` × weight.
+    A step subtracts learning rate × `decay` × weight. The learning rate of weights that are not
+    embedding tables is multiplied by `dense_scale`: rows of tables are used in few steps and need
+    large ones, with which dense layers of an attention block do not converge.
 
     References:
         Loshchilov, Hutter. Decoupled Weight Decay Regularization. ICLR 2019. Algorithm 2.
@@ -55,34 +58,44 @@ class RowAdamW(tf_keras.optimizers.Adam):
         model.compile(optimizer=RowAdamW(0.01, decay=0.05))
     """
 
-    def __init__(self, learning_rate: Any, decay: float = 0.0, **settings: Any) -> None:
+    def __init__(
+        self, learning_rate: Any, decay: float = 0.0, dense_scale: float = 1.0, **settings: Any
+    ) -> None:
         # Without XLA, which would compile the step again for each number of used rows.
         super().__init__(learning_rate, **{"jit_compile": False, **settings})
-        self._decay = decay
+        self._decay, self._dense_scale = decay, dense_scale
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         """Update one variable; Keras calls this."""
         rate = tf.cast(self.learning_rate, variable.dtype)
-        if not isinstance(gradient, tf.IndexedSlices):
-            if self._decay:
-                variable.assign_sub(variable * rate * self._decay)
-            super().update_step(gradient, variable)
-            return
-        # Keras has already summed the gradients of rows that the step uses several times.
-        rows, slope = gradient.indices, gradient.values
+        # The name of the weight in `tf_keras.layers.Embedding`.
+        if "embeddings" not in variable.name:
+            rate = rate * self._dense_scale
         index = self._index_dict[self._var_key(variable)]
+        moments = self._momentums[index], self._velocities[index]
+        if isinstance(gradient, tf.IndexedSlices):
+            # Keras has already summed the gradients of rows that the step uses several times.
+            rows, slope = gradient.indices, gradient.values
+            momentum = _updated_rows(moments[0], rows, slope, self.beta_1)
+            velocity = _updated_rows(moments[1], rows, tf.square(slope), self.beta_2)
+            weights = tf.gather(variable, rows)
+        else:
+            momentum = moments[0].assign_add((gradient - moments[0]) * (1 - self.beta_1))
+            velocity = moments[1].assign_add((tf.square(gradient) - moments[1]) * (1 - self.beta_2))
+            weights = variable
         step = tf.cast(self.iterations + 1, variable.dtype)
         unbiased = tf.sqrt(1 - tf.pow(self.beta_2, step)) / (1 - tf.pow(self.beta_1, step))
-        momentum = _updated_rows(self._momentums[index], rows, slope, self.beta_1)
-        velocity = _updated_rows(self._velocities[index], rows, tf.square(slope), self.beta_2)
         move = rate * unbiased * momentum / (tf.sqrt(velocity) + self.epsilon)
         if self._decay:
-            move += rate * self._decay * tf.gather(variable, rows)
-        variable.scatter_sub(tf.IndexedSlices(move, rows))
+            move += rate * self._decay * weights
+        if isinstance(gradient, tf.IndexedSlices):
+            variable.scatter_sub(tf.IndexedSlices(move, rows))
+        else:
+            variable.assign_sub(move)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
-        return {**super().get_config(), "decay": self._decay}
+        return {**super().get_config(), "decay": self._decay, "dense_scale": self._dense_scale}
 
 
 def _updated_rows(

@@ -137,6 +137,7 @@ def fit_and_export(fn_args: FnArgs) -> None:
             "stopped_early": states[-1].stopped_early,
             "watched": config.watched,
             "history": states[-1].history,
+            "best_epoch": states[-1].best_epoch,
             "timelines": timelines.num_timelines,
             "warnings": timelines.warnings,
         }
@@ -169,7 +170,7 @@ def _fit_towers(
         catalogue = matching_files(fn_args.eval_files)
         model = make_model(config, transform, catalogue, timelines.num_timelines, counts)
     measure = None
-    if config.watched != LOSS and config.training.validation_fraction:
+    if config.watched != LOSS and timelines.validation_steps:
         measure = partial(
             holdout_metric,
             config.watched,
@@ -260,14 +261,16 @@ def make_timelines(
 ) -> TimelineDataset:
     """Return the dataset of the transformed timelines in `files`."""
     training = config.training
+    fraction = training.validation_fraction
+    if fraction is None and training.strategy == "multi_worker":
+        # Workers that round differently would not stop after the same epoch.
+        fraction = 0.0
     return TimelineDataset(
         files,
         config.spec,
         training.batch_size,
-        training.validation_fraction,
+        fraction,
         training.seed,
-        bucket_by_length=training.objective == "next_candidate"
-        and config.model.trains_on_padded_histories,
         weights=config.weights,
         hold_back=hold_back,
     )

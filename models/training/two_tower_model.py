@@ -16,7 +16,13 @@ from models.input.timeline_dataset import EVENT_WEIGHT_KEY
 from models.towers.candidate_and_query import CandidateTower, QueryTower
 from models.towers.feature_encoder import keep_mask
 from models.training.distribution import gathered, never_empty, seed_per_replica, sum_of_all
-from models.training.losses import draw_negatives, full_softmax, sampled_softmax
+from models.training.losses import (
+    draw_negatives,
+    full_softmax,
+    rows_candidates,
+    sampled_rows_softmax,
+    sampled_softmax,
+)
 
 # Weight of a timeline's first event if nothing is known about the query. It is large enough to
 # train the embedding of such queries, because the optimizer is invariant to scale, and too small to
@@ -117,8 +123,8 @@ class TwoTowerModel(tfrs.Model):
             weight = self._total_weight(inputs)
             part = loss * tf.math.divide_no_nan(weight, sum_of_all(weight))
             if self._training.objective != "reconstruct":
-                # Batches that are bucketed by length have different numbers of events, but all
-                # events should have the same influence.
+                # Batches have different numbers of events, but all events should have the same
+                # influence.
                 part *= sum_of_all(self._num_events(inputs)) / self._events_per_step
         gradients = tape.gradient(part, self.trainable_variables)
         self.optimizer.apply_gradients(
@@ -200,12 +206,17 @@ class TwoTowerModel(tfrs.Model):
                 self._training.num_negatives,
                 seed + 200 if seed is not None else tf.zeros([2], tf.int32),
             )
+            if reconstructs:
+                columns, own, log_weights = rows_candidates(targets, negatives, log_expected)
+                vectors = self.candidates(columns, candidate_seed)
+                logits = tf.matmul(queries, vectors, transpose_b=True)
+                return sampled_rows_softmax(logits, rows, own, log_weights, weights)
             vectors = self.candidates(tf.concat([targets, negatives], axis=0), candidate_seed)
             sizes = [tf.shape(targets)[0], tf.shape(negatives)[0]]
             target_vectors, negative_vectors = tf.split(vectors, sizes)
             hardest = self._training.hard_negatives
         return sampled_softmax(
-            tf.gather(queries, rows) if reconstructs else queries,
+            queries,
             target_vectors,
             negative_vectors,
             targets,
@@ -229,7 +240,8 @@ class TwoTowerModel(tfrs.Model):
             if seed is not None and self._training.history_dropout > 0:
                 dropout = self._training.history_dropout
                 visible &= keep_mask(tf.shape(history), dropout, seed + 300) > 0
-            encoded = tower.history.last(self._event_vectors(inputs, history, visible, seed)[1])
+            vectors = self._event_vectors(inputs, history, visible, seed)[1]
+            encoded = tower.history.last(vectors, self.config.max_history)
         return self._embed_queries(inputs, encoded, seed)
 
     def embed_positions(
@@ -250,7 +262,8 @@ class TwoTowerModel(tfrs.Model):
                 dropout = self._training.history_dropout
                 visible &= keep_mask(tf.shape(history), dropout, seed + 300) > 0
             events, vectors = self._event_vectors(inputs, history, visible, seed)
-            states = tower.history.prefixes(vectors, self.config.max_history)
+            encoder_seed = None if seed is None else seed + 600
+            states = tower.history.prefixes(vectors, self.config.max_history, encoder_seed)
             num_before = tf.cumsum(tf.cast(visible, tf.int32), axis=1, exclusive=True)
             num_before = tf.gather_nd(num_before, positions)
             # State 0 is that of an empty history.

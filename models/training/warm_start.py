@@ -61,9 +61,10 @@ class SavedWeights:
             for key in checkpoint.get_variable_to_shape_map()
             if (match := _KEY.fullmatch(key))
         }
-        # Settings that no longer exist are ignored.
+        # Settings that no longer exist are ignored, and so is that a value may no longer exist.
         known = {name: value for name, value in saved.items() if name in ModelConfig.model_fields}
-        return cls(values, read_vocabularies(directory, spec), ModelConfig(**known), directory)
+        config = ModelConfig.model_construct(**known)
+        return cls(values, read_vocabularies(directory, spec), config, directory)
 
 
 def restore(

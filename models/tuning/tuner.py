@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from functools import partial
 from typing import Any
 
 import keras_tuner
@@ -119,15 +120,17 @@ class TimelineTuner(base_tuner.BaseTuner):
                 "epochs": values.get(_EPOCHS_KEY, training.epochs),
             }
         )
+        # As in the final training: without validation timelines, it keeps the last epoch.
+        keep_best = configured.training.validation_fraction != 0
+        if not keep_best:
+            training = training.model_copy(update={"early_stopping_patience": 0})
         tf_keras.utils.set_random_seed(training.seed)
         trainer = configured.model_copy(update={"model": model_config, "training": training})
         timelines = make_timelines(trainer, self._train_files)
         model = make_model(trainer, self._transform, self._candidate_files, timelines.num_timelines)
         folder = self._folder / "fit"
-        # As in the final training: without validation timelines, it keeps the last epoch.
-        keep_best = configured.training.validation_fraction > 0
-        state = fit(model, timelines, training, folder, str(folder / "log"), keep_best=keep_best)
-        score = holdout_metric(
+        measure = partial(
+            holdout_metric,
             configured.watched,
             model,
             timelines.validation(),
@@ -136,8 +139,12 @@ class TimelineTuner(base_tuner.BaseTuner):
             exclude_seen=configured.exclude_seen,
             seed=tuning.seed,
         )
+        log_dir = str(folder / "log")
+        state = fit(
+            model, timelines, training, folder, log_dir, measure=measure, keep_best=keep_best
+        )
         state.discard()
-        return score
+        return measure()
 
 
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:

@@ -16,7 +16,7 @@ from components.retrieval_evaluator.config import (
     categorical_features,
 )
 from components.serving_validator.config import ServingConfig
-from models.config import LOSS, HoldoutMetric, ModelConfig, TrainingConfig, TuningConfig
+from models.config import HoldoutMetric, ModelConfig, TrainingConfig, TuningConfig
 from models.features.spec import (
     ALLOW_PREFIX,
     EVENT_TYPE_KEY,
@@ -165,9 +165,7 @@ class PipelineConfig(Settings):
         if self.ranking.enabled:
             self._check_ranking()
         if self.tuning.enabled:
-            self._check_metric(self.tuning_metric, "tuning.metric")
-        if self.training.validation_fraction:
-            self._check_metric(self.watched_metric, "training.early_stopping_metric")
+            self._check_tuning_metric()
         sliceable = [
             name
             for name, feature in spec.request_features.items()
@@ -262,14 +260,13 @@ class PipelineConfig(Settings):
                 f"the ranker learns from: set {' and '.join(missing)}, or `ranking.enabled: false`"
             )
 
-    def _check_metric(self, name: str, setting: str) -> None:
+    def _check_tuning_metric(self) -> None:
         try:
-            if name != LOSS:
-                HoldoutMetric.parse(name)
+            HoldoutMetric.parse(self.tuning_metric)
         except ValueError as error:
             raise ValueError(
                 f"{error}: `evaluation.baseline_metric` cannot be measured during training; set "
-                f"`{setting}`"
+                "`tuning.metric`"
             ) from error
 
     @property
@@ -279,8 +276,15 @@ class PipelineConfig(Settings):
 
     @property
     def watched_metric(self) -> str:
-        """The metric that early stopping monitors."""
-        return self.training.early_stopping_metric or self.evaluation.baseline_metric
+        """The metric that early stopping monitors.
+
+        Metrics of lists are not measured during training, so those of their events replace them.
+        """
+        if self.training.early_stopping_metric is not None:
+            return self.training.early_stopping_metric
+        kind, _, k = self.evaluation.baseline_metric.removeprefix("query_").partition("@")
+        kind = {"precision": "hit_rate", "map": "mrr"}.get(kind, kind)
+        return f"{kind}@{k}"
 
     @property
     def columns(self) -> ColumnsConfig:

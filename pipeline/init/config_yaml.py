@@ -55,9 +55,19 @@ split:
   # Without times there is no temporal cut, so each query's last event is held out.
   method: leave_last_out
 
+model:
+  # Without times, the history is a set, so the encoder ignores the order.
+  history_encoder: mean
+  dimension: 128
+  similarity: cosine
+  temperature: 0.1
+
 training:
-  # Without times, the model learns to complete a timeline from a part of it.
-  objective: reconstruct"""
+  # The model learns to complete a timeline from a part of it.
+  objective: reconstruct
+  history_dropout: 0.5
+  learning_rate: 0.01
+  num_negatives: 8192 # has no effect up to 50,000 candidates"""
 
 
 def config_yaml(draft: Draft, name: str, root: Path, settings_schema: str) -> str:
@@ -65,7 +75,8 @@ def config_yaml(draft: Draft, name: str, root: Path, settings_schema: str) -> st
 
     `settings_schema` is the name of the JSON Schema file, which is in the same folder.
     """
-    batch_size, epochs = batches(draft.statistics)
+    has_times = draft.columns.timestamp is not None
+    batch_size, epochs = (batches if has_times else batches_of_sets)(draft.statistics)
     lines = [
         _HEAD.format(settings_schema=settings_schema, name=name),
         *_events(draft, root),
@@ -74,9 +85,9 @@ def config_yaml(draft: Draft, name: str, root: Path, settings_schema: str) -> st
         *_entity("queries", "query", draft, root),
         "ingest:",
         "  bad_rows: stop # `reject` writes unreadable rows to a separate output and goes on",
-        _WITHOUT_TIMES if draft.columns.timestamp is None else _WITH_TIMES,
+        _WITH_TIMES if has_times else _WITHOUT_TIMES,
         f"  batch_size: {batch_size} # timelines per step, chosen by their length",
-        f"  epochs: {epochs} # chosen by the number of events",
+        f"  epochs: {epochs} # chosen by the number of steps",
         "",
         *_ranking(draft),
         *_evaluation(draft),
@@ -170,6 +181,18 @@ def batches(statistics: EventStatistics) -> tuple[int, int]:
     batch_size = 2 ** min(max(round(math.log2(timelines)), 0), 9)
     steps_per_epoch = max(statistics.num_queries / batch_size, 1)
     epochs = min(max(round(_STEPS / steps_per_epoch), 3), 20)
+    return batch_size, max(min(epochs, round(_MOST_STEPS / steps_per_epoch)), 1)
+
+
+def batches_of_sets(statistics: EventStatistics) -> tuple[int, int]:
+    """Return a batch size and a number of epochs for data without times.
+
+    A step has one row of logits per timeline, so its cost does not depend on the number of events.
+    There are up to 128 timelines in a step, and 15 steps in an epoch of little data.
+    """
+    batch_size = 2 ** min(max(round(math.log2(statistics.num_queries / 15)), 0), 7)
+    steps_per_epoch = max(statistics.num_queries / batch_size, 1)
+    epochs = min(max(round(_STEPS / steps_per_epoch), 8), 20)
     return batch_size, max(min(epochs, round(_MOST_STEPS / steps_per_epoch)), 1)
 
 

@@ -13,7 +13,7 @@ from models.settings import Settings
         (ModelConfig, {"history_encoder": "none"}, "query tower needs an input"),
         (
             ModelConfig,
-            {"history_encoder": "self_attention", "dimension": 64, "attention_heads": 3},
+            {"history_encoder": "recency_attention", "dimension": 64, "attention_heads": 3},
             "must be divisible by `attention_heads` 3",
         ),
         (
@@ -21,7 +21,9 @@ from models.settings import Settings
             {"share_candidate_ids": True, "candidate_id_embedding": False},
             "candidate_id_embedding",
         ),
-        (TrainingConfig, {"early_stopping_patience": 3}, "needs validation timelines"),
+        (TrainingConfig, {"history_dropout": 0}, "needs a `history_dropout` above 0"),
+        (TrainingConfig, {"hard_negatives": 9}, "needs `objective: next_candidate`"),
+        (TrainingConfig, {"dense_learning_rate": 0.1, "optimizer": "sgd"}, "`optimizer: adamw`"),
     ],
 )
 def test_settings_that_exclude_each_other_are_an_error(

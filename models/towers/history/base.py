@@ -1,15 +1,17 @@
-"""Base classes of the history encoders.
+"""The base class of the history encoders, and the blocks in which they process events.
 
 An encoder has two methods that must agree. `last` returns the state after a whole history, for
 serving. `prefixes` returns the state after each event, for training on every position:
 
-    prefixes(x, newest)[:, t] == last(x[:, : t + 1][:, -newest:])
+    prefixes(x, newest)[:, t] == last(x[:, : t + 1][:, -newest:], newest)
 """
 
 import abc
 
 import tensorflow as tf
 import tf_keras
+
+_BLOCK = 64
 
 
 class HistoryEncoder(tf_keras.layers.Layer, abc.ABC):
@@ -21,66 +23,63 @@ class HistoryEncoder(tf_keras.layers.Layer, abc.ABC):
     """
 
     @abc.abstractmethod
-    def last(self, events: tf.RaggedTensor) -> tf.Tensor:
-        """Encode whole histories to `[batch, dimension]`; an empty one to the zero vector."""
+    def last(self, events: tf.RaggedTensor, newest: int) -> tf.Tensor:
+        """Encode whole histories to `[batch, dimension]`; an empty one to the zero vector.
+
+        They have at most `newest` events; the caller cuts off older ones.
+        """
 
     @abc.abstractmethod
-    def prefixes(self, events: tf.RaggedTensor, newest: int) -> tf.Tensor:
+    def prefixes(
+        self, events: tf.RaggedTensor, newest: int, seed: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Encode the history up to and including each event, `[num_events, dimension]`.
 
-        As in serving, a state depends on the `newest` events only.
+        As in serving, a state depends on the `newest` events only. `seed`, `[2]` int32, switches on
+        dropout.
         """
 
 
-class PaddedEncoder(HistoryEncoder):
-    """An encoder that computes all states in one pass over a padded tensor.
+class Band:
+    """The `reach` newest events up to and including each event, as blocks for matrix products.
 
-    Each state after more than `newest` events is encoded separately, from a window of these events.
-    Training on timelines much longer than `model.max_history` is therefore slow.
+    The events of all histories are concatenated and cut into blocks. The queries of a block share
+    its keys, which are the events of the block and the `reach - 1` events before it. Memory and
+    time therefore grow with the number of events, not with the length of the longest history.
+
+    Args:
+        events: Histories, of which only the lengths are used.
+        reach: Number of newest events, from 1.
+
+    Attributes:
+        ages: Number of events between a key and a query, from 0 to `reach - 1`, `[block, keys]`.
+        visible: Whether the query may read the key, `[blocks, block, keys]`.
     """
 
-    @abc.abstractmethod
-    def states(self, vectors: tf.Tensor) -> tf.Tensor:
-        """Encode `[batch, events, dimension]` to the state after each event, with the same shape.
+    def __init__(self, events: tf.RaggedTensor, reach: int | tf.Tensor) -> None:
+        rows = tf.cast(events.value_rowids(), tf.int32)
+        self._num_events = tf.shape(rows)[0]
+        blocks = -(-self._num_events // _BLOCK)
+        self._before, self._after = reach - 1, blocks * _BLOCK - self._num_events
+        keys = tf.range(_BLOCK + self._before)[None, :]
+        self._taken = tf.range(blocks)[:, None] * _BLOCK + keys
+        padded_rows = tf.pad(rows, [[self._before, self._after]], constant_values=-1)
+        own_rows = tf.reshape(padded_rows[self._before :], [-1, _BLOCK])
+        same_row = own_rows[:, :, None] == tf.gather(padded_rows, self._taken)[:, None, :]
+        ages = tf.range(_BLOCK)[:, None] + self._before - keys
+        self.visible = same_row & ((ages >= 0) & (ages < reach))
+        self.ages = tf.clip_by_value(ages, 0, self._before)
 
-        Padding is at the end, so a causal encoder needs no mask for it.
-        """
+    def keys(self, values: tf.Tensor) -> tf.Tensor:
+        """Return the values of the keys, `[num_events, n]` to `[blocks, keys, n]`."""
+        return tf.gather(tf.pad(values, [[self._before, self._after], [0, 0]]), self._taken)
 
-    def last(self, events: tf.RaggedTensor) -> tf.Tensor:
-        """Encode whole histories to `[batch, dimension]`."""
-        return self._last(events.to_tensor(), tf.cast(events.row_lengths(), tf.int32))
+    def queries(self, values: tf.Tensor) -> tf.Tensor:
+        """Return the values of the queries, `[num_events, n]` to `[blocks, block, n]`."""
+        padded = tf.pad(values, [[0, self._after], [0, 0]])
+        return tf.reshape(padded, [-1, _BLOCK, values.shape[1]])
 
-    def prefixes(self, events: tf.RaggedTensor, newest: int) -> tf.Tensor:
-        """Encode the history up to and including each event."""
-        vectors, lengths = events.to_tensor(), tf.cast(events.row_lengths(), tf.int32)
-        longest = tf.shape(vectors)[1]
-        states = self._states(vectors[:, :newest])[:, : tf.minimum(longest, newest)]
-        states = tf.cond(
-            longest > newest,
-            lambda: tf.concat([states, self._windows(vectors, lengths, newest)], axis=1),
-            lambda: states,
-        )
-        return tf.boolean_mask(states, tf.sequence_mask(lengths, longest))
-
-    def _last(self, vectors: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        states = self._states(vectors)
-        newest = tf.gather(states, tf.maximum(lengths - 1, 0), batch_dims=1)
-        return newest * tf.cast(lengths > 0, tf.float32)[:, None]
-
-    def _states(self, vectors: tf.Tensor) -> tf.Tensor:
-        # An additional event, so that the tensor has one even if all histories are empty.
-        return self.states(tf.pad(vectors, [[0, 0], [0, 1], [0, 0]]))
-
-    def _windows(self, vectors: tf.Tensor, lengths: tf.Tensor, newest: int) -> tf.Tensor:
-        """Return the states after more than `newest` events, `[batch, rest, dimension]`."""
-        # The window of the state after `end` events starts at `end - newest`.
-        starts = tf.range(1, tf.shape(vectors)[1] - newest + 1)
-        positions = tf.where(starts[None, :] + newest <= lengths[:, None])
-        rows = tf.cast(positions[:, 0], tf.int32)
-        columns = tf.gather(starts, positions[:, 1])[:, None] + tf.range(newest)[None, :]
-        windows = tf.gather_nd(
-            vectors, tf.stack([tf.broadcast_to(rows[:, None], tf.shape(columns)), columns], axis=-1)
-        )
-        encoded = self._last(windows, tf.fill(tf.shape(rows), newest))
-        shape = tf.stack([tf.shape(vectors)[0], tf.shape(starts)[0], tf.shape(encoded)[1]])
-        return tf.scatter_nd(tf.cast(positions, tf.int32), encoded, shape)
+    def events(self, values: tf.Tensor) -> tf.Tensor:
+        """Return the values of the events, `[blocks, block, ...]` to `[num_events, n]`."""
+        size = values.shape[2:].num_elements()
+        return tf.reshape(values, [-1, size])[: self._num_events]

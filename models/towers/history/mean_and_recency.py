@@ -4,9 +4,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from models.towers.history.base import HistoryEncoder
-
-_BLOCK = 64
+from models.towers.history.base import Band, HistoryEncoder
 
 
 class MeanEncoder(HistoryEncoder):
@@ -14,7 +12,7 @@ class MeanEncoder(HistoryEncoder):
 
     Example:
         encoder = MeanEncoder(dimension=64)
-        states = encoder.last(tower.vectors(tf.ragged.constant([[4, 8], [15]])))  # [2, 64]
+        states = encoder.last(tower.vectors(tf.ragged.constant([[4, 8], [15]])), 512)  # [2, 64]
     """
 
     def __init__(self, dimension: int) -> None:
@@ -23,7 +21,7 @@ class MeanEncoder(HistoryEncoder):
             dimension, use_bias=False, kernel_initializer="identity", name="history_projection"
         )
 
-    def last(self, events: tf.RaggedTensor) -> tf.Tensor:
+    def last(self, events: tf.RaggedTensor, newest: int) -> tf.Tensor:
         """Encode whole histories to `[batch, dimension]`."""
         totals = tf.math.unsorted_segment_sum(
             events.values, events.value_rowids(), tf.cast(events.nrows(), tf.int32)
@@ -31,7 +29,9 @@ class MeanEncoder(HistoryEncoder):
         counts = tf.cast(events.row_lengths(), tf.float32)[:, None]
         return self._project(totals / tf.maximum(counts, 1.0))
 
-    def prefixes(self, events: tf.RaggedTensor, newest: int) -> tf.Tensor:
+    def prefixes(
+        self, events: tf.RaggedTensor, newest: int, seed: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Encode the history up to and including each event."""
         # The sums are differences of one running total over all histories, which needs float64.
         values = tf.cast(events.values, tf.float64)
@@ -53,7 +53,7 @@ class RecencyEncoder(HistoryEncoder):
 
     Example:
         encoder = RecencyEncoder(dimension=64, positions=50, heads=4)
-        states = encoder.last(tower.vectors(tf.ragged.constant([[4, 8], [15]])))  # [2, 64]
+        states = encoder.last(tower.vectors(tf.ragged.constant([[4, 8], [15]])), 512)  # [2, 64]
     """
 
     def __init__(self, dimension: int, positions: int, heads: int) -> None:
@@ -73,41 +73,34 @@ class RecencyEncoder(HistoryEncoder):
             initializer=tf_keras.initializers.Constant(np.maximum(decays, -10.0)),
         )
 
-    def last(self, events: tf.RaggedTensor) -> tf.Tensor:
+    def last(self, events: tf.RaggedTensor, newest: int) -> tf.Tensor:
         """Encode whole histories to `[batch, dimension]`."""
-        newest = events[:, -self._positions :]
-        rows = tf.cast(newest.value_rowids(), tf.int32)
-        ends = tf.gather(tf.cast(newest.row_limits(), tf.int32), rows)
+        events = events[:, -self._positions :]
+        rows = tf.cast(events.value_rowids(), tf.int32)
+        ends = tf.gather(tf.cast(events.row_limits(), tf.int32), rows)
         ages = ends - 1 - tf.range(tf.shape(rows)[0])
         weights = tf.transpose(tf.gather(self._weights(), ages, axis=1))  # [events, heads]
         sums = tf.math.unsorted_segment_sum(
-            weights[:, :, None] * newest.values[:, None, :], rows, tf.cast(newest.nrows(), tf.int32)
+            weights[:, :, None] * events.values[:, None, :], rows, tf.cast(events.nrows(), tf.int32)
         )
-        return self._projected(sums, tf.cast(newest.row_lengths(), tf.int32))
+        return self._projected(sums, tf.cast(events.row_lengths(), tf.int32))
 
-    def prefixes(self, events: tf.RaggedTensor, newest: int) -> tf.Tensor:
+    def prefixes(
+        self, events: tf.RaggedTensor, newest: int, seed: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Encode the history up to and including each event."""
-        # A convolution as matrix products, which are faster on a CPU: the events of all histories
-        # are concatenated and cut into blocks. Each block is multiplied with a band of weights over
-        # itself and the `reach - 1` events before it.
+        # A convolution as matrix products, which are faster on a CPU.
         reach = min(self._positions, newest)
+        band = Band(events, reach)
+        weights = tf.gather(self._weights(), band.ages, axis=1)  # [heads, block, keys]
+        weights = weights * tf.cast(band.visible, tf.float32)[:, None]
+        sums = tf.matmul(weights, band.keys(events.values)[:, None])
+        sums = tf.transpose(sums, [0, 2, 1, 3])
+        sums = band.events(tf.ensure_shape(sums, [None, None, self._heads, self._dimension]))
         rows = tf.cast(events.value_rowids(), tf.int32)
-        num_events = tf.shape(rows)[0]
-        blocks = -(-num_events // _BLOCK)
-        rest = blocks * _BLOCK - num_events
-        taken = tf.range(blocks)[:, None] * _BLOCK + tf.range(_BLOCK + reach - 1)[None, :]
-        padded_rows = tf.pad(rows, [[reach - 1, rest]], constant_values=-1)
-        vectors = tf.gather(tf.pad(events.values, [[reach - 1, rest], [0, 0]]), taken)
-        own_rows = tf.reshape(padded_rows[reach - 1 :], [-1, _BLOCK])
-        same_row = own_rows[:, :, None] == tf.gather(padded_rows, taken)[:, None, :]
-        ages = tf.range(_BLOCK)[:, None] + reach - 1 - tf.range(_BLOCK + reach - 1)[None, :]
-        in_reach = tf.cast((ages >= 0) & (ages < reach), tf.float32)
-        band = tf.gather(self._weights(), tf.clip_by_value(ages, 0, reach - 1), axis=1) * in_reach
-        sums = tf.matmul(band[None] * tf.cast(same_row, tf.float32)[:, None], vectors[:, None])
-        sums = tf.reshape(tf.transpose(sums, [0, 2, 1, 3]), [-1, self._heads, self._dimension])
         starts = tf.gather(tf.cast(events.row_starts(), tf.int32), rows)
-        counts = tf.minimum(tf.range(1, num_events + 1) - starts, reach)
-        return self._projected(sums[:num_events], counts)
+        counts = tf.minimum(tf.range(1, tf.shape(rows)[0] + 1) - starts, reach)
+        return self._projected(tf.reshape(sums, [-1, self._heads, self._dimension]), counts)
 
     def _weights(self) -> tf.Tensor:
         return tf.exp(self._log_weights)

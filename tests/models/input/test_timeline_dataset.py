@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from models.features.spec import EventWeights
+from models.input import timeline_dataset
 from models.input.event_weights import event_weights
 from models.input.timeline_dataset import EVENT_WEIGHT_KEY, TimelineDataset
 from tests.builders import example, feature_spec
@@ -39,7 +40,7 @@ def dataset(
     ]
 
     def make(
-        batch_size: int = 4, validation_fraction: float = 0.0, seed: int = 1, **options: Any
+        batch_size: int = 4, validation_fraction: float | None = 0.0, seed: int = 1, **options: Any
     ) -> TimelineDataset:
         return TimelineDataset(files, SPEC, batch_size, validation_fraction, seed, **options)
 
@@ -57,39 +58,23 @@ def epochs(dataset: TimelineDataset, first: int, last: int) -> list[list[int]]:
     return [users(batches[n * steps : (n + 1) * steps]) for n in range(last - first)]
 
 
-@pytest.mark.parametrize("bucket_by_length", [False, True])
-def test_each_epoch_holds_every_timeline_once(
-    dataset: Callable[..., TimelineDataset], bucket_by_length: bool
-):
-    made = dataset(bucket_by_length=bucket_by_length)
+def test_each_epoch_holds_every_timeline_once(dataset: Callable[..., TimelineDataset]):
+    made = dataset()
     assert made.num_timelines == NUM
     assert made.steps_per_epoch == 7  # 25 / 4, rounded up
     for epoch in epochs(made, 0, 3):
         assert sorted(epoch) == list(range(NUM))
 
 
-@pytest.mark.parametrize("bucket_by_length", [False, True])
 def test_the_order_depends_on_epoch_and_seed_and_not_on_where_one_begins(
-    dataset: Callable[..., TimelineDataset], bucket_by_length: bool
+    dataset: Callable[..., TimelineDataset],
 ):
-    made = dataset(bucket_by_length=bucket_by_length)
+    made = dataset()
     whole = epochs(made, 0, 5)
     assert epochs(made, 3, 5) == whole[3:]
     assert epochs(made, 0, 5) == whole
     assert whole[0] != whole[1]
-    assert epochs(dataset(bucket_by_length=bucket_by_length, seed=99), 0, 1)[0] not in whole
-
-
-def test_timelines_bucket_by_length_share_a_batch(tmp_path: Path, write_examples: Any):
-    lengths = np.random.default_rng(0).permutation(np.repeat(np.arange(1, 9) * 10, 5)).tolist()
-    rows = [{"user": [user], "item": list(range(n))} for user, n in enumerate(lengths)]
-    made = TimelineDataset(
-        [write_examples(tmp_path, rows)], SPEC, 5, 0.0, seed=1, bucket_by_length=True
-    )
-    widths = [batch["item"].shape[1] for batch in made.epochs(0, 1)]
-    # Five timelines of each length, and five in a batch: none is padded.
-    assert sorted(widths) == [10, 20, 30, 40, 50, 60, 70, 80]
-    assert widths != sorted(widths)
+    assert epochs(dataset(seed=99), 0, 1)[0] not in whole
 
 
 def test_rows_are_padded_and_missing_values_marked(dataset: Callable[..., TimelineDataset]):
@@ -120,6 +105,20 @@ def test_held_out_timelines_are_never_fitted(dataset: Callable[..., TimelineData
     assert made.num_timelines == len(fitted)
 
 
+def test_by_default_a_share_is_held_out_if_it_is_large_enough_to_measure_on(
+    dataset: Callable[..., TimelineDataset], monkeypatch: pytest.MonkeyPatch
+):
+    # 5% of 25 timelines are too few.
+    assert dataset(validation_fraction=None).validation() is None
+    monkeypatch.setattr(timeline_dataset, "_FEWEST_HELD_OUT", 1)
+    monkeypatch.setattr(timeline_dataset, "_USUAL_SHARE", 0.4)
+    one, other = dataset(validation_fraction=None), dataset(validation_fraction=0.4)
+    assert users(one.validation()) == users(other.validation())
+    monkeypatch.setattr(timeline_dataset, "_MOST_HELD_OUT", 2)
+    few = dataset(validation_fraction=None)
+    assert users(few.validation()) == users(dataset(validation_fraction=2 / NUM).validation())
+
+
 def test_what_is_held_out_does_not_depend_on_the_order_of_features_in_the_bytes(tmp_path: Path):
     held_out = []
     for order in (1, -1):
@@ -135,10 +134,7 @@ def test_what_is_held_out_does_not_depend_on_the_order_of_features_in_the_bytes(
 
 
 def test_batches_are_the_same_wherever_the_timelines_are(dataset: Callable[..., TimelineDataset]):
-    one, other = (
-        dataset(validation_fraction=0.4, bucket_by_length=True, memory_bytes=size)
-        for size in (1 << 20, 100)
-    )
+    one, other = (dataset(validation_fraction=0.4, memory_bytes=size) for size in (1 << 20, 100))
     assert (one.is_in_memory, other.is_in_memory) == (True, False)
     for batches, others in ((one.epochs(0, 2), other.epochs(0, 2)),
                             (one.validation(), other.validation())):  # fmt: skip

@@ -33,8 +33,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
         "share_candidate_ids": True,
         "similarity": "cosine",
     },
-    "gru": {},
-    "self_attention": {"attention_layers": 2},
+    "recency_attention": {"recency_positions": 2, "recency_heads": 2},
 }
 # Longer than `MAX_HISTORY`, with a candidate twice.
 TIMELINE = ["a b", "ü→漢", "a b", "c", "a", "d"]

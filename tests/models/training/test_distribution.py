@@ -33,7 +33,7 @@ TRAINING = {
     "learning_rate": 0.5,
     "schedule": "constant",
     "warmup_fraction": 0,
-    "history_dropout": 0,
+    "history_dropout": 1e-9,
     "feature_dropout": 0,
     "loss": "sampled_softmax",
     "num_negatives": 16,

@@ -59,12 +59,15 @@ def test_a_metric_may_stop_the_fit_instead_of_the_loss(fitting: Callable[..., Fi
 
     def measure() -> float:
         seen.append(run.weights)
-        return [0.1, 0.7, 0.3, 0.7, 0.2][len(seen) - 1]
+        return [0.1, 0.7, 0.3, 0.69, 0.68, 0.2, 0.1][len(seen) - 1]
 
     state = run.fit(measure)
-    assert [epoch["validation_metric"] for epoch in state.history] == [0.1, 0.7, 0.3, 0.7, 0.2]
-    assert len(seen) == 5  # the fourth is no better than the second
-    assert_equal(run.weights, seen[1])
+    values = [0.1, 0.7, 0.3, 0.69, 0.68, 0.2, 0.1]
+    assert [epoch["validation_metric"] for epoch in state.history] == values
+    assert len(seen) == 7
+    # The fourth is as good as the second, by less than 2%. The fifth is not.
+    assert_equal(run.weights, seen[3])
+    assert (state.best_epoch, state.epochs_done) == (4, 7)
 
 
 @pytest.mark.slow

@@ -7,7 +7,13 @@ import pytest
 import tensorflow as tf
 
 from models.training import losses
-from models.training.losses import draw_negatives, full_softmax, sampled_softmax
+from models.training.losses import (
+    draw_negatives,
+    full_softmax,
+    rows_candidates,
+    sampled_rows_softmax,
+    sampled_softmax,
+)
 
 NUM, DIMENSION = 20, 4
 
@@ -111,6 +117,23 @@ def test_hand_worked_negatives_count_by_score_and_correction_and_only_the_hardes
     assert loss(1) == pytest.approx(math.log((2 + 4) / 2))
     assert loss(2) == pytest.approx(math.log((2 + 4 + 6) / 2))
     assert loss(3) == loss(0) == loss(100) == pytest.approx(math.log((2 + 4 + 6 + 1) / 2))
+
+
+def test_a_row_of_logits_has_its_own_targets_exactly_and_weighs_the_other_negatives():
+    # Row 0 has the targets 5 and 7, the second one twice; row 1 has the target 2.
+    rows, targets = tf.constant([0, 0, 0, 1]), tf.constant([5, 7, 7, 2])
+    # 5 is drawn twice, expected 4 times; 9 is drawn once, expected half a time.
+    negatives, log_expected = tf.constant([5, 9, 5]), tf.math.log([4.0, 0.5, 4.0])
+    candidates, own, log_weights = rows_candidates(targets, negatives, log_expected)
+    assert candidates.numpy().tolist() == [5, 7, 2, 9]
+    assert own.numpy().tolist() == [0, 1, 1, 2]
+    exponentials = [[3.0, 2.0, 50.0, 1.0], [6.0, 70.0, 4.0, 5.0]]
+    weights = tf.constant([1.0, 0.5, 0.5, 2.0])
+    loss = sampled_rows_softmax(tf.math.log(exponentials), rows, own, log_weights, weights)
+    # Row 0: 3 + 2 exact, and 9 with 1 / 0.5. Row 1: 4 exact, 5 with 6 * 2 / 4, 9 with 5 / 0.5.
+    first, second = 3 + 2 + 2, 4 + 3 + 10
+    expected = math.log(first / 3) + math.log(first / 2) + 2 * math.log(second / 4)
+    assert float(loss) == pytest.approx(expected / 4, rel=1e-5)
 
 
 @pytest.mark.parametrize("logits_a_block", [1, 2 * NUM, 10_000_000])

@@ -91,6 +91,16 @@ def test_rows_that_are_not_used_stay_as_they_are():
     assert np.all(table[:2] < START[:2])
 
 
+def test_weights_that_are_not_tables_may_have_a_rate_of_their_own():
+    table, kernel = tf.Variable(START, name="x/embeddings"), tf.Variable(START, name="x/kernel")
+    training = TrainingConfig(
+        learning_rate=0.1, dense_learning_rate=0.02, schedule="constant", warmup_fraction=0
+    )
+    slope = tf.constant(SLOPES[0])
+    make_optimizer(training, 1).apply_gradients([(slope, table), (slope, kernel)])
+    np.testing.assert_allclose(START - table, 5 * (START - kernel), rtol=1e-3)
+
+
 def test_its_state_is_that_of_adam_so_that_a_fit_can_be_resumed():
     optimizer = RowAdamW(0.1, 0.2)
     optimizer.build([tf.Variable(START)])

@@ -41,8 +41,7 @@ def test_communities_are_found_from_a_single_event(
         {"similarity": "cosine", "temperature": 0.2, "query_id_embedding": True},
         {"query_id_embedding": True, "query_hidden_layers": (8,), "candidate_hidden_layers": (8,)},
         {"history_encoder": "recency", "recency_positions": 3, "share_candidate_ids": True},
-        {"history_encoder": "gru"},
-        {"history_encoder": "self_attention", "attention_layers": 1},
+        {"history_encoder": "recency_attention", "attention_dropout": 0.1},
     ],
 )
 def test_communities_are_found_by_every_kind_of_tower(

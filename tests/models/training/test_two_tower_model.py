@@ -12,6 +12,7 @@ import tf_keras
 
 from models.config import ModelConfig, TrainingConfig
 from models.features.vocabularies import FeatureSizes
+from models.training import two_tower_model
 from models.training.two_tower_model import TwoTowerModel, _shuffled
 from tests.builders import feature_spec
 from tests.models.conftest import NUM_ITEMS
@@ -71,6 +72,22 @@ def test_each_event_is_predicted_from_the_history_that_serving_would_see(
         variable.assign(rng.normal(size=variable.shape))
     loss = float(run.model.compute_loss(BATCH))
     assert loss == pytest.approx(loss_by_hand(run, queries), rel=1e-5)
+
+
+def test_reconstruct_with_every_candidate_as_a_negative_is_the_full_softmax(
+    fitting: Callable[..., Fitting], monkeypatch: pytest.MonkeyPatch
+):
+    everything = tf.range(NUM_ITEMS), tf.zeros([NUM_ITEMS])
+    monkeypatch.setattr(two_tower_model, "draw_negatives", lambda *_: everything)
+    losses = []
+    for loss in ("full_softmax", "sampled_softmax"):
+        run = fitting(objective="reconstruct", loss=loss)
+        run.model.compute_loss(BATCH)
+        rng = np.random.default_rng(0)
+        for variable in run.model.trainable_variables:
+            variable.assign(rng.normal(size=variable.shape))
+        losses.append(float(run.model.compute_loss(BATCH)))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
 @pytest.mark.parametrize("objective", ["reconstruct", "next_candidate"])

@@ -33,7 +33,7 @@ def test_every_kind_of_setting_can_be_searched():
             "training.learning_rate": {"min": 0.001, "max": 0.1, "scale": "log"},
             "training.num_negatives": {"min": 64, "max": 1024, "scale": "log"},
             "training.gradient_clip_norm": [None, 1.0],
-            "training.history_dropout": [0, 0.5],
+            "training.history_dropout": [0.1, 0.5],
         }
     )
     assert loaded.tuning_metric == "hit_rate@10"
@@ -92,7 +92,7 @@ def test_values_keep_their_types_through_kerastuner():
                 "model.query_hidden_layers": [[], [4]],
                 "model.candidate_bias": [True, False],
                 "training.gradient_clip_norm": [None, 1.0],
-                "training.history_dropout": [0, 0.5],
+                "training.history_dropout": [0.1, 0.5],
             }
         }
     )

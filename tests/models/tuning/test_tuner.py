@@ -127,7 +127,7 @@ def test_a_killed_search_resumes_with_the_next_trial(
 
 def test_hyperband_fits_the_better_ones_longer(arguments: Any, scores: list[dict[str, Any]]):
     given = arguments(
-        space={"training.history_dropout": {"min": 0.0, "max": 0.9}, "model.dimension": [32, 64]},
+        space={"training.history_dropout": {"min": 0.1, "max": 0.9}, "model.dimension": [32, 64]},
         algorithm="hyperband",
         max_trials=6,
     )

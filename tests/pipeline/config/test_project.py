@@ -78,7 +78,6 @@ def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
         ),
         ("candidates.file=x.csv;serving.return_fields=[The title]", ["The title", "`column`"]),
         ("model.history_encoder=none", ["query tower needs an input"]),
-        ("training.early_stopping_patience=3", ["needs validation timelines"]),
         ("training.early_stopping_metric=recall", ["hit_rate@K, mrr@K or ndcg@K", "'recall'"]),
         ("no-equals", ["--set takes section.key=value"]),
         ("training.batch_size='32'", ["`training.batch_size`", "integer", "'32'"]),
@@ -118,6 +117,21 @@ def test_returned_columns_are_read_but_not_learned_from(tmp_path: Path) -> None:
         "price": "numeric",
     }
     assert list(config.spec.candidate_features) == ["price"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "metric"),
+    [
+        ([], "hit_rate@10"),
+        (["evaluation.baseline_metric=query_ndcg@50"], "ndcg@50"),
+        (["evaluation.baseline_metric=map@5"], "mrr@5"),
+        (["training.early_stopping_metric=loss"], "loss"),
+    ],
+)
+def test_early_stopping_watches_what_is_most_like_the_gate(
+    tmp_path: Path, settings: list[str], metric: str
+) -> None:
+    assert load(write(tmp_path, MINIMAL), settings).watched_metric == metric
 
 
 def test_old_sections_are_refused_with_their_translation(tmp_path: Path) -> None:

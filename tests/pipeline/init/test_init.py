@@ -16,7 +16,7 @@ from models.features.spec import ColumnsConfig
 from pipeline.cli.init import init
 from pipeline.config.file import load
 from pipeline.errors import InitError
-from pipeline.init.config_yaml import batches
+from pipeline.init.config_yaml import batches, batches_of_sets
 from pipeline.init.draft import EventStatistics, read_sample
 from pipeline.init.written_config import default_output, write_config
 from pipeline.source_lookup import describe_candidates, query_history
@@ -197,6 +197,17 @@ def test_batches_and_epochs_go_by_the_data(
 ) -> None:
     habits = EventStatistics(num_events, num_queries, 0.0)
     assert batches(habits) == (batch_size, epochs)
+
+
+@pytest.mark.parametrize(
+    ("num_queries", "batch_size", "epochs"),
+    [(1, 1, 20), (1_885, 128, 20), (30_000, 128, 8), (4_000_000, 128, 1)],
+)
+def test_batches_of_sets_go_by_the_number_of_timelines(
+    num_queries: int, batch_size: int, epochs: int
+) -> None:
+    habits = EventStatistics(20 * num_queries, num_queries, 0.0)
+    assert batches_of_sets(habits) == (batch_size, epochs)
 
 
 def test_a_file_elsewhere_keeps_its_absolute_path(shop: Path, tmp_path: Path) -> None:

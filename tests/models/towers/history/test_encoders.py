@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from models.config import ModelConfig
 from models.towers.candidate_and_query import make_history_encoder
-from models.towers.history.base import HistoryEncoder
+from models.towers.history.base import Band, HistoryEncoder
 from models.towers.history.mean_and_recency import MeanEncoder, RecencyEncoder
 
 DIMENSION = 4
@@ -30,7 +30,7 @@ class HistoryEncoderContract:
     @pytest.fixture(scope="class")
     def encoder(self) -> HistoryEncoder:
         encoder = make_history_encoder(ModelConfig(dimension=DIMENSION, **type(self).settings))
-        encoder.last(histories([1]))
+        encoder.last(histories([1]), 9)
         rng = np.random.default_rng(0)
         # As initialised an encoder may be simpler than it can become.
         encoder.set_weights([rng.normal(size=w.shape) / 2 for w in encoder.get_weights()])
@@ -45,7 +45,7 @@ class HistoryEncoderContract:
         assert prefixes.shape == (sum(LENGTHS), DIMENSION)
         trained = events.with_values(prefixes)
         for t in range(max(LENGTHS)):
-            served = encoder.last(events[:, : t + 1][:, -newest:])
+            served = encoder.last(events[:, : t + 1][:, -newest:], newest)
             for row, length in enumerate(LENGTHS):
                 if t < length:
                     np.testing.assert_allclose(trained[row][t], served[row], rtol=1e-4, atol=1e-5)
@@ -54,19 +54,19 @@ class HistoryEncoderContract:
         events = histories([1, 150, 64, 0, 63, 3])
         trained = events.with_values(encoder.prefixes(events, 20))
         for row, t in ((0, 0), (1, 0), (1, 63), (1, 149), (2, 0), (2, 63), (4, 62), (5, 2)):
-            served = encoder.last(events[row : row + 1, : t + 1][:, -20:])
+            served = encoder.last(events[row : row + 1, : t + 1][:, -20:], 20)
             np.testing.assert_allclose(trained[row][t], served[0], rtol=1e-3, atol=1e-4)
 
     def test_an_empty_history_is_the_zero_vector(self, encoder: HistoryEncoder):
         empty = histories([0, 0])
-        assert encoder.last(empty).numpy().tolist() == [[0.0] * DIMENSION] * 2
+        assert encoder.last(empty, 5).numpy().tolist() == [[0.0] * DIMENSION] * 2
         assert encoder.prefixes(empty, 5).shape == (0, DIMENSION)
-        assert encoder.last(histories([])).shape == (0, DIMENSION)
+        assert encoder.last(histories([]), 5).shape == (0, DIMENSION)
 
     def test_order_matters_unless_events_are_averaged(self, encoder: HistoryEncoder):
         events = histories([5])
         turned = events.with_values(events.values[::-1])
-        change = np.max(np.abs(encoder.last(turned) - encoder.last(events)))
+        change = np.max(np.abs(encoder.last(turned, 9) - encoder.last(events, 9)))
         assert change > 1e-3 if self.reads_order else change < 1e-4
 
     def test_every_weight_learns_from_the_prefixes(self, encoder: HistoryEncoder):
@@ -86,11 +86,11 @@ class HistoryEncoderContract:
             autograph=False,
         )
         def both(events: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return encoder.last(events), encoder.prefixes(events, 3)
+            return encoder.last(events, 9), encoder.prefixes(events, 3)
 
         for lengths in (LENGTHS, [0], [2, 9]):
             last, prefixes = both(histories(lengths))
-            expected = encoder.last(histories(lengths))
+            expected = encoder.last(histories(lengths), 9)
             np.testing.assert_allclose(last, expected, rtol=1e-4, atol=1e-5)
             assert prefixes.shape == (sum(lengths), DIMENSION)
 
@@ -101,7 +101,7 @@ class TestMean(HistoryEncoderContract):
 
     def test_starts_as_the_plain_mean(self):
         events = tf.RaggedTensor.from_row_lengths(tf.constant([[1.0, 3.0], [3.0, 5.0]]), [2])
-        assert MeanEncoder(2).last(events).numpy().tolist() == [[2.0, 4.0]]
+        assert MeanEncoder(2).last(events, 9).numpy().tolist() == [[2.0, 4.0]]
 
 
 class TestRecency(HistoryEncoderContract):
@@ -112,24 +112,42 @@ class TestRecency(HistoryEncoderContract):
         events = tf.RaggedTensor.from_row_lengths(tf.constant([[0.0, 1.0], [1.0, 0.0]]), [2])
         fast, slow = np.array([1, 1 / 8]), np.array([1, 2**-0.5])
         expected = (fast / fast.sum() + slow / slow.sum()) / 2
-        last = RecencyEncoder(2, positions=2, heads=2).last(events)
+        last = RecencyEncoder(2, positions=2, heads=2).last(events, 9)
         np.testing.assert_allclose(last, [expected], rtol=1e-5)
 
     def test_events_beyond_its_places_do_not_count(self, encoder: HistoryEncoder):
         events = histories([9])
         np.testing.assert_allclose(
-            encoder.last(events), encoder.last(events[:, -4:]), rtol=1e-4, atol=1e-5
+            encoder.last(events, 9), encoder.last(events[:, -4:], 9), rtol=1e-4, atol=1e-5
         )
 
 
-class TestGru(HistoryEncoderContract):
-    settings = {"history_encoder": "gru"}
-
-
-class TestSelfAttention(HistoryEncoderContract):
+class TestRecencyAttention(HistoryEncoderContract):
     settings = {
-        "history_encoder": "self_attention",
-        "attention_layers": 2,
+        "history_encoder": "recency_attention",
         "attention_heads": 2,
         "recency_positions": 3,
+        "recency_heads": 2,
     }
+
+    def test_the_attention_reads_what_is_beyond_the_places_of_recency(
+        self, encoder: HistoryEncoder
+    ):
+        events = histories([9])
+        oldest = tf.concat([events.values[:1] + 1.0, events.values[1:]], axis=0)
+        changed = encoder.last(events.with_values(oldest), 9) - encoder.last(events, 9)
+        assert np.max(np.abs(changed)) > 1e-3
+
+    def test_dropout_is_determined_by_the_seed(self, encoder: HistoryEncoder):
+        one, same, other = (
+            encoder.prefixes(histories(LENGTHS), 9, tf.constant([seed, 0])) for seed in (1, 1, 2)
+        )
+        np.testing.assert_array_equal(one, same)
+        assert np.any(one != other)
+
+
+def test_a_band_grows_with_the_events_and_not_with_the_longest_history():
+    # Padded to the longest history, there would be 512 * 512 * 512 pairs.
+    band = Band(histories([512] + [1] * 511), 512)
+    assert tuple(band.visible.shape) == (16, 64, 64 + 511)
+    assert int(tf.math.count_nonzero(band.visible)) >= 512 * 513 // 2 + 511
