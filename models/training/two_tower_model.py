@@ -37,7 +37,8 @@ class TwoTowerModel(tfrs.Model):
     from a checkpoint computes exactly the same as an uninterrupted run.
 
     Cold candidates, which have no training events, are not negatives: otherwise, they would all be
-    trained to have low scores. They are represented by their features only.
+    trained to have low scores. They are represented by their features only. Without features,
+    nothing distinguishes them, and low scores are right.
 
     `candidate_features` are those of `read_candidate_features`. `counts` `[num_candidates]` are the
     numbers of training events of the candidates, in `num_timelines` timelines.
@@ -62,15 +63,18 @@ class TwoTowerModel(tfrs.Model):
         self.spec = spec
         self.config = config
         self._training = training
-        dropout, known = training.feature_dropout, np.append(counts > 0, False)
-        self.candidate_tower = CandidateTower(spec, sizes, config, dropout, known)
+        is_warm = counts > 0 if spec.candidate_features else np.ones(len(counts), bool)
+        dropout = training.feature_dropout
+        self.candidate_tower = CandidateTower(
+            spec, sizes, config, dropout, np.append(is_warm, False)
+        )
         self._features = {name: tf.constant(values) for name, values in candidate_features.items()}
         self.num_candidates = sizes.candidates - 1
         self._mean_loss = tf_keras.metrics.Mean(name="loss")
-        warm = np.flatnonzero(counts)
+        warm = np.flatnonzero(is_warm)
         self._warm = tf.constant(warm, tf.int32)
         # The number of each warm candidate; -1 for cold ones, which cannot be targets.
-        self._warm_number = tf.constant(np.where(counts > 0, np.cumsum(counts > 0) - 1, -1))
+        self._warm_number = tf.constant(np.where(is_warm, np.cumsum(is_warm) - 1, -1))
         smoothed = np.maximum(counts, 1).astype(np.float64)
         self._log_frequency = tf.constant(np.log(smoothed / counts.sum()), tf.float32)
         step_timelines = min(training.batch_size, num_timelines)
@@ -96,7 +100,9 @@ class TwoTowerModel(tfrs.Model):
         if self.uses_full_softmax:
             catalogue = self.candidate_tower.features.shares(self._features)
         shared = self.candidate_tower if config.share_candidate_ids else None
-        self.query_tower = QueryTower(spec, sizes, config, dropout, shared, catalogue, known)
+        self.query_tower = QueryTower(
+            spec, sizes, config, dropout, shared, catalogue, np.append(counts > 0, False)
+        )
         # The queries for the first events of all timelines then have the same embedding.
         self._first_events_share_query = (
             self.query_tower.start is not None

@@ -108,6 +108,26 @@ def test_events_count_by_their_weight(fitting: Callable[..., Fitting], objective
     assert of(0.0, 0.0, 0.0, 0.0) == 0.0
 
 
+@pytest.mark.parametrize("has_features", [True, False])
+def test_candidates_without_events_are_negatives_only_if_nothing_describes_them(has_features: bool):
+    genre = {"genre": {"kind": "categorical"}} if has_features else {}
+    model = TwoTowerModel(
+        feature_spec(candidate=genre),
+        FeatureSizes(1, 4, dict.fromkeys(genre, 2)),
+        ModelConfig(dimension=4),
+        TrainingConfig(objective="next_candidate", loss="full_softmax"),
+        dict.fromkeys(genre, np.zeros([3, 1], np.int32)),
+        np.array([1, 1, 0]),
+        1,
+    )
+    loss = model.compute_loss({"user": tf.constant([[0]]), "item": tf.constant([[0, 1]])})
+    tower = model.query_tower
+    queries = tower(tf.constant([0, 0]), {}, tower.encode(tf.constant([[-1], [0]])))
+    logits = tf.matmul(queries, model.candidates(tf.range(3)), transpose_b=True)
+    chances = tf.nn.softmax(logits[:, :2] if has_features else logits).numpy()
+    assert float(loss) == pytest.approx(-np.log(chances[[0, 1], [0, 1]]).mean(), rel=1e-5)
+
+
 def loss_of(num_candidates: int, num_timelines: int | None, **training: Any) -> bool:
     counts = np.full(num_candidates, 100)
     settings = TrainingConfig(batch_size=10, **training)
