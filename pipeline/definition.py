@@ -154,7 +154,7 @@ def create_components(
         disable_analyzer_cache=True,
         custom_config={
             SPEC_KEY: config.spec.model_dump(mode="json"),
-            QUERY_VOCABULARY_KEY: config.model.query_id_embedding,
+            QUERY_VOCABULARY_KEY: config.needs_query_vocabulary,
         },
     )
     transform.executor_spec = executor_spec.BeamExecutorSpec(TransformExecutor)

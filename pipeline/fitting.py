@@ -40,7 +40,7 @@ def fitting_components(
         or (config.training.validation_fraction == 0 and not config.ranking.enabled),
         tuning=config.tuning if config.tuning.enabled else TuningConfig(),
         ranking=config.ranking if config.ranking.enabled else None,
-        split_by_time=config.split.method == "temporal" or not config.ranking.enabled,
+        split=config.split.method if config.ranking.enabled else "temporal",
         only_listed=config.ranking.enabled
         and config.candidates.only_listed
         and config.candidates.file is not None,

@@ -242,6 +242,9 @@ def title_and_price(name: str) -> tuple[str, float]:
     return title, math.nan if name.endswith("7") else len(name) / 4
 
 
+GENRES = ("drama", "comedy", "é noir")
+
+
 def _genres(index: int) -> list[str]:
     """Return genres of different frequency; one candidate in three has none."""
     found = {"drama": index % 2 == 0, "comedy": index % 3 == 0, "é noir": index % 75 == 3}
@@ -256,8 +259,8 @@ def export_known_towers(
     """Save towers with the signatures of `models.towers.export`."""
     import tensorflow as tf
 
-    from models.input.raw_inputs import same_batch
-    from models.towers.export import save_towers
+    from models.input.raw_inputs import candidate_inputs, query_inputs, same_batch
+    from models.towers.export import TRANSFORM_CANDIDATE, TRANSFORM_QUERY, save_towers
 
     ids = list(vectors_by_id)
     vectors = np.array(list(vectors_by_id.values()), np.float32)
@@ -297,8 +300,25 @@ def export_known_towers(
             rows = same_batch(inputs)
             return {"embedding": tf.gather(self.vectors, self.candidate_index.lookup(rows["item"]))}
 
+        def transform_query(self, **inputs: Any) -> dict[str, Any]:
+            rows = same_batch(inputs)
+            user = tf.cast(self.query_index.lookup(rows["user"]), tf.int32)
+            return {"user": user[:, None], "age": rows["age"][:, None]}
+
+        def transform_candidate(self, **inputs: Any) -> dict[str, Any]:
+            rows = same_batch(inputs)
+            item = tf.cast(self.candidate_index.lookup(rows["item"]), tf.int32)
+            found = [tf.where(rows["genres"] == genre, n, -1) for n, genre in enumerate(GENRES)]
+            return {"item": item[:, None], "genres": tf.reduce_max(found, axis=0)}
+
     module = Towers()
-    save_towers(module, KNOWN_SPEC, module.embed_query, module.embed_candidate, directory)
+    query, candidate = query_inputs(KNOWN_SPEC), candidate_inputs(KNOWN_SPEC)
+    del query["history"]
+    more = {
+        TRANSFORM_QUERY: (module.transform_query, query),
+        TRANSFORM_CANDIDATE: (module.transform_candidate, candidate),
+    }
+    save_towers(module, KNOWN_SPEC, module.embed_query, module.embed_candidate, directory, more)
     return towers
 
 
@@ -321,27 +341,49 @@ def add_ranking_stage(
     *,
     exclude_seen: bool = False,
     num_candidates: int = 5,
+    rated: bool = False,
 ) -> None:
     """Add a linear ranking stage to saved towers: a score is a weighted sum of the features.
 
-    `timelines` are the training events as indices of the candidates.
+    `timelines` are the training events as indices of the candidates. `weights` may have `age` and
+    genres, of which a candidate has the mean. With `rated`, there is a task `rating`: 3 plus a
+    hundredth of the index of the candidate.
     """
     from models.features.preprocessing import SPACE_IN_ID
+    from models.ranking.estimates import Estimates
     from models.ranking.features import feature_names
-    from models.ranking.ranker import make_ranker
-    from models.ranking.stage import StageSettings, save_stage
+    from models.ranking.ranker import Ranker
+    from models.ranking.saved_stage import StageSettings, save_stage
+    from models.ranking.tasks import Task, TaskFeatures
 
+    tasks = (Task(name="rating", high=100.0),) if rated else ()
+    number = len(towers.ids)
+    of_candidates = np.append(np.arange(number) / 100, 0.0)[:, None].astype(np.float32)
+    estimates = {"rating": Estimates(3.0, np.zeros((1, 1), np.float32), of_candidates)}
     names = feature_names(repeats=not exclude_seen)
-    ranker = make_ranker("linear", len(names))
+    names += TaskFeatures(tasks, estimates, towers.spec.query_id).names
+    declared = {"age": 0, "genres": len(GENRES)}
+    ranker = Ranker("linear", names, KNOWN_SPEC.features, declared, tasks)
     # The ranker clips large z-scores, so the deviations are large.
     deviation = 100.0
-    kernel = np.array([[deviation * weights.get(name, 0.0)] for name in names])
-    ranker.set_weights([np.zeros(len(names)), np.full(len(names), 1 / deviation), kernel])
+    mean, scale, kernel, *corrections = ranker.network.get_weights()
+    kernel[:] = 0.0
+    for name, columns in ranker.columns.items():
+        kernel[columns.start] = deviation * (name in declared or weights.get(name, 0.0))
+    ranker.network.set_weights([mean, np.full_like(scale, 1 / deviation), kernel, *corrections])
+    of_age, of_genres = (of.trainable_variables for of in (ranker.of_queries, ranker.of_candidates))
+    of_age[0].assign(np.full(of_age[0].shape, weights.get("age", 0.0)))
+    genres = [[weights.get(genre, 0.0)] * of_genres[0].shape[1] for genre in GENRES]
+    of_genres[0].assign(genres)
     settings = StageSettings(
-        model="linear", num_candidates=num_candidates, exclude_seen=exclude_seen, features=names
+        model="linear",
+        num_candidates=num_candidates,
+        exclude_seen=exclude_seen,
+        features=names,
+        declared=declared,
+        tasks=tasks,
     )
-    tables = ranking_tables(timelines, len(towers.ids))
-    save_stage(towers.directory, settings, tables, ranker)
+    save_stage(towers.directory, settings, ranking_tables(timelines, number), estimates, ranker)
     assets = Path(towers.directory) / "assets"
     assets.mkdir(exist_ok=True)
     # As in a vocabulary of Transform, in which another character replaces the spaces of IDs.

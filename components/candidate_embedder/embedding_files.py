@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+import tensorflow as tf
 
 from components import files
 from components.errors import EmbeddingFilesError
@@ -49,6 +50,26 @@ def to_table(
     for name, feature in spec.catalogue_features.items():
         columns[name] = _column(raw[name], feature)
     return pa.table(columns)
+
+
+def raw_candidates(
+    rows: pa.RecordBatch, features: Mapping[str, FeatureConfig], spec: FeatureSpec
+) -> dict[str, tf.Tensor]:
+    """Return the ID and some features of rows of a file as raw inputs, as `to_table` takes them."""
+    raw = {spec.candidate_id: tf.constant(rows[spec.candidate_id].to_pylist(), tf.string)}
+    for name, feature in features.items():
+        values = rows[name]
+        if feature.kind == "numeric":
+            raw[name] = tf.constant(values.fill_null(float("nan")).to_numpy(False), tf.float32)
+        elif feature.kind == "vector":
+            vectors = tf.ragged.constant([row or [] for row in values.to_pylist()], tf.float32, 1)
+            raw[name] = vectors.to_tensor(float("nan"))
+        elif feature.separator:
+            lists = tf.ragged.constant([row or [] for row in values.to_pylist()], tf.string, 1)
+            raw[name] = lists.to_tensor("")
+        else:
+            raw[name] = tf.constant(values.fill_null("").to_pylist(), tf.string)
+    return raw
 
 
 def write_table(path: str, table: pa.Table) -> None:

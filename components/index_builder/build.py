@@ -9,7 +9,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from components.candidate_embedder.embedding_files import EmbeddingFiles
+from components.candidate_embedder.embedding_files import EmbeddingFiles, raw_candidates
 from components.errors import IndexRefusedError
 from components.gates import without_nan
 from components.index_builder.catalogue_files import CatalogueFiles
@@ -29,7 +29,7 @@ from components.index_builder.search_index import ExactIndex
 from components.index_builder.served_signatures import RetrievalModel
 from models.features.spec import FeatureSpec
 from models.input.raw_examples import read_timelines
-from models.ranking.stage import load_stage, read_settings
+from models.ranking.saved_stage import load_stage, read_settings
 from models.towers.saved_towers import SavedTowers
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ def build_retrieval_model(
     and a warm-up request. The vectors are memory-mapped, so only the index has a copy in memory.
     If the model has a ranking stage and `ranked` is true, the stage is part of the retrieval model.
     `return_fields` are the features whose values answers contain.
+    Otherwise, a stage with tasks only predicts these, and the order is that of the retriever.
 
     Raises:
         IndexRefusedError: The index fails its gate.
@@ -61,7 +62,9 @@ def build_retrieval_model(
     """
     with tempfile.TemporaryDirectory(prefix="index_builder_") as scratch:
         vectors = embeddings.vectors(os.path.join(scratch, "vectors"))
-        stage, num_ranked = read_settings(towers.directory) if ranked else None, None
+        stage, num_ranked = read_settings(towers.directory), None
+        if stage is not None and not ranked and not stage.tasks:
+            stage = None
         searched = config
         if stage is not None:
             # The index must be good enough for the candidates of the ranker.
@@ -78,8 +81,10 @@ def build_retrieval_model(
         build: Callable[..., RetrievalModel] = RetrievalModel
         if num_ranked is not None:
             ids = [name for block in embeddings.ids() for name in block.to_pylist()]
-            ranking = load_stage(towers.directory, spec, ids, choice.index.vectors_at)
-            build = partial(RankedRetrievalModel, ranking, num_ranked)
+            blocks = embeddings.blocks([spec.candidate_id, *spec.candidate_features])
+            raw = (raw_candidates(block, spec.candidate_features, spec) for block in blocks)
+            ranking = load_stage(towers, spec, ids, raw, choice.index.vectors_at)
+            build = partial(RankedRetrievalModel, ranking, num_ranked, orders=ranked)
         model = build(towers=towers, index=choice.index, catalogue=catalogue, spec=spec, k=config.k)
         report = _measure(model, choice, vectors, queries, config, num_ranked, build_s)
         query = next(read_timelines(query_files, spec, batch_size=1)).inputs

@@ -13,7 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from components import files
-from components.candidate_embedder.embedding_files import EmbeddingFiles
+from components.candidate_embedder.embedding_files import EmbeddingFiles, raw_candidates
 from components.index_builder.ranked_signatures import RANK, RETRIEVE
 from components.index_builder.served_signatures import (
     CANDIDATE_IDS_KEY,
@@ -24,7 +24,7 @@ from components.index_builder.served_signatures import (
     allow_key,
 )
 from components.interactions.stable_hash import hash_strings
-from models.features.spec import EXCLUDE_KEY, HISTORY_KEY, FeatureConfig, FeatureSpec
+from models.features.spec import EXCLUDE_KEY, HISTORY_KEY, FeatureSpec
 from models.input.raw_inputs import candidate_inputs, default_value
 from models.towers.export import EMBED_CANDIDATE, EMBED_QUERY
 
@@ -105,16 +105,15 @@ def warmup_requests(
     for similar candidates use the first one of the catalogue.
     """
     names = [spec.candidate_id, *spec.catalogue_features]
-    [row] = next(iter(embeddings.blocks(names))).slice(0, 1).to_pylist()
-    candidate = {
-        spec.candidate_id: tf.constant([row[spec.candidate_id]]),
-        **{name: _raw(row[name], feature) for name, feature in spec.catalogue_features.items()},
-    }
+    first = next(iter(embeddings.blocks(names))).slice(0, 1)
+    candidate = raw_candidates(first, spec.catalogue_features, spec)
     candidate_id = {spec.candidate_id: candidate[spec.candidate_id]}
     allow_any = {allow_key(name): tf.zeros([1, 0], tf.string) for name in filters}
     # Few candidates share the values of one, so these requests score all candidates that pass.
     allow_few = {
-        allow_key(name): tf.reshape(candidate[name], [1, -1]) for name in filters if row[name]
+        allow_key(name): tf.reshape(candidate[name], [1, -1])
+        for name in filters
+        if tf.reduce_any(candidate[name] != "")
     }
     exclude = {EXCLUDE_KEY: query[HISTORY_KEY]}
     yield SERVING_DEFAULT, query
@@ -128,17 +127,6 @@ def warmup_requests(
         yield RANK, {**query, CANDIDATE_IDS_KEY: candidate_id[spec.candidate_id][None]}
     yield EMBED_QUERY, query
     yield EMBED_CANDIDATE, {name: candidate[name] for name in candidate_inputs(spec)}
-
-
-def _raw(value: Any, feature: FeatureConfig) -> tf.Tensor:
-    """Convert a feature value from the embedding files to a raw input with one row."""
-    if feature.kind == "numeric":
-        return tf.constant([float("nan") if value is None else value], tf.float32)
-    if feature.kind == "vector":
-        return tf.constant([value or []], tf.float32, [1, len(value or [])])
-    if feature.separator:
-        return tf.constant([value or []], tf.string, [1, len(value or [])])
-    return tf.constant([value or ""])
 
 
 def identity_of(

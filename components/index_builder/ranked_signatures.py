@@ -22,8 +22,9 @@ from components.index_builder.served_signatures import (
 from models.features.spec import EXCLUDE_KEY, HISTORY_KEY
 from models.input.raw_inputs import query_inputs, same_batch
 from models.ranking.features import Retrieved, newest_first
-from models.ranking.stage import NO_SCORE, RankingStage
+from models.ranking.stage import NO_SCORE, Known, RankingStage
 from models.towers.export import EMBED_QUERY, EMBEDDING_KEY
+from models.towers.saved_towers import SavedTowers
 
 RETRIEVE = "retrieve"
 RANK = "rank"
@@ -33,21 +34,32 @@ RETRIEVAL_SCORES_KEY = "retrieval_scores"
 class RankedRetrievalModel(RetrievalModel):
     """A retrieval model whose best candidates are ordered by a ranking stage.
 
-    `recommend` and `recommend_excluding` return the scores of the ranker, and those of the
-    retriever as `retrieval_scores`. If the ranker was trained to exclude seen candidates, they
-    never return candidates of the history. `retrieve` is the retriever alone.
+    `recommend` and `recommend_excluding` return the scores of the ranker, those of the retriever as
+    `retrieval_scores`, and the predictions of each task under its name. If the ranker was trained
+    to exclude seen candidates, they never return candidates of the history. `retrieve` is the
+    retriever alone.
 
     Args:
         stage: The ranking stage, with the candidate indices of `index`.
         num_ranked: Number of candidates that the index finds for the ranker.
+        orders: Whether the ranker orders the candidates. If not, its scores are replaced by those
+            of the retriever.
         arguments: Those of `RetrievalModel`.
     """
 
     def __init__(
-        self, stage: RankingStage, num_ranked: int, index: SearchIndex, **arguments: Any
+        self,
+        stage: RankingStage,
+        num_ranked: int,
+        towers: SavedTowers,
+        index: SearchIndex,
+        *,
+        orders: bool = True,
+        **arguments: Any,
     ) -> None:
-        super().__init__(index=index, **arguments)
-        self._stage = stage
+        super().__init__(towers=towers, index=index, **arguments)
+        self._stage, self._orders = stage, orders
+        self._transform_queries = towers.transform_queries
         self._num_ranked = min(max(self._k, num_ranked), index.num_candidates)
 
     def recommend(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -83,10 +95,10 @@ class RankedRetrievalModel(RetrievalModel):
         return np.concatenate(found)
 
     def rank(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return the scores `[batch, m]` of the given `candidate_ids` `[batch, m]`, in their order.
+        """Return the scores and the predictions of tasks for `candidate_ids`, all `[batch, m]`.
 
-        Candidates that `recommend` returns have the same scores there. Unknown candidates and ""
-        have the lowest finite float32.
+        Candidates that `recommend` returns have the same ones there. Those of unknown candidates
+        and "" are the lowest finite float32.
         """
         rows = same_batch(inputs)
         given = self._index_of.lookup(rows.pop(CANDIDATE_IDS_KEY))
@@ -98,10 +110,10 @@ class RankedRetrievalModel(RetrievalModel):
         scores = tf.linalg.matvec(self._index.vectors_at(candidates), queries)
         scores = tf.where(given >= 0, scores, NO_SCORE)
         retrieved = Retrieved(*newest_first(history), top_scores)
-        return {
-            SCORES_KEY: self._stage.rank(retrieved, candidates, scores)[:, :-1],
-            RETRIEVAL_SCORES_KEY: scores[:, :-1],
-        }
+        ranked = self._stage.rank(retrieved, candidates, scores, self._known(rows))
+        best = ranked.scores if self._orders else scores
+        outputs = {SCORES_KEY: best, RETRIEVAL_SCORES_KEY: scores, **ranked.tasks}
+        return {name: values[:, :-1] for name, values in outputs.items()}
 
     def _functions(self) -> dict[str, Any]:
         functions: dict[str, Any] = super()._functions()
@@ -110,6 +122,9 @@ class RankedRetrievalModel(RetrievalModel):
         functions[RETRIEVE] = (super().recommend, query)
         functions[RANK] = (self.rank, {**query, **given})
         return functions
+
+    def _known(self, rows: dict[str, tf.Tensor]) -> Known:
+        return self._transform_queries(rows) if self._stage.reads_query else {}
 
     def _find(
         self, rows: dict[str, tf.Tensor], exclude: tf.Tensor, conditions: list[Condition]
@@ -131,17 +146,18 @@ class RankedRetrievalModel(RetrievalModel):
         excluded = self._index_of.lookup(exclude)
         queries, history, found, top_scores, excluded = self._find(rows, excluded, conditions)
         ascending = sorted_exclusions(excluded)
-        candidates, retrieval_scores, scores = self._stage.order(
+        candidates, retrieval_scores, ranked = self._stage.order(
             queries,
             history,
             found,
             top_scores,
+            self._known(rows),
             lambda candidates: qualifying(candidates, ascending, conditions),
         )
+        scores = ranked.scores if self._orders else retrieval_scores
         best, order = tf.math.top_k(scores, self._k)
-        indices, retrieval_scores = (
-            tf.gather(of, order, batch_dims=1) for of in (candidates, retrieval_scores)
-        )
-        retrieval_scores = tf.ensure_shape(retrieval_scores, [None, self._k])
-        answer = self._answer(indices, best)
-        return {**answer, RETRIEVAL_SCORES_KEY: retrieval_scores}
+        answer = self._answer(tf.gather(candidates, order, batch_dims=1), best)
+        for name, values in {RETRIEVAL_SCORES_KEY: retrieval_scores, **ranked.tasks}.items():
+            values = tf.gather(values, order, batch_dims=1)
+            answer[name] = tf.ensure_shape(values, [None, self._k])
+        return answer

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,19 +37,22 @@ from components.retrieval_evaluator.rankers import (
 )
 from components.retrieval_evaluator.samples import Samples, take_samples
 from components.retrieval_evaluator.slices import candidate_labels, slice_labels, slice_metrics
+from components.retrieval_evaluator.task_quality import TaskEvaluation
 from components.retrieval_evaluator.two_stage_ranking import (
     RANKED,
     RETRIEVED,
+    Model,
     RankingResult,
     choose_served,
-    model_rankers,
 )
 from models.features.spec import EventWeights, FeatureSpec
-from models.input.raw_examples import split_files
+from models.input.raw_examples import read_candidates, split_files
+from models.ranking.tasks import label_types
 from models.towers.saved_towers import SavedTowers
 
 EVALUATION_FILE = "evaluation.json"
 _BLOCK_SIZE = 512
+_CANDIDATES_PER_BATCH = 4096
 _REPORTED_SETTINGS = {
     *("split", "protocol", "min_history", "exclude_seen"),
     *("baseline_metric", "confidence", "resamples"),
@@ -165,21 +169,25 @@ def evaluate(
     catalogue, held_out = (
         split_files(examples_uri, split) for split in ("candidates", config.split)
     )
+    train = split_files(examples_uri, "train")
     ids, vectors = towers.embed_catalogue(catalogue)
     index_of = CandidateIndex(ids)
     sample = sample_queries(held_out, spec, config, config.queries_among(len(ids)), weights)
     training, known_queries = read_training_events(
-        split_files(examples_uri, "train"), spec, index_of.add, len(ids), sample.query_ids
+        train, spec, index_of.add, len(ids), sample.query_ids
     )
     counts = training.counts[: len(ids)]
-    rankers = model_rankers(towers, spec, ids, vectors)
+    candidates = partial(read_candidates, catalogue, spec, _CANDIDATES_PER_BATCH)
+    model = Model.load(towers, spec, ids, vectors, candidates())
+    rankers = model.rankers()
     problem = ""
     if last_blessed is not None:
         try:
             last_towers = SavedTowers(last_blessed, spec)
-            last_vectors = last_towers.embed_catalogue(catalogue)[1]
-            last = model_rankers(last_towers, spec, ids, last_vectors, ranked=last_is_ranked)
-            rankers[LAST_BLESSED] = next(iter(last.values()))
+            last = Model(last_towers, last_towers.embed_catalogue(catalogue)[1])
+            if last_is_ranked:
+                last = Model.load(last_towers, spec, ids, last.vectors, candidates())
+            rankers[LAST_BLESSED] = next(iter(last.rankers().values()))
         except _INCOMPATIBLE as error:
             problem = f"{last_blessed}: {str(error).strip().partition(chr(10))[0][:300]}"
     names, left_out = list(config.baselines), dict(left_out or {})
@@ -197,6 +205,11 @@ def evaluate(
     if RANKED in rankers:
         metric, chance = _gate_metric(_measured(results, RANK)[RANKED], results, config)
         results, ranking = choose_served(results, metric, chance[metric], config, towers)
+        tasks = model.stage.tasks if model.stage else ()
+        if tasks:
+            measured = TaskEvaluation(tasks, train, spec, index_of, training.num_candidates)
+            blocks = read_queries(*reading, label_types(tasks))
+            ranking = replace(ranking, tasks=measured.measure(blocks, model.predict_tasks))
     evaluation = _evaluation(results, counts, known_queries, config, problem, sample)
     served = MODEL if ranking is None else RANKED if ranking.served else RETRIEVED
     samples = take_samples(

@@ -7,7 +7,8 @@ including held-out ones.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,7 @@ class EvaluationQueries:
         num_candidates: Number of candidates of the catalogue.
         times: Time of each row's first target in epoch seconds `[num_rows]`; None without
             timestamps.
+        labels: Other columns of the targets by key `[num_targets]`.
     """
 
     inputs: Mapping[str, tf.Tensor]
@@ -61,6 +63,7 @@ class EvaluationQueries:
     target_weights: npt.NDArray[np.float64]
     target_types: Ids | None
     times: Ints | None = None
+    labels: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     @property
     def listed_history(self) -> Ints:
@@ -86,6 +89,7 @@ class EvaluationQueries:
             target_weights=self.target_weights[target],
             target_types=None if self.target_types is None else self.target_types[target],
             times=None if self.times is None else self.times[first:last],
+            labels={key: values[target] for key, values in self.labels.items()},
         )
 
 
@@ -160,14 +164,15 @@ def read_queries(
     block_size: int,
     share: float = 1.0,
     weights: EventWeights | None = None,
+    label_types: Mapping[str, tf.DType] | None = None,
 ) -> Iterator[EvaluationQueries]:
     """Yield the evaluation queries of a sample (`QuerySample.share`) in blocks.
 
     Only those that have a target are included. A block has at most `block_size` rows. The catalogue
-    has the indices below `num_candidates`.
+    has the indices below `num_candidates`. `label_types` are those of `read_timelines`.
     """
     num_queries = 0
-    for timelines in read_timelines(files, spec, _TIMELINES_PER_BATCH, weights):
+    for timelines in read_timelines(files, spec, _TIMELINES_PER_BATCH, weights, label_types):
         plan = _plan(timelines, config)
         is_sampled = _hashes(timelines.inputs[spec.query_id].numpy()) < share
         usable = np.flatnonzero(plan.is_usable & is_sampled[plan.rows])
@@ -211,6 +216,10 @@ def read_queries(
                 ),
                 num_candidates=num_candidates,
                 times=None if times is None else times[plan.events[plan.cuts[chosen]]],
+                labels={
+                    key: tf.gather(column.values, held_out).numpy()
+                    for key, column in timelines.labels.items()
+                },
             )
         num_queries += len(is_sampled)
 

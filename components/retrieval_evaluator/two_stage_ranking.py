@@ -4,8 +4,9 @@ The candidates that are ranked are those that the served model ranks, so evaluat
 give the same order.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,11 @@ from components.retrieval_evaluator.rankers import (
     parts,
     towers_ranker,
 )
+from components.retrieval_evaluator.task_quality import TaskQuality
 from models.features.spec import FeatureSpec
-from models.ranking.stage import NO_SCORE, RankingStage, load_stage, read_settings
+from models.ranking.features import Retrieved, newest_first
+from models.ranking.saved_stage import load_stage, read_settings
+from models.ranking.stage import NO_SCORE, Known, RankingStage
 from models.towers.saved_towers import SavedTowers
 
 # The two lists of a model with a ranking stage. The one that is served is called `MODEL` instead.
@@ -51,59 +55,106 @@ class RankingResult:
         comparison: The ranked list compared with the retrieved one.
         num_candidates: Number of candidates that the retriever gives to the ranker.
         recall: Share of the held-out events whose candidate is among them.
+        tasks: Quality of each task.
     """
 
     served: bool
     comparison: Comparison
     num_candidates: int
     recall: float
+    tasks: Mapping[str, TaskQuality] = field(default_factory=dict)
 
 
-def model_rankers(
-    towers: SavedTowers,
-    spec: FeatureSpec,
-    ids: npt.NDArray[np.object_],
-    vectors: Scores,
-    *,
-    ranked: bool = True,
-) -> dict[str, Ranker]:
-    """Return the rankers of a model by name: `MODEL`, or `RANKED` and `RETRIEVED`.
+@dataclass(frozen=True)
+class Model:
+    """Towers, the vectors of the catalogue, and the ranking stage, if there is one.
 
-    Without `ranked`, a ranking stage is ignored.
+    `num_candidates` is the number of candidates that the retriever gives to the ranker.
     """
-    retriever = towers_ranker(towers, vectors)
-    settings = read_settings(towers.directory) if ranked else None
-    if settings is None:
-        return {MODEL: retriever}
-    table = tf.constant(vectors)
-    stage = load_stage(towers.directory, spec, ids.tolist(), lambda index: tf.gather(table, index))
-    number = min(settings.num_candidates, len(ids))
-    return {RANKED: two_stage_ranker(towers, vectors, stage, number), RETRIEVED: retriever}
+
+    towers: SavedTowers
+    vectors: Scores
+    stage: RankingStage | None = None
+    num_candidates: int = 0
+
+    @classmethod
+    def load(
+        cls,
+        towers: SavedTowers,
+        spec: FeatureSpec,
+        ids: npt.NDArray[np.object_],
+        vectors: Scores,
+        catalogue: Iterable[Mapping[str, tf.Tensor]],
+    ) -> "Model":
+        """Return a model with its ranking stage for a catalogue, whose raw inputs are given."""
+        settings = read_settings(towers.directory)
+        if settings is None:
+            return cls(towers, vectors)
+        table = tf.constant(vectors)
+        stage = load_stage(
+            towers, spec, ids.tolist(), catalogue, lambda index: tf.gather(table, index)
+        )
+        return cls(towers, vectors, stage, min(settings.num_candidates, len(ids)))
+
+    def rankers(self) -> dict[str, Ranker]:
+        """Return the rankers of a model by name: `MODEL`, or `RANKED` and `RETRIEVED`."""
+        retriever = towers_ranker(self.towers, self.vectors)
+        if self.stage is None:
+            return {MODEL: retriever}
+        ranked = two_stage_ranker(self.towers, self.vectors, self.stage, self.num_candidates)
+        return {RANKED: ranked, RETRIEVED: retriever}
+
+    def predict_tasks(self, queries: EvaluationQueries) -> dict[str, Scores]:
+        """Return what the ranking stage predicts for each target of a block, NaN if unknown."""
+        if self.stage is None:
+            return {}
+        stage, found = self.stage, defaultdict(list)
+        embeddings = self.towers.embed_queries(queries.inputs)
+        known = self.towers.transform_queries(queries.inputs)
+        for first, last, part in parts(queries, len(self.vectors)):
+            scores = embeddings[first:last] @ self.vectors.T
+            rows, targets = part.target_rows, np.maximum(part.targets, 0)
+            own = tf.constant(scores[rows, targets])[:, None]
+            if stage.exclude_seen:
+                is_listed = part.listed_history >= 0
+                scores[part.history_rows[is_listed], part.history[is_listed]] = NO_SCORE
+            top_scores, _ = tf.math.top_k(scores, self.num_candidates)
+            recent, length = newest_first(tf.constant(_padded(part, 0, len(part))))
+            retrieved = Retrieved(*(tf.gather(of, rows) for of in (recent, length, top_scores)))
+            candidates = tf.constant(targets[:, None], tf.int32)
+            mine = {name: tf.gather(values[first:last], rows) for name, values in known.items()}
+            for name, of in stage.rank(retrieved, candidates, own, mine).tasks.items():
+                found[name].append(np.where(part.targets >= 0, of[:, 0], np.nan))
+        return {name: np.concatenate(values) for name, values in found.items()}
 
 
 def two_stage_ranker(
     towers: SavedTowers, vectors: Scores, stage: RankingStage, num_candidates: int
 ) -> Ranker:
     """Return a ranker that ranks the retriever's best candidates again."""
-    tensor = tf.TensorSpec([None, None])
-    indices = tf.TensorSpec([None, None], tf.int32)
 
-    @tf.function(input_signature=[tensor, indices, tensor], autograph=False)
-    def order(queries: tf.Tensor, history: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    @tf.function(reduce_retracing=True, autograph=False)
+    def order(
+        queries: tf.Tensor, history: tf.Tensor, scores: tf.Tensor, known: Known
+    ) -> tuple[tf.Tensor, ...]:
         top_scores, top = tf.math.top_k(tf.maximum(scores, NO_SCORE), num_candidates)
-        return stage.order(
+        candidates, _, ranked = stage.order(
             queries,
             history,
             top,
             top_scores,
+            known,
             lambda found: tf.gather(scores, found, batch_dims=1) > NO_SCORE,
-        )[::2]
+        )
+        return candidates, ranked.scores
 
     def rank(queries: EvaluationQueries) -> Ranked:
         embeddings = towers.embed_queries(queries.inputs)
+        known = towers.transform_queries(queries.inputs) if stage.reads_query else {}
         for first, last, part in parts(queries, len(vectors)):
             mine = embeddings[first:last]
-            ranking = TwoStageRanking(order, mine, part, mine @ vectors.T)
+            mine_known = {name: values[first:last] for name, values in known.items()}
+            ranking = TwoStageRanking(order, mine, mine_known, part, mine @ vectors.T)
             if stage.exclude_seen:
                 ranking.exclude(part.history_rows, part.listed_history)
             yield part, ranking
@@ -118,9 +169,14 @@ class TwoStageRanking:
     """
 
     def __init__(
-        self, order: Any, queries: Scores, part: EvaluationQueries, retrieval_scores: Scores
+        self,
+        order: Any,
+        queries: Scores,
+        known: Known,
+        part: EvaluationQueries,
+        retrieval_scores: Scores,
     ) -> None:
-        self._order, self._queries, self._part = order, queries, part
+        self._order, self._queries, self._known, self._part = order, queries, known, part
         self._retrieval_scores = retrieval_scores
         self._ranking: DenseRanking | None = None
 
@@ -145,7 +201,10 @@ class TwoStageRanking:
             for first in range(0, len(scores), _QUERIES_PER_BATCH):
                 rows = slice(first, first + _QUERIES_PER_BATCH)
                 history = _padded(self._part, first, first + _QUERIES_PER_BATCH)
-                candidates, ranked = self._order(self._queries[rows], history, scores[rows])
+                known = {name: values[rows] for name, values in self._known.items()}
+                candidates, ranked = self._order(
+                    *map(tf.constant, (self._queries[rows], history, scores[rows])), known
+                )
                 _put_on_top(scores[rows], candidates.numpy(), ranked.numpy())
             self._ranking = DenseRanking(scores)
         return self._ranking

@@ -40,6 +40,7 @@ class RawTimelines:
         types: Event type of each element of `events`, or None without types `[batch, (events)]`.
         weights: Weight of each element of `events`, flat `[num_events]`.
         times: Epoch seconds of `events`, `[batch, (events)]`; None without timestamps.
+        labels: Other columns of `events` by key, `[batch, (events)]`.
     """
 
     inputs: Mapping[str, tf.Tensor]
@@ -49,18 +50,27 @@ class RawTimelines:
     context: Mapping[str, tf.RaggedTensor]
     types: tf.RaggedTensor | None
     weights: tf.Tensor
+    labels: Mapping[str, tf.RaggedTensor]
     times: tf.RaggedTensor | None = None
 
 
 def read_timelines(
-    files: Sequence[str], spec: FeatureSpec, batch_size: int, weights: EventWeights | None = None
+    files: Sequence[str],
+    spec: FeatureSpec,
+    batch_size: int,
+    weights: EventWeights | None = None,
+    label_types: Mapping[str, tf.DType] | None = None,
 ) -> Iterator[RawTimelines]:
-    """Yield batches of the timelines in `files`, which are GZIP TFRecords of raw Examples."""
-    weights = weights or EventWeights()
+    """Yield batches of the timelines in `files`, which are GZIP TFRecords of raw Examples.
+
+    `label_types` are the types of `RawTimelines.labels`; by default, there are none.
+    """
+    weights, label_types = weights or EventWeights(), label_types or {}
     parsing = {
         spec.query_id: tf.io.RaggedFeature(tf.string),
         spec.candidate_id: tf.io.RaggedFeature(tf.string),
         IS_TARGET_KEY: tf.io.RaggedFeature(tf.int64),
+        **{key: tf.io.RaggedFeature(of) for key, of in label_types.items()},
         **parsing_of_features(spec.query_features),
         **parsing_of_features(spec.context),
         **weight_parsing(weights),
@@ -71,6 +81,7 @@ def read_timelines(
         parsing[EVENT_TYPE_KEY] = tf.io.RaggedFeature(tf.string)
     for parsed in _parsed(files, parsing, batch_size):
         times = parsed.pop(TIMESTAMP_KEY, None)
+        labels = {key: parsed[key] for key in label_types}
         events, is_target = parsed.pop(spec.candidate_id), parsed.pop(IS_TARGET_KEY)
         event_weight = (
             event_weights(parsed, weights) if weights.keys else tf.ones(tf.shape(events.values))
@@ -84,7 +95,9 @@ def read_timelines(
         if spec.columns.event_types:
             known = tf.ragged.boolean_mask(types, is_target == 0)
             inputs[HISTORY_TYPES_KEY] = known.to_tensor("")
-        yield RawTimelines(inputs, targets, events, is_target, context, types, event_weight, times)
+        yield RawTimelines(
+            inputs, targets, events, is_target, context, types, event_weight, labels, times
+        )
 
 
 class RawEvents(NamedTuple):

@@ -45,7 +45,7 @@ class TimelineDataset:
     Args:
         files: GZIP TFRecords of transformed timelines.
         weights: Weights of the events in the loss.
-        hold_back: Rule that leaves out the newest events of timelines, or None.
+        hold_back: Rule that leaves out events of timelines, or None.
         memory_bytes: Maximum size of the timelines in memory; larger data is read from the files in
             each epoch.
 
@@ -183,9 +183,10 @@ class TimelineDataset:
         """Drop the timelines of which all events are held back."""
         if self._hold_back is None:
             return rows
-        parsing = {TIMESTAMP_KEY: tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64)}
-        times = tf.io.parse_example(rows, parsing)[TIMESTAMP_KEY]
-        return tf.boolean_mask(rows, self._hold_back.num_kept(times) > 0)
+        keys = [TIMESTAMP_KEY, self._spec.candidate_id]
+        columns = tf.io.parse_example(rows, parsing_spec(keys, {}))
+        is_kept = self._hold_back.is_kept(*(columns[key] for key in keys))
+        return tf.boolean_mask(rows, tf.reduce_any(is_kept, axis=1))
 
     @tf.autograph.experimental.do_not_convert
     def _is_held_out(self, rows: tf.Tensor) -> tf.Tensor:
@@ -213,9 +214,10 @@ class TimelineDataset:
             parsing |= parsing_spec([TIMESTAMP_KEY], {})
         columns = tf.io.parse_example(rows, parsing)
         if self._hold_back is not None:
-            num_kept = self._hold_back.num_kept(columns.pop(TIMESTAMP_KEY))
+            times = columns.pop(TIMESTAMP_KEY)
+            is_kept = self._hold_back.is_kept(times, columns[spec.candidate_id])
             for name in {*ids[1:], *weights.keys, *types}:
-                columns[name] = first_of_rows(columns[name], num_kept)
+                columns[name] = tf.ragged.boolean_mask(columns[name], is_kept)
         batch = {name: pad_indices(columns[name]) for name in ids}
         batch |= dense_features(columns, spec.query_features)
         events = columns[spec.candidate_id]
@@ -234,9 +236,3 @@ def _usual_share(blocks: tf.data.Dataset) -> float:
     num_timelines = sum(len(rows) for rows in blocks)
     held_out = min(_USUAL_SHARE * num_timelines, _MOST_HELD_OUT)
     return held_out / num_timelines if held_out >= _FEWEST_HELD_OUT else 0.0
-
-
-def first_of_rows(values: tf.RaggedTensor, number: tf.Tensor) -> tf.RaggedTensor:
-    """Return the first `number` `[batch]` values of each row, `[batch, (n)]`."""
-    nth = tf.ragged.range(values.row_lengths())
-    return tf.ragged.boolean_mask(values, nth < number[:, None])

@@ -1,10 +1,49 @@
 """Settings of the section `ranking`; importable without TensorFlow."""
 
+import re
+from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from models.settings import Settings
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+# Outputs of every model with a ranking stage.
+_OUTPUTS = ("candidate_ids", "scores", "retrieval_scores")
+
+
+class TaskConfig(Settings):
+    """A task of the ranker beside the next event: a property of an event with a candidate."""
+
+    loss: Literal["squared_error", "squared_log_error", "binary"] = Field(
+        "squared_error",
+        description="squared_error: predict `events.rating`. squared_log_error: predict it on a "
+        "logarithmic scale, for example a time in seconds. binary: predict the probability of "
+        "`event_type`.",
+    )
+    event_type: str | None = Field(
+        None, description="binary: the value of `events.event_type` to predict, such as purchase."
+    )
+    weight: float = Field(
+        1.0, ge=0, le=100, description="Weight of the loss; the next event has the weight 1."
+    )
+    score_weight: float = Field(
+        0.0,
+        ge=-100,
+        le=100,
+        description="Weight of the prediction in the served scores, where the score of the next "
+        "event has the weight 1. A probability counts as its logit, others as z-scores.",
+    )
+
+    @model_validator(mode="after")
+    def _loss_fits_the_label(self) -> "TaskConfig":
+        if (self.loss == "binary") != (self.event_type is not None):
+            raise ValueError(
+                f"`loss: binary` and `event_type` belong together, got `loss: {self.loss}` and "
+                f"`event_type: {self.event_type}`; set both or neither"
+            )
+        return self
 
 
 class RankingConfig(Settings):
@@ -27,7 +66,8 @@ class RankingConfig(Settings):
         0.1,
         gt=0,
         le=0.5,
-        description="Share of the training events, the newest ones, that the ranker learns from.",
+        description="Share of the training events that the ranker learns from: the newest ones or, "
+        "with a random split, any.",
     )
     max_queries: int = Field(
         20_000, ge=100, description="Maximum number of events that the ranker learns from."
@@ -38,3 +78,20 @@ class RankingConfig(Settings):
         description="Train the retriever twice: without the ranker's events for the ranker, then "
         "with all events for serving. false: serve the first one, which takes half the time.",
     )
+    tasks: Mapping[str, TaskConfig] = Field(
+        default_factory=dict,
+        description="What the ranker predicts of an event with a candidate, by the name of the "
+        "served output, for example `{rating: {loss: squared_error}}` or `{purchase: {loss: "
+        "binary, event_type: purchase}}`.",
+    )
+
+    @field_validator("tasks")
+    @classmethod
+    def _names_are_outputs(cls, tasks: Mapping[str, TaskConfig]) -> Mapping[str, TaskConfig]:
+        for name in tasks:
+            if not _NAME.fullmatch(name) or name in _OUTPUTS:
+                raise ValueError(
+                    "the name of a task must consist of letters, digits and _, start with a "
+                    f"letter, and not be {', '.join(_OUTPUTS)}, got {name!r}"
+                )
+        return tasks

@@ -1,6 +1,6 @@
 """Quality of a ranker on events that it has not learned from, and the importance of features."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import combinations_with_replacement
 from typing import Any
 
@@ -21,7 +21,7 @@ def measure(
     score: Callable[[tf.Tensor], tf.Tensor],
     features: Floats,
     is_candidate: npt.NDArray[np.bool_],
-    names: Sequence[str],
+    columns: Mapping[str, slice],
     rng: np.random.Generator,
 ) -> dict[str, Any]:
     """Return ndcg@10 by the ranker and by the retriever, and the loss without each feature.
@@ -34,7 +34,7 @@ def measure(
         score: The ranker.
         features: Lists of candidates, the right one first `[num_queries, n, num_features]`.
         is_candidate: False for padding `[num_queries, n]`.
-        names: Names of the features.
+        columns: Columns of each feature by its name.
         rng: Generator of the order of shuffled values.
 
     References:
@@ -48,14 +48,14 @@ def measure(
 
     ranked = gains(features)
     importance = {}
-    for number, name in enumerate(names):
+    for name, column in columns.items():
         shuffled = features.copy()
-        shuffled[is_candidate, number] = rng.permutation(features[is_candidate][:, number])
+        shuffled[is_candidate, column] = rng.permutation(features[is_candidate][:, column])
         loss = ranked - gains(shuffled)
         error = float(_DEVIATIONS * loss.std() / np.sqrt(len(loss)))
         mean = float(loss.mean())
         importance[name] = {"value": mean, "low": mean - error, "high": mean + error}
-    retrieved = _gains(features[:, :, names.index("score")], is_candidate)
+    retrieved = _gains(features[:, :, columns["score"].start], is_candidate)
     return {
         "queries": len(features),
         f"ndcg@{_K}": {"ranked": float(ranked.mean()), "retrieved": float(retrieved.mean())},

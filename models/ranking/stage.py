@@ -3,18 +3,14 @@
 Training, evaluation and serving all use this class, so they see the same candidates and features.
 """
 
-import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-import tf_keras
 
-from models.features.preprocessing import SPACE_IN_ID
-from models.features.spec import FeatureSpec
-from models.features.vocabularies import read_vocabulary
+from models.ranking.declared import join
 from models.ranking.features import (
     NUM_RECENT,
     RankingFeatures,
@@ -22,34 +18,26 @@ from models.ranking.features import (
     VectorsAt,
     newest_first,
 )
-from models.ranking.tables import RankingTables, load_arrays, save_arrays
-from models.settings import Settings
+from models.ranking.tables import RankingTables
+from models.ranking.tasks import Task, TaskFeatures
+
+if TYPE_CHECKING:  # it takes a second to import
+    from models.ranking.ranker import Ranker
 
 # The score of a missing candidate.
 NO_SCORE = tf.float32.min
 
-# In a folder of the exported towers that TensorFlow Serving ignores.
-_FOLDER = os.path.join("assets.extra", "ranking")
 # Whether column j of `newest_first` is a newer event than column i.
 _IS_NEWER = np.tri(NUM_RECENT, k=-1, dtype=bool)
-_SETTINGS_FILE, _TABLES_FILE, _RANKER_FILE = "ranking.json", "tables.npz", "ranker.npz"
+# A batch of queries: the transformed ID and features.
+Known: TypeAlias = Mapping[str, tf.Tensor]
 
 
-class StageSettings(Settings):
-    """Settings of a trained ranking stage.
+class Ranked(NamedTuple):
+    """Scores of candidates, and what is predicted for each task, all `[batch, n]`."""
 
-    Attributes:
-        model: `RankingConfig.model`.
-        num_candidates: Number of candidates of the retriever.
-        exclude_seen: Whether the history's candidates are never recommended. If not, they are
-            ranked too, even if the retriever does not find them.
-        features: Names of the features that the ranker was trained with.
-    """
-
-    model: str
-    num_candidates: int
-    exclude_seen: bool
-    features: tuple[str, ...]
+    scores: tf.Tensor
+    tasks: dict[str, tf.Tensor]
 
 
 class RankingStage(tf.Module):
@@ -60,8 +48,11 @@ class RankingStage(tf.Module):
     Args:
         tables: Tables with the same indices.
         vectors_at: Function that returns the vectors of candidates.
-        exclude_seen: See `StageSettings`.
+        exclude_seen: See `models.ranking.saved_stage.StageSettings`.
+        task_features: The features from estimates of tasks; None without tasks.
         ranker: The trained model; None while it is being trained.
+        candidate_vectors: Embeddings of the declared features of the candidates by the ranker
+            `[num_candidates, …]`; None if there are none.
     """
 
     def __init__(
@@ -70,16 +61,31 @@ class RankingStage(tf.Module):
         vectors_at: VectorsAt,
         *,
         exclude_seen: bool,
-        ranker: tf_keras.Model | None = None,
+        task_features: TaskFeatures | None = None,
+        ranker: "Ranker | None" = None,
+        candidate_vectors: npt.NDArray[np.float32] | None = None,
     ) -> None:
         super().__init__()
         self.exclude_seen = exclude_seen
+        self.reads_query = task_features is not None
+        self.tasks: tuple[Task, ...] = ()
+        self._task_features = task_features
+        self._candidate_vectors: list[tf.Variable] = []
         self.features = RankingFeatures(tables, vectors_at, repeats=not exclude_seen)
         self._vectors_at = vectors_at
         if ranker is not None:
             # A Keras model must not be an attribute, because it would be saved with its own calls.
             self._weights = ranker.variables
-            self._score: Callable[[tf.Tensor], tf.Tensor] = lambda features: ranker(features)
+            self._predict: Callable[[tf.Tensor], tuple[tf.Tensor, list[tf.Tensor]]] = (
+                lambda inputs: ranker.predict(inputs)
+            )
+            self.tasks = tuple(ranker.tasks)
+            self._of_queries: Callable[[Known], list[tf.Tensor]] = lambda known: (
+                ranker.of_queries(known) if ranker.of_queries.names else []
+            )
+            self.reads_query |= bool(ranker.of_queries.names)
+            if candidate_vectors is not None:
+                self._candidate_vectors.append(tf.Variable(candidate_vectors, trainable=False))
 
     def candidates(
         self, queries: tf.Tensor, recent: tf.Tensor, found: tf.Tensor, scores: tf.Tensor
@@ -113,9 +119,10 @@ class RankingStage(tf.Module):
         history: tf.Tensor,
         found: tf.Tensor,
         scores: tf.Tensor,
+        known: Known,
         qualifies: Callable[[tf.Tensor], tf.Tensor] | None = None,
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Return candidates, their scores by the retriever and by the ranker, all `[batch, n]`.
+    ) -> tuple[tf.Tensor, tf.Tensor, Ranked]:
+        """Return candidates and their scores by the retriever `[batch, n]` and by the ranker.
 
         Missing candidates have the scores `NO_SCORE`. The order is that of `candidates`.
 
@@ -124,6 +131,7 @@ class RankingStage(tf.Module):
             history: Candidate indices `[batch, events]`, oldest first; negative if unknown.
             found: Candidates of the retriever `[batch, m]`.
             scores: Their scores by the retriever, best first.
+            known: The queries' transformed ID and features; {} if not `reads_query`.
             qualifies: Function that returns a mask of the candidates `[batch, n]` that may be
                 recommended; the retriever's must qualify. Default: all.
         """
@@ -132,72 +140,41 @@ class RankingStage(tf.Module):
         if qualifies is not None and not self.exclude_seen:
             retrieval_scores = tf.where(qualifies(candidates), retrieval_scores, NO_SCORE)
         retrieved = Retrieved(recent, length, scores)
-        return candidates, retrieval_scores, self.rank(retrieved, candidates, retrieval_scores)
+        ranked = self.rank(retrieved, candidates, retrieval_scores, known)
+        return candidates, retrieval_scores, ranked
 
-    def rank(self, retrieved: Retrieved, candidates: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
-        """Return the scores `[batch, n]` of candidates by the ranker.
+    def rank(
+        self, retrieved: Retrieved, candidates: tf.Tensor, scores: tf.Tensor, known: Known
+    ) -> Ranked:
+        """Return the scores of candidates by the ranker.
 
         `scores` `[batch, n]` are those by the retriever; candidates with `NO_SCORE` keep it.
+        `known` is that of `order`.
         """
-        ranked = self._score(self.features(retrieved, candidates, scores))
-        return tf.where(scores > NO_SCORE, ranked, NO_SCORE)
+        features = self.computed(retrieved, candidates, scores, known)
+        declared = [tf.gather(of.read_value(), candidates) for of in self._candidate_vectors]
+        ranked, outputs = self._predict(join(features, declared, self._of_queries(known)))
+        tasks = {}
+        for task, of_task in zip(self.tasks, outputs, strict=True):
+            tasks[task.name] = tf.where(scores > NO_SCORE, task.served(of_task), NO_SCORE)
+            if task.score_weight:
+                ranked += task.score_weight * task.standard(of_task)
+        return Ranked(tf.where(scores > NO_SCORE, ranked, NO_SCORE), tasks)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the computed features."""
+        of_tasks = () if self._task_features is None else self._task_features.names
+        return self.features.names + of_tasks
 
-def save_stage(
-    directory: str, settings: StageSettings, tables: RankingTables, ranker: tf_keras.Model
-) -> None:
-    """Add a ranking stage to exported towers, with tables in the order of the vocabulary."""
-    folder = os.path.join(directory, _FOLDER)
-    tf.io.gfile.makedirs(folder)
-    tables.save(os.path.join(folder, _TABLES_FILE))
-    weights = {f"{number:02d}": of for number, of in enumerate(ranker.get_weights())}
-    save_arrays(os.path.join(folder, _RANKER_FILE), weights)
-    with tf.io.gfile.GFile(os.path.join(folder, _SETTINGS_FILE), "w") as file:
-        file.write(settings.model_dump_json())
+    def computed(
+        self, retrieved: Retrieved, candidates: tf.Tensor, scores: tf.Tensor, known: Known
+    ) -> tf.Tensor:
+        """Return the computed features `[batch, n, len(names)]` of candidates.
 
-
-def read_settings(directory: str) -> StageSettings | None:
-    """Return the settings of the ranking stage of exported towers; None if they have none."""
-    path = os.path.join(directory, _FOLDER, _SETTINGS_FILE)
-    if not tf.io.gfile.exists(path):
-        return None
-    with tf.io.gfile.GFile(path) as file:
-        return StageSettings.model_validate(json.loads(file.read()))
-
-
-def load_stage(
-    directory: str, spec: FeatureSpec, ids: Sequence[bytes], vectors_at: VectorsAt
-) -> RankingStage:
-    """Return the ranking stage of exported towers for a catalogue.
-
-    `ids` are the catalogue's candidate IDs. Those that were not known
-    in training have no counts.
-    """
-    settings = read_settings(directory)
-    if settings is None:
-        raise ValueError(f"{directory} must have a ranking stage, but has no {_SETTINGS_FILE}")
-    # Imported here, because projects without a ranking stage only read its settings.
-    from models.ranking.ranker import make_ranker
-
-    folder = os.path.join(directory, _FOLDER)
-    vocabulary = os.path.join(directory, tf.saved_model.ASSETS_DIRECTORY, spec.candidate_id)
-    tables = RankingTables.load(os.path.join(folder, _TABLES_FILE))
-    tables = tables.reordered(_rows_of(read_vocabulary(vocabulary, counted=True), ids))
-    ranker = make_ranker(settings.model, len(settings.features))
-    weights = load_arrays(os.path.join(folder, _RANKER_FILE))
-    ranker.set_weights([weights[name] for name in sorted(weights)])
-    stage = RankingStage(tables, vectors_at, exclude_seen=settings.exclude_seen, ranker=ranker)
-    if stage.features.names != settings.features:
-        raise ValueError(
-            f"the ranker in {directory} was trained with the features "
-            f"{', '.join(settings.features)}, but this version computes "
-            f"{', '.join(stage.features.names)}; train it again"
-        )
-    return stage
-
-
-def _rows_of(vocabulary: Sequence[bytes], ids: Sequence[bytes]) -> npt.NDArray[np.int64]:
-    """Return the index in the vocabulary of each ID, -1 if it is unknown."""
-    index_of = {name: index for index, name in enumerate(vocabulary)}
-    space = SPACE_IN_ID.encode()
-    return np.array([index_of.get(name.replace(b" ", space), -1) for name in ids], np.int64)
+        The arguments are those of `rank`.
+        """
+        features = self.features(retrieved, candidates, scores)
+        if self._task_features is None:
+            return features
+        return tf.concat([features, *self._task_features(known, candidates)], axis=2)

@@ -42,13 +42,10 @@ class TrainingEvents:
     times: Ints
     offsets: Ints
 
-    def first(self, num_kept: Ints) -> "TrainingEvents":
-        """Return the first `num_kept` `[num_timelines]` events of each timeline."""
-        lengths = np.diff(self.offsets)
-        nth = np.arange(len(self.candidates)) - np.repeat(self.offsets[:-1], lengths)
-        kept = nth < np.repeat(num_kept, lengths)
-        offsets = np.concatenate(([0], np.cumsum(num_kept)))
-        return TrainingEvents(self.candidates[kept], self.times[kept], offsets)
+    def where(self, is_kept: npt.NDArray[np.bool_]) -> "TrainingEvents":
+        """Return the events of a mask `[num_events]`."""
+        offsets = np.concatenate(([0], np.cumsum(is_kept)))[self.offsets]
+        return TrainingEvents(self.candidates[is_kept], self.times[is_kept], offsets)
 
     def newest(self, max_events: int) -> "TrainingEvents":
         """Return the timelines that ended last, with about `max_events` events."""
@@ -59,7 +56,7 @@ class TrainingEvents:
         order = np.argsort(-ends, kind="stable")
         kept = np.zeros(len(lengths), bool)
         kept[order[np.cumsum(lengths[order]) <= max_events]] = True
-        return self.first(np.where(kept, lengths, 0))
+        return self.where(np.repeat(kept, lengths))
 
 
 @dataclass(frozen=True)
@@ -92,8 +89,7 @@ class RankingTables:
     def count(cls, events: TrainingEvents, num_candidates: int) -> "RankingTables":
         """Count training events; candidates outside `0 … num_candidates - 1` are left out."""
         known = (events.candidates >= 0) & (events.candidates < num_candidates)
-        offsets = np.concatenate(([0], np.cumsum(known)))[events.offsets]
-        events = TrainingEvents(events.candidates[known], events.times[known], offsets)
+        events = events.where(known)
         number = len(events.candidates)
         by_time = events.candidates[np.argsort(events.times, kind="stable")]
         counts = np.bincount(by_time, minlength=num_candidates)

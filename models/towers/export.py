@@ -1,19 +1,29 @@
 """The export of the trained towers: a SavedModel whose signatures take raw features."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
 
 import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
 
-from models.features.spec import HISTORY_KEY, HISTORY_TYPES_KEY, FeatureSpec
+from models.features.spec import (
+    HISTORY_KEY,
+    HISTORY_TYPES_KEY,
+    MISSING_INDEX,
+    FeatureConfig,
+    FeatureSpec,
+)
 from models.input.raw_inputs import candidate_inputs, query_inputs, same_batch, to_sparse
 from models.input.transformed_features import dense_features, pad_indices, type_indices
 from models.towers.candidate_and_query import CandidateTower, QueryTower
 
 EMBED_QUERY = "embed_query"
 EMBED_CANDIDATE = "embed_candidate"
+# Only for a ranking stage.
+TRANSFORM_QUERY = "transform_query"
+TRANSFORM_CANDIDATE = "transform_candidate"
 EMBEDDING_KEY = "embedding"
 # In a folder of the SavedModel that TensorFlow Serving ignores.
 MODEL_CONFIG_FILE = os.path.join("assets.extra", "model_config.json")
@@ -22,18 +32,25 @@ WEIGHTS_ATTRIBUTE = "weights"
 # Not "/" or ".", because checkpoints escape them.
 _NAME_SEPARATOR = ":"
 
+# A function of raw inputs, and these inputs.
+Signature: TypeAlias = tuple[Callable[..., dict[str, tf.Tensor]], Mapping[str, tf.TensorSpec]]
+
 
 def export_towers(
     query_tower: QueryTower,
     candidate_tower: CandidateTower,
     transform: tft.TFTransformOutput,
     directory: str,
+    *,
+    ranked: bool = False,
 ) -> None:
     """Write the SavedModel with the signatures `embed_query` and `embed_candidate`.
 
     Both run Transform's graph and then a tower, so that serving computes the same as training.
     `embed_query` takes `models.input.raw_inputs.query_inputs`, and `embed_candidate` takes
-    `candidate_inputs`; both return `[batch, dimension]`.
+    `candidate_inputs`; both return `[batch, dimension]`. With `ranked`, `transform_query` and
+    `transform_candidate` take the same, except the history, and return what the towers read: the
+    index of the ID `[batch, 1]`, -1 if it is missing, and `dense_features`.
     """
     spec, config = query_tower.spec, query_tower.config
     transform_layer = transform.transform_features_layer()
@@ -68,12 +85,35 @@ def export_towers(
         features = dense_features(transformed, spec.candidate_features)
         return {EMBEDDING_KEY: candidate_tower(ids, features)}
 
+    @tf.autograph.experimental.do_not_convert
+    def transform_raw(
+        id_name: str, features: Mapping[str, FeatureConfig], inputs: Mapping[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        raw = {name: to_sparse(values) for name, values in same_batch(inputs).items()}
+        transformed = transform_layer(raw)
+        ids = _first(transformed[id_name], MISSING_INDEX)
+        return {id_name: ids[:, None], **dense_features(transformed, features)}
+
+    more: dict[str, Signature] = {}
+    if ranked:
+        query, candidate = query_inputs(spec), candidate_inputs(spec)
+        query = {name: query[name] for name in (spec.query_id, *spec.query_features)}
+        more = {
+            TRANSFORM_QUERY: (
+                lambda **inputs: transform_raw(spec.query_id, spec.query_features, inputs),
+                query,
+            ),
+            TRANSFORM_CANDIDATE: (
+                lambda **inputs: transform_raw(spec.candidate_id, spec.candidate_features, inputs),
+                candidate,
+            ),
+        }
     # Keras layers must not be attributes: tf.saved_model.save would trace their own calls too,
     # which takes 15 s. Only their variables and Transform's tables and files must be saved.
     # Warm starts read the weights by these names.
     setattr(module, WEIGHTS_ATTRIBUTE, named_weights([candidate_tower, query_tower]))
     module.transform_resources = transform_layer._saved_model_loader_tracked_dict
-    save_towers(module, spec, embed_query, embed_candidate, directory)
+    save_towers(module, spec, embed_query, embed_candidate, directory, more)
     path = os.path.join(directory, MODEL_CONFIG_FILE)
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.gfile.GFile(path, "w") as file:
@@ -86,14 +126,17 @@ def save_towers(
     embed_query: Callable[..., dict[str, tf.Tensor]],
     embed_candidate: Callable[..., dict[str, tf.Tensor]],
     directory: str,
+    more: Mapping[str, Signature] | None = None,
 ) -> None:
-    """Save a module with the signatures `embed_query` and `embed_candidate`."""
+    """Save a module with the signatures `embed_query`, `embed_candidate` and `more`."""
+    functions: dict[str, Signature] = {
+        EMBED_QUERY: (embed_query, query_inputs(spec)),
+        EMBED_CANDIDATE: (embed_candidate, candidate_inputs(spec)),
+        **(more or {}),
+    }
     signatures = {
-        name: tf.function(embed, autograph=False).get_concrete_function(**inputs)
-        for name, embed, inputs in (
-            (EMBED_QUERY, embed_query, query_inputs(spec)),
-            (EMBED_CANDIDATE, embed_candidate, candidate_inputs(spec)),
-        )
+        name: tf.function(function, autograph=False).get_concrete_function(**inputs)
+        for name, (function, inputs) in functions.items()
     }
     tf.saved_model.save(module, directory, signatures=signatures)
 

@@ -12,7 +12,13 @@ from models.errors import ChangedFeaturesError
 from models.features.spec import FeatureSpec
 from models.input.raw_examples import read_candidates
 from models.input.raw_inputs import candidate_inputs, query_inputs
-from models.towers.export import EMBED_CANDIDATE, EMBED_QUERY, EMBEDDING_KEY
+from models.towers.export import (
+    EMBED_CANDIDATE,
+    EMBED_QUERY,
+    EMBEDDING_KEY,
+    TRANSFORM_CANDIDATE,
+    TRANSFORM_QUERY,
+)
 
 _CANDIDATES_PER_BATCH = 4096
 
@@ -62,6 +68,20 @@ class SavedTowers:
         """Embed raw candidates (`catalogue_inputs`) to `[batch, dimension]`."""
         given = {name: inputs[name] for name in candidate_inputs(self._spec)}
         return np.asarray(self.module.signatures[EMBED_CANDIDATE](**given)[EMBEDDING_KEY])
+
+    def transform_queries(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Return the transformed ID and features of raw queries (`export_towers`)."""
+        return self._transformed(TRANSFORM_QUERY, inputs)
+
+    def transform_candidates(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Return the transformed ID and features of raw candidates (`export_towers`)."""
+        return self._transformed(TRANSFORM_CANDIDATE, inputs)
+
+    def _transformed(self, name: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        signature = self.module.signatures[name]
+        _, tensors = signature.structured_input_signature
+        found: dict[str, tf.Tensor] = signature(**{key: inputs[key] for key in tensors})
+        return found
 
     def embed_catalogue(
         self, files: list[str]

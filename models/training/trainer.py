@@ -19,7 +19,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from models.config import LOSS, ModelConfig, TrainingConfig, TuningConfig
 from models.features.spec import EventWeights, FeatureSpec
 from models.features.vocabularies import FeatureSizes, candidate_counts, read_vocabularies
-from models.input.hold_back import HoldBack
+from models.input.hold_back import HoldBack, SplitMethod
 from models.input.timeline_dataset import TimelineDataset
 from models.input.transformed_features import listed_candidates, read_candidate_features
 from models.missing_model import is_missing_model
@@ -60,7 +60,7 @@ class TrainerConfig(Settings):
     exclude_seen: bool = True
     tuning: TuningConfig = TuningConfig()
     ranking: RankingConfig | None = None
-    split_by_time: bool = True
+    split: SplitMethod = "temporal"
     only_listed: bool = False
 
 
@@ -95,14 +95,11 @@ def fit_and_export(fn_args: FnArgs) -> None:
     trained, states = None, []
     if config.ranking is not None:
         # Imported on demand: without a ranker, it would only take time.
-        from models.ranking.training import HeldBackEvents, train_ranking_stage
+        from models.ranking.held_back_events import HeldBackEvents
+        from models.ranking.training import train_ranking_stage
 
         events = HeldBackEvents.read(
-            files,
-            config.spec,
-            config.ranking.held_back_fraction,
-            by_time=config.split_by_time,
-            weights=config.weights,
+            files, config.spec, config.ranking, config.split, config.weights
         )
         number = len(candidate_counts(transform, config.spec))
         counts = np.bincount(events.before.candidates, minlength=number)[:number]
@@ -125,7 +122,8 @@ def fit_and_export(fn_args: FnArgs) -> None:
         states.append(state)
     if config.training.strategy != "multi_worker" or read_task().is_chief:
         towers = model.query_tower, model.candidate_tower
-        export_towers(*towers, transform, fn_args.serving_model_dir)
+        ranked = trained is not None
+        export_towers(*towers, transform, fn_args.serving_model_dir, ranked=ranked)
         if trained is not None:
             trained.save(fn_args.serving_model_dir)
             trained.save_report(fn_args.model_run_dir)

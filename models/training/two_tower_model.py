@@ -61,6 +61,7 @@ class TwoTowerModel(tfrs.Model):
     ) -> None:
         super().__init__()
         self.spec = spec
+        self.sizes = sizes
         self.config = config
         self._training = training
         is_warm = counts > 0 if spec.candidate_features else np.ones(len(counts), bool)
@@ -68,7 +69,9 @@ class TwoTowerModel(tfrs.Model):
         self.candidate_tower = CandidateTower(
             spec, sizes, config, dropout, np.append(is_warm, False)
         )
-        self._features = {name: tf.constant(values) for name, values in candidate_features.items()}
+        self.candidate_features = {
+            name: tf.constant(values) for name, values in candidate_features.items()
+        }
         self.num_candidates = sizes.candidates - 1
         self._mean_loss = tf_keras.metrics.Mean(name="loss")
         warm = np.flatnonzero(is_warm)
@@ -91,14 +94,14 @@ class TwoTowerModel(tfrs.Model):
         )
         self._warm_features = (
             self.candidate_tower.features.shares(
-                {name: tf.gather(values, warm) for name, values in self._features.items()}
+                {name: tf.gather(values, warm) for name, values in self.candidate_features.items()}
             )
             if self.uses_full_softmax
             else {}
         )
-        catalogue = self._features
+        catalogue = self.candidate_features
         if self.uses_full_softmax:
-            catalogue = self.candidate_tower.features.shares(self._features)
+            catalogue = self.candidate_tower.features.shares(self.candidate_features)
         shared = self.candidate_tower if config.share_candidate_ids else None
         self.query_tower = QueryTower(
             spec, sizes, config, dropout, shared, catalogue, np.append(counts > 0, False)
@@ -113,7 +116,9 @@ class TwoTowerModel(tfrs.Model):
 
     def candidates(self, indices: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
         """Embed known candidates by index, `[n]` to `[n, output_dimension]`."""
-        features = {name: tf.gather(values, indices) for name, values in self._features.items()}
+        features = {
+            name: tf.gather(values, indices) for name, values in self.candidate_features.items()
+        }
         return self.candidate_tower(indices, features, seed=seed)
 
     # AutoGraph has nothing to convert here, but would take ten seconds to check that.

@@ -88,8 +88,7 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
             say(f"left out  {line}")
     for warning in summary.warnings:
         say(f"warning   {warning}")
-    if summary.evaluation.get("ranking"):
-        say(f"ranking   {_ranking_line(summary.evaluation)}")
+    _say_ranking(summary.evaluation)
     if summary.spans:
         say(f"spans     {_spans_line(summary)}")
     for finding in drift_lines(summary):
@@ -172,6 +171,18 @@ def drift_lines(summary: "RunSummary") -> list[str]:
     return exceeded or [f"none since span {reference}"]
 
 
+def _say_ranking(report: Mapping[str, Any]) -> None:
+    if not report.get("ranking"):
+        return
+    say(f"ranking   {_ranking_line(report)}")
+    for name, task in report["ranking"].get("tasks", {}).items():
+        metric = "auc" if task["loss"] == "binary" else "rmse"
+        values = ", ".join(
+            f"{ranker} {_number(found[metric])}" for ranker, found in task["metrics"].items()
+        )
+        say(f"task      {name}: {metric} over {task['num_events']:,} events: {values}")
+
+
 def _ranking_line(report: Mapping[str, Any]) -> str:
     ranking = report["ranking"]
     comparison = ranking["comparison"]
@@ -180,7 +191,10 @@ def _ranking_line(report: Mapping[str, Any]) -> str:
     interval = f"{report['confidence']:.0%} interval {low} to {high}"
     if ranking["served"]:
         return f"served: {found}, {interval}"
-    return f"not served, the retriever alone is: {found}, {interval}, which must be above 0"
+    instead = "the retriever alone is"
+    if ranking.get("tasks"):
+        instead = "its tasks are, in the order of the retriever"
+    return f"not served, {instead}: {found}, {interval}, which must be above 0"
 
 
 def _tuning_line(summary: "RunSummary") -> str:
@@ -245,8 +259,7 @@ def show_evaluation(report: Mapping[str, Any]) -> None:
     if report["cold"]["targets"]:
         targets, hits = (_number(report["cold"][name]) for name in ("targets", "hits"))
         say(f"cold      share of cold candidates in the hits {hits}, in the events {targets}")
-    if report.get("ranking"):
-        say(f"ranking   {_ranking_line(report)}")
+    _say_ranking(report)
     gate = report["gate"]
     say(f"The gate would {'bless' if gate['blessed'] else 'refuse'} the model:")
     for check in gate["checks"]:

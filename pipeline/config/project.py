@@ -245,19 +245,24 @@ class PipelineConfig(Settings):
             )
         needs = {
             "`events.timestamp`": self.events.timestamp is not None,
-            "`split.method` temporal or leave_last_out": self.split.method != "random",
-            "`training.objective: next_candidate`": self.training.objective == "next_candidate",
             "`training.strategy` none or mirrored": self.training.strategy != "multi_worker",
             # A warm start may have seen the events that the first retriever must not see.
             "`ranking.refit_retriever` or `training.warm_start: false`": (
                 self.ranking.refit_retriever or not self.training.warm_start
             ),
         }
+        for name, task in self.ranking.tasks.items():
+            column = "rating" if task.event_type is None else "event_type"
+            if getattr(self.events, column) is None:
+                raise ValueError(
+                    f"`ranking.tasks.{name}` with `loss: {task.loss}` needs `events.{column}`; set "
+                    "it, or remove the task"
+                )
         missing = [need for need, is_met in needs.items() if not is_met]
         if missing:
             raise ValueError(
-                "`ranking.enabled` needs a retriever that has not seen the newest events, which "
-                f"the ranker learns from: set {' and '.join(missing)}, or `ranking.enabled: false`"
+                "`ranking.enabled` needs a retriever that has not seen the events that the ranker "
+                f"learns from: set {' and '.join(missing)}, or `ranking.enabled: false`"
             )
 
     def _check_tuning_metric(self) -> None:
@@ -285,6 +290,12 @@ class PipelineConfig(Settings):
         kind, _, k = self.evaluation.baseline_metric.removeprefix("query_").partition("@")
         kind = {"precision": "hit_rate", "map": "mrr"}.get(kind, kind)
         return f"{kind}@{k}"
+
+    @property
+    def needs_query_vocabulary(self) -> bool:
+        """True if the model knows query IDs."""
+        has_tasks = self.ranking.enabled and bool(self.ranking.tasks)
+        return self.model.query_id_embedding or has_tasks
 
     @property
     def columns(self) -> ColumnsConfig:

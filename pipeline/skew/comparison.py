@@ -71,7 +71,7 @@ def compare_requests(config: PipelineConfig, requests: Path) -> SkewReport:
         EvaluationError: There is no such run, or its artifacts no longer exist.
         RequestLogError: The file is not a request log, or contains no query.
     """
-    has_query_ids = config.model.query_id_embedding
+    has_query_ids = config.needs_query_vocabulary
     needed = {**_NEEDED, **({_TRANSFORM: "transform_graph"} if has_query_ids else {})}
     outputs = newest_run_outputs(config, needed)
     uri = outputs["StatisticsGen"]

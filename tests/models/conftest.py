@@ -251,8 +251,10 @@ def raw_queries(rows: list[dict[str, Any]]) -> dict[str, tf.Tensor]:
     }
 
 
-def export_model(model: TwoTowerModel, transform: tft.TFTransformOutput, directory: str) -> None:
-    export_towers(model.query_tower, model.candidate_tower, transform, directory)
+def export_model(
+    model: TwoTowerModel, transform: tft.TFTransformOutput, directory: str, **options: Any
+) -> None:
+    export_towers(model.query_tower, model.candidate_tower, transform, directory, **options)
 
 
 @pytest.fixture

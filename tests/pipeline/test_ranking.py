@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
@@ -23,25 +24,51 @@ SETTINGS: dict[str, Any] = {
     "model": {"history_encoder": "mean"},
     "training": {"objective": "next_candidate", "history_dropout": 0.0, "epochs": 3},
     "evaluation": {"baseline_metric": "hit_rate@1"},
-    "ranking": {"enabled": True, "num_candidates": 25, "epochs": 20},
+    "ranking": {
+        "enabled": True,
+        "num_candidates": 25,
+        "epochs": 20,
+        "tasks": {
+            "rating": {"loss": "squared_error"},
+            "buy": {"loss": "binary", "event_type": "buy", "score_weight": 0.01},
+        },
+    },
+    "events": {"rating": "stars", "event_type": "kind"},
 }
+_LABELS = """
+feature { name: "rating" type: FLOAT not_in_environment: "CATALOGUE" }
+feature { name: "event_type" type: BYTES not_in_environment: "CATALOGUE" }
+"""
 
 
 @pytest.fixture(scope="module")
 def walks(tmp_path_factory: pytest.TempPathFactory, two_tower: Command) -> tuple[Path, Any]:
-    """A run on users who take the items of their club one after the other."""
+    """A run on users who take the items of their club one after the other.
+
+    Every third user gives three stars more, every fifth item gets one more and is bought.
+    """
     folder = tmp_path_factory.mktemp("walks")
     config = write_two_clubs(folder, **SETTINGS)
+    with (folder / "schema" / "clubs" / "schema.pbtxt").open("a") as schema:
+        schema.write(_LABELS)
     chance = random.Random(3)
-    events = ["user,item,time"]
+    events = ["user,item,time,stars,kind"]
+
+    def labels(user: int, item: int) -> str:
+        stars = 1 + 3 * (user % 3 == 0) + (item % 5 == 0)
+        return f"{stars},{'buy' if item % 5 == 0 else 'view'}"
+
     for user in range(240):
         start = chance.randrange(30)
         for step in range(14):
             item = (start + step) % 30 + 30 * (user % 2)
-            events.append(f"user {user},item é{item},{1_000_000_000 + user + 1000 * step}")
+            time = 1_000_000_000 + user + 1000 * step
+            events.append(f"user {user},item é{item},{time},{labels(user, item)}")
     # Users without a history when the events that the ranker learns from begin.
     for user in range(240, 270):
-        events += [f"user {user},item é{i},{1_000_011_500 + 100 * i}" for i in range(3)]
+        for item in range(3):
+            time = 1_000_011_500 + 100 * item
+            events.append(f"user {user},item é{item},{time},{labels(user, item)}")
     (folder / "events.csv").write_text("\n".join(events) + "\n", encoding="utf-8")
     return config, run_to_summary(two_tower, config)
 
@@ -50,16 +77,24 @@ def served(summary: Any) -> Any:
     return tf.saved_model.load(f"{summary['serving_dir']}/{summary['pushed_version']}").signatures
 
 
+def report_of(config: Path, output: str, name: str) -> Any:
+    """Return the content of the only file with this name in an output."""
+    [path] = (config.parent.parent / "runs" / "clubs" / "artifacts").glob(f"*/{output}/*/{name}")
+    return json.loads(path.read_text())
+
+
 def test_the_ranked_list_is_served_if_it_is_better(walks: tuple[Path, Any]):
     config, summary = walks
     metrics = summary["metrics"]
-    assert metrics["model"]["hit_rate@1"] > 0.9 > metrics["retrieved"]["hit_rate@1"]
-    folder = config.parent.parent / "runs" / "clubs" / "artifacts" / "Trainer" / "model_run"
-    [report] = [json.loads(path.read_text()) for path in folder.rglob("ranking.json")]
+    assert metrics["model"]["hit_rate@1"] > 0.8 > 0.3 > metrics["retrieved"]["hit_rate@1"]
+    report = report_of(config, "model_run", "ranking.json")
     assert report["queries"] > 100
-    assert next(iter(report["measured"]["importance"])).startswith("rules")
+    importance = report["measured"]["importance"]
+    assert next(iter(importance)).startswith("rules")
+    assert {"club", "price"} < importance.keys()
+    folder = config.parent.parent / "runs" / "clubs" / "artifacts" / "Trainer" / "model_run"
     [table] = folder.rglob("feature_importance.parquet")
-    assert pq.read_table(table)["feature"].to_pylist() == [*report["measured"]["importance"]]
+    assert pq.read_table(table)["feature"].to_pylist() == [*importance]
     [table] = folder.rglob("feature_crosses.parquet")
     crosses = pq.read_table(table).to_pylist()
     assert [f"{row['feature']} × {row['other_feature']}" for row in crosses] == [*report["crosses"]]
@@ -88,8 +123,31 @@ def test_clients_rank_given_candidates(walks: tuple[Path, Any], client_class: An
             best = client.recommend(history=history)
     assert ranked.candidate_ids == given
     assert ranked.scores[1] > ranked.scores[0] > ranked.scores[2]
-    served_scores = dict(zip(best.candidate_ids, best.scores, strict=True))
-    assert ranked.scores[1] == pytest.approx(served_scores["item é10"], rel=1e-4)
+    position = best.candidate_ids.index("item é10")
+    for name in ("scores", "retrieval_scores", "rating", "buy"):
+        given_value, served_value = getattr(ranked, name)[1], getattr(best, name)[position]
+        assert given_value == pytest.approx(served_value, rel=1e-4, abs=1e-6)
+    assert ranked.buy[1] > 0.9
+    assert len(best.rating) == len(best.candidate_ids)
+
+
+def test_tasks_are_predicted_better_than_by_their_baselines(walks: tuple[Path, Any]):
+    config, summary = walks
+    tasks = report_of(config, "evaluation", "evaluation.json")["ranking"]["tasks"]
+    rating = {name: found["rmse"] for name, found in tasks["rating"]["metrics"].items()}
+    # Nothing is known about the users that are new in the held-out events.
+    assert rating["model"] < 0.6 < 1.2 < rating["mean"]
+    assert tasks["buy"]["metrics"]["model"]["auc"] > 0.9
+    history = tf.constant([["item é7", "item é8", "item é9"]] * 2)
+    query = {"user": tf.constant(["user 3", "user 4"]), "club": tf.constant(["red", "blue"])}
+    given = tf.constant([["item é10", "item é11", "no such item"]] * 2)
+    answer = served(summary)["rank"](**query, history=history, candidate_ids=given)
+    generous, other = answer["rating"].numpy()
+    np.testing.assert_allclose(generous[:2] - other[:2], 3.0, atol=1.0)
+    assert generous[2] == other[2] == tf.float32.min
+    buy = answer["buy"].numpy()
+    assert (buy[:, 0] > 0.9).all()
+    assert (buy[:, 1] < 0.1).all()
 
 
 def test_a_refresh_of_the_index_keeps_the_ranking_stage(
@@ -114,9 +172,9 @@ def test_a_refresh_of_the_index_keeps_the_ranking_stage(
     assert scores.min() > tf.float32.min
 
 
-def test_a_random_split_has_no_newest_events_to_learn_from(tmp_path: Path, two_tower: Command):
-    config = write_two_clubs(tmp_path, ranking={"enabled": True})
+def test_a_task_needs_the_column_of_its_labels(tmp_path: Path, two_tower: Command):
+    config = write_two_clubs(tmp_path, ranking={"enabled": True, "tasks": {"rating": {}}})
     done = two_tower("run", "--config", str(config))
     assert done.returncode == 1
-    assert "`ranking.enabled` needs" in done.stderr
-    assert "split.method" in done.stderr
+    assert "`ranking.tasks.rating`" in done.stderr
+    assert "`events.rating`" in done.stderr

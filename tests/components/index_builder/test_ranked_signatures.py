@@ -17,8 +17,8 @@ from components.index_builder.build import build_retrieval_model
 from components.index_builder.config import IndexConfig
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.retrieval_evaluator.evaluation_queries import read_queries
-from components.retrieval_evaluator.two_stage_ranking import RANKED, model_rankers
-from models.input.raw_examples import read_timelines, split_files
+from components.retrieval_evaluator.two_stage_ranking import RANKED, Model
+from models.input.raw_examples import read_candidates, read_timelines, split_files
 from models.towers.saved_towers import SavedTowers
 from tests.builders import DESCRIBED_SPEC, add_ranking_stage
 from tests.components.index_builder.conftest import FIELDS, assert_fields, padded
@@ -29,7 +29,8 @@ RNG = np.random.default_rng(4)
 TIMELINES = [RNG.zipf(1.3, 6).clip(1, 300) - 1 for _ in range(200)]
 COUNTS = Counter(np.concatenate(TIMELINES).tolist())
 # Without the score of the retriever, many candidates would tie.
-WEIGHTS = {"popularity": 1.0, "score": 0.1, "position_1": 2.0}
+WEIGHTS = {"popularity": 1.0, "score": 0.1, "position_1": 2.0, "age": 0.2, "comedy": 0.7}
+AGE = 3.0
 HISTORY = ["item 7", "a b", "unknown", "item 200", "item 7"]
 
 
@@ -37,7 +38,7 @@ class Ranked:
     """A retrieval model with a ranking stage, and the expected answers."""
 
     def __init__(self, folder: Path, towers: Any, embeddings: Any, examples: str, **options: Any):
-        self.exclude_seen = options.pop("exclude_seen")
+        self.exclude_seen, ranked = options.pop("exclude_seen"), options.pop("ranked", True)
         shutil.copytree(towers.directory, folder / "towers")
         self.towers = replace(towers, directory=str(folder / "towers"))
         add_ranking_stage(
@@ -46,6 +47,7 @@ class Ranked:
             WEIGHTS,
             exclude_seen=self.exclude_seen,
             num_candidates=NUM_RANKED,
+            rated=True,
         )
         self.saved = SavedTowers(self.towers.directory, towers.spec)
         self.report = build_retrieval_model(
@@ -58,12 +60,13 @@ class Ranked:
             "identity",
             str(folder / "model"),
             return_fields=FIELDS,
+            ranked=ranked,
         )
         self.module = tf.saved_model.load(str(folder / "model"))
 
     def call(self, signature: str, users: list[str], **lists: list[list[str]]) -> Any:
         inputs = {name: padded(rows) for name, rows in lists.items()}
-        inputs |= {"user": tf.constant(users), "age": tf.fill([len(users)], float("nan"))}
+        inputs |= {"user": tf.constant(users), "age": tf.fill([len(users)], AGE)}
         answer = self.module.signatures[signature](**inputs)
         return {name: values.numpy() for name, values in answer.items()}
 
@@ -71,7 +74,9 @@ class Ranked:
         number = COUNTS[self.towers.ids.index(name)]
         known = [event for event in history if event in self.towers.ids]
         is_newest = not self.exclude_seen and known[-1:] == [name]
-        return float(np.log1p(number) + 0.1 * retrieval_score + 2.0 * is_newest)
+        genres = self.towers.genres[name]
+        declared = 0.2 * AGE + 0.7 * ("comedy" in genres) / max(len(genres), 1)
+        return float(np.log1p(number) + 0.1 * retrieval_score + 2.0 * is_newest + declared)
 
     def best(
         self,
@@ -81,7 +86,7 @@ class Ranked:
         genres: Sequence[str] = (),
     ) -> list[tuple[str, float]]:
         hidden = [*exclude, *(history if self.exclude_seen else [])]
-        query = self.towers.embed(user, history)
+        query = self.towers.embed(user, history, AGE)
         found = dict(self.towers.best(query, hidden, genres)[:NUM_RANKED])
         allowed = dict(self.towers.best(query, hidden, genres))
         if not self.exclude_seen:
@@ -131,11 +136,35 @@ def test_the_best_candidates_and_the_history_are_ranked(ranked: Ranked):
 
 def test_retrieval_scores_are_those_of_the_retriever(ranked: Ranked):
     answer = ranked.call("serving_default", ["user 1"], history=[HISTORY])
-    scores = dict(ranked.towers.best(ranked.towers.embed("user 1", HISTORY)))
+    scores = dict(ranked.towers.best(ranked.towers.embed("user 1", HISTORY, AGE)))
     wanted = [scores[name.decode()] for name in answer["candidate_ids"][0]]
     np.testing.assert_allclose(answer["retrieval_scores"][0], wanted, rtol=1e-4, atol=1e-5)
     retrieved = ranked.call("retrieve", ["user 1"], history=[HISTORY])
     assert [name.decode() for name in retrieved["candidate_ids"][0]] == [*scores][:K]
+
+
+def test_tasks_are_predicted_for_returned_and_given_candidates(ranked: Ranked):
+    answer = ranked.call("serving_default", ["user 1"], history=[HISTORY])
+    names = [name.decode() for name in answer["candidate_ids"][0]]
+    wanted = [3.0 + ranked.towers.ids.index(name) / 100 for name in names]
+    np.testing.assert_allclose(answer["rating"][0], wanted, rtol=1e-5)
+    given = [["no such item", *names, ""]]
+    answer = ranked.call("rank", ["user 1"], history=[HISTORY], candidate_ids=given)
+    np.testing.assert_allclose(answer["rating"][0], [LEAST, *wanted, LEAST], rtol=1e-5)
+
+
+def test_tasks_are_predicted_in_the_order_of_the_retriever_if_ranking_does_not_help(
+    make: Callable[..., Ranked],
+):
+    ranked = make(backend="exact", exclude_seen=False, ranked=False)
+    answer = ranked.call("serving_default", ["user 1"], history=[HISTORY])
+    best = ranked.towers.best(ranked.towers.embed("user 1", HISTORY, AGE))[:K]
+    assert_equal(answer, 0, best)
+    wanted = [3.0 + ranked.towers.ids.index(name) / 100 for name, _ in best]
+    np.testing.assert_allclose(answer["rating"][0], wanted, rtol=1e-5)
+    given = [[name for name, _ in best]]
+    answer = ranked.call("rank", ["user 1"], history=[HISTORY], candidate_ids=given)
+    np.testing.assert_allclose(answer["scores"][0], [score for _, score in best], rtol=1e-4)
 
 
 @pytest.mark.parametrize("genres", [[], ["comedy"], ["é noir"], ["opera"]])
@@ -203,7 +232,9 @@ def test_the_index_is_judged_by_the_ranked_list(
 def test_the_evaluation_ranks_what_is_served(ranked: Ranked, many_examples: str):
     ids = np.array([name.encode() for name in ranked.towers.ids], object)
     index_of = {name: index for index, name in enumerate(ids)}
-    rank = model_rankers(ranked.saved, ranked.towers.spec, ids, ranked.towers.vectors)[RANKED]
+    files, spec = split_files(many_examples, "candidates"), ranked.towers.spec
+    catalogue = read_candidates(files, spec, 100)
+    rank = Model.load(ranked.saved, spec, ids, ranked.towers.vectors, catalogue).rankers()[RANKED]
     [block] = read_queries(
         split_files(many_examples, "eval"),
         ranked.towers.spec,

@@ -41,7 +41,7 @@ def towers(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> SavedTowers:
     directory = str(tmp_path_factory.mktemp("export") / "Format-Serving")
-    export_model(model, transformed.output, directory)
+    export_model(model, transformed.output, directory, ranked=True)
     return SavedTowers(directory, raw_spec)
 
 
@@ -96,6 +96,28 @@ def test_raw_candidates_are_embedded_as_the_catalogue_in_memory(
     # The vocabulary's order is that of `ITEMS`: by falling count.
     expected = model.candidates(tf.range(NUM_ITEMS))
     np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_ranking_stage_reads_the_features_that_training_reads(
+    towers: SavedTowers, model: TwoTowerModel, transformed: Any
+):
+    found = towers.transform_queries(raw_queries(QUERIES))
+    for name in ("user", "age", "visits", "country"):
+        missing = NAN if name == "age" else -1
+        trained = [[*row[name], missing][:1] for row in transformed.timelines]
+        np.testing.assert_allclose(found[name], trained, rtol=1e-5)
+    raw = {
+        "item": tf.constant(ITEMS),
+        **{
+            name: tf.constant([[*row.get(name, []), missing][0] for row in CATALOGUE])
+            for name, missing in (("title", ""), ("year", NAN))
+        },
+        "genres": tf.ragged.constant([row.get("genres", []) for row in CATALOGUE]).to_tensor(""),
+    }
+    catalogue = towers.transform_candidates(raw)
+    assert catalogue["item"][:, 0].numpy().tolist() == [*range(NUM_ITEMS)]
+    for name, values in model.candidate_features.items():
+        np.testing.assert_allclose(catalogue[name], values, rtol=1e-5)
 
 
 def test_an_unknown_user_is_answered_from_history_and_features(towers: SavedTowers):
