@@ -16,6 +16,7 @@ NUM_USERS = 50_000
 QUERY_ID, CANDIDATE_ID = "user_id", "item_id"
 DT_FLOAT, DT_STRING = 1, 7
 _NUM_CLUSTERS = 2_000
+_EVENTS = 20
 
 
 def clustered_vectors(count: int, seed: int) -> npt.NDArray[np.float32]:
@@ -65,25 +66,44 @@ def predict_body(model: str = "retrieval", signature: str = "", **changes: Any) 
 
 
 def prepare_export(
-    directory: str, num_candidates: str, backend: str, num_users: str = str(NUM_USERS)
+    directory: str,
+    num_candidates: str,
+    backend: str,
+    num_users: str = str(NUM_USERS),
+    num_ranked: str = "0",
 ) -> Callable[[], None]:
     """Return a function that exports a model (for `measure_call`)."""
-    return lambda: export(directory, int(num_candidates), backend, int(num_users))
+    numbers = int(num_users), int(num_ranked)
+    return lambda: export(directory, int(num_candidates), backend, *numbers)
 
 
 def export(
-    directory: str, num_candidates: int, backend: str, num_users: int, seed: int = 42
+    directory: str,
+    num_candidates: int,
+    backend: str,
+    num_users: int,
+    num_ranked: int = 0,
+    seed: int = 42,
 ) -> None:
-    """Write a SavedModel with the signatures of a real retrieval model."""
+    """Write a SavedModel with the signatures of a real retrieval model.
+
+    With `num_ranked`, a random ranker orders that many candidates. Training timelines consist of
+    successive candidates.
+    """
     import tensorflow as tf
 
-    from components.index_builder.catalogue_files import CatalogueFiles
+    from components.index_builder.catalogue_files import IDS_FILE, CatalogueFiles
     from components.index_builder.export import save_retrieval_model
+    from components.index_builder.ranked_signatures import RankedRetrievalModel
     from components.index_builder.scann_index import ScannIndex, ScannSettings
     from components.index_builder.search_index import ExactIndex
     from components.index_builder.served_signatures import SERVING_DEFAULT, RetrievalModel
-    from models.features.spec import ColumnsConfig, FeatureSpec
+    from models.features.spec import ColumnsConfig, FeaturesConfig, FeatureSpec
     from models.input.raw_inputs import same_batch
+    from models.ranking.features import feature_names
+    from models.ranking.ranker import Ranker
+    from models.ranking.stage import RankingStage
+    from models.ranking.tables import RankingTables, TrainingEvents
     from models.towers.export import EMBEDDING_KEY, save_towers
     from models.towers.saved_towers import SavedTowers
 
@@ -129,17 +149,32 @@ def export(
     with tempfile.TemporaryDirectory() as scratch:
         towers_dir = f"{scratch}/towers"
         save_towers(towers, spec, towers.embed_query, towers.embed_candidate, towers_dir)
-        ids_file = Path(scratch, "ids.txt")
+        ids_file = Path(scratch, IDS_FILE)
         lines = tf.strings.join([tf.io.encode_base64(ids), "\n"]).numpy()
         ids_file.write_bytes(b"".join(lines))
         index: Any = ExactIndex(vectors)
         if backend == "scann":
             # For 100,000 candidates: 316 leaves, 64 searched, 400 rescored; recall@100 >= 0.95.
-            leaves = round(num_candidates**0.5)
-            settings = ScannSettings(leaves, -(-leaves // 5), min(4 * K, num_candidates))
-            index = ScannIndex(vectors, K, settings)
+            leaves, k = round(num_candidates**0.5), max(K, num_ranked)
+            settings = ScannSettings(leaves, -(-leaves // 5), min(4 * k, num_candidates))
+            index = ScannIndex(vectors, k, settings)
         catalogue = CatalogueFiles(str(ids_file), num_candidates, {})
-        model = RetrievalModel(SavedTowers(towers_dir, spec), index, catalogue, spec, K)
+        shared: dict[str, Any] = {
+            "towers": SavedTowers(towers_dir, spec), "index": index, "catalogue": catalogue,
+            "spec": spec, "k": K,
+        }  # fmt: skip
+        if num_ranked:
+            starts = rng.integers(0, num_candidates - _EVENTS, 5 * num_candidates // _EVENTS)
+            nth = rng.permuted(np.tile(range(_EVENTS), (len(starts), 1)), axis=1)
+            events = (starts[:, None] + nth).ravel()
+            offsets = np.arange(0, len(events) + 1, _EVENTS)
+            training = TrainingEvents(events, rng.permutation(len(events)), offsets)
+            tables = RankingTables.count(training, num_candidates)
+            ranker = Ranker("dcn", feature_names(repeats=True), FeaturesConfig(), {})
+            stage = RankingStage(tables, index.vectors_at, exclude_seen=False, ranker=ranker)
+            model: RetrievalModel = RankedRetrievalModel(stage, num_ranked, **shared)
+        else:
+            model = RetrievalModel(**shared)
         query = query_inputs(np.random.default_rng(0), num_candidates)
         warmup = [(SERVING_DEFAULT, {name: tf.constant(rows) for name, rows in query.items()})]
         save_retrieval_model(model, directory, "retrieval", warmup, identity="")
