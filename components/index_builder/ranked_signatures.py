@@ -1,6 +1,7 @@
 """The served signatures of a model with a ranking stage: retrieve, then rank."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -64,9 +65,7 @@ class RankedRetrievalModel(RetrievalModel):
 
     def recommend(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return the best candidates for raw queries (`models.input.raw_inputs.query_inputs`)."""
-        rows = same_batch(inputs)
-        nothing = tf.zeros([tf.shape(rows[HISTORY_KEY])[0], 0], tf.string)
-        return self._ranked_answer(rows, nothing, [])
+        return self._ranked_answer(same_batch(inputs), None, [])
 
     def recommend_excluding(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return the best candidates that are not excluded and pass the filters.
@@ -104,8 +103,7 @@ class RankedRetrievalModel(RetrievalModel):
         given = self._index_of.lookup(rows.pop(CANDIDATE_IDS_KEY))
         # The features need at least one candidate, so an unknown one is added.
         given = tf.pad(given, [[0, 0], [0, 1]], constant_values=-1)
-        nothing = tf.zeros([tf.shape(given)[0], 0], tf.int32)
-        queries, history, _, top_scores, _ = self._find(rows, nothing, [])
+        queries, history, _, top_scores, _ = self._find(rows, None, [])
         candidates = tf.maximum(given, 0)
         scores = tf.linalg.matvec(self._index.vectors_at(candidates), queries)
         scores = tf.where(given >= 0, scores, NO_SCORE)
@@ -127,32 +125,34 @@ class RankedRetrievalModel(RetrievalModel):
         return self._transform_queries(rows) if self._stage.reads_query else {}
 
     def _find(
-        self, rows: dict[str, tf.Tensor], exclude: tf.Tensor, conditions: list[Condition]
-    ) -> tuple[tf.Tensor, ...]:
+        self, rows: dict[str, tf.Tensor], exclude: tf.Tensor | None, conditions: list[Condition]
+    ) -> tuple[Any, ...]:
         """Return query vectors, histories, the retriever's candidates and scores, and exclusions.
 
-        Candidates are indices, also those to exclude `[batch, m]`.
+        Candidates are indices, also the exclusions `[batch, m]`, which are None if there are none.
         """
         queries = self._towers.signatures[EMBED_QUERY](**rows)[EMBEDDING_KEY]
         history = self._index_of.lookup(rows[HISTORY_KEY])
+        excluded = [] if exclude is None else [self._index_of.lookup(exclude)]
         if self._stage.exclude_seen:
-            exclude = tf.concat([exclude, history], axis=1)
-        found = restricted_search(self._index, queries, self._num_ranked, exclude, conditions)
-        return queries, history, *found, exclude
+            excluded.append(history)
+        if not excluded:  # a single request spends its time on the number of operations
+            found = self._index.search(queries, tf.constant(self._num_ranked))
+            return queries, history, *found, None
+        hidden = tf.concat(excluded, axis=1)
+        found = restricted_search(self._index, queries, self._num_ranked, hidden, conditions)
+        return queries, history, *found, hidden
 
     def _ranked_answer(
-        self, rows: dict[str, tf.Tensor], exclude: tf.Tensor, conditions: list[Condition]
+        self, rows: dict[str, tf.Tensor], exclude: tf.Tensor | None, conditions: list[Condition]
     ) -> dict[str, tf.Tensor]:
-        excluded = self._index_of.lookup(exclude)
-        queries, history, found, top_scores, excluded = self._find(rows, excluded, conditions)
-        ascending = sorted_exclusions(excluded)
+        queries, history, found, top_scores, hidden = self._find(rows, exclude, conditions)
+        qualifies = None
+        if hidden is not None:
+            ascending = sorted_exclusions(hidden)
+            qualifies = partial(qualifying, excluded=ascending, conditions=conditions)
         candidates, retrieval_scores, ranked = self._stage.order(
-            queries,
-            history,
-            found,
-            top_scores,
-            self._known(rows),
-            lambda candidates: qualifying(candidates, ascending, conditions),
+            queries, history, found, top_scores, self._known(rows), qualifies
         )
         scores = ranked.scores if self._orders else retrieval_scores
         best, order = tf.math.top_k(scores, self._k)
