@@ -14,6 +14,9 @@ from components.retrieval_evaluator.baselines.interface import (
 from models.ranking.cooccurrence import binary
 from models.truncated_svd import truncated_svd
 
+# Bounds memory: the numbers of the candidates' vectors in the SVD.
+_MAX_CELLS = 64_000_000
+
 
 @dataclass(eq=False)
 class TruncatedSVD:
@@ -23,7 +26,8 @@ class TruncatedSVD:
 
     Attributes:
         popularity: Popularity scores, which break ties.
-        dimension: Number of singular vectors. By default, one for 50 candidates, from 32 to 256.
+        dimension: Number of singular vectors. By default, one for 50 candidates, from 32 to 256;
+            fewer if the catalogue has more than 250,000.
     """
 
     training: InitVar[TrainingEvents]
@@ -34,7 +38,8 @@ class TruncatedSVD:
 
     def __post_init__(self, training: TrainingEvents) -> None:
         size = training.num_candidates
-        dimension = self.dimension or min(256, max(32, size // 50))
+        chosen = max(32, min(256, size // 50, _MAX_CELLS // max(size, 1)))
+        dimension = self.dimension or chosen
         self._vectors = truncated_svd(training.candidates, training.offsets, size, dimension)
 
     def scores(self, histories: Histories) -> LinearScores:

@@ -124,7 +124,7 @@ def newest(log: EventLog, popularity: Scores) -> RankedOverTime:
     return RankedOverTime(log, best_rows(rows, len(popularity)), popularity)
 
 
-def discounts_over_time(log: EventLog | None, popularity: Scores) -> Floats:
+def discounts_over_time(log: EventLog | None, popularity: Scores) -> Scores:
     """Return 1 / log2(1 + rank) of each candidate by its recent events, at each moment.
 
     The weight of an event, and of the arrival of a candidate, halves with each week of its age.
@@ -142,10 +142,10 @@ def discounts_over_time(log: EventLog | None, popularity: Scores) -> Floats:
             arrived = log.arrivals < moment
             present[arrived] += 0.5 ** ((moment - log.arrivals[arrived]) / (_DAYS * _DAY_S))
             activity.append(present)
-    ranks = np.empty((len(activity), size))
+    ranks = np.empty((len(activity), size), np.float32)
     for row, weights in zip(ranks, activity, strict=True):
         row[np.lexsort((-popularity, -weights))] = np.arange(1, size + 1)
-    discounts: Floats = 1.0 / np.log2(1.0 + ranks)
+    discounts: Scores = 1.0 / np.log2(1.0 + ranks)
     return discounts
 
 
