@@ -35,8 +35,7 @@ class EventLog:
     Attributes:
         times: Times in epoch seconds, ascending `[num_events]`.
         candidates: Catalogue index of each event's candidate `[num_events]`.
-        arrivals: Time at which each candidate became available, or of its first event; infinite if
-            it has neither `[num_candidates]`.
+        arrivals: Time of each candidate's first event; infinite if it has none `[num_candidates]`.
         moments: Times at which rankings are computed, ascending `[num_moments]`.
     """
 
@@ -47,16 +46,11 @@ class EventLog:
 
     @classmethod
     def of(
-        cls,
-        num_candidates: int,
-        events: Iterable[tuple[Ints, Ints]],
-        query_times: Ints,
-        available_from: Floats | None = None,
+        cls, num_candidates: int, events: Iterable[tuple[Ints, Ints]], query_times: Ints
     ) -> "EventLog":
         """Sort events, given as parts of times and candidates, and choose the moments.
 
-        As many of the `query_times` are between one moment and the next. `available_from`
-        `[num_candidates]` is NaN if it is unknown.
+        As many of the `query_times` are between one moment and the next.
         """
         times, candidates = (np.concatenate(parts) for parts in zip(*events, strict=True))
         times, candidates = times[candidates >= 0], candidates[candidates >= 0]
@@ -64,8 +58,6 @@ class EventLog:
         times, candidates = times[order], candidates[order]
         arrivals = np.full(num_candidates, np.inf)
         np.minimum.at(arrivals, candidates, times)
-        if available_from is not None:
-            arrivals = np.where(np.isnan(available_from), arrivals, available_from)
         step = max(1, -(-len(query_times) // _MAX_MOMENTS))
         moments = np.unique(np.sort(query_times)[::step])
         return cls(times, candidates, arrivals, moments)
@@ -127,7 +119,7 @@ def newest(log: EventLog, popularity: Scores) -> RankedOverTime:
 def discounts_over_time(log: EventLog | None, popularity: Scores) -> Scores:
     """Return 1 / log2(1 + rank) of each candidate by its recent events, at each moment.
 
-    The weight of an event, and of the arrival of a candidate, halves with each week of its age.
+    The weight of an event halves with each week of its age.
     Without a log, the rank is that by popularity. The result is `[num_moments, num_candidates]`.
     """
     size = len(popularity)
@@ -138,10 +130,8 @@ def discounts_over_time(log: EventLog | None, popularity: Scores) -> Scores:
         for moment in log.moments.tolist():
             recent = log.before(moment, _LONGEST_DAYS)
             weights = 0.5 ** ((moment - log.times[recent]) / (_DAYS * _DAY_S))
-            present = np.bincount(log.candidates[recent], weights, size).astype(np.float64)
-            arrived = log.arrivals < moment
-            present[arrived] += 0.5 ** ((moment - log.arrivals[arrived]) / (_DAYS * _DAY_S))
-            activity.append(present)
+            counts = np.bincount(log.candidates[recent], weights, size)
+            activity.append(counts.astype(np.float64))
     ranks = np.empty((len(activity), size), np.float32)
     for row, weights in zip(ranks, activity, strict=True):
         row[np.lexsort((-popularity, -weights))] = np.arange(1, size + 1)
