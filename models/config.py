@@ -138,6 +138,11 @@ class TrainingConfig(Settings):
         description="Initial embeddings of candidates. svd: vectors of a truncated SVD of the "
         "events, which suits `objective: reconstruct`.",
     )
+    # Measured on MovieLens 100K (random split) on a validation fifth of the training events;
+    # hit_rate@10 / @100 and CPU seconds of the training: .126 / .576 with these values. With
+    # history_dropout .7: .127 / .572 (7.6 s), .120 / .569 (9.6 s) with 30 epochs at a constant
+    # .006, .127 / .563 (5.8 s) with 12 epochs. If seen films are not excluded, hit_rate@10 is .052
+    # with history_dropout .5 and .057 with .7.
     epochs: int = Field(20, ge=1, description="Number of passes over the timelines.")
     batch_size: int = Field(64, ge=1, description="Timelines per training step.")
     optimizer: Literal["adamw", "adam", "adagrad", "sgd"] = Field(
