@@ -110,7 +110,7 @@ def _print_warnings(written: "WrittenConfig") -> None:
     from components.interactions.rows.bad_rows import hints
 
     config = written.config
-    for hint in [*written.draft.hints, *config.events.columns_without_effect]:
+    for hint in [*written.draft.hints, *config.events.columns_without_effect()]:
         note(f"hint: {hint}")
     note_warnings(written.observed)
     observed = written.observed

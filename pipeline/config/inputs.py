@@ -1,6 +1,6 @@
 """Settings of the inputs: events, candidates, queries, and the format of the files."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -128,9 +128,11 @@ class EventsConfig(FilesConfig):
         """The types that the history encoder knows."""
         return tuple(self.types)
 
-    @property
-    def columns_without_effect(self) -> list[str]:
-        """A sentence per column that is validated, but changes no training or evaluation."""
+    def columns_without_effect(self, used: Collection[str] = ()) -> list[str]:
+        """Return a sentence per column that changes no training or evaluation.
+
+        `used` are names of columns that other settings use.
+        """
         uses = {}
         if not self.types:
             uses["event_type"] = "`events.types` to weight events"
@@ -142,7 +144,7 @@ class EventsConfig(FilesConfig):
         return [
             f"`events.{name}: {column}` has no effect on training or evaluation. Set {use}"
             for name, use in uses.items()
-            if (column := getattr(self, name)) is not None
+            if name not in used and (column := getattr(self, name)) is not None
         ]
 
 

@@ -292,6 +292,16 @@ class PipelineConfig(Settings):
         return f"{kind}@{k}"
 
     @property
+    def columns_of_tasks(self) -> set[str]:
+        """The event columns that have the labels of the ranker's tasks."""
+        if not self.ranking.enabled:
+            return set()
+        return {
+            "rating" if task.event_type is None else "event_type"
+            for task in self.ranking.tasks.values()
+        }
+
+    @property
     def needs_query_vocabulary(self) -> bool:
         """True if the model knows query IDs."""
         has_tasks = self.ranking.enabled and bool(self.ranking.tasks)

@@ -57,7 +57,7 @@ def run(
     if not summary.fit:  # The run ended earlier, for a reason that is reported.
         return summary
     events = config.events
-    summary.warnings += events.columns_without_effect
+    summary.warnings += events.columns_without_effect(config.columns_of_tasks)
     if events.min_rating is not None and not summary.num_below_min_rating:
         summary.warnings.append(
             f"`events.min_rating: {events.min_rating:g}` has no effect: no event has a lower value "

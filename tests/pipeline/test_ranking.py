@@ -23,14 +23,15 @@ SETTINGS: dict[str, Any] = {
     # It ignores the order of events, which only the ranker knows then.
     "model": {"history_encoder": "mean"},
     "training": {"objective": "next_candidate", "history_dropout": 0.0, "epochs": 3},
-    "evaluation": {"baseline_metric": "hit_rate@1"},
+    # Sequential rules cannot be beaten here.
+    "evaluation": {"baseline_metric": "hit_rate@1", "min_lift": 0.5},
     "ranking": {
         "enabled": True,
         "num_candidates": 25,
         "epochs": 20,
         "tasks": {
-            "rating": {"loss": "squared_error"},
-            "buy": {"loss": "binary", "event_type": "buy", "score_weight": 0.01},
+            "rating": {"loss": "squared_error", "weight": 0.1},
+            "buy": {"loss": "binary", "event_type": "buy", "weight": 0.1, "score_weight": 0.01},
         },
     },
     "events": {"rating": "stars", "event_type": "kind"},
@@ -86,7 +87,7 @@ def report_of(config: Path, output: str, name: str) -> Any:
 def test_the_ranked_list_is_served_if_it_is_better(walks: tuple[Path, Any]):
     config, summary = walks
     metrics = summary["metrics"]
-    assert metrics["model"]["hit_rate@1"] > 0.8 > 0.3 > metrics["retrieved"]["hit_rate@1"]
+    assert metrics["model"]["hit_rate@1"] > 0.7 > 0.3 > metrics["retrieved"]["hit_rate@1"]
     report = report_of(config, "model_run", "ranking.json")
     assert report["queries"] > 100
     importance = report["measured"]["importance"]

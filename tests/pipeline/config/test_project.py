@@ -204,7 +204,7 @@ def test_declared_columns_without_effect_are_named(
     tmp_path: Path, events: dict[str, Any], without_effect: list[str]
 ) -> None:
     config = load(write(tmp_path, {"events": EVENTS | events}))
-    found = config.events.columns_without_effect
+    found = config.events.columns_without_effect()
     assert [text.split(":")[0] for text in found] == [f"`events.{name}" for name in without_effect]
 
 

@@ -125,7 +125,7 @@ def test_names_declared_columns_that_have_no_effect_yet(tmp_path: Path) -> None:
     assert config.events.min_rating == 1
     assert config.events.rating_weights == {"1": 1}
     assert config.events.types == {"no": 1, "view": 1, "1e3": 1}
-    assert config.events.columns_without_effect == []
+    assert config.events.columns_without_effect() == []
 
 
 @pytest.mark.parametrize(("num_sessions", "ranked"), [(9, False), (10_000, True)])
