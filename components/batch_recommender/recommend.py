@@ -28,7 +28,8 @@ from models.input.raw_examples import split_files
 from models.input.raw_inputs import query_inputs
 
 # The plan of the output, and its counts once it is complete. It marks a folder as our output.
-REPORT_FILE = "batch.json"
+# Readers of a folder of Parquet files skip names with an underscore.
+REPORT_FILE = "_batch.json"
 _PREFIX, _SUFFIX = "recommendations-", ".parquet"
 
 
@@ -64,7 +65,7 @@ def recommend_to_files(
         requested: The queries to answer; by default all that have events.
 
     Returns:
-        The content of `batch.json`.
+        The content of `_batch.json`.
 
     Raises:
         BatchError: The model cannot answer the request, or the output has other files.
