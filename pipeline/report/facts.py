@@ -204,7 +204,9 @@ def _changes(config: PipelineConfig, record: RunRecord, store: MetadataStore) ->
     before = [
         found
         for found in RunHistory(store, config.name).records()
-        if found.started_s < record.started_s
+        # The store has the time of the first component, which is not exactly that of the record.
+        if found.run_id != record.run_id
+        and found.started_s < record.started_s
         and (found.command, bool(found.configuration)) == (record.command, True)
     ]
     if not before or not record.configuration:

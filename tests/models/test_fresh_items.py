@@ -16,8 +16,9 @@ from models.features.vocabularies import FeatureSizes
 from models.input.hold_back import HoldBack
 from models.input.timeline_dataset import TimelineDataset
 from models.ranking.config import RankingConfig
+from models.ranking.held_back_events import HeldBackEvents
 from models.ranking.stage import RankingStage
-from models.ranking.training import HeldBackEvents, train_ranking_stage
+from models.ranking.training import train_ranking_stage
 from models.training.holdout_ranks import embed_histories
 from models.training.trainer import fit
 from models.training.two_tower_model import TwoTowerModel
@@ -140,20 +141,27 @@ def test_cold_articles_are_found_by_their_features(tmp_path: Path, loss: str):
 def test_the_ranker_does_not_bury_cold_articles(tmp_path: Path):
     news = News.generate()
     files = write(news, tmp_path)
-    held_back = HeldBackEvents.read(files, SPEC, 0.2, by_time=True)
+    config = RankingConfig(num_candidates=100, held_back_fraction=0.2)
+    held_back = HeldBackEvents.read(files, SPEC, config, "temporal")
     first = fit_towers(news, files, tmp_path / "first", "full_softmax", held_back.rule)
     every = np.ones(NUM_ARTICLES, bool)
-    config = RankingConfig(num_candidates=100)
     trained = train_ranking_stage(first.model, held_back, every, config, exclude_seen=False, seed=1)
     served = fit_towers(news, files, tmp_path / "second", "full_softmax")
     queries, found, scores = served.find()
     vectors = served.model.candidates(tf.range(NUM_ARTICLES))
+    ranker = trained.ranker
     stage = RankingStage(
-        trained.tables, lambda at: tf.gather(vectors, at), exclude_seen=False, ranker=trained.ranker
+        trained.tables,
+        lambda at: tf.gather(vectors, at),
+        exclude_seen=False,
+        ranker=ranker,
+        candidate_vectors=np.concatenate(
+            ranker.of_candidates(served.model.candidate_features), axis=1
+        ),
     )
     history = tf_keras.utils.pad_sequences(served.histories, padding="post", value=-1)
-    candidates, _, ranked = stage.order(queries, tf.constant(history), found, scores)
-    order = np.argsort(-ranked.numpy(), axis=1)[:, :RANKED_K]
+    candidates, _, ranked = stage.order(queries, tf.constant(history), found, scores, {})
+    order = np.argsort(-ranked.scores.numpy(), axis=1)[:, :RANKED_K]
     cold, warm = served.hit_rates(np.take_along_axis(candidates.numpy(), order, axis=1))
     # With cold articles as negatives of the retriever, it was .07 and .55.
     assert cold > 0.5 * warm > 0.15

@@ -98,7 +98,7 @@ def test_a_refresh_reads_columns_that_only_answers_contain(
     config = ingestion.config("events.csv", timestamp=None, features=features, candidates="now.csv")
     examples = ingestion.run(config, TINY, fitted=fitted).examples("candidates")
     found = {example["c"][0]: (example["title"], example["price"]) for example in examples}
-    assert found == {"a": (["Café, 2nd"], [9.5]), "b": ([], []), "event-only": ([], [])}
+    assert found == {"a": (["Café, 2nd"], [9.5]), "b": ([], [])}
 
 
 def test_bad_rows_and_missing_files_are_errors_that_leave_nothing(

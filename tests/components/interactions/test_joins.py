@@ -74,7 +74,8 @@ def test_rows_that_become_one_id_follow_the_rule_for_repeated_rows(ingestion: An
 def test_a_smaller_share_is_a_warning_with_an_example(ingestion: Any) -> None:
     events = [("u", f"c{i}") for i in range(8)] + [("u", "C8"), ("u", "gone")]
     _write(ingestion, events, [f"c{i}" for i in range(9)], ["u"])
-    run = {"candidates": "items.csv", "max_unmatched_ids": 0.5}
+    # `only_listed` has a warning of its own.
+    run = {"candidates": "items.csv", "max_unmatched_ids": 0.5, "only_listed": False}
     (warning,) = ingestion("events.csv", **run).report["warnings"]
     assert "20% of 10 events and 20% of their 10 candidate IDs have no row" in warning
     assert "an event has 'C8' and the file has 'c8'" in warning

@@ -110,8 +110,9 @@ def test_a_ranking_stage_reads_the_features_that_training_reads(
         "item": tf.constant(ITEMS),
         **{
             name: tf.constant([[*row.get(name, []), missing][0] for row in CATALOGUE])
-            for name, missing in (("title", ""), ("year", NAN))
+            for name, missing in (("title", ""), ("year", NAN), ("section", ""))
         },
+        "cover": tf.constant([row.get("cover") or [NAN] * 3 for row in CATALOGUE]),
         "genres": tf.ragged.constant([row.get("genres", []) for row in CATALOGUE]).to_tensor(""),
     }
     catalogue = towers.transform_candidates(raw)

@@ -66,7 +66,7 @@ def test_contradicting_catalogue_rows_are_bad_rows(ingestion: Any):
     ]
     found = ingestion("events.csv", bad_rows="reject", **files)
     titles = {e["c"][0]: e["title"] for e in found.examples("candidates")}
-    assert titles == {"a": ["A"], "b": ["B"], "c": []}
+    assert titles == {"a": ["A"], "b": ["B"]}
     assert {e["q"][0]: e["age"] for e in found.examples("train")} == {"u": [1], "v": [], "w": []}
     assert found.report["repeated_candidate_rows"] == 1
     assert [row["file"] for row in found.rejected()] == ["users.csv", "users.csv", "films.csv"]

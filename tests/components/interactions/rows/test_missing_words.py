@@ -27,7 +27,9 @@ def shop(ingestion: Any) -> Any:
 
 @pytest.mark.parametrize("sizing", [Sizing(), Sizing(block_bytes=32, bucket_bytes=32)])
 def test_words_for_missing_values_are_named_with_their_setting(shop: Any, sizing: Sizing) -> None:
-    found = shop("events.csv", candidates="items.csv", features=FEATURES, sizing=sizing)
+    found = shop(
+        "events.csv", candidates="items.csv", features=FEATURES, sizing=sizing, only_listed=False
+    )
     warnings = [text for text in found.report["warnings"] if text.startswith("column")]
     assert [text.partition(" has ")[0] for text in warnings] == [
         "column 'brand' of `candidates.file`",
