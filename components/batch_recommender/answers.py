@@ -42,7 +42,7 @@ _ROWS_PER_GROUP = 1 << 17
 
 
 class Request(Settings):
-    """What to ask the model for each query.
+    """Options of the requests to the model, the same for each query.
 
     Attributes:
         index_k: The setting `index.k`, which `k` must not exceed.

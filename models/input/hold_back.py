@@ -65,7 +65,7 @@ class HoldBack:
             nth = tf.ragged.range(lengths).values
             kept = tf.gather(lengths - tf.cast(held_back, tf.int64), times.value_rowids())
             return times.with_values(nth < kept)
-        # Timelines have no ID here, so the sum of their candidates stands for it.
+        # Timelines have no ID here, so the sum of their candidates is used.
         timeline = tf.gather(tf.reduce_sum(candidates, axis=1), candidates.value_rowids())
         numbers = [tf.strings.as_string(of) for of in (candidates.values, timeline)]
         keys = tf.strings.join(numbers, " ")

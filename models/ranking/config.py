@@ -14,7 +14,7 @@ _OUTPUTS = ("candidate_ids", "scores", "retrieval_scores")
 
 
 class TaskConfig(Settings):
-    """A task of the ranker beside the next event: a property of an event with a candidate."""
+    """A task of the ranker besides the next event: a property of an event with a candidate."""
 
     loss: Literal["squared_error", "squared_log_error", "binary"] = Field(
         "squared_error",

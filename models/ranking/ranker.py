@@ -65,7 +65,7 @@ class Ranker(tf_keras.layers.Layer):
         names: Names of the computed features.
         declared: The declared features.
         sizes: The sizes of the tables of those to embed; 0 for numbers.
-        tasks: The tasks beside the next event, whose estimates are computed features.
+        tasks: The tasks besides the next event, whose estimates are computed features.
     """
 
     def __init__(
