@@ -173,6 +173,13 @@ class TrainingConfig(Settings):
         description="Share of the history's events hidden in training. reconstruct needs more "
         "than 0.",
     )
+    timeline_weight_exponent: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="reconstruct: a timeline of n events has the weight n ** exponent in the loss. "
+        "With 1, all events count the same; with less, long timelines count less.",
+    )
     shuffle_history: bool = Field(
         False, description="next_candidate: shuffle the events of a timeline in every epoch."
     )

@@ -164,10 +164,17 @@ class TwoTowerModel(tfrs.Model):
         return tf.math.count_nonzero(inputs[self.spec.candidate_id] >= 0, dtype=tf.float32)
 
     def _total_weight(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        if EVENT_WEIGHT_KEY not in inputs:
-            return self._num_events(inputs)
-        present = inputs[self.spec.candidate_id] >= 0
-        return tf.reduce_sum(tf.where(present, inputs[EVENT_WEIGHT_KEY], 0.0))
+        return tf.reduce_sum(self._event_weights(inputs))
+
+    def _event_weights(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Return the weight of each event in the loss, `[batch, events]`; padding has 0."""
+        present = tf.cast(inputs[self.spec.candidate_id] >= 0, tf.float32)
+        weights = present * inputs.get(EVENT_WEIGHT_KEY, 1.0)
+        exponent = self._training.timeline_weight_exponent
+        if self._training.objective == "reconstruct" and exponent < 1:
+            num_events = tf.reduce_sum(present, axis=1, keepdims=True)
+            weights *= tf.pow(tf.maximum(num_events, 1.0), exponent - 1.0)
+        return weights
 
     def compute_loss(
         self, inputs: Mapping[str, tf.Tensor], training: bool = False, seed: tf.Tensor | None = None
@@ -180,7 +187,7 @@ class TwoTowerModel(tfrs.Model):
         seed = seed if training else None
         row_seed = None if seed is None else seed_per_replica(seed)
         history = inputs[self.spec.candidate_id]
-        weight = inputs.get(EVENT_WEIGHT_KEY, tf.ones_like(history, tf.float32))
+        weight = self._event_weights(inputs)
         if row_seed is not None and self._training.shuffle_history:
             names = [name for name in (HISTORY_TYPES_KEY, *self.spec.context) if name in inputs]
             columns = history, weight, *(inputs[name] for name in names)

@@ -24,6 +24,7 @@ def init(
     timestamp_unit: str | None = None,
     rating: str | None = None,
     event_type: str | None = None,
+    preset: str | None = None,
     output: Annotated[Path | None, typer.Option(show_default="configs/NAME.yaml")] = None,
     force: bool = False,
 ) -> None:
@@ -42,6 +43,8 @@ def init(
         timestamp_unit (UNIT): Value of `events.timestamp_unit`, if it cannot be detected.
         rating (COLUMN): Column of the rating, or of another value of an event such as dwell time.
         event_type (COLUMN): Column of the event type, such as view or purchase.
+        preset (PRESET): Kind of the data, instead of what its statistics say: sessions, ratings,
+            purchases or news.
         output (FILE): Configuration file to write, which ends in .yaml.
         force: Replace files that exist.
     """
@@ -57,7 +60,9 @@ def init(
         event_type=event_type,
     )
     given = {role: pattern for role, pattern in files.items() if pattern is not None}
-    written = write_config(given, columns, output, timestamp_unit=timestamp_unit, force=force)
+    written = write_config(
+        given, columns, output, timestamp_unit=timestamp_unit, preset=preset, force=force
+    )
     _print_columns(written)
     _print_warnings(written)
     say(f"wrote {written.file}")
@@ -91,6 +96,10 @@ def _print_columns(written: "WrittenConfig") -> None:
         becomes = "[dim]left out[/]"
         if drafted.feature is not None:
             becomes = f"{drafted.side} feature, {drafted.feature.kind}"
+            if drafted.feature.dimension:
+                becomes += f" of {drafted.feature.dimension} numbers"
+            if drafted.feature.path_separator:
+                becomes += f" separated by {escape(repr(drafted.feature.path_separator))}"
             if drafted.feature.list_format:
                 becomes += f" in {drafted.feature.list_format} lists"
             elif drafted.feature.separator:

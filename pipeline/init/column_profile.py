@@ -35,6 +35,7 @@ class ColumnProfile:
     numbers: pl.Series = field(default_factory=lambda: pl.Series(dtype=pl.Float64))
     number_format: str | None = None  # of numbers that are text; None if they are plain
     list_format: str | None = None  # of lists that are text
+    list_length: int | None = None  # if all lists have the same length and no missing item
     problem: str = ""  # a reason why the values cannot be used
 
     @property
@@ -49,13 +50,19 @@ def profile(column: pl.Series) -> ColumnProfile:
     is_list = isinstance(dtype, pl.List | pl.Array)
     items = column.drop_nulls()
     num_present = items.len()
+    length = None
     if is_list:
-        items = items.explode().drop_nulls()
+        as_lists = items if dtype == pl.List else items.arr.to_list()
+        lengths = as_lists.list.len().unique()
+        items = items.explode()
+        if len(lengths) == 1 and not items.null_count():
+            length = int(lengths[0])
+        items = items.drop_nulls()
     if items.dtype.is_nested() or items.dtype in (pl.Binary, pl.Object):
         return ColumnProfile(column.name, "other", num_present, items)
     values = items.cast(pl.String)
     if is_list:
-        return ColumnProfile(column.name, "list", num_present, values)
+        return ColumnProfile(column.name, "list", num_present, values, list_length=length)
     values = values.filter(values != "")
     if dtype.is_numeric():
         numbers = values.cast(pl.Float64)

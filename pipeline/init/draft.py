@@ -13,8 +13,9 @@ from components.interactions.spans.pattern import query_of
 from models.features.spec import ColumnsConfig, FeatureConfig
 from pipeline.errors import InitError, did_you_mean
 from pipeline.init.column_profile import likely_time_column, profile
-from pipeline.init.feature_kinds import decide_kind, safe_feature_name
+from pipeline.init.feature_kinds import decide_context, decide_kind, safe_feature_name
 from pipeline.init.format_detection import FoundTimes, find_times
+from pipeline.init.recipes import Choice, EventStatistics, choices, facts
 
 # Enough to choose the kinds of features; ingestion reads all rows.
 _SAMPLE_ROWS = 500_000
@@ -63,19 +64,10 @@ class SourceSample:
 
 
 @dataclass(frozen=True)
-class EventStatistics:
-    """Statistics of the events; `repeat_share` is the share that repeat a candidate of a query."""
-
-    num_events: int
-    num_queries: int
-    repeat_share: float
-
-
-@dataclass(frozen=True)
 class DraftedColumn:
     """The feature that a column of the queries or candidates becomes, with the reason."""
 
-    side: str  # query or candidate
+    side: str  # query, candidate or context
     column: str
     name: str  # of the feature
     feature: FeatureConfig | None  # None if the column is left out
@@ -91,19 +83,23 @@ class Draft:
     times: FoundTimes | None  # None without a time column
     rating_format: str | None
     drafted: list[DraftedColumn]
-    statistics: EventStatistics
+    choices: list[Choice]
     hints: list[str]
 
 
 def make_draft(
-    files: Mapping[str, str], columns: ColumnsConfig, timestamp_unit: str | None = None
+    files: Mapping[str, str],
+    columns: ColumnsConfig,
+    timestamp_unit: str | None = None,
+    preset: str | None = None,
 ) -> Draft:
     """Draft a configuration from the first rows of the files.
 
-    `timestamp_unit` is detected if it is None.
+    `timestamp_unit` is detected if it is None. `preset` is one of `recipes.PRESETS`.
 
     Raises:
-        InitError: A file or a column is missing, or a column has the wrong values.
+        InitError: A file or a column is missing, a column has the wrong values, or the preset does
+            not exist.
     """
     options = {f"--{name.replace('_', '-')}": column for name, column in columns if column}
     _check_names(options)
@@ -131,15 +127,28 @@ def make_draft(
             "evaluation predicts later events from earlier ones, as in production"
         )
         unused.remove(likely)
+    statistics = _statistics(samples["events"], columns, times)
+    known = facts(statistics, preset)
+    drafted = list(_draft_columns(samples, columns))
+    if known["order"].holds:
+        taken = {*id_keys(columns), *(column.name for column in drafted)}
+        drafted += _draft_context(events.select(columns.candidate_id, *unused), taken)
+    unused = [name for name in unused if name not in {each.column for each in drafted}]
     if unused:
         hints.append(
             f"nothing uses these columns of the events: {', '.join(unused)}. Name a rating or "
             "dwell time with --rating, and the event type with --event-type. Put features of "
             "candidates or queries into a file for --candidates or --queries"
         )
-    drafted = list(_draft_columns(samples, columns))
-    statistics = _statistics(samples["events"], columns)
-    return Draft(columns, samples, times, rating_format, drafted, statistics, hints)
+    if known["fresh"].holds and not any(
+        each.feature for each in drafted if each.side == "candidate"
+    ):
+        hints.append(
+            f"{known['fresh'].because}. Only features can recommend these: give a catalogue with "
+            "--candidates"
+        )
+    chosen = choices(statistics, known)
+    return Draft(columns, samples, times, rating_format, drafted, chosen, hints)
 
 
 def read_sample(role: str, pattern: str, max_rows: int = _SAMPLE_ROWS) -> SourceSample:
@@ -159,16 +168,31 @@ def read_sample(role: str, pattern: str, max_rows: int = _SAMPLE_ROWS) -> Source
     return SourceSample(path, found.table, found.unusable, found.is_complete)
 
 
-def _statistics(events: SourceSample, columns: ColumnsConfig) -> EventStatistics:
+def _statistics(
+    events: SourceSample, columns: ColumnsConfig, times: FoundTimes | None
+) -> EventStatistics:
     query, candidate = columns.query_id, columns.candidate_id
-    # Duplicates are not counted, because ingestion drops them.
-    keys = [query, candidate, *([columns.timestamp] if columns.timestamp else [])]
-    num_events = events.table.select(keys).n_unique()
-    repeat_share = 1 - events.table.select(query, candidate).n_unique() / num_events
+    table = events.table.select(
+        pl.col(query).alias("query"),
+        pl.col(candidate).alias("candidate"),
+        pl.lit(None, pl.Int64).alias("time") if times is None else times.times_us.alias("time"),
+    ).unique()  # Duplicates are not counted, because ingestion drops them.
+    num_events, num_queries = len(table), table["query"].n_unique()
+    repeat_share = 1 - table.select("query", "candidate").n_unique() / num_events
+    order_share, fresh_share = None, 0.0
+    if times is not None:
+        moments = table.select("query", "time").n_unique()
+        order_share = (moments - num_queries) / max(num_events - num_queries, 1)
+        newest = table["time"].quantile(0.9, "lower")
+        first = pl.col("time").min().over("candidate")
+        of_newest = table.with_columns(first=first).filter(pl.col("time") > newest)["first"]
+        fresh_share = int((of_newest > newest).sum()) / max(len(of_newest), 1)
+    shares = repeat_share, order_share, fresh_share
     if events.is_complete:
-        return EventStatistics(num_events, events.table[query].n_unique(), repeat_share)
-    # The number of events and the length of timelines cannot be estimated from the first rows.
-    return EventStatistics(*sample.count_rows(str(events.pattern), query), repeat_share)
+        return EventStatistics(num_events, num_queries, table["candidate"].n_unique(), *shares)
+    # These numbers cannot be estimated from the first rows.
+    rows, queries, candidates = sample.count_rows(str(events.pattern), query, candidate)
+    return EventStatistics(rows, queries, candidates, *shares)
 
 
 def _check_names(options: Mapping[str, str]) -> None:
@@ -208,3 +232,14 @@ def _draft_columns(
             yield DraftedColumn(side, column.name, name, feature, reason)
         for name, reason in samples[role].unusable.items():
             yield DraftedColumn(side, name or "(no name)", name, None, reason)
+
+
+def _draft_context(table: pl.DataFrame, taken: set[str]) -> Iterator[DraftedColumn]:
+    """Yield the columns of the events that requests can have too; `table` starts with the IDs."""
+    candidate = table.to_series(0)
+    for column in table.iter_columns():
+        feature, reason = decide_context(column, candidate)
+        if feature is not None:
+            name = safe_feature_name(column.name, "context", taken)
+            taken.add(name)
+            yield DraftedColumn("context", column.name, name, feature, reason)

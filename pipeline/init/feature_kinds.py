@@ -7,7 +7,7 @@ from typing import TypeAlias
 import polars as pl
 
 from models.features.spec import RESERVED_KEYS, FeatureConfig
-from pipeline.init.column_profile import ColumnProfile
+from pipeline.init.column_profile import ColumnProfile, profile
 from pipeline.init.format_detection import NUMBER, all_match, are_numbers
 
 _MAX_CODES = 20
@@ -23,6 +23,19 @@ _TEXT_WORDS = 1.8
 _SEPARATORS = {"|": 0.1, ";": 0.3, ",": 0.4}
 _ROWS_PER_PART = 5
 _MAX_PART_WORDS = 3
+# Separators of the levels of a path, the least ambiguous first.
+_PATH_SEPARATORS = (">", "/", "|")
+# Minimum share of the values of a path that have several levels, and of the names below the first
+# level that occur below one other name only. Tags, such as `War|Drama`, occur below several.
+_PATH_SHARE = 0.5
+_ONE_PARENT_SHARE = 0.9
+# Names of columns whose value a request has too, unlike that of a rating or an order number.
+_CONTEXT_NAME = re.compile(
+    r"(?i)(^|_)(device|platform|os|browser|client|app|channel|country|region|state|city|place"
+    r"|location|language|locale|referrer|referer|traffic_source|utm_source|utm_medium)"
+    r"(_?(type|name|code|category|class|id))?$"
+)
+_MIN_VARIED_SHARE = 0.5
 _ADDRESS_SHARE = 0.9
 _ADDRESS = r"(?i)(://|^[./\\]|\.(jpe?g|png|gif|webp|svg|html?)$)"
 _CODE_NAME = re.compile(r"(?i)(^|_)((zip|postal|post)(_?code)?|phone|isbn|ean|upc)$")
@@ -85,6 +98,9 @@ def _of_numbers(column: ColumnProfile) -> Decision:
 
 def _of_strings(column: ColumnProfile) -> Decision:
     distinct, present, values = column.num_distinct, column.num_present, column.values
+    if (separator := _path_separator(values)) is not None:
+        reason = f"{distinct:,} categories in a tree, such as {values[0]!r}"
+        return FeatureConfig(kind="path", path_separator=separator), reason
     if _mean(values.str.contains(_ADDRESS)) > _ADDRESS_SHARE:
         return _left_out("URLs or paths")
     if _CODE_NAME.search(column.name):
@@ -115,7 +131,10 @@ def _of_strings(column: ColumnProfile) -> Decision:
 
 def _of_list(column: ColumnProfile) -> Decision:
     if all_match(column.values, NUMBER) and column.values.str.contains(r"[.eE]").any():
-        return _left_out("lists of numbers with fractions, like a vector")
+        if column.list_length is None or column.list_format is not None:
+            return _left_out("lists of numbers with fractions, of different lengths or as text")
+        length = column.list_length
+        return FeatureConfig(kind="vector", dimension=length), f"lists of {length} numbers"
     for separator in ("|", ";", "\t"):
         if not column.values.str.contains(separator, literal=True).any():
             reason = f"lists of {column.num_distinct:,} values"
@@ -126,6 +145,55 @@ def _of_list(column: ColumnProfile) -> Decision:
             )
             return feature, reason
     return _left_out("lists whose items contain every separator")
+
+
+def decide_context(column: pl.Series, candidates: pl.Series) -> Decision:
+    """Choose the feature that a column of the events becomes, with the candidates of the events.
+
+    It must have the name and the values of something that requests have too, such as the device.
+    If nearly all events of a candidate have the same value, it describes the candidate.
+    """
+    if not _CONTEXT_NAME.search(column.name):
+        return _left_out("its name does not say that requests have it")
+    feature, reason = decide_kind(profile(column))
+    if feature is None or feature.kind != "categorical" or feature.is_multivalued:
+        return _left_out("not categorical")
+    counts = pl.DataFrame({"candidate": candidates, "value": column}).drop_nulls()
+    counts = counts.group_by("candidate", "value").len("events")
+    # The events that do not have the most common value of all, and that of their candidate.
+    by_value = counts.group_by("value").agg(pl.col("events").sum())["events"]
+    by_candidate = counts.group_by("candidate").agg(pl.col("events").max())["events"]
+    others = int(by_value.sum()) - by_value.to_numpy().max(initial=0)
+    if int(by_value.sum()) - int(by_candidate.sum()) < _MIN_VARIED_SHARE * others:
+        return _left_out("it describes the candidate")
+    return feature, reason
+
+
+def _path_separator(values: pl.Series) -> str | None:
+    """Return the separator of the levels if the values are paths in a tree, such as `Home > Pans`.
+
+    The first levels must be few, and a name must occur below one other name only.
+    """
+    distinct = values.unique()
+    for separator in _PATH_SEPARATORS:
+        inner = distinct.str.strip_chars(f"{separator} ")
+        if inner.str.contains(separator, literal=True).sum() < _PATH_SHARE * distinct.len():
+            continue
+        levels = inner.str.split(separator).list.eval(pl.element().str.strip_chars())
+        roots = levels.list.first()
+        if roots.n_unique() * _ROWS_PER_VALUE > distinct.len() or values.len() < 2 * distinct.len():
+            continue
+        pairs = pl.DataFrame({"parent": levels.list.head(-1), "name": levels.list.tail(-1)})
+        # Each pair of a name and the one above it, of all levels.
+        parent, name = (
+            pl.col(side).list.slice(0, pl.col("name").list.len()) for side in ("parent", "name")
+        )
+        pairs = pairs.select(parent, name).filter(pl.col("name").list.len() > 0)
+        pairs = pairs.explode("parent", "name").unique()
+        parents = pairs.group_by("name").len()["len"]
+        if _mean(parents == 1) >= _ONE_PARENT_SHARE and not pairs["name"].is_in(roots).any():
+            return separator
+    return None
 
 
 def _is_small_vocabulary(parts: pl.Series) -> bool:

@@ -65,16 +65,16 @@ _CLOCK = re.compile(
 
 @dataclass(frozen=True)
 class FoundTimes:
-    """The `events.timestamp_unit` of a column, and the range of its times in microseconds."""
+    """The `events.timestamp_unit` of a column, and its times, which are null if unreadable."""
 
     unit: str
-    first_us: int
-    last_us: int
+    times_us: pl.Series
 
     @property
     def range(self) -> str:
         """The first and the last time."""
-        first, last = (show_time(us).replace("+00:00", "") for us in (self.first_us, self.last_us))
+        bounds = self.times_us.drop_nulls().sort()[[0, -1]]
+        first, last = (show_time(us).replace("+00:00", "") for us in bounds)
         return f"{first} to {last} UTC"
 
 
@@ -109,7 +109,7 @@ def find_times(column: pl.Series, unit: str | None = None) -> FoundTimes:
             f"--timestamp {column.name} must hold times of the unit {unit!r}, got "
             f"{column.drop_nulls().first()!r}"
         )
-    return FoundTimes(unit, int(values[good].min()), int(values[good].max()))
+    return FoundTimes(unit, pl.Series(values).set(pl.Series(~good), None))
 
 
 def find_numbers(values: pl.Series) -> FoundValues | None:

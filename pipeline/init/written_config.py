@@ -38,12 +38,14 @@ def write_config(
     output: Path | None = None,
     *,
     timestamp_unit: str | None = None,
+    preset: str | None = None,
     force: bool = False,
 ) -> WrittenConfig:
     """Write a drafted configuration, the schema of its data, and the JSON Schema of the settings.
 
-    `files`, `columns` and `timestamp_unit` are those of `make_draft`. By default, the output is
-    `configs/NAME.yaml` in the working directory. With `force`, files that exist are replaced.
+    `files`, `columns`, `timestamp_unit` and `preset` are those of `make_draft`. By default, the
+    output is `configs/NAME.yaml` in the working directory. With `force`, files that exist are
+    replaced.
 
     Raises:
         InitError: The files cannot be used for a draft, or an output file exists.
@@ -62,7 +64,7 @@ def write_config(
         raise InitError(
             f"{present} must not exist: choose another file with --output, or replace with --force"
         )
-    draft = make_draft(files, columns, timestamp_unit)
+    draft = make_draft(files, columns, timestamp_unit, preset)
     text = config_yaml(draft, file.stem, root, SETTINGS_SCHEMA)
     config = parse({"name": file.stem, **read_yaml(text), "root": root}, source=str(file))
     observed = write_inferred_schema(config, Path(config.schema_file), force=force)

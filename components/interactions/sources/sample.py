@@ -81,22 +81,23 @@ def read_sample(pattern: str, *, max_rows: int, newest_span: bool = False) -> Sa
     return Sample(pl.DataFrame(table), unusable, is_complete=wanted >= 0)
 
 
-def count_rows(pattern: str, column: str) -> tuple[int, int]:
-    """Count the well-formed rows of all files, and the distinct values of a column.
+def count_rows(pattern: str, *columns: str) -> tuple[int, ...]:
+    """Count the well-formed rows of all files, and the distinct values of each of the columns.
 
     Raises:
         IngestError: See `read_sample`.
     """
-    distinct = DistinctIds()
+    distinct = {column: DistinctIds() for column in columns}
     num_rows = 0
     for file in _inspect(pattern):
-        for block in read_blocks(file, [column]):
+        for block in read_blocks(file, list(columns)):
             num_rows += len(block.lines)
-            values = _readable(block.columns[column], is_csv=file.format == "csv")
-            if values.dtype != pl.List:
-                texts = values.cast(pl.String).drop_nulls()
-                distinct.add(texts.to_arrow(compat_level=pl.CompatLevel.oldest()))
-    return num_rows, len(distinct.merged()[0])
+            for column, found in distinct.items():
+                values = _readable(block.columns[column], is_csv=file.format == "csv")
+                if values.dtype != pl.List:
+                    texts = values.cast(pl.String).drop_nulls()
+                    found.add(texts.to_arrow(compat_level=pl.CompatLevel.oldest()))
+    return num_rows, *(len(found.merged()[0]) for found in distinct.values())
 
 
 def _inspect(pattern: str, *, newest_span: bool = False) -> list[SourceFile]:

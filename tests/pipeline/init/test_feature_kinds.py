@@ -8,7 +8,7 @@ import pytest
 from models.features.spec import RESERVED_KEYS
 from pipeline.errors import InitError
 from pipeline.init.column_profile import profile
-from pipeline.init.feature_kinds import decide_kind, safe_feature_name
+from pipeline.init.feature_kinds import decide_context, decide_kind, safe_feature_name
 from pipeline.init.format_detection import find_times
 
 ROWS = 200
@@ -18,7 +18,9 @@ def _described(name: str, values: list[object]) -> str:
     feature = decide_kind(profile(pl.Series(name, values, strict=False)))[0]
     if feature is None:
         return "left out"
-    options = [feature.separator, feature.buckets and f"{feature.buckets} buckets"]
+    options = [feature.separator, feature.path_separator]
+    options += [feature.buckets and f"{feature.buckets} buckets"]
+    options += [feature.dimension and f"{feature.dimension} numbers"]
     return " ".join([feature.kind, *(option for option in options if option)])
 
 
@@ -42,6 +44,12 @@ def _described(name: str, values: list[object]) -> str:
         ("tags", [["a", "b; c", "c;d"][i % 3] for i in range(ROWS)], "categorical ;"),
         ("topics", [["a", "b, c", "c,d"][i % 3] for i in range(ROWS)], "categorical ,"),
         ("labels", [["a"], ["b", "c"]] * 9, "categorical |"),
+        ("shelf", [f"S{i % 3} > T{i % 12} > U{i % 24}" for i in range(ROWS)], "path >"),
+        ("category", [["Home", "Home/Pans", "Toys/Cars", "Toys/Dolls", "Home/Beds"][i % 5]
+                      for i in range(ROWS)], "path /"),
+        ("vector", [[i / 7, 1.5, -0.25] for i in range(ROWS)], "vector 3 numbers"),
+        ("ragged", [[i / 7] * (1 + i % 2) for i in range(ROWS)], "left out"),
+        ("vector_text", [f"[{i}.5, 0.25]" for i in range(ROWS)], "left out"),
         ("title", [f"The {i}th Night, Part {i}" for i in range(ROWS)], "text"),
         ("url", [f"https://example.org/{i}" for i in range(ROWS)], "left out"),
         ("image", [f"img/{i}.jpg" for i in range(ROWS)], "left out"),
@@ -55,6 +63,22 @@ def _described(name: str, values: list[object]) -> str:
 )  # fmt: skip
 def test_tells_the_kind_of_a_column(name: str, values: list[object], expected: str) -> None:
     assert _described(name, values) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "is_context"),
+    [
+        ("device", [["phone", "desktop"][i % 7 % 2] for i in range(ROWS)], True),
+        # Requests do not have it.
+        ("quantity", [1 + i % 7 % 2 for i in range(ROWS)], False),
+        # All events of a candidate have the same value.
+        ("country", [["DE", "FR"][i % 10 % 2] for i in range(ROWS)], False),
+        ("device_id", [f"d{i}" for i in range(ROWS)], False),
+    ],
+)
+def test_context_is_what_requests_have(name: str, values: list[object], is_context: bool) -> None:
+    candidates = pl.Series("item", [i % 10 for i in range(ROWS)])
+    assert (decide_context(pl.Series(name, values), candidates)[0] is not None) == is_context
 
 
 @pytest.mark.parametrize(

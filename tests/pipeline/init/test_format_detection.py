@@ -66,7 +66,7 @@ def test_detected_times_are_the_times_that_were_written(
     assert not any(mask.any() for _, mask in times.faults)
     expected = [(moment - EPOCH) // timedelta(microseconds=1) for moment in moments]
     assert times.array.to_pylist() == expected
-    assert (found.first_us, found.last_us) == (min(expected), max(expected))
+    assert (found.times_us.min(), found.times_us.max()) == (min(expected), max(expected))
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,7 @@ from models.features.spec import ColumnsConfig
 from pipeline.cli.init import init
 from pipeline.config.file import load
 from pipeline.errors import InitError
-from pipeline.init.config_yaml import batches, batches_of_sets
-from pipeline.init.draft import EventStatistics, read_sample
+from pipeline.init.draft import read_sample
 from pipeline.init.written_config import default_output, write_config
 from pipeline.source_lookup import describe_candidates, query_history
 
@@ -132,10 +131,10 @@ def test_names_declared_columns_that_have_no_effect_yet(tmp_path: Path) -> None:
 def test_events_with_times_learn_the_next_candidate(
     tmp_path: Path, num_sessions: int, ranked: bool
 ) -> None:
-    # Every session: 0, 1, 0 within two minutes, so a third of the events returns to a candidate.
+    # Every session: a, b, a within two minutes, so a third of the events returns to a candidate.
     file = tmp_path / "clicks.parquet"
     times = [1_700_000_000_000 + 60_000 * i for i in range(3)]
-    events = [(f"s{s}", i % 2, times[i]) for s in range(num_sessions) for i in range(3)]
+    events = [(s, 2 * (s % 1000) + i % 2, times[i]) for s in range(num_sessions) for i in range(3)]
     pl.DataFrame(events, ["session", "item", "ts"], orient="row").write_parquet(file)
     written = _draft(tmp_path / "clicks.yaml", file, query_id="session", timestamp="ts")
     assert written.config.training.objective == "next_candidate"
@@ -181,38 +180,35 @@ def _write_examples(file: Path, names: list[str], rows: list[list[object]]) -> N
     file.write_bytes(b"".join(map(frame, RecordBatchToExamplesEncoder().encode(batch))))
 
 
-@pytest.mark.parametrize(
-    ("num_queries", "num_events", "batch_size", "epochs"),
-    [
-        (130_000, 710_000, 512, 4),  # sessions: a thousand steps
-        (943, 100_000, 16, 17),  # users
-        (400, 2_000, 32, 20),  # few events
-        (1, 1_000, 1, 20),  # one long timeline
-        (390_000, 10_000_000, 64, 3),
-        (4_000_000, 100_000_000, 64, 1),
-    ],
-)
-def test_batches_and_epochs_go_by_the_data(
-    num_queries: int, num_events: int, batch_size: int, epochs: int
-) -> None:
-    habits = EventStatistics(num_events, num_queries, 0.0)
-    assert batches(habits) == (batch_size, epochs)
-
-
-@pytest.mark.parametrize(
-    ("num_queries", "batch_size", "epochs"),
-    [(1, 1, 20), (1_885, 128, 20), (30_000, 128, 8), (4_000_000, 128, 1)],
-)
-def test_batches_of_sets_go_by_the_number_of_timelines(
-    num_queries: int, batch_size: int, epochs: int
-) -> None:
-    habits = EventStatistics(20 * num_queries, num_queries, 0.0)
-    assert batches_of_sets(habits) == (batch_size, epochs)
-
-
 def test_a_file_elsewhere_keeps_its_absolute_path(shop: Path, tmp_path: Path) -> None:
     written = _draft(tmp_path / "elsewhere" / "a.yaml", shop / "events.csv")
     assert written.config.data.interactions == str(shop / "events.csv")
+
+
+def test_drafts_paths_vectors_and_context(tmp_path: Path) -> None:
+    events = [(u, (u * 7 + i) % 30, 60 * i, ["app", "web"][u * i % 3 % 2]) for u in range(40) for i
+              in range(6)]  # fmt: skip
+    pl.DataFrame(events, ["user", "item", "time", "device"], orient="row").write_parquet(
+        tmp_path / "events.parquet"
+    )
+    shelves = [f"S{i % 3} > T{i % 12}" for i in range(30)]
+    vectors = [[i / 7, 0.5] for i in range(30)]
+    items = pl.DataFrame({"item": range(30), "shelf": shelves, "vector": vectors})
+    items.write_parquet(tmp_path / "items.parquet")
+    files = tmp_path / "events.parquet", tmp_path / "items.parquet"
+    config = _draft(tmp_path / "shop.yaml", *files, timestamp="time").config
+    assert config.features.candidate["shelf"].path_separator == ">"
+    assert config.features.candidate["vector"].dimension == 2
+    assert config.events.context["device"].kind == "categorical"
+    assert "device: { kind: categorical } # 2 values" in (tmp_path / "shop.yaml").read_text()
+
+
+def test_fresh_candidates_without_features_are_announced(shop: Path) -> None:
+    events = pl.DataFrame({"user": [f"u{i % 9}" for i in range(90)], "item": range(90),
+                           "time": range(1_700_000_000, 1_700_000_090)})  # fmt: skip
+    events.write_csv(shop / "events.csv")
+    result = CliRunner().invoke(APP, _arguments(shop, "--timestamp", "time", "--preset", "news"))
+    assert "hint: preset news. Only features can recommend these" in " ".join(result.output.split())
 
 
 def test_columns_with_any_name_in_files_of_any_dialect(tmp_path: Path) -> None:
