@@ -299,7 +299,8 @@ class TuningConfig(Settings):
     space: Mapping[str, Choices] = Field(
         default_factory=dict,
         description="Values by setting, such as model.dimension: a list, or a mapping with min, "
-        "max and optionally `scale: log`.",
+        "max and optionally `scale: log`. The values of `recipe` are sets of settings, such as "
+        "[{}, {model.kind: svd, model.dimension: 512}]; {} is the configuration as it is.",
     )
     algorithm: Literal["random", "bayesian", "hyperband"] = Field(
         "random",
@@ -307,6 +308,9 @@ class TuningConfig(Settings):
         "trials, the better ones repeated with three times the epochs.",
     )
     max_trials: int = Field(20, ge=1, le=10_000, description="Maximum number of trials.")
+    max_seconds: float | None = Field(
+        None, gt=0, description="No trial starts after this time. Default: no limit."
+    )
     metric: str | None = Field(
         None,
         description="hit_rate@K, mrr@K or ndcg@K on held-out training timelines. Default: "

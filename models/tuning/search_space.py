@@ -19,6 +19,8 @@ _NOT_SEARCHED = {
     "training.validation_fraction": "`tuning.holdout_fraction` replaces it",
     "training.warm_start": "trials start from random weights",
 }
+# Name in the space whose values are sets of settings, such as `{model.dimension: 32}`.
+RECIPE = "recipe"
 # Prefix of the values that KerasTuner adds to those of the space.
 _INTERNAL_PREFIX = "tuner/"
 
@@ -64,12 +66,16 @@ def encode(values: Sequence[Any]) -> list[int | float | str]:
 
 
 def chosen_values(values: Mapping[str, Any], tuning: TuningConfig) -> dict[str, Any]:
-    """Return a trial's values by setting, decoded and without those that KerasTuner adds."""
-    return {
+    """Return a trial's values by setting, decoded and without those that KerasTuner adds.
+
+    The settings of the chosen recipe are among them, unless the space has values of their own.
+    """
+    chosen = {
         name: value if _are_numbers(tuning.space[name]) else json.loads(value)
         for name, value in values.items()
         if not name.startswith(_INTERNAL_PREFIX)
     }
+    return {**chosen.pop(RECIPE, {}), **chosen}
 
 
 def apply(
@@ -91,13 +97,15 @@ def _problems(
     name: str, choices: Sequence[Any] | RangeConfig, sections: Mapping[str, Settings]
 ) -> list[str]:
     setting = f"`tuning.space.{name}`"
-    known = [f"{part}.{key}" for part, kind in _SECTIONS.items() for key in kind.model_fields]
-    if name not in known:
-        searched = ", ".join(each for each in known if each not in _NOT_SEARCHED)
-        return [f"{setting} is not a searchable setting; these are: {searched}"]
-    if name in _NOT_SEARCHED:
-        return [f"{setting} cannot be searched: {_NOT_SEARCHED[name]}"]
     values = choices
+    if name == RECIPE:
+        if isinstance(choices, RangeConfig) or not all(isinstance(each, dict) for each in choices):
+            return [f"{setting} must list sets of settings, such as {{model.dimension: 32}}"]
+        names = {key for recipe in choices for key in recipe}
+    else:
+        names = {name}
+    if problems := [found for each in sorted(names) if (found := _unsearchable(each))]:
+        return problems
     if isinstance(choices, RangeConfig):
         limits = choices.min, choices.max
         if not {int, float} & _types(name):
@@ -105,17 +113,31 @@ def _problems(
         if is_integer(name) and not all(limit.is_integer() for limit in limits):
             return [f"{setting} must have integer limits, got {limits[0]:g} to {limits[1]:g}"]
         values = [int(limit) if is_integer(name) else limit for limit in limits]
-    problems = []
-    part, _, key = name.partition(".")
     for value in values:
-        content = {**sections[part].model_dump(mode="json"), key: value}
+        contents = {part: section.model_dump(mode="json") for part, section in sections.items()}
+        changes = value if isinstance(value, dict) else {name: value}
+        for key, of in changes.items():
+            part, _, field = key.partition(".")
+            contents[part][field] = of
         try:
-            # Strict, from JSON: the same validation as for the configuration file.
-            _SECTIONS[part].model_validate_json(json.dumps(content), strict=True)
+            for part, content in contents.items():
+                # Strict, from JSON: the same validation as for the configuration file.
+                _SECTIONS[part].model_validate_json(json.dumps(content), strict=True)
         except (ValidationError, TypeError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             problems.append(f"{setting}: {reason[0].lower()}{reason[1:]}, got {value!r}")
     return problems
+
+
+def _unsearchable(name: str) -> str | None:
+    """Return the reason why a setting cannot be searched, if there is one."""
+    known = [f"{part}.{key}" for part, kind in _SECTIONS.items() for key in kind.model_fields]
+    if name not in known:
+        searched = ", ".join(each for each in known if each not in _NOT_SEARCHED)
+        return f"`tuning.space.{name}` is not a searchable setting; these are: {searched}"
+    if name in _NOT_SEARCHED:
+        return f"`tuning.space.{name}` cannot be searched: {_NOT_SEARCHED[name]}"
+    return None
 
 
 def _types(name: str) -> set[Any]:

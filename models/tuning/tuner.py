@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import time
 from functools import partial
 from typing import Any
 
@@ -49,7 +50,7 @@ class TimelineTuner(base_tuner.BaseTuner):
         # A killed search resumes with its next trial if and only if its inputs are the same.
         inputs = fn_args.transform_graph_path, *fn_args.train_files
         self._folder = checkpoint_folder(config, *inputs)
-        folder = str(self._folder)
+        folder, self._started_s = str(self._folder), time.monotonic()
         super().__init__(make_oracle(config), directory=folder, project_name="search")
 
     def run_trial(self, trial: trial_module.Trial, *fit_args: Any, **fit_kwargs: Any) -> Any:
@@ -71,6 +72,10 @@ class TimelineTuner(base_tuner.BaseTuner):
         """Log the result of the trial."""
         super().on_trial_end(trial)
         outcomes, total = self.outcomes(), self._config.tuning.max_trials
+        limit_s = self._config.tuning.max_seconds
+        if limit_s is not None and time.monotonic() - self._started_s > limit_s:
+            # KerasTuner asks for no trial beyond this number.
+            self.oracle.max_trials = total = len(outcomes)
         done, failure, score = len(outcomes), outcomes[-1]["failure"], outcomes[-1]["score"]
         result = f"failed: {failure}" if failure else f"{self._config.watched} {score:.4f}"
         progress.info("trial %d of %d  %s", done, total, result, extra={"fraction": done / total})

@@ -202,6 +202,7 @@ def _tuning_line(summary: "RunSummary") -> str:
     scores = [trial["score"] for trial in tuning["trials"] if trial["score"] is not None]
     failed = len(tuning["trials"]) - len(scores)
     best = ", ".join(f"{name} {value}" for name, value in tuning["best"].items())
+    best = best or "the configured settings"
     return (
         f"{len(tuning['trials'])} trials, {failed} failed; "
         f"{tuning['metric']} {min(scores):.4f} to {max(scores):.4f} with {best}"

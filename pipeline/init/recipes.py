@@ -152,6 +152,14 @@ def choices(statistics: EventStatistics, known: Mapping[str, Fact]) -> list[Choi
         more.append(Choice("ranking.enabled", True, reason))
     if known["repeats"].holds:
         more.append(Choice("evaluation.exclude_seen", False, because["repeats"]))
+    if not known["order"].holds:
+        # The SVD is the best model on check-ins, and the worst on listened artists.
+        recipes = [{}, {"model.kind": "svd", "model.similarity": "dot", "model.dimension": 512}]
+        more += [
+            Choice("tuning.enabled", False, "true: compare the recipes below on training data"),
+            Choice("tuning.max_seconds", 900, "no trial starts later"),
+            Choice("tuning.space", {"recipe": recipes}, "these settings, or a truncated SVD"),
+        ]
     return [split, *rules, *more]
 
 

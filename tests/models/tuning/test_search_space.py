@@ -34,6 +34,7 @@ def test_every_kind_of_setting_can_be_searched():
             "training.num_negatives": {"min": 64, "max": 1024, "scale": "log"},
             "training.gradient_clip_norm": [None, 1.0],
             "training.history_dropout": [0.1, 0.5],
+            "recipe": [{}, {"model.similarity": "dot", "model.kind": "svd"}],
         }
     )
     assert loaded.tuning_metric == "hit_rate@10"
@@ -47,6 +48,13 @@ def test_every_kind_of_setting_can_be_searched():
         ({"model.dimension": [8, "wide"]}, "`tuning.space.model.dimension`: .*got 'wide'"),
         ({"model.similarity": ["dot", "dots"]}, "`tuning.space.model.similarity`: .*got 'dots'"),
         ({"model.dimension": [8]}, "must list at least two values"),
+        ({"recipe": [{}, {"model.size": 8}]}, "`tuning.space.model.size` is not a searchable"),
+        # Valid alone, but not together.
+        (
+            {"recipe": [{}, {"model.kind": "svd", "model.similarity": "cosine"}]},
+            "`tuning.space.recipe`: .*`kind: svd` needs the defaults",
+        ),
+        ({"recipe": ["svd", {}]}, "must list sets of settings"),
         ({"model.dimension": {"min": 8, "max": 8.5}}, "must have integer limits, got 8 to 8.5"),
         ({"model.dimension": {"min": 8, "max": 4}}, "`min` 8 must be below `max` 4"),
         ({"training.history_dropout": {"min": 0.5, "max": 1.0}}, "less than 1, got 1.0"),
@@ -104,6 +112,15 @@ def test_values_keep_their_types_through_kerastuner():
         max_history=7, dimension=16, query_hidden_layers=(4,), candidate_bias=False
     )
     assert training == TrainingConfig(epochs=9, gradient_clip_norm=1.0, history_dropout=0.5)
+
+
+def test_a_recipe_stands_for_its_settings():
+    recipes = [{}, {"model.dimension": 16, "model.query_hidden_layers": [4]}]
+    tuning = TuningConfig.model_validate({"space": {"recipe": recipes}})
+    chosen = chosen_values({"recipe": encode(recipes)[1]}, tuning)
+    assert chosen == recipes[1]
+    assert apply(chosen, ModelConfig(), TrainingConfig())[0].dimension == 16
+    assert chosen_values({"recipe": encode(recipes)[0]}, tuning) == {}
 
 
 def test_values_that_do_not_fit_together_are_refused():

@@ -93,6 +93,11 @@ def test_an_error_gives_the_reasons_if_all_trials_fail(arguments: Any, scores: A
         search(arguments(space={"model.dimension": [8, 16]}))
 
 
+def test_no_trial_starts_after_the_time_limit(arguments: Any, scores: list[dict[str, Any]]):
+    search(arguments(space={"model.dimension": [32, 64]}, max_seconds=1e-9))
+    assert len(scores) == 1
+
+
 def test_the_same_seed_tries_the_same(arguments: Any, scores: list[dict[str, Any]]):
     space = {"training.learning_rate": {"min": 1e-4, "max": 1.0, "scale": "log"},
              "model.dimension": {"min": 20, "max": 4000, "scale": "log"}}  # fmt: skip
@@ -149,7 +154,7 @@ def test_a_trial_is_trained_and_measured(arguments: Any, monkeypatch: pytest.Mon
     outcomes = search(
         arguments(
             space={
-                "model.dimension": [4, 6],
+                "recipe": [{}, {"model.kind": "svd", "model.dimension": 6}],
                 "training.objective": ["reconstruct", "next_candidate"],
             },
             max_trials=4,

@@ -101,6 +101,7 @@ def test_names_the_likely_time_and_the_unused_columns(shop: Path) -> None:
     assert "nothing uses these columns of the events: stars." in result.output
     config = load("shop")
     assert config.split.method == "leave_last_out"
+    assert load("shop", ["tuning.enabled=true"]).tuning.space["recipe"][1]["model.kind"] == "svd"
     assert not config.features.query
     assert not config.features.candidate
 
