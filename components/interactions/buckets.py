@@ -28,7 +28,7 @@ class Sizing:
 
     `bucket_bytes` is the approximate size of a bucket in bytes of CSV. A bucket is larger if one of
     its queries has more events than this. `num_buckets` replaces the number of buckets of queries
-    that follows from it.
+    that follows from it. `fan_out` is the largest number of segments of a block (`partition.py`).
     """
 
     # With these defaults, 1, 4 and 16 million ratings (20, 82 and 330 MB of CSV) in one process
@@ -37,6 +37,7 @@ class Sizing:
     bucket_bytes: int = 32 << 20
     batch_events: int = 100_000
     num_buckets: int | None = None
+    fan_out: int = 256
 
 
 @dataclass(frozen=True)

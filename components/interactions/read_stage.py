@@ -16,11 +16,11 @@ from components.interactions.buckets import (
     IngestPlan,
     Segment,
     read_segment,
-    write_segments,
     write_table,
 )
 from components.interactions.config import NEWEST_SPAN, SOURCES, Source
 from components.interactions.errors import UnreadableFileError
+from components.interactions.partition import Key, to_buckets, write_groups
 from components.interactions.rows import bad_rows
 from components.interactions.rows.bad_rows import StoredBadRows
 from components.interactions.rows.checks import deduplicate_rows, rated_high_enough, read_rows
@@ -29,10 +29,7 @@ from components.interactions.rows.outliers import Sketches, sketch_numbers
 from components.interactions.sources.columns import FILE, LINE, TIME_US, source_columns
 from components.interactions.sources.files import SourceFile
 from components.interactions.splits.cut_time import write_sorted_times
-from components.interactions.stable_hash import hash_strings
 from components.interactions.timelines.timelines import collapse_funnels, order_events
-
-BucketKey = tuple[Source, int]
 
 _FACTS = "facts"
 _DAY_US = 24 * 3600 * 1_000_000
@@ -112,8 +109,9 @@ def read_and_order(pipeline: beam.Pipeline, plan: IngestPlan) -> beam.PCollectio
         | "SpreadFiles" >> beam.GroupByKey()
         | "Read" >> beam.FlatMap(_read_file, plan).with_outputs(_FACTS, main="segments")
     )
+    id_keys = {source: plan.id_key(source) for source in SOURCES}
     ordered = (
-        read.segments
+        to_buckets(read.segments, plan, id_keys)
         | "ByBucket" >> beam.GroupByKey()
         | "Order" >> beam.FlatMap(_order_bucket, plan)
     )
@@ -121,7 +119,7 @@ def read_and_order(pipeline: beam.Pipeline, plan: IngestPlan) -> beam.PCollectio
 
 
 def _read_file(keyed: tuple[Any, Iterable[SourceFile]], plan: IngestPlan) -> Iterator[Any]:
-    """Write the rows of a file to buckets on disk; the main output is buckets and segments."""
+    """Write the rows of a file to buckets on disk; the main output is groups and segments."""
     (file,) = keyed[1]
     num_rows = num_good = 0
     failure = None
@@ -129,8 +127,7 @@ def _read_file(keyed: tuple[Any, Iterable[SourceFile]], plan: IngestPlan) -> Ite
         for good, bad in read_rows(plan.config, file, plan.sizing.block_bytes):
             num_rows += len(good) + len(bad)
             num_good += len(good)
-            for bucket, segment in _spread(file.source, good, plan):
-                yield (file.source, bucket), segment
+            yield from write_groups(plan, file.source, good, plan.id_key(file.source))
             for stored in bad_rows.store(plan, file.source, bad):
                 yield TaggedOutput(_FACTS, stored)
     except UnreadableFileError as error:
@@ -138,17 +135,7 @@ def _read_file(keyed: tuple[Any, Iterable[SourceFile]], plan: IngestPlan) -> Ite
     yield TaggedOutput(_FACTS, FileFacts(file.source, file.index, num_rows, num_good, failure))
 
 
-def _spread(source: Source, rows: pa.Table, plan: IngestPlan) -> Iterator[tuple[int, Segment]]:
-    num_buckets = plan.num_buckets[source]
-    buckets = np.zeros(len(rows), np.int64)
-    if num_buckets > 1 and len(rows):
-        ids = rows[plan.id_key(source)].combine_chunks().dictionary_encode()
-        hashed = hash_strings(ids.dictionary) % np.uint64(num_buckets)
-        buckets = hashed.astype(np.int64)[np.asarray(ids.indices)]
-    return write_segments(rows, buckets, plan.spill_dir)
-
-
-def _order_bucket(keyed: tuple[BucketKey, Iterable[Segment]], plan: IngestPlan) -> Iterator[Any]:
+def _order_bucket(keyed: tuple[Key, Iterable[Segment]], plan: IngestPlan) -> Iterator[Any]:
     """Concatenate the rows of a bucket, put them in order, and remove duplicates."""
     (source, bucket), segments = keyed
     rows = pa.concat_tables([read_segment(segment) for segment in sorted(segments)])

@@ -19,10 +19,10 @@ from components.interactions.buckets import (
     new_path,
     read_segment,
     read_table,
-    write_segments,
     write_table,
 )
 from components.interactions.config import Source
+from components.interactions.partition import Key, to_buckets, write_groups
 from components.interactions.splits.assignment import TRAIN, Cut, assign_splits
 from components.interactions.stable_hash import Counts, hash_strings
 from components.interactions.timelines.examples import (
@@ -42,7 +42,8 @@ _FILES = "files"
 # Number of unmatched IDs that a pipeline returns, and that each bucket returns at least.
 _MOST_SAMPLED = 1000
 _LEAST_SAMPLED = 5
-_NO_IDS = pa.schema({"id": pa.string(), "events": pa.int64(), "train": pa.int64()}).empty_table()
+_ID = "id"
+_NO_IDS = pa.schema({_ID: pa.string(), "events": pa.int64(), "train": pa.int64()}).empty_table()
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,17 @@ def write_candidates(
 ) -> beam.PCollection:
     """Write one file of candidates for each bucket; return `SplitFile`s.
 
-    `seen` has pairs of bucket and segment with the IDs of candidates in events; see `id_segments`.
+    `seen` has segments with the IDs of candidates in events; see `id_segments`.
     """
-    every_bucket: list[tuple[int, Segment | None]] = [
-        (bucket, None) for bucket in range(plan.num_buckets["candidates"])
+    # Each bucket gets a file, also one without IDs.
+    every: list[tuple[Key, Segment | None]] = [
+        (("candidates", bucket), None) for bucket in range(plan.num_buckets["candidates"])
     ]
     return (
-        (seen, pipeline | "CandidateBuckets" >> beam.Create(every_bucket))
+        (
+            to_buckets(seen, plan, {"candidates": _ID}),
+            pipeline | "CandidateBuckets" >> beam.Create(every),
+        )
         | "SeenAndAll" >> beam.Flatten()
         | "ByCandidateBucket" >> beam.GroupByKey()
         | "WriteCandidates" >> beam.Map(_write_candidates, plan, buckets)
@@ -99,16 +104,14 @@ def write_candidates(
 
 def id_segments(
     plan: IngestPlan, ids: Any, num_events: Counts, num_train: Counts
-) -> Iterator[tuple[int, Segment]]:
-    """Write distinct candidate IDs to a file with one segment per bucket.
+) -> Iterator[tuple[Key, Segment]]:
+    """Write distinct candidate IDs to a file with one segment per group of buckets.
 
     `ids` are strings without nulls [n]; `num_events` and `num_train` count their events, and those
     of them in training [n].
     """
-    num_buckets = np.uint64(plan.num_buckets["candidates"])
-    buckets = (hash_strings(ids) % num_buckets).astype(np.int64)
-    table = pa.table({"id": ids, "events": num_events, "train": num_train})
-    return write_segments(table, buckets, plan.spill_dir)
+    table = pa.table({_ID: ids, "events": num_events, "train": num_train})
+    return write_groups(plan, "candidates", table, _ID)
 
 
 def total_counts(written: Sequence[SplitFile], split: str) -> Counter[str]:
@@ -176,24 +179,24 @@ def _write_timelines(
 
 
 def _write_candidates(
-    keyed: tuple[int, Iterable[Segment | None]], plan: IngestPlan, buckets: BucketPaths
+    keyed: tuple[Key, Iterable[Segment | None]], plan: IngestPlan, buckets: BucketPaths
 ) -> SplitFile:
     """Write the catalogue rows of one bucket, then the IDs that only training events have.
 
     With `only_listed`, such IDs are only counted, unless there is no catalogue.
     """
-    bucket, segments = keyed
+    (_, bucket), segments = keyed
     spec = plan.config.spec
     found = [read_segment(segment) for segment in segments if segment is not None]
     seen = pa.concat_tables([_NO_IDS, *found]).combine_chunks()
-    coded = seen["id"].combine_chunks().dictionary_encode()
+    coded = seen[_ID].combine_chunks().dictionary_encode()
     num_events, num_train = (
         np.bincount(np.asarray(coded.indices), seen[name], len(coded.dictionary)).astype(np.int64)
         for name in ("events", "train")
     )
     path = buckets["candidates"].get(bucket)
     catalogue = None if path is None else read_table(path)
-    known = seen["id"][:0] if catalogue is None else catalogue[spec.candidate_id]
+    known = seen[_ID][:0] if catalogue is None else catalogue[spec.candidate_id]
     known = known.combine_chunks()
     is_unmatched = ~np.asarray(pc.is_in(coded.dictionary, value_set=known), bool)
     not_listed = coded.dictionary.filter(pa.array(is_unmatched & (num_train > 0)))

@@ -5,6 +5,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +24,7 @@ from models.features.spec import FeatureConfig, FeaturesConfig
 from tests.builders import feature_spec
 from tests.components.interactions.conftest import EVENTS, FEATURES
 
-TINY = Sizing(block_bytes=64, bucket_bytes=96, batch_events=3)
+TINY = Sizing(block_bytes=64, bucket_bytes=96, batch_events=3, fan_out=2)
 
 
 def test_leave_last_out_holds_out_the_newest_event(ingestion: Any):
@@ -64,11 +65,16 @@ def test_random_split_is_the_same_for_any_files_blocks_and_buckets(ingestion: An
     whole = ingestion("all.csv", split)
     assert whole.report["splits"]["eval"]["events"] == pytest.approx(90, abs=5 * math.sqrt(63))
     small = Sizing(block_bytes=500, bucket_bytes=300, batch_events=3)
-    for other in (ingestion("part-*.csv", split), ingestion("all.csv", split, sizing=small)):
+    in_steps = replace(small, fan_out=3)
+    for other in (
+        ingestion("part-*.csv", split),
+        ingestion("all.csv", split, sizing=small),
+        ingestion("all.csv", split, sizing=in_steps),
+    ):
         assert other.timelines("train") == whole.timelines("train")
         assert other.timelines("eval") == whole.timelines("eval")
         assert other.candidates() == whole.candidates()
-    assert len(other.files("train")) > 10
+    assert len(other.files("train")) > 9  # three steps
 
 
 @pytest.mark.parametrize("sizing", [Sizing(), TINY])
@@ -93,6 +99,7 @@ def test_files_are_read_in_name_order(ingestion: Any, sizing: Sizing):
     method=st.sampled_from(["random", "temporal", "leave_last_out"]),
     block_bytes=st.integers(30, 300),
     bucket_bytes=st.integers(60, 1000),
+    fan_out=st.integers(2, 20),
     max_events=st.integers(2, 6),
 )
 def test_each_event_is_once_in_train_or_once_a_target(
@@ -101,13 +108,14 @@ def test_each_event_is_once_in_train_or_once_a_target(
     method: Any,
     block_bytes: int,
     bucket_bytes: int,
+    fan_out: int,
     max_events: int,
 ):
     ingestion = new_ingestion()
     rows = [f"{query},{candidate},{time}\n" for query, candidate, time in events]
     ingestion.write("events.csv", "q,c,t\n" + "".join(rows))
     split = SplitConfig(method=method, eval_fraction=0.3)
-    sizing = Sizing(block_bytes, bucket_bytes, batch_events=4)
+    sizing = Sizing(block_bytes, bucket_bytes, batch_events=4, fan_out=fan_out)
     try:
         found = ingestion(
             "events.csv", split, sizing=sizing, duplicate_events="keep", max_events=max_events
