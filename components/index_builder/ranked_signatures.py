@@ -12,9 +12,8 @@ from components.index_builder.restricted_search import (
     Condition,
     qualifying,
     restricted_search,
-    sorted_exclusions,
 )
-from components.index_builder.search_index import SearchIndex
+from components.index_builder.search_index import SearchIndex, sorted_exclusions
 from components.index_builder.served_signatures import (
     CANDIDATE_IDS_KEY,
     SCORES_KEY,

@@ -1,7 +1,7 @@
 """Search with exclusions and filters that returns k candidates if that many qualify.
 
-A search requests more than k candidates from the index and drops those that do not qualify. If a
-selective filter leaves too few, every candidate that passes the filter is scored.
+With a filter, a search requests more than k candidates from the index and drops those that do not
+pass. If a selective filter leaves too few, every candidate that passes it is scored.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from components.index_builder.catalogue_files import FilterFiles, LineIndex
-from components.index_builder.search_index import SearchIndex, SearchResult
+from components.index_builder.search_index import (
+    SearchIndex,
+    SearchResult,
+    is_excluded,
+    sorted_exclusions,
+)
 from models.ranking.stage import NO_SCORE
 
 # With a filter, the index is asked for this many times as many candidates. If less than about an
@@ -109,31 +114,24 @@ def restricted_search(
         exclude: `[batch, m]` int32 candidate indices; negative ones are ignored.
         conditions: The filters of each query.
     """
-    excluded = sorted_exclusions(exclude)
-    count = k + tf.shape(exclude)[1]
+    count = tf.constant(k)
     if conditions:
         is_filtered = tf.reduce_any(tf.stack([tf.reduce_any(values) for _, values in conditions]))
-        count *= tf.where(is_filtered, _OVERFETCH, 1)
-    count = tf.minimum(count, index.num_candidates)
-    indices, scores = index.search(queries, count)
-    qualifies = qualifying(indices, excluded, conditions)
-    best, order = tf.math.top_k(tf.where(qualifies, scores, NO_SCORE), k)
+        count = tf.minimum(tf.where(is_filtered, _OVERFETCH * k, k), index.num_candidates)
+    indices, scores = index.search_except(queries, count, exclude)
+    for candidate_filter, allowed in conditions:
+        scores = tf.where(candidate_filter.passes(allowed, indices), scores, NO_SCORE)
+    best, order = tf.math.top_k(scores, k)
     found = tf.gather(indices, order, batch_dims=1), best
     if not conditions:
         return found
     too_few = (best[:, -1] == NO_SCORE) & (count < index.num_candidates)
     indices, scores = tf.cond(
         tf.reduce_any(too_few),
-        lambda: _search_rows(index, queries, k, excluded, conditions, too_few, found),
+        lambda: _search_rows(index, queries, k, exclude, conditions, too_few, found),
         lambda: found,
     )
     return indices, scores
-
-
-def sorted_exclusions(exclude: tf.Tensor) -> tf.Tensor:
-    """Return candidate indices `[batch, m]` as sorted rows for `qualifying`."""
-    # Membership is tested by a binary search. The added column ensures that no row is empty.
-    return tf.sort(tf.pad(exclude, [[0, 0], [0, 1]], constant_values=-1), axis=1)
 
 
 def qualifying(
@@ -143,8 +141,7 @@ def qualifying(
 
     `excluded` is a result of `sorted_exclusions`.
     """
-    found = tf.minimum(tf.searchsorted(excluded, candidates), tf.shape(excluded)[1] - 1)
-    qualifies = tf.gather(excluded, found, batch_dims=1) != candidates
+    qualifies = ~is_excluded(candidates, excluded)
     for candidate_filter, allowed in conditions:
         qualifies &= candidate_filter.passes(allowed, candidates)
     return qualifies
@@ -154,7 +151,7 @@ def _search_rows(
     index: SearchIndex,
     queries: tf.Tensor,
     k: int,
-    excluded: tf.Tensor,
+    exclude: tf.Tensor,
     conditions: Sequence[Condition],
     too_few: tf.Tensor,
     found: SearchResult,
@@ -164,6 +161,7 @@ def _search_rows(
     A row has too few candidates only if one of its filters is selective. The search starts from the
     candidates of the most selective filter and keeps those that pass the others.
     """
+    excluded = sorted_exclusions(exclude)
 
     # One row at a time, because all rows together would need memory for rows × catalogue scores.
     def search_row(row: tf.Tensor) -> SearchResult:

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from models.ranking.stage import NO_SCORE
+
 SearchResult = tuple[tf.Tensor, tf.Tensor]
 
 
@@ -35,6 +37,24 @@ class SearchIndex(tf.Module, abc.ABC):
             count: Scalar int32, at most `num_candidates`.
         """
         return self.completed(queries, count, self.attempt(queries, count))
+
+    def search_except(
+        self, queries: tf.Tensor, count: tf.Tensor, exclude: tf.Tensor
+    ) -> SearchResult:
+        """Search like `search`, but give excluded candidates the score `NO_SCORE`.
+
+        A row has at least `count` candidates that are not excluded if there are so many. They are
+        in no particular order.
+
+        Args:
+            queries: `[batch, dimension]` float32; the batch may be empty.
+            count: Scalar int32, at most `num_candidates`.
+            exclude: `[batch, m]` int32 candidate indices; negative ones are ignored.
+        """
+        wide = tf.minimum(count + tf.shape(exclude)[1], self.num_candidates)
+        indices, scores = self.search(queries, wide)
+        hidden = is_excluded(indices, sorted_exclusions(exclude))
+        return indices, tf.where(hidden, NO_SCORE, scores)
 
     @abc.abstractmethod
     def attempt(self, queries: tf.Tensor, count: tf.Tensor) -> SearchResult:
@@ -95,6 +115,17 @@ class ExactIndex(SearchIndex):
 
     search = attempt
 
+    def search_except(
+        self, queries: tf.Tensor, count: tf.Tensor, exclude: tf.Tensor
+    ) -> SearchResult:
+        """Return the best candidates; a long history does not make the top-k larger."""
+        rows = tf.where(exclude >= 0)
+        cells = tf.stack([rows[:, 0], tf.cast(tf.gather_nd(exclude, rows), tf.int64)], axis=1)
+        hidden = tf.fill(tf.shape(cells)[:1], NO_SCORE)
+        scores = tf.tensor_scatter_nd_update(self.scores_of_all(queries), cells, hidden)
+        scores, indices = tf.math.top_k(scores, count)
+        return indices, scores
+
     def scores_of_all(self, queries: tf.Tensor) -> tf.Tensor:
         """Return the scores `[batch, num_candidates]` of all candidates."""
         return tf.matmul(queries, self._vectors, transpose_b=True)
@@ -104,3 +135,15 @@ class ExactIndex(SearchIndex):
         # Read the variable first: after a gather from the variable itself, TensorFlow copies the
         # whole variable on every later read, which takes ten times as long as the search.
         return tf.gather(self._vectors.read_value(), indices)
+
+
+def sorted_exclusions(exclude: tf.Tensor) -> tf.Tensor:
+    """Return candidate indices `[batch, m]` as sorted rows for `is_excluded`."""
+    # Membership is tested by a binary search. The added column ensures that no row is empty.
+    return tf.sort(tf.pad(exclude, [[0, 0], [0, 1]], constant_values=-1), axis=1)
+
+
+def is_excluded(candidates: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:
+    """Return a mask of the `candidates` `[batch, n]` in the rows of `sorted_exclusions`."""
+    found = tf.minimum(tf.searchsorted(excluded, candidates), tf.shape(excluded)[1] - 1)
+    return tf.gather(excluded, found, batch_dims=1) == candidates

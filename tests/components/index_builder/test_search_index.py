@@ -20,6 +20,7 @@ from components.index_builder.partitioned_index import (
 )
 from components.index_builder.scann_index import ScannIndex, ScannSettings
 from components.index_builder.search_index import ExactIndex, SearchIndex
+from models.ranking.stage import NO_SCORE
 
 NUM, DIMENSION, K = 400, 8, 10
 Vectors = npt.NDArray[np.float32]
@@ -153,6 +154,29 @@ def test_a_small_catalogue_is_returned_completely(backend: Backend, count: int):
         indices, scores = search(index, queries, count)
         assert indices.shape == (3, count)
         assert_valid(indices, scores, vectors, queries, tolerance(backend))
+
+
+@pytest.mark.parametrize("count", [K, NUM])
+def test_excluded_candidates_score_lowest_and_the_others_are_complete(
+    backend: Backend, thorough: SearchIndex, hasty: SearchIndex, count: int
+):
+    queries, rng = rows(30, seed=13), np.random.default_rng(13)
+    exclude = rng.integers(-1, NUM, (30, 40)).astype(np.int32)
+    exclude[0] = -1
+    exclude[1, :30] = np.argsort(-rows(NUM) @ queries[1])[:30]
+    for index in (thorough, hasty):
+        found = index.search_except(tf.constant(queries), tf.constant(count), tf.constant(exclude))
+        indices, scores = (part.numpy() for part in found)
+        for row, hidden in enumerate(exclude):
+            is_hidden = np.isin(indices[row], hidden)
+            assert np.all(scores[row][is_hidden] == NO_SCORE)
+            order = np.argsort(-scores[row][~is_hidden])
+            kept = indices[row][~is_hidden][order], scores[row][~is_hidden][order]
+            assert len(kept[0]) >= min(count, NUM - len(set(hidden) - {-1}))
+            one = slice(row, row + 1)
+            assert_valid(kept[0][None], kept[1][None], rows(NUM), queries[one], tolerance(backend))
+    empty = tf.zeros([0, 3], tf.int32)
+    assert hasty.search_except(tf.zeros([0, DIMENSION]), tf.constant(K), empty)[0].shape[0] == 0
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
