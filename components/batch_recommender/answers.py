@@ -35,10 +35,12 @@ from models.settings import Settings
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+_NUM_THREADS = os.cpu_count() or 1
 # A batch has at most this many queries, and IDs in padded histories.
 _QUERIES_PER_BATCH = 512
-_VALUES_PER_BATCH = 1 << 18
+_VALUES_PER_BATCH = 1 << 16
 _ROWS_PER_GROUP = 1 << 17
+_BATCHES_AHEAD = 2 * _NUM_THREADS
 
 
 class Request(Settings):
@@ -73,6 +75,8 @@ class Answerer:
 
     def __init__(self, model: LoadedModel, request: Request) -> None:
         self._model, self._request = model, request
+        # The same threads for every file: glibc keeps memory for each thread that it has seen.
+        self._threads = ThreadPoolExecutor(_NUM_THREADS)
         self._allow = {
             allow_key(name): np.array([values], object) for name, values in request.filters.items()
         }
@@ -112,15 +116,13 @@ class Answerer:
 
         # An answer to no queries has the columns of the file.
         schema = answer(slice(0, 0)).schema.with_metadata(about)
-        threads = os.cpu_count() or 1
         with (
             files.open_to_write(path) as stream,
             pq.ParquetWriter(stream, schema, compression="zstd", compression_level=1) as writer,
-            ThreadPoolExecutor(threads) as pool,
         ):
             group: list[pa.Table] = []
             slices = queries.slices(_QUERIES_PER_BATCH, _VALUES_PER_BATCH)
-            for table in _map_ahead(pool, answer, slices, 2 * threads):
+            for table in _map_ahead(self._threads, answer, slices, _BATCHES_AHEAD):
                 group.append(table.replace_schema_metadata(about))
                 if sum(map(len, group)) >= _ROWS_PER_GROUP:
                     writer.write_table(pa.concat_tables(group))

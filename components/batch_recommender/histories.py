@@ -6,6 +6,7 @@ files with the same number.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,9 @@ from models.features.spec import (
     IS_TARGET_KEY,
     FeatureSpec,
 )
-from models.input.raw_examples import padded_inputs, parse_file, parsing_of_features
+from models.input.raw_examples import padded_inputs, parse_files, parsing_of_features
 from models.input.raw_inputs import query_inputs
 
-Rows = dict[str, tf.RaggedTensor]
 Indices = npt.NDArray[np.int64]
 
 
@@ -33,22 +33,33 @@ Indices = npt.NDArray[np.int64]
 class Queries:
     """Queries in the order of the lengths of their histories.
 
-    `features` also has the query IDs, all as ragged rows; `history` has the candidate IDs of all
-    events, oldest first, and `types` their types, if the model reads them. The first `num_unknown`
-    queries have no events.
+    The history of a query is at most two ranges of the events that were read. It is copied only
+    when it is asked for, because the strings take most of the memory.
+
+    Attributes:
+        features: The query IDs and features by name, as ragged rows.
+        events: The history and, if the model reads them, the event types, by the name of the input.
+            A tensor has all events that were read, `[num_events]`.
+        starts: First event of each range, `[num_queries, 2]`; the older range is first.
+        lengths: Number of events in each range, `[num_queries, 2]`.
     """
 
     features: Mapping[str, tf.RaggedTensor]
-    history: tf.RaggedTensor
-    num_unknown: int
-    types: tf.RaggedTensor | None = None
+    events: Mapping[str, tf.Tensor]
+    starts: Indices
+    lengths: Indices
 
     def __len__(self) -> int:
-        return int(self.history.nrows())
+        return len(self.starts)
+
+    @property
+    def num_unknown(self) -> int:
+        """The number of queries without events, which are the first ones."""
+        return int((self.lengths.sum(axis=1) == 0).sum())
 
     def slices(self, max_queries: int, max_values: int) -> Iterator[slice]:
         """Yield consecutive slices of limited size, which includes the padding of histories."""
-        lengths = self.history.row_lengths().numpy()
+        lengths = self.lengths.sum(axis=1)
         first = 0
         while first < len(lengths):
             last = min(first + max_queries, len(lengths))
@@ -57,15 +68,24 @@ class Queries:
             yield slice(first, last)
             first = last
 
+    def histories(self, rows: slice) -> dict[str, tf.RaggedTensor]:
+        """Return `events` as ragged rows, oldest first."""
+        lengths = self.lengths[rows]
+        positions = _ranges(self.starts[rows], lengths)
+        return {
+            name: tf.RaggedTensor.from_row_lengths(
+                tf.gather(values, positions), lengths.sum(axis=1), validate=False
+            )
+            for name, values in self.events.items()
+        }
+
     def inputs(self, spec: FeatureSpec, rows: slice) -> dict[str, tf.Tensor]:
         """Return the inputs of a signature (`models.input.raw_inputs.query_inputs`)."""
         some = {name: values[rows] for name, values in self.features.items()}
         # The context of a future request is unknown.
         context = {name: tf.fill([rows.stop - rows.start], "") for name in spec.context}
         inputs = {**padded_inputs(some, query_inputs(spec)), **context}
-        if self.types is not None:
-            inputs[HISTORY_TYPES_KEY] = self.types[rows].to_tensor("")
-        return {**inputs, HISTORY_KEY: self.history[rows].to_tensor("")}
+        return {**inputs, **{key: of.to_tensor("") for key, of in self.histories(rows).items()}}
 
 
 def read_queries(
@@ -91,26 +111,43 @@ def read_queries(
     }
     if spec.columns.event_types:
         parsing[EVENT_TYPE_KEY] = tf.io.RaggedFeature(tf.string)
-    parts: list[Rows] = []
-    num_requested = 0
+    examples: list[bytes] = []
     if requested is not None:
         ids = requested[spec.query_id].combine_chunks()
-        num_requested = len(ids)
         examples = RecordBatchToExamplesEncoder().encode(query_batch(spec, ids, features))
-        parts.append(tf.io.parse_example(tf.constant(examples, tf.string), parsing))
-    parts += [parse_file(file, parsing) for file in files]
-    rows = {name: tf.concat([part[name] for part in parts], axis=0) for name in parsing}
-    return _merge(rows, spec, num_requested if requested is not None else None)
+    without_events = tf.io.parse_example(tf.constant(examples, tf.string), parsing)
+    parts, targets = [], []
+    for part in chain([without_events], parse_files(files, parsing)):
+        targets.append(_sums(part.pop(IS_TARGET_KEY)))
+        parts.append(part)
+    rows = {name: tf.concat([part[name] for part in parts], axis=0) for name in parts[0]}
+    num_requested = None if requested is None else len(examples)
+    return _merge(rows, np.concatenate(targets), spec, num_requested)
 
 
-def _merge(rows: Rows, spec: FeatureSpec, num_requested: int | None) -> Queries:
-    """Merge the rows of each query; the first `num_requested` rows have no events."""
-    events, is_target = rows.pop(spec.candidate_id), rows.pop(IS_TARGET_KEY)
-    types = rows.pop(EVENT_TYPE_KEY, None)
+def _sums(rows: tf.RaggedTensor) -> Indices:
+    # TensorFlow's `reduce_sum` of ragged rows takes twenty times as long.
+    before = np.append(0, np.cumsum(rows.values.numpy()))
+    return np.diff(before[rows.row_splits.numpy()])
+
+
+def _merge(
+    rows: dict[str, tf.RaggedTensor],
+    targets: Indices,
+    spec: FeatureSpec,
+    num_requested: int | None,
+) -> Queries:
+    """Merge the rows of each query; the first `num_requested` rows have no events.
+
+    `targets` are the numbers of held-out events, `[num_rows]`.
+    """
+    events = rows.pop(spec.candidate_id)
+    flat = {HISTORY_KEY: events.values}
+    if EVENT_TYPE_KEY in rows:
+        flat[HISTORY_TYPES_KEY] = rows.pop(EVENT_TYPE_KEY).values
     ids = pa.array(rows[spec.query_id].values.numpy(), pa.binary()).dictionary_encode()
     codes: Indices = np.asarray(ids.indices, np.int64)
     lengths, starts = events.row_lengths().numpy(), events.row_starts().numpy()
-    targets = tf.reduce_sum(is_target, axis=1).numpy()
     number = len(ids.dictionary)
     # The newest timeline is the last row. It has all events, unless it was cut to the newest ones;
     # then the windows of the training split, which follow one another, have the older events.
@@ -127,20 +164,12 @@ def _merge(rows: Rows, spec: FeatureSpec, num_requested: int | None) -> Queries:
     sizes = older + lengths[last]
     chosen = chosen[np.argsort(sizes[chosen], kind="stable")]
     newest = last[chosen]
-    positions = _ranges(
+    return Queries(
+        {name: tf.gather(values, newest) for name, values in rows.items()},
+        flat,
         np.stack([first[chosen], starts[newest]], axis=1),
         np.stack([older[chosen], lengths[newest]], axis=1),
     )
-    history, event_types = (
-        None
-        if of_events is None
-        else tf.RaggedTensor.from_row_lengths(
-            tf.gather(of_events.values, positions), sizes[chosen], validate=False
-        )
-        for of_events in (events, types)
-    )
-    features = {name: tf.gather(values, newest) for name, values in rows.items()}
-    return Queries(features, history, int((sizes[chosen] == 0).sum()), event_types)
 
 
 def _totals(codes: Indices, values: Any, number: int) -> Indices:

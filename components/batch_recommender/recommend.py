@@ -4,10 +4,13 @@ The files are collected in a folder next to the output, which they replace when 
 run that was interrupted continues with the files that are missing.
 """
 
+import contextlib
+import ctypes
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import apache_beam as beam
@@ -31,6 +34,9 @@ from models.input.raw_inputs import query_inputs
 # Readers of a folder of Parquet files skip names with an underscore.
 REPORT_FILE = "_batch.json"
 _PREFIX, _SUFFIX = "recommendations-", ".parquet"
+
+# The workers of Beam's default runner are threads of this process, which share one model.
+_load = lru_cache(maxsize=1)(LoadedModel)
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ def recommend_to_files(
         BatchError: The model cannot answer the request, or the output has other files.
         IngestError: The file of the queries cannot be read.
     """
-    request = _checked(LoadedModel(model_path), request)
+    request = _checked(_load(model_path), request)
     output = output.rstrip("/")
     _check_output(output)
     by_split = [split_files(examples, split) for split in splits]
@@ -115,6 +121,7 @@ def recommend_to_files(
                 )
     finally:
         files.remove(spill)
+        _load.cache_clear()
     report = {"plan": plan, **_totals(bucket.target for bucket in buckets)}
     files.write_text(report_path, json.dumps(report, indent=2))
     with files.open_folder_to_write(output) as complete:
@@ -197,7 +204,7 @@ class _Recommend(beam.DoFn):
 
     def setup(self) -> None:
         self._asked = Request.model_validate_json(self._request)
-        self._answerer = Answerer(LoadedModel(self._model_path), self._asked)
+        self._answerer = Answerer(_load(self._model_path), self._asked)
 
     def process(self, keyed: tuple[int, Iterable[_Bucket]]) -> Iterator[None]:
         (bucket,) = keyed[1]
@@ -211,4 +218,8 @@ class _Recommend(beam.DoFn):
         queries = read_queries(bucket.examples, spec, requested, features)
         counts = {"num_queries": str(len(queries)), "num_unknown": str(queries.num_unknown)}
         self._answerer.write(queries, bucket.target, counts)
+        del queries
+        # Otherwise glibc keeps most of the freed memory.
+        with contextlib.suppress(OSError, AttributeError):  # if the C library is not glibc
+            ctypes.CDLL(None).malloc_trim(0)
         yield from ()

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from components.beam_results import MakePipeline
+from components.errors import BatchError
 from components.interactions.buckets import Sizing
 from components.interactions.config import IngestConfig
+from components.interactions.errors import NoInputError
 from components.interactions.ingest import read_sources
 from components.interactions.sources.files import find_files, fingerprint
 from models.features.spec import FeatureConfig
@@ -18,7 +20,8 @@ class RequestedQueries:
     `queries.file`, unless that is a BigQuery query.
 
     Raises:
-        IngestError: The file is missing, or has no column of query IDs.
+        BatchError: The file is missing or empty.
+        IngestError: The file has no column of query IDs, or cannot be read.
     """
 
     def __init__(self, path: str, config: IngestConfig) -> None:
@@ -32,7 +35,12 @@ class RequestedQueries:
         data = config.data.model_copy(update={"queries": path, **formats})
         self._of_file = config.model_copy(update={"data": data, "chosen_spans": None})
         self._config = config
-        header = find_files(_with_features(self._of_file, {}), ["queries"])[0].header
+        try:
+            header = find_files(_with_features(self._of_file, {}), ["queries"])[0].header
+        except NoInputError as error:
+            # The message names the setting `queries.file`, which is not at fault.
+            reason = str(error).partition(": ")[2]
+            raise BatchError(f"the queries to answer must be in a file, but {reason}") from None
         self._own = {
             name: feature
             for name, feature in config.spec.query_features.items()

@@ -150,6 +150,16 @@ def test_without_features_of_its_own_a_file_of_queries_gets_those_of_the_configu
     assert_same(found["new"], many_towers.best(many_towers.embed(age=-0.5))[:5])
 
 
+def test_a_missing_or_empty_file_of_queries_is_named(
+    many_towers: KnownTowers, tmp_path: Path
+) -> None:
+    config = ingest_config(many_towers)
+    (tmp_path / "empty.csv").touch()
+    for name, problem in (("missing.csv", "no file matches"), ("empty.csv", "not a single row")):
+        with pytest.raises(BatchError, match=f"^the queries to answer .*{problem}.*{name}$"):
+            RequestedQueries(str(tmp_path / name), config)
+
+
 def test_an_interrupted_output_is_continued_and_appears_as_a_whole(
     model: str,
     many_towers: KnownTowers,
@@ -211,14 +221,14 @@ def test_the_windows_of_a_cut_timeline_are_one_history(tmp_path: Path) -> None:
     ]
     found = read_queries(files, builders.KNOWN_SPEC)
     ids = found.inputs(builders.KNOWN_SPEC, slice(None))["user"].numpy().tolist()
-    histories = dict(zip(ids, found.history.to_list(), strict=True))
-    assert histories == {
+    histories = found.histories(slice(None))["history"].to_list()
+    assert dict(zip(ids, histories, strict=True)) == {
         b"u": [b"a", b"b", b"c", b"d"],
         b"v": [b"x"],
         b"w": [b"y", b"z"],
     }
     only = read_queries(files, builders.KNOWN_SPEC, pa.table({"user": ["w", "new"]}))
-    assert only.history.to_list() == [[], [b"y", b"z"]]
+    assert only.histories(slice(None))["history"].to_list() == [[], [b"y", b"z"]]
     nothing = pa.table({"user": pa.array([], pa.string())})
     assert len(read_queries(files, builders.KNOWN_SPEC, nothing)) == 0
 
