@@ -229,7 +229,7 @@ class Project:
         """
         asked = known_query(self.config, query_id, history, exclude, include_seen=include_seen)
         inputs = {
-            **{name: [value] for name, value in (features or asked.features).items()},
+            **{name: [value] for name, value in {**asked.features, **(features or {})}.items()},
             self.config.spec.query_id: [asked.query_id],
             HISTORY_KEY: [list(asked.history)],
         }

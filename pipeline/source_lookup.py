@@ -13,10 +13,16 @@ import pyarrow.compute as pc
 from components.interactions.config import Source
 from components.interactions.rows.checks import rated_high_enough, read_rows
 from components.interactions.rows.id_normalization import normalize
-from components.interactions.sources.columns import FILE, LINE, TIME_US
+from components.interactions.sources.columns import FILE, LINE
 from components.interactions.sources.files import find_files
 from components.interactions.timelines.examples import feature_lists
-from models.features.spec import FeatureConfig
+from components.interactions.timelines.timelines import collapse_funnels, order_events
+from models.features.spec import (
+    EVENT_TYPE_KEY,
+    HISTORY_KEY,
+    HISTORY_TYPES_KEY,
+    FeatureConfig,
+)
 from pipeline.config.project import PipelineConfig
 from serving.clients.query import Query
 
@@ -46,38 +52,48 @@ def known_query(
         IngestError: A file is missing or unreadable.
     """
     (query_id,) = served_ids(config, [query_id])
-    events = query_history(config, query_id) if history is None else served_ids(config, history)
+    known = (
+        query_events(config, query_id)
+        if history is None
+        else {HISTORY_KEY: served_ids(config, history)}
+    )
+    events = known.pop(HISTORY_KEY)
     return Query(
         query_id,
         events,
-        query_features(config, query_id),
+        {**query_features(config, query_id), **known},
         [*served_ids(config, exclude), *(() if include_seen else events)],
     )
 
 
 def query_history(config: PipelineConfig, query_id: str) -> list[str]:
-    """Return the candidate IDs of a query's events, oldest first; empty if the query is unknown.
+    """Return the candidate IDs of a query's events, as `query_events` does."""
+    return query_events(config, query_id)[HISTORY_KEY]
 
-    As in ingestion, rejected rows, events with low ratings and dropped duplicates are excluded.
+
+def query_events(config: PipelineConfig, query_id: str) -> dict[str, list[str]]:
+    """Return the history of a query as model inputs, oldest first; empty if it is unknown.
+
+    The inputs are the candidate IDs and, with `events.types`, the event types. As in ingestion,
+    rejected rows, events with low ratings, dropped duplicates and collapsed events are excluded.
 
     Raises:
         IngestError: A file is missing or unreadable.
     """
-    spec = config.spec
-    timed = spec.columns.timestamp is not None
-    keys = [*([TIME_US] if timed else ()), FILE, LINE]
-    found = [
-        rows.select([*keys, spec.candidate_id])
-        for rows in _rows(config, "interactions", spec.query_id, [query_id])
-    ]
+    spec, data = config.spec, config.data
+    names = {HISTORY_KEY: spec.candidate_id}
+    if spec.columns.event_types:
+        names[HISTORY_TYPES_KEY] = EVENT_TYPE_KEY
+    found = list(_rows(config, "interactions", spec.query_id, [query_id]))
     if not found:
-        return []
-    events = pa.concat_tables(found).sort_by([(key, "ascending") for key in keys])
-    ids: list[str] = events[spec.candidate_id].to_pylist()
-    if timed and config.data.duplicate_events == "drop":
-        times = events[TIME_US].to_pylist()
-        return [candidate_id for _, candidate_id in dict.fromkeys(zip(times, ids, strict=True))]
-    return ids
+        return {key: [] for key in names}
+    events = pa.concat_tables(found).sort_by([(key, "ascending") for key in (FILE, LINE)])
+    keys = spec.query_id, spec.candidate_id
+    drops = data.duplicate_events == "drop"
+    events, _ = order_events(events, *keys, drop_duplicates=drops)
+    if data.collapse_within_s is not None:
+        events, _ = collapse_funnels(events, *keys, data.type_order, data.collapse_within_s)
+    return {key: events[name].cast(pa.string()).to_pylist() for key, name in names.items()}
 
 
 def query_features(config: PipelineConfig, query_id: str) -> dict[str, Any]:

@@ -7,7 +7,14 @@ import pytest
 from components.interactions.errors import IngestError
 from pipeline.config.file import load
 from pipeline.config.project import PipelineConfig
-from pipeline.source_lookup import describe_candidates, query_features, query_history, served_ids
+from pipeline.source_lookup import (
+    describe_candidates,
+    known_query,
+    query_events,
+    query_features,
+    query_history,
+    served_ids,
+)
 from tests.pipeline.two_clubs import write_two_clubs
 
 
@@ -32,6 +39,22 @@ def test_rows_that_ingestion_rejects_and_duplicates_are_no_history(config: Pipel
         "user 1,d,5\n"
     )
     assert query_history(config, "user 1") == ["d", "a"]
+
+
+def test_a_history_has_event_types_and_no_collapsed_events(tmp_path: Path) -> None:
+    types = {"event_type": "kind", "types": {"view": 1, "buy": 3}}
+    path = write_two_clubs(tmp_path, events={**types, "collapse_within_s": 60})
+    (tmp_path / "events.csv").write_text(
+        "user,item,time,kind\nuser 1,a,500,view\nuser 1,b,20,view\nuser 1,b,50,buy\n"
+        "user 1,b,400,view\nuser 2,c,10,buy\n"
+    )
+    config = load(str(path))
+    asked = known_query(config, "user 1")
+    assert asked.history == ("b", "b", "a")
+    assert asked.features == {"club": "red", "history_types": ("buy", "view", "view")}
+    # The types of given events are unknown.
+    assert known_query(config, "user 1", ["c"]).features == {"club": "red"}
+    assert query_events(config, "nobody") == {"history": [], "history_types": []}
 
 
 def test_events_rated_too_low_are_no_history(tmp_path: Path) -> None:
