@@ -66,7 +66,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_namespace_packages(include=PACKAGES),
-    package_data={"pipeline.report": ["report.*"]},
+    package_data={"pipeline.report": ["report.*"], "pipeline.explore": ["explore.*"]},
     install_requires=CLIENT,
     extras_require={
         "client": [],

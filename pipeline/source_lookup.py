@@ -3,7 +3,7 @@
 The lookup reads the files with the readers of ingestion, so a history equals the query's timeline.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,20 +80,31 @@ def query_events(config: PipelineConfig, query_id: str) -> dict[str, list[str]]:
     Raises:
         IngestError: A file is missing or unreadable.
     """
-    spec, data = config.spec, config.data
-    names = {HISTORY_KEY: spec.candidate_id}
-    if spec.columns.event_types:
-        names[HISTORY_TYPES_KEY] = EVENT_TYPE_KEY
-    found = list(_rows(config, "interactions", spec.query_id, [query_id]))
+    names = history_columns(config)
+    found = list(read_source(config, "interactions", config.spec.query_id, [query_id]))
     if not found:
         return {key: [] for key in names}
-    events = pa.concat_tables(found).sort_by([(key, "ascending") for key in (FILE, LINE)])
-    keys = spec.query_id, spec.candidate_id
-    drops = data.duplicate_events == "drop"
-    events, _ = order_events(events, *keys, drop_duplicates=drops)
+    events = timelines_of(config, found)
+    return {key: events[name].cast(pa.string()).to_pylist() for key, name in names.items()}
+
+
+def history_columns(config: PipelineConfig) -> dict[str, str]:
+    """Return the columns of events that are inputs of a model, by the name of the input."""
+    names = {HISTORY_KEY: config.spec.candidate_id}
+    if config.spec.columns.event_types:
+        names[HISTORY_TYPES_KEY] = EVENT_TYPE_KEY
+    return names
+
+
+def timelines_of(config: PipelineConfig, rows: Sequence[pa.Table]) -> pa.Table:
+    """Return the events of complete queries as ingestion orders them, one query after the other."""
+    data = config.data
+    events = pa.concat_tables(rows).sort_by([(key, "ascending") for key in (FILE, LINE)])
+    keys = config.spec.query_id, config.spec.candidate_id
+    events, _ = order_events(events, *keys, drop_duplicates=data.duplicate_events == "drop")
     if data.collapse_within_s is not None:
         events, _ = collapse_funnels(events, *keys, data.type_order, data.collapse_within_s)
-    return {key: events[name].cast(pa.string()).to_pylist() for key, name in names.items()}
+    return events
 
 
 def query_features(config: PipelineConfig, query_id: str) -> dict[str, Any]:
@@ -107,13 +118,9 @@ def query_features(config: PipelineConfig, query_id: str) -> dict[str, Any]:
     spec = config.spec
     if config.data.queries is None or not spec.query_features or "queries" in config.data.queried:
         return {}
-    for table in _rows(config, "queries", spec.query_id, [query_id]):
+    for table in read_source(config, "queries", spec.query_id, [query_id]):
         lists = _lists(table.slice(0, 1), spec.query_features)
-        return {
-            name: values[0] if spec.query_features[name].is_list else values[0][0]
-            for name, values in lists.items()
-            if values[0]
-        }
+        return as_inputs({name: of[0] for name, of in lists.items()}, spec.query_features)
     return {}
 
 
@@ -132,35 +139,57 @@ def describe_candidates(
     if config.data.candidates is None or not features or "candidates" in config.data.queried:
         return {}
     described: dict[str, dict[str, str]] = {}
-    for table in _rows(config, "candidates", spec.candidate_id, candidate_ids):
+    for table in read_source(config, "candidates", spec.candidate_id, candidate_ids):
         lists = _lists(table, features)
         for row, candidate_id in enumerate(table[spec.candidate_id].to_pylist()):
             described.setdefault(
                 candidate_id,
-                {name: _text(values[row], features[name]) for name, values in lists.items()},
+                {name: as_text(values[row], features[name]) for name, values in lists.items()},
             )
     return described
 
 
-def _rows(
-    config: PipelineConfig, source: Source, key: str, ids: Sequence[str]
+def read_source(
+    config: PipelineConfig, source: Source, key: str = "", ids: Sequence[str] | None = None
 ) -> Iterator[pa.Table]:
-    """Yield blocks of the valid rows whose column `key` contains one of `ids`."""
+    """Yield blocks of the valid rows, or of those whose column `key` contains one of `ids`.
+
+    Raises:
+        IngestError: A file is missing or unreadable.
+    """
     ingest = config.ingestion
     # Missing spans can stop a run, but must not prevent a lookup.
     spans = ingest.data.spans.model_copy(update={"missing": "warn"})
     data = ingest.data.model_copy(update={"spans": spans})
     ingest = ingest.model_copy(update={"data": data})
-    wanted = pa.array(list(ids), pa.string())
+    wanted = None if ids is None else pa.array(list(ids), pa.string())
     for file in find_files(ingest, [source]):
         if not file.header:
             continue
         for good, _ in read_rows(ingest, file):
             if source == "interactions":
                 good = rated_high_enough(good, ingest.data.min_rating)
-            found = good.filter(pc.is_in(good[key].cast(pa.string()), value_set=wanted))
-            if len(found):
-                yield found
+            if wanted is not None:
+                good = good.filter(pc.is_in(good[key].cast(pa.string()), value_set=wanted))
+            if len(good):
+                yield good
+
+
+def as_inputs(
+    values: Mapping[str, Sequence[Any]], features: Mapping[str, FeatureConfig]
+) -> dict[str, Any]:
+    """Return the features of one row, given as lists of values, as inputs of a model."""
+    return {
+        name: list(of) if features[name].is_list else of[0] for name, of in values.items() if of
+    }
+
+
+def as_text(values: Sequence[Any], feature: FeatureConfig) -> str:
+    """Return the values of a feature as text."""
+    if feature.kind == "vector":
+        return f"{len(values)} numbers"
+    words = [f"{value:g}" if isinstance(value, float) else value for value in values]
+    return (feature.separator or " ").join(words)
 
 
 def _lists(table: pa.Table, features: Any) -> dict[str, list[list[Any]]]:
@@ -172,10 +201,3 @@ def _lists(table: pa.Table, features: Any) -> dict[str, list[list[Any]]]:
 
 def _decoded(value: Any) -> Any:
     return value.decode("utf-8") if isinstance(value, bytes) else value
-
-
-def _text(values: Sequence[Any], feature: FeatureConfig) -> str:
-    if feature.kind == "vector":
-        return f"{len(values)} numbers"
-    words = [f"{value:g}" if isinstance(value, float) else value for value in values]
-    return (feature.separator or " ").join(words)

@@ -24,6 +24,12 @@ from pipeline.config.project import PipelineConfig
 Row = Mapping[str, Sequence[Any]]
 
 
+# A script, quotes, a template, Vega's expressions, and a letter that turns the text after it.
+HOSTILE = (
+    "</script><img src=x onerror=hacked()>\"'&{{7*7}}${datum.x} \N{RIGHT-TO-LEFT OVERRIDE}שלום"
+)
+
+
 def wait_for(condition: Callable[[], Any], timeout_s: float = 30.0) -> Any:
     """Wait until a condition holds, and return its value."""
     deadline = time.monotonic() + timeout_s

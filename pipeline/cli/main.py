@@ -15,6 +15,7 @@ from pipeline.cli.config import config
 from pipeline.cli.data import data
 from pipeline.cli.doctor import doctor
 from pipeline.cli.evaluate import evaluate
+from pipeline.cli.explore import explore
 from pipeline.cli.init import init
 from pipeline.cli.loadtest import loadtest
 from pipeline.cli.outcomes import outcomes
@@ -31,7 +32,7 @@ _COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Set up": (init, data, config, doctor),
     "Build": (run, index, component, compile_, submit),
     "Inspect": (report, evaluate, skew, outcomes, clean),
-    "Serve": (serve, recommend, similar, batch, loadtest),
+    "Serve": (serve, explore, recommend, similar, batch, loadtest),
     "Release": (promote, rollback),
 }
 

@@ -1,6 +1,7 @@
 """`two-tower serve`, and access to the server that other commands use or start."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -38,6 +39,8 @@ def serve(
     rest_port: int = 8501,
     bind_address: str = "127.0.0.1",
     request_log: Path | None = None,
+    explore: bool = False,
+    explore_port: int = 8502,
 ) -> None:
     """Serve the newest pushed version, and newer ones after each push.
 
@@ -51,7 +54,11 @@ def serve(
         rest_port: REST port.
         bind_address (ADDRESS): Address to listen on.
         request_log (FOLDER): Folder for a log of the requests and the candidates they got.
+        explore: Also serve the page of `two-tower explore`, which asks this server.
+        explore_port: Port of that page.
     """
+    if explore and not port:
+        raise typer.BadParameter("--explore asks the server over gRPC, so --port must not be 0")
     loaded = project.load()
     require_local(loaded)
     if not os.path.isdir(loaded.serving_dir):
@@ -73,9 +80,22 @@ def serve(
         served.append(f"--request_log_folder={request_log.absolute()}")
     if version is not None:
         note(f"version {version} answers{asked}, because it is the {reason} one")
+    if explore:
+        _start_explorer(project, bind_address, port, explore_port)
     listen = [f"--port={port}", f"--rest_api_port={rest_port}", f"--bind_address={bind_address}"]
     # The server replaces this process, so it receives signals and sets the exit status.
     os.execv(sys.executable, [sys.executable, "-m", "serving.server", *listen, *served])
+
+
+def _start_explorer(project: Project, bind_address: str, port: int, explore_port: int) -> None:
+    """Start the explorer as a process that ends with the server, which replaces this process."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(bind_address, bind_address)
+    words = ["explore", "--config", project.config, "--target", f"{host}:{port}"]
+    words += [word for override in project.set_ or () for word in ("--set", override)]
+    words += ["--port", str(explore_port), "--bind-address", bind_address]
+    words += ["--parent-pid", str(os.getpid())]
+    main = "from pipeline.cli.main import main; main()"
+    subprocess.Popen([sys.executable, "-c", main, *words])
 
 
 def chosen_model(

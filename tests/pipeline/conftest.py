@@ -1,6 +1,8 @@
 """The `two-tower` command, a project without runs, and one whole run that many tests look at."""
 
+import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +36,15 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, two_tower: Command) -
     """The summary of one whole run on the two clubs, with its `config_path`."""
     config = write_two_clubs(tmp_path_factory.mktemp("clubs"))
     return {**run_to_summary(two_tower, config), "config_path": config}
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

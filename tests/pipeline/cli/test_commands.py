@@ -95,6 +95,7 @@ def test_a_wrong_setting_ends_with_its_message_and_no_traceback(two_tower: Comma
         ("recommend", "--query-id", "1"),
         ("similar", "--candidate-id", "1"),
         ("serve",),
+        ("explore",),
         ("promote",),
     ],
 )

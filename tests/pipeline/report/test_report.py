@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +15,9 @@ from pipeline.cli.main import app
 from pipeline.config.project import PipelineConfig
 from pipeline.report.page import render
 from pipeline.runs.history import RunRecord
+from tests.builders import HOSTILE
 
 pytestmark = pytest.mark.slow
-
-# A script, quotes, a template, Vega's expressions, and a letter that turns the text after it.
-_HOSTILE = (
-    "</script><img src=x onerror=hacked()>\"'&{{7*7}}${datum.x} \N{RIGHT-TO-LEFT OVERRIDE}שלום"
-)
 
 
 @pytest.fixture(scope="session")
@@ -36,18 +30,6 @@ def folder(finished_run: dict[str, Any]) -> Path:
 def facts(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     return found
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("Chromium is not installed: apt-get install chromium")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def look(browser: Any, page_file: Path, width: int = 1280, scheme: str = "light") -> Any:
@@ -122,23 +104,23 @@ def test_hostile_text_stays_text(facts: dict[str, Any], chromium: Any, tmp_path:
     hostile = copy.deepcopy(facts)
     example = hostile["examples"][0]
     item = example["recommended"][0]
-    hostile["items"][item] = {"name": _HOSTILE, "fields": {"label": _HOSTILE, "name": "plain"}}
-    example |= {"query_id": _HOSTILE, "features": {_HOSTILE: _HOSTILE}}
+    hostile["items"][item] = {"name": HOSTILE, "fields": {"label": HOSTILE, "name": "plain"}}
+    example |= {"query_id": HOSTILE, "features": {HOSTILE: HOSTILE}}
     hostile["map"] = {
-        "feature": _HOSTILE,
+        "feature": HOSTILE,
         "points": [
-            {**point, "name": _HOSTILE, "group": _HOSTILE} for point in facts["map"]["points"]
+            {**point, "name": HOSTILE, "group": HOSTILE} for point in facts["map"]["points"]
         ],
     }
     slices = hostile["evaluation"]["slices"]
-    slices[f"feature {_HOSTILE}"] = {_HOSTILE: slices["query"]["known"]}
+    slices[f"feature {HOSTILE}"] = {HOSTILE: slices["query"]["known"]}
     hostile["evaluation"]["ranking"] = {
         "served": True,
         "comparison": hostile["evaluation"]["best_baseline"],
         "num_candidates": 20,
         "recall": 0.5,
         "tasks": {
-            _HOSTILE: {
+            HOSTILE: {
                 "loss": "squared_error",
                 "num_events": 1234,
                 "metrics": {"model": {"rmse": 0.25}, "mean": {"rmse": None}},
@@ -146,20 +128,20 @@ def test_hostile_text_stays_text(facts: dict[str, Any], chromium: Any, tmp_path:
         },
     }
     hostile["rejected"] = [
-        {"file": _HOSTILE, "line": 1, "column": None, "value": _HOSTILE, "reason": "bad"}
+        {"file": HOSTILE, "line": 1, "column": None, "value": HOSTILE, "reason": "bad"}
     ]
     hostile["data"]["rejected_rows"] = {"bad": 1}
-    hostile["changes"] = {"since": _HOSTILE, "settings": {_HOSTILE: [None, _HOSTILE]}}
-    hostile["verdict"]["sentence"] = f"`{_HOSTILE}`"
-    hostile["warnings"] = [_HOSTILE]
+    hostile["changes"] = {"since": HOSTILE, "settings": {HOSTILE: [None, HOSTILE]}}
+    hostile["verdict"]["sentence"] = f"`{HOSTILE}`"
+    hostile["warnings"] = [HOSTILE]
     file = tmp_path / "report.html"
     file.write_text(render(hostile), encoding="utf-8")
     page = look(chromium, file)
     assert page.locator("img").count() == 0
-    assert page.locator(".verdict code").inner_text() == _HOSTILE
+    assert page.locator(".verdict code").inner_text() == HOSTILE
     task = page.locator("table", has=page.locator("th:text-is('rmse')"))
     assert task.inner_text().split() == ["prediction", "rmse", "model", "0.2500", "mean", "–"]
-    assert page.locator("#examples bdi", has_text=_HOSTILE).count() >= 3
+    assert page.locator("#examples bdi", has_text=HOSTILE).count() >= 3
     # The colour of a point changes if its group is picked in the legend.
     page.locator("[data-chart=map] .role-legend-symbol path").first.click()
 

@@ -1,0 +1,186 @@
+"""The rankers that the explorer asks, and the reasons of their recommendations."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from models.features.spec import HISTORY_TYPES_KEY
+from pipeline.config.project import PipelineConfig
+from pipeline.explore.source import Items
+from serving.clients.grpc_client import RetrievalClient
+from serving.clients.query import Query
+
+Scores = npt.NDArray[np.floating[Any]]
+
+# The leave-one-out histories of a request have at most about this many events in all, which take
+# 20 ms, and at most this many items are left out.
+_MAX_EVENTS, _MAX_LEFT_OUT = 8000, 64
+# With a ranking stage, each history is a request of its own.
+_MAX_LEFT_OUT_RANKED = 16
+_NUM_REASONS = 3
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """A recommended item.
+
+    Attributes:
+        outputs: Other outputs of the model for it, such as the predictions of tasks.
+        reasons: Items of the history with the largest shares in the score (`shares_of`).
+    """
+
+    item: str
+    score: float
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    reasons: Sequence[tuple[str, float]] = ()
+
+
+class Ranker(Protocol):
+    """A model or a baseline."""
+
+    max_left_out: int
+
+    def recommend(self, query: Query, k: int) -> list[Recommended]:
+        """Return the best candidates for a query."""
+
+    def scores(self, queries: Sequence[Query], candidates: Sequence[str]) -> Scores:
+        """Return the scores of candidates `[num_queries, num_candidates]`."""
+
+
+class ServedModel:
+    """A model that a server has; see `RetrievalClient`."""
+
+    def __init__(self, client: RetrievalClient, config: PipelineConfig, items: Items) -> None:
+        self._client, self._items = client, items
+        self._learned = config.spec.candidate_features
+        # By version, because a server may load a newer one.
+        self._vector = lru_cache(maxsize=20_000)(self._embed)
+        signatures = client.metadata().signatures
+        self._is_ranked = "rank" in signatures
+        self.max_left_out = _MAX_LEFT_OUT_RANKED if self._is_ranked else _MAX_LEFT_OUT
+        shape = signatures["serving_default"].outputs["candidate_ids"].shape
+        self._width = (shape[-1] if shape else None) or config.index.k
+        self._pool = ThreadPoolExecutor(_MAX_LEFT_OUT_RANKED + 1)
+
+    def recommend(self, query: Query, k: int) -> list[Recommended]:
+        """Return the best candidates for a query."""
+        (answer,) = self._client.recommend(queries=[query], k=min(k, self._width))
+        return self._recommended(answer)
+
+    def similar(self, item: str, filters: Mapping[str, Sequence[str]], k: int) -> list[Recommended]:
+        """Return the candidates that are most similar to an item."""
+        return self._recommended(self._client.similar(item, filters=filters, k=min(k, self._width)))
+
+    def scores(self, queries: Sequence[Query], candidates: Sequence[str]) -> Scores:
+        """Return the scores of candidates `[num_queries, num_candidates]`."""
+        if self._is_ranked:
+            rows = self._pool.map(lambda query: self._rank(query, candidates), queries)
+            return np.array(list(rows))
+        embedded = self._client.embed_queries(queries)
+        version = embedded[0].model_version
+        vectors = np.stack([self._vector(item, version) for item in candidates])
+        return np.array([of.values for of in embedded], np.float32) @ vectors.T
+
+    def _rank(self, query: Query, candidates: Sequence[str]) -> tuple[float, ...]:
+        answer = self._client.rank(
+            candidates, query_id=query.query_id, history=query.history, features=query.features
+        )
+        return answer.scores
+
+    def _embed(self, item: str, _version: int | None) -> Scores:
+        given = self._items.rows.inputs(item)
+        features = {name: of for name, of in given.items() if name in self._learned}
+        return np.array(self._client.embed_candidate(item, features=features).values, np.float32)
+
+    def _recommended(self, answer: Any) -> list[Recommended]:
+        # The page shows the fields of the catalogue in the same way for all rankers.
+        names = [name for name in answer.fields if name not in self._items.rows.features]
+        return [
+            Recommended(item, score, {name: answer.fields[name][row] for name in names})
+            for row, (item, score) in enumerate(
+                zip(answer.candidate_ids, answer.scores, strict=True)
+            )
+        ]
+
+
+class BaselineRanker:
+    """A baseline that is fitted to training events.
+
+    Args:
+        score: Returns the scores of all candidates `[num_candidates]` for a history.
+        ids: The candidates.
+        items: Their features, for filters.
+    """
+
+    max_left_out = _MAX_LEFT_OUT
+
+    def __init__(self, score: Callable[[Sequence[str]], Scores], ids: Sequence[str], items: Items):
+        self._score, self._ids, self._items = score, ids, items
+        self._index_of = {name: index for index, name in enumerate(ids)}
+
+    def recommend(self, query: Query, k: int) -> list[Recommended]:
+        """Return the best candidates for a query."""
+        scores, excluded = self._score(query.history), set(query.exclude)
+        found: list[Recommended] = []
+        for index in np.argsort(-scores, kind="stable").tolist():
+            item = self._ids[index]
+            if item not in excluded and self._items.passes(item, query.filters):
+                found.append(Recommended(item, float(scores[index])))
+            if len(found) == k:
+                break
+        return found
+
+    def scores(self, queries: Sequence[Query], candidates: Sequence[str]) -> Scores:
+        """Return the scores of candidates `[num_queries, num_candidates]`."""
+        columns = [self._index_of.get(item, -1) for item in candidates]
+        scores = np.array([self._score(of.history)[columns] for of in queries])
+        # Candidates that a history says nothing about have negative scores by popularity.
+        return np.where(np.array(columns) < 0, 0.0, np.maximum(scores, 0.0))
+
+
+def shares_of(
+    ranker: Ranker, query: Query, candidates: Sequence[str], max_history: int
+) -> tuple[list[str], Scores]:
+    """Return items of a history, and their shares in scores `[num_items, num_candidates]`.
+
+    The items are the newest ones. The share of an item is how much the score changes if the item is
+    left out of the history, divided by the sum of these changes without their signs. It is negative
+    if the score is higher without the item.
+    """
+    first = max(len(query.history) - max_history, 0)
+    history = query.history[first:]
+    number = min(ranker.max_left_out, max(_MAX_EVENTS // max(len(history), 1), 1))
+    left_out = list(dict.fromkeys(reversed(history)))[:number]
+    if not left_out or not candidates:
+        return [], np.zeros((0, len(candidates)))
+    queries = [_without(query, first, item) for item in (None, *left_out)]
+    scores = ranker.scores(queries, candidates)
+    changes = scores[0] - scores[1:]
+    totals = np.abs(changes).sum(axis=0)
+    return left_out, changes / np.where(totals > 0, totals, 1)
+
+
+def _without(query: Query, first: int, item: str | None) -> Query:
+    """Return a query with only the events from the index `first`, without those of an item."""
+    kept = [row for row in range(first, len(query.history)) if query.history[row] != item]
+    features: dict[str, Any] = dict(query.features)
+    if HISTORY_TYPES_KEY in features:
+        features[HISTORY_TYPES_KEY] = [features[HISTORY_TYPES_KEY][row] for row in kept]
+    return Query(query.query_id, [query.history[row] for row in kept], features)
+
+
+def with_reasons(
+    recommended: Sequence[Recommended], left_out: Sequence[str], shares: Scores
+) -> list[Recommended]:
+    """Add to each recommendation the items with the largest positive shares in its score."""
+    explained = []
+    for column, of in enumerate(recommended):
+        order = np.argsort(-shares[:, column], kind="stable")[:_NUM_REASONS].tolist()
+        reasons = [(left_out[row], float(shares[row, column])) for row in order]
+        explained.append(replace(of, reasons=[of for of in reasons if of[1] > 0]))
+    return explained
