@@ -79,18 +79,20 @@ def test_experiments_and_refused_runs_can_be_tried_and_compared(
 
     pushed = run()
     assert pushed["recommendations"]["num_queries"] == 240
-    experiment = run("--set", "training.epochs=1", "--name", "brief")
+    experiment = run("--set", "training.epochs=10", "--name", "brief")
     assert experiment["pushed_version"] is None
     assert [path.name for path in Path(pushed["serving_dir"]).iterdir()] == [
         str(pushed["pushed_version"])
     ]
     listed = {record["run_id"]: record for record in ask("runs")}
     assert listed[experiment["run_id"]]["name"] == "brief"
-    assert listed[experiment["run_id"]]["overrides"] == ["training.epochs=1"]
+    assert listed[experiment["run_id"]]["overrides"] == ["training.epochs=10"]
     compared = ask("runs", "compare", pushed["run_id"], experiment["run_id"])
-    assert compared["settings"] == {"training.epochs": [12, 1]}
+    assert compared["settings"] == {"training.epochs": [12, 10]}
     assert compared["differences"][0]["queries"] > 200
-    assert compared["differences"][0]["intervals"]["hit_rate@10"]["high"] < 0
+    interval = compared["differences"][0]["intervals"]["hit_rate@10"]
+    ours, theirs = compared["metrics"]["hit_rate@10"]
+    assert interval["low"] <= theirs - ours <= interval["high"]
 
     # The files, the command and the server have the same answers.
     report = ask("batch", "--output", str(tmp_path / "out"), "-k", "5")
@@ -102,3 +104,7 @@ def test_experiments_and_refused_runs_can_be_tried_and_compared(
         rows = pl.read_parquet(folder / "*.parquet").filter(pl.col("user") == "user 1")
         assert rows["item"].to_list() == wanted
         assert rows["model_version"].unique().to_list() == [pushed["pushed_version"]]
+    ask("batch", "--output", str(tmp_path / "tried"), "-k", "5", "--run", experiment["run_id"])
+    rows = pl.read_parquet(tmp_path / "tried" / "*.parquet")
+    assert len(rows) == 240 * 5
+    assert rows["model_version"].null_count() == len(rows)
