@@ -100,6 +100,7 @@ def export(
     from components.index_builder.served_signatures import SERVING_DEFAULT, RetrievalModel
     from models.features.spec import ColumnsConfig, FeaturesConfig, FeatureSpec
     from models.input.raw_inputs import same_batch
+    from models.ranking.config import RankingConfig
     from models.ranking.features import feature_names
     from models.ranking.ranker import Ranker
     from models.ranking.stage import RankingStage
@@ -170,7 +171,7 @@ def export(
             offsets = np.arange(0, len(events) + 1, _EVENTS)
             training = TrainingEvents(events, rng.permutation(len(events)), offsets)
             tables = RankingTables.count(training, num_candidates)
-            ranker = Ranker("dcn", feature_names(repeats=True), FeaturesConfig(), {})
+            ranker = Ranker(RankingConfig(), feature_names(repeats=True), FeaturesConfig(), {})
             stage = RankingStage(tables, index.vectors_at, exclude_seen=False, ranker=ranker)
             model: RetrievalModel = RankedRetrievalModel(stage, num_ranked, **shared)
         else:

@@ -313,11 +313,15 @@ class TuningConfig(Settings):
     )
     metric: str | None = Field(
         None,
-        description="hit_rate@K, mrr@K or ndcg@K on held-out training timelines. Default: "
-        "`evaluation.baseline_metric`.",
+        description="hit_rate@K, mrr@K or ndcg@K on held-out training timelines or, in a search of "
+        "the ranker, events. Default: `evaluation.baseline_metric`.",
     )
     holdout_fraction: float = Field(
-        0.1, gt=0, le=0.5, description="Share of the training timelines to measure trials on."
+        0.1,
+        gt=0,
+        le=0.5,
+        description="Share of the training timelines to measure trials on or, in a search of the "
+        "ranker, of the events that are held back from the retriever.",
     )
     seed: int = Field(42, ge=0, description="Seed of the choice of trials.")
 

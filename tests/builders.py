@@ -356,6 +356,7 @@ def add_ranking_stage(
     hundredth of the index of the candidate.
     """
     from models.features.preprocessing import SPACE_IN_ID
+    from models.ranking.config import RankingConfig
     from models.ranking.estimates import Estimates
     from models.ranking.features import feature_names
     from models.ranking.ranker import Ranker
@@ -369,7 +370,7 @@ def add_ranking_stage(
     names = feature_names(repeats=not exclude_seen)
     names += TaskFeatures(tasks, estimates, towers.spec.query_id).names
     declared = {"age": 0, "genres": len(GENRES)}
-    ranker = Ranker("linear", names, KNOWN_SPEC.features, declared, tasks)
+    ranker = Ranker(RankingConfig(model="linear"), names, KNOWN_SPEC.features, declared, tasks)
     # The ranker clips large z-scores, so the deviations are large.
     deviation = 100.0
     mean, scale, kernel, *corrections = ranker.network.get_weights()

@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from models.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+# The settings that determine the weights of a ranker.
+ARCHITECTURE = {"model", "cross_layers", "hidden_layers", "embedding_dimension"}
 # Outputs of every model with a ranking stage.
 _OUTPUTS = ("candidate_ids", "scores", "retrieval_scores")
 
@@ -62,6 +64,13 @@ class RankingConfig(Settings):
     model: Literal["dcn", "linear"] = Field(
         "dcn", description="dcn: feature crosses (DCN-v2) and a small MLP. linear: a weighted sum."
     )
+    cross_layers: int = Field(2, ge=1, le=8, description="dcn: number of cross layers.")
+    hidden_layers: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (64, 32), description="dcn: widths of the ReLU layers of the MLP, after the crosses."
+    )
+    embedding_dimension: int = Field(
+        4, ge=1, le=64, description="Dimension of the embedding of each declared feature."
+    )
     held_back_fraction: float = Field(
         0.1,
         gt=0,
@@ -73,6 +82,16 @@ class RankingConfig(Settings):
         20_000, ge=100, description="Maximum number of events that the ranker learns from."
     )
     epochs: int = Field(6, ge=1, description="Number of passes over these events.")
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=10,
+        description="First learning rate. Default: 0.01 for dcn, 0.03 for linear.",
+    )
+    weight_decay: float = Field(0.01, ge=0, le=100, description="Decoupled weight decay.")
+    feature_dropout: float = Field(
+        0.5, ge=0, lt=1, description="Probability of hiding a declared feature in training."
+    )
     refit_retriever: bool = Field(
         True,
         description="Train the retriever twice: without the ranker's events for the ranker, then "

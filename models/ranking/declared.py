@@ -11,24 +11,27 @@ import tf_keras
 from models.features.spec import FeatureConfig
 from models.towers.feature_encoder import FeatureEncoder
 
-# Dimension of a feature's embedding.
-DIMENSION = 4
-_DROPOUT = 0.5
-
 
 class DeclaredFeatures(tf_keras.layers.Layer):
     """Layer that embeds each feature of queries or of candidates by itself.
 
     Example:
-        layer = DeclaredFeatures({"genre": FeatureConfig(kind="categorical")}, {"genre": 20})
-        [genres] = layer({"genre": tf.constant([[3], [7]])})  # [2, DIMENSION]
+        features = {"genre": FeatureConfig(kind="categorical")}
+        layer = DeclaredFeatures(features, {"genre": 20}, dimension=4, dropout=0.5)
+        [genres] = layer({"genre": tf.constant([[3], [7]])})  # [2, 4]
     """
 
-    def __init__(self, features: Mapping[str, FeatureConfig], sizes: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        features: Mapping[str, FeatureConfig],
+        sizes: Mapping[str, int],
+        dimension: int,
+        dropout: float,
+    ) -> None:
         super().__init__()
         self.names = tuple(features)
         self._encoders = {
-            name: FeatureEncoder({name: feature}, sizes, DIMENSION, _DROPOUT)
+            name: FeatureEncoder({name: feature}, sizes, dimension, dropout)
             for name, feature in features.items()
         }
         for name, feature in features.items():  # creates the variables
@@ -38,7 +41,7 @@ class DeclaredFeatures(tf_keras.layers.Layer):
     def call(
         self, inputs: Mapping[str, tf.Tensor], seed: tf.Tensor | None = None
     ) -> list[tf.Tensor]:
-        """Return one embedding `[batch, DIMENSION]` per feature.
+        """Return one embedding `[batch, dimension]` per feature.
 
         `inputs` has the output of `models.input.transformed_features.dense_features`. `seed`, `[2]`
         int32, hides features at random.
@@ -47,6 +50,10 @@ class DeclaredFeatures(tf_keras.layers.Layer):
             encode({name: inputs[name]}, seed if seed is None else seed + number)
             for number, (name, encode) in enumerate(self._encoders.items())
         ]
+
+    def table(self, name: str) -> tf.Variable:
+        """Return the weights of a feature: the table of a categorical one."""
+        return self._encoders[name].variables[0]
 
 
 def join(

@@ -116,6 +116,21 @@ class Sampler:
         features = self._features(retrieved, candidates, scores, known).numpy()
         return Lists(features, is_real, candidates, is_found, queries.labels[rows], known)
 
+    def ranks(self, ranked: RankingStage, queries: Queries) -> Ints:
+        """Return the rank, from 1, of each target by a stage with a ranker.
+
+        Candidates with the same score rank before the target. The rank of a target that the
+        retriever does not find is the largest integer.
+        """
+        *retrieved, candidates, scores = self._find(queries.vectors, queries.history)
+        is_real = scores.numpy() > NO_SCORE
+        is_target = (candidates.numpy() == queries.targets[:, None]) & is_real
+        ranking = ranked.rank(Retrieved(*retrieved), candidates, scores, queries.known)
+        values = ranking.scores.numpy()
+        own = np.max(values, axis=1, keepdims=True, initial=NO_SCORE, where=is_target)
+        ranks = np.count_nonzero((values >= own) & is_real, axis=1)
+        return np.where(is_target.any(axis=1), ranks, np.iinfo(np.int64).max)
+
 
 def concatenated(parts: Sequence[Lists]) -> Lists:
     """Return all lists in one, with the declared features padded to the same width."""

@@ -8,18 +8,16 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
+from models.errors import DivergedError
 from models.features.spec import FeaturesConfig
 from models.ranking.config import RankingConfig
-from models.ranking.declared import DIMENSION, DeclaredFeatures, join
+from models.ranking.declared import DeclaredFeatures, join
 from models.ranking.lists import Lists
 from models.ranking.tasks import Task
 
-_NUM_CROSSES = 2
-_HIDDEN_LAYERS = (64, 32)
 # Lists per step: few enough for fifty steps per pass, within these limits.
 _STEPS_PER_EPOCH, _SMALLEST_BATCH, _LARGEST_BATCH = 50, 16, 256
 _LEARNING_RATES = {"dcn": 0.01, "linear": 0.03}
-_WEIGHT_DECAY = 0.01
 # Normalised features beyond it are clipped, because the tables of the served model are larger than
 # those of the training.
 _LARGEST_FEATURE = 6.0
@@ -61,7 +59,7 @@ class Ranker(tf_keras.layers.Layer):
     """A network that scores candidates, with embeddings of declared features.
 
     Args:
-        kind: `RankingConfig.model`.
+        config: The architecture.
         names: Names of the computed features.
         declared: The declared features.
         sizes: The sizes of the tables of those to embed; 0 for numbers.
@@ -70,7 +68,7 @@ class Ranker(tf_keras.layers.Layer):
 
     def __init__(
         self,
-        kind: str,
+        config: RankingConfig,
         names: Sequence[str],
         declared: FeaturesConfig,
         sizes: Mapping[str, int],
@@ -78,17 +76,24 @@ class Ranker(tf_keras.layers.Layer):
     ) -> None:
         super().__init__(name="ranker")
         self.of_queries, self.of_candidates = (
-            DeclaredFeatures({n: f for n, f in features.items() if n in sizes}, sizes)
+            DeclaredFeatures(
+                {name: of for name, of in features.items() if name in sizes},
+                sizes,
+                config.embedding_dimension,
+                config.feature_dropout,
+            )
             for features in (declared.query, declared.candidate)
         )
+        self._dimension = config.embedding_dimension
         embedded = (*self.of_candidates.names, *self.of_queries.names)
         # The columns of each feature in the input of the network.
         self.columns = {name: slice(number, number + 1) for number, name in enumerate(names)}
         for number, name in enumerate(embedded):
-            start = len(names) + number * DIMENSION
-            self.columns[name] = slice(start, start + DIMENSION)
+            start = len(names) + number * self._dimension
+            self.columns[name] = slice(start, start + self._dimension)
         self.tasks = tuple(tasks)
-        self.network = make_network(kind, len(names) + len(embedded) * DIMENSION, len(tasks))
+        num_inputs = len(names) + len(embedded) * self._dimension
+        self.network = make_network(config, num_inputs, len(tasks))
 
     def inputs_of(
         self, lists: Lists, catalogue: Mapping[str, tf.Tensor], seed: tf.Tensor | None = None
@@ -102,7 +107,7 @@ class Ranker(tf_keras.layers.Layer):
         shape = tf.shape(lists.candidates)
         rows = {name: tf.gather(catalogue[name], distinct) for name in self.of_candidates.names}
         of_candidates = [
-            tf.reshape(tf.gather(vectors, index), [*tf.unstack(shape), DIMENSION])
+            tf.reshape(tf.gather(vectors, index), [*tf.unstack(shape), self._dimension])
             for vectors in self.of_candidates(rows, seed)
         ]
         return join(lists.features, of_candidates, self.of_queries(lists.queries, seed))
@@ -122,11 +127,11 @@ class Ranker(tf_keras.layers.Layer):
         return outputs[..., 0], predicted
 
 
-def make_network(kind: str, num_features: int, num_tasks: int = 0) -> tf_keras.Model:
+def make_network(config: RankingConfig, num_features: int, num_tasks: int = 0) -> tf_keras.Model:
     """Return a model that maps features `[n, num_features]` to outputs `[n, 1 + num_tasks]`.
 
     The outputs are the score of the next event, and what to add to the estimate of each task, 0 at
-    first. `kind` is `RankingConfig.model`.
+    first.
 
     References:
         Wang et al. DCN V2: Improved Deep & Cross Network and Practical Lessons for Web-scale
@@ -134,10 +139,10 @@ def make_network(kind: str, num_features: int, num_tasks: int = 0) -> tf_keras.M
     """
     features = tf_keras.Input([num_features])
     hidden = normal = Normalisation(num_features)(features)
-    if kind == "dcn":
-        for _ in range(_NUM_CROSSES):
+    if config.model == "dcn":
+        for _ in range(config.cross_layers):
             hidden = tfrs.layers.dcn.Cross()(normal, hidden)
-        for width in _HIDDEN_LAYERS:
+        for width in config.hidden_layers:
             hidden = tf_keras.layers.Dense(width, activation="relu")(hidden)
         hidden = tf_keras.layers.Concatenate()([hidden, normal])
     outputs = tf_keras.layers.Dense(1, use_bias=False)(hidden)
@@ -158,14 +163,17 @@ def train_ranker(
     """Train a ranker with a softmax over the candidates of each query, and the losses of its tasks.
 
     `catalogue` has the declared features of all candidates. `rng` shuffles the queries.
+
+    Raises:
+        DivergedError: The weights are not finite.
     """
     ranker.network.layers[1].adapt(lists.features[lists.is_candidate])
     number = len(lists.features)
     batch_size = int(np.clip(number // _STEPS_PER_EPOCH, _SMALLEST_BATCH, _LARGEST_BATCH))
     steps = config.epochs * -(-number // batch_size)
+    rate = config.learning_rate or _LEARNING_RATES[config.model]
     optimizer = tf_keras.optimizers.AdamW(
-        tf_keras.optimizers.schedules.CosineDecay(_LEARNING_RATES[config.model], steps),
-        weight_decay=_WEIGHT_DECAY,
+        tf_keras.optimizers.schedules.CosineDecay(rate, steps), weight_decay=config.weight_decay
     )
     optimizer.build(ranker.trainable_variables)
 
@@ -192,6 +200,8 @@ def train_ranker(
         order = rng.permutation(number)
         for start in range(0, number, batch_size):
             traced(lists.take(order[start : start + batch_size]))
+    if not all(np.isfinite(weights).all() for weights in ranker.get_weights()):
+        raise DivergedError("the weights of the ranker are not finite: its training has diverged")
 
 
 def shrink_corrections(

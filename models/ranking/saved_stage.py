@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import tensorflow as tf
 from models.features.preprocessing import SPACE_IN_ID
 from models.features.spec import FeatureSpec
 from models.features.vocabularies import read_vocabulary
+from models.ranking.config import ARCHITECTURE, RankingConfig
 from models.ranking.estimates import Estimates
 from models.ranking.features import VectorsAt
 from models.ranking.stage import RankingStage
@@ -33,7 +34,7 @@ class StageSettings(Settings):
     """Settings of a trained ranking stage.
 
     Attributes:
-        model: `RankingConfig.model`.
+        model, cross_layers, hidden_layers, embedding_dimension: See `RankingConfig`.
         num_candidates: Number of candidates of the retriever.
         exclude_seen: Whether the history's candidates are never recommended. If not, they are
             ranked too, even if the retriever does not find them.
@@ -42,12 +43,20 @@ class StageSettings(Settings):
         declared: Sizes of the tables of the declared features that it embeds; 0 for numbers.
     """
 
-    model: str
+    model: Literal["dcn", "linear"]
+    cross_layers: int = 2
+    hidden_layers: tuple[int, ...] = (64, 32)
+    embedding_dimension: int = 4
     num_candidates: int
     exclude_seen: bool
     features: tuple[str, ...]
     declared: Mapping[str, int] = {}
     tasks: tuple[Task, ...] = ()
+
+    @property
+    def architecture(self) -> RankingConfig:
+        """The architecture of the ranker, with the defaults of all other settings."""
+        return RankingConfig(**self.model_dump(include=ARCHITECTURE))
 
 
 def save_stage(
@@ -78,6 +87,19 @@ def read_settings(directory: str) -> StageSettings | None:
         return StageSettings.model_validate(json.loads(file.read()))
 
 
+def load_ranker(directory: str, settings: StageSettings, spec: FeatureSpec) -> "Ranker":
+    """Return the ranker of exported towers, whose settings are given."""
+    # Imported here, because projects without a ranking stage only read its settings.
+    from models.ranking.ranker import Ranker
+
+    ranker = Ranker(
+        settings.architecture, settings.features, spec.features, settings.declared, settings.tasks
+    )
+    weights = load_arrays(os.path.join(directory, _FOLDER, _RANKER_FILE))
+    ranker.set_weights([weights[name] for name in sorted(weights)])
+    return ranker
+
+
 def load_stage(
     towers: SavedTowers,
     spec: FeatureSpec,
@@ -94,9 +116,6 @@ def load_stage(
     settings = read_settings(directory)
     if settings is None:
         raise ValueError(f"{directory} must have a ranking stage, but has no {_SETTINGS_FILE}")
-    # Imported here, because projects without a ranking stage only read its settings.
-    from models.ranking.ranker import Ranker
-
     folder = os.path.join(directory, _FOLDER)
     vocabulary = os.path.join(directory, tf.saved_model.ASSETS_DIRECTORY, spec.candidate_id)
     tables = RankingTables.load(os.path.join(folder, _TABLES_FILE))
@@ -109,11 +128,7 @@ def load_stage(
             arrays = load_arrays(os.path.join(folder, _ESTIMATES_FILE.format(task.name)))
             estimates[task.name] = Estimates(**arrays).reordered(rows)
         task_features = TaskFeatures(settings.tasks, estimates, spec.query_id)
-    ranker = Ranker(
-        settings.model, settings.features, spec.features, settings.declared, settings.tasks
-    )
-    weights = load_arrays(os.path.join(folder, _RANKER_FILE))
-    ranker.set_weights([weights[name] for name in sorted(weights)])
+    ranker = load_ranker(directory, settings, spec)
     vectors = None
     if ranker.of_candidates.names:
         parts = [ranker.of_candidates(towers.transform_candidates(raw)) for raw in catalogue]

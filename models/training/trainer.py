@@ -4,10 +4,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,11 @@ from models.training.svd_start import start_from_svd
 from models.training.two_tower_model import TwoTowerModel
 from models.training.warm_start import SavedWeights, restore
 from models.tuning.search_space import apply, chosen_values
+
+if TYPE_CHECKING:  # without a ranker, the imports would only take time
+    from models.ranking.held_back_events import HeldBackEvents
+    from models.ranking.ranker import Ranker
+    from models.ranking.saved_stage import StageSettings
 
 TRAINER_KEY = "trainer"
 # Files in the log folder: the report of the warm start, and the time and CPU time of training
@@ -91,31 +96,23 @@ def fit_and_export(fn_args: FnArgs) -> None:
     strategy = make_strategy(config.training.strategy)
     transform = tft.TFTransformOutput(fn_args.transform_output)
     started, started_cpu = time.monotonic(), time.process_time()
-    files = matching_files(fn_args.train_files)
     trained, states = None, []
     if config.ranking is not None:
         # Imported on demand: without a ranker, it would only take time.
-        from models.ranking.held_back_events import HeldBackEvents
         from models.ranking.training import train_ranking_stage
 
-        events = HeldBackEvents.read(
-            files, config.spec, config.ranking, config.split, config.weights
-        )
-        number = len(candidate_counts(transform, config.spec))
-        counts = np.bincount(events.before.candidates, minlength=number)[:number]
-        model, state, timelines = _fit_towers(
-            config, fn_args, transform, strategy, (events.rule, counts)
+        model, events, selectable, state, timelines = fit_without_held_back(
+            config, config.ranking, fn_args, transform, strategy
         )
         states.append(state)
         trained = train_ranking_stage(
             model,
             events,
-            listed_candidates(matching_files(fn_args.eval_files), config.spec, number)
-            if config.only_listed
-            else counts > 0,
+            selectable,
             config.ranking,
             exclude_seen=config.exclude_seen,
             seed=config.training.seed,
+            initialize=_ranker_start(config, fn_args),
         )
     if config.ranking is None or config.ranking.refit_retriever:
         model, state, timelines = _fit_towers(config, fn_args, transform, strategy)
@@ -142,6 +139,33 @@ def fit_and_export(fn_args: FnArgs) -> None:
         _write_json(os.path.join(fn_args.model_run_dir, FIT_FILE), cost)
     for state in states:
         state.discard()
+
+
+def fit_without_held_back(
+    config: TrainerConfig,
+    ranking: RankingConfig,
+    fn_args: FnArgs,
+    transform: tft.TFTransformOutput,
+    strategy: tf.distribute.Strategy,
+) -> tuple[TwoTowerModel, "HeldBackEvents", npt.NDArray[np.bool_], FitState, TimelineDataset]:
+    """Hold back the events that a ranker learns from, and train the towers without them.
+
+    Returns:
+        The model, the events, the candidates to rank `[num_candidates]`, the state of the training,
+        and its timelines.
+    """
+    from models.ranking.held_back_events import HeldBackEvents
+
+    spec, files = config.spec, matching_files(fn_args.train_files)
+    events = HeldBackEvents.read(files, spec, ranking, config.split, config.weights)
+    number = len(candidate_counts(transform, spec))
+    counts = np.bincount(events.before.candidates, minlength=number)[:number]
+    selectable = counts > 0
+    if config.only_listed:
+        selectable = listed_candidates(matching_files(fn_args.eval_files), spec, number)
+    held_back = events.rule, counts
+    model, state, timelines = _fit_towers(config, fn_args, transform, strategy, held_back)
+    return model, events, selectable, state, timelines
 
 
 def _fit_towers(
@@ -305,18 +329,16 @@ def _read_config(fn_args: FnArgs) -> TrainerConfig:
     if not fn_args.hyperparameters:
         return config
     values = chosen_values(fn_args.hyperparameters["values"], config.tuning)
-    model, training = apply(values, config.model, config.training)
-    return config.model_copy(update={"model": model, "training": training})
+    return config.model_copy(update=apply(values, config))
 
 
 def _warm_start(config: TrainerConfig, fn_args: FnArgs, model: TwoTowerModel) -> None:
     """Restore the base model's weights, if there is one, and write a report."""
     report: dict[str, Any] = {"source": None, "vocabularies": {}}
-    if not fn_args.base_model or is_missing_model(fn_args.base_model):
+    if not _has_base_model(fn_args):
         progress.info("no blessed model of earlier data; training from random weights")
     else:
-        transform = tft.TFTransformOutput(fn_args.transform_output)
-        vocabularies = read_vocabularies(transform.transform_savedmodel_dir, config.spec)
+        vocabularies = _vocabularies(config, fn_args)
         saved = SavedWeights.read(fn_args.base_model, config.spec)
         report = restore(model, saved, vocabularies)
         progress.info(
@@ -325,6 +347,31 @@ def _warm_start(config: TrainerConfig, fn_args: FnArgs, model: TwoTowerModel) ->
             {**report, **report["vocabularies"][config.spec.candidate_id]},
         )
     _write_json(os.path.join(fn_args.model_run_dir, WARM_START_FILE), report)
+
+
+def _ranker_start(
+    config: TrainerConfig, fn_args: FnArgs
+) -> Callable[["Ranker", "StageSettings"], str | None] | None:
+    """Return the function that restores the ranker of the base model; None without a warm start."""
+    if not config.training.warm_start or not _has_base_model(fn_args):
+        return None
+    from models.ranking.warm_start import restore_ranker
+
+    return partial(
+        restore_ranker,
+        directory=fn_args.base_model,
+        spec=config.spec,
+        vocabularies=_vocabularies(config, fn_args),
+    )
+
+
+def _has_base_model(fn_args: FnArgs) -> bool:
+    return bool(fn_args.base_model) and not is_missing_model(fn_args.base_model)
+
+
+def _vocabularies(config: TrainerConfig, fn_args: FnArgs) -> dict[str, Sequence[bytes]]:
+    transform = tft.TFTransformOutput(fn_args.transform_output)
+    return read_vocabularies(transform.transform_savedmodel_dir, config.spec)
 
 
 def _write_json(path: str, content: Mapping[str, Any]) -> None:

@@ -86,7 +86,7 @@ def restore(
     weights = named_weights([model.candidate_tower, model.query_tower])
     _require_compatible(weights, saved, model)
     rows = {
-        name: _matching_rows(saved.vocabularies[name], values)
+        name: matching_rows(saved.vocabularies[name], values)
         for name, values in vocabularies.items()
         if name in saved.vocabularies
     }
@@ -96,11 +96,7 @@ def restore(
         if vocabulary not in rows:
             variable.assign(old)
             continue
-        values = variable.numpy()
-        new_rows, old_rows = rows[vocabulary]
-        values[new_rows] = old[old_rows]
-        values[-1] = old[-1]
-        variable.assign(values)
+        copy_rows(variable, old, rows[vocabulary])
     return {
         "source": saved.source,
         "vocabularies": {
@@ -134,10 +130,20 @@ def vocabulary_of(name: str, spec: FeatureSpec) -> str | None:
     return tables.get(name)
 
 
-def _matching_rows(old: Sequence[bytes], new: Sequence[bytes]) -> tuple[npt.NDArray[np.intp], ...]:
+def matching_rows(old: Sequence[bytes], new: Sequence[bytes]) -> tuple[npt.NDArray[np.intp], ...]:
     """Return the rows of `new` whose values are also in `old`, and their rows in `old`."""
     values, old_values = np.array(new, np.object_), np.array(old, np.object_)
     return np.intersect1d(values, old_values, assume_unique=True, return_indices=True)[1:]
+
+
+def copy_rows(
+    table: tf.Variable, old: npt.NDArray[np.float32], rows: tuple[npt.NDArray[np.intp], ...]
+) -> None:
+    """Copy the `matching_rows` and the out-of-vocabulary row, the last one, from an old table."""
+    values, (new_rows, old_rows) = table.numpy(), rows
+    values[new_rows] = old[old_rows]
+    values[-1] = old[-1]
+    table.assign(values)
 
 
 def _require_compatible(

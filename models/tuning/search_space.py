@@ -8,9 +8,15 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from models.config import ModelConfig, RangeConfig, TrainingConfig, TuningConfig
+from models.ranking.config import RankingConfig
 from models.settings import Settings
 
-_SECTIONS: dict[str, type[Settings]] = {"model": ModelConfig, "training": TrainingConfig}
+_SECTIONS: dict[str, type[Settings]] = {
+    "model": ModelConfig,
+    "training": TrainingConfig,
+    "ranking": RankingConfig,
+}
+_OF_RANKER = "ranking."
 _NOT_SEARCHED = {
     "model.query_id_embedding": "the query IDs of held-out timelines have no embedding",
     "training.checkpoint_every_s": "it does not change the model",
@@ -18,6 +24,11 @@ _NOT_SEARCHED = {
     "training.strategy": "it does not change the model",
     "training.validation_fraction": "`tuning.holdout_fraction` replaces it",
     "training.warm_start": "trials start from random weights",
+    "ranking.enabled": "trials of the ranker are not comparable with those of the retriever",
+    "ranking.held_back_fraction": "all trials are measured on the same events",
+    "ranking.max_queries": "all trials are measured on the same events",
+    "ranking.refit_retriever": "trials are measured before it",
+    "ranking.tasks": "they decide what is served",
 }
 # Name in the space whose values are sets of settings, such as `{model.dimension: 32}`.
 RECIPE = "recipe"
@@ -25,24 +36,41 @@ RECIPE = "recipe"
 _INTERNAL_PREFIX = "tuner/"
 
 
-def check_space(tuning: TuningConfig, model: ModelConfig, training: TrainingConfig) -> None:
+def check_space(tuning: TuningConfig, configured: Settings) -> None:
     """Check that each value of the space is valid if all other settings stay as configured.
 
     Values can still be invalid in combination. Such a trial fails without ending the search.
+    `configured` has the sections `model`, `training` and `ranking`.
 
     Raises:
         ValueError: A setting cannot be searched, or a value is invalid.
     """
-    sections = {"model": model, "training": training}
+    sections = {name: getattr(configured, name) for name in _SECTIONS}
     problems = [
         problem
         for name, choices in tuning.space.items()
         for problem in _problems(name, choices, sections)
     ]
+    names = sorted(_settings_of(tuning))
+    if searches_ranker(tuning):
+        if not all(name.startswith(_OF_RANKER) for name in names):
+            problems.append(
+                "`tuning.space` must have settings of either the retriever or the ranker, but has "
+                f"{', '.join(names)}; search without `ranking.` first, then search the ranker with "
+                "the configuration that the first search writes"
+            )
+        elif tuning.enabled and not sections["ranking"].enabled:
+            problems.append(
+                f"`tuning.space.{names[0]}` needs a ranker; set `ranking.enabled: true`"
+            )
     encoders = tuning.space.get("model.history_encoder", ())
-    if tuning.enabled and (
-        model.history_encoder == "none"
-        or (not isinstance(encoders, RangeConfig) and "none" in encoders)
+    if (
+        tuning.enabled
+        and not searches_ranker(tuning)
+        and (
+            sections["model"].history_encoder == "none"
+            or (not isinstance(encoders, RangeConfig) and "none" in encoders)
+        )
     ):
         problems.append(
             "`tuning` needs a `model.history_encoder` other than none, because trials are measured "
@@ -50,6 +78,11 @@ def check_space(tuning: TuningConfig, model: ModelConfig, training: TrainingConf
         )
     if problems:
         raise ValueError("; ".join(problems))
+
+
+def searches_ranker(tuning: TuningConfig) -> bool:
+    """Return True if the search is for settings of the ranker, with one retriever."""
+    return any(name.startswith(_OF_RANKER) for name in _settings_of(tuning))
 
 
 def is_integer(name: str) -> bool:
@@ -78,19 +111,26 @@ def chosen_values(values: Mapping[str, Any], tuning: TuningConfig) -> dict[str, 
     return {**chosen.pop(RECIPE, {}), **chosen}
 
 
-def apply(
-    values: Mapping[str, Any], model: ModelConfig, training: TrainingConfig
-) -> tuple[ModelConfig, TrainingConfig]:
-    """Return both sections with the settings in `values`, such as `model.dimension`, replaced.
+def apply(values: Mapping[str, Any], configured: Settings) -> dict[str, Settings]:
+    """Return the sections with settings in `values`, such as `model.dimension`, which are replaced.
 
     Raises:
         ValueError: The values are not valid together.
     """
-    sections: dict[str, Any] = {"model": model.model_dump(), "training": training.model_dump()}
+    changed: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
         section, _, key = name.partition(".")
-        sections[section][key] = value
-    return ModelConfig(**sections["model"]), TrainingConfig(**sections["training"])
+        changed.setdefault(section, getattr(configured, section).model_dump())[key] = value
+    return {section: _SECTIONS[section](**content) for section, content in changed.items()}
+
+
+def _settings_of(tuning: TuningConfig) -> set[str]:
+    """Return the settings that a space has values of, also in recipes."""
+    recipes = tuning.space.get(RECIPE, ())
+    found = set(tuning.space) - {RECIPE}
+    for recipe in () if isinstance(recipes, RangeConfig) else recipes:
+        found.update(recipe if isinstance(recipe, dict) else ())
+    return found
 
 
 def _problems(

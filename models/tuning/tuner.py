@@ -4,7 +4,7 @@ import math
 import shutil
 import time
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras_tuner
 import tensorflow as tf
@@ -30,7 +30,16 @@ from models.training.trainer import (
     make_timelines,
     matching_files,
 )
-from models.tuning.search_space import apply, chosen_values, encode, is_integer
+from models.tuning.search_space import (
+    apply,
+    chosen_values,
+    encode,
+    is_integer,
+    searches_ranker,
+)
+
+if TYPE_CHECKING:
+    from models.tuning.ranker_trials import RankerTrials
 
 _EPOCHS_KEY = "tuner/epochs"
 _NEVER_S = 1e9
@@ -39,11 +48,13 @@ _NEVER_S = 1e9
 class TimelineTuner(base_tuner.BaseTuner):
     """Tuner that trains the towers per trial and measures them on held-out training timelines.
 
-    If a trial fails, it is logged and the search continues.
+    A search of the ranker trains the towers once, and a ranker per trial. If a trial fails, it is
+    logged and the search continues.
     """
 
     def __init__(self, config: TrainerConfig, fn_args: FnArgs) -> None:
-        self._config = config
+        self._config, self._fn_args = config, fn_args
+        self._of_ranker: RankerTrials | None = None
         self._transform = tft.TFTransformOutput(fn_args.transform_graph_path)
         self._train_files = matching_files(fn_args.train_files)
         self._candidate_files = matching_files(fn_args.eval_files)
@@ -52,6 +63,15 @@ class TimelineTuner(base_tuner.BaseTuner):
         self._folder = checkpoint_folder(config, *inputs)
         folder, self._started_s = str(self._folder), time.monotonic()
         super().__init__(make_oracle(config), directory=folder, project_name="search")
+
+    def on_search_begin(self) -> None:
+        """Train the retriever of a search of the ranker."""
+        super().on_search_begin()
+        if searches_ranker(self._config.tuning):
+            # Imported on demand: without a ranker, it would only take time.
+            from models.tuning.ranker_trials import RankerTrials
+
+            self._of_ranker = RankerTrials(self._config, self._fn_args, self._folder / "retriever")
 
     def run_trial(self, trial: trial_module.Trial, *fit_args: Any, **fit_kwargs: Any) -> Any:
         """Train the towers with the trial's values, and return the metric."""
@@ -114,15 +134,17 @@ class TimelineTuner(base_tuner.BaseTuner):
 
     def _score(self, values: dict[str, Any]) -> float:
         configured, tuning = self._config, self._config.tuning
-        chosen = chosen_values(values, tuning)
-        model_config, training = apply(chosen, configured.model, configured.training)
-        training = training.model_copy(
+        trainer = configured.model_copy(update=apply(chosen_values(values, tuning), configured))
+        if self._of_ranker is not None and trainer.ranking is not None:
+            epochs = values.get(_EPOCHS_KEY, trainer.ranking.epochs)
+            return self._of_ranker.score(trainer.ranking.model_copy(update={"epochs": epochs}))
+        training = trainer.training.model_copy(
             update={
                 "validation_fraction": tuning.holdout_fraction,
                 "checkpoint_every_s": _NEVER_S,
                 # Trials run one after the other, each on one device.
                 "strategy": "none",
-                "epochs": values.get(_EPOCHS_KEY, training.epochs),
+                "epochs": values.get(_EPOCHS_KEY, trainer.training.epochs),
             }
         )
         # As in the final training: without validation timelines, it keeps the last epoch.
@@ -130,7 +152,7 @@ class TimelineTuner(base_tuner.BaseTuner):
         if not keep_best:
             training = training.model_copy(update={"early_stopping_patience": 0})
         tf_keras.utils.set_random_seed(training.seed)
-        trainer = configured.model_copy(update={"model": model_config, "training": training})
+        trainer = trainer.model_copy(update={"training": training})
         timelines = make_timelines(trainer, self._train_files)
         model = make_model(trainer, self._transform, self._candidate_files, timelines.num_timelines)
         folder = self._folder / "fit"
@@ -173,7 +195,8 @@ def make_oracle(config: TrainerConfig) -> keras_tuner.Oracle:
         "max_consecutive_failed_trials": tuning.max_trials + 1,
     }
     if tuning.algorithm == "hyperband":
-        oracle = HyperbandOracle(max_epochs=config.training.epochs, **common)
+        searched = config.ranking if searches_ranker(tuning) else config.training
+        oracle = HyperbandOracle(max_epochs=(searched or config.training).epochs, **common)
         oracle.max_trials = tuning.max_trials
         return oracle
     if tuning.algorithm == "bayesian":

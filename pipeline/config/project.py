@@ -16,7 +16,7 @@ from components.retrieval_evaluator.config import (
     categorical_features,
 )
 from components.serving_validator.config import ServingConfig
-from models.config import HoldoutMetric, ModelConfig, TrainingConfig, TuningConfig
+from models.config import HoldoutMetric, ModelConfig, RangeConfig, TrainingConfig, TuningConfig
 from models.features.spec import (
     ALLOW_PREFIX,
     EVENT_TYPE_KEY,
@@ -161,7 +161,7 @@ class PipelineConfig(Settings):
         _check_distances("skew", self.skew.distances, kinds)
         if self.drift.action != "off":
             self._check_drift(kinds)
-        check_space(self.tuning, self.model, self.training)
+        check_space(self.tuning, self)
         if self.ranking.enabled:
             self._check_ranking()
         if self.tuning.enabled:
@@ -238,10 +238,13 @@ class PipelineConfig(Settings):
         _check_distances("drift", self.drift.distances, kinds)
 
     def _check_ranking(self) -> None:
-        if self.ranking.num_candidates < self.index.k:
+        searched = self.tuning.space.get("ranking.num_candidates", ())
+        numbers = [searched.min] if isinstance(searched, RangeConfig) else [*searched]
+        fewest = min([self.ranking.num_candidates, *numbers])
+        if fewest < self.index.k:
             raise ValueError(
                 f"`ranking.num_candidates` must be at least `index.k` ({self.index.k}), because "
-                f"all returned candidates are ranked, but is {self.ranking.num_candidates}"
+                f"all returned candidates are ranked, but is {fewest:g}"
             )
         needs = {
             "`events.timestamp`": self.events.timestamp is not None,

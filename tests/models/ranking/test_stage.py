@@ -71,7 +71,7 @@ def test_a_ranker_learns_what_tells_targets_from_others():
     is_candidate[::3, 5:] = False
     tf.keras.utils.set_random_seed(1)
     lists = make_lists(features, is_candidate, np.zeros((600, 8), np.int32), {})
-    ranker = Ranker("dcn", ["a", "b", "c"], FeaturesConfig(), {})
+    ranker = Ranker(RankingConfig(), ["a", "b", "c"], FeaturesConfig(), {})
     train_ranker(ranker, lists, {}, RankingConfig(epochs=40), RNG)
     best = np.where(is_candidate, ranker.predict(features)[0], -np.inf).argmax(axis=1)
     assert (best == 0).mean() > 0.9
@@ -106,7 +106,7 @@ def declared_lists(number: int) -> tuple[Lists, dict[str, tf.Tensor]]:
 def test_a_ranker_embeds_declared_features_and_lists_their_importance():
     lists, catalogue = declared_lists(800)
     tf.keras.utils.set_random_seed(1)
-    ranker = Ranker("dcn", ["score"], SPEC.features, SIZES)
+    ranker = Ranker(RankingConfig(), ["score"], SPEC.features, SIZES)
     train_ranker(ranker, lists, catalogue, RankingConfig(epochs=40), RNG)
     inputs = ranker.inputs_of(lists, catalogue)
     assert (ranker.predict(inputs)[0].numpy().argmax(axis=1) == 0).mean() > 0.9
@@ -121,7 +121,7 @@ def test_declared_features_are_the_same_in_training_and_serving():
     lists, catalogue = declared_lists(4)
     names = feature_names(repeats=True)
     lists = lists._replace(features=RNG.normal(size=(4, 5, len(names))).astype(np.float32))
-    ranker = Ranker("dcn", names, SPEC.features, SIZES)
+    ranker = Ranker(RankingConfig(), names, SPEC.features, SIZES)
     # The catalogue has another order than the vocabulary.
     order = RNG.permutation(NUM_CANDIDATES)
     (vectors,) = ranker.of_candidates({"langs": tf.gather(catalogue["langs"], order)})

@@ -73,7 +73,7 @@ def test_a_ranker_corrects_the_estimates_and_leaves_out_unknown_labels():
     )
     tasks = [Task.of("rating", RATING, labels), Task.of("buy", BUY, buys)]
     tf.keras.utils.set_random_seed(1)
-    ranker = Ranker("dcn", ["score", "rating", "z", "buy"], FeaturesConfig(), {}, tasks)
+    ranker = Ranker(RankingConfig(), ["score", "rating", "z", "buy"], FeaturesConfig(), {}, tasks)
     before = ranker.predict(lists.features)[1][0][:, 0]
     np.testing.assert_allclose(before, estimate, rtol=1e-5)
     train_ranker(ranker, lists, {}, RankingConfig(epochs=30), rng)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from models.config import ModelConfig, TrainingConfig, TuningConfig
+from models.ranking.config import RankingConfig
 from models.tuning.search_space import apply, chosen_values, encode
 from pipeline.config.file import parse
 from pipeline.config.project import PipelineConfig
@@ -92,6 +93,40 @@ def test_trials_that_cannot_be_measured_are_an_error(sections: dict[str, Any], m
         load({"model.dimension": [8, 16]}, **sections)
 
 
+RANKED: dict[str, Any] = {"ranking": {"enabled": True}, "index": {"k": 50}}
+
+
+def test_settings_of_the_ranker_have_a_search_of_their_own():
+    space = {
+        "ranking.learning_rate": {"min": 0.001, "max": 0.1, "scale": "log"},
+        "ranking.hidden_layers": [[], [64], [64, 32]],
+        "ranking.num_candidates": [50, 100],
+    }
+    searched = load(space, **RANKED, model={"history_encoder": "none", "query_id_embedding": True})
+    changed = apply({"ranking.hidden_layers": [64]}, searched)
+    assert changed == {"ranking": RankingConfig(enabled=True, hidden_layers=(64,))}
+
+
+@pytest.mark.parametrize(
+    ("space", "sections", "message"),
+    [
+        ({"ranking.epochs": [2, 4]}, {}, r"set `ranking\.enabled: true`"),
+        (
+            {"ranking.epochs": [2, 4], "model.dimension": [8, 16]},
+            RANKED,
+            r"either the retriever or the ranker, but has model\.dimension, ranking\.epochs",
+        ),
+        ({"ranking.num_candidates": [40, 80]}, RANKED, r"at least `index\.k` \(50\).* is 40"),
+        ({"ranking.max_queries": [1000, 2000]}, RANKED, "measured on the same events"),
+    ],
+)
+def test_a_search_of_the_ranker_that_is_not_possible_is_an_error(
+    space: dict[str, Any], sections: dict[str, Any], message: str
+):
+    with pytest.raises(ConfigError, match=message):
+        load(space, **sections)
+
+
 def test_values_keep_their_types_through_kerastuner():
     tuning = TuningConfig.model_validate(
         {
@@ -107,11 +142,15 @@ def test_values_keep_their_types_through_kerastuner():
     chosen = {name: encode(choices)[1] for name, choices in tuning.space.items()}  # type: ignore[arg-type]  # of any kind
     assert chosen["training.history_dropout"] == 0.5
     values = chosen_values({**chosen, "tuner/epochs": 3}, tuning)
-    model, training = apply(values, ModelConfig(max_history=7), TrainingConfig(epochs=9))
-    assert model == ModelConfig(
-        max_history=7, dimension=16, query_hidden_layers=(4,), candidate_bias=False
+    configured = load(
+        {}, tuning={"enabled": False}, model={"max_history": 7}, training={"epochs": 9}
     )
-    assert training == TrainingConfig(epochs=9, gradient_clip_norm=1.0, history_dropout=0.5)
+    assert apply(values, configured) == {
+        "model": ModelConfig(
+            max_history=7, dimension=16, query_hidden_layers=(4,), candidate_bias=False
+        ),
+        "training": TrainingConfig(epochs=9, gradient_clip_norm=1.0, history_dropout=0.5),
+    }
 
 
 def test_a_recipe_stands_for_its_settings():
@@ -119,10 +158,11 @@ def test_a_recipe_stands_for_its_settings():
     tuning = TuningConfig.model_validate({"space": {"recipe": recipes}})
     chosen = chosen_values({"recipe": encode(recipes)[1]}, tuning)
     assert chosen == recipes[1]
-    assert apply(chosen, ModelConfig(), TrainingConfig())[0].dimension == 16
+    configured = load({}, tuning={"enabled": False})
+    assert apply(chosen, configured)["model"].dimension == 16
     assert chosen_values({"recipe": encode(recipes)[0]}, tuning) == {}
 
 
 def test_values_that_do_not_fit_together_are_refused():
     with pytest.raises(ValueError, match="history_encoder"):
-        apply({"model.history_encoder": "none"}, ModelConfig(), TrainingConfig())
+        apply({"model.history_encoder": "none"}, load({}, tuning={"enabled": False}))
