@@ -58,7 +58,7 @@ def preprocessing_fn(
         missing = tf.constant(MISSING_INDEX, tf.int64)
         indices = tf.where(inputs[name].values == "", missing, outputs[name].values)
         outputs[name] = outputs[name].with_values(indices)
-    kept = (TIMESTAMP_KEY, RATING_KEY, EVENT_TYPE_KEY, IS_TARGET_KEY)
+    kept = (TIMESTAMP_KEY, RATING_KEY, EVENT_TYPE_KEY, IS_TARGET_KEY, *spec.columns.labels)
     return outputs | {name: inputs[name] for name in kept if name in inputs}
 
 

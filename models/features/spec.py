@@ -149,6 +149,7 @@ class ColumnsConfig(Settings):
     """Names of the columns of an event; the optional ones are None if the data lacks them.
 
     `event_types` are the types that the history encoder knows, in the order of their weights.
+    `labels` are columns of numbers that the ranker predicts, and that keep their names in Examples.
     """
 
     query_id: str
@@ -157,6 +158,7 @@ class ColumnsConfig(Settings):
     rating: str | None = None
     event_type: str | None = None
     event_types: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 class FeaturesConfig(Settings):
@@ -181,6 +183,7 @@ class FeatureSpec(Settings):
             *((f"queries.features.{name}", name) for name in self.features.query),
             *((f"events.context.{name}", name) for name in self.features.context),
             *((f"candidates.features.{name}", name) for name in self.features.candidate),
+            *(("the column of `ranking.tasks`", name) for name in self.columns.labels),
         ]
         unused = [name for name, feature in self.features.query.items() if not feature.learn]
         if unused:

@@ -20,9 +20,14 @@ class TaskConfig(Settings):
 
     loss: Literal["squared_error", "squared_log_error", "binary"] = Field(
         "squared_error",
-        description="squared_error: predict `events.rating`. squared_log_error: predict it on a "
+        description="squared_error: predict `column`. squared_log_error: predict it on a "
         "logarithmic scale, for example a time in seconds. binary: predict the probability of "
         "`event_type`.",
+    )
+    column: str | None = Field(
+        None,
+        description="Column of the events that has the labels, such as a dwell time. Events may "
+        "lack it. Default: `events.rating`.",
     )
     event_type: str | None = Field(
         None, description="binary: the value of `events.event_type` to predict, such as purchase."
@@ -44,6 +49,10 @@ class TaskConfig(Settings):
             raise ValueError(
                 f"`loss: binary` and `event_type` belong together, got `loss: {self.loss}` and "
                 f"`event_type: {self.event_type}`; set both or neither"
+            )
+        if self.event_type is not None and self.column is not None:
+            raise ValueError(
+                f"`loss: binary` predicts `event_type`, got `column: {self.column}`; remove one"
             )
         return self
 
@@ -103,6 +112,12 @@ class RankingConfig(Settings):
         "served output, for example `{rating: {loss: squared_error}}` or `{purchase: {loss: "
         "binary, event_type: purchase}}`.",
     )
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns of labels that are neither the rating nor the event type."""
+        columns = {task.column for task in self.tasks.values() if task.column is not None}
+        return tuple(sorted(columns)) if self.enabled else ()
 
     @field_validator("tasks")
     @classmethod

@@ -66,19 +66,19 @@ class Task(TaskConfig):
 
 def label_key(task: TaskConfig) -> str:
     """Return the key of Examples that has the labels."""
-    return EVENT_TYPE_KEY if task.loss == "binary" else RATING_KEY
+    return EVENT_TYPE_KEY if task.loss == "binary" else task.column or RATING_KEY
 
 
 def label_types(tasks: Iterable[TaskConfig]) -> dict[str, tf.DType]:
     """Return the keys of Examples that have the labels of tasks, and their types."""
     keys = {label_key(task) for task in tasks}
-    return {key: tf.float32 if key == RATING_KEY else tf.string for key in sorted(keys)}
+    return {key: tf.string if key == EVENT_TYPE_KEY else tf.float32 for key in sorted(keys)}
 
 
 def labels_of(task: TaskConfig, values: npt.NDArray[Any]) -> Floats:
-    """Return the labels of events: ratings, logarithms of ratings, or whether they have the type.
+    """Return the labels of events: numbers, their logarithms, or whether they have the type.
 
-    `values` are ratings, or event types as bytes; a missing rating is NaN.
+    `values` are ratings or other numbers, or event types as bytes; a missing number is NaN.
     """
     labels: Floats
     if task.event_type is not None:

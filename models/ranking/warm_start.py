@@ -11,7 +11,7 @@ from models.training.checkpoints_and_early_stopping import progress
 from models.training.warm_start import copy_rows, matching_rows
 
 # What of a task the weights depend on.
-_OF_TASK = ("name", "loss", "event_type")
+_OF_TASK = ("name", "loss", "event_type", "column")
 
 
 def restore_ranker(

@@ -256,10 +256,15 @@ class PipelineConfig(Settings):
         }
         for name, task in self.ranking.tasks.items():
             column = "rating" if task.event_type is None else "event_type"
-            if getattr(self.events, column) is None:
+            if task.column is not None and task.column == self.events.rating:
                 raise ValueError(
-                    f"`ranking.tasks.{name}` with `loss: {task.loss}` needs `events.{column}`; set "
-                    "it, or remove the task"
+                    f"`ranking.tasks.{name}.column: {task.column}` must not be "
+                    "`events.rating`, which is the default; remove it"
+                )
+            if task.column is None and getattr(self.events, column) is None:
+                raise ValueError(
+                    f"`ranking.tasks.{name}` with `loss: {task.loss}` needs `events.{column}`"
+                    f"{' or a `column`' * (column == 'rating')}; set it, or remove the task"
                 )
         missing = [need for need, is_met in needs.items() if not is_met]
         if missing:
@@ -302,6 +307,7 @@ class PipelineConfig(Settings):
         return {
             "rating" if task.event_type is None else "event_type"
             for task in self.ranking.tasks.values()
+            if task.column is None
         }
 
     @property
@@ -313,8 +319,9 @@ class PipelineConfig(Settings):
     @property
     def columns(self) -> ColumnsConfig:
         """The names of the event columns."""
-        names = ColumnsConfig.model_fields
-        return ColumnsConfig(**{name: getattr(self.events, name) for name in names})
+        names = ColumnsConfig.model_fields.keys() - {"labels"}
+        columns = {name: getattr(self.events, name) for name in names}
+        return ColumnsConfig(**columns, labels=self.ranking.label_columns)
 
     @property
     def event_weights(self) -> EventWeights:

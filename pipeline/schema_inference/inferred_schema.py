@@ -82,7 +82,8 @@ def _set_domain(feature: schema_pb2.Feature, tally: FeatureTally, closed: bool) 
     if tally.name == IS_TARGET_KEY:
         feature.int_domain.min, feature.int_domain.max = 0, 1
     elif tally.value_type == "FLOAT":
-        feature.float_domain.disallow_nan = True
+        if not tally.has_nan:
+            feature.float_domain.disallow_nan = True
         if tally.name == RATING_KEY and tally.minimum is not None and tally.maximum is not None:
             feature.float_domain.min, feature.float_domain.max = tally.minimum, tally.maximum
     elif tally.values and closed and not tally.is_list:

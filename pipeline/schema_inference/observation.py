@@ -57,6 +57,7 @@ class FeatureTally:
         values: Occurrences by value; None if they are not counted, or if there are more than
             `MAX_COUNTED_VALUES`.
         num_rows: Number of rows read: queries, events or candidates.
+        has_nan: Whether events that lack a number have NaN instead.
     """
 
     name: str
@@ -68,6 +69,7 @@ class FeatureTally:
     num_missing: int = 0
     minimum: float | None = None
     maximum: float | None = None
+    has_nan: bool = False
 
     @property
     def num_present(self) -> int:
@@ -87,6 +89,7 @@ class FeatureTally:
             bounds = [found["min"], found["max"], self.minimum, self.maximum]
             known = [bound for bound in bounds if bound is not None]
             self.minimum, self.maximum = min(known, default=None), max(known, default=None)
+            self.has_nan |= values.null_count > 0
         elif self.values is not None:
             counted = pc.value_counts(values.cast(pa.string()))
             values, counts = (field.to_pylist() for field in counted.flatten())
@@ -232,7 +235,7 @@ def _observe_events(
             counted[source].append(pa.table({"id": ids.cast(pa.string()), "events": counts}))
         features[spec.candidate_id].num_rows += len(table)
         features[IS_TARGET_KEY].num_rows += len(table)
-        for key in features.keys() & {RATING_KEY, EVENT_TYPE_KEY}:
+        for key in features.keys() & {RATING_KEY, EVENT_TYPE_KEY, *spec.columns.labels}:
             features[key].add_values(table[key])
         if spec.columns.timestamp is not None:
             seconds = pa.array(table[TIME_US].to_numpy() // _US_PER_S)

@@ -33,6 +33,7 @@ SETTINGS: dict[str, Any] = {
         "tasks": {
             "rating": {"loss": "squared_error", "weight": 0.1},
             "buy": {"loss": "binary", "event_type": "buy", "weight": 0.1, "score_weight": 0.01},
+            "dwell": {"loss": "squared_log_error", "column": "seconds", "weight": 0.1},
         },
     },
     "events": {"rating": "stars", "event_type": "kind"},
@@ -47,6 +48,7 @@ SETTINGS: dict[str, Any] = {
 _LABELS = """
 feature { name: "rating" type: FLOAT not_in_environment: "CATALOGUE" }
 feature { name: "event_type" type: BYTES not_in_environment: "CATALOGUE" }
+feature { name: "seconds" type: FLOAT not_in_environment: "CATALOGUE" }
 """
 
 
@@ -54,18 +56,20 @@ feature { name: "event_type" type: BYTES not_in_environment: "CATALOGUE" }
 def walks(tmp_path_factory: pytest.TempPathFactory, two_tower: Command) -> tuple[Path, Any]:
     """A run on users who take the items of their club one after the other.
 
-    Every third user gives three stars more, every fifth item gets one more and is bought.
+    Every third user gives three stars more, every fifth item gets one more and is bought. These
+    items are looked at for 200 seconds, others for 10, which is only known of every other event.
     """
     folder = tmp_path_factory.mktemp("walks")
     config = write_two_clubs(folder, **SETTINGS)
     with (folder / "schema" / "clubs" / "schema.pbtxt").open("a") as schema:
         schema.write(_LABELS)
     chance = random.Random(3)
-    events = ["user,item,time,stars,kind"]
+    events = ["user,item,time,stars,kind,seconds"]
 
     def labels(user: int, item: int) -> str:
         stars = 1 + 3 * (user % 3 == 0) + (item % 5 == 0)
-        return f"{stars},{'buy' if item % 5 == 0 else 'view'}"
+        seconds = "" if chance.random() < 0.5 else 200 if item % 5 == 0 else 10
+        return f"{stars},{'buy' if item % 5 == 0 else 'view'},{seconds}"
 
     for user in range(240):
         start = chance.randrange(30)
@@ -144,7 +148,7 @@ def test_clients_rank_given_candidates(walks: tuple[Path, Any], client_class: An
     assert ranked.candidate_ids == given
     assert ranked.scores[1] > ranked.scores[0] > ranked.scores[2]
     position = best.candidate_ids.index("item é10")
-    for name in ("scores", "retrieval_scores", "rating", "buy"):
+    for name in ("scores", "retrieval_scores", "rating", "buy", "dwell"):
         given_value, served_value = getattr(ranked, name)[1], getattr(best, name)[position]
         assert given_value == pytest.approx(served_value, rel=1e-4, abs=1e-6)
     assert ranked.buy[1] > 0.9
@@ -165,6 +169,10 @@ def test_tasks_are_predicted_better_than_by_their_baselines(walks: tuple[Path, A
     generous, other = answer["rating"].numpy()
     np.testing.assert_allclose(generous[:2] - other[:2], 3.0, atol=1.0)
     assert generous[2] == other[2] == tf.float32.min
+    dwell = tasks["dwell"]["metrics"]
+    assert dwell["model"]["rmse"] < 0.5 * dwell["mean"]["rmse"]
+    assert (answer["dwell"][:, 0] > 100).numpy().all()
+    assert (answer["dwell"][:, 1] < 20).numpy().all()
     buy = answer["buy"].numpy()
     assert (buy[:, 0] > 0.9).all()
     assert (buy[:, 1] < 0.1).all()

@@ -70,6 +70,7 @@ def source_columns(config: IngestConfig, source: Source) -> tuple[SourceColumn, 
                 for key, name, kind in optional
                 if name is not None
             ),
+            *(SourceColumn(name, name, "number") for name in columns.labels),
             *(
                 SourceColumn(name, feature.column or name, "categorical")
                 for name, feature in config.spec.context.items()

@@ -3,6 +3,7 @@
 Every column of a record batch holds lists, one per Example; a missing value is an empty list.
 """
 
+import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -49,6 +50,8 @@ class TimelineEncoder:
             self._events[RATING_KEY] = events[RATING_KEY].combine_chunks()
         if spec.columns.event_type:
             self._events[EVENT_TYPE_KEY] = events[EVENT_TYPE_KEY].combine_chunks()
+        for name in spec.columns.labels:
+            self._events[name] = events[name].combine_chunks().fill_null(math.nan)
         for name in spec.context:
             # As many values as events, so a missing one is "", which is in no vocabulary.
             self._events[name] = events[name].combine_chunks().fill_null("")
@@ -143,6 +146,7 @@ def example_types(spec: FeatureSpec) -> dict[str, pa.DataType]:
         **({TIMESTAMP_KEY: pa.int64()} if declared.timestamp else {}),
         **({RATING_KEY: pa.float32()} if declared.rating else {}),
         **({EVENT_TYPE_KEY: pa.binary()} if declared.event_type else {}),
+        **dict.fromkeys(declared.labels, pa.float32()),
         **dict.fromkeys(spec.context, pa.binary()),
         IS_TARGET_KEY: pa.int64(),
         **{name: value_type(feature) for name, feature in spec.catalogue_features.items()},

@@ -78,7 +78,7 @@ def test_weights_are_copied_and_rows_matched_by_their_values(earlier: tuple[Rank
         ({"config": {"hidden_layers": (5,)}}, "hidden_layers was (3,) and is (5,)"),
         ({"features": ("score", "rank")}, "features was ['score', 'rating'"),
         ({"declared": {"age": 4, "genres": 5, "year": 0}}, "declared features was [('age', 3)"),
-        ({"tasks": ()}, "tasks was [['rating', 'squared_error', None]] and is []"),
+        ({"tasks": ()}, "tasks was [['rating', 'squared_error', None, None]] and is []"),
     ],
 )
 def test_a_ranker_with_another_meaning_starts_from_random_weights(

@@ -73,6 +73,18 @@ def _only(differences: list[Difference]) -> Difference:
     return difference
 
 
+def test_events_may_lack_labels(config: IngestConfig, tmp_path: Path):
+    events = pl.read_parquet(tmp_path / "events.parquet")
+    seconds = pl.when(pl.col("stars") > 1).then(5.0)
+    events.with_columns(seconds=seconds, ms=5000).write_parquet(tmp_path / "events.parquet")
+    columns = config.spec.columns.model_copy(update={"labels": ("ms", "seconds")})
+    spec = config.spec.model_copy(update={"columns": columns})
+    features = _features(infer_schema(observe(config.model_copy(update={"spec": spec}))))
+    assert features["ms"].float_domain.disallow_nan
+    assert not features["seconds"].float_domain.disallow_nan
+    assert features["seconds"].not_in_environment == ["CATALOGUE"]
+
+
 def test_observes_what_examples_would_hold(config: IngestConfig) -> None:
     observed = observe(config)
     features = observed.features
