@@ -41,6 +41,8 @@ def run_pipeline(
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode not in (0, _REFUSED):
         sys.exit(f"the run of {config} failed:\n{done.stderr}")
+    if done.returncode == _REFUSED:
+        print(f"the model of {config} was refused:\n{done.stderr[-2000:]}", file=sys.stderr)
     summary: dict[str, Any] = json.loads(done.stdout)
     return summary
 

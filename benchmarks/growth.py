@@ -188,6 +188,9 @@ def _model_rows(log: Log, label: str) -> Iterator[Row]:
     """Yield the numbers of epochs and queries, which the times depend on, and the hit rates."""
     settings = yaml.safe_load(log.config.read_text())
     yield row(f"epochs_{label}", settings["training"]["epochs"], "epochs")
+    (ranker,) = (log.folder / "runs").glob("*/artifacts/Trainer/model_run/*/ranking.json")
+    ranking_s = json.loads(ranker.read_text())["cpu_seconds"]
+    yield row(f"ranking_cpu_{label}", ranking_s, "s")  # counts, features and fit, within Trainer
     reports = (log.folder / "runs").glob("*/artifacts/RetrievalEvaluator/evaluation/*/*.json")
     evaluation = json.loads(next(reports).read_text())
     yield row(f"queries_{label}", evaluation["num_evaluation_queries"], "queries")
