@@ -4,6 +4,8 @@
 #   docker run --rm -v "$PWD/data:/app/data" -v "$PWD/runs:/app/runs" --user "$(id -u):$(id -g)" \
 #     two-tower-pipeline run --config movielens_100k
 FROM python:3.10-slim-bookworm AS packages
+# pyfarmhash, which TensorFlow Data Validation needs, has no wheel.
+RUN apt-get update && apt-get install -y --no-install-recommends g++
 # For a cluster with Google Cloud Storage:
 #   --build-arg LOCK=deploy/kubeflow/requirements.lock
 ARG LOCK=requirements.lock
