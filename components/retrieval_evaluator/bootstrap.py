@@ -11,6 +11,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 _SEED = 42
+# A product of two matrices reads `sums` once for all of these.
+_RESAMPLES_PER_BLOCK = 16
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,13 @@ class PairedBootstrap:
         resampled = np.full((len(stacked), resamples), np.nan)
         # The seed is fixed, so that the same evaluation always gives the same decision.
         rng = np.random.default_rng(_SEED)
-        for resample in range(resamples if number else 0):
-            times = np.bincount(rng.integers(0, number, number), minlength=number)
-            resampled[:, resample] = stacked @ times
+        for first in range(0, resamples if number else 0, _RESAMPLES_PER_BLOCK):
+            block = slice(first, min(first + _RESAMPLES_PER_BLOCK, resamples))
+            times = [
+                np.bincount(rng.integers(0, number, number), minlength=number)
+                for _ in range(block.start, block.stop)
+            ]
+            resampled[:, block] = stacked @ np.array(times, np.float64).T
         self._resampled = _ratios(resampled)
 
     def interval(self, ranker: Hashable) -> Interval:

@@ -29,7 +29,7 @@ from components.retrieval_evaluator.event_results import (
     EventResults,
     rank_events,
 )
-from components.retrieval_evaluator.metrics import RankMetrics, metric_names
+from components.retrieval_evaluator.metrics import EVENT_METRICS, RankMetrics, metric_names
 from components.retrieval_evaluator.rankers import (
     LAST_BLESSED,
     MODEL,
@@ -73,7 +73,8 @@ class Evaluation:
         metrics_other: Rank metrics by ranker and name, with the opposite of `exclude_seen`.
         slices: Event metrics by ranker, and numbers of events and queries, by slice and value.
         intervals: Interval of `gate_metric` by ranker.
-        curves: Intervals by ranker of `gate_metric` with each cutoff in `ks`.
+        curves: Intervals by ranker of `gate_metric` and metrics of the same kind, with each cutoff
+            in `ks`.
         gate_metric: Metric of the comparisons: `baseline_metric`, or the same one with a smaller
             cutoff if that can tell rankers apart better.
         chance: Share of its best value that a random order reaches, by metric: for those that
@@ -244,8 +245,10 @@ def _evaluation(
         for name, ranker in measured.items()
     }
     gate_metric, chance = _gate_metric(measured[MODEL], results, config)
-    cuts = [f"{gate_metric.partition('@')[0]}@{k}" for k in config.ks]
-    # With other cutoffs, the weights of the queries are the same.
+    family = gate_metric.partition("@")[0]
+    families = EVENT_METRICS if family in EVENT_METRICS else (family,)
+    cuts = [f"{name}@{k}" for name in families for k in config.ks]
+    # The weights of the queries are the same with all cutoffs, and in all metrics of events.
     parts = {
         (name, metric): ranker.per_query(metric)
         for name, ranker in measured.items()

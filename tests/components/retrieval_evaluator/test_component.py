@@ -185,7 +185,8 @@ def test_candidates_that_are_not_listed_are_in_histories_but_never_ranked(evalua
 
 def test_reports_intervals_for_every_cutoff(evaluate: Evaluate):
     report = evaluate([("u", [], ["b"]), ("v", [], ["d", "ç"])]).report
-    assert set(report["curves"]) == {"hit_rate@1", "hit_rate@2"}
+    families = ("hit_rate", "mrr", "ndcg")
+    assert set(report["curves"]) == {f"{family}@{k}" for family in families for k in (1, 2)}
     assert report["curves"]["hit_rate@1"] == report["intervals"]
     # Both queries find all of their events among two candidates.
     assert report["curves"]["hit_rate@2"]["model"] == {"value": 1.0, "low": 1.0, "high": 1.0}
