@@ -7,15 +7,22 @@ the settings of the model server. Exact search is TensorFlow's matrix product an
 measurement use different queries, and the measurements alternate between the indexes. The bounds
 apply to a million candidates.
 
+`--against CHECKOUT` adds the ScaNN index of another checkout, which must have its own `.venv`.
+Memory is what a new process takes for loading a model and answering one batch. `--peers FOLDER`
+adds hnswlib, faiss and usearch from the `site-packages` of an environment that has them, each with
+the cheapest search that reaches the recall.
+
 Usage: python benchmarks/index.py [--json] [--candidates 1000000] [--rounds 5]
+    [--against CHECKOUT] [--peers FOLDER]
 """
 
 import os
+import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from importlib.util import find_spec
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +31,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import models  # noqa: F401, I001 - chooses Keras 2 before TensorFlow is imported
 import numpy as np
+import psutil
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
 from benchmarks._report import Row, options_parser, row, run
 from components.index_builder.config import IndexConfig
 from components.index_builder.index_choice import choose_index
-from components.index_builder.recall import exact_answers, recall_of_each
+from components.index_builder.recall import ExactAnswers, exact_answers, recall_of_each
 from components.index_builder.search_index import ExactIndex
 
 DIMENSION, K, BATCH, TARGET = 64, 100, 128, 0.95
@@ -43,6 +51,21 @@ BOUNDS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "scann": ((25, 40), (30, 45)),
     "partitioned": ((6, 15), ()),
 }
+
+AGAINST = "against"
+BUILD = """
+import sys
+import numpy as np
+from benchmarks.index import K, TARGET, through_session
+from components.index_builder.config import IndexConfig
+from components.index_builder.index_choice import choose_index
+vectors, tuning = (np.load(f"{sys.argv[1]}/{name}.npy") for name in ("vectors", "tuning"))
+config = IndexConfig(backend="scann", k=K, recall_target=TARGET)
+choice = choose_index(vectors, tuning, config)
+print(f"against: {dict(choice.settings)}; {choice.reason}", file=sys.stderr, flush=True)
+through_session(choice.index, f"{sys.argv[1]}/against")
+"""
+MEMORY = "import sys; from benchmarks.index import loaded_mb; print(loaded_mb(sys.argv[1]))"
 
 Search = Callable[[Any], tuple[Any, Any]]
 
@@ -84,6 +107,11 @@ def through_session(index: Any, directory: str) -> Search:
         autograph=False,
     ).get_concrete_function()
     tf.saved_model.save(module, directory, signatures=search)
+    return loaded_search(directory)
+
+
+def loaded_search(directory: str) -> Search:
+    """Load a saved index as the model server does, and return its search."""
     graph = tf.Graph()
     session = tf.compat.v1.Session(
         graph=graph, config=config_pb2.ConfigProto(inter_op_parallelism_threads=-1)
@@ -100,27 +128,83 @@ def through_session(index: Any, directory: str) -> Search:
     return call
 
 
-def peers(vectors: Any) -> dict[str, Search]:
-    """Return the searches of hnswlib and faiss, if they are installed."""
+def loaded_mb(directory: str) -> float:
+    """Return the memory in MB that a saved index takes in this process, after one batch."""
+    from scann.scann_ops.py import scann_ops  # noqa: F401 - registers its operations
+
+    process = psutil.Process()
+    before = process.memory_info().rss
+    search = loaded_search(directory)  # keeps the session
+    search(np.ones((BATCH, DIMENSION), np.float32))
+    return float((process.memory_info().rss - before) / 1e6)
+
+
+def peers(vectors: Any) -> Iterator[tuple[str, Callable[[int], None], Sequence[int], Search]]:
+    """Yield the name, a setter of the search effort, its values, and the search of each peer."""
+    import faiss
+    import hnswlib
+    from usearch.index import Index
+
+    efforts = [100, 140, 200, 280, 400, 560, 800]
+    graph = hnswlib.Index("ip", DIMENSION)
+    graph.init_index(len(vectors), ef_construction=80, M=16)
+    graph.add_items(vectors)
+    yield "hnswlib", graph.set_ef, efforts, lambda queries: graph.knn_query(queries, K)
+    other = Index(ndim=DIMENSION, metric="ip", dtype="f32", expansion_add=80)
+    other.add(np.arange(len(vectors)), vectors)
+
+    def search(queries: Any) -> tuple[Any, Any]:
+        found = other.search(queries, K)
+        return found.keys.reshape(-1, K), found.distances
+
+    yield "usearch", partial(setattr, other, "expansion_search"), efforts, search
+    probes = [8, 12, 16, 24, 32, 48, 64, 96, 128]
+    kinds = {"faiss_ivf_flat": "IVF2000,Flat", "faiss_ivf_pq": "IVF2000,PQ32x4fs,Refine(SQ8)"}
+    for name, factory in kinds.items():
+        index = faiss.index_factory(DIMENSION, factory, faiss.METRIC_INNER_PRODUCT)
+        index.train(vectors[:100_000])
+        index.add(vectors)
+        if name == "faiss_ivf_pq":
+            index.k_factor = 4  # as many neighbours are rescored as ScaNN rescores at most
+        set_probes = partial(setattr, faiss.extract_index_ivf(index), "nprobe")
+        yield name, set_probes, probes, partial(_swapped, index)
+
+
+def _swapped(index: Any, queries: Any) -> tuple[Any, Any]:
+    scores, indices = index.search(queries, K)
+    return indices, scores
+
+
+def peer_searches(vectors: Any, tuning: ExactAnswers) -> dict[str, Search]:
+    """Return the searches of the peers, with the least effort that reaches the recall."""
     found: dict[str, Search] = {}
-    if find_spec("hnswlib"):
-        import hnswlib
-
-        graph = hnswlib.Index("ip", DIMENSION)
-        graph.init_index(len(vectors), ef_construction=80, M=16)
-        graph.add_items(vectors)
-        graph.set_ef(400)
-        found["hnswlib"] = lambda queries: graph.knn_query(queries, K)
-    if find_spec("faiss"):
-        import faiss
-
-        flat = faiss.IndexFlatIP(DIMENSION)
-        inverted = faiss.IndexIVFFlat(flat, DIMENSION, 2000, faiss.METRIC_INNER_PRODUCT)
-        inverted.train(vectors[:100_000])
-        inverted.add(vectors)
-        inverted.nprobe = 48
-        found["faiss_ivf_flat"] = lambda queries: inverted.search(queries, K)[::-1]
+    for name, set_effort, efforts, search in peers(vectors):
+        for effort in efforts:
+            set_effort(effort)
+            if recall(search, vectors, tuning) >= TARGET:
+                break
+        print(f"{name}: effort {effort}", file=sys.stderr, flush=True)
+        found[name] = search
     return found
+
+
+def recall(search: Search, vectors: Any, truth: ExactAnswers) -> float:
+    """Return the mean recall of a search in batches."""
+    starts = range(0, len(truth.queries), BATCH)
+    parts = [search(truth.queries[start : start + BATCH])[0] for start in starts]
+    return float(recall_of_each(vectors, truth, np.concatenate(parts)).mean())
+
+
+def of_process(code: str, *arguments: str, checkout: Path | None = None) -> str:
+    """Return the output of Python code in a new process, with the modules of a checkout."""
+    python = sys.executable if checkout is None else str(checkout / ".venv/bin/python")
+    folder = checkout or Path(__file__).resolve().parent.parent
+    command = [python, "-W", "ignore", "-c", code, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    done = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment
+    )
+    return done.stdout
 
 
 def measure(
@@ -151,16 +235,16 @@ def measure(
 
 
 def rows(options: Any, scratch: Path) -> Iterator[Row]:
-    for found in measured_rows(options.candidates, options.rounds, scratch):
+    for found in measured_rows(options, scratch):
         is_full = options.candidates >= FULL_SIZE
         yield found if is_full else {**found, "must": None, "aim": None, "met": None}
 
 
-def measured_rows(num_candidates: int, rounds: int, scratch: Path) -> Iterator[Row]:
-    vectors, queries = vectors_and_queries(num_candidates, NUM_TUNING + NUM_JUDGING)
+def measured_rows(options: Any, scratch: Path) -> Iterator[Row]:
+    vectors, queries = vectors_and_queries(options.candidates, NUM_TUNING + NUM_JUDGING)
     tuning, judging = queries[:NUM_TUNING], queries[NUM_TUNING:]
     truth = exact_answers(vectors, judging, K)
-    searches = {EXACT: through_session(ExactIndex(vectors), f"{scratch}/exact")}
+    searches = {EXACT: through_session(ExactIndex(vectors), f"{scratch}/{EXACT}")}
     for backend in BOUNDS:
         started = time.perf_counter()
         config = IndexConfig(backend=backend, k=K, recall_target=TARGET)
@@ -170,17 +254,33 @@ def measured_rows(num_candidates: int, rounds: int, scratch: Path) -> Iterator[R
         yield row(f"{backend}_choose_and_build", seconds, "s", 180, 60)
         searches[backend] = through_session(choice.index, f"{scratch}/{backend}")
         del choice
-    searches |= peers(vectors)
+    if options.against:
+        np.save(scratch / "vectors.npy", vectors)
+        np.save(scratch / "tuning.npy", tuning)
+        of_process(BUILD, str(scratch), checkout=Path(options.against).resolve())
+        searches[AGAINST] = loaded_search(f"{scratch}/{AGAINST}")
+    memory_mb = {
+        name: float(of_process(MEMORY, f"{scratch}/{name}")) for name in searches if name != EXACT
+    }
+    if options.peers:
+        sys.path.append(options.peers)
+        searches |= peer_searches(vectors, exact_answers(vectors, tuning, K))
     for name, search in searches.items():
         if name != EXACT:
-            parts = [search(judging[at : at + BATCH])[0] for at in range(0, NUM_JUDGING, BATCH)]
-            recall = float(recall_of_each(vectors, truth, np.concatenate(parts)).mean())
             must = TARGET if name in BOUNDS else None
-            yield row(f"{name}_recall@{K}", recall, "share", must, larger_is_better=True)
-    measured = measure(searches, judging, rounds)
+            found = recall(search, vectors, truth)
+            yield row(f"{name}_recall@{K}", found, "share", must, larger_is_better=True)
+    measured = measure(searches, judging, options.rounds)
     for name, (p50_ms, per_s) in measured.items():
         yield row(f"{name}_single_p50", p50_ms, "ms")
         yield row(f"{name}_batch_{BATCH}", per_s, "queries/s")
+    for name, found in memory_mb.items():
+        yield row(f"{name}_memory", found, "MB")
+    if options.against:
+        more = measured["scann"][1] / measured[AGAINST][1]
+        less = memory_mb["scann"] / memory_mb[AGAINST]
+        yield row("scann_batch_over_against", more, "times", 1.1, 1.5, larger_is_better=True)
+        yield row("scann_memory_over_against", less, "ratio", 0.75)
     exact_p50_ms, exact_per_s = measured.pop(EXACT)
     for name, (p50_ms, per_s) in measured.items():
         single, batch = BOUNDS.get(name, ((), ()))
@@ -195,4 +295,6 @@ if __name__ == "__main__":
     parser = options_parser(__doc__)
     parser.add_argument("--candidates", type=int, default=FULL_SIZE)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--against", help="another checkout with its .venv")
+    parser.add_argument("--peers", help="site-packages with hnswlib, faiss and usearch")
     run(parser, rows, "tensorflow", "scann", "numpy")

@@ -30,11 +30,11 @@ _LEAVES_PER_ROOT = {"scann": (1, 2), "partitioned": (2, 4)}
 # Numbers of rescored neighbours to try, as multiples of k.
 _REORDERS = (2, 3, 4, 8)
 # The searched part of the catalogue grows by this factor per step.
-_STEP = 1.3
+_STEP = 1.15
 _SMALLEST_SHARE = 0.005
 # If the recall rises by less in two steps in a row, only the last step is still tried: something
 # else limits the recall, such as the number of rescored neighbours.
-_LEAST_GAIN = 0.0005
+_LEAST_GAIN = 0.00025
 # Standard errors by which the mean recall must exceed the target. If the true recall only equals
 # the target, about one sample of queries in forty passes.
 _STANDARD_ERRORS = 2.0
