@@ -16,7 +16,6 @@ import numpy.typing as npt
 import polars as pl
 
 import models  # noqa: F401 - chooses Keras 2 before TensorFlow is imported
-from components.batch_recommender.histories import read_queries
 from components.index_builder.loaded_model import LoadedModel
 from components.index_builder.served_signatures import (
     RECOMMEND_EXCLUDING,
@@ -24,6 +23,7 @@ from components.index_builder.served_signatures import (
     SIMILAR_CANDIDATES,
     allow_key,
 )
+from components.interactions.timelines.histories import read_queries
 from models.features.spec import EXCLUDE_KEY, HISTORY_KEY
 from models.input.raw_examples import split_files
 from models.towers.export import EMBED_QUERY, EMBEDDING_KEY

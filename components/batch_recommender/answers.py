@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 
 from components import files
-from components.batch_recommender.histories import Queries
 from components.index_builder.loaded_model import LoadedModel
 from components.index_builder.served_signatures import (
     CANDIDATE_IDS_KEY,
@@ -30,6 +29,7 @@ from components.index_builder.served_signatures import (
     SERVING_DEFAULT,
     allow_key,
 )
+from components.interactions.timelines.histories import Queries
 from models.features.spec import EXCLUDE_KEY, HISTORY_KEY, FeatureSpec
 from models.settings import Settings
 

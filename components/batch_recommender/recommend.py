@@ -19,13 +19,13 @@ import pyarrow.parquet as pq
 
 from components import files
 from components.batch_recommender.answers import Answerer, Request
-from components.batch_recommender.histories import read_queries
 from components.batch_recommender.requested import RequestedQueries
 from components.beam_results import MakePipeline
 from components.errors import BatchError
 from components.index_builder.export import IDENTITY_FILE
 from components.index_builder.loaded_model import LoadedModel
 from components.interactions.buckets import read_table
+from components.interactions.timelines.histories import read_queries
 from models.features.spec import ALLOW_PREFIX
 from models.input.raw_examples import split_files
 from models.input.raw_inputs import query_inputs

@@ -9,6 +9,8 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
+
 from components.candidate_embedder.embedding_files import EmbeddingFiles, raw_candidates
 from components.errors import IndexRefusedError
 from components.gates import without_nan
@@ -17,6 +19,7 @@ from components.index_builder.config import IndexConfig
 from components.index_builder.export import save_retrieval_model, warmup_requests
 from components.index_builder.gate import check_index, refusal
 from components.index_builder.index_choice import IndexChoice, choose_index, single_query_ms
+from components.index_builder.known_histories import HistorySource
 from components.index_builder.ranked_signatures import RankedRetrievalModel
 from components.index_builder.recall import (
     SampleQueries,
@@ -47,6 +50,7 @@ def build_retrieval_model(
     *,
     return_fields: Sequence[str] = (),
     ranked: bool = True,
+    histories: HistorySource | None = None,
 ) -> dict[str, Any]:
     """Write the retrieval SavedModel to a new folder, and return the report of its index.
 
@@ -55,9 +59,10 @@ def build_retrieval_model(
     If the model has a ranking stage and `ranked` is true, the stage is part of the retrieval model.
     `return_fields` are the features whose values answers contain.
     Otherwise, a stage with tasks only predicts these, and the order is that of the retriever.
+    The model keeps the histories of `histories`.
 
     Raises:
-        IndexRefusedError: The index fails its gate.
+        IndexRefusedError: The index fails its gate, or the histories are too large.
         ValueError: There are no queries to measure the index with.
     """
     with tempfile.TemporaryDirectory(prefix="index_builder_") as scratch:
@@ -65,6 +70,10 @@ def build_retrieval_model(
         stage, num_ranked = read_settings(towers.directory), None
         if stage is not None and not ranked and not stage.tasks:
             stage = None
+        stored = None
+        if histories is not None:
+            ids_of_index = pa.concat_arrays(list(embeddings.ids()))
+            stored = histories.read(spec, ids_of_index, scratch)
         searched = config
         if stage is not None:
             # The index must be good enough for the candidates of the ranker.
@@ -85,8 +94,17 @@ def build_retrieval_model(
             raw = (raw_candidates(block, spec.candidate_features, spec) for block in blocks)
             ranking = load_stage(towers, spec, ids, raw, choice.index.vectors_at)
             build = partial(RankedRetrievalModel, ranking, num_ranked, orders=ranked)
-        model = build(towers=towers, index=choice.index, catalogue=catalogue, spec=spec, k=config.k)
+        model = build(
+            towers=towers,
+            index=choice.index,
+            catalogue=catalogue,
+            spec=spec,
+            k=config.k,
+            histories=stored,
+        )
         report = _measure(model, choice, vectors, queries, config, num_ranked, build_s)
+        if stored is not None:
+            report["known_histories"] = stored.report()
         query = next(read_timelines(query_files, spec, batch_size=1)).inputs
         warmup = warmup_requests(query, embeddings, spec, config.filters, ranked=stage is not None)
         save_retrieval_model(model, directory, model_name, warmup, identity)

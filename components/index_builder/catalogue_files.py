@@ -8,6 +8,7 @@ import base64
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +69,9 @@ class CatalogueFiles:
         `fields` are the features whose values are read.
         """
         ids_file = os.path.join(directory, IDS_FILE)
-        _write_lines(ids_file, (name for block in embeddings.ids() for name in block.to_pylist()))
+        ids = (name for block in embeddings.ids() for name in block.to_pylist())
+        with open(ids_file, "wb") as file:
+            write_lines(file, ids)
         return cls(
             ids_file,
             embeddings.num_candidates,
@@ -80,12 +83,11 @@ class CatalogueFiles:
         )
 
 
-def _write_lines(path: str, values: Iterable[bytes], last: bytes = b"") -> None:
-    with open(path, "wb") as file:
-        for value in values:
-            # Without padding, like tf.io.encode_base64.
-            file.write(base64.urlsafe_b64encode(value).rstrip(b"=") + b"\n")
-        file.write(last)
+def write_lines(file: BinaryIO, values: Iterable[bytes]) -> None:
+    """Write values to a file for `LineIndex` or `read_lines`."""
+    for value in values:
+        # Without padding, like tf.io.encode_base64.
+        file.write(base64.urlsafe_b64encode(value).rstrip(b"=") + b"\n")
 
 
 def _write_filter(embeddings: EmbeddingFiles, name: str, directory: str) -> FilterFiles:
@@ -97,7 +99,9 @@ def _write_filter(embeddings: EmbeddingFiles, name: str, directory: str) -> Filt
     encoded = values.dictionary_encode().combine_chunks()
     distinct = encoded.dictionary.to_pylist()
     path = os.path.join(directory, f"values_of_{name}.base64")
-    _write_lines(path, (value.encode() for value in distinct), _LAST_LINE)
+    with open(path, "wb") as file:
+        write_lines(file, (value.encode() for value in distinct))
+        file.write(_LAST_LINE)
     row_splits = np.concatenate(([0], np.cumsum(lengths.to_numpy(), dtype=np.int64)))
     return FilterFiles(path, len(distinct), encoded.indices.to_numpy(), row_splits)
 
@@ -112,7 +116,8 @@ def _read_field(
         columns = (pc.binary_join(column, feature.separator) for column in columns)
     path = os.path.join(directory, f"field_{name}.base64")
     values = (value for column in columns for value in column.fill_null("").to_pylist())
-    _write_lines(path, (value.encode() for value in values))
+    with open(path, "wb") as file:
+        write_lines(file, (value.encode() for value in values))
     return read_lines(path)
 
 

@@ -5,6 +5,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
 from tfx.utils import path_utils
 
+from components import files
 from components.artifacts import (
     CandidateEmbeddings,
     IndexReport,
@@ -16,6 +17,7 @@ from components.index_builder.build import build_retrieval_model
 from components.index_builder.config import IndexConfig
 from components.index_builder.export import identity_of
 from components.index_builder.index_report import write_report
+from components.index_builder.known_histories import HistorySource
 from models.features.spec import FeatureSpec
 from models.input.raw_examples import split_files
 from models.settings import Settings
@@ -28,7 +30,8 @@ class IndexBuilderConfig(Settings):
     Attributes:
         query_split: Split whose timelines provide the sample queries.
         model_name: Name under which the model is served, for the warm-up requests.
-        return_fields: See `ServingConfig`.
+        return_fields, known_histories, known_histories_max_mb: See `ServingConfig`.
+        splits: Splits with timelines, in order, for `known_histories`.
     """
 
     spec: FeatureSpec
@@ -36,6 +39,9 @@ class IndexBuilderConfig(Settings):
     query_split: str
     model_name: str
     return_fields: tuple[str, ...] = ()
+    known_histories: int = 0
+    known_histories_max_mb: int = 0
+    splits: tuple[str, ...] = ()
 
 
 @component
@@ -68,7 +74,7 @@ def IndexBuilder(
 
     Raises:
         NotBlessedError: The model is not blessed. Later components do not run.
-        IndexRefusedError: The index fails its gate.
+        IndexRefusedError: The index fails its gate, or the known histories are too large.
         EmbeddingFilesError: `embeddings` is incomplete.
         ChangedFeaturesError: The model was trained with other features.
         ValueError: The split `query_split` has no queries.
@@ -76,17 +82,28 @@ def IndexBuilder(
     require_model_blessing(model_blessing)
     settings = IndexBuilderConfig.model_validate_json(config)
     towers_directory = path_utils.serving_model_path(model.uri)
-    files = EmbeddingFiles(embeddings.uri, settings.spec)
+    catalogue = EmbeddingFiles(embeddings.uri, settings.spec)
+    code, histories = config + code_hash, None
+    if settings.known_histories:
+        by_split = [split_files(examples.uri, split) for split in settings.splits]
+        histories = HistorySource(
+            list(zip(*by_split, strict=True)),
+            settings.known_histories,
+            settings.known_histories_max_mb,
+        )
+        folders = (f"{examples.uri}/Split-{split}" for split in settings.splits)
+        code += "".join(map(files.digest_of_folder, folders))
     built = build_retrieval_model(
         SavedTowers(towers_directory, settings.spec),
-        files,
+        catalogue,
         split_files(examples.uri, settings.query_split),
         settings.spec,
         settings.index,
         settings.model_name,
-        identity_of(towers_directory, files, settings.spec, config + code_hash),
+        identity_of(towers_directory, catalogue, settings.spec, code),
         path_utils.serving_model_dir(retrieval_model.uri),
         return_fields=settings.return_fields,
         ranked=serves_ranking(model_blessing),
+        histories=histories,
     )
     write_report(built, report.uri)

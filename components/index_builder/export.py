@@ -24,7 +24,7 @@ from components.index_builder.served_signatures import (
     allow_key,
 )
 from components.interactions.stable_hash import hash_strings
-from models.features.spec import EXCLUDE_KEY, HISTORY_KEY, FeatureSpec
+from models.features.spec import EXCLUDE_KEY, EXCLUDE_SEEN_KEY, HISTORY_KEY, FeatureSpec
 from models.input.raw_inputs import candidate_inputs, default_value
 from models.towers.export import EMBED_CANDIDATE, EMBED_QUERY
 
@@ -115,7 +115,7 @@ def warmup_requests(
         for name in filters
         if tf.reduce_any(candidate[name] != "")
     }
-    exclude = {EXCLUDE_KEY: query[HISTORY_KEY]}
+    exclude = {EXCLUDE_KEY: query[HISTORY_KEY], EXCLUDE_SEEN_KEY: tf.constant([False])}
     yield SERVING_DEFAULT, query
     yield RECOMMEND_EXCLUDING, {**query, **exclude, **allow_any}
     yield SIMILAR_CANDIDATES, {**candidate_id, **allow_any}

@@ -19,7 +19,7 @@ from components.index_builder.served_signatures import (
     SCORES_KEY,
     RetrievalModel,
 )
-from models.features.spec import EXCLUDE_KEY, HISTORY_KEY
+from models.features.spec import HISTORY_KEY
 from models.input.raw_inputs import query_inputs, same_batch
 from models.ranking.features import Retrieved, newest_first
 from models.ranking.stage import NO_SCORE, Known, RankingStage
@@ -72,8 +72,8 @@ class RankedRetrievalModel(RetrievalModel):
         The inputs are those of `RetrievalModel.recommend_excluding`.
         """
         rows = same_batch(inputs)
-        exclude = rows.pop(EXCLUDE_KEY)
-        return self._ranked_answer(rows, exclude, self._conditions(rows))
+        excluded = self._exclusions(rows)
+        return self._ranked_answer(rows, excluded, self._conditions(rows))
 
     def answers(
         self, batches: Iterable[Mapping[str, tf.Tensor]], index: SearchIndex | None = None
@@ -124,28 +124,29 @@ class RankedRetrievalModel(RetrievalModel):
         return self._transform_queries(rows) if self._stage.reads_query else {}
 
     def _find(
-        self, rows: dict[str, tf.Tensor], exclude: tf.Tensor | None, conditions: list[Condition]
+        self, rows: dict[str, tf.Tensor], excluded: tf.Tensor | None, conditions: list[Condition]
     ) -> tuple[Any, ...]:
         """Return query vectors, histories, the retriever's candidates and scores, and exclusions.
 
-        Candidates are indices, also the exclusions `[batch, m]`, which are None if there are none.
+        Candidates are indices, also the exclusions `[batch, m]`: those of `excluded` and of the
+        stage, or None if there are none.
         """
         queries = self._towers.signatures[EMBED_QUERY](**rows)[EMBEDDING_KEY]
         history = self._index_of.lookup(rows[HISTORY_KEY])
-        excluded = [] if exclude is None else [self._index_of.lookup(exclude)]
+        parts = [] if excluded is None else [excluded]
         if self._stage.exclude_seen:
-            excluded.append(history)
-        if not excluded:  # a single request spends its time on the number of operations
+            parts.append(history)
+        if not parts:  # a single request spends its time on the number of operations
             found = self._index.search(queries, tf.constant(self._num_ranked))
             return queries, history, *found, None
-        hidden = tf.concat(excluded, axis=1)
+        hidden = tf.concat(parts, axis=1)
         found = restricted_search(self._index, queries, self._num_ranked, hidden, conditions)
         return queries, history, *found, hidden
 
     def _ranked_answer(
-        self, rows: dict[str, tf.Tensor], exclude: tf.Tensor | None, conditions: list[Condition]
+        self, rows: dict[str, tf.Tensor], excluded: tf.Tensor | None, conditions: list[Condition]
     ) -> dict[str, tf.Tensor]:
-        queries, history, found, top_scores, hidden = self._find(rows, exclude, conditions)
+        queries, history, found, top_scores, hidden = self._find(rows, excluded, conditions)
         qualifies = None
         if hidden is not None:
             ascending = sorted_exclusions(hidden)

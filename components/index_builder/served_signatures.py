@@ -5,13 +5,20 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 
 from components.index_builder.catalogue_files import CatalogueFiles, LineIndex, read_lines
+from components.index_builder.known_histories import KnownHistories, StoredHistories
 from components.index_builder.restricted_search import (
     CandidateFilter,
     Condition,
     restricted_search,
 )
 from components.index_builder.search_index import SearchIndex
-from models.features.spec import ALLOW_PREFIX, EXCLUDE_KEY, FeatureSpec
+from models.features.spec import (
+    ALLOW_PREFIX,
+    EXCLUDE_KEY,
+    EXCLUDE_SEEN_KEY,
+    HISTORY_KEY,
+    FeatureSpec,
+)
 from models.input.raw_inputs import candidate_inputs, query_inputs, same_batch
 from models.ranking.stage import NO_SCORE
 from models.towers.export import EMBED_CANDIDATE, EMBED_QUERY, EMBEDDING_KEY
@@ -42,6 +49,7 @@ class RetrievalModel(tf.Module):
         catalogue: CatalogueFiles,
         spec: FeatureSpec,
         k: int,
+        histories: StoredHistories | None = None,
     ) -> None:
         super().__init__()
         self._towers, self._index, self._spec = towers.module, index, spec
@@ -50,6 +58,9 @@ class RetrievalModel(tf.Module):
         self._fields = {name: tf.Variable(of, False) for name, of in catalogue.fields.items()}
         self._filters = {name: CandidateFilter(file) for name, file in catalogue.filters.items()}
         self._k = min(k, catalogue.num_candidates)
+        self._histories: KnownHistories | None = None
+        if histories is not None:
+            self._histories = KnownHistories(histories, self._ids, spec.query_id)
 
     def recommend(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return the best candidates for raw queries (`models.input.raw_inputs.query_inputs`)."""
@@ -60,14 +71,14 @@ class RetrievalModel(tf.Module):
     def recommend_excluding(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return the best candidates that are not excluded and pass the filters.
 
-        The inputs are raw queries; candidate IDs to exclude, `exclude` `[batch, m]`; and for each
-        filter the allowed values, `allow_FEATURE` `[batch, m]`. Both are padded with "".
+        The inputs are raw queries; candidate IDs to exclude, `exclude` `[batch, m]`; whether to
+        exclude the history, `exclude_seen` `[batch]`; and for each filter the allowed values,
+        `allow_FEATURE` `[batch, m]`. Lists are padded with "".
         """
         rows = same_batch(inputs)
-        exclude = rows.pop(EXCLUDE_KEY)
+        excluded = self._exclusions(rows)
         conditions = self._conditions(rows)
         queries = self._towers.signatures[EMBED_QUERY](**rows)[EMBEDDING_KEY]
-        excluded = self._index_of.lookup(exclude)
         return self._answer(*restricted_search(self._index, queries, self._k, excluded, conditions))
 
     def similar(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -87,17 +98,34 @@ class RetrievalModel(tf.Module):
         """Trace all signatures and return them by name."""
         return {
             name: tf.function(
-                _with_ranks_checked(function, tensors), autograph=False
+                _with_ranks_checked(self._with_histories(name, function, tensors), tensors),
+                autograph=False,
             ).get_concrete_function(**tensors)
             for name, (function, tensors) in self._functions().items()
         }
+
+    def _with_histories(
+        self, name: str, function: _Signature, tensors: Mapping[str, tf.TensorSpec]
+    ) -> _Signature:
+        """Give a signature the stored histories.
+
+        `embed_query` does not get them: the evaluation of a served version embeds queries as they
+        were before the held-out events, which a stored history contains.
+        """
+        histories = self._histories
+        if histories is None or HISTORY_KEY not in tensors or name == EMBED_QUERY:
+            return function
+        return lambda **inputs: function(**histories.fill(same_batch(inputs)))
 
     def _functions(self) -> dict[str, tuple[_Signature, dict[str, tf.TensorSpec]]]:
         """Return the functions and inputs of all signatures by name."""
         query = query_inputs(self._spec)
         candidate = candidate_inputs(self._spec)
         candidate_id = {self._spec.candidate_id: candidate[self._spec.candidate_id]}
-        exclude = {EXCLUDE_KEY: tf.TensorSpec([None, None], tf.string, EXCLUDE_KEY)}
+        exclude = {
+            EXCLUDE_KEY: tf.TensorSpec([None, None], tf.string, EXCLUDE_KEY),
+            EXCLUDE_SEEN_KEY: tf.TensorSpec([None], tf.bool, EXCLUDE_SEEN_KEY),
+        }
         allow = {
             name: tf.TensorSpec([None, None], tf.string, name)
             for name in map(allow_key, self._filters)
@@ -110,6 +138,15 @@ class RetrievalModel(tf.Module):
             EMBED_QUERY: (lambda **inputs: towers[EMBED_QUERY](**inputs), query),
             EMBED_CANDIDATE: (lambda **inputs: towers[EMBED_CANDIDATE](**inputs), candidate),
         }
+
+    def _exclusions(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Remove the inputs that exclude from `rows`; return the excluded candidates' indices."""
+        exclude, excludes_seen = rows.pop(EXCLUDE_KEY), rows.pop(EXCLUDE_SEEN_KEY)
+        history = rows[HISTORY_KEY]
+        # Each column takes time in the search.
+        width = tf.where(tf.reduce_any(excludes_seen), tf.shape(history)[1], 0)
+        seen = tf.where(excludes_seen[:, None], history[:, :width], "")
+        return self._index_of.lookup(tf.concat([exclude, seen], axis=1))
 
     def _conditions(self, rows: dict[str, tf.Tensor]) -> list[Condition]:
         """Remove the filters' inputs from `rows`; return the filters with their allowed values."""

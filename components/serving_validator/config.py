@@ -19,6 +19,18 @@ class ServingConfig(Settings):
         description="Columns of the catalogue that answers contain, such as title and price: "
         "features by name, and other columns of `candidates.file` as text.",
     )
+    known_histories: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Number of newest events of each known query that the model keeps, for "
+        "requests with only a query ID.",
+    )
+    known_histories_max_mb: int = Field(
+        1000,
+        ge=1,
+        description="Memory in MB that `known_histories` may take; a larger model is refused.",
+    )
     validation_requests: int = Field(
         32, ge=1, description="Number of real queries that a server must answer before a push."
     )

@@ -81,7 +81,8 @@ def validate_serving(
         ThreadPoolExecutor(1) as pool,
         tempfile.TemporaryDirectory(prefix="serving_validator_") as base,
     ):
-        computing = pool.submit(lambda: list(requests_of(model_path, queries, spec)))
+        asked = requests_of(model_path, queries, spec, config.known_histories)
+        computing = pool.submit(list, asked)
         version = os.path.join(base, "1")
         if files.is_remote(model_path):
             files.copy_folder(model_path, version)
@@ -102,13 +103,14 @@ def validate_serving(
 
 
 def requests_of(
-    model_path: str, queries: Mapping[str, tf.Tensor], spec: FeatureSpec
+    model_path: str, queries: Mapping[str, tf.Tensor], spec: FeatureSpec, known_histories: int = 0
 ) -> Iterator[Request]:
     """Yield requests to a SavedModel, with its answers in this process.
 
     These are each query alone, all queries in one batch (for which an approximate index may search
-    other leaves), each query without its best candidates, an unknown query, similar candidates of
-    the best ones, and the warm-up requests, which use every signature with and without filters.
+    other leaves), each query without its best candidates, the query IDs alone, an unknown query,
+    similar candidates of the best ones, and the warm-up requests, which use every signature with
+    and without filters.
 
     The model gets a query alone with the padding that it has in the batch, and the server gets it
     without, because an answer must not depend on padding.
@@ -129,7 +131,8 @@ def requests_of(
     if RETRIEVAL_SCORES_KEY in whole.expected:
         # A ranking stage may exclude seen candidates, which leaves fewer of a small catalogue.
         size = files.read_bytes(os.path.join(model_path, "assets", IDS_FILE)).count(b"\n")
-        leasts = [max(0, min(k, size - len({*row} - {b""}))) for row in batch[HISTORY_KEY].tolist()]
+        seen = [len({*row} - {b""}) or known_histories for row in batch[HISTORY_KEY].tolist()]
+        leasts = [max(0, min(k, size - number)) for number in seen]
     yield replace(whole, least=min(leasts))
     for row, query_id in enumerate(batch[spec.query_id]):
         label = f"query {_text(query_id)}"
@@ -143,6 +146,8 @@ def requests_of(
         checks: dict[str, Any] = {"least": least - len(excluded), "forbidden": frozenset(excluded)}
         without = {**alone, EXCLUDE_KEY: np.array([excluded], object).reshape(1, -1)}
         yield request(f"{label} with exclusions", "recommend_excluding", without, **checks)
+    ids = {spec.query_id: batch[spec.query_id]}
+    yield request("the query IDs alone", "serving_default", ids)
     unknown = {spec.query_id: np.array(["\N{SNOWMAN} nobody".encode()], object)}
     yield request("an unknown query", "serving_default", unknown, least=k)
     for candidate in filter(None, best[0][:_NUM_SIMILAR]):

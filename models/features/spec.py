@@ -15,6 +15,7 @@ IS_TARGET_KEY = "is_target"
 HISTORY_KEY = "history"
 HISTORY_TYPES_KEY = "history_types"
 EXCLUDE_KEY = "exclude"
+EXCLUDE_SEEN_KEY = "exclude_seen"
 # An input of the served signatures with this prefix filters by a candidate feature.
 ALLOW_PREFIX = "allow_"
 # The index of a missing value of a feature, and of padding.
@@ -25,7 +26,7 @@ LARGEST_NUMBER = 1.8e19
 # Keys of Examples and of served signatures, which IDs and features must not use.
 RESERVED_KEYS = frozenset(
     {TIMESTAMP_KEY, RATING_KEY, EVENT_TYPE_KEY, IS_TARGET_KEY, HISTORY_KEY, HISTORY_TYPES_KEY}
-    | {EXCLUDE_KEY, "candidate_ids", "scores", "retrieval_scores", "embedding"}
+    | {EXCLUDE_KEY, EXCLUDE_SEEN_KEY, "candidate_ids", "scores", "retrieval_scores", "embedding"}
 )
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")

@@ -66,7 +66,8 @@ def default_value(tensor: tf.TensorSpec) -> tf.Tensor:
     """Return the default of an input: one row of missing values."""
     if tensor.shape.rank == 2:
         return tf.zeros([1, 0], tensor.dtype)
-    return tf.constant([""] if tensor.dtype == tf.string else [float("nan")], tensor.dtype)
+    missing = {tf.string: "", tf.bool: False}.get(tensor.dtype, float("nan"))
+    return tf.constant([missing], tensor.dtype)
 
 
 def _of_candidates(

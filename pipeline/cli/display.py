@@ -111,6 +111,11 @@ def show_summary(summary: "RunSummary", config: "PipelineConfig", log_path: Path
         if index["backend"] == "exact" and index["reason"].startswith("exact, because"):
             # Warn about a fallback to exact search: its latency grows with the catalogue.
             say(f"          {index['reason']}")
+        if kept := index.get("known_histories"):
+            say(
+                f"histories the newest {kept['newest']} events of {kept['num_queries']:,} queries: "
+                f"{kept['num_events']:,} events, {kept['megabytes']:,.1f} MB"
+            )
     say(f"time      {summary.total_seconds:.1f} s")
     if summary.pushed_version is not None:
         verb = "pushed    version" if summary.newly_pushed else "serving   already version"

@@ -25,6 +25,7 @@ def recommend(
     exclude: list[str] | None = None,
     allow: list[str] | None = None,
     include_seen: bool = False,
+    known_history: bool = False,
     model: Model = Model(),
     target: str | None = None,
     as_json: bool = False,
@@ -43,18 +44,24 @@ def recommend(
             the option for a long history.
         exclude (ID,ID): Candidates to leave out, in the format of --history.
         include_seen: Do not exclude the candidates of the history.
+        known_history: Send no history, so that the model uses the one that it keeps with
+            `serving.known_histories`.
     """
+    if known_history and (history or not query_id):
+        raise typer.BadParameter("--known-history needs --query-id, and excludes --history")
     if not query_id and not history:
         raise typer.BadParameter("give a query with --query-id, or its events with --history")
     filters = parse_filters(allow)
     loaded = project.load()
     from pipeline.source_lookup import known_query
 
-    given = split_ids(history) if history else None
+    given = split_ids(history) if history else [] if known_history else None
     asked = known_query(loaded, query_id, given, split_ids(exclude), include_seen=include_seen)
     query_id = asked.query_id
-    if query_id and not asked.history and not history:
+    if query_id and not asked.history and not history and not known_history:
         note(f"{query_id!r} has no events in the files, so the answer is not personal")
+    if known_history and not loaded.serving.known_histories:
+        note("`serving.known_histories` is 0, so the answer may not be personal")
     if query_id and "queries" in loaded.data.queried:
         note("`queries.file` is a BigQuery query, so the request has no features of the query")
     with served_model(loaded, project.config, model, target) as (client, answering):
@@ -64,10 +71,12 @@ def recommend(
             features=asked.features,
             exclude=asked.exclude,
             filters=filters,
+            exclude_seen=known_history and not include_seen,
             k=possible_k(client, loaded, k),
         )
     number = len(asked.history)
-    title = f"for {loaded.events.query_id} {query_id or '(unknown)'} with {number} events"
+    events = "the history that the model keeps" if known_history else f"{number} events"
+    title = f"for {loaded.events.query_id} {query_id or '(unknown)'} with {events}"
     query = {"query_id": query_id, "num_history": number, "num_excluded": len(asked.exclude)}
     _show_answer(loaded, answer, answering, query, title, as_json)
 

@@ -13,6 +13,7 @@ from serving.errors import InvalidArgumentError
 
 HISTORY = "history"
 EXCLUDE = "exclude"
+EXCLUDE_SEEN = "exclude_seen"
 # An input with this prefix contains the allowed values of a candidate feature.
 ALLOW_PREFIX = "allow_"
 
@@ -44,6 +45,8 @@ class Query:
         exclude: Candidate ids that must not be returned.
         filters: Allowed values by candidate feature. A candidate is returned only if, for each
             of these features, it has an allowed value. An empty list allows all values.
+        exclude_seen: Whether candidates of the history must not be returned, also of the history
+            that the model keeps.
     """
 
     query_id: str = ""
@@ -51,6 +54,7 @@ class Query:
     features: Mapping[str, FeatureValue] = dataclasses.field(default_factory=dict)
     exclude: Sequence[str] = ()
     filters: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    exclude_seen: bool = False
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -59,7 +63,9 @@ class Query:
                 value = _named_values(field.name, value)
             elif value is None:
                 value = field.default
-            elif field.name != "query_id" and not isinstance(value, tuple):
+            elif field.name == "exclude_seen" and not isinstance(value, bool):
+                raise InvalidArgumentError(f"exclude_seen must be a bool, got {shown(value)}")
+            elif field.name in ("history", "exclude") and not isinstance(value, tuple):
                 raise InvalidArgumentError(
                     f"{field.name!r} must be a list of strings, got {shown(value)}"
                 )
@@ -68,7 +74,7 @@ class Query:
     @property
     def is_restricted(self) -> bool:
         """Return whether the query has exclusions or filters."""
-        return bool(self.exclude or self.filters)
+        return bool(self.exclude or self.filters or self.exclude_seen)
 
 
 def plain(value: Any) -> Any:
@@ -148,8 +154,9 @@ def build_inputs(
 
 
 def _check_names(signature: SignatureSpec, id_name: str, query: Query) -> None:
-    for name, items in ((HISTORY, query.history), (EXCLUDE, query.exclude)):
-        if items and name not in signature.inputs:
+    given = {HISTORY: query.history, EXCLUDE: query.exclude, EXCLUDE_SEEN: query.exclude_seen}
+    for name, value in given.items():
+        if value and name not in signature.inputs:
             raise InvalidArgumentError(f"The model's signature {signature.name!r} takes no {name}")
     allowing = {name for name, spec in signature.inputs.items() if _is_filter(name, spec)}
     for name in query.filters:
@@ -158,7 +165,7 @@ def _check_names(signature: SignatureSpec, id_name: str, query: Query) -> None:
                 f"The model's signature {signature.name!r} has no filter {name!r}; "
                 + _suggestion(str(name), {allow.removeprefix(ALLOW_PREFIX) for allow in allowing})
             )
-    features = set(signature.inputs) - {id_name, HISTORY, EXCLUDE}
+    features = set(signature.inputs) - {id_name, *given}
     for name in query.features:
         if name not in features:
             raise InvalidArgumentError(
@@ -176,7 +183,12 @@ def _suggestion(name: str, known: Collection[str]) -> str:
 
 
 def _value(query: Query, name: str, id_name: str) -> Any:
-    given = {id_name: query.query_id, HISTORY: query.history, EXCLUDE: query.exclude}
+    given = {
+        id_name: query.query_id,
+        HISTORY: query.history,
+        EXCLUDE: query.exclude,
+        EXCLUDE_SEEN: query.exclude_seen,
+    }
     if name.startswith(ALLOW_PREFIX) and (allowed := query.filters.get(name[len(ALLOW_PREFIX) :])):
         return allowed
     return given[name] if name in given else query.features.get(name, _MISSING)

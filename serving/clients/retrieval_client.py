@@ -117,6 +117,7 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
         features: Mapping[str, FeatureValue] | None = ...,
         exclude: Iterable[str] | None = ...,
         filters: Mapping[str, Iterable[str] | None] | None = ...,
+        exclude_seen: bool | None = ...,
         k: int | None = ...,
         timeout_s: float | None = ...,
     ) -> One: ...
@@ -134,6 +135,7 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
         features: Mapping[str, FeatureValue] | None = None,
         exclude: Iterable[str] | None = None,
         filters: Mapping[str, Iterable[str] | None] | None = None,
+        exclude_seen: bool | None = None,
         queries: Iterable[Query] | None = None,
         k: int | None = None,
         timeout_s: float | None = None,
@@ -147,6 +149,8 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
             exclude: Candidate ids that must not be returned.
             filters: Allowed values by candidate feature. A candidate is returned only if, for
                 each of these features, it has an allowed value.
+            exclude_seen: Whether candidates of the history must not be returned. Without
+                `history`, this is the history that the model keeps, if it does.
             queries: Several queries for one request, instead of the arguments above.
             k: Number of candidates per query; by default as many as the model returns.
             timeout_s: Time limit of this call, including retries; by default the client's.
@@ -160,7 +164,7 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
                 of its input, or `k` is more than the model returns.
             ServingError: Any other error of the server or the connection.
         """
-        query = _query(query_id, history, features, exclude, filters)
+        query = _query(query_id, history, features, exclude, filters, exclude_seen)
         if queries is not None and query != Query():
             raise InvalidArgumentError("Pass either `queries` or the parts of one query, not both")
         asked = [query] if queries is None else _queries(queries)

@@ -54,6 +54,7 @@ def test_items_are_added_and_removed_without_training(
         "candidates.features.shelf": "{kind: text, column: Shelf no, learn: false}",
         "schema.file": schema,
         "serving.return_fields": "[shelf, price]",
+        "serving.known_histories": 20,
     }
     refreshed = index(two_tower, finished_run, serving, **settings)
     assert refreshed.returncode == 0, refreshed.stderr
@@ -64,6 +65,9 @@ def test_items_are_added_and_removed_without_training(
     page = Path(summary["report"]).read_text(encoding="utf-8")
     assert f"Version {summary['pushed_version']} was pushed with a catalogue of 60" in page
     assert len(list(serving.iterdir())) == 2
+    kept = summary["index"]["known_histories"]
+    assert (kept["num_queries"], kept["num_events"]) == (240, 240 * 14)
+    assert "The model keeps the newest 20 events of 240 queries" in page
 
     with (
         running_model_server(serving) as server,
@@ -78,6 +82,19 @@ def test_items_are_added_and_removed_without_training(
         assert (answer.shelf, answer.price) == (("B59",), (0.5,))
         assert len(client.similar("item é60").candidate_ids) == 20
         assert client.similar("item é7").candidate_ids == ()
+        events = (finished_run["config_path"].parent.parent / "events.csv").read_text("utf-8")
+        rows = [line.split(",") for line in events.splitlines()]
+        history = [item for user, item, _ in rows if user == "user 1"]
+        unseen = client.recommend("user 1", history=history, exclude=history).candidate_ids
+        assert client.recommend("user 1", exclude_seen=True).candidate_ids == unseen
+        done = two_tower(
+            *("recommend", "--config", str(finished_run["config_path"]), "--json", "-k", "5"),
+            *("--query-id", "user 1", "--known-history", "--target", server.grpc_target),
+        )
+        found = [row["candidate_id"] for row in json.loads(done.stdout)["candidates"]]
+        # The command also sends the features of the user.
+        assert not {*found} & {*history}
+        assert len(found) == 5
 
 
 def test_without_a_pushed_model_nothing_is_embedded(two_tower: Command, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.batch_recommender.answers import Answerer, Request
-from components.batch_recommender.histories import read_queries
 from components.batch_recommender.recommend import REPORT_FILE, recommend_to_files
 from components.batch_recommender.requested import RequestedQueries
 from components.candidate_embedder.embedding_files import EmbeddingFiles
@@ -22,6 +21,7 @@ from components.errors import BatchError
 from components.index_builder.build import build_retrieval_model
 from components.index_builder.config import IndexConfig
 from components.interactions.config import DataConfig, IngestConfig, SplitConfig
+from components.interactions.timelines.histories import read_queries
 from models.input.raw_examples import read_timelines, split_files
 from models.towers.saved_towers import SavedTowers
 from serving.clients import RetrievalClient

@@ -12,6 +12,7 @@ import tensorflow as tf
 from components.candidate_embedder.embedding_files import EmbeddingFiles
 from components.index_builder.build import build_retrieval_model
 from components.index_builder.config import IndexConfig
+from components.index_builder.known_histories import HistorySource
 from models.input.raw_examples import split_files
 from models.towers.saved_towers import SavedTowers
 from tests.builders import DESCRIBED_SPEC, title_and_price
@@ -27,7 +28,10 @@ def build(
     """Build the retrieval model of `many_towers`; returns its folder and the report."""
 
     def build(
-        directory: Path | None = None, examples: str = many_examples, **settings: Any
+        directory: Path | None = None,
+        examples: str = many_examples,
+        histories: HistorySource | None = None,
+        **settings: Any,
     ) -> tuple[Path, dict[str, Any]]:
         settings = {"filters": ("genres",), **settings}
         folder = directory or tmp_path_factory.mktemp("retrieval") / "model"
@@ -41,10 +45,17 @@ def build(
             "identity",
             str(folder),
             return_fields=FIELDS,
+            histories=histories,
         )
         return folder, report
 
     return build
+
+
+def history_source(examples: str, newest: int, max_mb: int = 1) -> HistorySource:
+    """Return the source of the newest histories in all splits of `many_examples`."""
+    buckets = zip(*(split_files(examples, split) for split in ("train", "eval")), strict=True)
+    return HistorySource(list(buckets), newest, max_mb)
 
 
 FIELDS = ("title", "price", "genres")
@@ -64,18 +75,20 @@ class Served:
         ages: list[float] | None = None,
         exclude: list[list[str]] | None = None,
         genres: list[list[str]] | None = None,
+        exclude_seen: list[bool] | None = None,
     ) -> list[list[tuple[str, float]]]:
         inputs = {
             "user": tf.constant(users, tf.string, [len(users)]),
             "history": padded(history or [[]] * len(users)),
             "age": tf.constant(ages or [float("nan")] * len(users), tf.float32),
         }
-        if exclude is None and genres is None:
+        if exclude is None and genres is None and exclude_seen is None:
             return rows(self.signatures["serving_default"](**inputs))
         return rows(
             self.signatures["recommend_excluding"](
                 **inputs,
                 exclude=padded(exclude or [[]] * len(users)),
+                exclude_seen=tf.constant(exclude_seen or [False] * len(users)),
                 allow_genres=padded(genres or [[]] * len(users)),
             )
         )

@@ -96,6 +96,9 @@ def test_executor_builds_only_a_blessed_model_and_writes_it_where_pusher_looks(
         index=IndexConfig(backend="exact", k=10),
         query_split="eval",
         model_name="retrieval",
+        known_histories=3,
+        known_histories_max_mb=1,
+        splits=("train", "eval"),
     )
 
     def run() -> None:
@@ -115,6 +118,7 @@ def test_executor_builds_only_a_blessed_model_and_writes_it_where_pusher_looks(
         assert (tmp_path / "model" / "Format-Serving" / "saved_model.pb").exists()
         report = json.loads((tmp_path / "report" / "index_report.json").read_text())
         assert (report["backend"], report["recall"]) == ("exact", 1.0)
+        assert report["known_histories"]["num_events"] == 3 * len(many_towers.queries)
     else:
         with pytest.raises(NotBlessedError):
             run()

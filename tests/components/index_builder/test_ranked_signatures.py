@@ -21,7 +21,7 @@ from components.retrieval_evaluator.two_stage_ranking import RANKED, Model
 from models.input.raw_examples import read_candidates, read_timelines, split_files
 from models.towers.saved_towers import SavedTowers
 from tests.builders import DESCRIBED_SPEC, add_ranking_stage
-from tests.components.index_builder.conftest import FIELDS, assert_fields, padded
+from tests.components.index_builder.conftest import FIELDS, assert_fields, history_source, padded
 
 K, NUM_RANKED = 10, 30
 LEAST = float(np.finfo(np.float32).min)
@@ -39,6 +39,7 @@ class Ranked:
 
     def __init__(self, folder: Path, towers: Any, embeddings: Any, examples: str, **options: Any):
         self.exclude_seen, ranked = options.pop("exclude_seen"), options.pop("ranked", True)
+        histories = options.pop("histories", None)
         shutil.copytree(towers.directory, folder / "towers")
         self.towers = replace(towers, directory=str(folder / "towers"))
         add_ranking_stage(
@@ -61,12 +62,15 @@ class Ranked:
             str(folder / "model"),
             return_fields=FIELDS,
             ranked=ranked,
+            histories=histories,
         )
         self.module = tf.saved_model.load(str(folder / "model"))
 
     def call(self, signature: str, users: list[str], **lists: list[list[str]]) -> Any:
         inputs = {name: padded(rows) for name, rows in lists.items()}
         inputs |= {"user": tf.constant(users), "age": tf.fill([len(users)], AGE)}
+        if signature == "recommend_excluding":
+            inputs["exclude_seen"] = tf.fill([len(users)], False)
         answer = self.module.signatures[signature](**inputs)
         return {name: values.numpy() for name, values in answer.items()}
 
@@ -251,3 +255,21 @@ def test_the_evaluation_ranks_what_is_served(ranked: Ranked, many_examples: str)
     evaluated[rows, positions] = ids[candidates]
     assert len(answer) == len(block) > 20
     np.testing.assert_array_equal(evaluated, answer)
+
+
+@pytest.mark.parametrize("exclude_seen", [False, True])
+def test_a_stored_history_is_ranked_like_one_of_the_request(
+    make: Callable[..., Ranked], many_examples: str, exclude_seen: bool
+):
+    histories = history_source(many_examples, newest=3)
+    ranked = make(backend="exact", exclude_seen=exclude_seen, histories=histories)
+    timelines = next(read_timelines(split_files(many_examples, "eval"), ranked.towers.spec, 2))
+    user = timelines.inputs["user"].numpy()[1].decode()
+    history = [event.decode() for event in timelines.events[1].numpy()][-3:]
+    answer = ranked.call("serving_default", [user], history=[[]])
+    assert_equal(answer, 0, ranked.best(user, history))
+    ids = [["item 7", history[-1]]]
+    found, wanted = (
+        ranked.call("rank", [user], history=[of], candidate_ids=ids) for of in ([], history)
+    )
+    np.testing.assert_allclose(found["scores"], wanted["scores"], rtol=1e-5)

@@ -108,7 +108,10 @@ class RetrievalModelContract:
         assert served.signatures["serving_default"](**empty)["scores"].shape == (0, K)
         excluding = served.signatures["recommend_excluding"]
         answer = excluding(
-            **empty, exclude=tf.zeros([0, 2], tf.string), allow_genres=tf.zeros([0, 1], tf.string)
+            **empty,
+            exclude=tf.zeros([0, 2], tf.string),
+            exclude_seen=tf.zeros([0], tf.bool),
+            allow_genres=tf.zeros([0, 1], tf.string),
         )
         assert answer["candidate_ids"].shape == (0, K)
         assert served.similar([]) == []
@@ -226,7 +229,7 @@ class RetrievalModelContract:
         candidate = set(candidate_inputs(many_towers.spec))
         assert {name: set(signatures[name].defaults) for name in CONTRACT} == {
             "serving_default": query,
-            "recommend_excluding": query | {"exclude", "allow_genres"},
+            "recommend_excluding": query | {"exclude", "exclude_seen", "allow_genres"},
             "similar_candidates": {"item", "allow_genres"},
             "embed_query": query,
             "embed_candidate": candidate,
