@@ -25,7 +25,7 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-_LOCAL = {"localhost", "127.0.0.1", "[::1]", "::1"}
+_LOCAL = {"localhost", "127.0.0.1", "::1"}
 _PARENT_POLL_S = 0.5
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -66,11 +66,12 @@ class ExplorerServer:
     def _app(self, explorer: Explorer) -> web.Application:
         # A page of another site could get the name of its own host to point to this address, and
         # then read the answers. Its requests have another host.
-        is_local = self._address == "localhost" or ip_address(self._address).is_loopback
+        is_local = ip_address(self._socket.getsockname()[0]).is_loopback
+        hosts = {*_LOCAL, self._address}
 
         @web.middleware
         async def check(request: web.Request, handler: _Handler) -> web.StreamResponse:
-            if is_local and request.url.host not in _LOCAL:
+            if is_local and request.url.host not in hosts:
                 raise web.HTTPForbidden(text="The explorer only answers requests to this machine.")
             return await handler(request)
 
