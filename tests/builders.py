@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 import ssl
 import threading
 import time
@@ -412,3 +413,11 @@ def project(folder: Path, *overrides: str, **sections: Any) -> PipelineConfig:
     config = load(str(write_two_clubs(folder, **sections)), overrides)
     config.run_dir.mkdir(parents=True, exist_ok=True)
     return config
+
+
+def free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port

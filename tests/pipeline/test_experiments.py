@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from pipeline.cli import run as run_command
 from pipeline.cli.main import app
 from pipeline.config.project import PipelineConfig
 from pipeline.definition import create_components
-from tests.builders import project
-from tests.pipeline.two_clubs import Command, write_two_clubs
+from tests.builders import free_port, project, wait_for
+from tests.pipeline.releases.fake_tensorflow_serving import FakeTensorFlowServing
+from tests.pipeline.two_clubs import ROOT, TWO_TOWER, Command, run_to_summary, write_two_clubs
 
 
 @pytest.mark.parametrize(
@@ -108,3 +110,37 @@ def test_experiments_and_refused_runs_can_be_tried_and_compared(
     rows = pl.read_parquet(tmp_path / "tried" / "*.parquet")
     assert len(rows) == 240 * 5
     assert rows["model_version"].null_count() == len(rows)
+
+
+@pytest.mark.long
+def test_after_a_promotion_every_command_names_the_stable_version(
+    tmp_path: Path, two_tower: Command
+) -> None:
+    config = str(write_two_clubs(tmp_path, events={"files": "events*.csv"}))
+    stable = run_to_summary(two_tower, Path(config))["pushed_version"]
+    with FakeTensorFlowServing({stable}).running() as target:
+        done = two_tower("promote", "--config", config, "--target", target)
+    assert done.returncode == 0, done.stderr
+
+    (tmp_path / "events-new.csv").write_text("user,item,time\nuser 1,item é2,1000020000\n")
+    done = two_tower("run", "--config", config)
+    assert done.returncode == 0, done.stderr
+    told = f"version {stable} answers, because it is the stable one"
+    assert told in " ".join(done.stdout.split())
+    port = free_port()
+    flags = ["--config", config, "--port", str(port), "--rest-port", str(free_port())]
+    command = [*TWO_TOWER, "serve", *flags]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stderr is not None
+            notes = [server.stderr.readline() for _ in range(2)]
+            assert f"version {stable} answers to requests for the label stable" in notes[1]
+            asked = ["--config", config, "--query-id", "user 1", "--json"]
+            target = ["--target", f"127.0.0.1:{port}"]
+            served = wait_for(lambda: two_tower("recommend", *asked, *target).stdout, 120)
+        finally:
+            server.terminate()
+    answers = [json.loads(two_tower("recommend", *asked).stdout), json.loads(served)]
+    assert [answer["model_version"] for answer in answers] == [stable, stable]
+    assert answers[0]["candidates"] == answers[1]["candidates"]
+    assert all("stable" in answer["model"] for answer in answers)

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import grpc
 from apache_beam.portability.api import beam_fn_api_pb2_grpc
 
+from tests.builders import free_port
 from tests.pipeline.two_clubs import ROOT
 
 
@@ -60,8 +60,8 @@ class _Dispatcher(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
 @contextmanager
 def worker_pools(folder: Path, num_pools: int = 2) -> Iterator[Engine]:
     """Start a job service and `num_pools` pools."""
-    ports = [_free_port() for _ in range(num_pools)]
-    job_port = _free_port()
+    ports = [free_port() for _ in range(num_pools)]
+    job_port = free_port()
     environment = {
         **os.environ,
         # A pool starts its workers as plain `python`.
@@ -96,10 +96,3 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
         process.wait(20)
     except subprocess.TimeoutExpired:
         process.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        port: int = found.getsockname()[1]
-        return port

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.builders import free_port
+
 _USER, _PASSWORD = "tower", "s3cret \\ é"
 
 
@@ -36,7 +38,7 @@ def mysql(folder: Path) -> Iterator[dict[str, Any]]:
     (folder / "users.sql").write_text(
         f"CREATE USER {login} IDENTIFIED BY '{escaped}';\nGRANT ALL ON *.* TO {login};\n"
     )
-    port = _free_port()
+    port = free_port()
     listening = [f"--port={port}", "--bind-address=127.0.0.1", "--skip-name-resolve"]
     files = [f"--{name}={data}/{name}" for name in ("socket", "pid-file")]
     with (folder / "mariadb.log").open("wb") as log:
@@ -79,10 +81,3 @@ def _wait_for(port: int, running: "subprocess.Popen[bytes]") -> None:
                 return
         time.sleep(0.1)
     raise RuntimeError("the server did not start")
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
