@@ -53,6 +53,8 @@ class ModelConfig(Settings):
     share_candidate_ids: bool = Field(
         False, description="Use one ID embedding table for the candidate tower and the history."
     )
+    # On Amazon Beauty, leave-last-out, hit_rate@10 / ndcg@10 are .1105 / .0671, and .1075 / .0666
+    # without.
     history_features: bool = Field(
         True,
         description="Embed the events of the history by the features of their candidates too, not "
@@ -172,13 +174,6 @@ class TrainingConfig(Settings):
         lt=1,
         description="Share of the history's events hidden in training. reconstruct needs more "
         "than 0.",
-    )
-    timeline_weight_exponent: float = Field(
-        1.0,
-        ge=0,
-        le=1,
-        description="reconstruct: a timeline of n events has the weight n ** exponent in the loss. "
-        "With 1, all events count the same; with less, long timelines count less.",
     )
     shuffle_history: bool = Field(
         False, description="next_candidate: shuffle the events of a timeline in every epoch."

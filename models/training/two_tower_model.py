@@ -169,12 +169,7 @@ class TwoTowerModel(tfrs.Model):
     def _event_weights(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Return the weight of each event in the loss, `[batch, events]`; padding has 0."""
         present = tf.cast(inputs[self.spec.candidate_id] >= 0, tf.float32)
-        weights = present * inputs.get(EVENT_WEIGHT_KEY, 1.0)
-        exponent = self._training.timeline_weight_exponent
-        if self._training.objective == "reconstruct" and exponent < 1:
-            num_events = tf.reduce_sum(present, axis=1, keepdims=True)
-            weights *= tf.pow(tf.maximum(num_events, 1.0), exponent - 1.0)
-        return weights
+        return present * inputs.get(EVENT_WEIGHT_KEY, 1.0)
 
     def compute_loss(
         self, inputs: Mapping[str, tf.Tensor], training: bool = False, seed: tf.Tensor | None = None

@@ -115,14 +115,19 @@ _RULES: Mapping[str, _Rule] = {
     "model.similarity": _Rule(
         "cosine", "cosine", "dot", "{frequent}: cosine suits sets and rare candidates"
     ),
+    # Sets: recall@20 on validation data of lastfm is .263 with it and .258 without.
     "model.share_candidate_ids": _Rule(
-        None, True, None, "{frequent}, so histories share the embeddings"
+        True, True, None, "{frequent}, so histories share the embeddings"
     ),
     "training.objective": _Rule("reconstruct", "next_candidate", "next_candidate", "{order}"),
     "training.history_dropout": _Rule(
         0.5, 0.0, 0.0, "reconstruct predicts what it hides; next_candidate hides nothing"
     ),
     "training.learning_rate": _Rule(0.01, 0.02, 0.01, "for this objective and similarity"),
+    # Validation data of citeulike, recall@20: .256 after all 20 epochs, .235 with early stopping.
+    "training.validation_fraction": _Rule(
+        0.0, None, None, "no early stopping: known queries learn longer than held-out ones"
+    ),
     "training.num_negatives": _Rule(8192, None, None, "has no effect up to 50,000 candidates"),
 }
 
@@ -150,16 +155,18 @@ def choices(statistics: EventStatistics, known: Mapping[str, Fact]) -> list[Choi
     if known["many"].holds and known["order"].holds:
         reason = f"{because['many']}; it is served if it is better"
         more.append(Choice("ranking.enabled", True, reason))
-    if known["repeats"].holds:
-        more.append(Choice("evaluation.exclude_seen", False, because["repeats"]))
     if not known["order"].holds:
-        # The SVD is the best model on check-ins, and the worst on listened artists.
-        recipes = [{}, {"model.kind": "svd", "model.similarity": "dot", "model.dimension": 512}]
+        # The SVD is the best model on check-ins, and below item-kNN on listened artists.
+        svd = {"model.kind": "svd", "model.similarity": "dot", "model.dimension": 512}
+        recipes = [{}, {**svd, "model.share_candidate_ids": False}]
         more += [
             Choice("tuning.enabled", False, "true: compare the recipes below on training data"),
             Choice("tuning.max_seconds", 900, "no trial starts later"),
             Choice("tuning.space", {"recipe": recipes}, "these settings, or a truncated SVD"),
         ]
+    # The drafted file continues the section `evaluation`.
+    if known["repeats"].holds:
+        more.append(Choice("evaluation.exclude_seen", False, because["repeats"]))
     return [split, *rules, *more]
 
 

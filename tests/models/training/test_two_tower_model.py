@@ -90,20 +90,6 @@ def test_reconstruct_with_every_candidate_as_a_negative_is_the_full_softmax(
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
-def test_long_timelines_count_less_with_an_exponent(fitting: Callable[..., Fitting]):
-    run = fitting(objective="reconstruct", loss="full_softmax", timeline_weight_exponent=0.5)
-    rows = [[2, 5, 7, 8], [4, -1, -1, -1]]
-    long, short, both = (
-        float(
-            run.model.compute_loss(
-                {"user": tf.zeros([len(r), 1], tf.int32), "item": tf.constant(r)}
-            )
-        )
-        for r in (rows[:1], rows[1:], rows)
-    )
-    assert both == pytest.approx((2 * long + short) / 3, rel=1e-5)
-
-
 @pytest.mark.parametrize("objective", ["reconstruct", "next_candidate"])
 @pytest.mark.parametrize("loss", ["full_softmax", "sampled_softmax"])
 def test_events_count_by_their_weight(fitting: Callable[..., Fitting], objective: str, loss: str):

@@ -45,10 +45,14 @@ def test_events_without_order_are_sets(order_share: float | None) -> None:
     assert chosen["training.objective"] == "reconstruct"
     assert chosen["model.history_encoder"] == "mean"
     assert "ranking.enabled" not in chosen
+    # Early stopping measures queries that training has not seen.
+    assert chosen["training.validation_fraction"] == 0.0
     times = order_share is not None
     assert chosen["split.method"] == ("temporal" if times else "leave_last_out")
     # Without times, ingestion drops repeats as duplicates.
     assert ("evaluation.exclude_seen" in chosen) is times
+    # The drafted file ends with the section `evaluation`.
+    assert list(chosen)[-1] == ("evaluation.exclude_seen" if times else "tuning.space")
 
 
 def test_a_preset_replaces_what_the_statistics_say() -> None:
