@@ -21,7 +21,7 @@ Scores = npt.NDArray[np.floating[Any]]
 # 20 ms, and at most this many items are left out.
 _MAX_EVENTS, _MAX_LEFT_OUT = 8000, 64
 # With a ranking stage, each history is a request of its own.
-_MAX_LEFT_OUT_RANKED = 16
+_MAX_LEFT_OUT_RANKED = 10
 _NUM_REASONS = 3
 
 
