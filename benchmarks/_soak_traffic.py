@@ -61,7 +61,8 @@ def prepare_models(folder: str, num_candidates: str) -> Callable[[], Answers]:
         history = tf.constant([query.history], tf.string, [1, len(query.history)])
         inputs = {"user_id": tf.constant([query.query_id]), "history": history}
         if query.exclude:
-            best = signatures["recommend_excluding"](**inputs, exclude=history)
+            no = tf.constant([False])
+            best = signatures["recommend_excluding"](**inputs, exclude=history, exclude_seen=no)
         else:
             best = signatures["serving_default"](**inputs)
         similar = signatures["similar_candidates"](item_id=tf.constant([f"item_{number}"]))

@@ -145,6 +145,7 @@ def prepare_search(folder: str) -> Callable[[], dict[str, float]]:
     model = tf.saved_model.load(f"{folder}/model")
     recommend = model.signatures["recommend_excluding"]
     base = {"history": tf.zeros([1, 0], tf.string), "exclude": tf.zeros([1, 0], tf.string)}
+    base["exclude_seen"] = tf.constant([False])
     # The genres match about a third of the candidates, one in fifty, and one in several thousand.
     asked = {"none": [], "common": ["genre 0"], "middling": ["genre 19"], "rare": ["genre 900"]}
 
